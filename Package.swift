@@ -1,0 +1,50 @@
+// swift-tools-version: 6.2
+// emq: a work-queue server over HTTP. The rooms and who may import whom: docs/architecture.md.
+
+import PackageDescription
+
+/// `Lifetimes` lets a parser return structs of spans that the compiler ties to the buffer they point into.
+/// Strict memory safety makes every use of an unsafe pointer say so.
+let server: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableExperimentalFeature("Lifetimes"),
+    .strictMemorySafety(),
+]
+
+let tests: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+let package = Package(
+    name: "emq",
+    products: [.executable(name: "emq", targets: ["emq"])],
+    targets: [
+        .target(name: "CLinux"),
+        .target(name: "UID", swiftSettings: server),
+        .target(name: "JSON", swiftSettings: server),
+        .target(name: "Net", dependencies: ["CLinux"], swiftSettings: server),
+        .target(name: "Queues", dependencies: ["UID"], swiftSettings: server),
+        .executableTarget(
+            name: "emq", dependencies: ["CLinux", "UID", "JSON", "Net", "Queues"], swiftSettings: server),
+        .testTarget(name: "UIDTests", dependencies: ["UID"], swiftSettings: tests),
+        .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: tests),
+        .testTarget(name: "NetTests", dependencies: ["Net"], swiftSettings: tests),
+        .testTarget(name: "QueuesTests", dependencies: ["Queues", "UID"], swiftSettings: tests),
+        .testTarget(name: "emqTests", dependencies: ["emq", "UID"], swiftSettings: tests),
+    ]
+)
+
+// The fuzzers are built only when asked for (`.ci/long` asks): they need flags that a package may not give to others.
+if Context.environment["EMQ_FUZZ"] != nil {
+    let fuzz: [SwiftSetting] = server + [.unsafeFlags(["-sanitize=fuzzer,address", "-parse-as-library"])]
+    let link: [LinkerSetting] = [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]
+    package.targets += [
+        .executableTarget(
+            name: "FuzzJSON", dependencies: ["JSON"], path: "Tests/Fuzz/FuzzJSON", swiftSettings: fuzz,
+            linkerSettings: link),
+        .executableTarget(
+            name: "FuzzHTTP", dependencies: ["Net"], path: "Tests/Fuzz/FuzzHTTP", swiftSettings: fuzz,
+            linkerSettings: link),
+    ]
+}

@@ -1,0 +1,1 @@
+@main struct Emq { static func main() {} }
