@@ -119,7 +119,7 @@ final class Listener: EventSource {
         name.sun_family = sa_family_t(AF_UNIX)
         unsafe withUnsafeMutableBytes(of: &name.sun_path) { field in
             // `Address` has checked that the path and its final zero fit.
-            for (index, byte) in path.utf8.enumerated() where unsafe index < field.count - 1 { field[index] = byte }
+            for (index, byte) in path.utf8.enumerated() where index < field.count - 1 { unsafe field[index] = byte }
         }
         let bytes = bytes(of: &name)
         do {
