@@ -59,6 +59,13 @@ extension Span<UInt8> {
         return true
     }
 
+    /// Whether the bytes are those of the other span but for the case of ASCII letters.
+    public func equalsIgnoringCase(_ other: Span<UInt8>) -> Bool {
+        guard count == other.count else { return false }
+        for index in 0..<count where self[index].lowercased != other[index].lowercased { return false }
+        return true
+    }
+
     /// Whether the bytes begin with those of the literal.
     public func starts(with text: StaticString) -> Bool {
         count >= text.utf8CodeUnitCount && extracting(first: text.utf8CodeUnitCount).equals(text)

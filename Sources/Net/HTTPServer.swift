@@ -67,6 +67,9 @@ public final class HTTPServer {
     /// How many connections are open.
     public var connectionCount: Int { connections.count - freeIndexes.count }
 
+    /// Whether any connection has answers that its peer's kernel has not taken. O(connections).
+    public var hasUnsentAnswers: Bool { connections.contains { ($0?.responses.count ?? 0) > 0 } }
+
     /// A server that listens nowhere yet.
     public init(loop: EventLoop, limits: ServerLimits = ServerLimits()) {
         self.loop = loop

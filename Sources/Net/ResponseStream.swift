@@ -203,7 +203,7 @@ private func decimalDigits(of number: Int) -> Int {
 }
 
 /// The reason phrase of a status code (RFC 9110 section 15, RFC 6585).
-func reason(of status: Int) -> StaticString {
+public func reason(of status: Int) -> StaticString {
     switch status {
     case 200: "OK"
     case 204: "No Content"
