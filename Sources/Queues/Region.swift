@@ -1,0 +1,61 @@
+// Address space for an array that grows in place: reserved once, given memory by the kernel as it is first touched.
+
+import Glibc
+
+/// Zero-filled address space for elements that must never move.
+///
+/// `mmap` with `MAP_NORESERVE` costs address space only; a page becomes memory when it is first written. Growing copies
+/// nothing, so no insertion waits for it (an `Array` of 10 million records stops for seconds when it doubles).
+@safe struct Region<Element>: ~Copyable {
+    /// How many bytes one `trim` gives back at most: unmapping them takes some tens of microseconds.
+    private static var trimBytes: Int { 1 << 20 }
+
+    /// How many elements there is room for.
+    let capacity: Int
+    /// The first element. Whoever reads through it has checked the index: the owner knows how many are in use.
+    let start: UnsafeMutablePointer<Element>
+    /// Memory at and beyond this element has not been touched since it was reserved or trimmed.
+    private var touched = 0
+
+    /// Reserves room for `capacity` elements, or for as many of them as the system lets it have.
+    init(capacity: Int) {
+        var capacity = capacity
+        while true {
+            let address = unsafe mmap(
+                nil, capacity * MemoryLayout<Element>.stride, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+            if let address = unsafe address, unsafe address != MAP_FAILED {
+                self.capacity = capacity
+                unsafe start = address.bindMemory(to: Element.self, capacity: capacity)
+                return
+            }
+            capacity /= 2
+            precondition(capacity > 0, "no address space at all")
+        }
+    }
+
+    deinit {
+        unsafe _ = munmap(start, capacity * MemoryLayout<Element>.stride)
+    }
+
+    /// Notes that the first `count` elements are in use.
+    mutating func use(_ count: Int) {
+        touched = max(touched, count)
+    }
+
+    /// Gives memory beyond the first `count` elements back to the system, a slice a call. The elements there must hold
+    /// nothing; they are zero-filled when they are used again.
+    ///
+    /// - Returns: whether nothing is left to give back. A remainder of less than one slice is kept.
+    mutating func trim(keeping count: Int) -> Bool {
+        let slice = Self.trimBytes / MemoryLayout<Element>.stride
+        guard touched - count > slice else { return true }
+        touched -= slice
+        // Only whole pages: the rest of the first one is still in use.
+        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+        let first = (touched * MemoryLayout<Element>.stride + page - 1) / page * page
+        let end = ((touched + slice) * MemoryLayout<Element>.stride + page - 1) / page * page
+        unsafe _ = madvise(UnsafeMutableRawPointer(start) + first, end - first, MADV_DONTNEED)
+        return touched - count <= slice
+    }
+}

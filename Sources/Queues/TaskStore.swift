@@ -1,0 +1,287 @@
+// The tasks and their queues: where each task stands, and what time does to it. Who waits for them is not known here.
+
+import UID
+
+/// All tasks and queues of a broker.
+///
+/// A task is in the table of tasks (by its id), in the wheel (by the next thing that time does to it), and, while it is
+/// ready, in its queue's list. A task whose expiry has come counts as gone, though it stays in its list until its timer
+/// fires or a take meets it.
+struct TaskStore: ~Copyable {
+    /// How many queues there may be.
+    static var maximumQueues: Int { 1_000_000 }
+    /// How many idle queues are remembered.
+    static var maximumIdleQueues: Int { 1000 }
+
+    private(set) var tasks: Table<TaskRecord>
+    var queues = Table<QueueRecord>(capacity: maximumQueues)
+    private(set) var timers: TimingWheel
+    /// The queues without tasks and waiters, the longest unused first.
+    private var idle = LinkedList<QueueRecord, 0>()
+    private var nextToken: UInt64
+    private(set) var dispatchedCount = 0
+
+    init(firstToken: UInt64, now: Int64, maximumTasks: Int) {
+        tasks = Table(capacity: maximumTasks)
+        timers = TimingWheel(now: now)
+        nextToken = firstToken
+    }
+
+    deinit {
+        var slot: Slot = 1
+        while slot < tasks.used {
+            tasks[slot].content.deallocate()
+            slot += 1
+        }
+    }
+
+    // MARK: Queues
+
+    /// The queue's slot, 0 if there is none of this name.
+    func existingQueue(named name: Span<UInt8>, hash: UInt32) -> Slot {
+        queues.find(hash: hash) { record in
+            let other = record.name.span
+            guard other.count == name.count else { return false }
+            for index in name.indices where name[index] != other[index] { return false }
+            return true
+        }
+    }
+
+    /// Finds or makes a queue.
+    mutating func queue(named name: Span<UInt8>) throws(BrokerError) -> Slot {
+        let hash = QueueRecord.hash(of: name)
+        let found = existingQueue(named: name, hash: hash)
+        if found != 0 {
+            if queues[found].isIdle {
+                idle.remove(found, in: &queues)
+                idle.append(found, in: &queues)
+            }
+            return found
+        }
+        guard let made = queues.insert(QueueRecord(name: name, hash: hash)) else { throw .tooManyQueues }
+        idle.append(made, in: &queues)
+        return made
+    }
+
+    /// Changes what keeps a queue from being idle.
+    mutating func update(_ queue: Slot, _ change: (inout QueueRecord) -> Void) {
+        let wasIdle = queues[queue].isIdle
+        change(&queues[queue])
+        let isIdle = queues[queue].isIdle
+        if wasIdle == isIdle { return }
+        if isIdle { idle.append(queue, in: &queues) } else { idle.remove(queue, in: &queues) }
+    }
+
+    /// The names of the queues that hold a task, in no particular order. O(queues).
+    func namesOfQueuesWithTasks() -> [[UInt8]] {
+        var names: [[UInt8]] = []
+        queues.forEach { queue in
+            if queues[queue].tasks > 0 { names.append(queues[queue].name) }
+        }
+        return names
+    }
+
+    /// Forgets idle queues beyond those that are remembered, and gives unused memory back.
+    ///
+    /// - Returns: whether nothing is left to do.
+    mutating func tidy(steps: inout Int) -> Bool {
+        while idle.count > Self.maximumIdleQueues {
+            guard steps > 0 else { return false }
+            steps -= 1
+            let oldest = idle.first
+            idle.remove(oldest, in: &queues)
+            queues.remove(oldest)
+        }
+        let tasksDone = tasks.trim()
+        let queuesDone = queues.trim()
+        return tasksDone && queuesDone
+    }
+
+    // MARK: Tasks
+
+    /// Adds a task, ready.
+    mutating func add(
+        id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64, expires: Int64, now: Int64
+    ) throws(BrokerError) {
+        guard tasks.count < tasks.capacity else { throw .tooManyTasks }
+        guard let content = Content(copying: content) else { throw .outOfMemory }
+        var record = TaskRecord()
+        record.idHigh = id.high
+        record.idLow = id.low
+        record.enqueued = now
+        record.expires = expires
+        record.leaseMilliseconds = leaseMilliseconds
+        record.content = content
+        record.queue = queue
+        record.state = .ready
+        guard let slot = tasks.insert(record) else {
+            content.deallocate()
+            throw .tooManyTasks
+        }
+        timers.arm(slot, in: &tasks)
+        update(queue) { $0.tasks += 1 }
+        queues[queue].ready.append(slot, in: &tasks)
+    }
+
+    /// The task's slot if it is dispatched and held at `now`, by the dispatch that the reference asks for; otherwise 0.
+    func held(_ reference: TaskReference, now: Int64) -> Slot {
+        let slot = tasks.find(hash: TaskRecord.hash(of: reference.id)) { $0.id == reference.id }
+        guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
+        if let token = reference.token, token != tasks[slot].token { return 0 }
+        return slot
+    }
+
+    /// The slot of the task if that dispatch of it still stands; otherwise 0. Whether its lease has run out is not asked.
+    func dispatched(_ key: DispatchKey) -> Slot {
+        let slot = key.slot
+        guard tasks.contains(slot), tasks[slot].state == .dispatched else { return 0 }
+        return DispatchKey(slot: slot, token: tasks[slot].token).rawValue == key.rawValue ? slot : 0
+    }
+
+    /// Ends a dispatch: the task becomes ready again.
+    mutating func requeue(_ slot: Slot, atFront: Bool) {
+        precondition(tasks[slot].state == .dispatched)
+        timers.disarm(slot, in: &tasks)
+        makeReady(slot, atFront: atFront)
+    }
+
+    private mutating func makeReady(_ slot: Slot, atFront: Bool) {
+        dispatchedCount -= 1
+        tasks[slot].state = .ready
+        timers.arm(slot, in: &tasks)
+        let queue = tasks[slot].queue
+        if atFront {
+            queues[queue].ready.prepend(slot, in: &tasks)
+        } else {
+            queues[queue].ready.append(slot, in: &tasks)
+        }
+    }
+
+    /// Deletes a task.
+    mutating func remove(_ slot: Slot) {
+        timers.disarm(slot, in: &tasks)
+        forget(slot)
+    }
+
+    private mutating func forget(_ slot: Slot) {
+        let queue = tasks[slot].queue
+        if tasks[slot].state == .ready {
+            queues[queue].ready.remove(slot, in: &tasks)
+        } else {
+            dispatchedCount -= 1
+        }
+        update(queue) { $0.tasks -= 1 }
+        tasks[slot].content.deallocate()
+        tasks.remove(slot)
+    }
+
+    // MARK: Taking
+
+    /// The first of the queues that has fewer ready tasks than the times that it is named; nil if all have enough.
+    ///
+    /// O(queues), and one step for each expired task that it meets and removes.
+    mutating func lack(of names: [QueueIndex], now: Int64) -> Lack? {
+        for queue in names { queues[queue.slot].wanted += 1 }
+        var lack: Lack?
+        for queue in names {
+            let need = queues[queue.slot].wanted
+            guard need > 0 else { continue }
+            queues[queue.slot].wanted = 0
+            if lack == nil && !hasReady(need, in: queue.slot, now: now) { lack = Lack(queue: queue.slot, need: need) }
+        }
+        return lack
+    }
+
+    /// Whether the queue has `need` ready tasks; removes the expired ones that it meets.
+    private mutating func hasReady(_ need: UInt32, in queue: Slot, now: Int64) -> Bool {
+        var slot = queues[queue].ready.first
+        var seen: UInt32 = 0
+        while seen < need && queues[queue].ready.count >= need {
+            let next = tasks[slot][links: TaskRecord.queueLinks].next
+            if tasks[slot].expires > now { seen += 1 } else { remove(slot) }
+            slot = next
+        }
+        return seen == need
+    }
+
+    /// Dispatches the queue's first task that has not expired, and removes the expired ones before it.
+    mutating func dispatch(from queue: Slot, leaseMilliseconds: Int64?, now: Int64) -> TaskHandle? {
+        while case let slot = queues[queue].ready.first, slot != 0 {
+            guard tasks[slot].expires > now else {
+                remove(slot)
+                continue
+            }
+            timers.disarm(slot, in: &tasks)
+            queues[queue].ready.remove(slot, in: &tasks)
+            let token = nextToken
+            nextToken &+= 1
+            dispatchedCount += 1
+            let lease = leaseMilliseconds ?? tasks[slot].leaseMilliseconds
+            tasks[slot].state = .dispatched
+            tasks[slot].attempt &+= 1
+            tasks[slot].token = token
+            tasks[slot].dispatched = now
+            tasks[slot].leaseEnd = now.addingReportingOverflow(lease).overflow ? .max : now + lease
+            timers.arm(slot, in: &tasks)
+            return TaskHandle(key: DispatchKey(slot: slot, token: token))
+        }
+        return nil
+    }
+
+    // MARK: Time
+
+    /// What a timer has done.
+    enum Fired {
+        case expired
+        /// A lease ran out, and the task is ready again in its queue.
+        case ready(queue: Slot)
+    }
+
+    /// Lets the next timer fire that is due at `time`.
+    ///
+    /// - Parameters:
+    ///   - time: when.
+    ///   - now: the time now, at or after `time`: what has expired by now is not made ready again.
+    ///   - steps: how many timers it may still touch; counts down.
+    /// - Returns: nil when none is due or the steps are used up.
+    mutating func fireTimer(upTo time: Int64, now: Int64, steps: inout Int) -> Fired? {
+        let slot = timers.fire(upTo: time, steps: &steps, in: &tasks)
+        guard slot != 0 else { return nil }
+        if tasks[slot].expires <= now {
+            forget(slot)
+            return .expired
+        }
+        makeReady(slot, atFront: false)
+        return .ready(queue: tasks[slot].queue)
+    }
+
+    // MARK: Checks
+
+    /// Checks lists, counts, timers and states against each other. O(n).
+    func checkInvariants() {
+        tasks.checkInvariants()
+        queues.checkInvariants()
+        precondition(timers.checkInvariants(in: tasks) == tasks.count, "not one timer a task")
+        var dispatched = 0
+        var ready = 0
+        var held: [Slot: UInt32] = [:]
+        tasks.forEach { slot in
+            precondition(tasks[slot].state != .vacant, "a task in a vacant slot")
+            dispatched += tasks[slot].state == .dispatched ? 1 : 0
+            held[tasks[slot].queue, default: 0] += 1
+        }
+        var idleCount: UInt32 = 0
+        queues.forEach { queue in
+            queues[queue].ready.checkInvariants(in: tasks) { slot in
+                precondition(tasks[slot].state == .ready && tasks[slot].queue == queue, "a stranger in a ready list")
+            }
+            ready += Int(queues[queue].ready.count)
+            precondition(queues[queue].tasks == held[queue, default: 0], "a queue miscounts its tasks")
+            precondition(queues[queue].wanted == 0, "a take left its mark")
+            idleCount += queues[queue].isIdle ? 1 : 0
+        }
+        idle.checkInvariants(in: queues) { precondition(queues[$0].isIdle, "a queue in use among the idle ones") }
+        precondition(idle.count == idleCount, "an idle queue is not listed")
+        precondition(dispatched == dispatchedCount && ready + dispatched == tasks.count, "a task is nowhere")
+    }
+}

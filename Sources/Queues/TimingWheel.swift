@@ -1,0 +1,140 @@
+// When something happens to a task next: a hierarchical timing wheel (G. Varghese and T. Lauck, "Hashed and
+// hierarchical timing wheels", SOSP 1987, scheme 7).
+//
+// A level's 64 buckets stand for 64 values of one 6-bit digit of the time in milliseconds; eleven levels hold any time.
+// A timer is in the level of the highest digit in which its deadline differs from the wheel's time, in the bucket of
+// its deadline's digit there. When the wheel's time comes to the start of a bucket, its timers fire or move to lower
+// levels. Buckets are lists that keep the order of arming, and timers of one millisecond always share a bucket, so they
+// fire in the order in which they were armed.
+
+/// The timers of all tasks, one a task. Arming and disarming are O(1); a timer moves at most ten times.
+struct TimingWheel: ~Copyable {
+    private typealias Bucket = LinkedList<TaskRecord, 1>
+
+    private static var levels: Int { 11 }
+    /// The bucket after the last level's: timers that were armed for a time that had already passed.
+    private static var overdue: Int { 704 }
+
+    /// The wheel's time: all earlier timers have fired, except those that were armed too late.
+    private(set) var now: Int64
+    private var buckets = InlineArray<705, Bucket>(repeating: Bucket())
+    /// Which buckets of each level have timers.
+    private var occupied = InlineArray<11, UInt64>(repeating: 0)
+    /// The bucket being emptied, -1 if none is. Until it is empty, the wheel's time stays one millisecond before its start,
+    /// so that timers armed meanwhile for its span line up behind those still in it.
+    private var emptying = -1
+
+    init(now: Int64) {
+        self.now = max(0, now)
+    }
+
+    /// Arms a task's timer for its deadline.
+    mutating func arm(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
+        place(slot, from: now, in: &tasks)
+    }
+
+    /// Disarms a task's timer. The record's deadline may have changed since it was armed.
+    mutating func disarm(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
+        let bucket = Int(tasks[slot].timerBucket)
+        buckets[bucket].remove(slot, in: &tasks)
+        guard buckets[bucket].isEmpty && bucket != Self.overdue else { return }
+        occupied[bucket >> 6] &= ~(1 << UInt64(bucket & 63))
+        if bucket == emptying {
+            emptying = -1
+            now += 1
+        }
+    }
+
+    /// Takes out the next timer that is due at `time`, and moves others on its way there.
+    ///
+    /// - Parameters:
+    ///   - time: when.
+    ///   - steps: how many timers it may still touch; counts down.
+    ///   - tasks: the table of tasks.
+    /// - Returns: the task's slot; 0 when none is due or the steps are used up.
+    mutating func fire(upTo time: Int64, steps: inout Int, in tasks: inout Table<TaskRecord>) -> Slot {
+        let late = buckets[Self.overdue].first
+        if late != 0 {
+            guard steps > 0 else { return 0 }
+            steps -= 1
+            disarm(late, in: &tasks)
+            return late
+        }
+        while let (bucket, start) = nextBucket, start <= time {
+            now = start - 1
+            emptying = bucket
+            while case let slot = buckets[bucket].first, slot != 0 {
+                guard steps > 0 else { return 0 }
+                steps -= 1
+                disarm(slot, in: &tasks)
+                if tasks[slot].deadline <= start { return slot }
+                place(slot, from: start, in: &tasks)
+            }
+        }
+        now = max(now, time)
+        return 0
+    }
+
+    /// A time before which nothing has to be done, at or before the earliest deadline; nil when no timer is armed. O(1).
+    var nextDeadline: Int64? {
+        buckets[Self.overdue].isEmpty ? nextBucket?.start : now
+    }
+
+    private mutating func place(_ slot: Slot, from time: Int64, in tasks: inout Table<TaskRecord>) {
+        let deadline = tasks[slot].deadline
+        var bucket = Self.overdue
+        if deadline > time {
+            let level = (63 - (deadline ^ time).leadingZeroBitCount) / 6
+            let digit = Int(deadline >> Int64(6 * level)) & 63
+            occupied[level] |= 1 << UInt64(digit)
+            bucket = level << 6 | digit
+        }
+        buckets[bucket].append(slot, in: &tasks)
+        tasks[slot].timerBucket = UInt16(bucket)
+    }
+
+    /// The next bucket that has timers, and the time at which its span begins.
+    private var nextBucket: (bucket: Int, start: Int64)? {
+        for level in 0..<Self.levels {
+            let shift = Int64(6 * level)
+            let digit = (now >> shift) & 63
+            // Shifts by 64 and more give 0.
+            let later = occupied[level] >> UInt64(digit + 1)
+            if later != 0 {
+                let next = digit + 1 + Int64(later.trailingZeroBitCount)
+                return (level << 6 | Int(next), ((now >> (shift + 6)) << 6 | next) << shift)
+            }
+        }
+        return nil
+    }
+
+    /// Checks that every timer is in the bucket that its deadline asks for. O(n).
+    ///
+    /// - Returns: how many timers are armed.
+    func checkInvariants(in tasks: borrowing Table<TaskRecord>) -> Int {
+        // While a bucket is being emptied, those that have left it stand where they belong once it is empty.
+        let next = emptying < 0 ? now : now + 1
+        var count = 0
+        for bucket in 0...Self.overdue {
+            let (level, digit) = (bucket >> 6, bucket & 63)
+            buckets[bucket].checkInvariants(in: tasks) { slot in
+                precondition(tasks[slot].timerBucket == bucket, "a timer in another bucket than it says")
+                let deadline = tasks[slot].deadline
+                if bucket == Self.overdue {
+                    precondition(deadline <= now, "a timer that is not overdue among those that are")
+                } else {
+                    let time = bucket == emptying ? now : next
+                    precondition(deadline > time, "a timer was passed")
+                    precondition((63 - (deadline ^ time).leadingZeroBitCount) / 6 == level, "a timer in a wrong level")
+                    precondition(Int(deadline >> Int64(6 * level)) & 63 == digit, "a timer in a wrong bucket")
+                }
+            }
+            if bucket != Self.overdue {
+                let bit = (occupied[level] >> UInt64(digit)) & 1
+                precondition((bit == 1) == !buckets[bucket].isEmpty, "the bitmap of a level does not fit")
+            }
+            count += Int(buckets[bucket].count)
+        }
+        return count
+    }
+}

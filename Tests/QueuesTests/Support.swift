@@ -1,0 +1,123 @@
+// What the tests of this room share: a broker with short calls, and numbered random numbers.
+
+import Glibc
+import UID
+
+@testable import Queues
+
+/// Runs jobs where they are handed in: the tests enter their brokers with `assumeIsolated`, so there is only one thread.
+final class InlineExecutor: SerialExecutor {
+    func enqueue(_ job: consuming ExecutorJob) {
+        unsafe job.runSynchronously(on: asUnownedSerialExecutor())
+    }
+
+    func isIsolatingCurrentContext() -> Bool? { true }
+    func checkIsolated() {}
+}
+
+/// What a task looked like when it was shown.
+struct Shown: Equatable {
+    var number: UInt64
+    var queue: String
+    var content: String
+    var attempt: UInt32
+    var token: UInt64
+    var key: UInt64
+    var state: TaskState
+    var lease: Int64
+    var enqueued: Int64
+    var dispatched: Int64?
+    var leaseEnd: Int64?
+    var expires: Int64
+
+    init(_ view: borrowing TaskView) {
+        number = view.id.low
+        queue = text(view.queueName)
+        content = text(view.content)
+        attempt = view.attempt
+        token = view.token
+        key = view.dispatchKey.rawValue
+        state = view.state
+        lease = view.leaseMilliseconds
+        enqueued = view.enqueued
+        dispatched = view.dispatched
+        leaseEnd = view.leaseEnd
+        expires = view.expires
+    }
+}
+
+func text(_ bytes: Span<UInt8>) -> String {
+    bytes.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
+}
+
+/// Makes a broker and runs `body` in its isolation; checks its invariants afterwards.
+func withBroker(
+    now: Int64 = 0, firstToken: UInt64 = 1, maximumTasks: Int = 1000, _ body: @Sendable (isolated Broker) throws -> Void
+) rethrows {
+    let broker = Broker(executor: InlineExecutor(), firstToken: firstToken, now: now, maximumTasks: maximumTasks)
+    try broker.assumeIsolated { broker in
+        try body(broker)
+        broker.checkInvariants()
+    }
+}
+
+extension Broker {
+    func queue(_ name: String) throws -> QueueIndex {
+        try queue(named: Array(name.utf8).span)
+    }
+
+    func queues(_ names: [String]) throws -> [QueueIndex] {
+        try names.map { try queue($0) }
+    }
+
+    /// Adds a task whose id is made of `number`, with that number as its content.
+    func add(
+        _ number: UInt64, to name: String, lease: Int64 = 1000, expires: Int64 = 1_000_000, now: Int64 = 0
+    ) throws {
+        try enqueue(
+            id: UID(high: 0, low: number), in: queue(name), content: Array("\(number)".utf8).span,
+            leaseMilliseconds: lease, expires: expires, now: now)
+    }
+
+    /// What taking one task for each name gives: nil if there are not enough.
+    func take(_ names: String..., now: Int64 = 0) throws -> [Shown]? {
+        var taken: [TaskHandle?] = []
+        guard take(try queues(names), now: now, into: &taken) else { return nil }
+        return taken.compactMap { $0 }.map(show)
+    }
+
+    func takeAvailable(_ names: String..., now: Int64 = 0) throws -> [UInt64?] {
+        var taken: [TaskHandle?] = []
+        takeAvailable(try queues(names), now: now, into: &taken)
+        return taken.map { $0.map { show($0).number } }
+    }
+
+    func show(_ handle: TaskHandle) -> Shown {
+        withTask(handle) { Shown($0) }
+    }
+
+    func peek(_ name: String, limit: Int = 1000, now: Int64 = 0) throws -> [UInt64] {
+        var numbers: [UInt64] = []
+        peek(try queue(name), limit: limit, now: now) { numbers.append($0.id.low) }
+        return numbers
+    }
+
+    var names: [String] {
+        var names: [String] = []
+        forEachQueueName { names.append(text($0)) }
+        return names
+    }
+
+    /// Advances in as many slices as it takes.
+    func advanceFully(to now: Int64, limit: Int = 2000) {
+        while !advance(to: now, limit: limit) {}
+    }
+
+    func ack(_ number: UInt64, token: UInt64? = nil, now: Int64 = 0) -> Bool {
+        ack(TaskReference(id: UID(high: 0, low: number), token: token), now: now)
+    }
+
+    func nak(_ number: UInt64, token: UInt64? = nil, now: Int64 = 0) -> Bool {
+        nak(TaskReference(id: UID(high: 0, low: number), token: token), now: now)
+    }
+}
