@@ -5,6 +5,9 @@ public final class Waiter {
     /// What is called when a wait ends: with a task for each name of a queue, or, at its deadline, nil where there is none.
     public typealias Completion = (isolated Broker, [TaskHandle?]) -> Void
 
+    /// How many tasks it waits for.
+    public var count: Int { queues.count }
+
     let queues: [QueueIndex]
     let leaseMilliseconds: Int64?
     let deadline: Int64
