@@ -33,7 +33,10 @@ public struct ServerLimits: Sendable {
 }
 
 /// Serves HTTP/1.1 (RFC 9110, RFC 9112) on an event loop's thread.
-public final class HTTPServer {
+public final class HTTPServer: @unchecked Sendable {
+    // @unchecked: it is used on the loop's thread only, which `run` and `answer` check. It is Sendable so that whoever
+    // owes an answer can keep hold of it.
+
     /// A turn serves connections for about this long before deadlines and other sources are looked at again.
     private static let turnMilliseconds: Int64 = 4
     /// What one connection may have of a turn before the next one's turn comes.
@@ -99,7 +102,7 @@ public final class HTTPServer {
     // MARK: The loop
 
     /// Serves until the handler is finished.
-    public func run<Handler: RequestHandler>(_ handler: inout Handler, on owner: isolated Handler.Owner) {
+    public func run<Handler: RequestHandler & ~Copyable>(_ handler: inout Handler, on owner: isolated Handler.Owner) {
         var deadline: Int64? = loop.now
         while !handler.isFinished {
             let isBusy = !queued.isEmpty || listeners.contains { $0.isReady }
@@ -116,7 +119,9 @@ public final class HTTPServer {
         }
     }
 
-    private func serveQueued<Handler: RequestHandler>(_ handler: inout Handler, on owner: isolated Handler.Owner) {
+    private func serveQueued<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, on owner: isolated Handler.Owner
+    ) {
         let begin = loop.updateNow()
         // Serving one connection may wake another, which is then served in this turn too.
         while !queued.isEmpty {
@@ -187,7 +192,7 @@ public final class HTTPServer {
 
     // MARK: Serving one connection
 
-    private func serve<Handler: RequestHandler>(
+    private func serve<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
         guard connections[connection.index] === connection else { return }
@@ -202,7 +207,7 @@ public final class HTTPServer {
     }
 
     /// Serves requests until there is no whole one, an answer is owed, or it is another connection's turn.
-    private func converse<Handler: RequestHandler>(
+    private func converse<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
         var requests = 0
@@ -241,7 +246,7 @@ public final class HTTPServer {
     }
 
     /// Hands the request at the front of the input to the handler.
-    private func answer<Handler: RequestHandler>(
+    private func answer<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
         observeBody(connection)
@@ -280,6 +285,7 @@ public final class HTTPServer {
     /// - Returns: false, without calling `body`, if nobody waits for it any more.
     @discardableResult
     public func answer(_ ticket: Ticket, _ body: (inout ResponseStream) -> Void) -> Bool {
+        loop.checkIsolated()
         guard connections.indices.contains(ticket.connection), let connection = connections[ticket.connection],
             connection.owed?.serial == ticket.serial
         else { return false }
@@ -297,7 +303,7 @@ public final class HTTPServer {
         queue(connection)
     }
 
-    private func withdrawOwed<Handler: RequestHandler>(
+    private func withdrawOwed<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
         guard connections[connection.index] === connection, let owed = connection.owed else { return }
@@ -310,7 +316,7 @@ public final class HTTPServer {
         }
     }
 
-    private func refuse<Handler: RequestHandler>(
+    private func refuse<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ refusal: Refusal, _ handler: inout Handler
     ) {
         connection.responses.answersHead = connection.parser.head.method == .head
@@ -321,7 +327,7 @@ public final class HTTPServer {
     }
 
     /// What a request that is not whole yet calls for: an interim answer, a look at its body.
-    private func noteProgress<Handler: RequestHandler>(_ connection: Connection, _ handler: inout Handler) {
+    private func noteProgress<Handler: RequestHandler & ~Copyable>(_ connection: Connection, _ handler: inout Handler) {
         guard connection.parser.isReadingBody else { return }
         let received = connection.parser.receivedBody.count
         if connection.parser.takeExpectation(), received == 0 { connection.responses.writeContinue() }
@@ -400,7 +406,7 @@ public final class HTTPServer {
 
     // MARK: What comes next
 
-    private func settle<Handler: RequestHandler>(
+    private func settle<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
         if connection.isClosing, !connection.isLingering, !connection.isBroken, connection.responses.count == 0 {
@@ -442,7 +448,7 @@ public final class HTTPServer {
     }
 
     /// Closes a connection, and tells the handler of what did not reach its peer.
-    private func end<Handler: RequestHandler>(
+    private func end<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
         if let owed = connection.owed {
@@ -483,7 +489,7 @@ public final class HTTPServer {
         }
     }
 
-    private func timeOut<Handler: RequestHandler>(_ connection: Connection, _ handler: inout Handler) {
+    private func timeOut<Handler: RequestHandler & ~Copyable>(_ connection: Connection, _ handler: inout Handler) {
         if connection.responses.count > 0 || connection.isLingering {
             connection.isBroken = true
         } else if connection.input.isEmpty, !connection.parser.isReadingBody {

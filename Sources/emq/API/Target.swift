@@ -89,8 +89,8 @@ func text(_ bytes: Span<UInt8>) -> String { String(decoding: bytes.map { $0 }, a
 
 extension Span<UInt8> {
     /// The elements as an array, each put through `transform`. O(count).
-    func map<Element>(_ transform: (UInt8) -> Element) -> [Element] {
-        var result: [Element] = []
+    func map<Mapped>(_ transform: (UInt8) -> Mapped) -> [Mapped] {
+        var result: [Mapped] = []
         result.reserveCapacity(count)
         for index in indices { result.append(transform(self[index])) }
         return result

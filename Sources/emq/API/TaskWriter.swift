@@ -41,7 +41,7 @@ enum TaskWriter {
         responses.append(",\"content\":")
         responses.append(task.content)
         responses.append(",\"attempt\":")
-        JSONWriter.write(Int64(task.attempt), to: &responses)
+        JSONWriter.writeInteger(Int64(task.attempt), to: &responses)
     }
 
     private static func writeTime(_ member: StaticString, _ milliseconds: Int64, to responses: inout ResponseStream) {
