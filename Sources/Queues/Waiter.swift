@@ -7,6 +7,9 @@ public final class Waiter {
     /// It runs in the broker's isolation: one that is made there captures the broker and whatever else is isolated to it.
     public typealias Completion = ([TaskHandle?]) -> Void
 
+    /// How many tasks it waits for.
+    public var count: Int { queues.count }
+
     let queues: [QueueIndex]
     let leaseMilliseconds: Int64?
     let deadline: Int64

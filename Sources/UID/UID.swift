@@ -1,1 +1,175 @@
-// placeholder
+// Identifiers of tasks: 16 bytes that sort by the time they were made, and their two texts.
+
+/// A 16-byte identifier in the layout of a UUID of version 7 (RFC 9562, section 5.7).
+///
+/// From the highest bit: 48 bits of Unix time in milliseconds, 4 bits of version, a counter of 12 bits, 2 bits of
+/// variant, 62 random bits. ``UIDGenerator`` makes them so; any 16 bytes are a valid UID when they are parsed.
+///
+/// UIDs compare as their bytes do, so those of one generator sort in the order they were made. Their 22-character
+/// texts do not: the alphabet of base64url is not in the order of ASCII.
+public struct UID: Hashable, Sendable {
+    /// The first eight bytes, read big-endian.
+    public let high: UInt64
+    /// The last eight bytes, read big-endian.
+    public let low: UInt64
+
+    /// Makes the UID whose bytes are those of `high` and then those of `low`, both big-endian.
+    public init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
+    }
+
+    /// The time it was made, in milliseconds since the Unix epoch; meaningless if it is not of version 7.
+    public var unixMilliseconds: UInt64 { high >> 16 }
+}
+
+extension UID: Comparable {
+    /// Compares the bytes of two UIDs.
+    public static func < (left: UID, right: UID) -> Bool {
+        (left.high, left.low) < (right.high, right.low)
+    }
+}
+
+// MARK: - Texts
+
+extension UID: LosslessStringConvertible {
+    /// The number of characters of ``text``.
+    public static let textLength = 22
+
+    /// The number of characters of ``uuidText``.
+    public static let uuidTextLength = 36
+
+    /// The UID in base64url (RFC 4648, section 5) without padding, as ASCII.
+    public var text: InlineArray<22, UInt8> {
+        let bits = UInt128(high) << 64 | UInt128(low)
+        return InlineArray { index in
+            // 22 characters have room for 132 bits: the last one carries two bits, and four zeros below them.
+            let digit = index < 21 ? bits >> (122 - 6 * index) : bits << 4
+            return base64URLCharacter(UInt8(truncatingIfNeeded: digit) & 0x3F)
+        }
+    }
+
+    /// The UID as a UUID is written (RFC 9562, section 4), in lower case, as ASCII.
+    public var uuidText: InlineArray<36, UInt8> {
+        let bits = UInt128(high) << 64 | UInt128(low)
+        var shift = 128
+        return InlineArray { index in
+            if isUUIDHyphen(index) { return UInt8(ascii: "-") }
+            shift -= 4
+            let digit = UInt8(truncatingIfNeeded: bits >> shift) & 0x0F
+            return digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") - 10 + digit
+        }
+    }
+
+    /// The 22 characters of ``text``.
+    public var description: String {
+        let text = text
+        return String(decoding: text.indices.map { text[$0] }, as: UTF8.self)
+    }
+
+    /// Reads a UID from either of its texts, as ``init(text:)`` does.
+    public init?(_ description: String) {
+        self.init(text: description.utf8Span.span)
+    }
+
+    /// Reads a UID from its 22 characters of base64url or from the 36 of a UUID.
+    ///
+    /// Nothing else is taken: no padding, no white space, no other alphabet, no bits set beyond the 128 (so every UID
+    /// has one text of 22 characters only). The hexadecimal digits of a UUID may be of either case.
+    ///
+    /// - Parameter text: The characters, in ASCII.
+    /// - Complexity: O(1), with no allocation.
+    public init?(text: Span<UInt8>) {
+        var bits: UInt128 = 0
+        switch text.count {
+        case Self.textLength:
+            // A character that is none is 0xFF, which shows in the bits above the six of a digit.
+            var seen: UInt8 = 0
+            for index in 0..<21 {
+                let digit = base64URLDigit(text[index])
+                seen |= digit
+                bits = bits << 6 | UInt128(digit)
+            }
+            let last = base64URLDigit(text[21])
+            guard (seen | last) <= 0x3F, last & 0x0F == 0 else { return nil }
+            bits = bits << 2 | UInt128(last >> 4)
+        case Self.uuidTextLength:
+            for index in text.indices {
+                if isUUIDHyphen(index) {
+                    guard text[index] == UInt8(ascii: "-") else { return nil }
+                } else {
+                    guard let digit = hexadecimalDigit(text[index]) else { return nil }
+                    bits = bits << 4 | UInt128(digit)
+                }
+            }
+        default:
+            return nil
+        }
+        self.init(high: UInt64(truncatingIfNeeded: bits >> 64), low: UInt64(truncatingIfNeeded: bits))
+    }
+}
+
+/// The character for a number below 64. The sums compile to no branch, where a UID's random digits would have
+/// mispredicted half of them.
+private func base64URLCharacter(_ digit: UInt8) -> UInt8 {
+    var character = digit &+ UInt8(ascii: "A")
+    character &+= digit >= 26 ? UInt8(ascii: "a") &- (UInt8(ascii: "A") &+ 26) : 0
+    character &-= digit >= 52 ? (UInt8(ascii: "a") &+ 26) &- UInt8(ascii: "0") : 0
+    character &-= digit >= 62 ? (UInt8(ascii: "0") &+ 10) &- UInt8(ascii: "-") : 0
+    character &+= digit >= 63 ? UInt8(ascii: "_") &- (UInt8(ascii: "-") &+ 1) : 0
+    return character
+}
+
+/// The number below 64 that a character stands for, or 0xFF. Written to compile to no branch.
+private func base64URLDigit(_ character: UInt8) -> UInt8 {
+    let upper = character &- UInt8(ascii: "A")
+    let lower = character &- UInt8(ascii: "a")
+    let decimal = character &- UInt8(ascii: "0")
+    var digit: UInt8 = 0xFF
+    digit = upper < 26 ? upper : digit
+    digit = lower < 26 ? lower &+ 26 : digit
+    digit = decimal < 10 ? decimal &+ 52 : digit
+    digit = character == UInt8(ascii: "-") ? 62 : digit
+    digit = character == UInt8(ascii: "_") ? 63 : digit
+    return digit
+}
+
+private func hexadecimalDigit(_ character: UInt8) -> UInt8? {
+    switch character {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0")
+    case UInt8(ascii: "a")...UInt8(ascii: "f"): character - UInt8(ascii: "a") + 10
+    case UInt8(ascii: "A")...UInt8(ascii: "F"): character - UInt8(ascii: "A") + 10
+    default: nil
+    }
+}
+
+/// Whether a UUID (8-4-4-4-12 digits) has a hyphen at `index`.
+private func isUUIDHyphen(_ index: Int) -> Bool {
+    index == 8 || index == 13 || index == 18 || index == 23
+}
+
+// MARK: - Coding
+
+extension UID: Codable {
+    /// Decodes a UID from a string with either of its texts.
+    ///
+    /// - Parameter decoder: The decoder to read from.
+    /// - Throws: `DecodingError.dataCorrupted` if the string is no UID.
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        guard let uid = UID(try container.decode(String.self)) else {
+            throw DecodingError.dataCorruptedError(
+                in: container, debugDescription: "a UID is 22 characters of base64url or a UUID of 36 characters")
+        }
+        self = uid
+    }
+
+    /// Encodes the UID as a string of 22 characters.
+    ///
+    /// - Parameter encoder: The encoder to write to.
+    /// - Throws: What `encoder` throws.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}

@@ -1,1 +1,81 @@
-@main struct Emq { static func main() {} }
+// The program: which command was asked for, and how the server is put together.
+
+import Glibc
+import Net
+import Queues
+import UID
+
+@main
+enum Emq {
+    static func main() {
+        var arguments = CommandLine.arguments.dropFirst()
+        if arguments.first == "bench" { exit(Bench.run(Array(arguments.dropFirst()))) }
+        if arguments.first == "serve" { arguments = arguments.dropFirst() }
+        if arguments.contains("--help") || arguments.contains("-h") { return write(Options.help, to: STDOUT_FILENO) }
+        if arguments.contains("--version") { return write("emq \(Options.version)", to: STDOUT_FILENO) }
+        do {
+            try serve(try Options(Array(arguments)) { name in unsafe getenv(name).map { unsafe String(cString: $0) } })
+        } catch let error as UsageError {
+            write("emq: \(error.description) (emq --help lists the options)", to: STDERR_FILENO)
+            exit(2)
+        } catch {
+            write("emq: \(error)", to: STDERR_FILENO)
+            exit(1)
+        }
+    }
+
+    private static func serve(_ options: Options) throws {
+        let shutdown = try Shutdown(drainMilliseconds: options.drainMilliseconds)
+        let loop = try EventLoop()
+        try shutdown.watch(on: loop)
+        var random = KernelRandom()
+        let broker = Broker(executor: loop, firstToken: random.next(), now: loop.now)
+        var limits = ServerLimits()
+        limits.connections = try connectionLimit(asked: options.maximumConnections)
+        // Entered once, around the whole loop: from here on a call on the broker is a plain call.
+        try broker.assumeIsolated { broker in
+            let server = HTTPServer(loop: loop, limits: limits)
+            var places: [String] = []
+            for address in options.addresses {
+                for actual in try server.listen(address) where !places.contains(link(to: actual)) {
+                    places.append(link(to: actual))
+                }
+            }
+            write(
+                "emq \(Options.version) listening on \(places.joined(separator: " and ")); tasks live in memory",
+                to: STDERR_FILENO)
+            var api = API(server: server, shutdown: shutdown)
+            server.run(&api, on: broker)
+            write(
+                "emq: stopped; \(broker.counts.tasks) tasks that lived in memory went with it", to: STDERR_FILENO)
+        }
+    }
+
+    private static func link(to address: Address) -> String {
+        switch address {
+        case .tcp("", let port): "http://localhost:\(port) (every address of this machine)"
+        case .tcp: "http://\(address)"
+        case .unix: "\(address)"
+        }
+    }
+
+    /// How many connections may be open: what was asked for, as far as the limit of open files allows.
+    private static func connectionLimit(asked: Int?) throws(SystemError) -> Int {
+        var files = rlimit()
+        unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+        files.rlim_cur = files.rlim_max
+        unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+        // Some descriptors are the program's own: listeners, the loop's, standard input and output.
+        let allowed = Int(clamping: files.rlim_cur) - 32
+        if let asked, asked > allowed {
+            throw SystemError("have \(asked) connections: the limit of open files allows \(allowed)", code: EMFILE)
+        }
+        return asked ?? min(20_000, allowed)
+    }
+
+    /// Writes one line to a descriptor.
+    static func write(_ line: String, to descriptor: Int32) {
+        let bytes = Array((line + "\n").utf8)
+        unsafe _ = bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
+    }
+}

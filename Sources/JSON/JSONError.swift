@@ -1,0 +1,87 @@
+// Why a document is not JSON, in words for the person who wrote it.
+
+/// The first place where a document stops being JSON, or goes beyond a limit of the scanner.
+public struct JSONError: Error, Equatable, CustomStringConvertible {
+    /// What would have been right instead.
+    public enum Expectation: Equatable, Sendable, CustomStringConvertible {
+        /// Any value.
+        case value
+        /// The first element of an array, or the end of an empty one.
+        case valueOrBracket
+        /// The name of a member.
+        case name
+        /// The name of an object's first member, or the end of an empty one.
+        case nameOrBrace
+        /// The colon between a name and its value.
+        case colon
+        /// What may follow a value in an object.
+        case commaOrBrace
+        /// What may follow a value in an array.
+        case commaOrBracket
+        /// Nothing but white space after the document.
+        case end
+        /// More of a string, which has not ended.
+        case quote
+        /// A control character (below U+0020) in a string has to be escaped.
+        case escapedControlCharacter
+        /// The letter that says which escape it is.
+        case escape
+        /// One of the four digits of a `\u` escape.
+        case hexadecimalDigit
+        /// UTF-8 as RFC 3629 defines it: no overlong form, no surrogate, nothing over U+10FFFF.
+        case utf8
+        /// A digit of a number.
+        case digit
+        /// The rest of the word `true`, `false` or `null`.
+        case literal(JSONKind)
+        /// No deeper nesting: ``JSONScanner/maximumDepth`` is reached.
+        case depthOfAtMost(Int)
+        /// No further member or element of the outermost container: the bound of the outline is reached.
+        case entriesOfAtMost(Int)
+
+        /// The phrase that stands after "expected".
+        public var description: String {
+            switch self {
+            case .value: "a value"
+            case .valueOrBracket: "a value or ']'"
+            case .name: "a name in double quotes"
+            case .nameOrBrace: "a name in double quotes or '}'"
+            case .colon: "':'"
+            case .commaOrBrace: "',' or '}'"
+            case .commaOrBracket: "',' or ']'"
+            case .end: "the end"
+            case .quote: "the closing '\"'"
+            case .escapedControlCharacter: "control characters to be escaped"
+            case .escape: "one of \"\\/bfnrtu after the backslash"
+            case .hexadecimalDigit: "a hexadecimal digit"
+            case .utf8: "valid UTF-8"
+            case .digit: "a digit"
+            case .literal(let kind): "'\(kind)'"
+            case .depthOfAtMost(let depth): "at most \(depth) levels of nesting"
+            case .entriesOfAtMost(let count): "at most \(count) members or elements"
+            }
+        }
+    }
+
+    /// The offset of the offending byte from the document's first byte, or the document's length at its end.
+    public let offset: Int
+
+    /// What would have been right there.
+    public let expected: Expectation
+
+    /// The offending byte; nil at the end of the document.
+    public let found: UInt8?
+
+    /// A sentence such as `at byte 17: expected ',' or '}', got 'x'`.
+    public var description: String {
+        "at byte \(offset): expected \(expected), got \(foundDescription)"
+    }
+
+    private var foundDescription: String {
+        switch found {
+        case nil: "the end"
+        case .some(let byte) where 0x20 < byte && byte < 0x7F: "'\(Character(Unicode.Scalar(byte)))'"
+        case .some(let byte): "the byte 0x\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16, uppercase: true))"
+        }
+    }
+}

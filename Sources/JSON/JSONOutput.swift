@@ -1,0 +1,20 @@
+// Where the writer of JSON puts its bytes.
+
+/// Something that bytes can be appended to.
+public protocol JSONOutput: ~Copyable {
+    /// Appends one byte.
+    mutating func append(_ byte: UInt8)
+
+    /// Appends bytes.
+    mutating func append(_ bytes: Span<UInt8>)
+}
+
+extension [UInt8]: JSONOutput {
+    /// Appends bytes.
+    ///
+    /// - Complexity: O(*n*) on average, where *n* is the number of bytes.
+    @inlinable
+    public mutating func append(_ bytes: Span<UInt8>) {
+        unsafe bytes.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
+    }
+}

@@ -1,0 +1,442 @@
+// Checks that bytes are JSON while they arrive, and notes where the parts of the outermost container are.
+//
+// The scanner is a state machine that can stop after any byte. `consume` hands what remains of a piece to the method
+// for the state it is in, which goes as far as it can: `scanStructure` between tokens, the others inside one. Every
+// error follows from the state alone (`expectation`), so where a document is cut into pieces makes no difference to it.
+
+/// A strict scanner of JSON (RFC 8259) in UTF-8 (RFC 3629) that takes a document piece by piece.
+///
+/// One pass validates everything, at any depth, and records an outline of the outermost container: where the name and
+/// the value of each member of a root object are, or each element of a root array. What is nested in one of them is
+/// read by scanning its bytes with another scanner. Nothing is normalised: a name given twice is two entries, and an
+/// escaped lone surrogate is accepted as the grammar has it.
+///
+/// Scanning allocates only when the outline outgrows the storage kept from documents before. A scanner takes no
+/// more memory than its outline and 64 bytes for nesting, however deep or long a document is.
+public struct JSONScanner: ~Copyable {
+    /// The most containers that may be open at once.
+    public static let maximumDepth = 512
+
+    /// A member of the outermost object or an element of the outermost array. Ranges are offsets from the document's
+    /// first byte.
+    public struct Entry: Equatable, Sendable {
+        /// The name between its quotes, as it was written; empty for an element of an array.
+        public let name: Range<Int>
+        /// Whether ``name`` has escapes, and so is not yet what it stands for.
+        public let nameHasEscapes: Bool
+        /// The value, with its quotes if it is a string, without the white space around it.
+        public let value: Range<Int>
+        /// What the value is.
+        public let kind: JSONKind
+    }
+
+    private enum State: UInt8 {
+        // Between tokens, where white space may stand.
+        case value, valueOrBracket, name, nameOrBrace, colon, afterValue
+        // In a string: between characters, after a backslash, in a `\u` escape, in a character of several bytes.
+        case string, escape, hexadecimal, utf8
+        // In a number: after its minus, in its integer part (a leading zero ends that), after the point, and so on.
+        case minus, zero, integer, point, fraction, exponentMark, exponentSign, exponent
+        // In `true`, `false` or `null`.
+        case literal
+    }
+
+    private let maximumEntries: Int
+    private var state = State.value
+    private var failure: JSONError?
+    /// The bytes before the piece that is being consumed.
+    private var consumed = 0
+
+    /// A bit for each open container, the outermost first: set for an object.
+    private var objects = InlineArray<8, UInt64>(repeating: 0)
+    private var depth = 0
+
+    private var isName = false
+    /// What is left of the token: hexadecimal digits, continuation bytes, or (lowest byte first) letters of a literal.
+    private var rest: UInt32 = 0
+    /// The bounds of the next continuation byte; those of the first one exclude overlong forms and surrogates.
+    private var continuation: (low: UInt8, high: UInt8) = (0x80, 0xBF)
+    private var literal = JSONKind.null
+
+    private var rootStart = 0
+    private var nameStart = 0
+    private var nameEnd = 0
+    private var nameHasEscapes = false
+    private var entryStart = 0
+    private var entries: [Entry] = []
+
+    /// What the document is; valid after ``finish()``.
+    public private(set) var kind = JSONKind.null
+
+    /// Where the document is, without the white space around it; valid after ``finish()``.
+    public private(set) var value = 0..<0
+
+    /// Makes a scanner for a first document.
+    ///
+    /// - Parameter maximumEntries: The most members or elements that the outermost container may have.
+    public init(maximumEntries: Int = 10_000) {
+        self.maximumEntries = maximumEntries
+        // Enough for most requests, so that they are scanned without an allocation.
+        entries.reserveCapacity(min(maximumEntries, 16))
+    }
+
+    /// Forgets the document, and any error in it, to begin another; the outline's storage is kept.
+    public mutating func reset() {
+        state = .value
+        failure = nil
+        consumed = 0
+        depth = 0
+        nameStart = 0
+        nameEnd = 0
+        nameHasEscapes = false
+        entries.removeAll(keepingCapacity: true)
+        kind = .null
+        value = 0..<0
+    }
+
+    /// The number of members or elements of the outermost container seen so far; 0 if the document is no container.
+    public var entryCount: Int { entries.count }
+
+    /// A member or an element of the outermost container, in the order they were written.
+    ///
+    /// - Parameter index: Less than ``entryCount``.
+    /// - Returns: Where its name and its value are.
+    /// - Complexity: O(1)
+    public func entry(_ index: Int) -> Entry { entries[index] }
+
+    /// Scans the next piece of the document.
+    ///
+    /// - Parameter bytes: What follows the pieces before; it may begin and end anywhere, and be empty.
+    /// - Throws: The first error of the document, also on every later call until ``reset()``.
+    /// - Complexity: O(*n*), where *n* is the number of bytes.
+    public mutating func consume(_ bytes: Span<UInt8>) throws(JSONError) {
+        if let failure { throw failure }
+        var index = 0
+        while index < bytes.count {
+            switch state {
+            case .value, .valueOrBracket, .name, .nameOrBrace, .colon, .afterValue:
+                index = try scanStructure(bytes, index)
+            case .string:
+                index = try scanString(bytes, index)
+            case .escape:
+                index = try scanEscape(bytes, index)
+            case .hexadecimal:
+                index = try scanHexadecimal(bytes, index)
+            case .utf8:
+                index = try scanContinuation(bytes, index)
+            case .minus, .zero, .integer, .point, .fraction, .exponentMark, .exponentSign, .exponent:
+                index = try scanNumber(bytes, index)
+            case .literal:
+                index = try scanLiteral(bytes, index)
+            }
+        }
+        consumed += bytes.count
+    }
+
+    /// Ends the document, which must be whole.
+    ///
+    /// - Throws: The first error of the document; one at its end if something is missing.
+    /// - Complexity: O(1)
+    public mutating func finish() throws(JSONError) {
+        if let failure { throw failure }
+        switch state {
+        case .zero, .integer, .fraction, .exponent: endValue(.number, at: consumed)
+        default: break
+        }
+        guard state == .afterValue, depth == 0 else {
+            throw fail(JSONError(offset: consumed, expected: expectation, found: nil))
+        }
+    }
+
+    // MARK: - Between tokens
+
+    private mutating func scanStructure(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
+        var index = start
+        while isWhiteSpace(bytes[index]) {
+            index += 1
+            if index == bytes.count { return index }
+        }
+        switch (state, bytes[index]) {
+        case (.name, UInt8(ascii: "\"")), (.nameOrBrace, UInt8(ascii: "\"")):
+            isName = true
+            if depth == 1 {
+                nameStart = consumed + index + 1
+                nameHasEscapes = false
+            }
+            state = .string
+        case (.colon, UInt8(ascii: ":")):
+            state = .value
+        case (.afterValue, UInt8(ascii: ",")) where depth > 0:
+            state = isInObject ? .name : .value
+        case (.afterValue, UInt8(ascii: "}")) where depth > 0 && isInObject, (.nameOrBrace, UInt8(ascii: "}")):
+            depth -= 1
+            endValue(.object, at: consumed + index + 1)
+        case (.afterValue, UInt8(ascii: "]")) where depth > 0 && !isInObject, (.valueOrBracket, UInt8(ascii: "]")):
+            depth -= 1
+            endValue(.array, at: consumed + index + 1)
+        case (.value, _), (.valueOrBracket, _):
+            try startValue(bytes, index)
+        default:
+            throw fail(bytes, index)
+        }
+        return index + 1
+    }
+
+    private mutating func startValue(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) {
+        if depth == 1 {
+            guard entries.count < maximumEntries else {
+                throw fail(bytes, index, expected: .entriesOfAtMost(maximumEntries))
+            }
+            entryStart = consumed + index
+        } else if depth == 0 {
+            rootStart = consumed + index
+        }
+        switch bytes[index] {
+        case UInt8(ascii: "\""):
+            isName = false
+            state = .string
+        case UInt8(ascii: "{"):
+            try open(bytes, index, isObject: true)
+        case UInt8(ascii: "["):
+            try open(bytes, index, isObject: false)
+        case UInt8(ascii: "-"):
+            state = .minus
+        case UInt8(ascii: "0"):
+            state = .zero
+        case UInt8(ascii: "1")...UInt8(ascii: "9"):
+            state = .integer
+        case UInt8(ascii: "t"):
+            startLiteral(.true, rest: 0x65_75_72)
+        case UInt8(ascii: "f"):
+            startLiteral(.false, rest: 0x65_73_6C_61)
+        case UInt8(ascii: "n"):
+            startLiteral(.null, rest: 0x6C_6C_75)
+        default:
+            throw fail(bytes, index)
+        }
+    }
+
+    private mutating func open(_ bytes: Span<UInt8>, _ index: Int, isObject: Bool) throws(JSONError) {
+        guard depth < Self.maximumDepth else {
+            throw fail(bytes, index, expected: .depthOfAtMost(Self.maximumDepth))
+        }
+        let bit: UInt64 = 1 << (depth % 64)
+        if isObject {
+            objects[depth / 64] |= bit
+        } else {
+            objects[depth / 64] &= ~bit
+        }
+        depth += 1
+        state = isObject ? .nameOrBrace : .valueOrBracket
+    }
+
+    private var isInObject: Bool {
+        objects[(depth - 1) / 64] >> ((depth - 1) % 64) & 1 == 1
+    }
+
+    private mutating func endValue(_ kind: JSONKind, at end: Int) {
+        state = .afterValue
+        if depth == 1 {
+            entries.append(
+                Entry(
+                    name: nameStart..<nameEnd, nameHasEscapes: nameHasEscapes, value: entryStart..<end, kind: kind))
+        } else if depth == 0 {
+            value = rootStart..<end
+            self.kind = kind
+        }
+    }
+
+    // MARK: - Strings
+
+    private mutating func scanString(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
+        let index = firstSpecial(bytes, from: start)
+        guard index < bytes.count else { return index }
+        switch bytes[index] {
+        case UInt8(ascii: "\""):
+            endString(bytes, index)
+        case UInt8(ascii: "\\"):
+            state = .escape
+            if depth == 1, isName { nameHasEscapes = true }
+        case 0x00..<0x20:
+            throw fail(bytes, index, expected: .escapedControlCharacter)
+        case let lead:
+            // RFC 3629, section 4.
+            switch lead {
+            case 0xC2...0xDF: startCharacter(rest: 1, 0x80, 0xBF)
+            case 0xE0: startCharacter(rest: 2, 0xA0, 0xBF)
+            case 0xED: startCharacter(rest: 2, 0x80, 0x9F)
+            case 0xE1...0xEF: startCharacter(rest: 2, 0x80, 0xBF)
+            case 0xF0: startCharacter(rest: 3, 0x90, 0xBF)
+            case 0xF1...0xF3: startCharacter(rest: 3, 0x80, 0xBF)
+            case 0xF4: startCharacter(rest: 3, 0x80, 0x8F)
+            default: throw fail(bytes, index, expected: .utf8)
+            }
+        }
+        return index + 1
+    }
+
+    private mutating func endString(_ bytes: Span<UInt8>, _ index: Int) {
+        if isName {
+            if depth == 1 { nameEnd = consumed + index }
+            state = .colon
+        } else {
+            endValue(.string, at: consumed + index + 1)
+        }
+    }
+
+    private mutating func startCharacter(rest: UInt32, _ low: UInt8, _ high: UInt8) {
+        state = .utf8
+        self.rest = rest
+        continuation = (low, high)
+    }
+
+    private mutating func scanContinuation(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        guard continuation.low <= bytes[index], bytes[index] <= continuation.high else { throw fail(bytes, index) }
+        continuation = (0x80, 0xBF)
+        rest -= 1
+        if rest == 0 { state = .string }
+        return index + 1
+    }
+
+    private mutating func scanEscape(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        switch bytes[index] {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"),
+            UInt8(ascii: "n"), UInt8(ascii: "r"), UInt8(ascii: "t"):
+            state = .string
+        case UInt8(ascii: "u"):
+            state = .hexadecimal
+            rest = 4
+        default:
+            throw fail(bytes, index)
+        }
+        return index + 1
+    }
+
+    private mutating func scanHexadecimal(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        guard hexadecimalDigit(bytes[index]) != nil else { throw fail(bytes, index) }
+        rest -= 1
+        if rest == 0 { state = .string }
+        return index + 1
+    }
+
+    // MARK: - Numbers and literals
+
+    private mutating func scanNumber(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
+        var index = start
+        while index < bytes.count {
+            let byte = bytes[index]
+            switch (state, byte) {
+            case (.minus, UInt8(ascii: "0")):
+                state = .zero
+            case (.minus, UInt8(ascii: "1")...UInt8(ascii: "9")):
+                state = .integer
+            case (.point, UInt8(ascii: "0")...UInt8(ascii: "9")):
+                state = .fraction
+            case (.exponentMark, UInt8(ascii: "+")), (.exponentMark, UInt8(ascii: "-")):
+                state = .exponentSign
+            case (.exponentMark, UInt8(ascii: "0")...UInt8(ascii: "9")),
+                (.exponentSign, UInt8(ascii: "0")...UInt8(ascii: "9")):
+                state = .exponent
+            case (.minus, _), (.point, _), (.exponentMark, _), (.exponentSign, _):
+                throw fail(bytes, index)
+            case (.integer, UInt8(ascii: "0")...UInt8(ascii: "9")),
+                (.fraction, UInt8(ascii: "0")...UInt8(ascii: "9")),
+                (.exponent, UInt8(ascii: "0")...UInt8(ascii: "9")):
+                break
+            case (.zero, UInt8(ascii: ".")), (.integer, UInt8(ascii: ".")):
+                state = .point
+            case (.zero, UInt8(ascii: "e")), (.integer, UInt8(ascii: "e")), (.fraction, UInt8(ascii: "e")),
+                (.zero, UInt8(ascii: "E")), (.integer, UInt8(ascii: "E")), (.fraction, UInt8(ascii: "E")):
+                state = .exponentMark
+            default:
+                endValue(.number, at: consumed + index)
+                return index
+            }
+            index += 1
+        }
+        return index
+    }
+
+    private mutating func startLiteral(_ kind: JSONKind, rest: UInt32) {
+        state = .literal
+        literal = kind
+        self.rest = rest
+    }
+
+    private mutating func scanLiteral(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        guard bytes[index] == UInt8(truncatingIfNeeded: rest) else { throw fail(bytes, index) }
+        rest >>= 8
+        if rest == 0 { endValue(literal, at: consumed + index + 1) }
+        return index + 1
+    }
+
+    // MARK: - Errors
+
+    /// What may come next, in a document that has been right so far.
+    private var expectation: JSONError.Expectation {
+        switch state {
+        case .value: .value
+        case .valueOrBracket: .valueOrBracket
+        case .name: .name
+        case .nameOrBrace: .nameOrBrace
+        case .colon: .colon
+        case .afterValue: depth == 0 ? .end : isInObject ? .commaOrBrace : .commaOrBracket
+        case .string: .quote
+        case .escape: .escape
+        case .hexadecimal: .hexadecimalDigit
+        case .utf8: .utf8
+        case .minus, .zero, .integer, .point, .fraction, .exponentMark, .exponentSign, .exponent: .digit
+        case .literal: .literal(literal)
+        }
+    }
+
+    private mutating func fail(
+        _ bytes: Span<UInt8>, _ index: Int, expected: JSONError.Expectation? = nil
+    ) -> JSONError {
+        fail(JSONError(offset: consumed + index, expected: expected ?? expectation, found: bytes[index]))
+    }
+
+    private mutating func fail(_ error: JSONError) -> JSONError {
+        failure = error
+        return error
+    }
+}
+
+private func isWhiteSpace(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") || byte == UInt8(ascii: "\t")
+}
+
+/// The index of the first byte at or after `start` that is not a character of its own in a string (a quote, a
+/// backslash, a control character, a byte over 0x7F), or the count if there is none. Looks at eight bytes at a time.
+private func firstSpecial(_ bytes: Span<UInt8>, from start: Int) -> Int {
+    let ones: UInt64 = 0x0101_0101_0101_0101
+    var index = start
+    while bytes.count - index >= 8 {
+        // Unsafe only because it could load a type that not all bits are valid for; the bounds are checked.
+        let word = UInt64(littleEndian: unsafe bytes.bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self))
+        // In each byte the highest bit becomes set if the byte is special. A borrow may set that of bytes after a
+        // special one too; only the first is used.
+        let quote = (word ^ (ones &* 0x22)) &- ones
+        let backslash = (word ^ (ones &* 0x5C)) &- ones
+        let control = word &- ones &* 0x20
+        let special = (word | quote | backslash | control) & (ones &* 0x80)
+        if special != 0 { return index + special.trailingZeroBitCount / 8 }
+        index += 8
+    }
+    while index < bytes.count, isPlain(bytes[index]) { index += 1 }
+    return index
+}
+
+private func isPlain(_ byte: UInt8) -> Bool {
+    0x20 <= byte && byte < 0x80 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
+}
+
+/// The number that a hexadecimal digit of either case stands for.
+func hexadecimalDigit(_ byte: UInt8) -> UInt8? {
+    switch byte {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
+    case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
+    case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
+    default: nil
+    }
+}

@@ -1,0 +1,150 @@
+// Exact numbers from JSON. No floating point is involved, so nothing is rounded unless a function says so.
+
+extension JSONValue {
+    /// The most bytes a number may be written in; longer ones are out of range, to bound the time they take.
+    public static let maximumNumberLength = 65_536
+
+    /// Reads a number that is a signed integer of 64 bits, however it is written: `1e3` and `1.0` are 1000 and 1.
+    ///
+    /// - Parameter bytes: The value.
+    /// - Returns: The number, exactly.
+    /// - Throws: What keeps the value from being such an integer.
+    /// - Complexity: O(*n*), where *n* is the number of bytes, whatever the exponent.
+    public static func integer(_ bytes: Span<UInt8>) throws(JSONNumberError) -> Int64 {
+        let decimal = try ScaledDecimal(bytes, decimalPlaces: 0)
+        guard decimal.remainder == .zero else { throw .notAnInteger }
+        return try signed(decimal.magnitude, isNegative: decimal.isNegative)
+    }
+
+    /// Reads a number that is an unsigned integer of 64 bits, however it is written.
+    ///
+    /// - Parameter bytes: The value.
+    /// - Returns: The number, exactly.
+    /// - Throws: What keeps the value from being such an integer.
+    /// - Complexity: O(*n*), where *n* is the number of bytes, whatever the exponent.
+    public static func unsigned(_ bytes: Span<UInt8>) throws(JSONNumberError) -> UInt64 {
+        let decimal = try ScaledDecimal(bytes, decimalPlaces: 0)
+        guard decimal.remainder == .zero else { throw .notAnInteger }
+        guard decimal.magnitude == 0 || !decimal.isNegative else { throw .outOfRange }
+        return decimal.magnitude
+    }
+
+    /// Reads a number of seconds as whole milliseconds, rounded half up: `0.0005` is 1, `-0.0005` is 0.
+    ///
+    /// - Parameter bytes: The value.
+    /// - Returns: The milliseconds; negative if the number is.
+    /// - Throws: ``JSONNumberError/notANumber`` or ``JSONNumberError/outOfRange``.
+    /// - Complexity: O(*n*), where *n* is the number of bytes, whatever the exponent.
+    public static func milliseconds(_ bytes: Span<UInt8>) throws(JSONNumberError) -> Int64 {
+        let decimal = try ScaledDecimal(bytes, decimalPlaces: 3)
+        let roundsAway = decimal.remainder == .overHalf || decimal.remainder == .half && !decimal.isNegative
+        let (magnitude, overflow) = decimal.magnitude.addingReportingOverflow(roundsAway ? 1 : 0)
+        guard !overflow else { throw .outOfRange }
+        return try signed(magnitude, isNegative: decimal.isNegative)
+    }
+
+    private static func signed(_ magnitude: UInt64, isNegative: Bool) throws(JSONNumberError) -> Int64 {
+        let value = isNegative ? Int64(exactly: -Int128(magnitude)) : Int64(exactly: magnitude)
+        guard let value else { throw .outOfRange }
+        return value
+    }
+}
+
+/// A decimal number multiplied by a power of ten, as an integer and what that leaves out.
+private struct ScaledDecimal {
+    /// The part of a number behind the point, as far as rounding needs it.
+    enum Remainder {
+        case zero, underHalf, half, overHalf
+    }
+
+    private(set) var isNegative = false
+    private(set) var magnitude: UInt64 = 0
+    private(set) var remainder = Remainder.zero
+
+    /// Reads `bytes` times ten to the power of `decimalPlaces`.
+    init(_ bytes: Span<UInt8>, decimalPlaces: Int) throws(JSONNumberError) {
+        guard bytes.count <= JSONValue.maximumNumberLength else { throw .outOfRange }
+        var index = 0
+        if !bytes.isEmpty, bytes[0] == UInt8(ascii: "-") {
+            isNegative = true
+            index = 1
+        }
+        let digits = try Self.digits(bytes, from: index)
+        /// How many of the digits stand before the point once it is moved; all others are remainder.
+        let wholeDigits = digits.beforePoint + decimalPlaces + Self.exponent(bytes, from: digits.end)
+
+        var position = 0
+        while index < digits.end {
+            if bytes[index] != UInt8(ascii: ".") {
+                let digit = bytes[index] - UInt8(ascii: "0")
+                if position < wholeDigits {
+                    try append(digit)
+                } else {
+                    addToRemainder(digit, isFirst: position == wholeDigits)
+                }
+                position += 1
+            }
+            index += 1
+        }
+        // Zero stays zero however often it is multiplied; all else goes out of range after 20 digits at most.
+        while position < wholeDigits, magnitude > 0 {
+            try append(0)
+            position += 1
+        }
+    }
+
+    private mutating func append(_ digit: UInt8) throws(JSONNumberError) {
+        let (product, productOverflow) = magnitude.multipliedReportingOverflow(by: 10)
+        let (sum, sumOverflow) = product.addingReportingOverflow(UInt64(digit))
+        guard !productOverflow, !sumOverflow else { throw .outOfRange }
+        magnitude = sum
+    }
+
+    private mutating func addToRemainder(_ digit: UInt8, isFirst: Bool) {
+        guard digit > 0 else { return }
+        if isFirst {
+            remainder = digit < 5 ? .underHalf : digit == 5 ? .half : .overHalf
+        } else if remainder == .zero {
+            remainder = .underHalf
+        } else if remainder == .half {
+            remainder = .overHalf
+        }
+    }
+
+    /// Finds where the digits and the point end that begin at `start`, and how many digits are before the point.
+    private static func digits(
+        _ bytes: Span<UInt8>, from start: Int
+    ) throws(JSONNumberError) -> (end: Int, beforePoint: Int) {
+        var index = start
+        var point: Int?
+        while index < bytes.count {
+            if bytes[index] == UInt8(ascii: "."), point == nil {
+                point = index
+            } else if !isDigit(bytes[index]) {
+                break
+            }
+            index += 1
+        }
+        guard index > start, isDigit(bytes[start]) else { throw .notANumber }
+        return (index, (point ?? index) - start)
+    }
+
+    /// Reads what follows the digits, nothing or an exponent. One that is far beyond all the digits a number can have
+    /// is as good as any other such, so it stops growing there.
+    private static func exponent(_ bytes: Span<UInt8>, from start: Int) -> Int {
+        var exponent = 0
+        var isNegative = false
+        for index in start..<bytes.count {
+            if isDigit(bytes[index]) {
+                exponent = min(exponent * 10 + Int(bytes[index] - UInt8(ascii: "0")), 1_000_000)
+            } else if bytes[index] == UInt8(ascii: "-") {
+                isNegative = true
+            }
+        }
+        return isNegative ? -exponent : exponent
+    }
+
+    private static func isDigit(_ byte: UInt8) -> Bool {
+        UInt8(ascii: "0") <= byte && byte <= UInt8(ascii: "9")
+    }
+}

@@ -1,0 +1,106 @@
+// Strings from JSON: decoding their escapes, and comparing names without decoding them.
+
+extension JSONValue {
+    /// Appends what a string stands for, in UTF-8.
+    ///
+    /// - Parameters:
+    ///   - bytes: The value, with its quotes. (A name has its quotes next to its range.)
+    ///   - output: What to append to; left as it was if the answer is false.
+    /// - Returns: False if the bytes are no string, or if an escape is half of a surrogate pair, which UTF-8 has no
+    ///   form for.
+    /// - Complexity: O(*n*), where *n* is the number of bytes.
+    public static func decodeString(_ bytes: Span<UInt8>, into output: inout [UInt8]) -> Bool {
+        let quote = UInt8(ascii: "\"")
+        guard bytes.count >= 2, bytes[0] == quote, bytes[bytes.count - 1] == quote else { return false }
+        let count = output.count
+        let isWhole = forEachRun(bytes.extracting(1..<bytes.count - 1)) { run in
+            output.append(run)
+            return true
+        }
+        if !isWhole { output.removeSubrange(count...) }
+        return isWhole
+    }
+
+    /// Whether a name is `name`, with no allocation.
+    ///
+    /// - Parameters:
+    ///   - bytes: The name as it was written, between its quotes.
+    ///   - hasEscapes: Whether there are escapes in it, as in ``JSONScanner/Entry/nameHasEscapes``.
+    ///   - name: What to compare it with.
+    /// - Returns: Whether the name stands for the same characters.
+    /// - Complexity: O(*n*), where *n* is the lesser of the lengths.
+    public static func stringEquals(_ bytes: Span<UInt8>, hasEscapes: Bool, _ name: StaticString) -> Bool {
+        // Most names that differ, differ in length. An escape is never shorter than what it stands for.
+        let length = name.utf8CodeUnitCount
+        guard hasEscapes ? bytes.count > length : bytes.count == length else { return false }
+        return name.withUTF8Buffer { expected in
+            let expected = unsafe Span(_unsafeElements: expected)
+            var matched = 0
+            let isPrefix = forEachRun(bytes) { run in
+                guard run.count <= expected.count - matched else { return false }
+                for index in run.indices where run[index] != expected[matched + index] { return false }
+                matched += run.count
+                return true
+            }
+            return isPrefix && matched == expected.count
+        }
+    }
+
+    /// Hands the UTF-8 that a string stands for to `body`, run by run, until that returns false.
+    ///
+    /// - Parameters:
+    ///   - bytes: The string between its quotes.
+    ///   - body: Takes the next run; returns whether to go on.
+    /// - Returns: Whether all of it was handed over: false after `body` returned false, and at a lone surrogate.
+    private static func forEachRun(_ bytes: Span<UInt8>, _ body: (Span<UInt8>) -> Bool) -> Bool {
+        var index = 0
+        while index < bytes.count {
+            let start = index
+            while index < bytes.count, bytes[index] != UInt8(ascii: "\\") { index += 1 }
+            if start < index, !body(bytes.extracting(start..<index)) { return false }
+            if index < bytes.count {
+                guard let scalar = escapedScalar(bytes, &index) else { return false }
+                var utf8 = InlineArray<4, UInt8>(repeating: 0)
+                var count = 0
+                for byte in scalar.utf8 {
+                    utf8[count] = byte
+                    count += 1
+                }
+                guard body(utf8.span.extracting(0..<count)) else { return false }
+            }
+        }
+        return true
+    }
+
+    /// Reads the escape, or the two of a surrogate pair, at `index` and moves past it; nil if it stands for no scalar.
+    private static func escapedScalar(_ bytes: Span<UInt8>, _ index: inout Int) -> Unicode.Scalar? {
+        guard let first = escapedUnit(bytes, &index) else { return nil }
+        guard UTF16.isLeadSurrogate(first) else { return Unicode.Scalar(first) }
+        guard let second = escapedUnit(bytes, &index), UTF16.isTrailSurrogate(second) else { return nil }
+        return Unicode.Scalar(0x1_0000 + UInt32(first - 0xD800) << 10 + UInt32(second - 0xDC00))
+    }
+
+    /// Reads the escape at `index` and moves past it; nil if there is none.
+    private static func escapedUnit(_ bytes: Span<UInt8>, _ index: inout Int) -> UInt16? {
+        guard index + 1 < bytes.count, bytes[index] == UInt8(ascii: "\\") else { return nil }
+        let letter = bytes[index + 1]
+        index += 2
+        switch letter {
+        case UInt8(ascii: "b"): return 0x08
+        case UInt8(ascii: "t"): return 0x09
+        case UInt8(ascii: "n"): return 0x0A
+        case UInt8(ascii: "f"): return 0x0C
+        case UInt8(ascii: "r"): return 0x0D
+        case UInt8(ascii: "u"):
+            guard index + 4 <= bytes.count else { return nil }
+            var unit: UInt16 = 0
+            for _ in 0..<4 {
+                guard let digit = hexadecimalDigit(bytes[index]) else { return nil }
+                unit = unit << 4 | UInt16(digit)
+                index += 1
+            }
+            return unit
+        default: return UInt16(letter)
+        }
+    }
+}

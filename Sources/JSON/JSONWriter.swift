@@ -1,0 +1,90 @@
+// Writes the values that the server itself makes. Whatever came as JSON goes out byte for byte and needs none of this.
+
+/// Appends JSON values to an output.
+///
+/// All are generic over the output and inlinable, so that they compile to plain appends to it.
+public enum JSONWriter {
+    /// Appends a string with its quotes, escaping quotes, backslashes and control characters and nothing else.
+    ///
+    /// - Parameters:
+    ///   - utf8: The string, which must be valid UTF-8 for the output to be valid JSON.
+    ///   - output: What to append to.
+    /// - Complexity: O(*n*), where *n* is the number of bytes.
+    @inlinable
+    public static func writeString(_ utf8: Span<UInt8>, to output: inout (some JSONOutput & ~Copyable)) {
+        output.append(UInt8(ascii: "\""))
+        var start = 0
+        for index in utf8.indices where needsEscape(utf8[index]) {
+            output.append(utf8.extracting(start..<index))
+            writeEscape(utf8[index], to: &output)
+            start = index + 1
+        }
+        output.append(utf8.extracting(start..<utf8.count))
+        output.append(UInt8(ascii: "\""))
+    }
+
+    /// Appends an integer of at most 64 bits.
+    ///
+    /// - Parameters:
+    ///   - value: The integer.
+    ///   - output: What to append to.
+    /// - Complexity: O(1)
+    @inlinable
+    public static func writeInteger(
+        _ value: some FixedWidthInteger, to output: inout (some JSONOutput & ~Copyable)
+    ) {
+        if value < 0 { output.append(UInt8(ascii: "-")) }
+        var digits = InlineArray<20, UInt8>(repeating: 0)
+        var start = digits.count
+        var rest = UInt64(value.magnitude)
+        repeat {
+            start -= 1
+            digits[start] = UInt8(ascii: "0") + UInt8(rest % 10)
+            rest /= 10
+        } while rest > 0
+        output.append(digits.span.extracting(start..<digits.count))
+    }
+
+    /// Appends milliseconds as a number of seconds with no needless zeros: `300`, `0.25`, `-1.5`.
+    ///
+    /// - Parameters:
+    ///   - milliseconds: The duration or the time.
+    ///   - output: What to append to.
+    /// - Complexity: O(1)
+    @inlinable
+    public static func writeSeconds(milliseconds: Int64, to output: inout (some JSONOutput & ~Copyable)) {
+        if milliseconds < 0 { output.append(UInt8(ascii: "-")) }
+        writeInteger(milliseconds.magnitude / 1000, to: &output)
+        var fraction = milliseconds.magnitude % 1000
+        if fraction > 0 { output.append(UInt8(ascii: ".")) }
+        while fraction > 0 {
+            output.append(UInt8(ascii: "0") + UInt8(fraction / 100))
+            fraction = fraction % 100 * 10
+        }
+    }
+
+    @inlinable
+    static func needsEscape(_ byte: UInt8) -> Bool {
+        byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")
+    }
+
+    @inlinable
+    static func writeEscape(_ byte: UInt8, to output: inout (some JSONOutput & ~Copyable)) {
+        output.append(UInt8(ascii: "\\"))
+        switch byte {
+        case 0x08: output.append(UInt8(ascii: "b"))
+        case 0x09: output.append(UInt8(ascii: "t"))
+        case 0x0A: output.append(UInt8(ascii: "n"))
+        case 0x0C: output.append(UInt8(ascii: "f"))
+        case 0x0D: output.append(UInt8(ascii: "r"))
+        case 0x00..<0x20:
+            output.append(UInt8(ascii: "u"))
+            output.append(UInt8(ascii: "0"))
+            output.append(UInt8(ascii: "0"))
+            output.append(UInt8(ascii: "0") + byte >> 4)
+            let low = byte & 0x0F
+            output.append(low < 10 ? UInt8(ascii: "0") + low : UInt8(ascii: "a") - 10 + low)
+        default: output.append(byte)
+        }
+    }
+}

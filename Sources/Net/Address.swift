@@ -1,0 +1,59 @@
+// Where a server listens, as a person writes it: `:8080`, `localhost:8080`, `[::1]:8080`, `unix:/run/emq.sock`.
+
+import Glibc
+
+/// A place to listen at.
+public enum Address: Equatable, Sendable, CustomStringConvertible {
+    /// A TCP port on a host's addresses; an empty host is every address of the machine, IPv6 and IPv4.
+    case tcp(host: String, port: UInt16)
+    /// A Unix-domain socket.
+    case unix(path: String)
+
+    /// The longest path of a Unix-domain socket on Linux, in bytes.
+    static let maximumPathLength = 107
+
+    /// Reads an address.
+    ///
+    /// - Throws: `AddressError` with a sentence that says what would be right.
+    public init(_ text: String) throws(AddressError) {
+        if text.hasPrefix("unix:") {
+            let path = String(text.dropFirst(5))
+            guard !path.isEmpty, path.utf8.count <= Address.maximumPathLength, !path.utf8.contains(0) else {
+                throw AddressError(
+                    "unix: is followed by a path of 1 to \(Address.maximumPathLength) bytes, not '\(path)'")
+            }
+            self = .unix(path: path)
+            return
+        }
+        guard let colon = text.lastIndex(of: ":") else {
+            throw AddressError("an address is HOST:PORT, :PORT or unix:PATH, not '\(text)'")
+        }
+        var host = String(text[..<colon])
+        let digits = text[text.index(after: colon)...]
+        guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(digits) else {
+            throw AddressError("a port is a number from 0 to 65535, not '\(digits)'")
+        }
+        if host.hasPrefix("["), host.hasSuffix("]") {
+            host = String(host.dropFirst().dropLast())
+        } else if host.contains(":") {
+            throw AddressError("an IPv6 address stands in brackets: [\(host)]:\(port)")
+        }
+        self = .tcp(host: host, port: port)
+    }
+
+    /// The address as it is written.
+    public var description: String {
+        switch self {
+        case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        case .unix(let path): "unix:\(path)"
+        }
+    }
+}
+
+/// An address that cannot be read, with a sentence for the person who wrote it.
+public struct AddressError: Error, CustomStringConvertible {
+    /// What would be right, and what was got.
+    public let description: String
+
+    init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,155 @@
+// The bytes of one direction of a connection: a growing block with a live range that moves towards its end.
+// A move-only struct, so that keeping a span over a change of the buffer is an error; with a class it compiles and is wrong.
+
+import Glibc
+
+/// A block of bytes that is filled at its end and emptied at its start.
+///
+/// An empty buffer can own no memory, so ten thousand idle connections cost nothing here.
+@safe public struct Buffer: ~Copyable {
+    // malloc'd, so that growing a large block remaps pages and copies nothing. The bytes from `start` to `end` are
+    // initialised, and every access below stays within them or, when filling, within the block.
+    @usableFromInline private(set) var block = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    @usableFromInline private(set) var start = 0
+    @usableFromInline private(set) var end = 0
+
+    /// An empty buffer that owns no memory.
+    public init() {}
+
+    deinit { unsafe free(block.baseAddress) }
+
+    /// How many bytes it holds.
+    public var count: Int { end - start }
+
+    /// Whether it holds no bytes.
+    public var isEmpty: Bool { start == end }
+
+    /// How many bytes its block can hold; 0 when it owns none.
+    var capacity: Int { unsafe block.count }
+
+    /// The bytes it holds.
+    public var span: Span<UInt8> {
+        @_lifetime(borrow self)
+        get {
+            let live = unsafe UnsafeRawBufferPointer(rebasing: block[start..<end])
+            // Initialised, and tied to this borrow of the buffer, which no change can outlast.
+            let bytes = unsafe Span<UInt8>(_unsafeBytes: live)
+            return unsafe _overrideLifetime(bytes, borrowing: self)
+        }
+    }
+
+    /// Makes room for `byteCount` more bytes behind the last one. Amortised O(1) a byte.
+    public mutating func reserve(_ byteCount: Int) {
+        precondition(byteCount >= 0)
+        if capacity - end >= byteCount { return }
+        // Moving down costs what is left; it pays once half of the block is free in front of it.
+        if start > 0, start >= capacity / 2 || isEmpty {
+            unsafe block.copyMemory(from: UnsafeRawBufferPointer(rebasing: block[start..<end]))
+            end -= start
+            start = 0
+            if capacity - end >= byteCount { return }
+        }
+        var grown = max(capacity * 2, 512)
+        while grown - end < byteCount { grown *= 2 }
+        guard let moved = unsafe realloc(block.baseAddress, grown) else { fatalError("out of memory") }
+        unsafe block = UnsafeMutableRawBufferPointer(start: moved, count: grown)
+    }
+
+    /// Hands room for `byteCount` bytes behind the last one to `fill`, which says how many it wrote there.
+    ///
+    /// - Returns: What `fill` returned; a negative number (a failed call) adds nothing.
+    mutating func append(atMost byteCount: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Int) -> Int {
+        reserve(byteCount)
+        let written = unsafe fill(UnsafeMutableRawBufferPointer(rebasing: block[end..<end + byteCount]))
+        precondition(written <= byteCount)
+        end += max(written, 0)
+        return written
+    }
+
+    /// Adds one byte.
+    @inlinable
+    public mutating func append(_ byte: UInt8) {
+        if unsafe end == block.count { reserve(1) }
+        unsafe block[end] = byte
+        end += 1
+    }
+
+    /// Adds bytes. O(count).
+    @inlinable
+    public mutating func append(_ bytes: Span<UInt8>) {
+        if unsafe block.count - end < bytes.count { reserve(bytes.count) }
+        unsafe bytes.withUnsafeBytes { source in
+            unsafe UnsafeMutableRawBufferPointer(rebasing: block[end...]).copyMemory(from: source)
+        }
+        end += bytes.count
+    }
+
+    /// Adds the bytes of a literal. O(count).
+    @inlinable
+    public mutating func append(_ text: StaticString) {
+        let source = unsafe UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
+        if unsafe block.count - end < source.count { reserve(source.count) }
+        unsafe UnsafeMutableRawBufferPointer(rebasing: block[end...]).copyMemory(from: source)
+        end += source.count
+    }
+
+    /// Adds a number's decimal digits.
+    public mutating func append(decimal number: Int) {
+        precondition(number >= 0)
+        var divisor = 1
+        while number / divisor >= 10 { divisor *= 10 }
+        while divisor > 0 {
+            append(UInt8(ascii: "0") + UInt8(number / divisor % 10))
+            divisor /= 10
+        }
+    }
+
+    /// Changes the byte at `offset` from the first.
+    mutating func set(_ offset: Int, to byte: UInt8) {
+        precondition(offset >= 0 && offset < count)
+        unsafe block[start + offset] = byte
+    }
+
+    /// Drops bytes from the end until `count` are left. O(1).
+    mutating func truncate(to count: Int) {
+        precondition(count >= 0 && count <= self.count)
+        end = start + count
+    }
+
+    /// Cuts `range` out and moves down what follows it. O(bytes that follow).
+    mutating func remove(_ range: Range<Int>) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= count)
+        shift(from: range.upperBound, by: -range.count)
+    }
+
+    /// Opens a gap of `byteCount` undefined bytes at `offset`, moving up what follows. O(bytes that follow).
+    mutating func open(_ byteCount: Int, at offset: Int) {
+        precondition(offset >= 0 && offset <= count)
+        reserve(byteCount)
+        shift(from: offset, by: byteCount)
+    }
+
+    private mutating func shift(from offset: Int, by distance: Int) {
+        if distance == 0 { return }
+        let tail = unsafe UnsafeRawBufferPointer(rebasing: block[start + offset..<end])
+        unsafe UnsafeMutableRawBufferPointer(rebasing: block[(start + offset + distance)...]).copyMemory(from: tail)
+        end += distance
+    }
+
+    /// Moves `range` down to `target`, within what it holds; what was there is overwritten. O(range).
+    mutating func move(_ range: Range<Int>, downTo target: Int) {
+        precondition(target >= 0 && target <= range.lowerBound && range.upperBound <= count)
+        let moved = unsafe UnsafeRawBufferPointer(rebasing: block[start + range.lowerBound..<start + range.upperBound])
+        unsafe UnsafeMutableRawBufferPointer(rebasing: block[(start + target)...]).copyMemory(from: moved)
+    }
+
+    /// Takes `byteCount` bytes off the front. O(1).
+    public mutating func consume(_ byteCount: Int) {
+        precondition(byteCount >= 0 && byteCount <= count)
+        start += byteCount
+        if start == end {
+            start = 0
+            end = 0
+        }
+    }
+}

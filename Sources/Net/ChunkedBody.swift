@@ -1,0 +1,128 @@
+// The chunked transfer coding, RFC 9112 section 7.1: decoded in place as it arrives, trailers checked and dropped.
+
+/// The state of one chunked content on its way in.
+struct ChunkedBody {
+    private enum State { case size, blanks, extensions, sizeEnd, data, dataReturn, dataEnd, trailer }
+
+    /// Chunk extensions mean nothing here; together they may be this long.
+    private static let extensionLimit = 16 * 1024
+    private static let trailerLimit = 16 * 1024
+
+    private let limit: Int
+    private var state = State.size
+    private var digits = 0
+    private var remaining = 0
+    private var extensionBytes = 0
+    private var trailerBytes = 0
+    private var trailerFields = 0
+    /// How many bytes of content were decoded so far.
+    private(set) var decoded = 0
+
+    init(limit: Int) { self.limit = limit }
+
+    /// Decodes what the buffer holds behind the content decoded so far, and joins the content up.
+    ///
+    /// - Returns: Where the coded content ends in the buffer, or nil if it goes on.
+    mutating func decode(
+        _ buffer: inout Buffer, bodyStart: Int, fieldLimit: Int
+    ) throws(Refusal) -> Int? {
+        var next = bodyStart + decoded
+        while next < buffer.count {
+            if state == .data {
+                let count = min(remaining, buffer.count - next)
+                buffer.move(next..<next + count, downTo: bodyStart + decoded)
+                decoded += count
+                remaining -= count
+                next += count
+                if remaining == 0 { state = .dataReturn }
+            } else if state == .trailer {
+                guard let end = buffer.span.index(of: UInt8(ascii: "\n"), from: next) else {
+                    try checkTrailer(buffer.count - next)
+                    break
+                }
+                try checkTrailer(end + 1 - next)
+                guard end > next, buffer.span[end - 1] == UInt8(ascii: "\r") else {
+                    throw Refusal(400, "a trailer line ends with CR LF, not with LF alone")
+                }
+                if end - 1 == next { return end + 1 }
+                _ = try RequestParser.field(buffer.span, next..<end - 1)
+                trailerFields += 1
+                guard trailerFields <= fieldLimit else {
+                    throw Refusal(431, "the request has more than \(fieldLimit) trailer fields")
+                }
+                trailerBytes += end + 1 - next
+                next = end + 1
+            } else {
+                try step(buffer.span[next])
+                next += 1
+            }
+        }
+        // Only a trailer line that is not whole yet is kept behind the content.
+        buffer.remove(bodyStart + decoded..<next)
+        return nil
+    }
+
+    private func checkTrailer(_ lineLength: Int) throws(Refusal) {
+        if trailerBytes + lineLength > Self.trailerLimit {
+            throw Refusal(431, "the trailers are longer than \(Self.trailerLimit) bytes")
+        }
+    }
+
+    /// One byte of the framing around the data.
+    private mutating func step(_ byte: UInt8) throws(Refusal) {
+        switch state {
+        case .size:
+            if let digit = byte.hexadecimalValue {
+                remaining = remaining << 4 | Int(digit)
+                digits += 1
+                guard digits <= 16 else { throw Refusal(400, "a chunk's size has more than 16 digits") }
+                guard remaining <= limit - decoded else {
+                    throw Refusal(413, "the body is longer than \(limit) bytes")
+                }
+            } else {
+                guard digits > 0 else { throw Refusal(400, "a chunk begins with its size in hexadecimal digits") }
+                try endSize(byte)
+            }
+        case .blanks: try endSize(byte, afterBlank: true)
+        case .extensions:
+            extensionBytes += 1
+            guard extensionBytes <= Self.extensionLimit else {
+                throw Refusal(400, "the chunk extensions are longer than \(Self.extensionLimit) bytes")
+            }
+            if byte == UInt8(ascii: "\r") {
+                state = .sizeEnd
+            } else {
+                guard byte.isFieldCharacter else { throw Refusal(400, "a chunk extension holds a control character") }
+            }
+        case .sizeEnd:
+            try expect("\n", byte)
+            digits = 0
+            state = remaining == 0 ? .trailer : .data
+        case .dataReturn:
+            try expect("\r", byte)
+            state = .dataEnd
+        case .dataEnd:
+            try expect("\n", byte)
+            state = .size
+        case .data, .trailer: preconditionFailure("data and trailers are taken in runs")
+        }
+    }
+
+    private mutating func endSize(_ byte: UInt8, afterBlank: Bool = false) throws(Refusal) {
+        switch byte {
+        case UInt8(ascii: "\r") where !afterBlank: state = .sizeEnd
+        case UInt8(ascii: ";"): state = .extensions
+        case UInt8(ascii: " "), UInt8(ascii: "\t"):
+            state = .blanks
+            extensionBytes += 1
+            guard extensionBytes <= Self.extensionLimit else {
+                throw Refusal(400, "the chunk extensions are longer than \(Self.extensionLimit) bytes")
+            }
+        default: throw Refusal(400, "a chunk's size is followed by CR LF or by ;")
+        }
+    }
+
+    private func expect(_ character: Unicode.Scalar, _ byte: UInt8) throws(Refusal) {
+        guard byte == UInt8(ascii: character) else { throw Refusal(400, "a chunk's lines end with CR LF") }
+    }
+}

@@ -1,0 +1,170 @@
+// The one thread that owns every socket and the broker: it waits for the kernel, keeps deadlines, and runs the jobs
+// that other threads or Swift's concurrency hand it. As a SerialExecutor it can be an actor's, so that the actor's
+// state is touched on this thread only and needs no lock.
+
+import CLinux
+import Glibc
+
+/// An epoll loop that belongs to the thread that made it.
+///
+/// `enqueue` and `wake` may be called from any thread; everything else only on the loop's own, which is checked.
+@safe public final class EventLoop: SerialExecutor, @unchecked Sendable {
+    // @unchecked: `jobs` is the only state that other threads touch, under `jobLock`; the rest is the loop thread's.
+
+    private let epoll: Int32
+    private let thread = pthread_self()
+    private let wakeUp: Int32
+    private let wakeUpSource = EventSource()
+    private var timers = TimerQueue()
+    private var sources: Set<ObjectIdentifier> = []
+    private let events: UnsafeMutableBufferPointer<epoll_event>
+    private let jobLock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private var jobs: [UnownedJob] = []
+    private let clockOffset: Int64
+
+    /// Milliseconds since the Unix epoch, as this loop sees them: read once a turn, and never stepping. It is the wall
+    /// clock's time at the start plus what a steady clock has counted since.
+    public private(set) var now: Int64
+
+    /// Makes a loop of the calling thread.
+    ///
+    /// - Throws: `SystemError` when the kernel gives no descriptors.
+    public init() throws(SystemError) {
+        epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+        guard epoll >= 0 else { throw SystemError("make an epoll instance") }
+        wakeUp = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+        guard wakeUp >= 0 else { throw SystemError("make an eventfd") }
+        unsafe events = .allocate(capacity: 256)
+        unsafe pthread_mutex_init(jobLock, nil)
+        clockOffset = EventLoop.milliseconds(CLOCK_REALTIME) - EventLoop.milliseconds(CLOCK_BOOTTIME)
+        now = EventLoop.milliseconds(CLOCK_REALTIME)
+        try watch(wakeUp, for: wakeUpSource, events: UInt32(EPOLLIN.rawValue))
+    }
+
+    deinit {
+        close(epoll)
+        close(wakeUp)
+        unsafe events.deallocate()
+        unsafe pthread_mutex_destroy(jobLock)
+        unsafe jobLock.deallocate()
+    }
+
+    private static func milliseconds(_ clock: clockid_t) -> Int64 {
+        var time = timespec()
+        unsafe clock_gettime(clock, &time)
+        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+    }
+
+    /// Reads the clock anew.
+    @discardableResult
+    public func updateNow() -> Int64 {
+        now = EventLoop.milliseconds(CLOCK_BOOTTIME) + clockOffset
+        return now
+    }
+
+    // MARK: Descriptors
+
+    /// Watches a descriptor until it is closed or `unwatch` is called; the loop keeps the source alive meanwhile.
+    ///
+    /// - Throws: `SystemError` when the kernel refuses.
+    public func watch(_ descriptor: Int32, for source: EventSource, events: UInt32) throws(SystemError) {
+        checkIsolated()
+        guard control(EPOLL_CTL_ADD, descriptor, source, events) == 0 else {
+            throw SystemError("watch a descriptor")
+        }
+        if sources.insert(ObjectIdentifier(source)).inserted { _ = unsafe Unmanaged.passRetained(source) }
+    }
+
+    /// Changes what is watched for.
+    public func rewatch(_ descriptor: Int32, for source: EventSource, events: UInt32) {
+        _ = control(EPOLL_CTL_MOD, descriptor, source, events)
+    }
+
+    /// Stops watching a descriptor that is still open, and drops the source's deadline.
+    public func unwatch(_ descriptor: Int32, for source: EventSource) {
+        checkIsolated()
+        _ = control(EPOLL_CTL_DEL, descriptor, source, 0)
+        timers.remove(source)
+        if sources.remove(ObjectIdentifier(source)) != nil { unsafe Unmanaged.passUnretained(source).release() }
+    }
+
+    private func control(_ operation: Int32, _ descriptor: Int32, _ source: EventSource, _ events: UInt32) -> Int32 {
+        var event = unsafe epoll_event(
+            events: events, data: epoll_data_t(ptr: Unmanaged.passUnretained(source).toOpaque()))
+        return unsafe epoll_ctl(epoll, operation, descriptor, &event)
+    }
+
+    // MARK: Deadlines
+
+    /// Calls the source's `timerFired` once, in the first turn at or after `deadline`; moves a deadline set before.
+    public func setTimer(_ source: EventSource, at deadline: Int64) { timers.set(source, at: deadline) }
+
+    /// Drops the source's deadline, if it has one.
+    public func cancelTimer(_ source: EventSource) { timers.remove(source) }
+
+    // MARK: Turns
+
+    /// One turn: waits until something is ready, a deadline passes, a job comes or `deadline` is reached; then lets
+    /// the sources take note, and runs the jobs.
+    ///
+    /// - Parameter deadline: When to be back at the latest, in milliseconds since the epoch; nil for no such time.
+    public func turn(until deadline: Int64?) {
+        checkIsolated()
+        var timeout: Int32 = -1
+        if let next = [deadline, timers.next].compactMap({ $0 }).min() {
+            timeout = next <= now ? 0 : Int32(clamping: next - updateNow())
+            timeout = max(timeout, 0)
+        }
+        let count = unsafe epoll_wait(epoll, events.baseAddress, Int32(events.count), timeout)
+        updateNow()
+        for index in 0..<max(0, Int(count)) {
+            let event = unsafe events[index]
+            guard let pointer = unsafe event.data.ptr else { continue }
+            // `watch` retained it, and sources are let go only between turns.
+            let source = unsafe Unmanaged<EventSource>.fromOpaque(pointer).takeUnretainedValue()
+            if source === wakeUpSource { drainWakeUp() } else { unsafe source.ready(events: event.events) }
+        }
+        while let source = timers.popDue(now: now) { source.timerFired() }
+        runJobs()
+    }
+
+    // MARK: Jobs from other threads
+
+    /// Ends the current or next wait of the loop. Any thread.
+    public func wake() {
+        var one: UInt64 = 1
+        // It can fail only by being full, and then the loop is being woken already.
+        _ = unsafe write(wakeUp, &one, 8)
+    }
+
+    private func drainWakeUp() {
+        var count: UInt64 = 0
+        _ = unsafe read(wakeUp, &count, 8)
+    }
+
+    /// Takes a job of an actor that lives on this loop; it runs in the next turn. Any thread.
+    public func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        unsafe pthread_mutex_lock(jobLock)
+        jobs.append(job)
+        let isFirst = jobs.count == 1
+        unsafe pthread_mutex_unlock(jobLock)
+        if isFirst { wake() }
+    }
+
+    private func runJobs() {
+        unsafe pthread_mutex_lock(jobLock)
+        let due = jobs
+        jobs.removeAll()
+        unsafe pthread_mutex_unlock(jobLock)
+        for job in due { unsafe job.runSynchronously(on: asUnownedSerialExecutor()) }
+    }
+
+    /// Stops the program unless it is called on the loop's thread.
+    public func checkIsolated() {
+        precondition(pthread_equal(thread, pthread_self()) != 0, "the event loop is used from another thread")
+    }
+
+    /// Whether this is the loop's thread.
+    public func isIsolatingCurrentContext() -> Bool? { pthread_equal(thread, pthread_self()) != 0 }
+}

@@ -1,0 +1,136 @@
+// The character classes and small productions of RFC 9110, RFC 9112 and RFC 3986, over bytes.
+
+extension UInt8 {
+    /// `tchar`, RFC 9110 section 5.6.2.
+    var isTokenCharacter: Bool {
+        switch self {
+        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x21, 0x23...0x27, 0x2A, 0x2B, 0x2D, 0x2E, 0x5E...0x60, 0x7C, 0x7E:
+            true
+        default: false
+        }
+    }
+
+    /// What a field value is made of: visible characters, space, tab, and bytes above ASCII (RFC 9110 section 5.5).
+    var isFieldCharacter: Bool { (self >= 0x20 && self != 0x7F) || self == 0x09 }
+
+    /// `unreserved` and `sub-delims` of RFC 3986.
+    var isRegisteredNameCharacter: Bool {
+        switch self {
+        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F, 0x7E: true
+        case 0x21, 0x24, 0x26...0x2C, 0x3B, 0x3D: true
+        default: false
+        }
+    }
+
+    /// What may stand in a path or a query besides `%`: `pchar`, `/` and `?` (RFC 3986 section 3.3).
+    var isTargetCharacter: Bool {
+        isRegisteredNameCharacter || self == 0x3A || self == 0x40 || self == 0x2F || self == 0x3F
+    }
+
+    /// Space or tab: `OWS` of RFC 9110 section 5.6.3.
+    var isBlank: Bool { self == 0x20 || self == 0x09 }
+
+    /// The value of a hexadecimal digit, if it is one.
+    public var hexadecimalValue: UInt8? {
+        switch self {
+        case 0x30...0x39: self - 0x30
+        case 0x41...0x46: self - 0x41 + 10
+        case 0x61...0x66: self - 0x61 + 10
+        default: nil
+        }
+    }
+
+    /// The letter in lower case; any other byte as it is.
+    var lowercased: UInt8 { self >= 0x41 && self <= 0x5A ? self | 0x20 : self }
+}
+
+extension Span<UInt8> {
+    /// Whether the bytes are those of the literal.
+    public func equals(_ text: StaticString) -> Bool {
+        guard count == text.utf8CodeUnitCount else { return false }
+        for index in 0..<count where unsafe self[index] != text.utf8Start[index] { return false }
+        return true
+    }
+
+    /// Whether the bytes are those of the literal, which is in lower case, but for the case of ASCII letters.
+    public func equalsIgnoringCase(_ lowercase: StaticString) -> Bool {
+        guard count == lowercase.utf8CodeUnitCount else { return false }
+        for index in 0..<count where unsafe self[index].lowercased != lowercase.utf8Start[index] { return false }
+        return true
+    }
+
+    /// Whether the bytes are those of the other span but for the case of ASCII letters.
+    public func equalsIgnoringCase(_ other: Span<UInt8>) -> Bool {
+        guard count == other.count else { return false }
+        for index in 0..<count where self[index].lowercased != other[index].lowercased { return false }
+        return true
+    }
+
+    /// Whether the bytes begin with those of the literal.
+    public func starts(with text: StaticString) -> Bool {
+        count >= text.utf8CodeUnitCount && extracting(first: text.utf8CodeUnitCount).equals(text)
+    }
+
+    /// The place of the first such byte at or after `start`. O(count).
+    func index(of byte: UInt8, from start: Int = 0) -> Int? {
+        var index = start
+        while index < count {
+            if self[index] == byte { return index }
+            index += 1
+        }
+        return nil
+    }
+
+    /// The part of `range` without the blanks at its ends.
+    func trimmingBlanks(_ range: Range<Int>) -> Range<Int> {
+        var (lower, upper) = (range.lowerBound, range.upperBound)
+        while lower < upper, self[lower].isBlank { lower += 1 }
+        while upper > lower, self[upper - 1].isBlank { upper -= 1 }
+        return lower..<upper
+    }
+
+    /// Calls `body` with each element of a comma-separated list, blanks and empty elements left out
+    /// (RFC 9110 section 5.6.1).
+    func forEachListElement(_ body: (Span<UInt8>) -> Void) {
+        var start = 0
+        while start <= count {
+            let end = index(of: UInt8(ascii: ","), from: start) ?? count
+            let element = trimmingBlanks(start..<end)
+            if !element.isEmpty { body(extracting(element)) }
+            start = end + 1
+        }
+    }
+
+    /// Whether the bytes are `uri-host [":" port]` (RFC 9110 section 7.2); empty is one.
+    var isAuthority: Bool {
+        var index = 0
+        if count > 0, self[0] == UInt8(ascii: "[") {
+            guard let close = self.index(of: UInt8(ascii: "]")), close > 1 else { return false }
+            for inner in 1..<close {
+                let byte = self[inner]
+                guard byte.isRegisteredNameCharacter || byte == UInt8(ascii: ":") else { return false }
+            }
+            index = close + 1
+        } else {
+            while index < count, self[index] != UInt8(ascii: ":") {
+                if self[index] == UInt8(ascii: "%") {
+                    guard isPercentEncoded(at: index) else { return false }
+                    index += 3
+                } else {
+                    guard self[index].isRegisteredNameCharacter else { return false }
+                    index += 1
+                }
+            }
+        }
+        if index == count { return true }
+        guard self[index] == UInt8(ascii: ":"), count - index <= 6 else { return false }
+        for digit in index + 1..<count where !(0x30...0x39).contains(self[digit]) { return false }
+        return true
+    }
+
+    /// Whether a `%` and two hexadecimal digits stand at `index`.
+    func isPercentEncoded(at index: Int) -> Bool {
+        index + 2 < count && self[index] == UInt8(ascii: "%")
+            && self[index + 1].hexadecimalValue != nil && self[index + 2].hexadecimalValue != nil
+    }
+}

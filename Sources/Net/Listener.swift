@@ -1,0 +1,199 @@
+// A socket that connections arrive at.
+
+import CLinux
+import Glibc
+
+/// A listening socket.
+final class Listener: EventSource {
+    let descriptor: Int32
+    /// Where it listens, with the port that the kernel chose if none was asked for.
+    let address: Address
+    /// Whether connections wait to be accepted.
+    private(set) var isReady = false
+    private var isPaused = false
+
+    private init(descriptor: Int32, address: Address) {
+        self.descriptor = descriptor
+        self.address = address
+    }
+
+    deinit {
+        close(descriptor)
+        if case .unix(let path) = address { unsafe unlink(path) }
+    }
+
+    override func ready(events: UInt32) { isReady = true }
+
+    /// The next connection's descriptor.
+    ///
+    /// - Returns: nil when there is none now; what is wrong, if anything, is in `failure`.
+    func accept(failure: inout Int32) -> Int32? {
+        while true {
+            let connection = accept4(descriptor, nil, nil, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
+            if connection >= 0 { return connection }
+            switch errno {
+            case EINTR, ECONNABORTED, EPROTO, EPERM: continue
+            case EAGAIN: failure = 0
+            default: failure = errno
+            }
+            isReady = false
+            return nil
+        }
+    }
+
+    /// Stops or goes on hearing of connections; they wait in the kernel meanwhile.
+    func setPaused(_ paused: Bool, on loop: EventLoop) {
+        if paused == isPaused { return }
+        isPaused = paused
+        if paused { isReady = false }
+        loop.rewatch(descriptor, for: self, events: paused ? 0 : UInt32(EPOLLIN.rawValue))
+    }
+
+    // MARK: Opening
+
+    /// Opens every socket that an address stands for: `localhost` is often both 127.0.0.1 and ::1.
+    ///
+    /// - Throws: `SystemError` when none can be opened, or one is in use.
+    static func open(_ address: Address) throws(SystemError) -> [Listener] {
+        switch address {
+        case .unix(let path): [try openUnix(path, address)]
+        case .tcp("", let port): [try openEveryAddress(port, address)]
+        case .tcp(let host, let port): try openHost(host, port, address)
+        }
+    }
+
+    private static func openEveryAddress(_ port: UInt16, _ address: Address) throws(SystemError) -> Listener {
+        // One socket hears both families; where the kernel has no IPv6, IPv4 alone.
+        var any6 = sockaddr_in6()
+        any6.sin6_family = sa_family_t(AF_INET6)
+        any6.sin6_port = port.bigEndian
+        do {
+            return try bound(AF_INET6, bytes(of: &any6), host: "", address, isDualStack: true)
+        } catch {
+            guard error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL else { throw error }
+        }
+        var any4 = sockaddr_in()
+        any4.sin_family = sa_family_t(AF_INET)
+        any4.sin_port = port.bigEndian
+        return try bound(AF_INET, bytes(of: &any4), host: "", address)
+    }
+
+    private static func openHost(_ host: String, _ port: UInt16, _ address: Address) throws(SystemError) -> [Listener] {
+        var hints = unsafe addrinfo()
+        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        unsafe hints.ai_flags = AI_PASSIVE
+        var found: UnsafeMutablePointer<addrinfo>?
+        let status = unsafe getaddrinfo(host, nil, &hints, &found)
+        guard status == 0 else { throw SystemError("find the host '\(host)'", code: ENOENT) }
+        defer { unsafe freeaddrinfo(found) }
+
+        var listeners: [Listener] = []
+        var failure: SystemError?
+        var chosenPort = port
+        var next = unsafe found
+        while let info = unsafe next {
+            unsafe next = info.pointee.ai_next
+            guard let socketAddress = unsafe info.pointee.ai_addr else { continue }
+            var copy = unsafe Array(
+                UnsafeRawBufferPointer(start: socketAddress, count: Int(info.pointee.ai_addrlen)))
+            // The port stands at the same place in both families' structures, in network order.
+            copy[2] = UInt8(chosenPort >> 8)
+            copy[3] = UInt8(chosenPort & 0xFF)
+            do {
+                let listener = try unsafe bound(info.pointee.ai_family, copy, host: host, address)
+                // Port 0 lets the kernel choose, once for all of the host's addresses.
+                if case .tcp(_, let port) = listener.address { chosenPort = port }
+                listeners.append(listener)
+            } catch {
+                // A family that this machine has no address of is passed over if another works.
+                guard error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT else { throw error }
+                failure = error
+            }
+        }
+        if listeners.isEmpty { throw failure ?? SystemError("find the host '\(host)'", code: ENOENT) }
+        return listeners
+    }
+
+    private static func openUnix(_ path: String, _ address: Address) throws(SystemError) -> Listener {
+        var name = sockaddr_un()
+        name.sun_family = sa_family_t(AF_UNIX)
+        unsafe withUnsafeMutableBytes(of: &name.sun_path) { field in
+            // `Address` has checked that the path and its final zero fit.
+            for (index, byte) in path.utf8.enumerated() where index < field.count - 1 { unsafe field[index] = byte }
+        }
+        let bytes = bytes(of: &name)
+        do {
+            return try bound(AF_UNIX, bytes, host: "", address)
+        } catch {
+            // A socket that nobody listens at was left by a server that was killed.
+            guard error.code == EADDRINUSE, try isAbandoned(bytes) else { throw error }
+            unsafe unlink(path)
+            return try bound(AF_UNIX, bytes, host: "", address)
+        }
+    }
+
+    private static func isAbandoned(_ name: [UInt8]) throws(SystemError) -> Bool {
+        let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+        guard probe >= 0 else { throw SystemError("make a socket") }
+        defer { close(probe) }
+        return unsafe withSocketAddress(name) { unsafe connect(probe, $0, $1) } != 0 && errno == ECONNREFUSED
+    }
+
+    private static func bytes<T>(of value: inout T) -> [UInt8] {
+        unsafe withUnsafeBytes(of: &value) { unsafe Array($0) }
+    }
+
+    private static func withSocketAddress(
+        _ name: [UInt8], _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+    ) -> Int32 {
+        unsafe name.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return -1 }
+            return unsafe body(base.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count))
+        }
+    }
+
+    private static func bound(
+        _ family: Int32, _ name: [UInt8], host: String, _ address: Address, isDualStack: Bool = false
+    ) throws(SystemError) -> Listener {
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+        let descriptor = socket(family, type, 0)
+        guard descriptor >= 0 else { throw SystemError("listen on \(address)") }
+        func set(_ level: Int32, _ option: Int32, _ value: Int32) {
+            var value = value
+            unsafe setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
+        }
+        if family != AF_UNIX {
+            set(SOL_SOCKET, SO_REUSEADDR, 1)
+            if family == AF_INET6 { set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, isDualStack ? 0 : 1) }
+            // Connections inherit these. A peer that vanished is found within half a minute.
+            set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            set(SOL_SOCKET, SO_KEEPALIVE, 1)
+            set(Int32(IPPROTO_TCP), TCP_KEEPIDLE, 15)
+            set(Int32(IPPROTO_TCP), TCP_KEEPINTVL, 5)
+            set(Int32(IPPROTO_TCP), TCP_KEEPCNT, 3)
+            set(Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, 30_000)
+        }
+        guard unsafe withSocketAddress(name, { unsafe bind(descriptor, $0, $1) }) == 0, listen(descriptor, 4096) == 0
+        else {
+            let error = SystemError("listen on \(address)")
+            close(descriptor)
+            throw error
+        }
+        return Listener(descriptor: descriptor, address: actual(descriptor, host: host, address))
+    }
+
+    /// The address with the port that the socket really has.
+    private static func actual(_ descriptor: Int32, host: String, _ address: Address) -> Address {
+        guard case .tcp = address else { return address }
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let name = unsafe withUnsafeMutableBytes(of: &storage) { bytes -> [UInt8] in
+            guard let base = bytes.baseAddress,
+                unsafe getsockname(descriptor, base.assumingMemoryBound(to: sockaddr.self), &length) == 0
+            else { return [] }
+            return unsafe Array(bytes)
+        }
+        guard name.count >= 4 else { return address }
+        return .tcp(host: host, port: UInt16(name[2]) << 8 | UInt16(name[3]))
+    }
+}

@@ -1,0 +1,135 @@
+// One whole HTTP request, as a route sees it: spans into the connection's buffer, nothing copied.
+
+/// The methods of RFC 9110 section 9.3 and RFC 5789; any other token is `other`.
+public enum Method: UInt8, Sendable {
+    case get, head, post, put, delete, options, patch, connect, trace, other
+
+    init(_ name: Span<UInt8>) {
+        // Methods are case-sensitive (RFC 9110 section 9.1).
+        if name.equals("POST") {
+            self = .post
+        } else if name.equals("GET") {
+            self = .get
+        } else if name.equals("HEAD") {
+            self = .head
+        } else if name.equals("PUT") {
+            self = .put
+        } else if name.equals("DELETE") {
+            self = .delete
+        } else if name.equals("OPTIONS") {
+            self = .options
+        } else if name.equals("PATCH") {
+            self = .patch
+        } else if name.equals("CONNECT") {
+            self = .connect
+        } else if name.equals("TRACE") {
+            self = .trace
+        } else {
+            self = .other
+        }
+    }
+}
+
+/// Names a request whose answer is still owed. Goes stale when the request is answered or its connection closes.
+public struct Ticket: Hashable, Sendable {
+    let connection: Int
+    let serial: UInt64
+}
+
+/// Why bytes were refused as a request: the status to answer with and a sentence for the person who sent them.
+///
+/// The connection is closed after the answer: where framing is in doubt, what follows cannot be trusted to be a request.
+public struct Refusal: Error, Equatable, Sendable {
+    /// The status code of the answer.
+    public let status: Int
+    /// What was wrong and what would be right.
+    public let detail: String
+
+    init(_ status: Int, _ detail: String) {
+        self.status = status
+        self.detail = detail
+    }
+}
+
+/// What the parser found out about a request. Offsets count from the request's first byte.
+struct RequestHead {
+    struct Field {
+        let name: Range<Int>
+        let value: Range<Int>
+    }
+
+    var method = Method.other
+    var methodName = 0..<0
+    var path = 0..<0
+    var query = 0..<0
+    /// The target's own authority if it has one, otherwise the value of Host.
+    var authority = 0..<0
+    var fields: [Field] = []
+    var body = 0..<0
+    /// 1 for HTTP/1.1 and whatever later 1.x a client speaks, 0 for HTTP/1.0.
+    var minorVersion = 1
+    var isPersistent = true
+}
+
+/// A whole request. Its spans lie in the connection's buffer and end with the call they were handed to.
+public struct Request: ~Copyable, ~Escapable {
+    private let bytes: Span<UInt8>
+    private let head: RequestHead
+    /// Names this request for an answer that comes later.
+    public let ticket: Ticket
+    /// What looked at the body as it arrived, if it was large (`RequestHandler.bodyObserver`).
+    public let bodyObserver: BodyObserver?
+
+    @_lifetime(copy bytes)
+    init(bytes: Span<UInt8>, head: RequestHead, ticket: Ticket, bodyObserver: BodyObserver?) {
+        self.bytes = bytes
+        self.head = head
+        self.ticket = ticket
+        self.bodyObserver = bodyObserver
+    }
+
+    /// The method.
+    public var method: Method { head.method }
+
+    /// The method as it was written.
+    public var methodName: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.methodName) }
+    }
+
+    /// The target's path, still percent-encoded: it begins with `/`, or is `*` for `OPTIONS *`, or empty for CONNECT.
+    public var path: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.path) }
+    }
+
+    /// What follows the target's first `?`, still percent-encoded; empty if there is none.
+    public var query: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.query) }
+    }
+
+    /// The host and port that the request was sent to: the target's own authority, or the Host field.
+    public var authority: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.authority) }
+    }
+
+    /// The content, without its transfer coding.
+    public var body: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.body) }
+    }
+
+    /// Calls `body` with the value of each field of that name, given in lower case, blanks around it left out.
+    /// O(length of the head).
+    public func forEachValue(of lowercaseName: StaticString, _ body: (Span<UInt8>) -> Void) {
+        for field in head.fields where bytes.extracting(field.name).equalsIgnoringCase(lowercaseName) {
+            body(bytes.extracting(field.value))
+        }
+    }
+}
+
+/// Looks at a large body piece by piece as it arrives, so that no turn of the loop has to read it whole.
+open class BodyObserver {
+    /// Nothing seen yet.
+    public init() {}
+
+    /// The next piece of the body, in order, each byte once.
+    open func consume(_ bytes: Span<UInt8>) {}
+}

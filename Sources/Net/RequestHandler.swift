@@ -1,0 +1,46 @@
+// What a server asks of the program behind it.
+
+/// What a route did with a request.
+public enum Outcome {
+    /// The answer has been written.
+    case answered
+    /// The answer comes later, through `HTTPServer.answer`. The object is handed back if the client goes before that.
+    case owed(AnyObject)
+}
+
+/// Routes the requests of an `HTTPServer`. All calls come on the event loop, inside the owner's isolation, which is
+/// entered once around the whole loop: a call on an `isolated` parameter costs next to nothing, entering does not.
+public protocol RequestHandler {
+    /// The actor whose state the routes work on.
+    associatedtype Owner: Actor
+
+    /// Answers a whole request, or promises to.
+    mutating func handle(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on owner: isolated Owner
+    ) -> Outcome
+
+    /// Answers bytes that are no request, or one over the limits. The connection closes afterwards.
+    mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream)
+
+    /// The client of an owed answer has ended its side and may still be reading: withdraws what it waits for, so that
+    /// nothing is taken for it, and answers.
+    mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on owner: isolated Owner)
+
+    /// The client of an owed answer has gone: withdraws what it waits for.
+    mutating func withdraw(_ withdrawal: AnyObject, on owner: isolated Owner)
+
+    /// An answer with this key (`ResponseStream.track`) did not reach its peer.
+    mutating func undelivered(_ key: UInt64, on owner: isolated Owner)
+
+    /// Something that looks at a large body while it arrives, or nil; `handle` finds it in the request.
+    mutating func bodyObserver() -> BodyObserver?
+
+    /// A turn begins: the time is the loop's, in milliseconds since the epoch. What is due is done, in bounded portions.
+    mutating func beginTurn(now: Int64, on owner: isolated Owner)
+
+    /// When the next turn must begin at the latest, in milliseconds since the epoch; nil for no such time.
+    func nextTurn(on owner: isolated Owner) -> Int64?
+
+    /// Whether the server is to stop.
+    var isFinished: Bool { get }
+}

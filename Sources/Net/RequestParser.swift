@@ -1,0 +1,354 @@
+// Finds one whole request in a connection's bytes: RFC 9112, strictly. Lines are parsed as they become whole, each byte
+// is looked at once however the bytes arrive, and what is wrong is refused as soon as it can be known.
+
+/// The bounds of a request. What is larger is refused: 414, 431 or 413.
+public struct RequestLimits: Sendable {
+    /// The longest request line, in bytes.
+    public var requestLine = 8 * 1024
+    /// The longest head (request line and fields), in bytes.
+    public var head = 32 * 1024
+    /// The largest number of fields.
+    public var fields = 100
+    /// The largest content, in bytes, without its transfer coding.
+    public var body = 64 * 1024 * 1024
+
+    /// The bounds that api.md promises.
+    public init() {}
+}
+
+/// The state of one request on its way in. `parse` is called whenever bytes were added.
+struct RequestParser {
+    private enum State { case requestLine, fields, body, complete }
+
+    private let limits: RequestLimits
+    private var state = State.requestLine
+    private var lineStart = 0
+    private var scanned = 0
+    private var emptyLines = 0
+    private(set) var head = RequestHead()
+
+    private var hosts = 0
+    private var contentLength: Int?
+    private var transferCodings = TransferCodings()
+    private var hasAbsoluteTarget = false
+    private var closeIsAsked = false
+    private var keepAliveIsAsked = false
+    private var chunks: ChunkedBody?
+    private var expectsContinue = false
+
+    init(limits: RequestLimits) { self.limits = limits }
+
+    /// Ready for the next request.
+    mutating func reset() {
+        var fields = head.fields
+        fields.removeAll(keepingCapacity: true)
+        self = RequestParser(limits: limits)
+        head.fields = fields
+    }
+
+    /// Whether the client waits for an interim answer before it sends the content; true only once.
+    mutating func takeExpectation() -> Bool {
+        defer { expectsContinue = false }
+        return expectsContinue
+    }
+
+    /// Whether the head is whole and the content is on its way.
+    var isReadingBody: Bool { state == .body }
+
+    /// How many bytes from the request's first the whole of it takes in the buffer, once it is complete.
+    private(set) var length = 0
+
+    /// The content that has come so far, without its coding.
+    var receivedBody: Range<Int> { head.body }
+
+    /// How many further bytes the content is known to need; 0 when that is not known.
+    func missingBytes(_ buffer: borrowing Buffer) -> Int {
+        guard state == .body, chunks == nil, let contentLength else { return 0 }
+        return max(0, head.body.lowerBound + contentLength - buffer.count)
+    }
+
+    /// Goes on with what the buffer holds.
+    ///
+    /// - Returns: Whether a whole request is there; then `length` bytes of the buffer are its own.
+    /// - Throws: What makes this no request, or one over the limits.
+    mutating func parse(_ buffer: inout Buffer) throws(Refusal) -> Bool {
+        while state == .requestLine || state == .fields {
+            guard let line = try nextLine(buffer.span) else { return false }
+            if state == .requestLine {
+                if line.isEmpty {
+                    // RFC 9112 section 2.2: empty lines before a request are passed over.
+                    emptyLines += 1
+                    guard emptyLines <= 8 else { throw Refusal(400, "more than 8 empty lines before the request") }
+                    buffer.consume(lineStart)
+                    lineStart = 0
+                    scanned = 0
+                    continue
+                }
+                try parseRequestLine(buffer.span, line)
+                state = .fields
+            } else if line.isEmpty {
+                try finishHead()
+            } else {
+                try parseField(buffer.span, line)
+            }
+        }
+        if state == .body { try parseBody(&buffer) }
+        return state == .complete
+    }
+
+    /// The next line without its CR LF, or nil if it is not whole yet.
+    private mutating func nextLine(_ bytes: Span<UInt8>) throws(Refusal) -> Range<Int>? {
+        guard let end = bytes.index(of: UInt8(ascii: "\n"), from: scanned) else {
+            scanned = bytes.count
+            try checkLength(scanned)
+            if state == .requestLine, lineStart < scanned, !bytes[lineStart].isTokenCharacter,
+                bytes[lineStart] != UInt8(ascii: "\r")
+            {
+                throw Refusal(400, "a request begins with a method; this is no HTTP request")
+            }
+            return nil
+        }
+        try checkLength(end + 1)
+        guard end > lineStart, bytes[end - 1] == UInt8(ascii: "\r") else {
+            throw Refusal(400, "a line ends with CR LF, not with LF alone")
+        }
+        let line = lineStart..<end - 1
+        lineStart = end + 1
+        scanned = lineStart
+        return line
+    }
+
+    private func checkLength(_ length: Int) throws(Refusal) {
+        if state == .requestLine, length > limits.requestLine {
+            throw Refusal(414, "the request line is longer than \(limits.requestLine) bytes")
+        }
+        if length > limits.head { throw Refusal(431, "the header is longer than \(limits.head) bytes") }
+    }
+
+    // MARK: The request line, RFC 9112 section 3
+
+    private mutating func parseRequestLine(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) {
+        let shape: StaticString = "a request line is a method, one space, a target, one space and HTTP/1.1"
+        var index = line.lowerBound
+        while index < line.upperBound, bytes[index].isTokenCharacter { index += 1 }
+        guard index > line.lowerBound, index < line.upperBound, bytes[index] == UInt8(ascii: " ") else {
+            throw Refusal(400, "\(shape)")
+        }
+        head.methodName = line.lowerBound..<index
+        head.method = Method(bytes.extracting(head.methodName))
+        let targetStart = index + 1
+        guard let targetEnd = bytes.index(of: UInt8(ascii: " "), from: targetStart), targetEnd > targetStart,
+            targetEnd < line.upperBound
+        else { throw Refusal(400, "\(shape)") }
+        try parseVersion(bytes.extracting(targetEnd + 1..<line.upperBound))
+        try parseTarget(bytes, targetStart..<targetEnd)
+    }
+
+    private mutating func parseVersion(_ version: Span<UInt8>) throws(Refusal) {
+        let isDigit = { (byte: UInt8) in (0x30...0x39).contains(byte) }
+        guard version.count == 8, version.starts(with: "HTTP/"), isDigit(version[5]), version[6] == UInt8(ascii: "."),
+            isDigit(version[7])
+        else { throw Refusal(400, "the request line does not end in a version such as HTTP/1.1") }
+        guard version[5] == UInt8(ascii: "1") else { throw Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0") }
+        // A higher minor version is handled as the highest one known (RFC 9110 section 2.5).
+        head.minorVersion = version[7] == UInt8(ascii: "0") ? 0 : 1
+    }
+
+    private mutating func parseTarget(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Refusal) {
+        if head.method == .connect {
+            let authority = bytes.extracting(target)
+            guard authority.isAuthority, authority.index(of: UInt8(ascii: ":")) != nil else {
+                throw Refusal(400, "the target of CONNECT is a host and a port")
+            }
+            hasAbsoluteTarget = true
+            head.authority = target
+            return
+        }
+        if bytes[target.lowerBound] == UInt8(ascii: "/") { return try parsePath(bytes, target) }
+        if target.count == 1, bytes[target.lowerBound] == UInt8(ascii: "*") {
+            guard head.method == .options else { throw Refusal(400, "the target * is for OPTIONS only") }
+            head.path = target
+            return
+        }
+        // absolute-form, RFC 9112 section 3.2.2.
+        let rest = bytes.extracting(target)
+        var prefix = 0
+        if rest.count >= 7, rest.extracting(first: 7).equalsIgnoringCase("http://") { prefix = 7 }
+        if rest.count >= 8, rest.extracting(first: 8).equalsIgnoringCase("https://") { prefix = 8 }
+        guard prefix > 0 else { throw Refusal(400, "a target begins with / or with http://") }
+        let start = target.lowerBound + prefix
+        var end = start
+        while end < target.upperBound, bytes[end] != UInt8(ascii: "/"), bytes[end] != UInt8(ascii: "?") { end += 1 }
+        guard end > start, bytes[start] != UInt8(ascii: ":"), bytes.extracting(start..<end).isAuthority else {
+            throw Refusal(400, "the host in the request's target is malformed")
+        }
+        hasAbsoluteTarget = true
+        head.authority = start..<end
+        try parsePath(bytes, end..<target.upperBound)
+    }
+
+    private mutating func parsePath(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Refusal) {
+        var queryStart: Int?
+        var index = target.lowerBound
+        while index < target.upperBound {
+            let byte = bytes[index]
+            if byte == UInt8(ascii: "%") {
+                guard index + 2 < target.upperBound, bytes.isPercentEncoded(at: index) else {
+                    throw Refusal(400, "a % in the target is followed by two hexadecimal digits")
+                }
+                index += 3
+                continue
+            }
+            guard byte.isTargetCharacter else {
+                throw Refusal(
+                    400, "byte 0x\(String(byte, radix: 16, uppercase: true)) in the target must be percent-encoded")
+            }
+            if byte == UInt8(ascii: "?"), queryStart == nil { queryStart = index }
+            index += 1
+        }
+        head.path = target.lowerBound..<(queryStart ?? target.upperBound)
+        if let queryStart { head.query = queryStart + 1..<target.upperBound }
+    }
+
+    // MARK: Fields, RFC 9112 section 5
+
+    private mutating func parseField(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) {
+        guard head.fields.count < limits.fields else {
+            throw Refusal(431, "the request has more than \(limits.fields) header fields")
+        }
+        let field = try RequestParser.field(bytes, line)
+        head.fields.append(field)
+        let name = bytes.extracting(field.name)
+        let value = bytes.extracting(field.value)
+        switch name.count {
+        case 4 where name.equalsIgnoringCase("host"):
+            hosts += 1
+            guard hosts == 1 else { throw Refusal(400, "the request has more than one Host field") }
+            guard value.isAuthority else { throw Refusal(400, "the Host field is no host with an optional port") }
+            if !hasAbsoluteTarget { head.authority = field.value }
+        case 6 where name.equalsIgnoringCase("expect"):
+            // HTTP/1.0 knows no expectations (RFC 9110 section 10.1.1).
+            if head.minorVersion == 0 { break }
+            guard value.equalsIgnoringCase("100-continue") else {
+                throw Refusal(417, "the only expectation this server meets is 100-continue")
+            }
+            expectsContinue = true
+        case 10 where name.equalsIgnoringCase("connection"):
+            value.forEachListElement { option in
+                if option.equalsIgnoringCase("close") { closeIsAsked = true }
+                if option.equalsIgnoringCase("keep-alive") { keepAliveIsAsked = true }
+            }
+        case 14 where name.equalsIgnoringCase("content-length"):
+            try parseContentLength(value)
+        case 17 where name.equalsIgnoringCase("transfer-encoding"):
+            transferCodings.add(value)
+        default: break
+        }
+    }
+
+    /// One field line: a name, a colon, a value.
+    static func field(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) -> RequestHead.Field {
+        var colon = line.lowerBound
+        while colon < line.upperBound, bytes[colon].isTokenCharacter { colon += 1 }
+        if colon == line.lowerBound, bytes[colon].isBlank {
+            throw Refusal(400, "a header line begins with a space: folded lines are not allowed")
+        }
+        guard colon > line.lowerBound, colon < line.upperBound, bytes[colon] == UInt8(ascii: ":") else {
+            throw Refusal(400, "a header line is a name, a colon right after it, and a value")
+        }
+        let value = bytes.trimmingBlanks(colon + 1..<line.upperBound)
+        for index in value where !bytes[index].isFieldCharacter {
+            throw Refusal(400, "a header value holds a control character")
+        }
+        return RequestHead.Field(name: line.lowerBound..<colon, value: value)
+    }
+
+    private mutating func parseContentLength(_ value: Span<UInt8>) throws(Refusal) {
+        // Equal lengths may be repeated, as a list or as fields (RFC 9110 section 8.6).
+        var index = 0
+        repeat {
+            let end = value.index(of: UInt8(ascii: ","), from: index) ?? value.count
+            let digits = value.trimmingBlanks(index..<end)
+            guard !digits.isEmpty else { throw Refusal(400, "Content-Length is no number") }
+            var length = 0
+            for place in digits {
+                guard (0x30...0x39).contains(value[place]) else { throw Refusal(400, "Content-Length is no number") }
+                // Held at the largest number: what does not fit is over any limit.
+                let (product, overflow) = length.multipliedReportingOverflow(by: 10)
+                let (sum, overflow2) = product.addingReportingOverflow(Int(value[place] - 0x30))
+                length = overflow || overflow2 ? Int.max : sum
+            }
+            guard contentLength == nil || contentLength == length else {
+                throw Refusal(400, "the request has two Content-Lengths that differ")
+            }
+            contentLength = length
+            index = end + 1
+        } while index <= value.count
+    }
+
+    // MARK: The end of the head, RFC 9112 section 6
+
+    private mutating func finishHead() throws(Refusal) {
+        if head.minorVersion == 1, hosts == 0 { throw Refusal(400, "the request has no Host field") }
+        head.isPersistent = !closeIsAsked && (head.minorVersion == 1 || keepAliveIsAsked)
+        head.body = lineStart..<lineStart
+        length = lineStart
+        if transferCodings.isPresent {
+            if head.minorVersion == 0 { throw Refusal(400, "HTTP/1.0 has no Transfer-Encoding") }
+            if contentLength != nil {
+                throw Refusal(400, "the request has both Content-Length and Transfer-Encoding")
+            }
+            try transferCodings.check()
+            chunks = ChunkedBody(limit: limits.body)
+            state = .body
+        } else if let contentLength, contentLength > 0 {
+            if contentLength > limits.body {
+                throw Refusal(413, "the body is longer than \(limits.body) bytes")
+            }
+            state = .body
+        } else {
+            state = .complete
+        }
+    }
+
+    private mutating func parseBody(_ buffer: inout Buffer) throws(Refusal) {
+        let start = head.body.lowerBound
+        if chunks != nil {
+            let end = try chunks?.decode(&buffer, bodyStart: start, fieldLimit: limits.fields)
+            head.body = start..<start + (chunks?.decoded ?? 0)
+            guard let end else { return }
+            length = end
+        } else if let contentLength {
+            head.body = start..<min(start + contentLength, buffer.count)
+            guard head.body.count == contentLength else { return }
+            length = head.body.upperBound
+        }
+        state = .complete
+    }
+}
+
+/// The transfer codings that a request names, over all its fields, in order.
+private struct TransferCodings {
+    private(set) var isPresent = false
+    private var chunkedCount = 0
+    private var otherCount = 0
+    private var lastIsChunked = false
+
+    mutating func add(_ value: Span<UInt8>) {
+        isPresent = true
+        var (chunked, other, last) = (chunkedCount, otherCount, lastIsChunked)
+        value.forEachListElement { coding in
+            last = coding.equalsIgnoringCase("chunked")
+            if last { chunked += 1 } else { other += 1 }
+        }
+        (chunkedCount, otherCount, lastIsChunked) = (chunked, other, last)
+    }
+
+    /// RFC 9112 section 6.3: without a final chunked the content has no end that can be relied on.
+    func check() throws(Refusal) {
+        guard lastIsChunked, chunkedCount == 1 else {
+            throw Refusal(400, "the last transfer coding is not chunked, or chunked is not only the last")
+        }
+        guard otherCount == 0 else { throw Refusal(501, "the only transfer coding this server knows is chunked") }
+    }
+}

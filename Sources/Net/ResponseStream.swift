@@ -1,0 +1,230 @@
+// The answers of one connection, in the order of its requests: heads, bodies, and what becomes of them on their way.
+
+import Glibc
+
+/// Where the answers of one connection are written.
+///
+/// One answer is `begin`, any number of `field`s, `beginBody`, appended bytes, `end`. Its length is known only then;
+/// Content-Length is written last, in its place.
+public struct ResponseStream: ~Copyable {
+    @usableFromInline private(set) var buffer = Buffer()
+    private let dates: DateField
+    private var answerStart = 0
+    private var lengthPlace = 0
+    private var bodyStart = 0
+    private var isOpen = false
+
+    /// How the answer to the request in hand has to look; set before a route is asked.
+    var answersHead = false
+    var minorVersion = 1
+    var closesConnection = false
+
+    /// How many bytes were handed to the kernel so far, of all that was ever written here.
+    private(set) var sent: UInt64 = 0
+
+    /// What must reach the peer: the place in the stream where its answer ends, and the key the route gave it.
+    private(set) var deliveries: [(end: UInt64, key: UInt64)] = []
+    private var openDeliveries = 0
+
+    init(dates: DateField) { self.dates = dates }
+
+    // MARK: Writing an answer
+
+    /// Begins an answer.
+    ///
+    /// - Parameters:
+    ///   - status: A status code of RFC 9110 or RFC 6585.
+    ///   - contentType: The type of the body; nil for an answer without one.
+    public mutating func begin(status: Int, contentType: StaticString?) {
+        precondition(!isOpen, "the answer before is not ended")
+        isOpen = true
+        answerStart = buffer.count
+        buffer.append("HTTP/1.1 ")
+        buffer.append(decimal: status)
+        buffer.append(" ")
+        buffer.append(reason(of: status))
+        buffer.append("\r\nDate: ")
+        let date = dates.text
+        buffer.append(date.span)
+        buffer.append("\r\n")
+        if let contentType { field("Content-Type", contentType) }
+        if closesConnection {
+            field("Connection", "close")
+        } else if minorVersion == 0 {
+            field("Connection", "keep-alive")
+        }
+    }
+
+    /// Adds a header field with a fixed value.
+    public mutating func field(_ name: StaticString, _ value: StaticString) {
+        buffer.append(name)
+        buffer.append(": ")
+        buffer.append(value)
+        buffer.append("\r\n")
+    }
+
+    /// Adds a header field whose value is a number.
+    public mutating func field(_ name: StaticString, _ value: Int) {
+        buffer.append(name)
+        buffer.append(": ")
+        buffer.append(decimal: value)
+        buffer.append("\r\n")
+    }
+
+    /// Ends the head; what is appended from here on is the body.
+    ///
+    /// - Parameter estimatedCount: About how many bytes the body will have. A right number of digits saves moving it.
+    public mutating func beginBody(estimatedCount: Int = 10) {
+        precondition(isOpen)
+        buffer.append("Content-Length: ")
+        lengthPlace = buffer.count
+        buffer.append(decimal: estimatedCount)
+        bodyStart = buffer.count + 4
+        buffer.append("\r\n\r\n")
+    }
+
+    /// Adds a byte to the body.
+    @inlinable
+    public mutating func append(_ byte: UInt8) { buffer.append(byte) }
+
+    /// Adds bytes to the body. O(count).
+    @inlinable
+    public mutating func append(_ bytes: Span<UInt8>) { buffer.append(bytes) }
+
+    /// Adds a literal to the body. O(count).
+    @inlinable
+    public mutating func append(_ text: StaticString) { buffer.append(text) }
+
+    /// Asks to be told, with this key, if the answer in hand does not reach its peer (`RequestHandler.undelivered`).
+    public mutating func track(_ key: UInt64) {
+        deliveries.append((end: .max, key: key))
+        openDeliveries += 1
+    }
+
+    /// Ends the answer: its length goes into the head, and for HEAD the body goes.
+    public mutating func end() {
+        precondition(isOpen && bodyStart > lengthPlace)
+        isOpen = false
+        let count = buffer.count - bodyStart
+        let reserved = bodyStart - 4 - lengthPlace
+        let needed = decimalDigits(of: count)
+        if answersHead { buffer.truncate(to: bodyStart) }
+        if needed > reserved {
+            buffer.open(needed - reserved, at: lengthPlace)
+        } else {
+            buffer.remove(lengthPlace..<lengthPlace + reserved - needed)
+        }
+        var rest = count
+        for place in stride(from: lengthPlace + needed - 1, through: lengthPlace, by: -1) {
+            buffer.set(place, to: UInt8(ascii: "0") + UInt8(rest % 10))
+            rest /= 10
+        }
+        sealDeliveries()
+    }
+
+    /// Ends an answer that has no content and no length: 204, or one to CONNECT.
+    public mutating func endWithoutBody() {
+        precondition(isOpen)
+        isOpen = false
+        buffer.append("\r\n")
+        sealDeliveries()
+    }
+
+    /// Takes back the answer that was begun, so that another can take its place.
+    public mutating func abandon() {
+        if !isOpen { return }
+        isOpen = false
+        buffer.truncate(to: answerStart)
+        deliveries.removeLast(openDeliveries)
+        openDeliveries = 0
+    }
+
+    private mutating func sealDeliveries() {
+        lengthPlace = 0
+        bodyStart = 0
+        if openDeliveries == 0 { return }
+        let end = sent + UInt64(buffer.count)
+        for index in deliveries.count - openDeliveries..<deliveries.count { deliveries[index].end = end }
+        openDeliveries = 0
+    }
+
+    // MARK: Sending
+
+    /// How many bytes wait to be handed to the kernel.
+    var count: Int { buffer.count }
+
+    /// Whether the answer to the request in hand has been ended.
+    var isIdle: Bool { !isOpen }
+
+    /// Writes the interim answer that lets a client go on with its body.
+    mutating func writeContinue() { buffer.append("HTTP/1.1 100 Continue\r\n\r\n") }
+
+    /// Hands as much as it takes to the kernel.
+    ///
+    /// - Returns: 0, or the `errno` of the call that failed.
+    mutating func flush(to descriptor: Int32) -> Int32 {
+        while !buffer.isEmpty {
+            let written = unsafe buffer.span.withUnsafeBytes { bytes in
+                unsafe send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+            }
+            if written < 0 {
+                if errno == EINTR { continue }
+                return errno
+            }
+            sent += UInt64(written)
+            buffer.consume(written)
+        }
+        return 0
+    }
+
+    /// Forgets the deliveries that the peer's kernel has acknowledged.
+    mutating func forgetDelivered(unacknowledged: Int) {
+        let acknowledged = sent - min(sent, UInt64(max(0, unacknowledged)))
+        deliveries.removeAll { $0.end <= acknowledged }
+    }
+
+    /// Gives the block up while it is empty: the server keeps one for whichever connection writes next.
+    mutating func exchangeBlock(with other: inout Buffer) {
+        precondition(buffer.isEmpty && other.isEmpty)
+        swap(&buffer, &other)
+    }
+
+    /// The size of the block it owns.
+    var capacity: Int { buffer.capacity }
+}
+
+private func decimalDigits(of number: Int) -> Int {
+    var (rest, digits) = (number / 10, 1)
+    while rest > 0 {
+        rest /= 10
+        digits += 1
+    }
+    return digits
+}
+
+/// The reason phrase of a status code (RFC 9110 section 15, RFC 6585).
+public func reason(of status: Int) -> StaticString {
+    switch status {
+    case 200: "OK"
+    case 204: "No Content"
+    case 303: "See Other"
+    case 400: "Bad Request"
+    case 401: "Unauthorized"
+    case 403: "Forbidden"
+    case 404: "Not Found"
+    case 405: "Method Not Allowed"
+    case 408: "Request Timeout"
+    case 409: "Conflict"
+    case 413: "Content Too Large"
+    case 414: "URI Too Long"
+    case 415: "Unsupported Media Type"
+    case 417: "Expectation Failed"
+    case 429: "Too Many Requests"
+    case 431: "Request Header Fields Too Large"
+    case 500: "Internal Server Error"
+    case 501: "Not Implemented"
+    case 503: "Service Unavailable"
+    case 505: "HTTP Version Not Supported"
+    default: ""
+    }
+}

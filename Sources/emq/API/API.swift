@@ -1,0 +1,432 @@
+// emq's own HTTP interface: one request in, one call on the broker, one answer out. docs/api.md is its contract.
+
+import JSON
+import Net
+import Queues
+import UID
+
+/// Routes requests to the broker.
+///
+/// A move-only struct: what it reuses from one request to the next belongs to it alone.
+struct API: ~Copyable, RequestHandler {
+    /// The most names in a wait, and the most tasks a peek shows.
+    private static let maximumTasksPerAnswer = 1000
+    /// The most ids in one acknowledgement.
+    private static let maximumIDs = 10_000
+    private static let defaultLeaseMilliseconds: Int64 = 300_000
+    private static let defaultExpiryMilliseconds: Int64 = 86_400_000
+    /// A hundred years: as good as for ever, and far from any overflow.
+    private static let maximumMilliseconds: Int64 = 100 * 365 * 86_400_000
+    private static let maximumWaitMilliseconds: Int64 = 3_600_000
+
+    private let server: HTTPServer
+    private let shutdown: Shutdown
+    private var ids = UIDGenerator()
+    private var random = KernelRandom()
+    private var now: Int64
+
+    // Reused from request to request.
+    private var body = Body()
+    private var strings = JSONScanner()
+    private var name: [UInt8] = []
+    private var decoded: [UInt8] = []
+    private var queues: [QueueIndex] = []
+    private var taken: [TaskHandle?] = []
+    private var references: [(task: TaskReference, text: Range<Int>)] = []
+
+    init(server: HTTPServer, shutdown: Shutdown) {
+        self.server = server
+        self.shutdown = shutdown
+        now = server.loop.now
+    }
+
+    // MARK: RequestHandler
+
+    mutating func handle(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) -> Outcome {
+        do throws(Problem) {
+            return try route(request, &responses, on: broker)
+        } catch {
+            responses.abandon()
+            error.write(to: &responses)
+            return .answered
+        }
+    }
+
+    mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream) {
+        Problem(refusal.status, refusal.detail).write(to: &responses)
+    }
+
+    mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on broker: isolated Broker) {
+        guard let waiter = withdrawal as? Waiter else { preconditionFailure("only waits are owed") }
+        broker.cancel(waiter)
+        API.write([TaskHandle?](repeating: nil, count: waiter.count), of: broker, to: &responses)
+    }
+
+    mutating func withdraw(_ withdrawal: AnyObject, on broker: isolated Broker) {
+        guard let waiter = withdrawal as? Waiter else { preconditionFailure("only waits are owed") }
+        broker.cancel(waiter)
+    }
+
+    mutating func undelivered(_ key: UInt64, on broker: isolated Broker) {
+        broker.release(DispatchKey(rawValue: key), now: now)
+    }
+
+    mutating func bodyObserver() -> BodyObserver? { ArrivingBody() }
+
+    mutating func beginTurn(now: Int64, on broker: isolated Broker) {
+        self.now = now
+        isBehind = !broker.advance(to: now)
+        if shutdown.isAsked { stop(on: broker) }
+    }
+
+    func nextTurn(on broker: isolated Broker) -> Int64? {
+        isBehind ? now : [broker.nextDeadline, shutdown.deadline].compactMap { $0 }.min()
+    }
+
+    private var isBehind = false
+    private(set) var isFinished = false
+
+    // MARK: Stopping
+
+    /// A signal asked to stop: takes no connections, answers who waits, and serves acknowledgements for a while.
+    private mutating func stop(on broker: isolated Broker) {
+        if shutdown.deadline == nil {
+            shutdown.begin(now: now)
+            server.stopListening()
+            broker.completeAllWaiters(now: now)
+        }
+        let isDrained = broker.counts.dispatched == 0 || server.connectionCount == 0
+        isFinished = shutdown.isOver(now: now) || isDrained && !server.hasUnsentAnswers
+    }
+
+    // MARK: Routing
+
+    private mutating func route(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        if request.method == .connect { throw Problem(501, "this server is no proxy") }
+        if request.method == .options, request.path.equals("*") {
+            API.writeOptions("GET, HEAD, POST, OPTIONS", to: &responses)
+            return .answered
+        }
+        let verb = try readPath(request.path, name: &name)
+        if request.method == .options {
+            API.writeOptions(verb.allowedMethods, to: &responses)
+            return .answered
+        }
+        guard verb.allows(request.method) else {
+            throw Problem(
+                405, "\(text(request.methodName)) does not work here; \(verb.allowedMethods) do",
+                allow: verb.allowedMethods)
+        }
+        if request.method == .post { try rejectCrossSite(request) }
+        if verb != .peek { _ = try readQuery(request.query, known: []) }
+        switch verb {
+        case .enqueue: try enqueue(request, &responses, on: broker)
+        case .wait: return try wait(request, &responses, on: broker)
+        case .ack: try acknowledge(request, &responses, on: broker)
+        case .nak: try refuseTasks(request, &responses, on: broker)
+        case .peek: try peek(request, &responses, on: broker)
+        case .queues: API.writeQueueNames(of: broker, to: &responses)
+        case .healthz: writeHealth(to: &responses)
+        }
+        return .answered
+    }
+
+    /// Keeps a web page from posting behind its reader's back: a browser says where such a request comes from.
+    private func rejectCrossSite(_ request: borrowing Request) throws(Problem) {
+        var isForeign = false
+        request.forEachValue(of: "sec-fetch-site") { site in
+            if site.equals("cross-site") { isForeign = true }
+        }
+        let host = request.authority
+        request.forEachValue(of: "origin") { origin in
+            if !isSameHost(origin: origin, host: host) { isForeign = true }
+        }
+        if isForeign {
+            throw Problem(403, "a web page of another site may not do this: the Origin is not the Host of the request")
+        }
+    }
+
+    // MARK: The routes
+
+    private mutating func enqueue(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
+        try body.read(request)
+        let bytes = request.body
+        var content: Range<Int>?
+        var lease = API.defaultLeaseMilliseconds
+        var expiry = API.defaultExpiryMilliseconds
+        try body.forEachMember(of: request, known: ["content", "retry", "expiry"], nullable: 0b001) {
+            (place, entry) throws(Problem) in
+            switch place {
+            case 0: content = entry.value
+            case 1: lease = try API.readLength(bytes, entry, "retry")
+            default: expiry = try API.readLength(bytes, entry, "expiry")
+            }
+        }
+        guard let content else {
+            throw Problem(400, "a task has a content: {\"content\": anything}", field: "content")
+        }
+        let id = ids.next(unixMilliseconds: UInt64(now), using: &random)
+        do throws(BrokerError) {
+            let queue = try broker.queue(named: name.span)
+            try broker.enqueue(
+                id: id, in: queue, content: bytes.extracting(content), leaseMilliseconds: lease, expires: now + expiry,
+                now: now)
+        } catch {
+            throw Problem(503, "the server has no room for another task: \(error)")
+        }
+        responses.begin(status: 200, contentType: "application/json")
+        responses.beginBody(estimatedCount: 31)
+        responses.append("{\"id\":\"")
+        let idText = id.text
+        responses.append(idText.span)
+        responses.append("\"}")
+        responses.end()
+    }
+
+    private static func readLength(
+        _ body: Span<UInt8>, _ entry: JSONScanner.Entry, _ field: StaticString
+    ) throws(Problem) -> Int64 {
+        try readDuration(
+            body.extracting(entry.value), kind: entry.kind, field: field, range: 1...maximumMilliseconds)
+    }
+
+    private mutating func wait(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        if shutdown.isAsked { throw Problem(503, "the server is stopping and gives out no more tasks") }
+        try body.read(request)
+        let timeout = try readWait(request, on: broker)
+        if broker.take(queues, now: now, into: &taken) {
+            API.write(taken, of: broker, to: &responses)
+        } else if timeout == 0 {
+            broker.takeAvailable(queues, now: now, into: &taken)
+            API.write(taken, of: broker, to: &responses)
+        } else {
+            let ticket = request.ticket
+            let server = server
+            return .owed(
+                broker.wait(queues, deadline: now + timeout, now: now) { broker, tasks in
+                    server.answer(ticket) { responses in API.write(tasks, of: broker, to: &responses) }
+                })
+        }
+        return .answered
+    }
+
+    /// Reads the body of a wait: `queues` receives a queue for each name.
+    ///
+    /// - Returns: The timeout in milliseconds.
+    private mutating func readWait(
+        _ request: borrowing Request, on broker: isolated Broker
+    ) throws(Problem) -> Int64 {
+        let bytes = request.body
+        var names: JSONScanner.Entry?
+        var timeout: Int64 = 0
+        try body.forEachMember(of: request, known: ["queues", "timeout"]) { (place, entry) throws(Problem) in
+            if place == 0 {
+                names = entry
+            } else {
+                timeout = try API.readTimeout(bytes.extracting(entry.value), kind: entry.kind)
+            }
+        }
+        guard let names else {
+            throw Problem(400, "a wait names its queues: {\"queues\": [\"name\"]}", field: "queues")
+        }
+        // The names are checked before any queue is made: a request that fails changes nothing.
+        queues.removeAll(keepingCapacity: true)
+        try forEachString(
+            in: bytes.extracting(names.value), kind: names.kind, field: "queues", maximum: API.maximumTasksPerAnswer,
+            scanner: &strings
+        ) { (index, element, _) throws(Problem) in
+            decoded.removeAll(keepingCapacity: true)
+            let isText = JSONValue.decodeString(element, into: &decoded)
+            if let flaw = isText ? flawOfQueueName(decoded.span) : "a queue's name is UTF-8, this one is not" {
+                throw Problem(400, flaw, field: "queues[\(index)]")
+            }
+            do throws(BrokerError) {
+                queues.append(try broker.queue(named: decoded.span))
+            } catch {
+                throw Problem(503, "the server has no room for another queue: \(error)")
+            }
+        }
+        if queues.isEmpty { throw Problem(400, "queues names at least one queue", field: "queues") }
+        return timeout
+    }
+
+    private static func readTimeout(_ bytes: Span<UInt8>, kind: JSONKind) throws(Problem) -> Int64 {
+        if kind == .number {
+            do throws(JSONNumberError) {
+                let timeout = try JSONValue.integer(bytes)
+                if timeout >= 0 { return min(timeout, maximumWaitMilliseconds) }
+            } catch {
+                if error == .outOfRange, bytes[0] != UInt8(ascii: "-") { return maximumWaitMilliseconds }
+            }
+        }
+        throw Problem(
+            400, "timeout is a whole number of milliseconds, 0 or more, not \(text(bytes.extracting(first: 40)))",
+            field: "timeout")
+    }
+
+    private mutating func acknowledge(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        let ids = try readReferences(request)
+        finish(request.body.extracting(ids), "{\"acked\":", ",\"missing\":[", &responses) { reference in
+            broker.ack(reference, now: now)
+        }
+    }
+
+    private mutating func refuseTasks(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        let ids = try readReferences(request)
+        finish(request.body.extracting(ids), "{\"requeued\":", ",\"dead\":0,\"missing\":[", &responses) { reference in
+            broker.nak(reference, now: now)
+        }
+    }
+
+    /// Reads `{"ids": […]}` into `references`: all of them, before any is acted on.
+    ///
+    /// - Returns: Where the array stands in the body; the references' texts are relative to it.
+    private mutating func readReferences(_ request: borrowing Request) throws(Problem) -> Range<Int> {
+        try body.read(request)
+        let bytes = request.body
+        var ids: JSONScanner.Entry?
+        try body.forEachMember(of: request, known: ["ids"]) { (_, entry) throws(Problem) in ids = entry }
+        guard let ids else {
+            throw Problem(400, "the ids or receipts of the tasks are named: {\"ids\": [\"…\"]}", field: "ids")
+        }
+        references.removeAll(keepingCapacity: true)
+        try forEachString(
+            in: bytes.extracting(ids.value), kind: ids.kind, field: "ids", maximum: API.maximumIDs, scanner: &strings
+        ) { (index, element, range) throws(Problem) in
+            decoded.removeAll(keepingCapacity: true)
+            guard JSONValue.decodeString(element, into: &decoded), let task = Receipt.read(decoded.span) else {
+                throw Problem(
+                    400, "an id has 22 or 36 characters, a receipt is ID@TOKEN; this is neither", field: "ids[\(index)]")
+            }
+            references.append((task, range))
+        }
+        return ids.value
+    }
+
+    /// Acts on each of `references`, and answers how many it worked for and which are missing, as they were written.
+    private func finish(
+        _ ids: Span<UInt8>, _ counted: StaticString, _ missing: StaticString, _ responses: inout ResponseStream,
+        _ action: (TaskReference) -> Bool
+    ) {
+        responses.begin(status: 200, contentType: "application/json")
+        responses.beginBody(estimatedCount: 24)
+        responses.append(counted)
+        var absent: [Range<Int>] = []
+        var count = 0
+        for reference in references {
+            if action(reference.task) { count += 1 } else { absent.append(reference.text) }
+        }
+        JSONWriter.write(Int64(count), to: &responses)
+        responses.append(missing)
+        for (index, range) in absent.enumerated() {
+            if index > 0 { responses.append(",") }
+            responses.append(ids.extracting(range))
+        }
+        responses.append("]}")
+        responses.end()
+    }
+
+    private func peek(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        var limit = 1
+        if let n = try readQuery(request.query, known: ["n"])["n"] {
+            guard n.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let number = Int(n),
+                (1...API.maximumTasksPerAnswer).contains(number)
+            else {
+                throw Problem(
+                    400, "n is a whole number from 1 to \(API.maximumTasksPerAnswer), not '\(n)'", field: "n")
+            }
+            limit = number
+        }
+        responses.begin(status: 200, contentType: "application/json")
+        responses.beginBody(estimatedCount: 200)
+        responses.append("[")
+        if let queue = broker.existingQueue(named: name.span) {
+            var isFirst = true
+            broker.peek(queue, limit: limit, now: now) { task in
+                if !isFirst { responses.append(",") }
+                isFirst = false
+                TaskWriter.writeShown(task, to: &responses)
+            }
+        }
+        responses.append("]")
+        responses.end()
+    }
+
+    private static func writeQueueNames(of broker: isolated Broker, to responses: inout ResponseStream) {
+        responses.begin(status: 200, contentType: "application/json")
+        responses.beginBody(estimatedCount: 100)
+        responses.append("[")
+        var isFirst = true
+        broker.forEachQueueName { name in
+            if !isFirst { responses.append(",") }
+            isFirst = false
+            JSONWriter.writeString(name, to: &responses)
+        }
+        responses.append("]")
+        responses.end()
+    }
+
+    /// Writes the answer to a wait: a task or null for each of its names.
+    private static func write(_ tasks: [TaskHandle?], of broker: isolated Broker, to responses: inout ResponseStream) {
+        responses.begin(status: 200, contentType: "application/json")
+        responses.beginBody(estimatedCount: 250)
+        responses.append("[")
+        for (index, handle) in tasks.enumerated() {
+            if index > 0 { responses.append(",") }
+            guard let handle else {
+                responses.append("null")
+                continue
+            }
+            broker.withTask(handle) { task in
+                TaskWriter.writeDispatched(task, to: &responses)
+                // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
+                responses.track(task.dispatchKey.rawValue)
+            }
+        }
+        responses.append("]")
+        responses.end()
+    }
+
+    private func writeHealth(to responses: inout ResponseStream) {
+        responses.begin(status: shutdown.isAsked ? 503 : 200, contentType: "application/json")
+        if shutdown.isAsked { responses.field("Retry-After", Problem.retryAfterSeconds) }
+        responses.beginBody(estimatedCount: 20)
+        responses.append(shutdown.isAsked ? "{\"status\":\"stopping\"}" : "{\"status\":\"ok\"}")
+        responses.end()
+    }
+
+    private static func writeOptions(_ methods: StaticString, to responses: inout ResponseStream) {
+        responses.begin(status: 204, contentType: nil)
+        responses.field("Allow", methods)
+        responses.endWithoutBody()
+    }
+}
+
+/// Whether an Origin (RFC 6454 section 7), without its scheme, is the host and port that a request was sent to.
+private func isSameHost(origin: Span<UInt8>, host: Span<UInt8>) -> Bool {
+    var start = 0
+    while start + 2 < origin.count {
+        if origin[start] == UInt8(ascii: ":"), origin[start + 1] == UInt8(ascii: "/"),
+            origin[start + 2] == UInt8(ascii: "/")
+        {
+            return origin.extracting(start + 3..<origin.count).equalsIgnoringCase(host)
+        }
+        start += 1
+    }
+    return false
+}

@@ -1,0 +1,175 @@
+// The JSON of a request: its members by name, read strictly, with what a person needs to know when one is wrong.
+
+import JSON
+import Net
+
+/// Scans a large body piece by piece as it arrives.
+final class ArrivingBody: BodyObserver {
+    var scanner = JSONScanner()
+    private(set) var flaw: JSONError?
+
+    override func consume(_ bytes: Span<UInt8>) {
+        if flaw != nil { return }
+        do throws(JSONError) { try scanner.consume(bytes) } catch { flaw = error }
+    }
+}
+
+/// The members of a request's body, found by one scan of it.
+///
+/// One instance serves all requests in turn: it allocates nothing on the way of a usual one.
+struct Body: ~Copyable {
+    private var scanner = JSONScanner()
+
+    /// Scans a request's body.
+    ///
+    /// - Throws: 415 for another content type, 400 for what is no JSON object.
+    mutating func read(_ request: borrowing Request) throws(Problem) {
+        try checkContentType(request)
+        do throws(JSONError) {
+            if let arrived = request.bodyObserver as? ArrivingBody {
+                if let flaw = arrived.flaw { throw flaw }
+                swap(&scanner, &arrived.scanner)
+            } else {
+                scanner.reset()
+                try scanner.consume(request.body)
+            }
+            try scanner.finish()
+        } catch {
+            let hint = request.body.isEmpty ? "the body is empty; a JSON object is wanted" : "the body is no valid JSON: \(error)"
+            throw Problem(400, hint)
+        }
+        guard scanner.kind == .object else {
+            throw Problem(400, "the body is a JSON object, such as {\"name\": value}; this is \(describe(scanner.kind))")
+        }
+    }
+
+    private func checkContentType(_ request: borrowing Request) throws(Problem) {
+        var types = 0
+        var isJSON = false
+        request.forEachValue(of: "content-type") { value in
+            types += 1
+            isJSON = isJSONType(value)
+        }
+        if types == 1, isJSON { return }
+        throw Problem(
+            415,
+            "the body's type is application/json, and the request says so in one header: "
+                + "-H 'Content-Type: application/json' (curl --json does it for you)")
+    }
+
+    /// The members, each checked to be known and to stand there once.
+    ///
+    /// - Parameters:
+    ///   - known: Every name that may stand here, at most 64.
+    ///   - member: Called with the place of the name in `known` and the member. `null` counts as absent, and is handed
+    ///     over only where `nullable` has the name's bit.
+    func forEachMember(
+        of request: borrowing Request, known: [StaticString], nullable: UInt64 = 0,
+        _ member: (Int, JSONScanner.Entry) throws(Problem) -> Void
+    ) throws(Problem) {
+        let body = request.body
+        var seen: UInt64 = 0
+        for index in 0..<scanner.entryCount {
+            let entry = scanner.entry(index)
+            let name = body.extracting(entry.name)
+            var place = 0
+            while place < known.count,
+                !JSONValue.stringEquals(name, hasEscapes: entry.nameHasEscapes, known[place])
+            {
+                place += 1
+            }
+            guard place < known.count else {
+                let names = known.map { "\($0)" }
+                let got = decodedName(name)
+                throw Problem(400, "there is no field '\(got)'; \(nearestName(to: got, among: names))", field: got)
+            }
+            if seen & 1 << UInt64(place) != 0 {
+                throw Problem(400, "the field '\(known[place])' is given twice", field: "\(known[place])")
+            }
+            seen |= 1 << UInt64(place)
+            if entry.kind == .null, nullable & 1 << UInt64(place) == 0 { continue }
+            try member(place, entry)
+        }
+    }
+
+    private func decodedName(_ raw: Span<UInt8>) -> String {
+        var quoted: [UInt8] = [UInt8(ascii: "\"")]
+        quoted += raw.map { $0 }
+        quoted.append(UInt8(ascii: "\""))
+        var decoded: [UInt8] = []
+        return JSONValue.decodeString(quoted.span, into: &decoded) ? String(decoding: decoded, as: UTF8.self) : text(raw)
+    }
+}
+
+/// Scans the array of strings that a member holds, and hands over each element's bytes, quotes included.
+///
+/// - Throws: 400, with the element at fault, for what is no array of strings or too long a one.
+func forEachString(
+    in bytes: Span<UInt8>, kind: JSONKind, field: StaticString, maximum: Int, scanner: inout JSONScanner,
+    _ element: (Int, Span<UInt8>, Range<Int>) throws(Problem) -> Void
+) throws(Problem) {
+    guard kind == .array else {
+        throw Problem(400, "\(field) is an array of strings, not \(describe(kind))", field: "\(field)")
+    }
+    scanner.reset()
+    do throws(JSONError) {
+        try scanner.consume(bytes)
+        try scanner.finish()
+    } catch {
+        // It was valid as part of the body, so it can only be too long.
+        throw Problem(400, "\(field) has at most \(maximum) elements", field: "\(field)")
+    }
+    guard scanner.entryCount <= maximum else {
+        throw Problem(400, "\(field) has at most \(maximum) elements, not \(scanner.entryCount)", field: "\(field)")
+    }
+    for index in 0..<scanner.entryCount {
+        let entry = scanner.entry(index)
+        guard entry.kind == .string else {
+            throw Problem(
+                400, "\(field) is an array of strings; this element is \(describe(entry.kind))", field: "\(field)[\(index)]")
+        }
+        try element(index, bytes.extracting(entry.value), entry.value)
+    }
+}
+
+/// Reads a duration: a number of seconds, resolved to the millisecond.
+///
+/// - Throws: 400 outside of `range`, which is in milliseconds.
+func readDuration(
+    _ bytes: Span<UInt8>, kind: JSONKind, field: StaticString, range: ClosedRange<Int64>
+) throws(Problem) -> Int64 {
+    guard kind == .number else {
+        throw Problem(400, "\(field) is a number of seconds, not \(describe(kind))", field: "\(field)")
+    }
+    if let milliseconds = try? JSONValue.milliseconds(bytes), range.contains(milliseconds) { return milliseconds }
+    var bounds: [UInt8] = []
+    JSONWriter.writeSeconds(milliseconds: range.lowerBound, to: &bounds)
+    bounds += Array(" to ".utf8)
+    JSONWriter.writeSeconds(milliseconds: range.upperBound, to: &bounds)
+    throw Problem(
+        400, "\(field) is a number of seconds from \(String(decoding: bounds, as: UTF8.self)), not \(text(bytes))",
+        field: "\(field)")
+}
+
+/// A kind of JSON value as it stands in a sentence.
+func describe(_ kind: JSONKind) -> String {
+    switch kind {
+    case .object: "an object"
+    case .array: "an array"
+    case .string: "a string"
+    case .number: "a number"
+    case .true, .false: "a boolean"
+    case .null: "null"
+    }
+}
+
+/// Whether a media type is `application/json`, whatever its parameters.
+private func isJSONType(_ value: Span<UInt8>) -> Bool {
+    var end = 0
+    while end < value.count, value[end] != UInt8(ascii: ";"), value[end] != UInt8(ascii: " "),
+        value[end] != UInt8(ascii: "\t")
+    {
+        end += 1
+    }
+    return value.extracting(0..<end).equalsIgnoringCase("application/json")
+}

@@ -1,0 +1,86 @@
+// What a client is told when a request cannot be met: a problem detail (RFC 9457) in words that a person can act on.
+
+import JSON
+import Net
+
+/// Why a request was not met. It has changed nothing.
+struct Problem: Error {
+    /// How long a client should wait before it tries again what is refused for now, in seconds.
+    static let retryAfterSeconds = 1
+
+    let status: Int
+    /// What was wrong, what was got, what would be right.
+    let detail: String
+    /// The field or query parameter at fault, as a path into the request: `queues[2]`.
+    var field: String?
+    /// For 405: the methods that would do.
+    var allow: StaticString?
+
+    init(_ status: Int, _ detail: String, field: String? = nil, allow: StaticString? = nil) {
+        self.status = status
+        self.detail = detail
+        self.field = field
+        self.allow = allow
+    }
+
+    /// Writes the whole answer.
+    func write(to responses: inout ResponseStream) {
+        responses.begin(status: status, contentType: "application/problem+json")
+        if let allow { responses.field("Allow", allow) }
+        if status == 429 || status == 503 { responses.field("Retry-After", Problem.retryAfterSeconds) }
+        responses.beginBody(estimatedCount: 150)
+        responses.append("{\"type\":\"about:blank\",\"title\":\"")
+        responses.append(reason(of: status))
+        responses.append("\",\"status\":")
+        JSONWriter.write(Int64(status), to: &responses)
+        responses.append(",\"detail\":")
+        JSONWriter.write(detail, to: &responses)
+        if let field {
+            responses.append(",\"field\":")
+            JSONWriter.write(field, to: &responses)
+        }
+        responses.append("}")
+        responses.end()
+    }
+}
+
+extension ResponseStream: JSONOutput {}
+
+extension JSONWriter {
+    /// Appends a text as a JSON string.
+    static func write(_ text: String, to output: inout some JSONOutput & ~Copyable) {
+        let utf8 = Array(text.utf8)
+        writeString(utf8.span, to: &output)
+    }
+}
+
+/// The known name that an unknown one was probably meant to be, as a hint behind a sentence.
+///
+/// Compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein). O(length²) a name.
+func nearestName(to unknown: String, among known: [String]) -> String {
+    let letters = Array(unknown.lowercased().utf8.prefix(64))
+    let distances = known.map { (name: $0, distance: editDistance(letters, Array($0.utf8))) }
+    if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, best.name.utf8.count / 2) {
+        return "did you mean '\(best.name)'?"
+    }
+    return "known here: " + known.joined(separator: ", ")
+}
+
+private func editDistance(_ first: [UInt8], _ second: [UInt8]) -> Int {
+    var beforeLast: [Int] = []
+    var last = Array(0...second.count)
+    for row in first.indices {
+        var current = [row + 1]
+        for column in second.indices {
+            let isSame = first[row] == second[column]
+            var best = min(last[column + 1] + 1, current[column] + 1, last[column] + (isSame ? 0 : 1))
+            if row > 0, column > 0, first[row] == second[column - 1], first[row - 1] == second[column] {
+                best = min(best, beforeLast[column - 1] + 1)
+            }
+            current.append(best)
+        }
+        beforeLast = last
+        last = current
+    }
+    return last[second.count]
+}

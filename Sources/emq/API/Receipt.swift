@@ -1,0 +1,33 @@
+// Receipts: how a worker names the one dispatch it was given, so that it cannot acknowledge its successor's work.
+
+import Net
+import Queues
+import UID
+
+/// The text form `id@token`: a UID, and 16 hexadecimal digits that change with every dispatch.
+enum Receipt {
+    /// The token's digits.
+    static func text(ofToken token: UInt64) -> InlineArray<16, UInt8> {
+        InlineArray { place in
+            let digit = UInt8(truncatingIfNeeded: token >> UInt64(60 - 4 * place)) & 0xF
+            return digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+        }
+    }
+
+    /// Reads an id or a receipt; nil for what is neither.
+    static func read(_ text: Span<UInt8>) -> TaskReference? {
+        var end = 0
+        while end < text.count, text[end] != UInt8(ascii: "@") { end += 1 }
+        guard let id = UID(text: text.extracting(0..<end)) else { return nil }
+        if end == text.count { return TaskReference(id: id, token: nil) }
+        let digits = text.extracting(end + 1..<text.count)
+        guard digits.count == 16 else { return nil }
+        var token: UInt64 = 0
+        for place in digits.indices {
+            // Only the form that is given out: a receipt has one spelling.
+            guard let digit = digits[place].hexadecimalValue, !(0x41...0x46).contains(digits[place]) else { return nil }
+            token = token << 4 | UInt64(digit)
+        }
+        return TaskReference(id: id, token: token)
+    }
+}

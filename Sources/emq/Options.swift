@@ -1,0 +1,98 @@
+// The command line of the server, and its twins in the environment.
+
+import Glibc
+import Net
+
+/// What `emq serve` was asked to do.
+struct Options {
+    static let version = "0.1.0"
+
+    var addresses: [Address] = []
+    var drainMilliseconds: Int64 = 5000
+    var maximumConnections: Int?
+
+    static let help = """
+        emq: a work-queue server over HTTP. Tasks live in memory.
+
+        usage: emq [serve] [options]      run the server
+               emq bench [options]        measure a running server (emq bench --help)
+
+          --addr ADDRESS          where to listen: localhost:8080 (default), :8080 for every address
+                                  of the machine, [::1]:8080, unix:/path; may be repeated
+          --drain SECONDS         how long to go on taking acks after SIGTERM or SIGINT (default 5)
+          --max-connections N     how many connections may be open at once (default 20000, or what
+                                  the limit of open files allows)
+          --help, --version
+
+        Every option has a twin in the environment: EMQ_ADDR, EMQ_DRAIN, EMQ_MAX_CONNECTIONS.
+
+          curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
+          curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/
+        """
+
+    /// The options that take a value, each with what reads it.
+    private static let readers: [(flag: String, read: (inout Options, String) throws(UsageError) -> Void)] = [
+        ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
+    ]
+
+    /// Reads the command line after the program's name; what it leaves unsaid comes from the environment.
+    ///
+    /// - Throws: `UsageError` with one line that says what is wrong and what would be right.
+    init(_ arguments: [String], environment: (String) -> String?) throws(UsageError) {
+        var given: Set<String> = []
+        var rest = arguments[...]
+        while let argument = rest.popFirst() {
+            let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let flag = String(parts[0])
+            guard let reader = Options.readers.first(where: { $0.flag == flag }) else {
+                let known = Options.readers.map(\.flag) + ["--help", "--version"]
+                throw UsageError("there is no option '\(argument)'; \(nearestName(to: flag, among: known))")
+            }
+            guard let value = parts.count > 1 ? String(parts[1]) : rest.popFirst() else {
+                throw UsageError("\(flag) needs a value")
+            }
+            if flag != "--addr", given.contains(flag) { throw UsageError("\(flag) is given twice") }
+            given.insert(flag)
+            try reader.read(&self, value)
+        }
+        for reader in Options.readers where !given.contains(reader.flag) {
+            let twin = "EMQ_" + reader.flag.dropFirst(2).uppercased().replacing("-", with: "_")
+            guard let value = environment(twin) else { continue }
+            do throws(UsageError) {
+                try reader.read(&self, value)
+            } catch {
+                throw UsageError("\(twin): \(error.description)")
+            }
+        }
+        if addresses.isEmpty { addresses = [.tcp(host: "localhost", port: 8080)] }
+    }
+
+    private static func readAddress(_ options: inout Options, _ value: String) throws(UsageError) {
+        do throws(AddressError) {
+            options.addresses.append(try Address(value))
+        } catch {
+            throw UsageError("--addr: \(error)")
+        }
+    }
+
+    private static func readDrain(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let seconds = Double(value), (0...86_400).contains(seconds) else {
+            throw UsageError("--drain is a number of seconds from 0 to 86400, not '\(value)'")
+        }
+        options.drainMilliseconds = Int64((seconds * 1000).rounded())
+    }
+
+    private static func readMaximumConnections(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let count = Int(value), (1...10_000_000).contains(count) else {
+            throw UsageError("--max-connections is a whole number from 1 to 10000000, not '\(value)'")
+        }
+        options.maximumConnections = count
+    }
+}
+
+/// A command line that cannot be understood.
+struct UsageError: Error {
+    let description: String
+
+    init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,48 @@
+// SIGTERM and SIGINT: the first asks the server to stop in good order, the second to stop at once.
+
+import CLinux
+import Glibc
+import Net
+
+/// What signals have asked for, and how long stopping may take.
+final class Shutdown: EventSource {
+    private let descriptor: Int32
+    private let drainMilliseconds: Int64
+    private var signals = 0
+    /// When the server stops whatever is still in hand; set once stopping has begun.
+    private(set) var deadline: Int64?
+
+    /// Takes the two signals over from the kernel's default. To be called before other threads are started, which
+    /// inherit that.
+    init(drainMilliseconds: Int64) throws(SystemError) {
+        self.drainMilliseconds = drainMilliseconds
+        var set = sigset_t()
+        unsafe sigemptyset(&set)
+        unsafe sigaddset(&set, SIGTERM)
+        unsafe sigaddset(&set, SIGINT)
+        unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+        unsafe descriptor = signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
+        guard descriptor >= 0 else { throw SystemError("receive signals") }
+    }
+
+    deinit { close(descriptor) }
+
+    /// Whether stopping was asked for.
+    var isAsked: Bool { signals > 0 }
+
+    /// Begins to hear of signals.
+    func watch(on loop: EventLoop) throws(SystemError) {
+        try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
+    }
+
+    override func ready(events: UInt32) {
+        var info = signalfd_siginfo()
+        while unsafe read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 { signals += 1 }
+    }
+
+    /// Sets the time by which the server stops.
+    func begin(now: Int64) { deadline = now + drainMilliseconds }
+
+    /// Whether nothing is waited for any more.
+    func isOver(now: Int64) -> Bool { signals > 1 || now >= deadline ?? .max }
+}
