@@ -265,7 +265,7 @@ public actor Broker {
 
     private func call(_ waiter: Waiter, with taken: [TaskHandle?]) {
         isCompleting = true
-        waiter.completion(self, taken)
+        waiter.completion(taken)
         isCompleting = false
     }
 

@@ -3,7 +3,9 @@
 /// One blocked wait. It ends when its completion is called or when it is cancelled.
 public final class Waiter {
     /// What is called when a wait ends: with a task for each name of a queue, or, at its deadline, nil where there is none.
-    public typealias Completion = (isolated Broker, [TaskHandle?]) -> Void
+    ///
+    /// It runs in the broker's isolation: one that is made there captures the broker and whatever else is isolated to it.
+    public typealias Completion = ([TaskHandle?]) -> Void
 
     /// How many tasks it waits for.
     public var count: Int { queues.count }
