@@ -1,5 +1,7 @@
 // The character classes and small productions of RFC 9110, RFC 9112 and RFC 3986, over bytes.
 
+import Glibc
+
 extension UInt8 {
     /// `tchar`, RFC 9110 section 5.6.2.
     var isTokenCharacter: Bool {
@@ -73,12 +75,14 @@ extension Span<UInt8> {
 
     /// The place of the first such byte at or after `start`. O(count).
     func index(of byte: UInt8, from start: Int = 0) -> Int? {
-        var index = start
-        while index < count {
-            if self[index] == byte { return index }
-            index += 1
+        if start >= count { return nil }
+        return unsafe extracting(start..<count).withUnsafeBytes { bytes in
+            // The C library looks at 32 bytes at a time.
+            guard let base = bytes.baseAddress, let found = unsafe memchr(base, Int32(byte), bytes.count) else {
+                return nil
+            }
+            return unsafe start + (UnsafeRawPointer(found) - base)
         }
-        return nil
     }
 
     /// The part of `range` without the blanks at its ends.

@@ -40,10 +40,19 @@ struct RequestParser {
 
     /// Ready for the next request.
     mutating func reset() {
-        var fields = head.fields
-        fields.removeAll(keepingCapacity: true)
-        self = RequestParser(limits: limits)
-        head.fields = fields
+        state = .requestLine
+        lineStart = 0
+        scanned = 0
+        emptyLines = 0
+        head.reset()
+        hosts = 0
+        contentLength = nil
+        transferCodings = TransferCodings()
+        hasAbsoluteTarget = false
+        closeIsAsked = false
+        keepAliveIsAsked = false
+        chunks = nil
+        expectsContinue = false
     }
 
     /// Whether the client waits for an interim answer before it sends the content; true only once.

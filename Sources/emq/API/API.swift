@@ -138,12 +138,15 @@ struct API: ~Copyable, RequestHandler {
     /// Keeps a web page from posting behind its reader's back: a browser says where such a request comes from.
     private func rejectCrossSite(_ request: borrowing Request) throws(Problem) {
         var isForeign = false
-        request.forEachValue(of: "sec-fetch-site") { site in
-            if site.equals("cross-site") { isForeign = true }
-        }
         let host = request.authority
-        request.forEachValue(of: "origin") { origin in
-            if !isSameHost(origin: origin, host: host) { isForeign = true }
+        request.forEachField { name, value in
+            switch name.count {
+            case 6 where name.equalsIgnoringCase("origin"):
+                if !isSameHost(origin: value, host: host) { isForeign = true }
+            case 14 where name.equalsIgnoringCase("sec-fetch-site"):
+                if value.equals("cross-site") { isForeign = true }
+            default: break
+            }
         }
         if isForeign {
             throw Problem(403, "a web page of another site may not do this: the Origin is not the Host of the request")
@@ -212,7 +215,7 @@ struct API: ~Copyable, RequestHandler {
             let ticket = request.ticket
             let server = server
             return .owed(
-                broker.wait(queues, deadline: now + timeout, now: now) { broker, tasks in
+                broker.wait(queues, deadline: now + timeout, now: now) { tasks in
                     server.answer(ticket) { responses in API.write(tasks, of: broker, to: &responses) }
                 })
         }

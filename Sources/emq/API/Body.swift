@@ -49,9 +49,11 @@ struct Body: ~Copyable {
     private func checkContentType(_ request: borrowing Request) throws(Problem) {
         var types = 0
         var isJSON = false
-        request.forEachValue(of: "content-type") { value in
-            types += 1
-            isJSON = isJSONType(value)
+        request.forEachField { name, value in
+            if name.count == 12, name.equalsIgnoringCase("content-type") {
+                types += 1
+                isJSON = isJSONType(value)
+            }
         }
         if types == 1, isJSON { return }
         throw Problem(
