@@ -17,7 +17,7 @@ struct TimingWheel: ~Copyable {
 
     /// The wheel's time: all earlier timers have fired, except those that were armed too late.
     private(set) var now: Int64
-    private var buckets = InlineArray<705, Bucket>(repeating: Bucket())
+    private var buckets = [Bucket](repeating: Bucket(), count: 705)
     /// Which buckets of each level have timers.
     private var occupied = InlineArray<11, UInt64>(repeating: 0)
     /// The bucket being emptied, -1 if none is. Until it is empty, the wheel's time stays one millisecond before its start,
