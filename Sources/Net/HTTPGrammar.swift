@@ -3,13 +3,11 @@
 import Glibc
 
 extension UInt8 {
-    /// `tchar`, RFC 9110 section 5.6.2.
-    var isTokenCharacter: Bool {
-        switch self {
-        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x21, 0x23...0x27, 0x2A, 0x2B, 0x2D, 0x2E, 0x5E...0x60, 0x7C, 0x7E:
-            true
-        default: false
-        }
+    /// `tchar`, RFC 9110 section 5.6.2: letters, digits and !#$%&'*+-.^_`|~.
+    @inline(__always) var isTokenCharacter: Bool {
+        // One bit a character: those below 64, and those from 64 on.
+        let set: UInt64 = self < 64 ? 0x03FF_6CFA_0000_0000 : 0x57FF_FFFF_C7FF_FFFE
+        return self < 128 && set >> UInt64(self & 63) & 1 == 1
     }
 
     /// What a field value is made of: visible characters, space, tab, and bytes above ASCII (RFC 9110 section 5.5).
@@ -47,30 +45,42 @@ extension UInt8 {
 }
 
 extension Span<UInt8> {
-    /// Whether the bytes are those of the literal.
+    /// Whether the bytes are those of the literal. O(count).
     public func equals(_ text: StaticString) -> Bool {
         guard count == text.utf8CodeUnitCount else { return false }
-        for index in 0..<count where unsafe self[index] != text.utf8Start[index] { return false }
-        return true
+        return unsafe withUnsafeBytes { bytes in
+            // An empty span may have no address, and no bytes to compare.
+            guard let base = bytes.baseAddress else { return true }
+            return unsafe memcmp(base, text.utf8Start, bytes.count) == 0
+        }
     }
 
-    /// Whether the bytes are those of the literal, which is in lower case, but for the case of ASCII letters.
-    public func equalsIgnoringCase(_ lowercase: StaticString) -> Bool {
-        guard count == lowercase.utf8CodeUnitCount else { return false }
-        for index in 0..<count where unsafe self[index].lowercased != lowercase.utf8Start[index] { return false }
-        return true
+    /// Whether the bytes are those of the literal but for the case of ASCII letters. O(count).
+    public func equalsIgnoringCase(_ text: StaticString) -> Bool {
+        equalsIgnoringCase(unsafe UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount).span)
     }
 
-    /// Whether the bytes are those of the other span but for the case of ASCII letters.
+    /// Whether the bytes are those of the other span but for the case of ASCII letters. O(count).
     public func equalsIgnoringCase(_ other: Span<UInt8>) -> Bool {
         guard count == other.count else { return false }
-        for index in 0..<count where self[index].lowercased != other[index].lowercased { return false }
+        for index in 0..<count {
+            let (first, second) = (self[index], other[index])
+            if first != second, first.lowercased != second.lowercased { return false }
+        }
         return true
     }
 
     /// Whether the bytes begin with those of the literal.
     public func starts(with text: StaticString) -> Bool {
         count >= text.utf8CodeUnitCount && extracting(first: text.utf8CodeUnitCount).equals(text)
+    }
+
+    /// Whether all bytes may stand in a field value.
+    var isFieldValue: Bool {
+        var isValid = true
+        // No early exit: the loop without one is vectorised.
+        for index in indices where !self[index].isFieldCharacter { isValid = false }
+        return isValid
     }
 
     /// The place of the first such byte at or after `start`. O(count).

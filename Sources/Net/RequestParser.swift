@@ -266,7 +266,7 @@ struct RequestParser {
             throw Refusal(400, "a header line is a name, a colon right after it, and a value")
         }
         let value = bytes.trimmingBlanks(colon + 1..<line.upperBound)
-        for index in value where !bytes[index].isFieldCharacter {
+        guard bytes.extracting(value).isFieldValue else {
             throw Refusal(400, "a header value holds a control character")
         }
         return RequestHead.Field(name: line.lowerBound..<colon, value: value)

@@ -117,6 +117,7 @@ func percentDecode(_ encoded: Span<UInt8>, into decoded: inout [UInt8]) {
 ///
 /// - Throws: 400 for a parameter that is not known or is given twice.
 func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> [String: String] {
+    if query.isEmpty { return [:] }
     var parameters: [String: String] = [:]
     for pair in text(query).split(separator: "&") {
         let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
