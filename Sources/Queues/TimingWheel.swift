@@ -17,7 +17,7 @@ struct TimingWheel: ~Copyable {
 
     /// The wheel's time: all earlier timers have fired, except those that were armed too late.
     private(set) var now: Int64
-    private var buckets = [Bucket](repeating: Bucket(), count: 705)
+    private var buckets = [Bucket](repeating: Bucket(), count: overdue + 1)
     /// Which buckets of each level have timers.
     private var occupied = InlineArray<11, UInt64>(repeating: 0)
     /// The bucket being emptied, -1 if none is. Until it is empty, the wheel's time stays one millisecond before its start,
@@ -110,31 +110,33 @@ struct TimingWheel: ~Copyable {
 
     /// Checks that every timer is in the bucket that its deadline asks for. O(n).
     ///
-    /// - Returns: how many timers are armed.
+    /// - Returns: how many timers are found armed; one in a bucket that is not marked as occupied is not.
     func checkInvariants(in tasks: borrowing Table<TaskRecord>) -> Int {
         // While a bucket is being emptied, those that have left it stand where they belong once it is empty.
         let next = emptying < 0 ? now : now + 1
-        var count = 0
-        for bucket in 0...Self.overdue {
-            let (level, digit) = (bucket >> 6, bucket & 63)
-            buckets[bucket].checkInvariants(in: tasks) { slot in
-                precondition(tasks[slot].timerBucket == bucket, "a timer in another bucket than it says")
-                let deadline = tasks[slot].deadline
-                if bucket == Self.overdue {
-                    precondition(deadline <= now, "a timer that is not overdue among those that are")
-                } else {
-                    let time = bucket == emptying ? now : next
+        var count = buckets[Self.overdue].count
+        buckets[Self.overdue].checkInvariants(in: tasks) { slot in
+            precondition(tasks[slot].timerBucket == Self.overdue, "a timer in another bucket than it says")
+            precondition(tasks[slot].deadline <= now, "a timer that is not overdue among those that are")
+        }
+        for level in 0..<Self.levels {
+            var rest = occupied[level]
+            while rest != 0 {
+                let digit = rest.trailingZeroBitCount
+                rest &= rest - 1
+                let bucket = level << 6 | digit
+                precondition(!buckets[bucket].isEmpty, "an empty bucket is marked as occupied")
+                let time = bucket == emptying ? now : next
+                buckets[bucket].checkInvariants(in: tasks) { slot in
+                    let deadline = tasks[slot].deadline
+                    precondition(tasks[slot].timerBucket == bucket, "a timer in another bucket than it says")
                     precondition(deadline > time, "a timer was passed")
                     precondition((63 - (deadline ^ time).leadingZeroBitCount) / 6 == level, "a timer in a wrong level")
                     precondition(Int(deadline >> Int64(6 * level)) & 63 == digit, "a timer in a wrong bucket")
                 }
+                count += buckets[bucket].count
             }
-            if bucket != Self.overdue {
-                let bit = (occupied[level] >> UInt64(digit)) & 1
-                precondition((bit == 1) == !buckets[bucket].isEmpty, "the bitmap of a level does not fit")
-            }
-            count += Int(buckets[bucket].count)
         }
-        return count
+        return Int(count)
     }
 }

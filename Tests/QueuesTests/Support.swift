@@ -1,4 +1,4 @@
-// What the tests of this room share: a broker with short calls, and numbered random numbers.
+// What the tests of this room share: a broker with short calls.
 
 import Glibc
 import UID
@@ -22,7 +22,6 @@ struct Shown: Equatable {
     var content: String
     var attempt: UInt32
     var token: UInt64
-    var key: UInt64
     var state: TaskState
     var lease: Int64
     var enqueued: Int64
@@ -31,12 +30,11 @@ struct Shown: Equatable {
     var expires: Int64
 
     init(_ view: borrowing TaskView) {
-        number = view.id.low
+        number = view.id.high
         queue = text(view.queueName)
         content = text(view.content)
         attempt = view.attempt
         token = view.token
-        key = view.dispatchKey.rawValue
         state = view.state
         lease = view.leaseMilliseconds
         enqueued = view.enqueued
@@ -75,7 +73,7 @@ extension Broker {
         _ number: UInt64, to name: String, lease: Int64 = 1000, expires: Int64 = 1_000_000, now: Int64 = 0
     ) throws {
         try enqueue(
-            id: UID(high: 0, low: number), in: queue(name), content: Array("\(number)".utf8).span,
+            id: UID(high: number, low: number), in: queue(name), content: Array("\(number)".utf8).span,
             leaseMilliseconds: lease, expires: expires, now: now)
     }
 
@@ -98,7 +96,7 @@ extension Broker {
 
     func peek(_ name: String, limit: Int = 1000, now: Int64 = 0) throws -> [UInt64] {
         var numbers: [UInt64] = []
-        peek(try queue(name), limit: limit, now: now) { numbers.append($0.id.low) }
+        peek(try queue(name), limit: limit, now: now) { numbers.append($0.id.high) }
         return numbers
     }
 
@@ -114,10 +112,10 @@ extension Broker {
     }
 
     func ack(_ number: UInt64, token: UInt64? = nil, now: Int64 = 0) -> Bool {
-        ack(TaskReference(id: UID(high: 0, low: number), token: token), now: now)
+        ack(TaskReference(id: UID(high: number, low: number), token: token), now: now)
     }
 
     func nak(_ number: UInt64, token: UInt64? = nil, now: Int64 = 0) -> Bool {
-        nak(TaskReference(id: UID(high: 0, low: number), token: token), now: now)
+        nak(TaskReference(id: UID(high: number, low: number), token: token), now: now)
     }
 }
