@@ -19,6 +19,7 @@ public actor Broker {
     private var deadlines = WaiterHeap<ByDeadline>()
     private var arrivals: UInt64 = 0
     private var isCompleting = false
+    private let maximumContentBytes: Int
 
     /// The executor that the broker was made with.
     public nonisolated var unownedExecutor: UnownedSerialExecutor {
@@ -31,10 +32,16 @@ public actor Broker {
     ///   - executor: where the broker runs; the broker keeps it alive.
     ///   - firstToken: the token of the first dispatch; each further one gets the next number.
     ///   - now: the time.
+    ///   - maximumContentBytes: how much content, beyond that of the first task, is dispatched or shown at once. What does
+    ///     not fit is left where it is: where `take` would give it, there is nil.
     ///   - maximumTasks: for how many tasks to reserve address space (112 bytes each). If the system gives less, the limit
     ///     is lower.
-    public init(executor: any SerialExecutor, firstToken: UInt64, now: Int64, maximumTasks: Int = 1 << 28) {
+    public init(
+        executor: any SerialExecutor, firstToken: UInt64, now: Int64, maximumContentBytes: Int = 64 << 20,
+        maximumTasks: Int = 1 << 28
+    ) {
         self.executor = executor
+        self.maximumContentBytes = maximumContentBytes
         store = TaskStore(firstToken: firstToken, now: now, maximumTasks: maximumTasks)
     }
 
@@ -117,8 +124,12 @@ public actor Broker {
     private func dispatch(
         _ queues: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
     ) {
+        var room = Int.max
         for queue in queues {
-            taken.append(store.dispatch(from: queue.slot, leaseMilliseconds: leaseMilliseconds, now: now))
+            taken.append(
+                store.dispatch(from: queue.slot, leaseMilliseconds: leaseMilliseconds, now: now, room: &room))
+            // The first task is given whatever its size.
+            room = min(room, maximumContentBytes)
         }
     }
 
@@ -173,8 +184,11 @@ public actor Broker {
     public func peek(_ queue: QueueIndex, limit: Int, now: Int64, _ body: (borrowing TaskView) -> Void) {
         var slot = store.queues[queue.slot].ready.first
         var shown = 0
+        var room = Int.max
         while slot != 0 && shown < limit {
             if store.tasks[slot].expires > now {
+                guard store.tasks[slot].content.count <= room else { return }
+                room = min(room - Int(store.tasks[slot].content.count), maximumContentBytes)
                 view(slot, body)
                 shown += 1
             }

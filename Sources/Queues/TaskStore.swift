@@ -205,12 +205,18 @@ struct TaskStore: ~Copyable {
     }
 
     /// Dispatches the queue's first task that has not expired, and removes the expired ones before it.
-    mutating func dispatch(from queue: Slot, leaseMilliseconds: Int64?, now: Int64) -> TaskHandle? {
+    ///
+    /// - Parameter room: How many bytes its content may have, less those that it has; a longer one stays where it is.
+    mutating func dispatch(
+        from queue: Slot, leaseMilliseconds: Int64?, now: Int64, room: inout Int
+    ) -> TaskHandle? {
         while case let slot = queues[queue].ready.first, slot != 0 {
             guard tasks[slot].expires > now else {
                 remove(slot)
                 continue
             }
+            guard tasks[slot].content.count <= room else { return nil }
+            room -= Int(tasks[slot].content.count)
             timers.disarm(slot, in: &tasks)
             queues[queue].ready.remove(slot, in: &tasks)
             let token = nextToken
