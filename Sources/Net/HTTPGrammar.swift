@@ -22,9 +22,11 @@ extension UInt8 {
         }
     }
 
-    /// What may stand in a path or a query besides `%`: `pchar`, `/` and `?` (RFC 3986 section 3.3).
-    var isTargetCharacter: Bool {
-        isRegisteredNameCharacter || self == 0x3A || self == 0x40 || self == 0x2F || self == 0x3F
+    /// What may stand in a path or a query besides `%`: `pchar`, `/` and `?` (RFC 3986 section 3.3), which are letters,
+    /// digits and !$&'()*+,-./:;=?@_~.
+    @inline(__always) var isTargetCharacter: Bool {
+        let set: UInt64 = self < 64 ? 0xAFFF_FFD2_0000_0000 : 0x47FF_FFFE_87FF_FFFF
+        return self < 128 && set >> UInt64(self & 63) & 1 == 1
     }
 
     /// Space or tab: `OWS` of RFC 9110 section 5.6.3.
@@ -64,7 +66,8 @@ extension Span<UInt8> {
     public func equalsIgnoringCase(_ other: Span<UInt8>) -> Bool {
         guard count == other.count else { return false }
         for index in 0..<count {
-            let (first, second) = (self[index], other[index])
+            // Both have `count` bytes.
+            let (first, second) = unsafe (self[unchecked: index], other[unchecked: index])
             if first != second, first.lowercased != second.lowercased { return false }
         }
         return true
@@ -75,12 +78,24 @@ extension Span<UInt8> {
         count >= text.utf8CodeUnitCount && extracting(first: text.utf8CodeUnitCount).equals(text)
     }
 
+    /// The end of the run of token characters that begins at `start`, before `end`. O(run).
+    func endOfToken(from start: Int, before end: Int) -> Int {
+        precondition(start >= 0 && end <= count)
+        var index = start
+        // Checked above, for all of the loop.
+        while index < end, unsafe self[unchecked: index].isTokenCharacter { index += 1 }
+        return index
+    }
+
     /// Whether all bytes may stand in a field value.
     var isFieldValue: Bool {
-        var isValid = true
-        // No early exit: the loop without one is vectorised.
-        for index in indices where !self[index].isFieldCharacter { isValid = false }
-        return isValid
+        var flaws: UInt8 = 0
+        // No early exit and no branch: the loop is vectorised.
+        for index in indices {
+            let byte = unsafe self[unchecked: index]
+            flaws |= (byte < 0x20 && byte != 0x09) || byte == 0x7F ? 1 : 0
+        }
+        return flaws == 0
     }
 
     /// The place of the first such byte at or after `start`. O(count).

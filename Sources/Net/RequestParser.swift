@@ -138,8 +138,7 @@ struct RequestParser {
 
     private mutating func parseRequestLine(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) {
         let shape: StaticString = "a request line is a method, one space, a target, one space and HTTP/1.1"
-        var index = line.lowerBound
-        while index < line.upperBound, bytes[index].isTokenCharacter { index += 1 }
+        let index = bytes.endOfToken(from: line.lowerBound, before: line.upperBound)
         guard index > line.lowerBound, index < line.upperBound, bytes[index] == UInt8(ascii: " ") else {
             throw Refusal(400, "\(shape)")
         }
@@ -257,8 +256,7 @@ struct RequestParser {
 
     /// One field line: a name, a colon, a value.
     static func field(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) -> RequestHead.Field {
-        var colon = line.lowerBound
-        while colon < line.upperBound, bytes[colon].isTokenCharacter { colon += 1 }
+        let colon = bytes.endOfToken(from: line.lowerBound, before: line.upperBound)
         if colon == line.lowerBound, bytes[colon].isBlank {
             throw Refusal(400, "a header line begins with a space: folded lines are not allowed")
         }

@@ -187,11 +187,10 @@ func describe(_ kind: JSONKind) -> String {
 
 /// Whether a media type is `application/json`, whatever its parameters.
 private func isJSONType(_ value: Span<UInt8>) -> Bool {
-    var end = 0
-    while end < value.count, value[end] != UInt8(ascii: ";"), value[end] != UInt8(ascii: " "),
-        value[end] != UInt8(ascii: "\t")
-    {
-        end += 1
-    }
-    return value.extracting(0..<end).equalsIgnoringCase("application/json")
+    let type: StaticString = "application/json"
+    let length = type.utf8CodeUnitCount
+    guard value.count >= length, value.extracting(first: length).equalsIgnoringCase(type) else { return false }
+    if value.count == length { return true }
+    let next = value[length]
+    return next == UInt8(ascii: ";") || next == UInt8(ascii: " ") || next == UInt8(ascii: "\t")
 }
