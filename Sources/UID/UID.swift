@@ -41,25 +41,27 @@ extension UID: LosslessStringConvertible {
 
     /// The UID in base64url (RFC 4648, section 5) without padding, as ASCII.
     public var text: InlineArray<22, UInt8> {
-        let bits = UInt128(high) << 64 | UInt128(low)
-        return InlineArray { index in
-            // 22 characters have room for 132 bits: the last one carries two bits, and four zeros below them.
-            let digit = index < 21 ? bits >> (122 - 6 * index) : bits << 4
-            return base64URLCharacter(UInt8(truncatingIfNeeded: digit) & 0x3F)
+        var bits = bits
+        return InlineArray { _ in
+            // The last character carries two bits only, and the zeros that were shifted in below them.
+            let digit = UInt8(bits >> 122)
+            bits <<= 6
+            return base64URLCharacter(digit)
         }
     }
 
     /// The UID as a UUID is written (RFC 9562, section 4), in lower case, as ASCII.
     public var uuidText: InlineArray<36, UInt8> {
-        let bits = UInt128(high) << 64 | UInt128(low)
-        var shift = 128
+        var bits = bits
         return InlineArray { index in
             if isUUIDHyphen(index) { return UInt8(ascii: "-") }
-            shift -= 4
-            let digit = UInt8(truncatingIfNeeded: bits >> shift) & 0x0F
+            let digit = UInt8(bits >> 124)
+            bits <<= 4
             return digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") - 10 + digit
         }
     }
+
+    private var bits: UInt128 { UInt128(high) << 64 | UInt128(low) }
 
     /// The 22 characters of ``text``.
     public var description: String {
