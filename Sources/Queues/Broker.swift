@@ -79,10 +79,10 @@ public actor Broker {
     ) throws(BrokerError) {
         assertMayChange()
         guard expires > now else { return }
-        try store.add(
+        let waitedFor = try store.add(
             id: id, queue: queue.slot, content: content, leaseMilliseconds: leaseMilliseconds, expires: expires,
             now: now)
-        serveWaiters(of: queue.slot, now: now)
+        serveWaiters(of: waitedFor, now: now)
     }
 
     /// Dispatches a task for each name in `queues`, all or none. O(queues).
@@ -98,9 +98,7 @@ public actor Broker {
     ) -> Bool {
         assertMayChange()
         taken.removeAll(keepingCapacity: true)
-        guard store.lack(of: queues, now: now) == nil else { return false }
-        dispatch(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
-        return true
+        return store.take(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
     }
 
     /// Dispatches a task for each name in `queues` as far as there are any; `taken` gets nil where there is none. O(queues).
@@ -111,15 +109,7 @@ public actor Broker {
     ) {
         assertMayChange()
         taken.removeAll(keepingCapacity: true)
-        dispatch(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
-    }
-
-    private func dispatch(
-        _ queues: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
-    ) {
-        for queue in queues {
-            taken.append(store.dispatch(from: queue.slot, leaseMilliseconds: leaseMilliseconds, now: now))
-        }
+        store.takeAvailable(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
     }
 
     /// The work is done: deletes a dispatched task. O(1).
@@ -127,10 +117,7 @@ public actor Broker {
     /// - Returns: whether that task, or that dispatch of it, was held at `now`.
     public func ack(_ reference: TaskReference, now: Int64) -> Bool {
         assertMayChange()
-        let slot = store.held(reference, now: now)
-        guard slot != 0 else { return false }
-        store.remove(slot)
-        return true
+        return store.ack(reference, now: now)
     }
 
     /// The work failed: a dispatched task goes to the back of its queue. O(1), and what the waiter that it completes takes.
@@ -138,9 +125,8 @@ public actor Broker {
     /// - Returns: whether that task, or that dispatch of it, was held at `now`.
     public func nak(_ reference: TaskReference, now: Int64) -> Bool {
         assertMayChange()
-        let slot = store.held(reference, now: now)
-        guard slot != 0 else { return false }
-        requeue(slot, atFront: false, now: now)
+        guard let waitedFor = store.nak(reference, now: now) else { return false }
+        serveWaiters(of: waitedFor, now: now)
         return true
     }
 
@@ -148,23 +134,14 @@ public actor Broker {
     /// and what the waiter that it completes takes.
     public func release(_ dispatch: DispatchKey, now: Int64) {
         assertMayChange()
-        let slot = store.dispatched(dispatch)
-        guard slot != 0, store.tasks[slot].isHeld(now: now) else { return }
-        requeue(slot, atFront: true, now: now)
-    }
-
-    private func requeue(_ slot: Slot, atFront: Bool, now: Int64) {
-        store.requeue(slot, atFront: atFront)
-        serveWaiters(of: store.tasks[slot].queue, now: now)
+        serveWaiters(of: store.release(dispatch, now: now), now: now)
     }
 
     // MARK: Looking at tasks
 
     /// Calls `body` with a task that was just dispatched. O(1).
     public func withTask<Result>(_ handle: TaskHandle, _ body: (borrowing TaskView) -> Result) -> Result {
-        let slot = store.dispatched(handle.key)
-        precondition(slot != 0, "a handle was used after its task changed state")
-        return view(slot, body)
+        view(store.record(of: handle), at: handle.key.slot, body)
     }
 
     /// Calls `body` with up to `limit` ready tasks of a queue, in the order in which they would be dispatched.
@@ -175,16 +152,17 @@ public actor Broker {
         var shown = 0
         while slot != 0 && shown < limit {
             if store.tasks[slot].expires > now {
-                view(slot, body)
+                view(store.tasks[slot], at: slot, body)
                 shown += 1
             }
             slot = store.tasks[slot][links: TaskRecord.queueLinks].next
         }
     }
 
-    private func view<Result>(_ slot: Slot, _ body: (borrowing TaskView) -> Result) -> Result {
-        // Copies, so that `body` may ask the broker for more.
-        let record = store.tasks[slot]
+    /// `record` is a copy, and so is the name, so that `body` may ask the broker for more.
+    private func view<Result>(
+        _ record: TaskRecord, at slot: Slot, _ body: (borrowing TaskView) -> Result
+    ) -> Result {
         let name = store.queues[record.queue].name
         return body(TaskView(slot: slot, record: record, queueName: name.span, content: record.content.span))
     }
@@ -259,7 +237,7 @@ public actor Broker {
         end(waiter)
         var taken: [TaskHandle?] = []
         taken.reserveCapacity(waiter.queues.count)
-        dispatch(waiter.queues, leaseMilliseconds: waiter.leaseMilliseconds, now: now, into: &taken)
+        store.takeAvailable(waiter.queues, leaseMilliseconds: waiter.leaseMilliseconds, now: now, into: &taken)
         call(waiter, with: taken)
     }
 
@@ -275,9 +253,9 @@ public actor Broker {
 
     /// Completes the first waiter that has enough now that the queue has got one more ready task.
     ///
-    /// There can be but one: it takes all that the queue has.
+    /// There can be but one: it takes all that the queue has. `queue` is 0 if nobody waits for it.
     private func serveWaiters(of queue: Slot, now: Int64) {
-        guard !store.queues[queue].waiters.isEmpty else { return }
+        guard queue != 0 else { return }
         let ready = store.queues[queue].ready.count
         while let waiter = store.queues[queue].waiters[ready]?.first {
             guard let lack = store.lack(of: waiter.queues, now: now) else {
@@ -300,7 +278,7 @@ public actor Broker {
     /// - Parameters:
     ///   - now: the time.
     ///   - limit: how much to do in this call at most, in timers moved and names of queues waited for.
-    /// - Returns: whether nothing is left that is due.
+    /// - Returns: true when nothing is left that is due; false when there may be more, to be done by calling again.
     public func advance(to now: Int64, limit: Int = 2000) -> Bool {
         assertMayChange()
         precondition(limit > 0)
@@ -308,8 +286,8 @@ public actor Broker {
         var steps = limit
         while true {
             let waiter = deadlines.first.flatMap { $0.deadline <= now ? $0 : nil }
-            while let fired = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps) {
-                if case .ready(let queue) = fired { serveWaiters(of: queue, now: now) }
+            while let waitedFor = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps) {
+                serveWaiters(of: waitedFor, now: now)
             }
             guard steps > 0 else { return false }
             guard let waiter else { return store.tidy(steps: &steps) }
