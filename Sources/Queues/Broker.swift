@@ -19,7 +19,6 @@ public actor Broker {
     private var deadlines = WaiterHeap<ByDeadline>()
     private var arrivals: UInt64 = 0
     private var isCompleting = false
-    private let maximumContentBytes: Int
 
     /// The executor that the broker was made with.
     public nonisolated var unownedExecutor: UnownedSerialExecutor {
@@ -41,8 +40,8 @@ public actor Broker {
         maximumTasks: Int = 1 << 28
     ) {
         self.executor = executor
-        self.maximumContentBytes = maximumContentBytes
-        store = TaskStore(firstToken: firstToken, now: now, maximumTasks: maximumTasks)
+        store = TaskStore(
+            firstToken: firstToken, now: now, maximumContentBytes: maximumContentBytes, maximumTasks: maximumTasks)
     }
 
     // MARK: Queues
@@ -86,10 +85,10 @@ public actor Broker {
     ) throws(BrokerError) {
         assertMayChange()
         guard expires > now else { return }
-        try store.add(
+        let waitedFor = try store.add(
             id: id, queue: queue.slot, content: content, leaseMilliseconds: leaseMilliseconds, expires: expires,
             now: now)
-        serveWaiters(of: queue.slot, now: now)
+        serveWaiters(of: waitedFor, now: now)
     }
 
     /// Dispatches a task for each name in `queues`, all or none. O(queues).
@@ -105,9 +104,7 @@ public actor Broker {
     ) -> Bool {
         assertMayChange()
         taken.removeAll(keepingCapacity: true)
-        guard store.lack(of: queues, now: now) == nil else { return false }
-        dispatch(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
-        return true
+        return store.take(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
     }
 
     /// Dispatches a task for each name in `queues` as far as there are any; `taken` gets nil where there is none. O(queues).
@@ -118,19 +115,7 @@ public actor Broker {
     ) {
         assertMayChange()
         taken.removeAll(keepingCapacity: true)
-        dispatch(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
-    }
-
-    private func dispatch(
-        _ queues: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
-    ) {
-        var room = Int.max
-        for queue in queues {
-            taken.append(
-                store.dispatch(from: queue.slot, leaseMilliseconds: leaseMilliseconds, now: now, room: &room))
-            // The first task is given whatever its size.
-            room = min(room, maximumContentBytes)
-        }
+        store.takeAvailable(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
     }
 
     /// The work is done: deletes a dispatched task. O(1).
@@ -138,10 +123,7 @@ public actor Broker {
     /// - Returns: whether that task, or that dispatch of it, was held at `now`.
     public func ack(_ reference: TaskReference, now: Int64) -> Bool {
         assertMayChange()
-        let slot = store.held(reference, now: now)
-        guard slot != 0 else { return false }
-        store.remove(slot)
-        return true
+        return store.ack(reference, now: now)
     }
 
     /// The work failed: a dispatched task goes to the back of its queue. O(1), and what the waiter that it completes takes.
@@ -149,9 +131,8 @@ public actor Broker {
     /// - Returns: whether that task, or that dispatch of it, was held at `now`.
     public func nak(_ reference: TaskReference, now: Int64) -> Bool {
         assertMayChange()
-        let slot = store.held(reference, now: now)
-        guard slot != 0 else { return false }
-        requeue(slot, atFront: false, now: now)
+        guard let waitedFor = store.nak(reference, now: now) else { return false }
+        serveWaiters(of: waitedFor, now: now)
         return true
     }
 
@@ -159,23 +140,14 @@ public actor Broker {
     /// and what the waiter that it completes takes.
     public func release(_ dispatch: DispatchKey, now: Int64) {
         assertMayChange()
-        let slot = store.dispatched(dispatch)
-        guard slot != 0, store.tasks[slot].isHeld(now: now) else { return }
-        requeue(slot, atFront: true, now: now)
-    }
-
-    private func requeue(_ slot: Slot, atFront: Bool, now: Int64) {
-        store.requeue(slot, atFront: atFront)
-        serveWaiters(of: store.tasks[slot].queue, now: now)
+        serveWaiters(of: store.release(dispatch, now: now), now: now)
     }
 
     // MARK: Looking at tasks
 
     /// Calls `body` with a task that was just dispatched. O(1).
     public func withTask<Result>(_ handle: TaskHandle, _ body: (borrowing TaskView) -> Result) -> Result {
-        let slot = store.dispatched(handle.key)
-        precondition(slot != 0, "a handle was used after its task changed state")
-        return view(slot, body)
+        view(store.record(of: handle), at: handle.key.slot, body)
     }
 
     /// Calls `body` with up to `limit` ready tasks of a queue, in the order in which they would be dispatched.
@@ -188,17 +160,18 @@ public actor Broker {
         while slot != 0 && shown < limit {
             if store.tasks[slot].expires > now {
                 guard store.tasks[slot].content.count <= room else { return }
-                room = min(room - Int(store.tasks[slot].content.count), maximumContentBytes)
-                view(slot, body)
+                room = min(room - Int(store.tasks[slot].content.count), store.maximumContentBytes)
+                view(store.tasks[slot], at: slot, body)
                 shown += 1
             }
             slot = store.tasks[slot][links: TaskRecord.queueLinks].next
         }
     }
 
-    private func view<Result>(_ slot: Slot, _ body: (borrowing TaskView) -> Result) -> Result {
-        // Copies, so that `body` may ask the broker for more.
-        let record = store.tasks[slot]
+    /// `record` is a copy, and so is the name, so that `body` may ask the broker for more.
+    private func view<Result>(
+        _ record: TaskRecord, at slot: Slot, _ body: (borrowing TaskView) -> Result
+    ) -> Result {
         let name = store.queues[record.queue].name
         return body(TaskView(slot: slot, record: record, queueName: name.span, content: record.content.span))
     }
@@ -273,7 +246,7 @@ public actor Broker {
         end(waiter)
         var taken: [TaskHandle?] = []
         taken.reserveCapacity(waiter.queues.count)
-        dispatch(waiter.queues, leaseMilliseconds: waiter.leaseMilliseconds, now: now, into: &taken)
+        store.takeAvailable(waiter.queues, leaseMilliseconds: waiter.leaseMilliseconds, now: now, into: &taken)
         call(waiter, with: taken)
     }
 
@@ -289,9 +262,9 @@ public actor Broker {
 
     /// Completes the first waiter that has enough now that the queue has got one more ready task.
     ///
-    /// There can be but one: it takes all that the queue has.
+    /// There can be but one: it takes all that the queue has. `queue` is 0 if nobody waits for it.
     private func serveWaiters(of queue: Slot, now: Int64) {
-        guard !store.queues[queue].waiters.isEmpty else { return }
+        guard queue != 0 else { return }
         let ready = store.queues[queue].ready.count
         while let waiter = store.queues[queue].waiters[ready]?.first {
             guard let lack = store.lack(of: waiter.queues, now: now) else {
@@ -314,7 +287,7 @@ public actor Broker {
     /// - Parameters:
     ///   - now: the time.
     ///   - limit: how much to do in this call at most, in timers moved and names of queues waited for.
-    /// - Returns: whether nothing is left that is due.
+    /// - Returns: true when nothing is left that is due; false when there may be more, to be done by calling again.
     public func advance(to now: Int64, limit: Int = 2000) -> Bool {
         assertMayChange()
         precondition(limit > 0)
@@ -322,8 +295,8 @@ public actor Broker {
         var steps = limit
         while true {
             let waiter = deadlines.first.flatMap { $0.deadline <= now ? $0 : nil }
-            while let fired = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps) {
-                if case .ready(let queue) = fired { serveWaiters(of: queue, now: now) }
+            while let waitedFor = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps) {
+                serveWaiters(of: waitedFor, now: now)
             }
             guard steps > 0 else { return false }
             guard let waiter else { return store.tidy(steps: &steps) }

@@ -55,12 +55,12 @@ struct TaskRecord: LinkedRecord {
     }
 
     /// The next thing that time does to it: the end of its lease or its expiry.
-    var deadline: Int64 {
+    @inline(__always) var deadline: Int64 {
         state == .dispatched ? min(leaseEnd, expires) : expires
     }
 
     /// Whether a worker holds it at `now`.
-    func isHeld(now: Int64) -> Bool {
+    @inline(__always) func isHeld(now: Int64) -> Bool {
         state == .dispatched && deadline > now
     }
 }

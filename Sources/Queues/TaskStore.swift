@@ -20,8 +20,11 @@ struct TaskStore: ~Copyable {
     private var idle = LinkedList<QueueRecord, 0>()
     private var nextToken: UInt64
     private(set) var dispatchedCount = 0
+    /// How much content is dispatched or shown at once, beyond that of the first task.
+    let maximumContentBytes: Int
 
-    init(firstToken: UInt64, now: Int64, maximumTasks: Int) {
+    init(firstToken: UInt64, now: Int64, maximumContentBytes: Int, maximumTasks: Int) {
+        self.maximumContentBytes = maximumContentBytes
         tasks = Table(capacity: maximumTasks)
         timers = TimingWheel(now: now)
         nextToken = firstToken
@@ -99,10 +102,14 @@ struct TaskStore: ~Copyable {
 
     // MARK: Tasks
 
+    // A method that makes a task ready returns its queue's slot if clients wait for that queue, otherwise 0: whoever calls
+    // it serves them. One call from the broker's isolation does all that is needed, because each has its price (a dynamic
+    // check of exclusive access).
+
     /// Adds a task, ready.
     mutating func add(
         id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64, expires: Int64, now: Int64
-    ) throws(BrokerError) {
+    ) throws(BrokerError) -> Slot {
         guard tasks.count < tasks.capacity else { throw .tooManyTasks }
         guard let content = Content(copying: content) else { throw .outOfMemory }
         var record = TaskRecord()
@@ -121,10 +128,15 @@ struct TaskStore: ~Copyable {
         timers.arm(slot, in: &tasks)
         update(queue) { $0.tasks += 1 }
         queues[queue].ready.append(slot, in: &tasks)
+        return waitedFor(queue)
+    }
+
+    private func waitedFor(_ queue: Slot) -> Slot {
+        queues[queue].waiters.isEmpty ? 0 : queue
     }
 
     /// The task's slot if it is dispatched and held at `now`, by the dispatch that the reference asks for; otherwise 0.
-    func held(_ reference: TaskReference, now: Int64) -> Slot {
+    private func held(_ reference: TaskReference, now: Int64) -> Slot {
         let slot = tasks.find(hash: TaskRecord.hash(of: reference.id)) { $0.id == reference.id }
         guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
         if let token = reference.token, token != tasks[slot].token { return 0 }
@@ -132,20 +144,44 @@ struct TaskStore: ~Copyable {
     }
 
     /// The slot of the task if that dispatch of it still stands; otherwise 0. Whether its lease has run out is not asked.
-    func dispatched(_ key: DispatchKey) -> Slot {
+    private func dispatched(_ key: DispatchKey) -> Slot {
         let slot = key.slot
         guard tasks.contains(slot), tasks[slot].state == .dispatched else { return 0 }
         return DispatchKey(slot: slot, token: tasks[slot].token).rawValue == key.rawValue ? slot : 0
     }
 
-    /// Ends a dispatch: the task becomes ready again.
-    mutating func requeue(_ slot: Slot, atFront: Bool) {
-        precondition(tasks[slot].state == .dispatched)
-        timers.disarm(slot, in: &tasks)
-        makeReady(slot, atFront: atFront)
+    /// Deletes a task that is held; false if it is not.
+    mutating func ack(_ reference: TaskReference, now: Int64) -> Bool {
+        let slot = held(reference, now: now)
+        if slot != 0 { remove(slot) }
+        return slot != 0
     }
 
-    private mutating func makeReady(_ slot: Slot, atFront: Bool) {
+    /// Puts a task that is held at the back of its queue; nil if it is not.
+    mutating func nak(_ reference: TaskReference, now: Int64) -> Slot? {
+        let slot = held(reference, now: now)
+        guard slot != 0 else { return nil }
+        timers.disarm(slot, in: &tasks)
+        return makeReady(slot, atFront: false)
+    }
+
+    /// Puts a task at the front of its queue if that dispatch of it is not over.
+    mutating func release(_ key: DispatchKey, now: Int64) -> Slot {
+        let slot = dispatched(key)
+        guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
+        timers.disarm(slot, in: &tasks)
+        return makeReady(slot, atFront: true)
+    }
+
+    /// A task that was just dispatched.
+    func record(of handle: TaskHandle) -> TaskRecord {
+        let slot = dispatched(handle.key)
+        precondition(slot != 0, "a handle was used after its task changed state")
+        return tasks[slot]
+    }
+
+    /// Ends a dispatch. The timer is not armed.
+    private mutating func makeReady(_ slot: Slot, atFront: Bool) -> Slot {
         dispatchedCount -= 1
         tasks[slot].state = .ready
         timers.arm(slot, in: &tasks)
@@ -155,10 +191,11 @@ struct TaskStore: ~Copyable {
         } else {
             queues[queue].ready.append(slot, in: &tasks)
         }
+        return waitedFor(queue)
     }
 
     /// Deletes a task.
-    mutating func remove(_ slot: Slot) {
+    private mutating func remove(_ slot: Slot) {
         timers.disarm(slot, in: &tasks)
         forget(slot)
     }
@@ -204,10 +241,31 @@ struct TaskStore: ~Copyable {
         return seen == need
     }
 
+    /// Dispatches a task for each name, all or none; false if there are not enough.
+    mutating func take(
+        _ names: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
+    ) -> Bool {
+        guard lack(of: names, now: now) == nil else { return false }
+        takeAvailable(names, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
+        return true
+    }
+
+    /// Dispatches a task for each name as far as there are any.
+    mutating func takeAvailable(
+        _ names: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
+    ) {
+        var room = Int.max
+        for queue in names {
+            taken.append(dispatch(from: queue.slot, leaseMilliseconds: leaseMilliseconds, now: now, room: &room))
+            // The first task is given whatever its size.
+            room = min(room, maximumContentBytes)
+        }
+    }
+
     /// Dispatches the queue's first task that has not expired, and removes the expired ones before it.
     ///
     /// - Parameter room: How many bytes its content may have, less those that it has; a longer one stays where it is.
-    mutating func dispatch(
+    private mutating func dispatch(
         from queue: Slot, leaseMilliseconds: Int64?, now: Int64, room: inout Int
     ) -> TaskHandle? {
         while case let slot = queues[queue].ready.first, slot != 0 {
@@ -236,29 +294,21 @@ struct TaskStore: ~Copyable {
 
     // MARK: Time
 
-    /// What a timer has done.
-    enum Fired {
-        case expired
-        /// A lease ran out, and the task is ready again in its queue.
-        case ready(queue: Slot)
-    }
-
-    /// Lets the next timer fire that is due at `time`.
+    /// Lets the next timer fire that is due at `time`: deletes the task if it has expired, or ends its lease.
     ///
     /// - Parameters:
     ///   - time: when.
     ///   - now: the time now, at or after `time`: what has expired by now is not made ready again.
     ///   - steps: how many timers it may still touch; counts down.
     /// - Returns: nil when none is due or the steps are used up.
-    mutating func fireTimer(upTo time: Int64, now: Int64, steps: inout Int) -> Fired? {
+    mutating func fireTimer(upTo time: Int64, now: Int64, steps: inout Int) -> Slot? {
         let slot = timers.fire(upTo: time, steps: &steps, in: &tasks)
         guard slot != 0 else { return nil }
         if tasks[slot].expires <= now {
             forget(slot)
-            return .expired
+            return 0
         }
-        makeReady(slot, atFront: false)
-        return .ready(queue: tasks[slot].queue)
+        return makeReady(slot, atFront: false)
     }
 
     // MARK: Checks

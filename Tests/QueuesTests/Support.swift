@@ -1,6 +1,6 @@
 // What the tests of this room share: a broker with short calls.
 
-import Glibc
+import Testing
 import UID
 
 @testable import Queues
@@ -104,6 +104,12 @@ extension Broker {
         var names: [String] = []
         forEachQueueName { names.append(text($0)) }
         return names
+    }
+
+    /// The next deadline, which there must be.
+    func deadline() throws -> Int64 {
+        let deadline = nextDeadline
+        return try #require(deadline)
     }
 
     /// Advances in as many slices as it takes.

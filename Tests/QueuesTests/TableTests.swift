@@ -1,0 +1,79 @@
+// The table of records alone.
+
+import Testing
+
+@testable import Queues
+
+@Suite struct TableTests {
+    private struct Record: TableRecord {
+        var key: UInt32 = 0
+        /// Something whose life the table must respect.
+        var value: [UInt32] = []
+        var chained: Slot = 0
+        /// Three keys share a hash.
+        var hash: UInt32 { key / 3 &* 0x9E37_79B9 }
+    }
+
+    private func find(_ key: UInt32, in table: borrowing Table<Record>) -> Slot {
+        table.find(hash: Record(key: key).hash) { $0.key == key }
+    }
+
+    @Test(arguments: 0..<4) func holdsWhatADictionaryHolds(part: Int) throws {
+        var random = Random(seed: Random.seed &+ UInt64(part))
+        let comment: Comment = "EMQ_TEST_SEED=\(Random.seed), part \(part)"
+        var table = Table<Record>(capacity: 500)
+        var slots: [UInt32: Slot] = [:]
+        for operation in 0..<20_000 {
+            let key = UInt32(random.below(600))
+            // It grows for a while, then shrinks for a while.
+            let grows = operation / 2000 % 2 == 0
+            if let slot = slots[key] {
+                try #require(find(key, in: table) == slot && table[slot].value == [key], comment)
+                if !grows || random.oneIn(8) {
+                    table.remove(slot)
+                    slots[key] = nil
+                }
+            } else {
+                try #require(find(key, in: table) == 0, comment)
+                if grows || random.oneIn(8) {
+                    let isFull = slots.count == 500
+                    slots[key] = table.insert(Record(key: key, value: [key]))
+                    try #require((slots[key] == nil) == isFull, comment)
+                }
+            }
+            try #require(table.count == slots.count, comment)
+            if operation % 50 == 0 { table.checkInvariants() }
+        }
+    }
+
+    @Test func bucketsGrowAndShrinkWithTheRecords() {
+        var table = Table<Record>(capacity: 5000)
+        var slots: [Slot] = []
+        for key in 0..<5000 {
+            if let slot = table.insert(Record(key: UInt32(key))) { slots.append(slot) }
+            #expect(table.bucketCount == key + 1)
+        }
+        for slot in slots { table.remove(slot) }
+        #expect(table.bucketCount == 1)
+        #expect(table.used == 1)
+        table.checkInvariants()
+    }
+
+    @Test func trimmedMemoryCanBeUsedAgain() {
+        var table = Table<TaskRecord>(capacity: 200_000)
+        for round in 1...2 {
+            var slots: [Slot] = []
+            for number in 0..<100_000 {
+                var record = TaskRecord()
+                record.idLow = UInt64(number * round)
+                if let slot = table.insert(record) { slots.append(slot) }
+            }
+            #expect(slots.count == 100_000)
+            table.checkInvariants()
+            for slot in slots { table.remove(slot) }
+            var slices = 1
+            while !table.trim() { slices += 1 }
+            #expect(slices > 5)
+        }
+    }
+}

@@ -1,0 +1,29 @@
+// The heap of waiters alone, against a sorted array.
+
+import Testing
+
+@testable import Queues
+
+@Suite struct WaiterHeapTests {
+    @Test func theFirstIsAlwaysTheFirst() throws {
+        var random = Random(seed: Random.seed)
+        let comment: Comment = "EMQ_TEST_SEED=\(Random.seed)"
+        var heap = WaiterHeap<ByDeadline>()
+        var waiters: [Waiter] = []
+        for arrival in 0..<4000 {
+            if waiters.count < 60 && random.below(5) < 3 {
+                let waiter = Waiter(
+                    queues: [], leaseMilliseconds: nil, deadline: Int64(random.below(30)), arrival: UInt64(arrival)
+                ) { _ in }
+                heap.insert(waiter)
+                waiters.append(waiter)
+            } else if !waiters.isEmpty {
+                let index = random.oneIn(2) ? 0 : random.below(waiters.count)
+                heap.remove(waiters.remove(at: index))
+            }
+            waiters.sort { ($0.deadline, $0.arrival) < ($1.deadline, $1.arrival) }
+            try #require(heap.first === waiters.first && heap.count == waiters.count, comment)
+            heap.checkInvariants { _ in }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+// What those notice who wait.
+
+import Testing
+
+@testable import Queues
+
+/// What the completion of a wait was called with.
+private final class Outcome {
+    var calls: [[UInt64?]] = []
+}
+
+extension Broker {
+    /// A wait whose outcome nobody looks at.
+    func startWait(_ names: String..., deadline: Int64, now: Int64 = 0) throws -> Waiter {
+        wait(try queues(names), deadline: deadline, now: now) { _ in }
+    }
+
+    /// The key of a dispatch of the queue's first task.
+    func takeKey(_ name: String, now: Int64 = 0) throws -> DispatchKey {
+        var taken: [TaskHandle?] = []
+        let isTaken = take(try queues([name]), now: now, into: &taken)
+        #expect(isTaken)
+        return withTask(try #require(taken.first ?? nil)) { $0.dispatchKey }
+    }
+
+    fileprivate func startWait(
+        _ names: String..., deadline: Int64 = 1000, now: Int64 = 0, noting outcome: Outcome
+    ) throws -> Waiter {
+        wait(try queues(names), deadline: deadline, now: now) { taken in
+            outcome.calls.append(taken.map { $0.map { self.show($0).number } })
+        }
+    }
+}
+
+@Suite struct WaiterTests {
+    @Test func anEnqueueCompletesTheWait() throws {
+        try withBroker { broker in
+            let outcome = Outcome()
+            _ = try broker.startWait("a", noting: outcome)
+            #expect(outcome.calls == [])
+            try broker.add(1, to: "b")
+            #expect(outcome.calls == [])
+            try broker.add(2, to: "a", lease: 5000)
+            #expect(outcome.calls == [[2]])
+            // It is over: the next task stays.
+            try broker.add(3, to: "a")
+            broker.advanceFully(to: 2000)
+            #expect(outcome.calls == [[2]])
+            #expect(try broker.peek("a", now: 2000) == [3])
+        }
+    }
+
+    @Test func waitersAreServedInTheOrderTheyCame() throws {
+        try withBroker { broker in
+            let (first, second) = (Outcome(), Outcome())
+            _ = try broker.startWait("a", deadline: 1000, noting: first)
+            _ = try broker.startWait("a", deadline: 500, noting: second)
+            try broker.add(1, to: "a")
+            #expect(first.calls == [[1]] && second.calls == [])
+            try broker.add(2, to: "a")
+            #expect(second.calls == [[2]])
+        }
+    }
+
+    @Test func aWaitForSeveralEndsWhenAllAreThereInTheOrderAskedFor() throws {
+        try withBroker { broker in
+            let outcome = Outcome()
+            _ = try broker.startWait("a", "b", "a", "c", noting: outcome)
+            for (number, name) in ["c", "a", "b"].enumerated() {
+                try broker.add(UInt64(number), to: name)
+                #expect(outcome.calls == [])
+                // Nothing is set aside for it meanwhile.
+                #expect(try broker.peek(name) == [UInt64(number)])
+            }
+            try broker.add(3, to: "a")
+            #expect(outcome.calls == [[1, 2, 3, 0]])
+        }
+    }
+
+    @Test func atItsDeadlineAWaitTakesWhatThereIs() throws {
+        try withBroker { broker in
+            let outcome = Outcome()
+            _ = try broker.startWait("a", "b", "a", deadline: 100, noting: outcome)
+            try broker.add(1, to: "a")
+            broker.advanceFully(to: 99)
+            #expect(outcome.calls == [])
+            #expect(try broker.deadline() <= 100)
+            broker.advanceFully(to: 100)
+            #expect(outcome.calls == [[1, nil, nil]])
+            #expect(broker.counts.waiters == 0)
+        }
+    }
+
+    @Test func aCancelledWaiterGetsNothingAndBlocksNobody() throws {
+        try withBroker { broker in
+            let (first, second) = (Outcome(), Outcome())
+            let waiter = try broker.startWait("a", noting: first)
+            _ = try broker.startWait("a", noting: second)
+            broker.cancel(waiter)
+            broker.cancel(waiter)
+            try broker.add(1, to: "a")
+            #expect(first.calls == [] && second.calls == [[1]])
+            broker.advanceFully(to: 5000)
+            #expect(first.calls == [])
+        }
+    }
+
+    @Test func aWaiterForSeveralIsPassedByOneForFewerAndServedLater() throws {
+        try withBroker { broker in
+            let (large, small) = (Outcome(), Outcome())
+            _ = try broker.startWait("a", "a", noting: large)
+            _ = try broker.startWait("a", noting: small)
+            try broker.add(1, to: "a")
+            #expect(large.calls == [] && small.calls == [[1]])
+            try broker.add(2, to: "a")
+            #expect(large.calls == [])
+            try broker.add(3, to: "a")
+            #expect(large.calls == [[2, 3]])
+        }
+    }
+
+    @Test func aWaiterThatWasFiledAnewKeepsItsPlace() throws {
+        try withBroker { broker in
+            let (first, second) = (Outcome(), Outcome())
+            // Filed under a, then under b, behind one that has long been filed there but came later.
+            _ = try broker.startWait("a", "b", noting: first)
+            _ = try broker.startWait("b", noting: second)
+            try broker.add(1, to: "a")
+            try broker.add(2, to: "b")
+            #expect(first.calls == [[1, 2]] && second.calls == [])
+            try broker.add(3, to: "b")
+            #expect(second.calls == [[3]])
+        }
+    }
+
+    @Test func aWaiterFindsItsTaskWhenAnotherTookThoseItWasFiledFor() throws {
+        try withBroker { broker in
+            let outcome = Outcome()
+            _ = try broker.startWait("a", "b", noting: outcome)
+            try broker.add(1, to: "a")
+            #expect(try broker.take("a")?.map(\.number) == [1])
+            try broker.add(2, to: "b")
+            #expect(outcome.calls == [])
+            try broker.add(3, to: "a")
+            #expect(outcome.calls == [[3, 2]])
+        }
+    }
+
+    @Test func whatComesBackCompletesWaits() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", lease: 100)
+            _ = try broker.take("a")
+            let naked = Outcome()
+            _ = try broker.startWait("a", noting: naked)
+            #expect(broker.nak(1) == true)
+            #expect(naked.calls == [[1]])
+
+            let timedOut = Outcome()
+            _ = try broker.startWait("a", noting: timedOut)
+            broker.advanceFully(to: 100)
+            #expect(timedOut.calls == [[1]])
+
+            #expect(broker.nak(1, now: 100) == true)
+            let key = try broker.takeKey("a", now: 100)
+            let released = Outcome()
+            _ = try broker.startWait("a", now: 100, noting: released)
+            broker.release(key, now: 100)
+            #expect(released.calls == [[1]])
+        }
+    }
+
+    @Test func anExpiredTaskDoesNotCompleteAWait() throws {
+        try withBroker { broker in
+            let outcome = Outcome()
+            try broker.add(1, to: "a", expires: 100)
+            _ = try broker.startWait("a", "a", noting: outcome)
+            try broker.add(2, to: "a", now: 100)
+            #expect(outcome.calls == [])
+            try broker.add(3, to: "a", now: 100)
+            #expect(outcome.calls == [[2, 3]])
+        }
+    }
+
+    @Test func aWaitAndALeaseThatEndTogetherMeet() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", lease: 100)
+            _ = try broker.take("a")
+            let (early, late) = (Outcome(), Outcome())
+            _ = try broker.startWait("a", deadline: 99, noting: early)
+            _ = try broker.startWait("a", deadline: 100, noting: late)
+            // In slices of one timer, long after: everything happens in the order of its time.
+            broker.advanceFully(to: 5000, limit: 1)
+            #expect(early.calls == [[nil]])
+            #expect(late.calls == [[1]])
+        }
+    }
+
+    @Test func aSlicedAdvanceCompletesWaitsWithWhatIsBackByThen() throws {
+        try withBroker { broker in
+            for number in 1...10 { try broker.add(UInt64(number), to: "a", lease: 100) }
+            for _ in 1...10 { _ = try broker.take("a") }
+            let outcomes = (1...4).map { _ in Outcome() }
+            for outcome in outcomes { _ = try broker.startWait("a", "a", "a", noting: outcome) }
+            broker.advanceFully(to: 100, limit: 2)
+            #expect(outcomes.map(\.calls) == [[[1, 2, 3]], [[4, 5, 6]], [[7, 8, 9]], []])
+            broker.advanceFully(to: 1000, limit: 2)
+            // The leases that the waiters got had run out before their deadline.
+            #expect(outcomes[3].calls == [[10, 1, 2]])
+        }
+    }
+
+    @Test func whenTheServerStopsAllWaitsEndWithNothing() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a")
+            let outcomes = [Outcome(), Outcome()]
+            _ = try broker.startWait("a", "b", noting: outcomes[0])
+            _ = try broker.startWait("c", noting: outcomes[1])
+            broker.completeAllWaiters(now: 0)
+            #expect(outcomes.map(\.calls) == [[[nil, nil]], [[nil]]])
+            #expect(try broker.peek("a") == [1])
+            #expect(broker.counts.waiters == 0)
+        }
+    }
+}
