@@ -1,0 +1,380 @@
+// The interface of the original emq, through real sockets.
+
+import Foundation
+import Testing
+
+@Suite struct InterfaceTests {
+    let server: Server
+
+    init() throws { server = try Server() }
+
+    private func enqueue(_ queue: String, _ content: String = "1", _ more: String = "") throws -> String {
+        let answer = try server.post("/enqueue/\(queue)", "{\"content\": \(content)\(more)}")
+        #expect(answer.status == 200)
+        return try #require(try answer.object["id"] as? String)
+    }
+
+    private func take(_ queue: String) throws -> [String: Any]? {
+        try server.post("/wait/", "{\"queues\": [\"\(queue)\"]}").tasks[0]
+    }
+
+    private func receipt(_ task: [String: Any]?) throws -> String { try #require(task?["receipt"] as? String) }
+
+    /// Sends a wait on a connection of its own, and returns once the server has it.
+    private func startWait(_ json: String) throws -> Client {
+        let client = try server.connect()
+        client.sendPost("/wait/", json)
+        // What is sent later, on another connection, is served later.
+        _ = try server.get("/healthz")
+        return client
+    }
+
+    @Test func aTaskGoesInAndComesOut() throws {
+        let id = try enqueue("q", #"{"a": 1}"#, #", "retry": 1.5, "expiry": 60"#)
+        #expect(id.utf8.count == 22)
+        let shown = try #require(try server.get("/peek/q").tasks[0])
+        #expect(Set(shown.keys) == ["id", "queue", "content", "attempt", "state", "enqueued", "expires"])
+        #expect(shown["attempt"] as? Int == 0)
+        #expect(shown["state"] as? String == "ready")
+        let lifetime = try #require(shown["expires"] as? Double) - #require(shown["enqueued"] as? Double)
+        #expect(abs(lifetime - 60) < 0.001)
+
+        let answer = try server.post("/wait/", #"{"queues": ["q"]}"#)
+        #expect(answer.fields["content-type"] == "application/json")
+        let task = try #require(try answer.tasks[0])
+        #expect(Set(task.keys) == ["id", "queue", "content", "attempt", "retry", "receipt"])
+        #expect(task["id"] as? String == id)
+        #expect(task["queue"] as? String == "q")
+        #expect(task["attempt"] as? Int == 1)
+        #expect(task["retry"] as? Double == 1.5)
+        #expect(try receipt(task).hasPrefix(id + "@"))
+        #expect(try server.get("/peek/q").body == "[]")
+        #expect(try server.get("/queues/").body == #"["q"]"#)
+        #expect(try server.post("/ack/", "{\"ids\": [\"\(receipt(task))\"]}").body == #"{"acked":1,"missing":[]}"#)
+        #expect(try server.get("/queues/").body == "[]")
+    }
+
+    @Test func defaultsAreFiveMinutesAndADay() throws {
+        _ = try enqueue("q")
+        let shown = try #require(try server.get("/peek/q").tasks[0])
+        let lifetime = try #require(shown["expires"] as? Double) - #require(shown["enqueued"] as? Double)
+        #expect(abs(lifetime - 86400) < 0.001)
+        #expect(try take("q")?["retry"] as? Int == 300)
+        _ = try enqueue("q", "1", #", "retry": null, "expiry": null"#)
+        #expect(try take("q")?["retry"] as? Int == 300)
+    }
+
+    @Test(arguments: [
+        #"{"b":1,  "a" : 2, "a": 3}"#, "18446744073709551615", "1.000", "9007199254740993", #""\u00e4\ud83d\ude00\/""#,
+        "\"\u{1F600}\\n\"", "null", "true", "[ ]", #""\ud800""#, "1e400", "-0",
+    ])
+    func contentComesBackByteForByte(content: String) throws {
+        _ = try enqueue("q", content)
+        #expect(try server.get("/peek/q").body.contains("\"content\":\(content),"))
+        #expect(try server.post("/wait", #"{"queues":["q"]}"#).body.contains("\"content\":\(content),"))
+    }
+
+    @Test(arguments: [
+        ("a/b", "a/b"), ("a/", "a/"), ("a%2Fb", "a/b"), ("a+b", "a+b"), ("%C3%A4%20", "ä "), ("/", "/"), ("%22", "\""),
+        (String(repeating: "x", count: 255), String(repeating: "x", count: 255)),
+    ])
+    func aNameIsWhatFollowsTheVerb(path: String, name: String) throws {
+        _ = try enqueue(path)
+        #expect(try server.get("/queues").json as? [String] == [name])
+        #expect(try server.get("/peek/\(path)").tasks.count == 1)
+    }
+
+    @Test func badNamesAreRefused() throws {
+        for (path, status) in [
+            ("", 404), ("%00", 400), ("%7F", 400), ("%C2%85", 400), ("%FF", 400), ("%ED%A0%80", 400),
+            (String(repeating: "x", count: 256), 400),
+        ] {
+            #expect(try server.post("/enqueue/\(path)", #"{"content":1}"#).status == status, "\(path)")
+        }
+        #expect(try server.post("/enqueue", #"{"content":1}"#).status == 404)
+        #expect(try server.post("/wait/x", #"{"queues":["a"]}"#).status == 404)
+        for name in [#""""#, #""\u0000""#, #""\ud800""#, "\"\(String(repeating: "x", count: 256))\""] {
+            let answer = try server.post("/wait/", "{\"queues\": [\"a\", \(name)]}")
+            #expect(answer.status == 400)
+            #expect(answer.field == "queues[1]")
+        }
+    }
+
+    @Test func aWaitAcrossThreeQueuesWithRepeats() throws {
+        let client = try startWait(#"{"queues": ["a", "b", "a", "c"], "timeout": 10000}"#)
+        _ = try enqueue("a", #""a1""#)
+        _ = try enqueue("b", #""b1""#)
+        _ = try enqueue("c", #""c1""#)
+        // Nothing is taken or reserved until all can be filled.
+        #expect(try server.get("/peek/a?n=10").tasks.count == 1)
+        _ = try enqueue("a", #""a2""#)
+        let tasks = try client.response().tasks
+        #expect(tasks.map { $0?["content"] as? String } == ["a1", "b1", "a2", "c1"])
+    }
+
+    @Test func nullsComeOnlyAfterTheTimeout() throws {
+        _ = try enqueue("a")
+        let begin = Date()
+        let tasks = try server.post("/wait/", #"{"queues": ["b", "a", "a"], "timeout": 150}"#).tasks
+        #expect(Date().timeIntervalSince(begin) >= 0.149)
+        #expect(tasks.map { $0 == nil } == [true, false, true])
+        #expect(try server.post("/wait/", #"{"queues": ["b"]}"#).body == "[null]")
+    }
+
+    @Test func twoWaitersAreServedInTheOrderTheyCame() throws {
+        let first = try startWait(#"{"queues": ["q"], "timeout": 10000}"#)
+        let second = try startWait(#"{"queues": ["q"], "timeout": 10000}"#)
+        _ = try enqueue("q", "1")
+        #expect(try first.response().tasks[0]?["content"] as? Int == 1)
+        _ = try enqueue("q", "2")
+        #expect(try second.response().tasks[0]?["content"] as? Int == 2)
+    }
+
+    @Test func aWaiterWhoseClientHasGoneGetsNothingAndBlocksNobody() throws {
+        try withExtendedLifetime(startWait(#"{"queues": ["q"], "timeout": 10000}"#)) { _ in }
+        try withExtendedLifetime(startWait(#"{"queues": ["q"], "timeout": 10000}"#)) { $0.resetOnClose() }
+        let last = try startWait(#"{"queues": ["q"], "timeout": 10000}"#)
+        _ = try enqueue("q", "7")
+        let task = try #require(try last.response().tasks[0])
+        #expect(task["content"] as? Int == 7)
+        #expect(task["attempt"] as? Int == 1)
+    }
+
+    @Test func theEndOfInputEndsAWaitAndWhatWasSentBehindItStillRuns() throws {
+        let client = try server.connect()
+        client.send(
+            Client.postText("/wait/", #"{"queues": ["a", "b"], "timeout": 10000}"#)
+                + Client.postText("/enqueue/b", #"{"content": 1}"#))
+        client.endInput()
+        #expect(try client.response().body == "[null,null]")
+        #expect(try client.response().status == 200)
+        #expect(try client.isEnded())
+        #expect(try server.get("/queues/").body == #"["b"]"#)
+    }
+
+    @Test func aTaskWhoseAnswerNeverArrivedGoesBackToTheFront() throws {
+        // An answer larger than what the two kernels hold cannot have arrived at a client that does not read.
+        let large = "\"" + String(repeating: "x", count: 16 << 20) + "\""
+        _ = try enqueue("q", large)
+        _ = try enqueue("q", "2")
+        do {
+            let client = try server.connect()
+            client.sendPost("/wait/", #"{"queues": ["q"]}"#)
+            // It has been dispatched once the second is the first.
+            _ = try eventually("the dispatch") { try server.get("/peek/q").body.count < 1000 ? true : nil }
+        }
+        let body = try eventually("the task's return") {
+            let shown = try server.get("/peek/q")
+            return shown.body.utf8.count > large.utf8.count ? shown.body : nil
+        }
+        #expect(body.contains(#""attempt":1,"state":"ready""#))
+    }
+
+    @Test func aLeaseThatRunsOutPutsTheTaskAtTheBack() throws {
+        _ = try enqueue("q", "1", #", "retry": 0.05"#)
+        _ = try enqueue("q", "2")
+        let lost = try receipt(try take("q"))
+        let order = try eventually("the task's return") {
+            let shown = try server.get("/peek/q?n=9").tasks
+            return shown.count == 2 ? shown.compactMap { $0?["content"] as? Int } : nil
+        }
+        #expect(order == [2, 1])
+        #expect(try server.post("/ack/", "{\"ids\":[\"\(lost)\"]}").body == "{\"acked\":0,\"missing\":[\"\(lost)\"]}")
+    }
+
+    @Test func aNakPutsTheTaskAtTheBack() throws {
+        _ = try enqueue("q", "1")
+        _ = try enqueue("q", "2")
+        let receipt = try receipt(try take("q"))
+        let answer = try server.post("/nak/", "{\"ids\":[\"\(receipt)\"]}")
+        #expect(answer.body == #"{"requeued":1,"dead":0,"missing":[]}"#)
+        #expect(try server.get("/peek/q?n=9").tasks.compactMap { $0?["content"] as? Int } == [2, 1])
+        #expect(try server.post("/nak/", "{\"ids\":[\"\(receipt)\"]}").object["requeued"] as? Int == 0)
+    }
+
+    @Test func aTaskExpiresAlsoWhileItIsDispatched() throws {
+        _ = try enqueue("q", "1", #", "expiry": 0.2"#)
+        let receipt = try receipt(try take("q"))
+        _ = try eventually("the expiry") { try server.get("/queues/").body == "[]" ? true : nil }
+        #expect(try server.post("/ack/", "{\"ids\":[\"\(receipt)\"]}").object["acked"] as? Int == 0)
+        _ = try enqueue("q", "1", #", "expiry": 0.05"#)
+        _ = try eventually("the expiry") { try server.get("/queues/").body == "[]" ? true : nil }
+        #expect(try take("q") == nil)
+    }
+
+    @Test func anIdIsAcknowledgedOnceAndMissingRepeatsWhatWasWritten() throws {
+        let id = try enqueue("q")
+        _ = try take("q")
+        let unknown = "0199AAAA-0000-7000-8000-000000000000"
+        let answer = try server.post(
+            "/ack/", "{\"ids\": [\"\(id)\", \"\(id)\", \"\(unknown)\", \"\\u0041\(id.dropFirst())\"]}")
+        #expect(answer.body == "{\"acked\":1,\"missing\":[\"\(id)\",\"\(unknown)\",\"\\u0041\(id.dropFirst())\"]}")
+        #expect(try server.post("/ack/", "{\"ids\": []}").body == #"{"acked":0,"missing":[]}"#)
+        // A ready task is not dispatched.
+        let ready = try enqueue("q")
+        #expect(try server.post("/ack/", "{\"ids\": [\"\(ready)\"]}").object["acked"] as? Int == 0)
+    }
+
+    @Test func aReceiptOfAnEarlierDispatchDoesNotWork() throws {
+        let id = try enqueue("q")
+        let first = try receipt(try take("q"))
+        _ = try server.post("/nak/", "{\"ids\": [\"\(first)\"]}")
+        let task = try take("q")
+        #expect(task?["attempt"] as? Int == 2)
+        #expect(try receipt(task) != first)
+        #expect(
+            try server.post("/ack/", "{\"ids\": [\"\(first)\"]}").body == "{\"acked\":0,\"missing\":[\"\(first)\"]}")
+        #expect(try server.post("/ack/", "{\"ids\": [\"\(id)\"]}").object["acked"] as? Int == 1)
+    }
+
+    @Test func anAcknowledgementWithAMalformedIdChangesNothing() throws {
+        _ = try enqueue("q")
+        let receipt = try receipt(try take("q"))
+        for bad in ["x", "\(receipt)0", "\(receipt.dropLast())", receipt.uppercased(), "\(receipt.prefix(22))@", ""] {
+            let answer = try server.post("/ack/", "{\"ids\": [\"\(receipt)\", \"\(bad)\"]}")
+            #expect(answer.status == 400, "\(bad)")
+            #expect(answer.field == "ids[1]")
+        }
+        #expect(try server.post("/ack/", "{\"ids\": [\"\(receipt)\"]}").object["acked"] as? Int == 1)
+    }
+
+    @Test func queuesAreSortedAndOnlyThoseWithTasks() throws {
+        for name in ["b", "a", "%C3%A4", "aa"] { _ = try enqueue(name) }
+        _ = try take("aa").map { _ in }
+        _ = try server.post("/wait/", #"{"queues": ["never"]}"#)
+        #expect(try server.get("/queues").json as? [String] == ["a", "aa", "b", "ä"])
+    }
+
+    @Test func aPeekShowsUpToNInOrder() throws {
+        for number in 1...3 { _ = try enqueue("q", "\(number)") }
+        #expect(try server.get("/peek/q").tasks.count == 1)
+        #expect(try server.get("/peek/q?n=2").tasks.compactMap { $0?["content"] as? Int } == [1, 2])
+        #expect(try server.get("/peek/q?n=1000").tasks.count == 3)
+        #expect(try server.get("/peek/none").body == "[]")
+    }
+
+    // MARK: Bad input
+
+    @Test(arguments: [
+        ("enqueue/q", #"{"contnt": 1}"#, "contnt", "content"), ("enqueue/q", "{}", "content", "anything"),
+        ("enqueue/q", #"{"content": 1, "content": 2}"#, "content", "twice"),
+        ("enqueue/q", #"{"content": 1, "c\u006fntent": 2}"#, "content", "twice"),
+        ("enqueue/q", #"{"content": 1, "retry": "1"}"#, "retry", "string"),
+        ("enqueue/q", #"{"content": 1, "retry": 0}"#, "retry", "0.001"),
+        ("enqueue/q", #"{"content": 1, "retry": -1}"#, "retry", "-1"),
+        ("enqueue/q", #"{"content": 1, "retry": 1e99}"#, "retry", "1e99"),
+        ("enqueue/q", #"{"content": 1, "expiry": 0.0004}"#, "expiry", "0.0004"),
+        ("enqueue/q", #"{"content": 1, "expiry": [1]}"#, "expiry", "array"),
+        ("wait", "{}", "queues", "names"), ("wait", #"{"queues": []}"#, "queues", "at least one"),
+        ("wait", #"{"queues": "q"}"#, "queues", "array"), ("wait", #"{"queues": ["q", 1]}"#, "queues[1]", "number"),
+        ("wait", #"{"queues": ["q"], "timeout": -1}"#, "timeout", "-1"),
+        ("wait", #"{"queues": ["q"], "timeout": 1.5}"#, "timeout", "1.5"),
+        ("wait", #"{"queues": ["q"], "timeout": "1"}"#, "timeout", "whole number"),
+        ("wait", #"{"queus": ["q"]}"#, "queus", "queues"), ("ack", "{}", "ids", "receipts"),
+        ("ack", #"{"ids": "x"}"#, "ids", "array"), ("nak", #"{"ids": [1]}"#, "ids[0]", "number"),
+        ("nak", #"{"ids": [], "id": []}"#, "id", "ids"),
+    ])
+    func aWrongFieldIsNamed(path: String, body: String, field: String, hint: String) throws {
+        let answer = try server.post("/\(path)", body)
+        #expect(answer.status == 400)
+        #expect(answer.fields["content-type"] == "application/problem+json")
+        #expect(answer.field == field)
+        let detail = try #require(try answer.object["detail"] as? String)
+        #expect(detail.contains(hint), "\(detail)")
+        #expect(try server.get("/queues").body == "[]")
+    }
+
+    @Test func tooManyNamesAreRefusedAndAThousandAreNot() throws {
+        func wait(_ count: Int) throws -> Response {
+            try server.post(
+                "/wait", "{\"queues\": [\(Array(repeating: "\"q\"", count: count).joined(separator: ","))]}")
+        }
+        #expect(try wait(1000).tasks.count == 1000)
+        #expect(try wait(1001).status == 400)
+        #expect(try wait(10_001).status == 400)
+    }
+
+    @Test func aTimeoutOverAnHourCountsAsAnHour() throws {
+        for timeout in ["3600001", "1e30", "99999999999999999999"] {
+            let client = try startWait("{\"queues\": [\"q\"], \"timeout\": \(timeout)}")
+            _ = try enqueue("q")
+            #expect(try client.response().tasks[0] != nil)
+        }
+    }
+
+    @Test(arguments: [("n=0", "n"), ("n=1001", "n"), ("n=x", "n"), ("n=", "n"), ("n=1&n=2", "n"), ("m=1", "m")])
+    func aWrongParameterIsNamed(query: String, field: String) throws {
+        let answer = try server.get("/peek/q?\(query)")
+        #expect(answer.status == 400)
+        #expect(answer.field == field)
+    }
+
+    @Test func noParameterPassesWhereNoneIsKnown() throws {
+        #expect(try server.get("/queues?x=1").status == 400)
+        #expect(try server.post("/enqueue/q?delay=1", #"{"content": 1}"#).status == 400)
+        #expect(try server.get("/queues").body == "[]")
+    }
+
+    @Test func whatIsNoJSONObjectIsRefused() throws {
+        for body in ["", "{", "[]", "1", #"{"content": 01}"#, #"{"content": "\#u{1}"}"#, #"{"content": 1} x"#] {
+            #expect(try server.post("/enqueue/q", body).status == 400, "\(body)")
+        }
+        let deep = String(repeating: "[", count: 512) + String(repeating: "]", count: 512)
+        #expect(try server.post("/enqueue/q", "{\"content\": \(deep)}").status == 400)
+        #expect(try server.post("/enqueue/q", "{\"content\": \(deep.dropFirst().dropLast())}").status == 200)
+    }
+
+    @Test func theTypeOfTheBodyIsAskedFor() throws {
+        func status(_ fields: String) throws -> Int {
+            let client = try server.connect()
+            client.send("POST /enqueue/q HTTP/1.1\r\nHost: h\r\n\(fields)Content-Length: 13\r\n\r\n{\"content\":1}")
+            return try client.response().status
+        }
+        #expect(try status("Content-Type: application/json\r\n") == 200)
+        #expect(try status("content-type: Application/JSON ; charset=utf-8\r\n") == 200)
+        #expect(try status("") == 415)
+        #expect(try status("Content-Type: text/plain\r\n") == 415)
+        #expect(try status("Content-Type: application/json5\r\n") == 415)
+        #expect(try status("Content-Type: application/json\r\nContent-Type: application/json\r\n") == 415)
+    }
+
+    @Test func methodsThatDoNotWorkAreNamed() throws {
+        func answer(_ method: String, _ path: String) throws -> Response {
+            let client = try server.connect()
+            client.send("\(method) \(path) HTTP/1.1\r\nHost: h\r\n\r\n")
+            return try client.response(toHead: method == "HEAD")
+        }
+        for (method, path, allow) in [
+            ("GET", "/enqueue/q", "POST, OPTIONS"), ("PUT", "/wait", "POST, OPTIONS"),
+            ("DELETE", "/ack/", "POST, OPTIONS"),
+            ("POST", "/queues", "GET, HEAD, OPTIONS"), ("BREW", "/peek/q", "GET, HEAD, OPTIONS"),
+        ] {
+            let answer = try answer(method, path)
+            #expect(answer.status == 405)
+            #expect(answer.fields["allow"] == allow)
+        }
+        #expect(try answer("HEAD", "/queues").fields["content-length"] == "2")
+        #expect(try answer("HEAD", "/nothing").status == 404)
+        #expect(try answer("OPTIONS", "*").status == 204)
+        #expect(try answer("OPTIONS", "/wait").fields["allow"] == "POST, OPTIONS")
+        #expect(try answer("CONNECT", "h:80").status == 501)
+        #expect(
+            try answer("GET", "/quues").object["detail"] as? String
+                == "there is nothing at this path; did you mean 'queues'?")
+    }
+
+    @Test func aWebPageOfAnotherSiteMayNotPost() throws {
+        func status(_ fields: String) throws -> Int {
+            try server.connect().post("/enqueue/q", #"{"content": 1}"#, fields).status
+        }
+        #expect(try status("Sec-Fetch-Site: cross-site\r\n") == 403)
+        #expect(try status("Sec-Fetch-Site: same-origin\r\nOrigin: http://localhost\r\n") == 200)
+        #expect(try status("Origin: http://LOCALHOST\r\n") == 200)
+        #expect(try status("Origin: http://localhost:81\r\n") == 403)
+        #expect(try status("Origin: http://evil\r\n") == 403)
+        #expect(try status("Origin: null\r\n") == 403)
+        let client = try server.connect()
+        client.send("GET /queues HTTP/1.1\r\nHost: h\r\nOrigin: http://evil\r\n\r\n")
+        #expect(try client.response().status == 200)
+    }
+}

@@ -1,0 +1,229 @@
+// The real program, started for a test on a port of its own, and a client that speaks HTTP to it.
+
+import Foundation
+import Testing
+
+/// A running emq. It is killed when the test lets go of it.
+final class Server {
+    let process = Process()
+    let port: UInt16
+    private let log: URL
+
+    /// The executable stands where the tests were built.
+    static let executable: URL = {
+        let bundle = CommandLine.arguments.first { $0.contains(".xctest") } ?? CommandLine.arguments[0]
+        var folder = URL(fileURLWithPath: bundle).deletingLastPathComponent()
+        while folder.path != "/", !FileManager.default.isExecutableFile(atPath: folder.appending(path: "emq").path) {
+            folder.deleteLastPathComponent()
+        }
+        return folder.appending(path: "emq")
+    }()
+
+    /// Starts the program and waits until it listens.
+    init(_ arguments: [String] = ["--addr", "127.0.0.1:0"], environment: [String: String] = [:]) throws {
+        log = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString).log")
+        #expect(FileManager.default.createFile(atPath: log.path, contents: nil))
+        process.executableURL = Server.executable
+        process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        process.standardError = try FileHandle(forWritingTo: log)
+        try process.run()
+        let log = log
+        let line = try eventually("the start-up line") {
+            let text = try String(contentsOf: log, encoding: .utf8)
+            return text.contains("\n") ? text : nil
+        }
+        let match = line.firstMatch(of: /http:\/\/[^ ]*?:(\d+)/)
+        port = match.flatMap { UInt16($0.1) } ?? 0
+    }
+
+    deinit {
+        if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        process.waitUntilExit()
+        try? FileManager.default.removeItem(at: log)
+    }
+
+    /// What it has written to standard error.
+    var output: String { (try? String(contentsOf: log, encoding: .utf8)) ?? "" }
+
+    func signal(_ number: Int32) { kill(process.processIdentifier, number) }
+
+    /// Waits for the program's end.
+    func exitStatus() throws -> Int32 {
+        try eventually("the end of the program") { [process] in process.isRunning ? nil : process.terminationStatus }
+    }
+
+    func connect() throws -> Client { try Client(port: port) }
+
+    /// One request on a connection of its own.
+    @discardableResult
+    func post(_ path: String, _ json: String) throws -> Response { try connect().post(path, json) }
+
+    func get(_ path: String) throws -> Response { try connect().get(path) }
+}
+
+struct TimedOut: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// Asks again until there is an answer, for ten seconds.
+func eventually<Value>(_ what: String, _ question: () throws -> Value?) throws -> Value {
+    let deadline = Date(timeIntervalSinceNow: 10)
+    while true {
+        if let value = try question() { return value }
+        if Date() > deadline { throw TimedOut(description: "waited in vain for \(what)") }
+        usleep(2000)
+    }
+}
+
+/// An answer.
+struct Response {
+    let status: Int
+    let fields: [String: String]
+    let body: String
+
+    /// The body, parsed by another JSON reader than the server's.
+    var json: Any {
+        get throws { try JSONSerialization.jsonObject(with: Data(body.utf8), options: .fragmentsAllowed) }
+    }
+
+    var object: [String: Any] {
+        get throws { try #require(try json as? [String: Any]) }
+    }
+
+    /// The tasks of a wait or a peek; nil for each null.
+    var tasks: [[String: Any]?] {
+        get throws { try #require(try json as? [Any]).map { $0 as? [String: Any] } }
+    }
+
+    /// What a problem detail says of the field at fault.
+    var field: String? { try? object["field"] as? String }
+}
+
+/// A blocking connection to a server. Nothing it does takes longer than ten seconds.
+final class Client {
+    let descriptor: Int32
+    private var buffer: [UInt8] = []
+
+    init(port: UInt16) throws {
+        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let status = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        try begin(status)
+    }
+
+    init(path: String) throws {
+        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+        let status = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try begin(status)
+    }
+
+    private func begin(_ status: Int32) throws {
+        guard status == 0 else { throw TimedOut(description: "cannot connect: \(String(cString: strerror(errno)))") }
+        var timeout = timeval(tv_sec: 10, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+    }
+
+    deinit { close(descriptor) }
+
+    /// Sends bytes as they are; false if the peer has closed.
+    @discardableResult
+    func send(_ bytes: [UInt8]) -> Bool {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes[sent...].withUnsafeBytes {
+                Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
+            if count <= 0 { return false }
+            sent += count
+        }
+        return true
+    }
+
+    @discardableResult
+    func send(_ text: String) -> Bool { send(Array(text.utf8)) }
+
+    /// Ends this side of the connection; answers may still come.
+    func endInput() { shutdown(descriptor, Int32(SHUT_WR)) }
+
+    /// Lets the end of the connection be a reset.
+    func resetOnClose() {
+        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
+    }
+
+    /// More bytes into the buffer; false at the end of input.
+    private func fill() throws -> Bool {
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        let count = recv(descriptor, &chunk, chunk.count, 0)
+        if count < 0, errno == EAGAIN { throw TimedOut(description: "no answer; so far: \(buffered)") }
+        if count <= 0 { return false }
+        buffer += chunk[..<count]
+        return true
+    }
+
+    private var buffered: String { String(decoding: buffer.prefix(1000), as: UTF8.self) }
+
+    /// The next answer, delimited by its Content-Length.
+    func response(toHead: Bool = false) throws -> Response {
+        var headEnd = buffer.firstRange(of: Array("\r\n\r\n".utf8))
+        while headEnd == nil {
+            guard try fill() else { throw TimedOut(description: "the connection ended; so far: \(buffered)") }
+            headEnd = buffer.firstRange(of: Array("\r\n\r\n".utf8))
+        }
+        let end = try #require(headEnd)
+        let lines = String(decoding: buffer[..<end.lowerBound], as: UTF8.self).components(separatedBy: "\r\n")
+        buffer.removeSubrange(..<end.upperBound)
+        let status = try #require(Int(lines[0].split(separator: " ")[1]))
+        var fields: [String: String] = [:]
+        for line in lines.dropFirst() {
+            let parts = line.split(separator: ":", maxSplits: 1)
+            fields[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces)
+        }
+        let length =
+            toHead || status == 204 || status < 200 ? 0 : try #require(fields["content-length"].flatMap { Int($0) })
+        while buffer.count < length {
+            guard try fill() else { throw TimedOut(description: "the connection ended in a body: \(buffered)") }
+        }
+        let body = String(decoding: buffer[..<length], as: UTF8.self)
+        buffer.removeSubrange(..<length)
+        return Response(status: status, fields: fields, body: body)
+    }
+
+    /// Whether the server ends the connection with nothing more to read.
+    func isEnded() throws -> Bool { try buffer.isEmpty && !fill() }
+
+    static func postText(_ path: String, _ json: String, _ fields: String = "") -> String {
+        "POST \(path) HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\(fields)"
+            + "Content-Length: \(json.utf8.count)\r\n\r\n\(json)"
+    }
+
+    func sendPost(_ path: String, _ json: String, _ fields: String = "") {
+        send(Client.postText(path, json, fields))
+    }
+
+    func post(_ path: String, _ json: String, _ fields: String = "") throws -> Response {
+        sendPost(path, json, fields)
+        return try response()
+    }
+
+    func get(_ path: String) throws -> Response {
+        send("GET \(path) HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return try response()
+    }
+}
