@@ -3,13 +3,17 @@
 
 import PackageDescription
 
+/// The fuzzers are built only when asked for (`.ci/long` asks): they need flags that a package may not give to others.
+let isFuzzing = Context.environment["EMQ_FUZZ"] != nil
+
 /// `Lifetimes` lets a parser return structs of spans that the compiler ties to the buffer they point into.
 /// Strict memory safety makes every use of an unsafe pointer say so.
-let server: [SwiftSetting] = [
-    .swiftLanguageMode(.v6),
-    .enableExperimentalFeature("Lifetimes"),
-    .strictMemorySafety(),
-]
+let server: [SwiftSetting] =
+    [
+        .swiftLanguageMode(.v6),
+        .enableExperimentalFeature("Lifetimes"),
+        .strictMemorySafety(),
+    ] + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer,address", "-enable-testing"])] : [])
 
 let tests: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
@@ -35,9 +39,8 @@ let package = Package(
     ]
 )
 
-// The fuzzers are built only when asked for (`.ci/long` asks): they need flags that a package may not give to others.
-if Context.environment["EMQ_FUZZ"] != nil {
-    let fuzz: [SwiftSetting] = server + [.unsafeFlags(["-sanitize=fuzzer,address", "-parse-as-library"])]
+if isFuzzing {
+    let fuzz: [SwiftSetting] = server + [.unsafeFlags(["-parse-as-library"])]
     let link: [LinkerSetting] = [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]
     package.targets += [
         .executableTarget(

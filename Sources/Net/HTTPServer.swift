@@ -94,6 +94,7 @@ public final class HTTPServer: @unchecked Sendable {
     public func run<Handler: RequestHandler & ~Copyable>(_ handler: inout Handler, on owner: isolated Handler.Owner) {
         var deadline: Int64? = loop.now
         while !handler.isFinished {
+            pauseOrResumeListening()
             let isBusy = !queued.isEmpty || listeners.contains { $0.isReady }
             loop.turn(until: isBusy ? loop.now : [deadline, acceptsAgainAt].compactMap { $0 }.min())
             dates.update(unixMilliseconds: loop.now)
@@ -176,10 +177,14 @@ public final class HTTPServer: @unchecked Sendable {
 
     // MARK: Accepting
 
-    private func acceptConnections() {
+    private func pauseOrResumeListening() {
         if let again = acceptsAgainAt, loop.now >= again { acceptsAgainAt = nil }
+        let isFull = acceptsAgainAt != nil || connectionCount >= limits.connections
+        for listener in listeners { listener.setPaused(isFull, on: loop) }
+    }
+
+    private func acceptConnections() {
         for listener in listeners {
-            listener.setPaused(acceptsAgainAt != nil || connectionCount >= limits.connections, on: loop)
             var accepted = 0
             while listener.isReady, accepted < Self.acceptsPerTurn, connectionCount < limits.connections {
                 var failure: Int32 = 0

@@ -262,9 +262,8 @@ struct TaskStore: ~Copyable {
         }
     }
 
-    /// Dispatches the queue's first task that has not expired, and removes the expired ones before it.
-    ///
-    /// - Parameter room: How many bytes its content may have, less those that it has; a longer one stays where it is.
+    /// Dispatches the queue's first task that has not expired, and removes the expired ones before it. `room` is how many
+    /// bytes its content may have; a longer one stays where it is, and what it has is taken off.
     private mutating func dispatch(
         from queue: Slot, leaseMilliseconds: Int64?, now: Int64, room: inout Int
     ) -> TaskHandle? {

@@ -13,8 +13,8 @@ import Testing
         let requests = (0..<1000).map { Client.postText("/enqueue/q\($0)", "{\"content\": \($0)}") }
         let peeks = (0..<1000).map { "GET /peek/q\($0) HTTP/1.1\r\nHost: h\r\n\r\n" }
         // A blocking client that sends everything before it reads needs the server to go on reading.
-        let sender = Thread { client.send(requests.joined() + peeks.joined()) }
-        sender.start()
+        let (bytes, descriptor) = (Array((requests.joined() + peeks.joined()).utf8), client.descriptor)
+        Thread.detachNewThread { Client.send(bytes, to: descriptor) }
         for _ in 0..<1000 { #expect(try client.response().status == 200) }
         for number in 0..<1000 { #expect(try client.response().tasks[0]?["content"] as? Int == number) }
     }

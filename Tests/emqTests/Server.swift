@@ -143,7 +143,11 @@ final class Client {
 
     /// Sends bytes as they are; false if the peer has closed.
     @discardableResult
-    func send(_ bytes: [UInt8]) -> Bool {
+    func send(_ bytes: [UInt8]) -> Bool { Client.send(bytes, to: descriptor) }
+
+    /// The same, for another thread than the one that reads.
+    @discardableResult
+    static func send(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes {

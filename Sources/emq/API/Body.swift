@@ -62,12 +62,9 @@ struct Body: ~Copyable {
                 + "-H 'Content-Type: application/json' (curl --json does it for you)")
     }
 
-    /// The members, each checked to be known and to stand there once.
-    ///
-    /// - Parameters:
-    ///   - known: Every name that may stand here, at most 64.
-    ///   - member: Called with the place of the name in `known` and the member. `null` counts as absent, and is handed
-    ///     over only where `nullable` has the name's bit.
+    /// The members, each checked to be known and to stand there once. `known` has every name that may stand here, at most
+    /// 64; `member` is called with a name's place in it. A member that is `null` counts as absent, and is handed over only
+    /// where `nullable` has the name's bit.
     func forEachMember(
         of request: borrowing Request, known: [StaticString], nullable: UInt64 = 0,
         _ member: (Int, JSONScanner.Entry) throws(Problem) -> Void

@@ -40,9 +40,8 @@ enum Verb {
     }
 }
 
-/// Reads the path of a request.
+/// Reads the path of a request: `name` receives the queue's name in it, percent-decoded, empty for a verb that takes none.
 ///
-/// - Parameter name: The queue's name in it, percent-decoded; empty for a verb that takes none.
 /// - Throws: 404 for a path that is none of the interface's, 400 for a name that is none.
 func readPath(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Verb {
     name.removeAll(keepingCapacity: true)
