@@ -47,9 +47,11 @@ public struct JSONScanner: ~Copyable {
     /// The bytes before the piece that is being consumed.
     private var consumed = 0
 
-    /// A bit for each open container, the outermost first: set for an object.
-    private var objects = InlineArray<8, UInt64>(repeating: 0)
     private var depth = 0
+    /// A bit for each of the innermost open containers, the lowest for the innermost: set for an object.
+    private var objects: UInt64 = 0
+    /// The same for those further out, 64 in each number.
+    private var outerObjects = InlineArray<7, UInt64>(repeating: 0)
 
     private var isName = false
     /// What is left of the token: hexadecimal digits, continuation bytes, or (lowest byte first) letters of a literal.
@@ -113,21 +115,24 @@ public struct JSONScanner: ~Copyable {
         if let failure { throw failure }
         var index = 0
         while index < bytes.count {
+            // In the order in which they follow one another in most documents: each branch is predicted by itself,
+            // where a switch would be one jump to everywhere.
+            if state == .afterValue { index = try scanAfterValue(bytes, index) }
+            if index < bytes.count, state == .name || state == .nameOrBrace { index = try scanName(bytes, index) }
+            if index < bytes.count, state == .string { index = try scanString(bytes, index) }
+            if index < bytes.count, state == .colon { index = try scanColon(bytes, index) }
+            if index < bytes.count, state == .value || state == .valueOrBracket { index = try scanValue(bytes, index) }
+            if index < bytes.count, state == .string { index = try scanString(bytes, index) }
+            if index < bytes.count, state == .integer { index = try scanDigits(bytes, index) }
+            guard index < bytes.count else { break }
             switch state {
-            case .value, .valueOrBracket, .name, .nameOrBrace, .colon, .afterValue:
-                index = try scanStructure(bytes, index)
-            case .string:
-                index = try scanString(bytes, index)
-            case .escape:
-                index = try scanEscape(bytes, index)
-            case .hexadecimal:
-                index = try scanHexadecimal(bytes, index)
-            case .utf8:
-                index = try scanContinuation(bytes, index)
-            case .minus, .zero, .integer, .point, .fraction, .exponentMark, .exponentSign, .exponent:
-                index = try scanNumber(bytes, index)
-            case .literal:
-                index = try scanLiteral(bytes, index)
+            case .escape: index = try scanEscape(bytes, index)
+            case .hexadecimal: index = try scanHexadecimal(bytes, index)
+            case .utf8: index = try scanContinuation(bytes, index)
+            case .minus, .point, .exponentMark, .exponentSign: index = try scanFirstDigit(bytes, index)
+            case .zero, .fraction, .exponent: index = try scanDigits(bytes, index)
+            case .literal: index = try scanLiteral(bytes, index)
+            default: break
             }
         }
         consumed += bytes.count
@@ -140,7 +145,7 @@ public struct JSONScanner: ~Copyable {
     public mutating func finish() throws(JSONError) {
         if let failure { throw failure }
         switch state {
-        case .zero, .integer, .fraction, .exponent: endValue(.number, at: consumed)
+        case .zero, .integer, .fraction, .exponent: endValue(.number, at: 0)
         default: break
         }
         guard state == .afterValue, depth == 0 else {
@@ -149,40 +154,25 @@ public struct JSONScanner: ~Copyable {
     }
 
     // MARK: - Between tokens
+    //
+    // These and the methods below take the index of a byte in the piece, and return that of the first they leave.
 
-    private mutating func scanStructure(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
-        var index = start
-        while isWhiteSpace(bytes[index]) {
-            index += 1
-            if index == bytes.count { return index }
+    private mutating func scanValue(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        let kind: JSONKind
+        let next: State
+        switch bytes[index] {
+        case UInt8(ascii: "\""): (kind, next) = (.string, .string)
+        case UInt8(ascii: "{"): (kind, next) = (.object, .nameOrBrace)
+        case UInt8(ascii: "["): (kind, next) = (.array, .valueOrBracket)
+        case UInt8(ascii: "-"): (kind, next) = (.number, .minus)
+        case UInt8(ascii: "0"): (kind, next) = (.number, .zero)
+        case UInt8(ascii: "1")...UInt8(ascii: "9"): (kind, next) = (.number, .integer)
+        case UInt8(ascii: "t"): (kind, next) = (.true, .literal)
+        case UInt8(ascii: "f"): (kind, next) = (.false, .literal)
+        case UInt8(ascii: "n"): (kind, next) = (.null, .literal)
+        case UInt8(ascii: "]") where state == .valueOrBracket: return close(.array, index)
+        default: return try skipWhiteSpace(bytes, index)
         }
-        switch (state, bytes[index]) {
-        case (.name, UInt8(ascii: "\"")), (.nameOrBrace, UInt8(ascii: "\"")):
-            isName = true
-            if depth == 1 {
-                nameStart = consumed + index + 1
-                nameHasEscapes = false
-            }
-            state = .string
-        case (.colon, UInt8(ascii: ":")):
-            state = .value
-        case (.afterValue, UInt8(ascii: ",")) where depth > 0:
-            state = isInObject ? .name : .value
-        case (.afterValue, UInt8(ascii: "}")) where depth > 0 && isInObject, (.nameOrBrace, UInt8(ascii: "}")):
-            depth -= 1
-            endValue(.object, at: consumed + index + 1)
-        case (.afterValue, UInt8(ascii: "]")) where depth > 0 && !isInObject, (.valueOrBracket, UInt8(ascii: "]")):
-            depth -= 1
-            endValue(.array, at: consumed + index + 1)
-        case (.value, _), (.valueOrBracket, _):
-            try startValue(bytes, index)
-        default:
-            throw fail(bytes, index)
-        }
-        return index + 1
-    }
-
-    private mutating func startValue(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) {
         if depth == 1 {
             guard entries.count < maximumEntries else {
                 throw fail(bytes, index, expected: .entriesOfAtMost(maximumEntries))
@@ -191,57 +181,90 @@ public struct JSONScanner: ~Copyable {
         } else if depth == 0 {
             rootStart = consumed + index
         }
-        switch bytes[index] {
-        case UInt8(ascii: "\""):
-            isName = false
-            state = .string
-        case UInt8(ascii: "{"):
-            try open(bytes, index, isObject: true)
-        case UInt8(ascii: "["):
-            try open(bytes, index, isObject: false)
-        case UInt8(ascii: "-"):
-            state = .minus
-        case UInt8(ascii: "0"):
-            state = .zero
-        case UInt8(ascii: "1")...UInt8(ascii: "9"):
-            state = .integer
-        case UInt8(ascii: "t"):
-            startLiteral(.true, rest: 0x65_75_72)
-        case UInt8(ascii: "f"):
-            startLiteral(.false, rest: 0x65_73_6C_61)
-        case UInt8(ascii: "n"):
-            startLiteral(.null, rest: 0x6C_6C_75)
-        default:
-            throw fail(bytes, index)
+        isName = false
+        switch kind {
+        case .object, .array: try open(bytes, index, isObject: kind == .object)
+        case .true, .false, .null: startLiteral(kind)
+        case .string, .number: break
         }
+        state = next
+        return index + 1
     }
 
+    @inline(__always)
+    private mutating func scanName(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        if bytes[index] == UInt8(ascii: "\"") {
+            isName = true
+            if depth == 1 {
+                nameStart = consumed + index + 1
+                nameHasEscapes = false
+            }
+            state = .string
+            return index + 1
+        }
+        if bytes[index] == UInt8(ascii: "}"), state == .nameOrBrace { return close(.object, index) }
+        return try skipWhiteSpace(bytes, index)
+    }
+
+    @inline(__always)
+    private mutating func scanColon(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        guard bytes[index] == UInt8(ascii: ":") else { return try skipWhiteSpace(bytes, index) }
+        state = .value
+        return firstNonSpace(bytes, from: index + 1)
+    }
+
+    @inline(__always)
+    private mutating func scanAfterValue(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        if depth > 0 {
+            if bytes[index] == UInt8(ascii: ",") {
+                state = isInObject ? .name : .value
+                return firstNonSpace(bytes, from: index + 1)
+            }
+            if bytes[index] == (isInObject ? UInt8(ascii: "}") : UInt8(ascii: "]")) {
+                return close(isInObject ? .object : .array, index)
+            }
+        }
+        return try skipWhiteSpace(bytes, index)
+    }
+
+    /// Moves past white space; there must be some, because nothing else that is right is at `index`.
+    @inline(__always)
+    private mutating func skipWhiteSpace(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        guard isWhiteSpace(bytes[index]) else { throw fail(bytes, index) }
+        return firstNonSpace(bytes, from: index + 1)
+    }
+
+    @inline(__always)
     private mutating func open(_ bytes: Span<UInt8>, _ index: Int, isObject: Bool) throws(JSONError) {
         guard depth < Self.maximumDepth else {
             throw fail(bytes, index, expected: .depthOfAtMost(Self.maximumDepth))
         }
-        let bit: UInt64 = 1 << (depth % 64)
-        if isObject {
-            objects[depth / 64] |= bit
-        } else {
-            objects[depth / 64] &= ~bit
-        }
+        if depth > 0, depth % 64 == 0 { outerObjects[depth / 64 - 1] = objects }
+        objects = objects << 1 | (isObject ? 1 : 0)
         depth += 1
-        state = isObject ? .nameOrBrace : .valueOrBracket
     }
 
-    private var isInObject: Bool {
-        objects[(depth - 1) / 64] >> ((depth - 1) % 64) & 1 == 1
+    @inline(__always)
+    private mutating func close(_ kind: JSONKind, _ index: Int) -> Int {
+        depth -= 1
+        objects >>= 1
+        if depth > 0, depth % 64 == 0 { objects = outerObjects[depth / 64 - 1] }
+        endValue(kind, at: index + 1)
+        return index + 1
     }
 
+    private var isInObject: Bool { objects & 1 == 1 }
+
+    @inline(__always)
     private mutating func endValue(_ kind: JSONKind, at end: Int) {
         state = .afterValue
         if depth == 1 {
             entries.append(
                 Entry(
-                    name: nameStart..<nameEnd, nameHasEscapes: nameHasEscapes, value: entryStart..<end, kind: kind))
+                    name: nameStart..<nameEnd, nameHasEscapes: nameHasEscapes,
+                    value: entryStart..<consumed + end, kind: kind))
         } else if depth == 0 {
-            value = rootStart..<end
+            value = rootStart..<consumed + end
             self.kind = kind
         }
     }
@@ -249,55 +272,72 @@ public struct JSONScanner: ~Copyable {
     // MARK: - Strings
 
     private mutating func scanString(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
-        let index = firstSpecial(bytes, from: start)
-        guard index < bytes.count else { return index }
-        switch bytes[index] {
-        case UInt8(ascii: "\""):
-            endString(bytes, index)
-        case UInt8(ascii: "\\"):
-            state = .escape
-            if depth == 1, isName { nameHasEscapes = true }
-        case 0x00..<0x20:
-            throw fail(bytes, index, expected: .escapedControlCharacter)
-        case let lead:
-            // RFC 3629, section 4.
-            switch lead {
-            case 0xC2...0xDF: startCharacter(rest: 1, 0x80, 0xBF)
-            case 0xE0: startCharacter(rest: 2, 0xA0, 0xBF)
-            case 0xED: startCharacter(rest: 2, 0x80, 0x9F)
-            case 0xE1...0xEF: startCharacter(rest: 2, 0x80, 0xBF)
-            case 0xF0: startCharacter(rest: 3, 0x90, 0xBF)
-            case 0xF1...0xF3: startCharacter(rest: 3, 0x80, 0xBF)
-            case 0xF4: startCharacter(rest: 3, 0x80, 0x8F)
-            default: throw fail(bytes, index, expected: .utf8)
+        var index = start
+        repeat {
+            index = firstSpecial(bytes, from: index)
+            guard index < bytes.count else { return index }
+            let byte = bytes[index]
+            index += 1
+            if byte == UInt8(ascii: "\"") {
+                endString(at: index)
+                return index
+            } else if byte == UInt8(ascii: "\\") {
+                if depth == 1, isName { nameHasEscapes = true }
+                state = .escape
+                if index < bytes.count { index = try scanEscape(bytes, index) }
+            } else {
+                switch byte {
+                // RFC 3629, section 4.
+                case 0xC2...0xDF: startCharacter(rest: 1, 0x80, 0xBF)
+                case 0xE0: startCharacter(rest: 2, 0xA0, 0xBF)
+                case 0xED: startCharacter(rest: 2, 0x80, 0x9F)
+                case 0xE1...0xEF: startCharacter(rest: 2, 0x80, 0xBF)
+                case 0xF0: startCharacter(rest: 3, 0x90, 0xBF)
+                case 0xF1...0xF3: startCharacter(rest: 3, 0x80, 0xBF)
+                case 0xF4: startCharacter(rest: 3, 0x80, 0x8F)
+                case 0x00..<0x20: throw fail(bytes, index - 1, expected: .escapedControlCharacter)
+                default: throw fail(bytes, index - 1, expected: .utf8)
+                }
+                index = try scanContinuation(bytes, index)
             }
-        }
-        return index + 1
+        } while state == .string
+        return index
     }
 
-    private mutating func endString(_ bytes: Span<UInt8>, _ index: Int) {
-        if isName {
-            if depth == 1 { nameEnd = consumed + index }
-            state = .colon
+    @inline(__always)
+    private mutating func endString(at end: Int) {
+        if !isName {
+            endValue(.string, at: end)
         } else {
-            endValue(.string, at: consumed + index + 1)
+            state = .colon
+            if depth == 1 { nameEnd = consumed + end - 1 }
         }
     }
 
+    @inline(__always)
     private mutating func startCharacter(rest: UInt32, _ low: UInt8, _ high: UInt8) {
         state = .utf8
         self.rest = rest
         continuation = (low, high)
     }
 
-    private mutating func scanContinuation(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
-        guard continuation.low <= bytes[index], bytes[index] <= continuation.high else { throw fail(bytes, index) }
-        continuation = (0x80, 0xBF)
-        rest -= 1
-        if rest == 0 { state = .string }
-        return index + 1
+    @inline(__always)
+    private mutating func scanContinuation(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
+        var index = start
+        while index < bytes.count {
+            guard continuation.low <= bytes[index], bytes[index] <= continuation.high else { throw fail(bytes, index) }
+            index += 1
+            continuation = (0x80, 0xBF)
+            rest -= 1
+            if rest == 0 {
+                state = .string
+                break
+            }
+        }
+        return index
     }
 
+    @inline(__always)
     private mutating func scanEscape(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
         switch bytes[index] {
         case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"),
@@ -321,52 +361,56 @@ public struct JSONScanner: ~Copyable {
 
     // MARK: - Numbers and literals
 
-    private mutating func scanNumber(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
-        var index = start
-        while index < bytes.count {
-            let byte = bytes[index]
-            switch (state, byte) {
-            case (.minus, UInt8(ascii: "0")):
-                state = .zero
-            case (.minus, UInt8(ascii: "1")...UInt8(ascii: "9")):
-                state = .integer
-            case (.point, UInt8(ascii: "0")...UInt8(ascii: "9")):
-                state = .fraction
-            case (.exponentMark, UInt8(ascii: "+")), (.exponentMark, UInt8(ascii: "-")):
-                state = .exponentSign
-            case (.exponentMark, UInt8(ascii: "0")...UInt8(ascii: "9")),
-                (.exponentSign, UInt8(ascii: "0")...UInt8(ascii: "9")):
-                state = .exponent
-            case (.minus, _), (.point, _), (.exponentMark, _), (.exponentSign, _):
-                throw fail(bytes, index)
-            case (.integer, UInt8(ascii: "0")...UInt8(ascii: "9")),
-                (.fraction, UInt8(ascii: "0")...UInt8(ascii: "9")),
-                (.exponent, UInt8(ascii: "0")...UInt8(ascii: "9")):
-                break
-            case (.zero, UInt8(ascii: ".")), (.integer, UInt8(ascii: ".")):
-                state = .point
-            case (.zero, UInt8(ascii: "e")), (.integer, UInt8(ascii: "e")), (.fraction, UInt8(ascii: "e")),
-                (.zero, UInt8(ascii: "E")), (.integer, UInt8(ascii: "E")), (.fraction, UInt8(ascii: "E")):
-                state = .exponentMark
-            default:
-                endValue(.number, at: consumed + index)
-                return index
+    /// Scans what must follow a minus, a point or an exponent's mark.
+    private mutating func scanFirstDigit(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
+        let byte = bytes[index]
+        if state == .exponentMark, byte == UInt8(ascii: "+") || byte == UInt8(ascii: "-") {
+            state = .exponentSign
+        } else {
+            guard isDigit(byte) else { throw fail(bytes, index) }
+            switch state {
+            case .minus: state = byte == UInt8(ascii: "0") ? .zero : .integer
+            case .point: state = .fraction
+            default: state = .exponent
             }
-            index += 1
         }
-        return index
+        return index + 1
     }
 
-    private mutating func startLiteral(_ kind: JSONKind, rest: UInt32) {
-        state = .literal
+    /// Scans more digits of a part of a number that has one, and what ends them.
+    @inline(__always)
+    private mutating func scanDigits(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
+        var index = start
+        if state != .zero {
+            while index < bytes.count, isDigit(bytes[index]) { index += 1 }
+            guard index < bytes.count else { return index }
+        }
+        switch bytes[index] {
+        case UInt8(ascii: ".") where state == .integer || state == .zero:
+            state = .point
+        case UInt8(ascii: "e") where state != .exponent, UInt8(ascii: "E") where state != .exponent:
+            state = .exponentMark
+        default:
+            endValue(.number, at: index)
+            return index
+        }
+        return index + 1
+    }
+
+    @inline(__always)
+    private mutating func startLiteral(_ kind: JSONKind) {
         literal = kind
-        self.rest = rest
+        switch kind {
+        case .true: rest = 0x65_75_72
+        case .false: rest = 0x65_73_6C_61
+        default: rest = 0x6C_6C_75
+        }
     }
 
     private mutating func scanLiteral(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
         guard bytes[index] == UInt8(truncatingIfNeeded: rest) else { throw fail(bytes, index) }
         rest >>= 8
-        if rest == 0 { endValue(literal, at: consumed + index + 1) }
+        if rest == 0 { endValue(literal, at: index + 1) }
         return index + 1
     }
 
@@ -390,6 +434,7 @@ public struct JSONScanner: ~Copyable {
         }
     }
 
+    @inline(never)
     private mutating func fail(
         _ bytes: Span<UInt8>, _ index: Int, expected: JSONError.Expectation? = nil
     ) -> JSONError {
@@ -402,12 +447,22 @@ public struct JSONScanner: ~Copyable {
     }
 }
 
+private func isDigit(_ byte: UInt8) -> Bool { byte &- UInt8(ascii: "0") < 10 }
+
+/// The index of the first byte at or after `start` that is no white space, or the count if there is none.
+private func firstNonSpace(_ bytes: Span<UInt8>, from start: Int) -> Int {
+    var index = start
+    while index < bytes.count, isWhiteSpace(bytes[index]) { index += 1 }
+    return index
+}
+
 private func isWhiteSpace(_ byte: UInt8) -> Bool {
     byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") || byte == UInt8(ascii: "\t")
 }
 
 /// The index of the first byte at or after `start` that is not a character of its own in a string (a quote, a
 /// backslash, a control character, a byte over 0x7F), or the count if there is none. Looks at eight bytes at a time.
+@inline(__always)
 private func firstSpecial(_ bytes: Span<UInt8>, from start: Int) -> Int {
     let ones: UInt64 = 0x0101_0101_0101_0101
     var index = start

@@ -2,17 +2,21 @@
 
 import Glibc
 
-/// The current IMF-fixdate (RFC 9110 section 5.6.7), such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// The current Date field (RFC 9110 section 6.6.1), such as `Date: Sun, 06 Nov 1994 08:49:37 GMT`.
 final class DateField {
-    private(set) var text: [UInt8] = []
+    /// The field, between two ends of lines.
+    private(set) var field: [UInt8] = []
+    /// The most usual beginning of an answer, with the field in it.
+    private(set) var okStart: [UInt8] = []
     private var second: Int64 = -1
 
-    /// Brings the text up to date. O(1), and nothing within the same second.
+    /// Brings the field up to date. O(1), and nothing within the same second.
     func update(unixMilliseconds: Int64) {
         let second = unixMilliseconds / 1000
         if second == self.second { return }
         self.second = second
-        text = Array(DateField.format(unixSeconds: second).utf8)
+        field = Array("\r\nDate: \(DateField.format(unixSeconds: second))\r\n".utf8)
+        okStart = Array("HTTP/1.1 200 OK".utf8) + field
     }
 
     static func format(unixSeconds: Int64) -> String {
@@ -20,7 +24,7 @@ final class DateField {
         let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
         var seconds = time_t(unixSeconds)
-        var parts = tm()
+        var parts = unsafe tm()
         unsafe gmtime_r(&seconds, &parts)
         func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
         return unsafe "\(days[Int(parts.tm_wday)]), \(two(parts.tm_mday)) \(months[Int(parts.tm_mon)]) "

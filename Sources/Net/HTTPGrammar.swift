@@ -1,13 +1,13 @@
 // The character classes and small productions of RFC 9110, RFC 9112 and RFC 3986, over bytes.
 
+import Glibc
+
 extension UInt8 {
-    /// `tchar`, RFC 9110 section 5.6.2.
-    var isTokenCharacter: Bool {
-        switch self {
-        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x21, 0x23...0x27, 0x2A, 0x2B, 0x2D, 0x2E, 0x5E...0x60, 0x7C, 0x7E:
-            true
-        default: false
-        }
+    /// `tchar`, RFC 9110 section 5.6.2: letters, digits and !#$%&'*+-.^_`|~.
+    @inline(__always) var isTokenCharacter: Bool {
+        // One bit a character: those below 64, and those from 64 on.
+        let set: UInt64 = self < 64 ? 0x03FF_6CFA_0000_0000 : 0x57FF_FFFF_C7FF_FFFE
+        return self < 128 && set >> UInt64(self & 63) & 1 == 1
     }
 
     /// What a field value is made of: visible characters, space, tab, and bytes above ASCII (RFC 9110 section 5.5).
@@ -22,9 +22,11 @@ extension UInt8 {
         }
     }
 
-    /// What may stand in a path or a query besides `%`: `pchar`, `/` and `?` (RFC 3986 section 3.3).
-    var isTargetCharacter: Bool {
-        isRegisteredNameCharacter || self == 0x3A || self == 0x40 || self == 0x2F || self == 0x3F
+    /// What may stand in a path or a query besides `%`: `pchar`, `/` and `?` (RFC 3986 section 3.3), which are letters,
+    /// digits and !$&'()*+,-./:;=?@_~.
+    @inline(__always) var isTargetCharacter: Bool {
+        let set: UInt64 = self < 64 ? 0xAFFF_FFD2_0000_0000 : 0x47FF_FFFE_87FF_FFFF
+        return self < 128 && set >> UInt64(self & 63) & 1 == 1
     }
 
     /// Space or tab: `OWS` of RFC 9110 section 5.6.3.
@@ -45,24 +47,29 @@ extension UInt8 {
 }
 
 extension Span<UInt8> {
-    /// Whether the bytes are those of the literal.
+    /// Whether the bytes are those of the literal. O(count).
     public func equals(_ text: StaticString) -> Bool {
         guard count == text.utf8CodeUnitCount else { return false }
-        for index in 0..<count where unsafe self[index] != text.utf8Start[index] { return false }
-        return true
+        return unsafe withUnsafeBytes { bytes in
+            // An empty span may have no address, and no bytes to compare.
+            guard let base = bytes.baseAddress else { return true }
+            return unsafe memcmp(base, text.utf8Start, bytes.count) == 0
+        }
     }
 
-    /// Whether the bytes are those of the literal, which is in lower case, but for the case of ASCII letters.
-    public func equalsIgnoringCase(_ lowercase: StaticString) -> Bool {
-        guard count == lowercase.utf8CodeUnitCount else { return false }
-        for index in 0..<count where unsafe self[index].lowercased != lowercase.utf8Start[index] { return false }
-        return true
+    /// Whether the bytes are those of the literal but for the case of ASCII letters. O(count).
+    public func equalsIgnoringCase(_ text: StaticString) -> Bool {
+        equalsIgnoringCase(unsafe UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount).span)
     }
 
-    /// Whether the bytes are those of the other span but for the case of ASCII letters.
+    /// Whether the bytes are those of the other span but for the case of ASCII letters. O(count).
     public func equalsIgnoringCase(_ other: Span<UInt8>) -> Bool {
         guard count == other.count else { return false }
-        for index in 0..<count where self[index].lowercased != other[index].lowercased { return false }
+        for index in 0..<count {
+            // Both have `count` bytes.
+            let (first, second) = unsafe (self[unchecked: index], other[unchecked: index])
+            if first != second, first.lowercased != second.lowercased { return false }
+        }
         return true
     }
 
@@ -71,14 +78,36 @@ extension Span<UInt8> {
         count >= text.utf8CodeUnitCount && extracting(first: text.utf8CodeUnitCount).equals(text)
     }
 
+    /// The end of the run of token characters that begins at `start`, before `end`. O(run).
+    func endOfToken(from start: Int, before end: Int) -> Int {
+        precondition(start >= 0 && end <= count)
+        var index = start
+        // Checked above, for all of the loop.
+        while index < end, unsafe self[unchecked: index].isTokenCharacter { index += 1 }
+        return index
+    }
+
+    /// Whether all bytes may stand in a field value.
+    var isFieldValue: Bool {
+        var flaws: UInt8 = 0
+        // No early exit and no branch: the loop is vectorised.
+        for index in indices {
+            let byte = unsafe self[unchecked: index]
+            flaws |= (byte < 0x20 && byte != 0x09) || byte == 0x7F ? 1 : 0
+        }
+        return flaws == 0
+    }
+
     /// The place of the first such byte at or after `start`. O(count).
     func index(of byte: UInt8, from start: Int = 0) -> Int? {
-        var index = start
-        while index < count {
-            if self[index] == byte { return index }
-            index += 1
+        if start >= count { return nil }
+        return unsafe extracting(start..<count).withUnsafeBytes { bytes in
+            // The C library looks at 32 bytes at a time.
+            guard let base = bytes.baseAddress, let found = unsafe memchr(base, Int32(byte), bytes.count) else {
+                return nil
+            }
+            return unsafe start + (UnsafeRawPointer(found) - base)
         }
-        return nil
     }
 
     /// The part of `range` without the blanks at its ends.

@@ -69,6 +69,12 @@ struct RequestHead {
     /// 1 for HTTP/1.1 and whatever later 1.x a client speaks, 0 for HTTP/1.0.
     var minorVersion = 1
     var isPersistent = true
+
+    /// As new, with the memory that it has.
+    mutating func reset() {
+        fields.removeAll(keepingCapacity: true)
+        (path, query, authority, body) = (0..<0, 0..<0, 0..<0, 0..<0)
+    }
 }
 
 /// A whole request. Its spans lie in the connection's buffer and end with the call they were handed to.
@@ -116,12 +122,9 @@ public struct Request: ~Copyable, ~Escapable {
         @_lifetime(copy self) get { bytes.extracting(head.body) }
     }
 
-    /// Calls `body` with the value of each field of that name, given in lower case, blanks around it left out.
-    /// O(length of the head).
-    public func forEachValue(of lowercaseName: StaticString, _ body: (Span<UInt8>) -> Void) {
-        for field in head.fields where bytes.extracting(field.name).equalsIgnoringCase(lowercaseName) {
-            body(bytes.extracting(field.value))
-        }
+    /// Calls `body` with the name and the value of each header field, blanks around the value left out.
+    public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {
+        for field in head.fields { body(bytes.extracting(field.name), bytes.extracting(field.value)) }
     }
 }
 

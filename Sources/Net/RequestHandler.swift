@@ -10,7 +10,7 @@ public enum Outcome {
 
 /// Routes the requests of an `HTTPServer`. All calls come on the event loop, inside the owner's isolation, which is
 /// entered once around the whole loop: a call on an `isolated` parameter costs next to nothing, entering does not.
-public protocol RequestHandler {
+public protocol RequestHandler: ~Copyable {
     /// The actor whose state the routes work on.
     associatedtype Owner: Actor
 

@@ -40,10 +40,19 @@ struct RequestParser {
 
     /// Ready for the next request.
     mutating func reset() {
-        var fields = head.fields
-        fields.removeAll(keepingCapacity: true)
-        self = RequestParser(limits: limits)
-        head.fields = fields
+        state = .requestLine
+        lineStart = 0
+        scanned = 0
+        emptyLines = 0
+        head.reset()
+        hosts = 0
+        contentLength = nil
+        transferCodings = TransferCodings()
+        hasAbsoluteTarget = false
+        closeIsAsked = false
+        keepAliveIsAsked = false
+        chunks = nil
+        expectsContinue = false
     }
 
     /// Whether the client waits for an interim answer before it sends the content; true only once.
@@ -129,8 +138,7 @@ struct RequestParser {
 
     private mutating func parseRequestLine(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) {
         let shape: StaticString = "a request line is a method, one space, a target, one space and HTTP/1.1"
-        var index = line.lowerBound
-        while index < line.upperBound, bytes[index].isTokenCharacter { index += 1 }
+        let index = bytes.endOfToken(from: line.lowerBound, before: line.upperBound)
         guard index > line.lowerBound, index < line.upperBound, bytes[index] == UInt8(ascii: " ") else {
             throw Refusal(400, "\(shape)")
         }
@@ -248,8 +256,7 @@ struct RequestParser {
 
     /// One field line: a name, a colon, a value.
     static func field(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) -> RequestHead.Field {
-        var colon = line.lowerBound
-        while colon < line.upperBound, bytes[colon].isTokenCharacter { colon += 1 }
+        let colon = bytes.endOfToken(from: line.lowerBound, before: line.upperBound)
         if colon == line.lowerBound, bytes[colon].isBlank {
             throw Refusal(400, "a header line begins with a space: folded lines are not allowed")
         }
@@ -257,7 +264,7 @@ struct RequestParser {
             throw Refusal(400, "a header line is a name, a colon right after it, and a value")
         }
         let value = bytes.trimmingBlanks(colon + 1..<line.upperBound)
-        for index in value where !bytes[index].isFieldCharacter {
+        guard bytes.extracting(value).isFieldValue else {
             throw Refusal(400, "a header value holds a control character")
         }
         return RequestHead.Field(name: line.lowerBound..<colon, value: value)

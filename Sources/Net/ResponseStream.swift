@@ -39,14 +39,17 @@ public struct ResponseStream: ~Copyable {
         precondition(!isOpen, "the answer before is not ended")
         isOpen = true
         answerStart = buffer.count
-        buffer.append("HTTP/1.1 ")
-        buffer.append(decimal: status)
-        buffer.append(" ")
-        buffer.append(reason(of: status))
-        buffer.append("\r\nDate: ")
-        let date = dates.text
-        buffer.append(date.span)
-        buffer.append("\r\n")
+        if status == 200, contentType != nil {
+            let start = dates.okStart
+            buffer.append(start.span)
+        } else {
+            buffer.append("HTTP/1.1 ")
+            buffer.append(decimal: status)
+            buffer.append(" ")
+            buffer.append(reason(of: status))
+            let field = dates.field
+            buffer.append(field.span)
+        }
         if let contentType { field("Content-Type", contentType) }
         if closesConnection {
             field("Connection", "close")
@@ -154,7 +157,7 @@ public struct ResponseStream: ~Copyable {
     var count: Int { buffer.count }
 
     /// Whether the answer to the request in hand has been ended.
-    var isIdle: Bool { !isOpen }
+    var isComplete: Bool { !isOpen }
 
     /// Writes the interim answer that lets a client go on with its body.
     mutating func writeContinue() { buffer.append("HTTP/1.1 100 Continue\r\n\r\n") }

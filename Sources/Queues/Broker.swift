@@ -31,11 +31,17 @@ public actor Broker {
     ///   - executor: where the broker runs; the broker keeps it alive.
     ///   - firstToken: the token of the first dispatch; each further one gets the next number.
     ///   - now: the time.
+    ///   - maximumContentBytes: how much content, beyond that of the first task, is dispatched or shown at once. What does
+    ///     not fit is left where it is: where `take` would give it, there is nil.
     ///   - maximumTasks: for how many tasks to reserve address space (112 bytes each). If the system gives less, the limit
     ///     is lower.
-    public init(executor: any SerialExecutor, firstToken: UInt64, now: Int64, maximumTasks: Int = 1 << 28) {
+    public init(
+        executor: any SerialExecutor, firstToken: UInt64, now: Int64, maximumContentBytes: Int = 64 << 20,
+        maximumTasks: Int = 1 << 28
+    ) {
         self.executor = executor
-        store = TaskStore(firstToken: firstToken, now: now, maximumTasks: maximumTasks)
+        store = TaskStore(
+            firstToken: firstToken, now: now, maximumContentBytes: maximumContentBytes, maximumTasks: maximumTasks)
     }
 
     // MARK: Queues
@@ -150,8 +156,11 @@ public actor Broker {
     public func peek(_ queue: QueueIndex, limit: Int, now: Int64, _ body: (borrowing TaskView) -> Void) {
         var slot = store.queues[queue.slot].ready.first
         var shown = 0
+        var room = Int.max
         while slot != 0 && shown < limit {
             if store.tasks[slot].expires > now {
+                guard store.tasks[slot].content.count <= room else { return }
+                room = min(room - Int(store.tasks[slot].content.count), store.maximumContentBytes)
                 view(store.tasks[slot], at: slot, body)
                 shown += 1
             }
@@ -251,16 +260,16 @@ public actor Broker {
         assert(!isCompleting, "a completion changed the broker")
     }
 
-    /// Completes the first waiter that has enough now that the queue has got one more ready task.
+    /// Completes waiters that have enough now that the queue has got one more ready task. `queue` is 0 if nobody waits
+    /// for it.
     ///
-    /// There can be but one: it takes all that the queue has. `queue` is 0 if nobody waits for it.
+    /// The first who has enough takes all that the queue has, unless it is too much content for one answer.
     private func serveWaiters(of queue: Slot, now: Int64) {
         guard queue != 0 else { return }
-        let ready = store.queues[queue].ready.count
-        while let waiter = store.queues[queue].waiters[ready]?.first {
+        while let waiter = store.queues[queue].waiters[store.queues[queue].ready.count]?.first {
             guard let lack = store.lack(of: waiter.queues, now: now) else {
                 complete(waiter, now: now)
-                return
+                continue
             }
             // Some of the ready tasks had expired: nobody filed here has enough.
             if lack.queue == queue { return }

@@ -6,7 +6,7 @@ import Glibc
 /// the record frees them.
 @safe struct Content {
     private var start: UnsafeMutablePointer<UInt8>?
-    private var count: UInt32 = 0
+    private(set) var count: UInt32 = 0
 
     /// No bytes.
     init() { unsafe start = nil }

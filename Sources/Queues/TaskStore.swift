@@ -20,8 +20,11 @@ struct TaskStore: ~Copyable {
     private var idle = LinkedList<QueueRecord, 0>()
     private var nextToken: UInt64
     private(set) var dispatchedCount = 0
+    /// How much content, beyond that of the first task, is dispatched or shown at once.
+    let maximumContentBytes: Int
 
-    init(firstToken: UInt64, now: Int64, maximumTasks: Int) {
+    init(firstToken: UInt64, now: Int64, maximumContentBytes: Int, maximumTasks: Int) {
+        self.maximumContentBytes = maximumContentBytes
         tasks = Table(capacity: maximumTasks)
         timers = TimingWheel(now: now)
         nextToken = firstToken
@@ -238,7 +241,7 @@ struct TaskStore: ~Copyable {
         return seen == need
     }
 
-    /// Dispatches a task for each name, all or none; false if there are not enough.
+    /// Dispatches a task for each name, all or none; false if there are not enough. What is too much content stays.
     mutating func take(
         _ names: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
     ) -> Bool {
@@ -247,22 +250,30 @@ struct TaskStore: ~Copyable {
         return true
     }
 
-    /// Dispatches a task for each name as far as there are any.
+    /// Dispatches a task for each name as far as there are any and their content is not too much.
     mutating func takeAvailable(
         _ names: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
     ) {
+        var room = Int.max
         for queue in names {
-            taken.append(dispatch(from: queue.slot, leaseMilliseconds: leaseMilliseconds, now: now))
+            taken.append(dispatch(from: queue.slot, leaseMilliseconds: leaseMilliseconds, now: now, room: &room))
+            // The first task is given whatever its size.
+            room = min(room, maximumContentBytes)
         }
     }
 
     /// Dispatches the queue's first task that has not expired, and removes the expired ones before it.
-    private mutating func dispatch(from queue: Slot, leaseMilliseconds: Int64?, now: Int64) -> TaskHandle? {
+    /// `room` is how many bytes its content may have, and goes down by those that it has; a longer one stays where it is.
+    private mutating func dispatch(
+        from queue: Slot, leaseMilliseconds: Int64?, now: Int64, room: inout Int
+    ) -> TaskHandle? {
         while case let slot = queues[queue].ready.first, slot != 0 {
             guard tasks[slot].expires > now else {
                 remove(slot)
                 continue
             }
+            guard tasks[slot].content.count <= room else { return nil }
+            room -= Int(tasks[slot].content.count)
             timers.disarm(slot, in: &tasks)
             queues[queue].ready.remove(slot, in: &tasks)
             let token = nextToken

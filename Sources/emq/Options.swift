@@ -31,7 +31,7 @@ struct Options {
         """
 
     /// The options that take a value, each with what reads it.
-    private static let readers: [(flag: String, read: (inout Options, String) throws(UsageError) -> Void)] = [
+    private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
     ]
 

@@ -49,8 +49,12 @@ private func parse(_ text: String, limits: RequestLimits = RequestLimits()) -> P
     parse([Array(text.utf8)], limits: limits)
 }
 
-private func get(_ target: String, _ fields: String = "Host: h\r\n") -> String { "GET \(target) HTTP/1.1\r\n\(fields)\r\n" }
-private func post(_ fields: String, _ rest: String = "") -> String { "POST / HTTP/1.1\r\nHost: h\r\n\(fields)\r\n\(rest)" }
+private func get(_ target: String, _ fields: String = "Host: h\r\n") -> String {
+    "GET \(target) HTTP/1.1\r\n\(fields)\r\n"
+}
+private func post(_ fields: String, _ rest: String = "") -> String {
+    "POST / HTTP/1.1\r\nHost: h\r\n\(fields)\r\n\(rest)"
+}
 
 private func request(
     _ method: String, _ path: String, query: String = "", authority: String = "h", body: String = "", rest: String = ""
@@ -106,7 +110,8 @@ private let cases: [(String, Parsed)] = [
     (get("/", "Host: h\r\n\tc\r\n"), .refused(400)), (get("/", " Host: h\r\n"), .refused(400)),
     (get("/", "Host: h\r\nA: b\rc\r\n"), .refused(400)), (get("/", "Host: h\r\nA: \u{0}\r\n"), .refused(400)),
     (get("/", "Host: h\r\nA: b\u{7f}\r\n"), .refused(400)), (get("/", "Host: h\r\nA\u{1}: b\r\n"), .refused(400)),
-    (get("/", "Host: h\r\nA: \u{e4}\tb\r\n"), request("GET", "/")), (get("/", "Host: h\r\nA:\r\n"), request("GET", "/")),
+    (get("/", "Host: h\r\nA: \u{e4}\tb\r\n"), request("GET", "/")),
+    (get("/", "Host: h\r\nA:\r\n"), request("GET", "/")),
     ("GET / HTTP/1.1\nHost: h\n\n", .refused(400)), ("GET / HTTP/1.1\r\nHost: h\n\r\n", .refused(400)),
     ("GET / HTTP/1.1\rHost: h\r\r\n\r\n", .refused(400)),
     // Content-Length, RFC 9112 section 6.3.
@@ -203,7 +208,8 @@ private let cases: [(String, Parsed)] = [
                 }
                 let place = Int.random(in: 0...bytes.count, using: &random)
                 let whole = parse([bytes])
-                #expect(parse([Array(bytes[..<place]), Array(bytes[place...])]) == whole, "seed \(random.seed): \(bytes)")
+                #expect(
+                    parse([Array(bytes[..<place]), Array(bytes[place...])]) == whole, "seed \(random.seed): \(bytes)")
                 #expect(parse(bytes.map { [$0] }) == whole, "seed \(random.seed): \(bytes)")
             }
         }
@@ -224,13 +230,16 @@ private let cases: [(String, Parsed)] = [
         let fitting = line + "Host: h\r\n" + "A: " + String(repeating: "b", count: 25) + "\r\n\r\n"
         #expect(fitting.utf8.count == 60)
         #expect(parse(fitting, limits: limits) == request("GET", "/abc"))
-        #expect(parse(line + "Host: h\r\nA: " + String(repeating: "b", count: 26) + "\r\n\r\n", limits: limits) == .refused(431))
+        #expect(
+            parse(line + "Host: h\r\nA: " + String(repeating: "b", count: 26) + "\r\n\r\n", limits: limits)
+                == .refused(431))
         #expect(parse(line + "Host: h\r\nA:\r\nB:\r\n\r\n", limits: limits) == request("GET", "/abc"))
         #expect(parse(line + "Host: h\r\nA:\r\nB:\r\nC:\r\n\r\n", limits: limits) == .refused(431))
         #expect(parse("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n", limits: limits) == .refused(413))
         let chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
         limits.head = 100
-        #expect(parse(chunked + "2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n", limits: limits) == request("POST", "/", body: "abcd"))
+        #expect(
+            parse(chunked + "2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n", limits: limits) == request("POST", "/", body: "abcd"))
         #expect(parse(chunked + "2\r\nab\r\n3\r\n", limits: limits) == .refused(413))
     }
 

@@ -209,6 +209,24 @@ extension Broker {
         }
     }
 
+    @Test func whatIsTooMuchForOneAnswerIsLeftForTheNext() throws {
+        try withBroker(maximumContentBytes: 2) { broker in
+            for number in [100, 10, 200] { try broker.add(UInt64(number), to: "a") }
+            // The first of any size, then as much as fits.
+            #expect(try broker.peek("a") == [100, 10])
+            #expect(try broker.takeAvailable("a", "a", "a") == [100, 10, nil])
+            _ = try broker.take("a")
+
+            let (first, second) = (Outcome(), Outcome())
+            _ = try broker.startWait("b", "c", noting: first)
+            _ = try broker.startWait("c", noting: second)
+            try broker.add(1, to: "b")
+            try broker.add(300, to: "c")
+            #expect(first.calls == [[1, nil]])
+            #expect(second.calls == [[300]])
+        }
+    }
+
     @Test func whenTheServerStopsAllWaitsEndWithNothing() throws {
         try withBroker { broker in
             try broker.add(1, to: "a")

@@ -27,7 +27,7 @@ struct API: ~Copyable, RequestHandler {
 
     // Reused from request to request.
     private var body = Body()
-    private var strings = JSONScanner()
+    private var strings = StringArray()
     private var name: [UInt8] = []
     private var decoded: [UInt8] = []
     private var queues: [QueueIndex] = []
@@ -138,12 +138,15 @@ struct API: ~Copyable, RequestHandler {
     /// Keeps a web page from posting behind its reader's back: a browser says where such a request comes from.
     private func rejectCrossSite(_ request: borrowing Request) throws(Problem) {
         var isForeign = false
-        request.forEachValue(of: "sec-fetch-site") { site in
-            if site.equals("cross-site") { isForeign = true }
-        }
         let host = request.authority
-        request.forEachValue(of: "origin") { origin in
-            if !isSameHost(origin: origin, host: host) { isForeign = true }
+        request.forEachField { name, value in
+            switch name.count {
+            case 6 where name.equalsIgnoringCase("origin"):
+                if !isSameHost(origin: value, host: host) { isForeign = true }
+            case 14 where name.equalsIgnoringCase("sec-fetch-site"):
+                if value.equals("cross-site") { isForeign = true }
+            default: break
+            }
         }
         if isForeign {
             throw Problem(403, "a web page of another site may not do this: the Origin is not the Host of the request")
@@ -212,7 +215,7 @@ struct API: ~Copyable, RequestHandler {
             let ticket = request.ticket
             let server = server
             return .owed(
-                broker.wait(queues, deadline: now + timeout, now: now) { broker, tasks in
+                broker.wait(queues, deadline: now + timeout, now: now) { tasks in
                     server.answer(ticket) { responses in API.write(tasks, of: broker, to: &responses) }
                 })
         }
@@ -238,16 +241,14 @@ struct API: ~Copyable, RequestHandler {
         guard let names else {
             throw Problem(400, "a wait names its queues: {\"queues\": [\"name\"]}", field: "queues")
         }
-        // The names are checked before any queue is made: a request that fails changes nothing.
+        let array = bytes.extracting(names.value)
+        try strings.read(array, kind: names.kind, field: "queues", maximum: API.maximumTasksPerAnswer)
         queues.removeAll(keepingCapacity: true)
-        try forEachString(
-            in: bytes.extracting(names.value), kind: names.kind, field: "queues", maximum: API.maximumTasksPerAnswer,
-            scanner: &strings
-        ) { (index, element, _) throws(Problem) in
+        for index in 0..<strings.count {
             decoded.removeAll(keepingCapacity: true)
-            let isText = JSONValue.decodeString(element, into: &decoded)
+            let isText = JSONValue.decodeString(array.extracting(try strings.element(index)), into: &decoded)
             if let flaw = isText ? flawOfQueueName(decoded.span) : "a queue's name is UTF-8, this one is not" {
-                throw Problem(400, flaw, field: "queues[\(index)]")
+                throw strings.flaw(index, flaw)
             }
             do throws(BrokerError) {
                 queues.append(try broker.queue(named: decoded.span))
@@ -303,13 +304,14 @@ struct API: ~Copyable, RequestHandler {
             throw Problem(400, "the ids or receipts of the tasks are named: {\"ids\": [\"…\"]}", field: "ids")
         }
         references.removeAll(keepingCapacity: true)
-        try forEachString(
-            in: bytes.extracting(ids.value), kind: ids.kind, field: "ids", maximum: API.maximumIDs, scanner: &strings
-        ) { (index, element, range) throws(Problem) in
+        let array = bytes.extracting(ids.value)
+        try strings.read(array, kind: ids.kind, field: "ids", maximum: API.maximumIDs)
+        for index in 0..<strings.count {
+            let range = try strings.element(index)
             decoded.removeAll(keepingCapacity: true)
-            guard JSONValue.decodeString(element, into: &decoded), let task = Receipt.read(decoded.span) else {
-                throw Problem(
-                    400, "an id has 22 or 36 characters, a receipt is ID@TOKEN; this is neither", field: "ids[\(index)]")
+            guard JSONValue.decodeString(array.extracting(range), into: &decoded), let task = Receipt.read(decoded.span)
+            else {
+                throw strings.flaw(index, "an id has 22 or 36 characters, a receipt is ID@TOKEN; this is neither")
             }
             references.append((task, range))
         }
@@ -329,7 +331,7 @@ struct API: ~Copyable, RequestHandler {
         for reference in references {
             if action(reference.task) { count += 1 } else { absent.append(reference.text) }
         }
-        JSONWriter.write(Int64(count), to: &responses)
+        JSONWriter.writeInteger(Int64(count), to: &responses)
         responses.append(missing)
         for (index, range) in absent.enumerated() {
             if index > 0 { responses.append(",") }

@@ -35,20 +35,25 @@ struct Body: ~Copyable {
             }
             try scanner.finish()
         } catch {
-            let hint = request.body.isEmpty ? "the body is empty; a JSON object is wanted" : "the body is no valid JSON: \(error)"
+            let hint =
+                request.body.isEmpty
+                ? "the body is empty; a JSON object is wanted" : "the body is no valid JSON: \(error)"
             throw Problem(400, hint)
         }
         guard scanner.kind == .object else {
-            throw Problem(400, "the body is a JSON object, such as {\"name\": value}; this is \(describe(scanner.kind))")
+            throw Problem(
+                400, "the body is a JSON object, such as {\"name\": value}; this is \(describe(scanner.kind))")
         }
     }
 
     private func checkContentType(_ request: borrowing Request) throws(Problem) {
         var types = 0
         var isJSON = false
-        request.forEachValue(of: "content-type") { value in
-            types += 1
-            isJSON = isJSONType(value)
+        request.forEachField { name, value in
+            if name.count == 12, name.equalsIgnoringCase("content-type") {
+                types += 1
+                isJSON = isJSONType(value)
+            }
         }
         if types == 1, isJSON { return }
         throw Problem(
@@ -97,39 +102,56 @@ struct Body: ~Copyable {
         quoted += raw.map { $0 }
         quoted.append(UInt8(ascii: "\""))
         var decoded: [UInt8] = []
-        return JSONValue.decodeString(quoted.span, into: &decoded) ? String(decoding: decoded, as: UTF8.self) : text(raw)
+        return JSONValue.decodeString(quoted.span, into: &decoded)
+            ? String(decoding: decoded, as: UTF8.self) : text(raw)
     }
 }
 
-/// Scans the array of strings that a member holds, and hands over each element's bytes, quotes included.
-///
-/// - Throws: 400, with the element at fault, for what is no array of strings or too long a one.
-func forEachString(
-    in bytes: Span<UInt8>, kind: JSONKind, field: StaticString, maximum: Int, scanner: inout JSONScanner,
-    _ element: (Int, Span<UInt8>, Range<Int>) throws(Problem) -> Void
-) throws(Problem) {
-    guard kind == .array else {
-        throw Problem(400, "\(field) is an array of strings, not \(describe(kind))", field: "\(field)")
+/// The elements of an array of strings that stands in a body. One instance serves all requests in turn.
+struct StringArray: ~Copyable {
+    private var scanner = JSONScanner()
+    private var field: StaticString = ""
+
+    /// How many elements there are.
+    var count: Int { scanner.entryCount }
+
+    /// Scans the array that a member holds.
+    ///
+    /// - Throws: 400 for what is no array or too long a one.
+    mutating func read(
+        _ bytes: Span<UInt8>, kind: JSONKind, field: StaticString, maximum: Int
+    ) throws(Problem) {
+        self.field = field
+        guard kind == .array else {
+            throw Problem(400, "\(field) is an array of strings, not \(describe(kind))", field: "\(field)")
+        }
+        scanner.reset()
+        var isTooLong = false
+        do throws(JSONError) {
+            try scanner.consume(bytes)
+            try scanner.finish()
+        } catch {
+            // It was valid as part of the body: the scanner's own bound was met.
+            isTooLong = true
+        }
+        guard !isTooLong, scanner.entryCount <= maximum else {
+            throw Problem(400, "\(field) has at most \(maximum) elements", field: "\(field)")
+        }
     }
-    scanner.reset()
-    do throws(JSONError) {
-        try scanner.consume(bytes)
-        try scanner.finish()
-    } catch {
-        // It was valid as part of the body, so it can only be too long.
-        throw Problem(400, "\(field) has at most \(maximum) elements", field: "\(field)")
-    }
-    guard scanner.entryCount <= maximum else {
-        throw Problem(400, "\(field) has at most \(maximum) elements, not \(scanner.entryCount)", field: "\(field)")
-    }
-    for index in 0..<scanner.entryCount {
+
+    /// Where an element stands in the bytes that were read, quotes included.
+    ///
+    /// - Throws: 400 for one that is no string.
+    func element(_ index: Int) throws(Problem) -> Range<Int> {
         let entry = scanner.entry(index)
         guard entry.kind == .string else {
-            throw Problem(
-                400, "\(field) is an array of strings; this element is \(describe(entry.kind))", field: "\(field)[\(index)]")
+            throw flaw(index, "\(field) is an array of strings; this element is \(describe(entry.kind))")
         }
-        try element(index, bytes.extracting(entry.value), entry.value)
+        return entry.value
     }
+
+    /// A problem with one element.
+    func flaw(_ index: Int, _ detail: String) -> Problem { Problem(400, detail, field: "\(field)[\(index)]") }
 }
 
 /// Reads a duration: a number of seconds, resolved to the millisecond.
@@ -165,11 +187,10 @@ func describe(_ kind: JSONKind) -> String {
 
 /// Whether a media type is `application/json`, whatever its parameters.
 private func isJSONType(_ value: Span<UInt8>) -> Bool {
-    var end = 0
-    while end < value.count, value[end] != UInt8(ascii: ";"), value[end] != UInt8(ascii: " "),
-        value[end] != UInt8(ascii: "\t")
-    {
-        end += 1
-    }
-    return value.extracting(0..<end).equalsIgnoringCase("application/json")
+    let type: StaticString = "application/json"
+    let length = type.utf8CodeUnitCount
+    guard value.count >= length, value.extracting(first: length).equalsIgnoringCase(type) else { return false }
+    if value.count == length { return true }
+    let next = value[length]
+    return next == UInt8(ascii: ";") || next == UInt8(ascii: " ") || next == UInt8(ascii: "\t")
 }

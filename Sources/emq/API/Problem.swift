@@ -32,7 +32,7 @@ struct Problem: Error {
         responses.append("{\"type\":\"about:blank\",\"title\":\"")
         responses.append(reason(of: status))
         responses.append("\",\"status\":")
-        JSONWriter.write(Int64(status), to: &responses)
+        JSONWriter.writeInteger(Int64(status), to: &responses)
         responses.append(",\"detail\":")
         JSONWriter.write(detail, to: &responses)
         if let field {

@@ -89,8 +89,8 @@ func text(_ bytes: Span<UInt8>) -> String { String(decoding: bytes.map { $0 }, a
 
 extension Span<UInt8> {
     /// The elements as an array, each put through `transform`. O(count).
-    func map<Element>(_ transform: (UInt8) -> Element) -> [Element] {
-        var result: [Element] = []
+    func map<Mapped>(_ transform: (UInt8) -> Mapped) -> [Mapped] {
+        var result: [Mapped] = []
         result.reserveCapacity(count)
         for index in indices { result.append(transform(self[index])) }
         return result
@@ -117,6 +117,7 @@ func percentDecode(_ encoded: Span<UInt8>, into decoded: inout [UInt8]) {
 ///
 /// - Throws: 400 for a parameter that is not known or is given twice.
 func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> [String: String] {
+    if query.isEmpty { return [:] }
     var parameters: [String: String] = [:]
     for pair in text(query).split(separator: "&") {
         let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)

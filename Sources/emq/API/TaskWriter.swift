@@ -9,11 +9,11 @@ import UID
 enum TaskWriter {
     /// The task as it is given to a worker.
     static func writeDispatched(_ task: borrowing TaskView, to responses: inout ResponseStream) {
-        writeCommon(task, to: &responses)
+        let id = task.id.text
+        writeCommon(task, id: id.span, to: &responses)
         responses.append(",\"retry\":")
         JSONWriter.writeSeconds(milliseconds: task.leaseMilliseconds, to: &responses)
         responses.append(",\"receipt\":\"")
-        let id = task.id.text
         responses.append(id.span)
         responses.append("@")
         let token = Receipt.text(ofToken: task.token)
@@ -23,7 +23,8 @@ enum TaskWriter {
 
     /// The task as it is shown to someone who looks.
     static func writeShown(_ task: borrowing TaskView, to responses: inout ResponseStream) {
-        writeCommon(task, to: &responses)
+        let id = task.id.text
+        writeCommon(task, id: id.span, to: &responses)
         responses.append(task.state == .ready ? ",\"state\":\"ready\"" : ",\"state\":\"dispatched\"")
         writeTime(",\"enqueued\":", task.enqueued, to: &responses)
         if let dispatched = task.dispatched { writeTime(",\"dispatched\":", dispatched, to: &responses) }
@@ -32,16 +33,17 @@ enum TaskWriter {
         responses.append("}")
     }
 
-    private static func writeCommon(_ task: borrowing TaskView, to responses: inout ResponseStream) {
+    private static func writeCommon(
+        _ task: borrowing TaskView, id: Span<UInt8>, to responses: inout ResponseStream
+    ) {
         responses.append("{\"id\":\"")
-        let id = task.id.text
-        responses.append(id.span)
+        responses.append(id)
         responses.append("\",\"queue\":")
         JSONWriter.writeString(task.queueName, to: &responses)
         responses.append(",\"content\":")
         responses.append(task.content)
         responses.append(",\"attempt\":")
-        JSONWriter.write(Int64(task.attempt), to: &responses)
+        JSONWriter.writeInteger(Int64(task.attempt), to: &responses)
     }
 
     private static func writeTime(_ member: StaticString, _ milliseconds: Int64, to responses: inout ResponseStream) {

@@ -1,0 +1,401 @@
+// The exchange of requests and answers on one connection: what came in, what is to go out, and what comes next.
+
+import CLinux
+import Glibc
+
+/// One connection's side of HTTP/1.1.
+struct Conversation: ~Copyable {
+    /// What a visit to a connection leads to.
+    enum Next {
+        /// Nothing until the kernel reports something or the deadline passes.
+        case rest
+        /// Another visit: there is more to do.
+        case again
+        /// The end of the connection.
+        case end
+    }
+
+    /// What one visit may take before the next connection's turn comes.
+    private static let requestsPerVisit = 64
+    private static let bytesPerVisit = 512 * 1024
+    /// A read's size: for requests, and for what is left of a large body.
+    private static let readSize = 16 * 1024
+    private static let bodyReadSize = 256 * 1024
+    /// A body is looked at as it arrives once this much of it has come and it is not whole.
+    private static let observedBodySize = 64 * 1024
+    /// So many deliveries are kept before the kernel is asked which of them have arrived.
+    private static let deliveriesToKeep = 32
+
+    let descriptor: Int32
+    /// Its connection's place in the server's table.
+    let index: Int
+    private var parser: RequestParser
+    private var input = Buffer()
+    private(set) var responses: ResponseStream
+
+    /// Bytes may wait in the kernel. Events are edge-triggered: this stays set until a read finds nothing more.
+    private var isReadable = true
+    /// The peer will send nothing more; what it sent may still have to be read.
+    private var peerHasEnded = false
+    /// The end of input was read: all that was sent is in `input`.
+    private var inputHasEnded = false
+    /// Nothing can be sent or received any more.
+    private(set) var isBroken = false
+    /// The last answer of this connection has been written.
+    private var isClosing = false
+    /// This side was shut down; what still comes is dropped until the peer closes too.
+    private var isLingering = false
+
+    /// Numbers the requests of all connections: the connection's own number, and its requests' below it.
+    private var serial: UInt64
+    /// What the route of an owed answer gave to withdraw it by.
+    private var owed: AnyObject?
+    private var bodyObserver: BodyObserver?
+    private var observedBytes = 0
+
+    /// Since when the request in hand, or the silence, lasts. All times are the loop's, in milliseconds.
+    private var since: Int64
+    /// When the peer last took any of what is to go out.
+    private var lastProgress: Int64
+    /// When it has waited too long for whatever comes next.
+    private(set) var deadline = Int64.max
+
+    init(descriptor: Int32, index: Int, number: UInt32, limits: RequestLimits, dates: DateField, now: Int64) {
+        self.descriptor = descriptor
+        self.index = index
+        serial = UInt64(number) << 32
+        parser = RequestParser(limits: limits)
+        responses = ResponseStream(dates: dates)
+        since = now
+        lastProgress = now
+    }
+
+    // MARK: What the kernel reports
+
+    /// Takes note of epoll's bits.
+    mutating func note(events: UInt32) {
+        if events & (EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLHUP.rawValue) != 0 { isReadable = true }
+        if events & (EPOLLRDHUP.rawValue | EPOLLHUP.rawValue) != 0 { peerHasEnded = true }
+        if events & EPOLLERR.rawValue != 0 { isBroken = true }
+    }
+
+    /// Whether an answer is owed to a client that has gone, or that will send no more.
+    var hasLostItsClient: Bool { owed != nil && (peerHasEnded || isBroken) }
+
+    /// Whether the answer to that request is still owed.
+    func owes(_ ticket: Ticket) -> Bool { owed != nil && ticket.serial == serial }
+
+    // MARK: A visit
+
+    /// Reads, serves and sends as far as it goes now.
+    mutating func visit<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, on owner: isolated Handler.Owner, limits: ServerLimits, blocks: inout SpareBlocks,
+        now: Int64
+    ) -> Next {
+        blocks.lend(to: &input, &responses)
+        if now >= deadline { timeOut(&handler) }
+        if responses.count == 0 { lastProgress = now }
+        var next = Next.rest
+        if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
+        if !isLingering { next = converse(&handler, on: owner, limits: limits, now: now) }
+        send(now: now)
+        if isClosing, !isLingering, responses.count == 0 { beginLingering(now: now) }
+        if isLingering { next = drain() }
+        if isBroken || isClosing && inputHasEnded && responses.count == 0 { return .end }
+        blocks.takeBack(from: &input, &responses)
+        setDeadline(limits, now: now)
+        return next
+    }
+
+    /// Serves requests until there is no whole one, an answer is owed, or it is another connection's turn.
+    private mutating func converse<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, on owner: isolated Handler.Owner, limits: ServerLimits, now: Int64
+    ) -> Next {
+        var requests = 0
+        var bytes = 0
+        while !isClosing, !isBroken {
+            if owed != nil {
+                let room = limits.readAheadBytes - input.count
+                guard isReadable, room > 0 else { return .rest }
+                if receive(atMost: min(room, Self.readSize)) <= 0, hasLostItsClient {
+                    withdrawOwed(&handler, on: owner, now: now)
+                }
+                continue
+            }
+            if responses.count > limits.outputBytes { return .rest }
+            if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit { return .again }
+            do throws(Refusal) {
+                if !input.isEmpty, try parser.parse(&input) {
+                    requests += 1
+                    answer(&handler, on: owner, now: now)
+                    continue
+                }
+            } catch {
+                refuse(error, &handler)
+                return .rest
+            }
+            if parser.isReadingBody { noteBody(&handler, now: now) }
+            if !isReadable {
+                // What is not whole when the input ends never will be.
+                if inputHasEnded { isClosing = true }
+                return .rest
+            }
+            let wasEmpty = input.isEmpty
+            let received = receive(atMost: readSize)
+            if wasEmpty, received > 0 { since = now }
+            bytes += max(0, received)
+        }
+        return .rest
+    }
+
+    private var readSize: Int {
+        let missing = parser.missingBytes(input)
+        return missing > Self.readSize ? min(missing, Self.bodyReadSize) : Self.readSize
+    }
+
+    /// Hands the request at the front of the input to the handler.
+    private mutating func answer<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, on owner: isolated Handler.Owner, now: Int64
+    ) {
+        observeBody()
+        let isPersistent = parser.head.isPersistent
+        responses.answersHead = parser.head.method == .head
+        responses.minorVersion = parser.head.minorVersion
+        responses.closesConnection = !isPersistent
+        serial &+= 1
+        let ticket = Ticket(connection: index, serial: serial)
+        let outcome = Self.ask(
+            &handler, on: owner, input, parser.head, ticket: ticket, bodyObserver: bodyObserver, &responses)
+        input.consume(parser.length)
+        parser.reset()
+        bodyObserver = nil
+        observedBytes = 0
+        since = now
+        switch outcome {
+        case .answered:
+            precondition(responses.isComplete, "a route left its answer unfinished")
+            isClosing = !isPersistent
+        case .owed(let withdrawal):
+            owed = withdrawal
+            if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
+        }
+        if responses.deliveries.count > Self.deliveriesToKeep {
+            responses.forgetDelivered(unacknowledged: unacknowledgedBytes)
+        }
+    }
+
+    /// Static, so that the request borrows the input alone and not all of the conversation.
+    private static func ask<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ input: borrowing Buffer, _ head: RequestHead,
+        ticket: Ticket, bodyObserver: BodyObserver?, _ responses: inout ResponseStream
+    ) -> Outcome {
+        handler.handle(
+            Request(bytes: input.span, head: head, ticket: ticket, bodyObserver: bodyObserver), &responses, on: owner)
+    }
+
+    /// Writes the answer that was owed.
+    mutating func settle(now: Int64, _ body: (inout ResponseStream) -> Void) {
+        body(&responses)
+        endDebt(now: now)
+    }
+
+    private mutating func endDebt(now: Int64) {
+        precondition(responses.isComplete, "a route left its answer unfinished")
+        owed = nil
+        since = now
+        lastProgress = now
+        isClosing = responses.closesConnection
+    }
+
+    /// The client of an owed answer has gone, or has only ended its side and may be reading: nothing is taken for it.
+    mutating func withdrawOwed<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, on owner: isolated Handler.Owner, now: Int64
+    ) {
+        guard let withdrawal = owed else { return }
+        if isBroken {
+            owed = nil
+            handler.withdraw(withdrawal, on: owner)
+        } else {
+            handler.withdraw(withdrawal, &responses, on: owner)
+            endDebt(now: now)
+        }
+    }
+
+    private mutating func refuse<Handler: RequestHandler & ~Copyable>(_ refusal: Refusal, _ handler: inout Handler) {
+        responses.answersHead = parser.head.method == .head
+        responses.minorVersion = 1
+        responses.closesConnection = true
+        handler.refuse(refusal, &responses)
+        isClosing = true
+    }
+
+    // MARK: Bodies on their way
+
+    /// What a body that is not whole calls for: an interim answer, a look at what has come of it.
+    private mutating func noteBody<Handler: RequestHandler & ~Copyable>(_ handler: inout Handler, now: Int64) {
+        let received = parser.receivedBody.count
+        if parser.takeExpectation(), received == 0 {
+            responses.writeContinue()
+            // The client may wait for it before it sends more.
+            send(now: now)
+        }
+        if received >= Self.observedBodySize {
+            if bodyObserver == nil { bodyObserver = handler.bodyObserver() }
+            observeBody()
+        }
+    }
+
+    private mutating func observeBody() {
+        guard let bodyObserver else { return }
+        let body = parser.receivedBody
+        bodyObserver.consume(input.span.extracting(body.lowerBound + observedBytes..<body.upperBound))
+        observedBytes = body.count
+    }
+
+    // MARK: Bytes in and out
+
+    /// Reads once.
+    ///
+    /// - Returns: How many bytes came; 0 or less when none did.
+    private mutating func receive(atMost size: Int) -> Int {
+        while true {
+            let descriptor = descriptor
+            let count = unsafe input.append(atMost: size) { room in
+                unsafe recv(descriptor, room.baseAddress, room.count, 0)
+            }
+            if count > 0 {
+                // A short read found all there was; only the end of input is not announced again.
+                if count < size, !peerHasEnded { isReadable = false }
+                return count
+            }
+            if count < 0, errno == EINTR { continue }
+            isReadable = false
+            if count == 0 {
+                peerHasEnded = true
+                inputHasEnded = true
+            } else if errno != EAGAIN {
+                isBroken = true
+            }
+            return count
+        }
+    }
+
+    /// Hands what waits to go out to the kernel.
+    mutating func send(now: Int64) {
+        if responses.count == 0 || isBroken { return }
+        let before = responses.sent
+        let failure = responses.flush(to: descriptor)
+        if responses.sent != before { lastProgress = now }
+        if failure != 0, failure != EAGAIN { isBroken = true }
+    }
+
+    /// Ends this side, and waits for the peer to end its own if it may still be sending, or if what was sent matters:
+    /// a reset in answer to unread bytes could destroy the last answer on its way (RFC 9112 section 9.6).
+    private mutating func beginLingering(now: Int64) {
+        let mayBeSending = !input.isEmpty || isReadable || parser.isReadingBody
+        guard !inputHasEnded, mayBeSending || !responses.deliveries.isEmpty else {
+            inputHasEnded = true
+            return
+        }
+        isLingering = true
+        since = now
+        input.consume(input.count)
+        shutdown(descriptor, Int32(SHUT_WR))
+    }
+
+    private mutating func drain() -> Next {
+        var drained = 0
+        while isReadable, drained < Self.bytesPerVisit {
+            let count = receive(atMost: Self.bodyReadSize)
+            input.consume(input.count)
+            if count <= 0 { break }
+            drained += count
+        }
+        return isReadable ? .again : .rest
+    }
+
+    /// How many bytes were handed to the kernel and not yet acknowledged by the peer's.
+    private var unacknowledgedBytes: Int {
+        var count: Int32 = 0
+        guard unsafe ioctl(descriptor, UInt(SIOCOUTQ), &count) == 0 else { return 0 }
+        return Int(count)
+    }
+
+    // MARK: The end
+
+    /// Closes the socket, and tells the handler of what did not reach the peer.
+    mutating func end<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, on owner: isolated Handler.Owner
+    ) {
+        if let withdrawal = owed {
+            owed = nil
+            handler.withdraw(withdrawal, on: owner)
+        }
+        if !responses.deliveries.isEmpty {
+            responses.forgetDelivered(unacknowledged: unacknowledgedBytes)
+            // In reverse, so that what goes back to the front of a queue stands there in its old order.
+            for delivery in responses.deliveries.reversed() { handler.undelivered(delivery.key, on: owner) }
+        }
+        close(descriptor)
+    }
+
+    // MARK: Deadlines
+
+    private mutating func setDeadline(_ limits: ServerLimits, now: Int64) {
+        if responses.count > 0 {
+            deadline = lastProgress + limits.sendTimeoutMilliseconds
+        } else if isLingering {
+            deadline = since + limits.lingerTimeoutMilliseconds
+        } else if owed != nil {
+            deadline = .max
+        } else if parser.isReadingBody {
+            let received = Int64(parser.receivedBody.count)
+            deadline = since + limits.bodyTimeoutMilliseconds + received * 1000 / limits.bodyBytesPerSecond
+        } else if !input.isEmpty {
+            deadline = since + limits.headTimeoutMilliseconds
+        } else {
+            deadline = since + limits.idleTimeoutMilliseconds
+        }
+    }
+
+    private mutating func timeOut<Handler: RequestHandler & ~Copyable>(_ handler: inout Handler) {
+        if responses.count > 0 || isLingering {
+            isBroken = true
+        } else if input.isEmpty, !parser.isReadingBody {
+            isClosing = true
+        } else {
+            refuse(Refusal(408, "the request took too long to arrive"), &handler)
+        }
+    }
+}
+
+/// An empty connection owns no memory for bytes: whichever is visited borrows these blocks, and keeps them if bytes stay
+/// in them.
+struct SpareBlocks: ~Copyable {
+    private static let largestBlock = 256 * 1024
+
+    private var input = Buffer()
+    private var output = Buffer()
+
+    mutating func lend(to input: inout Buffer, _ responses: inout ResponseStream) {
+        if input.capacity == 0 { swap(&input, &self.input) }
+        if responses.capacity == 0 { responses.exchangeBlock(with: &output) }
+    }
+
+    mutating func takeBack(from input: inout Buffer, _ responses: inout ResponseStream) {
+        if input.isEmpty, input.capacity > 0 { SpareBlocks.keep(&input, in: &self.input) }
+        if responses.count == 0, responses.capacity > 0 {
+            var block = Buffer()
+            responses.exchangeBlock(with: &block)
+            SpareBlocks.keep(&block, in: &output)
+        }
+    }
+
+    private static func keep(_ block: inout Buffer, in spare: inout Buffer) {
+        if spare.capacity == 0, block.capacity <= largestBlock {
+            swap(&block, &spare)
+        } else {
+            block = Buffer()
+        }
+    }
+}

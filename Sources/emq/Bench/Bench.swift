@@ -1,0 +1,1 @@
+enum Bench { static func run(_ arguments: [String]) -> Int32 { 2 } }
