@@ -65,6 +65,7 @@ public struct JSONScanner: ~Copyable {
     private var nameEnd = 0
     private var nameHasEscapes = false
     private var entryStart = 0
+    /// The outline, and behind it entries of documents before, to be overwritten.
     private var entries: [Entry] = []
 
     /// What the document is; valid after ``finish()``.
@@ -91,20 +92,23 @@ public struct JSONScanner: ~Copyable {
         nameStart = 0
         nameEnd = 0
         nameHasEscapes = false
-        entries.removeAll(keepingCapacity: true)
+        entryCount = 0
         kind = .null
         value = 0..<0
     }
 
     /// The number of members or elements of the outermost container seen so far; 0 if the document is no container.
-    public var entryCount: Int { entries.count }
+    public private(set) var entryCount = 0
 
     /// A member or an element of the outermost container, in the order they were written.
     ///
     /// - Parameter index: Less than ``entryCount``.
     /// - Returns: Where its name and its value are.
     /// - Complexity: O(1)
-    public func entry(_ index: Int) -> Entry { entries[index] }
+    public func entry(_ index: Int) -> Entry {
+        precondition(index < entryCount, "there is no such entry")
+        return entries[index]
+    }
 
     /// Scans the next piece of the document.
     ///
@@ -129,8 +133,8 @@ public struct JSONScanner: ~Copyable {
             case .escape: index = try scanEscape(bytes, index)
             case .hexadecimal: index = try scanHexadecimal(bytes, index)
             case .utf8: index = try scanContinuation(bytes, index)
-            case .minus, .point, .exponentMark, .exponentSign: index = try scanFirstDigit(bytes, index)
-            case .zero, .fraction, .exponent: index = try scanDigits(bytes, index)
+            case .minus, .zero, .integer, .point, .fraction, .exponentMark, .exponentSign, .exponent:
+                index = try scanNumber(bytes, index)
             case .literal: index = try scanLiteral(bytes, index)
             default: break
             }
@@ -157,6 +161,7 @@ public struct JSONScanner: ~Copyable {
     //
     // These and the methods below take the index of a byte in the piece, and return that of the first they leave.
 
+    @inline(__always)
     private mutating func scanValue(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
         let kind: JSONKind
         let next: State
@@ -174,7 +179,7 @@ public struct JSONScanner: ~Copyable {
         default: return try skipWhiteSpace(bytes, index)
         }
         if depth == 1 {
-            guard entries.count < maximumEntries else {
+            guard entryCount < maximumEntries else {
                 throw fail(bytes, index, expected: .entriesOfAtMost(maximumEntries))
             }
             entryStart = consumed + index
@@ -259,10 +264,15 @@ public struct JSONScanner: ~Copyable {
     private mutating func endValue(_ kind: JSONKind, at end: Int) {
         state = .afterValue
         if depth == 1 {
-            entries.append(
-                Entry(
-                    name: nameStart..<nameEnd, nameHasEscapes: nameHasEscapes,
-                    value: entryStart..<consumed + end, kind: kind))
+            let entry = Entry(
+                name: nameStart..<nameEnd, nameHasEscapes: nameHasEscapes, value: entryStart..<consumed + end,
+                kind: kind)
+            if entryCount < entries.count {
+                entries[entryCount] = entry
+            } else {
+                entries.append(entry)
+            }
+            entryCount += 1
         } else if depth == 0 {
             value = rootStart..<consumed + end
             self.kind = kind
@@ -360,6 +370,18 @@ public struct JSONScanner: ~Copyable {
     }
 
     // MARK: - Numbers and literals
+
+    private mutating func scanNumber(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
+        var index = start
+        while index < bytes.count {
+            switch state {
+            case .minus, .point, .exponentMark, .exponentSign: index = try scanFirstDigit(bytes, index)
+            case .zero, .integer, .fraction, .exponent: index = try scanDigits(bytes, index)
+            default: return index
+            }
+        }
+        return index
+    }
 
     /// Scans what must follow a minus, a point or an exponent's mark.
     private mutating func scanFirstDigit(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {

@@ -41,25 +41,27 @@ extension UID: LosslessStringConvertible {
 
     /// The UID in base64url (RFC 4648, section 5) without padding, as ASCII.
     public var text: InlineArray<22, UInt8> {
-        let bits = UInt128(high) << 64 | UInt128(low)
-        return InlineArray { index in
-            // 22 characters have room for 132 bits: the last one carries two bits, and four zeros below them.
-            let digit = index < 21 ? bits >> (122 - 6 * index) : bits << 4
-            return base64URLCharacter(UInt8(truncatingIfNeeded: digit) & 0x3F)
+        var bits = bits
+        return InlineArray { _ in
+            // The last character carries two bits only, and the zeros that were shifted in below them.
+            let digit = UInt8(bits >> 122)
+            bits <<= 6
+            return base64URLCharacter(digit)
         }
     }
 
     /// The UID as a UUID is written (RFC 9562, section 4), in lower case, as ASCII.
     public var uuidText: InlineArray<36, UInt8> {
-        let bits = UInt128(high) << 64 | UInt128(low)
-        var shift = 128
+        var bits = bits
         return InlineArray { index in
             if isUUIDHyphen(index) { return UInt8(ascii: "-") }
-            shift -= 4
-            let digit = UInt8(truncatingIfNeeded: bits >> shift) & 0x0F
+            let digit = UInt8(bits >> 124)
+            bits <<= 4
             return digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") - 10 + digit
         }
     }
+
+    private var bits: UInt128 { UInt128(high) << 64 | UInt128(low) }
 
     /// The 22 characters of ``text``.
     public var description: String {
@@ -109,29 +111,27 @@ extension UID: LosslessStringConvertible {
     }
 }
 
-/// The character for a number below 64. The sums compile to no branch, where a UID's random digits would have
-/// mispredicted half of them.
+/// The character for a number below 64.
 private func base64URLCharacter(_ digit: UInt8) -> UInt8 {
-    var character = digit &+ UInt8(ascii: "A")
-    character &+= digit >= 26 ? UInt8(ascii: "a") &- (UInt8(ascii: "A") &+ 26) : 0
-    character &-= digit >= 52 ? (UInt8(ascii: "a") &+ 26) &- UInt8(ascii: "0") : 0
-    character &-= digit >= 62 ? (UInt8(ascii: "0") &+ 10) &- UInt8(ascii: "-") : 0
-    character &+= digit >= 63 ? UInt8(ascii: "_") &- (UInt8(ascii: "-") &+ 1) : 0
-    return character
+    switch digit {
+    case 0..<26: UInt8(ascii: "A") + digit
+    case 26..<52: UInt8(ascii: "a") + (digit - 26)
+    case 52..<62: UInt8(ascii: "0") + (digit - 52)
+    case 62: UInt8(ascii: "-")
+    default: UInt8(ascii: "_")
+    }
 }
 
-/// The number below 64 that a character stands for, or 0xFF. Written to compile to no branch.
+/// The number below 64 that a character stands for, or 0xFF.
 private func base64URLDigit(_ character: UInt8) -> UInt8 {
-    let upper = character &- UInt8(ascii: "A")
-    let lower = character &- UInt8(ascii: "a")
-    let decimal = character &- UInt8(ascii: "0")
-    var digit: UInt8 = 0xFF
-    digit = upper < 26 ? upper : digit
-    digit = lower < 26 ? lower &+ 26 : digit
-    digit = decimal < 10 ? decimal &+ 52 : digit
-    digit = character == UInt8(ascii: "-") ? 62 : digit
-    digit = character == UInt8(ascii: "_") ? 63 : digit
-    return digit
+    switch character {
+    case UInt8(ascii: "A")...UInt8(ascii: "Z"): character - UInt8(ascii: "A")
+    case UInt8(ascii: "a")...UInt8(ascii: "z"): character - UInt8(ascii: "a") + 26
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0") + 52
+    case UInt8(ascii: "-"): 62
+    case UInt8(ascii: "_"): 63
+    default: 0xFF
+    }
 }
 
 private func hexadecimalDigit(_ character: UInt8) -> UInt8? {
