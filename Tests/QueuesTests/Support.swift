@@ -59,6 +59,9 @@ func withBroker(
     try broker.assumeIsolated { broker in
         try body(broker)
         broker.checkInvariants()
+        // Completions hold their broker.
+        broker.completeAllWaiters(now: now)
+        broker.checkInvariants()
     }
 }
 
