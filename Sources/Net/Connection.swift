@@ -9,6 +9,8 @@ final class Connection: EventSource {
     /// Where it stands in the exchange of requests and answers. One access to it lasts for a whole visit: checking each
     /// of a class's variables for exclusive access would take longer than the work.
     var conversation: Conversation
+    /// Its socket has not been closed; a connection that was closed may still stand in the server's lists.
+    var isOpen = true
     /// It stands in the server's list of connections to serve.
     var isQueued = false
 

@@ -5,7 +5,7 @@ import Glibc
 
 /// One connection's side of HTTP/1.1.
 struct Conversation: ~Copyable {
-    /// What a visit to a connection leads to.
+    /// What a visit leads to.
     enum Next {
         /// Nothing until the kernel reports something or the deadline passes.
         case rest
@@ -50,6 +50,8 @@ struct Conversation: ~Copyable {
     private var serial: UInt64
     /// What the route of an owed answer gave to withdraw it by.
     private var owed: AnyObject?
+    /// What the visit under way leads to.
+    private var next = Next.rest
     private var bodyObserver: BodyObserver?
     private var observedBytes = 0
 
@@ -87,24 +89,35 @@ struct Conversation: ~Copyable {
 
     // MARK: A visit
 
-    /// Reads, serves and sends as far as it goes now.
+    /// Reads and serves as far as it goes now. An empty connection owns no memory for its input: it borrows `spareBlock`,
+    /// and keeps it only if bytes stay in it.
     mutating func visit<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, limits: ServerLimits, blocks: inout SpareBlocks,
+        _ handler: inout Handler, on owner: isolated Handler.Owner, limits: ServerLimits, spareBlock: inout Buffer,
         now: Int64
-    ) -> Next {
-        blocks.lend(to: &input, &responses)
+    ) {
         if now >= deadline { timeOut(&handler) }
         if responses.count == 0 { lastProgress = now }
-        var next = Next.rest
         if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
-        if !isLingering { next = converse(&handler, on: owner, limits: limits, now: now) }
+        next = .rest
+        if isLingering { return }
+        if input.capacity == 0 { swap(&input, &spareBlock) }
+        next = converse(&handler, on: owner, limits: limits, now: now)
+        if input.isEmpty {
+            // The server keeps one block, and not the largest.
+            if spareBlock.capacity == 0, input.capacity <= Self.bodyReadSize { swap(&input, &spareBlock) }
+            input = Buffer()
+        }
+    }
+
+    /// Sends what the visit has written, and says what comes next.
+    mutating func conclude(_ limits: ServerLimits, now: Int64) -> Next {
         send(now: now)
         if isClosing, !isLingering, responses.count == 0 { beginLingering(now: now) }
         if isLingering { next = drain() }
         if isBroken || isClosing && inputHasEnded && responses.count == 0 { return .end }
-        blocks.takeBack(from: &input, &responses)
         setDeadline(limits, now: now)
-        return next
+        // With too much unsent, the kernel's word that there is room again comes first.
+        return responses.count > limits.outputBytes ? .rest : next
     }
 
     /// Serves requests until there is no whole one, an answer is owed, or it is another connection's turn.
@@ -122,8 +135,9 @@ struct Conversation: ~Copyable {
                 }
                 continue
             }
-            if responses.count > limits.outputBytes { return .rest }
-            if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit { return .again }
+            if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit || responses.count > limits.outputBytes {
+                return .again
+            }
             do throws(Refusal) {
                 if !input.isEmpty, try parser.parse(&input) {
                     requests += 1
@@ -365,37 +379,6 @@ struct Conversation: ~Copyable {
             isClosing = true
         } else {
             refuse(Refusal(408, "the request took too long to arrive"), &handler)
-        }
-    }
-}
-
-/// An empty connection owns no memory for bytes: whichever is visited borrows these blocks, and keeps them if bytes stay
-/// in them.
-struct SpareBlocks: ~Copyable {
-    private static let largestBlock = 256 * 1024
-
-    private var input = Buffer()
-    private var output = Buffer()
-
-    mutating func lend(to input: inout Buffer, _ responses: inout ResponseStream) {
-        if input.capacity == 0 { swap(&input, &self.input) }
-        if responses.capacity == 0 { responses.exchangeBlock(with: &output) }
-    }
-
-    mutating func takeBack(from input: inout Buffer, _ responses: inout ResponseStream) {
-        if input.isEmpty, input.capacity > 0 { SpareBlocks.keep(&input, in: &self.input) }
-        if responses.count == 0, responses.capacity > 0 {
-            var block = Buffer()
-            responses.exchangeBlock(with: &block)
-            SpareBlocks.keep(&block, in: &output)
-        }
-    }
-
-    private static func keep(_ block: inout Buffer, in spare: inout Buffer) {
-        if spare.capacity == 0, block.capacity <= largestBlock {
-            swap(&block, &spare)
-        } else {
-            block = Buffer()
         }
     }
 }

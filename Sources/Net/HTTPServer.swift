@@ -39,6 +39,7 @@ public final class HTTPServer: @unchecked Sendable {
 
     /// A turn serves connections for about this long before deadlines and other sources are looked at again.
     private static let turnMilliseconds: Int64 = 4
+    private static let visitsPerRound = 64
     private static let acceptsPerTurn = 64
     private static let pauseAfterExhaustionMilliseconds: Int64 = 100
 
@@ -54,7 +55,7 @@ public final class HTTPServer: @unchecked Sendable {
     private var queued: [Connection] = []
     private var gone: [Connection] = []
     private var acceptsAgainAt: Int64?
-    private var spareBlocks = SpareBlocks()
+    private var spareBlock = Buffer()
 
     /// How many connections are open.
     public var connectionCount: Int { connections.count - freeIndexes.count }
@@ -118,27 +119,24 @@ public final class HTTPServer: @unchecked Sendable {
             for connection in exchange(&gone, for: []) {
                 connection.conversation.withdrawOwed(&handler, on: owner, now: loop.now)
             }
-            let batch = exchange(&queued, for: [])
-            for (position, connection) in batch.enumerated() {
-                let now = loop.updateNow()
-                if now - begin >= Self.turnMilliseconds {
-                    queued = batch[position...] + queued
-                    return
-                }
+            let count = min(queued.count, Self.visitsPerRound)
+            let round = Array(queued[..<count])
+            queued.removeFirst(count)
+            for connection in round where connection.isOpen {
                 connection.isQueued = false
-                visit(connection, &handler, on: owner, now: now)
+                connection.conversation.visit(
+                    &handler, on: owner, limits: limits, spareBlock: &spareBlock, now: loop.updateNow())
             }
+            // Answers leave together: a client that is woken by the first finds the others too.
+            for connection in round where connection.isOpen { conclude(connection, &handler, on: owner) }
+            if loop.now - begin >= Self.turnMilliseconds { return }
         }
     }
 
-    private func visit<Handler: RequestHandler & ~Copyable>(
-        _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner, now: Int64
+    private func conclude<Handler: RequestHandler & ~Copyable>(
+        _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
-        // A connection that was closed may still stand in the list.
-        guard connections[connection.conversation.index] === connection else { return }
-        let next = connection.conversation.visit(
-            &handler, on: owner, limits: limits, blocks: &spareBlocks, now: now)
-        switch next {
+        switch connection.conversation.conclude(limits, now: loop.now) {
         case .end: return close(connection, &handler, on: owner)
         case .again: queue(connection)
         case .rest: break
@@ -227,6 +225,7 @@ public final class HTTPServer: @unchecked Sendable {
     }
 
     private func remove(_ connection: Connection) {
+        connection.isOpen = false
         connections[connection.conversation.index] = nil
         freeIndexes.append(connection.conversation.index)
         acceptsAgainAt = nil

@@ -177,6 +177,8 @@ public struct ResponseStream: ~Copyable {
             sent += UInt64(written)
             buffer.consume(written)
         }
+        // An idle connection owns no memory for its answers; a small block costs the allocator next to nothing.
+        buffer = Buffer()
         return 0
     }
 
@@ -186,14 +188,6 @@ public struct ResponseStream: ~Copyable {
         deliveries.removeAll { $0.end <= acknowledged }
     }
 
-    /// Gives the block up while it is empty: the server keeps one for whichever connection writes next.
-    mutating func exchangeBlock(with other: inout Buffer) {
-        precondition(buffer.isEmpty && other.isEmpty)
-        swap(&buffer, &other)
-    }
-
-    /// The size of the block it owns.
-    var capacity: Int { buffer.capacity }
 }
 
 private func decimalDigits(of number: Int) -> Int {

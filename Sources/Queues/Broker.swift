@@ -17,6 +17,9 @@ public actor Broker {
     nonisolated private let executor: any SerialExecutor
     private var store: TaskStore
     private var deadlines = WaiterHeap<ByDeadline>()
+    /// Those filed under no queue: so many tasks had just expired that one call could not tell what they lack. `advance`
+    /// finds out when it has removed these.
+    private var undecided = WaiterHeap<ByArrival>()
     private var arrivals: UInt64 = 0
     private var isCompleting = false
 
@@ -93,6 +96,9 @@ public actor Broker {
 
     /// Dispatches a task for each name in `queues`, all or none. O(queues).
     ///
+    /// While more than 1,000 tasks before them have expired and `advance` has not yet removed them, those behind these are
+    /// not there to take; waiting gets them.
+    ///
     /// - Parameters:
     ///   - queues: the queues; one that is named twice gives two tasks.
     ///   - leaseMilliseconds: the lease of what is taken, if it is not the tasks' own.
@@ -152,17 +158,21 @@ public actor Broker {
 
     /// Calls `body` with up to `limit` ready tasks of a queue, in the order in which they would be dispatched.
     ///
-    /// O(`limit`), and one step for each expired task among them.
+    /// O(`limit`). While more than 1,000 tasks among them have expired and `advance` has not yet removed them, it shows none
+    /// behind these.
     public func peek(_ queue: QueueIndex, limit: Int, now: Int64, _ body: (borrowing TaskView) -> Void) {
         var slot = store.queues[queue.slot].ready.first
         var shown = 0
+        var patience = TaskStore.patience
         var room = Int.max
-        while slot != 0 && shown < limit {
+        while slot != 0 && shown < limit && patience > 0 {
             if store.tasks[slot].expires > now {
                 guard store.tasks[slot].content.count <= room else { return }
                 room = min(room - Int(store.tasks[slot].content.count), store.maximumContentBytes)
                 view(store.tasks[slot], at: slot, body)
                 shown += 1
+            } else {
+                patience -= 1
             }
             slot = store.tasks[slot][links: TaskRecord.queueLinks].next
         }
@@ -193,16 +203,13 @@ public actor Broker {
         completion: @escaping Waiter.Completion
     ) -> Waiter {
         assertMayChange()
-        guard let lack = store.lack(of: queues, now: now) else {
-            preconditionFailure("a wait for what is there to take")
-        }
         let waiter = Waiter(
             queues: queues, leaseMilliseconds: leaseMilliseconds, deadline: deadline, arrival: arrivals,
             completion: completion)
         arrivals += 1
         for queue in queues { store.update(queue.slot) { $0.waits += 1 } }
         deadlines.insert(waiter)
-        file(waiter, under: lack)
+        file(waiter, under: store.lack(of: queues, now: now) ?? .unknown)
         return waiter
     }
 
@@ -223,11 +230,13 @@ public actor Broker {
 
     private func file(_ waiter: Waiter, under lack: Lack) {
         waiter.lack = lack
+        guard lack.queue != 0 else { return undecided.insert(waiter) }
         store.queues[lack.queue].waiters[lack.need, default: WaiterHeap()].insert(waiter)
     }
 
     private func unfile(_ waiter: Waiter) {
         let lack = waiter.lack
+        guard lack.queue != 0 else { return undecided.remove(waiter) }
         store.queues[lack.queue].waiters[lack.need]?.remove(waiter)
         if store.queues[lack.queue].waiters[lack.need]?.isEmpty == true {
             store.queues[lack.queue].waiters[lack.need] = nil
@@ -260,22 +269,40 @@ public actor Broker {
         assert(!isCompleting, "a completion changed the broker")
     }
 
-    /// Completes the first waiter that has enough now that the queue has got one more ready task.
+    /// Completes a waiter that has enough, or files it under a queue that it lacks.
     ///
-    /// There can be but one: it takes all that the queue has. `queue` is 0 if nobody waits for it.
+    /// - Returns: whether it is filed elsewhere than before, or completed.
+    private func reconsider(_ waiter: Waiter, now: Int64) -> Bool {
+        guard let lack = store.lack(of: waiter.queues, now: now) else {
+            complete(waiter, now: now)
+            return true
+        }
+        guard lack.queue != waiter.lack.queue else { return false }
+        unfile(waiter)
+        file(waiter, under: lack)
+        return true
+    }
+
+    /// Completes waiters that have enough now that the queue has got one more ready task. `queue` is 0 if nobody waits
+    /// for it.
+    ///
+    /// The first who has enough takes all that the queue has, unless it is too much content for one answer. One that still
+    /// lacks the queue, because some of the ready tasks had expired, is not alone with that.
     private func serveWaiters(of queue: Slot, now: Int64) {
         guard queue != 0 else { return }
-        let ready = store.queues[queue].ready.count
-        while let waiter = store.queues[queue].waiters[ready]?.first {
-            guard let lack = store.lack(of: waiter.queues, now: now) else {
-                complete(waiter, now: now)
-                return
-            }
-            // Some of the ready tasks had expired: nobody filed here has enough.
-            if lack.queue == queue { return }
-            unfile(waiter)
-            file(waiter, under: lack)
+        while let waiter = store.queues[queue].waiters[store.queues[queue].ready.count]?.first,
+            reconsider(waiter, now: now)
+        {}
+    }
+
+    /// Decides about the undecided waiters; no expired task is in their way now. Returns whether none is left.
+    private func settle(now: Int64, steps: inout Int) -> Bool {
+        while let waiter = undecided.first {
+            guard steps > 0 else { return false }
+            steps -= waiter.queues.count
+            precondition(reconsider(waiter, now: now), "what lacks cannot be told after all that expired is gone")
         }
+        return true
     }
 
     // MARK: Time
@@ -299,17 +326,18 @@ public actor Broker {
                 serveWaiters(of: waitedFor, now: now)
             }
             guard steps > 0 else { return false }
-            guard let waiter else { return store.tidy(steps: &steps) }
+            guard let waiter else { return settle(now: now, steps: &steps) && store.tidy(steps: &steps) }
             guard waiter.isWaiting else { continue }
             steps -= waiter.queues.count
             complete(waiter, now: now)
         }
     }
 
-    /// When `advance` should be called next: not after the next thing is due, and maybe a few times before. Nil if nothing
-    /// will ever be due. O(1).
+    /// When `advance` should be called next: not after the next thing is due, and maybe a few times before; 0 if something
+    /// is overdue, nil if nothing will ever be due. O(1).
     public var nextDeadline: Int64? {
-        switch (store.timers.nextDeadline, deadlines.first?.deadline) {
+        if !undecided.isEmpty { return 0 }
+        return switch (store.timers.nextDeadline, deadlines.first?.deadline) {
         case (let timer?, let wait?): min(timer, wait)
         case (let timer, let wait): timer ?? wait
         }
@@ -340,7 +368,8 @@ public actor Broker {
     public func checkInvariants() {
         precondition(!isCompleting)
         store.checkInvariants()
-        var filed = 0
+        var filed = undecided.count
+        undecided.checkInvariants { precondition($0.lack.queue == 0, "a misfiled waiter") }
         var waits: [Slot: UInt32] = [:]
         store.queues.forEach { queue in
             for (need, waiters) in store.queues[queue].waiters {

@@ -10,6 +10,8 @@ import UID
 struct TaskStore: ~Copyable {
     /// How many queues there may be.
     static var maximumQueues: Int { 1_000_000 }
+    /// How many expired tasks one call removes or passes over at most. There are so many only while `advance` is behind.
+    static var patience: Int { 1000 }
     /// How many idle queues are remembered.
     static var maximumIdleQueues: Int { 1000 }
 
@@ -20,7 +22,7 @@ struct TaskStore: ~Copyable {
     private var idle = LinkedList<QueueRecord, 0>()
     private var nextToken: UInt64
     private(set) var dispatchedCount = 0
-    /// How much content is dispatched or shown at once, beyond that of the first task.
+    /// How much content, beyond that of the first task, is dispatched or shown at once.
     let maximumContentBytes: Int
 
     init(firstToken: UInt64, now: Int64, maximumContentBytes: Int, maximumTasks: Int) {
@@ -214,34 +216,41 @@ struct TaskStore: ~Copyable {
 
     // MARK: Taking
 
-    /// The first of the queues that has fewer ready tasks than the times that it is named; nil if all have enough.
-    ///
-    /// O(queues), and one step for each expired task that it meets and removes.
+    /// The first of the queues that has fewer ready tasks than the times that it is named; nil if all have enough. It is
+    /// unknown if the expired tasks that it meets, and removes, are too many for one call.
     mutating func lack(of names: [QueueIndex], now: Int64) -> Lack? {
         for queue in names { queues[queue.slot].wanted += 1 }
         var lack: Lack?
+        var patience = Self.patience
         for queue in names {
             let need = queues[queue.slot].wanted
             guard need > 0 else { continue }
             queues[queue.slot].wanted = 0
-            if lack == nil && !hasReady(need, in: queue.slot, now: now) { lack = Lack(queue: queue.slot, need: need) }
+            if lack == nil && !hasReady(need, in: queue.slot, now: now, patience: &patience) {
+                lack = patience > 0 ? Lack(queue: queue.slot, need: need) : .unknown
+            }
         }
         return lack
     }
 
     /// Whether the queue has `need` ready tasks; removes the expired ones that it meets.
-    private mutating func hasReady(_ need: UInt32, in queue: Slot, now: Int64) -> Bool {
+    private mutating func hasReady(_ need: UInt32, in queue: Slot, now: Int64, patience: inout Int) -> Bool {
         var slot = queues[queue].ready.first
         var seen: UInt32 = 0
-        while seen < need && queues[queue].ready.count >= need {
+        while seen < need && queues[queue].ready.count >= need && patience > 0 {
             let next = tasks[slot][links: TaskRecord.queueLinks].next
-            if tasks[slot].expires > now { seen += 1 } else { remove(slot) }
+            if tasks[slot].expires > now {
+                seen += 1
+            } else {
+                remove(slot)
+                patience -= 1
+            }
             slot = next
         }
         return seen == need
     }
 
-    /// Dispatches a task for each name, all or none; false if there are not enough.
+    /// Dispatches a task for each name, all or none; false if there are not enough. What is too much content stays.
     mutating func take(
         _ names: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
     ) -> Bool {
@@ -250,45 +259,48 @@ struct TaskStore: ~Copyable {
         return true
     }
 
-    /// Dispatches a task for each name as far as there are any.
+    /// Dispatches a task for each name as far as there are any and their content is not too much.
     mutating func takeAvailable(
         _ names: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
     ) {
+        var patience = Self.patience
         var room = Int.max
         for queue in names {
-            taken.append(dispatch(from: queue.slot, leaseMilliseconds: leaseMilliseconds, now: now, room: &room))
+            let slot = firstReady(in: queue.slot, now: now, patience: &patience)
+            guard slot != 0, tasks[slot].content.count <= room else {
+                taken.append(nil)
+                continue
+            }
             // The first task is given whatever its size.
-            room = min(room, maximumContentBytes)
+            room = min(room - Int(tasks[slot].content.count), maximumContentBytes)
+            taken.append(dispatch(slot, leaseMilliseconds: leaseMilliseconds, now: now))
         }
     }
 
-    /// Dispatches the queue's first task that has not expired, and removes the expired ones before it. `room` is how many
-    /// bytes its content may have; a longer one stays where it is, and what it has is taken off.
-    private mutating func dispatch(
-        from queue: Slot, leaseMilliseconds: Int64?, now: Int64, room: inout Int
-    ) -> TaskHandle? {
-        while case let slot = queues[queue].ready.first, slot != 0 {
-            guard tasks[slot].expires > now else {
-                remove(slot)
-                continue
-            }
-            guard tasks[slot].content.count <= room else { return nil }
-            room -= Int(tasks[slot].content.count)
-            timers.disarm(slot, in: &tasks)
-            queues[queue].ready.remove(slot, in: &tasks)
-            let token = nextToken
-            nextToken &+= 1
-            dispatchedCount += 1
-            let lease = leaseMilliseconds ?? tasks[slot].leaseMilliseconds
-            tasks[slot].state = .dispatched
-            tasks[slot].attempt &+= 1
-            tasks[slot].token = token
-            tasks[slot].dispatched = now
-            tasks[slot].leaseEnd = now.addingReportingOverflow(lease).overflow ? .max : now + lease
-            timers.arm(slot, in: &tasks)
-            return TaskHandle(key: DispatchKey(slot: slot, token: token))
+    /// The queue's first task that has not expired, 0 if there is none; removes the expired ones before it.
+    private mutating func firstReady(in queue: Slot, now: Int64, patience: inout Int) -> Slot {
+        while case let slot = queues[queue].ready.first, slot != 0, patience > 0 {
+            if tasks[slot].expires > now { return slot }
+            remove(slot)
+            patience -= 1
         }
-        return nil
+        return 0
+    }
+
+    private mutating func dispatch(_ slot: Slot, leaseMilliseconds: Int64?, now: Int64) -> TaskHandle {
+        timers.disarm(slot, in: &tasks)
+        queues[tasks[slot].queue].ready.remove(slot, in: &tasks)
+        let token = nextToken
+        nextToken &+= 1
+        dispatchedCount += 1
+        let leaseEnd = now.addingReportingOverflow(leaseMilliseconds ?? tasks[slot].leaseMilliseconds)
+        tasks[slot].state = .dispatched
+        tasks[slot].attempt &+= 1
+        tasks[slot].token = token
+        tasks[slot].dispatched = now
+        tasks[slot].leaseEnd = leaseEnd.overflow ? .max : leaseEnd.partialValue
+        timers.arm(slot, in: &tasks)
+        return TaskHandle(key: DispatchKey(slot: slot, token: token))
     }
 
     // MARK: Time

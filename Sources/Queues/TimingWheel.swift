@@ -75,9 +75,10 @@ struct TimingWheel: ~Copyable {
         return 0
     }
 
-    /// A time before which nothing has to be done, at or before the earliest deadline; nil when no timer is armed. O(1).
+    /// A time before which nothing has to be done, at or before the earliest deadline; 0 when a timer is overdue, nil when
+    /// none is armed. O(1).
     var nextDeadline: Int64? {
-        buckets[Self.overdue].isEmpty ? nextBucket?.start : now
+        buckets[Self.overdue].isEmpty ? nextBucket?.start : 0
     }
 
     private mutating func place(_ slot: Slot, from time: Int64, in tasks: inout Table<TaskRecord>) {

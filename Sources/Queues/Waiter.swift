@@ -17,7 +17,7 @@ public final class Waiter {
     let arrival: UInt64
     let completion: Completion
     /// The queue that it is filed under, and how many tasks it needs of it.
-    var lack = Lack(queue: 0, need: 0)
+    var lack = Lack.unknown
     /// Whether it still waits.
     var isWaiting = true
     /// Its positions in the heap of those filed alike, and in the heap of deadlines.
@@ -38,6 +38,9 @@ public final class Waiter {
 
 /// A queue that has fewer ready tasks than are needed of it.
 struct Lack {
+    /// It could not be found out in one call.
+    static var unknown: Lack { Lack(queue: 0, need: 0) }
+
     var queue: Slot
     var need: UInt32
 }

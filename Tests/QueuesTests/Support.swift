@@ -50,11 +50,17 @@ func text(_ bytes: Span<UInt8>) -> String {
 
 /// Makes a broker and runs `body` in its isolation; checks its invariants afterwards.
 func withBroker(
-    now: Int64 = 0, firstToken: UInt64 = 1, maximumTasks: Int = 1000, _ body: @Sendable (isolated Broker) throws -> Void
+    now: Int64 = 0, firstToken: UInt64 = 1, maximumContentBytes: Int = 1 << 20, maximumTasks: Int = 1000,
+    _ body: @Sendable (isolated Broker) throws -> Void
 ) rethrows {
-    let broker = Broker(executor: InlineExecutor(), firstToken: firstToken, now: now, maximumTasks: maximumTasks)
+    let broker = Broker(
+        executor: InlineExecutor(), firstToken: firstToken, now: now, maximumContentBytes: maximumContentBytes,
+        maximumTasks: maximumTasks)
     try broker.assumeIsolated { broker in
         try body(broker)
+        broker.checkInvariants()
+        // Completions hold their broker.
+        broker.completeAllWaiters(now: now)
         broker.checkInvariants()
     }
 }

@@ -209,6 +209,47 @@ extension Broker {
         }
     }
 
+    @Test func aTakeBehindMassExpiryIsBoundedAndItsWaiterGetsWhatIsBehind() throws {
+        try withBroker(maximumTasks: 10_000) { broker in
+            for number in 1...5000 { try broker.add(UInt64(number), to: "a", expires: 100) }
+            try broker.add(6000, to: "a")
+            // No call removes all that has expired, nor shows or gives any of it.
+            #expect(try broker.take("a", now: 100) == nil)
+            #expect(try broker.takeAvailable("a", "a", now: 100) == [nil, nil])
+            #expect(try broker.peek("a", now: 100) == [])
+            #expect(broker.counts.tasks > 1000)
+            let (first, second, third) = (Outcome(), Outcome(), Outcome())
+            let cancelled = try broker.startWait("a", now: 100, noting: first)
+            _ = try broker.startWait("a", now: 100, noting: second)
+            _ = try broker.startWait("a", now: 100, noting: third)
+            broker.cancel(cancelled)
+            broker.checkInvariants()
+            #expect(try broker.deadline() <= 100)
+            broker.advanceFully(to: 100, limit: 500)
+            #expect(first.calls == [] && second.calls == [[6000]] && third.calls == [])
+            try broker.add(7000, to: "a", now: 100)
+            #expect(third.calls == [[7000]])
+        }
+    }
+
+    @Test func whatIsTooMuchForOneAnswerIsLeftForTheNext() throws {
+        try withBroker(maximumContentBytes: 2) { broker in
+            for number in [100, 10, 200] { try broker.add(UInt64(number), to: "a") }
+            // The first of any size, then as much as fits.
+            #expect(try broker.peek("a") == [100, 10])
+            #expect(try broker.takeAvailable("a", "a", "a") == [100, 10, nil])
+            _ = try broker.take("a")
+
+            let (first, second) = (Outcome(), Outcome())
+            _ = try broker.startWait("b", "c", noting: first)
+            _ = try broker.startWait("c", noting: second)
+            try broker.add(1, to: "b")
+            try broker.add(300, to: "c")
+            #expect(first.calls == [[1, nil]])
+            #expect(second.calls == [[300]])
+        }
+    }
+
     @Test func whenTheServerStopsAllWaitsEndWithNothing() throws {
         try withBroker { broker in
             try broker.add(1, to: "a")
