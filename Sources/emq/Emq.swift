@@ -61,16 +61,22 @@ enum Emq {
 
     /// How many connections may be open: what was asked for, as far as the limit of open files allows.
     private static func connectionLimit(asked: Int?) throws(SystemError) -> Int {
-        var files = rlimit()
-        unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
-        files.rlim_cur = files.rlim_max
-        unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
         // Some descriptors are the program's own: listeners, the loop's, standard input and output.
-        let allowed = Int(clamping: files.rlim_cur) - 32
+        let allowed = raiseFileLimit() - 32
         if let asked, asked > allowed {
             throw SystemError("have \(asked) connections: the limit of open files allows \(allowed)", code: EMFILE)
         }
         return asked ?? min(20_000, allowed)
+    }
+
+    /// Raises the limit of open files as far as the system allows, and returns it.
+    @discardableResult
+    static func raiseFileLimit() -> Int {
+        var files = rlimit()
+        unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+        files.rlim_cur = files.rlim_max
+        unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+        return Int(clamping: files.rlim_cur)
     }
 
     /// Writes one line to a descriptor.

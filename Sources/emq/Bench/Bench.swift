@@ -1,1 +1,258 @@
-enum Bench { static func run(_ arguments: [String]) -> Int32 { 2 } }
+// `emq bench`: a load generator for a running emq, the way redis-benchmark is for Redis. A closed loop: each connection
+// sends its next request when the answer to the one before has come.
+
+import Glibc
+import Net
+import UID
+
+/// Measures a running server.
+final class Bench {
+    /// A phase in which nothing comes back for so long has failed.
+    private static let stallMilliseconds: Int64 = 30_000
+
+    private let options: BenchOptions
+    private let loop: EventLoop
+    private let queue: String
+    private let enqueueRequest: [UInt8]
+    private let takeRequest: [UInt8]
+    private var connections: [BenchConnection] = []
+    private var failures = 0
+
+    /// Runs the command and returns the program's exit status.
+    static func run(_ arguments: [String]) -> Int32 {
+        if arguments.contains("--help") || arguments.contains("-h") {
+            Emq.write(BenchOptions.help, to: STDOUT_FILENO)
+            return 0
+        }
+        do {
+            let bench = try Bench(try BenchOptions(arguments))
+            try bench.measure()
+            return bench.failures == 0 ? 0 : 1
+        } catch let error as UsageError {
+            Emq.write("emq bench: \(error.description) (emq bench --help lists the options)", to: STDERR_FILENO)
+            return 2
+        } catch {
+            Emq.write("emq bench: \(error)", to: STDERR_FILENO)
+            return 1
+        }
+    }
+
+    private init(_ options: BenchOptions) throws {
+        self.options = options
+        loop = try EventLoop()
+        var random = KernelRandom()
+        queue = "bench-\(String(random.next(), radix: 36))"
+        let content = String(repeating: "x", count: options.contentBytes)
+        enqueueRequest = Bench.request("/enqueue/\(queue)", "{\"content\":\"\(content)\"}")
+        takeRequest = Bench.request("/wait/", "{\"queues\":[\"\(queue)\"],\"timeout\":10000}")
+    }
+
+    private static func request(_ path: String, _ body: String) -> [UInt8] {
+        Array(
+            ("POST \(path) HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)").utf8)
+    }
+
+    private static func acknowledgement(of receipt: ArraySlice<UInt8>) -> [UInt8] {
+        request("/ack/", "{\"ids\":[\"\(String(decoding: receipt, as: UTF8.self))\"]}")
+    }
+
+    private func measure() throws {
+        Emq.raiseFileLimit()
+        connections = try (0..<options.connections).map { _ in try connect() }
+        let idle = try (0..<options.idleWaiters).map { number in
+            let waiter = try connect()
+            waiter.send(Bench.request("/wait/", "{\"queues\":[\"\(queue)-\(number)\"],\"timeout\":3600000}"))
+            return waiter
+        }
+        Emq.write(
+            "phase    operations  seconds    rate/s  failed      p50      p90      p99    p99.9      max"
+                + (options.serverProcess == nil ? "" : "  CPU µs/op"), to: STDOUT_FILENO)
+        var left = 0
+        for phase in options.phases {
+            switch phase {
+            case .enqueue:
+                try run("enqueue", steps: [.enqueue], operations: options.operations)
+                left += options.operations
+            case .drain:
+                // What is drained has to be there.
+                if left == 0 { try run(nil, steps: [.enqueue], operations: options.operations) }
+                try run("drain", steps: [.take, .acknowledge], operations: options.operations)
+                left = max(0, left - options.operations)
+            case .cycle: try run("cycle", steps: [.enqueue, .take, .acknowledge], operations: options.operations)
+            case .wakeup: try runWakeup(operations: min(options.operations, 10_000), left: &left)
+            }
+        }
+        if left > 0 { try run(nil, steps: [.take, .acknowledge], operations: left) }
+        for waiter in idle { waiter.unwatch(on: loop) }
+    }
+
+    private func connect() throws -> BenchConnection {
+        let connection = try BenchConnection(to: options.address)
+        try connection.watch(on: loop)
+        return connection
+    }
+
+    private enum Step { case enqueue, take, acknowledge }
+
+    /// Has the connections do operations of several requests each, and reports on the requests unless it has no name.
+    private func run(_ name: String?, steps: [Step], operations: Int) throws {
+        var latencies = Latencies(count: operations * steps.count)
+        var started = 0
+        var finished = 0
+        var failed = 0
+        var position = [ObjectIdentifier: Int](minimumCapacity: connections.count)
+        let send = { (connection: BenchConnection, step: Int, receipt: ArraySlice<UInt8>) in
+            position[ObjectIdentifier(connection)] = step
+            switch steps[step] {
+            case .enqueue: connection.send(self.enqueueRequest)
+            case .take: connection.send(self.takeRequest)
+            case .acknowledge: connection.send(Bench.acknowledgement(of: receipt))
+            }
+        }
+        let begin = { (connection: BenchConnection) in
+            if started == operations { return }
+            started += 1
+            send(connection, 0, [])
+        }
+        for connection in connections {
+            connection.answered = { connection, status, body in
+                latencies.add(monotonicNanoseconds() - connection.sentAt)
+                let next = (position[ObjectIdentifier(connection)] ?? 0) + 1
+                let receipt = Bench.receipt(in: body)
+                let isTaken = steps[next - 1] != .take || receipt != nil
+                if status == 200, isTaken, next < steps.count { return send(connection, next, receipt ?? []) }
+                if status != 200 || !isTaken { failed += 1 }
+                finished += 1
+                begin(connection)
+            }
+        }
+        let (startTime, startCPU) = (monotonicNanoseconds(), serverCPUMicroseconds())
+        for connection in connections { begin(connection) }
+        try turn(name ?? "the cleaning up") { finished == operations } progress: { finished }
+        failures += failed
+        guard let name else { return }
+        report(name, operations, failed, startTime: startTime, startCPU: startCPU, &latencies)
+    }
+
+    /// One worker waits; one producer enqueues; the time to delivery is taken, again and again.
+    private func runWakeup(operations: Int, left: inout Int) throws {
+        // Nothing else may be in the queue: the worker would not have to wait.
+        if left > 0 { try run(nil, steps: [.take, .acknowledge], operations: left) }
+        left = 0
+        let (producer, worker) = (try connect(), try connect())
+        defer {
+            producer.unwatch(on: loop)
+            worker.unwatch(on: loop)
+        }
+        var latencies = Latencies(count: operations)
+        var finished = 0
+        var failed = 0
+        var isEnqueued = false
+        var isAcknowledged = false
+        let goOn = {
+            guard isEnqueued, isAcknowledged else { return }
+            finished += 1
+            if finished < operations { worker.send(self.takeRequest) }
+            (isEnqueued, isAcknowledged) = (false, false)
+        }
+        producer.answered = { _, status, _ in
+            if status != 200 { failed += 1 }
+            isEnqueued = true
+            goOn()
+        }
+        worker.answered = { worker, status, body in
+            guard let receipt = Bench.receipt(in: body) else {
+                if status != 200 { failed += 1 }
+                isAcknowledged = true
+                return goOn()
+            }
+            latencies.add(monotonicNanoseconds() - producer.sentAt)
+            worker.send(Bench.acknowledgement(of: receipt))
+        }
+        let (startTime, startCPU) = (monotonicNanoseconds(), serverCPUMicroseconds())
+        worker.send(takeRequest)
+        var enqueued = 0
+        try turn("wakeup") {
+            // The worker's request was sent before this one, so it waits by the time that this one is served.
+            if enqueued == finished, finished < operations {
+                enqueued += 1
+                producer.send(enqueueRequest)
+            }
+            return finished == operations
+        } progress: {
+            finished
+        }
+        failures += failed
+        report("wakeup", operations, failed, startTime: startTime, startCPU: startCPU, &latencies)
+    }
+
+    /// Turns the loop until `isFinished`, as long as there is progress.
+    private func turn(_ name: String, until isFinished: () -> Bool, progress: () -> Int) throws {
+        var seen = -1
+        var deadline: Int64 = 0
+        while !isFinished() {
+            if progress() != seen {
+                seen = progress()
+                deadline = loop.now + Bench.stallMilliseconds
+            }
+            loop.turn(until: deadline)
+            if let failure = connections.lazy.compactMap(\.failure).first { throw failure }
+            if loop.now >= deadline { throw BenchFailure(description: "\(name) came to a halt after \(seen) operations") }
+        }
+    }
+
+    /// The receipt in the answer to a wait.
+    private static func receipt(in body: ArraySlice<UInt8>) -> ArraySlice<UInt8>? {
+        // It stands at the end of a task: from there it is found without a look at the content.
+        guard body.count > 60, body.first == UInt8(ascii: "[") else { return nil }
+        let end = body.endIndex - 3
+        guard body[end...].elementsEqual("\"}]".utf8), let quote = body[..<end].lastIndex(of: UInt8(ascii: "\"")) else {
+            return nil
+        }
+        return body[(quote + 1)..<end]
+    }
+
+    private func report(
+        _ name: String, _ operations: Int, _ failed: Int, startTime: UInt64, startCPU: Double?, _ latencies: inout Latencies
+    ) {
+        let seconds = Double(monotonicNanoseconds() - startTime) / 1e9
+        latencies.sort()
+        var line = padded(name, to: -8) + padded("\(operations)", to: 11) + padded(decimal(seconds, digits: 2), to: 9)
+        line += padded("\(Int(Double(operations) / seconds))", to: 10) + padded("\(failed)", to: 8)
+        for share in [0.5, 0.9, 0.99, 0.999, 1] {
+            line += padded(decimal(latencies.microseconds(share: share), digits: 0), to: 9)
+        }
+        if let startCPU, let cpu = serverCPUMicroseconds() {
+            line += padded(decimal((cpu - startCPU) / Double(operations), digits: 1), to: 11)
+        }
+        Emq.write(line, to: STDOUT_FILENO)
+    }
+
+    private func padded(_ text: String, to width: Int) -> String {
+        let blanks = String(repeating: " ", count: max(0, abs(width) - text.count))
+        return width < 0 ? text + blanks : blanks + text
+    }
+
+    private func decimal(_ number: Double, digits: Int) -> String {
+        let scale = digits == 0 ? 1.0 : 100.0
+        let scaled = Int((number * scale).rounded())
+        if digits == 0 { return "\(scaled)" }
+        return "\(scaled / 100).\(scaled % 100 < 10 ? "0" : "")\(scaled % 100)"
+    }
+
+    /// How long the server's process has been running on a processor, from /proc/PID/stat (proc(5)).
+    private func serverCPUMicroseconds() -> Double? {
+        guard let process = options.serverProcess, let file = unsafe fopen("/proc/\(process)/stat", "r") else { return nil }
+        defer { unsafe fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 1024)
+        let count = unsafe fread(&bytes, 1, bytes.count, file)
+        // The name, in parentheses, may hold anything; the 14th and the 15th field are user and system time.
+        let text = String(decoding: bytes[..<count], as: UTF8.self)
+        guard let name = text.lastIndex(of: ")") else { return nil }
+        let fields = text[name...].split(separator: " ").dropFirst()
+        guard fields.count > 13, let user = Double(fields[fields.startIndex + 11]), let system = Double(fields[fields.startIndex + 12])
+        else { return nil }
+        return (user + system) * 1e6 / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
+}
