@@ -107,14 +107,15 @@ struct RequestParser {
 
     /// The next line without its CR LF, or nil if it is not whole yet.
     private mutating func nextLine(_ bytes: Span<UInt8>) throws(Refusal) -> Range<Int>? {
+        // Before all else, so that the answer does not depend on how much of the line has come.
+        if state == .requestLine, lineStart < bytes.count, !bytes[lineStart].isTokenCharacter,
+            bytes[lineStart] != UInt8(ascii: "\r")
+        {
+            throw Refusal(400, "a request begins with a method; this is no HTTP request")
+        }
         guard let end = bytes.index(of: UInt8(ascii: "\n"), from: scanned) else {
             scanned = bytes.count
             try checkLength(scanned)
-            if state == .requestLine, lineStart < scanned, !bytes[lineStart].isTokenCharacter,
-                bytes[lineStart] != UInt8(ascii: "\r")
-            {
-                throw Refusal(400, "a request begins with a method; this is no HTTP request")
-            }
             return nil
         }
         try checkLength(end + 1)

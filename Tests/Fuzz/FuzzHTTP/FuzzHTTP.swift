@@ -1,0 +1,122 @@
+// libFuzzer's entry to the HTTP parser. What it checks of any input: that the requests found in it and the way it ends are
+// the same however the bytes arrive, that what was found lies within the bytes and the limits, and that nothing traps.
+
+import Glibc
+
+@testable import Net
+
+@main
+enum FuzzHTTP {
+    static func main() {
+        var count = CommandLine.argc
+        var arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? = unsafe CommandLine.unsafeArgv
+        exit(unsafe runFuzzer(&count, &arguments, testOneInput))
+    }
+}
+
+/// libFuzzer's loop, to be called here because the package manager puts a `main` of its own before libFuzzer's.
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runFuzzer(
+    _ count: UnsafeMutablePointer<CInt>,
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>,
+    _ test: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
+) -> CInt
+
+/// What a connection may begin with, so that the fuzzer need not discover the whole grammar to reach the end of it.
+private func beginning(_ choice: UInt8) -> String {
+    switch choice & 7 {
+    case 0: "GET /"
+    case 1: "GET / HTTP/1.1\r\n"
+    case 2: "POST / HTTP/1.1\r\nHost: h\r\n"
+    case 3: "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: "
+    case 4: "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+    case 5: "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    case 6: "POST / HTTP/1.0\r\nConnection: "
+    default: ""
+    }
+}
+
+/// Small enough for short inputs to reach each of them.
+private let limits: RequestLimits = {
+    var limits = RequestLimits()
+    (limits.requestLine, limits.head, limits.fields, limits.body) = (100, 200, 5, 50)
+    return limits
+}()
+
+/// The first byte of the input says what the bytes begin with, the second how large the pieces are in which they arrive.
+///
+/// libFuzzer's own `main`, though not used, is linked and wants this name.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+    guard count >= 2 else { return 0 }
+    let input = unsafe UnsafeBufferPointer(start: start, count: count)
+    let bytes = unsafe Array(beginning(input[0]).utf8) + input[2...]
+    let whole = conversation(bytes, pieceSize: bytes.count)
+    let pieces = unsafe conversation(bytes, pieceSize: Int(input[1]) + 1)
+    precondition(whole.requests == pieces.requests, "the pieces change the requests")
+    precondition(whole.status == pieces.status, "the pieces change the end: \(whole.status), \(pieces.status)")
+    return 0
+}
+
+/// A request, copied out of its buffer.
+private struct Found: Equatable {
+    let method: [UInt8]
+    let path: [UInt8]
+    let query: [UInt8]
+    let authority: [UInt8]
+    let body: [UInt8]
+    let fields: [[UInt8]]
+    let minorVersion: Int
+    let isPersistent: Bool
+}
+
+/// All requests in the bytes, and the status with which what follows them is refused; 0 if more could follow.
+private func conversation(_ bytes: [UInt8], pieceSize: Int) -> (requests: [Found], status: Int) {
+    var parser = RequestParser(limits: limits)
+    var buffer = Buffer()
+    var requests: [Found] = []
+    var next = 0
+    while next < bytes.count {
+        let end = min(next + pieceSize, bytes.count)
+        buffer.append(bytes.span.extracting(next..<end))
+        next = end
+        do throws(Refusal) {
+            while !buffer.isEmpty, try parser.parse(&buffer) {
+                requests.append(found(by: parser, in: buffer.span))
+                buffer.consume(parser.length)
+                parser.reset()
+            }
+        } catch {
+            precondition((400...505).contains(error.status) && !error.detail.isEmpty, "a refusal says why")
+            return (requests, error.status)
+        }
+        checkUnfinished(parser, buffer)
+    }
+    return (requests, 0)
+}
+
+private func found(by parser: RequestParser, in bytes: Span<UInt8>) -> Found {
+    let head = parser.head
+    precondition(head.body.upperBound <= parser.length && parser.length <= bytes.count, "a body ends in its request")
+    precondition(head.body.count <= limits.body && head.fields.count <= limits.fields, "a limit does not hold")
+    precondition(head.body.lowerBound <= limits.head, "the head's limit does not hold")
+    func copy(_ range: Range<Int>) -> [UInt8] { range.map { bytes[$0] } }
+    let request = Found(
+        method: copy(head.methodName), path: copy(head.path), query: copy(head.query),
+        authority: copy(head.authority), body: copy(head.body),
+        fields: head.fields.flatMap { [copy($0.name), copy($0.value)] }, minorVersion: head.minorVersion,
+        isPersistent: head.isPersistent)
+    precondition(!request.method.isEmpty, "a request has a method")
+    precondition(
+        request.path.isEmpty || request.path == Array("*".utf8) || request.path.first == UInt8(ascii: "/"),
+        "a path begins with a slash")
+    precondition(head.minorVersion == 0 || head.fields.count > 0, "there is a Host")
+    return request
+}
+
+private func checkUnfinished(_ parser: RequestParser, _ buffer: borrowing Buffer) {
+    precondition(parser.missingBytes(buffer) <= limits.body, "more is missing than may come")
+    precondition(parser.isReadingBody || buffer.count <= limits.head, "more than a head is kept")
+    // What is kept of a chunked body besides its content is one line of its trailers at most.
+    precondition(parser.receivedBody.upperBound <= max(buffer.count, parser.receivedBody.lowerBound))
+}
