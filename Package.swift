@@ -31,10 +31,11 @@ let package = Package(
         .target(name: "Queues", dependencies: ["UID"], swiftSettings: server),
         .executableTarget(
             name: "emq", dependencies: ["CLinux", "UID", "JSON", "Net", "Queues"], swiftSettings: server),
-        .testTarget(name: "UIDTests", dependencies: ["UID"], swiftSettings: tests),
-        .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: tests),
-        .testTarget(name: "NetTests", dependencies: ["Net"], swiftSettings: tests),
-        .testTarget(name: "QueuesTests", dependencies: ["Queues", "UID"], swiftSettings: tests),
+        .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
+        .testTarget(name: "UIDTests", dependencies: ["UID", "Support"], swiftSettings: tests),
+        .testTarget(name: "JSONTests", dependencies: ["JSON", "Support"], swiftSettings: tests),
+        .testTarget(name: "NetTests", dependencies: ["Net", "Support"], swiftSettings: tests),
+        .testTarget(name: "QueuesTests", dependencies: ["Queues", "UID", "Support"], swiftSettings: tests),
         .testTarget(name: "emqTests", dependencies: ["emq", "UID"], swiftSettings: tests),
     ]
 )

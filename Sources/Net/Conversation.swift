@@ -135,7 +135,8 @@ struct Conversation: ~Copyable {
                 }
                 continue
             }
-            if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit || responses.count > limits.outputBytes {
+            if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit || responses.count > limits.outputBytes
+            {
                 return .again
             }
             do throws(Refusal) {

@@ -1,5 +1,6 @@
 // What the scanner takes for JSON, what it says of all else, and the outline that it makes.
 
+import Support
 import Testing
 
 @testable import JSON

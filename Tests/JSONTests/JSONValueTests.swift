@@ -1,5 +1,6 @@
 // Numbers and strings read from their bytes.
 
+import Support
 import Testing
 
 @testable import JSON

@@ -1,5 +1,6 @@
 // What the writer writes, and that the scanner and the readers take it back.
 
+import Support
 import Testing
 
 @testable import JSON

@@ -1,5 +1,6 @@
 // The grammar of HTTP/1.1 requests: what is taken, what is refused and with which status, however the bytes arrive.
 
+import Support
 import Testing
 
 @testable import Net
@@ -209,8 +210,8 @@ private let cases: [(String, Parsed)] = [
                 let place = Int.random(in: 0...bytes.count, using: &random)
                 let whole = parse([bytes])
                 #expect(
-                    parse([Array(bytes[..<place]), Array(bytes[place...])]) == whole, "seed \(random.seed): \(bytes)")
-                #expect(parse(bytes.map { [$0] }) == whole, "seed \(random.seed): \(bytes)")
+                    parse([Array(bytes[..<place]), Array(bytes[place...])]) == whole, "\(random): \(bytes)")
+                #expect(parse(bytes.map { [$0] }) == whole, "\(random): \(bytes)")
             }
         }
     }

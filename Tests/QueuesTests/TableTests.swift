@@ -19,8 +19,8 @@ import Testing
     }
 
     @Test(arguments: 0..<4) func holdsWhatADictionaryHolds(part: Int) throws {
-        var random = Random(seed: Random.seed &+ UInt64(part))
-        let comment: Comment = "EMQ_TEST_SEED=\(Random.seed), part \(part)"
+        var random = Random(seed: Random.runSeed &+ UInt64(part))
+        let comment: Comment = "EMQ_TEST_SEED=\(Random.runSeed), part \(part)"
         var table = Table<Record>(capacity: 500)
         var slots: [UInt32: Slot] = [:]
         for operation in 0..<20_000 {

@@ -20,8 +20,8 @@ import Testing
 
     /// Arms, disarms and fires at random, with deadlines of all magnitudes and slices of all sizes.
     @Test(arguments: 0..<20) func firesInTheOrderOfDeadlinesAndThenOfArming(part: Int) throws {
-        var random = Random(seed: Random.seed &+ UInt64(part))
-        let comment: Comment = "EMQ_TEST_SEED=\(Random.seed), part \(part)"
+        var random = Random(seed: Random.runSeed &+ UInt64(part))
+        let comment: Comment = "EMQ_TEST_SEED=\(Random.runSeed), part \(part)"
         let start = random.anyLength(bits: 62)
         var tasks = Table<TaskRecord>(capacity: 100)
         var wheel = TimingWheel(now: start)

@@ -6,8 +6,8 @@ import Testing
 
 @Suite struct WaiterHeapTests {
     @Test func theFirstIsAlwaysTheFirst() throws {
-        var random = Random(seed: Random.seed)
-        let comment: Comment = "EMQ_TEST_SEED=\(Random.seed)"
+        var random = Random(seed: Random.runSeed)
+        let comment: Comment = "EMQ_TEST_SEED=\(Random.runSeed)"
         var heap = WaiterHeap<ByDeadline>()
         var waiters: [Waiter] = []
         for arrival in 0..<4000 {

@@ -1,5 +1,6 @@
 // UIDs in the order they are made, under every kind of clock.
 
+import Support
 import Testing
 
 @testable import UID

@@ -1,6 +1,7 @@
 // What a UID looks like, and what is taken for one.
 
 import Foundation
+import Support
 import Testing
 
 @testable import UID

@@ -129,7 +129,11 @@ final class Bench {
         }
         let (startTime, startCPU) = (monotonicNanoseconds(), serverCPUMicroseconds())
         for connection in connections { begin(connection) }
-        try turn(name ?? "the cleaning up") { finished == operations } progress: { finished }
+        try turn(name ?? "the cleaning up") {
+            finished == operations
+        } progress: {
+            finished
+        }
         failures += failed
         guard let name else { return }
         report(name, operations, failed, startTime: startTime, startCPU: startCPU, &latencies)
@@ -198,7 +202,9 @@ final class Bench {
             }
             loop.turn(until: deadline)
             if let failure = connections.lazy.compactMap(\.failure).first { throw failure }
-            if loop.now >= deadline { throw BenchFailure(description: "\(name) came to a halt after \(seen) operations") }
+            if loop.now >= deadline {
+                throw BenchFailure(description: "\(name) came to a halt after \(seen) operations")
+            }
         }
     }
 
@@ -214,7 +220,8 @@ final class Bench {
     }
 
     private func report(
-        _ name: String, _ operations: Int, _ failed: Int, startTime: UInt64, startCPU: Double?, _ latencies: inout Latencies
+        _ name: String, _ operations: Int, _ failed: Int, startTime: UInt64, startCPU: Double?,
+        _ latencies: inout Latencies
     ) {
         let seconds = Double(monotonicNanoseconds() - startTime) / 1e9
         latencies.sort()
@@ -243,7 +250,9 @@ final class Bench {
 
     /// How long the server's process has been running on a processor, from /proc/PID/stat (proc(5)).
     private func serverCPUMicroseconds() -> Double? {
-        guard let process = options.serverProcess, let file = unsafe fopen("/proc/\(process)/stat", "r") else { return nil }
+        guard let process = options.serverProcess, let file = unsafe fopen("/proc/\(process)/stat", "r") else {
+            return nil
+        }
         defer { unsafe fclose(file) }
         var bytes = [UInt8](repeating: 0, count: 1024)
         let count = unsafe fread(&bytes, 1, bytes.count, file)
@@ -251,7 +260,8 @@ final class Bench {
         let text = String(decoding: bytes[..<count], as: UTF8.self)
         guard let name = text.lastIndex(of: ")") else { return nil }
         let fields = text[name...].split(separator: " ").dropFirst()
-        guard fields.count > 13, let user = Double(fields[fields.startIndex + 11]), let system = Double(fields[fields.startIndex + 12])
+        guard fields.count > 13, let user = Double(fields[fields.startIndex + 11]),
+            let system = Double(fields[fields.startIndex + 12])
         else { return nil }
         return (user + system) * 1e6 / Double(sysconf(Int32(_SC_CLK_TCK)))
     }

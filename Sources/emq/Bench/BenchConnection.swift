@@ -38,7 +38,9 @@ final class BenchConnection: EventSource {
     /// Sends a request. It is small and alone on its way: the kernel takes it whole.
     func send(_ request: [UInt8]) {
         sentAt = monotonicNanoseconds()
-        let count = unsafe request.withUnsafeBytes { unsafe Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        let count = unsafe request.withUnsafeBytes {
+            unsafe Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+        }
         if count != request.count { failure = BenchFailure(description: "a connection broke while sending") }
     }
 
@@ -126,7 +128,8 @@ private func connectedSocket(_ address: Address) throws -> Int32 {
         while let info = unsafe next?.pointee {
             unsafe next = info.ai_next
             let descriptor = unsafe socket(info.ai_family, info.ai_socktype, 0)
-            status = unsafe connected(descriptor, UnsafeRawBufferPointer(start: info.ai_addr, count: Int(info.ai_addrlen)))
+            status = unsafe connected(
+                descriptor, UnsafeRawBufferPointer(start: info.ai_addr, count: Int(info.ai_addrlen)))
             guard status == 0 else { continue }
             var one: Int32 = 1
             unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))

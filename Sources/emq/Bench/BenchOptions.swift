@@ -44,7 +44,9 @@ struct BenchOptions {
     init(_ arguments: [String]) throws(UsageError) {
         var rest = arguments[...]
         while let flag = rest.popFirst() {
-            let known = ["--addr", "--phases", "--connections", "--operations", "--size", "--idle-waiters", "--pid", "--help"]
+            let known = [
+                "--addr", "--phases", "--connections", "--operations", "--size", "--idle-waiters", "--pid", "--help",
+            ]
             guard known.contains(flag) else {
                 throw UsageError("there is no option '\(flag)'; \(nearestName(to: flag, among: known))")
             }
@@ -78,7 +80,8 @@ struct BenchOptions {
         _ flag: String, _ value: String, _ range: ClosedRange<Int>
     ) throws(UsageError) -> Int {
         guard let number = Int(value), range.contains(number) else {
-            throw UsageError("\(flag) is a whole number from \(range.lowerBound) to \(range.upperBound), not '\(value)'")
+            throw UsageError(
+                "\(flag) is a whole number from \(range.lowerBound) to \(range.upperBound), not '\(value)'")
         }
         return number
     }

@@ -1,0 +1,31 @@
+// Random numbers that a failing test can be given again, and what the environment asks of a test run.
+
+import Foundation
+
+/// SplitMix64 (G. Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014).
+public struct SeededRandom: RandomNumberGenerator, CustomStringConvertible, Sendable {
+    /// The seed of this run: EMQ_TEST_SEED, or a new one.
+    public static let runSeed: UInt64 = number("EMQ_TEST_SEED") ?? .random(in: 0...UInt64.max)
+
+    private var state: UInt64
+
+    /// A generator for this run's seed, or for one of its own.
+    public init(seed: UInt64 = runSeed) { state = seed }
+
+    /// How to have the same numbers again; a random test prints it with its failures.
+    public var description: String { "EMQ_TEST_SEED=\(Self.runSeed)" }
+
+    public mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+}
+
+/// How many operations the longest random tests may make in all: EMQ_TEST_OPERATIONS, or a million.
+public let testOperations = number("EMQ_TEST_OPERATIONS").map { Int($0) } ?? 1_000_000
+
+private func number(_ variable: String) -> UInt64? {
+    ProcessInfo.processInfo.environment[variable].flatMap { UInt64($0) }
+}
