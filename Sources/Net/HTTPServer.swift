@@ -119,17 +119,20 @@ public final class HTTPServer: @unchecked Sendable {
             for connection in exchange(&gone, for: []) {
                 connection.conversation.withdrawOwed(&handler, on: owner, now: loop.now)
             }
-            let count = min(queued.count, Self.visitsPerRound)
-            let round = Array(queued[..<count])
-            queued.removeFirst(count)
+            var round = exchange(&queued, for: [])
+            if round.count > Self.visitsPerRound {
+                queued = Array(round[Self.visitsPerRound...])
+                round.removeLast(queued.count)
+            }
+            let now = loop.now
             for connection in round where connection.isOpen {
                 connection.isQueued = false
                 connection.conversation.visit(
-                    &handler, on: owner, limits: limits, spareBlock: &spareBlock, now: loop.updateNow())
+                    &handler, on: owner, limits: limits, spareBlock: &spareBlock, now: now)
             }
             // Answers leave together: a client that is woken by the first finds the others too.
             for connection in round where connection.isOpen { conclude(connection, &handler, on: owner) }
-            if loop.now - begin >= Self.turnMilliseconds { return }
+            if loop.updateNow() - begin >= Self.turnMilliseconds { return }
         }
     }
 
