@@ -95,7 +95,7 @@ struct Conversation: ~Copyable {
         _ handler: inout Handler, on owner: isolated Handler.Owner, limits: ServerLimits, spareBlock: inout Buffer,
         now: Int64
     ) {
-        if now >= deadline { timeOut(&handler) }
+        if now >= deadline { timeOut(&handler, limits, now: now) }
         if responses.count == 0 { lastProgress = now }
         if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
         next = .rest
@@ -373,8 +373,14 @@ struct Conversation: ~Copyable {
         }
     }
 
-    private mutating func timeOut<Handler: RequestHandler & ~Copyable>(_ handler: inout Handler) {
-        if responses.count > 0 || isLingering {
+    private mutating func timeOut<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, _ limits: ServerLimits, now: Int64
+    ) {
+        if responses.count > 0 {
+            // The kernel reports room only when much of its buffer is free; a slow peer may have taken less than that.
+            send(now: now)
+            if now - lastProgress >= limits.sendTimeoutMilliseconds { isBroken = true }
+        } else if isLingering {
             isBroken = true
         } else if input.isEmpty, !parser.isReadingBody {
             isClosing = true

@@ -125,11 +125,16 @@ final class Listener: EventSource {
         do {
             return try bound(AF_UNIX, bytes, host: "", address)
         } catch {
-            // A socket that nobody listens at was left by a server that was killed.
-            guard error.code == EADDRINUSE, try isAbandoned(bytes) else { throw error }
+            // A socket that nobody listens at was left by a server that was killed. Another file is not ours to remove.
+            guard error.code == EADDRINUSE, isSocket(path), try isAbandoned(bytes) else { throw error }
             unsafe unlink(path)
             return try bound(AF_UNIX, bytes, host: "", address)
         }
+    }
+
+    private static func isSocket(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
     }
 
     private static func isAbandoned(_ name: [UInt8]) throws(SystemError) -> Bool {

@@ -72,6 +72,7 @@ struct RequestHead {
 
     /// As new, with the memory that it has.
     mutating func reset() {
+        method = .other
         fields.removeAll(keepingCapacity: true)
         (path, query, authority, body) = (0..<0, 0..<0, 0..<0, 0..<0)
     }

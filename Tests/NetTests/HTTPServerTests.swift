@@ -1,0 +1,298 @@
+// The server's bounds of time and number, kept small here: what happens when each of them is reached.
+
+import Foundation
+import Testing
+
+@testable import Net
+
+@Suite struct HTTPServerTests {
+    /// Milliseconds since a moment.
+    private func elapsed(_ start: ContinuousClock.Instant) -> Int {
+        Int((ContinuousClock.now - start) / .milliseconds(1))
+    }
+
+    // MARK: Deadlines
+
+    @Test func aHeadThatTakesTooLongIsAnswered408() throws {
+        let server = try TestServer { $0.headTimeoutMilliseconds = 150 }
+        let peer = try server.connect()
+        let start = ContinuousClock.now
+        peer.send("GET / HTTP/1.1\r\nHo")
+        let answer = try peer.receiveAll()
+        #expect(elapsed(start) >= 149)
+        #expect(answer.hasPrefix("HTTP/1.1 408 Request Timeout\r\n"))
+        #expect(answer.contains("Connection: close\r\n"))
+    }
+
+    @Test func bytesThatTrickleInDoNotPutTheDeadlineOff() throws {
+        let server = try TestServer { $0.headTimeoutMilliseconds = 150 }
+        let peer = try server.connect()
+        let start = ContinuousClock.now
+        peer.send("GET / HTTP/1.1\r\nX: ")
+        while !peer.isReadable, elapsed(start) < 10_000 {
+            peer.send("x")
+            usleep(10_000)
+        }
+        #expect(try peer.receiveAll().hasPrefix("HTTP/1.1 408 "))
+        #expect(try server.connect().isReadable == false)
+    }
+
+    @Test func aBodyMayTakeAsLongAsItsBytesAllow() throws {
+        let server = try TestServer {
+            $0.headTimeoutMilliseconds = 1
+            $0.bodyTimeoutMilliseconds = 100
+            $0.bodyBytesPerSecond = 1000
+        }
+        let peer = try server.connect()
+        let start = ContinuousClock.now
+        peer.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 300\r\n\r\n" + String(repeating: "x", count: 200))
+        #expect(try peer.receiveAll().hasPrefix("HTTP/1.1 408 "))
+        #expect(elapsed(start) >= 299)
+    }
+
+    @Test func aSilentConnectionIsClosedWithoutAWord() throws {
+        let server = try TestServer { $0.idleTimeoutMilliseconds = 150 }
+        let start = ContinuousClock.now
+        #expect(try server.connect().receiveAll() == "")
+        #expect(elapsed(start) >= 149)
+
+        let peer = try server.connect()
+        peer.sendGet("/")
+        #expect(try peer.body() == "ok")
+        let answered = ContinuousClock.now
+        #expect(try peer.receiveAll() == "")
+        #expect(elapsed(answered) >= 140)
+    }
+
+    @Test func oneWhoseAnswerIsOwedMayBeSilent() async throws {
+        let server = try TestServer {
+            $0.idleTimeoutMilliseconds = 20
+            $0.headTimeoutMilliseconds = 20
+        }
+        let peer = try server.connect()
+        peer.sendGet("/hold")
+        // Other connections come and go by that deadline meanwhile.
+        for _ in 0..<3 { #expect(try server.connect().receiveAll() == "") }
+        let ticket = try #require(await server.recorder.held.first)
+        #expect(await server.recorder.answer(ticket, "late"))
+        #expect(try peer.body() == "late")
+    }
+
+    @Test func aPeerThatDoesNotReadIsDropped() async throws {
+        let server = try TestServer { $0.sendTimeoutMilliseconds = 150 }
+        let peer = try server.connect()
+        peer.sendGet("/tracked?33554432")
+        try await server.eventually("the end of the connection") { $0.handled == 1 && $0.connectionCount == 0 }
+        #expect(await server.recorder.undelivered == [33_554_432])
+    }
+
+    @Test func aPeerThatReadsSlowlyIsNotDropped() throws {
+        let server = try TestServer { $0.sendTimeoutMilliseconds = 400 }
+        let peer = try server.connect(receiveBuffer: 65536)
+        peer.sendGet("/large?12000000")
+        // Less in each timeout than what the kernel waits for before it reports room.
+        var count = 0
+        let start = ContinuousClock.now
+        while elapsed(start) < 2000 {
+            count += try peer.receive(20_000).count
+            usleep(20_000)
+        }
+        while count < 12_000_000, case let chunk = try peer.receive(1 << 20), !chunk.isEmpty { count += chunk.count }
+        #expect(count > 12_000_000)
+    }
+
+    @Test func aPeerThatStaysAfterTheLastAnswerIsLeft() async throws {
+        let server = try TestServer {
+            $0.lingerTimeoutMilliseconds = 100
+            $0.request.body = 10
+        }
+        let peer = try server.connect()
+        peer.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n")
+        #expect(try peer.receiveAll().hasPrefix("HTTP/1.1 413 "))
+        try await server.eventually("the end of the connection") { $0.connectionCount == 0 }
+    }
+
+    // MARK: Refusals
+
+    @Test func aRefusalReachesAPeerThatGoesOnSending() throws {
+        let server = try TestServer { $0.request.body = 10 }
+        let peer = try server.connect()
+        peer.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n")
+        peer.send([UInt8](repeating: 0x78, count: 4_000_000))
+        let answer = try peer.receiveAll()
+        #expect(answer.hasPrefix("HTTP/1.1 413 Content Too Large\r\n"))
+        #expect(answer.hasSuffix("the body is longer than 10 bytes"))
+    }
+
+    @Test func aRefusalBehindAHeadRequestHasItsBody() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.send("HEAD / HTTP/1.1\r\nHost: h\r\n\r\nNONSENSE\r\n\r\n")
+        let answers = try peer.receiveAll()
+        #expect(answers.contains("Content-Length: 2\r\n\r\nHTTP/1.1 400 Bad Request\r\n"))
+        #expect(answers.hasSuffix("one space and HTTP/1.1"))
+    }
+
+    // MARK: Bounds
+
+    @Test func aFullServerServesTheNextWhenOneCloses() async throws {
+        let server = try TestServer { $0.connections = 2 }
+        var peers = try (0..<3).map { _ in try server.connect() }
+        for peer in peers { peer.sendGet("/") }
+        #expect(try peers[0].body() == "ok")
+        #expect(try peers[1].body() == "ok")
+        #expect(await server.recorder.connectionCount == 2)
+        #expect(!peers[2].isReadable)
+        peers.removeFirst()
+        #expect(try peers[1].body() == "ok")
+        #expect(await server.recorder.connectionCount == 2)
+    }
+
+    @Test func answersThatNobodyReadsHoldFurtherRequestsBack() async throws {
+        let server = try TestServer { $0.outputBytes = 65536 }
+        let peer = try server.connect()
+        let size = 16 << 20
+        for _ in 0..<5 { peer.sendGet("/large?\(size)") }
+        try await server.eventually("a request") { $0.handled > 0 }
+        let other = try server.connect()
+        other.sendGet("/")
+        #expect(try other.body() == "ok")
+        // The kernel holds less than one answer, so the second is the last that is begun.
+        #expect(await server.recorder.handled <= 3)
+        var received = 0
+        while received < 5 * size { received += try peer.receive(1 << 20).count }
+        #expect(await server.recorder.handled == 6)
+    }
+
+    @Test func largeBodiesAreSeenOnTheirWayOnce() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        let body = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 4) }
+        peer.send("POST /observed HTTP/1.1\r\nHost: h\r\nContent-Length: \(body.count)\r\n\r\n")
+        peer.send(body)
+        #expect(try peer.body() == "the same")
+
+        peer.send("POST /observed HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for start in stride(from: 0, to: body.count, by: 70_000) {
+            let chunk = body[start..<min(start + 70_000, body.count)]
+            peer.send(Array("\(String(chunk.count, radix: 16))\r\n".utf8) + chunk + Array("\r\n".utf8))
+        }
+        peer.send("0\r\n\r\n")
+        #expect(try peer.body() == "the same")
+
+        peer.send("POST /observed HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+        #expect(try peer.body() == "not observed")
+    }
+
+    // MARK: Answers that are owed
+
+    @Test func aClientThatLeavesIsWithdrawnAndItsAnswerGoesNowhere() async throws {
+        let server = try TestServer()
+        for isReset in [false, true] {
+            let before = await server.recorder.held.count
+            let peer = try server.connect()
+            peer.sendGet("/hold")
+            try await server.eventually("the request") { $0.held.count > before }
+            if isReset { peer.reset() }
+        }
+        try await server.eventually("the withdrawals") { $0.withdrawals == $0.held.count && $0.held.count == 2 }
+        for ticket in await server.recorder.held { #expect(await !server.recorder.answer(ticket, "too late")) }
+    }
+
+    @Test func aClientThatOnlyEndsItsSideIsToldAndItsFurtherRequestsRun() async throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        for target in ["/hold", "/", "/hold"] { peer.sendGet(target) }
+        peer.endInput()
+        let answers = try peer.receiveAll()
+        #expect(answers.split(separator: "\r\n\r\n").dropFirst().map { $0.prefix(2) } == ["wi", "ok", "wi"])
+        #expect(await server.recorder.withdrawals == 2)
+    }
+
+    @Test func anAnswerIsGivenOnce() async throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.sendGet("/hold")
+        try await server.eventually("the request") { !$0.held.isEmpty }
+        let ticket = try #require(await server.recorder.held.first)
+        #expect(await server.recorder.answer(ticket, "once"))
+        #expect(await !server.recorder.answer(ticket, "twice"))
+        #expect(try peer.body() == "once")
+    }
+
+    // MARK: Deliveries
+
+    @Test func whatAPeerDidNotGetIsReportedLastFirst() async throws {
+        let server = try TestServer { $0.outputBytes = 256 << 20 }
+        do {
+            let peer = try server.connect()
+            peer.sendGet("/tracked?1")
+            #expect(try peer.body() == "x")
+            for size in [16_000_000, 16_000_001, 16_000_002] { peer.sendGet("/tracked?\(size)") }
+            try await server.eventually("all answers") { $0.handled == 4 }
+            peer.reset()
+        }
+        try await server.eventually("the end of the connection") { $0.connectionCount == 0 }
+        #expect(await server.recorder.undelivered == [16_000_002, 16_000_001, 16_000_000])
+    }
+
+    // MARK: Listening
+
+    @Test func everyAddressOfTheMachineIsBothFamilies() throws {
+        let server = try TestServer(try Address(":0"))
+        for isIPv6 in [false, true] {
+            let peer = try Peer(port: server.port, isIPv6: isIPv6)
+            peer.sendGet("/")
+            #expect(try peer.body() == "ok")
+        }
+    }
+
+    @Test func localhostIsOnePortOnEachOfItsAddresses() throws {
+        let server = try TestServer(try Address("localhost:0"))
+        #expect(Set(server.addresses.map(\.description)).count == 1)
+        let peer = try server.connect()
+        peer.sendGet("/")
+        #expect(try peer.body() == "ok")
+    }
+
+    @Test func aPortInUseAndAnUnknownHostAreErrors() throws {
+        let server = try TestServer()
+        let error = #expect(throws: SystemError.self) { _ = try TestServer(server.addresses[0]) }
+        #expect(error?.code == EADDRINUSE)
+        #expect(throws: SystemError.self) { _ = try TestServer(.tcp(host: "no.such.host.invalid", port: 0)) }
+    }
+
+    @Test func aUnixSocketIsMadeAndRemovedAndALiveOneLeftAlone() throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: "emq-net-\(UUID().uuidString.prefix(8)).sock")
+            .path
+        let address = Address.unix(path: path)
+        do {
+            let server = try TestServer(address)
+            #expect(throws: SystemError.self) { _ = try TestServer(address) }
+            let peer = try Peer(path: path)
+            peer.sendGet("/")
+            #expect(try peer.body() == "ok")
+            withExtendedLifetime(server) {}
+        }
+        #expect(!FileManager.default.fileExists(atPath: path))
+
+        // A file that is no socket is not ours to remove.
+        #expect(FileManager.default.createFile(atPath: path, contents: Data("mine".utf8)))
+        #expect(throws: SystemError.self) { _ = try TestServer(address) }
+        #expect(FileManager.default.contents(atPath: path) == Data("mine".utf8))
+        try FileManager.default.removeItem(atPath: path)
+    }
+
+    // MARK: The loop as an executor
+
+    @Test func jobsFromOtherThreadsRunOnTheLoop() async throws {
+        let server = try TestServer()
+        let recorder = server.recorder
+        await withTaskGroup { group in
+            for _ in 0..<50 {
+                group.addTask { for _ in 0..<100 { await recorder.increment() } }
+            }
+        }
+        #expect(await recorder.number == 5000)
+    }
+}

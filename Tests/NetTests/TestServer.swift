@@ -1,0 +1,318 @@
+// A server in this process, on a thread of its own, with a tiny handler behind it and whatever limits a test wants.
+
+import Foundation
+import Synchronization
+import Testing
+
+@testable import Net
+
+/// What the handler saw. An actor that lives on the server's event loop, so that asking it is a job from another thread.
+actor Recorder {
+    private nonisolated let loop: EventLoop
+    nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
+
+    fileprivate nonisolated let isStopping = Atomic(false)
+    fileprivate var server: HTTPServer?
+
+    fileprivate(set) var handled = 0
+    fileprivate(set) var undelivered: [UInt64] = []
+    fileprivate(set) var withdrawals = 0
+    fileprivate(set) var held: [Ticket] = []
+    var number = 0
+
+    init(loop: EventLoop) { self.loop = loop }
+
+    var connectionCount: Int { server?.connectionCount ?? 0 }
+
+    /// Answers a held request; says whether anyone still waited for it.
+    func answer(_ ticket: Ticket, _ text: StaticString) -> Bool {
+        server?.answer(ticket) { EchoHandler.write(text, to: &$0) } ?? false
+    }
+
+    /// Adds one, in two steps that would lose additions if two threads took them at once.
+    func increment() {
+        loop.checkIsolated()
+        let before = number
+        number = before + 1
+    }
+
+    fileprivate nonisolated func stop() {
+        isStopping.store(true, ordering: .releasing)
+        loop.wake()
+    }
+}
+
+/// Sees a body on its way.
+private final class CountingObserver: BodyObserver {
+    private(set) var seen: [UInt8] = []
+
+    override func consume(_ bytes: Span<UInt8>) {
+        for index in bytes.indices { seen.append(bytes[index]) }
+    }
+}
+
+/// `/large` and `/tracked` answer with as many bytes as the query says, the second under that number as its key; `/hold`
+/// owes its answer; `/observed` says how much of the body was seen on its way; everything else answers `ok`.
+private struct EchoHandler: ~Copyable, RequestHandler {
+    private(set) var isFinished = false
+
+    mutating func handle(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on recorder: isolated Recorder
+    ) -> Outcome {
+        recorder.handled += 1
+        var number = 0
+        for index in request.query.indices { number = number * 10 + Int(request.query[index] - 0x30) }
+        if request.path.equals("/hold") {
+            recorder.held.append(request.ticket)
+            return .owed(recorder)
+        }
+        if request.path.equals("/observed") {
+            let observer = request.bodyObserver as? CountingObserver
+            let body = request.body
+            let isSame = observer.map { seen in body.indices.allSatisfy { body[$0] == seen.seen[$0] } } ?? false
+            responses.begin(status: 200, contentType: "text/plain")
+            responses.beginBody()
+            responses.append(observer == nil ? "not observed" : isSame ? "the same" : "another")
+            responses.end()
+            return .answered
+        }
+        if request.path.equals("/large") || request.path.equals("/tracked") {
+            responses.begin(status: 200, contentType: "text/plain")
+            if request.path.equals("/tracked") { responses.track(UInt64(number)) }
+            responses.beginBody()
+            let content = [UInt8](repeating: UInt8(ascii: "x"), count: number)
+            responses.append(content.span)
+            responses.end()
+            return .answered
+        }
+        EchoHandler.write("ok", to: &responses)
+        return .answered
+    }
+
+    mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream) {
+        responses.begin(status: refusal.status, contentType: "text/plain")
+        responses.beginBody()
+        responses.append(Array(refusal.detail.utf8).span)
+        responses.end()
+    }
+
+    mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on recorder: isolated Recorder) {
+        recorder.withdrawals += 1
+        EchoHandler.write("withdrawn", to: &responses)
+    }
+
+    mutating func withdraw(_ withdrawal: AnyObject, on recorder: isolated Recorder) { recorder.withdrawals += 1 }
+
+    mutating func undelivered(_ key: UInt64, on recorder: isolated Recorder) { recorder.undelivered.append(key) }
+
+    mutating func bodyObserver() -> BodyObserver? { CountingObserver() }
+
+    mutating func beginTurn(now: Int64, on recorder: isolated Recorder) {
+        isFinished = recorder.isStopping.load(ordering: .acquiring)
+    }
+
+    func nextTurn(on recorder: isolated Recorder) -> Int64? { nil }
+
+    static func write(_ text: StaticString, to responses: inout ResponseStream) {
+        responses.begin(status: 200, contentType: "text/plain")
+        responses.beginBody()
+        responses.append(text)
+        responses.end()
+    }
+}
+
+/// A running server. It stops when the test lets go of it.
+final class TestServer {
+    let recorder: Recorder
+    let addresses: [Address]
+    private let end: DispatchSemaphore
+
+    var port: UInt16 {
+        guard case .tcp(_, let port) = addresses.first else { return 0 }
+        return port
+    }
+
+    /// - Throws: what listening throws.
+    init(_ address: Address = .tcp(host: "127.0.0.1", port: 0), _ change: (inout ServerLimits) -> Void = { _ in }) throws
+    {
+        var limits = ServerLimits()
+        change(&limits)
+        let start = Start(address: address, limits: limits)
+        Thread.detachNewThread { start.run() }
+        start.began.wait()
+        let (recorder, addresses) = try start.result.get()
+        self.recorder = recorder
+        self.addresses = addresses
+        end = start.ended
+    }
+
+    deinit {
+        recorder.stop()
+        end.wait()
+    }
+
+    func connect(receiveBuffer: Int32? = nil) throws -> Peer { try Peer(port: port, receiveBuffer: receiveBuffer) }
+
+    /// Asks the recorder again until the answer is yes.
+    func eventually(_ what: String, _ question: (isolated Recorder) throws -> Bool) async throws {
+        let deadline = Date(timeIntervalSinceNow: 10)
+        while !(try await question(recorder)) {
+            guard Date() < deadline else { throw Failure(description: "waited in vain: \(what)") }
+            try await Task.sleep(for: .milliseconds(2))
+        }
+    }
+}
+
+/// What passes between the starting thread and the server's: the semaphores order every access.
+private final class Start: @unchecked Sendable {
+    let began = DispatchSemaphore(value: 0)
+    let ended = DispatchSemaphore(value: 0)
+    private(set) var result: Result<(Recorder, [Address]), any Error> = .failure(Failure(description: "not started"))
+    private let address: Address
+    private let limits: ServerLimits
+
+    init(address: Address, limits: ServerLimits) {
+        self.address = address
+        self.limits = limits
+    }
+
+    func run() {
+        do {
+            let loop = try EventLoop()
+            let recorder = Recorder(loop: loop)
+            try recorder.assumeIsolated { recorder in
+                let server = HTTPServer(loop: loop, limits: limits)
+                recorder.server = server
+                result = .success((recorder, try server.listen(address)))
+                began.signal()
+                var handler = EchoHandler()
+                server.run(&handler, on: recorder)
+                server.stopListening()
+                recorder.server = nil
+            }
+        } catch {
+            result = .failure(error)
+            began.signal()
+        }
+        ended.signal()
+    }
+}
+
+struct Failure: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// The other side of a connection: blocking, with ten seconds for each receive and send.
+final class Peer {
+    let descriptor: Int32
+
+    init(port: UInt16, isIPv6: Bool = false, receiveBuffer: Int32? = nil) throws {
+        descriptor = socket(isIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        if var receiveBuffer {
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &receiveBuffer, socklen_t(MemoryLayout<Int32>.size))
+        }
+        if isIPv6 {
+            var address = sockaddr_in6()
+            address.sin6_family = sa_family_t(AF_INET6)
+            address.sin6_port = port.bigEndian
+            address.sin6_addr = in6addr_loopback
+            try connect(&address)
+        } else {
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_port = port.bigEndian
+            address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+            try connect(&address)
+        }
+    }
+
+    init(path: String) throws {
+        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+        try connect(&address)
+    }
+
+    private func connect<Name>(_ name: inout Name) throws {
+        let status = withUnsafePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<Name>.size))
+            }
+        }
+        guard status == 0 else { throw Failure(description: "cannot connect: \(String(cString: strerror(errno)))") }
+        var timeout = timeval(tv_sec: 10, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+    }
+
+    deinit { close(descriptor) }
+
+    /// Sends all of it; false if the server has closed.
+    @discardableResult
+    func send(_ bytes: [UInt8]) -> Bool {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes[sent...].withUnsafeBytes {
+                Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
+            if count <= 0 { return false }
+            sent += count
+        }
+        return true
+    }
+
+    @discardableResult
+    func send(_ text: String) -> Bool { send(Array(text.utf8)) }
+
+    func sendGet(_ target: String) { send("GET \(target) HTTP/1.1\r\nHost: h\r\n\r\n") }
+
+    func endInput() { shutdown(descriptor, Int32(SHUT_WR)) }
+
+    /// Ends the connection with a reset.
+    func reset() {
+        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
+        // Closed in `deinit`.
+    }
+
+    /// Whether there is anything to read, or the end, right now.
+    var isReadable: Bool {
+        var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return poll(&entry, 1, 0) > 0
+    }
+
+    /// Up to `count` bytes; empty at the end.
+    func receive(_ count: Int = 65536) throws -> [UInt8] {
+        var chunk = [UInt8](repeating: 0, count: count)
+        let received = recv(descriptor, &chunk, count, 0)
+        guard received >= 0 else { throw Failure(description: "receive: \(String(cString: strerror(errno)))") }
+        return Array(chunk[..<received])
+    }
+
+    /// Everything until the server ends the connection.
+    func receiveAll() throws -> String {
+        var all: [UInt8] = []
+        while true {
+            let chunk = try receive()
+            if chunk.isEmpty { return String(decoding: all, as: UTF8.self) }
+            all += chunk
+        }
+    }
+
+    /// One answer's body, when nothing is pipelined.
+    func body() throws -> String {
+        var all: [UInt8] = []
+        while true {
+            let text = String(decoding: all, as: UTF8.self)
+            if let match = text.firstMatch(of: /Content-Length: (\d+)\r\n\r\n/), let length = Int(match.1),
+                text[match.range.upperBound...].utf8.count >= length
+            {
+                return String(text[match.range.upperBound...])
+            }
+            let chunk = try receive()
+            guard !chunk.isEmpty else { throw Failure(description: "the connection ended after '\(text.prefix(500))'") }
+            all += chunk
+        }
+    }
+}
