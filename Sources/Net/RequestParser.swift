@@ -81,28 +81,32 @@ struct RequestParser {
     /// - Returns: Whether a whole request is there; then `length` bytes of the buffer are its own.
     /// - Throws: What makes this no request, or one over the limits.
     mutating func parse(_ buffer: inout Buffer) throws(Refusal) -> Bool {
-        while state == .requestLine || state == .fields {
-            guard let line = try nextLine(buffer.span) else { return false }
-            if state == .requestLine {
-                if line.isEmpty {
-                    // RFC 9112 section 2.2: empty lines before a request are passed over.
-                    emptyLines += 1
-                    guard emptyLines <= 8 else { throw Refusal(400, "more than 8 empty lines before the request") }
-                    buffer.consume(lineStart)
-                    lineStart = 0
-                    scanned = 0
-                    continue
-                }
-                try parseRequestLine(buffer.span, line)
-                state = .fields
-            } else if line.isEmpty {
-                try finishHead()
-            } else {
-                try parseField(buffer.span, line)
-            }
+        if state == .requestLine || state == .fields {
+            guard try parseHead(buffer.span) else { return false }
         }
         if state == .body { try parseBody(&buffer) }
         return state == .complete
+    }
+
+    /// Parses lines until the head is whole; false if it is not yet.
+    private mutating func parseHead(_ bytes: Span<UInt8>) throws(Refusal) -> Bool {
+        while let line = try nextLine(bytes) {
+            if state == .fields {
+                if line.isEmpty {
+                    try finishHead()
+                    return true
+                }
+                try parseField(bytes, line)
+            } else if line.isEmpty {
+                // RFC 9112 section 2.2: empty lines before a request are passed over.
+                emptyLines += 1
+                guard emptyLines <= 8 else { throw Refusal(400, "more than 8 empty lines before the request") }
+            } else {
+                try parseRequestLine(bytes, line)
+                state = .fields
+            }
+        }
+        return false
     }
 
     /// The next line without its CR LF, or nil if it is not whole yet.
