@@ -132,7 +132,8 @@ struct RequestParser {
         return line
     }
 
-    private func checkLength(_ length: Int) throws(Refusal) {
+    /// Mutating, though it changes nothing: the parser would be copied to call it.
+    private mutating func checkLength(_ length: Int) throws(Refusal) {
         if state == .requestLine, length > limits.requestLine {
             throw Refusal(414, "the request line is longer than \(limits.requestLine) bytes")
         }

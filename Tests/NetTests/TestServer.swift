@@ -133,8 +133,9 @@ final class TestServer {
     }
 
     /// - Throws: what listening throws.
-    init(_ address: Address = .tcp(host: "127.0.0.1", port: 0), _ change: (inout ServerLimits) -> Void = { _ in }) throws
-    {
+    init(
+        _ address: Address = .tcp(host: "127.0.0.1", port: 0), _ change: (inout ServerLimits) -> Void = { _ in }
+    ) throws {
         var limits = ServerLimits()
         change(&limits)
         let start = Start(address: address, limits: limits)
