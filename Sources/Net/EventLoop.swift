@@ -16,7 +16,8 @@ import Glibc
     private let wakeUp: Int32
     private let wakeUpSource = EventSource()
     private var timers = TimerQueue()
-    private var sources: Set<ObjectIdentifier> = []
+    /// Keeps what is watched alive: the kernel has nothing but addresses.
+    private var sources: [ObjectIdentifier: EventSource] = [:]
     private let events: UnsafeMutableBufferPointer<epoll_event>
     private let jobLock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var jobs: [UnownedJob] = []
@@ -72,7 +73,7 @@ import Glibc
         guard control(EPOLL_CTL_ADD, descriptor, source, events) == 0 else {
             throw SystemError("watch a descriptor")
         }
-        if sources.insert(ObjectIdentifier(source)).inserted { _ = unsafe Unmanaged.passRetained(source) }
+        sources[ObjectIdentifier(source)] = source
     }
 
     /// Changes what is watched for.
@@ -85,7 +86,7 @@ import Glibc
         checkIsolated()
         _ = control(EPOLL_CTL_DEL, descriptor, source, 0)
         timers.remove(source)
-        if sources.remove(ObjectIdentifier(source)) != nil { unsafe Unmanaged.passUnretained(source).release() }
+        sources[ObjectIdentifier(source)] = nil
     }
 
     private func control(_ operation: Int32, _ descriptor: Int32, _ source: EventSource, _ events: UInt32) -> Int32 {
@@ -120,7 +121,7 @@ import Glibc
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events[index]
             guard let pointer = unsafe event.data.ptr else { continue }
-            // `watch` retained it, and sources are let go only between turns.
+            // `sources` keeps it alive, and lets go of none while events are noted.
             let source = unsafe Unmanaged<EventSource>.fromOpaque(pointer).takeUnretainedValue()
             if source === wakeUpSource { drainWakeUp() } else { unsafe source.ready(events: event.events) }
         }

@@ -46,8 +46,10 @@ enum Emq {
                 to: STDERR_FILENO)
             var api = API(server: server, shutdown: shutdown)
             server.run(&api, on: broker)
+            let count = broker.counts.tasks
             write(
-                "emq: stopped; \(broker.counts.tasks) tasks that lived in memory went with it", to: STDERR_FILENO)
+                "emq: stopped; \(count == 1 ? "1 task" : "\(count) tasks") that lived in memory went with it",
+                to: STDERR_FILENO)
         }
     }
 
