@@ -152,7 +152,11 @@ final class TestServer {
         end.wait()
     }
 
-    func connect(receiveBuffer: Int32? = nil) throws -> Peer { try Peer(port: port, receiveBuffer: receiveBuffer) }
+    func connect(receiveBuffer: Int32? = nil) throws -> Peer {
+        let peer = try Peer(port: port, receiveBuffer: receiveBuffer)
+        peer.server = self
+        return peer
+    }
 
     /// Asks the recorder again until the answer is yes.
     func eventually(_ what: String, _ question: (isolated Recorder) throws -> Bool) async throws {
@@ -206,6 +210,8 @@ struct Failure: Error, CustomStringConvertible {
 /// The other side of a connection: blocking, with ten seconds for each receive and send.
 final class Peer {
     let descriptor: Int32
+    /// Kept running as long as there is a peer.
+    fileprivate var server: TestServer?
 
     init(port: UInt16, isIPv6: Bool = false, receiveBuffer: Int32? = nil) throws {
         descriptor = socket(isIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
