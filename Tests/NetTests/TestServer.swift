@@ -160,7 +160,7 @@ final class TestServer {
 
     /// Asks the recorder again until the answer is yes.
     func eventually(_ what: String, _ question: (isolated Recorder) throws -> Bool) async throws {
-        let deadline = Date(timeIntervalSinceNow: 10)
+        let deadline = Date(timeIntervalSinceNow: 60)
         while !(try await question(recorder)) {
             guard Date() < deadline else { throw Failure(description: "waited in vain: \(what)") }
             try await Task.sleep(for: .milliseconds(2))
@@ -248,7 +248,7 @@ final class Peer {
             }
         }
         guard status == 0 else { throw Failure(description: "cannot connect: \(String(cString: strerror(errno)))") }
-        var timeout = timeval(tv_sec: 10, tv_usec: 0)
+        var timeout = timeval(tv_sec: 60, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
     }
