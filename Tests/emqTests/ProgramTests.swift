@@ -106,7 +106,7 @@ import Testing
     }
 
     @Test func workInHandIsAcknowledgedWhileItStops() throws {
-        let server = try Server()
+        let server = try Server(["--addr", "127.0.0.1:0", "--drain", "3600"])
         let client = try server.connect()
         _ = try client.post("/enqueue/q", #"{"content": 1}"#)
         _ = try client.post("/enqueue/q", #"{"content": 2}"#)

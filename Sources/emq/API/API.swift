@@ -82,7 +82,8 @@ struct API: ~Copyable, RequestHandler {
     }
 
     func nextTurn(on broker: isolated Broker) -> Int64? {
-        isBehind ? now : [broker.nextDeadline, shutdown.deadline].compactMap { $0 }.min()
+        if isBehind || shutdown.isAsked && isDrained(broker) { return now }
+        return [broker.nextDeadline, shutdown.deadline].compactMap { $0 }.min()
     }
 
     private var isBehind = false
@@ -97,8 +98,12 @@ struct API: ~Copyable, RequestHandler {
             server.stopListening()
             broker.completeAllWaiters(now: now)
         }
-        let isDrained = broker.counts.dispatched == 0 || server.connectionCount == 0
-        isFinished = shutdown.isOver(now: now) || isDrained && !server.hasUnsentAnswers
+        isFinished = shutdown.isOver(now: now) || isDrained(broker)
+    }
+
+    /// Whether nothing is left to wait for: no work in hand, or nobody who could acknowledge it.
+    private func isDrained(_ broker: isolated Broker) -> Bool {
+        (broker.counts.dispatched == 0 || server.connectionCount == 0) && !server.hasUnsentAnswers
     }
 
     // MARK: Routing
