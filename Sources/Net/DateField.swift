@@ -6,8 +6,8 @@ import Glibc
 final class DateField {
     /// The field, between two ends of lines.
     private(set) var field: [UInt8] = []
-    /// The most usual beginning of an answer, with the field in it.
-    private(set) var okStart: [UInt8] = []
+    /// The most usual beginning of an answer, with the field in it, up to its length.
+    private(set) var jsonStart: [UInt8] = []
     private var second: Int64 = -1
 
     /// Brings the field up to date. O(1), and nothing within the same second.
@@ -16,7 +16,8 @@ final class DateField {
         if second == self.second { return }
         self.second = second
         field = Array("\r\nDate: \(DateField.format(unixSeconds: second))\r\n".utf8)
-        okStart = Array("HTTP/1.1 200 OK".utf8) + field
+        jsonStart =
+            Array("HTTP/1.1 200 OK".utf8) + field + Array("Content-Type: application/json\r\nContent-Length: ".utf8)
     }
 
     static func format(unixSeconds: Int64) -> String {

@@ -65,7 +65,7 @@ extension Span<UInt8> {
     /// Whether the bytes are those of the other span but for the case of ASCII letters. O(count).
     public func equalsIgnoringCase(_ other: Span<UInt8>) -> Bool {
         guard count == other.count else { return false }
-        for index in 0..<count {
+        for index in indices {
             // Both have `count` bytes.
             let (first, second) = unsafe (self[unchecked: index], other[unchecked: index])
             if first != second, first.lowercased != second.lowercased { return false }

@@ -39,23 +39,32 @@ public struct ResponseStream: ~Copyable {
         precondition(!isOpen, "the answer before is not ended")
         isOpen = true
         answerStart = buffer.count
-        if status == 200, contentType != nil {
-            let start = dates.okStart
-            buffer.append(start.span)
-        } else {
-            buffer.append("HTTP/1.1 ")
-            buffer.append(decimal: status)
-            buffer.append(" ")
-            buffer.append(reason(of: status))
-            let field = dates.field
-            buffer.append(field.span)
-        }
+        buffer.append("HTTP/1.1 ")
+        buffer.append(decimal: status)
+        buffer.append(" ")
+        buffer.append(reason(of: status))
+        let date = dates.field
+        buffer.append(date.span)
         if let contentType { field("Content-Type", contentType) }
         if closesConnection {
             field("Connection", "close")
         } else if minorVersion == 0 {
             field("Connection", "keep-alive")
         }
+    }
+
+    /// Begins an answer with status 200 and a JSON body: `begin` and `beginBody` in one, for the most usual answers.
+    public mutating func beginJSON(estimatedCount: Int) {
+        if closesConnection || minorVersion == 0 {
+            begin(status: 200, contentType: "application/json")
+            return beginBody(estimatedCount: estimatedCount)
+        }
+        precondition(!isOpen, "the answer before is not ended")
+        isOpen = true
+        answerStart = buffer.count
+        let start = dates.jsonStart
+        buffer.append(start.span)
+        reserveLength(estimatedCount)
     }
 
     /// Adds a header field with a fixed value.
@@ -80,6 +89,10 @@ public struct ResponseStream: ~Copyable {
     public mutating func beginBody(estimatedCount: Int = 10) {
         precondition(isOpen)
         buffer.append("Content-Length: ")
+        reserveLength(estimatedCount)
+    }
+
+    private mutating func reserveLength(_ estimatedCount: Int) {
         lengthPlace = buffer.count
         buffer.append(decimal: estimatedCount)
         bodyStart = buffer.count + 4

@@ -126,7 +126,7 @@ struct API: ~Copyable, RequestHandler {
                 405, "\(text(request.methodName)) does not work here; \(verb.allowedMethods) do",
                 allow: verb.allowedMethods)
         }
-        if request.method == .post { try rejectCrossSite(request) }
+        if request.method == .post { try checkFields(request) }
         if verb != .peek { _ = try readQuery(request.query, known: []) }
         switch verb {
         case .enqueue: try enqueue(request, &responses, on: broker)
@@ -140,14 +140,22 @@ struct API: ~Copyable, RequestHandler {
         return .answered
     }
 
-    /// Keeps a web page from posting behind its reader's back: a browser says where such a request comes from.
-    private func rejectCrossSite(_ request: borrowing Request) throws(Problem) {
+    /// Checks the header of a request that changes something.
+    ///
+    /// - Throws: 403 for one that a web page of another site sends behind its reader's back, as the browser says; 415 for
+    ///   a body that is not said to be JSON.
+    private func checkFields(_ request: borrowing Request) throws(Problem) {
         var isForeign = false
+        var contentTypes = 0
+        var isJSON = false
         let host = request.authority
         request.forEachField { name, value in
             switch name.count {
             case 6 where name.equalsIgnoringCase("origin"):
                 if !isSameHost(origin: value, host: host) { isForeign = true }
+            case 12 where name.equalsIgnoringCase("content-type"):
+                contentTypes += 1
+                isJSON = isJSONType(value)
             case 14 where name.equalsIgnoringCase("sec-fetch-site"):
                 if value.equals("cross-site") { isForeign = true }
             default: break
@@ -155,6 +163,12 @@ struct API: ~Copyable, RequestHandler {
         }
         if isForeign {
             throw Problem(403, "a web page of another site may not do this: the Origin is not the Host of the request")
+        }
+        guard contentTypes == 1, isJSON else {
+            throw Problem(
+                415,
+                "the body's type is application/json, and the request says so in one header: "
+                    + "-H 'Content-Type: application/json' (curl --json does it for you)")
         }
     }
 
@@ -189,8 +203,7 @@ struct API: ~Copyable, RequestHandler {
         } catch {
             throw Problem(503, "the server has no room for another task: \(error)")
         }
-        responses.begin(status: 200, contentType: "application/json")
-        responses.beginBody(estimatedCount: 31)
+        responses.beginJSON(estimatedCount: 31)
         responses.append("{\"id\":\"")
         let idText = id.text
         responses.append(idText.span)
@@ -328,8 +341,7 @@ struct API: ~Copyable, RequestHandler {
         _ ids: Span<UInt8>, _ counted: StaticString, _ missing: StaticString, _ responses: inout ResponseStream,
         _ action: (TaskReference) -> Bool
     ) {
-        responses.begin(status: 200, contentType: "application/json")
-        responses.beginBody(estimatedCount: 24)
+        responses.beginJSON(estimatedCount: 24)
         responses.append(counted)
         var absent: [Range<Int>] = []
         var count = 0
@@ -359,8 +371,7 @@ struct API: ~Copyable, RequestHandler {
             }
             limit = number
         }
-        responses.begin(status: 200, contentType: "application/json")
-        responses.beginBody(estimatedCount: 200)
+        responses.beginJSON(estimatedCount: 200)
         responses.append("[")
         if let queue = broker.existingQueue(named: name.span) {
             var isFirst = true
@@ -375,8 +386,7 @@ struct API: ~Copyable, RequestHandler {
     }
 
     private static func writeQueueNames(of broker: isolated Broker, to responses: inout ResponseStream) {
-        responses.begin(status: 200, contentType: "application/json")
-        responses.beginBody(estimatedCount: 100)
+        responses.beginJSON(estimatedCount: 100)
         responses.append("[")
         var isFirst = true
         broker.forEachQueueName { name in
@@ -390,8 +400,7 @@ struct API: ~Copyable, RequestHandler {
 
     /// Writes the answer to a wait: a task or null for each of its names.
     private static func write(_ tasks: [TaskHandle?], of broker: isolated Broker, to responses: inout ResponseStream) {
-        responses.begin(status: 200, contentType: "application/json")
-        responses.beginBody(estimatedCount: 250)
+        responses.beginJSON(estimatedCount: 250)
         responses.append("[")
         for (index, handle) in tasks.enumerated() {
             if index > 0 { responses.append(",") }
@@ -436,4 +445,14 @@ private func isSameHost(origin: Span<UInt8>, host: Span<UInt8>) -> Bool {
         start += 1
     }
     return false
+}
+
+/// Whether a media type is `application/json`, whatever its parameters.
+private func isJSONType(_ value: Span<UInt8>) -> Bool {
+    let type: StaticString = "application/json"
+    let length = type.utf8CodeUnitCount
+    guard value.count >= length, value.extracting(first: length).equalsIgnoringCase(type) else { return false }
+    if value.count == length { return true }
+    let next = value[length]
+    return next == UInt8(ascii: ";") || next == UInt8(ascii: " ") || next == UInt8(ascii: "\t")
 }

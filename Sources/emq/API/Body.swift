@@ -22,9 +22,8 @@ struct Body: ~Copyable {
 
     /// Scans a request's body.
     ///
-    /// - Throws: 415 for another content type, 400 for what is no JSON object.
+    /// - Throws: 400 for what is no JSON object.
     mutating func read(_ request: borrowing Request) throws(Problem) {
-        try checkContentType(request)
         do throws(JSONError) {
             if let arrived = request.bodyObserver as? ArrivingBody {
                 if let flaw = arrived.flaw { throw flaw }
@@ -44,22 +43,6 @@ struct Body: ~Copyable {
             throw Problem(
                 400, "the body is a JSON object, such as {\"name\": value}; this is \(describe(scanner.kind))")
         }
-    }
-
-    private func checkContentType(_ request: borrowing Request) throws(Problem) {
-        var types = 0
-        var isJSON = false
-        request.forEachField { name, value in
-            if name.count == 12, name.equalsIgnoringCase("content-type") {
-                types += 1
-                isJSON = isJSONType(value)
-            }
-        }
-        if types == 1, isJSON { return }
-        throw Problem(
-            415,
-            "the body's type is application/json, and the request says so in one header: "
-                + "-H 'Content-Type: application/json' (curl --json does it for you)")
     }
 
     /// The members, each checked to be known and to stand there once. `known` has every name that may stand here, at most
@@ -180,14 +163,4 @@ func describe(_ kind: JSONKind) -> String {
     case .true, .false: "a boolean"
     case .null: "null"
     }
-}
-
-/// Whether a media type is `application/json`, whatever its parameters.
-private func isJSONType(_ value: Span<UInt8>) -> Bool {
-    let type: StaticString = "application/json"
-    let length = type.utf8CodeUnitCount
-    guard value.count >= length, value.extracting(first: length).equalsIgnoringCase(type) else { return false }
-    if value.count == length { return true }
-    let next = value[length]
-    return next == UInt8(ascii: ";") || next == UInt8(ascii: " ") || next == UInt8(ascii: "\t")
 }
