@@ -16,6 +16,8 @@ final class Bench {
     private let enqueueRequest: [UInt8]
     private let takeRequest: [UInt8]
     private var connections: [BenchConnection] = []
+    /// The first connection that was lost.
+    private var failure: BenchFailure?
     private var failures = 0
 
     /// Runs the command and returns the program's exit status.
@@ -60,10 +62,9 @@ final class Bench {
     private func measure() throws {
         Emq.raiseFileLimit()
         connections = try (0..<options.connections).map { _ in try connect() }
-        let idle = try (0..<options.idleWaiters).map { number in
+        for number in 0..<options.idleWaiters {
             let waiter = try connect()
             waiter.send(Bench.request("/wait/", "{\"queues\":[\"\(queue)-\(number)\"],\"timeout\":3600000}"))
-            return waiter
         }
         Emq.write(
             "phase    operations  seconds    rate/s  failed      p50      p90      p99    p99.9      max"
@@ -84,12 +85,12 @@ final class Bench {
             }
         }
         if left > 0 { try run(nil, steps: [.take, .acknowledge], operations: left) }
-        for waiter in idle { waiter.unwatch(on: loop) }
     }
 
     private func connect() throws -> BenchConnection {
         let connection = try BenchConnection(to: options.address)
         try connection.watch(on: loop)
+        connection.failed = { [unowned self] in failure = failure ?? $0 }
         return connection
     }
 
@@ -145,10 +146,6 @@ final class Bench {
         if left > 0 { try run(nil, steps: [.take, .acknowledge], operations: left) }
         left = 0
         let (producer, worker) = (try connect(), try connect())
-        defer {
-            producer.unwatch(on: loop)
-            worker.unwatch(on: loop)
-        }
         var latencies = Latencies(count: operations)
         var finished = 0
         var failed = 0
@@ -201,7 +198,7 @@ final class Bench {
                 deadline = loop.now + Bench.stallMilliseconds
             }
             loop.turn(until: deadline)
-            if let failure = connections.lazy.compactMap(\.failure).first { throw failure }
+            if let failure { throw failure }
             if loop.now >= deadline {
                 throw BenchFailure(description: "\(name) came to a halt after \(seen) operations")
             }

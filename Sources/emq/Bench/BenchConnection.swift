@@ -17,8 +17,8 @@ final class BenchConnection: EventSource {
     var answered: (BenchConnection, Int, ArraySlice<UInt8>) -> Void = { _, _, _ in }
     /// When the request on its way was sent, in nanoseconds.
     private(set) var sentAt: UInt64 = 0
-    /// What went wrong with the connection, if anything did.
-    private(set) var failure: BenchFailure?
+    /// Called when the connection is lost.
+    var failed: (BenchFailure) -> Void = { _ in }
 
     /// Connects, waiting for it.
     init(to address: Address) throws {
@@ -32,16 +32,13 @@ final class BenchConnection: EventSource {
         try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
     }
 
-    /// Hears no more of answers; the connection closes when it is let go.
-    func unwatch(on loop: EventLoop) { loop.unwatch(descriptor, for: self) }
-
     /// Sends a request. It is small and alone on its way: the kernel takes it whole.
     func send(_ request: [UInt8]) {
         sentAt = monotonicNanoseconds()
         let count = unsafe request.withUnsafeBytes {
             unsafe Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
         }
-        if count != request.count { failure = BenchFailure(description: "a connection broke while sending") }
+        if count != request.count { failed(BenchFailure(description: "a connection broke while sending")) }
     }
 
     override func ready(events: UInt32) {
@@ -53,8 +50,7 @@ final class BenchConnection: EventSource {
         room += max(0, count)
         input.removeLast(input.count - room)
         if count == 0 || count < 0 && errno != EAGAIN && errno != EINTR {
-            failure = BenchFailure(description: "the server closed a connection")
-            return
+            return failed(BenchFailure(description: "the server closed a connection"))
         }
         guard let bodyStart = headEnd(), input.count >= 12 else { return }
         guard input.count - bodyStart >= contentLength(before: bodyStart) else { return }

@@ -34,7 +34,7 @@ struct BenchOptions {
           --idle-waiters N     long polls on other queues that stay open meanwhile (default 0)
           --pid N              the server's process, to show its CPU time
 
-        It works on a queue of its own, which is empty again at the end. Each connection has one
+        It works on a queue of its own, which is empty again when it has ended well. Each connection has one
         request on its way. Times are in microseconds, of one request; for wakeup, of a delivery.
         """
 
@@ -56,7 +56,7 @@ struct BenchOptions {
                 do throws(AddressError) { address = try Address(value) } catch { throw UsageError("--addr: \(error)") }
             case "--phases": phases = try BenchOptions.phases(value)
             case "--connections": connections = try BenchOptions.number(flag, value, 1...100_000)
-            case "--operations": operations = try BenchOptions.number(flag, value, 1...10_000_000)
+            case "--operations": operations = try BenchOptions.number(flag, value, 1...3_000_000)
             case "--size": contentBytes = try BenchOptions.number(flag, value, 0...1_000_000)
             case "--idle-waiters": idleWaiters = try BenchOptions.number(flag, value, 0...100_000)
             default: serverProcess = try BenchOptions.number(flag, value, 1...Int(Int32.max))
@@ -73,6 +73,7 @@ struct BenchOptions {
             }
             phases.append(phase)
         }
+        if phases.isEmpty { throw UsageError("--phases names at least one phase") }
         return phases
     }
 

@@ -2,13 +2,12 @@
 
 /// The latencies of one phase, each one kept, so that percentiles are exact.
 struct Latencies {
-    private var nanoseconds: [UInt32] = []
-    private var isSorted = false
+    private var nanoseconds: [UInt64] = []
 
     /// Room for `count` latencies.
     init(count: Int) { nanoseconds.reserveCapacity(count) }
 
-    mutating func add(_ latency: UInt64) { nanoseconds.append(UInt32(clamping: latency)) }
+    mutating func add(_ latency: UInt64) { nanoseconds.append(latency) }
 
     mutating func sort() { nanoseconds.sort() }
 
