@@ -160,7 +160,9 @@ import Testing
         // The kernel holds less than one answer, so the second is the last that is begun.
         #expect(await server.recorder.handled <= 3)
         var received = 0
-        while received < 5 * size, case let chunk = try peer.receive(1 << 20), !chunk.isEmpty { received += chunk.count }
+        while received < 5 * size, case let chunk = try peer.receive(1 << 20), !chunk.isEmpty {
+            received += chunk.count
+        }
         #expect(received > 5 * size)
         #expect(await server.recorder.handled == 6)
     }

@@ -15,6 +15,7 @@ public struct SeededRandom: RandomNumberGenerator, CustomStringConvertible, Send
     /// How to have the same numbers again; a random test prints it with its failures.
     public var description: String { "EMQ_TEST_SEED=\(Self.runSeed)" }
 
+    /// The next number.
     public mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15
         var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
