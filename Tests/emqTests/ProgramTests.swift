@@ -159,7 +159,7 @@ import Testing
             process.waitUntilExit()
         }
         let port = try eventually("the start-up line") {
-            let text = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
+            let text = contents(of: log)
             return text.firstMatch(of: /:(\d+);/).flatMap { UInt16($0.1) }
         }
         var clients = try (0..<80).map { _ in try Client(port: port) }
