@@ -1,0 +1,30 @@
+// Addresses as people write them.
+
+import Testing
+
+@testable import Net
+
+@Suite struct AddressTests {
+    @Test(arguments: [
+        (":8080", Address.tcp(host: "", port: 8080)), ("localhost:0", .tcp(host: "localhost", port: 0)),
+        ("127.0.0.1:65535", .tcp(host: "127.0.0.1", port: 65535)), ("[::1]:80", .tcp(host: "::1", port: 80)),
+        ("[::]:080", .tcp(host: "::", port: 80)), ("unix:/run/emq.sock", .unix(path: "/run/emq.sock")),
+        ("unix:relative:1", .unix(path: "relative:1")),
+        ("unix:" + String(repeating: "p", count: 107), .unix(path: String(repeating: "p", count: 107))),
+    ])
+    func whatIsAnAddress(text: String, address: Address) throws {
+        #expect(try Address(text) == address)
+        #expect(try Address(address.description) == address)
+    }
+
+    @Test(arguments: [
+        ("", "HOST:PORT"), ("localhost", "HOST:PORT"), ("8080", "HOST:PORT"), ("localhost:", "0 to 65535"),
+        (":65536", "'65536'"), (":-1", "'-1'"), (":+1", "'+1'"), (":http", "'http'"), (": 80", "' 80'"),
+        (":٨", "'٨'"), (":99999999999999999999", "0 to 65535"), ("::1:80", "[::1]:80"), ("unix:", "1 to 107"),
+        ("unix:" + String(repeating: "p", count: 108), "1 to 107"), ("unix:a\0b", "1 to 107"),
+    ])
+    func whatIsNoneIsExplained(text: String, explanation: String) {
+        let error = #expect(throws: AddressError.self) { try Address(text) }
+        #expect(error?.description.contains(explanation) == true, "\(error?.description ?? "")")
+    }
+}

@@ -1,0 +1,82 @@
+// The buffer of a connection against an array.
+
+import Support
+import Testing
+
+@testable import Net
+
+@Suite struct BufferTests {
+    private func contents(_ buffer: borrowing Buffer) -> [UInt8] { buffer.span.indices.map { buffer.span[$0] } }
+
+    @Test func anEmptyBufferOwnsNothing() {
+        let buffer = Buffer()
+        #expect(buffer.span.isEmpty && buffer.count == 0 && buffer.capacity == 0)
+    }
+
+    @Test func itAgreesWithAnArray() {
+        var random = SeededRandom()
+        for _ in 0..<200 {
+            var buffer = Buffer()
+            var model: [UInt8] = []
+            for _ in 0..<200 {
+                let count = Int.random(in: 0...700, using: &random)
+                let bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
+                let place = Int.random(in: 0...model.count, using: &random)
+                let other = Int.random(in: place...model.count, using: &random)
+                switch Int.random(in: 0..<11, using: &random) {
+                case 0, 1:
+                    buffer.append(bytes.span)
+                    model += bytes
+                case 2:
+                    buffer.append(UInt8(place & 0xFF))
+                    model.append(UInt8(place & 0xFF))
+                case 3:
+                    buffer.append("literal")
+                    model += Array("literal".utf8)
+                case 4:
+                    buffer.append(decimal: place * 1_000_003)
+                    model += Array("\(place * 1_000_003)".utf8)
+                case 5:
+                    buffer.consume(place)
+                    model.removeFirst(place)
+                case 6:
+                    buffer.truncate(to: place)
+                    model.removeLast(model.count - place)
+                case 7:
+                    buffer.remove(place..<other)
+                    model.removeSubrange(place..<other)
+                case 8:
+                    buffer.open(3, at: place)
+                    for offset in 0..<3 { buffer.set(place + offset, to: UInt8(offset)) }
+                    model.insert(contentsOf: [0, 1, 2], at: place)
+                case 9:
+                    let target = Int.random(in: 0...place, using: &random)
+                    buffer.move(place..<other, downTo: target)
+                    model.replaceSubrange(target..<target + (other - place), with: Array(model[place..<other]))
+                default:
+                    // A read that got less than it had room for, or failed.
+                    let wanted = count + place
+                    let result = buffer.append(atMost: wanted) { room in
+                        room.copyBytes(from: bytes)
+                        return bytes.isEmpty ? -1 : bytes.count
+                    }
+                    #expect(result == (bytes.isEmpty ? -1 : bytes.count), "\(random)")
+                    model += bytes
+                }
+                #expect(buffer.count == model.count, "\(random)")
+                guard contents(buffer) == model else {
+                    Issue.record("the contents differ; \(random)")
+                    return
+                }
+            }
+        }
+    }
+
+    @Test func numbersAreWrittenInDecimal() {
+        for number in [0, 1, 9, 10, 99, 100, 1_000_000, Int.max - 1, Int.max] {
+            var buffer = Buffer()
+            buffer.append(decimal: number)
+            #expect(contents(buffer) == Array("\(number)".utf8))
+        }
+    }
+}
