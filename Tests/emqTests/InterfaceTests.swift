@@ -284,6 +284,15 @@ import Testing
         #expect(try server.get("/queues").body == "[]")
     }
 
+    @Test func anErrorRepeatsOnlyTheBeginningOfWhatIsLong() throws {
+        let long = String(repeating: "1", count: 100_000)
+        for body in ["{\"\(long)\": 1}", "{\"content\": 1, \"retry\": \(long)}"] {
+            let answer = try server.post("/enqueue/q", body)
+            #expect(answer.status == 400)
+            #expect(answer.body.utf8.count < 1000)
+        }
+    }
+
     @Test func tooManyNamesAreRefusedAndAThousandAreNot() throws {
         func wait(_ count: Int) throws -> Response {
             try server.post(

@@ -288,7 +288,8 @@ struct API: ~Copyable, RequestHandler {
             }
         }
         throw Problem(
-            400, "timeout is a whole number of milliseconds, 0 or more, not \(text(bytes.extracting(first: 40)))",
+            400,
+            "timeout is a whole number of milliseconds, 0 or more, not \(text(bytes.extracting(first: shownBytes)))",
             field: "timeout")
     }
 

@@ -78,6 +78,7 @@ struct Body: ~Copyable {
     }
 
     private func decodedName(_ raw: Span<UInt8>) -> String {
+        if raw.count > shownBytes { return text(raw.extracting(first: shownBytes)) + "…" }
         var quoted: [UInt8] = [UInt8(ascii: "\"")]
         quoted += raw.map { $0 }
         quoted.append(UInt8(ascii: "\""))
@@ -134,6 +135,9 @@ struct StringArray: ~Copyable {
     func flaw(_ index: Int, _ detail: String) -> Problem { Problem(400, detail, field: "\(field)[\(index)]") }
 }
 
+/// How much of what a client wrote is repeated to it in an error, in bytes.
+let shownBytes = 60
+
 /// Reads a duration: a number of seconds, resolved to the millisecond.
 ///
 /// - Throws: 400 outside of `range`, which is in milliseconds.
@@ -149,7 +153,8 @@ func readDuration(
     bounds += Array(" to ".utf8)
     JSONWriter.writeSeconds(milliseconds: range.upperBound, to: &bounds)
     throw Problem(
-        400, "\(field) is a number of seconds from \(String(decoding: bounds, as: UTF8.self)), not \(text(bytes))",
+        400,
+        "\(field) is a number of seconds from \(String(decoding: bounds, as: UTF8.self)), not \(text(bytes.extracting(first: shownBytes)))",
         field: "\(field)")
 }
 
