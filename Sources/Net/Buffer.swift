@@ -143,6 +143,14 @@ import Glibc
         unsafe UnsafeMutableRawBufferPointer(rebasing: block[(start + target)...]).copyMemory(from: moved)
     }
 
+    /// Gives up a large block that is mostly unused, so that a few bytes do not keep what a large body took. O(count).
+    mutating func shrink() {
+        guard capacity > 256 * 1024, !isEmpty, count < capacity / 4 else { return }
+        var smaller = Buffer()
+        smaller.append(span)
+        swap(&self, &smaller)
+    }
+
     /// Takes `byteCount` bytes off the front. O(1).
     public mutating func consume(_ byteCount: Int) {
         precondition(byteCount >= 0 && byteCount <= count)

@@ -115,6 +115,8 @@ struct Conversation: ~Copyable {
         if isClosing, !isLingering, responses.count == 0 { beginLingering(now: now) }
         if isLingering { next = drain() }
         if isBroken || isClosing && inputHasEnded && responses.count == 0 { return .end }
+        // What this side held back is not the peer's delay.
+        if case .again = next { since = now }
         setDeadline(limits, now: now)
         // With too much unsent, the kernel's word that there is room again comes first.
         return responses.count > limits.outputBytes ? .rest : next
@@ -182,6 +184,7 @@ struct Conversation: ~Copyable {
         let outcome = Self.ask(
             &handler, on: owner, input, parser.head, ticket: ticket, bodyObserver: bodyObserver, &responses)
         input.consume(parser.length)
+        input.shrink()
         parser.reset()
         bodyObserver = nil
         observedBytes = 0

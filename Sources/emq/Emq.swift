@@ -65,6 +65,7 @@ enum Emq {
     private static func connectionLimit(asked: Int?) throws(SystemError) -> Int {
         // Some descriptors are the program's own: listeners, the loop's, standard input and output.
         let allowed = raiseFileLimit() - 32
+        if allowed < 1 { throw SystemError("accept connections: the limit of open files is too low", code: EMFILE) }
         if let asked, asked > allowed {
             throw SystemError("have \(asked) connections: the limit of open files allows \(allowed)", code: EMFILE)
         }
