@@ -15,11 +15,11 @@ import Testing
 
     @Test func itAgreesWithAnArray() {
         var random = SeededRandom()
-        for _ in 0..<200 {
+        for _ in 0..<100 {
             var buffer = Buffer()
             var model: [UInt8] = []
-            for _ in 0..<200 {
-                let count = Int.random(in: 0...700, using: &random)
+            for _ in 0..<100 {
+                let count = Int.random(in: 0...100, using: &random)
                 let bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
                 let place = Int.random(in: 0...model.count, using: &random)
                 let other = Int.random(in: place...model.count, using: &random)

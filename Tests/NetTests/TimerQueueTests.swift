@@ -13,7 +13,7 @@ import Testing
         // The deadline of each source that has one.
         var model: [Int: Int64] = [:]
         var now: Int64 = 0
-        for _ in 0..<50_000 {
+        for _ in 0..<20_000 {
             let chosen = Int.random(in: 0..<sources.count, using: &random)
             switch Int.random(in: 0..<4, using: &random) {
             case 0, 1:

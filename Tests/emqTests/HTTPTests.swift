@@ -19,6 +19,14 @@ import Testing
         for number in 0..<1000 { #expect(try client.response().tasks[0]?["content"] as? Int == number) }
     }
 
+    @Test func pipelinedAnswersOverTheBoundOfUnsentOnesAllCome() throws {
+        let large = "\"" + String(repeating: "x", count: 1_200_000) + "\""
+        _ = try server.post("/enqueue/q", "{\"content\": \(large)}")
+        let client = try server.connect()
+        client.send(String(repeating: "GET /peek/q HTTP/1.1\r\nHost: h\r\n\r\n", count: 20))
+        for _ in 0..<20 { #expect(try client.response().body.contains(large)) }
+    }
+
     @Test func anAnswerThatIsOwedHoldsBackThoseBehindItOnly() throws {
         let client = try server.connect()
         client.send(

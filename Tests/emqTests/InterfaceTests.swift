@@ -215,6 +215,22 @@ import Testing
         #expect(try server.post("/ack/", "{\"ids\": [\"\(ready)\"]}").object["acked"] as? Int == 0)
     }
 
+    @Test func anIdMayBeWrittenAsAUUID() throws {
+        let id = try enqueue("q")
+        _ = try take("q")
+        let standard = id.replacing("-", with: "+").replacing("_", with: "/") + "=="
+        let bytes = [UInt8](try #require(Data(base64Encoded: standard)))
+        var digits = bytes.map { String(format: "%02x", $0) }.joined()
+        for place in [20, 16, 12, 8] {
+            digits.insert("-", at: digits.index(digits.startIndex, offsetBy: place))
+        }
+        let body = "{\"ids\": [\"\(digits)\", \"\(digits.uppercased())\"]}"
+        #expect(try server.post("/nak/", body).body.hasSuffix("\"missing\":[\"\(digits.uppercased())\"]}"))
+        _ = try take("q")
+        #expect(
+            try server.post("/ack/", body).body == "{\"acked\":1,\"missing\":[\"\(digits.uppercased())\"]}")
+    }
+
     @Test func aReceiptOfAnEarlierDispatchDoesNotWork() throws {
         let id = try enqueue("q")
         let first = try receipt(try take("q"))

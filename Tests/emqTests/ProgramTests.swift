@@ -85,6 +85,18 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
+    @Test func aFileInASocketsPlaceIsKept() throws {
+        let path = FileManager.default.temporaryDirectory.appending(
+            path: "emq-\(UInt32.random(in: 0...UInt32.max)).txt"
+        ).path
+        #expect(FileManager.default.createFile(atPath: path, contents: Data("mine".utf8)))
+        let result = try run(["--addr", "unix:\(path)"])
+        #expect(result.status == 1)
+        #expect(result.error.filter { $0 == "\n" }.count == 1)
+        #expect(FileManager.default.contents(atPath: path) == Data("mine".utf8))
+        try FileManager.default.removeItem(atPath: path)
+    }
+
     @Test func localhostIsEveryAddressOfItWithOnePort() throws {
         let server = try Server(["--addr", "localhost:0"])
         #expect(try server.get("/healthz").status == 200)
