@@ -125,7 +125,13 @@ public final class HTTPServer: @unchecked Sendable {
                 round.removeLast(queued.count)
             }
             let now = loop.now
-            for connection in round where connection.isOpen {
+            for (position, connection) in round.enumerated() where connection.isOpen {
+                if position > 0, loop.updateNow() - begin >= Self.turnMilliseconds {
+                    // The rest stay in the list; those that were visited are answered first.
+                    queued = round[position...] + queued
+                    round.removeLast(round.count - position)
+                    break
+                }
                 connection.isQueued = false
                 connection.conversation.visit(
                     &handler, on: owner, limits: limits, spareBlock: &spareBlock, now: now)
