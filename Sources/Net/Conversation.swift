@@ -3,6 +3,20 @@
 import CLinux
 import Glibc
 
+/// What the visits of one turn have in common.
+struct Turn: ~Copyable {
+    let loop: EventLoop
+    let limits: ServerLimits
+    /// When it began, and when it should be over. All times are the loop's, in milliseconds.
+    let now: Int64
+    let end: Int64
+    /// No more large bodies are taken in.
+    let isShortOfMemory: Bool
+
+    /// Whether the turn has lasted long enough. Reads the clock.
+    var isOver: Bool { loop.updateNow() >= end }
+}
+
 /// One connection's side of HTTP/1.1.
 struct Conversation: ~Copyable {
     /// What a visit leads to.
@@ -23,10 +37,14 @@ struct Conversation: ~Copyable {
     private static let bodyReadSize = 256 * 1024
     /// A body is looked at as it arrives once this much of it has come and it is not whole.
     private static let observedBodySize = 64 * 1024
-    /// So many deliveries are kept before the kernel is asked which of them have arrived.
+    /// At least so many deliveries are kept before the kernel is asked which of them have arrived.
     private static let deliveriesToKeep = 32
+    /// How often the kernel is asked while the end of the connection waits for that.
+    private static let acknowledgementPollMilliseconds: Int64 = 50
 
     let descriptor: Int32
+    /// It is a Unix-domain socket: the kernel counts what the peer has not read, and forgets it when the peer closes.
+    private let isLocal: Bool
     /// Its connection's place in the server's table.
     let index: Int
     private var parser: RequestParser
@@ -43,7 +61,7 @@ struct Conversation: ~Copyable {
     private(set) var isBroken = false
     /// The last answer of this connection has been written.
     private var isClosing = false
-    /// This side was shut down; what still comes is dropped until the peer closes too.
+    /// This side was shut down; what still comes is dropped until the peer closes too, and has what was sent to it.
     private var isLingering = false
 
     /// Numbers the requests of all connections: the connection's own number, and its requests' below it.
@@ -59,11 +77,19 @@ struct Conversation: ~Copyable {
     private var since: Int64
     /// When the peer last took any of what is to go out.
     private var lastProgress: Int64
+    /// How much of what was sent the peer had not acknowledged when the kernel was last asked, in bytes.
+    private var unacknowledgedBytes = 0
+    /// With more deliveries than this the kernel is asked again.
+    private var deliveriesBeforeAsking = Self.deliveriesToKeep
     /// When it has waited too long for whatever comes next.
     private(set) var deadline = Int64.max
 
-    init(descriptor: Int32, index: Int, number: UInt32, limits: RequestLimits, dates: DateField, now: Int64) {
+    init(
+        descriptor: Int32, isLocal: Bool, index: Int, number: UInt32, limits: RequestLimits, dates: DateField,
+        now: Int64
+    ) {
         self.descriptor = descriptor
+        self.isLocal = isLocal
         self.index = index
         serial = UInt64(number) << 32
         parser = RequestParser(limits: limits)
@@ -84,6 +110,9 @@ struct Conversation: ~Copyable {
     /// Whether an answer is owed to a client that has gone, or that will send no more.
     var hasLostItsClient: Bool { owed != nil && (peerHasEnded || isBroken) }
 
+    /// How much memory its buffers take, in bytes.
+    var bufferBytes: Int { input.capacity + responses.capacity }
+
     /// Whether the answer to that request is still owed.
     func owes(_ ticket: Ticket) -> Bool { owed != nil && ticket.serial == serial }
 
@@ -92,16 +121,19 @@ struct Conversation: ~Copyable {
     /// Reads and serves as far as it goes now. An empty connection owns no memory for its input: it borrows `spareBlock`,
     /// and keeps it only if bytes stay in it.
     mutating func visit<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, limits: ServerLimits, spareBlock: inout Buffer,
-        now: Int64
+        _ handler: inout Handler, on owner: isolated Handler.Owner, turn: borrowing Turn, spareBlock: inout Buffer
     ) {
-        if now >= deadline { timeOut(&handler, limits, now: now) }
-        if responses.count == 0 { lastProgress = now }
-        if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
+        if responses.count == 0 { lastProgress = turn.now }
+        if hasLostItsClient { withdrawOwed(&handler, on: owner, now: turn.now) }
         next = .rest
         if isLingering { return }
         if input.capacity == 0 { swap(&input, &spareBlock) }
-        next = converse(&handler, on: owner, limits: limits, now: now)
+        next = converse(&handler, on: owner, turn)
+        if case .rest = next {
+            // Only now: bytes that had come in time may have been waiting for their turn.
+            setDeadline(turn.limits, now: turn.now)
+            if turn.now >= deadline { timeOut(&handler, turn) }
+        }
         if input.isEmpty {
             // The server keeps one block, and not the largest.
             if spareBlock.capacity == 0, input.capacity <= Self.bodyReadSize { swap(&input, &spareBlock) }
@@ -113,8 +145,12 @@ struct Conversation: ~Copyable {
     mutating func conclude(_ limits: ServerLimits, now: Int64) -> Next {
         send(now: now)
         if isClosing, !isLingering, responses.count == 0 { beginLingering(now: now) }
-        if isLingering { next = drain() }
-        if isBroken || isClosing && inputHasEnded && responses.count == 0 { return .end }
+        if isLingering {
+            next = drain()
+            if now - since >= limits.lingerTimeoutMilliseconds { inputHasEnded = true }
+            if inputHasEnded, hasArrived(limits, now: now) { return .end }
+        }
+        if isBroken { return .end }
         // What this side held back is not the peer's delay.
         if case .again = next { since = now }
         setDeadline(limits, now: now)
@@ -124,34 +160,36 @@ struct Conversation: ~Copyable {
 
     /// Serves requests until there is no whole one, an answer is owed, or it is another connection's turn.
     private mutating func converse<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, limits: ServerLimits, now: Int64
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ turn: borrowing Turn
     ) -> Next {
         var requests = 0
         var bytes = 0
         while !isClosing, !isBroken {
             if owed != nil {
-                let room = limits.readAheadBytes - input.count
+                let room = turn.limits.readAheadBytes - input.count
                 guard isReadable, room > 0 else { return .rest }
                 if receive(atMost: min(room, Self.readSize)) <= 0, hasLostItsClient {
-                    withdrawOwed(&handler, on: owner, now: now)
+                    withdrawOwed(&handler, on: owner, now: turn.now)
                 }
                 continue
             }
-            if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit || responses.count > limits.outputBytes
+            if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit
+                || responses.count > turn.limits.outputBytes || requests > 0 && !input.isEmpty && turn.isOver
             {
                 return .again
             }
             do throws(Refusal) {
                 if !input.isEmpty, try parser.parse(&input) {
                     requests += 1
-                    answer(&handler, on: owner, now: now)
+                    answer(&handler, on: owner, now: turn.now)
                     continue
                 }
+                if parser.isReadingBody { try noteBody(&handler, turn) }
             } catch {
                 refuse(error, &handler)
                 return .rest
             }
-            if parser.isReadingBody { noteBody(&handler, now: now) }
+            if isClosing { return .rest }
             if !isReadable {
                 // What is not whole when the input ends never will be.
                 if inputHasEnded { isClosing = true }
@@ -159,7 +197,7 @@ struct Conversation: ~Copyable {
             }
             let wasEmpty = input.isEmpty
             let received = receive(atMost: readSize)
-            if wasEmpty, received > 0 { since = now }
+            if wasEmpty, received > 0 { since = turn.now }
             bytes += max(0, received)
         }
         return .rest
@@ -197,12 +235,23 @@ struct Conversation: ~Copyable {
             owed = withdrawal
             if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
         }
-        if responses.deliveries.count > Self.deliveriesToKeep {
-            responses.forgetDelivered(unacknowledged: unacknowledgedBytes)
+        if responses.deliveries.count > deliveriesBeforeAsking {
+            forgetDelivered()
+            // A peer that acknowledges nothing is not asked about with each request.
+            deliveriesBeforeAsking = max(Self.deliveriesToKeep, 2 * responses.deliveries.count)
         }
     }
 
-    /// Static, so that the request borrows the input alone and not all of the conversation.
+    // Static, so that the request borrows the input alone and not all of the conversation.
+
+    private static func admits<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, _ responses: inout ResponseStream
+    ) -> Bool {
+        let noTicket = Ticket(connection: -1, serial: 0)
+        return handler.admits(
+            Request(bytes: input.span, head: head, ticket: noTicket, bodyObserver: nil), &responses)
+    }
+
     private static func ask<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ input: borrowing Buffer, _ head: RequestHead,
         ticket: Ticket, bodyObserver: BodyObserver?, _ responses: inout ResponseStream
@@ -213,6 +262,7 @@ struct Conversation: ~Copyable {
 
     /// Writes the answer that was owed.
     mutating func settle(now: Int64, _ body: (inout ResponseStream) -> Void) {
+        if responses.count == 0 { lastProgress = now }
         body(&responses)
         endDebt(now: now)
     }
@@ -221,7 +271,6 @@ struct Conversation: ~Copyable {
         precondition(responses.isComplete, "a route left its answer unfinished")
         owed = nil
         since = now
-        lastProgress = now
         isClosing = responses.closesConnection
     }
 
@@ -240,22 +289,35 @@ struct Conversation: ~Copyable {
     }
 
     private mutating func refuse<Handler: RequestHandler & ~Copyable>(_ refusal: Refusal, _ handler: inout Handler) {
+        prepareLastAnswer()
+        handler.refuse(refusal, &responses)
+    }
+
+    /// The answer that comes next is the last: what follows in the input is not read as a request.
+    private mutating func prepareLastAnswer() {
         responses.answersHead = parser.head.method == .head
         responses.minorVersion = 1
         responses.closesConnection = true
-        handler.refuse(refusal, &responses)
         isClosing = true
     }
 
     // MARK: Bodies on their way
 
     /// What a body that is not whole calls for: an interim answer, a look at what has come of it.
-    private mutating func noteBody<Handler: RequestHandler & ~Copyable>(_ handler: inout Handler, now: Int64) {
+    private mutating func noteBody<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, _ turn: borrowing Turn
+    ) throws(Refusal) {
         let received = parser.receivedBody.count
+        if max(received, parser.missingBytes(input)) > Self.observedBodySize, turn.isShortOfMemory {
+            throw Refusal(503, "the server's memory for requests and answers on their way is used up")
+        }
         if parser.takeExpectation(), received == 0 {
+            prepareLastAnswer()
+            guard Self.admits(&handler, input, parser.head, &responses) else { return }
+            isClosing = false
             responses.writeContinue()
             // The client may wait for it before it sends more.
-            send(now: now)
+            send(now: turn.now)
         }
         if received >= Self.observedBodySize {
             if bodyObserver == nil { bodyObserver = handler.bodyObserver() }
@@ -307,18 +369,19 @@ struct Conversation: ~Copyable {
         if failure != 0, failure != EAGAIN { isBroken = true }
     }
 
-    /// Ends this side, and waits for the peer to end its own if it may still be sending, or if what was sent matters:
-    /// a reset in answer to unread bytes could destroy the last answer on its way (RFC 9112 section 9.6).
+    /// Ends this side, and waits for the peer to end its own if it may still be sending (a reset in answer to unread bytes
+    /// could destroy the last answer on its way: RFC 9112 section 9.6), or to acknowledge what matters.
     private mutating func beginLingering(now: Int64) {
-        let mayBeSending = !input.isEmpty || isReadable || parser.isReadingBody
-        guard !inputHasEnded, mayBeSending || !responses.deliveries.isEmpty else {
-            inputHasEnded = true
-            return
-        }
         isLingering = true
         since = now
+        lastProgress = now
+        let mayBeSending = !input.isEmpty || isReadable || parser.isReadingBody
         input.consume(input.count)
-        shutdown(descriptor, Int32(SHUT_WR))
+        if mayBeSending || !responses.deliveries.isEmpty {
+            shutdown(descriptor, Int32(SHUT_WR))
+        } else {
+            inputHasEnded = true
+        }
     }
 
     private mutating func drain() -> Next {
@@ -332,11 +395,25 @@ struct Conversation: ~Copyable {
         return isReadable ? .again : .rest
     }
 
-    /// How many bytes were handed to the kernel and not yet acknowledged by the peer's.
-    private var unacknowledgedBytes: Int {
+    // MARK: What has arrived
+
+    /// Whether all that matters has reached the peer. One that has taken nothing more for too long is given up.
+    private mutating func hasArrived(_ limits: ServerLimits, now: Int64) -> Bool {
+        let before = unacknowledgedBytes
+        forgetDelivered()
+        if unacknowledgedBytes < before { lastProgress = now }
+        if now - lastProgress >= limits.sendTimeoutMilliseconds { isBroken = true }
+        return responses.deliveries.isEmpty
+    }
+
+    /// Forgets the deliveries that the peer's kernel has acknowledged, or, on a Unix-domain socket, that it has read.
+    private mutating func forgetDelivered() {
+        if responses.deliveries.isEmpty { return }
         var count: Int32 = 0
-        guard unsafe ioctl(descriptor, UInt(SIOCOUTQ), &count) == 0 else { return 0 }
-        return Int(count)
+        // It cannot fail on a socket; if it did, nothing would count as lost.
+        _ = unsafe ioctl(descriptor, UInt(SIOCOUTQ), &count)
+        unacknowledgedBytes = Int(count)
+        responses.forgetDelivered(unacknowledged: unacknowledgedBytes)
     }
 
     // MARK: The end
@@ -349,13 +426,20 @@ struct Conversation: ~Copyable {
             owed = nil
             handler.withdraw(withdrawal, on: owner)
         }
+        // A Unix-domain socket that broke counts nothing any more, and it broke because not all was read.
+        if !isLocal || !isBroken { forgetDelivered() }
         if !responses.deliveries.isEmpty {
-            responses.forgetDelivered(unacknowledged: unacknowledgedBytes)
-            // In reverse, so that what goes back to the front of a queue stands there in its old order.
-            for delivery in responses.deliveries.reversed() { handler.undelivered(delivery.key, on: owner) }
+            // What counts as lost must not arrive later: a reset takes back what the kernel still holds.
+            var reset = linger(l_onoff: 1, l_linger: 0)
+            unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &reset, socklen_t(MemoryLayout<linger>.size))
         }
-        close(descriptor)
+        // In reverse, so that what goes back to the front of a queue stands there in its old order.
+        for delivery in responses.deliveries.reversed() { handler.undelivered(delivery.key, on: owner) }
+        close()
     }
+
+    /// Closes the socket.
+    func close() { Glibc.close(descriptor) }
 
     // MARK: Deadlines
 
@@ -363,7 +447,9 @@ struct Conversation: ~Copyable {
         if responses.count > 0 {
             deadline = lastProgress + limits.sendTimeoutMilliseconds
         } else if isLingering {
-            deadline = since + limits.lingerTimeoutMilliseconds
+            deadline =
+                responses.deliveries.isEmpty
+                ? since + limits.lingerTimeoutMilliseconds : now + Self.acknowledgementPollMilliseconds
         } else if owed != nil {
             deadline = .max
         } else if parser.isReadingBody {
@@ -377,14 +463,12 @@ struct Conversation: ~Copyable {
     }
 
     private mutating func timeOut<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, _ limits: ServerLimits, now: Int64
+        _ handler: inout Handler, _ turn: borrowing Turn
     ) {
         if responses.count > 0 {
             // The kernel reports room only when much of its buffer is free; a slow peer may have taken less than that.
-            send(now: now)
-            if now - lastProgress >= limits.sendTimeoutMilliseconds { isBroken = true }
-        } else if isLingering {
-            isBroken = true
+            send(now: turn.now)
+            if turn.now - lastProgress >= turn.limits.sendTimeoutMilliseconds { isBroken = true }
         } else if input.isEmpty, !parser.isReadingBody {
             isClosing = true
         } else {

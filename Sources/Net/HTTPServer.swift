@@ -25,6 +25,8 @@ public struct ServerLimits: Sendable {
     public var outputBytes = 1024 * 1024
     /// How much is read ahead while an answer is owed, in bytes.
     public var readAheadBytes = 64 * 1024
+    /// How much memory the buffers of all connections may take before large bodies are refused (503), in bytes.
+    public var bufferBytes = 1 << 30
     /// The bounds of one request.
     public var request = RequestLimits()
 
@@ -59,6 +61,12 @@ public final class HTTPServer: @unchecked Sendable {
 
     /// How many connections are open.
     public var connectionCount: Int { connections.count - freeIndexes.count }
+
+    /// How much memory the buffers of all connections take, in bytes. O(1).
+    public private(set) var bufferBytes = 0
+
+    /// Whether the buffers take so much memory that large bodies are refused. Large answers should not be made either.
+    public var isShortOfMemory: Bool { bufferBytes > limits.bufferBytes }
 
     /// Whether any connection has answers that its peer's kernel has not taken. O(connections).
     public var hasUnsentAnswers: Bool { connections.contains { ($0?.conversation.responses.count ?? 0) > 0 } }
@@ -106,7 +114,7 @@ public final class HTTPServer: @unchecked Sendable {
         }
         for case let connection? in connections {
             connection.conversation.send(now: loop.now)
-            close(connection, &handler, on: owner)
+            connection.conversation.close()
         }
     }
 
@@ -133,8 +141,12 @@ public final class HTTPServer: @unchecked Sendable {
                     break
                 }
                 connection.isQueued = false
-                connection.conversation.visit(
-                    &handler, on: owner, limits: limits, spareBlock: &spareBlock, now: now)
+                let turn = Turn(
+                    loop: loop, limits: limits, now: now, end: begin + Self.turnMilliseconds,
+                    isShortOfMemory: isShortOfMemory)
+                bufferBytes -= connection.conversation.bufferBytes
+                connection.conversation.visit(&handler, on: owner, turn: turn, spareBlock: &spareBlock)
+                bufferBytes += connection.conversation.bufferBytes
             }
             // Answers leave together: a client that is woken by the first finds the others too.
             for connection in round where connection.isOpen { conclude(connection, &handler, on: owner) }
@@ -145,7 +157,10 @@ public final class HTTPServer: @unchecked Sendable {
     private func conclude<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
-        switch connection.conversation.conclude(limits, now: loop.now) {
+        bufferBytes -= connection.conversation.bufferBytes
+        let next = connection.conversation.conclude(limits, now: loop.now)
+        bufferBytes += connection.conversation.bufferBytes
+        switch next {
         case .end: return close(connection, &handler, on: owner)
         case .again: queue(connection)
         case .rest: break
@@ -177,7 +192,9 @@ public final class HTTPServer: @unchecked Sendable {
         guard connections.indices.contains(ticket.connection), let connection = connections[ticket.connection],
             connection.conversation.owes(ticket)
         else { return false }
+        bufferBytes -= connection.conversation.bufferBytes
         connection.conversation.settle(now: loop.now, body)
+        bufferBytes += connection.conversation.bufferBytes
         queue(connection)
         return true
     }
@@ -201,18 +218,18 @@ public final class HTTPServer: @unchecked Sendable {
                     break
                 }
                 accepted += 1
-                open(descriptor)
+                open(descriptor, isLocal: listener.isLocal)
             }
         }
     }
 
-    private func open(_ descriptor: Int32) {
+    private func open(_ descriptor: Int32, isLocal: Bool) {
         let index = freeIndexes.popLast() ?? connections.count
         acceptedCount &+= 1
         let connection = Connection(
             Conversation(
-                descriptor: descriptor, index: index, number: acceptedCount, limits: limits.request, dates: dates,
-                now: loop.now),
+                descriptor: descriptor, isLocal: isLocal, index: index, number: acceptedCount, limits: limits.request,
+                dates: dates, now: loop.now),
             server: self)
         if index == connections.count { connections.append(connection) } else { connections[index] = connection }
         let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
@@ -235,6 +252,7 @@ public final class HTTPServer: @unchecked Sendable {
 
     private func remove(_ connection: Connection) {
         connection.isOpen = false
+        bufferBytes -= connection.conversation.bufferBytes
         connections[connection.conversation.index] = nil
         freeIndexes.append(connection.conversation.index)
         acceptsAgainAt = nil

@@ -12,15 +12,23 @@ final class Listener: EventSource {
     private(set) var isReady = false
     private var isPaused = false
 
+    /// The file that the socket made, if it is one in the file system.
+    private let file: FileIdentity?
+
     private init(descriptor: Int32, address: Address) {
         self.descriptor = descriptor
         self.address = address
+        if case .unix(let path) = address { file = FileIdentity(path) } else { file = nil }
     }
 
     deinit {
         close(descriptor)
-        if case .unix(let path) = address { unsafe unlink(path) }
+        // Not a successor's, which may stand in its place by now.
+        if case .unix(let path) = address, let file, file == FileIdentity(path) { unsafe unlink(path) }
     }
+
+    /// Whether it listens on a Unix-domain socket.
+    var isLocal: Bool { file != nil }
 
     override func ready(events: UInt32) { isReady = true }
 
@@ -84,7 +92,11 @@ final class Listener: EventSource {
         unsafe hints.ai_flags = AI_PASSIVE
         var found: UnsafeMutablePointer<addrinfo>?
         let status = unsafe getaddrinfo(host, nil, &hints, &found)
-        guard status == 0 else { throw SystemError("find the host '\(host)'", code: ENOENT) }
+        guard status == 0 else {
+            // EAI_SYSTEM says to look at errno; the other codes have words of their own.
+            if status == EAI_SYSTEM { throw SystemError("find the host '\(host)'") }
+            throw SystemError("find the host '\(host)'", reason: unsafe String(cString: gai_strerror(status)))
+        }
         defer { unsafe freeaddrinfo(found) }
 
         var listeners: [Listener] = []
@@ -110,7 +122,7 @@ final class Listener: EventSource {
                 failure = error
             }
         }
-        if listeners.isEmpty { throw failure ?? SystemError("find the host '\(host)'", code: ENOENT) }
+        if listeners.isEmpty { throw failure ?? SystemError("find the host '\(host)'", reason: "it has no address") }
         return listeners
     }
 
@@ -126,15 +138,12 @@ final class Listener: EventSource {
             return try bound(AF_UNIX, bytes, host: "", address)
         } catch {
             // A socket that nobody listens at was left by a server that was killed. Another file is not ours to remove.
-            guard error.code == EADDRINUSE, isSocket(path), try isAbandoned(bytes) else { throw error }
+            guard error.code == EADDRINUSE, FileIdentity(path)?.isSocket == true, try isAbandoned(bytes) else {
+                throw error
+            }
             unsafe unlink(path)
             return try bound(AF_UNIX, bytes, host: "", address)
         }
-    }
-
-    private static func isSocket(_ path: String) -> Bool {
-        var status = stat()
-        return unsafe lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
     }
 
     private static func isAbandoned(_ name: [UInt8]) throws(SystemError) -> Bool {
@@ -200,5 +209,21 @@ final class Listener: EventSource {
         }
         guard name.count >= 4 else { return address }
         return .tcp(host: host, port: UInt16(name[2]) << 8 | UInt16(name[3]))
+    }
+}
+
+/// Which file stands at a path.
+private struct FileIdentity: Equatable {
+    private let device: dev_t
+    private let number: ino_t
+    let isSocket: Bool
+
+    /// Nil if there is none, or it cannot be seen.
+    init?(_ path: String) {
+        var status = stat()
+        guard unsafe lstat(path, &status) == 0 else { return nil }
+        device = status.st_dev
+        number = status.st_ino
+        isSocket = status.st_mode & S_IFMT == S_IFSOCK
     }
 }

@@ -19,6 +19,12 @@ public protocol RequestHandler: ~Copyable {
         _ request: borrowing Request, _ responses: inout ResponseStream, on owner: isolated Owner
     ) -> Outcome
 
+    /// Looks at the head of a request whose client waits to be told to send the body (`Expect: 100-continue`). `body` is
+    /// empty yet.
+    ///
+    /// - Returns: whether the body is wanted. If not, the answer has been written, and the connection closes.
+    mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool
+
     /// Answers bytes that are no request, or one over the limits. The connection closes afterwards.
     mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream)
 
@@ -29,7 +35,8 @@ public protocol RequestHandler: ~Copyable {
     /// The client of an owed answer has gone: withdraws what it waits for.
     mutating func withdraw(_ withdrawal: AnyObject, on owner: isolated Owner)
 
-    /// An answer with this key (`ResponseStream.track`) did not reach its peer.
+    /// An answer with this key (`ResponseStream.track`) did not reach its peer, and will not. Those whose fate is open when
+    /// the server stops are not reported.
     mutating func undelivered(_ key: UInt64, on owner: isolated Owner)
 
     /// Something that looks at a large body while it arrives, or nil; `handle` finds it in the request.

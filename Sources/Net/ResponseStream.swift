@@ -169,6 +169,9 @@ public struct ResponseStream: ~Copyable {
     /// How many bytes wait to be handed to the kernel.
     var count: Int { buffer.count }
 
+    /// How much memory they take, in bytes.
+    var capacity: Int { buffer.capacity }
+
     /// Whether the answer to the request in hand has been ended.
     var isComplete: Bool { !isOpen }
 

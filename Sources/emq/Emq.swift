@@ -65,9 +65,9 @@ enum Emq {
     private static func connectionLimit(asked: Int?) throws(SystemError) -> Int {
         // Some descriptors are the program's own: listeners, the loop's, standard input and output.
         let allowed = raiseFileLimit() - 32
-        if allowed < 1 { throw SystemError("accept connections: the limit of open files is too low", code: EMFILE) }
+        if allowed < 1 { throw SystemError("accept connections", reason: "the limit of open files is too low") }
         if let asked, asked > allowed {
-            throw SystemError("have \(asked) connections: the limit of open files allows \(allowed)", code: EMFILE)
+            throw SystemError("have \(asked) connections", reason: "the limit of open files allows \(allowed)")
         }
         return asked ?? min(20_000, allowed)
     }

@@ -233,6 +233,58 @@ import Testing
 
     // MARK: Deliveries
 
+    /// Clients that are slow to read their last answer, and how each of them makes it the last one.
+    @Test(arguments: ["Connection: close", "half-closed", "half-closed, on a Unix-domain socket"])
+    func aLastAnswerThatIsReadLateHasArrived(_ kind: String) async throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
+        let isLocal = kind.hasSuffix("socket")
+        let server = try TestServer(isLocal ? .unix(path: path) : .tcp(host: "127.0.0.1", port: 0)) {
+            $0.lingerTimeoutMilliseconds = 20
+        }
+        let peer = isLocal ? try Peer(path: path) : try server.connect(receiveBuffer: 4096)
+        let fields = kind.hasPrefix("Connection") ? "\(kind)\r\n" : ""
+        peer.send("GET /tracked?100000 HTTP/1.1\r\nHost: h\r\n\(fields)\r\n")
+        if fields.isEmpty { peer.endInput() }
+        try await server.eventually("the request") { $0.handled == 1 }
+        // Well over what a connection lingers for, which others show by coming to their end.
+        for _ in 0..<5 {
+            let other = isLocal ? try Peer(path: path) : try server.connect()
+            other.send("?")
+            #expect(try other.receiveAll().hasPrefix("HTTP/1.1 400 "))
+            try await server.eventually("the end of another") { $0.connectionCount == 1 }
+        }
+        #expect(await server.recorder.undelivered == [])
+        #expect(try peer.receiveAll().utf8.count > 100_000)
+        try await server.eventually("the end of the connection") { $0.connectionCount == 0 }
+        #expect(await server.recorder.undelivered == [])
+    }
+
+    @Test func whatCountsAsLostDoesNotArriveLater() async throws {
+        let server = try TestServer {
+            $0.lingerTimeoutMilliseconds = 20
+            $0.sendTimeoutMilliseconds = 150
+        }
+        let peer = try server.connect(receiveBuffer: 4096)
+        peer.send("GET /tracked?100000 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        try await server.eventually("the end of the connection") { $0.handled == 1 && $0.connectionCount == 0 }
+        #expect(await server.recorder.undelivered == [100_000])
+        // All of it never comes: what had arrived may be read, then comes the reset.
+        #expect((try? peer.receiveAll().utf8.count) ?? 0 < 100_000)
+    }
+
+    @Test(arguments: [false, true])
+    func anAnswerThatAClientLeavesUnreadIsLost(_ isLocal: Bool) async throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
+        let server = try TestServer(isLocal ? .unix(path: path) : .tcp(host: "127.0.0.1", port: 0))
+        do {
+            let peer = isLocal ? try Peer(path: path) : try server.connect(receiveBuffer: 4096)
+            peer.sendGet("/tracked?100000")
+            try await server.eventually("the request") { $0.handled == 1 }
+        }
+        try await server.eventually("the end of the connection") { $0.connectionCount == 0 }
+        #expect(await server.recorder.undelivered == [100_000])
+    }
+
     @Test func whatAPeerDidNotGetIsReportedLastFirst() async throws {
         let server = try TestServer { $0.outputBytes = 256 << 20 }
         do {

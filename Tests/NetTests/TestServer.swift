@@ -89,6 +89,12 @@ private struct EchoHandler: ~Copyable, RequestHandler {
         return .answered
     }
 
+    mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
+        if !request.path.equals("/forbidden") { return true }
+        EchoHandler.write("no", to: &responses)
+        return false
+    }
+
     mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream) {
         responses.begin(status: refusal.status, contentType: "text/plain")
         responses.beginBody()

@@ -54,6 +54,16 @@ struct API: ~Copyable, RequestHandler {
         }
     }
 
+    mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
+        do throws(Problem) {
+            _ = try readHead(request)
+            return true
+        } catch {
+            error.write(to: &responses)
+            return false
+        }
+    }
+
     mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream) {
         Problem(refusal.status, refusal.detail).write(to: &responses)
     }
@@ -112,22 +122,17 @@ struct API: ~Copyable, RequestHandler {
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         if request.method == .connect { throw Problem(501, "this server is no proxy") }
-        if request.method == .options, request.path.equals("*") {
+        // An absolute target without a path is what a proxy makes of `*` (RFC 9110 section 7.1).
+        if request.method == .options, request.path.equals("*") || request.path.isEmpty {
             API.writeOptions("GET, HEAD, POST, OPTIONS", to: &responses)
             return .answered
         }
-        let verb = try readPath(request.path, name: &name)
         if request.method == .options {
+            let verb = try readPath(request.path, name: &name)
             API.writeOptions(verb.allowedMethods, to: &responses)
             return .answered
         }
-        guard verb.allows(request.method) else {
-            throw Problem(
-                405, "\(text(request.methodName)) does not work here; \(verb.allowedMethods) do",
-                allow: verb.allowedMethods)
-        }
-        if request.method == .post { try checkFields(request) }
-        if verb != .peek { _ = try readQuery(request.query, known: []) }
+        let verb = try readHead(request)
         switch verb {
         case .enqueue: try enqueue(request, &responses, on: broker)
         case .wait: return try wait(request, &responses, on: broker)
@@ -138,6 +143,19 @@ struct API: ~Copyable, RequestHandler {
         case .healthz: writeHealth(to: &responses)
         }
         return .answered
+    }
+
+    /// Reads all of a request but its body: the route, the queue's name into `name`, and whether it may be asked for.
+    private mutating func readHead(_ request: borrowing Request) throws(Problem) -> Verb {
+        let verb = try readPath(request.path, name: &name)
+        guard verb.allows(request.method) else {
+            throw Problem(
+                405, "\(text(request.methodName)) does not work here; \(verb.allowedMethods) do",
+                allow: verb.allowedMethods)
+        }
+        if request.method == .post { try checkFields(request) }
+        if verb != .peek { _ = try readQuery(request.query, known: []) }
+        return verb
     }
 
     /// Checks the header of a request that changes something.
@@ -371,6 +389,9 @@ struct API: ~Copyable, RequestHandler {
                     400, "n is a whole number from 1 to \(API.maximumTasksPerAnswer), not '\(n)'", field: "n")
             }
             limit = number
+        }
+        if server.isShortOfMemory {
+            throw Problem(503, "too many answers wait for clients that do not read them; try again")
         }
         responses.beginJSON(estimatedCount: 200)
         responses.append("[")
