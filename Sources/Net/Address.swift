@@ -35,6 +35,8 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
         }
         if host.hasPrefix("["), host.hasSuffix("]") {
             host = String(host.dropFirst().dropLast())
+        } else if host.contains("[") || host.contains("]") {
+            throw AddressError("an IPv6 address stands between brackets, as in [::1]:8080, not '\(text)'")
         } else if host.contains(":") {
             throw AddressError("an IPv6 address stands in brackets: [\(host)]:\(port)")
         }

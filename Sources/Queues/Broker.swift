@@ -51,7 +51,7 @@ public actor Broker {
 
     /// Finds or makes the queue of a name. O(1).
     ///
-    /// - Returns: the queue, valid until the next `advance`.
+    /// - Returns: the queue, valid until the next `advance`, or until 1,000 further names were looked up.
     /// - Throws: `BrokerError.tooManyQueues`.
     public func queue(named name: Span<UInt8>) throws(BrokerError) -> QueueIndex {
         QueueIndex(slot: try store.queue(named: name))

@@ -12,7 +12,7 @@ struct TaskStore: ~Copyable {
     static var maximumQueues: Int { 1_000_000 }
     /// How many expired tasks one call removes or passes over at most. There are so many only while `advance` is behind.
     static var patience: Int { 1000 }
-    /// How many idle queues are remembered.
+    /// How many idle queues are remembered: as many as one request may name, so that none of its own is forgotten.
     static var maximumIdleQueues: Int { 1000 }
 
     private(set) var tasks: Table<TaskRecord>
@@ -52,7 +52,8 @@ struct TaskStore: ~Copyable {
         }
     }
 
-    /// Finds or makes a queue.
+    /// Finds or makes a queue. Beyond the idle ones that are remembered, it takes the longest unused one's place: names alone
+    /// never fill the broker.
     mutating func queue(named name: Span<UInt8>) throws(BrokerError) -> Slot {
         let hash = QueueRecord.hash(of: name)
         let found = existingQueue(named: name, hash: hash)
@@ -65,6 +66,7 @@ struct TaskStore: ~Copyable {
         }
         guard let made = queues.insert(QueueRecord(name: name, hash: hash)) else { throw .tooManyQueues }
         idle.append(made, in: &queues)
+        if idle.count > Self.maximumIdleQueues { forgetIdle() }
         return made
     }
 
@@ -86,6 +88,13 @@ struct TaskStore: ~Copyable {
         return names
     }
 
+    /// Forgets the longest unused of the idle queues.
+    private mutating func forgetIdle() {
+        let oldest = idle.first
+        idle.remove(oldest, in: &queues)
+        queues.remove(oldest)
+    }
+
     /// Forgets idle queues beyond those that are remembered, and gives unused memory back.
     ///
     /// - Returns: whether nothing is left to do.
@@ -93,9 +102,7 @@ struct TaskStore: ~Copyable {
         while idle.count > Self.maximumIdleQueues {
             guard steps > 0 else { return false }
             steps -= 1
-            let oldest = idle.first
-            idle.remove(oldest, in: &queues)
-            queues.remove(oldest)
+            forgetIdle()
         }
         let tasksDone = tasks.trim()
         let queuesDone = queues.trim()

@@ -2,7 +2,7 @@
 
 import UID
 
-/// A queue, as `Broker.queue(named:)` found it. Valid until the next `Broker.advance`.
+/// A queue, as `Broker.queue(named:)` found it, and valid as long as that says.
 public struct QueueIndex: Hashable, Sendable {
     let slot: UInt32
 }

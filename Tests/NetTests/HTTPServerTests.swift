@@ -240,6 +240,7 @@ import Testing
         let isLocal = kind.hasSuffix("socket")
         let server = try TestServer(isLocal ? .unix(path: path) : .tcp(host: "127.0.0.1", port: 0)) {
             $0.lingerTimeoutMilliseconds = 20
+            $0.sendTimeoutMilliseconds = 600_000
         }
         let peer = isLocal ? try Peer(path: path) : try server.connect(receiveBuffer: 4096)
         let fields = kind.hasPrefix("Connection") ? "\(kind)\r\n" : ""
@@ -323,6 +324,39 @@ import Testing
         let error = #expect(throws: SystemError.self) { _ = try TestServer(server.addresses[0]) }
         #expect(error?.code == EADDRINUSE)
         #expect(throws: SystemError.self) { _ = try TestServer(.tcp(host: "no.such.host.invalid", port: 0)) }
+    }
+
+    @Test func aSuccessorsSocketIsLeftToIt() throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
+        let first = try TestServer(.unix(path: path))
+        try FileManager.default.removeItem(atPath: path)
+        let second = try TestServer(.unix(path: path))
+        _ = consume first
+        let peer = try Peer(path: path)
+        peer.sendGet("/")
+        #expect(try peer.body() == "ok")
+        _ = second
+    }
+
+    @Test func largeBodiesAreRefusedWhileTheBuffersTakeTooMuch() async throws {
+        let server = try TestServer { $0.bufferBytes = 4 << 20 }
+        var idle: Peer? = try server.connect(receiveBuffer: 4096)
+        idle?.sendGet("/large?33554432")
+        try await server.eventually("the large answer") { $0.handled == 1 }
+        let large = try server.connect()
+        large.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n")
+        #expect(try large.receiveAll().hasPrefix("HTTP/1.1 503 "))
+        let small = try server.connect()
+        small.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n" + String(repeating: "x", count: 1000))
+        #expect(try small.body() == "ok")
+        // When the large answer has gone, there is room again.
+        idle?.reset()
+        idle = nil
+        try await server.eventually("the end of the connection") { $0.connectionCount == 1 }
+        let next = try server.connect()
+        next.send(
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + String(repeating: "x", count: 100_000))
+        #expect(try next.body() == "ok")
     }
 
     @Test func aUnixSocketIsMadeAndRemovedAndALiveOneLeftAlone() throws {

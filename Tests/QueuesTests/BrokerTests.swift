@@ -297,16 +297,25 @@ import UID
         try withBroker { broker in
             try broker.add(1, to: "busy")
             let waiter = try broker.startWait("waited for", deadline: 1000)
-            for number in 0..<1100 { _ = try broker.queue("\(number)") }
+            for number in 0..<1000 { _ = try broker.queue("\(number)") }
             _ = try broker.queue("5")
-            #expect(broker.counts.queues == 1102)
-            while !broker.advance(to: 1, limit: 7) {}
+            for number in 1000..<1100 { _ = try broker.queue("\(number)") }
             #expect(broker.counts.queues == 1002)
             let kept = (0..<1100).filter { broker.existingQueue(named: Array("\($0)".utf8).span) != nil }
             #expect(kept == [5] + Array(101..<1100))
             #expect(try broker.peek("busy") == [1])
             broker.cancel(waiter)
             #expect(broker.ack(1) == false)
+        }
+    }
+
+    @Test func queuesThatBecomeIdleAreForgottenInSlices() throws {
+        try withBroker(maximumTasks: 2000) { broker in
+            for number in 0..<1100 { try broker.add(UInt64(number), to: "\(number)", expires: 1) }
+            while !broker.advance(to: 1, limit: 7) {}
+            #expect(broker.counts.queues == 1000)
+            #expect(broker.existingQueue(named: Array("99".utf8).span) == nil)
+            #expect(broker.existingQueue(named: Array("100".utf8).span) != nil)
         }
     }
 

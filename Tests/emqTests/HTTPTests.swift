@@ -76,6 +76,18 @@ import Testing
         client.send(#"{"content":1}"#)
         #expect(try client.response().status == 200)
 
+        // A body that would be of no use is not asked for.
+        for (line, status) in [
+            ("POST /nowhere", 404), ("PUT /enqueue/q", 405), ("POST /enqueue/q", 415), ("POST /enqueue/q?x=1", 415),
+        ] {
+            let client = try server.connect()
+            client.send("\(line) HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 13\r\n\r\n")
+            let response = try client.response()
+            #expect(response.status == status)
+            #expect(response.fields["connection"] == "close")
+            #expect(try client.isEnded())
+        }
+
         let tooLarge = try server.connect()
         tooLarge.send("POST /enqueue/q HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
         #expect(try tooLarge.response().status == 413)

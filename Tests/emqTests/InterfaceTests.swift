@@ -344,6 +344,10 @@ import Testing
         for body in ["", "{", "[]", "1", #"{"content": 01}"#, #"{"content": "\#u{1}"}"#, #"{"content": 1} x"#] {
             #expect(try server.post("/enqueue/q", body).status == 400, "\(body)")
         }
+        let wide = (0...10_000).map { "\"\($0)\": 0" }.joined(separator: ",")
+        let refused = try server.post("/enqueue/q", "{\(wide)}")
+        #expect(refused.status == 400)
+        #expect(refused.body.contains("more than 10000 members"))
         let deep = String(repeating: "[", count: 512) + String(repeating: "]", count: 512)
         #expect(try server.post("/enqueue/q", "{\"content\": \(deep)}").status == 400)
         #expect(try server.post("/enqueue/q", "{\"content\": \(deep.dropFirst().dropLast())}").status == 200)
@@ -381,6 +385,7 @@ import Testing
         #expect(try answer("HEAD", "/queues").fields["content-length"] == "2")
         #expect(try answer("HEAD", "/nothing").status == 404)
         #expect(try answer("OPTIONS", "*").status == 204)
+        #expect(try answer("OPTIONS", "http://h").status == 204)
         #expect(try answer("OPTIONS", "/wait").fields["allow"] == "POST, OPTIONS")
         #expect(try answer("CONNECT", "h:80").status == 501)
         #expect(

@@ -219,7 +219,7 @@ struct API: ~Copyable, RequestHandler {
                 id: id, in: queue, content: bytes.extracting(content), leaseMilliseconds: lease, expires: now + expiry,
                 now: now)
         } catch {
-            throw Problem(503, "the server has no room for another task: \(error)")
+            throw API.problem(error)
         }
         responses.beginJSON(estimatedCount: 31)
         responses.append("{\"id\":\"")
@@ -227,6 +227,15 @@ struct API: ~Copyable, RequestHandler {
         responses.append(idText.span)
         responses.append("\"}")
         responses.end()
+    }
+
+    /// A bound of the broker that a request has met.
+    private static func problem(_ error: BrokerError) -> Problem {
+        switch error {
+        case .tooManyTasks: Problem(503, "the server holds as many tasks as it has room for")
+        case .tooManyQueues: Problem(503, "1,000,000 queues hold tasks or are waited for: there is no room for another")
+        case .outOfMemory: Problem(503, "the system has no memory for this task's content")
+        }
     }
 
     private static func readLength(
@@ -289,7 +298,7 @@ struct API: ~Copyable, RequestHandler {
             do throws(BrokerError) {
                 queues.append(try broker.queue(named: decoded.span))
             } catch {
-                throw Problem(503, "the server has no room for another queue: \(error)")
+                throw API.problem(error)
             }
         }
         if queues.isEmpty { throw Problem(400, "queues names at least one queue", field: "queues") }

@@ -34,14 +34,20 @@ struct Body: ~Copyable {
             }
             try scanner.finish()
         } catch {
-            let hint =
-                request.body.isEmpty
-                ? "the body is empty; a JSON object is wanted" : "the body is no valid JSON: \(error)"
-            throw Problem(400, hint)
+            throw Problem(400, Body.explain(error, isEmpty: request.body.isEmpty))
         }
         guard scanner.kind == .object else {
             throw Problem(
                 400, "the body is a JSON object, such as {\"name\": value}; this is \(describe(scanner.kind))")
+        }
+    }
+
+    private static func explain(_ error: JSONError, isEmpty: Bool) -> String {
+        if isEmpty { return "the body is empty; a JSON object is wanted" }
+        switch error.expected {
+        case .depthOfAtMost(let depth): return "the body is nested deeper than \(depth) levels"
+        case .entriesOfAtMost(let count): return "the body has more than \(count) members"
+        default: return "the body is no valid JSON: \(error)"
         }
     }
 
