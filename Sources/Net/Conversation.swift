@@ -3,18 +3,17 @@
 import CLinux
 import Glibc
 
-/// What the visits of one turn have in common.
-struct Turn: ~Copyable {
-    let loop: EventLoop
-    let limits: ServerLimits
+/// What the visits of one round have in common.
+struct Round {
+    let server: HTTPServer
     /// When it began, and when it should be over. All times are the loop's, in milliseconds.
     let now: Int64
     let end: Int64
-    /// No more large bodies are taken in.
-    let isShortOfMemory: Bool
 
-    /// Whether the turn has lasted long enough. Reads the clock.
-    var isOver: Bool { loop.updateNow() >= end }
+    var limits: ServerLimits { server.limits }
+
+    /// Whether it has lasted long enough. Reads the clock.
+    var isOver: Bool { server.loop.updateNow() >= end }
 }
 
 /// One connection's side of HTTP/1.1.
@@ -37,6 +36,8 @@ struct Conversation: ~Copyable {
     private static let bodyReadSize = 256 * 1024
     /// A body is looked at as it arrives once this much of it has come and it is not whole.
     private static let observedBodySize = 64 * 1024
+    /// Memory is counted in such units, so that the usual small answer is not counted at all.
+    private static let countedUnit = 4096
     /// At least so many deliveries are kept before the kernel is asked which of them have arrived.
     private static let deliveriesToKeep = 32
     /// How often the kernel is asked while the end of the connection waits for that.
@@ -82,7 +83,7 @@ struct Conversation: ~Copyable {
     /// With more deliveries than this the kernel is asked again.
     private var deliveriesBeforeAsking = Self.deliveriesToKeep
     /// When it has waited too long for whatever comes next.
-    private(set) var deadline = Int64.max
+    private var deadline = Int64.max
 
     init(
         descriptor: Int32, isLocal: Bool, index: Int, number: UInt32, limits: RequestLimits, dates: DateField,
@@ -110,8 +111,8 @@ struct Conversation: ~Copyable {
     /// Whether an answer is owed to a client that has gone, or that will send no more.
     var hasLostItsClient: Bool { owed != nil && (peerHasEnded || isBroken) }
 
-    /// How much memory its buffers take, in bytes.
-    var bufferBytes: Int { input.capacity + responses.capacity }
+    /// How much memory its buffers take, in bytes, as the server knows it; small ones do not count.
+    private(set) var countedBytes = 0
 
     /// Whether the answer to that request is still owed.
     func owes(_ ticket: Ticket) -> Bool { owed != nil && ticket.serial == serial }
@@ -121,28 +122,43 @@ struct Conversation: ~Copyable {
     /// Reads and serves as far as it goes now. An empty connection owns no memory for its input: it borrows `spareBlock`,
     /// and keeps it only if bytes stay in it.
     mutating func visit<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, turn: borrowing Turn, spareBlock: inout Buffer
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round, spareBlock: inout Buffer
     ) {
-        if responses.count == 0 { lastProgress = turn.now }
-        if hasLostItsClient { withdrawOwed(&handler, on: owner, now: turn.now) }
+        if responses.count == 0 { lastProgress = round.now }
+        if hasLostItsClient { withdrawOwed(&handler, on: owner, now: round.now) }
         next = .rest
         if isLingering { return }
         if input.capacity == 0 { swap(&input, &spareBlock) }
-        next = converse(&handler, on: owner, turn)
+        next = converse(&handler, on: owner, round)
         if case .rest = next {
             // Only now: bytes that had come in time may have been waiting for their turn.
-            setDeadline(turn.limits, now: turn.now)
-            if turn.now >= deadline { timeOut(&handler, turn) }
+            setDeadline(round.limits, now: round.now)
+            if round.now >= deadline { timeOut(&handler, round) }
         }
         if input.isEmpty {
             // The server keeps one block, and not the largest.
             if spareBlock.capacity == 0, input.capacity <= Self.bodyReadSize { swap(&input, &spareBlock) }
             input = Buffer()
         }
+        count(on: round.server)
+    }
+
+    /// Tells the server how much memory the buffers take.
+    private mutating func count(on server: HTTPServer) {
+        let bytes = (input.capacity + responses.capacity) / Self.countedUnit * Self.countedUnit
+        if bytes == countedBytes { return }
+        server.bufferBytes += bytes - countedBytes
+        countedBytes = bytes
     }
 
     /// Sends what the visit has written, and says what comes next.
-    mutating func conclude(_ limits: ServerLimits, now: Int64) -> Next {
+    mutating func conclude(_ round: Round) -> (next: Next, deadline: Int64) {
+        let next = carryOn(round.limits, now: round.now)
+        count(on: round.server)
+        return (next, deadline)
+    }
+
+    private mutating func carryOn(_ limits: ServerLimits, now: Int64) -> Next {
         send(now: now)
         if isClosing, !isLingering, responses.count == 0 { beginLingering(now: now) }
         if isLingering {
@@ -160,31 +176,31 @@ struct Conversation: ~Copyable {
 
     /// Serves requests until there is no whole one, an answer is owed, or it is another connection's turn.
     private mutating func converse<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, _ turn: borrowing Turn
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round
     ) -> Next {
         var requests = 0
         var bytes = 0
         while !isClosing, !isBroken {
             if owed != nil {
-                let room = turn.limits.readAheadBytes - input.count
+                let room = round.limits.readAheadBytes - input.count
                 guard isReadable, room > 0 else { return .rest }
                 if receive(atMost: min(room, Self.readSize)) <= 0, hasLostItsClient {
-                    withdrawOwed(&handler, on: owner, now: turn.now)
+                    withdrawOwed(&handler, on: owner, now: round.now)
                 }
                 continue
             }
             if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit
-                || responses.count > turn.limits.outputBytes || requests > 0 && !input.isEmpty && turn.isOver
+                || responses.count > round.limits.outputBytes || requests > 0 && !input.isEmpty && round.isOver
             {
                 return .again
             }
             do throws(Refusal) {
                 if !input.isEmpty, try parser.parse(&input) {
                     requests += 1
-                    answer(&handler, on: owner, now: turn.now)
+                    answer(&handler, on: owner, now: round.now)
                     continue
                 }
-                if parser.isReadingBody { try noteBody(&handler, turn) }
+                if parser.isReadingBody { try noteBody(&handler, round) }
             } catch {
                 refuse(error, &handler)
                 return .rest
@@ -197,7 +213,7 @@ struct Conversation: ~Copyable {
             }
             let wasEmpty = input.isEmpty
             let received = receive(atMost: readSize)
-            if wasEmpty, received > 0 { since = turn.now }
+            if wasEmpty, received > 0 { since = round.now }
             bytes += max(0, received)
         }
         return .rest
@@ -305,10 +321,10 @@ struct Conversation: ~Copyable {
 
     /// What a body that is not whole calls for: an interim answer, a look at what has come of it.
     private mutating func noteBody<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, _ turn: borrowing Turn
+        _ handler: inout Handler, _ round: Round
     ) throws(Refusal) {
         let received = parser.receivedBody.count
-        if max(received, parser.missingBytes(input)) > Self.observedBodySize, turn.isShortOfMemory {
+        if max(received, parser.missingBytes(input)) > Self.observedBodySize, round.server.isShortOfMemory {
             throw Refusal(503, "the server's memory for requests and answers on their way is used up")
         }
         if parser.takeExpectation(), received == 0 {
@@ -317,7 +333,7 @@ struct Conversation: ~Copyable {
             isClosing = false
             responses.writeContinue()
             // The client may wait for it before it sends more.
-            send(now: turn.now)
+            send(now: round.now)
         }
         if received >= Self.observedBodySize {
             if bodyObserver == nil { bodyObserver = handler.bodyObserver() }
@@ -463,12 +479,12 @@ struct Conversation: ~Copyable {
     }
 
     private mutating func timeOut<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, _ turn: borrowing Turn
+        _ handler: inout Handler, _ round: Round
     ) {
         if responses.count > 0 {
             // The kernel reports room only when much of its buffer is free; a slow peer may have taken less than that.
-            send(now: turn.now)
-            if turn.now - lastProgress >= turn.limits.sendTimeoutMilliseconds { isBroken = true }
+            send(now: round.now)
+            if round.now - lastProgress >= round.limits.sendTimeoutMilliseconds { isBroken = true }
         } else if input.isEmpty, !parser.isReadingBody {
             isClosing = true
         } else {

@@ -47,7 +47,7 @@ public final class HTTPServer: @unchecked Sendable {
 
     /// The loop it runs on.
     public let loop: EventLoop
-    private let limits: ServerLimits
+    let limits: ServerLimits
     private let dates = DateField()
     private var listeners: [Listener] = []
     private var connections: [Connection?] = []
@@ -62,8 +62,8 @@ public final class HTTPServer: @unchecked Sendable {
     /// How many connections are open.
     public var connectionCount: Int { connections.count - freeIndexes.count }
 
-    /// How much memory the buffers of all connections take, in bytes. O(1).
-    public private(set) var bufferBytes = 0
+    /// How much memory the buffers of all connections take, in bytes; small ones do not count. O(1).
+    public internal(set) var bufferBytes = 0
 
     /// Whether the buffers take so much memory that large bodies are refused. Large answers should not be made either.
     public var isShortOfMemory: Bool { bufferBytes > limits.bufferBytes }
@@ -127,46 +127,38 @@ public final class HTTPServer: @unchecked Sendable {
             for connection in exchange(&gone, for: []) {
                 connection.conversation.withdrawOwed(&handler, on: owner, now: loop.now)
             }
-            var round = exchange(&queued, for: [])
-            if round.count > Self.visitsPerRound {
-                queued = Array(round[Self.visitsPerRound...])
-                round.removeLast(queued.count)
+            var visited = exchange(&queued, for: [])
+            if visited.count > Self.visitsPerRound {
+                queued = Array(visited[Self.visitsPerRound...])
+                visited.removeLast(queued.count)
             }
-            let now = loop.now
-            for (position, connection) in round.enumerated() where connection.isOpen {
+            let round = Round(server: self, now: loop.now, end: begin + Self.turnMilliseconds)
+            for (position, connection) in visited.enumerated() where connection.isOpen {
                 if position > 0, loop.updateNow() - begin >= Self.turnMilliseconds {
                     // The rest stay in the list; those that were visited are answered first.
-                    queued = round[position...] + queued
-                    round.removeLast(round.count - position)
+                    queued = visited[position...] + queued
+                    visited.removeLast(visited.count - position)
                     break
                 }
                 connection.isQueued = false
-                let turn = Turn(
-                    loop: loop, limits: limits, now: now, end: begin + Self.turnMilliseconds,
-                    isShortOfMemory: isShortOfMemory)
-                bufferBytes -= connection.conversation.bufferBytes
-                connection.conversation.visit(&handler, on: owner, turn: turn, spareBlock: &spareBlock)
-                bufferBytes += connection.conversation.bufferBytes
+                connection.conversation.visit(&handler, on: owner, round, spareBlock: &spareBlock)
             }
             // Answers leave together: a client that is woken by the first finds the others too.
-            for connection in round where connection.isOpen { conclude(connection, &handler, on: owner) }
+            for connection in visited where connection.isOpen { conclude(connection, round, &handler, on: owner) }
             if loop.updateNow() - begin >= Self.turnMilliseconds { return }
         }
     }
 
     private func conclude<Handler: RequestHandler & ~Copyable>(
-        _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
+        _ connection: Connection, _ round: Round, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
-        bufferBytes -= connection.conversation.bufferBytes
-        let next = connection.conversation.conclude(limits, now: loop.now)
-        bufferBytes += connection.conversation.bufferBytes
+        let (next, deadline) = connection.conversation.conclude(round)
         switch next {
         case .end: return close(connection, &handler, on: owner)
         case .again: queue(connection)
         case .rest: break
         }
         // A timer that fires too early is set anew then: the common case, a later deadline, costs nothing here.
-        let deadline = connection.conversation.deadline
         if deadline != .max, connection.timerPosition < 0 || deadline < connection.timerDeadline {
             loop.setTimer(connection, at: deadline)
         }
@@ -192,9 +184,7 @@ public final class HTTPServer: @unchecked Sendable {
         guard connections.indices.contains(ticket.connection), let connection = connections[ticket.connection],
             connection.conversation.owes(ticket)
         else { return false }
-        bufferBytes -= connection.conversation.bufferBytes
         connection.conversation.settle(now: loop.now, body)
-        bufferBytes += connection.conversation.bufferBytes
         queue(connection)
         return true
     }
@@ -252,7 +242,7 @@ public final class HTTPServer: @unchecked Sendable {
 
     private func remove(_ connection: Connection) {
         connection.isOpen = false
-        bufferBytes -= connection.conversation.bufferBytes
+        bufferBytes -= connection.conversation.countedBytes
         connections[connection.conversation.index] = nil
         freeIndexes.append(connection.conversation.index)
         acceptsAgainAt = nil

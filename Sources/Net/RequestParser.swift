@@ -206,6 +206,10 @@ struct RequestParser {
         var index = target.lowerBound
         while index < target.upperBound {
             let byte = bytes[index]
+            if byte.isLetter || byte == UInt8(ascii: "/") {
+                index += 1
+                continue
+            }
             if byte == UInt8(ascii: "%") {
                 guard index + 2 < target.upperBound, bytes.isPercentEncoded(at: index) else {
                     throw Refusal(400, "a % in the target is followed by two hexadecimal digits")
@@ -235,26 +239,26 @@ struct RequestParser {
         let name = bytes.extracting(field.name)
         let value = bytes.extracting(field.value)
         switch name.count {
-        case 4 where name.equalsIgnoringCase("host"):
+        case 4 where name.equalsIgnoringCase("Host"):
             hosts += 1
             guard hosts == 1 else { throw Refusal(400, "the request has more than one Host field") }
             guard value.isAuthority else { throw Refusal(400, "the Host field is no host with an optional port") }
             if !hasAbsoluteTarget { head.authority = field.value }
-        case 6 where name.equalsIgnoringCase("expect"):
+        case 6 where name.equalsIgnoringCase("Expect"):
             // HTTP/1.0 knows no expectations (RFC 9110 section 10.1.1).
             if head.minorVersion == 0 { break }
             guard value.equalsIgnoringCase("100-continue") else {
                 throw Refusal(417, "the only expectation this server meets is 100-continue")
             }
             expectsContinue = true
-        case 10 where name.equalsIgnoringCase("connection"):
+        case 10 where name.equalsIgnoringCase("Connection"):
             value.forEachListElement { option in
                 if option.equalsIgnoringCase("close") { closeIsAsked = true }
                 if option.equalsIgnoringCase("keep-alive") { keepAliveIsAsked = true }
             }
-        case 14 where name.equalsIgnoringCase("content-length"):
+        case 14 where name.equalsIgnoringCase("Content-Length"):
             try parseContentLength(value)
-        case 17 where name.equalsIgnoringCase("transfer-encoding"):
+        case 17 where name.equalsIgnoringCase("Transfer-Encoding"):
             transferCodings.add(value)
         default: break
         }

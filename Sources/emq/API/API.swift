@@ -169,12 +169,12 @@ struct API: ~Copyable, RequestHandler {
         let host = request.authority
         request.forEachField { name, value in
             switch name.count {
-            case 6 where name.equalsIgnoringCase("origin"):
+            case 6 where name.equalsIgnoringCase("Origin"):
                 if !isSameHost(origin: value, host: host) { isForeign = true }
-            case 12 where name.equalsIgnoringCase("content-type"):
+            case 12 where name.equalsIgnoringCase("Content-Type"):
                 contentTypes += 1
                 isJSON = isJSONType(value)
-            case 14 where name.equalsIgnoringCase("sec-fetch-site"):
+            case 14 where name.equalsIgnoringCase("Sec-Fetch-Site"):
                 if value.equals("cross-site") { isForeign = true }
             default: break
             }

@@ -100,15 +100,14 @@ extension Span<UInt8> {
 func percentDecode(_ encoded: Span<UInt8>, into decoded: inout [UInt8]) {
     var index = 0
     while index < encoded.count {
-        if encoded[index] == UInt8(ascii: "%"), index + 2 < encoded.count,
-            let high = encoded[index + 1].hexadecimalValue, let low = encoded[index + 2].hexadecimalValue
+        let end = encoded.index(of: UInt8(ascii: "%"), from: index) ?? encoded.count
+        unsafe encoded.extracting(index..<end).withUnsafeBufferPointer { unsafe decoded.append(contentsOf: $0) }
+        if end + 2 < encoded.count, let high = encoded[end + 1].hexadecimalValue,
+            let low = encoded[end + 2].hexadecimalValue
         {
             decoded.append(high << 4 | low)
-            index += 3
-        } else {
-            decoded.append(encoded[index])
-            index += 1
         }
+        index = end + 3
     }
 }
 
