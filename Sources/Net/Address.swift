@@ -25,9 +25,12 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
             self = .unix(path: path)
             return
         }
+        let shape = "an address is HOST:PORT, :PORT or unix:PATH, not '\(text)'"
         guard let colon = text.lastIndex(of: ":") else {
-            throw AddressError("an address is HOST:PORT, :PORT or unix:PATH, not '\(text)'")
+            let isPort = UInt16(text) != nil
+            throw AddressError(isPort ? "\(shape); did you mean ':\(text)'?" : shape)
         }
+        if text.contains("/") || text.contains(",") { throw AddressError(shape) }
         var host = String(text[..<colon])
         let digits = text[text.index(after: colon)...]
         guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(digits) else {
@@ -35,10 +38,10 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
         }
         if host.hasPrefix("["), host.hasSuffix("]") {
             host = String(host.dropFirst().dropLast())
-        } else if host.contains("[") || host.contains("]") {
+        } else if host.contains(where: { "[]:".contains($0) }) {
             throw AddressError("an IPv6 address stands between brackets, as in [::1]:8080, not '\(text)'")
-        } else if host.contains(":") {
-            throw AddressError("an IPv6 address stands in brackets: [\(host)]:\(port)")
+        } else if host == "*" {
+            throw AddressError("every address of the machine is written ':\(port)', not '\(text)'")
         }
         self = .tcp(host: host, port: port)
     }

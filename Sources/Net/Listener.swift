@@ -137,10 +137,12 @@ final class Listener: EventSource {
         do {
             return try bound(AF_UNIX, bytes, host: "", address)
         } catch {
-            // A socket that nobody listens at was left by a server that was killed. Another file is not ours to remove.
-            guard error.code == EADDRINUSE, FileIdentity(path)?.isSocket == true, try isAbandoned(bytes) else {
-                throw error
+            guard error.code == EADDRINUSE, let file = FileIdentity(path) else { throw error }
+            guard file.isSocket else {
+                throw SystemError(error.operation, reason: "there is something at this path that is no socket")
             }
+            // A socket that nobody listens at was left by a server that was killed.
+            guard try isAbandoned(bytes) else { throw error }
             unsafe unlink(path)
             return try bound(AF_UNIX, bytes, host: "", address)
         }

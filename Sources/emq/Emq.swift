@@ -73,7 +73,6 @@ enum Emq {
     }
 
     /// Raises the limit of open files as far as the system allows, and returns it.
-    @discardableResult
     static func raiseFileLimit() -> Int {
         var files = rlimit()
         unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)

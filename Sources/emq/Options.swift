@@ -19,12 +19,14 @@ struct Options {
 
           --addr ADDRESS          where to listen: localhost:8080 (default), :8080 for every address
                                   of the machine, [::1]:8080, unix:/path; may be repeated
-          --drain SECONDS         how long to go on taking acks after SIGTERM or SIGINT (default 5)
+          --drain SECONDS         how long workers that are connected may still acknowledge their work
+                                  after SIGTERM or SIGINT (default 5)
           --max-connections N     how many connections may be open at once (default 20000, or what
                                   the limit of open files allows)
           --help, --version
 
-        Every option has a twin in the environment: EMQ_ADDR, EMQ_DRAIN, EMQ_MAX_CONNECTIONS.
+        Every option has a twin in the environment: EMQ_ADDR (several separated by commas), EMQ_DRAIN,
+        EMQ_MAX_CONNECTIONS.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/
@@ -46,6 +48,10 @@ struct Options {
             let flag = String(parts[0])
             guard let reader = Options.readers.first(where: { $0.flag == flag }) else {
                 let known = Options.readers.map(\.flag) + ["--help", "--version"]
+                guard flag.hasPrefix("-") else {
+                    let hint = nearestName(to: flag, among: ["serve", "bench"])
+                    throw UsageError("'\(flag)' is no option, and a command comes first; \(hint)")
+                }
                 throw UsageError("there is no option '\(argument)'; \(nearestName(to: flag, among: known))")
             }
             guard let value = parts.count > 1 ? String(parts[1]) : rest.popFirst() else {
@@ -57,9 +63,13 @@ struct Options {
         }
         for reader in Options.readers where !given.contains(reader.flag) {
             let twin = "EMQ_" + reader.flag.dropFirst(2).uppercased().replacing("-", with: "_")
-            guard let value = environment(twin) else { continue }
+            // An empty variable is as good as none.
+            guard let value = environment(twin), !value.isEmpty else { continue }
             do throws(UsageError) {
-                try reader.read(&self, value)
+                // What may be repeated on the command line is a list here.
+                for part in reader.flag == "--addr" ? value.split(separator: ",").map(String.init) : [value] {
+                    try reader.read(&self, part)
+                }
             } catch {
                 throw UsageError("\(twin): \(error.description)")
             }
@@ -71,7 +81,7 @@ struct Options {
         do throws(AddressError) {
             options.addresses.append(try Address(value))
         } catch {
-            throw UsageError("--addr: \(error)")
+            throw UsageError("\(error)")
         }
     }
 

@@ -43,6 +43,14 @@ final class Shutdown: EventSource {
     /// Sets the time by which the server stops.
     func begin(now: Int64) { deadline = now + drainMilliseconds }
 
+    /// Says what is waited for.
+    func report(dispatched: Int) {
+        let work = dispatched == 1 ? "1 task in hand" : "\(dispatched) tasks in hand"
+        Emq.write(
+            "emq: stopping; connected workers have \(drainMilliseconds / 1000) s to acknowledge \(work); "
+                + "a second signal ends it at once", to: STDERR_FILENO)
+    }
+
     /// Whether nothing is waited for any more.
     func isOver(now: Int64) -> Bool { signals > 1 || now >= deadline ?? .max }
 }

@@ -18,9 +18,12 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", "HOST:PORT"), ("localhost", "HOST:PORT"), ("8080", "HOST:PORT"), ("localhost:", "0 to 65535"),
+        ("", "HOST:PORT"), ("localhost", "HOST:PORT"), ("localhost:", "0 to 65535"),
         (":65536", "'65536'"), (":-1", "'-1'"), (":+1", "'+1'"), (":http", "'http'"), (": 80", "' 80'"),
-        (":٨", "'٨'"), (":99999999999999999999", "0 to 65535"), ("::1:80", "[::1]:80"), ("[::1:80", "between brackets"),
+        (":٨", "'٨'"), (":99999999999999999999", "0 to 65535"), ("::1:80", "[::1]:8080"), ("::1", "[::1]:8080"),
+        ("*:80", "':80'"),
+        ("http://localhost:80", "HOST:PORT"), (":80,:81", "HOST:PORT"), ("8080", "did you mean ':8080'"),
+        ("[::1:80", "between brackets"),
         ("unix:", "1 to 107"),
         ("unix:" + String(repeating: "p", count: 108), "1 to 107"), ("unix:a\0b", "1 to 107"),
     ])

@@ -362,6 +362,8 @@ import Testing
         #expect(try status("Content-Type: application/json\r\n") == 200)
         #expect(try status("content-type: Application/JSON ; charset=utf-8\r\n") == 200)
         #expect(try status("") == 415)
+        #expect(try status("Content-Type: application/json\r\nContent-Encoding: gzip\r\n") == 415)
+        #expect(try status("Content-Type: application/json\r\nContent-Encoding: identity\r\n") == 200)
         #expect(try status("Content-Type: text/plain\r\n") == 415)
         #expect(try status("Content-Type: application/json5\r\n") == 415)
         #expect(try status("Content-Type: application/json\r\nContent-Type: application/json\r\n") == 415)
@@ -390,7 +392,7 @@ import Testing
         #expect(try answer("CONNECT", "h:80").status == 501)
         #expect(
             try answer("GET", "/quues").object["detail"] as? String
-                == "there is nothing at this path; did you mean 'queues'?")
+                == "there is nothing at this path; did you mean '/queues'?")
     }
 
     @Test func aWebPageOfAnotherSiteMayNotPost() throws {
@@ -403,6 +405,9 @@ import Testing
         #expect(try status("Origin: http://localhost:81\r\n") == 403)
         #expect(try status("Origin: http://evil\r\n") == 403)
         #expect(try status("Origin: null\r\n") == 403)
+        #expect(
+            try server.connect().post("/enqueue/q", "{}", "Sec-Fetch-Site: cross-site\r\n").body
+                .contains("Sec-Fetch-Site is cross-site"))
         let client = try server.connect()
         client.send("GET /queues HTTP/1.1\r\nHost: h\r\nOrigin: http://evil\r\n\r\n")
         #expect(try client.response().status == 200)

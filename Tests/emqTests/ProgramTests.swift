@@ -27,7 +27,7 @@ import Testing
 
     @Test(arguments: [
         ["--adr", ":1"], ["--addr"], ["--addr", "8080"], ["--addr", ":99999"], ["--addr", "::1:80"],
-        ["--addr", "unix:"],
+        ["--addr", "unix:"], ["--addr", ":1", "serve"], ["help"],
         ["--drain", "x"], ["--drain", "-1"], ["--drain", "1", "--drain", "2"], ["--max-connections", "0"], ["sevre"],
     ])
     func badFlagsAreOneLineAndStatus2(arguments: [String]) throws {
@@ -58,6 +58,11 @@ import Testing
         #expect(result.status == 1)
         #expect(result.error.contains("127.0.0.1:\(server.port)") && result.error.contains("in use"))
         #expect(result.error.filter { $0 == "\n" }.count == 1)
+    }
+
+    @Test func severalAddressesFitIntoTheEnvironmentAndAnEmptyVariableIsNone() throws {
+        let server = try Server([], environment: ["EMQ_ADDR": "127.0.0.1:0,127.0.0.1:0", "EMQ_DRAIN": ""])
+        #expect(server.output.matches(of: /127\.0\.0\.1:\d+/).count == 2)
     }
 
     @Test func theEnvironmentSaysWhatFlagsLeaveUnsaid() throws {
@@ -93,6 +98,7 @@ import Testing
         let result = try run(["--addr", "unix:\(path)"])
         #expect(result.status == 1)
         #expect(result.error.filter { $0 == "\n" }.count == 1)
+        #expect(result.error.contains("no socket"))
         #expect(FileManager.default.contents(atPath: path) == Data("mine".utf8))
         try FileManager.default.removeItem(atPath: path)
     }

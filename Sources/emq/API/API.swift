@@ -56,7 +56,7 @@ struct API: ~Copyable, RequestHandler {
 
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
         do throws(Problem) {
-            _ = try readHead(request)
+            _ = try readHead(request, isWhole: false)
             return true
         } catch {
             error.write(to: &responses)
@@ -103,12 +103,14 @@ struct API: ~Copyable, RequestHandler {
 
     /// A signal asked to stop: takes no connections, answers who waits, and serves acknowledgements for a while.
     private mutating func stop(on broker: isolated Broker) {
-        if shutdown.deadline == nil {
+        let isFirst = shutdown.deadline == nil
+        if isFirst {
             shutdown.begin(now: now)
             server.stopListening()
             broker.completeAllWaiters(now: now)
         }
         isFinished = shutdown.isOver(now: now) || isDrained(broker)
+        if isFirst, !isFinished { shutdown.report(dispatched: broker.counts.dispatched) }
     }
 
     /// Whether nothing is left to wait for: no work in hand, or nobody who could acknowledge it.
@@ -132,7 +134,7 @@ struct API: ~Copyable, RequestHandler {
             API.writeOptions(verb.allowedMethods, to: &responses)
             return .answered
         }
-        let verb = try readHead(request)
+        let verb = try readHead(request, isWhole: true)
         switch verb {
         case .enqueue: try enqueue(request, &responses, on: broker)
         case .wait: return try wait(request, &responses, on: broker)
@@ -146,14 +148,17 @@ struct API: ~Copyable, RequestHandler {
     }
 
     /// Reads all of a request but its body: the route, the queue's name into `name`, and whether it may be asked for.
-    private mutating func readHead(_ request: borrowing Request) throws(Problem) -> Verb {
+    private mutating func readHead(_ request: borrowing Request, isWhole: Bool) throws(Problem) -> Verb {
         let verb = try readPath(request.path, name: &name)
         guard verb.allows(request.method) else {
             throw Problem(
-                405, "\(text(request.methodName)) does not work here; \(verb.allowedMethods) do",
+                405, "\(text(request.methodName)) does not work here; \(verb.usualMethod) does",
                 allow: verb.allowedMethods)
         }
-        if request.method == .post { try checkFields(request) }
+        if request.method == .post {
+            if isWhole, request.body.isEmpty { throw Problem(400, "the body is empty; a JSON object is wanted") }
+            try checkFields(request)
+        }
         if verb != .peek { _ = try readQuery(request.query, known: []) }
         return verb
     }
@@ -161,33 +166,35 @@ struct API: ~Copyable, RequestHandler {
     /// Checks the header of a request that changes something.
     ///
     /// - Throws: 403 for one that a web page of another site sends behind its reader's back, as the browser says; 415 for
-    ///   a body that is not said to be JSON.
+    ///   a body that is not said to be JSON, or is compressed.
     private func checkFields(_ request: borrowing Request) throws(Problem) {
-        var isForeign = false
+        var foreign: StaticString?
         var contentTypes = 0
         var isJSON = false
+        var isEncoded = false
         let host = request.authority
         request.forEachField { name, value in
             switch name.count {
             case 6 where name.equalsIgnoringCase("Origin"):
-                if !isSameHost(origin: value, host: host) { isForeign = true }
+                if !isSameHost(origin: value, host: host) { foreign = "its Origin is not the Host of the request" }
             case 12 where name.equalsIgnoringCase("Content-Type"):
                 contentTypes += 1
                 isJSON = isJSONType(value)
             case 14 where name.equalsIgnoringCase("Sec-Fetch-Site"):
-                if value.equals("cross-site") { isForeign = true }
+                if value.equals("cross-site") { foreign = "its Sec-Fetch-Site is cross-site" }
+            case 16 where name.equalsIgnoringCase("Content-Encoding"):
+                if !value.equalsIgnoringCase("identity") { isEncoded = true }
             default: break
             }
         }
-        if isForeign {
-            throw Problem(403, "a web page of another site may not do this: the Origin is not the Host of the request")
-        }
+        if let foreign { throw Problem(403, "a web page of another site may not do this: \(foreign)") }
         guard contentTypes == 1, isJSON else {
             throw Problem(
                 415,
                 "the body's type is application/json, and the request says so in one header: "
                     + "-H 'Content-Type: application/json' (curl --json does it for you)")
         }
+        if isEncoded { throw Problem(415, "the body comes as it is: this server knows no Content-Encoding") }
     }
 
     // MARK: The routes

@@ -34,7 +34,7 @@ struct Body: ~Copyable {
             }
             try scanner.finish()
         } catch {
-            throw Problem(400, Body.explain(error, isEmpty: request.body.isEmpty))
+            throw Problem(400, Body.explain(error))
         }
         guard scanner.kind == .object else {
             throw Problem(
@@ -42,8 +42,7 @@ struct Body: ~Copyable {
         }
     }
 
-    private static func explain(_ error: JSONError, isEmpty: Bool) -> String {
-        if isEmpty { return "the body is empty; a JSON object is wanted" }
+    private static func explain(_ error: JSONError) -> String {
         switch error.expected {
         case .depthOfAtMost(let depth): return "the body is nested deeper than \(depth) levels"
         case .entriesOfAtMost(let count): return "the body has more than \(count) members"

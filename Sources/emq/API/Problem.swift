@@ -57,13 +57,16 @@ extension JSONWriter {
 /// The known name that an unknown one was probably meant to be, as a hint behind a sentence.
 ///
 /// Compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein). O(length²) a name.
-func nearestName(to unknown: String, among known: [String]) -> String {
+/// `shown` is how a name looks in the hint.
+func nearestName(
+    to unknown: String, among known: [String], shown: (String) -> String = { $0 }
+) -> String {
     let letters = Array(unknown.lowercased().utf8.prefix(64))
     let distances = known.map { (name: $0, distance: editDistance(letters, Array($0.utf8))) }
     if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, best.name.utf8.count / 2) {
-        return "did you mean '\(best.name)'?"
+        return "did you mean '\(shown(best.name))'?"
     }
-    return "known here: " + known.joined(separator: ", ")
+    return "known here: " + known.map(shown).joined(separator: ", ")
 }
 
 private func editDistance(_ first: [UInt8], _ second: [UInt8]) -> Int {

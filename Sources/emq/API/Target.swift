@@ -17,6 +17,14 @@ enum Verb {
         }
     }
 
+    /// The one to use, for people.
+    var usualMethod: StaticString {
+        switch self {
+        case .enqueue, .wait, .ack, .nak: "POST"
+        case .peek, .queues, .healthz: "GET"
+        }
+    }
+
     func allows(_ method: Method) -> Bool {
         switch self {
         case .enqueue, .wait, .ack, .nak: method == .post
@@ -49,7 +57,8 @@ func readPath(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Verb 
     while end < path.count, path[end] != UInt8(ascii: "/") { end += 1 }
     let segment = path.extracting(min(1, path.count)..<min(end, path.count))
     guard let verb = Verb(segment) else {
-        throw Problem(404, "there is nothing at this path; \(nearestName(to: text(segment), among: Verb.all))")
+        let hint = nearestName(to: text(segment), among: Verb.all) { "/\($0)" }
+        throw Problem(404, "there is nothing at this path; \(hint)")
     }
     let rest = path.extracting(min(end + 1, path.count)..<path.count)
     if !verb.takesName {

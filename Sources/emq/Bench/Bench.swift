@@ -60,14 +60,22 @@ final class Bench {
     }
 
     private func measure() throws {
-        Emq.raiseFileLimit()
+        // Some descriptors are the program's own.
+        let (needed, allowed) = (options.connections + options.idleWaiters + 16, Emq.raiseFileLimit())
+        guard needed <= allowed else {
+            throw BenchFailure(
+                description: "so many connections need \(needed) open files; the limit is \(allowed) (ulimit -n)")
+        }
+        if let process = options.serverProcess, serverCPUMicroseconds() == nil {
+            throw BenchFailure(description: "there is no process \(process) (--pid)")
+        }
         connections = try (0..<options.connections).map { _ in try connect() }
         for number in 0..<options.idleWaiters {
             let waiter = try connect()
             waiter.send(Bench.request("/wait/", "{\"queues\":[\"\(queue)-\(number)\"],\"timeout\":3600000}"))
         }
         Emq.write(
-            "phase    operations  seconds    rate/s  failed      p50      p90      p99    p99.9      max"
+            "phase    operations  seconds    rate/s  failed   p50 µs   p90 µs   p99 µs p99.9 µs   max µs"
                 + (options.serverProcess == nil ? "" : "  CPU µs/op"), to: STDOUT_FILENO)
         var left = 0
         for phase in options.phases {

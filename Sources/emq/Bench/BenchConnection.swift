@@ -50,7 +50,7 @@ final class BenchConnection: EventSource {
         room += max(0, count)
         input.removeLast(input.count - room)
         if count == 0 || count < 0 && errno != EAGAIN && errno != EINTR {
-            return failed(BenchFailure(description: "the server closed a connection"))
+            return failed(BenchFailure(description: "the server closed a connection; is it an emq?"))
         }
         guard let bodyStart = headEnd(), input.count >= 12 else { return }
         guard input.count - bodyStart >= contentLength(before: bodyStart) else { return }
@@ -115,8 +115,9 @@ private func connectedSocket(_ address: Address) throws -> Int32 {
         var hints = unsafe addrinfo()
         unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var found: UnsafeMutablePointer<addrinfo>?
-        guard unsafe getaddrinfo(host.isEmpty ? "localhost" : host, "\(port)", &hints, &found) == 0 else {
-            throw BenchFailure(description: "there is no host '\(host)'")
+        let unknown = unsafe getaddrinfo(host.isEmpty ? "localhost" : host, "\(port)", &hints, &found)
+        guard unknown == 0 else {
+            throw SystemError("find the host '\(host)'", reason: unsafe String(cString: gai_strerror(unknown)))
         }
         defer { unsafe freeaddrinfo(found) }
         var status = ENOENT

@@ -47,13 +47,14 @@ struct BenchOptions {
             let known = [
                 "--addr", "--phases", "--connections", "--operations", "--size", "--idle-waiters", "--pid", "--help",
             ]
+            guard flag.hasPrefix("-") else { throw UsageError("there is nothing to do with '\(flag)'") }
             guard known.contains(flag) else {
                 throw UsageError("there is no option '\(flag)'; \(nearestName(to: flag, among: known))")
             }
             guard let value = rest.popFirst() else { throw UsageError("\(flag) needs a value") }
             switch flag {
             case "--addr":
-                do throws(AddressError) { address = try Address(value) } catch { throw UsageError("--addr: \(error)") }
+                do throws(AddressError) { address = try Address(value) } catch { throw UsageError("\(error)") }
             case "--phases": phases = try BenchOptions.phases(value)
             case "--connections": connections = try BenchOptions.number(flag, value, 1...100_000)
             case "--operations": operations = try BenchOptions.number(flag, value, 1...3_000_000)
