@@ -240,21 +240,19 @@ import Testing
         let isLocal = kind.hasSuffix("socket")
         let server = try TestServer(isLocal ? .unix(path: path) : .tcp(host: "127.0.0.1", port: 0)) {
             $0.lingerTimeoutMilliseconds = 20
-            $0.sendTimeoutMilliseconds = 600_000
         }
         let peer = isLocal ? try Peer(path: path) : try server.connect(receiveBuffer: 4096)
         let fields = kind.hasPrefix("Connection") ? "\(kind)\r\n" : ""
         peer.send("GET /tracked?100000 HTTP/1.1\r\nHost: h\r\n\(fields)\r\n")
         if fields.isEmpty { peer.endInput() }
-        try await server.eventually("the request") { $0.handled == 1 }
-        // Well over what a connection lingers for, which others show by coming to their end.
-        for _ in 0..<5 {
+        // Well over what a connection lingers for. Nothing is awaited meanwhile: on a busy machine that may take so long
+        // that the kernel gives the connection up.
+        let start = ContinuousClock.now
+        while !peer.isReadable || elapsed(start) < 200 {
             let other = isLocal ? try Peer(path: path) : try server.connect()
             other.send("?")
             #expect(try other.receiveAll().hasPrefix("HTTP/1.1 400 "))
-            try await server.eventually("the end of another") { $0.connectionCount == 1 }
         }
-        #expect(await server.recorder.undelivered == [])
         #expect(try peer.receiveAll().utf8.count > 100_000)
         try await server.eventually("the end of the connection") { $0.connectionCount == 0 }
         #expect(await server.recorder.undelivered == [])
