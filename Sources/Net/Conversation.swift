@@ -67,8 +67,9 @@ struct Conversation: ~Copyable {
 
     /// Numbers the requests of all connections: the connection's own number, and its requests' below it.
     private var serial: UInt64
-    /// What the route of an owed answer gave to withdraw it by.
-    private var owed: AnyObject?
+    /// An answer is owed, and what its route gave to withdraw it by.
+    private var isOwing = false
+    private var withdrawal: AnyObject?
     /// What the visit under way leads to.
     private var next = Next.rest
     private var bodyObserver: BodyObserver?
@@ -108,14 +109,14 @@ struct Conversation: ~Copyable {
         if events & EPOLLERR.rawValue != 0 { isBroken = true }
     }
 
-    /// Whether an answer is owed to a client that has gone, or that will send no more.
-    var hasLostItsClient: Bool { owed != nil && (peerHasEnded || isBroken) }
+    /// Whether an answer that can be withdrawn is owed to a client that has gone, or that will send no more.
+    var hasLostItsClient: Bool { withdrawal != nil && (peerHasEnded || isBroken) }
 
     /// How much memory its buffers take, in bytes, as the server knows it; small ones do not count.
     private(set) var countedBytes = 0
 
     /// Whether the answer to that request is still owed.
-    func owes(_ ticket: Ticket) -> Bool { owed != nil && ticket.serial == serial }
+    func owes(_ ticket: Ticket) -> Bool { isOwing && ticket.serial == serial }
 
     // MARK: A visit
 
@@ -181,7 +182,7 @@ struct Conversation: ~Copyable {
         var requests = 0
         var bytes = 0
         while !isClosing, !isBroken {
-            if owed != nil {
+            if isOwing {
                 let room = round.limits.readAheadBytes - input.count
                 guard isReadable, room > 0 else { return .rest }
                 if receive(atMost: min(room, Self.readSize)) <= 0, hasLostItsClient {
@@ -248,7 +249,8 @@ struct Conversation: ~Copyable {
             precondition(responses.isComplete, "a route left its answer unfinished")
             isClosing = !isPersistent
         case .owed(let withdrawal):
-            owed = withdrawal
+            isOwing = true
+            self.withdrawal = withdrawal
             if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
         }
         if responses.deliveries.count > deliveriesBeforeAsking {
@@ -285,7 +287,8 @@ struct Conversation: ~Copyable {
 
     private mutating func endDebt(now: Int64) {
         precondition(responses.isComplete, "a route left its answer unfinished")
-        owed = nil
+        isOwing = false
+        withdrawal = nil
         since = now
         isClosing = responses.closesConnection
     }
@@ -294,9 +297,10 @@ struct Conversation: ~Copyable {
     mutating func withdrawOwed<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, now: Int64
     ) {
-        guard let withdrawal = owed else { return }
+        guard let withdrawal else { return }
         if isBroken {
-            owed = nil
+            isOwing = false
+            self.withdrawal = nil
             handler.withdraw(withdrawal, on: owner)
         } else {
             handler.withdraw(withdrawal, &responses, on: owner)
@@ -324,8 +328,11 @@ struct Conversation: ~Copyable {
         _ handler: inout Handler, _ round: Round
     ) throws(Refusal) {
         let received = parser.receivedBody.count
-        if max(received, parser.missingBytes(input)) > Self.observedBodySize, round.server.isShortOfMemory {
-            throw Refusal(503, "the server's memory for requests and answers on their way is used up")
+        if max(received, parser.missingBytes(input)) > Self.observedBodySize {
+            if round.server.isShortOfMemory {
+                throw Refusal(503, "the server's memory for requests and answers on their way is used up")
+            }
+            if round.server.refusesLargeBodies { throw Refusal(503, "the server's memory for tasks is used up") }
         }
         if parser.takeExpectation(), received == 0 {
             prepareLastAnswer()
@@ -438,10 +445,9 @@ struct Conversation: ~Copyable {
     mutating func end<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
-        if let withdrawal = owed {
-            owed = nil
-            handler.withdraw(withdrawal, on: owner)
-        }
+        if let withdrawal { handler.withdraw(withdrawal, on: owner) }
+        isOwing = false
+        withdrawal = nil
         // A Unix-domain socket that broke counts nothing any more, and it broke because not all was read.
         if !isLocal || !isBroken { forgetDelivered() }
         if !responses.deliveries.isEmpty {
@@ -466,7 +472,7 @@ struct Conversation: ~Copyable {
             deadline =
                 responses.deliveries.isEmpty
                 ? since + limits.lingerTimeoutMilliseconds : now + Self.acknowledgementPollMilliseconds
-        } else if owed != nil {
+        } else if isOwing {
             deadline = .max
         } else if parser.isReadingBody {
             let received = Int64(parser.receivedBody.count)

@@ -65,6 +65,9 @@ public final class HTTPServer: @unchecked Sendable {
     /// How much memory the buffers of all connections take, in bytes; small ones do not count. O(1).
     public internal(set) var bufferBytes = 0
 
+    /// Whether large bodies are refused whatever the buffers take: the program has no room for what they bring.
+    public var refusesLargeBodies = false
+
     /// Whether the buffers take so much memory that large bodies are refused. Large answers should not be made either.
     public var isShortOfMemory: Bool { bufferBytes > limits.bufferBytes }
 

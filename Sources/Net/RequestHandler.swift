@@ -4,8 +4,9 @@
 public enum Outcome {
     /// The answer has been written.
     case answered
-    /// The answer comes later, through `HTTPServer.answer`. The object is handed back if the client goes before that.
-    case owed(AnyObject)
+    /// The answer comes later, through `HTTPServer.answer`. The object is handed back if the client goes before that; nil
+    /// for what goes on whether the client is there or not.
+    case owed(AnyObject?)
 }
 
 /// Routes the requests of an `HTTPServer`. All calls come on the event loop, inside the owner's isolation, which is

@@ -83,6 +83,15 @@ public struct ResponseStream: ~Copyable {
         buffer.append("\r\n")
     }
 
+    /// Adds a header field. `value` holds no control characters.
+    public mutating func field(_ name: StaticString, _ value: Span<UInt8>) {
+        precondition(value.isFieldValue)
+        buffer.append(name)
+        buffer.append(": ")
+        buffer.append(value)
+        buffer.append("\r\n")
+    }
+
     /// Ends the head; what is appended from here on is the body.
     ///
     /// - Parameter estimatedCount: About how many bytes the body will have. A right number of digits saves moving it.
