@@ -4,7 +4,8 @@
 // and one that cannot be satisfied holds nothing back. To find the waiters that a new ready task may complete without
 // looking at all, each is filed under one queue that it lacks, by the number of tasks that it needs of it. That number is
 // always greater than the queue's ready tasks; so when these grow to r, only those filed with r can have enough. In the
-// order of their arrival, they are completed, or filed under another queue that they lack.
+// order of their arrival, they are completed, or filed under another queue that they lack. One that waits for any task of
+// several queues lacks all of them and is filed under each. A paused queue counts as empty.
 
 import UID
 
@@ -15,12 +16,14 @@ import UID
 /// nothing else happens).
 public actor Broker {
     nonisolated private let executor: any SerialExecutor
-    private var store: TaskStore
-    private var deadlines = WaiterHeap<ByDeadline>()
-    /// Those filed under no queue: so many tasks had just expired that one call could not tell what they lack. `advance`
-    /// finds out when it has removed these.
-    private var undecided = WaiterHeap<ByArrival>()
-    private var arrivals: UInt64 = 0
+    var store: TaskStore
+    var deadlines = WaiterHeap<ByDeadline>()
+    /// Those filed under no queue: so many tasks had just expired that one call could not tell what they lack, or a queue
+    /// that they lacked gives out tasks again. `advance` decides about them when it has removed what has expired.
+    private var undecided = WaiterHeap<Undecided>()
+    /// The queues that give out tasks again as soon as those who wait for them have been made undecided.
+    var resuming: [Slot] = []
+    var arrivals: UInt64 = 0
     private var isCompleting = false
 
     /// The executor that the broker was made with.
@@ -33,25 +36,29 @@ public actor Broker {
     /// - Parameters:
     ///   - executor: where the broker runs; the broker keeps it alive.
     ///   - firstToken: the token of the first dispatch; each further one gets the next number.
+    ///   - seed: what the random part of backoffs is drawn from.
     ///   - now: the time.
     ///   - maximumContentBytes: how much content, beyond that of the first task, is dispatched or shown at once. What does
     ///     not fit is left where it is: where `take` would give it, there is nil.
-    ///   - maximumTasks: for how many tasks to reserve address space (112 bytes each). If the system gives less, the limit
+    ///   - maximumTasks: for how many tasks to reserve address space (152 bytes each). If the system gives less, the limit
     ///     is lower.
     public init(
-        executor: any SerialExecutor, firstToken: UInt64, now: Int64, maximumContentBytes: Int = 64 << 20,
-        maximumTasks: Int = 1 << 28
+        executor: any SerialExecutor, firstToken: UInt64, seed: UInt64 = 0, now: Int64,
+        maximumContentBytes: Int = 64 << 20, maximumTasks: Int = 1 << 28
     ) {
         self.executor = executor
         store = TaskStore(
-            firstToken: firstToken, now: now, maximumContentBytes: maximumContentBytes, maximumTasks: maximumTasks)
+            firstToken: firstToken, seed: seed, now: now, maximumContentBytes: maximumContentBytes,
+            maximumTasks: maximumTasks)
     }
 
     // MARK: Queues
 
     /// Finds or makes the queue of a name. O(1).
     ///
-    /// - Returns: the queue, valid until the next `advance`, or until 1,000 further names were looked up.
+    /// Of the queues that hold nothing, 10,000 are remembered; one more takes the place of the longest unused one.
+    ///
+    /// - Returns: the queue, valid until the next `advance`, or until 9,999 others have been found.
     /// - Throws: `BrokerError.tooManyQueues`.
     public func queue(named name: Span<UInt8>) throws(BrokerError) -> QueueIndex {
         QueueIndex(slot: try store.queue(named: name))
@@ -63,34 +70,31 @@ public actor Broker {
         return slot == 0 ? nil : QueueIndex(slot: slot)
     }
 
-    /// Calls `body` with the name of each queue that holds a task, sorted bytewise; after `advance`, an expired one does
-    /// not count. O(n log n) in the number of queues.
+    /// Calls `body` with the name of each queue that holds an unfinished or dead task, has a configuration or is paused,
+    /// sorted bytewise; after `advance`, an expired task does not count. O(n log n) in the number of queues.
     public func forEachQueueName(_ body: (Span<UInt8>) -> Void) {
-        for name in store.namesOfQueuesWithTasks().sorted(by: { $0.lexicographicallyPrecedes($1) }) {
-            body(name.span)
-        }
+        for (name, _) in store.names(where: { $0.isListed }) { body(name.span) }
     }
 
     // MARK: Tasks
 
-    /// Adds a task to the back of a queue. O(1), and what the waiter that it completes takes.
+    /// Adds a task that says little to the back of a queue. O(1), and what the waiter that it completes takes.
     ///
     /// - Parameters:
     ///   - id: its id, which no other task has.
     ///   - queue: its queue.
     ///   - content: its content; the bytes are copied.
-    ///   - leaseMilliseconds: how long a worker may hold it.
-    ///   - expires: when it is deleted. One whose time has come is not added.
+    ///   - leaseMilliseconds: how long a worker may hold it; nil leaves it to the queue.
+    ///   - expiry: how long it lives.
     ///   - now: the time.
-    /// - Throws: `BrokerError.tooManyTasks`, `.outOfMemory`.
+    /// - Throws: `BrokerError.tooManyTasks`, `.outOfMemory`, `.queueFull`.
     public func enqueue(
-        id: UID, in queue: QueueIndex, content: Span<UInt8>, leaseMilliseconds: Int64, expires: Int64, now: Int64
+        id: UID, in queue: QueueIndex, content: Span<UInt8>, leaseMilliseconds: Int64? = nil,
+        expiry: Expiry = .unsaid, now: Int64
     ) throws(BrokerError) {
         assertMayChange()
-        guard expires > now else { return }
         let waitedFor = try store.add(
-            id: id, queue: queue.slot, content: content, leaseMilliseconds: leaseMilliseconds, expires: expires,
-            now: now)
+            id: id, queue: queue.slot, content: content, leaseMilliseconds: leaseMilliseconds, expiry: expiry, now: now)
         serveWaiters(of: waitedFor, now: now)
     }
 
@@ -102,44 +106,44 @@ public actor Broker {
     /// - Parameters:
     ///   - queues: the queues; one that is named twice gives two tasks.
     ///   - leaseMilliseconds: the lease of what is taken, if it is not the tasks' own.
+    ///   - worker: a name to show with what is taken; empty for none.
     ///   - now: the time.
     ///   - taken: gets the tasks in the order of `queues`; emptied first.
     /// - Returns: whether there were enough. If not, nothing was taken.
     public func take(
-        _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, now: Int64, into taken: inout [TaskHandle?]
+        _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], now: Int64,
+        into taken: inout [TaskHandle?]
     ) -> Bool {
         assertMayChange()
         taken.removeAll(keepingCapacity: true)
-        return store.take(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
+        return store.take(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
 
     /// Dispatches a task for each name in `queues` as far as there are any; `taken` gets nil where there is none. O(queues).
     ///
     /// The parameters are those of `take`.
     public func takeAvailable(
-        _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, now: Int64, into taken: inout [TaskHandle?]
+        _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], now: Int64,
+        into taken: inout [TaskHandle?]
     ) {
         assertMayChange()
         taken.removeAll(keepingCapacity: true)
-        store.takeAvailable(queues, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
+        store.takeAvailable(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
 
-    /// The work is done: deletes a dispatched task. O(1).
+    /// The work is done: a dispatched task has come to its end. O(1).
     ///
     /// - Returns: whether that task, or that dispatch of it, was held at `now`.
     public func ack(_ reference: TaskReference, now: Int64) -> Bool {
-        assertMayChange()
-        return store.ack(reference, now: now)
+        ack(reference, result: Span(), now: now)
     }
 
-    /// The work failed: a dispatched task goes to the back of its queue. O(1), and what the waiter that it completes takes.
+    /// The work failed: a dispatched task is tried again, at once or after its backoff, or it is dead. O(1), and what the
+    /// waiter that it completes takes.
     ///
     /// - Returns: whether that task, or that dispatch of it, was held at `now`.
     public func nak(_ reference: TaskReference, now: Int64) -> Bool {
-        assertMayChange()
-        guard let waitedFor = store.nak(reference, now: now) else { return false }
-        serveWaiters(of: waitedFor, now: now)
-        return true
+        nak(reference, .failed, now: now) != .missing
     }
 
     /// The task never reached its worker: it goes to the front of its queue. Does nothing if that dispatch is over. O(1),
@@ -153,37 +157,63 @@ public actor Broker {
 
     /// Calls `body` with a task that was just dispatched. O(1).
     public func withTask<Result>(_ handle: TaskHandle, _ body: (borrowing TaskView) -> Result) -> Result {
-        view(store.record(of: handle), at: handle.key.slot, body)
+        view(store.slot(of: handle), as: .dispatched, body)
     }
 
-    /// Calls `body` with up to `limit` ready tasks of a queue, in the order in which they would be dispatched.
+    /// Calls `body` with up to `limit` tasks of a queue that are in one state, the ready ones in the order in which they
+    /// would be dispatched, the others in that in which they came there. O(`limit`).
     ///
-    /// O(`limit`). While more than 1,000 tasks among them have expired and `advance` has not yet removed them, it shows none
-    /// behind these.
-    public func peek(_ queue: QueueIndex, limit: Int, now: Int64, _ body: (borrowing TaskView) -> Void) {
-        var slot = store.queues[queue.slot].ready.first
+    /// While more than 1,000 tasks among them have expired and `advance` has not yet removed them, it shows none behind
+    /// these.
+    ///
+    /// - Parameters:
+    ///   - queue: the queue.
+    ///   - state: the state.
+    ///   - after: the task behind which to begin; nil for the first.
+    ///   - limit: how many tasks at most.
+    ///   - now: the time.
+    ///   - body: gets each task; it may ask the broker for more.
+    /// - Returns: whether the task `after` is there.
+    @discardableResult
+    public func peek(
+        _ queue: QueueIndex, state: TaskState = .ready, after: UID? = nil, limit: Int, now: Int64,
+        _ body: (borrowing TaskView) -> Void
+    ) -> Bool {
+        var slot = store.first(state, in: queue.slot)
+        if let after {
+            slot = store.task(after)
+            guard slot != 0, store.tasks[slot].queue == queue.slot, store.visibleState(of: slot, now: now) == state,
+                store.tasks[slot].state == state.recordState
+            else { return false }
+            slot = store.next(after: slot)
+        }
         var shown = 0
         var patience = TaskStore.patience
         var room = Int.max
         while slot != 0 && shown < limit && patience > 0 {
-            if store.tasks[slot].expires > now {
-                guard store.tasks[slot].content.count <= room else { return }
+            if store.isShown(slot, now: now) {
+                guard store.tasks[slot].content.count <= room else { return true }
                 room = min(room - Int(store.tasks[slot].content.count), store.maximumContentBytes)
-                view(store.tasks[slot], at: slot, body)
+                view(slot, as: state, body)
                 shown += 1
             } else {
                 patience -= 1
             }
-            slot = store.tasks[slot][links: TaskRecord.queueLinks].next
+            slot = store.next(after: slot)
         }
+        return true
     }
 
-    /// `record` is a copy, and so is the name, so that `body` may ask the broker for more.
-    private func view<Result>(
-        _ record: TaskRecord, at slot: Slot, _ body: (borrowing TaskView) -> Result
-    ) -> Result {
+    /// The record and the queue's name are copies, so that `body` may ask the broker for more.
+    func view<Result>(_ slot: Slot, as state: TaskState, _ body: (borrowing TaskView) -> Result) -> Result {
+        let record = store.tasks[slot]
         let name = store.queues[record.queue].name
-        return body(TaskView(slot: slot, record: record, queueName: name.span, content: record.content.span))
+        let lease =
+            state == .dispatched ? store.currentLeaseMilliseconds(of: slot) : store.leaseMilliseconds(of: slot)
+        return body(
+            TaskView(
+                slot: slot, record: record, state: state, extras: store.extras(of: slot), leaseMilliseconds: lease,
+                queueName: name.span, content: record.content.span))
     }
 
     // MARK: Waiting
@@ -193,23 +223,29 @@ public actor Broker {
     /// - Parameters:
     ///   - queues: the queues; one that is named twice gives two tasks.
     ///   - leaseMilliseconds: the lease of what is taken, if it is not the tasks' own.
+    ///   - worker: a name to show with what is taken; empty for none.
     ///   - deadline: when to end with what is available.
     ///   - now: the time.
     ///   - completion: called once, never from inside `wait`, unless the wait is cancelled. It may look at tasks, but must
     ///     not call a method that changes the broker.
     /// - Returns: the wait, for `cancel`.
     public func wait(
-        _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, deadline: Int64, now: Int64,
+        _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], deadline: Int64, now: Int64,
         completion: @escaping Waiter.Completion
     ) -> Waiter {
         assertMayChange()
-        let waiter = Waiter(
-            queues: queues, leaseMilliseconds: leaseMilliseconds, deadline: deadline, arrival: arrivals,
-            completion: completion)
+        return begin(
+            Waiter(
+                .all(completion), queues: queues, leaseMilliseconds: leaseMilliseconds, worker: worker,
+                deadline: deadline, arrival: arrivals), now: now)
+    }
+
+    /// Begins a wait for tasks.
+    func begin(_ waiter: Waiter, now: Int64) -> Waiter {
         arrivals += 1
-        for queue in queues { store.update(queue.slot) { $0.waits += 1 } }
+        for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits += 1 } }
         deadlines.insert(waiter)
-        file(waiter, under: store.lack(of: queues, now: now) ?? .unknown)
+        file(waiter, under: lack(of: waiter, now: now) ?? .unknown)
         return waiter
     }
 
@@ -219,53 +255,103 @@ public actor Broker {
         if waiter.isWaiting { end(waiter) }
     }
 
-    /// Ends all waits: their completions are called with nil for each queue, and nothing is taken. O(n log n).
+    /// Ends all waits: those for tasks get nothing, those for the end of a task its state. O(n log n).
     public func completeAllWaiters(now: Int64) {
         assertMayChange()
         while let waiter = deadlines.first {
-            end(waiter)
-            call(waiter, with: Array(repeating: nil, count: waiter.queues.count))
+            if waiter.task != nil {
+                complete(waiter, now: now)
+            } else {
+                end(waiter)
+                call(waiter, with: Array(repeating: nil, count: waiter.count))
+            }
         }
     }
 
+    /// What a waiter lacks; nil if it has enough.
+    private func lack(of waiter: Waiter, now: Int64) -> Lack? {
+        waiter.isForAny
+            ? store.lackOfAny(of: waiter.distinctQueues, now: now) : store.lack(of: waiter.queues, now: now)
+    }
+
     private func file(_ waiter: Waiter, under lack: Lack) {
-        waiter.lack = lack
-        guard lack.queue != 0 else { return undecided.insert(waiter) }
-        store.queues[lack.queue].waiters[lack.need, default: WaiterHeap()].insert(waiter)
+        waiter.plan(for: lack)
+        guard !waiter.filings.isEmpty else { return undecided.insert(waiter) }
+        for filing in waiter.filings {
+            store.queues[filing.lack.queue].waiters[filing.lack.need, default: WaiterHeap()].insert(filing)
+        }
     }
 
     private func unfile(_ waiter: Waiter) {
-        let lack = waiter.lack
-        guard lack.queue != 0 else { return undecided.remove(waiter) }
-        store.queues[lack.queue].waiters[lack.need]?.remove(waiter)
-        if store.queues[lack.queue].waiters[lack.need]?.isEmpty == true {
-            store.queues[lack.queue].waiters[lack.need] = nil
+        guard !waiter.filings.isEmpty else { return undecided.remove(waiter) }
+        for filing in waiter.filings {
+            let lack = filing.lack
+            store.queues[lack.queue].waiters[lack.need]?.remove(filing)
+            if store.queues[lack.queue].waiters[lack.need]?.isEmpty == true {
+                store.queues[lack.queue].waiters[lack.need] = nil
+            }
         }
     }
 
     private func end(_ waiter: Waiter) {
         waiter.isWaiting = false
-        unfile(waiter)
         deadlines.remove(waiter)
-        for queue in waiter.queues { store.update(queue.slot) { $0.waits -= 1 } }
+        if let task = waiter.task { return store.removeWaiter(waiter, of: task) }
+        unfile(waiter)
+        for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits -= 1 } }
     }
 
     /// Ends a wait with what is available.
     private func complete(_ waiter: Waiter, now: Int64) {
         end(waiter)
         var taken: [TaskHandle?] = []
-        taken.reserveCapacity(waiter.queues.count)
-        store.takeAvailable(waiter.queues, leaseMilliseconds: waiter.leaseMilliseconds, now: now, into: &taken)
+        let (queues, lease, worker) = (waiter.queues, waiter.leaseMilliseconds, waiter.worker)
+        switch waiter.goal {
+        case .all:
+            taken.reserveCapacity(queues.count)
+            store.takeAvailable(queues, leaseMilliseconds: lease, worker: worker, now: now, into: &taken)
+        case .any(let limit, _):
+            store.takeAny(queues, limit: limit, leaseMilliseconds: lease, worker: worker, now: now, into: &taken)
+        case .result(let id, let completion):
+            let slot = store.task(id)
+            // One that has just expired is told as it was: its end is not known before its timer fires.
+            let state = slot == 0 ? nil : TaskState(store.tasks[slot].state)
+            isCompleting = true
+            completion(state ?? .ready, Span())
+            isCompleting = false
+            return
+        }
         call(waiter, with: taken)
     }
 
-    private func call(_ waiter: Waiter, with taken: [TaskHandle?]) {
-        isCompleting = true
-        waiter.completion(taken)
-        isCompleting = false
+    /// Tells those who waited for the end of a task.
+    func tellEnds() {
+        let endings = store.endings
+        store.endings = []
+        for ending in endings {
+            for waiter in ending.waiters {
+                waiter.isWaiting = false
+                deadlines.remove(waiter)
+                guard case .result(_, let completion) = waiter.goal else { continue }
+                isCompleting = true
+                completion(ending.state, ending.result.span)
+                isCompleting = false
+            }
+        }
     }
 
-    private func assertMayChange() {
+    private func call(_ waiter: Waiter, with taken: [TaskHandle?]) {
+        switch waiter.goal {
+        case .all(let completion), .any(_, let completion):
+            isCompleting = true
+            completion(taken)
+            isCompleting = false
+        case .result:
+            break
+        }
+    }
+
+    func assertMayChange() {
         assert(!isCompleting, "a completion changed the broker")
     }
 
@@ -273,52 +359,96 @@ public actor Broker {
     ///
     /// - Returns: whether it is filed elsewhere than before, or completed.
     private func reconsider(_ waiter: Waiter, now: Int64) -> Bool {
-        guard let lack = store.lack(of: waiter.queues, now: now) else {
+        guard let lack = lack(of: waiter, now: now) else {
             complete(waiter, now: now)
             return true
         }
-        guard lack.queue != waiter.lack.queue else { return false }
+        let isAsBefore =
+            lack.queue == 0
+            ? waiter.filings.isEmpty
+            : waiter.isForAny ? !waiter.filings.isEmpty : waiter.filings.first?.lack.queue == lack.queue
+        if isAsBefore { return false }
         unfile(waiter)
         file(waiter, under: lack)
         return true
     }
 
-    /// Completes waiters that have enough now that the queue has got one more ready task. `queue` is 0 if nobody waits
-    /// for it.
+    /// Tells those who waited for the end of a task, and completes waiters that have enough now that the queue has got one
+    /// more ready task. `queue` is 0 if nobody waits for it.
     ///
-    /// The first who has enough takes all that the queue has, unless it is too much content for one answer. One that still
-    /// lacks the queue, because some of the ready tasks had expired, is not alone with that.
-    private func serveWaiters(of queue: Slot, now: Int64) {
-        guard queue != 0 else { return }
-        while let waiter = store.queues[queue].waiters[store.queues[queue].ready.count]?.first,
-            reconsider(waiter, now: now)
+    /// The first who has enough takes all that the queue has, unless it is too much content for one answer or more than it
+    /// wants. One that still lacks the queue, because some of the ready tasks had expired, is not alone with that.
+    @inline(__always)
+    func serveWaiters(of queue: Slot, now: Int64) {
+        if !store.endings.isEmpty { tellEnds() }
+        if queue != 0 { complete(waitersOf: queue, now: now) }
+    }
+
+    private func complete(waitersOf queue: Slot, now: Int64) {
+        while let filing = store.queues[queue].waiters[store.queues[queue].available]?.first,
+            reconsider(filing.waiter, now: now)
         {}
     }
 
-    /// Decides about the undecided waiters; no expired task is in their way now. Returns whether none is left.
+    /// Decides about those who wait for a queue that gives out tasks again, and about the undecided.
+    ///
+    /// - Returns: whether all is decided. If not, tasks that a take has met and taken out are still to be ended.
     private func settle(now: Int64, steps: inout Int) -> Bool {
+        while let queue = resuming.last {
+            while store.queues[queue].pause == .resuming,
+                let waiter = store.queues[queue].waiters.first?.value.first?.waiter
+            {
+                guard steps > 0 else { return false }
+                steps -= waiter.queues.count
+                unfile(waiter)
+                file(waiter, under: .unknown)
+            }
+            resuming.removeLast()
+            if store.queues[queue].pause == .resuming { store.update(queue) { $0.pause = .none } }
+        }
         while let waiter = undecided.first {
             guard steps > 0 else { return false }
             steps -= waiter.queues.count
-            precondition(reconsider(waiter, now: now), "what lacks cannot be told after all that expired is gone")
+            guard reconsider(waiter, now: now) else { return false }
+        }
+        return true
+    }
+
+    /// Purges, kicks and moves. Returns whether all is done.
+    private func sweep(now: Int64, steps: inout Int) -> Bool {
+        while let sweep = store.sweeps.first {
+            guard steps > 0 else { return false }
+            steps -= 1
+            let slot = sweep.next(in: store.tasks)
+            if slot != 0 {
+                serveWaiters(of: store.apply(sweep, to: slot, now: now), now: now)
+            } else {
+                let sweep = store.endSweep()
+                isCompleting = true
+                sweep.completion(sweep.count)
+                isCompleting = false
+            }
         }
         return true
     }
 
     // MARK: Time
 
-    /// Does what is due: expired tasks are deleted, leases that ran out end, waits end at their deadlines, all in the order
-    /// of their times, and at one time in that order and that of their setting. Also forgets the longest unused of the
-    /// queues that hold nothing, beyond 1,000, and gives unused memory back.
+    /// Does what is due: delays and leases that are over end, expired tasks end, records that were kept long enough are
+    /// deleted, waits end at their deadlines, all in the order of their times, and at one time in that order and that of
+    /// their setting. Also purges, kicks and moves, forgets queues that hold nothing (those unused for an hour, and the
+    /// longest unused beyond 10,000), and gives unused memory back.
     ///
     /// - Parameters:
     ///   - now: the time.
-    ///   - limit: how much to do in this call at most, in timers moved and names of queues waited for.
+    ///   - limit: how much to do in this call at most, in timers moved, tasks purged, kicked or moved, and names of queues
+    ///     waited for.
     /// - Returns: true when nothing is left that is due; false when there may be more, to be done by calling again.
     public func advance(to now: Int64, limit: Int = 2000) -> Bool {
         assertMayChange()
         precondition(limit > 0)
         let now = max(now, store.timers.now)
+        store.clock = now
         var steps = limit
         while true {
             let waiter = deadlines.first.flatMap { $0.deadline <= now ? $0 : nil }
@@ -326,9 +456,13 @@ public actor Broker {
                 serveWaiters(of: waitedFor, now: now)
             }
             guard steps > 0 else { return false }
-            guard let waiter else { return settle(now: now, steps: &steps) && store.tidy(steps: &steps) }
+            guard let waiter else {
+                // Those who were served may have met tasks that are now to be ended.
+                return sweep(now: now, steps: &steps) && settle(now: now, steps: &steps) && store.tidy(steps: &steps)
+                    && store.timers.nextDeadline != 0
+            }
             guard waiter.isWaiting else { continue }
-            steps -= waiter.queues.count
+            steps -= max(1, waiter.queues.count)
             complete(waiter, now: now)
         }
     }
@@ -336,7 +470,7 @@ public actor Broker {
     /// When `advance` should be called next: not after the next thing is due, and maybe a few times before; 0 if something
     /// is overdue, nil if nothing will ever be due. O(1).
     public var nextDeadline: Int64? {
-        if !undecided.isEmpty { return 0 }
+        if !undecided.isEmpty || !resuming.isEmpty || !store.sweeps.isEmpty { return 0 }
         return switch (store.timers.nextDeadline, deadlines.first?.deadline) {
         case (let timer?, let wait?): min(timer, wait)
         case (let timer, let wait): timer ?? wait
@@ -345,7 +479,7 @@ public actor Broker {
 
     /// How much the broker holds.
     public struct Counts: Hashable, Sendable {
-        /// All tasks.
+        /// All tasks, records of those that have come to their end included.
         public var tasks: Int
         /// Those that wait to be dispatched.
         public var ready: Int
@@ -360,8 +494,8 @@ public actor Broker {
     /// How much the broker holds; what has expired counts until its timer has fired. O(1).
     public var counts: Counts {
         Counts(
-            tasks: store.tasks.count, ready: store.tasks.count - store.dispatchedCount,
-            dispatched: store.dispatchedCount, waiters: deadlines.count, queues: store.queues.count)
+            tasks: store.tasks.count, ready: store.population(.ready), dispatched: store.population(.dispatched),
+            waiters: deadlines.count, queues: store.queues.count)
     }
 
     /// Checks all of the broker's structures against each other, and traps where they do not fit. O(n). For tests.
@@ -369,23 +503,29 @@ public actor Broker {
         precondition(!isCompleting)
         store.checkInvariants()
         var filed = undecided.count
-        undecided.checkInvariants { precondition($0.lack.queue == 0, "a misfiled waiter") }
+        undecided.checkInvariants { precondition($0.filings.isEmpty, "an undecided waiter is filed") }
         var waits: [Slot: UInt32] = [:]
         store.queues.forEach { queue in
-            for (need, waiters) in store.queues[queue].waiters {
-                precondition(!waiters.isEmpty, "an empty heap of waiters was kept")
-                precondition(need > store.queues[queue].ready.count, "a waiter is filed where it lacks nothing")
-                filed += waiters.count
-                waiters.checkInvariants { waiter in
-                    precondition(waiter.lack.queue == queue && waiter.lack.need == need, "a misfiled waiter")
-                    let names = waiter.queues.count { $0.slot == queue }
+            for (need, filings) in store.queues[queue].waiters {
+                precondition(!filings.isEmpty, "an empty heap of waiters was kept")
+                precondition(need > store.queues[queue].available, "a waiter is filed where it lacks nothing")
+                filings.checkInvariants { filing in
+                    let waiter = filing.waiter
+                    precondition(filing.lack.queue == queue && filing.lack.need == need, "a misfiled waiter")
+                    precondition(waiter.filings.contains { $0 === filing }, "a filing that its waiter does not know")
+                    let names = waiter.isForAny ? 1 : waiter.queues.count { $0.slot == queue }
                     precondition(names == Int(need), "a waiter needs another number than it is filed by")
+                    if waiter.filings.first === filing { filed += 1 }
                 }
             }
+            precondition(store.queues[queue].pause != .resuming || resuming.contains(queue), "a queue stays paused")
         }
         deadlines.checkInvariants { waiter in
             precondition(waiter.isWaiting, "a wait that has ended has a deadline")
-            for queue in waiter.queues { waits[queue.slot, default: 0] += 1 }
+            for queue in waiter.distinctQueues { waits[queue.slot, default: 0] += 1 }
+            filed += waiter.task == nil ? 0 : 1
+            let expected = waiter.isForAny ? waiter.distinctQueues.count : 1
+            precondition(waiter.filings.isEmpty || waiter.filings.count == expected, "a waiter is filed too rarely")
         }
         precondition(filed == deadlines.count, "a waiter is filed more or less than once")
         store.queues.forEach { queue in

@@ -27,6 +27,14 @@ import Glibc
         unsafe free(start)
     }
 
+    /// What the system's `malloc` takes for `count` bytes.
+    static func heapBytes(_ count: Int) -> Int {
+        max(32, (count + 23) & ~15)
+    }
+
+    /// The heap's bytes that it takes.
+    var heapBytes: Int { unsafe start == nil ? 0 : Self.heapBytes(Int(count)) }
+
     /// The bytes, until they are freed.
     var span: Span<UInt8> {
         @_lifetime(borrow self)

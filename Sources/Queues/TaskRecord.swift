@@ -1,17 +1,30 @@
-// What the broker keeps of a task.
+// What the broker keeps of every task. What few tasks have is in `TaskExtras`.
 
 import UID
 
-/// One task, in 112 bytes beside its content.
+/// One task, in 128 bytes beside its content.
 struct TaskRecord: LinkedRecord {
     enum State: UInt8 {
         /// The slot holds no task.
         case vacant
         case ready
+        case delayed
         case dispatched
+        case dead
+        case done
+        case cancelled
+        case expired
+        /// It was ready, but a take found that it has expired or has no retries left. Its timer is due and ends it.
+        case doomed
+        /// Its record is over, but its key stays taken.
+        case hidden
+
+        @inline(__always) var isUnfinished: Bool { 1...3 ~= rawValue }
+        /// Whether its queue has a list of such tasks.
+        @inline(__always) var isListed: Bool { 1...7 ~= rawValue }
     }
 
-    /// Links of the list that it waits in, in its queue.
+    /// Links of the list of its state, in its queue.
     static var queueLinks: Int { 0 }
     /// Links of the wheel's bucket that it is in.
     static var timerLinks: Int { 1 }
@@ -21,13 +34,17 @@ struct TaskRecord: LinkedRecord {
     var idLow: UInt64 = 0
     /// All times are in milliseconds since the Unix epoch.
     var enqueued: Int64 = 0
+    /// When it expires, .max for never; once it is dead, done, cancelled or expired, when that came.
     var expires: Int64 = 0
-    /// When it was last dispatched and when that lease ends; of no meaning unless it is dispatched.
+    /// How long it lives, from when its delay was over; .max for ever.
+    var lifetimeMilliseconds: Int64 = 0
+    /// When it was last dispatched.
     var dispatched: Int64 = 0
-    var leaseEnd: Int64 = 0
+    /// When its state ends by itself: its delay, its lease, the time for which its record or its key is kept.
+    var until: Int64 = 0
     /// Names its last dispatch.
     var token: UInt64 = 0
-    /// The lease that it asks for.
+    /// The lease that it asks for, 0 if it does not say.
     var leaseMilliseconds: Int64 = 0
     var content = Content()
     /// How often it has been dispatched.
@@ -36,9 +53,14 @@ struct TaskRecord: LinkedRecord {
     var queue: Slot = 0
     var chained: Slot = 0
     private var links: InlineArray<2, Links> = [Links(), Links()]
+    /// The slot of what else it has, 0 if there is nothing.
+    var extras: Slot = 0
+    /// How often it was to be tried again after a failure.
+    var retries: UInt32 = 0
     /// Where its timer is in the wheel.
-    var timerBucket: UInt16 = 0
+    var timerBucket = TimingWheel.noBucket
     var state = State.vacant
+    var priority: Int8 = 0
 
     var id: UID { UID(high: idHigh, low: idLow) }
 
@@ -54,13 +76,18 @@ struct TaskRecord: LinkedRecord {
         set { links[kind] = newValue }
     }
 
-    /// The next thing that time does to it: the end of its lease or its expiry.
+    /// The next thing that time does to it.
     @inline(__always) var deadline: Int64 {
-        state == .dispatched ? min(leaseEnd, expires) : expires
+        state.isUnfinished ? min(until, expires) : until
     }
 
     /// Whether a worker holds it at `now`.
     @inline(__always) func isHeld(now: Int64) -> Bool {
         state == .dispatched && deadline > now
+    }
+
+    /// Whether it is delayed, ready or dispatched, and has not expired at `now`.
+    @inline(__always) func isAlive(now: Int64) -> Bool {
+        state.isUnfinished && expires > now
     }
 }

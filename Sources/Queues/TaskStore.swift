@@ -1,35 +1,61 @@
-// The tasks and their queues: where each task stands, and what time does to it. Who waits for them is not known here.
+// The tasks and their queues: where each task stands. Who waits for them is not known here, but for the results.
+//
+// Every task is in the table of tasks (by its id) and in the wheel (by the next thing that time does to it), and all but
+// those about to be ended are in a list of their queue, by their state. What few tasks have is in the table of extras.
+// Adding is in `TaskStore+Adding.swift`, taking in `+Taking`, what ends a dispatch or a task in `+Ending`, and what is
+// done to whole queues in `+Sweeping`.
 
 import UID
 
 /// All tasks and queues of a broker.
 ///
-/// A task is in the table of tasks (by its id), in the wheel (by the next thing that time does to it), and, while it is
-/// ready, in its queue's list. A task whose expiry has come counts as gone, though it stays in its list until its timer
-/// fires or a take meets it.
+/// A task whose expiry has come counts as gone, though it stays in its list until its timer fires or a take meets it.
 struct TaskStore: ~Copyable {
     /// How many queues there may be.
     static var maximumQueues: Int { 1_000_000 }
     /// How many expired tasks one call removes or passes over at most. There are so many only while `advance` is behind.
     static var patience: Int { 1000 }
-    /// How many idle queues are remembered: as many as one request may name, so that none of its own is forgotten.
-    static var maximumIdleQueues: Int { 1000 }
+    /// How many idle queues are remembered, and for how long.
+    static var maximumIdleQueues: Int { 10_000 }
+    static var idleMilliseconds: Int64 { 3_600_000 }
 
-    private(set) var tasks: Table<TaskRecord>
+    var tasks: Table<TaskRecord>
+    var extras: Table<ExtrasRecord>
     var queues = Table<QueueRecord>(capacity: maximumQueues)
-    private(set) var timers: TimingWheel
-    /// The queues without tasks and waiters, the longest unused first.
-    private var idle = LinkedList<QueueRecord, 0>()
-    private var nextToken: UInt64
-    private(set) var dispatchedCount = 0
+    var timers: TimingWheel
+    var random: SeededGenerator
+    /// The queues that may be forgotten, the longest unused first.
+    private(set) var idle = LinkedList<QueueRecord, 0>()
+    var nextToken: UInt64
+    /// How many tasks there are in each state.
+    private(set) var populations = InlineArray<10, Int>(repeating: 0)
+    /// The bytes of contents, and those of extras.
+    var contentBytes = 0
+    private(set) var extrasBytes = 0
+    /// The purges, kicks and moves under way; the first one is worked on.
+    var sweeps: [Sweep] = []
+    /// The tasks that have ended while clients waited for it; whoever called tells them.
+    var endings: [Ending] = []
+    /// The time of the last `advance`.
+    var clock: Int64
     /// How much content, beyond that of the first task, is dispatched or shown at once.
     let maximumContentBytes: Int
 
-    init(firstToken: UInt64, now: Int64, maximumContentBytes: Int, maximumTasks: Int) {
+    /// The end of a task for which clients waited.
+    struct Ending {
+        var waiters: [Waiter]
+        var state: TaskState
+        var result: [UInt8]
+    }
+
+    init(firstToken: UInt64, seed: UInt64, now: Int64, maximumContentBytes: Int, maximumTasks: Int) {
         self.maximumContentBytes = maximumContentBytes
         tasks = Table(capacity: maximumTasks)
+        extras = Table(capacity: maximumTasks)
         timers = TimingWheel(now: now)
+        random = SeededGenerator(seed: seed)
         nextToken = firstToken
+        clock = now
     }
 
     deinit {
@@ -38,6 +64,18 @@ struct TaskStore: ~Copyable {
             tasks[slot].content.deallocate()
             slot += 1
         }
+        extras.forEach { slot in extras[slot].extras?.replacement?.content.deallocate() }
+    }
+
+    /// How many tasks are in a state.
+    func population(_ state: TaskRecord.State) -> Int {
+        populations[Int(state.rawValue)]
+    }
+
+    /// The bytes that tasks and all that they have take: records, their places in the index, contents, extras. O(1).
+    var memoryBytes: Int {
+        let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride
+        return tasks.count * record + contentBytes + extrasBytes
     }
 
     // MARK: Queues
@@ -52,310 +90,251 @@ struct TaskStore: ~Copyable {
         }
     }
 
-    /// Finds or makes a queue. Beyond the idle ones that are remembered, it takes the longest unused one's place: names alone
-    /// never fill the broker.
+    /// Finds or makes a queue. One that would be an idle queue too many takes the place of the longest unused one.
     mutating func queue(named name: Span<UInt8>) throws(BrokerError) -> Slot {
         let hash = QueueRecord.hash(of: name)
         let found = existingQueue(named: name, hash: hash)
         if found != 0 {
             if queues[found].isIdle {
                 idle.remove(found, in: &queues)
-                idle.append(found, in: &queues)
+                rest(found)
             }
             return found
         }
+        if idle.count >= Self.maximumIdleQueues { forgetLongestUnused() }
         guard let made = queues.insert(QueueRecord(name: name, hash: hash)) else { throw .tooManyQueues }
-        idle.append(made, in: &queues)
-        if idle.count > Self.maximumIdleQueues { forgetIdle() }
+        rest(made)
         return made
     }
 
     /// Changes what keeps a queue from being idle.
+    @inline(__always)
     mutating func update(_ queue: Slot, _ change: (inout QueueRecord) -> Void) {
         let wasIdle = queues[queue].isIdle
         change(&queues[queue])
         let isIdle = queues[queue].isIdle
         if wasIdle == isIdle { return }
-        if isIdle { idle.append(queue, in: &queues) } else { idle.remove(queue, in: &queues) }
+        if isIdle { rest(queue) } else { idle.remove(queue, in: &queues) }
     }
 
-    /// The names of the queues that hold a task, in no particular order. O(queues).
-    func namesOfQueuesWithTasks() -> [[UInt8]] {
-        var names: [[UInt8]] = []
-        queues.forEach { queue in
-            if queues[queue].tasks > 0 { names.append(queues[queue].name) }
-        }
-        return names
+    private mutating func rest(_ queue: Slot) {
+        queues[queue].lastUsed = clock
+        idle.append(queue, in: &queues)
     }
 
-    /// Forgets the longest unused of the idle queues.
-    private mutating func forgetIdle() {
+    private mutating func forgetLongestUnused() {
         let oldest = idle.first
         idle.remove(oldest, in: &queues)
         queues.remove(oldest)
     }
 
-    /// Forgets idle queues beyond those that are remembered, and gives unused memory back.
+    /// Forgets queues that were idle for too long or are too many, and gives unused memory back.
     ///
     /// - Returns: whether nothing is left to do.
     mutating func tidy(steps: inout Int) -> Bool {
-        while idle.count > Self.maximumIdleQueues {
+        while !idle.isEmpty
+            && (idle.count > Self.maximumIdleQueues
+                || queues[idle.first].lastUsed.addingWithinRange(Self.idleMilliseconds) <= clock)
+        {
             guard steps > 0 else { return false }
             steps -= 1
-            forgetIdle()
+            forgetLongestUnused()
         }
         let tasksDone = tasks.trim()
+        let extrasDone = extras.trim()
         let queuesDone = queues.trim()
-        return tasksDone && queuesDone
+        return tasksDone && extrasDone && queuesDone
     }
 
-    // MARK: Tasks
+    /// The names of the queues for which `isWanted` says yes, sorted bytewise, with their slots. O(n log n).
+    func names(where isWanted: (borrowing QueueRecord) -> Bool) -> [(name: [UInt8], queue: Slot)] {
+        var names: [(name: [UInt8], queue: Slot)] = []
+        queues.forEach { queue in
+            if isWanted(queues[queue]) { names.append((queues[queue].name, queue)) }
+        }
+        return names.sorted { $0.name.lexicographicallyPrecedes($1.name) }
+    }
+
+    /// The queue's configuration, nil if it has none. By reference: the value is large.
+    @inline(__always)
+    func configuration(of queue: Slot) -> SharedConfiguration? {
+        queues[queue].configuration
+    }
+
+    // MARK: States
 
     // A method that makes a task ready returns its queue's slot if clients wait for that queue, otherwise 0: whoever calls
-    // it serves them. One call from the broker's isolation does all that is needed, because each has its price (a dynamic
-    // check of exclusive access).
+    // it serves them. No call makes more than one task ready. One call from the broker's isolation does all that is needed,
+    // because each has its price (a dynamic check of exclusive access).
 
-    /// Adds a task, ready.
-    mutating func add(
-        id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64, expires: Int64, now: Int64
-    ) throws(BrokerError) -> Slot {
-        guard tasks.count < tasks.capacity else { throw .tooManyTasks }
-        guard let content = Content(copying: content) else { throw .outOfMemory }
-        var record = TaskRecord()
-        record.idHigh = id.high
-        record.idLow = id.low
-        record.enqueued = now
-        record.expires = expires
-        record.leaseMilliseconds = leaseMilliseconds
-        record.content = content
-        record.queue = queue
-        record.state = .ready
-        guard let slot = tasks.insert(record) else {
-            content.deallocate()
-            throw .tooManyTasks
-        }
+    @inline(__always)
+    func waitedFor(_ queue: Slot) -> Slot {
+        queues[queue].waiters.isEmpty || queues[queue].pause != .none ? 0 : queue
+    }
+
+    /// The slot of the task of an id, 0 if there is none.
+    @inline(__always)
+    func task(_ id: UID) -> Slot {
+        tasks.find(hash: TaskRecord.hash(of: id)) { $0.id == id }
+    }
+
+    /// Puts a task in a state, at the back of the queue's list of that state or at its front.
+    @inline(__always)
+    mutating func put(_ slot: Slot, in state: TaskRecord.State, until: Int64, atFront: Bool = false) {
+        timers.disarm(slot, in: &tasks)
+        unlink(slot)
+        tasks[slot].state = state
+        tasks[slot].until = until
+        link(slot, atFront: atFront)
         timers.arm(slot, in: &tasks)
-        update(queue) { $0.tasks += 1 }
-        queues[queue].ready.append(slot, in: &tasks)
-        return waitedFor(queue)
     }
 
-    private func waitedFor(_ queue: Slot) -> Slot {
-        queues[queue].waiters.isEmpty ? 0 : queue
+    /// Puts a task that is in no list in the one that it belongs to.
+    @inline(__always)
+    mutating func link(_ slot: Slot, atFront: Bool = false) {
+        let state = tasks[slot].state
+        populations[Int(state.rawValue)] += 1
+        if state.isListed { queues[tasks[slot].queue].insert(slot, atFront: atFront, in: &tasks) }
     }
 
-    /// The task's slot if it is dispatched and held at `now`, by the dispatch that the reference asks for; otherwise 0.
-    private func held(_ reference: TaskReference, now: Int64) -> Slot {
-        let slot = tasks.find(hash: TaskRecord.hash(of: reference.id)) { $0.id == reference.id }
-        guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
-        if let token = reference.token, token != tasks[slot].token { return 0 }
-        return slot
+    /// Takes a task out of its list.
+    @inline(__always)
+    mutating func unlink(_ slot: Slot) {
+        let state = tasks[slot].state
+        populations[Int(state.rawValue)] -= 1
+        guard state.isListed else { return }
+        if !sweeps.isEmpty { skip(slot) }
+        queues[tasks[slot].queue].remove(slot, in: &tasks)
     }
 
-    /// The slot of the task if that dispatch of it still stands; otherwise 0. Whether its lease has run out is not asked.
-    private func dispatched(_ key: DispatchKey) -> Slot {
-        let slot = key.slot
-        guard tasks.contains(slot), tasks[slot].state == .dispatched else { return 0 }
-        return DispatchKey(slot: slot, token: tasks[slot].token).rawValue == key.rawValue ? slot : 0
-    }
-
-    /// Deletes a task that is held; false if it is not.
-    mutating func ack(_ reference: TaskReference, now: Int64) -> Bool {
-        let slot = held(reference, now: now)
-        if slot != 0 { remove(slot) }
-        return slot != 0
-    }
-
-    /// Puts a task that is held at the back of its queue; nil if it is not.
-    mutating func nak(_ reference: TaskReference, now: Int64) -> Slot? {
-        let slot = held(reference, now: now)
-        guard slot != 0 else { return nil }
-        timers.disarm(slot, in: &tasks)
-        return makeReady(slot, atFront: false)
-    }
-
-    /// Puts a task at the front of its queue if that dispatch of it is not over.
-    mutating func release(_ key: DispatchKey, now: Int64) -> Slot {
-        let slot = dispatched(key)
-        guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
-        timers.disarm(slot, in: &tasks)
-        return makeReady(slot, atFront: true)
-    }
-
-    /// A task that was just dispatched.
-    func record(of handle: TaskHandle) -> TaskRecord {
-        let slot = dispatched(handle.key)
-        precondition(slot != 0, "a handle was used after its task changed state")
-        return tasks[slot]
-    }
-
-    /// Ends a dispatch. The timer is not armed.
-    private mutating func makeReady(_ slot: Slot, atFront: Bool) -> Slot {
-        dispatchedCount -= 1
-        tasks[slot].state = .ready
-        timers.arm(slot, in: &tasks)
-        let queue = tasks[slot].queue
-        if atFront {
-            queues[queue].ready.prepend(slot, in: &tasks)
-        } else {
-            queues[queue].ready.append(slot, in: &tasks)
+    /// Moves the sweeps on that were to meet this task next or last.
+    private func skip(_ slot: Slot) {
+        for sweep in sweeps where sweep.queue == tasks[slot].queue {
+            sweep.skip(slot, links: tasks[slot][links: TaskRecord.queueLinks])
         }
-        return waitedFor(queue)
     }
 
-    /// Deletes a task.
-    private mutating func remove(_ slot: Slot) {
+    /// Deletes a task and all that it has.
+    mutating func remove(_ slot: Slot) {
         timers.disarm(slot, in: &tasks)
-        forget(slot)
-    }
-
-    private mutating func forget(_ slot: Slot) {
-        let queue = tasks[slot].queue
-        if tasks[slot].state == .ready {
-            queues[queue].ready.remove(slot, in: &tasks)
-        } else {
-            dispatchedCount -= 1
-        }
-        update(queue) { $0.tasks -= 1 }
-        tasks[slot].content.deallocate()
+        unlink(slot)
+        if tasks[slot].extras != 0 { removeExtras(of: slot) }
+        freeContent(of: slot)
+        update(tasks[slot].queue) { $0.tasks -= 1 }
         tasks.remove(slot)
     }
 
-    // MARK: Taking
-
-    /// The first of the queues that has fewer ready tasks than the times that it is named; nil if all have enough. It is
-    /// unknown if the expired tasks that it meets, and removes, are too many for one call.
-    mutating func lack(of names: [QueueIndex], now: Int64) -> Lack? {
-        for queue in names { queues[queue.slot].wanted += 1 }
-        var lack: Lack?
-        var patience = Self.patience
-        for queue in names {
-            let need = queues[queue.slot].wanted
-            guard need > 0 else { continue }
-            queues[queue.slot].wanted = 0
-            if lack == nil && !hasReady(need, in: queue.slot, now: now, patience: &patience) {
-                lack = patience > 0 ? Lack(queue: queue.slot, need: need) : .unknown
-            }
-        }
-        return lack
+    @inline(__always)
+    mutating func freeContent(of slot: Slot) {
+        contentBytes -= tasks[slot].content.heapBytes
+        tasks[slot].content.deallocate()
+        tasks[slot].content = Content()
     }
 
-    /// Whether the queue has `need` ready tasks; removes the expired ones that it meets.
-    private mutating func hasReady(_ need: UInt32, in queue: Slot, now: Int64, patience: inout Int) -> Bool {
-        var slot = queues[queue].ready.first
-        var seen: UInt32 = 0
-        while seen < need && queues[queue].ready.count >= need && patience > 0 {
-            let next = tasks[slot][links: TaskRecord.queueLinks].next
-            if tasks[slot].expires > now {
-                seen += 1
-            } else {
-                remove(slot)
-                patience -= 1
-            }
-            slot = next
-        }
-        return seen == need
+    // MARK: Extras
+
+    /// The extras of a task, nil if it has none.
+    @inline(__always)
+    func extras(of slot: Slot) -> TaskExtras? {
+        let place = tasks[slot].extras
+        return place == 0 ? nil : extras[place].extras
     }
 
-    /// Dispatches a task for each name, all or none; false if there are not enough. What is too much content stays.
-    mutating func take(
-        _ names: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
-    ) -> Bool {
-        guard lack(of: names, now: now) == nil else { return false }
-        takeAvailable(names, leaseMilliseconds: leaseMilliseconds, now: now, into: &taken)
-        return true
+    /// Changes the extras of a task, which it has afterwards.
+    mutating func withExtras(_ slot: Slot, _ change: (TaskExtras) -> Void) {
+        let those: TaskExtras
+        if let existing = extras(of: slot) {
+            those = existing
+            extrasBytes -= those.byteCount
+        } else {
+            those = TaskExtras(task: slot)
+            place(those)
+        }
+        change(those)
+        extrasBytes += those.byteCount
     }
 
-    /// Dispatches a task for each name as far as there are any and their content is not too much.
-    mutating func takeAvailable(
-        _ names: [QueueIndex], leaseMilliseconds: Int64?, now: Int64, into taken: inout [TaskHandle?]
-    ) {
-        var patience = Self.patience
-        var room = Int.max
-        for queue in names {
-            let slot = firstReady(in: queue.slot, now: now, patience: &patience)
-            guard slot != 0, tasks[slot].content.count <= room else {
-                taken.append(nil)
-                continue
-            }
-            // The first task is given whatever its size.
-            room = min(room - Int(tasks[slot].content.count), maximumContentBytes)
-            taken.append(dispatch(slot, leaseMilliseconds: leaseMilliseconds, now: now))
+    /// Enters extras in their table, by the key that they hold or by the task's id.
+    private mutating func place(_ those: TaskExtras) {
+        let task = those.task
+        let hash =
+            those.holdsKey
+            ? ExtrasRecord.hash(of: those.key, in: tasks[task].queue) : tasks[task].hash
+        // There is room for as many extras as for tasks.
+        tasks[task].extras = extras.insert(ExtrasRecord(those, hash: hash)) ?? 0
+        precondition(tasks[task].extras != 0, "no room for extras")
+    }
+
+    private mutating func removeExtras(of slot: Slot) {
+        guard let those = extras(of: slot) else { return }
+        precondition(those.waiters.isEmpty, "a task goes while clients wait for its result")
+        dropReplacement(of: slot)
+        extrasBytes -= those.byteCount
+        extras.remove(tasks[slot].extras)
+        tasks[slot].extras = 0
+    }
+
+    mutating func dropReplacement(of slot: Slot) {
+        guard let replacement = extras(of: slot)?.replacement else { return }
+        replacement.content.deallocate()
+        withExtras(slot) { $0.replacement = nil }
+    }
+
+    /// Takes the task's key, or gives it back. The key must be free. The queue that it counts in is the task's.
+    mutating func setHoldsKey(_ holdsKey: Bool, of slot: Slot) {
+        guard let those = extras(of: slot) else { return }
+        extras.remove(tasks[slot].extras)
+        those.holdsKey = holdsKey && !those.key.isEmpty
+        place(those)
+    }
+
+    /// The task that has a key in a queue, 0 if none has. It may have come to its end.
+    func holder(of key: [UInt8], in queue: Slot) -> Slot {
+        let found = extras.find(hash: ExtrasRecord.hash(of: key, in: queue)) { record in
+            guard let those = record.extras, those.holdsKey else { return false }
+            return tasks[those.task].queue == queue && those.key == key
+        }
+        return found == 0 ? 0 : extras[found].extras?.task ?? 0
+    }
+
+    // MARK: What applies to a task
+
+    /// The lease that a task gets when nobody asks for another.
+    func leaseMilliseconds(of slot: Slot) -> Int64 {
+        let own = tasks[slot].leaseMilliseconds
+        if own > 0 { return own }
+        return configuration(of: tasks[slot].queue)?.value.leaseMilliseconds
+            ?? QueueConfiguration.defaultLeaseMilliseconds
+    }
+
+    /// How many retries a task may have; nil is any number.
+    func maximumRetries(of slot: Slot) -> UInt32? {
+        switch extras(of: slot)?.retryLimit ?? .unsaid {
+        case .unsaid: configuration(of: tasks[slot].queue)?.value.maximumRetries
+        case .unlimited: nil
+        case .limited(let limit): limit
         }
     }
 
-    /// The queue's first task that has not expired, 0 if there is none; removes the expired ones before it.
-    private mutating func firstReady(in queue: Slot, now: Int64, patience: inout Int) -> Slot {
-        while case let slot = queues[queue].ready.first, slot != 0, patience > 0 {
-            if tasks[slot].expires > now { return slot }
-            remove(slot)
-            patience -= 1
-        }
-        return 0
+    /// Whether a task has had more retries than it may have by now.
+    func isWornOut(_ slot: Slot) -> Bool {
+        guard let limit = maximumRetries(of: slot) else { return false }
+        return tasks[slot].retries > limit
     }
 
-    private mutating func dispatch(_ slot: Slot, leaseMilliseconds: Int64?, now: Int64) -> TaskHandle {
-        timers.disarm(slot, in: &tasks)
-        queues[tasks[slot].queue].ready.remove(slot, in: &tasks)
-        let token = nextToken
-        nextToken &+= 1
-        dispatchedCount += 1
-        let leaseEnd = now.addingReportingOverflow(leaseMilliseconds ?? tasks[slot].leaseMilliseconds)
-        tasks[slot].state = .dispatched
-        tasks[slot].attempt &+= 1
-        tasks[slot].token = token
-        tasks[slot].dispatched = now
-        tasks[slot].leaseEnd = leaseEnd.overflow ? .max : leaseEnd.partialValue
-        timers.arm(slot, in: &tasks)
-        return TaskHandle(key: DispatchKey(slot: slot, token: token))
+    /// How long the record of a task stays after its end.
+    func keepMilliseconds(of slot: Slot) -> Int64 {
+        extras(of: slot)?.keepMilliseconds ?? configuration(of: tasks[slot].queue)?.value.keepMilliseconds ?? 0
     }
 
-    // MARK: Time
-
-    /// Lets the next timer fire that is due at `time`: deletes the task if it has expired, or ends its lease.
-    ///
-    /// - Parameters:
-    ///   - time: when.
-    ///   - now: the time now, at or after `time`: what has expired by now is not made ready again.
-    ///   - steps: how many timers it may still touch; counts down.
-    /// - Returns: nil when none is due or the steps are used up.
-    mutating func fireTimer(upTo time: Int64, now: Int64, steps: inout Int) -> Slot? {
-        let slot = timers.fire(upTo: time, steps: &steps, in: &tasks)
-        guard slot != 0 else { return nil }
-        if tasks[slot].expires <= now {
-            forget(slot)
-            return 0
+    /// How long a task lives that says so of itself.
+    func lifetimeMilliseconds(_ expiry: Expiry, in queue: Slot) -> Int64 {
+        var expiry = expiry
+        if expiry == .unsaid, let configuration = configuration(of: queue) { expiry = configuration.value.expiry }
+        return switch expiry {
+        case .unsaid: QueueConfiguration.defaultExpiryMilliseconds
+        case .never: .max
+        case .after(let milliseconds): max(0, milliseconds)
         }
-        return makeReady(slot, atFront: false)
-    }
-
-    // MARK: Checks
-
-    /// Checks lists, counts, timers and states against each other. O(n).
-    func checkInvariants() {
-        tasks.checkInvariants()
-        queues.checkInvariants()
-        precondition(timers.checkInvariants(in: tasks) == tasks.count, "not one timer a task")
-        var dispatched = 0
-        var ready = 0
-        var held: [Slot: UInt32] = [:]
-        tasks.forEach { slot in
-            precondition(tasks[slot].state != .vacant, "a task in a vacant slot")
-            dispatched += tasks[slot].state == .dispatched ? 1 : 0
-            held[tasks[slot].queue, default: 0] += 1
-        }
-        var idleCount: UInt32 = 0
-        queues.forEach { queue in
-            queues[queue].ready.checkInvariants(in: tasks) { slot in
-                precondition(tasks[slot].state == .ready && tasks[slot].queue == queue, "a stranger in a ready list")
-            }
-            ready += Int(queues[queue].ready.count)
-            precondition(queues[queue].tasks == held[queue, default: 0], "a queue miscounts its tasks")
-            precondition(queues[queue].wanted == 0, "a take left its mark")
-            idleCount += queues[queue].isIdle ? 1 : 0
-        }
-        idle.checkInvariants(in: queues) { precondition(queues[$0].isIdle, "a queue in use among the idle ones") }
-        precondition(idle.count == idleCount, "an idle queue is not listed")
-        precondition(dispatched == dispatchedCount && ready + dispatched == tasks.count, "a task is nowhere")
     }
 }

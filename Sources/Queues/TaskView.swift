@@ -45,26 +45,47 @@ public struct TaskReference: Hashable, Sendable {
 }
 
 /// Where a task stands.
-public enum TaskState: Hashable, Sendable {
+public enum TaskState: Hashable, Sendable, CaseIterable {
     /// It waits to be dispatched.
     case ready
+    /// It waits for its time to be dispatched.
+    case delayed
     /// A worker holds it.
     case dispatched
+    /// It has failed too often. It stays for a while, and can be made ready again.
+    case dead
+    /// It was acknowledged.
+    case done
+    /// It was cancelled.
+    case cancelled
+    /// It was not done in time.
+    case expired
 }
 
 /// A task while the broker shows it. All times are in milliseconds since the Unix epoch.
 public struct TaskView: ~Copyable, ~Escapable {
     private let slot: UInt32
     private let record: TaskRecord
+    private let extras: TaskExtras?
+    /// Where it stands.
+    public let state: TaskState
+    /// The lease it was given, or, while it is not dispatched, the one it asks for.
+    public let leaseMilliseconds: Int64
     /// The name of its queue.
     public let queueName: Span<UInt8>
     /// Its content, as it came.
     public let content: Span<UInt8>
 
     @_lifetime(copy queueName, copy content)
-    init(slot: UInt32, record: TaskRecord, queueName: Span<UInt8>, content: Span<UInt8>) {
+    init(
+        slot: UInt32, record: TaskRecord, state: TaskState, extras: TaskExtras?, leaseMilliseconds: Int64,
+        queueName: Span<UInt8>, content: Span<UInt8>
+    ) {
         self.slot = slot
         self.record = record
+        self.state = state
+        self.extras = extras
+        self.leaseMilliseconds = leaseMilliseconds
         self.queueName = queueName
         self.content = content
     }
@@ -73,22 +94,47 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var id: UID { record.id }
     /// How often it has been dispatched.
     public var attempt: UInt32 { record.attempt }
-    /// Where it stands.
-    public var state: TaskState { record.state == .dispatched ? .dispatched : .ready }
-    /// The lease it was given, or, while it is ready, the one it asks for.
-    public var leaseMilliseconds: Int64 {
-        state == .dispatched ? record.leaseEnd - record.dispatched : record.leaseMilliseconds
-    }
     /// The token of its last dispatch; 0 before the first.
     public var token: UInt64 { record.token }
     /// Names its last dispatch.
     public var dispatchKey: DispatchKey { DispatchKey(slot: slot, token: record.token) }
-    /// When it was added.
+    /// When it was added, or replaced.
     public var enqueued: Int64 { record.enqueued }
-    /// When it was dispatched, if it is.
-    public var dispatched: Int64? { state == .dispatched ? record.dispatched : nil }
+    /// When it was dispatched last, if it is, or if it has come to its end.
+    public var dispatched: Int64? {
+        state == .dispatched || (record.attempt > 0 && state != .ready && state != .delayed) ? record.dispatched : nil
+    }
     /// When its lease ends, if it is dispatched.
-    public var leaseEnd: Int64? { state == .dispatched ? record.leaseEnd : nil }
-    /// When it will be deleted.
-    public var expires: Int64 { record.expires }
+    public var leaseEnd: Int64? { state == .dispatched ? record.until : nil }
+    /// When it expires; nil if never, or if it has come to its end.
+    public var expires: Int64? {
+        switch state {
+        case .ready, .delayed, .dispatched: record.expires == .max ? nil : record.expires
+        case .dead, .done, .cancelled, .expired: nil
+        }
+    }
+    /// When its delay ends, if it is delayed.
+    public var due: Int64? { state == .delayed ? record.until : nil }
+    /// When it came to its end, if it is dead, done, cancelled or expired.
+    public var finished: Int64? {
+        record.state.isListed && !record.state.isUnfinished || state == .expired ? record.expires : nil
+    }
+    /// Tasks with a higher one are dispatched first.
+    public var priority: Int8 { record.priority }
+    /// How often it was tried again after a failure.
+    public var retries: UInt32 { record.retries }
+    /// Its key; empty if it has none.
+    public var key: [UInt8] { extras?.key ?? [] }
+    /// Its metadata, as they came; empty if it has none.
+    public var metadata: [UInt8] { extras?.metadata ?? [] }
+    /// The name of the worker that was given it last; empty if none was said.
+    public var worker: [UInt8] { extras?.worker ?? [] }
+    /// Why it failed last; empty if nothing was said.
+    public var error: [UInt8] { extras?.error ?? [] }
+    /// How far its worker is, in its own words; empty if nothing was said.
+    public var progress: [UInt8] { extras?.progress ?? [] }
+    /// Its result; empty if there is none.
+    public var result: [UInt8] { extras?.result ?? [] }
+    /// The name of the queue where it died, if it is a dead letter; empty if not.
+    public var origin: [UInt8] { extras?.origin ?? [] }
 }

@@ -15,6 +15,9 @@ struct TimingWheel: ~Copyable {
     /// The bucket after the last level's: timers that were armed for a time that had already passed.
     private static var overdue: Int { 704 }
 
+    /// The bucket of a timer that is not armed.
+    static var noBucket: UInt16 { .max }
+
     /// The wheel's time: all earlier timers have fired, except those that were armed too late.
     private(set) var now: Int64
     private var buckets = [Bucket](repeating: Bucket(), count: overdue + 1)
@@ -33,9 +36,11 @@ struct TimingWheel: ~Copyable {
         place(slot, from: now, in: &tasks)
     }
 
-    /// Disarms a task's timer. The record's deadline may have changed since it was armed.
+    /// Disarms a task's timer if it is armed. The record's deadline may have changed since it was.
     mutating func disarm(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
+        guard tasks[slot].timerBucket != Self.noBucket else { return }
         let bucket = Int(tasks[slot].timerBucket)
+        tasks[slot].timerBucket = Self.noBucket
         buckets[bucket].remove(slot, in: &tasks)
         guard buckets[bucket].isEmpty && bucket != Self.overdue else { return }
         occupied[bucket >> 6] &= ~(1 << UInt64(bucket & 63))

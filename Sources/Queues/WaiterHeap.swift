@@ -1,17 +1,25 @@
 // Waiters in an order, with removal from the middle.
 
-/// An order of waiters, and where a waiter keeps its position in a heap of that order.
+/// An order of waiters, or of their filings, and where one keeps its position in a heap of that order.
 protocol WaiterOrder {
-    static func precedes(_ first: Waiter, _ second: Waiter) -> Bool
-    static func position(of waiter: Waiter) -> Int
-    static func setPosition(of waiter: Waiter, to position: Int)
+    associatedtype Element: AnyObject
+    static func precedes(_ first: Element, _ second: Element) -> Bool
+    static func position(of element: Element) -> Int
+    static func setPosition(of element: Element, to position: Int)
 }
 
 /// First come, first served.
 enum ByArrival: WaiterOrder {
+    static func precedes(_ first: Filing, _ second: Filing) -> Bool { first.waiter.arrival < second.waiter.arrival }
+    static func position(of filing: Filing) -> Int { filing.position }
+    static func setPosition(of filing: Filing, to position: Int) { filing.position = position }
+}
+
+/// First come, first decided about.
+enum Undecided: WaiterOrder {
     static func precedes(_ first: Waiter, _ second: Waiter) -> Bool { first.arrival < second.arrival }
-    static func position(of waiter: Waiter) -> Int { waiter.filePosition }
-    static func setPosition(of waiter: Waiter, to position: Int) { waiter.filePosition = position }
+    static func position(of waiter: Waiter) -> Int { waiter.undecidedPosition }
+    static func setPosition(of waiter: Waiter, to position: Int) { waiter.undecidedPosition = position }
 }
 
 /// The earliest deadline first, those of one millisecond in the order of their arrival.
@@ -26,19 +34,19 @@ enum ByDeadline: WaiterOrder {
 /// A binary heap of waiters that know their positions. `insert` and `remove` are O(log n), and `insert` is O(1) for one
 /// that comes last in the order.
 struct WaiterHeap<Order: WaiterOrder> {
-    private var waiters: [Waiter] = []
+    private var waiters: [Order.Element] = []
 
     /// The first in the order. O(1).
-    var first: Waiter? { waiters.first }
+    var first: Order.Element? { waiters.first }
     var count: Int { waiters.count }
     var isEmpty: Bool { waiters.isEmpty }
 
-    mutating func insert(_ waiter: Waiter) {
+    mutating func insert(_ waiter: Order.Element) {
         waiters.append(waiter)
         rise(waiter, from: waiters.count - 1)
     }
 
-    mutating func remove(_ waiter: Waiter) {
+    mutating func remove(_ waiter: Order.Element) {
         let position = Order.position(of: waiter)
         precondition(position < waiters.count && waiters[position] === waiter, "a waiter that is not in this heap")
         let last = waiters.removeLast()
@@ -48,7 +56,7 @@ struct WaiterHeap<Order: WaiterOrder> {
         rise(last, from: sink(last, from: position))
     }
 
-    private mutating func rise(_ waiter: Waiter, from position: Int) {
+    private mutating func rise(_ waiter: Order.Element, from position: Int) {
         var position = position
         while position > 0, Order.precedes(waiter, waiters[(position - 1) / 2]) {
             put(waiters[(position - 1) / 2], at: position)
@@ -57,7 +65,7 @@ struct WaiterHeap<Order: WaiterOrder> {
         put(waiter, at: position)
     }
 
-    private mutating func sink(_ waiter: Waiter, from position: Int) -> Int {
+    private mutating func sink(_ waiter: Order.Element, from position: Int) -> Int {
         var position = position
         while true {
             var child = 2 * position + 1
@@ -69,13 +77,13 @@ struct WaiterHeap<Order: WaiterOrder> {
         }
     }
 
-    private mutating func put(_ waiter: Waiter, at position: Int) {
+    private mutating func put(_ waiter: Order.Element, at position: Int) {
         waiters[position] = waiter
         Order.setPosition(of: waiter, to: position)
     }
 
     /// Calls `body` with each waiter, in no particular order, and checks positions and order. O(n).
-    func checkInvariants(_ body: (Waiter) -> Void) {
+    func checkInvariants(_ body: (Order.Element) -> Void) {
         for (position, waiter) in waiters.enumerated() {
             precondition(Order.position(of: waiter) == position, "a waiter that does not know its position")
             precondition(position == 0 || Order.precedes(waiters[(position - 1) / 2], waiter), "a heap out of order")

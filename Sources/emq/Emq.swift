@@ -29,9 +29,11 @@ enum Emq {
         let loop = try EventLoop()
         try shutdown.watch(on: loop)
         var random = KernelRandom()
-        let broker = Broker(executor: loop, firstToken: random.next(), now: loop.now)
+        let broker = Broker(executor: loop, firstToken: random.next(), seed: random.next(), now: loop.now)
         var limits = ServerLimits()
         limits.connections = try connectionLimit(asked: options.maximumConnections)
+        let memory = options.maximumMemoryBytes ?? Memory.available / 4 * 3
+        limits.bufferBytes = memory / 4
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             let server = HTTPServer(loop: loop, limits: limits)
@@ -44,7 +46,7 @@ enum Emq {
             write(
                 "emq \(Options.version) listening on \(places.joined(separator: " and ")); tasks live in memory",
                 to: STDERR_FILENO)
-            var api = API(server: server, shutdown: shutdown)
+            var api = API(server: server, shutdown: shutdown, maximumMemoryBytes: memory)
             server.run(&api, on: broker)
             let count = broker.counts.tasks
             write(

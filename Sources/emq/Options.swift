@@ -10,6 +10,7 @@ struct Options {
     var addresses: [Address] = []
     var drainMilliseconds: Int64 = 5000
     var maximumConnections: Int?
+    var maximumMemoryBytes: Int?
 
     static let help = """
         emq: a work-queue server over HTTP. Tasks live in memory.
@@ -23,10 +24,13 @@ struct Options {
                                   after SIGTERM or SIGINT (default 5)
           --max-connections N     how many connections may be open at once (default 20000, or what
                                   the limit of open files allows)
+          --max-memory SIZE       how much memory tasks may take before enqueues are refused: 512M, 4G, or
+                                  a number of bytes (default: three quarters of what the machine or the
+                                  cgroup has)
           --help, --version
 
         Every option has a twin in the environment: EMQ_ADDR (several separated by commas), EMQ_DRAIN,
-        EMQ_MAX_CONNECTIONS.
+        EMQ_MAX_CONNECTIONS, EMQ_MAX_MEMORY.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/
@@ -35,6 +39,7 @@ struct Options {
     /// The options that take a value, each with what reads it.
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
+        ("--max-memory", readMaximumMemory),
     ]
 
     /// Reads the command line after the program's name; what it leaves unsaid comes from the environment.
@@ -97,6 +102,19 @@ struct Options {
             throw UsageError("--max-connections is a whole number from 1 to 10000000, not '\(value)'")
         }
         options.maximumConnections = count
+    }
+
+    private static func readMaximumMemory(_ options: inout Options, _ value: String) throws(UsageError) {
+        let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
+        let unit = value.last.flatMap { units[Character($0.uppercased())] }
+        let digits = unit == nil ? Substring(value) : value.dropLast()
+        guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let count = Int(digits),
+            case let (bytes, overflow) = count.multipliedReportingOverflow(by: unit ?? 1), !overflow,
+            (1 << 20...1 << 50).contains(bytes)
+        else {
+            throw UsageError("--max-memory is a number of bytes from 1M to 1024T, such as 512M or 4G, not '\(value)'")
+        }
+        options.maximumMemoryBytes = bytes
     }
 }
 

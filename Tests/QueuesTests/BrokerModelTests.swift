@@ -103,7 +103,7 @@ private struct Run {
             let (lease, expires) = (1 + someTime(), now + 3 * someTime())
             try broker.enqueue(
                 id: id(lastTask), in: broker.queue("\(queue)"), content: Array("\(lastTask)".utf8).span,
-                leaseMilliseconds: lease, expires: expires, now: now)
+                leaseMilliseconds: lease, expiry: .after(milliseconds: expires - now), now: now)
             model.enqueue(lastTask, queue: queue, lease: lease, expires: expires)
         case 28..<50:
             try take(on: broker)

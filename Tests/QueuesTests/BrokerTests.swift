@@ -204,9 +204,12 @@ import UID
         }
     }
 
-    @Test func aTaskThatHasExpiredIsNotAdded() throws {
+    @Test func aTaskThatLivesNoTimeIsNeverSeen() throws {
         try withBroker(now: 100) { broker in
             try broker.add(1, to: "a", expires: 100, now: 100)
+            #expect(try broker.peek("a", now: 100) == [])
+            #expect(try broker.take("a", now: 100) == nil)
+            broker.advanceFully(to: 100)
             #expect(broker.counts.tasks == 0)
         }
     }
@@ -293,29 +296,35 @@ import UID
         }
     }
 
-    @Test func idleQueuesBeyondAThousandAreForgottenTheLongestUnusedFirst() throws {
+    @Test func idleQueuesBeyondTenThousandAreForgottenTheLongestUnusedFirst() throws {
         try withBroker { broker in
             try broker.add(1, to: "busy")
             let waiter = try broker.startWait("waited for", deadline: 1000)
-            for number in 0..<1000 { _ = try broker.queue("\(number)") }
+            for number in 0..<10_000 { _ = try broker.queue("\(number)") }
             _ = try broker.queue("5")
-            for number in 1000..<1100 { _ = try broker.queue("\(number)") }
-            #expect(broker.counts.queues == 1002)
-            let kept = (0..<1100).filter { broker.existingQueue(named: Array("\($0)".utf8).span) != nil }
-            #expect(kept == [5] + Array(101..<1100))
+            #expect(broker.counts.queues == 10_002)
+            for number in 10_000..<10_100 { _ = try broker.queue("\(number)") }
+            #expect(broker.counts.queues == 10_002)
+            let kept = (0..<10_100).filter { broker.existingQueue(named: Array("\($0)".utf8).span) != nil }
+            #expect(kept == [5] + Array(101..<10_100))
             #expect(try broker.peek("busy") == [1])
             broker.cancel(waiter)
             #expect(broker.ack(1) == false)
         }
     }
 
-    @Test func queuesThatBecomeIdleAreForgottenInSlices() throws {
-        try withBroker(maximumTasks: 2000) { broker in
-            for number in 0..<1100 { try broker.add(UInt64(number), to: "\(number)", expires: 1) }
-            while !broker.advance(to: 1, limit: 7) {}
-            #expect(broker.counts.queues == 1000)
-            #expect(broker.existingQueue(named: Array("99".utf8).span) == nil)
-            #expect(broker.existingQueue(named: Array("100".utf8).span) != nil)
+    @Test func anIdleQueueIsForgottenAnHourAfterItsLastUse() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", lease: 5000)
+            _ = try broker.take("a")
+            broker.advanceFully(to: 1000)
+            #expect(broker.ack(1, now: 1000) == true)
+            broker.advanceFully(to: 3_600_999)
+            #expect(try broker.statistics("a").totals.acked == 1)
+            broker.advanceFully(to: 7_200_998)
+            #expect(broker.existingQueue(named: Array("a".utf8).span) != nil)
+            while !broker.advance(to: 7_200_999, limit: 1) {}
+            #expect(broker.existingQueue(named: Array("a".utf8).span) == nil)
         }
     }
 
@@ -334,7 +343,8 @@ import UID
     @Test func anEmptyContentIsContent() throws {
         try withBroker { broker in
             try broker.enqueue(
-                id: UID(high: 1, low: 1), in: broker.queue("a"), content: Span(), leaseMilliseconds: 1, expires: 9,
+                id: UID(high: 1, low: 1), in: broker.queue("a"), content: Span(), leaseMilliseconds: 1,
+                expiry: .after(milliseconds: 9),
                 now: 0)
             #expect(try broker.take("a")?.first?.content == "")
         }

@@ -40,7 +40,7 @@ struct Shown: Equatable {
         enqueued = view.enqueued
         dispatched = view.dispatched
         leaseEnd = view.leaseEnd
-        expires = view.expires
+        expires = view.expires ?? .max
     }
 }
 
@@ -80,7 +80,7 @@ extension Broker {
     ) throws {
         try enqueue(
             id: UID(high: number, low: number), in: queue(name), content: Array("\(number)".utf8).span,
-            leaseMilliseconds: lease, expires: expires, now: now)
+            leaseMilliseconds: lease, expiry: .after(milliseconds: expires - now), now: now)
     }
 
     /// What taking one task for each name gives: nil if there are not enough.
@@ -104,6 +104,61 @@ extension Broker {
         var numbers: [UInt64] = []
         peek(try queue(name), limit: limit, now: now) { numbers.append($0.id.high) }
         return numbers
+    }
+
+    /// Adds a task that says more than others; its content is its number.
+    @discardableResult
+    func add(
+        _ number: UInt64, to name: String, lease: Int64? = 1000, due: Int64? = nil, expiry: Expiry = .unsaid,
+        priority: Int8? = nil, now: Int64 = 0, _ says: (TaskOptions) -> Void
+    ) throws -> Enqueued {
+        let options = TaskOptions()
+        says(options)
+        let content = Array("\(number)".utf8)
+        return try enqueue(
+            NewTask(
+                id: UID(high: number, low: number), content: 0..<content.count, leaseMilliseconds: lease, due: due,
+                expiry: expiry, priority: priority, options: options), content: content.span, in: queue(name), now: now)
+    }
+
+    func nak(_ number: UInt64, _ action: NakAction, error: String = "", now: Int64 = 0) -> NakOutcome {
+        nak(TaskReference(id: UID(high: number, low: number)), action, error: Array(error.utf8).span, now: now)
+    }
+
+    func configure(_ name: String, _ change: (inout QueueConfiguration) -> Void) throws {
+        var configuration = QueueConfiguration()
+        change(&configuration)
+        configure(try queue(name), configuration)
+    }
+
+    /// Where a task stands, nil if nothing of it is to be seen.
+    func state(_ number: UInt64, now: Int64 = 0) -> TaskState? {
+        withTask(id: UID(high: number, low: number), now: now) { $0.state }
+    }
+
+    func cancelTask(_ number: UInt64, now: Int64 = 0) -> Bool {
+        cancelTask(UID(high: number, low: number), now: now)
+    }
+
+    func kick(_ number: UInt64, now: Int64 = 0) -> Bool {
+        kick(UID(high: number, low: number), now: now)
+    }
+
+    func peek(_ name: String, _ state: TaskState, now: Int64 = 0) throws -> [UInt64] {
+        var numbers: [UInt64] = []
+        peek(try queue(name), state: state, limit: 1000, now: now) { numbers.append($0.id.high) }
+        return numbers
+    }
+
+    /// Takes any tasks of queues.
+    func takeAny(_ names: String..., limit: Int = 1, now: Int64 = 0) throws -> [UInt64] {
+        var taken: [TaskHandle?] = []
+        _ = takeAny(try queues(names), limit: limit, now: now, into: &taken)
+        return taken.compactMap { $0 }.map { show($0).number }
+    }
+
+    func statistics(_ name: String) throws -> QueueStatistics {
+        statistics(of: try queue(name))
     }
 
     var names: [String] {

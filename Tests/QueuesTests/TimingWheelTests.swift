@@ -13,7 +13,7 @@ import Testing
 
     private func addTask(expires: Int64, to tasks: inout Table<TaskRecord>) throws -> Slot {
         var record = TaskRecord()
-        (record.expires, record.state) = (expires, .ready)
+        (record.until, record.expires, record.state) = (.max, expires, .ready)
         let slot = tasks.insert(record)
         return try #require(slot)
     }

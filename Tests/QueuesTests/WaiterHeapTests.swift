@@ -13,8 +13,7 @@ import Testing
         for arrival in 0..<4000 {
             if waiters.count < 60 && random.below(5) < 3 {
                 let waiter = Waiter(
-                    queues: [], leaseMilliseconds: nil, deadline: Int64(random.below(30)), arrival: UInt64(arrival)
-                ) { _ in }
+                    .all { _ in }, deadline: Int64(random.below(30)), arrival: UInt64(arrival))
                 heap.insert(waiter)
                 waiters.append(waiter)
             } else if !waiters.isEmpty {

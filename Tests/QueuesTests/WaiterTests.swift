@@ -5,8 +5,12 @@ import Testing
 @testable import Queues
 
 /// What the completion of a wait was called with.
-private final class Outcome {
+final class Outcome {
     var calls: [[UInt64?]] = []
+}
+
+private final class Counted {
+    var counts: [Int] = []
 }
 
 extension Broker {
@@ -23,7 +27,27 @@ extension Broker {
         return withTask(try #require(taken.first ?? nil)) { $0.dispatchKey }
     }
 
-    fileprivate func startWait(
+    /// A wait for one task of any of the queues.
+    func startWaitAny(
+        _ names: String..., limit: Int = 1, deadline: Int64 = 1000, now: Int64 = 0, noting outcome: Outcome
+    ) throws -> Waiter {
+        waitAny(try queues(names), limit: limit, deadline: deadline, now: now) { taken in
+            outcome.calls.append(taken.map { $0.map { self.show($0).number } })
+        }
+    }
+
+    /// Does something to a whole queue; returns the counts that its completion was called with.
+    func sweep(
+        now: Int64 = 0, limit: Int = 2000, _ begin: (isolated Broker, @escaping SweepCompletion) throws -> Void
+    ) throws -> [Int] {
+        let outcome = Counted()
+        try begin(self) { outcome.counts.append($0) }
+        #expect(outcome.counts == [])
+        while !advance(to: now, limit: limit) { checkInvariants() }
+        return outcome.counts
+    }
+
+    func startWait(
         _ names: String..., deadline: Int64 = 1000, now: Int64 = 0, noting outcome: Outcome
     ) throws -> Waiter {
         wait(try queues(names), deadline: deadline, now: now) { taken in

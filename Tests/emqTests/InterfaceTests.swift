@@ -275,7 +275,7 @@ import Testing
         ("enqueue/q", #"{"contnt": 1}"#, "contnt", "content"), ("enqueue/q", "{}", "content", "anything"),
         ("enqueue/q", #"{"content": 1, "content": 2}"#, "content", "twice"),
         ("enqueue/q", #"{"content": 1, "c\u006fntent": 2}"#, "content", "twice"),
-        ("enqueue/q", #"{"content": 1, "retry": "1"}"#, "retry", "string"),
+        ("enqueue/q", #"{"content": 1, "retry": "1"}"#, "retry", #""1""#),
         ("enqueue/q", #"{"content": 1, "retry": 0}"#, "retry", "0.001"),
         ("enqueue/q", #"{"content": 1, "retry": -1}"#, "retry", "-1"),
         ("enqueue/q", #"{"content": 1, "retry": 1e99}"#, "retry", "1e99"),

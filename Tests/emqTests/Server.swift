@@ -60,6 +60,61 @@ final class Server {
     func post(_ path: String, _ json: String) throws -> Response { try connect().post(path, json) }
 
     func get(_ path: String) throws -> Response { try connect().get(path) }
+
+    /// One request with another method.
+    @discardableResult
+    func send(_ method: String, _ path: String, _ json: String? = nil) throws -> Response {
+        let client = try connect()
+        let fields = json == nil ? "" : "Content-Type: application/json\r\n"
+        let body = json ?? ""
+        client.send(
+            "\(method) \(path) HTTP/1.1\r\nHost: localhost\r\n\(fields)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        )
+        return try client.response()
+    }
+
+    /// Adds a task whose fields are `json`, and returns its id.
+    @discardableResult
+    func enqueue(_ queue: String, _ json: String = #""content": 1"#) throws -> String {
+        let answer = try post("/enqueue/\(queue)", "{\(json)}")
+        #expect(answer.status == 200, "\(answer.body)")
+        return try #require(try answer.object["id"] as? String)
+    }
+
+    /// Adds a task for each content, all in one request.
+    @discardableResult
+    func enqueueAll(_ queue: String, _ contents: [Int]) throws -> [String] {
+        let tasks = contents.map { "{\"content\": \($0)}" }.joined(separator: ",")
+        return try #require(try post("/enqueue/\(queue)", "[\(tasks)]").object["ids"] as? [String])
+    }
+
+    /// Takes up to `maximum` tasks of a queue, waiting for the first.
+    func take(_ queue: String, _ maximum: Int = 1000, timeout: Int = 0) throws -> [[String: Any]] {
+        let json = "{\"queues\": [\"\(queue)\"], \"max\": \(maximum), \"timeout\": \(timeout)}"
+        return try post("/wait/", json).tasks.compactMap { $0 }
+    }
+
+    /// The contents of what `take` gives.
+    func takeContents(_ queue: String, _ maximum: Int = 1000, timeout: Int = 0) throws -> [Int] {
+        try take(queue, maximum, timeout: timeout).compactMap { $0["content"] as? Int }
+    }
+
+    func task(_ id: String) throws -> [String: Any] { try get("/task/\(id)").object }
+
+    func state(_ id: String) throws -> String? { try task(id)["state"] as? String }
+
+    /// Sends a request that is answered later, on a connection of its own, and returns once the server has it.
+    func begin(_ method: String, _ path: String, _ json: String? = nil) throws -> Client {
+        let client = try connect()
+        if let json {
+            client.sendPost(path, json)
+        } else {
+            client.send("\(method) \(path) HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        }
+        // What is sent later, on another connection, is served later.
+        _ = try get("/healthz")
+        return client
+    }
 }
 
 /// The text of a file. Foundation's own reader leaks when the file is empty, which the address sanitizer reports.

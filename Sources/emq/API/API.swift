@@ -10,33 +10,40 @@ import UID
 /// A move-only struct: what it reuses from one request to the next belongs to it alone.
 struct API: ~Copyable, RequestHandler {
     /// The most names in a wait, and the most tasks a peek shows.
-    private static let maximumTasksPerAnswer = 1000
+    static let maximumTasksPerAnswer = 1000
     /// The most ids in one acknowledgement.
-    private static let maximumIDs = 10_000
-    private static let defaultLeaseMilliseconds: Int64 = 300_000
-    private static let defaultExpiryMilliseconds: Int64 = 86_400_000
-    /// A hundred years: as good as for ever, and far from any overflow.
-    private static let maximumMilliseconds: Int64 = 100 * 365 * 86_400_000
-    private static let maximumWaitMilliseconds: Int64 = 3_600_000
+    static let maximumIDs = 10_000
+    /// The most tasks in one enqueue.
+    static let maximumBatch = 10_000
+    /// The most acknowledgements inside of a wait.
+    static let maximumIDsInWait = 100
+    static let maximumWaitMilliseconds: Int64 = 3_600_000
 
-    private let server: HTTPServer
-    private let shutdown: Shutdown
-    private var ids = UIDGenerator()
-    private var random = KernelRandom()
-    private var now: Int64
+    let server: HTTPServer
+    let shutdown: Shutdown
+    /// How much memory tasks and buffers may take before no more tasks are taken in.
+    let maximumMemoryBytes: Int
+    var ids = UIDGenerator()
+    var random = KernelRandom()
+    var now: Int64
 
-    // Reused from request to request.
-    private var body = Body()
-    private var strings = StringArray()
-    private var name: [UInt8] = []
-    private var decoded: [UInt8] = []
-    private var queues: [QueueIndex] = []
-    private var taken: [TaskHandle?] = []
-    private var references: [(task: TaskReference, text: Range<Int>)] = []
+    // What the request in hand is about, and what is reused from request to request.
+    var body = Members()
+    var item = Members()
+    var elements = Elements()
+    var name: [UInt8] = []
+    var query = Query()
+    var decoded: [UInt8] = []
+    var queues: [QueueIndex] = []
+    var taken: [TaskHandle?] = []
+    var references: [Reference] = []
+    var batch: [NewTask] = []
+    var enqueued: [Enqueued] = []
 
-    init(server: HTTPServer, shutdown: Shutdown) {
+    init(server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int) {
         self.server = server
         self.shutdown = shutdown
+        self.maximumMemoryBytes = maximumMemoryBytes
         now = server.loop.now
     }
 
@@ -69,14 +76,14 @@ struct API: ~Copyable, RequestHandler {
     }
 
     mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on broker: isolated Broker) {
-        guard let waiter = withdrawal as? Waiter else { preconditionFailure("only waits are owed") }
-        broker.cancel(waiter)
-        API.write([TaskHandle?](repeating: nil, count: waiter.count), of: broker, to: &responses)
+        guard let wait = withdrawal as? PendingWait else { preconditionFailure("only waits are withdrawn") }
+        broker.cancel(wait.waiter)
+        wait.writeNothing(to: &responses, of: broker, now: now)
     }
 
     mutating func withdraw(_ withdrawal: AnyObject, on broker: isolated Broker) {
-        guard let waiter = withdrawal as? Waiter else { preconditionFailure("only waits are owed") }
-        broker.cancel(waiter)
+        guard let wait = withdrawal as? PendingWait else { preconditionFailure("only waits are withdrawn") }
+        broker.cancel(wait.waiter)
     }
 
     mutating func undelivered(_ key: UInt64, on broker: isolated Broker) {
@@ -88,6 +95,7 @@ struct API: ~Copyable, RequestHandler {
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
         self.now = now
         isBehind = !broker.advance(to: now)
+        server.refusesLargeBodies = broker.memoryBytes + server.bufferBytes > maximumMemoryBytes
         if shutdown.isAsked { stop(on: broker) }
     }
 
@@ -126,7 +134,7 @@ struct API: ~Copyable, RequestHandler {
         if request.method == .connect { throw Problem(501, "this server is no proxy") }
         // An absolute target without a path is what a proxy makes of `*` (RFC 9110 section 7.1).
         if request.method == .options, request.path.equals("*") || request.path.isEmpty {
-            API.writeOptions("GET, HEAD, POST, OPTIONS", to: &responses)
+            API.writeOptions("GET, HEAD, POST, PUT, DELETE, OPTIONS", to: &responses)
             return .answered
         }
         if request.method == .options {
@@ -140,26 +148,41 @@ struct API: ~Copyable, RequestHandler {
         case .wait: return try wait(request, &responses, on: broker)
         case .ack: try acknowledge(request, &responses, on: broker)
         case .nak: try refuseTasks(request, &responses, on: broker)
-        case .peek: try peek(request, &responses, on: broker)
+        case .touch: try touch(request, &responses, on: broker)
+        case .task: try answerTask(request, &responses, on: broker)
+        case .result: return try answerResult(request, &responses, on: broker)
+        case .peek: try peek(&responses, on: broker)
         case .queues: API.writeQueueNames(of: broker, to: &responses)
+        case .stats: writeStatistics(&responses, on: broker)
+        case .pause, .resume: try pause(verb == .pause, &responses, on: broker)
+        case .purge: return try purge(request, on: broker)
+        case .kick: return try kick(request, &responses, on: broker)
+        case .move: return try move(request, on: broker)
+        case .config: try configure(request, &responses, on: broker)
         case .healthz: writeHealth(to: &responses)
         }
         return .answered
     }
 
-    /// Reads all of a request but its body: the route, the queue's name into `name`, and whether it may be asked for.
+    /// Reads all of a request but its body: the route, the name and the query in it, and whether it may be asked for.
     private mutating func readHead(_ request: borrowing Request, isWhole: Bool) throws(Problem) -> Verb {
         let verb = try readPath(request.path, name: &name)
         guard verb.allows(request.method) else {
             throw Problem(
-                405, "\(text(request.methodName)) does not work here; \(verb.usualMethod) does",
+                405, "\(text(request.methodName)) does not work here; \(verb.usualMethods)",
                 allow: verb.allowedMethods)
         }
-        if request.method == .post {
-            if isWhole, request.body.isEmpty { throw Problem(400, "the body is empty; a JSON object is wanted") }
-            try checkFields(request)
+        if request.method != .get, request.method != .head {
+            let takesBody = verb.takesBody(request.method, hasName: !name.isEmpty)
+            if isWhole, takesBody, request.body.isEmpty {
+                throw Problem(400, "the body is empty; a JSON object is wanted")
+            }
+            if isWhole, !takesBody, !request.body.isEmpty {
+                throw Problem(400, "this request has no body: what it says stands in the path and the query")
+            }
+            try checkFields(request, hasBody: takesBody)
         }
-        if verb != .peek { _ = try readQuery(request.query, known: []) }
+        if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, known: verb.parameters) }
         return verb
     }
 
@@ -167,7 +190,7 @@ struct API: ~Copyable, RequestHandler {
     ///
     /// - Throws: 403 for one that a web page of another site sends behind its reader's back, as the browser says; 415 for
     ///   a body that is not said to be JSON, or is compressed.
-    private func checkFields(_ request: borrowing Request) throws(Problem) {
+    private func checkFields(_ request: borrowing Request, hasBody: Bool) throws(Problem) {
         var foreign: StaticString?
         var contentTypes = 0
         var isJSON = false
@@ -188,6 +211,7 @@ struct API: ~Copyable, RequestHandler {
             }
         }
         if let foreign { throw Problem(403, "a web page of another site may not do this: \(foreign)") }
+        if !hasBody { return }
         guard contentTypes == 1, isJSON else {
             throw Problem(
                 415,
@@ -197,264 +221,7 @@ struct API: ~Copyable, RequestHandler {
         if isEncoded { throw Problem(415, "the body comes as it is: this server knows no Content-Encoding") }
     }
 
-    // MARK: The routes
-
-    private mutating func enqueue(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
-        try body.read(request)
-        let bytes = request.body
-        var content: Range<Int>?
-        var lease = API.defaultLeaseMilliseconds
-        var expiry = API.defaultExpiryMilliseconds
-        try body.forEachMember(of: request, known: ["content", "retry", "expiry"], nullable: 0b001) {
-            (place, entry) throws(Problem) in
-            switch place {
-            case 0: content = entry.value
-            case 1: lease = try API.readLength(bytes, entry, "retry")
-            default: expiry = try API.readLength(bytes, entry, "expiry")
-            }
-        }
-        guard let content else {
-            throw Problem(400, "a task has a content: {\"content\": anything}", field: "content")
-        }
-        let id = ids.next(unixMilliseconds: UInt64(now), using: &random)
-        do throws(BrokerError) {
-            let queue = try broker.queue(named: name.span)
-            try broker.enqueue(
-                id: id, in: queue, content: bytes.extracting(content), leaseMilliseconds: lease, expires: now + expiry,
-                now: now)
-        } catch {
-            throw API.problem(error)
-        }
-        responses.beginJSON(estimatedCount: 31)
-        responses.append("{\"id\":\"")
-        let idText = id.text
-        responses.append(idText.span)
-        responses.append("\"}")
-        responses.end()
-    }
-
-    /// A bound of the broker that a request has met.
-    private static func problem(_ error: BrokerError) -> Problem {
-        switch error {
-        case .tooManyTasks: Problem(503, "the server holds as many tasks as it has room for")
-        case .tooManyQueues: Problem(503, "1,000,000 queues hold tasks or are waited for: there is no room for another")
-        case .outOfMemory: Problem(503, "the system has no memory for this task's content")
-        }
-    }
-
-    private static func readLength(
-        _ body: Span<UInt8>, _ entry: JSONScanner.Entry, _ field: StaticString
-    ) throws(Problem) -> Int64 {
-        try readDuration(
-            body.extracting(entry.value), kind: entry.kind, field: field, range: 1...maximumMilliseconds)
-    }
-
-    private mutating func wait(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) -> Outcome {
-        if shutdown.isAsked { throw Problem(503, "the server is stopping and gives out no more tasks") }
-        try body.read(request)
-        let timeout = try readWait(request, on: broker)
-        if broker.take(queues, now: now, into: &taken) {
-            API.write(taken, of: broker, to: &responses)
-        } else if timeout == 0 {
-            broker.takeAvailable(queues, now: now, into: &taken)
-            API.write(taken, of: broker, to: &responses)
-        } else {
-            let ticket = request.ticket
-            let server = server
-            return .owed(
-                broker.wait(queues, deadline: now + timeout, now: now) { tasks in
-                    server.answer(ticket) { responses in API.write(tasks, of: broker, to: &responses) }
-                })
-        }
-        return .answered
-    }
-
-    /// Reads the body of a wait: `queues` receives a queue for each name.
-    ///
-    /// - Returns: The timeout in milliseconds.
-    private mutating func readWait(
-        _ request: borrowing Request, on broker: isolated Broker
-    ) throws(Problem) -> Int64 {
-        let bytes = request.body
-        var names: JSONScanner.Entry?
-        var timeout: Int64 = 0
-        try body.forEachMember(of: request, known: ["queues", "timeout"]) { (place, entry) throws(Problem) in
-            if place == 0 {
-                names = entry
-            } else {
-                timeout = try API.readTimeout(bytes.extracting(entry.value), kind: entry.kind)
-            }
-        }
-        guard let names else {
-            throw Problem(400, "a wait names its queues: {\"queues\": [\"name\"]}", field: "queues")
-        }
-        let array = bytes.extracting(names.value)
-        try strings.read(array, kind: names.kind, field: "queues", maximum: API.maximumTasksPerAnswer)
-        queues.removeAll(keepingCapacity: true)
-        for index in 0..<strings.count {
-            decoded.removeAll(keepingCapacity: true)
-            let isText = JSONValue.decodeString(array.extracting(try strings.element(index)), into: &decoded)
-            if let flaw = isText ? flawOfQueueName(decoded.span) : "a queue's name is UTF-8, this one is not" {
-                throw strings.flaw(index, flaw)
-            }
-            do throws(BrokerError) {
-                queues.append(try broker.queue(named: decoded.span))
-            } catch {
-                throw API.problem(error)
-            }
-        }
-        if queues.isEmpty { throw Problem(400, "queues names at least one queue", field: "queues") }
-        return timeout
-    }
-
-    private static func readTimeout(_ bytes: Span<UInt8>, kind: JSONKind) throws(Problem) -> Int64 {
-        if kind == .number {
-            do throws(JSONNumberError) {
-                let timeout = try JSONValue.integer(bytes)
-                if timeout >= 0 { return min(timeout, maximumWaitMilliseconds) }
-            } catch {
-                if error == .outOfRange, bytes[0] != UInt8(ascii: "-") { return maximumWaitMilliseconds }
-            }
-        }
-        throw Problem(
-            400,
-            "timeout is a whole number of milliseconds, 0 or more, not \(text(bytes.extracting(first: shownBytes)))",
-            field: "timeout")
-    }
-
-    private mutating func acknowledge(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        let ids = try readReferences(request)
-        finish(request.body.extracting(ids), "{\"acked\":", ",\"missing\":[", &responses) { reference in
-            broker.ack(reference, now: now)
-        }
-    }
-
-    private mutating func refuseTasks(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        let ids = try readReferences(request)
-        finish(request.body.extracting(ids), "{\"requeued\":", ",\"dead\":0,\"missing\":[", &responses) { reference in
-            broker.nak(reference, now: now)
-        }
-    }
-
-    /// Reads `{"ids": […]}` into `references`: all of them, before any is acted on.
-    ///
-    /// - Returns: Where the array stands in the body; the references' texts are relative to it.
-    private mutating func readReferences(_ request: borrowing Request) throws(Problem) -> Range<Int> {
-        try body.read(request)
-        let bytes = request.body
-        var ids: JSONScanner.Entry?
-        try body.forEachMember(of: request, known: ["ids"]) { (_, entry) throws(Problem) in ids = entry }
-        guard let ids else {
-            throw Problem(400, "the ids or receipts of the tasks are named: {\"ids\": [\"…\"]}", field: "ids")
-        }
-        references.removeAll(keepingCapacity: true)
-        let array = bytes.extracting(ids.value)
-        try strings.read(array, kind: ids.kind, field: "ids", maximum: API.maximumIDs)
-        for index in 0..<strings.count {
-            let range = try strings.element(index)
-            decoded.removeAll(keepingCapacity: true)
-            guard JSONValue.decodeString(array.extracting(range), into: &decoded), let task = Receipt.read(decoded.span)
-            else {
-                throw strings.flaw(index, "an id has 22 or 36 characters, a receipt is ID@TOKEN; this is neither")
-            }
-            references.append((task, range))
-        }
-        return ids.value
-    }
-
-    /// Acts on each of `references`, and answers how many it worked for and which are missing, as they were written.
-    private func finish(
-        _ ids: Span<UInt8>, _ counted: StaticString, _ missing: StaticString, _ responses: inout ResponseStream,
-        _ action: (TaskReference) -> Bool
-    ) {
-        responses.beginJSON(estimatedCount: 24)
-        responses.append(counted)
-        var absent: [Range<Int>] = []
-        var count = 0
-        for reference in references {
-            if action(reference.task) { count += 1 } else { absent.append(reference.text) }
-        }
-        JSONWriter.writeInteger(Int64(count), to: &responses)
-        responses.append(missing)
-        for (index, range) in absent.enumerated() {
-            if index > 0 { responses.append(",") }
-            responses.append(ids.extracting(range))
-        }
-        responses.append("]}")
-        responses.end()
-    }
-
-    private func peek(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        var limit = 1
-        if let n = try readQuery(request.query, known: ["n"])["n"] {
-            guard n.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let number = Int(n),
-                (1...API.maximumTasksPerAnswer).contains(number)
-            else {
-                throw Problem(
-                    400, "n is a whole number from 1 to \(API.maximumTasksPerAnswer), not '\(n)'", field: "n")
-            }
-            limit = number
-        }
-        if server.isShortOfMemory {
-            throw Problem(503, "too many answers wait for clients that do not read them; try again")
-        }
-        responses.beginJSON(estimatedCount: 200)
-        responses.append("[")
-        if let queue = broker.existingQueue(named: name.span) {
-            var isFirst = true
-            broker.peek(queue, limit: limit, now: now) { task in
-                if !isFirst { responses.append(",") }
-                isFirst = false
-                TaskWriter.writeShown(task, to: &responses)
-            }
-        }
-        responses.append("]")
-        responses.end()
-    }
-
-    private static func writeQueueNames(of broker: isolated Broker, to responses: inout ResponseStream) {
-        responses.beginJSON(estimatedCount: 100)
-        responses.append("[")
-        var isFirst = true
-        broker.forEachQueueName { name in
-            if !isFirst { responses.append(",") }
-            isFirst = false
-            JSONWriter.writeString(name, to: &responses)
-        }
-        responses.append("]")
-        responses.end()
-    }
-
-    /// Writes the answer to a wait: a task or null for each of its names.
-    private static func write(_ tasks: [TaskHandle?], of broker: isolated Broker, to responses: inout ResponseStream) {
-        responses.beginJSON(estimatedCount: 250)
-        responses.append("[")
-        for (index, handle) in tasks.enumerated() {
-            if index > 0 { responses.append(",") }
-            guard let handle else {
-                responses.append("null")
-                continue
-            }
-            broker.withTask(handle) { task in
-                TaskWriter.writeDispatched(task, to: &responses)
-                // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
-                responses.track(task.dispatchKey.rawValue)
-            }
-        }
-        responses.append("]")
-        responses.end()
-    }
+    // MARK: Small routes
 
     private func writeHealth(to responses: inout ResponseStream) {
         responses.begin(status: shutdown.isAsked ? 503 : 200, contentType: "application/json")
@@ -468,6 +235,38 @@ struct API: ~Copyable, RequestHandler {
         responses.begin(status: 204, contentType: nil)
         responses.field("Allow", methods)
         responses.endWithoutBody()
+    }
+
+    static func writeNoContent(to responses: inout ResponseStream) {
+        responses.begin(status: 204, contentType: nil)
+        responses.endWithoutBody()
+    }
+
+    // MARK: Bounds
+
+    /// Makes sure that there is memory for what a request wants kept.
+    ///
+    /// - Throws: 503 if not.
+    func checkMemory(for byteCount: Int, on broker: isolated Broker) throws(Problem) {
+        let used = broker.memoryBytes + server.bufferBytes
+        if used + byteCount > maximumMemoryBytes {
+            throw Problem(
+                503,
+                "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers go on, "
+                    + "and when they have finished some there is room again")
+        }
+    }
+
+    /// A bound of the broker that a request has met.
+    static func problem(_ error: BrokerError) -> Problem {
+        switch error {
+        case .tooManyTasks: Problem(503, "the server holds as many tasks as it has room for")
+        case .tooManyQueues: Problem(503, "1,000,000 queues are in use: there is no room for another")
+        case .outOfMemory: Problem(503, "the system has no memory for this task's content")
+        case .keyTaken: Problem(409, "another unfinished task of this queue has this key", field: "key")
+        case .queueFull: Problem(429, "the queue has as many tasks as its configuration allows (max_length)")
+        case .tooManySweeps: Problem(503, "too many purges, kicks and moves are under way; try again")
+        }
     }
 }
 

@@ -23,6 +23,13 @@ struct Problem: Error {
         self.allow = allow
     }
 
+    /// The same problem, of something that stands inside of `outer`: `retry` in `[1]` is `[1].retry`.
+    func inside(_ outer: String) -> Problem {
+        var problem = self
+        problem.field = field.map { $0.hasPrefix("[") ? outer + $0 : "\(outer).\($0)" } ?? outer
+        return problem
+    }
+
     /// Writes the whole answer.
     func write(to responses: inout ResponseStream) {
         responses.begin(status: status, contentType: "application/problem+json")

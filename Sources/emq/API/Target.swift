@@ -3,52 +3,92 @@
 import Net
 
 /// The verbs of the interface: the first segment of a path.
-enum Verb {
-    case enqueue, wait, ack, nak, peek, queues, healthz
+enum Verb: String, CaseIterable {
+    case enqueue, wait, ack, nak, touch
+    case task, result
+    case peek, queues, stats, pause, resume, purge, kick, move, config
+    case healthz
 
-    /// Whether a queue's name follows the verb.
-    var takesName: Bool { self == .enqueue || self == .peek }
+    /// Whether a name follows the verb.
+    enum Name { case none, optional, required }
+
+    var name: Name {
+        switch self {
+        case .enqueue, .task, .result, .peek, .pause, .resume, .purge, .move, .config: .required
+        case .stats, .kick: .optional
+        case .wait, .ack, .nak, .touch, .queues, .healthz: .none
+        }
+    }
+
+    /// Whether a request has a body.
+    func takesBody(_ method: Method, hasName: Bool) -> Bool {
+        switch self {
+        case .enqueue, .wait, .ack, .nak, .touch: true
+        case .kick: !hasName
+        case .config: method == .put
+        default: false
+        }
+    }
+
+    /// Whether that name is a task's id and not a queue's name.
+    var takesID: Bool { self == .task || self == .result }
+
+    /// The query parameters that it knows.
+    var parameters: [String] {
+        switch self {
+        case .result: ["timeout"]
+        case .peek: ["n", "state", "after"]
+        case .purge: ["state"]
+        case .kick: ["n", "state", "to"]
+        case .move: ["n", "state", "to"]
+        default: []
+        }
+    }
 
     /// The methods it answers to, as the Allow field lists them.
     var allowedMethods: StaticString {
         switch self {
-        case .enqueue, .wait, .ack, .nak: "POST, OPTIONS"
-        case .peek, .queues, .healthz: "GET, HEAD, OPTIONS"
+        case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: "POST, OPTIONS"
+        case .peek, .queues, .stats, .healthz: "GET, HEAD, OPTIONS"
+        case .task, .result: "GET, HEAD, DELETE, OPTIONS"
+        case .config: "GET, HEAD, PUT, DELETE, OPTIONS"
         }
     }
 
-    /// The one to use, for people.
-    var usualMethod: StaticString {
+    /// The methods to use, for people.
+    var usualMethods: StaticString {
         switch self {
-        case .enqueue, .wait, .ack, .nak: "POST"
-        case .peek, .queues, .healthz: "GET"
+        case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: "POST does"
+        case .peek, .queues, .stats, .healthz: "GET does"
+        case .task, .result: "GET and DELETE do"
+        case .config: "GET, PUT and DELETE do"
         }
     }
 
     func allows(_ method: Method) -> Bool {
         switch self {
-        case .enqueue, .wait, .ack, .nak: method == .post
-        case .peek, .queues, .healthz: method == .get || method == .head
+        case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: method == .post
+        case .peek, .queues, .stats, .healthz: method == .get || method == .head
+        case .task, .result: method == .get || method == .head || method == .delete
+        case .config: method == .get || method == .head || method == .put || method == .delete
         }
     }
 
-    fileprivate static let all = ["enqueue", "wait", "ack", "nak", "peek", "queues", "healthz"]
-
     fileprivate init?(_ segment: Span<UInt8>) {
-        switch segment.count {
-        case 7 where segment.equals("enqueue"): self = .enqueue
-        case 4 where segment.equals("wait"): self = .wait
-        case 3 where segment.equals("ack"): self = .ack
-        case 3 where segment.equals("nak"): self = .nak
-        case 4 where segment.equals("peek"): self = .peek
-        case 6 where segment.equals("queues"): self = .queues
-        case 7 where segment.equals("healthz"): self = .healthz
-        default: return nil
+        // The usual ones first, and without making a string of them.
+        if segment.equals("enqueue") {
+            self = .enqueue
+        } else if segment.equals("wait") {
+            self = .wait
+        } else if segment.equals("ack") {
+            self = .ack
+        } else {
+            self.init(rawValue: text(segment))
         }
     }
 }
 
-/// Reads the path of a request: `name` receives the queue's name in it, percent-decoded, empty for a verb that takes none.
+/// Reads the path of a request: `name` receives the queue's name or the id in it, percent-decoded, empty if there is none.
 ///
 /// - Throws: 404 for a path that is none of the interface's, 400 for a name that is none.
 func readPath(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Verb {
@@ -57,20 +97,23 @@ func readPath(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Verb 
     while end < path.count, path[end] != UInt8(ascii: "/") { end += 1 }
     let segment = path.extracting(min(1, path.count)..<min(end, path.count))
     guard let verb = Verb(segment) else {
-        let hint = nearestName(to: text(segment), among: Verb.all) { "/\($0)" }
+        let hint = nearestName(to: text(segment), among: Verb.allCases.map(\.rawValue)) { "/\($0)" }
         throw Problem(404, "there is nothing at this path; \(hint)")
     }
     let rest = path.extracting(min(end + 1, path.count)..<path.count)
-    if !verb.takesName {
-        guard rest.isEmpty else { throw Problem(404, "there is nothing below /\(text(segment))/") }
+    if verb.name == .none {
+        guard rest.isEmpty else { throw Problem(404, "there is nothing below /\(verb.rawValue)/") }
         return verb
     }
     percentDecode(rest, into: &name)
-    if name.isEmpty { throw Problem(404, "a queue's name follows: /\(text(segment))/NAME") }
-    guard name.count <= maximumQueueNameLength else {
-        throw Problem(400, "a queue's name has at most \(maximumQueueNameLength) bytes, this one has \(name.count)")
+    if name.isEmpty {
+        if verb.name == .optional { return verb }
+        throw Problem(
+            404,
+            "\(verb.takesID ? "a task's id" : "a queue's name") follows: /\(verb.rawValue)/\(verb.takesID ? "ID" : "NAME")"
+        )
     }
-    if let flaw = flawOfQueueName(name.span) { throw Problem(400, flaw) }
+    if !verb.takesID, let flaw = flawOfQueueName(name.span) { throw Problem(400, flaw) }
     return verb
 }
 
@@ -120,12 +163,45 @@ func percentDecode(_ encoded: Span<UInt8>, into decoded: inout [UInt8]) {
     }
 }
 
+/// The parameters of a request's query.
+struct Query {
+    fileprivate(set) var values: [String: String] = [:]
+
+    var isEmpty: Bool { values.isEmpty }
+
+    subscript(name: String) -> String? { values[name] }
+
+    /// A whole number.
+    ///
+    /// - Throws: 400 for another value.
+    func integer(_ name: String, _ range: ClosedRange<Int64>) throws(Problem) -> Int64? {
+        guard let value = values[name] else { return nil }
+        guard value.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let number = Int64(value), range.contains(number)
+        else {
+            throw Problem(
+                400, "\(name) is a whole number from \(range.lowerBound) to \(range.upperBound), not '\(value)'",
+                field: name)
+        }
+        return number
+    }
+
+    /// One of a few words.
+    ///
+    /// - Throws: 400 for another value.
+    func word<Value>(_ name: String, _ words: [String: Value]) throws(Problem) -> Value? {
+        guard let value = values[name] else { return nil }
+        if let known = words[value] { return known }
+        throw Problem(
+            400, "\(name) is one of \(words.keys.sorted().joined(separator: ", ")), not '\(value)'", field: name)
+    }
+}
+
 /// Reads a query of `name=value` pairs.
 ///
 /// - Throws: 400 for a parameter that is not known or is given twice.
-func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> [String: String] {
-    if query.isEmpty { return [:] }
-    var parameters: [String: String] = [:]
+func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> Query {
+    if query.isEmpty { return Query() }
+    var parameters = Query()
     for pair in text(query).split(separator: "&") {
         let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         let name = percentDecoded(parts[0])
@@ -133,7 +209,7 @@ func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> [String
             let hint = known.isEmpty ? "this path takes none" : nearestName(to: name, among: known)
             throw Problem(400, "there is no query parameter '\(name)'; \(hint)", field: name)
         }
-        guard parameters.updateValue(parts.count > 1 ? percentDecoded(parts[1]) : "", forKey: name) == nil else {
+        guard parameters.values.updateValue(parts.count > 1 ? percentDecoded(parts[1]) : "", forKey: name) == nil else {
             throw Problem(400, "the query parameter '\(name)' is given twice", field: name)
         }
     }

@@ -21,16 +21,44 @@ enum TaskWriter {
         responses.append("\"}")
     }
 
-    /// The task as it is shown to someone who looks.
-    static func writeShown(_ task: borrowing TaskView, to responses: inout ResponseStream) {
+    /// The task as it is shown to someone who looks through a queue.
+    static func writeListed(_ task: borrowing TaskView, to responses: inout ResponseStream) {
         let id = task.id.text
         writeCommon(task, id: id.span, to: &responses)
-        responses.append(task.state == .ready ? ",\"state\":\"ready\"" : ",\"state\":\"dispatched\"")
-        writeTime(",\"enqueued\":", task.enqueued, to: &responses)
-        if let dispatched = task.dispatched { writeTime(",\"dispatched\":", dispatched, to: &responses) }
-        if let leaseEnd = task.leaseEnd { writeTime(",\"lease_end\":", leaseEnd, to: &responses) }
-        writeTime(",\"expires\":", task.expires, to: &responses)
+        writeState(task, to: &responses)
         responses.append("}")
+    }
+
+    /// All about the task.
+    static func writeWhole(_ task: borrowing TaskView, to responses: inout ResponseStream) {
+        let id = task.id.text
+        writeCommon(task, id: id.span, to: &responses)
+        writeState(task, to: &responses)
+        responses.append(",\"retry\":")
+        JSONWriter.writeSeconds(milliseconds: task.leaseMilliseconds, to: &responses)
+        responses.append(",\"retries\":")
+        JSONWriter.writeInteger(Int64(task.retries), to: &responses)
+        responses.append(",\"priority\":")
+        JSONWriter.writeInteger(Int64(task.priority), to: &responses)
+        writeText(",\"key\":", task.key, to: &responses)
+        writeText(",\"worker\":", task.worker, to: &responses)
+        writeText(",\"error\":", task.error, to: &responses)
+        writeText(",\"origin\":", task.origin, to: &responses)
+        writeJSON(",\"progress\":", task.progress, to: &responses)
+        writeJSON(",\"result\":", task.result, to: &responses)
+        responses.append("}")
+    }
+
+    private static func writeState(_ task: borrowing TaskView, to responses: inout ResponseStream) {
+        responses.append(",\"state\":\"")
+        responses.append(task.state.name)
+        responses.append("\"")
+        writeTime(",\"enqueued\":", task.enqueued, to: &responses)
+        writeTime(",\"due\":", task.due, to: &responses)
+        writeTime(",\"dispatched\":", task.dispatched, to: &responses)
+        writeTime(",\"lease_end\":", task.leaseEnd, to: &responses)
+        writeTime(",\"expires\":", task.expires, to: &responses)
+        writeTime(",\"finished\":", task.finished, to: &responses)
     }
 
     private static func writeCommon(
@@ -44,10 +72,44 @@ enum TaskWriter {
         responses.append(task.content)
         responses.append(",\"attempt\":")
         JSONWriter.writeInteger(Int64(task.attempt), to: &responses)
+        writeJSON(",\"metadata\":", task.metadata, to: &responses)
     }
 
-    private static func writeTime(_ member: StaticString, _ milliseconds: Int64, to responses: inout ResponseStream) {
+    // What follows writes nothing for what is not there.
+
+    private static func writeTime(_ member: StaticString, _ milliseconds: Int64?, to responses: inout ResponseStream) {
+        guard let milliseconds else { return }
         responses.append(member)
         JSONWriter.writeSeconds(milliseconds: milliseconds, to: &responses)
     }
+
+    private static func writeText(_ member: StaticString, _ text: [UInt8], to responses: inout ResponseStream) {
+        if text.isEmpty { return }
+        responses.append(member)
+        JSONWriter.writeString(text.span, to: &responses)
+    }
+
+    private static func writeJSON(_ member: StaticString, _ json: [UInt8], to responses: inout ResponseStream) {
+        if json.isEmpty { return }
+        responses.append(member)
+        responses.append(json.span)
+    }
+}
+
+extension TaskState {
+    /// The state as the interface calls it.
+    var name: StaticString {
+        switch self {
+        case .ready: "ready"
+        case .delayed: "delayed"
+        case .dispatched: "dispatched"
+        case .dead: "dead"
+        case .done: "done"
+        case .cancelled: "cancelled"
+        case .expired: "expired"
+        }
+    }
+
+    /// All states by their names.
+    static let named = Dictionary(uniqueKeysWithValues: allCases.map { ("\($0.name)", $0) })
 }

@@ -7,6 +7,8 @@ import UID
 
 /// Measures a running server.
 final class Bench {
+    /// The tasks of one request in the batch phase.
+    private static let batchSize = 100
     /// A phase in which nothing comes back for so long has failed.
     private static let stallMilliseconds: Int64 = 30_000
 
@@ -14,6 +16,7 @@ final class Bench {
     private let loop: EventLoop
     private let queue: String
     private let enqueueRequest: [UInt8]
+    private let batchRequest: [UInt8]
     private let takeRequest: [UInt8]
     private var connections: [BenchConnection] = []
     /// The first connection that was lost.
@@ -46,6 +49,8 @@ final class Bench {
         queue = "bench-\(String(random.next(), radix: 36))"
         let content = String(repeating: "x", count: options.contentBytes)
         enqueueRequest = Bench.request("/enqueue/\(queue)", "{\"content\":\"\(content)\"}")
+        let batch = Array(repeating: "{\"content\":\"\(content)\"}", count: Bench.batchSize).joined(separator: ",")
+        batchRequest = Bench.request("/enqueue/\(queue)", "[\(batch)]")
         takeRequest = Bench.request("/wait/", "{\"queues\":[\"\(queue)\"],\"timeout\":10000}")
     }
 
@@ -89,6 +94,14 @@ final class Bench {
                 try run("drain", steps: [.take, .acknowledge], operations: options.operations)
                 left = max(0, left - options.operations)
             case .cycle: try run("cycle", steps: [.enqueue, .take, .acknowledge], operations: options.operations)
+            case .chain:
+                try run("chain", steps: [.enqueue, .takeAcknowledging], operations: options.operations)
+                // The last task of each connection is still in hand.
+                try acknowledgeHeld()
+            case .batch:
+                let requests = (options.operations + Bench.batchSize - 1) / Bench.batchSize
+                try run("batch", steps: [.enqueueBatch], operations: requests, tasksPerOperation: Bench.batchSize)
+                left += requests * Bench.batchSize
             case .wakeup: try runWakeup(operations: min(options.operations, 10_000), left: &left)
             }
         }
@@ -102,10 +115,32 @@ final class Bench {
         return connection
     }
 
-    private enum Step { case enqueue, take, acknowledge }
+    private enum Step { case enqueue, enqueueBatch, take, takeAcknowledging, acknowledge }
+
+    /// The receipts of tasks that the next request of a connection acknowledges.
+    private var held: [ObjectIdentifier: ArraySlice<UInt8>] = [:]
+
+    private func takeAcknowledging(_ receipt: ArraySlice<UInt8>?) -> [UInt8] {
+        let ids = receipt.map { "\"\(String(decoding: $0, as: UTF8.self))\"" } ?? ""
+        return Bench.request("/wait/", "{\"queues\":[\"\(queue)\"],\"timeout\":10000,\"ack\":[\(ids)]}")
+    }
+
+    private func acknowledgeHeld() throws {
+        var left = held.count
+        for connection in connections {
+            connection.answered = { _, _, _ in left -= 1 }
+            guard let receipt = held.removeValue(forKey: ObjectIdentifier(connection)) else { continue }
+            connection.send(Bench.acknowledgement(of: receipt))
+        }
+        try turn("the cleaning up") {
+            left == 0
+        } progress: {
+            -left
+        }
+    }
 
     /// Has the connections do operations of several requests each, and reports on the requests unless it has no name.
-    private func run(_ name: String?, steps: [Step], operations: Int) throws {
+    private func run(_ name: String?, steps: [Step], operations: Int, tasksPerOperation: Int = 1) throws {
         var latencies = Latencies(count: operations * steps.count)
         var started = 0
         var finished = 0
@@ -115,7 +150,10 @@ final class Bench {
             position[ObjectIdentifier(connection)] = step
             switch steps[step] {
             case .enqueue: connection.send(self.enqueueRequest)
+            case .enqueueBatch: connection.send(self.batchRequest)
             case .take: connection.send(self.takeRequest)
+            case .takeAcknowledging:
+                connection.send(self.takeAcknowledging(self.held[ObjectIdentifier(connection)]))
             case .acknowledge: connection.send(Bench.acknowledgement(of: receipt))
             }
         }
@@ -129,7 +167,9 @@ final class Bench {
                 latencies.add(monotonicNanoseconds() - connection.sentAt)
                 let next = (position[ObjectIdentifier(connection)] ?? 0) + 1
                 let receipt = Bench.receipt(in: body)
-                let isTaken = steps[next - 1] != .take || receipt != nil
+                let isTake = steps[next - 1] == .take || steps[next - 1] == .takeAcknowledging
+                let isTaken = !isTake || receipt != nil
+                if steps[next - 1] == .takeAcknowledging { self.held[ObjectIdentifier(connection)] = receipt }
                 if status == 200, isTaken, next < steps.count { return send(connection, next, receipt ?? []) }
                 if status != 200 || !isTaken { failed += 1 }
                 finished += 1
@@ -145,7 +185,7 @@ final class Bench {
         }
         failures += failed
         guard let name else { return }
-        report(name, operations, failed, startTime: startTime, startCPU: startCPU, &latencies)
+        report(name, operations * tasksPerOperation, failed, startTime: startTime, startCPU: startCPU, &latencies)
     }
 
     /// One worker waits; one producer enqueues; the time to delivery is taken, again and again.

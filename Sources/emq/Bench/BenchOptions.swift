@@ -6,7 +6,7 @@ import Net
 struct BenchOptions {
     /// One thing to measure.
     enum Phase: String, CaseIterable {
-        case enqueue, drain, cycle, wakeup
+        case enqueue, drain, cycle, chain, batch, wakeup
     }
 
     var address = Address.tcp(host: "localhost", port: 8080)
@@ -27,6 +27,8 @@ struct BenchOptions {
                                  enqueue  one task a request
                                  drain    take a task and acknowledge it
                                  cycle    enqueue, take, acknowledge, on each connection in turn
+                                 chain    enqueue, take while acknowledging the task before
+                                 batch    100 tasks a request; an operation is a task
                                  wakeup   from an enqueue to its delivery at a waiting worker
           --connections N      how many at once (default 32)
           --operations N       of each phase (default 100000; a wakeup phase has at most 10000)

@@ -1,0 +1,122 @@
+// What is done to whole queues: purging, kicking, moving, pausing, configuring.
+
+extension Broker {
+    // MARK: A whole queue
+
+    /// What is called when a purge, kick or move has ended: with how many tasks it was for.
+    public typealias SweepCompletion = (Int) -> Void
+
+    /// Deletes tasks in certain states without leaving records. For those who wait for its result, a task is cancelled.
+    /// Done by `advance`, in slices, to what was there when it began. O(states) now, O(tasks) in all.
+    ///
+    /// - Parameters:
+    ///   - queue: the queue.
+    ///   - states: the states.
+    ///   - now: the time.
+    ///   - completion: called once, by `advance`.
+    /// - Throws: `BrokerError.tooManySweeps`.
+    public func purge(
+        _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed], now: Int64,
+        completion: @escaping SweepCompletion
+    ) throws(BrokerError) {
+        assertMayChange()
+        try store.beginSweep(of: queue.slot, .purge, states: states, limit: .max, completion: completion)
+    }
+
+    /// Makes dead or delayed tasks ready, their retries and expiry counted anew. One whose key is taken meanwhile stays.
+    /// Done by `advance`, in slices, to what was there when it began. O(1) now, O(tasks) in all.
+    ///
+    /// - Parameters:
+    ///   - queue: the queue.
+    ///   - state: `.dead` or `.delayed`.
+    ///   - limit: how many at most.
+    ///   - now: the time.
+    ///   - completion: called once, by `advance`.
+    /// - Throws: `BrokerError.tooManySweeps`.
+    public func kick(
+        _ queue: QueueIndex, state: TaskState = .dead, limit: Int = .max, now: Int64,
+        completion: @escaping SweepCompletion
+    ) throws(BrokerError) {
+        assertMayChange()
+        try store.beginSweep(of: queue.slot, .kick, states: [state], limit: limit, completion: completion)
+    }
+
+    /// Sends dead letters back to the queues where they died, ready there, their retries and expiry counted anew. One for
+    /// which that queue cannot be made stays. Done as `kick`.
+    ///
+    /// - Parameters:
+    ///   - queue: the queue.
+    ///   - states: in which states, of `.ready`, `.delayed` and `.dead`.
+    ///   - limit: how many at most.
+    ///   - now: the time.
+    ///   - completion: called once, by `advance`.
+    /// - Throws: `BrokerError.tooManySweeps`.
+    public func kickToOrigin(
+        _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed, .dead], limit: Int = .max, now: Int64,
+        completion: @escaping SweepCompletion
+    ) throws(BrokerError) {
+        assertMayChange()
+        try store.beginSweep(of: queue.slot, .kickToOrigin, states: states, limit: limit, completion: completion)
+    }
+
+    /// Moves tasks to the back of another queue, the first first. One whose key is taken there stays. Done as `kick`.
+    ///
+    /// - Parameters:
+    ///   - queue: the queue.
+    ///   - target: the other queue.
+    ///   - state: `.ready`, `.delayed` or `.dead`.
+    ///   - limit: how many at most.
+    ///   - now: the time.
+    ///   - completion: called once, by `advance`.
+    /// - Throws: `BrokerError.tooManySweeps`.
+    public func move(
+        _ queue: QueueIndex, to target: QueueIndex, state: TaskState = .ready, limit: Int = .max, now: Int64,
+        completion: @escaping SweepCompletion
+    ) throws(BrokerError) {
+        assertMayChange()
+        let action = Sweep.Action.move(target: target.slot)
+        try store.beginSweep(of: queue.slot, action, states: [state], limit: limit, completion: completion)
+    }
+
+    /// From now on, the queue counts as empty for those who take or wait. O(1).
+    public func pause(_ queue: QueueIndex) {
+        assertMayChange()
+        store.update(queue.slot) { $0.pause = .paused }
+    }
+
+    /// The queue gives out tasks again; those who wait get them by `advance`. O(1).
+    public func resume(_ queue: QueueIndex) {
+        assertMayChange()
+        guard store.queues[queue.slot].pause == .paused else { return }
+        guard !store.queues[queue.slot].waiters.isEmpty else { return store.update(queue.slot) { $0.pause = .none } }
+        store.queues[queue.slot].pause = .resuming
+        if !resuming.contains(queue.slot) { resuming.append(queue.slot) }
+    }
+
+    /// Sets the configuration of a queue; nil for none. O(1).
+    public func configure(_ queue: QueueIndex, _ configuration: QueueConfiguration?) {
+        assertMayChange()
+        store.update(queue.slot) { $0.configuration = configuration.map { SharedConfiguration($0) } }
+    }
+
+    /// The configuration of a queue, if it has one. O(1).
+    public func configuration(of queue: QueueIndex) -> QueueConfiguration? {
+        store.configuration(of: queue.slot)?.value
+    }
+
+    /// What a queue holds and what has happened there. O(priorities in use).
+    public func statistics(of queue: QueueIndex) -> QueueStatistics {
+        store.statistics(of: queue.slot)
+    }
+
+    /// Calls `body` with the name and statistics of each queue that is known, sorted bytewise by name. O(n log n) in the
+    /// number of queues.
+    public func forEachQueue(_ body: (Span<UInt8>, QueueStatistics) -> Void) {
+        for (name, queue) in store.names(where: { _ in true }) {
+            body(name.span, store.statistics(of: queue))
+        }
+    }
+
+    /// The bytes that tasks and their contents, results and whatever else they say take. O(1).
+    public var memoryBytes: Int { store.memoryBytes }
+}

@@ -1,0 +1,94 @@
+// Purging, kicking and moving whole queues, a slice at a time.
+//
+// A sweep walks lists that change under it. It knows the next and the last task of each list that it is to meet; a task
+// that leaves its list moves these on. What is added meanwhile, at either end, is outside.
+
+/// A purge, kick or move under way.
+final class Sweep {
+    enum Action {
+        case purge
+        case kick
+        case kickToOrigin
+        case move(target: Slot)
+    }
+
+    /// What is still to be met of one list; `next` is 0 if nothing is.
+    struct Stretch {
+        var next: Slot
+        var last: Slot
+    }
+
+    let queue: Slot
+    let action: Action
+    /// How many tasks it may still change.
+    private var rest: Int
+    /// The stretches still to be walked, the next one last.
+    private var stretches: [Stretch]
+    /// How many tasks it has changed.
+    private(set) var count = 0
+    let completion: Broker.SweepCompletion
+
+    init(
+        of queue: Slot, _ action: Action, stretches: [Stretch], limit: Int,
+        completion: @escaping Broker.SweepCompletion
+    ) {
+        self.queue = queue
+        self.action = action
+        self.stretches = stretches.reversed()
+        self.completion = completion
+        rest = limit
+    }
+
+    /// The queue that it moves tasks to; 0 if it moves none.
+    var target: Slot {
+        if case .move(let target) = action { target } else { 0 }
+    }
+
+    /// The next task, 0 if the sweep is over; it will not be met again.
+    func next(in tasks: borrowing Table<TaskRecord>) -> Slot {
+        while rest > 0, let stretch = stretches.last {
+            let slot = stretch.next
+            if slot == 0 || slot == stretch.last { stretches.removeLast() }
+            if slot != 0 {
+                if slot != stretch.last {
+                    stretches[stretches.count - 1].next = tasks[slot][links: TaskRecord.queueLinks].next
+                }
+                return slot
+            }
+        }
+        return 0
+    }
+
+    /// Notes that a task was changed.
+    func noteChange() {
+        count += 1
+        rest -= 1
+    }
+
+    /// Notes that a task leaves its list.
+    func skip(_ slot: Slot, links: Links) {
+        for index in stretches.indices where stretches[index].next == slot || stretches[index].last == slot {
+            if stretches[index].next == stretches[index].last {
+                stretches[index].next = 0
+            } else if stretches[index].next == slot {
+                stretches[index].next = links.next
+            } else {
+                stretches[index].last = links.previous
+            }
+        }
+    }
+
+    /// Checks that each stretch goes from its next task to its last one, through tasks of one list. O(n).
+    func checkInvariants(in tasks: borrowing Table<TaskRecord>) {
+        for stretch in stretches where stretch.next != 0 {
+            var slot = stretch.next
+            precondition(slot != 0 && stretch.last != 0, "a stretch without an end")
+            while slot != stretch.last {
+                precondition(tasks[slot].queue == queue && tasks[slot].state.isListed, "a sweep has lost its way")
+                slot = tasks[slot][links: TaskRecord.queueLinks].next
+                precondition(slot != 0, "a sweep has lost its end")
+            }
+            precondition(tasks[slot].queue == queue && tasks[slot].state.isListed, "a sweep has lost its way")
+        }
+    }
+}

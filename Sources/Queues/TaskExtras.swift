@@ -1,0 +1,111 @@
+// What few tasks have: options, keys, results, those who wait for a result.
+//
+// A task's record has the slot of its extras. Their table is the index of keys at the same time: extras that hold a key
+// are hashed by it, all others by the task's id, so that tasks which had the same key one after the other do not share a
+// bucket.
+
+/// The extras of one task.
+final class TaskExtras {
+    /// The task's slot.
+    let task: Slot
+    /// The key; empty for none.
+    var key: [UInt8] = []
+    /// Whether the key is taken by this task.
+    var holdsKey = false
+    /// Until when the key stays taken even if the task has come to its end.
+    var uniqueUntil: Int64 = 0
+    var retryLimit = RetryLimit.unsaid
+    var backoff: Backoff?
+    var keepMilliseconds: Int64?
+    var metadata: [UInt8] = []
+    /// The length of the lease since it was last started anew; 0 if it was not.
+    var leaseMilliseconds: Int64 = 0
+    var worker: [UInt8] = []
+    var error: [UInt8] = []
+    var progress: [UInt8] = []
+    var result: [UInt8] = []
+    /// The name of the queue where it died, if it is a dead letter.
+    var origin: [UInt8] = []
+    /// What takes the task's place when its dispatch is over.
+    var replacement: Replacement?
+    /// Those who wait for its end. They know their positions.
+    var waiters: [Waiter] = []
+
+    init(task: Slot) {
+        self.task = task
+    }
+
+    /// Takes over what a task says of itself, but for its key.
+    func take(_ options: TaskOptions?, now: Int64) {
+        retryLimit = options?.retryLimit ?? .unsaid
+        backoff = options?.backoff
+        keepMilliseconds = options?.keepMilliseconds
+        metadata = options?.metadata ?? []
+        uniqueUntil = now.addingWithinRange(options?.uniqueForMilliseconds ?? 0)
+    }
+
+    /// The heap's bytes that it takes, near enough.
+    var byteCount: Int {
+        let arrays = [key, metadata, worker, error, progress, result, origin]
+        let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Content.heapBytes(32 + $1.count)) }
+        return 320 + texts + (replacement?.byteCount ?? 0)
+    }
+}
+
+/// The new content and options of a task that is dispatched.
+final class Replacement {
+    let content: Content
+    let leaseMilliseconds: Int64
+    let priority: Int8
+    let due: Int64
+    let enqueued: Int64
+    let options: TaskOptions?
+
+    init(_ task: borrowing NewTask, content: Content, priority: Int8, now: Int64) {
+        self.content = content
+        self.priority = priority
+        leaseMilliseconds = task.leaseMilliseconds ?? 0
+        due = task.due ?? 0
+        enqueued = now
+        options = task.options
+    }
+
+    var byteCount: Int { 256 + content.heapBytes + (options?.metadata.count ?? 0) }
+}
+
+/// The place of extras in their table.
+struct ExtrasRecord: TableRecord {
+    private(set) var extras: TaskExtras?
+    private(set) var hash: UInt32 = 0
+    var chained: Slot = 0
+
+    init() {}
+
+    init(_ extras: TaskExtras, hash: UInt32) {
+        self.extras = extras
+        self.hash = hash
+    }
+
+    /// Clients choose the keys, so they are hashed as the names of queues are.
+    static func hash(of key: [UInt8], in queue: Slot) -> UInt32 {
+        var hasher = Hasher()
+        hasher.combine(queue)
+        hasher.combine(key)
+        return UInt32(truncatingIfNeeded: hasher.finalize())
+    }
+}
+
+extension Int64 {
+    /// The sum, or the nearest number that there is.
+    func addingWithinRange(_ other: Int64) -> Int64 {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? (other < 0 ? .min : .max) : sum
+    }
+}
+
+extension Array where Element == UInt8 {
+    /// A copy of `bytes`.
+    init(copying bytes: Span<UInt8>) {
+        self = unsafe bytes.withUnsafeBufferPointer { unsafe Array($0) }
+    }
+}

@@ -1,0 +1,161 @@
+// Adding tasks: the short way for those that say little, and keys.
+
+import UID
+
+extension TaskStore {
+    /// Whether a queue has as many tasks as it may have, counting `more` that are about to be added.
+    func isFull(_ queue: Slot, adding more: Int = 0) -> Bool {
+        guard let limit = configuration(of: queue)?.value.maximumLength else { return false }
+        return queues[queue].length + more >= limit
+    }
+
+    /// Adds a task, ready.
+    mutating func add(
+        id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64?, expiry: Expiry, now: Int64
+    ) throws(BrokerError) -> Slot {
+        guard tasks.count < tasks.capacity else { throw .tooManyTasks }
+        if isFull(queue) { throw .queueFull }
+        guard let content = Content(copying: content) else { throw .outOfMemory }
+        _ = insert(
+            id: id, queue: queue, content: content, leaseMilliseconds: leaseMilliseconds, due: now, expiry: expiry,
+            priority: nil, now: now)
+        return waitedFor(queue)
+    }
+
+    /// Adds a task whose key is free. There must be room for it; if there is none after all, it is not added.
+    mutating func add(_ task: borrowing NewTask, content: Content, queue: Slot, now: Int64) -> Slot {
+        let due = max(now, task.due ?? now)
+        let slot = insert(
+            id: task.id, queue: queue, content: content, leaseMilliseconds: task.leaseMilliseconds, due: due,
+            expiry: task.expiry, priority: task.priority, now: now)
+        guard slot != 0 else { return 0 }
+        if let options = task.options {
+            withExtras(slot) { extras in
+                extras.take(options, now: now)
+                extras.key = options.key
+            }
+            if !options.key.isEmpty { setHoldsKey(true, of: slot) }
+        }
+        return due > now ? 0 : waitedFor(queue)
+    }
+
+    /// Adds the record of a task; 0 if there is no room for it. The content is the store's from now on.
+    @inline(__always)
+    private mutating func insert(
+        id: UID, queue: Slot, content: Content, leaseMilliseconds: Int64?, due: Int64, expiry: Expiry, priority: Int8?,
+        now: Int64
+    ) -> Slot {
+        var record = TaskRecord()
+        record.idHigh = id.high
+        record.idLow = id.low
+        record.enqueued = now
+        record.leaseMilliseconds = leaseMilliseconds ?? 0
+        record.content = content
+        record.queue = queue
+        record.priority = priority ?? configuration(of: queue)?.value.priority ?? 0
+        record.lifetimeMilliseconds = lifetimeMilliseconds(expiry, in: queue)
+        record.expires = due.addingWithinRange(record.lifetimeMilliseconds)
+        record.state = due > now ? .delayed : .ready
+        record.until = due > now ? due : .max
+        guard let slot = tasks.insert(record) else {
+            content.deallocate()
+            return 0
+        }
+        contentBytes += content.heapBytes
+        update(queue) { $0.tasks += 1 }
+        queues[queue].totals.enqueued += 1
+        timers.arm(slot, in: &tasks)
+        link(slot)
+        return slot
+    }
+
+    // MARK: Keys
+
+    /// The task that keeps a key from being taken at `now`, 0 if none does. If the one that has it should have ended by
+    /// now, that happens first, and `waitedFor` gets the queue that this made a task ready in, if clients wait for it.
+    mutating func holder(of key: [UInt8], in queue: Slot, now: Int64, waitedFor: inout Slot) -> Slot {
+        let slot = holder(of: key, in: queue)
+        guard slot != 0 else { return 0 }
+        if tasks[slot].state.isUnfinished {
+            let isWornOut = tasks[slot].state == .ready && tasks[slot].retries > 0 && isWornOut(slot)
+            if tasks[slot].expires > now && !isWornOut { return slot }
+            doom(slot)
+        }
+        if tasks[slot].state == .doomed { waitedFor = endDoomed(slot, now: now) }
+        // It may be gone by now, or have given the key back; or the key is its own for longer.
+        let rest = holder(of: key, in: queue)
+        guard rest != 0 else { return 0 }
+        if let those = extras(of: rest), those.uniqueUntil > now { return rest }
+        setHoldsKey(false, of: rest)
+        return 0
+    }
+
+    /// Whether another task keeps this one from having its key in a queue. O(1).
+    func isKeyTaken(from slot: Slot, in queue: Slot, now: Int64) -> Bool {
+        guard let key = extras(of: slot)?.key, !key.isEmpty else { return false }
+        let other = holder(of: key, in: queue)
+        guard other != 0, other != slot else { return false }
+        return tasks[other].state.isUnfinished || tasks[other].state == .doomed
+            || extras(of: other)?.uniqueUntil ?? 0 > now
+    }
+
+    /// Takes the key of a task in its queue, which `isKeyTaken` has found to be free.
+    mutating func takeKey(_ slot: Slot) {
+        guard let those = extras(of: slot), !those.key.isEmpty else { return }
+        let other = holder(of: those.key, in: tasks[slot].queue)
+        if other != 0 && other != slot { setHoldsKey(false, of: other) }
+        if other != slot { setHoldsKey(true, of: slot) }
+    }
+
+    /// Gives a task new content and options. While it is dispatched, they wait until that is over.
+    mutating func replace(_ slot: Slot, with task: borrowing NewTask, content: Content, now: Int64) -> Slot {
+        let queue = tasks[slot].queue
+        let priority = task.priority ?? configuration(of: queue)?.value.priority ?? 0
+        let lifetime = lifetimeMilliseconds(task.expiry, in: queue)
+        let uniqueUntil = now.addingWithinRange(task.options?.uniqueForMilliseconds ?? 0)
+        let replacement = Replacement(task, content: content, priority: priority, now: now)
+        queues[queue].totals.enqueued += 1
+        dropReplacement(of: slot)
+        timers.disarm(slot, in: &tasks)
+        tasks[slot].lifetimeMilliseconds = lifetime
+        tasks[slot].expires = max(now, replacement.due).addingWithinRange(lifetime)
+        tasks[slot].retries = 0
+        timers.arm(slot, in: &tasks)
+        withExtras(slot) { extras in
+            extras.replacement = replacement
+            extras.uniqueUntil = uniqueUntil
+        }
+        return tasks[slot].state == .dispatched ? 0 : applyReplacement(slot, now: now) ?? 0
+    }
+
+    /// Puts the new content and options of a task in the place of the old ones, at the back of its queue; nil if there are
+    /// none.
+    mutating func applyReplacement(_ slot: Slot, now: Int64) -> Slot? {
+        guard let replacement = extras(of: slot)?.replacement else { return nil }
+        withExtras(slot) { extras in
+            extras.replacement = nil
+            extras.take(replacement.options, now: replacement.enqueued)
+            extras.worker = []
+            extras.error = []
+            extras.progress = []
+            extras.result = []
+            extras.origin = []
+        }
+        freeContent(of: slot)
+        // Its list is found by its priority.
+        timers.disarm(slot, in: &tasks)
+        unlink(slot)
+        tasks[slot].content = replacement.content
+        contentBytes += replacement.content.heapBytes
+        tasks[slot].leaseMilliseconds = replacement.leaseMilliseconds
+        tasks[slot].priority = replacement.priority
+        tasks[slot].enqueued = replacement.enqueued
+        tasks[slot].retries = 0
+        let isDelayed = replacement.due > now
+        tasks[slot].state = isDelayed ? .delayed : .ready
+        tasks[slot].until = isDelayed ? replacement.due : .max
+        link(slot)
+        timers.arm(slot, in: &tasks)
+        return isDelayed ? 0 : waitedFor(tasks[slot].queue)
+    }
+}

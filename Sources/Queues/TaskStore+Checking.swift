@@ -1,0 +1,77 @@
+// The store's structures checked against each other.
+
+extension TaskStore {
+    /// Checks lists, counts, timers, keys, sweeps and bytes against each other. O(n).
+    func checkInvariants() {
+        tasks.checkInvariants()
+        extras.checkInvariants()
+        queues.checkInvariants()
+        precondition(timers.checkInvariants(in: tasks) == tasks.count, "not one timer a task")
+        var counted = InlineArray<10, Int>(repeating: 0)
+        var held: [Slot: UInt32] = [:]
+        var (listed, bytes, withExtras) = (0, 0, 0)
+        tasks.forEach { slot in
+            let state = tasks[slot].state
+            precondition(state != .vacant, "a task in a vacant slot")
+            counted[Int(state.rawValue)] += 1
+            listed += state.isListed ? 1 : 0
+            held[tasks[slot].queue, default: 0] += 1
+            bytes += tasks[slot].content.heapBytes
+            withExtras += tasks[slot].extras == 0 ? 0 : 1
+            precondition(tasks[slot].extras == 0 || extras(of: slot)?.task == slot, "extras of another task")
+            precondition(state != .hidden || extras(of: slot)?.holdsKey == true, "a hidden task that holds no key")
+        }
+        precondition(bytes == contentBytes, "the bytes of contents are miscounted")
+        for index in counted.indices {
+            precondition(counted[index] == populations[index], "the tasks of a state are miscounted")
+        }
+        checkExtras(count: withExtras)
+        checkQueues(held: held, listed: listed)
+        for sweep in sweeps { sweep.checkInvariants(in: tasks) }
+        precondition(endings.isEmpty, "nobody was told of an end")
+    }
+
+    private func checkExtras(count: Int) {
+        var bytes = 0
+        extras.forEach { place in
+            guard let those = extras[place].extras else { preconditionFailure("vacant extras") }
+            bytes += those.byteCount
+            precondition(tasks[those.task].extras == place, "extras that their task does not know")
+            let state = tasks[those.task].state
+            if those.holdsKey {
+                precondition(!those.key.isEmpty, "an empty key is held")
+                let holder = holder(of: those.key, in: tasks[those.task].queue)
+                precondition(holder == those.task, "two tasks hold a key, or it is not found")
+            } else {
+                precondition(those.key.isEmpty || !state.isUnfinished, "an unfinished task does not hold its key")
+                precondition(extras[place].hash == tasks[those.task].hash, "extras without a key are filed by one")
+            }
+            precondition(those.replacement == nil || state == .dispatched, "a replacement has nothing to wait for")
+            precondition(those.waiters.isEmpty || state.isUnfinished || state == .doomed, "a wait for what has ended")
+            for (position, waiter) in those.waiters.enumerated() {
+                precondition(waiter.resultPosition == position && waiter.isWaiting, "a misfiled wait for a result")
+                precondition(waiter.task == tasks[those.task].id, "a wait for the result of another task")
+            }
+        }
+        precondition(bytes == extrasBytes, "the bytes of extras are miscounted")
+        precondition(extras.count == count, "extras without a task")
+    }
+
+    private func checkQueues(held: [Slot: UInt32], listed: Int) {
+        var (idleCount, seen): (UInt32, Int) = (0, 0)
+        queues.forEach { queue in
+            queues[queue].checkInvariants(in: tasks) { slot in
+                precondition(tasks[slot].queue == queue, "a task in the list of another queue")
+                seen += 1
+            }
+            precondition(queues[queue].tasks == held[queue, default: 0], "a queue miscounts its tasks")
+            precondition(queues[queue].wanted == 0, "a take left its mark")
+            let sweeping = sweeps.count { $0.queue == queue } + sweeps.count { $0.target == queue }
+            precondition(Int(queues[queue].sweeps) == sweeping, "a queue miscounts its sweeps")
+            idleCount += queues[queue].isIdle ? 1 : 0
+        }
+        precondition(seen == listed, "a task is in no list")
+        idle.checkInvariants(in: queues) { precondition(queues[$0].isIdle, "a queue in use among the idle ones") }
+        precondition(idle.count == idleCount, "an idle queue is not listed")
+    }
+}

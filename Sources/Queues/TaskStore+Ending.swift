@@ -1,0 +1,310 @@
+// What ends a dispatch, and what ends a task.
+
+import UID
+
+extension TaskStore {
+    // MARK: Dispatches
+
+    /// The task's slot if it is dispatched and held at `now`, by the dispatch that the reference asks for; otherwise 0.
+    @inline(__always)
+    func held(_ reference: TaskReference, now: Int64) -> Slot {
+        let slot = task(reference.id)
+        guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
+        if let token = reference.token, token != tasks[slot].token { return 0 }
+        return slot
+    }
+
+    /// The slot of the task if that dispatch of it still stands; otherwise 0. Whether its lease has run out is not asked.
+    private func dispatched(_ key: DispatchKey) -> Slot {
+        let slot = key.slot
+        guard tasks.contains(slot), tasks[slot].state == .dispatched else { return 0 }
+        return DispatchKey(slot: slot, token: tasks[slot].token).rawValue == key.rawValue ? slot : 0
+    }
+
+    /// The slot of a task that was just dispatched.
+    func slot(of handle: TaskHandle) -> Slot {
+        let slot = dispatched(handle.key)
+        precondition(slot != 0, "a handle was used after its task changed state")
+        return slot
+    }
+
+    /// Ends a task that is held, done; nil if it is not.
+    mutating func ack(_ reference: TaskReference, result: Span<UInt8>, now: Int64) -> Slot? {
+        let slot = held(reference, now: now)
+        guard slot != 0 else { return nil }
+        queues[tasks[slot].queue].totals.acked += 1
+        if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
+        finish(slot, .done, at: now, result: result, now: now)
+        return 0
+    }
+
+    /// Gives a task back that is held. `waitedFor` gets the queue that this made a task ready in, if clients wait for it.
+    mutating func nak(
+        _ reference: TaskReference, _ action: NakAction, error: Span<UInt8>, now: Int64, waitedFor: inout Slot
+    ) -> NakOutcome {
+        let slot = held(reference, now: now)
+        guard slot != 0 else { return .missing }
+        if !error.isEmpty { withExtras(slot) { $0.error = Array(copying: error) } }
+        switch action {
+        case .release:
+            waitedFor = release(slot, now: now)
+            return .requeued
+        case .failed, .failedPausing, .dead:
+            queues[tasks[slot].queue].totals.naked += 1
+            return fail(slot, action, now: now, waitedFor: &waitedFor)
+        }
+    }
+
+    /// Puts a task at the front of its queue if that dispatch of it is not over.
+    mutating func release(_ key: DispatchKey, now: Int64) -> Slot {
+        let slot = dispatched(key)
+        guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
+        return release(slot, now: now)
+    }
+
+    private mutating func release(_ slot: Slot, now: Int64) -> Slot {
+        let queue = tasks[slot].queue
+        queues[queue].totals.released += 1
+        if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
+        put(slot, in: .ready, until: .max, atFront: true)
+        return waitedFor(queue)
+    }
+
+    /// Ends an attempt that has failed: the task is to be tried again, at once or later, or it is dead.
+    private mutating func fail(
+        _ slot: Slot, _ action: NakAction, now: Int64, waitedFor: inout Slot
+    ) -> NakOutcome {
+        let queue = tasks[slot].queue
+        var pause: Int64 = 0
+        // Nothing to look up for most tasks.
+        if tasks[slot].extras != 0 || queues[queue].configuration != nil || action != .failed {
+            if let replaced = applyReplacement(slot, now: now) {
+                waitedFor = replaced
+                return .requeued
+            }
+            if action == .dead || maximumRetries(of: slot).map({ tasks[slot].retries >= $0 }) ?? false {
+                waitedFor = die(slot, at: now, now: now)
+                return .dead
+            }
+            if case .failedPausing(let milliseconds) = action {
+                pause = milliseconds
+            } else if let backoff = extras(of: slot)?.backoff ?? configuration(of: queue)?.value.backoff {
+                pause = backoff.pauseMilliseconds(retries: tasks[slot].retries, using: &random)
+            }
+        }
+        if tasks[slot].retries < .max { tasks[slot].retries += 1 }
+        if pause > 0 {
+            put(slot, in: .delayed, until: now.addingWithinRange(pause))
+        } else {
+            put(slot, in: .ready, until: .max)
+            waitedFor = self.waitedFor(queue)
+        }
+        return .requeued
+    }
+
+    /// Starts the lease of a task anew; false if it is not held.
+    mutating func touch(
+        _ reference: TaskReference, leaseMilliseconds: Int64?, progress: Span<UInt8>, now: Int64
+    ) -> Bool {
+        let slot = held(reference, now: now)
+        guard slot != 0 else { return false }
+        let lease = leaseMilliseconds ?? currentLeaseMilliseconds(of: slot)
+        timers.disarm(slot, in: &tasks)
+        tasks[slot].until = now.addingWithinRange(lease)
+        timers.arm(slot, in: &tasks)
+        withExtras(slot) { extras in
+            extras.leaseMilliseconds = lease
+            if !progress.isEmpty { extras.progress = Array(copying: progress) }
+        }
+        return true
+    }
+
+    /// How long the lease of a dispatched task is since it was last started.
+    func currentLeaseMilliseconds(of slot: Slot) -> Int64 {
+        if let touched = extras(of: slot)?.leaseMilliseconds, touched > 0 { return touched }
+        return tasks[slot].until - tasks[slot].dispatched
+    }
+
+    // MARK: Ends
+
+    /// Notes that a task has ended, for those who wait for it.
+    mutating func noteEnd(of slot: Slot, _ state: TaskState, result: Span<UInt8> = Span()) {
+        guard let extras = extras(of: slot), !extras.waiters.isEmpty else { return }
+        endings.append(Ending(waiters: extras.waiters, state: state, result: Array(copying: result)))
+        extras.waiters = []
+    }
+
+    /// Ends a task: it is done, cancelled or expired. Its record stays as long as it says.
+    @inline(__always)
+    mutating func finish(
+        _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8> = Span(), now: Int64
+    ) {
+        if tasks[slot].extras == 0 && queues[tasks[slot].queue].configuration == nil { return remove(slot) }
+        finishSlowly(slot, state, at: time, result: result, now: now)
+    }
+
+    private mutating func finishSlowly(
+        _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8>, now: Int64
+    ) {
+        noteEnd(of: slot, state == .done ? .done : state == .cancelled ? .cancelled : .expired, result: result)
+        dropReplacement(of: slot)
+        if state == .cancelled { freeKey(of: slot) } else { freeKey(of: slot, unlessUniqueAt: now) }
+        let kept = time.addingWithinRange(keepMilliseconds(of: slot))
+        guard kept > now else { return hide(slot, now: now) }
+        if !result.isEmpty { withExtras(slot) { $0.result = Array(copying: result) } }
+        tasks[slot].expires = time
+        put(slot, in: state, until: kept)
+    }
+
+    /// Gives the task's key back, unless it stays taken for longer than `time`.
+    mutating func freeKey(of slot: Slot, unlessUniqueAt time: Int64 = .max) {
+        guard let those = extras(of: slot), those.holdsKey, those.uniqueUntil <= time else { return }
+        setHoldsKey(false, of: slot)
+    }
+
+    /// Deletes a task whose record is over; if its key stays taken, all but that.
+    private mutating func hide(_ slot: Slot, now: Int64) {
+        freeKey(of: slot, unlessUniqueAt: now)
+        guard let those = extras(of: slot), those.holdsKey else { return remove(slot) }
+        freeContent(of: slot)
+        withExtras(slot) { extras in
+            extras.metadata = []
+            extras.error = []
+            extras.progress = []
+            extras.result = []
+        }
+        put(slot, in: .hidden, until: those.uniqueUntil)
+    }
+
+    /// Ends a task that has failed for good: it moves to its queue's queue of dead letters, or it stays as a dead one.
+    private mutating func die(_ slot: Slot, at time: Int64, now: Int64) -> Slot {
+        let queue = tasks[slot].queue
+        queues[queue].totals.died += 1
+        noteEnd(of: slot, .dead)
+        dropReplacement(of: slot)
+        let configuration = configuration(of: queue)?.value
+        if let name = configuration?.deadLetter, name != queues[queue].name, extras(of: slot)?.origin.isEmpty ?? true,
+            let target = try? self.queue(named: name.span)
+        {
+            return sendDeadLetter(slot, to: target, now: now)
+        }
+        freeKey(of: slot, unlessUniqueAt: now)
+        let stay = configuration?.deadExpiryMilliseconds ?? QueueConfiguration.defaultDeadExpiryMilliseconds
+        tasks[slot].expires = time
+        put(slot, in: .dead, until: time.addingWithinRange(stay))
+        return 0
+    }
+
+    /// Makes a task that has died ready in another queue.
+    private mutating func sendDeadLetter(_ slot: Slot, to target: Slot, now: Int64) -> Slot {
+        let origin = queues[tasks[slot].queue].name
+        freeKey(of: slot)
+        withExtras(slot) { extras in
+            extras.key = []
+            extras.uniqueUntil = 0
+            extras.retryLimit = .unsaid
+            extras.origin = origin
+        }
+        let expiry = configuration(of: target)?.value.expiry ?? .unsaid
+        return makeReady(slot, in: target, expiry: expiry == .unsaid ? .never : expiry, now: now)
+    }
+
+    /// Makes a task ready in another queue, its retries and expiry counted anew.
+    mutating func makeReady(_ slot: Slot, in target: Slot, expiry: Expiry, now: Int64) -> Slot {
+        timers.disarm(slot, in: &tasks)
+        transfer(slot, to: target) { record in
+            record.state = .ready
+            record.until = .max
+            record.retries = 0
+        }
+        tasks[slot].lifetimeMilliseconds = lifetimeMilliseconds(expiry, in: target)
+        tasks[slot].expires = now.addingWithinRange(tasks[slot].lifetimeMilliseconds)
+        timers.arm(slot, in: &tasks)
+        return waitedFor(target)
+    }
+
+    /// Moves a task to the back of a list of another queue. It must hold no key.
+    mutating func transfer(_ slot: Slot, to target: Slot, _ change: (inout TaskRecord) -> Void) {
+        unlink(slot)
+        update(target) { $0.tasks += 1 }
+        update(tasks[slot].queue) { $0.tasks -= 1 }
+        tasks[slot].queue = target
+        change(&tasks[slot])
+        link(slot)
+    }
+
+    /// Ends a task whose expiry has come.
+    private mutating func expire(_ slot: Slot, now: Int64) -> Slot {
+        let queue = tasks[slot].queue
+        queues[queue].totals.expired += 1
+        let time = tasks[slot].expires
+        if queues[queue].configuration?.value.isExpiryDeath == true { return die(slot, at: time, now: now) }
+        finish(slot, .expired, at: time, now: now)
+        return 0
+    }
+
+    /// Ends a task that a take has found to be expired or worn out.
+    mutating func endDoomed(_ slot: Slot, now: Int64) -> Slot {
+        tasks[slot].expires <= now ? expire(slot, now: now) : die(slot, at: now, now: now)
+    }
+
+    /// Cancels a task that has not come to its end; false if it has.
+    mutating func cancel(_ id: UID, now: Int64) -> Bool {
+        let slot = task(id)
+        guard slot != 0, tasks[slot].isAlive(now: now) else { return false }
+        queues[tasks[slot].queue].totals.cancelled += 1
+        finish(slot, .cancelled, at: now, now: now)
+        return true
+    }
+
+    /// Deletes the record of a task that has come to its end; false if there is none.
+    mutating func deleteRecord(_ id: UID, now: Int64) -> Bool {
+        let slot = task(id)
+        guard slot != 0, tasks[slot].state.isListed, !tasks[slot].state.isUnfinished, tasks[slot].until > now
+        else { return false }
+        remove(slot)
+        return true
+    }
+
+    /// Deletes the result of a task; false if there is none.
+    mutating func deleteResult(_ id: UID, now: Int64) -> Bool {
+        let slot = task(id)
+        guard slot != 0, let those = extras(of: slot), !those.result.isEmpty, tasks[slot].until > now
+        else { return false }
+        withExtras(slot) { $0.result = [] }
+        return true
+    }
+
+    // MARK: Time
+
+    /// Lets the next timer fire that is due at `time`.
+    ///
+    /// - Parameters:
+    ///   - time: when.
+    ///   - now: the time now, at or after `time`: what has expired by now is not made ready again.
+    ///   - steps: how many timers it may still touch; counts down.
+    /// - Returns: nil when none is due or the steps are used up.
+    mutating func fireTimer(upTo time: Int64, now: Int64, steps: inout Int) -> Slot? {
+        let slot = timers.fire(upTo: time, steps: &steps, in: &tasks)
+        guard slot != 0 else { return nil }
+        switch tasks[slot].state {
+        case .ready, .delayed, .dispatched:
+            if tasks[slot].expires <= now { return expire(slot, now: now) }
+            if tasks[slot].state == .dispatched {
+                var waitedFor: Slot = 0
+                queues[tasks[slot].queue].totals.timedOut += 1
+                _ = fail(slot, .failed, now: now, waitedFor: &waitedFor)
+                return waitedFor
+            }
+            put(slot, in: .ready, until: .max)
+            return waitedFor(tasks[slot].queue)
+        case .doomed:
+            return endDoomed(slot, now: now)
+        case .dead, .done, .cancelled, .expired, .hidden:
+            hide(slot, now: now)
+        case .vacant:
+            preconditionFailure("a timer of no task")
+        }
+        return 0
+    }
+}

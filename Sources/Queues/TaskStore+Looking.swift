@@ -1,0 +1,66 @@
+// Looking at tasks and queues.
+
+import UID
+
+extension TaskStore {
+    /// Where a task stands at `now`, also if its timer has not fired yet; nil if nothing of it is to be seen.
+    func visibleState(of slot: Slot, now: Int64) -> TaskState? {
+        let state = tasks[slot].state
+        guard state.isUnfinished || state == .doomed else {
+            return tasks[slot].until > now ? TaskState(state) : nil
+        }
+        if tasks[slot].expires > now { return TaskState(state) ?? .dead }
+        if configuration(of: tasks[slot].queue)?.value.isExpiryDeath == true { return .dead }
+        return tasks[slot].expires.addingWithinRange(keepMilliseconds(of: slot)) > now ? .expired : nil
+    }
+
+    /// Whether a task in a list is to be seen there.
+    func isShown(_ slot: Slot, now: Int64) -> Bool {
+        switch tasks[slot].state {
+        case .ready: canDispatch(slot, now: now)
+        case .delayed, .dispatched: tasks[slot].expires > now
+        default: tasks[slot].until > now
+        }
+    }
+
+    /// The first task of a queue that is in a state, 0 if there is none.
+    func first(_ state: TaskState, in queue: Slot) -> Slot {
+        state == .ready ? queues[queue].firstReady : queues[queue].list(of: state.recordState).first
+    }
+
+    /// The task after another one of the same queue and state, 0 if there is none.
+    func next(after slot: Slot) -> Slot {
+        tasks[slot].state == .ready
+            ? queues[tasks[slot].queue].nextReady(after: slot, in: tasks)
+            : tasks[slot][links: TaskRecord.queueLinks].next
+    }
+
+    /// What a queue holds and what has happened there.
+    func statistics(of queue: Slot) -> QueueStatistics {
+        var statistics = QueueStatistics()
+        statistics.ready = Int(queues[queue].readyCount)
+        statistics.delayed = Int(queues[queue].list(of: .delayed).count)
+        statistics.dispatched = Int(queues[queue].list(of: .dispatched).count)
+        statistics.dead = Int(queues[queue].list(of: .dead).count)
+        statistics.done = Int(queues[queue].list(of: .done).count)
+        statistics.cancelled = Int(queues[queue].list(of: .cancelled).count)
+        statistics.expired = Int(queues[queue].list(of: .expired).count)
+        statistics.waiters = Int(queues[queue].waits)
+        statistics.isPaused = queues[queue].pause == .paused
+        statistics.totals = queues[queue].totals
+        queues[queue].forEachReadyList { _, list in
+            statistics.oldestReady = min(statistics.oldestReady ?? .max, tasks[list.first].enqueued)
+        }
+        return statistics
+    }
+
+    /// Ends a wait for the end of a task.
+    mutating func removeWaiter(_ waiter: Waiter, of task: UID) {
+        let slot = self.task(task)
+        guard slot != 0, let those = extras(of: slot), let last = those.waiters.popLast() else { return }
+        guard last !== waiter else { return }
+        // The last one fills the gap.
+        those.waiters[waiter.resultPosition] = last
+        last.resultPosition = waiter.resultPosition
+    }
+}

@@ -1,0 +1,124 @@
+// What is done to many tasks of a queue: purging, kicking, moving. A step is one task; `Sweep` knows which is next.
+
+import UID
+
+extension TaskStore {
+    /// How many sweeps may be under way.
+    static var maximumSweeps: Int { 16 }
+
+    /// Begins a sweep of what is in the given states now.
+    mutating func beginSweep(
+        of queue: Slot, _ action: Sweep.Action, states: [TaskState], limit: Int,
+        completion: @escaping Broker.SweepCompletion
+    ) throws(BrokerError) {
+        guard sweeps.count < Self.maximumSweeps else { throw .tooManySweeps }
+        var stretches: [Sweep.Stretch] = []
+        for state in TaskState.allCases where states.contains(state) {
+            if state == .ready {
+                queues[queue].forEachReadyList { _, list in
+                    stretches.append(Sweep.Stretch(next: list.first, last: list.last))
+                }
+            } else {
+                let list = queues[queue].list(of: state.recordState)
+                if !list.isEmpty { stretches.append(Sweep.Stretch(next: list.first, last: list.last)) }
+            }
+        }
+        sweeps.append(Sweep(of: queue, action, stretches: stretches, limit: limit, completion: completion))
+        update(queue) { $0.sweeps += 1 }
+        if case .move(let target) = action { update(target) { $0.sweeps += 1 } }
+    }
+
+    /// Ends the first sweep.
+    mutating func endSweep() -> Sweep {
+        let sweep = sweeps.removeFirst()
+        update(sweep.queue) { $0.sweeps -= 1 }
+        if case .move(let target) = sweep.action { update(target) { $0.sweeps -= 1 } }
+        return sweep
+    }
+
+    /// Does what a sweep does to one task. What should have ended by now is left to its timer.
+    mutating func apply(_ sweep: Sweep, to slot: Slot, now: Int64) -> Slot {
+        guard tasks[slot].deadline > now else { return 0 }
+        let changed: Slot? =
+            switch sweep.action {
+            case .purge: purge(slot)
+            case .kick: kick(slot, now: now)
+            case .kickToOrigin: kickToOrigin(slot, now: now)
+            case .move(let target): move(slot, to: target, now: now)
+            }
+        guard let changed else { return 0 }
+        sweep.noteChange()
+        return changed
+    }
+
+    // Each of these returns nil if it does not change the task.
+
+    private mutating func purge(_ slot: Slot) -> Slot? {
+        if tasks[slot].state.isUnfinished {
+            queues[tasks[slot].queue].totals.cancelled += 1
+            noteEnd(of: slot, .cancelled)
+        }
+        remove(slot)
+        return 0
+    }
+
+    /// Makes a dead or delayed task ready.
+    mutating func kick(_ slot: Slot, now: Int64) -> Slot? {
+        let queue = tasks[slot].queue
+        guard tasks[slot].state == .dead || tasks[slot].state == .delayed, !isKeyTaken(from: slot, in: queue, now: now)
+        else { return nil }
+        takeKey(slot)
+        tasks[slot].retries = 0
+        tasks[slot].expires = now.addingWithinRange(tasks[slot].lifetimeMilliseconds)
+        put(slot, in: .ready, until: .max)
+        return waitedFor(queue)
+    }
+
+    private mutating func kickToOrigin(_ slot: Slot, now: Int64) -> Slot? {
+        guard let origin = extras(of: slot)?.origin, !origin.isEmpty, tasks[slot].state != .dispatched,
+            let target = try? queue(named: origin.span)
+        else { return nil }
+        withExtras(slot) { $0.origin = [] }
+        return makeReady(slot, in: target, expiry: .unsaid, now: now)
+    }
+
+    private mutating func move(_ slot: Slot, to target: Slot, now: Int64) -> Slot? {
+        if !tasks[slot].state.isUnfinished { freeKey(of: slot, unlessUniqueAt: now) }
+        let holdsKey = extras(of: slot)?.holdsKey ?? false
+        guard tasks[slot].queue != target, !(holdsKey && isKeyTaken(from: slot, in: target, now: now)) else {
+            return nil
+        }
+        if holdsKey { setHoldsKey(false, of: slot) }
+        transfer(slot, to: target) { _ in }
+        if holdsKey { takeKey(slot) }
+        return tasks[slot].state == .ready ? waitedFor(target) : 0
+    }
+}
+
+extension TaskState {
+    var recordState: TaskRecord.State {
+        switch self {
+        case .ready: .ready
+        case .delayed: .delayed
+        case .dispatched: .dispatched
+        case .dead: .dead
+        case .done: .done
+        case .cancelled: .cancelled
+        case .expired: .expired
+        }
+    }
+
+    /// nil for a state that nobody sees.
+    init?(_ state: TaskRecord.State) {
+        switch state {
+        case .ready: self = .ready
+        case .delayed: self = .delayed
+        case .dispatched: self = .dispatched
+        case .dead: self = .dead
+        case .done: self = .done
+        case .cancelled: self = .cancelled
+        case .expired: self = .expired
+        case .vacant, .doomed, .hidden: return nil
+        }
+    }
+}

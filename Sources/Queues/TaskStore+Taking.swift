@@ -1,0 +1,143 @@
+// Taking tasks: all that are asked for, what there is of them, or any.
+
+import UID
+
+extension TaskStore {
+    /// The first of the queues that has fewer tasks to take than the times that it is named; nil if all have enough. It is
+    /// unknown if the expired and worn out tasks that it meets, and takes out, are too many for one call.
+    mutating func lack(of names: [QueueIndex], now: Int64) -> Lack? {
+        for queue in names { queues[queue.slot].wanted += 1 }
+        var lack: Lack?
+        var patience = Self.patience
+        for queue in names {
+            let need = queues[queue.slot].wanted
+            guard need > 0 else { continue }
+            queues[queue.slot].wanted = 0
+            if lack == nil && !hasReady(need, in: queue.slot, now: now, patience: &patience) {
+                lack = patience > 0 ? Lack(queue: queue.slot, need: need) : .unknown
+            }
+        }
+        return lack
+    }
+
+    /// Whether none of the queues has a task to take: nil if one has, or if no queue is named. It is unknown if the expired
+    /// and worn out tasks that it meets are too many; otherwise the lack is that of any one of them.
+    mutating func lackOfAny(of names: [QueueIndex], now: Int64) -> Lack? {
+        if names.isEmpty { return nil }
+        var patience = Self.patience
+        var lack = Lack.unknown
+        for queue in names {
+            if firstReady(in: queue.slot, now: now, patience: &patience) != 0 { return nil }
+            lack = Lack(queue: queue.slot, need: 1)
+        }
+        return patience > 0 ? lack : .unknown
+    }
+
+    /// Whether the queue has `need` tasks to take; takes out the expired and worn out ones that it meets.
+    private mutating func hasReady(_ need: UInt32, in queue: Slot, now: Int64, patience: inout Int) -> Bool {
+        guard queues[queue].pause == .none else { return false }
+        var slot = queues[queue].firstReady
+        var seen: UInt32 = 0
+        while seen < need && queues[queue].readyCount >= need && patience > 0 {
+            let next = queues[queue].nextReady(after: slot, in: tasks)
+            if canDispatch(slot, now: now) {
+                seen += 1
+            } else {
+                doom(slot)
+                patience -= 1
+            }
+            slot = next
+        }
+        return seen == need
+    }
+
+    /// Dispatches a task for each name, all or none; false if there are not enough. What is too much content stays.
+    mutating func take(
+        _ names: [QueueIndex], leaseMilliseconds: Int64?, worker: [UInt8], now: Int64, into taken: inout [TaskHandle?]
+    ) -> Bool {
+        guard lack(of: names, now: now) == nil else { return false }
+        takeAvailable(names, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
+        return true
+    }
+
+    /// Dispatches a task for each name as far as there are any and their content is not too much.
+    mutating func takeAvailable(
+        _ names: [QueueIndex], leaseMilliseconds: Int64?, worker: [UInt8], now: Int64, into taken: inout [TaskHandle?]
+    ) {
+        var patience = Self.patience
+        var room = Int.max
+        for queue in names {
+            let slot = firstReady(in: queue.slot, now: now, patience: &patience)
+            guard slot != 0, tasks[slot].content.count <= room else {
+                taken.append(nil)
+                continue
+            }
+            // The first task is given whatever its size.
+            room = min(room - Int(tasks[slot].content.count), maximumContentBytes)
+            taken.append(dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now))
+        }
+    }
+
+    /// Dispatches up to `limit` tasks of any of the queues, emptying them in their order, until their content is too much.
+    mutating func takeAny(
+        _ names: [QueueIndex], limit: Int, leaseMilliseconds: Int64?, worker: [UInt8], now: Int64,
+        into taken: inout [TaskHandle?]
+    ) {
+        var patience = Self.patience
+        var room = Int.max
+        for queue in names {
+            while taken.count < limit,
+                case let slot = firstReady(in: queue.slot, now: now, patience: &patience), slot != 0
+            {
+                guard tasks[slot].content.count <= room else { return }
+                room = min(room - Int(tasks[slot].content.count), maximumContentBytes)
+                taken.append(dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now))
+            }
+        }
+    }
+
+    /// The queue's first task to take, 0 if there is none; takes out the expired and worn out ones before it.
+    @inline(__always)
+    private mutating func firstReady(in queue: Slot, now: Int64, patience: inout Int) -> Slot {
+        guard queues[queue].pause == .none else { return 0 }
+        while case let slot = queues[queue].firstReady, slot != 0, patience > 0 {
+            if canDispatch(slot, now: now) { return slot }
+            doom(slot)
+            patience -= 1
+        }
+        return 0
+    }
+
+    /// Whether a ready task may be dispatched.
+    @inline(__always)
+    func canDispatch(_ slot: Slot, now: Int64) -> Bool {
+        tasks[slot].expires > now && (tasks[slot].retries == 0 || !isWornOut(slot))
+    }
+
+    /// Takes a task out of its list that has expired or is worn out. Its timer ends it: that may make a task ready elsewhere,
+    /// which is not for a take to do.
+    mutating func doom(_ slot: Slot) {
+        put(slot, in: .doomed, until: 0)
+    }
+
+    @inline(__always)
+    private mutating func dispatch(
+        _ slot: Slot, leaseMilliseconds: Int64?, worker: [UInt8], now: Int64
+    ) -> TaskHandle {
+        let token = nextToken
+        nextToken &+= 1
+        tasks[slot].attempt &+= 1
+        tasks[slot].token = token
+        tasks[slot].dispatched = now
+        queues[tasks[slot].queue].totals.dispatched += 1
+        let lease = leaseMilliseconds ?? self.leaseMilliseconds(of: slot)
+        put(slot, in: .dispatched, until: now.addingWithinRange(lease))
+        if tasks[slot].extras != 0 || !worker.isEmpty {
+            withExtras(slot) { extras in
+                extras.worker = worker
+                extras.leaseMilliseconds = 0
+            }
+        }
+        return TaskHandle(key: DispatchKey(slot: slot, token: token))
+    }
+}

@@ -1,0 +1,116 @@
+// Adding tasks: one, or many at once.
+
+import JSON
+import Net
+import Queues
+import UID
+
+extension API {
+    /// `POST /enqueue/NAME`
+    mutating func enqueue(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
+        try body.read(request, allowsArray: true)
+        try checkMemory(for: request.body.count, on: broker)
+        if body.kind == .array { return try enqueueBatch(request, &responses, on: broker) }
+        let bytes = request.body
+        var fields = TaskFields()
+        try body.forEach(in: bytes, known: TaskFields.names, nullable: TaskFields.nullable) {
+            [now] (place, value) throws(Problem) in
+            try fields.read(place, value, now: now)
+        }
+        let content = try fields.check()
+        let id = ids.next(unixMilliseconds: UInt64(now), using: &random)
+        var result = Enqueued(id: id, isExisting: false)
+        do throws(BrokerError) {
+            let queue = try broker.queue(named: name.span)
+            if fields.isPlain {
+                try broker.enqueue(
+                    id: id, in: queue, content: bytes.extracting(content),
+                    leaseMilliseconds: fields.leaseMilliseconds, expiry: fields.expiry, now: now)
+            } else {
+                result = try broker.enqueue(
+                    API.task(fields, id: id, content: content), content: bytes, in: queue, now: now)
+            }
+        } catch {
+            throw API.problem(error)
+        }
+        responses.beginJSON(estimatedCount: 31)
+        responses.append("{\"id\":\"")
+        let text = result.id.text
+        responses.append(text.span)
+        responses.append(result.isExisting ? "\",\"existing\":true}" : "\"}")
+        responses.end()
+    }
+
+    private mutating func enqueueBatch(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        let bytes = request.body
+        if body.count == 0 { throw Problem(400, "the array has no task") }
+        batch.removeAll(keepingCapacity: true)
+        for index in 0..<body.count {
+            let element = body.element(index)
+            do throws(Problem) {
+                let object = bytes.extracting(element.value)
+                try item.read(object, kind: element.kind)
+                var fields = TaskFields()
+                try item.forEach(in: object, known: TaskFields.names, nullable: TaskFields.nullable) {
+                    [now] (place, value) throws(Problem) in
+                    try fields.read(place, value, now: now)
+                }
+                let content = try fields.check()
+                let start = element.value.lowerBound
+                batch.append(
+                    API.task(
+                        fields, id: ids.next(unixMilliseconds: UInt64(now), using: &random),
+                        content: start + content.lowerBound..<start + content.upperBound))
+            } catch {
+                throw error.inside("[\(index)]")
+            }
+        }
+        let queue: QueueIndex
+        do throws(BrokerError) { queue = try broker.queue(named: name.span) } catch { throw API.problem(error) }
+        if let maximum = broker.configuration(of: queue)?.maximumLength, batch.count > maximum {
+            throw Problem(
+                400, "these are \(batch.count) tasks; the queue never holds more than \(maximum) (max_length)")
+        }
+        do throws(BatchError) {
+            try broker.enqueue(batch, contents: bytes, in: queue, now: now, into: &enqueued)
+        } catch {
+            throw API.problem(error.reason).inside("[\(error.index)]")
+        }
+        API.write(enqueued, to: &responses)
+    }
+
+    private static func task(_ fields: TaskFields, id: UID, content: Range<Int>) -> NewTask {
+        NewTask(
+            id: id, content: content, leaseMilliseconds: fields.leaseMilliseconds, due: fields.due,
+            expiry: fields.expiry, priority: fields.priority, options: fields.options)
+    }
+
+    private static func write(_ enqueued: [Enqueued], to responses: inout ResponseStream) {
+        responses.beginJSON(estimatedCount: 10 + 25 * enqueued.count)
+        responses.append("{\"ids\":[")
+        var existing: [Int] = []
+        for (index, task) in enqueued.enumerated() {
+            responses.append(index > 0 ? ",\"" : "\"")
+            let text = task.id.text
+            responses.append(text.span)
+            responses.append("\"")
+            if task.isExisting { existing.append(index) }
+        }
+        responses.append("]")
+        if !existing.isEmpty {
+            responses.append(",\"existing\":[")
+            for (position, index) in existing.enumerated() {
+                if position > 0 { responses.append(",") }
+                JSONWriter.writeInteger(Int64(index), to: &responses)
+            }
+            responses.append("]")
+        }
+        responses.append("}")
+        responses.end()
+    }
+}

@@ -1,0 +1,216 @@
+// Ending and prolonging leases: acknowledgements, refusals, touches.
+
+import JSON
+import Net
+import Queues
+
+/// A task that a request names.
+struct Reference {
+    let task: TaskReference
+    /// Where it was written, quotes included.
+    let written: Range<Int>
+    /// Where its result stands, if it has one of its own.
+    var result: Range<Int>?
+}
+
+extension API {
+    /// `POST /ack/`
+    mutating func acknowledge(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        try body.read(request)
+        let bytes = request.body
+        var ids: JSONScanner.Entry?
+        var tasks: JSONScanner.Entry?
+        var result = 0..<0
+        try body.forEach(in: bytes, known: ["ids", "result", "tasks"]) { (place, value) throws(Problem) in
+            switch place {
+            case 0: ids = value.entry
+            case 1: result = value.range
+            default: tasks = value.entry
+            }
+        }
+        references.removeAll(keepingCapacity: true)
+        if let tasks {
+            if ids != nil || !result.isEmpty {
+                throw Problem(400, "tasks goes alone: each of them has its id and its result", field: "tasks")
+            }
+            try readResults(FieldValue(bytes, tasks, name: "tasks"))
+        } else {
+            try readIDs(bytes, ids)
+        }
+        let size = references.reduce(0) { $0 + ($1.result?.count ?? result.count) }
+        if size > 0 { try checkMemory(for: size, on: broker) }
+        finish(bytes, &responses, begin: "{\"acked\":") { reference in
+            broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: now)
+        }
+    }
+
+    /// `POST /nak/`
+    mutating func refuseTasks(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        try body.read(request)
+        let bytes = request.body
+        var ids: JSONScanner.Entry?
+        var error: [UInt8] = []
+        var delay: Int64?
+        var isDead = false
+        var isReleased = false
+        try body.forEach(in: bytes, known: ["ids", "error", "delay", "dead", "release"]) {
+            (place, value) throws(Problem) in
+            switch place {
+            case 0: ids = value.entry
+            case 1: error = try value.string(maximumBytes: API.maximumErrorBytes)
+            case 2: delay = try value.duration()
+            case 3: isDead = try value.boolean()
+            default: isReleased = try value.boolean()
+            }
+        }
+        references.removeAll(keepingCapacity: true)
+        try readIDs(bytes, ids)
+        if isDead && isReleased {
+            throw Problem(400, "dead and release contradict each other: give one of them", field: "release")
+        }
+        if delay != nil, isDead || isReleased {
+            throw Problem(400, "delay goes with neither dead nor release", field: "delay")
+        }
+        let action: NakAction =
+            if isDead {
+                .dead
+            } else if isReleased {
+                .release
+            } else if let delay {
+                .failedPausing(milliseconds: delay)
+            } else {
+                .failed
+            }
+        if !error.isEmpty { try checkMemory(for: error.count * references.count, on: broker) }
+        var dead = 0
+        finish(bytes, &responses, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead })) { reference in
+            switch broker.nak(reference.task, action, error: error.span, now: now) {
+            case .missing: return false
+            case .requeued: return true
+            case .dead:
+                dead += 1
+                return nil
+            }
+        }
+    }
+
+    /// `POST /touch/`
+    mutating func touch(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        try body.read(request)
+        let bytes = request.body
+        var ids: JSONScanner.Entry?
+        var lease: Int64?
+        var progress = 0..<0
+        try body.forEach(in: bytes, known: ["ids", "retry", "progress"]) { (place, value) throws(Problem) in
+            switch place {
+            case 0: ids = value.entry
+            case 1: lease = try value.length()
+            default: progress = value.range
+            }
+        }
+        references.removeAll(keepingCapacity: true)
+        try readIDs(bytes, ids)
+        if !progress.isEmpty { try checkMemory(for: progress.count * references.count, on: broker) }
+        finish(bytes, &responses, begin: "{\"touched\":") { reference in
+            broker.touch(
+                reference.task, leaseMilliseconds: lease, progress: bytes.extracting(progress), now: now)
+        }
+    }
+
+    // MARK: Parts
+
+    /// The longest error of a refused task, in bytes.
+    private static let maximumErrorBytes = 10_000
+
+    mutating func readIDs(_ bytes: Span<UInt8>, _ ids: JSONScanner.Entry?) throws(Problem) {
+        guard let ids else {
+            throw Problem(400, "the ids or receipts of the tasks are named: {\"ids\": [\"…\"]}", field: "ids")
+        }
+        try readReferences(FieldValue(bytes, ids, name: "ids"), maximum: API.maximumIDs)
+    }
+
+    /// Adds to `references` what an array of ids and receipts names: all of them, before any is acted on.
+    mutating func readReferences(_ array: borrowing FieldValue, maximum: Int) throws(Problem) {
+        try elements.read(array, of: "strings", maximum: maximum)
+        for index in 0..<elements.count {
+            let range = try elements.string(index)
+            guard let task = readReference(array.bytes.extracting(range)) else {
+                throw elements.flaw(index, API.malformedReference)
+            }
+            let start = array.range.lowerBound
+            references.append(Reference(task: task, written: start + range.lowerBound..<start + range.upperBound))
+        }
+    }
+
+    private static let malformedReference = "an id has 22 or 36 characters, a receipt is ID@TOKEN; this is neither"
+
+    private mutating func readReference(_ quoted: Span<UInt8>) -> TaskReference? {
+        decoded.removeAll(keepingCapacity: true)
+        return JSONValue.decodeString(quoted, into: &decoded) ? Receipt.read(decoded.span) : nil
+    }
+
+    /// Adds to `references` what an array of objects names, each an id with a result of its own.
+    private mutating func readResults(_ array: borrowing FieldValue) throws(Problem) {
+        try elements.read(array, of: "objects", maximum: API.maximumIDs)
+        for index in 0..<elements.count {
+            let element = elements.element(index)
+            do throws(Problem) {
+                let object = array.bytes.extracting(element.value)
+                try item.read(object, kind: element.kind)
+                var id: JSONScanner.Entry?
+                var result = 0..<0
+                try item.forEach(in: object, known: ["id", "result"]) { (place, value) throws(Problem) in
+                    if place == 0 { id = value.entry } else { result = value.range }
+                }
+                guard let id, id.kind == .string, let task = readReference(object.extracting(id.value)) else {
+                    throw Problem(400, API.malformedReference, field: "id")
+                }
+                let start = array.range.lowerBound + element.value.lowerBound
+                references.append(
+                    Reference(
+                        task: task, written: start + id.value.lowerBound..<start + id.value.upperBound,
+                        result: start + result.lowerBound..<start + result.upperBound))
+            } catch {
+                throw error.inside("tasks[\(index)]")
+            }
+        }
+    }
+
+    /// Acts on each of `references`, and answers how many it worked for and which are missing, as they were written.
+    ///
+    /// `action` says whether it worked, or nil if it is counted elsewhere: by `uncounted`, under a name of its own.
+    func finish(
+        _ bytes: Span<UInt8>, _ responses: inout ResponseStream, begin: StaticString,
+        uncounted: (name: StaticString, count: () -> Int)? = nil, _ action: (Reference) -> Bool?
+    ) {
+        responses.beginJSON(estimatedCount: 24)
+        responses.append(begin)
+        var absent: [Range<Int>] = []
+        var count = 0
+        for reference in references {
+            switch action(reference) {
+            case true?: count += 1
+            case false?: absent.append(reference.written)
+            case nil: break
+            }
+        }
+        JSONWriter.writeInteger(Int64(count), to: &responses)
+        if let uncounted {
+            responses.append(uncounted.name)
+            JSONWriter.writeInteger(Int64(uncounted.count()), to: &responses)
+        }
+        responses.append(",\"missing\":[")
+        for (index, range) in absent.enumerated() {
+            if index > 0 { responses.append(",") }
+            responses.append(bytes.extracting(range))
+        }
+        responses.append("]}")
+        responses.end()
+    }
+}

@@ -1,0 +1,231 @@
+// Whole queues: looking at them, and what an operator does to them.
+
+import JSON
+import Net
+import Queues
+import UID
+
+extension API {
+    /// `GET /peek/NAME`
+    func peek(_ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
+        let limit = Int(try query.integer("n", 1...Int64(API.maximumTasksPerAnswer)) ?? 1)
+        let state = try query.word("state", TaskState.named) ?? .ready
+        var after: UID?
+        if let text = query["after"] {
+            after = UID(text)
+            if after == nil {
+                throw Problem(400, "after is a task's id, not '\(text.prefix(shownBytes))'", field: "after")
+            }
+        }
+        try checkBuffers()
+        responses.beginJSON(estimatedCount: 200)
+        responses.append("[")
+        var isThere = after == nil
+        if let queue = broker.existingQueue(named: name.span) {
+            var isFirst = true
+            isThere = broker.peek(queue, state: state, after: after, limit: limit, now: now) { task in
+                if !isFirst { responses.append(",") }
+                isFirst = false
+                TaskWriter.writeListed(task, to: &responses)
+            }
+        }
+        guard isThere else {
+            throw Problem(404, "the task after which to go on is no longer \(state.name) here", field: "after")
+        }
+        responses.append("]")
+        responses.end()
+    }
+
+    /// `GET /queues/`
+    static func writeQueueNames(of broker: isolated Broker, to responses: inout ResponseStream) {
+        responses.beginJSON(estimatedCount: 100)
+        responses.append("[")
+        var isFirst = true
+        broker.forEachQueueName { name in
+            if !isFirst { responses.append(",") }
+            isFirst = false
+            JSONWriter.writeString(name, to: &responses)
+        }
+        responses.append("]")
+        responses.end()
+    }
+
+    // MARK: Statistics
+
+    /// `GET /stats/` and `GET /stats/NAME`
+    func writeStatistics(_ responses: inout ResponseStream, on broker: isolated Broker) {
+        responses.beginJSON(estimatedCount: 300)
+        if !name.isEmpty {
+            let queue = broker.existingQueue(named: name.span)
+            let statistics = queue.map { broker.statistics(of: $0) } ?? QueueStatistics()
+            API.write(statistics, of: name.span, now: now, to: &responses)
+            return responses.end()
+        }
+        responses.append("{\"queues\":{")
+        var isFirst = true
+        broker.forEachQueue { name, statistics in
+            if !isFirst { responses.append(",") }
+            isFirst = false
+            JSONWriter.writeString(name, to: &responses)
+            responses.append(":")
+            API.write(statistics, of: name, now: now, to: &responses)
+        }
+        responses.append("}")
+        writeCount(",\"tasks\":", broker.counts.tasks, to: &responses)
+        writeCount(",\"connections\":", server.connectionCount, to: &responses)
+        writeCount(",\"memory\":{\"used\":", broker.memoryBytes + server.bufferBytes, to: &responses)
+        writeCount(",\"limit\":", maximumMemoryBytes, to: &responses)
+        responses.append("}}")
+        responses.end()
+    }
+
+    private static func write(
+        _ statistics: QueueStatistics, of name: Span<UInt8>, now: Int64, to responses: inout ResponseStream
+    ) {
+        responses.append("{\"queue\":")
+        JSONWriter.writeString(name, to: &responses)
+        writeCount(",\"delayed\":", statistics.delayed, to: &responses)
+        writeCount(",\"ready\":", statistics.ready, to: &responses)
+        writeCount(",\"dispatched\":", statistics.dispatched, to: &responses)
+        writeCount(",\"dead\":", statistics.dead, to: &responses)
+        writeCount(",\"done\":", statistics.done, to: &responses)
+        writeCount(",\"cancelled\":", statistics.cancelled, to: &responses)
+        writeCount(",\"expired\":", statistics.expired, to: &responses)
+        writeCount(",\"waiters\":", statistics.waiters, to: &responses)
+        responses.append(",\"oldest_ready\":")
+        if let oldest = statistics.oldestReady {
+            JSONWriter.writeSeconds(milliseconds: max(0, now - oldest), to: &responses)
+        } else {
+            responses.append("null")
+        }
+        responses.append(statistics.isPaused ? ",\"paused\":true" : ",\"paused\":false")
+        let totals = statistics.totals
+        writeCount(",\"totals\":{\"enqueued\":", totals.enqueued, to: &responses)
+        writeCount(",\"dispatched\":", totals.dispatched, to: &responses)
+        writeCount(",\"acked\":", totals.acked, to: &responses)
+        writeCount(",\"naked\":", totals.naked, to: &responses)
+        writeCount(",\"timed_out\":", totals.timedOut, to: &responses)
+        writeCount(",\"released\":", totals.released, to: &responses)
+        writeCount(",\"expired\":", totals.expired, to: &responses)
+        writeCount(",\"died\":", totals.died, to: &responses)
+        writeCount(",\"cancelled\":", totals.cancelled, to: &responses)
+        responses.append("}}")
+    }
+
+    // MARK: Pausing
+
+    /// `POST /pause/NAME` and `POST /resume/NAME`
+    func pause(_ isPaused: Bool, _ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
+        if isPaused {
+            broker.pause(try queue(named: name.span, on: broker))
+        } else if let queue = broker.existingQueue(named: name.span) {
+            broker.resume(queue)
+        }
+        responses.beginJSON(estimatedCount: 15)
+        responses.append(isPaused ? "{\"paused\":true}" : "{\"paused\":false}")
+        responses.end()
+    }
+
+    // MARK: Purging, kicking, moving
+
+    /// `POST /purge/NAME`
+    func purge(_ request: borrowing Request, on broker: isolated Broker) throws(Problem) -> Outcome {
+        var named = TaskState.named.mapValues { [$0] }
+        named["all"] = TaskState.allCases
+        let states = try query.word("state", named) ?? [.ready, .delayed]
+        let queue = try queue(named: name.span, on: broker)
+        do throws(BrokerError) {
+            try broker.purge(queue, states: states, now: now, completion: answer(request.ticket, "{\"purged\":"))
+        } catch {
+            throw API.problem(error)
+        }
+        return .owed(nil)
+    }
+
+    /// `POST /kick/NAME`, and `POST /kick/` with ids
+    mutating func kick(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        if name.isEmpty {
+            try kickTasks(request, &responses, on: broker)
+            return .answered
+        }
+        let limit = try sweepLimit()
+        let state: TaskState? = try query.word("state", ["dead": .dead, "delayed": .delayed])
+        let isToOrigin = try query.word("to", ["origin": true]) ?? false
+        let queue = try queue(named: name.span, on: broker)
+        let completion = answer(request.ticket, "{\"kicked\":")
+        do throws(BrokerError) {
+            if isToOrigin {
+                let states = state.map { [$0] } ?? [.ready, .delayed, .dead]
+                try broker.kickToOrigin(queue, states: states, limit: limit, now: now, completion: completion)
+            } else {
+                try broker.kick(queue, state: state ?? .dead, limit: limit, now: now, completion: completion)
+            }
+        } catch {
+            throw API.problem(error)
+        }
+        return .owed(nil)
+    }
+
+    private mutating func kickTasks(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        if let parameter = query.values.keys.first {
+            throw Problem(400, "\(parameter) goes with a queue's name: /kick/NAME", field: parameter)
+        }
+        try body.read(request)
+        let bytes = request.body
+        var ids: JSONScanner.Entry?
+        try body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
+        references.removeAll(keepingCapacity: true)
+        try readIDs(bytes, ids)
+        finish(bytes, &responses, begin: "{\"kicked\":") { broker.kick($0.task.id, now: now) }
+    }
+
+    /// `POST /move/NAME`
+    func move(_ request: borrowing Request, on broker: isolated Broker) throws(Problem) -> Outcome {
+        let limit = try sweepLimit()
+        let state: TaskState =
+            try query.word("state", ["ready": .ready, "delayed": .delayed, "dead": .dead]) ?? .ready
+        guard let to = query["to"] else { throw Problem(400, "to says where: /move/NAME?to=OTHER", field: "to") }
+        let target = Array(to.utf8)
+        if let flaw = flawOfQueueName(target.span) { throw Problem(400, flaw, field: "to") }
+        if target == name { throw Problem(400, "to is another queue than this one", field: "to") }
+        let (source, destination) = (try queue(named: name.span, on: broker), try queue(named: target.span, on: broker))
+        do throws(BrokerError) {
+            try broker.move(
+                source, to: destination, state: state, limit: limit, now: now,
+                completion: answer(request.ticket, "{\"moved\":"))
+        } catch {
+            throw API.problem(error)
+        }
+        return .owed(nil)
+    }
+
+    private func sweepLimit() throws(Problem) -> Int {
+        Int(try query.integer("n", 1...Int64(Int32.max)) ?? Int64(Int.max))
+    }
+
+    /// Answers with a count when it is known. What was begun goes on when the client goes.
+    private func answer(_ ticket: Ticket, _ begin: StaticString) -> Broker.SweepCompletion {
+        let server = server
+        return { count in
+            server.answer(ticket) { responses in
+                responses.beginJSON(estimatedCount: 15)
+                writeCount(begin, count, to: &responses)
+                responses.append("}")
+                responses.end()
+            }
+        }
+    }
+
+    func queue(named name: Span<UInt8>, on broker: isolated Broker) throws(Problem) -> QueueIndex {
+        do throws(BrokerError) { return try broker.queue(named: name) } catch { throw API.problem(error) }
+    }
+}
+
+private func writeCount(_ member: StaticString, _ count: some BinaryInteger, to responses: inout ResponseStream) {
+    responses.append(member)
+    JSONWriter.writeInteger(Int64(clamping: count), to: &responses)
+}

@@ -1,0 +1,95 @@
+// One task: all about it, its end, its result.
+
+import JSON
+import Net
+import Queues
+import UID
+
+extension API {
+    /// `GET` and `DELETE /task/ID`
+    mutating func answerTask(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        let id = try readID(name.span)
+        if request.method == .delete {
+            guard broker.cancelTask(id, now: now) || broker.deleteRecord(id, now: now) else { throw API.noTask }
+            return API.writeNoContent(to: &responses)
+        }
+        try checkBuffers()
+        let isThere: Void? = broker.withTask(id: id, now: now) { task in
+            responses.beginJSON(estimatedCount: 400)
+            TaskWriter.writeWhole(task, to: &responses)
+            responses.end()
+        }
+        if isThere == nil { throw API.noTask }
+    }
+
+    /// `GET` and `DELETE /result/ID`
+    mutating func answerResult(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let id = try readID(name.span)
+        let timeout = try query.integer("timeout", 0...Int64.max) ?? 0
+        guard broker.withTask(id: id, now: now, { _ in }) != nil else { throw API.noTask }
+        if request.method == .delete {
+            _ = broker.deleteResult(id, now: now)
+            API.writeNoContent(to: &responses)
+            return .answered
+        }
+        try checkBuffers()
+        let (ticket, server) = (request.ticket, server)
+        let deadline = now + min(timeout, API.maximumWaitMilliseconds)
+        if timeout > 0, !shutdown.isAsked,
+            let waiter = broker.waitForResult(
+                of: id, deadline: deadline, now: now,
+                completion: { state, result in
+                    server.answer(ticket) { API.writeResult(state, result, to: &$0) }
+                })
+        {
+            return .owed(PendingWait(waiter, .result(TaskReference(id: id))))
+        }
+        API.writeResult(of: id, of: broker, now: now, to: &responses)
+        return .answered
+    }
+
+    /// Writes a task's state and result as they are.
+    static func writeResult(of id: UID, of broker: isolated Broker, now: Int64, to responses: inout ResponseStream) {
+        let isThere: Void? = broker.withTask(id: id, now: now) { task in
+            let result = task.result
+            writeResult(task.state, result.span, to: &responses)
+        }
+        if isThere == nil { noTask.write(to: &responses) }
+    }
+
+    private static func writeResult(_ state: TaskState, _ result: Span<UInt8>, to responses: inout ResponseStream) {
+        responses.beginJSON(estimatedCount: 50)
+        responses.append("{\"state\":\"")
+        responses.append(state.name)
+        responses.append("\"")
+        if !result.isEmpty {
+            responses.append(",\"result\":")
+            responses.append(result)
+        }
+        responses.append("}")
+        responses.end()
+    }
+
+    static let noTask = Problem(404, "there is no such task (any more)")
+
+    /// Reads a task's id.
+    ///
+    /// - Throws: 400 for what is none.
+    func readID(_ text: Span<UInt8>) throws(Problem) -> UID {
+        guard let id = UID(text: text) else { throw Problem(400, "a task's id has 22 or 36 characters; this is none") }
+        return id
+    }
+
+    /// Makes sure that an answer that may be large will not wait for a long time in too large a crowd.
+    ///
+    /// - Throws: 503 if it would.
+    func checkBuffers() throws(Problem) {
+        if server.isShortOfMemory {
+            throw Problem(503, "too many answers wait for clients that do not read them; try again")
+        }
+    }
+}

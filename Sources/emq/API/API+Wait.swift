@@ -1,0 +1,197 @@
+// Taking tasks, and waiting for them.
+
+import JSON
+import Net
+import Queues
+
+/// An answer that is owed until there are tasks, or until a task has come to its end.
+final class PendingWait {
+    /// What is waited for.
+    enum Goal {
+        /// A task for each name, or any tasks; the acknowledgements in the request that did not work.
+        case tasks(missing: [UInt8])
+        /// The end of a task.
+        case result(TaskReference)
+    }
+
+    let waiter: Waiter
+    private let goal: Goal
+
+    init(_ waiter: Waiter, _ goal: Goal) {
+        self.waiter = waiter
+        self.goal = goal
+    }
+
+    /// Answers a client that has ended its side: nothing is taken for it.
+    func writeNothing(to responses: inout ResponseStream, of broker: isolated Broker, now: Int64) {
+        switch goal {
+        case .tasks(let missing):
+            let nothing = [TaskHandle?](repeating: nil, count: waiter.count)
+            API.write(nothing, missing: missing, of: broker, to: &responses)
+        case .result(let task): API.writeResult(of: task.id, of: broker, now: now, to: &responses)
+        }
+    }
+}
+
+/// What a wait says beside the names of its queues.
+private struct WaitFields {
+    var timeoutMilliseconds: Int64 = 0
+    /// How many of any tasks are wanted; nil for a task for each name.
+    var maximum: Int?
+    var leaseMilliseconds: Int64?
+    var worker: [UInt8] = []
+}
+
+extension API {
+    /// `POST /wait/`
+    mutating func wait(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        try body.read(request)
+        let fields = try readWait(request, on: broker)
+        var missing: [UInt8] = []
+        for reference in references where !broker.ack(reference.task, now: now) {
+            if !missing.isEmpty { missing += Array(", ".utf8) }
+            let written = reference.written
+            missing += request.body.extracting(written.lowerBound + 1..<written.upperBound - 1).map { $0 }
+        }
+        if shutdown.isAsked {
+            // A worker that hands in its last work on the way learns whether that was in time.
+            if references.isEmpty { throw Problem(503, "the server is stopping and gives out no more tasks") }
+            let count = fields.maximum == nil ? queues.count : 0
+            API.write(Array(repeating: nil, count: count), missing: missing, of: broker, to: &responses)
+            return .answered
+        }
+        if take(fields, on: broker) || fields.timeoutMilliseconds == 0 {
+            API.write(taken, missing: missing, of: broker, to: &responses)
+            return .answered
+        }
+        let (ticket, server) = (request.ticket, server)
+        let answer: Waiter.Completion = { tasks in
+            server.answer(ticket) { API.write(tasks, missing: missing, of: broker, to: &$0) }
+        }
+        let deadline = now + fields.timeoutMilliseconds
+        let waiter =
+            if let maximum = fields.maximum {
+                broker.waitAny(
+                    queues, limit: maximum, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker,
+                    deadline: deadline, now: now, completion: answer)
+            } else {
+                broker.wait(
+                    queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, deadline: deadline,
+                    now: now, completion: answer)
+            }
+        return .owed(PendingWait(waiter, .tasks(missing: missing)))
+    }
+
+    /// Takes into `taken` what is wanted, or, if there is no time to wait, what there is.
+    private mutating func take(_ fields: WaitFields, on broker: isolated Broker) -> Bool {
+        if let maximum = fields.maximum {
+            return broker.takeAny(
+                queues, limit: maximum, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now,
+                into: &taken)
+        }
+        if broker.take(
+            queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
+        {
+            return true
+        }
+        if fields.timeoutMilliseconds == 0 {
+            broker.takeAvailable(
+                queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
+        }
+        return false
+    }
+
+    private static let waitNames: [StaticString] = ["queues", "timeout", "max", "ack", "retry", "worker"]
+
+    /// Reads the body of a wait: `queues` receives a queue for each name, `references` what is acknowledged.
+    private mutating func readWait(
+        _ request: borrowing Request, on broker: isolated Broker
+    ) throws(Problem) -> WaitFields {
+        let bytes = request.body
+        var fields = WaitFields()
+        var names: JSONScanner.Entry?
+        var acks: JSONScanner.Entry?
+        try body.forEach(in: bytes, known: API.waitNames) { (place, value) throws(Problem) in
+            switch place {
+            case 0: names = value.entry
+            case 1: fields.timeoutMilliseconds = try value.timeout()
+            case 2: fields.maximum = Int(try value.integer(1...Int64(API.maximumTasksPerAnswer)))
+            case 3: acks = value.entry
+            case 4: fields.leaseMilliseconds = try value.length()
+            default:
+                fields.worker = try value.string(maximumBytes: maximumQueueNameLength)
+                if flawOfQueueName(fields.worker.span) != nil { throw value.flaw("a name without control characters") }
+            }
+        }
+        references.removeAll(keepingCapacity: true)
+        if let acks { try readReferences(FieldValue(bytes, acks, name: "ack"), maximum: API.maximumIDsInWait) }
+        guard let names else {
+            throw Problem(400, "a wait names its queues: {\"queues\": [\"name\"]}", field: "queues")
+        }
+        try readQueues(FieldValue(bytes, names, name: "queues"), on: broker)
+        return fields
+    }
+
+    private mutating func readQueues(_ names: borrowing FieldValue, on broker: isolated Broker) throws(Problem) {
+        try elements.read(names, of: "strings", maximum: API.maximumTasksPerAnswer)
+        queues.removeAll(keepingCapacity: true)
+        for index in 0..<elements.count {
+            decoded.removeAll(keepingCapacity: true)
+            let isText = JSONValue.decodeString(names.bytes.extracting(try elements.string(index)), into: &decoded)
+            if let flaw = isText ? flawOfQueueName(decoded.span) : "a queue's name is UTF-8, this one is not" {
+                throw elements.flaw(index, flaw)
+            }
+            do throws(BrokerError) {
+                queues.append(try broker.queue(named: decoded.span))
+            } catch {
+                throw API.problem(error)
+            }
+        }
+        if queues.isEmpty { throw Problem(400, "queues names at least one queue", field: "queues") }
+    }
+
+    /// Writes the answer to a wait: a task or null for each of its names, or just tasks.
+    static func write(
+        _ tasks: [TaskHandle?], missing: [UInt8], of broker: isolated Broker, to responses: inout ResponseStream
+    ) {
+        if missing.isEmpty {
+            responses.beginJSON(estimatedCount: 250)
+        } else {
+            responses.begin(status: 200, contentType: "application/json")
+            responses.field("Emq-Missing", missing.span)
+            responses.beginBody(estimatedCount: 250)
+        }
+        responses.append("[")
+        for (index, handle) in tasks.enumerated() {
+            if index > 0 { responses.append(",") }
+            guard let handle else {
+                responses.append("null")
+                continue
+            }
+            broker.withTask(handle) { task in
+                TaskWriter.writeDispatched(task, to: &responses)
+                // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
+                responses.track(task.dispatchKey.rawValue)
+            }
+        }
+        responses.append("]")
+        responses.end()
+    }
+}
+
+extension FieldValue {
+    /// How long to wait: a whole number of milliseconds, of which at most an hour's worth counts.
+    func timeout() throws(Problem) -> Int64 {
+        if kind == .number {
+            do throws(JSONNumberError) {
+                let timeout = try JSONValue.integer(bytes)
+                if timeout >= 0 { return min(timeout, API.maximumWaitMilliseconds) }
+            } catch {
+                if error == .outOfRange, bytes[0] != UInt8(ascii: "-") { return API.maximumWaitMilliseconds }
+            }
+        }
+        throw flaw("a whole number of milliseconds, 0 or more")
+    }
+}

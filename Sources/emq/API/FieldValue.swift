@@ -1,0 +1,111 @@
+// The value of one field, read as what it has to be; what it is not is said in words.
+
+import JSON
+
+/// A hundred years in milliseconds: as good as for ever, and far from any overflow.
+let maximumMilliseconds: Int64 = 100 * 365 * 86_400_000
+
+/// The value of a member, with the name to complain under.
+///
+/// Each reader throws a 400 that names the field, says what would be right, and what was got.
+struct FieldValue: ~Escapable {
+    /// The value as it was written.
+    let bytes: Span<UInt8>
+    /// Where it stands in the object that it is a member of, and what it is.
+    let entry: JSONScanner.Entry
+    let name: StaticString
+
+    @_lifetime(copy object)
+    init(_ object: Span<UInt8>, _ entry: JSONScanner.Entry, name: StaticString) {
+        bytes = object.extracting(entry.value)
+        self.entry = entry
+        self.name = name
+    }
+
+    var kind: JSONKind { entry.kind }
+    var range: Range<Int> { entry.value }
+
+    /// What is wrong with the value: it is not what is `wanted`.
+    func flaw(_ wanted: String) -> Problem {
+        let got = kind == .object || kind == .array ? describe(kind) : text(bytes.extracting(first: shownBytes))
+        return Problem(400, "\(name) is \(wanted), not \(got)", field: "\(name)")
+    }
+
+    /// A duration: a number of seconds, resolved to the millisecond, in a range of milliseconds.
+    func duration(_ range: ClosedRange<Int64> = 0...maximumMilliseconds) throws(Problem) -> Int64 {
+        if kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes), range.contains(milliseconds) {
+            return milliseconds
+        }
+        throw flaw("a number of seconds from \(seconds(range.lowerBound)) to \(seconds(range.upperBound))")
+    }
+
+    /// The length of a lease or of a life: a duration that is not 0.
+    func length() throws(Problem) -> Int64 { try duration(1...maximumMilliseconds) }
+
+    /// A point in time: Unix seconds, resolved to the millisecond.
+    func time(now: Int64) throws(Problem) -> Int64 {
+        if kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes),
+            (0...now + maximumMilliseconds).contains(milliseconds)
+        {
+            return milliseconds
+        }
+        throw flaw("a time in Unix seconds, at most a hundred years from now")
+    }
+
+    /// A whole number.
+    func integer(_ range: ClosedRange<Int64>) throws(Problem) -> Int64 {
+        if kind == .number, let number = try? JSONValue.integer(bytes), range.contains(number) { return number }
+        throw flaw("a whole number from \(range.lowerBound) to \(range.upperBound)")
+    }
+
+    /// A fraction from 0 to 1, resolved to a thousandth.
+    func fraction() throws(Problem) -> Double {
+        if kind == .number, let thousandths = try? JSONValue.milliseconds(bytes), (0...1000).contains(thousandths) {
+            return Double(thousandths) / 1000
+        }
+        throw flaw("a fraction from 0 to 1")
+    }
+
+    func boolean() throws(Problem) -> Bool {
+        switch kind {
+        case .true: return true
+        case .false: return false
+        default: throw flaw("true or false")
+        }
+    }
+
+    /// A text of 1 to `maximumBytes` bytes of UTF-8.
+    func string(maximumBytes: Int) throws(Problem) -> [UInt8] {
+        guard kind == .string else { throw flaw("a string") }
+        var decoded: [UInt8] = []
+        guard JSONValue.decodeString(bytes, into: &decoded) else { throw flaw("a string in UTF-8") }
+        guard (1...maximumBytes).contains(decoded.count) else {
+            throw Problem(
+                400, "\(name) has 1 to \(maximumBytes) bytes, this one has \(decoded.count)", field: "\(name)")
+        }
+        return decoded
+    }
+
+    /// One of a few words: its place among them.
+    func word(_ words: [StaticString]) throws(Problem) -> Int {
+        if kind == .string,
+            let place = words.firstIndex(where: {
+                JSONValue.stringEquals(quoted, hasEscapes: quoted.count != $0.utf8CodeUnitCount, $0)
+            })
+        {
+            return place
+        }
+        throw flaw("one of " + words.map { "\"\($0)\"" }.joined(separator: ", "))
+    }
+
+    /// A string's bytes between its quotes.
+    private var quoted: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(1..<bytes.count - 1) }
+    }
+
+    private func seconds(_ milliseconds: Int64) -> String {
+        var bytes: [UInt8] = []
+        JSONWriter.writeSeconds(milliseconds: milliseconds, to: &bytes)
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}

@@ -1,0 +1,45 @@
+// How much memory this program may use: the machine's, or less if a control group says so.
+
+import Glibc
+
+enum Memory {
+    /// The machine's memory, or the lowest limit of the program's control group and of those around it, in bytes.
+    static var available: Int {
+        let machine = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
+        return limits(of: contents(of: "/proc/self/cgroup")) { contents(of: $0) }.reduce(machine, min)
+    }
+
+    /// The limits that control groups set (cgroups(7)), in bytes.
+    ///
+    /// - Parameters:
+    ///   - groups: what /proc/self/cgroup says: a line `ID:CONTROLLERS:PATH` each, in version 2 one with no controllers.
+    ///   - read: the text of a file, empty if there is none.
+    static func limits(of groups: String, _ read: (String) -> String) -> [Int] {
+        var limits: [Int] = []
+        for line in groups.split(separator: "\n") {
+            let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+            guard parts.count == 3 else { continue }
+            let isSecond = parts[1].isEmpty
+            guard isSecond || parts[1].split(separator: ",").contains("memory") else { continue }
+            let root = isSecond ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory"
+            let file = isSecond ? "memory.max" : "memory.limit_in_bytes"
+            var path = parts[2]
+            while true {
+                // `max` is no number, and no limit.
+                let text = read("\(root)\(path == "/" ? "" : path)/\(file)").prefix { $0 != "\n" }
+                if let limit = Int(text) { limits.append(limit) }
+                guard let slash = path.lastIndex(of: "/"), path != "/" else { break }
+                path = slash == path.startIndex ? "/" : path[..<slash]
+            }
+        }
+        return limits
+    }
+
+    private static func contents(of path: String) -> String {
+        guard let file = unsafe fopen(path, "r") else { return "" }
+        defer { unsafe fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        let count = unsafe fread(&bytes, 1, bytes.count, file)
+        return String(decoding: bytes[..<count], as: UTF8.self)
+    }
+}

@@ -1,0 +1,279 @@
+// Results and records of single tasks; pausing, purging, kicking, moving and counting whole queues.
+
+import Testing
+import UID
+
+@testable import Queues
+
+@Suite struct ControlTests {
+    private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
+
+    private func result(_ number: UInt64, _ broker: isolated Broker, now: Int64 = 0) -> [UInt8]? {
+        broker.withTask(id: id(number), now: now) { $0.result }
+    }
+
+    /// What waits for results ended with.
+    private final class Ends {
+        var states: [TaskState] = []
+        var results: [[UInt8]] = []
+    }
+
+    private func waitForResult(
+        _ number: UInt64, deadline: Int64 = 10_000, on broker: isolated Broker, _ ends: Ends
+    ) -> Waiter? {
+        broker.waitForResult(of: id(number), deadline: deadline, now: 0) { state, result in
+            ends.states.append(state)
+            ends.results.append(Array(copying: result))
+        }
+    }
+
+    // MARK: Results
+
+    @Test func aResultIsKeptAsLongAsTheRecord() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") { $0.keepMilliseconds = 100 }
+            _ = try broker.take("a", now: 10)
+            #expect(broker.ack(TaskReference(id: id(1)), result: [4, 2].span, now: 20) == true)
+            #expect(broker.state(1, now: 119) == .done)
+            #expect(result(1, broker, now: 119) == [4, 2])
+            #expect(result(1, broker, now: 120) == nil)
+            broker.withTask(id: id(1), now: 20) { task in
+                #expect(task.finished == 20 && task.dispatched == 10 && task.expires == nil && task.leaseEnd == nil)
+            }
+            #expect(broker.names == [])
+            #expect(try broker.peek("a", .done, now: 119) == [1])
+            #expect(broker.deleteResult(id(1), now: 119) == true)
+            #expect(broker.deleteResult(id(1), now: 119) == false)
+            #expect(broker.state(1, now: 119) == .done)
+            broker.advanceFully(to: 120)
+            #expect(broker.counts.tasks == 0 && broker.memoryBytes == 0)
+        }
+    }
+
+    @Test func theQueueMayKeepRecordsOfTasksThatSayNothing() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.keepMilliseconds = 100 }
+            for number in 1...2 { try broker.add(UInt64(number), to: "a", expires: 50) }
+            try broker.add(3, to: "a") { $0.keepMilliseconds = 0 }
+            #expect(broker.cancelTask(1) == true && broker.cancelTask(3) == true)
+            #expect(broker.state(1) == .cancelled && broker.state(3) == nil)
+            #expect(broker.state(2, now: 50) == .expired)
+            broker.advanceFully(to: 50)
+            #expect(try broker.peek("a", .expired, now: 50) == [2])
+            #expect(broker.deleteRecord(id(2), now: 50) == true)
+            #expect(broker.deleteRecord(id(2), now: 50) == false)
+            #expect(broker.state(1, now: 99) == .cancelled && broker.state(1, now: 100) == nil)
+        }
+    }
+
+    @Test func whoWaitsForAResultGetsItEvenIfNothingIsKept() throws {
+        try withBroker { broker in
+            let ends = Ends()
+            for number in 1...5 { try broker.add(UInt64(number), to: "a", expires: number == 4 ? 100 : 1000) }
+            for number in 1...5 { #expect(waitForResult(UInt64(number), on: broker, ends) != nil) }
+            broker.checkInvariants()
+            _ = try broker.takeAny("a", limit: 2)
+            #expect(broker.ack(TaskReference(id: id(1)), result: [9].span, now: 0) == true)
+            #expect(broker.nak(2, .dead) == .dead)
+            #expect(broker.cancelTask(3) == true)
+            broker.advanceFully(to: 100)
+            #expect(try broker.sweep(now: 100) { try $0.purge($0.queue("a"), now: 100, completion: $1) } == [1])
+            #expect(ends.states == [.done, .dead, .cancelled, .expired, .cancelled])
+            #expect(ends.results == [[9], [], [], [], []])
+            #expect(waitForResult(2, on: broker, ends) == nil && waitForResult(1, on: broker, ends) == nil)
+            #expect(broker.counts.waiters == 0)
+        }
+    }
+
+    @Test func aWaitForAResultEndsAtItsDeadlineOrWhenItIsCancelled() throws {
+        try withBroker { broker in
+            let (ends, cancelled) = (Ends(), Ends())
+            try broker.add(1, to: "a", due: 70) { _ in }
+            _ = waitForResult(1, deadline: 50, on: broker, ends)
+            let wait = waitForResult(1, on: broker, cancelled)
+            let waiter = try #require(wait)
+            _ = waitForResult(1, deadline: 80, on: broker, ends)
+            broker.cancel(waiter)
+            broker.checkInvariants()
+            #expect(try broker.deadline() <= 50)
+            broker.advanceFully(to: 80)
+            #expect(ends.states == [.delayed, .ready] && cancelled.states == [])
+            #expect(broker.cancelTask(1, now: 80) == true)
+            #expect(ends.states.count == 2)
+        }
+    }
+
+    @Test func aCancelledTaskIsMissingToItsWorker() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a")
+            _ = try broker.take("a")
+            #expect(broker.cancelTask(1) == true)
+            #expect(broker.cancelTask(1) == false)
+            #expect(broker.ack(1) == false && broker.nak(1, .failed) == .missing)
+            #expect(try broker.statistics("a").totals.cancelled == 1)
+        }
+    }
+
+    // MARK: Whole queues
+
+    @Test func aPausedQueueCountsAsEmpty() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", lease: 10)
+            try broker.add(2, to: "a")
+            _ = try broker.take("a")
+            broker.pause(try broker.queue("a"))
+            #expect(try broker.take("a") == nil && broker.takeAny("a") == [] && broker.takeAvailable("a") == [nil])
+            let outcomes = (0..<4).map { _ in Outcome() }
+            _ = try broker.startWait("a", "b", noting: outcomes[0])
+            _ = try broker.startWaitAny("a", "b", noting: outcomes[1])
+            _ = try broker.startWait("a", "a", noting: outcomes[2])
+            _ = try broker.startWait("a", noting: outcomes[3])
+            try broker.add(3, to: "a")
+            broker.advanceFully(to: 10)
+            #expect(try broker.peek("a", now: 10) == [2, 3, 1])
+            #expect(broker.names == ["a"])
+            #expect(try broker.statistics("a").isPaused == true)
+            broker.resume(try broker.queue("a"))
+            broker.checkInvariants()
+            #expect(broker.nextDeadline == 0)
+            while !broker.advance(to: 10, limit: 1) { broker.checkInvariants() }
+            #expect(outcomes.map(\.calls) == [[], [[2]], [[3, 1]], []])
+            #expect(try broker.statistics("a").isPaused == false)
+            try broker.add(4, to: "b", now: 10)
+            #expect(try broker.statistics("b").ready == 1)
+            try broker.add(5, to: "a", now: 10)
+            #expect(outcomes[0].calls == [[5, 4]])
+        }
+    }
+
+    @Test func purgeDeletesWhatIsReadyOrDelayedWhenItBegins() throws {
+        try withBroker { broker in
+            for number in 1...6 {
+                try broker.add(UInt64(number), to: "a", priority: Int8(number % 3)) { $0.keepMilliseconds = 1000 }
+            }
+            try broker.add(7, to: "a", due: 100) { _ in }
+            _ = try broker.takeAny("a", limit: 1)
+            let counted = try broker.sweep(limit: 1) { broker, completion in
+                try broker.purge(broker.queue("a"), now: 0, completion: completion)
+                // What comes, comes back or goes meanwhile is none of its business.
+                try broker.add(8, to: "a", priority: 1) { _ in }
+                #expect(broker.nak(2, .release) == .requeued)
+                #expect(broker.cancelTask(3) == true && broker.cancelTask(6) == true)
+            }
+            #expect(counted == [4])
+            #expect(try broker.peek("a") == [2, 8] && broker.peek("a", .cancelled) == [3, 6])
+            #expect(
+                try broker.sweep { try $0.purge($0.queue("a"), states: TaskState.allCases, now: 0, completion: $1) }
+                    == [4])
+            #expect(broker.counts.tasks == 0 && broker.memoryBytes == 0)
+            #expect(try broker.sweep { try $0.purge($0.queue("a"), now: 0, completion: $1) } == [0])
+        }
+    }
+
+    @Test func kickAndMoveTakeAsManyAsTheyAreAskedFor() throws {
+        try withBroker { broker in
+            for number in 1...5 { try broker.add(UInt64(number), to: "a", due: number > 3 ? 100 : nil) { _ in } }
+            _ = try broker.takeAny("a", limit: 3)
+            for number in 1...3 { #expect(broker.nak(UInt64(number), .dead) == .dead) }
+            let outcome = Outcome()
+            _ = try broker.startWait("a", noting: outcome)
+            #expect(try broker.sweep { try $0.kick($0.queue("a"), limit: 2, now: 0, completion: $1) } == [2])
+            #expect(outcome.calls == [[1]])
+            #expect(
+                try broker.sweep { try $0.kick($0.queue("a"), state: .delayed, limit: 1, now: 0, completion: $1) } == [
+                    1
+                ])
+            #expect(try broker.peek("a") == [2, 4])
+            #expect(try broker.move("a", to: "b", limit: 1) == 1)
+            #expect(try broker.move("a", to: "b", .delayed) == 1)
+            #expect(try broker.move("a", to: "b", .dead) == 1)
+            #expect(try broker.move("b", to: "b") == 0)
+            #expect(try broker.peek("b") == [2] && broker.peek("b", .delayed) == [5] && broker.peek("b", .dead) == [3])
+            #expect(broker.names == ["a", "b"])
+        }
+    }
+
+    @Test func sweepsAreBounded() throws {
+        try withBroker { broker in
+            let ends = Ends()
+            let queue = try broker.queue("a")
+            for _ in 0..<16 { try broker.purge(queue, now: 0) { _ in ends.states.append(.done) } }
+            #expect(throws: BrokerError.tooManySweeps) { try broker.purge(queue, now: 0) { _ in } }
+            #expect(broker.nextDeadline == 0)
+            broker.advanceFully(to: 0)
+            #expect(ends.states.count == 16)
+            try broker.purge(queue, now: 0) { _ in }
+            broker.advanceFully(to: 0)
+        }
+    }
+
+    private func page(
+        after number: UInt64?, _ state: TaskState = .ready, on broker: isolated Broker
+    ) throws -> [UInt64]? {
+        var numbers: [UInt64] = []
+        let isThere = broker.peek(
+            try broker.queue("a"), state: state, after: number.map { id($0) }, limit: 2, now: 0
+        ) { numbers.append($0.id.high) }
+        return isThere ? numbers : nil
+    }
+
+    @Test func peekPagesThroughAState() throws {
+        try withBroker { broker in
+            for number in 1...6 { try broker.add(UInt64(number), to: "a", priority: Int8(number % 2)) { _ in } }
+            #expect(try page(after: nil, on: broker) == [1, 3])
+            #expect(try page(after: 3, on: broker) == [5, 2])
+            #expect(try page(after: 2, on: broker) == [4, 6])
+            #expect(try page(after: 6, on: broker) == [])
+            #expect(try page(after: 9, on: broker) == nil)
+            _ = try broker.takeAny("a", limit: 4)
+            #expect(try page(after: 1, on: broker) == nil)
+            #expect(try page(after: 1, .dispatched, on: broker) == [3, 5])
+        }
+    }
+
+    @Test func statisticsCountEachStateAndTheOldestReadyTask() throws {
+        try withBroker { broker in
+            #expect(try broker.statistics("none") == QueueStatistics())
+            try broker.add(1, to: "a", priority: 3, now: 5) { _ in }
+            try broker.add(2, to: "a", now: 7)
+            try broker.add(3, to: "a", now: 6)
+            try broker.add(4, to: "a", due: 500) { _ in }
+            #expect(try broker.statistics("a").oldestReady == 5)
+            _ = try broker.take("a", now: 8)
+            let statistics = try broker.statistics("a")
+            #expect(statistics.oldestReady == 7)
+            #expect(statistics.ready == 2 && statistics.delayed == 1 && statistics.dispatched == 1)
+            #expect(statistics.totals.enqueued == 4)
+            var names: [String] = []
+            broker.forEachQueue { name, _ in names.append(text(name)) }
+            #expect(names == ["a", "none"])
+        }
+    }
+
+    @Test func aQueueThatIsConfiguredIsNotForgotten() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.leaseMilliseconds = 5 }
+            broker.advanceFully(to: 10_000_000)
+            #expect(broker.names == ["a"])
+            try broker.add(1, to: "a", now: 10_000_000) { _ in }
+            try broker.enqueue(id: id(2), in: broker.queue("a"), content: [1].span, now: 10_000_000)
+            #expect(try broker.take("a", "a", now: 10_000_000)?.map(\.lease) == [1000, 5])
+            broker.configure(try broker.queue("a"), nil)
+            #expect(broker.configuration(of: try broker.queue("a")) == nil)
+        }
+    }
+
+    @Test func memoryIsCountedWhileItIsHeld() throws {
+        try withBroker { broker in
+            #expect(broker.memoryBytes == 0)
+            try broker.add(1, to: "a")
+            let plain = broker.memoryBytes
+            #expect(MemoryLayout<TaskRecord>.stride == 128 && (128...256).contains(plain))
+            try broker.add(2, to: "a") { $0.metadata = [UInt8](repeating: 1, count: 5000) }
+            #expect(broker.memoryBytes > plain + 5000)
+            _ = try broker.takeAny("a", limit: 2)
+            #expect(broker.ack(1) == true && broker.ack(2) == true)
+            #expect(broker.memoryBytes == 0)
+        }
+    }
+}

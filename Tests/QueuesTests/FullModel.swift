@@ -1,0 +1,560 @@
+// All that the broker does, again naively, for one that is never behind: every event happens at its own time. What lags
+// is compared by `Model`.
+
+@testable import Queues
+
+/// A model of a broker of some queues, which are numbers, and tasks, which are numbers too.
+struct FullModel {
+    /// What a task says when it is added.
+    struct Says {
+        var content = ""
+        var lease: Int64?
+        var due: Int64?
+        var expiry = Expiry.unsaid
+        var priority: Int8?
+        var key: UInt8 = 0
+        var conflict = KeyConflict.keep
+        var uniqueFor: Int64 = 0
+        var limit = RetryLimit.unsaid
+        var backoff: Backoff?
+        var keep: Int64?
+    }
+
+    struct Task {
+        var number: UInt64
+        var queue: Int
+        var says: Says
+        var state = TaskState.ready
+        /// Only its key is left of it.
+        var isHidden = false
+        var priority: Int8
+        var lifetime: Int64
+        var expires: Int64
+        var enqueued: Int64
+        var until = Int64.max
+        var finished: Int64?
+        var attempt: UInt32 = 0
+        var retries: UInt32 = 0
+        var token: UInt64 = 0
+        var lease: Int64 = 0
+        var holdsKey = false
+        var uniqueUntil: Int64 = 0
+        var worker = "", error = "", progress = "", result = ""
+        var origin: Int?
+        var replacement: (says: Says, enqueued: Int64)?
+        /// Its place in its list.
+        var order = 0
+        /// When its timer was set, in the order of all settings.
+        var set = 0
+
+        var isUnfinished: Bool { !isHidden && [.ready, .delayed, .dispatched].contains(state) }
+        var deadline: Int64 { isUnfinished ? min(until, expires) : until }
+    }
+
+    struct Waiter {
+        enum Goal {
+            case all, any(Int), result(UInt64)
+        }
+        var number: Int
+        var goal: Goal
+        var queues: [Int] = []
+        var worker = ""
+        var deadline: Int64
+    }
+
+    struct Sweep {
+        enum Action: CaseIterable {
+            case purge, kick, kickToOrigin, move
+        }
+        var number: Int
+        var action: Action
+        var target: Int
+        var limit: Int
+        /// What was there when it began, with its place then.
+        var met: [(number: UInt64, order: Int)]
+    }
+
+    struct Queue {
+        var configuration = QueueConfiguration()
+        var isPaused = false
+        var isResuming = false
+        var totals = QueueStatistics.Totals()
+    }
+
+    /// What a completion was called with.
+    enum Completion: Equatable {
+        case taken(waiter: Int, [UInt64?])
+        case ended(waiter: Int, TaskState, String)
+        case swept(Int, count: Int)
+    }
+
+    private(set) var now: Int64
+    private(set) var tasks: [Task] = []
+    private(set) var queues: [Queue]
+    private(set) var waiters: [Waiter] = []
+    private var sweeps: [Sweep] = []
+    var completions: [Completion] = []
+    private var random: Random
+    private var nextToken: UInt64
+    private var stamps = 0
+
+    init(configurations: [QueueConfiguration], seed: UInt64, firstToken: UInt64, now: Int64) {
+        queues = configurations.map { Queue(configuration: $0) }
+        random = Random(seed: seed)
+        nextToken = firstToken
+        self.now = now
+    }
+
+    // MARK: Looking
+
+    func index(_ number: UInt64) -> Int? { tasks.firstIndex { $0.number == number } }
+
+    func list(_ queue: Int, _ state: TaskState) -> [Task] {
+        tasks.filter { $0.queue == queue && $0.state == state && !$0.isHidden }
+            .sorted {
+                state == .ready ? ($1.priority, $0.order) < ($0.priority, $1.order) : $0.order < $1.order
+            }
+    }
+
+    func statistics(_ queue: Int) -> QueueStatistics {
+        var statistics = QueueStatistics()
+        statistics.ready = list(queue, .ready).count
+        statistics.delayed = list(queue, .delayed).count
+        statistics.dispatched = list(queue, .dispatched).count
+        statistics.dead = list(queue, .dead).count
+        statistics.done = list(queue, .done).count
+        statistics.cancelled = list(queue, .cancelled).count
+        statistics.expired = list(queue, .expired).count
+        statistics.waiters = waiters.count { $0.queues.contains(queue) }
+        statistics.isPaused = queues[queue].isPaused && !queues[queue].isResuming
+        statistics.totals = queues[queue].totals
+        let heads = Dictionary(grouping: list(queue, .ready), by: \.priority).compactMap { $0.value.first?.enqueued }
+        statistics.oldestReady = heads.min()
+        return statistics
+    }
+
+    func holder(of key: UInt8, in queue: Int) -> Int? {
+        key == 0
+            ? nil
+            : tasks.firstIndex {
+                $0.queue == queue && $0.says.key == key && $0.holdsKey && ($0.isUnfinished || $0.uniqueUntil > now)
+            }
+    }
+
+    // MARK: Adding
+
+    mutating func enqueue(_ number: UInt64, _ says: Says, queue: Int) -> (id: UInt64, isExisting: Bool)? {
+        if let held = holder(of: says.key, in: queue) {
+            let id = tasks[held].number
+            if says.conflict == .reject { return nil }
+            if says.conflict == .replace && tasks[held].isUnfinished { replace(held, says) }
+            return (id, true)
+        }
+        let limit = queues[queue].configuration.maximumLength ?? .max
+        guard tasks.count(where: { $0.queue == queue && $0.isUnfinished }) < limit else { return nil }
+        for index in tasks.indices where tasks[index].queue == queue && tasks[index].says.key == says.key {
+            tasks[index].holdsKey = false
+        }
+        let due = max(now, says.due ?? now)
+        let lifetime = lifetime(says.expiry, queue)
+        tasks.append(
+            Task(
+                number: number, queue: queue, says: says,
+                priority: says.priority ?? queues[queue].configuration.priority,
+                lifetime: lifetime, expires: due.addingWithinRange(lifetime), enqueued: now, holdsKey: says.key != 0,
+                uniqueUntil: now + says.uniqueFor))
+        queues[queue].totals.enqueued += 1
+        put(tasks.count - 1, due > now ? .delayed : .ready, until: due > now ? due : .max)
+        return (number, false)
+    }
+
+    private mutating func replace(_ index: Int, _ says: Says) {
+        queues[tasks[index].queue].totals.enqueued += 1
+        tasks[index].lifetime = lifetime(says.expiry, tasks[index].queue)
+        tasks[index].expires = max(now, says.due ?? now).addingWithinRange(tasks[index].lifetime)
+        tasks[index].retries = 0
+        tasks[index].uniqueUntil = now + says.uniqueFor
+        tasks[index].replacement = (says, now)
+        setTimer(index)
+        if tasks[index].state != .dispatched { _ = applyReplacement(index) }
+    }
+
+    private mutating func applyReplacement(_ index: Int) -> Bool {
+        guard let (says, enqueued) = tasks[index].replacement else { return false }
+        tasks[index].replacement = nil
+        tasks[index].says = says
+        tasks[index].priority = says.priority ?? queues[tasks[index].queue].configuration.priority
+        tasks[index].enqueued = enqueued
+        (tasks[index].worker, tasks[index].error, tasks[index].progress) = ("", "", "")
+        let due = says.due ?? 0
+        put(index, due > now ? .delayed : .ready, until: due > now ? due : .max)
+        return true
+    }
+
+    private func lifetime(_ expiry: Expiry, _ queue: Int) -> Int64 {
+        switch expiry == .unsaid ? queues[queue].configuration.expiry : expiry {
+        case .unsaid: QueueConfiguration.defaultExpiryMilliseconds
+        case .never: .max
+        case .after(let lifetime): lifetime
+        }
+    }
+
+    // MARK: Taking and waiting
+
+    private func available(_ queue: Int) -> [Task] { queues[queue].isPaused ? [] : list(queue, .ready) }
+
+    func canTake(_ names: [Int]) -> Bool {
+        names.allSatisfy { queue in available(queue).count >= names.count { $0 == queue } }
+    }
+
+    mutating func takeAvailable(_ names: [Int], worker: String) -> [UInt64?] {
+        names.map { queue in available(queue).first.map { dispatch($0.number, worker: worker) } }
+    }
+
+    mutating func takeAny(_ names: [Int], limit: Int, worker: String) -> [UInt64?] {
+        var taken: [UInt64?] = []
+        for queue in names {
+            while taken.count < limit, let task = available(queue).first {
+                taken.append(dispatch(task.number, worker: worker))
+            }
+        }
+        return taken
+    }
+
+    private mutating func dispatch(_ number: UInt64, worker: String) -> UInt64 {
+        guard let index = index(number) else { return 0 }
+        let lease =
+            tasks[index].says.lease ?? queues[tasks[index].queue].configuration.leaseMilliseconds
+            ?? QueueConfiguration.defaultLeaseMilliseconds
+        tasks[index].attempt += 1
+        tasks[index].token = nextToken
+        tasks[index].worker = worker
+        tasks[index].lease = lease
+        nextToken += 1
+        queues[tasks[index].queue].totals.dispatched += 1
+        put(index, .dispatched, until: now + lease)
+        return number
+    }
+
+    mutating func wait(_ waiter: Waiter) { waiters.append(waiter) }
+
+    mutating func cancelWait(_ number: Int) { waiters.removeAll { $0.number == number } }
+
+    private mutating func complete(_ waiter: Waiter) {
+        cancelWait(waiter.number)
+        switch waiter.goal {
+        case .all:
+            completions.append(
+                .taken(waiter: waiter.number, takeAvailable(waiter.queues, worker: waiter.worker)))
+        case .any(let limit):
+            completions.append(
+                .taken(waiter: waiter.number, takeAny(waiter.queues, limit: limit, worker: waiter.worker)))
+        case .result(let number):
+            let state = index(number).map { tasks[$0].state } ?? .ready
+            completions.append(.ended(waiter: waiter.number, state, ""))
+        }
+    }
+
+    private mutating func serve() {
+        while let waiter = waiters.first(where: { waiter in
+            switch waiter.goal {
+            case .all: canTake(waiter.queues)
+            case .any: waiter.queues.contains { !available($0).isEmpty }
+            case .result: false
+            }
+        }) { complete(waiter) }
+    }
+
+    // MARK: Ends
+
+    private func held(_ number: UInt64, _ token: UInt64?) -> Int? {
+        tasks.firstIndex {
+            $0.number == number && $0.isUnfinished && $0.state == .dispatched && $0.deadline > now
+                && $0.token == token ?? $0.token
+        }
+    }
+
+    mutating func ack(_ number: UInt64, token: UInt64?, result: String) -> Bool {
+        guard let index = held(number, token) else { return false }
+        queues[tasks[index].queue].totals.acked += 1
+        if !applyReplacement(index) { finish(index, .done, at: now, result: result) }
+        return true
+    }
+
+    mutating func nak(_ number: UInt64, token: UInt64?, _ action: NakAction, error: String) -> NakOutcome {
+        guard let index = held(number, token) else { return .missing }
+        if !error.isEmpty { tasks[index].error = error }
+        if action == .release {
+            queues[tasks[index].queue].totals.released += 1
+            if !applyReplacement(index) { put(index, .ready, until: .max, atFront: true) }
+            return .requeued
+        }
+        queues[tasks[index].queue].totals.naked += 1
+        return fail(index, action)
+    }
+
+    private mutating func fail(_ index: Int, _ action: NakAction) -> NakOutcome {
+        if applyReplacement(index) { return .requeued }
+        let task = tasks[index]
+        let configuration = queues[task.queue].configuration
+        let limit: UInt32 =
+            switch task.says.limit {
+            case .unsaid: configuration.maximumRetries ?? .max
+            case .unlimited: .max
+            case .limited(let limit): limit
+            }
+        if action == .dead || task.retries >= limit {
+            die(index, at: now)
+            return .dead
+        }
+        var pause: Int64 = 0
+        if case .failedPausing(let milliseconds) = action {
+            pause = milliseconds
+        } else if let backoff = task.says.backoff ?? configuration.backoff {
+            pause = backoff.minimumMilliseconds
+            for _ in 0..<min(task.retries, backoff.maximumDoublings) {
+                pause = min(2 * pause, backoff.maximumMilliseconds)
+            }
+            pause = min(pause, backoff.maximumMilliseconds)
+        }
+        tasks[index].retries += 1
+        put(index, pause > 0 ? .delayed : .ready, until: pause > 0 ? now + pause : .max)
+        return .requeued
+    }
+
+    mutating func touch(_ number: UInt64, lease: Int64?, progress: String) -> Bool {
+        guard let index = held(number, nil) else { return false }
+        tasks[index].lease = lease ?? tasks[index].lease
+        tasks[index].until = now + tasks[index].lease
+        if !progress.isEmpty { tasks[index].progress = progress }
+        setTimer(index)
+        return true
+    }
+
+    mutating func cancelTask(_ number: UInt64) -> Bool {
+        guard let index = index(number), tasks[index].isUnfinished else { return false }
+        queues[tasks[index].queue].totals.cancelled += 1
+        finish(index, .cancelled, at: now)
+        return true
+    }
+
+    mutating func deleteRecord(_ number: UInt64) -> Bool {
+        guard let index = index(number), !tasks[index].isUnfinished, !tasks[index].isHidden else { return false }
+        tasks.remove(at: index)
+        return true
+    }
+
+    mutating func deleteResult(_ number: UInt64) -> Bool {
+        guard let index = index(number), !tasks[index].result.isEmpty else { return false }
+        tasks[index].result = ""
+        return true
+    }
+
+    private mutating func tell(_ number: UInt64, _ state: TaskState, _ result: String = "") {
+        for waiter in waiters {
+            guard case .result(number) = waiter.goal else { continue }
+            cancelWait(waiter.number)
+            completions.append(.ended(waiter: waiter.number, state, result))
+        }
+    }
+
+    private mutating func finish(_ index: Int, _ state: TaskState, at time: Int64, result: String = "") {
+        tell(tasks[index].number, state, result)
+        tasks[index].replacement = nil
+        if state == .cancelled || tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
+        let keep = tasks[index].says.keep ?? queues[tasks[index].queue].configuration.keepMilliseconds
+        guard time + keep > now else { return hide(index) }
+        tasks[index].result = result
+        tasks[index].finished = time
+        put(index, state, until: time + keep)
+    }
+
+    private mutating func hide(_ index: Int) {
+        guard tasks[index].holdsKey, tasks[index].uniqueUntil > now else {
+            tasks.remove(at: index)
+            return
+        }
+        tasks[index].isHidden = true
+        tasks[index].result = ""
+        tasks[index].until = tasks[index].uniqueUntil
+        setTimer(index)
+    }
+
+    private mutating func die(_ index: Int, at time: Int64) {
+        let queue = tasks[index].queue
+        queues[queue].totals.died += 1
+        tell(tasks[index].number, .dead)
+        tasks[index].replacement = nil
+        if let letter = queues[queue].configuration.deadLetter, tasks[index].origin == nil {
+            tasks[index].holdsKey = false
+            tasks[index].says.key = 0
+            tasks[index].says.limit = .unsaid
+            tasks[index].origin = queue
+            let target = queues.indices.first { Array("\($0)".utf8) == letter } ?? queue
+            let expiry = queues[target].configuration.expiry
+            makeReady(index, in: target, expiry: expiry == .unsaid ? .never : expiry)
+        } else {
+            if tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
+            tasks[index].finished = time
+            let stay = queues[queue].configuration.deadExpiryMilliseconds
+            put(index, .dead, until: time + (stay ?? QueueConfiguration.defaultDeadExpiryMilliseconds))
+        }
+    }
+
+    private mutating func makeReady(_ index: Int, in target: Int, expiry: Expiry) {
+        tasks[index].queue = target
+        tasks[index].retries = 0
+        tasks[index].lifetime = lifetime(expiry, target)
+        tasks[index].expires = now.addingWithinRange(tasks[index].lifetime)
+        put(index, .ready, until: .max)
+    }
+
+    // MARK: Whole queues
+
+    mutating func kick(_ number: UInt64) -> Bool {
+        guard let index = index(number), !tasks[index].isHidden,
+            tasks[index].state == .dead || tasks[index].state == .delayed,
+            isKeyFree(for: index, in: tasks[index].queue)
+        else { return false }
+        takeKey(index)
+        tasks[index].retries = 0
+        tasks[index].expires = now.addingWithinRange(tasks[index].lifetime)
+        put(index, .ready, until: .max)
+        return true
+    }
+
+    private func isKeyFree(for index: Int, in queue: Int) -> Bool {
+        let other = holder(of: tasks[index].says.key, in: queue)
+        return other == nil || other == index
+    }
+
+    private mutating func takeKey(_ index: Int) {
+        for other in tasks.indices
+        where tasks[other].queue == tasks[index].queue && tasks[other].says.key == tasks[index].says.key {
+            tasks[other].holdsKey = false
+        }
+        tasks[index].holdsKey = tasks[index].says.key != 0
+    }
+
+    mutating func pause(_ queue: Int) { (queues[queue].isPaused, queues[queue].isResuming) = (true, false) }
+
+    mutating func resume(_ queue: Int) {
+        guard queues[queue].isPaused else { return }
+        queues[queue].isResuming = true
+        // Those who are filed under another queue that they lack do not hold it up.
+        if !waiters.contains(where: { $0.queues.contains(queue) }) { queues[queue].isPaused = false }
+    }
+
+    mutating func sweep(
+        _ number: Int, _ action: Sweep.Action, _ queue: Int, states: [TaskState], target: Int, limit: Int
+    ) {
+        let met = TaskState.allCases.filter { states.contains($0) }.flatMap { list(queue, $0) }
+        sweeps.append(
+            Sweep(
+                number: number, action: action, target: target, limit: limit, met: met.map { ($0.number, $0.order) }))
+    }
+
+    private mutating func run(_ sweep: Sweep) {
+        var count = 0
+        for (number, order) in sweep.met where count < sweep.limit {
+            guard let index = index(number), tasks[index].order == order, !tasks[index].isHidden else { continue }
+            switch sweep.action {
+            case .purge:
+                if tasks[index].isUnfinished {
+                    queues[tasks[index].queue].totals.cancelled += 1
+                    tell(number, .cancelled)
+                }
+                tasks.remove(at: index)
+                count += 1
+            case .kick:
+                count += kick(number) ? 1 : 0
+            case .kickToOrigin:
+                guard let origin = tasks[index].origin else { continue }
+                tasks[index].origin = nil
+                makeReady(index, in: origin, expiry: .unsaid)
+                count += 1
+            case .move:
+                if !tasks[index].isUnfinished && tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
+                guard sweep.target != tasks[index].queue,
+                    !tasks[index].holdsKey || isKeyFree(for: index, in: sweep.target)
+                else { continue }
+                tasks[index].queue = sweep.target
+                if tasks[index].holdsKey { takeKey(index) }
+                setPlace(index)
+                serve()
+                count += 1
+            }
+        }
+        completions.append(.swept(sweep.number, count: count))
+    }
+
+    // MARK: Time
+
+    /// When something is to happen next.
+    var nextDeadline: Int64? {
+        [tasks.map(\.deadline).min(), waiters.map(\.deadline).min()].compactMap { $0 }.min()
+    }
+
+    /// Does all that is due at a time, before which nothing is.
+    mutating func proceed(to time: Int64) {
+        now = time
+        while true {
+            if let index = tasks.indices.min(by: {
+                (tasks[$0].deadline, tasks[$0].set) < (tasks[$1].deadline, tasks[$1].set)
+            }),
+                tasks[index].deadline <= now
+            {
+                fire(index)
+            } else if let waiter = waiters.min(by: { ($0.deadline, $0.number) < ($1.deadline, $1.number) }),
+                waiter.deadline <= now
+            {
+                complete(waiter)
+            } else {
+                break
+            }
+        }
+        while !sweeps.isEmpty { run(sweeps.removeFirst()) }
+        for queue in queues.indices where queues[queue].isResuming {
+            (queues[queue].isPaused, queues[queue].isResuming) = (false, false)
+        }
+        serve()
+    }
+
+    private mutating func fire(_ index: Int) {
+        let task = tasks[index]
+        if !task.isUnfinished { return task.isHidden ? _ = tasks.remove(at: index) : hide(index) }
+        if task.expires <= now {
+            queues[task.queue].totals.expired += 1
+            if queues[task.queue].configuration.isExpiryDeath {
+                die(index, at: task.expires)
+            } else {
+                finish(index, .expired, at: task.expires)
+            }
+        } else if task.state == .dispatched {
+            queues[task.queue].totals.timedOut += 1
+            _ = fail(index, .failed)
+        } else {
+            put(index, .ready, until: .max)
+        }
+    }
+
+    // MARK: Parts
+
+    private mutating func put(_ index: Int, _ state: TaskState, until: Int64, atFront: Bool = false) {
+        tasks[index].state = state
+        tasks[index].until = until
+        setPlace(index, atFront: atFront)
+        setTimer(index)
+        if state == .ready { serve() }
+    }
+
+    private mutating func setPlace(_ index: Int, atFront: Bool = false) {
+        stamps += 1
+        tasks[index].order = atFront ? -stamps : stamps
+    }
+
+    private mutating func setTimer(_ index: Int) {
+        stamps += 1
+        tasks[index].set = stamps
+    }
+}

@@ -1,0 +1,372 @@
+// The broker against its full model: random operations of every kind, everything that can be seen compared.
+
+import Support
+import Testing
+import UID
+
+@testable import Queues
+
+@Suite struct FullModelTests {
+    /// Few of everything, so that rare meetings are frequent. Everything is checked after every operation.
+    @Test(arguments: 0..<8) func brokersAnswerAsTheFullModelDoes(part: Int) async throws {
+        for life in 0..<max(1, testOperations / 200_000) {
+            let seed = Random.runSeed &+ UInt64(part * 1000 + life)
+            try run(seed: seed, operations: 1500)
+            // Tests that wait for something share the threads with this one.
+            await Task.yield()
+        }
+    }
+
+    private func run(seed: UInt64, operations: Int) throws {
+        var random = Random(seed: seed)
+        let start = FullRun.unit * Int64(random.below(1_000_000))
+        try withBroker(now: start, firstToken: 7, maximumTasks: 100_000) { [random] broker in
+            var run = try FullRun(random: random, now: start, on: broker)
+            for operation in 1...operations {
+                do {
+                    try run.step(on: broker)
+                    try run.compare(with: broker)
+                } catch {
+                    throw Mismatch(
+                        description: "EMQ_TEST_SEED=\(Random.runSeed), trial \(seed), operation \(operation): \(error)")
+                }
+            }
+            run.log.cancelAll(on: broker)
+        }
+    }
+}
+
+private struct Mismatch: Error, CustomStringConvertible {
+    var description: String
+}
+
+/// The state of a trial. Operations are made at multiples of a unit of time, and so are most ends; expiries are at a time
+/// of its own for each task, so that no two things that could be done in another order happen at one time.
+private struct FullRun {
+    static var unit: Int64 { 8192 }
+
+    final class Log {
+        var completions: [FullModel.Completion] = []
+        var waiters: [Int: Waiter] = [:]
+
+        /// Completions hold their broker.
+        func cancelAll(on broker: isolated Broker) {
+            for waiter in waiters.values { broker.cancel(waiter) }
+            waiters = [:]
+        }
+    }
+
+    var random: Random
+    var model: FullModel
+    let log = Log()
+    var lastTask: UInt64 = 0
+    var lastWaiter = 0
+
+    init(random: Random, now: Int64, on broker: isolated Broker) throws {
+        var random = random
+        var configurations: [QueueConfiguration] = []
+        // The same for all, so that no task that is moved has had too many retries for where it comes to.
+        let limit = random.oneIn(2) ? UInt32(random.below(3)) : nil
+        for queue in 0..<4 {
+            var configuration = QueueConfiguration()
+            configuration.maximumRetries = limit
+            if random.oneIn(3) { configuration.backoff = Backoff(minimumMilliseconds: Self.unit) }
+            if random.oneIn(3) { configuration.keepMilliseconds = Self.unit * Int64(random.below(6)) }
+            if random.oneIn(3) { configuration.priority = Int8(random.below(3)) - 1 }
+            if random.oneIn(4) { configuration.maximumLength = 4 }
+            if random.oneIn(3) { configuration.leaseMilliseconds = 3 * Self.unit }
+            if random.oneIn(2) { configuration.deadExpiryMilliseconds = 5 * Self.unit }
+            configuration.isExpiryDeath = random.oneIn(3)
+            if queue > 0 && random.oneIn(2) { configuration.deadLetter = Array("\(queue - 1)".utf8) }
+            configurations.append(configuration)
+            let isPlain = limit == nil && random.oneIn(3)
+            if isPlain { configurations[queue] = QueueConfiguration() }
+            broker.configure(try broker.queue("\(queue)"), isPlain ? nil : configuration)
+        }
+        self.random = random
+        model = FullModel(configurations: configurations, seed: 0, firstToken: 7, now: now)
+    }
+
+    // MARK: Operations
+
+    mutating func step(on broker: isolated Broker) throws {
+        let now = model.now
+        let queue = random.below(4)
+        switch random.below(100) {
+        case 0..<24: try enqueue(on: broker, queue: queue)
+        case 24..<44: try take(on: broker)
+        case 44..<52:
+            let (number, token) = someTask(.dispatched)
+            let result = random.oneIn(2) ? "" : "r\(number)"
+            let answer = broker.ack(
+                TaskReference(id: id(number), token: token), result: Array(result.utf8).span, now: now)
+            try expect(answer, model.ack(number, token: token, result: result), "ack")
+        case 52..<64:
+            let (number, token) = someTask(.dispatched)
+            let actions: [NakAction] = [
+                .failed, .failed, .failedPausing(milliseconds: Self.unit * 2), .dead, .release,
+            ]
+            let action = actions[random.below(5)]
+            let error = random.oneIn(3) ? "e\(random.below(9))" : ""
+            let answer = broker.nak(
+                TaskReference(id: id(number), token: token), action, error: Array(error.utf8).span, now: now)
+            try expect(answer, model.nak(number, token: token, action, error: error), "nak")
+        case 64..<67:
+            let (number, _) = someTask(.dispatched)
+            let lease = random.oneIn(2) ? nil : someTime()
+            let progress = random.oneIn(2) ? "" : "p\(random.below(9))"
+            let answer = broker.touch(
+                TaskReference(id: id(number)), leaseMilliseconds: lease, progress: Array(progress.utf8).span, now: now)
+            try expect(answer, model.touch(number, lease: lease, progress: progress), "touch")
+        case 67..<70:
+            let (number, _) = someTask(nil)
+            try expect(broker.cancelTask(id(number), now: now), model.cancelTask(number), "cancel")
+        case 70:
+            let (number, _) = someTask(nil)
+            try expect(broker.deleteRecord(id(number), now: now), model.deleteRecord(number), "deleteRecord")
+        case 71:
+            let (number, _) = someTask(.done)
+            try expect(broker.deleteResult(id(number), now: now), model.deleteResult(number), "deleteResult")
+        case 72..<75:
+            let (number, _) = someTask(random.oneIn(2) ? .dead : .delayed)
+            try expect(broker.kick(id(number), now: now), model.kick(number), "kick")
+        case 75..<78: try waitForResult(on: broker)
+        case 78..<80:
+            guard let (number, waiter) = log.waiters.min(by: { $0.key < $1.key }) else { break }
+            log.waiters[number] = nil
+            broker.cancel(waiter)
+            model.cancelWait(number)
+        case 80..<82:
+            broker.pause(try broker.queue("\(queue)"))
+            model.pause(queue)
+        case 82..<87:
+            broker.resume(try broker.queue("\(queue)"))
+            model.resume(queue)
+            try proceed(to: now, on: broker)
+        case 87..<93: try sweep(on: broker, queue: queue)
+        default:
+            let limit = now + (random.oneIn(3) ? 20 : Int64(random.below(3))) * Self.unit
+            try proceed(to: limit, on: broker)
+        }
+        if random.oneIn(2) { try proceed(to: model.now, on: broker) }
+        try expect(log.completions, model.completions, "completions")
+        log.completions = []
+        model.completions = []
+    }
+
+    private mutating func enqueue(on broker: isolated Broker, queue: Int) throws {
+        guard model.tasks.count < 40 else { return }
+        lastTask += 1
+        var says = FullModel.Says(content: "\(lastTask)")
+        if random.oneIn(3) { says.lease = someTime() }
+        if random.oneIn(4) { says.due = model.now + someTime() - Self.unit }
+        if random.oneIn(2) {
+            let own = Int64(1 + lastTask % 8000)
+            says.expiry = random.oneIn(5) ? .never : .after(milliseconds: someTime() * 2 + own)
+        }
+        if random.oneIn(3) { says.priority = Int8(random.below(4)) - 2 }
+        if random.oneIn(2) { says.key = UInt8(1 + random.below(3)) }
+        says.conflict = [.keep, .replace, .reject][random.below(3)]
+        if random.oneIn(3) { says.uniqueFor = someTime() }
+        if random.oneIn(3) { says.limit = random.oneIn(3) ? .unlimited : .limited(UInt32(random.below(3))) }
+        if random.oneIn(4) { says.backoff = Backoff(minimumMilliseconds: someTime(), maximumDoublings: 2) }
+        if random.oneIn(4) { says.keep = someTime() - Self.unit }
+        let expected = model.enqueue(lastTask, says, queue: queue)
+        let options = TaskOptions()
+        options.key = says.key == 0 ? [] : [says.key]
+        options.onConflict = says.conflict
+        options.uniqueForMilliseconds = says.uniqueFor
+        options.retryLimit = says.limit
+        options.backoff = says.backoff
+        options.keepMilliseconds = says.keep
+        let content = Array(says.content.utf8)
+        let task = NewTask(
+            id: id(lastTask), content: 0..<content.count, leaseMilliseconds: says.lease, due: says.due,
+            expiry: says.expiry, priority: says.priority, options: options)
+        var answer: Enqueued?
+        if random.oneIn(2) {
+            answer = try? broker.enqueue(task, content: content.span, in: broker.queue("\(queue)"), now: model.now)
+        } else {
+            var answers: [Enqueued] = []
+            try? broker.enqueue(
+                [task], contents: content.span, in: broker.queue("\(queue)"), now: model.now, into: &answers)
+            answer = answers.first
+        }
+        try expect(answer, expected.map { Enqueued(id: id($0.id), isExisting: $0.isExisting) }, "enqueue")
+    }
+
+    private mutating func take(on broker: isolated Broker) throws {
+        let names = (0..<(random.oneIn(2) ? 1 : 1 + random.below(3))).map { _ in random.below(4) }
+        let indexes = try names.map { try broker.queue("\($0)") }
+        let worker = random.oneIn(3) ? "w\(random.below(9))" : ""
+        let limit = random.oneIn(2) ? 1 + random.below(3) : 0
+        let (now, log) = (model.now, log)
+        var taken: [TaskHandle?] = []
+        let bytes = Array(worker.utf8)
+        let isAny = limit > 0
+        let answer =
+            isAny
+            ? broker.takeAny(indexes, limit: limit, worker: bytes, now: now, into: &taken)
+            : broker.take(indexes, worker: bytes, now: now, into: &taken)
+        var expected: [UInt64?]?
+        if isAny {
+            let any = model.takeAny(names, limit: limit, worker: worker)
+            expected = any.isEmpty ? nil : any
+        } else if model.canTake(names) {
+            expected = model.takeAvailable(names, worker: worker)
+        }
+        try expect(answer ? taken.map { $0.map { broker.show($0).number } } : nil, expected, "take")
+        guard !answer && model.waiters.count < 8 else { return }
+        lastWaiter += 1
+        let (number, deadline) = (lastWaiter, now + someTime())
+        let completion: Waiter.Completion = { taken in
+            log.waiters[number] = nil
+            log.completions.append(.taken(waiter: number, taken.map { $0.map { broker.show($0).number } }))
+        }
+        log.waiters[number] =
+            isAny
+            ? broker.waitAny(
+                indexes, limit: limit, worker: bytes, deadline: deadline, now: now, completion: completion)
+            : broker.wait(indexes, worker: bytes, deadline: deadline, now: now, completion: completion)
+        model.wait(
+            FullModel.Waiter(
+                number: number, goal: isAny ? .any(limit) : .all, queues: names, worker: worker, deadline: deadline))
+    }
+
+    private mutating func waitForResult(on broker: isolated Broker) throws {
+        let (task, _) = someTask(nil)
+        let (now, log) = (model.now, log)
+        lastWaiter += 1
+        let (number, deadline) = (lastWaiter, now + someTime())
+        let waiter = broker.waitForResult(of: id(task), deadline: deadline, now: now) { state, result in
+            log.waiters[number] = nil
+            log.completions.append(.ended(waiter: number, state, text(result)))
+        }
+        let isExpected = model.index(task).map { model.tasks[$0].isUnfinished } ?? false
+        try expect(waiter != nil, isExpected, "waitForResult")
+        log.waiters[number] = waiter
+        if isExpected {
+            model.wait(FullModel.Waiter(number: number, goal: .result(task), deadline: deadline))
+        }
+    }
+
+    private mutating func sweep(on broker: isolated Broker, queue: Int) throws {
+        lastWaiter += 1
+        let (number, log, now) = (lastWaiter, log, model.now)
+        let index = try broker.queue("\(queue)")
+        let target = random.below(4)
+        let limit = random.oneIn(2) ? Int.max : random.below(4)
+        var states: [TaskState] = []
+        let completion: Broker.SweepCompletion = { log.completions.append(.swept(number, count: $0)) }
+        let action = FullModel.Sweep.Action.allCases[random.below(4)]
+        switch action {
+        case .purge:
+            guard random.oneIn(3) else { return }
+            states = random.oneIn(4) ? TaskState.allCases : [TaskState.allCases[random.below(7)]]
+            try broker.purge(index, states: states, now: now, completion: completion)
+        case .kick:
+            states = [random.oneIn(2) ? .dead : .delayed]
+            try broker.kick(index, state: states[0], limit: limit, now: now, completion: completion)
+        case .kickToOrigin:
+            states = [.ready, .delayed, .dead]
+            try broker.kickToOrigin(index, states: states, limit: limit, now: now, completion: completion)
+        case .move:
+            states = [[.ready, .delayed, .dead][random.below(3)]]
+            try broker.move(
+                index, to: broker.queue("\(target)"), state: states[0], limit: limit, now: now, completion: completion)
+        }
+        let bound = action == .purge ? .max : limit
+        model.sweep(number, action, queue, states: states, target: target, limit: bound)
+        if random.oneIn(3) { try proceed(to: now, on: broker) }
+    }
+
+    /// Lets everything happen that is due up to a time, each thing at its own.
+    private mutating func proceed(to limit: Int64, on broker: isolated Broker) throws {
+        var time = model.now
+        while true {
+            let slice = random.oneIn(2) ? 2000 : 1 + random.below(3)
+            while !broker.advance(to: time, limit: slice) {}
+            model.proceed(to: time)
+            guard time < limit else { break }
+            if let deadline = model.nextDeadline {
+                try expect((broker.nextDeadline ?? .max) <= deadline, true, "the next deadline comes too late")
+            }
+            time = min(limit, model.nextDeadline ?? limit)
+        }
+    }
+
+    // MARK: Comparing
+
+    func compare(with broker: isolated Broker) throws {
+        broker.checkInvariants()
+        for queue in 0..<4 {
+            for state in TaskState.allCases {
+                let numbers = try broker.peek("\(queue)", state, now: model.now)
+                try expect(numbers, model.list(queue, state).map(\.number), "\(state) in \(queue)")
+            }
+            try expect(try broker.statistics("\(queue)"), model.statistics(queue), "statistics of \(queue)")
+        }
+        for task in model.tasks {
+            let shown = broker.withTask(id: id(task.number), now: model.now) { FullShown($0) }
+            try expect(shown, task.isHidden ? nil : FullShown(task), "task \(task.number)")
+        }
+        try expect(broker.counts.waiters, model.waiters.count, "waiters")
+        try expect(broker.counts.tasks, model.tasks.count, "tasks")
+    }
+
+    // MARK: Parts
+
+    private func id(_ number: UInt64) -> UID { UID(high: number, low: number % 8) }
+
+    private mutating func someTime() -> Int64 { Self.unit * Int64(1 + random.below(8)) }
+
+    /// Mostly one in that state, by its id or by a receipt, right or wrong.
+    private mutating func someTask(_ state: TaskState?) -> (number: UInt64, token: UInt64?) {
+        let fitting = model.tasks.filter { $0.state == state }
+        guard let task = (random.oneIn(8) || fitting.isEmpty ? model.tasks : fitting).randomElement(using: &random)
+        else { return (lastTask, nil) }
+        return (task.number, random.oneIn(2) ? nil : task.token + (random.oneIn(8) ? 1 : 0))
+    }
+
+    private func expect<Value: Equatable>(_ value: Value, _ expected: Value, _ what: String) throws {
+        if value != expected { throw Mismatch(description: "\(what): got \(value), expected \(expected)") }
+    }
+}
+
+/// All that is seen of a task.
+private struct FullShown: Equatable {
+    var queue: String, content: String, state: TaskState
+    var attempt: UInt32, retries: UInt32, token: UInt64, priority: Int8
+    var enqueued: Int64, due: Int64?, leaseEnd: Int64?, expires: Int64?, finished: Int64?
+    var key: [UInt8]
+    var worker: String, error: String, progress: String, result: String, origin: String
+
+    init(_ view: borrowing TaskView) {
+        queue = text(view.queueName)
+        content = text(view.content)
+        state = view.state
+        (attempt, retries, token, priority) = (view.attempt, view.retries, view.token, view.priority)
+        (enqueued, due, leaseEnd) = (view.enqueued, view.due, view.leaseEnd)
+        (expires, finished, key) = (view.expires, view.finished, view.key)
+        worker = text(view.worker.span)
+        error = text(view.error.span)
+        progress = text(view.progress.span)
+        result = text(view.result.span)
+        origin = text(view.origin.span)
+    }
+
+    init(_ task: FullModel.Task) {
+        queue = "\(task.queue)"
+        content = task.says.content
+        state = task.state
+        (attempt, retries, token, priority) = (task.attempt, task.retries, task.token, task.priority)
+        enqueued = task.enqueued
+        due = task.state == .delayed ? task.until : nil
+        leaseEnd = task.state == .dispatched ? task.until : nil
+        expires = task.isUnfinished && task.expires != .max ? task.expires : nil
+        finished = task.isUnfinished ? nil : task.finished
+        key = task.says.key == 0 ? [] : [task.says.key]
+        (worker, error, progress, result) = (task.worker, task.error, task.progress, task.result)
+        origin = task.origin.map { "\($0)" } ?? ""
+    }
+}

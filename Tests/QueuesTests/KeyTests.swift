@@ -1,0 +1,269 @@
+// At most one unfinished task a key and queue; batches.
+
+import Testing
+import UID
+
+@testable import Queues
+
+@Suite struct KeyTests {
+    private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
+
+    // MARK: Keys
+
+    @Test func aSecondTaskOfAKeyMeetsTheFirst() throws {
+        try withBroker { broker in
+            let first = try broker.add(1, to: "a") { $0.key = [7] }
+            #expect(first == Enqueued(id: id(1), isExisting: false))
+            #expect(try broker.add(2, to: "a") { $0.key = [7] } == Enqueued(id: id(1), isExisting: true))
+            #expect(try broker.add(3, to: "b") { $0.key = [7] }.isExisting == false)
+            #expect(throws: BrokerError.keyTaken) {
+                try broker.add(4, to: "a") {
+                    $0.key = [7]
+                    $0.onConflict = .reject
+                }
+            }
+            #expect(try broker.take("a")?.first?.content == "1")
+            #expect(try broker.add(5, to: "a") { $0.key = [7] }.isExisting == true)
+            #expect(broker.ack(1) == true)
+            #expect(try broker.add(6, to: "a") { $0.key = [7] }.isExisting == false)
+        }
+    }
+
+    @Test func aReplacementHasTheIdAndIsOtherwiseNew() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", lease: 50) {
+                $0.key = [7]
+                $0.metadata = [1]
+            }
+            try broker.add(2, to: "a")
+            _ = try broker.take("a")
+            #expect(broker.nak(1, .release) == .requeued)
+            let answer = try broker.add(3, to: "a", lease: 70, priority: -1, now: 10) {
+                $0.key = [7]
+                $0.onConflict = .replace
+            }
+            #expect(answer == Enqueued(id: id(1), isExisting: true))
+            #expect(try broker.peek("a", now: 10) == [2, 1])
+            let task = try #require(try broker.take("a", "a", now: 10)?.last)
+            #expect(task.content == "3" && task.attempt == 2 && task.lease == 70 && task.enqueued == 10)
+            #expect(broker.withTask(id: id(1), now: 10) { $0.metadata } == [])
+            #expect(broker.counts.tasks == 2)
+        }
+    }
+
+    @Test(arguments: ["ack", "nak", "lease", "release", "dead"])
+    func theReplacementOfADispatchedTaskWaitsForItsEnd(how: String) throws {
+        try withBroker { broker in
+            let ended = Outcome()
+            try broker.add(1, to: "a", lease: 20) {
+                $0.key = [7]
+                $0.retryLimit = .limited(0)
+            }
+            try broker.add(2, to: "a")
+            let old = try #require(try broker.take("a")?.first).token
+            _ = broker.waitForResult(of: id(1), deadline: 1000, now: 0) { _, _ in ended.calls.append([]) }
+            for number in [3, 4] {
+                try broker.add(UInt64(number), to: "a") {
+                    $0.key = [7]
+                    $0.onConflict = .replace
+                }
+            }
+            broker.checkInvariants()
+            #expect(broker.state(1) == .dispatched)
+            switch how {
+            case "ack": #expect(broker.ack(1, token: old) == true)
+            case "nak": #expect(broker.nak(1, .failed) == .requeued)
+            case "release": #expect(broker.nak(1, .release) == .requeued)
+            case "dead": #expect(broker.nak(1, .dead) == .requeued)
+            default: broker.advanceFully(to: 20)
+            }
+            #expect(broker.state(1, now: 20) == .ready && ended.calls == [])
+            #expect(try broker.peek("a", now: 20) == [2, 1])
+            #expect(try broker.take("a", "a", now: 20)?.last?.content == "4")
+            #expect(broker.ack(1, token: old, now: 20) == false)
+            #expect(broker.ack(1, now: 20) == true)
+            #expect(ended.calls.count == 1)
+        }
+    }
+
+    @Test func aDelayedReplacementWaitsForItsTime() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") { $0.key = [7] }
+            _ = try broker.take("a")
+            try broker.add(2, to: "a", due: 100) {
+                $0.key = [7]
+                $0.onConflict = .replace
+            }
+            #expect(broker.ack(1, now: 50) == true)
+            #expect(broker.state(1, now: 50) == .delayed)
+            broker.advanceFully(to: 100)
+            #expect(try broker.take("a", now: 100)?.first?.content == "2")
+        }
+    }
+
+    @Test func aKeyMayStayTakenWhenItsTaskIsDone() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") {
+                $0.key = [7]
+                $0.uniqueForMilliseconds = 500
+            }
+            _ = try broker.take("a")
+            #expect(broker.ack(1) == true)
+            #expect(broker.state(1) == nil)
+            #expect(try broker.statistics("a").done == 0)
+            for conflict in [KeyConflict.keep, .replace] {
+                let answer = try broker.add(2, to: "a", now: 499) {
+                    $0.key = [7]
+                    $0.onConflict = conflict
+                }
+                #expect(answer == Enqueued(id: id(1), isExisting: true))
+            }
+            #expect(try broker.add(3, to: "a", now: 500) { $0.key = [7] }.isExisting == false)
+            broker.advanceFully(to: 500)
+            #expect(broker.counts.tasks == 1)
+        }
+    }
+
+    @Test func cancellingAndPurgingFreeTheKey() throws {
+        try withBroker { broker in
+            for number in 1...2 {
+                try broker.add(UInt64(number), to: "a") {
+                    $0.key = [UInt8(number)]
+                    $0.uniqueForMilliseconds = 500
+                    $0.keepMilliseconds = 500
+                }
+            }
+            #expect(broker.cancelTask(1) == true)
+            #expect(broker.state(1) == .cancelled)
+            #expect(try broker.sweep { try $0.purge($0.queue("a"), now: 0, completion: $1) } == [1])
+            for number in 3...4 {
+                let answer = try broker.add(UInt64(number), to: "a") { $0.key = [UInt8(number - 2)] }
+                #expect(answer.isExisting == false)
+            }
+        }
+    }
+
+    @Test func theKeyOfAnExpiredOrDeadTaskIsFree() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", expiry: .after(milliseconds: 10)) { $0.key = [7] }
+            // Its timer has not fired.
+            #expect(try broker.add(2, to: "a", now: 10) { $0.key = [7] }.isExisting == false)
+            _ = try broker.take("a", now: 10)
+            #expect(broker.nak(2, .dead, now: 10) == .dead)
+            #expect(try broker.add(3, to: "a", now: 10) { $0.key = [7] }.isExisting == false)
+            // Its key is taken: it stays where it is.
+            #expect(broker.kick(2, now: 10) == false)
+            #expect(try broker.sweep(now: 10) { try $0.kick($0.queue("a"), now: 10, completion: $1) } == [0])
+            _ = try broker.take("a", now: 10)
+            #expect(broker.ack(3, now: 10) == true)
+            #expect(broker.kick(2, now: 10) == true)
+            #expect(try broker.add(4, to: "a", now: 10) { $0.key = [7] }.id == id(2))
+        }
+    }
+
+    @Test func aTaskWhoseKeyIsTakenElsewhereIsNotMovedThere() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") { $0.key = [7] }
+            try broker.add(2, to: "a")
+            try broker.add(3, to: "b") { $0.key = [7] }
+            #expect(try broker.move("a", to: "b") == 1)
+            #expect(try broker.peek("a") == [1] && broker.peek("b") == [3, 2])
+            _ = try broker.take("b")
+            #expect(broker.ack(3) == true)
+            #expect(try broker.move("a", to: "b") == 1)
+            #expect(try broker.add(4, to: "b") { $0.key = [7] }.id == id(1))
+            #expect(try broker.add(5, to: "a") { $0.key = [7] }.isExisting == false)
+        }
+    }
+
+    // MARK: Batches
+
+    private func enqueue(
+        _ numbers: [UInt64], on broker: isolated Broker, maximum: Int = .max, _ says: (UInt64, TaskOptions) -> Void
+    ) throws(BatchError) -> [Enqueued] {
+        var contents: [UInt8] = []
+        var batch: [NewTask] = []
+        for number in numbers {
+            let start = contents.count
+            contents += Array("\(number)".utf8)
+            let options = TaskOptions()
+            says(number, options)
+            batch.append(NewTask(id: id(number), content: start..<contents.count, options: options))
+        }
+        var results: [Enqueued] = []
+        guard let queue = try? broker.queue("a") else { return [] }
+        try broker.enqueue(batch, contents: contents.span, in: queue, now: 0, into: &results)
+        return results
+    }
+
+    @Test func aBatchIsAddedInItsOrder() throws {
+        try withBroker { broker in
+            let outcome = Outcome()
+            _ = try broker.startWait("a", "a", noting: outcome)
+            let results = try enqueue([1, 2, 3, 4], on: broker) { number, options in
+                if number >= 3 { options.key = [1] }
+            }
+            #expect(results.map(\.id) == [id(1), id(2), id(3), id(3)])
+            #expect(results.map(\.isExisting) == [false, false, false, true])
+            #expect(outcome.calls == [[1, 2]])
+            #expect(try broker.take("a")?.first?.content == "3")
+            #expect(try enqueue([], on: broker) { _, _ in } == [])
+        }
+    }
+
+    @Test func aBatchIsAddedWholeOrNotAtAll() throws {
+        try withBroker(maximumTasks: 5) { broker in
+            try broker.add(1, to: "a") { $0.key = [1] }
+            let bytes = broker.memoryBytes
+            #expect(throws: BatchError(index: 2, reason: .keyTaken)) {
+                try enqueue([2, 3, 4], on: broker) { number, options in
+                    if number == 4 { (options.key, options.onConflict) = ([1], .reject) }
+                }
+            }
+            #expect(throws: BatchError(index: 1, reason: .keyTaken)) {
+                try enqueue([2, 3], on: broker) { _, options in (options.key, options.onConflict) = ([2], .reject) }
+            }
+            #expect(throws: BatchError(index: 4, reason: .tooManyTasks)) {
+                try enqueue([2, 3, 4, 5, 6], on: broker) { _, _ in }
+            }
+            try broker.configure("a") { $0.maximumLength = 3 }
+            #expect(throws: BatchError(index: 2, reason: .queueFull)) {
+                try enqueue([2, 3, 4], on: broker) { _, _ in }
+            }
+            #expect(broker.memoryBytes == bytes)
+            #expect(try broker.peek("a") == [1])
+            // What meets a key needs no room.
+            let results = try enqueue([2, 3, 4], on: broker) { number, options in
+                if number == 4 { options.key = [1] }
+            }
+            #expect(results.last == Enqueued(id: id(1), isExisting: true))
+        }
+    }
+
+    @Test func aFullQueueTakesNoMoreButKeepsWhatComesBack() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.maximumLength = 2 }
+            try broker.add(1, to: "a")
+            try broker.add(2, to: "a", due: 100) { _ in }
+            #expect(throws: BrokerError.queueFull) { try broker.add(3, to: "a") }
+            #expect(throws: BrokerError.queueFull) { try broker.add(3, to: "a") { _ in } }
+            _ = try broker.take("a")
+            #expect(throws: BrokerError.queueFull) { try broker.add(3, to: "a") }
+            #expect(broker.nak(1) == true)
+            _ = try broker.take("a")
+            #expect(broker.ack(1) == true)
+            try broker.add(3, to: "a")
+            try broker.add(4, to: "b")
+            #expect(try broker.move("b", to: "a") == 1)
+            #expect(try broker.statistics("a").ready == 2)
+        }
+    }
+}
+
+extension Broker {
+    func move(_ source: String, to target: String, _ state: TaskState = .ready, limit: Int = .max) throws -> Int? {
+        try sweep {
+            try $0.move($0.queue(source), to: $0.queue(target), state: state, limit: limit, now: 0, completion: $1)
+        }.first
+    }
+}

@@ -1,0 +1,116 @@
+// The examples of docs/api.md, run as they are written: each block of commands in its order, each answer compared with the
+// one that is printed.
+
+import Foundation
+import Testing
+
+@Suite struct DocumentationTests {
+    /// A block of commands, and the answers that are printed for it.
+    private struct Example {
+        let commands: String
+        var answers: [String] = []
+    }
+
+    /// curl 7.82 and newer knows `--json`.
+    private static let hasCurl = (try? run("curl --help all | grep -q -- --json && echo yes"))?.contains("yes") == true
+
+    private static let page = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .appending(path: "../../docs/api.md").standardizedFileURL
+
+    /// What a command of a shell prints.
+    private static func run(_ commands: String) throws -> String {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        // One answer a line; an answer's status is part of what is compared, by what it says.
+        process.arguments = ["-c", "curl() { command curl -sS \"$@\" && echo; }\n" + commands]
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return text
+    }
+
+    private func examples() throws -> [Example] {
+        var examples: [Example] = []
+        var fence: Substring?
+        var lines: [Substring] = []
+        var separation = 0
+        for line in contents(of: Self.page.path).split(separator: "\n", omittingEmptySubsequences: false) {
+            guard line.hasPrefix("```") else {
+                if fence != nil { lines.append(line) } else if !line.isEmpty { separation += 1 }
+                continue
+            }
+            if let language = fence {
+                if language == "sh" { examples.append(Example(commands: lines.joined(separator: "\n"))) }
+                if language == "json", separation == 0, !examples.isEmpty {
+                    examples[examples.count - 1].answers = lines.map(String.init)
+                }
+                (fence, lines, separation) = (nil, [], 0)
+            } else {
+                fence = line.dropFirst(3)
+            }
+        }
+        return examples
+    }
+
+    @Test(.enabled(if: hasCurl, "skipped: there is no curl 7.82 or newer here"))
+    func everyExampleWorksAsPrinted() throws {
+        let server = try Server()
+        let examples = try examples()
+        #expect(examples.count > 20)
+        // What the page calls an id or a receipt, and what it is here.
+        var names: [String: String] = [:]
+        for example in examples {
+            var printed = example.answers[...]
+            for line in example.commands.split(separator: "\n") {
+                var command = line.replacing("localhost:8080", with: "127.0.0.1:\(server.port)")
+                for (printed, real) in names.sorted(by: { $0.key.count > $1.key.count }) {
+                    command = command.replacing(printed, with: real)
+                }
+                // No answer, to DELETE, is an empty line.
+                let real = try Self.run(String(command)).trimmingCharacters(in: .whitespacesAndNewlines)
+                if real.isEmpty { continue }
+                let next = printed.popFirst()
+                let expected = try #require(next, "\(line) answers \(real)")
+                let same = matches(try parse(expected), try parse(real), member: "", &names)
+                #expect(same, "\(line)\nprinted \(expected)\nreal    \(real)")
+            }
+            #expect(printed.isEmpty, "\(example.commands)")
+        }
+    }
+
+    private func parse(_ text: String) throws -> Any {
+        try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
+    }
+
+    /// Whether two answers are the same but for ids, receipts, times and ages.
+    private func matches(_ printed: Any, _ real: Any, member: String, _ names: inout [String: String]) -> Bool {
+        switch (printed, real) {
+        case (let printed as [Any], let real as [Any]):
+            guard printed.count == real.count else { return false }
+            for (first, second) in zip(printed, real) where !matches(first, second, member: member, &names) {
+                return false
+            }
+            return true
+        case (let printed as [String: Any], let real as [String: Any]):
+            guard Set(printed.keys) == Set(real.keys) else { return false }
+            for (key, value) in printed where !matches(value, real[key] as Any, member: key, &names) { return false }
+            return true
+        case (let printed as String, let real as String) where ["id", "ids", "receipt", "missing"].contains(member):
+            // A name keeps its meaning.
+            if let known = names[printed] { return known == real }
+            names[printed] = real
+            return true
+        default:
+            let isTime = ["enqueued", "due", "dispatched", "lease_end", "expires", "finished", "oldest_ready"]
+                .contains(member)
+            if isTime, let printed = printed as? Double, let real = real as? Double,
+                printed > 1000 || member == "oldest_ready"
+            {
+                return printed > 1000 ? abs(printed - real) < 1e9 : real >= 0
+            }
+            return (printed as? NSObject) == (real as? NSObject)
+        }
+    }
+}

@@ -1,0 +1,196 @@
+// What an operator does to whole queues, through real sockets.
+
+import Foundation
+import Testing
+
+@Suite struct QueueControlTests {
+    let server: Server
+
+    init() throws { server = try Server() }
+
+    private func contents(_ queue: String, _ state: String = "ready") throws -> [Int] {
+        try server.get("/peek/\(queue)?n=1000&state=\(state)").tasks.compactMap { $0?["content"] as? Int }
+    }
+
+    @Test func aPausedQueueGivesNothingOutUntilItIsResumed() throws {
+        #expect(try server.send("POST", "/pause/q").body == #"{"paused":true}"#)
+        #expect(try server.get("/queues").body == #"["q"]"#)
+        try server.enqueueAll("q", [1, 2])
+        #expect(try server.takeContents("q") == [])
+        let waiter = try server.begin("POST", "/wait", #"{"queues": ["q"], "timeout": 60000}"#)
+        #expect(try server.get("/stats/q").object["paused"] as? Bool == true)
+        #expect(try server.send("POST", "/resume/q").body == #"{"paused":false}"#)
+        #expect(try waiter.response().tasks[0]?["content"] as? Int == 1)
+        #expect(try server.takeContents("q") == [2])
+    }
+
+    @Test func aPurgeDeletesWhatStandsInTheStatesAskedFor() throws {
+        let ids = try server.enqueueAll("q", [1, 2, 3])
+        try server.enqueue("q", #""content": 4, "delay": 60"#)
+        _ = try server.take("q", 1)
+        let reader = try server.begin("GET", "/result/\(ids[2])?timeout=60000")
+        #expect(try server.send("POST", "/purge/q").body == #"{"purged":3}"#)
+        #expect(try reader.response().body == #"{"state":"cancelled"}"#)
+        #expect(try server.state(ids[0]) == "dispatched")
+        #expect(try server.send("POST", "/purge/q?state=dead").body == #"{"purged":0}"#)
+        #expect(try server.send("POST", "/purge/q?state=all").body == #"{"purged":1}"#)
+        #expect(try server.post("/ack", "{\"ids\": [\"\(ids[0])\"]}").body.contains("\"acked\":0"))
+        #expect(try server.send("POST", "/purge/never-used").body == #"{"purged":0}"#)
+    }
+
+    @Test func deadTasksAreKickedBack() throws {
+        let ids = try server.enqueueAll("q", [1, 2, 3])
+        _ = try server.take("q")
+        try server.post("/nak", "{\"ids\": [\"\(ids[0])\", \"\(ids[1])\", \"\(ids[2])\"], \"dead\": true}")
+        #expect(try contents("q", "dead") == [1, 2, 3])
+        #expect(try server.send("POST", "/kick/q?n=2").body == #"{"kicked":2}"#)
+        #expect(try contents("q") == [1, 2])
+        try server.enqueue("q", #""content": 4, "delay": 60"#)
+        #expect(try server.send("POST", "/kick/q?state=delayed").body == #"{"kicked":1}"#)
+        #expect(try contents("q") == [1, 2, 4])
+    }
+
+    @Test func tasksAreMovedTheFirstFirst() throws {
+        try server.enqueueAll("q", [1, 2, 3])
+        #expect(try server.send("POST", "/move/q?to=other%2Fone&n=2").body == #"{"moved":2}"#)
+        #expect(try contents("q") == [3])
+        #expect(try contents("other/one") == [1, 2])
+    }
+
+    @Test func pagesFollowOneAnother() throws {
+        let ids = try server.enqueueAll("q", Array(0..<25))
+        var seen: [Int] = []
+        var after = ""
+        while true {
+            let page = try server.get("/peek/q?n=10\(after)").tasks.compactMap { $0 }
+            seen += page.compactMap { $0["content"] as? Int }
+            guard let last = page.last?["id"] as? String else { break }
+            after = "&after=\(last)"
+        }
+        #expect(seen == Array(0..<25))
+        _ = try server.take("q", 1)
+        #expect(try server.get("/peek/q?after=\(ids[0])").status == 404)
+        #expect(try server.get("/peek/q?after=x").field == "after")
+        #expect(try server.get("/peek/q?state=reday").field == "state")
+    }
+
+    @Test func statisticsCountWhatIsAndWhatWas() throws {
+        let ids = try server.enqueueAll("q", [1, 2, 3])
+        _ = try server.take("q", 2)
+        try server.post("/ack", "{\"ids\": [\"\(ids[0])\"]}")
+        try server.post("/nak", "{\"ids\": [\"\(ids[1])\"], \"delay\": 60}")
+        _ = try server.begin("POST", "/wait", #"{"queues": ["q", "q", "q"], "timeout": 60000}"#)
+        let statistics = try server.get("/stats/q").object
+        #expect(statistics["queue"] as? String == "q")
+        #expect(statistics["ready"] as? Int == 1)
+        #expect(statistics["delayed"] as? Int == 1)
+        #expect(statistics["oldest_ready"] is Double || statistics["oldest_ready"] is Int)
+        let totals = try #require(statistics["totals"] as? [String: Int])
+        #expect(totals["enqueued"] == 3 && totals["dispatched"] == 2 && totals["acked"] == 1 && totals["naked"] == 1)
+        let all = try #require(try server.get("/stats").object["queues"] as? [String: [String: Any]])
+        #expect(all["q"]?["ready"] as? Int == 1)
+        let none = try server.get("/stats/never-used").object
+        #expect(none["ready"] as? Int == 0)
+        #expect(none["oldest_ready"] is NSNull)
+    }
+
+    // MARK: Configuration
+
+    @Test func aConfigurationIsReplacedShownAndDeleted() throws {
+        #expect(try server.get("/config/q").body == "{}")
+        let whole =
+            #"{"retry":30,"expiry":null,"max_retries":3,"backoff":{"min":0.5,"max":60,"doublings":4,"jitter":0.25},"#
+            + #""keep":60,"priority":-3,"max_length":100,"dead_letter":"dead","dead_expiry":3600,"on_expiry":"dead"}"#
+        #expect(try server.send("PUT", "/config/q", whole).body == whole)
+        #expect(try server.get("/config/q").body == whole)
+        #expect(try server.get("/queues").body == #"["q"]"#)
+        #expect(try server.send("PUT", "/config/q", #"{"backoff": 5, "retry": null}"#).body == #"{"backoff":5}"#)
+        #expect(try server.send("DELETE", "/config/q").status == 204)
+        #expect(try server.get("/config/q").body == "{}")
+        #expect(try server.get("/queues").body == "[]")
+    }
+
+    @Test func tasksLeaveUnsaidWhatTheirQueueSays() throws {
+        try server.send("PUT", "/config/q", #"{"retry": 7, "expiry": 50, "priority": 4, "keep": 60}"#)
+        let id = try server.enqueue("q")
+        let own = try server.enqueue("q", #""content": 2, "retry": 8, "priority": 5"#)
+        #expect(try server.take("q").map { $0["retry"] as? Int } == [8, 7])
+        let task = try server.task(id)
+        #expect(task["priority"] as? Int == 4)
+        #expect(try abs(#require(task["expires"] as? Double) - #require(task["enqueued"] as? Double) - 50) < 0.001)
+        try server.post("/ack", "{\"ids\": [\"\(id)\", \"\(own)\"]}")
+        #expect(try server.state(id) == "done")
+    }
+
+    @Test func aPoisonStormIsStoppedByOneRequest() throws {
+        let ids = try server.enqueueAll("q", [1, 2])
+        let list = ids.map { "\"\($0)\"" }.joined(separator: ",")
+        for _ in 0..<3 {
+            _ = try server.take("q")
+            try server.post("/nak", "{\"ids\": [\(list)]}")
+        }
+        try server.send("PUT", "/config/q", #"{"max_retries": 1}"#)
+        #expect(try server.takeContents("q") == [])
+        #expect(try contents("q", "dead") == [1, 2])
+    }
+
+    @Test func deadTasksMoveToTheirDeadLetterQueueAndBack() throws {
+        try server.send("PUT", "/config/q", #"{"max_retries": 0, "dead_letter": "graveyard"}"#)
+        let id = try server.enqueue("q", #""content": 1, "metadata": {"a": "b"}"#)
+        _ = try server.take("q")
+        #expect(try server.post("/nak", "{\"ids\": [\"\(id)\"], \"error\": \"bad\"}").body.contains("\"dead\":1"))
+        let letter = try server.task(id)
+        #expect(letter["queue"] as? String == "graveyard")
+        #expect(letter["origin"] as? String == "q")
+        #expect(letter["state"] as? String == "ready")
+        #expect(letter["error"] as? String == "bad")
+        #expect(letter["metadata"] as? [String: String] == ["a": "b"])
+        #expect(try server.send("POST", "/kick/graveyard?to=origin").body == #"{"kicked":1}"#)
+        #expect(try server.task(id)["queue"] as? String == "q")
+    }
+
+    @Test func aFullQueueSaysSo() throws {
+        try server.send("PUT", "/config/q", #"{"max_length": 2}"#)
+        #expect(try server.post("/enqueue/q", #"[{"content": 1}, {"content": 2}, {"content": 3}]"#).status == 400)
+        try server.enqueue("q")
+        let batch = try server.post("/enqueue/q", #"[{"content": 1}, {"content": 2}]"#)
+        #expect(batch.status == 429)
+        try server.enqueue("q")
+        let answer = try server.post("/enqueue/q", #"{"content": 3}"#)
+        #expect(answer.status == 429)
+        #expect(answer.fields["retry-after"] != nil)
+        #expect(try server.get("/stats/q").object["ready"] as? Int == 2)
+    }
+
+    @Test(arguments: [
+        (#"{"retry": 0}"#, "retry"), (#"{"expiry": "1"}"#, "expiry"), (#"{"max_retries": 1.5}"#, "max_retries"),
+        (#"{"backoff": {"max": 5}}"#, "backoff.min"), (#"{"keep": -1}"#, "keep"), (#"{"priority": 1000}"#, "priority"),
+        (#"{"max_length": 0}"#, "max_length"), (#"{"dead_letter": "d"}"#, "dead_letter"),
+        (#"{"dead_letter": "q", "max_retries": 1}"#, "dead_letter"), (#"{"dead_letter": "\n"}"#, "dead_letter"),
+        (#"{"on_expiry": "die"}"#, "on_expiry"), (#"{"dead_expiry": 0}"#, "dead_expiry"), (#"{"rety": 1}"#, "rety"),
+    ])
+    func aWrongConfigurationChangesNothing(json: String, field: String) throws {
+        try server.send("PUT", "/config/q", #"{"retry": 5}"#)
+        let answer = try server.send("PUT", "/config/q", json)
+        #expect(answer.status == 400)
+        #expect(answer.field == field)
+        #expect(try server.get("/config/q").body == #"{"retry":5}"#)
+    }
+
+    @Test func parametersThatAreWrongAreNamed() throws {
+        for (path, field) in [
+            ("/purge/q?state=x", "state"), ("/purge/q?n=1", "n"), ("/kick/q?state=ready", "state"),
+            ("/kick/q?n=0", "n"),
+            ("/kick/q?to=home", "to"), ("/move/q", "to"), ("/move/q?to=q", "to"), ("/move/q?to=%01", "to"),
+            ("/move/q?to=r&state=done", "state"), ("/pause/q?x=1", "x"),
+        ] {
+            let answer = try server.send("POST", path)
+            #expect(answer.status == 400, "\(path)")
+            #expect(answer.field == field, "\(path)")
+        }
+        #expect(try server.post("/kick?n=1", #"{"ids": []}"#).field == "n")
+        #expect(try server.send("POST", "/pause/q", "{}").status == 400)
+        #expect(try server.send("GET", "/pause/q").fields["allow"] == "POST, OPTIONS")
+        #expect(try server.send("POST", "/pause/").status == 404)
+    }
+}
