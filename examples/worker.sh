@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# A worker for emq in shell: runs a command for each task, one at a time.
+#
+#   examples/worker.sh [-u URL] QUEUE... -- COMMAND [ARGUMENT...]
+#
+# The command gets the task's content, as JSON, on its standard input, and the task's id and attempt in EMQ_ID and
+# EMQ_ATTEMPT. If it ends with status 0, the task is acknowledged, with what it printed as the result if that is JSON.
+# Otherwise the task is refused, with the last line of its standard error as the error: it is tried again, or is dead.
+#
+# Earlier queues go first. On SIGTERM and SIGINT the worker finishes the task in hand and exits. Needs curl 7.82 or newer, and
+# jq.
+set -euo pipefail
+
+url=http://localhost:8080
+if [ "${1:-}" = -u ]; then
+    url=${2:?-u is followed by a URL}
+    shift 2
+fi
+queues=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    queues+=("$1")
+    shift
+done
+if [ ${#queues[@]} -eq 0 ] || [ $# -lt 2 ]; then
+    echo "usage: $0 [-u URL] QUEUE... -- COMMAND [ARGUMENT...]" >&2
+    exit 2
+fi
+shift
+
+work=$(mktemp -d)
+keeper=
+poll=
+stopping=
+stop() {
+    stopping=1
+    # Its client gone, the server takes nothing for it.
+    [ -z "$poll" ] || kill "$poll" 2>/dev/null || true
+}
+trap stop TERM INT
+trap '[ -z "$keeper" ] || kill "$keeper" 2>/dev/null; rm -rf "$work"' EXIT
+
+request=$(jq -cn --arg worker "$(hostname)-$$" '{queues: $ARGS.positional, max: 1, timeout: 30000, worker: $worker}' \
+    --args "${queues[@]}")
+
+# Tells the server something, and again as long as it is not there or has no room.
+post() { curl -sS --fail-with-body --retry 1000 --retry-delay 1 --retry-connrefused --json "$2" "$url$1"; }
+
+# Starts the lease of a task again and again, when half of it is over.
+keep() {
+    while sleep "$2"; do post /touch/ "{\"ids\": [\"$1\"]}" >/dev/null; done
+}
+
+while [ -z "$stopping" ]; do
+    curl -sS --fail-with-body --json "$request" -o "$work/answer" "$url/wait/" &
+    poll=$!
+    # A signal ends the first wait early.
+    if ! wait "$poll"; then
+        [ -n "$stopping" ] || sleep 1
+        poll=
+        continue
+    fi
+    poll=
+    jq -c '.[]' "$work/answer" >"$work/task"
+    [ -s "$work/task" ] || continue
+
+    receipt=$(jq -r .receipt "$work/task")
+    keep "$receipt" "$(jq '.retry / 2' "$work/task")" &
+    keeper=$!
+    status=0
+    # In a session of its own, so that Ctrl-C stops the worker and not the work.
+    jq -c .content "$work/task" |
+        EMQ_ID=$(jq -r .id "$work/task") EMQ_ATTEMPT=$(jq -r .attempt "$work/task") \
+            setsid --wait "$@" >"$work/output" 2>"$work/error" || status=$?
+    kill "$keeper" 2>/dev/null || true
+    wait "$keeper" 2>/dev/null || true
+    keeper=
+
+    if [ "$status" -eq 0 ]; then
+        if result=$(jq -cse 'if length == 1 then .[0] else error("not one value") end' "$work/output" 2>/dev/null); then
+            body=$(jq -cn --arg id "$receipt" --argjson result "$result" '{ids: [$id], result: $result}')
+        else
+            body=$(jq -cn --arg id "$receipt" '{ids: [$id]}')
+        fi
+        post /ack/ "$body" >/dev/null
+    else
+        error=$(tail -n 1 "$work/error" | head -c 1000)
+        post /nak/ "$(jq -cn --arg id "$receipt" --arg error "${error:-exit status $status}" '{ids: [$id], error: $error}')" \
+            >/dev/null
+    fi
+done
