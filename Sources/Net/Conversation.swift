@@ -83,6 +83,8 @@ struct Conversation: ~Copyable {
     private var unacknowledgedBytes = 0
     /// With more deliveries than this the kernel is asked again.
     private var deliveriesBeforeAsking = Self.deliveriesToKeep
+    /// Since when requests are held back because too much is unsent; nil if they are not.
+    private var heldSince: Int64?
     /// When it has waited too long for whatever comes next.
     private var deadline = Int64.max
 
@@ -125,14 +127,16 @@ struct Conversation: ~Copyable {
     mutating func visit<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round, spareBlock: inout Buffer
     ) {
-        if responses.count == 0 { lastProgress = round.now }
+        if responses.count == 0, !isLingering { lastProgress = round.now }
+        if isLocal, !isBroken { forgetDelivered() }
         if hasLostItsClient { withdrawOwed(&handler, on: owner, now: round.now) }
         next = .rest
         if isLingering { return }
         if input.capacity == 0 { swap(&input, &spareBlock) }
         next = converse(&handler, on: owner, round)
-        if case .rest = next {
-            // Only now: bytes that had come in time may have been waiting for their turn.
+        if case .again = next, responses.count <= round.limits.outputBytes {
+            // What has come waits for its turn; whether it came in time is seen when it has been read.
+        } else {
             setDeadline(round.limits, now: round.now)
             if round.now >= deadline { timeOut(&handler, round) }
         }
@@ -168,8 +172,13 @@ struct Conversation: ~Copyable {
             if inputHasEnded, hasArrived(limits, now: now) { return .end }
         }
         if isBroken { return .end }
-        // What this side held back is not the peer's delay.
-        if case .again = next { since = now }
+        // While this side holds requests back, their time stands still.
+        if responses.count > limits.outputBytes {
+            heldSince = heldSince ?? now
+        } else if let held = heldSince {
+            since += now - held
+            heldSince = nil
+        }
         setDeadline(limits, now: now)
         // With too much unsent, the kernel's word that there is room again comes first.
         return responses.count > limits.outputBytes ? .rest : next
@@ -279,10 +288,11 @@ struct Conversation: ~Copyable {
     }
 
     /// Writes the answer that was owed.
-    mutating func settle(now: Int64, _ body: (inout ResponseStream) -> Void) {
-        if responses.count == 0 { lastProgress = now }
+    mutating func settle(on server: HTTPServer, _ body: (inout ResponseStream) -> Void) {
+        if responses.count == 0 { lastProgress = server.loop.now }
         body(&responses)
-        endDebt(now: now)
+        endDebt(now: server.loop.now)
+        count(on: server)
     }
 
     private mutating func endDebt(now: Int64) {
@@ -410,11 +420,12 @@ struct Conversation: ~Copyable {
     private mutating func drain() -> Next {
         var drained = 0
         while isReadable, drained < Self.bytesPerVisit {
-            let count = receive(atMost: Self.bodyReadSize)
+            let count = receive(atMost: Self.readSize)
             input.consume(input.count)
             if count <= 0 { break }
             drained += count
         }
+        input = Buffer()
         return isReadable ? .again : .rest
     }
 
@@ -425,7 +436,7 @@ struct Conversation: ~Copyable {
         let before = unacknowledgedBytes
         forgetDelivered()
         if unacknowledgedBytes < before { lastProgress = now }
-        if now - lastProgress >= limits.sendTimeoutMilliseconds { isBroken = true }
+        if now - lastProgress >= limits.sendTimeoutMilliseconds { giveUp() }
         return responses.deliveries.isEmpty
     }
 
@@ -436,7 +447,22 @@ struct Conversation: ~Copyable {
         // It cannot fail on a socket; if it did, nothing would count as lost.
         _ = unsafe ioctl(descriptor, UInt(SIOCOUTQ), &count)
         unacknowledgedBytes = Int(count)
+        // What a Unix-domain socket counts is memory and not bytes: only nothing at all can be told. And it is nothing,
+        // too, when the peer has closed without reading, which is an error then.
+        if isLocal, count > 0 || hasFailed { return }
         responses.forgetDelivered(unacknowledged: unacknowledgedBytes)
+    }
+
+    /// Whether the kernel has an error to report.
+    private var hasFailed: Bool {
+        var state = pollfd(fd: descriptor, events: 0, revents: 0)
+        return unsafe poll(&state, 1, 0) > 0 && Int32(state.revents) & POLLERR != 0
+    }
+
+    /// What the kernel holds for a peer on a Unix-domain socket cannot be taken back as long as that lives. It may still
+    /// be read, so it does not count as lost.
+    private mutating func leaveToLocalPeer() {
+        if isLocal, !isBroken, !hasFailed { responses.forgetDelivered(unacknowledged: 0) }
     }
 
     // MARK: The end
@@ -448,8 +474,7 @@ struct Conversation: ~Copyable {
         if let withdrawal { handler.withdraw(withdrawal, on: owner) }
         isOwing = false
         withdrawal = nil
-        // A Unix-domain socket that broke counts nothing any more, and it broke because not all was read.
-        if !isLocal || !isBroken { forgetDelivered() }
+        if isLocal { leaveToLocalPeer() } else { forgetDelivered() }
         if !responses.deliveries.isEmpty {
             // What counts as lost must not arrive later: a reset takes back what the kernel still holds.
             var reset = linger(l_onoff: 1, l_linger: 0)
@@ -460,10 +485,24 @@ struct Conversation: ~Copyable {
         close()
     }
 
-    /// Closes the socket.
-    func close() { Glibc.close(descriptor) }
+    /// Sends what it can and closes the socket, when the server is at its end. What the peer has sent is read first:
+    /// bytes left unread would make the kernel reset the connection, and destroy the last answer on its way.
+    mutating func leave(now: Int64) {
+        send(now: now)
+        shutdown(descriptor, Int32(SHUT_WR))
+        isReadable = true
+        _ = drain()
+        close()
+    }
+
+    private func close() { Glibc.close(descriptor) }
 
     // MARK: Deadlines
+
+    private mutating func giveUp() {
+        leaveToLocalPeer()
+        isBroken = true
+    }
 
     private mutating func setDeadline(_ limits: ServerLimits, now: Int64) {
         if responses.count > 0 {
@@ -490,7 +529,7 @@ struct Conversation: ~Copyable {
         if responses.count > 0 {
             // The kernel reports room only when much of its buffer is free; a slow peer may have taken less than that.
             send(now: round.now)
-            if round.now - lastProgress >= round.limits.sendTimeoutMilliseconds { isBroken = true }
+            if round.now - lastProgress >= round.limits.sendTimeoutMilliseconds { giveUp() }
         } else if input.isEmpty, !parser.isReadingBody {
             isClosing = true
         } else {

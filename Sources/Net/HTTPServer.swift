@@ -111,13 +111,16 @@ public final class HTTPServer: @unchecked Sendable {
             loop.turn(until: isBusy ? loop.now : [deadline, acceptsAgainAt].compactMap { $0 }.min())
             dates.update(unixMilliseconds: loop.now)
             acceptConnections()
+            // First, so that no task is taken for those who have gone.
+            for connection in exchange(&gone, for: []) {
+                connection.conversation.withdrawOwed(&handler, on: owner, now: loop.now)
+            }
             handler.beginTurn(now: loop.now, on: owner)
             serveQueued(&handler, on: owner)
             deadline = handler.nextTurn(on: owner)
         }
         for case let connection? in connections {
-            connection.conversation.send(now: loop.now)
-            connection.conversation.close()
+            connection.conversation.leave(now: loop.now)
         }
     }
 
@@ -127,9 +130,6 @@ public final class HTTPServer: @unchecked Sendable {
         let begin = loop.updateNow()
         // Serving one connection may wake another, which is then served in this turn too.
         while !queued.isEmpty {
-            for connection in exchange(&gone, for: []) {
-                connection.conversation.withdrawOwed(&handler, on: owner, now: loop.now)
-            }
             var visited = exchange(&queued, for: [])
             if visited.count > Self.visitsPerRound {
                 queued = Array(visited[Self.visitsPerRound...])
@@ -174,8 +174,7 @@ public final class HTTPServer: @unchecked Sendable {
         queued.append(connection)
     }
 
-    /// Notes that the client of an owed answer has gone: it is withdrawn before anything else is served, so that no
-    /// task is taken for it.
+    /// Notes that the client of an owed answer has gone: it is withdrawn before anything else is done in this turn.
     func noteGone(_ connection: Connection) { gone.append(connection) }
 
     /// Writes an answer that was owed.
@@ -187,7 +186,7 @@ public final class HTTPServer: @unchecked Sendable {
         guard connections.indices.contains(ticket.connection), let connection = connections[ticket.connection],
             connection.conversation.owes(ticket)
         else { return false }
-        connection.conversation.settle(now: loop.now, body)
+        connection.conversation.settle(on: self, body)
         queue(connection)
         return true
     }

@@ -25,6 +25,8 @@ public actor Broker {
     var resuming: [Slot] = []
     var arrivals: UInt64 = 0
     private var isCompleting = false
+    /// How many names of queues that are waited for one change looks at; the rest is left to `advance`.
+    private static let stepsPerService = 2000
 
     /// The executor that the broker was made with.
     public nonisolated var unownedExecutor: UnownedSerialExecutor {
@@ -385,9 +387,20 @@ public actor Broker {
     }
 
     private func complete(waitersOf queue: Slot, now: Int64) {
-        while let filing = store.queues[queue].waiters[store.queues[queue].available]?.first,
-            reconsider(filing.waiter, now: now)
-        {}
+        var steps = Self.stepsPerService
+        while let waiter = store.queues[queue].waiters[store.queues[queue].available]?.first?.waiter,
+            reconsider(waiter, now: now)
+        {
+            steps -= waiter.queues.count
+            guard steps > 0 else { return resumeLater(queue) }
+        }
+    }
+
+    /// Has `advance` decide about those who wait for a queue. Until then it counts as empty.
+    private func resumeLater(_ queue: Slot) {
+        guard !store.queues[queue].waiters.isEmpty else { return }
+        store.queues[queue].pause = .resuming
+        if !resuming.contains(queue) { resuming.append(queue) }
     }
 
     /// Decides about those who wait for a queue that gives out tasks again, and about the undecided.

@@ -5,6 +5,7 @@
 // Adding is in `TaskStore+Adding.swift`, taking in `+Taking`, what ends a dispatch or a task in `+Ending`, and what is
 // done to whole queues in `+Sweeping`.
 
+import Glibc
 import UID
 
 /// All tasks and queues of a broker.
@@ -102,7 +103,12 @@ struct TaskStore: ~Copyable {
             return found
         }
         if idle.count >= Self.maximumIdleQueues { forgetLongestUnused() }
-        guard let made = queues.insert(QueueRecord(name: name, hash: hash)) else { throw .tooManyQueues }
+        var made = queues.insert(QueueRecord(name: name, hash: hash))
+        if made == nil, !idle.isEmpty {
+            forgetLongestUnused()
+            made = queues.insert(QueueRecord(name: name, hash: hash))
+        }
+        guard let made else { throw .tooManyQueues }
         rest(made)
         return made
     }
@@ -152,7 +158,18 @@ struct TaskStore: ~Copyable {
         queues.forEach { queue in
             if isWanted(queues[queue]) { names.append((queues[queue].name, queue)) }
         }
-        return names.sorted { $0.name.lexicographicallyPrecedes($1.name) }
+        return names.sorted { Self.precedes($0.name, $1.name) }
+    }
+
+    private static func precedes(_ first: [UInt8], _ second: [UInt8]) -> Bool {
+        unsafe first.withUnsafeBytes { first in
+            unsafe second.withUnsafeBytes { second in
+                // Names are never empty, so they have addresses.
+                guard let start = first.baseAddress, let other = second.baseAddress else { return false }
+                let order = unsafe memcmp(start, other, min(first.count, second.count))
+                return order != 0 ? order < 0 : first.count < second.count
+            }
+        }
     }
 
     /// The queue's configuration, nil if it has none. By reference: the value is large.

@@ -9,11 +9,12 @@ enum Memory {
         return limits(of: contents(of: "/proc/self/cgroup")) { contents(of: $0) }.reduce(machine, min)
     }
 
-    /// The limits that control groups set (cgroups(7)), in bytes.
+    /// The limits that control groups set (cgroups(7)).
     ///
     /// - Parameters:
     ///   - groups: what /proc/self/cgroup says: a line `ID:CONTROLLERS:PATH` each, in version 2 one with no controllers.
     ///   - read: the text of a file, empty if there is none.
+    /// - Returns: those that are set, in bytes; none means no limit.
     static func limits(of groups: String, _ read: (String) -> String) -> [Int] {
         var limits: [Int] = []
         for line in groups.split(separator: "\n") {

@@ -6,7 +6,20 @@ import Testing
 
 @testable import Net
 
-/// What the handler saw. An actor that lives on the server's event loop, so that asking it is a job from another thread.
+/// What the handler has seen, and how the server stood after its last turn.
+struct Seen {
+    fileprivate(set) var handled = 0
+    fileprivate(set) var undelivered: [UInt64] = []
+    fileprivate(set) var withdrawals = 0
+    fileprivate(set) var held: [Ticket] = []
+    fileprivate(set) var turns = 0
+    fileprivate(set) var turnsBeforeHold = 0
+    fileprivate(set) var turnsBeforeWithdrawal = 0
+    fileprivate(set) var connectionCount = 0
+    fileprivate(set) var bufferBytes = 0
+}
+
+/// The owner of the server's state: an actor that lives on its event loop.
 actor Recorder {
     private nonisolated let loop: EventLoop
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
@@ -14,15 +27,24 @@ actor Recorder {
     fileprivate nonisolated let isStopping = Atomic(false)
     fileprivate var server: HTTPServer?
 
-    fileprivate(set) var handled = 0
-    fileprivate(set) var undelivered: [UInt64] = []
-    fileprivate(set) var withdrawals = 0
-    fileprivate(set) var held: [Ticket] = []
+    fileprivate var record = Seen()
     var number = 0
+
+    private let lock = NSLock()
+    // Under the lock: it is read by the tests' threads. To await an answer of the actor would take them as long as all tests
+    // that are ready to run take, on a machine with few cores.
+    private nonisolated(unsafe) var published = Seen()
 
     init(loop: EventLoop) { self.loop = loop }
 
-    var connectionCount: Int { server?.connectionCount ?? 0 }
+    /// What was so after the server's last turn. Any thread.
+    nonisolated var seen: Seen { lock.withLock { unsafe published } }
+
+    fileprivate func publish() {
+        record.connectionCount = server?.connectionCount ?? 0
+        record.bufferBytes = server?.bufferBytes ?? 0
+        lock.withLock { unsafe published = record }
+    }
 
     /// Answers a held request; says whether anyone still waited for it.
     func answer(_ ticket: Ticket, _ text: StaticString) -> Bool {
@@ -59,11 +81,12 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     mutating func handle(
         _ request: borrowing Request, _ responses: inout ResponseStream, on recorder: isolated Recorder
     ) -> Outcome {
-        recorder.handled += 1
+        recorder.record.handled += 1
         var number = 0
         for index in request.query.indices { number = number * 10 + Int(request.query[index] - 0x30) }
         if request.path.equals("/hold") {
-            recorder.held.append(request.ticket)
+            recorder.record.held.append(request.ticket)
+            recorder.record.turnsBeforeHold = recorder.record.turns
             return .owed(recorder)
         }
         if request.path.equals("/observed") {
@@ -103,21 +126,28 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     }
 
     mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on recorder: isolated Recorder) {
-        recorder.withdrawals += 1
+        withdraw(withdrawal, on: recorder)
         EchoHandler.write("withdrawn", to: &responses)
     }
 
-    mutating func withdraw(_ withdrawal: AnyObject, on recorder: isolated Recorder) { recorder.withdrawals += 1 }
+    mutating func withdraw(_ withdrawal: AnyObject, on recorder: isolated Recorder) {
+        recorder.record.withdrawals += 1
+        recorder.record.turnsBeforeWithdrawal = recorder.record.turns
+    }
 
-    mutating func undelivered(_ key: UInt64, on recorder: isolated Recorder) { recorder.undelivered.append(key) }
+    mutating func undelivered(_ key: UInt64, on recorder: isolated Recorder) { recorder.record.undelivered.append(key) }
 
     mutating func bodyObserver() -> BodyObserver? { CountingObserver() }
 
     mutating func beginTurn(now: Int64, on recorder: isolated Recorder) {
+        recorder.record.turns += 1
         isFinished = recorder.isStopping.load(ordering: .acquiring)
     }
 
-    func nextTurn(on recorder: isolated Recorder) -> Int64? { nil }
+    func nextTurn(on recorder: isolated Recorder) -> Int64? {
+        recorder.publish()
+        return nil
+    }
 
     static func write(_ text: StaticString, to responses: inout ResponseStream) {
         responses.begin(status: 200, contentType: "text/plain")
@@ -164,15 +194,14 @@ final class TestServer {
         return peer
     }
 
-    /// Asks the recorder again until the answer is yes.
-    func eventually(_ what: String, _ question: (isolated Recorder) throws -> Bool) async throws {
+    var seen: Seen { recorder.seen }
+
+    /// Looks again until the answer is yes.
+    func eventually(_ what: String, _ question: (Seen) throws -> Bool) throws {
         let deadline = Date(timeIntervalSinceNow: 60)
-        while true {
-            // Looked at before the question: its answer may be long in coming back to a busy machine.
-            let isLast = Date() > deadline
-            if try await question(recorder) { return }
-            if isLast { throw Failure(description: "waited in vain: \(what)") }
-            try await Task.sleep(for: .milliseconds(2))
+        while try !question(seen) {
+            if Date() > deadline { throw Failure(description: "waited in vain: \(what)") }
+            usleep(2000)
         }
     }
 }

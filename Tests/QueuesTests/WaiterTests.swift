@@ -233,6 +233,27 @@ extension Broker {
         }
     }
 
+    @Test func oneTaskThatThousandsLackIsDecidedInSlices() throws {
+        try withBroker { broker in
+            let outcomes = (0..<1500).map { _ in Outcome() }
+            for outcome in outcomes { _ = try broker.startWait("a", "a", "b", noting: outcome) }
+            try broker.add(1, to: "a")
+            try broker.add(2, to: "a")
+            broker.checkInvariants()
+            // All of them lack the other queue now; the rest of finding that out is left to `advance`.
+            #expect(try broker.deadline() == 0)
+            var slices = 1
+            while !broker.advance(to: 1, limit: 300) { slices += 1 }
+            #expect(slices > 5)
+            broker.checkInvariants()
+            #expect(outcomes.allSatisfy { $0.calls.isEmpty })
+            try broker.add(3, to: "b", now: 1)
+            broker.advanceFully(to: 1)
+            #expect(outcomes[0].calls == [[1, 2, 3]])
+            #expect(outcomes.dropFirst().allSatisfy { $0.calls.isEmpty })
+        }
+    }
+
     @Test func aTakeBehindMassExpiryIsBoundedAndItsWaiterGetsWhatIsBehind() throws {
         try withBroker(maximumTasks: 10_000) { broker in
             for number in 1...5000 { try broker.add(UInt64(number), to: "a", expires: 100) }

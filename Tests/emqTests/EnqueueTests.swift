@@ -145,6 +145,24 @@ import Testing
         #expect(try server.get("/queues").body == "[]")
     }
 
+    @Test func largeTasksWaitWhileTooManyAnswersAreUnread() throws {
+        let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "64M"])
+        let content = "\"" + String(repeating: "x", count: 1_000_000) + "\""
+        for _ in 0..<28 { try server.enqueue("large", "\"content\": \(content)") }
+        try server.enqueue("small")
+        // It does not read its answer, which is more than a quarter of the memory.
+        var hoarder: Client? = try server.begin("GET", "/peek/large?n=28")
+        #expect(try server.get("/peek/large").status == 503)
+        #expect(try server.get("/queues").status == 503)
+        #expect(try server.post("/wait", #"{"queues": ["large", "small"]}"#).body.hasPrefix("[null,{"))
+        #expect(try server.post("/wait", #"{"queues": ["large"], "max": 5}"#).body == "[]")
+        hoarder?.resetOnClose()
+        hoarder = nil
+        _ = try eventually("the large answer to be gone") { try server.get("/queues").status == 200 ? true : nil }
+        #expect(try server.post("/wait", #"{"queues": ["large"], "max": 5}"#).tasks.count == 5)
+        #expect(try server.get("/stats/large").object["ready"] as? Int == 23)
+    }
+
     @Test func enqueuesOverTheMemoryAreRefusedAndWorkersGoOn() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "2M"])
         let content = "\"" + String(repeating: "x", count: 100_000) + "\""

@@ -78,7 +78,8 @@ import Testing
 
         // A body that would be of no use is not asked for.
         for (line, status) in [
-            ("POST /nowhere", 404), ("PUT /enqueue/q", 405), ("POST /enqueue/q", 415), ("POST /enqueue/q?x=1", 415),
+            ("POST /nowhere", 404), ("CONNECT h:1", 501), ("GET /peek/q?m=3", 400), ("PUT /enqueue/q", 405),
+            ("POST /enqueue/q", 415), ("POST /enqueue/q?x=1", 415),
         ] {
             let client = try server.connect()
             client.send("\(line) HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 13\r\n\r\n")

@@ -408,6 +408,12 @@ import Testing
         #expect(
             try server.connect().post("/enqueue/q", "{}", "Sec-Fetch-Site: cross-site\r\n").body
                 .contains("Sec-Fetch-Site is cross-site"))
+        // Whatever else is wrong with the request.
+        for line in ["POST /enqueue/q", "DELETE /wait", "PUT /nowhere"] {
+            let client = try server.connect()
+            client.send("\(line) HTTP/1.1\r\nHost: h\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n\r\n")
+            #expect(try client.response().status == 403)
+        }
         let client = try server.connect()
         client.send("GET /queues HTTP/1.1\r\nHost: h\r\nOrigin: http://evil\r\n\r\n")
         #expect(try client.response().status == 200)

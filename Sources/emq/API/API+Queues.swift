@@ -37,7 +37,8 @@ extension API {
     }
 
     /// `GET /queues/`
-    static func writeQueueNames(of broker: isolated Broker, to responses: inout ResponseStream) {
+    func writeQueueNames(_ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
+        try checkBuffers()
         responses.beginJSON(estimatedCount: 100)
         responses.append("[")
         var isFirst = true
@@ -53,7 +54,8 @@ extension API {
     // MARK: Statistics
 
     /// `GET /stats/` and `GET /stats/NAME`
-    func writeStatistics(_ responses: inout ResponseStream, on broker: isolated Broker) {
+    func writeStatistics(_ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
+        try checkBuffers()
         responses.beginJSON(estimatedCount: 300)
         if !name.isEmpty {
             let queue = broker.existingQueue(named: name.span)

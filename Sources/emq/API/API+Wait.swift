@@ -27,7 +27,7 @@ final class PendingWait {
         switch goal {
         case .tasks(let missing):
             let nothing = [TaskHandle?](repeating: nil, count: waiter.count)
-            API.write(nothing, missing: missing, of: broker, to: &responses)
+            API.write(nothing, isAny: false, missing: missing, postponed: nil, of: broker, to: &responses)
         case .result(let task): API.writeResult(of: task.id, of: broker, now: now, to: &responses)
         }
     }
@@ -59,16 +59,21 @@ extension API {
             // A worker that hands in its last work on the way learns whether that was in time.
             if references.isEmpty { throw Problem(503, "the server is stopping and gives out no more tasks") }
             let count = fields.maximum == nil ? queues.count : 0
-            API.write(Array(repeating: nil, count: count), missing: missing, of: broker, to: &responses)
+            API.write(
+                Array(repeating: nil, count: count), isAny: fields.maximum != nil, missing: missing, postponed: nil,
+                of: broker, to: &responses)
             return .answered
         }
         if take(fields, on: broker) || fields.timeoutMilliseconds == 0 {
-            API.write(taken, missing: missing, of: broker, to: &responses)
+            API.write(
+                taken, isAny: fields.maximum != nil, missing: missing, postponed: postponed, of: broker, to: &responses)
             return .answered
         }
-        let (ticket, server) = (request.ticket, server)
+        let (ticket, server, postponed, isAny) = (request.ticket, server, postponed, fields.maximum != nil)
         let answer: Waiter.Completion = { tasks in
-            server.answer(ticket) { API.write(tasks, missing: missing, of: broker, to: &$0) }
+            server.answer(ticket) {
+                API.write(tasks, isAny: isAny, missing: missing, postponed: postponed, of: broker, to: &$0)
+            }
         }
         let deadline = now + fields.timeoutMilliseconds
         let waiter =
@@ -154,7 +159,8 @@ extension API {
 
     /// Writes the answer to a wait: a task or null for each of its names, or just tasks.
     static func write(
-        _ tasks: [TaskHandle?], missing: [UInt8], of broker: isolated Broker, to responses: inout ResponseStream
+        _ tasks: [TaskHandle?], isAny: Bool, missing: [UInt8], postponed: PostponedTasks?, of broker: isolated Broker,
+        to responses: inout ResponseStream
     ) {
         if missing.isEmpty {
             responses.beginJSON(estimatedCount: 250)
@@ -164,20 +170,52 @@ extension API {
             responses.beginBody(estimatedCount: 250)
         }
         responses.append("[")
-        for (index, handle) in tasks.enumerated() {
-            if index > 0 { responses.append(",") }
-            guard let handle else {
-                responses.append("null")
-                continue
-            }
-            broker.withTask(handle) { task in
-                TaskWriter.writeDispatched(task, to: &responses)
-                // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
-                responses.track(task.dispatchKey.rawValue)
-            }
+        var isFirst = true
+        for handle in tasks {
+            let isWritten =
+                handle.map { handle in
+                    broker.withTask(handle) { task in
+                        if postponed?.add(task) == true { return false }
+                        if !isFirst { responses.append(",") }
+                        TaskWriter.writeDispatched(task, to: &responses)
+                        // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
+                        responses.track(task.dispatchKey.rawValue)
+                        return true
+                    }
+                } ?? false
+            if !isWritten, isAny { continue }
+            if !isWritten { responses.append(isFirst ? "null" : ",null") }
+            isFirst = false
         }
         responses.append("]")
         responses.end()
+    }
+}
+
+/// Tasks that were dispatched while too many answers wait for clients that do not read them, and whose contents are too
+/// large to add to that: their clients do without, and they go back to the front of their queues in the next turn.
+final class PostponedTasks {
+    private static let largeContentBytes = 65_536
+
+    private var keys: [DispatchKey] = []
+    private let server: HTTPServer
+
+    init(_ server: HTTPServer) { self.server = server }
+
+    var isEmpty: Bool { keys.isEmpty }
+
+    /// Takes note of a task, if it is such a one.
+    fileprivate func add(_ task: borrowing TaskView) -> Bool {
+        guard server.isShortOfMemory, task.content.count > Self.largeContentBytes else { return false }
+        keys.append(task.dispatchKey)
+        return true
+    }
+
+    /// Those that are to go back, the last first.
+    func take() -> [DispatchKey] {
+        if keys.isEmpty { return [] }
+        defer { keys = [] }
+        return keys.reversed()
     }
 }
 

@@ -23,6 +23,7 @@ struct API: ~Copyable, RequestHandler {
     let shutdown: Shutdown
     /// How much memory tasks and buffers may take before no more tasks are taken in.
     let maximumMemoryBytes: Int
+    let postponed: PostponedTasks
     var ids = UIDGenerator()
     var random = KernelRandom()
     var now: Int64
@@ -44,6 +45,7 @@ struct API: ~Copyable, RequestHandler {
         self.server = server
         self.shutdown = shutdown
         self.maximumMemoryBytes = maximumMemoryBytes
+        postponed = PostponedTasks(server)
         now = server.loop.now
     }
 
@@ -63,7 +65,7 @@ struct API: ~Copyable, RequestHandler {
 
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
         do throws(Problem) {
-            _ = try readHead(request, isWhole: false)
+            if request.method != .options { _ = try readHead(request, isWhole: false) }
             return true
         } catch {
             error.write(to: &responses)
@@ -94,13 +96,14 @@ struct API: ~Copyable, RequestHandler {
 
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
         self.now = now
+        for key in postponed.take() { broker.release(key, now: now) }
         isBehind = !broker.advance(to: now)
         server.refusesLargeBodies = broker.memoryBytes + server.bufferBytes > maximumMemoryBytes
         if shutdown.isAsked { stop(on: broker) }
     }
 
     func nextTurn(on broker: isolated Broker) -> Int64? {
-        if isBehind || shutdown.isAsked && isDrained(broker) { return now }
+        if isBehind || !postponed.isEmpty || shutdown.isAsked && isDrained(broker) { return now }
         return [broker.nextDeadline, shutdown.deadline].compactMap { $0 }.min()
     }
 
@@ -131,15 +134,13 @@ struct API: ~Copyable, RequestHandler {
     private mutating func route(
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        if request.method == .connect { throw Problem(501, "this server is no proxy") }
-        // An absolute target without a path is what a proxy makes of `*` (RFC 9110 section 7.1).
-        if request.method == .options, request.path.equals("*") || request.path.isEmpty {
-            API.writeOptions("GET, HEAD, POST, PUT, DELETE, OPTIONS", to: &responses)
-            return .answered
-        }
         if request.method == .options {
-            let verb = try readPath(request.path, name: &name)
-            API.writeOptions(verb.allowedMethods, to: &responses)
+            // An absolute target without a path is what a proxy makes of `*` (RFC 9110 section 7.1).
+            let isAny = request.path.equals("*") || request.path.isEmpty
+            let methods =
+                isAny
+                ? "GET, HEAD, POST, PUT, DELETE, OPTIONS" : try readPath(request.path, name: &name).allowedMethods
+            API.writeOptions(methods, to: &responses)
             return .answered
         }
         let verb = try readHead(request, isWhole: true)
@@ -152,8 +153,8 @@ struct API: ~Copyable, RequestHandler {
         case .task: try answerTask(request, &responses, on: broker)
         case .result: return try answerResult(request, &responses, on: broker)
         case .peek: try peek(&responses, on: broker)
-        case .queues: API.writeQueueNames(of: broker, to: &responses)
-        case .stats: writeStatistics(&responses, on: broker)
+        case .queues: try writeQueueNames(&responses, on: broker)
+        case .stats: try writeStatistics(&responses, on: broker)
         case .pause, .resume: try pause(verb == .pause, &responses, on: broker)
         case .purge: return try purge(request, on: broker)
         case .kick: return try kick(request, &responses, on: broker)
@@ -166,6 +167,8 @@ struct API: ~Copyable, RequestHandler {
 
     /// Reads all of a request but its body: the route, the name and the query in it, and whether it may be asked for.
     private mutating func readHead(_ request: borrowing Request, isWhole: Bool) throws(Problem) -> Verb {
+        if request.method == .connect { throw Problem(501, "this server is no proxy") }
+        if request.method != .get, request.method != .head { try checkOrigin(request) }
         let verb = try readPath(request.path, name: &name)
         guard verb.allows(request.method) else {
             throw Problem(
@@ -173,45 +176,51 @@ struct API: ~Copyable, RequestHandler {
                 allow: verb.allowedMethods)
         }
         if request.method != .get, request.method != .head {
-            let takesBody = verb.takesBody(request.method, hasName: !name.isEmpty)
-            if isWhole, takesBody, request.body.isEmpty {
-                throw Problem(400, "the body is empty; a JSON object is wanted")
-            }
-            if isWhole, !takesBody, !request.body.isEmpty {
+            if verb.takesBody(request.method, hasName: !name.isEmpty) {
+                if isWhole, request.body.isEmpty { throw Problem(400, "the body is empty; a JSON object is wanted") }
+                try checkContentType(request)
+            } else if !request.body.isEmpty {
                 throw Problem(400, "this request has no body: what it says stands in the path and the query")
             }
-            try checkFields(request, hasBody: takesBody)
         }
         if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, known: verb.parameters) }
         return verb
     }
 
-    /// Checks the header of a request that changes something.
+    /// Checks that a request that would change something is not sent by a web page of another site, behind its reader's back,
+    /// as the browser says.
     ///
-    /// - Throws: 403 for one that a web page of another site sends behind its reader's back, as the browser says; 415 for
-    ///   a body that is not said to be JSON, or is compressed.
-    private func checkFields(_ request: borrowing Request, hasBody: Bool) throws(Problem) {
+    /// - Throws: 403.
+    private func checkOrigin(_ request: borrowing Request) throws(Problem) {
         var foreign: StaticString?
-        var contentTypes = 0
-        var isJSON = false
-        var isEncoded = false
         let host = request.authority
         request.forEachField { name, value in
             switch name.count {
             case 6 where name.equalsIgnoringCase("Origin"):
                 if !isSameHost(origin: value, host: host) { foreign = "its Origin is not the Host of the request" }
+            case 14 where name.equalsIgnoringCase("Sec-Fetch-Site"):
+                if value.equals("cross-site") { foreign = "its Sec-Fetch-Site is cross-site" }
+            default: break
+            }
+        }
+        if let foreign { throw Problem(403, "a web page of another site may not do this: \(foreign)") }
+    }
+
+    /// - Throws: 415 for a body that is not said to be JSON, or is compressed.
+    private func checkContentType(_ request: borrowing Request) throws(Problem) {
+        var contentTypes = 0
+        var isJSON = false
+        var isEncoded = false
+        request.forEachField { name, value in
+            switch name.count {
             case 12 where name.equalsIgnoringCase("Content-Type"):
                 contentTypes += 1
                 isJSON = isJSONType(value)
-            case 14 where name.equalsIgnoringCase("Sec-Fetch-Site"):
-                if value.equals("cross-site") { foreign = "its Sec-Fetch-Site is cross-site" }
             case 16 where name.equalsIgnoringCase("Content-Encoding"):
                 if !value.equalsIgnoringCase("identity") { isEncoded = true }
             default: break
             }
         }
-        if let foreign { throw Problem(403, "a web page of another site may not do this: \(foreign)") }
-        if !hasBody { return }
         guard contentTypes == 1, isJSON else {
             throw Problem(
                 415,

@@ -79,6 +79,9 @@ struct Members: ~Copyable {
     /// - Parameters:
     ///   - bytes: what was scanned.
     ///   - known: every name that may stand here, at most 64.
+    ///   - nullable: which of them may be `null`, as bits.
+    ///   - member: is given the place and the value.
+    /// - Throws: 400 for a member that is not known, or stands there twice; what `member` throws.
     func forEach(
         in bytes: Span<UInt8>, known: [StaticString], nullable: UInt64 = 0,
         _ member: (Int, borrowing FieldValue) throws(Problem) -> Void
