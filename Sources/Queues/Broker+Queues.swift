@@ -112,8 +112,8 @@ extension Broker {
     /// Calls `body` with the name and statistics of each queue that is known, sorted bytewise by name. O(n log n) in the
     /// number of queues.
     public func forEachQueue(_ body: (Span<UInt8>, QueueStatistics) -> Void) {
-        for (name, queue) in store.names(where: { _ in true }) {
-            body(name.span, store.statistics(of: queue))
+        for queue in store.queuesByName(where: { _ in true }) {
+            body(store.queues[queue].name.span, store.statistics(of: queue))
         }
     }
 

@@ -5,7 +5,6 @@
 // Adding is in `TaskStore+Adding.swift`, taking in `+Taking`, what ends a dispatch or a task in `+Ending`, and what is
 // done to whole queues in `+Sweeping`.
 
-import Glibc
 import UID
 
 /// All tasks and queues of a broker.
@@ -152,24 +151,26 @@ struct TaskStore: ~Copyable {
         return tasksDone && extrasDone && queuesDone
     }
 
-    /// The names of the queues for which `isWanted` says yes, sorted bytewise, with their slots. O(n log n).
-    func names(where isWanted: (borrowing QueueRecord) -> Bool) -> [(name: [UInt8], queue: Slot)] {
-        var names: [(name: [UInt8], queue: Slot)] = []
+    /// The queues for which `isWanted` says yes, sorted bytewise by name. O(n log n).
+    func queuesByName(where isWanted: (borrowing QueueRecord) -> Bool) -> [Slot] {
+        // Comparing the first bytes where they are sorted spares two reads of other memory each, which is what takes long.
+        var entries: [(high: UInt64, low: UInt64, queue: Slot)] = []
         queues.forEach { queue in
-            if isWanted(queues[queue]) { names.append((queues[queue].name, queue)) }
+            guard isWanted(queues[queue]) else { return }
+            let name = queues[queue].name
+            entries.append((Self.prefix(of: name, from: 0), Self.prefix(of: name, from: 8), queue))
         }
-        return names.sorted { Self.precedes($0.name, $1.name) }
+        entries.sort { first, second in
+            if first.high != second.high { return first.high < second.high }
+            if first.low != second.low { return first.low < second.low }
+            return queues[first.queue].name.lexicographicallyPrecedes(queues[second.queue].name)
+        }
+        return entries.map(\.queue)
     }
 
-    private static func precedes(_ first: [UInt8], _ second: [UInt8]) -> Bool {
-        unsafe first.withUnsafeBytes { first in
-            unsafe second.withUnsafeBytes { second in
-                // Names are never empty, so they have addresses.
-                guard let start = first.baseAddress, let other = second.baseAddress else { return false }
-                let order = unsafe memcmp(start, other, min(first.count, second.count))
-                return order != 0 ? order < 0 : first.count < second.count
-            }
-        }
+    /// Eight bytes of a name as a number that sorts as they do, with zeros behind its end.
+    private static func prefix(of name: [UInt8], from start: Int) -> UInt64 {
+        (start..<start + 8).reduce(0) { $0 << 8 | UInt64($1 < name.count ? name[$1] : 0) }
     }
 
     /// The queue's configuration, nil if it has none. By reference: the value is large.
