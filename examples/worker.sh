@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A worker for emq in shell: runs a command for each task, one at a time.
 #
-#   examples/worker.sh [-u URL] QUEUE... -- COMMAND [ARGUMENT...]
+#   examples/worker.sh [--url URL] QUEUE... -- COMMAND [ARGUMENT...]
 #
 # The command gets the task's content, as JSON, on its standard input, and the task's id and attempt in EMQ_ID and
 # EMQ_ATTEMPT. If it ends with status 0, the task is acknowledged, with what it printed as the result if that is JSON.
@@ -12,8 +12,8 @@
 set -euo pipefail
 
 url=http://localhost:8080
-if [ "${1:-}" = -u ]; then
-    url=${2:?-u is followed by a URL}
+if [ "${1:-}" = --url ]; then
+    url=${2:?--url is followed by a URL}
     shift 2
 fi
 queues=()
@@ -22,7 +22,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     shift
 done
 if [ ${#queues[@]} -eq 0 ] || [ $# -lt 2 ]; then
-    echo "usage: $0 [-u URL] QUEUE... -- COMMAND [ARGUMENT...]" >&2
+    echo "usage: $0 [--url URL] QUEUE... -- COMMAND [ARGUMENT...]" >&2
     exit 2
 fi
 shift
