@@ -67,7 +67,7 @@ struct Options {
             try reader.read(&self, value)
         }
         for reader in Options.readers where !given.contains(reader.flag) {
-            let twin = "EMQ_" + reader.flag.dropFirst(2).uppercased().replacing("-", with: "_")
+            let twin = "EMQ_" + reader.flag.dropFirst(2).uppercased().split(separator: "-").joined(separator: "_")
             // An empty variable is as good as none.
             guard let value = environment(twin), !value.isEmpty else { continue }
             do throws(UsageError) {
