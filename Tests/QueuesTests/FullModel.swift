@@ -86,6 +86,16 @@ struct FullModel {
         case taken(waiter: Int, [UInt64?])
         case ended(waiter: Int, TaskState, String)
         case swept(Int, count: Int)
+
+        /// Those who wait for the end of the same task are told in any order.
+        var isOrdered: Bool { if case .ended = self { false } else { true } }
+
+        var number: Int {
+            switch self {
+            case .taken(let waiter, _), .ended(let waiter, _, _): waiter
+            case .swept(let number, _): number
+            }
+        }
     }
 
     private(set) var now: Int64
