@@ -42,24 +42,43 @@ trap '[ -z "$keeper" ] || kill "$keeper" 2>/dev/null; rm -rf "$work"' EXIT
 request=$(jq -cn --arg worker "$(hostname)-$$" '{queues: $ARGS.positional, max: 1, timeout: 30000, worker: $worker}' \
     --args "${queues[@]}")
 
-# Tells the server something, and again as long as it is not there or has no room.
-post() { curl -sS --fail-with-body --retry 1000 --retry-delay 1 --retry-connrefused --json "$2" "$url$1"; }
+# Tells the server something, and again as long as it is not there or has no room: the third argument, if there is one, is what
+# to say then instead.
+post() {
+    local body=$2
+    until printf %s "$body" | curl -sS --fail-with-body --json @- "$url$1"; do
+        body=${3:-$body}
+        sleep 1
+    done
+}
 
 # Starts the lease of a task again and again, when half of it is over.
 keep() {
-    while sleep "$2"; do post /touch/ "{\"ids\": [\"$1\"]}" >/dev/null; done
+    trap 'kill "$pause" 2>/dev/null; exit' TERM
+    while true; do
+        sleep "$2" >/dev/null 2>&1 &
+        pause=$!
+        wait "$pause"
+        post /touch/ "{\"ids\": [\"$1\"]}" >/dev/null
+    done
 }
 
 while [ -z "$stopping" ]; do
     curl -sS --fail-with-body --json "$request" -o "$work/answer" "$url/wait/" &
     poll=$!
-    # A signal ends the first wait early.
-    if ! wait "$poll"; then
-        [ -n "$stopping" ] || sleep 1
-        poll=
-        continue
+    # The signal may have come just now; and it ends a wait early.
+    [ -z "$stopping" ] || stop
+    status=0
+    wait "$poll" || status=$?
+    if [ "$status" -gt 128 ] && [ -n "$stopping" ]; then
+        status=0
+        wait "$poll" || status=$?
     fi
     poll=
+    if [ "$status" -ne 0 ]; then
+        [ -n "$stopping" ] || sleep 1
+        continue
+    fi
     jq -c '.[]' "$work/answer" >"$work/task"
     [ -s "$work/task" ] || continue
 
@@ -76,12 +95,13 @@ while [ -z "$stopping" ]; do
     keeper=
 
     if [ "$status" -eq 0 ]; then
-        if result=$(jq -cse 'if length == 1 then .[0] else error("not one value") end' "$work/output" 2>/dev/null); then
-            body=$(jq -cn --arg id "$receipt" --argjson result "$result" '{ids: [$id], result: $result}')
-        else
-            body=$(jq -cn --arg id "$receipt" '{ids: [$id]}')
+        plain="{\"ids\": [\"$receipt\"]}"
+        body=$plain
+        if jq -se 'length == 1' "$work/output" >/dev/null 2>&1; then
+            body=$(jq -c --arg id "$receipt" '{ids: [$id], result: .}' "$work/output")
         fi
-        post /ack/ "$body" >/dev/null
+        # A server that has no room for the result takes the acknowledgement without: work that is done makes room.
+        post /ack/ "$body" "$plain" >/dev/null
     else
         error=$(tail -n 1 "$work/error" | head -c 1000)
         post /nak/ "$(jq -cn --arg id "$receipt" --arg error "${error:-exit status $status}" '{ids: [$id], error: $error}')" \

@@ -407,6 +407,7 @@ struct Conversation: ~Copyable {
     private mutating func beginLingering(now: Int64) {
         isLingering = true
         since = now
+        heldSince = nil
         lastProgress = now
         let mayBeSending = !input.isEmpty || isReadable || parser.isReadingBody
         input.consume(input.count)

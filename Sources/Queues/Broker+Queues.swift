@@ -19,7 +19,7 @@ extension Broker {
         _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed], now: Int64,
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
-        assertMayChange()
+        beginChange()
         try store.beginSweep(of: queue.slot, .purge, states: states, limit: .max, completion: completion)
     }
 
@@ -37,7 +37,7 @@ extension Broker {
         _ queue: QueueIndex, state: TaskState = .dead, limit: Int = .max, now: Int64,
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
-        assertMayChange()
+        beginChange()
         try store.beginSweep(of: queue.slot, .kick, states: [state], limit: limit, completion: completion)
     }
 
@@ -55,7 +55,7 @@ extension Broker {
         _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed, .dead], limit: Int = .max, now: Int64,
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
-        assertMayChange()
+        beginChange()
         try store.beginSweep(of: queue.slot, .kickToOrigin, states: states, limit: limit, completion: completion)
     }
 
@@ -73,29 +73,33 @@ extension Broker {
         _ queue: QueueIndex, to target: QueueIndex, state: TaskState = .ready, limit: Int = .max, now: Int64,
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
-        assertMayChange()
+        beginChange()
         let action = Sweep.Action.move(target: target.slot)
         try store.beginSweep(of: queue.slot, action, states: [state], limit: limit, completion: completion)
     }
 
     /// From now on, the queue counts as empty for those who take or wait. O(1).
     public func pause(_ queue: QueueIndex) {
-        assertMayChange()
+        beginChange()
         store.update(queue.slot) { $0.pause = .paused }
     }
 
     /// The queue gives out tasks again; those who wait get them by `advance`. O(1).
     public func resume(_ queue: QueueIndex) {
-        assertMayChange()
+        beginChange()
         guard store.queues[queue.slot].pause == .paused else { return }
         guard !store.queues[queue.slot].waiters.isEmpty else { return store.update(queue.slot) { $0.pause = .none } }
         store.queues[queue.slot].pause = .resuming
         if !resuming.contains(queue.slot) { resuming.append(queue.slot) }
     }
 
-    /// Sets the configuration of a queue; nil for none. O(1).
-    public func configure(_ queue: QueueIndex, _ configuration: QueueConfiguration?) {
-        assertMayChange()
+    /// Sets the configuration of a queue; nil for none. Tasks there that have no retries left by it die by `advance`, in
+    /// slices. O(1) now, O(tasks) in all if there is a maximum of retries.
+    ///
+    /// - Throws: `BrokerError.tooManySweeps`.
+    public func configure(_ queue: QueueIndex, _ configuration: QueueConfiguration?) throws(BrokerError) {
+        beginChange()
+        if configuration?.maximumRetries != nil { try store.beginWearingOut(queue.slot) }
         store.update(queue.slot) { $0.configuration = configuration.map { SharedConfiguration($0) } }
     }
 
@@ -116,7 +120,4 @@ extension Broker {
             body(store.queues[queue].name.span, store.statistics(of: queue))
         }
     }
-
-    /// The bytes that tasks and their contents, results and whatever else they say take. O(1).
-    public var memoryBytes: Int { store.memoryBytes }
 }

@@ -17,7 +17,7 @@ extension Broker {
     public func enqueue(
         _ task: NewTask, content: Span<UInt8>, in queue: QueueIndex, now: Int64
     ) throws(BrokerError) -> Enqueued {
-        assertMayChange()
+        beginChange()
         let options = task.options
         if let options, !options.key.isEmpty {
             let holder = holder(of: options.key, in: queue, now: now)
@@ -49,7 +49,7 @@ extension Broker {
     public func enqueue(
         _ batch: [NewTask], contents: Span<UInt8>, in queue: QueueIndex, now: Int64, into results: inout [Enqueued]
     ) throws(BatchError) {
-        assertMayChange()
+        beginChange()
         results.removeAll(keepingCapacity: true)
         results.reserveCapacity(batch.count)
         let copies = try prepare(batch, contents: contents, in: queue, now: now)
@@ -88,7 +88,7 @@ extension Broker {
         _ queues: [QueueIndex], limit: Int, leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], now: Int64,
         into taken: inout [TaskHandle?]
     ) -> Bool {
-        assertMayChange()
+        beginChange()
         taken.removeAll(keepingCapacity: true)
         store.takeAny(
             queues, limit: limit, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
@@ -110,7 +110,7 @@ extension Broker {
         _ queues: [QueueIndex], limit: Int, leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], deadline: Int64,
         now: Int64, completion: @escaping Waiter.Completion
     ) -> Waiter {
-        assertMayChange()
+        beginChange()
         return begin(
             Waiter(
                 .any(limit: limit, completion), queues: queues, leaseMilliseconds: leaseMilliseconds, worker: worker,
@@ -127,10 +127,16 @@ extension Broker {
     ///   - now: the time.
     /// - Returns: whether that task, or that dispatch of it, was held at `now`.
     public func ack(_ reference: TaskReference, result: Span<UInt8>, now: Int64) -> Bool {
-        assertMayChange()
+        beginChange()
         guard let waitedFor = store.ack(reference, result: result, now: now) else { return false }
         serveWaiters(of: waitedFor, now: now)
         return true
+    }
+
+    /// Whether a task's record stays after its end, with its result. O(1).
+    public func keepsRecord(of reference: TaskReference) -> Bool {
+        let slot = store.task(reference.id)
+        return slot != 0 && store.keepMilliseconds(of: slot) > 0
     }
 
     /// The work was not done. O(1), and what the waiters that it completes take.
@@ -144,7 +150,7 @@ extension Broker {
     public func nak(
         _ reference: TaskReference, _ action: NakAction, error: Span<UInt8> = Span(), now: Int64
     ) -> NakOutcome {
-        assertMayChange()
+        beginChange()
         var waitedFor: Slot = 0
         let outcome = store.nak(reference, action, error: error, now: now, waitedFor: &waitedFor)
         serveWaiters(of: waitedFor, now: now)
@@ -162,7 +168,7 @@ extension Broker {
     public func touch(
         _ reference: TaskReference, leaseMilliseconds: Int64? = nil, progress: Span<UInt8> = Span(), now: Int64
     ) -> Bool {
-        assertMayChange()
+        beginChange()
         return store.touch(reference, leaseMilliseconds: leaseMilliseconds, progress: progress, now: now)
     }
 
@@ -183,7 +189,7 @@ extension Broker {
     ///
     /// - Returns: whether it was.
     public func cancelTask(_ id: UID, now: Int64) -> Bool {
-        assertMayChange()
+        beginChange()
         let isCancelled = store.cancel(id, now: now)
         tellEnds()
         return isCancelled
@@ -193,7 +199,7 @@ extension Broker {
     ///
     /// - Returns: whether there was one.
     public func deleteRecord(_ id: UID, now: Int64) -> Bool {
-        assertMayChange()
+        beginChange()
         return store.deleteRecord(id, now: now)
     }
 
@@ -201,7 +207,7 @@ extension Broker {
     ///
     /// - Returns: whether there was one.
     public func deleteResult(_ id: UID, now: Int64) -> Bool {
-        assertMayChange()
+        beginChange()
         return store.deleteResult(id, now: now)
     }
 
@@ -217,12 +223,12 @@ extension Broker {
     public func waitForResult(
         of id: UID, deadline: Int64, now: Int64, completion: @escaping Waiter.ResultCompletion
     ) -> Waiter? {
-        assertMayChange()
+        beginChange()
         let slot = store.task(id)
         guard slot != 0, store.tasks[slot].isAlive(now: now) else { return nil }
         let waiter = Waiter(.result(of: id, completion), deadline: deadline, arrival: arrivals)
         arrivals += 1
-        deadlines.insert(waiter)
+        insert(waiter)
         store.withExtras(slot) { extras in
             waiter.resultPosition = extras.waiters.count
             extras.waiters.append(waiter)
@@ -235,7 +241,7 @@ extension Broker {
     ///
     /// - Returns: whether it was dead or delayed, and its key not taken meanwhile.
     public func kick(_ id: UID, now: Int64) -> Bool {
-        assertMayChange()
+        beginChange()
         let slot = store.task(id)
         guard slot != 0, store.tasks[slot].deadline > now else { return false }
         let queue = QueueIndex(slot: store.tasks[slot].queue)

@@ -25,8 +25,20 @@ public actor Broker {
     var resuming: [Slot] = []
     var arrivals: UInt64 = 0
     private var isCompleting = false
-    /// How many names of queues that are waited for one change looks at; the rest is left to `advance`.
+    /// The ends of tasks that some of those who waited for them have not been told yet.
+    private var endings: [TaskStore.Ending] = []
+    /// Waits for many queues whose clients have gone, still to be taken out of where they are filed.
+    private var cancelled: [Waiter] = []
+    /// What the call under way may still spend on those who wait; the rest is left to `advance`.
+    private var serviceSteps = 0
     private static let stepsPerService = 2000
+    /// What telling a client takes, beside the names of queues that it waits for and its result.
+    private static let stepsPerCompletion = 10
+    private static let bytesPerStep = 2048
+    /// What those who wait take up.
+    private var memoryBytesOfWaiters = 0
+    /// How many queues a wait names at most that is taken out at once when it is cancelled.
+    private static let namesToUnfileAtOnce = 16
 
     /// The executor that the broker was made with.
     public nonisolated var unownedExecutor: UnownedSerialExecutor {
@@ -94,7 +106,7 @@ public actor Broker {
         id: UID, in queue: QueueIndex, content: Span<UInt8>, leaseMilliseconds: Int64? = nil,
         expiry: Expiry = .unsaid, now: Int64
     ) throws(BrokerError) {
-        assertMayChange()
+        beginChange()
         let waitedFor = try store.add(
             id: id, queue: queue.slot, content: content, leaseMilliseconds: leaseMilliseconds, expiry: expiry, now: now)
         serveWaiters(of: waitedFor, now: now)
@@ -116,7 +128,7 @@ public actor Broker {
         _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], now: Int64,
         into taken: inout [TaskHandle?]
     ) -> Bool {
-        assertMayChange()
+        beginChange()
         taken.removeAll(keepingCapacity: true)
         return store.take(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
@@ -128,7 +140,7 @@ public actor Broker {
         _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], now: Int64,
         into taken: inout [TaskHandle?]
     ) {
-        assertMayChange()
+        beginChange()
         taken.removeAll(keepingCapacity: true)
         store.takeAvailable(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
@@ -151,7 +163,7 @@ public actor Broker {
     /// The task never reached its worker: it goes to the front of its queue. Does nothing if that dispatch is over. O(1),
     /// and what the waiter that it completes takes.
     public func release(_ dispatch: DispatchKey, now: Int64) {
-        assertMayChange()
+        beginChange()
         serveWaiters(of: store.release(dispatch, now: now), now: now)
     }
 
@@ -194,7 +206,7 @@ public actor Broker {
         var room = Int.max
         while slot != 0 && shown < limit && patience > 0 {
             if store.isShown(slot, now: now) {
-                guard store.tasks[slot].content.count <= room else { return true }
+                guard store.shownBytes(of: slot) <= room else { return true }
                 room = min(room - Int(store.tasks[slot].content.count), store.maximumContentBytes)
                 view(slot, as: state, body)
                 shown += 1
@@ -235,7 +247,7 @@ public actor Broker {
         _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], deadline: Int64, now: Int64,
         completion: @escaping Waiter.Completion
     ) -> Waiter {
-        assertMayChange()
+        beginChange()
         return begin(
             Waiter(
                 .all(completion), queues: queues, leaseMilliseconds: leaseMilliseconds, worker: worker,
@@ -246,29 +258,45 @@ public actor Broker {
     func begin(_ waiter: Waiter, now: Int64) -> Waiter {
         arrivals += 1
         for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits += 1 } }
-        deadlines.insert(waiter)
+        insert(waiter)
         file(waiter, under: lack(of: waiter, now: now) ?? .unknown)
         return waiter
     }
 
     /// Ends a wait whose client has gone: it takes nothing and its completion is never called. Does nothing if it has ended.
+    /// O(log n); what a wait for many queues takes up is given back by `advance`.
     public func cancel(_ waiter: Waiter) {
-        assertMayChange()
-        if waiter.isWaiting { end(waiter) }
+        beginChange()
+        guard waiter.isWaiting, !waiter.isCancelled else { return }
+        if waiter.queues.count <= Self.namesToUnfileAtOnce { return end(waiter) }
+        waiter.isCancelled = true
+        cancelled.append(waiter)
     }
 
     /// Ends all waits: those for tasks get nothing, those for the end of a task its state. O(n log n).
     public func completeAllWaiters(now: Int64) {
-        assertMayChange()
+        beginChange()
         while let waiter = deadlines.first {
             if waiter.task != nil {
                 complete(waiter, now: now)
             } else {
                 end(waiter)
-                call(waiter, with: Array(repeating: nil, count: waiter.count))
+                if !waiter.isCancelled { call(waiter, with: Array(repeating: nil, count: waiter.count)) }
             }
         }
+        serviceSteps = .max
+        tellEnds()
     }
+
+    /// Enters a waiter that waits until its deadline.
+    func insert(_ waiter: Waiter) {
+        deadlines.insert(waiter)
+        memoryBytesOfWaiters += waiter.byteCount
+    }
+
+    /// The bytes that tasks, contents, results and whatever else they say take, the queues that are in use, and those who
+    /// wait. O(1).
+    public var memoryBytes: Int { store.memoryBytes + memoryBytesOfWaiters }
 
     /// What a waiter lacks; nil if it has enough.
     private func lack(of waiter: Waiter, now: Int64) -> Lack? {
@@ -297,7 +325,10 @@ public actor Broker {
 
     private func end(_ waiter: Waiter) {
         waiter.isWaiting = false
+        // Its task has ended, and it was about to be told.
+        if waiter.isDue { return }
         deadlines.remove(waiter)
+        memoryBytesOfWaiters -= waiter.byteCount
         if let task = waiter.task { return store.removeWaiter(waiter, of: task) }
         unfile(waiter)
         for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits -= 1 } }
@@ -306,6 +337,7 @@ public actor Broker {
     /// Ends a wait with what is available.
     private func complete(_ waiter: Waiter, now: Int64) {
         end(waiter)
+        if waiter.isCancelled { return }
         var taken: [TaskHandle?] = []
         let (queues, lease, worker) = (waiter.queues, waiter.leaseMilliseconds, waiter.worker)
         switch waiter.goal {
@@ -326,19 +358,26 @@ public actor Broker {
         call(waiter, with: taken)
     }
 
-    /// Tells those who waited for the end of a task.
+    /// Tells those who waited for the end of a task, as far as the steps go.
     func tellEnds() {
-        let endings = store.endings
-        store.endings = []
-        for ending in endings {
+        for ending in store.endings {
             for waiter in ending.waiters {
-                waiter.isWaiting = false
+                waiter.isDue = true
                 deadlines.remove(waiter)
-                guard case .result(_, let completion) = waiter.goal else { continue }
-                isCompleting = true
-                completion(ending.state, ending.result.span)
-                isCompleting = false
+                memoryBytesOfWaiters -= waiter.byteCount
             }
+        }
+        endings += store.endings
+        store.endings = []
+        while let ending = endings.last, serviceSteps > 0 {
+            let waiter = endings[endings.count - 1].waiters.popLast()
+            if endings[endings.count - 1].waiters.isEmpty { endings.removeLast() }
+            guard let waiter, waiter.isWaiting, case .result(_, let completion) = waiter.goal else { continue }
+            waiter.isWaiting = false
+            serviceSteps -= Self.stepsPerCompletion + ending.result.count / Self.bytesPerStep
+            isCompleting = true
+            completion(ending.state, ending.result.span)
+            isCompleting = false
         }
     }
 
@@ -353,14 +392,20 @@ public actor Broker {
         }
     }
 
-    func assertMayChange() {
+    /// What every call does first that may change something.
+    func beginChange() {
         assert(!isCompleting, "a completion changed the broker")
+        serviceSteps = Self.stepsPerService
     }
 
     /// Completes a waiter that has enough, or files it under a queue that it lacks.
     ///
     /// - Returns: whether it is filed elsewhere than before, or completed.
     private func reconsider(_ waiter: Waiter, now: Int64) -> Bool {
+        if waiter.isCancelled {
+            end(waiter)
+            return true
+        }
         guard let lack = lack(of: waiter, now: now) else {
             complete(waiter, now: now)
             return true
@@ -387,12 +432,12 @@ public actor Broker {
     }
 
     private func complete(waitersOf queue: Slot, now: Int64) {
-        var steps = Self.stepsPerService
+        guard serviceSteps > 0 else { return resumeLater(queue) }
         while let waiter = store.queues[queue].waiters[store.queues[queue].available]?.first?.waiter,
             reconsider(waiter, now: now)
         {
-            steps -= waiter.queues.count
-            guard steps > 0 else { return resumeLater(queue) }
+            serviceSteps -= waiter.queues.count + Self.stepsPerCompletion
+            guard serviceSteps > 0 else { return resumeLater(queue) }
         }
     }
 
@@ -413,6 +458,10 @@ public actor Broker {
             {
                 guard steps > 0 else { return false }
                 steps -= waiter.queues.count
+                if waiter.isCancelled {
+                    end(waiter)
+                    continue
+                }
                 unfile(waiter)
                 file(waiter, under: .unknown)
             }
@@ -421,7 +470,7 @@ public actor Broker {
         }
         while let waiter = undecided.first {
             guard steps > 0 else { return false }
-            steps -= waiter.queues.count
+            steps -= waiter.queues.count + Self.stepsPerCompletion
             guard reconsider(waiter, now: now) else { return false }
         }
         return true
@@ -430,7 +479,7 @@ public actor Broker {
     /// Purges, kicks and moves. Returns whether all is done.
     private func sweep(now: Int64, steps: inout Int) -> Bool {
         while let sweep = store.sweeps.first {
-            guard steps > 0 else { return false }
+            guard steps > 0, serviceSteps > 0 else { return false }
             steps -= 1
             let slot = sweep.next(in: store.tasks)
             if slot != 0 {
@@ -458,24 +507,35 @@ public actor Broker {
     ///     waited for.
     /// - Returns: true when nothing is left that is due; false when there may be more, to be done by calling again.
     public func advance(to now: Int64, limit: Int = 2000) -> Bool {
-        assertMayChange()
+        beginChange()
         precondition(limit > 0)
         let now = max(now, store.timers.now)
         store.clock = now
         var steps = limit
+        tellEnds()
+        while let waiter = cancelled.popLast() {
+            guard steps > 0 else {
+                cancelled.append(waiter)
+                return false
+            }
+            steps -= waiter.queues.count
+            if waiter.isWaiting { end(waiter) }
+        }
         while true {
             let waiter = deadlines.first.flatMap { $0.deadline <= now ? $0 : nil }
-            while let waitedFor = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps) {
+            while serviceSteps > 0,
+                let waitedFor = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps)
+            {
                 serveWaiters(of: waitedFor, now: now)
             }
-            guard steps > 0 else { return false }
+            guard steps > 0, serviceSteps > 0 else { return false }
             guard let waiter else {
                 // Those who were served may have met tasks that are now to be ended.
                 return sweep(now: now, steps: &steps) && settle(now: now, steps: &steps) && store.tidy(steps: &steps)
-                    && store.timers.nextDeadline != 0
+                    && store.timers.nextDeadline != 0 && endings.isEmpty
             }
             guard waiter.isWaiting else { continue }
-            steps -= max(1, waiter.queues.count)
+            steps -= waiter.queues.count + Self.stepsPerCompletion
             complete(waiter, now: now)
         }
     }
@@ -483,7 +543,9 @@ public actor Broker {
     /// When `advance` should be called next: not after the next thing is due, and maybe a few times before; 0 if something
     /// is overdue, nil if nothing will ever be due. O(1).
     public var nextDeadline: Int64? {
-        if !undecided.isEmpty || !resuming.isEmpty || !store.sweeps.isEmpty { return 0 }
+        if !undecided.isEmpty || !resuming.isEmpty || !store.sweeps.isEmpty || !endings.isEmpty || !cancelled.isEmpty {
+            return 0
+        }
         return switch (store.timers.nextDeadline, deadlines.first?.deadline) {
         case (let timer?, let wait?): min(timer, wait)
         case (let timer, let wait): timer ?? wait

@@ -10,6 +10,8 @@ final class Sweep {
         case kick
         case kickToOrigin
         case move(target: Slot)
+        /// Ends the tasks that have no retries left.
+        case wearOut
     }
 
     /// What is still to be met of one list; `next` is 0 if nothing is.
@@ -42,6 +44,10 @@ final class Sweep {
     /// The queue that it moves tasks to; 0 if it moves none.
     var target: Slot {
         if case .move(let target) = action { target } else { 0 }
+    }
+
+    var isWearingOut: Bool {
+        if case .wearOut = action { true } else { false }
     }
 
     /// The next task, 0 if the sweep is over; it will not be met again.

@@ -44,9 +44,13 @@ final class TaskExtras {
         uniqueUntil = now.addingWithinRange(options?.uniqueForMilliseconds ?? 0)
     }
 
+    /// How many bytes of text it has to show.
+    var textBytes: Int { key.count + metadata.count + worker.count + error.count + progress.count + result.count }
+
     /// The heap's bytes that it takes, near enough.
     var byteCount: Int {
-        let arrays = [key, metadata, worker, error, progress, result, origin]
+        // The name of the worker is shared by all that it took with these.
+        let arrays = [key, metadata, error, progress, result, origin]
         let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Content.heapBytes(32 + $1.count)) }
         return 320 + texts + (replacement?.byteCount ?? 0)
     }

@@ -262,7 +262,7 @@ extension TaskStore {
         let slot = task(id)
         guard slot != 0, tasks[slot].state.isListed, !tasks[slot].state.isUnfinished, tasks[slot].until > now
         else { return false }
-        remove(slot)
+        hide(slot, now: now)
         return true
     }
 

@@ -23,6 +23,11 @@ extension TaskStore {
         }
     }
 
+    /// How many bytes an answer takes in which a task is shown, beside what is the same for all.
+    func shownBytes(of slot: Slot) -> Int {
+        Int(tasks[slot].content.count) + (extras(of: slot)?.textBytes ?? 0)
+    }
+
     /// The first task of a queue that is in a state, 0 if there is none.
     func first(_ state: TaskState, in queue: Slot) -> Slot {
         state == .ready ? queues[queue].firstReady : queues[queue].list(of: state.recordState).first

@@ -23,16 +23,24 @@ extension TaskStore {
                 if !list.isEmpty { stretches.append(Sweep.Stretch(next: list.first, last: list.last)) }
             }
         }
-        sweeps.append(Sweep(of: queue, action, stretches: stretches, limit: limit, completion: completion))
+        let sweep = Sweep(of: queue, action, stretches: stretches, limit: limit, completion: completion)
+        sweeps.append(sweep)
         update(queue) { $0.sweeps += 1 }
-        if case .move(let target) = action { update(target) { $0.sweeps += 1 } }
+        if sweep.target != 0 { update(sweep.target) { $0.sweeps += 1 } }
     }
 
-    /// Ends the first sweep.
-    mutating func endSweep() -> Sweep {
-        let sweep = sweeps.removeFirst()
+    /// Begins to end the tasks of a queue that have no retries left, anew if that is under way.
+    mutating func beginWearingOut(_ queue: Slot) throws(BrokerError) {
+        guard queues[queue].length > 0 else { return }
+        if let index = sweeps.firstIndex(where: { $0.queue == queue && $0.isWearingOut }) { _ = endSweep(index) }
+        try beginSweep(of: queue, .wearOut, states: [.ready, .delayed], limit: .max) { _ in }
+    }
+
+    /// Ends a sweep, the first one if it is not said which.
+    mutating func endSweep(_ index: Int = 0) -> Sweep {
+        let sweep = sweeps.remove(at: index)
         update(sweep.queue) { $0.sweeps -= 1 }
-        if case .move(let target) = sweep.action { update(target) { $0.sweeps -= 1 } }
+        if sweep.target != 0 { update(sweep.target) { $0.sweeps -= 1 } }
         return sweep
     }
 
@@ -45,6 +53,7 @@ extension TaskStore {
             case .kick: kick(slot, now: now)
             case .kickToOrigin: kickToOrigin(slot, now: now)
             case .move(let target): move(slot, to: target, now: now)
+            case .wearOut: isWornOut(slot) ? endDoomed(slot, now: now) : nil
             }
         guard let changed else { return 0 }
         sweep.noteChange()
@@ -84,10 +93,8 @@ extension TaskStore {
 
     private mutating func move(_ slot: Slot, to target: Slot, now: Int64) -> Slot? {
         if !tasks[slot].state.isUnfinished { freeKey(of: slot, unlessUniqueAt: now) }
+        guard tasks[slot].queue != target, !isKeyTaken(from: slot, in: target, now: now) else { return nil }
         let holdsKey = extras(of: slot)?.holdsKey ?? false
-        guard tasks[slot].queue != target, !(holdsKey && isKeyTaken(from: slot, in: target, now: now)) else {
-            return nil
-        }
         if holdsKey { setHoldsKey(false, of: slot) }
         transfer(slot, to: target) { _ in }
         if holdsKey { takeKey(slot) }

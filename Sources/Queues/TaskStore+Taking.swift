@@ -68,12 +68,12 @@ extension TaskStore {
         var room = Int.max
         for queue in names {
             let slot = firstReady(in: queue.slot, now: now, patience: &patience)
-            guard slot != 0, tasks[slot].content.count <= room else {
+            guard slot != 0, shownBytes(of: slot) <= room else {
                 taken.append(nil)
                 continue
             }
             // The first task is given whatever its size.
-            room = min(room - Int(tasks[slot].content.count), maximumContentBytes)
+            room = min(room - shownBytes(of: slot), maximumContentBytes)
             taken.append(dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now))
         }
     }
@@ -89,8 +89,8 @@ extension TaskStore {
             while taken.count < limit,
                 case let slot = firstReady(in: queue.slot, now: now, patience: &patience), slot != 0
             {
-                guard tasks[slot].content.count <= room else { return }
-                room = min(room - Int(tasks[slot].content.count), maximumContentBytes)
+                guard shownBytes(of: slot) <= room else { return }
+                room = min(room - shownBytes(of: slot), maximumContentBytes)
                 taken.append(dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now))
             }
         }

@@ -72,10 +72,14 @@ struct TaskStore: ~Copyable {
         populations[Int(state.rawValue)]
     }
 
-    /// The bytes that tasks and all that they have take: records, their places in the index, contents, extras. O(1).
+    /// The bytes that tasks and all that they have take: records, their places in the index, contents, extras; and those of
+    /// the queues in use, near enough. O(1).
     var memoryBytes: Int {
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride
-        return tasks.count * record + contentBytes + extrasBytes
+        let queue = MemoryLayout<QueueRecord>.stride + 256
+        let queuesInUse = queues.count - Int(idle.count)
+        let recordBytes = tasks.count * record + queuesInUse * queue
+        return recordBytes + contentBytes + extrasBytes
     }
 
     // MARK: Queues

@@ -43,6 +43,10 @@ public final class Waiter {
     private(set) var filings: [Filing] = []
     /// Whether it still waits.
     var isWaiting = true
+    /// Its client has gone.
+    var isCancelled = false
+    /// Its task has ended: it is about to be told.
+    var isDue = false
     /// Its positions in the heap of deadlines, in the heap of the undecided, and among those who wait for its task.
     var deadlinePosition = 0
     var undecidedPosition = 0
@@ -65,6 +69,9 @@ public final class Waiter {
     var isForAny: Bool {
         if case .any = goal { true } else { false }
     }
+
+    /// What it takes up, near enough.
+    var byteCount: Int { 300 + 80 * queues.count }
 
     /// The task whose end it waits for.
     var task: UID? {

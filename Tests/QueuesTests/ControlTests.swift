@@ -258,7 +258,7 @@ import UID
             try broker.add(1, to: "a", now: 10_000_000) { _ in }
             try broker.enqueue(id: id(2), in: broker.queue("a"), content: [1].span, now: 10_000_000)
             #expect(try broker.take("a", "a", now: 10_000_000)?.map(\.lease) == [1000, 5])
-            broker.configure(try broker.queue("a"), nil)
+            try broker.configure(try broker.queue("a"), nil)
             #expect(broker.configuration(of: try broker.queue("a")) == nil)
         }
     }
@@ -266,14 +266,64 @@ import UID
     @Test func memoryIsCountedWhileItIsHeld() throws {
         try withBroker { broker in
             #expect(broker.memoryBytes == 0)
+            // A queue in use counts too.
+            try broker.configure("a") { $0.leaseMilliseconds = 5 }
+            let empty = broker.memoryBytes
+            #expect((300...2000).contains(empty))
             try broker.add(1, to: "a")
             let plain = broker.memoryBytes
-            #expect(MemoryLayout<TaskRecord>.stride == 128 && (128...256).contains(plain))
+            #expect(MemoryLayout<TaskRecord>.stride == 128 && (128...256).contains(plain - empty))
             try broker.add(2, to: "a") { $0.metadata = [UInt8](repeating: 1, count: 5000) }
             #expect(broker.memoryBytes > plain + 5000)
             _ = try broker.takeAny("a", limit: 2)
             #expect(broker.ack(1) == true && broker.ack(2) == true)
-            #expect(broker.memoryBytes == 0)
+            #expect(broker.memoryBytes == empty)
+        }
+    }
+
+    @Test func manyWhoWaitForOneEndAreToldInSlices() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a")
+            _ = try broker.take("a")
+            var ends: [Ends] = []
+            var waits: [Waiter] = []
+            for _ in 0..<1000 {
+                ends.append(Ends())
+                let wait = waitForResult(1, deadline: 5, on: broker, ends[ends.count - 1])
+                waits.append(try #require(wait))
+            }
+            #expect(broker.ack(1) == true)
+            let isTold = { (end: Ends) in !end.states.isEmpty }
+            let atOnce = ends.count(where: isTold)
+            #expect(atOnce > 0 && atOnce < 500)
+            let gone = try #require(ends.firstIndex { !isTold($0) })
+            broker.cancel(waits[gone])
+            // Their deadlines change nothing: the task has ended.
+            var slices = 0
+            while !broker.advance(to: 10) { slices += 1 }
+            #expect(slices > 0)
+            #expect(ends[gone].states.isEmpty)
+            #expect(ends.indices.allSatisfy { $0 == gone || ends[$0].states == [.done] })
+            #expect(broker.counts.waiters == 0 && broker.memoryBytes == 0)
+        }
+    }
+
+    @Test func fewerRetriesEndWhatWaitsThere() throws {
+        try withBroker { broker in
+            for number in 1...500 { try broker.add(UInt64(number), to: "a") }
+            var taken: [TaskHandle?] = []
+            _ = broker.takeAny([try broker.queue("a")], limit: 400, now: 0, into: &taken)
+            for number in 1...400 { #expect(broker.nak(UInt64(number)) == true) }
+            broker.pause(try broker.queue("a"))
+            try broker.configure("a") { $0.maximumRetries = 0 }
+            try broker.configure("a") {
+                $0.maximumRetries = 0
+                $0.maximumLength = 7
+            }
+            while !broker.advance(to: 1, limit: 50) { broker.checkInvariants() }
+            let statistics = try broker.statistics("a")
+            #expect(statistics.ready == 100 && statistics.dead == 400)
+            #expect(try broker.peek("a", .dead, now: 1) == (1...400).map { UInt64($0) })
         }
     }
 }

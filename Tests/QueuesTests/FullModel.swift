@@ -350,7 +350,7 @@ struct FullModel {
 
     mutating func deleteRecord(_ number: UInt64) -> Bool {
         guard let index = index(number), !tasks[index].isUnfinished, !tasks[index].isHidden else { return false }
-        tasks.remove(at: index)
+        hide(index)
         return true
     }
 
@@ -486,7 +486,7 @@ struct FullModel {
             case .move:
                 if !tasks[index].isUnfinished && tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
                 guard sweep.target != tasks[index].queue,
-                    !tasks[index].holdsKey || isKeyFree(for: index, in: sweep.target)
+                    tasks[index].says.key == 0 || isKeyFree(for: index, in: sweep.target)
                 else { continue }
                 tasks[index].queue = sweep.target
                 if tasks[index].holdsKey { takeKey(index) }

@@ -81,7 +81,7 @@ private struct FullRun {
             configurations.append(configuration)
             let isPlain = limit == nil && random.oneIn(3)
             if isPlain { configurations[queue] = QueueConfiguration() }
-            broker.configure(try broker.queue("\(queue)"), isPlain ? nil : configuration)
+            try broker.configure(try broker.queue("\(queue)"), isPlain ? nil : configuration)
         }
         self.random = random
         model = FullModel(configurations: configurations, seed: 0, firstToken: 7, now: now)

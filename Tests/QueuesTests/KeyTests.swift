@@ -124,6 +124,35 @@ import UID
         }
     }
 
+    @Test func deletingTheRecordOfATaskDoesNotFreeTheKeyThatItIsToKeep() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") {
+                $0.key = [7]
+                $0.uniqueForMilliseconds = 500
+                $0.keepMilliseconds = 500
+            }
+            _ = try broker.take("a")
+            #expect(broker.ack(1) == true)
+            #expect(broker.deleteRecord(id(1), now: 10) == true)
+            #expect(broker.state(1, now: 10) == nil)
+            #expect(try broker.add(2, to: "a", now: 20) { $0.key = [7] } == Enqueued(id: id(1), isExisting: true))
+        }
+    }
+
+    @Test func aDeadTaskWhoseKeyIsTakenElsewhereIsNotMovedThere() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") { $0.key = [7] }
+            _ = try broker.take("a")
+            #expect(broker.nak(1, .dead) == .dead)
+            try broker.add(2, to: "b") { $0.key = [7] }
+            let moved = try broker.sweep { broker, completion in
+                try broker.move(
+                    try broker.queue("a"), to: try broker.queue("b"), state: .dead, now: 0, completion: completion)
+            }
+            #expect(moved == [0])
+        }
+    }
+
     @Test func cancellingAndPurgingFreeTheKey() throws {
         try withBroker { broker in
             for number in 1...2 {

@@ -128,7 +128,7 @@ extension Broker {
     func configure(_ name: String, _ change: (inout QueueConfiguration) -> Void) throws {
         var configuration = QueueConfiguration()
         change(&configuration)
-        configure(try queue(name), configuration)
+        try configure(try queue(name), configuration)
     }
 
     /// Where a task stands, nil if nothing of it is to be seen.

@@ -1,6 +1,7 @@
 // What those notice who wait.
 
 import Testing
+import UID
 
 @testable import Queues
 
@@ -305,6 +306,52 @@ extension Broker {
             #expect(outcomes.map(\.calls) == [[[nil, nil]], [[nil]]])
             #expect(try broker.peek("a") == [1])
             #expect(broker.counts.waiters == 0)
+        }
+    }
+
+    /// What one call does for those who wait is bounded; `advance` does the rest.
+    @Test func aBatchForManyWaitersIsGivenOutInSlices() throws {
+        try withBroker { broker in
+            let outcomes = (0..<500).map { _ in Outcome() }
+            for outcome in outcomes { _ = try broker.startWait("a", noting: outcome) }
+            let batch = (1...600).map { number in
+                NewTask(id: UID(high: UInt64(number), low: 0), content: 0..<1)
+            }
+            var results: [Enqueued] = []
+            try broker.enqueue(batch, contents: [48].span, in: broker.queue("a"), now: 0, into: &results)
+            let atOnce = outcomes.count { !$0.calls.isEmpty }
+            #expect(atOnce > 0 && atOnce < 300)
+            // Nobody passes them.
+            #expect(try broker.take("a") == nil)
+            broker.checkInvariants()
+            var slices = 0
+            while !broker.advance(to: 0) { slices += 1 }
+            #expect(slices > 0)
+            #expect(outcomes.map(\.calls) == (1...500).map { [[UInt64($0)]] })
+            #expect(try broker.take("a")?.map(\.number) == [501])
+        }
+    }
+
+    @Test func aWaitForManyQueuesThatIsCancelledTakesNothing() throws {
+        try withBroker { broker in
+            let names = (0..<100).map { "queue \($0)" }
+            let (gone, other) = (Outcome(), Outcome())
+            let before = broker.memoryBytes
+            let waits = try (0..<2).map { number in
+                broker.waitAny(try broker.queues(names), limit: 1, deadline: 1000, now: 0) { taken in
+                    (number == 0 ? gone : other).calls.append(taken.map { $0.map { broker.show($0).number } })
+                }
+            }
+            #expect(broker.memoryBytes > before + 2 * 100 * 50)
+            broker.cancel(waits[0])
+            broker.checkInvariants()
+            try broker.add(1, to: "queue 7")
+            #expect(gone.calls == [] && other.calls == [[1]])
+            broker.advanceFully(to: 2000)
+            #expect(gone.calls == [] && broker.counts.waiters == 0)
+            #expect(broker.ack(1) == false)
+            broker.advanceFully(to: 2_000_000)
+            #expect(broker.memoryBytes == before)
         }
     }
 }

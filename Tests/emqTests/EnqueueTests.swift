@@ -167,7 +167,7 @@ import Testing
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "2M"])
         let content = "\"" + String(repeating: "x", count: 100_000) + "\""
         var ids: [String] = []
-        var answer = try server.post("/enqueue/q", "{\"content\": \(content)}")
+        var answer = try server.post("/enqueue/q", "{\"content\": \(content), \"keep\": 60}")
         while answer.status == 200, ids.count < 100 {
             ids.append(try #require(try answer.object["id"] as? String))
             answer = try server.post("/enqueue/q", "{\"content\": \(content)}")
@@ -178,10 +178,15 @@ import Testing
         #expect(try server.post("/enqueue/q", "[{\"content\": \(content)}]").status == 503)
         let memory = try #require(try server.get("/stats").object["memory"] as? [String: Int])
         #expect(try #require(memory["used"]) <= 2 << 20)
-        // Results need memory too; plain acknowledgements make room.
-        #expect(try server.take("q").count == ids.count)
-        #expect(try server.post("/ack", "{\"ids\": [\"\(ids[0])\"], \"result\": \(content)}").status == 503)
-        #expect(try server.post("/nak", "{\"ids\": [\"\(ids[0])\"]}").body.contains("\"requeued\":1"))
+        while try server.post("/enqueue/q", #"{"content": "small"}"#).status == 200 {}
+        #expect(try server.send("PUT", "/config/other", #"{"retry": 5}"#).status == 503)
+        // Results that are kept need memory too; plain acknowledgements make room.
+        #expect(try server.take("q").count > ids.count)
+        let result = "\"result\": \"" + String(repeating: "r", count: 5000) + "\""
+        #expect(try server.post("/ack", "{\"ids\": [\"\(ids[0])\"], \(result)}").status == 503)
+        #expect(try server.post("/ack", "{\"ids\": [\"\(ids[3])\"], \(result)}").body.contains("\"acked\":1"))
+        #expect(
+            try server.post("/nak", "{\"ids\": [\"\(ids[0])\"], \"error\": \"why\"}").body.contains("\"requeued\":1"))
         #expect(try server.post("/ack", "{\"ids\": [\"\(ids[1])\", \"\(ids[2])\"]}").body.contains("\"acked\":2"))
         #expect(try server.post("/enqueue/q", "{\"content\": \(content)}").status == 200)
     }

@@ -182,6 +182,7 @@ import Testing
             ("/purge/q?state=x", "state"), ("/purge/q?n=1", "n"), ("/kick/q?state=ready", "state"),
             ("/kick/q?n=0", "n"),
             ("/kick/q?to=home", "to"), ("/move/q", "to"), ("/move/q?to=q", "to"), ("/move/q?to=%01", "to"),
+            ("/move/q?to=%FF", "to"),
             ("/move/q?to=r&state=done", "state"), ("/pause/q?x=1", "x"),
         ] {
             let answer = try server.send("POST", path)

@@ -117,6 +117,17 @@ import Testing
         #expect(try server.post("/nak", "{\"ids\": [\"\(id)\"]}").body.contains("\"requeued\":1"))
     }
 
+    @Test func whatIsGivenBackTogetherStandsInItsOldOrder() throws {
+        _ = try server.enqueueAll("q", [1, 2, 3])
+        let receipts = try server.take("q", 2).compactMap { $0["receipt"] as? String }
+        let body = "{\"ids\": [\"\(receipts[0])\", \"\(receipts[1])\"], \"release\": true}"
+        #expect(try server.post("/nak", body).body.contains("\"requeued\":2"))
+        #expect(try server.get("/peek/q?n=9").tasks.map { $0?["content"] as? Int } == [1, 2, 3])
+        #expect(
+            try server.post("/nak", body).body
+                == "{\"requeued\":0,\"dead\":0,\"missing\":[\"\(receipts[0])\",\"\(receipts[1])\"]}")
+    }
+
     @Test func aTaskIsGivenBackInSeveralWays() throws {
         let ids = try server.enqueueAll("q", [1, 2, 3])
         _ = try server.take("q", 2)

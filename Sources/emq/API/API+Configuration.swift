@@ -18,9 +18,11 @@ extension API {
         case .put:
             try body.read(request)
             let configuration = try readConfiguration(request.body)
-            broker.configure(try queue(named: name.span, on: broker), configuration)
+            // About what a queue takes.
+            try checkMemory(for: 1024, on: broker)
+            try configure(try queue(named: name.span, on: broker), configuration, on: broker)
         case .delete:
-            if let queue = broker.existingQueue(named: name.span) { broker.configure(queue, nil) }
+            if let queue = broker.existingQueue(named: name.span) { try configure(queue, nil, on: broker) }
             return API.writeNoContent(to: &responses)
         default: break
         }
@@ -28,6 +30,12 @@ extension API {
         responses.beginJSON(estimatedCount: 100)
         API.write(configuration ?? QueueConfiguration(), to: &responses)
         responses.end()
+    }
+
+    private func configure(
+        _ queue: QueueIndex, _ configuration: QueueConfiguration?, on broker: isolated Broker
+    ) throws(Problem) {
+        do throws(BrokerError) { try broker.configure(queue, configuration) } catch { throw API.problem(error) }
     }
 
     private func readConfiguration(_ bytes: Span<UInt8>) throws(Problem) -> QueueConfiguration {

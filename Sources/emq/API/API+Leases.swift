@@ -39,7 +39,10 @@ extension API {
         } else {
             try readIDs(bytes, ids)
         }
-        let size = references.reduce(0) { $0 + ($1.result?.count ?? result.count) }
+        let size = references.reduce(0) { size, reference in
+            let count = reference.result?.count ?? result.count
+            return count > 0 && broker.keepsRecord(of: reference.task) ? size + count : size
+        }
         if size > 0 { try checkMemory(for: size, on: broker) }
         finish(bytes, &responses, begin: "{\"acked\":") { reference in
             broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: now)
@@ -85,7 +88,8 @@ extension API {
             } else {
                 .failed
             }
-        if !error.isEmpty { try checkMemory(for: error.count * references.count, on: broker) }
+        // The last to go back to the front of a queue stands first there.
+        if isReleased { references.reverse() }
         var dead = 0
         finish(bytes, &responses, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead })) { reference in
             switch broker.nak(reference.task, action, error: error.span, now: now) {
@@ -206,6 +210,7 @@ extension API {
             JSONWriter.writeInteger(Int64(uncounted.count()), to: &responses)
         }
         responses.append(",\"missing\":[")
+        absent.sort { $0.lowerBound < $1.lowerBound }
         for (index, range) in absent.enumerated() {
             if index > 0 { responses.append(",") }
             responses.append(bytes.extracting(range))

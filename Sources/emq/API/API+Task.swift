@@ -43,7 +43,13 @@ extension API {
             let waiter = broker.waitForResult(
                 of: id, deadline: deadline, now: now,
                 completion: { state, result in
-                    server.answer(ticket) { API.writeResult(state, result, to: &$0) }
+                    server.answer(ticket) {
+                        if server.isShortOfMemory, result.count > API.largeBytes {
+                            API.crowd.write(to: &$0)
+                        } else {
+                            API.writeResult(state, result, to: &$0)
+                        }
+                    }
                 })
         {
             return .owed(PendingWait(waiter, .result(TaskReference(id: id))))
@@ -88,8 +94,11 @@ extension API {
     ///
     /// - Throws: 503 if it would.
     func checkBuffers() throws(Problem) {
-        if server.isShortOfMemory {
-            throw Problem(503, "too many answers wait for clients that do not read them; try again")
-        }
+        if server.isShortOfMemory { throw API.crowd }
     }
+
+    private static let crowd = Problem(503, "too many answers wait for clients that do not read them; try again")
+
+    /// What makes an answer a large one, in bytes.
+    static let largeBytes = 65_536
 }

@@ -195,8 +195,6 @@ extension API {
 /// Tasks that were dispatched while too many answers wait for clients that do not read them, and whose contents are too
 /// large to add to that: their clients do without, and they go back to the front of their queues in the next turn.
 final class PostponedTasks {
-    private static let largeContentBytes = 65_536
-
     private var keys: [DispatchKey] = []
     private let server: HTTPServer
 
@@ -206,7 +204,7 @@ final class PostponedTasks {
 
     /// Takes note of a task, if it is such a one.
     fileprivate func add(_ task: borrowing TaskView) -> Bool {
-        guard server.isShortOfMemory, task.content.count > Self.largeContentBytes else { return false }
+        guard server.isShortOfMemory, task.content.count > API.largeBytes else { return false }
         keys.append(task.dispatchKey)
         return true
     }

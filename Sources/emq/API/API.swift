@@ -272,7 +272,10 @@ struct API: ~Copyable, RequestHandler {
         case .tooManyTasks: Problem(503, "the server holds as many tasks as it has room for")
         case .tooManyQueues: Problem(503, "1,000,000 queues are in use: there is no room for another")
         case .outOfMemory: Problem(503, "the system has no memory for this task's content")
-        case .keyTaken: Problem(409, "another unfinished task of this queue has this key", field: "key")
+        case .keyTaken:
+            Problem(
+                409, "this key is taken, by a task of this queue that is unfinished or was to keep it (unique_for)",
+                field: "key")
         case .queueFull: Problem(429, "the queue has as many tasks as its configuration allows (max_length)")
         case .tooManySweeps: Problem(503, "too many purges, kicks and moves are under way; try again")
         }

@@ -204,21 +204,25 @@ func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> Query {
     var parameters = Query()
     for pair in text(query).split(separator: "&") {
         let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-        let name = percentDecoded(parts[0])
+        let name = try percentDecoded(parts[0])
         guard known.contains(name) else {
             let hint = known.isEmpty ? "this path takes none" : nearestName(to: name, among: known)
             throw Problem(400, "there is no query parameter '\(name)'; \(hint)", field: name)
         }
-        guard parameters.values.updateValue(parts.count > 1 ? percentDecoded(parts[1]) : "", forKey: name) == nil else {
+        let value = try parts.count > 1 ? percentDecoded(parts[1], field: name) : ""
+        guard parameters.values.updateValue(value, forKey: name) == nil else {
             throw Problem(400, "the query parameter '\(name)' is given twice", field: name)
         }
     }
     return parameters
 }
 
-private func percentDecoded(_ text: Substring) -> String {
+private func percentDecoded(_ text: Substring, field: String? = nil) throws(Problem) -> String {
     var decoded: [UInt8] = []
     let encoded = Array(text.utf8)
     percentDecode(encoded.span, into: &decoded)
-    return String(decoding: decoded, as: UTF8.self)
+    guard let text = String(validating: decoded, as: UTF8.self) else {
+        throw Problem(400, "what the query says in '\(text)' is not UTF-8", field: field)
+    }
+    return text
 }
