@@ -3,12 +3,12 @@
 #
 #   examples/worker.sh [--url URL] QUEUE... -- COMMAND [ARGUMENT...]
 #
-# The command gets the task's content, as JSON, on its standard input, and the task's id and attempt in EMQ_ID and
-# EMQ_ATTEMPT. If it ends with status 0, the task is acknowledged, with what it printed as the result if that is JSON.
+# The command gets the task's content, as JSON, on its standard input, and the task's id, queue and attempt in EMQ_ID, EMQ_QUEUE
+# and EMQ_ATTEMPT. If it ends with status 0, the task is acknowledged, with what it printed as the result if that is JSON.
 # Otherwise the task is refused, with the last line of its standard error as the error: it is tried again, or is dead.
 #
 # Earlier queues go first. On SIGTERM and SIGINT the worker finishes the task in hand and exits. Needs curl 7.82 or newer, and
-# jq.
+# jq (which rounds numbers of more than 17 digits before its version 1.7).
 set -euo pipefail
 
 url=http://localhost:8080
@@ -18,6 +18,7 @@ if [ "${1:-}" = --url ]; then
 fi
 queues=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    case $1 in -*) queues=() && break ;; esac
     queues+=("$1")
     shift
 done
@@ -26,6 +27,9 @@ if [ ${#queues[@]} -eq 0 ] || [ $# -lt 2 ]; then
     exit 2
 fi
 shift
+for program in curl jq setsid "$1"; do
+    command -v "$program" >/dev/null || { echo "$0: there is no command $program" >&2; exit 2; }
+done
 
 work=$(mktemp -d)
 keeper=
@@ -64,6 +68,7 @@ keep() {
 }
 
 while [ -z "$stopping" ]; do
+    rm -f "$work/answer"
     curl -sS --fail-with-body --json "$request" -o "$work/answer" "$url/wait/" &
     poll=$!
     # The signal may have come just now; and it ends a wait early.
@@ -76,7 +81,7 @@ while [ -z "$stopping" ]; do
     fi
     poll=
     if [ "$status" -ne 0 ]; then
-        [ -n "$stopping" ] || sleep 1
+        [ -n "$stopping" ] || { cat "$work/answer" 2>/dev/null >&2 || true; sleep 1; }
         continue
     fi
     jq -c '.[]' "$work/answer" >"$work/task"
@@ -88,7 +93,7 @@ while [ -z "$stopping" ]; do
     status=0
     # In a session of its own, so that Ctrl-C stops the worker and not the work.
     jq -c .content "$work/task" |
-        EMQ_ID=$(jq -r .id "$work/task") EMQ_ATTEMPT=$(jq -r .attempt "$work/task") \
+        EMQ_ID=$(jq -r .id "$work/task") EMQ_QUEUE=$(jq -r .queue "$work/task") EMQ_ATTEMPT=$(jq -r .attempt "$work/task") \
             setsid --wait "$@" >"$work/output" 2>"$work/error" || status=$?
     kill "$keeper" 2>/dev/null || true
     wait "$keeper" 2>/dev/null || true

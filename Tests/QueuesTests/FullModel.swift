@@ -178,7 +178,9 @@ struct FullModel {
         return (number, false)
     }
 
-    private mutating func replace(_ index: Int, _ says: Says) {
+    private mutating func replace(_ index: Int, _ said: Says) {
+        var says = said
+        says.priority = says.priority ?? queues[tasks[index].queue].configuration.priority
         queues[tasks[index].queue].totals.enqueued += 1
         tasks[index].lifetime = lifetime(says.expiry, tasks[index].queue)
         tasks[index].expires = max(now, says.due ?? now).addingWithinRange(tasks[index].lifetime)
@@ -193,7 +195,7 @@ struct FullModel {
         guard let (says, enqueued) = tasks[index].replacement else { return false }
         tasks[index].replacement = nil
         tasks[index].says = says
-        tasks[index].priority = says.priority ?? queues[tasks[index].queue].configuration.priority
+        tasks[index].priority = says.priority ?? 0
         tasks[index].enqueued = enqueued
         (tasks[index].worker, tasks[index].error, tasks[index].progress) = ("", "", "")
         let due = says.due ?? 0
@@ -247,6 +249,10 @@ struct FullModel {
     }
 
     mutating func wait(_ waiter: Waiter) { waiters.append(waiter) }
+
+    mutating func configure(_ queue: Int, _ configuration: QueueConfiguration) {
+        queues[queue].configuration = configuration
+    }
 
     mutating func cancelWait(_ number: Int) { waiters.removeAll { $0.number == number } }
 

@@ -59,6 +59,8 @@ private struct FullRun {
     var random: Random
     var model: FullModel
     let log = Log()
+    /// The maximum of retries of all queues.
+    let limit: UInt32?
     var lastTask: UInt64 = 0
     var lastWaiter = 0
 
@@ -68,23 +70,28 @@ private struct FullRun {
         // The same for all, so that no task that is moved has had too many retries for where it comes to.
         let limit = random.oneIn(2) ? UInt32(random.below(3)) : nil
         for queue in 0..<4 {
-            var configuration = QueueConfiguration()
-            configuration.maximumRetries = limit
-            if random.oneIn(3) { configuration.backoff = Backoff(minimumMilliseconds: Self.unit) }
-            if random.oneIn(3) { configuration.keepMilliseconds = Self.unit * Int64(random.below(6)) }
-            if random.oneIn(3) { configuration.priority = Int8(random.below(3)) - 1 }
-            if random.oneIn(4) { configuration.maximumLength = 4 }
-            if random.oneIn(3) { configuration.leaseMilliseconds = 3 * Self.unit }
-            if random.oneIn(2) { configuration.deadExpiryMilliseconds = 5 * Self.unit }
-            configuration.isExpiryDeath = random.oneIn(3)
-            if queue > 0 && random.oneIn(2) { configuration.deadLetter = Array("\(queue - 1)".utf8) }
-            configurations.append(configuration)
-            let isPlain = limit == nil && random.oneIn(3)
-            if isPlain { configurations[queue] = QueueConfiguration() }
-            try broker.configure(try broker.queue("\(queue)"), isPlain ? nil : configuration)
+            let configuration = Self.configuration(of: queue, limit: limit, &random)
+            configurations.append(configuration ?? QueueConfiguration())
+            try broker.configure(try broker.queue("\(queue)"), configuration)
         }
         self.random = random
+        self.limit = limit
         model = FullModel(configurations: configurations, seed: 0, firstToken: 7, now: now)
+    }
+
+    private static func configuration(of queue: Int, limit: UInt32?, _ random: inout Random) -> QueueConfiguration? {
+        if limit == nil && random.oneIn(3) { return nil }
+        var configuration = QueueConfiguration()
+        configuration.maximumRetries = limit
+        if random.oneIn(3) { configuration.backoff = Backoff(minimumMilliseconds: unit) }
+        if random.oneIn(3) { configuration.keepMilliseconds = unit * Int64(random.below(6)) }
+        if random.oneIn(3) { configuration.priority = Int8(random.below(3)) - 1 }
+        if random.oneIn(4) { configuration.maximumLength = 4 }
+        if random.oneIn(3) { configuration.leaseMilliseconds = 3 * unit }
+        if random.oneIn(2) { configuration.deadExpiryMilliseconds = 5 * unit }
+        configuration.isExpiryDeath = random.oneIn(3)
+        if queue > 0 && random.oneIn(2) { configuration.deadLetter = Array("\(queue - 1)".utf8) }
+        return configuration
     }
 
     // MARK: Operations
@@ -139,7 +146,11 @@ private struct FullRun {
         case 80..<82:
             broker.pause(try broker.queue("\(queue)"))
             model.pause(queue)
-        case 82..<87:
+        case 82:
+            let configuration = Self.configuration(of: queue, limit: limit, &random)
+            try broker.configure(try broker.queue("\(queue)"), configuration)
+            model.configure(queue, configuration ?? QueueConfiguration())
+        case 83..<87:
             broker.resume(try broker.queue("\(queue)"))
             model.resume(queue)
             try proceed(to: now, on: broker)

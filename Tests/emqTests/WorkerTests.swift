@@ -117,6 +117,14 @@ import Testing
         #expect(try server.post("/nak", "{\"ids\": [\"\(id)\"]}").body.contains("\"requeued\":1"))
     }
 
+    @Test func thoseWhoLookThroughDeadTasksSeeWhy() throws {
+        try server.enqueue("q", #""content": 1, "max_retries": 0"#)
+        let receipt = try #require(try server.take("q")[0]["receipt"] as? String)
+        _ = try server.post("/nak", "{\"ids\": [\"\(receipt)\"], \"error\": \"no route\"}")
+        #expect(try server.get("/peek/q?state=dead").tasks[0]?["error"] as? String == "no route")
+        #expect(try server.get("/task/\(receipt)").body.contains("this is a receipt"))
+    }
+
     @Test func whatIsGivenBackTogetherStandsInItsOldOrder() throws {
         _ = try server.enqueueAll("q", [1, 2, 3])
         let receipts = try server.take("q", 2).compactMap { $0["receipt"] as? String }

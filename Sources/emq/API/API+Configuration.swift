@@ -64,7 +64,8 @@ extension API {
             if letter == name { throw Problem(400, "dead_letter is another queue than this one", field: "dead_letter") }
             if read.maximumRetries == nil, !read.isExpiryDeath {
                 throw Problem(
-                    400, "dead_letter goes with max_retries or \"on_expiry\": \"dead\": without one, nothing dies here",
+                    400,
+                    "dead_letter goes with max_retries or \"on_expiry\": \"dead\": one of them says when tasks go there",
                     field: "dead_letter")
             }
         }

@@ -29,7 +29,7 @@ extension API {
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let id = try readID(name.span)
-        let timeout = try query.integer("timeout", 0...Int64.max) ?? 0
+        let timeout = try query.integer("timeout", 0...Int64.max, unit: " of milliseconds") ?? 0
         guard broker.withTask(id: id, now: now, { _ in }) != nil else { throw API.noTask }
         if request.method == .delete {
             _ = broker.deleteResult(id, now: now)
@@ -86,8 +86,13 @@ extension API {
     ///
     /// - Throws: 400 for what is none.
     func readID(_ text: Span<UInt8>) throws(Problem) -> UID {
-        guard let id = UID(text: text) else { throw Problem(400, "a task's id has 22 or 36 characters; this is none") }
-        return id
+        if let id = UID(text: text) { return id }
+        if Receipt.read(text) != nil {
+            throw Problem(400, "this is a receipt; the task's id is what stands before the @", field: "id")
+        }
+        throw Problem(
+            400, "a task's id is 22 characters of base64url, as an enqueue answers it, or a UUID; this is neither",
+            field: "id")
     }
 
     /// Makes sure that an answer that may be large will not wait for a long time in too large a crowd.

@@ -55,7 +55,7 @@ struct Members: ~Copyable {
     ///
     /// - Throws: 400 for what is no object.
     mutating func read(_ bytes: Span<UInt8>, kind: JSONKind) throws(Problem) {
-        guard kind == .object else { throw Problem(400, "this is an object, not \(describe(kind))") }
+        guard kind == .object else { throw Problem(400, "an object is wanted here, not \(describe(kind))") }
         scanner.reset()
         do throws(JSONError) {
             try scanner.consume(bytes)
@@ -68,7 +68,7 @@ struct Members: ~Copyable {
     private static func explain(_ error: JSONError) -> String {
         switch error.expected {
         case .depthOfAtMost(let depth): "the body is nested deeper than \(depth) levels"
-        case .entriesOfAtMost(let count): "the body has more than \(count) members"
+        case .entriesOfAtMost(let count): "the body has more than \(count) members or elements"
         default: "the body is no valid JSON: \(error)"
         }
     }

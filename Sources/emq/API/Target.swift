@@ -174,12 +174,12 @@ struct Query {
     /// A whole number.
     ///
     /// - Throws: 400 for another value.
-    func integer(_ name: String, _ range: ClosedRange<Int64>) throws(Problem) -> Int64? {
+    func integer(_ name: String, _ range: ClosedRange<Int64>, unit: String = "") throws(Problem) -> Int64? {
         guard let value = values[name] else { return nil }
         guard value.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let number = Int64(value), range.contains(number)
         else {
             throw Problem(
-                400, "\(name) is a whole number from \(range.lowerBound) to \(range.upperBound), not '\(value)'",
+                400, "\(name) is a whole number\(unit) from \(range.lowerBound) to \(range.upperBound), not '\(value)'",
                 field: name)
         }
         return number

@@ -26,6 +26,9 @@ enum TaskWriter {
         let id = task.id.text
         writeCommon(task, id: id.span, to: &responses)
         writeState(task, to: &responses)
+        writeText(",\"worker\":", task.worker, to: &responses)
+        writeText(",\"error\":", task.error, to: &responses)
+        writeText(",\"origin\":", task.origin, to: &responses)
         responses.append("}")
     }
 
