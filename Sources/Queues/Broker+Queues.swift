@@ -20,7 +20,7 @@ extension Broker {
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
         beginChange()
-        try store.beginSweep(of: queue.slot, .purge, states: states, limit: .max, completion: completion)
+        try store.beginSweep(of: queue.slot, .purge, states: states, limit: .max, now: now, completion: completion)
     }
 
     /// Makes dead or delayed tasks ready, their retries and expiry counted anew. One whose key is taken meanwhile stays.
@@ -38,7 +38,7 @@ extension Broker {
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
         beginChange()
-        try store.beginSweep(of: queue.slot, .kick, states: [state], limit: limit, completion: completion)
+        try store.beginSweep(of: queue.slot, .kick, states: [state], limit: limit, now: now, completion: completion)
     }
 
     /// Sends dead letters back to the queues where they died, ready there, their retries and expiry counted anew. One for
@@ -56,7 +56,8 @@ extension Broker {
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
         beginChange()
-        try store.beginSweep(of: queue.slot, .kickToOrigin, states: states, limit: limit, completion: completion)
+        try store.beginSweep(
+            of: queue.slot, .kickToOrigin, states: states, limit: limit, now: now, completion: completion)
     }
 
     /// Moves tasks to the back of another queue, the first first. One whose key is taken there stays. Done as `kick`.
@@ -75,7 +76,7 @@ extension Broker {
     ) throws(BrokerError) {
         beginChange()
         let action = Sweep.Action.move(target: target.slot)
-        try store.beginSweep(of: queue.slot, action, states: [state], limit: limit, completion: completion)
+        try store.beginSweep(of: queue.slot, action, states: [state], limit: limit, now: now, completion: completion)
     }
 
     /// From now on, the queue counts as empty for those who take or wait. O(1).

@@ -1,7 +1,8 @@
 // Purging, kicking and moving whole queues, a slice at a time.
 //
 // A sweep walks lists that change under it. It knows the next and the last task of each list that it is to meet; a task
-// that leaves its list moves these on. What is added meanwhile, at either end, is outside.
+// that leaves its list moves these on. What is added meanwhile, at either end, is outside. A purge also meets the tasks that
+// it was to meet and that have changed their state since, as far as it is to meet them in the new one.
 
 /// A purge, kick or move under way.
 final class Sweep {
@@ -26,14 +27,25 @@ final class Sweep {
     private var rest: Int
     /// The stretches still to be walked, the next one last.
     private var stretches: [Stretch]
+    private let states: Set<TaskRecord.State>
+    /// When it began: tasks that were added then or later are outside.
+    private let begun: Int64
+    /// What a purge meets after its stretches; some may have changed again since.
+    private var strays: [Slot] = []
+    /// The tasks that a purge was to meet and that are in none of its states at the moment; and those that have come to one
+    /// of its states, or to its queue, while it was under way.
+    private var away: Set<Slot> = []
+    private var strangers: Set<Slot> = []
     /// How many tasks it has changed.
     private(set) var count = 0
     let completion: Broker.SweepCompletion
 
     init(
-        of queue: Slot, _ action: Action, stretches: [Stretch], limit: Int,
+        of queue: Slot, _ action: Action, stretches: [Stretch], states: [TaskState], limit: Int, now: Int64,
         completion: @escaping Broker.SweepCompletion
     ) {
+        self.states = Set(states.map(\.recordState))
+        begun = now
         self.queue = queue
         self.action = action
         self.stretches = stretches.reversed()
@@ -44,6 +56,39 @@ final class Sweep {
     /// The queue that it moves tasks to; 0 if it moves none.
     var target: Slot {
         if case .move(let target) = action { target } else { 0 }
+    }
+
+    private var isPurge: Bool {
+        if case .purge = action { true } else { false }
+    }
+
+    /// Notes that a task of its queue has changed its state.
+    func noteChange(of slot: Slot, from old: TaskRecord.State, in tasks: borrowing Table<TaskRecord>) {
+        guard isPurge, tasks[slot].enqueued < begun else { return }
+        let wasMet = states.contains(old)
+        let isMet = states.contains(tasks[slot].state)
+        if wasMet == isMet && !wasMet { return }
+        let isMember = wasMet ? !strangers.contains(slot) : away.contains(slot)
+        switch (isMember, isMet) {
+        case (true, true):
+            strays.append(slot)
+            away.remove(slot)
+        case (true, false): away.insert(slot)
+        case (false, true): strangers.insert(slot)
+        case (false, false): strangers.remove(slot)
+        }
+    }
+
+    /// Notes that a task has come to its queue from another one.
+    func noteArrival(of slot: Slot) {
+        guard isPurge else { return }
+        away.remove(slot)
+        strangers.insert(slot)
+    }
+
+    private func isStray(_ slot: Slot, in tasks: borrowing Table<TaskRecord>) -> Bool {
+        tasks.contains(slot) && tasks[slot].queue == queue && tasks[slot].enqueued < begun
+            && states.contains(tasks[slot].state) && !strangers.contains(slot)
     }
 
     var isWearingOut: Bool {
@@ -61,6 +106,9 @@ final class Sweep {
                 }
                 return slot
             }
+        }
+        while let slot = strays.popLast() {
+            if isStray(slot, in: tasks) { return slot }
         }
         return 0
     }

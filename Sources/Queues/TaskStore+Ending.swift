@@ -231,6 +231,7 @@ extension TaskStore {
         tasks[slot].queue = target
         change(&tasks[slot])
         link(slot)
+        for sweep in sweeps where sweep.queue == target { sweep.noteArrival(of: slot) }
     }
 
     /// Ends a task whose expiry has come.

@@ -8,7 +8,7 @@ extension TaskStore {
 
     /// Begins a sweep of what is in the given states now.
     mutating func beginSweep(
-        of queue: Slot, _ action: Sweep.Action, states: [TaskState], limit: Int,
+        of queue: Slot, _ action: Sweep.Action, states: [TaskState], limit: Int, now: Int64,
         completion: @escaping Broker.SweepCompletion
     ) throws(BrokerError) {
         guard sweeps.count < Self.maximumSweeps else { throw .tooManySweeps }
@@ -23,7 +23,8 @@ extension TaskStore {
                 if !list.isEmpty { stretches.append(Sweep.Stretch(next: list.first, last: list.last)) }
             }
         }
-        let sweep = Sweep(of: queue, action, stretches: stretches, limit: limit, completion: completion)
+        let sweep = Sweep(
+            of: queue, action, stretches: stretches, states: states, limit: limit, now: now, completion: completion)
         sweeps.append(sweep)
         update(queue) { $0.sweeps += 1 }
         if sweep.target != 0 { update(sweep.target) { $0.sweeps += 1 } }
@@ -33,7 +34,7 @@ extension TaskStore {
     mutating func beginWearingOut(_ queue: Slot) throws(BrokerError) {
         guard queues[queue].length > 0 else { return }
         if let index = sweeps.firstIndex(where: { $0.queue == queue && $0.isWearingOut }) { _ = endSweep(index) }
-        try beginSweep(of: queue, .wearOut, states: [.ready, .delayed], limit: .max) { _ in }
+        try beginSweep(of: queue, .wearOut, states: [.ready, .delayed], limit: .max, now: clock) { _ in }
     }
 
     /// Ends a sweep, the first one if it is not said which.

@@ -205,10 +205,18 @@ struct TaskStore: ~Copyable {
     mutating func put(_ slot: Slot, in state: TaskRecord.State, until: Int64, atFront: Bool = false) {
         timers.disarm(slot, in: &tasks)
         unlink(slot)
+        let old = tasks[slot].state
         tasks[slot].state = state
         tasks[slot].until = until
         link(slot, atFront: atFront)
         timers.arm(slot, in: &tasks)
+        if !sweeps.isEmpty { tellSweeps(of: slot, from: old) }
+    }
+
+    private func tellSweeps(of slot: Slot, from old: TaskRecord.State) {
+        for sweep in sweeps where sweep.queue == tasks[slot].queue {
+            sweep.noteChange(of: slot, from: old, in: tasks)
+        }
     }
 
     /// Puts a task that is in no list in the one that it belongs to.

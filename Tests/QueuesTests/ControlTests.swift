@@ -326,4 +326,34 @@ import UID
             #expect(try broker.peek("a", .dead, now: 1) == (1...400).map { UInt64($0) })
         }
     }
+
+    @Test func aPurgeMeetsWhatChangesItsStateMeanwhileAndNoMore() throws {
+        try withBroker(maximumTasks: 10_000) { broker in
+            for number in 1...3000 { try broker.add(UInt64(number), to: "a", due: 100) { _ in } }
+            try broker.add(5000, to: "a")
+            _ = try broker.take("a", now: 1)
+            var counts: [Int] = []
+            try broker.purge(try broker.queue("a"), now: 10) { counts.append($0) }
+            // Their delays end before it has met them; one that was dispatched when it began comes back; one is new.
+            #expect(broker.advance(to: 100, limit: 500) == false)
+            #expect(broker.nak(5000, now: 100) == true)
+            try broker.add(6000, to: "a", now: 100)
+            broker.advanceFully(to: 100)
+            #expect(counts == [3000])
+            #expect(try broker.peek("a", now: 100) == [5000, 6000])
+        }
+    }
+
+    @Test func aPurgeOfAllMeetsWhatWorkersTakeMeanwhile() throws {
+        try withBroker { broker in
+            for number in 1...900 { try broker.add(UInt64(number), to: "a") }
+            var counts: [Int] = []
+            try broker.purge(try broker.queue("a"), states: TaskState.allCases, now: 10) { counts.append($0) }
+            var taken: [TaskHandle?] = []
+            _ = broker.takeAny([try broker.queue("a")], limit: 300, now: 10, into: &taken)
+            #expect(broker.ack(1, now: 10) == true)
+            broker.advanceFully(to: 10)
+            #expect(counts == [899] && broker.counts.tasks == 0)
+        }
+    }
 }

@@ -44,6 +44,8 @@ struct FullModel {
         var replacement: (says: Says, enqueued: Int64)?
         /// Its place in its list.
         var order = 0
+        /// How often it has come to another queue.
+        var arrivals = 0
         /// When its timer was set, in the order of all settings.
         var set = 0
 
@@ -71,7 +73,10 @@ struct FullModel {
         var target: Int
         var limit: Int
         /// What was there when it began, with its place then.
-        var met: [(number: UInt64, order: Int)]
+        var queue: Int
+        var states: [TaskState]
+        var begun: Int64
+        var met: [(number: UInt64, order: Int, arrivals: Int)]
     }
 
     struct Queue {
@@ -419,6 +424,7 @@ struct FullModel {
 
     private mutating func makeReady(_ index: Int, in target: Int, expiry: Expiry) {
         tasks[index].queue = target
+        tasks[index].arrivals += 1
         tasks[index].retries = 0
         tasks[index].lifetime = lifetime(expiry, target)
         tasks[index].expires = now.addingWithinRange(tasks[index].lifetime)
@@ -467,13 +473,19 @@ struct FullModel {
         let met = TaskState.allCases.filter { states.contains($0) }.flatMap { list(queue, $0) }
         sweeps.append(
             Sweep(
-                number: number, action: action, target: target, limit: limit, met: met.map { ($0.number, $0.order) }))
+                number: number, action: action, target: target, limit: limit, queue: queue, states: states, begun: now,
+                met: met.map { ($0.number, $0.order, $0.arrivals) }))
     }
 
     private mutating func run(_ sweep: Sweep) {
         var count = 0
-        for (number, order) in sweep.met where count < sweep.limit {
-            guard let index = index(number), tasks[index].order == order, !tasks[index].isHidden else { continue }
+        for (number, order, arrivals) in sweep.met where count < sweep.limit {
+            guard let index = index(number), !tasks[index].isHidden else { continue }
+            // A purge meets what has changed its state since, too.
+            let isStray =
+                sweep.action == .purge && tasks[index].arrivals == arrivals && tasks[index].enqueued < sweep.begun
+                && sweep.states.contains(tasks[index].state)
+            guard tasks[index].order == order || isStray else { continue }
             switch sweep.action {
             case .purge:
                 if tasks[index].isUnfinished {
@@ -495,6 +507,7 @@ struct FullModel {
                     tasks[index].says.key == 0 || isKeyFree(for: index, in: sweep.target)
                 else { continue }
                 tasks[index].queue = sweep.target
+                tasks[index].arrivals += 1
                 if tasks[index].holdsKey { takeKey(index) }
                 setPlace(index)
                 serve()

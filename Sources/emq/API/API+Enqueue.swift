@@ -49,7 +49,8 @@ extension API {
     ) throws(Problem) {
         let bytes = request.body
         if body.count == 0 { throw Problem(400, "the array has no task") }
-        batch.removeAll(keepingCapacity: true)
+        // What the tasks say may take much memory.
+        defer { batch.removeAll(keepingCapacity: true) }
         for index in 0..<body.count {
             let element = body.element(index)
             do throws(Problem) {

@@ -131,7 +131,7 @@ struct Elements: ~Copyable {
 
     /// Scans the array that a member holds.
     ///
-    /// - Throws: 400 for what is no array, or too long a one, or an empty one.
+    /// - Throws: 400 for what is no array, or too long a one.
     mutating func read(_ value: borrowing FieldValue, of what: StaticString, maximum: Int) throws(Problem) {
         name = value.name
         guard value.kind == .array else {
