@@ -31,6 +31,7 @@ let package = Package(
         .target(name: "JSON", swiftSettings: server),
         .target(name: "Net", dependencies: ["CLinux"], swiftSettings: server),
         .target(name: "Queues", dependencies: ["UID"], swiftSettings: server),
+        .target(name: "Journal", dependencies: ["CLinux"], swiftSettings: server),
         .executableTarget(
             name: "emq", dependencies: ["CLinux", "UID", "JSON", "Net", "Queues"], swiftSettings: server),
         .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
@@ -38,6 +39,7 @@ let package = Package(
         .testTarget(name: "JSONTests", dependencies: ["JSON", "Support"], swiftSettings: tests),
         .testTarget(name: "NetTests", dependencies: ["Net", "Support"], swiftSettings: tests),
         .testTarget(name: "QueuesTests", dependencies: ["Queues", "UID", "Support"], swiftSettings: tests),
+        .testTarget(name: "JournalTests", dependencies: ["CLinux", "Journal", "Support"], swiftSettings: tests),
         .testTarget(name: "emqTests", dependencies: ["emq", "UID"], swiftSettings: tests),
     ]
 )

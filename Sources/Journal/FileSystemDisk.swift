@@ -1,0 +1,142 @@
+// The real disk: a directory of the file system.
+
+import Glibc
+
+/// A directory that is held open, and locked through a file in it named `lock`.
+final class FileSystemDisk: Disk {
+    let path: String
+    private let directory: Int32
+    private let lockFile: Int32
+
+    /// Opens a directory.
+    ///
+    /// - Parameter creating: Whether to make it if it does not exist.
+    init(path: String, creating: Bool) throws(LogError) {
+        self.path = path
+        if creating {
+            guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
+                throw LogError("make the directory", file: path, code: errno)
+            }
+        }
+        directory = unsafe Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard directory >= 0 else {
+            lockFile = -1
+            throw LogError("open the directory", file: path, code: errno)
+        }
+        lockFile = unsafe openat(directory, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard lockFile >= 0 else { throw LogError("open the lock file", file: path + "/lock", code: errno) }
+    }
+
+    deinit {
+        if lockFile >= 0 { close(lockFile) }
+        if directory >= 0 { close(directory) }
+    }
+
+    func lock() throws(LogError) {
+        guard flock(lockFile, LOCK_EX | LOCK_NB) != 0 else { return }
+        guard errno == EWOULDBLOCK else { throw LogError("lock it", file: path + "/lock", code: errno) }
+        throw LogError(
+            .inUse, file: path, problem: "another process has this journal open",
+            remedy: "stop it (`fuser \(path)/lock` names it), or use another directory")
+    }
+
+    func names() throws(LogError) -> [String] {
+        // A descriptor of its own: reading a directory moves the descriptor's position, and closing the stream closes it.
+        let descriptor = unsafe openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0, let stream = unsafe fdopendir(descriptor) else {
+            let code = errno
+            if descriptor >= 0 { close(descriptor) }
+            throw LogError("list the directory", file: path, code: code)
+        }
+        defer { unsafe _ = closedir(stream) }
+        var names: [String] = []
+        while true {
+            errno = 0
+            guard let entry = unsafe readdir(stream) else { break }
+            let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name != "." && name != ".." && name != "lock" { names.append(name) }
+        }
+        guard errno == 0 else { throw LogError("list the directory", file: path, code: errno) }
+        return names
+    }
+
+    func open(_ name: String, creating: Bool) throws(LogError) -> any DiskFile {
+        let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (creating ? O_CREAT : 0)
+        let descriptor = unsafe openat(directory, name, flags, 0o600)
+        guard descriptor >= 0 else { throw LogError("open it", file: path + "/" + name, code: errno) }
+        return FileSystemFile(path: path + "/" + name, descriptor: descriptor)
+    }
+
+    func remove(_ name: String) throws(LogError) {
+        guard unsafe unlinkat(directory, name, 0) == 0 else {
+            throw LogError("delete it", file: path + "/" + name, code: errno)
+        }
+    }
+
+    func syncDirectory() throws(LogError) {
+        guard fsync(directory) == 0 else { throw LogError("sync the directory", file: path, code: errno) }
+    }
+
+    func random() -> UInt64 {
+        var number: UInt64 = 0
+        let result = unsafe withUnsafeMutableBytes(of: &number) { unsafe getentropy($0.baseAddress, $0.count) }
+        precondition(result == 0, "the kernel has no random numbers (getentropy failed)")
+        return number
+    }
+}
+
+/// A file of the file system.
+private final class FileSystemFile: DiskFile {
+    let path: String
+    private let descriptor: Int32
+
+    init(path: String, descriptor: Int32) {
+        (self.path, self.descriptor) = (path, descriptor)
+    }
+
+    deinit { close(descriptor) }
+
+    func byteCount() throws(LogError) -> Int {
+        var status = stat()
+        guard unsafe fstat(descriptor, &status) == 0 else { throw LogError("read its size", file: path, code: errno) }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw LogError(.failed, file: path, problem: "it is not a regular file", remedy: "move it away")
+        }
+        return Int(status.st_size)
+    }
+
+    func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(LogError) -> Int {
+        var done = 0
+        while done < bytes.count {
+            let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[done...])
+            let count = unsafe pread(descriptor, rest.baseAddress, rest.count, off_t(offset + done))
+            if count == 0 { break }
+            if count > 0 {
+                done += count
+            } else if errno != EINTR {
+                throw LogError("read", file: path, offset: offset + done, code: errno)
+            }
+        }
+        return done
+    }
+
+    func write(_ bytes: RawSpan, at offset: Int) throws(LogError) {
+        var done = 0
+        while done < bytes.byteCount {
+            let count = unsafe bytes.extracting(droppingFirst: done).withUnsafeBytes {
+                unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + done))
+            }
+            if count >= 0 {
+                done += count
+            } else if errno != EINTR {
+                throw LogError("write", file: path, offset: offset + done, code: errno)
+            }
+        }
+    }
+
+    func sync() throws(LogError) {
+        guard fdatasync(descriptor) == 0 else { throw LogError("sync it", file: path, code: errno) }
+    }
+}

@@ -1,0 +1,233 @@
+// The log as the event loop sees it: appending is copying into memory, and what has become durable is collected later.
+
+import Glibc
+
+/// An append-only log of payloads that survive a crash. Belongs to one thread, and never waits for the disk but in `init`
+/// and `close`.
+///
+/// Frames are gathered until `commit`, which hands them to a helper thread as one batch; the descriptor becomes readable when
+/// the batch is written, and `collect` then raises `durableSequence`. What is committed meanwhile is the next batch.
+public final class Log {
+    /// Why a payload is not taken.
+    public enum Refusal: Error, Sendable, Equatable {
+        /// Too much is under way, or space for it is being made: again after the next `collect`.
+        case busy
+        /// The disk is full, or does not work. `problem` says more.
+        case noSpace
+        /// It is empty, or has more than 256 MiB.
+        case unsupportedByteCount
+    }
+
+    private let configuration: LogConfiguration
+    private let helper: LogHelper
+    private var gathering = Batch()
+    private var spare: Batch? = Batch()
+    private var underWay: Batch?
+    private var commitsNext = false
+    private var isClosed = false
+    /// What is ready on disk for frames that were not taken yet.
+    private var room: Room
+    private var wantedFrameByteCount = 0
+
+    /// The sequence of the last payload that was taken; 0 if there has never been one.
+    public private(set) var lastSequence: UInt64
+    /// Payloads up to this sequence survive as the sync mode promises. Never falls.
+    public private(set) var durableSequence: UInt64
+    /// Payloads up to this sequence survive a power cut.
+    public private(set) var syncedSequence: UInt64
+    /// The segments there are, oldest first. A durable frame is in the last one whose first sequence is not above its own.
+    /// That may change until the frame is synced.
+    public private(set) var segments: [LogSegment]
+    /// Why no space can be made or old segments cannot be deleted, if that is so; it is tried again every second.
+    public private(set) var problem: LogError?
+
+    /// Becomes readable when there is something to collect.
+    public var descriptor: Int32 { helper.descriptor }
+
+    /// How much was taken and is not yet durable, in bytes.
+    public var pendingByteCount: Int { gathering.byteCount + (underWay?.byteCount ?? 0) }
+
+    /// How much room the segments take, in bytes; the one that is made in advance is not counted.
+    public var byteCount: Int { segments.reduce(0) { $0 + $1.byteCount } }
+
+    /// Opens the log for writing, where recovery has ended. Waits for the disk.
+    ///
+    /// - Precondition: `recovery.isComplete`.
+    /// - Throws: `LogError` when the disk does not work. That it is full is no error: see `problem`.
+    public init(_ recovery: LogRecovery, configuration: LogConfiguration = LogConfiguration()) throws(LogError) {
+        precondition(
+            configuration.reserveByteCount >= 0 && configuration.reserveByteCount <= configuration.segmentByteCount / 2,
+            "no sensible reserve")
+        let writer = try LogWriter(recovery, segmentByteCount: configuration.segmentByteCount)
+        do throws(LogError) {
+            while try !writer.prepare(byteCount: 1 << 20) {}
+        } catch  where error.cause == .noSpace {
+            problem = error
+        }
+        self.configuration = configuration
+        lastSequence = writer.writtenSequence
+        durableSequence = writer.writtenSequence
+        syncedSequence = writer.syncedSequence
+        segments = writer.segments
+        room = writer.room
+        helper = try LogHelper(writer, syncMode: configuration.syncMode)
+    }
+
+    deinit { if !isClosed { helper.end() } }
+
+    // MARK: Appending
+
+    /// Why a payload of this size would not be taken now; nil if it would. What is to be logged after it was done has to ask
+    /// this before.
+    ///
+    /// - Parameters:
+    ///   - payloadByteCount: The payload's size in bytes.
+    ///   - usingReserve: Whether it may take the reserve, as what makes room later should.
+    /// - Complexity: O(1).
+    public func refusal(payloadByteCount: Int, usingReserve: Bool = false) -> Refusal? {
+        var room = room
+        return refusal(payloadByteCount: payloadByteCount, usingReserve: usingReserve, taking: &room)
+    }
+
+    private func refusal(payloadByteCount: Int, usingReserve: Bool, taking room: inout Room) -> Refusal? {
+        guard payloadByteCount > 0 && payloadByteCount <= Format.payloadLimit else { return .unsupportedByteCount }
+        let byteCount = Format.frameHeaderByteCount + payloadByteCount
+        // The largest payload is taken when there is nothing else.
+        let limit = configuration.gatheringByteCount * (usingReserve ? 2 : 1)
+        guard gathering.isEmpty || gathering.byteCount + byteCount <= limit else { return .busy }
+        guard !isClosed, !room.take(byteCount, leaving: usingReserve ? 0 : configuration.reserveByteCount) else {
+            return nil
+        }
+        if byteCount > configuration.segmentByteCount - Format.segmentHeaderByteCount
+            && byteCount > wantedFrameByteCount
+        {
+            wantedFrameByteCount = byteCount
+            helper.update { $0.wantedFrameByteCount = byteCount }
+        }
+        return problem == nil ? .busy : .noSpace
+    }
+
+    /// Takes a payload, which is copied. It goes to disk with the next `commit`.
+    ///
+    /// - Parameters:
+    ///   - payload: 1 byte to 256 MiB.
+    ///   - usingReserve: Whether it may take the reserve.
+    /// - Returns: its sequence: one more than the last one's.
+    /// - Throws: `Refusal`, and nothing is taken.
+    /// - Complexity: O(n) for n bytes.
+    public func append(_ payload: Span<UInt8>, usingReserve: Bool = false) throws(Refusal) -> UInt64 {
+        if let refusal = refusal(payloadByteCount: payload.count, usingReserve: usingReserve, taking: &room) {
+            throw refusal
+        }
+        lastSequence += 1
+        gathering.append(payload, sequence: lastSequence)
+        return lastSequence
+    }
+
+    /// Has what was gathered written: now if nothing else is under way, else as soon as that is done and collected.
+    public func commit() {
+        guard !gathering.isEmpty else { return }
+        commitsNext = true
+        submit()
+    }
+
+    private func submit() {
+        guard commitsNext, let spare else { return }
+        let batch = gathering
+        (gathering, underWay) = (spare, batch)
+        self.spare = nil
+        commitsNext = false
+        helper.update { $0.batch = batch }
+    }
+
+    /// Learns what the helper has done, and hands it the next batch if that was committed meanwhile. To be called when the
+    /// descriptor is readable.
+    ///
+    /// - Throws: `LogError` when the log cannot go on: what is not durable now will not be. It throws that ever after.
+    public func collect() throws(LogError) {
+        helper.drain()
+        let (state, finished) = helper.update { state in
+            defer { state.finished = nil }
+            return (state, state.finished)
+        }
+        if let finished {
+            finished.removeAll()
+            (spare, underWay) = (finished, nil)
+        }
+        syncedSequence = max(syncedSequence, state.syncedSequence)
+        let durable = configuration.syncMode == .always ? state.syncedSequence : state.writtenSequence
+        durableSequence = max(durableSequence, durable)
+        (segments, problem) = (state.segments, state.problem)
+        if let failure = state.failure { throw failure }
+        plan(state)
+        submit()
+    }
+
+    /// Finds out anew what is left once all that was taken is written: after a failed write it is less than thought.
+    private func plan(_ state: LogHelper.State) {
+        room = state.room
+        if let next = room.next, next >= wantedFrameByteCount, wantedFrameByteCount > 0 {
+            wantedFrameByteCount = 0
+            helper.update { $0.wantedFrameByteCount = 0 }
+        }
+        for batch in [state.batch, gathering].compactMap({ $0 }) {
+            var offset = 0
+            while offset < batch.byteCount {
+                let byteCount = batch.frameByteCount(at: offset)
+                if !room.take(byteCount) { room = Room(tail: 0, next: nil) }
+                offset += byteCount
+            }
+        }
+    }
+
+    // MARK: Segments
+
+    /// Begins a new segment, so that the current one can be deleted when nothing in it is needed any more.
+    ///
+    /// - Returns: whether it does: only while nothing is under way, the next segment is ready, and the current one is not empty.
+    public func roll() -> Bool {
+        guard gathering.isEmpty, let spare, let next = room.next, !isClosed,
+            let current = segments.last, current.firstSequence <= lastSequence
+        else { return false }
+        room = Room(tail: next, next: nil)
+        underWay = spare
+        self.spare = nil
+        helper.update { ($0.batch, $0.rollsFirst) = (spare, true) }
+        return true
+    }
+
+    /// Has the segments with lower numbers deleted, oldest first, but never the current one. What was written before is
+    /// synced first, whatever the mode.
+    public func deleteSegments(below number: UInt64) {
+        helper.update { $0.deletesBelow = max($0.deletesBelow, number) }
+    }
+
+    /// Writes and syncs all that was taken, and ends the helper thread. Waits for the disk. The directory stays locked until the
+    /// log and its recovery are released.
+    ///
+    /// - Throws: `LogError` if not all of it could be written; `durableSequence` says how far it got.
+    public func close() throws(LogError) {
+        guard !isClosed else { return }
+        // Two batches at most: the one under way, and the one that is gathered.
+        while underWay != nil || !gathering.isEmpty {
+            commitsNext = !gathering.isEmpty
+            submit()
+            waitForHelper()
+            do throws(LogError) {
+                try collect()
+            } catch {
+                isClosed = true
+                helper.end()
+                throw error
+            }
+        }
+        isClosed = true
+        helper.end()
+        try collect()
+    }
+
+    private func waitForHelper() {
+        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        unsafe _ = Glibc.poll(&poll, 1, -1)
+    }
+}

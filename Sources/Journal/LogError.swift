@@ -1,0 +1,68 @@
+// What can be wrong with a log: where, what, and what can be done about it.
+
+import Glibc
+
+/// Why the log cannot be read or written.
+public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// What kind of failure it is.
+    public enum Cause: Sendable {
+        /// What is on disk is not what was written there.
+        case damaged
+        /// Another process has the log open.
+        case inUse
+        /// The file system is full.
+        case noSpace
+        /// A newer program has written it.
+        case unsupportedVersion
+        /// A system call failed.
+        case failed
+    }
+
+    /// What kind of failure it is.
+    public let cause: Cause
+    /// The file or directory that it is about.
+    public let file: String
+    /// Where in the file, in bytes, if that says something.
+    public let offset: Int?
+    /// What is wrong, in words.
+    public let problem: String
+    /// What can be done, in words; empty if nothing but what the problem suggests.
+    public let remedy: String
+
+    /// One line for a person.
+    public var description: String {
+        let place = offset.map { "\(file), byte \($0): " } ?? "\(file): "
+        return place + problem + (remedy.isEmpty ? "" : "; " + remedy)
+    }
+
+    init(_ cause: Cause, file: String, offset: Int? = nil, problem: String, remedy: String = "") {
+        (self.cause, self.file, self.offset) = (cause, file, offset)
+        (self.problem, self.remedy) = (problem, remedy)
+    }
+
+    /// A failed system call; `operation` follows "cannot".
+    init(_ operation: String, file: String, offset: Int? = nil, code: Int32) {
+        let isFull = code == ENOSPC || code == EDQUOT
+        self.init(
+            isFull ? .noSpace : .failed, file: file, offset: offset,
+            problem: unsafe "cannot \(operation): \(String(cString: strerror(code)))",
+            remedy: isFull ? "make room on the file system" : "")
+    }
+
+    /// Something on disk that should not be so.
+    static func damaged(_ directory: String, _ name: String, offset: Int?, _ problem: String) -> LogError {
+        LogError(
+            .damaged, file: directory + "/" + name, offset: offset, problem: problem,
+            remedy: "`emq journal check \(directory)` shows what is whole, "
+                + "`emq journal repair \(directory)` copies it into a new journal")
+    }
+}
+
+/// What whoever replays the log throws for a payload that makes no sense.
+public struct PayloadError: Error {
+    /// What is wrong with it, in words.
+    public let problem: String
+
+    /// Says what is wrong.
+    public init(_ problem: String) { self.problem = problem }
+}

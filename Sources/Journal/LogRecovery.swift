@@ -1,0 +1,227 @@
+// Reads a log from its first frame to its last, as far as a crash let it come, and tells a crash from damage.
+//
+// A crash can only have harmed what was not yet synced: the tail of the last segment, since a segment is synced before its
+// successor gets a header. So a bad frame there is where the log ends, unless a whole frame behind it says (`synced`) that
+// the bad one had been safe. Anything bad elsewhere is damage, except in frames that the next segment begins with again:
+// after a failed write the log goes on in a new segment, from the first frame that was not safe.
+
+import Glibc
+
+/// A log that is being read; it changes nothing on disk. Belongs to one thread.
+public final class LogRecovery {
+    /// What recovery has found so far.
+    public struct Report: Sendable {
+        /// Whole frames.
+        public internal(set) var frameCount = 0
+        /// How many bytes of the segments have been read, skipped zeros included.
+        public internal(set) var byteCount = 0
+        /// How many bytes a crash left behind the last whole frame.
+        public internal(set) var droppedByteCount = 0
+        /// The sequence of the last whole frame; 0 if there has never been one.
+        public internal(set) var lastSequence: UInt64 = 0
+        /// Files that do not belong to the log. They are left alone.
+        public internal(set) var foreignNames: [String] = []
+    }
+
+    /// A file of the log, as it was found.
+    struct Found {
+        var name: String
+        var number: UInt64
+        var byteCount: Int
+        var header: SegmentHeader?
+    }
+
+    /// What recovery has found so far.
+    public private(set) var report = Report()
+    /// The sizes of all segments together, in bytes.
+    public let totalByteCount: Int
+
+    let disk: any Disk
+    /// The segments that have begun: the last of them has a header.
+    let segments: [Found]
+    /// Segments behind the last that has begun: made in advance, or given up. None holds anything.
+    let unused: [Found]
+    /// What is between the last whole frame and the end of what a crash left.
+    private(set) var tail: (offset: Int, contentEnd: Int)?
+    private var index = 0
+    private var offset = Format.segmentHeaderByteCount
+    /// The sequence of the frame that comes next.
+    private var expected: UInt64 = 1
+    private var reader: SegmentReader?
+
+    /// Opens and locks the log in a directory.
+    ///
+    /// - Parameter creating: Whether to make the directory if it does not exist.
+    /// - Throws: `LogError`, also for what can be seen to be wrong without reading all: segments that are missing, or of
+    ///   another version.
+    /// - Complexity: O(n) for n segments.
+    public convenience init(directory: String, creating: Bool = true) throws(LogError) {
+        try self.init(disk: FileSystemDisk(path: directory, creating: creating))
+    }
+
+    init(disk: any Disk) throws(LogError) {
+        self.disk = disk
+        try disk.lock()
+        var found: [Found] = []
+        for name in try disk.names() {
+            if let number = Format.segmentNumber(of: name) {
+                found.append(Found(name: name, number: number, byteCount: 0))
+            } else {
+                report.foreignNames.append(name)
+            }
+        }
+        found.sort { $0.number < $1.number }
+        var last: SegmentHeader?
+        var begun = 0
+        for index in found.indices {
+            let (name, number) = (found[index].name, found[index].number)
+            if index > 0 && number != found[index - 1].number + 1 {
+                let missing = Format.segmentName(found[index - 1].number + 1)
+                throw .damaged(disk.path, missing, offset: nil, "it is missing, and \(name) is there")
+            }
+            let file = try disk.open(name, creating: false)
+            found[index].byteCount = try file.byteCount()
+            guard let header = try SegmentReader.header(of: file) else { continue }
+            guard header.version == Format.version else {
+                throw LogError(
+                    .unsupportedVersion, file: disk.path + "/" + name, offset: 8,
+                    problem: "its format has version \(header.version), this program knows \(Format.version)",
+                    remedy: "use the version of emq that wrote it")
+            }
+            if header.number != number {
+                throw .damaged(disk.path, name, offset: 16, "it says that it is segment \(header.number)")
+            }
+            if let last, header.salt != last.salt || header.firstSequence < last.firstSequence {
+                throw .damaged(disk.path, name, offset: 24, "it belongs to another log")
+            }
+            (found[index].header, last, begun) = (header, header, index + 1)
+        }
+        segments = Array(found[..<begun])
+        unused = Array(found[begun...])
+        totalByteCount = segments.reduce(0) { $0 + $1.byteCount }
+        if let header = segments.first?.header {
+            expected = header.firstSequence
+        } else if let first = found.first {
+            // A log's first segment gets its header before anything else is done, and later ones get it before the first goes.
+            var reader = try SegmentReader(disk.open(first.name, creating: false))
+            let start = min(Format.segmentHeaderByteCount, reader.byteCount)
+            guard found.count == 1 && first.number == 1, try reader.contentEnd(from: start) == start else {
+                throw .damaged(disk.path, first.name, offset: 0, "its header is damaged")
+            }
+        }
+    }
+
+    /// Reads on.
+    ///
+    /// - Parameters:
+    ///   - byteCount: How many bytes to read about; one frame more at most.
+    ///   - visit: Is given each payload, its sequence and its segment's number.
+    /// - Returns: whether all is read.
+    /// - Throws: `LogError` if the log is damaged or cannot be read, or `visit` throws.
+    public func advance(
+        byteCount: Int,
+        visit: (_ payload: Span<UInt8>, _ sequence: UInt64, _ segment: UInt64) throws(PayloadError) -> Void
+    ) throws(LogError) -> Bool {
+        var remaining = byteCount
+        while remaining > 0 && index < segments.count {
+            let segment = segments[index]
+            let next = segments[(index + 1)...].lazy.compactMap(\.header).first?.firstSequence
+            guard let header = segment.header else {
+                guard expected == next else { throw damage(segment, 0, "its header is damaged") }
+                finishSegment()
+                continue
+            }
+            if offset == Format.segmentHeaderByteCount && header.firstSequence != expected {
+                throw damage(segment, 24, "it begins with frame \(header.firstSequence), \(expected) is missing")
+            }
+            if reader == nil { reader = try SegmentReader(disk.open(segment.name, creating: false)) }
+            guard var reader = reader.take() else { return false }
+            let checksum = Format.checksum(salt: header.salt)
+            let start = offset
+            var problem: String?
+            while expected != next && problem == nil && offset - start < remaining {
+                problem = try readFrame(of: segment, &reader, checksum, visit)
+            }
+            remaining -= max(1, offset - start)
+            report.byteCount += offset - start
+            if expected == next {
+                finishSegment()
+            } else if let problem {
+                guard next == nil else { throw damage(segment, offset, problem) }
+                try readTail(of: segment, &reader, problem: problem, checksum: checksum)
+                finishSegment()
+            } else {
+                self.reader = consume reader
+            }
+        }
+        guard index == segments.count else { return false }
+        report.lastSequence = expected - 1
+        return true
+    }
+
+    /// Reads the frame that comes next.
+    ///
+    /// - Returns: why there is none; nil if there is.
+    private func readFrame(
+        of segment: Found, _ reader: inout SegmentReader, _ checksum: UInt32,
+        _ visit: (Span<UInt8>, UInt64, UInt64) throws(PayloadError) -> Void
+    ) throws(LogError) -> String? {
+        switch try reader.frame(at: offset, checksum: checksum) {
+        case .frame(let header) where header.sequence == expected:
+            let payload = try reader.view(at: offset, count: header.byteCount)
+                .extracting(Format.frameHeaderByteCount..<header.byteCount)
+            do throws(PayloadError) {
+                try visit(Span(_bytes: payload), expected, segment.number)
+            } catch {
+                throw damage(segment, offset, "frame \(expected) makes no sense: \(error.problem)")
+            }
+            offset += header.byteCount
+            expected += 1
+            report.frameCount += 1
+            return nil
+        case .frame(let header): return "frame \(header.sequence) is where \(expected) belongs"
+        case .bad(let problem): return problem
+        case .end: return "it ends before frame \(expected)"
+        }
+    }
+
+    /// Decides what the end of the last segment is.
+    private func readTail(
+        of segment: Found, _ reader: inout SegmentReader, problem: String, checksum: UInt32
+    ) throws(LogError) {
+        let contentEnd = try reader.contentEnd(from: offset)
+        if contentEnd > offset {
+            let witness = try reader.search(from: offset, sequence: expected, checksum: checksum) {
+                $0.synced >= expected
+            }
+            if let witness {
+                throw damage(
+                    segment, offset,
+                    problem
+                        + ", and frame \(witness.header.sequence) at byte \(witness.offset) says that it had been safe")
+            }
+        }
+        for segment in unused {
+            var reader = try SegmentReader(disk.open(segment.name, creating: false))
+            let witness = try reader.search(from: 0, sequence: expected, checksum: checksum) { $0.synced >= expected }
+            if witness != nil { throw damage(segment, 0, "its header is damaged") }
+            report.droppedByteCount += try reader.contentEnd(from: 0)
+        }
+        tail = (offset, contentEnd)
+        report.droppedByteCount += contentEnd - offset
+    }
+
+    /// Whether all is read.
+    public var isComplete: Bool { index == segments.count }
+
+    private func finishSegment() {
+        // The frames have been counted.
+        report.byteCount += segments[index].byteCount - (offset - Format.segmentHeaderByteCount)
+        index += 1
+        offset = Format.segmentHeaderByteCount
+    }
+
+    private func damage(_ segment: Found, _ offset: Int, _ problem: String) -> LogError {
+        .damaged(disk.path, segment.name, offset: offset, problem)
+    }
+}

@@ -1,0 +1,339 @@
+// Writes the log: frames at the tail of the last segment, the next segment made ready in time, old segments deleted.
+//
+// A segment is filled with zeros and synced before it is needed, so a full disk is known of while there is still room, and a
+// commit changes no file's size. It gets its header when its turn comes, after all before it was synced.
+//
+// When a write or a sync fails, nothing is known of what was written since the last sync, and a later sync that succeeds
+// says nothing about it either. So the segment is given up there: all frames that are not safe go to a new one, whose header
+// says which is its first, and is written only when those that came from the old segment are safe. Recovery ignores them in
+// the old segment. A second failure in one call is final.
+
+import Glibc
+
+/// The synchronous part of the log. One thread at a time.
+final class LogWriter {
+    /// The segment that frames are added to.
+    private struct Tail {
+        var file: any DiskFile
+        var offset = Format.segmentHeaderByteCount
+        var byteCount: Int
+        /// Everything before this is safe.
+        var syncedOffset = Format.segmentHeaderByteCount
+        /// Frames before this are in no batch any more; what is behind it can be written again from memory.
+        var keptOffset = Format.segmentHeaderByteCount
+        var keptSequence: UInt64
+        var needsSync = false
+        var isFailed = false
+    }
+
+    /// The segment after the current one, as far as it has been filled with zeros.
+    private struct Preparation {
+        var file: (any DiskFile)?
+        var byteCount: Int
+        var filled = 0
+        var synced = 0
+        var isReady = false
+    }
+
+    private static let zeros = [UInt8](repeating: 0, count: 1 << 20)
+    /// How much is filled between two syncs: a long one would make commits wait.
+    private static let preparedByteCountPerSync = 4 << 20
+
+    private let disk: any Disk
+    private let segmentByteCount: Int
+    private let salt: UInt64
+    private let checksum: UInt32
+    private var current: Tail
+    private var next: Preparation
+    private var directoryNeedsSync = false
+    /// All segments, oldest first; the last is the current one.
+    private(set) var segments: [LogSegment]
+    /// The last frame that was written.
+    private(set) var writtenSequence: UInt64
+    /// The last frame that is on stable storage.
+    private(set) var syncedSequence: UInt64
+
+    /// Goes on where recovery has ended: removes what a crash left behind, and makes all that was read safe.
+    ///
+    /// - Precondition: recovery has read all.
+    init(_ recovery: LogRecovery, segmentByteCount: Int) throws(LogError) {
+        precondition(
+            segmentByteCount >= Format.smallestSegmentByteCount && segmentByteCount <= 1 << 40,
+            "no sensible segment size")
+        precondition(recovery.isComplete, "recovery has not read all")
+        disk = recovery.disk
+        self.segmentByteCount = segmentByteCount
+        // One that is unused is filled with zeros again; others would only confuse.
+        for segment in recovery.unused.dropFirst().reversed() {
+            try disk.remove(segment.name)
+            try disk.syncDirectory()
+        }
+        writtenSequence = recovery.report.lastSequence
+        syncedSequence = writtenSequence
+        next = Preparation(byteCount: segmentByteCount)
+        if let last = recovery.segments.last, let header = last.header, let tail = recovery.tail {
+            salt = header.salt
+            let file = try disk.open(last.name, creating: false)
+            current = Tail(
+                file: file, offset: tail.offset, byteCount: last.byteCount, syncedOffset: tail.offset,
+                keptOffset: tail.offset, keptSequence: syncedSequence)
+            var next = header.firstSequence
+            segments = recovery.segments.reversed().map { found in
+                next = found.header?.firstSequence ?? next
+                return LogSegment(number: found.number, firstSequence: next, byteCount: found.byteCount)
+            }.reversed()
+            checksum = Format.checksum(salt: salt)
+            // A whole frame among what is dropped would otherwise come back behind a new frame that ends where it begins.
+            try LogWriter.fill(file, tail.offset..<tail.contentEnd)
+            try file.sync()
+        } else {
+            salt = disk.random()
+            checksum = Format.checksum(salt: salt)
+            let name = Format.segmentName(1)
+            let file = try disk.open(name, creating: true)
+            try LogWriter.fill(file, 0..<segmentByteCount)
+            try file.sync()
+            try disk.syncDirectory()
+            unsafe try file.write(SegmentHeader(number: 1, firstSequence: 1, salt: salt).bytes.span.bytes, at: 0)
+            try file.sync()
+            segments = [LogSegment(number: 1, firstSequence: 1, byteCount: segmentByteCount)]
+            current = Tail(file: file, byteCount: segmentByteCount, keptSequence: 0)
+        }
+    }
+
+    private static func fill(_ file: any DiskFile, _ range: Range<Int>) throws(LogError) {
+        var offset = range.lowerBound
+        while offset < range.upperBound {
+            let count = min(zeros.count, range.upperBound - offset)
+            unsafe try file.write(zeros.span.extracting(first: count).bytes, at: offset)
+            offset += count
+        }
+    }
+
+    private var currentNumber: UInt64 { segments.last?.number ?? 0 }
+
+    /// The space that is ready.
+    var room: Room {
+        Room(
+            tail: current.isFailed ? 0 : current.byteCount - current.offset,
+            next: next.isReady ? next.byteCount - Format.segmentHeaderByteCount : nil)
+    }
+
+    /// Whether something written is not safe yet.
+    var needsSync: Bool { current.needsSync || current.isFailed }
+
+    // MARK: Writing
+
+    /// Writes a batch, or what is left of it if it was begun before and failed for lack of space.
+    ///
+    /// - Parameter syncing: Whether to make it safe too.
+    /// - Throws: `LogError`: with the cause `noSpace` the call may be made again; else the log cannot go on.
+    func write(_ batch: Batch, syncing: Bool) throws(LogError) {
+        precondition(batch.isEmpty || batch.firstSequence <= writtenSequence + 1, "a gap in the log")
+        if batch.firstSequence == writtenSequence + 1 && !current.isFailed { keep() }
+        try retryingOnce { () throws(LogError) in
+            try writeFrames(batch)
+            if syncing { try syncCurrent() }
+        }
+    }
+
+    /// Makes everything that was written safe.
+    ///
+    /// - Throws: as `write`.
+    func sync() throws(LogError) {
+        if !current.isFailed { keep() }
+        try retryingOnce { () throws(LogError) in try syncCurrent() }
+    }
+
+    /// Goes on in a new segment.
+    ///
+    /// - Throws: as `write`.
+    func roll() throws(LogError) {
+        if !current.isFailed { keep() }
+        try retryingOnce { () throws(LogError) in try startSegment(for: 0) }
+    }
+
+    /// What is written so far will not be given again.
+    private func keep() { (current.keptOffset, current.keptSequence) = (current.offset, writtenSequence) }
+
+    private func retryingOnce(_ body: () throws(LogError) -> Void) throws(LogError) {
+        do throws(LogError) {
+            if current.isFailed { try failOver() }
+            return try body()
+        } catch  where error.cause == .noSpace && !current.isFailed {
+            throw error
+        } catch {}
+        if current.isFailed { try failOver() }
+        try body()
+    }
+
+    private func writeFrames(_ batch: Batch) throws(LogError) {
+        var position = 0
+        if !batch.isEmpty {
+            for _ in batch.firstSequence..<writtenSequence + 1 { position += batch.frameByteCount(at: position) }
+        }
+        while position < batch.byteCount {
+            var (end, last) = (position, writtenSequence)
+            while end < batch.byteCount {
+                let byteCount = batch.frameByteCount(at: end)
+                guard byteCount <= current.byteCount - current.offset - (end - position) else { break }
+                batch.seal(at: end, synced: syncedSequence, checksum: checksum)
+                end += byteCount
+                last += 1
+            }
+            if end == position {
+                try startSegment(for: batch.frameByteCount(at: position))
+                continue
+            }
+            current.needsSync = true
+            do throws(LogError) {
+                try current.file.write(batch.span(position..<end), at: current.offset)
+            } catch {
+                // Without space nothing that was there is in doubt, and the same bytes may be written there again.
+                current.isFailed = error.cause != .noSpace
+                throw error
+            }
+            current.offset += end - position
+            writtenSequence = last
+            position = end
+        }
+    }
+
+    private func syncCurrent() throws(LogError) {
+        guard current.needsSync else { return }
+        do throws(LogError) {
+            try current.file.sync()
+        } catch {
+            current.isFailed = true
+            throw error
+        }
+        current.needsSync = false
+        current.syncedOffset = current.offset
+        syncedSequence = writtenSequence
+    }
+
+    /// Makes the next segment the current one. All before it is safe then.
+    private func startSegment(for frameByteCount: Int) throws(LogError) {
+        try syncCurrent()
+        let file = try preparedSegment(for: frameByteCount)
+        let header = begin(file, firstSequence: writtenSequence + 1)
+        current.needsSync = true
+        do throws(LogError) {
+            unsafe try file.write(header.bytes.span.bytes, at: 0)
+        } catch {
+            current.isFailed = true
+            throw error
+        }
+    }
+
+    /// Takes the prepared segment as the current one; its header is not yet written.
+    private func begin(_ file: any DiskFile, firstSequence: UInt64) -> SegmentHeader {
+        let number = currentNumber + 1
+        current = Tail(file: file, byteCount: next.byteCount, keptSequence: writtenSequence)
+        segments.append(LogSegment(number: number, firstSequence: firstSequence, byteCount: next.byteCount))
+        next = Preparation(byteCount: segmentByteCount)
+        return SegmentHeader(number: number, firstSequence: firstSequence, salt: salt)
+    }
+
+    /// Goes on in a new segment with all that is not safe and in no batch.
+    private func failOver() throws(LogError) {
+        let start = current.syncedOffset
+        let end = max(start, current.keptOffset)
+        let file = try preparedSegment(for: end - start)
+        var sequence = syncedSequence
+        do throws(LogError) {
+            var reader = try SegmentReader(current.file)
+            var offset = start
+            while offset < end {
+                guard case .frame(let frame) = try reader.frame(at: offset, checksum: checksum),
+                    frame.sequence == sequence + 1
+                else {
+                    throw .damaged(
+                        disk.path, Format.segmentName(currentNumber), offset: offset,
+                        "frame \(sequence + 1) was written there and cannot be read again")
+                }
+                let bytes = try reader.view(at: offset, count: frame.byteCount).extracting(first: frame.byteCount)
+                try file.write(bytes, at: Format.segmentHeaderByteCount + offset - start)
+                offset += frame.byteCount
+                sequence += 1
+            }
+            if end > start { try file.sync() }
+            let header = SegmentHeader(number: currentNumber + 1, firstSequence: syncedSequence + 1, salt: salt)
+            unsafe try file.write(header.bytes.span.bytes, at: 0)
+            try file.sync()
+        } catch {
+            next = Preparation(byteCount: segmentByteCount)
+            throw error
+        }
+        _ = begin(file, firstSequence: syncedSequence + 1)
+        (syncedSequence, writtenSequence) = (sequence, sequence)
+        current.offset += end - start
+        current.syncedOffset = current.offset
+        keep()
+    }
+
+    // MARK: Space
+
+    /// Fills some more of the next segment with zeros.
+    ///
+    /// - Parameters:
+    ///   - byteCount: How many bytes to fill.
+    ///   - frameByteCount: A frame that it must have room for.
+    /// - Returns: whether the next segment is ready.
+    /// - Throws: `LogError`; it can be tried again.
+    func prepare(byteCount: Int, for frameByteCount: Int = 0) throws(LogError) -> Bool {
+        let wanted = Format.segmentHeaderByteCount + frameByteCount
+        if next.byteCount < wanted { (next.byteCount, next.isReady) = (wanted, false) }
+        guard !next.isReady else { return true }
+        var isSyncing = false
+        do throws(LogError) {
+            if next.file == nil {
+                let file = try disk.open(Format.segmentName(currentNumber + 1), creating: true)
+                // One that a crash or a failure left behind is cleared to its end.
+                next.byteCount = max(next.byteCount, try file.byteCount())
+                next.file = file
+            }
+            guard let file = next.file else { return false }
+            let end = min(next.byteCount, next.filled + byteCount)
+            try LogWriter.fill(file, next.filled..<end)
+            next.filled = end
+            guard end == next.byteCount || end - next.synced >= Self.preparedByteCountPerSync else { return false }
+            isSyncing = true
+            try file.sync()
+            next.synced = end
+            guard end == next.byteCount else { return false }
+            try disk.syncDirectory()
+            next.isReady = true
+            return true
+        } catch {
+            // After a failed sync nothing is known of what was written before; after a full disk it is.
+            if isSyncing || error.cause != .noSpace { (next.filled, next.synced) = (0, 0) }
+            throw error
+        }
+    }
+
+    private func preparedSegment(for frameByteCount: Int) throws(LogError) -> any DiskFile {
+        while true {
+            let isReady = try prepare(byteCount: 1 << 20, for: frameByteCount)
+            if isReady, let file = next.file { return file }
+        }
+    }
+
+    /// Deletes the segments with lower numbers, oldest first; never the current one. What was written is made safe before,
+    /// since it may be what the deleted segments are not needed for any more.
+    ///
+    /// - Throws: `LogError`; it can be tried again. A failure of `sync` is as `write`'s.
+    func deleteSegments(below number: UInt64) throws(LogError) {
+        guard let first = segments.first, first.number < min(number, currentNumber) else { return }
+        if needsSync { try sync() }
+        while let first = segments.first, first.number < min(number, currentNumber) {
+            // One after the other, so that a crash leaves no gap.
+            if directoryNeedsSync { try disk.syncDirectory() }
+            directoryNeedsSync = true
+            try disk.remove(Format.segmentName(first.number))
+            segments.removeFirst()
+            try disk.syncDirectory()
+            directoryNeedsSync = false
+        }
+    }
+}
