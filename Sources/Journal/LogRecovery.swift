@@ -43,6 +43,10 @@ public final class LogRecovery {
     let unused: [Found]
     /// What is between the last whole frame and the end of what a crash left.
     private(set) var tail: (offset: Int, contentEnd: Int)?
+    /// Where the part of the last segment begins that no frame says is safe, or a little before it.
+    private(set) var safeOffset = 0
+    /// The end of a frame of the segment that is read, and its sequence; to be safe when a later one says so.
+    private var candidate: (sequence: UInt64, offset: Int)?
     private var index = 0
     private var offset = Format.segmentHeaderByteCount
     /// The sequence of the frame that comes next.
@@ -99,8 +103,15 @@ public final class LogRecovery {
         segments = Array(found[..<begun])
         unused = Array(found[begun...])
         totalByteCount = segments.reduce(0) { $0 + $1.byteCount }
-        if let header = segments.first?.header {
+        if let header = segments.lazy.compactMap(\.header).first {
             expected = header.firstSequence
+            // A segment that was given up before it got its header comes first when those before it were deleted.
+            for segment in segments.prefix(while: { $0.header == nil }) {
+                var reader = try SegmentReader(disk.open(segment.name, creating: false))
+                let checksum = Format.checksum(salt: header.salt)
+                let frame = try reader.search(from: 0, sequence: 1, checksum: checksum) { $0.sequence < expected }
+                if frame != nil { throw damage(segment, 0, "its header is damaged") }
+            }
         } else if let first = found.first {
             // A log's first segment gets its header before anything else is done, and later ones get it before the first goes.
             var reader = try SegmentReader(disk.open(first.name, creating: false))
@@ -176,6 +187,12 @@ public final class LogRecovery {
                 throw damage(segment, offset, "frame \(expected) makes no sense: \(error.problem)")
             }
             offset += header.byteCount
+            if header.synced >= candidate?.sequence ?? expected {
+                safeOffset = candidate?.offset ?? Format.segmentHeaderByteCount
+                candidate = (expected, offset)
+            } else if candidate == nil {
+                candidate = (expected, offset)
+            }
             expected += 1
             report.frameCount += 1
             return nil
@@ -219,6 +236,8 @@ public final class LogRecovery {
         report.byteCount += segments[index].byteCount - (offset - Format.segmentHeaderByteCount)
         index += 1
         offset = Format.segmentHeaderByteCount
+        candidate = nil
+        if !isComplete { safeOffset = 0 }
     }
 
     private func damage(_ segment: Found, _ offset: Int, _ problem: String) -> LogError {

@@ -85,7 +85,10 @@ final class LogWriter {
             checksum = Format.checksum(salt: salt)
             // A whole frame among what is dropped would otherwise come back behind a new frame that ends where it begins.
             try LogWriter.fill(file, tail.offset..<tail.contentEnd)
+            // After a sync that failed in another process the kernel may hold what it will not write any more.
+            try LogWriter.rewrite(file, recovery.safeOffset..<tail.offset)
             try file.sync()
+            try disk.syncDirectory()
         } else {
             salt = disk.random()
             checksum = Format.checksum(salt: salt)
@@ -106,6 +109,17 @@ final class LogWriter {
         while offset < range.upperBound {
             let count = min(zeros.count, range.upperBound - offset)
             unsafe try file.write(zeros.span.extracting(first: count).bytes, at: offset)
+            offset += count
+        }
+    }
+
+    private static func rewrite(_ file: any DiskFile, _ range: Range<Int>) throws(LogError) {
+        var reader = try SegmentReader(file)
+        var offset = range.lowerBound
+        while offset < range.upperBound {
+            let bytes = try reader.view(at: offset, count: 1)
+            let count = min(bytes.byteCount, range.upperBound - offset)
+            try file.write(bytes.extracting(first: count), at: offset)
             offset += count
         }
     }

@@ -1,0 +1,244 @@
+// A disk in memory that fails and crashes as it is told, the same way for the same seed.
+//
+// What is written is in the cache; a sync brings it to the platter. A crash keeps, of each 512-byte sector that was written
+// since, any of its versions, or a part of one; of each file any size it had; and of each name whether it was there or not.
+
+import Glibc
+import Support
+
+@testable import Journal
+
+final class SimulatedDisk: Disk, @unchecked Sendable {
+    // @unchecked: one thread at a time calls it, which the log promises.
+
+    static let sector = 512
+
+    final class Content {
+        /// What programs read.
+        var cache: [UInt8] = []
+        /// What is safe.
+        var platter: [UInt8] = []
+        /// The versions of each sector that may reach the platter in a crash.
+        var versions: [Int: [[UInt8]]] = [:]
+        var sizes: [Int] = []
+    }
+
+    enum Failure {
+        case input, space
+    }
+
+    let path = "disk"
+    var generator: SeededRandom
+    /// What programs see, and what is safe.
+    private(set) var cached: [String: Content] = [:]
+    private(set) var safe: [String: Content] = [:]
+    /// How many operations there have been that change something, or sync.
+    private(set) var operations = 0
+    /// The operation at which the machine crashes.
+    var crashesAt = Int.max
+    private(set) var hasCrashed = false
+    /// Which operations fail.
+    var failures: [Int: Failure] = [:]
+    /// How much all files may have together.
+    var capacity = Int.max
+    /// Whether a failed sync also drops what was written from the cache, as some file systems do.
+    var dropsAfterFailedSync = false
+    private var salt: UInt64
+
+    init(seed: UInt64) {
+        generator = SeededRandom(seed: seed)
+        salt = generator.next()
+    }
+
+    /// The file's bytes, to be looked at or changed behind the log's back.
+    subscript(name: String) -> [UInt8]? {
+        get { cached[name]?.cache }
+        set {
+            guard let newValue else {
+                (cached[name], safe[name]) = (nil, nil)
+                return
+            }
+            let content = Content()
+            (content.cache, content.platter) = (newValue, newValue)
+            (cached[name], safe[name]) = (content, content)
+        }
+    }
+
+    /// The same disk with the same contents; everything on it is safe.
+    func copy() -> SimulatedDisk {
+        let copy = SimulatedDisk(seed: salt)
+        for (name, content) in cached { copy[name] = content.cache }
+        return copy
+    }
+
+    /// What the disk holds after the machine was started again.
+    func restart() {
+        var names: [String: Content] = [:]
+        for name in Set(cached.keys).union(safe.keys).sorted() {
+            let (now, before) = (cached[name], safe[name])
+            names[name] = now === before || Bool.random(using: &generator) ? now : before
+        }
+        for name in names.keys.sorted() {
+            guard let content = names[name] else { continue }
+            let size = ([content.platter.count] + content.sizes).randomElement(using: &generator) ?? 0
+            var bytes = content.platter
+            bytes += [UInt8](repeating: 0, count: max(0, size - bytes.count))
+            for (sector, versions) in content.versions.sorted(by: { $0.key < $1.key }) {
+                guard Int.random(in: 0..<3, using: &generator) > 0, var version = versions.randomElement(using: &generator)
+                else { continue }
+                let start = sector * Self.sector
+                if Int.random(in: 0..<4, using: &generator) == 0 {
+                    version.removeLast(Int.random(in: 0..<version.count, using: &generator))
+                }
+                let end = min(start + version.count, bytes.count)
+                if start < end { bytes.replaceSubrange(start..<end, with: version.prefix(end - start)) }
+            }
+            content.platter = Array(bytes.prefix(size))
+            content.cache = content.platter
+            (content.versions, content.sizes) = ([:], [])
+        }
+        (cached, safe) = (names, names)
+        resume()
+    }
+
+    /// Another process opens what is in the cache.
+    func resume() {
+        (hasCrashed, crashesAt, failures) = (false, .max, [:])
+    }
+
+    /// Counts an operation.
+    ///
+    /// - Returns: how it fails, if it does.
+    fileprivate func step(_ name: String) throws(LogError) -> Failure? {
+        operations += 1
+        if hasCrashed { throw crash }
+        return failures[operations]
+    }
+
+    /// To be called when the operation has begun to do something.
+    fileprivate func crashIfDue() throws(LogError) {
+        guard operations >= crashesAt else { return }
+        hasCrashed = true
+        throw crash
+    }
+
+    private var crash: LogError { LogError(.failed, file: path, problem: "crashed") }
+
+    fileprivate func error(_ failure: Failure, _ name: String) -> LogError {
+        LogError("do it", file: path + "/" + name, code: failure == .input ? EIO : ENOSPC)
+    }
+
+    fileprivate var used: Int { cached.values.reduce(0) { $0 + $1.cache.count } }
+
+    // MARK: Disk
+
+    func lock() {}
+
+    func names() throws(LogError) -> [String] {
+        if hasCrashed { throw crash }
+        return cached.keys.shuffled(using: &generator)
+    }
+
+    func open(_ name: String, creating: Bool) throws(LogError) -> any DiskFile {
+        if cached[name] == nil {
+            guard creating else { throw LogError("open it", file: path + "/" + name, code: ENOENT) }
+            if let failure = try step(name) { throw error(failure, name) }
+            cached[name] = Content()
+            try crashIfDue()
+        }
+        guard let content = cached[name] else { throw crash }
+        return SimulatedFile(self, name, content)
+    }
+
+    func remove(_ name: String) throws(LogError) {
+        if let failure = try step(name) { throw error(failure, name) }
+        cached[name] = nil
+        try crashIfDue()
+    }
+
+    func syncDirectory() throws(LogError) {
+        if let failure = try step("") { throw error(failure, "") }
+        try crashIfDue()
+        safe = cached
+    }
+
+    func random() -> UInt64 { salt }
+}
+
+private final class SimulatedFile: DiskFile, @unchecked Sendable {
+    private let disk: SimulatedDisk
+    private let name: String
+    private let content: SimulatedDisk.Content
+
+    init(_ disk: SimulatedDisk, _ name: String, _ content: SimulatedDisk.Content) {
+        (self.disk, self.name, self.content) = (disk, name, content)
+    }
+
+    var path: String { disk.path + "/" + name }
+
+    func byteCount() -> Int { content.cache.count }
+
+    func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
+        let count = max(0, min(bytes.count, content.cache.count - offset))
+        if count > 0 {
+            content.cache.withUnsafeBytes {
+                bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[offset..<offset + count]))
+            }
+        }
+        return count
+    }
+
+    func write(_ bytes: RawSpan, at offset: Int) throws(LogError) {
+        let failure = try disk.step(name)
+        var count = bytes.byteCount
+        if failure != nil { count = Int.random(in: 0...count, using: &disk.generator) }
+        let room = disk.capacity - disk.used + content.cache.count - offset
+        let isFull = count > max(room, 0) && offset + count > content.cache.count
+        if isFull { count = max(0, min(count, max(room, content.cache.count - offset))) }
+        if count > 0 { put(bytes.extracting(first: count), at: offset) }
+        try disk.crashIfDue()
+        if let failure { throw disk.error(failure, name) }
+        if isFull { throw disk.error(.space, name) }
+    }
+
+    private func put(_ bytes: RawSpan, at offset: Int) {
+        let end = offset + bytes.byteCount
+        if end > content.cache.count {
+            content.cache += [UInt8](repeating: 0, count: end - content.cache.count)
+            content.sizes.append(end)
+        }
+        content.cache.replaceSubrange(offset..<end, with: bytes.withUnsafeBytes { Array($0) })
+        for sector in offset / SimulatedDisk.sector...(end - 1) / SimulatedDisk.sector {
+            let start = sector * SimulatedDisk.sector
+            let stop = min(start + SimulatedDisk.sector, content.cache.count)
+            content.versions[sector, default: []].append(Array(content.cache[start..<stop]))
+        }
+    }
+
+    func sync() throws(LogError) {
+        let failure = try disk.step(name)
+        try disk.crashIfDue()
+        guard let failure else {
+            for (sector, _) in content.versions { save(sector) }
+            if let size = content.sizes.last, size > content.platter.count {
+                content.platter += [UInt8](repeating: 0, count: size - content.platter.count)
+            }
+            (content.versions, content.sizes) = ([:], [])
+            return
+        }
+        // Some of it got there. The rest stays in the cache at best, and no later sync will write it.
+        for sector in content.versions.keys.sorted() where Bool.random(using: &disk.generator) { save(sector) }
+        (content.versions, content.sizes) = ([:], [])
+        if disk.dropsAfterFailedSync { content.cache.replaceSubrange(0..<content.platter.count, with: content.platter) }
+        throw disk.error(failure, name)
+    }
+
+    private func save(_ sector: Int) {
+        let start = sector * SimulatedDisk.sector
+        let end = min(start + SimulatedDisk.sector, content.cache.count)
+        if content.platter.count < end {
+            content.platter += [UInt8](repeating: 0, count: end - content.platter.count)
+        }
+        content.platter.replaceSubrange(start..<end, with: content.cache[start..<end])
+    }
+}
