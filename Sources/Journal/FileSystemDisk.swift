@@ -8,9 +8,7 @@ final class FileSystemDisk: Disk {
     private let directory: Int32
     private let lockFile: Int32
 
-    /// Opens a directory.
-    ///
-    /// - Parameter creating: Whether to make it if it does not exist.
+    /// Opens a directory, and makes it first if it does not exist and `creating` says so.
     init(path: String, creating: Bool) throws(LogError) {
         self.path = path
         if creating {

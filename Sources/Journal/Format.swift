@@ -18,6 +18,8 @@ enum Format {
     static let frameHeaderByteCount = 24
     /// What a payload may have at most.
     static let payloadLimit = 256 << 20
+    /// Sequences are from 1 to this.
+    static let sequenceLimit: UInt64 = 1 << 62
     /// The smallest segment that makes sense: some frames beside the header.
     static let smallestSegmentByteCount = 512
 
@@ -77,7 +79,9 @@ struct SegmentHeader: Equatable {
         number = bytes.integer(at: 16, UInt64.self)
         firstSequence = bytes.integer(at: 24, UInt64.self)
         salt = bytes.integer(at: 32, UInt64.self)
-        guard bytes.integer(at: 12, UInt32.self) == Self.checksum(bytes) else { return nil }
+        guard (1...Format.sequenceLimit).contains(firstSequence),
+            bytes.integer(at: 12, UInt32.self) == Self.checksum(bytes)
+        else { return nil }
     }
 
     private static func checksum(_ bytes: RawSpan) -> UInt32 {

@@ -77,12 +77,13 @@ public final class Log {
 
     // MARK: Appending
 
-    /// Why a payload of this size would not be taken now; nil if it would. What is to be logged after it was done has to ask
+    /// Whether a payload of this size would be taken now. What is to be logged after it was done has to ask
     /// this before.
     ///
     /// - Parameters:
     ///   - payloadByteCount: The payload's size in bytes.
     ///   - usingReserve: Whether it may take the reserve, as what makes room later should.
+    /// - Returns: why it would not; nil if it would.
     /// - Complexity: O(1).
     public func refusal(payloadByteCount: Int, usingReserve: Bool = false) -> Refusal? {
         var room = room

@@ -55,7 +55,9 @@ public final class LogRecovery {
 
     /// Opens and locks the log in a directory.
     ///
-    /// - Parameter creating: Whether to make the directory if it does not exist.
+    /// - Parameters:
+    ///   - directory: The directory's path.
+    ///   - creating: Whether to make the directory if it does not exist.
     /// - Throws: `LogError`, also for what can be seen to be wrong without reading all: segments that are missing, or of
     ///   another version.
     /// - Complexity: O(n) for n segments.

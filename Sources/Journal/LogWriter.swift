@@ -138,9 +138,9 @@ final class LogWriter {
 
     // MARK: Writing
 
-    /// Writes a batch, or what is left of it if it was begun before and failed for lack of space.
+    /// Writes a batch, or what is left of it if it was begun before and failed for lack of space; and makes it safe if
+    /// `syncing` says so.
     ///
-    /// - Parameter syncing: Whether to make it safe too.
     /// - Throws: `LogError`: with the cause `noSpace` the call may be made again; else the log cannot go on.
     func write(_ batch: Batch, syncing: Bool) throws(LogError) {
         precondition(batch.isEmpty || batch.firstSequence <= writtenSequence + 1, "a gap in the log")

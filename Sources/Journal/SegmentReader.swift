@@ -80,15 +80,16 @@ import Glibc
         FrameHeader(try view(at: offset, count: Format.frameHeaderByteCount))
     }
 
-    /// What lies at `offset`, checked.
-    ///
-    /// - Parameter checksum: what the log's checksums start with.
+    /// What lies at `offset`, checked; the checksum is what the log's checksums start with.
     mutating func frame(at offset: Int, checksum: UInt32) throws(LogError) -> Found {
         guard byteCount - offset > Format.frameHeaderByteCount else { return .end }
         let header = try frameHeader(at: offset)
         guard header.payloadByteCount > 0 else { return .end }
         guard header.payloadByteCount <= Format.payloadLimit && header.byteCount <= byteCount - offset else {
             return .bad("a frame of \(header.byteCount) bytes does not fit here")
+        }
+        guard (1...Format.sequenceLimit).contains(header.sequence) else {
+            return .bad("a frame has an impossible sequence")
         }
         let bytes = try view(at: offset, count: header.byteCount).extracting(first: header.byteCount)
         guard FrameHeader.checksum(bytes, start: checksum) == header.checksum else {
@@ -99,9 +100,10 @@ import Glibc
 
     /// Searches for whole frames at and after `offset`, wherever they start, until `isWanted` says so.
     ///
-    /// - Parameter sequence: What the frame's sequence must be at least.
-    /// - Complexity: O(n) for n bytes, unless the payloads were made to look like frames: then it gives up after a while.
-    /// - Throws: `LogError` also when it has given up.
+    /// The frame's sequence must be `sequence` at least.
+    ///
+    /// - Complexity: O(n) for n bytes, unless the payloads were made to look like frames: then it gives up after a while,
+    ///   with a `LogError`.
     mutating func search(
         from offset: Int, sequence: UInt64, checksum: UInt32, where isWanted: (FrameHeader) -> Bool
     ) throws(LogError) -> (offset: Int, header: FrameHeader)? {

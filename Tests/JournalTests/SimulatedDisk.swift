@@ -84,7 +84,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
             var bytes = content.platter
             bytes += [UInt8](repeating: 0, count: max(0, size - bytes.count))
             for (sector, versions) in content.versions.sorted(by: { $0.key < $1.key }) {
-                guard Int.random(in: 0..<3, using: &generator) > 0, var version = versions.randomElement(using: &generator)
+                guard Int.random(in: 0..<3, using: &generator) > 0,
+                    var version = versions.randomElement(using: &generator)
                 else { continue }
                 let start = sector * Self.sector
                 if Int.random(in: 0..<4, using: &generator) == 0 {

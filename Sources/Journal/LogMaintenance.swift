@@ -1,0 +1,192 @@
+// What an operator does with a journal that is damaged: see what is whole, and copy it into a new one.
+
+import Glibc
+
+/// Looks at logs that are not open, and copies what is whole in them. Neither changes the log it looks at.
+public enum LogMaintenance {
+    /// A place where no whole frame is, although one should be.
+    public struct Damage: Sendable, Equatable {
+        /// Where it begins, in bytes.
+        public let offset: Int
+        /// How many bytes there are up to the next whole frame, or to the end of what is not zero.
+        public let byteCount: Int
+        /// What is wrong there, in words.
+        public let problem: String
+        /// The frames that are missing there; nil if it cannot be known how many there were.
+        public let lostSequences: ClosedRange<UInt64>?
+    }
+
+    /// What is in one segment.
+    public struct SegmentReport: Sendable {
+        /// The file's name.
+        public let name: String
+        /// The file's size.
+        public let byteCount: Int
+        /// Whole frames, without those that a later segment begins with again.
+        public internal(set) var frameCount = 0
+        /// The first of them.
+        public internal(set) var firstSequence: UInt64?
+        /// The last of them.
+        public internal(set) var lastSequence: UInt64?
+        /// What is wrong, in the order of the file.
+        public internal(set) var damages: [Damage] = []
+    }
+
+    /// What is in a log.
+    public struct Report: Sendable {
+        /// The segments, oldest first.
+        public internal(set) var segments: [SegmentReport] = []
+        /// Why the log cannot be opened; nil if it can. Damage that only a crash has done is repaired when it is opened.
+        public internal(set) var failure: LogError?
+        /// How many bytes opening it would drop, since they were never safe. Of no meaning after a failure.
+        public internal(set) var droppedByteCount = 0
+    }
+
+    /// More of them are not told apart.
+    private static let damagesLimit = 1000
+
+    /// Reads all of a log.
+    ///
+    /// - Parameter directory: The log's directory.
+    /// - Returns: what is in each segment, and whether the log can be opened.
+    /// - Throws: `LogError` if it is open elsewhere, or cannot be read.
+    /// - Complexity: O(n) for n bytes.
+    public static func check(directory: String) throws(LogError) -> Report {
+        try check(FileSystemDisk(path: directory, creating: false))
+    }
+
+    static func check(_ disk: any Disk) throws(LogError) -> Report {
+        try disk.lock()
+        var report = try salvage(disk) { _ in }
+        do throws(LogError) {
+            let recovery = try LogRecovery(disk: disk)
+            while try !recovery.advance(byteCount: .max, visit: { _, _, _ in }) {}
+            report.droppedByteCount = recovery.report.droppedByteCount
+        } catch {
+            report.failure = error
+        }
+        return report
+    }
+
+    /// Copies every whole frame into a new log. There, the frames are numbered from 1 without gaps.
+    ///
+    /// - Parameters:
+    ///   - directory: The log's directory, which is left as it is.
+    ///   - newDirectory: Where the new log is made: must not exist. When it is to be used, both are renamed by hand.
+    ///   - configuration: How large its segments are.
+    /// - Returns: what was found in the old log.
+    /// - Throws: `LogError`; the new log is then not complete.
+    /// - Complexity: O(n) for n bytes.
+    public static func repair(
+        directory: String, into newDirectory: String, configuration: LogConfiguration = LogConfiguration()
+    ) throws(LogError) -> Report {
+        let disk = try FileSystemDisk(path: directory, creating: false)
+        try disk.lock()
+        guard unsafe mkdir(newDirectory, 0o700) == 0 else {
+            throw LogError("make the directory", file: newDirectory, code: errno)
+        }
+        return try repair(
+            disk, into: FileSystemDisk(path: newDirectory, creating: false),
+            segmentByteCount: configuration.segmentByteCount)
+    }
+
+    static func repair(
+        _ disk: any Disk, into newDisk: any Disk, segmentByteCount: Int
+    ) throws(LogError) -> Report {
+        let recovery = try LogRecovery(disk: newDisk)
+        let writer = try LogWriter(recovery, segmentByteCount: segmentByteCount)
+        let batch = Batch()
+        var sequence = writer.writtenSequence
+        let report = try salvage(disk) { payload throws(LogError) in
+            sequence += 1
+            batch.append(payload, sequence: sequence)
+            if batch.byteCount >= 1 << 20 {
+                try writer.write(batch, syncing: false)
+                batch.removeAll()
+            }
+        }
+        try writer.write(batch, syncing: true)
+        return report
+    }
+
+    /// Visits every whole frame there is, in order, and each only once.
+    private static func salvage(
+        _ disk: any Disk, _ visit: (Span<UInt8>) throws(LogError) -> Void
+    ) throws(LogError) -> Report {
+        var names: [(number: UInt64, name: String)] = []
+        for name in try disk.names() {
+            if let number = Format.segmentNumber(of: name) { names.append((number, name)) }
+        }
+        names.sort { $0.number < $1.number }
+        var headers: [SegmentHeader?] = []
+        for (_, name) in names { headers.append(try SegmentReader.header(of: disk.open(name, creating: false))) }
+        guard let salt = headers.lazy.compactMap({ $0?.salt }).first else {
+            throw .damaged(
+                disk.path, names.first?.name ?? "", offset: 0, "no segment has a header, so no frame can be known")
+        }
+        var report = Report()
+        // 0 if the first segment's header does not say where it begins: then the first whole frame does.
+        var last = (headers.first??.firstSequence ?? 1) - 1
+        for (index, (_, name)) in names.enumerated() {
+            let end = headers[(index + 1)...].lazy.compactMap { $0?.firstSequence }.first ?? .max
+            var reader = try SegmentReader(disk.open(name, creating: false))
+            var segment = SegmentReport(name: name, byteCount: reader.byteCount)
+            if headers[index] == nil, try reader.contentEnd(from: 0) > 0 {
+                let byteCount = min(reader.byteCount, Format.segmentHeaderByteCount)
+                segment.damages.append(
+                    Damage(offset: 0, byteCount: byteCount, problem: "its header is damaged", lostSequences: nil))
+            }
+            try salvage(
+                &reader, checksum: Format.checksum(salt: salt), after: &last, before: end, into: &segment, visit)
+            report.segments.append(segment)
+        }
+        return report
+    }
+
+    private static func salvage(
+        _ reader: inout SegmentReader, checksum: UInt32, after last: inout UInt64, before end: UInt64,
+        into segment: inout SegmentReport, _ visit: (Span<UInt8>) throws(LogError) -> Void
+    ) throws(LogError) {
+        var offset = min(Format.segmentHeaderByteCount, reader.byteCount)
+        while last < end - 1 {
+            var problem = "it ends too early"
+            switch try reader.frame(at: offset, checksum: checksum) {
+            case .frame(let header) where header.sequence == last + 1 || last == 0:
+                guard header.sequence < end else { return }
+                let payload = try reader.view(at: offset, count: header.byteCount)
+                    .extracting(Format.frameHeaderByteCount..<header.byteCount)
+                try visit(Span(_bytes: payload))
+                offset += header.byteCount
+                last = header.sequence
+                segment.frameCount += 1
+                segment.firstSequence = segment.firstSequence ?? last
+                segment.lastSequence = last
+                continue
+            case .frame(let header) where header.sequence <= last:
+                // Written again after a failure, and found in the segment before.
+                offset += header.byteCount
+                continue
+            case .frame(let header): problem = "frames up to \(header.sequence) are missing"
+            case .bad(let found): problem = found
+            case .end: break
+            }
+            let contentEnd = try reader.contentEnd(from: offset)
+            if contentEnd == offset && end == .max { return }
+            let next = try? reader.search(from: offset, sequence: last + 1, checksum: checksum) { $0.sequence < end }
+            let lostEnd = next?.header.sequence ?? end
+            if segment.damages.count < damagesLimit {
+                let isKnown = lostEnd < .max && lostEnd > last + 1
+                segment.damages.append(
+                    Damage(
+                        offset: offset, byteCount: (next?.offset ?? contentEnd) - offset, problem: problem,
+                        lostSequences: isKnown ? last + 1...lostEnd - 1 : nil))
+            }
+            guard let next else {
+                if end < .max { last = end - 1 }
+                return
+            }
+            offset = next.offset
+            last = next.header.sequence - 1
+        }
+    }
+}

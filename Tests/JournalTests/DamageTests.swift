@@ -1,0 +1,174 @@
+// Files that are short, flipped, missing, foreign or from another version: told apart from what a crash does, and named.
+
+import Support
+import Testing
+
+@testable import Journal
+
+@Suite struct DamageTests {
+    /// Some frames over three segments, batch by batch; returns where each segment's frames begin, by sequence.
+    private func makeLog(random: inout SeededRandom, syncing: Bool = true) throws -> (SimulatedDisk, Model) {
+        let disk = SimulatedDisk(seed: random.next())
+        var model = try Model(disk, segmentByteCount: 1024)
+        while model.writer.segments.count < 3 || model.lastSequence % 5 != 0 {
+            let batch = Batch()
+            for _ in 0..<2 {
+                model.lastSequence += 1
+                let bytes = payload(&random, limit: 120)
+                model.payloads[model.lastSequence] = bytes
+                batch.append(bytes.span, sequence: model.lastSequence)
+            }
+            try model.writer.write(batch, syncing: syncing)
+        }
+        return (disk, model)
+    }
+
+    private func name(_ number: UInt64) -> String { Format.segmentName(number) }
+
+    @Test func truncationOfTheLastSegmentAtEveryByteKeepsTheFramesBeforeIt() throws {
+        var random = SeededRandom()
+        let (whole, model) = try makeLog(random: &random)
+        let last = try #require(model.writer.segments.last)
+        let bytes = try #require(whole[name(last.number)])
+        let all = try recover(whole.copy()).frames
+        #expect(all.count == Int(model.lastSequence))
+        for count in 0..<bytes.count {
+            let disk = whole.copy()
+            disk[name(last.number)] = Array(bytes.prefix(count))
+            var end = Format.segmentHeaderByteCount
+            var expected = all.filter { $0.segment < last.number }
+            for frame in all where frame.segment == last.number && count >= end {
+                end += Format.frameHeaderByteCount + frame.payload.count
+                if end <= count { expected.append(frame) }
+            }
+            let (frames, recovery) = try recover(disk)
+            try #require(frames == expected, "cut at \(count), \(SeededRandom())")
+            // And it goes on.
+            let writer = try LogWriter(recovery, segmentByteCount: 1024)
+            let batch = Batch()
+            batch.append([1, 2, 3].span, sequence: writer.writtenSequence + 1)
+            try writer.write(batch, syncing: true)
+            try #require(recover(disk).frames.map(\.payload) == expected.map(\.payload) + [[1, 2, 3]])
+        }
+    }
+
+    @Test func eachFlippedBitIsNamedOrIsInTheTail() throws {
+        var random = SeededRandom()
+        let (whole, model) = try makeLog(random: &random)
+        let all = try recover(whole.copy()).frames
+        let last = try #require(model.writer.segments.last)
+        for segment in model.writer.segments {
+            let bytes = try #require(whole[name(segment.number)])
+            // Where the frames of the segment begin and end.
+            var ends = [Format.segmentHeaderByteCount]
+            for frame in all where frame.segment == segment.number {
+                ends.append((ends.last ?? 0) + Format.frameHeaderByteCount + frame.payload.count)
+            }
+            let contentEnd = ends.last ?? 0
+            for bit in 0..<bytes.count * 8 {
+                let place = bit / 8
+                let comment: Comment = "segment \(segment.number), bit \(bit), \(SeededRandom())"
+                var flipped = bytes
+                flipped[place] ^= 1 << (bit % 8)
+                let disk = whole.copy()
+                disk[name(segment.number)] = flipped
+                let start = place < Format.segmentHeaderByteCount ? 0 : ends.last { $0 <= place } ?? 0
+                do {
+                    let frames = try recover(disk).frames
+                    if place >= contentEnd {
+                        // Zeros that nobody reads, or a tail of nothing.
+                        try #require(frames == all, comment)
+                    } else {
+                        try #require(segment == last, comment)
+                        let kept = start == 0 ? 0 : ends.firstIndex(of: start) ?? 0
+                        let before = all.count { $0.segment < segment.number }
+                        try #require(frames == Array(all.prefix(before + kept)), comment)
+                        // The last batch, of which nothing says that it was safe.
+                        try #require(start == 0 || frames.count >= all.count - 2, comment)
+                    }
+                } catch let error as LogError {
+                    try #require(error.file == "disk/" + name(segment.number), comment)
+                    try #require(error.cause == .damaged && place < contentEnd, comment)
+                    try #require(error.offset == start, comment)
+                    try #require(error.description.contains("emq journal repair disk"))
+                    let report = try LogMaintenance.check(disk)
+                    try #require(report.failure == error, comment)
+                }
+            }
+        }
+    }
+
+    @Test func missingForeignAndNewerFiles() throws {
+        var random = SeededRandom()
+        let (whole, _) = try makeLog(random: &random)
+        let missing = whole.copy()
+        missing[name(2)] = nil
+        #expect(throws: LogError.self) { try recover(missing) }
+        let foreign = whole.copy()
+        for name in ["lost+found", "1.log", "000000000a.log", "0000000000.log", "00000000001.log", "0000000001.log~"] {
+            foreign[name] = [1, 2, 3]
+        }
+        #expect(try recover(foreign).recovery.report.foreignNames.count == 6)
+        let newer = whole.copy()
+        var header = SegmentHeader(number: 1, firstSequence: 1, salt: 0)
+        header.version = 2
+        newer[name(1)] = header.bytes + [UInt8](repeating: 0, count: 1000)
+        let error = #expect(throws: LogError.self) { try recover(newer) }
+        #expect(error?.cause == .unsupportedVersion)
+        let swapped = whole.copy()
+        (swapped[name(1)], swapped[name(2)]) = (whole[name(2)], whole[name(1)])
+        #expect(throws: LogError.self) { try recover(swapped) }
+        let other = try makeLog(random: &random).0
+        let mixed = whole.copy()
+        mixed[name(2)] = other[name(2)]
+        #expect(throws: LogError.self) { try recover(mixed) }
+    }
+
+    @Test func whatThePayloadSaysIsWrongIsNamedToo() throws {
+        var random = SeededRandom()
+        let (disk, _) = try makeLog(random: &random)
+        let recovery = try LogRecovery(disk: disk)
+        let error = #expect(throws: LogError.self) {
+            _ = try recovery.advance(
+                byteCount: .max, visit: { _, _, _ throws(PayloadError) in throw PayloadError("no such record") })
+        }
+        #expect(error?.offset == Format.segmentHeaderByteCount)
+        #expect(error?.problem == "frame 1 makes no sense: no such record")
+    }
+
+    /// Random bytes over random places: recovery says something, and repair finds everything outside these places.
+    @Test func repairCopiesWhatIsWhole() throws {
+        var random = SeededRandom()
+        for run in 0..<300 {
+            let comment: Comment = "run \(run), \(SeededRandom())"
+            let (disk, model) = try makeLog(random: &random)
+            let all = try recover(disk.copy()).frames
+            var harmed: Set<UInt64> = []
+            for _ in 0...random.below(3) {
+                let segment = model.writer.segments[random.below(3)]
+                var bytes = try #require(disk[name(segment.number)])
+                let place = random.below(bytes.count)
+                let end = min(bytes.count, place + 1 + random.below(200))
+                for index in place..<end { bytes[index] = UInt8(truncatingIfNeeded: random.next()) }
+                disk[name(segment.number)] = bytes
+                var offset = Format.segmentHeaderByteCount
+                for frame in all where frame.segment == segment.number {
+                    let next = offset + Format.frameHeaderByteCount + frame.payload.count
+                    if offset < end && next > place { harmed.insert(frame.sequence) }
+                    offset = next
+                }
+            }
+            let fresh = SimulatedDisk(seed: 1)
+            let report = try LogMaintenance.repair(disk, into: fresh, segmentByteCount: 2048)
+            let expected = all.filter { !harmed.contains($0.sequence) }
+            let found = try recover(fresh).frames
+            // Random bytes can be what was there.
+            try #require(found.count >= expected.count, comment)
+            try #require(
+                harmed.isEmpty || found.count < all.count || found.map(\.payload) == all.map(\.payload), comment)
+            let payloads = Set(found.map(\.payload))
+            for frame in expected { try #require(payloads.contains(frame.payload), comment) }
+            try #require(report.segments.reduce(0) { $0 + $1.frameCount } == found.count, comment)
+        }
+    }
+}

@@ -1,0 +1,210 @@
+// The whole log with its helper thread: in a real directory, and on a disk that is full or fails.
+
+import Foundation
+import Support
+import Testing
+
+@testable import Journal
+
+@Suite struct LogTests {
+    private static func configuration(_ mode: LogConfiguration.SyncMode = .always) -> LogConfiguration {
+        var configuration = LogConfiguration()
+        configuration.segmentByteCount = 64 << 10
+        configuration.reserveByteCount = 4 << 10
+        configuration.gatheringByteCount = 128 << 10
+        configuration.syncMode = mode
+        return configuration
+    }
+
+    private func withDirectory(_ body: (String) throws -> Void) throws {
+        let path = NSTemporaryDirectory() + "emq-journal-" + UUID().uuidString
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try body(path)
+    }
+
+    private func open(_ path: String, _ mode: LogConfiguration.SyncMode = .always) throws -> (Log, [[UInt8]]) {
+        let recovery = try LogRecovery(directory: path)
+        var payloads: [[UInt8]] = []
+        while try !recovery.advance(
+            byteCount: 10_000, visit: { payload, _, _ in payloads.append(payload.indices.map { payload[$0] }) })
+        {}
+        return (try Log(recovery, configuration: Self.configuration(mode)), payloads)
+    }
+
+    /// Waits for the helper, as an event loop does.
+    private func collect(_ log: Log) throws {
+        var poll = pollfd(fd: log.descriptor, events: Int16(POLLIN), revents: 0)
+        try #require(Glibc.poll(&poll, 1, 20_000) == 1, "the helper does not answer")
+        try log.collect()
+    }
+
+    @Test(arguments: [LogConfiguration.SyncMode.always, .interval(milliseconds: 5), .never])
+    func keepsWhatWasAppended(mode: LogConfiguration.SyncMode) throws {
+        var random = SeededRandom()
+        try withDirectory { path in
+            var expected: [[UInt8]] = []
+            for _ in 0..<3 {
+                let (log, found) = try open(path, mode)
+                try #require(found == expected, "\(SeededRandom())")
+                for _ in 0..<300 {
+                    for _ in 0..<random.below(6) {
+                        let bytes = payload(&random, limit: random.below(50) == 0 ? 100_000 : 500)
+                        while true {
+                            do {
+                                let sequence = try log.append(bytes.span)
+                                try #require(sequence == UInt64(expected.count + 1))
+                                break
+                            } catch Log.Refusal.busy {
+                                log.commit()
+                                try collect(log)
+                            }
+                        }
+                        expected.append(bytes)
+                    }
+                    log.commit()
+                    if random.below(3) == 0 { try log.collect() }
+                }
+                while log.durableSequence < log.lastSequence { try collect(log) }
+                #expect(log.segments.count > 3)
+                if case .interval = mode {
+                    while log.syncedSequence < log.lastSequence { try collect(log) }
+                }
+                _ = try log.append([7].span)
+                expected.append([7])
+                try log.close()
+                #expect(log.durableSequence == log.lastSequence && log.syncedSequence == log.lastSequence)
+            }
+        }
+    }
+
+    @Test func rollsAndDeletes() throws {
+        try withDirectory { path in
+            do {
+                let (log, _) = try open(path)
+                for _ in 0..<100 {
+                    _ = try log.append([UInt8](repeating: 1, count: 5000).span)
+                    log.commit()
+                    while log.durableSequence < log.lastSequence || log.refusal(payloadByteCount: 5000) != nil {
+                        try collect(log)
+                    }
+                }
+                #expect(log.segments.count > 5)
+                while !log.roll() { try collect(log) }
+                while let last = log.segments.last, last.firstSequence <= log.lastSequence { try collect(log) }
+                log.deleteSegments(below: .max)
+                while log.segments.count > 1 { try collect(log) }
+                #expect(try log.append([1, 2].span) == 101)
+                try log.close()
+            }
+            let names = try FileManager.default.contentsOfDirectory(atPath: path)
+            #expect(names.count <= 3)
+            #expect(try open(path).1 == [[1, 2]])
+        }
+    }
+
+    @Test func aSecondProcessIsKeptOut() throws {
+        try withDirectory { path in
+            let (log, _) = try open(path)
+            let error = #expect(throws: LogError.self) { try open(path) }
+            #expect(error?.cause == .inUse)
+            #expect(throws: LogError.self) { try LogMaintenance.check(directory: path) }
+            try log.close()
+        }
+    }
+
+    @Test func checksAndRepairsADirectory() throws {
+        try withDirectory { path in
+            defer { try? FileManager.default.removeItem(atPath: path + ".repaired") }
+            do {
+                let (log, _) = try open(path)
+                for number in 0..<50 {
+                    _ = try log.append([UInt8](repeating: UInt8(number), count: 2000).span)
+                    log.commit()
+                    while log.durableSequence < log.lastSequence { try collect(log) }
+                }
+                try log.close()
+            }
+            let file = path + "/0000000001.log"
+            var bytes = try Data(contentsOf: URL(fileURLWithPath: file))
+            bytes[5000] ^= 1
+            try bytes.write(to: URL(fileURLWithPath: file))
+            let error = #expect(throws: LogError.self) { try open(path) }
+            #expect(error?.file == file && error?.offset == 40 + 2 * 2024)
+            let report = try LogMaintenance.check(directory: path)
+            #expect(report.failure == error)
+            #expect(report.segments[0].damages.map(\.lostSequences) == [3...3])
+            _ = try LogMaintenance.repair(
+                directory: path, into: path + ".repaired", configuration: Self.configuration())
+            #expect(try open(path + ".repaired").1.map(\.first) == (0..<50).filter { $0 != 2 }.map { UInt8($0) })
+            #expect(throws: LogError.self) { try LogMaintenance.repair(directory: path, into: path + ".repaired") }
+            #expect(throws: LogError.self) { try LogMaintenance.check(directory: path + ".none") }
+        }
+    }
+
+    /// A disk of every size: what was taken becomes durable, what has no room is refused, and when there is room, it goes on.
+    @Test func aFullDiskRefusesButLosesNothing() throws {
+        let segment = 64 << 10
+        for capacity in stride(from: segment + 100, through: 4 * segment, by: 16_001) {
+            let disk = SimulatedDisk(seed: UInt64(capacity))
+            disk.capacity = capacity
+            let recovery = try recover(disk).recovery
+            let log = try Log(recovery, configuration: Self.configuration())
+            var refusal: Log.Refusal?
+            while refusal != .noSpace {
+                do {
+                    _ = try log.append([UInt8](repeating: 1, count: 1000).span)
+                } catch {
+                    refusal = error
+                    if error == .busy { try collect(log) }
+                }
+                if log.lastSequence % 7 == 0 { log.commit() }
+                if log.pendingByteCount > 20_000 { try collect(log) }
+            }
+            #expect(log.problem?.cause == .noSpace)
+            #expect(log.refusal(payloadByteCount: 1000) == .noSpace)
+            // The reserve is for what makes room.
+            let last = log.lastSequence
+            while (try? log.append([UInt8](repeating: 2, count: 100).span, usingReserve: true)) != nil {}
+            #expect(log.lastSequence >= last + 20)
+            log.commit()
+            while log.durableSequence < log.lastSequence { try collect(log) }
+            let crashed = disk.copy()
+            #expect(try recover(crashed).recovery.report.lastSequence == log.lastSequence)
+            // Deleting makes room, or somebody else does.
+            if log.segments.count > 1 { log.deleteSegments(below: log.segments[1].number) }
+            disk.capacity = .max
+            while log.refusal(payloadByteCount: 1000) != nil { try collect(log) }
+            _ = try log.append([3].span)
+            try log.close()
+            #expect(log.durableSequence == log.lastSequence)
+        }
+    }
+
+    @Test func whatFailsOnceGoesOnAndWhatFailsTwiceStops() throws {
+        for failures in 1...2 {
+            let disk = SimulatedDisk(seed: 1)
+            let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+            _ = try log.append([1].span)
+            log.commit()
+            while log.durableSequence < 1 { try collect(log) }
+            try log.close()
+            let again = try Log(recover(disk).recovery, configuration: Self.configuration())
+            let next = disk.operations + 1
+            // The write, and with two failures the first write to the new segment too.
+            disk.failures[next] = .input
+            if failures == 2 { disk.failures[next + 1] = .input }
+            _ = try again.append([2].span)
+            again.commit()
+            if failures == 1 {
+                while again.durableSequence < 2 { try collect(again) }
+                #expect(again.segments.count == 2)
+                try again.close()
+            } else {
+                #expect(throws: LogError.self) { while again.durableSequence < 2 { try collect(again) } }
+                #expect(throws: LogError.self) { try again.collect() }
+                #expect(throws: LogError.self) { try again.close() }
+                #expect(again.durableSequence == 1)
+            }
+        }
+    }
+}
