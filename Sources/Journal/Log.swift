@@ -99,11 +99,11 @@ public final class Log {
         guard !isClosed, !room.take(byteCount, leaving: usingReserve ? 0 : configuration.reserveByteCount) else {
             return nil
         }
-        if byteCount > configuration.segmentByteCount - Format.segmentHeaderByteCount
-            && byteCount > wantedFrameByteCount
-        {
-            wantedFrameByteCount = byteCount
-            helper.update { $0.wantedFrameByteCount = byteCount }
+        // The next segment is made as large as it has to be, the reserve included.
+        let wanted = byteCount + configuration.reserveByteCount
+        if wanted > configuration.segmentByteCount - Format.segmentHeaderByteCount && wanted > wantedFrameByteCount {
+            wantedFrameByteCount = wanted
+            helper.update { $0.wantedFrameByteCount = wanted }
         }
         return problem == nil ? .busy : .noSpace
     }

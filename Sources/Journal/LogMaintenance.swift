@@ -136,8 +136,10 @@ public enum LogMaintenance {
                 segment.damages.append(
                     Damage(offset: 0, byteCount: byteCount, problem: "its header is damaged", lostSequences: nil))
             }
+            let isEndKnown = index + 1 < headers.count && headers[index + 1] != nil
             try salvage(
-                &reader, checksum: Format.checksum(salt: salt), after: &last, before: end, into: &segment, visit)
+                &reader, checksum: Format.checksum(salt: salt), after: &last, before: end, isEndKnown: isEndKnown,
+                into: &segment, visit)
             report.segments.append(segment)
         }
         return report
@@ -145,7 +147,7 @@ public enum LogMaintenance {
 
     private static func salvage(
         _ reader: inout SegmentReader, checksum: UInt32, after last: inout UInt64, before end: UInt64,
-        into segment: inout SegmentReport, _ visit: (Span<UInt8>) throws(LogError) -> Void
+        isEndKnown: Bool, into segment: inout SegmentReport, _ visit: (Span<UInt8>) throws(LogError) -> Void
     ) throws(LogError) {
         var offset = min(Format.segmentHeaderByteCount, reader.byteCount)
         while last < end - 1 {
@@ -171,9 +173,9 @@ public enum LogMaintenance {
             case .end: break
             }
             let contentEnd = try reader.contentEnd(from: offset)
-            if contentEnd == offset && end == .max { return }
+            if contentEnd == offset && !isEndKnown { return }
             let next = try? reader.search(from: offset, sequence: last + 1, checksum: checksum) { $0.sequence < end }
-            let lostEnd = next?.header.sequence ?? end
+            let lostEnd = next?.header.sequence ?? (isEndKnown ? end : .max)
             if segment.damages.count < damagesLimit {
                 let isKnown = lostEnd < .max && lostEnd > last + 1
                 segment.damages.append(
@@ -182,7 +184,7 @@ public enum LogMaintenance {
                         lostSequences: isKnown ? last + 1...lostEnd - 1 : nil))
             }
             guard let next else {
-                if end < .max { last = end - 1 }
+                if isEndKnown { last = end - 1 }
                 return
             }
             offset = next.offset

@@ -160,7 +160,14 @@ public final class LogRecovery {
             if expected == next {
                 finishSegment()
             } else if let problem {
-                guard next == nil else { throw damage(segment, offset, problem) }
+                if next != nil {
+                    // With nothing more in this segment, the next frame was in one that has lost its header.
+                    let following = segments[index + 1]
+                    if following.header == nil, try reader.contentEnd(from: offset) == offset {
+                        throw damage(following, 0, "its header is damaged")
+                    }
+                    throw damage(segment, offset, problem)
+                }
                 try readTail(of: segment, &reader, problem: problem, checksum: checksum)
                 finishSegment()
             } else {
