@@ -70,7 +70,7 @@ public final class Log {
         syncedSequence = writer.syncedSequence
         segments = writer.segments
         room = writer.room
-        helper = try LogHelper(writer, syncMode: configuration.syncMode)
+        helper = try LogHelper(writer, configuration)
     }
 
     deinit { if !isClosed { helper.end() } }
@@ -209,18 +209,19 @@ public final class Log {
     /// - Throws: `LogError` if not all of it could be written; `durableSequence` says how far it got.
     public func close() throws(LogError) {
         guard !isClosed else { return }
-        // Two batches at most: the one under way, and the one that is gathered.
-        while underWay != nil || !gathering.isEmpty {
-            commitsNext = !gathering.isEmpty
-            submit()
-            waitForHelper()
-            do throws(LogError) {
+        helper.update { $0.isClosing = true }
+        do throws(LogError) {
+            // Two batches at most: the one under way, and the one that is gathered.
+            while true {
+                commitsNext = !gathering.isEmpty
                 try collect()
-            } catch {
-                isClosed = true
-                helper.end()
-                throw error
+                if underWay == nil { break }
+                waitForHelper()
             }
+        } catch {
+            isClosed = true
+            helper.end()
+            throw error
         }
         isClosed = true
         helper.end()

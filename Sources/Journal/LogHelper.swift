@@ -18,6 +18,9 @@ import Glibc
         var deletesBelow: UInt64 = 0
         /// The next segment is to have room for such a frame.
         var wantedFrameByteCount = 0
+        /// Whether to fail rather than to wait for space.
+        var isClosing = false
+        /// Whether to end when all is done.
         var isEnding = false
 
         /// The batch that was written, to be used again.
@@ -32,8 +35,6 @@ import Glibc
         var failure: LogError?
     }
 
-    /// How long after a failure something is tried again.
-    private static let retryMilliseconds: Int64 = 1000
     /// How much of the next segment is filled at once while there is nothing else to do.
     private static let preparedByteCount = 1 << 20
 
@@ -41,6 +42,7 @@ import Glibc
     let descriptor: Int32
     private let writer: LogWriter
     private let syncMode: LogConfiguration.SyncMode
+    private let retryMilliseconds: Int64
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let wakeUp = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var state: State
@@ -55,9 +57,10 @@ import Glibc
     /// How much of the next segment is to be filled before the next batch.
     private var owedByteCount = 0
 
-    init(_ writer: LogWriter, syncMode: LogConfiguration.SyncMode) throws(LogError) {
+    init(_ writer: LogWriter, _ configuration: LogConfiguration) throws(LogError) {
         self.writer = writer
-        self.syncMode = syncMode
+        syncMode = configuration.syncMode
+        retryMilliseconds = configuration.retryMilliseconds
         state = State(
             writtenSequence: writer.writtenSequence, syncedSequence: writer.syncedSequence, room: writer.room,
             segments: writer.segments)
@@ -105,7 +108,7 @@ import Glibc
 
     /// Waits until the thread has done all it was given, and has ended.
     func end() {
-        update { $0.isEnding = true }
+        update { ($0.isClosing, $0.isEnding) = (true, true) }
         pthread_join(thread, nil)
     }
 
@@ -144,8 +147,9 @@ import Glibc
         if canPrepare && owedByteCount > 0 {
             return .prepare(byteCount: owedByteCount, frameByteCount: state.wantedFrameByteCount)
         }
-        if let batch = state.batch {
-            return now >= batchRetryTime || state.isEnding ? .write(batch, rollsFirst: state.rollsFirst) : nil
+        // One that waits for space does not keep old segments from being deleted.
+        if let batch = state.batch, now >= batchRetryTime || state.isClosing {
+            return .write(batch, rollsFirst: state.rollsFirst)
         }
         if state.isEnding { return writer.needsSync ? .sync : nil }
         if let syncTime, now >= syncTime { return .sync }
@@ -176,8 +180,8 @@ import Glibc
         case .write(let batch, _):
             if let failure {
                 // What was accepted is never refused afterwards: it waits for space.
-                batchRetryTime = now + Self.retryMilliseconds
-                if failure.cause != .noSpace || state.isEnding { state.failure = failure }
+                batchRetryTime = now + retryMilliseconds
+                if failure.cause != .noSpace || state.isClosing { state.failure = failure }
                 state.problem = failure
             } else {
                 // Twice as much as was written: so the next segment is ready before the current one is half full.
@@ -187,15 +191,15 @@ import Glibc
         case .prepare:
             owedByteCount = 0
             state.problem = failure
-            if failure != nil { retryTime = now + Self.retryMilliseconds }
+            if failure != nil { retryTime = now + retryMilliseconds }
             if writer.room.next == nil && failure == nil { return }
         case .delete:
-            retryTime = failure == nil ? 0 : now + Self.retryMilliseconds
+            retryTime = failure == nil ? 0 : now + retryMilliseconds
             if failure == nil { batchRetryTime = 0 }
             if writer.needsSync, let failure { state.failure = failure } else { state.problem = failure }
         case .sync:
-            if let failure, failure.cause != .noSpace || state.isEnding { state.failure = failure }
-            syncTime = failure == nil ? nil : now + Self.retryMilliseconds
+            if let failure, failure.cause != .noSpace || state.isClosing { state.failure = failure }
+            syncTime = failure == nil ? nil : now + retryMilliseconds
         }
         if case .interval(let milliseconds) = syncMode, writer.needsSync, syncTime == nil {
             syncTime = now + Int64(milliseconds)

@@ -32,6 +32,9 @@ public struct LogConfiguration: Sendable {
     /// When what was written goes to stable storage.
     public var syncMode = SyncMode.always
 
+    /// How long after a failure to make or give back space it is tried again.
+    var retryMilliseconds: Int64 = 1000
+
     /// The defaults.
     public init() {}
 }

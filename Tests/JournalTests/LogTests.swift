@@ -13,6 +13,7 @@ import Testing
         configuration.reserveByteCount = 4 << 10
         configuration.gatheringByteCount = 128 << 10
         configuration.syncMode = mode
+        configuration.retryMilliseconds = 1
         return configuration
     }
 
