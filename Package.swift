@@ -31,15 +31,16 @@ let package = Package(
         .target(name: "JSON", swiftSettings: server),
         .target(name: "Net", dependencies: ["CLinux"], swiftSettings: server),
         .target(name: "Queues", dependencies: ["UID"], swiftSettings: server),
-        .target(name: "Journal", dependencies: ["CLinux"], swiftSettings: server),
+        .target(name: "Journal", dependencies: ["CLinux", "Queues", "UID"], swiftSettings: server),
         .executableTarget(
-            name: "emq", dependencies: ["CLinux", "UID", "JSON", "Net", "Queues"], swiftSettings: server),
+            name: "emq", dependencies: ["CLinux", "UID", "JSON", "Net", "Queues", "Journal"], swiftSettings: server),
         .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
         .testTarget(name: "UIDTests", dependencies: ["UID", "Support"], swiftSettings: tests),
         .testTarget(name: "JSONTests", dependencies: ["JSON", "Support"], swiftSettings: tests),
         .testTarget(name: "NetTests", dependencies: ["Net", "Support"], swiftSettings: tests),
         .testTarget(name: "QueuesTests", dependencies: ["Queues", "UID", "Support"], swiftSettings: tests),
-        .testTarget(name: "JournalTests", dependencies: ["CLinux", "Journal", "Support"], swiftSettings: tests),
+        .testTarget(
+            name: "JournalTests", dependencies: ["CLinux", "Journal", "Queues", "UID", "Support"], swiftSettings: tests),
         .testTarget(name: "emqTests", dependencies: ["emq", "UID"], swiftSettings: tests),
     ]
 )

@@ -82,13 +82,16 @@ extension Broker {
     /// From now on, the queue counts as empty for those who take or wait. O(1).
     public func pause(_ queue: QueueIndex) {
         beginChange()
+        if store.queues[queue.slot].pause == .paused { return }
         store.update(queue.slot) { $0.pause = .paused }
+        store.noteQueue(queue.slot)
     }
 
     /// The queue gives out tasks again; those who wait get them by `advance`. O(1).
     public func resume(_ queue: QueueIndex) {
         beginChange()
         guard store.queues[queue.slot].pause == .paused else { return }
+        store.noteQueue(queue.slot)
         guard !store.queues[queue.slot].waiters.isEmpty else { return store.update(queue.slot) { $0.pause = .none } }
         store.queues[queue.slot].pause = .resuming
         if !resuming.contains(queue.slot) { resuming.append(queue.slot) }
@@ -102,6 +105,7 @@ extension Broker {
         beginChange()
         if configuration?.maximumRetries != nil { try store.beginWearingOut(queue.slot) }
         store.update(queue.slot) { $0.configuration = configuration.map { SharedConfiguration($0) } }
+        store.noteQueue(queue.slot)
     }
 
     /// The configuration of a queue, if it has one. O(1).

@@ -229,7 +229,7 @@ extension Broker {
         let waiter = Waiter(.result(of: id, completion), deadline: deadline, arrival: arrivals)
         arrivals += 1
         insert(waiter)
-        store.withExtras(slot) { extras in
+        store.withExtras(slot, change: nil) { extras in
             waiter.resultPosition = extras.waiters.count
             extras.waiters.append(waiter)
         }

@@ -35,6 +35,9 @@ public actor Broker {
     /// What telling a client takes, beside the names of queues that it waits for and its result.
     private static let stepsPerCompletion = 10
     private static let bytesPerStep = 2048
+    /// How far restoring has come, and where changes are written.
+    var restoration = Restoration()
+    var imageWriter = ImageWriter()
     /// What those who wait take up.
     private var memoryBytesOfWaiters = 0
     /// How many queues a wait names at most that is taken out at once when it is cancelled.
@@ -227,7 +230,8 @@ public actor Broker {
         return body(
             TaskView(
                 slot: slot, record: record, state: state, extras: store.extras(of: slot), leaseMilliseconds: lease,
-                queueName: name.span, content: record.content.span))
+                queueName: name.span, content: record.content.span,
+                readySequence: store.isJournaled ? store.images[slot].readySequence : 0))
     }
 
     // MARK: Waiting

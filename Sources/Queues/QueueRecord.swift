@@ -42,6 +42,9 @@ struct QueueRecord: LinkedRecord {
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?
     var totals = QueueStatistics.Totals()
+    /// The sequence of the frame that has its image; 0 if it has none. And whether it has to be written anew.
+    var imageSequence: UInt64 = 0
+    var isChanged = false
     /// When it was last used, if it is idle.
     var lastUsed: Int64 = 0
 
@@ -54,7 +57,7 @@ struct QueueRecord: LinkedRecord {
 
     /// Whether nothing but its totals would be lost if it were forgotten.
     var isIdle: Bool {
-        tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil
+        tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged
     }
 
     /// Whether it is of interest to those who look at all queues.
@@ -169,6 +172,12 @@ struct QueueRecord: LinkedRecord {
     }
 
     // MARK: Checks
+
+    /// Calls `body` with each list of tasks.
+    func forEachList(_ body: (List) -> Void) {
+        for index in lists.indices { body(lists[index]) }
+        for level in levels { body(level.list) }
+    }
 
     /// Checks the lists, and calls `body` with each task in them. O(n).
     func checkInvariants(in tasks: borrowing Table<TaskRecord>, _ body: (Slot) -> Void) {

@@ -28,6 +28,8 @@ final class TaskExtras {
     var origin: [UInt8] = []
     /// What takes the task's place when its dispatch is over.
     var replacement: Replacement?
+    /// Its lease ran out while the server was down: it was given another one, and if that runs out too, it was no failure.
+    var hasLapsed = false
     /// Those who wait for its end. They know their positions.
     var waiters: [Waiter] = []
 
@@ -58,12 +60,15 @@ final class TaskExtras {
 
 /// The new content and options of a task that is dispatched.
 final class Replacement {
-    let content: Content
-    let leaseMilliseconds: Int64
-    let priority: Int8
-    let due: Int64
-    let enqueued: Int64
-    let options: TaskOptions?
+    var content = Content()
+    var leaseMilliseconds: Int64 = 0
+    var priority: Int8 = 0
+    var due: Int64 = 0
+    var enqueued: Int64 = 0
+    var options: TaskOptions?
+
+    /// One that is about to be read from an image.
+    init() {}
 
     init(_ task: borrowing NewTask, content: Content, priority: Int8, now: Int64) {
         self.content = content

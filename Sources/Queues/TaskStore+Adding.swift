@@ -66,6 +66,7 @@ extension TaskStore {
         queues[queue].totals.enqueued += 1
         timers.arm(slot, in: &tasks)
         link(slot)
+        note(slot, [.awaited, .full])
         return slot
     }
 
@@ -156,6 +157,7 @@ extension TaskStore {
         tasks[slot].until = isDelayed ? replacement.due : .max
         link(slot)
         timers.arm(slot, in: &tasks)
+        note(slot, [.awaited, .full])
         return isDelayed ? 0 : waitedFor(tasks[slot].queue)
     }
 }

@@ -28,7 +28,27 @@ extension TaskStore {
         checkExtras(count: withExtras)
         checkQueues(held: held, listed: listed)
         for sweep in sweeps { sweep.checkInvariants(in: tasks) }
+        if isJournaled { checkImages() }
         precondition(endings.isEmpty, "nobody was told of an end")
+    }
+
+    private func checkImages() {
+        var imaged = 0
+        tasks.forEach { slot in
+            let hasImage = images[slot].fullSequence != 0
+            imaged += hasImage ? 1 : 0
+            precondition(hasImage || images[slot].change.contains(.full), "a task that the journal would lose")
+        }
+        precondition(images.checkInvariants() == imaged, "an image of no task")
+        queues.forEach { queue in
+            queues[queue].forEachList { list in
+                var last = Int64.min
+                list.checkInvariants(in: tasks) { slot in
+                    precondition(images[slot].position > last, "positions out of order")
+                    last = images[slot].position
+                }
+            }
+        }
     }
 
     private func checkExtras(count: Int) {

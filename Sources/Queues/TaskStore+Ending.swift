@@ -114,6 +114,7 @@ extension TaskStore {
         timers.arm(slot, in: &tasks)
         withExtras(slot) { extras in
             extras.leaseMilliseconds = lease
+            extras.hasLapsed = false
             if !progress.isEmpty { extras.progress = Array(copying: progress) }
         }
         return true
@@ -231,6 +232,7 @@ extension TaskStore {
         tasks[slot].queue = target
         change(&tasks[slot])
         link(slot)
+        note(slot)
         for sweep in sweeps where sweep.queue == target { sweep.noteArrival(of: slot) }
     }
 
@@ -276,6 +278,13 @@ extension TaskStore {
         return true
     }
 
+    /// Makes a task ready again whose lease ran out while the server was down: nobody knows whether it failed.
+    private mutating func lapse(_ slot: Slot, now: Int64) -> Slot {
+        if let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
+        put(slot, in: .ready, until: .max)
+        return waitedFor(tasks[slot].queue)
+    }
+
     // MARK: Time
 
     /// Lets the next timer fire that is due at `time`.
@@ -294,10 +303,11 @@ extension TaskStore {
             if tasks[slot].state == .dispatched {
                 var waitedFor: Slot = 0
                 queues[tasks[slot].queue].totals.timedOut += 1
+                if extras(of: slot)?.hasLapsed == true { return lapse(slot, now: now) }
                 _ = fail(slot, .failed, now: now, waitedFor: &waitedFor)
                 return waitedFor
             }
-            put(slot, in: .ready, until: .max)
+            put(slot, in: .ready, until: .max, change: .any)
             return waitedFor(tasks[slot].queue)
         case .doomed:
             return endDoomed(slot, now: now)

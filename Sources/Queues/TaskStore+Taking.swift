@@ -117,7 +117,7 @@ extension TaskStore {
     /// Takes a task out of its list that has expired or is worn out. Its timer ends it: that may make a task ready elsewhere,
     /// which is not for a take to do.
     mutating func doom(_ slot: Slot) {
-        put(slot, in: .doomed, until: 0)
+        put(slot, in: .doomed, until: 0, change: .any)
     }
 
     @inline(__always)
@@ -131,11 +131,12 @@ extension TaskStore {
         tasks[slot].dispatched = now
         queues[tasks[slot].queue].totals.dispatched += 1
         let lease = leaseMilliseconds ?? self.leaseMilliseconds(of: slot)
-        put(slot, in: .dispatched, until: now.addingWithinRange(lease))
+        put(slot, in: .dispatched, until: now.addingWithinRange(lease), change: .any)
         if tasks[slot].extras != 0 || !worker.isEmpty {
-            withExtras(slot) { extras in
+            withExtras(slot, change: .any) { extras in
                 extras.worker = worker
                 extras.leaseMilliseconds = 0
+                extras.hasLapsed = false
             }
         }
         return TaskHandle(key: DispatchKey(slot: slot, token: token))

@@ -31,9 +31,12 @@ struct TaskStore: ~Copyable {
     private(set) var populations = InlineArray<10, Int>(repeating: 0)
     /// The bytes of contents, and those of extras.
     var contentBytes = 0
-    private(set) var extrasBytes = 0
+    var extrasBytes = 0
     /// The purges, kicks and moves under way; the first one is worked on.
     var sweeps: [Sweep] = []
+    /// Whether changes are noted for a journal, and what is known of its images.
+    var isJournaled = false
+    var images = ImageIndex(capacity: 0)
     /// The tasks that have ended while clients waited for it; whoever called tells them.
     var endings: [Ending] = []
     /// The time of the last `advance`.
@@ -86,12 +89,7 @@ struct TaskStore: ~Copyable {
 
     /// The queue's slot, 0 if there is none of this name.
     func existingQueue(named name: Span<UInt8>, hash: UInt32) -> Slot {
-        queues.find(hash: hash) { record in
-            let other = record.name.span
-            guard other.count == name.count else { return false }
-            for index in name.indices where name[index] != other[index] { return false }
-            return true
-        }
+        queues.find(hash: hash) { $0.name.span.isEqual(to: name) }
     }
 
     /// Finds or makes a queue. One that would be an idle queue too many takes the place of the longest unused one.
@@ -202,7 +200,10 @@ struct TaskStore: ~Copyable {
 
     /// Puts a task in a state, at the back of the queue's list of that state or at its front.
     @inline(__always)
-    mutating func put(_ slot: Slot, in state: TaskRecord.State, until: Int64, atFront: Bool = false) {
+    mutating func put(
+        _ slot: Slot, in state: TaskRecord.State, until: Int64, atFront: Bool = false,
+        change: ImageIndex.Change = .awaited
+    ) {
         timers.disarm(slot, in: &tasks)
         unlink(slot)
         let old = tasks[slot].state
@@ -210,6 +211,7 @@ struct TaskStore: ~Copyable {
         tasks[slot].until = until
         link(slot, atFront: atFront)
         timers.arm(slot, in: &tasks)
+        note(slot, change)
         if !sweeps.isEmpty { tellSweeps(of: slot, from: old) }
     }
 
@@ -224,7 +226,9 @@ struct TaskStore: ~Copyable {
     mutating func link(_ slot: Slot, atFront: Bool = false) {
         let state = tasks[slot].state
         populations[Int(state.rawValue)] += 1
-        if state.isListed { queues[tasks[slot].queue].insert(slot, atFront: atFront, in: &tasks) }
+        guard state.isListed else { return }
+        queues[tasks[slot].queue].insert(slot, atFront: atFront, in: &tasks)
+        if isJournaled { images.notePlace(slot, atFront: atFront) }
     }
 
     /// Takes a task out of its list.
@@ -251,6 +255,8 @@ struct TaskStore: ~Copyable {
         if tasks[slot].extras != 0 { removeExtras(of: slot) }
         freeContent(of: slot)
         update(tasks[slot].queue) { $0.tasks -= 1 }
+        // Last: what is noted of a slot from here on is of another task.
+        if isJournaled { images.noteRemoval(slot, id: tasks[slot].id) }
         tasks.remove(slot)
     }
 
@@ -271,7 +277,9 @@ struct TaskStore: ~Copyable {
     }
 
     /// Changes the extras of a task, which it has afterwards.
-    mutating func withExtras(_ slot: Slot, _ change: (TaskExtras) -> Void) {
+    mutating func withExtras(
+        _ slot: Slot, change: ImageIndex.Change? = .awaited, _ body: (TaskExtras) -> Void
+    ) {
         let those: TaskExtras
         if let existing = extras(of: slot) {
             those = existing
@@ -280,12 +288,13 @@ struct TaskStore: ~Copyable {
             those = TaskExtras(task: slot)
             place(those)
         }
-        change(those)
+        body(those)
         extrasBytes += those.byteCount
+        if let change { note(slot, change) }
     }
 
     /// Enters extras in their table, by the key that they hold or by the task's id.
-    private mutating func place(_ those: TaskExtras) {
+    mutating func place(_ those: TaskExtras) {
         let task = those.task
         let hash =
             those.holdsKey
@@ -295,7 +304,7 @@ struct TaskStore: ~Copyable {
         precondition(tasks[task].extras != 0, "no room for extras")
     }
 
-    private mutating func removeExtras(of slot: Slot) {
+    mutating func removeExtras(of slot: Slot) {
         guard let those = extras(of: slot) else { return }
         precondition(those.waiters.isEmpty, "a task goes while clients wait for its result")
         dropReplacement(of: slot)
@@ -316,6 +325,7 @@ struct TaskStore: ~Copyable {
         extras.remove(tasks[slot].extras)
         those.holdsKey = holdsKey && !those.key.isEmpty
         place(those)
+        note(slot)
     }
 
     /// The task that has a key in a queue, 0 if none has. It may have come to its end.

@@ -75,11 +75,13 @@ public struct TaskView: ~Copyable, ~Escapable {
     public let queueName: Span<UInt8>
     /// Its content, as it came.
     public let content: Span<UInt8>
+    /// The sequence of the journal's frame that says why it could be given out; 0 without a journal.
+    public let readySequence: UInt64
 
     @_lifetime(copy queueName, copy content)
     init(
         slot: UInt32, record: TaskRecord, state: TaskState, extras: TaskExtras?, leaseMilliseconds: Int64,
-        queueName: Span<UInt8>, content: Span<UInt8>
+        queueName: Span<UInt8>, content: Span<UInt8>, readySequence: UInt64
     ) {
         self.slot = slot
         self.record = record
@@ -88,6 +90,7 @@ public struct TaskView: ~Copyable, ~Escapable {
         self.leaseMilliseconds = leaseMilliseconds
         self.queueName = queueName
         self.content = content
+        self.readySequence = readySequence
     }
 
     /// Its id.

@@ -110,7 +110,7 @@ struct FullModel {
     private var sweeps: [Sweep] = []
     var completions: [Completion] = []
     private var random: Random
-    private var nextToken: UInt64
+    private(set) var nextToken: UInt64
     private var stamps = 0
 
     init(configurations: [QueueConfiguration], seed: UInt64, firstToken: UInt64, now: Int64) {
@@ -257,6 +257,11 @@ struct FullModel {
 
     mutating func configure(_ queue: Int, _ configuration: QueueConfiguration) {
         queues[queue].configuration = configuration
+    }
+
+    /// What a restart forgets.
+    mutating func restart() {
+        for index in queues.indices { queues[index].totals = QueueStatistics.Totals() }
     }
 
     mutating func cancelWait(_ number: Int) { waiters.removeAll { $0.number == number } }

@@ -17,6 +17,47 @@ import UID
         }
     }
 
+    /// The broker is replaced now and then by one that is restored from the other's changes, some of them written anew
+    /// meanwhile; nothing but the totals and those who wait are forgotten.
+    @Test(arguments: 0..<8) func restoredBrokersAnswerAsTheFullModelDoes(part: Int) async throws {
+        for life in 0..<max(1, testOperations / 200_000) {
+            let seed = Random.runSeed &+ UInt64(part * 1000 + life + 500_000)
+            try restartingRun(seed: seed, lives: 12)
+            await Task.yield()
+        }
+    }
+
+    private func restartingRun(seed: UInt64, lives: Int) throws {
+        var random = Random(seed: seed)
+        let start = FullRun.unit * Int64(random.below(1_000_000))
+        var frames = Frames()
+        // It goes from one broker's isolation to the next one's, all on this thread.
+        nonisolated(unsafe) var run: FullRun?
+        for life in 0..<lives {
+            let now = run?.model.now ?? start
+            let broker = Broker(
+                executor: InlineExecutor(), firstToken: run?.model.nextToken ?? 7, now: now, maximumTasks: 100_000)
+            try broker.assumeIsolated { broker in
+                try frames.restore(into: broker, now: now)
+                do {
+                    if run == nil { run = try FullRun(random: random, now: start, isRestarting: true, on: broker) }
+                    try run?.compare(with: broker)
+                    for _ in 0..<random.below(100) {
+                        try run?.step(on: broker)
+                        try run?.compare(with: broker)
+                        if random.oneIn(10) { frames.compact(broker, &random) }
+                        if random.oneIn(2) { frames.write(from: broker) }
+                    }
+                    try run?.finish(on: broker)
+                    frames.write(from: broker, limit: .max)
+                } catch {
+                    throw Mismatch(
+                        description: "EMQ_TEST_SEED=\(Random.runSeed), trial \(seed), life \(life): \(error)")
+                }
+            }
+        }
+    }
+
     private func run(seed: UInt64, operations: Int) throws {
         var random = Random(seed: seed)
         let start = FullRun.unit * Int64(random.below(1_000_000))
@@ -33,6 +74,33 @@ import UID
             }
             run.log.cancelAll(on: broker)
         }
+    }
+}
+
+/// A journal in memory.
+private struct Frames {
+    var payloads: [(sequence: UInt64, bytes: [UInt8])] = []
+
+    mutating func write(from broker: isolated Broker, limit: Int = 300) {
+        broker.writeChanges(limit: limit) { payloads.append(($1, Array(copying: $0))) }
+        let needed = broker.oldestNeededSequence() ?? .max
+        let last = payloads.last?.sequence
+        payloads.removeAll { $0.sequence < needed && $0.sequence != last }
+    }
+
+    func compact(_ broker: isolated Broker, _ random: inout Random) {
+        guard let last = payloads.last?.sequence else { return }
+        broker.renewImages(byteCount: random.below(2000), before: (last + 1) - min(last, UInt64(random.below(5))))
+    }
+
+    func restore(into broker: isolated Broker, now: Int64) throws {
+        broker.beginRestoring()
+        for payload in payloads {
+            try broker.restore(payload.bytes.span, sequence: payload.sequence)
+        }
+        if let last = payloads.last { try Broker.check(last.bytes.span) }
+        while !broker.finishRestoring(now: now, graceMilliseconds: 0, limit: 3) {}
+        broker.checkInvariants()
     }
 }
 
@@ -61,10 +129,14 @@ private struct FullRun {
     let log = Log()
     /// The maximum of retries of all queues.
     let limit: UInt32?
+    /// The broker is to be restored: then what ends at one time ends in the order of the lists, and not in that in which
+    /// its end was set.
+    let isRestarting: Bool
     var lastTask: UInt64 = 0
     var lastWaiter = 0
 
-    init(random: Random, now: Int64, on broker: isolated Broker) throws {
+    init(random: Random, now: Int64, isRestarting: Bool = false, on broker: isolated Broker) throws {
+        self.isRestarting = isRestarting
         var random = random
         var configurations: [QueueConfiguration] = []
         // The same for all, so that no task that is moved has had too many retries for where it comes to.
@@ -118,7 +190,7 @@ private struct FullRun {
             let answer = broker.nak(
                 TaskReference(id: id(number), token: token), action, error: Array(error.utf8).span, now: now)
             try expect(answer, model.nak(number, token: token, action, error: error), "nak")
-        case 64..<67:
+        case 64..<67 where !isRestarting:
             let (number, _) = someTask(.dispatched)
             let lease = random.oneIn(2) ? nil : someTime()
             let progress = random.oneIn(2) ? "" : "p\(random.below(9))"
@@ -166,6 +238,20 @@ private struct FullRun {
             model.completions.filter { !$0.isOrdered }.sorted { $0.number < $1.number }, "ends that were told")
         log.completions = []
         model.completions = []
+    }
+
+    /// Ends what a restart does not bring back.
+    mutating func finish(on broker: isolated Broker) throws {
+        try proceed(to: model.now, on: broker)
+        for (number, waiter) in log.waiters {
+            broker.cancel(waiter)
+            model.cancelWait(number)
+        }
+        log.waiters = [:]
+        log.completions = []
+        model.completions = []
+        try proceed(to: model.now, on: broker)
+        model.restart()
     }
 
     private mutating func enqueue(on broker: isolated Broker, queue: Int) throws {
@@ -285,7 +371,7 @@ private struct FullRun {
             states = [.ready, .delayed, .dead]
             try broker.kickToOrigin(index, states: states, limit: limit, now: now, completion: completion)
         case .move:
-            states = [[.ready, .delayed, .dead][random.below(3)]]
+            states = [[.ready, .dead, .delayed][random.below(isRestarting ? 2 : 3)]]
             try broker.move(
                 index, to: broker.queue("\(target)"), state: states[0], limit: limit, now: now, completion: completion)
         }

@@ -1,0 +1,102 @@
+// What a journal needs of a broker: what has changed, and the way back from it. The journal itself, what is on disk and what
+// is safe there, is not known here; it is told by the sequences of its frames.
+
+extension Broker {
+    // MARK: Restoring
+
+    /// Gets ready to read what a journal has of an earlier broker. To be called before anything else is.
+    public func beginRestoring() {
+        precondition(store.tasks.count == 0 && !store.isJournaled, "restores into a broker that is in use")
+        store.images = ImageIndex(capacity: store.tasks.capacity)
+        restoration = Restoration()
+    }
+
+    /// Reads a frame's payload. O(n) for n bytes.
+    ///
+    /// - Parameters:
+    ///   - payload: what `writeChanges` has given out.
+    ///   - sequence: the frame's sequence; the frames come in the order of these.
+    /// - Throws: `ImageError` if it makes no sense; the broker is of no use then.
+    public func restore(_ payload: Span<UInt8>, sequence: UInt64) throws(ImageError) {
+        try store.restore(payload, sequence: sequence, &restoration)
+    }
+
+    /// Puts the tasks in their places, when all frames are read. O(n log n) for n tasks in all; O(1) a step, but for the one
+    /// that sorts those that are out of order.
+    ///
+    /// - Parameters:
+    ///   - now: the time, the same in each call.
+    ///   - graceMilliseconds: how long the leases of what was dispatched last at least, and how long it does not expire.
+    ///   - limit: how many tasks to look at in this call.
+    /// - Returns: whether all are there: what time has done to them meanwhile is done by `advance`, and changes are noted from
+    ///   now on.
+    public func finishRestoring(now: Int64, graceMilliseconds: Int64, limit: Int = 10_000) -> Bool {
+        precondition(graceMilliseconds >= 0 && limit > 0)
+        var steps = limit
+        let isDone = store.finishRestoring(
+            &restoration, now: now, graceMilliseconds: graceMilliseconds, steps: &steps)
+        guard isDone else { return false }
+        restoration = Restoration()
+        store.isJournaled = true
+        return true
+    }
+
+    /// How many tasks have been put in their places by `finishRestoring`. O(1).
+    public var restoredCount: Int { restoration.placed }
+
+    // MARK: Changes
+
+    /// About how many bytes the next payload has. O(1).
+    public var pendingChangeBytes: Int { store.images.pendingBytes }
+
+    /// The sequence of the frame that has to be safe for an answer that tells of anything that was done so far; 0 without a
+    /// journal. O(1).
+    public var changeSequence: UInt64 {
+        guard store.isJournaled else { return 0 }
+        return store.images.hasAwaited ? store.images.sequence : store.images.sequence - 1
+    }
+
+    /// Gives out what has changed since the last call, as the payload of the frame that comes next. O(changes).
+    ///
+    /// - Parameters:
+    ///   - skipsUnawaited: whether to leave out, for good, what no client is told of: which tasks were dispatched, and what
+    ///     time brings about. If that gets lost in a crash, tasks may be given out twice.
+    ///   - limit: a size in bytes beyond which that is left to the next call.
+    ///   - body: gets the payload and its sequence; not called if nothing has changed.
+    public func writeChanges(
+        skipsUnawaited: Bool = false, limit: Int = 16 << 20, _ body: (Span<UInt8>, UInt64) -> Void
+    ) {
+        guard store.isJournaled else { return }
+        let sequence = store.images.sequence
+        store.writeChanges(into: &imageWriter, skipsUnawaited: skipsUnawaited, limit: limit)
+        if imageWriter.isEmpty { return }
+        body(imageWriter.span, sequence)
+        imageWriter.removeAll()
+    }
+
+    /// The sequence of the oldest frame that is needed to bring everything back; nil if none is. O(1).
+    public func oldestNeededSequence() -> UInt64? { store.oldestNeededSequence() }
+
+    /// The size of the images that are needed, in bytes. O(1).
+    public var liveImageBytes: Int { store.images.liveBytes }
+
+    /// Has the oldest images that are needed written anew with the next changes, so that the frames they are in are not needed
+    /// any more. O(images).
+    ///
+    /// - Parameters:
+    ///   - byteCount: how many bytes of images; one more is begun at most.
+    ///   - sequence: only those in frames before this one.
+    public func renewImages(byteCount: Int, before sequence: UInt64) {
+        store.renewImages(byteCount: byteCount, before: sequence)
+    }
+
+    /// Reads a frame's payload without keeping it. O(n) for n bytes.
+    ///
+    /// - Throws: `ImageError` if it makes no sense.
+    public static func check(_ payload: Span<UInt8>) throws(ImageError) {
+        var store = TaskStore(firstToken: 0, seed: 0, now: 0, maximumContentBytes: 0, maximumTasks: 1 << 20)
+        store.images = ImageIndex(capacity: store.tasks.capacity)
+        var restoration = Restoration()
+        try store.restore(payload, sequence: 1, &restoration)
+    }
+}

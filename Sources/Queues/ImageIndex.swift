@@ -1,0 +1,192 @@
+// What is known of the images of tasks and queues, while there is a journal: what has changed since the last frame, and
+// where the last full image of each task is. Without a journal none of this takes any memory.
+
+import UID
+
+/// What the journal has of each task, beside the tasks' table, by their slots.
+///
+/// Tasks stand in one list in the order of their full images, oldest first: what is in front of it decides how much of the
+/// journal's oldest part is still needed.
+struct ImageIndex: ~Copyable {
+    /// What has to be written of a task, and why.
+    struct Change: OptionSet {
+        let rawValue: UInt8
+
+        /// Something has changed.
+        static var any: Change { Change(rawValue: 1) }
+        /// A client may be told of it, once it is safe. Other changes come about by themselves again if they get lost, or do
+        /// not matter then: that time has passed, that a task was dispatched.
+        static var awaited: Change { Change(rawValue: 2) }
+        /// The content and the metadata too.
+        static var full: Change { Change(rawValue: 4) }
+    }
+
+    /// 40 bytes a task; zeros say that nothing is known.
+    struct Entry {
+        fileprivate var links = Links()
+        /// The sequence of the frame that has its last full image; 0 for none.
+        var fullSequence: UInt64 = 0
+        /// The sequence of the frame that says why it can be given out: an answer that gives it out waits for that.
+        var readySequence: UInt64 = 0
+        /// Tasks of one list stand there in the order of their positions.
+        var position: Int64 = 0
+        /// The size of its last full image.
+        var byteCount: UInt32 = 0
+        var change: Change = []
+        /// Its state by the images read so far; while these are read, its record says that it is doomed.
+        var restoredState = TaskRecord.State.vacant
+    }
+
+    private var entries: Region<Entry>
+    private(set) var first: Slot = 0
+    private var last: Slot = 0
+    /// The slots of tasks that have changed; some may be there twice, or be vacant by now.
+    var changed: [Slot] = []
+    /// The tasks that the journal has and the broker has not.
+    var removed: [UID] = []
+    var changedQueues: [Slot] = []
+    /// The queues' images, the oldest first: which queue, and the sequence of the frame. One with another sequence than its
+    /// queue says is over.
+    private var queueImages: [(queue: Slot, sequence: UInt64)] = []
+    private var firstQueueImage = 0
+    /// The bytes of the images that are needed.
+    private(set) var liveBytes = 0
+    /// About how many bytes the images of what has changed take.
+    var pendingBytes = 0
+    /// Whether anything has changed that a client may be told of.
+    var hasAwaited = false
+    /// The sequence that the next frame has.
+    var sequence: UInt64 = 1
+    /// The positions that the next tasks at the back and at the front of a list get.
+    private var backPosition: Int64 = 1
+    private var frontPosition: Int64 = 0
+
+    /// An index for tasks with slots up to `capacity`.
+    init(capacity: Int) {
+        entries = Region(capacity: capacity + 1)
+    }
+
+    subscript(slot: Slot) -> Entry {
+        unsafeAddress {
+            precondition(slot < entries.capacity, "no such slot")
+            return unsafe UnsafePointer(entries.start + Int(slot))
+        }
+        unsafeMutableAddress {
+            precondition(slot < entries.capacity, "no such slot")
+            return unsafe entries.start + Int(slot)
+        }
+    }
+
+    // MARK: Changes
+
+    /// Notes that a task has changed; `bytes` is about what its image takes.
+    @inline(__always)
+    mutating func note(_ slot: Slot, _ change: Change, bytes: @autoclosure () -> Int) {
+        let before = self[slot].change
+        let after = before.union(change).union(.any)
+        if change.contains(.awaited) {
+            hasAwaited = true
+            self[slot].readySequence = sequence
+        }
+        if before == after { return }
+        self[slot].change = after
+        if before.isEmpty { changed.append(slot) }
+        if before.isEmpty || change.contains(.full) { pendingBytes += bytes() }
+    }
+
+    /// Notes that a task is gone.
+    mutating func noteRemoval(_ slot: Slot, id: UID) {
+        hasAwaited = true
+        if self[slot].fullSequence != 0 {
+            removed.append(id)
+            pendingBytes += 17
+            unlink(slot)
+        }
+        self[slot] = Entry()
+    }
+
+    /// Notes where a task was put in its list.
+    @inline(__always)
+    mutating func notePlace(_ slot: Slot, atFront: Bool) {
+        if atFront {
+            self[slot].position = frontPosition
+            frontPosition -= 1
+        } else {
+            self[slot].position = backPosition
+            backPosition += 1
+        }
+    }
+
+    /// Notes a position that was read: those to come are beyond it.
+    mutating func noteRestored(position: Int64) {
+        backPosition = max(backPosition, position + 1)
+        frontPosition = min(frontPosition, position - 1)
+    }
+
+    // MARK: Images
+
+    /// Notes that a full image of a task stands in a frame: the task is the last of all.
+    mutating func noteImage(_ slot: Slot, sequence: UInt64, byteCount: Int) {
+        if self[slot].fullSequence != 0 { unlink(slot) }
+        self[slot].fullSequence = sequence
+        self[slot].byteCount = UInt32(clamping: byteCount)
+        self[slot].links = Links(next: 0, previous: last)
+        if last == 0 { first = slot } else { self[last].links.next = slot }
+        last = slot
+        liveBytes += Int(self[slot].byteCount)
+    }
+
+    /// The task whose full image comes after that of another one, 0 if there is none.
+    func next(after slot: Slot) -> Slot { self[slot].links.next }
+
+    private mutating func unlink(_ slot: Slot) {
+        let links = self[slot].links
+        if links.previous == 0 { first = links.next } else { self[links.previous].links.next = links.next }
+        if links.next == 0 { last = links.previous } else { self[links.next].links.previous = links.previous }
+        liveBytes -= Int(self[slot].byteCount)
+    }
+
+    /// Forgets a task that is gone, as the images say.
+    mutating func forget(_ slot: Slot) {
+        unlink(slot)
+        self[slot] = Entry()
+    }
+
+    /// Notes that an image of a queue stands in a frame.
+    mutating func noteQueueImage(_ queue: Slot, sequence: UInt64) {
+        queueImages.append((queue, sequence))
+    }
+
+    /// The oldest of the queues' images.
+    var oldestQueueImage: (queue: Slot, sequence: UInt64)? {
+        firstQueueImage < queueImages.count ? queueImages[firstQueueImage] : nil
+    }
+
+    /// Forgets the oldest of the queues' images. O(1) on average.
+    mutating func forgetOldestQueueImage() {
+        firstQueueImage += 1
+        guard firstQueueImage > 1000, firstQueueImage > queueImages.count / 2 else { return }
+        queueImages.removeFirst(firstQueueImage)
+        firstQueueImage = 0
+    }
+
+    // MARK: Checks
+
+    /// Checks the list of images: each task once, in the order of the frames. O(n).
+    ///
+    /// - Returns: how many tasks have an image.
+    func checkInvariants() -> Int {
+        var (slot, previous, seen, bytes): (Slot, Slot, Int, Int) = (first, 0, 0, 0)
+        while slot != 0 {
+            precondition(self[slot].links.previous == previous, "the list of images is broken")
+            precondition(self[slot].fullSequence >= self[previous].fullSequence, "images out of order")
+            precondition(self[slot].fullSequence < sequence, "an image in a frame that is not written yet")
+            bytes += Int(self[slot].byteCount)
+            seen += 1
+            previous = slot
+            slot = self[slot].links.next
+        }
+        precondition(previous == last && bytes == liveBytes, "the images are miscounted")
+        return seen
+    }
+}

@@ -1,0 +1,163 @@
+// Noting what changes, and writing it as images: what a journal needs to bring it all back.
+//
+// What is written is not what was done but what came of it, once for all that one turn of the loop did. So a task that came
+// and went in between is not written at all, and whoever reads needs to know no rules.
+
+import UID
+
+extension TaskStore {
+    /// About what an image takes beside contents and texts.
+    private static var imageBytes: Int { 250 }
+
+    // MARK: Noting
+
+    /// Notes that a task has changed.
+    @inline(__always)
+    mutating func note(_ slot: Slot, _ change: ImageIndex.Change = .awaited) {
+        if isJournaled { noteInIndex(slot, change) }
+    }
+
+    private mutating func noteInIndex(_ slot: Slot, _ change: ImageIndex.Change) {
+        let bytes =
+            Self.imageBytes + (tasks[slot].extras == 0 ? 0 : extras(of: slot)?.byteCount ?? 0)
+            + (change.contains(.full) ? Int(tasks[slot].content.count) : 0)
+        images.note(slot, change, bytes: bytes)
+    }
+
+    /// Notes that a queue was configured, paused or resumed.
+    mutating func noteQueue(_ queue: Slot) {
+        guard isJournaled, !queues[queue].isChanged else { return }
+        update(queue) { $0.isChanged = true }
+        images.changedQueues.append(queue)
+        images.hasAwaited = true
+        images.pendingBytes += Self.imageBytes
+    }
+
+    // MARK: Writing
+
+    /// Writes the images of what has changed since the last call, as the payload of the frame that comes next.
+    ///
+    /// - Parameters:
+    ///   - writer: is empty, and stays so if nothing has changed.
+    ///   - skipsUnawaited: whether to leave out, for good, what no client is ever told of.
+    ///   - limit: where what no client is told of ends, in bytes; the rest is left to the next call.
+    mutating func writeChanges(into writer: inout ImageWriter, skipsUnawaited: Bool, limit: Int) {
+        for id in images.removed {
+            writer.append(ImageKind.removal.rawValue)
+            writer.append(id.high)
+            writer.append(id.low)
+        }
+        for queue in images.changedQueues where queues[queue].isChanged {
+            writeQueue(queue, into: &writer)
+            update(queue) { $0.isChanged = false }
+        }
+        var postponed: [Slot] = []
+        for slot in images.changed {
+            let change = images[slot].change
+            if change.isEmpty { continue }
+            if change == .any, skipsUnawaited {
+                images[slot].change = []
+                continue
+            }
+            if !change.contains(.awaited), writer.count > limit {
+                postponed.append(slot)
+                continue
+            }
+            images[slot].change = []
+            writeTask(slot, isFull: change.contains(.full), into: &writer)
+        }
+        if images.hasAwaited, writer.isEmpty { writer.append(ImageKind.nothing.rawValue) }
+        images.hasAwaited = false
+        images.removed.emptyKeepingSome()
+        images.changedQueues.emptyKeepingSome()
+        images.changed.emptyKeepingSome()
+        images.changed += postponed
+        images.pendingBytes = postponed.count * Self.imageBytes
+        if !writer.isEmpty { images.sequence += 1 }
+    }
+
+    private mutating func writeTask(_ slot: Slot, isFull: Bool, into writer: inout ImageWriter) {
+        let start = writer.count
+        writer.append(isFull ? ImageKind.task.rawValue : ImageKind.state.rawValue)
+        writeName(of: tasks[slot].queue, into: &writer)
+        writer.append(images[slot].position)
+        tasks[slot].code(&writer)
+        let those = extras(of: slot)
+        writer.append(those == nil ? 0 : 1 as UInt8)
+        those?.code(&writer, withMetadata: isFull)
+        guard isFull else { return }
+        writer.code(&tasks[slot].content)
+        images.noteImage(slot, sequence: images.sequence, byteCount: writer.count - start)
+    }
+
+    private mutating func writeQueue(_ queue: Slot, into writer: inout ImageWriter) {
+        writer.append(ImageKind.queue.rawValue)
+        writeName(of: queue, into: &writer)
+        writer.append(queues[queue].pause == .paused ? 1 : 0 as UInt8)
+        let configuration = queues[queue].configuration
+        writer.append(configuration == nil ? 0 : 1 as UInt8)
+        if var value = configuration?.value { value.code(&writer) }
+        noteQueueImage(queue, sequence: images.sequence)
+    }
+
+    /// Names have 255 bytes at most: whoever makes queues has checked that.
+    private func writeName(of queue: Slot, into writer: inout ImageWriter) {
+        let name = queues[queue].name
+        writer.append(UInt8(clamping: name.count))
+        writer.append(name.span.extracting(first: min(name.count, 255)))
+    }
+
+    /// Notes that an image of a queue stands in a frame; none is needed of a queue that has nothing to say.
+    mutating func noteQueueImage(_ queue: Slot, sequence: UInt64) {
+        let isNeeded = queues[queue].pause == .paused || queues[queue].configuration != nil
+        queues[queue].imageSequence = isNeeded ? sequence : 0
+        if isNeeded { images.noteQueueImage(queue, sequence: sequence) }
+    }
+
+    // MARK: What is needed
+
+    /// The sequence of the oldest frame that is needed; nil if none is.
+    mutating func oldestNeededSequence() -> UInt64? {
+        let queue = firstQueueImage()
+        let task = images.first == 0 ? nil : images[images.first].fullSequence
+        return [queue?.sequence, task].compactMap { $0 }.min()
+    }
+
+    /// The oldest of the queues' images that are needed.
+    private mutating func firstQueueImage() -> (queue: Slot, sequence: UInt64)? {
+        while let image = images.oldestQueueImage {
+            if queues.contains(image.queue), queues[image.queue].imageSequence == image.sequence { return image }
+            images.forgetOldestQueueImage()
+        }
+        return nil
+    }
+
+    /// Has the oldest images that are needed written anew.
+    ///
+    /// - Parameters:
+    ///   - byteCount: how many bytes of images; one more is begun at most.
+    ///   - sequence: only images in frames before this one.
+    mutating func renewImages(byteCount: Int, before sequence: UInt64) {
+        var rest = byteCount
+        while rest > 0, let image = firstQueueImage(), image.sequence < sequence {
+            rest -= Self.imageBytes
+            // Where its image stands is known anew when it is written.
+            queues[image.queue].imageSequence = 0
+            noteQueue(image.queue)
+        }
+        var slot = images.first
+        while rest > 0, slot != 0, images[slot].fullSequence < sequence {
+            rest -= Int(images[slot].byteCount)
+            let size = Int(images[slot].byteCount)
+            images.note(slot, .full, bytes: size)
+            slot = images.next(after: slot)
+        }
+    }
+}
+
+extension Array {
+    /// Empties the array, and gives the memory of a large one back.
+    fileprivate mutating func emptyKeepingSome() {
+        removeAll(keepingCapacity: capacity <= 1 << 14)
+    }
+}

@@ -1,0 +1,244 @@
+// Bringing tasks and queues back from their images.
+//
+// While images are read, tasks stand in the table only: in no list, without a timer, and doomed by their record. When all is
+// read, they are sorted by their positions and put where they belong.
+
+import UID
+
+/// How far restoring has come, once all images are read.
+struct Restoration {
+    /// The tasks in the order of their positions.
+    var order: [(position: Int64, slot: Slot)] = []
+    /// How many slots have been looked at; then, how many of the tasks in `order` have been put in their places.
+    var scanned: Slot = 1
+    var placed = 0
+    var isSorted = true
+    /// The queue of the last image, since the next one is often of the same.
+    var lastQueue: Slot = 0
+}
+
+extension TaskStore {
+    /// Reads the images of one frame.
+    ///
+    /// - Throws: `ImageError`; the store is of no use then.
+    mutating func restore(
+        _ payload: Span<UInt8>, sequence: UInt64, _ restoration: inout Restoration
+    ) throws(ImageError) {
+        var reader = ImageReader(payload)
+        while !reader.isAtEnd {
+            let start = reader.readCount
+            var code: UInt8 = 0
+            try reader.code(&code)
+            switch ImageKind(rawValue: code) {
+            case .nothing: break
+            case .task:
+                let slot = try restoreTask(&reader, isFull: true, &restoration)
+                images.noteImage(slot, sequence: sequence, byteCount: reader.readCount - start)
+            case .state: _ = try restoreTask(&reader, isFull: false, &restoration)
+            case .removal:
+                var (high, low): (UInt64, UInt64) = (0, 0)
+                try reader.code(&high)
+                try reader.code(&low)
+                let slot = task(UID(high: high, low: low))
+                // One that is not there had its image in a part of the journal that is gone.
+                if slot == 0 { break }
+                images.forget(slot)
+                remove(slot)
+            case .queue: try restoreQueue(&reader, sequence: sequence, &restoration)
+            case nil: throw ImageError(problem: "an image of unknown kind \(code)")
+            }
+        }
+        images.sequence = sequence + 1
+    }
+
+    /// - Returns: the task's slot; 0 for the state of one whose image is gone.
+    private mutating func restoreTask(
+        _ reader: inout ImageReader, isFull: Bool, _ restoration: inout Restoration
+    ) throws(ImageError) -> Slot {
+        let queue = try restoreQueueName(&reader, &restoration)
+        var position: Int64 = 0
+        try reader.code(&position)
+        try reader.check(position.magnitude < 1 << 62, "a position that cannot be")
+        var record = TaskRecord()
+        try record.code(&reader)
+        try reader.check(
+            record.state != .dispatched || record.until >= record.dispatched, "a lease that ends too early")
+        var hasExtras = false
+        try reader.code(&hasExtras)
+        var slot = task(record.id)
+        if slot == 0, isFull { slot = try insertRestored(record.id, in: queue) }
+        if hasExtras {
+            let those = TaskExtras(task: slot)
+            try those.code(&reader, withMetadata: isFull)
+            let isReplaced = those.replacement != nil
+            if slot == 0 {
+                those.replacement?.content.deallocate()
+            } else {
+                restoreExtras(those, of: slot, in: queue, keepsMetadata: !isFull && record.state != .hidden)
+            }
+            try reader.check(!isReplaced || record.state == .dispatched, "a replacement that waits for nothing")
+        }
+        if isFull {
+            try reader.code(&record.content)
+            freeContent(of: slot)
+            contentBytes += record.content.heapBytes
+        }
+        guard slot != 0 else { return 0 }
+        if tasks[slot].queue != queue {
+            update(queue) { $0.tasks += 1 }
+            update(tasks[slot].queue) { $0.tasks -= 1 }
+        }
+        if record.state == .hidden, !isFull { freeContent(of: slot) }
+        if !isFull { record.content = tasks[slot].content }
+        images[slot].restoredState = record.state
+        images[slot].position = position
+        images.noteRestored(position: position)
+        record.state = .doomed
+        record.queue = queue
+        record.extras = tasks[slot].extras
+        record.chained = tasks[slot].chained
+        tasks[slot] = record
+        return slot
+    }
+
+    private mutating func insertRestored(_ id: UID, in queue: Slot) throws(ImageError) -> Slot {
+        var record = TaskRecord()
+        record.idHigh = id.high
+        record.idLow = id.low
+        record.state = .doomed
+        record.queue = queue
+        guard let slot = tasks.insert(record) else { throw ImageError(problem: "there is no room for as many tasks") }
+        update(queue) { $0.tasks += 1 }
+        link(slot)
+        return slot
+    }
+
+    private mutating func restoreExtras(_ those: TaskExtras, of slot: Slot, in queue: Slot, keepsMetadata: Bool) {
+        if let before = extras(of: slot) {
+            if keepsMetadata { those.metadata = before.metadata }
+            removeExtras(of: slot)
+        }
+        // Those that hold a key are found by it and their queue.
+        if tasks[slot].queue != queue {
+            update(queue) { $0.tasks += 1 }
+            update(tasks[slot].queue) { $0.tasks -= 1 }
+            tasks[slot].queue = queue
+        }
+        place(those)
+        extrasBytes += those.byteCount
+    }
+
+    private mutating func restoreQueueName(
+        _ reader: inout ImageReader, _ restoration: inout Restoration
+    ) throws(ImageError) -> Slot {
+        var count: UInt8 = 0
+        try reader.code(&count)
+        let name = try reader.read(Int(count))
+        try reader.check(!name.isEmpty, "a queue without a name")
+        let last = restoration.lastQueue
+        if last != 0, queues[last].name.span.isEqual(to: name) { return last }
+        do throws(BrokerError) {
+            restoration.lastQueue = try queue(named: name)
+        } catch {
+            throw ImageError(problem: "there is no room for as many queues")
+        }
+        return restoration.lastQueue
+    }
+
+    private mutating func restoreQueue(
+        _ reader: inout ImageReader, sequence: UInt64, _ restoration: inout Restoration
+    ) throws(ImageError) {
+        let queue = try restoreQueueName(&reader, &restoration)
+        var (isPaused, isConfigured) = (false, false)
+        try reader.code(&isPaused)
+        try reader.code(&isConfigured)
+        var configuration: SharedConfiguration?
+        if isConfigured {
+            var value = QueueConfiguration()
+            try value.code(&reader)
+            configuration = SharedConfiguration(value)
+        }
+        update(queue) {
+            $0.pause = isPaused ? .paused : .none
+            $0.configuration = configuration
+        }
+        noteQueueImage(queue, sequence: sequence)
+    }
+
+    // MARK: After the last image
+
+    /// Puts the tasks where they belong.
+    ///
+    /// - Parameters:
+    ///   - now: the time.
+    ///   - graceMilliseconds: how long leases last at least from now on, and how long what is held does not expire.
+    ///   - steps: how many tasks it may still look at; counts down. Sorting them is done at once.
+    /// - Returns: whether all are there.
+    mutating func finishRestoring(
+        _ restoration: inout Restoration, now: Int64, graceMilliseconds: Int64, steps: inout Int
+    ) -> Bool {
+        while restoration.scanned < tasks.used {
+            guard steps > 0 else { return false }
+            steps -= 1
+            let slot = restoration.scanned
+            restoration.scanned += 1
+            if tasks[slot].state == .vacant { continue }
+            let position = images[slot].position
+            if let last = restoration.order.last, last.position > position { restoration.isSorted = false }
+            restoration.order.append((position, slot))
+        }
+        if !restoration.isSorted {
+            restoration.order.sort { $0.position < $1.position }
+            restoration.isSorted = true
+        }
+        while restoration.placed < restoration.order.count {
+            guard steps > 0 else { return false }
+            steps -= 1
+            place(restoration.order[restoration.placed].slot, now: now, graceMilliseconds: graceMilliseconds)
+            restoration.placed += 1
+        }
+        return true
+    }
+
+    private mutating func place(_ slot: Slot, now: Int64, graceMilliseconds: Int64) {
+        if let those = extras(of: slot), those.holdsKey { settleKey(of: slot, those) }
+        unlink(slot)
+        tasks[slot].state = images[slot].restoredState
+        if tasks[slot].state == .dispatched {
+            let graceEnd = now.addingWithinRange(graceMilliseconds)
+            if tasks[slot].until < graceEnd {
+                let lease = currentLeaseMilliseconds(of: slot)
+                let hasLapsed = tasks[slot].until <= now
+                withExtras(slot) { extras in
+                    extras.leaseMilliseconds = max(1, lease)
+                    extras.hasLapsed = hasLapsed
+                }
+                tasks[slot].until = graceEnd
+            }
+            tasks[slot].expires = max(tasks[slot].expires, graceEnd)
+        }
+        let position = images[slot].position
+        link(slot)
+        images[slot].position = position
+        timers.arm(slot, in: &tasks)
+    }
+
+    /// Of two tasks that have the same key, the one that was added later keeps it. There can be two only if the end of the
+    /// other one was not written, since it comes with time.
+    private mutating func settleKey(of slot: Slot, _ those: TaskExtras) {
+        let other = holder(of: those.key, in: tasks[slot].queue)
+        guard other != 0, other != slot else { return }
+        let loser = tasks[other].enqueued > tasks[slot].enqueued ? slot : other
+        setHoldsKey(false, of: loser)
+        withExtras(loser) { $0.key = [] }
+    }
+}
+
+extension Span where Element == UInt8 {
+    /// Whether the bytes are the same. O(n).
+    func isEqual(to other: Span<UInt8>) -> Bool {
+        guard other.count == count else { return false }
+        for index in indices where self[index] != other[index] { return false }
+        return true
+    }
+}
