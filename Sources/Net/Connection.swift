@@ -13,6 +13,10 @@ final class Connection: EventSource {
     var isOpen = true
     /// It stands in the server's list of connections to serve.
     var isQueued = false
+    /// It stands in the server's list of connections whose request was postponed.
+    var isPostponed = false
+    /// It stands in the server's list of connections that wait for this mark or a higher one; 0 if it does not.
+    var heldMark: UInt64 = 0
 
     init(_ conversation: consuming Conversation, server: HTTPServer) {
         self.conversation = conversation

@@ -24,6 +24,8 @@ struct Conversation: ~Copyable {
         case rest
         /// Another visit: there is more to do.
         case again
+        /// Nothing more until the server resumes.
+        case postponed
         /// The end of the connection.
         case end
     }
@@ -70,6 +72,8 @@ struct Conversation: ~Copyable {
     /// An answer is owed, and what its route gave to withdraw it by.
     private var isOwing = false
     private var withdrawal: AnyObject?
+    /// The request at the front of the input, which is whole, was postponed.
+    private var isPostponed = false
     /// What the visit under way leads to.
     private var next = Next.rest
     private var bodyObserver: BodyObserver?
@@ -83,8 +87,8 @@ struct Conversation: ~Copyable {
     private var unacknowledgedBytes = 0
     /// With more deliveries than this the kernel is asked again.
     private var deliveriesBeforeAsking = Self.deliveriesToKeep
-    /// Since when requests are held back because too much is unsent; nil if they are not.
-    private var heldSince: Int64?
+    /// Since when the time of requests stands still, because answers are held or too much is unsent; nil if it does not.
+    private var pausedSince: Int64?
     /// When it has waited too long for whatever comes next.
     private var deadline = Int64.max
 
@@ -127,7 +131,9 @@ struct Conversation: ~Copyable {
     mutating func visit<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round, spareBlock: inout Buffer
     ) {
-        if responses.count == 0, !isLingering { lastProgress = round.now }
+        // What is held is not the peer's to take: its time begins when it is released.
+        if responses.sendableCount == 0, !isLingering { lastProgress = round.now }
+        responses.release(upTo: round.server.releasedMark)
         if isLocal, !isBroken { forgetDelivered() }
         if hasLostItsClient { withdrawOwed(&handler, on: owner, now: round.now) }
         next = .rest
@@ -156,11 +162,13 @@ struct Conversation: ~Copyable {
         countedBytes = bytes
     }
 
-    /// Sends what the visit has written, and says what comes next.
-    mutating func conclude(_ round: Round) -> (next: Next, deadline: Int64) {
+    /// Sends what the visit has written, and says what comes next, and the mark whose release lets more be sent (0 if that
+    /// does not take one).
+    mutating func conclude(_ round: Round) -> (next: Next, deadline: Int64, heldMark: UInt64) {
+        responses.release(upTo: round.server.releasedMark)
         let next = carryOn(round.limits, now: round.now)
         count(on: round.server)
-        return (next, deadline)
+        return (next, deadline, responses.heldMark)
     }
 
     private mutating func carryOn(_ limits: ServerLimits, now: Int64) -> Next {
@@ -172,16 +180,17 @@ struct Conversation: ~Copyable {
             if inputHasEnded, hasArrived(limits, now: now) { return .end }
         }
         if isBroken { return .end }
-        // While this side holds requests back, their time stands still.
-        if responses.count > limits.outputBytes {
-            heldSince = heldSince ?? now
-        } else if let held = heldSince {
-            since += now - held
-            heldSince = nil
+        // While this side holds requests or answers back, their time stands still.
+        if responses.heldMark != 0 || responses.count > limits.outputBytes {
+            pausedSince = pausedSince ?? now
+        } else if let paused = pausedSince {
+            since = min(now, since + now - paused)
+            pausedSince = nil
         }
         setDeadline(limits, now: now)
-        // With too much unsent, the kernel's word that there is room again comes first.
-        return responses.count > limits.outputBytes ? .rest : next
+        // With too much unsent, a release or the kernel's word that there is room again comes first.
+        if case .again = next, responses.count > limits.outputBytes { return .rest }
+        return next
     }
 
     /// Serves requests until there is no whole one, an answer is owed, or it is another connection's turn.
@@ -191,9 +200,10 @@ struct Conversation: ~Copyable {
         var requests = 0
         var bytes = 0
         while !isClosing, !isBroken {
-            if isOwing {
-                let room = round.limits.readAheadBytes - input.count
-                guard isReadable, room > 0 else { return .rest }
+            if isOwing || isPostponed {
+                let readAhead = isPostponed ? input.count - parser.length : input.count
+                let room = round.limits.readAheadBytes - readAhead
+                guard isReadable, room > 0 else { return isPostponed ? .postponed : .rest }
                 if receive(atMost: min(room, Self.readSize)) <= 0, hasLostItsClient {
                     withdrawOwed(&handler, on: owner, now: round.now)
                 }
@@ -245,14 +255,9 @@ struct Conversation: ~Copyable {
         responses.closesConnection = !isPersistent
         serial &+= 1
         let ticket = Ticket(connection: index, serial: serial)
+        let unsentBytes = responses.count
         let outcome = Self.ask(
             &handler, on: owner, input, parser.head, ticket: ticket, bodyObserver: bodyObserver, &responses)
-        input.consume(parser.length)
-        input.shrink()
-        parser.reset()
-        bodyObserver = nil
-        observedBytes = 0
-        since = now
         switch outcome {
         case .answered:
             precondition(responses.isComplete, "a route left its answer unfinished")
@@ -260,14 +265,27 @@ struct Conversation: ~Copyable {
         case .owed(let withdrawal):
             isOwing = true
             self.withdrawal = withdrawal
-            if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
+        case .postponed:
+            precondition(responses.isComplete && responses.count == unsentBytes, "a route answered what it postponed")
+            isPostponed = true
+            return
         }
+        input.consume(parser.length)
+        input.shrink()
+        parser.reset()
+        bodyObserver = nil
+        observedBytes = 0
+        since = now
+        if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
         if responses.deliveries.count > deliveriesBeforeAsking {
             forgetDelivered()
             // A peer that acknowledges nothing is not asked about with each request.
             deliveriesBeforeAsking = max(Self.deliveriesToKeep, 2 * responses.deliveries.count)
         }
     }
+
+    /// Has the request that was postponed handed over in the next visit.
+    mutating func resume() { isPostponed = false }
 
     // Static, so that the request borrows the input alone and not all of the conversation.
 
@@ -289,7 +307,8 @@ struct Conversation: ~Copyable {
 
     /// Writes the answer that was owed.
     mutating func settle(on server: HTTPServer, _ body: (inout ResponseStream) -> Void) {
-        if responses.count == 0 { lastProgress = server.loop.now }
+        if responses.sendableCount == 0 { lastProgress = server.loop.now }
+        responses.release(upTo: server.releasedMark)
         body(&responses)
         endDebt(now: server.loop.now)
         count(on: server)
@@ -393,9 +412,9 @@ struct Conversation: ~Copyable {
         }
     }
 
-    /// Hands what waits to go out to the kernel.
-    mutating func send(now: Int64) {
-        if responses.count == 0 || isBroken { return }
+    /// Hands what waits to go out and is not held to the kernel.
+    private mutating func send(now: Int64) {
+        if responses.sendableCount == 0 || isBroken { return }
         let before = responses.sent
         let failure = responses.flush(to: descriptor)
         if responses.sent != before { lastProgress = now }
@@ -407,7 +426,7 @@ struct Conversation: ~Copyable {
     private mutating func beginLingering(now: Int64) {
         isLingering = true
         since = now
-        heldSince = nil
+        pausedSince = nil
         lastProgress = now
         let mayBeSending = !input.isEmpty || isReadable || parser.isReadingBody
         input.consume(input.count)
@@ -486,9 +505,10 @@ struct Conversation: ~Copyable {
         close()
     }
 
-    /// Sends what it can and closes the socket, when the server is at its end. What the peer has sent is read first:
+    /// Sends what it can and may, and closes the socket, when the server is at its end. What the peer has sent is read first:
     /// bytes left unread would make the kernel reset the connection, and destroy the last answer on its way.
-    mutating func leave(now: Int64) {
+    mutating func leave(_ releasedMark: UInt64, now: Int64) {
+        responses.release(upTo: releasedMark)
         send(now: now)
         shutdown(descriptor, Int32(SHUT_WR))
         isReadable = true
@@ -496,7 +516,12 @@ struct Conversation: ~Copyable {
         close()
     }
 
-    private func close() { Glibc.close(descriptor) }
+    /// Closes the socket, and gives the memory back: the server's lists may keep the connection for a while.
+    private mutating func close() {
+        Glibc.close(descriptor)
+        input = Buffer()
+        responses.discard()
+    }
 
     // MARK: Deadlines
 
@@ -506,13 +531,13 @@ struct Conversation: ~Copyable {
     }
 
     private mutating func setDeadline(_ limits: ServerLimits, now: Int64) {
-        if responses.count > 0 {
+        if responses.sendableCount > 0 {
             deadline = lastProgress + limits.sendTimeoutMilliseconds
         } else if isLingering {
             deadline =
                 responses.deliveries.isEmpty
                 ? since + limits.lingerTimeoutMilliseconds : now + Self.acknowledgementPollMilliseconds
-        } else if isOwing {
+        } else if isOwing || isPostponed || responses.heldMark != 0 {
             deadline = .max
         } else if parser.isReadingBody {
             let received = Int64(parser.receivedBody.count)
@@ -527,7 +552,7 @@ struct Conversation: ~Copyable {
     private mutating func timeOut<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, _ round: Round
     ) {
-        if responses.count > 0 {
+        if responses.sendableCount > 0 {
             // The kernel reports room only when much of its buffer is free; a slow peer may have taken less than that.
             send(now: round.now)
             if round.now - lastProgress >= round.limits.sendTimeoutMilliseconds { giveUp() }

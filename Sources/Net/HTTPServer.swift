@@ -56,6 +56,10 @@ public final class HTTPServer: @unchecked Sendable {
     /// Those to visit, and those of them whose client has gone while an answer was owed.
     private var queued: [Connection] = []
     private var gone: [Connection] = []
+    /// Those with held answers, and those whose request was postponed, in that order. Some may have been closed since.
+    private var holding: [Connection] = []
+    private var postponed: [Connection] = []
+    private(set) var releasedMark: UInt64 = 0
     private var acceptsAgainAt: Int64?
     private var spareBlock = Buffer()
 
@@ -71,7 +75,7 @@ public final class HTTPServer: @unchecked Sendable {
     /// Whether the buffers take so much memory that large bodies are refused. Large answers should not be made either.
     public var isShortOfMemory: Bool { bufferBytes > limits.bufferBytes }
 
-    /// Whether any connection has answers that its peer's kernel has not taken. O(connections).
+    /// Whether any connection has answers that its peer's kernel has not taken, or that are held. O(connections).
     public var hasUnsentAnswers: Bool { connections.contains { ($0?.conversation.responses.count ?? 0) > 0 } }
 
     /// A server that listens nowhere yet.
@@ -120,7 +124,7 @@ public final class HTTPServer: @unchecked Sendable {
             deadline = handler.nextTurn(on: owner)
         }
         for case let connection? in connections {
-            connection.conversation.leave(now: loop.now)
+            connection.conversation.leave(releasedMark, now: loop.now)
         }
     }
 
@@ -155,11 +159,20 @@ public final class HTTPServer: @unchecked Sendable {
     private func conclude<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ round: Round, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
-        let (next, deadline) = connection.conversation.conclude(round)
+        let (next, deadline, heldMark) = connection.conversation.conclude(round)
         switch next {
         case .end: return close(connection, &handler, on: owner)
         case .again: queue(connection)
         case .rest: break
+        case .postponed:
+            if !connection.isPostponed {
+                connection.isPostponed = true
+                add(connection, to: &postponed)
+            }
+        }
+        if heldMark != 0, connection.heldMark == 0 {
+            connection.heldMark = heldMark
+            add(connection, to: &holding)
         }
         // A timer that fires too early is set anew then: the common case, a later deadline, costs nothing here.
         if deadline != .max, connection.timerPosition < 0 || deadline < connection.timerDeadline {
@@ -189,6 +202,48 @@ public final class HTTPServer: @unchecked Sendable {
         connection.conversation.settle(on: self, body)
         queue(connection)
         return true
+    }
+
+    // MARK: Holding and postponing
+
+    /// Lets answers go that are held until `mark` or a lower one (`ResponseStream.hold`). Called before connections are
+    /// served, in `RequestHandler.beginTurn`, it has them sent in the same turn. Marks only grow: one that is not higher
+    /// than the last does nothing. O(connections with held answers).
+    public func release(upTo mark: UInt64) {
+        loop.checkIsolated()
+        if mark <= releasedMark { return }
+        releasedMark = mark
+        holding.removeAll { connection in
+            if connection.isOpen {
+                if connection.heldMark > mark { return false }
+                queue(connection)
+            }
+            connection.heldMark = 0
+            return true
+        }
+    }
+
+    /// Has all requests that were postponed (`Outcome.postponed`) handed over again, in the order in which they were
+    /// postponed and before all others. To be called in `RequestHandler.beginTurn`, not while a request is handled.
+    /// O(connections postponed and those to be served).
+    public func resume() {
+        loop.checkIsolated()
+        if postponed.isEmpty { return }
+        // The kernel may have reported something of some of them: those are in another order in the list.
+        queued.removeAll { $0.isPostponed }
+        let resumed = exchange(&postponed, for: []).filter(\.isOpen)
+        for connection in resumed {
+            connection.isPostponed = false
+            connection.isQueued = true
+            connection.conversation.resume()
+        }
+        queued = resumed + queued
+    }
+
+    /// Adds to a list from which connections that have closed are dropped when they are more than half of it.
+    private func add(_ connection: Connection, to list: inout [Connection]) {
+        if list.count > 2 * connectionCount { list.removeAll { !$0.isOpen } }
+        list.append(connection)
     }
 
     // MARK: Accepting

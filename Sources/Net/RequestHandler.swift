@@ -7,6 +7,10 @@ public enum Outcome {
     /// The answer comes later, through `HTTPServer.answer`. The object is handed back if the client goes before that; nil
     /// for what goes on whether the client is there or not.
     case owed(AnyObject?)
+    /// The request could not be taken now: nothing was changed and nothing written. It stays at the front of its
+    /// connection, and is handed over again, with another ticket, after `HTTPServer.resume`; it is not if the connection
+    /// breaks before that.
+    case postponed
 }
 
 /// Routes the requests of an `HTTPServer`. All calls come on the event loop, inside the owner's isolation, which is
@@ -15,7 +19,7 @@ public protocol RequestHandler: ~Copyable {
     /// The actor whose state the routes work on.
     associatedtype Owner: Actor
 
-    /// Answers a whole request, or promises to.
+    /// Answers a whole request, promises to, or postpones it.
     mutating func handle(
         _ request: borrowing Request, _ responses: inout ResponseStream, on owner: isolated Owner
     ) -> Outcome
@@ -44,6 +48,7 @@ public protocol RequestHandler: ~Copyable {
     mutating func bodyObserver() -> BodyObserver?
 
     /// A turn begins: the time is the loop's, in milliseconds since the epoch. What is due is done, in bounded portions.
+    /// Answers that are released and connections that are resumed here have their turn in this one.
     mutating func beginTurn(now: Int64, on owner: isolated Owner)
 
     /// When the next turn must begin at the latest, in milliseconds since the epoch; nil for no such time.

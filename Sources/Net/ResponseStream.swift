@@ -9,7 +9,6 @@ import Glibc
 public struct ResponseStream: ~Copyable {
     @usableFromInline private(set) var buffer = Buffer()
     private let dates: DateField
-    private var answerStart = 0
     private var lengthPlace = 0
     private var bodyStart = 0
     private var isOpen = false
@@ -21,6 +20,13 @@ public struct ResponseStream: ~Copyable {
 
     /// How many bytes were handed to the kernel so far, of all that was ever written here.
     private(set) var sent: UInt64 = 0
+
+    /// Where the last answer that was begun starts, counted from the first byte ever written here.
+    private var answerStart: UInt64 = 0
+
+    /// From where on what is written here is held, and until which mark is released. Both grow from one to the next.
+    private var holds: [(start: UInt64, mark: UInt64)] = []
+    private var releasedMark: UInt64 = 0
 
     /// What must reach the peer: the place in the stream where its answer ends, and the key the route gave it.
     private(set) var deliveries: [(end: UInt64, key: UInt64)] = []
@@ -38,7 +44,7 @@ public struct ResponseStream: ~Copyable {
     public mutating func begin(status: Int, contentType: StaticString?) {
         precondition(!isOpen, "the answer before is not ended")
         isOpen = true
-        answerStart = buffer.count
+        answerStart = sent + UInt64(buffer.count)
         buffer.append("HTTP/1.1 ")
         buffer.append(decimal: status)
         buffer.append(" ")
@@ -61,7 +67,7 @@ public struct ResponseStream: ~Copyable {
         }
         precondition(!isOpen, "the answer before is not ended")
         isOpen = true
-        answerStart = buffer.count
+        answerStart = sent + UInt64(buffer.count)
         let start = dates.jsonStart
         buffer.append(start.span)
         reserveLength(estimatedCount)
@@ -126,6 +132,22 @@ public struct ResponseStream: ~Copyable {
         openDeliveries += 1
     }
 
+    /// Holds an answer back: it, and so all behind it on its connection, is not handed to the kernel before
+    /// `HTTPServer.release(upTo:)` was called with `mark` or a higher one. A mark that has been released, as 0 always has,
+    /// holds nothing. Of several marks the highest counts.
+    ///
+    /// It concerns the answer that was begun last, and may be called at any time after `begin` until the route returns: it
+    /// does not matter whether the answer has been ended. O(1).
+    public mutating func hold(until mark: UInt64) {
+        if mark <= releasedMark { return }
+        precondition(answerStart >= sent && answerStart < sent + UInt64(buffer.count), "there is no answer to hold")
+        if let last = holds.last {
+            if mark <= last.mark { return }
+            if answerStart == last.start { holds.removeLast() }
+        }
+        holds.append((start: answerStart, mark: mark))
+    }
+
     /// Ends the answer: its length goes into the head, and for HEAD the body goes.
     public mutating func end() {
         precondition(isOpen && bodyStart > lengthPlace)
@@ -159,7 +181,8 @@ public struct ResponseStream: ~Copyable {
     public mutating func abandon() {
         if !isOpen { return }
         isOpen = false
-        buffer.truncate(to: answerStart)
+        buffer.truncate(to: Int(answerStart - sent))
+        if holds.last?.start == answerStart { holds.removeLast() }
         deliveries.removeLast(openDeliveries)
         openDeliveries = 0
     }
@@ -175,8 +198,21 @@ public struct ResponseStream: ~Copyable {
 
     // MARK: Sending
 
-    /// How many bytes wait to be handed to the kernel.
+    /// How many bytes wait to be handed to the kernel, held or not.
     var count: Int { buffer.count }
+
+    /// How many of them are in front of all that is held.
+    var sendableCount: Int { holds.isEmpty ? buffer.count : Int(holds[0].start - sent) }
+
+    /// The mark whose release lets more of them go; 0 when nothing is held.
+    var heldMark: UInt64 { holds.isEmpty ? 0 : holds[0].mark }
+
+    /// Lets go what was held until `mark` or a lower one. O(marks held).
+    mutating func release(upTo mark: UInt64) {
+        releasedMark = mark
+        if heldMark == 0 || heldMark > mark { return }
+        holds.removeAll { $0.mark <= mark }
+    }
 
     /// How much memory they take, in bytes.
     var capacity: Int { buffer.capacity }
@@ -187,12 +223,12 @@ public struct ResponseStream: ~Copyable {
     /// Writes the interim answer that lets a client go on with its body.
     mutating func writeContinue() { buffer.append("HTTP/1.1 100 Continue\r\n\r\n") }
 
-    /// Hands as much as it takes to the kernel.
+    /// Hands as much of what is not held as it takes to the kernel.
     ///
     /// - Returns: 0, or the `errno` of the call that failed.
     mutating func flush(to descriptor: Int32) -> Int32 {
-        while !buffer.isEmpty {
-            let written = unsafe buffer.span.withUnsafeBytes { bytes in
+        while case let count = sendableCount, count > 0 {
+            let written = unsafe buffer.span.extracting(first: count).withUnsafeBytes { bytes in
                 unsafe send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
             }
             if written < 0 {
@@ -203,16 +239,18 @@ public struct ResponseStream: ~Copyable {
             buffer.consume(written)
         }
         // An idle connection owns no memory for its answers; a small block costs the allocator next to nothing.
-        buffer = Buffer()
+        if buffer.isEmpty { buffer = Buffer() }
         return 0
     }
+
+    /// Drops what waits to be sent, and its memory.
+    mutating func discard() { buffer = Buffer() }
 
     /// Forgets the deliveries that the peer's kernel has acknowledged.
     mutating func forgetDelivered(unacknowledged: Int) {
         let acknowledged = sent - min(sent, UInt64(max(0, unacknowledged)))
         deliveries.removeAll { $0.end <= acknowledged }
     }
-
 }
 
 private func decimalDigits(of number: Int) -> Int {

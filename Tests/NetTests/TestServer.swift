@@ -17,14 +17,25 @@ struct Seen {
     fileprivate(set) var turnsBeforeWithdrawal = 0
     fileprivate(set) var connectionCount = 0
     fileprivate(set) var bufferBytes = 0
+    /// How often a request was postponed, and the numbers and body sizes of those that were let in.
+    fileprivate(set) var postponements = 0
+    fileprivate(set) var letIn: [Int] = []
+    fileprivate(set) var letInBodyBytes: [Int] = []
+    /// The highest mark released, and whether anything was still unsent at the end of the turn that released it.
+    fileprivate(set) var releasedMark: UInt64 = 0
+    fileprivate(set) var wasUnsentAfterRelease = false
 }
 
 /// The owner of the server's state: an actor that lives on its event loop.
 actor Recorder {
-    private nonisolated let loop: EventLoop
+    fileprivate nonisolated let loop: EventLoop
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
     fileprivate nonisolated let isStopping = Atomic(false)
+    /// What the tests ask for, to be done at the beginning of the next turn.
+    fileprivate nonisolated let markToRelease = Atomic<UInt64>(0)
+    fileprivate nonisolated let isGateOpen = Atomic(false)
+    fileprivate nonisolated let shallResume = Atomic(false)
     fileprivate var server: HTTPServer?
 
     fileprivate var record = Seen()
@@ -40,15 +51,29 @@ actor Recorder {
     /// What was so after the server's last turn. Any thread.
     nonisolated var seen: Seen { lock.withLock { unsafe published } }
 
-    fileprivate func publish() {
+    /// Does what the tests have asked for since the last turn.
+    fileprivate func beginTurn() {
+        record.turns += 1
+        let mark = markToRelease.load(ordering: .acquiring)
+        if mark > record.releasedMark { server?.release(upTo: mark) }
+        if shallResume.exchange(false, ordering: .acquiringAndReleasing) { server?.resume() }
+    }
+
+    fileprivate func endTurn() {
+        let mark = server?.releasedMark ?? 0
+        if mark > record.releasedMark { record.wasUnsentAfterRelease = server?.hasUnsentAnswers ?? false }
+        record.releasedMark = mark
         record.connectionCount = server?.connectionCount ?? 0
         record.bufferBytes = server?.bufferBytes ?? 0
         lock.withLock { unsafe published = record }
     }
 
-    /// Answers a held request; says whether anyone still waited for it.
-    func answer(_ ticket: Ticket, _ text: StaticString) -> Bool {
-        server?.answer(ticket) { EchoHandler.write(text, to: &$0) } ?? false
+    /// Answers a held request, holding the answer until a mark; says whether anyone still waited for it.
+    func answer(_ ticket: Ticket, _ text: StaticString, heldUntil mark: UInt64 = 0) -> Bool {
+        server?.answer(ticket) {
+            EchoHandler.write(text, to: &$0)
+            $0.hold(until: mark)
+        } ?? false
     }
 
     /// Adds one, in two steps that would lose additions if two threads took them at once.
@@ -75,6 +100,9 @@ private final class CountingObserver: BodyObserver {
 
 /// `/large` and `/tracked` answer with as many bytes as the query says, the second under that number as its key; `/hold`
 /// owes its answer; `/observed` says how much of the body was seen on its way; everything else answers `ok`.
+///
+/// With a number, `/until` answers `until`, held until that mark; `/tracked-until` too, under the mark as its key; `/gate` is
+/// postponed until the gate is open.
 private struct EchoHandler: ~Copyable, RequestHandler {
     private(set) var isFinished = false
 
@@ -88,6 +116,23 @@ private struct EchoHandler: ~Copyable, RequestHandler {
             recorder.record.held.append(request.ticket)
             recorder.record.turnsBeforeHold = recorder.record.turns
             return .owed(recorder)
+        }
+        if request.path.equals("/gate") {
+            guard recorder.isGateOpen.load(ordering: .acquiring) else {
+                recorder.record.postponements += 1
+                return .postponed
+            }
+            recorder.record.letIn.append(number)
+            recorder.record.letInBodyBytes.append(request.body.count)
+        }
+        if request.path.equals("/until") || request.path.equals("/tracked-until") {
+            responses.begin(status: 200, contentType: "text/plain")
+            if request.path.equals("/tracked-until") { responses.track(UInt64(number)) }
+            responses.beginBody()
+            responses.append("until")
+            responses.end()
+            responses.hold(until: UInt64(number))
+            return .answered
         }
         if request.path.equals("/observed") {
             let observer = request.bodyObserver as? CountingObserver
@@ -140,12 +185,12 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     mutating func bodyObserver() -> BodyObserver? { CountingObserver() }
 
     mutating func beginTurn(now: Int64, on recorder: isolated Recorder) {
-        recorder.record.turns += 1
+        recorder.beginTurn()
         isFinished = recorder.isStopping.load(ordering: .acquiring)
     }
 
     func nextTurn(on recorder: isolated Recorder) -> Int64? {
-        recorder.publish()
+        recorder.endTurn()
         return nil
     }
 
@@ -183,9 +228,31 @@ final class TestServer {
         end = start.ended
     }
 
-    deinit {
+    deinit { stop() }
+
+    /// Stops it, as at the end of the program; what is open is closed. Waits for that.
+    func stop() {
         recorder.stop()
         end.wait()
+        end.signal()
+    }
+
+    /// Has answers released at the beginning of the next turn, and waits for the end of that.
+    func release(upTo mark: UInt64) throws {
+        recorder.markToRelease.store(mark, ordering: .releasing)
+        recorder.loop.wake()
+        try eventually("the release") { $0.releasedMark == mark }
+    }
+
+    /// Lets requests through the gate, and has those that were postponed handed over at the beginning of the next turn.
+    func openGate() {
+        recorder.isGateOpen.store(true, ordering: .releasing)
+        resume()
+    }
+
+    func resume() {
+        recorder.shallResume.store(true, ordering: .releasing)
+        recorder.loop.wake()
     }
 
     func connect(receiveBuffer: Int32? = nil) throws -> Peer {
@@ -341,6 +408,25 @@ final class Peer {
         while true {
             let chunk = try receive()
             if chunk.isEmpty { return String(decoding: all, as: UTF8.self) }
+            all += chunk
+        }
+    }
+
+    /// The next `count` answers, as they came.
+    func answers(_ count: Int) throws -> String {
+        var all: [UInt8] = []
+        while true {
+            var rest = Substring(decoding: all, as: UTF8.self)
+            var found = 0
+            while let match = rest.firstMatch(of: /Content-Length: (\d+)\r\n\r\n/), let length = Int(match.1),
+                let end = rest.utf8.index(match.range.upperBound, offsetBy: length, limitedBy: rest.endIndex)
+            {
+                found += 1
+                rest = rest[end...]
+            }
+            if found >= count { return String(decoding: all, as: UTF8.self) }
+            let chunk = try receive()
+            guard !chunk.isEmpty else { throw Failure(description: "the connection ended after \(found) answers") }
             all += chunk
         }
     }

@@ -1,0 +1,437 @@
+// Answers that are held until a mark is released, and requests that are postponed: what leaves when, in which order, and
+// what becomes of it when the client or the server goes.
+
+import Foundation
+import Testing
+
+@testable import Net
+
+@Suite struct HoldingTests {
+    /// The bodies of some answers, in order.
+    private func bodies(_ answers: String) -> [String] {
+        answers.split(separator: "HTTP/1.1 200 OK\r\n").map { answer in
+            String(answer[(answer.firstRange(of: "\r\n\r\n")?.upperBound ?? answer.endIndex)...])
+        }
+    }
+
+    /// Lets the server have a few turns: another connection's requests are answered.
+    private func letTurnsPass(_ server: TestServer) throws {
+        let other = try server.connect()
+        for _ in 0..<3 {
+            other.sendGet("/")
+            #expect(try other.body() == "ok")
+        }
+    }
+
+    private func bare(_ method: String, _ target: String, _ fields: String = "") -> String {
+        "\(method) \(target) HTTP/1.1\r\nHost: h\r\n\(fields)\r\n"
+    }
+
+    // MARK: Held answers
+
+    @Test func aHeldAnswerHoldsThoseBehindItAndNoneBeforeIt() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        for target in ["/", "/until?1", "/", "/until?1", "/until?3", "/until?2", "/"] { peer.sendGet(target) }
+        #expect(bodies(try peer.answers(1)) == ["ok"])
+        // They are served nevertheless.
+        try server.eventually("the requests") { $0.handled == 7 }
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+
+        try server.release(upTo: 1)
+        #expect(bodies(try peer.answers(3)) == ["until", "ok", "until"])
+        try server.release(upTo: 2)
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+        // A higher mark than any that is waited for.
+        try server.release(upTo: 9)
+        #expect(bodies(try peer.answers(3)) == ["until", "until", "ok"])
+        peer.sendGet("/until?8")
+        #expect(try peer.body() == "until")
+        peer.sendGet("/until?0")
+        #expect(try peer.body() == "until")
+    }
+
+    @Test func whatIsReleasedLeavesInTheSameTurn() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.sendGet("/until?1")
+        try server.eventually("the request") { $0.handled == 1 }
+        try server.release(upTo: 1)
+        #expect(!server.seen.wasUnsentAfterRelease)
+        #expect(peer.isReadable)
+        #expect(try peer.body() == "until")
+    }
+
+    @Test func onlyThoseWhoseMarkIsReleasedLeave() throws {
+        let server = try TestServer()
+        let peers = try (1...20).map { _ in try server.connect() }
+        for (index, peer) in peers.enumerated() { peer.sendGet("/until?\(index % 4 + 1)") }
+        try server.eventually("the requests") { $0.handled == 20 }
+        for mark in 1...4 {
+            #expect(peers.allSatisfy { !$0.isReadable })
+            try server.release(upTo: UInt64(mark))
+            for (index, peer) in peers.enumerated() where index % 4 + 1 == mark {
+                #expect(try peer.body() == "until")
+            }
+        }
+    }
+
+    @Test func anAnswerThatWasOwedCanBeHeld() async throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.sendGet("/hold")
+        peer.sendGet("/")
+        try server.eventually("the request") { $0.held.count == 1 }
+        let ticket = try #require(server.seen.held.first)
+        #expect(await server.recorder.answer(ticket, "owed", heldUntil: 5))
+        try server.eventually("the request behind it") { $0.handled == 2 }
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+        try server.release(upTo: 5)
+        #expect(bodies(try peer.answers(2)) == ["owed", "ok"])
+    }
+
+    @Test func whatIsHeldIsNotThePeersDelay() throws {
+        let server = try TestServer {
+            $0.sendTimeoutMilliseconds = 50
+            $0.idleTimeoutMilliseconds = 50
+            $0.headTimeoutMilliseconds = 50
+            $0.bodyTimeoutMilliseconds = 50
+            $0.lingerTimeoutMilliseconds = 50
+        }
+        let (silent, closing, sending) = (try server.connect(), try server.connect(), try server.connect())
+        silent.sendGet("/until?1")
+        closing.send(bare("GET", "/until?1", "Connection: close\r\n"))
+        // Half a head behind it: its time stands still.
+        sending.send(bare("GET", "/until?1") + "GET / HTTP/1.1\r\n")
+        try server.eventually("the requests") { $0.handled == 3 }
+        // Other connections come and go by those deadlines meanwhile.
+        for _ in 0..<4 { #expect(try server.connect().receiveAll() == "") }
+        #expect(server.seen.connectionCount == 3)
+        for peer in [silent, closing, sending] { #expect(!peer.isReadable) }
+
+        let start = ContinuousClock.now
+        try server.release(upTo: 1)
+        #expect(bodies(try closing.receiveAll()) == ["until"])
+        // From now on they are timed, as after any answer.
+        #expect(bodies(try silent.receiveAll()) == ["until"])
+        #expect(try sending.receiveAll().contains("HTTP/1.1 408 "))
+        #expect(ContinuousClock.now - start >= .milliseconds(49))
+    }
+
+    @Test func anAnswerInFrontOfAHeldOneIsGivenUpIfThePeerDoesNotReadIt() throws {
+        let server = try TestServer { $0.sendTimeoutMilliseconds = 150 }
+        let peer = try server.connect(receiveBuffer: 4096)
+        peer.sendGet("/tracked?33554432")
+        peer.sendGet("/tracked-until?1")
+        try server.eventually("the end of the connection") { $0.handled > 0 && $0.connectionCount == 0 }
+        #expect(server.seen.undelivered.last == 33_554_432)
+    }
+
+    @Test func aReleasedAnswerIsGivenUpIfThePeerDoesNotReadIt() throws {
+        let server = try TestServer {
+            $0.sendTimeoutMilliseconds = 150
+            $0.outputBytes = 64 << 20
+        }
+        let peer = try server.connect(receiveBuffer: 4096)
+        for target in ["/until?1", "/tracked?33554432"] { peer.sendGet(target) }
+        try server.eventually("the requests") { $0.handled == 2 }
+        #expect(server.seen.connectionCount == 1)
+        try server.release(upTo: 1)
+        try server.eventually("the end of the connection") { $0.connectionCount == 0 }
+        #expect(server.seen.undelivered == [33_554_432])
+        withExtendedLifetime(peer) {}
+    }
+
+    @Test(arguments: [false, true])
+    func aHeldAnswerOfABrokenConnectionIsUndelivered(_ isReleasedLater: Bool) throws {
+        let server = try TestServer()
+        do {
+            let peer = try server.connect()
+            for target in ["/", "/tracked-until?1", "/tracked-until?2"] { peer.sendGet(target) }
+            #expect(bodies(try peer.answers(1)) == ["ok"])
+            try server.eventually("the requests") { $0.handled == 3 }
+            peer.reset()
+        }
+        try server.eventually("the end of the connection") { $0.connectionCount == 0 }
+        #expect(server.seen.undelivered == [2, 1])
+        if isReleasedLater { try server.release(upTo: 2) }
+        try letTurnsPass(server)
+        #expect(server.seen.undelivered == [2, 1])
+    }
+
+    @Test func aClientThatClosesIsFoundToHaveGoneWhenItsAnswerIsReleased() throws {
+        let server = try TestServer()
+        do {
+            let peer = try server.connect()
+            peer.sendGet("/tracked-until?1")
+            try server.eventually("the request") { $0.handled == 1 }
+        }
+        try letTurnsPass(server)
+        try server.release(upTo: 1)
+        try server.eventually("the end of the connection") { $0.connectionCount == 0 }
+        #expect(server.seen.undelivered == [1])
+    }
+
+    @Test func aHalfClosedClientGetsWhatIsReleased() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.sendGet("/tracked-until?1")
+        peer.sendGet("/")
+        peer.endInput()
+        try server.eventually("the requests") { $0.handled == 2 }
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+        try server.release(upTo: 1)
+        #expect(bodies(try peer.receiveAll()) == ["until", "ok"])
+        try server.eventually("the end of the connection") { $0.connectionCount == 0 }
+        #expect(server.seen.undelivered == [])
+    }
+
+    @Test(arguments: ["GET /until?1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "GET /until?1 HTTP/1.0\r\n\r\n"])
+    func aLastAnswerCanBeHeld(_ request: String) throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.send(request)
+        try server.eventually("the request") { $0.handled == 1 }
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+        try server.release(upTo: 1)
+        let answer = try peer.receiveAll()
+        #expect(bodies(answer) == ["until"])
+        #expect(answer.contains("Connection: close\r\n"))
+    }
+
+    @Test func anAnswerToHeadCanBeHeld() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.send(bare("HEAD", "/until?1") + bare("HEAD", "/until?2") + bare("GET", "/", "Connection: close\r\n"))
+        try server.eventually("the requests") { $0.handled == 3 }
+        try server.release(upTo: 1)
+        // The first byte of the second is not the first's.
+        let first = String(decoding: try peer.receive(), as: UTF8.self)
+        #expect(first.hasSuffix("Content-Length: 5\r\n\r\n"))
+        #expect(bodies(first) == [""])
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+        try server.release(upTo: 2)
+        #expect(bodies(try peer.receiveAll()) == ["", "ok"])
+    }
+
+    @Test func anInterimAnswerWaitsBehindAHeldOne() throws {
+        let server = try TestServer { $0.bodyTimeoutMilliseconds = 50 }
+        let peer = try server.connect()
+        let fields = "Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n"
+        peer.send(bare("GET", "/until?1") + bare("POST", "/until?2", fields))
+        try server.eventually("the first request") { $0.handled == 1 }
+        // The client cannot send its body yet: that is not its delay either.
+        let other = try server.connect()
+        other.send(bare("POST", "/", "Content-Length: 3\r\n"))
+        #expect(try other.receiveAll().hasPrefix("HTTP/1.1 408 "))
+        #expect(!peer.isReadable)
+
+        try server.release(upTo: 1)
+        var received = ""
+        while !received.contains("100 Continue") { received += String(decoding: try peer.receive(), as: UTF8.self) }
+        #expect(received.hasPrefix("HTTP/1.1 200 OK\r\n"))
+        #expect(received.hasSuffix("until" + "HTTP/1.1 100 Continue\r\n\r\n"))
+        peer.send("abc")
+        try server.eventually("the second request") { $0.handled == 2 }
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+        try server.release(upTo: 2)
+        #expect(bodies(try peer.receiveAll()) == ["until"])
+    }
+
+    @Test func heldAnswersHoldFurtherRequestsBackAndTheirReleaseLetsThemGoOn() throws {
+        let server = try TestServer { $0.outputBytes = 1000 }
+        let peer = try server.connect()
+        peer.send(bare("GET", "/until?1") + String(repeating: bare("GET", "/large?600"), count: 20))
+        try server.eventually("some requests") { $0.handled > 1 }
+        try letTurnsPass(server)
+        #expect(server.seen.handled < 10)
+        try server.release(upTo: 1)
+        #expect(bodies(try peer.answers(21)).count == 21)
+    }
+
+    @Test func connectionsThatCloseWithHeldAnswersLeaveNothingBehind() throws {
+        let server = try TestServer()
+        for round in 1...20 {
+            do {
+                let peers = try (0..<5).map { _ in try server.connect() }
+                for peer in peers {
+                    for target in ["/until?1", "/large?100000"] { peer.sendGet(target) }
+                }
+                try server.eventually("the requests") { $0.handled == 10 * round }
+                for peer in peers { peer.reset() }
+            }
+            try server.eventually("the end of the connections") { $0.connectionCount == 0 }
+        }
+        #expect(server.seen.bufferBytes == 0)
+        try server.release(upTo: 1)
+        try letTurnsPass(server)
+    }
+
+    @Test func whatIsHeldWhenTheServerStopsIsNotSent() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        for target in ["/", "/until?1", "/", "/until?2", "/"] { peer.sendGet(target) }
+        try server.eventually("the requests") { $0.handled == 5 }
+        try server.release(upTo: 1)
+        server.stop()
+        #expect(bodies(try peer.receiveAll()) == ["ok", "until", "ok"])
+    }
+
+    // MARK: Postponed requests
+
+    @Test func postponedRequestsAreServedInTheirOrder() throws {
+        let server = try TestServer()
+        let peers = try (0..<100).map { _ in try server.connect() }
+        for (number, peer) in peers.enumerated() {
+            peer.sendGet("/gate?\(number)")
+            try server.eventually("the request") { $0.postponements == number + 1 }
+        }
+        // More comes on some of them, from the last to the first, and on others.
+        for number in stride(from: 90, through: 0, by: -10) { peers[number].sendGet("/") }
+        try letTurnsPass(server)
+        #expect(server.seen.letIn == [])
+        #expect(peers.allSatisfy { !$0.isReadable })
+
+        // The gate is still closed: they are asked again, and keep their order.
+        server.resume()
+        try server.eventually("the second refusal") { $0.postponements == 200 }
+        server.openGate()
+        for (number, peer) in peers.enumerated() {
+            #expect(bodies(try peer.answers(number % 10 == 0 ? 2 : 1)).allSatisfy { $0 == "ok" })
+        }
+        #expect(server.seen.letIn == Array(0..<100))
+    }
+
+    @Test func aPostponedRequestStandsBetweenThoseAroundIt() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        for target in ["/", "/until?1", "/gate?7", "/large?3", "/gate?8"] { peer.sendGet(target) }
+        try server.eventually("the postponement") { $0.postponements == 1 }
+        #expect(bodies(try peer.answers(1)) == ["ok"])
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+        try server.release(upTo: 1)
+        #expect(bodies(try peer.answers(1)) == ["until"])
+        server.openGate()
+        #expect(bodies(try peer.answers(3)) == ["ok", "xxx", "ok"])
+        #expect(server.seen.letIn == [7, 8])
+    }
+
+    @Test(arguments: ["Content-Length", "Transfer-Encoding"])
+    func aLargePostponedRequestKeepsItsBody(_ framing: String) throws {
+        let server = try TestServer { $0.readAheadBytes = 10_000 }
+        let peer = try server.connect()
+        let body = String(repeating: "x", count: 300_000)
+        if framing == "Content-Length" {
+            peer.send(bare("POST", "/gate?1", "Content-Length: 300000\r\n") + body)
+        } else {
+            peer.send(bare("POST", "/gate?1", "Transfer-Encoding: chunked\r\n") + "493e0\r\n\(body)\r\n0\r\n\r\n")
+        }
+        // More than is read ahead.
+        peer.send(String(repeating: bare("GET", "/"), count: 1000))
+        try server.eventually("the postponement") { $0.postponements == 1 }
+        try letTurnsPass(server)
+        #expect(!peer.isReadable)
+        server.openGate()
+        #expect(bodies(try peer.answers(1001)).count == 1001)
+        #expect(server.seen.letInBodyBytes == [300_000])
+    }
+
+    @Test func whatIsBehindAPostponedRequestIsReadAheadWithinBounds() throws {
+        let server = try TestServer { $0.readAheadBytes = 10_000 }
+        let peer = try server.connect()
+        peer.send(bare("POST", "/gate?1", "Content-Length: 300000\r\n"))
+        peer.send(String(repeating: "x", count: 300_000))
+        try server.eventually("the postponement") { $0.postponements == 1 }
+        let before = server.seen.bufferBytes
+        peer.send(String(repeating: "x", count: 2_000_000 / 4))
+        try letTurnsPass(server)
+        #expect(server.seen.bufferBytes <= before * 2)
+    }
+
+    @Test func aPostponedRequestHasNoDeadline() throws {
+        let server = try TestServer {
+            $0.idleTimeoutMilliseconds = 50
+            $0.headTimeoutMilliseconds = 50
+            $0.bodyTimeoutMilliseconds = 50
+        }
+        let peer = try server.connect()
+        // The rest of the second request's head does not come, which counts when its turn has come.
+        peer.send(bare("POST", "/gate?1", "Content-Length: 3\r\n") + "abcGET / HT")
+        try server.eventually("the postponement") { $0.postponements == 1 }
+        for _ in 0..<4 { #expect(try server.connect().receiveAll() == "") }
+        #expect(!peer.isReadable)
+        server.openGate()
+        #expect(bodies(try peer.answers(1)) == ["ok"])
+        #expect(try peer.receiveAll().hasPrefix("HTTP/1.1 408 "))
+    }
+
+    @Test func thePostponedRequestOfABrokenConnectionIsNotServed() throws {
+        let server = try TestServer()
+        for round in 1...30 {
+            do {
+                let peer = try server.connect()
+                peer.send(
+                    bare("POST", "/gate?1", "Content-Length: 100000\r\n") + String(repeating: "x", count: 100_000))
+                try server.eventually("the postponement") { $0.postponements == round }
+                peer.reset()
+            }
+            try server.eventually("the end of the connection") { $0.connectionCount == 0 }
+            #expect(server.seen.bufferBytes == 0)
+        }
+        server.openGate()
+        let peer = try server.connect()
+        peer.sendGet("/gate?2")
+        #expect(try peer.body() == "ok")
+        #expect(server.seen.letIn == [2])
+    }
+
+    @Test func thePostponedRequestOfAHalfClosedClientIsServed() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.sendGet("/gate?1")
+        peer.sendGet("/gate?2")
+        peer.endInput()
+        try server.eventually("the postponement") { $0.postponements == 1 }
+        try letTurnsPass(server)
+        server.openGate()
+        #expect(bodies(try peer.receiveAll()) == ["ok", "ok"])
+    }
+
+    @Test func theServerRestsWhileRequestsArePostponedOrAnswersHeld() throws {
+        let server = try TestServer {
+            $0.readAheadBytes = 100
+            $0.outputBytes = 1000
+            $0.idleTimeoutMilliseconds = 200
+        }
+        let peers = try (0..<4).map { _ in try server.connect() }
+        peers[0].sendGet("/gate?1")
+        peers[0].send(String(repeating: "x", count: 1000))
+        peers[1].sendGet("/until?1")
+        for target in ["/until?1", "/large?2000", "/", "/"] { peers[2].sendGet(target) }
+        peers[3].sendGet("/gate?1")
+        peers[3].endInput()
+        try server.eventually("the requests") { $0.handled == 5 }
+        let before = server.seen.turns
+        // While another connection is silent for as long as it may, turns that nothing asks for would come by the thousand.
+        #expect(try server.connect().receiveAll() == "")
+        #expect(server.seen.turns - before < 20)
+    }
+
+    @Test func aServerWithPostponedRequestsStops() throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        for target in ["/", "/gate?1"] { peer.sendGet(target) }
+        try server.eventually("the postponement") { $0.postponements == 1 }
+        server.stop()
+        #expect(bodies(try peer.receiveAll()) == ["ok"])
+        #expect(server.seen.letIn == [])
+    }
+}
