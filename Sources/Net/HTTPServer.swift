@@ -21,9 +21,9 @@ public struct ServerLimits: Sendable {
     public var sendTimeoutMilliseconds: Int64 = 30_000
     /// How long a closing connection waits for its peer to close too.
     public var lingerTimeoutMilliseconds: Int64 = 2_000
-    /// How much unsent output keeps further requests of a connection from being served, in bytes.
+    /// How much unsent output, held or not, keeps further requests of a connection from being served, in bytes.
     public var outputBytes = 1024 * 1024
-    /// How much is read ahead while an answer is owed, in bytes.
+    /// How much is read ahead while an answer is owed or a request postponed, in bytes.
     public var readAheadBytes = 64 * 1024
     /// How much memory the buffers of all connections may take before large bodies are refused (503), in bytes.
     public var bufferBytes = 1 << 30
@@ -59,6 +59,7 @@ public final class HTTPServer: @unchecked Sendable {
     /// Those with held answers, and those whose request was postponed, in that order. Some may have been closed since.
     private var holding: [Connection] = []
     private var postponed: [Connection] = []
+    /// The highest mark that was released.
     private(set) var releasedMark: UInt64 = 0
     private var acceptsAgainAt: Int64?
     private var spareBlock = Buffer()
@@ -206,9 +207,9 @@ public final class HTTPServer: @unchecked Sendable {
 
     // MARK: Holding and postponing
 
-    /// Lets answers go that are held until `mark` or a lower one (`ResponseStream.hold`). Called before connections are
-    /// served, in `RequestHandler.beginTurn`, it has them sent in the same turn. Marks only grow: one that is not higher
-    /// than the last does nothing. O(connections with held answers).
+    /// Lets answers go that are held until `mark` or a lower one (`ResponseStream.hold`). Those released in
+    /// `RequestHandler.beginTurn` are sent in the same turn, as far as its time allows. Marks only grow: one that is not
+    /// higher than the last does nothing. O(connections with held answers).
     public func release(upTo mark: UInt64) {
         loop.checkIsolated()
         if mark <= releasedMark { return }

@@ -136,8 +136,8 @@ public struct ResponseStream: ~Copyable {
     /// `HTTPServer.release(upTo:)` was called with `mark` or a higher one. A mark that has been released, as 0 always has,
     /// holds nothing. Of several marks the highest counts.
     ///
-    /// It concerns the answer that was begun last, and may be called at any time after `begin` until the route returns: it
-    /// does not matter whether the answer has been ended. O(1).
+    /// It concerns the answer that was begun last, and may be called at any time from `begin` until whoever writes that
+    /// answer returns, before or after `end`. An answer must have been begun. O(1).
     public mutating func hold(until mark: UInt64) {
         if mark <= releasedMark { return }
         precondition(answerStart >= sent && answerStart < sent + UInt64(buffer.count), "there is no answer to hold")

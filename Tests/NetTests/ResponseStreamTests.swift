@@ -146,6 +146,37 @@ import Testing
         #expect(keys() == [])
     }
 
+    @Test func whatIsHeldIsNotSendable() {
+        var responses = ResponseStream(dates: dates)
+        var starts: [Int] = []
+        for mark: UInt64 in [0, 4, 4, 2, 7, 0] {
+            starts.append(responses.count)
+            write(5, estimated: 5, to: &responses)
+            responses.hold(until: mark)
+        }
+        // The highest of several marks counts, and what is abandoned holds nothing.
+        starts.append(responses.count)
+        responses.begin(status: 200, contentType: nil)
+        for mark: UInt64 in [8, 9, 8] { responses.hold(until: mark) }
+        responses.endWithoutBody()
+        responses.begin(status: 200, contentType: nil)
+        responses.hold(until: 10)
+        responses.abandon()
+        write(6, estimated: 6, to: &responses)
+
+        #expect(responses.sendableCount == starts[1])
+        for (mark, start, next) in [(3, starts[1], 4), (4, starts[4], 7), (7, starts[6], 9), (8, starts[6], 9)] {
+            responses.release(upTo: UInt64(mark))
+            #expect(responses.sendableCount == start)
+            #expect(responses.heldMark == UInt64(next))
+        }
+        responses.release(upTo: 9)
+        #expect(responses.sendableCount == responses.count)
+        write(5, estimated: 5, to: &responses)
+        responses.hold(until: 9)
+        #expect(responses.sendableCount == responses.count)
+    }
+
     @Test func aBrokenSocketIsAnErrorAndNoSignal() throws {
         var responses = ResponseStream(dates: dates)
         write(3, estimated: 3, to: &responses)

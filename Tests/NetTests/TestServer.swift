@@ -17,6 +17,7 @@ struct Seen {
     fileprivate(set) var turnsBeforeWithdrawal = 0
     fileprivate(set) var connectionCount = 0
     fileprivate(set) var bufferBytes = 0
+    fileprivate(set) var hasUnsentAnswers = false
     /// How often a request was postponed, and the numbers and body sizes of those that were let in.
     fileprivate(set) var postponements = 0
     fileprivate(set) var letIn: [Int] = []
@@ -61,7 +62,8 @@ actor Recorder {
 
     fileprivate func endTurn() {
         let mark = server?.releasedMark ?? 0
-        if mark > record.releasedMark { record.wasUnsentAfterRelease = server?.hasUnsentAnswers ?? false }
+        record.hasUnsentAnswers = server?.hasUnsentAnswers ?? false
+        if mark > record.releasedMark { record.wasUnsentAfterRelease = record.hasUnsentAnswers }
         record.releasedMark = mark
         record.connectionCount = server?.connectionCount ?? 0
         record.bufferBytes = server?.bufferBytes ?? 0
@@ -410,6 +412,15 @@ final class Peer {
             if chunk.isEmpty { return String(decoding: all, as: UTF8.self) }
             all += chunk
         }
+    }
+
+    /// What comes, until it contains `end`.
+    func received(through end: String) throws -> String {
+        var text = ""
+        while !text.contains(end), case let chunk = try receive(), !chunk.isEmpty {
+            text += String(decoding: chunk, as: UTF8.self)
+        }
+        return text
     }
 
     /// The next `count` answers, as they came.
