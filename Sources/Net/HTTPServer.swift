@@ -122,7 +122,7 @@ public final class HTTPServer: @unchecked Sendable {
             }
             handler.beginTurn(now: loop.now, on: owner)
             serveQueued(&handler, on: owner)
-            deadline = handler.nextTurn(on: owner)
+            deadline = handler.endTurn(on: owner)
         }
         for case let connection? in connections {
             connection.conversation.leave(releasedMark, now: loop.now)

@@ -51,8 +51,10 @@ public protocol RequestHandler: ~Copyable {
     /// Answers that are released and connections that are resumed here have their turn in this one.
     mutating func beginTurn(now: Int64, on owner: isolated Owner)
 
-    /// When the next turn must begin at the latest, in milliseconds since the epoch; nil for no such time.
-    func nextTurn(on owner: isolated Owner) -> Int64?
+    /// The turn ends: requests were served, and what is not held was sent.
+    ///
+    /// - Returns: when the next turn must begin at the latest, in milliseconds since the epoch; nil for no such time.
+    mutating func endTurn(on owner: isolated Owner) -> Int64?
 
     /// Whether the server is to stop.
     var isFinished: Bool { get }

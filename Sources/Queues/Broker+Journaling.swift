@@ -25,18 +25,22 @@ extension Broker {
     /// that sorts those that are out of order.
     ///
     /// - Parameters:
+    ///   - nextSequence: the sequence that the next frame will have.
     ///   - now: the time, the same in each call.
     ///   - graceMilliseconds: how long the leases of what was dispatched last at least, and how long it does not expire.
     ///   - limit: how many tasks to look at in this call.
     /// - Returns: whether all are there: what time has done to them meanwhile is done by `advance`, and changes are noted from
     ///   now on.
-    public func finishRestoring(now: Int64, graceMilliseconds: Int64, limit: Int = 10_000) -> Bool {
+    public func finishRestoring(
+        nextSequence: UInt64, now: Int64, graceMilliseconds: Int64, limit: Int = 10_000
+    ) -> Bool {
         precondition(graceMilliseconds >= 0 && limit > 0)
         var steps = limit
         let isDone = store.finishRestoring(
             &restoration, now: now, graceMilliseconds: graceMilliseconds, steps: &steps)
         guard isDone else { return false }
         restoration = Restoration()
+        store.images.sequence = nextSequence
         store.isJournaled = true
         return true
     }
@@ -86,7 +90,9 @@ extension Broker {
     /// - Parameters:
     ///   - byteCount: how many bytes of images; one more is begun at most.
     ///   - sequence: only those in frames before this one.
-    public func renewImages(byteCount: Int, before sequence: UInt64) {
+    /// - Returns: how many bytes of images.
+    @discardableResult
+    public func renewImages(byteCount: Int, before sequence: UInt64) -> Int {
         store.renewImages(byteCount: byteCount, before: sequence)
     }
 

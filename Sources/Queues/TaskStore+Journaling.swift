@@ -137,7 +137,8 @@ extension TaskStore {
     /// - Parameters:
     ///   - byteCount: how many bytes of images; one more is begun at most.
     ///   - sequence: only images in frames before this one.
-    mutating func renewImages(byteCount: Int, before sequence: UInt64) {
+    /// - Returns: how many bytes of images.
+    mutating func renewImages(byteCount: Int, before sequence: UInt64) -> Int {
         var rest = byteCount
         while rest > 0, let image = firstQueueImage(), image.sequence < sequence {
             rest -= Self.imageBytes
@@ -147,11 +148,12 @@ extension TaskStore {
         }
         var slot = images.first
         while rest > 0, slot != 0, images[slot].fullSequence < sequence {
-            rest -= Int(images[slot].byteCount)
             let size = Int(images[slot].byteCount)
+            rest -= size
             images.note(slot, .full, bytes: size)
             slot = images.next(after: slot)
         }
+        return byteCount - rest
     }
 }
 

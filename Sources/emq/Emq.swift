@@ -1,6 +1,7 @@
 // The program: which command was asked for, and how the server is put together.
 
 import Glibc
+import Journal
 import Net
 import Queues
 import UID
@@ -10,6 +11,7 @@ enum Emq {
     static func main() {
         var arguments = CommandLine.arguments.dropFirst()
         if arguments.first == "bench" { exit(Bench.run(Array(arguments.dropFirst()))) }
+        if arguments.first == "journal" { exit(JournalCommand.run(Array(arguments.dropFirst()))) }
         if arguments.first == "serve" { arguments = arguments.dropFirst() }
         if arguments.contains("--help") || arguments.contains("-h") { return write(Options.help, to: STDOUT_FILENO) }
         if arguments.contains("--version") { return write("emq \(Options.version)", to: STDOUT_FILENO) }
@@ -34,6 +36,7 @@ enum Emq {
         limits.connections = try connectionLimit(asked: options.maximumConnections)
         let memory = options.maximumMemoryBytes ?? Memory.available / 4 * 3
         limits.bufferBytes = memory / 4
+        let journal = try DurableStore(options, loop: loop)
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             let server = HTTPServer(loop: loop, limits: limits)
@@ -43,15 +46,19 @@ enum Emq {
                     places.append(link(to: actual))
                 }
             }
+            let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
             write(
-                "emq \(Options.version) listening on \(places.joined(separator: " and ")); tasks live in memory",
+                "emq \(Options.version) listening on \(places.joined(separator: " and ")); tasks \(home)",
                 to: STDERR_FILENO)
-            var api = API(server: server, shutdown: shutdown, maximumMemoryBytes: memory)
+            var api = API(server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal)
             server.run(&api, on: broker)
-            let count = broker.counts.tasks
-            write(
-                "emq: stopped; \(count == 1 ? "1 task" : "\(count) tasks") that lived in memory went with it",
-                to: STDERR_FILENO)
+            let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
+            if let journal {
+                let kept = journal.isReady ? count : "everything"
+                write("emq: stopped; \(kept) stayed in \(journal.directory)", to: STDERR_FILENO)
+            } else {
+                write("emq: stopped; \(count) that lived in memory went with it", to: STDERR_FILENO)
+            }
         }
     }
 

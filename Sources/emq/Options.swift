@@ -1,6 +1,7 @@
 // The command line of the server, and its twins in the environment.
 
 import Glibc
+import Journal
 import Net
 
 /// What `emq serve` was asked to do.
@@ -11,12 +12,18 @@ struct Options {
     var drainMilliseconds: Int64 = 5000
     var maximumConnections: Int?
     var maximumMemoryBytes: Int?
+    /// Where tasks are kept on disk; nil for in memory only.
+    var directory: String?
+    var syncMode = LogConfiguration.SyncMode.always
+    var graceMilliseconds: Int64 = 30_000
 
     static let help = """
-        emq: a work-queue server over HTTP. Tasks live in memory.
+        emq: a work-queue server over HTTP. Tasks live in memory, and on disk with --data.
 
         usage: emq [serve] [options]      run the server
                emq bench [options]        measure a running server (emq bench --help)
+               emq journal check DIR      say what is whole in a directory of --data, and what is not
+               emq journal repair DIR NEW copy what is whole into a new directory
 
           --addr ADDRESS          where to listen: localhost:8080 (default), :8080 for every address
                                   of the machine, [::1]:8080, unix:/path; may be repeated
@@ -27,10 +34,16 @@ struct Options {
           --max-memory SIZE       how much memory tasks may take before enqueues are refused: 512M, 4G, or
                                   a number of bytes (default: three quarters of what the machine or the
                                   cgroup has)
+          --data DIR              keep tasks on disk, in this directory: what was answered survives
+          --fsync WHEN            when what is answered has reached the disk itself: always (default), or
+                                  within so many milliseconds, or never (the system writes it when it likes;
+                                  only a power cut or a crash of the system can lose it)
+          --recovery-grace SECONDS  how long the leases of what was dispatched last at least after a
+                                  restart (default 30)
           --help, --version
 
         Every option has a twin in the environment: EMQ_ADDR (several separated by commas), EMQ_DRAIN,
-        EMQ_MAX_CONNECTIONS, EMQ_MAX_MEMORY.
+        EMQ_MAX_CONNECTIONS, EMQ_MAX_MEMORY, EMQ_DATA, EMQ_FSYNC, EMQ_RECOVERY_GRACE.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/
@@ -39,7 +52,8 @@ struct Options {
     /// The options that take a value, each with what reads it.
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
-        ("--max-memory", readMaximumMemory),
+        ("--max-memory", readMaximumMemory), ("--data", readData), ("--fsync", readSyncMode),
+        ("--recovery-grace", readGrace),
     ]
 
     /// Reads the command line after the program's name; what it leaves unsaid comes from the environment.
@@ -54,7 +68,7 @@ struct Options {
             guard let reader = Options.readers.first(where: { $0.flag == flag }) else {
                 let known = Options.readers.map(\.flag) + ["--help", "--version"]
                 guard flag.hasPrefix("-") else {
-                    let hint = nearestName(to: flag, among: ["serve", "bench"])
+                    let hint = nearestName(to: flag, among: ["serve", "bench", "journal"])
                     throw UsageError("'\(flag)' is no option, and a command comes first; \(hint)")
                 }
                 throw UsageError("there is no option '\(argument)'; \(nearestName(to: flag, among: known))")
@@ -79,6 +93,9 @@ struct Options {
                 throw UsageError("\(twin): \(error.description)")
             }
         }
+        if directory == nil, given.contains("--fsync") || given.contains("--recovery-grace") {
+            throw UsageError("--fsync and --recovery-grace go with --data: without it nothing is on disk")
+        }
         if addresses.isEmpty { addresses = [.tcp(host: "localhost", port: 8080)] }
     }
 
@@ -88,6 +105,31 @@ struct Options {
         } catch {
             throw UsageError("\(error)")
         }
+    }
+
+    private static func readData(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard !value.isEmpty, !value.utf8.contains(0) else { throw UsageError("--data is a directory's path") }
+        options.directory = value
+    }
+
+    private static func readSyncMode(_ options: inout Options, _ value: String) throws(UsageError) {
+        switch value {
+        case "always": options.syncMode = .always
+        case "never": options.syncMode = .never
+        default:
+            guard let milliseconds = Int(value), (1...3_600_000).contains(milliseconds) else {
+                throw UsageError(
+                    "--fsync is always, never, or a number of milliseconds from 1 to 3600000, not '\(value)'")
+            }
+            options.syncMode = .interval(milliseconds: milliseconds)
+        }
+    }
+
+    private static func readGrace(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let seconds = Double(value), (0...86_400).contains(seconds) else {
+            throw UsageError("--recovery-grace is a number of seconds from 0 to 86400, not '\(value)'")
+        }
+        options.graceMilliseconds = Int64((seconds * 1000).rounded())
     }
 
     private static func readDrain(_ options: inout Options, _ value: String) throws(UsageError) {

@@ -191,7 +191,7 @@ private struct EchoHandler: ~Copyable, RequestHandler {
         isFinished = recorder.isStopping.load(ordering: .acquiring)
     }
 
-    func nextTurn(on recorder: isolated Recorder) -> Int64? {
+    func endTurn(on recorder: isolated Recorder) -> Int64? {
         recorder.endTurn()
         return nil
     }

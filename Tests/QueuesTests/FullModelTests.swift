@@ -99,7 +99,9 @@ private struct Frames {
             try broker.restore(payload.bytes.span, sequence: payload.sequence)
         }
         if let last = payloads.last { try Broker.check(last.bytes.span) }
-        while !broker.finishRestoring(now: now, graceMilliseconds: 0, limit: 3) {}
+        while !broker.finishRestoring(
+            nextSequence: (payloads.last?.sequence ?? 0) + 1, now: now, graceMilliseconds: 0, limit: 3)
+        {}
         broker.checkInvariants()
     }
 }

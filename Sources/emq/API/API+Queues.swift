@@ -77,7 +77,9 @@ extension API {
         writeCount(",\"connections\":", server.connectionCount, to: &responses)
         writeCount(",\"memory\":{\"used\":", broker.memoryBytes + server.bufferBytes, to: &responses)
         writeCount(",\"limit\":", maximumMemoryBytes, to: &responses)
-        responses.append("}}")
+        responses.append("}")
+        journal?.writeStatistics(to: &responses)
+        responses.append("}")
         responses.end()
     }
 
@@ -137,7 +139,8 @@ extension API {
         let states = try query.word("state", named) ?? [.ready, .delayed]
         let queue = try queue(named: name.span, on: broker)
         do throws(BrokerError) {
-            try broker.purge(queue, states: states, now: now, completion: answer(request.ticket, "{\"purged\":"))
+            try broker.purge(
+                queue, states: states, now: now, completion: answer(request.ticket, "{\"purged\":", on: broker))
         } catch {
             throw API.problem(error)
         }
@@ -156,7 +159,7 @@ extension API {
         let state: TaskState? = try query.word("state", ["dead": .dead, "delayed": .delayed])
         let isToOrigin = try query.word("to", ["origin": true]) ?? false
         let queue = try queue(named: name.span, on: broker)
-        let completion = answer(request.ticket, "{\"kicked\":")
+        let completion = answer(request.ticket, "{\"kicked\":", on: broker)
         do throws(BrokerError) {
             if isToOrigin {
                 let states = state.map { [$0] } ?? [.ready, .delayed, .dead]
@@ -198,7 +201,7 @@ extension API {
         do throws(BrokerError) {
             try broker.move(
                 source, to: destination, state: state, limit: limit, now: now,
-                completion: answer(request.ticket, "{\"moved\":"))
+                completion: answer(request.ticket, "{\"moved\":", on: broker))
         } catch {
             throw API.problem(error)
         }
@@ -210,7 +213,9 @@ extension API {
     }
 
     /// Answers with a count when it is known. What was begun goes on when the client goes.
-    private func answer(_ ticket: Ticket, _ begin: StaticString) -> Broker.SweepCompletion {
+    private func answer(
+        _ ticket: Ticket, _ begin: StaticString, on broker: isolated Broker
+    ) -> Broker.SweepCompletion {
         let server = server
         return { count in
             server.answer(ticket) { responses in
@@ -218,6 +223,7 @@ extension API {
                 writeCount(begin, count, to: &responses)
                 responses.append("}")
                 responses.end()
+                responses.hold(until: broker.changeSequence)
             }
         }
     }
@@ -227,7 +233,7 @@ extension API {
     }
 }
 
-private func writeCount(_ member: StaticString, _ count: some BinaryInteger, to responses: inout ResponseStream) {
+func writeCount(_ member: StaticString, _ count: some BinaryInteger, to responses: inout ResponseStream) {
     responses.append(member)
     JSONWriter.writeInteger(Int64(clamping: count), to: &responses)
 }

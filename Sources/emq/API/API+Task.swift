@@ -49,6 +49,7 @@ extension API {
                         } else {
                             API.writeResult(state, result, to: &$0)
                         }
+                        $0.hold(until: broker.changeSequence)
                     }
                 })
         {

@@ -9,7 +9,8 @@ final class PendingWait {
     /// What is waited for.
     enum Goal {
         /// A task for each name, or any tasks; the acknowledgements in the request that did not work.
-        case tasks(missing: [UInt8])
+        /// The mark until which these are held.
+        case tasks(missing: [UInt8], mark: UInt64)
         /// The end of a task.
         case result(TaskReference)
     }
@@ -25,10 +26,13 @@ final class PendingWait {
     /// Answers a client that has ended its side: nothing is taken for it.
     func writeNothing(to responses: inout ResponseStream, of broker: isolated Broker, now: Int64) {
         switch goal {
-        case .tasks(let missing):
+        case .tasks(let missing, let mark):
             let nothing = [TaskHandle?](repeating: nil, count: waiter.count)
             API.write(nothing, isAny: false, missing: missing, postponed: nil, of: broker, to: &responses)
-        case .result(let task): API.writeResult(of: task.id, of: broker, now: now, to: &responses)
+            responses.hold(until: mark)
+        case .result(let task):
+            API.writeResult(of: task.id, of: broker, now: now, to: &responses)
+            responses.hold(until: broker.changeSequence)
         }
     }
 }
@@ -55,6 +59,8 @@ extension API {
             let written = reference.written
             missing += request.body.extracting(written.lowerBound + 1..<written.upperBound - 1).map { $0 }
         }
+        // The tasks that are given out wait for what made them ready; that they were dispatched, nobody waits for.
+        let mark = references.isEmpty ? 0 : broker.changeSequence
         if shutdown.isAsked {
             // A worker that hands in its last work on the way learns whether that was in time.
             if references.isEmpty { throw Problem(503, "the server is stopping and gives out no more tasks") }
@@ -62,17 +68,20 @@ extension API {
             API.write(
                 Array(repeating: nil, count: count), isAny: fields.maximum != nil, missing: missing, postponed: nil,
                 of: broker, to: &responses)
+            responses.hold(until: mark)
             return .answered
         }
         if take(fields, on: broker) || fields.timeoutMilliseconds == 0 {
             API.write(
                 taken, isAny: fields.maximum != nil, missing: missing, postponed: postponed, of: broker, to: &responses)
+            responses.hold(until: mark)
             return .answered
         }
         let (ticket, server, postponed, isAny) = (request.ticket, server, postponed, fields.maximum != nil)
         let answer: Waiter.Completion = { tasks in
             server.answer(ticket) {
                 API.write(tasks, isAny: isAny, missing: missing, postponed: postponed, of: broker, to: &$0)
+                $0.hold(until: mark)
             }
         }
         let deadline = now + fields.timeoutMilliseconds
@@ -86,7 +95,7 @@ extension API {
                     queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, deadline: deadline,
                     now: now, completion: answer)
             }
-        return .owed(PendingWait(waiter, .tasks(missing: missing)))
+        return .owed(PendingWait(waiter, .tasks(missing: missing, mark: mark)))
     }
 
     /// Takes into `taken` what is wanted, or, if there is no time to wait, what there is.
@@ -180,6 +189,7 @@ extension API {
                         TaskWriter.writeDispatched(task, to: &responses)
                         // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
                         responses.track(task.dispatchKey.rawValue)
+                        responses.hold(until: task.readySequence)
                         return true
                     }
                 } ?? false

@@ -1,6 +1,7 @@
 // emq's own HTTP interface: one request in, one call on the broker, one answer out. docs/api.md is its contract.
 
 import JSON
+import Journal
 import Net
 import Queues
 import UID
@@ -23,6 +24,8 @@ struct API: ~Copyable, RequestHandler {
     let shutdown: Shutdown
     /// How much memory tasks and buffers may take before no more tasks are taken in.
     let maximumMemoryBytes: Int
+    /// Where changes are kept on disk, if they are.
+    let journal: DurableStore?
     let postponed: PostponedTasks
     var ids = UIDGenerator()
     var random = KernelRandom()
@@ -41,7 +44,8 @@ struct API: ~Copyable, RequestHandler {
     var batch: [NewTask] = []
     var enqueued: [Enqueued] = []
 
-    init(server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int) {
+    init(server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int, journal: DurableStore?) {
+        self.journal = journal
         self.server = server
         self.shutdown = shutdown
         self.maximumMemoryBytes = maximumMemoryBytes
@@ -59,12 +63,15 @@ struct API: ~Copyable, RequestHandler {
         } catch {
             responses.abandon()
             error.write(to: &responses)
+            // What is wrong may be so because of something that is not yet safe.
+            responses.hold(until: broker.changeSequence)
             return .answered
         }
     }
 
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
         do throws(Problem) {
+            if let journal, !journal.isReady { throw journal.problem }
             if request.method != .options { _ = try readHead(request, isWhole: false) }
             return true
         } catch {
@@ -96,15 +103,21 @@ struct API: ~Copyable, RequestHandler {
 
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
         self.now = now
+        isBehind = false
+        if let journal, !journal.beginTurn(server, on: broker, now: now) {
+            isFinished = shutdown.isAsked
+            return
+        }
         for key in postponed.take() { broker.release(key, now: now) }
-        isBehind = !broker.advance(to: now)
+        if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
         server.refusesLargeBodies = broker.memoryBytes + server.bufferBytes > maximumMemoryBytes
         if shutdown.isAsked { stop(on: broker) }
     }
 
-    func nextTurn(on broker: isolated Broker) -> Int64? {
+    mutating func endTurn(on broker: isolated Broker) -> Int64? {
+        let journalDeadline = journal?.endTurn(server, on: broker, now: now, isLast: isFinished)
         if isBehind || !postponed.isEmpty || shutdown.isAsked && isDrained(broker) { return now }
-        return [broker.nextDeadline, shutdown.deadline].compactMap { $0 }.min()
+        return [broker.nextDeadline, shutdown.deadline, journalDeadline].compactMap { $0 }.min()
     }
 
     private var isBehind = false
@@ -144,6 +157,7 @@ struct API: ~Copyable, RequestHandler {
             return .answered
         }
         let verb = try readHead(request, isWhole: true)
+        if let journal, !(try journal.admits(request, verb, on: broker)) { return .postponed }
         switch verb {
         case .enqueue: try enqueue(request, &responses, on: broker)
         case .wait: return try wait(request, &responses, on: broker)
@@ -151,17 +165,21 @@ struct API: ~Copyable, RequestHandler {
         case .nak: try refuseTasks(request, &responses, on: broker)
         case .touch: try touch(request, &responses, on: broker)
         case .task: try answerTask(request, &responses, on: broker)
-        case .result: return try answerResult(request, &responses, on: broker)
+        case .result:
+            if case .owed(let wait) = try answerResult(request, &responses, on: broker) { return .owed(wait) }
         case .peek: try peek(&responses, on: broker)
         case .queues: try writeQueueNames(&responses, on: broker)
         case .stats: try writeStatistics(&responses, on: broker)
         case .pause, .resume: try pause(verb == .pause, &responses, on: broker)
         case .purge: return try purge(request, on: broker)
-        case .kick: return try kick(request, &responses, on: broker)
+        case .kick:
+            if case .owed(let sweep) = try kick(request, &responses, on: broker) { return .owed(sweep) }
         case .move: return try move(request, on: broker)
         case .config: try configure(request, &responses, on: broker)
         case .healthz: writeHealth(to: &responses)
         }
+        // These tell of nothing that a client would rely on.
+        if verb != .healthz, verb != .stats, verb != .queues { responses.hold(until: broker.changeSequence) }
         return .answered
     }
 
@@ -257,7 +275,7 @@ struct API: ~Copyable, RequestHandler {
     ///
     /// - Throws: 503 if not.
     func checkMemory(for byteCount: Int, on broker: isolated Broker) throws(Problem) {
-        let used = broker.memoryBytes + server.bufferBytes
+        let used = broker.memoryBytes + server.bufferBytes + (journal?.pendingByteCount ?? 0)
         if used + byteCount > maximumMemoryBytes {
             throw Problem(
                 503,

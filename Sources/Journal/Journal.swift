@@ -1,0 +1,292 @@
+// The journal of a broker: writes what each turn of the event loop has changed as one frame of the log, and brings it all back
+// after a restart.
+//
+// Space comes back in whole segments, the oldest first. One is needed as long as an image in it is the last full one of its
+// task; when the old segments are more than twice what is needed, the images in the oldest are written anew, a few in each
+// turn. When nothing has been written for a while and little is needed, the log goes on in a small segment.
+
+import Queues
+
+/// Keeps what a broker holds on disk. Belongs to the broker's thread, and does not make it wait for the disk but when it opens
+/// and closes.
+public final class Journal {
+    /// Whether a change may be made now.
+    public enum Admission: Sendable {
+        /// There is space for it.
+        case now
+        /// Space is being made: to be asked again after the next `collect`.
+        case later
+        /// The disk is full, or does not work.
+        case never(reason: String)
+    }
+
+    /// What a recovery has brought back.
+    public struct Recovery: Sendable {
+        /// How many tasks there are, records of those that have come to their end included.
+        public internal(set) var taskCount = 0
+        /// How long it took.
+        public internal(set) var milliseconds: Int64 = 0
+        /// How many bytes a crash left behind the last whole frame, and how many were read.
+        public internal(set) var droppedByteCount = 0
+        /// How many bytes were read.
+        public internal(set) var byteCount = 0
+    }
+
+    private enum Phase {
+        case reading(LogRecovery)
+        case placing(LogRecovery, now: Int64)
+        case running(Log)
+    }
+
+    /// How much of the log is read in one call, in bytes, and how many tasks are put in their places.
+    private static let bytesPerStep = 1 << 20
+    private static let tasksPerStep = 5000
+    /// What no client waits for fills up one frame to this size; the rest comes with later frames.
+    private static let frameBytes = 4 << 20
+    /// A turn that has changed so much ends before more is changed.
+    private static let turnBytes = 16 << 20
+    /// Images are written anew at this rate, beside twice what else is written.
+    private static let renewedBytesPerMillisecond = 16 << 10
+    private static let renewedBytesPerTurn = 1 << 20
+    private static let renewalMilliseconds: Int64 = 5
+    /// Without changes for so long, the log may begin with a small segment again.
+    private static let quietMilliseconds: Int64 = 1000
+    /// So much space is not worth giving back.
+    private static let keptByteCount = 4 << 20
+
+    /// The directory.
+    public let directory: String
+    private let configuration: LogConfiguration
+    private let graceMilliseconds: Int64
+    private var phase: Phase
+    private var begun: Int64
+    /// A frame that the log has not taken yet.
+    private var waiting: [UInt8] = []
+    /// Segments that are not needed any more once a frame is safe.
+    private var deletion: (below: UInt64, sequence: UInt64)?
+    private var allowance = 0
+    private var lastTurn: Int64 = 0
+    private var lastChange: Int64 = 0
+    private var isRenewing = false
+
+    /// What recovery has brought back, once it is over.
+    public private(set) var recovery = Recovery()
+
+    /// Opens and locks the journal in a directory, which is made if it does not exist.
+    ///
+    /// - Parameters:
+    ///   - directory: the directory's path.
+    ///   - syncMode: when what is written goes to stable storage.
+    ///   - segmentByteCount: the size of a segment.
+    ///   - graceMilliseconds: how long the leases of what was dispatched last at least after a restart.
+    ///   - now: the time, in milliseconds since the Unix epoch.
+    /// - Throws: `LogError`.
+    public init(
+        directory: String, syncMode: LogConfiguration.SyncMode, segmentByteCount: Int = 64 << 20,
+        graceMilliseconds: Int64, now: Int64
+    ) throws(LogError) {
+        self.directory = directory
+        self.graceMilliseconds = graceMilliseconds
+        var configuration = LogConfiguration()
+        configuration.syncMode = syncMode
+        configuration.segmentByteCount = segmentByteCount
+        self.configuration = configuration
+        begun = now
+        phase = .reading(try LogRecovery(directory: directory))
+    }
+
+    // MARK: Recovery
+
+    /// Whether recovery is over: the broker may be used.
+    public var isRunning: Bool { if case .running = phase { true } else { false } }
+
+    /// How far recovery is: the part of the log that is read, from 0 to 1, then that of the tasks that are in their places.
+    public func progress(of broker: isolated Broker) -> (isRead: Bool, part: Double) {
+        switch phase {
+        case .reading(let log):
+            (false, Double(log.report.byteCount) / Double(max(1, log.totalByteCount)))
+        case .placing: (true, Double(broker.restoredCount) / Double(max(1, broker.counts.tasks)))
+        case .running: (true, 1)
+        }
+    }
+
+    /// How many bytes recovery has to read.
+    public var totalByteCount: Int { if case .reading(let log) = phase { log.totalByteCount } else { 0 } }
+
+    /// Goes on with recovery: some milliseconds' work, but for the end, which waits for the disk.
+    ///
+    /// - Parameters:
+    ///   - broker: a broker that nothing was done with; `beginRestoring` is called by the first step.
+    ///   - now: the time.
+    /// - Returns: whether it is over.
+    /// - Throws: `LogError`; the broker is of no use then.
+    public func recover(_ broker: isolated Broker, now: Int64) throws(LogError) -> Bool {
+        switch phase {
+        case .reading(let log):
+            if log.report.byteCount == 0 { broker.beginRestoring() }
+            let isRead = try log.advance(byteCount: Self.bytesPerStep) {
+                (payload, sequence, _) throws(PayloadError) in
+                do throws(ImageError) {
+                    try broker.restore(payload, sequence: sequence)
+                } catch {
+                    throw PayloadError(error.problem)
+                }
+            }
+            if isRead { phase = .placing(log, now: now) }
+        case .placing(let log, let start):
+            guard
+                broker.finishRestoring(
+                    nextSequence: log.report.lastSequence + 1, now: start, graceMilliseconds: graceMilliseconds,
+                    limit: Self.tasksPerStep)
+            else { return false }
+            recovery.taskCount = broker.counts.tasks
+            recovery.droppedByteCount = log.report.droppedByteCount
+            recovery.byteCount = log.report.byteCount
+            phase = .running(try Log(log, configuration: configuration))
+            recovery.milliseconds = max(0, now - begun)
+            (lastTurn, lastChange) = (now, now)
+        case .running: break
+        }
+        return isRunning
+    }
+
+    private var log: Log {
+        guard case .running(let log) = phase else { preconditionFailure("the journal is used before recovery is over") }
+        return log
+    }
+
+    // MARK: Changes
+
+    /// Becomes readable when there is something to collect.
+    ///
+    /// - Precondition: recovery is over.
+    public var descriptor: Int32 { log.descriptor }
+
+    /// Frames up to this sequence survive what the sync mode promises.
+    public var safeSequence: UInt64 { log.durableSequence }
+
+    /// Learns what has become safe. To be called when the descriptor is readable.
+    ///
+    /// - Throws: `LogError` when the journal cannot go on: what is not safe now will not be.
+    public func collect() throws(LogError) { try log.collect() }
+
+    /// Whether there is space for a change.
+    ///
+    /// - Parameters:
+    ///   - byteCount: about how many bytes its image has.
+    ///   - makesRoom: whether it makes room in the end, as an acknowledgement does: such a change is made even when the disk
+    ///     is full, and its answer is held until it is safe.
+    ///   - broker: the broker.
+    /// - Complexity: O(1).
+    public func admission(of byteCount: Int, makesRoom: Bool, on broker: isolated Broker) -> Admission {
+        let pending = broker.pendingChangeBytes + waiting.count
+        if pending > Self.turnBytes, makesRoom || log.problem == nil { return .later }
+        switch log.refusal(payloadByteCount: max(1, pending + byteCount), usingReserve: makesRoom) {
+        case nil: return .now
+        case .busy?: return .later
+        case .unsupportedByteCount?: return pending > 0 ? .later : .never(reason: "it is too large for the journal")
+        case .noSpace?:
+            return makesRoom ? .now : .never(reason: log.problem?.problem ?? "the journal has no space")
+        }
+    }
+
+    /// Writes what the turn has changed, and looks after the space. O(changes).
+    public func endTurn(of broker: isolated Broker, now: Int64) {
+        let hasNoSpace = log.problem?.cause == .noSpace
+        let before = waiting
+        if before.isEmpty || take(before.span) {
+            waiting = []
+            if !hasNoSpace { renew(broker, now: now) }
+            broker.writeChanges(skipsUnawaited: hasNoSpace, limit: Self.frameBytes) { payload, sequence in
+                precondition(sequence == log.lastSequence + 1, "a gap in the journal")
+                lastChange = now
+                allowance += 2 * payload.count
+                if !take(payload) { waiting = unsafe payload.withUnsafeBufferPointer { unsafe Array($0) } }
+            }
+        }
+        log.commit()
+        giveBack(broker, hasNoSpace: hasNoSpace, now: now)
+        lastTurn = now
+    }
+
+    private func take(_ payload: Span<UInt8>) -> Bool {
+        do throws(Log.Refusal) {
+            _ = try log.append(payload, usingReserve: true)
+            return true
+        } catch {
+            precondition(error != .unsupportedByteCount, "a frame that is too large")
+            return false
+        }
+    }
+
+    /// When the next turn should end at the latest; nil for no such time.
+    public func nextDeadline(of broker: isolated Broker, now: Int64) -> Int64? {
+        if waiting.isEmpty, broker.pendingChangeBytes > 0 { return now }
+        if isRenewing { return now + Self.renewalMilliseconds }
+        return mayStartOver ? max(now + 1, lastChange + Self.quietMilliseconds) : nil
+    }
+
+    /// Writes and syncs everything, and closes the log. Waits for the disk.
+    ///
+    /// - Throws: `LogError` if not all could be written.
+    public func close(_ broker: isolated Broker) throws(LogError) {
+        guard isRunning else { return }
+        while true {
+            endTurn(of: broker, now: lastTurn)
+            if waiting.isEmpty, broker.pendingChangeBytes == 0 { break }
+            try log.collect()
+            if let problem = log.problem { throw problem }
+        }
+        try log.close()
+    }
+
+    // MARK: Space
+
+    /// The size of the segments before the current one.
+    private var oldByteCount: Int { log.byteCount - (log.segments.last?.byteCount ?? 0) }
+
+    /// Has images in the oldest segments written anew if these hold little else that is needed.
+    private func renew(_ broker: isolated Broker, now: Int64) {
+        let accrued = Int(clamping: max(0, now - lastTurn)) * Self.renewedBytesPerMillisecond
+        allowance = min(Self.renewedBytesPerTurn, allowance + accrued)
+        liveByteCount = broker.liveImageBytes
+        isRenewing = oldByteCount > 2 * liveByteCount && log.segments.count > 1
+        guard isRenewing, allowance > 0, let current = log.segments.last else { return }
+        let renewed = broker.renewImages(byteCount: allowance, before: current.firstSequence)
+        allowance -= renewed
+        if renewed == 0 { isRenewing = false }
+    }
+
+    /// Deletes the segments that are not needed, and begins with a small one when little is.
+    private func giveBack(_ broker: isolated Broker, hasNoSpace: Bool, now: Int64) {
+        let segments = log.segments
+        if deletion == nil, segments.count > 1 {
+            let needed = broker.oldestNeededSequence() ?? .max
+            if needed >= segments[1].firstSequence, let first = segments.last(where: { $0.firstSequence <= needed }) {
+                deletion = (below: first.number, sequence: log.lastSequence)
+            }
+        }
+        // A frame that says why a segment is not needed must be safe first. Without space for it there is no other way out:
+        // then it is enough that the segment is not needed.
+        if let due = deletion, log.durableSequence >= due.sequence || hasNoSpace && !waiting.isEmpty {
+            log.deleteSegments(below: due.below)
+            deletion = nil
+        }
+        if mayStartOver, now - lastChange >= Self.quietMilliseconds { lastChange = now }
+    }
+
+    private var mayStartOver: Bool { log.byteCount > 4 * liveByteCount + Self.keptByteCount }
+
+    // MARK: Looking
+
+    /// What the images of all that the broker holds take, in bytes, as of the last turn.
+    public private(set) var liveByteCount = 0
+    /// The size of the segments, in bytes.
+    public var byteCount: Int { log.byteCount }
+    /// How many segments there are.
+    public var segmentCount: Int { log.segments.count }
+    /// How much was changed and is not yet safe, in bytes.
+    public var pendingByteCount: Int { log.pendingByteCount + waiting.count }
+    /// What is wrong with the disk at the moment; it is tried again every second.
+    public var problem: LogError? { isRunning ? log.problem : nil }
+}

@@ -1,0 +1,196 @@
+// The program's side of the journal: when it is worked on in a turn of the loop, what operators are told of it, and what
+// requests it keeps from being served.
+
+import CLinux
+import Glibc
+import JSON
+import Journal
+import Net
+import Queues
+
+/// The journal of this server. While it is recovered, nothing is served.
+final class DurableStore {
+    /// Hears from the journal's helper thread.
+    private final class News: EventSource {
+        var isThere = false
+
+        override func ready(events: UInt32) { isThere = true }
+    }
+
+    /// Requests up to this size may use the space that is kept for those that make room.
+    private static let smallBytes = 4096
+    /// What an image of a task takes beside its content, and the shortest task in a batch, about, in bytes.
+    private static let imageBytes = 400
+    private static let shortestTaskBytes = 13
+
+    private let journal: Journal
+    private let loop: EventLoop
+    private let news = News()
+    private let syncMode: LogConfiguration.SyncMode
+    private(set) var isReady = false
+    private var progress: (isRead: Bool, part: Double) = (false, 0)
+    private var nextReport: Int64
+    private let begun: Int64
+    private var reportedProblem: LogError?
+
+    var directory: String { journal.directory }
+
+    /// Opens the journal that the options name; nil if they name none.
+    init?(_ options: Options, loop: EventLoop) throws(LogError) {
+        guard let directory = options.directory else { return nil }
+        journal = try Journal(
+            directory: directory, syncMode: options.syncMode, graceMilliseconds: options.graceMilliseconds,
+            now: loop.now)
+        syncMode = options.syncMode
+        self.loop = loop
+        begun = loop.now
+        nextReport = loop.now + 1000
+    }
+
+    /// Says why the journal cannot go on, and ends the program: what was not yet answered may be lost, and what was is safe.
+    private func fail(_ error: LogError) -> Never {
+        Emq.write("emq: \(error)", to: STDERR_FILENO)
+        exit(1)
+    }
+
+    // MARK: Turns
+
+    /// Goes on with recovery, or learns what has become safe and lets answers go.
+    ///
+    /// - Returns: whether the broker may be used.
+    func beginTurn(_ server: HTTPServer, on broker: isolated Broker, now: Int64) -> Bool {
+        do throws(LogError) {
+            if !isReady, try !recover(server, broker, now: now) { return false }
+            if news.isThere {
+                news.isThere = false
+                try journal.collect()
+                server.release(upTo: journal.safeSequence)
+                server.resume()
+                reportProblem()
+            }
+            return true
+        } catch {
+            fail(error)
+        }
+    }
+
+    /// Writes what the turn has changed. After the last turn, waits until it is safe.
+    ///
+    /// - Returns: when the next turn must begin at the latest; nil for no such time.
+    func endTurn(_ server: HTTPServer, on broker: isolated Broker, now: Int64, isLast: Bool) -> Int64? {
+        guard isReady else { return now }
+        guard isLast else {
+            journal.endTurn(of: broker, now: now)
+            return journal.nextDeadline(of: broker, now: now)
+        }
+        do throws(LogError) {
+            try journal.close(broker)
+            server.release(upTo: .max)
+            return nil
+        } catch {
+            fail(error)
+        }
+    }
+
+    private func recover(
+        _ server: HTTPServer, _ broker: isolated Broker, now: Int64
+    ) throws(LogError) -> Bool {
+        isReady = try journal.recover(broker, now: now)
+        progress = journal.progress(of: broker)
+        guard isReady else {
+            if now >= nextReport {
+                nextReport = now + 1000
+                Emq.write("emq: \(progressText)", to: STDERR_FILENO)
+            }
+            return false
+        }
+        do throws(SystemError) {
+            try loop.watch(journal.descriptor, for: news, events: UInt32(EPOLLIN.rawValue))
+        } catch {
+            Emq.write("emq: \(error)", to: STDERR_FILENO)
+            exit(1)
+        }
+        let recovery = journal.recovery
+        let seconds = Double(loop.updateNow() - begun) / 1000
+        let dropped =
+            recovery.droppedByteCount > 0 ? "; \(recovery.droppedByteCount) bytes at its end were not whole" : ""
+        Emq.write(
+            "emq: recovered \(recovery.taskCount == 1 ? "1 task" : "\(recovery.taskCount) tasks") from \(directory) "
+                + "in \(seconds) s\(dropped)", to: STDERR_FILENO)
+        reportProblem()
+        // What was recovered is safe.
+        server.release(upTo: journal.safeSequence)
+        return true
+    }
+
+    private var progressText: String {
+        let percent = Int(progress.part * 100)
+        return progress.isRead
+            ? "recovering: \(percent) % of the tasks are in their places"
+            : "recovering: \(percent) % of the journal is read"
+    }
+
+    private func reportProblem() {
+        guard journal.problem != reportedProblem else { return }
+        reportedProblem = journal.problem
+        if let problem = journal.problem {
+            Emq.write("emq: \(problem); new tasks are refused, acknowledgements go on", to: STDERR_FILENO)
+        } else {
+            Emq.write("emq: the journal has space again", to: STDERR_FILENO)
+        }
+    }
+
+    // MARK: Requests
+
+    /// Whether so much waits for the disk that nothing more should be changed.
+    func isBusy(_ broker: isolated Broker) -> Bool {
+        if case .later = journal.admission(of: 0, makesRoom: true, on: broker) { true } else { false }
+    }
+
+    /// Makes sure that there is space on disk for what a request changes.
+    ///
+    /// - Returns: false if that is being made.
+    /// - Throws: 503 while the journal is recovered, and when there is no space.
+    func admits(
+        _ request: borrowing Request, _ verb: Verb, on broker: isolated Broker
+    ) throws(Problem) -> Bool {
+        guard isReady else { throw problem }
+        if request.method == .get || request.method == .head { return true }
+        let size = request.body.count
+        let tasks = verb == .enqueue ? min(size / Self.shortestTaskBytes, API.maximumBatch) + 1 : 1
+        let makesRoom = verb != .enqueue && verb != .config && size <= Self.smallBytes
+        switch journal.admission(of: size + tasks * Self.imageBytes, makesRoom: makesRoom, on: broker) {
+        case .now: return true
+        case .later: return false
+        case .never(let reason):
+            throw Problem(
+                503, "the journal has no room for this: \(reason); workers go on, and it is tried again every second")
+        }
+    }
+
+    /// What is answered while the journal is recovered.
+    var problem: Problem { Problem(503, "the server is \(progressText)") }
+
+    // MARK: Looking
+
+    /// How much waits for the disk, in bytes.
+    var pendingByteCount: Int { isReady ? journal.pendingByteCount : 0 }
+
+    /// What `/stats/` says of it, as a member behind others.
+    func writeStatistics(to responses: inout ResponseStream) {
+        writeCount(",\"journal\":{\"bytes\":", journal.byteCount, to: &responses)
+        writeCount(",\"live_bytes\":", journal.liveByteCount, to: &responses)
+        writeCount(",\"segments\":", journal.segmentCount, to: &responses)
+        writeCount(",\"pending_bytes\":", journal.pendingByteCount, to: &responses)
+        responses.append(",\"problem\":")
+        if let problem = journal.problem {
+            JSONWriter.write("\(problem)", to: &responses)
+        } else {
+            responses.append("null")
+        }
+        writeCount(",\"recovered\":{\"tasks\":", journal.recovery.taskCount, to: &responses)
+        responses.append(",\"seconds\":")
+        JSONWriter.writeSeconds(milliseconds: journal.recovery.milliseconds, to: &responses)
+        responses.append("}}")
+    }
+}
