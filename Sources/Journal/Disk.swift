@@ -32,6 +32,8 @@ protocol DiskFile: AnyObject, Sendable {
     func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(LogError) -> Int
     /// Writes all of `bytes`. After an error, any part of them may be there.
     func write(_ bytes: RawSpan, at offset: Int) throws(LogError)
+    /// Makes the file shorter, and makes that and what was written survive a crash.
+    func truncate(to byteCount: Int) throws(LogError)
     /// Makes what was written survive a crash. After an error nothing may be assumed of any write since the last success,
     /// even if a later call succeeds.
     func sync() throws(LogError)

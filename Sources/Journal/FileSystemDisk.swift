@@ -134,6 +134,13 @@ private final class FileSystemFile: DiskFile {
         }
     }
 
+    func truncate(to byteCount: Int) throws(LogError) {
+        guard ftruncate(descriptor, off_t(byteCount)) == 0 else {
+            throw LogError("make it shorter", file: path, code: errno)
+        }
+        guard fsync(descriptor) == 0 else { throw LogError("sync it", file: path, code: errno) }
+    }
+
     func sync() throws(LogError) {
         guard fdatasync(descriptor) == 0 else { throw LogError("sync it", file: path, code: errno) }
     }

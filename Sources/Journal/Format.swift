@@ -22,6 +22,8 @@ enum Format {
     static let sequenceLimit: UInt64 = 1 << 62
     /// The smallest segment that makes sense: some frames beside the header.
     static let smallestSegmentByteCount = 512
+    /// No segment is larger.
+    static let largestSegmentByteCount = 1 << 40
 
     /// The number of the segment in the file of that name; nil if no segment is called so.
     static func segmentNumber(of name: String) -> UInt64? {

@@ -25,9 +25,11 @@ public final class Log {
     private var underWay: Batch?
     private var commitsNext = false
     private var isClosed = false
+    private var isStartingOver = false
     /// What is ready on disk for frames that were not taken yet.
     private var room: Room
-    private var wantedFrameByteCount = 0
+    /// The losses that `room` accounts for.
+    private var lossCount: Int
 
     /// The sequence of the last payload that was taken; 0 if there has never been one.
     public private(set) var lastSequence: UInt64
@@ -53,23 +55,17 @@ public final class Log {
     /// Opens the log for writing, where recovery has ended. Waits for the disk.
     ///
     /// - Precondition: `recovery.isComplete`.
-    /// - Throws: `LogError` when the disk does not work. That it is full is no error: see `problem`.
+    /// - Throws: `LogError` when the disk does not work, or is full before there is a first segment.
     public init(_ recovery: LogRecovery, configuration: LogConfiguration = LogConfiguration()) throws(LogError) {
-        precondition(
-            configuration.reserveByteCount >= 0 && configuration.reserveByteCount <= configuration.segmentByteCount / 2,
-            "no sensible reserve")
-        let writer = try LogWriter(recovery, segmentByteCount: configuration.segmentByteCount)
-        do throws(LogError) {
-            while try !writer.prepare(byteCount: 1 << 20) {}
-        } catch  where error.cause == .noSpace {
-            problem = error
-        }
+        let writer = try LogWriter(
+            recovery, segmentByteCount: configuration.segmentByteCount,
+            smallSegmentByteCount: configuration.smallSegmentByteCount)
         self.configuration = configuration
         lastSequence = writer.writtenSequence
         durableSequence = writer.writtenSequence
         syncedSequence = writer.syncedSequence
         segments = writer.segments
-        room = writer.room
+        (room, lossCount) = (writer.room, writer.lossCount)
         helper = try LogHelper(writer, configuration)
     }
 
@@ -95,18 +91,14 @@ public final class Log {
         let byteCount = Format.frameHeaderByteCount + payloadByteCount
         // The largest payload is taken when there is nothing else.
         let limit = configuration.gatheringByteCount * (usingReserve ? 2 : 1)
-        guard gathering.isEmpty || gathering.byteCount + byteCount <= limit else { return .busy }
-        guard !isClosed, !room.take(byteCount, leaving: usingReserve ? 0 : configuration.reserveByteCount) else {
-            return nil
-        }
+        guard !isClosed, gathering.isEmpty || gathering.byteCount + byteCount <= limit else { return .busy }
+        if room.take(byteCount, leaving: usingReserve ? 0 : reserveByteCount) { return nil }
         // The next segment is made as large as it has to be, the reserve included.
-        let wanted = byteCount + configuration.reserveByteCount
-        if wanted > configuration.segmentByteCount - Format.segmentHeaderByteCount && wanted > wantedFrameByteCount {
-            wantedFrameByteCount = wanted
-            helper.update { $0.wantedFrameByteCount = wanted }
-        }
-        return problem == nil ? .busy : .noSpace
+        return helper.want(frameByteCount: byteCount + reserveByteCount)
     }
+
+    /// Space that only appends with `usingReserve` may use: a quarter of the current segment.
+    private var reserveByteCount: Int { min(segments.last?.byteCount ?? 0, configuration.segmentByteCount) / 4 }
 
     /// Takes a payload, which is copied. It goes to disk with the next `commit`.
     ///
@@ -158,48 +150,67 @@ public final class Log {
         syncedSequence = max(syncedSequence, state.syncedSequence)
         let durable = configuration.syncMode == .always ? state.syncedSequence : state.writtenSequence
         durableSequence = max(durableSequence, durable)
-        (segments, problem) = (state.segments, state.problem)
+        segments = state.segments
+        problem = LogHelper.Work.Kind.allCases.lazy.compactMap { state.problems[$0] }.first
         if let failure = state.failure { throw failure }
-        plan(state)
+        isStartingOver = state.startsOver
+        if !isStartingOver { plan(state) }
         submit()
     }
 
-    /// Finds out anew what is left once all that was taken is written: after a failed write it is less than thought.
+    /// Finds out what is left once all that was taken is written.
     private func plan(_ state: LogHelper.State) {
-        room = state.room
-        if let next = room.next, next >= wantedFrameByteCount, wantedFrameByteCount > 0 {
-            wantedFrameByteCount = 0
-            helper.update { $0.wantedFrameByteCount = 0 }
+        if state.batch == nil && gathering.isEmpty {
+            (room, lossCount) = (state.room, state.lossCount)
+            return
         }
+        if state.lossCount == lossCount {
+            // Each frame has the place it was given. If that is in the current segment still, the next one can be new.
+            if room.segment == state.room.segment { room.next = state.room.next }
+            return
+        }
+        // After a failed write it is less than thought. What is written of a batch under way counts twice, until it is done.
+        var isKnown = state.batch == nil
+        room = state.room
         for batch in [state.batch, gathering].compactMap({ $0 }) {
             var offset = 0
             while offset < batch.byteCount {
                 let byteCount = batch.frameByteCount(at: offset)
-                if !room.take(byteCount) { room = Room(tail: 0, next: nil) }
+                if !room.take(byteCount) {
+                    room = Room(segment: room.segment, tail: 0, next: nil)
+                    isKnown = false
+                }
                 offset += byteCount
             }
         }
+        if isKnown { lossCount = state.lossCount }
     }
 
     // MARK: Segments
 
-    /// Begins a new segment, so that the current one can be deleted when nothing in it is needed any more.
+    /// Goes on in a new small segment, so that a large one can be deleted when nothing in it is needed any more. It is seen in
+    /// `segments` after a later `collect`; without space for it, it does not happen. What is appended and committed meanwhile
+    /// goes to disk afterwards.
     ///
-    /// - Returns: whether it does: only while nothing is under way, the next segment is ready, and the current one is not empty.
-    public func roll() -> Bool {
-        guard gathering.isEmpty, let spare, let next = room.next, !isClosed,
-            let current = segments.last, current.firstSequence <= lastSequence
+    /// - Returns: whether it is tried: only while nothing is gathered or under way, and if the current segment is not a small
+    ///   and empty one already.
+    public func startOver() -> Bool {
+        guard gathering.isEmpty, underWay == nil, !isStartingOver, !isClosed, let current = segments.last,
+            current.firstSequence <= lastSequence || current.byteCount > configuration.smallSegmentByteCount
         else { return false }
-        room = Room(tail: next, next: nil)
-        underWay = spare
-        self.spare = nil
-        helper.update { ($0.batch, $0.rollsFirst) = (spare, true) }
+        isStartingOver = true
+        // What fits in either segment.
+        let small = min(configuration.smallSegmentByteCount, configuration.segmentByteCount)
+        room = Room(
+            segment: room.segment, tail: min(room.tail, small - Format.segmentHeaderByteCount), next: nil)
+        helper.update { $0.startsOver = true }
         return true
     }
 
-    /// Has the segments with lower numbers deleted, oldest first, but never the current one. What was written before is
-    /// synced first, whatever the mode.
+    /// Has the segments with lower numbers deleted, oldest first, but never the last of `segments` or a later one. What was
+    /// written before is synced first, whatever the mode.
     public func deleteSegments(below number: UInt64) {
+        let number = min(number, segments.last?.number ?? 0)
         helper.update { $0.deletesBelow = max($0.deletesBelow, number) }
     }
 

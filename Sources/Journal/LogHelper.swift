@@ -12,12 +12,14 @@ import Glibc
     struct State {
         /// The batch under way. The helper completes its frames; their lengths stay, and may be read meanwhile.
         var batch: Batch?
-        /// Whether the batch begins a segment.
-        var rollsFirst = false
+        /// Whether to go on in a small segment, before the batch.
+        var startsOver = false
         /// Segments with lower numbers are to be deleted.
         var deletesBelow: UInt64 = 0
         /// The next segment is to have room for such a frame.
         var wantedFrameByteCount = 0
+        /// There is no space for such a frame or a larger one, until `largeRetryTime`.
+        var unavailableFrameByteCount = Int.max
         /// Whether to fail rather than to wait for space.
         var isClosing = false
         /// Whether to end when all is done.
@@ -28,15 +30,19 @@ import Glibc
         var writtenSequence: UInt64
         var syncedSequence: UInt64
         var room: Room
+        /// The writer's.
+        var lossCount: Int
         var segments: [LogSegment]
-        /// Why there is no room, or old segments stay.
-        var problem: LogError?
+        /// What has failed and is tried again.
+        var problems: [Work.Kind: LogError] = [:]
         /// Why the log cannot go on.
         var failure: LogError?
     }
 
     /// How much of the next segment is filled at once while there is nothing else to do.
     private static let preparedByteCount = 1 << 20
+    /// How often in a row preparing may fail, if not for lack of space, before the log is given up.
+    private static let failedPreparationsLimit = 10
 
     /// Becomes readable when there is something to collect.
     let descriptor: Int32
@@ -48,10 +54,12 @@ import Glibc
     private var state: State
     private var thread: pthread_t = 0
 
-    // The helper thread's own. Times are milliseconds of the steady clock.
+    // Under the lock too. Times are milliseconds of the steady clock.
     /// When preparing and deleting may be tried again.
     private var retryTime: Int64 = 0
+    private var largeRetryTime: Int64 = 0
     private var batchRetryTime: Int64 = 0
+    private var failedPreparations = 0
     /// When what was written is to be synced.
     private var syncTime: Int64?
     /// How much of the next segment is to be filled before the next batch.
@@ -63,7 +71,7 @@ import Glibc
         retryMilliseconds = configuration.retryMilliseconds
         state = State(
             writtenSequence: writer.writtenSequence, syncedSequence: writer.syncedSequence, room: writer.room,
-            segments: writer.segments)
+            lossCount: writer.lossCount, segments: writer.segments)
         descriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         unsafe pthread_mutex_init(lock, nil)
         var attributes = pthread_condattr_t()
@@ -100,6 +108,19 @@ import Glibc
         return body(&state)
     }
 
+    /// Asks for room for a frame in the next segment.
+    ///
+    /// - Returns: why there is none yet.
+    func want(frameByteCount: Int) -> Log.Refusal {
+        update { state in
+            if largeRetryTime <= LogHelper.now() { state.unavailableFrameByteCount = .max }
+            guard frameByteCount < state.unavailableFrameByteCount else { return .noSpace }
+            state.wantedFrameByteCount = max(state.wantedFrameByteCount, frameByteCount)
+            let isFull = [.prepare, .write].contains { state.problems[$0]?.cause == .noSpace }
+            return isFull ? .noSpace : .busy
+        }
+    }
+
     /// Notes that everything was collected so far. To be called before the state is read, so that nothing is missed.
     func drain() {
         var count: UInt64 = 0
@@ -114,11 +135,25 @@ import Glibc
 
     // MARK: The helper thread
 
-    private enum Work {
-        case write(Batch, rollsFirst: Bool)
+    enum Work {
+        case write(Batch)
+        case startOver
         case prepare(byteCount: Int, frameByteCount: Int)
         case delete(below: UInt64)
         case sync
+
+        /// Kinds of work; the first is the one whose failure matters most.
+        enum Kind: CaseIterable { case write, sync, prepare, startOver, delete }
+
+        var kind: Kind {
+            switch self {
+            case .write: .write
+            case .startOver: .startOver
+            case .prepare: .prepare
+            case .delete: .delete
+            case .sync: .sync
+            }
+        }
     }
 
     private func run() {
@@ -147,10 +182,9 @@ import Glibc
         if canPrepare && owedByteCount > 0 {
             return .prepare(byteCount: owedByteCount, frameByteCount: state.wantedFrameByteCount)
         }
+        if state.startsOver && !state.isClosing { return .startOver }
         // One that waits for space does not keep old segments from being deleted.
-        if let batch = state.batch, now >= batchRetryTime || state.isClosing {
-            return .write(batch, rollsFirst: state.rollsFirst)
-        }
+        if let batch = state.batch, now >= batchRetryTime || state.isClosing { return .write(batch) }
         if state.isEnding { return writer.needsSync ? .sync : nil }
         if let syncTime, now >= syncTime { return .sync }
         if let first = writer.segments.first, first.number < state.deletesBelow, now >= retryTime {
@@ -163,9 +197,8 @@ import Glibc
     /// Without the lock.
     private func perform(_ work: Work) throws(LogError) {
         switch work {
-        case .write(let batch, let rollsFirst):
-            if rollsFirst { try writer.roll() }
-            try writer.write(batch, syncing: syncMode == .always)
+        case .write(let batch): try writer.write(batch, syncing: syncMode == .always)
+        case .startOver: try writer.startOver()
         case .prepare(let byteCount, let frameByteCount):
             _ = try writer.prepare(byteCount: byteCount, for: frameByteCount)
         case .delete(let number): try writer.deleteSegments(below: number)
@@ -176,31 +209,55 @@ import Glibc
     /// Says what has become of it. With the lock held.
     private func publish(_ work: Work, _ failure: LogError?) {
         let now = LogHelper.now()
+        var isFinal = false
+        state.problems[work.kind] = failure
         switch work {
-        case .write(let batch, _):
+        case .write(let batch):
             if let failure {
                 // What was accepted is never refused afterwards: it waits for space.
                 batchRetryTime = now + retryMilliseconds
-                if failure.cause != .noSpace || state.isClosing { state.failure = failure }
-                state.problem = failure
+                isFinal = failure.cause != .noSpace || state.isClosing
             } else {
-                // Twice as much as was written: so the next segment is ready before the current one is half full.
-                owedByteCount += 2 * batch.byteCount
-                (state.batch, state.finished, state.rollsFirst) = (nil, batch, false)
+                // Four times as much as was written: so a next segment of twice the size is ready when the current one is
+                // half full.
+                owedByteCount += 4 * batch.byteCount
+                (state.batch, state.finished) = (nil, batch)
             }
-        case .prepare:
+        case .startOver:
+            state.startsOver = false
+            // Without space for it everything stays as it is.
+            if let failure { isFinal = failure.cause != .noSpace }
+            state.problems[.startOver] = nil
+        case .prepare(_, let frameByteCount):
             owedByteCount = 0
-            state.problem = failure
-            if failure != nil { retryTime = now + retryMilliseconds }
-            if writer.room.next == nil && failure == nil { return }
+            failedPreparations = failure == nil || failure?.cause == .noSpace ? 0 : failedPreparations + 1
+            isFinal = failedPreparations >= Self.failedPreparationsLimit
+            if failure == nil {
+                guard writer.room.next != nil else { return }
+            } else if failure?.cause == .noSpace
+                && frameByteCount > writer.regularByteCount - Format.segmentHeaderByteCount
+            {
+                // Others may do with less.
+                state.problems[.prepare] = nil
+                (state.unavailableFrameByteCount, state.wantedFrameByteCount) = (frameByteCount, 0)
+                largeRetryTime = now + retryMilliseconds
+            } else {
+                retryTime = now + retryMilliseconds
+            }
         case .delete:
             retryTime = failure == nil ? 0 : now + retryMilliseconds
-            if failure == nil { batchRetryTime = 0 }
-            if writer.needsSync, let failure { state.failure = failure } else { state.problem = failure }
+            if failure == nil { (batchRetryTime, largeRetryTime) = (0, 0) }
+            // If not, it is what was to be synced first.
+            if let failure, writer.needsSync { isFinal = failure.cause != .noSpace }
         case .sync:
-            if let failure, failure.cause != .noSpace || state.isClosing { state.failure = failure }
+            if let failure { isFinal = failure.cause != .noSpace || state.isClosing }
             syncTime = failure == nil ? nil : now + retryMilliseconds
         }
+        if isFinal { state.failure = failure }
+        if !writer.needsSync { state.problems[.sync] = nil }
+        // A segment that was made while something was written is as good as one that was made in advance.
+        if writer.room.next != nil || writer.room.segment != state.room.segment { state.problems[.prepare] = nil }
+        if let next = writer.room.next, next >= state.wantedFrameByteCount { state.wantedFrameByteCount = 0 }
         if case .interval(let milliseconds) = syncMode, writer.needsSync, syncTime == nil {
             syncTime = now + Int64(milliseconds)
         } else if !writer.needsSync {
@@ -208,7 +265,7 @@ import Glibc
         }
         state.writtenSequence = writer.writtenSequence
         state.syncedSequence = writer.syncedSequence
-        state.room = writer.room
+        (state.room, state.lossCount) = (writer.room, writer.lossCount)
         state.segments = writer.segments
         var one: UInt64 = 1
         // It can fail only by being full, and then it is readable already.

@@ -4,7 +4,7 @@ import Glibc
 
 /// Looks at logs that are not open, and copies what is whole in them. Neither changes the log it looks at.
 public enum LogMaintenance {
-    /// A place where no whole frame is, although one should be.
+    /// A place where no whole frame is, although one should be, or where the payload of one makes no sense.
     public struct Damage: Sendable, Equatable {
         /// Where it begins, in bytes.
         public let offset: Int
@@ -12,7 +12,7 @@ public enum LogMaintenance {
         public let byteCount: Int
         /// What is wrong there, in words.
         public let problem: String
-        /// The frames that are missing there; nil if it cannot be known how many there were.
+        /// The frames that are lost there; nil if it cannot be known how many there were.
         public let lostSequences: ClosedRange<UInt64>?
     }
 
@@ -22,7 +22,7 @@ public enum LogMaintenance {
         public let name: String
         /// The file's size.
         public let byteCount: Int
-        /// Whole frames, without those that a later segment begins with again.
+        /// Whole frames whose payloads make sense, without those that a later segment begins with again.
         public internal(set) var frameCount = 0
         /// The first of them.
         public internal(set) var firstSequence: UInt64?
@@ -30,6 +30,11 @@ public enum LogMaintenance {
         public internal(set) var lastSequence: UInt64?
         /// What is wrong, in the order of the file.
         public internal(set) var damages: [Damage] = []
+
+        mutating func add(_ damage: Damage) {
+            // More of them are not told apart.
+            if damages.count < damagesLimit { damages.append(damage) }
+        }
     }
 
     /// What is in a log.
@@ -42,25 +47,42 @@ public enum LogMaintenance {
         public internal(set) var droppedByteCount = 0
     }
 
-    /// More of them are not told apart.
+    /// Looks at the payload of a whole frame, and throws if it makes no sense.
+    public typealias Inspection = (_ payload: Span<UInt8>) throws(PayloadError) -> Void
+
+    /// How many damages a report tells apart in a segment.
     private static let damagesLimit = 1000
 
     /// Reads all of a log.
     ///
-    /// - Parameter directory: The log's directory.
+    /// - Parameters:
+    ///   - directory: The log's directory.
+    ///   - inspect: Is given the payload of each whole frame once, in order. What it throws is reported as damage.
     /// - Returns: what is in each segment, and whether the log can be opened.
     /// - Throws: `LogError` if it is open elsewhere, or cannot be read.
     /// - Complexity: O(n) for n bytes.
-    public static func check(directory: String) throws(LogError) -> Report {
-        try check(FileSystemDisk(path: directory, creating: false))
+    public static func check(directory: String, inspect: Inspection) throws(LogError) -> Report {
+        try check(FileSystemDisk(path: directory, creating: false), inspect: inspect)
     }
 
-    static func check(_ disk: any Disk) throws(LogError) -> Report {
+    static func check(_ disk: any Disk, inspect: Inspection) throws(LogError) -> Report {
         try disk.lock()
-        var report = try salvage(disk) { _ in }
+        // What the payload of a frame is said to be wrong with, by its sequence.
+        var senseless: [UInt64: PayloadError] = [:]
+        var report = try salvage(disk) { payload, sequence throws(SalvageError) in
+            do throws(PayloadError) {
+                try inspect(payload)
+            } catch {
+                if senseless.count < damagesLimit { senseless[sequence] = error }
+                throw .payload(error)
+            }
+        }
         do throws(LogError) {
             let recovery = try LogRecovery(disk: disk)
-            while try !recovery.advance(byteCount: .max, visit: { _, _, _ in }) {}
+            let visit = { (_: Span<UInt8>, sequence: UInt64, _: UInt64) throws(PayloadError) in
+                if let error = senseless[sequence] { throw error }
+            }
+            while try !recovery.advance(byteCount: .max, visit: visit) {}
             report.droppedByteCount = recovery.report.droppedByteCount
         } catch {
             report.failure = error
@@ -68,17 +90,19 @@ public enum LogMaintenance {
         return report
     }
 
-    /// Copies every whole frame into a new log. There, the frames are numbered from 1 without gaps.
+    /// Copies every whole frame whose payload makes sense into a new log. There, the frames are numbered from 1 without gaps.
     ///
     /// - Parameters:
     ///   - directory: The log's directory, which is left as it is.
     ///   - newDirectory: Where the new log is made: must not exist. When it is to be used, both are renamed by hand.
     ///   - configuration: How large its segments are.
+    ///   - inspect: Is given the payload of each whole frame once, in order. Where it throws, that frame is left out.
     /// - Returns: what was found in the old log.
     /// - Throws: `LogError`; the new log is then not complete.
     /// - Complexity: O(n) for n bytes.
     public static func repair(
-        directory: String, into newDirectory: String, configuration: LogConfiguration = LogConfiguration()
+        directory: String, into newDirectory: String, configuration: LogConfiguration = LogConfiguration(),
+        inspect: Inspection
     ) throws(LogError) -> Report {
         let disk = try FileSystemDisk(path: directory, creating: false)
         try disk.lock()
@@ -87,31 +111,37 @@ public enum LogMaintenance {
         }
         return try repair(
             disk, into: FileSystemDisk(path: newDirectory, creating: false),
-            segmentByteCount: configuration.segmentByteCount)
+            segmentByteCount: configuration.segmentByteCount, inspect: inspect)
     }
 
     static func repair(
-        _ disk: any Disk, into newDisk: any Disk, segmentByteCount: Int
+        _ disk: any Disk, into newDisk: any Disk, segmentByteCount: Int, inspect: Inspection
     ) throws(LogError) -> Report {
         let recovery = try LogRecovery(disk: newDisk)
         let writer = try LogWriter(recovery, segmentByteCount: segmentByteCount)
         let batch = Batch()
         var sequence = writer.writtenSequence
-        let report = try salvage(disk) { payload throws(LogError) in
+        let report = try salvage(disk) { payload, _ throws(SalvageError) in
+            do throws(PayloadError) { try inspect(payload) } catch { throw .payload(error) }
             sequence += 1
             batch.append(payload, sequence: sequence)
-            if batch.byteCount >= 1 << 20 {
-                try writer.write(batch, syncing: false)
-                batch.removeAll()
-            }
+            guard batch.byteCount >= 1 << 20 else { return }
+            do throws(LogError) { try writer.write(batch, syncing: false) } catch { throw .log(error) }
+            batch.removeAll()
         }
         try writer.write(batch, syncing: true)
         return report
     }
 
+    /// What `salvage` is told of a frame: that it makes no sense, or why it cannot go on.
+    private enum SalvageError: Error {
+        case payload(PayloadError)
+        case log(LogError)
+    }
+
     /// Visits every whole frame there is, in order, and each only once.
     private static func salvage(
-        _ disk: any Disk, _ visit: (Span<UInt8>) throws(LogError) -> Void
+        _ disk: any Disk, _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
     ) throws(LogError) -> Report {
         var names: [(number: UInt64, name: String)] = []
         for name in try disk.names() {
@@ -147,7 +177,8 @@ public enum LogMaintenance {
 
     private static func salvage(
         _ reader: inout SegmentReader, checksum: UInt32, after last: inout UInt64, before end: UInt64,
-        isEndKnown: Bool, into segment: inout SegmentReport, _ visit: (Span<UInt8>) throws(LogError) -> Void
+        isEndKnown: Bool, into segment: inout SegmentReport,
+        _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
     ) throws(LogError) {
         var offset = min(Format.segmentHeaderByteCount, reader.byteCount)
         while last < end - 1 {
@@ -157,12 +188,23 @@ public enum LogMaintenance {
                 guard header.sequence < end else { return }
                 let payload = try reader.view(at: offset, count: header.byteCount)
                     .extracting(Format.frameHeaderByteCount..<header.byteCount)
-                try visit(Span(_bytes: payload))
-                offset += header.byteCount
                 last = header.sequence
-                segment.frameCount += 1
-                segment.firstSequence = segment.firstSequence ?? last
-                segment.lastSequence = last
+                do throws(SalvageError) {
+                    try visit(Span(_bytes: payload), last)
+                    segment.frameCount += 1
+                    segment.firstSequence = segment.firstSequence ?? last
+                    segment.lastSequence = last
+                } catch {
+                    switch error {
+                    case .log(let error): throw error
+                    case .payload(let error):
+                        segment.add(
+                            Damage(
+                                offset: offset, byteCount: header.byteCount,
+                                problem: "frame \(last) makes no sense: \(error.problem)", lostSequences: last...last))
+                    }
+                }
+                offset += header.byteCount
                 continue
             case .frame(let header) where header.sequence <= last:
                 // Written again after a failure, and found in the segment before.
@@ -176,13 +218,11 @@ public enum LogMaintenance {
             if contentEnd == offset && !isEndKnown { return }
             let next = try? reader.search(from: offset, sequence: last + 1, checksum: checksum) { $0.sequence < end }
             let lostEnd = next?.header.sequence ?? (isEndKnown ? end : .max)
-            if segment.damages.count < damagesLimit {
-                let isKnown = lostEnd < .max && lostEnd > last + 1
-                segment.damages.append(
-                    Damage(
-                        offset: offset, byteCount: (next?.offset ?? contentEnd) - offset, problem: problem,
-                        lostSequences: isKnown ? last + 1...lostEnd - 1 : nil))
-            }
+            let isKnown = lostEnd < .max && lostEnd > last + 1
+            segment.add(
+                Damage(
+                    offset: offset, byteCount: (next?.offset ?? contentEnd) - offset, problem: problem,
+                    lostSequences: isKnown ? last + 1...lostEnd - 1 : nil))
             guard let next else {
                 if isEndKnown { last = end - 1 }
                 return

@@ -23,15 +23,16 @@ public struct LogConfiguration: Sendable {
         case never
     }
 
-    /// The size of a segment; one for a single larger frame is larger.
+    /// What the sizes of segments grow to, from 512 bytes to 1 TiB: the first has 1 MiB, each one after it twice as much. One
+    /// for a single larger frame is larger.
     public var segmentByteCount = 64 << 20
-    /// Room on disk that only appends with `usingReserve` may use.
-    public var reserveByteCount = 4 << 20
     /// How much may be gathered while a batch is being written.
     public var gatheringByteCount = 16 << 20
     /// When what was written goes to stable storage.
     public var syncMode = SyncMode.always
 
+    /// What the sizes of segments begin with, if it is less than `segmentByteCount`.
+    var smallSegmentByteCount = 1 << 20
     /// How long after a failure to make or give back space it is tried again.
     var retryMilliseconds: Int64 = 1000
 

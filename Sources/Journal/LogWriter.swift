@@ -1,7 +1,8 @@
 // Writes the log: frames at the tail of the last segment, the next segment made ready in time, old segments deleted.
 //
 // A segment is filled with zeros and synced before it is needed, so a full disk is known of while there is still room, and a
-// commit changes no file's size. It gets its header when its turn comes, after all before it was synced.
+// commit changes no file's size. It gets its header when its turn comes, after all before it was synced. Each is twice as
+// large as the one before, up to a limit, so that a log that little is written to stays small.
 //
 // When a write or a sync fails, nothing is known of what was written since the last sync, and a later sync that succeeds
 // says nothing about it either. So the segment is given up there: all frames that are not safe go to a new one, whose header
@@ -29,10 +30,10 @@ final class LogWriter {
     /// The segment after the current one, as far as it has been filled with zeros.
     private struct Preparation {
         var file: (any DiskFile)?
-        var byteCount: Int
         var filled = 0
         var synced = 0
-        var isReady = false
+        /// How much of it can be used already, also while it is made larger.
+        var ready = 0
     }
 
     private static let zeros = [UInt8](repeating: 0, count: 1 << 20)
@@ -41,10 +42,11 @@ final class LogWriter {
 
     private let disk: any Disk
     private let segmentByteCount: Int
+    private let smallSegmentByteCount: Int
     private let salt: UInt64
     private let checksum: UInt32
     private var current: Tail
-    private var next: Preparation
+    private var next = Preparation()
     private var directoryNeedsSync = false
     /// All segments, oldest first; the last is the current one.
     private(set) var segments: [LogSegment]
@@ -52,17 +54,27 @@ final class LogWriter {
     private(set) var writtenSequence: UInt64
     /// The last frame that is on stable storage.
     private(set) var syncedSequence: UInt64
+    /// How often room that was ready has become less in another way than by the frames that were written.
+    private(set) var lossCount = 0
 
     /// Goes on where recovery has ended: removes what a crash left behind, and makes all that was read safe.
     ///
-    /// - Precondition: recovery has read all.
-    init(_ recovery: LogRecovery, segmentByteCount: Int) throws(LogError) {
+    /// - Parameters:
+    ///   - recovery: The log; all of it has been read.
+    ///   - segmentByteCount: What segments grow to.
+    ///   - smallSegmentByteCount: What they begin with, if it is less.
+    /// - Throws: `LogError` when the disk does not work.
+    init(
+        _ recovery: LogRecovery, segmentByteCount: Int,
+        smallSegmentByteCount: Int = LogConfiguration().smallSegmentByteCount
+    ) throws(LogError) {
+        let sizes = Format.smallestSegmentByteCount...Format.largestSegmentByteCount
         precondition(
-            segmentByteCount >= Format.smallestSegmentByteCount && segmentByteCount <= 1 << 40,
-            "no sensible segment size")
+            sizes.contains(segmentByteCount) && sizes.contains(smallSegmentByteCount), "no sensible segment size")
         precondition(recovery.isComplete, "recovery has not read all")
         disk = recovery.disk
         self.segmentByteCount = segmentByteCount
+        self.smallSegmentByteCount = min(smallSegmentByteCount, segmentByteCount)
         // One that is unused is filled with zeros again; others would only confuse.
         for segment in recovery.unused.dropFirst().reversed() {
             try disk.remove(segment.name)
@@ -70,7 +82,6 @@ final class LogWriter {
         }
         writtenSequence = recovery.report.lastSequence
         syncedSequence = writtenSequence
-        next = Preparation(byteCount: segmentByteCount)
         if let last = recovery.segments.last, let header = last.header, let tail = recovery.tail {
             salt = header.salt
             let file = try disk.open(last.name, creating: false)
@@ -94,13 +105,13 @@ final class LogWriter {
             checksum = Format.checksum(salt: salt)
             let name = Format.segmentName(1)
             let file = try disk.open(name, creating: true)
-            try LogWriter.fill(file, 0..<segmentByteCount)
+            try LogWriter.fill(file, 0..<self.smallSegmentByteCount)
             try file.sync()
             try disk.syncDirectory()
             unsafe try file.write(SegmentHeader(number: 1, firstSequence: 1, salt: salt).bytes.span.bytes, at: 0)
             try file.sync()
-            segments = [LogSegment(number: 1, firstSequence: 1, byteCount: segmentByteCount)]
-            current = Tail(file: file, byteCount: segmentByteCount, keptSequence: 0)
+            segments = [LogSegment(number: 1, firstSequence: 1, byteCount: self.smallSegmentByteCount)]
+            current = Tail(file: file, byteCount: self.smallSegmentByteCount, keptSequence: 0)
         }
     }
 
@@ -126,11 +137,14 @@ final class LogWriter {
 
     private var currentNumber: UInt64 { segments.last?.number ?? 0 }
 
+    /// The size of the next segment, unless a single frame needs more.
+    var regularByteCount: Int { min(segmentByteCount, max(smallSegmentByteCount, 2 * current.byteCount)) }
+
     /// The space that is ready.
     var room: Room {
         Room(
-            tail: current.isFailed ? 0 : current.byteCount - current.offset,
-            next: next.isReady ? next.byteCount - Format.segmentHeaderByteCount : nil)
+            segment: currentNumber, tail: current.isFailed ? 0 : current.byteCount - current.offset,
+            next: next.ready > 0 ? next.ready - Format.segmentHeaderByteCount : nil)
     }
 
     /// Whether something written is not safe yet.
@@ -159,12 +173,16 @@ final class LogWriter {
         try retryingOnce { () throws(LogError) in try syncCurrent() }
     }
 
-    /// Goes on in a new segment.
+    /// Goes on in a new small segment; one that was prepared is made smaller.
     ///
-    /// - Throws: as `write`.
-    func roll() throws(LogError) {
+    /// - Throws: as `write`. Without space for it, the log goes on where it is.
+    func startOver() throws(LogError) {
+        lossCount += 1
         if !current.isFailed { keep() }
-        try retryingOnce { () throws(LogError) in try startSegment(for: 0) }
+        try retryingOnce { () throws(LogError) in
+            try shrinkNext(to: smallSegmentByteCount)
+            try startSegment(byteCount: smallSegmentByteCount, upTo: smallSegmentByteCount)
+        }
     }
 
     /// What is written so far will not be given again.
@@ -196,7 +214,8 @@ final class LogWriter {
                 last += 1
             }
             if end == position {
-                try startSegment(for: batch.frameByteCount(at: position))
+                let needed = Format.segmentHeaderByteCount + batch.frameByteCount(at: position)
+                try startSegment(byteCount: needed, upTo: max(regularByteCount, needed))
                 continue
             }
             current.needsSync = true
@@ -204,7 +223,7 @@ final class LogWriter {
                 try current.file.write(batch.span(position..<end), at: current.offset)
             } catch {
                 // Without space nothing that was there is in doubt, and the same bytes may be written there again.
-                current.isFailed = error.cause != .noSpace
+                if error.cause != .noSpace { giveUpCurrent() }
                 throw error
             }
             current.offset += end - position
@@ -218,7 +237,7 @@ final class LogWriter {
         do throws(LogError) {
             try current.file.sync()
         } catch {
-            current.isFailed = true
+            giveUpCurrent()
             throw error
         }
         current.needsSync = false
@@ -226,16 +245,21 @@ final class LogWriter {
         syncedSequence = writtenSequence
     }
 
+    private func giveUpCurrent() {
+        current.isFailed = true
+        lossCount += 1
+    }
+
     /// Makes the next segment the current one. All before it is safe then.
-    private func startSegment(for frameByteCount: Int) throws(LogError) {
+    private func startSegment(byteCount: Int, upTo goal: Int) throws(LogError) {
         try syncCurrent()
-        let file = try preparedSegment(for: frameByteCount)
+        let file = try preparedSegment(byteCount: byteCount, upTo: goal)
         let header = begin(file, firstSequence: writtenSequence + 1)
         current.needsSync = true
         do throws(LogError) {
             unsafe try file.write(header.bytes.span.bytes, at: 0)
         } catch {
-            current.isFailed = true
+            giveUpCurrent()
             throw error
         }
     }
@@ -243,9 +267,9 @@ final class LogWriter {
     /// Takes the prepared segment as the current one; its header is not yet written.
     private func begin(_ file: any DiskFile, firstSequence: UInt64) -> SegmentHeader {
         let number = currentNumber + 1
-        current = Tail(file: file, byteCount: next.byteCount, keptSequence: writtenSequence)
-        segments.append(LogSegment(number: number, firstSequence: firstSequence, byteCount: next.byteCount))
-        next = Preparation(byteCount: segmentByteCount)
+        current = Tail(file: file, byteCount: next.ready, keptSequence: writtenSequence)
+        segments.append(LogSegment(number: number, firstSequence: firstSequence, byteCount: next.ready))
+        next = Preparation()
         return SegmentHeader(number: number, firstSequence: firstSequence, salt: salt)
     }
 
@@ -253,7 +277,8 @@ final class LogWriter {
     private func failOver() throws(LogError) {
         let start = current.syncedOffset
         let end = max(start, current.keptOffset)
-        let file = try preparedSegment(for: end - start)
+        let needed = Format.segmentHeaderByteCount + end - start
+        let file = try preparedSegment(byteCount: needed, upTo: max(regularByteCount, needed))
         var sequence = syncedSequence
         do throws(LogError) {
             var reader = try SegmentReader(current.file)
@@ -276,9 +301,10 @@ final class LogWriter {
             unsafe try file.write(header.bytes.span.bytes, at: 0)
             try file.sync()
         } catch {
-            next = Preparation(byteCount: segmentByteCount)
+            giveUpNext()
             throw error
         }
+        lossCount += 1
         _ = begin(file, firstSequence: syncedSequence + 1)
         (syncedSequence, writtenSequence) = (sequence, sequence)
         current.offset += end - start
@@ -293,43 +319,72 @@ final class LogWriter {
     /// - Parameters:
     ///   - byteCount: How many bytes to fill.
     ///   - frameByteCount: A frame that it must have room for.
-    /// - Returns: whether the next segment is ready.
+    /// - Returns: whether the next segment is ready, with room for the frame.
     /// - Throws: `LogError`; it can be tried again.
     func prepare(byteCount: Int, for frameByteCount: Int = 0) throws(LogError) -> Bool {
-        let wanted = Format.segmentHeaderByteCount + frameByteCount
-        if next.byteCount < wanted { (next.byteCount, next.isReady) = (wanted, false) }
-        guard !next.isReady else { return true }
+        try prepare(byteCount: byteCount, upTo: max(regularByteCount, Format.segmentHeaderByteCount + frameByteCount))
+    }
+
+    private func prepare(byteCount: Int, upTo goal: Int) throws(LogError) -> Bool {
+        guard next.ready < goal else { return true }
         var isSyncing = false
         do throws(LogError) {
-            if next.file == nil {
-                let file = try disk.open(Format.segmentName(currentNumber + 1), creating: true)
-                // One that a crash or a failure left behind is cleared to its end.
-                next.byteCount = max(next.byteCount, try file.byteCount())
-                next.file = file
-            }
-            guard let file = next.file else { return false }
-            let end = min(next.byteCount, next.filled + byteCount)
+            let file = try nextFile(upTo: goal)
+            let end = max(next.filled, min(goal, next.filled + byteCount))
             try LogWriter.fill(file, next.filled..<end)
             next.filled = end
-            guard end == next.byteCount || end - next.synced >= Self.preparedByteCountPerSync else { return false }
+            guard end >= goal || end - next.synced >= Self.preparedByteCountPerSync else { return false }
             isSyncing = true
             try file.sync()
             next.synced = end
-            guard end == next.byteCount else { return false }
+            guard end >= goal else { return false }
             try disk.syncDirectory()
-            next.isReady = true
+            next.ready = end
             return true
         } catch {
-            // After a failed sync nothing is known of what was written before; after a full disk it is.
-            if isSyncing || error.cause != .noSpace { (next.filled, next.synced) = (0, 0) }
+            if isSyncing || error.cause != .noSpace {
+                // Nothing is known of what was written.
+                giveUpNext()
+            } else {
+                // What a single frame would have needed is of no use to others.
+                try? shrinkNext(to: max(next.ready, regularByteCount))
+            }
             throw error
         }
     }
 
-    private func preparedSegment(for frameByteCount: Int) throws(LogError) -> any DiskFile {
+    /// The file of the next segment. What a crash or a failure left behind in it is not longer than `goal`.
+    private func nextFile(upTo goal: Int) throws(LogError) -> any DiskFile {
+        if let file = next.file { return file }
+        let file = try disk.open(Format.segmentName(currentNumber + 1), creating: true)
+        if try file.byteCount() > goal { try file.truncate(to: goal) }
+        next.file = file
+        return file
+    }
+
+    private func shrinkNext(to byteCount: Int) throws(LogError) {
+        guard let file = next.file else { return }
+        do throws(LogError) {
+            if try file.byteCount() > byteCount { try file.truncate(to: byteCount) }
+        } catch {
+            giveUpNext()
+            throw error
+        }
+        (next.filled, next.synced) = (min(next.filled, byteCount), min(next.synced, byteCount))
+        next.ready = min(next.ready, byteCount)
+    }
+
+    /// Has the next segment filled anew from its start.
+    private func giveUpNext() {
+        next = Preparation()
+        lossCount += 1
+    }
+
+    /// The next segment: as large as is ready if that is enough, else `goal`.
+    private func preparedSegment(byteCount: Int, upTo goal: Int) throws(LogError) -> any DiskFile {
         while true {
-            let isReady = try prepare(byteCount: 1 << 20, for: frameByteCount)
-            if isReady, let file = next.file { return file }
+            if next.ready >= byteCount, let file = next.file { return file }
+            _ = try prepare(byteCount: 1 << 20, upTo: goal)
         }
     }
 

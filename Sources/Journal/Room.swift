@@ -2,6 +2,8 @@
 
 /// The space that has been made ready: what is left of the current segment, and the one after it.
 struct Room: Equatable, Sendable {
+    /// The number of the current segment.
+    var segment: UInt64
     /// What is left of the current segment, in bytes.
     var tail: Int
     /// The frames that the next segment can take, in bytes; nil until it is ready.
@@ -18,7 +20,7 @@ struct Room: Equatable, Sendable {
         if frameByteCount <= tail {
             left.tail -= frameByteCount
         } else if let next, frameByteCount <= next {
-            left = Room(tail: next - frameByteCount, next: nil)
+            left = Room(segment: segment + 1, tail: next - frameByteCount, next: nil)
         } else {
             return false
         }

@@ -91,7 +91,7 @@ import Testing
                     try #require(error.cause == .damaged && place < contentEnd, comment)
                     try #require(error.offset == start, comment)
                     try #require(error.description.contains("emq journal repair disk"))
-                    let report = try LogMaintenance.check(disk)
+                    let report = try LogMaintenance.check(disk) { _ in }
                     try #require(report.failure == error, comment)
                 }
             }
@@ -134,6 +134,22 @@ import Testing
         }
         #expect(error?.offset == Format.segmentHeaderByteCount)
         #expect(error?.problem == "frame 1 makes no sense: no such record")
+        let all = try recover(disk.copy()).frames
+        let bad = all[all.count / 2]
+        let inspect = { (payload: Span<UInt8>) throws(PayloadError) in
+            if payload.indices.map({ payload[$0] }) == bad.payload { throw PayloadError("no such record") }
+        }
+        let report = try LogMaintenance.check(disk, inspect: inspect)
+        let segment = try #require(report.segments.first { $0.name == name(bad.segment) })
+        let damage = try #require(segment.damages.first)
+        #expect(report.segments.flatMap(\.damages) == [damage])
+        #expect(damage.lostSequences == bad.sequence...bad.sequence)
+        #expect(damage.problem == "frame \(bad.sequence) makes no sense: no such record")
+        #expect(report.failure?.offset == damage.offset)
+        #expect(report.failure?.file == "disk/" + segment.name)
+        let fresh = SimulatedDisk(seed: 1)
+        _ = try LogMaintenance.repair(disk, into: fresh, segmentByteCount: 2048, inspect: inspect)
+        #expect(try recover(fresh).frames.map(\.payload) == all.map(\.payload).filter { $0 != bad.payload })
     }
 
     /// Random bytes over random places: recovery says something, and repair finds everything outside these places.
@@ -159,7 +175,7 @@ import Testing
                 }
             }
             let fresh = SimulatedDisk(seed: 1)
-            let report = try LogMaintenance.repair(disk, into: fresh, segmentByteCount: 2048)
+            let report = try LogMaintenance.repair(disk, into: fresh, segmentByteCount: 2048) { _ in }
             let expected = all.filter { !harmed.contains($0.sequence) }
             let found = try recover(fresh).frames
             // Random bytes can be what was there.

@@ -10,7 +10,7 @@ import Testing
     private static func configuration(_ mode: LogConfiguration.SyncMode = .always) -> LogConfiguration {
         var configuration = LogConfiguration()
         configuration.segmentByteCount = 64 << 10
-        configuration.reserveByteCount = 4 << 10
+        configuration.smallSegmentByteCount = 16 << 10
         configuration.gatheringByteCount = 128 << 10
         configuration.syncMode = mode
         configuration.retryMilliseconds = 1
@@ -78,29 +78,141 @@ import Testing
         }
     }
 
-    @Test func rollsAndDeletes() throws {
+    /// Appends a frame and waits until it is durable; also for the room it needs.
+    private func put(_ log: Log, byteCount: Int) throws {
+        while log.refusal(payloadByteCount: byteCount) != nil { try collect(log) }
+        _ = try log.append([UInt8](repeating: 1, count: byteCount).span)
+        log.commit()
+        while log.durableSequence < log.lastSequence { try collect(log) }
+    }
+
+    private func startOver(_ log: Log) throws {
+        let number = log.segments.last?.number
+        while !log.startOver() { try collect(log) }
+        while log.segments.last?.number == number { try collect(log) }
+    }
+
+    @Test func segmentsGrowAndStartOverSmall() throws {
         try withDirectory { path in
+            let sizes = [16, 32, 64, 64].map { $0 << 10 }
             do {
                 let (log, _) = try open(path)
-                for _ in 0..<100 {
-                    _ = try log.append([UInt8](repeating: 1, count: 5000).span)
-                    log.commit()
-                    while log.durableSequence < log.lastSequence || log.refusal(payloadByteCount: 5000) != nil {
-                        try collect(log)
-                    }
-                }
-                #expect(log.segments.count > 5)
-                while !log.roll() { try collect(log) }
-                while let last = log.segments.last, last.firstSequence <= log.lastSequence { try collect(log) }
+                #expect(log.byteCount == sizes[0])
+                while log.segments.count < 4 { try put(log, byteCount: 5000) }
+                #expect(log.segments.map(\.byteCount) == sizes)
+                // Also when the next segment has been prepared already.
+                while log.refusal(payloadByteCount: 60_000) != nil { try collect(log) }
+                let last = log.lastSequence
+                try startOver(log)
+                #expect(log.segments.last == LogSegment(number: 5, firstSequence: last + 1, byteCount: sizes[0]))
+                #expect(!log.startOver(), "a small and empty segment cannot become smaller")
                 log.deleteSegments(below: .max)
                 while log.segments.count > 1 { try collect(log) }
-                #expect(try log.append([1, 2].span) == 101)
+                #expect(log.byteCount == sizes[0])
+                // Once more, and then what comes while it is under way.
+                #expect(try log.append([1, 2].span) == last + 1)
+                #expect(!log.startOver())
+                log.commit()
+                while !log.startOver() { try collect(log) }
+                #expect(try log.append([3].span) == last + 2)
+                #expect(!log.startOver())
+                log.commit()
+                while log.durableSequence < log.lastSequence { try collect(log) }
+                #expect(log.segments.last?.firstSequence == last + 2)
+                while log.segments.count < 4 { try put(log, byteCount: 5000) }
+                #expect(log.segments.suffix(2).map(\.byteCount) == Array(sizes[1...2]))
+                try startOver(log)
+                log.deleteSegments(below: .max)
+                while log.segments.count > 1 { try collect(log) }
+                _ = try log.append([4].span)
                 try log.close()
             }
-            let names = try FileManager.default.contentsOfDirectory(atPath: path)
-            #expect(names.count <= 3)
-            #expect(try open(path).1 == [[1, 2]])
+            let names = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0.hasSuffix(".log") }
+            #expect(names.count <= 2)
+            #expect(try open(path).1 == [[4]])
         }
+    }
+
+    /// With no byte left: what was prepared is cut to a small segment; without that, everything stays as it is.
+    @Test(arguments: [true, false]) func startsOverOnAFullDisk(isPrepared: Bool) throws {
+        let disk = SimulatedDisk(seed: 1)
+        let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+        while log.segments.count < 4 { try put(log, byteCount: 5000) }
+        let number = try #require(log.segments.last?.number)
+        if isPrepared { while log.refusal(payloadByteCount: 60_000) != nil { try collect(log) } }
+        try log.close()
+        if !isPrepared { disk[Format.segmentName(number + 1)] = nil }
+        disk.capacity = disk.used
+        let again = try Log(recover(disk).recovery, configuration: Self.configuration())
+        while !again.startOver() { try collect(again) }
+        _ = try again.append([1].span, usingReserve: true)
+        again.commit()
+        while again.durableSequence < again.lastSequence { try collect(again) }
+        #expect(again.segments.last?.number == (isPrepared ? number + 1 : number))
+        #expect(again.segments.last?.byteCount == (isPrepared ? 16 << 10 : 64 << 10))
+        let last = try #require(again.segments.last?.number)
+        again.deleteSegments(below: .max)
+        while again.segments.count > 1 { try collect(again) }
+        if !isPrepared { try startOver(again) }
+        again.deleteSegments(below: last + 1)
+        try put(again, byteCount: 10_000)
+        try again.close()
+        #expect(try recover(disk).recovery.report.lastSequence == again.lastSequence)
+    }
+
+    /// A frame that the disk has no space for is refused; that keeps nobody else out.
+    @Test func aFrameThatIsTooLargeForTheDiskHarmsNoOther() throws {
+        let disk = SimulatedDisk(seed: 1)
+        disk.capacity = 300 << 10
+        let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+        // What is taken has its place, whatever becomes of the attempt to make more.
+        while log.refusal(payloadByteCount: 30_000) != nil { try collect(log) }
+        for _ in 0..<4 { _ = try log.append([UInt8](repeating: 1, count: 8000).span) }
+        log.commit()
+        while log.refusal(payloadByteCount: 500_000) == .busy { try collect(log) }
+        #expect(log.refusal(payloadByteCount: 500_000) == .noSpace)
+        while log.segments.count < 4 { try put(log, byteCount: 5000) }
+        #expect(log.problem == nil)
+        disk.capacity = 2 << 20
+        try put(log, byteCount: 500_000)
+        try log.close()
+        #expect(try recover(disk).recovery.report.lastSequence == log.lastSequence)
+    }
+
+    @Test func whatWasTakenIsWrittenWhenTheNextSegmentCannotBecomeLarger() throws {
+        let disk = SimulatedDisk(seed: 1)
+        let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+        while log.refusal(payloadByteCount: 30_000) != nil { try collect(log) }
+        disk.capacity = disk.used
+        for _ in 0..<4 { _ = try log.append([UInt8](repeating: 1, count: 8000).span) }
+        while log.refusal(payloadByteCount: 40_000) != .noSpace { try collect(log) }
+        log.commit()
+        while log.durableSequence < log.lastSequence { try collect(log) }
+        try log.close()
+        #expect(log.segments.count == 2)
+    }
+
+    /// Only a full disk is `noSpace`, not what cannot be deleted.
+    @Test func aSegmentThatCannotBeDeletedIsNoLackOfSpace() throws {
+        let disk = SimulatedDisk(seed: 1)
+        let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+        while log.segments.count < 3 { try put(log, byteCount: 5000) }
+        disk.failsRemoving = true
+        let last = try #require(log.segments.last?.number)
+        log.deleteSegments(below: .max)
+        while log.problem == nil { try collect(log) }
+        for _ in 0..<100 {
+            if let refusal = log.refusal(payloadByteCount: 5000) {
+                #expect(refusal == .busy)
+                try collect(log)
+            } else {
+                try put(log, byteCount: 5000)
+            }
+        }
+        disk.failsRemoving = false
+        while let first = log.segments.first, first.number < last { try collect(log) }
+        while log.problem != nil { try collect(log) }
+        try log.close()
     }
 
     @Test func aSecondProcessIsKeptOut() throws {
@@ -108,7 +220,7 @@ import Testing
             let (log, _) = try open(path)
             let error = #expect(throws: LogError.self) { try open(path) }
             #expect(error?.cause == .inUse)
-            #expect(throws: LogError.self) { try LogMaintenance.check(directory: path) }
+            #expect(throws: LogError.self) { try LogMaintenance.check(directory: path) { _ in } }
             try log.close()
         }
     }
@@ -131,14 +243,16 @@ import Testing
             try bytes.write(to: URL(fileURLWithPath: file))
             let error = #expect(throws: LogError.self) { try open(path) }
             #expect(error?.file == file && error?.offset == 40 + 2 * 2024)
-            let report = try LogMaintenance.check(directory: path)
+            let report = try LogMaintenance.check(directory: path) { _ in }
             #expect(report.failure == error)
             #expect(report.segments[0].damages.map(\.lostSequences) == [3...3])
             _ = try LogMaintenance.repair(
-                directory: path, into: path + ".repaired", configuration: Self.configuration())
+                directory: path, into: path + ".repaired", configuration: Self.configuration(), inspect: { _ in })
             #expect(try open(path + ".repaired").1.map(\.first) == (0..<50).filter { $0 != 2 }.map { UInt8($0) })
-            #expect(throws: LogError.self) { try LogMaintenance.repair(directory: path, into: path + ".repaired") }
-            #expect(throws: LogError.self) { try LogMaintenance.check(directory: path + ".none") }
+            #expect(throws: LogError.self) {
+                try LogMaintenance.repair(directory: path, into: path + ".repaired") { _ in }
+            }
+            #expect(throws: LogError.self) { try LogMaintenance.check(directory: path + ".none") { _ in } }
         }
     }
 
@@ -190,6 +304,8 @@ import Testing
             while log.durableSequence < 1 { try collect(log) }
             try log.close()
             let again = try Log(recover(disk).recovery, configuration: Self.configuration())
+            // The next segment is ready, and the helper has nothing to do.
+            while again.refusal(payloadByteCount: 20_000) != nil { try collect(again) }
             let next = disk.operations + 1
             // The write, and with two failures the first write to the new segment too.
             disk.failures[next] = .input

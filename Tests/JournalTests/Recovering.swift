@@ -56,14 +56,20 @@ struct Model {
 
     init(_ disk: SimulatedDisk, segmentByteCount: Int) throws {
         (self.disk, self.segmentByteCount) = (disk, segmentByteCount)
-        writer = try LogWriter(recover(disk).recovery, segmentByteCount: segmentByteCount)
+        writer = try Self.makeWriter(recover(disk).recovery, segmentByteCount)
+    }
+
+    private static func makeWriter(_ recovery: LogRecovery, _ segmentByteCount: Int) throws -> LogWriter {
+        try LogWriter(
+            recovery, segmentByteCount: segmentByteCount,
+            smallSegmentByteCount: max(Format.smallestSegmentByteCount, segmentByteCount / 3))
     }
 
     /// Does something that the log does.
     mutating func act(_ random: inout SeededRandom, syncsAlways: Bool) throws {
         switch random.below(10) {
         case 0: _ = try writer.prepare(byteCount: 1 + random.below(segmentByteCount))
-        case 1: try writer.roll()
+        case 1: try writer.startOver()
         case 2:
             let segments = writer.segments
             let index = random.below(segments.count)
@@ -102,7 +108,7 @@ struct Model {
             try #require(frame.sequence == frames[0].sequence + UInt64(index), comment)
             try #require(frame.payload == payloads[frame.sequence], comment)
         }
-        writer = try LogWriter(recovery, segmentByteCount: segmentByteCount)
+        writer = try Self.makeWriter(recovery, segmentByteCount)
         (lastSequence, written, synced) = (last, last, last)
         firstSequence = writer.segments.first?.firstSequence ?? 1
         for segment in writer.segments.indices.dropLast() {

@@ -3,7 +3,7 @@
 // What is written is in the cache; a sync brings it to the platter. A crash keeps, of each 512-byte sector that was written
 // since, any of its versions, or a part of one; of each file any size it had; and of each name whether it was there or not.
 
-import Glibc
+import Foundation
 import Support
 
 @testable import Journal
@@ -39,8 +39,19 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     private(set) var hasCrashed = false
     /// Which operations fail.
     var failures: [Int: Failure] = [:]
-    /// How much all files may have together.
-    var capacity = Int.max
+    /// How much all files may have together. Any thread may change it.
+    var capacity: Int {
+        get { mutex.withLock { lockedCapacity } }
+        set { mutex.withLock { lockedCapacity = newValue } }
+    }
+    /// Whether no file can be deleted. Any thread may change it.
+    var failsRemoving: Bool {
+        get { mutex.withLock { lockedFailsRemoving } }
+        set { mutex.withLock { lockedFailsRemoving = newValue } }
+    }
+    private let mutex = NSLock()
+    private var lockedCapacity = Int.max
+    private var lockedFailsRemoving = false
     /// Whether a failed sync also drops what was written from the cache, as some file systems do.
     var dropsAfterFailedSync = false
     private var salt: UInt64
@@ -129,7 +140,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         LogError("do it", file: path + "/" + name, code: failure == .input ? EIO : ENOSPC)
     }
 
-    fileprivate var used: Int { cached.values.reduce(0) { $0 + $1.cache.count } }
+    /// How much all files have together.
+    var used: Int { cached.values.reduce(0) { $0 + $1.cache.count } }
 
     // MARK: Disk
 
@@ -152,7 +164,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
 
     func remove(_ name: String) throws(LogError) {
-        if let failure = try step(name) { throw error(failure, name) }
+        if let failure = try step(name) ?? (failsRemoving ? .input : nil) { throw error(failure, name) }
         cached[name] = nil
         try crashIfDue()
     }
@@ -216,22 +228,44 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
         }
     }
 
+    func truncate(to byteCount: Int) throws(LogError) {
+        let failure = try disk.step(name)
+        if let failure { throw disk.error(failure, name) }
+        if byteCount < content.cache.count { cut(to: byteCount) }
+        try disk.crashIfDue()
+        content.platter.removeLast(max(0, content.platter.count - byteCount))
+        save()
+    }
+
+    private func cut(to byteCount: Int) {
+        content.cache.removeLast(content.cache.count - byteCount)
+        content.sizes.append(byteCount)
+        // What was written there comes back with the old size, or not at all.
+        for sector in content.versions.keys where sector * SimulatedDisk.sector >= byteCount {
+            content.versions[sector] = nil
+        }
+    }
+
     func sync() throws(LogError) {
         let failure = try disk.step(name)
         try disk.crashIfDue()
-        guard let failure else {
-            for (sector, _) in content.versions { save(sector) }
-            if let size = content.sizes.last, size > content.platter.count {
-                content.platter += [UInt8](repeating: 0, count: size - content.platter.count)
-            }
-            (content.versions, content.sizes) = ([:], [])
-            return
-        }
+        guard let failure else { return save() }
         // Some of it got there. The rest stays in the cache at best, and no later sync will write it.
         for sector in content.versions.keys.sorted() where Bool.random(using: &disk.generator) { save(sector) }
         (content.versions, content.sizes) = ([:], [])
-        if disk.dropsAfterFailedSync { content.cache.replaceSubrange(0..<content.platter.count, with: content.platter) }
+        if disk.dropsAfterFailedSync {
+            let count = min(content.cache.count, content.platter.count)
+            content.cache.replaceSubrange(0..<count, with: content.platter.prefix(count))
+        }
         throw disk.error(failure, name)
+    }
+
+    private func save() {
+        for (sector, _) in content.versions { save(sector) }
+        if let size = content.sizes.last, size > content.platter.count {
+            content.platter += [UInt8](repeating: 0, count: size - content.platter.count)
+        }
+        (content.versions, content.sizes) = ([:], [])
     }
 
     private func save(_ sector: Int) {
