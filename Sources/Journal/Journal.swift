@@ -272,7 +272,7 @@ public final class Journal {
             log.deleteSegments(below: due.below)
             deletion = nil
         }
-        if mayStartOver, now - lastChange >= Self.quietMilliseconds { lastChange = now }
+        if mayStartOver, now - lastChange >= Self.quietMilliseconds, log.startOver() { lastChange = now }
     }
 
     private var mayStartOver: Bool { log.byteCount > 4 * liveByteCount + Self.keptByteCount }

@@ -16,7 +16,7 @@ extension Broker {
     /// - Parameters:
     ///   - payload: what `writeChanges` has given out.
     ///   - sequence: the frame's sequence; the frames come in the order of these.
-    /// - Throws: `ImageError` if it makes no sense; the broker is of no use then.
+    /// - Throws: `ImageError` if it makes no sense; what stands before the image at fault has been taken over then.
     public func restore(_ payload: Span<UInt8>, sequence: UInt64) throws(ImageError) {
         try store.restore(payload, sequence: sequence, &restoration)
     }
@@ -94,15 +94,5 @@ extension Broker {
     @discardableResult
     public func renewImages(byteCount: Int, before sequence: UInt64) -> Int {
         store.renewImages(byteCount: byteCount, before: sequence)
-    }
-
-    /// Reads a frame's payload without keeping it. O(n) for n bytes.
-    ///
-    /// - Throws: `ImageError` if it makes no sense.
-    public static func check(_ payload: Span<UInt8>) throws(ImageError) {
-        var store = TaskStore(firstToken: 0, seed: 0, now: 0, maximumContentBytes: 0, maximumTasks: 1 << 20)
-        store.images = ImageIndex(capacity: store.tasks.capacity)
-        var restoration = Restoration()
-        try store.restore(payload, sequence: 1, &restoration)
     }
 }

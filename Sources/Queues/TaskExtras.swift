@@ -7,7 +7,7 @@
 /// The extras of one task.
 final class TaskExtras {
     /// The task's slot.
-    let task: Slot
+    var task: Slot
     /// The key; empty for none.
     var key: [UInt8] = []
     /// Whether the key is taken by this task.

@@ -55,7 +55,7 @@ extension TaskStore {
     private mutating func restoreTask(
         _ reader: inout ImageReader, isFull: Bool, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
-        let queue = try restoreQueueName(&reader, &restoration)
+        let name = try readName(&reader)
         var position: Int64 = 0
         try reader.code(&position)
         try reader.check(position.magnitude < 1 << 62, "a position that cannot be")
@@ -65,31 +65,47 @@ extension TaskStore {
             record.state != .dispatched || record.until >= record.dispatched, "a lease that ends too early")
         var hasExtras = false
         try reader.code(&hasExtras)
+        let those = hasExtras ? TaskExtras(task: 0) : nil
+        do throws(ImageError) {
+            try those?.code(&reader, withMetadata: isFull)
+            try reader.check(
+                those?.replacement == nil || record.state == .dispatched, "a replacement that waits for nothing")
+            // Whatever cannot be read is found out before anything is changed.
+            if isFull { try reader.code(&record.content) }
+            return try restore(
+                record, those, position: position, in: try queue(restored: name, &restoration), isFull: isFull)
+        } catch {
+            record.content.deallocate()
+            those?.replacement?.content.deallocate()
+            throw error
+        }
+    }
+
+    /// Takes a task over as an image has it, and owns its contents if it does not throw.
+    private mutating func restore(
+        _ read: TaskRecord, _ those: TaskExtras?, position: Int64, in queue: Slot, isFull: Bool
+    ) throws(ImageError) -> Slot {
+        var record = read
         var slot = task(record.id)
         if slot == 0, isFull { slot = try insertRestored(record.id, in: queue) }
-        if hasExtras {
-            let those = TaskExtras(task: slot)
-            try those.code(&reader, withMetadata: isFull)
-            let isReplaced = those.replacement != nil
-            if slot == 0 {
-                those.replacement?.content.deallocate()
-            } else {
-                restoreExtras(those, of: slot, in: queue, keepsMetadata: !isFull && record.state != .hidden)
-            }
-            try reader.check(!isReplaced || record.state == .dispatched, "a replacement that waits for nothing")
+        guard slot != 0 else {
+            those?.replacement?.content.deallocate()
+            return 0
         }
-        if isFull {
-            try reader.code(&record.content)
-            freeContent(of: slot)
-            contentBytes += record.content.heapBytes
-        }
-        guard slot != 0 else { return 0 }
         if tasks[slot].queue != queue {
             update(queue) { $0.tasks += 1 }
             update(tasks[slot].queue) { $0.tasks -= 1 }
+            // Extras that hold a key are found by it and the queue.
+            tasks[slot].queue = queue
         }
-        if record.state == .hidden, !isFull { freeContent(of: slot) }
-        if !isFull { record.content = tasks[slot].content }
+        if let those { restoreExtras(those, of: slot, keepsMetadata: !isFull && record.state != .hidden) }
+        if isFull {
+            freeContent(of: slot)
+            contentBytes += record.content.heapBytes
+        } else {
+            if record.state == .hidden { freeContent(of: slot) }
+            record.content = tasks[slot].content
+        }
         images[slot].restoredState = record.state
         images[slot].position = position
         images.noteRestored(position: position)
@@ -113,28 +129,27 @@ extension TaskStore {
         return slot
     }
 
-    private mutating func restoreExtras(_ those: TaskExtras, of slot: Slot, in queue: Slot, keepsMetadata: Bool) {
+    private mutating func restoreExtras(_ those: TaskExtras, of slot: Slot, keepsMetadata: Bool) {
         if let before = extras(of: slot) {
             if keepsMetadata { those.metadata = before.metadata }
             removeExtras(of: slot)
         }
-        // Those that hold a key are found by it and their queue.
-        if tasks[slot].queue != queue {
-            update(queue) { $0.tasks += 1 }
-            update(tasks[slot].queue) { $0.tasks -= 1 }
-            tasks[slot].queue = queue
-        }
+        those.task = slot
         place(those)
         extrasBytes += those.byteCount
     }
 
-    private mutating func restoreQueueName(
-        _ reader: inout ImageReader, _ restoration: inout Restoration
-    ) throws(ImageError) -> Slot {
+    @_lifetime(copy reader)
+    private func readName(_ reader: inout ImageReader) throws(ImageError) -> Span<UInt8> {
         var count: UInt8 = 0
         try reader.code(&count)
-        let name = try reader.read(Int(count))
-        try reader.check(!name.isEmpty, "a queue without a name")
+        try reader.check(count > 0, "a queue without a name")
+        return try reader.read(Int(count))
+    }
+
+    private mutating func queue(
+        restored name: Span<UInt8>, _ restoration: inout Restoration
+    ) throws(ImageError) -> Slot {
         let last = restoration.lastQueue
         if last != 0, queues[last].name.span.isEqual(to: name) { return last }
         do throws(BrokerError) {
@@ -148,7 +163,7 @@ extension TaskStore {
     private mutating func restoreQueue(
         _ reader: inout ImageReader, sequence: UInt64, _ restoration: inout Restoration
     ) throws(ImageError) {
-        let queue = try restoreQueueName(&reader, &restoration)
+        let name = try readName(&reader)
         var (isPaused, isConfigured) = (false, false)
         try reader.code(&isPaused)
         try reader.code(&isConfigured)
@@ -158,6 +173,7 @@ extension TaskStore {
             try value.code(&reader)
             configuration = SharedConfiguration(value)
         }
+        let queue = try queue(restored: name, &restoration)
         update(queue) {
             $0.pause = isPaused ? .paused : .none
             $0.configuration = configuration

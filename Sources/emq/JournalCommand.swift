@@ -2,21 +2,31 @@
 
 import Glibc
 import Journal
+import Net
 import Queues
 
 enum JournalCommand {
-    private static let usage = "usage: emq journal check DIR, or emq journal repair DIR NEWDIR"
+    private static let help = """
+        usage: emq journal check DIR           say what is whole in a journal, and what is not
+               emq journal repair DIR NEWDIR   copy what is whole into a new journal
+
+        DIR is what --data was given; no server may be using it, and it is not changed.
+        """
 
     /// Runs the command.
     ///
     /// - Returns: what to exit with: 0 if all is well, 1 if not, 2 if the command line makes no sense.
     static func run(_ arguments: [String]) -> Int32 {
-        do throws(LogError) {
+        if arguments.contains("--help") || arguments.contains("-h") {
+            Emq.write(help, to: STDOUT_FILENO)
+            return 0
+        }
+        do {
             switch (arguments.first, arguments.count) {
             case ("check", 2): return try check(arguments[1])
             case ("repair", 3): return try repair(arguments[1], into: arguments[2])
             default:
-                Emq.write(usage, to: STDERR_FILENO)
+                Emq.write(help, to: STDERR_FILENO)
                 return 2
             }
         } catch {
@@ -25,11 +35,73 @@ enum JournalCommand {
         }
     }
 
-    private static func check(_ directory: String) throws(LogError) -> Int32 {
-        0
+    private static func check(_ directory: String) throws -> Int32 {
+        let inspector = try Inspector()
+        let report = try LogMaintenance.check(directory: directory, inspect: inspector.inspect)
+        describe(report)
+        if let failure = report.failure {
+            Emq.write("not whole: \(failure)", to: STDOUT_FILENO)
+            return 1
+        }
+        let dropped =
+            report.droppedByteCount > 0
+            ? "; a crash left \(report.droppedByteCount) bytes behind them that nobody was told of" : ""
+        Emq.write("whole: \(inspector.tasks)\(dropped)", to: STDOUT_FILENO)
+        return 0
     }
 
-    private static func repair(_ directory: String, into newDirectory: String) throws(LogError) -> Int32 {
-        0
+    private static func repair(_ directory: String, into newDirectory: String) throws -> Int32 {
+        let inspector = try Inspector()
+        let report = try LogMaintenance.repair(directory: directory, into: newDirectory, inspect: inspector.inspect)
+        describe(report)
+        Emq.write(
+            "\(newDirectory) has \(inspector.tasks); start emq with --data \(newDirectory). "
+                + "Tasks whose end was in a part that is lost will be given out again", to: STDOUT_FILENO)
+        return 0
+    }
+
+    private static func describe(_ report: LogMaintenance.Report) {
+        for segment in report.segments {
+            let frames = segment.frameCount == 1 ? "1 frame" : "\(segment.frameCount) frames"
+            let range = segment.firstSequence.map { " (\($0) to \(segment.lastSequence ?? $0))" } ?? ""
+            Emq.write("\(segment.name): \(segment.byteCount) bytes, \(frames)\(range)", to: STDOUT_FILENO)
+            for damage in segment.damages {
+                let lost =
+                    damage.lostSequences.map { "frames \($0.lowerBound) to \($0.upperBound) are lost" }
+                    ?? "nobody knows how many frames are lost"
+                Emq.write(
+                    "  byte \(damage.offset), \(damage.byteCount) bytes: \(damage.problem); \(lost)",
+                    to: STDOUT_FILENO)
+            }
+        }
+    }
+}
+
+/// Reads payloads as the server does, so that it is known whether they make sense, and how many tasks they leave.
+private final class Inspector {
+    private let broker: Broker
+    private var sequence: UInt64 = 0
+
+    init() throws {
+        broker = Broker(executor: try EventLoop(), firstToken: 0, now: 0)
+        broker.assumeIsolated { $0.beginRestoring() }
+    }
+
+    var tasks: String {
+        let count = broker.assumeIsolated { $0.counts.tasks }
+        return count == 1 ? "1 task" : "\(count) tasks"
+    }
+
+    func inspect(_ payload: Span<UInt8>) throws(PayloadError) {
+        sequence += 1
+        let error: ImageError? = broker.assumeIsolated { [sequence] broker in
+            do throws(ImageError) {
+                try broker.restore(payload, sequence: sequence)
+                return nil
+            } catch {
+                return error
+            }
+        }
+        if let error { throw PayloadError(error.problem) }
     }
 }

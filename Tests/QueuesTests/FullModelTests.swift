@@ -98,7 +98,6 @@ private struct Frames {
         for payload in payloads {
             try broker.restore(payload.bytes.span, sequence: payload.sequence)
         }
-        if let last = payloads.last { try Broker.check(last.bytes.span) }
         while !broker.finishRestoring(
             nextSequence: (payloads.last?.sequence ?? 0) + 1, now: now, graceMilliseconds: 0, limit: 3)
         {}
