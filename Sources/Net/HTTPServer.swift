@@ -230,7 +230,7 @@ public final class HTTPServer: @unchecked Sendable {
     public func resume() {
         loop.checkIsolated()
         if postponed.isEmpty { return }
-        // The kernel may have reported something of some of them: those are in another order in the list.
+        // The kernel may have reported something of some of them: no connection stands in the list twice.
         queued.removeAll { $0.isPostponed }
         let resumed = exchange(&postponed, for: []).filter(\.isOpen)
         for connection in resumed {

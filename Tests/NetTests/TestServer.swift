@@ -41,6 +41,7 @@ actor Recorder {
 
     fileprivate var record = Seen()
     var number = 0
+    private var turnToOpenGateIn: Int?
 
     private let lock = NSLock()
     // Under the lock: it is read by the tests' threads. To await an answer of the actor would take them as long as all tests
@@ -52,11 +53,24 @@ actor Recorder {
     /// What was so after the server's last turn. Any thread.
     nonisolated var seen: Seen { lock.withLock { unsafe published } }
 
+    /// Sends on peers' descriptors, which the next turn will note, and has the gate opened at its beginning.
+    func openGateInTheNextTurn(after sent: [(Int32, String)]) {
+        for (descriptor, text) in sent {
+            let count = Array(text.utf8).withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, 0) }
+            #expect(count == text.utf8.count)
+        }
+        turnToOpenGateIn = record.turns + 2
+    }
+
     /// Does what the tests have asked for since the last turn.
     fileprivate func beginTurn() {
         record.turns += 1
         let mark = markToRelease.load(ordering: .acquiring)
         if mark > record.releasedMark { server?.release(upTo: mark) }
+        if record.turns == turnToOpenGateIn {
+            isGateOpen.store(true, ordering: .releasing)
+            server?.resume()
+        }
         if shallResume.exchange(false, ordering: .acquiringAndReleasing) { server?.resume() }
     }
 
