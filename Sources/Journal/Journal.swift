@@ -38,6 +38,8 @@ public final class Journal {
         case running(Log)
     }
 
+    /// The size of a log for each task that it may have; many have more than their image there.
+    private static let bytesPerExpectedTask = 256
     /// How much of the log is read in one call, in bytes, and how many tasks are put in their places.
     private static let bytesPerStep = 1 << 20
     private static let tasksPerStep = 5000
@@ -123,7 +125,9 @@ public final class Journal {
     public func recover(_ broker: isolated Broker, now: Int64) throws(LogError) -> Bool {
         switch phase {
         case .reading(let log):
-            if log.report.byteCount == 0 { broker.beginRestoring() }
+            if log.report.byteCount == 0 {
+                broker.beginRestoring(expectedTasks: log.totalByteCount / Self.bytesPerExpectedTask)
+            }
             let isRead = try log.advance(byteCount: Self.bytesPerStep) {
                 (payload, sequence, _) throws(PayloadError) in
                 do throws(ImageError) {

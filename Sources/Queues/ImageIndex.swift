@@ -117,8 +117,10 @@ struct ImageIndex: ~Copyable {
         }
     }
 
-    /// Notes a position that was read: those to come are beyond it.
-    mutating func noteRestored(position: Int64) {
+    /// Notes where a task stands as its image has it: the positions to come are beyond that.
+    mutating func noteRestored(_ slot: Slot, _ state: TaskRecord.State, position: Int64) {
+        self[slot].restoredState = state
+        self[slot].position = position
         backPosition = max(backPosition, position + 1)
         frontPosition = min(frontPosition, position - 1)
     }

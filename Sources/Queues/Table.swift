@@ -28,6 +28,8 @@ struct Table<Record: TableRecord>: ~Copyable {
     private var records: Region<Record>
     private var heads: Region<Slot>
     private(set) var bucketCount = 1
+    /// The index does not shrink below this.
+    private var minimumBucketCount = 1
     /// `bucketCount` rounded up to a power of two, less one.
     private var mask = 0
 
@@ -96,7 +98,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         self[slot].chained = firstVacant
         firstVacant = slot
         count -= 1
-        while bucketCount > max(1, 2 * count) { merge() }
+        while bucketCount > max(minimumBucketCount, 2 * count) { merge() }
         if count == 0 {
             unsafe (records.start + 1).deinitialize(count: Int(used) - 1)
             used = 1
@@ -131,6 +133,28 @@ struct Table<Record: TableRecord>: ~Copyable {
         let recordsDone = records.trim(keeping: Int(used))
         let headsDone = heads.trim(keeping: bucketCount)
         return recordsDone && headsDone
+    }
+
+    /// Makes the index of an empty table large enough for `count` records at once. O(1).
+    mutating func reserve(_ count: Int) {
+        precondition(self.count == 0 && bucketCount == 1, "reserves in a table that is in use")
+        bucketCount = max(1, min(count, heads.capacity))
+        minimumBucketCount = bucketCount
+        mask = bucketCount == 1 ? 0 : (1 << (Int.bitWidth - (bucketCount - 1).leadingZeroBitCount)) - 1
+        heads.use(bucketCount)
+    }
+
+    /// Lets the index shrink again to what its records need. O(`steps`).
+    ///
+    /// - Returns: whether it has.
+    mutating func endReservation(steps: inout Int) -> Bool {
+        minimumBucketCount = 1
+        while bucketCount > max(1, 2 * count) {
+            guard steps > 0 else { return false }
+            steps -= 1
+            merge()
+        }
+        return true
     }
 
     // MARK: Linear hashing

@@ -15,6 +15,9 @@ struct Restoration {
     var isSorted = true
     /// The queue of the last image, since the next one is often of the same.
     var lastQueue: Slot = 0
+    var lastName: [UInt8] = []
+    /// The highest id so far: no task has one that is higher.
+    var lastID = UID(high: 0, low: 0)
 }
 
 extension TaskStore {
@@ -73,7 +76,8 @@ extension TaskStore {
             // Whatever cannot be read is found out before anything is changed.
             if isFull { try reader.code(&record.content) }
             return try restore(
-                record, those, position: position, in: try queue(restored: name, &restoration), isFull: isFull)
+                record, those, position: position, in: try queue(restored: name, &restoration), isFull: isFull,
+                &restoration)
         } catch {
             record.content.deallocate()
             those?.replacement?.content.deallocate()
@@ -83,14 +87,24 @@ extension TaskStore {
 
     /// Takes a task over as an image has it, and owns its contents if it does not throw.
     private mutating func restore(
-        _ read: TaskRecord, _ those: TaskExtras?, position: Int64, in queue: Slot, isFull: Bool
+        _ read: TaskRecord, _ those: TaskExtras?, position: Int64, in queue: Slot, isFull: Bool,
+        _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
         var record = read
-        var slot = task(record.id)
-        if slot == 0, isFull { slot = try insertRestored(record.id, in: queue) }
-        guard slot != 0 else {
-            those?.replacement?.content.deallocate()
-            return 0
+        // Ids grow with time: looking for those of new tasks would be most of the work.
+        let id = record.id
+        let isNew = restoration.lastID < id
+        if isNew { restoration.lastID = id }
+        let slot = isNew ? 0 : task(id)
+        let state = record.state
+        record.state = .doomed
+        record.queue = queue
+        if slot == 0 {
+            guard isFull else {
+                those?.replacement?.content.deallocate()
+                return 0
+            }
+            return try insert(record, those, restoredState: state, position: position)
         }
         if tasks[slot].queue != queue {
             update(queue) { $0.tasks += 1 }
@@ -98,34 +112,30 @@ extension TaskStore {
             // Extras that hold a key are found by it and the queue.
             tasks[slot].queue = queue
         }
-        if let those { restoreExtras(those, of: slot, keepsMetadata: !isFull && record.state != .hidden) }
+        if let those { restoreExtras(those, of: slot, keepsMetadata: !isFull && state != .hidden) }
         if isFull {
             freeContent(of: slot)
             contentBytes += record.content.heapBytes
         } else {
-            if record.state == .hidden { freeContent(of: slot) }
+            if state == .hidden { freeContent(of: slot) }
             record.content = tasks[slot].content
         }
-        images[slot].restoredState = record.state
-        images[slot].position = position
-        images.noteRestored(position: position)
-        record.state = .doomed
-        record.queue = queue
         record.extras = tasks[slot].extras
         record.chained = tasks[slot].chained
         tasks[slot] = record
+        images.noteRestored(slot, state, position: position)
         return slot
     }
 
-    private mutating func insertRestored(_ id: UID, in queue: Slot) throws(ImageError) -> Slot {
-        var record = TaskRecord()
-        record.idHigh = id.high
-        record.idLow = id.low
-        record.state = .doomed
-        record.queue = queue
+    private mutating func insert(
+        _ record: TaskRecord, _ those: TaskExtras?, restoredState: TaskRecord.State, position: Int64
+    ) throws(ImageError) -> Slot {
         guard let slot = tasks.insert(record) else { throw ImageError(problem: "there is no room for as many tasks") }
-        update(queue) { $0.tasks += 1 }
+        contentBytes += record.content.heapBytes
+        update(record.queue) { $0.tasks += 1 }
         link(slot)
+        if let those { restoreExtras(those, of: slot, keepsMetadata: false) }
+        images.noteRestored(slot, restoredState, position: position)
         return slot
     }
 
@@ -150,10 +160,10 @@ extension TaskStore {
     private mutating func queue(
         restored name: Span<UInt8>, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
-        let last = restoration.lastQueue
-        if last != 0, queues[last].name.span.isEqual(to: name) { return last }
+        if restoration.lastName.span.isEqual(to: name) { return restoration.lastQueue }
         do throws(BrokerError) {
             restoration.lastQueue = try queue(named: name)
+            restoration.lastName = Array(copying: name)
         } catch {
             throw ImageError(problem: "there is no room for as many queues")
         }
@@ -207,6 +217,7 @@ extension TaskStore {
             restoration.order.sort { $0.position < $1.position }
             restoration.isSorted = true
         }
+        guard tasks.endReservation(steps: &steps) else { return false }
         while restoration.placed < restoration.order.count {
             guard steps > 0 else { return false }
             steps -= 1
