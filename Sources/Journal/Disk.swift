@@ -11,7 +11,7 @@ protocol Disk: AnyObject, Sendable {
     func names() throws(LogError) -> [String]
     /// Opens a file for reading and writing. One that was created may vanish in a crash until `syncDirectory`.
     func open(_ name: String, creating: Bool) throws(LogError) -> any DiskFile
-    /// Deletes a file, which may come back in a crash until `syncDirectory`.
+    /// Deletes a file if it is there, which may come back in a crash until `syncDirectory`.
     func remove(_ name: String) throws(LogError)
     /// Makes what was created and removed survive a crash.
     func syncDirectory() throws(LogError)

@@ -2,17 +2,32 @@
 
 import Glibc
 
-/// A directory that is held open, and locked through a file in it named `lock`.
+/// A directory that is held open, and locked.
 final class FileSystemDisk: Disk {
+    /// What is to be done with a directory.
+    enum Access {
+        /// It is only read, and may be on a medium that cannot be written.
+        case reading
+        /// It is written.
+        case writing
+        /// It is written, and made if it does not exist.
+        case creating
+        /// It is made, and must not exist yet.
+        case creatingNew
+    }
+
     let path: String
+    private let access: Access
     private let directory: Int32
+    /// The file `lock`; -1 if there is none in a directory that is only read.
     private let lockFile: Int32
 
-    /// Opens a directory, and makes it first if it does not exist and `creating` says so.
-    init(path: String, creating: Bool) throws(LogError) {
-        self.path = path
-        if creating {
-            guard unsafe mkdir(path, 0o700) == 0 || errno == EEXIST else {
+    /// Opens a directory.
+    init(path: String, _ access: Access) throws(LogError) {
+        (self.path, self.access) = (path, access)
+        let creates = access == .creating || access == .creatingNew
+        if creates {
+            guard unsafe mkdir(path, 0o700) == 0 || (errno == EEXIST && access == .creating) else {
                 throw LogError("make the directory", file: path, code: errno)
             }
         }
@@ -21,8 +36,12 @@ final class FileSystemDisk: Disk {
             lockFile = -1
             throw LogError("open the directory", file: path, code: errno)
         }
-        lockFile = unsafe openat(directory, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard lockFile >= 0 else { throw LogError("open the lock file", file: path + "/lock", code: errno) }
+        let flags = access == .reading ? O_RDONLY : O_RDWR | O_CREAT
+        lockFile = unsafe openat(directory, "lock", flags | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard lockFile >= 0 || (access == .reading && errno == ENOENT) else {
+            throw LogError("open the lock file", file: path + "/lock", code: errno)
+        }
+        if creates { try syncParent() }
     }
 
     deinit {
@@ -30,12 +49,27 @@ final class FileSystemDisk: Disk {
         if directory >= 0 { close(directory) }
     }
 
+    /// Makes the directory itself survive a crash, also if it was made by somebody who did not get that far.
+    private func syncParent() throws(LogError) {
+        let parent = unsafe openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        if parent < 0 && errno == EACCES { return }
+        guard parent >= 0 else { throw LogError("open the directory above", file: path, code: errno) }
+        defer { close(parent) }
+        guard fsync(parent) == 0 else { throw LogError("sync the directory above", file: path, code: errno) }
+    }
+
     func lock() throws(LogError) {
-        guard flock(lockFile, LOCK_EX | LOCK_NB) != 0 else { return }
-        guard errno == EWOULDBLOCK else { throw LogError("lock it", file: path + "/lock", code: errno) }
-        throw LogError(
-            .inUse, file: path, problem: "another process has this journal open",
-            remedy: "stop it (`fuser \(path)/lock` names it), or use another directory")
+        // The directory's own lock also holds when somebody deletes the file. Some network file systems lock only files.
+        for descriptor in [directory, lockFile] where descriptor >= 0 {
+            guard flock(descriptor, LOCK_EX | LOCK_NB) != 0 else { continue }
+            guard errno == EWOULDBLOCK else {
+                if descriptor == directory { continue }
+                throw LogError("lock it", file: path + "/lock", code: errno)
+            }
+            throw LogError(
+                .inUse, file: path, problem: "another process has this journal open",
+                remedy: "stop it (`fuser \(path)` names it), or use another directory")
+        }
     }
 
     func names() throws(LogError) -> [String] {
@@ -61,14 +95,15 @@ final class FileSystemDisk: Disk {
     }
 
     func open(_ name: String, creating: Bool) throws(LogError) -> any DiskFile {
-        let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (creating ? O_CREAT : 0)
-        let descriptor = unsafe openat(directory, name, flags, 0o600)
+        // What is no regular file is told later, and not waited for.
+        let flags = (access == .reading ? O_RDONLY : O_RDWR) | (creating ? O_CREAT : 0)
+        let descriptor = unsafe openat(directory, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o600)
         guard descriptor >= 0 else { throw LogError("open it", file: path + "/" + name, code: errno) }
         return FileSystemFile(path: path + "/" + name, descriptor: descriptor)
     }
 
     func remove(_ name: String) throws(LogError) {
-        guard unsafe unlinkat(directory, name, 0) == 0 else {
+        guard unsafe unlinkat(directory, name, 0) == 0 || errno == ENOENT else {
             throw LogError("delete it", file: path + "/" + name, code: errno)
         }
     }
@@ -126,8 +161,10 @@ private final class FileSystemFile: DiskFile {
             let count = unsafe bytes.extracting(droppingFirst: done).withUnsafeBytes {
                 unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + done))
             }
-            if count >= 0 {
+            if count > 0 {
                 done += count
+            } else if count == 0 {
+                throw LogError("write", file: path, offset: offset + done, code: EIO)
             } else if errno != EINTR {
                 throw LogError("write", file: path, offset: offset + done, code: errno)
             }

@@ -25,6 +25,9 @@ enum Format {
     /// No segment is larger.
     static let largestSegmentByteCount = 1 << 40
 
+    /// The largest number a segment can have.
+    static let lastSegmentNumber: UInt64 = 9_999_999_999
+
     /// The number of the segment in the file of that name; nil if no segment is called so.
     static func segmentNumber(of name: String) -> UInt64? {
         guard name.utf8.count == 14, name.hasSuffix(".log"), name.utf8.prefix(10).allSatisfy({ 48...57 ~= $0 }),

@@ -12,7 +12,7 @@ public final class Log {
     public enum Refusal: Error, Sendable, Equatable {
         /// Too much is under way, or space for it is being made: again after the next `collect`.
         case busy
-        /// The disk is full, or does not work. `problem` says more.
+        /// The disk is full: `problem` says more. For a large payload it can be, while smaller ones have space.
         case noSpace
         /// It is empty, or has more than 256 MiB.
         case unsupportedByteCount
@@ -94,7 +94,9 @@ public final class Log {
         guard !isClosed, gathering.isEmpty || gathering.byteCount + byteCount <= limit else { return .busy }
         if room.take(byteCount, leaving: usingReserve ? 0 : reserveByteCount) { return nil }
         // The next segment is made as large as it has to be, the reserve included.
-        return helper.want(frameByteCount: byteCount + reserveByteCount)
+        guard let problem = helper.want(frameByteCount: byteCount + reserveByteCount) else { return .busy }
+        self.problem = problem
+        return .noSpace
     }
 
     /// Space that only appends with `usingReserve` may use: a quarter of the current segment.

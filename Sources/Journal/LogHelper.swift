@@ -19,7 +19,7 @@ import Glibc
         /// The next segment is to have room for such a frame.
         var wantedFrameByteCount = 0
         /// There is no space for such a frame or a larger one, until `largeRetryTime`.
-        var unavailableFrameByteCount = Int.max
+        var unavailable: (frameByteCount: Int, problem: LogError)?
         /// Whether to fail rather than to wait for space.
         var isClosing = false
         /// Whether to end when all is done.
@@ -110,14 +110,15 @@ import Glibc
 
     /// Asks for room for a frame in the next segment.
     ///
-    /// - Returns: why there is none yet.
-    func want(frameByteCount: Int) -> Log.Refusal {
+    /// - Returns: why there is no space for it; nil if it is being made, for all that is known.
+    func want(frameByteCount: Int) -> LogError? {
         update { state in
-            if largeRetryTime <= LogHelper.now() { state.unavailableFrameByteCount = .max }
-            guard frameByteCount < state.unavailableFrameByteCount else { return .noSpace }
+            if largeRetryTime <= LogHelper.now() { state.unavailable = nil }
+            if let unavailable = state.unavailable, frameByteCount >= unavailable.frameByteCount {
+                return unavailable.problem
+            }
             state.wantedFrameByteCount = max(state.wantedFrameByteCount, frameByteCount)
-            let isFull = [.prepare, .write].contains { state.problems[$0]?.cause == .noSpace }
-            return isFull ? .noSpace : .busy
+            return [state.problems[.write], state.problems[.prepare]].compactMap { $0 }.first { $0.cause == .noSpace }
         }
     }
 
@@ -157,6 +158,10 @@ import Glibc
     }
 
     private func run() {
+        // They are for the owner's thread. A write beyond a limit of file sizes fails then, and does not end the process.
+        var signals = sigset_t()
+        unsafe sigfillset(&signals)
+        unsafe pthread_sigmask(SIG_SETMASK, &signals, nil)
         unsafe pthread_mutex_lock(lock)
         while true {
             if let work = nextWork(LogHelper.now()) {
@@ -187,7 +192,7 @@ import Glibc
         if let batch = state.batch, now >= batchRetryTime || state.isClosing { return .write(batch) }
         if state.isEnding { return writer.needsSync ? .sync : nil }
         if let syncTime, now >= syncTime { return .sync }
-        if let first = writer.segments.first, first.number < state.deletesBelow, now >= retryTime {
+        if writer.needsDeletion(below: state.deletesBelow) && now >= retryTime {
             return .delete(below: state.deletesBelow)
         }
         return canPrepare
@@ -234,12 +239,12 @@ import Glibc
             isFinal = failedPreparations >= Self.failedPreparationsLimit
             if failure == nil {
                 guard writer.room.next != nil else { return }
-            } else if failure?.cause == .noSpace
-                && frameByteCount > writer.regularByteCount - Format.segmentHeaderByteCount
+            } else if let failure, failure.cause == .noSpace,
+                frameByteCount > writer.regularByteCount - Format.segmentHeaderByteCount
             {
                 // Others may do with less.
                 state.problems[.prepare] = nil
-                (state.unavailableFrameByteCount, state.wantedFrameByteCount) = (frameByteCount, 0)
+                (state.unavailable, state.wantedFrameByteCount) = ((frameByteCount, failure), 0)
                 largeRetryTime = now + retryMilliseconds
             } else {
                 retryTime = now + retryMilliseconds
@@ -259,7 +264,7 @@ import Glibc
         if writer.room.next != nil || writer.room.segment != state.room.segment { state.problems[.prepare] = nil }
         if let next = writer.room.next, next >= state.wantedFrameByteCount { state.wantedFrameByteCount = 0 }
         if case .interval(let milliseconds) = syncMode, writer.needsSync, syncTime == nil {
-            syncTime = now + Int64(milliseconds)
+            syncTime = now + Int64(min(max(milliseconds, 0), 1 << 40))
         } else if !writer.needsSync {
             syncTime = nil
         }

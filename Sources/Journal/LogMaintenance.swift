@@ -62,7 +62,7 @@ public enum LogMaintenance {
     /// - Throws: `LogError` if it is open elsewhere, or cannot be read.
     /// - Complexity: O(n) for n bytes.
     public static func check(directory: String, inspect: Inspection) throws(LogError) -> Report {
-        try check(FileSystemDisk(path: directory, creating: false), inspect: inspect)
+        try check(FileSystemDisk(path: directory, .reading), inspect: inspect)
     }
 
     static func check(_ disk: any Disk, inspect: Inspection) throws(LogError) -> Report {
@@ -104,13 +104,10 @@ public enum LogMaintenance {
         directory: String, into newDirectory: String, configuration: LogConfiguration = LogConfiguration(),
         inspect: Inspection
     ) throws(LogError) -> Report {
-        let disk = try FileSystemDisk(path: directory, creating: false)
+        let disk = try FileSystemDisk(path: directory, .reading)
         try disk.lock()
-        guard unsafe mkdir(newDirectory, 0o700) == 0 else {
-            throw LogError("make the directory", file: newDirectory, code: errno)
-        }
         return try repair(
-            disk, into: FileSystemDisk(path: newDirectory, creating: false),
+            disk, into: FileSystemDisk(path: newDirectory, .creatingNew),
             segmentByteCount: configuration.segmentByteCount, inspect: inspect)
     }
 
@@ -149,7 +146,12 @@ public enum LogMaintenance {
         }
         names.sort { $0.number < $1.number }
         var headers: [SegmentHeader?] = []
-        for (_, name) in names { headers.append(try SegmentReader.header(of: disk.open(name, creating: false))) }
+        for (_, name) in names {
+            let file = try disk.open(name, creating: false)
+            let header = try SegmentReader.header(of: file)
+            if let header, header.version != Format.version { throw .unsupported(file.path, header.version) }
+            headers.append(header)
+        }
         guard let salt = headers.lazy.compactMap({ $0?.salt }).first else {
             throw .damaged(
                 disk.path, names.first?.name ?? "", offset: 0, "no segment has a header, so no frame can be known")
@@ -216,7 +218,10 @@ public enum LogMaintenance {
             }
             let contentEnd = try reader.contentEnd(from: offset)
             if contentEnd == offset && !isEndKnown { return }
-            let next = try? reader.search(from: offset, sequence: last + 1, checksum: checksum) { $0.sequence < end }
+            var next: (offset: Int, header: FrameHeader)?
+            do throws(LogError) {
+                next = try reader.search(from: offset, sequence: last + 1, checksum: checksum) { $0.sequence < end }
+            } catch  where error.cause == .damaged {}
             let lostEnd = next?.header.sequence ?? (isEndKnown ? end : .max)
             let isKnown = lostEnd < .max && lostEnd > last + 1
             segment.add(

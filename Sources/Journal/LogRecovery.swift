@@ -62,7 +62,7 @@ public final class LogRecovery {
     ///   another version.
     /// - Complexity: O(n) for n segments.
     public convenience init(directory: String, creating: Bool = true) throws(LogError) {
-        try self.init(disk: FileSystemDisk(path: directory, creating: creating))
+        try self.init(disk: FileSystemDisk(path: directory, creating ? .creating : .writing))
     }
 
     init(disk: any Disk) throws(LogError) {
@@ -86,13 +86,10 @@ public final class LogRecovery {
                 throw .damaged(disk.path, missing, offset: nil, "it is missing, and \(name) is there")
             }
             let file = try disk.open(name, creating: false)
-            found[index].byteCount = try file.byteCount()
+            found[index].byteCount = try SegmentReader.byteCount(of: file)
             guard let header = try SegmentReader.header(of: file) else { continue }
             guard header.version == Format.version else {
-                throw LogError(
-                    .unsupportedVersion, file: disk.path + "/" + name, offset: 8,
-                    problem: "its format has version \(header.version), this program knows \(Format.version)",
-                    remedy: "use the version of emq that wrote it")
+                throw .unsupported(file.path, header.version)
             }
             if header.number != number {
                 throw .damaged(disk.path, name, offset: 16, "it says that it is segment \(header.number)")

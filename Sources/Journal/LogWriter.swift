@@ -356,6 +356,9 @@ final class LogWriter {
     /// The file of the next segment. What a crash or a failure left behind in it is not longer than `goal`.
     private func nextFile(upTo goal: Int) throws(LogError) -> any DiskFile {
         if let file = next.file { return file }
+        guard currentNumber < Format.lastSegmentNumber else {
+            throw LogError(.failed, file: disk.path, problem: "no segment can have a higher number")
+        }
         let file = try disk.open(Format.segmentName(currentNumber + 1), creating: true)
         if try file.byteCount() > goal { try file.truncate(to: goal) }
         next.file = file
@@ -393,16 +396,22 @@ final class LogWriter {
     ///
     /// - Throws: `LogError`; it can be tried again. A failure of `sync` is as `write`'s.
     func deleteSegments(below number: UInt64) throws(LogError) {
-        guard let first = segments.first, first.number < min(number, currentNumber) else { return }
-        if needsSync { try sync() }
-        while let first = segments.first, first.number < min(number, currentNumber) {
+        while needsDeletion(below: number) {
             // One after the other, so that a crash leaves no gap.
-            if directoryNeedsSync { try disk.syncDirectory() }
-            directoryNeedsSync = true
-            try disk.remove(Format.segmentName(first.number))
+            if directoryNeedsSync {
+                try disk.syncDirectory()
+                directoryNeedsSync = false
+                continue
+            }
+            if needsSync { try sync() }
+            try disk.remove(Format.segmentName(segments[0].number))
             segments.removeFirst()
-            try disk.syncDirectory()
-            directoryNeedsSync = false
+            directoryNeedsSync = true
         }
+    }
+
+    /// Whether `deleteSegments` has anything to do.
+    func needsDeletion(below number: UInt64) -> Bool {
+        directoryNeedsSync || segments[0].number < min(number, currentNumber)
     }
 }

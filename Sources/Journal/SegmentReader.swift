@@ -29,11 +29,20 @@ import Glibc
     /// Begins to read a file.
     init(_ file: any DiskFile) throws(LogError) {
         self.file = file
-        byteCount = try file.byteCount()
+        byteCount = try Self.byteCount(of: file)
         unsafe window = .allocate(byteCount: min(max(byteCount, 1), Self.blockByteCount), alignment: 16)
     }
 
     deinit { unsafe window.deallocate() }
+
+    /// The size of a file that can be a segment.
+    static func byteCount(of file: any DiskFile) throws(LogError) -> Int {
+        let byteCount = try file.byteCount()
+        guard byteCount <= Format.largestSegmentByteCount else {
+            throw LogError(.damaged, file: file.path, problem: "no segment is as large as \(byteCount) bytes")
+        }
+        return byteCount
+    }
 
     /// Bytes of the file; `count` of them at least, and then as many as happen to be there.
     ///

@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct CrashTests {
     /// Crashes at each operation of one random run, and once more while recovery cleans up, and goes on.
-    @Test(arguments: 0..<24) func recoversFromACrashAtEveryOperation(part: Int) throws {
+    @Test(arguments: 0..<max(2, testOperations / 80_000)) func recoversFromACrashAtEveryOperation(part: Int) throws {
         let seed = SeededRandom.runSeed &+ UInt64(part)
         var crash = 1
         while true {
@@ -50,7 +50,7 @@ import Testing
 
     /// One write or sync fails, at each operation; then the process ends, or the machine crashes. The log goes on in a new
     /// segment, unless what failed was needed to open it.
-    @Test(arguments: 0..<24) func goesOnAfterAFailureAtEveryOperation(part: Int) throws {
+    @Test(arguments: 0..<max(2, testOperations / 80_000)) func goesOnAfterAFailureAtEveryOperation(part: Int) throws {
         let seed = SeededRandom.runSeed &+ UInt64(part) &+ 1_000_000
         for failing in 1... {
             let comment: Comment = "\(SeededRandom()), part \(part), failure \(failing)"
@@ -79,7 +79,7 @@ import Testing
 
     /// Anything fails at any time, several things in a row, and then there is a crash at any time.
     @Test(arguments: 0..<8) func losesNothingDurableWhateverFails(part: Int) throws {
-        let runs = testOperations / 1_000
+        let runs = testOperations / 2_000
         for run in 0..<runs {
             let seed = SeededRandom.runSeed &+ UInt64(part * runs + run) &+ 2_000_000
             let comment: Comment = "\(SeededRandom()), part \(part), run \(run)"

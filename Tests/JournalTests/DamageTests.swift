@@ -152,6 +152,37 @@ import Testing
         #expect(try recover(fresh).frames.map(\.payload) == all.map(\.payload).filter { $0 != bad.payload })
     }
 
+    /// A read that fails is said, whichever it is; it neither passes for the end of the log nor for damage.
+    @Test func eachReadThatFailsIsNamed() throws {
+        var random = SeededRandom()
+        let (disk, model) = try makeLog(random: &random)
+        // Something to search in, and behind it what is whole.
+        var bytes = try #require(disk[name(2)])
+        for index in 200..<300 { bytes[index] = UInt8(truncatingIfNeeded: random.next()) }
+        let harmed = disk.copy()
+        harmed[name(2)] = bytes
+        func eachRead(_ disk: SimulatedDisk, _ body: () throws -> Void) throws {
+            for read in 1... {
+                disk.failingRead = disk.reads + read
+                do {
+                    try body()
+                    if disk.reads < disk.failingRead { return }
+                    Issue.record("read \(read) has failed, and nobody says so")
+                } catch let error as LogError {
+                    if disk.reads < disk.failingRead { return }
+                    #expect(error.cause == .failed)
+                }
+            }
+        }
+        try eachRead(disk) {
+            let last = try recover(disk).recovery.report.lastSequence
+            #expect(last == model.lastSequence)
+        }
+        try eachRead(harmed) {
+            _ = try LogMaintenance.repair(harmed, into: SimulatedDisk(seed: 1), segmentByteCount: 2048) { _ in }
+        }
+    }
+
     /// Random bytes over random places: recovery says something, and repair finds everything outside these places.
     @Test func repairCopiesWhatIsWhole() throws {
         var random = SeededRandom()

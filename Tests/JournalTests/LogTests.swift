@@ -295,6 +295,33 @@ import Testing
         }
     }
 
+    /// Deleting is done only when the directory is synced.
+    @Test func aDirectoryThatCannotBeSyncedIsSyncedLater() throws {
+        let disk = SimulatedDisk(seed: 1)
+        let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+        while log.segments.count < 3 { try put(log, byteCount: 5000) }
+        while log.refusal(payloadByteCount: 40_000) != nil { try collect(log) }
+        // The second segment is gone after two operations; the third is the sync.
+        for operation in 4...8 { disk.failures[disk.operations + operation] = .input }
+        log.deleteSegments(below: 3)
+        while log.segments.count > 1 { try collect(log) }
+        while log.problem != nil { try collect(log) }
+        #expect(disk.safe.keys.sorted() == [3, 4].map { Format.segmentName($0) })
+        try log.close()
+    }
+
+    /// What cannot be prepared over and over again is no reason to wait for ever.
+    @Test func aDiskThatKeepsFailingStopsTheLog() throws {
+        let disk = SimulatedDisk(seed: 1)
+        let recovery = try recover(disk).recovery
+        // The first operations make the first segment.
+        for operation in 7...1000 { disk.failures[operation] = .input }
+        let log = try Log(recovery, configuration: Self.configuration())
+        let error = #expect(throws: LogError.self) { while true { try collect(log) } }
+        #expect(error?.cause == .failed)
+        #expect(throws: LogError.self) { try log.close() }
+    }
+
     @Test func whatFailsOnceGoesOnAndWhatFailsTwiceStops() throws {
         for failures in 1...2 {
             let disk = SimulatedDisk(seed: 1)

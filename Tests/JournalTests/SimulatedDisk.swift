@@ -39,6 +39,9 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     private(set) var hasCrashed = false
     /// Which operations fail.
     var failures: [Int: Failure] = [:]
+    /// How many times something has been read, and which of them fails.
+    private(set) var reads = 0
+    var failingRead = 0
     /// How much all files may have together. Any thread may change it.
     var capacity: Int {
         get { mutex.withLock { lockedCapacity } }
@@ -127,6 +130,11 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         return failures[operations]
     }
 
+    fileprivate func stepRead(_ name: String) throws(LogError) {
+        reads += 1
+        if reads == failingRead { throw error(.input, name) }
+    }
+
     /// To be called when the operation has begun to do something.
     fileprivate func crashIfDue() throws(LogError) {
         guard operations >= crashesAt else { return }
@@ -191,7 +199,8 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
 
     func byteCount() -> Int { content.cache.count }
 
-    func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Int {
+    func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(LogError) -> Int {
+        try disk.stepRead(name)
         let count = max(0, min(bytes.count, content.cache.count - offset))
         if count > 0 {
             content.cache.withUnsafeBytes {
