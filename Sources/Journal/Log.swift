@@ -141,7 +141,7 @@ public final class Log {
     /// - Throws: `LogError` when the log cannot go on: what is not durable now will not be. It throws that ever after.
     public func collect() throws(LogError) {
         helper.drain()
-        let (state, finished) = helper.update { state in
+        let (state, finished) = helper.update(wakingHelper: false) { state in
             defer { state.finished = nil }
             return (state, state.finished)
         }

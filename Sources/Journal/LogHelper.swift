@@ -55,8 +55,9 @@ import Glibc
     private var thread: pthread_t = 0
 
     // Under the lock too. Times are milliseconds of the steady clock.
-    /// When preparing and deleting may be tried again.
-    private var retryTime: Int64 = 0
+    /// When what has failed may be tried again.
+    private var prepareRetryTime: Int64 = 0
+    private var deleteRetryTime: Int64 = 0
     private var largeRetryTime: Int64 = 0
     private var batchRetryTime: Int64 = 0
     private var failedPreparations = 0
@@ -100,11 +101,11 @@ import Glibc
 
     // MARK: For the owner's thread
 
-    /// Reads and changes the state, and lets the helper see it.
-    func update<Value>(_ body: (inout State) -> Value) -> Value {
+    /// Reads and changes the state, and has the helper look at it.
+    func update<Value>(wakingHelper: Bool = true, _ body: (inout State) -> Value) -> Value {
         unsafe pthread_mutex_lock(lock)
         defer { unsafe pthread_mutex_unlock(lock) }
-        unsafe pthread_cond_signal(wakeUp)
+        if wakingHelper { unsafe pthread_cond_signal(wakeUp) }
         return body(&state)
     }
 
@@ -183,7 +184,7 @@ import Glibc
     private func nextWork(_ now: Int64) -> Work? {
         guard state.failure == nil else { return nil }
         let ready = writer.room.next ?? -1
-        let canPrepare = ready < state.wantedFrameByteCount && now >= retryTime && !state.isEnding
+        let canPrepare = ready < state.wantedFrameByteCount && now >= prepareRetryTime && !state.isEnding
         if canPrepare && owedByteCount > 0 {
             return .prepare(byteCount: owedByteCount, frameByteCount: state.wantedFrameByteCount)
         }
@@ -192,7 +193,7 @@ import Glibc
         if let batch = state.batch, now >= batchRetryTime || state.isClosing { return .write(batch) }
         if state.isEnding { return writer.needsSync ? .sync : nil }
         if let syncTime, now >= syncTime { return .sync }
-        if writer.needsDeletion(below: state.deletesBelow) && now >= retryTime {
+        if writer.needsDeletion(below: state.deletesBelow) && now >= deleteRetryTime {
             return .delete(below: state.deletesBelow)
         }
         return canPrepare
@@ -247,11 +248,11 @@ import Glibc
                 (state.unavailable, state.wantedFrameByteCount) = ((frameByteCount, failure), 0)
                 largeRetryTime = now + retryMilliseconds
             } else {
-                retryTime = now + retryMilliseconds
+                prepareRetryTime = now + retryMilliseconds
             }
         case .delete:
-            retryTime = failure == nil ? 0 : now + retryMilliseconds
-            if failure == nil { (batchRetryTime, largeRetryTime) = (0, 0) }
+            deleteRetryTime = failure == nil ? 0 : now + retryMilliseconds
+            if failure == nil { (batchRetryTime, prepareRetryTime, largeRetryTime) = (0, 0, 0) }
             // If not, it is what was to be synced first.
             if let failure, writer.needsSync { isFinal = failure.cause != .noSpace }
         case .sync:
@@ -283,8 +284,9 @@ import Glibc
         if state.failure == nil {
             if state.batch != nil { times.append(batchRetryTime) }
             if let syncTime { times.append(syncTime) }
-            // It is in the past if nothing has failed.
-            if retryTime > LogHelper.now() { times.append(retryTime) }
+            // They are in the past if nothing has failed.
+            let now = LogHelper.now()
+            times += [prepareRetryTime, deleteRetryTime].filter { $0 > now }
         }
         if let time = times.min() {
             var deadline = timespec(tv_sec: Int(time / 1000), tv_nsec: Int(time % 1000) * 1_000_000)

@@ -140,26 +140,26 @@ public enum LogMaintenance {
     private static func salvage(
         _ disk: any Disk, _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
     ) throws(LogError) -> Report {
-        var names: [(number: UInt64, name: String)] = []
+        // A file that was renamed is where its header says.
+        var found: [(number: UInt64, name: String, header: SegmentHeader?)] = []
         for name in try disk.names() {
-            if let number = Format.segmentNumber(of: name) { names.append((number, name)) }
-        }
-        names.sort { $0.number < $1.number }
-        var headers: [SegmentHeader?] = []
-        for (_, name) in names {
+            guard let number = Format.segmentNumber(of: name) else { continue }
             let file = try disk.open(name, creating: false)
             let header = try SegmentReader.header(of: file)
             if let header, header.version != Format.version { throw .unsupported(file.path, header.version) }
-            headers.append(header)
+            found.append((header?.number ?? number, name, header))
         }
-        guard let salt = headers.lazy.compactMap({ $0?.salt }).first else {
+        found.sort { ($0.number, $0.name) < ($1.number, $1.name) }
+        guard let salt = found.lazy.compactMap({ $0.header?.salt }).first else {
             throw .damaged(
-                disk.path, names.first?.name ?? "", offset: 0, "no segment has a header, so no frame can be known")
+                disk.path, found.first?.name ?? "", offset: 0, "no segment has a header, so no frame can be known")
         }
+        // What another log's header says is of no use here.
+        let headers = found.map { $0.header?.salt == salt ? $0.header : nil }
         var report = Report()
         // 0 if the first segment's header does not say where it begins: then the first whole frame does.
         var last = (headers.first??.firstSequence ?? 1) - 1
-        for (index, (_, name)) in names.enumerated() {
+        for (index, (_, name, _)) in found.enumerated() {
             let end = headers[(index + 1)...].lazy.compactMap { $0?.firstSequence }.first ?? .max
             var reader = try SegmentReader(disk.open(name, creating: false))
             var segment = SegmentReport(name: name, byteCount: reader.byteCount)

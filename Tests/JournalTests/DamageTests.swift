@@ -118,10 +118,22 @@ import Testing
         let swapped = whole.copy()
         (swapped[name(1)], swapped[name(2)]) = (whole[name(2)], whole[name(1)])
         #expect(throws: LogError.self) { try recover(swapped) }
-        let other = try makeLog(random: &random).0
+        let other = SimulatedDisk(seed: random.next())
+        _ = try Model(other, segmentByteCount: 1024)
         let mixed = whole.copy()
-        mixed[name(2)] = other[name(2)]
+        mixed[name(2)] = other[name(1)]
         #expect(throws: LogError.self) { try recover(mixed) }
+        // Repair finds what is there.
+        let all = try recover(whole.copy()).frames
+        func repaired(_ disk: SimulatedDisk) throws -> [[UInt8]] {
+            let fresh = SimulatedDisk(seed: 1)
+            _ = try LogMaintenance.repair(disk, into: fresh, segmentByteCount: 2048) { _ in }
+            return try recover(fresh).frames.map(\.payload)
+        }
+        #expect(try repaired(swapped) == all.map(\.payload))
+        for disk in [missing, mixed] {
+            #expect(try repaired(disk) == all.filter { $0.segment != 2 }.map(\.payload))
+        }
     }
 
     @Test func whatThePayloadSaysIsWrongIsNamedToo() throws {

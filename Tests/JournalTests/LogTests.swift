@@ -209,6 +209,9 @@ import Testing
                 try put(log, byteCount: 5000)
             }
         }
+        // That it fails over and over does not keep room from being made.
+        for _ in 0..<100 where log.refusal(payloadByteCount: 100_000) != nil { try collect(log) }
+        #expect(log.refusal(payloadByteCount: 100_000) == nil)
         disk.failsRemoving = false
         while let first = log.segments.first, first.number < last { try collect(log) }
         while log.problem != nil { try collect(log) }
