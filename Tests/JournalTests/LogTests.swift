@@ -303,7 +303,8 @@ import Testing
         let disk = SimulatedDisk(seed: 1)
         let log = try Log(recover(disk).recovery, configuration: Self.configuration())
         while log.segments.count < 3 { try put(log, byteCount: 5000) }
-        while log.refusal(payloadByteCount: 40_000) != nil { try collect(log) }
+        // The next segment is ready, and the helper has nothing to do.
+        while log.refusal(payloadByteCount: 62_000) != nil { try collect(log) }
         // The second segment is gone after two operations; the third is the sync.
         for operation in 4...8 { disk.failures[disk.operations + operation] = .input }
         log.deleteSegments(below: 3)
