@@ -160,11 +160,11 @@ import Testing
     @Test func aFullFileSystemThatIsEmptiedAgain() throws {
         try withDirectory { path in
             try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-            guard run("/bin/mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path) else {
-                print("skipped: this user cannot mount a tmpfs")
+            guard mount("tmpfs", path, "tmpfs", 0, "size=8m") == 0 else {
+                print("skipped: cannot mount a tmpfs: \(String(cString: strerror(errno)))")
                 return
             }
-            defer { _ = run("/bin/umount", path) }
+            defer { umount(path) }
             var configuration = Self.configuration
             (configuration.segmentByteCount, configuration.smallSegmentByteCount) = (2 << 20, 64 << 10)
             let filler = path + "/filler"
@@ -174,7 +174,7 @@ import Testing
                 let (log, _) = try open(path + "/log", configuration)
                 for _ in 0..<4 {
                     try put(log, byteCount: 1000)
-                    #expect(!run("/bin/dd", "if=/dev/zero", "of=" + filler, "bs=64k"))
+                    #expect(fill(filler) == ENOSPC)
                     while log.refusal(payloadByteCount: 1000) != .noSpace {
                         if log.refusal(payloadByteCount: 1000) == .busy { try collect(log) }
                         _ = try? log.append([UInt8](repeating: 1, count: 1 + random.below(2000)).span)
@@ -211,14 +211,12 @@ import Testing
         }
     }
 
-    private func run(_ program: String, _ arguments: String...) -> Bool {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = arguments
-        process.standardError = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        guard (try? process.run()) != nil else { return false }
-        process.waitUntilExit()
-        return process.terminationStatus == 0
+    /// Writes zeros until that fails; says why.
+    private func fill(_ path: String) -> Int32 {
+        let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        defer { close(descriptor) }
+        let zeros = [UInt8](repeating: 0, count: 64 << 10)
+        while write(descriptor, zeros, zeros.count) > 0 {}
+        return errno
     }
 }
