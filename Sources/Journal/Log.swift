@@ -100,7 +100,14 @@ public final class Log {
     }
 
     /// Space that only appends with `usingReserve` may use: a quarter of the current segment.
-    private var reserveByteCount: Int { min(segments.last?.byteCount ?? 0, configuration.segmentByteCount) / 4 }
+    private var reserveByteCount: Int {
+        let current = isStartingOver ? smallSegmentByteCount : segments.last?.byteCount ?? 0
+        return min(current, configuration.segmentByteCount) / 4
+    }
+
+    private var smallSegmentByteCount: Int {
+        min(configuration.smallSegmentByteCount, configuration.segmentByteCount)
+    }
 
     /// Takes a payload, which is copied. It goes to disk with the next `commit`.
     ///
@@ -198,13 +205,12 @@ public final class Log {
     ///   and empty one already.
     public func startOver() -> Bool {
         guard gathering.isEmpty, underWay == nil, !isStartingOver, !isClosed, let current = segments.last,
-            current.firstSequence <= lastSequence || current.byteCount > configuration.smallSegmentByteCount
+            current.firstSequence <= lastSequence || current.byteCount > smallSegmentByteCount
         else { return false }
         isStartingOver = true
         // What fits in either segment.
-        let small = min(configuration.smallSegmentByteCount, configuration.segmentByteCount)
-        room = Room(
-            segment: room.segment, tail: min(room.tail, small - Format.segmentHeaderByteCount), next: nil)
+        let tail = min(room.tail, smallSegmentByteCount - Format.segmentHeaderByteCount)
+        room = Room(segment: room.segment, tail: tail, next: nil)
         helper.update { $0.startsOver = true }
         return true
     }

@@ -216,7 +216,8 @@ import Glibc
     private func publish(_ work: Work, _ failure: LogError?) {
         let now = LogHelper.now()
         var isFinal = false
-        state.problems[work.kind] = failure
+        // Preparing has succeeded when the segment is ready; see below.
+        if failure != nil || work.kind != .prepare { state.problems[work.kind] = failure }
         switch work {
         case .write(let batch):
             if let failure {
@@ -234,6 +235,8 @@ import Glibc
             // Without space for it everything stays as it is.
             if let failure { isFinal = failure.cause != .noSpace }
             state.problems[.startOver] = nil
+            // It was asked for beside a large segment. Who needs it still asks again.
+            state.wantedFrameByteCount = 0
         case .prepare(_, let frameByteCount):
             owedByteCount = 0
             failedPreparations = failure == nil || failure?.cause == .noSpace ? 0 : failedPreparations + 1

@@ -133,6 +133,18 @@ import Testing
         }
     }
 
+    @Test func whatIsRefusedWhileStartingOverDoesNotMakeTheNextSegmentLarge() throws {
+        let disk = SimulatedDisk(seed: 1)
+        let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+        while log.segments.count < 4 { try put(log, byteCount: 5000) }
+        while log.refusal(payloadByteCount: 60_000) != nil { try collect(log) }
+        while !log.startOver() { try collect(log) }
+        #expect(log.refusal(payloadByteCount: 17_000) == .busy)
+        while log.segments.count < 6 { try put(log, byteCount: 1000) }
+        #expect(log.segments.suffix(2).map(\.byteCount) == [16 << 10, 32 << 10])
+        try log.close()
+    }
+
     /// With no byte left: what was prepared is cut to a small segment; without that, everything stays as it is.
     @Test(arguments: [true, false]) func startsOverOnAFullDisk(isPrepared: Bool) throws {
         let disk = SimulatedDisk(seed: 1)
