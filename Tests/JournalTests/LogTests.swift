@@ -338,6 +338,37 @@ import Testing
         #expect(throws: LogError.self) { try log.close() }
     }
 
+    /// Whatever is appended, and however little space there is: what was taken is written without any more of it.
+    @Test func whatIsTakenHasItsPlace() throws {
+        var random = SeededRandom()
+        for run in 0..<100 {
+            let comment: Comment = "run \(run), \(SeededRandom())"
+            let disk = SimulatedDisk(seed: UInt64(run))
+            disk.capacity = (30 + random.below(500)) << 10
+            let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+            for _ in 0..<200 {
+                let usingReserve = random.below(4) == 0
+                let bytes = [UInt8](repeating: 1, count: 1 + random.below(random.below(20) == 0 ? 90_000 : 3000))
+                do {
+                    _ = try log.append(bytes.span, usingReserve: usingReserve)
+                } catch .busy {
+                    log.commit()
+                    try collect(log)
+                } catch .noSpace {
+                    try #require(log.problem?.cause == .noSpace, comment)
+                    if log.segments.count > 1 { log.deleteSegments(below: log.segments[1].number) }
+                } catch {}
+                if random.below(3) == 0 { log.commit() }
+                if random.below(30) == 0 { _ = log.startOver() }
+                if random.below(5) == 0 { try log.collect() }
+            }
+            log.commit()
+            while log.durableSequence < log.lastSequence { try collect(log) }
+            try log.close()
+            try #require(recover(disk).recovery.report.lastSequence == log.lastSequence, comment)
+        }
+    }
+
     @Test func whatFailsOnceGoesOnAndWhatFailsTwiceStops() throws {
         for failures in 1...2 {
             let disk = SimulatedDisk(seed: 1)
