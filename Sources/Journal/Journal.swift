@@ -17,7 +17,9 @@ public final class Journal {
         /// Space is being made: to be asked again after the next `collect`.
         case later
         /// The disk is full, or does not work.
-        case never(reason: String)
+        case notNow(reason: String)
+        /// It is more than one frame can have.
+        case never
     }
 
     /// What a recovery has brought back.
@@ -53,9 +55,6 @@ public final class Journal {
     private static let renewalMilliseconds: Int64 = 5
     /// Without changes for so long, the log may begin with a small segment again.
     private static let quietMilliseconds: Int64 = 1000
-    /// So much space is not worth giving back.
-    private static let keptByteCount = 4 << 20
-
     /// The directory.
     public let directory: String
     private let configuration: LogConfiguration
@@ -79,22 +78,28 @@ public final class Journal {
     /// - Parameters:
     ///   - directory: the directory's path.
     ///   - syncMode: when what is written goes to stable storage.
-    ///   - segmentByteCount: the size of a segment.
     ///   - graceMilliseconds: how long the leases of what was dispatched last at least after a restart.
     ///   - now: the time, in milliseconds since the Unix epoch.
     /// - Throws: `LogError`.
-    public init(
-        directory: String, syncMode: LogConfiguration.SyncMode, segmentByteCount: Int = 64 << 20,
-        graceMilliseconds: Int64, now: Int64
+    public convenience init(
+        directory: String, syncMode: LogConfiguration.SyncMode, graceMilliseconds: Int64, now: Int64
     ) throws(LogError) {
-        self.directory = directory
-        self.graceMilliseconds = graceMilliseconds
         var configuration = LogConfiguration()
         configuration.syncMode = syncMode
-        configuration.segmentByteCount = segmentByteCount
+        self.init(
+            try LogRecovery(directory: directory), directory: directory, configuration,
+            graceMilliseconds: graceMilliseconds, now: now)
+    }
+
+    init(
+        _ recovery: LogRecovery, directory: String, _ configuration: LogConfiguration, graceMilliseconds: Int64,
+        now: Int64
+    ) {
+        self.directory = directory
+        self.graceMilliseconds = graceMilliseconds
         self.configuration = configuration
         begun = now
-        phase = .reading(try LogRecovery(directory: directory))
+        phase = .reading(recovery)
     }
 
     // MARK: Recovery
@@ -188,9 +193,9 @@ public final class Journal {
         switch log.refusal(payloadByteCount: max(1, pending + byteCount), usingReserve: makesRoom) {
         case nil: return .now
         case .busy?: return .later
-        case .unsupportedByteCount?: return pending > 0 ? .later : .never(reason: "it is too large for the journal")
+        case .unsupportedByteCount?: return pending > 0 ? .later : .never
         case .noSpace?:
-            return makesRoom ? .now : .never(reason: log.problem?.problem ?? "the journal has no space")
+            return makesRoom ? .now : .notNow(reason: log.problem?.problem ?? "the journal has no space")
         }
     }
 
@@ -255,31 +260,38 @@ public final class Journal {
         allowance = min(Self.renewedBytesPerTurn, allowance + accrued)
         liveByteCount = broker.liveImageBytes
         isRenewing = oldByteCount > 2 * liveByteCount && log.segments.count > 1
+        // What is written anew does not take the space that is kept for what makes room.
         guard isRenewing, allowance > 0, let current = log.segments.last else { return }
-        let renewed = broker.renewImages(byteCount: allowance, before: current.firstSequence)
+        let byteCount = min(allowance, current.byteCount / 8)
+        guard log.refusal(payloadByteCount: broker.pendingChangeBytes + byteCount) == nil else { return }
+        let renewed = broker.renewImages(byteCount: byteCount, before: current.firstSequence)
         allowance -= renewed
         if renewed == 0 { isRenewing = false }
     }
 
     /// Deletes the segments that are not needed, and begins with a small one when little is.
     private func giveBack(_ broker: isolated Broker, hasNoSpace: Bool, now: Int64) {
+        let isStuck = hasNoSpace && !waiting.isEmpty && log.durableSequence == log.lastSequence
         let segments = log.segments
-        if deletion == nil, segments.count > 1 {
-            let needed = broker.oldestNeededSequence() ?? .max
+        if segments.count > 1, deletion == nil || isStuck {
+            var needed = broker.oldestNeededSequence() ?? .max
+            if isStuck, let renewed = broker.oldestRenewedSequence() { needed = min(needed, renewed) }
             if needed >= segments[1].firstSequence, let first = segments.last(where: { $0.firstSequence <= needed }) {
-                deletion = (below: first.number, sequence: log.lastSequence)
+                // A frame that says why a segment is not needed must be safe first.
+                deletion = (below: first.number, sequence: log.lastSequence + (waiting.isEmpty ? 0 : 1))
             }
         }
-        // A frame that says why a segment is not needed must be safe first. Without space for it there is no other way out:
-        // then it is enough that the segment is not needed.
-        if let due = deletion, log.durableSequence >= due.sequence || hasNoSpace && !waiting.isEmpty {
+        // Without space for that frame there is no other way out: then it is enough that nothing in the segment is needed,
+        // though some of a request that was not answered yet may be lost with it.
+        if let due = deletion, log.durableSequence >= due.sequence || isStuck {
             log.deleteSegments(below: due.below)
             deletion = nil
         }
         if mayStartOver, now - lastChange >= Self.quietMilliseconds, log.startOver() { lastChange = now }
     }
 
-    private var mayStartOver: Bool { log.byteCount > 4 * liveByteCount + Self.keptByteCount }
+    /// Some space is not worth giving back.
+    private var mayStartOver: Bool { log.byteCount > 4 * liveByteCount + configuration.segmentByteCount / 16 }
 
     // MARK: Looking
 

@@ -56,6 +56,15 @@ extension Broker {
     /// About how many bytes the next payload has. O(1).
     public var pendingChangeBytes: Int { store.images.pendingBytes }
 
+    /// What the image of a task takes for what few tasks have, about, in bytes; 0 if there is no such task. O(1).
+    public func imageTextBytes(of reference: TaskReference) -> Int {
+        let slot = store.task(reference.id)
+        return slot == 0 ? 0 : store.extras(of: slot)?.byteCount ?? 0
+    }
+
+    /// Whether so much has changed that the rest should come with a later frame.
+    var hasChangedMuch: Bool { store.images.pendingBytes > 16 << 20 }
+
     /// The sequence of the frame that has to be safe for an answer that tells of anything that was done so far; 0 without a
     /// journal. O(1).
     public var changeSequence: UInt64 {
@@ -83,6 +92,12 @@ extension Broker {
 
     /// The sequence of the oldest frame that is needed to bring everything back; nil if none is. O(1).
     public func oldestNeededSequence() -> UInt64? { store.oldestNeededSequence() }
+
+    /// The sequence of the oldest frame that is needed as long as the last one that `writeChanges` gave out is not safe; nil if
+    /// none is. O(1).
+    public func oldestRenewedSequence() -> UInt64? {
+        store.images.oldestRenewed == .max ? nil : store.images.oldestRenewed
+    }
 
     /// The size of the images that are needed, in bytes. O(1).
     public var liveImageBytes: Int { store.images.liveBytes }

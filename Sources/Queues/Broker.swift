@@ -483,7 +483,7 @@ public actor Broker {
     /// Purges, kicks and moves. Returns whether all is done.
     private func sweep(now: Int64, steps: inout Int) -> Bool {
         while let sweep = store.sweeps.first {
-            guard steps > 0, serviceSteps > 0 else { return false }
+            guard steps > 0, serviceSteps > 0, !hasChangedMuch else { return false }
             steps -= 1
             let slot = sweep.next(in: store.tasks)
             if slot != 0 {
@@ -527,12 +527,12 @@ public actor Broker {
         }
         while true {
             let waiter = deadlines.first.flatMap { $0.deadline <= now ? $0 : nil }
-            while serviceSteps > 0,
+            while serviceSteps > 0, !hasChangedMuch,
                 let waitedFor = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps)
             {
                 serveWaiters(of: waitedFor, now: now)
             }
-            guard steps > 0, serviceSteps > 0 else { return false }
+            guard steps > 0, serviceSteps > 0, !hasChangedMuch else { return false }
             guard let waiter else {
                 // Those who were served may have met tasks that are now to be ended.
                 return sweep(now: now, steps: &steps) && settle(now: now, steps: &steps) && store.tidy(steps: &steps)

@@ -49,6 +49,8 @@ struct ImageIndex: ~Copyable {
     /// queue says is over.
     private var queueImages: [(queue: Slot, sequence: UInt64)] = []
     private var firstQueueImage = 0
+    /// The oldest of the images that those in the last frame have taken the place of.
+    var oldestRenewed = UInt64.max
     /// The bytes of the images that are needed.
     private(set) var liveBytes = 0
     /// About how many bytes the images of what has changed take.
@@ -129,7 +131,10 @@ struct ImageIndex: ~Copyable {
 
     /// Notes that a full image of a task stands in a frame: the task is the last of all.
     mutating func noteImage(_ slot: Slot, sequence: UInt64, byteCount: Int) {
-        if self[slot].fullSequence != 0 { unlink(slot) }
+        if self[slot].fullSequence != 0 {
+            oldestRenewed = min(oldestRenewed, self[slot].fullSequence)
+            unlink(slot)
+        }
         self[slot].fullSequence = sequence
         self[slot].byteCount = UInt32(clamping: byteCount)
         self[slot].links = Links(next: 0, previous: last)

@@ -42,6 +42,7 @@ extension TaskStore {
     ///   - skipsUnawaited: whether to leave out, for good, what no client is ever told of.
     ///   - limit: where what no client is told of ends, in bytes; the rest is left to the next call.
     mutating func writeChanges(into writer: inout ImageWriter, skipsUnawaited: Bool, limit: Int) {
+        images.oldestRenewed = .max
         for id in images.removed {
             writer.append(ImageKind.removal.rawValue)
             writer.append(id.high)
@@ -110,6 +111,9 @@ extension TaskStore {
     /// Notes that an image of a queue stands in a frame; none is needed of a queue that has nothing to say.
     mutating func noteQueueImage(_ queue: Slot, sequence: UInt64) {
         let isNeeded = queues[queue].pause == .paused || queues[queue].configuration != nil
+        if queues[queue].imageSequence != 0 {
+            images.oldestRenewed = min(images.oldestRenewed, queues[queue].imageSequence)
+        }
         queues[queue].imageSequence = isNeeded ? sequence : 0
         if isNeeded { images.noteQueueImage(queue, sequence: sequence) }
     }
@@ -142,8 +146,7 @@ extension TaskStore {
         var rest = byteCount
         while rest > 0, let image = firstQueueImage(), image.sequence < sequence {
             rest -= Self.imageBytes
-            // Where its image stands is known anew when it is written.
-            queues[image.queue].imageSequence = 0
+            images.forgetOldestQueueImage()
             noteQueue(image.queue)
         }
         var slot = images.first

@@ -17,12 +17,6 @@ final class DurableStore {
         override func ready(events: UInt32) { isThere = true }
     }
 
-    /// Requests up to this size may use the space that is kept for those that make room.
-    private static let smallBytes = 4096
-    /// What an image of a task takes beside its content, and the shortest task in a batch, about, in bytes.
-    private static let imageBytes = 400
-    private static let shortestTaskBytes = 13
-
     private let journal: Journal
     private let loop: EventLoop
     private let news = News()
@@ -149,22 +143,19 @@ final class DurableStore {
 
     /// Makes sure that there is space on disk for what a request changes.
     ///
-    /// - Returns: false if that is being made.
-    /// - Throws: 503 while the journal is recovered, and when there is no space.
-    func admits(
-        _ request: borrowing Request, _ verb: Verb, on broker: isolated Broker
-    ) throws(Problem) -> Bool {
-        guard isReady else { throw problem }
-        if request.method == .get || request.method == .head { return true }
-        let size = request.body.count
-        let tasks = verb == .enqueue ? min(size / Self.shortestTaskBytes, API.maximumBatch) + 1 : 1
-        let makesRoom = verb != .enqueue && verb != .config && size <= Self.smallBytes
-        switch journal.admission(of: size + tasks * Self.imageBytes, makesRoom: makesRoom, on: broker) {
-        case .now: return true
-        case .later: return false
-        case .never(let reason):
+    /// - Parameters:
+    ///   - byteCount: how much it changes, in bytes.
+    ///   - makesRoom: whether it makes room in the end, and so may be done with a full disk.
+    /// - Throws: 503 or 413 if there is none, `Problem.postponed` while it is being made.
+    func checkSpace(for byteCount: Int, makesRoom: Bool, on broker: isolated Broker) throws(Problem) {
+        switch journal.admission(of: byteCount, makesRoom: makesRoom, on: broker) {
+        case .now: return
+        case .later: throw .postponed
+        case .notNow(let reason):
             throw Problem(
                 503, "the journal has no room for this: \(reason); workers go on, and it is tried again every second")
+        case .never:
+            throw Problem(413, "this changes more at once than the journal can write as one; do it in smaller parts")
         }
     }
 

@@ -14,6 +14,7 @@ extension API {
         try body.read(request, allowsArray: true)
         try checkMemory(for: request.body.count, on: broker)
         if body.kind == .array { return try enqueueBatch(request, &responses, on: broker) }
+        try checkSpace(for: 1, byteCount: request.body.count, on: broker)
         let bytes = request.body
         var fields = TaskFields()
         try body.forEach(in: bytes, known: TaskFields.names, nullable: TaskFields.nullable) {
@@ -49,6 +50,7 @@ extension API {
     ) throws(Problem) {
         let bytes = request.body
         if body.count == 0 { throw Problem(400, "the array has no task") }
+        try checkSpace(for: body.count, byteCount: bytes.count, on: broker)
         // What the tasks say may take much memory.
         defer { batch.removeAll(keepingCapacity: true) }
         for index in 0..<body.count {

@@ -62,6 +62,7 @@ struct API: ~Copyable, RequestHandler {
             return try route(request, &responses, on: broker)
         } catch {
             responses.abandon()
+            if error.isPostponement { return .postponed }
             error.write(to: &responses)
             // What is wrong may be so because of something that is not yet safe.
             responses.hold(until: broker.changeSequence)
@@ -157,7 +158,13 @@ struct API: ~Copyable, RequestHandler {
             return .answered
         }
         let verb = try readHead(request, isWhole: true)
-        if let journal, !(try journal.admits(request, verb, on: broker)) { return .postponed }
+        if let journal {
+            if !journal.isReady { throw journal.problem }
+            // Those that change more look for the space again when they know how much.
+            if request.method != .get, request.method != .head, verb != .enqueue {
+                try journal.checkSpace(for: API.imageBytes + request.body.count, makesRoom: verb != .config, on: broker)
+            }
+        }
         switch verb {
         case .enqueue: try enqueue(request, &responses, on: broker)
         case .wait: return try wait(request, &responses, on: broker)
@@ -270,6 +277,22 @@ struct API: ~Copyable, RequestHandler {
     }
 
     // MARK: Bounds
+
+    /// What the journal writes for a task that has changed, beside its content and texts, about, in bytes.
+    static let imageBytes = 400
+    /// Texts up to this size may use the space on disk that is kept for what makes room.
+    static let smallBytes = 16_384
+
+    /// Makes sure that there is space on disk for tasks to be added.
+    ///
+    /// - Parameters:
+    ///   - count: how many tasks.
+    ///   - byteCount: how many bytes their contents and texts have in all.
+    ///   - broker: the broker.
+    /// - Throws: 503 or 413 if there is none, `Problem.postponed` while it is being made.
+    func checkSpace(for count: Int, byteCount: Int, on broker: isolated Broker) throws(Problem) {
+        try journal?.checkSpace(for: count * API.imageBytes + byteCount, makesRoom: false, on: broker)
+    }
 
     /// Makes sure that there is memory for what a request wants kept.
     ///

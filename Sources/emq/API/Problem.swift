@@ -8,6 +8,9 @@ struct Problem: Error {
     /// How long a client should wait before it tries again what is refused for now, in seconds.
     static let retryAfterSeconds = 1
 
+    /// No problem, and no answer: the request cannot be served now, and is to be handed over again.
+    static let postponed = Problem(0, "")
+
     let status: Int
     /// What was wrong, what was got, what would be right.
     let detail: String
@@ -22,6 +25,8 @@ struct Problem: Error {
         self.field = field
         self.allow = allow
     }
+
+    var isPostponement: Bool { status == 0 }
 
     /// The same problem, of something that stands inside of `outer`: `retry` in `[1]` is `[1].retry`.
     func inside(_ outer: String) -> Problem {

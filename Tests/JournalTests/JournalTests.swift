@@ -1,0 +1,245 @@
+// A broker with a journal on a disk that crashes and fails: what comes back is what the broker held after one of its frames,
+// and no frame that was reported safe is missing.
+
+import Foundation
+import Queues
+import Support
+import Testing
+import UID
+
+@testable import Journal
+
+@Suite struct JournalTests {
+    /// The machine crashes at any operation, several lives long, also while it recovers.
+    @Test(arguments: 0..<4) func bringsBackWhatWasSafe(part: Int) throws {
+        let runs = testOperations / 20_000
+        for run in 0..<runs {
+            let seed = SeededRandom.runSeed &+ UInt64(part * runs + run)
+            try live(seed: seed, lives: 4, comment: "\(SeededRandom()), part \(part), run \(run)") { disk, random in
+                disk.crashesAt =
+                    random.below(5) == 0 ? .max : disk.operations + random.below(random.below(2) == 0 ? 30 : 150)
+            }
+        }
+    }
+
+    /// Writes and syncs fail now and then, and the process ends or the machine crashes.
+    @Test(arguments: 0..<2) func goesOnWhenTheDiskFails(part: Int) throws {
+        let runs = testOperations / 40_000
+        for run in 0..<runs {
+            let seed = SeededRandom.runSeed &+ UInt64(part * runs + run) &+ 1_000_000
+            try live(seed: seed, lives: 4, comment: "\(SeededRandom()), part \(part), run \(run)") { disk, random in
+                disk.dropsAfterFailedSync = random.below(4) == 0
+                for _ in 0..<random.below(3) { disk.failures[disk.operations + random.below(80)] = .input }
+                disk.crashesAt = random.below(2) == 0 ? .max : disk.operations + random.below(150)
+            }
+        }
+    }
+
+    private func live(
+        seed: UInt64, lives: Int, comment: Comment, trouble: (SimulatedDisk, inout SeededRandom) -> Void
+    ) throws {
+        let disk = SimulatedDisk(seed: seed)
+        nonisolated(unsafe) var random = SeededRandom(seed: seed)
+        nonisolated(unsafe) var history = History()
+        nonisolated(unsafe) var work = Work(random: random)
+        for life in 0..<lives {
+            // The last life only looks.
+            if life < lives - 1 { trouble(disk, &random) }
+            let broker = Broker(executor: InlineExecutor(), firstToken: random.next(), now: work.now)
+            broker.assumeIsolated { broker in
+                do throws(LogError) {
+                    var configuration = LogConfiguration()
+                    configuration.segmentByteCount = 4096
+                    configuration.syncMode = random.below(4) == 0 ? .never : .always
+                    let journal = Journal(
+                        try LogRecovery(disk: disk), directory: disk.path, configuration, graceMilliseconds: 0,
+                        now: work.now)
+                    while try !journal.recover(broker, now: work.now) {}
+                    broker.checkInvariants()
+                    try? history.check(broker, work.now, comment)
+                    history.syncs = configuration.syncMode == .always
+                    for _ in 0..<random.below(60) {
+                        work.turn(on: broker)
+                        journal.endTurn(of: broker, now: work.now)
+                        history.note(broker, work.now)
+                        if random.below(3) == 0 { wait(for: journal) }
+                        try journal.collect()
+                        history.noteSafe(journal.safeSequence)
+                    }
+                    if random.below(3) == 0 {
+                        defer { history.note(broker, work.now) }
+                        try journal.close(broker)
+                        history.noteSafe(journal.safeSequence)
+                    }
+                } catch {
+                    // Only what was to fail has failed; and what a file system has dropped cannot be written again from memory
+                    // unless each batch is synced.
+                    let isLost = error.cause == .damaged && disk.dropsAfterFailedSync && !history.syncs
+                    guard disk.hasCrashed || error.cause == .failed || isLost else {
+                        Issue.record("\(comment), life \(life): \(error)")
+                        return
+                    }
+                }
+            }
+            // The helper has ended with the journal.
+            if disk.hasCrashed || disk.dropsAfterFailedSync || random.below(2) == 0 {
+                disk.restart()
+                // Only what was synced is safe then.
+                if !history.syncs { history.safe = 0 }
+            } else {
+                disk.resume()
+            }
+        }
+        let isRight = history.isRight
+        try #require(isRight, "\(comment)\n\(history.story)")
+    }
+
+    private func wait(for journal: Journal) {
+        var state = pollfd(fd: journal.descriptor, events: Int16(POLLIN), revents: 0)
+        _ = poll(&state, 1, 20)
+    }
+}
+
+/// What the broker held after each frame, and which of them are safe.
+private struct History {
+    var states: [UInt64: String] = [0: ""]
+    var safe: UInt64 = 0
+    var syncs = true
+    var isRight = true
+    var story = ""
+
+    /// What is there after recovery must be what was there after one of the frames, none of them older than the safe one.
+    mutating func check(_ broker: isolated Broker, _ now: Int64, _ comment: Comment) throws {
+        let sequence = broker.changeSequence
+        let found = description(of: broker, now)
+        if sequence < safe || states[sequence] != found {
+            isRight = false
+            story += "recovered frame \(sequence), \(safe) was safe, the last was \(states.keys.max() ?? 0)\n"
+            let expected = states[sequence].map { $0.split(separator: "\n") } ?? ["nothing known"]
+            for change in found.split(separator: "\n").difference(from: expected) { story += "\(change)\n" }
+        }
+        states = [sequence: found]
+        safe = min(safe, sequence)
+    }
+
+    mutating func note(_ broker: isolated Broker, _ now: Int64) {
+        // What the log has no room for yet comes with a later frame.
+        if broker.pendingChangeBytes > 0 { return }
+        let (sequence, found) = (broker.changeSequence, description(of: broker, now))
+        if let known = states[sequence], known != found {
+            isRight = false
+            story += "changed without a frame after \(sequence):\n\(known)\nis now\n\(found)\n"
+        }
+        states[sequence] = found
+    }
+
+    mutating func noteSafe(_ sequence: UInt64) { safe = max(safe, sequence) }
+
+    /// All that can be seen.
+    private func description(of broker: isolated Broker, _ now: Int64) -> String {
+        var text = ""
+        for name in Work.names {
+            guard let queue = broker.existingQueue(named: name.span) else { continue }
+            let configuration = broker.configuration(of: queue)
+            if broker.statistics(of: queue).isPaused { text += "\(name) paused\n" }
+            if let configuration { text += "\(name) \(configuration)\n" }
+            for state in TaskState.allCases {
+                broker.peek(queue, state: state, limit: 1000, now: now) { task in
+                    // Leases that are over are made longer.
+                    let times: [Int64?] = [task.enqueued, task.dispatched, task.due, task.finished]
+                    text += "\(name) \(state) \(task.id) \(task.attempt) \(task.retries) \(task.token) \(times) "
+                    text += "\(task.priority) \(task.key) \(task.worker) \(task.error) \(task.progress) \(task.result) "
+                    text += "\(task.content.count) \(task.metadata)\n"
+                }
+            }
+        }
+        return text
+    }
+}
+
+/// Random requests, some in each turn.
+private struct Work {
+    static let names = [Array("a".utf8), Array("b".utf8), Array("c".utf8)]
+
+    var random: SeededRandom
+    var now: Int64 = 1_000_000
+    private var last: UInt64 = 0
+    private var tasks: [UID] = []
+
+    init(random: SeededRandom) { self.random = random }
+
+    mutating func turn(on broker: isolated Broker) {
+        // Long after the last one, a journal that needs little space may begin again with a small segment.
+        now += random.below(20) == 0 ? 3000 : Int64(random.below(20))
+        while !broker.advance(to: now) {}
+        for _ in 0..<random.below(4) { request(on: broker) }
+        while !broker.advance(to: now) {}
+    }
+
+    private mutating func request(on broker: isolated Broker) {
+        let (name, otherName) = (Self.names[random.below(3)], Self.names[random.below(3)])
+        guard let queue = try? broker.queue(named: name.span), let other = try? broker.queue(named: otherName.span)
+        else { return }
+        let some = TaskReference(id: tasks.randomElement(using: &random) ?? UID(high: 0, low: 0))
+        switch random.below(20) {
+        case 0..<5: enqueue(1 + random.below(4), in: queue, on: broker)
+        case 5..<9:
+            var taken: [TaskHandle?] = []
+            _ = broker.takeAny([queue, other], limit: 1 + random.below(3), worker: [65], now: now, into: &taken)
+        case 9..<12: _ = broker.ack(some, result: Array("1".utf8).span, now: now)
+        case 12:
+            let error: [UInt8] = [66]
+            let actions: [NakAction] = [.failed, .failedPausing(milliseconds: 500), .dead, .release]
+            _ = broker.nak(some, actions[random.below(4)], error: error.span, now: now)
+        case 13:
+            let progress: [UInt8] = [55]
+            _ = broker.touch(some, leaseMilliseconds: 700, progress: progress.span, now: now)
+        case 14: _ = broker.cancelTask(some.id, now: now)
+        case 15: _ = broker.deleteRecord(some.id, now: now)
+        case 16:
+            var configuration = QueueConfiguration()
+            configuration.keepMilliseconds = Int64(random.below(2)) * 100_000_000
+            configuration.maximumRetries = random.below(2) == 0 ? nil : 3
+            try? broker.configure(queue, random.below(3) == 0 ? nil : configuration)
+        case 17: if random.below(2) == 0 { broker.pause(queue) } else { broker.resume(queue) }
+        case 18: try? broker.kick(queue, state: random.below(2) == 0 ? .dead : .delayed, now: now) { _ in }
+        default:
+            if random.below(3) == 0 {
+                try? broker.purge(queue, states: [.ready, .done], now: now) { _ in }
+            } else {
+                try? broker.move(queue, to: other, state: .ready, limit: 3, now: now) { _ in }
+            }
+        }
+    }
+
+    private mutating func enqueue(_ count: Int, in queue: QueueIndex, on broker: isolated Broker) {
+        var batch: [NewTask] = []
+        var contents: [UInt8] = []
+        for _ in 0..<count {
+            last += 1
+            let id = UID(high: last << 16, low: last)
+            tasks.append(id)
+            if tasks.count > 30 { tasks.removeFirst() }
+            let start = contents.count
+            contents += (0..<random.below(random.below(10) == 0 ? 600 : 60)).map { UInt8(truncatingIfNeeded: $0) }
+            let options = TaskOptions()
+            if random.below(4) == 0 { options.key = [UInt8(49 + random.below(3))] }
+            options.onConflict = random.below(2) == 0 ? .keep : .replace
+            if random.below(4) == 0 { options.metadata = Array("{}".utf8) }
+            batch.append(
+                NewTask(
+                    id: id, content: start..<contents.count, leaseMilliseconds: 300,
+                    due: random.below(4) == 0 ? now + 200 : nil, expiry: .never, priority: Int8(random.below(3)) - 1,
+                    options: random.below(2) == 0 ? options : nil))
+        }
+        var results: [Enqueued] = []
+        try? broker.enqueue(batch, contents: contents.span, in: queue, now: now, into: &results)
+    }
+}
+
+/// Runs jobs where they are handed in: there is only one thread.
+private final class InlineExecutor: SerialExecutor {
+    func enqueue(_ job: consuming ExecutorJob) { job.runSynchronously(on: asUnownedSerialExecutor()) }
+    func isIsolatingCurrentContext() -> Bool? { true }
+    func checkIsolated() {}
+}
