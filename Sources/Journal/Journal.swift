@@ -69,6 +69,8 @@ public final class Journal {
     private var lastTurn: Int64 = 0
     private var lastChange: Int64 = 0
     private var isRenewing = false
+    /// Whether anything but renewals was written since the log began with a small segment.
+    private var hasChanged = true
 
     /// What recovery has brought back, once it is over.
     public private(set) var recovery = Recovery()
@@ -205,11 +207,13 @@ public final class Journal {
         let before = waiting
         if before.isEmpty || take(before.span) {
             waiting = []
-            if !hasNoSpace { renew(broker, now: now) }
+            let renewed = hasNoSpace ? 0 : renew(broker, now: now)
             broker.writeChanges(skipsUnawaited: hasNoSpace, limit: Self.frameBytes) { payload, sequence in
                 precondition(sequence == log.lastSequence + 1, "a gap in the journal")
-                lastChange = now
-                allowance += 2 * payload.count
+                if payload.count > renewed {
+                    (lastChange, hasChanged) = (now, true)
+                    allowance += 2 * (payload.count - renewed)
+                }
                 if !take(payload) { waiting = unsafe payload.withUnsafeBufferPointer { unsafe Array($0) } }
             }
         }
@@ -255,18 +259,24 @@ public final class Journal {
     private var oldByteCount: Int { log.byteCount - (log.segments.last?.byteCount ?? 0) }
 
     /// Has images in the oldest segments written anew if these hold little else that is needed.
-    private func renew(_ broker: isolated Broker, now: Int64) {
+    ///
+    /// - Returns: how many bytes of images.
+    private func renew(_ broker: isolated Broker, now: Int64) -> Int {
         let accrued = Int(clamping: max(0, now - lastTurn)) * Self.renewedBytesPerMillisecond
         allowance = min(Self.renewedBytesPerTurn, allowance + accrued)
         liveByteCount = broker.liveImageBytes
         isRenewing = oldByteCount > 2 * liveByteCount && log.segments.count > 1
         // What is written anew does not take the space that is kept for what makes room.
-        guard isRenewing, allowance > 0, let current = log.segments.last else { return }
+        // Nobody's answer is to wait behind much of it.
+        guard isRenewing, allowance > 0, log.pendingByteCount < Self.renewedBytesPerTurn,
+            let current = log.segments.last
+        else { return 0 }
         let byteCount = min(allowance, current.byteCount / 8)
-        guard log.refusal(payloadByteCount: broker.pendingChangeBytes + byteCount) == nil else { return }
+        guard log.refusal(payloadByteCount: broker.pendingChangeBytes + byteCount) == nil else { return 0 }
         let renewed = broker.renewImages(byteCount: byteCount, before: current.firstSequence)
         allowance -= renewed
         if renewed == 0 { isRenewing = false }
+        return renewed
     }
 
     /// Deletes the segments that are not needed, and begins with a small one when little is.
@@ -287,11 +297,13 @@ public final class Journal {
             log.deleteSegments(below: due.below)
             deletion = nil
         }
-        if mayStartOver, now - lastChange >= Self.quietMilliseconds, log.startOver() { lastChange = now }
+        if mayStartOver, now - lastChange >= Self.quietMilliseconds, log.startOver() { hasChanged = false }
     }
 
     /// Some space is not worth giving back.
-    private var mayStartOver: Bool { log.byteCount > 4 * liveByteCount + configuration.segmentByteCount / 16 }
+    private var mayStartOver: Bool {
+        hasChanged && log.byteCount > 4 * liveByteCount + configuration.segmentByteCount / 16
+    }
 
     // MARK: Looking
 

@@ -42,9 +42,10 @@ extension Broker {
         let isDone = store.finishRestoring(
             &restoration, now: now, graceMilliseconds: graceMilliseconds, steps: &steps)
         guard isDone else { return false }
-        restoration = Restoration()
         store.images.sequence = nextSequence
         store.isJournaled = true
+        store.resumeSweeps(restoration)
+        restoration = Restoration()
         return true
     }
 

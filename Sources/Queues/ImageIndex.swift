@@ -52,11 +52,14 @@ struct ImageIndex: ~Copyable {
     /// The oldest of the images that those in the last frame have taken the place of.
     var oldestRenewed = UInt64.max
     /// The bytes of the images that are needed.
-    private(set) var liveBytes = 0
+    var liveBytes = 0
     /// About how many bytes the images of what has changed take.
     var pendingBytes = 0
     /// Whether anything has changed that a client may be told of.
     var hasAwaited = false
+    /// Whether the sweeps under way have changed, and whether the journal knows of any.
+    var hasChangedSweeps = false
+    var knowsSweeps = false
     /// The sequence that the next frame has.
     var sequence: UInt64 = 1
     /// The positions that the next tasks at the back and at the front of a list get.
@@ -106,6 +109,15 @@ struct ImageIndex: ~Copyable {
         }
         self[slot] = Entry()
     }
+
+    /// Notes that a sweep has begun or ended.
+    mutating func noteSweeps() {
+        hasChangedSweeps = true
+        hasAwaited = true
+    }
+
+    /// The positions that were given so far.
+    var positions: Range<Int64> { frontPosition + 1..<backPosition }
 
     /// Notes where a task was put in its list.
     @inline(__always)
@@ -181,8 +193,9 @@ struct ImageIndex: ~Copyable {
 
     /// Checks the list of images: each task once, in the order of the frames. O(n).
     ///
+    /// - Parameter queueBytes: the size of the queues' images.
     /// - Returns: how many tasks have an image.
-    func checkInvariants() -> Int {
+    func checkInvariants(queueBytes: Int) -> Int {
         var (slot, previous, seen, bytes): (Slot, Slot, Int, Int) = (first, 0, 0, 0)
         while slot != 0 {
             precondition(self[slot].links.previous == previous, "the list of images is broken")
@@ -193,7 +206,7 @@ struct ImageIndex: ~Copyable {
             previous = slot
             slot = self[slot].links.next
         }
-        precondition(previous == last && bytes == liveBytes, "the images are miscounted")
+        precondition(previous == last && bytes + queueBytes == liveBytes, "the images are miscounted")
         return seen
     }
 }

@@ -12,6 +12,8 @@ enum ImageKind: UInt8 {
     case removal = 3
     /// A queue's configuration, and whether it is paused.
     case queue = 4
+    /// All purges, kicks and moves under way: they go on after a restart.
+    case sweeps = 5
 }
 
 extension TaskRecord {
@@ -124,5 +126,36 @@ extension QueueConfiguration {
         deadLetter = letter.isEmpty ? nil : letter
         try coder.code(milliseconds: &deadExpiryMilliseconds)
         try coder.code(&isExpiryDeath)
+    }
+}
+
+/// A sweep as it is written. Queues are named: their slots are of this process only.
+struct SweepImage {
+    var queue: [UInt8] = []
+    /// 0 purge, 1 kick, 2 kick to the origin, 3 move, 4 end what has no retries left.
+    var action: UInt8 = 0
+    /// Where a move moves to; empty for others.
+    var target: [UInt8] = []
+    /// A bit for each state, by its number.
+    var states: UInt8 = 0
+    var rest: Int64 = 0
+    var begun: Int64 = 0
+    var firstPosition: Int64 = 0
+    var endPosition: Int64 = 0
+
+    @_lifetime(coder: copy coder)
+    mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
+        try coder.code(&queue)
+        try coder.code(&action)
+        try coder.code(&target)
+        try coder.code(&states)
+        try coder.code(&rest)
+        try coder.code(milliseconds: &begun)
+        try coder.code(&firstPosition)
+        try coder.code(&endPosition)
+        try coder.check(
+            action <= 4 && target.isEmpty == (action != 3) && !queue.isEmpty && queue.count <= 255
+                && target.count <= 255 && rest > 0 && firstPosition <= endPosition,
+            "a purge, kick or move that cannot be")
     }
 }

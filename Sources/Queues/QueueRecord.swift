@@ -42,8 +42,10 @@ struct QueueRecord: LinkedRecord {
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?
     var totals = QueueStatistics.Totals()
-    /// The sequence of the frame that has its image; 0 if it has none. And whether it has to be written anew.
+    /// The sequence of the frame that has its image, 0 if it has none, and the size of that. And whether it has to be written
+    /// anew.
     var imageSequence: UInt64 = 0
+    var imageBytes: UInt32 = 0
     var isChanged = false
     /// When it was last used, if it is idle.
     var lastUsed: Int64 = 0

@@ -24,12 +24,15 @@ final class Sweep {
     let queue: Slot
     let action: Action
     /// How many tasks it may still change.
-    private var rest: Int
+    private(set) var rest: Int
     /// The stretches still to be walked, the next one last.
     private var stretches: [Stretch]
     private let states: Set<TaskRecord.State>
     /// When it began: tasks that were added then or later are outside.
-    private let begun: Int64
+    let begun: Int64
+    /// The positions in their lists of the tasks that it is to meet, while there is a journal: what came later to either end is
+    /// outside, also when the sweep goes on after a restart.
+    let positions: Range<Int64>
     /// What a purge meets after its stretches; some may have changed again since.
     private var strays: [Slot] = []
     /// The tasks that a purge was to meet and that are in none of its states at the moment; and those that have come to one
@@ -41,17 +44,22 @@ final class Sweep {
     let completion: Broker.SweepCompletion
 
     init(
-        of queue: Slot, _ action: Action, stretches: [Stretch], states: [TaskState], limit: Int, now: Int64,
+        of queue: Slot, _ action: Action, stretches: [Stretch], states: [TaskState], limit: Int,
+        positions: Range<Int64>, now: Int64,
         completion: @escaping Broker.SweepCompletion
     ) {
         self.states = Set(states.map(\.recordState))
         begun = now
+        self.positions = positions
         self.queue = queue
         self.action = action
         self.stretches = stretches.reversed()
         self.completion = completion
         rest = limit
     }
+
+    /// The states in which it meets tasks.
+    var metStates: [TaskState] { states.compactMap { TaskState($0) } }
 
     /// The queue that it moves tasks to; 0 if it moves none.
     var target: Slot {

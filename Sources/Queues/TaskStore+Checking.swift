@@ -39,7 +39,9 @@ extension TaskStore {
             imaged += hasImage ? 1 : 0
             precondition(hasImage || images[slot].change.contains(.full), "a task that the journal would lose")
         }
-        precondition(images.checkInvariants() == imaged, "an image of no task")
+        var queueBytes = 0
+        queues.forEach { queueBytes += Int(queues[$0].imageBytes) }
+        precondition(images.checkInvariants(queueBytes: queueBytes) == imaged, "an image of no task")
         queues.forEach { queue in
             queues[queue].forEachList { list in
                 var last = Int64.min

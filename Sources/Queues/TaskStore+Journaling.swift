@@ -67,6 +67,7 @@ extension TaskStore {
             images[slot].change = []
             writeTask(slot, isFull: change.contains(.full), into: &writer)
         }
+        if images.hasChangedSweeps || !sweeps.isEmpty && !writer.isEmpty { writeSweeps(into: &writer) }
         if images.hasAwaited, writer.isEmpty { writer.append(ImageKind.nothing.rawValue) }
         images.hasAwaited = false
         images.removed.emptyKeepingSome()
@@ -92,13 +93,34 @@ extension TaskStore {
     }
 
     private mutating func writeQueue(_ queue: Slot, into writer: inout ImageWriter) {
+        let start = writer.count
         writer.append(ImageKind.queue.rawValue)
         writeName(of: queue, into: &writer)
         writer.append(queues[queue].pause == .paused ? 1 : 0 as UInt8)
         let configuration = queues[queue].configuration
         writer.append(configuration == nil ? 0 : 1 as UInt8)
         if var value = configuration?.value { value.code(&writer) }
-        noteQueueImage(queue, sequence: images.sequence)
+        noteQueueImage(queue, sequence: images.sequence, byteCount: writer.count - start)
+    }
+
+    /// Writes all sweeps under way, or that there are none any more.
+    private mutating func writeSweeps(into writer: inout ImageWriter) {
+        images.hasChangedSweeps = false
+        let unfinished = sweeps.filter { $0.rest > 0 }
+        guard !unfinished.isEmpty || images.knowsSweeps else { return }
+        images.knowsSweeps = !unfinished.isEmpty
+        writer.append(ImageKind.sweeps.rawValue)
+        writer.append(UInt8(clamping: unfinished.count))
+        for sweep in unfinished {
+            var image = SweepImage()
+            image.queue = queues[sweep.queue].name
+            image.target = sweep.target == 0 ? [] : queues[sweep.target].name
+            image.action = sweep.action.code
+            image.states = sweep.metStates.reduce(0) { $0 | 1 << $1.recordState.rawValue }
+            (image.rest, image.begun) = (Int64(sweep.rest), sweep.begun)
+            (image.firstPosition, image.endPosition) = (sweep.positions.lowerBound, sweep.positions.upperBound)
+            image.code(&writer)
+        }
     }
 
     /// Names have 255 bytes at most: whoever makes queues has checked that.
@@ -109,12 +131,15 @@ extension TaskStore {
     }
 
     /// Notes that an image of a queue stands in a frame; none is needed of a queue that has nothing to say.
-    mutating func noteQueueImage(_ queue: Slot, sequence: UInt64) {
+    mutating func noteQueueImage(_ queue: Slot, sequence: UInt64, byteCount: Int) {
         let isNeeded = queues[queue].pause == .paused || queues[queue].configuration != nil
         if queues[queue].imageSequence != 0 {
             images.oldestRenewed = min(images.oldestRenewed, queues[queue].imageSequence)
         }
+        images.liveBytes -= Int(queues[queue].imageBytes)
         queues[queue].imageSequence = isNeeded ? sequence : 0
+        queues[queue].imageBytes = isNeeded ? UInt32(clamping: byteCount) : 0
+        images.liveBytes += Int(queues[queue].imageBytes)
         if isNeeded { images.noteQueueImage(queue, sequence: sequence) }
     }
 
@@ -145,7 +170,7 @@ extension TaskStore {
     mutating func renewImages(byteCount: Int, before sequence: UInt64) -> Int {
         var rest = byteCount
         while rest > 0, let image = firstQueueImage(), image.sequence < sequence {
-            rest -= Self.imageBytes
+            rest -= Int(queues[image.queue].imageBytes)
             images.forgetOldestQueueImage()
             noteQueue(image.queue)
         }
@@ -164,5 +189,17 @@ extension Array {
     /// Empties the array, and gives the memory of a large one back.
     fileprivate mutating func emptyKeepingSome() {
         removeAll(keepingCapacity: capacity <= 1 << 14)
+    }
+}
+
+extension Sweep.Action {
+    fileprivate var code: UInt8 {
+        switch self {
+        case .purge: 0
+        case .kick: 1
+        case .kickToOrigin: 2
+        case .move: 3
+        case .wearOut: 4
+        }
     }
 }

@@ -13,6 +13,8 @@ struct Restoration {
     var scanned: Slot = 1
     var placed = 0
     var isSorted = true
+    /// The sweeps that were under way.
+    var sweeps: [SweepImage] = []
     /// The queue of the last image, since the next one is often of the same.
     var lastQueue: Slot = 0
     var lastName: [UInt8] = []
@@ -47,7 +49,18 @@ extension TaskStore {
                 if slot == 0 { break }
                 images.forget(slot)
                 remove(slot)
-            case .queue: try restoreQueue(&reader, sequence: sequence, &restoration)
+            case .queue:
+                let queue = try restoreQueue(&reader, &restoration)
+                noteQueueImage(queue, sequence: sequence, byteCount: reader.readCount - start)
+            case .sweeps:
+                var count: UInt8 = 0
+                try reader.code(&count)
+                restoration.sweeps = []
+                for _ in 0..<count {
+                    var image = SweepImage()
+                    try image.code(&reader)
+                    restoration.sweeps.append(image)
+                }
             case nil: throw ImageError(problem: "an image of unknown kind \(code)")
             }
         }
@@ -171,8 +184,8 @@ extension TaskStore {
     }
 
     private mutating func restoreQueue(
-        _ reader: inout ImageReader, sequence: UInt64, _ restoration: inout Restoration
-    ) throws(ImageError) {
+        _ reader: inout ImageReader, _ restoration: inout Restoration
+    ) throws(ImageError) -> Slot {
         let name = try readName(&reader)
         var (isPaused, isConfigured) = (false, false)
         try reader.code(&isPaused)
@@ -188,7 +201,7 @@ extension TaskStore {
             $0.pause = isPaused ? .paused : .none
             $0.configuration = configuration
         }
-        noteQueueImage(queue, sequence: sequence)
+        return queue
     }
 
     // MARK: After the last image
@@ -225,6 +238,32 @@ extension TaskStore {
             restoration.placed += 1
         }
         return true
+    }
+
+    /// Has the sweeps that were under way go on with what they had not met yet. Nobody waits for their ends.
+    mutating func resumeSweeps(_ restoration: Restoration) {
+        images.knowsSweeps = !restoration.sweeps.isEmpty
+        for image in restoration.sweeps {
+            guard let queue = try? queue(named: image.queue.span) else { continue }
+            let target = image.target.isEmpty ? 0 : (try? self.queue(named: image.target.span)) ?? 0
+            let action: Sweep.Action =
+                switch image.action {
+                case 0: .purge
+                case 1: .kick
+                case 2: .kickToOrigin
+                case 3: .move(target: target)
+                default: .wearOut
+                }
+            if image.action == 3, target == 0 { continue }
+            let states = TaskState.allCases.filter { image.states & 1 << $0.recordState.rawValue != 0 }
+            // Too many are none of this program's.
+            try? beginSweep(
+                of: queue, action, states: states, limit: Int(image.rest),
+                positions: image.firstPosition..<image.endPosition, now: image.begun
+            ) { _ in }
+        }
+        // They are as the journal has them.
+        (images.hasChangedSweeps, images.hasAwaited) = (false, false)
     }
 
     private mutating func place(_ slot: Slot, now: Int64, graceMilliseconds: Int64) {

@@ -8,8 +8,8 @@ extension TaskStore {
 
     /// Begins a sweep of what is in the given states now.
     mutating func beginSweep(
-        of queue: Slot, _ action: Sweep.Action, states: [TaskState], limit: Int, now: Int64,
-        completion: @escaping Broker.SweepCompletion
+        of queue: Slot, _ action: Sweep.Action, states: [TaskState], limit: Int, positions: Range<Int64>? = nil,
+        now: Int64, completion: @escaping Broker.SweepCompletion
     ) throws(BrokerError) {
         guard sweeps.count < Self.maximumSweeps else { throw .tooManySweeps }
         var stretches: [Sweep.Stretch] = []
@@ -24,8 +24,10 @@ extension TaskStore {
             }
         }
         let sweep = Sweep(
-            of: queue, action, stretches: stretches, states: states, limit: limit, now: now, completion: completion)
+            of: queue, action, stretches: stretches, states: states, limit: limit,
+            positions: positions ?? images.positions, now: now, completion: completion)
         sweeps.append(sweep)
+        if isJournaled { images.noteSweeps() }
         update(queue) { $0.sweeps += 1 }
         if sweep.target != 0 { update(sweep.target) { $0.sweeps += 1 } }
     }
@@ -40,6 +42,7 @@ extension TaskStore {
     /// Ends a sweep, the first one if it is not said which.
     mutating func endSweep(_ index: Int = 0) -> Sweep {
         let sweep = sweeps.remove(at: index)
+        if isJournaled { images.noteSweeps() }
         update(sweep.queue) { $0.sweeps -= 1 }
         if sweep.target != 0 { update(sweep.target) { $0.sweeps -= 1 } }
         return sweep
@@ -48,6 +51,7 @@ extension TaskStore {
     /// Does what a sweep does to one task. What should have ended by now is left to its timer.
     mutating func apply(_ sweep: Sweep, to slot: Slot, now: Int64) -> Slot {
         guard tasks[slot].deadline > now else { return 0 }
+        if isJournaled, !sweep.positions.contains(images[slot].position) { return 0 }
         let changed: Slot? =
             switch sweep.action {
             case .purge: purge(slot)

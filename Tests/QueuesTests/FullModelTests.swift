@@ -267,7 +267,7 @@ private struct FullRun {
         }
         if random.oneIn(3) { says.priority = Int8(random.below(4)) - 2 }
         if random.oneIn(2) { says.key = UInt8(1 + random.below(3)) }
-        says.conflict = [.keep, .replace, .reject][random.below(3)]
+        says.conflict = [.keep, .reject, .replace][random.below(isRestarting ? 2 : 3)]
         if random.oneIn(3) { says.uniqueFor = someTime() }
         if random.oneIn(3) { says.limit = random.oneIn(3) ? .unlimited : .limited(UInt32(random.below(3))) }
         if random.oneIn(4) { says.backoff = Backoff(minimumMilliseconds: someTime(), maximumDoublings: 2) }

@@ -1,0 +1,164 @@
+// What a restart means for tasks: leases, expiries, keys, and purges that were under way.
+
+import Testing
+import UID
+
+@testable import Queues
+
+@Suite struct JournalingTests {
+    private static let second: Int64 = 1000
+
+    /// Two brokers, the second restored from what the first has written.
+    private func restarting(
+        downMilliseconds: Int64 = 0, graceMilliseconds: Int64 = 30 * second,
+        before: (isolated Broker) throws -> Void, after: (isolated Broker, Int64) throws -> Void
+    ) throws {
+        nonisolated(unsafe) var frames: [(UInt64, [UInt8])] = []
+        nonisolated(unsafe) let (before, after) = (before, after)
+        let start: Int64 = 1_000_000
+        let first = Broker(executor: InlineExecutor(), firstToken: 1, now: start)
+        try first.assumeIsolated { broker in
+            broker.beginRestoring()
+            while !broker.finishRestoring(nextSequence: 1, now: start, graceMilliseconds: 0) {}
+            try before(broker)
+            broker.writeChanges { frames.append(($1, Array(copying: $0))) }
+        }
+        let now = start + downMilliseconds
+        let second = Broker(executor: InlineExecutor(), firstToken: 1000, now: now)
+        try second.assumeIsolated { broker in
+            broker.beginRestoring()
+            for (sequence, bytes) in frames { try broker.restore(bytes.span, sequence: sequence) }
+            let next = (frames.last?.0 ?? 0) + 1
+            while !broker.finishRestoring(nextSequence: next, now: now, graceMilliseconds: graceMilliseconds) {}
+            broker.checkInvariants()
+            while !broker.advance(to: now) {}
+            try after(broker, now)
+            broker.checkInvariants()
+        }
+    }
+
+    private func add(
+        _ number: UInt64, to queue: String, lease: Int64? = nil, expiry: Expiry = .unsaid,
+        options: TaskOptions? = nil, now: Int64 = 1_000_000, on broker: isolated Broker
+    ) throws {
+        let content = Array("\(number)".utf8)
+        let task = NewTask(
+            id: UID(high: number, low: number), content: 0..<content.count, leaseMilliseconds: lease, expiry: expiry,
+            options: options)
+        _ = try broker.enqueue(task, content: content.span, in: broker.queue(queue), now: now)
+    }
+
+    private func take(_ queue: String, now: Int64 = 1_000_000, on broker: isolated Broker) throws -> Shown? {
+        var taken: [TaskHandle?] = []
+        _ = try broker.takeAny([broker.queue(queue)], limit: 1, now: now, into: &taken)
+        return taken.first.flatMap { $0 }.map { broker.show($0) }
+    }
+
+    private func shown(_ number: UInt64, now: Int64, on broker: isolated Broker) -> Shown? {
+        broker.withTask(id: UID(high: number, low: number), now: now) { Shown($0) }
+    }
+
+    @Test func leasesLastAsLongAsTheGraceAtLeast() throws {
+        try restarting(downMilliseconds: 10 * Self.second) { broker in
+            try add(1, to: "a", lease: 25 * Self.second, on: broker)
+            try add(2, to: "a", lease: 100 * Self.second, on: broker)
+            for _ in 0..<2 { #expect(try take("a", on: broker) != nil) }
+        } after: { broker, now in
+            #expect(shown(1, now: now, on: broker)?.leaseEnd == now + 30 * Self.second)
+            #expect(shown(2, now: now, on: broker)?.leaseEnd == now + 90 * Self.second)
+            // Starting the lease anew gives what was asked for, and not what it was made longer by.
+            let reference = TaskReference(id: UID(high: 1, low: 1), token: 1)
+            #expect(broker.touch(reference, now: now + 1) == true)
+            #expect(shown(1, now: now + 1, on: broker)?.leaseEnd == now + 1 + 25 * Self.second)
+        }
+    }
+
+    @Test(arguments: [true, false]) func aLeaseThatRanOutWhileDownCountsAsNoRetry(isDownForLong: Bool) throws {
+        let options = TaskOptions()
+        options.retryLimit = .limited(0)
+        nonisolated(unsafe) let said = options
+        try restarting(downMilliseconds: (isDownForLong ? 10 : 1) * Self.second) { broker in
+            try add(1, to: "a", lease: 5 * Self.second, options: said, on: broker)
+            let found1 = try take("a", on: broker)
+            #expect(found1 != nil)
+        } after: { broker, now in
+            while !broker.advance(to: now + 31 * Self.second) {}
+            let state = shown(1, now: now + 31 * Self.second, on: broker)?.state
+            #expect(state == (isDownForLong ? .ready : .dead))
+        }
+    }
+
+    @Test func whatIsHeldDoesNotExpireBeforeTheGraceIsOver() throws {
+        try restarting(downMilliseconds: 10 * Self.second) { broker in
+            try add(1, to: "a", lease: 100 * Self.second, expiry: .after(milliseconds: 5 * Self.second), on: broker)
+            let found2 = try take("a", on: broker)
+            #expect(found2 != nil)
+            try add(2, to: "a", expiry: .after(milliseconds: 5 * Self.second), on: broker)
+        } after: { broker, now in
+            #expect(shown(1, now: now, on: broker)?.state == .dispatched)
+            #expect(shown(2, now: now, on: broker) == nil)
+            while !broker.advance(to: now + 30 * Self.second) {}
+            #expect(shown(1, now: now + 30 * Self.second, on: broker) == nil)
+        }
+    }
+
+    @Test func receiptsOfBeforeFitOnlyTheDispatchThatTheyCameFrom() throws {
+        try restarting { broker in
+            try add(1, to: "a", on: broker)
+            let found3 = try take("a", on: broker)?.token
+            #expect(found3 == 1)
+        } after: { broker, now in
+            let old = TaskReference(id: UID(high: 1, low: 1), token: 1)
+            #expect(broker.touch(old, now: now) == true)
+            #expect(broker.nak(old, now: now) == true)
+            let found4 = try take("a", now: now, on: broker)?.token
+            #expect(found4 == 1000)
+            #expect(broker.ack(old, now: now) == false)
+        }
+    }
+
+    @Test func aPurgeGoesOnWithWhatWasThereWhenItBegan() throws {
+        nonisolated(unsafe) var purged: Int?
+        try restarting { broker in
+            for number in 1...50 { try add(UInt64(number), to: "a", on: broker) }
+            try broker.purge(broker.queue("a"), now: 1_000_000) { purged = $0 }
+            #expect(broker.advance(to: 1_000_000, limit: 10) == false)
+            try add(51, to: "a", on: broker)
+        } after: { broker, now in
+            #expect(purged == nil)
+            let found5 = try broker.peek("a", .ready, now: now)
+            #expect(found5 == [51])
+        }
+    }
+
+    @Test func aMoveGoesOnUpToItsNumber() throws {
+        try restarting { broker in
+            for number in 1...50 { try add(UInt64(number), to: "a", on: broker) }
+            try broker.move(broker.queue("a"), to: broker.queue("b"), limit: 30, now: 1_000_000) { _ in }
+            #expect(broker.advance(to: 1_000_000, limit: 10) == false)
+        } after: { broker, now in
+            let found6 = try broker.peek("b", .ready, now: now)
+            #expect(found6 == Array(1...30))
+            let found7 = try broker.peek("a", .ready, now: now)
+            #expect(found7 == Array(31...50))
+        }
+    }
+
+    /// A task came and went in one turn: there is nothing to write, but whoever is told of it still waits for a frame.
+    @Test func whatComesAndGoesInOneTurnIsNotWritten() throws {
+        try withBroker { broker in
+            broker.beginRestoring()
+            while !broker.finishRestoring(nextSequence: 1, now: 0, graceMilliseconds: 0) {}
+            try add(1, to: "a", now: 0, on: broker)
+            let found8 = try take("a", now: 0, on: broker)
+            #expect(found8 != nil)
+            #expect(broker.ack(TaskReference(id: UID(high: 1, low: 1)), now: 0) == true)
+            #expect(broker.changeSequence == 1)
+            var sizes: [Int] = []
+            broker.writeChanges { payload, _ in sizes.append(payload.count) }
+            #expect(sizes == [1])
+            broker.writeChanges { payload, _ in sizes.append(payload.count) }
+            #expect(sizes == [1] && broker.changeSequence == 1)
+        }
+    }
+}
