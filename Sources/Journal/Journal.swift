@@ -53,6 +53,9 @@ public final class Journal {
     private static let renewedBytesPerMillisecond = 16 << 10
     private static let renewedBytesPerTurn = 1 << 20
     private static let renewalMilliseconds: Int64 = 5
+    /// A frame that the log has no room for is tried again so often, and a problem when it waits for so long.
+    private static let retryMilliseconds: Int64 = 100
+    private static let patienceMilliseconds: Int64 = 2000
     /// Without changes for so long, the log may begin with a small segment again.
     private static let quietMilliseconds: Int64 = 1000
     /// The directory.
@@ -63,6 +66,7 @@ public final class Journal {
     private var begun: Int64
     /// A frame that the log has not taken yet.
     private var waiting: [UInt8] = []
+    private var waitingSince: Int64 = 0
     /// Segments that are not needed any more once a frame is safe.
     private var deletion: (below: UInt64, sequence: UInt64)?
     private var allowance = 0
@@ -181,6 +185,11 @@ public final class Journal {
     /// - Throws: `LogError` when the journal cannot go on: what is not safe now will not be.
     public func collect() throws(LogError) { try log.collect() }
 
+    /// Whether so much waits for the disk that nothing more should be changed. O(1).
+    public func isBusy(_ broker: isolated Broker) -> Bool {
+        broker.pendingChangeBytes + waiting.count > Self.turnBytes
+    }
+
     /// Whether there is space for a change.
     ///
     /// - Parameters:
@@ -191,7 +200,7 @@ public final class Journal {
     /// - Complexity: O(1).
     public func admission(of byteCount: Int, makesRoom: Bool, on broker: isolated Broker) -> Admission {
         let pending = broker.pendingChangeBytes + waiting.count
-        if pending > Self.turnBytes, makesRoom || log.problem == nil { return .later }
+        if isBusy(broker), makesRoom || log.problem == nil { return .later }
         switch log.refusal(payloadByteCount: max(1, pending + byteCount), usingReserve: makesRoom) {
         case nil: return .now
         case .busy?: return .later
@@ -214,7 +223,10 @@ public final class Journal {
                     (lastChange, hasChanged) = (now, true)
                     allowance += 2 * (payload.count - renewed)
                 }
-                if !take(payload) { waiting = unsafe payload.withUnsafeBufferPointer { unsafe Array($0) } }
+                if !take(payload) {
+                    waiting = unsafe payload.withUnsafeBufferPointer { unsafe Array($0) }
+                    waitingSince = now
+                }
             }
         }
         log.commit()
@@ -234,7 +246,8 @@ public final class Journal {
 
     /// When the next turn should end at the latest; nil for no such time.
     public func nextDeadline(of broker: isolated Broker, now: Int64) -> Int64? {
-        if waiting.isEmpty, broker.pendingChangeBytes > 0 { return now }
+        if !waiting.isEmpty { return now + Self.retryMilliseconds }
+        if broker.pendingChangeBytes > 0 { return now }
         if isRenewing { return now + Self.renewalMilliseconds }
         return mayStartOver ? max(now + 1, lastChange + Self.quietMilliseconds) : nil
     }
@@ -316,5 +329,13 @@ public final class Journal {
     /// How much was changed and is not yet safe, in bytes.
     public var pendingByteCount: Int { log.pendingByteCount + waiting.count }
     /// What is wrong with the disk at the moment; it is tried again every second.
-    public var problem: LogError? { isRunning ? log.problem : nil }
+    public var problem: LogError? {
+        guard isRunning else { return nil }
+        guard log.problem == nil, !waiting.isEmpty, lastTurn - waitingSince > Self.patienceMilliseconds else {
+            return log.problem
+        }
+        return LogError(
+            .noSpace, file: directory, problem: "there is no room for a frame of \(waiting.count) bytes",
+            remedy: "make room on the file system")
+    }
 }

@@ -25,9 +25,10 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         flag = byte == 1
     }
 
-    /// A length or a time.
+    /// A length or a time; what a clock before 1970 says counts as 1970.
     @_lifetime(self: copy self)
     mutating func code(milliseconds: inout Int64) throws(Failure) {
+        milliseconds = max(0, milliseconds)
         try code(&milliseconds)
         try check(milliseconds >= 0, "a negative time")
     }
@@ -35,7 +36,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
     /// -1 stands for nil.
     @_lifetime(self: copy self)
     mutating func code(milliseconds: inout Int64?) throws(Failure) {
-        var number = milliseconds ?? -1
+        var number = milliseconds.map { max(0, $0) } ?? -1
         try code(&number)
         try check(number >= -1, "a negative time")
         milliseconds = number < 0 ? nil : number

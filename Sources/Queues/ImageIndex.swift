@@ -102,9 +102,9 @@ struct ImageIndex: ~Copyable {
     /// Notes that a task is gone.
     mutating func noteRemoval(_ slot: Slot, id: UID) {
         hasAwaited = true
+        pendingBytes += 17
         if self[slot].fullSequence != 0 {
             removed.append(id)
-            pendingBytes += 17
             unlink(slot)
         }
         self[slot] = Entry()
@@ -114,6 +114,7 @@ struct ImageIndex: ~Copyable {
     mutating func noteSweeps() {
         hasChangedSweeps = true
         hasAwaited = true
+        pendingBytes += 100
     }
 
     /// The positions that were given so far.

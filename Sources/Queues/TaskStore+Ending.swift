@@ -123,7 +123,8 @@ extension TaskStore {
     /// How long the lease of a dispatched task is since it was last started.
     func currentLeaseMilliseconds(of slot: Slot) -> Int64 {
         if let touched = extras(of: slot)?.leaseMilliseconds, touched > 0 { return touched }
-        return tasks[slot].until - tasks[slot].dispatched
+        // The clock may have been set back between two lives of the server.
+        return max(1, tasks[slot].until - tasks[slot].dispatched)
     }
 
     // MARK: Ends
@@ -297,6 +298,8 @@ extension TaskStore {
     mutating func fireTimer(upTo time: Int64, now: Int64, steps: inout Int) -> Slot? {
         let slot = timers.fire(upTo: time, steps: &steps, in: &tasks)
         guard slot != 0 else { return nil }
+        isTimeAtWork = true
+        defer { isTimeAtWork = false }
         switch tasks[slot].state {
         case .ready, .delayed, .dispatched:
             if tasks[slot].expires <= now { return expire(slot, now: now) }

@@ -77,8 +77,6 @@ extension TaskStore {
         try reader.check(position.magnitude < 1 << 62, "a position that cannot be")
         var record = TaskRecord()
         try record.code(&reader)
-        try reader.check(
-            record.state != .dispatched || record.until >= record.dispatched, "a lease that ends too early")
         var hasExtras = false
         try reader.code(&hasExtras)
         let those = hasExtras ? TaskExtras(task: 0) : nil
@@ -263,7 +261,7 @@ extension TaskStore {
             ) { _ in }
         }
         // They are as the journal has them.
-        (images.hasChangedSweeps, images.hasAwaited) = (false, false)
+        (images.hasChangedSweeps, images.hasAwaited, images.pendingBytes) = (false, false, 0)
     }
 
     private mutating func place(_ slot: Slot, now: Int64, graceMilliseconds: Int64) {

@@ -37,6 +37,8 @@ struct TaskStore: ~Copyable {
     /// Whether changes are noted for a journal, and what is known of its images.
     var isJournaled = false
     var images = ImageIndex(capacity: 0)
+    /// Whether time is at work, and no request: what it does, it would do again.
+    var isTimeAtWork = false
     /// The tasks that have ended while clients waited for it; whoever called tells them.
     var endings: [Ending] = []
     /// The time of the last `advance`.

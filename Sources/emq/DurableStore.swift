@@ -75,6 +75,7 @@ final class DurableStore {
         guard isReady else { return now }
         guard isLast else {
             journal.endTurn(of: broker, now: now)
+            reportProblem()
             return journal.nextDeadline(of: broker, now: now)
         }
         do throws(LogError) {
@@ -136,9 +137,12 @@ final class DurableStore {
 
     // MARK: Requests
 
+    /// Whether something is wrong with the disk at the moment.
+    var hasProblem: Bool { reportedProblem != nil }
+
     /// Whether so much waits for the disk that nothing more should be changed.
     func isBusy(_ broker: isolated Broker) -> Bool {
-        if case .later = journal.admission(of: 0, makesRoom: true, on: broker) { true } else { false }
+        isReady && journal.isBusy(broker)
     }
 
     /// Makes sure that there is space on disk for what a request changes.

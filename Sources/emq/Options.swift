@@ -18,32 +18,25 @@ struct Options {
     var graceMilliseconds: Int64 = 30_000
 
     static let help = """
-        emq: a work-queue server over HTTP. Tasks live in memory, and on disk with --data.
+        emq: a work-queue server over HTTP. Tasks live in memory, and on disk too with --data.
 
         usage: emq [serve] [options]      run the server
-               emq bench [options]        measure a running server (emq bench --help)
-               emq journal check DIR      say what is whole in a directory of --data, and what is not
-               emq journal repair DIR NEW copy what is whole into a new directory
+               emq bench --help           measure a running server
+               emq journal --help         check and repair a directory of --data
 
-          --addr ADDRESS          where to listen: localhost:8080 (default), :8080 for every address
-                                  of the machine, [::1]:8080, unix:/path; may be repeated
-          --drain SECONDS         how long workers that are connected may still acknowledge their work
-                                  after SIGTERM or SIGINT (default 5)
-          --max-connections N     how many connections may be open at once (default 20000, or what
-                                  the limit of open files allows)
-          --max-memory SIZE       how much memory tasks may take before enqueues are refused: 512M, 4G, or
-                                  a number of bytes (default: three quarters of what the machine or the
-                                  cgroup has)
-          --data DIR              keep tasks on disk, in this directory: what was answered survives
-          --fsync WHEN            when what is answered has reached the disk itself: always (default), or
-                                  within so many milliseconds, or never (the system writes it when it likes;
-                                  only a power cut or a crash of the system can lose it)
-          --recovery-grace SECONDS  how long the leases of what was dispatched last at least after a
-                                  restart (default 30)
-          --help, --version
+          --addr ADDRESS         where to listen: localhost:8080 (default), :8080 for every address of
+                                 the machine, [::1]:8080, unix:/path; may be repeated
+          --data DIR             keep tasks in this directory: what was answered survives a restart
+          --fsync WHEN           always (default): before it is answered; a number of milliseconds: after
+                                 that at most; never: when the system likes. Matters in a power cut only
+          --recovery-grace SECS  how long leases last at least after a restart (default 30)
+          --drain SECONDS        how long workers may acknowledge their work after SIGTERM (default 5)
+          --max-connections N    how many connections may be open at once (default 20000, or less)
+          --max-memory SIZE      how much memory tasks may take: 512M, 4G, or a number of bytes (default:
+                                 three quarters of what the machine or the cgroup has)
 
-        Every option has a twin in the environment: EMQ_ADDR (several separated by commas), EMQ_DRAIN,
-        EMQ_MAX_CONNECTIONS, EMQ_MAX_MEMORY, EMQ_DATA, EMQ_FSYNC, EMQ_RECOVERY_GRACE.
+        Every option has a twin in the environment: EMQ_ADDR (several separated by commas), EMQ_DATA,
+        EMQ_FSYNC, EMQ_RECOVERY_GRACE, EMQ_DRAIN, EMQ_MAX_CONNECTIONS, EMQ_MAX_MEMORY.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/

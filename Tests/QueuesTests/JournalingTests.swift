@@ -161,4 +161,29 @@ import UID
             #expect(sizes == [1] && broker.changeSequence == 1)
         }
     }
+
+    /// Times that were written by a clock that was ahead are read all the same.
+    @Test func aClockThatWasSetBackIsNoDamage() throws {
+        nonisolated(unsafe) var frames: [[UInt8]] = []
+        let starts: [Int64] = [10_000_000, 1_000_000, 1_000_500]
+        for (life, now) in starts.enumerated() {
+            let broker = Broker(executor: InlineExecutor(), firstToken: 1, now: now)
+            try broker.assumeIsolated { broker in
+                broker.beginRestoring()
+                for (index, frame) in frames.enumerated() {
+                    try broker.restore(frame.span, sequence: UInt64(index + 1))
+                }
+                let next = UInt64(frames.count + 1)
+                while !broker.finishRestoring(nextSequence: next, now: now, graceMilliseconds: 1000) {}
+                broker.checkInvariants()
+                if life == 0 {
+                    try add(1, to: "a", lease: 5 * Self.second, now: now, on: broker)
+                    _ = try take("a", now: now, on: broker)
+                }
+                let isTouched = broker.touch(TaskReference(id: UID(high: 1, low: 1)), now: now)
+                #expect(isTouched)
+                broker.writeChanges { payload, _ in frames.append(Array(copying: payload)) }
+            }
+        }
+    }
 }

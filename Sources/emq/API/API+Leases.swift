@@ -44,7 +44,7 @@ extension API {
             return count > 0 && broker.keepsRecord(of: reference.task) ? size + count : size
         }
         if size > 0 { try checkMemory(for: size, on: broker) }
-        try checkSpaceForReferences(byteCount: size, on: broker)
+        try checkSpaceForReferences(byteCount: size, makesRoom: true, on: broker)
         finish(bytes, &responses, begin: "{\"acked\":") { reference in
             broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: now)
         }
@@ -89,7 +89,7 @@ extension API {
             } else {
                 .failed
             }
-        try checkSpaceForReferences(byteCount: error.count * references.count, on: broker)
+        try checkSpaceForReferences(byteCount: error.count * references.count, makesRoom: true, on: broker)
         // The last to go back to the front of a queue stands first there.
         if isReleased { references.reverse() }
         var dead = 0
@@ -123,7 +123,7 @@ extension API {
         references.removeAll(keepingCapacity: true)
         try readIDs(bytes, ids)
         if !progress.isEmpty { try checkMemory(for: progress.count * references.count, on: broker) }
-        try checkSpaceForReferences(byteCount: progress.count * references.count, on: broker)
+        try checkSpaceForReferences(byteCount: progress.count * references.count, makesRoom: false, on: broker)
         finish(bytes, &responses, begin: "{\"touched\":") { reference in
             broker.touch(
                 reference.task, leaseMilliseconds: lease, progress: bytes.extracting(progress), now: now)
@@ -133,13 +133,15 @@ extension API {
     // MARK: Parts
 
     /// Makes sure that there is space on disk for a change of the tasks that a request names.
-    private func checkSpaceForReferences(byteCount: Int, on broker: isolated Broker) throws(Problem) {
+    func checkSpaceForReferences(
+        byteCount: Int, makesRoom: Bool, on broker: isolated Broker
+    ) throws(Problem) {
         guard let journal else { return }
         // What they say already is written again.
         let said = references.reduce(0) { $0 + broker.imageTextBytes(of: $1.task) }
         try journal.checkSpace(
-            for: references.count * API.imageBytes + said + byteCount, makesRoom: byteCount <= API.smallBytes,
-            on: broker)
+            for: references.count * API.imageBytes + said + byteCount,
+            makesRoom: makesRoom && byteCount <= API.smallBytes, on: broker)
     }
 
     /// The longest error of a refused task, in bytes.

@@ -53,6 +53,7 @@ extension API {
     ) throws(Problem) -> Outcome {
         try body.read(request)
         let fields = try readWait(request, on: broker)
+        if !references.isEmpty { try checkSpaceForReferences(byteCount: 0, makesRoom: true, on: broker) }
         var missing: [UInt8] = []
         for reference in references where !broker.ack(reference.task, now: now) {
             if !missing.isEmpty { missing += Array(", ".utf8) }

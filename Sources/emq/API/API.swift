@@ -64,8 +64,8 @@ struct API: ~Copyable, RequestHandler {
             responses.abandon()
             if error.isPostponement { return .postponed }
             error.write(to: &responses)
-            // What is wrong may be so because of something that is not yet safe.
-            responses.hold(until: broker.changeSequence)
+            // That there is no such task, or that its key is taken, may be so because of something that is not yet safe.
+            if [404, 409, 429].contains(error.status) { responses.hold(until: broker.changeSequence) }
             return .answered
         }
     }
@@ -118,7 +118,9 @@ struct API: ~Copyable, RequestHandler {
     mutating func endTurn(on broker: isolated Broker) -> Int64? {
         let journalDeadline = journal?.endTurn(server, on: broker, now: now, isLast: isFinished)
         if isBehind || !postponed.isEmpty || shutdown.isAsked && isDrained(broker) { return now }
-        return [broker.nextDeadline, shutdown.deadline, journalDeadline].compactMap { $0 }.min()
+        // What is due waits while too much waits for the disk.
+        let deadline = journal?.isBusy(broker) == true ? nil : broker.nextDeadline
+        return [deadline, shutdown.deadline, journalDeadline].compactMap { $0 }.min()
     }
 
     private var isBehind = false
@@ -161,8 +163,10 @@ struct API: ~Copyable, RequestHandler {
         if let journal {
             if !journal.isReady { throw journal.problem }
             // Those that change more look for the space again when they know how much.
-            if request.method != .get, request.method != .head, verb != .enqueue {
-                try journal.checkSpace(for: API.imageBytes + request.body.count, makesRoom: verb != .config, on: broker)
+            // A wait changes nothing that is waited for, unless it acknowledges.
+            if request.method != .get, request.method != .head, verb != .enqueue, verb != .wait {
+                try journal.checkSpace(
+                    for: API.imageBytes + request.body.count, makesRoom: verb.makesRoom, on: broker)
             }
         }
         switch verb {
@@ -185,8 +189,15 @@ struct API: ~Copyable, RequestHandler {
         case .config: try configure(request, &responses, on: broker)
         case .healthz: writeHealth(to: &responses)
         }
+        switch verb {
         // These tell of nothing that a client would rely on.
-        if verb != .healthz, verb != .stats, verb != .queues { responses.hold(until: broker.changeSequence) }
+        case .healthz, .stats, .queues: break
+        // With a full disk, it is better to look at what is not safe than at nothing.
+        case .peek, .task, .result, .config:
+            let isLook = request.method == .get || request.method == .head
+            if !isLook || journal?.hasProblem != true { responses.hold(until: broker.changeSequence) }
+        default: responses.hold(until: broker.changeSequence)
+        }
         return .answered
     }
 

@@ -30,6 +30,14 @@ enum Verb: String, CaseIterable {
         }
     }
 
+    /// Whether it makes room in the end, and so may be done with a full disk.
+    var makesRoom: Bool {
+        switch self {
+        case .wait, .ack, .nak, .task, .result, .purge: true
+        default: false
+        }
+    }
+
     /// Whether that name is a task's id and not a queue's name.
     var takesID: Bool { self == .task || self == .result }
 
