@@ -244,7 +244,7 @@ import Glibc
             if failure == nil {
                 guard writer.room.next != nil else { return }
             } else if let failure, failure.cause == .noSpace,
-                frameByteCount > writer.regularByteCount - Format.segmentHeaderByteCount
+                frameByteCount > writer.room.next ?? writer.regularByteCount - Format.segmentHeaderByteCount
             {
                 // Others may do with less.
                 state.problems[.prepare] = nil

@@ -345,12 +345,30 @@ final class LogWriter {
             if isSyncing || error.cause != .noSpace {
                 // Nothing is known of what was written.
                 giveUpNext()
-            } else {
-                // What a single frame would have needed is of no use to others.
-                try? shrinkNext(to: max(next.ready, regularByteCount))
+                throw error
             }
+            // What a single frame would have needed is of no use to others.
+            try? shrinkNext(to: max(next.ready, regularByteCount))
+            if try !useWhatIsFilled() { throw error }
+            return next.ready >= goal
+        }
+    }
+
+    /// Has a next segment used that could not be made as large as it was to be, for lack of space: it may be all there is
+    /// room for beside the current one, and what frees the current one has to be written somewhere.
+    ///
+    /// - Returns: whether it can be used now, and could not before.
+    private func useWhatIsFilled() throws(LogError) -> Bool {
+        guard next.ready == 0, next.filled >= smallSegmentByteCount, let file = next.file else { return false }
+        do throws(LogError) {
+            try file.sync()
+            try disk.syncDirectory()
+        } catch {
+            giveUpNext()
             throw error
         }
+        (next.synced, next.ready) = (next.filled, next.filled)
+        return true
     }
 
     /// The file of the next segment. What a crash or a failure left behind in it is not longer than `goal`.

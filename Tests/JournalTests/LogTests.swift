@@ -204,6 +204,27 @@ import Testing
         #expect(log.segments.count == 2)
     }
 
+    /// Beside the current segment there may never be room for one of twice its size.
+    @Test func aNextSegmentThatIsSmallerThanPlannedIsUsed() throws {
+        let disk = SimulatedDisk(seed: 1)
+        disk.capacity = 5 << 20
+        var configuration = Self.configuration()
+        configuration.segmentByteCount = 16 << 20
+        configuration.smallSegmentByteCount = 1 << 20
+        let log = try Log(recover(disk).recovery, configuration: configuration)
+        for _ in 0..<300 {
+            for _ in 0..<2000 where log.refusal(payloadByteCount: 50_000) != nil { try collect(log) }
+            try #require(
+                log.refusal(payloadByteCount: 50_000) == nil, "\(log.segments), \(String(describing: log.problem))")
+            _ = try log.append([UInt8](repeating: 1, count: 50_000).span)
+            log.commit()
+            while log.durableSequence < log.lastSequence { try collect(log) }
+            log.deleteSegments(below: .max)
+        }
+        try log.close()
+        #expect(try recover(disk).recovery.report.lastSequence == 300)
+    }
+
     /// Only a full disk is `noSpace`, not what cannot be deleted.
     @Test func aSegmentThatCannotBeDeletedIsNoLackOfSpace() throws {
         let disk = SimulatedDisk(seed: 1)
