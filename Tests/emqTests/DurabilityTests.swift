@@ -90,7 +90,7 @@ extension Server {
 }
 
 /// Runs `emq journal` to its end.
-private func journal(_ arguments: String...) throws -> (status: Int32, output: String) {
+private func journal(_ arguments: [String]) throws -> (status: Int32, output: String) {
     let process = Process()
     process.executableURL = Server.executable
     process.arguments = ["journal"] + arguments
@@ -202,7 +202,7 @@ private func journal(_ arguments: String...) throws -> (status: Int32, output: S
         server.signal(SIGTERM)
         #expect(try server.exitStatus() == 0)
         #expect(server.output.contains("100 tasks stayed in \(directory.path)"))
-        #expect(try journal("check", directory.path).output.hasSuffix("whole: 100 tasks\n"))
+        #expect(try journal(["check", directory.path]).output.hasSuffix("whole: 100 tasks\n"))
         server = try directory.start()
         #expect(try server.takeContents("q") == Array(40..<100))
         let stats = try server.get("/stats/").object
@@ -325,7 +325,7 @@ private func journal(_ arguments: String...) throws -> (status: Int32, output: S
         #expect(try second.exitStatus() == 1)
         #expect(second.output.contains("\(directory.path): another process has this journal open"))
         #expect(second.output.filter { $0 == "\n" }.count == 1)
-        let check = try journal("check", directory.path)
+        let check = try journal(["check", directory.path])
         #expect(check.status == 1)
         #expect(check.output.contains("another process has this journal open"))
         try server.enqueue("q")
@@ -406,20 +406,37 @@ private func journal(_ arguments: String...) throws -> (status: Int32, output: S
             #expect(message.contains("`emq journal check \(copy.path)`") && message.contains("`emq journal repair"))
             // The journal is as it was found.
             #expect(try copy.bytes(name) == bytes)
-            let check = try journal("check", copy.path)
+            let check = try journal(["check", copy.path])
             #expect(check.status == 1)
             #expect(check.output.contains(message.dropFirst("emq: ".count)), "\(check.output)")
             let mended = DataDirectory()
-            let repair = try journal("repair", copy.path, mended.path)
+            let repair = try journal(["repair", copy.path, mended.path])
             #expect(repair.status == 0, "\(repair.output)")
             #expect(try copy.bytes(name) == bytes)
-            #expect(try journal("check", mended.path).status == 0)
+            #expect(try journal(["check", mended.path]).status == 0)
             // What was in the other frames is there.
             #expect(
                 try mended.start().get("/peek/q?n=9&state=ready").tasks.suffix(2).compactMap { $0?["content"] as? Int }
                     == [5, 6])
             bytes = try directory.bytes(name)
         }
+    }
+
+    @Test func theJournalCommandSaysWhatIsWrongWithItsArguments() throws {
+        for arguments in [[], ["chekc", directory.path], ["check"], ["repair", directory.path]] {
+            let result = try journal(arguments)
+            #expect(result.status == 2)
+            #expect(result.output.contains("usage: emq journal check DIR"))
+        }
+        let missing = try journal(["check", directory.path])
+        #expect(missing.status == 1)
+        #expect(missing.output.contains(directory.path) && missing.output.filter { $0 == "\n" }.count == 1)
+        #expect(!FileManager.default.fileExists(atPath: directory.path))
+        // What is there already is not written over.
+        try directory.start().crash()
+        let bytes = try directory.segments.map(directory.bytes)
+        #expect(try journal(["repair", directory.path, directory.path]).status == 1)
+        #expect(try directory.segments.map(directory.bytes) == bytes)
     }
 
     @Test func aDirectoryThatIsNoJournalIsLeftAlone() throws {
