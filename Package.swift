@@ -41,7 +41,7 @@ let package = Package(
         .testTarget(name: "QueuesTests", dependencies: ["Queues", "UID", "Support"], swiftSettings: tests),
         .testTarget(
             name: "JournalTests", dependencies: ["CLinux", "Journal", "Queues", "UID", "Support"], swiftSettings: tests),
-        .testTarget(name: "emqTests", dependencies: ["emq", "UID"], swiftSettings: tests),
+        .testTarget(name: "emqTests", dependencies: ["emq", "UID", "Support"], swiftSettings: tests),
     ]
 )
 

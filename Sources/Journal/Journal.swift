@@ -36,7 +36,7 @@ public final class Journal {
 
     private enum Phase {
         case reading(LogRecovery)
-        case placing(LogRecovery, now: Int64)
+        case placing(Log)
         case running(Log)
     }
 
@@ -147,17 +147,18 @@ public final class Journal {
                     throw PayloadError(error.problem)
                 }
             }
-            if isRead { phase = .placing(log, now: now) }
-        case .placing(let log, let start):
+            guard isRead else { return false }
+            recovery.droppedByteCount = log.report.droppedByteCount
+            recovery.byteCount = log.report.byteCount
+            phase = .placing(try Log(log, configuration: configuration))
+        case .placing(let log):
             guard
                 broker.finishRestoring(
-                    nextSequence: log.report.lastSequence + 1, now: start, graceMilliseconds: graceMilliseconds,
+                    nextSequence: log.lastSequence + 1, now: now, graceMilliseconds: graceMilliseconds,
                     limit: Self.tasksPerStep)
             else { return false }
             recovery.taskCount = broker.counts.tasks
-            recovery.droppedByteCount = log.report.droppedByteCount
-            recovery.byteCount = log.report.byteCount
-            phase = .running(try Log(log, configuration: configuration))
+            phase = .running(log)
             recovery.milliseconds = max(0, now - begun)
             (lastTurn, lastChange) = (now, now)
         case .running: break
@@ -252,19 +253,16 @@ public final class Journal {
         return mayStartOver ? max(now + 1, lastChange + Self.quietMilliseconds) : nil
     }
 
-    /// Writes and syncs everything, and closes the log. Waits for the disk.
-    ///
-    /// - Throws: `LogError` if not all could be written.
-    public func close(_ broker: isolated Broker) throws(LogError) {
-        guard isRunning else { return }
-        while true {
-            endTurn(of: broker, now: lastTurn)
-            if waiting.isEmpty, broker.pendingChangeBytes == 0 { break }
-            try log.collect()
-            if let problem = log.problem { throw problem }
-        }
-        try log.close()
+    /// Whether everything that was changed is safe.
+    public func isSettled(_ broker: isolated Broker) -> Bool {
+        waiting.isEmpty && broker.pendingChangeBytes == 0 && log.durableSequence == log.lastSequence
     }
+
+    /// Syncs what is not yet, and closes the log. Waits for the disk.
+    ///
+    /// - Precondition: `isSettled`, else what is not yet written is lost.
+    /// - Throws: `LogError` if not all could be synced.
+    public func close() throws(LogError) { if isRunning { try log.close() } }
 
     // MARK: Space
 
@@ -315,7 +313,7 @@ public final class Journal {
 
     /// Some space is not worth giving back.
     private var mayStartOver: Bool {
-        hasChanged && log.byteCount > 4 * liveByteCount + configuration.segmentByteCount / 16
+        hasChanged && log.byteCount > 4 * liveByteCount + configuration.segmentByteCount / 64
     }
 
     // MARK: Looking

@@ -29,7 +29,7 @@ extension Broker {
     ///
     /// - Parameters:
     ///   - nextSequence: the sequence that the next frame will have.
-    ///   - now: the time, the same in each call.
+    ///   - now: the time.
     ///   - graceMilliseconds: how long the leases of what was dispatched last at least, and how long it does not expire.
     ///   - limit: how many tasks to look at in this call.
     /// - Returns: whether all are there: what time has done to them meanwhile is done by `advance`, and changes are noted from

@@ -142,12 +142,16 @@ struct ImageIndex: ~Copyable {
 
     // MARK: Images
 
+    /// Gives memory back that slots from `used` on have taken, a slice a call. Returns whether nothing is left to give back.
+    mutating func trim(keeping used: Slot) -> Bool { entries.trim(keeping: Int(used)) }
+
     /// Notes that a full image of a task stands in a frame: the task is the last of all.
     mutating func noteImage(_ slot: Slot, sequence: UInt64, byteCount: Int) {
         if self[slot].fullSequence != 0 {
             oldestRenewed = min(oldestRenewed, self[slot].fullSequence)
             unlink(slot)
         }
+        entries.use(Int(slot) + 1)
         self[slot].fullSequence = sequence
         self[slot].byteCount = UInt32(clamping: byteCount)
         self[slot].links = Links(next: 0, previous: last)

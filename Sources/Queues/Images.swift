@@ -56,6 +56,7 @@ extension TaskExtras {
         try coder.code(&backoff)
         try coder.code(milliseconds: &keepMilliseconds)
         try coder.code(milliseconds: &leaseMilliseconds)
+        try coder.code(&hasLapsed)
         try coder.code(&worker)
         try coder.code(&error)
         try coder.code(&progress)

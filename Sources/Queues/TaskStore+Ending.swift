@@ -176,6 +176,8 @@ extension TaskStore {
             extras.result = []
         }
         put(slot, in: .hidden, until: those.uniqueUntil)
+        // A new image takes the place of the one with the content, whose space comes back.
+        note(slot, [.awaited, .full])
     }
 
     /// Ends a task that has failed for good: it moves to its queue's queue of dead letters, or it stays as a dead one.

@@ -12,6 +12,9 @@ struct Restoration {
     /// How many slots have been looked at; then, how many of the tasks in `order` have been put in their places.
     var scanned: Slot = 1
     var placed = 0
+    /// Those of them that a worker held, to be placed last: their leases are to last from when the server serves.
+    var held: [Slot] = []
+    var heldPlaced = 0
     var isSorted = true
     /// The sweeps that were under way.
     var sweeps: [SweepImage] = []
@@ -232,8 +235,19 @@ extension TaskStore {
         while restoration.placed < restoration.order.count {
             guard steps > 0 else { return false }
             steps -= 1
-            place(restoration.order[restoration.placed].slot, now: now, graceMilliseconds: graceMilliseconds)
+            let slot = restoration.order[restoration.placed].slot
+            if images[slot].restoredState == .dispatched, graceMilliseconds > 0 {
+                restoration.held.append(slot)
+            } else {
+                place(slot, now: now, graceMilliseconds: graceMilliseconds)
+            }
             restoration.placed += 1
+        }
+        while restoration.heldPlaced < restoration.held.count {
+            guard steps > 0 else { return false }
+            steps -= 1
+            place(restoration.held[restoration.heldPlaced], now: now, graceMilliseconds: graceMilliseconds)
+            restoration.heldPlaced += 1
         }
         return true
     }

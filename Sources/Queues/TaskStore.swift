@@ -80,7 +80,8 @@ struct TaskStore: ~Copyable {
     /// The bytes that tasks and all that they have take: records, their places in the index, contents, extras; and those of
     /// the queues in use, near enough. O(1).
     var memoryBytes: Int {
-        let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride
+        let image = isJournaled ? MemoryLayout<ImageIndex.Entry>.stride : 0
+        let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image
         let queue = MemoryLayout<QueueRecord>.stride + 256
         let queuesInUse = queues.count - Int(idle.count)
         let recordBytes = tasks.count * record + queuesInUse * queue
@@ -152,7 +153,8 @@ struct TaskStore: ~Copyable {
         let tasksDone = tasks.trim()
         let extrasDone = extras.trim()
         let queuesDone = queues.trim()
-        return tasksDone && extrasDone && queuesDone
+        let imagesDone = !isJournaled || images.trim(keeping: tasks.used)
+        return tasksDone && extrasDone && queuesDone && imagesDone
     }
 
     /// The queues for which `isWanted` says yes, sorted bytewise by name. O(n log n).

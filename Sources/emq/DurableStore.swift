@@ -17,6 +17,9 @@ final class DurableStore {
         override func ready(events: UInt32) { isThere = true }
     }
 
+    /// Requests that were postponed are tried again after so long, if nothing has become safe before.
+    private static let retryMilliseconds: Int64 = 100
+
     private let journal: Journal
     private let loop: EventLoop
     private let news = News()
@@ -26,6 +29,7 @@ final class DurableStore {
     private var nextReport: Int64
     private let begun: Int64
     private var reportedProblem: LogError?
+    private var retryTime: Int64?
 
     var directory: String { journal.directory }
 
@@ -60,7 +64,11 @@ final class DurableStore {
                 try journal.collect()
                 server.release(upTo: journal.safeSequence)
                 server.resume()
+                retryTime = nil
                 reportProblem()
+            } else if let retryTime, now >= retryTime {
+                server.resume()
+                self.retryTime = nil
             }
             return true
         } catch {
@@ -68,7 +76,10 @@ final class DurableStore {
         }
     }
 
-    /// Writes what the turn has changed. After the last turn, waits until it is safe.
+    /// Whether everything that was changed is safe.
+    func isSettled(_ broker: isolated Broker) -> Bool { !isReady || journal.isSettled(broker) }
+
+    /// Writes what the turn has changed. After the last turn, closes the journal.
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
     func endTurn(_ server: HTTPServer, on broker: isolated Broker, now: Int64, isLast: Bool) -> Int64? {
@@ -76,11 +87,14 @@ final class DurableStore {
         guard isLast else {
             journal.endTurn(of: broker, now: now)
             reportProblem()
-            return journal.nextDeadline(of: broker, now: now)
+            return [journal.nextDeadline(of: broker, now: now), retryTime].compactMap { $0 }.min()
+        }
+        guard journal.isSettled(broker) else {
+            Emq.write("emq: stopped at once; what was not yet answered may be lost", to: STDERR_FILENO)
+            exit(1)
         }
         do throws(LogError) {
-            try journal.close(broker)
-            server.release(upTo: .max)
+            try journal.close()
             return nil
         } catch {
             fail(error)
@@ -154,7 +168,10 @@ final class DurableStore {
     func checkSpace(for byteCount: Int, makesRoom: Bool, on broker: isolated Broker) throws(Problem) {
         switch journal.admission(of: byteCount, makesRoom: makesRoom, on: broker) {
         case .now: return
-        case .later: throw .postponed
+        case .later:
+            // What makes space tells of it; this is for what nobody can tell of.
+            retryTime = retryTime ?? loop.now + Self.retryMilliseconds
+            throw .postponed
         case .notNow(let reason):
             throw Problem(
                 503, "the journal has no room for this: \(reason); workers go on, and it is tried again every second")

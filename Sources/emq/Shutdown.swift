@@ -51,6 +51,9 @@ final class Shutdown: EventSource {
                 + "a second signal ends it at once", to: STDERR_FILENO)
     }
 
+    /// Whether a second signal has asked to stop at once.
+    var isForced: Bool { signals > 1 }
+
     /// Whether nothing is waited for any more.
-    func isOver(now: Int64) -> Bool { signals > 1 || now >= deadline ?? .max }
+    func isOver(now: Int64) -> Bool { isForced || now >= deadline ?? .max }
 }

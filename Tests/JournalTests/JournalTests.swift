@@ -68,7 +68,12 @@ import UID
                     }
                     if random.below(3) == 0 {
                         defer { history.note(broker, work.now) }
-                        try journal.close(broker)
+                        while !journal.isSettled(broker) {
+                            journal.endTurn(of: broker, now: work.now)
+                            wait(for: journal)
+                            try journal.collect()
+                        }
+                        try journal.close()
                         history.noteSafe(journal.safeSequence)
                     }
                 } catch {

@@ -116,11 +116,15 @@ struct API: ~Copyable, RequestHandler {
     }
 
     mutating func endTurn(on broker: isolated Broker) -> Int64? {
+        // The requests of the last turn may have changed something: then it was not the last.
+        if isFinished, !shutdown.isForced, let journal, !journal.isSettled(broker) { isFinished = false }
         let journalDeadline = journal?.endTurn(server, on: broker, now: now, isLast: isFinished)
-        if isBehind || !postponed.isEmpty || shutdown.isAsked && isDrained(broker) { return now }
+        let isWaitingForDisk = journal.map { !$0.isSettled(broker) } ?? false
+        if isBehind || !postponed.isEmpty || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }
         // What is due waits while too much waits for the disk.
         let deadline = journal?.isBusy(broker) == true ? nil : broker.nextDeadline
-        return [deadline, shutdown.deadline, journalDeadline].compactMap { $0 }.min()
+        let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
+        return [deadline, isLate ? nil : shutdown.deadline, journalDeadline].compactMap { $0 }.min()
     }
 
     private var isBehind = false
@@ -136,7 +140,8 @@ struct API: ~Copyable, RequestHandler {
             server.stopListening()
             broker.completeAllWaiters(now: now)
         }
-        isFinished = shutdown.isOver(now: now) || isDrained(broker)
+        let isOver = shutdown.isOver(now: now) || isDrained(broker)
+        isFinished = shutdown.isForced || isOver && journal?.isSettled(broker) ?? true
         if isFirst, !isFinished { shutdown.report(dispatched: broker.counts.dispatched) }
     }
 

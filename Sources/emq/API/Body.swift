@@ -7,6 +7,8 @@ import Net
 final class ArrivingBody: BodyObserver {
     var scanner = JSONScanner()
     private(set) var flaw: JSONError?
+    /// Whether what was scanned has been handed over.
+    var isTaken = false
 
     override func consume(_ bytes: Span<UInt8>) {
         if flaw != nil { return }
@@ -34,9 +36,11 @@ struct Members: ~Copyable {
     /// - Throws: 400 for what is no JSON object, nor, where `allowsArray` says so, an array.
     mutating func read(_ request: borrowing Request, allowsArray: Bool = false) throws(Problem) {
         do throws(JSONError) {
-            if let arrived = request.bodyObserver as? ArrivingBody {
+            // A request that was postponed comes again, and is scanned again.
+            if let arrived = request.bodyObserver as? ArrivingBody, !arrived.isTaken {
                 if let flaw = arrived.flaw { throw flaw }
                 swap(&scanner, &arrived.scanner)
+                arrived.isTaken = true
             } else {
                 scanner.reset()
                 try scanner.consume(request.body)
