@@ -188,7 +188,7 @@ public final class Journal {
 
     /// Whether so much waits for the disk that nothing more should be changed. O(1).
     public func isBusy(_ broker: isolated Broker) -> Bool {
-        broker.pendingChangeBytes + waiting.count > Self.turnBytes
+        broker.pendingChangeBytes > Self.turnBytes || log.problem == nil && waiting.count > Self.turnBytes
     }
 
     /// Whether there is space for a change.
@@ -198,6 +198,7 @@ public final class Journal {
     ///   - makesRoom: whether it makes room in the end, as an acknowledgement does: such a change is made even when the disk
     ///     is full, and its answer is held until it is safe.
     ///   - broker: the broker.
+    /// - Returns: whether it may be made.
     /// - Complexity: O(1).
     public func admission(of byteCount: Int, makesRoom: Bool, on broker: isolated Broker) -> Admission {
         let pending = broker.pendingChangeBytes + waiting.count
@@ -230,6 +231,7 @@ public final class Journal {
                 }
             }
         }
+        if hasNoSpace, !waiting.isEmpty { broker.forgetUnawaitedChanges() }
         log.commit()
         giveBack(broker, hasNoSpace: hasNoSpace, now: now)
         lastTurn = now
@@ -324,7 +326,7 @@ public final class Journal {
     public var byteCount: Int { log.byteCount }
     /// How many segments there are.
     public var segmentCount: Int { log.segments.count }
-    /// How much was changed and is not yet safe, in bytes.
+    /// How much was written and is not yet safe, in bytes.
     public var pendingByteCount: Int { log.pendingByteCount + waiting.count }
     /// What is wrong with the disk at the moment; it is tried again every second.
     public var problem: LogError? {

@@ -43,6 +43,7 @@ extension Broker {
             &restoration, now: now, graceMilliseconds: graceMilliseconds, steps: &steps)
         guard isDone else { return false }
         store.images.sequence = nextSequence
+        store.images.awaitedSequence = nextSequence - 1
         store.isJournaled = true
         store.resumeSweeps(restoration)
         restoration = Restoration()
@@ -70,8 +71,14 @@ extension Broker {
     /// journal. O(1).
     public var changeSequence: UInt64 {
         guard store.isJournaled else { return 0 }
-        return store.images.hasAwaited ? store.images.sequence : store.images.sequence - 1
+        return store.images.hasAwaited ? store.images.sequence : store.images.awaitedSequence
     }
+
+    /// The sequence of the last frame that `writeChanges` gave out, or that was restored. O(1).
+    public var lastFrameSequence: UInt64 { store.images.sequence - 1 }
+
+    /// Leaves out, for good, what has changed and no client is told of, as `writeChanges` can. O(changes).
+    public func forgetUnawaitedChanges() { store.forgetUnawaitedChanges() }
 
     /// Gives out what has changed since the last call, as the payload of the frame that comes next. O(changes).
     ///

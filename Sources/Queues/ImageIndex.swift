@@ -60,6 +60,8 @@ struct ImageIndex: ~Copyable {
     /// Whether the sweeps under way have changed, and whether the journal knows of any.
     var hasChangedSweeps = false
     var knowsSweeps = false
+    /// The sequence of the last frame that has anything that a client may be told of.
+    var awaitedSequence: UInt64 = 0
     /// The sequence that the next frame has.
     var sequence: UInt64 = 1
     /// The positions that the next tasks at the back and at the front of a list get.

@@ -69,6 +69,7 @@ extension TaskStore {
         }
         if images.hasChangedSweeps || !sweeps.isEmpty && !writer.isEmpty { writeSweeps(into: &writer) }
         if images.hasAwaited, writer.isEmpty { writer.append(ImageKind.nothing.rawValue) }
+        if images.hasAwaited { images.awaitedSequence = images.sequence }
         images.hasAwaited = false
         images.removed.emptyKeepingSome()
         images.changedQueues.emptyKeepingSome()
@@ -76,6 +77,22 @@ extension TaskStore {
         images.changed += postponed
         images.pendingBytes = postponed.count * Self.imageBytes
         if !writer.isEmpty { images.sequence += 1 }
+    }
+
+    /// Leaves out what no client is told of.
+    mutating func forgetUnawaitedChanges() {
+        guard images.pendingBytes > 0 else { return }
+        var rest: [Slot] = []
+        for slot in images.changed {
+            if images[slot].change == .any {
+                images[slot].change = []
+                images.pendingBytes = max(0, images.pendingBytes - Self.imageBytes)
+            } else if !images[slot].change.isEmpty {
+                rest.append(slot)
+            }
+        }
+        images.changed = rest
+        if rest.isEmpty, !images.hasAwaited { images.pendingBytes = 0 }
     }
 
     private mutating func writeTask(_ slot: Slot, isFull: Bool, into writer: inout ImageWriter) {

@@ -210,6 +210,7 @@ extension TaskStore {
     /// Puts the tasks where they belong.
     ///
     /// - Parameters:
+    ///   - restoration: how far it is.
     ///   - now: the time.
     ///   - graceMilliseconds: how long leases last at least from now on, and how long what is held does not expire.
     ///   - steps: how many tasks it may still look at; counts down. Sorting them is done at once.

@@ -123,9 +123,10 @@ final class DurableStore {
         let seconds = Double(loop.updateNow() - begun) / 1000
         let dropped =
             recovery.droppedByteCount > 0 ? "; \(recovery.droppedByteCount) bytes at its end were not whole" : ""
+        let tasks = recovery.taskCount == 1 ? "1 task" : "\(recovery.taskCount) tasks"
         Emq.write(
-            "emq: recovered \(recovery.taskCount == 1 ? "1 task" : "\(recovery.taskCount) tasks") from \(directory) "
-                + "in \(seconds) s\(dropped)", to: STDERR_FILENO)
+            "emq: recovered \(tasks) from \(directory) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)",
+            to: STDERR_FILENO)
         reportProblem()
         // What was recovered is safe.
         server.release(upTo: journal.safeSequence)
@@ -143,7 +144,10 @@ final class DurableStore {
         guard journal.problem != reportedProblem else { return }
         reportedProblem = journal.problem
         if let problem = journal.problem {
-            Emq.write("emq: \(problem); new tasks are refused, acknowledgements go on", to: STDERR_FILENO)
+            Emq.write(
+                "emq: \(problem); new tasks are refused, acknowledgements go on; "
+                    + "the journal has \(journal.byteCount) bytes, \(journal.pendingByteCount) are not safe yet",
+                to: STDERR_FILENO)
         } else {
             Emq.write("emq: the journal has space again", to: STDERR_FILENO)
         }
@@ -164,6 +168,7 @@ final class DurableStore {
     /// - Parameters:
     ///   - byteCount: how much it changes, in bytes.
     ///   - makesRoom: whether it makes room in the end, and so may be done with a full disk.
+    ///   - broker: the broker.
     /// - Throws: 503 or 413 if there is none, `Problem.postponed` while it is being made.
     func checkSpace(for byteCount: Int, makesRoom: Bool, on broker: isolated Broker) throws(Problem) {
         switch journal.admission(of: byteCount, makesRoom: makesRoom, on: broker) {
@@ -189,11 +194,12 @@ final class DurableStore {
     var pendingByteCount: Int { isReady ? journal.pendingByteCount : 0 }
 
     /// What `/stats/` says of it, as a member behind others.
-    func writeStatistics(to responses: inout ResponseStream) {
+    func writeStatistics(of broker: isolated Broker, to responses: inout ResponseStream) {
         writeCount(",\"journal\":{\"bytes\":", journal.byteCount, to: &responses)
         writeCount(",\"live_bytes\":", journal.liveByteCount, to: &responses)
         writeCount(",\"segments\":", journal.segmentCount, to: &responses)
-        writeCount(",\"pending_bytes\":", journal.pendingByteCount, to: &responses)
+        let pending = journal.pendingByteCount + broker.pendingChangeBytes
+        writeCount(",\"pending_bytes\":", pending, to: &responses)
         responses.append(",\"problem\":")
         if let problem = journal.problem {
             JSONWriter.write("\(problem)", to: &responses)

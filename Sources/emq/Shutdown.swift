@@ -21,6 +21,9 @@ final class Shutdown: EventSource {
         unsafe sigaddset(&set, SIGTERM)
         unsafe sigaddset(&set, SIGINT)
         unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+        // A write that fails says so itself: to a full file (`ulimit -f`), or to standard error when nobody reads it.
+        _ = Glibc.signal(SIGXFSZ, SIG_IGN)
+        _ = Glibc.signal(SIGPIPE, SIG_IGN)
         unsafe descriptor = signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
         guard descriptor >= 0 else { throw SystemError("receive signals") }
     }

@@ -115,7 +115,7 @@ private struct History {
 
     /// What is there after recovery must be what was there after one of the frames, none of them older than the safe one.
     mutating func check(_ broker: isolated Broker, _ now: Int64, _ comment: Comment) throws {
-        let sequence = broker.changeSequence
+        let sequence = broker.lastFrameSequence
         let found = description(of: broker, now)
         if sequence < safe || states[sequence] != found {
             isRight = false
@@ -135,7 +135,7 @@ private struct History {
     mutating func note(_ broker: isolated Broker, _ now: Int64) {
         // What the log has no room for yet comes with a later frame.
         if broker.pendingChangeBytes > 0 { return }
-        let (sequence, found) = (broker.changeSequence, description(of: broker, now))
+        let (sequence, found) = (broker.lastFrameSequence, description(of: broker, now))
         if let known = states[sequence], known != found {
             isRight = false
             story += "changed without a frame after \(sequence)\n"

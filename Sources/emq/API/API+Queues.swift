@@ -78,7 +78,7 @@ extension API {
         writeCount(",\"memory\":{\"used\":", broker.memoryBytes + server.bufferBytes, to: &responses)
         writeCount(",\"limit\":", maximumMemoryBytes, to: &responses)
         responses.append("}")
-        journal?.writeStatistics(to: &responses)
+        journal?.writeStatistics(of: broker, to: &responses)
         responses.append("}")
         responses.end()
     }
