@@ -58,6 +58,7 @@ public final class Journal {
     private static let patienceMilliseconds: Int64 = 2000
     /// Without changes for so long, the log may begin with a small segment again.
     private static let quietMilliseconds: Int64 = 1000
+
     /// The directory.
     public let directory: String
     private let configuration: LogConfiguration
@@ -122,9 +123,6 @@ public final class Journal {
         case .running: (true, 1)
         }
     }
-
-    /// How many bytes recovery has to read.
-    public var totalByteCount: Int { if case .reading(let log) = phase { log.totalByteCount } else { 0 } }
 
     /// Goes on with recovery: some milliseconds' work, but for the end, which waits for the disk.
     ///
@@ -310,7 +308,9 @@ public final class Journal {
             log.deleteSegments(below: due.below)
             deletion = nil
         }
-        if mayStartOver, now - lastChange >= Self.quietMilliseconds, log.startOver() { hasChanged = false }
+        if mayStartOver, now - lastChange >= Self.quietMilliseconds {
+            if log.startOver() { hasChanged = false } else { lastChange = now }
+        }
     }
 
     /// Some space is not worth giving back.

@@ -23,7 +23,6 @@ final class DurableStore {
     private let journal: Journal
     private let loop: EventLoop
     private let news = News()
-    private let syncMode: LogConfiguration.SyncMode
     private(set) var isReady = false
     private var progress: (isRead: Bool, part: Double) = (false, 0)
     private var nextReport: Int64
@@ -39,7 +38,6 @@ final class DurableStore {
         journal = try Journal(
             directory: directory, syncMode: options.syncMode, graceMilliseconds: options.graceMilliseconds,
             now: loop.now)
-        syncMode = options.syncMode
         self.loop = loop
         begun = loop.now
         nextReport = loop.now + 1000

@@ -35,6 +35,104 @@ import UID
         }
     }
 
+    /// Runs `body` in a broker with a journal of small segments on a disk that works.
+    private func withJournal(_ body: (isolated Broker, Journal, (Int64) throws -> Void) throws -> Void) throws {
+        let broker = Broker(executor: InlineExecutor(), firstToken: 1, now: 0)
+        nonisolated(unsafe) let body = body
+        try broker.assumeIsolated { broker in
+            var configuration = LogConfiguration()
+            configuration.segmentByteCount = 1 << 16
+            let journal = Journal(
+                try LogRecovery(disk: SimulatedDisk(seed: 1)), directory: "disk", configuration, graceMilliseconds: 0,
+                now: 0)
+            while try !journal.recover(broker, now: 0) {}
+            try body(broker, journal) { now in
+                while !broker.advance(to: now) {}
+                journal.endTurn(of: broker, now: now)
+                // Until all is safe, so that no turn depends on how fast the helper is.
+                let deadline = Date(timeIntervalSinceNow: 20)
+                try journal.collect()
+                while !journal.isSettled(broker) {
+                    try #require(Date() < deadline)
+                    wait(for: journal)
+                    try journal.collect()
+                    journal.endTurn(of: broker, now: now)
+                }
+            }
+        }
+    }
+
+    private func fill(_ count: Int, _ queue: String, at now: Int64, on broker: isolated Broker) throws {
+        let (name, content) = (Array(queue.utf8), [UInt8](repeating: 49, count: 100))
+        let index = try broker.queue(named: name.span)
+        for number in 0..<count {
+            let id = UID(high: UInt64(now) << 20 | UInt64(number + 1), low: UInt64(name[0]))
+            try broker.enqueue(id: id, in: index, content: content.span, expiry: .never, now: now)
+        }
+    }
+
+    @Test func spaceComesBackWhileLittleIsNeeded() throws {
+        try withJournal { broker, journal, turn in
+            var now: Int64 = 1
+            // Every tenth task stays, spread over all segments.
+            for _ in 0..<100 {
+                try fill(9, "gone", at: now, on: broker)
+                try fill(1, "stays", at: now, on: broker)
+                try turn(now)
+                let name = Array("gone".utf8)
+                try broker.purge(broker.queue(named: name.span), now: now + 1) { _ in }
+                try turn(now + 1)
+                now += 10
+            }
+            for _ in 0..<200 {
+                now += 10
+                try turn(now)
+            }
+            let bytes = journal.byteCount
+            #expect(bytes <= 2 * journal.liveByteCount + (2 << 16), "\(bytes) bytes for \(journal.liveByteCount)")
+            #expect(broker.counts.tasks == 100)
+        }
+    }
+
+    @Test func aDrainedJournalIsSmallAndQuiet() throws {
+        try withJournal { broker, journal, turn in
+            try fill(2000, "a", at: 1, on: broker)
+            try turn(1)
+            #expect(journal.byteCount > 5 << 16)
+            let name = Array("a".utf8)
+            try broker.purge(broker.queue(named: name.span), now: 2) { _ in }
+            var now: Int64 = 2
+            let deadline = Date(timeIntervalSinceNow: 20)
+            while journal.byteCount > 1 << 16, Date() < deadline {
+                try turn(now)
+                wait(for: journal)
+                now += 100
+            }
+            #expect(journal.byteCount <= 1 << 16)
+        }
+    }
+
+    /// What queues say is needed too, and is written anew only as often as it has to be.
+    @Test func manyConfiguredQueuesLeaveTheDiskInPeace() throws {
+        try withJournal { broker, _, turn in
+            for number in 0..<2000 {
+                let name = Array("queue \(number)".utf8)
+                try broker.configure(broker.queue(named: name.span), QueueConfiguration())
+            }
+            var now: Int64 = 1
+            for _ in 0..<300 {
+                try turn(now)
+                now += 100
+            }
+            let sequence = broker.lastFrameSequence
+            for _ in 0..<300 {
+                try turn(now)
+                now += 100
+            }
+            #expect(broker.lastFrameSequence == sequence)
+        }
+    }
+
     private func live(
         seed: UInt64, lives: Int, comment: Comment, trouble: (SimulatedDisk, inout SeededRandom) -> Void
     ) throws {
