@@ -28,6 +28,11 @@ final class FileSystemDisk: Disk {
         let creates = access == .creating || access == .creatingNew
         if creates {
             guard unsafe mkdir(path, 0o700) == 0 || (errno == EEXIST && access == .creating) else {
+                if errno == ENOENT {
+                    throw LogError(
+                        .failed, file: path, problem: "the directory that it is to be in does not exist",
+                        remedy: "make that first")
+                }
                 throw LogError("make the directory", file: path, code: errno)
             }
         }
@@ -58,10 +63,20 @@ final class FileSystemDisk: Disk {
         guard fsync(parent) == 0 else { throw LogError("sync the directory above", file: path, code: errno) }
     }
 
+    /// A server that was killed holds its lock until the kernel has taken its memory back: for some seconds if it had much.
+    private static let lockAttempts = 60
+
     func lock() throws(LogError) {
         // The directory's own lock also holds when somebody deletes the file. Some network file systems lock only files.
         for descriptor in [directory, lockFile] where descriptor >= 0 {
-            guard flock(descriptor, LOCK_EX | LOCK_NB) != 0 else { continue }
+            var patience = Self.lockAttempts
+            var result = flock(descriptor, LOCK_EX | LOCK_NB)
+            while result != 0, errno == EWOULDBLOCK, patience > 0 {
+                patience -= 1
+                usleep(50_000)
+                result = flock(descriptor, LOCK_EX | LOCK_NB)
+            }
+            guard result != 0 else { continue }
             guard errno == EWOULDBLOCK else {
                 if descriptor == directory { continue }
                 throw LogError("lock it", file: path + "/lock", code: errno)

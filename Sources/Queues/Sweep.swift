@@ -30,9 +30,10 @@ final class Sweep {
     private let states: Set<TaskRecord.State>
     /// When it began: tasks that were added then or later are outside.
     let begun: Int64
-    /// The positions in their lists of the tasks that it is to meet, while there is a journal: what came later to either end is
-    /// outside, also when the sweep goes on after a restart.
+    /// The positions in their lists of the tasks that it is to meet, while there is a journal. After a restart, when nothing else
+    /// tells these from what came later, it meets only tasks that stand there still.
     let positions: Range<Int64>
+    var isResumed = false
     /// What a purge meets after its stretches; some may have changed again since.
     private var strays: [Slot] = []
     /// The tasks that a purge was to meet and that are in none of its states at the moment; and those that have come to one

@@ -26,6 +26,7 @@ extension TaskStore {
         let sweep = Sweep(
             of: queue, action, stretches: stretches, states: states, limit: limit,
             positions: positions ?? images.positions, now: now, completion: completion)
+        sweep.isResumed = positions != nil
         sweeps.append(sweep)
         if isJournaled { images.noteSweeps() }
         update(queue) { $0.sweeps += 1 }
@@ -51,7 +52,7 @@ extension TaskStore {
     /// Does what a sweep does to one task. What should have ended by now is left to its timer.
     mutating func apply(_ sweep: Sweep, to slot: Slot, now: Int64) -> Slot {
         guard tasks[slot].deadline > now else { return 0 }
-        if isJournaled, !sweep.positions.contains(images[slot].position) { return 0 }
+        if sweep.isResumed, !sweep.positions.contains(images[slot].position) { return 0 }
         let changed: Slot? =
             switch sweep.action {
             case .purge: purge(slot)

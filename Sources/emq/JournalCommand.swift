@@ -25,14 +25,21 @@ enum JournalCommand {
             switch (arguments.first, arguments.count) {
             case ("check", 2): return try check(arguments[1])
             case ("repair", 3): return try repair(arguments[1], into: arguments[2])
-            default:
-                Emq.write(help, to: STDERR_FILENO)
-                return 2
+            case ("check", _): return refuse("check takes one directory")
+            case ("repair", _): return refuse("repair takes two directories: the journal's, and one that is to be made")
+            case (let word?, _):
+                return refuse("there is no '\(word)'; \(nearestName(to: word, among: ["check", "repair"]))")
+            case (nil, _): return refuse("check or repair?")
             }
         } catch {
             Emq.write("emq: \(error)", to: STDERR_FILENO)
             return 1
         }
+    }
+
+    private static func refuse(_ reason: String) -> Int32 {
+        Emq.write("emq: journal: \(reason)\n\n\(help)", to: STDERR_FILENO)
+        return 2
     }
 
     private static func check(_ directory: String) throws -> Int32 {

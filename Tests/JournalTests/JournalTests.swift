@@ -35,6 +35,22 @@ import UID
         }
     }
 
+    /// The disk is full now and then. What no client is told of may be left out then, so there is none of that here.
+    @Test(arguments: 0..<2) func goesOnWhenTheDiskIsFull(part: Int) throws {
+        let runs = testOperations / 40_000
+        for run in 0..<runs {
+            let seed = SeededRandom.runSeed &+ UInt64(part * runs + run) &+ 2_000_000
+            let comment: Comment = "\(SeededRandom()), part \(part), run \(run)"
+            try live(seed: seed, lives: 4, givesOut: false, comment: comment) { disk, random in
+                for _ in 0..<random.below(5) {
+                    let first = disk.operations + random.below(80)
+                    for operation in first..<first + 1 + random.below(8) { disk.failures[operation] = .space }
+                }
+                disk.crashesAt = random.below(2) == 0 ? .max : disk.operations + random.below(150)
+            }
+        }
+    }
+
     /// Runs `body` in a broker with a journal of small segments on a disk that works.
     private func withJournal(_ body: (isolated Broker, Journal, (Int64) throws -> Void) throws -> Void) throws {
         let broker = Broker(executor: InlineExecutor(), firstToken: 1, now: 0)
@@ -134,12 +150,13 @@ import UID
     }
 
     private func live(
-        seed: UInt64, lives: Int, comment: Comment, trouble: (SimulatedDisk, inout SeededRandom) -> Void
+        seed: UInt64, lives: Int, givesOut: Bool = true, comment: Comment,
+        trouble: (SimulatedDisk, inout SeededRandom) -> Void
     ) throws {
         let disk = SimulatedDisk(seed: seed)
         nonisolated(unsafe) var random = SeededRandom(seed: seed)
         nonisolated(unsafe) var history = History()
-        nonisolated(unsafe) var work = Work(random: random)
+        nonisolated(unsafe) var work = Work(random: random, givesOut: givesOut)
         for life in 0..<lives {
             // The last life only looks.
             if life < lives - 1 { trouble(disk, &random) }
@@ -178,7 +195,7 @@ import UID
                     // Only what was to fail has failed; and what a file system has dropped cannot be written again from memory
                     // unless each batch is synced.
                     let isLost = error.cause == .damaged && disk.dropsAfterFailedSync && !history.syncs
-                    guard disk.hasCrashed || error.cause == .failed || isLost else {
+                    guard disk.hasCrashed || error.cause == .failed || error.cause == .noSpace || isLost else {
                         Issue.record("\(comment), life \(life): \(error)")
                         return
                     }
@@ -272,10 +289,12 @@ private struct Work {
 
     var random: SeededRandom
     var now: Int64 = 1_000_000
+    /// Whether tasks are given out and delayed.
+    private let givesOut: Bool
     private var last: UInt64 = 0
     private var tasks: [UID] = []
 
-    init(random: SeededRandom) { self.random = random }
+    init(random: SeededRandom, givesOut: Bool) { (self.random, self.givesOut) = (random, givesOut) }
 
     mutating func turn(on broker: isolated Broker) {
         // Long after the last one, a journal that needs little space may begin again with a small segment.
@@ -293,7 +312,7 @@ private struct Work {
         let some = TaskReference(id: tasks.randomElement(using: &random) ?? UID(high: 0, low: 0))
         switch random.below(20) {
         case 0..<5: enqueue(1 + random.below(4), in: queue, on: broker)
-        case 5..<9:
+        case 5..<9 where givesOut:
             var taken: [TaskHandle?] = []
             _ = broker.takeAny([queue, other], limit: 1 + random.below(3), worker: [65], now: now, into: &taken)
         case 9..<12: _ = broker.ack(some, result: Array("1".utf8).span, now: now)
@@ -339,7 +358,8 @@ private struct Work {
             batch.append(
                 NewTask(
                     id: id, content: start..<contents.count, leaseMilliseconds: 300,
-                    due: random.below(4) == 0 ? now + 200 : nil, expiry: .never, priority: Int8(random.below(3)) - 1,
+                    due: givesOut && random.below(4) == 0 ? now + 200 : nil, expiry: .never,
+                    priority: Int8(random.below(3)) - 1,
                     options: random.below(2) == 0 ? options : nil))
         }
         var results: [Enqueued] = []
