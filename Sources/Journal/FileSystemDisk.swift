@@ -36,6 +36,11 @@ final class FileSystemDisk: Disk {
                 throw LogError("make the directory", file: path, code: errno)
             }
         }
+        // Found out now, and not when the next file is to be made.
+        if creates, unsafe Glibc.access(path, W_OK | X_OK) != 0 {
+            (directory, lockFile) = (-1, -1)
+            throw LogError("write to the directory", file: path, code: errno)
+        }
         directory = unsafe Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard directory >= 0 else {
             lockFile = -1

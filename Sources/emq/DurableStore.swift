@@ -134,7 +134,7 @@ final class DurableStore {
     private var progressText: String {
         let percent = Int(progress.part * 100)
         return progress.isRead
-            ? "recovering: \(percent) % of the tasks are in their places"
+            ? "recovering: the journal is read; \(percent) % of the tasks are sorted"
             : "recovering: \(percent) % of the journal is read"
     }
 
@@ -147,7 +147,7 @@ final class DurableStore {
                     + "the journal has \(journal.byteCount) bytes, \(journal.pendingByteCount) are not safe yet",
                 to: STDERR_FILENO)
         } else {
-            Emq.write("emq: the journal has space again", to: STDERR_FILENO)
+            Emq.write("emq: the journal can be written again", to: STDERR_FILENO)
         }
     }
 
@@ -181,6 +181,17 @@ final class DurableStore {
         case .never:
             throw Problem(413, "this changes more at once than the journal can write as one; do it in smaller parts")
         }
+    }
+
+    /// What `/healthz` says while the journal is recovered.
+    func writeHealth(to responses: inout ResponseStream) {
+        responses.begin(status: 503, contentType: "application/json")
+        responses.field("Retry-After", Problem.retryAfterSeconds)
+        responses.beginBody(estimatedCount: 100)
+        responses.append("{\"status\":\"recovering\",\"detail\":")
+        JSONWriter.write(progressText, to: &responses)
+        responses.append("}")
+        responses.end()
     }
 
     /// What is answered while the journal is recovered.

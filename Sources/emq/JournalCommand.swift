@@ -52,7 +52,8 @@ enum JournalCommand {
         }
         let dropped =
             report.droppedByteCount > 0
-            ? "; a crash left \(report.droppedByteCount) bytes behind them that nobody was told of" : ""
+            ? "; \(report.droppedByteCount) bytes at the end are not whole: a crash while they were written, or damage to the last frames"
+            : ""
         Emq.write("whole: \(inspector.tasks)\(dropped)", to: STDOUT_FILENO)
         return 0
     }
@@ -63,7 +64,8 @@ enum JournalCommand {
         describe(report)
         Emq.write(
             "\(newDirectory) has \(inspector.tasks); start emq with --data \(newDirectory). "
-                + "Tasks whose end was in a part that is lost will be given out again", to: STDOUT_FILENO)
+                + "What was only in a part that is lost is gone; tasks whose end was there are given out again",
+            to: STDOUT_FILENO)
         return 0
     }
 

@@ -75,8 +75,8 @@ struct Options {
         }
         for reader in Options.readers where !given.contains(reader.flag) {
             let twin = "EMQ_" + reader.flag.dropFirst(2).uppercased().split(separator: "-").joined(separator: "_")
-            // An empty variable is as good as none.
-            guard let value = environment(twin), !value.isEmpty else { continue }
+            // An empty variable is as good as none, but for the one without which tasks would be lost.
+            guard let value = environment(twin), !value.isEmpty || reader.flag == "--data" else { continue }
             do throws(UsageError) {
                 // What may be repeated on the command line is a list here.
                 for part in reader.flag == "--addr" ? value.split(separator: ",").map(String.init) : [value] {

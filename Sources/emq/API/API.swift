@@ -166,7 +166,11 @@ struct API: ~Copyable, RequestHandler {
         }
         let verb = try readHead(request, isWhole: true)
         if let journal {
-            if !journal.isReady { throw journal.problem }
+            if !journal.isReady {
+                guard verb == .healthz else { throw journal.problem }
+                journal.writeHealth(to: &responses)
+                return .answered
+            }
             // Those that change more look for the space again when they know how much.
             // A wait changes nothing that is waited for, unless it acknowledges.
             if request.method != .get, request.method != .head, verb != .enqueue, verb != .wait {
