@@ -7,8 +7,8 @@ import Queues
 
 enum JournalCommand {
     private static let help = """
-        usage: emq journal check DIR           say what is whole in a journal, and what is not
-               emq journal repair DIR NEWDIR   copy what is whole into a new journal
+        usage: emq journal check DIR             say what is whole in a journal, and what is not
+               emq journal repair DIR [NEWDIR]   copy what is whole into a new journal (DIR-repaired)
 
         DIR is what --data was given; no server may be using it, and it is not changed.
         """
@@ -24,9 +24,13 @@ enum JournalCommand {
         do {
             switch (arguments.first, arguments.count) {
             case ("check", 2): return try check(arguments[1])
+            case ("repair", 2):
+                var directory = arguments[1][...]
+                while directory.count > 1, directory.last == "/" { directory.removeLast() }
+                return try repair(arguments[1], into: directory + "-repaired")
             case ("repair", 3): return try repair(arguments[1], into: arguments[2])
             case ("check", _): return refuse("check takes one directory")
-            case ("repair", _): return refuse("repair takes two directories: the journal's, and one that is to be made")
+            case ("repair", _): return refuse("repair takes the journal's directory, and one that is to be made")
             case (let word?, _):
                 return refuse("there is no '\(word)'; \(nearestName(to: word, among: ["check", "repair"]))")
             case (nil, _): return refuse("check or repair?")

@@ -412,6 +412,9 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             let mended = DataDirectory()
             let repair = try journal(["repair", copy.path, mended.path])
             #expect(repair.status == 0, "\(repair.output)")
+            // The hint names no second directory: one beside the first is made.
+            #expect(try journal(["repair", copy.path]).output.contains("\(copy.path)-repaired has"))
+            try? FileManager.default.removeItem(atPath: copy.path + "-repaired")
             #expect(try copy.bytes(name) == bytes)
             #expect(try journal(["check", mended.path]).status == 0)
             // What was in the other frames is there.
@@ -423,7 +426,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
     }
 
     @Test func theJournalCommandSaysWhatIsWrongWithItsArguments() throws {
-        for arguments in [[], ["chekc", directory.path], ["check"], ["repair", directory.path]] {
+        for arguments in [[], ["chekc", directory.path], ["check"], ["repair"]] {
             let result = try journal(arguments)
             #expect(result.status == 2)
             #expect(result.output.contains("usage: emq journal check DIR"))
