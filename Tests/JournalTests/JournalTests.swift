@@ -12,7 +12,7 @@ import UID
 @Suite struct JournalTests {
     /// The machine crashes at any operation, several lives long, also while it recovers.
     @Test(arguments: 0..<4) func bringsBackWhatWasSafe(part: Int) throws {
-        let runs = testOperations / 20_000
+        let runs = testOperations / 40_000
         for run in 0..<runs {
             let seed = SeededRandom.runSeed &+ UInt64(part * runs + run)
             try live(seed: seed, lives: 4, comment: "\(SeededRandom()), part \(part), run \(run)") { disk, random in
@@ -24,7 +24,7 @@ import UID
 
     /// Writes and syncs fail now and then, and the process ends or the machine crashes.
     @Test(arguments: 0..<2) func goesOnWhenTheDiskFails(part: Int) throws {
-        let runs = testOperations / 40_000
+        let runs = testOperations / 80_000
         for run in 0..<runs {
             let seed = SeededRandom.runSeed &+ UInt64(part * runs + run) &+ 1_000_000
             try live(seed: seed, lives: 4, comment: "\(SeededRandom()), part \(part), run \(run)") { disk, random in
@@ -37,7 +37,7 @@ import UID
 
     /// The disk is full now and then. What no client is told of may be left out then, so there is none of that here.
     @Test(arguments: 0..<2) func goesOnWhenTheDiskIsFull(part: Int) throws {
-        let runs = testOperations / 40_000
+        let runs = testOperations / 80_000
         for run in 0..<runs {
             let seed = SeededRandom.runSeed &+ UInt64(part * runs + run) &+ 2_000_000
             let comment: Comment = "\(SeededRandom()), part \(part), run \(run)"
@@ -182,9 +182,10 @@ import UID
                         history.noteSafe(journal.safeSequence)
                     }
                     if random.below(3) == 0 {
-                        defer { history.note(broker, work.now) }
                         while !journal.isSettled(broker) {
                             journal.endTurn(of: broker, now: work.now)
+                            // What is written anew comes in frames of its own.
+                            history.note(broker, work.now)
                             wait(for: journal)
                             try journal.collect()
                         }

@@ -298,8 +298,8 @@ struct API: ~Copyable, RequestHandler {
 
     // MARK: Bounds
 
-    /// What the journal writes for a task that has changed, beside its content and texts, about, in bytes.
-    static let imageBytes = 400
+    /// What the journal writes for a task that has changed, beside its content and texts, at most, in bytes.
+    static let imageBytes = 800
     /// Texts up to this size may use the space on disk that is kept for what makes room.
     static let smallBytes = 16_384
 
