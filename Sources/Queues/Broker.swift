@@ -373,9 +373,11 @@ public actor Broker {
         }
         endings += store.endings
         store.endings = []
-        while let ending = endings.last, serviceSteps > 0 {
-            let waiter = endings[endings.count - 1].waiters.popLast()
-            if endings[endings.count - 1].waiters.isEmpty { endings.removeLast() }
+        while let last = endings.indices.last, serviceSteps > 0 {
+            // Nothing else may hold the waiters now: taking one out would copy them all.
+            let waiter = endings[last].waiters.popLast()
+            let ending = (state: endings[last].state, result: endings[last].result)
+            if endings[last].waiters.isEmpty { endings.removeLast() }
             guard let waiter, waiter.isWaiting, case .result(_, let completion) = waiter.goal else { continue }
             waiter.isWaiting = false
             serviceSteps -= Self.stepsPerCompletion + ending.result.count / Self.bytesPerStep
