@@ -399,7 +399,8 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             bytes[offset] ^= 1 << UInt8.random(in: 0..<8, using: &random)
             let copy = DataDirectory()
             try copy.write(bytes, name)
-            let server = try copy.begin()
+            // It leaves in the middle of its work, with all in hand: the address sanitizer would call that leaks, and say so last.
+            let server = try copy.begin(environment: ["ASAN_OPTIONS": "detect_leaks=0"])
             try #require(try server.exitStatus() == 1, "\(random)")
             let message = try #require(server.output.split(separator: "\n").last)
             #expect(message.contains("\(copy.path)/\(name), byte \(ends[frame]): "), "\(message) \(random)")
