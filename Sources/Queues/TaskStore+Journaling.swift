@@ -17,7 +17,7 @@ extension TaskStore {
         if isJournaled { noteInIndex(slot, change == .awaited && isTimeAtWork ? .any : change) }
     }
 
-    private mutating func noteInIndex(_ slot: Slot, _ change: ImageIndex.Change) {
+    mutating func noteInIndex(_ slot: Slot, _ change: ImageIndex.Change) {
         let bytes =
             Self.imageBytes + (tasks[slot].extras == 0 ? 0 : extras(of: slot)?.byteCount ?? 0)
             + (change.contains(.full) ? Int(tasks[slot].content.count) : 0)
@@ -100,7 +100,9 @@ extension TaskStore {
         writer.append(isFull ? ImageKind.task.rawValue : ImageKind.state.rawValue)
         writeName(of: tasks[slot].queue, into: &writer)
         writer.append(images[slot].position)
-        tasks[slot].code(&writer)
+        // Of a copy: writing brings what is written to what reading would give, and that has no place in a list.
+        var record = tasks[slot]
+        record.code(&writer)
         let those = extras(of: slot)
         writer.append(those == nil ? 0 : 1 as UInt8)
         those?.code(&writer, withMetadata: isFull)

@@ -8,35 +8,6 @@ import UID
 @Suite struct JournalingTests {
     private static let second: Int64 = 1000
 
-    /// Two brokers, the second restored from what the first has written.
-    private func restarting(
-        downMilliseconds: Int64 = 0, graceMilliseconds: Int64 = 30 * second,
-        before: (isolated Broker) throws -> Void, after: (isolated Broker, Int64) throws -> Void
-    ) throws {
-        nonisolated(unsafe) var frames: [(UInt64, [UInt8])] = []
-        nonisolated(unsafe) let (before, after) = (before, after)
-        let start: Int64 = 1_000_000
-        let first = Broker(executor: InlineExecutor(), firstToken: 1, now: start)
-        try first.assumeIsolated { broker in
-            broker.beginRestoring()
-            while !broker.finishRestoring(nextSequence: 1, now: start, graceMilliseconds: 0) {}
-            try before(broker)
-            broker.writeChanges { frames.append(($1, Array(copying: $0))) }
-        }
-        let now = start + downMilliseconds
-        let second = Broker(executor: InlineExecutor(), firstToken: 1000, now: now)
-        try second.assumeIsolated { broker in
-            broker.beginRestoring()
-            for (sequence, bytes) in frames { try broker.restore(bytes.span, sequence: sequence) }
-            let next = (frames.last?.0 ?? 0) + 1
-            while !broker.finishRestoring(nextSequence: next, now: now, graceMilliseconds: graceMilliseconds) {}
-            broker.checkInvariants()
-            while !broker.advance(to: now) {}
-            try after(broker, now)
-            broker.checkInvariants()
-        }
-    }
-
     private func add(
         _ number: UInt64, to queue: String, lease: Int64? = nil, expiry: Expiry = .unsaid,
         options: TaskOptions? = nil, now: Int64 = 1_000_000, on broker: isolated Broker
@@ -159,6 +130,22 @@ import UID
             #expect(sizes == [1])
             broker.writeChanges { payload, _ in sizes.append(payload.count) }
             #expect(sizes == [1] && broker.changeSequence == 1)
+        }
+    }
+
+    /// A take has found that it has expired and has taken it out of its list; its timer has not fired yet.
+    @Test func writingATaskThatIsAboutToEndChangesNothing() throws {
+        try withBroker { broker in
+            broker.beginRestoring()
+            while !broker.finishRestoring(nextSequence: 1, now: 0, graceMilliseconds: 0) {}
+            try add(1, to: "a", expiry: .after(milliseconds: 10), now: 0, on: broker)
+            try add(2, to: "a", now: 0, on: broker)
+            let found = try take("a", now: 10, on: broker)
+            #expect(found?.number == 2)
+            broker.writeChanges { _, _ in }
+            broker.checkInvariants()
+            broker.advanceFully(to: 10)
+            #expect(broker.counts.tasks == 1)
         }
     }
 

@@ -65,6 +65,35 @@ func withBroker(
     }
 }
 
+/// Two brokers, the second restored from what the first has written.
+func restarting(
+    downMilliseconds: Int64 = 0, graceMilliseconds: Int64 = 30_000,
+    before: (isolated Broker) throws -> Void, after: (isolated Broker, Int64) throws -> Void
+) throws {
+    nonisolated(unsafe) var frames: [(UInt64, [UInt8])] = []
+    nonisolated(unsafe) let (before, after) = (before, after)
+    let start: Int64 = 1_000_000
+    let first = Broker(executor: InlineExecutor(), firstToken: 1, now: start)
+    try first.assumeIsolated { broker in
+        broker.beginRestoring()
+        while !broker.finishRestoring(nextSequence: 1, now: start, graceMilliseconds: 0) {}
+        try before(broker)
+        broker.writeChanges { frames.append(($1, Array(copying: $0))) }
+    }
+    let now = start + downMilliseconds
+    let second = Broker(executor: InlineExecutor(), firstToken: 1000, now: now)
+    try second.assumeIsolated { broker in
+        broker.beginRestoring()
+        for (sequence, bytes) in frames { try broker.restore(bytes.span, sequence: sequence) }
+        let next = (frames.last?.0 ?? 0) + 1
+        while !broker.finishRestoring(nextSequence: next, now: now, graceMilliseconds: graceMilliseconds) {}
+        broker.checkInvariants()
+        while !broker.advance(to: now) {}
+        try after(broker, now)
+        broker.checkInvariants()
+    }
+}
+
 extension Broker {
     func queue(_ name: String) throws -> QueueIndex {
         try queue(named: Array(name.utf8).span)
