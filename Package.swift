@@ -32,8 +32,10 @@ let package = Package(
         .target(name: "Net", dependencies: ["CLinux"], swiftSettings: server),
         .target(name: "Queues", dependencies: ["UID"], swiftSettings: server),
         .target(name: "Journal", dependencies: ["CLinux", "Queues", "UID"], swiftSettings: server),
+        .target(name: "Delivery", dependencies: ["UID", "JSON", "Net", "Queues"], swiftSettings: server),
         .executableTarget(
-            name: "emq", dependencies: ["CLinux", "UID", "JSON", "Net", "Queues", "Journal"], swiftSettings: server),
+            name: "emq", dependencies: ["CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery"],
+            swiftSettings: server),
         .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
         .testTarget(name: "UIDTests", dependencies: ["UID", "Support"], swiftSettings: tests),
         .testTarget(name: "JSONTests", dependencies: ["JSON", "Support"], swiftSettings: tests),
@@ -41,6 +43,9 @@ let package = Package(
         .testTarget(name: "QueuesTests", dependencies: ["Queues", "UID", "Support"], swiftSettings: tests),
         .testTarget(
             name: "JournalTests", dependencies: ["CLinux", "Journal", "Queues", "UID", "Support"], swiftSettings: tests),
+        .testTarget(
+            name: "DeliveryTests", dependencies: ["Delivery", "JSON", "Net", "Queues", "UID", "Support"],
+            swiftSettings: tests),
         .testTarget(name: "emqTests", dependencies: ["emq", "UID", "Support"], swiftSettings: tests),
     ]
 )

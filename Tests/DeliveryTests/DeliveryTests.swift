@@ -1,0 +1,1 @@
+// Push under virtual time.

@@ -1,0 +1,34 @@
+// What is an IP address, and how it is written.
+
+import Testing
+
+@testable import Net
+
+@Suite("IP addresses")
+struct IPAddressTests {
+    @Test(
+        "An address is read and written in its canonical form",
+        arguments: [
+            ("127.0.0.1", "127.0.0.1", 4), ("::1", "::1", 16), ("2001:DB8:0:0::1", "2001:db8::1", 16),
+            ("::ffff:10.1.2.3", "10.1.2.3", 4),
+        ])
+    func reading(text: String, canonical: String, byteCount: Int) throws {
+        let address = try #require(IPAddress(text))
+        #expect(address.description == canonical)
+        #expect(address.bytes.count == byteCount)
+        #expect(address.isIPv4 == (byteCount == 4))
+    }
+
+    @Test(
+        "What is no address in full is none",
+        arguments: ["", "localhost", "127.1", "0x7f.0.0.1", "1.2.3.4.5", "[::1]", "fe80::1%eth0", "1.2.3.256", "::1\0"])
+    func noAddress(text: String) {
+        #expect(IPAddress(text) == nil)
+    }
+
+    @Test("Only 4 and 16 bytes are an address")
+    func byteCounts() {
+        #expect(IPAddress(bytes: [1, 2, 3]) == nil)
+        #expect(IPAddress(bytes: [1, 2, 3, 4])?.description == "1.2.3.4")
+    }
+}
