@@ -92,20 +92,28 @@ extension Broker {
         beginChange()
         guard store.queues[queue.slot].pause == .paused else { return }
         store.noteQueue(queue.slot)
-        guard !store.queues[queue.slot].waiters.isEmpty else { return store.update(queue.slot) { $0.pause = .none } }
-        store.queues[queue.slot].pause = .resuming
-        if !resuming.contains(queue.slot) { resuming.append(queue.slot) }
+        store.update(queue.slot) { $0.pause = .none }
+        resumeLater(queue.slot)
+        store.noteSendable(queue.slot)
     }
 
     /// Sets the configuration of a queue; nil for none. Tasks there that have no retries left by it die by `advance`, in
-    /// slices. O(1) now, O(tasks) in all if there is a maximum of retries.
+    /// slices; those that are not sent any more are given to workers likewise. O(1) now, O(tasks) in all.
     ///
     /// - Throws: `BrokerError.tooManySweeps`.
     public func configure(_ queue: QueueIndex, _ configuration: QueueConfiguration?) throws(BrokerError) {
         beginChange()
+        let wasPushed = store.queues[queue.slot].isPushed
+        let isPushed = configuration?.isPushed ?? false
+        if wasPushed, !isPushed { try store.beginGivingToWorkers(queue.slot) }
         if configuration?.maximumRetries != nil { try store.beginWearingOut(queue.slot) }
-        store.update(queue.slot) { $0.configuration = configuration.map { SharedConfiguration($0) } }
+        store.update(queue.slot) {
+            $0.configuration = configuration.map { SharedConfiguration($0) }
+            $0.isPushed = isPushed
+        }
         store.noteQueue(queue.slot)
+        store.noteSendable(queue.slot)
+        if wasPushed, !isPushed, store.queues[queue.slot].pause == .none { resumeLater(queue.slot) }
     }
 
     /// The configuration of a queue, if it has one. O(1).

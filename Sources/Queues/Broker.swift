@@ -447,8 +447,8 @@ public actor Broker {
         }
     }
 
-    /// Has `advance` decide about those who wait for a queue. Until then it counts as empty.
-    private func resumeLater(_ queue: Slot) {
+    /// Has `advance` decide about those who wait for a queue that is not paused. Until then it counts as empty.
+    func resumeLater(_ queue: Slot) {
         guard !store.queues[queue].waiters.isEmpty else { return }
         store.queues[queue].pause = .resuming
         if !resuming.contains(queue) { resuming.append(queue) }

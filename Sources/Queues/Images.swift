@@ -6,7 +6,7 @@ enum ImageKind: UInt8 {
     case nothing = 0
     /// All of a task.
     case task = 1
-    /// All of a task but its content and metadata, which stay as they were.
+    /// All of a task but its content, metadata and request, which stay as they were.
     case state = 2
     /// A task that is gone: its id.
     case removal = 3
@@ -17,6 +17,9 @@ enum ImageKind: UInt8 {
 }
 
 extension TaskRecord {
+    /// Added to the state of a task that is dispatched because it is being sent.
+    private static var isBeingSent: UInt8 { 0x80 }
+
     /// The part of an image that each task has.
     @inline(__always)
     @_lifetime(coder: copy coder)
@@ -25,8 +28,11 @@ extension TaskRecord {
         try coder.code(&idLow)
         // What is doomed was ready, and a take or a timer will find that out again.
         var state = self.state == .doomed ? State.ready.rawValue : self.state.rawValue
+        if self.state == .dispatched, isPushed { state |= Self.isBeingSent }
         try coder.code(&state)
-        let known = State(rawValue: state)
+        let known = State(rawValue: state & ~Self.isBeingSent)
+        isPushed = state & Self.isBeingSent != 0
+        try coder.check(!isPushed || known == .dispatched, "a task that is being sent and is not dispatched")
         try coder.check(known?.isListed == true || known == .hidden, "a task in an unknown state")
         self.state = known ?? .vacant
         try coder.code(&priority)
@@ -43,7 +49,7 @@ extension TaskRecord {
 }
 
 extension TaskExtras {
-    /// What few tasks have; the metadata only where the content is, too.
+    /// What few tasks have; the metadata and the request only where the content is, too.
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(
         _ coder: inout Coder, withMetadata: Bool
@@ -62,7 +68,10 @@ extension TaskExtras {
         try coder.code(&progress)
         try coder.code(&result)
         try coder.code(&origin)
-        if withMetadata { try coder.code(&metadata) }
+        if withMetadata {
+            try coder.code(&metadata)
+            try coder.code(&request)
+        }
         var isReplaced = replacement != nil
         try coder.code(&isReplaced)
         guard isReplaced else { return }
@@ -89,6 +98,7 @@ extension Replacement {
             try coder.code(&options.backoff)
             try coder.code(milliseconds: &options.keepMilliseconds)
             try coder.code(&options.metadata)
+            try coder.code(&options.request)
         }
         // Last: nothing fails after it that would leave its bytes without an owner.
         try coder.code(&content)
@@ -127,6 +137,8 @@ extension QueueConfiguration {
         deadLetter = letter.isEmpty ? nil : letter
         try coder.code(milliseconds: &deadExpiryMilliseconds)
         try coder.code(&isExpiryDeath)
+        try coder.code(&push)
+        try coder.code(&isPushed)
     }
 }
 

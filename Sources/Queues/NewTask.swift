@@ -71,6 +71,8 @@ public final class TaskOptions {
     public var keepMilliseconds: Int64?
     /// Bytes to show with the task; empty for none.
     public var metadata: [UInt8] = []
+    /// How it is to be sent, for whoever sends it; no worker gets a task that says so. Empty if it says nothing.
+    public var request: [UInt8] = []
 
     /// Nothing said.
     public init() {}

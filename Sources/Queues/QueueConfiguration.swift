@@ -30,6 +30,10 @@ public struct QueueConfiguration: Hashable, Sendable {
     public var deadExpiryMilliseconds: Int64?
     /// Whether expired tasks become dead.
     public var isExpiryDeath = false
+    /// How its tasks are sent, for whoever sends them; empty if it says nothing.
+    public var push: [UInt8] = []
+    /// Whether all of its tasks are sent, and none is given to workers. If not, only those are that say so themselves.
+    public var isPushed = false
 
     /// A configuration that says nothing.
     public init() {}

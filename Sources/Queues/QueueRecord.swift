@@ -12,23 +12,16 @@ struct QueueRecord: LinkedRecord {
         case resuming
     }
 
-    /// Its ready tasks of one priority.
-    struct Level {
-        var priority: Int8
-        var list = List()
-    }
-
     var name: [UInt8] = []
     private(set) var hash: UInt32 = 0
     var chained: Slot = 0
     /// Links of the list of idle queues.
     private var links = Links()
-    /// Its tasks by state: the ready ones of priority 0, the delayed, dispatched, dead, done, cancelled and expired ones.
-    private(set) var lists = InlineArray<7, List>(repeating: List())
-    /// The ready tasks of other priorities, as far as there are any, the highest last.
-    private(set) var levels: [Level] = []
-    /// How many tasks the levels hold.
-    private var leveled: UInt32 = 0
+    /// Its ready tasks: those that workers take, and those that are sent (the records say which are which).
+    private(set) var ready = ReadyTasks()
+    private(set) var pushed = ReadyTasks()
+    /// Its other tasks by state: the delayed, dispatched, dead, done, cancelled and expired ones.
+    private var lists = InlineArray<6, List>(repeating: List())
     /// How many tasks it holds, in whatever state.
     var tasks: UInt32 = 0
     /// How many clients wait for it.
@@ -38,6 +31,10 @@ struct QueueRecord: LinkedRecord {
     /// How many sweeps need it.
     var sweeps: UInt32 = 0
     var pause = Pause.none
+    /// Whether its configuration has all of its tasks sent. Some may stand among those that workers take still.
+    var isPushed = false
+    /// Whether whoever sends tasks has been told, or is about to be, that there may be some here.
+    var isSendable = false
     /// The waiters filed under it, by how many of its tasks they need: always more than are available.
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?
@@ -59,7 +56,7 @@ struct QueueRecord: LinkedRecord {
 
     /// Whether nothing but its totals would be lost if it were forgotten.
     var isIdle: Bool {
-        tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged
+        tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged && !isSendable
     }
 
     /// Whether it is of interest to those who look at all queues.
@@ -68,10 +65,13 @@ struct QueueRecord: LinkedRecord {
     }
 
     /// How many tasks are ready.
-    @inline(__always) var readyCount: UInt32 { lists[0].count + leveled }
+    @inline(__always) var readyCount: UInt32 { ready.count + pushed.count }
 
-    /// How many tasks there are to take.
-    @inline(__always) var available: UInt32 { pause == .none ? readyCount : 0 }
+    /// Whether workers may take tasks.
+    @inline(__always) var isOpen: Bool { pause == .none && !isPushed }
+
+    /// How many tasks there are for workers to take.
+    @inline(__always) var available: UInt32 { isOpen ? ready.count : 0 }
 
     /// How many tasks have not come to their end.
     var length: Int { Int(readyCount) + Int(list(of: .delayed).count) + Int(list(of: .dispatched).count) }
@@ -90,9 +90,11 @@ struct QueueRecord: LinkedRecord {
 
     // MARK: Lists
 
-    /// The tasks of a state; of the ready ones only those of priority 0.
-    func list(of state: TaskRecord.State) -> List {
-        lists[Int(state.rawValue) - 1]
+    /// The tasks of a state that is not ready.
+    func list(of state: TaskRecord.State) -> List { lists[Self.index(of: state)] }
+
+    private static func index(of state: TaskRecord.State) -> Int {
+        Int(state.rawValue) - Int(TaskRecord.State.delayed.rawValue)
     }
 
     /// Puts a task at the end, or the front, of the list that its state and priority ask for. O(1), but for the priorities
@@ -100,13 +102,14 @@ struct QueueRecord: LinkedRecord {
     @inline(__always)
     mutating func insert(_ slot: Slot, atFront: Bool, in tasks: inout Table<TaskRecord>) {
         let state = tasks[slot].state
-        if state == .ready && tasks[slot].priority != 0 {
-            return insertInLevel(slot, atFront: atFront, in: &tasks)
+        if state == .ready {
+            return tasks[slot].isPushed
+                ? pushed.insert(slot, atFront: atFront, in: &tasks) : ready.insert(slot, atFront: atFront, in: &tasks)
         }
         if atFront {
-            lists[Int(state.rawValue) - 1].prepend(slot, in: &tasks)
+            lists[Self.index(of: state)].prepend(slot, in: &tasks)
         } else {
-            lists[Int(state.rawValue) - 1].append(slot, in: &tasks)
+            lists[Self.index(of: state)].append(slot, in: &tasks)
         }
     }
 
@@ -114,94 +117,65 @@ struct QueueRecord: LinkedRecord {
     @inline(__always)
     mutating func remove(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
         let state = tasks[slot].state
-        if state == .ready && tasks[slot].priority != 0 { return removeFromLevel(slot, in: &tasks) }
-        lists[Int(state.rawValue) - 1].remove(slot, in: &tasks)
+        if state == .ready {
+            return tasks[slot].isPushed ? pushed.remove(slot, in: &tasks) : ready.remove(slot, in: &tasks)
+        }
+        lists[Self.index(of: state)].remove(slot, in: &tasks)
     }
 
-    /// The first of the ready tasks, 0 if there is none. O(1).
-    @inline(__always) var firstReady: Slot {
-        guard let top = levels.last else { return lists[0].first }
-        return top.priority > 0 || lists[0].isEmpty ? top.list.first : lists[0].first
-    }
+    /// The first of all ready tasks, 0 if there is none. O(priorities in use).
+    var firstReady: Slot { firstReady(below: Int(Int8.max) + 1) }
 
-    /// The ready task after another one, 0 if there is none. O(1), but for the priorities in use.
+    /// The ready task after another one, 0 if there is none. Within a priority, those for workers come first: where all are
+    /// sent, they stand among these because they are older than the configuration that says so. O(priorities in use).
     func nextReady(after slot: Slot, in tasks: borrowing Table<TaskRecord>) -> Slot {
         let next = tasks[slot][links: TaskRecord.queueLinks].next
-        if next != 0 || levels.isEmpty { return next }
+        if next != 0 { return next }
         let priority = tasks[slot].priority
-        let below = levels.last { $0.priority < priority }
-        if priority > 0 && !lists[0].isEmpty && below?.priority ?? -1 < 0 { return lists[0].first }
-        return below?.list.first ?? 0
-    }
-
-    /// Calls `body` with the first and last of the ready tasks of each priority, the highest first.
-    func forEachReadyList(_ body: (Int8, List) -> Void) {
-        for level in levels.reversed() where level.priority > 0 { body(level.priority, level.list) }
-        if !lists[0].isEmpty { body(0, lists[0]) }
-        for level in levels.reversed() where level.priority < 0 { body(level.priority, level.list) }
-    }
-
-    /// Where the level of a priority is, or would be.
-    private func levelIndex(of priority: Int8) -> Int {
-        var (low, high) = (0, levels.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if levels[middle].priority < priority { low = middle + 1 } else { high = middle }
+        if !tasks[slot].isPushed, let level = pushed.highest(below: Int(priority) + 1), level.priority == priority {
+            return level.list.first
         }
-        return low
+        return firstReady(below: Int(priority))
     }
 
-    private mutating func insertInLevel(_ slot: Slot, atFront: Bool, in tasks: inout Table<TaskRecord>) {
-        let priority = tasks[slot].priority
-        let index = levelIndex(of: priority)
-        if index == levels.count || levels[index].priority != priority {
-            levels.insert(Level(priority: priority), at: index)
+    private func firstReady(below priority: Int) -> Slot {
+        guard let sent = pushed.highest(below: priority) else { return ready.highest(below: priority)?.list.first ?? 0 }
+        guard let taken = ready.highest(below: priority), taken.priority >= sent.priority else {
+            return sent.list.first
         }
-        if atFront {
-            levels[index].list.prepend(slot, in: &tasks)
-        } else {
-            levels[index].list.append(slot, in: &tasks)
-        }
-        leveled += 1
+        return taken.list.first
     }
 
-    private mutating func removeFromLevel(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
-        let index = levelIndex(of: tasks[slot].priority)
-        levels[index].list.remove(slot, in: &tasks)
-        if levels[index].list.isEmpty { levels.remove(at: index) }
-        if levels.isEmpty { levels = [] }
-        leveled -= 1
+    /// Calls `body` with each list of ready tasks.
+    func forEachReadyList(_ body: (List) -> Void) {
+        ready.forEachLevel { body($0.list) }
+        pushed.forEachLevel { body($0.list) }
     }
 
     // MARK: Checks
 
     /// Calls `body` with each list of tasks.
     func forEachList(_ body: (List) -> Void) {
+        forEachReadyList(body)
         for index in lists.indices { body(lists[index]) }
-        for level in levels { body(level.list) }
     }
 
     /// Checks the lists, and calls `body` with each task in them. O(n).
     func checkInvariants(in tasks: borrowing Table<TaskRecord>, _ body: (Slot) -> Void) {
+        ready.checkInvariants(in: tasks) { slot in
+            precondition(!tasks[slot].isPushed, "a task that is sent among those for workers")
+            body(slot)
+        }
+        pushed.checkInvariants(in: tasks) { slot in
+            precondition(tasks[slot].isPushed, "a task for workers among those that are sent")
+            body(slot)
+        }
         for index in lists.indices {
             lists[index].checkInvariants(in: tasks) { slot in
-                precondition(Int(tasks[slot].state.rawValue) == index + 1, "a task in the list of another state")
-                precondition(index > 0 || tasks[slot].priority == 0, "a task in the list of another priority")
+                precondition(Self.index(of: tasks[slot].state) == index, "a task in the list of another state")
                 body(slot)
             }
         }
-        var inLevels: UInt32 = 0
-        for (index, level) in levels.enumerated() {
-            precondition(level.priority != 0 && !level.list.isEmpty, "a level that should not be there")
-            precondition(index == 0 || levels[index - 1].priority < level.priority, "levels out of order")
-            inLevels += level.list.count
-            level.list.checkInvariants(in: tasks) { slot in
-                precondition(tasks[slot].state == .ready, "a task in a level that is not ready")
-                precondition(tasks[slot].priority == level.priority, "a task in the level of another priority")
-                body(slot)
-            }
-        }
-        precondition(inLevels == leveled, "the tasks in levels are miscounted")
     }
 }
 

@@ -13,6 +13,8 @@ final class Sweep {
         case move(target: Slot)
         /// Ends the tasks that have no retries left.
         case wearOut
+        /// Gives to workers what is not to be sent any more.
+        case giveToWorkers
     }
 
     /// What is still to be met of one list; `next` is 0 if nothing is.
@@ -102,6 +104,11 @@ final class Sweep {
 
     var isWearingOut: Bool {
         if case .wearOut = action { true } else { false }
+    }
+
+    /// Whether it would be begun anew after a restart. A task that is restored stands where it belongs.
+    var isToBeResumed: Bool {
+        if case .giveToWorkers = action { false } else { rest > 0 }
     }
 
     /// The next task, 0 if the sweep is over; it will not be met again.

@@ -18,6 +18,8 @@ final class TaskExtras {
     var backoff: Backoff?
     var keepMilliseconds: Int64?
     var metadata: [UInt8] = []
+    /// How it is to be sent; empty if it does not say. Of a dead letter, that is over.
+    var request: [UInt8] = []
     /// The length of the lease since it was last started anew; 0 if it was not.
     var leaseMilliseconds: Int64 = 0
     var worker: [UInt8] = []
@@ -43,16 +45,19 @@ final class TaskExtras {
         backoff = options?.backoff
         keepMilliseconds = options?.keepMilliseconds
         metadata = options?.metadata ?? []
+        request = options?.request ?? []
         uniqueUntil = now.addingWithinRange(options?.uniqueForMilliseconds ?? 0)
     }
 
     /// How many bytes of text it has to show.
-    var textBytes: Int { key.count + metadata.count + worker.count + error.count + progress.count + result.count }
+    var textBytes: Int {
+        key.count + metadata.count + request.count + worker.count + error.count + progress.count + result.count
+    }
 
     /// The heap's bytes that it takes, near enough.
     var byteCount: Int {
         // The name of the worker is shared by all that it took with these.
-        let arrays = [key, metadata, error, progress, result, origin]
+        let arrays = [key, metadata, request, error, progress, result, origin]
         let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Content.heapBytes(32 + $1.count)) }
         return 320 + texts + (replacement?.byteCount ?? 0)
     }
@@ -79,7 +84,7 @@ final class Replacement {
         options = task.options
     }
 
-    var byteCount: Int { 256 + content.heapBytes + (options?.metadata.count ?? 0) }
+    var byteCount: Int { 256 + content.heapBytes + (options?.metadata.count ?? 0) + (options?.request.count ?? 0) }
 }
 
 /// The place of extras in their table.

@@ -57,12 +57,23 @@ struct TaskRecord: LinkedRecord {
     var extras: Slot = 0
     /// How often it was to be tried again after a failure.
     var retries: UInt32 = 0
-    /// Where its timer is in the wheel.
-    var timerBucket = TimingWheel.noBucket
+    /// Where its timer is in the wheel, and in the highest bit whether it is sent: it stands among the ready tasks that are,
+    /// or, while it is dispatched, it is being sent.
+    private var timerBucketAndPush = TimingWheel.noBucket
     var state = State.vacant
     var priority: Int8 = 0
 
     var id: UID { UID(high: idHigh, low: idLow) }
+
+    @inline(__always) var timerBucket: UInt16 {
+        get { timerBucketAndPush & 0x7FFF }
+        set { timerBucketAndPush = timerBucketAndPush & 0x8000 | newValue }
+    }
+
+    @inline(__always) var isPushed: Bool {
+        get { timerBucketAndPush & 0x8000 != 0 }
+        set { timerBucketAndPush = timerBucketAndPush & 0x7FFF | (newValue ? 0x8000 : 0) }
+    }
 
     /// The low half of an id is random; multiplying spreads whatever part of it is not (Fibonacci hashing).
     static func hash(of id: UID) -> UInt32 {
@@ -81,7 +92,7 @@ struct TaskRecord: LinkedRecord {
         state.isUnfinished ? min(until, expires) : until
     }
 
-    /// Whether a worker holds it at `now`.
+    /// Whether it is dispatched, and its lease not over, at `now`.
     @inline(__always) func isHeld(now: Int64) -> Bool {
         state == .dispatched && deadline > now
     }

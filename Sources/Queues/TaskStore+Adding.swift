@@ -27,15 +27,9 @@ extension TaskStore {
         let due = max(now, task.due ?? now)
         let slot = insert(
             id: task.id, queue: queue, content: content, leaseMilliseconds: task.leaseMilliseconds, due: due,
-            expiry: task.expiry, priority: task.priority, now: now)
+            expiry: task.expiry, priority: task.priority, options: task.options, now: now)
         guard slot != 0 else { return 0 }
-        if let options = task.options {
-            withExtras(slot) { extras in
-                extras.take(options, now: now)
-                extras.key = options.key
-            }
-            if !options.key.isEmpty { setHoldsKey(true, of: slot) }
-        }
+        if let options = task.options, !options.key.isEmpty { setHoldsKey(true, of: slot) }
         return due > now ? 0 : waitedFor(queue)
     }
 
@@ -43,7 +37,7 @@ extension TaskStore {
     @inline(__always)
     private mutating func insert(
         id: UID, queue: Slot, content: Content, leaseMilliseconds: Int64?, due: Int64, expiry: Expiry, priority: Int8?,
-        now: Int64
+        options: TaskOptions? = nil, now: Int64
     ) -> Slot {
         var record = TaskRecord()
         record.idHigh = id.high
@@ -65,6 +59,13 @@ extension TaskStore {
         update(queue) { $0.tasks += 1 }
         queues[queue].totals.enqueued += 1
         timers.arm(slot, in: &tasks)
+        // Before it is put in a list: they may say in which.
+        if let options {
+            withExtras(slot, change: nil) { extras in
+                extras.take(options, now: now)
+                extras.key = options.key
+            }
+        }
         link(slot)
         note(slot, [.awaited, .full])
         return slot

@@ -9,13 +9,14 @@ extension TaskStore {
     @inline(__always)
     func held(_ reference: TaskReference, now: Int64) -> Slot {
         let slot = task(reference.id)
-        guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
+        // What is being sent is nobody else's to end.
+        guard slot != 0, tasks[slot].isHeld(now: now), !tasks[slot].isPushed else { return 0 }
         if let token = reference.token, token != tasks[slot].token { return 0 }
         return slot
     }
 
     /// The slot of the task if that dispatch of it still stands; otherwise 0. Whether its lease has run out is not asked.
-    private func dispatched(_ key: DispatchKey) -> Slot {
+    func dispatched(_ key: DispatchKey) -> Slot {
         let slot = key.slot
         guard tasks.contains(slot), tasks[slot].state == .dispatched else { return 0 }
         return DispatchKey(slot: slot, token: tasks[slot].token).rawValue == key.rawValue ? slot : 0
@@ -31,7 +32,12 @@ extension TaskStore {
     /// Ends a task that is held, done; nil if it is not.
     mutating func ack(_ reference: TaskReference, result: Span<UInt8>, now: Int64) -> Slot? {
         let slot = held(reference, now: now)
-        guard slot != 0 else { return nil }
+        return slot == 0 ? nil : ack(slot, result: result, now: now)
+    }
+
+    /// Ends a task that is dispatched, done.
+    @inline(__always)
+    mutating func ack(_ slot: Slot, result: Span<UInt8>, now: Int64) -> Slot {
         queues[tasks[slot].queue].totals.acked += 1
         if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
         finish(slot, .done, at: now, result: result, now: now)
@@ -43,7 +49,13 @@ extension TaskStore {
         _ reference: TaskReference, _ action: NakAction, error: Span<UInt8>, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
         let slot = held(reference, now: now)
-        guard slot != 0 else { return .missing }
+        return slot == 0 ? .missing : nak(slot, action, error: error, now: now, waitedFor: &waitedFor)
+    }
+
+    /// Gives a task back that is dispatched.
+    mutating func nak(
+        _ slot: Slot, _ action: NakAction, error: Span<UInt8>, now: Int64, waitedFor: inout Slot
+    ) -> NakOutcome {
         if !error.isEmpty { withExtras(slot) { $0.error = Array(copying: error) } }
         switch action {
         case .release:
@@ -77,7 +89,7 @@ extension TaskStore {
         let queue = tasks[slot].queue
         var pause: Int64 = 0
         // Nothing to look up for most tasks.
-        if tasks[slot].extras != 0 || queues[queue].configuration != nil || action != .failed {
+        if tasks[slot].extras != 0 || queues[queue].configuration != nil || action != .failed || tasks[slot].isPushed {
             if let replaced = applyReplacement(slot, now: now) {
                 waitedFor = replaced
                 return .requeued
@@ -88,7 +100,7 @@ extension TaskStore {
             }
             if case .failedPausing(let milliseconds) = action {
                 pause = milliseconds
-            } else if let backoff = extras(of: slot)?.backoff ?? configuration(of: queue)?.value.backoff {
+            } else if let backoff = backoff(of: slot) {
                 pause = backoff.pauseMilliseconds(retries: tasks[slot].retries, using: &random)
             }
         }
@@ -171,6 +183,7 @@ extension TaskStore {
         freeContent(of: slot)
         withExtras(slot) { extras in
             extras.metadata = []
+            extras.request = []
             extras.error = []
             extras.progress = []
             extras.result = []
@@ -184,7 +197,9 @@ extension TaskStore {
     private mutating func die(_ slot: Slot, at time: Int64, now: Int64) -> Slot {
         let queue = tasks[slot].queue
         queues[queue].totals.died += 1
-        noteEnd(of: slot, .dead)
+        noteDeath(of: slot)
+        let result = extras(of: slot)?.result ?? []
+        noteEnd(of: slot, .dead, result: result.span)
         dropReplacement(of: slot)
         let configuration = configuration(of: queue)?.value
         if let name = configuration?.deadLetter, name != queues[queue].name, extras(of: slot)?.origin.isEmpty ?? true,

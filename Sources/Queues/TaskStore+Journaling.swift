@@ -125,7 +125,7 @@ extension TaskStore {
     /// Writes all sweeps under way, or that there are none any more.
     private mutating func writeSweeps(into writer: inout ImageWriter) {
         images.hasChangedSweeps = false
-        let unfinished = sweeps.filter { $0.rest > 0 }
+        let unfinished = sweeps.filter(\.isToBeResumed)
         guard !unfinished.isEmpty || images.knowsSweeps else { return }
         images.knowsSweeps = !unfinished.isEmpty
         writer.append(ImageKind.sweeps.rawValue)
@@ -219,6 +219,7 @@ extension Sweep.Action {
         case .kickToOrigin: 2
         case .move: 3
         case .wearOut: 4
+        case .giveToWorkers: preconditionFailure("it is not written")
         }
     }
 }

@@ -53,7 +53,7 @@ extension TaskStore {
         statistics.waiters = Int(queues[queue].waits)
         statistics.isPaused = queues[queue].pause == .paused
         statistics.totals = queues[queue].totals
-        queues[queue].forEachReadyList { _, list in
+        queues[queue].forEachReadyList { list in
             statistics.oldestReady = min(statistics.oldestReady ?? .max, tasks[list.first].enqueued)
         }
         return statistics

@@ -155,7 +155,7 @@ extension TaskStore {
 
     private mutating func restoreExtras(_ those: TaskExtras, of slot: Slot, keepsMetadata: Bool) {
         if let before = extras(of: slot) {
-            if keepsMetadata { those.metadata = before.metadata }
+            if keepsMetadata { (those.metadata, those.request) = (before.metadata, before.request) }
             removeExtras(of: slot)
         }
         those.task = slot
@@ -201,6 +201,7 @@ extension TaskStore {
         update(queue) {
             $0.pause = isPaused ? .paused : .none
             $0.configuration = configuration
+            $0.isPushed = configuration?.value.isPushed ?? false
         }
         return queue
     }
@@ -283,6 +284,7 @@ extension TaskStore {
         if let those = extras(of: slot), those.holdsKey { settleKey(of: slot, those) }
         unlink(slot)
         tasks[slot].state = images[slot].restoredState
+        if tasks[slot].state == .dispatched, tasks[slot].isPushed { return placeSent(slot, now: now) }
         if tasks[slot].state == .dispatched {
             let graceEnd = now.addingWithinRange(graceMilliseconds)
             if tasks[slot].until < graceEnd {
@@ -300,6 +302,15 @@ extension TaskStore {
         link(slot)
         images[slot].position = position
         timers.arm(slot, in: &tasks)
+    }
+
+    /// Makes a task ready that was being sent: whoever did that is gone. It does not matter if the journal does not hear of it.
+    private mutating func placeSent(_ slot: Slot, now: Int64) {
+        tasks[slot].state = .ready
+        tasks[slot].until = .max
+        link(slot, atFront: true)
+        timers.arm(slot, in: &tasks)
+        _ = applyReplacement(slot, now: now)
     }
 
     /// Of two tasks that have the same key, the one that was added later keeps it. There can be two only if the end of the

@@ -15,7 +15,7 @@ extension TaskStore {
         var stretches: [Sweep.Stretch] = []
         for state in TaskState.allCases where states.contains(state) {
             if state == .ready {
-                queues[queue].forEachReadyList { _, list in
+                queues[queue].forEachReadyList { list in
                     stretches.append(Sweep.Stretch(next: list.first, last: list.last))
                 }
             } else {
@@ -40,6 +40,12 @@ extension TaskStore {
         try beginSweep(of: queue, .wearOut, states: [.ready, .delayed], limit: .max, now: clock) { _ in }
     }
 
+    /// Begins to give those tasks of a queue to workers that were ready to be sent because all of the queue's were.
+    mutating func beginGivingToWorkers(_ queue: Slot) throws(BrokerError) {
+        guard queues[queue].pushed.count > 0 else { return }
+        try beginSweep(of: queue, .giveToWorkers, states: [.ready], limit: .max, now: clock) { _ in }
+    }
+
     /// Ends a sweep, the first one if it is not said which.
     mutating func endSweep(_ index: Int = 0) -> Sweep {
         let sweep = sweeps.remove(at: index)
@@ -60,6 +66,7 @@ extension TaskStore {
             case .kickToOrigin: kickToOrigin(slot, now: now)
             case .move(let target): move(slot, to: target, now: now)
             case .wearOut: isWornOut(slot) ? endDoomed(slot, now: now) : nil
+            case .giveToWorkers: giveToWorkers(slot)
             }
         guard let changed else { return 0 }
         sweep.noteChange()
@@ -87,6 +94,14 @@ extension TaskStore {
         tasks[slot].expires = now.addingWithinRange(tasks[slot].lifetimeMilliseconds)
         put(slot, in: .ready, until: .max)
         return waitedFor(queue)
+    }
+
+    /// Has a ready task stand where it belongs by now.
+    private mutating func giveToWorkers(_ slot: Slot) -> Slot? {
+        guard tasks[slot].isPushed, !isToBeSent(slot) else { return nil }
+        unlink(slot)
+        link(slot)
+        return waitedFor(tasks[slot].queue)
     }
 
     private mutating func kickToOrigin(_ slot: Slot, now: Int64) -> Slot? {

@@ -35,11 +35,11 @@ extension TaskStore {
 
     /// Whether the queue has `need` tasks to take; takes out the expired and worn out ones that it meets.
     private mutating func hasReady(_ need: UInt32, in queue: Slot, now: Int64, patience: inout Int) -> Bool {
-        guard queues[queue].pause == .none else { return false }
-        var slot = queues[queue].firstReady
+        guard queues[queue].isOpen else { return false }
+        var slot = queues[queue].ready.first
         var seen: UInt32 = 0
-        while seen < need && queues[queue].readyCount >= need && patience > 0 {
-            let next = queues[queue].nextReady(after: slot, in: tasks)
+        while seen < need && queues[queue].ready.count >= need && patience > 0 {
+            let next = queues[queue].ready.next(after: slot, in: tasks)
             if canDispatch(slot, now: now) {
                 seen += 1
             } else {
@@ -99,8 +99,8 @@ extension TaskStore {
     /// The queue's first task to take, 0 if there is none; takes out the expired and worn out ones before it.
     @inline(__always)
     private mutating func firstReady(in queue: Slot, now: Int64, patience: inout Int) -> Slot {
-        guard queues[queue].pause == .none else { return 0 }
-        while case let slot = queues[queue].firstReady, slot != 0, patience > 0 {
+        guard queues[queue].isOpen else { return 0 }
+        while case let slot = queues[queue].ready.first, slot != 0, patience > 0 {
             if canDispatch(slot, now: now) { return slot }
             doom(slot)
             patience -= 1
@@ -121,7 +121,7 @@ extension TaskStore {
     }
 
     @inline(__always)
-    private mutating func dispatch(
+    mutating func dispatch(
         _ slot: Slot, leaseMilliseconds: Int64?, worker: [UInt8], now: Int64
     ) -> TaskHandle {
         let token = nextToken

@@ -41,6 +41,8 @@ struct TaskStore: ~Copyable {
     var isTimeAtWork = false
     /// The tasks that have ended while clients waited for it; whoever called tells them.
     var endings: [Ending] = []
+    /// What whoever sends tasks is told.
+    var sending = Sending()
     /// The time of the last `advance`.
     var clock: Int64
     /// How much content, beyond that of the first task, is dispatched or shown at once.
@@ -193,7 +195,7 @@ struct TaskStore: ~Copyable {
 
     @inline(__always)
     func waitedFor(_ queue: Slot) -> Slot {
-        queues[queue].waiters.isEmpty || queues[queue].pause != .none ? 0 : queue
+        queues[queue].waiters.isEmpty || !queues[queue].isOpen ? 0 : queue
     }
 
     /// The slot of the task of an id, 0 if there is none.
@@ -231,6 +233,10 @@ struct TaskStore: ~Copyable {
         let state = tasks[slot].state
         populations[Int(state.rawValue)] += 1
         guard state.isListed else { return }
+        if state == .ready {
+            tasks[slot].isPushed = isToBeSent(slot)
+            if tasks[slot].isPushed { noteSendable(tasks[slot].queue) }
+        }
         queues[tasks[slot].queue].insert(slot, atFront: atFront, in: &tasks)
         if isJournaled { images.notePlace(slot, atFront: atFront) }
     }
@@ -243,6 +249,7 @@ struct TaskStore: ~Copyable {
         guard state.isListed else { return }
         if !sweeps.isEmpty { skip(slot) }
         queues[tasks[slot].queue].remove(slot, in: &tasks)
+        if state == .dispatched, tasks[slot].isPushed { noteEndOfSending(slot) }
     }
 
     /// Moves the sweeps on that were to meet this task next or last.

@@ -16,7 +16,7 @@ struct TimingWheel: ~Copyable {
     private static var overdue: Int { 704 }
 
     /// The bucket of a timer that is not armed.
-    static var noBucket: UInt16 { .max }
+    static var noBucket: UInt16 { 0x7FFF }
 
     /// The wheel's time: all earlier timers have fired, except those that were armed too late.
     private(set) var now: Int64

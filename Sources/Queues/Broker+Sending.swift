@@ -1,0 +1,129 @@
+// For whoever sends tasks: which queues have something to send, taking it, and saying what came of it.
+//
+// What says that it is to be sent, by itself or by its queue, is never given to workers. It is taken here, with a lease as
+// a worker has one, and ended here: for acknowledgements by workers it is missing.
+
+import UID
+
+extension Broker {
+    /// What `send` has found.
+    public enum NextToSend {
+        /// A task, which was dispatched.
+        case task(DispatchKey)
+        /// Nothing: `takeSendableQueues` tells when that may have changed.
+        case nothing
+        /// Nothing yet: so many tasks have just expired, or are not to be sent any more, that one call could not tell.
+        case unknown
+    }
+
+    /// The death of a task that could have said whom to tell.
+    public struct Death {
+        /// The task. Its record may be gone, or be that of a dead letter by now.
+        public let task: UID
+        /// The queue where it died.
+        public let queue: QueueIndex
+    }
+
+    /// Says that tasks will be sent: from now on it is noted what there is to send. To be called before there is any task.
+    public func beginSending() {
+        precondition(store.tasks.count == 0, "tasks are sent only if that is said at first")
+        store.sending.isOn = true
+    }
+
+    /// Calls `body` with each queue in which there may be something to send since the last call, or since `send` found
+    /// nothing there. O(queues).
+    public func takeSendableQueues(_ body: (QueueIndex) -> Void) {
+        let queues = store.sending.queues
+        if queues.isEmpty { return }
+        store.sending.queues = []
+        for queue in queues { body(QueueIndex(slot: queue)) }
+    }
+
+    /// Dispatches the next task of a queue that is to be sent, if there is one. O(1), but for the priorities in use.
+    ///
+    /// - Parameters:
+    ///   - queue: a queue that `takeSendableQueues` has told, as long as nothing else is found here.
+    ///   - now: the time.
+    ///   - leaseMilliseconds: is shown the task, as it is before, and says how long it may take to send it.
+    public func send(
+        from queue: QueueIndex, now: Int64, leaseMilliseconds: (borrowing TaskView) -> Int64
+    ) -> NextToSend {
+        beginChange()
+        var patience = TaskStore.patience
+        let slot = store.firstToSend(in: queue.slot, now: now, patience: &patience)
+        if slot == 0, patience == 0 { return .unknown }
+        guard slot != 0 else {
+            store.update(queue.slot) { $0.isSendable = false }
+            return .nothing
+        }
+        let lease = view(slot, as: .ready, leaseMilliseconds)
+        return .task(store.send(slot, leaseMilliseconds: max(1, lease), now: now))
+    }
+
+    /// A task has been sent, and that is all there was to do. O(1), and what those take who wait for its result.
+    ///
+    /// - Returns: whether it was still being sent by that dispatch.
+    public func finishSending(_ key: DispatchKey, result: Span<UInt8>, now: Int64) -> Bool {
+        beginChange()
+        let slot = store.beingSent(key, now: now)
+        guard slot != 0 else { return false }
+        serveWaiters(of: store.finishSending(slot, result: result, now: now), now: now)
+        return true
+    }
+
+    /// An attempt to send a task has failed. O(1).
+    ///
+    /// - Parameters:
+    ///   - key: the dispatch.
+    ///   - action: how it is given back.
+    ///   - error: why, to be shown with the task.
+    ///   - result: what came back; empty for nothing. It is kept only if the task's record is.
+    ///   - now: the time.
+    /// - Returns: what becomes of it.
+    @discardableResult
+    public func failSending(
+        _ key: DispatchKey, _ action: NakAction, error: Span<UInt8>, result: Span<UInt8> = Span(), now: Int64
+    ) -> NakOutcome {
+        beginChange()
+        let slot = store.beingSent(key, now: now)
+        guard slot != 0 else { return .missing }
+        var waitedFor: Slot = 0
+        let outcome = store.failSending(slot, action, error: error, result: result, now: now, waitedFor: &waitedFor)
+        serveWaiters(of: waitedFor, now: now)
+        return outcome
+    }
+
+    /// Whether the record of a task that is being sent stays after its end, with its result. O(1).
+    public func keepsRecord(of key: DispatchKey) -> Bool {
+        let slot = store.dispatched(key)
+        return slot != 0 && store.keepMilliseconds(of: slot) > 0
+    }
+
+    /// Calls `body` with each dispatch that has ended since the last call without `finishSending` and `failSending`, while
+    /// its task was being sent: that was cancelled, purged, has expired or took too long. O(n).
+    public func takeEndedSends(_ body: (DispatchKey) -> Void) {
+        let ended = store.sending.ended
+        if ended.isEmpty { return }
+        store.sending.ended = []
+        for key in ended { body(key) }
+    }
+
+    /// Calls `body` with each task that has died since the last call and was to be sent, or whose queue says how tasks are.
+    /// `body` may add tasks. O(n).
+    public func takeDeaths(_ body: (Death) -> Void) {
+        let deaths = store.sending.deaths
+        if deaths.isEmpty { return }
+        store.sending.deaths = []
+        for death in deaths { body(Death(task: death.task, queue: QueueIndex(slot: death.queue))) }
+    }
+
+    /// What a queue's configuration says of how tasks are sent; empty if nothing. O(1).
+    public func push(of queue: QueueIndex) -> [UInt8] {
+        store.configuration(of: queue.slot)?.value.push ?? []
+    }
+
+    /// The name of a queue. O(1).
+    public func name(of queue: QueueIndex) -> [UInt8] {
+        store.queues[queue.slot].name
+    }
+}

@@ -1,0 +1,114 @@
+// What emq sends itself: which tasks these are, and what whoever sends them is told.
+
+import UID
+
+/// What whoever sends tasks is to be told.
+struct Sending {
+    /// Whether anybody sends tasks.
+    var isOn = false
+    /// Queues that may have something to send.
+    var queues: [Slot] = []
+    /// Dispatches that ended while their tasks were being sent.
+    var ended: [DispatchKey] = []
+    /// Tasks that died and could have said that somebody is to be told, each with the queue where that was.
+    var deaths: [(task: UID, queue: Slot)] = []
+}
+
+extension TaskStore {
+    /// The pause before a retry of what is sent when neither the task nor its queue says another.
+    private static var backoffOfSent: Backoff {
+        Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 3_600_000, jitter: 0.1)
+    }
+
+    /// Whether a task is sent and not given to workers. A dead letter's own request is over.
+    @inline(__always)
+    func isToBeSent(_ slot: Slot) -> Bool {
+        queues[tasks[slot].queue].isPushed || tasks[slot].extras != 0 && hasRequest(slot)
+    }
+
+    func hasRequest(_ slot: Slot) -> Bool {
+        guard let those = extras(of: slot) else { return false }
+        return !those.request.isEmpty && those.origin.isEmpty
+    }
+
+    /// The pause before a retry of a task that is dispatched; nil for none.
+    func backoff(of slot: Slot) -> Backoff? {
+        extras(of: slot)?.backoff ?? configuration(of: tasks[slot].queue)?.value.backoff
+            ?? (tasks[slot].isPushed ? Self.backoffOfSent : nil)
+    }
+
+    // MARK: What is told
+
+    /// Notes that a queue may have something to send.
+    mutating func noteSendable(_ queue: Slot) {
+        guard sending.isOn, !queues[queue].isSendable else { return }
+        update(queue) { $0.isSendable = true }
+        sending.queues.append(queue)
+    }
+
+    /// Notes that a task is not to be sent any more, by that dispatch.
+    mutating func noteEndOfSending(_ slot: Slot) {
+        sending.ended.append(DispatchKey(slot: slot, token: tasks[slot].token))
+        tasks[slot].isPushed = false
+    }
+
+    /// Notes the death of a task that was to be sent, or whose queue says how tasks are.
+    mutating func noteDeath(of slot: Slot) {
+        let queue = tasks[slot].queue
+        guard sending.isOn, configuration(of: queue)?.value.push.isEmpty == false || hasRequest(slot) else { return }
+        sending.deaths.append((tasks[slot].id, queue))
+    }
+
+    // MARK: Sending
+
+    /// The next task of a queue to be sent, 0 if there is none. When the patience is used up, there may be one behind those
+    /// that were met.
+    mutating func firstToSend(in queue: Slot, now: Int64, patience: inout Int) -> Slot {
+        guard queues[queue].pause != .paused else { return 0 }
+        let isPushed = queues[queue].isPushed
+        var slot = isPushed ? queues[queue].firstReady : queues[queue].pushed.first
+        while slot != 0, patience > 0 {
+            let canSend = isPushed || hasRequest(slot)
+            if canSend, canDispatch(slot, now: now) { return slot }
+            let next =
+                isPushed
+                ? queues[queue].nextReady(after: slot, in: tasks) : queues[queue].pushed.next(after: slot, in: tasks)
+            // What is not to be sent any more is about to be given to workers.
+            if canSend { doom(slot) }
+            patience -= 1
+            slot = next
+        }
+        return 0
+    }
+
+    /// Dispatches a task to whoever sends it.
+    mutating func send(_ slot: Slot, leaseMilliseconds: Int64, now: Int64) -> DispatchKey {
+        let handle = dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: [], now: now)
+        tasks[slot].isPushed = true
+        return handle.key
+    }
+
+    /// The slot of a task that is being sent by this dispatch; 0 if that is over.
+    func beingSent(_ key: DispatchKey, now: Int64) -> Slot {
+        let slot = dispatched(key)
+        return slot != 0 && tasks[slot].isPushed && tasks[slot].isHeld(now: now) ? slot : 0
+    }
+
+    /// Ends a task that has been sent, done.
+    mutating func finishSending(_ slot: Slot, result: Span<UInt8>, now: Int64) -> Slot {
+        let waitedFor = ack(slot, result: result, now: now)
+        // Whoever says so knows it.
+        sending.ended.removeLast()
+        return waitedFor
+    }
+
+    /// Ends an attempt to send a task. A result takes the place of the one before if the task's record is kept.
+    mutating func failSending(
+        _ slot: Slot, _ action: NakAction, error: Span<UInt8>, result: Span<UInt8>, now: Int64, waitedFor: inout Slot
+    ) -> NakOutcome {
+        if !result.isEmpty, keepMilliseconds(of: slot) > 0 { withExtras(slot) { $0.result = Array(copying: result) } }
+        let outcome = nak(slot, action, error: error, now: now, waitedFor: &waitedFor)
+        sending.ended.removeLast()
+        return outcome
+    }
+}
