@@ -76,43 +76,24 @@ final class Listener: EventSource {
         any6.sin6_family = sa_family_t(AF_INET6)
         any6.sin6_port = port.bigEndian
         do {
-            return try bound(AF_INET6, bytes(of: &any6), host: "", address, isDualStack: true)
+            return try bound(SocketAddress(any6), host: "", address, isDualStack: true)
         } catch {
             guard error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL else { throw error }
         }
         var any4 = sockaddr_in()
         any4.sin_family = sa_family_t(AF_INET)
         any4.sin_port = port.bigEndian
-        return try bound(AF_INET, bytes(of: &any4), host: "", address)
+        return try bound(SocketAddress(any4), host: "", address)
     }
 
     private static func openHost(_ host: String, _ port: UInt16, _ address: Address) throws(SystemError) -> [Listener] {
-        var hints = unsafe addrinfo()
-        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        unsafe hints.ai_flags = AI_PASSIVE
-        var found: UnsafeMutablePointer<addrinfo>?
-        let status = unsafe getaddrinfo(host, nil, &hints, &found)
-        guard status == 0 else {
-            // EAI_SYSTEM says to look at errno; the other codes have words of their own.
-            if status == EAI_SYSTEM { throw SystemError("find the host '\(host)'") }
-            throw SystemError("find the host '\(host)'", reason: unsafe String(cString: gai_strerror(status)))
-        }
-        defer { unsafe freeaddrinfo(found) }
-
         var listeners: [Listener] = []
         var failure: SystemError?
         var chosenPort = port
-        var next = unsafe found
-        while let info = unsafe next {
-            unsafe next = info.pointee.ai_next
-            guard let socketAddress = unsafe info.pointee.ai_addr else { continue }
-            var copy = unsafe Array(
-                UnsafeRawBufferPointer(start: socketAddress, count: Int(info.pointee.ai_addrlen)))
-            // The port stands at the same place in both families' structures, in network order.
-            copy[2] = UInt8(chosenPort >> 8)
-            copy[3] = UInt8(chosenPort & 0xFF)
+        for var name in try SocketAddress.addresses(ofHost: host, flags: AI_PASSIVE) {
+            name.port = chosenPort
             do {
-                let listener = try unsafe bound(info.pointee.ai_family, copy, host: host, address)
+                let listener = try bound(name, host: host, address)
                 // Port 0 lets the kernel choose, once for all of the host's addresses.
                 if case .tcp(_, let port) = listener.address { chosenPort = port }
                 listeners.append(listener)
@@ -122,7 +103,7 @@ final class Listener: EventSource {
                 failure = error
             }
         }
-        if listeners.isEmpty { throw failure ?? SystemError("find the host '\(host)'", reason: "it has no address") }
+        if let failure, listeners.isEmpty { throw failure }
         return listeners
     }
 
@@ -133,54 +114,41 @@ final class Listener: EventSource {
             // `Address` has checked that the path and its final zero fit.
             for (index, byte) in path.utf8.enumerated() where index < field.count - 1 { unsafe field[index] = byte }
         }
-        let bytes = bytes(of: &name)
+        let socketAddress = SocketAddress(name)
         do {
-            return try bound(AF_UNIX, bytes, host: "", address)
+            return try bound(socketAddress, host: "", address)
         } catch {
             guard error.code == EADDRINUSE, let file = FileIdentity(path) else { throw error }
             guard file.isSocket else {
                 throw SystemError(error.operation, reason: "there is something at this path that is no socket")
             }
             // A socket that nobody listens at was left by a server that was killed.
-            guard try isAbandoned(bytes) else { throw error }
+            guard try isAbandoned(socketAddress) else { throw error }
             unsafe unlink(path)
-            return try bound(AF_UNIX, bytes, host: "", address)
+            return try bound(socketAddress, host: "", address)
         }
     }
 
-    private static func isAbandoned(_ name: [UInt8]) throws(SystemError) -> Bool {
+    private static func isAbandoned(_ name: SocketAddress) throws(SystemError) -> Bool {
         let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
         guard probe >= 0 else { throw SystemError("make a socket") }
         defer { close(probe) }
-        return unsafe withSocketAddress(name) { unsafe connect(probe, $0, $1) } != 0 && errno == ECONNREFUSED
-    }
-
-    private static func bytes<T>(of value: inout T) -> [UInt8] {
-        unsafe withUnsafeBytes(of: &value) { unsafe Array($0) }
-    }
-
-    private static func withSocketAddress(
-        _ name: [UInt8], _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
-    ) -> Int32 {
-        unsafe name.withUnsafeBytes { bytes in
-            guard let base = bytes.baseAddress else { return -1 }
-            return unsafe body(base.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count))
-        }
+        return unsafe name.withPointer { unsafe connect(probe, $0, $1) } != 0 && errno == ECONNREFUSED
     }
 
     private static func bound(
-        _ family: Int32, _ name: [UInt8], host: String, _ address: Address, isDualStack: Bool = false
+        _ name: SocketAddress, host: String, _ address: Address, isDualStack: Bool = false
     ) throws(SystemError) -> Listener {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
-        let descriptor = socket(family, type, 0)
+        let descriptor = socket(name.family, type, 0)
         guard descriptor >= 0 else { throw SystemError("listen on \(address)") }
         func set(_ level: Int32, _ option: Int32, _ value: Int32) {
             var value = value
             unsafe setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
         }
-        if family != AF_UNIX {
+        if name.family != AF_UNIX {
             set(SOL_SOCKET, SO_REUSEADDR, 1)
-            if family == AF_INET6 { set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, isDualStack ? 0 : 1) }
+            if name.family == AF_INET6 { set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, isDualStack ? 0 : 1) }
             // Connections inherit these. A peer that vanished is found within half a minute.
             set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
             set(SOL_SOCKET, SO_KEEPALIVE, 1)
@@ -189,7 +157,7 @@ final class Listener: EventSource {
             set(Int32(IPPROTO_TCP), TCP_KEEPCNT, 3)
             set(Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, 30_000)
         }
-        guard unsafe withSocketAddress(name, { unsafe bind(descriptor, $0, $1) }) == 0, listen(descriptor, 4096) == 0
+        guard unsafe name.withPointer({ unsafe bind(descriptor, $0, $1) }) == 0, listen(descriptor, 4096) == 0
         else {
             let error = SystemError("listen on \(address)")
             close(descriptor)
@@ -203,14 +171,12 @@ final class Listener: EventSource {
         guard case .tcp = address else { return address }
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let name = unsafe withUnsafeMutableBytes(of: &storage) { bytes -> [UInt8] in
-            guard let base = bytes.baseAddress,
-                unsafe getsockname(descriptor, base.assumingMemoryBound(to: sockaddr.self), &length) == 0
-            else { return [] }
-            return unsafe Array(bytes)
+        let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe getsockname(descriptor, $0, &length)
+            }
         }
-        guard name.count >= 4 else { return address }
-        return .tcp(host: host, port: UInt16(name[2]) << 8 | UInt16(name[3]))
+        return status == 0 ? .tcp(host: host, port: SocketAddress(storage).port) : address
     }
 }
 

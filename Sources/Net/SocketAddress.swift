@@ -1,0 +1,85 @@
+// A socket's address as the kernel takes and gives it: the bytes of a sockaddr.
+
+import CLinux
+import Glibc
+
+/// The bytes of a `sockaddr_in`, `sockaddr_in6` or `sockaddr_un`.
+struct SocketAddress {
+    private(set) var bytes: [UInt8]
+
+    /// Its address family, such as `AF_INET`.
+    var family: Int32 { bytes.count < 2 ? AF_UNSPEC : Int32(bytes[0]) | Int32(bytes[1]) << 8 }
+
+    /// The port of an IP address; it stands at the same place in both families' structures, in network order.
+    var port: UInt16 {
+        get { bytes.count < 4 ? 0 : UInt16(bytes[2]) << 8 | UInt16(bytes[3]) }
+        set { bytes.replaceSubrange(2..<4, with: [UInt8(newValue >> 8), UInt8(newValue & 0xFF)]) }
+    }
+
+    /// The IP address; nil in another family.
+    var ipAddress: IPAddress? {
+        switch family {
+        case AF_INET where bytes.count >= 8: IPAddress(bytes: Array(bytes[4..<8]))
+        case AF_INET6 where bytes.count >= 24: IPAddress(bytes: Array(bytes[8..<24]))
+        default: nil
+        }
+    }
+
+    /// A `sockaddr_in`, `sockaddr_in6` or `sockaddr_un`.
+    init<Name>(_ name: Name) {
+        bytes = unsafe withUnsafeBytes(of: name) { unsafe Array($0) }
+    }
+
+    init(_ address: IPAddress, port: UInt16) {
+        if address.isIPv4 {
+            self.init(sockaddr_in())
+            setFamily(AF_INET)
+            bytes.replaceSubrange(4..<8, with: address.bytes)
+        } else {
+            self.init(sockaddr_in6())
+            setFamily(AF_INET6)
+            bytes.replaceSubrange(8..<24, with: address.bytes)
+        }
+        self.port = port
+    }
+
+    private mutating func setFamily(_ family: Int32) {
+        bytes.replaceSubrange(0..<2, with: [UInt8(family & 0xFF), UInt8(family >> 8)])
+    }
+
+    /// Hands the address to a system call.
+    func withPointer(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
+        unsafe bytes.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress else { return -1 }
+            return unsafe body(base.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count))
+        }
+    }
+
+    /// The addresses that a host name stands for, the best first (RFC 6724), all with port 0; `flags` are those of
+    /// `getaddrinfo`. Blocks while it asks. Throws when there is none, or nobody could be asked.
+    static func addresses(ofHost host: String, flags: Int32 = 0) throws(SystemError) -> [SocketAddress] {
+        var hints = unsafe addrinfo()
+        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        unsafe hints.ai_flags = flags
+        var found: UnsafeMutablePointer<addrinfo>?
+        let status = unsafe getaddrinfo(host, nil, &hints, &found)
+        guard status == 0 else {
+            // EAI_SYSTEM says to look at errno; the other codes have words of their own.
+            if status == EAI_SYSTEM { throw SystemError("find the host '\(host)'") }
+            throw SystemError("find the host '\(host)'", reason: unsafe String(cString: gai_strerror(status)))
+        }
+        defer { unsafe freeaddrinfo(found) }
+        var addresses: [SocketAddress] = []
+        var next = unsafe found
+        while let info = unsafe next {
+            unsafe next = info.pointee.ai_next
+            guard let name = unsafe info.pointee.ai_addr else { continue }
+            let bytes = unsafe UnsafeRawBufferPointer(start: name, count: Int(info.pointee.ai_addrlen))
+            unsafe addresses.append(SocketAddress(bytes: Array(bytes)))
+        }
+        if addresses.isEmpty { throw SystemError("find the host '\(host)'", reason: "it has no address") }
+        return addresses
+    }
+
+    private init(bytes: [UInt8]) { self.bytes = bytes }
+}
