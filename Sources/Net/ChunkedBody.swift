@@ -8,6 +8,7 @@ struct ChunkedBody {
     private static let extensionLimit = 16 * 1024
     private static let trailerLimit = 16 * 1024
 
+    private let kind: HeaderSection.Kind
     private let limit: Int
     private var state = State.size
     private var digits = 0
@@ -18,7 +19,12 @@ struct ChunkedBody {
     /// How many bytes of content were decoded so far.
     private(set) var decoded = 0
 
-    init(limit: Int) { self.limit = limit }
+    /// `limit` is the longest content, in bytes. A request's is refused if it is longer; a response's ends with the first
+    /// byte that is too many.
+    init(_ kind: HeaderSection.Kind, limit: Int) {
+        self.kind = kind
+        self.limit = limit
+    }
 
     /// Decodes what the buffer holds behind the content decoded so far, and joins the content up.
     ///
@@ -34,6 +40,7 @@ struct ChunkedBody {
                 decoded += count
                 remaining -= count
                 next += count
+                if decoded > limit { return next }
                 if remaining == 0 { state = .dataReturn }
             } else if state == .trailer {
                 guard let end = buffer.span.index(of: UInt8(ascii: "\n"), from: next) else {
@@ -45,10 +52,10 @@ struct ChunkedBody {
                     throw Refusal(400, "a trailer line ends with CR LF, not with LF alone")
                 }
                 if end - 1 == next { return end + 1 }
-                _ = try RequestParser.field(buffer.span, next..<end - 1)
+                _ = try HeaderSection.field(buffer.span, next..<end - 1)
                 trailerFields += 1
                 guard trailerFields <= fieldLimit else {
-                    throw Refusal(431, "the request has more than \(fieldLimit) trailer fields")
+                    throw Refusal(431, "the \(kind.rawValue) has more than \(fieldLimit) trailer fields")
                 }
                 trailerBytes += end + 1 - next
                 next = end + 1
@@ -76,8 +83,10 @@ struct ChunkedBody {
                 remaining = remaining << 4 | Int(digit)
                 digits += 1
                 guard digits <= 16 else { throw Refusal(400, "a chunk's size has more than 16 digits") }
-                guard remaining <= limit - decoded else {
-                    throw Refusal(413, "the body is longer than \(limit) bytes")
+                if remaining > limit - decoded {
+                    if kind == .request { throw Refusal(413, "the body is longer than \(limit) bytes") }
+                    // What is over the limit is not told apart: more than the next digit shifts away would overflow.
+                    remaining = limit - decoded + 1
                 }
             } else {
                 guard digits > 0 else { throw Refusal(400, "a chunk begins with its size in hexadecimal digits") }

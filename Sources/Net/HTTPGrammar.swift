@@ -12,6 +12,8 @@ extension UInt8 {
 
     @inline(__always) var isLetter: Bool { (self | 0x20) &- 0x61 < 26 }
 
+    @inline(__always) var isDigit: Bool { self &- 0x30 < 10 }
+
     /// What a field value is made of: visible characters, space, tab, and bytes above ASCII (RFC 9110 section 5.5).
     var isFieldCharacter: Bool { (self >= 0x20 && self != 0x7F) || self == 0x09 }
 
@@ -49,6 +51,11 @@ extension UInt8 {
 }
 
 extension Span<UInt8> {
+    /// A copy of the bytes.
+    var array: [UInt8] {
+        unsafe withUnsafeBytes { unsafe Array($0) }
+    }
+
     /// Whether the bytes are those of the literal. O(count).
     public func equals(_ text: StaticString) -> Bool {
         guard count == text.utf8CodeUnitCount else { return false }
@@ -157,8 +164,30 @@ extension Span<UInt8> {
         }
         if index == count { return true }
         guard self[index] == UInt8(ascii: ":"), count - index <= 6 else { return false }
-        for digit in index + 1..<count where !(0x30...0x39).contains(self[digit]) { return false }
+        for digit in index + 1..<count where !self[digit].isDigit { return false }
         return true
+    }
+
+    /// The place of the first byte of `range` that may not stand in a path or a query: a `%` that two hexadecimal digits do
+    /// not follow, or what has to be percent-encoded. O(range).
+    func indexOfTargetFlaw(_ range: Range<Int>) -> Int? {
+        var index = range.lowerBound
+        while index < range.upperBound {
+            let byte = self[index]
+            if byte.isLetter || byte.isTargetCharacter {
+                index += 1
+            } else if byte == UInt8(ascii: "%"), index + 2 < range.upperBound, isPercentEncoded(at: index) {
+                index += 3
+            } else {
+                return index
+            }
+        }
+        return nil
+    }
+
+    /// Whether the bytes are `HTTP-version` (RFC 9112 section 2.3).
+    var isHTTPVersion: Bool {
+        count == 8 && starts(with: "HTTP/") && self[5].isDigit && self[6] == UInt8(ascii: ".") && self[7].isDigit
     }
 
     /// Whether a `%` and two hexadecimal digits stand at `index`.

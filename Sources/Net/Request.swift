@@ -53,18 +53,13 @@ public struct Refusal: Error, Equatable, Sendable {
 
 /// What the parser found out about a request. Offsets count from the request's first byte.
 struct RequestHead {
-    struct Field {
-        let name: Range<Int>
-        let value: Range<Int>
-    }
-
     var method = Method.other
     var methodName = 0..<0
     var path = 0..<0
     var query = 0..<0
     /// The target's own authority if it has one, otherwise the value of Host.
     var authority = 0..<0
-    var fields: [Field] = []
+    var fields: [HeaderSection.Field] = []
     var body = 0..<0
     /// 1 for HTTP/1.1 and whatever later 1.x a client speaks, 0 for HTTP/1.0.
     var minorVersion = 1

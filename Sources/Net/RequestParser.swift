@@ -22,35 +22,30 @@ struct RequestParser {
 
     private let limits: RequestLimits
     private var state = State.requestLine
-    private var lineStart = 0
-    private var scanned = 0
+    private var section: HeaderSection
     private var emptyLines = 0
     private(set) var head = RequestHead()
 
     private var hosts = 0
-    private var contentLength: Int?
-    private var transferCodings = TransferCodings()
     private var hasAbsoluteTarget = false
-    private var closeIsAsked = false
-    private var keepAliveIsAsked = false
+    private var contentLength: Int?
     private var chunks: ChunkedBody?
     private var expectsContinue = false
 
-    init(limits: RequestLimits) { self.limits = limits }
+    init(limits: RequestLimits) {
+        self.limits = limits
+        section = HeaderSection(.request, limit: limits.head, fieldLimit: limits.fields)
+    }
 
     /// Ready for the next request.
     mutating func reset() {
         state = .requestLine
-        lineStart = 0
-        scanned = 0
+        section.reset()
         emptyLines = 0
         head.reset()
         hosts = 0
-        contentLength = nil
-        transferCodings = TransferCodings()
         hasAbsoluteTarget = false
-        closeIsAsked = false
-        keepAliveIsAsked = false
+        contentLength = nil
         chunks = nil
         expectsContinue = false
     }
@@ -111,33 +106,13 @@ struct RequestParser {
 
     /// The next line without its CR LF, or nil if it is not whole yet.
     private mutating func nextLine(_ bytes: Span<UInt8>) throws(Refusal) -> Range<Int>? {
+        if state == .fields { return try section.nextLine(bytes) }
         // Before all else, so that the answer does not depend on how much of the line has come.
-        if state == .requestLine, lineStart < bytes.count, !bytes[lineStart].isTokenCharacter,
-            bytes[lineStart] != UInt8(ascii: "\r")
-        {
+        let start = section.nextLineStart
+        if start < bytes.count, !bytes[start].isTokenCharacter, bytes[start] != UInt8(ascii: "\r") {
             throw Refusal(400, "a request begins with a method; this is no HTTP request")
         }
-        guard let end = bytes.index(of: UInt8(ascii: "\n"), from: scanned) else {
-            scanned = bytes.count
-            try checkLength(scanned)
-            return nil
-        }
-        try checkLength(end + 1)
-        guard end > lineStart, bytes[end - 1] == UInt8(ascii: "\r") else {
-            throw Refusal(400, "a line ends with CR LF, not with LF alone")
-        }
-        let line = lineStart..<end - 1
-        lineStart = end + 1
-        scanned = lineStart
-        return line
-    }
-
-    /// Mutating, though it changes nothing: the parser would be copied to call it.
-    private mutating func checkLength(_ length: Int) throws(Refusal) {
-        if state == .requestLine, length > limits.requestLine {
-            throw Refusal(414, "the request line is longer than \(limits.requestLine) bytes")
-        }
-        if length > limits.head { throw Refusal(431, "the header is longer than \(limits.head) bytes") }
+        return try section.nextLine(bytes, lineLimit: limits.requestLine)
     }
 
     // MARK: The request line, RFC 9112 section 3
@@ -159,10 +134,9 @@ struct RequestParser {
     }
 
     private mutating func parseVersion(_ version: Span<UInt8>) throws(Refusal) {
-        let isDigit = { (byte: UInt8) in (0x30...0x39).contains(byte) }
-        guard version.count == 8, version.starts(with: "HTTP/"), isDigit(version[5]), version[6] == UInt8(ascii: "."),
-            isDigit(version[7])
-        else { throw Refusal(400, "the request line does not end in a version such as HTTP/1.1") }
+        guard version.isHTTPVersion else {
+            throw Refusal(400, "the request line does not end in a version such as HTTP/1.1")
+        }
         guard version[5] == UInt8(ascii: "1") else { throw Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0") }
         // A higher minor version is handled as the highest one known (RFC 9110 section 2.5).
         head.minorVersion = version[7] == UInt8(ascii: "0") ? 0 : 1
@@ -202,40 +176,25 @@ struct RequestParser {
     }
 
     private mutating func parsePath(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Refusal) {
-        var queryStart: Int?
-        var index = target.lowerBound
-        while index < target.upperBound {
-            let byte = bytes[index]
-            if byte.isLetter || byte == UInt8(ascii: "/") {
-                index += 1
-                continue
+        if let flaw = bytes.indexOfTargetFlaw(target) {
+            if bytes[flaw] == UInt8(ascii: "%") {
+                throw Refusal(400, "a % in the target is followed by two hexadecimal digits")
             }
-            if byte == UInt8(ascii: "%") {
-                guard index + 2 < target.upperBound, bytes.isPercentEncoded(at: index) else {
-                    throw Refusal(400, "a % in the target is followed by two hexadecimal digits")
-                }
-                index += 3
-                continue
-            }
-            guard byte.isTargetCharacter else {
-                throw Refusal(
-                    400, "byte 0x\(String(byte, radix: 16, uppercase: true)) in the target must be percent-encoded")
-            }
-            if byte == UInt8(ascii: "?"), queryStart == nil { queryStart = index }
-            index += 1
+            throw Refusal(
+                400, "byte 0x\(String(bytes[flaw], radix: 16, uppercase: true)) in the target must be percent-encoded")
         }
-        head.path = target.lowerBound..<(queryStart ?? target.upperBound)
-        if let queryStart { head.query = queryStart + 1..<target.upperBound }
+        head.path = target
+        let query = bytes.extracting(target).index(of: UInt8(ascii: "?")).map { target.lowerBound + $0 }
+        guard let query else { return }
+        head.path = target.lowerBound..<query
+        head.query = query + 1..<target.upperBound
     }
 
     // MARK: Fields, RFC 9112 section 5
 
     private mutating func parseField(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) {
-        guard head.fields.count < limits.fields else {
-            throw Refusal(431, "the request has more than \(limits.fields) header fields")
-        }
-        let field = try RequestParser.field(bytes, line)
-        head.fields.append(field)
+        try section.parseField(bytes, line, into: &head.fields)
+        guard let field = head.fields.last else { return }
         let name = bytes.extracting(field.name)
         let value = bytes.extracting(field.value)
         switch name.count {
@@ -251,80 +210,24 @@ struct RequestParser {
                 throw Refusal(417, "the only expectation this server meets is 100-continue")
             }
             expectsContinue = true
-        case 10 where name.equalsIgnoringCase("Connection"):
-            value.forEachListElement { option in
-                if option.equalsIgnoringCase("close") { closeIsAsked = true }
-                if option.equalsIgnoringCase("keep-alive") { keepAliveIsAsked = true }
-            }
-        case 14 where name.equalsIgnoringCase("Content-Length"):
-            try parseContentLength(value)
-        case 17 where name.equalsIgnoringCase("Transfer-Encoding"):
-            transferCodings.add(value)
         default: break
         }
-    }
-
-    /// One field line: a name, a colon, a value.
-    static func field(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) -> RequestHead.Field {
-        let colon = bytes.endOfToken(from: line.lowerBound, before: line.upperBound)
-        if colon == line.lowerBound, bytes[colon].isBlank {
-            throw Refusal(400, "a header line begins with a space: folded lines are not allowed")
-        }
-        guard colon > line.lowerBound, colon < line.upperBound, bytes[colon] == UInt8(ascii: ":") else {
-            throw Refusal(400, "a header line is a name, a colon right after it, and a value")
-        }
-        let value = bytes.trimmingBlanks(colon + 1..<line.upperBound)
-        guard bytes.extracting(value).isFieldValue else {
-            throw Refusal(400, "a header value holds a control character")
-        }
-        return RequestHead.Field(name: line.lowerBound..<colon, value: value)
-    }
-
-    private mutating func parseContentLength(_ value: Span<UInt8>) throws(Refusal) {
-        // Equal lengths may be repeated, as a list or as fields (RFC 9110 section 8.6).
-        var index = 0
-        repeat {
-            let end = value.index(of: UInt8(ascii: ","), from: index) ?? value.count
-            let digits = value.trimmingBlanks(index..<end)
-            guard !digits.isEmpty else { throw Refusal(400, "Content-Length is no number") }
-            var length = 0
-            for place in digits {
-                guard (0x30...0x39).contains(value[place]) else { throw Refusal(400, "Content-Length is no number") }
-                // Held at the largest number: what does not fit is over any limit.
-                let (product, overflow) = length.multipliedReportingOverflow(by: 10)
-                let (sum, overflow2) = product.addingReportingOverflow(Int(value[place] - 0x30))
-                length = overflow || overflow2 ? Int.max : sum
-            }
-            guard contentLength == nil || contentLength == length else {
-                throw Refusal(400, "the request has two Content-Lengths that differ")
-            }
-            contentLength = length
-            index = end + 1
-        } while index <= value.count
     }
 
     // MARK: The end of the head, RFC 9112 section 6
 
     private mutating func finishHead() throws(Refusal) {
         if head.minorVersion == 1, hosts == 0 { throw Refusal(400, "the request has no Host field") }
-        head.isPersistent = !closeIsAsked && (head.minorVersion == 1 || keepAliveIsAsked)
-        head.body = lineStart..<lineStart
-        length = lineStart
-        if transferCodings.isPresent {
-            if head.minorVersion == 0 { throw Refusal(400, "HTTP/1.0 has no Transfer-Encoding") }
-            if contentLength != nil {
-                throw Refusal(400, "the request has both Content-Length and Transfer-Encoding")
-            }
-            try transferCodings.check()
-            chunks = ChunkedBody(limit: limits.body)
-            state = .body
-        } else if let contentLength, contentLength > 0 {
-            if contentLength > limits.body {
-                throw Refusal(413, "the body is longer than \(limits.body) bytes")
-            }
-            state = .body
-        } else {
-            state = .complete
+        head.isPersistent = section.isPersistent(minorVersion: head.minorVersion)
+        length = section.nextLineStart
+        head.body = length..<length
+        state = .body
+        switch try section.framing(minorVersion: head.minorVersion) {
+        case .chunked: chunks = ChunkedBody(.request, limit: limits.body)
+        case .length(let length) where length > 0:
+            if length > limits.body { throw Refusal(413, "the body is longer than \(limits.body) bytes") }
+            contentLength = length
+        case .length, .unsaid: state = .complete
         }
     }
 
@@ -341,31 +244,5 @@ struct RequestParser {
             length = head.body.upperBound
         }
         state = .complete
-    }
-}
-
-/// The transfer codings that a request names, over all its fields, in order.
-private struct TransferCodings {
-    private(set) var isPresent = false
-    private var chunkedCount = 0
-    private var otherCount = 0
-    private var lastIsChunked = false
-
-    mutating func add(_ value: Span<UInt8>) {
-        isPresent = true
-        var (chunked, other, last) = (chunkedCount, otherCount, lastIsChunked)
-        value.forEachListElement { coding in
-            last = coding.equalsIgnoringCase("chunked")
-            if last { chunked += 1 } else { other += 1 }
-        }
-        (chunkedCount, otherCount, lastIsChunked) = (chunked, other, last)
-    }
-
-    /// RFC 9112 section 6.3: without a final chunked the content has no end that can be relied on.
-    func check() throws(Refusal) {
-        guard lastIsChunked, chunkedCount == 1 else {
-            throw Refusal(400, "the last transfer coding is not chunked, or chunked is not only the last")
-        }
-        guard otherCount == 0 else { throw Refusal(501, "the only transfer coding this server knows is chunked") }
     }
 }

@@ -1,0 +1,160 @@
+// Finds one whole response in a connection's bytes: RFC 9112, strictly, as `RequestParser` does with requests. Interim
+// responses are passed over.
+
+/// The bounds of a response.
+struct ResponseLimits {
+    /// The longest head, that of interim responses before it included, in bytes.
+    var head = 64 * 1024
+    /// The largest number of fields.
+    var fields = 200
+    /// How much of the content is kept, in bytes, without its transfer coding.
+    var body = 1 << 20
+}
+
+/// What the parser found out about a response. Offsets count from the first byte that came.
+struct ResponseHead {
+    fileprivate(set) var status = 0
+    /// 1 for HTTP/1.1 and whatever later 1.x a server speaks, 0 for HTTP/1.0.
+    fileprivate(set) var minorVersion = 1
+    fileprivate(set) var fields: [HeaderSection.Field] = []
+    fileprivate(set) var body = 0..<0
+    /// The content was longer than what is kept of it. Where it ends is not known then.
+    fileprivate(set) var isTruncated = false
+    /// Whether the connection can be used for another request when the response is complete.
+    fileprivate(set) var isPersistent = true
+}
+
+/// The state of one response on its way in. `parse` is called whenever bytes were added.
+struct ResponseParser {
+    private enum State { case statusLine, fields, body, complete }
+
+    private let limits: ResponseLimits
+    /// The request was HEAD: whatever the fields say, there is no content (RFC 9110 section 9.3.2).
+    private let answersHead: Bool
+    private var state = State.statusLine
+    private var section: HeaderSection
+    /// What the content's length is to be; `Int.max` if it goes on until the connection ends.
+    private var contentLength = Int.max
+    private var chunks: ChunkedBody?
+    private(set) var head = ResponseHead()
+    /// How many of the bytes that came are the response's, once it is complete.
+    private(set) var length = 0
+
+    /// The memory of the list is used for the fields.
+    init(limits: ResponseLimits, answersHead: Bool, fields: consuming [HeaderSection.Field] = []) {
+        self.limits = limits
+        self.answersHead = answersHead
+        section = HeaderSection(.response, limit: limits.head, fieldLimit: limits.fields)
+        fields.removeAll(keepingCapacity: true)
+        head.fields = fields
+    }
+
+    /// How many further bytes the content is known to need; 0 when that is not known.
+    func missingBytes(_ buffer: borrowing Buffer) -> Int {
+        guard state == .body, chunks == nil, contentLength < .max else { return 0 }
+        return max(0, head.body.lowerBound + min(contentLength, limits.body + 1) - buffer.count)
+    }
+
+    /// Goes on with what the buffer holds.
+    ///
+    /// - Returns: Whether the response is complete, as far as it is kept.
+    /// - Throws: What makes this no response, or one over the limits. Its status means nothing here.
+    mutating func parse(_ buffer: inout Buffer) throws(Refusal) -> Bool {
+        if state == .statusLine || state == .fields {
+            guard try parseHead(buffer.span) else { return false }
+        }
+        if state == .body { try parseBody(&buffer) }
+        return state == .complete
+    }
+
+    /// Notes that nothing more will come.
+    ///
+    /// - Returns: Whether that makes the response complete.
+    mutating func parseEnd() -> Bool {
+        if state == .body, chunks == nil, contentLength == .max {
+            length = head.body.upperBound
+            state = .complete
+        }
+        return state == .complete
+    }
+
+    /// Parses lines until the head is whole; false if it is not yet.
+    private mutating func parseHead(_ bytes: Span<UInt8>) throws(Refusal) -> Bool {
+        while true {
+            if state == .statusLine {
+                let start = section.nextLineStart
+                // Before all else, so that it does not depend on how much of the line has come.
+                if start < bytes.count, bytes[start] != UInt8(ascii: "H") {
+                    throw Refusal(400, "a response begins with HTTP/; this is no HTTP response")
+                }
+            }
+            guard let line = try section.nextLine(bytes) else { return false }
+            if state == .statusLine {
+                try parseStatusLine(bytes.extracting(line))
+                state = .fields
+            } else if !line.isEmpty {
+                try section.parseField(bytes, line, into: &head.fields)
+            } else if head.status >= 200 {
+                try finishHead()
+                return true
+            } else {
+                if head.status == 101 {
+                    throw Refusal(400, "the server switched protocols, which it was not asked to do")
+                }
+                head.fields.removeAll(keepingCapacity: true)
+                section.reset(at: section.nextLineStart)
+                state = .statusLine
+            }
+        }
+    }
+
+    /// RFC 9112 section 4. The space before an empty reason phrase may be missing, as with many servers.
+    private mutating func parseStatusLine(_ line: Span<UInt8>) throws(Refusal) {
+        guard line.count >= 12, line.extracting(first: 8).isHTTPVersion, line[8] == UInt8(ascii: " "),
+            line[9].isDigit, line[10].isDigit, line[11].isDigit, line.count == 12 || line[12] == UInt8(ascii: " "),
+            line.extracting(12..<line.count).isFieldValue
+        else { throw Refusal(400, "a status line is a version such as HTTP/1.1, a space and three digits") }
+        guard line[5] == UInt8(ascii: "1") else { throw Refusal(400, "its version is neither HTTP/1.1 nor HTTP/1.0") }
+        head.minorVersion = line[7] == UInt8(ascii: "0") ? 0 : 1
+        head.status = Int(line[9] - 0x30) * 100 + Int(line[10] - 0x30) * 10 + Int(line[11] - 0x30)
+        guard head.status >= 100 else { throw Refusal(400, "there is no status below 100") }
+    }
+
+    /// RFC 9112 section 6.3.
+    private mutating func finishHead() throws(Refusal) {
+        head.isPersistent = section.isPersistent(minorVersion: head.minorVersion)
+        length = section.nextLineStart
+        head.body = length..<length
+        state = .body
+        if answersHead || head.status == 204 || head.status == 304 {
+            state = .complete
+            return
+        }
+        switch try section.framing(minorVersion: head.minorVersion) {
+        case .chunked: chunks = ChunkedBody(.response, limit: limits.body)
+        case .length(let length): contentLength = length
+        case .unsaid: head.isPersistent = false
+        }
+    }
+
+    private mutating func parseBody(_ buffer: inout Buffer) throws(Refusal) {
+        let start = head.body.lowerBound
+        var end: Int?
+        if chunks != nil {
+            end = try chunks?.decode(&buffer, bodyStart: start, fieldLimit: limits.fields)
+            head.body = start..<start + (chunks?.decoded ?? 0)
+        } else {
+            head.body = start..<start + min(buffer.count - start, contentLength)
+            if head.body.count == contentLength { end = head.body.upperBound }
+        }
+        if head.body.count > limits.body {
+            head.body = start..<start + limits.body
+            head.isTruncated = true
+            head.isPersistent = false
+            end = head.body.upperBound
+        }
+        guard let end else { return }
+        length = end
+        state = .complete
+    }
+}

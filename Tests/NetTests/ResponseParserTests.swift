@@ -1,0 +1,195 @@
+// The grammar of HTTP/1.1 responses: what is taken and what is refused, however the bytes arrive.
+
+import Support
+import Testing
+
+@testable import Net
+
+/// What became of a sequence of bytes, after which the connection ended.
+private enum Parsed: Equatable, CustomStringConvertible {
+    case response(Int, fields: [String] = [], body: String = "", isPersistent: Bool = true, isTruncated: Bool = false)
+    case refused
+    case incomplete
+
+    var description: String {
+        switch self {
+        case .response(let status, let fields, let body, let isPersistent, let isTruncated):
+            "\(status) \(fields) body=\(body) persistent=\(isPersistent) truncated=\(isTruncated)"
+        case .refused: "refused"
+        case .incomplete: "incomplete"
+        }
+    }
+}
+
+private let smallLimits = ResponseLimits(head: 200, fields: 3, body: 8)
+
+private func parse(_ pieces: [[UInt8]], answersHead: Bool = false, limits: ResponseLimits = smallLimits) -> Parsed {
+    var parser = ResponseParser(limits: limits, answersHead: answersHead)
+    var buffer = Buffer()
+    var isComplete = false
+    for piece in pieces where !isComplete {
+        buffer.append(piece.span)
+        do throws(Refusal) {
+            isComplete = try parser.parse(&buffer)
+        } catch {
+            #expect(!error.detail.isEmpty)
+            return .refused
+        }
+        #expect(isComplete || parser.missingBytes(buffer) <= limits.body + 1)
+    }
+    if !isComplete, !parser.parseEnd() { return .incomplete }
+    let bytes = buffer.span
+    let head = parser.head
+    #expect(head.body.upperBound <= parser.length && parser.length <= bytes.count)
+    #expect(head.body.count <= limits.body)
+    func text(_ range: Range<Int>) -> String { String(decoding: range.map { bytes[$0] }, as: UTF8.self) }
+    return .response(
+        head.status, fields: head.fields.map { "\(text($0.name))=\(text($0.value))" }, body: text(head.body),
+        isPersistent: head.isPersistent, isTruncated: head.isTruncated)
+}
+
+private let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+private let isChunked = ["Transfer-Encoding=chunked"]
+
+private let cases: [(String, Parsed)] = [
+    ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", .response(200, fields: ["Content-Length=2"], body: "ok")),
+    ("HTTP/1.1 200\r\nContent-Length:0\r\n\r\n", .response(200, fields: ["Content-Length=0"])),
+    ("HTTP/1.1 404 \r\nContent-Length: 2\r\n\r\nokX", .response(404, fields: ["Content-Length=2"], body: "ok")),
+    (
+        "HTTP/1.9 299 \u{e9}\r\nA:  b c \r\nContent-Length: 0\r\n\r\n",
+        .response(299, fields: ["A=b c", "Content-Length=0"])
+    ),
+    ("HTTP/1.1 999 OK\r\nContent-Length: 0\r\n\r\n", .response(999, fields: ["Content-Length=0"])),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", .incomplete),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r", .incomplete), ("HTTP/1.1 200 OK\r\n", .incomplete),
+    ("", .incomplete),
+    // No line, field or length that is not what it should be.
+    ("HTTP/1.1 20 OK\r\n\r\n", .refused), ("HTTP/1.1 2000 OK\r\n\r\n", .refused), ("HTTP/1.1 099 OK\r\n\r\n", .refused),
+    ("HTTP/1.1  200 OK\r\n\r\n", .refused), ("HTTP/2.0 200 OK\r\n\r\n", .refused),
+    ("HTTP/1.1 2x0 OK\r\n\r\n", .refused),
+    ("http/1.1 200 OK\r\n\r\n", .refused), ("\r\nHTTP/1.1 200 OK\r\n\r\n", .refused), ("ok", .refused),
+    ("HTTP/1.1 200 O\u{1}K\r\n\r\n", .refused), ("HTTP/1.1 200 OK\n\n", .refused), ("HELLO\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nA\r\n\r\n", .refused), ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", .refused), ("HTTP/1.1 200 OK\r\nA: \u{0}\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nA: " + String(repeating: "b", count: 200), .refused),
+    // Interim responses, RFC 9110 section 15.2.
+    ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n", .response(204)),
+    (
+        "HTTP/1.1 103 Hints\r\nA: b\r\nConnection: close\r\nContent-Length: 9\r\n\r\nHTTP/1.1 102 P\r\n\r\n"
+            + "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+        .response(200, fields: ["Content-Length=1"], body: "x")
+    ),
+    ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", .refused), ("HTTP/1.1 100 Continue\r\n\r\nX", .refused),
+    (String(repeating: "HTTP/1.1 100 Continue\r\n\r\n", count: 9), .refused),
+    // Responses without content, whatever they say (RFC 9110 sections 15.3.5 and 15.4.5).
+    ("HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", .response(204, fields: ["Content-Length=5"])),
+    ("HTTP/1.1 304 Not\r\nTransfer-Encoding: chunked\r\n\r\n", .response(304, fields: isChunked)),
+    // Content that ends with the connection.
+    ("HTTP/1.1 200 OK\r\n\r\nabc", .response(200, body: "abc", isPersistent: false)),
+    ("HTTP/1.0 200 OK\r\n\r\n", .response(200, isPersistent: false)),
+    ("HTTP/1.1 200 OK\r\n\r\n12345678", .response(200, body: "12345678", isPersistent: false)),
+    ("HTTP/1.1 200 OK\r\n\r\n123456789", .response(200, body: "12345678", isPersistent: false, isTruncated: true)),
+    // More content than is kept.
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n123456789",
+        .response(200, fields: ["Content-Length=8"], body: "12345678")
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n123456789",
+        .response(
+            200, fields: ["Content-Length=99999999999999999999"], body: "12345678", isPersistent: false,
+            isTruncated: true)
+    ),
+    // Persistence, RFC 9112 section 9.3.
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n",
+        .response(200, fields: ["Content-Length=0", "Connection=x, Close"], isPersistent: false)
+    ),
+    (
+        "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        .response(200, fields: ["Content-Length=0"], isPersistent: false)
+    ),
+    (
+        "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n",
+        .response(200, fields: ["Content-Length=0", "Connection=keep-alive"])
+    ),
+    // The chunked coding, RFC 9112 section 7.1.
+    (chunked + "3;x=y\r\nabc\r\n0a\r\n", .incomplete), (chunked + "0\r\n\r\n", .response(200, fields: isChunked)),
+    (chunked + "3;x=y\r\nabc\r\n02\r\nde\r\n0\r\nT: u\r\n\r\nX", .response(200, fields: isChunked, body: "abcde")),
+    (chunked + "8\r\n12345678\r\n0\r\n\r\n", .response(200, fields: isChunked, body: "12345678")),
+    (
+        chunked + "9\r\n123456789X",
+        .response(200, fields: isChunked, body: "12345678", isPersistent: false, isTruncated: true)
+    ),
+    (
+        chunked + "4\r\n1234\r\nfffffffffffffff0\r\n56789X",
+        .response(200, fields: isChunked, body: "12345678", isPersistent: false, isTruncated: true)
+    ),
+    (chunked + "fffffffffffffff00\r\n", .refused), (chunked + "3\r\nabcd\r\n", .refused), (chunked + "x\r\n", .refused),
+    (chunked + "0\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\n\r\n", .refused), (chunked + "0\r\nA b\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", .refused),
+    ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", .refused),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n", .refused),
+]
+
+@Suite struct ResponseParserTests {
+    @Test func everyCaseInOnePiece() {
+        for (text, expected) in cases { #expect(parse([Array(text.utf8)]) == expected, "\(text.debugDescription)") }
+    }
+
+    @Test func everyCaseSplitAtEveryByte() {
+        for (text, expected) in cases {
+            let bytes = Array(text.utf8)
+            for place in 0...bytes.count {
+                let parsed = parse([Array(bytes[..<place]), Array(bytes[place...])])
+                #expect(parsed == expected, "\(text.debugDescription) split at \(place)")
+            }
+            #expect(parse(bytes.map { [$0] }) == expected, "\(text.debugDescription) byte by byte")
+        }
+    }
+
+    /// Whatever the bytes, the outcome does not depend on the pieces in which they come.
+    @Test func mutatedCasesAreTakenAlikeHoweverTheyArrive() {
+        var random = SeededRandom()
+        for (text, _) in cases {
+            for _ in 0..<100 {
+                var bytes = Array(text.utf8)
+                for _ in 0..<Int.random(in: 1...3, using: &random) where !bytes.isEmpty {
+                    let place = bytes.indices.randomElement(using: &random) ?? 0
+                    switch Int.random(in: 0..<3, using: &random) {
+                    case 0: bytes[place] = UInt8.random(in: 0...255, using: &random)
+                    case 1: bytes.remove(at: place)
+                    default: bytes.insert(Array("\r\n:, ;0fH".utf8).randomElement(using: &random) ?? 0, at: place)
+                    }
+                }
+                let answersHead = Bool.random(using: &random)
+                let place = Int.random(in: 0...bytes.count, using: &random)
+                let whole = parse([bytes], answersHead: answersHead)
+                let halves = [Array(bytes[..<place]), Array(bytes[place...])]
+                #expect(parse(halves, answersHead: answersHead) == whole, "\(random): \(bytes)")
+                #expect(parse(bytes.map { [$0] }, answersHead: answersHead) == whole, "\(random): \(bytes)")
+            }
+        }
+    }
+
+    @Test func answersToHeadHaveNoContent() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        #expect(parse([Array(text.utf8)], answersHead: true) == .response(200, fields: ["Content-Length=5"]))
+        #expect(parse([Array(chunked.utf8)], answersHead: true) == .response(200, fields: isChunked))
+        #expect(parse([Array("HTTP/1.1 200 OK\r\n\r\n".utf8)], answersHead: true) == .response(200))
+    }
+
+    @Test func nothingIsKeptWhenNothingIsAskedFor() {
+        let limits = ResponseLimits(body: 0)
+        let empty = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        #expect(parse([Array(empty.utf8)], limits: limits) == .response(200, fields: ["Content-Length=0"]))
+        #expect(
+            parse([Array((chunked + "1\r\na").utf8)], limits: limits)
+                == .response(200, fields: isChunked, isPersistent: false, isTruncated: true))
+    }
+}
