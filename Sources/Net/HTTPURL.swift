@@ -1,0 +1,171 @@
+// Where a request of the client goes: an http URL, read strictly, since two readers of one URL who disagree about its host
+// are how a filter of addresses is got around.
+
+/// An absolute `http` URL (RFC 9110 section 4.2.1, RFC 3986).
+public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
+    /// The longest URL, in bytes.
+    public static let maximumLength = 8000
+
+    /// The host in lower case: a registered name, an IPv4 address, or an IPv6 address without its brackets.
+    public let host: String
+    /// The port: 80 if the URL names none.
+    public let port: UInt16
+    /// The path and the query as they were written, at least `/`.
+    public let target: [UInt8]
+
+    /// Reads a URL; a fragment is dropped. O(length).
+    ///
+    /// - Throws: `HTTPURLError` with a sentence that says what would be right.
+    public init(_ text: Span<UInt8>) throws(HTTPURLError) {
+        guard text.count <= HTTPURL.maximumLength else {
+            throw HTTPURLError("a URL is at most \(HTTPURL.maximumLength) bytes long, not \(text.count)")
+        }
+        for index in text.indices where text[index] <= 0x20 || text[index] >= 0x7F {
+            throw HTTPURL.mustBePercentEncoded(text[index])
+        }
+        if text.count >= 8, text.extracting(first: 8).equalsIgnoringCase("https://") {
+            throw HTTPURLError("https is not available: there is no TLS here; a URL begins with http://")
+        }
+        let prefix: StaticString = "http://"
+        guard text.count >= 7, text.extracting(first: 7).equalsIgnoringCase(prefix) else {
+            throw HTTPURLError("a URL begins with http://")
+        }
+        let start = prefix.utf8CodeUnitCount
+        let end = text.index(of: UInt8(ascii: "#")) ?? text.count
+        var targetStart = start
+        while targetStart < end, text[targetStart] != UInt8(ascii: "/"), text[targetStart] != UInt8(ascii: "?") {
+            targetStart += 1
+        }
+        (host, port) = try HTTPURL.readAuthority(text.extracting(start..<targetStart))
+        if let flaw = text.indexOfTargetFlaw(targetStart..<end) {
+            if text[flaw] == UInt8(ascii: "%") {
+                throw HTTPURLError("a % in a URL is followed by two hexadecimal digits")
+            }
+            throw HTTPURL.mustBePercentEncoded(text[flaw])
+        }
+        let written = text.extracting(targetStart..<end).array
+        target = written.first == UInt8(ascii: "/") ? written : [UInt8(ascii: "/")] + written
+    }
+
+    /// What a Host field says: the host, and the port if it is not 80.
+    public var authority: [UInt8] {
+        var text = Array((host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host).utf8)
+        if port != 80 { text += Array(":\(port)".utf8) }
+        return text
+    }
+
+    /// The address, if the host is a literal one.
+    public var address: IPAddress? { IPAddress(host) }
+
+    /// The URL as it is written, without user and fragment.
+    public var description: String { "http://" + String(decoding: authority + target, as: UTF8.self) }
+
+    private static func mustBePercentEncoded(_ byte: UInt8) -> HTTPURLError {
+        HTTPURLError("byte 0x\(String(byte, radix: 16, uppercase: true)) in a URL must be percent-encoded")
+    }
+
+    // MARK: Host and port
+
+    private static func readAuthority(_ text: Span<UInt8>) throws(HTTPURLError) -> (host: String, port: UInt16) {
+        guard text.index(of: UInt8(ascii: "@")) == nil else {
+            throw HTTPURLError("a URL has no user and password; use a header for them")
+        }
+        var hostEnd = text.index(of: UInt8(ascii: ":")) ?? text.count
+        let host: String
+        if text.count > 0, text[0] == UInt8(ascii: "[") {
+            let close = text.index(of: UInt8(ascii: "]")) ?? 0
+            let literal = close > 1 ? String(decoding: text.extracting(1..<close).array, as: UTF8.self) : ""
+            guard literal.utf8.contains(UInt8(ascii: ":")), let address = IPAddress(literal) else {
+                throw HTTPURLError("between the brackets of a URL's host stands an IPv6 address")
+            }
+            host = address.description
+            hostEnd = close + 1
+        } else {
+            host = String(decoding: text.extracting(first: hostEnd).array.map(\.lowercased), as: UTF8.self)
+            try checkName(host)
+        }
+        if hostEnd == text.count { return (host, 80) }
+        guard text[hostEnd] == UInt8(ascii: ":") else { throw HTTPURLError("a URL's host is followed by : or /") }
+        // RFC 3986 section 3.2.3: an empty port is the default one.
+        let digits = text.extracting(hostEnd + 1..<text.count).array
+        if digits.isEmpty { return (host, 80) }
+        guard digits.allSatisfy(\.isDigit), let port = UInt16(String(decoding: digits, as: UTF8.self)), port > 0 else {
+            throw HTTPURLError("a URL's port is a number from 1 to 65535")
+        }
+        return (host, port)
+    }
+
+    private static func checkName(_ host: String) throws(HTTPURLError) {
+        guard !host.isEmpty else { throw HTTPURLError("a URL needs a host") }
+        let isName = host.utf8.allSatisfy { byte in
+            byte.isLetter || byte.isDigit || byte == UInt8(ascii: "-") || byte == UInt8(ascii: ".")
+                || byte == UInt8(ascii: "_")
+        }
+        guard isName, host.utf8.count <= 253 else {
+            throw HTTPURLError("a URL's host is made of at most 253 letters, digits, hyphens, dots and underscores")
+        }
+        // The system would take 127.1 or 0x7f000001 for addresses, and other readers of the URL would not.
+        let labels = host.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: true)
+        guard let last = labels.last else { throw HTTPURLError("a URL needs a host") }
+        let isNumber = last.allSatisfy(\.isDigit) || last.starts(with: Array("0x".utf8))
+        guard !isNumber || IPAddress(host) != nil else {
+            throw HTTPURLError("a host that ends in a number is an IPv4 address, four numbers from 0 to 255")
+        }
+    }
+
+    // MARK: References
+
+    /// What a reference, such as a Location field's value, means when it is found at this URL (RFC 3986 section 5.2).
+    ///
+    /// - Throws: `HTTPURLError` when that is no URL that can be reached.
+    func resolving(_ reference: Span<UInt8>) throws(HTTPURLError) -> HTTPURL {
+        let text = reference.array
+        let first = text.first { !$0.isSchemeCharacter }
+        // A scheme is what comes before a colon that comes before anything that a scheme has not.
+        if first == UInt8(ascii: ":"), text[0] != UInt8(ascii: ":") { return try HTTPURL(reference) }
+        if text.starts(with: Array("//".utf8)) { return try HTTPURL((Array("http:".utf8) + text).span) }
+        let query = target.firstIndex(of: UInt8(ascii: "?")) ?? target.count
+        let merged: [UInt8]
+        switch text.first {
+        case nil, UInt8(ascii: "#"): merged = target
+        case UInt8(ascii: "?"): merged = target[..<query] + text
+        case UInt8(ascii: "/"): merged = text
+        default:
+            merged = target[..<query].prefix(through: target[..<query].lastIndex(of: UInt8(ascii: "/")) ?? 0) + text
+        }
+        let path = merged.prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
+        let whole = Array("http://".utf8) + authority + HTTPURL.removingDotSegments(path) + merged[path.endIndex...]
+        return try HTTPURL(whole.span)
+    }
+
+    /// RFC 3986 section 5.2.4.
+    private static func removingDotSegments(_ path: ArraySlice<UInt8>) -> [UInt8] {
+        let segments = path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).dropFirst()
+        var kept: [ArraySlice<UInt8>] = []
+        for segment in segments {
+            if segment.elementsEqual("..".utf8) {
+                _ = kept.popLast()
+            } else if !segment.elementsEqual(".".utf8) {
+                kept.append(segment)
+            }
+        }
+        // The path of a directory ends with a slash.
+        if let last = segments.last, last.elementsEqual("..".utf8) || last.elementsEqual(".".utf8) { kept.append([]) }
+        return kept.flatMap { [UInt8(ascii: "/")] + $0 }
+    }
+}
+
+extension UInt8 {
+    /// `ALPHA / DIGIT / "+" / "-" / "."`, RFC 3986 section 3.1.
+    fileprivate var isSchemeCharacter: Bool {
+        isLetter || isDigit || self == UInt8(ascii: "+") || self == UInt8(ascii: "-") || self == UInt8(ascii: ".")
+    }
+}
+
+/// A URL that cannot be read, with a sentence for the person who wrote it.
+public struct HTTPURLError: Error, Equatable, CustomStringConvertible {
+    /// What would be right, and what was got.
+    public let description: String
+
+    init(_ description: String) { self.description = description }
+}
