@@ -12,6 +12,8 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
     public let port: UInt16
     /// The path and the query as they were written, at least `/`.
     public let target: [UInt8]
+    /// What a Host field says: the host, and the port if it is not 80. No two hosts and ports have the same.
+    public let authority: [UInt8]
 
     /// Reads a URL; a fragment is dropped. O(length).
     ///
@@ -44,14 +46,9 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
             throw HTTPURL.mustBePercentEncoded(text[flaw])
         }
         let written = text.extracting(targetStart..<end).array
+        let name = host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host
+        authority = Array((port == 80 ? name : "\(name):\(port)").utf8)
         target = written.first == UInt8(ascii: "/") ? written : [UInt8(ascii: "/")] + written
-    }
-
-    /// What a Host field says: the host, and the port if it is not 80.
-    public var authority: [UInt8] {
-        var text = Array((host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host).utf8)
-        if port != 80 { text += Array(":\(port)".utf8) }
-        return text
     }
 
     /// The address, if the host is a literal one.

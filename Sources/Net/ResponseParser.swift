@@ -22,6 +22,12 @@ struct ResponseHead {
     fileprivate(set) var isTruncated = false
     /// Whether the connection can be used for another request when the response is complete.
     fileprivate(set) var isPersistent = true
+
+    /// A copy of the first such field's value.
+    func firstValue(of name: StaticString, in bytes: Span<UInt8>) -> [UInt8]? {
+        let field = fields.first { bytes.extracting($0.name).equalsIgnoringCase(name) }
+        return field.map { bytes.extracting($0.value).array }
+    }
 }
 
 /// The state of one response on its way in. `parse` is called whenever bytes were added.

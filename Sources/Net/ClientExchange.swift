@@ -1,0 +1,363 @@
+// One request of the client on its way: through the line for a connection, the look-up of the host, attempts to connect,
+// and what goes out and comes in, over again for each redirect.
+
+import CLinux
+import Glibc
+
+/// A request that was sent and has not been reported.
+final class ClientExchange: ClientSource {
+    private enum Phase { case waiting, starting, lookingUp, connecting, exchanging, ended }
+
+    /// What one visit may read before the next exchange's turn comes.
+    private static let bytesPerVisit = 512 * 1024
+    /// A read's size: for most responses, and for what is left of a large body.
+    private static let readSize = 16 * 1024
+    private static let bodyReadSize = 256 * 1024
+    /// RFC 8305 section 5: how long an attempt to connect is alone.
+    private static let attemptDelayMilliseconds: Int64 = 250
+
+    let key: UInt64
+    let start: Int64
+    private(set) var request: ClientRequest
+    private(set) var host: ClientHost
+    private var phase = Phase.waiting
+    private var hops = 0
+
+    // All times are the loop's, in milliseconds.
+    private let deadline: Int64
+    private var phaseDeadline = Int64.max
+    private var nextAttemptTime = Int64.max
+
+    // Connecting.
+    private var answer: NameResolver.Answer?
+    private var candidates: ArraySlice<IPAddress> = []
+    private var attempts: [ClientConnection] = []
+    private var attemptFailure: ClientFailure?
+    private var refusal: ClientFailure?
+    /// A connection that had been idle broke before anything came.
+    private var hasRetried = false
+
+    // Exchanging.
+    private var connection: ClientConnection?
+    private var head = Buffer()
+    private var sentCount = 0
+    /// The parser of what comes, from the first byte on.
+    private(set) var parser: ResponseParser?
+    private var input = Buffer()
+
+    /// Why there is no response.
+    private(set) var failure: ClientFailure?
+
+    init(_ request: consuming ClientRequest, key: UInt64, host: ClientHost, client: HTTPClient) {
+        self.key = key
+        self.host = host
+        start = client.loop.now
+        deadline = start + request.timeoutMilliseconds
+        self.request = request
+        super.init(client: client)
+    }
+
+    /// Whether it stands in its host's line.
+    var isWaiting: Bool { phase == .waiting }
+
+    /// Has its time watched, as it is now.
+    func setTimer() { loop.setTimer(self, at: min(deadline, phaseDeadline, nextAttemptTime)) }
+
+    // MARK: A visit
+
+    override func visit() -> ClientExchange? {
+        switch phase {
+        case .ended: return nil
+        case .waiting: break
+        case .starting: lookUp()
+        case .lookingUp: connect()
+        case .connecting: reviewAttempts()
+        case .exchanging: exchangeBytes()
+        }
+        if phase != .ended { checkDeadlines() }
+        if phase != .ended { setTimer() }
+        count()
+        return phase == .ended ? self : nil
+    }
+
+    private func checkDeadlines() {
+        let now = loop.now
+        if now >= deadline {
+            fail(.timeout(.whole, authority: authority, milliseconds: request.timeoutMilliseconds))
+        } else if now >= phaseDeadline, phase == .exchanging {
+            let milliseconds = request.firstByteTimeoutMilliseconds ?? request.timeoutMilliseconds
+            fail(.timeout(.firstByte, authority: authority, milliseconds: milliseconds))
+        } else if now >= phaseDeadline {
+            fail(.timeout(.connecting, authority: authority, milliseconds: request.connectTimeoutMilliseconds))
+        }
+    }
+
+    private var authority: String { String(decoding: host.authority, as: UTF8.self) }
+
+    private func fail(_ failure: ClientFailure) {
+        self.failure = failure
+        leave()
+    }
+
+    /// Ends the exchange where it is, and gives up what it holds.
+    private func leave() {
+        let left = phase
+        close()
+        switch left {
+        case .ended: return
+        case .waiting:
+            host.noteLeft()
+            return client.forgetIfUnused(host)
+        case .lookingUp: client.resolver.withdraw(request.url.host, for: self)
+        case .starting, .connecting, .exchanging: break
+        }
+        client.freeSlot(of: host)
+    }
+
+    /// Ends it, and closes what it has open.
+    func close() {
+        phase = .ended
+        loop.cancelTimer(self)
+        for attempt in attempts { attempt.close() }
+        attempts = []
+        connection?.close()
+        connection = nil
+    }
+
+    /// Ends it without a report.
+    func cancel() {
+        leave()
+        forgetMessages()
+        count()
+    }
+
+    // MARK: Connecting
+
+    /// Leaves the line: a new connection may be opened for it.
+    func begin() {
+        phase = .starting
+        phaseDeadline = loop.now + request.connectTimeoutMilliseconds
+        client.queue(self)
+    }
+
+    private func lookUp() {
+        phase = .lookingUp
+        let url = request.url
+        if let address = url.address {
+            answer = .success([address])
+        } else {
+            answer = client.resolver.lookUp(url.host, for: self, now: loop.now)
+        }
+        connect()
+    }
+
+    /// Takes the addresses that the host's name stands for.
+    func take(_ answer: NameResolver.Answer) {
+        self.answer = answer
+        client.queue(self)
+    }
+
+    private func connect() {
+        switch answer {
+        case nil: return
+        case .success(let addresses): candidates = addresses[...]
+        case .failure(let error): return fail(.lookUp(host: request.url.host, reason: error.reason))
+        }
+        answer = nil
+        attemptFailure = nil
+        refusal = nil
+        phase = .connecting
+        connectToNext()
+    }
+
+    /// Begins to connect to the next address that may be reached; fails if there is none and no attempt is under way.
+    private func connectToNext() {
+        nextAttemptTime = .max
+        let url = request.url
+        while let address = candidates.popFirst() {
+            if let reason = client.refusal(address, url.port, url.host) {
+                refusal = .refusedAddress(host: url.host, address: address, reason: reason)
+                continue
+            }
+            var code: Int32 = 0
+            let attempt = ClientConnection(
+                client: client, host: host, address: address, port: url.port, failure: &code)
+            guard let attempt else {
+                attemptFailure = .connect(authority: authority, address: address, code: code)
+                continue
+            }
+            attempt.exchange = self
+            attempts.append(attempt)
+            if !candidates.isEmpty { nextAttemptTime = loop.now + Self.attemptDelayMilliseconds }
+            return
+        }
+        if !attempts.isEmpty { return }
+        fail(attemptFailure ?? refusal ?? .lookUp(host: url.host, reason: "it has no address"))
+    }
+
+    private func reviewAttempts() {
+        var hasFailed = false
+        for attempt in attempts {
+            guard let code = attempt.takeConnectResult() else { continue }
+            attempts.removeAll { $0 === attempt }
+            if code == 0 {
+                for other in attempts { other.close() }
+                attempts = []
+                nextAttemptTime = .max
+                run(on: attempt)
+                return exchangeBytes()
+            }
+            attempt.close()
+            hasFailed = true
+            attemptFailure = .connect(authority: authority, address: attempt.address, code: code)
+        }
+        if hasFailed || loop.now >= nextAttemptTime { connectToNext() }
+    }
+
+    // MARK: Exchanging
+
+    /// Sends the request on a connection, as far as that goes at once.
+    func run(on connection: ClientConnection) {
+        phase = .exchanging
+        self.connection = connection
+        connection.exchange = self
+        phaseDeadline = request.firstByteTimeoutMilliseconds.map { loop.now + $0 } ?? .max
+        swap(&head, &client.spareHead)
+        request.writeHead(to: &head)
+        sentCount = 0
+        send()
+        setTimer()
+        count()
+    }
+
+    private var isSent: Bool { head.isEmpty }
+
+    private func send() {
+        guard let connection, !isSent else { return }
+        let bodyCount = request.body?.count ?? 0
+        if let body = request.body {
+            sentCount += connection.send(head.span, body.span, from: sentCount)
+        } else {
+            sentCount += connection.send(head.span, Span(), from: sentCount)
+        }
+        if sentCount == head.count + bodyCount {
+            client.recycle(head: &head)
+        } else if connection.isReadable {
+            // What the peer has said before all was sent may be that it wants no more.
+            client.queue(self)
+        }
+    }
+
+    private func exchangeBytes() {
+        send()
+        guard let connection else { return }
+        var received = 0
+        while connection.isReadable {
+            if received >= Self.bytesPerVisit { return client.queue(self) }
+            if input.capacity == 0 { swap(&input, &client.spareInput) }
+            let missing = parser?.missingBytes(input) ?? 0
+            let size = missing > Self.readSize ? min(missing, Self.bodyReadSize) : Self.readSize
+            let count = connection.receive(into: &input, atMost: size)
+            if count > 0 {
+                received += count
+                do throws(Refusal) {
+                    if try parse() { return complete() }
+                } catch {
+                    return fail(.malformed(authority: authority, detail: error.detail))
+                }
+            } else if count == 0 || connection.isReadable {
+                if count == 0, parser?.parseEnd() == true { return complete() }
+                return noteBroken(isReset: count < 0)
+            }
+        }
+        if input.isEmpty { client.recycle(input: &input) }
+    }
+
+    private func parse() throws(Refusal) -> Bool {
+        if parser == nil {
+            phaseDeadline = .max
+            parser = ResponseParser(
+                limits: client.limits.response(body: request.bodyLimit), answersHead: request.isHead,
+                fields: client.takeSpareFields())
+        }
+        return try parser?.parse(&input) ?? false
+    }
+
+    private func noteBroken(isReset: Bool) {
+        guard let connection, connection.isReused, parser == nil, !hasRetried else {
+            return fail(.broken(authority: authority, isReset: isReset))
+        }
+        // The server closed it while it was idle; the request, as far as it went, was not looked at.
+        hasRetried = true
+        connection.close()
+        self.connection = nil
+        forgetMessages()
+        begin()
+    }
+
+    private func forgetMessages() {
+        client.recycle(head: &head)
+        client.recycle(input: &input)
+        if let parser { client.recycle(fields: parser.head.fields) }
+        parser = nil
+    }
+
+    private func complete() {
+        guard let connection, let parser else { return }
+        self.connection = nil
+        let isReusable = parser.head.isPersistent && isSent && input.count == parser.length && connection.isQuiet
+        client.release(connection, isReusable: isReusable)
+        if !followRedirect(parser.head) { close() }
+    }
+
+    // MARK: Redirects
+
+    /// Starts over if the response is a redirect that is to be followed (RFC 9110 section 15.4); false if the exchange is over.
+    private func followRedirect(_ response: ResponseHead) -> Bool {
+        guard hops < request.redirectLimit, [301, 302, 303, 307, 308].contains(response.status) else { return false }
+        guard let location = response.firstValue(of: "Location", in: input.span) else { return false }
+        do throws(HTTPURLError) {
+            let target = try request.url.resolving(location.span)
+            request.redirect(to: target, status: response.status)
+        } catch {
+            failure = .redirect(authority: authority, detail: error.description)
+            return false
+        }
+        hops += 1
+        hasRetried = false
+        forgetMessages()
+        host = client.host(of: request.url)
+        phase = .waiting
+        phaseDeadline = .max
+        client.start(self)
+        return true
+    }
+
+    // MARK: Reporting
+
+    /// How much memory it takes, in bytes, as the client knows it.
+    private(set) var countedBytes = 0
+
+    private func count() {
+        let messages = request.fields.count + (request.body?.count ?? 0)
+        let bytes = phase == .ended ? 0 : messages + head.capacity + input.capacity
+        client.bufferBytes += bytes - countedBytes
+        countedBytes = bytes
+    }
+
+    /// Hands over how it has ended.
+    func report(_ finished: (_ key: UInt64, _ outcome: borrowing ClientOutcome) -> Void) {
+        let elapsed = loop.now - start
+        // Taken out, since `finished` may begin and break off other exchanges.
+        var bytes = Buffer()
+        swap(&bytes, &input)
+        if let failure {
+            finished(key, ClientOutcome(.failure(failure), elapsedMilliseconds: elapsed))
+        } else if let parser {
+            let response = ClientResponse(bytes: bytes.span, head: parser.head)
+            finished(key, ClientOutcome(.success(response), elapsedMilliseconds: elapsed))
+        }
+        swap(&bytes, &input)
+        forgetMessages()
+    }
+}

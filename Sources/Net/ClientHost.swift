@@ -1,0 +1,48 @@
+// What the client knows of one host and port: the connections that are idle, and the exchanges that wait for one.
+
+/// A host and port that requests go to.
+final class ClientHost {
+    let authority: [UInt8]
+    /// How many connections are open or being opened.
+    var connectionCount = 0
+    /// Idle connections; the one that was used last is the last.
+    var idle: [ClientConnection] = []
+    /// It stands in the client's list of hosts that wait because of the bound in all.
+    var isStarving = false
+
+    /// Those that wait, in order, from `next` on. Some may have ended since.
+    private var line: [ClientExchange] = []
+    private var next = 0
+    /// How many wait.
+    private(set) var waitingCount = 0
+
+    init(authority: [UInt8]) { self.authority = authority }
+
+    /// Whether nothing goes on here.
+    var isUnused: Bool { connectionCount == 0 && waitingCount == 0 }
+
+    func append(_ exchange: ClientExchange) {
+        if line.count > 2 * waitingCount + 16 {
+            line = line[next...].filter(\.isWaiting)
+            next = 0
+        }
+        line.append(exchange)
+        waitingCount += 1
+    }
+
+    /// Takes the exchange that has waited longest out of the line.
+    func popWaiting() -> ClientExchange? {
+        while next < line.count {
+            let exchange = line[next]
+            next += 1
+            if exchange.isWaiting {
+                waitingCount -= 1
+                return exchange
+            }
+        }
+        return nil
+    }
+
+    /// An exchange in the line has stopped waiting.
+    func noteLeft() { waitingCount -= 1 }
+}

@@ -1,0 +1,103 @@
+// What became of a request: a response, or why there is none.
+
+import Glibc
+
+/// How an exchange has ended. Its spans end with the call it was handed to.
+public struct ClientOutcome: ~Escapable {
+    /// How long it took from `HTTPClient.send` on.
+    public let elapsedMilliseconds: Int64
+    /// The response, or why there is none.
+    public let result: Result<ClientResponse, ClientFailure>
+
+    @_lifetime(copy result)
+    init(_ result: consuming Result<ClientResponse, ClientFailure>, elapsedMilliseconds: Int64) {
+        self.result = result
+        self.elapsedMilliseconds = elapsedMilliseconds
+    }
+}
+
+/// A response: spans into a buffer, nothing copied.
+public struct ClientResponse: ~Escapable {
+    private let bytes: Span<UInt8>
+    private let head: ResponseHead
+
+    @_lifetime(copy bytes)
+    init(bytes: Span<UInt8>, head: ResponseHead) {
+        self.bytes = bytes
+        self.head = head
+    }
+
+    /// The status code, 200 to 999.
+    public var status: Int { head.status }
+
+    /// The content, without its transfer coding.
+    public var body: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.body) }
+    }
+
+    /// Whether the content was longer than `ClientRequest.bodyLimit`.
+    public var isTruncated: Bool { head.isTruncated }
+
+    /// Calls `body` with the name and the value of each field, in the order in which they came, blanks around the value left
+    /// out.
+    public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {
+        for field in head.fields { body(bytes.extracting(field.name), bytes.extracting(field.value)) }
+    }
+}
+
+/// Why there is no response.
+public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
+    /// What a deadline was for.
+    public enum Phase: Sendable {
+        /// Looking up the host and connecting to it.
+        case connecting
+        /// The first byte of the response.
+        case firstByte
+        /// The whole exchange.
+        case whole
+    }
+
+    /// The host has no address, or nobody who could know was reached.
+    case lookUp(host: String, reason: String)
+    /// None of the host's addresses may be connected to; this is the last of them.
+    case refusedAddress(host: String, address: IPAddress, reason: String)
+    /// None of the host's addresses could be connected to: `errno` of the last attempt.
+    case connect(authority: String, address: IPAddress, code: Int32)
+    /// A deadline has passed.
+    case timeout(Phase, authority: String, milliseconds: Int64)
+    /// The connection ended before the response was whole.
+    case broken(authority: String, isReset: Bool)
+    /// What came is no response, or one over the limits.
+    case malformed(authority: String, detail: String)
+    /// A redirect that was to be followed leads to no URL that can be reached.
+    case redirect(authority: String, detail: String)
+
+    /// Whether a host said that nothing listens at the port.
+    public var isRefused: Bool { if case .connect(_, _, ECONNREFUSED) = self { true } else { false } }
+
+    /// A sentence without capital and full stop.
+    public var description: String {
+        switch self {
+        case .lookUp(let host, let reason): "the host '\(host)' cannot be found: \(reason)"
+        case .refusedAddress(let host, let address, let reason):
+            host == address.description
+                ? "\(host) may not be reached: \(reason)" : "\(host) at \(address) may not be reached: \(reason)"
+        case .connect(let authority, let address, let code):
+            "cannot connect to \(authority) at \(address): \(unsafe String(cString: strerror(code)))"
+        case .timeout(.connecting, let authority, let milliseconds):
+            "no connection to \(authority) within \(Self.seconds(milliseconds))"
+        case .timeout(.firstByte, let authority, let milliseconds):
+            "no response from \(authority) within \(Self.seconds(milliseconds))"
+        case .timeout(.whole, let authority, let milliseconds):
+            "the exchange with \(authority) was not over within \(Self.seconds(milliseconds))"
+        case .broken(let authority, let isReset):
+            "\(authority) \(isReset ? "reset" : "closed") the connection before its response was whole"
+        case .malformed(let authority, let detail): "the response from \(authority) is malformed: \(detail)"
+        case .redirect(let authority, let detail): "the redirect from \(authority) cannot be followed: \(detail)"
+        }
+    }
+
+    private static func seconds(_ milliseconds: Int64) -> String {
+        milliseconds % 1000 == 0 ? "\(milliseconds / 1000) s" : "\(milliseconds) ms"
+    }
+}

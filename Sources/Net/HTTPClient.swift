@@ -1,0 +1,310 @@
+// An HTTP/1.1 client on an event loop: keeps connections to hosts and hands them to exchanges, in a fair order where there
+// are not enough. Events and deadlines are only noted; what they make possible is done in `advance`, once a turn.
+
+import CLinux
+import Glibc
+
+/// The bounds of a client.
+public struct ClientLimits: Sendable {
+    /// The most connections at once. One that is being opened counts as one, also while two addresses are tried.
+    public var connections = 4_000
+    /// The most connections to one host and port.
+    public var connectionsPerHost = 1_000
+    /// The most idle connections; of more, those that have been idle longest are closed.
+    public var idleConnections = 1_000
+    /// How long a connection may be idle, in milliseconds.
+    public var idleTimeoutMilliseconds: Int64 = 10_000
+    /// The longest head of a response, in bytes.
+    public var headBytes = 64 * 1024
+    /// The largest number of a response's fields.
+    public var fields = 200
+
+    /// The client's own choice of bounds.
+    public init() {}
+
+    func response(body: Int) -> ResponseLimits {
+        // One more than the limit can be counted.
+        ResponseLimits(head: headBytes, fields: fields, body: min(max(body, 0), 1 << 48))
+    }
+}
+
+/// Sends requests by HTTP/1.1 (RFC 9110, RFC 9112). Used on the loop's thread only, where its last reference goes too.
+public final class HTTPClient {
+    /// `advance` takes about this long before other work of the turn comes.
+    private static let advanceMilliseconds: Int64 = 2
+
+    let loop: EventLoop
+    let limits: ClientLimits
+    let refusal: (_ address: IPAddress, _ port: UInt16, _ host: String) -> String?
+    let resolver: NameResolver
+
+    private var exchanges: [UInt64: ClientExchange] = [:]
+    /// By authority, which no two hosts and ports have the same.
+    private var hosts: [[UInt8]: ClientHost] = [:]
+    private var idleCount = 0
+    /// Hosts whose exchanges wait because of the bound in all, by turns.
+    private var starving: [ClientHost] = []
+    /// What is to be visited.
+    private var queued: [ClientSource] = []
+    private var isAdvancing = false
+    /// Ends the loop's wait when there is something to visit.
+    private let alarm = EventSource()
+
+    // Memory that is used again: most exchanges read and write in one step, and so need none of their own.
+    var spareHead = Buffer()
+    var spareInput = Buffer()
+    private var spareFields: [HeaderSection.Field] = []
+
+    /// How many exchanges have begun and not been reported.
+    public var exchangeCount: Int { exchanges.count }
+
+    /// How many connections are open or being opened.
+    public private(set) var connectionCount = 0
+
+    /// How much memory the requests and responses under way take, in bytes.
+    public internal(set) var bufferBytes = 0
+
+    /// A client without connections.
+    ///
+    /// - Parameters:
+    ///   - loop: What it runs on.
+    ///   - limits: Its bounds.
+    ///   - refusal: Says why an address that is about to be connected to, as which host, may not be reached; nil if it may. It
+    ///     is asked for each address, also when redirects are followed, and must not call the client.
+    public convenience init(
+        loop: EventLoop, limits: ClientLimits = ClientLimits(),
+        refusal: @escaping (_ address: IPAddress, _ port: UInt16, _ host: String) -> String?
+    ) {
+        self.init(loop: loop, limits: limits, refusal: refusal, lookUp: NameResolver.systemLookUp)
+    }
+
+    init(
+        loop: EventLoop, limits: ClientLimits,
+        refusal: @escaping (_ address: IPAddress, _ port: UInt16, _ host: String) -> String?,
+        lookUp: @escaping @Sendable (String) -> NameResolver.Answer
+    ) {
+        self.loop = loop
+        self.limits = limits
+        self.refusal = refusal
+        resolver = NameResolver(loop: loop, lookUp: lookUp)
+    }
+
+    deinit {
+        for exchange in exchanges.values { exchange.close() }
+        for host in hosts.values { for connection in host.idle { connection.close() } }
+        loop.cancelTimer(alarm)
+    }
+
+    // MARK: Exchanges
+
+    /// Begins an exchange. How it ends is reported by `advance`, never from within this call.
+    ///
+    /// The request's method and fields must be allowed ones (`ClientRequest.isAllowedMethod`, `isAllowedField`).
+    ///
+    /// - Precondition: no exchange under way has the key.
+    public func send(_ request: consuming ClientRequest, key: UInt64) {
+        loop.checkIsolated()
+        precondition(exchanges[key] == nil, "two exchanges have the same key")
+        precondition(ClientRequest.isAllowedMethod(request.method.span), "the method is no token")
+        let host = host(of: request.url)
+        let exchange = ClientExchange(request, key: key, host: host, client: self)
+        exchanges[key] = exchange
+        start(exchange)
+    }
+
+    /// Breaks an exchange off: nothing is reported of it. Keys that are unknown, or whose exchanges have ended, do nothing.
+    public func cancel(_ key: UInt64) {
+        loop.checkIsolated()
+        exchanges.removeValue(forKey: key)?.cancel()
+    }
+
+    /// Does what the loop's events and deadlines have made possible, and reports the exchanges that have ended; to be called
+    /// after each turn of the loop. What it leaves undone after about 2 ms keeps the loop from waiting.
+    ///
+    /// - Parameter finished: Takes how an exchange has ended. It may call `send` and `cancel`.
+    public func advance(_ finished: (_ key: UInt64, _ outcome: borrowing ClientOutcome) -> Void) {
+        precondition(!isAdvancing, "the client is advanced from within")
+        let end = loop.updateNow() + Self.advanceMilliseconds
+        resolver.collect(now: loop.now) { $0.take($1) }
+        isAdvancing = true
+        while !queued.isEmpty, loop.now < end {
+            var visited: [ClientSource] = []
+            swap(&visited, &queued)
+            for (position, source) in visited.enumerated() {
+                if loop.updateNow() >= end {
+                    queued = visited[position...] + queued
+                    break
+                }
+                source.isQueued = false
+                guard let ended = source.visit() else { continue }
+                exchanges[ended.key] = nil
+                ended.report(finished)
+            }
+        }
+        isAdvancing = false
+        if !queued.isEmpty { loop.setTimer(alarm, at: loop.now) }
+    }
+
+    /// Has a source visited.
+    func queue(_ source: ClientSource) {
+        if source.isQueued { return }
+        source.isQueued = true
+        queued.append(source)
+        if !isAdvancing, queued.count == 1 { loop.setTimer(alarm, at: loop.now) }
+    }
+
+    // MARK: Connections
+
+    /// What is known of a URL's host and port.
+    func host(of url: HTTPURL) -> ClientHost {
+        if let known = hosts[url.authority] { return known }
+        let host = ClientHost(authority: url.authority)
+        hosts[url.authority] = host
+        return host
+    }
+
+    /// Gives an exchange an idle connection, or puts it in its host's line.
+    func start(_ exchange: ClientExchange) {
+        let host = exchange.host
+        while let connection = host.idle.popLast() {
+            idleCount -= 1
+            connection.isReused = true
+            if connection.isQuiet { return exchange.run(on: connection) }
+            connection.close()
+            host.connectionCount -= 1
+            connectionCount -= 1
+        }
+        exchange.setTimer()
+        host.append(exchange)
+        feed(host)
+    }
+
+    /// Opens connections for those who wait for one to the host, as far as the bounds allow.
+    private func feed(_ host: ClientHost) {
+        while wantsConnection(host) {
+            guard makeRoom() else {
+                if !host.isStarving { starving.append(host) }
+                host.isStarving = true
+                return
+            }
+            open(host)
+        }
+        forgetIfUnused(host)
+    }
+
+    /// Opens connections for the hosts that wait because of the bound in all, one each by turns.
+    private func feedStarving() {
+        while !starving.isEmpty, makeRoom() {
+            let host = starving.removeFirst()
+            host.isStarving = false
+            guard wantsConnection(host) else { continue }
+            open(host)
+            if wantsConnection(host) {
+                host.isStarving = true
+                starving.append(host)
+            }
+        }
+    }
+
+    private func wantsConnection(_ host: ClientHost) -> Bool {
+        host.waitingCount > 0 && host.connectionCount < limits.connectionsPerHost
+    }
+
+    private func open(_ host: ClientHost) {
+        guard let exchange = host.popWaiting() else { return }
+        host.connectionCount += 1
+        connectionCount += 1
+        exchange.begin()
+    }
+
+    /// Whether another connection may be opened, closing an idle one for it if need be.
+    private func makeRoom() -> Bool { connectionCount < limits.connections || closeLongestIdle() }
+
+    /// Closes the connection that has been idle longest. O(hosts).
+    private func closeLongestIdle() -> Bool {
+        let longest = hosts.values.compactMap(\.idle.first).min { $0.idleSince < $1.idleSince }
+        guard let longest else { return false }
+        drop(longest)
+        forgetIfUnused(longest.host)
+        return true
+    }
+
+    /// Takes back a connection whose exchange is over.
+    func release(_ connection: ClientConnection, isReusable: Bool) {
+        connection.exchange = nil
+        let host = connection.host
+        // While others wait, a host that has more than its share opens no gap for them: it gives this connection up.
+        let isFair = starving.isEmpty || host.connectionCount <= limits.connections / max(hosts.count, 1)
+        guard isReusable, isFair else {
+            connection.close()
+            return freeSlot(of: host)
+        }
+        if let next = host.popWaiting() {
+            connection.isReused = true
+            return next.run(on: connection)
+        }
+        connection.idleSince = loop.now
+        host.idle.append(connection)
+        idleCount += 1
+        // A timer that fires too early is set anew then.
+        if connection.timerPosition < 0 {
+            loop.setTimer(connection, at: loop.now + limits.idleTimeoutMilliseconds)
+        }
+        if idleCount > limits.idleConnections { _ = closeLongestIdle() }
+        feedStarving()
+    }
+
+    /// A connection of the host is gone, or was not opened.
+    func freeSlot(of host: ClientHost) {
+        host.connectionCount -= 1
+        connectionCount -= 1
+        feedStarving()
+        feed(host)
+    }
+
+    /// Looks after an idle connection of which something was noted.
+    func review(_ connection: ClientConnection) {
+        let end = connection.idleSince + limits.idleTimeoutMilliseconds
+        if connection.isQuiet, loop.now < end {
+            loop.setTimer(connection, at: end)
+        } else {
+            drop(connection)
+            feedStarving()
+            feed(connection.host)
+        }
+    }
+
+    /// Closes an idle connection. O(idle connections of its host).
+    private func drop(_ connection: ClientConnection) {
+        connection.host.idle.removeAll { $0 === connection }
+        idleCount -= 1
+        connection.close()
+        connection.host.connectionCount -= 1
+        connectionCount -= 1
+    }
+
+    func forgetIfUnused(_ host: ClientHost) {
+        if host.isUnused, hosts[host.authority] === host { hosts[host.authority] = nil }
+    }
+
+    // MARK: Memory that is used again
+
+    func takeSpareFields() -> [HeaderSection.Field] {
+        var fields: [HeaderSection.Field] = []
+        swap(&fields, &spareFields)
+        return fields
+    }
+
+    func recycle(fields: consuming [HeaderSection.Field]) { spareFields = fields }
+
+    func recycle(head: inout Buffer) { Self.recycle(&head, as: &spareHead) }
+
+    func recycle(input: inout Buffer) { Self.recycle(&input, as: &spareInput) }
+
+    /// Keeps one block, and not a large one.
+    private static func recycle(_ buffer: inout Buffer, as spare: inout Buffer) {
+        buffer.consume(buffer.count)
+        if spare.capacity == 0, buffer.capacity <= 256 * 1024 { swap(&buffer, &spare) }
+        buffer = Buffer()
+    }
+}

@@ -1,0 +1,700 @@
+// The client against a server that does what the test says, over real sockets.
+
+import Foundation
+import Support
+import Testing
+
+@testable import Net
+
+private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+@Suite(.timeLimit(.minutes(2))) struct ClientTests {
+    // MARK: One exchange
+
+    @Test func sendsWhatItIsGivenAndReportsWhatComes() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(7, origin.url + "a?b", method: "PUT", fields: "A: b\r\nC: d\r\n", body: "content")
+        #expect(client.client.exchangeCount == 1)
+        let peer = try client.accept(at: origin)
+        let request =
+            "PUT /a?b HTTP/1.1\r\nHost: 127.0.0.1:\(origin.port)\r\nA: b\r\nC: d\r\nContent-Length: 7\r\n\r\ncontent"
+        #expect(try client.request(at: peer) == request)
+        peer.send("HTTP/1.1 201 Created\r\nX: y\r\nContent-Length: 3\r\n\r\nyes")
+        let end = try client.end(of: 7)
+        #expect(end.status == 201)
+        #expect(end.fields == ["X=y", "Content-Length=3"])
+        #expect(end.body == "yes")
+        #expect(!end.isTruncated)
+        #expect(client.client.exchangeCount == 0)
+        #expect(client.client.bufferBytes == 0)
+        #expect(client.client.connectionCount == 1)
+    }
+
+    @Test func aRequestWithoutContentHasNoLength() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url)
+        let peer = try client.accept(at: origin)
+        #expect(try client.request(at: peer) == "GET / HTTP/1.1\r\nHost: 127.0.0.1:\(origin.port)\r\n\r\n")
+        try client.send(2, origin.url, method: "POST", body: "")
+        let second = try client.accept(at: origin)
+        #expect(try client.request(at: second).hasSuffix("Content-Length: 0\r\n\r\n"))
+    }
+
+    @Test(arguments: [
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x\r\nc\r\n0\r\nT: u\r\n\r\n", "abc"),
+        (
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 H\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+            "x"
+        ),
+        ("HTTP/1.1 200 OK\r\n\r\nuntil the end", "until the end"), (ok, "ok"),
+    ])
+    func aResponseMayComeInAnyPieces(_ response: String, body: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let bytes = Array(response.utf8)
+        for place in 1..<bytes.count {
+            let key = UInt64(place)
+            try client.send(key, origin.url)
+            let peer = try client.accept(at: origin)
+            _ = try client.request(at: peer)
+            peer.send(Array(bytes[..<place]))
+            client.turn()
+            peer.send(Array(bytes[place...]))
+            peer.end()
+            let end = try client.end(of: key)
+            #expect(end.status == 200, "split at \(place)")
+            #expect(end.body == body, "split at \(place)")
+        }
+    }
+
+    @Test(arguments: [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 200),
+        ("GET", "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", 204),
+        ("GET", "HTTP/1.1 304 Not\r\nTransfer-Encoding: chunked\r\n\r\n", 304),
+    ])
+    func somethingWithoutContentLeavesTheConnectionUsable(_ method: String, _ response: String, status: Int) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url, method: method)
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(response)
+        let end = try client.end(of: 1)
+        #expect(end.status == status)
+        #expect(end.body == "")
+        try client.send(2, origin.url)
+        _ = try client.request(at: peer)
+        peer.send(ok)
+        #expect(try client.end(of: 2).body == "ok")
+    }
+
+    @Test func aLargeBodyGoesOutAndComesInWhole() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let content = String(repeating: "0123456789abcdef", count: 1 << 18)
+        try client.send(1, origin.url, method: "POST", body: content) { $0.bodyLimit = 8 << 20 }
+        let peer = try client.accept(at: origin)
+        #expect(try client.request(at: peer).hasSuffix("\r\n\r\n" + content))
+        let response = Array("HTTP/1.1 200 OK\r\nContent-Length: \(content.utf8.count)\r\n\r\n\(content)".utf8)
+        var sent = 0
+        let end = try client.wait("the response") {
+            if sent < response.count { sent += max(0, peer.send(Array(response[sent...]))) }
+            return client.ended[1]
+        }
+        #expect(end.body == content)
+        #expect(client.client.bufferBytes == 0)
+        // The connection is good for another.
+        try client.send(2, origin.url)
+        _ = try client.request(at: peer)
+    }
+
+    @Test func aResponseThatComesBeforeAllWasSentCounts() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url, method: "POST", body: String(repeating: "x", count: 32 << 20))
+        let peer = try client.accept(at: origin)
+        peer.send("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        #expect(try client.end(of: 1).status == 413)
+        #expect(client.client.connectionCount == 0)
+    }
+
+    // MARK: Bounds
+
+    @Test(arguments: [
+        "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffff\r\n",
+    ])
+    func anEndlessBodyIsCut(_ head: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url) { $0.bodyLimit = 100_000 }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(head)
+        let end = try client.wait("the end") {
+            peer.send(String(repeating: "x", count: 10_000))
+            return client.ended[1]
+        }
+        #expect(end.status == 200)
+        #expect(end.isTruncated)
+        #expect(end.body == String(repeating: "x", count: 100_000))
+        #expect(client.client.connectionCount == 0)
+    }
+
+    @Test(arguments: [
+        "hello\r\n", "HTTP/1.1 101 Switching\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: " + String(repeating: "x", count: 70_000),
+        "HTTP/1.1 200 OK\r\n" + String(repeating: "A: b\r\n", count: 201),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx", "\u{0}",
+    ])
+    func whatIsNoResponseIsAFailure(_ bytes: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (peer, end) = try client.exchange(1, at: origin, response: bytes)
+        guard case .malformed(let authority, let detail) = end.failure else {
+            Issue.record("\(end)")
+            return
+        }
+        #expect(authority == "127.0.0.1:\(origin.port)")
+        #expect(!detail.isEmpty)
+        #expect(client.client.connectionCount == 0)
+        #expect(try client.wait("the close") { peer.closed() })
+    }
+
+    // MARK: Broken connections
+
+    @Test(arguments: ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf"])
+    func aConnectionThatEndsTooEarlyIsAFailure(_ bytes: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        for (key, isReset) in [(UInt64(1), false), (2, true)] {
+            try client.send(key, origin.url)
+            do {
+                let peer = try client.accept(at: origin)
+                _ = try client.request(at: peer)
+                if !bytes.isEmpty { peer.send(bytes) }
+                if isReset { peer.resetAtEnd() }
+            }
+            let failure = try client.end(of: key).failure
+            #expect(failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: isReset))
+        }
+        #expect(client.client.connectionCount == 0)
+    }
+
+    @Test func nobodyListening() throws {
+        let client = try TestClient()
+        let url = try TestOrigin().url
+        try client.send(1, url)
+        let failure = try client.end(of: 1).failure
+        #expect(failure?.isRefused == true)
+        #expect("\(failure, default: "")".contains("Connection refused"))
+        #expect(client.client.connectionCount == 0)
+    }
+
+    // MARK: Reuse
+
+    @Test func connectionsAreUsedAgain() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (peer, _) = try client.exchange(1, at: origin, response: ok)
+        for key in UInt64(2)...10 {
+            try client.send(key, origin.url)
+            // Without a turn of the loop: it leaves at once.
+            #expect(peer.takeRequest() != nil)
+            peer.send(ok)
+            #expect(try client.end(of: key).body == "ok")
+        }
+        #expect(origin.accept() == nil)
+        #expect(client.client.connectionCount == 1)
+    }
+
+    @Test(arguments: [
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", ok + "HTTP/1.1 200 OK\r\n",
+    ])
+    func connectionsThatAreNotToBeUsedAgainAreClosed(_ response: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (peer, end) = try client.exchange(1, at: origin, response: response)
+        #expect(end.body == "ok")
+        #expect(client.client.connectionCount == 0)
+        #expect(try client.wait("the close") { peer.closed() })
+        try client.exchange(2, at: origin, response: ok)
+    }
+
+    @Test func anIdleConnectionThatEndsOrSpeaksIsDropped() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (ending, _) = try client.exchange(1, at: origin, response: ok)
+        ending.end()
+        _ = try client.wait("the drop") { client.client.connectionCount == 0 ? true : nil }
+        let (speaking, _) = try client.exchange(2, at: origin, response: ok)
+        speaking.send("HTTP/1.1 408 Timeout\r\n\r\n")
+        _ = try client.wait("the drop") { client.client.connectionCount == 0 ? true : nil }
+    }
+
+    @Test func anIdleConnectionIsClosedAfterAWhile() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient { $0.idleTimeoutMilliseconds = 50 }
+        let (peer, _) = try client.exchange(1, at: origin, response: ok)
+        let start = client.loop.now
+        #expect(try client.wait("the close") { peer.closed() })
+        #expect(client.loop.now - start >= 45)
+        #expect(client.client.connectionCount == 0)
+    }
+
+    @Test func aStaleConnectionIsTriedAnewOnce() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        var (peer, _) = try client.exchange(1, at: origin, response: ok)
+        // The request is on its way when the server closes.
+        try client.send(2, origin.url, method: "POST", body: "content")
+        #expect(try client.request(at: peer).hasSuffix("content"))
+        peer.resetAtEnd()
+        peer = OriginPeer(-1)
+        peer = try client.accept(at: origin)
+        #expect(try client.request(at: peer).hasSuffix("content"))
+        // On a fresh connection the same is a failure.
+        peer = OriginPeer(-1)
+        #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: false))
+        #expect(origin.accept() == nil)
+    }
+
+    @Test func aStaleConnectionThatHasSaidSomethingIsNotTriedAnew() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        do {
+            let (peer, _) = try client.exchange(1, at: origin, response: ok)
+            try client.send(2, origin.url)
+            _ = try client.request(at: peer)
+            peer.send("H")
+        }
+        #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: false))
+        #expect(origin.accept() == nil)
+    }
+
+    // MARK: Bounds on connections
+
+    @Test func moreExchangesThanAHostMayHaveConnectionsWaitInOrder() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient { $0.connectionsPerHost = 2 }
+        for key in UInt64(1)...5 { try client.send(key, origin.url + "\(key)") }
+        let peers = [try client.accept(at: origin), try client.accept(at: origin)]
+        var seen: [String] = []
+        _ = try client.wait("all") {
+            for peer in peers {
+                guard let request = peer.takeRequest() else { continue }
+                seen.append(String(request.dropFirst(5).prefix(1)))
+                peer.send(ok)
+            }
+            return client.ended.count == 5 ? true : nil
+        }
+        #expect(Set(seen.prefix(2)) == ["1", "2"])
+        #expect(Set(seen) == ["1", "2", "3", "4", "5"])
+        #expect(seen[2] == "3")
+        #expect(origin.accept() == nil)
+        #expect(client.client.connectionCount == 2)
+    }
+
+    @Test func anIdleConnectionMakesRoomForAnotherHost() throws {
+        let (first, second) = (try TestOrigin(), try TestOrigin())
+        let client = try TestClient { $0.connections = 1 }
+        let (peer, _) = try client.exchange(1, at: first, response: ok)
+        try client.exchange(2, at: second, response: ok)
+        #expect(try client.wait("the close") { peer.closed() })
+        #expect(client.client.connectionCount == 1)
+    }
+
+    @Test func ofTooManyIdleConnectionsTheOldestGoes() throws {
+        let origins = try (0..<3).map { _ in try TestOrigin() }
+        let client = try TestClient { $0.idleConnections = 2 }
+        var peers: [OriginPeer] = []
+        for (key, origin) in origins.enumerated() {
+            peers.append(try client.exchange(UInt64(key), at: origin, response: ok).0)
+            // So that they differ in the loop's milliseconds.
+            let now = client.loop.now
+            _ = try client.wait("the next millisecond") { client.loop.now > now ? true : nil }
+        }
+        #expect(try client.wait("the close") { peers[0].closed() })
+        #expect(client.client.connectionCount == 2)
+        #expect(peers[1].closed() == nil)
+    }
+
+    /// A host that keeps its connections busy and has more waiting does not keep another from its share.
+    @Test func aBusyHostGivesUpConnectionsForAnother() throws {
+        let (busy, other) = (try TestOrigin(), try TestOrigin())
+        let client = try TestClient { $0.connections = 2 }
+        for key in UInt64(1)...20 { try client.send(key, busy.url) }
+        try client.send(100, other.url)
+        var peers = [try client.accept(at: busy), try client.accept(at: busy)]
+        var answeredBefore = 0
+        let waiting = try client.wait("the other host's turn") {
+            if let peer = other.accept() { return peer }
+            if let peer = busy.accept() { peers.append(peer) }
+            for peer in peers where peer.takeRequest() != nil {
+                answeredBefore += 1
+                peer.send(ok)
+            }
+            return nil
+        }
+        #expect(answeredBefore < 6)
+        _ = try client.request(at: waiting)
+        waiting.send(ok)
+        #expect(try client.end(of: 100).body == "ok")
+    }
+
+    @Test func whoWaitsForAConnectionTimesOut() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient { $0.connections = 1 }
+        try client.send(1, origin.url)
+        try client.send(2, origin.url) { $0.timeoutMilliseconds = 60 }
+        let end = try client.end(of: 2)
+        #expect(end.failure == .timeout(.whole, authority: "127.0.0.1:\(origin.port)", milliseconds: 60))
+        #expect(end.elapsedMilliseconds >= 60)
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(ok)
+        #expect(try client.end(of: 1).body == "ok")
+    }
+
+    // MARK: Deadlines
+
+    @Test func theFirstByteHasADeadlineOfItsOwn() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let authority = "127.0.0.1:\(origin.port)"
+        try client.send(1, origin.url) { $0.firstByteTimeoutMilliseconds = 60 }
+        let end = try client.end(of: 1)
+        #expect(end.failure == .timeout(.firstByte, authority: authority, milliseconds: 60))
+        #expect(end.elapsedMilliseconds >= 60)
+        _ = try client.accept(at: origin)
+        // With a first byte the whole's deadline is what counts.
+        try client.send(2, origin.url) {
+            $0.firstByteTimeoutMilliseconds = 5_000
+            $0.timeoutMilliseconds = 200
+        }
+        let peer = try client.accept(at: origin)
+        let late = try client.wait("the end") {
+            peer.send("H".prefix(peer.takeRequest() == nil ? 0 : 1).description)
+            return client.ended[2]
+        }
+        #expect(late.failure == .timeout(.whole, authority: authority, milliseconds: 200))
+        #expect(late.elapsedMilliseconds >= 200)
+        #expect(client.client.connectionCount == 0)
+    }
+
+    @Test func connectingHasADeadlineOfItsOwn() throws {
+        let dead = try DeadEnd()
+        let client = try TestClient()
+        try client.send(1, dead.url) { $0.connectTimeoutMilliseconds = 80 }
+        let end = try client.end(of: 1)
+        #expect(end.failure == .timeout(.connecting, authority: "127.0.0.2:\(dead.port)", milliseconds: 80))
+        #expect(end.elapsedMilliseconds >= 80)
+        #expect(client.client.connectionCount == 0)
+    }
+
+    // MARK: Names and addresses
+
+    @Test func aDeadAddressIsPassedOverAfterAQuarterOfASecond() throws {
+        let origin = try TestOrigin()
+        let dead = try DeadEnd(port: origin.port)
+        let client = try TestClient(names: ["example.test": ["127.0.0.2", "127.0.0.1"]])
+        try client.send(1, "http://example.test:\(dead.port)/")
+        let peer = try client.accept(at: origin)
+        #expect(try client.request(at: peer).contains("Host: example.test:\(origin.port)\r\n"))
+        peer.send(ok)
+        let end = try client.end(of: 1)
+        #expect(end.body == "ok")
+        #expect(end.elapsedMilliseconds >= 250)
+        #expect(client.client.connectionCount == 1)
+    }
+
+    @Test func anAddressThatRefusesIsPassedOverAtOnce() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient(names: ["example.test": ["127.0.0.3", "127.0.0.4", "127.0.0.1"]])
+        try client.send(1, "http://example.test:\(origin.port)/")
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(ok)
+        let end = try client.end(of: 1)
+        #expect(end.body == "ok")
+        #expect(end.elapsedMilliseconds < 250)
+    }
+
+    @Test func familiesAreTriedByTurns() throws {
+        let addresses = ["2001:db8::1", "2001:db8::2", "2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]
+        let client = try TestClient(names: ["example.test": addresses], refusing: addresses)
+        try client.send(1, "http://example.test/")
+        let failure = try client.end(of: 1).failure
+        let order = ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "192.0.2.3"]
+        #expect(client.refusalQuestions == order.map { "\($0) example.test" })
+        let last = try #require(IPAddress("192.0.2.3"))
+        #expect(failure == .refusedAddress(host: "example.test", address: last, reason: "it is on the list"))
+    }
+
+    @Test func onlyAddressesThatMayBeReachedAreConnectedTo() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient(names: ["example.test": ["127.0.0.2", "127.0.0.1"]], refusing: ["127.0.0.2"])
+        try client.send(1, "http://example.test:\(origin.port)/")
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(ok)
+        #expect(try client.end(of: 1).body == "ok")
+        try client.send(2, "http://127.0.0.2:\(origin.port)/")
+        guard case .refusedAddress = try client.end(of: 2).failure else {
+            Issue.record("\(client.ended)")
+            return
+        }
+    }
+
+    @Test func theSystemKnowsLocalhost() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        for key in UInt64(1)...3 { try client.send(key, "http://LOCALHOST:\(origin.port)/") }
+        for _ in 1...3 {
+            let peer = try client.accept(at: origin)
+            _ = try client.request(at: peer)
+            peer.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        }
+        for key in UInt64(1)...3 { #expect(try client.end(of: key).status == 200) }
+    }
+
+    @Test func aNameWithoutAddressIsAFailure() throws {
+        let client = try TestClient()
+        for key in UInt64(1)...10 { try client.send(key, "http://nowhere\(key % 7).test/") }
+        for key in UInt64(1)...10 {
+            guard case .lookUp(let host, let reason) = try client.end(of: key).failure else {
+                Issue.record("\(client.ended)")
+                return
+            }
+            #expect(host == "nowhere\(key % 7).test")
+            #expect(reason == "it is not in the test's list")
+        }
+        #expect(client.client.connectionCount == 0)
+    }
+
+    // MARK: Redirects
+
+    private func redirect(_ status: Int, to location: String) -> String {
+        "HTTP/1.1 \(status) Moved\r\nLocation: \(location)\r\nContent-Length: 0\r\n\r\n"
+    }
+
+    @Test func aRedirectIsAResponseUnlessItIsToBeFollowed() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (_, end) = try client.exchange(1, at: origin, response: redirect(302, to: "/elsewhere"))
+        #expect(end.status == 302)
+        #expect(end.fields.contains("Location=/elsewhere"))
+    }
+
+    @Test(arguments: [
+        (301, "POST", "GET"), (302, "PUT", "GET"), (303, "POST", "GET"), (303, "HEAD", "HEAD"), (307, "POST", "POST"),
+        (308, "PUT", "PUT"),
+    ])
+    func redirectsAreFollowed(_ status: Int, _ method: String, _ expected: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let body: String? = method == "HEAD" ? nil : "content"
+        try client.send(
+            1, origin.url, method: method, fields: "Authorization: x\r\nContent-Type: text/plain\r\nA: b\r\n",
+            body: body
+        ) { $0.redirectLimit = 1 }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(redirect(status, to: "next?q"))
+        let request = try client.request(at: peer)
+        #expect(request.hasPrefix("\(expected) /next?q HTTP/1.1\r\n"))
+        #expect(request.contains("Authorization: x\r\n"))
+        #expect(request.contains("A: b\r\n"))
+        let keepsContent = status >= 307
+        #expect(request.hasSuffix("content") == keepsContent)
+        #expect(request.contains("Content-Length") == keepsContent)
+        #expect(request.contains("Content-Type") == (keepsContent || method == "HEAD"))
+        peer.send("HTTP/1.1 204 No\r\n\r\n")
+        #expect(try client.end(of: 1).status == 204)
+    }
+
+    @Test func redirectsAreFollowedUpToTheLimit() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url) { $0.redirectLimit = 5 }
+        let peer = try client.accept(at: origin)
+        var requests = 0
+        let end = try client.wait("the end") {
+            if peer.takeRequest() != nil {
+                requests += 1
+                peer.send(redirect(307, to: "/"))
+            }
+            return client.ended[1]
+        }
+        #expect(end.status == 307)
+        #expect(requests == 6)
+    }
+
+    @Test func secretsDoNotGoToAnotherHost() throws {
+        let (first, second) = (try TestOrigin(), try TestOrigin())
+        let client = try TestClient()
+        try client.send(1, first.url, fields: "authorization: x\r\nA: b\r\nCookie: y\r\n") { $0.redirectLimit = 1 }
+        let peer = try client.accept(at: first)
+        _ = try client.request(at: peer)
+        peer.send(redirect(302, to: second.url))
+        let other = try client.accept(at: second)
+        #expect(try client.request(at: other) == "GET / HTTP/1.1\r\nHost: 127.0.0.1:\(second.port)\r\nA: b\r\n\r\n")
+    }
+
+    @Test func addressesAreCheckedAtEachHop() throws {
+        let origin = try TestOrigin()
+        let names = ["inside.test": ["127.0.0.2"]]
+        let client = try TestClient(names: names, refusing: ["127.0.0.2"])
+        try client.send(1, origin.url) { $0.redirectLimit = 3 }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(redirect(302, to: "http://inside.test:\(origin.port)/"))
+        guard case .refusedAddress(host: "inside.test", _, _) = try client.end(of: 1).failure else {
+            Issue.record("\(client.ended)")
+            return
+        }
+    }
+
+    @Test(arguments: ["https://127.0.0.1/", "http://u@h/", "ftp://h/"])
+    func aRedirectToNowhereIsAFailure(_ location: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url) { $0.redirectLimit = 1 }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(redirect(302, to: location))
+        guard case .redirect = try client.end(of: 1).failure else {
+            Issue.record("\(client.ended)")
+            return
+        }
+        #expect(client.client.connectionCount == 1)
+    }
+
+    // MARK: Breaking off
+
+    @Test func whatIsBrokenOffIsNotReported() throws {
+        let origin = try TestOrigin()
+        let dead = try DeadEnd()
+        let client = try TestClient(names: ["example.test": ["127.0.0.1"]]) { $0.connectionsPerHost = 1 }
+        // In the line, before its first visit, while a name is looked up, while it connects.
+        try client.send(1, origin.url)
+        try client.send(2, origin.url)
+        client.client.cancel(2)
+        client.client.cancel(1)
+        #expect(client.client.connectionCount == 0)
+        try client.send(3, "http://example.test:\(origin.port)/")
+        client.client.cancel(3)
+        try client.send(4, dead.url)
+        client.turn()
+        #expect(client.client.connectionCount == 1)
+        client.client.cancel(4)
+        // When it was sent, and when half of the response has come; the next in the line has its turn then.
+        try client.send(5, origin.url)
+        var peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        client.client.cancel(5)
+        #expect(try client.wait("the close") { peer.closed() })
+        try client.send(6, origin.url)
+        try client.send(7, origin.url)
+        peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf")
+        _ = try client.wait("the half") { client.client.bufferBytes > 4096 ? true : nil }
+        client.client.cancel(6)
+        peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(ok)
+        #expect(try client.end(of: 7).body == "ok")
+        client.client.cancel(7)
+        client.client.cancel(1000)
+        #expect(Array(client.ended.keys) == [7])
+        #expect(client.client.exchangeCount == 0)
+        #expect(client.client.bufferBytes == 0)
+    }
+
+    @Test func exchangesBeginAndAreBrokenOffWhileOthersAreReported() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        client.onEnd = { [unowned client] key in
+            client.client.cancel(key)
+            client.client.cancel(key + 1000)
+            guard key < 50 else { return }
+            #expect(throws: Never.self) {
+                try client.send(key + 1, origin.url)
+                try client.send(key + 1001, origin.url)
+            }
+        }
+        try client.send(1, origin.url)
+        try client.send(1001, origin.url)
+        var peers: [OriginPeer] = []
+        _ = try client.wait("the last") {
+            if let peer = origin.accept() { peers.append(peer) }
+            for peer in peers where peer.takeRequest() != nil { peer.send(ok) }
+            // Either of two that are sent together may be the first to end, and breaks off only what is above it.
+            return client.client.exchangeCount == 0 ? true : nil
+        }
+        #expect(client.ended.keys.contains(50))
+    }
+
+    @Test func aClientThatIsLetGoOfClosesAllItHas() throws {
+        let origin = try TestOrigin()
+        let loop = try EventLoop()
+        var client: HTTPClient? = HTTPClient(loop: loop) { _, _, _ in nil }
+        let url = try HTTPURL(Array(origin.url.utf8).span)
+        for key in UInt64(1)...2 {
+            client?.send(ClientRequest(url: url, method: Array("GET".utf8), fields: [], body: nil), key: key)
+        }
+        var peers: [OriginPeer] = []
+        while peers.count < 2 {
+            loop.turn(until: loop.updateNow() + 5)
+            client?.advance { _, _ in }
+            if let peer = origin.accept() { peers.append(peer) }
+        }
+        client = nil
+        loop.turn(until: loop.updateNow())
+        for peer in peers { while peer.closed() == nil { loop.turn(until: loop.updateNow() + 5) } }
+    }
+
+    // MARK: What may be sent
+
+    @Test func namesAndMethodsThatMayBeSent() {
+        func isAllowed(_ name: String) -> Bool { ClientRequest.isAllowedField(name: Array(name.utf8).span) }
+        for name in ["A", "Authorization", "Content-Type", "Hosts", "Proxy", "T-E", "x!"] { #expect(isAllowed(name)) }
+        for name in [
+            "", "a b", "A:", "\u{e9}", "host", "Content-LENGTH", "Transfer-Encoding", "Connection", "Keep-Alive",
+            "Upgrade", "te", "Trailer", "Expect", "Proxy-Connection", "proxy-authorization",
+        ] { #expect(!isAllowed(name)) }
+        for (value, isRight) in [("a\tb \u{e9}", true), ("", true), ("a\rb", false), ("a\nb", false), ("\u{0}", false)]
+        {
+            #expect(ClientRequest.isFieldValue(Array(value.utf8).span) == isRight)
+        }
+        for (method, isRight) in [("GET", true), ("x-y", true), ("", false), ("G T", false), ("CONNECT", false)] {
+            #expect(ClientRequest.isAllowedMethod(Array(method.utf8).span) == isRight)
+        }
+    }
+}
+
+/// An address where connecting neither succeeds nor fails: its queue of connections is full.
+private final class DeadEnd {
+    private let origin: TestOrigin
+    private var fillers: [Int32] = []
+
+    var port: UInt16 { origin.port }
+    var url: String { origin.url }
+
+    init(port: UInt16 = 0) throws {
+        origin = try TestOrigin("127.0.0.2", port: port, backlog: 0)
+        guard let address = IPAddress("127.0.0.2") else { return }
+        let name = SocketAddress(address, port: origin.port)
+        for _ in 0..<4 {
+            let filler = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
+            _ = name.withPointer { connect(filler, $0, $1) }
+            fillers.append(filler)
+        }
+    }
+
+    deinit { for filler in fillers { close(filler) } }
+}

@@ -1,0 +1,210 @@
+// A server that does what a test says, and a client to test, both on the test's thread: while a test waits for anything, the
+// client's loop turns.
+
+import Foundation
+import Testing
+
+@testable import Net
+
+/// How an exchange has ended, copied out of the client.
+struct Ended {
+    var status = 0
+    var fields: [String] = []
+    var body = ""
+    var isTruncated = false
+    var failure: ClientFailure?
+    var elapsedMilliseconds: Int64 = 0
+}
+
+/// A client on a loop of its own. Names have the addresses that `names` says.
+final class TestClient {
+    let loop: EventLoop
+    let client: HTTPClient
+    private(set) var ended: [UInt64: Ended] = [:]
+    /// Called within `advance` for each exchange that has ended.
+    var onEnd: (UInt64) -> Void = { _ in }
+
+    init(
+        names: [String: [String]] = [:], refusing refused: [String] = [],
+        _ change: (inout ClientLimits) -> Void = { _ in }
+    ) throws {
+        var limits = ClientLimits()
+        change(&limits)
+        loop = try EventLoop()
+        final class Asked { var list: [String] = [] }
+        let asked = Asked()
+        client = HTTPClient(
+            loop: loop, limits: limits,
+            refusal: { address, port, host in
+                asked.list.append("\(address) \(host)")
+                return refused.contains(address.description) ? "it is on the list" : nil
+            },
+            lookUp: { name in
+                guard let addresses = names[name] else {
+                    return name == "localhost"
+                        ? NameResolver.systemLookUp(name)
+                        : .failure(SystemError("find the host", reason: "it is not in the test's list"))
+                }
+                return .success(addresses.compactMap { IPAddress($0) })
+            })
+        readAsked = { asked.list }
+    }
+
+    private let readAsked: () -> [String]
+    /// What `refusal` was asked.
+    var refusalQuestions: [String] { readAsked() }
+
+    func send(
+        _ key: UInt64, _ url: String, method: String = "GET", fields: String = "", body: String? = nil,
+        _ change: (inout ClientRequest) -> Void = { _ in }
+    ) throws {
+        var request = ClientRequest(
+            url: try HTTPURL(Array(url.utf8).span), method: Array(method.utf8), fields: Array(fields.utf8),
+            body: body.map { Array($0.utf8) })
+        change(&request)
+        client.send(request, key: key)
+    }
+
+    func turn() {
+        loop.turn(until: loop.updateNow() + 5)
+        client.advance { key, outcome in
+            var end = Ended()
+            end.elapsedMilliseconds = outcome.elapsedMilliseconds
+            switch outcome.result {
+            case .success(let response):
+                end.status = response.status
+                end.isTruncated = response.isTruncated
+                end.body = String(decoding: response.body.array, as: UTF8.self)
+                response.forEachField { name, value in
+                    let text = [name.array, value.array].map { String(decoding: $0, as: UTF8.self) }
+                    end.fields.append(text.joined(separator: "="))
+                }
+            case .failure(let failure): end.failure = failure
+            }
+            #expect(ended[key] == nil, "an exchange is reported once")
+            ended[key] = end
+            onEnd(key)
+        }
+    }
+
+    /// Lets the loop turn until there is a value.
+    func wait<Value>(_ what: String = "", for value: () throws -> Value?) throws -> Value {
+        let deadline = loop.updateNow() + 30_000
+        while true {
+            if let found = try value() { return found }
+            guard loop.now < deadline else { throw Failure(description: "waited in vain: \(what)") }
+            turn()
+        }
+    }
+
+    /// How the exchange has ended, once it has.
+    func end(of key: UInt64) throws -> Ended { try wait("the end of \(key)") { ended[key] } }
+
+    func accept(at origin: TestOrigin) throws -> OriginPeer { try wait("a connection") { origin.accept() } }
+
+    /// The next request at a connection, whole.
+    func request(at peer: OriginPeer) throws -> String { try wait("a request") { peer.takeRequest() } }
+
+    /// Has the next request at a new connection answered, and waits for the end of the exchange.
+    @discardableResult
+    func exchange(_ key: UInt64, at origin: TestOrigin, response: String) throws -> (OriginPeer, Ended) {
+        try send(key, origin.url)
+        let peer = try accept(at: origin)
+        _ = try request(at: peer)
+        peer.send(response)
+        return (peer, try end(of: key))
+    }
+}
+
+/// A listening socket.
+final class TestOrigin {
+    private let descriptor: Int32
+    let port: UInt16
+    let address: String
+
+    var url: String { "http://\(address):\(port)/" }
+
+    init(_ address: String = "127.0.0.1", port: UInt16 = 0, backlog: Int32 = 128) throws {
+        self.address = address
+        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
+        guard let ipAddress = IPAddress(address) else { throw Failure(description: address) }
+        let name = SocketAddress(ipAddress, port: port)
+        let descriptor = descriptor
+        guard name.withPointer({ bind(descriptor, $0, $1) }) == 0, listen(descriptor, backlog) == 0 else {
+            throw Failure(description: "cannot listen: \(String(cString: strerror(errno)))")
+        }
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        _ = withUnsafeMutablePointer(to: &storage) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        self.port = SocketAddress(storage).port
+    }
+
+    deinit { close(descriptor) }
+
+    func accept() -> OriginPeer? {
+        let accepted = Glibc.accept(descriptor, nil, nil)
+        if accepted < 0 { return nil }
+        _ = fcntl(accepted, F_SETFL, O_NONBLOCK)
+        return OriginPeer(accepted)
+    }
+}
+
+/// The server's side of a connection.
+final class OriginPeer {
+    let descriptor: Int32
+    private var received: [UInt8] = []
+    private(set) var hasEnded = false
+
+    init(_ descriptor: Int32) { self.descriptor = descriptor }
+
+    deinit { close(descriptor) }
+
+    /// Sends all of it, or as much as there is room for.
+    @discardableResult
+    func send(_ bytes: [UInt8]) -> Int { Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
+
+    @discardableResult
+    func send(_ text: String) -> Int { send(Array(text.utf8)) }
+
+    /// Ends its side.
+    func end() { shutdown(descriptor, Int32(SHUT_WR)) }
+
+    /// Has the connection reset when this is let go of.
+    func resetAtEnd() {
+        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
+    }
+
+    /// Reads what there is.
+    func receive() -> [UInt8] {
+        var chunk = [UInt8](repeating: 0, count: 1 << 20)
+        while case let count = recv(descriptor, &chunk, chunk.count, 0), count != -1 || errno != EAGAIN {
+            if count <= 0 {
+                hasEnded = true
+                break
+            }
+            received += chunk[..<count]
+        }
+        return received
+    }
+
+    /// Whether the client has closed; nil if not.
+    func closed() -> Bool? {
+        _ = receive()
+        return hasEnded ? true : nil
+    }
+
+    /// A whole request, if there is one.
+    func takeRequest() -> String? {
+        _ = receive()
+        var parser = RequestParser(limits: RequestLimits())
+        var buffer = Buffer()
+        buffer.append(received.span)
+        guard let isWhole = try? parser.parse(&buffer), isWhole else { return nil }
+        let text = String(decoding: received[..<parser.length], as: UTF8.self)
+        received.removeFirst(parser.length)
+        return text
+    }
+}
