@@ -1,0 +1,23 @@
+// The header by which a receiver checks who sent a request, and when.
+
+/// The header field `Emq-Signature`.
+enum Signature {
+    /// The field's value, `t=<time>,v1=<hex>`: the time in Unix seconds, and in lower-case hexadecimal the HMAC-SHA-256, with
+    /// the secret as its key, of the time in decimal, a full stop and the body. O(length of the body).
+    ///
+    /// The time is signed so that a receiver can refuse what somebody has recorded and sends again later.
+    static func value(secret: [UInt8], unixSeconds: Int64, body: Span<UInt8>) -> [UInt8] {
+        let time = Array(String(unixSeconds).utf8)
+        let stop: [UInt8] = [UInt8(ascii: ".")]
+        var code = HMACSHA256(key: secret.span)
+        code.update(time.span)
+        code.update(stop.span)
+        code.update(body)
+        let digest = code.finalize()
+
+        let digits = Array("0123456789abcdef".utf8)
+        var value = Array("t=".utf8) + time + Array(",v1=".utf8)
+        for index in digest.indices { value += [digits[Int(digest[index] >> 4)], digits[Int(digest[index] & 15)]] }
+        return value
+    }
+}
