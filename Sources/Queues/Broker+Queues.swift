@@ -94,7 +94,7 @@ extension Broker {
         store.noteQueue(queue.slot)
         store.update(queue.slot) { $0.pause = .none }
         resumeLater(queue.slot)
-        store.noteSendable(queue.slot)
+        store.noteSendableAnew(queue.slot)
     }
 
     /// Sets the configuration of a queue; nil for none. Tasks there that have no retries left by it die by `advance`, in
@@ -112,7 +112,7 @@ extension Broker {
             $0.isPushed = isPushed
         }
         store.noteQueue(queue.slot)
-        store.noteSendable(queue.slot)
+        store.noteSendableAnew(queue.slot)
         if wasPushed, !isPushed, store.queues[queue.slot].pause == .none { resumeLater(queue.slot) }
     }
 

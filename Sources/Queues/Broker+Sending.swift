@@ -12,8 +12,9 @@ extension Broker {
         case task(DispatchKey)
         /// Nothing: `takeSendableQueues` tells when that may have changed.
         case nothing
-        /// Nothing yet: so many tasks have just expired, or are not to be sent any more, that one call could not tell.
-        case unknown
+        /// Nothing yet: the next task was put off, or so many tasks have just expired, or are not to be sent any more, that one
+        /// call could not tell which it is.
+        case notYet
     }
 
     /// The death of a task that could have said whom to tell.
@@ -44,19 +45,19 @@ extension Broker {
     /// - Parameters:
     ///   - queue: a queue that `takeSendableQueues` has told, as long as nothing else is found here.
     ///   - now: the time.
-    ///   - leaseMilliseconds: is shown the task, as it is before, and says how long it may take to send it.
+    ///   - leaseMilliseconds: is shown the task, as it is before, and says how long it may take to send it; nil puts it off.
     public func send(
-        from queue: QueueIndex, now: Int64, leaseMilliseconds: (borrowing TaskView) -> Int64
+        from queue: QueueIndex, now: Int64, leaseMilliseconds: (borrowing TaskView) -> Int64?
     ) -> NextToSend {
         beginChange()
         var patience = TaskStore.patience
         let slot = store.firstToSend(in: queue.slot, now: now, patience: &patience)
-        if slot == 0, patience == 0 { return .unknown }
+        if slot == 0, patience == 0 { return .notYet }
         guard slot != 0 else {
             store.update(queue.slot) { $0.isSendable = false }
             return .nothing
         }
-        let lease = view(slot, as: .ready, leaseMilliseconds)
+        guard let lease = view(slot, as: .ready, leaseMilliseconds) else { return .notYet }
         return .task(store.send(slot, leaseMilliseconds: max(1, lease), now: now))
     }
 
@@ -93,10 +94,10 @@ extension Broker {
         return outcome
     }
 
-    /// Whether the record of a task that is being sent stays after its end, with its result. O(1).
-    public func keepsRecord(of key: DispatchKey) -> Bool {
+    /// Whether anybody wants to know the result of a task that is being sent: it is kept, or waited for. O(1).
+    public func wantsResult(of key: DispatchKey) -> Bool {
         let slot = store.dispatched(key)
-        return slot != 0 && store.keepMilliseconds(of: slot) > 0
+        return slot != 0 && (store.keepMilliseconds(of: slot) > 0 || store.extras(of: slot)?.waiters.isEmpty == false)
     }
 
     /// Calls `body` with each dispatch that has ended since the last call without `finishSending` and `failSending`, while

@@ -11,11 +11,12 @@ extension Broker {
     ///   - task: the task; its `content` is a range of `content`.
     ///   - content: where its content stands; the bytes are copied.
     ///   - queue: its queue.
+    ///   - isLimited: whether the queue may be too full for it.
     ///   - now: the time.
     /// - Returns: the task's id, and whether it was there already.
     /// - Throws: `BrokerError.tooManyTasks`, `.outOfMemory`, `.keyTaken`, `.queueFull`.
     public func enqueue(
-        _ task: NewTask, content: Span<UInt8>, in queue: QueueIndex, now: Int64
+        _ task: NewTask, content: Span<UInt8>, in queue: QueueIndex, isLimited: Bool = true, now: Int64
     ) throws(BrokerError) -> Enqueued {
         beginChange()
         let options = task.options
@@ -31,7 +32,7 @@ extension Broker {
             }
         }
         guard store.tasks.count < store.tasks.capacity else { throw .tooManyTasks }
-        if store.isFull(queue.slot) { throw .queueFull }
+        if isLimited, store.isFull(queue.slot) { throw .queueFull }
         guard let copy = Content(copying: content.extracting(task.content)) else { throw .outOfMemory }
         serveWaiters(of: store.add(task, content: copy, queue: queue.slot, now: now), now: now)
         return Enqueued(id: task.id, isExisting: false)

@@ -43,6 +43,9 @@ public struct Backoff: Hashable, Sendable {
     /// By what fraction of itself a pause is made longer or shorter at random: 0…1.
     public var jitter: Double
 
+    /// The pause before a retry of what is sent when neither the task nor its queue says another.
+    public static let ofSentTasks = Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 3_600_000, jitter: 0.1)
+
     /// A backoff; without further arguments, a pause that doubles up to a day.
     public init(
         minimumMilliseconds: Int64, maximumMilliseconds: Int64 = 86_400_000, maximumDoublings: UInt32 = .max,

@@ -15,11 +15,6 @@ struct Sending {
 }
 
 extension TaskStore {
-    /// The pause before a retry of what is sent when neither the task nor its queue says another.
-    private static var backoffOfSent: Backoff {
-        Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 3_600_000, jitter: 0.1)
-    }
-
     /// Whether a task is sent and not given to workers. A dead letter's own request is over.
     @inline(__always)
     func isToBeSent(_ slot: Slot) -> Bool {
@@ -34,7 +29,7 @@ extension TaskStore {
     /// The pause before a retry of a task that is dispatched; nil for none.
     func backoff(of slot: Slot) -> Backoff? {
         extras(of: slot)?.backoff ?? configuration(of: tasks[slot].queue)?.value.backoff
-            ?? (tasks[slot].isPushed ? Self.backoffOfSent : nil)
+            ?? (tasks[slot].isPushed ? .ofSentTasks : nil)
     }
 
     // MARK: What is told
@@ -44,6 +39,14 @@ extension TaskStore {
         guard sending.isOn, !queues[queue].isSendable else { return }
         update(queue) { $0.isSendable = true }
         sending.queues.append(queue)
+    }
+
+    /// Notes that something else than its tasks has changed in a queue that may have something to send.
+    mutating func noteSendableAnew(_ queue: Slot) {
+        guard queues[queue].pushed.count > 0 || queues[queue].isPushed && queues[queue].ready.count > 0 else { return }
+        // Whoever sends may have been told already, and wait for what has changed now.
+        update(queue) { $0.isSendable = false }
+        noteSendable(queue)
     }
 
     /// Notes that a task is not to be sent any more, by that dispatch.

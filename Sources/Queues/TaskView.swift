@@ -130,6 +130,8 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var key: [UInt8] { extras?.key ?? [] }
     /// Its metadata, as they came; empty if it has none.
     public var metadata: [UInt8] { extras?.metadata ?? [] }
+    /// Whether it is ready, to be sent.
+    public var isToBeSent: Bool { state == .ready && record.isPushed }
     /// How it is to be sent; empty if it does not say.
     public var request: [UInt8] { extras?.request ?? [] }
     /// The name of the worker that was given it last; empty if none was said.
