@@ -1,1 +1,280 @@
-// Push: takes tasks from the broker as a worker would, and sends them to URLs.
+// Push: takes tasks from the broker as a worker would, sends them to URLs, and acknowledges or refuses them by what comes
+// back.
+//
+// Queues take turns: each that may start something starts one task, again and again, until all are without tasks, have as
+// many in flight as they may, or wait for their rate. So a queue with a million tasks for a slow host holds up no other. A
+// queue that has nothing to send is not known here.
+
+import JSON
+import Net
+import Queues
+import UID
+
+/// Sends the tasks of a broker that are to be sent. All calls are made in the broker's isolation.
+public final class Delivery {
+    /// How many tasks may be in flight at once, of all queues together.
+    public static let maximumInFlight = 10_000
+    /// How many tasks are started in a turn at most.
+    private static let startsPerTurn = 200
+    /// What the answers of a turn change, about, beside the bodies that are kept.
+    private static let changeBytesPerTurn = 64 << 10
+    /// How much longer than its request a task's lease is: what is not answered in time is found out by the deadline of the
+    /// request, and not by the lease.
+    private static let slackMilliseconds: Int64 = 15_000
+
+    /// A task that is being sent.
+    private struct Flight {
+        let queue: SendingQueue
+        /// Where to, in words.
+        let place: String
+    }
+
+    private let sender: any RequestSender
+    private let makeID: (_ now: Int64) -> UID
+    private let describe: (borrowing TaskView) -> [UInt8]
+    private var queues: [QueueIndex: SendingQueue] = [:]
+    private var flights: [UInt64: Flight] = [:]
+    /// Those that may start something, in the order of their turns.
+    private var active: [SendingQueue] = []
+    /// Those that wait for their rate, the next one last.
+    private var paced: [(time: Int64, queue: SendingQueue)] = []
+    private var held: [SendingQueue] = []
+
+    /// The sequence of the last frame of the journal that is safe: a task is sent only when what made it ready is.
+    public var safeSequence = UInt64.max
+    /// Whether there is no room for results; then they are kept without their bodies.
+    public var isShortOfMemory = false
+    /// Whether no more tasks are to be sent. Those that are in flight are ended.
+    public var isStopping = false
+
+    /// How many tasks are being sent.
+    public var inFlightCount: Int { flights.count }
+
+    /// A delivery of which nothing is known yet.
+    ///
+    /// - Parameters:
+    ///   - sender: what sends requests.
+    ///   - broker: the broker; it holds no tasks yet.
+    ///   - makeID: makes the id of a new task.
+    ///   - describe: how a task is shown to whoever is told of its death, as JSON.
+    public init(
+        sender: any RequestSender, on broker: isolated Broker, makeID: @escaping (_ now: Int64) -> UID,
+        describe: @escaping (borrowing TaskView) -> [UInt8]
+    ) {
+        self.sender = sender
+        self.makeID = makeID
+        self.describe = describe
+        broker.beginSending()
+    }
+
+    // MARK: A turn
+
+    /// Ends tasks by what came back, and breaks off what is not wanted any more. To be called when a turn begins; not calling
+    /// it leaves everything as it is.
+    ///
+    /// - Parameters:
+    ///   - broker: the broker.
+    ///   - now: the time.
+    ///   - hasRoom: whether there is room for a change of so many bytes. If not, what came back is left for later, or kept without
+    ///     its body.
+    public func beginTurn(on broker: isolated Broker, now: Int64, hasRoom: (_ byteCount: Int) -> Bool = { _ in true }) {
+        broker.takeEndedSends { key in
+            // It may have been over at the same time.
+            guard land(key.rawValue) != nil else { return }
+            sender.cancel(key.rawValue)
+        }
+        if !flights.isEmpty, !hasRoom(Self.changeBytesPerTurn) { return }
+        sender.advance { key, outcome in
+            guard let flight = land(key) else { return }
+            finish(DispatchKey(rawValue: key), flight, outcome, on: broker, now: now, hasRoom)
+        }
+    }
+
+    /// Tells of deaths, and starts what can be started. To be called when a turn ends, before its changes are written.
+    ///
+    /// - Returns: when the next turn must begin at the latest; nil for no such time.
+    public func endTurn(on broker: isolated Broker, now: Int64) -> Int64? {
+        broker.takeDeaths { tellOfDeath($0, on: broker, now: now) }
+        broker.takeSendableQueues { wake($0, on: broker) }
+        while let next = paced.last, next.time <= now {
+            paced.removeLast()
+            activate(next.queue)
+        }
+        for queue in held { activate(queue) }
+        held = []
+        if !isStopping { start(on: broker, now: now) }
+        if !active.isEmpty, !isStopping, flights.count < Self.maximumInFlight { return now }
+        return paced.last?.time
+    }
+
+    // MARK: Starting
+
+    private func wake(_ index: QueueIndex, on broker: isolated Broker) {
+        let name = broker.name(of: index)
+        if let known = queues[index], known.name == name {
+            if known.standing == .paced { paced.removeAll { $0.queue === known } }
+            if known.standing == .held { held.removeAll { $0 === known } }
+            return activate(known)
+        }
+        let queue = SendingQueue(index: index, name: name)
+        queues[index] = queue
+        activate(queue)
+    }
+
+    private func activate(_ queue: SendingQueue) {
+        if queue.standing == .active { return }
+        queue.standing = .active
+        active.append(queue)
+    }
+
+    private func start(on broker: isolated Broker, now: Int64) {
+        var starts = 0
+        while !active.isEmpty {
+            var round = active
+            active = []
+            for (place, queue) in round.enumerated() {
+                if starts >= Self.startsPerTurn || flights.count >= Self.maximumInFlight {
+                    // The rest come first in the next turn.
+                    round.removeFirst(place)
+                    active = round + active
+                    return
+                }
+                queue.standing = startOne(of: queue, on: broker, now: now)
+                switch queue.standing {
+                case .active:
+                    starts += 1
+                    active.append(queue)
+                case .idle: forgetIfIdle(queue)
+                case .paced: pace(queue, until: queue.nextTime(now: now))
+                case .held: held.append(queue)
+                case .full: break
+                }
+            }
+        }
+    }
+
+    private func pace(_ queue: SendingQueue, until time: Int64) {
+        var (low, high) = (0, paced.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if paced[middle].time > time { low = middle + 1 } else { high = middle }
+        }
+        paced.insert((time, queue), at: low)
+    }
+
+    /// Starts a task of a queue if that can be.
+    ///
+    /// - Returns: how the queue stands then; active if one was started.
+    private func startOne(of queue: SendingQueue, on broker: isolated Broker, now: Int64) -> SendingQueue.Standing {
+        queue.update(broker.push(of: queue.index), now: now)
+        guard queue.inFlightCount < queue.concurrency else { return .full }
+        guard queue.nextTime(now: now) <= now else { return .paced }
+        var made: Result<TaskRequest, TaskRequestError>?
+        let found = broker.send(from: queue.index, now: now) { task in
+            guard task.readySequence <= safeSequence else { return nil }
+            do throws(TaskRequestError) {
+                let request = try TaskRequest(task, queue: queue, unixSeconds: now / 1000)
+                made = .success(request)
+                return request.request.timeoutMilliseconds + Self.slackMilliseconds
+            } catch {
+                made = .failure(error)
+                return Self.slackMilliseconds
+            }
+        }
+        guard case .task(let key) = found else {
+            if case .nothing = found { return .idle }
+            return .held
+        }
+        switch made {
+        case .success(let task):
+            queue.noteStart(now: now)
+            flights[key.rawValue] = Flight(queue: queue, place: "http://" + text(task.request.url.authority))
+            sender.send(task.request, key: key.rawValue)
+        case .failure(let error):
+            let reason = Array(error.description.utf8)
+            broker.failSending(key, .dead, error: reason.span, now: now)
+        case nil: preconditionFailure("a task was dispatched that was not looked at")
+        }
+        return .active
+    }
+
+    // MARK: Ending
+
+    /// Takes a task out of those in flight; nil if it is none of them.
+    private func land(_ key: UInt64) -> Flight? {
+        guard let flight = flights.removeValue(forKey: key) else { return nil }
+        let queue = flight.queue
+        queue.inFlightCount -= 1
+        if queue.standing == .full { activate(queue) }
+        forgetIfIdle(queue)
+        return flight
+    }
+
+    private func forgetIfIdle(_ queue: SendingQueue) {
+        // Another queue may have taken its place.
+        if queue.isForgettable, queues[queue.index] === queue { queues[queue.index] = nil }
+    }
+
+    private func finish(
+        _ key: DispatchKey, _ flight: Flight, _ outcome: borrowing ClientOutcome, on broker: isolated Broker,
+        now: Int64,
+        _ hasRoom: (_ byteCount: Int) -> Bool
+    ) {
+        switch outcome.result {
+        case .failure(let failure):
+            var action = NakAction.failed
+            // Trying again would come to the same addresses, which may not be reached.
+            if case .refusedAddress = failure { action = .dead }
+            let error = Array("\(failure)".utf8)
+            broker.failSending(key, action, error: error.span, now: now)
+        case .success(let response):
+            var result: [UInt8] = []
+            if broker.wantsResult(of: key) {
+                // A body may become longer by its escapes, or in base64.
+                let keepsBody = !isShortOfMemory && hasRoom(Self.changeBytesPerTurn + 3 * response.body.count)
+                result = Answer.result(
+                    response, elapsedMilliseconds: outcome.elapsedMilliseconds, keepsBody: keepsBody)
+            }
+            if (200...299).contains(response.status) {
+                _ = broker.finishSending(key, result: result.span, now: now)
+                return
+            }
+            let pause = Answer.pauseMilliseconds(response, now: now)
+            let error = Array(Answer.error(response, from: flight.place).utf8)
+            broker.failSending(
+                key, pause.map { .failedPausing(milliseconds: $0) } ?? .failed, error: error.span, result: result.span,
+                now: now)
+        }
+    }
+
+    // MARK: Deaths
+
+    /// Adds a task that tells of the death of another one, if somebody is to be told.
+    private func tellOfDeath(_ death: Broker.Death, on broker: isolated Broker, now: Int64) {
+        let queueText = broker.push(of: death.queue)
+        let queueName = broker.name(of: death.queue)
+        var content: [UInt8] = []
+        var url = PushOptions(stored: queueText, of: .queue).onDead
+        broker.withTask(id: death.task, now: now) { task in
+            // Of what died as a dead letter, its own request is over.
+            if !task.request.isEmpty, task.origin.isEmpty || task.origin == queueName {
+                let own = PushOptions(stored: task.request, of: .task)
+                url = own.isNotice ? nil : own.onDead ?? url
+            }
+            if url != nil { content = describe(task) }
+        }
+        guard let url, !content.isEmpty else { return }
+        var request = PushOptions()
+        request.url = url
+        request.method = Array("POST".utf8)
+        request.isNotice = true
+        let options = TaskOptions()
+        request.write(isMasked: false, to: &options.request)
+        options.backoff = .ofSentTasks
+        let task = NewTask(id: makeID(now), content: 0..<content.count, options: options)
+        // It fails only where there is no room for any task at all.
+        _ = try? broker.enqueue(task, content: content.span, in: death.queue, isLimited: false, now: now)
+    }
+}
+
+private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

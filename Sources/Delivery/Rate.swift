@@ -1,11 +1,13 @@
 // How often something may start, as a person writes it: `21.5/m`, `10/s`, `5/h`, `1/d`.
 
 /// A number of starts per second, minute, hour or day.
-public struct Rate: Equatable, Sendable {
+public struct Rate: Equatable, Sendable, CustomStringConvertible {
     /// The starts that a rate allows in `periodMilliseconds`, in millionths: whole numbers, so that nothing is ever rounded.
     let millionths: Int64
     /// One second, minute, hour or day.
     let periodMilliseconds: Int64
+    /// The rate as it was written.
+    public let description: String
 
     /// Reads a rate: a decimal number, a slash, and `s`, `m`, `h` or `d`. The number is above zero, at most 1,000,000,000 and has
     /// at most six decimals; the rate is at most 1,000,000 a second.
@@ -23,6 +25,7 @@ public struct Rate: Equatable, Sendable {
         guard number <= 1_000_000_000_000_000, number <= period * 1_000_000_000 else {
             throw RateError("a rate is at most 1000000/s, and its number at most 1000000000, not '\(text)'")
         }
+        description = text
         millionths = number
         periodMilliseconds = period
     }

@@ -1,1 +1,627 @@
-// Push under virtual time.
+// Push under virtual time: what is sent when, and what becomes of it. Requests go nowhere; the tests answer them.
+
+import Queues
+import Testing
+import UID
+
+@testable import Delivery
+@testable import Net
+
+@Suite("Delivery")
+struct DeliveryTests {
+    // MARK: What is sent
+
+    @Test("A task of its own request and one of a pushed queue are sent as their options say")
+    func requests() throws {
+        try withWorld { world, broker in
+            try world.push(
+                "hooks", #"{"url":"http://a.test/q?x=1","method":"PUT","headers":{"X-Key":"k"},"timeout":7}"#, broker)
+            try world.add("hooks", content: #"{"n": 1}"#, broker)
+            try world.add("own", content: "2", request: #"{"url":"http://b.test:81/","body":{"b":true}}"#, broker)
+            world.turn(broker)
+            let requests = world.sender.requests.values.sorted { $0.url.host < $1.url.host }
+            try #require(requests.count == 2)
+            #expect(requests[0].url.description == "http://a.test/q?x=1")
+            #expect(text(requests[0].method) == "PUT")
+            #expect(requests[0].body == Array(#"{"n": 1}"#.utf8))
+            #expect(requests[0].timeoutMilliseconds == 7000)
+            let fields = text(requests[0].fields)
+            #expect(fields.contains("X-Key: k\r\n"))
+            #expect(fields.contains("Content-Type: application/json\r\n"))
+            #expect(fields.contains("Emq-Queue: hooks\r\n"))
+            #expect(fields.contains("Emq-Attempt: 1\r\n"))
+            #expect(!fields.contains("Emq-Signature"))
+            #expect(text(requests[1].method) == "POST")
+            #expect(requests[1].body == Array(#"{"b":true}"#.utf8))
+            #expect(requests[1].timeoutMilliseconds == 30_000)
+        }
+    }
+
+    @Test("GET and HEAD have no body", arguments: ["GET", "HEAD"])
+    func noBody(method: String) throws {
+        try withWorld { world, broker in
+            try world.add("q", request: #"{"url":"http://a.test/","method":"\#(method)"}"#, broker)
+            world.turn(broker)
+            let request = try #require(world.sender.requests.values.first)
+            #expect(request.body == nil)
+            #expect(!text(request.fields).contains("Content-Type"))
+        }
+    }
+
+    @Test("With a secret, the body is signed as a receiver expects")
+    func signature() throws {
+        try withWorld(now: 1_700_000_000_123) { world, broker in
+            try world.push("q", #"{"url":"http://a.test/","secret":"s3"}"#, broker)
+            try world.add("q", content: #"{"a":1}"#, broker)
+            world.turn(broker)
+            let request = try #require(world.sender.requests.values.first)
+            let body = Array(#"{"a":1}"#.utf8)
+            let expected = Signature.value(secret: Array("s3".utf8), unixSeconds: 1_700_000_000, body: body.span)
+            #expect(text(request.fields).contains("Emq-Signature: \(text(expected))\r\n"))
+        }
+    }
+
+    @Test("A queue's headers go to its own receiver only, and a task's own header goes before")
+    func headers() throws {
+        try withWorld { world, broker in
+            try world.push(
+                "q", #"{"url":"http://a.test/","headers":{"Authorization":"secret","X-Both":"queue"}}"#, broker)
+            try world.add("q", request: #"{"url":"http://a.test/other","headers":{"x-both":"task"}}"#, broker)
+            try world.add("q", request: #"{"url":"http://a.test:8080/"}"#, broker)
+            world.turn(broker)
+            for request in world.sender.requests.values {
+                let fields = text(request.fields)
+                #expect(fields.contains("Authorization: secret") == (request.url.port == 80))
+                #expect(!fields.contains("X-Both: queue") || request.url.port != 80)
+                #expect(fields.contains("x-both: task") == (request.url.port == 80))
+            }
+            #expect(world.sender.requests.count == 2)
+        }
+    }
+
+    @Test("A queue's name is percent-encoded in its header")
+    func queueName() throws {
+        try withWorld { world, broker in
+            try world.add("a b/ü\r\n", request: #"{"url":"http://a.test/"}"#, broker)
+            world.turn(broker)
+            let request = try #require(world.sender.requests.values.first)
+            #expect(text(request.fields).contains("Emq-Queue: a%20b%2F%C3%BC%0D%0A\r\n"))
+        }
+    }
+
+    @Test("A task that has no URL any more is dead, with the reason")
+    func noURL() throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"timeout":1}"#, broker)
+            world.turn(broker)
+            #expect(world.state(id, broker) == .dead)
+            #expect(world.error(id, broker).contains("url"))
+            #expect(world.sender.requests.isEmpty)
+        }
+    }
+
+    // MARK: What comes back
+
+    @Test("2xx acknowledges, anything else is a failed attempt", arguments: [200, 204, 299, 302, 400, 404, 500, 599])
+    func statuses(status: Int) throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
+            world.turn(broker)
+            world.answerAll("HTTP/1.1 \(status) X\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n", broker)
+            if status < 300 {
+                #expect(world.state(id, broker) == nil)
+            } else {
+                #expect(world.state(id, broker) == .delayed)
+                #expect(world.error(id, broker).contains("\(status)"))
+                #expect(world.error(id, broker).contains("/there") == (status == 302))
+            }
+        }
+    }
+
+    @Test("Retries pause from 1 s on, doubling, within 10 %, until they are used up")
+    func backoff() throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, retries: 3, broker)
+            for attempt in 0..<4 {
+                world.turn(broker)
+                try #require(world.sender.requests.count == 1, "attempt \(attempt)")
+                let failed = world.now
+                world.failAll(.broken(authority: "a.test", isReset: true), broker)
+                if attempt == 3 { break }
+                world.advance(broker) { !world.sender.requests.isEmpty }
+                let pause = Double(world.now - failed)
+                let expected = 1000 * Double(1 << attempt)
+                #expect(abs(pause - expected) <= expected * 0.1 + 1, "attempt \(attempt) paused \(pause)")
+            }
+            #expect(world.state(id, broker) == .dead)
+            #expect(world.error(id, broker).contains("reset"))
+        }
+    }
+
+    @Test(
+        "Retry-After takes the place of the backoff, up to a day",
+        arguments: [
+            ("429", "7", 7000), ("503", "120", 120_000), ("503", "99999999999999999999", 86_400_000),
+            ("503", "Tue, 14 Nov 2023 22:13:50 GMT", 30_000), ("503", "Tue, 14 Nov 2000 22:13:50 GMT", 0),
+            ("500", "7", 1000), ("503", "soon", 1000),
+        ] as [(String, String, Int64)])
+    func retryAfter(status: String, value: String, pause: Int64) throws {
+        // 2023-11-14 22:13:20.
+        try withWorld(now: 1_700_000_000_000) { world, broker in
+            try world.add("q", request: #"{"url":"http://a.test/"}"#, backoff: 1000, broker)
+            world.turn(broker)
+            let failed = world.now
+            world.answerAll("HTTP/1.1 \(status) X\r\nRetry-After: \(value)\r\nContent-Length: 0\r\n\r\n", broker)
+            world.advance(broker) { !world.sender.requests.isEmpty }
+            #expect(world.now - failed == pause)
+        }
+    }
+
+    @Test("An address that may not be reached makes a task dead at once")
+    func refusedAddress() throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
+            world.turn(broker)
+            let address = try #require(IPAddress("10.0.0.1"))
+            world.failAll(.refusedAddress(host: "a.test", address: address, reason: "because"), broker)
+            #expect(world.state(id, broker) == .dead)
+            #expect(world.error(id, broker).contains("10.0.0.1"))
+        }
+    }
+
+    @Test("With keep, the last answer is the result, also of a dead task")
+    func results() throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, retries: 1, keep: 60_000, broker)
+            world.turn(broker)
+            world.now += 250
+            world.answerAll(
+                "HTTP/1.1 500 X\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 5\r\n\r\nsaid\"", broker, elapsed: 250)
+            let result =
+                #"{"status":500,"headers":{"X-A":"1, 2","Content-Length":"5"},"body":"said\"","elapsed":0.25}"#
+            #expect(world.result(id, broker) == result)
+            // The last attempt gets no answer: that of the one before stays.
+            world.advance(broker) { !world.sender.requests.isEmpty }
+            world.failAll(.broken(authority: "a.test", isReset: false), broker)
+            #expect(world.state(id, broker) == .dead)
+            #expect(world.result(id, broker) == result)
+        }
+    }
+
+    @Test(
+        "A body that is no text is base64, and one that is cut says so",
+        arguments: [
+            ([0xFF], false, #""body_base64":"/w==""#), ([0x61, 0xFF, 0x62], false, #""body_base64":"Yf9i""#),
+            ([0x61, 0xC3], false, #""body_base64":"YcM=""#), ([0x61, 0xC3], true, #""body":"a","truncated":true"#),
+            ([0xC3, 0xBC], false, #""body":"ü""#), ([], false, #""body":"""#),
+        ] as [([UInt8], Bool, String)])
+    func bodies(body: [UInt8], isCut: Bool, expected: String) throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, keep: 60_000, broker)
+            world.turn(broker)
+            let head = Array("HTTP/1.1 200 OK\r\nContent-Length: \(body.count + (isCut ? 10 : 0))\r\n\r\n".utf8)
+            world.answerAll(head + body + (isCut ? Array("0123456789".utf8) : []), broker, bodyLimit: body.count)
+            #expect(world.result(id, broker).contains(expected), "\(world.result(id, broker))")
+        }
+    }
+
+    @Test("Without room for it, an answer is kept without its body")
+    func noRoom() throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, keep: 60_000, broker)
+            world.turn(broker)
+            world.delivery.isShortOfMemory = true
+            world.answerAll("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", broker)
+            #expect(world.result(id, broker).contains(#""body":"","truncated":true"#))
+        }
+    }
+
+    @Test("What came back waits while there is no room for what it changes")
+    func noRoomAtAll() throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
+            world.turn(broker)
+            world.sender.answers = world.sender.requests.keys.map {
+                ($0, .response(Array("HTTP/1.1 204 X\r\n\r\n".utf8), 1, 1))
+            }
+            world.delivery.beginTurn(on: broker, now: world.now) { _ in false }
+            #expect(world.state(id, broker) == .dispatched)
+            world.turn(broker)
+            #expect(world.state(id, broker) == nil)
+        }
+    }
+
+    @Test("Who waits for the result gets it without keep, also of a task that dies")
+    func waitedResult() throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
+            world.turn(broker)
+            let log = Log()
+            _ = broker.waitForResult(of: id, deadline: world.now + 1000, now: world.now) { state, result in
+                log.lines.append("\(state) \(text(Array(copying: result)))")
+            }
+            world.answerAll("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", broker)
+            #expect(log.lines.count == 1)
+            #expect(log.lines.first?.hasPrefix("done {\"status\":200") == true)
+        }
+    }
+
+    // MARK: Concurrency, rates, fairness
+
+    @Test("Not more than the concurrency of a queue are in flight, 10 if it does not say")
+    func concurrency() throws {
+        try withWorld { world, broker in
+            try world.push("three", #"{"url":"http://a.test/","concurrency":3}"#, broker)
+            for _ in 0..<20 {
+                try world.add("three", broker)
+                try world.add("usual", request: #"{"url":"http://b.test/"}"#, broker)
+            }
+            world.turn(broker)
+            #expect(world.sender.count(to: "a.test") == 3)
+            #expect(world.sender.count(to: "b.test") == 10)
+            var (a, b) = (3, 10)
+            while world.delivery.inFlightCount > 0 {
+                world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
+                world.turn(broker)
+                #expect(world.sender.count(to: "a.test") <= 3)
+                #expect(world.sender.count(to: "b.test") <= 10)
+                a += world.sender.count(to: "a.test")
+                b += world.sender.count(to: "b.test")
+            }
+            #expect(a == 20 && b == 20)
+            // A higher one works at once.
+            for _ in 0..<20 { try world.add("three", broker) }
+            world.turn(broker)
+            try world.push("three", #"{"url":"http://a.test/","concurrency":7}"#, broker)
+            world.turn(broker)
+            #expect(world.sender.count(to: "a.test") == 7)
+        }
+    }
+
+    @Test(
+        "Starts keep to the rate, in bursts of a second's worth",
+        arguments: [("10/s", 10, 20, 210), ("21.5/m", 1, 1 + 7, 1 + 71)])
+    func rate(rate: String, burst: Int, after: Int, later: Int) throws {
+        try withWorld { world, broker in
+            try world.push("q", #"{"url":"http://a.test/","rate":"\#(rate)","concurrency":1000}"#, broker)
+            for _ in 0..<300 { try world.add("q", broker) }
+            let start = world.now
+            let unit: Int64 = rate == "10/s" ? 1000 : 20_000
+            world.turn(broker)
+            #expect(world.sender.started == burst)
+            world.advance(broker, to: start + unit) { world.now == start + unit }
+            #expect(world.sender.started == after)
+            let end = start + unit * (rate == "10/s" ? 20 : 10)
+            world.advance(broker, to: end) { world.now == end }
+            #expect(world.sender.started == later)
+        }
+    }
+
+    @Test("Setting a configuration with the same rate anew starts nothing early")
+    func sameRate() throws {
+        try withWorld { world, broker in
+            for timeout in 1...5 {
+                try world.push("q", #"{"url":"http://a.test/","rate":"1/h","timeout":\#(timeout)}"#, broker)
+                try world.add("q", broker)
+                world.turn(broker)
+                world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
+            }
+            #expect(world.sender.started == 1)
+        }
+    }
+
+    @Test("A million tasks for one receiver that says nothing hold up no other queue")
+    func fairness() throws {
+        try withWorld(maximumTasks: 30_000) { world, broker in
+            try world.push("slow", #"{"url":"http://slow.test/","concurrency":1000}"#, broker)
+            for _ in 0..<20_000 { try world.add("slow", broker) }
+            for _ in 0..<10 { world.turn(broker) }
+            #expect(world.sender.count(to: "slow.test") == 1000)
+            try world.add("other", request: #"{"url":"http://b.test/"}"#, broker)
+            world.turn(broker)
+            #expect(world.sender.count(to: "b.test") == 1)
+        }
+    }
+
+    @Test("Queues take turns while both have tasks")
+    func turns() throws {
+        try withWorld { world, broker in
+            try world.push("a", #"{"url":"http://a.test/","concurrency":1000}"#, broker)
+            try world.push("b", #"{"url":"http://b.test/","concurrency":1000}"#, broker)
+            for _ in 0..<400 { try world.add("a", broker) }
+            for _ in 0..<400 { try world.add("b", broker) }
+            _ = world.delivery.endTurn(on: broker, now: world.now)
+            #expect(world.sender.count(to: "a.test") == world.sender.count(to: "b.test"))
+        }
+    }
+
+    @Test("What is not safe in the journal yet is not sent")
+    func safety() throws {
+        try withWorld(isJournaled: true) { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
+            world.delivery.safeSequence = broker.lastFrameSequence
+            world.turn(broker)
+            #expect(world.state(id, broker) == .ready)
+            broker.writeChanges { _, _ in }
+            world.turn(broker)
+            #expect(world.state(id, broker) == .ready)
+            world.delivery.safeSequence = broker.lastFrameSequence
+            world.turn(broker)
+            #expect(world.state(id, broker) == .dispatched)
+        }
+    }
+
+    // MARK: Breaking off
+
+    @Test("Cancelling, purging and expiry break a request off")
+    func breakingOff() throws {
+        try withWorld { world, broker in
+            let cancelled = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
+            world.turn(broker)
+            let isCancelled = broker.cancelTask(cancelled, now: world.now)
+            #expect(isCancelled)
+            world.turn(broker)
+            #expect(world.sender.cancelled == 1)
+            try world.add("q", request: #"{"url":"http://a.test/"}"#, expiry: 5000, broker)
+            world.turn(broker)
+            world.advance(broker) { world.sender.cancelled == 2 }
+            #expect(world.delivery.inFlightCount == 0)
+            try world.add("p", request: #"{"url":"http://a.test/"}"#, broker)
+            world.turn(broker)
+            try broker.purge(try broker.queue(named: Array("p".utf8).span), states: [.dispatched], now: world.now) {
+                _ in
+            }
+            world.turn(broker)
+            #expect(world.sender.cancelled == 3)
+            #expect(broker.counts.tasks == 0)
+        }
+    }
+
+    @Test("A paused queue starts nothing, and a stopping server neither; what is in flight is ended")
+    func pausing() throws {
+        try withWorld { world, broker in
+            try world.push("q", #"{"url":"http://a.test/","concurrency":1}"#, broker)
+            for _ in 0..<3 { try world.add("q", broker) }
+            world.turn(broker)
+            let queue = try broker.queue(named: Array("q".utf8).span)
+            broker.pause(queue)
+            world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            broker.resume(queue)
+            world.turn(broker)
+            #expect(world.sender.started == 2)
+            world.delivery.isStopping = true
+            world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
+            world.turn(broker)
+            #expect(world.sender.started == 2)
+            #expect(broker.counts.tasks == 1)
+        }
+    }
+
+    // MARK: Deaths
+
+    @Test("A death is told as a task of the same queue, which is signed alike and whose own death is told to nobody")
+    func deaths() throws {
+        try withWorld { world, broker in
+            try world.push(
+                "q", #"{"url":"http://a.test/","secret":"s","on_dead":"http://grave.test/"}"#, retries: 0, broker)
+            let id = try world.add("q", content: #"{"n":1}"#, broker)
+            world.turn(broker)
+            world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
+            #expect(world.state(id, broker) == .dead)
+            world.turn(broker)
+            let request = try #require(world.sender.requests.values.first)
+            #expect(request.url.host == "grave.test")
+            #expect(text(request.method) == "POST")
+            #expect(text(request.body ?? []) == "task \(id.low)")
+            #expect(text(request.fields).contains("Emq-Signature: "))
+            // The queue has no retries for it either.
+            world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
+            for _ in 0..<5 { world.turn(broker) }
+            #expect(world.sender.requests.isEmpty)
+            #expect(world.sender.started == 2)
+        }
+    }
+
+    @Test("A task's own on_dead goes before its queue's, and a full queue takes the news of a death all the same")
+    func ownOnDead() throws {
+        try withWorld { world, broker in
+            try world.push("q", #"{"on_dead":"http://queue.test/"}"#, retries: 0, length: 1, broker)
+            try world.add("q", request: #"{"url":"http://a.test/","on_dead":"http://task.test/"}"#, broker)
+            world.turn(broker)
+            world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
+            world.turn(broker)
+            #expect(world.sender.count(to: "task.test") == 1)
+            #expect(world.sender.count(to: "queue.test") == 0)
+        }
+    }
+
+    @Test("The death of a task that expires is told too")
+    func expiry() throws {
+        try withWorld { world, broker in
+            try world.push(
+                "q", #"{"url":"http://a.test/","on_dead":"http://grave.test/","concurrency":1}"#, isExpiryDeath: true,
+                broker)
+            try world.add("q", expiry: 5000, broker)
+            world.turn(broker)
+            world.advance(broker) { world.sender.count(to: "grave.test") == 1 }
+            #expect(world.sender.cancelled == 1)
+        }
+    }
+}
+
+// MARK: -
+
+private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+
+private final class Log {
+    var lines: [String] = []
+}
+
+/// Takes requests, and answers them with what a test says.
+private final class Postbox: RequestSender {
+    enum Reply {
+        /// The bytes of a response, how much of its body is kept, and how long it took.
+        case response([UInt8], Int, Int64)
+        case failure(ClientFailure)
+    }
+
+    var requests: [UInt64: ClientRequest] = [:]
+    var answers: [(UInt64, Reply)] = []
+    var started = 0
+    var cancelled = 0
+
+    func count(to host: String) -> Int { requests.values.count { $0.url.host == host } }
+
+    func send(_ request: consuming ClientRequest, key: UInt64) {
+        precondition(requests[key] == nil)
+        requests[key] = request
+        started += 1
+    }
+
+    func cancel(_ key: UInt64) {
+        if requests.removeValue(forKey: key) != nil { cancelled += 1 }
+    }
+
+    func advance(_ finished: (UInt64, borrowing ClientOutcome) -> Void) {
+        let due = answers
+        answers = []
+        for (key, reply) in due where requests.removeValue(forKey: key) != nil {
+            switch reply {
+            case .failure(let failure):
+                let outcome = ClientOutcome(.failure(failure), elapsedMilliseconds: 0)
+                finished(key, outcome)
+            case .response(let bytes, let bodyLimit, let elapsed):
+                var buffer = Buffer()
+                buffer.append(bytes.span)
+                var parser = ResponseParser(limits: ResponseLimits(body: bodyLimit), answersHead: false)
+                guard (try? parser.parse(&buffer)) == true else { preconditionFailure("no response: \(text(bytes))") }
+                let response = ClientResponse(bytes: buffer.span, head: parser.head)
+                let outcome = ClientOutcome(.success(response), elapsedMilliseconds: elapsed)
+                finished(key, outcome)
+            }
+        }
+    }
+}
+
+/// A broker, its delivery, and a time that passes when the test says so.
+private final class World {
+    let sender = Postbox()
+    let delivery: Delivery
+    var now: Int64
+    var lastTask: UInt64 = 0
+
+    init(now: Int64, on broker: isolated Broker) {
+        self.now = now
+        // Its own count, so that its tasks and those of the tests differ.
+        var count: UInt64 = 1 << 32
+        delivery = Delivery(
+            sender: sender, on: broker,
+            makeID: { _ in
+                count += 1
+                return UID(high: count, low: count)
+            },
+            describe: { task in Array("task \(task.id.low)".utf8) })
+    }
+
+    @discardableResult
+    func add(
+        _ queue: String, content: String = "1", request: String = "", retries: UInt32? = nil, keep: Int64? = nil,
+        backoff: Int64? = nil, expiry: Int64? = nil, _ broker: isolated Broker
+    ) throws -> UID {
+        lastTask += 1
+        let options = TaskOptions()
+        options.request = Array(request.utf8)
+        if let retries { options.retryLimit = .limited(retries) }
+        options.keepMilliseconds = keep
+        options.backoff = backoff.map { Backoff(minimumMilliseconds: $0, maximumDoublings: 0) }
+        let bytes = Array(content.utf8)
+        let task = NewTask(
+            id: UID(high: lastTask, low: lastTask), content: 0..<bytes.count,
+            expiry: expiry.map { .after(milliseconds: $0) } ?? .unsaid, options: options)
+        return try broker.enqueue(
+            task, content: bytes.span, in: try broker.queue(named: Array(queue.utf8).span), now: now
+        ).id
+    }
+
+    func push(
+        _ queue: String, _ json: String, retries: UInt32? = nil, length: Int? = nil, isExpiryDeath: Bool = false,
+        _ broker: isolated Broker
+    ) throws {
+        var configuration = QueueConfiguration()
+        configuration.push = Array(json.utf8)
+        configuration.isPushed = json.contains("\"url\"")
+        configuration.maximumRetries = retries
+        configuration.maximumLength = length
+        configuration.isExpiryDeath = isExpiryDeath
+        try broker.configure(try broker.queue(named: Array(queue.utf8).span), configuration)
+    }
+
+    /// As many turns as there is something to do at once.
+    func turn(_ broker: isolated Broker) {
+        repeat {
+            while !broker.advance(to: now) {}
+            delivery.beginTurn(on: broker, now: now)
+        } while delivery.endTurn(on: broker, now: now) == now
+    }
+
+    /// Lets time pass from one deadline to the next until something is so.
+    func advance(_ broker: isolated Broker, to end: Int64 = .max, until isDone: () -> Bool) {
+        for _ in 0..<100_000 {
+            turn(broker)
+            if isDone() { return }
+            let pace = delivery.endTurn(on: broker, now: now)
+            guard let next = [broker.nextDeadline, pace].compactMap({ $0 }).min() else { break }
+            now = min(end, max(now + 1, next))
+        }
+        Issue.record("it never came")
+    }
+
+    func answerAll(_ reply: Postbox.Reply, _ broker: isolated Broker) {
+        sender.answers = sender.requests.keys.map { ($0, reply) }
+        delivery.beginTurn(on: broker, now: now)
+    }
+
+    func answerAll(_ bytes: [UInt8], _ broker: isolated Broker, elapsed: Int64 = 1, bodyLimit: Int = 1 << 20) {
+        answerAll(.response(bytes, bodyLimit, elapsed), broker)
+    }
+
+    func answerAll(_ text: String, _ broker: isolated Broker, elapsed: Int64 = 1) {
+        answerAll(Array(text.utf8), broker, elapsed: elapsed)
+    }
+
+    func failAll(_ failure: ClientFailure, _ broker: isolated Broker) { answerAll(.failure(failure), broker) }
+
+    func state(_ id: UID, _ broker: isolated Broker) -> TaskState? { broker.withTask(id: id, now: now) { $0.state } }
+
+    func error(_ id: UID, _ broker: isolated Broker) -> String {
+        text(broker.withTask(id: id, now: now) { $0.error } ?? [])
+    }
+
+    func result(_ id: UID, _ broker: isolated Broker) -> String {
+        text(broker.withTask(id: id, now: now) { $0.result } ?? [])
+    }
+}
+
+/// Runs jobs where they are handed in: there is only one thread.
+private final class InlineExecutor: SerialExecutor {
+    func enqueue(_ job: consuming ExecutorJob) { unsafe job.runSynchronously(on: asUnownedSerialExecutor()) }
+    func isIsolatingCurrentContext() -> Bool? { true }
+    func checkIsolated() {}
+}
+
+private func withWorld(
+    now: Int64 = 1_000_000, maximumTasks: Int = 2000, isJournaled: Bool = false,
+    _ body: @Sendable (World, isolated Broker) throws -> Void
+) throws {
+    let broker = Broker(executor: InlineExecutor(), firstToken: 1, now: now, maximumTasks: maximumTasks)
+    try broker.assumeIsolated { broker in
+        let world = World(now: now, on: broker)
+        if isJournaled {
+            broker.beginRestoring()
+            while !broker.finishRestoring(nextSequence: 1, now: now, graceMilliseconds: 0) {}
+        }
+        try body(world, broker)
+    }
+}

@@ -1,0 +1,117 @@
+// What an answer to a task that was sent means, and how it is kept.
+
+import JSON
+import Net
+
+/// Reads answers.
+enum Answer {
+    /// The longest pause that an answer may ask for.
+    private static let maximumPauseMilliseconds: Int64 = 86_400_000
+
+    /// The pause that the answer asks for instead of the backoff (RFC 9110 section 10.2.3); nil if it does not.
+    static func pauseMilliseconds(_ response: borrowing ClientResponse, now: Int64) -> Int64? {
+        guard response.status == 429 || response.status == 503 else { return nil }
+        var pause: Int64?
+        response.forEachField { name, value in
+            guard name.equalsIgnoringCase("Retry-After"), pause == nil else { return }
+            let text = String(decoding: Array(copying: value), as: UTF8.self)
+            if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
+                // More digits than a number has are a long time too.
+                pause =
+                    (Int64(text) ?? .max).multipliedReportingOverflow(by: 1000).overflow
+                    ? maximumPauseMilliseconds : (Int64(text) ?? 0) * 1000
+            } else if let time = HTTPDate.unixSeconds(text) {
+                pause = max(0, time * 1000 - now)
+            }
+        }
+        return pause.map { min($0, maximumPauseMilliseconds) }
+    }
+
+    /// What is said of an answer that is no success.
+    static func error(_ response: borrowing ClientResponse, from place: String) -> String {
+        let status = response.status
+        var text = "\(place) answered \(status) \(reason(of: status))"
+        if (300...399).contains(status) {
+            response.forEachField { name, value in
+                guard name.equalsIgnoringCase("Location") else { return }
+                text += "; redirects are not followed, its Location is "
+                text += String(decoding: Array(copying: value.extracting(first: 500)), as: UTF8.self)
+            }
+        }
+        return text
+    }
+
+    /// The answer as the result of its task.
+    ///
+    /// - Parameters:
+    ///   - response: the answer.
+    ///   - elapsedMilliseconds: how long it took to get.
+    ///   - keepsBody: whether there is room for its body.
+    static func result(_ response: borrowing ClientResponse, elapsedMilliseconds: Int64, keepsBody: Bool) -> [UInt8] {
+        var json = Array("{\"status\":".utf8)
+        JSONWriter.writeInteger(Int64(response.status), to: &json)
+        json += ",\"headers\":{".utf8
+        // Names are compared without their case, and shown as the first of them was received.
+        var fields: [(key: [UInt8], name: [UInt8], value: String)] = []
+        response.forEachField { name, value in
+            let name = Array(copying: name)
+            let key = name.lowercasedASCII
+            let text = String(decoding: Array(copying: value), as: UTF8.self)
+            if let index = fields.firstIndex(where: { $0.key == key }) {
+                fields[index].value += ", " + text
+            } else {
+                fields.append((key, name, text))
+            }
+        }
+        for (index, field) in fields.enumerated() {
+            if index > 0 { json.append(UInt8(ascii: ",")) }
+            JSONWriter.writeString(field.name.span, to: &json)
+            json.append(UInt8(ascii: ":"))
+            let value = Array(field.value.utf8)
+            JSONWriter.writeString(value.span, to: &json)
+        }
+        json.append(UInt8(ascii: "}"))
+        var isTruncated = response.isTruncated
+        if keepsBody {
+            writeBody(response.body, isTruncated: isTruncated, to: &json)
+        } else {
+            isTruncated = isTruncated || !response.body.isEmpty
+            writeBody(Span(), isTruncated: true, to: &json)
+        }
+        if isTruncated { json += ",\"truncated\":true".utf8 }
+        json += ",\"elapsed\":".utf8
+        JSONWriter.writeSeconds(milliseconds: elapsedMilliseconds, to: &json)
+        json.append(UInt8(ascii: "}"))
+        return json
+    }
+
+    private static func writeBody(_ body: Span<UInt8>, isTruncated: Bool, to json: inout [UInt8]) {
+        // Where it was cut, a character may have been.
+        for dropped in 0...min(isTruncated ? 3 : 0, body.count) {
+            let text = Array(copying: body.extracting(first: body.count - dropped))
+            guard String(validating: text, as: UTF8.self) != nil else { continue }
+            json += ",\"body\":".utf8
+            return JSONWriter.writeString(text.span, to: &json)
+        }
+        json += ",\"body_base64\":\"".utf8
+        appendBase64(body, to: &json)
+        json.append(UInt8(ascii: "\""))
+    }
+
+    /// Appends bytes in base64 (RFC 4648 section 4).
+    private static func appendBase64(_ bytes: Span<UInt8>, to text: inout [UInt8]) {
+        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+        text.reserveCapacity(text.count + (bytes.count + 2) / 3 * 4)
+        var index = 0
+        while index < bytes.count {
+            var group: UInt32 = 0
+            let count = min(3, bytes.count - index)
+            for place in 0..<3 { group = group << 8 | (place < count ? UInt32(bytes[index + place]) : 0) }
+            for place in 0..<4 {
+                let digit = Int(group >> UInt32(18 - 6 * place) & 63)
+                text.append(place <= count ? alphabet[digit] : UInt8(ascii: "="))
+            }
+            index += 3
+        }
+    }
+}

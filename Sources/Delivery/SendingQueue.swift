@@ -1,0 +1,82 @@
+// What is known of a queue from which tasks are sent: how it wants that done, and how many are under way.
+
+import Net
+import Queues
+
+/// A queue from which tasks are sent.
+final class SendingQueue {
+    /// Why nothing is started from it at the moment, or that something may be.
+    enum Standing {
+        /// It may have something to send.
+        case active
+        /// There is nothing to send.
+        case idle
+        /// As many tasks are under way as may be.
+        case full
+        /// Its rate allows the next one at a later time.
+        case paced
+        /// The next one may not be sent yet, or it is not known which it is: the next turn will tell.
+        case held
+    }
+
+    /// How many tasks are in flight at once if the queue does not say.
+    static let defaultConcurrency = 10
+
+    let index: QueueIndex
+    let name: [UInt8]
+    /// The name, percent-encoded (RFC 3986, all but unreserved characters).
+    let encodedName: [UInt8]
+    var standing = Standing.idle
+    var inFlightCount = 0
+    private(set) var options = PushOptions()
+    private(set) var bucket: TokenBucket?
+    /// The header lines that its options ask for.
+    private var text: [UInt8] = []
+
+    init(index: QueueIndex, name: [UInt8]) {
+        self.index = index
+        self.name = name
+        encodedName = percentEncoded(name)
+    }
+
+    var concurrency: Int { options.concurrency ?? Self.defaultConcurrency }
+
+    /// Looks whether the queue's options have changed. O(1) if not.
+    func update(_ text: [UInt8], now: Int64) {
+        if text == self.text { return }
+        self.text = text
+        let rate = options.rate
+        options = PushOptions(stored: text, of: .queue)
+        // The same rate goes on where it was: setting other options starts nothing early.
+        if options.rate != rate { bucket = options.rate.map { TokenBucket(rate: $0, now: now) } }
+    }
+
+    /// When the next task may be started.
+    func nextTime(now: Int64) -> Int64 { bucket?.nextTime(now: now) ?? now }
+
+    /// Notes that a task is started.
+    func noteStart(now: Int64) {
+        inFlightCount += 1
+        _ = bucket?.take(now: now)
+    }
+
+    /// Whether nothing is lost if it is forgotten.
+    var isForgettable: Bool {
+        standing == .idle && inFlightCount == 0 && bucket == nil
+    }
+}
+
+/// The bytes with all but unreserved characters (RFC 3986 section 2.3) percent-encoded.
+func percentEncoded(_ bytes: [UInt8]) -> [UInt8] {
+    let digits = Array("0123456789ABCDEF".utf8)
+    var encoded: [UInt8] = []
+    for byte in bytes {
+        switch byte {
+        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
+            UInt8(ascii: "~"):
+            encoded.append(byte)
+        default: encoded += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+        }
+    }
+    return encoded
+}
