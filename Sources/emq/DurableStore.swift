@@ -183,6 +183,17 @@ final class DurableStore {
         }
     }
 
+    /// Whether there is space on disk for what came of a task, or it is not needed. If not, there is another turn when that may
+    /// have changed.
+    func hasSpace(for byteCount: Int, on broker: isolated Broker) -> Bool {
+        if case .now = journal.admission(of: byteCount, makesRoom: true, on: broker) { return true }
+        retryTime = retryTime ?? loop.now + Self.retryMilliseconds
+        return false
+    }
+
+    /// The sequence of the last frame that is safe.
+    var safeSequence: UInt64 { journal.safeSequence }
+
     /// What `/healthz` says while the journal is recovered.
     func writeHealth(to responses: inout ResponseStream) {
         responses.begin(status: 503, contentType: "application/json")

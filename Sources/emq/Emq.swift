@@ -40,17 +40,19 @@ enum Emq {
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             let server = HTTPServer(loop: loop, limits: limits)
+            let push = options.destinations.map { Push($0, loop: loop, on: broker) }
             var places: [String] = []
             for address in options.addresses {
-                for actual in try server.listen(address) where !places.contains(link(to: actual)) {
-                    places.append(link(to: actual))
+                for actual in try server.listen(address) {
+                    push?.policy.ownListeners.append(actual)
+                    if !places.contains(link(to: actual)) { places.append(link(to: actual)) }
                 }
             }
             let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
             write(
                 "emq \(Options.version) listening on \(places.joined(separator: " and ")); tasks \(home)",
                 to: STDERR_FILENO)
-            var api = API(server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal)
+            var api = API(server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push)
             server.run(&api, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {

@@ -1,5 +1,6 @@
 // The command line of the server, and its twins in the environment.
 
+import Delivery
 import Glibc
 import Journal
 import Net
@@ -16,6 +17,9 @@ struct Options {
     var directory: String?
     var syncMode = LogConfiguration.SyncMode.always
     var graceMilliseconds: Int64 = 30_000
+    /// Where tasks may be sent; nil if none are.
+    var destinations: DestinationPolicy?
+    private var destinationLists: [String] = []
 
     static let help = """
         emq: a work-queue server over HTTP. Tasks live in memory, and on disk too with --data.
@@ -30,13 +34,15 @@ struct Options {
           --fsync WHEN           always (default): before it is answered; a number of milliseconds: after
                                  that at most; never: when the system likes. Matters in a power cut only
           --recovery-grace SECS  how long leases last at least after a restart (default 30)
+          --push WHERE           send tasks that have a URL: public, private, loopback, a network such as
+                                 10.1.0.0/16, a host name or *.example.com, or several with commas
           --drain SECONDS        how long workers may acknowledge their work after SIGTERM (default 5)
           --max-connections N    how many connections may be open at once (default 20000, or less)
           --max-memory SIZE      how much memory tasks may take: 512M, 4G, or a number of bytes (default:
                                  three quarters of what the machine or the cgroup has)
 
         Every option has a twin in the environment: EMQ_ADDR (several separated by commas), EMQ_DATA,
-        EMQ_FSYNC, EMQ_RECOVERY_GRACE, EMQ_DRAIN, EMQ_MAX_CONNECTIONS, EMQ_MAX_MEMORY.
+        EMQ_FSYNC, EMQ_RECOVERY_GRACE, EMQ_PUSH, EMQ_DRAIN, EMQ_MAX_CONNECTIONS, EMQ_MAX_MEMORY.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/
@@ -46,7 +52,7 @@ struct Options {
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
         ("--max-memory", readMaximumMemory), ("--data", readData), ("--fsync", readSyncMode),
-        ("--recovery-grace", readGrace),
+        ("--recovery-grace", readGrace), ("--push", readDestinations),
     ]
 
     /// Reads the command line after the program's name; what it leaves unsaid comes from the environment.
@@ -69,7 +75,7 @@ struct Options {
             guard let value = parts.count > 1 ? String(parts[1]) : rest.popFirst() else {
                 throw UsageError("\(flag) needs a value")
             }
-            if flag != "--addr", given.contains(flag) { throw UsageError("\(flag) is given twice") }
+            if flag != "--addr", flag != "--push", given.contains(flag) { throw UsageError("\(flag) is given twice") }
             given.insert(flag)
             try reader.read(&self, value)
         }
@@ -97,6 +103,15 @@ struct Options {
             options.addresses.append(try Address(value))
         } catch {
             throw UsageError("\(error)")
+        }
+    }
+
+    private static func readDestinations(_ options: inout Options, _ value: String) throws(UsageError) {
+        options.destinationLists.append(value)
+        do throws(DestinationPolicyError) {
+            options.destinations = try DestinationPolicy(options.destinationLists)
+        } catch {
+            throw UsageError("--push: \(error)")
         }
     }
 

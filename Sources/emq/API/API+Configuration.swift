@@ -1,5 +1,6 @@
 // What a queue's tasks leave unsaid: reading and showing a queue's configuration.
 
+import Delivery
 import JSON
 import Net
 import Queues
@@ -7,7 +8,7 @@ import Queues
 extension API {
     private static let configurationNames: [StaticString] = [
         "retry", "expiry", "max_retries", "backoff", "keep", "priority", "max_length", "dead_letter", "dead_expiry",
-        "on_expiry",
+        "on_expiry", "push",
     ]
 
     /// `GET`, `PUT` and `DELETE /config/NAME`
@@ -17,7 +18,7 @@ extension API {
         switch request.method {
         case .put:
             try body.read(request)
-            let configuration = try readConfiguration(request.body)
+            let configuration = try readConfiguration(request.body, on: broker)
             // About what a queue takes.
             try checkMemory(for: 1024, on: broker)
             try configure(try queue(named: name.span, on: broker), configuration, on: broker)
@@ -38,8 +39,11 @@ extension API {
         do throws(BrokerError) { try broker.configure(queue, configuration) } catch { throw API.problem(error) }
     }
 
-    private func readConfiguration(_ bytes: Span<UInt8>) throws(Problem) -> QueueConfiguration {
+    private func readConfiguration(
+        _ bytes: Span<UInt8>, on broker: isolated Broker
+    ) throws(Problem) -> QueueConfiguration {
         var read = QueueConfiguration()
+        var push: PushOptions?
         // Where `null` is a value: an expiry of never.
         try body.forEach(in: bytes, known: API.configurationNames, nullable: 0b10) { (place, value) throws(Problem) in
             switch place {
@@ -55,10 +59,17 @@ extension API {
                 if let flaw = flawOfQueueName(letter.span) { throw Problem(400, flaw, field: "dead_letter") }
                 read.deadLetter = letter
             case 8: read.deadExpiryMilliseconds = try value.length()
-            default:
+            case 9:
                 _ = try value.word(["dead"])
                 read.isExpiryDeath = true
+            default: push = try PushOptions(value, of: .queue)
             }
+        }
+        if var push {
+            let before = broker.existingQueue(named: name.span).map { broker.push(of: $0) } ?? []
+            try checkPush(&push, insteadOf: before)
+            push.write(isMasked: false, to: &read.push)
+            read.isPushed = push.url != nil
         }
         if let letter = read.deadLetter {
             if letter == name { throw Problem(400, "dead_letter is another queue than this one", field: "dead_letter") }
@@ -115,6 +126,10 @@ extension API {
         if configuration.isExpiryDeath {
             begin("on_expiry")
             responses.append("\"dead\"")
+        }
+        if !configuration.push.isEmpty {
+            begin("push")
+            API.writeMasked(configuration.push, of: .queue, to: &responses)
         }
         responses.append("}")
     }

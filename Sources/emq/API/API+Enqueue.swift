@@ -22,6 +22,7 @@ extension API {
             try fields.read(place, value, now: now)
         }
         let content = try fields.check()
+        try checkRequest(of: fields, in: name.span, on: broker)
         let id = ids.next(unixMilliseconds: UInt64(now), using: &random)
         var result = Enqueued(id: id, isExisting: false)
         do throws(BrokerError) {
@@ -64,6 +65,7 @@ extension API {
                     try fields.read(place, value, now: now)
                 }
                 let content = try fields.check()
+                try checkRequest(of: fields, in: name.span, on: broker)
                 let start = element.value.lowerBound
                 batch.append(
                     API.task(

@@ -26,7 +26,7 @@ extension API {
             isThere = broker.peek(queue, state: state, after: after, limit: limit, now: now) { task in
                 if !isFirst { responses.append(",") }
                 isFirst = false
-                TaskWriter.writeListed(task, to: &responses)
+                TaskWriter.writeListed(task, isSending: push != nil, to: &responses)
             }
         }
         guard isThere else {

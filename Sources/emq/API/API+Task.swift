@@ -18,7 +18,7 @@ extension API {
         try checkBuffers()
         let isThere: Void? = broker.withTask(id: id, now: now) { task in
             responses.beginJSON(estimatedCount: 400)
-            TaskWriter.writeWhole(task, to: &responses)
+            TaskWriter.writeWhole(task, isSending: push != nil, to: &responses)
             responses.end()
         }
         if isThere == nil { throw API.noTask }

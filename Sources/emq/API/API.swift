@@ -26,6 +26,8 @@ struct API: ~Copyable, RequestHandler {
     let maximumMemoryBytes: Int
     /// Where changes are kept on disk, if they are.
     let journal: DurableStore?
+    /// What sends tasks; nil if none are to be sent.
+    let push: Push?
     let postponed: PostponedTasks
     var ids = UIDGenerator()
     var random = KernelRandom()
@@ -44,8 +46,9 @@ struct API: ~Copyable, RequestHandler {
     var batch: [NewTask] = []
     var enqueued: [Enqueued] = []
 
-    init(server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int, journal: DurableStore?) {
+    init(server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int, journal: DurableStore?, push: Push?) {
         self.journal = journal
+        self.push = push
         self.server = server
         self.shutdown = shutdown
         self.maximumMemoryBytes = maximumMemoryBytes
@@ -111,20 +114,23 @@ struct API: ~Copyable, RequestHandler {
         }
         for key in postponed.take() { broker.release(key, now: now) }
         if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
-        server.refusesLargeBodies = broker.memoryBytes + server.bufferBytes > maximumMemoryBytes
+        server.refusesLargeBodies = broker.memoryBytes + bufferBytes > maximumMemoryBytes
+        push?.beginTurn(journal, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         if shutdown.isAsked { stop(on: broker) }
     }
 
     mutating func endTurn(on broker: isolated Broker) -> Int64? {
         // The requests of the last turn may have changed something: then it was not the last.
         if isFinished, !shutdown.isForced, let journal, !journal.isSettled(broker) { isFinished = false }
+        let pushDeadline =
+            journal?.isReady == false ? nil : push?.endTurn(journal, isStopping: shutdown.isAsked, on: broker, now: now)
         let journalDeadline = journal?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = journal.map { !$0.isSettled(broker) } ?? false
         if isBehind || !postponed.isEmpty || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }
         // What is due waits while too much waits for the disk.
         let deadline = journal?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
-        return [deadline, isLate ? nil : shutdown.deadline, journalDeadline].compactMap { $0 }.min()
+        return [deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline].compactMap { $0 }.min()
     }
 
     private var isBehind = false
@@ -147,7 +153,8 @@ struct API: ~Copyable, RequestHandler {
 
     /// Whether nothing is left to wait for: no work in hand, or nobody who could acknowledge it.
     private func isDrained(_ broker: isolated Broker) -> Bool {
-        (broker.counts.dispatched == 0 || server.connectionCount == 0) && !server.hasUnsentAnswers
+        (broker.counts.dispatched == 0 || server.connectionCount == 0) && push?.inFlightCount ?? 0 == 0
+            && !server.hasUnsentAnswers
     }
 
     // MARK: Routing
@@ -318,7 +325,7 @@ struct API: ~Copyable, RequestHandler {
     ///
     /// - Throws: 503 if not.
     func checkMemory(for byteCount: Int, on broker: isolated Broker) throws(Problem) {
-        let used = broker.memoryBytes + server.bufferBytes + (journal?.pendingByteCount ?? 0)
+        let used = broker.memoryBytes + bufferBytes + (journal?.pendingByteCount ?? 0)
         if used + byteCount > maximumMemoryBytes {
             throw Problem(
                 503,
@@ -326,6 +333,9 @@ struct API: ~Copyable, RequestHandler {
                     + "and when they have finished some there is room again")
         }
     }
+
+    /// How much memory requests and answers take that are on their way, in bytes.
+    private var bufferBytes: Int { server.bufferBytes + (push?.bufferBytes ?? 0) }
 
     /// A bound of the broker that a request has met.
     static func problem(_ error: BrokerError) -> Problem {

@@ -1,5 +1,6 @@
 // What an enqueue says of a task.
 
+import Delivery
 import JSON
 import Queues
 import UID
@@ -8,7 +9,7 @@ import UID
 struct TaskFields {
     static let names: [StaticString] = [
         "content", "retry", "expiry", "delay", "eta", "priority", "max_retries", "backoff", "key", "on_conflict",
-        "unique_for", "keep", "metadata",
+        "unique_for", "keep", "metadata", "request",
     ]
     /// Those in which `null` is a value: `content`, `expiry` (never) and `max_retries` (any number).
     static let nullable: UInt64 = 0b100_0101
@@ -25,6 +26,8 @@ struct TaskFields {
     private(set) var expiry = Expiry.unsaid
     private(set) var priority: Int8?
     private(set) var options: TaskOptions?
+    /// How it is to be sent, if it is.
+    private(set) var request: PushOptions?
     private var hasDelay = false
     private var hasConflict = false
 
@@ -65,7 +68,8 @@ struct TaskFields {
             hasConflict = true
         case 10: options.uniqueForMilliseconds = try value.length()
         case 11: options.keepMilliseconds = try value.duration()
-        default: options.metadata = try TaskFields.metadata(value)
+        case 12: options.metadata = try TaskFields.metadata(value)
+        default: request = try PushOptions(value, of: .task)
         }
     }
 

@@ -8,7 +8,7 @@ import UID
 /// Writes tasks as JSON.
 enum TaskWriter {
     /// The task as it is given to a worker.
-    static func writeDispatched(_ task: borrowing TaskView, to responses: inout ResponseStream) {
+    static func writeDispatched(_ task: borrowing TaskView, to responses: inout (some JSONOutput & ~Copyable)) {
         let id = task.id.text
         writeCommon(task, id: id.span, to: &responses)
         responses.append(",\"retry\":")
@@ -22,18 +22,22 @@ enum TaskWriter {
     }
 
     /// The task as it is shown to someone who looks through a queue.
-    static func writeListed(_ task: borrowing TaskView, to responses: inout ResponseStream) {
+    static func writeListed(
+        _ task: borrowing TaskView, isSending: Bool, to responses: inout (some JSONOutput & ~Copyable)
+    ) {
         let id = task.id.text
         writeCommon(task, id: id.span, to: &responses)
         writeState(task, to: &responses)
         writeText(",\"worker\":", task.worker, to: &responses)
-        writeText(",\"error\":", task.error, to: &responses)
+        writeError(task, isSending: isSending, to: &responses)
         writeText(",\"origin\":", task.origin, to: &responses)
         responses.append("}")
     }
 
     /// All about the task.
-    static func writeWhole(_ task: borrowing TaskView, to responses: inout ResponseStream) {
+    static func writeWhole(
+        _ task: borrowing TaskView, isSending: Bool, to responses: inout (some JSONOutput & ~Copyable)
+    ) {
         let id = task.id.text
         writeCommon(task, id: id.span, to: &responses)
         writeState(task, to: &responses)
@@ -45,14 +49,27 @@ enum TaskWriter {
         JSONWriter.writeInteger(Int64(task.priority), to: &responses)
         writeText(",\"key\":", task.key, to: &responses)
         writeText(",\"worker\":", task.worker, to: &responses)
-        writeText(",\"error\":", task.error, to: &responses)
+        writeError(task, isSending: isSending, to: &responses)
         writeText(",\"origin\":", task.origin, to: &responses)
+        if !task.request.isEmpty {
+            responses.append(",\"request\":")
+            API.writeMasked(task.request, of: .task, to: &responses)
+        }
         writeJSON(",\"progress\":", task.progress, to: &responses)
         writeJSON(",\"result\":", task.result, to: &responses)
         responses.append("}")
     }
 
-    private static func writeState(_ task: borrowing TaskView, to responses: inout ResponseStream) {
+    private static func writeError(
+        _ task: borrowing TaskView, isSending: Bool, to responses: inout (some JSONOutput & ~Copyable)
+    ) {
+        let isStuck = task.isToBeSent && !isSending
+        let reason =
+            "it is to be sent, and this server was started without --push: it waits until there is one that sends"
+        writeText(",\"error\":", isStuck ? Array(reason.utf8) : task.error, to: &responses)
+    }
+
+    private static func writeState(_ task: borrowing TaskView, to responses: inout (some JSONOutput & ~Copyable)) {
         responses.append(",\"state\":\"")
         responses.append(task.state.name)
         responses.append("\"")
@@ -65,7 +82,7 @@ enum TaskWriter {
     }
 
     private static func writeCommon(
-        _ task: borrowing TaskView, id: Span<UInt8>, to responses: inout ResponseStream
+        _ task: borrowing TaskView, id: Span<UInt8>, to responses: inout (some JSONOutput & ~Copyable)
     ) {
         responses.append("{\"id\":\"")
         responses.append(id)
@@ -80,22 +97,34 @@ enum TaskWriter {
 
     // What follows writes nothing for what is not there.
 
-    private static func writeTime(_ member: StaticString, _ milliseconds: Int64?, to responses: inout ResponseStream) {
+    private static func writeTime(
+        _ member: StaticString, _ milliseconds: Int64?, to responses: inout (some JSONOutput & ~Copyable)
+    ) {
         guard let milliseconds else { return }
         responses.append(member)
         JSONWriter.writeSeconds(milliseconds: milliseconds, to: &responses)
     }
 
-    private static func writeText(_ member: StaticString, _ text: [UInt8], to responses: inout ResponseStream) {
+    private static func writeText(
+        _ member: StaticString, _ text: [UInt8], to responses: inout (some JSONOutput & ~Copyable)
+    ) {
         if text.isEmpty { return }
         responses.append(member)
         JSONWriter.writeString(text.span, to: &responses)
     }
 
-    private static func writeJSON(_ member: StaticString, _ json: [UInt8], to responses: inout ResponseStream) {
+    private static func writeJSON(
+        _ member: StaticString, _ json: [UInt8], to responses: inout (some JSONOutput & ~Copyable)
+    ) {
         if json.isEmpty { return }
         responses.append(member)
         responses.append(json.span)
+    }
+}
+
+extension JSONOutput where Self: ~Copyable {
+    fileprivate mutating func append(_ text: StaticString) {
+        append(unsafe UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount).span)
     }
 }
 

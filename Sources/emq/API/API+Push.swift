@@ -1,0 +1,92 @@
+// How tasks are sent, as requests say it: checking that, and showing it.
+
+import Delivery
+import JSON
+import Net
+import Queues
+
+extension PushOptions {
+    /// Reads what a member of a request says.
+    ///
+    /// - Throws: 400.
+    init(_ value: borrowing FieldValue, of kind: Kind) throws(Problem) {
+        guard value.kind == .object else { throw value.flaw("an object") }
+        do throws(PushOptionsError) {
+            try self.init(value.bytes, of: kind)
+        } catch {
+            throw Problem(error).inside("\(value.name)")
+        }
+        // Only emq itself adds a task that tells of a death.
+        isNotice = false
+    }
+}
+
+extension Problem {
+    fileprivate init(_ error: PushOptionsError) {
+        let hint =
+            error.known.isEmpty ? "" : "; " + nearestName(to: error.field, among: error.known.map { "\($0)" })
+        self.init(400, error.detail + hint, field: error.field.isEmpty ? nil : error.field)
+    }
+}
+
+extension API {
+    /// Checks that a task's request can be sent at all, and takes it over as it is kept.
+    ///
+    /// - Throws: 400, or 403 for what may not be sent.
+    func checkRequest(
+        of fields: TaskFields, in name: Span<UInt8>, on broker: isolated Broker
+    ) throws(Problem) {
+        guard var request = fields.request, let options = fields.options else { return }
+        do throws(PushOptionsError) { try request.keepMaskedValues() } catch {
+            throw Problem(error).inside("request")
+        }
+        do throws(Problem) { try checkDestinations(of: request) } catch { throw error.inside("request") }
+        if request.url == nil {
+            let queue = broker.existingQueue(named: name)
+            guard queue.map({ broker.configuration(of: $0)?.isPushed ?? false }) ?? false else {
+                throw Problem(
+                    400, "a request has a url, unless its queue's configuration has one (push.url)",
+                    field: "request.url")
+            }
+        }
+        request.write(isMasked: false, to: &options.request)
+    }
+
+    /// Checks that what a queue is to say can be sent at all, and puts what is masked in its place.
+    ///
+    /// - Throws: 400, or 403 for what may not be sent.
+    func checkPush(_ push: inout PushOptions, insteadOf before: [UInt8]) throws(Problem) {
+        do throws(PushOptionsError) {
+            try push.keepMaskedValues(of: PushOptions(stored: before, of: .queue))
+        } catch {
+            throw Problem(error).inside("push")
+        }
+        do throws(Problem) { try checkDestinations(of: push) } catch { throw error.inside("push") }
+    }
+
+    /// Checks that tasks are sent here, and that what is said in figures is no address that may not be reached. Names are
+    /// looked up when a task is sent.
+    private func checkDestinations(of options: PushOptions) throws(Problem) {
+        guard let push else {
+            throw Problem(
+                403,
+                "this server sends no tasks: it was started without --push, which says where they may be sent "
+                    + "(such as --push public)")
+        }
+        for (field, url) in [("url", options.url), ("on_dead", options.onDead)] {
+            guard let url, let address = url.address else { continue }
+            if let refusal = push.policy.refusal(of: address, port: url.port, host: url.host) {
+                throw Problem(403, refusal, field: field)
+            }
+        }
+    }
+
+    /// Shows how tasks are sent, without what is nobody's business.
+    static func writeMasked(
+        _ text: [UInt8], of kind: PushOptions.Kind, to output: inout (some JSONOutput & ~Copyable)
+    ) {
+        // What was kept was checked before.
+        let options = PushOptions(stored: text, of: kind)
+        options.write(isMasked: true, to: &output)
+    }
+}

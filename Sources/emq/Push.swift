@@ -1,0 +1,65 @@
+// The program's side of push: the client that requests go through, where they may go, and when in a turn of the loop that is
+// worked on.
+
+import Delivery
+import Net
+import Queues
+import UID
+
+/// The sending of tasks by this server.
+final class Push {
+    private let delivery: Delivery
+    private let client: HTTPClient
+    private let destinations: Destinations
+
+    /// Where requests may go. A class, because it is known where the server listens only when it does.
+    private final class Destinations {
+        var policy: DestinationPolicy
+
+        init(_ policy: DestinationPolicy) { self.policy = policy }
+    }
+
+    init(_ policy: DestinationPolicy, loop: EventLoop, on broker: isolated Broker) {
+        let destinations = Destinations(policy)
+        self.destinations = destinations
+        client = HTTPClient(loop: loop, limits: ClientLimits()) { address, port, host in
+            destinations.policy.refusal(of: address, port: port, host: host)
+        }
+        var ids = UIDGenerator()
+        var random = KernelRandom()
+        delivery = Delivery(
+            sender: client, on: broker, makeID: { ids.next(unixMilliseconds: UInt64($0), using: &random) },
+            describe: { task in
+                var json: [UInt8] = []
+                TaskWriter.writeWhole(task, isSending: true, to: &json)
+                return json
+            })
+    }
+
+    var policy: DestinationPolicy {
+        get { destinations.policy }
+        set { destinations.policy = newValue }
+    }
+
+    /// How many tasks are being sent, and how much memory that takes, in bytes.
+    var inFlightCount: Int { delivery.inFlightCount }
+    var bufferBytes: Int { client.bufferBytes }
+
+    /// Takes in what came back, as far as there is room for it.
+    func beginTurn(_ journal: DurableStore?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
+        delivery.isShortOfMemory = isShortOfMemory
+        delivery.safeSequence = journal?.safeSequence ?? .max
+        if journal?.isBusy(broker) == true { return }
+        delivery.beginTurn(on: broker, now: now) { byteCount in
+            journal?.hasSpace(for: byteCount, on: broker) ?? true
+        }
+    }
+
+    /// Sends what can be sent.
+    ///
+    /// - Returns: when the next turn must begin at the latest; nil for no such time.
+    func endTurn(_ journal: DurableStore?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {
+        delivery.isStopping = isStopping || journal?.isBusy(broker) == true
+        return delivery.endTurn(on: broker, now: now)
+    }
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""A receiver of pushed tasks, without packages: it checks who sent them, and takes each one once.
+
+usage: SECRET=... receiver.py [PORT]
+
+Start emq so that it may reach it, and have a queue pushed to it:
+
+    emq --push loopback
+    curl -X PUT --json '{"push": {"url": "http://localhost:9000/hook", "secret": "..."}}' localhost:8080/config/hooks
+    curl --json '{"content": {"hello": "world"}}' localhost:8080/enqueue/hooks
+"""
+
+import hashlib
+import hmac
+import http.server
+import os
+import sys
+import time
+
+SECRET = os.environ.get("SECRET", "").encode()
+OLDEST_SECONDS = 300
+
+done = set()  # ids of tasks that were done: a real receiver keeps them where its work is
+
+
+def is_genuine(signature, body):
+    """Whether the header `Emq-Signature: t=<unix>,v1=<hex>` fits the body and is not old."""
+    parts = dict(part.partition("=")[::2] for part in signature.split(","))
+    expected = hmac.new(SECRET, parts.get("t", "").encode() + b"." + body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(parts.get("v1", ""), expected):
+        return False
+    return abs(time.time() - int(parts["t"])) <= OLDEST_SECONDS
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        task = self.headers.get("Emq-Task-Id")
+        if SECRET and not is_genuine(self.headers.get("Emq-Signature", ""), body):
+            return self.answer(401, b"the signature does not fit")
+        if task not in done:
+            print(self.headers.get("Emq-Queue"), task, body.decode(), flush=True)
+            done.add(task)
+        self.answer(200, b"done")
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+if __name__ == "__main__":
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 9000
+    http.server.ThreadingHTTPServer(("localhost", port), Receiver).serve_forever()
