@@ -17,14 +17,12 @@ enum Answer {
             let text = String(decoding: Array(copying: value), as: UTF8.self)
             if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
                 // More digits than a number has are a long time too.
-                pause =
-                    (Int64(text) ?? .max).multipliedReportingOverflow(by: 1000).overflow
-                    ? maximumPauseMilliseconds : (Int64(text) ?? 0) * 1000
+                pause = min(Int64(text) ?? .max, maximumPauseMilliseconds / 1000) * 1000
             } else if let time = HTTPDate.unixSeconds(text) {
-                pause = max(0, time * 1000 - now)
+                pause = min(max(0, time * 1000 - now), maximumPauseMilliseconds)
             }
         }
-        return pause.map { min($0, maximumPauseMilliseconds) }
+        return pause
     }
 
     /// What is said of an answer that is no success.
@@ -47,6 +45,7 @@ enum Answer {
     ///   - response: the answer.
     ///   - elapsedMilliseconds: how long it took to get.
     ///   - keepsBody: whether there is room for its body.
+    /// - Returns: an object of JSON.
     static func result(_ response: borrowing ClientResponse, elapsedMilliseconds: Int64, keepsBody: Bool) -> [UInt8] {
         var json = Array("{\"status\":".utf8)
         JSONWriter.writeInteger(Int64(response.status), to: &json)

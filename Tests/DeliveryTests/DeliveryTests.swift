@@ -148,7 +148,8 @@ struct DeliveryTests {
     func retryAfter(status: String, value: String, pause: Int64) throws {
         // 2023-11-14 22:13:20.
         try withWorld(now: 1_700_000_000_000) { world, broker in
-            try world.add("q", request: #"{"url":"http://a.test/"}"#, backoff: 1000, broker)
+            try world.add(
+                "q", request: #"{"url":"http://a.test/"}"#, backoff: 1000, expiry: 2 * 86_400_000, broker)
             world.turn(broker)
             let failed = world.now
             world.answerAll("HTTP/1.1 \(status) X\r\nRetry-After: \(value)\r\nContent-Length: 0\r\n\r\n", broker)
