@@ -11,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <time.h>
 
 // Declared here because defining _GNU_SOURCE, which would bring it in, clashes with the Glibc module.
 extern int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+struct tm;
 extern char *strptime(const char *text, const char *format, struct tm *parts);
 
 // CRC-32C (Castagnoli, RFC 3720). The states are the inverted checksums.
