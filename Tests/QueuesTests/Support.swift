@@ -75,6 +75,7 @@ func restarting(
     let start: Int64 = 1_000_000
     let first = Broker(executor: InlineExecutor(), firstToken: 1, now: start)
     try first.assumeIsolated { broker in
+        broker.beginSending()
         broker.beginRestoring()
         while !broker.finishRestoring(nextSequence: 1, now: start, graceMilliseconds: 0) {}
         try before(broker)
@@ -83,6 +84,7 @@ func restarting(
     let now = start + downMilliseconds
     let second = Broker(executor: InlineExecutor(), firstToken: 1000, now: now)
     try second.assumeIsolated { broker in
+        broker.beginSending()
         broker.beginRestoring()
         for (sequence, bytes) in frames { try broker.restore(bytes.span, sequence: sequence) }
         let next = (frames.last?.0 ?? 0) + 1
