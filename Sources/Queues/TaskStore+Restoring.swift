@@ -15,6 +15,8 @@ struct Restoration {
     /// Those of them that a worker held, to be placed last: their leases are to last from when the server serves.
     var held: [Slot] = []
     var heldPlaced = 0
+    /// Those that were being sent, to be placed after all others: before these, the last one first.
+    var sent: [Slot] = []
     var isSorted = true
     /// The sweeps that were under way.
     var sweeps: [SweepImage] = []
@@ -238,7 +240,9 @@ extension TaskStore {
             guard steps > 0 else { return false }
             steps -= 1
             let slot = restoration.order[restoration.placed].slot
-            if images[slot].restoredState == .dispatched, graceMilliseconds > 0 {
+            if images[slot].restoredState == .dispatched, tasks[slot].isPushed {
+                restoration.sent.append(slot)
+            } else if images[slot].restoredState == .dispatched, graceMilliseconds > 0 {
                 restoration.held.append(slot)
             } else {
                 place(slot, now: now, graceMilliseconds: graceMilliseconds)
@@ -251,12 +255,19 @@ extension TaskStore {
             place(restoration.held[restoration.heldPlaced], now: now, graceMilliseconds: graceMilliseconds)
             restoration.heldPlaced += 1
         }
+        while let slot = restoration.sent.last {
+            guard steps > 0 else { return false }
+            steps -= 1
+            placeSent(slot, now: now)
+            restoration.sent.removeLast()
+        }
         return true
     }
 
     /// Has the sweeps that were under way go on with what they had not met yet. Nobody waits for their ends.
     mutating func resumeSweeps(_ restoration: Restoration) {
         images.knowsSweeps = !restoration.sweeps.isEmpty
+        let pendingBytes = images.pendingBytes
         for image in restoration.sweeps {
             guard let queue = try? queue(named: image.queue.span) else { continue }
             let target = image.target.isEmpty ? 0 : (try? self.queue(named: image.target.span)) ?? 0
@@ -277,14 +288,11 @@ extension TaskStore {
             ) { _ in }
         }
         // They are as the journal has them.
-        (images.hasChangedSweeps, images.hasAwaited, images.pendingBytes) = (false, false, 0)
+        (images.hasChangedSweeps, images.hasAwaited, images.pendingBytes) = (false, false, pendingBytes)
     }
 
     private mutating func place(_ slot: Slot, now: Int64, graceMilliseconds: Int64) {
-        if let those = extras(of: slot), those.holdsKey { settleKey(of: slot, those) }
-        unlink(slot)
-        tasks[slot].state = images[slot].restoredState
-        if tasks[slot].state == .dispatched, tasks[slot].isPushed { return placeSent(slot, now: now) }
+        beginPlacing(slot)
         if tasks[slot].state == .dispatched {
             let graceEnd = now.addingWithinRange(graceMilliseconds)
             if tasks[slot].until < graceEnd {
@@ -304,13 +312,24 @@ extension TaskStore {
         timers.arm(slot, in: &tasks)
     }
 
-    /// Makes a task ready that was being sent: whoever did that is gone. It does not matter if the journal does not hear of it.
+    /// Makes a task ready that was being sent: whoever did that is gone. What is written of it from now on must fit to what it
+    /// is now, so that is written too.
     private mutating func placeSent(_ slot: Slot, now: Int64) {
+        beginPlacing(slot)
         tasks[slot].state = .ready
         tasks[slot].until = .max
         link(slot, atFront: true)
         timers.arm(slot, in: &tasks)
-        _ = applyReplacement(slot, now: now)
+        let isReplaced = applyReplacement(slot, now: now) != nil
+        images.notePlace(slot, atFront: !isReplaced)
+        noteInIndex(slot, isReplaced ? .full : .any)
+    }
+
+    /// Gives a task back the state that its image has.
+    private mutating func beginPlacing(_ slot: Slot) {
+        if let those = extras(of: slot), those.holdsKey { settleKey(of: slot, those) }
+        unlink(slot)
+        tasks[slot].state = images[slot].restoredState
     }
 
     /// Of two tasks that have the same key, the one that was added later keeps it. There can be two only if the end of the
