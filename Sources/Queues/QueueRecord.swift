@@ -146,10 +146,16 @@ struct QueueRecord: LinkedRecord {
         return taken.list.first
     }
 
-    /// Calls `body` with each list of ready tasks.
+    /// Calls `body` with each list of ready tasks, in the order of `nextReady`.
     func forEachReadyList(_ body: (List) -> Void) {
-        ready.forEachLevel { body($0.list) }
-        pushed.forEachLevel { body($0.list) }
+        var priority = Int(Int8.max) + 1
+        while true {
+            let (taken, sent) = (ready.highest(below: priority), pushed.highest(below: priority))
+            guard taken != nil || sent != nil else { return }
+            priority = Int(max(taken?.priority ?? .min, sent?.priority ?? .min))
+            if let taken, taken.priority == priority { body(taken.list) }
+            if let sent, sent.priority == priority { body(sent.list) }
+        }
     }
 
     // MARK: Checks

@@ -40,15 +40,6 @@ struct ReadyTasks {
         return isOrdinary ? Level(priority: 0, list: ordinary) : level
     }
 
-    /// Calls `body` with the tasks of each priority, the highest first.
-    func forEachLevel(_ body: (Level) -> Void) {
-        var priority = Int(Int8.max) + 1
-        while let level = highest(below: priority) {
-            body(level)
-            priority = Int(level.priority)
-        }
-    }
-
     /// Puts a task behind, or before, those of its priority. O(1), but for the priorities in use.
     @inline(__always)
     mutating func insert(_ slot: Slot, atFront: Bool, in tasks: inout Table<TaskRecord>) {

@@ -6,7 +6,7 @@
 
 /// A purge, kick or move under way.
 final class Sweep {
-    enum Action {
+    enum Action: Equatable {
         case purge
         case kick
         case kickToOrigin
@@ -102,13 +102,9 @@ final class Sweep {
             && states.contains(tasks[slot].state) && !strangers.contains(slot)
     }
 
-    var isWearingOut: Bool {
-        if case .wearOut = action { true } else { false }
-    }
-
     /// Whether it would be begun anew after a restart. A task that is restored stands where it belongs.
     var isToBeResumed: Bool {
-        if case .giveToWorkers = action { false } else { rest > 0 }
+        action != .giveToWorkers && rest > 0
     }
 
     /// The next task, 0 if the sweep is over; it will not be met again.

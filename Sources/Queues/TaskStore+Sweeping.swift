@@ -27,23 +27,32 @@ extension TaskStore {
             of: queue, action, stretches: stretches, states: states, limit: limit,
             positions: positions ?? images.positions, now: now, completion: completion)
         sweep.isResumed = positions != nil
-        sweeps.append(sweep)
+        // What goes to workers leaves the lists in which this one is to meet it.
+        let place = sweeps.firstIndex { $0.queue == queue && $0.action == .giveToWorkers } ?? sweeps.count
+        sweeps.insert(sweep, at: place)
         if isJournaled { images.noteSweeps() }
         update(queue) { $0.sweeps += 1 }
         if sweep.target != 0 { update(sweep.target) { $0.sweeps += 1 } }
     }
 
-    /// Begins to end the tasks of a queue that have no retries left, anew if that is under way.
+    /// Begins to end the tasks of a queue that have no retries left.
     mutating func beginWearingOut(_ queue: Slot) throws(BrokerError) {
         guard queues[queue].length > 0 else { return }
-        if let index = sweeps.firstIndex(where: { $0.queue == queue && $0.isWearingOut }) { _ = endSweep(index) }
-        try beginSweep(of: queue, .wearOut, states: [.ready, .delayed], limit: .max, now: clock) { _ in }
+        try beginAnew(.wearOut, of: queue, states: [.ready, .delayed])
     }
 
     /// Begins to give those tasks of a queue to workers that were ready to be sent because all of the queue's were.
     mutating func beginGivingToWorkers(_ queue: Slot) throws(BrokerError) {
         guard queues[queue].pushed.count > 0 else { return }
-        try beginSweep(of: queue, .giveToWorkers, states: [.ready], limit: .max, now: clock) { _ in }
+        try beginAnew(.giveToWorkers, of: queue, states: [.ready])
+    }
+
+    /// Begins a sweep that nobody waits for; it takes the place of such a one under way.
+    private mutating func beginAnew(
+        _ action: Sweep.Action, of queue: Slot, states: [TaskState]
+    ) throws(BrokerError) {
+        if let index = sweeps.firstIndex(where: { $0.queue == queue && $0.action == action }) { _ = endSweep(index) }
+        try beginSweep(of: queue, action, states: states, limit: .max, now: clock) { _ in }
     }
 
     /// Ends a sweep, the first one if it is not said which.
@@ -101,6 +110,7 @@ extension TaskStore {
         guard tasks[slot].isPushed, !isToBeSent(slot) else { return nil }
         unlink(slot)
         link(slot)
+        note(slot, .any)
         return waitedFor(tasks[slot].queue)
     }
 
