@@ -46,6 +46,7 @@ extension Broker {
     ///   - queue: a queue that `takeSendableQueues` has told, as long as nothing else is found here.
     ///   - now: the time.
     ///   - leaseMilliseconds: is shown the task, as it is before, and says how long it may take to send it; nil puts it off.
+    /// - Returns: what was found.
     public func send(
         from queue: QueueIndex, now: Int64, leaseMilliseconds: (borrowing TaskView) -> Int64?
     ) -> NextToSend {

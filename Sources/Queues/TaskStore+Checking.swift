@@ -79,11 +79,27 @@ extension TaskStore {
         precondition(extras.count == count, "extras without a task")
     }
 
+    /// Checks that a ready task stands among those that are sent if it is to be, and otherwise only until it is given to
+    /// workers, or expires.
+    private func checkReady(_ slot: Slot) {
+        let queue = tasks[slot].queue
+        let isGiven = sweeps.contains { $0.queue == queue && $0.action == .giveToWorkers }
+        if tasks[slot].isPushed {
+            let isStray = isGiven || tasks[slot].deadline <= clock
+            precondition(isToBeSent(slot) || isStray, "a task for workers stays among those that are sent")
+        } else {
+            precondition(!hasRequest(slot), "a task that is sent among those for workers")
+        }
+        let isTold = queues[queue].isSendable || queues[queue].pause == .paused || !sending.isOn
+        precondition(isTold || !isToBeSent(slot), "nobody is told that there is something to send")
+    }
+
     private func checkQueues(held: [Slot: UInt32], listed: Int) {
         var (idleCount, seen): (UInt32, Int) = (0, 0)
         queues.forEach { queue in
             queues[queue].checkInvariants(in: tasks) { slot in
                 precondition(tasks[slot].queue == queue, "a task in the list of another queue")
+                if tasks[slot].state == .ready { checkReady(slot) }
                 seen += 1
             }
             precondition(queues[queue].tasks == held[queue, default: 0], "a queue miscounts its tasks")

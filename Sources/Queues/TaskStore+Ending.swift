@@ -165,7 +165,10 @@ extension TaskStore {
         if state == .cancelled { freeKey(of: slot) } else { freeKey(of: slot, unlessUniqueAt: now) }
         let kept = time.addingWithinRange(keepMilliseconds(of: slot))
         guard kept > now else { return hide(slot, now: now) }
-        if !result.isEmpty { withExtras(slot) { $0.result = Array(copying: result) } }
+        // What came of an attempt before is no result of one that was done.
+        if !result.isEmpty || state == .done && extras(of: slot)?.result.isEmpty == false {
+            withExtras(slot) { $0.result = Array(copying: result) }
+        }
         tasks[slot].expires = time
         put(slot, in: state, until: kept)
     }
