@@ -18,6 +18,7 @@ struct FullModel {
         var limit = RetryLimit.unsaid
         var backoff: Backoff?
         var keep: Int64?
+        var hasRequest = false
     }
 
     struct Task {
@@ -37,6 +38,8 @@ struct FullModel {
         var retries: UInt32 = 0
         var token: UInt64 = 0
         var lease: Int64 = 0
+        /// It stands among the ready tasks that are sent, or it is being sent.
+        var isPushed = false
         var holdsKey = false
         var uniqueUntil: Int64 = 0
         var worker = "", error = "", progress = "", result = ""
@@ -50,6 +53,9 @@ struct FullModel {
         var set = 0
 
         var isUnfinished: Bool { !isHidden && [.ready, .delayed, .dispatched].contains(state) }
+        var isBeingSent: Bool { isUnfinished && state == .dispatched && isPushed }
+        /// A dead letter's own request is over.
+        var hasRequest: Bool { says.hasRequest && origin == nil }
         var deadline: Int64 { isUnfinished ? min(until, expires) : until }
     }
 
@@ -67,6 +73,8 @@ struct FullModel {
     struct Sweep {
         enum Action: CaseIterable {
             case purge, kick, kickToOrigin, move
+            /// What a queue does whose tasks are not sent any more.
+            case giveToWorkers
         }
         var number: Int
         var action: Action
@@ -103,15 +111,27 @@ struct FullModel {
         }
     }
 
+    /// The death of a task that could have said whom to tell.
+    struct Death: Equatable {
+        var task: UInt64
+        var queue: Int
+    }
+
     private(set) var now: Int64
     private(set) var tasks: [Task] = []
     private(set) var queues: [Queue]
     private(set) var waiters: [Waiter] = []
     private var sweeps: [Sweep] = []
     var completions: [Completion] = []
+    /// The tokens of dispatches that ended while their tasks were being sent, and the deaths.
+    var endedSends: [UInt64] = []
+    var deaths: [Death] = []
+    /// What the broker draws from, in the same order.
+    private var jitter = SeededGenerator(seed: 0)
     private var random: Random
     private(set) var nextToken: UInt64
     private var stamps = 0
+    private var lastOwnSweep = 0
 
     init(configurations: [QueueConfiguration], seed: UInt64, firstToken: UInt64, now: Int64) {
         queues = configurations.map { Queue(configuration: $0) }
@@ -127,7 +147,10 @@ struct FullModel {
     func list(_ queue: Int, _ state: TaskState) -> [Task] {
         tasks.filter { $0.queue == queue && $0.state == state && !$0.isHidden }
             .sorted {
-                state == .ready ? ($1.priority, $0.order) < ($0.priority, $1.order) : $0.order < $1.order
+                guard state == .ready else { return $0.order < $1.order }
+                if $0.priority != $1.priority { return $0.priority > $1.priority }
+                if $0.isPushed != $1.isPushed { return $1.isPushed }
+                return $0.order < $1.order
             }
     }
 
@@ -143,8 +166,8 @@ struct FullModel {
         statistics.waiters = waiters.count { $0.queues.contains(queue) }
         statistics.isPaused = queues[queue].isPaused && !queues[queue].isResuming
         statistics.totals = queues[queue].totals
-        let heads = Dictionary(grouping: list(queue, .ready), by: \.priority).compactMap { $0.value.first?.enqueued }
-        statistics.oldestReady = heads.min()
+        let lists = Dictionary(grouping: list(queue, .ready)) { [Int($0.priority), $0.isPushed ? 1 : 0] }
+        statistics.oldestReady = lists.compactMap { $0.value.first?.enqueued }.min()
         return statistics
     }
 
@@ -202,7 +225,7 @@ struct FullModel {
         tasks[index].says = says
         tasks[index].priority = says.priority ?? 0
         tasks[index].enqueued = enqueued
-        (tasks[index].worker, tasks[index].error, tasks[index].progress) = ("", "", "")
+        (tasks[index].worker, tasks[index].error, tasks[index].progress, tasks[index].result) = ("", "", "", "")
         let due = says.due ?? 0
         put(index, due > now ? .delayed : .ready, until: due > now ? due : .max)
         return true
@@ -218,7 +241,10 @@ struct FullModel {
 
     // MARK: Taking and waiting
 
-    private func available(_ queue: Int) -> [Task] { queues[queue].isPaused ? [] : list(queue, .ready) }
+    private func available(_ queue: Int) -> [Task] {
+        queues[queue].isPaused || queues[queue].configuration.isPushed
+            ? [] : list(queue, .ready).filter { !$0.isPushed }
+    }
 
     func canTake(_ names: [Int]) -> Bool {
         names.allSatisfy { queue in available(queue).count >= names.count { $0 == queue } }
@@ -238,10 +264,10 @@ struct FullModel {
         return taken
     }
 
-    private mutating func dispatch(_ number: UInt64, worker: String) -> UInt64 {
+    private mutating func dispatch(_ number: UInt64, worker: String, lease: Int64? = nil) -> UInt64 {
         guard let index = index(number) else { return 0 }
         let lease =
-            tasks[index].says.lease ?? queues[tasks[index].queue].configuration.leaseMilliseconds
+            lease ?? tasks[index].says.lease ?? queues[tasks[index].queue].configuration.leaseMilliseconds
             ?? QueueConfiguration.defaultLeaseMilliseconds
         tasks[index].attempt += 1
         tasks[index].token = nextToken
@@ -255,13 +281,78 @@ struct FullModel {
 
     mutating func wait(_ waiter: Waiter) { waiters.append(waiter) }
 
-    mutating func configure(_ queue: Int, _ configuration: QueueConfiguration) {
-        queues[queue].configuration = configuration
+    // MARK: Sending
+
+    /// The task that is sent next.
+    func nextToSend(_ queue: Int) -> Task? {
+        if queues[queue].isPaused && !queues[queue].isResuming { return nil }
+        return list(queue, .ready).first(where: isToBeSent)
     }
 
-    /// What a restart forgets.
+    private func isToBeSent(_ task: Task) -> Bool { task.hasRequest || queues[task.queue].configuration.isPushed }
+
+    mutating func send(_ queue: Int, lease: Int64) -> (number: UInt64, token: UInt64)? {
+        guard let number = nextToSend(queue)?.number, let index = index(number) else { return nil }
+        _ = dispatch(number, worker: "", lease: lease)
+        tasks[index].isPushed = true
+        return (number, tasks[index].token)
+    }
+
+    private func beingSent(_ token: UInt64) -> Int? {
+        tasks.firstIndex { $0.isBeingSent && $0.token == token && $0.deadline > now }
+    }
+
+    mutating func finishSending(_ token: UInt64, result: String) -> Bool {
+        guard let index = beingSent(token) else { return false }
+        ack(index, result: result)
+        endedSends.removeAll { $0 == token }
+        return true
+    }
+
+    mutating func failSending(_ token: UInt64, _ action: NakAction, error: String, result: String) -> NakOutcome {
+        guard let index = beingSent(token) else { return .missing }
+        if !result.isEmpty && keep(index) > 0 { tasks[index].result = result }
+        let outcome = nak(index, action, error: error)
+        endedSends.removeAll { $0 == token }
+        return outcome
+    }
+
+    /// Notes that a task is not to be sent any more, if it is being sent.
+    private mutating func noteEndOfSending(_ index: Int) {
+        guard tasks[index].isBeingSent else { return }
+        endedSends.append(tasks[index].token)
+        tasks[index].isPushed = false
+    }
+
+    // MARK: Configurations
+
+    mutating func configure(_ queue: Int, _ configuration: QueueConfiguration) {
+        let wasPushed = queues[queue].configuration.isPushed
+        queues[queue].configuration = configuration
+        guard wasPushed, !configuration.isPushed else { return }
+        let strays = list(queue, .ready).filter(\.isPushed)
+        if !strays.isEmpty {
+            sweeps.removeAll { $0.queue == queue && $0.action == .giveToWorkers }
+            lastOwnSweep -= 1
+            sweep(lastOwnSweep, .giveToWorkers, queue, states: [.ready], target: queue, limit: .max)
+        }
+        if !queues[queue].isPaused && waiters.contains(where: { $0.queues.contains(queue) }) {
+            (queues[queue].isPaused, queues[queue].isResuming) = (true, true)
+        }
+    }
+
+    /// What a restart forgets; and what was being sent is to be sent again.
     mutating func restart() {
         for index in queues.indices { queues[index].totals = QueueStatistics.Totals() }
+        jitter = SeededGenerator(seed: 0)
+        for task in tasks.filter(\.isBeingSent).sorted(by: { $0.order > $1.order }) {
+            guard let index = index(task.number) else { continue }
+            put(index, .ready, until: .max, atFront: true)
+        }
+        for index in tasks.indices where tasks[index].state == .ready {
+            tasks[index].isPushed = isToBeSent(tasks[index])
+        }
+        endedSends = []
     }
 
     mutating func cancelWait(_ number: Int) { waiters.removeAll { $0.number == number } }
@@ -296,19 +387,27 @@ struct FullModel {
     private func held(_ number: UInt64, _ token: UInt64?) -> Int? {
         tasks.firstIndex {
             $0.number == number && $0.isUnfinished && $0.state == .dispatched && $0.deadline > now
-                && $0.token == token ?? $0.token
+                && $0.token == token ?? $0.token && !$0.isPushed
         }
     }
 
     mutating func ack(_ number: UInt64, token: UInt64?, result: String) -> Bool {
         guard let index = held(number, token) else { return false }
+        ack(index, result: result)
+        return true
+    }
+
+    private mutating func ack(_ index: Int, result: String) {
         queues[tasks[index].queue].totals.acked += 1
         if !applyReplacement(index) { finish(index, .done, at: now, result: result) }
-        return true
     }
 
     mutating func nak(_ number: UInt64, token: UInt64?, _ action: NakAction, error: String) -> NakOutcome {
         guard let index = held(number, token) else { return .missing }
+        return nak(index, action, error: error)
+    }
+
+    private mutating func nak(_ index: Int, _ action: NakAction, error: String) -> NakOutcome {
         if !error.isEmpty { tasks[index].error = error }
         if action == .release {
             queues[tasks[index].queue].totals.released += 1
@@ -342,6 +441,9 @@ struct FullModel {
                 pause = min(2 * pause, backoff.maximumMilliseconds)
             }
             pause = min(pause, backoff.maximumMilliseconds)
+        } else if task.isPushed {
+            let backoff = Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 3_600_000, jitter: 0.1)
+            pause = backoff.pauseMilliseconds(retries: task.retries, using: &jitter)
         }
         tasks[index].retries += 1
         put(index, pause > 0 ? .delayed : .ready, until: pause > 0 ? now + pause : .max)
@@ -388,28 +490,39 @@ struct FullModel {
         tell(tasks[index].number, state, result)
         tasks[index].replacement = nil
         if state == .cancelled || tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
-        let keep = tasks[index].says.keep ?? queues[tasks[index].queue].configuration.keepMilliseconds
+        let keep = keep(index)
         guard time + keep > now else { return hide(index) }
-        tasks[index].result = result
+        // What could be sent but was not done keeps its last answer.
+        if state == .done { tasks[index].result = result }
         tasks[index].finished = time
         put(index, state, until: time + keep)
     }
 
+    private func keep(_ index: Int) -> Int64 {
+        tasks[index].says.keep ?? queues[tasks[index].queue].configuration.keepMilliseconds
+    }
+
     private mutating func hide(_ index: Int) {
-        guard tasks[index].holdsKey, tasks[index].uniqueUntil > now else {
-            tasks.remove(at: index)
-            return
-        }
+        guard tasks[index].holdsKey, tasks[index].uniqueUntil > now else { return remove(index) }
+        noteEndOfSending(index)
         tasks[index].isHidden = true
         tasks[index].result = ""
         tasks[index].until = tasks[index].uniqueUntil
         setTimer(index)
     }
 
+    private mutating func remove(_ index: Int) {
+        noteEndOfSending(index)
+        tasks.remove(at: index)
+    }
+
     private mutating func die(_ index: Int, at time: Int64) {
         let queue = tasks[index].queue
         queues[queue].totals.died += 1
-        tell(tasks[index].number, .dead)
+        if tasks[index].hasRequest || !queues[queue].configuration.push.isEmpty {
+            deaths.append(Death(task: tasks[index].number, queue: queue))
+        }
+        tell(tasks[index].number, .dead, tasks[index].result)
         tasks[index].replacement = nil
         if let letter = queues[queue].configuration.deadLetter, tasks[index].origin == nil {
             tasks[index].holdsKey = false
@@ -476,10 +589,12 @@ struct FullModel {
         _ number: Int, _ action: Sweep.Action, _ queue: Int, states: [TaskState], target: Int, limit: Int
     ) {
         let met = TaskState.allCases.filter { states.contains($0) }.flatMap { list(queue, $0) }
-        sweeps.append(
+        // What is given to workers waits for those that are to meet it where it stands.
+        let place = sweeps.firstIndex { $0.queue == queue && $0.action == .giveToWorkers } ?? sweeps.count
+        sweeps.insert(
             Sweep(
                 number: number, action: action, target: target, limit: limit, queue: queue, states: states, begun: now,
-                met: met.map { ($0.number, $0.order, $0.arrivals) }))
+                met: met.map { ($0.number, $0.order, $0.arrivals) }), at: place)
     }
 
     private mutating func run(_ sweep: Sweep) {
@@ -497,7 +612,7 @@ struct FullModel {
                     queues[tasks[index].queue].totals.cancelled += 1
                     tell(number, .cancelled)
                 }
-                tasks.remove(at: index)
+                remove(index)
                 count += 1
             case .kick:
                 count += kick(number) ? 1 : 0
@@ -517,9 +632,13 @@ struct FullModel {
                 setPlace(index)
                 serve()
                 count += 1
+            case .giveToWorkers:
+                guard tasks[index].isPushed, !isToBeSent(tasks[index]) else { continue }
+                setPlace(index)
+                serve()
             }
         }
-        completions.append(.swept(sweep.number, count: count))
+        if sweep.action != .giveToWorkers { completions.append(.swept(sweep.number, count: count)) }
     }
 
     // MARK: Time
@@ -556,7 +675,7 @@ struct FullModel {
 
     private mutating func fire(_ index: Int) {
         let task = tasks[index]
-        if !task.isUnfinished { return task.isHidden ? _ = tasks.remove(at: index) : hide(index) }
+        if !task.isUnfinished { return task.isHidden ? remove(index) : hide(index) }
         if task.expires <= now {
             queues[task.queue].totals.expired += 1
             if queues[task.queue].configuration.isExpiryDeath {
@@ -575,6 +694,7 @@ struct FullModel {
     // MARK: Parts
 
     private mutating func put(_ index: Int, _ state: TaskState, until: Int64, atFront: Bool = false) {
+        noteEndOfSending(index)
         tasks[index].state = state
         tasks[index].until = until
         setPlace(index, atFront: atFront)
@@ -585,6 +705,7 @@ struct FullModel {
     private mutating func setPlace(_ index: Int, atFront: Bool = false) {
         stamps += 1
         tasks[index].order = atFront ? -stamps : stamps
+        if tasks[index].state == .ready { tasks[index].isPushed = isToBeSent(tasks[index]) }
     }
 
     private mutating func setTimer(_ index: Int) {

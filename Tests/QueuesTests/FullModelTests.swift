@@ -38,6 +38,7 @@ import UID
             let broker = Broker(
                 executor: InlineExecutor(), firstToken: run?.model.nextToken ?? 7, now: now, maximumTasks: 100_000)
             try broker.assumeIsolated { broker in
+                broker.beginSending()
                 try frames.restore(into: broker, now: now)
                 do {
                     if run == nil { run = try FullRun(random: random, now: start, isRestarting: true, on: broker) }
@@ -62,6 +63,7 @@ import UID
         var random = Random(seed: seed)
         let start = FullRun.unit * Int64(random.below(1_000_000))
         try withBroker(now: start, firstToken: 7, maximumTasks: 100_000) { [random] broker in
+            broker.beginSending()
             var run = try FullRun(random: random, now: start, on: broker)
             for operation in 1...operations {
                 do {
@@ -133,6 +135,9 @@ private struct FullRun {
     /// The broker is to be restored: then what ends at one time ends in the order of the lists, and not in that in which
     /// its end was set.
     let isRestarting: Bool
+    /// The queues that have been told to have something to send, and all dispatches of what was sent.
+    var sendable: Set<QueueIndex> = []
+    var sends: [(key: DispatchKey, token: UInt64)] = []
     var lastTask: UInt64 = 0
     var lastWaiter = 0
 
@@ -163,6 +168,8 @@ private struct FullRun {
         if random.oneIn(3) { configuration.leaseMilliseconds = 3 * unit }
         if random.oneIn(2) { configuration.deadExpiryMilliseconds = 5 * unit }
         configuration.isExpiryDeath = random.oneIn(3)
+        configuration.isPushed = random.oneIn(3)
+        if configuration.isPushed || random.oneIn(4) { configuration.push = [1] }
         if queue > 0 && random.oneIn(2) { configuration.deadLetter = Array("\(queue - 1)".utf8) }
         return configuration
     }
@@ -174,19 +181,18 @@ private struct FullRun {
         let queue = random.below(4)
         switch random.below(100) {
         case 0..<24: try enqueue(on: broker, queue: queue)
-        case 24..<44: try take(on: broker)
+        case 24..<34: try take(on: broker)
+        case 34..<44: try send(on: broker)
         case 44..<52:
             let (number, token) = someTask(.dispatched)
             let result = random.oneIn(2) ? "" : "r\(number)"
             let answer = broker.ack(
                 TaskReference(id: id(number), token: token), result: Array(result.utf8).span, now: now)
             try expect(answer, model.ack(number, token: token, result: result), "ack")
-        case 52..<64:
+        case 52..<58: try endSending(on: broker)
+        case 58..<64:
             let (number, token) = someTask(.dispatched)
-            let actions: [NakAction] = [
-                .failed, .failed, .failedPausing(milliseconds: Self.unit * 2), .dead, .release,
-            ]
-            let action = actions[random.below(5)]
+            let action = someAction()
             let error = random.oneIn(3) ? "e\(random.below(9))" : ""
             let answer = broker.nak(
                 TaskReference(id: id(number), token: token), action, error: Array(error.utf8).span, now: now)
@@ -223,6 +229,7 @@ private struct FullRun {
             let configuration = Self.configuration(of: queue, limit: limit, &random)
             try broker.configure(try broker.queue("\(queue)"), configuration)
             model.configure(queue, configuration ?? QueueConfiguration())
+            if model.queues[queue].isResuming { try proceed(to: now, on: broker) }
         case 83..<87:
             broker.resume(try broker.queue("\(queue)"))
             model.resume(queue)
@@ -239,6 +246,7 @@ private struct FullRun {
             model.completions.filter { !$0.isOrdered }.sorted { $0.number < $1.number }, "ends that were told")
         log.completions = []
         model.completions = []
+        try compareWhatIsTold(by: broker)
     }
 
     /// Ends what a restart does not bring back.
@@ -252,7 +260,9 @@ private struct FullRun {
         log.completions = []
         model.completions = []
         try proceed(to: model.now, on: broker)
+        try compareWhatIsTold(by: broker)
         model.restart()
+        sendable = []
     }
 
     private mutating func enqueue(on broker: isolated Broker, queue: Int) throws {
@@ -272,6 +282,7 @@ private struct FullRun {
         if random.oneIn(3) { says.limit = random.oneIn(3) ? .unlimited : .limited(UInt32(random.below(3))) }
         if random.oneIn(4) { says.backoff = Backoff(minimumMilliseconds: someTime(), maximumDoublings: 2) }
         if random.oneIn(4) { says.keep = someTime() - Self.unit }
+        says.hasRequest = random.oneIn(3)
         let expected = model.enqueue(lastTask, says, queue: queue)
         let options = TaskOptions()
         options.key = says.key == 0 ? [] : [says.key]
@@ -280,6 +291,7 @@ private struct FullRun {
         options.retryLimit = says.limit
         options.backoff = says.backoff
         options.keepMilliseconds = says.keep
+        options.request = says.hasRequest ? [1] : []
         let content = Array(says.content.utf8)
         let task = NewTask(
             id: id(lastTask), content: 0..<content.count, leaseMilliseconds: says.lease, due: says.due,
@@ -334,6 +346,68 @@ private struct FullRun {
                 number: number, goal: isAny ? .any(limit) : .all, queues: names, worker: worker, deadline: deadline))
     }
 
+    private mutating func send(on broker: isolated Broker) throws {
+        broker.takeSendableQueues { sendable.insert($0) }
+        guard let queue = (0..<4).filter({ isSendable($0, on: broker) }).randomElement(using: &random) else { return }
+        let index = try broker.queue("\(queue)")
+        let lease = someTime()
+        var seen: FullShown?
+        let expectedView = model.nextToSend(queue).map { FullShown($0) }
+        let found = broker.send(from: index, now: model.now) { task in
+            seen = FullShown(task)
+            return lease
+        }
+        try expect(seen, expectedView, "what is shown of a task to be sent")
+        let expected = model.send(queue, lease: lease)
+        guard case .task(let key) = found else {
+            try expect(expected == nil, true, "something to send from \(queue)")
+            sendable.remove(index)
+            return
+        }
+        guard let expected else { throw Mismatch(description: "sent from \(queue), where there is nothing") }
+        try expect(key, broker.withTask(id: id(expected.number), now: model.now) { $0.dispatchKey }, "send")
+        sends.append((key, expected.token))
+    }
+
+    private mutating func endSending(on broker: isolated Broker) throws {
+        let current = sends.filter { send in model.tasks.contains { $0.isBeingSent && $0.token == send.token } }
+        guard let (key, token) = (random.oneIn(8) ? sends : current).randomElement(using: &random) else { return }
+        let now = model.now
+        let result = random.oneIn(2) ? "" : "s\(token)"
+        if random.oneIn(2) {
+            let answer = broker.finishSending(key, result: Array(result.utf8).span, now: now)
+            return try expect(answer, model.finishSending(token, result: result), "finishSending")
+        }
+        let action = someAction()
+        let error = random.oneIn(3) ? "e\(random.below(9))" : ""
+        let answer = broker.failSending(
+            key, action, error: Array(error.utf8).span, result: Array(result.utf8).span, now: now)
+        try expect(answer, model.failSending(token, action, error: error, result: result), "failSending")
+    }
+
+    private func isSendable(_ queue: Int, on broker: isolated Broker) -> Bool {
+        broker.existingQueue(named: Array("\(queue)".utf8).span).map(sendable.contains) ?? false
+    }
+
+    /// Every queue that has something to send was told; what ended or died was told, once.
+    private mutating func compareWhatIsTold(by broker: isolated Broker) throws {
+        broker.takeSendableQueues { sendable.insert($0) }
+        for queue in 0..<4 where model.nextToSend(queue) != nil {
+            try expect(isSendable(queue, on: broker), true, "\(queue) is told to have something to send")
+        }
+        var ended: [DispatchKey] = []
+        broker.takeEndedSends { ended.append($0) }
+        let expected = model.endedSends.compactMap { token in sends.last { $0.token == token }?.key }
+        try expect(ended, expected, "ended sends")
+        var deaths: [FullModel.Death] = []
+        broker.takeDeaths { death in
+            let queue = Int(text(broker.name(of: death.queue).span)) ?? -1
+            deaths.append(FullModel.Death(task: death.task.high, queue: queue))
+        }
+        try expect(deaths, model.deaths, "deaths")
+        (model.endedSends, model.deaths) = ([], [])
+    }
+
     private mutating func waitForResult(on broker: isolated Broker) throws {
         let (task, _) = someTask(nil)
         let (now, log) = (model.now, log)
@@ -375,6 +449,7 @@ private struct FullRun {
             states = [[.ready, .dead, .delayed][random.below(isRestarting ? 2 : 3)]]
             try broker.move(
                 index, to: broker.queue("\(target)"), state: states[0], limit: limit, now: now, completion: completion)
+        case .giveToWorkers: return
         }
         let bound = action == .purge ? .max : limit
         model.sweep(number, action, queue, states: states, target: target, limit: bound)
@@ -418,6 +493,10 @@ private struct FullRun {
     // MARK: Parts
 
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number % 8) }
+
+    private mutating func someAction() -> NakAction {
+        [.failed, .failed, .failedPausing(milliseconds: Self.unit * 2), .dead, .release][random.below(5)]
+    }
 
     private mutating func someTime() -> Int64 { Self.unit * Int64(1 + random.below(8)) }
 
