@@ -1,7 +1,6 @@
 // One request of the client on its way: through the line for a connection, the look-up of the host, attempts to connect,
 // and what goes out and comes in, over again for each redirect.
 
-import CLinux
 import Glibc
 
 /// A request that was sent and has not been reported.

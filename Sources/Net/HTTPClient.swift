@@ -1,7 +1,6 @@
 // An HTTP/1.1 client on an event loop: keeps connections to hosts and hands them to exchanges, in a fair order where there
 // are not enough. Events and deadlines are only noted; what they make possible is done in `advance`, once a turn.
 
-import CLinux
 import Glibc
 
 /// The bounds of a client.
