@@ -2,6 +2,7 @@
 
 import Foundation
 import Support
+import Synchronization
 import Testing
 
 @testable import Net
@@ -473,6 +474,47 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
             #expect(reason == "it is not in the test's list")
         }
         #expect(client.client.connectionCount == 0)
+    }
+
+    @Test func aNameIsLookedUpOnceForAllWhoAskAtOnce() throws {
+        let origin = try TestOrigin()
+        let lookUps = Atomic(0)
+        let gate = DispatchSemaphore(value: 0)
+        let client = try TestClient(
+            names: ["example.test": ["127.0.0.1"]],
+            beforeLookUp: { _ in
+                lookUps.add(1, ordering: .relaxed)
+                gate.wait()
+            })
+        let url = "http://example.test:\(origin.port)/"
+        for key in UInt64(1)...3 { try client.send(key, url) }
+        _ = try client.wait("the look-up") { lookUps.load(ordering: .relaxed) > 0 ? true : nil }
+        gate.signal()
+        let peers = [try client.accept(at: origin), try client.accept(at: origin), try client.accept(at: origin)]
+        // The answer is kept for a while.
+        try client.send(4, url)
+        _ = try client.accept(at: origin)
+        #expect(lookUps.load(ordering: .relaxed) == 1)
+        #expect(peers.count == 3)
+    }
+
+    @Test func aLookUpThatHangsKeepsNobodyForLong() throws {
+        let origin = try TestOrigin()
+        let gate = DispatchSemaphore(value: 0)
+        var client: TestClient? = try TestClient(
+            names: ["living.test": ["127.0.0.1"]],
+            beforeLookUp: { name in if name.hasPrefix("hanging") { gate.wait() } })
+        defer { for _ in 1...3 { gate.signal() } }
+        for key in UInt64(1)...3 {
+            try client?.send(key, "http://hanging\(key).test/") { $0.connectTimeoutMilliseconds = 50 }
+        }
+        // There are more threads than that.
+        try client?.send(4, "http://living.test:\(origin.port)/")
+        _ = try client?.accept(at: origin)
+        let failure = try client?.end(of: 1).failure
+        #expect(failure == .timeout(.connecting, authority: "hanging1.test", milliseconds: 50))
+        // The look-ups go on without it.
+        client = nil
     }
 
     // MARK: Redirects

@@ -16,7 +16,8 @@ struct Ended {
     var elapsedMilliseconds: Int64 = 0
 }
 
-/// A client on a loop of its own. Names have the addresses that `names` says.
+/// A client on a loop of its own. Names have the addresses that `names` says; `beforeLookUp` is called on the thread that
+/// looks a name up.
 final class TestClient {
     let loop: EventLoop
     let client: HTTPClient
@@ -26,7 +27,8 @@ final class TestClient {
 
     init(
         names: [String: [String]] = [:], refusing refused: [String] = [],
-        _ change: (inout ClientLimits) -> Void = { _ in }
+        limits change: (inout ClientLimits) -> Void = { _ in },
+        beforeLookUp: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
         var limits = ClientLimits()
         change(&limits)
@@ -40,6 +42,7 @@ final class TestClient {
                 return refused.contains(address.description) ? "it is on the list" : nil
             },
             lookUp: { name in
+                beforeLookUp(name)
                 guard let addresses = names[name] else {
                     return name == "localhost"
                         ? NameResolver.systemLookUp(name)

@@ -1,5 +1,6 @@
-// libFuzzer's entry to the HTTP parser. What it checks of any input: that the requests found in it and the way it ends are
-// the same however the bytes arrive, that what was found lies within the bytes and the limits, and that nothing traps.
+// libFuzzer's entry to the HTTP parsers. What it checks of any input: that the requests or the response found in it and the
+// way it ends are the same however the bytes arrive, that what was found lies within the bytes and the limits, and that
+// nothing traps.
 
 import Glibc
 
@@ -24,7 +25,7 @@ private func runFuzzer(
 
 /// What a connection may begin with, so that the fuzzer need not discover the whole grammar to reach the end of it.
 private func beginning(_ choice: UInt8) -> String {
-    switch choice & 7 {
+    switch choice & 15 {
     case 0: "GET /"
     case 1: "GET / HTTP/1.1\r\n"
     case 2: "POST / HTTP/1.1\r\nHost: h\r\n"
@@ -32,6 +33,13 @@ private func beginning(_ choice: UInt8) -> String {
     case 4: "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
     case 5: "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     case 6: "POST / HTTP/1.0\r\nConnection: "
+    case 8: "HTTP/1.1 200 "
+    case 9: "HTTP/1.1 200 OK\r\nContent-Length: "
+    case 10: "HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+    case 11: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    case 12: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 "
+    case 13: "HTTP/1.0 200 OK\r\nConnection: "
+    case 14: "HTTP/1.1 200 OK\r\n\r\n"
     default: ""
     }
 }
@@ -43,7 +51,7 @@ private let limits: RequestLimits = {
     return limits
 }()
 
-/// The first byte of the input says what the bytes begin with, the second how large the pieces are in which they arrive.
+/// The first byte of the input says whether they are requests or a response, and what the bytes begin with, the second how large the pieces are in which they arrive.
 ///
 /// libFuzzer's own `main`, though not used, is linked and wants this name.
 @_cdecl("LLVMFuzzerTestOneInput")
@@ -51,8 +59,15 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     guard count >= 2 else { return 0 }
     let input = unsafe UnsafeBufferPointer(start: start, count: count)
     let bytes = unsafe Array(beginning(input[0]).utf8) + input[2...]
+    let pieceSize = unsafe Int(input[1]) + 1
+    if unsafe input[0] & 8 != 0 {
+        let answersHead = unsafe input[0] & 16 != 0
+        let whole = response(bytes, pieceSize: bytes.count, answersHead)
+        precondition(response(bytes, pieceSize: pieceSize, answersHead) == whole, "the pieces change the response")
+        return 0
+    }
     let whole = conversation(bytes, pieceSize: bytes.count)
-    let pieces = unsafe conversation(bytes, pieceSize: Int(input[1]) + 1)
+    let pieces = conversation(bytes, pieceSize: pieceSize)
     precondition(whole.requests == pieces.requests, "the pieces change the requests")
     precondition(whole.status == pieces.status, "the pieces change the end: \(whole.status), \(pieces.status)")
     return 0
@@ -119,4 +134,41 @@ private func checkUnfinished(_ parser: RequestParser, _ buffer: borrowing Buffer
     precondition(parser.isReadingBody || buffer.count <= limits.head, "more than a head is kept")
     // What is kept of a chunked body besides its content is one line of its trailers at most.
     precondition(parser.receivedBody.upperBound <= max(buffer.count, parser.receivedBody.lowerBound))
+}
+
+/// A response, copied out of its buffer, or how the bytes fail to be one.
+private enum Answer: Equatable {
+    case response(status: Int, fields: [[UInt8]], body: [UInt8], isTruncated: Bool, isPersistent: Bool)
+    case malformed
+    case unfinished
+}
+
+private func response(_ bytes: [UInt8], pieceSize: Int, _ answersHead: Bool) -> Answer {
+    let limits = ResponseLimits(head: 200, fields: 5, body: 50)
+    var parser = ResponseParser(limits: limits, answersHead: answersHead)
+    var buffer = Buffer()
+    var isComplete = false
+    var next = 0
+    while next < bytes.count, !isComplete {
+        let end = min(next + pieceSize, bytes.count)
+        buffer.append(bytes.span.extracting(next..<end))
+        next = end
+        do throws(Refusal) {
+            isComplete = try parser.parse(&buffer)
+        } catch {
+            precondition(!error.detail.isEmpty, "a failure says why")
+            return .malformed
+        }
+        precondition(parser.missingBytes(buffer) <= limits.body + 1, "more is missing than may come")
+    }
+    guard isComplete || parser.parseEnd() else { return .unfinished }
+    let head = parser.head
+    let span = buffer.span
+    precondition(head.body.upperBound <= parser.length && parser.length <= span.count, "a body ends in its response")
+    precondition(head.body.count <= limits.body && head.fields.count <= limits.fields, "a limit does not hold")
+    precondition(head.status >= 200 && head.body.lowerBound <= limits.head, "the head's limit does not hold")
+    func copy(_ range: Range<Int>) -> [UInt8] { range.map { span[$0] } }
+    return .response(
+        status: head.status, fields: head.fields.flatMap { [copy($0.name), copy($0.value)] }, body: copy(head.body),
+        isTruncated: head.isTruncated, isPersistent: head.isPersistent)
 }
