@@ -121,6 +121,8 @@ final class ClientExchange: ClientSource {
         attempts = []
         connection?.close()
         connection = nil
+        // Its host's line may keep the exchange for a while.
+        request.body = nil
     }
 
     /// Ends it without a report.

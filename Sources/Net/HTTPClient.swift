@@ -193,15 +193,14 @@ public final class HTTPClient {
 
     /// Opens connections for the hosts that wait because of the bound in all, one each by turns.
     private func feedStarving() {
-        while !starving.isEmpty, makeRoom() {
-            let host = starving.removeFirst()
-            host.isStarving = false
-            guard wantsConnection(host) else { continue }
-            open(host)
+        while let host = starving.first {
             if wantsConnection(host) {
-                host.isStarving = true
-                starving.append(host)
+                guard makeRoom() else { return }
+                open(host)
             }
+            starving.removeFirst()
+            host.isStarving = wantsConnection(host)
+            if host.isStarving { starving.append(host) }
         }
     }
 
@@ -232,7 +231,7 @@ public final class HTTPClient {
     func release(_ connection: ClientConnection, isReusable: Bool) {
         connection.exchange = nil
         let host = connection.host
-        // While others wait, a host that has more than its share opens no gap for them: it gives this connection up.
+        // While other hosts wait, one that has more than its share gives its connections up as they become free.
         let isFair = starving.isEmpty || host.connectionCount <= limits.connections / max(hosts.count, 1)
         guard isReusable, isFair else {
             connection.close()
@@ -283,7 +282,9 @@ public final class HTTPClient {
     }
 
     func forgetIfUnused(_ host: ClientHost) {
-        if host.isUnused, hosts[host.authority] === host { hosts[host.authority] = nil }
+        guard host.isUnused, hosts[host.authority] === host else { return }
+        hosts[host.authority] = nil
+        if host.isStarving { starving.removeAll { $0 === host } }
     }
 
     // MARK: Memory that is used again

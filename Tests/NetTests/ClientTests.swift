@@ -681,6 +681,59 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         #expect(client.ended.keys.contains(50))
     }
 
+    /// Whatever happens in whatever order: the bounds hold, each exchange is reported once, and nothing is left over.
+    @Test func randomTrafficKeepsTheBoundsAndLosesNothing() throws {
+        var random = SeededRandom()
+        let origins = try (0..<4).map { _ in try TestOrigin() }
+        let client = try TestClient {
+            $0.connections = 4
+            $0.connectionsPerHost = 2
+            $0.idleConnections = 2
+            $0.idleTimeoutMilliseconds = 3
+        }
+        var peers: [OriginPeer] = []
+        var (sent, cancelled): ([UInt64], Set<UInt64>) = ([], [])
+        func answer() {
+            for origin in origins { if let peer = origin.accept() { peers.append(peer) } }
+            peers.removeAll { peer in
+                guard peer.takeRequest() != nil else { return peer.closed() == true }
+                switch Int.random(in: 0..<8, using: &random) {
+                case 0: return true
+                case 1: peer.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+                case 2: peer.send("HTTP/1.1 302 OK\r\nLocation: \(origins[0].url)\r\nContent-Length: 0\r\n\r\n")
+                case 3: peer.send("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok")
+                default: peer.send(ok)
+                }
+                return false
+            }
+        }
+        for key in UInt64(1)...3_000 {
+            switch Int.random(in: 0..<8, using: &random) {
+            case 0..<4:
+                let url = origins.randomElement(using: &random)?.url ?? ""
+                sent.append(key)
+                try client.send(key, url) {
+                    $0.redirectLimit = 2
+                    $0.timeoutMilliseconds = Int64.random(in: 20...100, using: &random)
+                }
+            case 4:
+                guard let victim = sent.suffix(20).randomElement(using: &random) else { break }
+                if client.ended[victim] == nil { cancelled.insert(victim) }
+                client.client.cancel(victim)
+            case 5: answer()
+            default: client.turn()
+            }
+            #expect(client.client.connectionCount <= 4, "\(random)")
+        }
+        _ = try client.wait("the end of all") {
+            answer()
+            return client.client.exchangeCount == 0 && client.client.connectionCount == 0 ? true : nil
+        }
+        #expect(Set(client.ended.keys) == Set(sent).subtracting(cancelled), "\(random)")
+        #expect(client.ended.values.contains { $0.status == 200 }, "\(random)")
+        #expect(client.client.bufferBytes == 0, "\(random)")
+    }
+
     @Test func aClientThatIsLetGoOfClosesAllItHas() throws {
         let origin = try TestOrigin()
         let loop = try EventLoop()
