@@ -33,8 +33,6 @@ final class ClientExchange: ClientSource {
     private var attempts: [ClientConnection] = []
     private var attemptFailure: ClientFailure?
     private var refusal: ClientFailure?
-    /// A connection that had been idle broke before anything came.
-    private var hasRetried = false
 
     // Exchanging.
     private var connection: ClientConnection?
@@ -285,11 +283,11 @@ final class ClientExchange: ClientSource {
     }
 
     private func noteBroken(isReset: Bool) {
-        guard let connection, connection.isReused, parser == nil, !hasRetried else {
+        guard let connection, connection.isReused, parser == nil else {
             return fail(.broken(authority: authority, isReset: isReset))
         }
-        // The server closed it while it was idle; the request, as far as it went, was not looked at.
-        hasRetried = true
+        // The server closed it while it was idle, most likely before it saw the request. What comes now is a new connection,
+        // so this happens once.
         connection.close()
         self.connection = nil
         forgetMessages()
@@ -325,7 +323,6 @@ final class ClientExchange: ClientSource {
             return false
         }
         hops += 1
-        hasRetried = false
         forgetMessages()
         host = client.host(of: request.url)
         phase = .waiting
