@@ -522,9 +522,9 @@ private func withSendingBroker(
             try broker.addSent(2, to: "a")
             for (number, isKept) in [(1, true), (2, false)] as [(UInt64, Bool)] {
                 let key = try broker.sendOne("a")
-                #expect(broker.keepsRecord(of: key) == isKept)
+                #expect(broker.wantsResult(of: key) == isKept)
                 #expect(broker.fail(key, .release, result: [1]) == .requeued)
-                #expect(broker.keepsRecord(of: key) == false)
+                #expect(broker.wantsResult(of: key) == false)
                 #expect(broker.result(number) == (isKept ? [1] : []))
                 let second = try broker.sendOne("a")
                 // None takes the place of none.
@@ -792,7 +792,7 @@ private func withSendingBroker(
             try broker.configure(broker.queue("a"), nil)
             // So many of them stand before it that one call cannot tell.
             let queue = try broker.queue("a")
-            guard case .unknown = broker.send(from: queue, now: 0, leaseMilliseconds: { _ in 100 }) else {
+            guard case .notYet = broker.send(from: queue, now: 0, leaseMilliseconds: { _ in 100 }) else {
                 throw Missing()
             }
             #expect(broker.nextDeadline == 0)
@@ -861,7 +861,7 @@ private func withSendingBroker(
             }
             try broker.addSent(5000, to: "a")
             let queue = try broker.queue("a")
-            guard case .unknown = broker.send(from: queue, now: 10, leaseMilliseconds: { _ in 100 }) else {
+            guard case .notYet = broker.send(from: queue, now: 10, leaseMilliseconds: { _ in 100 }) else {
                 throw Missing()
             }
             broker.checkInvariants()
