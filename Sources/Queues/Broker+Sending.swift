@@ -21,7 +21,7 @@ extension Broker {
     public struct Death {
         /// The task. Its record may be gone, or be that of a dead letter by now.
         public let task: UID
-        /// The queue where it died.
+        /// The queue where it died, to be used in the same turn.
         public let queue: QueueIndex
     }
 
@@ -79,7 +79,7 @@ extension Broker {
     ///   - key: the dispatch.
     ///   - action: how it is given back.
     ///   - error: why, to be shown with the task.
-    ///   - result: what came back; empty for nothing. It is kept only if the task's record is.
+    ///   - result: what came back; empty for nothing. It is kept only if it is wanted.
     ///   - now: the time.
     /// - Returns: what becomes of it.
     @discardableResult
@@ -98,7 +98,7 @@ extension Broker {
     /// Whether anybody wants to know the result of a task that is being sent: it is kept, or waited for. O(1).
     public func wantsResult(of key: DispatchKey) -> Bool {
         let slot = store.dispatched(key)
-        return slot != 0 && (store.keepMilliseconds(of: slot) > 0 || store.extras(of: slot)?.waiters.isEmpty == false)
+        return slot != 0 && store.wantsResult(of: slot)
     }
 
     /// Calls `body` with each dispatch that has ended since the last call without `finishSending` and `failSending`, while

@@ -105,11 +105,16 @@ extension TaskStore {
         return waitedFor
     }
 
-    /// Ends an attempt to send a task. A result takes the place of the one before if the task's record is kept.
+    /// Whether anybody wants to know a task's result: it is kept, or waited for.
+    func wantsResult(of slot: Slot) -> Bool {
+        keepMilliseconds(of: slot) > 0 || extras(of: slot)?.waiters.isEmpty == false
+    }
+
+    /// Ends an attempt to send a task. A result that is wanted takes the place of the one before.
     mutating func failSending(
         _ slot: Slot, _ action: NakAction, error: Span<UInt8>, result: Span<UInt8>, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
-        if !result.isEmpty, keepMilliseconds(of: slot) > 0 { withExtras(slot) { $0.result = Array(copying: result) } }
+        if !result.isEmpty, wantsResult(of: slot) { withExtras(slot) { $0.result = Array(copying: result) } }
         let outcome = nak(slot, action, error: error, now: now, waitedFor: &waitedFor)
         sending.ended.removeLast()
         return outcome

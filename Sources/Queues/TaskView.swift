@@ -132,7 +132,7 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var metadata: [UInt8] { extras?.metadata ?? [] }
     /// Whether it is ready, to be sent.
     public var isToBeSent: Bool { state == .ready && record.isPushed }
-    /// How it is to be sent; empty if it does not say.
+    /// How it is to be sent, by its own words; empty if it does not say. Of a dead letter, that is over.
     public var request: [UInt8] { extras?.request ?? [] }
     /// The name of the worker that was given it last; empty if none was said.
     public var worker: [UInt8] { extras?.worker ?? [] }

@@ -247,6 +247,20 @@ struct DeliveryTests {
         }
     }
 
+    @Test("Who waits for a task that dies gets the last answer, without keep too")
+    func waitedDeath() throws {
+        try withWorld { world, broker in
+            let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, retries: 0, broker)
+            world.turn(broker)
+            let log = Log()
+            _ = broker.waitForResult(of: id, deadline: world.now + 1000, now: world.now) { state, result in
+                log.lines.append("\(state) \(text(Array(copying: result)))")
+            }
+            world.answerAll("HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n", broker)
+            #expect(log.lines.first?.hasPrefix("dead {\"status\":404") == true, "\(log.lines)")
+        }
+    }
+
     // MARK: Concurrency, rates, fairness
 
     @Test("Not more than the concurrency of a queue are in flight, 10 if it does not say")
