@@ -105,6 +105,8 @@ public final class HTTPClient {
         loop.checkIsolated()
         precondition(exchanges[key] == nil, "two exchanges have the same key")
         precondition(ClientRequest.isAllowedMethod(request.method.span), "the method is no token")
+        // Deadlines count from now, however long the turn has taken.
+        loop.updateNow()
         let host = host(of: request.url)
         let exchange = ClientExchange(request, key: key, host: host, client: self)
         exchanges[key] = exchange
