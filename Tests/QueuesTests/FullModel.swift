@@ -311,7 +311,8 @@ struct FullModel {
 
     mutating func failSending(_ token: UInt64, _ action: NakAction, error: String, result: String) -> NakOutcome {
         guard let index = beingSent(token) else { return .missing }
-        if !result.isEmpty && keep(index) > 0 { tasks[index].result = result }
+        let isWaitedFor = waiters.contains { if case .result(tasks[index].number) = $0.goal { true } else { false } }
+        if !result.isEmpty && (keep(index) > 0 || isWaitedFor) { tasks[index].result = result }
         let outcome = nak(index, action, error: error)
         endedSends.removeAll { $0 == token }
         return outcome
