@@ -28,7 +28,8 @@ enum Answer {
     /// What is said of an answer that is no success.
     static func error(_ response: borrowing ClientResponse, from place: String) -> String {
         let status = response.status
-        var text = "\(place) answered \(status) \(reason(of: status))"
+        let phrase = "\(reason(of: status))"
+        var text = "\(place) answered \(status)" + (phrase.isEmpty ? "" : " \(phrase)")
         if (300...399).contains(status) {
             response.forEachField { name, value in
                 guard name.equalsIgnoringCase("Location") else { return }

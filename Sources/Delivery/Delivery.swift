@@ -223,10 +223,11 @@ public final class Delivery {
         switch outcome.result {
         case .failure(let failure):
             var action = NakAction.failed
-            // Trying again would come to the same addresses, which may not be reached.
-            if case .refusedAddress = failure { action = .dead }
-            let error = Array("\(failure)".utf8)
-            broker.failSending(key, action, error: error.span, now: now)
+            var error = "\(failure)"
+            // Trying again would come to the same addresses, which may not be reached. The reason is a whole sentence.
+            if case .refusedAddress(_, _, let reason) = failure { (action, error) = (.dead, reason) }
+            let bytes = Array(error.utf8)
+            broker.failSending(key, action, error: bytes.span, now: now)
         case .success(let response):
             var result: [UInt8] = []
             if broker.wantsResult(of: key) {
