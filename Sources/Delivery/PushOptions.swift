@@ -139,7 +139,9 @@ public struct PushOptions: Equatable, Sendable {
                 throw member.flaw(because: "this header is given twice")
             }
             let text = try member.string(maximumBytes: maximumHeaderBytes)
-            guard ClientRequest.isFieldValue(text.span) else {
+            let blanks = [UInt8(ascii: " "), UInt8(ascii: "\t")]
+            let hasBlankEnd = [text[0], text[text.count - 1]].contains(where: blanks.contains)
+            guard ClientRequest.isFieldValue(text.span), !hasBlankEnd else {
                 throw member.flaw(because: "a header's value has no control characters, nor blanks at its ends")
             }
             byteCount += bytes.count + text.count

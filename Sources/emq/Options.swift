@@ -111,7 +111,7 @@ struct Options {
         do throws(DestinationPolicyError) {
             options.destinations = try DestinationPolicy(options.destinationLists)
         } catch {
-            throw UsageError("--push: \(error)")
+            throw UsageError("\(error)")
         }
     }
 

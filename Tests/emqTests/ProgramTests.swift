@@ -29,6 +29,9 @@ import Testing
         ["--adr", ":1"], ["--addr"], ["--addr", "8080"], ["--addr", ":99999"], ["--addr", "::1:80"],
         ["--addr", "unix:"], ["--addr", ":1", "serve"], ["help"],
         ["--drain", "x"], ["--drain", "-1"], ["--drain", "1", "--drain", "2"], ["--max-connections", "0"], ["sevre"],
+        ["--push"], ["--push", ""], ["--push", "publik"], ["--push", "public,,private"], ["--push", "10.0.0.0/33"],
+        ["--push", "10.0.0.1/8"], ["--push", "*"], ["--push", "http://example.com"], ["--push", "example.com:80"],
+        ["--push", "loopback", "--push", "127.1"],
     ])
     func badFlagsAreOneLineAndStatus2(arguments: [String]) throws {
         let result = try run(arguments)
@@ -38,10 +41,18 @@ import Testing
         #expect(result.output.isEmpty)
     }
 
-    @Test func badTwinsOfFlagsNameTheVariable() throws {
-        let result = try run([], environment: ["EMQ_ADDR": "nonsense"])
+    @Test func whatPushDoesNotTakeIsSaidInOneSentence() throws {
+        let sentence = "--push names every address as 0.0.0.0/0,::/0, not as '*' (emq --help lists the options)\n"
+        #expect(try run(["--push", "public,*"]).error == "emq: " + sentence)
+        #expect(try run([], environment: ["EMQ_PUSH": "*"]).error == "emq: EMQ_PUSH: " + sentence)
+    }
+
+    @Test(arguments: ["EMQ_ADDR", "EMQ_PUSH"])
+    func badTwinsOfFlagsNameTheVariable(variable: String) throws {
+        let result = try run([], environment: [variable: "non sense"])
         #expect(result.status == 2)
-        #expect(result.error.contains("EMQ_ADDR"))
+        #expect(result.error.hasPrefix("emq: \(variable): "))
+        #expect(result.error.filter { $0 == "\n" }.count == 1)
     }
 
     @Test func helpFitsAScreenAndVersionIsOneLine() throws {
