@@ -5,7 +5,7 @@ import Support
 import Testing
 
 /// A directory for --data. It is deleted when the test lets go of it.
-private final class DataDirectory {
+final class DataDirectory {
     let path = FileManager.default.temporaryDirectory.appending(path: "emq-data-\(UUID().uuidString)").path
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
@@ -56,7 +56,7 @@ private final class DataDirectory {
 
 extension Server {
     /// Ends it as a crash does.
-    fileprivate func crash() throws {
+    func crash() throws {
         signal(SIGKILL)
         _ = try exitStatus()
     }
