@@ -27,7 +27,7 @@ def is_genuine(signature, body):
     """Whether the header `Emq-Signature: t=<unix>,v1=<hex>` fits the body and is not old."""
     parts = dict(part.partition("=")[::2] for part in signature.split(","))
     expected = hmac.new(SECRET, parts.get("t", "").encode() + b"." + body, hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(parts.get("v1", ""), expected):
+    if not hmac.compare_digest(parts.get("v1", "").encode(), expected.encode()):
         return False
     return abs(time.time() - int(parts["t"])) <= OLDEST_SECONDS
 
