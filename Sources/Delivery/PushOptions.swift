@@ -186,18 +186,20 @@ public struct PushOptions: Equatable, Sendable {
     /// What stands in the place of values that are not shown.
     private static let mask = Array("***".utf8)
 
-    /// Puts in the place of `***` what other options have there: those that these take the place of.
+    /// Puts in the place of `***` what other options have there: those that these take the place of. What is kept is for one
+    /// receiver: whoever may set options but not see it cannot have it sent to another one.
     ///
-    /// - Throws: `PushOptionsError` where these have nothing there.
+    /// - Throws: `PushOptionsError` where these have nothing there, or are for another receiver.
     public mutating func keepMaskedValues(of previous: PushOptions = PushOptions()) throws(PushOptionsError) {
         for index in headers.indices where headers[index].value == Self.mask {
             let name = headers[index].name
             let before = previous.headers.first { $0.name.lowercasedASCII == name.lowercasedASCII }
+            let field = "headers.\(String(decoding: name, as: UTF8.self))"
             guard let before else {
                 throw PushOptionsError(
-                    field: "headers.\(String(decoding: name, as: UTF8.self))",
-                    detail: "*** stands for the value that this header has had, and it has had none")
+                    field: field, detail: "*** stands for the value that this header has had, and it has had none")
             }
+            guard url?.authority == previous.url?.authority else { throw Self.otherReceiver(field) }
             headers[index].value = before.value
         }
         if secret == Self.mask {
@@ -205,8 +207,14 @@ public struct PushOptions: Equatable, Sendable {
                 throw PushOptionsError(
                     field: "secret", detail: "*** stands for the secret that there was, and there was none")
             }
+            guard url?.authority == previous.url?.authority else { throw Self.otherReceiver("secret") }
             secret = before
         }
+    }
+
+    private static func otherReceiver(_ field: String) -> PushOptionsError {
+        PushOptionsError(
+            field: field, detail: "*** keeps a value for the receiver that it was for; with another url, give it anew")
     }
 
     // MARK: Writing

@@ -213,6 +213,12 @@ import Testing
             let refused = try server.send("PUT", "/config/q", "{\"push\": {\"url\": \"\(url)\", \(members)}}")
             #expect(refused.status == 400 && refused.field == field, "\(refused.body)")
         }
+        // What is kept is for the receiver that it was for.
+        for other in ["http://127.0.0.1:1/q", "http://localhost:\(receiver.port)/q"] {
+            let moved = "{\"push\": {\"url\": \"\(other)\", \"headers\": {\"authorization\": \"***\"}}}"
+            let refused = try server.send("PUT", "/config/q", moved)
+            #expect(refused.status == 400 && refused.field == "push.headers.authorization", "\(refused.body)")
+        }
         // A task's own are masked alike, wherever it is shown.
         _ = try server.send("POST", "/pause/r")
         let id = try server.enqueue(

@@ -114,7 +114,7 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
         ([.answer("404 X")], "answered 404 Not Found"),
         (
             [.answer("302 X", fields: "Location: /there\r\n")],
-            "answered 302; redirects are not followed, its Location is /there"
+            "answered 302 Found; redirects are not followed, its Location is /there"
         ),
         ([.close], "closed the connection before its response was whole"),
         ([.reset], "the connection before its response was whole"),
