@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A receiver of pushed tasks, without packages: it checks who sent them, and takes each one once.
+"""A receiver of pushed tasks, without packages: it checks who sent them, and does not take one again that comes again.
 
 usage: SECRET=... receiver.py [PORT]
 
@@ -56,5 +56,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2 or not all(word.isdigit() for word in sys.argv[1:]):
+        sys.exit(__doc__)
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 9000
     http.server.ThreadingHTTPServer(("localhost", port), Receiver).serve_forever()

@@ -8,7 +8,8 @@ enum Answer {
     /// The longest pause that an answer may ask for.
     private static let maximumPauseMilliseconds: Int64 = 86_400_000
 
-    /// The pause that the answer asks for instead of the backoff (RFC 9110 section 10.2.3); nil if it does not.
+    /// The pause that the answer asks for instead of the backoff (RFC 9110 section 10.2.3); nil if it does not. No pause at all, or
+    /// a time that is over, is none: a receiver whose clock is wrong would be sent the same without end.
     static func pauseMilliseconds(_ response: borrowing ClientResponse, now: Int64) -> Int64? {
         guard response.status == 429 || response.status == 503 else { return nil }
         var pause: Int64?
@@ -22,7 +23,7 @@ enum Answer {
                 pause = min(max(0, time * 1000 - now), maximumPauseMilliseconds)
             }
         }
-        return pause
+        return pause == 0 ? nil : pause
     }
 
     /// What is said of an answer that is no success.

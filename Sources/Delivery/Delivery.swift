@@ -271,6 +271,8 @@ public final class Delivery {
         request.isNotice = true
         let options = TaskOptions()
         request.write(isMasked: false, to: &options.request)
+        // What its queue says of retries is meant for its tasks: this one is tried until it expires.
+        options.retryLimit = .unlimited
         options.backoff = .ofSentTasks
         let task = NewTask(id: makeID(now), content: 0..<content.count, options: options)
         // It fails only where there is no room for any task at all.

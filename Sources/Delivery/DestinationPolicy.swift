@@ -111,8 +111,9 @@ public struct DestinationPolicy: Sendable {
         case "private": networks += SpecialAddresses.privateUse
         case "loopback": networks += SpecialAddresses.loopback
         case "": throw DestinationPolicyError("--push names nothing between two commas, or at all; \(Self.choice)")
-        case "*":
-            throw DestinationPolicyError("--push names every address as 0.0.0.0/0,::/0, not as '*'")
+        case "*", "all", "any":
+            throw DestinationPolicyError("--push names every address as 0.0.0.0/0,::/0, not as '\(element)'")
+        case "none": throw DestinationPolicyError("--push says where tasks may be sent; without it, none are")
         default:
             if IPAddress(String(element.prefix { $0 != "/" })) != nil {
                 networks.append(try IPNetwork(element))

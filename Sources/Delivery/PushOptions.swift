@@ -59,7 +59,7 @@ public struct PushOptions: Equatable, Sendable {
 
     // MARK: Reading
 
-    /// The members of a task's request, and those that only a queue's push has.
+    /// The members of a task's request, and those of a queue's push.
     private static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]
     private static let queueMembers: [StaticString] = [
         "url", "method", "headers", "timeout", "on_dead", "concurrency", "rate", "secret", "ca",
@@ -299,7 +299,7 @@ private struct Value: ~Escapable {
     }
 
     func flaw(_ wanted: String) -> PushOptionsError {
-        let got = kind == .object || kind == .array ? "something else" : text(bytes.extracting(first: 60))
+        let got = kind == .object ? "an object" : kind == .array ? "an array" : text(bytes.extracting(first: 60))
         return PushOptionsError(field: field, detail: "\(field) is \(wanted), not \(got)")
     }
 

@@ -48,9 +48,11 @@ enum Emq {
                     if !places.contains(link(to: actual)) { places.append(link(to: actual)) }
                 }
             }
+            let destinations = options.destinationLists.joined(separator: ", ")
+            let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
             let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
             write(
-                "emq \(Options.version) listening on \(places.joined(separator: " and ")); tasks \(home)",
+                "emq \(Options.version) listening on \(places.joined(separator: " and ")); tasks \(home)\(sending)",
                 to: STDERR_FILENO)
             var api = API(server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push)
             server.run(&api, on: broker)

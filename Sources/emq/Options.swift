@@ -19,7 +19,7 @@ struct Options {
     var graceMilliseconds: Int64 = 30_000
     /// Where tasks may be sent; nil if none are.
     var destinations: DestinationPolicy?
-    private var destinationLists: [String] = []
+    private(set) var destinationLists: [String] = []
 
     static let help = """
         emq: a work-queue server over HTTP. Tasks live in memory, and on disk too with --data.

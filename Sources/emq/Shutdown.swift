@@ -47,11 +47,20 @@ final class Shutdown: EventSource {
     func begin(now: Int64) { deadline = now + drainMilliseconds }
 
     /// Says what is waited for.
-    func report(dispatched: Int) {
-        let work = dispatched == 1 ? "1 task in hand" : "\(dispatched) tasks in hand"
-        Emq.write(
-            "emq: stopping; connected workers have \(drainMilliseconds / 1000) s to acknowledge \(work); "
-                + "a second signal ends it at once", to: STDERR_FILENO)
+    ///
+    /// - Parameters:
+    ///   - dispatched: how many tasks have been given out, those that are being sent included.
+    ///   - sent: how many are being sent.
+    func report(dispatched: Int, sent: Int) {
+        func count(_ number: Int) -> String { number == 1 ? "1 task" : "\(number) tasks" }
+        let seconds = drainMilliseconds / 1000
+        let held = dispatched - sent
+        var work = "connected workers have \(seconds) s to acknowledge \(count(held)) in hand"
+        if sent > 0 {
+            let sending = "\(count(sent)) that \(sent == 1 ? "is" : "are") being sent"
+            work = held > 0 ? "\(work), and \(sending) as long" : "\(sending) may take \(seconds) s"
+        }
+        Emq.write("emq: stopping; \(work); a second signal ends it at once", to: STDERR_FILENO)
     }
 
     /// Whether a second signal has asked to stop at once.

@@ -198,7 +198,7 @@ struct DestinationPolicyTests {
         arguments: [
             ("privat", "knows no 'privat'; did you mean 'private'? A host of that name is written 'privat.'"),
             ("publc", "did you mean 'public'"), ("pubilc", "did you mean 'public'"),
-            ("loopbak", "did you mean 'loopback'"),
+            ("loopbak", "did you mean 'loopback'"), ("all", "0.0.0.0/0,::/0"), ("none", "without it"),
             ("private,publik", "did you mean 'public'"), ("", "nothing"), ("public,", "nothing"),
             ("public,,private", "nothing"),
             ("*", "0.0.0.0/0,::/0"), ("*.", "'*.'"), ("a.*.com", "hooks.example.com or *.example.com"),

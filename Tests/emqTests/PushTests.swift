@@ -214,8 +214,10 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
         for (status, value, pause) in [
             ("503 X", "3600", 3600.0), ("429 X", "3600", 3600), ("503 X", date(in: 600), 600),
             ("503 X", "99999999999999999999", 86_400), ("500 X", "3600", 50), ("503 X", "soon", 50),
+            // No pause would be one attempt after the other, and a clock may be wrong.
+            ("429 X", "0", 50), ("503 X", date(in: -600), 50),
         ] {
-            let path = "/\(status.prefix(3))-\(Int(pause))-\(value.count)"
+            let path = "/\(status.prefix(3))-\(Int(pause))-\(value.utf8.reduce(0) { $0 + Int($1) })"
             receiver.script(path, [.answer(status, fields: "Retry-After: \(value)\r\n")])
             let id = try server.enqueue("q", #""content": 1, "backoff": 50, "# + receiver.request(path))
             let task = try server.wait(id, for: "delayed")
@@ -223,11 +225,6 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
             #expect(due <= pause && due > pause - 30, "\(status) \(value): \(due)")
             #expect(task["retries"] as? Int == 1)
         }
-        // At once, and counted all the same.
-        receiver.script("/now", [.answer("429 X", fields: "Retry-After: 0\r\n")])
-        let id = try server.enqueue(
-            "q", #""content": 1, "backoff": 50, "max_retries": 2, "# + receiver.request("/now"))
-        #expect(try server.wait(id, for: "dead")["attempt"] as? Int == 3)
     }
 
     // MARK: Results
@@ -476,12 +473,13 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
         #expect(notice["Emq-Signature"]?.hasPrefix("t=") == true)
         let noticeID = try #require(notice.id)
         #expect(noticeID != id)
-        try server.wait(noticeID, for: "dead")
+        // The queue gives its tasks no retries; the news of a death has them.
+        #expect(try #require(server.wait(noticeID, for: "delayed")["retries"] as? Int) > 0)
         // What another task's death would tell comes later.
         let own = receiver.request("/q", #", "on_dead": "\#(receiver.url("/own"))""#)
         try server.enqueue("q", #""content": 2, "# + own)
         #expect(try receiver.wait("/own")[0].body.contains(#""content":2"#))
-        #expect(receiver.received("/died").count == 1)
+        #expect(receiver.received("/died").allSatisfy { $0.id == noticeID })
     }
 
     @Test func aDeadLetterIsForWorkersUntilItIsKickedBack() throws {
@@ -489,7 +487,7 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
             "q", #"{"push": {"url": "\#(receiver.url("/q"))"}, "max_retries": 0, "dead_letter": "letters", "keep": 60}"#
         )
         receiver.script("/q", [.answer("500 X")], [.answer("500 X")], [.ok])
-        receiver.script("/own", [.close], [.ok])
+        receiver.script("/own", [.answer("500 X")], [.ok])
         let ids = try [
             server.enqueue("q"), server.enqueue("q"),
             server.enqueue("q", "\"content\": 1, " + receiver.request("/own")),

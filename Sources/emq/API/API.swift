@@ -148,7 +148,9 @@ struct API: ~Copyable, RequestHandler {
         }
         let isOver = shutdown.isOver(now: now) || isDrained(broker)
         isFinished = shutdown.isForced || isOver && journal?.isSettled(broker) ?? true
-        if isFirst, !isFinished { shutdown.report(dispatched: broker.counts.dispatched) }
+        if isFirst, !isFinished {
+            shutdown.report(dispatched: broker.counts.dispatched, sent: push?.inFlightCount ?? 0)
+        }
     }
 
     /// Whether nothing is left to wait for: no work in hand, or nobody who could acknowledge it.
