@@ -18,6 +18,8 @@ public final class Delivery {
     private static let startsPerTurn = 200
     /// What the answers of a turn change, about, beside the bodies that are kept.
     private static let changeBytesPerTurn = 64 << 10
+    /// When the news of deaths in a turn take so many bytes, the rest comes in the next turns.
+    private static let newsBytesPerTurn = 16 << 20
     /// How much longer than its request a task's lease is: what is not answered in time is found out by the deadline of the
     /// request, and not by the lease.
     private static let slackMilliseconds: Int64 = 15_000
@@ -46,6 +48,8 @@ public final class Delivery {
     public var isShortOfMemory = false
     /// Whether no more tasks are to be sent. Those that are in flight are ended.
     public var isStopping = false
+    /// Whether the news of deaths wait: they are tasks, which take memory and space on disk.
+    public var keepsDeaths = false
 
     /// How many tasks are being sent.
     public var inFlightCount: Int { flights.count }
@@ -94,8 +98,8 @@ public final class Delivery {
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
     public func endTurn(on broker: isolated Broker, now: Int64) -> Int64? {
-        broker.takeDeaths { tellOfDeath($0, on: broker, now: now) }
-        broker.takeSendableQueues { wake($0, on: broker) }
+        var newsBytes = 0
+        tellOfDeaths(on: broker, now: now, &newsBytes)
         while let next = paced.last, next.time <= now {
             paced.removeLast()
             activate(next.queue)
@@ -103,6 +107,9 @@ public final class Delivery {
         for queue in held { activate(queue) }
         held = []
         if !isStopping { start(on: broker, now: now) }
+        // What can never be sent has died.
+        tellOfDeaths(on: broker, now: now, &newsBytes)
+        if broker.hasUntoldDeaths, !keepsDeaths { return now }
         if !active.isEmpty, !isStopping, flights.count < Self.maximumInFlight { return now }
         return paced.last?.time
     }
@@ -250,21 +257,38 @@ public final class Delivery {
 
     // MARK: Deaths
 
+    /// Tells of deaths, as far as there is room for that, and looks which queues have something to send then.
+    private func tellOfDeaths(on broker: isolated Broker, now: Int64, _ newsBytes: inout Int) {
+        broker.takeDeaths { death in
+            guard !keepsDeaths, newsBytes < Self.newsBytesPerTurn else { return false }
+            newsBytes += tellOfDeath(death, on: broker, now: now)
+            return true
+        }
+        broker.takeSendableQueues { wake($0, on: broker) }
+    }
+
     /// Adds a task that tells of the death of another one, if somebody is to be told.
-    private func tellOfDeath(_ death: Broker.Death, on broker: isolated Broker, now: Int64) {
+    ///
+    /// - Returns: how many bytes its content has.
+    private func tellOfDeath(_ death: Broker.Death, on broker: isolated Broker, now: Int64) -> Int {
         let queueText = broker.push(of: death.queue)
         let queueName = broker.name(of: death.queue)
         var content: [UInt8] = []
         var url = PushOptions(stored: queueText, of: .queue).onDead
         broker.withTask(id: death.task, now: now) { task in
-            // Of what died as a dead letter, its own request is over.
-            if !task.request.isEmpty, task.origin.isEmpty || task.origin == queueName {
+            if !task.request.isEmpty {
                 let own = PushOptions(stored: task.request, of: .task)
-                url = own.isNotice ? nil : own.onDead ?? url
+                if own.isNotice {
+                    // Whatever queue it has come to: two queues that are each other's dead letters would never end.
+                    url = nil
+                } else if task.origin.isEmpty || task.origin == queueName {
+                    // Of what died as a dead letter, its own request is over.
+                    url = own.onDead ?? url
+                }
             }
             if url != nil { content = describe(task) }
         }
-        guard let url, !content.isEmpty else { return }
+        guard let url, !content.isEmpty else { return 0 }
         var request = PushOptions()
         request.url = url
         request.method = Array("POST".utf8)
@@ -277,6 +301,7 @@ public final class Delivery {
         let task = NewTask(id: makeID(now), content: 0..<content.count, options: options)
         // It fails only where there is no room for any task at all.
         _ = try? broker.enqueue(task, content: content.span, in: death.queue, isLimited: false, now: now)
+        return content.count
     }
 }
 

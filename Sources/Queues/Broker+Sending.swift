@@ -21,7 +21,7 @@ extension Broker {
     public struct Death {
         /// The task. Its record may be gone, or be that of a dead letter by now.
         public let task: UID
-        /// The queue where it died, to be used in the same turn.
+        /// The queue where it died, to be used while it is told.
         public let queue: QueueIndex
     }
 
@@ -110,14 +110,20 @@ extension Broker {
         for key in ended { body(key) }
     }
 
-    /// Calls `body` with each task that has died since the last call and was to be sent, or whose queue says how tasks are.
-    /// `body` may add tasks. O(n).
-    public func takeDeaths(_ body: (Death) -> Void) {
-        let deaths = store.sending.deaths
-        if deaths.isEmpty { return }
-        store.sending.deaths = []
-        for death in deaths { body(Death(task: death.task, queue: QueueIndex(slot: death.queue))) }
+    /// Calls `body` with each task that has died since the last call and was to be sent, or whose queue says how tasks are,
+    /// until it returns false: that one and the rest are left for the next call. `body` may add tasks. O(n).
+    public func takeDeaths(while body: (Death) -> Bool) {
+        while store.sending.toldDeaths < store.sending.deaths.count {
+            let death = store.sending.deaths[store.sending.toldDeaths]
+            guard body(Death(task: death.task, queue: QueueIndex(slot: death.queue))) else { return }
+            store.sending.toldDeaths += 1
+            store.update(death.queue) { $0.untoldDeaths -= 1 }
+        }
+        (store.sending.deaths, store.sending.toldDeaths) = ([], 0)
     }
+
+    /// Whether `takeDeaths` has left any.
+    public var hasUntoldDeaths: Bool { !store.sending.deaths.isEmpty }
 
     /// What a queue's configuration says of how tasks are sent; empty if nothing. O(1).
     public func push(of queue: QueueIndex) -> [UInt8] {

@@ -35,6 +35,8 @@ struct QueueRecord: LinkedRecord {
     var isPushed = false
     /// Whether whoever sends tasks has been told, or is about to be, that there may be some here.
     var isSendable = false
+    /// How many of its tasks have died of which whoever sends tasks has not been told yet.
+    var untoldDeaths: UInt32 = 0
     /// The waiters filed under it, by how many of its tasks they need: always more than are available.
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?
@@ -57,6 +59,7 @@ struct QueueRecord: LinkedRecord {
     /// Whether nothing but its totals would be lost if it were forgotten.
     var isIdle: Bool {
         tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged && !isSendable
+            && untoldDeaths == 0
     }
 
     /// Whether it is of interest to those who look at all queues.

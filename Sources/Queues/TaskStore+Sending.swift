@@ -12,6 +12,8 @@ struct Sending {
     var ended: [DispatchKey] = []
     /// Tasks that died and could have said that somebody is to be told, each with the queue where that was.
     var deaths: [(task: UID, queue: Slot)] = []
+    /// How many of them have been told.
+    var toldDeaths = 0
 }
 
 extension TaskStore {
@@ -59,6 +61,7 @@ extension TaskStore {
     mutating func noteDeath(of slot: Slot) {
         let queue = tasks[slot].queue
         guard sending.isOn, configuration(of: queue)?.value.push.isEmpty == false || hasRequest(slot) else { return }
+        update(queue) { $0.untoldDeaths += 1 }
         sending.deaths.append((tasks[slot].id, queue))
     }
 

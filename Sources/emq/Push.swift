@@ -59,7 +59,9 @@ final class Push {
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
     func endTurn(_ journal: DurableStore?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {
-        delivery.isStopping = isStopping || journal?.isBusy(broker) == true
+        let isBusy = journal?.isBusy(broker) == true
+        delivery.isStopping = isStopping || isBusy
+        delivery.keepsDeaths = isBusy || delivery.isShortOfMemory
         return delivery.endTurn(on: broker, now: now)
     }
 }

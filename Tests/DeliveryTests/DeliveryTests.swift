@@ -456,6 +456,60 @@ struct DeliveryTests {
         }
     }
 
+    @Test("The news of a death is news wherever it dies: queues that are each other's dead letters come to an end")
+    func noticesThatDieElsewhere() throws {
+        try withWorld { world, broker in
+            for (name, other) in [("a", "b"), ("b", "a")] {
+                let queue = try broker.queue(named: Array(name.utf8).span)
+                var configuration = QueueConfiguration()
+                configuration.push = Array(#"{"url":"http://a.test/","on_dead":"http://grave.test/"}"#.utf8)
+                configuration.isPushed = true
+                configuration.maximumRetries = 0
+                configuration.deadLetter = Array(other.utf8)
+                try broker.configure(queue, configuration)
+            }
+            try world.add("a", broker)
+            for _ in 0..<20 {
+                world.turn(broker)
+                world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
+            }
+            // The task and two pieces of news, each in either queue.
+            #expect(world.sender.started == 6)
+            #expect(world.sender.requests.isEmpty)
+        }
+    }
+
+    @Test("The death of a task that can never be sent is told in the same turn")
+    func deathAtOnce() throws {
+        try withWorld { world, broker in
+            try world.push("q", #"{"on_dead":"http://grave.test/"}"#, broker)
+            try world.add("q", request: #"{"timeout":1}"#, broker)
+            world.turn(broker)
+            #expect(world.sender.count(to: "grave.test") == 1)
+        }
+    }
+
+    @Test("Many deaths at once are told in several turns, and none while there is no room")
+    func manyDeaths() throws {
+        try withWorld { world, broker in
+            try world.push("q", #"{"on_dead":"http://grave.test/","concurrency":100}"#, isExpiryDeath: true, broker)
+            world.news.byteCount = 5 << 20
+            for _ in 0..<6 { try world.add("q", expiry: 1000, broker) }
+            world.now += 1000
+            while !broker.advance(to: world.now) {}
+            world.delivery.keepsDeaths = true
+            let pause = world.delivery.endTurn(on: broker, now: world.now)
+            #expect(pause == nil)
+            #expect(world.sender.started == 0)
+            world.delivery.keepsDeaths = false
+            let next = world.delivery.endTurn(on: broker, now: world.now)
+            #expect(next == world.now)
+            #expect(world.sender.started == 4)
+            world.turn(broker)
+            #expect(world.sender.count(to: "grave.test") == 6)
+        }
+    }
+
     @Test("The death of a task that expires is told too")
     func expiry() throws {
         try withWorld { world, broker in
@@ -526,7 +580,14 @@ private final class Postbox: RequestSender {
 
 /// A broker, its delivery, and a time that passes when the test says so.
 private final class World {
+    /// What the news of a death has.
+    final class News {
+        /// Spaces behind its text.
+        var byteCount = 0
+    }
+
     let sender = Postbox()
+    let news = News()
     let delivery: Delivery
     var now: Int64
     var lastTask: UInt64 = 0
@@ -541,7 +602,9 @@ private final class World {
                 count += 1
                 return UID(high: count, low: count)
             },
-            describe: { task in Array("task \(task.id.low)".utf8) })
+            describe: { [news] task in
+                Array("task \(task.id.low)".utf8) + Array(repeating: UInt8(ascii: " "), count: news.byteCount)
+            })
     }
 
     @discardableResult

@@ -404,6 +404,7 @@ private struct FullRun {
         broker.takeDeaths { death in
             let queue = Int(text(broker.name(of: death.queue).span)) ?? -1
             deaths.append(FullModel.Death(task: death.task.high, queue: queue))
+            return true
         }
         try expect(deaths, model.deaths, "deaths")
         (model.endedSends, model.deaths) = ([], [])

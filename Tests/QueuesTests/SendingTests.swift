@@ -72,7 +72,10 @@ extension Broker {
 
     fileprivate func deaths() -> [String] {
         var deaths: [String] = []
-        takeDeaths { deaths.append("\($0.task.high) in \(text(name(of: $0.queue).span))") }
+        takeDeaths {
+            deaths.append("\($0.task.high) in \(text(name(of: $0.queue).span))")
+            return true
+        }
         return deaths
     }
 
@@ -617,9 +620,26 @@ private func withSendingBroker(
             broker.takeDeaths { death in
                 let content: [UInt8] = [1]
                 try? broker.enqueue(id: UID(high: 2, low: 2), in: death.queue, content: content.span, now: 0)
+                return true
             }
             #expect(try broker.peek("a") == [2])
             #expect(broker.deaths() == [])
+        }
+    }
+
+    @Test func aDeathThatIsNotTakenKeepsItsQueueAndIsToldAgain() throws {
+        try withSendingBroker { broker in
+            try broker.addSent(1, to: "a")
+            #expect(broker.fail(try broker.sendOne("a"), .dead) == .dead)
+            broker.takeDeaths { _ in false }
+            let isLeft = broker.hasUntoldDeaths
+            #expect(isLeft)
+            _ = broker.deleteRecord(UID(high: 1, low: 1), now: 0)
+            broker.checkInvariants()
+            #expect(broker.deaths() == ["1 in a"])
+            let isLeftStill = broker.hasUntoldDeaths
+            #expect(!isLeftStill)
+            broker.checkInvariants()
         }
     }
 
