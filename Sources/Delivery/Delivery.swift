@@ -29,6 +29,7 @@ public final class Delivery {
         let queue: SendingQueue
         /// Where to, in words.
         let place: String
+        let bodyByteCount: Int
     }
 
     private let sender: any RequestSender
@@ -41,7 +42,11 @@ public final class Delivery {
     /// Those that wait for their rate, the next one last.
     private var paced: [(time: Int64, queue: SendingQueue)] = []
     private var held: [SendingQueue] = []
+    /// How many bytes the bodies in flight have.
+    private var bodyBytes = 0
 
+    /// How many bytes the bodies in flight may have together: each is a copy of its task's. A single one may have more.
+    public var maximumBodyBytes = Int.max
     /// The sequence of the last frame of the journal that is safe: a task is sent only when what made it ready is.
     public var safeSequence = UInt64.max
     /// Whether there is no room for results; then they are kept without their bodies.
@@ -178,7 +183,10 @@ public final class Delivery {
         guard queue.nextTime(now: now) <= now else { return .paced }
         var made: Result<TaskRequest, TaskRequestError>?
         let found = broker.send(from: queue.index, now: now) { task in
-            guard task.readySequence <= safeSequence else { return nil }
+            let bodyByteCount = max(task.content.count, task.request.count)
+            guard task.readySequence <= safeSequence,
+                flights.isEmpty || bodyBytes + bodyByteCount <= maximumBodyBytes
+            else { return nil }
             do throws(TaskRequestError) {
                 let request = try TaskRequest(task, queue: queue, unixSeconds: now / 1000)
                 made = .success(request)
@@ -195,7 +203,10 @@ public final class Delivery {
         switch made {
         case .success(let task):
             queue.noteStart(now: now)
-            flights[key.rawValue] = Flight(queue: queue, place: "http://" + text(task.request.url.authority))
+            let byteCount = task.request.body?.count ?? 0
+            bodyBytes += byteCount
+            flights[key.rawValue] = Flight(
+                queue: queue, place: "http://" + text(task.request.url.authority), bodyByteCount: byteCount)
             sender.send(task.request, key: key.rawValue)
         case .failure(let error):
             let reason = Array(error.description.utf8)
@@ -212,6 +223,7 @@ public final class Delivery {
         guard let flight = flights.removeValue(forKey: key) else { return nil }
         let queue = flight.queue
         queue.inFlightCount -= 1
+        bodyBytes -= flight.bodyByteCount
         if queue.standing == .full { activate(queue) }
         forgetIfIdle(queue)
         return flight

@@ -336,7 +336,8 @@ final class ClientExchange: ClientSource {
     /// How much memory it takes, in bytes, as the client knows it.
     private(set) var countedBytes = 0
 
-    private func count() {
+    /// Counts what it takes now.
+    func count() {
         let messages = request.fields.count + (request.body?.count ?? 0)
         let bytes = phase == .ended ? 0 : messages + head.capacity + input.capacity
         client.bufferBytes += bytes - countedBytes

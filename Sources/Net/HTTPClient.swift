@@ -111,6 +111,7 @@ public final class HTTPClient {
         let exchange = ClientExchange(request, key: key, host: host, client: self)
         exchanges[key] = exchange
         start(exchange)
+        exchange.count()
     }
 
     /// Breaks an exchange off: nothing is reported of it. Keys that are unknown, or whose exchanges have ended, do nothing.

@@ -40,7 +40,7 @@ enum Emq {
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             let server = HTTPServer(loop: loop, limits: limits)
-            let push = options.destinations.map { Push($0, loop: loop, on: broker) }
+            let push = options.destinations.map { Push($0, loop: loop, maximumBodyBytes: memory / 4, on: broker) }
             var places: [String] = []
             for address in options.addresses {
                 for actual in try server.listen(address) {

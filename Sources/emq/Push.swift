@@ -19,7 +19,7 @@ final class Push {
         init(_ policy: DestinationPolicy) { self.policy = policy }
     }
 
-    init(_ policy: DestinationPolicy, loop: EventLoop, on broker: isolated Broker) {
+    init(_ policy: DestinationPolicy, loop: EventLoop, maximumBodyBytes: Int, on broker: isolated Broker) {
         let destinations = Destinations(policy)
         self.destinations = destinations
         client = HTTPClient(loop: loop, limits: ClientLimits()) { address, port, host in
@@ -34,6 +34,7 @@ final class Push {
                 TaskWriter.writeWhole(task, isSending: true, to: &json)
                 return json
             })
+        delivery.maximumBodyBytes = maximumBodyBytes
     }
 
     var policy: DestinationPolicy {

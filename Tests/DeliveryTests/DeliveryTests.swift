@@ -510,6 +510,26 @@ struct DeliveryTests {
         }
     }
 
+    @Test("Bodies in flight have so many bytes at most, but for a single one")
+    func bodyBytes() throws {
+        try withWorld { world, broker in
+            world.delivery.maximumBodyBytes = 100
+            for queue in ["a", "b"] { try world.push(queue, #"{"url":"http://\#(queue).test/"}"#, broker) }
+            try world.add("a", content: String(repeating: "1", count: 200), broker)
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            for _ in 0..<3 { try world.add("b", content: String(repeating: "1", count: 40), broker) }
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            world.answerAll("HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n", broker)
+            world.turn(broker)
+            #expect(world.sender.started == 3)
+            world.answerAll("HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n", broker)
+            world.turn(broker)
+            #expect(world.sender.started == 4)
+        }
+    }
+
     @Test("The death of a task that expires is told too")
     func expiry() throws {
         try withWorld { world, broker in

@@ -279,6 +279,17 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
     // MARK: Bounds on connections
 
+    @Test func whatWaitsForAConnectionTakesMemoryToo() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient { $0.connectionsPerHost = 1 }
+        for key in UInt64(1)...3 {
+            try client.send(key, origin.url, method: "POST") { $0.body = [UInt8](repeating: 0, count: 100_000) }
+        }
+        #expect(client.client.bufferBytes >= 300_000)
+        for key in UInt64(1)...3 { client.client.cancel(key) }
+        #expect(client.client.bufferBytes == 0)
+    }
+
     @Test func moreExchangesThanAHostMayHaveConnectionsWaitInOrder() throws {
         let origin = try TestOrigin()
         let client = try TestClient { $0.connectionsPerHost = 2 }
