@@ -186,8 +186,8 @@ public struct PushOptions: Equatable, Sendable {
     /// What stands in the place of values that are not shown.
     private static let mask = Array("***".utf8)
 
-    /// Puts in the place of `***` what other options have there: those that these take the place of. What is kept is for one
-    /// receiver: whoever may set options but not see it cannot have it sent to another one.
+    /// Puts in the place of `***` what other options have there: those that these take the place of. A header is for one
+    /// receiver: whoever may set options but not see it cannot have it sent to another one. A secret is never sent.
     ///
     /// - Throws: `PushOptionsError` where these have nothing there, or are for another receiver.
     public mutating func keepMaskedValues(of previous: PushOptions = PushOptions()) throws(PushOptionsError) {
@@ -199,7 +199,10 @@ public struct PushOptions: Equatable, Sendable {
                 throw PushOptionsError(
                     field: field, detail: "*** stands for the value that this header has had, and it has had none")
             }
-            guard url?.authority == previous.url?.authority else { throw Self.otherReceiver(field) }
+            guard url?.authority == previous.url?.authority else {
+                throw PushOptionsError(
+                    field: field, detail: "*** keeps a value for the host that it was for; for another one, write it anew")
+            }
             headers[index].value = before.value
         }
         if secret == Self.mask {
@@ -207,14 +210,8 @@ public struct PushOptions: Equatable, Sendable {
                 throw PushOptionsError(
                     field: "secret", detail: "*** stands for the secret that there was, and there was none")
             }
-            guard url?.authority == previous.url?.authority else { throw Self.otherReceiver("secret") }
             secret = before
         }
-    }
-
-    private static func otherReceiver(_ field: String) -> PushOptionsError {
-        PushOptionsError(
-            field: field, detail: "*** keeps a value for the receiver that it was for; with another url, give it anew")
     }
 
     // MARK: Writing

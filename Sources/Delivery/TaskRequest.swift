@@ -15,7 +15,7 @@ struct TaskRequest {
     /// Makes the request of a task that is about to be dispatched.
     ///
     /// What the task's own request leaves unsaid, its queue says. Header values of the queue are a secret between it and its
-    /// receiver: a task that goes to another one by its own URL does not take them there.
+    /// receiver: a task that goes to another one by its own URL does not take them there, nor does the news of a death.
     ///
     /// - Throws: `TaskRequestError` if it cannot be made; it never will be.
     init(
@@ -28,7 +28,7 @@ struct TaskRequest {
         }
         let method = own.method ?? options.method ?? Array("POST".utf8)
         var headers = own.headers
-        if options.url.map({ $0.authority == url.authority }) ?? true {
+        if options.url.map({ $0.authority == url.authority }) ?? !own.isNotice {
             for header in options.headers
             where !headers.contains(where: { $0.name.lowercasedASCII == header.name.lowercasedASCII }) {
                 headers.append(header)

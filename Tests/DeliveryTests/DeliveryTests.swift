@@ -79,6 +79,43 @@ struct DeliveryTests {
         }
     }
 
+    @Test("A queue's headers do not go to whoever is told of a death, be there another receiver or none")
+    func headersOfNews() throws {
+        try withWorld { world, broker in
+            try world.push(
+                "q", #"{"headers":{"Authorization":"secret"},"on_dead":"http://grave.test/"}"#, retries: 0, broker)
+            try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
+            world.turn(broker)
+            let task = try #require(world.sender.requests.values.first)
+            #expect(text(task.fields).contains("Authorization: secret"))
+            world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
+            world.turn(broker)
+            let news = try #require(world.sender.requests.values.first)
+            #expect(news.url.host == "grave.test")
+            #expect(!text(news.fields).contains("Authorization"))
+        }
+    }
+
+    @Test(
+        "*** keeps the value of a header only for the same host and port",
+        arguments: [
+            ("http://a.test/", "http://a.test/other?x", true), ("http://a.test/", "http://A.test:80/", true),
+            ("http://a.test/", "http://b.test/", false), ("http://a.test/", "http://a.test:81/", false),
+        ])
+    func maskedHeaders(before: String, after: String, isKept: Bool) throws {
+        let json = Array(#"{"url":"\#(before)","headers":{"X-Key":"k"},"secret":"s"}"#.utf8)
+        let masked = Array(#"{"url":"\#(after)","headers":{"x-key":"***"},"secret":"***"}"#.utf8)
+        let previous = try PushOptions(json.span, of: .queue)
+        var options = try PushOptions(masked.span, of: .queue)
+        if isKept {
+            try options.keepMaskedValues(of: previous)
+            #expect(options.headers.map(\.value) == [Array("k".utf8)])
+            #expect(options.secret == Array("s".utf8))
+        } else {
+            #expect(throws: PushOptionsError.self) { try options.keepMaskedValues(of: previous) }
+        }
+    }
+
     @Test("A queue's name is percent-encoded in its header")
     func queueName() throws {
         try withWorld { world, broker in
