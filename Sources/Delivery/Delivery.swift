@@ -250,8 +250,8 @@ public final class Delivery {
         case .success(let response):
             var result: [UInt8] = []
             if broker.wantsResult(of: key) {
-                // A body may become longer by its escapes, or in base64.
-                let keepsBody = !isShortOfMemory && hasRoom(Self.changeBytesPerTurn + 3 * response.body.count)
+                // A body may become six times as long by its escapes.
+                let keepsBody = !isShortOfMemory && hasRoom(Self.changeBytesPerTurn + 6 * response.body.count)
                 result = Answer.result(
                     response, elapsedMilliseconds: outcome.elapsedMilliseconds, keepsBody: keepsBody)
             }

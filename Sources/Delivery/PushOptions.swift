@@ -26,6 +26,7 @@ public struct PushOptions: Equatable, Sendable {
     public static let maximumHeaders = 64
     /// How long their names and values may be together, in bytes.
     public static let maximumHeaderBytes = 16_384
+    private static let maximumNameBytes = 256
     /// The longest secret, in bytes.
     public static let maximumSecretBytes = 1024
     /// The most tasks of a queue that may be in flight at once.
@@ -74,7 +75,7 @@ public struct PushOptions: Equatable, Sendable {
     public init(_ json: Span<UInt8>, of kind: Kind) throws(PushOptionsError) {
         let known = kind == .queue ? Self.queueMembers : Self.taskMembers
         var seen: Set<Int> = []
-        try Self.forEachMember(of: json, field: "") { (rawName, name, value) throws(PushOptionsError) in
+        try Self.forEachMember(of: json, field: "") { (name, value) throws(PushOptionsError) in
             guard let place = known.firstIndex(where: { "\($0)" == name }) else {
                 throw PushOptionsError(field: name, detail: "there is no field '\(name)' here", known: known)
             }
@@ -127,7 +128,7 @@ public struct PushOptions: Equatable, Sendable {
         guard value.kind == .object else { throw value.flaw("an object of strings") }
         var headers: [Header] = []
         var byteCount = 0
-        try forEachMember(of: value.bytes, field: "headers.") { (_, name, member) throws(PushOptionsError) in
+        try forEachMember(of: value.bytes, field: "headers.") { (name, member) throws(PushOptionsError) in
             let bytes = Array(name.utf8)
             guard ClientRequest.isAllowedField(name: bytes.span) else {
                 throw member.flaw(because: "'\(name)' is no header that can be set here")
@@ -156,7 +157,7 @@ public struct PushOptions: Equatable, Sendable {
 
     private static func forEachMember(
         of json: Span<UInt8>, field: String,
-        _ body: (_ rawName: Span<UInt8>, _ name: String, _ value: borrowing Value) throws(PushOptionsError) -> Void
+        _ body: (_ name: String, _ value: borrowing Value) throws(PushOptionsError) -> Void
     ) throws(PushOptionsError) {
         var scanner = JSONScanner(maximumEntries: 1000)
         var isRead = true
@@ -174,12 +175,14 @@ public struct PushOptions: Equatable, Sendable {
             var name: [UInt8] = []
             // A name's quotes stand around it.
             let quoted = json.extracting(entry.name.lowerBound - 1..<entry.name.upperBound + 1)
-            guard JSONValue.decodeString(quoted, into: &name) else {
-                throw PushOptionsError(field: String(field.dropLast()), detail: "a name is text in UTF-8")
+            guard JSONValue.decodeString(quoted, into: &name), name.count <= maximumNameBytes else {
+                throw PushOptionsError(
+                    field: String(field.dropLast()),
+                    detail: "a name is text in UTF-8 of at most \(maximumNameBytes) bytes")
             }
-            let text = String(decoding: name.prefix(256), as: UTF8.self)
+            let text = String(decoding: name, as: UTF8.self)
             let value = Value(bytes: json.extracting(entry.value), kind: entry.kind, field: field + text)
-            try body(quoted, text, value)
+            try body(text, value)
         }
     }
 
@@ -319,7 +322,13 @@ private struct Value: ~Escapable {
 
     func url() throws(PushOptionsError) -> HTTPURL {
         let text = try string(maximumBytes: 8000)
-        do throws(HTTPURLError) { return try HTTPURL(text.span) } catch { throw flaw(because: "\(error)") }
+        let url: HTTPURL
+        do throws(HTTPURLError) { url = try HTTPURL(text.span) } catch { throw flaw(because: "\(error)") }
+        // What is kept is read again, and may be longer by a slash.
+        guard url.description.utf8.count <= HTTPURL.maximumLength else {
+            throw flaw(because: "a URL is at most \(HTTPURL.maximumLength) bytes long")
+        }
+        return url
     }
 }
 

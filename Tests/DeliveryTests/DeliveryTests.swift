@@ -116,6 +116,26 @@ struct DeliveryTests {
         }
     }
 
+    @Test("Options that could not be read again as they are kept are refused")
+    func lengths() throws {
+        let place = "http://a.test?"
+        for (count, isTaken) in [(7999, true), (8000, false)] {
+            let url = place + String(repeating: "x", count: count - place.utf8.count)
+            let json = Array(#"{"url":"\#(url)"}"#.utf8)
+            guard isTaken else {
+                #expect(throws: PushOptionsError.self) { _ = try PushOptions(json.span, of: .queue) }
+                continue
+            }
+            let options = try PushOptions(json.span, of: .queue)
+            var stored: [UInt8] = []
+            options.write(isMasked: false, to: &stored)
+            #expect(PushOptions(stored: stored, of: .queue) == options)
+        }
+        let name = String(repeating: "n", count: 257)
+        let json = Array(#"{"headers":{"\#(name)":"v"}}"#.utf8)
+        #expect(throws: PushOptionsError.self) { _ = try PushOptions(json.span, of: .queue) }
+    }
+
     @Test("A queue's name is percent-encoded in its header")
     func queueName() throws {
         try withWorld { world, broker in
