@@ -2,8 +2,9 @@
 // back.
 //
 // Queues take turns: each that may start something starts one task, again and again, until all are without tasks, have as
-// many in flight as they may, or wait for their rate. So a queue with a million tasks for a slow host holds up no other. A
-// queue that has nothing to send is not known here.
+// many in flight as they may, or wait for their rate. So a queue with a million tasks for a slow host holds up no other; and
+// many queues for one slow host do not, because a host gets only a part of what may be in flight. A queue that has nothing
+// to send is not known here.
 
 import JSON
 import Net
@@ -12,8 +13,6 @@ import UID
 
 /// Sends the tasks of a broker that are to be sent. All calls are made in the broker's isolation.
 public final class Delivery {
-    /// How many tasks may be in flight at once, of all queues together.
-    public static let maximumInFlight = 10_000
     /// How many tasks are started in a turn at most.
     private static let startsPerTurn = 200
     /// What the answers of a turn change, about, beside the bodies that are kept.
@@ -27,8 +26,8 @@ public final class Delivery {
     /// A task that is being sent.
     private struct Flight {
         let queue: SendingQueue
-        /// Where to, in words.
-        let place: String
+        /// The host and port that it is for.
+        let authority: [UInt8]
         let bodyByteCount: Int
     }
 
@@ -42,11 +41,20 @@ public final class Delivery {
     /// Those that wait for their rate, the next one last.
     private var paced: [(time: Int64, queue: SendingQueue)] = []
     private var held: [SendingQueue] = []
+    /// How many are in flight to each host and port, and the queues whose next task is for one that has as many as it may.
+    private var inFlightCounts: [[UInt8]: Int] = [:]
+    private var crowds: [[UInt8]: [SendingQueue]] = [:]
+    /// How many tasks may be in flight at once, of all queues together, and to one host and port: as many as there may be
+    /// connections, so that none waits for one while its time runs.
+    private let maximumInFlight: Int
+    private let maximumInFlightPerHost: Int
     /// How many bytes the bodies in flight have.
     private var bodyBytes = 0
 
     /// How many bytes the bodies in flight may have together: each is a copy of its task's. A single one may have more.
     public var maximumBodyBytes = Int.max
+    /// How far the clock on the wall is ahead of the broker's time, in milliseconds: others compare times with theirs.
+    public var wallClockLeadMilliseconds: Int64 = 0
     /// The sequence of the last frame of the journal that is safe: a task is sent only when what made it ready is.
     public var safeSequence = UInt64.max
     /// Whether there is no room for results; then they are kept without their bodies.
@@ -63,14 +71,17 @@ public final class Delivery {
     ///
     /// - Parameters:
     ///   - sender: what sends requests.
+    ///   - limits: how many connections it may have.
     ///   - broker: the broker; it holds no tasks yet.
     ///   - makeID: makes the id of a new task.
     ///   - describe: how a task is shown to whoever is told of its death, as JSON.
     public init(
-        sender: any RequestSender, on broker: isolated Broker, makeID: @escaping (_ now: Int64) -> UID,
-        describe: @escaping (borrowing TaskView) -> [UInt8]
+        sender: any RequestSender, limits: ClientLimits = ClientLimits(), on broker: isolated Broker,
+        makeID: @escaping (_ now: Int64) -> UID, describe: @escaping (borrowing TaskView) -> [UInt8]
     ) {
         self.sender = sender
+        maximumInFlight = limits.connections
+        maximumInFlightPerHost = limits.connectionsPerHost
         self.makeID = makeID
         self.describe = describe
         broker.beginSending()
@@ -115,7 +126,7 @@ public final class Delivery {
         // What can never be sent has died.
         tellOfDeaths(on: broker, now: now, &newsBytes)
         if broker.hasUntoldDeaths, !keepsDeaths { return now }
-        if !active.isEmpty, !isStopping, flights.count < Self.maximumInFlight { return now }
+        if !active.isEmpty, !isStopping, flights.count < maximumInFlight { return now }
         return paced.last?.time
     }
 
@@ -126,6 +137,7 @@ public final class Delivery {
         if let known = queues[index], known.name == name {
             if known.standing == .paced { paced.removeAll { $0.queue === known } }
             if known.standing == .held { held.removeAll { $0 === known } }
+            if known.standing == .crowded { crowds[known.crowdedAuthority]?.removeAll { $0 === known } }
             return activate(known)
         }
         let queue = SendingQueue(index: index, name: name)
@@ -145,7 +157,7 @@ public final class Delivery {
             var round = active
             active = []
             for (place, queue) in round.enumerated() {
-                if starts >= Self.startsPerTurn || flights.count >= Self.maximumInFlight {
+                if starts >= Self.startsPerTurn || flights.count >= maximumInFlight {
                     // The rest come first in the next turn.
                     round.removeFirst(place)
                     active = round + active
@@ -159,6 +171,7 @@ public final class Delivery {
                 case .idle: forgetIfIdle(queue)
                 case .paced: pace(queue, until: queue.nextTime(now: now))
                 case .held: held.append(queue)
+                case .crowded: crowds[queue.crowdedAuthority, default: []].append(queue)
                 case .full: break
                 }
             }
@@ -182,13 +195,21 @@ public final class Delivery {
         guard queue.inFlightCount < queue.concurrency else { return .full }
         guard queue.nextTime(now: now) <= now else { return .paced }
         var made: Result<TaskRequest, TaskRequestError>?
+        var isCrowded = false
+        let unixMilliseconds = now + wallClockLeadMilliseconds
         let found = broker.send(from: queue.index, now: now) { task in
             let bodyByteCount = max(task.content.count, task.request.count)
             guard task.readySequence <= safeSequence,
                 flights.isEmpty || bodyBytes + bodyByteCount <= maximumBodyBytes
             else { return nil }
             do throws(TaskRequestError) {
-                let request = try TaskRequest(task, queue: queue, unixSeconds: now / 1000)
+                let request = try TaskRequest(task, queue: queue, unixSeconds: unixMilliseconds / 1000)
+                let authority = request.request.url.authority
+                if inFlightCounts[authority, default: 0] >= maximumInFlightPerHost {
+                    queue.crowdedAuthority = authority
+                    isCrowded = true
+                    return nil
+                }
                 made = .success(request)
                 return request.request.timeoutMilliseconds + Self.slackMilliseconds
             } catch {
@@ -198,15 +219,16 @@ public final class Delivery {
         }
         guard case .task(let key) = found else {
             if case .nothing = found { return .idle }
-            return .held
+            return isCrowded ? .crowded : .held
         }
         switch made {
         case .success(let task):
             queue.noteStart(now: now)
             let byteCount = task.request.body?.count ?? 0
+            let authority = task.request.url.authority
             bodyBytes += byteCount
-            flights[key.rawValue] = Flight(
-                queue: queue, place: "http://" + text(task.request.url.authority), bodyByteCount: byteCount)
+            inFlightCounts[authority, default: 0] += 1
+            flights[key.rawValue] = Flight(queue: queue, authority: authority, bodyByteCount: byteCount)
             sender.send(task.request, key: key.rawValue)
         case .failure(let error):
             let reason = Array(error.description.utf8)
@@ -224,6 +246,16 @@ public final class Delivery {
         let queue = flight.queue
         queue.inFlightCount -= 1
         bodyBytes -= flight.bodyByteCount
+        let count = inFlightCounts[flight.authority, default: 1] - 1
+        inFlightCounts[flight.authority] = count == 0 ? nil : count
+        if var crowd = crowds.removeValue(forKey: flight.authority) {
+            // One takes its place; or all, as nothing else will wake those whom one leaves behind that needs it no more.
+            while !crowd.isEmpty {
+                activate(crowd.removeFirst())
+                if count > 0 { break }
+            }
+            if !crowd.isEmpty { crowds[flight.authority] = crowd }
+        }
         if queue.standing == .full { activate(queue) }
         forgetIfIdle(queue)
         return flight
@@ -259,8 +291,8 @@ public final class Delivery {
                 _ = broker.finishSending(key, result: result.span, now: now)
                 return
             }
-            let pause = Answer.pauseMilliseconds(response, now: now)
-            let error = Array(Answer.error(response, from: flight.place).utf8)
+            let pause = Answer.pauseMilliseconds(response, now: now + wallClockLeadMilliseconds)
+            let error = Array(Answer.error(response, from: "http://" + text(flight.authority)).utf8)
             broker.failSending(
                 key, pause.map { .failedPausing(milliseconds: $0) } ?? .failed, error: error.span, result: result.span,
                 now: now)

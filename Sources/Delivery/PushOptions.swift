@@ -204,7 +204,8 @@ public struct PushOptions: Equatable, Sendable {
             }
             guard url?.authority == previous.url?.authority else {
                 throw PushOptionsError(
-                    field: field, detail: "*** keeps a value for the host that it was for; for another one, write it anew")
+                    field: field,
+                    detail: "*** keeps a value for the host that it was for; for another one, write it anew")
             }
             headers[index].value = before.value
         }

@@ -15,6 +15,8 @@ final class SendingQueue {
         case full
         /// Its rate allows the next one at a later time.
         case paced
+        /// The next one is for a host to which as many are in flight as may be.
+        case crowded
         /// The next one may not be sent yet, or it is not known which it is: the next turn will tell.
         case held
     }
@@ -28,6 +30,8 @@ final class SendingQueue {
     let encodedName: [UInt8]
     var standing = Standing.idle
     var inFlightCount = 0
+    /// The host and port that it waits for when it is crowded.
+    var crowdedAuthority: [UInt8] = []
     private(set) var options = PushOptions()
     private(set) var bucket: TokenBucket?
     /// The header lines that its options ask for.

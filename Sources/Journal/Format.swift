@@ -13,7 +13,7 @@ import Glibc
 
 /// Sizes and names.
 enum Format {
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
     static let segmentHeaderByteCount = 40
     static let frameHeaderByteCount = 24
     /// What a payload may have at most.

@@ -83,7 +83,7 @@ final class NameResolver {
     // @unchecked: what is not constant is touched under `lock` only. The threads keep this object and the loop alive, which so
     // outlive whoever asked; a look-up that hangs keeps nothing else, and not the process either.
 
-    private static let threadLimit = 4
+    private static let threadLimit = 16
 
     private let loop: EventLoop
     private let lookUp: @Sendable (String) -> NameResolver.Answer

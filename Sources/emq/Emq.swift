@@ -33,14 +33,18 @@ enum Emq {
         var random = KernelRandom()
         let broker = Broker(executor: loop, firstToken: random.next(), seed: random.next(), now: loop.now)
         var limits = ServerLimits()
-        limits.connections = try connectionLimit(asked: options.maximumConnections)
+        let files = raiseFileLimit()
+        let pushConnections = options.destinations == nil ? 0 : max(1, min(4000, files / 4))
+        limits.connections = try connectionLimit(asked: options.maximumConnections, files: files - pushConnections)
         let memory = options.maximumMemoryBytes ?? Memory.available / 4 * 3
         limits.bufferBytes = memory / 4
         let journal = try DurableStore(options, loop: loop)
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             let server = HTTPServer(loop: loop, limits: limits)
-            let push = options.destinations.map { Push($0, loop: loop, maximumBodyBytes: memory / 4, on: broker) }
+            let push = options.destinations.map {
+                Push($0, loop: loop, connections: pushConnections, maximumBodyBytes: memory / 4, on: broker)
+            }
             var places: [String] = []
             for address in options.addresses {
                 for actual in try server.listen(address) {
@@ -75,9 +79,9 @@ enum Emq {
     }
 
     /// How many connections may be open: what was asked for, as far as the limit of open files allows.
-    private static func connectionLimit(asked: Int?) throws(SystemError) -> Int {
+    private static func connectionLimit(asked: Int?, files: Int) throws(SystemError) -> Int {
         // Some descriptors are the program's own: listeners, the loop's, standard input and output.
-        let allowed = raiseFileLimit() - 32
+        let allowed = files - 32
         if allowed < 1 { throw SystemError("accept connections", reason: "the limit of open files is too low") }
         if let asked, asked > allowed {
             throw SystemError("have \(asked) connections", reason: "the limit of open files allows \(allowed)")

@@ -2,6 +2,7 @@
 // worked on.
 
 import Delivery
+import Glibc
 import Net
 import Queues
 import UID
@@ -19,16 +20,30 @@ final class Push {
         init(_ policy: DestinationPolicy) { self.policy = policy }
     }
 
-    init(_ policy: DestinationPolicy, loop: EventLoop, maximumBodyBytes: Int, on broker: isolated Broker) {
+    /// - Parameters:
+    ///   - policy: where requests may go.
+    ///   - loop: what they are sent on.
+    ///   - connections: how many connections there may be.
+    ///   - maximumBodyBytes: how many bytes the bodies in flight may have.
+    ///   - broker: whose tasks are sent.
+    init(
+        _ policy: DestinationPolicy, loop: EventLoop, connections: Int, maximumBodyBytes: Int,
+        on broker: isolated Broker
+    ) {
+        var limits = ClientLimits()
+        // One host that does not answer keeps three quarters for others.
+        limits.connections = connections
+        limits.connectionsPerHost = max(1, connections / 4)
         let destinations = Destinations(policy)
         self.destinations = destinations
-        client = HTTPClient(loop: loop, limits: ClientLimits()) { address, port, host in
+        client = HTTPClient(loop: loop, limits: limits) { address, port, host in
             destinations.policy.refusal(of: address, port: port, host: host)
         }
         var ids = UIDGenerator()
         var random = KernelRandom()
         delivery = Delivery(
-            sender: client, on: broker, makeID: { ids.next(unixMilliseconds: UInt64($0), using: &random) },
+            sender: client, limits: limits, on: broker,
+            makeID: { ids.next(unixMilliseconds: UInt64($0), using: &random) },
             describe: { task in
                 var json: [UInt8] = []
                 TaskWriter.writeWhole(task, isSending: true, to: &json)
@@ -50,6 +65,10 @@ final class Push {
     func beginTurn(_ journal: DurableStore?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
         delivery.isShortOfMemory = isShortOfMemory
         delivery.safeSequence = journal?.safeSequence ?? .max
+        // The loop's time does not follow a clock that is set.
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_REALTIME, &time)
+        delivery.wallClockLeadMilliseconds = Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000 - now
         if journal?.isBusy(broker) == true { return }
         delivery.beginTurn(on: broker, now: now) { byteCount in
             journal?.hasSpace(for: byteCount, on: broker) ?? true

@@ -398,6 +398,59 @@ struct DeliveryTests {
         }
     }
 
+    @Test("Many queues for one receiver that says nothing hold up none for another, and go on when it answers")
+    func crowd() throws {
+        try withWorld(maximumTasks: 10_000) { world, broker in
+            for number in 0..<150 {
+                for _ in 0..<10 { try world.add("slow\(number)", request: #"{"url":"http://slow.test/"}"#, broker) }
+            }
+            world.turn(broker)
+            #expect(world.sender.count(to: "slow.test") == 1000)
+            try world.add("other", request: #"{"url":"http://b.test/"}"#, broker)
+            world.turn(broker)
+            #expect(world.sender.count(to: "b.test") == 1)
+            while world.delivery.inFlightCount > 0 {
+                world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
+                world.turn(broker)
+                #expect(world.sender.count(to: "slow.test") <= 1000)
+            }
+            #expect(world.sender.started == 1501)
+            #expect(broker.counts.tasks == 0)
+        }
+    }
+
+    @Test("Those who wait for a receiver do so no longer than there is something on its way to it")
+    func leftCrowd() throws {
+        try withWorld(maximumTasks: 10_000) { world, broker in
+            try world.push("many", #"{"url":"http://slow.test/","concurrency":1000}"#, broker)
+            for _ in 0..<1000 { try world.add("many", broker) }
+            world.turn(broker)
+            var waiting: [UID] = []
+            for number in 0..<50 {
+                waiting.append(try world.add("q\(number)", request: #"{"url":"http://slow.test/"}"#, broker))
+            }
+            world.turn(broker)
+            #expect(world.sender.started == 1000)
+            // Those who are woken first have nothing left to send.
+            for id in waiting.dropLast() { _ = broker.cancelTask(id, now: world.now) }
+            world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
+            world.turn(broker)
+            #expect(world.sender.started == 1001)
+        }
+    }
+
+    @Test("Signatures have the time of the clock on the wall")
+    func wallClock() throws {
+        try withWorld(now: 1_700_000_000_000) { world, broker in
+            world.delivery.wallClockLeadMilliseconds = 60_000
+            try world.push("q", #"{"url":"http://a.test/","secret":"s"}"#, broker)
+            try world.add("q", broker)
+            world.turn(broker)
+            let request = try #require(world.sender.requests.values.first)
+            #expect(text(request.fields).contains("Emq-Signature: t=1700000060,"))
+        }
+    }
+
     @Test("Queues take turns while both have tasks")
     func turns() throws {
         try withWorld { world, broker in
@@ -522,16 +575,19 @@ struct DeliveryTests {
                 configuration.push = Array(#"{"url":"http://a.test/","on_dead":"http://grave.test/"}"#.utf8)
                 configuration.isPushed = true
                 configuration.maximumRetries = 0
+                // News have retries; they die when they expire.
+                configuration.isExpiryDeath = true
                 configuration.deadLetter = Array(other.utf8)
                 try broker.configure(queue, configuration)
             }
             try world.add("a", broker)
-            for _ in 0..<20 {
+            for _ in 0..<200 {
                 world.turn(broker)
                 world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
+                world.now += 3_600_000
             }
-            // The task and two pieces of news, each in either queue.
-            #expect(world.sender.started == 6)
+            // The task dies in either queue, and that is all the news there is.
+            #expect(world.made.count == 2)
             #expect(world.sender.requests.isEmpty)
         }
     }
@@ -668,16 +724,22 @@ private final class World {
     let delivery: Delivery
     var now: Int64
     var lastTask: UInt64 = 0
+    /// The tasks that the delivery has added.
+    let made = Made()
+
+    final class Made {
+        var count: UInt64 = 0
+    }
 
     init(now: Int64, on broker: isolated Broker) {
         self.now = now
-        // Its own count, so that its tasks and those of the tests differ.
-        var count: UInt64 = 1 << 32
+        let made = made
         delivery = Delivery(
             sender: sender, on: broker,
             makeID: { _ in
-                count += 1
-                return UID(high: count, low: count)
+                made.count += 1
+                // Its tasks and those of the tests differ.
+                return UID(high: 1 << 32 + made.count, low: 1 << 32 + made.count)
             },
             describe: { [news] task in
                 Array("task \(task.id.low)".utf8) + Array(repeating: UInt8(ascii: " "), count: news.byteCount)

@@ -111,7 +111,7 @@ import Testing
         #expect(try recover(foreign).recovery.report.foreignNames.count == 6)
         let newer = whole.copy()
         var header = SegmentHeader(number: 1, firstSequence: 1, salt: 0)
-        header.version = 2
+        header.version += 1
         newer[name(1)] = header.bytes + [UInt8](repeating: 0, count: 1000)
         let error = #expect(throws: LogError.self) { try recover(newer) }
         #expect(error?.cause == .unsupportedVersion)

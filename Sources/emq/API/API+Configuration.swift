@@ -20,7 +20,7 @@ extension API {
             try body.read(request)
             let configuration = try readConfiguration(request.body, on: broker)
             // About what a queue takes.
-            try checkMemory(for: 1024, on: broker)
+            try checkMemory(for: 1024 + request.body.count, on: broker)
             try configure(try queue(named: name.span, on: broker), configuration, on: broker)
         case .delete:
             if let queue = broker.existingQueue(named: name.span) { try configure(queue, nil, on: broker) }
