@@ -56,8 +56,9 @@ struct QueueRecord: LinkedRecord {
         self.hash = hash
     }
 
-    /// Whether nothing but its totals would be lost if it were forgotten.
-    var isIdle: Bool {
+    /// Whether nothing but its totals would be lost if it were forgotten. Inlined, as all that is asked for each task: else the
+    /// record is copied to ask.
+    @inline(__always) var isIdle: Bool {
         tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged && !isSendable
             && untoldDeaths == 0
     }
@@ -77,7 +78,9 @@ struct QueueRecord: LinkedRecord {
     @inline(__always) var available: UInt32 { isOpen ? ready.count : 0 }
 
     /// How many tasks have not come to their end.
-    var length: Int { Int(readyCount) + Int(list(of: .delayed).count) + Int(list(of: .dispatched).count) }
+    @inline(__always) var length: Int {
+        Int(readyCount) + Int(list(of: .delayed).count) + Int(list(of: .dispatched).count)
+    }
 
     /// Clients choose the names, so they are hashed with a key that is drawn anew for each process (SipHash).
     static func hash(of name: Span<UInt8>) -> UInt32 {
@@ -94,7 +97,7 @@ struct QueueRecord: LinkedRecord {
     // MARK: Lists
 
     /// The tasks of a state that is not ready.
-    func list(of state: TaskRecord.State) -> List { lists[Self.index(of: state)] }
+    @inline(__always) func list(of state: TaskRecord.State) -> List { lists[Self.index(of: state)] }
 
     private static func index(of state: TaskRecord.State) -> Int {
         Int(state.rawValue) - Int(TaskRecord.State.delayed.rawValue)

@@ -33,10 +33,18 @@ extension API {
     /// Checks that a task's request can be sent at all, and takes it over as it is kept.
     ///
     /// - Throws: 400, or 403 for what may not be sent.
+    @inline(__always)
     func checkRequest(
-        of fields: TaskFields, in name: Span<UInt8>, on broker: isolated Broker
+        of fields: borrowing TaskFields, in name: Span<UInt8>, on broker: isolated Broker
     ) throws(Problem) {
-        guard var request = fields.request, let options = fields.options else { return }
+        guard let request = fields.request?.options, let options = fields.options else { return }
+        try check(request, of: options, in: name, on: broker)
+    }
+
+    private func check(
+        _ asked: PushOptions, of options: TaskOptions, in name: Span<UInt8>, on broker: isolated Broker
+    ) throws(Problem) {
+        var request = asked
         do throws(PushOptionsError) { try request.keepMaskedValues() } catch {
             throw Problem(error).inside("request")
         }

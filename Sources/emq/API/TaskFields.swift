@@ -26,10 +26,16 @@ struct TaskFields {
     private(set) var expiry = Expiry.unsaid
     private(set) var priority: Int8?
     private(set) var options: TaskOptions?
-    /// How it is to be sent, if it is.
-    private(set) var request: PushOptions?
+    /// How it is to be sent, if it is. By reference: the options are large, and few tasks have them.
+    private(set) var request: Request?
     private var hasDelay = false
     private var hasConflict = false
+
+    final class Request {
+        var options: PushOptions
+
+        init(options: PushOptions) { self.options = options }
+    }
 
     /// Whether it says no more than every usual task.
     var isPlain: Bool { options == nil && due == nil && priority == nil }
@@ -69,7 +75,7 @@ struct TaskFields {
         case 10: options.uniqueForMilliseconds = try value.length()
         case 11: options.keepMilliseconds = try value.duration()
         case 12: options.metadata = try TaskFields.metadata(value)
-        default: request = try PushOptions(value, of: .task)
+        default: request = Request(options: try PushOptions(value, of: .task))
         }
     }
 
