@@ -116,7 +116,7 @@ import Testing
             let file = path + "/0000000001.log"
             var bytes = try Data(contentsOf: URL(fileURLWithPath: file))
             var header = try #require([UInt8](bytes).withUnsafeBytes { SegmentHeader(RawSpan(_unsafeBytes: $0)) })
-            header.version = 2
+            header.version += 1
             bytes.replaceSubrange(0..<Format.segmentHeaderByteCount, with: header.bytes)
             try bytes.write(to: URL(fileURLWithPath: file))
             let error = #expect(throws: LogError.self) {
