@@ -10,8 +10,9 @@ final class ClientHost {
     /// It stands in the client's list of hosts that wait because of the bound in all.
     var isStarving = false
 
-    /// Those that wait, in order, from `next` on. Some may have ended since.
-    private var line: [ClientExchange] = []
+    /// Those that wait, in order, from `next` on. Some may have ended since. None of the others is kept here: exchanges keep
+    /// their host, and would keep each other.
+    private var line: [ClientExchange?] = []
     private var next = 0
     /// How many wait.
     private(set) var waitingCount = 0
@@ -23,7 +24,7 @@ final class ClientHost {
 
     func append(_ exchange: ClientExchange) {
         if line.count > 2 * waitingCount + 16 {
-            line = line[next...].filter(\.isWaiting)
+            line = line[next...].filter { $0?.isWaiting ?? false }
             next = 0
         }
         line.append(exchange)
@@ -34,9 +35,10 @@ final class ClientHost {
     func popWaiting() -> ClientExchange? {
         while next < line.count {
             let exchange = line[next]
+            line[next] = nil
             next += 1
-            if exchange.isWaiting {
-                waitingCount -= 1
+            if let exchange, exchange.isWaiting {
+                noteLeft()
                 return exchange
             }
         }
@@ -44,5 +46,10 @@ final class ClientHost {
     }
 
     /// An exchange in the line has stopped waiting.
-    func noteLeft() { waitingCount -= 1 }
+    func noteLeft() {
+        waitingCount -= 1
+        guard waitingCount == 0 else { return }
+        line.removeAll(keepingCapacity: line.capacity <= 1024)
+        next = 0
+    }
 }
