@@ -19,6 +19,13 @@ final class ClientHost {
 
     init(authority: [UInt8]) { self.authority = authority }
 
+    /// Lets go of those who wait and of the idle connections, which keep their host.
+    func close() {
+        line = []
+        for connection in idle { connection.close() }
+        idle = []
+    }
+
     /// Whether nothing goes on here.
     var isUnused: Bool { connectionCount == 0 && waitingCount == 0 }
 

@@ -90,7 +90,7 @@ public final class HTTPClient {
 
     deinit {
         for exchange in exchanges.values { exchange.close() }
-        for host in hosts.values { for connection in host.idle { connection.close() } }
+        for host in hosts.values { host.close() }
         loop.cancelTimer(alarm)
     }
 
