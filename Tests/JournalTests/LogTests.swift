@@ -313,7 +313,10 @@ import Testing
             }
             #expect(log.problem?.cause == .noSpace)
             // It looks for room again every second, and does not know meanwhile.
-            while log.refusal(payloadByteCount: 1000) == .busy { try collect(log) }
+            while log.refusal(payloadByteCount: 1000) == .busy {
+                log.commit()
+                try collect(log)
+            }
             #expect(log.refusal(payloadByteCount: 1000) == .noSpace)
             // The reserve is for what makes room.
             let last = log.lastSequence
@@ -323,7 +326,9 @@ import Testing
                     _ = try log.append([UInt8](repeating: 2, count: 100).span, usingReserve: true)
                 } catch {
                     refusal = error
-                    if error == .busy { try collect(log) }
+                    guard error == .busy else { continue }
+                    log.commit()
+                    try collect(log)
                 }
             }
             #expect(log.lastSequence >= last + 20)
