@@ -56,6 +56,13 @@ struct QueueRecord: LinkedRecord {
         self.hash = hash
     }
 
+    /// Whether this is its name. O(bytes).
+    @inline(__always) func isNamed(_ other: Span<UInt8>) -> Bool {
+        // By itself: a span of the record's would need a copy of the record to live.
+        let name = name
+        return name.span.isEqual(to: other)
+    }
+
     /// Whether nothing but its totals would be lost if it were forgotten. Inlined, as all that is asked for each task: else the
     /// record is copied to ask.
     @inline(__always) var isIdle: Bool {

@@ -94,7 +94,7 @@ struct TaskStore: ~Copyable {
 
     /// The queue's slot, 0 if there is none of this name.
     func existingQueue(named name: Span<UInt8>, hash: UInt32) -> Slot {
-        queues.find(hash: hash) { $0.name.span.isEqual(to: name) }
+        queues.find(hash: hash) { $0.isNamed(name) }
     }
 
     /// Finds or makes a queue. One that would be an idle queue too many takes the place of the longest unused one.
