@@ -138,7 +138,8 @@ struct ResponseParser {
         }
         switch try section.framing(minorVersion: head.minorVersion) {
         case .chunked: chunks = ChunkedBody(.response, limit: limits.body)
-        case .length(let length): contentLength = length
+        // No body is as long as the number that stands for no length.
+        case .length(let length): contentLength = min(length, .max - 1)
         case .unsaid: head.isPersistent = false
         }
     }

@@ -61,6 +61,7 @@ private let cases: [(String, Parsed)] = [
     ),
     ("HTTP/1.1 999 OK\r\nContent-Length: 0\r\n\r\n", .response(999, fields: ["Content-Length=0"])),
     ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", .incomplete),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nabc", .incomplete),
     ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r", .incomplete), ("HTTP/1.1 200 OK\r\n", .incomplete),
     ("", .incomplete),
     // No line, field or length that is not what it should be.
