@@ -25,6 +25,7 @@ public final class Delivery {
 
     /// A task that is being sent.
     private struct Flight {
+        let task: UID
         let queue: SendingQueue
         /// The host and port that it is for.
         let authority: [UInt8]
@@ -33,7 +34,7 @@ public final class Delivery {
 
     private let sender: any RequestSender
     private let makeID: (_ now: Int64) -> UID
-    private let describe: (borrowing TaskView) -> [UInt8]
+    private let courier: (_ queueName: [UInt8]) -> (any Courier)?
     private var queues: [QueueIndex: SendingQueue] = [:]
     private var flights: [UInt64: Flight] = [:]
     /// Those that may start something, in the order of their turns.
@@ -74,16 +75,16 @@ public final class Delivery {
     ///   - limits: how many connections it may have.
     ///   - broker: the broker; it holds no tasks yet.
     ///   - makeID: makes the id of a new task.
-    ///   - describe: how a task is shown to whoever is told of its death, as JSON.
+    ///   - courier: how the tasks of a queue are sent, which does not change; nil if they are not.
     public init(
         sender: any RequestSender, limits: ClientLimits = ClientLimits(), on broker: isolated Broker,
-        makeID: @escaping (_ now: Int64) -> UID, describe: @escaping (borrowing TaskView) -> [UInt8]
+        makeID: @escaping (_ now: Int64) -> UID, courier: @escaping (_ queueName: [UInt8]) -> (any Courier)?
     ) {
         self.sender = sender
         maximumInFlight = limits.connections
         maximumInFlightPerHost = limits.connectionsPerHost
         self.makeID = makeID
-        self.describe = describe
+        self.courier = courier
         broker.beginSending()
     }
 
@@ -140,7 +141,8 @@ public final class Delivery {
             if known.standing == .crowded { crowds[known.crowdedAuthority]?.removeAll { $0 === known } }
             return activate(known)
         }
-        let queue = SendingQueue(index: index, name: name)
+        guard let courier = courier(name) else { return }
+        let queue = SendingQueue(index: index, name: name, courier: courier)
         queues[index] = queue
         activate(queue)
     }
@@ -194,7 +196,7 @@ public final class Delivery {
         queue.update(broker.push(of: queue.index), now: now)
         guard queue.inFlightCount < queue.concurrency else { return .full }
         guard queue.nextTime(now: now) <= now else { return .paced }
-        var made: Result<TaskRequest, TaskRequestError>?
+        var made: Result<(task: UID, request: ClientRequest), TaskRequestError>?
         var isCrowded = false
         let unixMilliseconds = now + wallClockLeadMilliseconds
         let found = broker.send(from: queue.index, now: now) { task in
@@ -203,15 +205,16 @@ public final class Delivery {
                 flights.isEmpty || bodyBytes + bodyByteCount <= maximumBodyBytes
             else { return nil }
             do throws(TaskRequestError) {
-                let request = try TaskRequest(task, queue: queue, unixSeconds: unixMilliseconds / 1000)
-                let authority = request.request.url.authority
+                let request = try queue.courier.request(for: task, of: queue, unixMilliseconds: unixMilliseconds)
+                let authority = request.url.authority
                 if inFlightCounts[authority, default: 0] >= maximumInFlightPerHost {
                     queue.crowdedAuthority = authority
                     isCrowded = true
                     return nil
                 }
-                made = .success(request)
-                return request.request.timeoutMilliseconds + Self.slackMilliseconds
+                let timeout = request.timeoutMilliseconds
+                made = .success((task.id, request))
+                return timeout + Self.slackMilliseconds
             } catch {
                 made = .failure(error)
                 return Self.slackMilliseconds
@@ -222,14 +225,14 @@ public final class Delivery {
             return isCrowded ? .crowded : .held
         }
         switch made {
-        case .success(let task):
+        case .success(let (task, request)):
             queue.noteStart(now: now)
-            let byteCount = task.request.body?.count ?? 0
-            let authority = task.request.url.authority
+            let byteCount = request.body?.count ?? 0
+            let authority = request.url.authority
             bodyBytes += byteCount
             inFlightCounts[authority, default: 0] += 1
-            flights[key.rawValue] = Flight(queue: queue, authority: authority, bodyByteCount: byteCount)
-            sender.send(task.request, key: key.rawValue)
+            flights[key.rawValue] = Flight(task: task, queue: queue, authority: authority, bodyByteCount: byteCount)
+            sender.send(request, key: key.rawValue)
         case .failure(let error):
             let reason = Array(error.description.utf8)
             broker.failSending(key, .dead, error: reason.span, now: now)
@@ -271,31 +274,20 @@ public final class Delivery {
         now: Int64,
         _ hasRoom: (_ byteCount: Int) -> Bool
     ) {
-        switch outcome.result {
-        case .failure(let failure):
-            var action = NakAction.failed
-            var error = "\(failure)"
-            // Trying again would come to the same addresses, which may not be reached. The reason is a whole sentence.
-            if case .refusedAddress(_, _, let reason) = failure { (action, error) = (.dead, reason) }
-            let bytes = Array(error.utf8)
-            broker.failSending(key, action, error: bytes.span, now: now)
-        case .success(let response):
-            var result: [UInt8] = []
-            if broker.wantsResult(of: key) {
-                // A body may become six times as long by its escapes.
-                let keepsBody = !isShortOfMemory && hasRoom(Self.changeBytesPerTurn + 6 * response.body.count)
-                result = Answer.result(
-                    response, elapsedMilliseconds: outcome.elapsedMilliseconds, keepsBody: keepsBody)
-            }
-            if (200...299).contains(response.status) {
-                _ = broker.finishSending(key, result: result.span, now: now)
-                return
-            }
-            let pause = Answer.pauseMilliseconds(response, now: now + wallClockLeadMilliseconds)
-            let error = Array(Answer.error(response, from: "http://" + text(flight.authority)).utf8)
-            broker.failSending(
-                key, pause.map { .failedPausing(milliseconds: $0) } ?? .failed, error: error.span, result: result.span,
-                now: now)
+        var keepsBody = !isShortOfMemory
+        if case .success(let response) = outcome.result {
+            // A body may become six times as long by its escapes.
+            keepsBody = keepsBody && hasRoom(Self.changeBytesPerTurn + 6 * response.body.count)
+        }
+        let landing = Landing(
+            task: flight.task, queue: flight.queue, authority: flight.authority,
+            isResultWanted: broker.wantsResult(of: key), keepsBody: keepsBody,
+            unixMilliseconds: now + wallClockLeadMilliseconds)
+        switch flight.queue.courier.verdict(on: outcome, of: landing) {
+        case .done(let result): _ = broker.finishSending(key, result: result.span, now: now)
+        case .failed(let action, let error, let result):
+            let reason = Array(error.utf8)
+            broker.failSending(key, action, error: reason.span, result: result.span, now: now)
         }
     }
 
@@ -315,26 +307,14 @@ public final class Delivery {
     ///
     /// - Returns: how many bytes its content has.
     private func tellOfDeath(_ death: Broker.Death, on broker: isolated Broker, now: Int64) -> Int {
-        let queueText = broker.push(of: death.queue)
         let queueName = broker.name(of: death.queue)
-        var content: [UInt8] = []
-        var url = PushOptions(stored: queueText, of: .queue).onDead
-        broker.withTask(id: death.task, now: now) { task in
-            if !task.request.isEmpty {
-                let own = PushOptions(stored: task.request, of: .task)
-                if own.isNotice {
-                    // Whatever queue it has come to: two queues that are each other's dead letters would never end.
-                    url = nil
-                } else if task.origin.isEmpty || task.origin == queueName {
-                    // Of what died as a dead letter, its own request is over.
-                    url = own.onDead ?? url
-                }
-            }
-            if url != nil { content = describe(task) }
-        }
-        guard let url, !content.isEmpty else { return 0 }
+        guard let courier = courier(queueName) else { return 0 }
+        let push = PushOptions(stored: broker.push(of: death.queue), of: .queue)
+        let news = broker.withTask(id: death.task, now: now) { courier.news(of: $0, in: queueName, push: push) }
+        guard case let news?? = news else { return 0 }
+        let content = news.content
         var request = PushOptions()
-        request.url = url
+        request.url = news.url
         request.method = Array("POST".utf8)
         request.isNotice = true
         let options = TaskOptions()
@@ -348,5 +328,3 @@ public final class Delivery {
         return content.count
     }
 }
-
-private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }

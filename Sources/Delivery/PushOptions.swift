@@ -323,13 +323,7 @@ private struct Value: ~Escapable {
 
     func url() throws(PushOptionsError) -> HTTPURL {
         let text = try string(maximumBytes: 8000)
-        let url: HTTPURL
-        do throws(HTTPURLError) { url = try HTTPURL(text.span) } catch { throw flaw(because: "\(error)") }
-        // What is kept is read again, and may be longer by a slash.
-        guard url.description.utf8.count <= HTTPURL.maximumLength else {
-            throw flaw(because: "a URL is at most \(HTTPURL.maximumLength) bytes long")
-        }
-        return url
+        do throws(HTTPURLError) { return try HTTPURL(text.span) } catch { throw flaw(because: "\(error)") }
     }
 }
 

@@ -4,7 +4,7 @@ import Net
 import Queues
 
 /// A queue from which tasks are sent.
-final class SendingQueue {
+public final class SendingQueue {
     /// Why nothing is started from it at the moment, or that something may be.
     enum Standing {
         /// It may have something to send.
@@ -21,29 +21,30 @@ final class SendingQueue {
         case held
     }
 
-    /// How many tasks are in flight at once if the queue does not say.
-    static let defaultConcurrency = 10
-
     let index: QueueIndex
-    let name: [UInt8]
+    let courier: any Courier
+    /// Its name.
+    public let name: [UInt8]
     /// The name, percent-encoded (RFC 3986, all but unreserved characters).
-    let encodedName: [UInt8]
+    public let encodedName: [UInt8]
     var standing = Standing.idle
     var inFlightCount = 0
     /// The host and port that it waits for when it is crowded.
     var crowdedAuthority: [UInt8] = []
-    private(set) var options = PushOptions()
+    /// What its configuration says of how tasks are sent.
+    public private(set) var options = PushOptions()
     private(set) var bucket: TokenBucket?
     /// The header lines that its options ask for.
     private var text: [UInt8] = []
 
-    init(index: QueueIndex, name: [UInt8]) {
+    init(index: QueueIndex, name: [UInt8], courier: any Courier) {
         self.index = index
+        self.courier = courier
         self.name = name
         encodedName = percentEncoded(name)
     }
 
-    var concurrency: Int { options.concurrency ?? Self.defaultConcurrency }
+    var concurrency: Int { options.concurrency ?? courier.concurrency }
 
     /// Looks whether the queue's options have changed. O(1) if not.
     func update(_ text: [UInt8], now: Int64) {

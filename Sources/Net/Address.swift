@@ -14,8 +14,11 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
 
     /// Reads an address.
     ///
+    /// - Parameters:
+    ///   - text: the address.
+    ///   - defaultPort: the port if `text` is just a host; nil if it must say one.
     /// - Throws: `AddressError` with a sentence that says what would be right.
-    public init(_ text: String) throws(AddressError) {
+    public init(_ text: String, defaultPort: UInt16? = nil) throws(AddressError) {
         if text.hasPrefix("unix:") {
             let path = String(text.dropFirst(5))
             guard !path.isEmpty, path.utf8.count <= Address.maximumPathLength, !path.utf8.contains(0) else {
@@ -26,6 +29,10 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
             return
         }
         let shape = "an address is HOST:PORT, :PORT or unix:PATH, not '\(text)'"
+        if let defaultPort, !text.isEmpty, UInt16(text) == nil, !text.contains(":") || text.hasSuffix("]") {
+            self = try Address("\(text):\(defaultPort)")
+            return
+        }
         guard let colon = text.lastIndex(of: ":") else {
             let isPort = UInt16(text) != nil
             throw AddressError(isPort ? "\(shape); did you mean ':\(text)'?" : shape)

@@ -30,6 +30,11 @@ public struct ClientResponse: ~Escapable {
     /// The status code, 200 to 999.
     public var status: Int { head.status }
 
+    /// The reason phrase as it was received; often empty.
+    public var reason: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.reason) }
+    }
+
     /// The content, without its transfer coding.
     public var body: Span<UInt8> {
         @_lifetime(copy self) get { bytes.extracting(head.body) }

@@ -48,6 +48,8 @@ struct Conversation: ~Copyable {
     let descriptor: Int32
     /// It is a Unix-domain socket: the kernel counts what the peer has not read, and forgets it when the peer closes.
     private let isLocal: Bool
+    /// What is spoken where it came in.
+    private let service: Int
     /// Its connection's place in the server's table.
     let index: Int
     private var parser: RequestParser
@@ -93,11 +95,12 @@ struct Conversation: ~Copyable {
     private var deadline = Int64.max
 
     init(
-        descriptor: Int32, isLocal: Bool, index: Int, number: UInt32, limits: RequestLimits, dates: DateField,
-        now: Int64
+        descriptor: Int32, isLocal: Bool, service: Int, index: Int, number: UInt32, limits: RequestLimits,
+        dates: DateField, now: Int64
     ) {
         self.descriptor = descriptor
         self.isLocal = isLocal
+        self.service = service
         self.index = index
         serial = UInt64(number) << 32
         parser = RequestParser(limits: limits)
@@ -257,7 +260,8 @@ struct Conversation: ~Copyable {
         let ticket = Ticket(connection: index, serial: serial)
         let unsentBytes = responses.count
         let outcome = Self.ask(
-            &handler, on: owner, input, parser.head, ticket: ticket, bodyObserver: bodyObserver, &responses)
+            &handler, on: owner, input, parser.head, service: service, ticket: ticket, bodyObserver: bodyObserver,
+            &responses)
         switch outcome {
         case .answered:
             precondition(responses.isComplete, "a route left its answer unfinished")
@@ -290,19 +294,21 @@ struct Conversation: ~Copyable {
     // Static, so that the request borrows the input alone and not all of the conversation.
 
     private static func admits<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, _ responses: inout ResponseStream
+        _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, service: Int,
+        _ responses: inout ResponseStream
     ) -> Bool {
         let noTicket = Ticket(connection: -1, serial: 0)
         return handler.admits(
-            Request(bytes: input.span, head: head, ticket: noTicket, bodyObserver: nil), &responses)
+            Request(bytes: input.span, head: head, service: service, ticket: noTicket, bodyObserver: nil), &responses)
     }
 
     private static func ask<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ input: borrowing Buffer, _ head: RequestHead,
-        ticket: Ticket, bodyObserver: BodyObserver?, _ responses: inout ResponseStream
+        service: Int, ticket: Ticket, bodyObserver: BodyObserver?, _ responses: inout ResponseStream
     ) -> Outcome {
         handler.handle(
-            Request(bytes: input.span, head: head, ticket: ticket, bodyObserver: bodyObserver), &responses, on: owner)
+            Request(bytes: input.span, head: head, service: service, ticket: ticket, bodyObserver: bodyObserver),
+            &responses, on: owner)
     }
 
     /// Writes the answer that was owed.
@@ -339,7 +345,7 @@ struct Conversation: ~Copyable {
 
     private mutating func refuse<Handler: RequestHandler & ~Copyable>(_ refusal: Refusal, _ handler: inout Handler) {
         prepareLastAnswer()
-        handler.refuse(refusal, &responses)
+        handler.refuse(refusal, service: service, &responses)
     }
 
     /// The answer that comes next is the last: what follows in the input is not read as a request.
@@ -365,7 +371,7 @@ struct Conversation: ~Copyable {
         }
         if parser.takeExpectation(), received == 0 {
             prepareLastAnswer()
-            guard Self.admits(&handler, input, parser.head, &responses) else { return }
+            guard Self.admits(&handler, input, parser.head, service: service, &responses) else { return }
             isClosing = false
             responses.writeContinue()
             // The client may wait for it before it sends more.

@@ -88,10 +88,13 @@ public final class HTTPServer: @unchecked Sendable {
 
     /// Listens at an address, or at each of the addresses that a host name stands for.
     ///
+    /// - Parameters:
+    ///   - address: where.
+    ///   - service: what is spoken there, as a number that requests which come that way have (`Request.service`).
     /// - Returns: Where it listens, with the ports that the kernel chose.
     /// - Throws: `SystemError`, for instance when the port is in use.
-    public func listen(_ address: Address) throws(SystemError) -> [Address] {
-        let opened = try Listener.open(address)
+    public func listen(_ address: Address, service: Int = 0) throws(SystemError) -> [Address] {
+        let opened = try Listener.open(address, service: service)
         for listener in opened {
             try loop.watch(listener.descriptor, for: listener, events: UInt32(EPOLLIN.rawValue))
             listeners.append(listener)
@@ -266,18 +269,18 @@ public final class HTTPServer: @unchecked Sendable {
                     break
                 }
                 accepted += 1
-                open(descriptor, isLocal: listener.isLocal)
+                open(descriptor, for: listener)
             }
         }
     }
 
-    private func open(_ descriptor: Int32, isLocal: Bool) {
+    private func open(_ descriptor: Int32, for listener: Listener) {
         let index = freeIndexes.popLast() ?? connections.count
         acceptedCount &+= 1
         let connection = Connection(
             Conversation(
-                descriptor: descriptor, isLocal: isLocal, index: index, number: acceptedCount, limits: limits.request,
-                dates: dates, now: loop.now),
+                descriptor: descriptor, isLocal: listener.isLocal, service: listener.service, index: index,
+                number: acceptedCount, limits: limits.request, dates: dates, now: loop.now),
             server: self)
         if index == connections.count { connections.append(connection) } else { connections[index] = connection }
         let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue

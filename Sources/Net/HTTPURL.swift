@@ -14,6 +14,8 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
     public let target: [UInt8]
     /// What a Host field says: the host, and the port if it is not 80. No two hosts and ports have the same.
     public let authority: [UInt8]
+    /// The URL as it was written, without its fragment.
+    public let description: String
 
     /// Reads a URL; a fragment is dropped. O(length).
     ///
@@ -49,13 +51,11 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
         let name = host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host
         authority = Array((port == 80 ? name : "\(name):\(port)").utf8)
         target = written.first == UInt8(ascii: "/") ? written : [UInt8(ascii: "/")] + written
+        description = String(decoding: text.extracting(first: end).array, as: UTF8.self)
     }
 
     /// The address, if the host is a literal one.
     public var address: IPAddress? { IPAddress(host) }
-
-    /// The URL as it is written, without user and fragment.
-    public var description: String { "http://" + String(decoding: authority + target, as: UTF8.self) }
 
     private static func mustBePercentEncoded(_ byte: UInt8) -> HTTPURLError {
         HTTPURLError("byte 0x\(String(byte, radix: 16, uppercase: true)) in a URL must be percent-encoded")

@@ -8,6 +8,8 @@ final class Listener: EventSource {
     let descriptor: Int32
     /// Where it listens, with the port that the kernel chose if none was asked for.
     let address: Address
+    /// What is spoken here.
+    let service: Int
     /// Whether connections wait to be accepted.
     private(set) var isReady = false
     private var isPaused = false
@@ -15,9 +17,10 @@ final class Listener: EventSource {
     /// The file that the socket made, if it is one in the file system.
     private let file: FileIdentity?
 
-    private init(descriptor: Int32, address: Address) {
+    private init(descriptor: Int32, address: Address, service: Int) {
         self.descriptor = descriptor
         self.address = address
+        self.service = service
         if case .unix(let path) = address { file = FileIdentity(path) } else { file = nil }
     }
 
@@ -62,38 +65,42 @@ final class Listener: EventSource {
     /// Opens every socket that an address stands for: `localhost` is often both 127.0.0.1 and ::1.
     ///
     /// - Throws: `SystemError` when none can be opened, or one is in use.
-    static func open(_ address: Address) throws(SystemError) -> [Listener] {
+    static func open(_ address: Address, service: Int) throws(SystemError) -> [Listener] {
         switch address {
-        case .unix(let path): [try openUnix(path, address)]
-        case .tcp("", let port): [try openEveryAddress(port, address)]
-        case .tcp(let host, let port): try openHost(host, port, address)
+        case .unix(let path): [try openUnix(path, address, service)]
+        case .tcp("", let port): [try openEveryAddress(port, address, service)]
+        case .tcp(let host, let port): try openHost(host, port, address, service)
         }
     }
 
-    private static func openEveryAddress(_ port: UInt16, _ address: Address) throws(SystemError) -> Listener {
+    private static func openEveryAddress(
+        _ port: UInt16, _ address: Address, _ service: Int
+    ) throws(SystemError) -> Listener {
         // One socket hears both families; where the kernel has no IPv6, IPv4 alone.
         var any6 = sockaddr_in6()
         any6.sin6_family = sa_family_t(AF_INET6)
         any6.sin6_port = port.bigEndian
         do {
-            return try bound(SocketAddress(any6), host: "", address, isDualStack: true)
+            return try bound(SocketAddress(any6), host: "", address, service, isDualStack: true)
         } catch {
             guard error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL else { throw error }
         }
         var any4 = sockaddr_in()
         any4.sin_family = sa_family_t(AF_INET)
         any4.sin_port = port.bigEndian
-        return try bound(SocketAddress(any4), host: "", address)
+        return try bound(SocketAddress(any4), host: "", address, service)
     }
 
-    private static func openHost(_ host: String, _ port: UInt16, _ address: Address) throws(SystemError) -> [Listener] {
+    private static func openHost(
+        _ host: String, _ port: UInt16, _ address: Address, _ service: Int
+    ) throws(SystemError) -> [Listener] {
         var listeners: [Listener] = []
         var failure: SystemError?
         var chosenPort = port
         for var name in try SocketAddress.addresses(ofHost: host, flags: AI_PASSIVE) {
             name.port = chosenPort
             do {
-                let listener = try bound(name, host: host, address)
+                let listener = try bound(name, host: host, address, service)
                 // Port 0 lets the kernel choose, once for all of the host's addresses.
                 if case .tcp(_, let port) = listener.address { chosenPort = port }
                 listeners.append(listener)
@@ -107,7 +114,9 @@ final class Listener: EventSource {
         return listeners
     }
 
-    private static func openUnix(_ path: String, _ address: Address) throws(SystemError) -> Listener {
+    private static func openUnix(
+        _ path: String, _ address: Address, _ service: Int
+    ) throws(SystemError) -> Listener {
         var name = sockaddr_un()
         name.sun_family = sa_family_t(AF_UNIX)
         unsafe withUnsafeMutableBytes(of: &name.sun_path) { field in
@@ -116,7 +125,7 @@ final class Listener: EventSource {
         }
         let socketAddress = SocketAddress(name)
         do {
-            return try bound(socketAddress, host: "", address)
+            return try bound(socketAddress, host: "", address, service)
         } catch {
             guard error.code == EADDRINUSE, let file = FileIdentity(path) else { throw error }
             guard file.isSocket else {
@@ -125,7 +134,7 @@ final class Listener: EventSource {
             // A socket that nobody listens at was left by a server that was killed.
             guard try isAbandoned(socketAddress) else { throw error }
             unsafe unlink(path)
-            return try bound(socketAddress, host: "", address)
+            return try bound(socketAddress, host: "", address, service)
         }
     }
 
@@ -137,7 +146,7 @@ final class Listener: EventSource {
     }
 
     private static func bound(
-        _ name: SocketAddress, host: String, _ address: Address, isDualStack: Bool = false
+        _ name: SocketAddress, host: String, _ address: Address, _ service: Int, isDualStack: Bool = false
     ) throws(SystemError) -> Listener {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         let descriptor = socket(name.family, type, 0)
@@ -163,7 +172,7 @@ final class Listener: EventSource {
             close(descriptor)
             throw error
         }
-        return Listener(descriptor: descriptor, address: actual(descriptor, host: host, address))
+        return Listener(descriptor: descriptor, address: actual(descriptor, host: host, address), service: service)
     }
 
     /// The address with the port that the socket really has.

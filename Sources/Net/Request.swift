@@ -77,15 +77,18 @@ struct RequestHead {
 public struct Request: ~Copyable, ~Escapable {
     private let bytes: Span<UInt8>
     private let head: RequestHead
+    /// What is spoken at the address that it came to (`HTTPServer.listen`).
+    public let service: Int
     /// Names this request for an answer that comes later.
     public let ticket: Ticket
     /// What looked at the body as it arrived, if it was large (`RequestHandler.bodyObserver`).
     public let bodyObserver: BodyObserver?
 
     @_lifetime(copy bytes)
-    init(bytes: Span<UInt8>, head: RequestHead, ticket: Ticket, bodyObserver: BodyObserver?) {
+    init(bytes: Span<UInt8>, head: RequestHead, service: Int, ticket: Ticket, bodyObserver: BodyObserver?) {
         self.bytes = bytes
         self.head = head
+        self.service = service
         self.ticket = ticket
         self.bodyObserver = bodyObserver
     }

@@ -30,8 +30,9 @@ public protocol RequestHandler: ~Copyable {
     /// - Returns: whether the body is wanted. If not, the answer has been written, and the connection closes.
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool
 
-    /// Answers bytes that are no request, or one over the limits. The connection closes afterwards.
-    mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream)
+    /// Answers bytes that are no request, or one over the limits, at an address of that service. The connection closes
+    /// afterwards.
+    mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream)
 
     /// The client of an owed answer has ended its side and may still be reading: withdraws what it waits for, so that
     /// nothing is taken for it, and answers.

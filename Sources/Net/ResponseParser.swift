@@ -14,6 +14,7 @@ struct ResponseLimits {
 /// What the parser found out about a response. Offsets count from the first byte that came.
 struct ResponseHead {
     fileprivate(set) var status = 0
+    fileprivate(set) var reason = 0..<0
     /// 1 for HTTP/1.1 and whatever later 1.x a server speaks, 0 for HTTP/1.0.
     fileprivate(set) var minorVersion = 1
     fileprivate(set) var fields: [HeaderSection.Field] = []
@@ -97,6 +98,7 @@ struct ResponseParser {
             guard let line = try section.nextLine(bytes) else { return false }
             if state == .statusLine {
                 try parseStatusLine(bytes.extracting(line))
+                head.reason = min(line.lowerBound + 13, line.upperBound)..<line.upperBound
                 state = .fields
             } else if !line.isEmpty {
                 try section.parseField(bytes, line, into: &head.fields)

@@ -186,6 +186,39 @@ extension Broker {
         return view(slot, as: state, body)
     }
 
+    /// The unfinished task that has a key. O(1).
+    public func task(withKey key: [UInt8], in queue: QueueIndex, now: Int64) -> UID? {
+        let slot = store.holder(of: key, in: queue.slot)
+        return slot != 0 && store.tasks[slot].isAlive(now: now) ? store.tasks[slot].id : nil
+    }
+
+    /// Calls `body` with the unfinished tasks of a queue whose keys begin with `group` and a NUL, in no order. O(tasks).
+    public func forEachTask(
+        inKeyGroup group: [UInt8], of queue: QueueIndex, now: Int64, _ body: (borrowing TaskView) -> Void
+    ) {
+        for slot in store.keyGroups[KeyGroups.Name(queue: queue.slot, text: group)] {
+            guard store.tasks[slot].isAlive(now: now), let state = store.visibleState(of: slot, now: now) else {
+                continue
+            }
+            view(slot, as: state, body)
+        }
+    }
+
+    /// Moves a task that is ready, delayed or dead to the back of another queue. O(1), and what the waiters that it completes
+    /// take.
+    ///
+    /// - Returns: whether it is there now. It stays where it is if its key is taken there.
+    @discardableResult
+    public func move(_ id: UID, to target: QueueIndex, now: Int64) -> Bool {
+        beginChange()
+        let slot = store.task(id)
+        guard slot != 0, [.ready, .delayed, .dead].contains(store.tasks[slot].state), store.tasks[slot].deadline > now,
+            let waitedFor = store.move(slot, to: target.slot, now: now)
+        else { return false }
+        serveWaiters(of: waitedFor, now: now)
+        return true
+    }
+
     /// Cancels a task that is delayed, ready or dispatched. O(1), and what those take who wait for its result.
     ///
     /// - Returns: whether it was.
@@ -204,12 +237,13 @@ extension Broker {
         return store.deleteRecord(id, now: now)
     }
 
-    /// Deletes the result of a task. O(1).
+    /// Deletes the result of a task, or puts another one in its place. O(1).
     ///
     /// - Returns: whether there was one.
-    public func deleteResult(_ id: UID, now: Int64) -> Bool {
+    @discardableResult
+    public func replaceResult(of id: UID, with result: Span<UInt8> = Span(), now: Int64) -> Bool {
         beginChange()
-        return store.deleteResult(id, now: now)
+        return store.replaceResult(of: id, with: result, now: now)
     }
 
     /// Waits until a task is done, dead, cancelled or expired. Called when `withTask` has shown that it is not. O(1).

@@ -137,6 +137,8 @@ public enum NakAction: Hashable, Sendable {
     case dead
     /// It did not fail: it goes to the front of its priority, and no retry is counted.
     case release
+    /// It did not fail: it is ready again after this pause, and no retry is counted.
+    case releasePausing(milliseconds: Int64)
 }
 
 /// What became of a task that was given back.

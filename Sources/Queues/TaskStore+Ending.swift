@@ -61,6 +61,9 @@ extension TaskStore {
         case .release:
             waitedFor = release(slot, now: now)
             return .requeued
+        case .releasePausing(let milliseconds):
+            waitedFor = release(slot, pauseMilliseconds: milliseconds, now: now)
+            return .requeued
         case .failed, .failedPausing, .dead:
             queues[tasks[slot].queue].totals.naked += 1
             return fail(slot, action, now: now, waitedFor: &waitedFor)
@@ -74,10 +77,14 @@ extension TaskStore {
         return release(slot, now: now)
     }
 
-    private mutating func release(_ slot: Slot, now: Int64) -> Slot {
+    private mutating func release(_ slot: Slot, pauseMilliseconds: Int64 = 0, now: Int64) -> Slot {
         let queue = tasks[slot].queue
         queues[queue].totals.released += 1
         if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
+        if pauseMilliseconds > 0 {
+            put(slot, in: .delayed, until: now.addingWithinRange(pauseMilliseconds))
+            return 0
+        }
         put(slot, in: .ready, until: .max, atFront: true)
         return waitedFor(queue)
     }
@@ -290,12 +297,12 @@ extension TaskStore {
         return true
     }
 
-    /// Deletes the result of a task; false if there is none.
-    mutating func deleteResult(_ id: UID, now: Int64) -> Bool {
+    /// Puts another result, or none, in the place of that of a task; false if there is none.
+    mutating func replaceResult(of id: UID, with result: Span<UInt8>, now: Int64) -> Bool {
         let slot = task(id)
         guard slot != 0, let those = extras(of: slot), !those.result.isEmpty, tasks[slot].until > now
         else { return false }
-        withExtras(slot) { $0.result = [] }
+        withExtras(slot) { $0.result = Array(copying: result) }
         return true
     }
 

@@ -122,7 +122,8 @@ extension TaskStore {
         return makeReady(slot, in: target, expiry: .unsaid, now: now)
     }
 
-    private mutating func move(_ slot: Slot, to target: Slot, now: Int64) -> Slot? {
+    /// Moves a task to the back of a list of another queue.
+    mutating func move(_ slot: Slot, to target: Slot, now: Int64) -> Slot? {
         if !tasks[slot].state.isUnfinished { freeKey(of: slot, unlessUniqueAt: now) }
         guard tasks[slot].queue != target, !isKeyTaken(from: slot, in: target, now: now) else { return nil }
         let holdsKey = extras(of: slot)?.holdsKey ?? false

@@ -32,6 +32,8 @@ struct TaskStore: ~Copyable {
     /// The bytes of contents, and those of extras.
     var contentBytes = 0
     var extrasBytes = 0
+    /// Tasks with keys of two parts, by the first.
+    var keyGroups = KeyGroups()
     /// The purges, kicks and moves under way; the first one is worked on.
     var sweeps: [Sweep] = []
     /// Whether changes are noted for a journal, and what is known of its images.
@@ -86,7 +88,7 @@ struct TaskStore: ~Copyable {
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image
         let queue = MemoryLayout<QueueRecord>.stride + 256
         let queuesInUse = queues.count - Int(idle.count)
-        let recordBytes = tasks.count * record + queuesInUse * queue
+        let recordBytes = tasks.count * record + queuesInUse * queue + keyGroups.byteCount
         return recordBytes + contentBytes + extrasBytes
     }
 
@@ -313,6 +315,14 @@ struct TaskStore: ~Copyable {
         // There is room for as many extras as for tasks.
         tasks[task].extras = extras.insert(ExtrasRecord(those, hash: hash)) ?? 0
         precondition(tasks[task].extras != 0, "no room for extras")
+        if those.holdsKey { enterKeyGroup(those) }
+    }
+
+    /// Takes extras out of their table.
+    private mutating func displace(_ those: TaskExtras) {
+        leaveKeyGroup(those)
+        extras.remove(tasks[those.task].extras)
+        tasks[those.task].extras = 0
     }
 
     mutating func removeExtras(of slot: Slot) {
@@ -320,8 +330,7 @@ struct TaskStore: ~Copyable {
         precondition(those.waiters.isEmpty, "a task goes while clients wait for its result")
         dropReplacement(of: slot)
         extrasBytes -= those.byteCount
-        extras.remove(tasks[slot].extras)
-        tasks[slot].extras = 0
+        displace(those)
     }
 
     mutating func dropReplacement(of slot: Slot) {
@@ -333,7 +342,7 @@ struct TaskStore: ~Copyable {
     /// Takes the task's key, or gives it back. The key must be free. The queue that it counts in is the task's.
     mutating func setHoldsKey(_ holdsKey: Bool, of slot: Slot) {
         guard let those = extras(of: slot) else { return }
-        extras.remove(tasks[slot].extras)
+        displace(those)
         those.holdsKey = holdsKey && !those.key.isEmpty
         place(those)
         note(slot)

@@ -60,6 +60,9 @@ public enum TaskState: Hashable, Sendable, CaseIterable {
     case cancelled
     /// It was not done in time.
     case expired
+
+    /// Whether it has not come to its end.
+    public var isUnfinished: Bool { self == .ready || self == .delayed || self == .dispatched }
 }
 
 /// A task while the broker shows it. All times are in milliseconds since the Unix epoch.
@@ -126,6 +129,10 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var priority: Int8 { record.priority }
     /// How often it was tried again after a failure.
     public var retries: UInt32 { record.retries }
+    /// How many retries it may have, if it says so itself.
+    public var retryLimit: Int? {
+        if case .limited(let limit)? = extras?.retryLimit { Int(limit) } else { nil }
+    }
     /// Its key; empty if it has none.
     public var key: [UInt8] { extras?.key ?? [] }
     /// Its metadata, as they came; empty if it has none.

@@ -27,14 +27,16 @@ enum Emq {
     }
 
     private static func serve(_ options: Options) throws {
-        let shutdown = try Shutdown(drainMilliseconds: options.drainMilliseconds)
+        let shutdown = Shutdown(drainMilliseconds: options.drainMilliseconds)
         let loop = try EventLoop()
         try shutdown.watch(on: loop)
         var random = KernelRandom()
         let broker = Broker(executor: loop, firstToken: random.next(), seed: random.next(), now: loop.now)
         var limits = ServerLimits()
         let files = raiseFileLimit()
-        let pushConnections = options.destinations == nil ? 0 : max(1, min(4000, files / 4))
+        let adapters = Adapters(options)
+        let sends = options.destinations != nil || !adapters.isEmpty
+        let pushConnections = sends ? max(1, min(4000, files / 4)) : 0
         limits.connections = try connectionLimit(asked: options.maximumConnections, files: files - pushConnections)
         let memory = options.maximumMemoryBytes ?? Memory.available / 4 * 3
         limits.bufferBytes = memory / 4
@@ -42,23 +44,39 @@ enum Emq {
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             let server = HTTPServer(loop: loop, limits: limits)
-            let push = options.destinations.map {
-                Push($0, loop: loop, connections: pushConnections, maximumBodyBytes: memory / 4, on: broker)
-            }
-            var places: [String] = []
-            for address in options.addresses {
-                for actual in try server.listen(address) {
-                    push?.policy.ownListeners.append(actual)
-                    if !places.contains(link(to: actual)) { places.append(link(to: actual)) }
+            let push =
+                sends
+                ? Push(
+                    options.destinations, for: adapters, loop: loop, connections: pushConnections,
+                    maximumBodyBytes: memory / 4, on: broker) : nil
+            func listen(_ addresses: [Address], service: Int) throws -> String {
+                var places: [String] = []
+                for address in addresses {
+                    for actual in try server.listen(address, service: service) {
+                        push?.policy.ownListeners.append(actual)
+                        if !places.contains(link(to: actual)) { places.append(link(to: actual)) }
+                    }
                 }
+                return places.joined(separator: " and ")
             }
+            let places = try listen(options.addresses, service: 0)
+            var adapterLines: [String] = []
+            for (place, system) in options.systems.enumerated() {
+                let addresses = options.services.filter { $0.system == system }.map(\.address)
+                let places = try listen(addresses, service: place + 1)
+                adapterLines.append("emq: in place of \(system.rawValue) at \(places)")
+            }
+            if let file = options.taskqueueFile { adapterLines += file.startLines }
             let destinations = options.destinationLists.joined(separator: ", ")
             let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
             let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
             write(
-                "emq \(Options.version) listening on \(places.joined(separator: " and ")); tasks \(home)\(sending)",
+                "emq \(Options.version) listening on \(places); tasks \(home)\(sending)",
                 to: STDERR_FILENO)
-            var api = API(server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push)
+            for line in adapterLines { write(line, to: STDERR_FILENO) }
+            var api = API(
+                server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push,
+                adapters: adapters)
             server.run(&api, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {

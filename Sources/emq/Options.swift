@@ -20,6 +20,12 @@ struct Options {
     /// Where tasks may be sent; nil if none are.
     var destinations: DestinationPolicy?
     private(set) var destinationLists: [String] = []
+    /// Where older systems are stood in for.
+    var services: [(system: OlderSystem, address: Address)] = []
+    /// How many requests of htq may be in flight at once.
+    var htqWorkers = 10
+    /// The queues of taskqueue, as its ini file has them.
+    var taskqueueFile: TaskqueueFile?
 
     static let help = """
         emq: a work-queue server over HTTP. Tasks live in memory, and on disk too with --data.
@@ -41,8 +47,16 @@ struct Options {
           --max-memory SIZE      how much memory tasks may take: 512M, 4G, or a number of bytes (default:
                                  three quarters of what the machine or the cgroup has)
 
-        Every option has a twin in the environment: EMQ_ADDR (several separated by commas), EMQ_DATA,
-        EMQ_FSYNC, EMQ_RECOVERY_GRACE, EMQ_PUSH, EMQ_DRAIN, EMQ_MAX_CONNECTIONS, EMQ_MAX_MEMORY.
+        In place of other systems, each at an address of its own (docs/migration.md); their tasks may be sent
+        to any public, private or local address unless --push says otherwise:
+          --httpqueue ADDRESS    as httpqueue (its own port is 2356, for an address without one)
+          --delay-tasks ADDRESS  as delay-tasks (port 7080)
+          --htq ADDRESS          as htq (port 5000)
+          --htq-workers N        how many requests of htq may be in flight at once (default 10)
+          --taskqueue FILE       as taskqueue, with the queues of this ini file
+
+        Every option has a twin in the environment, such as EMQ_MAX_MEMORY for --max-memory; in EMQ_ADDR and
+        those of other systems, several addresses are separated by commas.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/
@@ -52,8 +66,17 @@ struct Options {
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
         ("--max-memory", readMaximumMemory), ("--data", readData), ("--fsync", readSyncMode),
-        ("--recovery-grace", readGrace), ("--push", readDestinations),
+        ("--recovery-grace", readGrace), ("--push", readDestinations), ("--htq-workers", readWorkers),
+        ("--taskqueue", readTaskqueue),
+        ("--httpqueue", { (options, value) throws(UsageError) in try options.readService(.httpqueue, value) }),
+        ("--delay-tasks", { (options, value) throws(UsageError) in try options.readService(.delayTasks, value) }),
+        ("--htq", { (options, value) throws(UsageError) in try options.readService(.htq, value) }),
     ]
+    /// Those that may be repeated; in the environment each of them is a list.
+    private static let lists = ["--addr", "--httpqueue", "--delay-tasks", "--htq"]
+
+    /// The older systems with an interface that are stood in for.
+    var systems: [OlderSystem] { OlderSystem.allCases.filter { system in services.contains { $0.system == system } } }
 
     /// Reads the command line after the program's name; what it leaves unsaid comes from the environment.
     ///
@@ -75,7 +98,9 @@ struct Options {
             guard let value = parts.count > 1 ? String(parts[1]) : rest.popFirst() else {
                 throw UsageError("\(flag) needs a value")
             }
-            if flag != "--addr", flag != "--push", given.contains(flag) { throw UsageError("\(flag) is given twice") }
+            if flag != "--push", !Options.lists.contains(flag), given.contains(flag) {
+                throw UsageError("\(flag) is given twice")
+            }
             given.insert(flag)
             try reader.read(&self, value)
         }
@@ -85,7 +110,8 @@ struct Options {
             guard let value = environment(twin), !value.isEmpty || reader.flag == "--data" else { continue }
             do throws(UsageError) {
                 // What may be repeated on the command line is a list here.
-                for part in reader.flag == "--addr" ? value.split(separator: ",").map(String.init) : [value] {
+                for part in Options.lists.contains(reader.flag) ? value.split(separator: ",").map(String.init) : [value]
+                {
                     try reader.read(&self, part)
                 }
             } catch {
@@ -94,6 +120,12 @@ struct Options {
         }
         if directory == nil, given.contains("--fsync") || given.contains("--recovery-grace") {
             throw UsageError("--fsync and --recovery-grace go with --data: without it nothing is on disk")
+        }
+        if taskqueueFile == nil, let path = environment("TASKQUEUE_CONFIG_FILE"), !path.isEmpty {
+            try Options.readTaskqueue(&self, path)
+        }
+        if given.contains("--htq-workers"), !services.contains(where: { $0.system == .htq }) {
+            throw UsageError("--htq-workers goes with --htq")
         }
         if addresses.isEmpty { addresses = [.tcp(host: "localhost", port: 8080)] }
     }
@@ -112,6 +144,30 @@ struct Options {
             options.destinations = try DestinationPolicy(options.destinationLists)
         } catch {
             throw UsageError("\(error)")
+        }
+    }
+
+    private mutating func readService(_ system: OlderSystem, _ value: String) throws(UsageError) {
+        do throws(AddressError) {
+            services.append((system, try Address(value, defaultPort: system.port)))
+        } catch {
+            throw UsageError("--\(system.rawValue): \(error)")
+        }
+    }
+
+    private static func readWorkers(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let count = Int(value), (1...PushOptions.maximumConcurrency).contains(count) else {
+            throw UsageError(
+                "--htq-workers is a whole number from 1 to \(PushOptions.maximumConcurrency), not '\(value)'")
+        }
+        options.htqWorkers = count
+    }
+
+    private static func readTaskqueue(_ options: inout Options, _ value: String) throws(UsageError) {
+        do throws(TaskqueueFileError) {
+            options.taskqueueFile = try TaskqueueFile(path: value)
+        } catch {
+            throw UsageError("--taskqueue: \(error.description)")
         }
     }
 

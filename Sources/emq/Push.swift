@@ -9,8 +9,11 @@ import UID
 
 /// The sending of tasks by this server.
 final class Push {
+    /// Whether what clients ask for is sent, and not only what older systems send.
+    let sendsOwn: Bool
     private let delivery: Delivery
     private let client: HTTPClient
+    private let adapters: Adapters
     private let destinations: Destinations
 
     /// Where requests may go. A class, because it is known where the server listens only when it does.
@@ -21,33 +24,42 @@ final class Push {
     }
 
     /// - Parameters:
-    ///   - policy: where requests may go.
+    ///   - policy: where requests may go; nil if only what older systems send is sent.
+    ///   - adapters: the older systems.
     ///   - loop: what they are sent on.
     ///   - connections: how many connections there may be.
     ///   - maximumBodyBytes: how many bytes the bodies in flight may have.
     ///   - broker: whose tasks are sent.
+    ///   - sender: what sends in place of an HTTP client.
     init(
-        _ policy: DestinationPolicy, loop: EventLoop, connections: Int, maximumBodyBytes: Int,
-        on broker: isolated Broker
+        _ policy: DestinationPolicy?, for adapters: Adapters, loop: EventLoop, connections: Int, maximumBodyBytes: Int,
+        on broker: isolated Broker, sender: (any RequestSender)? = nil
     ) {
         var limits = ClientLimits()
         // One host that does not answer keeps three quarters for others.
         limits.connections = connections
         limits.connectionsPerHost = max(1, connections / 4)
-        let destinations = Destinations(policy)
+        let destinations = Destinations(policy ?? .everywhere)
         self.destinations = destinations
+        let sendsOwn = policy != nil
+        self.sendsOwn = sendsOwn
+        self.adapters = adapters
         client = HTTPClient(loop: loop, limits: limits) { address, port, host in
             destinations.policy.refusal(of: address, port: port, host: host)
+        }
+        let courier = OwnCourier { task in
+            var json: [UInt8] = []
+            TaskWriter.writeWhole(task, isSending: true, to: &json)
+            return json
         }
         var ids = UIDGenerator()
         var random = KernelRandom()
         delivery = Delivery(
-            sender: client, limits: limits, on: broker,
+            sender: sender ?? client, limits: limits, on: broker,
             makeID: { ids.next(unixMilliseconds: UInt64($0), using: &random) },
-            describe: { task in
-                var json: [UInt8] = []
-                TaskWriter.writeWhole(task, isSending: true, to: &json)
-                return json
+            courier: { name in
+                if let owner = adapters.owner(of: name.span) { return owner }
+                return sendsOwn && !OlderSystem.allCases.contains { $0.owns(name.span) } ? courier : nil
             })
         delivery.maximumBodyBytes = maximumBodyBytes
     }
@@ -56,6 +68,9 @@ final class Push {
         get { destinations.policy }
         set { destinations.policy = newValue }
     }
+
+    /// Whether the tasks of a queue that are to be sent are.
+    func sends(_ queueName: Span<UInt8>) -> Bool { sendsOwn || adapters.owner(of: queueName) != nil }
 
     /// How many tasks are being sent, and how much memory that takes, in bytes.
     var inFlightCount: Int { delivery.inFlightCount }

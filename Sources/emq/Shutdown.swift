@@ -6,16 +6,22 @@ import Net
 
 /// What signals have asked for, and how long stopping may take.
 final class Shutdown: EventSource {
-    private let descriptor: Int32
+    private var descriptor: Int32 = -1
     private let drainMilliseconds: Int64
     private var signals = 0
     /// When the server stops whatever is still in hand; set once stopping has begun.
     private(set) var deadline: Int64?
 
-    /// Takes the two signals over from the kernel's default. To be called before other threads are started, which
-    /// inherit that.
-    init(drainMilliseconds: Int64) throws(SystemError) {
-        self.drainMilliseconds = drainMilliseconds
+    init(drainMilliseconds: Int64) { self.drainMilliseconds = drainMilliseconds }
+
+    deinit { if descriptor >= 0 { close(descriptor) } }
+
+    /// Whether stopping was asked for.
+    var isAsked: Bool { signals > 0 }
+
+    /// Takes the two signals over from the kernel's default, and begins to hear of them. To be called before other threads are
+    /// started, which inherit that.
+    func watch(on loop: EventLoop) throws(SystemError) {
         var set = sigset_t()
         unsafe sigemptyset(&set)
         unsafe sigaddset(&set, SIGTERM)
@@ -26,15 +32,6 @@ final class Shutdown: EventSource {
         _ = Glibc.signal(SIGPIPE, SIG_IGN)
         unsafe descriptor = signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
         guard descriptor >= 0 else { throw SystemError("receive signals") }
-    }
-
-    deinit { close(descriptor) }
-
-    /// Whether stopping was asked for.
-    var isAsked: Bool { signals > 0 }
-
-    /// Begins to hear of signals.
-    func watch(on loop: EventLoop) throws(SystemError) {
         try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
     }
 

@@ -179,7 +179,7 @@ private struct EchoHandler: ~Copyable, RequestHandler {
         return false
     }
 
-    mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream) {
+    mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream) {
         responses.begin(status: refusal.status, contentType: "text/plain")
         responses.beginBody()
         responses.append(Array(refusal.detail.utf8).span)

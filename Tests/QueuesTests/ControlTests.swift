@@ -42,8 +42,8 @@ import UID
             }
             #expect(broker.names == [])
             #expect(try broker.peek("a", .done, now: 119) == [1])
-            #expect(broker.deleteResult(id(1), now: 119) == true)
-            #expect(broker.deleteResult(id(1), now: 119) == false)
+            #expect(broker.replaceResult(of: id(1), now: 119) == true)
+            #expect(broker.replaceResult(of: id(1), now: 119) == false)
             #expect(broker.state(1, now: 119) == .done)
             broker.advanceFully(to: 120)
             #expect(broker.counts.tasks == 0 && broker.memoryBytes == 0)

@@ -212,7 +212,7 @@ private struct FullRun {
             try expect(broker.deleteRecord(id(number), now: now), model.deleteRecord(number), "deleteRecord")
         case 71:
             let (number, _) = someTask(.done)
-            try expect(broker.deleteResult(id(number), now: now), model.deleteResult(number), "deleteResult")
+            try expect(broker.replaceResult(of: id(number), now: now), model.deleteResult(number), "deleteResult")
         case 72..<75:
             let (number, _) = someTask(random.oneIn(2) ? .dead : .delayed)
             try expect(broker.kick(id(number), now: now), model.kick(number), "kick")

@@ -23,7 +23,14 @@ extension API {
             try checkMemory(for: 1024 + request.body.count, on: broker)
             try configure(try queue(named: name.span, on: broker), configuration, on: broker)
         case .delete:
-            if let queue = broker.existingQueue(named: name.span) { try configure(queue, nil, on: broker) }
+            if let queue = broker.existingQueue(named: name.span) {
+                var configuration: QueueConfiguration?
+                if adapters.owner(of: name.span) != nil {
+                    configuration = try API.adapted(
+                        QueueConfiguration(), push: PushOptions(), insteadOf: broker.configuration(of: queue))
+                }
+                try configure(queue, configuration, on: broker)
+            }
             return API.writeNoContent(to: &responses)
         default: break
         }
@@ -65,13 +72,16 @@ extension API {
             default: push = try PushOptions(value, of: .queue)
             }
         }
-        if var push {
-            let before = broker.existingQueue(named: name.span).map { broker.push(of: $0) } ?? []
-            try checkPush(&push, insteadOf: before)
+        let before = broker.existingQueue(named: name.span).flatMap { broker.configuration(of: $0) }
+        if adapters.owner(of: name.span) != nil {
+            read = try API.adapted(read, push: push ?? PushOptions(), insteadOf: before)
+        } else if var push {
+            try checkPush(&push, insteadOf: before?.push ?? [])
             push.write(isMasked: false, to: &read.push)
             read.isPushed = push.url != nil
         }
         if let letter = read.deadLetter {
+            do throws(Problem) { try checkEnqueue(in: letter.span) } catch { throw error.inside("dead_letter") }
             if letter == name { throw Problem(400, "dead_letter is another queue than this one", field: "dead_letter") }
             if read.maximumRetries == nil, !read.isExpiryDeath {
                 throw Problem(
@@ -81,6 +91,26 @@ extension API {
             }
         }
         return read
+    }
+
+    /// The configuration of a queue of an older system: how many are sent at once, and how often, an operator may say; what
+    /// is sent, and where to, the system says.
+    private static func adapted(
+        _ configuration: QueueConfiguration, push: PushOptions, insteadOf before: QueueConfiguration?
+    ) throws(Problem) -> QueueConfiguration {
+        var pace = PushOptions()
+        (pace.concurrency, pace.rate) = (push.concurrency, push.rate)
+        guard push == pace else {
+            throw Problem(
+                403,
+                "of how the tasks of this queue are sent, concurrency and rate can be set; the rest its system says",
+                field: "push")
+        }
+        pace.url = PushOptions(stored: before?.push ?? [], of: .queue).url
+        var configuration = configuration
+        if pace != PushOptions() { pace.write(isMasked: false, to: &configuration.push) }
+        configuration.isPushed = before?.isPushed ?? false
+        return configuration
     }
 
     private static func write(_ configuration: QueueConfiguration, to responses: inout ResponseStream) {

@@ -48,7 +48,7 @@ extension API {
         do throws(PushOptionsError) { try request.keepMaskedValues() } catch {
             throw Problem(error).inside("request")
         }
-        do throws(Problem) { try checkDestinations(of: request) } catch { throw error.inside("request") }
+        do throws(Problem) { try checkDestinations(of: request, in: name) } catch { throw error.inside("request") }
         if request.url == nil {
             let queue = broker.existingQueue(named: name)
             guard queue.map({ broker.configuration(of: $0)?.isPushed ?? false }) ?? false else {
@@ -69,13 +69,16 @@ extension API {
         } catch {
             throw Problem(error).inside("push")
         }
-        do throws(Problem) { try checkDestinations(of: push) } catch { throw error.inside("push") }
+        do throws(Problem) { try checkDestinations(of: push, in: name.span) } catch { throw error.inside("push") }
     }
 
     /// Checks that tasks are sent here, and that what is said in figures is no address that may not be reached. Names are
     /// looked up when a task is sent.
-    private func checkDestinations(of options: PushOptions) throws(Problem) {
-        guard let push else {
+    private func checkDestinations(of options: PushOptions, in name: Span<UInt8>) throws(Problem) {
+        if let system = OlderSystem.allCases.first(where: { $0.owns(name) }) {
+            throw Problem(403, "queues of this name are kept for what --\(system.rawValue) sends")
+        }
+        guard let push, push.sendsOwn else {
             throw Problem(
                 403,
                 "this server sends no tasks: it was started without --push, which says where they may be sent "

@@ -23,10 +23,11 @@ extension API {
         var isThere = after == nil
         if let queue = broker.existingQueue(named: name.span) {
             var isFirst = true
+            let isSending = push?.sends(name.span) ?? false
             isThere = broker.peek(queue, state: state, after: after, limit: limit, now: now) { task in
                 if !isFirst { responses.append(",") }
                 isFirst = false
-                TaskWriter.writeListed(task, isSending: push != nil, to: &responses)
+                TaskWriter.writeListed(task, isSending: isSending, to: &responses)
             }
         }
         guard isThere else {
@@ -197,6 +198,7 @@ extension API {
         let target = Array(to.utf8)
         if let flaw = flawOfQueueName(target.span) { throw Problem(400, flaw, field: "to") }
         if target == name { throw Problem(400, "to is another queue than this one", field: "to") }
+        if adapters.owner(of: name.span) !== adapters.owner(of: target.span) { try checkEnqueue(in: target.span) }
         let (source, destination) = (try queue(named: name.span, on: broker), try queue(named: target.span, on: broker))
         do throws(BrokerError) {
             try broker.move(

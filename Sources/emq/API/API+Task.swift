@@ -18,7 +18,7 @@ extension API {
         try checkBuffers()
         let isThere: Void? = broker.withTask(id: id, now: now) { task in
             responses.beginJSON(estimatedCount: 400)
-            TaskWriter.writeWhole(task, isSending: push != nil, to: &responses)
+            TaskWriter.writeWhole(task, isSending: push?.sends(task.queueName) ?? false, to: &responses)
             responses.end()
         }
         if isThere == nil { throw API.noTask }
@@ -32,7 +32,7 @@ extension API {
         let timeout = try query.integer("timeout", 0...Int64.max, unit: " of milliseconds") ?? 0
         guard broker.withTask(id: id, now: now, { _ in }) != nil else { throw API.noTask }
         if request.method == .delete {
-            _ = broker.deleteResult(id, now: now)
+            broker.replaceResult(of: id, now: now)
             API.writeNoContent(to: &responses)
             return .answered
         }

@@ -28,6 +28,8 @@ struct API: ~Copyable, RequestHandler {
     let journal: DurableStore?
     /// What sends tasks; nil if none are to be sent.
     let push: Push?
+    /// The older systems that it stands in for.
+    let adapters: Adapters
     let postponed: PostponedTasks
     var ids = UIDGenerator()
     var random = KernelRandom()
@@ -46,9 +48,13 @@ struct API: ~Copyable, RequestHandler {
     var batch: [NewTask] = []
     var enqueued: [Enqueued] = []
 
-    init(server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int, journal: DurableStore?, push: Push?) {
+    init(
+        server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int, journal: DurableStore?, push: Push?,
+        adapters: Adapters = Adapters()
+    ) {
         self.journal = journal
         self.push = push
+        self.adapters = adapters
         self.server = server
         self.shutdown = shutdown
         self.maximumMemoryBytes = maximumMemoryBytes
@@ -62,11 +68,14 @@ struct API: ~Copyable, RequestHandler {
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) -> Outcome {
         do throws(Problem) {
+            if request.service > 0 {
+                return try adapt(request, for: adapters.services[request.service - 1], &responses, on: broker)
+            }
             return try route(request, &responses, on: broker)
         } catch {
             responses.abandon()
             if error.isPostponement { return .postponed }
-            error.write(to: &responses)
+            write(error, service: request.service, to: &responses)
             // That there is no such task, or that its key is taken, may be so because of something that is not yet safe.
             if [404, 409, 429].contains(error.status) { responses.hold(until: broker.changeSequence) }
             return .answered
@@ -76,16 +85,16 @@ struct API: ~Copyable, RequestHandler {
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
         do throws(Problem) {
             if let journal, !journal.isReady { throw journal.problem }
-            if request.method != .options { _ = try readHead(request, isWhole: false) }
+            if request.service == 0, request.method != .options { _ = try readHead(request, isWhole: false) }
             return true
         } catch {
-            error.write(to: &responses)
+            write(error, service: request.service, to: &responses)
             return false
         }
     }
 
-    mutating func refuse(_ refusal: Refusal, _ responses: inout ResponseStream) {
-        Problem(refusal.status, refusal.detail).write(to: &responses)
+    mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream) {
+        write(Problem(refusal.status, refusal.detail), service: service, to: &responses)
     }
 
     mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on broker: isolated Broker) {
@@ -112,6 +121,7 @@ struct API: ~Copyable, RequestHandler {
             isFinished = shutdown.isAsked
             return
         }
+        adapters.beginTurn(on: broker)
         for key in postponed.take() { broker.release(key, now: now) }
         if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
         server.refusesLargeBodies = broker.memoryBytes + bufferBytes > maximumMemoryBytes
@@ -245,7 +255,7 @@ struct API: ~Copyable, RequestHandler {
     /// as the browser says.
     ///
     /// - Throws: 403.
-    private func checkOrigin(_ request: borrowing Request) throws(Problem) {
+    func checkOrigin(_ request: borrowing Request) throws(Problem) {
         var foreign: StaticString?
         let host = request.authority
         request.forEachField { name, value in

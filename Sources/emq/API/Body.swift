@@ -79,15 +79,17 @@ struct Members: ~Copyable {
 
     /// Calls `member` with each member's place in `known` and its value; each is checked to be known and to stand there
     /// once. A member that is `null` counts as absent, and is handed over only where `nullable` has its place's bit.
+    /// Older systems are lenient: a member that is not known is passed over, and of several the last counts.
     ///
     /// - Parameters:
     ///   - bytes: what was scanned.
     ///   - known: every name that may stand here, at most 64.
     ///   - nullable: which of them may be `null`, as bits.
+    ///   - isLenient: whether to do as older systems.
     ///   - member: is given the place and the value.
     /// - Throws: 400 for a member that is not known, or stands there twice; what `member` throws.
     func forEach(
-        in bytes: Span<UInt8>, known: [StaticString], nullable: UInt64 = 0,
+        in bytes: Span<UInt8>, known: [StaticString], nullable: UInt64 = 0, isLenient: Bool = false,
         _ member: (Int, borrowing FieldValue) throws(Problem) -> Void
     ) throws(Problem) {
         var seen: UInt64 = 0
@@ -101,11 +103,12 @@ struct Members: ~Copyable {
                 place += 1
             }
             guard place < known.count else {
+                if isLenient { continue }
                 let got = decodedName(name)
                 let hint = nearestName(to: got, among: known.map { "\($0)" })
                 throw Problem(400, "there is no field '\(got)'; \(hint)", field: got)
             }
-            if seen & 1 << UInt64(place) != 0 {
+            if seen & 1 << UInt64(place) != 0, !isLenient {
                 throw Problem(400, "the field '\(known[place])' is given twice", field: "\(known[place])")
             }
             seen |= 1 << UInt64(place)

@@ -28,6 +28,9 @@ struct Problem: Error {
 
     var isPostponement: Bool { status == 0 }
 
+    /// Whether the same request may be met later.
+    var isTemporary: Bool { status == 429 || status == 503 }
+
     /// The same problem, of something that stands inside of `outer`: `retry` in `[1]` is `[1].retry`.
     func inside(_ outer: String) -> Problem {
         var problem = self
@@ -39,7 +42,7 @@ struct Problem: Error {
     func write(to responses: inout ResponseStream) {
         responses.begin(status: status, contentType: "application/problem+json")
         if let allow { responses.field("Allow", allow) }
-        if status == 429 || status == 503 { responses.field("Retry-After", Problem.retryAfterSeconds) }
+        if isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
         responses.beginBody(estimatedCount: 150)
         responses.append("{\"type\":\"about:blank\",\"title\":\"")
         responses.append(reason(of: status))

@@ -1,30 +1,31 @@
-// The HTTP request that a task is sent as.
+// How emq itself sends tasks: what docs/api.md says of `push` and `request`.
 
 import JSON
 import Net
 import Queues
 import UID
 
-/// What is sent for one attempt at a task, and how long that may take.
-struct TaskRequest {
+/// Sends tasks as their own `request` and their queue's `push` say.
+public final class OwnCourier: Courier {
     /// How long a request may take if neither the task nor its queue says.
     static let defaultTimeoutMilliseconds: Int64 = 30_000
 
-    private(set) var request: ClientRequest
+    /// As many tasks of a queue are in flight at once.
+    public let concurrency = 10
+    private let describe: (borrowing TaskView) -> [UInt8]
 
-    /// Makes the request of a task that is about to be dispatched.
-    ///
+    /// - Parameter describe: how a task is shown to whoever is told of its death, as JSON.
+    public init(describe: @escaping (borrowing TaskView) -> [UInt8]) { self.describe = describe }
+
     /// What the task's own request leaves unsaid, its queue says. Header values of the queue are a secret between it and its
     /// receiver: a task that goes to another one by its own URL does not take them there, nor does the news of a death.
-    ///
-    /// - Throws: `TaskRequestError` if it cannot be made; it never will be.
-    init(
-        _ task: borrowing TaskView, queue: SendingQueue, unixSeconds: Int64
-    ) throws(TaskRequestError) {
+    public func request(
+        for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
+    ) throws(TaskRequestError) -> ClientRequest {
         let own = PushOptions(stored: task.origin.isEmpty ? task.request : [], of: .task)
         let options = queue.options
         guard let url = own.url ?? options.url else {
-            throw TaskRequestError(description: "neither the task nor its queue's push has a url")
+            throw TaskRequestError("neither the task nor its queue's push has a url")
         }
         let method = own.method ?? options.method ?? Array("POST".utf8)
         var headers = own.headers
@@ -60,12 +61,39 @@ struct TaskRequest {
             let signed = body ?? []
             Self.append(
                 Array("Emq-Signature".utf8),
-                Signature.value(secret: secret, unixSeconds: unixSeconds, body: signed.span),
+                Signature.value(secret: secret, unixSeconds: unixMilliseconds / 1000, body: signed.span),
                 to: &fields)
         }
-        request = ClientRequest(url: url, method: method, fields: fields, body: body)
+        var request = ClientRequest(url: url, method: method, fields: fields, body: body)
         request.timeoutMilliseconds =
             own.timeoutMilliseconds ?? options.timeoutMilliseconds ?? Self.defaultTimeoutMilliseconds
+        return request
+    }
+
+    /// A status of 2xx is success. Otherwise an answer may ask for a pause instead of the backoff.
+    public func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
+        switch outcome.result {
+        case .failure(let failure): return .failed(failure)
+        case .success(let response):
+            let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
+            if (200...299).contains(response.status) { return .done(result: result) }
+            let pause = Answer.pauseMilliseconds(response, now: landing.unixMilliseconds)
+            let action = pause.map { NakAction.failedPausing(milliseconds: $0) } ?? .failed
+            return .failed(action, error: Answer.error(response, from: landing.place), result: result)
+        }
+    }
+
+    /// Tells the `on_dead` of the task, or of its queue, all about the task.
+    public func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News? {
+        var url = push.onDead
+        if !task.request.isEmpty {
+            let own = PushOptions(stored: task.request, of: .task)
+            // Whatever queue it has come to: two queues that are each other's dead letters would never end.
+            if own.isNotice { return nil }
+            // Of what died as a dead letter, its own request is over.
+            if task.origin.isEmpty || task.origin == queueName { url = own.onDead ?? url }
+        }
+        return url.map { News(url: $0, content: describe(task)) }
     }
 
     private static func append(_ name: [UInt8], _ value: [UInt8], to fields: inout [UInt8]) {
@@ -74,9 +102,4 @@ struct TaskRequest {
         fields += value
         fields += "\r\n".utf8
     }
-}
-
-/// Why a task can never be sent.
-struct TaskRequestError: Error {
-    let description: String
 }

@@ -1,0 +1,98 @@
+// How the tasks of a queue become requests, and what their answers mean: the one part of sending in which queues differ.
+
+import Net
+import Queues
+import UID
+
+/// Makes the requests of tasks, and reads the answers. All calls are made in the broker's isolation.
+public protocol Courier: AnyObject {
+    /// How many tasks of a queue are in flight at once if its configuration does not say.
+    var concurrency: Int { get }
+
+    /// The request of a task that is about to be dispatched.
+    ///
+    /// - Parameters:
+    ///   - task: the task, as it is before.
+    ///   - queue: its queue.
+    ///   - unixMilliseconds: the time on the wall.
+    /// - Returns: the request.
+    /// - Throws: `TaskRequestError` if none can be made; the task is dead then.
+    func request(
+        for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
+    ) throws(TaskRequestError) -> ClientRequest
+
+    /// What becomes of a task whose request has ended like this.
+    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict
+
+    /// Who is to be told of the death of a task.
+    ///
+    /// - Parameters:
+    ///   - task: the task, which may be in another queue by now, as a dead letter.
+    ///   - queueName: the name of the queue where it died.
+    ///   - push: what that queue's configuration says of how tasks are sent.
+    /// - Returns: the news; nil if nobody is.
+    func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News?
+}
+
+/// A task whose request has ended.
+public struct Landing {
+    /// The task.
+    public let task: UID
+    /// Its queue.
+    public let queue: SendingQueue
+    /// The host and port that it was sent to, as in a URL.
+    public let authority: [UInt8]
+    /// Whether anybody wants to know its result.
+    public let isResultWanted: Bool
+    /// Whether there is room for the answer's body in it.
+    public let keepsBody: Bool
+    /// The time on the wall.
+    public let unixMilliseconds: Int64
+
+    /// The answer as the task's result, if that is wanted; empty if not.
+    public func result(of response: borrowing ClientResponse, elapsedMilliseconds: Int64) -> [UInt8] {
+        if !isResultWanted { return [] }
+        return Answer.result(response, elapsedMilliseconds: elapsedMilliseconds, keepsBody: keepsBody)
+    }
+
+    /// Where it was sent, as it stands in a sentence.
+    public var place: String { "http://" + String(decoding: authority, as: UTF8.self) }
+}
+
+/// What becomes of a task that was sent.
+public enum Verdict {
+    /// It is done. The result is JSON, or empty for none.
+    case done(result: [UInt8])
+    /// It is given back.
+    case failed(NakAction, error: String, result: [UInt8] = [])
+
+    /// No answer came, which is a failed attempt, or the last one if another would come to the same.
+    public static func failed(_ failure: ClientFailure) -> Verdict {
+        // Trying again would come to the same addresses, which may not be reached. The reason is a whole sentence.
+        if case .refusedAddress(_, _, let reason) = failure { return .failed(.dead, error: reason) }
+        return .failed(.failed, error: "\(failure)")
+    }
+}
+
+/// What somebody is told of the death of a task.
+public struct News {
+    /// Where it goes, by POST.
+    public let url: HTTPURL
+    /// The content, JSON.
+    public let content: [UInt8]
+
+    /// News for a URL.
+    public init(url: HTTPURL, content: [UInt8]) {
+        self.url = url
+        self.content = content
+    }
+}
+
+/// Why a task can never be sent.
+public struct TaskRequestError: Error {
+    /// A sentence without capital and full stop.
+    public let description: String
+
+    /// An error with its reason.
+    public init(_ description: String) { self.description = description }
+}

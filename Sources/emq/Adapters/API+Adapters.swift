@@ -1,0 +1,111 @@
+// What the adapters share: the way of their requests through the server, and the few things that each of them asks of it.
+
+import Delivery
+import JSON
+import Net
+import Queues
+import UID
+
+extension API {
+    /// Answers a request to an older system's interface, under the same bounds as to emq's own.
+    mutating func adapt(
+        _ request: borrowing Request, for service: any AdapterService, _ responses: inout ResponseStream,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        if let journal, !journal.isReady { throw journal.problem }
+        if request.method == .connect { throw Problem(501, "this server is no proxy") }
+        if request.method != .get, request.method != .head {
+            try checkOrigin(request)
+            // Nearly all that a request says is kept as it is.
+            try journal?.checkSpace(
+                for: 4 * API.imageBytes + request.body.count, makesRoom: service.makesRoom(request), on: broker)
+        } else {
+            try checkBuffers()
+        }
+        let outcome = try service.answer(request, &responses, &self, on: broker)
+        if case .answered = outcome { responses.hold(until: broker.changeSequence) }
+        return outcome
+    }
+
+    /// Tells a client of a problem, as the service would.
+    func write(_ problem: Problem, service: Int, to responses: inout ResponseStream) {
+        if service == 0 { return problem.write(to: &responses) }
+        adapters.services[service - 1].write(problem, to: &responses)
+    }
+
+    /// Checks that tasks are not added behind an older system's back.
+    ///
+    /// - Throws: 403 if they would be.
+    func checkEnqueue(in queueName: Span<UInt8>) throws(Problem) {
+        guard let owner = adapters.owner(of: queueName), !(owner is Taskqueue) else { return }
+        throw Problem(403, "this queue belongs to an older system that is served here: its clients add tasks to it")
+    }
+
+    /// An id for a task that is about to be added.
+    mutating func makeID() -> UID { ids.next(unixMilliseconds: UInt64(now), using: &random) }
+
+    /// Adds a task, or meets the one that has its key.
+    ///
+    /// - Throws: 503, 429, 400 for a queue's name that is none.
+    func add(
+        _ task: NewTask, content: Span<UInt8>, to queueName: [UInt8], on broker: isolated Broker
+    ) throws(Problem) {
+        if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
+        try checkMemory(for: content.count + (task.options?.request.count ?? 0), on: broker)
+        if let flaw = flawOfQueueName(queueName.span) { throw Problem(400, flaw) }
+        do throws(BrokerError) {
+            _ = try broker.enqueue(task, content: content, in: try broker.queue(named: queueName.span), now: now)
+        } catch {
+            throw API.problem(error)
+        }
+    }
+
+    /// Reads a URL that a task is to be sent to.
+    ///
+    /// - Throws: 400 for what is none, or for an address that is never reached.
+    func readURL(_ value: borrowing FieldValue) throws(Problem) -> HTTPURL {
+        try readURL(try value.string(maximumBytes: HTTPURL.maximumLength), field: "\(value.name)")
+    }
+
+    /// Reads a URL that a task is to be sent to.
+    ///
+    /// - Throws: 400 for what is none, or for an address that is never reached.
+    func readURL(_ text: [UInt8], field: String) throws(Problem) -> HTTPURL {
+        let url: HTTPURL
+        do throws(HTTPURLError) { url = try HTTPURL(text.span) } catch {
+            throw Problem(400, "\(field): \(error)", field: field)
+        }
+        if let address = url.address,
+            let refusal = push?.policy.refusal(of: address, port: url.port, host: url.host)
+        {
+            throw Problem(400, "\(field): \(refusal)", field: field)
+        }
+        return url
+    }
+}
+
+extension PushOptions {
+    /// The request of a task, as it is kept.
+    static func request(to url: HTTPURL, timeoutMilliseconds: Int64? = nil) -> [UInt8] {
+        var options = PushOptions()
+        options.url = url
+        options.timeoutMilliseconds = timeoutMilliseconds
+        var stored: [UInt8] = []
+        options.write(isMasked: false, to: &stored)
+        return stored
+    }
+}
+
+extension ClientRequest {
+    /// How many redirects the older systems follow.
+    static let usualRedirects = 10
+
+    /// A POST of JSON, as the older systems send it.
+    init(posting json: [UInt8], to url: HTTPURL, timeoutMilliseconds: Int64) {
+        self.init(
+            url: url, method: Array("POST".utf8),
+            fields: Array("User-Agent: emq\r\nContent-Type: application/json\r\n".utf8), body: json)
+        self.timeoutMilliseconds = timeoutMilliseconds
+        redirectLimit = ClientRequest.usualRedirects
+    }
+}

@@ -1,0 +1,145 @@
+// The older systems that emq stands in for: what each has to say for itself, and which of them is responsible for a queue.
+//
+// An adapter translates: requests of its system's clients into calls on the broker, and tasks into requests to its system's
+// receivers. It keeps no tasks and no times of its own.
+
+import Delivery
+import Net
+import Queues
+
+/// An older system, as far as its queues and receivers are concerned.
+protocol Adapter: Courier {
+    /// Whether a queue of this name is the system's.
+    func owns(_ queueName: Span<UInt8>) -> Bool
+
+    /// Called once, when all tasks of an earlier process are there.
+    func begin(on broker: isolated Broker)
+}
+
+extension Adapter {
+    func begin(on broker: isolated Broker) {}
+
+    /// Its receivers know nothing of deaths.
+    func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News? { nil }
+}
+
+/// An older system with an interface for clients.
+protocol AdapterService: Adapter {
+    /// Answers a request as the system would.
+    ///
+    /// - Throws: `Problem`, which `write` tells the client of.
+    func answer(
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
+    ) throws(Problem) -> Outcome
+
+    /// Whether a request makes room in the end, and so may be met with a full disk.
+    func makesRoom(_ request: borrowing Request) -> Bool
+
+    /// Tells the client of a problem, as the system would.
+    func write(_ problem: Problem, to responses: inout ResponseStream)
+}
+
+extension AdapterService {
+    func makesRoom(_ request: borrowing Request) -> Bool { request.method == .delete }
+}
+
+/// The systems with an interface of their own.
+enum OlderSystem: String, CaseIterable {
+    case httpqueue
+    case delayTasks = "delay-tasks"
+    case htq
+
+    /// The port that it used to listen at.
+    var port: UInt16 {
+        switch self {
+        case .httpqueue: 2356
+        case .delayTasks: 7080
+        case .htq: 5000
+        }
+    }
+
+    /// Whether a queue of this name is its own. Nothing else is sent from there, also while the system is not served: what it
+    /// has left there would reach its receivers in a form that they do not know.
+    func owns(_ queueName: Span<UInt8>) -> Bool {
+        let name = Array(rawValue.utf8)
+        guard queueName.count >= name.count, queueName.extracting(first: name.count).elementsEqual(name) else {
+            return false
+        }
+        return self == .htq
+            ? queueName.count == name.count : queueName.count > name.count && queueName[name.count] == UInt8(ascii: "/")
+    }
+
+    /// The queue of a topic or category.
+    func queueName(_ part: [UInt8]) -> [UInt8] { Array("\(rawValue)/".utf8) + part }
+
+    /// What follows the system's own name in that of a queue.
+    @_lifetime(copy queueName)
+    func part(of queueName: Span<UInt8>) -> Span<UInt8> { queueName.extracting(droppingFirst: rawValue.utf8.count + 1) }
+}
+
+/// The systems that this server stands in for.
+final class Adapters {
+    /// Those with an interface. The service of a request (`Request.service`) is its place here, counted from 1.
+    let services: [any AdapterService]
+    let taskqueue: Taskqueue?
+    private let all: [any Adapter]
+    private var hasBegun = false
+
+    init(services: [any AdapterService] = [], taskqueue: Taskqueue? = nil) {
+        self.services = services
+        self.taskqueue = taskqueue
+        all = services.map { $0 as any Adapter } + (taskqueue.map { [$0] } ?? [])
+    }
+
+    /// Those that a server was asked to stand in for.
+    convenience init(_ options: Options) {
+        self.init(
+            services: options.systems.map { system in
+                switch system {
+                case .httpqueue: Httpqueue()
+                case .delayTasks: DelayTasks()
+                case .htq: Htq(workers: options.htqWorkers)
+                }
+            }, taskqueue: options.taskqueueFile.map { Taskqueue($0) })
+    }
+
+    var isEmpty: Bool { all.isEmpty }
+
+    /// The system that a queue belongs to, if it is served.
+    func owner(of queueName: Span<UInt8>) -> (any Adapter)? {
+        for adapter in all where adapter.owns(queueName) { return adapter }
+        return nil
+    }
+
+    /// To be called in each turn of the loop when the tasks of an earlier process are there.
+    func beginTurn(on broker: isolated Broker) {
+        if hasBegun { return }
+        hasBegun = true
+        var orphans: [[UInt8]] = []
+        broker.forEachQueueName { name in
+            guard owner(of: name) == nil, let queue = broker.existingQueue(named: name),
+                broker.configuration(of: queue)?.isPushed == true,
+                PushOptions(stored: broker.push(of: queue), of: .queue).url == nil
+            else { return }
+            orphans.append(name.map { $0 })
+        }
+        for name in orphans {
+            // It was sent for a system that is not served any more: nobody could say where to.
+            guard let queue = broker.existingQueue(named: name.span),
+                var configuration = broker.configuration(of: queue)
+            else { continue }
+            configuration.isPushed = false
+            try? broker.configure(queue, configuration)
+        }
+        for adapter in all { adapter.begin(on: broker) }
+    }
+}
+
+extension Span<UInt8> {
+    /// Whether it is the same bytes. O(n).
+    func elementsEqual(_ other: [UInt8]) -> Bool {
+        guard count == other.count else { return false }
+        for index in indices where self[index] != other[index] { return false }
+        return true
+    }
+}

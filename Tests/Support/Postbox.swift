@@ -1,0 +1,66 @@
+// In place of an HTTP client: what is sent stays here, and the test says what came back.
+
+import Delivery
+
+@testable import Net
+
+/// Takes requests, and answers them with what a test says.
+public final class Postbox: RequestSender {
+    /// What comes back.
+    public enum Reply {
+        /// The bytes of a response, how much of its body is kept, and how long it took.
+        case response([UInt8], Int, Int64)
+        /// Why nothing came.
+        case failure(ClientFailure)
+    }
+
+    /// The requests under way, by their keys.
+    public var requests: [UInt64: ClientRequest] = [:]
+    /// What comes back when the server looks for it next.
+    public var answers: [(UInt64, Reply)] = []
+    /// How many requests were ever sent.
+    public var started = 0
+    /// How many of them were broken off.
+    public var cancelled = 0
+
+    /// An empty one.
+    public init() {}
+
+    /// How many requests to a host are under way.
+    public func count(to host: String) -> Int { requests.values.count { $0.url.host == host } }
+
+    /// Takes a request.
+    public func send(_ request: consuming ClientRequest, key: UInt64) {
+        precondition(requests[key] == nil)
+        requests[key] = request
+        started += 1
+    }
+
+    /// Breaks a request off.
+    public func cancel(_ key: UInt64) {
+        if requests.removeValue(forKey: key) != nil { cancelled += 1 }
+    }
+
+    /// Hands out what has come back.
+    public func advance(_ finished: (UInt64, borrowing ClientOutcome) -> Void) {
+        let due = answers
+        answers = []
+        for (key, reply) in due where requests.removeValue(forKey: key) != nil {
+            switch reply {
+            case .failure(let failure):
+                let outcome = ClientOutcome(.failure(failure), elapsedMilliseconds: 0)
+                finished(key, outcome)
+            case .response(let bytes, let bodyLimit, let elapsed):
+                var buffer = Buffer()
+                buffer.append(bytes.span)
+                var parser = ResponseParser(limits: ResponseLimits(body: bodyLimit), answersHead: false)
+                guard (try? parser.parse(&buffer)) == true else {
+                    preconditionFailure("no response: \(String(decoding: bytes, as: UTF8.self))")
+                }
+                let response = ClientResponse(bytes: buffer.span, head: parser.head)
+                let outcome = ClientOutcome(.success(response), elapsedMilliseconds: elapsed)
+                finished(key, outcome)
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+// The server without sockets, in a time that passes when a test says so: requests are handed to it as bytes, and what it
+// sends stays in a postbox, where the test answers it.
+
+import Foundation
+import Queues
+import Support
+import Testing
+
+@testable import Delivery
+@testable import Net
+@testable import emq
+
+/// A server that stands in for older systems, on the thread that made it.
+final class VirtualServer {
+    let postbox = Postbox()
+    let adapters: Adapters
+    private(set) var now: Int64
+    private let broker: Broker
+    private let server: HTTPServer
+    private var api: API
+
+    /// Makes one that stands in for `adapters`, whose services are asked by their places, counted from 1.
+    init(_ adapters: Adapters, now: Int64 = 1_700_000_000_000) throws {
+        let loop = try EventLoop()
+        let broker = Broker(executor: loop, firstToken: 1, now: now, maximumTasks: 10_000)
+        let server = HTTPServer(loop: loop)
+        nonisolated(unsafe) let (postbox, those) = (postbox, adapters)
+        nonisolated(unsafe) var push: Push?
+        broker.assumeIsolated { broker in
+            push = Push(
+                nil, for: those, loop: loop, connections: 1000, maximumBodyBytes: 1 << 30, on: broker, sender: postbox)
+        }
+        self.now = now
+        self.adapters = adapters
+        self.broker = broker
+        self.server = server
+        api = API(
+            server: server, shutdown: Shutdown(drainMilliseconds: 0), maximumMemoryBytes: 1 << 30, journal: nil,
+            push: push, adapters: adapters)
+    }
+
+    /// Sends a request, and lets the server do what there is to do at once.
+    func send(_ method: String, _ target: String, _ body: String = "", service: Int = 1) throws -> Response {
+        var buffer = Buffer()
+        buffer.append(
+            Array(
+                "\(method) \(target) HTTP/1.1\r\nHost: emq.test:7\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+                    .utf8
+            ).span)
+        var parser = RequestParser(limits: RequestLimits())
+        #expect(try parser.parse(&buffer))
+        turn()
+        var bytes: [UInt8] = []
+        nonisolated(unsafe) let this = self
+        let head = parser.head
+        let source = buffer.span.array
+        bytes = broker.assumeIsolated { broker in
+            let dates = DateField()
+            dates.update(unixMilliseconds: this.now)
+            var responses = ResponseStream(dates: dates)
+            let request = Request(
+                bytes: source.span, head: head, service: service, ticket: Ticket(connection: 0, serial: 0),
+                bodyObserver: nil)
+            _ = this.api.handle(request, &responses, on: broker)
+            return responses.buffer.span.array
+        }
+        turn()
+        return try Response(bytes: bytes)
+    }
+
+    /// Everything that there is to do at this time.
+    func turn() {
+        nonisolated(unsafe) let this = self
+        broker.assumeIsolated { broker in
+            for _ in 0..<1000 {
+                this.api.beginTurn(now: this.now, on: broker)
+                guard let next = this.api.endTurn(on: broker), next <= this.now else { return }
+            }
+        }
+    }
+
+    /// Lets time pass, doing what is due on the way.
+    func advance(seconds: Double) { advance(to: now + Int64(seconds * 1000)) }
+
+    func advance(to end: Int64) {
+        nonisolated(unsafe) let this = self
+        turn()
+        broker.assumeIsolated { broker in
+            while this.now < end {
+                this.api.beginTurn(now: this.now, on: broker)
+                let next = this.api.endTurn(on: broker) ?? .max
+                this.now = min(end, max(this.now + 1, next))
+                this.turn()
+            }
+        }
+    }
+
+    /// The requests that are under way, in no order.
+    var sent: [ClientRequest] { Array(postbox.requests.values) }
+
+    /// The one request that is under way.
+    func onlyRequest() throws -> ClientRequest {
+        try #require(postbox.requests.count == 1)
+        return try #require(postbox.requests.values.first)
+    }
+
+    /// Answers all requests that are under way.
+    func answerAll(_ status: String, _ body: String = "") {
+        let bytes = Array("HTTP/1.1 \(status)\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)".utf8)
+        reply(.response(bytes, 1 << 20, 5))
+    }
+
+    /// Has all requests that are under way fail.
+    func failAll(_ failure: ClientFailure) { reply(.failure(failure)) }
+
+    private func reply(_ reply: Postbox.Reply) {
+        postbox.answers = postbox.requests.keys.map { ($0, reply) }
+        turn()
+    }
+}
+
+extension ClientRequest {
+    var text: String { String(decoding: body ?? [], as: UTF8.self) }
+    var head: String { String(decoding: method, as: UTF8.self) + " \(url)\n" + String(decoding: fields, as: UTF8.self) }
+}
+
+extension Response {
+    /// Reads an answer that has come whole.
+    init(bytes: [UInt8]) throws {
+        let text = String(decoding: bytes, as: UTF8.self)
+        let end = try #require(text.range(of: "\r\n\r\n"))
+        let lines = text[..<end.lowerBound].components(separatedBy: "\r\n")
+        var fields: [String: String] = [:]
+        for line in lines.dropFirst() {
+            let parts = line.split(separator: ":", maxSplits: 1)
+            fields[parts[0].lowercased()] = parts[1].trimmingCharacters(in: .whitespaces)
+        }
+        self.init(
+            status: try #require(Int(lines[0].split(separator: " ")[1])), fields: fields,
+            body: String(text[end.upperBound...]))
+    }
+}
