@@ -47,7 +47,8 @@ let package = Package(
             name: "DeliveryTests", dependencies: ["Delivery", "JSON", "Net", "Queues", "UID", "Support"],
             swiftSettings: tests),
         .testTarget(
-            name: "emqTests", dependencies: ["emq", "Delivery", "Net", "Queues", "UID", "Support"], swiftSettings: tests),
+            name: "emqTests", dependencies: ["emq", "Delivery", "Net", "Queues", "UID", "Support"], swiftSettings: tests
+        ),
     ]
 )
 
