@@ -80,11 +80,14 @@ public struct News {
     public let url: HTTPURL
     /// The content, JSON.
     public let content: [UInt8]
+    /// The pause before it is tried again, which it is until it expires; nil leaves it to the queue.
+    public let backoff: Backoff?
 
     /// News for a URL.
-    public init(url: HTTPURL, content: [UInt8]) {
+    public init(url: HTTPURL, content: [UInt8], backoff: Backoff? = .ofSentTasks) {
         self.url = url
         self.content = content
+        self.backoff = backoff
     }
 }
 

@@ -321,7 +321,7 @@ public final class Delivery {
         request.write(isMasked: false, to: &options.request)
         // What its queue says of retries is meant for its tasks: this one is tried until it expires.
         options.retryLimit = .unlimited
-        options.backoff = .ofSentTasks
+        options.backoff = news.backoff
         let task = NewTask(id: makeID(now), content: 0..<content.count, options: options)
         // It fails only where there is no room for any task at all.
         _ = try? broker.enqueue(task, content: content.span, in: death.queue, isLimited: false, now: now)

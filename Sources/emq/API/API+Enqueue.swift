@@ -24,6 +24,7 @@ extension API {
         }
         let content = try fields.check()
         try checkRequest(of: fields, in: name.span, on: broker)
+        let other = try prepare(&fields, content: bytes.extracting(content), on: broker)
         let id = ids.next(unixMilliseconds: UInt64(now), using: &random)
         var result = Enqueued(id: id, isExisting: false)
         do throws(BrokerError) {
@@ -39,6 +40,7 @@ extension API {
         } catch {
             throw API.problem(error)
         }
+        if let other { broker.move(result.id, to: other, now: now) }
         responses.beginJSON(estimatedCount: 31)
         responses.append("{\"id\":\"")
         let text = result.id.text
@@ -55,6 +57,7 @@ extension API {
         try checkSpace(for: body.count, byteCount: bytes.count, on: broker)
         // What the tasks say may take much memory.
         defer { batch.removeAll(keepingCapacity: true) }
+        var moves: [(index: Int, to: QueueIndex)] = []
         for index in 0..<body.count {
             let element = body.element(index)
             do throws(Problem) {
@@ -67,6 +70,9 @@ extension API {
                 }
                 let content = try fields.check()
                 try checkRequest(of: fields, in: name.span, on: broker)
+                if let other = try prepare(&fields, content: object.extracting(content), on: broker) {
+                    moves.append((index, other))
+                }
                 let start = element.value.lowerBound
                 batch.append(
                     API.task(
@@ -87,7 +93,21 @@ extension API {
         } catch {
             throw API.problem(error.reason).inside("[\(error.index)]")
         }
+        for move in moves { broker.move(enqueued[move.index].id, to: move.to, now: now) }
         API.write(enqueued, to: &responses)
+    }
+
+    /// Lets the content of a task say what it says of the task, where an older system has it so.
+    ///
+    /// - Returns: the queue that it is for, if that is another one.
+    /// - Throws: 503 if that cannot be made.
+    @inline(__always)
+    private func prepare(
+        _ fields: inout TaskFields, content: Span<UInt8>, on broker: isolated Broker
+    ) throws(Problem) -> QueueIndex? {
+        guard let taskqueue = adapters.taskqueue, taskqueue.owns(name.span) else { return nil }
+        guard let other = taskqueue.prepare(&fields, content: content, in: name, now: now) else { return nil }
+        return try queue(named: other.span, on: broker)
     }
 
     private static func task(_ fields: TaskFields, id: UID, content: Range<Int>) -> NewTask {

@@ -86,6 +86,9 @@ struct FieldValue: ~Escapable {
         return decoded
     }
 
+    /// Whether it is a string without a character, which older systems take for none.
+    var isBlank: Bool { kind == .string && bytes.count == 2 }
+
     /// One of a few words: its place among them.
     func word(_ words: [StaticString]) throws(Problem) -> Int {
         if kind == .string,

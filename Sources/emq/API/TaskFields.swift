@@ -22,10 +22,10 @@ struct TaskFields {
     /// Where the content stands in the object.
     private(set) var content: Range<Int>?
     private(set) var leaseMilliseconds: Int64?
-    private(set) var due: Int64?
-    private(set) var expiry = Expiry.unsaid
+    var due: Int64?
+    var expiry = Expiry.unsaid
     private(set) var priority: Int8?
-    private(set) var options: TaskOptions?
+    var options: TaskOptions?
     /// How it is to be sent, if it is. By reference: the options are large, and few tasks have them.
     private(set) var request: Request?
     private var hasDelay = false

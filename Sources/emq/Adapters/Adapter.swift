@@ -12,12 +12,14 @@ protocol Adapter: Courier {
     /// Whether a queue of this name is the system's.
     func owns(_ queueName: Span<UInt8>) -> Bool
 
-    /// Called once, when all tasks of an earlier process are there.
-    func begin(on broker: isolated Broker)
+    /// Gets its queues ready. Called when all tasks of an earlier process are there, again and again until it is done.
+    ///
+    /// - Returns: whether it is.
+    func begin(on broker: isolated Broker) -> Bool
 }
 
 extension Adapter {
-    func begin(on broker: isolated Broker) {}
+    func begin(on broker: isolated Broker) -> Bool { true }
 
     /// Its receivers know nothing of deaths.
     func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News? { nil }
@@ -114,7 +116,11 @@ final class Adapters {
     /// To be called in each turn of the loop when the tasks of an earlier process are there.
     func beginTurn(on broker: isolated Broker) {
         if hasBegun { return }
-        hasBegun = true
+        hasBegun = releaseOrphans(on: broker) && all.allSatisfy { $0.begin(on: broker) }
+    }
+
+    /// Gives the tasks of queues to workers that were sent for a system that is not served any more: nobody could say where to.
+    private func releaseOrphans(on broker: isolated Broker) -> Bool {
         var orphans: [[UInt8]] = []
         broker.forEachQueueName { name in
             guard owner(of: name) == nil, let queue = broker.existingQueue(named: name),
@@ -124,14 +130,13 @@ final class Adapters {
             orphans.append(name.map { $0 })
         }
         for name in orphans {
-            // It was sent for a system that is not served any more: nobody could say where to.
             guard let queue = broker.existingQueue(named: name.span),
                 var configuration = broker.configuration(of: queue)
             else { continue }
             configuration.isPushed = false
-            try? broker.configure(queue, configuration)
+            do throws(BrokerError) { try broker.configure(queue, configuration) } catch { return false }
         }
-        for adapter in all { adapter.begin(on: broker) }
+        return true
     }
 }
 

@@ -18,6 +18,8 @@ final class VirtualServer {
     private let broker: Broker
     private let server: HTTPServer
     private var api: API
+    /// When there is something to do next.
+    private var nextTurn: Int64?
 
     /// Makes one that stands in for `adapters`, whose services are asked by their places, counted from 1.
     init(_ adapters: Adapters, now: Int64 = 1_700_000_000_000) throws {
@@ -44,7 +46,7 @@ final class VirtualServer {
         var buffer = Buffer()
         buffer.append(
             Array(
-                "\(method) \(target) HTTP/1.1\r\nHost: emq.test:7\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+                "\(method) \(target) HTTP/1.1\r\nHost: emq.test:7\r\nContent-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
                     .utf8
             ).span)
         var parser = RequestParser(limits: RequestLimits())
@@ -74,7 +76,8 @@ final class VirtualServer {
         broker.assumeIsolated { broker in
             for _ in 0..<1000 {
                 this.api.beginTurn(now: this.now, on: broker)
-                guard let next = this.api.endTurn(on: broker), next <= this.now else { return }
+                this.nextTurn = this.api.endTurn(on: broker)
+                guard let next = this.nextTurn, next <= this.now else { return }
             }
         }
     }
@@ -82,16 +85,13 @@ final class VirtualServer {
     /// Lets time pass, doing what is due on the way.
     func advance(seconds: Double) { advance(to: now + Int64(seconds * 1000)) }
 
-    func advance(to end: Int64) {
-        nonisolated(unsafe) let this = self
+    /// Lets time pass until `end`. Whenever there are requests under way on the way there, `answer` is called.
+    func advance(to end: Int64, _ answer: () -> Void = {}) {
         turn()
-        broker.assumeIsolated { broker in
-            while this.now < end {
-                this.api.beginTurn(now: this.now, on: broker)
-                let next = this.api.endTurn(on: broker) ?? .max
-                this.now = min(end, max(this.now + 1, next))
-                this.turn()
-            }
+        while now < end {
+            now = min(end, max(now + 1, nextTurn ?? .max))
+            turn()
+            if !sent.isEmpty { answer() }
         }
     }
 

@@ -1,4 +1,5 @@
-// In place of taskqueue
+// In place of taskqueue: posts the payloads of messages to URLs, each queue as an ini file says. Messages come as tasks: by
+// `POST /enqueue/QUEUE`, whose content a message is.
 
 import Delivery
 import JSON
@@ -6,20 +7,111 @@ import Net
 import Queues
 import UID
 
-/// Sends
+/// The queues of an ini file, and the way to their receivers.
 final class Taskqueue: Adapter {
+    /// How long a request may take.
+    static let timeoutMilliseconds: Int64 = 21_600_000
+    /// The pause after a refused connection, if the queue's own is not longer: the receiver is being started anew.
+    static let refusedPauseMilliseconds: Int64 = 1000
+
     let concurrency = 1
-    let file: TaskqueueFile
+    private let file: TaskqueueFile
 
     init(_ file: TaskqueueFile) { self.file = file }
 
-    func owns(_ queueName: Span<UInt8>) -> Bool { false }
+    func owns(_ queueName: Span<UInt8>) -> Bool { file.sections[queueName.map { $0 }] != nil }
+
+    /// Sets the configurations of the queues to what the file says.
+    func begin(on broker: isolated Broker) -> Bool {
+        for (name, section) in file.sections {
+            guard let queue = try? broker.queue(named: name.span) else { return false }
+            let before = broker.configuration(of: queue)
+            var configuration = before ?? QueueConfiguration()
+            var push = PushOptions()
+            (push.concurrency, push.rate) = (section.concurrency, section.rate)
+            configuration.push = []
+            push.write(isMasked: false, to: &configuration.push)
+            configuration.isPushed = true
+            configuration.maximumRetries = section.retryLimit
+            configuration.backoff = section.backoff
+            if configuration.expiry == .unsaid { configuration.expiry = .never }
+            if configuration == before { continue }
+            do throws(BrokerError) { try broker.configure(queue, configuration) } catch { return false }
+        }
+        return true
+    }
+
+    // MARK: Producers
+
+    /// Takes over what a message says of its task. A task whose content is no message stays as it is: it is dead, with the
+    /// reason, when it is to be sent, and that is at once.
+    ///
+    /// - Returns: the queue that it is for, if that is another one.
+    func prepare(_ fields: inout TaskFields, content: Span<UInt8>, in queueName: [UInt8], now: Int64) -> [UInt8]? {
+        guard let message = try? TaskqueueMessage(content, baseURL: file.baseURL, now: now) else {
+            fields.due = nil
+            return nil
+        }
+        if let eta = message.eta { fields.due = eta }
+        if let expires = message.expires {
+            let due = min(max(fields.due ?? now, now), expires)
+            fields.due = due
+            // What expires when it is due is not sent.
+            fields.expiry = .after(milliseconds: expires - due)
+        }
+        if let attempts = message.attempts {
+            let options = fields.options ?? TaskOptions()
+            options.retryLimit =
+                attempts < 0 ? .unlimited : .limited(UInt32(clamping: max(1, attempts) - 1))
+            fields.options = options
+        }
+        guard let other = message.queueName, other != queueName, file.sections[other] != nil else { return nil }
+        return other
+    }
+
+    // MARK: Receivers
 
     func request(
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
     ) throws(TaskRequestError) -> ClientRequest {
-        throw TaskRequestError("")
+        let own = PushOptions(stored: task.request, of: .task)
+        if own.isNotice, let url = own.url {
+            let payload = task.content.map { $0 }
+            return ClientRequest(
+                posting: TaskqueueMessage.body(of: payload), to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
+        }
+        do throws(Problem) {
+            let message = try TaskqueueMessage(task.content, baseURL: file.baseURL, now: unixMilliseconds)
+            return ClientRequest(
+                posting: TaskqueueMessage.body(of: message.payload), to: message.url,
+                timeoutMilliseconds: Self.timeoutMilliseconds)
+        } catch {
+            throw TaskRequestError("it is no message: \(error.detail)")
+        }
     }
 
-    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict { .done(result: []) }
+    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
+        switch outcome.result {
+        case .failure(let failure):
+            guard failure.isRefused else { return .failed(failure) }
+            let minimum = file.sections[landing.queue.name]?.backoff.minimumMilliseconds ?? 0
+            let pause = max(minimum, Self.refusedPauseMilliseconds)
+            return .failed(.releasePausing(milliseconds: pause), error: "\(failure)")
+        case .success(let response):
+            let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
+            if response.status == 200 { return .done(result: result) }
+            return .failed(
+                .failed, error: "\(landing.place) answered \(response.status), and 200 is success", result: result)
+        }
+    }
+
+    /// The same payload goes to the message's `roll_back`.
+    func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News? {
+        guard !PushOptions(stored: task.request, of: .task).isNotice,
+            let message = try? TaskqueueMessage(task.content, baseURL: file.baseURL, now: task.enqueued),
+            let url = message.rollBackURL
+        else { return nil }
+        let payload = message.payload.isEmpty ? Array("null".utf8) : message.payload
+        return News(url: url, content: payload, backoff: nil)
+    }
 }

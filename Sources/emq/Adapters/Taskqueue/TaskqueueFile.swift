@@ -1,11 +1,219 @@
-// taskqueue's ini file.
+// taskqueue's ini file: which queues there are, and how each is sent.
 
-struct TaskqueueFile {
-    init(path: String) throws(TaskqueueFileError) { throw TaskqueueFileError("") }
-    var startLines: [String] { [] }
+import Delivery
+import Glibc
+import Net
+import Queues
+
+/// What an ini file says.
+struct TaskqueueFile: Equatable {
+    /// How a queue is sent.
+    struct Section: Equatable {
+        /// How many requests may be in flight at once.
+        var concurrency = 1
+        /// How often a task is started at most.
+        var rate = TaskqueueFile.usualRate
+        /// How many retries may follow the first attempt; nil for any number.
+        var retryLimit: UInt32?
+        var minimumBackoffSeconds: Int64 = 0
+        /// nil for no bound.
+        var maximumBackoffSeconds: Int64?
+        /// nil for any number.
+        var maximumDoublings: UInt32?
+
+        var backoff: Backoff {
+            Backoff(
+                minimumMilliseconds: minimumBackoffSeconds * 1000,
+                maximumMilliseconds: maximumBackoffSeconds.map { $0 * 1000 } ?? maximumMilliseconds,
+                maximumDoublings: maximumDoublings ?? .max)
+        }
+    }
+
+    /// The largest file, in bytes.
+    private static let maximumByteCount = 1 << 20
+    private static let usualRate = try? Rate("1/s")
+
+    private let path: String
+    /// The broker's AMQP address; nil if there is none.
+    private(set) var server: String?
+    /// What a path in a message is behind, without a slash at its end.
+    private(set) var baseURL: String?
+    /// The queues by their names.
+    private(set) var sections: [[UInt8]: Section] = [:]
+
+    /// Reads the file at a path.
+    ///
+    /// - Throws: `TaskqueueFileError` if it cannot be read, or makes no sense.
+    init(path: String) throws(TaskqueueFileError) {
+        guard let text = TaskqueueFile.contents(of: path) else {
+            throw TaskqueueFileError("cannot read '\(path)': \(unsafe String(cString: strerror(errno)))")
+        }
+        try self.init(text, path: path)
+    }
+
+    /// Reads a text that stands at a path.
+    ///
+    /// - Throws: `TaskqueueFileError` if it makes no sense.
+    init(_ text: String, path: String) throws(TaskqueueFileError) {
+        self.path = path
+        var section: [UInt8]?
+        var seen: Set<String> = []
+        // A carriage return and a line feed are one character.
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
+            do throws(TaskqueueFileError) {
+                let line = try TaskqueueFile.withoutComment(line)
+                if line.isEmpty { continue }
+                if line.hasPrefix("[") {
+                    section = try begin(line)
+                    seen = []
+                } else {
+                    try read(line, of: section, &seen)
+                }
+            } catch {
+                throw TaskqueueFileError("\(path), line \(index + 1): \(error.description)")
+            }
+        }
+        if sections.isEmpty { throw TaskqueueFileError("\(path) has no section, and so no queue") }
+    }
+
+    /// What is said of it when the server starts.
+    var startLines: [String] {
+        let queues = sections.count == 1 ? "1 queue" : "\(sections.count) queues"
+        var lines = ["emq: in place of taskqueue for \(queues) of \(path)"]
+        if server != nil {
+            lines.append(
+                "emq: \(path) names a server, but consuming from AMQP is not there yet: "
+                    + "messages come by POST /enqueue/QUEUE")
+        }
+        return lines
+    }
+
+    // MARK: Lines
+
+    private static func contents(of path: String) -> String? {
+        guard let file = unsafe fopen(path, "r") else { return nil }
+        defer { unsafe fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: maximumByteCount + 1)
+        let count = unsafe bytes.withUnsafeMutableBytes { unsafe fread($0.baseAddress, 1, $0.count, file) }
+        if unsafe ferror(file) != 0 { return nil }
+        guard count <= maximumByteCount else {
+            errno = EFBIG
+            return nil
+        }
+        return String(decoding: bytes[..<count], as: UTF8.self)
+    }
+
+    /// A line without what follows the first `;` or `#` outside of quotes, and without blanks around it.
+    private static func withoutComment(_ line: Substring) throws(TaskqueueFileError) -> Substring {
+        var quote: Character?
+        var end = line.endIndex
+        for index in line.indices {
+            let character = line[index]
+            if quote == nil, character == ";" || character == "#" {
+                end = index
+                break
+            }
+            if character == quote {
+                quote = nil
+            } else if quote == nil, character == "\"" || character == "'" {
+                quote = character
+            }
+        }
+        if let quote { throw TaskqueueFileError("a quotation mark \(quote) is not closed") }
+        return trimmed(line[..<end])
+    }
+
+    private static func trimmed(_ text: Substring) -> Substring {
+        var text = text
+        while text.first?.isWhitespace == true { text.removeFirst() }
+        while text.last?.isWhitespace == true { text.removeLast() }
+        return text
+    }
+
+    private mutating func begin(_ line: Substring) throws(TaskqueueFileError) -> [UInt8] {
+        guard line.hasSuffix("]") else { throw TaskqueueFileError("a section is written [name], not '\(line)'") }
+        let name = Array(TaskqueueFile.trimmed(line.dropFirst().dropLast()).utf8)
+        if let flaw = flawOfQueueName(name.span) { throw TaskqueueFileError(flaw) }
+        if let system = OlderSystem.allCases.first(where: { $0.owns(name.span) }) {
+            throw TaskqueueFileError("queues of this name are kept for \(system.rawValue)")
+        }
+        let shown = String(decoding: name, as: UTF8.self)
+        guard sections.updateValue(Section(), forKey: name) == nil else {
+            throw TaskqueueFileError("there are two sections [\(shown)]")
+        }
+        return name
+    }
+
+    private mutating func read(
+        _ line: Substring, of section: [UInt8]?, _ seen: inout Set<String>
+    ) throws(TaskqueueFileError) {
+        guard let equals = line.firstIndex(of: "=") else {
+            throw TaskqueueFileError("a line is a [section] or key = value, not '\(line)'")
+        }
+        let key = String(TaskqueueFile.trimmed(line[..<equals]))
+        var value = TaskqueueFile.trimmed(line[line.index(after: equals)...])
+        if value.count >= 2, let first = value.first, first == "\"" || first == "'", value.last == first {
+            value = value.dropFirst().dropLast()
+        }
+        guard seen.insert(key).inserted else { throw TaskqueueFileError("'\(key)' is given twice") }
+        if let section, var read = sections[section] {
+            try TaskqueueFile.read(key, String(value), into: &read)
+            sections[section] = read
+        } else {
+            try read(key, String(value))
+        }
+    }
+
+    /// A key before the first section.
+    private mutating func read(_ key: String, _ value: String) throws(TaskqueueFileError) {
+        switch key {
+        case "server": server = value.isEmpty ? nil : value
+        case "base_url":
+            let text = Array(value.utf8)
+            do throws(HTTPURLError) { _ = try HTTPURL(text.span) } catch {
+                throw TaskqueueFileError("base_url: \(error)")
+            }
+            baseURL = value.hasSuffix("/") ? String(value.dropLast()) : value
+        default:
+            let hint = nearestName(to: key, among: ["server", "base_url"])
+            throw TaskqueueFileError("there is no key '\(key)' before the first section; \(hint)")
+        }
+    }
+
+    private static func read(
+        _ key: String, _ value: String, into section: inout Section
+    ) throws(TaskqueueFileError) {
+        /// A whole number from `lowest` on; nil for -1 where that stands for none.
+        func number(_ lowest: Int64, _ highest: Int64, hasNone: Bool = false) throws(TaskqueueFileError) -> Int64? {
+            guard let number = Int64(value), (lowest...highest).contains(number) || hasNone && number == -1 else {
+                let none = hasNone ? ", or -1 for no limit" : ""
+                throw TaskqueueFileError("\(key) is a whole number from \(lowest) to \(highest)\(none), not '\(value)'")
+            }
+            return hasNone && number == -1 ? nil : number
+        }
+        switch key {
+        case "concurrency": section.concurrency = Int(try number(1, Int64(PushOptions.maximumConcurrency)) ?? 1)
+        case "rate":
+            do throws(RateError) { section.rate = try Rate(value) } catch { throw TaskqueueFileError("\(error)") }
+        case "retry_limit": section.retryLimit = try number(0, Int64(UInt32.max), hasNone: true).map { UInt32($0) }
+        case "min_backoff_seconds": section.minimumBackoffSeconds = try number(0, maximumMilliseconds / 1000) ?? 0
+        case "max_backoff_seconds":
+            section.maximumBackoffSeconds = try number(0, maximumMilliseconds / 1000, hasNone: true)
+        case "max_doublings":
+            section.maximumDoublings = try number(0, Int64(UInt32.max), hasNone: true).map { UInt32($0) }
+        default:
+            let keys = [
+                "concurrency", "rate", "retry_limit", "min_backoff_seconds", "max_backoff_seconds", "max_doublings",
+            ]
+            throw TaskqueueFileError("there is no key '\(key)' in a section; \(nearestName(to: key, among: keys))")
+        }
+    }
 }
 
+/// Why an ini file is not taken.
 struct TaskqueueFileError: Error {
+    /// A sentence without full stop, which names the file, and the line if one is at fault.
     let description: String
+
     init(_ description: String) { self.description = description }
 }

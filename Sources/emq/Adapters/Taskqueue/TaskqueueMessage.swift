@@ -1,0 +1,86 @@
+// A message of taskqueue: a task's content, which says where it goes, when, and how often.
+
+import JSON
+import Net
+import Queues
+
+/// What a message says.
+struct TaskqueueMessage {
+    /// Where its payload is sent, and where it is sent if that never works.
+    let url: HTTPURL
+    let rollBackURL: HTTPURL?
+    /// The time before which it is not sent, and that at which it is dropped, in Unix milliseconds.
+    private(set) var eta: Int64?
+    private(set) var expires: Int64?
+    /// How many attempts there are in all; nil leaves that to the queue.
+    private(set) var attempts: Int64?
+    /// Its payload, JSON; empty if there is none.
+    private(set) var payload: [UInt8] = []
+    /// The queue that it is for, if it says so.
+    private(set) var queueName: [UInt8]?
+
+    /// Reads a message.
+    ///
+    /// - Parameters:
+    ///   - content: JSON.
+    ///   - baseURL: what a path is behind.
+    ///   - now: the time, from which a countdown counts.
+    /// - Throws: `Problem` with what is wrong.
+    init(_ content: Span<UInt8>, baseURL: String?, now: Int64) throws(Problem) {
+        guard content.count > 0, content[0] == UInt8(ascii: "{") else {
+            throw Problem(400, "a message is a JSON object")
+        }
+        var members = Members()
+        try members.read(content, kind: .object)
+        var (url, rollBack): ([UInt8], [UInt8]) = ([], [])
+        var (eta, countdown, expires, attempts): (Int64?, Int64?, Int64?, Int64?)
+        var payload: Range<Int>?
+        var queue: [UInt8]?
+        let names: [StaticString] = [
+            "url", "roll_back", "eta", "countdown", "max_retries", "payload", "expires", "queue",
+        ]
+        try members.forEach(in: content, known: names, isLenient: true) { (place, value) throws(Problem) in
+            switch place {
+            case 0: url = try value.string(maximumBytes: HTTPURL.maximumLength)
+            case 1: rollBack = value.isBlank ? [] : try value.string(maximumBytes: HTTPURL.maximumLength)
+            case 2: eta = try value.time(now: now)
+            case 3: countdown = try value.duration()
+            case 4: attempts = try value.integer(.min ... .max)
+            case 5: payload = value.range
+            case 6: expires = try value.time(now: now)
+            default: queue = value.isBlank ? nil : try value.string(maximumBytes: maximumQueueNameLength)
+            }
+        }
+        guard !url.isEmpty else { throw Problem(400, "a message has a url", field: "url") }
+        self.url = try Self.resolve(url, behind: baseURL, field: "url")
+        rollBackURL = rollBack.isEmpty ? nil : try Self.resolve(rollBack, behind: baseURL, field: "roll_back")
+        self.eta = eta ?? countdown.map { now + $0 }
+        self.expires = expires
+        self.attempts = attempts
+        if let payload { self.payload = content.extracting(payload).map { $0 } }
+        queueName = queue
+    }
+
+    /// The body that a payload is sent as: what a string says, any other JSON as it is.
+    static func body(of payload: [UInt8]) -> [UInt8] {
+        guard payload.first == UInt8(ascii: "\"") else {
+            return payload.elementsEqual("null".utf8) ? [] : payload
+        }
+        var decoded: [UInt8] = []
+        return JSONValue.decodeString(payload.span, into: &decoded) ? decoded : payload
+    }
+
+    private static func resolve(_ text: [UInt8], behind baseURL: String?, field: String) throws(Problem) -> HTTPURL {
+        var whole = text
+        // A scheme ends with a colon that comes before any slash.
+        if !text.prefix(while: { $0 != UInt8(ascii: "/") }).contains(UInt8(ascii: ":")) {
+            guard let baseURL else {
+                throw Problem(400, "\(field) is a path, and the ini file says no base_url", field: field)
+            }
+            whole = Array(baseURL.utf8) + (text.first == UInt8(ascii: "/") ? [] : [UInt8(ascii: "/")]) + text
+        }
+        do throws(HTTPURLError) { return try HTTPURL(whole.span) } catch {
+            throw Problem(400, "\(field): \(error)", field: field)
+        }
+    }
+}
