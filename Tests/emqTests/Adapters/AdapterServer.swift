@@ -1,0 +1,33 @@
+// The real program, standing in for older systems.
+
+import Foundation
+import Testing
+
+extension Server {
+    /// A server that stands in for a system, at an address of its own.
+    static func instead(of system: String, _ options: String...) throws -> Server {
+        try Server(["--addr", "127.0.0.1:0", "--\(system)", "127.0.0.1:0"] + options)
+    }
+
+    /// The port of a system that it stands in for.
+    func port(of system: String) throws -> UInt16 {
+        let start = "emq: in place of \(system) at http://127.0.0.1:"
+        return try eventually("the port of \(system)") {
+            let lines = output.split(separator: "\n", omittingEmptySubsequences: false).dropLast()
+            return lines.first { $0.hasPrefix(start) }.flatMap { UInt16($0.dropFirst(start.count)) }
+        }
+    }
+
+    /// One request to a system that it stands in for, on a connection of its own.
+    func ask(
+        _ system: String, _ method: String, _ target: String, _ body: String? = nil, fields: String = ""
+    ) throws
+        -> Response
+    {
+        let client = try Client(port: try port(of: system))
+        client.send(
+            "\(method) \(target) HTTP/1.1\r\nHost: localhost:5000\r\n\(fields)Content-Length: \(body?.utf8.count ?? 0)\r\n\r\n"
+                + (body ?? ""))
+        return try client.response()
+    }
+}

@@ -1,0 +1,113 @@
+// In place of taskqueue, as an operator starts it and a producer meets it.
+
+import Foundation
+import Testing
+
+@Suite struct TaskqueueProgramTests {
+    private let folder: URL
+    private let receiver: Receiver
+
+    init() throws {
+        receiver = try Receiver()
+        folder = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
+    }
+
+    /// Writes an ini file, and returns its path.
+    private func write(_ text: String) throws -> String {
+        let file = folder.appending(path: "taskqueue.ini")
+        try Data(text.utf8).write(to: file)
+        return file.path
+    }
+
+    private func line(_ server: Server, _ start: String) throws -> String {
+        try eventually("the line '\(start) …'") {
+            let lines = server.output.split(separator: "\n", omittingEmptySubsequences: false).dropLast()
+            return lines.first { $0.hasPrefix(start) }.map { String($0) }
+        }
+    }
+
+    @Test func aProducerPostsMessagesToItsQueues() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let path = try write("base_url = \(receiver.url("/app"))\n[mail]\nrate = 100/s\n[other]\n")
+        let server = try Server(["--addr", "127.0.0.1:0", "--taskqueue", path])
+        #expect(try line(server, "emq: in place of taskqueue") == "emq: in place of taskqueue for 2 queues of \(path)")
+        #expect(!server.output.contains("AMQP"))
+        try server.enqueue("mail", #""content": {"url":"/send","payload":{"to":"a@b"}}"#)
+        let request = try receiver.wait("/app/send")[0]
+        #expect(request.method == "POST" && request.body == #"{"to":"a@b"}"#)
+        #expect(request["Content-Type"] == "application/json")
+        #expect(!request.fields.contains { $0.name.lowercased().hasPrefix("emq-") })
+        let configuration = try server.get("/config/mail").object
+        #expect(configuration["push"] as? NSDictionary == ["concurrency": 1, "rate": "100/s"])
+        // Another queue is as without the file.
+        try server.enqueue("mine", #""content": 7"#)
+        #expect(try server.takeContents("mine") == [7])
+    }
+
+    @Test func messagesAreNotSentToLinkLocalAddresses() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let server = try Server(["--addr", "127.0.0.1:0", "--taskqueue", try write("[q]\nrate = 100/s\n")])
+        let id = try server.enqueue("q", #""content": {"url":"http://169.254.169.254/x"}"#)
+        let task = try server.wait(id, for: "dead")
+        #expect((task["error"] as? String)?.contains("169.254.169.254") == true)
+    }
+
+    @Test func theEnvironmentMayNameTheFileAndAServerIsSaidNotToBeReadYet() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let path = try write("server = \"amqp://guest:guest@localhost:5672/\"\n[q]\n")
+        let server = try Server(environment: ["TASKQUEUE_CONFIG_FILE": path])
+        #expect(try line(server, "emq: in place of taskqueue").contains("1 queue of \(path)"))
+        let words = try line(server, "emq: \(path) names a server")
+        #expect(words.contains("consuming from AMQP is not there yet") && words.contains("POST /enqueue/QUEUE"))
+    }
+
+    @Test(arguments: [
+        ("[q]\nrate = often\n", "line 2: a rate is a number of starts"),
+        ("concurrency = 1\n", "line 1: there is no key"),
+        ("", "has no section"),
+    ])
+    func aMalformedFileStopsTheStart(text: String, reason: String) throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let server = try Server(["--addr", "127.0.0.1:0", "--taskqueue", try write(text)])
+        #expect(try server.exitStatus() == 2)
+        #expect(server.output.contains(reason), "\(server.output)")
+        #expect(server.output.contains("taskqueue.ini"))
+    }
+
+    @Test func aRestartTakesOverWhatTheFileSaysByThen() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let data = folder.appending(path: "data").path
+        func start(_ ini: String?) throws -> Server {
+            let options = try ini.map { ["--taskqueue", try write($0)] } ?? []
+            let server = try Server(["--addr", "127.0.0.1:0", "--data", data] + options)
+            _ = try eventually("the journal to be read") { try server.get("/healthz").status == 200 ? true : nil }
+            return server
+        }
+        let ids: [String]
+        do {
+            let first = try start("[q]\nrate = 1/d\n[gone]\nrate = 1/d\n")
+            // The first goes at once, the others tomorrow.
+            ids = try (0..<3).map { _ in
+                try first.enqueue("q", #""content": {"url":"\#(receiver.url("/x"))","max_retries":1}"#)
+            }
+            for _ in 0..<2 { try first.enqueue("gone", #""content": {"url":"\#(receiver.url("/gone"))"}"#) }
+            try receiver.wait("/x")
+            try receiver.wait("/gone")
+            // It is done, and that is safe.
+            _ = try eventually("the end of the first") { try first.get("/task/\(ids[0])").status == 404 ? true : nil }
+            first.signal(SIGKILL)
+            _ = try first.exitStatus()
+        }
+        do {
+            let second = try start("[q]\nrate = 1000/s\n")
+            try receiver.wait("/x", 3)
+            #expect(
+                try second.get("/config/q").object["push"] as? NSDictionary == ["concurrency": 1, "rate": "1000/s"])
+            // Nobody sends it any more: it is for workers.
+            let rest = try second.take("gone", timeout: 20_000)
+            #expect(rest.count == 1)
+            #expect(receiver.received("/gone").count == 1)
+        }
+    }
+}
