@@ -13,6 +13,8 @@ final class PendingWait {
         case tasks(missing: [UInt8], mark: UInt64)
         /// The end of a task.
         case result(TaskReference)
+        /// What a client of an older system is told in any case.
+        case other((inout ResponseStream) -> Void)
     }
 
     let waiter: Waiter
@@ -33,6 +35,8 @@ final class PendingWait {
         case .result(let task):
             API.writeResult(of: task.id, of: broker, now: now, to: &responses)
             responses.hold(until: broker.changeSequence)
+        case .other(let write):
+            write(&responses)
         }
     }
 }
