@@ -1,5 +1,8 @@
-// In place of delay-tasks: calls a handler at a given second, with a key and parameters. A category is a queue,
-// `delay-tasks/CATEGORY`, and its registered handler the url of that queue's `push`.
+// In place of htq: is told HTTP requests, sends each once, and keeps what came back for a day. A request is a task of the
+// queue `htq`: its content says what to send, and its result is the response as clients see it.
+//
+// When a request is cancelled while it is being sent, its URL is told by a DELETE. That is a task of the same queue too, a
+// notice, which clients do not see; its metadata say what it cancels.
 
 import Delivery
 import JSON
@@ -7,9 +10,13 @@ import Net
 import Queues
 import UID
 
-/// The interface for clients of delay-tasks, and the way to its handlers.
+/// The interface for clients of htq, and the way to the receivers of their requests.
 final class Htq: AdapterService {
+    /// How long a request waits to be sent, and for how long it stays when that is over.
+    static let lifeMilliseconds: Int64 = 86_400_000
+
     let concurrency: Int
+    private let queueName = Array(OlderSystem.htq.rawValue.utf8)
 
     init(workers: Int) { concurrency = workers }
 
@@ -18,16 +25,308 @@ final class Htq: AdapterService {
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        throw Problem(404, "there is nothing at this path")
+        let resource = try HtqResource(path: request.path)
+        let links = HtqLinks(authority: request.authority)
+        let isLook = request.method == .get || request.method == .head
+        switch resource {
+        case .all where isLook: list(links, &responses, api, on: broker)
+        case .all where request.method == .post: try create(request, links, &responses, &api, on: broker)
+        case .request(let id) where isLook: try show(id, links, &responses, api, on: broker)
+        case .request(let id) where request.method == .delete:
+            try withRequest(id, now: api.now, on: broker) { _ in }
+            try cancel(id, &api, on: broker)
+            writeNoContent(to: &responses)
+        case .status(let id) where isLook:
+            let status = try withRequest(id, now: api.now, on: broker) { HtqStatus($0) }
+            writeJSON(status.json, to: &responses)
+        case .response(let id) where isLook:
+            return try awaitResponse(id, request.ticket, links, &responses, api, on: broker)
+        case .response(let id) where request.method == .delete:
+            try deleteResponse(id, api, on: broker)
+            writeNoContent(to: &responses)
+        default:
+            throw Problem(
+                405, "\(text(request.methodName)) does not work here; \(resource.allowedMethods) do",
+                allow: resource.allowedMethods)
+        }
+        return .answered
     }
 
-    func write(_ problem: Problem, to responses: inout ResponseStream) {}
+    func write(_ problem: Problem, to responses: inout ResponseStream) {
+        responses.begin(status: problem.status, contentType: "application/json")
+        if let allow = problem.allow { responses.field("Allow", allow) }
+        if problem.isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
+        responses.beginBody(estimatedCount: 100)
+        responses.append("{\"status\": ")
+        JSONWriter.writeInteger(problem.status, to: &responses)
+        responses.append(", \"message\": ")
+        JSONWriter.write(problem.detail, to: &responses)
+        responses.append("}")
+        responses.end()
+    }
+
+    // MARK: Requests
+
+    private func create(
+        _ request: borrowing Request, _ links: HtqLinks, _ responses: inout ResponseStream, _ api: inout API,
+        on broker: isolated Broker
+    ) throws(Problem) {
+        try api.body.read(request)
+        let options = TaskOptions()
+        let content: [UInt8]
+        do throws(Problem) {
+            let asked = try HtqRequest(request.body, api.body)
+            let url = try api.readURL(asked.url, field: "url")
+            _ = try asked.clientRequest(to: url)
+            content = asked.json
+            options.key = asked.key
+            options.request = PushOptions.request(to: url, timeoutMilliseconds: asked.timeoutMilliseconds)
+        } catch {
+            throw error.status == 400 ? Problem(422, error.detail, field: error.field) : error
+        }
+        var notice: Notice?
+        if !options.key.isEmpty, let queue = queue(on: broker),
+            let predecessor = broker.task(withKey: options.key, in: queue, now: api.now)
+        {
+            // Whatever could keep this one from being added comes before the other is cancelled.
+            if api.shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more requests") }
+            let byteCount = content.count + options.request.count
+            try api.checkMemory(for: byteCount, on: broker)
+            notice = self.notice(of: predecessor, now: api.now, on: broker)
+            try api.checkSpace(for: 3, byteCount: byteCount + (notice?.byteCount ?? 0), on: broker)
+            _ = broker.cancelTask(predecessor, now: api.now)
+        }
+        // In a queue that may not grow, the new one comes first to the place of the old.
+        defer { if let notice { add(notice, &api, on: broker) } }
+        options.retryLimit = .limited(0)
+        options.keepMilliseconds = Self.lifeMilliseconds
+        let id = api.makeID()
+        let task = NewTask(
+            id: id, content: 0..<content.count, expiry: .after(milliseconds: Self.lifeMilliseconds), options: options)
+        try api.add(task, content: content.span, to: queueName, on: broker)
+        responses.begin(status: 303, contentType: "text/html; charset=utf-8")
+        let location = links.url(of: .request(id))
+        responses.field("Location", location.span)
+        responses.beginBody(estimatedCount: 0)
+        responses.end()
+    }
+
+    /// Lists the requests that wait to be sent.
+    private func list(
+        _ links: HtqLinks, _ responses: inout ResponseStream, _ api: borrowing API, on broker: isolated Broker
+    ) {
+        begin(links: [("self", .all)], links, &responses)
+        responses.append("[")
+        var count = 0
+        if let queue = queue(on: broker) {
+            for state in [TaskState.ready, .delayed] {
+                broker.peek(queue, state: state, limit: API.maximumTasksPerAnswer - count, now: api.now) { task in
+                    guard isRequest(task) else { return }
+                    if count > 0 { responses.append(", ") }
+                    count += 1
+                    HtqRequest.write(task, to: &responses)
+                    responses.append(", \"links\": ")
+                    links.write(of: task.id, to: &responses)
+                    responses.append("}")
+                }
+            }
+        }
+        responses.append("]")
+        responses.end()
+    }
+
+    private func show(
+        _ id: UID, _ links: HtqLinks, _ responses: inout ResponseStream, _ api: borrowing API,
+        on broker: isolated Broker
+    ) throws(Problem) {
+        try withRequest(id, now: api.now, on: broker) { task in
+            begin(
+                links: [("response", .response(id)), ("self", .request(id)), ("status", .status(id))], links,
+                &responses)
+            HtqRequest.write(task, to: &responses)
+            responses.append("}")
+            responses.end()
+        }
+    }
+
+    /// Cancels a request, or takes its response away.
+    ///
+    /// - Throws: when there is no space for that; nothing is changed then.
+    private func cancel(_ id: UID, _ api: inout API, on broker: isolated Broker) throws(Problem) {
+        let notice = notice(of: id, now: api.now, on: broker)
+        if let notice { try api.checkSpace(for: 2, byteCount: notice.byteCount, on: broker) }
+        guard broker.cancelTask(id, now: api.now) else { return end(id, leaving: .canceled, api, on: broker) }
+        if let notice { add(notice, &api, on: broker) }
+    }
+
+    /// Takes the response of a request away that has come to its end. What was never sent has none that could be replaced: its
+    /// record goes.
+    private func end(_ id: UID, leaving status: HtqStatus, _ api: borrowing API, on broker: isolated Broker) {
+        let state = broker.withTask(id: id, now: api.now) { $0.state }
+        if state == .done {
+            let rest = status.json
+            broker.replaceResult(of: id, with: rest.span, now: api.now)
+        } else if state == .expired || state == .dead {
+            _ = broker.deleteRecord(id, now: api.now)
+        }
+    }
+
+    // MARK: Notices
+
+    /// What a URL is to be told when a request to it is broken off.
+    private struct Notice {
+        let content: [UInt8]
+        let options: TaskOptions
+
+        var byteCount: Int { content.count + options.request.count }
+    }
+
+    /// The notice that is due if a request is cancelled now; nil if none is.
+    private func notice(of id: UID, now: Int64, on broker: isolated Broker) -> Notice? {
+        let options = TaskOptions()
+        var content: [UInt8]?
+        broker.withTask(id: id, now: now) { task in
+            guard task.state == .dispatched else { return }
+            options.request = task.request
+            content = HtqRequest(stored: task.content)?.cancellation.json
+        }
+        options.retryLimit = .limited(0)
+        options.keepMilliseconds = 0
+        options.metadata = Array("{\"cancels\": \"\(id.uuidString)\"}".utf8)
+        return content.map { Notice(content: $0, options: options) }
+    }
+
+    private func add(_ notice: Notice, _ api: inout API, on broker: isolated Broker) {
+        guard let queue = queue(on: broker) else { return }
+        let task = NewTask(
+            id: api.makeID(), content: 0..<notice.content.count, expiry: .after(milliseconds: Self.lifeMilliseconds),
+            priority: .max, options: notice.options)
+        // It fails only where there is no room for any task at all.
+        _ = try? broker.enqueue(task, content: notice.content.span, in: queue, isLimited: false, now: api.now)
+    }
+
+    // MARK: Responses
+
+    private func awaitResponse(
+        _ id: UID, _ ticket: Ticket, _ links: HtqLinks, _ responses: inout ResponseStream, _ api: borrowing API,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        try withRequest(id, now: api.now, on: broker) { _ in }
+        let (server, now) = (api.server, api.now)
+        let answer: (inout ResponseStream) -> Void = { responses in
+            self.writeResponse(of: id, links, server, &responses, on: broker, now: now)
+            responses.hold(until: broker.changeSequence)
+        }
+        // It has come to its end by then, whatever happens.
+        let deadline = now + Self.lifeMilliseconds + 60_000
+        if !api.shutdown.isAsked,
+            let waiter = broker.waitForResult(
+                of: id, deadline: deadline, now: now, completion: { _, _ in server.answer(ticket, answer) })
+        {
+            return .owed(PendingWait(waiter, .other(answer)))
+        }
+        answer(&responses)
+        return .answered
+    }
+
+    /// Writes the response as it is now. A client that has to do without one is asked to come again.
+    private func writeResponse(
+        of id: UID, _ links: HtqLinks, _ server: HTTPServer, _ responses: inout ResponseStream,
+        on broker: isolated Broker, now: Int64
+    ) {
+        do throws(Problem) {
+            let response = try withRequest(id, now: now, on: broker) { HtqResponse.json(of: $0) }
+            guard let response else { throw Problem(503, "there is no response yet; ask again") }
+            if server.isShortOfMemory, response.count > API.largeBytes {
+                throw Problem(503, "too many answers wait for clients that do not read them; try again")
+            }
+            begin(links: [("request", .request(id)), ("self", .response(id))], links, &responses)
+            responses.append(response.span)
+            responses.end()
+        } catch {
+            write(error, to: &responses)
+        }
+    }
+
+    private func deleteResponse(_ id: UID, _ api: borrowing API, on broker: isolated Broker) throws(Problem) {
+        let status = try withRequest(id, now: api.now, on: broker) { task in
+            HtqResponse.isThere(task) ? HtqStatus(task) : nil
+        }
+        guard let status else { throw Problem(404, "there is no response (any more)") }
+        end(id, leaving: status, api, on: broker)
+    }
+
+    // MARK: Parts
+
+    private func queue(on broker: isolated Broker) -> QueueIndex? {
+        let name = queueName
+        return broker.existingQueue(named: name.span)
+    }
+
+    /// Whether a task is a client's request, and not a notice, nor one that came here on other ways.
+    private func isRequest(_ task: borrowing TaskView) -> Bool {
+        owns(task.queueName) && task.metadata.isEmpty && task.content.starts(with: HtqRequest.opening)
+    }
+
+    /// Calls `body` with a client's request.
+    ///
+    /// - Throws: 404 if there is none of this id.
+    private func withRequest<Result>(
+        _ id: UID, now: Int64, on broker: isolated Broker, _ body: (borrowing TaskView) -> Result
+    ) throws(Problem) -> Result {
+        let found = broker.withTask(id: id, now: now) { task in isRequest(task) ? body(task) : nil }
+        guard let result = found ?? nil else { throw Problem(404, "there is no such request (any more)") }
+        return result
+    }
+
+    /// Begins an answer with links to what belongs to it.
+    private func begin(
+        links relations: [(name: String, target: HtqResource)], _ links: HtqLinks, _ responses: inout ResponseStream
+    ) {
+        responses.begin(status: 200, contentType: "application/json")
+        let field = links.field(relations)
+        responses.field("Link", field.span)
+        responses.beginBody(estimatedCount: 300)
+    }
+
+    private func writeJSON(_ json: [UInt8], to responses: inout ResponseStream) {
+        responses.beginJSON(estimatedCount: json.count)
+        responses.append(json.span)
+        responses.end()
+    }
+
+    private func writeNoContent(to responses: inout ResponseStream) {
+        responses.begin(status: 204, contentType: "text/html; charset=utf-8")
+        responses.endWithoutBody()
+    }
+
+    // MARK: Receivers
 
     func request(
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
     ) throws(TaskRequestError) -> ClientRequest {
-        throw TaskRequestError("")
+        guard let url = PushOptions(stored: task.request, of: .task).url,
+            let stored = HtqRequest(stored: task.content)
+        else { throw TaskRequestError("its content is no request of htq") }
+        do throws(Problem) {
+            return try stored.clientRequest(to: url)
+        } catch {
+            throw TaskRequestError(error.detail)
+        }
     }
 
-    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict { .done(result: []) }
+    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
+        let time = landing.unixMilliseconds
+        switch outcome.result {
+        case .success(let response):
+            return .done(
+                result: HtqResponse.json(
+                    of: response, to: landing.task, elapsedMilliseconds: outcome.elapsedMilliseconds,
+                    keepsBody: landing.keepsBody, unixMilliseconds: time))
+        case .failure(let failure):
+            var status = HtqStatus.error
+            if case .timeout = failure { status = .timeout }
+            return .done(result: HtqResponse.json(of: status, "\(failure)", unixMilliseconds: time))
+        }
+    }
 }

@@ -1,0 +1,96 @@
+// What htq's paths name, and the links between these.
+
+import JSON
+import Net
+import UID
+
+/// What a path names.
+enum HtqResource {
+    /// `/`: all requests that wait to be sent.
+    case all
+    /// `/UUID/`
+    case request(UID)
+    /// `/UUID/status/`
+    case status(UID)
+    /// `/UUID/response/`
+    case response(UID)
+
+    /// Reads a path; a slash at its end may be left out.
+    ///
+    /// - Throws: 404 for one that names nothing.
+    init(path: Span<UInt8>) throws(Problem) {
+        let parts = text(path).split(separator: "/")
+        if parts.isEmpty {
+            self = .all
+            return
+        }
+        guard parts[0].utf8.count == UID.uuidTextLength, let id = UID(String(parts[0])) else {
+            throw Problem(404, "there is nothing at this path; a request's is /UUID/")
+        }
+        switch parts.dropFirst() {
+        case []: self = .request(id)
+        case ["status"]: self = .status(id)
+        case ["response"]: self = .response(id)
+        default: throw Problem(404, "a request has /UUID/status/ and /UUID/response/, and nothing else")
+        }
+    }
+
+    var path: String {
+        switch self {
+        case .all: "/"
+        case .request(let id): "/\(id.uuidString)/"
+        case .status(let id): "/\(id.uuidString)/status/"
+        case .response(let id): "/\(id.uuidString)/response/"
+        }
+    }
+
+    /// The methods it answers to, as the Allow field lists them.
+    var allowedMethods: StaticString {
+        switch self {
+        case .all: "GET, HEAD, POST"
+        case .request, .response: "GET, HEAD, DELETE"
+        case .status: "GET, HEAD"
+        }
+    }
+}
+
+/// The URLs by which a client comes from one resource to the other.
+struct HtqLinks {
+    /// What stands before the path; empty if the client has not said what it calls this server.
+    private let prefix: String
+
+    /// Links for a request that was sent to this host and port.
+    init(authority: Span<UInt8>) { prefix = authority.isEmpty ? "" : "http://" + text(authority) }
+
+    func url(of resource: HtqResource) -> [UInt8] { Array((prefix + resource.path).utf8) }
+
+    /// The value of a Link field (RFC 8288 section 3).
+    func field(_ relations: [(name: String, target: HtqResource)]) -> [UInt8] {
+        let links = relations.map { "<\(prefix)\($0.target.path)>; rel=\"\($0.name)\"" }
+        return Array(links.joined(separator: ", ").utf8)
+    }
+
+    /// Writes the links of a request in a listing.
+    func write(of id: UID, to output: inout some JSONOutput & ~Copyable) {
+        var start = "{"
+        for (name, target) in [
+            ("self", HtqResource.request(id)), ("status", .status(id)), ("response", .response(id)),
+        ] {
+            let opening = Array("\(start)\"\(name)\": {\"href\": ".utf8)
+            output.append(opening.span)
+            let url = url(of: target)
+            JSONWriter.writeString(url.span, to: &output)
+            output.append(UInt8(ascii: "}"))
+            start = ", "
+        }
+        output.append(UInt8(ascii: "}"))
+    }
+}
+
+extension UID {
+    /// The 36 characters of `uuidText`.
+    var uuidString: String {
+        let characters = uuidText
+        return String(decoding: characters.span.map { $0 }, as: UTF8.self)
+    }
+}

@@ -1,0 +1,119 @@
+// What became of a request of htq: its status, and the response as clients see it, which is the task's result.
+
+import JSON
+import Net
+import Queues
+import UID
+
+/// Where a request stands.
+enum HtqStatus: String, CaseIterable {
+    /// It waits to be sent.
+    case queued
+    /// It is being sent.
+    case pending
+    /// A response came, whatever its code.
+    case success
+    /// No response came.
+    case error
+    /// No response came in time.
+    case timeout
+    case canceled
+
+    init(_ task: borrowing TaskView) {
+        switch task.state {
+        case .ready, .delayed: self = .queued
+        case .dispatched: self = .pending
+        case .cancelled: self = .canceled
+        case .expired: self = .timeout
+        case .dead: self = .error
+        case .done:
+            let result = task.result
+            self = Self.allCases.first { result.starts(with: $0.json.dropLast()) } ?? .success
+        }
+    }
+
+    /// The status alone; of a response, what stays when it is deleted.
+    var json: [UInt8] { Array("{\"status\": \"\(rawValue)\"}".utf8) }
+}
+
+/// Makes responses and finds them again.
+enum HtqResponse {
+    /// The response of a request; empty when it was deleted, or the request cancelled; nil while there is none.
+    static func json(of task: borrowing TaskView) -> [UInt8]? {
+        switch task.state {
+        case .ready, .delayed, .dispatched: return nil
+        case .done where isThere(task): return task.result
+        case .done, .cancelled: return Array("{}".utf8)
+        case .expired:
+            return json(of: .timeout, "the request has expired, a day old", unixMilliseconds: task.finished ?? 0)
+        case .dead:
+            let reason =
+                task.error.isEmpty ? "the request was given up" : String(decoding: task.error, as: UTF8.self)
+            return json(of: .error, reason, unixMilliseconds: task.finished ?? 0)
+        }
+    }
+
+    /// Whether a request has a response that can be deleted.
+    static func isThere(_ task: borrowing TaskView) -> Bool {
+        switch task.state {
+        case .ready, .delayed, .dispatched, .cancelled: false
+        case .expired, .dead: true
+        case .done: task.result.count > HtqStatus(task).json.count
+        }
+    }
+
+    /// A response that did not come.
+    static func json(of status: HtqStatus, _ message: String, unixMilliseconds: Int64) -> [UInt8] {
+        var json = status.json.dropLast() + Array(", \"time\": \(unixMilliseconds), \"message\": ".utf8)
+        JSONWriter.write(message, to: &json)
+        json.append(UInt8(ascii: "}"))
+        return json
+    }
+
+    /// A response that came.
+    ///
+    /// - Parameters:
+    ///   - response: the response.
+    ///   - id: the request.
+    ///   - elapsedMilliseconds: how long it took.
+    ///   - keepsBody: whether there is room for its body.
+    ///   - unixMilliseconds: the time.
+    /// - Returns: an object of JSON.
+    static func json(
+        of response: borrowing ClientResponse, to id: UID, elapsedMilliseconds: Int64, keepsBody: Bool,
+        unixMilliseconds: Int64
+    ) -> [UInt8] {
+        let phrase = response.reason.isEmpty ? "\(reason(of: response.status))" : text(response.reason)
+        var json = Array(
+            "{\"status\": \"success\", \"time\": \(unixMilliseconds), \"code\": \(response.status), \"reason\": ".utf8)
+        JSONWriter.write(phrase, to: &json)
+        json += ", \"elapsed\": \(elapsedMilliseconds), \"uuid\": \"\(id.uuidString)\", \"headers\": {".utf8
+        for (index, field) in fields(of: response).enumerated() {
+            if index > 0 { json += ", ".utf8 }
+            JSONWriter.write(field.name, to: &json)
+            json += ": ".utf8
+            JSONWriter.write(field.value, to: &json)
+        }
+        json += "}, \"data\": ".utf8
+        JSONWriter.write(keepsBody ? text(response.body) : "", to: &json)
+        if response.isTruncated || !keepsBody && !response.body.isEmpty { json += ", \"truncated\": true".utf8 }
+        json.append(UInt8(ascii: "}"))
+        return json
+    }
+
+    /// The fields of a response in the order in which they came; those with the same name are one.
+    private static func fields(of response: borrowing ClientResponse) -> [(name: String, value: String)] {
+        var fields: [(name: String, value: String)] = []
+        var places: [String: Int] = [:]
+        response.forEachField { name, value in
+            let name = text(name)
+            if let place = places[name.lowercased()] {
+                fields[place].value += ", " + text(value)
+            } else {
+                places[name.lowercased()] = fields.count
+                fields.append((name, text(value)))
+            }
+        }
+        return fields
+    }
+}
