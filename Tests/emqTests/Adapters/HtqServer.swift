@@ -1,0 +1,65 @@
+// The program in place of htq, as a client of htq meets it.
+
+import Foundation
+import Testing
+
+/// A running emq that stands in for htq.
+struct HtqServer {
+    let server: Server
+    let port: UInt16
+
+    init(_ options: String...) throws {
+        let server = try Server(["--addr", "127.0.0.1:0", "--htq", "127.0.0.1:0"] + options)
+        self.server = server
+        port = try eventually("the port of htq") {
+            let match = server.output.firstMatch(of: /emq: in place of htq at http:\/\/127\.0\.0\.1:(\d+)/)
+            return match.flatMap { UInt16($0.1) }
+        }
+        _ = try eventually("the end of the recovery") { try get("/").status == 200 ? true : nil }
+    }
+
+    var host: String { "127.0.0.1:\(port)" }
+
+    /// Sends a request on a connection of its own, which is returned, for its answer to be read there.
+    func begin(_ method: String, _ path: String, _ json: String? = nil) throws -> Client {
+        let client = try Client(port: port)
+        // htq's clients need not say what they send.
+        let body = json.map { "Content-Length: \($0.utf8.count)\r\n\r\n\($0)" } ?? "\r\n"
+        client.send("\(method) \(path) HTTP/1.1\r\nHost: \(host)\r\n\(body)")
+        return client
+    }
+
+    func send(_ method: String, _ path: String, _ json: String? = nil) throws -> Response {
+        try begin(method, path, json).response(toHead: method == "HEAD")
+    }
+
+    func get(_ path: String) throws -> Response { try send("GET", path) }
+
+    /// Has a request sent, and returns the path of what stands for it.
+    func queue(_ json: String) throws -> String {
+        let answer = try send("POST", "/", json)
+        try #require(answer.status == 303, "\(answer.body)")
+        let location = try #require(answer.fields["location"])
+        let path = try #require(location.wholeMatch(of: /http:\/\/127\.0\.0\.1:\d+(\/[-0-9a-f]{36}\/)/)?.1)
+        return String(path)
+    }
+
+    func status(_ path: String) throws -> String? { try get(path + "status/").object["status"] as? String }
+
+    /// Waits for a response.
+    func response(_ path: String) throws -> [String: Any] {
+        let answer = try get(path + "response/")
+        #expect(answer.status == 200, "\(answer.body)")
+        return try answer.object
+    }
+
+    /// The paths of all that are listed.
+    func listed() throws -> [String] {
+        try get("/").tasks.compactMap { ($0?["uuid"] as? String).map { "/\($0)/" } }
+    }
+
+    /// Has nothing sent until `resume`.
+    func pause() throws { #expect(try server.send("POST", "/pause/htq").status == 200) }
+
+    func resume() throws { #expect(try server.send("POST", "/resume/htq").status == 200) }
+}
