@@ -52,23 +52,11 @@ enum Answer {
         var json = Array("{\"status\":".utf8)
         JSONWriter.writeInteger(Int64(response.status), to: &json)
         json += ",\"headers\":{".utf8
-        // Names are compared without their case, and shown as the first of them was received.
-        var fields: [(key: [UInt8], name: [UInt8], value: String)] = []
-        response.forEachField { name, value in
-            let name = Array(copying: name)
-            let key = name.lowercasedASCII
-            let text = String(decoding: Array(copying: value), as: UTF8.self)
-            if let index = fields.firstIndex(where: { $0.key == key }) {
-                fields[index].value += ", " + text
-            } else {
-                fields.append((key, name, text))
-            }
-        }
-        for (index, field) in fields.enumerated() {
+        for (index, field) in response.joinedFields.enumerated() {
             if index > 0 { json.append(UInt8(ascii: ",")) }
-            JSONWriter.writeString(field.name.span, to: &json)
+            let (name, value) = (Array(field.name.utf8), Array(field.value.utf8))
+            JSONWriter.writeString(name.span, to: &json)
             json.append(UInt8(ascii: ":"))
-            let value = Array(field.value.utf8)
             JSONWriter.writeString(value.span, to: &json)
         }
         json.append(UInt8(ascii: "}"))

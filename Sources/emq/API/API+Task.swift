@@ -103,7 +103,7 @@ extension API {
         if server.isShortOfMemory { throw API.crowd }
     }
 
-    private static let crowd = Problem(503, "too many answers wait for clients that do not read them; try again")
+    static let crowd = Problem(503, "too many answers wait for clients that do not read them; try again")
 
     /// What makes an answer a large one, in bytes.
     static let largeBytes = 65_536

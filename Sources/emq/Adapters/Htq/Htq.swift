@@ -238,7 +238,7 @@ final class Htq: AdapterService {
             let response = try withRequest(id, now: now, on: broker) { HtqResponse.json(of: $0) }
             guard let response else { throw Problem(503, "there is no response yet; ask again") }
             if server.isShortOfMemory, response.count > API.largeBytes {
-                throw Problem(503, "too many answers wait for clients that do not read them; try again")
+                throw API.crowd
             }
             begin(links: [("request", .request(id)), ("self", .response(id))], links, &responses)
             responses.append(response.span)

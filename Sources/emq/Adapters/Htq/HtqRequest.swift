@@ -136,6 +136,7 @@ struct HtqRequest {
         }
         var request = ClientRequest(url: url, method: method, fields: fields, body: body)
         request.timeoutMilliseconds = timeoutMilliseconds
+        request.connectTimeoutMilliseconds = timeoutMilliseconds
         request.redirectLimit = ClientRequest.usualRedirects
         return request
     }

@@ -76,11 +76,10 @@ struct HtqLinks {
         for (name, target) in [
             ("self", HtqResource.request(id)), ("status", .status(id)), ("response", .response(id)),
         ] {
-            let opening = Array("\(start)\"\(name)\": {\"href\": ".utf8)
+            let opening = Array("\(start)\"\(name)\": ".utf8)
             output.append(opening.span)
             let url = url(of: target)
             JSONWriter.writeString(url.span, to: &output)
-            output.append(UInt8(ascii: "}"))
             start = ", "
         }
         output.append(UInt8(ascii: "}"))

@@ -88,7 +88,7 @@ enum HtqResponse {
             "{\"status\": \"success\", \"time\": \(unixMilliseconds), \"code\": \(response.status), \"reason\": ".utf8)
         JSONWriter.write(phrase, to: &json)
         json += ", \"elapsed\": \(elapsedMilliseconds), \"uuid\": \"\(id.uuidString)\", \"headers\": {".utf8
-        for (index, field) in fields(of: response).enumerated() {
+        for (index, field) in response.joinedFields.enumerated() {
             if index > 0 { json += ", ".utf8 }
             JSONWriter.write(field.name, to: &json)
             json += ": ".utf8
@@ -99,21 +99,5 @@ enum HtqResponse {
         if response.isTruncated || !keepsBody && !response.body.isEmpty { json += ", \"truncated\": true".utf8 }
         json.append(UInt8(ascii: "}"))
         return json
-    }
-
-    /// The fields of a response in the order in which they came; those with the same name are one.
-    private static func fields(of response: borrowing ClientResponse) -> [(name: String, value: String)] {
-        var fields: [(name: String, value: String)] = []
-        var places: [String: Int] = [:]
-        response.forEachField { name, value in
-            let name = text(name)
-            if let place = places[name.lowercased()] {
-                fields[place].value += ", " + text(value)
-            } else {
-                places[name.lowercased()] = fields.count
-                fields.append((name, text(value)))
-            }
-        }
-        return fields
     }
 }
