@@ -9,6 +9,9 @@ import UID
 
 /// The interface for clients of delay-tasks, and the way to its handlers.
 final class DelayTasks: AdapterService {
+    /// How far in the past a task's time may be, in seconds. Such a task runs at once.
+    private static let toleranceSeconds: Int64 = 60
+
     let concurrency = 10
 
     func owns(_ queueName: Span<UInt8>) -> Bool { OlderSystem.delayTasks.owns(queueName) }
@@ -16,16 +19,277 @@ final class DelayTasks: AdapterService {
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        throw Problem(404, "there is nothing at this path")
+        let segments = request.path.map { $0 }.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        let names = segments.dropFirst().map { Array($0) }
+        switch (names.first.map { String(decoding: $0, as: UTF8.self) }, names.count) {
+        case ("health", 1):
+            try checkLook(request)
+            responses.begin(status: 200, contentType: "text/plain; charset=utf-8")
+            responses.beginBody(estimatedCount: 2)
+            responses.append("OK")
+            responses.end()
+        case ("tasks", 1):
+            try checkLook(request)
+            writeListing(to: &responses, of: broker, now: api.now)
+        case ("handler", 2):
+            guard request.method == .post else { throw methodProblem("POST") }
+            try register(request, try queueName(names[1]), &api, on: broker)
+            writeSuccess(to: &responses)
+        case ("task", 2):
+            switch request.method {
+            case .post: try add(request, to: try queueName(names[1]), &api, on: broker)
+            case .delete: try remove(request, from: try queueName(names[1]), &api, on: broker)
+            default: throw methodProblem("POST, DELETE")
+            }
+            writeSuccess(to: &responses)
+        case ("task", 3):
+            try checkLook(request)
+            let id = try find(names[2], in: try queueName(names[1]), request.query, now: api.now, on: broker)
+            try write(id, to: &responses, of: broker, now: api.now)
+        default:
+            throw Problem(404, "there are /handler/CATE, /task/CATE, /task/CATE/KEY, /tasks and /health here")
+        }
+        return .answered
     }
 
-    func write(_ problem: Problem, to responses: inout ResponseStream) {}
-
-    func request(
-        for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
-    ) throws(TaskRequestError) -> ClientRequest {
-        throw TaskRequestError("")
+    func write(_ problem: Problem, to responses: inout ResponseStream) {
+        responses.begin(status: problem.status, contentType: "application/json")
+        if let allow = problem.allow { responses.field("Allow", allow) }
+        if problem.isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
+        responses.beginBody(estimatedCount: 100)
+        writeCount("{\"code\":", problem.status, to: &responses)
+        responses.append(",\"msg\":")
+        JSONWriter.write(problem.detail, to: &responses)
+        responses.append("}")
+        responses.end()
     }
 
-    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict { .done(result: []) }
+    private func writeSuccess(to responses: inout ResponseStream) {
+        responses.beginJSON(estimatedCount: 23)
+        responses.append("{\"code\":200,\"msg\":\"OK\"}")
+        responses.end()
+    }
+
+    // MARK: The path
+
+    private func checkLook(_ request: borrowing Request) throws(Problem) {
+        guard request.method == .get || request.method == .head else { throw methodProblem("GET, HEAD") }
+    }
+
+    private func methodProblem(_ allow: StaticString) -> Problem {
+        Problem(405, "this method does not work here; there is \(allow)", allow: allow)
+    }
+
+    /// The name of a category's queue.
+    private func queueName(_ segment: [UInt8]) throws(Problem) -> [UInt8] {
+        var category: [UInt8] = []
+        percentDecode(segment.span, into: &category)
+        guard !category.isEmpty else { throw Problem(404, "a category follows: /task/CATE") }
+        let name = OlderSystem.delayTasks.queueName(category)
+        if let flaw = flawOfQueueName(name.span) {
+            throw Problem(400, "this category makes no queue, '\(OlderSystem.delayTasks.rawValue)/CATE': \(flaw)")
+        }
+        return name
+    }
+
+    /// The `timestamp` in a query; nil if there is none, or it is 0.
+    private func timestamp(in query: Span<UInt8>) throws(Problem) -> Int64? {
+        let name = "timestamp="
+        guard let pair = text(query).split(separator: "&").first(where: { $0.hasPrefix(name) }),
+            case let digits = pair.dropFirst(name.utf8.count), !digits.isEmpty
+        else { return nil }
+        guard let number = Int64(digits) else {
+            throw Problem(400, "timestamp is a whole number of Unix seconds", field: "timestamp")
+        }
+        return number == 0 ? nil : number
+    }
+
+    // MARK: Handlers
+
+    /// `POST /handler/CATE`
+    private func register(
+        _ request: borrowing Request, _ queueName: [UInt8], _ api: inout API, on broker: isolated Broker
+    ) throws(Problem) {
+        var handler: [UInt8] = []
+        try api.body.read(request)
+        try api.body.forEach(in: request.body, known: ["handler"], isLenient: true) { (_, value) throws(Problem) in
+            handler = try readHandler(value)
+        }
+        guard !handler.isEmpty else { throw Problem(400, "handler is missing: an http URL", field: "handler") }
+        let url = try api.readURL(handler, field: "handler")
+        // About what a queue takes.
+        try api.checkMemory(for: 1024 + request.body.count, on: broker)
+        do throws(BrokerError) {
+            let queue = try broker.queue(named: queueName.span)
+            var configuration = broker.configuration(of: queue) ?? QueueConfiguration()
+            var push = PushOptions(stored: configuration.push, of: .queue)
+            push.url = url
+            configuration.push = []
+            push.write(isMasked: false, to: &configuration.push)
+            configuration.isPushed = true
+            try broker.configure(queue, configuration)
+        } catch {
+            throw API.problem(error)
+        }
+    }
+
+    /// Reads a handler's URL; empty if it is blank.
+    private func readHandler(_ value: borrowing FieldValue) throws(Problem) -> [UInt8] {
+        // The quotes of an empty string.
+        if value.kind == .string, value.bytes.count == 2 { return [] }
+        let handler = try value.string(maximumBytes: HTTPURL.maximumLength)
+        return handler.allSatisfy { $0 == UInt8(ascii: " ") } ? [] : handler
+    }
+
+    // MARK: Tasks
+
+    /// `POST /task/CATE`
+    private func add(
+        _ request: borrowing Request, to queueName: [UInt8], _ api: inout API, on broker: isolated Broker
+    ) throws(Problem) {
+        var timestamp: Int64?
+        var key: UInt64?
+        var params: Range<Int>?
+        var handler: [UInt8] = []
+        let bytes = request.body
+        let latest = (api.now + maximumMilliseconds) / 1000
+        try api.body.read(request)
+        try api.body.forEach(
+            in: bytes, known: ["timestamp", "key", "params", "handler"], isLenient: true
+        ) { (place, value) throws(Problem) in
+            switch place {
+            case 0: timestamp = try value.integer(0...latest)
+            case 1: key = try readKey(value)
+            case 2: params = value.range
+            default: handler = try readHandler(value)
+            }
+        }
+        let task = try DelayTask(timestamp: timestamp, key: key)
+        guard task.timestamp >= api.now / 1000 - Self.toleranceSeconds else {
+            throw Problem(
+                400,
+                "timestamp is more than \(Self.toleranceSeconds) s past: \(task.timestamp), and now is \(api.now / 1000)",
+                field: "timestamp")
+        }
+        let options = task.options
+        if !handler.isEmpty {
+            options.request = PushOptions.request(
+                to: try api.readURL(handler, field: "handler"), timeoutMilliseconds: Self.timeoutMilliseconds)
+        }
+        let null = Array("null".utf8)
+        let added = NewTask(
+            id: api.makeID(), content: params ?? 0..<null.count, due: task.timestamp * 1000, expiry: .never,
+            options: options)
+        try api.add(added, content: params == nil ? null.span : bytes, to: queueName, on: broker)
+    }
+
+    /// `DELETE /task/CATE`
+    private func remove(
+        _ request: borrowing Request, from queueName: [UInt8], _ api: inout API, on broker: isolated Broker
+    ) throws(Problem) {
+        var timestamp: Int64?
+        var key: UInt64?
+        var isToRun = false
+        try api.body.read(request)
+        try api.body.forEach(
+            in: request.body, known: ["timestamp", "key", "exec"], isLenient: true
+        ) { (place, value) throws(Problem) in
+            switch place {
+            case 0: timestamp = try value.integer(0...Int64.max)
+            case 1: key = try readKey(value)
+            default: isToRun = try value.boolean()
+            }
+        }
+        let task = try DelayTask(timestamp: timestamp, key: key)
+        guard let queue = broker.existingQueue(named: queueName.span),
+            let id = broker.task(withKey: task.queueKey, in: queue, now: api.now)
+        else { return }
+        if isToRun { try runInAdvance(id, of: queue, &api, on: broker) }
+        _ = broker.cancelTask(id, now: api.now)
+    }
+
+    /// Adds a task that does at once what another one would do at its time. Nobody finds it: it has no key.
+    private func runInAdvance(
+        _ id: UID, of queue: QueueIndex, _ api: inout API, on broker: isolated Broker
+    ) throws(Problem) {
+        var content: [UInt8] = []
+        var options: TaskOptions?
+        broker.withTask(id: id, now: api.now) { task in
+            options = DelayTask(task)?.inAdvance.options
+            options?.request = task.request
+            content = task.content.map { $0 }
+        }
+        guard let options else { return }
+        let byteCount = content.count + options.request.count
+        try api.checkMemory(for: byteCount, on: broker)
+        try api.checkSpace(for: 1, byteCount: byteCount, on: broker)
+        let task = NewTask(id: api.makeID(), content: 0..<content.count, expiry: .never, options: options)
+        // It takes the other one's place, so a full queue has room for it.
+        do throws(BrokerError) {
+            _ = try broker.enqueue(task, content: content.span, in: queue, isLimited: false, now: api.now)
+        } catch {
+            throw API.problem(error)
+        }
+    }
+
+    private func readKey(_ value: borrowing FieldValue) throws(Problem) -> UInt64 {
+        guard value.kind == .number, let key = try? JSONValue.unsigned(value.bytes), key > 0 else {
+            throw value.flaw("a whole number from 1 to \(UInt64.max)")
+        }
+        return key
+    }
+
+    // MARK: Looking
+
+    /// The task that `GET /task/CATE/KEY` means: the one of that minute, or the earliest.
+    private func find(
+        _ segment: [UInt8], in queueName: [UInt8], _ query: Span<UInt8>, now: Int64, on broker: isolated Broker
+    ) throws(Problem) -> UID {
+        var digits: [UInt8] = []
+        percentDecode(segment.span, into: &digits)
+        guard let key = UInt64(digits: digits), key > 0 else {
+            throw Problem(400, "a key is a whole number from 1 to \(UInt64.max)", field: "key")
+        }
+        let timestamp = try timestamp(in: query)
+        guard let queue = broker.existingQueue(named: queueName.span) else { throw Self.noTask }
+        var found: UID?
+        if let timestamp {
+            let queueKey = DelayTask(timestamp: timestamp, key: key).queueKey
+            found = broker.task(withKey: queueKey, in: queue, now: now)
+        } else {
+            var earliest = Int64.max
+            broker.forEachTask(inKeyGroup: Array("\(key)".utf8), of: queue, now: now) { task in
+                guard let timestamp = DelayTask(task)?.timestamp, timestamp < earliest else { return }
+                earliest = timestamp
+                found = task.id
+            }
+        }
+        guard let found else { throw Self.noTask }
+        return found
+    }
+
+    private func write(
+        _ id: UID, to responses: inout ResponseStream, of broker: isolated Broker, now: Int64
+    ) throws(Problem) {
+        var isWritten = false
+        broker.withTask(id: id, now: now) { task in
+            guard let timestamp = DelayTask(task)?.timestamp, let queue = broker.existingQueue(named: task.queueName)
+            else { return }
+            let registered = PushOptions(stored: broker.push(of: queue), of: .queue).url
+            let handler = PushOptions(stored: task.request, of: .task).url ?? registered
+            responses.beginJSON(estimatedCount: 100 + task.content.count)
+            responses.append("{\"code\":200,\"msg\":\"OK\",")
+            writeCount("\"result\":{\"timeToRun\":", timestamp, to: &responses)
+            responses.append(",\"params\":")
+            responses.append(task.content)
+            responses.append(",\"handler\":")
+            JSONWriter.write(handler?.description ?? "", to: &responses)
+            responses.append("}}")
+            responses.end()
+            isWritten = true
+        }
+        guard isWritten else { throw Self.noTask }
+    }
+
+    private static let noTask = Problem(404, "there is no such task (any more)")
 }

@@ -1,0 +1,88 @@
+// A task of delay-tasks, and what the broker keeps to know it again.
+
+import JSON
+import Queues
+
+/// What makes a task of delay-tasks this one: its time and its key.
+struct DelayTask {
+    /// When it runs, in Unix seconds. It is written down with the task, whose due time moves with each retry.
+    let timestamp: Int64
+    let key: UInt64
+    /// Whether it runs before its time.
+    var isInAdvance = false
+
+    init(timestamp: Int64, key: UInt64) {
+        self.timestamp = timestamp
+        self.key = key
+    }
+
+    /// The task that a request means.
+    ///
+    /// - Throws: 400 if it does not say so. A time of 0 is as good as none.
+    init(timestamp: Int64?, key: UInt64?) throws(Problem) {
+        guard let timestamp, timestamp > 0 else {
+            throw Problem(400, "timestamp is missing: a time in Unix seconds", field: "timestamp")
+        }
+        guard let key else { throw Problem(400, "key is missing: a whole number that is not 0", field: "key") }
+        self.init(timestamp: timestamp, key: key)
+    }
+
+    /// Reads what `options` has written; nil if the task was added by something else.
+    init?(_ task: borrowing TaskView) {
+        var timestamp: Int64?
+        var key = UInt64(digits: Array(task.key.prefix { $0 != 0 }))
+        var isInAdvance = false
+        let metadata = task.metadata
+        do throws(Problem) {
+            var members = Members()
+            try members.read(metadata.span, kind: .object)
+            try members.forEach(in: metadata.span, known: ["timestamp", "key", "in_advance"], isLenient: true) {
+                (place, value) throws(Problem) in
+                let word = try value.string(maximumBytes: 20)
+                switch place {
+                case 0: timestamp = Int64(String(decoding: word, as: UTF8.self))
+                case 1: key = UInt64(digits: word)
+                default: isInAdvance = true
+                }
+            }
+        } catch {
+            return nil
+        }
+        guard let timestamp, let key else { return nil }
+        self.init(timestamp: timestamp, key: key)
+        self.isInAdvance = isInAdvance
+    }
+
+    /// The same task, to be run before its time.
+    var inAdvance: DelayTask {
+        var task = self
+        task.isInAdvance = true
+        return task
+    }
+
+    /// The key that the broker knows it by: the same for all times within a minute, and all minutes of a key are a group.
+    var queueKey: [UInt8] { Array("\(key)\0\(timestamp / 60)".utf8) }
+
+    /// What a new task of the broker says to be this one.
+    var options: TaskOptions {
+        let options = TaskOptions()
+        options.retryLimit = .limited(2)
+        options.backoff = Backoff(minimumMilliseconds: 1000)
+        if isInAdvance {
+            options.metadata = Array(#"{"timestamp":"\#(timestamp)","key":"\#(key)","in_advance":"true"}"#.utf8)
+        } else {
+            options.metadata = Array(#"{"timestamp":"\#(timestamp)"}"#.utf8)
+            options.key = queueKey
+            options.onConflict = .replace
+        }
+        return options
+    }
+}
+
+extension UInt64 {
+    /// The number that is written with these digits, and nothing else; nil if none is. O(digits).
+    init?(digits: [UInt8]) {
+        guard digits.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+        self.init(String(decoding: digits, as: UTF8.self))
+    }
+}

@@ -1,0 +1,38 @@
+// The calls of delay-tasks: what a handler is told, and what its answer means.
+
+import Delivery
+import JSON
+import Net
+import Queues
+
+extension DelayTasks {
+    /// How long a handler may take.
+    static let timeoutMilliseconds: Int64 = 30_000
+
+    func request(
+        for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
+    ) throws(TaskRequestError) -> ClientRequest {
+        guard let called = DelayTask(task) else {
+            throw TaskRequestError("it was not added by a client of delay-tasks")
+        }
+        guard let url = PushOptions(stored: task.request, of: .task).url ?? queue.options.url else {
+            throw TaskRequestError("it has no handler, and nor has its category")
+        }
+        var body = Array("{\"cate\":".utf8)
+        JSONWriter.writeString(OlderSystem.delayTasks.part(of: task.queueName), to: &body)
+        body += ",\"key\":\(called.key),\"params\":".utf8
+        body.append(task.content)
+        body += ",\"inAdvance\":\(called.isInAdvance)}".utf8
+        return ClientRequest(posting: body, to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
+    }
+
+    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
+        switch outcome.result {
+        case .failure(let failure): return .failed(failure)
+        case .success(let response):
+            let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
+            if (200...299).contains(response.status) { return .done(result: result) }
+            return .failed(.failed, error: "\(landing.place) answered \(response.status)", result: result)
+        }
+    }
+}
