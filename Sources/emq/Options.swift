@@ -47,16 +47,10 @@ struct Options {
           --max-memory SIZE      how much memory tasks may take: 512M, 4G, or a number of bytes (default:
                                  three quarters of what the machine or the cgroup has)
 
-        In place of other systems, each at an address of its own (docs/migration.md); their tasks may be sent
-        to any public, private or local address unless --push says otherwise:
-          --httpqueue ADDRESS    as httpqueue (its own port is 2356, for an address without one)
-          --delay-tasks ADDRESS  as delay-tasks (port 7080)
-          --htq ADDRESS          as htq (port 5000)
-          --htq-workers N        how many requests of htq may be in flight at once (default 10)
-          --taskqueue FILE       as taskqueue, with the queues of this ini file
+          --httpqueue, --delay-tasks, --htq ADDRESS; --htq-workers N; --taskqueue FILE.ini
+                                 stand in for these systems, at addresses of their own: docs/migration.md
 
-        Every option has a twin in the environment, such as EMQ_MAX_MEMORY for --max-memory; in EMQ_ADDR and
-        those of other systems, several addresses are separated by commas.
+        Every option has a twin in the environment, such as EMQ_MAX_MEMORY; several addresses have commas between.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/

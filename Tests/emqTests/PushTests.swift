@@ -549,7 +549,8 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
             _ = try eventually("the drain") { try client.get("/healthz").status == 503 ? true : nil }
             // A second signal waits for no disk, and it is an error if there is something to lose.
             _ = try eventually("the disk") {
-                (try client.get("/stats/").object["journal"] as? [String: Any])?["pending_bytes"] as? Int == 0 ? true : nil
+                (try client.get("/stats/").object["journal"] as? [String: Any])?["pending_bytes"] as? Int == 0
+                    ? true : nil
             }
             server.signal(SIGTERM)
         }

@@ -12,7 +12,8 @@ final class DelayTasks: AdapterService {
     /// How far in the past a task's time may be, in seconds. Such a task runs at once.
     private static let toleranceSeconds: Int64 = 60
 
-    let concurrency = 10
+    /// The original calls the handlers of all that is due at once.
+    let concurrency = 100
 
     func owns(_ queueName: Span<UInt8>) -> Bool { OlderSystem.delayTasks.owns(queueName) }
 
@@ -135,8 +136,7 @@ final class DelayTasks: AdapterService {
 
     /// Reads a handler's URL; empty if it is blank.
     private func readHandler(_ value: borrowing FieldValue) throws(Problem) -> [UInt8] {
-        // The quotes of an empty string.
-        if value.kind == .string, value.bytes.count == 2 { return [] }
+        if value.isBlank { return [] }
         let handler = try value.string(maximumBytes: HTTPURL.maximumLength)
         return handler.allSatisfy { $0 == UInt8(ascii: " ") } ? [] : handler
     }

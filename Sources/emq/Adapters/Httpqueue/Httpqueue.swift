@@ -16,7 +16,8 @@ final class Httpqueue: AdapterService {
     /// The pause before the n-th retry is 10 s, doubled n − 1 times.
     static let backoff = Backoff(minimumMilliseconds: 10_000, maximumMilliseconds: maximumMilliseconds)
 
-    let concurrency = 10
+    /// As many as the original calls at once.
+    let concurrency = 20
 
     func owns(_ queueName: Span<UInt8>) -> Bool { OlderSystem.httpqueue.owns(queueName) }
 
