@@ -192,15 +192,18 @@ extension Broker {
         return slot != 0 && store.tasks[slot].isAlive(now: now) ? store.tasks[slot].id : nil
     }
 
-    /// Calls `body` with the unfinished tasks of a queue whose keys begin with `group` and a NUL, in no order. O(tasks).
+    /// Calls `body` with the unfinished tasks of a queue whose keys begin with `group`, which has no NUL, and a NUL, in no
+    /// order; it may ask the broker for more. O(tasks).
     public func forEachTask(
         inKeyGroup group: [UInt8], of queue: QueueIndex, now: Int64, _ body: (borrowing TaskView) -> Void
     ) {
-        for slot in store.keyGroups[KeyGroups.Name(queue: queue.slot, text: group)] {
-            guard store.tasks[slot].isAlive(now: now), let state = store.visibleState(of: slot, now: now) else {
-                continue
+        let found = store.keyGroup(group[...], of: queue.slot)
+        var slot = found == 0 ? 0 : store.keyGroups[found].first
+        while slot != 0 {
+            if store.tasks[slot].isAlive(now: now), let state = store.visibleState(of: slot, now: now) {
+                view(slot, as: state, body)
             }
-            view(slot, as: state, body)
+            slot = store.extras(of: slot)?.keyGroupLinks.next ?? 0
         }
     }
 

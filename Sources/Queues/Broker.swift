@@ -57,7 +57,7 @@ public actor Broker {
     ///   - now: the time.
     ///   - maximumContentBytes: how much content, beyond that of the first task, is dispatched or shown at once. What does
     ///     not fit is left where it is: where `take` would give it, there is nil.
-    ///   - maximumTasks: for how many tasks to reserve address space (152 bytes each). If the system gives less, the limit
+    ///   - maximumTasks: for how many tasks to reserve address space (168 bytes each). If the system gives less, the limit
     ///     is lower.
     public init(
         executor: any SerialExecutor, firstToken: UInt64, seed: UInt64 = 0, now: Int64,

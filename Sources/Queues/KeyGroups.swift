@@ -1,55 +1,103 @@
 // Tasks whose keys begin alike. A key may have two parts with a NUL between them: the first names a group, and all tasks of a
 // queue that hold keys of a group can be found. Who uses no such keys pays nothing for it.
+//
+// The tasks of a group are linked through their extras. The group has no name of its own: it is that of its first task.
 
-/// Which tasks hold keys of which groups.
-struct KeyGroups {
-    /// A group's name: the queue, and what stands before the NUL.
-    struct Name: Hashable {
-        let queue: Slot
-        let text: [UInt8]
-    }
+/// The tasks of a queue that hold keys of one group, of which there is one at least.
+struct KeyGroup: TableRecord {
+    /// The first task.
+    var first: Slot = 0
+    private(set) var hash: UInt32 = 0
+    var chained: Slot = 0
 
-    private var members: [Name: Set<Slot>] = [:]
-    private var memberCount = 0
+    init() {}
 
-    /// The heap's bytes that it takes, near enough.
-    var byteCount: Int { memberCount * 128 }
+    init(hash: UInt32) { self.hash = hash }
 
-    subscript(name: Name) -> Set<Slot> { members[name] ?? [] }
-
-    mutating func insert(_ slot: Slot, into name: Name) {
-        guard members[name, default: []].insert(slot).inserted else { return }
-        memberCount += 1
-    }
-
-    mutating func remove(_ slot: Slot, from name: Name) {
-        guard members[name]?.remove(slot) != nil else { return }
-        memberCount -= 1
-        if members[name]?.isEmpty == true { members[name] = nil }
-    }
-
-    /// Checks that each member is one of its group, by its own account.
-    func checkInvariants(_ group: (Slot) -> Name?) {
-        precondition(members.values.reduce(0) { $0 + $1.count } == memberCount, "members of key groups are miscounted")
-        for (name, slots) in members {
-            precondition(!slots.isEmpty, "an empty key group was kept")
-            for slot in slots { precondition(group(slot) == name, "a task in another key group than its own") }
-        }
+    /// Clients choose the names, so they are hashed as the names of queues are.
+    static func hash(of name: ArraySlice<UInt8>, in queue: Slot) -> UInt32 {
+        var hasher = Hasher()
+        hasher.combine(queue)
+        hasher.combine(name)
+        return UInt32(truncatingIfNeeded: hasher.finalize())
     }
 }
 
 extension TaskStore {
-    /// Enters a task that holds its key in the group that this names.
-    mutating func enterKeyGroup(_ those: TaskExtras) {
-        guard let end = those.key.firstIndex(of: 0) else { return }
-        let name = KeyGroups.Name(queue: tasks[those.task].queue, text: Array(those.key[..<end]))
-        keyGroups.insert(those.task, into: name)
-        those.keyGroup = name
+    /// The slot of the group of a name in a queue, 0 if no task is in it. O(bytes).
+    func keyGroup(_ name: ArraySlice<UInt8>, of queue: Slot) -> Slot {
+        keyGroup(name, of: queue, hash: KeyGroup.hash(of: name, in: queue))
     }
 
-    mutating func leaveKeyGroup(_ those: TaskExtras) {
-        guard let name = those.keyGroup else { return }
-        keyGroups.remove(those.task, from: name)
-        those.keyGroup = nil
+    private func keyGroup(_ name: ArraySlice<UInt8>, of queue: Slot, hash: UInt32) -> Slot {
+        keyGroups.find(hash: hash) { tasks[$0.first].queue == queue && extras(of: $0.first)?.keyGroupName == name }
     }
+
+    /// Enters a task that holds its key in the group that this names, if it names one. O(bytes).
+    mutating func enterKeyGroup(_ those: TaskExtras) {
+        guard let name = those.keyGroupName else { return }
+        let queue = tasks[those.task].queue
+        let hash = KeyGroup.hash(of: name, in: queue)
+        var group = keyGroup(name, of: queue, hash: hash)
+        if group == 0 {
+            // There is room for as many groups as for tasks.
+            group = keyGroups.insert(KeyGroup(hash: hash)) ?? 0
+            precondition(group != 0, "no room for key groups")
+        }
+        let next = keyGroups[group].first
+        if next != 0 { extras(of: next)?.keyGroupLinks.previous = those.task }
+        those.keyGroupLinks = Links(next: next, previous: 0)
+        those.keyGroup = group
+        keyGroups[group].first = those.task
+    }
+
+    /// Takes a task out of its group, if it is in one. O(1).
+    mutating func leaveKeyGroup(_ those: TaskExtras) {
+        let (group, links) = (those.keyGroup, those.keyGroupLinks)
+        if group == 0 { return }
+        those.keyGroup = 0
+        if links.next != 0 { extras(of: links.next)?.keyGroupLinks.previous = links.previous }
+        if links.previous != 0 {
+            extras(of: links.previous)?.keyGroupLinks.next = links.next
+        } else if links.next != 0 {
+            keyGroups[group].first = links.next
+        } else {
+            keyGroups.remove(group)
+        }
+    }
+
+    /// Checks that each task that holds a key of two parts is in the one group that this names. O(n).
+    func checkKeyGroups() {
+        keyGroups.checkInvariants()
+        var members = 0
+        keyGroups.forEach { group in
+            var (slot, previous) = (keyGroups[group].first, Slot(0))
+            precondition(slot != 0, "an empty key group was kept")
+            let queue = tasks[slot].queue
+            while slot != 0 {
+                guard let those = extras(of: slot), let name = those.keyGroupName else {
+                    preconditionFailure("a task without a group in one")
+                }
+                precondition(those.keyGroup == group && those.holdsKey, "a task in a key group that it does not know")
+                precondition(keyGroup(name, of: queue) == group, "a key group is not found, or it is another one's")
+                precondition(tasks[slot].queue == queue, "a key group of two queues")
+                precondition(those.keyGroupLinks.previous == previous, "a key group's links do not fit")
+                members += 1
+                precondition(members <= extras.count, "a key group runs in a circle")
+                (slot, previous) = (those.keyGroupLinks.next, slot)
+            }
+        }
+        extras.forEach { place in
+            guard let those = extras[place].extras else { return }
+            let isGrouped = those.holdsKey && those.keyGroupName != nil
+            precondition(isGrouped == (those.keyGroup != 0), "a key group has a task too few or too many")
+            members -= isGrouped ? 1 : 0
+        }
+        precondition(members == 0, "a task is missing in its key group")
+    }
+}
+
+extension TaskExtras {
+    /// What stands before the first NUL of the key; nil if it has none.
+    fileprivate var keyGroupName: ArraySlice<UInt8>? { key.firstIndex(of: 0).map { key[..<$0] } }
 }

@@ -12,8 +12,10 @@ final class TaskExtras {
     var key: [UInt8] = []
     /// Whether the key is taken by this task.
     var holdsKey = false
-    /// The group in which it stands then, if its key names one.
-    var keyGroup: KeyGroups.Name?
+    /// The slot of the group in which it stands then, if its key names one; otherwise 0. And its neighbours there, by their
+    /// tasks.
+    var keyGroup: Slot = 0
+    var keyGroupLinks = Links()
     /// Until when the key stays taken even if the task has come to its end.
     var uniqueUntil: Int64 = 0
     var retryLimit = RetryLimit.unsaid

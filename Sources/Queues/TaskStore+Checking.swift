@@ -75,19 +75,7 @@ extension TaskStore {
                 precondition(waiter.task == tasks[those.task].id, "a wait for the result of another task")
             }
         }
-        var grouped = 0
-        extras.forEach { place in
-            guard let those = extras[place].extras else { return }
-            let isGrouped = those.holdsKey && those.key.contains(0)
-            precondition(isGrouped == (those.keyGroup != nil), "a key group has a task too few or too many")
-            if let group = those.keyGroup {
-                grouped += 1
-                precondition(keyGroups[group].contains(those.task), "a task is missing in its key group")
-                precondition(group.queue == tasks[those.task].queue, "a key group of another queue")
-            }
-        }
-        keyGroups.checkInvariants { extras(of: $0)?.keyGroup }
-        precondition(keyGroups.byteCount == 128 * grouped, "a key group has a task that is gone")
+        checkKeyGroups()
         precondition(bytes == extrasBytes, "the bytes of extras are miscounted")
         precondition(extras.count == count, "extras without a task")
     }

@@ -21,6 +21,8 @@ struct TaskStore: ~Copyable {
 
     var tasks: Table<TaskRecord>
     var extras: Table<ExtrasRecord>
+    /// Tasks with keys of two parts, by the first.
+    var keyGroups: Table<KeyGroup>
     var queues = Table<QueueRecord>(capacity: maximumQueues)
     var timers: TimingWheel
     var random: SeededGenerator
@@ -32,8 +34,6 @@ struct TaskStore: ~Copyable {
     /// The bytes of contents, and those of extras.
     var contentBytes = 0
     var extrasBytes = 0
-    /// Tasks with keys of two parts, by the first.
-    var keyGroups = KeyGroups()
     /// The purges, kicks and moves under way; the first one is worked on.
     var sweeps: [Sweep] = []
     /// Whether changes are noted for a journal, and what is known of its images.
@@ -61,6 +61,7 @@ struct TaskStore: ~Copyable {
         self.maximumContentBytes = maximumContentBytes
         tasks = Table(capacity: maximumTasks)
         extras = Table(capacity: maximumTasks)
+        keyGroups = Table(capacity: maximumTasks)
         timers = TimingWheel(now: now)
         random = SeededGenerator(seed: seed)
         nextToken = firstToken
@@ -88,7 +89,8 @@ struct TaskStore: ~Copyable {
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image
         let queue = MemoryLayout<QueueRecord>.stride + 256
         let queuesInUse = queues.count - Int(idle.count)
-        let recordBytes = tasks.count * record + queuesInUse * queue + keyGroups.byteCount
+        let group = MemoryLayout<KeyGroup>.stride + MemoryLayout<Slot>.stride
+        let recordBytes = tasks.count * record + queuesInUse * queue + keyGroups.count * group
         return recordBytes + contentBytes + extrasBytes
     }
 
@@ -156,9 +158,10 @@ struct TaskStore: ~Copyable {
         }
         let tasksDone = tasks.trim()
         let extrasDone = extras.trim()
+        let groupsDone = keyGroups.trim()
         let queuesDone = queues.trim()
         let imagesDone = !isJournaled || images.trim(keeping: tasks.used)
-        return tasksDone && extrasDone && queuesDone && imagesDone
+        return tasksDone && extrasDone && groupsDone && queuesDone && imagesDone
     }
 
     /// The queues for which `isWanted` says yes, sorted bytewise by name. O(n log n).

@@ -281,6 +281,25 @@ import UID
         }
     }
 
+    @Test func memoryOfKeyGroupsIsCountedWhileItIsHeld() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.leaseMilliseconds = 5 }
+            try broker.configure("b") { $0.leaseMilliseconds = 5 }
+            let empty = broker.memoryBytes
+            let name = [UInt8](repeating: 1, count: 200)
+            try broker.add(1, to: "a") { $0.key = name + [2, 2] }
+            let ungrouped = broker.memoryBytes - empty
+            try broker.add(2, to: "a") { $0.key = name + [0, 2] }
+            let grouped = broker.memoryBytes - empty - ungrouped
+            #expect(grouped > ungrouped)
+            #expect(broker.move(id(2), to: try broker.queue("b"), now: 0) == true)
+            #expect(broker.memoryBytes == empty + ungrouped + grouped)
+            _ = try broker.take("a", "b")
+            #expect(broker.ack(1) == true && broker.ack(2) == true)
+            #expect(broker.memoryBytes == empty)
+        }
+    }
+
     @Test func manyWhoWaitForOneEndAreToldInSlices() throws {
         try withBroker { broker in
             try broker.add(1, to: "a")
