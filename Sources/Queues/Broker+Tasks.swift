@@ -210,11 +210,15 @@ extension Broker {
     /// Moves a task that is ready, delayed or dead to the back of another queue. O(1), and what the waiters that it completes
     /// take.
     ///
-    /// - Returns: whether it is there now. It stays where it is if its key is taken there.
+    /// - Returns: whether it was moved. It stays where it is if its key is taken in the other queue, or if that is its own.
     @discardableResult
     public func move(_ id: UID, to target: QueueIndex, now: Int64) -> Bool {
         beginChange()
         let slot = store.task(id)
+        // Whoever has the key may have to end first.
+        if slot != 0, store.tasks[slot].queue != target.slot, let key = store.extras(of: slot)?.key, !key.isEmpty {
+            _ = holder(of: key, in: target, now: now)
+        }
         guard slot != 0, [.ready, .delayed, .dead].contains(store.tasks[slot].state), store.tasks[slot].deadline > now,
             let waitedFor = store.move(slot, to: target.slot, now: now)
         else { return false }

@@ -205,6 +205,122 @@ import UID
         }
     }
 
+    @Test func anUnfinishedTaskIsFoundByItsKey() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", due: 10, expiry: .after(milliseconds: 90)) { $0.key = [7, 0, 7] }
+            try broker.add(2, to: "a") { $0.key = [7] }
+            try broker.add(3, to: "a") { _ in }
+            let (a, b) = (try broker.queue("a"), try broker.queue("b"))
+            #expect(broker.task(withKey: [7, 0, 7], in: a, now: 0) == id(1))
+            #expect(broker.task(withKey: [7], in: a, now: 0) == id(2))
+            #expect(broker.task(withKey: [7], in: b, now: 0) == nil)
+            for key: [UInt8] in [[], [7, 0], [8]] { #expect(broker.task(withKey: key, in: a, now: 0) == nil) }
+            _ = try broker.take("a")
+            #expect(broker.task(withKey: [7], in: a, now: 0) == id(2))
+            #expect(broker.ack(2) == true)
+            #expect(broker.task(withKey: [7], in: a, now: 0) == nil)
+            // Before its timer has fired, too.
+            #expect(broker.task(withKey: [7, 0, 7], in: a, now: 99) == id(1))
+            #expect(broker.task(withKey: [7, 0, 7], in: a, now: 100) == nil)
+            #expect(try broker.keyGroup([7], of: "a", now: 99) == [1] && broker.keyGroup([7], of: "a", now: 100) == [])
+        }
+    }
+
+    @Test func aKeyThatStaysTakenLeadsToNoTask() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") { options in
+                (options.key, options.uniqueForMilliseconds, options.keepMilliseconds) = ([7, 0], 500, 100)
+            }
+            _ = try broker.take("a")
+            #expect(broker.ack(1) == true)
+            #expect(broker.state(1) == .done)
+            #expect(broker.task(withKey: [7, 0], in: try broker.queue("a"), now: 0) == nil)
+            #expect(try broker.keyGroup([7], of: "a") == [])
+            broker.advanceFully(to: 100)
+            #expect(broker.counts.tasks == 1 && broker.state(1, now: 100) == nil)
+            #expect(try broker.keyGroup([7], of: "a", now: 100) == [])
+        }
+    }
+
+    @Test func tasksAreFoundByTheFirstPartOfTheirKeys() throws {
+        try withBroker { broker in
+            let keys: [[UInt8]] = [
+                [5, 0, 1], [5, 0, 2], [5, 0], [5, 0, 1, 0, 1], [5], [0, 5], [5, 5, 0, 1], [6, 0, 1],
+            ]
+            for (index, key) in keys.enumerated() { try broker.add(UInt64(index), to: "a") { $0.key = key } }
+            try broker.add(20, to: "b") { $0.key = [5, 0, 1] }
+            #expect(try broker.keyGroup([5], of: "a") == [0, 1, 2, 3])
+            #expect(try broker.keyGroup([], of: "a") == [5])
+            #expect(try broker.keyGroup([5, 5], of: "a") == [6] && broker.keyGroup([6], of: "a") == [7])
+            #expect(try broker.keyGroup([5], of: "b") == [20] && broker.keyGroup([5], of: "c") == [])
+            // Held, delayed or replaced, it is there; whoever has come to its end is not.
+            _ = try broker.takeAny("a", limit: 3)
+            #expect(broker.nak(0, .failedPausing(milliseconds: 9)) == .requeued)
+            #expect(broker.nak(2, .dead) == .dead)
+            #expect(broker.cancelTask(3) == true)
+            try broker.add(21, to: "a") { ($0.key, $0.onConflict) = ([5, 0, 2], .replace) }
+            #expect(try broker.keyGroup([5], of: "a") == [0, 1])
+            #expect(broker.kick(2) == true)
+            #expect(try broker.keyGroup([5], of: "a") == [0, 1, 2])
+            // What is shown may be asked for more, and looks as it does elsewhere.
+            let queue = try broker.queue("a")
+            broker.forEachTask(inKeyGroup: [5], of: queue, now: 0) { task in
+                #expect(broker.task(withKey: task.key, in: queue, now: 0) == task.id)
+                #expect(broker.state(task.id.high) == task.state && text(task.queueName) == "a")
+            }
+        }
+    }
+
+    @Test func groupsFollowTheirTasksToOtherQueues() throws {
+        try withBroker { broker in
+            try broker.configure("c") { $0.deadLetter = Array("d".utf8) }
+            for number in 1...4 { try broker.add(UInt64(number), to: "a") { $0.key = [5, 0, UInt8(number)] } }
+            #expect(try broker.move(1, to: "b") == true)
+            #expect(try broker.move(2, to: "c") == true)
+            #expect(try broker.keyGroup([5], of: "a") == [3, 4] && broker.keyGroup([5], of: "b") == [1])
+            #expect(try broker.move("a", to: "b", limit: 1) == 1)
+            #expect(try broker.keyGroup([5], of: "a") == [4] && broker.keyGroup([5], of: "b") == [1, 3])
+            // A dead letter has no key any more.
+            _ = try broker.take("c")
+            #expect(broker.nak(2, .dead) == .dead)
+            #expect(try broker.keyGroup([5], of: "c") == [] && broker.keyGroup([5], of: "d") == [])
+            let purged = try broker.sweep(now: 1) { try $0.purge($0.queue("b"), now: 1, completion: $1) }
+            #expect(purged == [2])
+            #expect(try broker.keyGroup([5], of: "b", now: 1) == [])
+        }
+    }
+
+    @Test func aTaskStaysWhereItIsIfItsKeyIsTakenElsewhere() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") { $0.key = [7] }
+            try broker.add(2, to: "b", expiry: .after(milliseconds: 50)) { $0.key = [7] }
+            #expect(try broker.move(1, to: "b") == false && broker.peek("a") == [1])
+            #expect(try broker.move(1, to: "b", now: 49) == false)
+            // The other one has expired, though nothing has removed it yet.
+            #expect(try broker.move(1, to: "b", now: 50) == true)
+            #expect(try broker.peek("b", now: 50) == [1])
+            #expect(broker.task(withKey: [7], in: try broker.queue("b"), now: 50) == id(1))
+            #expect(try broker.add(3, to: "a", now: 50) { $0.key = [7] }.isExisting == false)
+        }
+    }
+
+    @Test func aKeyThatADeadTaskHadMovesWithIt() throws {
+        try withBroker { broker in
+            for (number, unique) in [(1, 500), (2, 0)] as [(UInt64, Int64)] {
+                try broker.add(number, to: "a") { ($0.key, $0.uniqueForMilliseconds) = ([UInt8(number)], unique) }
+                _ = try broker.take("a")
+                #expect(broker.nak(number, .dead) == .dead)
+                #expect(try broker.move(number, to: "b") == true)
+            }
+            #expect(try broker.peek("b", .dead) == [1, 2])
+            // The first one's stays taken, now there.
+            #expect(try broker.add(3, to: "a") { $0.key = [1] }.isExisting == false)
+            #expect(try broker.add(4, to: "b") { $0.key = [1] } == Enqueued(id: id(1), isExisting: true))
+            #expect(try broker.add(5, to: "b") { $0.key = [2] }.isExisting == false)
+            #expect(try broker.add(6, to: "b", now: 500) { $0.key = [1] }.isExisting == false)
+        }
+    }
+
     // MARK: Batches
 
     private func enqueue(

@@ -96,6 +96,26 @@ func restarting(
     }
 }
 
+/// Brokers one after the other, each restored from what those before it have written.
+func withLives(_ count: Int, _ body: (isolated Broker, _ life: Int) throws -> Void) throws {
+    nonisolated(unsafe) var frames: [(UInt64, [UInt8])] = []
+    nonisolated(unsafe) let body = body
+    for life in 0..<count {
+        let broker = Broker(executor: InlineExecutor(), firstToken: UInt64(1 + 100 * life), now: 0)
+        try broker.assumeIsolated { broker in
+            broker.beginSending()
+            broker.beginRestoring()
+            for (sequence, bytes) in frames { try broker.restore(bytes.span, sequence: sequence) }
+            let next = (frames.last?.0 ?? 0) + 1
+            while !broker.finishRestoring(nextSequence: next, now: 0, graceMilliseconds: 0) {}
+            broker.checkInvariants()
+            try body(broker, life)
+            broker.writeChanges { frames.append(($1, Array(copying: $0))) }
+            broker.checkInvariants()
+        }
+    }
+}
+
 extension Broker {
     func queue(_ name: String) throws -> QueueIndex {
         try queue(named: Array(name.utf8).span)
@@ -173,6 +193,18 @@ extension Broker {
 
     func kick(_ number: UInt64, now: Int64 = 0) -> Bool {
         kick(UID(high: number, low: number), now: now)
+    }
+
+    /// Moves one task.
+    func move(_ number: UInt64, to name: String, now: Int64 = 0) throws -> Bool {
+        move(UID(high: number, low: number), to: try queue(name), now: now)
+    }
+
+    /// The unfinished tasks of a queue whose keys begin with a group's name and a NUL, sorted.
+    func keyGroup(_ group: [UInt8], of name: String, now: Int64 = 0) throws -> [UInt64] {
+        var numbers: [UInt64] = []
+        forEachTask(inKeyGroup: group, of: try queue(name), now: now) { numbers.append($0.id.high) }
+        return numbers.sorted()
     }
 
     func peek(_ name: String, _ state: TaskState, now: Int64 = 0) throws -> [UInt64] {
