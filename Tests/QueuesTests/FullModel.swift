@@ -12,7 +12,7 @@ struct FullModel {
         var due: Int64?
         var expiry = Expiry.unsaid
         var priority: Int8?
-        var key: UInt8 = 0
+        var key: [UInt8] = []
         var conflict = KeyConflict.keep
         var uniqueFor: Int64 = 0
         var limit = RetryLimit.unsaid
@@ -171,8 +171,17 @@ struct FullModel {
         return statistics
     }
 
-    func holder(of key: UInt8, in queue: Int) -> Int? {
-        key == 0
+    /// The unfinished tasks of a queue whose keys begin with a group's name and a NUL.
+    func tasks(inKeyGroup group: [UInt8], of queue: Int) -> [UInt64] {
+        tasks.filter { $0.queue == queue && $0.isUnfinished && $0.says.key.starts(with: group + [0]) }.map(\.number)
+    }
+
+    func task(withKey key: [UInt8], in queue: Int) -> UInt64? {
+        tasks.first { $0.queue == queue && $0.isUnfinished && $0.says.key == key }?.number
+    }
+
+    func holder(of key: [UInt8], in queue: Int) -> Int? {
+        key.isEmpty
             ? nil
             : tasks.firstIndex {
                 $0.queue == queue && $0.says.key == key && $0.holdsKey && ($0.isUnfinished || $0.uniqueUntil > now)
@@ -199,7 +208,8 @@ struct FullModel {
             Task(
                 number: number, queue: queue, says: says,
                 priority: says.priority ?? queues[queue].configuration.priority,
-                lifetime: lifetime, expires: due.addingWithinRange(lifetime), enqueued: now, holdsKey: says.key != 0,
+                lifetime: lifetime, expires: due.addingWithinRange(lifetime), enqueued: now,
+                holdsKey: !says.key.isEmpty,
                 uniqueUntil: now + says.uniqueFor))
         queues[queue].totals.enqueued += 1
         put(tasks.count - 1, due > now ? .delayed : .ready, until: due > now ? due : .max)
@@ -243,7 +253,7 @@ struct FullModel {
 
     private func available(_ queue: Int) -> [Task] {
         queues[queue].isPaused || queues[queue].configuration.isPushed
-            ? [] : list(queue, .ready).filter { !$0.isPushed }
+            ? [] : list(queue, .ready).filter { !$0.isPushed && $0.expires > now }
     }
 
     func canTake(_ names: [Int]) -> Bool {
@@ -286,7 +296,7 @@ struct FullModel {
     /// The task that is sent next.
     func nextToSend(_ queue: Int) -> Task? {
         if queues[queue].isPaused && !queues[queue].isResuming { return nil }
-        return list(queue, .ready).first(where: isToBeSent)
+        return list(queue, .ready).first { isToBeSent($0) && $0.expires > now }
     }
 
     private func isToBeSent(_ task: Task) -> Bool { task.hasRequest || queues[task.queue].configuration.isPushed }
@@ -353,6 +363,8 @@ struct FullModel {
         for index in tasks.indices where tasks[index].state == .ready {
             tasks[index].isPushed = isToBeSent(tasks[index])
         }
+        // What ends at one time ends in the order of the places from now on.
+        for index in tasks.indices.sorted(by: { tasks[$0].order < tasks[$1].order }) { setTimer(index) }
         endedSends = []
     }
 
@@ -410,13 +422,24 @@ struct FullModel {
 
     private mutating func nak(_ index: Int, _ action: NakAction, error: String) -> NakOutcome {
         if !error.isEmpty { tasks[index].error = error }
-        if action == .release {
-            queues[tasks[index].queue].totals.released += 1
-            if !applyReplacement(index) { put(index, .ready, until: .max, atFront: true) }
-            return .requeued
+        switch action {
+        case .release: release(index, pause: 0)
+        case .releasePausing(let milliseconds): release(index, pause: milliseconds)
+        case .failed, .failedPausing, .dead:
+            queues[tasks[index].queue].totals.naked += 1
+            return fail(index, action)
         }
-        queues[tasks[index].queue].totals.naked += 1
-        return fail(index, action)
+        return .requeued
+    }
+
+    private mutating func release(_ index: Int, pause: Int64) {
+        queues[tasks[index].queue].totals.released += 1
+        if applyReplacement(index) { return }
+        if pause > 0 {
+            put(index, .delayed, until: now + pause)
+        } else {
+            put(index, .ready, until: .max, atFront: true)
+        }
     }
 
     private mutating func fail(_ index: Int, _ action: NakAction) -> NakOutcome {
@@ -473,9 +496,9 @@ struct FullModel {
         return true
     }
 
-    mutating func deleteResult(_ number: UInt64) -> Bool {
+    mutating func replaceResult(of number: UInt64, with result: String) -> Bool {
         guard let index = index(number), !tasks[index].result.isEmpty else { return false }
-        tasks[index].result = ""
+        tasks[index].result = result
         return true
     }
 
@@ -527,7 +550,7 @@ struct FullModel {
         tasks[index].replacement = nil
         if let letter = queues[queue].configuration.deadLetter, tasks[index].origin == nil {
             tasks[index].holdsKey = false
-            tasks[index].says.key = 0
+            tasks[index].says.key = []
             tasks[index].says.limit = .unsaid
             tasks[index].origin = queue
             let target = queues.indices.first { Array("\($0)".utf8) == letter } ?? queue
@@ -564,6 +587,24 @@ struct FullModel {
         return true
     }
 
+    mutating func move(_ number: UInt64, to target: Int) -> Bool {
+        guard let index = index(number), !tasks[index].isHidden,
+            [.ready, .delayed, .dead].contains(tasks[index].state)
+        else { return false }
+        return move(index, to: target)
+    }
+
+    private mutating func move(_ index: Int, to target: Int) -> Bool {
+        if !tasks[index].isUnfinished && tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
+        guard target != tasks[index].queue, isKeyFree(for: index, in: target) else { return false }
+        tasks[index].queue = target
+        tasks[index].arrivals += 1
+        if tasks[index].holdsKey { takeKey(index) }
+        setPlace(index)
+        serve()
+        return true
+    }
+
     private func isKeyFree(for index: Int, in queue: Int) -> Bool {
         let other = holder(of: tasks[index].says.key, in: queue)
         return other == nil || other == index
@@ -574,7 +615,7 @@ struct FullModel {
         where tasks[other].queue == tasks[index].queue && tasks[other].says.key == tasks[index].says.key {
             tasks[other].holdsKey = false
         }
-        tasks[index].holdsKey = tasks[index].says.key != 0
+        tasks[index].holdsKey = !tasks[index].says.key.isEmpty
     }
 
     mutating func pause(_ queue: Int) { (queues[queue].isPaused, queues[queue].isResuming) = (true, false) }
@@ -623,16 +664,7 @@ struct FullModel {
                 makeReady(index, in: origin, expiry: .unsaid)
                 count += 1
             case .move:
-                if !tasks[index].isUnfinished && tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
-                guard sweep.target != tasks[index].queue,
-                    tasks[index].says.key == 0 || isKeyFree(for: index, in: sweep.target)
-                else { continue }
-                tasks[index].queue = sweep.target
-                tasks[index].arrivals += 1
-                if tasks[index].holdsKey { takeKey(index) }
-                setPlace(index)
-                serve()
-                count += 1
+                count += move(index, to: sweep.target) ? 1 : 0
             case .giveToWorkers:
                 guard tasks[index].isPushed, !isToBeSent(tasks[index]) else { continue }
                 setPlace(index)

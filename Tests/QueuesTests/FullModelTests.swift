@@ -41,7 +41,7 @@ import UID
                 broker.beginSending()
                 try frames.restore(into: broker, now: now)
                 do {
-                    if run == nil { run = try FullRun(random: random, now: start, isRestarting: true, on: broker) }
+                    if run == nil { run = try FullRun(random: random, now: start, on: broker) }
                     try run?.compare(with: broker)
                     for _ in 0..<random.below(100) {
                         try run?.step(on: broker)
@@ -115,6 +115,9 @@ private struct Mismatch: Error, CustomStringConvertible {
 /// of its own for each task, so that no two things that could be done in another order happen at one time.
 private struct FullRun {
     static var unit: Int64 { 8192 }
+    /// Some name a group.
+    static let keys: [[UInt8]] = [[1], [2], [2, 0, 1], [2, 0, 2, 0], [0]]
+    static let groups: [[UInt8]] = [[], [1], [2]]
 
     final class Log {
         var completions: [FullModel.Completion] = []
@@ -132,17 +135,13 @@ private struct FullRun {
     let log = Log()
     /// The maximum of retries of all queues.
     let limit: UInt32?
-    /// The broker is to be restored: then what ends at one time ends in the order of the lists, and not in that in which
-    /// its end was set.
-    let isRestarting: Bool
     /// The queues that have been told to have something to send, and all dispatches of what was sent.
     var sendable: Set<QueueIndex> = []
     var sends: [(key: DispatchKey, token: UInt64)] = []
     var lastTask: UInt64 = 0
     var lastWaiter = 0
 
-    init(random: Random, now: Int64, isRestarting: Bool = false, on broker: isolated Broker) throws {
-        self.isRestarting = isRestarting
+    init(random: Random, now: Int64, on broker: isolated Broker) throws {
         var random = random
         var configurations: [QueueConfiguration] = []
         // The same for all, so that no task that is moved has had too many retries for where it comes to.
@@ -180,7 +179,11 @@ private struct FullRun {
         let now = model.now
         let queue = random.below(4)
         switch random.below(100) {
-        case 0..<24: try enqueue(on: broker, queue: queue)
+        case 0..<22: try enqueue(on: broker, queue: queue)
+        case 22..<24:
+            let (number, _) = someTask([.ready, .delayed, .dead][random.below(3)])
+            let answer = broker.move(id(number), to: try broker.queue("\(queue)"), now: now)
+            try expect(answer, model.move(number, to: queue), "move \(number) to \(queue)")
         case 24..<34: try take(on: broker)
         case 34..<44: try send(on: broker)
         case 44..<52:
@@ -197,7 +200,7 @@ private struct FullRun {
             let answer = broker.nak(
                 TaskReference(id: id(number), token: token), action, error: Array(error.utf8).span, now: now)
             try expect(answer, model.nak(number, token: token, action, error: error), "nak")
-        case 64..<67 where !isRestarting:
+        case 64..<67:
             let (number, _) = someTask(.dispatched)
             let lease = random.oneIn(2) ? nil : someTime()
             let progress = random.oneIn(2) ? "" : "p\(random.below(9))"
@@ -211,11 +214,15 @@ private struct FullRun {
             let (number, _) = someTask(nil)
             try expect(broker.deleteRecord(id(number), now: now), model.deleteRecord(number), "deleteRecord")
         case 71:
-            let (number, _) = someTask(.done)
-            try expect(broker.replaceResult(of: id(number), now: now), model.deleteResult(number), "deleteResult")
+            let (number, _) = someTask(random.oneIn(2) ? .done : .delayed)
+            let result = random.oneIn(2) ? "" : "n\(number)"
+            let answer = broker.replaceResult(of: id(number), with: Array(result.utf8).span, now: now)
+            try expect(answer, model.replaceResult(of: number, with: result), "replaceResult")
         case 72..<75:
             let (number, _) = someTask(random.oneIn(2) ? .dead : .delayed)
             try expect(broker.kick(id(number), now: now), model.kick(number), "kick")
+            // One that lives no longer than to its time has expired by this.
+            try proceed(to: now, on: broker)
         case 75..<78: try waitForResult(on: broker)
         case 78..<80:
             guard let (number, waiter) = log.waiters.min(by: { $0.key < $1.key }) else { break }
@@ -270,14 +277,17 @@ private struct FullRun {
         lastTask += 1
         var says = FullModel.Says(content: "\(lastTask)")
         if random.oneIn(3) { says.lease = someTime() }
+        let own = Int64(1 + lastTask % 8000)
         if random.oneIn(4) { says.due = model.now + someTime() - Self.unit }
         if random.oneIn(2) {
-            let own = Int64(1 + lastTask % 8000)
             says.expiry = random.oneIn(5) ? .never : .after(milliseconds: someTime() * 2 + own)
+        } else if random.oneIn(8) {
+            // It expires when it is due.
+            (says.due, says.expiry) = (model.now + someTime() + own, .after(milliseconds: 0))
         }
         if random.oneIn(3) { says.priority = Int8(random.below(4)) - 2 }
-        if random.oneIn(2) { says.key = UInt8(1 + random.below(3)) }
-        says.conflict = [.keep, .reject, .replace][random.below(isRestarting ? 2 : 3)]
+        if random.oneIn(2) { says.key = Self.keys[random.below(Self.keys.count)] }
+        says.conflict = [.keep, .reject, .replace][random.below(3)]
         if random.oneIn(3) { says.uniqueFor = someTime() }
         if random.oneIn(3) { says.limit = random.oneIn(3) ? .unlimited : .limited(UInt32(random.below(3))) }
         if random.oneIn(4) { says.backoff = Backoff(minimumMilliseconds: someTime(), maximumDoublings: 2) }
@@ -285,7 +295,7 @@ private struct FullRun {
         says.hasRequest = random.oneIn(3)
         let expected = model.enqueue(lastTask, says, queue: queue)
         let options = TaskOptions()
-        options.key = says.key == 0 ? [] : [says.key]
+        options.key = says.key
         options.onConflict = says.conflict
         options.uniqueForMilliseconds = says.uniqueFor
         options.retryLimit = says.limit
@@ -443,12 +453,14 @@ private struct FullRun {
             try broker.purge(index, states: states, now: now, completion: completion)
         case .kick:
             states = [random.oneIn(2) ? .dead : .delayed]
+            // When those end that live no longer than to their time would depend on the slices.
+            guard model.list(queue, states[0]).allSatisfy({ $0.lifetime > 0 }) else { return }
             try broker.kick(index, state: states[0], limit: limit, now: now, completion: completion)
         case .kickToOrigin:
             states = [.ready, .delayed, .dead]
             try broker.kickToOrigin(index, states: states, limit: limit, now: now, completion: completion)
         case .move:
-            states = [[.ready, .dead, .delayed][random.below(isRestarting ? 2 : 3)]]
+            states = [[.ready, .dead, .delayed][random.below(3)]]
             try broker.move(
                 index, to: broker.queue("\(target)"), state: states[0], limit: limit, now: now, completion: completion)
         case .giveToWorkers: return
@@ -484,6 +496,21 @@ private struct FullRun {
             }
             try expect(try broker.statistics("\(queue)"), model.statistics(queue), "statistics of \(queue)")
         }
+        for (name, queue) in try (0..<4).map({ ($0, try broker.queue("\($0)")) }) {
+            for key in Self.keys {
+                let found = broker.task(withKey: key, in: queue, now: model.now)
+                try expect(found, model.task(withKey: key, in: name).map(id), "the task with key \(key) in \(name)")
+            }
+            for group in Self.groups {
+                var found: [FullShown] = []
+                broker.forEachTask(inKeyGroup: group, of: queue, now: model.now) { found.append(FullShown($0)) }
+                let expected = model.tasks(inKeyGroup: group, of: name).compactMap(model.index)
+                try expect(
+                    found.sorted { $0.content < $1.content },
+                    expected.map { FullShown(model.tasks[$0]) }.sorted { $0.content < $1.content },
+                    "group \(group) of \(name)")
+            }
+        }
         for task in model.tasks {
             let shown = broker.withTask(id: id(task.number), now: model.now) { FullShown($0) }
             try expect(shown, task.isHidden ? nil : FullShown(task), "task \(task.number)")
@@ -497,7 +524,10 @@ private struct FullRun {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number % 8) }
 
     private mutating func someAction() -> NakAction {
-        [.failed, .failed, .failedPausing(milliseconds: Self.unit * 2), .dead, .release][random.below(5)]
+        [
+            .failed, .failed, .failedPausing(milliseconds: Self.unit * 2), .dead, .release,
+            .releasePausing(milliseconds: Self.unit * 2), .releasePausing(milliseconds: 0),
+        ][random.below(7)]
     }
 
     private mutating func someTime() -> Int64 { Self.unit * Int64(1 + random.below(8)) }
@@ -519,7 +549,7 @@ private struct FullRun {
 private struct FullShown: Equatable {
     var queue: String, content: String, state: TaskState
     var attempt: UInt32, retries: UInt32, token: UInt64, priority: Int8
-    var enqueued: Int64, due: Int64?, leaseEnd: Int64?, expires: Int64?, finished: Int64?
+    var enqueued: Int64, retryLimit: Int?, due: Int64?, leaseEnd: Int64?, expires: Int64?, finished: Int64?
     var key: [UInt8]
     var worker: String, error: String, progress: String, result: String, origin: String
 
@@ -528,7 +558,7 @@ private struct FullShown: Equatable {
         content = text(view.content)
         state = view.state
         (attempt, retries, token, priority) = (view.attempt, view.retries, view.token, view.priority)
-        (enqueued, due, leaseEnd) = (view.enqueued, view.due, view.leaseEnd)
+        (enqueued, retryLimit, due, leaseEnd) = (view.enqueued, view.retryLimit, view.due, view.leaseEnd)
         (expires, finished, key) = (view.expires, view.finished, view.key)
         worker = text(view.worker.span)
         error = text(view.error.span)
@@ -543,11 +573,12 @@ private struct FullShown: Equatable {
         state = task.state
         (attempt, retries, token, priority) = (task.attempt, task.retries, task.token, task.priority)
         enqueued = task.enqueued
+        if case .limited(let limit) = task.says.limit { retryLimit = Int(limit) }
         due = task.state == .delayed ? task.until : nil
         leaseEnd = task.state == .dispatched ? task.until : nil
         expires = task.isUnfinished && task.expires != .max ? task.expires : nil
         finished = task.isUnfinished ? nil : task.finished
-        key = task.says.key == 0 ? [] : [task.says.key]
+        key = task.says.key
         (worker, error, progress, result) = (task.worker, task.error, task.progress, task.result)
         origin = task.origin.map { "\($0)" } ?? ""
     }
