@@ -193,6 +193,189 @@ import UID
         }
     }
 
+    // MARK: Single tasks
+
+    @Test func aTaskMovesToTheBackOfAnotherQueue() throws {
+        try withBroker { broker in
+            for number: UInt64 in 1...6 { try broker.add(number, to: "a", due: number == 2 ? 100 : nil) { _ in } }
+            try broker.add(7, to: "b", due: 100) { $0.keepMilliseconds = 50 }
+            _ = try broker.takeAny("a", limit: 2)
+            #expect(broker.nak(1, .dead) == .dead)
+            for number: UInt64 in [6, 4, 2, 1] { #expect(try broker.move(number, to: "b") == true) }
+            #expect(try broker.peek("a") == [5])
+            #expect(try broker.peek("b") == [6, 4] && broker.peek("b", .dead) == [1])
+            #expect(try broker.peek("b", .delayed) == [7, 2])
+            // One that is held stays, as does one that has ended or is there already; and one that is not there.
+            #expect(broker.cancelTask(7) == true)
+            for (number, name) in [(3, "b"), (7, "a"), (5, "a"), (9, "a")] as [(UInt64, String)] {
+                #expect(try broker.move(number, to: name) == false)
+            }
+            #expect(try broker.peek("a", .dispatched) == [3] && broker.peek("b", .cancelled) == [7])
+            broker.advanceFully(to: 100)
+            #expect(try broker.peek("b", now: 100) == [6, 4, 2])
+            #expect(broker.kick(1, now: 100) == true)
+            #expect(try broker.takeAny("b", limit: 9, now: 100) == [6, 4, 2, 1])
+        }
+    }
+
+    @Test func aMovedTaskKeepsItsExpiry() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", expiry: .after(milliseconds: 100)) { _ in }
+            try broker.configure("b") { $0.expiry = .after(milliseconds: 5) }
+            #expect(try broker.move(1, to: "b", now: 50) == true)
+            #expect(try broker.move(1, to: "a", now: 100) == false)
+            broker.advanceFully(to: 100)
+            #expect(broker.counts.tasks == 0)
+            #expect(try broker.statistics("b").totals.expired == 1)
+        }
+    }
+
+    @Test func whoWaitsGetsWhatIsMovedThere() throws {
+        try withBroker { broker in
+            let outcomes = (0..<3).map { _ in Outcome() }
+            _ = try broker.startWait("b", "c", noting: outcomes[0])
+            _ = try broker.startWait("b", noting: outcomes[1])
+            try broker.add(1, to: "a", due: 50) { _ in }
+            for number: UInt64 in 2...3 { try broker.add(number, to: "a") }
+            #expect(try broker.move(1, to: "b") == true)
+            #expect(outcomes.map(\.calls) == [[], [], []])
+            #expect(try broker.move(2, to: "b") == true)
+            #expect(outcomes.map(\.calls) == [[], [[2]], []])
+            try broker.add(4, to: "c")
+            broker.pause(try broker.queue("b"))
+            #expect(try broker.move(3, to: "b") == true)
+            #expect(outcomes.map(\.calls) == [[], [[2]], []])
+            broker.resume(try broker.queue("b"))
+            broker.advanceFully(to: 0)
+            #expect(outcomes.map(\.calls) == [[[3, 4]], [[2]], []])
+        }
+    }
+
+    /// It does not go on where it was to meet it, nor meet what has come to its queue.
+    @Test(arguments: ["purge", "kick", "move"]) func aMoveGetsOutOfTheWayOfASweep(how: String) throws {
+        try withBroker { broker in
+            for number: UInt64 in 1...5 {
+                try broker.add(number, to: "a", due: 100) { _ in }
+                try broker.add(10 + number, to: "b", due: 100) { _ in }
+            }
+            let (a, b, c) = (try broker.queue("a"), try broker.queue("b"), try broker.queue("c"))
+            let counts = try broker.sweep(now: 1, limit: 1) { broker, completion in
+                switch how {
+                case "purge": try broker.purge(a, states: [.delayed], now: 1, completion: completion)
+                case "kick": try broker.kick(a, state: .delayed, now: 1, completion: completion)
+                default: try broker.move(a, to: c, state: .delayed, now: 1, completion: completion)
+                }
+                // The first, the last, one between; and one that goes and comes back.
+                for number: UInt64 in [1, 3, 5] { #expect(try broker.move(number, to: "b", now: 1) == true) }
+                #expect(try broker.move(4, to: "b", now: 1) && broker.move(4, to: "a", now: 1))
+                #expect(try broker.move(11, to: "a", now: 1) == true)
+            }
+            #expect(counts == [1])
+            #expect(try broker.peek("a", .delayed, now: 1) == [4, 11])
+            #expect(try broker.peek("b", .delayed, now: 1) == [12, 13, 14, 15, 1, 3, 5])
+            let state = broker.state(2, now: 1)
+            #expect(state == (how == "purge" ? nil : how == "kick" ? .ready : .delayed))
+            #expect(broker.statistics(of: b).totals.cancelled == 0)
+        }
+    }
+
+    @Test func aTaskThatLivesToItsTimeIsNeverDispatched() throws {
+        try withBroker { broker in
+            let outcomes = (0..<2).map { _ in Outcome() }
+            _ = try broker.startWait("a", noting: outcomes[0])
+            _ = try broker.startWaitAny("a", "b", deadline: 500, noting: outcomes[1])
+            for (number, name) in [(1, "a"), (2, "b")] as [(UInt64, String)] {
+                try broker.add(number, to: name, due: 100, expiry: .after(milliseconds: 0)) { $0.keepMilliseconds = 50 }
+            }
+            broker.advanceFully(to: 99)
+            #expect(broker.state(1, now: 99) == .delayed && broker.state(2, now: 99) == .delayed)
+            // Before its timer has fired, too.
+            #expect(broker.state(1, now: 100) == .expired)
+            #expect(try broker.takeAny("b", "a", limit: 9, now: 100) == [])
+            broker.advanceFully(to: 100)
+            #expect(broker.state(1, now: 100) == .expired && broker.state(2, now: 149) == .expired)
+            #expect(outcomes.map(\.calls) == [[], []])
+            #expect(try broker.statistics("a").totals.dispatched == 0)
+            #expect(try broker.statistics("a").totals.expired == 1)
+            broker.advanceFully(to: 150)
+            #expect(broker.counts.tasks == 0)
+        }
+    }
+
+    @Test func aTaskThatLivesToItsTimeDiesIfItsQueueSaysSo() throws {
+        try withBroker { broker in
+            try broker.configure("a") { ($0.isExpiryDeath, $0.deadLetter) = (true, Array("b".utf8)) }
+            try broker.add(1, to: "a", due: 100, expiry: .after(milliseconds: 0)) { _ in }
+            broker.advanceFully(to: 99)
+            #expect(try broker.peek("b", now: 99) == [])
+            broker.advanceFully(to: 100)
+            #expect(try broker.takeAny("a", "b", limit: 9, now: 100) == [1])
+            #expect(try broker.statistics("a").totals.dispatched == 0)
+        }
+    }
+
+    @Test func aReleaseMayPause() throws {
+        try withBroker { broker in
+            for number: UInt64 in 1...3 {
+                try broker.add(number, to: "a", expiry: .after(milliseconds: 250)) { $0.retryLimit = .limited(0) }
+            }
+            _ = try broker.takeAny("a", limit: 2)
+            #expect(broker.nak(1, .releasePausing(milliseconds: 100), error: "later") == .requeued)
+            #expect(broker.nak(2, .releasePausing(milliseconds: 0)) == .requeued)
+            #expect(try broker.peek("a") == [2, 3] && broker.peek("a", .delayed) == [1])
+            #expect(try broker.statistics("a").totals.released == 2)
+            #expect(try broker.statistics("a").totals.naked == 0)
+            let outcome = Outcome()
+            _ = try broker.takeAny("a", limit: 2)
+            _ = try broker.startWait("a", noting: outcome)
+            broker.advanceFully(to: 99)
+            #expect(outcome.calls == [])
+            broker.advanceFully(to: 100)
+            #expect(outcome.calls == [[1]])
+            let seen = broker.withTask(id: id(1), now: 100) { ($0.retries, text($0.error.span), $0.retryLimit) }
+            #expect(seen.map { $0.0 == 0 && $0.1 == "later" && $0.2 == 0 } == true)
+            // It expires all the same.
+            #expect(broker.nak(1, .releasePausing(milliseconds: .max), now: 200) == .requeued)
+            broker.advanceFully(to: 250)
+            #expect(broker.state(1, now: 250) == nil)
+            #expect(broker.nak(1, .releasePausing(milliseconds: 1), now: 250) == .missing)
+        }
+    }
+
+    @Test func aResultMayGiveWayToAnother() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") { $0.keepMilliseconds = 100 }
+            #expect(broker.replaceResult(of: id(1), with: [1].span, now: 0) == false)
+            _ = try broker.take("a")
+            #expect(broker.ack(TaskReference(id: id(1)), result: [1, 2, 3].span, now: 0) == true)
+            let small = broker.memoryBytes
+            let large = [UInt8](repeating: 5, count: 5000)
+            #expect(broker.replaceResult(of: id(1), with: large.span, now: 99) == true)
+            #expect(result(1, broker, now: 99) == large && broker.memoryBytes >= small + 4900)
+            #expect(broker.replaceResult(of: id(1), with: [4].span, now: 99) == true)
+            #expect(result(1, broker, now: 99) == [4] && broker.memoryBytes <= small)
+            #expect(broker.replaceResult(of: id(1), with: [5].span, now: 100) == false)
+            #expect(broker.replaceResult(of: id(1), now: 99) == true)
+            #expect(broker.replaceResult(of: id(1), with: [6].span, now: 99) == false)
+            #expect(broker.replaceResult(of: id(2), with: [6].span, now: 99) == false)
+        }
+    }
+
+    @Test func aTaskShowsHowManyRetriesItSaysItMayHave() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.maximumRetries = 5 }
+            let limits: [RetryLimit] = [.unsaid, .unlimited, .limited(0), .limited(.max)]
+            for (index, limit) in limits.enumerated() {
+                try broker.add(UInt64(index + 1), to: "a") { $0.retryLimit = limit }
+            }
+            try broker.add(5, to: "a")
+            let shown = (1...5).map { number in broker.withTask(id: id(UInt64(number)), now: 0) { $0.retryLimit } }
+            #expect(shown == [.some(nil), .some(nil), 0, Int(UInt32.max), .some(nil)])
+        }
+    }
+
+    // MARK: Many
+
     @Test func sweepsAreBounded() throws {
         try withBroker { broker in
             let ends = Ends()
@@ -292,7 +475,7 @@ import UID
             try broker.add(2, to: "a") { $0.key = name + [0, 2] }
             let grouped = broker.memoryBytes - empty - ungrouped
             #expect(grouped > ungrouped)
-            #expect(broker.move(id(2), to: try broker.queue("b"), now: 0) == true)
+            #expect(try broker.move(2, to: "b") == true)
             #expect(broker.memoryBytes == empty + ungrouped + grouped)
             _ = try broker.take("a", "b")
             #expect(broker.ack(1) == true && broker.ack(2) == true)

@@ -115,6 +115,51 @@ import UID
         }
     }
 
+    /// What is written of a move has neither the content nor what the task said.
+    @Test func whatIsMovedIsThereAfterARestart() throws {
+        try withLives(3) { broker, life in
+            switch life {
+            case 0:
+                for number in 1...5 {
+                    try broker.add(UInt64(number), to: "a", due: number == 4 ? 100 : nil) { options in
+                        (options.key, options.metadata) = ([5, 0, UInt8(number)], [UInt8(number)])
+                    }
+                }
+                _ = try broker.take("a")
+                #expect(broker.nak(1, .dead) == .dead)
+                #expect(broker.cancelTask(5) == true)
+            case 1:
+                #expect(try broker.keyGroup([5], of: "a") == [2, 3, 4])
+                for number: UInt64 in [4, 3, 1] { #expect(try broker.move(number, to: "b") == true) }
+            default:
+                #expect(try broker.peek("a") == [2] && broker.keyGroup([5], of: "a") == [2])
+                #expect(try broker.keyGroup([5], of: "b") == [3, 4])
+                #expect(try broker.peek("b", .delayed) == [4] && broker.peek("b", .dead) == [1])
+                let (key, queue): ([UInt8], QueueIndex) = ([5, 0, 3], try broker.queue("b"))
+                #expect(broker.task(withKey: key, in: queue, now: 0) == UID(high: 3, low: 3))
+                #expect(broker.withTask(id: UID(high: 3, low: 3), now: 0) { $0.metadata } == [3])
+                #expect(try broker.take("b")?.first?.content == "3")
+                broker.advanceFully(to: 100)
+                #expect(try broker.take("b", now: 100)?.first?.content == "4")
+            }
+        }
+    }
+
+    @Test func whatPausesIsThereAfterARestart() throws {
+        try withLives(2) { broker, life in
+            if life == 0 {
+                for number: UInt64 in 1...2 { try broker.add(number, to: "a") }
+                _ = try broker.take("a")
+                #expect(broker.nak(1, .releasePausing(milliseconds: 100)) == .requeued)
+            } else {
+                #expect(try broker.peek("a", .delayed) == [1])
+                broker.advanceFully(to: 100)
+                #expect(try broker.peek("a", now: 100) == [2, 1])
+                #expect(broker.withTask(id: UID(high: 1, low: 1), now: 100) { $0.retries } == 0)
+            }
+        }
+    }
+
     /// A task came and went in one turn: there is nothing to write, but whoever is told of it still waits for a frame.
     @Test func whatComesAndGoesInOneTurnIsNotWritten() throws {
         try withBroker { broker in

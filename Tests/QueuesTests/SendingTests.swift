@@ -395,6 +395,45 @@ private func withSendingBroker(
         }
     }
 
+    @Test func aReleaseOfASendMayPause() throws {
+        try withSendingBroker { broker in
+            try broker.configurePushed("p")
+            try broker.addSent(1, to: "a") { $0.retryLimit = .limited(0) }
+            try broker.add(2, to: "p")
+            for (number, name) in [(1, "a"), (2, "p")] as [(UInt64, String)] {
+                let key = try broker.sendOne(name)
+                #expect(broker.fail(key, .releasePausing(milliseconds: 100)) == .requeued)
+                // That dispatch is over, and nobody needs to be told.
+                #expect(broker.finish(key) == false && broker.fail(key) == .missing)
+                let found = broker.retry(number, now: 0)
+                let seen = try #require(found)
+                #expect(seen.retries == 0 && seen.pause == 100 && seen.error == [69])
+                #expect(try broker.send(name) == nil)
+            }
+            #expect(broker.endedSends() == [])
+            _ = broker.sendableQueues()
+            broker.advanceFully(to: 99)
+            #expect(broker.sendableQueues() == [])
+            broker.advanceFully(to: 100)
+            #expect(Set(broker.sendableQueues()) == ["a", "p"])
+            #expect(try broker.takeAny("a", "p", limit: 9, now: 100) == [])
+            #expect(try broker.sendAll("a", now: 100) == [1] && broker.sendAll("p", now: 100) == [2])
+            #expect(try broker.statistics("a").totals.released == 1 && broker.deaths() == [])
+        }
+    }
+
+    @Test func aReplacementDoesNotPauseForWhatItReplaces() throws {
+        try withSendingBroker { broker in
+            try broker.addSent(1, to: "a") { $0.key = [7, 0, 7] }
+            let key = try broker.sendOne("a")
+            try broker.addSent(2, to: "a") { ($0.key, $0.onConflict) = ([7, 0, 7], .replace) }
+            #expect(broker.fail(key, .releasePausing(milliseconds: 100)) == .requeued)
+            #expect(try broker.keyGroup([7], of: "a") == [1])
+            #expect(try broker.sendAll("a") == [1])
+            #expect(broker.withTask(id: id(1), now: 0) { text($0.content) } == "2")
+        }
+    }
+
     @Test func aLeaseThatRunsOutEndsTheSendAndIsAFailure() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a")
@@ -700,6 +739,48 @@ private func withSendingBroker(
         }
     }
 
+    @Test func movingOneTaskChangesWhoGetsIt() throws {
+        try withSendingBroker { broker in
+            try broker.configurePushed("p")
+            try broker.add(1, to: "a")
+            try broker.addSent(2, to: "a")
+            try broker.add(3, to: "a", due: 100) { _ in }
+            try broker.addSent(4, to: "a", due: 100)
+            _ = broker.sendableQueues()
+            for number: UInt64 in 1...4 { #expect(try broker.move(number, to: "p") == true) }
+            #expect(broker.sendableQueues() == ["p"])
+            #expect(try broker.take("p") == nil)
+            #expect(try broker.peek("p") == [1, 2])
+            // While it is sent, it stays.
+            let key = try broker.sendOne("p")
+            #expect(try broker.move(1, to: "b") == false)
+            #expect(broker.endedSends() == [])
+            #expect(broker.fail(key, .release) == .requeued)
+            for number: UInt64 in 1...4 { #expect(try broker.move(number, to: "b") == true) }
+            #expect(broker.sendableQueues().contains("b"))
+            #expect(try broker.takeAny("b", limit: 9) == [1] && broker.sendAll("b") == [2])
+            broker.advanceFully(to: 100)
+            #expect(try broker.takeAny("b", limit: 9, now: 100) == [3] && broker.sendAll("b", now: 100) == [4])
+            #expect(try broker.send("p", now: 100) == nil)
+        }
+    }
+
+    /// It is about to be given to workers, and goes to where it is sent again, or not.
+    @Test(arguments: [true, false]) func aStrayMayBeMoved(isToPushed: Bool) throws {
+        try withSendingBroker { broker in
+            try broker.configurePushed("a")
+            try broker.configurePushed("p")
+            for number: UInt64 in 1...3 { try broker.add(number, to: "a") }
+            try broker.configure(broker.queue("a"), nil)
+            #expect(try broker.move(2, to: isToPushed ? "p" : "b") == true)
+            broker.checkInvariants()
+            #expect(try broker.sendAll("p") == (isToPushed ? [2] : []))
+            #expect(try broker.takeAny("b", limit: 9) == (isToPushed ? [] : [2]))
+            broker.advanceFully(to: 0)
+            #expect(try broker.takeAny("a", limit: 9) == [1, 3])
+        }
+    }
+
     @Test func aMoveMeetsBothKindsInTheirOrder() throws {
         try withSendingBroker { broker in
             try broker.add(1, to: "a", priority: 0) { _ in }
@@ -892,6 +973,24 @@ private func withSendingBroker(
         }
     }
 
+    @Test func whatLivesToItsTimeIsNotSent() throws {
+        try withSendingBroker { broker in
+            try broker.configurePushed("p") { $0.isExpiryDeath = true }
+            try broker.addSent(1, to: "a", due: 100, expiry: .after(milliseconds: 0)) { $0.keepMilliseconds = 50 }
+            try broker.add(2, to: "p", due: 100, expiry: .after(milliseconds: 0)) { _ in }
+            for now: Int64 in [0, 99, 100] {
+                // Before the timers have fired, too.
+                for name in ["a", "p"] { #expect(try broker.send(name, now: now) == nil) }
+                broker.advanceFully(to: now)
+            }
+            for name in ["a", "p"] { #expect(try broker.send(name, now: 100) == nil) }
+            #expect(broker.sendableQueues() == [])
+            #expect(broker.state(1, now: 100) == .expired && broker.state(2, now: 100) == .dead)
+            #expect(broker.deaths() == ["2 in p"] && broker.endedSends() == [])
+            #expect(try broker.statistics("p").totals.dispatched == 0)
+        }
+    }
+
     @Test func whatIsWornOutInFrontIsNotSent() throws {
         try withSendingBroker { broker in
             for number in 1...2 { try broker.addSent(UInt64(number), to: "a") }
@@ -915,7 +1014,7 @@ private func withSendingBroker(
             let before = broker.memoryBytes
             for number in 1...100 {
                 try broker.addSent(UInt64(number), to: "a") { options in
-                    options.key = [UInt8(number)]
+                    options.key = [1, 0, UInt8(number)]
                     options.request = Array(repeating: 1, count: 1000)
                 }
             }
@@ -924,7 +1023,7 @@ private func withSendingBroker(
                 let key = try broker.sendOne("a")
                 if number % 4 == 0 {
                     try broker.addSent(UInt64(1000 + number), to: "a") { options in
-                        (options.key, options.onConflict) = ([UInt8(number)], .replace)
+                        (options.key, options.onConflict) = ([1, 0, UInt8(number)], .replace)
                         options.request = Array(repeating: 2, count: 2000)
                     }
                 }
