@@ -60,8 +60,11 @@ enum OlderSystem: String, CaseIterable {
         }
     }
 
-    /// Whether a queue of this name is its own. Nothing else is sent from there, also while the system is not served: what it
-    /// has left there would reach its receivers in a form that they do not know.
+    /// The system that a queue's name is kept for. Nothing else is sent from there, also while the system is not served: what
+    /// it has left there would reach its receivers in a form that they do not know.
+    static func reserving(_ queueName: Span<UInt8>) -> OlderSystem? { allCases.first { $0.owns(queueName) } }
+
+    /// Whether a queue of this name is its own.
     func owns(_ queueName: Span<UInt8>) -> Bool {
         let name = Array(rawValue.utf8)
         guard queueName.count >= name.count, queueName.extracting(first: name.count).elementsEqual(name) else {
@@ -84,6 +87,7 @@ final class Adapters {
     /// Those with an interface. The service of a request (`Request.service`) is its place here, counted from 1.
     let services: [any AdapterService]
     let taskqueue: Taskqueue?
+    let isEmpty: Bool
     private let all: [any Adapter]
     private var hasBegun = false
 
@@ -91,6 +95,7 @@ final class Adapters {
         self.services = services
         self.taskqueue = taskqueue
         all = services.map { $0 as any Adapter } + (taskqueue.map { [$0] } ?? [])
+        isEmpty = all.isEmpty
     }
 
     /// Those that a server was asked to stand in for.
@@ -104,8 +109,6 @@ final class Adapters {
                 }
             }, taskqueue: options.taskqueueFile.map { Taskqueue($0) })
     }
-
-    var isEmpty: Bool { all.isEmpty }
 
     /// The system that a queue belongs to, if it is served.
     func owner(of queueName: Span<UInt8>) -> (any Adapter)? {
