@@ -358,7 +358,7 @@ struct FullModel {
         jitter = SeededGenerator(seed: 0)
         for task in tasks.filter(\.isBeingSent).sorted(by: { $0.order > $1.order }) {
             guard let index = index(task.number) else { continue }
-            put(index, .ready, until: .max, atFront: true)
+            if !applyReplacement(index) { put(index, .ready, until: .max, atFront: true) }
         }
         for index in tasks.indices where tasks[index].state == .ready {
             tasks[index].isPushed = isToBeSent(tasks[index])
