@@ -102,6 +102,24 @@ import UID
         }
     }
 
+    @Test func aPurgeThatGoesOnDoesNotMeetWhatHasMoved() throws {
+        try withLives(2) { broker, life in
+            if life == 0 {
+                for number: UInt64 in 1...6 { try broker.add(number, to: number == 6 ? "b" : "a") }
+                try broker.purge(broker.queue("a"), now: 1) { _ in }
+                #expect(broker.advance(to: 1, limit: 1) == false)
+                // One that goes, one that goes and comes back, and one that comes.
+                for (number, name) in [(3, "b"), (4, "b"), (4, "a"), (6, "a")] as [(UInt64, String)] {
+                    #expect(try broker.move(number, to: name, now: 1) == true)
+                }
+            } else {
+                broker.advanceFully(to: 1)
+                #expect(try broker.peek("a", now: 1) == [4, 6] && broker.peek("b", now: 1) == [3])
+                #expect(broker.counts.tasks == 3)
+            }
+        }
+    }
+
     @Test func aMoveGoesOnUpToItsNumber() throws {
         try restarting { broker in
             for number in 1...50 { try add(UInt64(number), to: "a", on: broker) }
