@@ -261,7 +261,7 @@ import UID
             let (a, b, c) = (try broker.queue("a"), try broker.queue("b"), try broker.queue("c"))
             let counts = try broker.sweep(now: 1, limit: 1) { broker, completion in
                 switch how {
-                case "purge": try broker.purge(a, states: [.delayed], now: 1, completion: completion)
+                case "purge": try broker.purge(a, now: 1, completion: completion)
                 case "kick": try broker.kick(a, state: .delayed, now: 1, completion: completion)
                 default: try broker.move(a, to: c, state: .delayed, now: 1, completion: completion)
                 }
@@ -269,9 +269,11 @@ import UID
                 for number: UInt64 in [1, 3, 5] { #expect(try broker.move(number, to: "b", now: 1) == true) }
                 #expect(try broker.move(4, to: "b", now: 1) && broker.move(4, to: "a", now: 1))
                 #expect(try broker.move(11, to: "a", now: 1) == true)
+                // Not even if they change their states there.
+                #expect(broker.kick(4, now: 1) && broker.kick(11, now: 1))
             }
             #expect(counts == [1])
-            #expect(try broker.peek("a", .delayed, now: 1) == [4, 11])
+            #expect(try broker.peek("a", now: 1) == [4, 11] + (how == "kick" ? [2] : []))
             #expect(try broker.peek("b", .delayed, now: 1) == [12, 13, 14, 15, 1, 3, 5])
             let state = broker.state(2, now: 1)
             #expect(state == (how == "purge" ? nil : how == "kick" ? .ready : .delayed))
