@@ -300,7 +300,7 @@ extension TaskStore {
     /// Puts another result, or none, in the place of that of a task; false if there is none.
     mutating func replaceResult(of id: UID, with result: Span<UInt8>, now: Int64) -> Bool {
         let slot = task(id)
-        guard slot != 0, let those = extras(of: slot), !those.result.isEmpty, tasks[slot].until > now
+        guard slot != 0, visibleState(of: slot, now: now) != nil, extras(of: slot)?.result.isEmpty == false
         else { return false }
         withExtras(slot) { $0.result = Array(copying: result) }
         return true

@@ -363,6 +363,34 @@ import UID
         }
     }
 
+    @Test func aResultGivesWayAsLongAsItIsShown() throws {
+        try withBroker { broker in
+            broker.beginSending()
+            for (number, keep) in [(1, 100), (2, 0)] as [(UInt64, Int64)] {
+                try broker.add(number, to: "a", expiry: .after(milliseconds: 50)) {
+                    ($0.request, $0.keepMilliseconds) = ([7], keep)
+                }
+                let waiter = broker.waitForResult(of: id(number), deadline: 20, now: 0) { _, _ in }
+                #expect(waiter != nil)
+                let queue = try broker.queue("a")
+                guard case .task(let key) = broker.send(from: queue, now: 0, leaseMilliseconds: { _ in 1000 }) else {
+                    Issue.record("nothing to send")
+                    return
+                }
+                broker.failSending(
+                    key, .failedPausing(milliseconds: 30), error: Span(), result: [1].span, now: 0)
+            }
+            // Whether or not the timers have fired by then.
+            for (now, isShown) in [(10, [true, true]), (30, [true, true]), (50, [true, false])] as [(Int64, [Bool])] {
+                for (index, isShown) in isShown.enumerated() {
+                    let number = UInt64(index + 1)
+                    #expect((result(number, broker, now: now) != nil) == isShown)
+                    #expect(broker.replaceResult(of: id(number), with: [9].span, now: now) == isShown)
+                }
+            }
+        }
+    }
+
     @Test func aTaskShowsHowManyRetriesItSaysItMayHave() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.maximumRetries = 5 }
