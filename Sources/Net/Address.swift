@@ -29,17 +29,17 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
             return
         }
         let shape = "an address is HOST:PORT, :PORT or unix:PATH, not '\(text)'"
+        var address = text
         if let defaultPort, !text.isEmpty, UInt16(text) == nil, !text.contains(":") || text.hasSuffix("]") {
-            self = try Address("\(text):\(defaultPort)")
-            return
+            address += ":\(defaultPort)"
         }
-        guard let colon = text.lastIndex(of: ":") else {
+        guard let colon = address.lastIndex(of: ":") else {
             let isPort = UInt16(text) != nil
             throw AddressError(isPort ? "\(shape); did you mean ':\(text)'?" : shape)
         }
         if text.contains("/") || text.contains(",") { throw AddressError(shape) }
-        var host = String(text[..<colon])
-        let digits = text[text.index(after: colon)...]
+        var host = String(address[..<colon])
+        let digits = address[address.index(after: colon)...]
         guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(digits) else {
             throw AddressError("a port is a number from 0 to 65535, not '\(digits)'")
         }

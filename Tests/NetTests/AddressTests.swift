@@ -18,6 +18,26 @@ import Testing
     }
 
     @Test(arguments: [
+        ("localhost", Address.tcp(host: "localhost", port: 5001)), ("127.0.0.1", .tcp(host: "127.0.0.1", port: 5001)),
+        ("[::1]", .tcp(host: "::1", port: 5001)), ("localhost:80", .tcp(host: "localhost", port: 80)),
+        ("[::1]:80", .tcp(host: "::1", port: 80)), (":80", .tcp(host: "", port: 80)),
+        ("unix:/run/emq.sock", .unix(path: "/run/emq.sock")), ("unix:relative", .unix(path: "relative")),
+    ])
+    func aHostAloneHasTheDefaultPort(text: String, address: Address) throws {
+        #expect(try Address(text, defaultPort: 5001) == address)
+    }
+
+    @Test(arguments: [
+        ("", "HOST:PORT"), ("8080", "did you mean ':8080'"), ("::1", "[::1]:8080"), ("localhost:", "0 to 65535"),
+        ("*", "':5001'"), ("a/b", "HOST:PORT"), ("a,b", "HOST:PORT"), ("x]", "between brackets"), ("unix:", "1 to 107"),
+    ])
+    func aDefaultPortMakesNoAddressOfWhatIsNone(text: String, explanation: String) {
+        let error = #expect(throws: AddressError.self) { try Address(text, defaultPort: 5001) }
+        #expect(error?.description.contains(explanation) == true, "\(error?.description ?? "")")
+        #expect(error?.description.contains("'\(text):5001'") == false, "it was not written so")
+    }
+
+    @Test(arguments: [
         ("", "HOST:PORT"), ("localhost", "HOST:PORT"), ("localhost:", "0 to 65535"),
         (":65536", "'65536'"), (":-1", "'-1'"), (":+1", "'+1'"), (":http", "'http'"), (": 80", "' 80'"),
         (":٨", "'٨'"), (":99999999999999999999", "0 to 65535"), ("::1:80", "[::1]:8080"), ("::1", "[::1]:8080"),
