@@ -15,6 +15,34 @@ import Testing
         FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
     }
 
+    // MARK: Services
+
+    @Test(arguments: [false, true]) func aRequestSaysAtWhichServiceItCameIn(isLocal: Bool) throws {
+        let path = socketPath()
+        let server = try TestServer(secondService: isLocal ? .unix(path: path) : .tcp(host: "127.0.0.1", port: 0))
+        let addresses = server.addresses
+        try #require(addresses.count == 2)
+        func connectToSecond() throws -> Peer {
+            guard case .tcp(_, let port) = addresses[1] else { return try Peer(path: path) }
+            return try Peer(port: port)
+        }
+        let (first, second) = (try server.connect(), try connectToSecond())
+        for _ in 0..<2 {
+            second.sendGet("/service")
+            #expect(try second.body() == "service 7")
+            first.sendGet("/service")
+            #expect(try first.body() == "service 0")
+        }
+        // So does what asks whether a body is wanted, and what is no request.
+        second.send("POST /forbidden HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+        #expect(try second.receiveAll().hasSuffix("not here"))
+        let third = try connectToSecond()
+        third.send("?\r\n\r\n")
+        #expect(try third.receiveAll().contains("service 7: "))
+        first.send("?\r\n\r\n")
+        #expect(try first.receiveAll().contains("service 7: ") == false)
+    }
+
     // MARK: Deadlines
 
     @Test func aHeadThatTakesTooLongIsAnswered408() throws {

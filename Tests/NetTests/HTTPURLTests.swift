@@ -29,6 +29,15 @@ private func url(_ text: String) throws -> HTTPURL { try HTTPURL(Array(text.utf8
         #expect(try url(read.description) == read)
     }
 
+    @Test(arguments: [
+        ("http://example.com", "http://example.com"), ("HTTP://Example.COM:080", "HTTP://Example.COM:080"),
+        ("http://example.com:80/A?b=C", "http://example.com:80/A?b=C"), ("http://h?q#f", "http://h?q"),
+        ("http://[::0:1]/#", "http://[::0:1]/"), ("http://h/%7e", "http://h/%7e"),
+    ])
+    func isShownAsItWasWritten(_ text: String, description: String) throws {
+        #expect(try url(text).description == description)
+    }
+
     @Test func knowsLiteralAddresses() throws {
         #expect(try url("http://192.0.2.1/").address == IPAddress("192.0.2.1"))
         #expect(try url("http://[::ffff:192.0.2.1]/").address == IPAddress("192.0.2.1"))

@@ -178,6 +178,27 @@ private let cases: [(String, Parsed)] = [
         }
     }
 
+    @Test(arguments: [
+        ("HTTP/1.1 503 Try again later\r\n", "Try again later"), ("HTTP/1.1 200\r\n", ""), ("HTTP/1.1 200 \r\n", ""),
+        ("HTTP/1.0 404  two  \r\n", " two  "), ("HTTP/1.1 299 \u{e9}\r\n", "\u{e9}"),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 Gone by\r\n", "Gone by"),
+        ("HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 200\r\n", ""),
+    ])
+    func theReasonIsThatOfTheLastStatusLine(_ lines: String, reason: String) throws {
+        let bytes = Array((lines + "Content-Length: 0\r\n\r\n").utf8)
+        for place in 1...bytes.count {
+            let (start, rest) = (Array(bytes[..<place]), Array(bytes[place...]))
+            var parser = ResponseParser(limits: smallLimits, answersHead: false)
+            var buffer = Buffer()
+            buffer.append(start.span)
+            let isWhole = try parser.parse(&buffer)
+            buffer.append(rest.span)
+            if !isWhole { #expect(try parser.parse(&buffer) == true) }
+            let read = ClientResponse(bytes: buffer.span, head: parser.head).reason
+            #expect(read.indices.map { read[$0] } == Array(reason.utf8), "split at \(place)")
+        }
+    }
+
     @Test func answersToHeadHaveNoContent() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
         #expect(parse([Array(text.utf8)], answersHead: true) == .response(200, fields: ["Content-Length=5"]))

@@ -117,6 +117,8 @@ private final class CountingObserver: BodyObserver {
 /// `/large` and `/tracked` answer with as many bytes as the query says, the second under that number as its key; `/hold`
 /// owes its answer; `/observed` says how much of the body was seen on its way; everything else answers `ok`.
 ///
+/// `/service` says at which service's address the request came in: 0 or 7.
+///
 /// With a number, `/until` answers `until`, held until that mark; `/tracked-until` too, under the mark as its key; `/gate` is
 /// postponed until the gate is open.
 private struct EchoHandler: ~Copyable, RequestHandler {
@@ -132,6 +134,10 @@ private struct EchoHandler: ~Copyable, RequestHandler {
             recorder.record.held.append(request.ticket)
             recorder.record.turnsBeforeHold = recorder.record.turns
             return .owed(recorder)
+        }
+        if request.path.equals("/service") {
+            EchoHandler.write(request.service == 0 ? "service 0" : "service 7", to: &responses)
+            return .answered
         }
         if request.path.equals("/gate") {
             guard recorder.isGateOpen.load(ordering: .acquiring) else {
@@ -174,6 +180,10 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     }
 
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
+        if request.path.equals("/forbidden"), request.service == 7 {
+            EchoHandler.write("not here", to: &responses)
+            return false
+        }
         if !request.path.equals("/forbidden") { return true }
         EchoHandler.write("no", to: &responses)
         return false
@@ -182,6 +192,7 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream) {
         responses.begin(status: refusal.status, contentType: "text/plain")
         responses.beginBody()
+        if service != 0 { responses.append("service 7: ") }
         responses.append(Array(refusal.detail.utf8).span)
         responses.end()
     }
@@ -231,11 +242,12 @@ final class TestServer {
 
     /// - Throws: what listening throws.
     init(
-        _ address: Address = .tcp(host: "127.0.0.1", port: 0), _ change: (inout ServerLimits) -> Void = { _ in }
+        _ address: Address = .tcp(host: "127.0.0.1", port: 0), secondService: Address? = nil,
+        _ change: (inout ServerLimits) -> Void = { _ in }
     ) throws {
         var limits = ServerLimits()
         change(&limits)
-        let start = Start(address: address, limits: limits)
+        let start = Start(address: address, secondService: secondService, limits: limits)
         Thread.detachNewThread { start.run() }
         start.began.wait()
         let (recorder, addresses) = try start.result.get()
@@ -295,10 +307,13 @@ private final class Start: @unchecked Sendable {
     let ended = DispatchSemaphore(value: 0)
     private(set) var result: Result<(Recorder, [Address]), any Error> = .failure(Failure(description: "not started"))
     private let address: Address
+    /// Where service 7 is.
+    private let secondService: Address?
     private let limits: ServerLimits
 
-    init(address: Address, limits: ServerLimits) {
+    init(address: Address, secondService: Address?, limits: ServerLimits) {
         self.address = address
+        self.secondService = secondService
         self.limits = limits
     }
 
@@ -309,7 +324,9 @@ private final class Start: @unchecked Sendable {
             try recorder.assumeIsolated { recorder in
                 let server = HTTPServer(loop: loop, limits: limits)
                 recorder.server = server
-                result = .success((recorder, try server.listen(address)))
+                var addresses = try server.listen(address)
+                if let secondService { addresses += try server.listen(secondService, service: 7) }
+                result = .success((recorder, addresses))
                 began.signal()
                 var handler = EchoHandler()
                 server.run(&handler, on: recorder)
