@@ -36,7 +36,7 @@ let package = Package(
         .executableTarget(
             name: "emq", dependencies: ["CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery"],
             swiftSettings: server),
-        .target(name: "Support", dependencies: ["Delivery", "Net"], path: "Tests/Support", swiftSettings: tests),
+        .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
         .testTarget(name: "UIDTests", dependencies: ["UID", "Support"], swiftSettings: tests),
         .testTarget(name: "JSONTests", dependencies: ["JSON", "Support"], swiftSettings: tests),
         .testTarget(name: "NetTests", dependencies: ["Net", "Support"], swiftSettings: tests),

@@ -24,11 +24,19 @@ class Redis:
 
     def __init__(self, url):
         parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "redis":
+            sys.exit(f"'{url}' is no address such as redis://:PASSWORD@HOST:6379/0")
         self.file = socket.create_connection((parts.hostname or "localhost", parts.port or 6379)).makefile("rwb")
         if parts.password:
             name = [parts.username] if parts.username not in (None, "", "root") else []
-            self.ask("AUTH", *name, parts.password)
-        self.ask("SELECT", parts.path.strip("/") or "0")
+            self.ask("AUTH", *name, urllib.parse.unquote(parts.password))
+        self.database = parts.path.strip("/") or "0"
+        self.ask("SELECT", self.database)
+
+    def must_have(self, *names):
+        """Ends the program if none of these keys is there: it would be the wrong place."""
+        if not any(self.ask("EXISTS", name) == "1" for name in names):
+            sys.exit(f"database {self.database} has none of {', '.join(names)}: nothing is queued there, or it is another one")
 
     def ask(self, *words):
         self.file.write(b"*%d\r\n" % len(words))
@@ -53,7 +61,9 @@ class Redis:
 def httpqueue(source):
     redis = Redis(source)
     now = time.time()
-    for bucket in ["later_delay", "later_unack", "later_error"]:
+    buckets = ["later_delay", "later_unack", "later_error"]
+    redis.must_have(*buckets)
+    for bucket in buckets:
         entries = redis.ask("ZRANGE", bucket, 0, -1, "WITHSCORES")
         for name, score in zip(entries[::2], entries[1::2]):
             text = redis.ask("GET", name)
@@ -68,6 +78,7 @@ def httpqueue(source):
 
 def htq(source):
     redis = Redis(source)
+    redis.must_have("htq:send")
     # The next one is the last of the list.
     for name in reversed(redis.ask("LRANGE", "htq:send", 0, -1)):
         fields = redis.ask("HGETALL", f"htq:requests:{name}")
@@ -83,10 +94,12 @@ def htq(source):
 def delay_tasks(source):
     folder = pathlib.Path(source)
     handlers = folder / "delay-task-handlers.json"
+    tasks = folder / "delay-tasks.json"
+    if not handlers.exists() and not tasks.exists():
+        sys.exit(f"there is neither {handlers.name} nor {tasks.name} in '{folder}'")
     if handlers.exists():
         for category, handler in json.loads(handlers.read_text()).items():
             yield "/handler/" + urllib.parse.quote(category, safe=""), {"handler": handler}
-    tasks = folder / "delay-tasks.json"
     for slot in json.loads(tasks.read_text()) if tasks.exists() else []:
         for category, those in (slot or {}).get("Tasks", {}).items():
             for key, task in those.items():
@@ -110,19 +123,22 @@ def main():
     _, system, source, target = sys.argv
     opener = urllib.request.build_opener(NoRedirect)
     moved, refused = 0, 0
-    for path, body in systems[system](source):
-        request = urllib.request.Request(
-            target.rstrip("/") + path, json.dumps(body, ensure_ascii=False).encode(), {"Content-Type": "application/json"})
-        try:
-            opener.open(request, timeout=60).close()
+    try:
+        for path, body in systems[system](source):
+            request = urllib.request.Request(
+                target.rstrip("/") + path, json.dumps(body).encode(),
+                {"Content-Type": "application/json"})
+            try:
+                opener.open(request, timeout=60).close()
+            except urllib.error.HTTPError as answer:
+                if answer.code != 303:
+                    refused += 1
+                    reason = answer.read().decode(errors="replace").strip()
+                    print(f"refused ({answer.code} {reason}): {json.dumps(body)}", file=sys.stderr)
+                    continue
             moved += 1
-        except urllib.error.HTTPError as answer:
-            if answer.code == 303:
-                moved += 1
-                continue
-            refused += 1
-            reason = answer.read().decode(errors="replace").strip()
-            print(f"refused ({answer.code} {reason}): {json.dumps(body)}", file=sys.stderr)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"{type(error).__name__}: {error}; {moved} were moved before, {refused} refused")
     print(f"moved {moved}, refused {refused}")
     sys.exit(1 if refused else 0)
 

@@ -66,6 +66,14 @@ public enum Verdict {
     /// It is given back.
     case failed(NakAction, error: String, result: [UInt8] = [])
 
+    /// About how many bytes it adds to its task.
+    var byteCount: Int {
+        switch self {
+        case .done(let result): result.count
+        case .failed(_, let error, let result): error.utf8.count + result.count
+        }
+    }
+
     /// No answer came, which is a failed attempt, or the last one if another would come to the same.
     public static func failed(_ failure: ClientFailure) -> Verdict {
         // Trying again would come to the same addresses, which may not be reached. The reason is a whole sentence.

@@ -32,6 +32,15 @@ public final class Delivery {
         let bodyByteCount: Int
     }
 
+    /// What has become of a task, as long as there is no room to write that down.
+    private struct Landed {
+        let key: DispatchKey
+        let verdict: Verdict
+    }
+
+    /// How many bytes such verdicts have together, before results are kept without their bodies.
+    private static let maximumLandedBytes = 32 << 20
+
     private let sender: any RequestSender
     private let makeID: (_ now: Int64) -> UID
     private let courier: (_ queueName: [UInt8]) -> (any Courier)?
@@ -49,6 +58,8 @@ public final class Delivery {
     /// connections, so that none waits for one while its time runs.
     private let maximumInFlight: Int
     private let maximumInFlightPerHost: Int
+    private var landed: [Landed] = []
+    private var landedBytes = 0
     /// How many bytes the bodies in flight have.
     private var bodyBytes = 0
 
@@ -65,8 +76,8 @@ public final class Delivery {
     /// Whether the news of deaths wait: they are tasks, which take memory and space on disk.
     public var keepsDeaths = false
 
-    /// How many tasks are being sent.
-    public var inFlightCount: Int { flights.count }
+    /// How many tasks are being sent, or were and wait for room.
+    public var inFlightCount: Int { flights.count + landed.count }
 
     /// A delivery of which nothing is known yet.
     ///
@@ -96,13 +107,17 @@ public final class Delivery {
     /// - Parameters:
     ///   - broker: the broker.
     ///   - now: the time.
-    ///   - hasRoom: whether there is room for a change of so many bytes. If not, what came back is left for later, or kept without
-    ///     its body.
+    ///   - hasRoom: whether there is room for a change of so many bytes. If not, what came back is left for later.
     public func beginTurn(on broker: isolated Broker, now: Int64, hasRoom: (_ byteCount: Int) -> Bool = { _ in true }) {
         broker.takeEndedSends { key in
             // It may have been over at the same time.
             guard land(key.rawValue) != nil else { return }
             sender.cancel(key.rawValue)
+        }
+        while let first = landed.first, hasRoom(Self.changeBytesPerTurn + first.verdict.byteCount) {
+            landed.removeFirst()
+            landedBytes -= first.verdict.byteCount
+            settle(first.key, first.verdict, on: broker, now: now)
         }
         if !flights.isEmpty, !hasRoom(Self.changeBytesPerTurn) { return }
         sender.advance { key, outcome in
@@ -274,16 +289,27 @@ public final class Delivery {
         now: Int64,
         _ hasRoom: (_ byteCount: Int) -> Bool
     ) {
-        var keepsBody = !isShortOfMemory
-        if case .success(let response) = outcome.result {
-            // A body may become six times as long by its escapes.
-            keepsBody = keepsBody && hasRoom(Self.changeBytesPerTurn + 6 * response.body.count)
+        let isResultWanted = broker.wantsResult(of: key)
+        func verdict(keepsBody: Bool) -> Verdict {
+            let landing = Landing(
+                task: flight.task, queue: flight.queue, authority: flight.authority, isResultWanted: isResultWanted,
+                keepsBody: keepsBody, unixMilliseconds: now + wallClockLeadMilliseconds)
+            return flight.queue.courier.verdict(on: outcome, of: landing)
         }
-        let landing = Landing(
-            task: flight.task, queue: flight.queue, authority: flight.authority,
-            isResultWanted: broker.wantsResult(of: key), keepsBody: keepsBody,
-            unixMilliseconds: now + wallClockLeadMilliseconds)
-        switch flight.queue.courier.verdict(on: outcome, of: landing) {
+        var found = verdict(keepsBody: !isShortOfMemory)
+        if !landed.isEmpty || !hasRoom(Self.changeBytesPerTurn + found.byteCount) {
+            if landedBytes + found.byteCount <= Self.maximumLandedBytes {
+                landedBytes += found.byteCount
+                landed.append(Landed(key: key, verdict: found))
+                return
+            }
+            found = verdict(keepsBody: false)
+        }
+        settle(key, found, on: broker, now: now)
+    }
+
+    private func settle(_ key: DispatchKey, _ verdict: Verdict, on broker: isolated Broker, now: Int64) {
+        switch verdict {
         case .done(let result): _ = broker.finishSending(key, result: result.span, now: now)
         case .failed(let action, let error, let result):
             let reason = Array(error.utf8)

@@ -644,6 +644,36 @@ struct DeliveryTests {
         }
     }
 
+    @Test("What came back waits until there is room for it, and loses nothing")
+    func room() throws {
+        try withWorld { world, broker in
+            try world.push("q", #"{"url":"http://a.test/"}"#, broker)
+            let ids = try (0..<3).map { _ in try world.add("q", keep: 60_000, broker) }
+            world.turn(broker)
+            for (key, _) in world.sender.requests {
+                let body = String(repeating: "x", count: 1_000_000)
+                let bytes = Array("HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)".utf8)
+                world.sender.answers.append((key, .response(bytes, 1 << 20, 1)))
+            }
+            // A journal that is just beginning has room for little; the last of them is not wanted any more.
+            world.delivery.beginTurn(on: broker, now: world.now) { $0 < 1_000_000 }
+            #expect(ids.map { world.state($0, broker) } == [.dispatched, .dispatched, .dispatched])
+            #expect(world.delivery.inFlightCount == 3)
+            let isCancelled = broker.cancelTask(ids[2], now: world.now)
+            #expect(isCancelled)
+            var isFirst = true
+            world.delivery.beginTurn(on: broker, now: world.now) { _ in
+                defer { isFirst = false }
+                return isFirst
+            }
+            #expect(ids.count { world.state($0, broker) == .done } <= 1)
+            world.turn(broker)
+            #expect(ids.map { world.state($0, broker) } == [.done, .done, .cancelled])
+            #expect(world.delivery.inFlightCount == 0)
+            for id in ids[..<2] { #expect(world.result(id, broker).utf8.count > 1_000_000) }
+        }
+    }
+
     @Test("The death of a task that expires is told too")
     func expiry() throws {
         try withWorld { world, broker in

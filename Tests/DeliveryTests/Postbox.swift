@@ -5,9 +5,9 @@ import Delivery
 @testable import Net
 
 /// Takes requests, and answers them with what a test says.
-public final class Postbox: RequestSender {
+final class Postbox: RequestSender {
     /// What comes back.
-    public enum Reply {
+    enum Reply {
         /// The bytes of a response, how much of its body is kept, and how long it took.
         case response([UInt8], Int, Int64)
         /// Why nothing came.
@@ -15,34 +15,34 @@ public final class Postbox: RequestSender {
     }
 
     /// The requests under way, by their keys.
-    public var requests: [UInt64: ClientRequest] = [:]
+    var requests: [UInt64: ClientRequest] = [:]
     /// What comes back when the server looks for it next.
-    public var answers: [(UInt64, Reply)] = []
+    var answers: [(UInt64, Reply)] = []
     /// How many requests were ever sent.
-    public var started = 0
+    var started = 0
     /// How many of them were broken off.
-    public var cancelled = 0
+    var cancelled = 0
 
     /// An empty one.
-    public init() {}
+    init() {}
 
     /// How many requests to a host are under way.
-    public func count(to host: String) -> Int { requests.values.count { $0.url.host == host } }
+    func count(to host: String) -> Int { requests.values.count { $0.url.host == host } }
 
     /// Takes a request.
-    public func send(_ request: consuming ClientRequest, key: UInt64) {
+    func send(_ request: consuming ClientRequest, key: UInt64) {
         precondition(requests[key] == nil)
         requests[key] = request
         started += 1
     }
 
     /// Breaks a request off.
-    public func cancel(_ key: UInt64) {
+    func cancel(_ key: UInt64) {
         if requests.removeValue(forKey: key) != nil { cancelled += 1 }
     }
 
     /// Hands out what has come back.
-    public func advance(_ finished: (UInt64, borrowing ClientOutcome) -> Void) {
+    func advance(_ finished: (UInt64, borrowing ClientOutcome) -> Void) {
         let due = answers
         answers = []
         for (key, reply) in due where requests.removeValue(forKey: key) != nil {
