@@ -133,7 +133,8 @@ struct API: ~Copyable, RequestHandler {
         // The requests of the last turn may have changed something: then it was not the last.
         if isFinished, !shutdown.isForced, let journal, !journal.isSettled(broker) { isFinished = false }
         let pushDeadline =
-            journal?.isReady == false ? nil : push?.endTurn(journal, isStopping: shutdown.isAsked, on: broker, now: now)
+            adapters.isSendingSafe
+            ? push?.endTurn(journal, isStopping: shutdown.isAsked, on: broker, now: now) : nil
         let journalDeadline = journal?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = journal.map { !$0.isSettled(broker) } ?? false
         if isBehind || !postponed.isEmpty || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }

@@ -89,6 +89,8 @@ final class Adapters {
     let taskqueue: Taskqueue?
     let isEmpty: Bool
     private let all: [any Adapter]
+    /// Whether tasks may be sent: those of queues that nobody sends any more would die, as there is no telling where to.
+    private(set) var isSendingSafe = false
     private var hasBegun = false
 
     init(services: [any AdapterService] = [], taskqueue: Taskqueue? = nil) {
@@ -119,7 +121,8 @@ final class Adapters {
     /// To be called in each turn of the loop when the tasks of an earlier process are there.
     func beginTurn(on broker: isolated Broker) {
         if hasBegun { return }
-        hasBegun = releaseOrphans(on: broker) && all.allSatisfy { $0.begin(on: broker) }
+        isSendingSafe = isSendingSafe || releaseOrphans(on: broker)
+        hasBegun = isSendingSafe && all.allSatisfy { $0.begin(on: broker) }
     }
 
     /// Gives the tasks of queues to workers that were sent for a system that is not served any more: nobody could say where to.

@@ -110,4 +110,27 @@ import Testing
             #expect(receiver.received("/gone").count == 1)
         }
     }
+
+    @Test func tasksOfManyQueuesLiveThroughARestartWithoutTheFileAndWithPush() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        // More queues than are given to workers at once.
+        let names = (0..<40).map { "q\($0)" }
+        let path = try write(names.map { "[\($0)]\nrate = 1/d\n" }.joined())
+        let options = ["--addr", "127.0.0.1:0", "--data", folder.appending(path: "data").path]
+        do {
+            let first = try Server(options + ["--taskqueue", path])
+            _ = try eventually("the journal to be read") { try first.get("/healthz").status == 200 ? true : nil }
+            for name in names {
+                for _ in 0..<3 { try first.enqueue(name, #""content": {"url":"\#(receiver.url("/x"))"}"#) }
+            }
+            first.signal(SIGKILL)
+            _ = try first.exitStatus()
+        }
+        let sent = receiver.received("/x").count
+        let second = try Server(options + ["--push", "127.0.0.0/8"])
+        _ = try eventually("the journal to be read") { try second.get("/healthz").status == 200 ? true : nil }
+        for name in names { try #require(try !second.take(name, timeout: 20_000).isEmpty, "\(name)") }
+        #expect(receiver.received("/x").count == sent)
+        for name in names { #expect(try second.get("/stats/\(name)").object["dead"] as? Int == 0, "\(name)") }
+    }
 }
