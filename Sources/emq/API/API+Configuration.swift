@@ -25,9 +25,10 @@ extension API {
         case .delete:
             if let queue = broker.existingQueue(named: name.span) {
                 var configuration: QueueConfiguration?
-                if adapters.owner(of: name.span) != nil {
-                    configuration = try API.adapted(
-                        QueueConfiguration(), push: PushOptions(), insteadOf: broker.configuration(of: queue))
+                if let owner = adapters.owner(of: name.span) {
+                    configuration = try adapted(
+                        QueueConfiguration(), push: PushOptions(), insteadOf: broker.configuration(of: queue), by: owner
+                    )
                 }
                 try configure(queue, configuration, on: broker)
             }
@@ -73,8 +74,8 @@ extension API {
             }
         }
         let before = broker.existingQueue(named: name.span).flatMap { broker.configuration(of: $0) }
-        if adapters.owner(of: name.span) != nil {
-            read = try API.adapted(read, push: push ?? PushOptions(), insteadOf: before)
+        if let owner = adapters.owner(of: name.span) {
+            read = try adapted(read, push: push ?? PushOptions(), insteadOf: before, by: owner)
         } else if var push {
             try checkPush(&push, insteadOf: before?.push ?? [])
             push.write(isMasked: false, to: &read.push)
@@ -95,8 +96,9 @@ extension API {
 
     /// The configuration of a queue of an older system: how many are sent at once, and how often, an operator may say; what
     /// is sent, and where to, the system says.
-    private static func adapted(
-        _ configuration: QueueConfiguration, push: PushOptions, insteadOf before: QueueConfiguration?
+    private func adapted(
+        _ configuration: QueueConfiguration, push: PushOptions, insteadOf before: QueueConfiguration?,
+        by owner: any Adapter
     ) throws(Problem) -> QueueConfiguration {
         var pace = PushOptions()
         (pace.concurrency, pace.rate) = (push.concurrency, push.rate)
@@ -110,6 +112,7 @@ extension API {
         var configuration = configuration
         if pace != PushOptions() { pace.write(isMasked: false, to: &configuration.push) }
         configuration.isPushed = before?.isPushed ?? false
+        owner.complete(&configuration, of: name.span)
         return configuration
     }
 

@@ -12,6 +12,9 @@ protocol Adapter: Courier {
     /// Whether a queue of this name is the system's.
     func owns(_ queueName: Span<UInt8>) -> Bool
 
+    /// Fills in what a configuration of one of its queues leaves unsaid.
+    func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>)
+
     /// Gets its queues ready. Called when all tasks of an earlier process are there, again and again until it is done.
     ///
     /// - Returns: whether it is.
@@ -19,6 +22,8 @@ protocol Adapter: Courier {
 }
 
 extension Adapter {
+    func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>) {}
+
     func begin(on broker: isolated Broker) -> Bool { true }
 
     /// Its receivers know nothing of deaths.

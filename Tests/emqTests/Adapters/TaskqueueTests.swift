@@ -188,6 +188,26 @@ import Testing
         #expect(server.sent.count == 1)
     }
 
+    @Test func whatAnOperatorLeavesUnsaidTheFileSays() throws {
+        let server = try server("[q]\nconcurrency = 3\nrate = 1/d\nretry_limit = 2\nmin_backoff_seconds = 7\n")
+        server.turn()
+        let asInTheFile = try server.send("GET", "/config/q", service: 0).body
+        let changed = try server.send(
+            "PUT", "/config/q", #"{"max_length": 100, "push": {"concurrency": 5}}"#, service: 0
+        ).object
+        #expect(changed["max_length"] as? Int == 100)
+        #expect(changed["push"] as? NSDictionary == ["concurrency": 5, "rate": "1/d"])
+        #expect(changed["max_retries"] as? Int == 2)
+        #expect((changed["backoff"] as? [String: Any])?["min"] as? Int == 7)
+        #expect(changed["expiry"] is NSNull)
+        // It is not for workers, and it does not expire.
+        let id = try post(server, #"{"url":"/x"}"#)
+        #expect(try task(server, id)["expires"] as? Double == nil)
+        #expect(server.sent.count == 1)
+        #expect(try server.send("DELETE", "/config/q", service: 0).status == 204)
+        #expect(try server.send("GET", "/config/q", service: 0).body == asInTheFile)
+    }
+
     @Test func aMessageGoesToTheQueueThatItNamesIfTheFileHasThat() throws {
         let server = try server("[q]\nrate = 1/d\n[other]\nrate = 1000/s\n")
         let moved = try post(server, #"{"url":"/x","queue":"other","countdown":5}"#)

@@ -23,22 +23,30 @@ final class Taskqueue: Adapter {
 
     /// Sets the configurations of the queues to what the file says.
     func begin(on broker: isolated Broker) -> Bool {
-        for (name, section) in file.sections {
+        for name in file.sections.keys {
             guard let queue = try? broker.queue(named: name.span) else { return false }
             let before = broker.configuration(of: queue)
             var configuration = before ?? QueueConfiguration()
-            var push = PushOptions()
-            (push.concurrency, push.rate) = (section.concurrency, section.rate)
-            configuration.push = []
-            push.write(isMasked: false, to: &configuration.push)
-            configuration.isPushed = true
-            configuration.maximumRetries = section.retryLimit
-            configuration.backoff = section.backoff
-            if configuration.expiry == .unsaid { configuration.expiry = .never }
+            (configuration.push, configuration.maximumRetries, configuration.backoff) = ([], nil, nil)
+            complete(&configuration, of: name.span)
             if configuration == before { continue }
             do throws(BrokerError) { try broker.configure(queue, configuration) } catch { return false }
         }
         return true
+    }
+
+    /// The file says the rest; and a message that has no `expires` does not expire.
+    func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>) {
+        guard let section = file.sections[queueName.map { $0 }] else { return }
+        var push = PushOptions(stored: configuration.push, of: .queue)
+        push.concurrency = push.concurrency ?? section.concurrency
+        push.rate = push.rate ?? section.rate
+        configuration.push = []
+        push.write(isMasked: false, to: &configuration.push)
+        configuration.isPushed = true
+        configuration.maximumRetries = configuration.maximumRetries ?? section.retryLimit
+        configuration.backoff = configuration.backoff ?? section.backoff
+        if configuration.expiry == .unsaid { configuration.expiry = .never }
     }
 
     // MARK: Producers
