@@ -63,6 +63,12 @@ struct DelayTask {
     /// The key that the broker knows it by: the same for all times within a minute, and all minutes of a key are a group.
     var queueKey: [UInt8] { Array("\(key)\0\(timestamp / 60)".utf8) }
 
+    /// The minute that a `queueKey` has, which tells the tasks of a group apart; nil if it is none. A key may have very many
+    /// of them, so that they are compared by this alone.
+    static func minute(ofQueueKey queueKey: [UInt8]) -> Int64? {
+        Int64(String(decoding: queueKey.drop { $0 != 0 }.dropFirst(), as: UTF8.self))
+    }
+
     /// What a new task of the broker says to be this one.
     var options: TaskOptions {
         let options = TaskOptions()

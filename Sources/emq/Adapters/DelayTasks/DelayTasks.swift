@@ -259,8 +259,8 @@ final class DelayTasks: AdapterService {
         } else {
             var earliest = Int64.max
             broker.forEachTask(inKeyGroup: Array("\(key)".utf8), of: queue, now: now) { task in
-                guard let timestamp = DelayTask(task)?.timestamp, timestamp < earliest else { return }
-                earliest = timestamp
+                guard let minute = DelayTask.minute(ofQueueKey: task.key), minute < earliest else { return }
+                earliest = minute
                 found = task.id
             }
         }
