@@ -386,7 +386,7 @@ import Testing
         (#""data": [["a", 1, 2]]"#, 422, "form"), (#""data": [[["a"], 1]]"#, 422, "form"),
         (#""data": "\ud800""#, 422, "UTF-8"), (#""data": {"\ud800": 1}"#, 422, "UTF-8"),
         (#""data": [\#(Array(repeating: #"["a",1]"#, count: 10_001).joined(separator: ","))]"#, 422, "10000"),
-        (#""id": """#, 422, "id"), (#""id": true"#, 422, "id"),
+        (#""id": true"#, 422, "id"),
         (#""id": "\#(String(repeating: "a", count: 256))""#, 422, "id"),
     ]
 

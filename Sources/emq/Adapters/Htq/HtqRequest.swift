@@ -38,7 +38,7 @@ struct HtqRequest {
         try members.forEach(in: json, known: Self.members, isLenient: true) { (place, value) throws(Problem) in
             switch place {
             case 0: url = try value.string(maximumBytes: HTTPURL.maximumLength)
-            case 1: method = try value.string(maximumBytes: Self.maximumMethodBytes)
+            case 1: method = value.isBlank ? [] : try value.string(maximumBytes: Self.maximumMethodBytes)
             case 2:
                 guard value.kind == .object else { throw value.flaw("an object of strings") }
                 headers = value.bytes.map { $0 }
@@ -49,9 +49,11 @@ struct HtqRequest {
                 timeoutMilliseconds = try value.duration(1...PushOptions.maximumTimeoutMilliseconds)
                 timeout = value.bytes.map { $0 }
             default:
-                key =
-                    value.kind == .number && value.bytes.count <= Self.maximumKeyBytes
-                    ? value.bytes.map { $0 } : try value.string(maximumBytes: Self.maximumKeyBytes)
+                if value.kind == .number && value.bytes.count <= Self.maximumKeyBytes {
+                    key = value.bytes.map { $0 }
+                } else {
+                    key = value.isBlank ? [] : try value.string(maximumBytes: Self.maximumKeyBytes)
+                }
             }
         }
         guard !url.isEmpty else { throw Problem(422, "url is missing", field: "url") }
