@@ -44,17 +44,20 @@ extension API {
     /// An id for a task that is about to be added.
     mutating func makeID() -> UID { ids.next(unixMilliseconds: UInt64(now), using: &random) }
 
-    /// Adds a task, or meets the one that has its key.
+    /// Adds a task, or meets the one that has its key. What takes the place of another task is not limited: a full queue has
+    /// room for it.
     ///
     /// - Throws: 503, 429, 400 for a queue's name that is none.
     func add(
-        _ task: NewTask, content: Span<UInt8>, to queueName: [UInt8], on broker: isolated Broker
+        _ task: NewTask, content: Span<UInt8>, to queueName: [UInt8], isLimited: Bool = true,
+        on broker: isolated Broker
     ) throws(Problem) {
         if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
         try checkMemory(for: content.count + (task.options?.request.count ?? 0), on: broker)
         if let flaw = flawOfQueueName(queueName.span) { throw Problem(400, flaw) }
         do throws(BrokerError) {
-            _ = try broker.enqueue(task, content: content, in: try broker.queue(named: queueName.span), now: now)
+            let queue = try broker.queue(named: queueName.span)
+            _ = try broker.enqueue(task, content: content, in: queue, isLimited: isLimited, now: now)
         } catch {
             throw API.problem(error)
         }

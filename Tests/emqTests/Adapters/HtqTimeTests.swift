@@ -120,4 +120,24 @@ import UID
             #expect(object["truncated"] as? Bool == (keepsBody ? nil : true))
         }
     }
+
+    @Test func oneOfTheSameIDHasThePlaceOfTheOtherHoweverFullTheQueue() throws {
+        #expect(try server.send("POST", "/pause/htq", service: 0).status == 200)
+        let first = try queue(#", "id": "a""#)
+        for _ in 0..<2 { _ = try queue() }
+        #expect(try server.send("PUT", "/config/htq", #"{"max_length": 1}"#, service: 0).status == 200)
+        let second = try queue(#", "id": "a""#)
+        #expect(try status(first) == "canceled")
+        #expect(try status(second) == "queued")
+        #expect(try server.send("POST", "/", #"{"url": "http://127.0.0.1:8888/x"}"#).status == 429)
+    }
+
+    @Test func anEmptyMethodOrIDIsNone() throws {
+        #expect(try server.send("POST", "/pause/htq", service: 0).status == 200)
+        let paths = try (0..<2).map { _ in try queue(#", "method": "", "id": """#) }
+        for path in paths {
+            #expect(try server.send("GET", path).object["method"] as? String == "get")
+            #expect(try status(path) == "queued")
+        }
+    }
 }

@@ -204,13 +204,13 @@ final class DelayTasks: AdapterService {
         guard let queue = broker.existingQueue(named: queueName.span),
             let id = broker.task(withKey: task.queueKey, in: queue, now: api.now)
         else { return }
-        if isToRun { try runInAdvance(id, of: queue, &api, on: broker) }
+        if isToRun { try runInAdvance(id, of: queueName, &api, on: broker) }
         _ = broker.cancelTask(id, now: api.now)
     }
 
     /// Adds a task that does at once what another one would do at its time. Nobody finds it: it has no key.
     private func runInAdvance(
-        _ id: UID, of queue: QueueIndex, _ api: inout API, on broker: isolated Broker
+        _ id: UID, of queueName: [UInt8], _ api: inout API, on broker: isolated Broker
     ) throws(Problem) {
         var content: [UInt8] = []
         var options: TaskOptions?
@@ -220,16 +220,9 @@ final class DelayTasks: AdapterService {
             content = task.content.map { $0 }
         }
         guard let options else { return }
-        let byteCount = content.count + options.request.count
-        try api.checkMemory(for: byteCount, on: broker)
-        try api.checkSpace(for: 1, byteCount: byteCount, on: broker)
+        try api.checkSpace(for: 1, byteCount: content.count + options.request.count, on: broker)
         let task = NewTask(id: api.makeID(), content: 0..<content.count, expiry: .never, options: options)
-        // It takes the other one's place, so a full queue has room for it.
-        do throws(BrokerError) {
-            _ = try broker.enqueue(task, content: content.span, in: queue, isLimited: false, now: api.now)
-        } catch {
-            throw API.problem(error)
-        }
+        try api.add(task, content: content.span, to: queueName, isLimited: false, on: broker)
     }
 
     private func readKey(_ value: borrowing FieldValue) throws(Problem) -> UInt64 {

@@ -85,9 +85,11 @@ final class Htq: AdapterService {
             throw error.status == 400 ? Problem(422, error.detail, field: error.field) : error
         }
         var notice: Notice?
-        if !options.key.isEmpty, let queue = queue(on: broker),
-            let predecessor = broker.task(withKey: options.key, in: queue, now: api.now)
-        {
+        var predecessor: UID?
+        if !options.key.isEmpty, let queue = queue(on: broker) {
+            predecessor = broker.task(withKey: options.key, in: queue, now: api.now)
+        }
+        if let predecessor {
             // Whatever could keep this one from being added comes before the other is cancelled.
             if api.shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more requests") }
             let byteCount = content.count + options.request.count
@@ -96,14 +98,13 @@ final class Htq: AdapterService {
             try api.checkSpace(for: 3, byteCount: byteCount + (notice?.byteCount ?? 0), on: broker)
             _ = broker.cancelTask(predecessor, now: api.now)
         }
-        // In a queue that may not grow, the new one comes first to the place of the old.
         defer { if let notice { add(notice, &api, on: broker) } }
         options.retryLimit = .limited(0)
         options.keepMilliseconds = Self.lifeMilliseconds
         let id = api.makeID()
         let task = NewTask(
             id: id, content: 0..<content.count, expiry: .after(milliseconds: Self.lifeMilliseconds), options: options)
-        try api.add(task, content: content.span, to: queueName, on: broker)
+        try api.add(task, content: content.span, to: queueName, isLimited: predecessor == nil, on: broker)
         responses.begin(status: 303, contentType: "text/html; charset=utf-8")
         let location = links.url(of: .request(id))
         responses.field("Location", location.span)
