@@ -4,9 +4,11 @@ import Foundation
 import Testing
 
 extension Server {
-    /// A server that stands in for a system, at an address of its own.
+    /// A server that stands in for a system, at an address of its own, and has read its journal if it has one.
     static func instead(of system: String, _ options: String...) throws -> Server {
-        try Server(["--addr", "127.0.0.1:0", "--\(system)", "127.0.0.1:0"] + options)
+        let server = try Server(["--addr", "127.0.0.1:0", "--\(system)", "127.0.0.1:0"] + options)
+        _ = try eventually("the journal to be read") { try server.get("/healthz").status == 200 ? true : nil }
+        return server
     }
 
     /// The port of a system that it stands in for.
