@@ -21,7 +21,8 @@ final class Httpqueue: AdapterService {
 
     func owns(_ queueName: Span<UInt8>) -> Bool { OlderSystem.httpqueue.owns(queueName) }
 
-    func makesRoom(_ request: borrowing Request) -> Bool { request.path.equals("/delete") }
+    /// A query is a POST too, and takes none.
+    func makesRoom(_ request: borrowing Request) -> Bool { !request.path.equals("/create") }
 
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
