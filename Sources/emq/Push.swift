@@ -59,7 +59,7 @@ final class Push {
             makeID: { ids.next(unixMilliseconds: UInt64($0), using: &random) },
             courier: { name in
                 if let owner = adapters.owner(of: name.span) { return owner }
-                return sendsOwn && OlderSystem.reserving(name.span) == nil ? courier : nil
+                return sendsOwn && OlderSystem(of: name.span) == nil ? courier : nil
             })
         delivery.maximumBodyBytes = maximumBodyBytes
     }
@@ -70,9 +70,7 @@ final class Push {
     }
 
     /// Whether the tasks of a queue that are to be sent are.
-    func sends(_ queueName: Span<UInt8>) -> Bool {
-        adapters.owner(of: queueName) != nil || sendsOwn && OlderSystem.reserving(queueName) == nil
-    }
+    func sends(_ queueName: Span<UInt8>) -> Bool { adapters.owner(of: queueName) != nil || sendsOwn && OlderSystem(of: queueName) == nil }
 
     /// How many tasks are being sent, and how much memory that takes, in bytes.
     var inFlightCount: Int { delivery.inFlightCount }

@@ -56,6 +56,16 @@ enum OlderSystem: String, CaseIterable {
     case delayTasks = "delay-tasks"
     case htq
 
+    /// The system that a queue's name is kept for. Nothing else is sent from there, also while the system is not served: what
+    /// it has left there would reach its receivers in a form that they do not know.
+    init?(of queueName: Span<UInt8>) {
+        for system in OlderSystem.allCases where system.owns(queueName) {
+            self = system
+            return
+        }
+        return nil
+    }
+
     /// The port that it used to listen at.
     var port: UInt16 {
         switch self {
@@ -64,10 +74,6 @@ enum OlderSystem: String, CaseIterable {
         case .htq: 5000
         }
     }
-
-    /// The system that a queue's name is kept for. Nothing else is sent from there, also while the system is not served: what
-    /// it has left there would reach its receivers in a form that they do not know.
-    static func reserving(_ queueName: Span<UInt8>) -> OlderSystem? { allCases.first { $0.owns(queueName) } }
 
     /// Whether a queue of this name is its own.
     func owns(_ queueName: Span<UInt8>) -> Bool {

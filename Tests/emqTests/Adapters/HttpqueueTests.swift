@@ -142,6 +142,11 @@ import Testing
         #expect(try server.post("/enqueue/httpqueue%2Forder", #"{"content":1}"#).status == 403)
         _ = try server.enqueue("mine")
         #expect(try server.post("/move/mine?to=httpqueue%2Forder", "").status == 403)
+        // Its callback would get it in a form of emq's own, or nobody at all.
+        #expect(try server.post("/move/httpqueue%2Forder?to=mine&state=delayed", "").status == 403)
+        #expect(try server.post("/move/httpqueue%2Forder?to=httpqueue%2Fother&state=delayed", "").status == 200)
+        #expect(try query(id).object["topic"] as? String == "other")
+        #expect(try server.post("/move/httpqueue%2Fother?to=httpqueue%2Forder&state=delayed", "").status == 200)
         #expect(try server.send("PUT", "/config/mine", #"{"max_retries":1,"dead_letter":"httpqueue/x"}"#).status == 403)
         // What emq sends itself needs --push all the same.
         #expect(
