@@ -79,7 +79,8 @@ struct Members: ~Copyable {
 
     /// Calls `member` with each member's place in `known` and its value; each is checked to be known and to stand there
     /// once. A member that is `null` counts as absent, and is handed over only where `nullable` has its place's bit.
-    /// Older systems are lenient: a member that is not known is passed over, and of several the last counts.
+    /// Older systems are lenient, as the JSON package of Go is: a member that is not known is passed over, `URL` is `url`,
+    /// and of several the last counts.
     ///
     /// - Parameters:
     ///   - bytes: what was scanned.
@@ -98,7 +99,8 @@ struct Members: ~Copyable {
             let name = bytes.extracting(entry.name)
             var place = 0
             while place < known.count,
-                !JSONValue.stringEquals(name, hasEscapes: entry.nameHasEscapes, known[place])
+                !JSONValue.stringEquals(name, hasEscapes: entry.nameHasEscapes, known[place]),
+                !(isLenient && name.equalsIgnoringCase(known[place]))
             {
                 place += 1
             }

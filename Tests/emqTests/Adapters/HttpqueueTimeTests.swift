@@ -50,4 +50,13 @@ import Testing
         server.advance(seconds: 100_000)
         #expect(server.sent.isEmpty)
     }
+
+    @Test func namesAreTakenInAnyCaseAsGoTakesThem() throws {
+        let id = try create(#"{"Topic":"order","RETRY":3,"Callback":"http://127.0.0.1:8888/"}"#)
+        #expect(try query(id).object["max_retry"] as? Int == 3)
+        server.answerAll("200 OK", #"{"Code":100}"#)
+        #expect(try query(id).status == 404)
+        server.advance(seconds: 100)
+        #expect(server.sent.isEmpty)
+    }
 }
