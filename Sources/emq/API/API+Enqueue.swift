@@ -40,7 +40,7 @@ extension API {
         } catch {
             throw API.problem(error)
         }
-        if let other { broker.move(result.id, to: other, now: now) }
+        if let other, API.isTaken(fields.options, result) { broker.move(result.id, to: other, now: now) }
         responses.beginJSON(estimatedCount: 31)
         responses.append("{\"id\":\"")
         let text = result.id.text
@@ -93,7 +93,9 @@ extension API {
         } catch {
             throw API.problem(error.reason).inside("[\(error.index)]")
         }
-        for move in moves { broker.move(enqueued[move.index].id, to: move.to, now: now) }
+        for move in moves where API.isTaken(batch[move.index].options, enqueued[move.index]) {
+            broker.move(enqueued[move.index].id, to: move.to, now: now)
+        }
         API.write(enqueued, to: &responses)
     }
 
@@ -108,6 +110,11 @@ extension API {
         guard let taskqueue = adapters.taskqueue, taskqueue.owns(name.span) else { return nil }
         guard let other = taskqueue.prepare(&fields, content: content, in: name, now: now) else { return nil }
         return try queue(named: other.span, on: broker)
+    }
+
+    /// Whether what a task says is taken, and not left because of the task that has its key.
+    private static func isTaken(_ options: TaskOptions?, _ result: Enqueued) -> Bool {
+        !result.isExisting || options?.onConflict == .replace
     }
 
     private static func task(_ fields: TaskFields, id: UID, content: Range<Int>) -> NewTask {

@@ -222,6 +222,27 @@ import Testing
         #expect(try ids.map { try task(server, $0)["queue"] as? String } == ["q", "other", "q"])
     }
 
+    @Test func aMessageWhoseKeyIsTakenMovesNothing() throws {
+        let server = try server("[q]\n[other]\n")
+        func post(_ conflict: String) throws -> String {
+            let task =
+                #"{"key":"k","on_conflict":"\#(conflict)","content":{"url":"/x","queue":"other","countdown":5}}"#
+            let answer = try server.send("POST", "/enqueue/q", task, service: 0)
+            #expect(answer.status == 200, "\(answer.body)")
+            return try #require(try answer.object["id"] as? String)
+        }
+        let first =
+            try server.send(
+                "POST", "/enqueue/q", #"{"key":"k","content":{"url":"/x","countdown":5}}"#, service: 0
+            ).object["id"] as? String
+        let id = try #require(first)
+        #expect(try post("keep") == id)
+        #expect(try task(server, id)["queue"] as? String == "q")
+        // What replaces it is for the other queue.
+        #expect(try post("replace") == id)
+        #expect(try task(server, id)["queue"] as? String == "other")
+    }
+
     // MARK: What is no message
 
     @Test(arguments: [
