@@ -102,6 +102,8 @@ final class Adapters {
     private let all: [any Adapter]
     /// Whether tasks may be sent: those of queues that nobody sends any more would die, as there is no telling where to.
     private(set) var isSendingSafe = false
+    /// The queues that nobody sends any more and that are not the workers' yet; nil before they were looked for.
+    private var orphans: [[UInt8]]?
     private var hasBegun = false
 
     init(services: [any AdapterService] = [], taskqueue: Taskqueue? = nil) {
@@ -138,22 +140,31 @@ final class Adapters {
 
     /// Gives the tasks of queues to workers that were sent for a system that is not served any more: nobody could say where to.
     private func releaseOrphans(on broker: isolated Broker) -> Bool {
-        var orphans: [[UInt8]] = []
-        broker.forEachQueueName { name in
-            guard owner(of: name) == nil, let queue = broker.existingQueue(named: name),
-                broker.configuration(of: queue)?.isPushed == true,
-                PushOptions(stored: broker.push(of: queue), of: .queue).url == nil
-            else { return }
-            orphans.append(name.map { $0 })
+        if orphans == nil {
+            var found: [[UInt8]] = []
+            broker.forEachQueueName { name in
+                if isOrphan(name, on: broker) { found.append(name.map { $0 }) }
+            }
+            orphans = found
         }
-        for name in orphans {
-            guard let queue = broker.existingQueue(named: name.span),
+        while let name = orphans?.last {
+            // An operator may have said since where to.
+            if isOrphan(name.span, on: broker), let queue = broker.existingQueue(named: name.span),
                 var configuration = broker.configuration(of: queue)
-            else { continue }
-            configuration.isPushed = false
-            do throws(BrokerError) { try broker.configure(queue, configuration) } catch { return false }
+            {
+                configuration.isPushed = false
+                do throws(BrokerError) { try broker.configure(queue, configuration) } catch { return false }
+            }
+            orphans?.removeLast()
         }
         return true
+    }
+
+    private func isOrphan(_ queueName: Span<UInt8>, on broker: isolated Broker) -> Bool {
+        guard owner(of: queueName) == nil, let queue = broker.existingQueue(named: queueName),
+            broker.configuration(of: queue)?.isPushed == true
+        else { return false }
+        return PushOptions(stored: broker.push(of: queue), of: .queue).url == nil
     }
 }
 
