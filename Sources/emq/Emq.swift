@@ -63,7 +63,10 @@ enum Emq {
             var adapterLines: [String] = []
             for (place, system) in options.systems.enumerated() {
                 let addresses = options.services.filter { $0.system == system }.map(\.address)
-                let places = try listen(addresses, service: place + 1)
+                let places: String
+                do { places = try listen(addresses, service: place + 1) } catch {
+                    throw SystemError("stand in for \(system.rawValue)", reason: "\(error)")
+                }
                 adapterLines.append("emq: in place of \(system.rawValue) at \(places)")
             }
             if let file = options.taskqueueFile { adapterLines += file.startLines }

@@ -116,7 +116,9 @@ struct Options {
             throw UsageError("--fsync and --recovery-grace go with --data: without it nothing is on disk")
         }
         if taskqueueFile == nil, let path = environment("TASKQUEUE_CONFIG_FILE"), !path.isEmpty {
-            try Options.readTaskqueue(&self, path)
+            do throws(UsageError) { try Options.readTaskqueue(&self, path) } catch {
+                throw UsageError("TASKQUEUE_CONFIG_FILE: \(error.description)")
+            }
         }
         if given.contains("--htq-workers"), !services.contains(where: { $0.system == .htq }) {
             throw UsageError("--htq-workers goes with --htq")

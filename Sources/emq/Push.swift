@@ -70,7 +70,9 @@ final class Push {
     }
 
     /// Whether the tasks of a queue that are to be sent are.
-    func sends(_ queueName: Span<UInt8>) -> Bool { adapters.owner(of: queueName) != nil || sendsOwn && OlderSystem(of: queueName) == nil }
+    func sends(_ queueName: Span<UInt8>) -> Bool {
+        adapters.owner(of: queueName) != nil || sendsOwn && OlderSystem(of: queueName) == nil
+    }
 
     /// How many tasks are being sent, and how much memory that takes, in bytes.
     var inFlightCount: Int { delivery.inFlightCount }

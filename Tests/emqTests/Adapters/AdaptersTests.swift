@@ -72,6 +72,13 @@ import Testing
         #expect(third.process.isRunning)
     }
 
+    @Test func anAddressInUseNamesTheSystem() throws {
+        let server = try Server()
+        let second = try Server(["--addr", "127.0.0.1:0", "--htq", "127.0.0.1:\(server.port)"])
+        #expect(try second.exitStatus() == 1)
+        #expect(second.output.contains("stand in for htq") && second.output.contains("in use"), "\(second.output)")
+    }
+
     // MARK: Options
 
     private func options(_ arguments: String..., environment: [String: String] = [:]) throws(UsageError) -> Options {

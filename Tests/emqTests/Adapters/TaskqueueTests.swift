@@ -320,11 +320,19 @@ import Testing
         ("[a]\nrate = 1/s\nrate = 2/s", "line 3: 'rate' is given twice"),
         ("[a]\nrate", "line 2: a line is a [section]"),
         ("[a]\nrate = \"1/s", "line 2: a quotation mark \" is not closed"),
+        (
+            "[a]\nmin_backoff_seconds = 9\nmax_backoff_seconds = 8",
+            "[a]: max_backoff_seconds is less than min_backoff_seconds"
+        ),
         ("base_url = https://x/\n[a]", "line 1: base_url: https is not available"),
     ])
     func saysWhatIsWrongAndWhere(text: String, reason: String) throws {
         let error = #expect(throws: TaskqueueFileError.self) { try TaskqueueFile(text, path: "t.ini") }
         #expect(error?.description.contains(reason) == true, "\(error?.description ?? "")")
+    }
+
+    @Test func aMarkOfItsEncodingIsPassedOver() throws {
+        #expect(try TaskqueueFile("\u{FEFF}[a]\n", path: "t.ini").sections.count == 1)
     }
 
     @Test func aFileThatIsNotThereIsAnError() throws {

@@ -85,7 +85,7 @@ final class DelayTasks: AdapterService {
     private func queueName(_ segment: [UInt8]) throws(Problem) -> [UInt8] {
         var category: [UInt8] = []
         percentDecode(segment.span, into: &category)
-        guard !category.isEmpty else { throw Problem(404, "a category follows: /task/CATE") }
+        guard !category.isEmpty else { throw Problem(404, "a category follows: /handler/CATE, /task/CATE") }
         let name = OlderSystem.delayTasks.queueName(category)
         if let flaw = flawOfQueueName(name.span) {
             throw Problem(400, "this category makes no queue, '\(OlderSystem.delayTasks.rawValue)/CATE': \(flaw)")

@@ -31,7 +31,7 @@ final class Httpqueue: AdapterService {
         guard path.equals("/create") || path.equals("/delete") || path.equals("/query") else {
             throw Problem(404, "there are /create, /delete and /query here")
         }
-        guard request.method == .post else { throw Problem(400, "POST does here") }
+        guard request.method == .post else { throw Problem(400, "use POST") }
         try api.body.read(request)
         if path.equals("/create") {
             try create(request, &responses, &api, on: broker)
@@ -104,7 +104,8 @@ final class Httpqueue: AdapterService {
         on broker: isolated Broker
     ) throws(Problem) {
         if let id = try readID(request, api), isOurs(id, now: api.now, on: broker) {
-            _ = broker.cancelTask(id, now: api.now)
+            // One that has failed for good must not come back either, should somebody kick it.
+            _ = broker.cancelTask(id, now: api.now) || broker.deleteRecord(id, now: api.now)
         }
         responses.begin(status: 200, contentType: nil)
         responses.beginBody(estimatedCount: 0)
@@ -191,9 +192,12 @@ final class Httpqueue: AdapterService {
         case .failure(let failure): return .failed(failure)
         case .success(let response):
             let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
-            if Self.code(of: response.body) == 100 { return .done(result: result) }
+            let code = Self.code(of: response.body)
+            if code == 100 { return .done(result: result) }
+            let given = code.map { "code \($0)" } ?? "no code"
             return .failed(
-                .failed, error: "\(landing.place) answered \(response.status) without {\"code\": 100}", result: result)
+                .failed, error: "\(landing.place) answered \(response.status) with \(given), and 100 is success",
+                result: result)
         }
     }
 

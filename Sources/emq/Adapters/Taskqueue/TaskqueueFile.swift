@@ -56,6 +56,8 @@ struct TaskqueueFile: Equatable {
     /// - Throws: `TaskqueueFileError` if it makes no sense.
     init(_ text: String, path: String) throws(TaskqueueFileError) {
         self.path = path
+        // Some editors begin a file with a mark of its encoding.
+        let text = text.hasPrefix("\u{FEFF}") ? text.dropFirst() : text[...]
         var section: [UInt8]?
         var seen: Set<String> = []
         // A carriage return and a line feed are one character.
@@ -72,6 +74,11 @@ struct TaskqueueFile: Equatable {
             } catch {
                 throw TaskqueueFileError("\(path), line \(index + 1): \(error.description)")
             }
+        }
+        for (name, section) in sections {
+            guard let maximum = section.maximumBackoffSeconds, maximum < section.minimumBackoffSeconds else { continue }
+            let shown = String(decoding: name, as: UTF8.self)
+            throw TaskqueueFileError("\(path), [\(shown)]: max_backoff_seconds is less than min_backoff_seconds")
         }
         if sections.isEmpty { throw TaskqueueFileError("\(path) has no section, and so no queue") }
     }
