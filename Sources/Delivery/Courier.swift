@@ -55,6 +55,24 @@ public struct Landing {
         return Answer.result(response, elapsedMilliseconds: elapsedMilliseconds, keepsBody: keepsBody)
     }
 
+    /// What becomes of a task whose attempt has failed unless there is an answer without a flaw.
+    ///
+    /// - Parameters:
+    ///   - outcome: how its request has ended.
+    ///   - flaw: what is wrong with an answer, as it is to stand behind "… answered 200"; nil if it is a success.
+    /// - Returns: the verdict.
+    public func verdict(
+        on outcome: borrowing ClientOutcome, flaw: (_ response: borrowing ClientResponse) -> String?
+    ) -> Verdict {
+        switch outcome.result {
+        case .failure(let failure): return .failed(failure)
+        case .success(let response):
+            let result = result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
+            guard let flaw = flaw(response) else { return .done(result: result) }
+            return .failed(.failed, error: "\(place) answered \(response.status)\(flaw)", result: result)
+        }
+    }
+
     /// Where it was sent, as it stands in a sentence.
     public var place: String { "http://" + String(decoding: authority, as: UTF8.self) }
 }

@@ -186,6 +186,30 @@ extension Broker {
         return view(slot, as: state, body)
     }
 
+    /// Calls `body` with a task as it will be when its dispatch is over, if it has been replaced meanwhile. O(1).
+    ///
+    /// - Returns: what `body` returns; nil if nothing waits to take the task's place.
+    public func withReplacement<Result>(
+        of id: UID, now: Int64, _ body: (borrowing TaskView) -> Result
+    ) -> Result? {
+        let slot = store.task(id)
+        guard slot != 0, store.tasks[slot].isAlive(now: now), let those = store.extras(of: slot),
+            let replacement = those.replacement
+        else { return nil }
+        let extras = TaskExtras(task: slot)
+        extras.take(replacement.options, now: replacement.enqueued)
+        extras.key = those.key
+        var record = store.tasks[slot]
+        (record.state, record.until, record.retries) = (.delayed, replacement.due, 0)
+        (record.enqueued, record.priority) = (replacement.enqueued, replacement.priority)
+        let name = store.queues[record.queue].name
+        return body(
+            TaskView(
+                slot: slot, record: record, state: replacement.due > now ? .delayed : .ready, extras: extras,
+                leaseMilliseconds: replacement.leaseMilliseconds, queueName: name.span,
+                content: replacement.content.span, readySequence: 0))
+    }
+
     /// The unfinished task that has a key. O(1).
     public func task(withKey key: [UInt8], in queue: QueueIndex, now: Int64) -> UID? {
         let slot = store.holder(of: key, in: queue.slot)
@@ -244,9 +268,9 @@ extension Broker {
         return store.deleteRecord(id, now: now)
     }
 
-    /// Deletes the result of a task, or puts another one in its place. O(1).
+    /// Deletes the result of a task, or puts another one in its place. One that has come to its end need not have had one. O(1).
     ///
-    /// - Returns: whether there was one.
+    /// - Returns: whether that was done.
     @discardableResult
     public func replaceResult(of id: UID, with result: Span<UInt8> = Span(), now: Int64) -> Bool {
         beginChange()

@@ -297,10 +297,12 @@ extension TaskStore {
         return true
     }
 
-    /// Puts another result, or none, in the place of that of a task; false if there is none.
+    /// Puts another result, or none, in the place of that of a task; false if there is none. A task that has come to its end
+    /// need not have had one.
     mutating func replaceResult(of id: UID, with result: Span<UInt8>, now: Int64) -> Bool {
         let slot = task(id)
-        guard slot != 0, visibleState(of: slot, now: now) != nil, extras(of: slot)?.result.isEmpty == false
+        guard slot != 0, let state = visibleState(of: slot, now: now),
+            extras(of: slot)?.result.isEmpty == false || !state.isUnfinished && !result.isEmpty
         else { return false }
         withExtras(slot) { $0.result = Array(copying: result) }
         return true

@@ -358,7 +358,9 @@ import UID
             #expect(result(1, broker, now: 99) == [4] && broker.memoryBytes <= small)
             #expect(broker.replaceResult(of: id(1), with: [5].span, now: 100) == false)
             #expect(broker.replaceResult(of: id(1), now: 99) == true)
-            #expect(broker.replaceResult(of: id(1), with: [6].span, now: 99) == false)
+            #expect(broker.replaceResult(of: id(1), now: 99) == false)
+            #expect(broker.replaceResult(of: id(1), with: [6].span, now: 99) == true)
+            #expect(result(1, broker, now: 99) == [6])
             #expect(broker.replaceResult(of: id(2), with: [6].span, now: 99) == false)
         }
     }

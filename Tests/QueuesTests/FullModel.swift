@@ -497,7 +497,9 @@ struct FullModel {
     }
 
     mutating func replaceResult(of number: UInt64, with result: String) -> Bool {
-        guard let index = index(number), !tasks[index].result.isEmpty else { return false }
+        guard let index = index(number), !tasks[index].isHidden else { return false }
+        let hasEnded = ![.ready, .delayed, .dispatched].contains(tasks[index].state)
+        guard !tasks[index].result.isEmpty || hasEnded && !result.isEmpty else { return false }
         tasks[index].result = result
         return true
     }

@@ -214,7 +214,8 @@ private struct FullRun {
             let (number, _) = someTask(nil)
             try expect(broker.deleteRecord(id(number), now: now), model.deleteRecord(number), "deleteRecord")
         case 71:
-            let (number, _) = someTask(random.oneIn(2) ? .done : .delayed)
+            let states: [TaskState] = [.done, .done, .done, .delayed, .delayed, .dead, .cancelled, .expired]
+            let (number, _) = someTask(states.randomElement(using: &random))
             let result = random.oneIn(2) ? "" : "n\(number)"
             let answer = broker.replaceResult(of: id(number), with: Array(result.utf8).span, now: now)
             try expect(answer, model.replaceResult(of: number, with: result), "replaceResult")

@@ -38,12 +38,17 @@ struct Problem: Error {
         return problem
     }
 
-    /// Writes the whole answer.
-    func write(to responses: inout ResponseStream) {
-        responses.begin(status: status, contentType: "application/problem+json")
+    /// Begins the answer, up to its body.
+    func begin(_ contentType: StaticString, to responses: inout ResponseStream) {
+        responses.begin(status: status, contentType: contentType)
         if let allow { responses.field("Allow", allow) }
         if isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
         responses.beginBody(estimatedCount: 150)
+    }
+
+    /// Writes the whole answer.
+    func write(to responses: inout ResponseStream) {
+        begin("application/problem+json", to: &responses)
         responses.append("{\"type\":\"about:blank\",\"title\":\"")
         responses.append(reason(of: status))
         responses.append("\",\"status\":")

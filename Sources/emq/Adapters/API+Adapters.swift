@@ -66,13 +66,6 @@ extension API {
     /// Reads a URL that a task is to be sent to.
     ///
     /// - Throws: 400 for what is none, or for an address that is never reached.
-    func readURL(_ value: borrowing FieldValue) throws(Problem) -> HTTPURL {
-        try readURL(try value.string(maximumBytes: HTTPURL.maximumLength), field: "\(value.name)")
-    }
-
-    /// Reads a URL that a task is to be sent to.
-    ///
-    /// - Throws: 400 for what is none, or for an address that is never reached.
     func readURL(_ text: [UInt8], field: String) throws(Problem) -> HTTPURL {
         let url: HTTPURL
         do throws(HTTPURLError) { url = try HTTPURL(text.span) } catch {

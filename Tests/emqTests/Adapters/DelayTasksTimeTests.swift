@@ -312,6 +312,25 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(server.sent.isEmpty)
     }
 
+    @Test func whatReplacesARunningTaskIsWhatIsRunInAdvance() throws {
+        try register()
+        try add(10, key: "7", #","params":"old""#)
+        server.advance(seconds: 10)
+        #expect(try server.onlyRequest().text.contains(#""params":"old""#))
+        try add(15, key: "7", #","params":"new","handler":"\#(own)""#)
+        let shown = try #require(try find())
+        #expect(shown["params"] as? String == "new" && shown["handler"] as? String == own)
+        #expect(shown["timeToRun"] as? Int64 == start + 15)
+        try remove(15, key: "7", #","exec":true"#)
+        #expect(try find() == nil)
+        let request = try server.onlyRequest()
+        #expect(request.url.description == own)
+        #expect(request.text == #"{"cate":"mail","key":7,"params":"new","inAdvance":true}"#)
+        server.answerAll("200 OK")
+        server.advance(seconds: 1000)
+        #expect(server.postbox.started == 2)
+    }
+
     @Test func aTaskToBeRunInAdvanceWaitsForItsHandler() throws {
         try add(1000)
         try remove(1000, #","exec":true"#)

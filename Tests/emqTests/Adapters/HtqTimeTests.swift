@@ -51,9 +51,12 @@ import UID
         let response = try server.send("GET", path + "response/").object
         #expect(response["status"] as? String == "timeout" && response["time"] as? Int64 == start + Self.day)
         #expect(try #require(response["message"] as? String).contains("expired"))
-        // It has no record but that: with its response, all goes.
         #expect(try server.send("DELETE", other + "response/").status == 204)
         #expect(try server.send("DELETE", other + "response/").status == 404)
+        #expect(try server.send("GET", other + "response/").body == "{}")
+        #expect(try status(other) == "timeout")
+        #expect(try server.send("DELETE", other).status == 204)
+        #expect(try status(other) == "canceled")
         server.advance(to: start + 2 * Self.day)
         #expect(try server.send("GET", path).status == 404)
         #expect(server.postbox.started == 0)
@@ -69,10 +72,11 @@ import UID
             #expect(response["status"] as? String == "error" && response["message"] is String)
         }
         #expect(server.postbox.started == 2)
-        // There is nothing but the record of it.
         #expect(try server.send("DELETE", paths[0] + "response/").status == 204)
+        #expect(try server.send("DELETE", paths[0] + "response/").status == 404)
         #expect(try server.send("DELETE", paths[1]).status == 204)
-        for path in paths { #expect(try server.send("GET", path).status == 404) }
+        #expect(try paths.map { try status($0) } == ["error", "canceled"])
+        for path in paths { #expect(try server.send("GET", path + "response/").body == "{}") }
     }
 
     @Test func aNoticeIsNoRequestGoesFirstAndLeavesNothing() throws {

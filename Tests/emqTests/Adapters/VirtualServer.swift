@@ -26,6 +26,7 @@ final class VirtualServer {
         let loop = try EventLoop()
         let broker = Broker(executor: loop, firstToken: 1, now: now, maximumTasks: 10_000)
         let server = HTTPServer(loop: loop)
+        // Here and below: the broker's isolation is the thread that calls.
         nonisolated(unsafe) let (postbox, those) = (postbox, adapters)
         nonisolated(unsafe) var push: Push?
         broker.assumeIsolated { broker in

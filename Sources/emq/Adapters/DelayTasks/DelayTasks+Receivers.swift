@@ -27,12 +27,6 @@ extension DelayTasks {
     }
 
     func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        switch outcome.result {
-        case .failure(let failure): return .failed(failure)
-        case .success(let response):
-            let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
-            if (200...299).contains(response.status) { return .done(result: result) }
-            return .failed(.failed, error: "\(landing.place) answered \(response.status)", result: result)
-        }
+        landing.verdict(on: outcome) { response in (200...299).contains(response.status) ? nil : "" }
     }
 }

@@ -54,10 +54,7 @@ final class DelayTasks: AdapterService {
     }
 
     func write(_ problem: Problem, to responses: inout ResponseStream) {
-        responses.begin(status: problem.status, contentType: "application/json")
-        if let allow = problem.allow { responses.field("Allow", allow) }
-        if problem.isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
-        responses.beginBody(estimatedCount: 100)
+        problem.begin("application/json", to: &responses)
         writeCount("{\"code\":", problem.status, to: &responses)
         responses.append(",\"msg\":")
         JSONWriter.write(problem.detail, to: &responses)
@@ -214,7 +211,7 @@ final class DelayTasks: AdapterService {
     ) throws(Problem) {
         var content: [UInt8] = []
         var options: TaskOptions?
-        broker.withTask(id: id, now: api.now) { task in
+        withLatest(id, now: api.now, on: broker) { task in
             options = DelayTask(task)?.inAdvance.options
             options?.request = task.request
             content = task.content.map { $0 }
@@ -265,7 +262,7 @@ final class DelayTasks: AdapterService {
         _ id: UID, to responses: inout ResponseStream, of broker: isolated Broker, now: Int64
     ) throws(Problem) {
         var isWritten = false
-        broker.withTask(id: id, now: now) { task in
+        withLatest(id, now: now, on: broker) { task in
             guard let timestamp = DelayTask(task)?.timestamp, let queue = broker.existingQueue(named: task.queueName)
             else { return }
             let registered = PushOptions(stored: broker.push(of: queue), of: .queue).url
@@ -282,6 +279,11 @@ final class DelayTasks: AdapterService {
             isWritten = true
         }
         guard isWritten else { throw Self.noTask }
+    }
+
+    /// Calls `body` with a task as it was posted last: while it runs, that still waits to take its place.
+    private func withLatest(_ id: UID, now: Int64, on broker: isolated Broker, _ body: (borrowing TaskView) -> Void) {
+        if broker.withReplacement(of: id, now: now, body) == nil { broker.withTask(id: id, now: now, body) }
     }
 
     private static let noTask = Problem(404, "there is no such task (any more)")

@@ -53,10 +53,7 @@ final class Htq: AdapterService {
     }
 
     func write(_ problem: Problem, to responses: inout ResponseStream) {
-        responses.begin(status: problem.status, contentType: "application/json")
-        if let allow = problem.allow { responses.field("Allow", allow) }
-        if problem.isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
-        responses.beginBody(estimatedCount: 100)
+        problem.begin("application/json", to: &responses)
         responses.append("{\"status\": ")
         JSONWriter.writeInteger(problem.status, to: &responses)
         responses.append(", \"message\": ")
@@ -160,16 +157,10 @@ final class Htq: AdapterService {
         if let notice { add(notice, &api, on: broker) }
     }
 
-    /// Takes the response of a request away that has come to its end. What was never sent has none that could be replaced: its
-    /// record goes.
+    /// Takes the response of a request away that has come to its end, and leaves its status.
     private func end(_ id: UID, leaving status: HtqStatus, _ api: borrowing API, on broker: isolated Broker) {
-        let state = broker.withTask(id: id, now: api.now) { $0.state }
-        if state == .done {
-            let rest = status.json
-            broker.replaceResult(of: id, with: rest.span, now: api.now)
-        } else if state == .expired || state == .dead {
-            _ = broker.deleteRecord(id, now: api.now)
-        }
+        let rest = status.json
+        broker.replaceResult(of: id, with: rest.span, now: api.now)
     }
 
     // MARK: Notices

@@ -24,11 +24,10 @@ enum HtqStatus: String, CaseIterable {
         case .ready, .delayed: self = .queued
         case .dispatched: self = .pending
         case .cancelled: self = .canceled
-        case .expired: self = .timeout
-        case .dead: self = .error
-        case .done:
+        case .done, .expired, .dead:
             let result = task.result
-            self = Self.allCases.first { result.starts(with: $0.json.dropLast()) } ?? .success
+            let usual: HtqStatus = task.state == .done ? .success : task.state == .expired ? .timeout : .error
+            self = Self.allCases.first { result.starts(with: $0.json.dropLast()) } ?? usual
         }
     }
 
@@ -40,24 +39,25 @@ enum HtqStatus: String, CaseIterable {
 enum HtqResponse {
     /// The response of a request; empty when it was deleted, or the request cancelled; nil while there is none.
     static func json(of task: borrowing TaskView) -> [UInt8]? {
+        if task.state.isUnfinished { return nil }
+        guard isThere(task) else { return Array("{}".utf8) }
         switch task.state {
-        case .ready, .delayed, .dispatched: return nil
-        case .done where isThere(task): return task.result
-        case .done, .cancelled: return Array("{}".utf8)
         case .expired:
             return json(of: .timeout, "the request has expired, a day old", unixMilliseconds: task.finished ?? 0)
         case .dead:
             let reason =
                 task.error.isEmpty ? "the request was given up" : String(decoding: task.error, as: UTF8.self)
             return json(of: .error, reason, unixMilliseconds: task.finished ?? 0)
+        default: return task.result
         }
     }
 
-    /// Whether a request has a response that can be deleted.
+    /// Whether a request has a response that can be deleted. What was never sent has none of its own, and all the same one is
+    /// shown until something is left in its place.
     static func isThere(_ task: borrowing TaskView) -> Bool {
         switch task.state {
         case .ready, .delayed, .dispatched, .cancelled: false
-        case .expired, .dead: true
+        case .expired, .dead: task.result.isEmpty
         case .done: task.result.count > HtqStatus(task).json.count
         }
     }

@@ -44,9 +44,7 @@ final class Httpqueue: AdapterService {
     }
 
     func write(_ problem: Problem, to responses: inout ResponseStream) {
-        responses.begin(status: problem.status, contentType: "text/plain; charset=utf-8")
-        if problem.isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
-        responses.beginBody(estimatedCount: 100)
+        problem.begin("text/plain; charset=utf-8", to: &responses)
         let line = Array("\(problem.detail)\n".utf8)
         responses.append(line.span)
         responses.end()
@@ -188,16 +186,10 @@ final class Httpqueue: AdapterService {
     }
 
     func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        switch outcome.result {
-        case .failure(let failure): return .failed(failure)
-        case .success(let response):
-            let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
+        landing.verdict(on: outcome) { response in
             let code = Self.code(of: response.body)
-            if code == 100 { return .done(result: result) }
-            let given = code.map { "code \($0)" } ?? "no code"
-            return .failed(
-                .failed, error: "\(landing.place) answered \(response.status) with \(given), and 100 is success",
-                result: result)
+            if code == 100 { return nil }
+            return " with \(code.map { "code \($0)" } ?? "no code"), and 100 is success"
         }
     }
 

@@ -99,18 +99,12 @@ final class Taskqueue: Adapter {
     }
 
     func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        switch outcome.result {
-        case .failure(let failure):
-            guard failure.isRefused else { return .failed(failure) }
+        if case .failure(let failure) = outcome.result, failure.isRefused {
             let minimum = file.sections[landing.queue.name]?.backoff.minimumMilliseconds ?? 0
             let pause = max(minimum, Self.refusedPauseMilliseconds)
             return .failed(.releasePausing(milliseconds: pause), error: "\(failure)")
-        case .success(let response):
-            let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
-            if response.status == 200 { return .done(result: result) }
-            return .failed(
-                .failed, error: "\(landing.place) answered \(response.status), and 200 is success", result: result)
         }
+        return landing.verdict(on: outcome) { $0.status == 200 ? nil : ", and 200 is success" }
     }
 
     /// The same payload goes to the message's `roll_back`.
