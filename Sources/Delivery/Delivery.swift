@@ -59,7 +59,8 @@ public final class Delivery {
     private let maximumInFlight: Int
     private let maximumInFlightPerHost: Int
     private var landed: [Landed] = []
-    private var landedBytes = 0
+    /// How many bytes these have: results that wait for room.
+    public private(set) var landedBytes = 0
     /// How many bytes the bodies in flight have.
     private var bodyBytes = 0
 
@@ -297,7 +298,8 @@ public final class Delivery {
             return flight.queue.courier.verdict(on: outcome, of: landing)
         }
         var found = verdict(keepsBody: !isShortOfMemory)
-        if !landed.isEmpty || !hasRoom(Self.changeBytesPerTurn + found.byteCount) {
+        // For all that is small, the turn's room was looked for when it began.
+        if isResultWanted, !landed.isEmpty || !hasRoom(Self.changeBytesPerTurn + found.byteCount) {
             if landedBytes + found.byteCount <= Self.maximumLandedBytes {
                 landedBytes += found.byteCount
                 landed.append(Landed(key: key, verdict: found))

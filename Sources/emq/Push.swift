@@ -76,7 +76,7 @@ final class Push {
 
     /// How many tasks are being sent, and how much memory that takes, in bytes.
     var inFlightCount: Int { delivery.inFlightCount }
-    var bufferBytes: Int { client.bufferBytes }
+    var bufferBytes: Int { client.bufferBytes + delivery.landedBytes }
 
     /// Takes in what came back, as far as there is room for it.
     func beginTurn(_ journal: DurableStore?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
