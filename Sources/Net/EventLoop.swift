@@ -21,24 +21,25 @@ import Glibc
     private let events: UnsafeMutableBufferPointer<epoll_event>
     private let jobLock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var jobs: [UnownedJob] = []
-    private let clockOffset: Int64
+    private let clock: @Sendable () -> Int64
 
-    /// Milliseconds since the Unix epoch, as this loop sees them: read once a turn, and never stepping. It is the wall
-    /// clock's time at the start plus what a steady clock has counted since.
+    /// Milliseconds since the Unix epoch, as this loop sees them: its clock, read once a turn.
     public private(set) var now: Int64
 
     /// Makes a loop of the calling thread.
     ///
+    /// - Parameter clock: Milliseconds since the Unix epoch. It must never step back. When it goes forward by itself, faster
+    ///   than the system's, `wake` lets the loop see that.
     /// - Throws: `SystemError` when the kernel gives no descriptors.
-    public init() throws(SystemError) {
+    public init(clock: @escaping @Sendable () -> Int64 = EventLoop.steadyClock()) throws(SystemError) {
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         guard epoll >= 0 else { throw SystemError("make an epoll instance") }
         wakeUp = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard wakeUp >= 0 else { throw SystemError("make an eventfd") }
         unsafe events = .allocate(capacity: 256)
         unsafe pthread_mutex_init(jobLock, nil)
-        clockOffset = EventLoop.milliseconds(CLOCK_REALTIME) - EventLoop.milliseconds(CLOCK_BOOTTIME)
-        now = EventLoop.milliseconds(CLOCK_REALTIME)
+        self.clock = clock
+        now = clock()
         try watch(wakeUp, for: wakeUpSource, events: UInt32(EPOLLIN.rawValue))
     }
 
@@ -50,6 +51,12 @@ import Glibc
         unsafe jobLock.deallocate()
     }
 
+    /// A clock that never steps: the wall clock's time now plus what a steady clock counts from now on.
+    public static func steadyClock() -> @Sendable () -> Int64 {
+        let offset = milliseconds(CLOCK_REALTIME) - milliseconds(CLOCK_BOOTTIME)
+        return { milliseconds(CLOCK_BOOTTIME) + offset }
+    }
+
     private static func milliseconds(_ clock: clockid_t) -> Int64 {
         var time = timespec()
         unsafe clock_gettime(clock, &time)
@@ -59,7 +66,7 @@ import Glibc
     /// Reads the clock anew.
     @discardableResult
     public func updateNow() -> Int64 {
-        now = EventLoop.milliseconds(CLOCK_BOOTTIME) + clockOffset
+        now = clock()
         return now
     }
 

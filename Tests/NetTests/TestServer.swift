@@ -13,6 +13,8 @@ struct Seen {
     fileprivate(set) var withdrawals = 0
     fileprivate(set) var held: [Ticket] = []
     fileprivate(set) var turns = 0
+    /// The time of the last turn, by the server's clock.
+    fileprivate(set) var now: Int64 = 0
     fileprivate(set) var turnsBeforeHold = 0
     fileprivate(set) var turnsBeforeWithdrawal = 0
     fileprivate(set) var connectionCount = 0
@@ -30,6 +32,7 @@ struct Seen {
 /// The owner of the server's state: an actor that lives on its event loop.
 actor Recorder {
     fileprivate nonisolated let loop: EventLoop
+    fileprivate nonisolated let clock: TestClock
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
     fileprivate nonisolated let isStopping = Atomic(false)
@@ -48,7 +51,10 @@ actor Recorder {
     // that are ready to run take, on a machine with few cores.
     private nonisolated(unsafe) var published = Seen()
 
-    init(loop: EventLoop) { self.loop = loop }
+    init(loop: EventLoop, clock: TestClock) {
+        self.loop = loop
+        self.clock = clock
+    }
 
     /// What was so after the server's last turn. Any thread.
     nonisolated var seen: Seen { lock.withLock { unsafe published } }
@@ -63,8 +69,9 @@ actor Recorder {
     }
 
     /// Does what the tests have asked for since the last turn.
-    fileprivate func beginTurn() {
+    fileprivate func beginTurn(now: Int64) {
         record.turns += 1
+        record.now = now
         let mark = markToRelease.load(ordering: .acquiring)
         if mark > record.releasedMark { server?.release(upTo: mark) }
         if record.turns == turnToOpenGateIn {
@@ -115,7 +122,7 @@ private final class CountingObserver: BodyObserver {
 }
 
 /// `/large` and `/tracked` answer with as many bytes as the query says, the second under that number as its key; `/hold`
-/// owes its answer; `/observed` says how much of the body was seen on its way; everything else answers `ok`.
+/// owes its answer; `/observed` says how much of the body was seen on its way; everything else answers `ok`, and all but `/turn` are counted.
 ///
 /// `/service` says at which service's address the request came in: 0 or 7.
 ///
@@ -127,6 +134,10 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     mutating func handle(
         _ request: borrowing Request, _ responses: inout ResponseStream, on recorder: isolated Recorder
     ) -> Outcome {
+        if request.path.equals("/turn") {
+            EchoHandler.write("ok", to: &responses)
+            return .answered
+        }
         recorder.record.handled += 1
         var number = 0
         for index in request.query.indices { number = number * 10 + Int(request.query[index] - 0x30) }
@@ -212,7 +223,7 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     mutating func bodyObserver() -> BodyObserver? { CountingObserver() }
 
     mutating func beginTurn(now: Int64, on recorder: isolated Recorder) {
-        recorder.beginTurn()
+        recorder.beginTurn(now: now)
         isFinished = recorder.isStopping.load(ordering: .acquiring)
     }
 
@@ -229,8 +240,25 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     }
 }
 
+/// A clock that tests put forward.
+final class TestClock: Sendable {
+    private let base = EventLoop.steadyClock()
+    private let lead = Atomic<Int64>(0)
+
+    /// Milliseconds since the Unix epoch, and whatever was added to them.
+    var now: Int64 { base() + lead.load(ordering: .sequentiallyConsistent) }
+
+    func add(milliseconds: Int64) { lead.add(milliseconds, ordering: .sequentiallyConsistent) }
+}
+
 /// A running server. It stops when the test lets go of it.
+///
+/// Its timeouts are hours long, unless a test says otherwise, and end when the test lets time pass: however slow the machine,
+/// none runs out before.
 final class TestServer {
+    /// Much longer than any test takes.
+    static let timeoutMilliseconds: Int64 = 10_000_000
+
     let recorder: Recorder
     let addresses: [Address]
     private let end: DispatchSemaphore
@@ -246,6 +274,11 @@ final class TestServer {
         _ change: (inout ServerLimits) -> Void = { _ in }
     ) throws {
         var limits = ServerLimits()
+        limits.headTimeoutMilliseconds = Self.timeoutMilliseconds
+        limits.bodyTimeoutMilliseconds = Self.timeoutMilliseconds
+        limits.idleTimeoutMilliseconds = Self.timeoutMilliseconds
+        limits.sendTimeoutMilliseconds = Self.timeoutMilliseconds
+        limits.lingerTimeoutMilliseconds = Self.timeoutMilliseconds
         change(&limits)
         let start = Start(address: address, secondService: secondService, limits: limits)
         Thread.detachNewThread { start.run() }
@@ -284,19 +317,43 @@ final class TestServer {
     }
 
     func connect(receiveBuffer: Int32? = nil) throws -> Peer {
-        let peer = try Peer(port: port, receiveBuffer: receiveBuffer)
+        let peer =
+            if case .unix(let path) = addresses.first {
+                try Peer(path: path)
+            } else {
+                try Peer(port: port, receiveBuffer: receiveBuffer)
+            }
         peer.server = self
         return peer
     }
 
     var seen: Seen { recorder.seen }
 
-    /// Looks again until the answer is yes.
-    func eventually(_ what: String, _ question: (Seen) throws -> Bool) throws {
-        let deadline = Date(timeIntervalSinceNow: 60)
+    /// Looks again until the answer is yes, letting that many seconds pass by the server's clock before each look.
+    func eventually(_ what: String, passingSeconds seconds: Int64 = 0, _ question: (Seen) throws -> Bool) throws {
+        let deadline = Date(timeIntervalSinceNow: 120)
         while try !question(seen) {
             if Date() > deadline { throw Failure(description: "waited in vain: \(what)") }
+            if seconds > 0 { try pass(seconds: seconds) }
             usleep(2000)
+        }
+    }
+
+    /// Lets time pass by the server's clock, once it has taken note of what was sent before; waits for a turn after that.
+    func pass(seconds: Int64) throws {
+        try letTurnsPass()
+        recorder.clock.add(milliseconds: seconds * 1000)
+        let now = recorder.clock.now
+        recorder.loop.wake()
+        try eventually("a turn") { $0.now >= now }
+    }
+
+    /// Lets the server have a few turns: another connection's requests are answered.
+    func letTurnsPass() throws {
+        let other = try connect()
+        for _ in 0..<3 {
+            other.sendGet("/turn")
+            #expect(try other.body() == "ok")
         }
     }
 }
@@ -319,8 +376,9 @@ private final class Start: @unchecked Sendable {
 
     func run() {
         do {
-            let loop = try EventLoop()
-            let recorder = Recorder(loop: loop)
+            let clock = TestClock()
+            let loop = try EventLoop { clock.now }
+            let recorder = Recorder(loop: loop, clock: clock)
             try recorder.assumeIsolated { recorder in
                 let server = HTTPServer(loop: loop, limits: limits)
                 recorder.server = server
@@ -345,7 +403,7 @@ struct Failure: Error, CustomStringConvertible {
     let description: String
 }
 
-/// The other side of a connection: blocking, with ten seconds for each receive and send.
+/// The other side of a connection: blocking, with a minute for each receive and send.
 final class Peer {
     let descriptor: Int32
     /// Kept running as long as there is a peer.
@@ -422,9 +480,12 @@ final class Peer {
     }
 
     /// Whether there is anything to read, or the end, right now.
-    var isReadable: Bool {
+    var isReadable: Bool { isReadable(within: 0) }
+
+    /// Whether there is anything to read, or the end, within that time.
+    func isReadable(within milliseconds: Int32) -> Bool {
         var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        return poll(&entry, 1, 0) > 0
+        return poll(&entry, 1, milliseconds) > 0
     }
 
     /// Up to `count` bytes; empty at the end.
