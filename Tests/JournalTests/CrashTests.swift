@@ -79,7 +79,7 @@ import Testing
 
     /// Anything fails at any time, several things in a row, and then there is a crash at any time.
     @Test(arguments: 0..<8) func losesNothingDurableWhateverFails(part: Int) throws {
-        let runs = testOperations / 2_000
+        let runs = max(1, testOperations / 2_000)
         for run in 0..<runs {
             let seed = SeededRandom.runSeed &+ UInt64(part * runs + run) &+ 2_000_000
             let comment: Comment = "\(SeededRandom()), part \(part), run \(run)"

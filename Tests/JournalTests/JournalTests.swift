@@ -12,7 +12,7 @@ import UID
 @Suite struct JournalTests {
     /// The machine crashes at any operation, several lives long, also while it recovers.
     @Test(arguments: 0..<4) func bringsBackWhatWasSafe(part: Int) throws {
-        let runs = testOperations / 40_000
+        let runs = max(1, testOperations / 40_000)
         for run in 0..<runs {
             let seed = SeededRandom.runSeed &+ UInt64(part * runs + run)
             try live(seed: seed, lives: 4, comment: "\(SeededRandom()), part \(part), run \(run)") { disk, random in
@@ -24,7 +24,7 @@ import UID
 
     /// Writes and syncs fail now and then, and the process ends or the machine crashes.
     @Test(arguments: 0..<2) func goesOnWhenTheDiskFails(part: Int) throws {
-        let runs = testOperations / 80_000
+        let runs = max(1, testOperations / 80_000)
         for run in 0..<runs {
             let seed = SeededRandom.runSeed &+ UInt64(part * runs + run) &+ 1_000_000
             try live(seed: seed, lives: 4, comment: "\(SeededRandom()), part \(part), run \(run)") { disk, random in
@@ -38,7 +38,7 @@ import UID
     /// The disk is full now and then. What no client is told of may be left out then, so there is none of that here. Nobody was
     /// told of tasks that are gone because of a request for which there was no space: they may be gone, or be there again.
     @Test(arguments: 0..<2) func goesOnWhenTheDiskIsFull(part: Int) throws {
-        let runs = testOperations / 80_000
+        let runs = max(1, testOperations / 80_000)
         for run in 0..<runs {
             let seed = SeededRandom.runSeed &+ UInt64(part * runs + run) &+ 2_000_000
             let comment: Comment = "\(SeededRandom()), part \(part), run \(run)"
