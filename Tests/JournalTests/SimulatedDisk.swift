@@ -9,7 +9,8 @@ import Support
 @testable import Journal
 
 final class SimulatedDisk: Disk, @unchecked Sendable {
-    // @unchecked: one thread at a time calls it, which the log promises.
+    // @unchecked: its operations, and what looks at its files, are done under `mutex`. How it shall fail is said while the log
+    // does nothing, but for what says otherwise.
 
     static let sector = 512
 
@@ -52,7 +53,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         get { mutex.withLock { lockedFailsRemoving } }
         set { mutex.withLock { lockedFailsRemoving = newValue } }
     }
-    private let mutex = NSLock()
+    fileprivate let mutex = NSRecursiveLock()
     private var lockedCapacity = Int.max
     private var lockedFailsRemoving = false
     /// Whether a failed sync also drops what was written from the cache, as some file systems do.
@@ -66,8 +67,10 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     /// The file's bytes, to be looked at or changed behind the log's back.
     subscript(name: String) -> [UInt8]? {
-        get { cached[name]?.cache }
+        get { mutex.withLock { cached[name]?.cache } }
         set {
+            mutex.lock()
+            defer { mutex.unlock() }
             guard let newValue else {
                 (cached[name], safe[name]) = (nil, nil)
                 return
@@ -80,6 +83,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     /// The same disk with the same contents; everything on it is safe.
     func copy() -> SimulatedDisk {
+        mutex.lock()
+        defer { mutex.unlock() }
         let copy = SimulatedDisk(seed: salt)
         for (name, content) in cached { copy[name] = content.cache }
         return copy
@@ -87,6 +92,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     /// What the disk holds after the machine was started again.
     func restart() {
+        mutex.lock()
+        defer { mutex.unlock() }
         var names: [String: Content] = [:]
         for name in Set(cached.keys).union(safe.keys).sorted() {
             let (now, before) = (cached[name], safe[name])
@@ -149,18 +156,22 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
 
     /// How much all files have together.
-    var used: Int { cached.values.reduce(0) { $0 + $1.cache.count } }
+    var used: Int { mutex.withLock { cached.values.reduce(0) { $0 + $1.cache.count } } }
 
     // MARK: Disk
 
     func lock() {}
 
     func names() throws(LogError) -> [String] {
+        mutex.lock()
+        defer { mutex.unlock() }
         if hasCrashed { throw crash }
         return cached.keys.shuffled(using: &generator)
     }
 
     func open(_ name: String, creating: Bool) throws(LogError) -> any DiskFile {
+        mutex.lock()
+        defer { mutex.unlock() }
         if cached[name] == nil {
             guard creating else { throw LogError("open it", file: path + "/" + name, code: ENOENT) }
             if let failure = try step(name) { throw error(failure, name) }
@@ -172,12 +183,16 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
 
     func remove(_ name: String) throws(LogError) {
+        mutex.lock()
+        defer { mutex.unlock() }
         if let failure = try step(name) ?? (failsRemoving ? .input : nil) { throw error(failure, name) }
         cached[name] = nil
         try crashIfDue()
     }
 
     func syncDirectory() throws(LogError) {
+        mutex.lock()
+        defer { mutex.unlock() }
         if let failure = try step("") { throw error(failure, "") }
         try crashIfDue()
         safe = cached
@@ -197,9 +212,11 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
 
     var path: String { disk.path + "/" + name }
 
-    func byteCount() -> Int { content.cache.count }
+    func byteCount() -> Int { disk.mutex.withLock { content.cache.count } }
 
     func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(LogError) -> Int {
+        disk.mutex.lock()
+        defer { disk.mutex.unlock() }
         try disk.stepRead(name)
         let count = max(0, min(bytes.count, content.cache.count - offset))
         if count > 0 {
@@ -211,6 +228,8 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
     }
 
     func write(_ bytes: RawSpan, at offset: Int) throws(LogError) {
+        disk.mutex.lock()
+        defer { disk.mutex.unlock() }
         let failure = try disk.step(name)
         var count = bytes.byteCount
         if failure != nil { count = Int.random(in: 0...count, using: &disk.generator) }
@@ -238,6 +257,8 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
     }
 
     func truncate(to byteCount: Int) throws(LogError) {
+        disk.mutex.lock()
+        defer { disk.mutex.unlock() }
         let failure = try disk.step(name)
         if let failure { throw disk.error(failure, name) }
         if byteCount < content.cache.count { cut(to: byteCount) }
@@ -256,6 +277,8 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
     }
 
     func sync() throws(LogError) {
+        disk.mutex.lock()
+        defer { disk.mutex.unlock() }
         let failure = try disk.step(name)
         try disk.crashIfDue()
         guard let failure else { return save() }
