@@ -1,11 +1,6 @@
 // The broker: takes tasks in, gives them out, and gets them back when they fail. It does no I/O and reads no clock.
 //
-// `TaskStore` keeps the tasks and queues; here is who waits for them. Waiters are served in the order of their arrival,
-// and one that cannot be satisfied holds nothing back. To find the waiters that a new ready task may complete without
-// looking at all, each is filed under one queue that it lacks, by the number of tasks that it needs of it. That number is
-// always greater than the queue's ready tasks; so when these grow to r, only those filed with r can have enough. In the
-// order of their arrival, they are completed, or filed under another queue that they lack. One that waits for any task of
-// several queues lacks all of them and is filed under each. A paused queue counts as empty.
+// `TaskStore` keeps the tasks and queues; here and in `Broker+Waiting.swift` is who waits for them.
 
 import UID
 
@@ -20,28 +15,23 @@ public actor Broker {
     var deadlines = WaiterHeap<ByDeadline>()
     /// Those filed under no queue: so many tasks had just expired that one call could not tell what they lack, or a queue
     /// that they lacked gives out tasks again. `advance` decides about them when it has removed what has expired.
-    private var undecided = WaiterHeap<Undecided>()
+    var undecided = WaiterHeap<Undecided>()
     /// The queues that give out tasks again as soon as those who wait for them have been made undecided.
     var resuming: [Slot] = []
     var arrivals: UInt64 = 0
-    private var isCompleting = false
+    var isCompleting = false
     /// The ends of tasks that some of those who waited for them have not been told yet.
-    private var endings: [TaskStore.Ending] = []
+    var endings: [TaskStore.Ending] = []
     /// Waits for many queues whose clients have gone, still to be taken out of where they are filed.
-    private var cancelled: [Waiter] = []
+    var cancelled: [Waiter] = []
     /// What the call under way may still spend on those who wait; the rest is left to `advance`.
-    private var serviceSteps = 0
+    var serviceSteps = 0
     private static let stepsPerService = 2000
-    /// What telling a client takes, beside the names of queues that it waits for and its result.
-    private static let stepsPerCompletion = 10
-    private static let bytesPerStep = 2048
     /// How far restoring has come, and where changes are written.
     var restoration = Restoration()
     var imageWriter = ImageWriter()
     /// What those who wait take up.
-    private var memoryBytesOfWaiters = 0
-    /// How many queues a wait names at most that is taken out at once when it is cancelled.
-    private static let namesToUnfileAtOnce = 16
+    var memoryBytesOfWaiters = 0
 
     /// The executor that the broker was made with.
     public nonisolated var unownedExecutor: UnownedSerialExecutor {
@@ -234,252 +224,12 @@ public actor Broker {
                 readySequence: store.isJournaled ? store.images[slot].readySequence : 0))
     }
 
-    // MARK: Waiting
-
-    /// Waits for a task for each name in `queues`. Called when `take` has just said that there are not enough. O(queues).
-    ///
-    /// - Parameters:
-    ///   - queues: the queues; one that is named twice gives two tasks.
-    ///   - leaseMilliseconds: the lease of what is taken, if it is not the tasks' own.
-    ///   - worker: a name to show with what is taken; empty for none.
-    ///   - deadline: when to end with what is available.
-    ///   - now: the time.
-    ///   - completion: called once, never from inside `wait`, unless the wait is cancelled. It may look at tasks, but must
-    ///     not call a method that changes the broker.
-    /// - Returns: the wait, for `cancel`.
-    public func wait(
-        _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], deadline: Int64, now: Int64,
-        completion: @escaping Waiter.Completion
-    ) -> Waiter {
-        beginChange()
-        return begin(
-            Waiter(
-                .all(completion), queues: queues, leaseMilliseconds: leaseMilliseconds, worker: worker,
-                deadline: deadline, arrival: arrivals), now: now)
-    }
-
-    /// Begins a wait for tasks.
-    func begin(_ waiter: Waiter, now: Int64) -> Waiter {
-        arrivals += 1
-        for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits += 1 } }
-        insert(waiter)
-        file(waiter, under: lack(of: waiter, now: now) ?? .unknown)
-        return waiter
-    }
-
-    /// Ends a wait whose client has gone: it takes nothing and its completion is never called. Does nothing if it has ended.
-    /// O(log n); what a wait for many queues takes up is given back by `advance`.
-    public func cancel(_ waiter: Waiter) {
-        beginChange()
-        guard waiter.isWaiting, !waiter.isCancelled else { return }
-        if waiter.queues.count <= Self.namesToUnfileAtOnce { return end(waiter) }
-        waiter.isCancelled = true
-        cancelled.append(waiter)
-    }
-
-    /// Ends all waits: those for tasks get nothing, those for the end of a task its state. O(n log n).
-    public func completeAllWaiters(now: Int64) {
-        beginChange()
-        while let waiter = deadlines.first {
-            if waiter.task != nil {
-                complete(waiter, now: now)
-            } else {
-                end(waiter)
-                if !waiter.isCancelled { call(waiter, with: Array(repeating: nil, count: waiter.count)) }
-            }
-        }
-        serviceSteps = .max
-        tellEnds()
-    }
-
-    /// Enters a waiter that waits until its deadline.
-    func insert(_ waiter: Waiter) {
-        deadlines.insert(waiter)
-        memoryBytesOfWaiters += waiter.byteCount
-    }
-
-    /// The bytes that tasks, contents, results and whatever else they say take, the queues that are in use, and those who
-    /// wait. O(1).
-    public var memoryBytes: Int { store.memoryBytes + memoryBytesOfWaiters }
-
-    /// What a waiter lacks; nil if it has enough.
-    private func lack(of waiter: Waiter, now: Int64) -> Lack? {
-        waiter.isForAny
-            ? store.lackOfAny(of: waiter.distinctQueues, now: now) : store.lack(of: waiter.queues, now: now)
-    }
-
-    private func file(_ waiter: Waiter, under lack: Lack) {
-        waiter.plan(for: lack)
-        guard !waiter.filings.isEmpty else { return undecided.insert(waiter) }
-        for filing in waiter.filings {
-            store.queues[filing.lack.queue].waiters[filing.lack.need, default: WaiterHeap()].insert(filing)
-        }
-    }
-
-    private func unfile(_ waiter: Waiter) {
-        guard !waiter.filings.isEmpty else { return undecided.remove(waiter) }
-        for filing in waiter.filings {
-            let lack = filing.lack
-            store.queues[lack.queue].waiters[lack.need]?.remove(filing)
-            if store.queues[lack.queue].waiters[lack.need]?.isEmpty == true {
-                store.queues[lack.queue].waiters[lack.need] = nil
-            }
-        }
-    }
-
-    private func end(_ waiter: Waiter) {
-        waiter.isWaiting = false
-        // Its task has ended, and it was about to be told.
-        if waiter.isDue { return }
-        deadlines.remove(waiter)
-        memoryBytesOfWaiters -= waiter.byteCount
-        if let task = waiter.task { return store.removeWaiter(waiter, of: task) }
-        unfile(waiter)
-        for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits -= 1 } }
-    }
-
-    /// Ends a wait with what is available.
-    private func complete(_ waiter: Waiter, now: Int64) {
-        end(waiter)
-        if waiter.isCancelled { return }
-        var taken: [TaskHandle?] = []
-        let (queues, lease, worker) = (waiter.queues, waiter.leaseMilliseconds, waiter.worker)
-        switch waiter.goal {
-        case .all:
-            taken.reserveCapacity(queues.count)
-            store.takeAvailable(queues, leaseMilliseconds: lease, worker: worker, now: now, into: &taken)
-        case .any(let limit, _):
-            store.takeAny(queues, limit: limit, leaseMilliseconds: lease, worker: worker, now: now, into: &taken)
-        case .result(let id, let completion):
-            let slot = store.task(id)
-            // One that has just expired is told as it was: its end is not known before its timer fires.
-            let state = slot == 0 ? nil : TaskState(store.tasks[slot].state)
-            isCompleting = true
-            completion(state ?? .ready, Span())
-            isCompleting = false
-            return
-        }
-        call(waiter, with: taken)
-    }
-
-    /// Tells those who waited for the end of a task, as far as the steps go.
-    func tellEnds() {
-        for ending in store.endings {
-            for waiter in ending.waiters {
-                waiter.isDue = true
-                deadlines.remove(waiter)
-                memoryBytesOfWaiters -= waiter.byteCount
-            }
-        }
-        endings += store.endings
-        store.endings = []
-        while let last = endings.indices.last, serviceSteps > 0 {
-            // Nothing else may hold the waiters now: taking one out would copy them all.
-            let waiter = endings[last].waiters.popLast()
-            let ending = (state: endings[last].state, result: endings[last].result)
-            if endings[last].waiters.isEmpty { endings.removeLast() }
-            guard let waiter, waiter.isWaiting, case .result(_, let completion) = waiter.goal else { continue }
-            waiter.isWaiting = false
-            serviceSteps -= Self.stepsPerCompletion + ending.result.count / Self.bytesPerStep
-            isCompleting = true
-            completion(ending.state, ending.result.span)
-            isCompleting = false
-        }
-    }
-
-    private func call(_ waiter: Waiter, with taken: [TaskHandle?]) {
-        switch waiter.goal {
-        case .all(let completion), .any(_, let completion):
-            isCompleting = true
-            completion(taken)
-            isCompleting = false
-        case .result:
-            break
-        }
-    }
+    // MARK: Time
 
     /// What every call does first that may change something.
     func beginChange() {
         assert(!isCompleting, "a completion changed the broker")
         serviceSteps = Self.stepsPerService
-    }
-
-    /// Completes a waiter that has enough, or files it under a queue that it lacks.
-    ///
-    /// - Returns: whether it is filed elsewhere than before, or completed.
-    private func reconsider(_ waiter: Waiter, now: Int64) -> Bool {
-        if waiter.isCancelled {
-            end(waiter)
-            return true
-        }
-        guard let lack = lack(of: waiter, now: now) else {
-            complete(waiter, now: now)
-            return true
-        }
-        let isAsBefore =
-            lack.queue == 0
-            ? waiter.filings.isEmpty
-            : waiter.isForAny ? !waiter.filings.isEmpty : waiter.filings.first?.lack.queue == lack.queue
-        if isAsBefore { return false }
-        unfile(waiter)
-        file(waiter, under: lack)
-        return true
-    }
-
-    /// Tells those who waited for the end of a task, and completes waiters that have enough now that the queue has got one
-    /// more ready task. `queue` is 0 if nobody waits for it.
-    ///
-    /// The first who has enough takes all that the queue has, unless it is too much content for one answer or more than it
-    /// wants. One that still lacks the queue, because some of the ready tasks had expired, is not alone with that.
-    @inline(__always)
-    func serveWaiters(of queue: Slot, now: Int64) {
-        if !store.endings.isEmpty { tellEnds() }
-        if queue != 0 { complete(waitersOf: queue, now: now) }
-    }
-
-    private func complete(waitersOf queue: Slot, now: Int64) {
-        guard serviceSteps > 0 else { return resumeLater(queue) }
-        while let waiter = store.queues[queue].waiters[store.queues[queue].available]?.first?.waiter,
-            reconsider(waiter, now: now)
-        {
-            serviceSteps -= waiter.queues.count + Self.stepsPerCompletion
-            guard serviceSteps > 0 else { return resumeLater(queue) }
-        }
-    }
-
-    /// Has `advance` decide about those who wait for a queue that is not paused. Until then it counts as empty.
-    func resumeLater(_ queue: Slot) {
-        guard !store.queues[queue].waiters.isEmpty else { return }
-        store.queues[queue].pause = .resuming
-        if !resuming.contains(queue) { resuming.append(queue) }
-    }
-
-    /// Decides about those who wait for a queue that gives out tasks again, and about the undecided.
-    ///
-    /// - Returns: whether all is decided. If not, tasks that a take has met and taken out are still to be ended.
-    private func settle(now: Int64, steps: inout Int) -> Bool {
-        while let queue = resuming.last {
-            while store.queues[queue].pause == .resuming,
-                let waiter = store.queues[queue].waiters.first?.value.first?.waiter
-            {
-                guard steps > 0 else { return false }
-                steps -= waiter.queues.count
-                if waiter.isCancelled {
-                    end(waiter)
-                    continue
-                }
-                unfile(waiter)
-                file(waiter, under: .unknown)
-            }
-            resuming.removeLast()
-            if store.queues[queue].pause == .resuming { store.update(queue) { $0.pause = .none } }
-        }
-        while let waiter = undecided.first {
-            guard steps > 0 else { return false }
-            steps -= waiter.queues.count + Self.stepsPerCompletion
-            guard reconsider(waiter, now: now) else { return false }
-        }
-        return true
     }
 
     /// Purges, kicks and moves. Returns whether all is done.
@@ -499,8 +249,6 @@ public actor Broker {
         }
         return true
     }
-
-    // MARK: Time
 
     /// Does what is due: delays and leases that are over end, expired tasks end, records that were kept long enough are
     /// deleted, waits end at their deadlines, all in the order of their times, and at one time in that order and that of
@@ -558,6 +306,8 @@ public actor Broker {
         }
     }
 
+    // MARK: Counts and checks
+
     /// How much the broker holds.
     public struct Counts: Hashable, Sendable {
         /// All tasks, records of those that have come to their end included.
@@ -579,38 +329,14 @@ public actor Broker {
             waiters: deadlines.count, queues: store.queues.count)
     }
 
+    /// The bytes that tasks, contents, results and whatever else they say take, the queues that are in use, and those who
+    /// wait. O(1).
+    public var memoryBytes: Int { store.memoryBytes + memoryBytesOfWaiters }
+
     /// Checks all of the broker's structures against each other, and traps where they do not fit. O(n). For tests.
     public func checkInvariants() {
         precondition(!isCompleting)
         store.checkInvariants()
-        var filed = undecided.count
-        undecided.checkInvariants { precondition($0.filings.isEmpty, "an undecided waiter is filed") }
-        var waits: [Slot: UInt32] = [:]
-        store.queues.forEach { queue in
-            for (need, filings) in store.queues[queue].waiters {
-                precondition(!filings.isEmpty, "an empty heap of waiters was kept")
-                precondition(need > store.queues[queue].available, "a waiter is filed where it lacks nothing")
-                filings.checkInvariants { filing in
-                    let waiter = filing.waiter
-                    precondition(filing.lack.queue == queue && filing.lack.need == need, "a misfiled waiter")
-                    precondition(waiter.filings.contains { $0 === filing }, "a filing that its waiter does not know")
-                    let names = waiter.isForAny ? 1 : waiter.queues.count { $0.slot == queue }
-                    precondition(names == Int(need), "a waiter needs another number than it is filed by")
-                    if waiter.filings.first === filing { filed += 1 }
-                }
-            }
-            precondition(store.queues[queue].pause != .resuming || resuming.contains(queue), "a queue stays paused")
-        }
-        deadlines.checkInvariants { waiter in
-            precondition(waiter.isWaiting, "a wait that has ended has a deadline")
-            for queue in waiter.distinctQueues { waits[queue.slot, default: 0] += 1 }
-            filed += waiter.task == nil ? 0 : 1
-            let expected = waiter.isForAny ? waiter.distinctQueues.count : 1
-            precondition(waiter.filings.isEmpty || waiter.filings.count == expected, "a waiter is filed too rarely")
-        }
-        precondition(filed == deadlines.count, "a waiter is filed more or less than once")
-        store.queues.forEach { queue in
-            precondition(store.queues[queue].waits == waits[queue, default: 0], "a queue miscounts who waits for it")
-        }
+        checkWaiters()
     }
 }
