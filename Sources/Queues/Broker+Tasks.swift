@@ -252,10 +252,14 @@ extension Broker {
 
     /// Cancels a task that is delayed, ready or dispatched. O(1), and what those take who wait for its result.
     ///
+    /// - Parameters:
+    ///   - id: the task.
+    ///   - includingDead: whether one that is dead is cancelled too; it cannot be kicked any more then.
+    ///   - now: the time.
     /// - Returns: whether it was.
-    public func cancelTask(_ id: UID, now: Int64) -> Bool {
+    public func cancelTask(_ id: UID, includingDead: Bool = false, now: Int64) -> Bool {
         beginChange()
-        let isCancelled = store.cancel(id, now: now)
+        let isCancelled = store.cancel(id, includingDead: includingDead, now: now)
         tellEnds()
         return isCancelled
     }

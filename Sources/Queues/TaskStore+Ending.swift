@@ -279,10 +279,12 @@ extension TaskStore {
         tasks[slot].expires <= now ? expire(slot, now: now) : die(slot, at: now, now: now)
     }
 
-    /// Cancels a task that has not come to its end; false if it has.
-    mutating func cancel(_ id: UID, now: Int64) -> Bool {
+    /// Cancels a task that has not come to its end, or is dead if that is asked for; false if it has.
+    mutating func cancel(_ id: UID, includingDead: Bool, now: Int64) -> Bool {
         let slot = task(id)
-        guard slot != 0, tasks[slot].isAlive(now: now) else { return false }
+        guard slot != 0,
+            tasks[slot].isAlive(now: now) || includingDead && tasks[slot].state == .dead && tasks[slot].until > now
+        else { return false }
         queues[tasks[slot].queue].totals.cancelled += 1
         finish(slot, .cancelled, at: now, now: now)
         return true

@@ -344,6 +344,29 @@ import UID
         }
     }
 
+    @Test func aDeadTaskIsCancelledIfThatIsAskedFor() throws {
+        try withBroker { broker in
+            for number: UInt64 in [1, 2] {
+                try broker.add(number, to: "a") { ($0.key, $0.keepMilliseconds) = ([7], number == 1 ? 100 : 0) }
+                _ = try broker.take("a")
+                #expect(broker.nak(number, .dead) == .dead)
+            }
+            // Its key may be another's by now.
+            try broker.add(3, to: "a") { $0.key = [7] }
+            #expect(broker.cancelTask(1, now: 10) == false)
+            #expect(broker.cancelTask(id(1), includingDead: true, now: 10) == true)
+            #expect(broker.cancelTask(id(1), includingDead: true, now: 10) == false)
+            #expect(broker.cancelTask(id(2), includingDead: true, now: 10) == true)
+            #expect(broker.state(1, now: 109) == .cancelled && broker.state(2, now: 10) == nil)
+            #expect(broker.kick(1, now: 10) == false)
+            #expect(broker.task(withKey: [7], in: try broker.queue("a"), now: 10) == id(3))
+            #expect(try broker.statistics("a").totals.cancelled == 2 && broker.statistics("a").dead == 0)
+            broker.checkInvariants()
+            broker.advanceFully(to: 110)
+            #expect(broker.state(1, now: 110) == nil && broker.state(3, now: 110) == .ready)
+        }
+    }
+
     @Test func aResultMayGiveWayToAnother() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") { $0.keepMilliseconds = 100 }

@@ -79,6 +79,17 @@ import UID
         for path in paths { #expect(try server.send("GET", path + "response/").body == "{}") }
     }
 
+    @Test func whatWasGivenUpAndThenCancelledIsNotSentWhenTheDeadAreKicked() throws {
+        let paths = [try queue(#", "id": "a""#), try queue()]
+        server.advance(seconds: 100)
+        #expect(try paths.map { try status($0) } == ["error", "error"])
+        for path in paths { #expect(try server.send("DELETE", path).status == 204) }
+        let ids = paths.map { #""\#($0.split(separator: "/")[0])""# }.joined(separator: ",")
+        #expect(try server.send("POST", "/kick/", #"{"ids": [\#(ids)]}"#, service: 0).object["kicked"] as? Int == 0)
+        #expect(try paths.map { try status($0) } == ["canceled", "canceled"])
+        #expect(server.postbox.started == 2)
+    }
+
     @Test func aNoticeIsNoRequestGoesFirstAndLeavesNothing() throws {
         let paths = [try queue(), try queue(#", "data": [["a", "b"]]"#), try queue()]
         #expect(server.sent.count == 2)

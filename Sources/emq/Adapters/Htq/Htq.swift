@@ -153,7 +153,10 @@ final class Htq: AdapterService {
     private func cancel(_ id: UID, _ api: inout API, on broker: isolated Broker) throws(Problem) {
         let notice = notice(of: id, now: api.now, on: broker)
         if let notice { try api.checkSpace(for: 2, byteCount: notice.byteCount, on: broker) }
-        guard broker.cancelTask(id, now: api.now) else { return end(id, leaving: .canceled, api, on: broker) }
+        // One that was given up could be kicked, and be sent after all.
+        guard broker.cancelTask(id, includingDead: true, now: api.now) else {
+            return end(id, leaving: .canceled, api, on: broker)
+        }
         if let notice { add(notice, &api, on: broker) }
     }
 
