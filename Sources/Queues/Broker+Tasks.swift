@@ -202,11 +202,13 @@ extension Broker {
         var record = store.tasks[slot]
         (record.state, record.until, record.retries) = (.delayed, replacement.due, 0)
         (record.enqueued, record.priority) = (replacement.enqueued, replacement.priority)
+        record.isPushed = store.queues[record.queue].isPushed || !extras.request.isEmpty
         let name = store.queues[record.queue].name
         return body(
             TaskView(
                 slot: slot, record: record, state: replacement.due > now ? .delayed : .ready, extras: extras,
-                leaseMilliseconds: replacement.leaseMilliseconds, queueName: name.span,
+                leaseMilliseconds: store.leaseMilliseconds(own: replacement.leaseMilliseconds, in: record.queue),
+                queueName: name.span,
                 content: replacement.content.span, readySequence: 0))
     }
 

@@ -364,10 +364,13 @@ struct TaskStore: ~Copyable {
 
     /// The lease that a task gets when nobody asks for another.
     func leaseMilliseconds(of slot: Slot) -> Int64 {
-        let own = tasks[slot].leaseMilliseconds
+        leaseMilliseconds(own: tasks[slot].leaseMilliseconds, in: tasks[slot].queue)
+    }
+
+    /// The lease that a task of a queue gets that asks for `own`, or says nothing with 0.
+    func leaseMilliseconds(own: Int64, in queue: Slot) -> Int64 {
         if own > 0 { return own }
-        return configuration(of: tasks[slot].queue)?.value.leaseMilliseconds
-            ?? QueueConfiguration.defaultLeaseMilliseconds
+        return configuration(of: queue)?.value.leaseMilliseconds ?? QueueConfiguration.defaultLeaseMilliseconds
     }
 
     /// How many retries a task may have; nil is any number.

@@ -86,6 +86,49 @@ import UID
         }
     }
 
+    /// What is shown of a task that waits, as text.
+    private func described(_ task: borrowing TaskView) -> [String] {
+        [
+            "\(task.id) \(text(task.queueName)) \(text(task.content)) \(task.state) \(task.isToBeSent)",
+            "\(task.leaseMilliseconds) \(task.priority) \(task.attempt) \(task.token) \(task.retries)",
+            "\(task.enqueued) \(task.due ?? -1) \(task.expires ?? -1) \(task.dispatched ?? -1) \(task.finished ?? -1)",
+            "\(task.retryLimit ?? -1) \(task.key) \(task.metadata) \(task.request) \(task.origin)",
+            "\(task.worker) \(task.error) \(task.progress) \(task.result)",
+        ]
+    }
+
+    @Test(arguments: [false, true], [nil, 70] as [Int64?])
+    func aReplacementIsShownAsItWillBe(isDelayed: Bool, lease: Int64?) throws {
+        try withBroker { broker in
+            broker.beginSending()
+            try broker.configure("a") { $0.leaseMilliseconds = 33 }
+            for (number, requests) in [(1, [[], [8]]), (2, [[8], []]), (3, [[8], [9]])] as [(UInt64, [[UInt8]])] {
+                try broker.add(number, to: "a", lease: 50) {
+                    ($0.key, $0.metadata, $0.request) = ([7, UInt8(number)], [1], requests[0])
+                    $0.retryLimit = .limited(3)
+                }
+                #expect(broker.withReplacement(of: id(number), now: 0) { _ in } == nil)
+                if requests[0].isEmpty {
+                    _ = try broker.take("a")
+                    #expect(broker.touch(TaskReference(id: id(number)), progress: [1].span, now: 0) == true)
+                } else {
+                    _ = broker.send(from: try broker.queue("a"), now: 0) { _ in 50 }
+                }
+                #expect(broker.state(number) == .dispatched)
+                #expect(broker.withReplacement(of: id(number), now: 0) { _ in } == nil)
+                try broker.add(10 + number, to: "a", lease: lease, due: isDelayed ? 60 : nil, priority: 5, now: 10) {
+                    ($0.key, $0.metadata, $0.request) = ([7, UInt8(number)], [2], requests[1])
+                    $0.onConflict = .replace
+                }
+                let shown = broker.withReplacement(of: id(number), now: 50) { described($0) }
+                broker.advanceFully(to: 50)
+                #expect(shown != nil && shown == broker.withTask(id: id(number), now: 50) { described($0) })
+                #expect(broker.withReplacement(of: id(number), now: 50) { _ in } == nil)
+                #expect(broker.cancelTask(number, now: 50) == true)
+            }
+        }
+    }
+
     @Test func aDelayedReplacementWaitsForItsTime() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") { $0.key = [7] }
