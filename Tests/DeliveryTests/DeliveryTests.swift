@@ -674,6 +674,40 @@ struct DeliveryTests {
         }
     }
 
+    @Test("Behind results that wait for room, what nobody wants to know of does not wait, and what waits is counted")
+    func roomForResults() throws {
+        try withWorld { world, broker in
+            try world.push("q", #"{"url":"http://a.test/"}"#, broker)
+            let kept = try world.add("q", keep: 60_000, broker)
+            world.turn(broker)
+            let key = try #require(world.sender.requests.keys.first)
+            let rest = try [world.add("q", broker), world.add("q", retries: 0, broker)]
+            world.turn(broker)
+            world.sender.answers = [
+                (key, .response(Array("HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nabcde".utf8), 9, 1))
+            ]
+            var looks = 0
+            world.delivery.beginTurn(on: broker, now: world.now) { _ in
+                looks += 1
+                return looks == 1
+            }
+            #expect(world.state(kept, broker) == .dispatched && world.delivery.landedBytes > 5)
+            for (key, status) in zip(world.sender.requests.keys, [204, 500]) {
+                world.sender.answers.append(
+                    (key, .response(Array("HTTP/1.1 \(status) X\r\nContent-Length: 0\r\n\r\n".utf8), 9, 1)))
+            }
+            looks = -1
+            world.delivery.beginTurn(on: broker, now: world.now) { _ in
+                looks += 1
+                return looks == 1
+            }
+            #expect(rest.allSatisfy { world.state($0, broker) != .dispatched })
+            #expect(world.state(kept, broker) == .dispatched && world.delivery.landedBytes > 5)
+            world.turn(broker)
+            #expect(world.state(kept, broker) == .done && world.delivery.landedBytes == 0)
+        }
+    }
+
     @Test("The death of a task that expires is told too")
     func expiry() throws {
         try withWorld { world, broker in
