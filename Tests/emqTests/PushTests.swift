@@ -97,6 +97,20 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
         #expect(try other.wait("/other")[0]["A"] == nil)
     }
 
+    @Test func whatIsBeingReceivedCountsAsMemoryInUse() throws {
+        func used() throws -> Int {
+            try #require((try server.get("/stats").object["memory"] as? [String: Int])?["used"])
+        }
+        let before = try used()
+        let part = String(repeating: "x", count: 900_000)
+        receiver.script("/q", [.send("HTTP/1.1 200 OK\r\nContent-Length: 900001\r\n\r\n\(part)"), .hold, .send("x")])
+        let id = try server.enqueue("q", #""content": 1, "# + receiver.request("/q"))
+        _ = try eventually("the first part") { try used() > before + 900_000 ? true : nil }
+        receiver.open("/q")
+        _ = try eventually("the end") { try server.get("/task/\(id)").status == 404 ? true : nil }
+        #expect(try used() < before + 900_000)
+    }
+
     // MARK: Answers
 
     @Test(arguments: ["200 OK", "201 Created", "204 No Content", "299 X"])

@@ -76,7 +76,7 @@ extension API {
         responses.append("}")
         writeCount(",\"tasks\":", broker.counts.tasks, to: &responses)
         writeCount(",\"connections\":", server.connectionCount, to: &responses)
-        writeCount(",\"memory\":{\"used\":", broker.memoryBytes + server.bufferBytes, to: &responses)
+        writeCount(",\"memory\":{\"used\":", usedMemoryBytes(of: broker), to: &responses)
         writeCount(",\"limit\":", maximumMemoryBytes, to: &responses)
         responses.append("}")
         journal?.writeStatistics(of: broker, to: &responses)

@@ -338,13 +338,19 @@ struct API: ~Copyable, RequestHandler {
     ///
     /// - Throws: 503 if not.
     func checkMemory(for byteCount: Int, on broker: isolated Broker) throws(Problem) {
-        let used = broker.memoryBytes + bufferBytes + (journal?.pendingByteCount ?? 0)
+        let used = usedMemoryBytes(of: broker)
         if used + byteCount > maximumMemoryBytes {
             throw Problem(
                 503,
                 "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers go on, "
                     + "and when they have finished some there is room again")
         }
+    }
+
+    /// How much of the memory for tasks is used, in bytes: by them, and by what is on its way to and from clients and
+    /// receivers, and to the disk.
+    func usedMemoryBytes(of broker: isolated Broker) -> Int {
+        broker.memoryBytes + bufferBytes + (journal?.pendingByteCount ?? 0)
     }
 
     /// How much memory requests and answers take that are on their way, in bytes.
