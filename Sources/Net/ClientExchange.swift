@@ -12,8 +12,6 @@ final class ClientExchange: ClientSource {
     /// A read's size: for most responses, and for what is left of a large body.
     private static let readSize = 16 * 1024
     private static let bodyReadSize = 256 * 1024
-    /// RFC 8305 section 5: how long an attempt to connect is alone.
-    private static let attemptDelayMilliseconds: Int64 = 250
 
     let key: UInt64
     let start: Int64
@@ -187,7 +185,7 @@ final class ClientExchange: ClientSource {
             }
             attempt.exchange = self
             attempts.append(attempt)
-            if !candidates.isEmpty { nextAttemptTime = loop.now + Self.attemptDelayMilliseconds }
+            if !candidates.isEmpty { nextAttemptTime = loop.now + client.limits.attemptDelayMilliseconds }
             return
         }
         if !attempts.isEmpty { return }

@@ -13,6 +13,8 @@ public struct ClientLimits: Sendable {
     public var idleConnections = 1_000
     /// How long a connection may be idle, in milliseconds.
     public var idleTimeoutMilliseconds: Int64 = 10_000
+    /// How long an attempt to connect to one of a host's addresses is alone, in milliseconds (RFC 8305 section 5).
+    public var attemptDelayMilliseconds: Int64 = 250
     /// The longest head of a response, in bytes.
     public var headBytes = 64 * 1024
     /// The largest number of a response's fields.

@@ -31,6 +31,8 @@ final class TestClient {
         beforeLookUp: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
         var limits = ClientLimits()
+        // No test is so slow that this is over, unless it says so.
+        limits.idleTimeoutMilliseconds = 600_000
         change(&limits)
         loop = try EventLoop()
         final class Asked { var list: [String] = [] }
@@ -64,6 +66,8 @@ final class TestClient {
         var request = ClientRequest(
             url: try HTTPURL(Array(url.utf8).span), method: Array(method.utf8), fields: Array(fields.utf8),
             body: body.map { Array($0.utf8) })
+        request.connectTimeoutMilliseconds = 600_000
+        request.timeoutMilliseconds = 600_000
         change(&request)
         client.send(request, key: key)
     }
@@ -92,7 +96,7 @@ final class TestClient {
 
     /// Lets the loop turn until there is a value.
     func wait<Value>(_ what: String = "", for value: () throws -> Value?) throws -> Value {
-        let deadline = loop.updateNow() + 30_000
+        let deadline = loop.updateNow() + 110_000
         while true {
             if let found = try value() { return found }
             guard loop.now < deadline else { throw Failure(description: "waited in vain: \(what)") }
@@ -114,8 +118,13 @@ final class TestClient {
         try send(key, origin.url)
         let peer = try accept(at: origin)
         _ = try request(at: peer)
-        peer.send(response)
-        return (peer, try end(of: key))
+        let bytes = Array(response.utf8)
+        var sent = 0
+        let end = try wait("the end of \(key)") {
+            if sent < bytes.count { sent += max(0, peer.send(Array(bytes[sent...]))) }
+            return ended[key]
+        }
+        return (peer, end)
     }
 }
 
@@ -145,6 +154,12 @@ final class TestOrigin {
     }
 
     deinit { close(descriptor) }
+
+    /// Waits until a connection is there to be accepted; false if that takes too long.
+    func waitForConnection() -> Bool {
+        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return Glibc.poll(&poll, 1, 110_000) == 1
+    }
 
     func accept() -> OriginPeer? {
         let accepted = Glibc.accept(descriptor, nil, nil)
@@ -197,6 +212,12 @@ final class OriginPeer {
     func closed() -> Bool? {
         _ = receive()
         return hasEnded ? true : nil
+    }
+
+    /// Waits for what comes while the client's loop does not turn; false if that takes too long.
+    func waitForInput() -> Bool {
+        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return Glibc.poll(&poll, 1, 110_000) == 1
     }
 
     /// A whole request, if there is one.
