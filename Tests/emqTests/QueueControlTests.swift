@@ -26,7 +26,7 @@ import Testing
 
     @Test func aPurgeDeletesWhatStandsInTheStatesAskedFor() throws {
         let ids = try server.enqueueAll("q", [1, 2, 3])
-        try server.enqueue("q", #""content": 4, "delay": 60"#)
+        try server.enqueue("q", #""content": 4, "delay": 600"#)
         _ = try server.take("q", 1)
         let reader = try server.begin("GET", "/result/\(ids[2])?timeout=60000")
         #expect(try server.send("POST", "/purge/q").body == #"{"purged":3}"#)
@@ -45,7 +45,7 @@ import Testing
         #expect(try contents("q", "dead") == [1, 2, 3])
         #expect(try server.send("POST", "/kick/q?n=2").body == #"{"kicked":2}"#)
         #expect(try contents("q") == [1, 2])
-        try server.enqueue("q", #""content": 4, "delay": 60"#)
+        try server.enqueue("q", #""content": 4, "delay": 600"#)
         #expect(try server.send("POST", "/kick/q?state=delayed").body == #"{"kicked":1}"#)
         #expect(try contents("q") == [1, 2, 4])
     }
@@ -111,13 +111,13 @@ import Testing
     }
 
     @Test func tasksLeaveUnsaidWhatTheirQueueSays() throws {
-        try server.send("PUT", "/config/q", #"{"retry": 7, "expiry": 50, "priority": 4, "keep": 60}"#)
+        try server.send("PUT", "/config/q", #"{"retry": 700, "expiry": 5000, "priority": 4, "keep": 600}"#)
         let id = try server.enqueue("q")
-        let own = try server.enqueue("q", #""content": 2, "retry": 8, "priority": 5"#)
-        #expect(try server.take("q").map { $0["retry"] as? Int } == [8, 7])
+        let own = try server.enqueue("q", #""content": 2, "retry": 800, "priority": 5"#)
+        #expect(try server.take("q").map { $0["retry"] as? Int } == [800, 700])
         let task = try server.task(id)
         #expect(task["priority"] as? Int == 4)
-        #expect(try abs(#require(task["expires"] as? Double) - #require(task["enqueued"] as? Double) - 50) < 0.001)
+        #expect(try abs(#require(task["expires"] as? Double) - #require(task["enqueued"] as? Double) - 5000) < 0.001)
         try server.post("/ack", "{\"ids\": [\"\(id)\", \"\(own)\"]}")
         #expect(try server.state(id) == "done")
     }

@@ -130,9 +130,9 @@ struct TimedOut: Error, CustomStringConvertible {
     let description: String
 }
 
-/// Asks again until there is an answer, for a minute.
+/// Asks again until there is an answer, for two minutes: a machine may be slow, and what never comes is rare.
 func eventually<Value>(_ what: String, _ question: () throws -> Value?) throws -> Value {
-    let deadline = Date(timeIntervalSinceNow: 60)
+    let deadline = Date(timeIntervalSinceNow: 120)
     while true {
         if let value = try question() { return value }
         if Date() > deadline { throw TimedOut(description: "waited in vain for \(what)") }
@@ -164,7 +164,7 @@ struct Response {
     var field: String? { try? object["field"] as? String }
 }
 
-/// A blocking connection to a server. Nothing it does takes longer than a minute.
+/// A blocking connection to a server. Nothing it does takes longer than two minutes.
 final class Client {
     let descriptor: Int32
     private var buffer: [UInt8] = []
@@ -198,7 +198,7 @@ final class Client {
 
     private func begin(_ status: Int32) throws {
         guard status == 0 else { throw TimedOut(description: "cannot connect: \(String(cString: strerror(errno)))") }
-        var timeout = timeval(tv_sec: 60, tv_usec: 0)
+        var timeout = timeval(tv_sec: 120, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
     }
