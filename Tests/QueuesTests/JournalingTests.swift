@@ -54,8 +54,16 @@ import UID
             #expect(found1 != nil)
         } after: { broker, now in
             while !broker.advance(to: now + 31 * Self.second) {}
-            let state = shown(1, now: now + 31 * Self.second, on: broker)?.state
-            #expect(state == (isDownForLong ? .ready : .dead))
+            let later = now + 31 * Self.second
+            #expect(shown(1, now: later, on: broker)?.state == (isDownForLong ? .ready : .dead))
+            guard isDownForLong else { return }
+            #expect(broker.withTask(id: UID(high: 1, low: 1), now: later) { $0.retries } == 0)
+            // Whoever had it has lost it. Now that the broker is there, the end of the next lease counts.
+            let second = try take("a", now: later, on: broker)
+            #expect(second?.attempt == 2)
+            #expect(broker.ack(TaskReference(id: UID(high: 1, low: 1), token: 1), now: later) == false)
+            while !broker.advance(to: later + 5 * Self.second) {}
+            #expect(shown(1, now: later + 5 * Self.second, on: broker)?.state == .dead)
         }
     }
 
@@ -64,10 +72,15 @@ import UID
             try add(1, to: "a", lease: 100 * Self.second, expiry: .after(milliseconds: 5 * Self.second), on: broker)
             let found2 = try take("a", on: broker)
             #expect(found2 != nil)
+            try add(3, to: "a", lease: 100 * Self.second, expiry: .after(milliseconds: 5 * Self.second), on: broker)
+            let found3 = try take("a", on: broker)
+            #expect(found3?.token == 2)
             try add(2, to: "a", expiry: .after(milliseconds: 5 * Self.second), on: broker)
         } after: { broker, now in
             #expect(shown(1, now: now, on: broker)?.state == .dispatched)
             #expect(shown(2, now: now, on: broker) == nil)
+            #expect(broker.ack(TaskReference(id: UID(high: 3, low: 3), token: 2), now: now) == true)
+            #expect(shown(3, now: now, on: broker) == nil)
             while !broker.advance(to: now + 30 * Self.second) {}
             #expect(shown(1, now: now + 30 * Self.second, on: broker) == nil)
         }

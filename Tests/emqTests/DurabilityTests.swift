@@ -218,11 +218,10 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         var server = try directory.start()
         let soon = try server.enqueue("q", #""content": "soon", "delay": 0.3"#)
         let gone = try server.enqueue("q", #""content": "gone", "expiry": 0.3"#)
-        let kept = try server.enqueue("q", #""content": "kept", "expiry": 0.3, "keep": 60"#)
-        let due = try #require(try server.task(soon)["due"] as? Double)
-        let expires = try #require(try server.task(kept)["expires"] as? Double)
+        let kept = try server.enqueue("q", #""content": "kept", "expiry": 0.3, "keep": 6000"#)
+        let time = Date(timeIntervalSinceNow: 0.3)
         try server.crash()
-        _ = try eventually("the time") { Date().timeIntervalSince1970 > max(due, expires) ? true : nil }
+        _ = try eventually("the time") { Date() > time ? true : nil }
         server = try directory.start()
         _ = try eventually("the end of the delay") { try server.state(soon) == "ready" ? true : nil }
         _ = try eventually("the end of a task") { try server.get("/task/\(gone)").status == 404 ? true : nil }
@@ -233,56 +232,21 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
     @Test func aLeaseLastsAtLeastTheGrace() throws {
         var server = try directory.start()
         let long = try server.enqueue("q", #""content": 1, "retry": 3000"#)
-        let short = try server.enqueue("q", #""content": 2, "retry": 1"#)
+        let short = try server.enqueue("q", #""content": 2, "retry": 60"#)
         _ = try server.take("q")
         try server.settle()
         let longEnd = try #require(try server.task(long)["lease_end"] as? Double)
         try server.crash()
         let start = Date().timeIntervalSince1970
-        server = try directory.start("--recovery-grace", "60")
+        server = try directory.start("--recovery-grace", "600")
         #expect(try server.task(long)["lease_end"] as? Double == longEnd)
         let shortEnd = try #require(try server.task(short)["lease_end"] as? Double)
-        #expect(shortEnd >= start + 60 && shortEnd <= Date().timeIntervalSince1970 + 60)
+        #expect(shortEnd >= start + 600 && shortEnd <= Date().timeIntervalSince1970 + 601)
         #expect(try server.state(short) == "dispatched")
         // What the worker asks for afterwards is its own lease again.
         _ = try server.post("/touch", "{\"ids\": [\"\(short)\"]}")
         let touched = try #require(try server.task(short)["lease_end"] as? Double)
-        #expect(touched <= Date().timeIntervalSince1970 + 1)
-    }
-
-    @Test func aLeaseThatRanOutWhileItWasDownCountsAsNoRetry() throws {
-        var server = try directory.start()
-        let id = try server.enqueue("q", #""content": 1, "retry": 0.2, "max_retries": 0"#)
-        let first = try server.takeOne("q")
-        try server.settle()
-        let end = try #require(try server.task(id)["lease_end"] as? Double)
-        try server.crash()
-        _ = try eventually("the end of the lease") { Date().timeIntervalSince1970 > end + 0.1 ? true : nil }
-        server = try directory.start("--recovery-grace", "0.3")
-        _ = try eventually("the end of the grace") { try server.state(id) == "dispatched" ? nil : true }
-        let task = try server.task(id)
-        #expect(task["state"] as? String == "ready")
-        #expect(task["retries"] as? Int == 0)
-        let second = try server.takeOne("q")
-        #expect(second.attempt == 2)
-        #expect(try server.ack([first.receipt]).hasPrefix(#"{"acked":0,"#))
-        // Now the server was there, and it counts.
-        _ = try eventually("the end of its retries") { try server.state(id) == "dead" ? true : nil }
-    }
-
-    @Test func whatAWorkerHoldsExpiresAfterTheGrace() throws {
-        var server = try directory.start()
-        let held = try server.enqueue("q", #""content": 1, "expiry": 0.3"#)
-        let lost = try server.enqueue("q", #""content": 2, "expiry": 0.3"#)
-        let receipts = try server.take("q").compactMap { $0["receipt"] as? String }
-        try server.settle()
-        let end = try #require(try server.task(lost)["expires"] as? Double)
-        try server.crash()
-        _ = try eventually("the time") { Date().timeIntervalSince1970 > end ? true : nil }
-        server = try directory.start("--recovery-grace", "2")
-        #expect(try server.ack([receipts[0]]) == #"{"acked":1,"missing":[]}"#)
-        #expect(try server.get("/task/\(held)").status == 404)
-        _ = try eventually("the end of the grace") { try server.get("/task/\(lost)").status == 404 ? true : nil }
+        #expect(touched <= Date().timeIntervalSince1970 + 61)
     }
 
     // MARK: Receipts
@@ -469,15 +433,39 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let server = try directory.start("--fsync", "never")
         for _ in 0..<4 { try server.enqueueAll("q", Array(0..<10_000)) }
         try server.crash()
-        let next = try directory.begin()
-        let client = try next.connect()
-        let answers = try ["/healthz", "/peek/q"].map { try client.get($0) }
-        for answer in answers {
+        // It does not begin before it has said that it listens. A pipe that is full keeps it from that.
+        let pipe = Pipe()
+        let (reading, writing) = (pipe.fileHandleForReading, pipe.fileHandleForWriting)
+        let flags = fcntl(writing.fileDescriptor, F_GETFL)
+        _ = fcntl(writing.fileDescriptor, F_SETFL, flags | O_NONBLOCK)
+        while write(writing.fileDescriptor, [0x0A], 1) == 1 {}
+        _ = fcntl(writing.fileDescriptor, F_SETFL, flags)
+        let path = FileManager.default.temporaryDirectory.appending(
+            path: "emq-\(UInt32.random(in: 0...UInt32.max)).sock"
+        )
+        .path
+        let next = Process()
+        next.executableURL = Server.executable
+        next.arguments = ["--addr", "unix:\(path)", "--data", directory.path]
+        next.standardError = writing
+        try next.run()
+        defer {
+            kill(next.processIdentifier, SIGKILL)
+            next.waitUntilExit()
+            try? FileManager.default.removeItem(atPath: path)
+            try? reading.close()
+        }
+        let client = try eventually("a connection") { try? Client(path: path) }
+        client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nGET /peek/q HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.sendPost("/enqueue/q", #"{"content": 1}"#)
+        var bytes = [UInt8](repeating: 0, count: 65536)
+        _ = read(reading.fileDescriptor, &bytes, bytes.count)
+        for _ in 0..<3 {
+            let answer = try client.response()
             #expect(answer.status == 503)
             #expect(answer.body.contains("recovering: "))
             #expect(answer.fields["retry-after"] != nil)
         }
-        #expect(try client.post("/enqueue/q", #"{"content": 1}"#).status == 503)
         _ = try eventually("the end of the recovery") { try client.get("/healthz").status == 200 ? true : nil }
         #expect(try client.get("/stats/q").object["ready"] as? Int == 40_000)
     }
