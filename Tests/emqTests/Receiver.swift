@@ -220,6 +220,8 @@ final class SilentPort {
             _ = withLoopback(port: port) { connect(connection, $0, $1) }
             connections.append(connection)
         }
+        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        guard Glibc.poll(&poll, 1, 120_000) == 1 else { throw TimedOut(description: "nothing connects to a port") }
     }
 
     deinit {
