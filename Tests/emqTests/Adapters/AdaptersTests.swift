@@ -45,13 +45,17 @@ import Testing
         receiver.script("/x", [.answer("200 OK", #"{"code":100}"#)])
         do {
             let first = try Server.instead(of: "httpqueue", "--data", directory)
-            let body = #"{"topic":"t","delay":1,"callback":"\#(receiver.url("/x"))"}"#
+            // Or it might be sent before the crash.
+            #expect(try first.send("POST", "/pause/httpqueue%2Ft").status == 200)
+            let body = #"{"topic":"t","callback":"\#(receiver.url("/x"))"}"#
             #expect(try first.ask("httpqueue", "POST", "/create", body).status == 200)
             first.signal(SIGKILL)
             _ = try first.exitStatus()
         }
         do {
             let second = try Server(["--addr", "127.0.0.1:0", "--data", directory, "--push", "loopback"])
+            _ = try eventually("the journal to be read") { try second.get("/healthz").status == 200 ? true : nil }
+            #expect(try second.send("POST", "/resume/httpqueue%2Ft").status == 200)
             let task = try eventually("the task to be ready") {
                 let answer = try second.get("/peek/httpqueue%2Ft")
                 return answer.status == 200 ? try answer.tasks.first ?? nil : nil

@@ -320,14 +320,15 @@ import Testing
             ("http://nobody.invalid/", "error", "nobody.invalid"),
         ]
         for (url, status, message) in cases {
-            let path = try htq.queue(#"{"url": "\#(url)", "timeout": \#(status == "timeout" ? "0.3" : "20")}"#)
+            let path = try htq.queue(#"{"url": "\#(url)", "timeout": \#(status == "timeout" ? "0.3" : "100")}"#)
             let response = try htq.response(path)
             #expect(Set(response.keys) == ["status", "time", "message"])
             #expect(response["status"] as? String == status && response["time"] as? Double != nil)
             #expect(try #require(response["message"] as? String).contains(message), "\(response)")
             #expect(try htq.status(path) == status)
         }
-        #expect(receiver.received("/hold").count == 1 && receiver.received("/close").count == 1)
+        // What was given up may not have been sent.
+        #expect(receiver.received("/hold").count <= 1 && receiver.received("/close").count == 1)
     }
 
     // MARK: Waiting for a response

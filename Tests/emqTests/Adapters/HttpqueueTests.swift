@@ -48,7 +48,8 @@ import Testing
         #expect(id.utf8.count == 36 && UUID(uuidString: id) != nil)
         let task = try query(id).object
         let creation = try #require(task["creat_time"] as? Int)
-        #expect((before...before + 60).contains(creation))
+        // Two clocks are not quite the same.
+        #expect((before - 1...Int(Date().timeIntervalSince1970) + 1).contains(creation))
         #expect(
             task as NSDictionary == [
                 "id": id, "topic": "order", "execute_time": creation + 15, "max_retry": 3, "has_retry": 0,
@@ -76,10 +77,12 @@ import Testing
         _ = try eventually("success") { try query(fine).status == 404 ? true : nil }
         for (index, body) in [#"{"code":101}"#, #"{"code":"100"}"#, "100", "", #"{"code":99,"code":7}"#].enumerated() {
             receiver.script("/\(index)", [.answer("200 OK", body)])
-            let id = try create("/\(index)", retry: 1)
-            _ = try eventually("a failed attempt") { try query(id).object["has_retry"] as? Int == 1 ? true : nil }
+            let id = try create("/\(index)", retry: 100)
+            _ = try eventually("a failed attempt") {
+                try #require(query(id).object["has_retry"] as? Int) >= 1 ? true : nil
+            }
         }
-        #expect(try server.get("/stats/httpqueue%2Forder").object["delayed"] as? Int == 5)
+        #expect(try server.count("httpqueue%2Forder", "acked") == 1)
     }
 
     @Test func redirectsAreFollowed() throws {
