@@ -31,7 +31,7 @@ import Testing
 
     private func collect(_ log: Log) throws {
         var poll = pollfd(fd: log.descriptor, events: Int16(POLLIN), revents: 0)
-        try #require(Glibc.poll(&poll, 1, 20_000) == 1, "the helper does not answer")
+        try #require(Glibc.poll(&poll, 1, 120_000) == 1, "the helper does not answer")
         try log.collect()
     }
 

@@ -67,7 +67,7 @@ import UID
                 while !broker.advance(to: now) {}
                 journal.endTurn(of: broker, now: now)
                 // Until all is safe, so that no turn depends on how fast the helper is.
-                let deadline = Date(timeIntervalSinceNow: 20)
+                let deadline = Date(timeIntervalSinceNow: 120)
                 try journal.collect()
                 while !journal.isSettled(broker) {
                     try #require(Date() < deadline)
@@ -119,7 +119,7 @@ import UID
             let name = Array("a".utf8)
             try broker.purge(broker.queue(named: name.span), now: 2) { _ in }
             var now: Int64 = 2
-            let deadline = Date(timeIntervalSinceNow: 20)
+            let deadline = Date(timeIntervalSinceNow: 120)
             while journal.byteCount > 1 << 16, Date() < deadline {
                 try turn(now)
                 wait(for: journal)
