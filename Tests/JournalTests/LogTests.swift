@@ -35,7 +35,9 @@ import Testing
     /// Waits for the helper, as an event loop does.
     private func collect(_ log: Log) throws {
         var poll = pollfd(fd: log.descriptor, events: Int16(POLLIN), revents: 0)
-        try #require(Glibc.poll(&poll, 1, 120_000) == 1, "the helper does not answer")
+        var count: Int32
+        repeat { count = Glibc.poll(&poll, 1, 120_000) } while count < 0 && errno == EINTR
+        try #require(count == 1, "the helper does not answer")
         try log.collect()
     }
 

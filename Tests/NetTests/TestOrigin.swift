@@ -128,6 +128,15 @@ final class TestClient {
     }
 }
 
+/// Waits for something to be read or accepted; false if that takes too long.
+private func isReadable(_ descriptor: Int32) -> Bool {
+    var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    while true {
+        let count = Glibc.poll(&poll, 1, 110_000)
+        if count >= 0 || errno != EINTR { return count == 1 }
+    }
+}
+
 /// A listening socket.
 final class TestOrigin {
     private let descriptor: Int32
@@ -157,8 +166,7 @@ final class TestOrigin {
 
     /// Waits until a connection is there to be accepted; false if that takes too long.
     func waitForConnection() -> Bool {
-        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        return Glibc.poll(&poll, 1, 110_000) == 1
+        isReadable(descriptor)
     }
 
     func accept() -> OriginPeer? {
@@ -216,8 +224,7 @@ final class OriginPeer {
 
     /// Waits for what comes while the client's loop does not turn; false if that takes too long.
     func waitForInput() -> Bool {
-        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        return Glibc.poll(&poll, 1, 110_000) == 1
+        isReadable(descriptor)
     }
 
     /// A whole request, if there is one.

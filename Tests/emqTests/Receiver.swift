@@ -118,7 +118,7 @@ private final class State: @unchecked Sendable {
 
     func accept() {
         var count = 0
-        while case let connection = Glibc.accept(descriptor, nil, nil), connection >= 0 {
+        while case let connection = uninterrupted({ Glibc.accept(descriptor, nil, nil) }), connection >= 0 {
             count += 1
             let number = count
             Thread { self.serve(connection, number) }.start()
@@ -193,7 +193,7 @@ private final class State: @unchecked Sendable {
             }
             while !isReadable(connection) { if locked({ $0.isEnding }) { return nil } }
             var chunk = [UInt8](repeating: 0, count: 65536)
-            let count = recv(connection, &chunk, chunk.count, 0)
+            let count = uninterrupted { recv(connection, &chunk, chunk.count, 0) }
             if count <= 0 { return nil }
             buffer += chunk[..<count]
         }
@@ -221,7 +221,9 @@ final class SilentPort {
             connections.append(connection)
         }
         var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        guard Glibc.poll(&poll, 1, 120_000) == 1 else { throw TimedOut(description: "nothing connects to a port") }
+        guard uninterrupted({ Glibc.poll(&poll, 1, 120_000) }) == 1 else {
+            throw TimedOut(description: "nothing connects to a port")
+        }
     }
 
     deinit {

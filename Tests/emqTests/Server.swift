@@ -126,6 +126,14 @@ func contents(of path: String) -> String {
     return String(decoding: bytes[..<count], as: UTF8.self)
 }
 
+/// Calls the system again when a signal has interrupted it, such as one that let this process go on after a stop.
+func uninterrupted<Number: FixedWidthInteger>(_ call: () -> Number) -> Number {
+    while true {
+        let result = call()
+        if result != -1 || errno != EINTR { return result }
+    }
+}
+
 struct TimedOut: Error, CustomStringConvertible {
     let description: String
 }
@@ -215,7 +223,8 @@ final class Client {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes {
-                Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+                let (start, count) = ($0.baseAddress, $0.count)
+                return uninterrupted { Glibc.send(descriptor, start, count, Int32(MSG_NOSIGNAL)) }
             }
             if count <= 0 { return false }
             sent += count
@@ -238,7 +247,7 @@ final class Client {
     /// More bytes into the buffer; false at the end of input.
     private func fill() throws -> Bool {
         var chunk = [UInt8](repeating: 0, count: 65536)
-        let count = recv(descriptor, &chunk, chunk.count, 0)
+        let count = uninterrupted { recv(descriptor, &chunk, chunk.count, 0) }
         if count < 0, errno == EAGAIN { throw TimedOut(description: "no answer; so far: \(buffered)") }
         if count <= 0 { return false }
         buffer += chunk[..<count]
