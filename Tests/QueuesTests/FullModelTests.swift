@@ -11,7 +11,7 @@ import UID
     @Test(arguments: 0..<8) func brokersAnswerAsTheFullModelDoes(part: Int) async throws {
         for life in 0..<max(1, testOperations / 200_000) {
             let seed = Random.runSeed &+ UInt64(part * 1000 + life)
-            try run(seed: seed, operations: 1500)
+            try run(seed: seed, operations: min(1500, max(200, testOperations / 100)))
             // Tests that wait for something share the threads with this one.
             await Task.yield()
         }
@@ -22,7 +22,7 @@ import UID
     @Test(arguments: 0..<8) func restoredBrokersAnswerAsTheFullModelDoes(part: Int) async throws {
         for life in 0..<max(1, testOperations / 200_000) {
             let seed = Random.runSeed &+ UInt64(part * 1000 + life + 500_000)
-            try restartingRun(seed: seed, lives: 12)
+            try restartingRun(seed: seed, lives: min(12, max(3, testOperations / 10_000)))
             await Task.yield()
         }
     }
