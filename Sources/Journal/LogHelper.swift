@@ -49,6 +49,7 @@ import Glibc
     private let writer: LogWriter
     private let syncMode: LogConfiguration.SyncMode
     private let retryMilliseconds: Int64
+    private let clock: @Sendable () -> Int64
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let wakeUp = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var state: State
@@ -66,8 +67,19 @@ import Glibc
     /// How much of the next segment is to be filled before the next batch.
     private var owedByteCount = 0
 
-    init(_ writer: LogWriter, _ configuration: LogConfiguration) throws(LogError) {
+    /// Starts the thread.
+    ///
+    /// - Parameters:
+    ///   - writer: what it runs.
+    ///   - configuration: when it syncs, and when it tries again.
+    ///   - clock: milliseconds that never step, and are not ahead of those of the system's steady clock.
+    /// - Throws: `LogError` when the system gives no descriptor or no thread.
+    init(
+        _ writer: LogWriter, _ configuration: LogConfiguration,
+        clock: @escaping @Sendable () -> Int64 = LogHelper.steadyMilliseconds
+    ) throws(LogError) {
         self.writer = writer
+        self.clock = clock
         syncMode = configuration.syncMode
         retryMilliseconds = configuration.retryMilliseconds
         state = State(
@@ -114,7 +126,7 @@ import Glibc
     /// - Returns: why there is no space for it; nil if it is being made, for all that is known.
     func want(frameByteCount: Int) -> LogError? {
         update { state in
-            if largeRetryTime <= LogHelper.now() { state.unavailable = nil }
+            if largeRetryTime <= clock() { state.unavailable = nil }
             if let unavailable = state.unavailable, frameByteCount >= unavailable.frameByteCount {
                 return unavailable.problem
             }
@@ -165,7 +177,9 @@ import Glibc
         unsafe pthread_sigmask(SIG_SETMASK, &signals, nil)
         unsafe pthread_mutex_lock(lock)
         while true {
-            if let work = nextWork(LogHelper.now()) {
+            // One look at the clock: what is not due yet is what is waited for.
+            let now = clock()
+            if let work = nextWork(now) {
                 unsafe pthread_mutex_unlock(lock)
                 var failure: LogError?
                 do throws(LogError) { try perform(work) } catch { failure = error }
@@ -174,7 +188,7 @@ import Glibc
             } else if state.isEnding {
                 break
             } else {
-                wait()
+                wait(now)
             }
         }
         unsafe pthread_mutex_unlock(lock)
@@ -214,7 +228,7 @@ import Glibc
 
     /// Says what has become of it. With the lock held.
     private func publish(_ work: Work, _ failure: LogError?) {
-        let now = LogHelper.now()
+        let now = clock()
         var isFinal = false
         // Preparing has succeeded when the segment is ready; see below.
         if failure != nil || work.kind != .prepare { state.problems[work.kind] = failure }
@@ -282,13 +296,12 @@ import Glibc
     }
 
     /// Waits for the owner, or until something is to be tried again. With the lock held.
-    private func wait() {
+    private func wait(_ now: Int64) {
         var times: [Int64] = []
         if state.failure == nil {
             if state.batch != nil { times.append(batchRetryTime) }
             if let syncTime { times.append(syncTime) }
             // They are in the past if nothing has failed.
-            let now = LogHelper.now()
             times += [prepareRetryTime, deleteRetryTime].filter { $0 > now }
         }
         if let time = times.min() {
@@ -299,7 +312,7 @@ import Glibc
         }
     }
 
-    private static func now() -> Int64 {
+    private static func steadyMilliseconds() -> Int64 {
         var time = timespec()
         unsafe clock_gettime(CLOCK_MONOTONIC, &time)
         return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000

@@ -1,0 +1,37 @@
+// The thread that waits for the disk, and its clock.
+
+import Foundation
+import Support
+import Synchronization
+import Testing
+
+@testable import Journal
+
+@Suite struct LogHelperTests {
+    /// A clock that ticks whenever it is looked at, so that no two looks are in the same millisecond.
+    private final class Clock: Sendable {
+        private let ticks = Atomic<Int64>(1)
+
+        var milliseconds: Int64 { ticks.add(1, ordering: .relaxed).newValue }
+    }
+
+    @Test func whatFallsDueBetweenTwoLooksAtTheClockIsDone() throws {
+        let disk = SimulatedDisk(seed: 1)
+        let recovery = try LogRecovery(disk: disk)
+        while try !recovery.advance(byteCount: .max, visit: { _, _, _ in }) {}
+        let writer = try LogWriter(recovery, segmentByteCount: 64 << 10)
+        for operation in 1...1000 { disk.failures[disk.operations + operation] = .input }
+        var configuration = LogConfiguration()
+        configuration.retryMilliseconds = 2
+        let clock = Clock()
+        let helper = try LogHelper(writer, configuration) { clock.milliseconds }
+        defer { helper.end() }
+        // It fails ten times, each after a pause, before it gives up.
+        #expect(helper.want(frameByteCount: 100) == nil)
+        let deadline = Date(timeIntervalSinceNow: 120)
+        while helper.update(wakingHelper: false, { $0.failure }) == nil {
+            try #require(Date() < deadline, "it does not try again")
+            usleep(1000)
+        }
+    }
+}
