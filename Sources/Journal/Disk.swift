@@ -5,8 +5,8 @@ protocol Disk: AnyObject, Sendable {
     /// The directory's path, for messages.
     var path: String { get }
 
-    /// Keeps every other process out until the disk is released.
-    func lock() throws(LogError)
+    /// Keeps every other process out until the disk is released. Waits so long for a process that is there already.
+    func lock(waitMilliseconds: Int64) throws(LogError)
     /// The names of all files.
     func names() throws(LogError) -> [String]
     /// Opens a file for reading and writing. One that was created may vanish in a crash until `syncDirectory`.

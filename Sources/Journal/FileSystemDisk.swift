@@ -68,17 +68,14 @@ final class FileSystemDisk: Disk {
         guard fsync(parent) == 0 else { throw LogError("sync the directory above", file: path, code: errno) }
     }
 
-    /// A server that was killed holds its lock until the kernel has taken its memory back: for some seconds if it had much.
-    private static let lockAttempts = 60
-
-    func lock() throws(LogError) {
+    func lock(waitMilliseconds: Int64) throws(LogError) {
         // The directory's own lock also holds when somebody deletes the file. Some network file systems lock only files.
         for descriptor in [directory, lockFile] where descriptor >= 0 {
-            var patience = Self.lockAttempts
+            var patience = waitMilliseconds / Self.lockRetryMilliseconds
             var result = flock(descriptor, LOCK_EX | LOCK_NB)
             while result != 0, errno == EWOULDBLOCK, patience > 0 {
                 patience -= 1
-                usleep(50_000)
+                usleep(UInt32(Self.lockRetryMilliseconds) * 1000)
                 result = flock(descriptor, LOCK_EX | LOCK_NB)
             }
             guard result != 0 else { continue }
@@ -91,6 +88,8 @@ final class FileSystemDisk: Disk {
                 remedy: "stop it (`fuser \(path)` names it), or use another directory")
         }
     }
+
+    private static let lockRetryMilliseconds: Int64 = 50
 
     func names() throws(LogError) -> [String] {
         // A descriptor of its own: reading a directory moves the descriptor's position, and closing the stream closes it.

@@ -86,15 +86,18 @@ public final class Journal {
     ///   - directory: the directory's path.
     ///   - syncMode: when what is written goes to stable storage.
     ///   - graceMilliseconds: how long the leases of what was dispatched last at least after a restart.
+    ///   - lockWaitMilliseconds: how long to wait for another process to close the journal.
     ///   - now: the time, in milliseconds since the Unix epoch.
     /// - Throws: `LogError`.
     public convenience init(
-        directory: String, syncMode: LogConfiguration.SyncMode, graceMilliseconds: Int64, now: Int64
+        directory: String, syncMode: LogConfiguration.SyncMode, graceMilliseconds: Int64, lockWaitMilliseconds: Int64,
+        now: Int64
     ) throws(LogError) {
         var configuration = LogConfiguration()
         configuration.syncMode = syncMode
         self.init(
-            try LogRecovery(directory: directory), directory: directory, configuration,
+            try LogRecovery(directory: directory, lockWaitMilliseconds: lockWaitMilliseconds), directory: directory,
+            configuration,
             graceMilliseconds: graceMilliseconds, now: now)
     }
 

@@ -66,7 +66,7 @@ public enum LogMaintenance {
     }
 
     static func check(_ disk: any Disk, inspect: Inspection) throws(LogError) -> Report {
-        try disk.lock()
+        try disk.lock(waitMilliseconds: 0)
         // What the payload of a frame is said to be wrong with, by its sequence.
         var senseless: [UInt64: PayloadError] = [:]
         var report = try salvage(disk) { payload, sequence throws(SalvageError) in
@@ -105,7 +105,7 @@ public enum LogMaintenance {
         inspect: Inspection
     ) throws(LogError) -> Report {
         let disk = try FileSystemDisk(path: directory, .reading)
-        try disk.lock()
+        try disk.lock(waitMilliseconds: 0)
         return try repair(
             disk, into: FileSystemDisk(path: newDirectory, .creatingNew),
             segmentByteCount: configuration.segmentByteCount, inspect: inspect)

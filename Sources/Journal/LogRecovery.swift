@@ -58,16 +58,21 @@ public final class LogRecovery {
     /// - Parameters:
     ///   - directory: The directory's path.
     ///   - creating: Whether to make the directory if it does not exist.
+    ///   - lockWaitMilliseconds: How long to wait for another process to close the log.
     /// - Throws: `LogError`, also for what can be seen to be wrong without reading all: segments that are missing, or of
     ///   another version.
     /// - Complexity: O(n) for n segments.
-    public convenience init(directory: String, creating: Bool = true) throws(LogError) {
-        try self.init(disk: FileSystemDisk(path: directory, creating ? .creating : .writing))
+    public convenience init(
+        directory: String, creating: Bool = true, lockWaitMilliseconds: Int64 = 0
+    ) throws(LogError) {
+        try self.init(
+            disk: FileSystemDisk(path: directory, creating ? .creating : .writing),
+            lockWaitMilliseconds: lockWaitMilliseconds)
     }
 
-    init(disk: any Disk) throws(LogError) {
+    init(disk: any Disk, lockWaitMilliseconds: Int64 = 0) throws(LogError) {
         self.disk = disk
-        try disk.lock()
+        try disk.lock(waitMilliseconds: lockWaitMilliseconds)
         var found: [Found] = []
         for name in try disk.names() {
             if let number = Format.segmentNumber(of: name) {

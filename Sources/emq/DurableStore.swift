@@ -37,7 +37,7 @@ final class DurableStore {
         guard let directory = options.directory else { return nil }
         journal = try Journal(
             directory: directory, syncMode: options.syncMode, graceMilliseconds: options.graceMilliseconds,
-            now: loop.now)
+            lockWaitMilliseconds: options.lockWaitMilliseconds, now: loop.now)
         self.loop = loop
         begun = loop.now
         nextReport = loop.now + 1000

@@ -17,6 +17,9 @@ struct Options {
     var directory: String?
     var syncMode = LogConfiguration.SyncMode.always
     var graceMilliseconds: Int64 = 30_000
+    /// How long to wait for another process to close the journal. A server that was killed holds its lock until the kernel has
+    /// taken its memory back.
+    var lockWaitMilliseconds: Int64 = 3000
     /// Where tasks may be sent; nil if none are.
     var destinations: DestinationPolicy?
     private(set) var destinationLists: [String] = []
@@ -40,6 +43,7 @@ struct Options {
           --fsync WHEN           always (default): before it is answered; a number of milliseconds: after
                                  that at most; never: when the system likes. Matters in a power cut only
           --recovery-grace SECS  how long leases last at least after a restart (default 30)
+          --lock-wait SECONDS    how long to wait for another process to close DIR (default 3)
           --push WHERE           send tasks that have a URL: public, private, loopback, a network such as
                                  10.1.0.0/16, a host name or *.example.com, or several with commas
           --drain SECONDS        how long workers may acknowledge their work after SIGTERM (default 5)
@@ -60,7 +64,7 @@ struct Options {
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
         ("--max-memory", readMaximumMemory), ("--data", readData), ("--fsync", readSyncMode),
-        ("--recovery-grace", readGrace), ("--push", readDestinations), ("--htq-workers", readWorkers),
+        ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations), ("--htq-workers", readWorkers),
         ("--taskqueue", readTaskqueue),
         ("--httpqueue", { (options, value) throws(UsageError) in try options.readService(.httpqueue, value) }),
         ("--delay-tasks", { (options, value) throws(UsageError) in try options.readService(.delayTasks, value) }),
@@ -112,8 +116,8 @@ struct Options {
                 throw UsageError("\(twin): \(error.description)")
             }
         }
-        if directory == nil, given.contains("--fsync") || given.contains("--recovery-grace") {
-            throw UsageError("--fsync and --recovery-grace go with --data: without it nothing is on disk")
+        if directory == nil, let flag = ["--fsync", "--recovery-grace", "--lock-wait"].first(where: given.contains) {
+            throw UsageError("\(flag) goes with --data: without it nothing is on disk")
         }
         if taskqueueFile == nil, let path = environment("TASKQUEUE_CONFIG_FILE"), !path.isEmpty {
             do throws(UsageError) { try Options.readTaskqueue(&self, path) } catch {
@@ -190,6 +194,13 @@ struct Options {
             throw UsageError("--recovery-grace is a number of seconds from 0 to 86400, not '\(value)'")
         }
         options.graceMilliseconds = Int64((seconds * 1000).rounded())
+    }
+
+    private static func readLockWait(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let seconds = Double(value), (0...86_400).contains(seconds) else {
+            throw UsageError("--lock-wait is a number of seconds from 0 to 86400, not '\(value)'")
+        }
+        options.lockWaitMilliseconds = Int64((seconds * 1000).rounded())
     }
 
     private static func readDrain(_ options: inout Options, _ value: String) throws(UsageError) {

@@ -160,7 +160,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     // MARK: Disk
 
-    func lock() {}
+    func lock(waitMilliseconds: Int64) {}
 
     func names() throws(LogError) -> [String] {
         mutex.lock()
