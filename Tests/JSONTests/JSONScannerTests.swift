@@ -185,7 +185,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
             Array("{}[]\",:\\u0123456789abcdefnrt.+-eE \n".utf8) + [0x00, 0x1F, 0x7F, 0x80, 0xBF, 0xC2, 0xED, 0xF4]
         var scanner = JSONScanner()
         var validCount = 0
-        for _ in 0..<100_000 {
+        for _ in 0..<testOperations {
             var document = documents.randomElement(using: &random) ?? []
             for _ in 0...Int.random(in: 0...2, using: &random) {
                 let place = Int.random(in: 0...document.count, using: &random)
@@ -209,7 +209,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
             let cuts = (0..<3).map { _ in Int.random(in: 0...document.count, using: &random) }.sorted()
             #expect(scan(document, cuts: cuts, with: &scanner) == whole, "\(document) cut at \(cuts) \(random)")
         }
-        #expect(validCount > 10_000, "the mutations leave enough valid: \(random)")
+        #expect(validCount > testOperations / 10, "the mutations leave enough valid: \(random)")
     }
 
     // MARK: - Outline

@@ -49,7 +49,7 @@ import Testing
             for _ in 0..<3 {
                 let (log, found) = try open(path, mode)
                 try #require(found == expected, "\(SeededRandom())")
-                for _ in 0..<300 {
+                for _ in 0..<min(300, testOperations / 200) {
                     for _ in 0..<random.below(6) {
                         let bytes = payload(&random, limit: random.below(50) == 0 ? 100_000 : 500)
                         while true {
@@ -392,7 +392,7 @@ import Testing
     /// Whatever is appended, and however little space there is: what was taken is written without any more of it.
     @Test func whatIsTakenHasItsPlace() throws {
         var random = SeededRandom()
-        for run in 0..<100 {
+        for run in 0..<min(100, testOperations / 2000) {
             let comment: Comment = "run \(run), \(SeededRandom())"
             let disk = SimulatedDisk(seed: UInt64(run))
             disk.capacity = (30 + random.below(500)) << 10

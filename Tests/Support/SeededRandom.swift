@@ -24,8 +24,8 @@ public struct SeededRandom: RandomNumberGenerator, CustomStringConvertible, Send
     }
 }
 
-/// How many operations the longest random tests may make in all: EMQ_TEST_OPERATIONS, or a million.
-public let testOperations = number("EMQ_TEST_OPERATIONS").map { Int($0) } ?? 1_000_000
+/// How many operations the longest random tests may make in all: EMQ_TEST_OPERATIONS, or as many as take some seconds.
+public let testOperations = number("EMQ_TEST_OPERATIONS").map { Int($0) } ?? 20_000
 
 private func number(_ variable: String) -> UInt64? {
     ProcessInfo.processInfo.environment[variable].flatMap { UInt64($0) }
