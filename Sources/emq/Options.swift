@@ -64,7 +64,8 @@ struct Options {
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
         ("--max-memory", readMaximumMemory), ("--data", readData), ("--fsync", readSyncMode),
-        ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations), ("--htq-workers", readWorkers),
+        ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
+        ("--htq-workers", readWorkers),
         ("--taskqueue", readTaskqueue),
         ("--httpqueue", { (options, value) throws(UsageError) in try options.readService(.httpqueue, value) }),
         ("--delay-tasks", { (options, value) throws(UsageError) in try options.readService(.delayTasks, value) }),

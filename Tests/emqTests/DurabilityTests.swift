@@ -476,7 +476,8 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
 
     @Test(arguments: [
         ["--fsync", "sometimes"], ["--fsync", "0"], ["--fsync", "-5"], ["--fsync", "3600001"], ["--fsync", ""],
-        ["--recovery-grace", "x"], ["--recovery-grace", "-1"], ["--recovery-grace", "86401"], ["--lock-wait", "-1"], ["--data", "twice"],
+        ["--recovery-grace", "x"], ["--recovery-grace", "-1"], ["--recovery-grace", "86401"], ["--lock-wait", "-1"],
+        ["--data", "twice"],
     ])
     func badValuesAreOneLineAndStatus2(options: [String]) throws {
         let server = try directory.begin(options)
