@@ -183,6 +183,10 @@ extension Broker {
     ) -> Result? {
         let slot = store.task(id)
         guard slot != 0, let state = store.visibleState(of: slot, now: now) else { return nil }
+        // What has ended is what was accepted last, also if no timer has seen that yet.
+        if !state.isUnfinished, let replacement = store.extras(of: slot)?.replacement {
+            return view(replacement, of: slot, as: state, body)
+        }
         return view(slot, as: state, body)
     }
 
@@ -193,12 +197,17 @@ extension Broker {
         of id: UID, now: Int64, _ body: (borrowing TaskView) -> Result
     ) -> Result? {
         let slot = store.task(id)
-        guard slot != 0, store.tasks[slot].isAlive(now: now), let those = store.extras(of: slot),
-            let replacement = those.replacement
+        guard slot != 0, store.tasks[slot].isAlive(now: now), let replacement = store.extras(of: slot)?.replacement
         else { return nil }
+        return view(replacement, of: slot, as: replacement.due > now ? .delayed : .ready, body)
+    }
+
+    private func view<Result>(
+        _ replacement: Replacement, of slot: Slot, as state: TaskState, _ body: (borrowing TaskView) -> Result
+    ) -> Result {
         let extras = TaskExtras(task: slot)
         extras.take(replacement.options, now: replacement.enqueued)
-        extras.key = those.key
+        extras.key = store.extras(of: slot)?.key ?? []
         var record = store.tasks[slot]
         (record.state, record.until, record.retries) = (.delayed, replacement.due, 0)
         (record.enqueued, record.priority) = (replacement.enqueued, replacement.priority)
@@ -206,7 +215,7 @@ extension Broker {
         let name = store.queues[record.queue].name
         return body(
             TaskView(
-                slot: slot, record: record, state: replacement.due > now ? .delayed : .ready, extras: extras,
+                slot: slot, record: record, state: state, extras: extras,
                 leaseMilliseconds: store.leaseMilliseconds(own: replacement.leaseMilliseconds, in: record.queue),
                 queueName: name.span,
                 content: replacement.content.span, readySequence: 0))

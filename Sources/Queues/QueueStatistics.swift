@@ -18,7 +18,7 @@ public struct QueueStatistics: Hashable, Sendable {
     public var expired = 0
     /// Waits that name it.
     public var waiters = 0
-    /// When the oldest of those that would be dispatched next, one for each priority, was added; nil if none is ready.
+    /// Since when the oldest of those that would be dispatched next, one for each priority, is ready; nil if none is.
     public var oldestReady: Int64?
     /// Whether it gives out no tasks.
     public var isPaused = false
@@ -29,6 +29,8 @@ public struct QueueStatistics: Hashable, Sendable {
     public struct Totals: Hashable, Sendable {
         /// Tasks added, replacements among them.
         public var enqueued: UInt64 = 0
+        /// Tasks that came from other queues: dead letters, what was moved, and dead letters that went back.
+        public var received: UInt64 = 0
         /// Dispatches.
         public var dispatched: UInt64 = 0
         /// Dispatches that were acknowledged.

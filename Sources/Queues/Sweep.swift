@@ -73,10 +73,16 @@ final class Sweep {
         if case .purge = action { true } else { false }
     }
 
-    /// Notes that a task of its queue has changed its state.
-    func noteChange(of slot: Slot, from old: TaskRecord.State, in tasks: borrowing Table<TaskRecord>) {
-        guard isPurge, tasks[slot].enqueued < begun else { return }
-        let wasMet = states.contains(old)
+    /// Notes that a task has come to another state of its queue, or to its queue, or has left it, or has been replaced.
+    func noteChange(of slot: Slot, from old: Standing, in tasks: borrowing Table<TaskRecord>) {
+        guard isPurge else { return }
+        if tasks[slot].queue != queue || tasks[slot].enqueued >= begun { return noteRemoval(of: slot) }
+        if old.queue != queue {
+            away.remove(slot)
+            strangers.insert(slot)
+            return
+        }
+        let wasMet = states.contains(old.state)
         let isMet = states.contains(tasks[slot].state)
         if wasMet == isMet && !wasMet { return }
         let isMember = wasMet ? !strangers.contains(slot) : away.contains(slot)
@@ -90,11 +96,11 @@ final class Sweep {
         }
     }
 
-    /// Notes that a task has come to its queue from another one.
-    func noteArrival(of slot: Slot) {
+    /// Notes that a task is gone.
+    func noteRemoval(of slot: Slot) {
         guard isPurge else { return }
         away.remove(slot)
-        strangers.insert(slot)
+        strangers.remove(slot)
     }
 
     private func isStray(_ slot: Slot, in tasks: borrowing Table<TaskRecord>) -> Bool {

@@ -40,7 +40,8 @@ struct TaskRecord: LinkedRecord {
     var lifetimeMilliseconds: Int64 = 0
     /// When it was last dispatched.
     var dispatched: Int64 = 0
-    /// When its state ends by itself: its delay, its lease, the time for which its record or its key is kept.
+    /// When its state ends by itself: its delay, its lease, the time for which its record or its key is kept. A ready task has
+    /// here since when it is ready.
     var until: Int64 = 0
     /// Names its last dispatch.
     var token: UInt64 = 0
@@ -89,8 +90,11 @@ struct TaskRecord: LinkedRecord {
 
     /// The next thing that time does to it.
     @inline(__always) var deadline: Int64 {
-        state.isUnfinished ? min(until, expires) : until
+        state == .ready ? expires : state.isUnfinished ? min(until, expires) : until
     }
+
+    /// Since when it is ready, if it is.
+    @inline(__always) var readySince: Int64 { until }
 
     /// Whether it is dispatched, and its lease not over, at `now`.
     @inline(__always) func isHeld(now: Int64) -> Bool {

@@ -50,7 +50,7 @@ extension TaskStore {
         record.lifetimeMilliseconds = lifetimeMilliseconds(expiry, in: queue)
         record.expires = due.addingWithinRange(record.lifetimeMilliseconds)
         record.state = due > now ? .delayed : .ready
-        record.until = due > now ? due : .max
+        record.until = due
         guard let slot = tasks.insert(record) else {
             content.deallocate()
             return 0
@@ -58,7 +58,6 @@ extension TaskStore {
         contentBytes += content.heapBytes
         update(queue) { $0.tasks += 1 }
         queues[queue].totals.enqueued += 1
-        timers.arm(slot, in: &tasks)
         // Before it is put in a list: they may say in which.
         if let options {
             withExtras(slot, change: nil) { extras in
@@ -66,8 +65,7 @@ extension TaskStore {
                 extras.key = options.key
             }
         }
-        link(slot)
-        note(slot, [.awaited, .full])
+        enter(slot, change: [.awaited, .full])
         return slot
     }
 
@@ -118,11 +116,11 @@ extension TaskStore {
         let replacement = Replacement(task, content: content, priority: priority, now: now)
         queues[queue].totals.enqueued += 1
         dropReplacement(of: slot)
-        timers.disarm(slot, in: &tasks)
-        tasks[slot].lifetimeMilliseconds = lifetime
-        tasks[slot].expires = max(now, replacement.due).addingWithinRange(lifetime)
-        tasks[slot].retries = 0
-        timers.arm(slot, in: &tasks)
+        _ = transition(slot, to: tasks[slot].state, until: tasks[slot].until, at: .same) { record in
+            record.lifetimeMilliseconds = lifetime
+            record.expires = max(now, replacement.due).addingWithinRange(lifetime)
+            record.retries = 0
+        }
         withExtras(slot) { extras in
             extras.replacement = replacement
             extras.uniqueUntil = uniqueUntil
@@ -133,6 +131,22 @@ extension TaskStore {
     /// Puts the new content and options of a task in the place of the old ones, at the back of its queue; nil if there are
     /// none.
     mutating func applyReplacement(_ slot: Slot, now: Int64) -> Slot? {
+        guard let due = extras(of: slot)?.replacement?.due else { return nil }
+        return due > now
+            ? adoptReplacement(of: slot, as: .delayed, until: due, at: .back)
+            : adoptReplacement(of: slot, as: .ready, until: now, at: .back)
+    }
+
+    /// Puts the new content and options of a task that comes to its end in the place of the old ones: what ends is what was
+    /// accepted last.
+    mutating func adoptReplacementAtEnd(of slot: Slot) {
+        guard tasks[slot].extras != 0 else { return }
+        _ = adoptReplacement(of: slot, as: tasks[slot].state, until: tasks[slot].until, at: .same)
+    }
+
+    private mutating func adoptReplacement(
+        of slot: Slot, as state: TaskRecord.State, until: Int64, at place: Place
+    ) -> Slot? {
         guard let replacement = extras(of: slot)?.replacement else { return nil }
         withExtras(slot) { extras in
             extras.replacement = nil
@@ -144,21 +158,13 @@ extension TaskStore {
             extras.origin = []
         }
         freeContent(of: slot)
-        // Its list is found by its priority.
-        timers.disarm(slot, in: &tasks)
-        unlink(slot)
-        tasks[slot].content = replacement.content
         contentBytes += replacement.content.heapBytes
-        tasks[slot].leaseMilliseconds = replacement.leaseMilliseconds
-        tasks[slot].priority = replacement.priority
-        tasks[slot].enqueued = replacement.enqueued
-        tasks[slot].retries = 0
-        let isDelayed = replacement.due > now
-        tasks[slot].state = isDelayed ? .delayed : .ready
-        tasks[slot].until = isDelayed ? replacement.due : .max
-        link(slot)
-        timers.arm(slot, in: &tasks)
-        note(slot, [.awaited, .full])
-        return isDelayed ? 0 : waitedFor(tasks[slot].queue)
+        return transition(slot, to: state, until: until, at: place, change: [.awaited, .full]) { record in
+            record.content = replacement.content
+            record.leaseMilliseconds = replacement.leaseMilliseconds
+            record.priority = replacement.priority
+            record.enqueued = replacement.enqueued
+            record.retries = 0
+        }
     }
 }

@@ -81,12 +81,9 @@ extension TaskStore {
         let queue = tasks[slot].queue
         queues[queue].totals.released += 1
         if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
-        if pauseMilliseconds > 0 {
-            put(slot, in: .delayed, until: now.addingWithinRange(pauseMilliseconds))
-            return 0
-        }
-        put(slot, in: .ready, until: .max, atFront: true)
-        return waitedFor(queue)
+        return pauseMilliseconds > 0
+            ? transition(slot, to: .delayed, until: now.addingWithinRange(pauseMilliseconds))
+            : transition(slot, to: .ready, until: now, at: .front)
     }
 
     /// Ends an attempt that has failed: the task is to be tried again, at once or later, or it is dead.
@@ -111,15 +108,16 @@ extension TaskStore {
                 pause = backoff.pauseMilliseconds(retries: tasks[slot].retries, using: &random)
             }
         }
-        if tasks[slot].retries < .max { tasks[slot].retries += 1 }
-        if pause > 0 {
-            put(slot, in: .delayed, until: now.addingWithinRange(pause))
-        } else {
-            put(slot, in: .ready, until: .max)
-            waitedFor = self.waitedFor(queue)
+        let state: TaskRecord.State = pause > 0 ? .delayed : .ready
+        let until = pause > 0 ? now.addingWithinRange(pause) : endOfDispatch(slot, now: now)
+        waitedFor = transition(slot, to: state, until: until) { record in
+            if record.retries < .max { record.retries += 1 }
         }
         return .requeued
     }
+
+    /// When the dispatch of a task has ended: now, or, if its timer fires late, when its lease ran out.
+    private func endOfDispatch(_ slot: Slot, now: Int64) -> Int64 { min(now, tasks[slot].until) }
 
     /// Starts the lease of a task anew; false if it is not held.
     mutating func touch(
@@ -128,9 +126,7 @@ extension TaskStore {
         let slot = held(reference, now: now)
         guard slot != 0 else { return false }
         let lease = leaseMilliseconds ?? currentLeaseMilliseconds(of: slot)
-        timers.disarm(slot, in: &tasks)
-        tasks[slot].until = now.addingWithinRange(lease)
-        timers.arm(slot, in: &tasks)
+        _ = transition(slot, to: .dispatched, until: now.addingWithinRange(lease), at: .same)
         withExtras(slot) { extras in
             extras.leaseMilliseconds = lease
             extras.hasLapsed = false
@@ -167,8 +163,8 @@ extension TaskStore {
     private mutating func finishSlowly(
         _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8>, now: Int64
     ) {
+        adoptReplacementAtEnd(of: slot)
         noteEnd(of: slot, state == .done ? .done : state == .cancelled ? .cancelled : .expired, result: result)
-        dropReplacement(of: slot)
         if state == .cancelled { freeKey(of: slot) } else { freeKey(of: slot, unlessUniqueAt: now) }
         let kept = time.addingWithinRange(keepMilliseconds(of: slot))
         guard kept > now else { return hide(slot, now: now) }
@@ -176,8 +172,7 @@ extension TaskStore {
         if !result.isEmpty || state == .done && extras(of: slot)?.result.isEmpty == false {
             withExtras(slot) { $0.result = Array(copying: result) }
         }
-        tasks[slot].expires = time
-        put(slot, in: state, until: kept)
+        _ = transition(slot, to: state, until: kept) { $0.expires = time }
     }
 
     /// Gives the task's key back, unless it stays taken for longer than `time`.
@@ -198,19 +193,18 @@ extension TaskStore {
             extras.progress = []
             extras.result = []
         }
-        put(slot, in: .hidden, until: those.uniqueUntil)
         // A new image takes the place of the one with the content, whose space comes back.
-        note(slot, [.awaited, .full])
+        _ = transition(slot, to: .hidden, until: those.uniqueUntil, change: [.awaited, .full])
     }
 
     /// Ends a task that has failed for good: it moves to its queue's queue of dead letters, or it stays as a dead one.
     private mutating func die(_ slot: Slot, at time: Int64, now: Int64) -> Slot {
         let queue = tasks[slot].queue
         queues[queue].totals.died += 1
+        adoptReplacementAtEnd(of: slot)
         noteDeath(of: slot)
         let result = extras(of: slot)?.result ?? []
         noteEnd(of: slot, .dead, result: result.span)
-        dropReplacement(of: slot)
         let configuration = configuration(of: queue)?.value
         if let name = configuration?.deadLetter, name != queues[queue].name, extras(of: slot)?.origin.isEmpty ?? true,
             let target = try? self.queue(named: name.span)
@@ -219,9 +213,7 @@ extension TaskStore {
         }
         freeKey(of: slot, unlessUniqueAt: now)
         let stay = configuration?.deadExpiryMilliseconds ?? QueueConfiguration.defaultDeadExpiryMilliseconds
-        tasks[slot].expires = time
-        put(slot, in: .dead, until: time.addingWithinRange(stay))
-        return 0
+        return transition(slot, to: .dead, until: time.addingWithinRange(stay)) { $0.expires = time }
     }
 
     /// Makes a task that has died ready in another queue.
@@ -240,28 +232,12 @@ extension TaskStore {
 
     /// Makes a task ready in another queue, its retries and expiry counted anew.
     mutating func makeReady(_ slot: Slot, in target: Slot, expiry: Expiry, now: Int64) -> Slot {
-        timers.disarm(slot, in: &tasks)
-        transfer(slot, to: target) { record in
-            record.state = .ready
-            record.until = .max
+        let lifetime = lifetimeMilliseconds(expiry, in: target)
+        return transition(slot, to: .ready, until: now, in: target) { record in
             record.retries = 0
+            record.lifetimeMilliseconds = lifetime
+            record.expires = now.addingWithinRange(lifetime)
         }
-        tasks[slot].lifetimeMilliseconds = lifetimeMilliseconds(expiry, in: target)
-        tasks[slot].expires = now.addingWithinRange(tasks[slot].lifetimeMilliseconds)
-        timers.arm(slot, in: &tasks)
-        return waitedFor(target)
-    }
-
-    /// Moves a task to the back of a list of another queue. It must hold no key.
-    mutating func transfer(_ slot: Slot, to target: Slot, _ change: (inout TaskRecord) -> Void) {
-        unlink(slot)
-        update(target) { $0.tasks += 1 }
-        update(tasks[slot].queue) { $0.tasks -= 1 }
-        tasks[slot].queue = target
-        change(&tasks[slot])
-        link(slot)
-        note(slot)
-        for sweep in sweeps where sweep.queue == target { sweep.noteArrival(of: slot) }
     }
 
     /// Ends a task whose expiry has come.
@@ -313,8 +289,7 @@ extension TaskStore {
     /// Makes a task ready again whose lease ran out while the server was down: nobody knows whether it failed.
     private mutating func lapse(_ slot: Slot, now: Int64) -> Slot {
         if let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
-        put(slot, in: .ready, until: .max)
-        return waitedFor(tasks[slot].queue)
+        return transition(slot, to: .ready, until: endOfDispatch(slot, now: now))
     }
 
     // MARK: Time
@@ -341,8 +316,8 @@ extension TaskStore {
                 _ = fail(slot, .failed, now: now, waitedFor: &waitedFor)
                 return waitedFor
             }
-            put(slot, in: .ready, until: .max, change: .any)
-            return waitedFor(tasks[slot].queue)
+            // Its delay was over then, though the timer may be late.
+            return transition(slot, to: .ready, until: tasks[slot].until, change: .any)
         case .doomed:
             return endDoomed(slot, now: now)
         case .dead, .done, .cancelled, .expired, .hidden:

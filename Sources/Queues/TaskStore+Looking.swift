@@ -11,7 +11,9 @@ extension TaskStore {
         }
         if tasks[slot].expires > now { return TaskState(state) ?? .dead }
         if configuration(of: tasks[slot].queue)?.value.isExpiryDeath == true { return .dead }
-        return tasks[slot].expires.addingWithinRange(keepMilliseconds(of: slot)) > now ? .expired : nil
+        let replacement = extras(of: slot)?.replacement
+        let keep = replacement.map { keepMilliseconds(own: $0.options?.keepMilliseconds, in: tasks[slot].queue) }
+        return tasks[slot].expires.addingWithinRange(keep ?? keepMilliseconds(of: slot)) > now ? .expired : nil
     }
 
     /// Whether a task in a list is to be seen there.
@@ -54,7 +56,7 @@ extension TaskStore {
         statistics.isPaused = queues[queue].pause == .paused
         statistics.totals = queues[queue].totals
         queues[queue].forEachReadyList { list in
-            statistics.oldestReady = min(statistics.oldestReady ?? .max, tasks[list.first].enqueued)
+            statistics.oldestReady = min(statistics.oldestReady ?? .max, tasks[list.first].readySince)
         }
         return statistics
     }

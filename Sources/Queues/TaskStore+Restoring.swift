@@ -149,7 +149,7 @@ extension TaskStore {
         guard let slot = tasks.insert(record) else { throw ImageError(problem: "there is no room for as many tasks") }
         contentBytes += record.content.heapBytes
         update(record.queue) { $0.tasks += 1 }
-        link(slot)
+        countTask(in: .doomed, 1)
         if let those { restoreExtras(those, of: slot, keepsMetadata: false) }
         images.noteRestored(slot, restoredState, position: position)
         return slot
@@ -292,49 +292,42 @@ extension TaskStore {
     }
 
     private mutating func place(_ slot: Slot, now: Int64, graceMilliseconds: Int64) {
-        beginPlacing(slot)
-        if tasks[slot].state == .dispatched {
+        settleKey(of: slot)
+        let state = images[slot].restoredState
+        var (until, expires) = (tasks[slot].until, tasks[slot].expires)
+        if state == .dispatched {
             let graceEnd = now.addingWithinRange(graceMilliseconds)
-            if tasks[slot].until < graceEnd {
+            if until < graceEnd {
                 let lease = currentLeaseMilliseconds(of: slot)
-                let hasLapsed = tasks[slot].until <= now
+                let hasLapsed = until <= now
                 withExtras(slot) { extras in
                     extras.leaseMilliseconds = max(1, lease)
                     extras.hasLapsed = hasLapsed
                 }
-                tasks[slot].until = graceEnd
+                until = graceEnd
             }
-            tasks[slot].expires = max(tasks[slot].expires, graceEnd)
+            expires = max(expires, graceEnd)
+        } else if state == .ready, until == .max || until == 0 {
+            // An older journal does not know since when, or a take had found that it is over.
+            until = tasks[slot].enqueued
         }
-        let position = images[slot].position
-        link(slot)
-        images[slot].position = position
-        timers.arm(slot, in: &tasks)
+        _ = transition(slot, to: state, until: until) { $0.expires = expires }
     }
 
     /// Makes a task ready that was being sent: whoever did that is gone. What is written of it from now on must fit to what it
     /// is now, so that is written too.
     private mutating func placeSent(_ slot: Slot, now: Int64) {
-        beginPlacing(slot)
-        tasks[slot].state = .ready
-        tasks[slot].until = .max
-        link(slot, atFront: true)
-        timers.arm(slot, in: &tasks)
+        settleKey(of: slot)
+        _ = transition(slot, to: .ready, until: now, at: .front)
         let isReplaced = applyReplacement(slot, now: now) != nil
         images.notePlace(slot, atFront: !isReplaced)
         noteInIndex(slot, isReplaced ? .full : .any)
     }
 
-    /// Gives a task back the state that its image has.
-    private mutating func beginPlacing(_ slot: Slot) {
-        if let those = extras(of: slot), those.holdsKey { settleKey(of: slot, those) }
-        unlink(slot)
-        tasks[slot].state = images[slot].restoredState
-    }
-
     /// Of two tasks that have the same key, the one that was added later keeps it. There can be two only if the end of the
     /// other one was not written, since it comes with time.
-    private mutating func settleKey(of slot: Slot, _ those: TaskExtras) {
+    private mutating func settleKey(of slot: Slot) {
+        guard let those = extras(of: slot), those.holdsKey else { return }
         let other = holder(of: those.key, in: tasks[slot].queue)
         guard other != 0, other != slot else { return }
         let loser = tasks[other].enqueued > tasks[slot].enqueued ? slot : other

@@ -57,6 +57,12 @@ extension TaskStore {
         tasks[slot].isPushed = false
     }
 
+    /// Whoever says that a task is not to be sent any more, by that dispatch, knows it.
+    private mutating func forgetEndOfSending(_ key: DispatchKey) {
+        // It has just come there, so it is the last one, or near it.
+        if let index = sending.ended.lastIndex(of: key) { sending.ended.remove(at: index) }
+    }
+
     /// Notes the death of a task that was to be sent, or whose queue says how tasks are.
     mutating func noteDeath(of slot: Slot) {
         let queue = tasks[slot].queue
@@ -102,9 +108,9 @@ extension TaskStore {
 
     /// Ends a task that has been sent, done.
     mutating func finishSending(_ slot: Slot, result: Span<UInt8>, now: Int64) -> Slot {
+        let key = DispatchKey(slot: slot, token: tasks[slot].token)
         let waitedFor = ack(slot, result: result, now: now)
-        // Whoever says so knows it.
-        sending.ended.removeLast()
+        forgetEndOfSending(key)
         return waitedFor
     }
 
@@ -118,8 +124,9 @@ extension TaskStore {
         _ slot: Slot, _ action: NakAction, error: Span<UInt8>, result: Span<UInt8>, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
         if !result.isEmpty, wantsResult(of: slot) { withExtras(slot) { $0.result = Array(copying: result) } }
+        let key = DispatchKey(slot: slot, token: tasks[slot].token)
         let outcome = nak(slot, action, error: error, now: now, waitedFor: &waitedFor)
-        sending.ended.removeLast()
+        forgetEndOfSending(key)
         return outcome
     }
 }

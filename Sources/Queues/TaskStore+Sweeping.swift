@@ -99,19 +99,16 @@ extension TaskStore {
         guard tasks[slot].state == .dead || tasks[slot].state == .delayed, !isKeyTaken(from: slot, in: queue, now: now)
         else { return nil }
         takeKey(slot)
-        tasks[slot].retries = 0
-        tasks[slot].expires = now.addingWithinRange(tasks[slot].lifetimeMilliseconds)
-        put(slot, in: .ready, until: .max)
-        return waitedFor(queue)
+        return transition(slot, to: .ready, until: now) { record in
+            record.retries = 0
+            record.expires = now.addingWithinRange(record.lifetimeMilliseconds)
+        }
     }
 
     /// Has a ready task stand where it belongs by now.
     private mutating func giveToWorkers(_ slot: Slot) -> Slot? {
         guard tasks[slot].isPushed, !isToBeSent(slot) else { return nil }
-        unlink(slot)
-        link(slot)
-        note(slot, .any)
-        return waitedFor(tasks[slot].queue)
+        return transition(slot, to: .ready, until: tasks[slot].readySince, change: .any)
     }
 
     private mutating func kickToOrigin(_ slot: Slot, now: Int64) -> Slot? {
@@ -128,9 +125,10 @@ extension TaskStore {
         guard tasks[slot].queue != target, !isKeyTaken(from: slot, in: target, now: now) else { return nil }
         let holdsKey = extras(of: slot)?.holdsKey ?? false
         if holdsKey { setHoldsKey(false, of: slot) }
-        transfer(slot, to: target) { _ in }
+        let state = tasks[slot].state
+        let waitedFor = transition(slot, to: state, until: state == .ready ? now : tasks[slot].until, in: target)
         if holdsKey { takeKey(slot) }
-        return tasks[slot].state == .ready ? waitedFor(target) : 0
+        return waitedFor
     }
 }
 

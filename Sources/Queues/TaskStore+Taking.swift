@@ -117,7 +117,7 @@ extension TaskStore {
     /// Takes a task out of its list that has expired or is worn out. Its timer ends it: that may make a task ready elsewhere,
     /// which is not for a take to do.
     mutating func doom(_ slot: Slot) {
-        put(slot, in: .doomed, until: 0, change: .any)
+        _ = transition(slot, to: .doomed, until: 0, change: .any)
     }
 
     @inline(__always)
@@ -126,12 +126,13 @@ extension TaskStore {
     ) -> TaskHandle {
         let token = nextToken
         nextToken &+= 1
-        tasks[slot].attempt &+= 1
-        tasks[slot].token = token
-        tasks[slot].dispatched = now
         queues[tasks[slot].queue].totals.dispatched += 1
         let lease = leaseMilliseconds ?? self.leaseMilliseconds(of: slot)
-        put(slot, in: .dispatched, until: now.addingWithinRange(lease), change: .any)
+        _ = transition(slot, to: .dispatched, until: now.addingWithinRange(lease), change: .any) { record in
+            record.attempt &+= 1
+            record.token = token
+            record.dispatched = now
+        }
         if tasks[slot].extras != 0 || !worker.isEmpty {
             withExtras(slot, change: .any) { extras in
                 extras.worker = worker

@@ -2,8 +2,8 @@
 //
 // Every task is in the table of tasks (by its id) and in the wheel (by the next thing that time does to it), and all but
 // those about to be ended are in a list of their queue, by their state. What few tasks have is in the table of extras.
-// Adding is in `TaskStore+Adding.swift`, taking in `+Taking`, what ends a dispatch or a task in `+Ending`, and what is
-// done to whole queues in `+Sweeping`.
+// What changes of a task changes in `TaskStore+Transitions.swift`. Adding is in `+Adding`, taking in `+Taking`, what ends a
+// dispatch or a task in `+Ending`, and what is done to whole queues in `+Sweeping`.
 
 import UID
 
@@ -192,16 +192,11 @@ struct TaskStore: ~Copyable {
         queues[queue].configuration
     }
 
-    // MARK: States
+    // MARK: Tasks
 
     // A method that makes a task ready returns its queue's slot if clients wait for that queue, otherwise 0: whoever calls
     // it serves them. No call makes more than one task ready. One call from the broker's isolation does all that is needed,
     // because each has its price (a dynamic check of exclusive access).
-
-    @inline(__always)
-    func waitedFor(_ queue: Slot) -> Slot {
-        queues[queue].waiters.isEmpty || !queues[queue].isOpen ? 0 : queue
-    }
 
     /// The slot of the task of an id, 0 if there is none.
     @inline(__always)
@@ -209,71 +204,10 @@ struct TaskStore: ~Copyable {
         tasks.find(hash: TaskRecord.hash(of: id)) { $0.id == id }
     }
 
-    /// Puts a task in a state, at the back of the queue's list of that state or at its front.
+    /// Counts tasks that come to a state or leave it.
     @inline(__always)
-    mutating func put(
-        _ slot: Slot, in state: TaskRecord.State, until: Int64, atFront: Bool = false,
-        change: ImageIndex.Change = .awaited
-    ) {
-        timers.disarm(slot, in: &tasks)
-        unlink(slot)
-        let old = tasks[slot].state
-        tasks[slot].state = state
-        tasks[slot].until = until
-        link(slot, atFront: atFront)
-        timers.arm(slot, in: &tasks)
-        note(slot, change)
-        if !sweeps.isEmpty { tellSweeps(of: slot, from: old) }
-    }
-
-    private func tellSweeps(of slot: Slot, from old: TaskRecord.State) {
-        for sweep in sweeps where sweep.queue == tasks[slot].queue {
-            sweep.noteChange(of: slot, from: old, in: tasks)
-        }
-    }
-
-    /// Puts a task that is in no list in the one that it belongs to.
-    @inline(__always)
-    mutating func link(_ slot: Slot, atFront: Bool = false) {
-        let state = tasks[slot].state
-        populations[Int(state.rawValue)] += 1
-        guard state.isListed else { return }
-        if state == .ready {
-            tasks[slot].isPushed = isToBeSent(slot)
-            if tasks[slot].isPushed { noteSendable(tasks[slot].queue) }
-        }
-        queues[tasks[slot].queue].insert(slot, atFront: atFront, in: &tasks)
-        if isJournaled { images.notePlace(slot, atFront: atFront) }
-    }
-
-    /// Takes a task out of its list.
-    @inline(__always)
-    mutating func unlink(_ slot: Slot) {
-        let state = tasks[slot].state
-        populations[Int(state.rawValue)] -= 1
-        guard state.isListed else { return }
-        if !sweeps.isEmpty { skip(slot) }
-        queues[tasks[slot].queue].remove(slot, in: &tasks)
-        if state == .dispatched, tasks[slot].isPushed { noteEndOfSending(slot) }
-    }
-
-    /// Moves the sweeps on that were to meet this task next or last.
-    private func skip(_ slot: Slot) {
-        for sweep in sweeps where sweep.queue == tasks[slot].queue {
-            sweep.skip(slot, links: tasks[slot][links: TaskRecord.queueLinks])
-        }
-    }
-
-    /// Deletes a task and all that it has.
-    mutating func remove(_ slot: Slot) {
-        timers.disarm(slot, in: &tasks)
-        unlink(slot)
-        if tasks[slot].extras != 0 { removeExtras(of: slot) }
-        freeContent(of: slot)
-        update(tasks[slot].queue) { $0.tasks -= 1 }
-        // Last: what is noted of a slot from here on is of another task.
-        if isJournaled { images.noteRemoval(slot, id: tasks[slot].id) }
-        tasks.remove(slot)
+    mutating func countTask(in state: TaskRecord.State, _ difference: Int) {
+        populations[Int(state.rawValue)] += difference
     }
 
     @inline(__always)
@@ -390,7 +324,12 @@ struct TaskStore: ~Copyable {
 
     /// How long the record of a task stays after its end.
     func keepMilliseconds(of slot: Slot) -> Int64 {
-        extras(of: slot)?.keepMilliseconds ?? configuration(of: tasks[slot].queue)?.value.keepMilliseconds ?? 0
+        keepMilliseconds(own: extras(of: slot)?.keepMilliseconds, in: tasks[slot].queue)
+    }
+
+    /// How long the record stays of a task of a queue that asks for `own`, or says nothing.
+    func keepMilliseconds(own: Int64?, in queue: Slot) -> Int64 {
+        own ?? configuration(of: queue)?.value.keepMilliseconds ?? 0
     }
 
     /// How long a task lives that says so of itself.

@@ -33,6 +33,8 @@ struct FullModel {
         var expires: Int64
         var enqueued: Int64
         var until = Int64.max
+        /// Since when it is ready, if it is.
+        var readySince: Int64 = 0
         var finished: Int64?
         var attempt: UInt32 = 0
         var retries: UInt32 = 0
@@ -167,7 +169,7 @@ struct FullModel {
         statistics.isPaused = queues[queue].isPaused && !queues[queue].isResuming
         statistics.totals = queues[queue].totals
         let lists = Dictionary(grouping: list(queue, .ready)) { [Int($0.priority), $0.isPushed ? 1 : 0] }
-        statistics.oldestReady = lists.compactMap { $0.value.first?.enqueued }.min()
+        statistics.oldestReady = lists.compactMap { $0.value.first?.readySince }.min()
         return statistics
     }
 
@@ -230,15 +232,19 @@ struct FullModel {
     }
 
     private mutating func applyReplacement(_ index: Int) -> Bool {
-        guard let (says, enqueued) = tasks[index].replacement else { return false }
+        guard let due = tasks[index].replacement.map({ $0.says.due ?? 0 }) else { return false }
+        adoptReplacement(index)
+        put(index, due > now ? .delayed : .ready, until: due > now ? due : .max)
+        return true
+    }
+
+    private mutating func adoptReplacement(_ index: Int) {
+        guard let (says, enqueued) = tasks[index].replacement else { return }
         tasks[index].replacement = nil
         tasks[index].says = says
         tasks[index].priority = says.priority ?? 0
         tasks[index].enqueued = enqueued
         (tasks[index].worker, tasks[index].error, tasks[index].progress, tasks[index].result) = ("", "", "", "")
-        let due = says.due ?? 0
-        put(index, due > now ? .delayed : .ready, until: due > now ? due : .max)
-        return true
     }
 
     private func lifetime(_ expiry: Expiry, _ queue: Int) -> Int64 {
@@ -513,8 +519,8 @@ struct FullModel {
     }
 
     private mutating func finish(_ index: Int, _ state: TaskState, at time: Int64, result: String = "") {
+        adoptReplacement(index)
         tell(tasks[index].number, state, result)
-        tasks[index].replacement = nil
         if state == .cancelled || tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
         let keep = keep(index)
         guard time + keep > now else { return hide(index) }
@@ -545,11 +551,11 @@ struct FullModel {
     private mutating func die(_ index: Int, at time: Int64) {
         let queue = tasks[index].queue
         queues[queue].totals.died += 1
+        adoptReplacement(index)
         if tasks[index].hasRequest || !queues[queue].configuration.push.isEmpty {
             deaths.append(Death(task: tasks[index].number, queue: queue))
         }
         tell(tasks[index].number, .dead, tasks[index].result)
-        tasks[index].replacement = nil
         if let letter = queues[queue].configuration.deadLetter, tasks[index].origin == nil {
             tasks[index].holdsKey = false
             tasks[index].says.key = []
@@ -567,12 +573,17 @@ struct FullModel {
     }
 
     private mutating func makeReady(_ index: Int, in target: Int, expiry: Expiry) {
-        tasks[index].queue = target
-        tasks[index].arrivals += 1
+        come(index, to: target)
         tasks[index].retries = 0
         tasks[index].lifetime = lifetime(expiry, target)
         tasks[index].expires = now.addingWithinRange(tasks[index].lifetime)
         put(index, .ready, until: .max)
+    }
+
+    private mutating func come(_ index: Int, to target: Int) {
+        tasks[index].queue = target
+        tasks[index].arrivals += 1
+        queues[target].totals.received += 1
     }
 
     // MARK: Whole queues
@@ -599,9 +610,9 @@ struct FullModel {
     private mutating func move(_ index: Int, to target: Int) -> Bool {
         if !tasks[index].isUnfinished && tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
         guard target != tasks[index].queue, isKeyFree(for: index, in: target) else { return false }
-        tasks[index].queue = target
-        tasks[index].arrivals += 1
+        come(index, to: target)
         if tasks[index].holdsKey { takeKey(index) }
+        tasks[index].readySince = now
         setPlace(index)
         serve()
         return true
@@ -732,6 +743,7 @@ struct FullModel {
         noteEndOfSending(index)
         tasks[index].state = state
         tasks[index].until = until
+        tasks[index].readySince = now
         setPlace(index, atFront: atFront)
         setTimer(index)
         if state == .ready { serve() }
@@ -740,7 +752,15 @@ struct FullModel {
     private mutating func setPlace(_ index: Int, atFront: Bool = false) {
         stamps += 1
         tasks[index].order = atFront ? -stamps : stamps
-        if tasks[index].state == .ready { tasks[index].isPushed = isToBeSent(tasks[index]) }
+        guard tasks[index].state == .ready else { return }
+        let (priority, isPushed) = (tasks[index].priority, isToBeSent(tasks[index]))
+        tasks[index].isPushed = isPushed
+        // What stands before others counts as ready for as long as they are.
+        let number = tasks[index].number
+        let next = list(tasks[index].queue, .ready).first {
+            $0.number != number && $0.priority == priority && $0.isPushed == isPushed
+        }
+        if atFront, let next { tasks[index].readySince = min(now, next.readySince) }
     }
 
     private mutating func setTimer(_ index: Int) {

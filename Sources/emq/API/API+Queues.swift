@@ -106,6 +106,7 @@ extension API {
         responses.append(statistics.isPaused ? ",\"paused\":true" : ",\"paused\":false")
         let totals = statistics.totals
         writeCount(",\"totals\":{\"enqueued\":", totals.enqueued, to: &responses)
+        writeCount(",\"received\":", totals.received, to: &responses)
         writeCount(",\"dispatched\":", totals.dispatched, to: &responses)
         writeCount(",\"acked\":", totals.acked, to: &responses)
         writeCount(",\"naked\":", totals.naked, to: &responses)

@@ -1,0 +1,145 @@
+// The one door for a task's transitions. Its state, queue, times, priority and content change here and nowhere else, so that
+// lists, timers, counts, sweeps, whoever sends tasks and the journal always learn of it; who waits is told by whoever calls.
+
+extension TaskStore {
+    /// Where a transition puts a task in the list of its state.
+    enum Place {
+        case back
+        case front
+        /// Where it stands: its state and queue stay as they are, and the priority of a ready one.
+        case same
+    }
+
+    /// Changes a task.
+    ///
+    /// - Parameters:
+    ///   - slot: the task.
+    ///   - state: the state that it comes to.
+    ///   - until: when that ends by itself; for a ready task, since when it is ready.
+    ///   - target: the queue that it comes to, 0 for its own. If that is another one, it must hold no key.
+    ///   - place: where in its list.
+    ///   - change: what the journal is told.
+    ///   - edit: changes the rest of the record. Whoever changes the content counts its bytes.
+    /// - Returns: the queue in which this made a task ready, if clients wait for it: whoever called serves them. Otherwise 0.
+    @inline(__always)
+    mutating func transition(
+        _ slot: Slot, to state: TaskRecord.State, until: Int64, in target: Slot = 0, at place: Place = .back,
+        change: ImageIndex.Change = .awaited, edit: (inout TaskRecord) -> Void = { _ in }
+    ) -> Slot {
+        timers.disarm(slot, in: &tasks)
+        if place == .same {
+            assert(state == tasks[slot].state && target == 0, "a task stays where it does not belong")
+            tasks[slot].until = until
+            edit(&tasks[slot])
+            timers.arm(slot, in: &tasks)
+            note(slot, change)
+            return 0
+        }
+        let old = Standing(of: tasks[slot])
+        unlink(slot)
+        tasks[slot].state = state
+        tasks[slot].until = until
+        edit(&tasks[slot])
+        if target != 0 { transfer(slot, to: target) }
+        enter(slot, atFront: place == .front, change: change)
+        if !sweeps.isEmpty { tellSweeps(of: slot, from: old) }
+        return state == .ready ? waitedFor(tasks[slot].queue) : 0
+    }
+
+    /// Has a task that is in the table only, or between two lists, come where its record says that it belongs.
+    @inline(__always)
+    mutating func enter(_ slot: Slot, atFront: Bool = false, change: ImageIndex.Change) {
+        link(slot, atFront: atFront)
+        timers.arm(slot, in: &tasks)
+        note(slot, change)
+    }
+
+    /// Deletes a task and all that it has.
+    mutating func remove(_ slot: Slot) {
+        timers.disarm(slot, in: &tasks)
+        unlink(slot)
+        if !sweeps.isEmpty { tellSweeps(ofRemoval: slot) }
+        if tasks[slot].extras != 0 { removeExtras(of: slot) }
+        freeContent(of: slot)
+        update(tasks[slot].queue) { $0.tasks -= 1 }
+        // Last: what is noted of a slot from here on is of another task.
+        if isJournaled { images.noteRemoval(slot, id: tasks[slot].id) }
+        tasks.remove(slot)
+    }
+
+    /// The queue if clients wait for what it gives out, otherwise 0.
+    @inline(__always)
+    func waitedFor(_ queue: Slot) -> Slot {
+        queues[queue].waiters.isEmpty || !queues[queue].isOpen ? 0 : queue
+    }
+
+    // MARK: Parts
+
+    /// Puts a task that is in no list in the one that it belongs to.
+    @inline(__always)
+    private mutating func link(_ slot: Slot, atFront: Bool) {
+        let state = tasks[slot].state
+        countTask(in: state, 1)
+        guard state.isListed else { return }
+        if state == .ready {
+            tasks[slot].isPushed = isToBeSent(slot)
+            if tasks[slot].isPushed { noteSendable(tasks[slot].queue) }
+        }
+        queues[tasks[slot].queue].insert(slot, atFront: atFront, in: &tasks)
+        if atFront, state == .ready { readyAsLongAsNext(slot) }
+        if isJournaled { images.notePlace(slot, atFront: atFront) }
+    }
+
+    /// What is put before others counts as ready for as long as they are, so that the first one tells how long tasks wait.
+    private mutating func readyAsLongAsNext(_ slot: Slot) {
+        let next = tasks[slot][links: TaskRecord.queueLinks].next
+        if next != 0 { tasks[slot].until = min(tasks[slot].until, tasks[next].until) }
+    }
+
+    /// Takes a task out of its list.
+    @inline(__always)
+    private mutating func unlink(_ slot: Slot) {
+        let state = tasks[slot].state
+        countTask(in: state, -1)
+        guard state.isListed else { return }
+        if !sweeps.isEmpty { skip(slot) }
+        queues[tasks[slot].queue].remove(slot, in: &tasks)
+        if state == .dispatched, tasks[slot].isPushed { noteEndOfSending(slot) }
+    }
+
+    private mutating func transfer(_ slot: Slot, to target: Slot) {
+        assert(extras(of: slot)?.holdsKey != true, "a task takes its key along")
+        if target != tasks[slot].queue { queues[target].totals.received += 1 }
+        update(target) { $0.tasks += 1 }
+        update(tasks[slot].queue) { $0.tasks -= 1 }
+        tasks[slot].queue = target
+    }
+
+    private func tellSweeps(of slot: Slot, from old: Standing) {
+        for sweep in sweeps where sweep.queue == old.queue || sweep.queue == tasks[slot].queue {
+            sweep.noteChange(of: slot, from: old, in: tasks)
+        }
+    }
+
+    private func tellSweeps(ofRemoval slot: Slot) {
+        for sweep in sweeps where sweep.queue == tasks[slot].queue { sweep.noteRemoval(of: slot) }
+    }
+
+    /// Moves the sweeps on that were to meet this task next or last.
+    private func skip(_ slot: Slot) {
+        for sweep in sweeps where sweep.queue == tasks[slot].queue {
+            sweep.skip(slot, links: tasks[slot][links: TaskRecord.queueLinks])
+        }
+    }
+}
+
+/// Where a task stands: in which list of which queue.
+struct Standing {
+    var state: TaskRecord.State
+    var queue: Slot
+
+    @inline(__always)
+    init(of task: borrowing TaskRecord) {
+        (state, queue) = (task.state, task.queue)
+    }
+}
