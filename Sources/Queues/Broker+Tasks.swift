@@ -254,7 +254,7 @@ extension Broker {
         if slot != 0, store.tasks[slot].queue != target.slot, let key = store.extras(of: slot)?.key, !key.isEmpty {
             _ = holder(of: key, in: target, now: now)
         }
-        guard slot != 0, [.ready, .delayed, .dead].contains(store.tasks[slot].state), store.tasks[slot].deadline > now,
+        guard slot != 0, store.tasks[slot].state.isMovable, store.tasks[slot].deadline > now,
             let waitedFor = store.move(slot, to: target.slot, now: now)
         else { return false }
         serveWaiters(of: waitedFor, now: now)
@@ -317,11 +317,15 @@ extension Broker {
         return waiter
     }
 
-    /// Makes a dead or delayed task ready, its retries and expiry counted anew. O(1), and what the waiters that it
-    /// completes take.
+    /// Makes a dead or delayed task ready, its retries and expiry counted anew. A dead letter that is ready already goes back
+    /// to the queue where it died. O(1), and what the waiters that it completes take.
     ///
-    /// - Returns: whether it was dead or delayed, and its key not taken meanwhile.
-    public func kick(_ id: UID, now: Int64) -> Bool {
+    /// - Parameters:
+    ///   - id: the task.
+    ///   - toOrigin: whether it goes back to the queue where it died, and only a dead letter is kicked.
+    ///   - now: the time.
+    /// - Returns: whether there was anything to kick, and its key not taken meanwhile.
+    public func kick(_ id: UID, toOrigin: Bool = false, now: Int64) -> Bool {
         beginChange()
         let slot = store.task(id)
         guard slot != 0, store.tasks[slot].deadline > now else { return false }
@@ -330,7 +334,10 @@ extension Broker {
         if store.tasks[slot].state == .dead, let key = store.extras(of: slot)?.key, !key.isEmpty {
             _ = holder(of: key, in: queue, now: now)
         }
-        guard let waitedFor = store.kick(slot, now: now) else { return false }
+        let kicked =
+            toOrigin || store.tasks[slot].state == .ready
+            ? store.kickToOrigin(slot, now: now) : store.kick(slot, now: now)
+        guard let waitedFor = kicked else { return false }
         serveWaiters(of: waitedFor, now: now)
         return true
     }

@@ -150,8 +150,13 @@ final class Sweep {
         }
     }
 
-    /// Checks that each stretch goes from its next task to its last one, through tasks of one list. O(n).
+    /// Checks that each stretch goes from its next task to its last one, through tasks of one list, and that what a purge
+    /// remembers is there. O(n).
     func checkInvariants(in tasks: borrowing Table<TaskRecord>) {
+        for slot in away.union(strangers) {
+            precondition(tasks.contains(slot) && tasks[slot].queue == queue, "a purge remembers what is not there")
+        }
+        for slot in away { precondition(!states.contains(tasks[slot].state), "what is away from a purge is there") }
         for stretch in stretches where stretch.next != 0 {
             var slot = stretch.next
             precondition(slot != 0 && stretch.last != 0, "a stretch without an end")

@@ -53,6 +53,9 @@ final class TaskExtras {
         uniqueUntil = now.addingWithinRange(options?.uniqueForMilliseconds ?? 0)
     }
 
+    /// Makes an ordinary task of a dead letter.
+    func endDeadLetter() { origin = [] }
+
     /// How many bytes of text it has to show.
     var textBytes: Int {
         key.count + metadata.count + request.count + worker.count + error.count + progress.count + result.count

@@ -20,6 +20,8 @@ struct TaskRecord: LinkedRecord {
         case hidden
 
         @inline(__always) var isUnfinished: Bool { 1...3 ~= rawValue }
+        /// Whether such a task can come to another queue.
+        @inline(__always) var isMovable: Bool { self == .ready || self == .delayed || self == .dead }
         /// Whether its queue has a list of such tasks.
         @inline(__always) var isListed: Bool { 1...7 ~= rawValue }
     }

@@ -155,7 +155,7 @@ extension TaskStore {
             extras.error = []
             extras.progress = []
             extras.result = []
-            extras.origin = []
+            extras.endDeadLetter()
         }
         freeContent(of: slot)
         contentBytes += replacement.content.heapBytes

@@ -19,6 +19,7 @@ extension TaskStore {
             bytes += tasks[slot].content.heapBytes
             withExtras += tasks[slot].extras == 0 ? 0 : 1
             precondition(tasks[slot].extras == 0 || extras(of: slot)?.task == slot, "extras of another task")
+            precondition(state != .ready || tasks[slot].readySince != .max, "a ready task without a time")
             precondition(state != .hidden || extras(of: slot)?.holdsKey == true, "a hidden task that holds no key")
         }
         precondition(bytes == contentBytes, "the bytes of contents are miscounted")

@@ -66,7 +66,7 @@ extension TaskStore {
             return .requeued
         case .failed, .failedPausing, .dead:
             queues[tasks[slot].queue].totals.naked += 1
-            return fail(slot, action, now: now, waitedFor: &waitedFor)
+            return fail(slot, action, leaseRanOut: false, now: now, waitedFor: &waitedFor)
         }
     }
 
@@ -88,7 +88,7 @@ extension TaskStore {
 
     /// Ends an attempt that has failed: the task is to be tried again, at once or later, or it is dead.
     private mutating func fail(
-        _ slot: Slot, _ action: NakAction, now: Int64, waitedFor: inout Slot
+        _ slot: Slot, _ action: NakAction, leaseRanOut: Bool, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
         let queue = tasks[slot].queue
         var pause: Int64 = 0
@@ -98,7 +98,10 @@ extension TaskStore {
                 waitedFor = replaced
                 return .requeued
             }
-            if action == .dead || maximumRetries(of: slot).map({ tasks[slot].retries >= $0 }) ?? false {
+            let isLast = action == .dead || maximumRetries(of: slot).map { tasks[slot].retries >= $0 } ?? false
+            // Where there are no extras, an error is worth their memory only at the end.
+            if leaseRanOut, isLast || tasks[slot].extras != 0 { noteThatLeaseRanOut(slot) }
+            if isLast {
                 waitedFor = die(slot, at: now, now: now)
                 return .dead
             }
@@ -114,6 +117,14 @@ extension TaskStore {
             if record.retries < .max { record.retries += 1 }
         }
         return .requeued
+    }
+
+    /// Says why an attempt has failed of which no worker has said it.
+    private mutating func noteThatLeaseRanOut(_ slot: Slot) {
+        withExtras(slot) { extras in
+            extras.error = Array("the lease ran out".utf8)
+            if !extras.worker.isEmpty { extras.error += Array(" (worker ".utf8) + extras.worker + Array(")".utf8) }
+        }
     }
 
     /// When the dispatch of a task has ended: now, or, if its timer fires late, when its lease ran out.
@@ -206,7 +217,7 @@ extension TaskStore {
         let result = extras(of: slot)?.result ?? []
         noteEnd(of: slot, .dead, result: result.span)
         let configuration = configuration(of: queue)?.value
-        if let name = configuration?.deadLetter, name != queues[queue].name, extras(of: slot)?.origin.isEmpty ?? true,
+        if let name = configuration?.deadLetter, name != queues[queue].name, !isDeadLetter(slot),
             let target = try? self.queue(named: name.span)
         {
             return sendDeadLetter(slot, to: target, now: now)
@@ -313,7 +324,7 @@ extension TaskStore {
                 var waitedFor: Slot = 0
                 queues[tasks[slot].queue].totals.timedOut += 1
                 if extras(of: slot)?.hasLapsed == true { return lapse(slot, now: now) }
-                _ = fail(slot, .failed, now: now, waitedFor: &waitedFor)
+                _ = fail(slot, .failed, leaseRanOut: true, now: now, waitedFor: &waitedFor)
                 return waitedFor
             }
             // Its delay was over then, though the timer may be late.

@@ -28,6 +28,11 @@ extension TaskStore {
         return !those.request.isEmpty && those.origin.isEmpty
     }
 
+    /// Whether a task died in another queue, and has come to this one for that.
+    func isDeadLetter(_ slot: Slot) -> Bool {
+        extras(of: slot)?.origin.isEmpty == false
+    }
+
     /// The pause before a retry of a task that is dispatched; nil for none.
     func backoff(of slot: Slot) -> Backoff? {
         extras(of: slot)?.backoff ?? configuration(of: tasks[slot].queue)?.value.backoff

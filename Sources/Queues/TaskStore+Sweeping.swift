@@ -111,22 +111,34 @@ extension TaskStore {
         return transition(slot, to: .ready, until: tasks[slot].readySince, change: .any)
     }
 
-    private mutating func kickToOrigin(_ slot: Slot, now: Int64) -> Slot? {
-        guard let origin = extras(of: slot)?.origin, !origin.isEmpty, tasks[slot].state != .dispatched,
+    /// Sends a dead letter that no worker holds back to the queue where it died, ready there.
+    mutating func kickToOrigin(_ slot: Slot, now: Int64) -> Slot? {
+        guard let origin = extras(of: slot)?.origin, !origin.isEmpty, tasks[slot].state.isMovable,
             let target = try? queue(named: origin.span)
         else { return nil }
-        withExtras(slot) { $0.origin = [] }
+        withExtras(slot) { $0.endDeadLetter() }
         return makeReady(slot, in: target, expiry: .unsaid, now: now)
     }
 
-    /// Moves a task to the back of a list of another queue.
+    /// Moves a task to the back of a list of another queue. What made it a dead letter ends with its stay in the queue of
+    /// these: it lives as long as others do where it comes to.
     mutating func move(_ slot: Slot, to target: Slot, now: Int64) -> Slot? {
         if !tasks[slot].state.isUnfinished { freeKey(of: slot, unlessUniqueAt: now) }
         guard tasks[slot].queue != target, !isKeyTaken(from: slot, in: target, now: now) else { return nil }
         let holdsKey = extras(of: slot)?.holdsKey ?? false
         if holdsKey { setHoldsKey(false, of: slot) }
         let state = tasks[slot].state
-        let waitedFor = transition(slot, to: state, until: state == .ready ? now : tasks[slot].until, in: target)
+        let until = state == .ready ? now : tasks[slot].until
+        var (lifetime, expires) = (tasks[slot].lifetimeMilliseconds, tasks[slot].expires)
+        if isDeadLetter(slot) {
+            // Before it is put in a list: it may have a request, which counts again.
+            withExtras(slot) { $0.endDeadLetter() }
+            lifetime = lifetimeMilliseconds(.unsaid, in: target)
+            if state.isUnfinished { expires = max(now, until).addingWithinRange(lifetime) }
+        }
+        let waitedFor = transition(slot, to: state, until: until, in: target) { record in
+            (record.lifetimeMilliseconds, record.expires) = (lifetime, expires)
+        }
         if holdsKey { takeKey(slot) }
         return waitedFor
     }

@@ -588,7 +588,21 @@ struct FullModel {
 
     // MARK: Whole queues
 
-    mutating func kick(_ number: UInt64) -> Bool {
+    mutating func kick(_ number: UInt64, toOrigin: Bool) -> Bool {
+        guard let index = index(number), !tasks[index].isHidden else { return false }
+        return toOrigin || tasks[index].state == .ready ? kickToOrigin(index) : kick(number)
+    }
+
+    private mutating func kickToOrigin(_ index: Int) -> Bool {
+        guard [.ready, .delayed, .dead].contains(tasks[index].state), let origin = tasks[index].origin else {
+            return false
+        }
+        tasks[index].origin = nil
+        makeReady(index, in: origin, expiry: .unsaid)
+        return true
+    }
+
+    private mutating func kick(_ number: UInt64) -> Bool {
         guard let index = index(number), !tasks[index].isHidden,
             tasks[index].state == .dead || tasks[index].state == .delayed,
             isKeyFree(for: index, in: tasks[index].queue)
@@ -613,7 +627,14 @@ struct FullModel {
         come(index, to: target)
         if tasks[index].holdsKey { takeKey(index) }
         tasks[index].readySince = now
+        if tasks[index].origin != nil {
+            tasks[index].origin = nil
+            tasks[index].lifetime = lifetime(.unsaid, target)
+            let due = tasks[index].state == .delayed ? tasks[index].until : now
+            if tasks[index].isUnfinished { tasks[index].expires = due.addingWithinRange(tasks[index].lifetime) }
+        }
         setPlace(index)
+        setTimer(index)
         serve()
         return true
     }
@@ -672,15 +693,13 @@ struct FullModel {
             case .kick:
                 count += kick(number) ? 1 : 0
             case .kickToOrigin:
-                guard let origin = tasks[index].origin else { continue }
-                tasks[index].origin = nil
-                makeReady(index, in: origin, expiry: .unsaid)
-                count += 1
+                count += kickToOrigin(index) ? 1 : 0
             case .move:
                 count += move(index, to: sweep.target) ? 1 : 0
             case .giveToWorkers:
                 guard tasks[index].isPushed, !isToBeSent(tasks[index]) else { continue }
                 setPlace(index)
+                setTimer(index)
                 serve()
             }
         }
@@ -731,6 +750,7 @@ struct FullModel {
             }
         } else if task.state == .dispatched {
             queues[task.queue].totals.timedOut += 1
+            tasks[index].error = "the lease ran out" + (task.worker.isEmpty ? "" : " (worker \(task.worker))")
             _ = fail(index, .failed)
         } else {
             put(index, .ready, until: .max)

@@ -220,8 +220,10 @@ private struct FullRun {
             let answer = broker.replaceResult(of: id(number), with: Array(result.utf8).span, now: now)
             try expect(answer, model.replaceResult(of: number, with: result), "replaceResult")
         case 72..<75:
-            let (number, _) = someTask(random.oneIn(2) ? .dead : .delayed)
-            try expect(broker.kick(id(number), now: now), model.kick(number), "kick")
+            let (number, _) = someTask([.dead, .delayed, .ready][random.below(3)])
+            let toOrigin = random.oneIn(4)
+            let answer = broker.kick(id(number), toOrigin: toOrigin, now: now)
+            try expect(answer, model.kick(number, toOrigin: toOrigin), "kick")
             // One that lives no longer than to its time has expired by this.
             try proceed(to: now, on: broker)
         case 75..<78: try waitForResult(on: broker)

@@ -98,7 +98,7 @@ import UID
             broker.withTask(id: UID(high: 1, low: 1), now: 10) { task in
                 #expect(task.retries == 1)
                 #expect(task.finished == 10)
-                #expect(task.error == Array("first".utf8))
+                #expect(task.error == Array("the lease ran out".utf8))
             }
             // Its expiry no longer counts, but dead tasks do not stay for ever.
             let end = 10 + QueueConfiguration.defaultDeadExpiryMilliseconds

@@ -191,8 +191,8 @@ extension Broker {
         cancelTask(UID(high: number, low: number), now: now)
     }
 
-    func kick(_ number: UInt64, now: Int64 = 0) -> Bool {
-        kick(UID(high: number, low: number), now: now)
+    func kick(_ number: UInt64, toOrigin: Bool = false, now: Int64 = 0) -> Bool {
+        kick(UID(high: number, low: number), toOrigin: toOrigin, now: now)
     }
 
     /// Moves one task.

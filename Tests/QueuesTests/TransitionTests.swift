@@ -98,6 +98,122 @@ import UID
         }
     }
 
+    // MARK: Dead letters
+
+    private func error(_ number: UInt64, now: Int64, on broker: isolated Broker) -> String? {
+        broker.withTask(id: UID(high: number, low: number), now: now) { text($0.error.span) }
+    }
+
+    /// Sends the task of a queue that is next to be sent; nil if there is none.
+    private func send(_ name: String, on broker: isolated Broker) throws -> DispatchKey? {
+        guard case .task(let key) = broker.send(from: try broker.queue(name), now: 0, leaseMilliseconds: { _ in 1000 })
+        else { return nil }
+        return key
+    }
+
+    private func sendAndDie(_ number: UInt64, on broker: isolated Broker) throws {
+        let key = try #require(try send("a", on: broker))
+        #expect(broker.show(TaskHandle(key: key)).number == number)
+        #expect(broker.failSending(key, .dead, error: Span(), now: 0) == .dead)
+        #expect(try broker.peek("grave").last == number)
+    }
+
+    /// Adds a task to the queue "a" that is sent, and has it die there.
+    private func sendDeadLetter(_ number: UInt64, on broker: isolated Broker) throws {
+        try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
+        try broker.add(number, to: "a") { $0.request = [1] }
+        try sendAndDie(number, on: broker)
+    }
+
+    @Test func aDeadLetterThatIsMovedBackIsAnOrdinaryTaskAgain() throws {
+        try withBroker { broker in
+            broker.beginSending()
+            for (number, isSweep) in [(UInt64(1), false), (2, true)] {
+                try sendDeadLetter(number, on: broker)
+                if isSweep {
+                    let moved = try broker.sweep {
+                        try $0.move($0.queue("grave"), to: $0.queue("a"), now: 0, completion: $1)
+                    }
+                    #expect(moved == [1])
+                } else {
+                    #expect(try broker.move(number, to: "a") == true)
+                }
+                // It expires as others do, its own request counts, and when it dies, it is a dead letter once more.
+                let expires = broker.withTask(id: UID(high: number, low: number), now: 0) { $0.expires }
+                #expect(expires == QueueConfiguration.defaultExpiryMilliseconds)
+                try sendAndDie(number, on: broker)
+                #expect(broker.cancelTask(number) == true)
+            }
+        }
+    }
+
+    @Test(arguments: [false, true]) func oneDeadLetterThatIsReadyIsKickedBackByItsId(toOrigin: Bool) throws {
+        try withBroker { broker in
+            broker.beginSending()
+            for number in 1...2 { try sendDeadLetter(UInt64(number), on: broker) }
+            #expect(broker.kick(1, toOrigin: toOrigin) == true)
+            #expect(try broker.peek("grave") == [2])
+            #expect(try send("a", on: broker).map { broker.show(TaskHandle(key: $0)).number } == 1)
+            // It is no dead letter any more.
+            #expect(broker.kick(1, toOrigin: toOrigin) == false)
+            let totals = try broker.statistics("a").totals
+            #expect(totals.received == 1 && totals.enqueued == 2)
+        }
+    }
+
+    @Test func aDeadLetterThatDiedAgainIsReadyWhereItIsUnlessItsOriginIsAskedFor() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
+            for number in 1...2 {
+                try broker.add(UInt64(number), to: "a")
+                for name in ["a", "grave"] {
+                    _ = try broker.take(name)
+                    #expect(broker.nak(UInt64(number), .dead) == .dead)
+                }
+            }
+            #expect(broker.kick(1) == true)
+            #expect(broker.kick(2, toOrigin: true) == true)
+            #expect(try broker.peek("grave") == [1])
+            #expect(try broker.peek("a") == [2])
+        }
+    }
+
+    @Test func onlyADeadLetterThatNobodyHoldsGoesBackToItsOrigin() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
+            for number in 1...2 { try broker.add(UInt64(number), to: "a") }
+            _ = try broker.take("a")
+            #expect(broker.kick(1, toOrigin: true) == false)
+            #expect(broker.nak(1, .dead) == .dead)
+            _ = try broker.take("grave")
+            #expect(broker.kick(1, toOrigin: true) == false)
+            #expect(broker.kick(2) == false)
+            #expect(broker.kick(2, toOrigin: true) == false)
+        }
+    }
+
+    @Test func anErrorSaysThatTheLeaseRanOut() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.maximumRetries = 0 }
+            try broker.configure("b") { ($0.maximumRetries, $0.deadLetter) = (0, Array("grave".utf8)) }
+            for (number, name) in [(UInt64(1), "a"), (2, "a"), (3, "b"), (4, "c")] {
+                try broker.add(number, to: name, lease: 10)
+            }
+            var taken: [TaskHandle?] = []
+            _ = broker.take(try broker.queues(["a"]), worker: Array("host-7".utf8), now: 0, into: &taken)
+            _ = try broker.take("a", "b")
+            _ = broker.take(try broker.queues(["c"]), worker: Array("host-8".utf8), now: 0, into: &taken)
+            broker.advanceFully(to: 10)
+            #expect(broker.state(1, now: 10) == .dead && broker.state(2, now: 10) == .dead)
+            #expect(error(1, now: 10, on: broker) == "the lease ran out (worker host-7)")
+            #expect(error(2, now: 10, on: broker) == "the lease ran out")
+            #expect(try broker.peek("grave", now: 10) == [3])
+            #expect(error(3, now: 10, on: broker) == "the lease ran out")
+            #expect(broker.state(4, now: 10) == .ready)
+            #expect(error(4, now: 10, on: broker) == "the lease ran out (worker host-8)")
+        }
+    }
+
     // MARK: Since when a task is ready
 
     private func oldest(_ name: String, on broker: isolated Broker) throws -> Int64? {

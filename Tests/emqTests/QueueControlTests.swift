@@ -149,6 +149,20 @@ import Testing
         #expect(try server.task(id)["queue"] as? String == "q")
     }
 
+    @Test(arguments: ["/kick/", "/kick/?to=origin"]) func oneDeadLetterGoesBackByItsId(target: String) throws {
+        try server.send("PUT", "/config/q", #"{"max_retries": 0, "dead_letter": "graveyard"}"#)
+        let ids = try server.enqueueAll("q", [1, 2])
+        _ = try server.take("q", 2)
+        for id in ids { try server.post("/nak", "{\"ids\": [\"\(id)\"]}") }
+        #expect(try server.count("graveyard", "received") == 2)
+        #expect(try server.post(target, "{\"ids\": [\"\(ids[1])\"]}").body == #"{"kicked":1,"missing":[]}"#)
+        #expect(try server.takeContents("q", 2) == [2])
+        let answer = try server.post("/kick/?to=origin", "{\"ids\": [\"\(ids[1])\"]}")
+        #expect(answer.body == "{\"kicked\":0,\"missing\":[\"\(ids[1])\"]}")
+        #expect(try server.post("/kick/?to=q", "{\"ids\": [\"\(ids[0])\"]}").field == "to")
+        #expect(try server.post("/kick/?n=1", "{\"ids\": [\"\(ids[0])\"]}").field == "n")
+    }
+
     @Test func aFullQueueSaysSo() throws {
         try server.send("PUT", "/config/q", #"{"max_length": 2}"#)
         #expect(try server.post("/enqueue/q", #"[{"content": 1}, {"content": 2}, {"content": 3}]"#).status == 400)

@@ -178,16 +178,17 @@ extension API {
     private mutating func kickTasks(
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) throws(Problem) {
-        if let parameter = query.values.keys.first {
+        if let parameter = query.values.keys.first(where: { $0 != "to" }) {
             throw Problem(400, "\(parameter) goes with a queue's name: /kick/NAME", field: parameter)
         }
+        let isToOrigin = try query.word("to", ["origin": true]) ?? false
         try body.read(request)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         try body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
         references.removeAll(keepingCapacity: true)
         try readIDs(bytes, ids)
-        finish(bytes, &responses, begin: "{\"kicked\":") { broker.kick($0.task.id, now: now) }
+        finish(bytes, &responses, begin: "{\"kicked\":") { broker.kick($0.task.id, toOrigin: isToOrigin, now: now) }
     }
 
     /// `POST /move/NAME`
