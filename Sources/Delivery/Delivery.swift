@@ -39,7 +39,7 @@ public final class Delivery {
     }
 
     /// How many bytes such verdicts have together, before results are kept without their bodies.
-    private static let maximumLandedBytes = 32 << 20
+    private var maximumLandedBytes: Int { min(32 << 20, maximumBodyBytes / 2) }
 
     private let sender: any RequestSender
     private let makeID: (_ now: Int64) -> UID
@@ -300,7 +300,7 @@ public final class Delivery {
         var found = verdict(keepsBody: !isShortOfMemory)
         // For all that is small, the turn's room was looked for when it began.
         if isResultWanted, !landed.isEmpty || !hasRoom(Self.changeBytesPerTurn + found.byteCount) {
-            if landedBytes + found.byteCount <= Self.maximumLandedBytes {
+            if landedBytes + found.byteCount <= maximumLandedBytes {
                 landedBytes += found.byteCount
                 landed.append(Landed(key: key, verdict: found))
                 return

@@ -12,6 +12,8 @@ final class ClientExchange: ClientSource {
     /// A read's size: for most responses, and for what is left of a large body.
     private static let readSize = 16 * 1024
     private static let bodyReadSize = 256 * 1024
+    /// Content up to this size is never cut: it may be what says whether the request was met.
+    private static let uncutBytes = 4096
 
     let key: UInt64
     let start: Int64
@@ -259,6 +261,7 @@ final class ClientExchange: ClientSource {
                 received += count
                 do throws(Refusal) {
                     if try parse() { return complete() }
+                    if isShortOfMemory, parser?.cut(beyond: Self.uncutBytes) == true { return complete() }
                 } catch {
                     return fail(.malformed(authority: authority, detail: error.detail))
                 }
@@ -268,6 +271,10 @@ final class ClientExchange: ClientSource {
             }
         }
         if input.isEmpty { client.recycle(input: &input) }
+    }
+
+    private var isShortOfMemory: Bool {
+        client.isShortOfMemory || client.bufferBytes - countedBytes + input.capacity > client.limits.bufferBytes
     }
 
     private func parse() throws(Refusal) -> Bool {

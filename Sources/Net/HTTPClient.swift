@@ -19,6 +19,8 @@ public struct ClientLimits: Sendable {
     public var headBytes = 64 * 1024
     /// The largest number of a response's fields.
     public var fields = 200
+    /// How much memory the requests and responses under way may take before the content of responses is cut, in bytes.
+    public var bufferBytes = Int.max
 
     /// The client's own choice of bounds.
     public init() {}
@@ -64,6 +66,9 @@ public final class HTTPClient {
 
     /// How much memory the requests and responses under way take, in bytes.
     public internal(set) var bufferBytes = 0
+
+    /// Whether the content of responses is cut whatever they take: the program has no room for it.
+    public var isShortOfMemory = false
 
     /// A client without connections.
     ///

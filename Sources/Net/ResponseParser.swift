@@ -85,6 +85,19 @@ struct ResponseParser {
         return state == .complete
     }
 
+    /// Ends the response where it is, if it is in its content and has more than `byteCount` bytes of that. What comes further
+    /// is not kept, and the connection is of no use any more.
+    ///
+    /// - Returns: Whether it did.
+    mutating func cut(beyond byteCount: Int) -> Bool {
+        guard state == .body, head.body.count > byteCount else { return false }
+        head.isTruncated = true
+        head.isPersistent = false
+        length = head.body.upperBound
+        state = .complete
+        return true
+    }
+
     /// Parses lines until the head is whole; false if it is not yet.
     private mutating func parseHead(_ bytes: Span<UInt8>) throws(Refusal) -> Bool {
         while true {

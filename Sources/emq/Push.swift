@@ -39,6 +39,8 @@ final class Push {
         // One host that does not answer keeps three quarters for others.
         limits.connections = connections
         limits.connectionsPerHost = max(1, connections / 4)
+        // Beside the bodies that are sent, half as much for what comes back.
+        limits.bufferBytes = maximumBodyBytes + maximumBodyBytes / 2
         let destinations = Destinations(policy ?? .everywhere)
         self.destinations = destinations
         let sendsOwn = policy != nil
@@ -81,6 +83,7 @@ final class Push {
     /// Takes in what came back, as far as there is room for it.
     func beginTurn(_ journal: DurableStore?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
         delivery.isShortOfMemory = isShortOfMemory
+        client.isShortOfMemory = isShortOfMemory
         delivery.safeSequence = journal?.safeSequence ?? .max
         // The loop's time does not follow a clock that is set.
         var time = timespec()

@@ -145,6 +145,25 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         #expect(client.client.connectionCount == 0)
     }
 
+    @Test func bodiesAreCutWhereTheyTakeTooMuchTogether() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient(limits: { $0.bufferBytes = 1 << 20 })
+        var peers: [OriginPeer] = []
+        for key in UInt64(1)...20 {
+            try client.send(key, origin.url)
+            let peer = try client.accept(at: origin)
+            _ = try client.request(at: peer)
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            peers.append(peer)
+        }
+        _ = try client.wait("the ends") {
+            for peer in peers { peer.send(String(repeating: "x", count: 10_000)) }
+            #expect(client.client.bufferBytes < 3 << 20)
+            return client.ended.count >= 15 ? true : nil
+        }
+        #expect(client.ended.values.allSatisfy { $0.status == 200 && $0.isTruncated && $0.body.count > 4096 })
+    }
+
     @Test(arguments: [
         "hello\r\n", "HTTP/1.1 101 Switching\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: " + String(repeating: "x", count: 70_000),
