@@ -38,6 +38,8 @@ struct Conversation: ~Copyable {
     private static let bodyReadSize = 256 * 1024
     /// A body is looked at as it arrives once this much of it has come and it is not whole.
     private static let observedBodySize = 64 * 1024
+    /// The largest body, when memory is short, of which nothing is kept.
+    private static let passingBodySize = 1 << 20
     /// Memory is counted in such units, so that the usual small answer is not counted at all.
     private static let countedUnit = 4096
     /// At least so many deliveries are kept before the kernel is asked which of them have arrived.
@@ -302,6 +304,14 @@ struct Conversation: ~Copyable {
             Request(bytes: input.span, head: head, service: service, ticket: noTicket, bodyObserver: nil), &responses)
     }
 
+    private static func readsBodyWhenShort<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, service: Int
+    ) -> Bool {
+        let noTicket = Ticket(connection: -1, serial: 0)
+        return handler.readsBodyWhenShort(
+            Request(bytes: input.span, head: head, service: service, ticket: noTicket, bodyObserver: nil))
+    }
+
     private static func ask<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ input: borrowing Buffer, _ head: RequestHead,
         service: Int, ticket: Ticket, bodyObserver: BodyObserver?, _ responses: inout ResponseStream
@@ -363,12 +373,7 @@ struct Conversation: ~Copyable {
         _ handler: inout Handler, _ round: Round
     ) throws(Refusal) {
         let received = parser.receivedBody.count
-        if max(received, parser.missingBytes(input)) > Self.observedBodySize {
-            if round.server.isShortOfMemory {
-                throw Refusal(503, "the server's memory for requests and answers on their way is used up")
-            }
-            if round.server.refusesLargeBodies { throw Refusal(503, "the server's memory for tasks is used up") }
-        }
+        try checkMemory(for: received + parser.missingBytes(input), &handler, round)
         if parser.takeExpectation(), received == 0 {
             prepareLastAnswer()
             guard Self.admits(&handler, input, parser.head, service: service, &responses) else { return }
@@ -381,6 +386,25 @@ struct Conversation: ~Copyable {
             if bodyObserver == nil { bodyObserver = handler.bodyObserver() }
             observeBody()
         }
+    }
+
+    /// Checks that there is memory for a body that is not whole. Those of which nothing is kept may say how to free some: all
+    /// buffers may take twice as much for them as for others.
+    private mutating func checkMemory<Handler: RequestHandler & ~Copyable>(
+        for byteCount: Int, _ handler: inout Handler, _ round: Round
+    ) throws(Refusal) {
+        let server = round.server
+        guard byteCount > Self.observedBodySize, server.isShortOfMemory || server.refusesLargeBodies else { return }
+        if byteCount <= Self.passingBodySize, server.bufferBytes <= 2 * round.limits.bufferBytes,
+            Self.readsBodyWhenShort(&handler, input, parser.head, service: service)
+        {
+            return
+        }
+        throw Refusal(
+            503,
+            server.isShortOfMemory
+                ? "the server's memory for requests and answers on their way is used up"
+                : "the server's memory for tasks is used up")
     }
 
     private mutating func observeBody() {

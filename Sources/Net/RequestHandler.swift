@@ -48,6 +48,11 @@ public protocol RequestHandler: ~Copyable {
     /// Something that looks at a large body while it arrives, or nil; `handle` finds it in the request.
     mutating func bodyObserver() -> BodyObserver?
 
+    /// Looks at the head of a request with a body over 64 KiB for which memory is short.
+    ///
+    /// - Returns: whether its body is read nevertheless, if it is not larger than 1 MiB: nothing of it is kept.
+    mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool
+
     /// A turn begins: the time is the loop's, in milliseconds since the epoch. What is due is done, in bounded portions.
     /// Answers that are released and connections that are resumed here have their turn in this one.
     mutating func beginTurn(now: Int64, on owner: isolated Owner)
@@ -59,4 +64,9 @@ public protocol RequestHandler: ~Copyable {
 
     /// Whether the server is to stop.
     var isFinished: Bool { get }
+}
+
+extension RequestHandler where Self: ~Copyable {
+    /// None is.
+    public mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool { false }
 }

@@ -218,6 +218,9 @@ public struct ResponseStream: ~Copyable {
     /// How much memory they take, in bytes.
     var capacity: Int { buffer.capacity }
 
+    /// How many bytes the answer that was begun last has so far. O(1).
+    public var answerByteCount: Int { Int(sent + UInt64(buffer.count) - answerStart) }
+
     /// Whether the answer to the request in hand has been ended.
     var isComplete: Bool { !isOpen }
 

@@ -33,6 +33,13 @@ public actor Broker {
     /// What those who wait take up.
     var memoryBytesOfWaiters = 0
 
+    /// Whether there is no memory for more: then tasks that have nothing else to show are dispatched without the names of
+    /// workers.
+    public var isShortOfMemory: Bool {
+        get { store.isShortOfMemory }
+        set { store.isShortOfMemory = newValue }
+    }
+
     /// The executor that the broker was made with.
     public nonisolated var unownedExecutor: UnownedSerialExecutor {
         unsafe executor.asUnownedSerialExecutor()

@@ -52,7 +52,7 @@ extension TaskStore {
             writeQueue(queue, into: &writer)
             update(queue) { $0.isChanged = false }
         }
-        var postponed: [Slot] = []
+        var deferred: [Slot] = []
         for slot in images.changed {
             let change = images[slot].change
             if change.isEmpty { continue }
@@ -61,7 +61,7 @@ extension TaskStore {
                 continue
             }
             if !change.contains(.awaited), writer.count > limit {
-                postponed.append(slot)
+                deferred.append(slot)
                 continue
             }
             images[slot].change = []
@@ -74,8 +74,8 @@ extension TaskStore {
         images.removed.emptyKeepingSome()
         images.changedQueues.emptyKeepingSome()
         images.changed.emptyKeepingSome()
-        images.changed += postponed
-        images.pendingBytes = postponed.count * Self.imageBytes
+        images.changed += deferred
+        images.pendingBytes = deferred.count * Self.imageBytes
         if !writer.isEmpty { images.sequence += 1 }
     }
 

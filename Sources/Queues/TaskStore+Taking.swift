@@ -133,7 +133,7 @@ extension TaskStore {
             record.token = token
             record.dispatched = now
         }
-        if tasks[slot].extras != 0 || !worker.isEmpty {
+        if tasks[slot].extras != 0 || !worker.isEmpty && !isShortOfMemory {
             withExtras(slot, change: .any) { extras in
                 extras.worker = worker
                 extras.leaseMilliseconds = 0

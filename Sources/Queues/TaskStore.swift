@@ -47,6 +47,8 @@ struct TaskStore: ~Copyable {
     var sending = Sending()
     /// The time of the last `advance`.
     var clock: Int64
+    /// Whether there is no memory for what is not needed.
+    var isShortOfMemory = false
     /// How much content, beyond that of the first task, is dispatched or shown at once.
     let maximumContentBytes: Int
 

@@ -165,16 +165,16 @@ final class DurableStore {
     ///
     /// - Parameters:
     ///   - byteCount: how much it changes, in bytes.
-    ///   - makesRoom: whether it makes room in the end, and so may be done with a full disk.
+    ///   - usesReserve: whether it makes room in the end, and so may use the space that a full disk has for that.
     ///   - broker: the broker.
-    /// - Throws: 503 or 413 if there is none, `Problem.postponed` while it is being made.
-    func checkSpace(for byteCount: Int, makesRoom: Bool, on broker: isolated Broker) throws(Problem) {
-        switch journal.admission(of: byteCount, makesRoom: makesRoom, on: broker) {
+    /// - Throws: 503 or 413 if there is none, `Problem.awaitsSpace` while it is being made.
+    func admit(_ byteCount: Int, usesReserve: Bool, on broker: isolated Broker) throws(Problem) {
+        switch journal.admission(of: byteCount, makesRoom: usesReserve, on: broker) {
         case .now: return
         case .later:
             // What makes space tells of it; this is for what nobody can tell of.
             retryTime = retryTime ?? loop.now + Self.retryMilliseconds
-            throw .postponed
+            throw .awaitsSpace
         case .notNow(let reason):
             throw Problem(
                 503, "the journal has no room for this: \(reason); workers go on, and it is tried again every second")

@@ -19,8 +19,6 @@ extension API {
         case .put:
             try body.read(request)
             let configuration = try readConfiguration(request.body, on: broker)
-            // About what a queue takes.
-            try checkMemory(for: 1024 + request.body.count, on: broker)
             try configure(try queue(named: name.span, on: broker), configuration, on: broker)
         case .delete:
             if let queue = broker.existingQueue(named: name.span) {

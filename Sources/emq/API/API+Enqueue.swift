@@ -13,9 +13,8 @@ extension API {
         if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
         if !adapters.isEmpty { try checkEnqueue(in: name.span) }
         try body.read(request, allowsArray: true)
-        try checkMemory(for: request.body.count, on: broker)
         if body.kind == .array { return try enqueueBatch(request, &responses, on: broker) }
-        try checkSpace(for: 1, byteCount: request.body.count, on: broker)
+        try admit(Verb.enqueue.cost(.post), keptBytes: request.body.count, on: broker)
         let bytes = request.body
         var fields = TaskFields()
         try body.forEach(in: bytes, known: TaskFields.names, nullable: TaskFields.nullable) {
@@ -54,7 +53,7 @@ extension API {
     ) throws(Problem) {
         let bytes = request.body
         if body.count == 0 { throw Problem(400, "the array has no task") }
-        try checkSpace(for: body.count, byteCount: bytes.count, on: broker)
+        try admit(Verb.enqueue.cost(.post), count: body.count, keptBytes: bytes.count, on: broker)
         // What the tasks say may take much memory.
         defer { batch.removeAll(keepingCapacity: true) }
         var moves: [(index: Int, to: QueueIndex)] = []

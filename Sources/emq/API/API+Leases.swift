@@ -43,8 +43,9 @@ extension API {
             let count = reference.result?.count ?? result.count
             return count > 0 && broker.keepsRecord(of: reference.task) ? size + count : size
         }
-        if size > 0 { try checkMemory(for: size, on: broker) }
-        try checkSpaceForReferences(byteCount: size, makesRoom: true, on: broker)
+        try admit(
+            Verb.ack.cost(.post), count: references.count, keptBytes: size,
+            writtenBytes: writtenBytes(of: references, on: broker), on: broker)
         finish(bytes, &responses, begin: "{\"acked\":") { reference in
             broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: now)
         }
@@ -89,7 +90,7 @@ extension API {
             } else {
                 .failed
             }
-        try checkSpaceForReferences(byteCount: error.count * references.count, makesRoom: true, on: broker)
+        try admitRefusals(&error, on: broker)
         // The last to go back to the front of a queue stands first there.
         if isReleased { references.reverse() }
         var dead = 0
@@ -122,8 +123,9 @@ extension API {
         }
         references.removeAll(keepingCapacity: true)
         try readIDs(bytes, ids)
-        if !progress.isEmpty { try checkMemory(for: progress.count * references.count, on: broker) }
-        try checkSpaceForReferences(byteCount: progress.count * references.count, makesRoom: false, on: broker)
+        try admit(
+            Verb.touch.cost(.post), count: references.count, keptBytes: progress.count * references.count,
+            writtenBytes: writtenBytes(of: references, on: broker), on: broker)
         finish(bytes, &responses, begin: "{\"touched\":") { reference in
             broker.touch(
                 reference.task, leaseMilliseconds: lease, progress: bytes.extracting(progress), now: now)
@@ -132,20 +134,32 @@ extension API {
 
     // MARK: Parts
 
-    /// Makes sure that there is space on disk for a change of the tasks that a request names.
-    func checkSpaceForReferences(
-        byteCount: Int, makesRoom: Bool, on broker: isolated Broker
-    ) throws(Problem) {
-        guard let journal else { return }
-        // What they say already is written again.
-        let said = references.reduce(0) { $0 + broker.imageTextBytes(of: $1.task) }
-        try journal.checkSpace(
-            for: references.count * API.imageBytes + said + byteCount,
-            makesRoom: makesRoom && byteCount <= API.smallBytes, on: broker)
+    /// Lets refused tasks pass, which nothing keeps from being refused: where there is no room for their error, its beginning
+    /// is kept, or nothing.
+    private func admitRefusals(_ error: inout [UInt8], on broker: isolated Broker) throws(Problem) {
+        let count = references.count
+        let writtenBytes = writtenBytes(of: references, on: broker)
+        if !error.isEmpty {
+            do throws(Problem) {
+                return try admit(
+                    .grows(Cost.extrasBytes), count: count, keptBytes: count * error.count, writtenBytes: writtenBytes,
+                    on: broker)
+            } catch let problem {
+                if problem.awaitsSpace { throw problem }
+            }
+            error.removeLast(max(0, error.count - API.errorBytesWithoutRoom))
+            while let last = error.last, last & 0b1100_0000 == 0b1000_0000 { error.removeLast() }
+            if let last = error.last, last & 0b1100_0000 == 0b1100_0000 { error.removeLast() }
+            if !hasMemory(for: count * (Cost.extrasBytes + error.count), on: broker) { error = [] }
+        }
+        try admit(
+            Verb.nak.cost(.post), count: count, writtenBytes: writtenBytes + count * error.count, on: broker)
     }
 
     /// The longest error of a refused task, in bytes.
     private static let maximumErrorBytes = 10_000
+    /// How much of an error is kept on a full disk, in bytes, at most.
+    private static let errorBytesWithoutRoom = 200
 
     mutating func readIDs(_ bytes: Span<UInt8>, _ ids: JSONScanner.Entry?) throws(Problem) {
         guard let ids else {

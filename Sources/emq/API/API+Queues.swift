@@ -17,14 +17,17 @@ extension API {
                 throw Problem(400, "after is a task's id, not '\(text.prefix(shownBytes))'", field: "after")
             }
         }
-        try checkBuffers()
         responses.beginJSON(estimatedCount: 200)
         responses.append("[")
         var isThere = after == nil
+        var isTooLarge = false
         if let queue = broker.existingQueue(named: name.span) {
             var isFirst = true
             let isSending = push?.sends(name.span) ?? false
             isThere = broker.peek(queue, state: state, after: after, limit: limit, now: now) { task in
+                // What is refused is not made before.
+                isTooLarge = isTooLarge || !mayAnswer(responses, adding: task.content.count)
+                if isTooLarge { return }
                 if !isFirst { responses.append(",") }
                 isFirst = false
                 TaskWriter.writeListed(task, isSending: isSending, to: &responses)
@@ -33,30 +36,31 @@ extension API {
         guard isThere else {
             throw Problem(404, "the task after which to go on is no longer \(state.name) here", field: "after")
         }
+        if isTooLarge { throw API.crowd }
         responses.append("]")
         responses.end()
     }
 
     /// `GET /queues/`
     func writeQueueNames(_ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
-        try checkBuffers()
         responses.beginJSON(estimatedCount: 100)
         responses.append("[")
         var isFirst = true
         broker.forEachQueueName { name in
             if !isFirst { responses.append(",") }
             isFirst = false
-            JSONWriter.writeString(name, to: &responses)
+            if mayAnswer(responses) { JSONWriter.writeString(name, to: &responses) }
         }
+        try admitAnswer(responses)
         responses.append("]")
         responses.end()
     }
 
     // MARK: Statistics
 
-    /// `GET /stats/` and `GET /stats/NAME`
-    func writeStatistics(_ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
-        try checkBuffers()
+    /// `GET /stats/` and `GET /stats/NAME`. They are answered in any case: while too many answers wait to be read, without
+    /// the queues for which there is no room.
+    func writeStatistics(_ responses: inout ResponseStream, on broker: isolated Broker) {
         responses.beginJSON(estimatedCount: 300)
         if !name.isEmpty {
             let queue = broker.existingQueue(named: name.span)
@@ -66,7 +70,12 @@ extension API {
         }
         responses.append("{\"queues\":{")
         var isFirst = true
+        var missing = 0
         broker.forEachQueue { name, statistics in
+            guard mayAnswer(responses) else {
+                missing += 1
+                return
+            }
             if !isFirst { responses.append(",") }
             isFirst = false
             JSONWriter.writeString(name, to: &responses)
@@ -74,6 +83,7 @@ extension API {
             API.write(statistics, of: name, now: now, to: &responses)
         }
         responses.append("}")
+        if missing > 0 { writeCount(",\"queues_left_out\":", missing, to: &responses) }
         writeCount(",\"tasks\":", broker.counts.tasks, to: &responses)
         writeCount(",\"connections\":", server.connectionCount, to: &responses)
         writeCount(",\"memory\":{\"used\":", usedMemoryBytes(of: broker), to: &responses)
@@ -188,6 +198,9 @@ extension API {
         try body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
         references.removeAll(keepingCapacity: true)
         try readIDs(bytes, ids)
+        try admit(
+            Verb.kick.cost(.post), count: references.count, writtenBytes: writtenBytes(of: references, on: broker),
+            on: broker)
         finish(bytes, &responses, begin: "{\"kicked\":") { broker.kick($0.task.id, toOrigin: isToOrigin, now: now) }
     }
 

@@ -15,13 +15,13 @@ extension API {
             guard broker.cancelTask(id, now: now) || broker.deleteRecord(id, now: now) else { throw API.noTask }
             return API.writeNoContent(to: &responses)
         }
-        try checkBuffers()
         let isThere: Void? = broker.withTask(id: id, now: now) { task in
             responses.beginJSON(estimatedCount: 400)
             TaskWriter.writeWhole(task, isSending: push?.sends(task.queueName) ?? false, to: &responses)
-            responses.end()
         }
         if isThere == nil { throw API.noTask }
+        try admitAnswer(responses)
+        responses.end()
     }
 
     /// `GET` and `DELETE /result/ID`
@@ -36,7 +36,6 @@ extension API {
             API.writeNoContent(to: &responses)
             return .answered
         }
-        try checkBuffers()
         let (ticket, server) = (request.ticket, server)
         let deadline = now + min(timeout, API.maximumWaitMilliseconds)
         if timeout > 0, !shutdown.isAsked,
@@ -54,6 +53,9 @@ extension API {
                 })
         {
             return .owed(PendingWait(waiter, .result(TaskReference(id: id))))
+        }
+        if server.isShortOfMemory, broker.withTask(id: id, now: now, { $0.result.count }) ?? 0 > API.largeBytes {
+            throw API.crowd
         }
         API.writeResult(of: id, of: broker, now: now, to: &responses)
         return .answered
@@ -95,16 +97,4 @@ extension API {
             400, "a task's id is 22 characters of base64url, as an enqueue answers it, or a UUID; this is neither",
             field: "id")
     }
-
-    /// Makes sure that an answer that may be large will not wait for a long time in too large a crowd.
-    ///
-    /// - Throws: 503 if it would.
-    func checkBuffers() throws(Problem) {
-        if server.isShortOfMemory { throw API.crowd }
-    }
-
-    static let crowd = Problem(503, "too many answers wait for clients that do not read them; try again")
-
-    /// What makes an answer a large one, in bytes.
-    static let largeBytes = 65_536
 }

@@ -30,7 +30,7 @@ final class PendingWait {
         switch goal {
         case .tasks(let missing, let mark):
             let nothing = [TaskHandle?](repeating: nil, count: waiter.count)
-            API.write(nothing, isAny: false, missing: missing, postponed: nil, of: broker, to: &responses)
+            API.write(nothing, isAny: false, missing: missing, returned: nil, of: broker, to: &responses)
             responses.hold(until: mark)
         case .result(let task):
             API.writeResult(of: task.id, of: broker, now: now, to: &responses)
@@ -57,7 +57,11 @@ extension API {
     ) throws(Problem) -> Outcome {
         try body.read(request)
         let fields = try readWait(request, on: broker)
-        if !references.isEmpty { try checkSpaceForReferences(byteCount: 0, makesRoom: true, on: broker) }
+        if !references.isEmpty {
+            try admit(
+                Verb.wait.cost(.post), count: references.count, writtenBytes: writtenBytes(of: references, on: broker),
+                on: broker)
+        }
         var missing: [UInt8] = []
         for reference in references where !broker.ack(reference.task, now: now) {
             if !missing.isEmpty { missing += Array(", ".utf8) }
@@ -71,21 +75,23 @@ extension API {
             if references.isEmpty { throw Problem(503, "the server is stopping and gives out no more tasks") }
             let count = fields.maximum == nil ? queues.count : 0
             API.write(
-                Array(repeating: nil, count: count), isAny: fields.maximum != nil, missing: missing, postponed: nil,
+                Array(repeating: nil, count: count), isAny: fields.maximum != nil, missing: missing, returned: nil,
                 of: broker, to: &responses)
             responses.hold(until: mark)
             return .answered
         }
-        if take(fields, on: broker) || fields.timeoutMilliseconds == 0 {
+        var isOver = take(fields, on: broker)
+        if !isOver { isOver = try !mayWait(fields, on: broker) }
+        if isOver {
             API.write(
-                taken, isAny: fields.maximum != nil, missing: missing, postponed: postponed, of: broker, to: &responses)
+                taken, isAny: fields.maximum != nil, missing: missing, returned: returned, of: broker, to: &responses)
             responses.hold(until: mark)
             return .answered
         }
-        let (ticket, server, postponed, isAny) = (request.ticket, server, postponed, fields.maximum != nil)
+        let (ticket, server, returned, isAny) = (request.ticket, server, returned, fields.maximum != nil)
         let answer: Waiter.Completion = { tasks in
             server.answer(ticket) {
-                API.write(tasks, isAny: isAny, missing: missing, postponed: postponed, of: broker, to: &$0)
+                API.write(tasks, isAny: isAny, missing: missing, returned: returned, of: broker, to: &$0)
                 $0.hold(until: mark)
             }
         }
@@ -103,25 +109,40 @@ extension API {
         return .owed(PendingWait(waiter, .tasks(missing: missing, mark: mark)))
     }
 
-    /// Takes into `taken` what is wanted, or, if there is no time to wait, what there is.
+    /// Takes into `taken` what is wanted, if there is enough.
     private mutating func take(_ fields: WaitFields, on broker: isolated Broker) -> Bool {
         if let maximum = fields.maximum {
             return broker.takeAny(
                 queues, limit: maximum, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now,
                 into: &taken)
         }
-        if broker.take(
+        return broker.take(
             queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
-        {
-            return true
+    }
+
+    /// Whether a wait that has got nothing goes on: not if it has no time. One with many names needs memory; where there is
+    /// none, one that has acknowledged something is over.
+    ///
+    /// - Throws: 503 where there is no memory and nothing was changed.
+    private mutating func mayWait(_ fields: WaitFields, on broker: isolated Broker) throws(Problem) -> Bool {
+        var mayWait = fields.timeoutMilliseconds > 0
+        if mayWait, queues.count > API.namesWithoutMemory {
+            do throws(Problem) {
+                try admit(.waits, count: queues.count, on: broker)
+            } catch {
+                if references.isEmpty { throw error }
+                mayWait = false
+            }
         }
-        if fields.timeoutMilliseconds == 0 {
+        if !mayWait, fields.maximum == nil {
             broker.takeAvailable(
                 queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
         }
-        return false
+        return mayWait
     }
 
+    /// How many names a wait may have whatever the memory.
+    private static let namesWithoutMemory = 8
     private static let waitNames: [StaticString] = ["queues", "timeout", "max", "ack", "retry", "worker"]
 
     /// Reads the body of a wait: `queues` receives a queue for each name, `references` what is acknowledged.
@@ -173,7 +194,7 @@ extension API {
 
     /// Writes the answer to a wait: a task or null for each of its names, or just tasks.
     static func write(
-        _ tasks: [TaskHandle?], isAny: Bool, missing: [UInt8], postponed: PostponedTasks?, of broker: isolated Broker,
+        _ tasks: [TaskHandle?], isAny: Bool, missing: [UInt8], returned: ReturnedTasks?, of broker: isolated Broker,
         to responses: inout ResponseStream
     ) {
         if missing.isEmpty {
@@ -189,7 +210,7 @@ extension API {
             let isWritten =
                 handle.map { handle in
                     broker.withTask(handle) { task in
-                        if postponed?.add(task) == true { return false }
+                        if returned?.add(task) == true { return false }
                         if !isFirst { responses.append(",") }
                         TaskWriter.writeDispatched(task, to: &responses)
                         // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
@@ -209,7 +230,7 @@ extension API {
 
 /// Tasks that were dispatched while too many answers wait for clients that do not read them, and whose contents are too
 /// large to add to that: their clients do without, and they go back to the front of their queues in the next turn.
-final class PostponedTasks {
+final class ReturnedTasks {
     private var keys: [DispatchKey] = []
     private let server: HTTPServer
 

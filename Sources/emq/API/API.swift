@@ -30,7 +30,7 @@ struct API: ~Copyable, RequestHandler {
     let push: Push?
     /// The older systems that it stands in for.
     let adapters: Adapters
-    let postponed: PostponedTasks
+    let returned: ReturnedTasks
     var ids = UIDGenerator()
     var random = KernelRandom()
     var now: Int64
@@ -58,7 +58,7 @@ struct API: ~Copyable, RequestHandler {
         self.server = server
         self.shutdown = shutdown
         self.maximumMemoryBytes = maximumMemoryBytes
-        postponed = PostponedTasks(server)
+        returned = ReturnedTasks(server)
         now = server.loop.now
     }
 
@@ -74,7 +74,7 @@ struct API: ~Copyable, RequestHandler {
             return try route(request, &responses, on: broker)
         } catch {
             responses.abandon()
-            if error.isPostponement { return .postponed }
+            if error.awaitsSpace { return .postponed }
             write(error, service: request.service, to: &responses)
             // That there is no such task, or that its key is taken, may be so because of something that is not yet safe.
             if [404, 409, 429].contains(error.status) { responses.hold(until: broker.changeSequence) }
@@ -114,6 +114,11 @@ struct API: ~Copyable, RequestHandler {
 
     mutating func bodyObserver() -> BodyObserver? { ArrivingBody() }
 
+    mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool {
+        guard request.service == 0, let verb = try? readPath(request.path, name: &name) else { return false }
+        return !verb.keepsBody
+    }
+
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
         self.now = now
         isBehind = false
@@ -122,9 +127,10 @@ struct API: ~Copyable, RequestHandler {
             return
         }
         adapters.beginTurn(on: broker)
-        for key in postponed.take() { broker.release(key, now: now) }
+        for key in returned.take() { broker.release(key, now: now) }
         if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
         server.refusesLargeBodies = broker.memoryBytes + bufferBytes > maximumMemoryBytes
+        broker.isShortOfMemory = server.refusesLargeBodies
         push?.beginTurn(journal, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         if shutdown.isAsked { stop(on: broker) }
     }
@@ -137,7 +143,7 @@ struct API: ~Copyable, RequestHandler {
             ? push?.endTurn(journal, isStopping: shutdown.isAsked, on: broker, now: now) : nil
         let journalDeadline = journal?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = journal.map { !$0.isSettled(broker) } ?? false
-        if isBehind || !postponed.isEmpty || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }
+        if isBehind || !returned.isEmpty || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }
         // What is due waits while too much waits for the disk.
         let deadline = journal?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
@@ -191,13 +197,8 @@ struct API: ~Copyable, RequestHandler {
                 journal.writeHealth(to: &responses)
                 return .answered
             }
-            // Those that change more look for the space again when they know how much.
-            // A wait changes nothing that is waited for, unless it acknowledges.
-            if request.method != .get, request.method != .head, verb != .enqueue, verb != .wait {
-                try journal.checkSpace(
-                    for: API.imageBytes + request.body.count, makesRoom: verb.makesRoom, on: broker)
-            }
         }
+        if !verb.namesTasks(hasName: !name.isEmpty) { try admit(verb, request, on: broker) }
         switch verb {
         case .enqueue: try enqueue(request, &responses, on: broker)
         case .wait: return try wait(request, &responses, on: broker)
@@ -209,7 +210,7 @@ struct API: ~Copyable, RequestHandler {
             if case .owed(let wait) = try answerResult(request, &responses, on: broker) { return .owed(wait) }
         case .peek: try peek(&responses, on: broker)
         case .queues: try writeQueueNames(&responses, on: broker)
-        case .stats: try writeStatistics(&responses, on: broker)
+        case .stats: writeStatistics(&responses, on: broker)
         case .pause, .resume: try pause(verb == .pause, &responses, on: broker)
         case .purge: return try purge(request, on: broker)
         case .kick:
@@ -228,6 +229,16 @@ struct API: ~Copyable, RequestHandler {
         default: responses.hold(until: broker.changeSequence)
         }
         return .answered
+    }
+
+    /// Lets a request pass that is about one queue or task, or only looks.
+    private func admit(_ verb: Verb, _ request: borrowing Request, on broker: isolated Broker) throws(Problem) {
+        var cost = verb.cost(request.method)
+        // In an emergency, a queue that is there can be paused whatever it has used up.
+        if verb == .pause, broker.existingQueue(named: name.span) != nil { cost.memoryBytes = 0 }
+        let bodyBytes = request.body.count
+        try admit(
+            cost, keptBytes: verb.keepsBody ? bodyBytes : 0, writtenBytes: verb.keepsBody ? 0 : bodyBytes, on: broker)
     }
 
     /// Reads all of a request but its body: the route, the name and the query in it, and whether it may be asked for.
@@ -317,44 +328,6 @@ struct API: ~Copyable, RequestHandler {
     }
 
     // MARK: Bounds
-
-    /// What the journal writes for a task that has changed, beside its content and texts, at most, in bytes.
-    static let imageBytes = 800
-    /// Texts up to this size may use the space on disk that is kept for what makes room.
-    static let smallBytes = 16_384
-
-    /// Makes sure that there is space on disk for tasks to be added.
-    ///
-    /// - Parameters:
-    ///   - count: how many tasks.
-    ///   - byteCount: how many bytes their contents and texts have in all.
-    ///   - broker: the broker.
-    /// - Throws: 503 or 413 if there is none, `Problem.postponed` while it is being made.
-    func checkSpace(for count: Int, byteCount: Int, on broker: isolated Broker) throws(Problem) {
-        try journal?.checkSpace(for: count * API.imageBytes + byteCount, makesRoom: false, on: broker)
-    }
-
-    /// Makes sure that there is memory for what a request wants kept.
-    ///
-    /// - Throws: 503 if not.
-    func checkMemory(for byteCount: Int, on broker: isolated Broker) throws(Problem) {
-        let used = usedMemoryBytes(of: broker)
-        if used + byteCount > maximumMemoryBytes {
-            throw Problem(
-                503,
-                "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers go on, "
-                    + "and when they have finished some there is room again")
-        }
-    }
-
-    /// How much of the memory for tasks is used, in bytes: by them, and by what is on its way to and from clients and
-    /// receivers, and to the disk.
-    func usedMemoryBytes(of broker: isolated Broker) -> Int {
-        broker.memoryBytes + bufferBytes + (journal?.pendingByteCount ?? 0)
-    }
-
-    /// How much memory requests and answers take that are on their way, in bytes.
-    private var bufferBytes: Int { server.bufferBytes + (push?.bufferBytes ?? 0) }
 
     /// A bound of the broker that a request has met.
     static func problem(_ error: BrokerError) -> Problem {

@@ -8,8 +8,8 @@ struct Problem: Error {
     /// How long a client should wait before it tries again what is refused for now, in seconds.
     static let retryAfterSeconds = 1
 
-    /// No problem, and no answer: the request cannot be served now, and is to be handed over again.
-    static let postponed = Problem(0, "")
+    /// No problem, and no answer: there is no space on disk yet, and the request is to be handed over again.
+    static let awaitsSpace = Problem(0, "")
 
     let status: Int
     /// What was wrong, what was got, what would be right.
@@ -26,7 +26,8 @@ struct Problem: Error {
         self.allow = allow
     }
 
-    var isPostponement: Bool { status == 0 }
+    /// Whether the request is to be handed over again.
+    var awaitsSpace: Bool { status == 0 }
 
     /// Whether the same request may be met later.
     var isTemporary: Bool { status == 429 || status == 503 }

@@ -30,13 +30,32 @@ enum Verb: String, CaseIterable {
         }
     }
 
-    /// Whether it makes room in the end, and so may be done with a full disk.
-    var makesRoom: Bool {
+    /// What a request costs for each task or queue that it names, beside the texts that it wants kept.
+    func cost(_ method: Method) -> Cost {
+        if method == .get || method == .head { return .looks }
+        return switch self {
+        case .enqueue: .grows(Cost.taskBytes)
+        case .config: method == .put ? .grows(Cost.queueBytes) : .grows()
+        case .pause: .grows(Cost.queueBytes)
+        // They change what is there.
+        case .touch, .resume, .kick, .move: .grows()
+        // What a wait acknowledges; for those who have to wait, it asks by itself.
+        case .wait, .ack, .nak, .task, .result, .purge: .frees
+        case .peek, .queues, .stats, .healthz: .looks
+        }
+    }
+
+    /// Whether a request names any number of tasks. The route asks to be admitted when it has counted them.
+    func namesTasks(hasName: Bool) -> Bool {
         switch self {
-        case .wait, .ack, .nak, .task, .result, .purge: true
+        case .enqueue, .wait, .ack, .nak, .touch: true
+        case .kick: !hasName
         default: false
         }
     }
+
+    /// Whether what a body says is kept. Others are read, up to a size, also when memory is short.
+    var keepsBody: Bool { self == .enqueue || self == .config }
 
     /// Whether that name is a task's id and not a queue's name.
     var takesID: Bool { self == .task || self == .result }

@@ -14,14 +14,10 @@ extension API {
     ) throws(Problem) -> Outcome {
         if let journal, !journal.isReady { throw journal.problem }
         if request.method == .connect { throw Problem(501, "this server is no proxy") }
-        if request.method != .get, request.method != .head {
-            try checkOrigin(request)
-            // Nearly all that a request says is kept as it is.
-            try journal?.checkSpace(
-                for: 4 * API.imageBytes + request.body.count, makesRoom: service.makesRoom(request), on: broker)
-        } else {
-            try checkBuffers()
-        }
+        if request.method != .get, request.method != .head { try checkOrigin(request) }
+        let cost = service.cost(request)
+        // Nearly all that a request says is kept as it is.
+        try admit(cost, keptBytes: cost.effect == .grows ? request.body.count : 0, on: broker)
         let outcome = try service.answer(request, &responses, &self, on: broker)
         if case .answered = outcome { responses.hold(until: broker.changeSequence) }
         return outcome
@@ -45,7 +41,7 @@ extension API {
     mutating func makeID() -> UID { ids.next(unixMilliseconds: UInt64(now), using: &random) }
 
     /// Adds a task, or meets the one that has its key. What takes the place of another task is not limited: a full queue has
-    /// room for it.
+    /// room for it. The request has been admitted.
     ///
     /// - Throws: 503, 429, 400 for a queue's name that is none.
     func add(
@@ -53,7 +49,6 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) {
         if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
-        try checkMemory(for: content.count + (task.options?.request.count ?? 0), on: broker)
         if let flaw = flawOfQueueName(queueName.span) { throw Problem(400, flaw) }
         do throws(BrokerError) {
             let queue = try broker.queue(named: queueName.span)

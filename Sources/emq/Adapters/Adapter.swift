@@ -39,15 +39,21 @@ protocol AdapterService: Adapter {
         _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
     ) throws(Problem) -> Outcome
 
-    /// Whether a request makes room in the end, and so may be met with a full disk.
-    func makesRoom(_ request: borrowing Request) -> Bool
+    /// What a request costs beside the texts that it wants kept.
+    func cost(_ request: borrowing Request) -> Cost
 
     /// Tells the client of a problem, as the system would.
     func write(_ problem: Problem, to responses: inout ResponseStream)
 }
 
 extension AdapterService {
-    func makesRoom(_ request: borrowing Request) -> Bool { request.method == .delete }
+    func cost(_ request: borrowing Request) -> Cost {
+        switch request.method {
+        case .get, .head: .looks
+        case .delete: .frees
+        default: .grows(Cost.queueBytes)
+        }
+    }
 }
 
 /// The systems with an interface of their own.

@@ -14,7 +14,10 @@ extension DelayTasks {
     private static let maximumListingBytes = 256 << 10
 
     /// Writes the whole answer. O(n log n) in the number of queues, and a bounded number of tasks.
-    func writeListing(to responses: inout ResponseStream, of broker: isolated Broker, now: Int64) {
+    func writeListing(
+        to responses: inout ResponseStream, _ api: borrowing API, of broker: isolated Broker
+    ) throws(Problem) {
+        let now = api.now
         var listing = ""
         var omitted = 0
         broker.forEachQueueName { name in
@@ -31,6 +34,7 @@ extension DelayTasks {
         responses.begin(status: 200, contentType: "text/plain; charset=utf-8")
         responses.beginBody(estimatedCount: bytes.count)
         responses.append(bytes.span)
+        try api.admitAnswer(responses)
         responses.end()
     }
 

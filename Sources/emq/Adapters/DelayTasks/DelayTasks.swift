@@ -31,7 +31,7 @@ final class DelayTasks: AdapterService {
             responses.end()
         case ("tasks", 1):
             try checkLook(request)
-            writeListing(to: &responses, of: broker, now: api.now)
+            try writeListing(to: &responses, api, of: broker)
         case ("handler", 2):
             guard request.method == .post else { throw methodProblem("POST") }
             try register(request, try queueName(names[1]), &api, on: broker)
@@ -115,8 +115,6 @@ final class DelayTasks: AdapterService {
         }
         guard !handler.isEmpty else { throw Problem(400, "handler is missing: an http URL", field: "handler") }
         let url = try api.readURL(handler, field: "handler")
-        // About what a queue takes.
-        try api.checkMemory(for: 1024 + request.body.count, on: broker)
         do throws(BrokerError) {
             let queue = try broker.queue(named: queueName.span)
             var configuration = broker.configuration(of: queue) ?? QueueConfiguration()
@@ -217,7 +215,8 @@ final class DelayTasks: AdapterService {
             content = task.content.map { $0 }
         }
         guard let options else { return }
-        try api.checkSpace(for: 1, byteCount: content.count + options.request.count, on: broker)
+        try api.admit(
+            .grows(Cost.queueBytes), keptBytes: content.count + options.request.count, on: broker)
         let task = NewTask(id: api.makeID(), content: 0..<content.count, expiry: .never, options: options)
         try api.add(task, content: content.span, to: queueName, isLimited: false, on: broker)
     }

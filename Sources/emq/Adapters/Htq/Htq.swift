@@ -29,7 +29,7 @@ final class Htq: AdapterService {
         let links = HtqLinks(authority: request.authority)
         let isLook = request.method == .get || request.method == .head
         switch resource {
-        case .all where isLook: list(links, &responses, api, on: broker)
+        case .all where isLook: try list(links, &responses, api, on: broker)
         case .all where request.method == .post: try create(request, links, &responses, &api, on: broker)
         case .request(let id) where isLook: try show(id, links, &responses, api, on: broker)
         case .request(let id) where request.method == .delete:
@@ -89,10 +89,10 @@ final class Htq: AdapterService {
         if let predecessor {
             // Whatever could keep this one from being added comes before the other is cancelled.
             if api.shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more requests") }
-            let byteCount = content.count + options.request.count
-            try api.checkMemory(for: byteCount, on: broker)
             notice = self.notice(of: predecessor, now: api.now, on: broker)
-            try api.checkSpace(for: 3, byteCount: byteCount + (notice?.byteCount ?? 0), on: broker)
+            try api.admit(
+                .grows(Cost.queueBytes), count: 3,
+                keptBytes: content.count + options.request.count + (notice?.byteCount ?? 0), on: broker)
             _ = broker.cancelTask(predecessor, now: api.now)
         }
         defer { if let notice { add(notice, &api, on: broker) } }
@@ -112,14 +112,14 @@ final class Htq: AdapterService {
     /// Lists the requests that wait to be sent.
     private func list(
         _ links: HtqLinks, _ responses: inout ResponseStream, _ api: borrowing API, on broker: isolated Broker
-    ) {
+    ) throws(Problem) {
         begin(links: [("self", .all)], links, &responses)
         responses.append("[")
         var count = 0
         if let queue = queue(on: broker) {
             for state in [TaskState.ready, .delayed] {
                 broker.peek(queue, state: state, limit: API.maximumTasksPerAnswer - count, now: api.now) { task in
-                    guard isRequest(task) else { return }
+                    guard isRequest(task), api.mayAnswer(responses) else { return }
                     if count > 0 { responses.append(", ") }
                     count += 1
                     HtqRequest.write(task, to: &responses)
@@ -130,6 +130,7 @@ final class Htq: AdapterService {
             }
         }
         responses.append("]")
+        try api.admitAnswer(responses)
         responses.end()
     }
 
@@ -143,8 +144,9 @@ final class Htq: AdapterService {
                 &responses)
             HtqRequest.write(task, to: &responses)
             responses.append("}")
-            responses.end()
         }
+        try api.admitAnswer(responses)
+        responses.end()
     }
 
     /// Cancels a request, or takes its response away.
@@ -152,7 +154,8 @@ final class Htq: AdapterService {
     /// - Throws: when there is no space for that; nothing is changed then.
     private func cancel(_ id: UID, _ api: inout API, on broker: isolated Broker) throws(Problem) {
         let notice = notice(of: id, now: api.now, on: broker)
-        if let notice { try api.checkSpace(for: 2, byteCount: notice.byteCount, on: broker) }
+        // It takes no more memory than what is cancelled.
+        if let notice { try api.admit(.grows(), count: 2, writtenBytes: notice.byteCount, on: broker) }
         // One that was given up could be kicked, and be sent after all.
         guard broker.cancelTask(id, includingDead: true, now: api.now) else {
             return end(id, leaving: .canceled, api, on: broker)

@@ -21,8 +21,11 @@ final class Httpqueue: AdapterService {
 
     func owns(_ queueName: Span<UInt8>) -> Bool { OlderSystem.httpqueue.owns(queueName) }
 
-    /// A query is a POST too, and takes none.
-    func makesRoom(_ request: borrowing Request) -> Bool { !request.path.equals("/create") }
+    /// All of its requests are POSTs.
+    func cost(_ request: borrowing Request) -> Cost {
+        if request.path.equals("/query") { return .looks }
+        return request.path.equals("/delete") ? .frees : .grows(Cost.queueBytes)
+    }
 
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker

@@ -1,0 +1,135 @@
+// What a server does whose memory is used up: what would take more is refused or cut, and what frees some is not.
+
+import Foundation
+import Testing
+
+@Suite struct AdmissionTests {
+    /// A server of 8 MB of whose memory nothing is left; and the ids of the tasks of its queue `full`, the large ones first.
+    private static func fullServer() throws -> (server: Server, client: Client, ids: [String]) {
+        let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "8M"])
+        let client = try server.connect()
+        return (server, client, try fill(server, client))
+    }
+
+    /// Fills what is left of a server's memory: the queue `full` with large tasks, `small` with small ones.
+    @discardableResult
+    private static func fill(_ server: Server, _ client: Client) throws -> [String] {
+        var ids: [String] = []
+        var size = 1 << 20
+        while size > 10_000 {
+            let content = String(repeating: "x", count: size)
+            let answer = try server.post("/enqueue/full", "{\"content\": \"\(content)\"}")
+            if answer.status == 200 { ids.append(try #require(answer.object["id"] as? String)) } else { size /= 2 }
+        }
+        try top(client)
+        return ids
+    }
+
+    /// Adds small tasks until there is no room for another.
+    private static func top(_ client: Client) throws {
+        for count in [1000, 100, 10, 1] {
+            let tasks = [String](repeating: "{\"content\": 1}", count: count).joined(separator: ",")
+            while try client.post("/enqueue/small", "[\(tasks)]").status == 200 {}
+        }
+    }
+
+    private static func list(_ ids: [String]) -> String {
+        ids.map { "\"\($0)\"" }.joined(separator: ",")
+    }
+
+    @Test func whatFreesMemoryIsNeverRefusedForLackOfIt() throws {
+        let (server, client, ids) = try Self.fullServer()
+        #expect(try server.take("full", 1).count == 1)
+        #expect(try client.post("/nak", "{\"ids\": [\"\(ids[0])\"], \"dead\": true}").object["dead"] as? Int == 1)
+        #expect(try server.send("DELETE", "/task/\(ids[0])").status == 204)
+        // In its place, more than 5000 small ones.
+        try Self.top(client)
+        let taken = try (0..<4).flatMap { _ in try server.take("small", 1000) }.compactMap { $0["id"] as? String }
+        #expect(taken.count == 4000)
+        // The bodies of these are over 64 KiB.
+        let touches = try client.post("/touch", "{\"ids\": [\(Self.list(Array(taken.prefix(3000))))]}")
+        #expect(try touches.object["touched"] as? Int == 3000)
+        try Self.top(client)
+        #expect(try client.post("/ack", "{\"ids\": [\(Self.list(taken))]}").object["acked"] as? Int == 4000)
+        try Self.top(client)
+        #expect(try server.send("DELETE", "/config/full").status == 204)
+        // An operator can stop what is going wrong, and look.
+        #expect(try client.post("/pause/full", "").status == 200)
+        #expect(try client.post("/resume/full", "").status == 200)
+        #expect(try client.get("/peek/small").tasks.count == 1)
+        #expect(try client.post("/purge/full", "").object["purged"] as? Int == ids.count - 1)
+        #expect(try client.post("/enqueue/full", "{\"content\": 1}").status == 200)
+    }
+
+    @Test func refusingATaskIsDoneWithoutItsErrorWhereThereIsNoRoomForIt() throws {
+        let (server, client, ids) = try Self.fullServer()
+        let error = String(repeating: "é", count: 5000)
+        #expect(try server.take("full", 4).count == 4)
+        #expect(try client.post("/ack", "{\"ids\": [\"\(ids[3])\"]}").object["acked"] as? Int == 1)
+        let json = "{\"ids\": [\(Self.list(Array(ids.prefix(3))))], \"error\": \"\(error)\"}"
+        #expect(try client.post("/nak", json).object["requeued"] as? Int == 3)
+        #expect(try server.task(ids[0])["error"] as? String == error)
+        try Self.fill(server, client)
+        let more = Array(ids[4..<6])
+        #expect(try server.take("full", 100).count > 5)
+        let cut = try client.post("/nak", "{\"ids\": [\(Self.list(more))], \"error\": \"\(error)\"}")
+        #expect(try cut.object["requeued"] as? Int == 2)
+        for id in more {
+            let kept = try server.task(id)["error"] as? String ?? ""
+            #expect(kept.utf8.count <= 200 && error.hasPrefix(kept))
+        }
+        let progress = "{\"ids\": [\"\(ids[0])\"], \"progress\": \"\(error)\"}"
+        #expect(try client.post("/touch", progress).status == 503)
+        #expect(try client.post("/touch", "{\"ids\": [\"\(ids[0])\"]}").object["touched"] as? Int == 1)
+    }
+
+    @Test func waitsWithManyNamesAreRefusedAndThoseOfWorkersAreNot() throws {
+        let (server, client, _) = try Self.fullServer()
+        let many = (0..<999).map { "\"new-\($0)\"" }.joined(separator: ",")
+        for more in ["", ", \"max\": 1"] {
+            let refusal = try client.post("/wait", "{\"queues\": [\(many)], \"timeout\": 60000\(more)}")
+            #expect(refusal.status == 503 && refusal.fields["retry-after"] != nil)
+            #expect(try (refusal.object["detail"] as? String)?.contains("memory") == true)
+        }
+        // One that finds a task does not wait.
+        let found = try client.post("/wait", "{\"queues\": [\(many), \"small\"], \"timeout\": 60000, \"max\": 1}")
+        let id = try #require(try found.tasks.first??["id"] as? String)
+        // One that acknowledges does that, and is over.
+        let acking = try client.post(
+            "/wait", "{\"queues\": [\(many)], \"timeout\": 60000, \"max\": 1, \"ack\": [\"\(id)\"]}")
+        #expect(acking.status == 200 && acking.body == "[]" && acking.fields["emq-missing"] == nil)
+        try Self.fill(server, client)
+        let worker = try server.begin("POST", "/wait", #"{"queues": ["a", "b", "c"], "max": 1, "timeout": 60000}"#)
+        #expect(try server.get("/stats/a").object["waiters"] as? Int == 1)
+        #expect(try client.post("/purge/small", "").status == 200)
+        try server.enqueue("b")
+        #expect(try worker.response().tasks.count == 1)
+    }
+
+    @Test func namesTakeMemoryToo() throws {
+        let (server, client, _) = try Self.fullServer()
+        #expect(try client.post("/pause/small", "").status == 200)
+        #expect(try client.post("/pause/unknown", "").status == 503)
+        #expect(try client.post("/resume/unknown", "").status == 200)
+        #expect(try server.send("PUT", "/config/small", #"{"retry": 5}"#).status == 503)
+        #expect(try client.get("/queues").status == 200)
+        #expect(try (client.get("/stats").object["queues"] as? [String: Any])?["unknown"] == nil)
+    }
+
+    @Test func statisticsAndSmallThingsAreShownWhileAnswersWaitToBeRead() throws {
+        let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "64M"])
+        let content = "\"" + String(repeating: "x", count: 1_000_000) + "\""
+        for _ in 0..<28 { try server.enqueue("large", "\"content\": \(content)") }
+        let id = try server.enqueue("small")
+        var hoarder: Client? = try server.begin("GET", "/peek/large?n=28")
+        #expect(try server.get("/peek/large").status == 503)
+        #expect(try server.get("/peek/large?n=28").status == 503)
+        #expect(try server.get("/peek/small").tasks.count == 1)
+        #expect(try server.get("/task/\(id)").status == 200)
+        #expect(try server.get("/queues").body == #"["large","small"]"#)
+        #expect(try (server.get("/stats").object["queues"] as? [String: Any])?.count == 2)
+        #expect(try server.send("DELETE", "/task/\(id)").status == 204)
+        hoarder?.resetOnClose()
+        hoarder = nil
+    }
+}
