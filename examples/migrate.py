@@ -118,6 +118,9 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def main():
     systems = {"httpqueue": httpqueue, "htq": htq, "delay-tasks": delay_tasks}
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
     if len(sys.argv) != 4 or sys.argv[1] not in systems:
         sys.exit(__doc__)
     _, system, source, target = sys.argv
@@ -137,6 +140,8 @@ def main():
                     print(f"refused ({answer.code} {reason}): {json.dumps(body)}", file=sys.stderr)
                     continue
             moved += 1
+    except KeyboardInterrupt:
+        sys.exit(f"broken off; {moved} were moved before, {refused} refused")
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"{type(error).__name__}: {error}; {moved} were moved before, {refused} refused")
     print(f"moved {moved}, refused {refused}")

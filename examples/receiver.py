@@ -55,8 +55,23 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         pass
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 2 or not all(word.isdigit() for word in sys.argv[1:]):
+def main():
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
+    if len(sys.argv) > 2 or not all(word.isdecimal() and int(word) < 65536 for word in sys.argv[1:]):
         sys.exit(__doc__)
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 9000
-    http.server.ThreadingHTTPServer(("localhost", port), Receiver).serve_forever()
+    try:
+        server = http.server.ThreadingHTTPServer(("localhost", port), Receiver)
+    except OSError as error:
+        sys.exit(f"cannot listen on localhost:{port}: {error.strerror}")
+    print(f"waiting for tasks at http://localhost:{server.server_port}", file=sys.stderr)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass

@@ -11,6 +11,12 @@
 # jq (which rounds numbers of more than 17 digits before its version 1.7).
 set -euo pipefail
 
+case ${1:-} in
+-h | --help)
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+    exit
+    ;;
+esac
 url=http://localhost:8080
 if [ "${1:-}" = --url ]; then
     url=${2:?--url is followed by a URL}
@@ -95,6 +101,7 @@ while [ -z "$stopping" ]; do
     jq -c .content "$work/task" |
         EMQ_ID=$(jq -r .id "$work/task") EMQ_QUEUE=$(jq -r .queue "$work/task") EMQ_ATTEMPT=$(jq -r .attempt "$work/task") \
             setsid --wait "$@" >"$work/output" 2>"$work/error" || status=$?
+    id=$(jq -r .id "$work/task")
     kill "$keeper" 2>/dev/null || true
     wait "$keeper" 2>/dev/null || true
     keeper=
@@ -107,9 +114,11 @@ while [ -z "$stopping" ]; do
         fi
         # A server that has no room for the result takes the acknowledgement without: work that is done makes room.
         post /ack/ "$body" "$plain" >/dev/null
+        echo "$id done" >&2
     else
         error=$(tail -n 1 "$work/error" | head -c 1000)
         post /nak/ "$(jq -cn --arg id "$receipt" --arg error "${error:-exit status $status}" '{ids: [$id], error: $error}')" \
             >/dev/null
+        echo "$id refused: ${error:-exit status $status}" >&2
     fi
 done
