@@ -531,7 +531,9 @@ struct Conversation: ~Copyable {
             unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &reset, socklen_t(MemoryLayout<linger>.size))
         }
         // In reverse, so that what goes back to the front of a queue stands there in its old order.
-        for delivery in responses.deliveries.reversed() { handler.undelivered(delivery.key, on: owner) }
+        if !responses.deliveries.isEmpty {
+            handler.undelivered(responses.deliveries.reversed().map(\.key), on: owner)
+        }
         close()
     }
 

@@ -41,9 +41,9 @@ public protocol RequestHandler: ~Copyable {
     /// The client of an owed answer has gone: withdraws what it waits for.
     mutating func withdraw(_ withdrawal: AnyObject, on owner: isolated Owner)
 
-    /// An answer with this key (`ResponseStream.track`) did not reach its peer, and will not. Those whose fate is open when
-    /// the server stops are not reported.
-    mutating func undelivered(_ key: UInt64, on owner: isolated Owner)
+    /// Answers with these keys (`ResponseStream.track`) did not reach their peer, and will not; the last that it was sent stands
+    /// first. Those whose fate is open when the server stops are not reported.
+    mutating func undelivered(_ keys: [UInt64], on owner: isolated Owner)
 
     /// Something that looks at a large body while it arrives, or nil; `handle` finds it in the request.
     mutating func bodyObserver() -> BodyObserver?

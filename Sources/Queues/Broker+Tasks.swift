@@ -53,6 +53,8 @@ extension Broker {
         beginChange()
         results.removeAll(keepingCapacity: true)
         results.reserveCapacity(batch.count)
+        beginEvent()
+        defer { closeEvent(now: now) }
         let copies = try prepare(batch, contents: contents, in: queue, now: now)
         for (index, task) in batch.enumerated() {
             let options = task.options

@@ -5,6 +5,10 @@
 // it needs of it. That number is always greater than the queue's ready tasks; so when these grow to r, only those filed with r can
 // have enough. In the order of their arrival, they are completed, or filed under another queue that they lack. One that waits for
 // any task of several queues lacks all of them and is filed under each. A paused queue counts as empty.
+//
+// What happens together is one event for those who wait: they are served when all of it is done, so that they choose among all
+// that it has made ready. Within an event, ready tasks may grow by more than one; then those filed with any of the numbers in
+// between can have enough.
 
 extension Broker {
     /// What telling a client takes, beside the names of queues that it waits for and its result.
@@ -111,6 +115,20 @@ extension Broker {
         for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits -= 1 } }
     }
 
+    /// Takes out expired and worn out tasks that stand before what there is to take from queues, 1,000 at most. O(queues), and
+    /// O(1) for each of these.
+    ///
+    /// - Parameters:
+    ///   - queues: the queues; one that is named twice gives two tasks.
+    ///   - isForAny: whether a task of any of them is enough.
+    ///   - now: the time.
+    /// - Returns: whether what there is can be told now: `takeAvailable` and `takeAny` find it. If not, a wait whose deadline is
+    ///   `now` tells it, in slices.
+    public func isDecided(_ queues: [QueueIndex], isForAny: Bool, now: Int64) -> Bool {
+        beginChange()
+        return store.isDecided(queues, isForAny: isForAny, now: now)
+    }
+
     /// Ends a wait with what is available.
     func complete(_ waiter: Waiter, now: Int64) {
         end(waiter)
@@ -174,6 +192,7 @@ extension Broker {
     /// Completes a waiter that has enough, or files it under a queue that it lacks.
     ///
     /// - Returns: whether it is filed elsewhere than before, or completed.
+    @discardableResult
     private func reconsider(_ waiter: Waiter, now: Int64) -> Bool {
         if waiter.isCancelled {
             end(waiter)
@@ -193,32 +212,107 @@ extension Broker {
         return true
     }
 
-    /// Tells those who waited for the end of a task, and completes waiters that have enough now that the queue has got one
-    /// more ready task. `queue` is 0 if nobody waits for it.
-    ///
-    /// The first who has enough takes all that the queue has, unless it is too much content for one answer or more than it
-    /// wants. One that still lacks the queue, because some of the ready tasks had expired, is not alone with that.
+    // MARK: Events
+
+    /// What is done until `endEvent` is one event for those who wait for tasks: they are served then. Events may be nested.
+    public func beginEvent() { openEvents += 1 }
+
+    /// Serves those who wait for what has become ready since `beginEvent`. O(queues log queues) of those that they wait for, and
+    /// what the waiters take that are completed.
+    public func endEvent(now: Int64) {
+        if openEvents == 1 { beginChange() }
+        closeEvent(now: now)
+    }
+
+    /// Ends an event within what the call under way may still spend on those who wait.
+    func closeEvent(now: Int64) {
+        precondition(openEvents > 0, "an event ends that has not begun")
+        openEvents -= 1
+        guard openEvents == 0, !awaited.isEmpty else { return }
+        for place in awaited { store.queues[place.queue].isAwaited = false }
+        if awaited.count == 1 {
+            complete(waitersOf: awaited[0], now: now)
+        } else {
+            completeWaitersOfAwaitedQueues(now: now)
+        }
+        awaited.removeAll(keepingCapacity: awaited.capacity <= 1 << 10)
+    }
+
+    /// Tells those who waited for the end of a task, and serves those who wait for tasks of a queue that has got one more ready
+    /// task, or has that done at the end of the event. `queue` is 0 if nobody waits for it.
     @inline(__always)
     func serveWaiters(of queue: Slot, now: Int64) {
         if !store.endings.isEmpty { tellEnds() }
-        if queue != 0 { complete(waitersOf: queue, now: now) }
+        if queue != 0 { noteReady(queue, now: now) }
     }
 
-    private func complete(waitersOf queue: Slot, now: Int64) {
-        guard serviceSteps > 0 else { return resumeLater(queue) }
-        while let waiter = store.queues[queue].waiters[store.queues[queue].available]?.first?.waiter,
-            reconsider(waiter, now: now)
-        {
+    private func noteReady(_ queue: Slot, now: Int64) {
+        let place = AwaitedQueue(queue: queue, before: max(1, store.queues[queue].available) - 1)
+        if openEvents == 0 { return complete(waitersOf: place, now: now) }
+        if store.queues[queue].isAwaited { return }
+        store.queues[queue].isAwaited = true
+        awaited.append(place)
+    }
+
+    /// Completes the waiters that have enough, in the order of their arrival.
+    ///
+    /// The first who has enough takes all that the queue has, unless it is too much content for one answer or more than it
+    /// wants. One that still lacks the queue, because some of the ready tasks had expired, is not met again.
+    private func complete(waitersOf place: AwaitedQueue, now: Int64) {
+        while let waiter = firstWaiter(of: place) {
+            guard serviceSteps > 0 else { return resumeLater(place.queue) }
             serviceSteps -= waiter.queues.count + Self.stepsPerCompletion
-            guard serviceSteps > 0 else { return resumeLater(queue) }
+            reconsider(waiter, now: now)
         }
+    }
+
+    /// Does that for all queues of the event, since those who wait for several of them came in one order.
+    private func completeWaitersOfAwaitedQueues(now: Int64) {
+        // The one whose first waiter came first stands last.
+        var places: [(arrival: UInt64, place: AwaitedQueue)] = awaited.compactMap { place in
+            firstWaiter(of: place).map { ($0.arrival, place) }
+        }
+        places.sort { $0.arrival > $1.arrival }
+        while let (arrival, place) = places.popLast() {
+            // Another queue's waiter may have taken what this one's would have got.
+            guard let waiter = firstWaiter(of: place) else { continue }
+            guard serviceSteps > 0 else {
+                resumeLater(place.queue)
+                continue
+            }
+            if waiter.arrival == arrival {
+                serviceSteps -= waiter.queues.count + Self.stepsPerCompletion
+                reconsider(waiter, now: now)
+            }
+            guard let next = firstWaiter(of: place)?.arrival else { continue }
+            var (low, high) = (0, places.count)
+            while low < high {
+                let middle = (low + high) / 2
+                if places[middle].arrival > next { low = middle + 1 } else { high = middle }
+            }
+            places.insert((next, place), at: low)
+        }
+    }
+
+    /// The first to have come of the waiters filed under a queue that it may have enough for by now. O(1) after one more task,
+    /// otherwise O(kinds of waiters).
+    private func firstWaiter(of place: AwaitedQueue) -> Waiter? {
+        let available = store.queues[place.queue].available
+        guard available > place.before else { return nil }
+        if available - place.before == 1 { return store.queues[place.queue].waiters[available]?.first?.waiter }
+        var first: Waiter?
+        for (need, filings) in store.queues[place.queue].waiters where need > place.before && need <= available {
+            guard let waiter = filings.first?.waiter else { continue }
+            if waiter.arrival < first?.arrival ?? .max { first = waiter }
+        }
+        return first
     }
 
     /// Has `advance` decide about those who wait for a queue that is not paused. Until then it counts as empty.
     func resumeLater(_ queue: Slot) {
-        guard !store.queues[queue].waiters.isEmpty else { return }
+        guard !store.queues[queue].waiters.isEmpty, store.queues[queue].pause != .resuming else { return }
         store.queues[queue].pause = .resuming
-        if !resuming.contains(queue) { resuming.append(queue) }
+        resuming.append(queue)
     }
 
     /// Decides about those who wait for a queue that gives out tasks again, and about the undecided.
@@ -281,4 +375,10 @@ extension Broker {
             precondition(store.queues[queue].waits == waits[queue, default: 0], "a queue miscounts who waits for it")
         }
     }
+}
+
+/// A queue that has got ready tasks for which clients wait, and how many it had to take before.
+struct AwaitedQueue {
+    var queue: Slot
+    var before: UInt32
 }

@@ -20,6 +20,9 @@ public actor Broker {
     var resuming: [Slot] = []
     var arrivals: UInt64 = 0
     var isCompleting = false
+    /// How many events are under way, one in the other, and the queues that they have given tasks for which clients wait.
+    var openEvents = 0
+    var awaited: [AwaitedQueue] = []
     /// The ends of tasks that some of those who waited for them have not been told yet.
     var endings: [TaskStore.Ending] = []
     /// Waits for many queues whose clients have gone, still to be taken out of where they are filed.
@@ -242,17 +245,20 @@ public actor Broker {
     /// Purges, kicks and moves. Returns whether all is done.
     private func sweep(now: Int64, steps: inout Int) -> Bool {
         while let sweep = store.sweeps.first {
-            guard steps > 0, serviceSteps > 0, !hasChangedMuch else { return false }
-            steps -= 1
-            let slot = sweep.next(in: store.tasks)
-            if slot != 0 {
-                serveWaiters(of: store.apply(sweep, to: slot, now: now), now: now)
-            } else {
-                let sweep = store.endSweep()
-                isCompleting = true
-                sweep.completion(sweep.count)
-                isCompleting = false
+            var isOver = false
+            beginEvent()
+            while !isOver, steps > 0, serviceSteps > 0, !hasChangedMuch {
+                steps -= 1
+                let slot = sweep.next(in: store.tasks)
+                isOver = slot == 0
+                if !isOver { serveWaiters(of: store.apply(sweep, to: slot, now: now), now: now) }
             }
+            closeEvent(now: now)
+            guard isOver else { return false }
+            let ended = store.endSweep()
+            isCompleting = true
+            ended.completion(ended.count)
+            isCompleting = false
         }
         return true
     }
@@ -260,7 +266,8 @@ public actor Broker {
     /// Does what is due: delays and leases that are over end, expired tasks end, records that were kept long enough are
     /// deleted, waits end at their deadlines, all in the order of their times, and at one time in that order and that of
     /// their setting. Also purges, kicks and moves, forgets queues that hold nothing (those unused for an hour, and the
-    /// longest unused beyond 10,000), and gives unused memory back.
+    /// longest unused beyond 10,000), and gives unused memory back. What one call makes ready before a wait ends is one event
+    /// for those who wait, and so is what it kicks or moves by one order.
     ///
     /// - Parameters:
     ///   - now: the time.
@@ -284,11 +291,13 @@ public actor Broker {
         }
         while true {
             let waiter = deadlines.first.flatMap { $0.deadline <= now ? $0 : nil }
+            beginEvent()
             while serviceSteps > 0, !hasChangedMuch,
                 let waitedFor = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps)
             {
                 serveWaiters(of: waitedFor, now: now)
             }
+            closeEvent(now: now)
             guard steps > 0, serviceSteps > 0, !hasChangedMuch else { return false }
             guard let waiter else {
                 // Those who were served may have met tasks that are now to be ended.
@@ -297,6 +306,11 @@ public actor Broker {
             }
             guard waiter.isWaiting else { continue }
             steps -= waiter.queues.count + Self.stepsPerCompletion
+            guard waiter.task != nil || store.isDecided(waiter.queues, isForAny: waiter.isForAny, now: now) else {
+                // What was in the way is ended first, and then there may be more of it.
+                steps -= TaskStore.patience
+                continue
+            }
             complete(waiter, now: now)
         }
     }
@@ -342,7 +356,7 @@ public actor Broker {
 
     /// Checks all of the broker's structures against each other, and traps where they do not fit. O(n). For tests.
     public func checkInvariants() {
-        precondition(!isCompleting)
+        precondition(!isCompleting && openEvents == 0 && awaited.isEmpty)
         store.checkInvariants()
         checkWaiters()
     }

@@ -28,6 +28,8 @@ struct QueueRecord: LinkedRecord {
     var waits: UInt32 = 0
     /// How often a take under way names it; 0 between takes.
     var wanted: UInt32 = 0
+    /// Whether clients wait for tasks that an event under way has given it.
+    var isAwaited = false
     /// How many sweeps need it.
     var sweeps: UInt32 = 0
     var pause = Pause.none

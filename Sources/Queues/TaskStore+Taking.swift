@@ -33,6 +33,31 @@ extension TaskStore {
         return patience > 0 ? lack : .unknown
     }
 
+    /// Whether what there is to take from the queues can be told: takes out the expired and worn out tasks that stand before it, as
+    /// far as they are not too many for one call. If so, `takeAvailable` meets none of them, and `takeAny` finds the first task.
+    mutating func isDecided(_ names: [QueueIndex], isForAny: Bool, now: Int64) -> Bool {
+        if isForAny { return lackOfAny(of: names, now: now)?.queue != 0 }
+        for queue in names { queues[queue.slot].wanted += 1 }
+        var patience = Self.patience
+        for queue in names {
+            var need = queues[queue.slot].wanted
+            queues[queue.slot].wanted = 0
+            guard queues[queue.slot].isOpen else { continue }
+            var slot = queues[queue.slot].ready.first
+            while need > 0, slot != 0, patience > 0 {
+                let next = queues[queue.slot].ready.next(after: slot, in: tasks)
+                if canDispatch(slot, now: now) {
+                    need -= 1
+                } else {
+                    doom(slot)
+                    patience -= 1
+                }
+                slot = next
+            }
+        }
+        return patience > 0
+    }
+
     /// Whether the queue has `need` tasks to take; takes out the expired and worn out ones that it meets.
     private mutating func hasReady(_ need: UInt32, in queue: Slot, now: Int64, patience: inout Int) -> Bool {
         guard queues[queue].isOpen else { return false }

@@ -218,7 +218,9 @@ private struct EchoHandler: ~Copyable, RequestHandler {
         recorder.record.turnsBeforeWithdrawal = recorder.record.turns
     }
 
-    mutating func undelivered(_ key: UInt64, on recorder: isolated Recorder) { recorder.record.undelivered.append(key) }
+    mutating func undelivered(_ keys: [UInt64], on recorder: isolated Recorder) {
+        recorder.record.undelivered += keys
+    }
 
     mutating func bodyObserver() -> BodyObserver? { CountingObserver() }
 

@@ -194,10 +194,13 @@ private struct Run {
         while slice < slices && !isDone {
             isDone = broker.advance(to: model.now, limit: limit)
             slice += 1
-        }
-        // How far a single slice came is the broker's affair; but what it did must be the first of what is due.
-        while let (event, time) = model.nextEvent, time <= model.now, try isDone || hasHappened(event, on: broker) {
-            model.happen(event)
+            // How far a single slice came is the broker's affair; but what it did must be the first of what is due, and is one
+            // event for those who wait.
+            model.beginEvent()
+            while let (event, time) = model.nextEvent, time <= model.now, try isDone || hasHappened(event, on: broker) {
+                model.happen(event)
+            }
+            model.endEvent()
         }
         guard isDone else { return }
         try expect(broker.nextDeadline ?? .max > model.now, true, "nothing is due after all was done")

@@ -134,6 +134,8 @@ struct FullModel {
     private(set) var nextToken: UInt64
     private var stamps = 0
     private var lastOwnSweep = 0
+    /// How many events are under way, one in the other; those who wait are served when the outermost is over.
+    private var openEvents = 0
 
     init(configurations: [QueueConfiguration], seed: UInt64, firstToken: UInt64, now: Int64) {
         queues = configurations.map { Queue(configuration: $0) }
@@ -178,6 +180,9 @@ struct FullModel {
         tasks.filter { $0.queue == queue && $0.isUnfinished && $0.says.key.starts(with: group + [0]) }.map(\.number)
     }
 
+    /// Whether anybody waits for tasks.
+    var hasTaskWaiters: Bool { waiters.contains { !$0.queues.isEmpty } }
+
     func task(withKey key: [UInt8], in queue: Int) -> UInt64? {
         tasks.first { $0.queue == queue && $0.isUnfinished && $0.says.key == key }?.number
     }
@@ -190,7 +195,34 @@ struct FullModel {
             }
     }
 
+    /// Whether a queue has as many tasks as it may have for another one to be added.
+    private func isFull(_ queue: Int) -> Bool {
+        tasks.count { $0.queue == queue && $0.isUnfinished } >= queues[queue].configuration.maximumLength ?? .max
+    }
+
+    // MARK: Events
+
+    mutating func beginEvent() { openEvents += 1 }
+
+    mutating func endEvent() {
+        openEvents -= 1
+        serve()
+    }
+
     // MARK: Adding
+
+    /// Adds all or none.
+    mutating func enqueue(_ batch: [(UInt64, Says)], queue: Int) -> [(id: UInt64, isExisting: Bool)]? {
+        let before = self
+        beginEvent()
+        let answers = batch.compactMap { enqueue($0.0, $0.1, queue: queue) }
+        guard answers.count == batch.count else {
+            self = before
+            return nil
+        }
+        endEvent()
+        return answers
+    }
 
     mutating func enqueue(_ number: UInt64, _ says: Says, queue: Int) -> (id: UInt64, isExisting: Bool)? {
         if let held = holder(of: says.key, in: queue) {
@@ -199,8 +231,7 @@ struct FullModel {
             if says.conflict == .replace && tasks[held].isUnfinished { replace(held, says) }
             return (id, true)
         }
-        let limit = queues[queue].configuration.maximumLength ?? .max
-        guard tasks.count(where: { $0.queue == queue && $0.isUnfinished }) < limit else { return nil }
+        if isFull(queue) { return nil }
         for index in tasks.indices where tasks[index].queue == queue && tasks[index].says.key == says.key {
             tasks[index].holdsKey = false
         }
@@ -392,6 +423,7 @@ struct FullModel {
     }
 
     private mutating func serve() {
+        if openEvents > 0 { return }
         while let waiter = waiters.first(where: { waiter in
             switch waiter.goal {
             case .all: canTake(waiter.queues)
@@ -673,7 +705,8 @@ struct FullModel {
                 met: met.map { ($0.number, $0.order, $0.arrivals) }), at: place)
     }
 
-    private mutating func run(_ sweep: Sweep) {
+    /// - Returns: how many tasks it was for.
+    private mutating func run(_ sweep: Sweep) -> Int {
         var count = 0
         for (number, order, arrivals) in sweep.met where count < sweep.limit {
             guard let index = index(number), !tasks[index].isHidden else { continue }
@@ -703,7 +736,7 @@ struct FullModel {
                 serve()
             }
         }
-        if sweep.action != .giveToWorkers { completions.append(.swept(sweep.number, count: count)) }
+        return count
     }
 
     // MARK: Time
@@ -716,6 +749,7 @@ struct FullModel {
     /// Does all that is due at a time, before which nothing is.
     mutating func proceed(to time: Int64) {
         now = time
+        beginEvent()
         while true {
             if let index = tasks.indices.min(by: {
                 (tasks[$0].deadline, tasks[$0].set) < (tasks[$1].deadline, tasks[$1].set)
@@ -726,12 +760,21 @@ struct FullModel {
             } else if let waiter = waiters.min(by: { ($0.deadline, $0.number) < ($1.deadline, $1.number) }),
                 waiter.deadline <= now
             {
-                complete(waiter)
+                endEvent()
+                if waiters.contains(where: { $0.number == waiter.number }) { complete(waiter) }
+                beginEvent()
             } else {
                 break
             }
         }
-        while !sweeps.isEmpty { run(sweeps.removeFirst()) }
+        endEvent()
+        while !sweeps.isEmpty {
+            let sweep = sweeps.removeFirst()
+            beginEvent()
+            let count = run(sweep)
+            endEvent()
+            if sweep.action != .giveToWorkers { completions.append(.swept(sweep.number, count: count)) }
+        }
         for queue in queues.indices where queues[queue].isResuming {
             (queues[queue].isPaused, queues[queue].isResuming) = (false, false)
         }

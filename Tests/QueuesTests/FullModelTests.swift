@@ -194,12 +194,19 @@ private struct FullRun {
             try expect(answer, model.ack(number, token: token, result: result), "ack")
         case 52..<58: try endSending(on: broker)
         case 58..<64:
-            let (number, token) = someTask(.dispatched)
-            let action = someAction()
-            let error = random.oneIn(3) ? "e\(random.below(9))" : ""
-            let answer = broker.nak(
-                TaskReference(id: id(number), token: token), action, error: Array(error.utf8).span, now: now)
-            try expect(answer, model.nak(number, token: token, action, error: error), "nak")
+            // One event for those who wait.
+            broker.beginEvent()
+            model.beginEvent()
+            for _ in 0..<1 + random.below(3) {
+                let (number, token) = someTask(.dispatched)
+                let action = someAction()
+                let error = random.oneIn(3) ? "e\(random.below(9))" : ""
+                let answer = broker.nak(
+                    TaskReference(id: id(number), token: token), action, error: Array(error.utf8).span, now: now)
+                try expect(answer, model.nak(number, token: token, action, error: error), "nak")
+            }
+            broker.endEvent(now: now)
+            model.endEvent()
         case 64..<67:
             let (number, _) = someTask(.dispatched)
             let lease = random.oneIn(2) ? nil : someTime()
@@ -275,8 +282,39 @@ private struct FullRun {
         sendable = []
     }
 
+    /// Adds one task, or a batch.
     private mutating func enqueue(on broker: isolated Broker, queue: Int) throws {
         guard model.tasks.count < 40 else { return }
+        let count = random.oneIn(2) ? 0 : 1 + random.below(3)
+        var contents: [UInt8] = []
+        var batch: [(number: UInt64, says: FullModel.Says)] = []
+        var tasks: [NewTask] = []
+        for _ in 0..<max(1, count) {
+            let says = someSays()
+            let start = contents.count
+            contents += Array(says.content.utf8)
+            batch.append((lastTask, says))
+            tasks.append(newTask(says, content: start..<contents.count))
+        }
+        let index = try broker.queue("\(queue)")
+        var answers: [Enqueued] = []
+        var expected: [Enqueued] = []
+        if count == 0 {
+            if let answer = try? broker.enqueue(tasks[0], content: contents.span, in: index, now: model.now) {
+                answers = [answer]
+            }
+            let answer = model.enqueue(batch[0].number, batch[0].says, queue: queue)
+            expected = [answer].compactMap { $0 }.map { Enqueued(id: id($0.id), isExisting: $0.isExisting) }
+        } else {
+            try? broker.enqueue(tasks, contents: contents.span, in: index, now: model.now, into: &answers)
+            expected = (model.enqueue(batch, queue: queue) ?? []).map {
+                Enqueued(id: id($0.id), isExisting: $0.isExisting)
+            }
+        }
+        try expect(answers, expected, "enqueue")
+    }
+
+    private mutating func someSays() -> FullModel.Says {
         lastTask += 1
         var says = FullModel.Says(content: "\(lastTask)")
         if random.oneIn(3) { says.lease = someTime() }
@@ -296,7 +334,10 @@ private struct FullRun {
         if random.oneIn(4) { says.backoff = Backoff(minimumMilliseconds: someTime(), maximumDoublings: 2) }
         if random.oneIn(4) { says.keep = someTime() - Self.unit }
         says.hasRequest = random.oneIn(3)
-        let expected = model.enqueue(lastTask, says, queue: queue)
+        return says
+    }
+
+    private func newTask(_ says: FullModel.Says, content: Range<Int>) -> NewTask {
         let options = TaskOptions()
         options.key = says.key
         options.onConflict = says.conflict
@@ -305,20 +346,9 @@ private struct FullRun {
         options.backoff = says.backoff
         options.keepMilliseconds = says.keep
         options.request = says.hasRequest ? [1] : []
-        let content = Array(says.content.utf8)
-        let task = NewTask(
-            id: id(lastTask), content: 0..<content.count, leaseMilliseconds: says.lease, due: says.due,
+        return NewTask(
+            id: id(lastTask), content: content, leaseMilliseconds: says.lease, due: says.due,
             expiry: says.expiry, priority: says.priority, options: options)
-        var answer: Enqueued?
-        if random.oneIn(2) {
-            answer = try? broker.enqueue(task, content: content.span, in: broker.queue("\(queue)"), now: model.now)
-        } else {
-            var answers: [Enqueued] = []
-            try? broker.enqueue(
-                [task], contents: content.span, in: broker.queue("\(queue)"), now: model.now, into: &answers)
-            answer = answers.first
-        }
-        try expect(answer, expected.map { Enqueued(id: id($0.id), isExisting: $0.isExisting) }, "enqueue")
     }
 
     private mutating func take(on broker: isolated Broker) throws {
@@ -477,7 +507,8 @@ private struct FullRun {
     private mutating func proceed(to limit: Int64, on broker: isolated Broker) throws {
         var time = model.now
         while true {
-            let slice = random.oneIn(2) ? 2000 : 1 + random.below(3)
+            // What one slice does is one event for those who wait; the model takes all that is due for one.
+            let slice = model.hasTaskWaiters || random.oneIn(2) ? 2000 : 1 + random.below(3)
             while !broker.advance(to: time, limit: slice) {}
             model.proceed(to: time)
             guard time < limit else { break }

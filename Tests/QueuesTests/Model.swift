@@ -48,6 +48,8 @@ struct Model {
     var completions: [Completion] = []
     private var nextToken: UInt64
     private var settings = 0
+    /// Whether those who wait are served when the event under way is over.
+    private var isEvent = false
 
     init(queues: Int, firstToken: UInt64, now: Int64) {
         ready = Array(repeating: [], count: queues)
@@ -137,11 +139,20 @@ struct Model {
         [nextEvent?.time, tasks.map(\.expires).min()].compactMap { $0 }.min()
     }
 
+    /// What happens until `endEvent`, or before a wait ends, is one event.
+    mutating func beginEvent() { isEvent = true }
+
+    mutating func endEvent() {
+        isEvent = false
+        serve()
+    }
+
     mutating func happen(_ event: Event) {
         switch event {
         case .leaseOver(let task, _):
             if let index = index(of: task) { requeue(index, atFront: false) }
         case .waitOver(let number):
+            serveWaiters()
             if let waiter = waiters.first(where: { $0.number == number }) { complete(waiter) }
         }
     }
@@ -178,6 +189,10 @@ struct Model {
     }
 
     private mutating func serve() {
+        if !isEvent { serveWaiters() }
+    }
+
+    private mutating func serveWaiters() {
         while let waiter = waiters.first(where: { canTake($0.queues) }) { complete(waiter) }
     }
 

@@ -332,6 +332,149 @@ extension Broker {
         }
     }
 
+    // MARK: One event
+
+    /// Adds tasks of these priorities, numbered from 1, in one batch.
+    private func addBatch(_ priorities: [Int8], to name: String, on broker: isolated Broker) throws {
+        let batch = priorities.enumerated().map { index, priority in
+            NewTask(id: UID(high: UInt64(index + 1), low: UInt64(index + 1)), content: 0..<1, priority: priority)
+        }
+        var results: [Enqueued] = []
+        try broker.enqueue(batch, contents: [48].span, in: broker.queue(name), now: 0, into: &results)
+    }
+
+    @Test func aBatchIsThereAsAWhole() throws {
+        try withBroker { broker in
+            let (many, single) = (Outcome(), Outcome())
+            _ = try broker.startWaitAny("a", limit: 2, noting: many)
+            _ = try broker.startWait("a", noting: single)
+            try addBatch([0, 5, 3], to: "a", on: broker)
+            #expect(many.calls == [[2, 3]])
+            #expect(single.calls == [[1]])
+        }
+    }
+
+    @Test func aBatchServesThoseWhoNeedSeveralInTheirOrder() throws {
+        try withBroker { broker in
+            let outcomes = (0..<4).map { _ in Outcome() }
+            _ = try broker.startWait("a", "a", noting: outcomes[0])
+            _ = try broker.startWait("a", "a", "a", "a", "a", "a", noting: outcomes[1])
+            _ = try broker.startWait("a", noting: outcomes[2])
+            _ = try broker.startWait("a", "a", "a", noting: outcomes[3])
+            try addBatch([0, 0, 0, 0, 0], to: "a", on: broker)
+            #expect(outcomes.map(\.calls) == [[[1, 2]], [], [[3]], []])
+            #expect(try broker.peek("a") == [4, 5])
+        }
+    }
+
+    @Test func anEventInSeveralQueuesServesThoseWhoWaitInTheirOrder() throws {
+        try withBroker { broker in
+            let outcomes = (0..<3).map { _ in Outcome() }
+            for (number, name) in ["b", "a", "c"].enumerated() {
+                try broker.add(UInt64(number + 1), to: name)
+                _ = try broker.take(name)
+            }
+            _ = try broker.startWait("a", "b", noting: outcomes[0])
+            _ = try broker.startWait("b", noting: outcomes[1])
+            _ = try broker.startWaitAny("c", "b", limit: 2, noting: outcomes[2])
+            broker.beginEvent()
+            for number in 1...3 { #expect(broker.nak(UInt64(number)) == true) }
+            #expect(outcomes.allSatisfy { $0.calls.isEmpty })
+            broker.endEvent(now: 0)
+            #expect(outcomes.map(\.calls) == [[[2, 1]], [], [[3]]])
+        }
+    }
+
+    @Test func whatTimeMakesReadyTogetherIsOneEvent() throws {
+        try withBroker { broker in
+            for (number, priority) in [0, 5, 3].enumerated() {
+                try broker.add(UInt64(number + 1), to: "a", due: 100, priority: Int8(priority)) { _ in }
+            }
+            let outcome = Outcome()
+            _ = try broker.startWaitAny("a", limit: 2, noting: outcome)
+            broker.advanceFully(to: 100)
+            #expect(outcome.calls == [[2, 3]])
+        }
+    }
+
+    @Test func aKickAndAMoveAreOneEventEach() throws {
+        try withBroker { broker in
+            for (number, priority) in [0, 5].enumerated() {
+                try broker.add(UInt64(number + 1), to: "a", due: 100, priority: Int8(priority)) { _ in }
+                try broker.add(UInt64(number + 11), to: "b", priority: Int8(priority)) { _ in }
+            }
+            let (kicked, moved) = (Outcome(), Outcome())
+            _ = try broker.startWaitAny("a", limit: 10, noting: kicked)
+            _ = try broker.startWaitAny("c", limit: 10, noting: moved)
+            let (a, b, c) = (try broker.queue("a"), try broker.queue("b"), try broker.queue("c"))
+            #expect(try broker.sweep { try $0.kick(a, state: .delayed, now: 0, completion: $1) } == [2])
+            #expect(try broker.sweep { try $0.move(b, to: c, now: 0, completion: $1) } == [2])
+            #expect(kicked.calls == [[2, 1]] && moved.calls == [[12, 11]])
+        }
+    }
+
+    /// However many queues one event is about, what one call does is bounded, and nobody is passed.
+    @Test func anEventInThousandsOfQueuesIsServedInSlices() throws {
+        try withBroker(maximumTasks: 3000) { broker in
+            let outcomes = (0..<2000).map { _ in Outcome() }
+            for number in 0..<2000 {
+                try broker.add(UInt64(number), to: "\(number)")
+                _ = try broker.take("\(number)")
+                _ = try broker.startWait("\(number)", noting: outcomes[number])
+            }
+            broker.beginEvent()
+            for number in (0..<2000).reversed() { #expect(broker.nak(UInt64(number)) == true) }
+            broker.endEvent(now: 0)
+            let atOnce = outcomes.count { !$0.calls.isEmpty }
+            #expect(atOnce > 0 && atOnce < 300)
+            #expect(outcomes.prefix(atOnce).allSatisfy { !$0.calls.isEmpty })
+            broker.checkInvariants()
+            broker.advanceFully(to: 0)
+            #expect(outcomes.map(\.calls) == (0..<2000).map { [[UInt64($0)]] })
+        }
+    }
+
+    // MARK: What stands in the way
+
+    @Test func aWaitThatMayNotWaitGetsWhatStandsBehindMassExpiry() throws {
+        try withBroker(maximumTasks: 10_000) { broker in
+            for number in 1...5000 { try broker.add(UInt64(number), to: "a", expires: 100) }
+            try broker.add(6000, to: "a")
+            try broker.add(6001, to: "a")
+            let names = try broker.queues(["a"])
+            #expect(broker.isDecided(names, isForAny: false, now: 100) == false)
+            #expect(broker.isDecided(names, isForAny: true, now: 100) == false)
+            let (all, any) = (Outcome(), Outcome())
+            _ = try broker.startWait("a", "b", deadline: 100, now: 100, noting: all)
+            _ = try broker.startWaitAny("a", deadline: 100, now: 100, noting: any)
+            #expect(try broker.deadline() <= 100)
+            broker.advanceFully(to: 100, limit: 500)
+            #expect(all.calls == [[6000, nil]] && any.calls == [[6001]])
+            #expect(broker.isDecided(names, isForAny: false, now: 100) == true)
+        }
+    }
+
+    /// Unlike expired ones, worn out tasks have no timer that is due: whoever meets them takes them out.
+    @Test func aWaitThatEndsGetsWhatStandsBehindManyWornOutTasks() throws {
+        try withBroker(maximumTasks: 10_000) { broker in
+            for number in 1...5000 { try broker.add(UInt64(number), to: "worn") }
+            for number in 1...5000 {
+                _ = try broker.take("worn")
+                #expect(broker.nak(UInt64(number)) == true)
+            }
+            // Nothing ends them but whoever wants to take them where they come to.
+            try broker.configure("a") { $0.maximumRetries = 0 }
+            let (worn, a) = (try broker.queue("worn"), try broker.queue("a"))
+            #expect(try broker.sweep { try $0.move(worn, to: a, now: 0, completion: $1) } == [5000])
+            try broker.add(6000, to: "a")
+            let outcome = Outcome()
+            _ = try broker.startWait("a", "a", deadline: 100, noting: outcome)
+            broker.advanceFully(to: 100, limit: 500)
+            #expect(outcome.calls == [[6000, nil]])
+            #expect(try broker.statistics("a").dead == 5000)
+        }
+    }
+
     @Test func aWaitForManyQueuesThatIsCancelledTakesNothing() throws {
         try withBroker { broker in
             let names = (0..<100).map { "queue \($0)" }

@@ -26,6 +26,43 @@ import Testing
         #expect(try server.post("/wait", #"{"queues": ["a", "b"], "max": 10, "timeout": 10}"#).body == "[]")
     }
 
+    @Test func aBatchIsThereAsAWholeForThoseWhoWait() throws {
+        let waiter = try server.begin("POST", "/wait", #"{"queues": ["q"], "max": 10, "timeout": 60000}"#)
+        try server.post("/enqueue/q", #"[{"content": 1, "priority": -1}, {"content": 2, "priority": 1}]"#)
+        #expect(try waiter.response().tasks.map { $0?["content"] as? Int } == [2, 1])
+    }
+
+    @Test func whatIsRefusedTogetherIsThereAsAWholeForThoseWhoWait() throws {
+        let tasks = (0..<3).map { #"{"content": \#($0), "priority": \#($0)}"# }.joined(separator: ",")
+        try server.post("/enqueue/q", "[\(tasks)]")
+        let ids = try server.take("q").compactMap { $0["id"] as? String }.reversed()
+        let waiter = try server.begin("POST", "/wait", #"{"queues": ["q"], "max": 10, "timeout": 60000}"#)
+        let list = ids.map { "\"\($0)\"" }.joined(separator: ",")
+        #expect(try server.post("/nak", "{\"ids\": [\(list)]}").body.contains("\"requeued\":3"))
+        #expect(try waiter.response().tasks.map { $0?["content"] as? Int } == [2, 1, 0])
+    }
+
+    /// The configuration wears out thousands of tasks at once, and the wait meets them before they are dead.
+    @Test func aWaitThatMayNotWaitGetsWhatStandsBehindThousandsThatCannotBeGiven() throws {
+        try server.enqueueAll("q", Array(0..<3000))
+        for _ in 0..<3 {
+            let ids = try server.take("q").compactMap { $0["id"] as? String }.map { "\"\($0)\"" }
+            try server.post("/nak", "{\"ids\": [\(ids.joined(separator: ","))], \"delay\": 0.001}")
+        }
+        _ = try eventually("the tasks to be ready again") {
+            try server.get("/stats/q").object["ready"] as? Int == 3000 ? true : nil
+        }
+        try server.enqueue("q", #""content": 3000"#)
+        let client = try server.connect()
+        let json = #"{"max_retries": 0}"#
+        client.send(
+            "PUT /config/q HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                + "Content-Length: \(json.utf8.count)\r\n\r\n\(json)"
+                + Client.postText("/wait", #"{"queues": ["q"], "max": 1}"#))
+        #expect(try client.response().status == 200)
+        #expect(try client.response().tasks.map { $0?["content"] as? Int } == [3000])
+    }
+
     @Test func aClientThatEndsItsSideGetsAnEmptyAnswer() throws {
         let waiter = try server.begin("POST", "/wait", #"{"queues": ["a"], "max": 10, "timeout": 60000}"#)
         waiter.endInput()

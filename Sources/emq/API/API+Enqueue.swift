@@ -26,6 +26,9 @@ extension API {
         let other = try prepare(&fields, content: bytes.extracting(content), on: broker)
         let id = ids.next(unixMilliseconds: UInt64(now), using: &random)
         var result = Enqueued(id: id, isExisting: false)
+        // Nobody is given what is about to be moved.
+        if other != nil { broker.beginEvent() }
+        defer { if other != nil { broker.endEvent(now: now) } }
         do throws(BrokerError) {
             let queue = try broker.queue(named: name.span)
             if fields.isPlain {
@@ -87,6 +90,9 @@ extension API {
             throw Problem(
                 400, "these are \(batch.count) tasks; the queue never holds more than \(maximum) (max_length)")
         }
+        // Nobody is given what is about to be moved.
+        broker.beginEvent()
+        defer { broker.endEvent(now: now) }
         do throws(BatchError) {
             try broker.enqueue(batch, contents: bytes, in: queue, now: now, into: &enqueued)
         } catch {

@@ -46,7 +46,7 @@ extension API {
         try admit(
             Verb.ack.cost(.post), count: references.count, keptBytes: size,
             writtenBytes: writtenBytes(of: references, on: broker), on: broker)
-        finish(bytes, &responses, begin: "{\"acked\":") { reference in
+        finish(bytes, &responses, begin: "{\"acked\":", on: broker) { reference in
             broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: now)
         }
     }
@@ -94,7 +94,8 @@ extension API {
         // The last to go back to the front of a queue stands first there.
         if isReleased { references.reverse() }
         var dead = 0
-        finish(bytes, &responses, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead })) { reference in
+        finish(bytes, &responses, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead }), on: broker) {
+            reference in
             switch broker.nak(reference.task, action, error: error.span, now: now) {
             case .missing: return false
             case .requeued: return true
@@ -126,7 +127,7 @@ extension API {
         try admit(
             Verb.touch.cost(.post), count: references.count, keptBytes: progress.count * references.count,
             writtenBytes: writtenBytes(of: references, on: broker), on: broker)
-        finish(bytes, &responses, begin: "{\"touched\":") { reference in
+        finish(bytes, &responses, begin: "{\"touched\":", on: broker) { reference in
             broker.touch(
                 reference.task, leaseMilliseconds: lease, progress: bytes.extracting(progress), now: now)
         }
@@ -215,13 +216,18 @@ extension API {
         }
     }
 
-    /// Acts on each of `references`, and answers how many it worked for and which are missing, as they were written.
+    /// Acts on each of `references`, which is one event for those who wait, and answers how many it worked for and which are
+    /// missing, as they were written.
     ///
     /// `action` says whether it worked, or nil if it is counted elsewhere: by `uncounted`, under a name of its own.
     func finish(
         _ bytes: Span<UInt8>, _ responses: inout ResponseStream, begin: StaticString,
-        uncounted: (name: StaticString, count: () -> Int)? = nil, _ action: (Reference) -> Bool?
+        uncounted: (name: StaticString, count: () -> Int)? = nil, on broker: isolated Broker,
+        _ action: (Reference) -> Bool?
     ) {
+        let isEvent = references.count > 1
+        if isEvent { broker.beginEvent() }
+        defer { if isEvent { broker.endEvent(now: now) } }
         responses.beginJSON(estimatedCount: 24)
         responses.append(begin)
         var absent: [Range<Int>] = []

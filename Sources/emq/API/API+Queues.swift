@@ -201,7 +201,9 @@ extension API {
         try admit(
             Verb.kick.cost(.post), count: references.count, writtenBytes: writtenBytes(of: references, on: broker),
             on: broker)
-        finish(bytes, &responses, begin: "{\"kicked\":") { broker.kick($0.task.id, toOrigin: isToOrigin, now: now) }
+        finish(bytes, &responses, begin: "{\"kicked\":", on: broker) {
+            broker.kick($0.task.id, toOrigin: isToOrigin, now: now)
+        }
     }
 
     /// `POST /move/NAME`

@@ -63,11 +63,13 @@ extension API {
                 on: broker)
         }
         var missing: [UInt8] = []
+        if !references.isEmpty { broker.beginEvent() }
         for reference in references where !broker.ack(reference.task, now: now) {
             if !missing.isEmpty { missing += Array(", ".utf8) }
             let written = reference.written
             missing += request.body.extracting(written.lowerBound + 1..<written.upperBound - 1).map { $0 }
         }
+        if !references.isEmpty { broker.endEvent(now: now) }
         // The tasks that are given out wait for what made them ready; that they were dispatched, nobody waits for.
         let mark = references.isEmpty ? 0 : broker.changeSequence
         if shutdown.isAsked {
@@ -109,36 +111,53 @@ extension API {
         return .owed(PendingWait(waiter, .tasks(missing: missing, mark: mark)))
     }
 
-    /// Takes into `taken` what is wanted, if there is enough.
-    private mutating func take(_ fields: WaitFields, on broker: isolated Broker) -> Bool {
-        if let maximum = fields.maximum {
-            return broker.takeAny(
-                queues, limit: maximum, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now,
-                into: &taken)
-        }
-        return broker.take(
-            queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
-    }
-
-    /// Whether a wait that has got nothing goes on: not if it has no time. One with many names needs memory; where there is
-    /// none, one that has acknowledged something is over.
+    /// Takes into `taken` what is wanted, or, if there is no time to wait, what there is.
     ///
-    /// - Throws: 503 where there is no memory and nothing was changed.
-    private mutating func mayWait(_ fields: WaitFields, on broker: isolated Broker) throws(Problem) -> Bool {
-        var mayWait = fields.timeoutMilliseconds > 0
-        if mayWait, queues.count > API.namesWithoutMemory {
-            do throws(Problem) {
-                try admit(.waits, count: queues.count, on: broker)
-            } catch {
-                if references.isEmpty { throw error }
-                mayWait = false
-            }
+    /// - Returns: whether that is the answer. If not, what is wanted may come, or what there is could not be told at once.
+    private mutating func take(_ fields: WaitFields, on broker: isolated Broker) -> Bool {
+        if takeWanted(fields, on: broker) { return true }
+        let isForAny = fields.maximum != nil
+        guard fields.timeoutMilliseconds == 0, broker.isDecided(queues, isForAny: isForAny, now: now) else {
+            return false
         }
-        if !mayWait, fields.maximum == nil {
+        // More may be found than before: what stood in the way has been taken out.
+        if isForAny {
+            _ = takeWanted(fields, on: broker)
+        } else {
             broker.takeAvailable(
                 queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
         }
-        return mayWait
+        return true
+    }
+
+    private mutating func takeWanted(_ fields: WaitFields, on broker: isolated Broker) -> Bool {
+        if let maximum = fields.maximum {
+            broker.takeAny(
+                queues, limit: maximum, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now,
+                into: &taken)
+        } else {
+            broker.take(
+                queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
+        }
+    }
+
+    /// Whether a wait that has got nothing goes on. One with many names needs memory; where there is none, one that has
+    /// acknowledged something is over.
+    ///
+    /// - Throws: 503 where there is no memory and nothing was changed.
+    private mutating func mayWait(_ fields: WaitFields, on broker: isolated Broker) throws(Problem) -> Bool {
+        guard queues.count > API.namesWithoutMemory else { return true }
+        do throws(Problem) {
+            try admit(.waits, count: queues.count, on: broker)
+            return true
+        } catch {
+            if references.isEmpty { throw error }
+        }
+        if fields.maximum == nil {
+            broker.takeAvailable(
+                queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
+        }
+        return false
     }
 
     /// How many names a wait may have whatever the memory.

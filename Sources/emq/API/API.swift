@@ -108,8 +108,10 @@ struct API: ~Copyable, RequestHandler {
         broker.cancel(wait.waiter)
     }
 
-    mutating func undelivered(_ key: UInt64, on broker: isolated Broker) {
-        broker.release(DispatchKey(rawValue: key), now: now)
+    mutating func undelivered(_ keys: [UInt64], on broker: isolated Broker) {
+        broker.beginEvent()
+        for key in keys { broker.release(DispatchKey(rawValue: key), now: now) }
+        broker.endEvent(now: now)
     }
 
     mutating func bodyObserver() -> BodyObserver? { ArrivingBody() }
@@ -127,7 +129,7 @@ struct API: ~Copyable, RequestHandler {
             return
         }
         adapters.beginTurn(on: broker)
-        for key in returned.take() { broker.release(key, now: now) }
+        if !returned.isEmpty { undelivered(returned.take().map(\.rawValue), on: broker) }
         if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
         server.refusesLargeBodies = broker.memoryBytes + bufferBytes > maximumMemoryBytes
         broker.isShortOfMemory = server.refusesLargeBodies
