@@ -38,7 +38,8 @@ extension Broker {
         return Enqueued(id: task.id, isExisting: false)
     }
 
-    /// Adds tasks in their order, all or none. O(tasks), and what the waiters that they complete take.
+    /// Adds tasks in their order, all or none: one event for those who wait. Of the tasks, those whose keys are not taken count
+    /// against the queue's length. O(tasks), and what the waiters that they complete take.
     ///
     /// - Parameters:
     ///   - batch: the tasks.
@@ -46,7 +47,8 @@ extension Broker {
     ///   - queue: their queue.
     ///   - now: the time.
     ///   - results: gets each task's id, and whether it was there already; emptied first.
-    /// - Throws: `BatchError` with the reasons `BrokerError.tooManyTasks`, `.outOfMemory`, `.keyTaken`, `.queueFull`.
+    /// - Throws: `BatchError` with the reasons `BrokerError.tooManyTasks`, `.outOfMemory`, `.keyTaken`, `.queueFull`,
+    ///   `.batchTooLong`.
     public func enqueue(
         _ batch: [NewTask], contents: Span<UInt8>, in queue: QueueIndex, now: Int64, into results: inout [Enqueued]
     ) throws(BatchError) {
@@ -359,29 +361,38 @@ extension Broker {
     private func prepare(
         _ batch: [NewTask], contents: Span<UInt8>, in queue: QueueIndex, now: Int64
     ) throws(BatchError) -> [Content] {
-        var copies: [Content] = []
-        copies.reserveCapacity(batch.count)
         // Keys of the batch that no task of the queue has: the second task to have one meets the first.
         var keys: Set<[UInt8]> = []
         var added = 0
+        var failure: BatchError?
         for (index, task) in batch.enumerated() {
-            var failure: BrokerError?
-            var isMet = false
-            if let options = task.options, !options.key.isEmpty {
-                isMet = holder(of: options.key, in: queue, now: now) != 0 || !keys.insert(options.key).inserted
-                if isMet && options.onConflict == .reject { failure = .keyTaken }
-            }
-            if !isMet {
-                if store.tasks.count + added >= store.tasks.capacity { failure = .tooManyTasks }
-                if store.isFull(queue.slot, adding: added) { failure = .queueFull }
-                added += 1
-            }
-            if failure == nil, let copy = Content(copying: contents.extracting(task.content)) {
-                copies.append(copy)
+            if let options = task.options, !options.key.isEmpty,
+                holder(of: options.key, in: queue, now: now) != 0 || !keys.insert(options.key).inserted
+            {
+                if options.onConflict == .reject, failure == nil { throw BatchError(index: index, reason: .keyTaken) }
                 continue
             }
-            for copy in copies { copy.deallocate() }
-            throw BatchError(index: index, reason: failure ?? .outOfMemory)
+            if failure == nil {
+                if store.tasks.count + added >= store.tasks.capacity {
+                    throw BatchError(index: index, reason: .tooManyTasks)
+                }
+                if store.isFull(queue.slot, adding: added) { failure = BatchError(index: index, reason: .queueFull) }
+            }
+            added += 1
+        }
+        if var failure {
+            // How many there are in all tells whether they would ever fit.
+            if let limit = store.maximumLength(of: queue.slot), added > limit { failure.reason = .batchTooLong }
+            throw failure
+        }
+        var copies: [Content] = []
+        copies.reserveCapacity(batch.count)
+        for (index, task) in batch.enumerated() {
+            guard let copy = Content(copying: contents.extracting(task.content)) else {
+                for copy in copies { copy.deallocate() }
+                throw BatchError(index: index, reason: .outOfMemory)
+            }
+            copies.append(copy)
         }
         return copies
     }

@@ -12,6 +12,8 @@ public enum BrokerError: Error, Hashable, Sendable {
     case keyTaken
     /// The queue's configuration allows it no more tasks.
     case queueFull
+    /// A batch would add more tasks than the queue's configuration ever allows.
+    case batchTooLong
     /// As many purges, kicks and moves are under way as there may be.
     case tooManySweeps
 }

@@ -5,9 +5,12 @@ import UID
 extension TaskStore {
     /// Whether a queue has as many tasks as it may have, counting `more` that are about to be added.
     func isFull(_ queue: Slot, adding more: Int = 0) -> Bool {
-        guard let limit = configuration(of: queue)?.value.maximumLength else { return false }
+        guard let limit = maximumLength(of: queue) else { return false }
         return queues[queue].length + more >= limit
     }
+
+    /// How many unfinished tasks a queue may have for another one to be added; nil is any number.
+    func maximumLength(of queue: Slot) -> Int? { configuration(of: queue)?.value.maximumLength }
 
     /// Adds a task, ready.
     mutating func add(

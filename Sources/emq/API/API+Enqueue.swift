@@ -86,17 +86,14 @@ extension API {
         }
         let queue: QueueIndex
         do throws(BrokerError) { queue = try broker.queue(named: name.span) } catch { throw API.problem(error) }
-        if let maximum = broker.configuration(of: queue)?.maximumLength, batch.count > maximum {
-            throw Problem(
-                400, "these are \(batch.count) tasks; the queue never holds more than \(maximum) (max_length)")
-        }
         // Nobody is given what is about to be moved.
         broker.beginEvent()
         defer { broker.endEvent(now: now) }
         do throws(BatchError) {
             try broker.enqueue(batch, contents: bytes, in: queue, now: now, into: &enqueued)
         } catch {
-            throw API.problem(error.reason).inside("[\(error.index)]")
+            let problem = API.problem(error.reason)
+            throw error.reason == .batchTooLong ? problem : problem.inside("[\(error.index)]")
         }
         for move in moves where API.isTaken(batch[move.index].options, enqueued[move.index]) {
             broker.move(enqueued[move.index].id, to: move.to, now: now)

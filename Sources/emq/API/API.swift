@@ -341,6 +341,8 @@ struct API: ~Copyable, RequestHandler {
             Problem(
                 409, "this key is taken, by a task of this queue that is unfinished or was to keep it (unique_for)",
                 field: "key")
+        case .batchTooLong:
+            Problem(400, "the array has more new tasks than the queue's configuration ever allows (max_length)")
         case .queueFull: Problem(429, "the queue has as many tasks as its configuration allows (max_length)")
         case .tooManySweeps: Problem(503, "too many purges, kicks and moves are under way; try again")
         }
