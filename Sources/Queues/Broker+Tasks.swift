@@ -350,7 +350,7 @@ extension Broker {
 
     /// The task that keeps a key from being taken, 0 if none does. If the one that has it should have ended by now, that
     /// happens first.
-    private func holder(of key: [UInt8], in queue: QueueIndex, now: Int64) -> Slot {
+    func holder(of key: [UInt8], in queue: QueueIndex, now: Int64) -> Slot {
         var waitedFor: Slot = 0
         let holder = store.holder(of: key, in: queue.slot, now: now, waitedFor: &waitedFor)
         serveWaiters(of: waitedFor, now: now)

@@ -22,8 +22,9 @@ struct QueueRecord: LinkedRecord {
     private(set) var pushed = ReadyTasks()
     /// Its other tasks by state: the delayed, dispatched, dead, done, cancelled and expired ones.
     private var lists = InlineArray<6, List>(repeating: List())
-    /// How many tasks it holds, in whatever state.
+    /// How many tasks it holds, in whatever state, and of how many of them only the key is left.
     var tasks: UInt32 = 0
+    var keptKeys: UInt32 = 0
     /// How many clients wait for it.
     var waits: UInt32 = 0
     /// How often a take under way names it; 0 between takes.

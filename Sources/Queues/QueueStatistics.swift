@@ -16,6 +16,8 @@ public struct QueueStatistics: Hashable, Sendable {
     public var cancelled = 0
     /// Records of tasks that have expired.
     public var expired = 0
+    /// Keys that are kept though nothing else is left of their tasks.
+    public var keptKeys = 0
     /// Waits that name it.
     public var waiters = 0
     /// Since when the oldest of those that would be dispatched next, one for each priority, is ready; nil if none is.

@@ -110,6 +110,13 @@ extension TaskStore {
         if other != slot { setHoldsKey(true, of: slot) }
     }
 
+    /// Gives back the key of a task that has ended, which it was to keep for longer.
+    mutating func freeKeptKey(of slot: Slot) {
+        if tasks[slot].state == .hidden { return remove(slot) }
+        withExtras(slot) { $0.uniqueUntil = 0 }
+        setHoldsKey(false, of: slot)
+    }
+
     /// Gives a task new content and options. While it is dispatched, they wait until that is over.
     mutating func replace(_ slot: Slot, with task: borrowing NewTask, content: Content, now: Int64) -> Slot {
         let queue = tasks[slot].queue

@@ -52,6 +52,7 @@ extension TaskStore {
         statistics.done = Int(queues[queue].list(of: .done).count)
         statistics.cancelled = Int(queues[queue].list(of: .cancelled).count)
         statistics.expired = Int(queues[queue].list(of: .expired).count)
+        statistics.keptKeys = Int(queues[queue].keptKeys)
         statistics.waiters = Int(queues[queue].waits)
         statistics.isPaused = queues[queue].pause == .paused
         statistics.totals = queues[queue].totals

@@ -80,7 +80,7 @@ extension TaskStore {
     private mutating func link(_ slot: Slot, atFront: Bool) {
         let state = tasks[slot].state
         countTask(in: state, 1)
-        guard state.isListed else { return }
+        guard state.isListed else { return countKeptKey(of: slot, 1) }
         if state == .ready {
             tasks[slot].isPushed = isToBeSent(slot)
             if tasks[slot].isPushed { noteSendable(tasks[slot].queue) }
@@ -101,10 +101,17 @@ extension TaskStore {
     private mutating func unlink(_ slot: Slot) {
         let state = tasks[slot].state
         countTask(in: state, -1)
-        guard state.isListed else { return }
+        guard state.isListed else { return countKeptKey(of: slot, -1) }
         if !sweeps.isEmpty { skip(slot) }
         queues[tasks[slot].queue].remove(slot, in: &tasks)
         if state == .dispatched, tasks[slot].isPushed { noteEndOfSending(slot) }
+    }
+
+    /// Counts a task of which only its key is left.
+    private mutating func countKeptKey(of slot: Slot, _ difference: Int32) {
+        guard tasks[slot].state == .hidden else { return }
+        let queue = tasks[slot].queue
+        queues[queue].keptKeys = UInt32(clamping: Int64(queues[queue].keptKeys) + Int64(difference))
     }
 
     private mutating func transfer(_ slot: Slot, to target: Slot) {

@@ -135,6 +135,11 @@ public struct TaskView: ~Copyable, ~Escapable {
     }
     /// Its key; empty if it has none.
     public var key: [UInt8] { extras?.key ?? [] }
+    /// Until when its key stays taken even if it ends before; nil if it does not say.
+    public var uniqueUntil: Int64? {
+        guard let extras, !extras.key.isEmpty, extras.uniqueUntil > record.enqueued else { return nil }
+        return extras.uniqueUntil
+    }
     /// Its metadata, as they came; empty if it has none.
     public var metadata: [UInt8] { extras?.metadata ?? [] }
     /// Whether it is ready, to be sent.

@@ -167,6 +167,7 @@ struct FullModel {
         statistics.done = list(queue, .done).count
         statistics.cancelled = list(queue, .cancelled).count
         statistics.expired = list(queue, .expired).count
+        statistics.keptKeys = tasks.count { $0.queue == queue && $0.isHidden }
         statistics.waiters = waiters.count { $0.queues.contains(queue) }
         statistics.isPaused = queues[queue].isPaused && !queues[queue].isResuming
         statistics.totals = queues[queue].totals
@@ -525,6 +526,14 @@ struct FullModel {
         guard let index = index(number), tasks[index].isUnfinished else { return false }
         queues[tasks[index].queue].totals.cancelled += 1
         finish(index, .cancelled, at: now)
+        return true
+    }
+
+    /// Frees a key that is kept though its task has ended.
+    mutating func freeKey(_ key: [UInt8], in queue: Int) -> Bool {
+        guard let index = holder(of: key, in: queue), !tasks[index].isUnfinished else { return false }
+        (tasks[index].holdsKey, tasks[index].uniqueUntil) = (false, 0)
+        if tasks[index].isHidden { remove(index) }
         return true
     }
 

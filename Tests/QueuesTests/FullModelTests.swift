@@ -217,6 +217,10 @@ private struct FullRun {
         case 67..<70:
             let (number, _) = someTask(nil)
             try expect(broker.cancelTask(id(number), now: now), model.cancelTask(number), "cancel")
+        case 70 where random.oneIn(2):
+            let key = Self.keys[random.below(Self.keys.count)]
+            let answer = broker.freeKey(key, in: try broker.queue("\(queue)"), now: now)
+            try expect(answer, model.freeKey(key, in: queue), "freeKey")
         case 70:
             let (number, _) = someTask(nil)
             try expect(broker.deleteRecord(id(number), now: now), model.deleteRecord(number), "deleteRecord")
@@ -534,6 +538,12 @@ private struct FullRun {
             for key in Self.keys {
                 let found = broker.task(withKey: key, in: queue, now: model.now)
                 try expect(found, model.task(withKey: key, in: name).map(id), "the task with key \(key) in \(name)")
+                let holder = model.holder(of: key, in: name).map { model.tasks[$0] }.map {
+                    KeyHolder(
+                        task: id($0.number), isUnfinished: $0.isUnfinished, since: $0.enqueued, until: $0.uniqueUntil)
+                }
+                try expect(
+                    broker.keyHolder(of: key, in: queue, now: model.now), holder, "the holder of \(key) in \(name)")
             }
             for group in Self.groups {
                 var found: [FullShown] = []

@@ -125,8 +125,11 @@ import Testing
             names[printed] = real
             return true
         default:
-            let isTime = ["enqueued", "due", "dispatched", "lease_end", "expires", "finished", "oldest_ready"]
-                .contains(member)
+            let isTime = [
+                "enqueued", "due", "dispatched", "lease_end", "expires", "finished", "oldest_ready", "unique_until",
+                "since",
+                "until",
+            ].contains(member)
             if member == "elapsed", let printed = printed as? Double, let real = real as? Double {
                 return printed >= 0 && real >= 0
             }

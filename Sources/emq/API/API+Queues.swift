@@ -106,6 +106,7 @@ extension API {
         writeCount(",\"done\":", statistics.done, to: &responses)
         writeCount(",\"cancelled\":", statistics.cancelled, to: &responses)
         writeCount(",\"expired\":", statistics.expired, to: &responses)
+        writeCount(",\"keys\":", statistics.keptKeys, to: &responses)
         writeCount(",\"waiters\":", statistics.waiters, to: &responses)
         responses.append(",\"oldest_ready\":")
         if let oldest = statistics.oldestReady {

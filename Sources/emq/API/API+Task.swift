@@ -24,6 +24,35 @@ extension API {
         responses.end()
     }
 
+    /// `GET` and `DELETE /key/NAME`
+    mutating func answerKey(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) throws(Problem) {
+        guard let key = query["key"].map({ Array($0.utf8) }), 1...TaskFields.maximumKeyBytes ~= key.count else {
+            throw Problem(
+                400, "key says which: /key/NAME?key=KEY, 1 to \(TaskFields.maximumKeyBytes) bytes", field: "key")
+        }
+        guard let queue = broker.existingQueue(named: name.span),
+            let holder = broker.keyHolder(of: key, in: queue, now: now)
+        else { throw Problem(404, "this key is free: no task of this queue has it, nor is it kept", field: "key") }
+        if request.method == .delete {
+            if holder.isUnfinished {
+                throw Problem(
+                    409, "an unfinished task has this key; DELETE /task/\(holder.task) cancels that and frees the key",
+                    field: "key")
+            }
+            _ = broker.freeKey(key, in: queue, now: now)
+            return API.writeNoContent(to: &responses)
+        }
+        responses.beginJSON(estimatedCount: 400)
+        let isThere: Void? = broker.withTask(id: holder.task, now: now) { task in
+            TaskWriter.writeWhole(task, isSending: push?.sends(task.queueName) ?? false, to: &responses)
+        }
+        if isThere == nil { TaskWriter.writeKeptKey(key, holder, in: name.span, to: &responses) }
+        try admitAnswer(responses)
+        responses.end()
+    }
+
     /// `GET` and `DELETE /result/ID`
     mutating func answerResult(
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker

@@ -210,6 +210,7 @@ struct API: ~Copyable, RequestHandler {
         case .task: try answerTask(request, &responses, on: broker)
         case .result:
             if case .owed(let wait) = try answerResult(request, &responses, on: broker) { return .owed(wait) }
+        case .key: try answerKey(request, &responses, on: broker)
         case .peek: try peek(&responses, on: broker)
         case .queues: try writeQueueNames(&responses, on: broker)
         case .stats: writeStatistics(&responses, on: broker)
@@ -225,7 +226,7 @@ struct API: ~Copyable, RequestHandler {
         // These tell of nothing that a client would rely on.
         case .healthz, .stats, .queues: break
         // With a full disk, it is better to look at what is not safe than at nothing.
-        case .peek, .task, .result, .config:
+        case .peek, .task, .result, .key, .config:
             let isLook = request.method == .get || request.method == .head
             if !isLook || journal?.hasProblem != true { responses.hold(until: broker.changeSequence) }
         default: responses.hold(until: broker.changeSequence)

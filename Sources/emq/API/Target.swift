@@ -5,7 +5,7 @@ import Net
 /// The verbs of the interface: the first segment of a path.
 enum Verb: String, CaseIterable {
     case enqueue, wait, ack, nak, touch
-    case task, result
+    case task, result, key
     case peek, queues, stats, pause, resume, purge, kick, move, config
     case healthz
 
@@ -14,7 +14,7 @@ enum Verb: String, CaseIterable {
 
     var name: Name {
         switch self {
-        case .enqueue, .task, .result, .peek, .pause, .resume, .purge, .move, .config: .required
+        case .enqueue, .task, .result, .key, .peek, .pause, .resume, .purge, .move, .config: .required
         case .stats, .kick: .optional
         case .wait, .ack, .nak, .touch, .queues, .healthz: .none
         }
@@ -40,7 +40,7 @@ enum Verb: String, CaseIterable {
         // They change what is there.
         case .touch, .resume, .kick, .move: .grows()
         // What a wait acknowledges; for those who have to wait, it asks by itself.
-        case .wait, .ack, .nak, .task, .result, .purge: .frees
+        case .wait, .ack, .nak, .task, .result, .key, .purge: .frees
         case .peek, .queues, .stats, .healthz: .looks
         }
     }
@@ -64,6 +64,7 @@ enum Verb: String, CaseIterable {
     var parameters: [String] {
         switch self {
         case .result: ["timeout"]
+        case .key: ["key"]
         case .peek: ["n", "state", "after"]
         case .purge: ["state"]
         case .kick: ["n", "state", "to"]
@@ -77,7 +78,7 @@ enum Verb: String, CaseIterable {
         switch self {
         case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: "POST, OPTIONS"
         case .peek, .queues, .stats, .healthz: "GET, HEAD, OPTIONS"
-        case .task, .result: "GET, HEAD, DELETE, OPTIONS"
+        case .task, .result, .key: "GET, HEAD, DELETE, OPTIONS"
         case .config: "GET, HEAD, PUT, DELETE, OPTIONS"
         }
     }
@@ -87,7 +88,7 @@ enum Verb: String, CaseIterable {
         switch self {
         case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: "POST does"
         case .peek, .queues, .stats, .healthz: "GET does"
-        case .task, .result: "GET and DELETE do"
+        case .task, .result, .key: "GET and DELETE do"
         case .config: "GET, PUT and DELETE do"
         }
     }
@@ -96,7 +97,7 @@ enum Verb: String, CaseIterable {
         switch self {
         case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: method == .post
         case .peek, .queues, .stats, .healthz: method == .get || method == .head
-        case .task, .result: method == .get || method == .head || method == .delete
+        case .task, .result, .key: method == .get || method == .head || method == .delete
         case .config: method == .get || method == .head || method == .put || method == .delete
         }
     }

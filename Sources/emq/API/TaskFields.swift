@@ -15,7 +15,7 @@ struct TaskFields {
     static let nullable: UInt64 = 0b100_0101
 
     /// The longest key, in bytes.
-    private static let maximumKeyBytes = 255
+    static let maximumKeyBytes = 255
     /// The longest metadata, in bytes of JSON.
     private static let maximumMetadataBytes = 65_536
 

@@ -48,6 +48,7 @@ enum TaskWriter {
         responses.append(",\"priority\":")
         JSONWriter.writeInteger(Int64(task.priority), to: &responses)
         writeText(",\"key\":", task.key, to: &responses)
+        writeTime(",\"unique_until\":", task.uniqueUntil, to: &responses)
         writeText(",\"worker\":", task.worker, to: &responses)
         writeError(task, isSending: isSending, to: &responses)
         writeText(",\"origin\":", task.origin, to: &responses)
@@ -57,6 +58,24 @@ enum TaskWriter {
         }
         writeJSON(",\"progress\":", task.progress, to: &responses)
         writeJSON(",\"result\":", task.result, to: &responses)
+        responses.append("}")
+    }
+
+    /// A key that is kept though nothing else is left of its task.
+    static func writeKeptKey(
+        _ key: [UInt8], _ holder: KeyHolder, in queue: Span<UInt8>,
+        to responses: inout (some JSONOutput & ~Copyable)
+    ) {
+        responses.append("{\"key\":")
+        JSONWriter.writeString(key.span, to: &responses)
+        responses.append(",\"queue\":")
+        JSONWriter.writeString(queue, to: &responses)
+        responses.append(",\"id\":\"")
+        let id = holder.task.text
+        responses.append(id.span)
+        responses.append("\"")
+        writeTime(",\"since\":", holder.since, to: &responses)
+        writeTime(",\"until\":", holder.until, to: &responses)
         responses.append("}")
     }
 
