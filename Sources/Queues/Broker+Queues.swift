@@ -23,7 +23,8 @@ extension Broker {
         try store.beginSweep(of: queue.slot, .purge, states: states, limit: .max, now: now, completion: completion)
     }
 
-    /// Makes dead or delayed tasks ready, their retries and expiry counted anew. One whose key is taken meanwhile stays.
+    /// Makes dead tasks ready, their retries and expiry counted anew, or delayed ones, as if their delay were over. One whose key is
+    /// taken meanwhile stays.
     /// Done by `advance`, in slices, to what was there when it began. O(1) now, O(tasks) in all.
     ///
     /// - Parameters:

@@ -321,8 +321,8 @@ extension Broker {
         return waiter
     }
 
-    /// Makes a dead or delayed task ready, its retries and expiry counted anew. A dead letter that is ready already goes back
-    /// to the queue where it died. O(1), and what the waiters that it completes take.
+    /// Makes a dead task ready, its retries and expiry counted anew, or a delayed one, as if its delay were over. A dead letter
+    /// that is ready already goes back to the queue where it died. O(1), and what the waiters that it completes take.
     ///
     /// - Parameters:
     ///   - id: the task.

@@ -135,9 +135,9 @@ public enum NakAction: Hashable, Sendable {
     case failedPausing(milliseconds: Int64)
     /// It failed and is not tried again.
     case dead
-    /// It did not fail: it goes to the front of its priority, and no retry is counted.
+    /// It did not fail: it goes to the front of its priority, and neither an attempt nor a retry is counted.
     case release
-    /// It did not fail: it is ready again after this pause, and no retry is counted.
+    /// It did not fail: it is ready again after this pause, and neither an attempt nor a retry is counted.
     case releasePausing(milliseconds: Int64)
 }
 

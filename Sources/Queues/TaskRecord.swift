@@ -50,7 +50,7 @@ struct TaskRecord: LinkedRecord {
     /// The lease that it asks for, 0 if it does not say.
     var leaseMilliseconds: Int64 = 0
     var content = Content()
-    /// How often it has been dispatched.
+    /// How often it has been dispatched, but for the dispatches that workers gave back as not tried.
     var attempt: UInt32 = 0
     /// The slot of its queue.
     var queue: Slot = 0

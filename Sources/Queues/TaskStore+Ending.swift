@@ -58,11 +58,14 @@ extension TaskStore {
     ) -> NakOutcome {
         if !error.isEmpty { withExtras(slot) { $0.error = Array(copying: error) } }
         switch action {
-        case .release:
-            waitedFor = release(slot, now: now)
-            return .requeued
-        case .releasePausing(let milliseconds):
-            waitedFor = release(slot, pauseMilliseconds: milliseconds, now: now)
+        case .release, .releasePausing:
+            // Whoever gives it back has not tried.
+            if tasks[slot].attempt > 0 { tasks[slot].attempt -= 1 }
+            if case .releasePausing(let milliseconds) = action {
+                waitedFor = release(slot, pauseMilliseconds: milliseconds, now: now)
+            } else {
+                waitedFor = release(slot, now: now)
+            }
             return .requeued
         case .failed, .failedPausing, .dead:
             queues[tasks[slot].queue].totals.naked += 1
@@ -70,7 +73,8 @@ extension TaskStore {
         }
     }
 
-    /// Puts a task at the front of its queue if that dispatch of it is not over.
+    /// Puts a task at the front of its queue if that dispatch of it is not over. It counts as an attempt: nobody knows whether it
+    /// has come to a worker.
     mutating func release(_ key: DispatchKey, now: Int64) -> Slot {
         let slot = dispatched(key)
         guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }

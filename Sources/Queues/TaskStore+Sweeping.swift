@@ -93,15 +93,18 @@ extension TaskStore {
         return 0
     }
 
-    /// Makes a dead or delayed task ready.
+    /// Makes a dead or delayed task ready: a dead one as if it were new, a delayed one as if its delay were over.
     mutating func kick(_ slot: Slot, now: Int64) -> Slot? {
         let queue = tasks[slot].queue
         guard tasks[slot].state == .dead || tasks[slot].state == .delayed, !isKeyTaken(from: slot, in: queue, now: now)
         else { return nil }
         takeKey(slot)
+        let isDead = tasks[slot].state == .dead
         return transition(slot, to: .ready, until: now) { record in
-            record.retries = 0
-            record.expires = now.addingWithinRange(record.lifetimeMilliseconds)
+            // The expiry of a task that was added with a delay counts from its end; that of a retry goes on.
+            let expires = now.addingWithinRange(record.lifetimeMilliseconds)
+            record.expires = isDead ? expires : min(record.expires, expires)
+            if isDead { record.retries = 0 }
         }
     }
 

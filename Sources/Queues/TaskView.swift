@@ -98,7 +98,7 @@ public struct TaskView: ~Copyable, ~Escapable {
 
     /// Its id.
     public var id: UID { record.id }
-    /// How often it has been dispatched.
+    /// How often it has been dispatched, but for the dispatches that workers gave back as not tried.
     public var attempt: UInt32 { record.attempt }
     /// The token of its last dispatch; 0 before the first.
     public var token: UInt64 { record.token }

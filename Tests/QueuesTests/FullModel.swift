@@ -473,6 +473,7 @@ struct FullModel {
 
     private mutating func release(_ index: Int, pause: Int64) {
         queues[tasks[index].queue].totals.released += 1
+        tasks[index].attempt -= 1
         if applyReplacement(index) { return }
         if pause > 0 {
             put(index, .delayed, until: now + pause)
@@ -649,8 +650,13 @@ struct FullModel {
             isKeyFree(for: index, in: tasks[index].queue)
         else { return false }
         takeKey(index)
-        tasks[index].retries = 0
-        tasks[index].expires = now.addingWithinRange(tasks[index].lifetime)
+        let expires = now.addingWithinRange(tasks[index].lifetime)
+        if tasks[index].state == .dead {
+            tasks[index].retries = 0
+            tasks[index].expires = expires
+        } else {
+            tasks[index].expires = min(tasks[index].expires, expires)
+        }
         put(index, .ready, until: .max)
         return true
     }

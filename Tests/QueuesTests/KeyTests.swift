@@ -45,7 +45,7 @@ import UID
             #expect(answer == Enqueued(id: id(1), isExisting: true))
             #expect(try broker.peek("a", now: 10) == [2, 1])
             let task = try #require(try broker.take("a", "a", now: 10)?.last)
-            #expect(task.content == "3" && task.attempt == 2 && task.lease == 70 && task.enqueued == 10)
+            #expect(task.content == "3" && task.attempt == 1 && task.lease == 70 && task.enqueued == 10)
             #expect(broker.withTask(id: id(1), now: 10) { $0.metadata } == [])
             #expect(broker.counts.tasks == 2)
         }

@@ -270,7 +270,8 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         var receipts: Set<String> = []
         for round in 1...4 {
             let taken = try server.take("q")
-            #expect(taken.compactMap { $0["attempt"] as? Int } == Array(repeating: round, count: 20))
+            // What is given back has not been tried.
+            #expect(taken.compactMap { $0["attempt"] as? Int } == Array(repeating: 1, count: 20))
             #expect(try receipts.isEmpty || server.ack(Array(receipts)).hasPrefix(#"{"acked":0,"#))
             receipts.formUnion(taken.compactMap { $0["receipt"] as? String })
             #expect(receipts.count == 20 * round)

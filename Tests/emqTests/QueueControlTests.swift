@@ -50,6 +50,19 @@ import Testing
         #expect(try contents("q") == [1, 2, 4])
     }
 
+    @Test func aDelayedTaskThatIsKickedKeepsItsRetries() throws {
+        let id = try server.enqueue("q", #""content": 1, "max_retries": 1, "expiry": 60"#)
+        let expires = try server.task(id)["expires"] as? Double
+        _ = try server.take("q")
+        try server.post("/nak", "{\"ids\": [\"\(id)\"], \"delay\": 30}")
+        #expect(try server.send("POST", "/kick/q?state=delayed").body == #"{"kicked":1}"#)
+        let task = try server.task(id)
+        #expect(task["state"] as? String == "ready" && task["retries"] as? Int == 1)
+        #expect(task["expires"] as? Double == expires)
+        _ = try server.take("q")
+        #expect(try server.post("/nak", "{\"ids\": [\"\(id)\"]}").body.contains(#""dead":1"#))
+    }
+
     @Test func tasksAreMovedTheFirstFirst() throws {
         try server.enqueueAll("q", [1, 2, 3])
         #expect(try server.send("POST", "/move/q?to=other%2Fone&n=2").body == #"{"moved":2}"#)

@@ -188,9 +188,28 @@ import Testing
         #expect(try server.state(ids[1]) == "dead")
     }
 
+    @Test func aTaskIsPutOffWithoutAnAttempt() throws {
+        let id = try server.enqueue("q", #""content": 1, "max_retries": 0"#)
+        for _ in 0..<3 {
+            let task = try #require(try server.take("q", 1, timeout: 60_000).first)
+            #expect(task["attempt"] as? Int == 1)
+            let answer = try server.post("/nak", "{\"ids\": [\"\(id)\"], \"release\": true, \"delay\": 0.05}")
+            #expect(answer.body == #"{"requeued":1,"dead":0,"missing":[]}"#)
+            let state = try server.task(id)
+            #expect(state["retries"] as? Int == 0 && state["attempt"] as? Int == 0)
+        }
+        #expect(try server.post("/nak", "{\"ids\": [\"\(id)\"], \"release\": true}").body.contains("\"requeued\":0"))
+        // Not before its time.
+        _ = try server.take("q", 1, timeout: 60_000)
+        try server.post("/nak", "{\"ids\": [\"\(id)\"], \"release\": true, \"delay\": 3600}")
+        #expect(try server.take("q").isEmpty)
+        #expect(try server.state(id) == "delayed")
+        #expect(try server.get("/stats/q").object["delayed"] as? Int == 1)
+    }
+
     @Test(arguments: [
         (#""dead": true, "release": true"#, "release"), (#""delay": 1, "dead": true"#, "delay"),
-        (#""delay": 1, "release": true"#, "delay"), (#""delay": -1"#, "delay"), (#""error": 1"#, "error"),
+        (#""delay": -1"#, "delay"), (#""error": 1"#, "error"),
         (#""error": "\#(String(repeating: "e", count: 10_001))""#, "error"), (#""dead": 1"#, "dead"),
     ])
     func aWrongRefusalChangesNothing(json: String, field: String) throws {

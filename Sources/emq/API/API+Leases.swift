@@ -77,14 +77,14 @@ extension API {
         if isDead && isReleased {
             throw Problem(400, "dead and release contradict each other: give one of them", field: "release")
         }
-        if delay != nil, isDead || isReleased {
-            throw Problem(400, "delay goes with neither dead nor release", field: "delay")
+        if delay != nil, isDead {
+            throw Problem(400, "delay does not go with dead: such a task is not tried again", field: "delay")
         }
         let action: NakAction =
             if isDead {
                 .dead
             } else if isReleased {
-                .release
+                .releasePausing(milliseconds: delay ?? 0)
             } else if let delay {
                 .failedPausing(milliseconds: delay)
             } else {
@@ -92,7 +92,7 @@ extension API {
             }
         try admitRefusals(&error, on: broker)
         // The last to go back to the front of a queue stands first there.
-        if isReleased { references.reverse() }
+        if isReleased, delay ?? 0 == 0 { references.reverse() }
         var dead = 0
         finish(bytes, &responses, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead }), on: broker) {
             reference in
