@@ -24,7 +24,7 @@ extension Broker {
     }
 
     /// Makes dead tasks ready, their retries and expiry counted anew, or delayed ones, as if their delay were over. One whose key is
-    /// taken meanwhile stays.
+    /// taken meanwhile stays. The queue may become longer than its configuration says by this, and by `kickToOrigin` and `move`.
     /// Done by `advance`, in slices, to what was there when it began. O(1) now, O(tasks) in all.
     ///
     /// - Parameters:

@@ -50,6 +50,10 @@ public struct QueueStatistics: Hashable, Sendable {
         /// Tasks that were cancelled or purged before their end.
         public var cancelled: UInt64 = 0
 
+        /// Tasks that came though there were as many as there may be for another one to be added: by moves, kicks, and as dead
+        /// letters.
+        public var overLength: UInt64 = 0
+
         /// Nothing yet.
         public init() {}
     }

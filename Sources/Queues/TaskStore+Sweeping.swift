@@ -100,6 +100,7 @@ extension TaskStore {
         else { return nil }
         takeKey(slot)
         let isDead = tasks[slot].state == .dead
+        if isDead { countOverLength(in: queue) }
         return transition(slot, to: .ready, until: now) { record in
             // The expiry of a task that was added with a delay counts from its end; that of a retry goes on.
             let expires = now.addingWithinRange(record.lifetimeMilliseconds)

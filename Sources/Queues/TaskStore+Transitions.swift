@@ -114,9 +114,17 @@ extension TaskStore {
         queues[queue].keptKeys = UInt32(clamping: Int64(queues[queue].keptKeys) + Int64(difference))
     }
 
+    /// Counts a task that is about to come to a queue that has as many as it may have.
+    mutating func countOverLength(in queue: Slot) {
+        if isFull(queue) { queues[queue].totals.overLength += 1 }
+    }
+
     private mutating func transfer(_ slot: Slot, to target: Slot) {
         assert(extras(of: slot)?.holdsKey != true, "a task takes its key along")
-        if target != tasks[slot].queue { queues[target].totals.received += 1 }
+        if target != tasks[slot].queue {
+            queues[target].totals.received += 1
+            if tasks[slot].state.isUnfinished { countOverLength(in: target) }
+        }
         update(target) { $0.tasks += 1 }
         update(tasks[slot].queue) { $0.tasks -= 1 }
         tasks[slot].queue = target

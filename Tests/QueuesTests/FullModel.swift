@@ -615,14 +615,15 @@ struct FullModel {
     }
 
     private mutating func makeReady(_ index: Int, in target: Int, expiry: Expiry) {
-        come(index, to: target)
+        come(index, to: target, isUnfinished: true)
         tasks[index].retries = 0
         tasks[index].lifetime = lifetime(expiry, target)
         tasks[index].expires = now.addingWithinRange(tasks[index].lifetime)
         put(index, .ready, until: .max)
     }
 
-    private mutating func come(_ index: Int, to target: Int) {
+    private mutating func come(_ index: Int, to target: Int, isUnfinished: Bool) {
+        if isUnfinished && isFull(target) { queues[target].totals.overLength += 1 }
         tasks[index].queue = target
         tasks[index].arrivals += 1
         queues[target].totals.received += 1
@@ -654,6 +655,7 @@ struct FullModel {
         if tasks[index].state == .dead {
             tasks[index].retries = 0
             tasks[index].expires = expires
+            if isFull(tasks[index].queue) { queues[tasks[index].queue].totals.overLength += 1 }
         } else {
             tasks[index].expires = min(tasks[index].expires, expires)
         }
@@ -671,7 +673,7 @@ struct FullModel {
     private mutating func move(_ index: Int, to target: Int) -> Bool {
         if !tasks[index].isUnfinished && tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
         guard target != tasks[index].queue, isKeyFree(for: index, in: target) else { return false }
-        come(index, to: target)
+        come(index, to: target, isUnfinished: tasks[index].isUnfinished)
         if tasks[index].holdsKey { takeKey(index) }
         tasks[index].readySince = now
         if tasks[index].origin != nil {

@@ -189,6 +189,26 @@ import Testing
         #expect(try server.get("/stats/q").object["ready"] as? Int == 2)
     }
 
+    @Test func onlyWhatWouldBeAddedToAFullQueueIsTooMuch() throws {
+        try server.send("PUT", "/config/q", #"{"max_length": 2}"#)
+        let first = try server.post(
+            "/enqueue/q", #"[{"content": 1, "key": "a"}, {"content": 2, "key": "b"}, {"content": 3, "key": "a"}]"#)
+        #expect(first.status == 200)
+        #expect(try first.object["existing"] as? [Int] == [2])
+        let second = try server.post(
+            "/enqueue/q", #"[{"content": 4, "key": "a"}, {"content": 5, "key": "b"}, {"content": 6, "key": "a"}]"#)
+        #expect(second.status == 200)
+        #expect(try second.object["existing"] as? [Int] == [0, 1, 2])
+        #expect(try second.object["ids"] as? [String] != nil)
+        let third = try server.post("/enqueue/q", #"[{"content": 7, "key": "a"}, {"content": 8, "key": "c"}]"#)
+        #expect(third.status == 429 && third.field == "[1]")
+        // Moves pass over the length.
+        try server.enqueueAll("other", [9, 10])
+        #expect(try server.send("POST", "/move/other?to=q").body == #"{"moved":2}"#)
+        let totals = try server.get("/stats/q").object["totals"] as? [String: Int]
+        #expect(totals?["over_length"] == 2)
+    }
+
     @Test(arguments: [
         (#"{"retry": 0}"#, "retry"), (#"{"expiry": "1"}"#, "expiry"), (#"{"max_retries": 1.5}"#, "max_retries"),
         (#"{"backoff": {"max": 5}}"#, "backoff.min"), (#"{"keep": -1}"#, "keep"), (#"{"priority": 1000}"#, "priority"),

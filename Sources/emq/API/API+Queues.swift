@@ -126,6 +126,7 @@ extension API {
         writeCount(",\"expired\":", totals.expired, to: &responses)
         writeCount(",\"died\":", totals.died, to: &responses)
         writeCount(",\"cancelled\":", totals.cancelled, to: &responses)
+        writeCount(",\"over_length\":", totals.overLength, to: &responses)
         responses.append("}}")
     }
 
