@@ -209,7 +209,7 @@ public final class Log {
         else { return false }
         isStartingOver = true
         // What fits in either segment.
-        let tail = min(room.tail, smallSegmentByteCount - Format.segmentHeaderByteCount)
+        let tail = min(room.tail, smallSegmentByteCount - Format.segmentOverheadByteCount)
         room = Room(segment: room.segment, tail: tail, next: nil)
         helper.update { $0.startsOver = true }
         return true

@@ -54,7 +54,8 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
     static func unsupported(_ file: String, _ version: UInt32) -> LogError {
         LogError(
             .unsupportedVersion, file: file, offset: 8,
-            problem: "its format has version \(version), this program knows \(Format.version)",
+            problem: "its format has version \(version), this program knows "
+                + "\(Format.oldestVersion) to \(Format.version)",
             remedy: "use the version of emq that wrote it")
     }
 

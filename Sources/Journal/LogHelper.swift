@@ -258,7 +258,7 @@ import Glibc
             if failure == nil {
                 guard writer.room.next != nil else { return }
             } else if let failure, failure.cause == .noSpace,
-                frameByteCount > writer.room.next ?? writer.regularByteCount - Format.segmentHeaderByteCount
+                frameByteCount > writer.room.next ?? writer.regularByteCount - Format.segmentOverheadByteCount
             {
                 // Others may do with less.
                 state.problems[.prepare] = nil

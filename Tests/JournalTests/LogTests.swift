@@ -298,7 +298,7 @@ import Testing
             bytes[5000] ^= 1
             try bytes.write(to: URL(fileURLWithPath: file))
             let error = #expect(throws: LogError.self) { try open(path) }
-            #expect(error?.file == file && error?.offset == 40 + 2 * 2024)
+            #expect(error?.file == file && error?.offset == Format.segmentHeaderByteCount + 2 * 2024)
             let report = try LogMaintenance.check(directory: path) { _ in }
             #expect(report.failure == error)
             #expect(report.segments[0].damages.map(\.lostSequences) == [3...3])
