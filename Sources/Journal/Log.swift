@@ -12,7 +12,8 @@ public final class Log {
     public enum Refusal: Error, Sendable, Equatable {
         /// Too much is under way, or space for it is being made: again after the next `collect`.
         case busy
-        /// The disk is full: `problem` says more. For a large payload it can be, while smaller ones have space.
+        /// The disk is full or fails: `problem` says more. For a large payload it can be full while smaller ones have space.
+        /// Again after the next `collect`.
         case noSpace
         /// It is empty, or has more than 256 MiB.
         case unsupportedByteCount

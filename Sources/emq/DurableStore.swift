@@ -68,6 +68,8 @@ final class DurableStore {
                 server.resume()
                 self.retryTime = nil
             }
+            // Their clients are told by the connection's end that it is not known what became of their requests.
+            if isReady, journal.hasStalled(now: now) { server.abandonHeld() }
             return true
         } catch {
             fail(error)

@@ -389,6 +389,39 @@ import Testing
         #expect(throws: LogError.self) { try log.close() }
     }
 
+    /// The same when a part of the next segment can be written each time, and only syncing fails. Meanwhile nobody is told to wait.
+    @Test func aDiskThatCannotBeSyncedStopsTheLog() throws {
+        let disk = SimulatedDisk(seed: 1)
+        var configuration = Self.configuration(.never)
+        configuration.segmentByteCount = 4 << 20
+        configuration.smallSegmentByteCount = 2 << 20
+        let log = try Log(recover(disk).recovery, configuration: configuration)
+        disk.failsSyncing = true
+        #expect(throws: LogError.self) {
+            while true {
+                let refusal = log.refusal(payloadByteCount: 3_000_000)
+                #expect(refusal == (log.problem == nil ? .busy : .noSpace))
+                try collect(log)
+            }
+        }
+        #expect(throws: LogError.self) { try log.close() }
+    }
+
+    /// What was refused for lack of space can be asked for again when there is news, and there is, though nothing is under way.
+    @Test func aLackOfSpaceIsFollowedByNews() throws {
+        let disk = SimulatedDisk(seed: 1)
+        disk.capacity = 300 << 10
+        let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+        while log.refusal(payloadByteCount: 30_000) != nil { try collect(log) }
+        for _ in 0..<3 {
+            #expect(try verdict(log, byteCount: 500_000) == .noSpace)
+            try collect(log)
+        }
+        disk.capacity = 2 << 20
+        while log.refusal(payloadByteCount: 500_000) != nil { try collect(log) }
+        try log.close()
+    }
+
     /// Whatever is appended, and however little space there is: what was taken is written without any more of it.
     @Test func whatIsTakenHasItsPlace() throws {
         var random = SeededRandom()
