@@ -208,11 +208,15 @@ public final class Journal {
     ///   - byteCount: about how many bytes its image has.
     ///   - makesRoom: whether it makes room in the end, as an acknowledgement does: such a change is made even when the disk
     ///     is full, and its answer is held until it is safe.
+    ///   - isSparing: whether it makes no room itself but lets work go on, as refusing a task does: while the disk is full, such a
+    ///     change is made only as long as half of the space that is kept for those that make room is left.
     ///   - broker: the broker.
     /// - Returns: whether it may be made. Where nothing becomes safe for ten seconds, `later` becomes `notNow`.
     /// - Complexity: O(1).
-    public func admission(of byteCount: Int, makesRoom: Bool, on broker: isolated Broker) -> Admission {
-        let admission = wish(for: byteCount, makesRoom: makesRoom, on: broker)
+    public func admission(
+        of byteCount: Int, makesRoom: Bool, isSparing: Bool = false, on broker: isolated Broker
+    ) -> Admission {
+        let admission = wish(for: byteCount, makesRoom: makesRoom, isSparing: isSparing, on: broker)
         switch admission {
         case .now:
             postponed = nil
@@ -228,15 +232,19 @@ public final class Journal {
         return .notNow(reason: log.problem?.problem ?? "the disk is too slow")
     }
 
-    private func wish(for byteCount: Int, makesRoom: Bool, on broker: isolated Broker) -> Admission {
+    private func wish(
+        for byteCount: Int, makesRoom: Bool, isSparing: Bool, on broker: isolated Broker
+    ) -> Admission {
         let pending = broker.pendingChangeBytes + waiting.count
         if isBusy(broker), makesRoom || log.problem == nil { return .later }
-        switch log.refusal(payloadByteCount: max(1, pending + byteCount), usingReserve: makesRoom) {
+        let frame = max(1, pending + byteCount)
+        switch log.refusal(payloadByteCount: frame, usingReserve: makesRoom, isSparing: isSparing) {
         case nil: return .now
         case .busy?: return .later
         case .unsupportedByteCount?: return pending > 0 ? .later : .never
         case .noSpace?:
-            return makesRoom ? .now : .notNow(reason: log.problem?.problem ?? "the journal has no space")
+            return makesRoom && !isSparing
+                ? .now : .notNow(reason: log.problem?.problem ?? "the journal has no space")
         }
     }
 

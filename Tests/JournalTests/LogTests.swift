@@ -333,8 +333,12 @@ import Testing
             }
             #expect(log.problem?.cause == .noSpace)
             #expect(try verdict(log, byteCount: 1000) == .noSpace)
-            // The reserve is for what makes room.
+            // The reserve is for what makes room. What makes none itself leaves half of it.
             let last = log.lastSequence
+            while log.refusal(payloadByteCount: 100, usingReserve: true, isSparing: true) == nil {
+                _ = try log.append([UInt8](repeating: 2, count: 100).span, usingReserve: true)
+            }
+            let half = log.lastSequence
             refusal = nil
             while refusal != .noSpace {
                 do {
@@ -347,6 +351,7 @@ import Testing
                 }
             }
             #expect(log.lastSequence >= last + 20)
+            #expect(log.lastSequence >= half + 10)
             log.commit()
             while log.durableSequence < log.lastSequence { try collect(log) }
             let crashed = disk.copy()
