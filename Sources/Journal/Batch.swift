@@ -51,12 +51,16 @@ import Glibc
         Format.frameHeaderByteCount + Int(span(offset..<offset + 4).integer(at: 0, UInt32.self))
     }
 
-    /// Completes the frame at `offset`: what is known to be safe now, and the checksum.
-    func seal(at offset: Int, synced: UInt64, checksum: UInt32) {
+    /// Completes the frame at `offset`: what is known to be safe now, and the checksums.
+    func seal(at offset: Int, synced: UInt64, format: FrameFormat) {
         let end = offset + frameByteCount(at: offset)
         precondition(end <= byteCount, "no frame is there")
-        unsafe bytes.storeBytes(of: synced.littleEndian, toByteOffset: offset + 16, as: UInt64.self)
-        let sum = FrameHeader.checksum(span(offset..<end), start: checksum)
+        let sequence = span(offset..<end).integer(at: 8, UInt64.self)
+        let unsynced = FrameHeader.unsynced(sequence, synced: synced)
+        unsafe bytes.storeBytes(of: unsynced.littleEndian, toByteOffset: offset + 16, as: UInt32.self)
+        let headerSum = FrameHeader.headerChecksum(span(offset..<end), start: format.checksum)
+        unsafe bytes.storeBytes(of: headerSum.littleEndian, toByteOffset: offset + 20, as: UInt32.self)
+        let sum = Format.checksum(headerSum, span(offset + Format.frameHeaderByteCount..<end))
         unsafe bytes.storeBytes(of: sum.littleEndian, toByteOffset: offset + 4, as: UInt32.self)
     }
 

@@ -1,21 +1,40 @@
 // How the log lies on disk: what a segment's header and a frame's header say, and what segments are called. All integers
 // are little endian.
 //
-//     segment  magic u64, version u32, CRC-32C u32, number u64, first sequence u64, salt u64, then frames, then zeros
-//     frame    payload length u32, CRC-32C u32, sequence u64, synced u64, payload
+//     segment  magic u64, version u32, CRC-32C u32, number u64, first sequence u64, salt u64,
+//              size u64, CRC-32C u32, then frames, then zeros
+//     frame    payload length u32, CRC-32C u32, sequence u64, unsynced u32, CRC-32C u32, payload
 //
-// A length of zero ends a segment. A header's checksum covers its other fields; these fields stay where they are in every
-// version. A frame's checksum covers the salt, then all of the frame but the checksum itself. The salt is drawn when a log
-// is made: without it, a payload that contains a copy of a frame could pass for one where recovery searches.
+// A length of zero ends a segment. If the next segment has begun and its header is safe, a frame's header with that length
+// follows the last frame, with the sequence that comes next: so a last segment that was destroyed is missed. The first checksum of a segment's header covers the fields around it up to the salt; these
+// stay where they are in every version. The second one covers the salt and the size.
+//
+// The second checksum of a frame covers the salt, then the header's other fields but the first one, and the first one goes on
+// from there with the payload. So whoever searches for frames need not read, at each byte, what may be a payload. (The first
+// one must not cover the second one: a checksum over data and their checksum says nothing about the data.) The salt is drawn
+// when a log is made: without it, a payload that contains a copy of a frame could pass for one.
+//
+// Versions 2 and 3 have neither the size and its checksum nor the second checksum of a frame; a frame has `synced` u64 in the
+// place of that and of `unsynced`, and its one checksum covers the salt, then all of the frame but itself.
 
 import CLinux
 import Glibc
 
 /// Sizes and names.
 enum Format {
-    static let version: UInt32 = 2
-    static let segmentHeaderByteCount = 40
+    /// What is written, and the oldest that is read besides.
+    static let version: UInt32 = 4
+    static let oldestVersion: UInt32 = 2
+    /// The first version whose segments say how large they are, and whose frames' headers have a checksum of their own.
+    static let checkedVersion: UInt32 = 4
+    static let segmentHeaderByteCount = 52
+    /// What a header of any version has at least.
+    static let plainSegmentHeaderByteCount = 40
     static let frameHeaderByteCount = 24
+    /// What stands behind the last frame of a segment when the next one has begun: the header of a frame without a payload.
+    static let endMarkByteCount = frameHeaderByteCount
+    /// What no frame can have of a segment.
+    static let segmentOverheadByteCount = segmentHeaderByteCount + endMarkByteCount
     /// What a payload may have at most.
     static let payloadLimit = 256 << 20
     /// Sequences are from 1 to this.
@@ -71,14 +90,17 @@ struct SegmentHeader: Equatable {
     /// The sequence of the segment's first frame. Frames of the segments before it from here on are void.
     var firstSequence: UInt64
     var salt: UInt64
+    /// How large the segment is: it had this size before it got its header. Nil in older versions.
+    var segmentByteCount: Int?
 
-    init(number: UInt64, firstSequence: UInt64, salt: UInt64) {
+    init(number: UInt64, firstSequence: UInt64, salt: UInt64, segmentByteCount: Int) {
         (self.number, self.firstSequence, self.salt) = (number, firstSequence, salt)
+        self.segmentByteCount = segmentByteCount
     }
 
     /// Reads a header; nil if there is none, or not a whole one.
     init?(_ bytes: RawSpan) {
-        guard bytes.byteCount >= Format.segmentHeaderByteCount, bytes.integer(at: 0, UInt64.self) == Self.magic
+        guard bytes.byteCount >= Format.plainSegmentHeaderByteCount, bytes.integer(at: 0, UInt64.self) == Self.magic
         else { return nil }
         version = bytes.integer(at: 8, UInt32.self)
         number = bytes.integer(at: 16, UInt64.self)
@@ -87,18 +109,38 @@ struct SegmentHeader: Equatable {
         guard (1...Format.sequenceLimit).contains(firstSequence),
             bytes.integer(at: 12, UInt32.self) == Self.checksum(bytes)
         else { return nil }
+        // Where newer versions say how large they are is theirs to know.
+        guard version == Format.checkedVersion else { return }
+        guard bytes.byteCount >= Format.segmentHeaderByteCount,
+            bytes.integer(at: 48, UInt32.self) == Self.sizeChecksum(bytes),
+            let size = Int(exactly: bytes.integer(at: 40, UInt64.self)),
+            (Format.segmentHeaderByteCount...Format.largestSegmentByteCount).contains(size)
+        else { return nil }
+        segmentByteCount = size
+    }
+
+    /// How many bytes the header has: where the first frame is.
+    var byteCount: Int {
+        version < Format.checkedVersion ? Format.plainSegmentHeaderByteCount : Format.segmentHeaderByteCount
     }
 
     private static func checksum(_ bytes: RawSpan) -> UInt32 {
         let start = Format.checksum(0, bytes.extracting(0..<12))
-        return Format.checksum(start, bytes.extracting(16..<Format.segmentHeaderByteCount))
+        return Format.checksum(start, bytes.extracting(16..<Format.plainSegmentHeaderByteCount))
     }
 
+    private static func sizeChecksum(_ bytes: RawSpan) -> UInt32 { Format.checksum(0, bytes.extracting(32..<48)) }
+
     /// The header as it is written.
+    ///
+    /// - Precondition: the version is one that says how large the segment is.
     var bytes: [UInt8] {
         var bytes: [UInt8] = []
         func add(_ integer: some FixedWidthInteger) {
             unsafe withUnsafeBytes(of: integer.littleEndian) { unsafe bytes.append(contentsOf: $0) }
+        }
+        func set(_ checksum: UInt32, at offset: Int) {
+            for index in 0..<4 { bytes[offset + index] = UInt8(truncatingIfNeeded: checksum >> (8 * UInt32(index))) }
         }
         add(Self.magic)
         add(version)
@@ -106,10 +148,28 @@ struct SegmentHeader: Equatable {
         add(number)
         add(firstSequence)
         add(salt)
-        let checksum = unsafe Self.checksum(bytes.span.bytes)
-        for index in 0..<4 { bytes[12 + index] = UInt8(truncatingIfNeeded: checksum >> (8 * UInt32(index))) }
+        add(UInt64(segmentByteCount ?? 0))
+        add(UInt32(0))
+        unsafe set(Self.checksum(bytes.span.bytes), at: 12)
+        unsafe set(Self.sizeChecksum(bytes.span.bytes), at: 48)
         return bytes
     }
+}
+
+/// How the frames of one log are known: what their checksums start with, and where their fields are.
+struct FrameFormat: Equatable {
+    /// What the checksums of the log's frames start with.
+    let checksum: UInt32
+    /// Whether the frames' headers have a checksum of their own.
+    let hasHeaderChecksums: Bool
+
+    init(salt: UInt64, version: UInt32 = Format.version) {
+        checksum = Format.checksum(salt: salt)
+        hasHeaderChecksums = version >= Format.checkedVersion
+    }
+
+    /// That of the frames in the segment with this header.
+    init(_ header: SegmentHeader) { self.init(salt: header.salt, version: header.version) }
 }
 
 /// What a frame says about itself.
@@ -118,22 +178,60 @@ struct FrameHeader: Equatable {
     var payloadByteCount: Int
     var checksum: UInt32
     var sequence: UInt64
-    /// The highest sequence that was on stable storage when the frame was written.
+    /// The highest sequence that was on stable storage when the frame was written, or a lower one.
     var synced: UInt64
+    /// Whether the header is known to be whole.
+    var isWhole: Bool
 
     /// How many bytes the frame has in all.
     var byteCount: Int { Format.frameHeaderByteCount + payloadByteCount }
 
     /// Reads the header at the start of `bytes`, which has room for one.
-    init(_ bytes: RawSpan) {
+    init(_ bytes: RawSpan, _ format: FrameFormat) {
         payloadByteCount = Int(bytes.integer(at: 0, UInt32.self))
         checksum = bytes.integer(at: 4, UInt32.self)
         sequence = bytes.integer(at: 8, UInt64.self)
-        synced = bytes.integer(at: 16, UInt64.self)
+        if format.hasHeaderChecksums {
+            let unsynced = bytes.integer(at: 16, UInt32.self)
+            synced = unsynced == .max || UInt64(unsynced) > sequence ? 0 : sequence - UInt64(unsynced)
+            isWhole = bytes.integer(at: 20, UInt32.self) == Self.headerChecksum(bytes, start: format.checksum)
+        } else {
+            synced = bytes.integer(at: 16, UInt64.self)
+            isWhole = false
+        }
+    }
+
+    /// What the field `unsynced` says: how far a frame's sequence is beyond what is safe; all ones for what is too far to say.
+    static func unsynced(_ sequence: UInt64, synced: UInt64) -> UInt32 { UInt32(clamping: sequence - synced) }
+
+    /// Says that the frame of that sequence is in the next segment, which has begun.
+    static func endMark(sequence: UInt64, _ format: FrameFormat) -> [UInt8] {
+        var bytes: [UInt8] = []
+        func add(_ integer: some FixedWidthInteger) {
+            unsafe withUnsafeBytes(of: integer.littleEndian) { unsafe bytes.append(contentsOf: $0) }
+        }
+        add(UInt64(0))
+        add(sequence)
+        add(UInt32(1))
+        add(UInt32(0))
+        let checksum = unsafe headerChecksum(bytes.span.bytes, start: format.checksum)
+        bytes.removeLast(4)
+        add(checksum)
+        return bytes
     }
 
     /// The checksum that the frame should have.
-    static func checksum(_ frame: RawSpan, start: UInt32) -> UInt32 {
-        Format.checksum(Format.checksum(start, frame.extracting(0..<4)), frame.extracting(8..<frame.byteCount))
+    static func checksum(_ frame: RawSpan, _ format: FrameFormat) -> UInt32 {
+        guard format.hasHeaderChecksums else {
+            let start = Format.checksum(format.checksum, frame.extracting(0..<4))
+            return Format.checksum(start, frame.extracting(8..<frame.byteCount))
+        }
+        let start = headerChecksum(frame, start: format.checksum)
+        return Format.checksum(start, frame.extracting(Format.frameHeaderByteCount..<frame.byteCount))
+    }
+
+    /// The checksum that the frame's header should have.
+    static func headerChecksum(_ frame: RawSpan, start: UInt32) -> UInt32 {
+        Format.checksum(Format.checksum(start, frame.extracting(0..<4)), frame.extracting(8..<20))
     }
 }

@@ -56,6 +56,10 @@ public final class Journal {
     /// A frame that the log has no room for is tried again so often, and a problem when it waits for so long.
     private static let retryMilliseconds: Int64 = 100
     private static let patienceMilliseconds: Int64 = 2000
+    /// A request waits for space so long at most while nothing becomes safe.
+    private static let admissionMilliseconds: Int64 = 10_000
+    /// And an answer so long for its frame.
+    private static let stallMilliseconds: Int64 = 30_000
     /// Without changes for so long, the log may begin with a small segment again.
     private static let quietMilliseconds: Int64 = 1000
 
@@ -68,6 +72,12 @@ public final class Journal {
     /// A frame that the log has not taken yet.
     private var waiting: [UInt8] = []
     private var waitingSince: Int64 = 0
+    /// Whether the log has no room for what has changed.
+    var hasWaitingFrame: Bool { !waiting.isEmpty }
+    /// Since when frames wait and none has become safe, and what was safe then; nil if all is.
+    private var standstill: (since: Int64, safe: UInt64)?
+    /// Since when requests are told to wait for space, and when one was last told so.
+    private var postponed: (since: Int64, last: Int64)?
     /// Segments that are not needed any more once a frame is safe.
     private var deletion: (below: UInt64, sequence: UInt64)?
     private var allowance = 0
@@ -198,18 +208,63 @@ public final class Journal {
     ///   - byteCount: about how many bytes its image has.
     ///   - makesRoom: whether it makes room in the end, as an acknowledgement does: such a change is made even when the disk
     ///     is full, and its answer is held until it is safe.
+    ///   - isSparing: whether it makes no room itself but lets work go on, as refusing a task does: while the disk is full, such a
+    ///     change is made only as long as half of the space that is kept for those that make room is left.
     ///   - broker: the broker.
-    /// - Returns: whether it may be made.
+    /// - Returns: whether it may be made. Where nothing becomes safe for ten seconds, `later` becomes `notNow`.
     /// - Complexity: O(1).
-    public func admission(of byteCount: Int, makesRoom: Bool, on broker: isolated Broker) -> Admission {
+    public func admission(
+        of byteCount: Int, makesRoom: Bool, isSparing: Bool = false, on broker: isolated Broker
+    ) -> Admission {
+        let admission = wish(for: byteCount, makesRoom: makesRoom, isSparing: isSparing, on: broker)
+        switch admission {
+        case .now:
+            postponed = nil
+            if waiting.isEmpty || !isStandingStill { return .now }
+        case .later:
+            // Whoever still waits asks several times a second.
+            if lastTurn - (postponed?.last ?? .min / 2) > Self.patienceMilliseconds { postponed = (lastTurn, lastTurn) }
+            postponed?.last = lastTurn
+            let since = postponed?.since ?? lastTurn
+            if lastTurn - since < Self.admissionMilliseconds, !isStandingStill { return .later }
+        default: return admission
+        }
+        return .notNow(reason: log.problem?.problem ?? "the disk is too slow")
+    }
+
+    private func wish(
+        for byteCount: Int, makesRoom: Bool, isSparing: Bool, on broker: isolated Broker
+    ) -> Admission {
         let pending = broker.pendingChangeBytes + waiting.count
         if isBusy(broker), makesRoom || log.problem == nil { return .later }
-        switch log.refusal(payloadByteCount: max(1, pending + byteCount), usingReserve: makesRoom) {
+        let frame = max(1, pending + byteCount)
+        switch log.refusal(payloadByteCount: frame, usingReserve: makesRoom, isSparing: isSparing) {
         case nil: return .now
         case .busy?: return .later
         case .unsupportedByteCount?: return pending > 0 ? .later : .never
         case .noSpace?:
-            return makesRoom ? .now : .notNow(reason: log.problem?.problem ?? "the journal has no space")
+            return makesRoom && !isSparing
+                ? .now : .notNow(reason: log.problem?.problem ?? "the journal has no space")
+        }
+    }
+
+    /// Whether frames wait, and none has become safe for ten seconds.
+    private var isStandingStill: Bool {
+        standstill.map { lastTurn - $0.since >= Self.admissionMilliseconds } ?? false
+    }
+
+    /// Whether frames wait, and none has become safe for half a minute: clients whose answers are held until then should not be
+    /// left waiting. O(1).
+    public func hasStalled(now: Int64) -> Bool {
+        standstill.map { now - $0.since >= Self.stallMilliseconds } ?? false
+    }
+
+    private func watchStandstill(now: Int64) {
+        let safe = log.durableSequence
+        if waiting.isEmpty, safe == log.lastSequence {
+            standstill = nil
+        } else if standstill?.safe != safe {
+            (standstill, postponed) = ((now, safe), nil)
         }
     }
 
@@ -235,6 +290,7 @@ public final class Journal {
         if hasNoSpace, !waiting.isEmpty { broker.forgetUnawaitedChanges() }
         log.commit()
         giveBack(broker, hasNoSpace: hasNoSpace, now: now)
+        watchStandstill(now: now)
         lastTurn = now
     }
 
@@ -253,7 +309,9 @@ public final class Journal {
         if !waiting.isEmpty { return now + Self.retryMilliseconds }
         if broker.pendingChangeBytes > 0 { return now }
         if isRenewing { return now + Self.renewalMilliseconds }
-        return mayStartOver ? max(now + 1, lastChange + Self.quietMilliseconds) : nil
+        let start = mayStartOver ? max(now + 1, lastChange + Self.quietMilliseconds) : nil
+        guard let standstill else { return start }
+        return min(start ?? .max, max(now + Self.patienceMilliseconds, standstill.since + Self.stallMilliseconds))
     }
 
     /// Whether everything that was changed is safe.

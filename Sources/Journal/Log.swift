@@ -12,7 +12,8 @@ public final class Log {
     public enum Refusal: Error, Sendable, Equatable {
         /// Too much is under way, or space for it is being made: again after the next `collect`.
         case busy
-        /// The disk is full: `problem` says more. For a large payload it can be, while smaller ones have space.
+        /// The disk is full or fails: `problem` says more. For a large payload it can be full while smaller ones have space.
+        /// Again after the next `collect`.
         case noSpace
         /// It is empty, or has more than 256 MiB.
         case unsupportedByteCount
@@ -79,20 +80,26 @@ public final class Log {
     /// - Parameters:
     ///   - payloadByteCount: The payload's size in bytes.
     ///   - usingReserve: Whether it may take the reserve, as what makes room later should.
+    ///   - isSparing: Whether it leaves half of the reserve, as what makes no room itself should.
     /// - Returns: why it would not; nil if it would.
     /// - Complexity: O(1).
-    public func refusal(payloadByteCount: Int, usingReserve: Bool = false) -> Refusal? {
+    public func refusal(
+        payloadByteCount: Int, usingReserve: Bool = false, isSparing: Bool = false
+    ) -> Refusal? {
         var room = room
-        return refusal(payloadByteCount: payloadByteCount, usingReserve: usingReserve, taking: &room)
+        let kept = usingReserve ? isSparing ? reserveByteCount / 2 : 0 : reserveByteCount
+        return refusal(payloadByteCount: payloadByteCount, usingReserve: usingReserve, leaving: kept, taking: &room)
     }
 
-    private func refusal(payloadByteCount: Int, usingReserve: Bool, taking room: inout Room) -> Refusal? {
+    private func refusal(
+        payloadByteCount: Int, usingReserve: Bool, leaving kept: Int, taking room: inout Room
+    ) -> Refusal? {
         guard payloadByteCount > 0 && payloadByteCount <= Format.payloadLimit else { return .unsupportedByteCount }
         let byteCount = Format.frameHeaderByteCount + payloadByteCount
         // The largest payload is taken when there is nothing else.
         let limit = configuration.gatheringByteCount * (usingReserve ? 2 : 1)
         guard !isClosed, gathering.isEmpty || gathering.byteCount + byteCount <= limit else { return .busy }
-        if room.take(byteCount, leaving: usingReserve ? 0 : reserveByteCount) { return nil }
+        if room.take(byteCount, leaving: kept) { return nil }
         // The next segment is made as large as it has to be, the reserve included.
         guard let problem = helper.want(frameByteCount: byteCount + reserveByteCount) else { return .busy }
         self.problem = problem
@@ -118,7 +125,10 @@ public final class Log {
     /// - Throws: `Refusal`, and nothing is taken.
     /// - Complexity: O(n) for n bytes.
     public func append(_ payload: Span<UInt8>, usingReserve: Bool = false) throws(Refusal) -> UInt64 {
-        if let refusal = refusal(payloadByteCount: payload.count, usingReserve: usingReserve, taking: &room) {
+        let kept = usingReserve ? 0 : reserveByteCount
+        if let refusal = refusal(
+            payloadByteCount: payload.count, usingReserve: usingReserve, leaving: kept, taking: &room)
+        {
             throw refusal
         }
         lastSequence += 1
@@ -209,7 +219,7 @@ public final class Log {
         else { return false }
         isStartingOver = true
         // What fits in either segment.
-        let tail = min(room.tail, smallSegmentByteCount - Format.segmentHeaderByteCount)
+        let tail = min(room.tail, smallSegmentByteCount - Format.segmentOverheadByteCount)
         room = Room(segment: room.segment, tail: tail, next: nil)
         helper.update { $0.startsOver = true }
         return true

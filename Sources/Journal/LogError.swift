@@ -10,7 +10,7 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
         case damaged
         /// Another process has the log open.
         case inUse
-        /// The file system is full, or the system is short of memory or of open files.
+        /// The file system is full, files may not be larger, or the system is short of memory or of open files.
         case noSpace
         /// A newer program has written it.
         case unsupportedVersion
@@ -43,18 +43,21 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
     /// A failed system call; `operation` follows "cannot".
     init(_ operation: String, file: String, offset: Int? = nil, code: Int32) {
         let isFull = code == ENOSPC || code == EDQUOT
-        let isShort = isFull || code == EMFILE || code == ENFILE || code == ENOMEM
+        let isShort = isFull || [EFBIG, EMFILE, ENFILE, ENOMEM].contains(code)
         self.init(
             isShort ? .noSpace : .failed, file: file, offset: offset,
             problem: unsafe "cannot \(operation): \(String(cString: strerror(code)))",
-            remedy: isFull ? "make room on the file system" : "")
+            remedy: isFull
+                ? "make room on the file system"
+                : code == EFBIG ? "raise the limit on the size of files (`ulimit -f`)" : "")
     }
 
     /// A segment that another program has written.
     static func unsupported(_ file: String, _ version: UInt32) -> LogError {
         LogError(
             .unsupportedVersion, file: file, offset: 8,
-            problem: "its format has version \(version), this program knows \(Format.version)",
+            problem: "its format has version \(version), this program knows "
+                + "\(Format.oldestVersion) to \(Format.version)",
             remedy: "use the version of emq that wrote it")
     }
 

@@ -123,15 +123,15 @@ import Glibc
 
     /// Asks for room for a frame in the next segment.
     ///
-    /// - Returns: why there is no space for it; nil if it is being made, for all that is known.
+    /// - Returns: why there is no space for it; nil if it is being made, for all that is known. What is said holds until the
+    ///   descriptor becomes readable.
     func want(frameByteCount: Int) -> LogError? {
         update { state in
-            if largeRetryTime <= clock() { state.unavailable = nil }
             if let unavailable = state.unavailable, frameByteCount >= unavailable.frameByteCount {
                 return unavailable.problem
             }
             state.wantedFrameByteCount = max(state.wantedFrameByteCount, frameByteCount)
-            return [state.problems[.write], state.problems[.prepare]].compactMap { $0 }.first { $0.cause == .noSpace }
+            return state.problems[.write] ?? state.problems[.prepare]
         }
     }
 
@@ -179,6 +179,11 @@ import Glibc
         while true {
             // One look at the clock: what is not due yet is what is waited for.
             let now = clock()
+            if state.unavailable != nil, now >= largeRetryTime {
+                // Whoever was refused may ask again.
+                state.unavailable = nil
+                notify()
+            }
             if let work = nextWork(now) {
                 unsafe pthread_mutex_unlock(lock)
                 var failure: LogError?
@@ -253,12 +258,17 @@ import Glibc
             state.wantedFrameByteCount = 0
         case .prepare(_, let frameByteCount):
             owedByteCount = 0
-            failedPreparations = failure == nil || failure?.cause == .noSpace ? 0 : failedPreparations + 1
+            // A piece of it that succeeds says nothing yet.
+            if let failure, failure.cause != .noSpace {
+                failedPreparations += 1
+            } else if failure == nil, writer.room.next ?? -1 >= frameByteCount {
+                failedPreparations = 0
+            }
             isFinal = failedPreparations >= Self.failedPreparationsLimit
             if failure == nil {
                 guard writer.room.next != nil else { return }
             } else if let failure, failure.cause == .noSpace,
-                frameByteCount > writer.room.next ?? writer.regularByteCount - Format.segmentHeaderByteCount
+                frameByteCount > writer.room.next ?? writer.regularByteCount - Format.segmentOverheadByteCount
             {
                 // Others may do with less.
                 state.problems[.prepare] = nil
@@ -269,7 +279,11 @@ import Glibc
             }
         case .delete:
             deleteRetryTime = failure == nil ? 0 : now + retryMilliseconds
-            if failure == nil { (batchRetryTime, prepareRetryTime, largeRetryTime) = (0, 0, 0) }
+            // The descriptor becomes readable for this anyway.
+            if failure == nil {
+                (batchRetryTime, prepareRetryTime) = (0, 0)
+                state.unavailable = nil
+            }
             // If not, it is what was to be synced first.
             if let failure, writer.needsSync { isFinal = failure.cause != .noSpace }
         case .sync:
@@ -290,6 +304,11 @@ import Glibc
         state.syncedSequence = writer.syncedSequence
         (state.room, state.lossCount) = (writer.room, writer.lossCount)
         state.segments = writer.segments
+        notify()
+    }
+
+    /// Makes the descriptor readable.
+    private func notify() {
         var one: UInt64 = 1
         // It can fail only by being full, and then it is readable already.
         _ = unsafe write(descriptor, &one, 8)
@@ -301,6 +320,7 @@ import Glibc
         if state.failure == nil {
             if state.batch != nil { times.append(batchRetryTime) }
             if let syncTime { times.append(syncTime) }
+            if state.unavailable != nil { times.append(largeRetryTime) }
             // They are in the past if nothing has failed.
             times += [prepareRetryTime, deleteRetryTime].filter { $0 > now }
         }

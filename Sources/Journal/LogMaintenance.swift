@@ -146,46 +146,53 @@ public enum LogMaintenance {
             guard let number = Format.segmentNumber(of: name) else { continue }
             let file = try disk.open(name, creating: false)
             let header = try SegmentReader.header(of: file)
-            if let header, header.version != Format.version { throw .unsupported(file.path, header.version) }
+            if let header, !(Format.oldestVersion...Format.version ~= header.version) {
+                throw .unsupported(file.path, header.version)
+            }
             found.append((header?.number ?? number, name, header))
         }
         found.sort { ($0.number, $0.name) < ($1.number, $1.name) }
-        guard let salt = found.lazy.compactMap({ $0.header?.salt }).first else {
+        guard let known = found.lazy.compactMap(\.header).first else {
             throw .damaged(
                 disk.path, found.first?.name ?? "", offset: 0, "no segment has a header, so no frame can be known")
         }
         // What another log's header says is of no use here.
-        let headers = found.map { $0.header?.salt == salt ? $0.header : nil }
+        let headers = found.map { $0.header?.salt == known.salt ? $0.header : nil }
         var report = Report()
         // 0 if the first segment's header does not say where it begins: then the first whole frame does.
         var last = (headers.first??.firstSequence ?? 1) - 1
         for (index, (_, name, _)) in found.enumerated() {
             let end = headers[(index + 1)...].lazy.compactMap { $0?.firstSequence }.first ?? .max
-            var reader = try SegmentReader(disk.open(name, creating: false))
+            // One that has lost its header was written by the version that wrote the one before it, or the one behind it.
+            let neighbor = headers[..<index].lazy.compactMap { $0 }.last ?? known
+            let header = headers[index]
+            var reader = try SegmentReader(
+                disk.open(name, creating: false), FrameFormat(header ?? neighbor),
+                limit: header?.segmentByteCount ?? .max)
             var segment = SegmentReport(name: name, byteCount: reader.byteCount)
-            if headers[index] == nil, try reader.contentEnd(from: 0) > 0 {
-                let byteCount = min(reader.byteCount, Format.segmentHeaderByteCount)
+            if header == nil, try reader.contentEnd(from: 0) > 0 || index == 0 && last + 1 < end {
+                let byteCount = min(reader.byteCount, neighbor.byteCount)
                 segment.damages.append(
                     Damage(offset: 0, byteCount: byteCount, problem: "its header is damaged", lostSequences: nil))
             }
             let isEndKnown = index + 1 < headers.count && headers[index + 1] != nil
             try salvage(
-                &reader, checksum: Format.checksum(salt: salt), after: &last, before: end, isEndKnown: isEndKnown,
-                into: &segment, visit)
+                &reader, from: min((header ?? neighbor).byteCount, reader.byteCount), after: &last, before: end,
+                isEndKnown: isEndKnown, into: &segment, visit)
             report.segments.append(segment)
         }
         return report
     }
 
     private static func salvage(
-        _ reader: inout SegmentReader, checksum: UInt32, after last: inout UInt64, before end: UInt64,
+        _ reader: inout SegmentReader, from start: Int, after last: inout UInt64, before end: UInt64,
         isEndKnown: Bool, into segment: inout SegmentReport,
         _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
     ) throws(LogError) {
-        var offset = min(Format.segmentHeaderByteCount, reader.byteCount)
+        var offset = start
         while last < end - 1 {
             var problem = "it ends too early"
-            switch try reader.frame(at: offset, checksum: checksum) {
+            switch try reader.frame(at: offset) {
             case .frame(let header) where header.sequence == last + 1 || last == 0:
                 guard header.sequence < end else { return }
                 let payload = try reader.view(at: offset, count: header.byteCount)
@@ -214,13 +221,13 @@ public enum LogMaintenance {
                 continue
             case .frame(let header): problem = "frames up to \(header.sequence) are missing"
             case .bad(let found): problem = found
-            case .end: break
+            case .end: if try reader.isEndMark(at: offset, sequence: last + 1), !isEndKnown { return }
             }
             let contentEnd = try reader.contentEnd(from: offset)
             if contentEnd == offset && !isEndKnown { return }
             var next: (offset: Int, header: FrameHeader)?
             do throws(LogError) {
-                next = try reader.search(from: offset, sequence: last + 1, checksum: checksum) { $0.sequence < end }
+                next = try reader.search(from: offset, sequences: last + 1..<end)
             } catch  where error.cause == .damaged {}
             let lostEnd = next?.header.sequence ?? (isEndKnown ? end : .max)
             let isKnown = lostEnd < .max && lostEnd > last + 1

@@ -1,9 +1,10 @@
 // Reads a log from its first frame to its last, as far as a crash let it come, and tells a crash from damage.
 //
 // A crash can only have harmed what was not yet synced: the tail of the last segment, since a segment is synced before its
-// successor gets a header. So a bad frame there is where the log ends, unless a whole frame behind it says (`synced`) that
-// the bad one had been safe. Anything bad elsewhere is damage, except in frames that the next segment begins with again:
-// after a failed write the log goes on in a new segment, from the first frame that was not safe.
+// successor gets a header. Of that tail any part may be there, and any part not. So a bad frame there is where the log ends,
+// unless a whole frame behind it says (`synced`) that the bad one had been safe, or the file is shorter than its header says:
+// it had its size before it had a header. Anything bad elsewhere is damage, except in frames that the next segment begins
+// with again: after a failed write the log goes on in a new segment, from the first frame that was not safe.
 
 import Glibc
 
@@ -48,7 +49,8 @@ public final class LogRecovery {
     /// The end of a frame of the segment that is read, and its sequence; to be safe when a later one says so.
     private var candidate: (sequence: UInt64, offset: Int)?
     private var index = 0
-    private var offset = Format.segmentHeaderByteCount
+    /// Where in the segment the next frame begins; 0 while nothing of the segment has been read.
+    private var offset = 0
     /// The sequence of the frame that comes next.
     private var expected: UInt64 = 1
     private var reader: SegmentReader?
@@ -93,7 +95,9 @@ public final class LogRecovery {
             let file = try disk.open(name, creating: false)
             found[index].byteCount = try SegmentReader.byteCount(of: file)
             guard let header = try SegmentReader.header(of: file) else { continue }
-            guard header.version == Format.version else {
+            // What is behind it was there before.
+            if let size = header.segmentByteCount { found[index].byteCount = min(found[index].byteCount, size) }
+            guard Format.oldestVersion...Format.version ~= header.version else {
                 throw .unsupported(file.path, header.version)
             }
             if header.number != number {
@@ -109,16 +113,13 @@ public final class LogRecovery {
         totalByteCount = segments.reduce(0) { $0 + $1.byteCount }
         if let header = segments.lazy.compactMap(\.header).first {
             expected = header.firstSequence
-            // A segment that was given up before it got its header comes first when those before it were deleted.
-            for segment in segments.prefix(while: { $0.header == nil }) {
-                var reader = try SegmentReader(disk.open(segment.name, creating: false))
-                let checksum = Format.checksum(salt: header.salt)
-                let frame = try reader.search(from: 0, sequence: 1, checksum: checksum) { $0.sequence < expected }
-                if frame != nil { throw damage(segment, 0, "its header is damaged") }
+            // Those before it are deleted oldest first, so nothing that never had a header can come first, but where the log began.
+            if let first = segments.first, first.header == nil, expected > 1 {
+                throw damage(first, 0, "its header is damaged")
             }
         } else if let first = found.first {
             // A log's first segment gets its header before anything else is done, and later ones get it before the first goes.
-            var reader = try SegmentReader(disk.open(first.name, creating: false))
+            var reader = try SegmentReader(disk.open(first.name, creating: false), FrameFormat(salt: 0))
             let start = min(Format.segmentHeaderByteCount, reader.byteCount)
             guard found.count == 1 && first.number == 1, try reader.contentEnd(from: start) == start else {
                 throw .damaged(disk.path, first.name, offset: 0, "its header is damaged")
@@ -146,16 +147,18 @@ public final class LogRecovery {
                 finishSegment()
                 continue
             }
-            if offset == Format.segmentHeaderByteCount && header.firstSequence != expected {
-                throw damage(segment, 24, "it begins with frame \(header.firstSequence), \(expected) is missing")
+            if offset == 0 {
+                guard header.firstSequence == expected else {
+                    throw damage(segment, 24, "it begins with frame \(header.firstSequence), \(expected) is missing")
+                }
+                offset = header.byteCount
             }
-            if reader == nil { reader = try SegmentReader(disk.open(segment.name, creating: false)) }
+            if reader == nil { reader = try self.reader(of: segment, FrameFormat(header)) }
             guard var reader = reader.take() else { return false }
-            let checksum = Format.checksum(salt: header.salt)
             let start = offset
             var problem: String?
             while expected != next && problem == nil && offset - start < remaining {
-                problem = try readFrame(of: segment, &reader, checksum, visit)
+                problem = try readFrame(of: segment, &reader, visit)
             }
             remaining -= max(1, offset - start)
             report.byteCount += offset - start
@@ -165,12 +168,14 @@ public final class LogRecovery {
                 if next != nil {
                     // With nothing more in this segment, the next frame was in one that has lost its header.
                     let following = segments[index + 1]
-                    if following.header == nil, try reader.contentEnd(from: offset) == offset {
+                    let isMarked = try reader.isEndMark(at: offset, sequence: expected)
+                    let end = isMarked ? offset + Format.endMarkByteCount : offset
+                    if following.header == nil, try reader.contentEnd(from: end) == end {
                         throw damage(following, 0, "its header is damaged")
                     }
                     throw damage(segment, offset, problem)
                 }
-                try readTail(of: segment, &reader, problem: problem, checksum: checksum)
+                try readTail(of: segment, header, &reader, problem: problem)
                 finishSegment()
             } else {
                 self.reader = consume reader
@@ -185,10 +190,10 @@ public final class LogRecovery {
     ///
     /// - Returns: why there is none; nil if there is.
     private func readFrame(
-        of segment: Found, _ reader: inout SegmentReader, _ checksum: UInt32,
+        of segment: Found, _ reader: inout SegmentReader,
         _ visit: (Span<UInt8>, UInt64, UInt64) throws(PayloadError) -> Void
     ) throws(LogError) -> String? {
-        switch try reader.frame(at: offset, checksum: checksum) {
+        switch try reader.frame(at: offset) {
         case .frame(let header) where header.sequence == expected:
             let payload = try reader.view(at: offset, count: header.byteCount)
                 .extracting(Format.frameHeaderByteCount..<header.byteCount)
@@ -199,7 +204,7 @@ public final class LogRecovery {
             }
             offset += header.byteCount
             if header.synced >= candidate?.sequence ?? expected {
-                safeOffset = candidate?.offset ?? Format.segmentHeaderByteCount
+                safeOffset = candidate?.offset ?? Format.plainSegmentHeaderByteCount
                 candidate = (expected, offset)
             } else if candidate == nil {
                 candidate = (expected, offset)
@@ -215,13 +220,20 @@ public final class LogRecovery {
 
     /// Decides what the end of the last segment is.
     private func readTail(
-        of segment: Found, _ reader: inout SegmentReader, problem: String, checksum: UInt32
+        of segment: Found, _ header: SegmentHeader, _ reader: inout SegmentReader, problem: String
     ) throws(LogError) {
+        if let byteCount = header.segmentByteCount, segment.byteCount < byteCount {
+            throw damage(segment, offset, "\(problem), and it was cut: it had \(byteCount) bytes")
+        }
+        if try reader.isEndMark(at: offset, sequence: expected) {
+            if let next = unused.first { throw damage(next, 0, "its header is damaged") }
+            let next = Format.segmentName(segment.number + 1)
+            throw .damaged(disk.path, next, offset: nil, "it is missing, and \(segment.name) says that it was there")
+        }
+        let sequences = expected..<Format.sequenceLimit + 1
         let contentEnd = try reader.contentEnd(from: offset)
         if contentEnd > offset {
-            let witness = try reader.search(from: offset, sequence: expected, checksum: checksum) {
-                $0.synced >= expected
-            }
+            let witness = try reader.search(from: offset, sequences: sequences, synced: expected, isContiguous: true)
             if let witness {
                 throw damage(
                     segment, offset,
@@ -230,8 +242,8 @@ public final class LogRecovery {
             }
         }
         for segment in unused {
-            var reader = try SegmentReader(disk.open(segment.name, creating: false))
-            let witness = try reader.search(from: 0, sequence: expected, checksum: checksum) { $0.synced >= expected }
+            var reader = try self.reader(of: segment, reader.format)
+            let witness = try reader.search(from: 0, sequences: sequences, synced: expected, isContiguous: true)
             if witness != nil { throw damage(segment, 0, "its header is damaged") }
             report.droppedByteCount += try reader.contentEnd(from: 0)
         }
@@ -239,14 +251,19 @@ public final class LogRecovery {
         report.droppedByteCount += contentEnd - offset
     }
 
+    private func reader(of segment: Found, _ format: FrameFormat) throws(LogError) -> SegmentReader {
+        try SegmentReader(disk.open(segment.name, creating: false), format, limit: segment.byteCount)
+    }
+
     /// Whether all is read.
     public var isComplete: Bool { index == segments.count }
 
     private func finishSegment() {
         // The frames have been counted.
-        report.byteCount += segments[index].byteCount - (offset - Format.segmentHeaderByteCount)
+        let headerByteCount = segments[index].header?.byteCount ?? 0
+        report.byteCount += segments[index].byteCount - max(0, offset - headerByteCount)
         index += 1
-        offset = Format.segmentHeaderByteCount
+        offset = 0
         candidate = nil
         if !isComplete { safeOffset = 0 }
     }

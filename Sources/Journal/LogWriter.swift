@@ -25,6 +25,9 @@ final class LogWriter {
         var keptSequence: UInt64
         var needsSync = false
         var isFailed = false
+
+        /// What is left for frames, in bytes.
+        var rest: Int { byteCount - Format.endMarkByteCount - offset }
     }
 
     /// The segment after the current one, as far as it has been filled with zeros.
@@ -44,10 +47,12 @@ final class LogWriter {
     private let segmentByteCount: Int
     private let smallSegmentByteCount: Int
     private let salt: UInt64
-    private let checksum: UInt32
+    private let format: FrameFormat
     private var current: Tail
     private var next = Preparation()
     private var directoryNeedsSync = false
+    /// The segment before the current one, and where its frames end, until it says that the log goes on.
+    private var unmarked: (file: any DiskFile, offset: Int)?
     /// All segments, oldest first; the last is the current one.
     private(set) var segments: [LogSegment]
     /// The last frame that was written.
@@ -93,22 +98,29 @@ final class LogWriter {
                 next = found.header?.firstSequence ?? next
                 return LogSegment(number: found.number, firstSequence: next, byteCount: found.byteCount)
             }.reversed()
-            checksum = Format.checksum(salt: salt)
+            format = FrameFormat(salt: salt)
             // A whole frame among what is dropped would otherwise come back behind a new frame that ends where it begins.
             try LogWriter.fill(file, tail.offset..<tail.contentEnd)
             // After a sync that failed in another process the kernel may hold what it will not write any more.
             try LogWriter.rewrite(file, recovery.safeOffset..<tail.offset)
             try file.sync()
             try disk.syncDirectory()
+            // Only segments of this version are written to.
+            if header.version != Format.version {
+                try startOver()
+                unmarked = nil
+            }
         } else {
             salt = disk.random()
-            checksum = Format.checksum(salt: salt)
+            format = FrameFormat(salt: salt)
             let name = Format.segmentName(1)
             let file = try disk.open(name, creating: true)
             try LogWriter.fill(file, 0..<self.smallSegmentByteCount)
             try file.sync()
             try disk.syncDirectory()
-            unsafe try file.write(SegmentHeader(number: 1, firstSequence: 1, salt: salt).bytes.span.bytes, at: 0)
+            let header = SegmentHeader(
+                number: 1, firstSequence: 1, salt: salt, segmentByteCount: self.smallSegmentByteCount)
+            unsafe try file.write(header.bytes.span.bytes, at: 0)
             try file.sync()
             segments = [LogSegment(number: 1, firstSequence: 1, byteCount: self.smallSegmentByteCount)]
             current = Tail(file: file, byteCount: self.smallSegmentByteCount, keptSequence: 0)
@@ -125,7 +137,7 @@ final class LogWriter {
     }
 
     private static func rewrite(_ file: any DiskFile, _ range: Range<Int>) throws(LogError) {
-        var reader = try SegmentReader(file)
+        var reader = try SegmentReader(file, FrameFormat(salt: 0))
         var offset = range.lowerBound
         while offset < range.upperBound {
             let bytes = try reader.view(at: offset, count: 1)
@@ -143,8 +155,8 @@ final class LogWriter {
     /// The space that is ready.
     var room: Room {
         Room(
-            segment: currentNumber, tail: current.isFailed ? 0 : current.byteCount - current.offset,
-            next: next.ready > 0 ? next.ready - Format.segmentHeaderByteCount : nil)
+            segment: currentNumber, tail: current.isFailed ? 0 : max(0, current.rest),
+            next: next.ready > 0 ? next.ready - Format.segmentOverheadByteCount : nil)
     }
 
     /// Whether something written is not safe yet.
@@ -208,13 +220,13 @@ final class LogWriter {
             var (end, last) = (position, writtenSequence)
             while end < batch.byteCount {
                 let byteCount = batch.frameByteCount(at: end)
-                guard byteCount <= current.byteCount - current.offset - (end - position) else { break }
-                batch.seal(at: end, synced: syncedSequence, checksum: checksum)
+                guard byteCount <= current.rest - (end - position) else { break }
+                batch.seal(at: end, synced: syncedSequence, format: format)
                 end += byteCount
                 last += 1
             }
             if end == position {
-                let needed = Format.segmentHeaderByteCount + batch.frameByteCount(at: position)
+                let needed = Format.segmentOverheadByteCount + batch.frameByteCount(at: position)
                 try startSegment(byteCount: needed, upTo: max(regularByteCount, needed))
                 continue
             }
@@ -243,6 +255,16 @@ final class LogWriter {
         current.needsSync = false
         current.syncedOffset = current.offset
         syncedSequence = writtenSequence
+        markEnd()
+    }
+
+    /// Has the segment before the current one say that the log goes on, now that the current one is sure to have its header. It
+    /// is of use to whoever destroys that; without it nothing is lost.
+    private func markEnd() {
+        guard let (file, offset) = unmarked, let sequence = segments.last?.firstSequence else { return }
+        unmarked = nil
+        let mark = FrameHeader.endMark(sequence: sequence, format)
+        unsafe try? file.write(mark.span.bytes, at: offset)
     }
 
     private func giveUpCurrent() {
@@ -254,37 +276,45 @@ final class LogWriter {
     private func startSegment(byteCount: Int, upTo goal: Int) throws(LogError) {
         try syncCurrent()
         let file = try preparedSegment(byteCount: byteCount, upTo: goal)
-        let header = begin(file, firstSequence: writtenSequence + 1)
-        current.needsSync = true
         do throws(LogError) {
-            unsafe try file.write(header.bytes.span.bytes, at: 0)
+            unsafe try file.write(nextHeader(firstSequence: writtenSequence + 1).bytes.span.bytes, at: 0)
         } catch {
+            // The header may be there or not: nothing more goes to this segment, and the next one is made anew.
             giveUpCurrent()
+            giveUpNext()
             throw error
         }
+        let (before, offset) = (current.file, current.offset)
+        begin(file, firstSequence: writtenSequence + 1)
+        current.needsSync = true
+        unmarked = (before, offset)
     }
 
-    /// Takes the prepared segment as the current one; its header is not yet written.
-    private func begin(_ file: any DiskFile, firstSequence: UInt64) -> SegmentHeader {
-        let number = currentNumber + 1
+    private func nextHeader(firstSequence: UInt64) -> SegmentHeader {
+        SegmentHeader(
+            number: currentNumber + 1, firstSequence: firstSequence, salt: salt, segmentByteCount: next.ready)
+    }
+
+    /// Takes the prepared segment, which has got its header, as the current one.
+    private func begin(_ file: any DiskFile, firstSequence: UInt64) {
         current = Tail(file: file, byteCount: next.ready, keptSequence: writtenSequence)
-        segments.append(LogSegment(number: number, firstSequence: firstSequence, byteCount: next.ready))
+        unmarked = nil
+        segments.append(LogSegment(number: currentNumber + 1, firstSequence: firstSequence, byteCount: next.ready))
         next = Preparation()
-        return SegmentHeader(number: number, firstSequence: firstSequence, salt: salt)
     }
 
     /// Goes on in a new segment with all that is not safe and in no batch.
     private func failOver() throws(LogError) {
         let start = current.syncedOffset
         let end = max(start, current.keptOffset)
-        let needed = Format.segmentHeaderByteCount + end - start
+        let needed = Format.segmentOverheadByteCount + end - start
         let file = try preparedSegment(byteCount: needed, upTo: max(regularByteCount, needed))
         var sequence = syncedSequence
         do throws(LogError) {
-            var reader = try SegmentReader(current.file)
+            var reader = try SegmentReader(current.file, format)
             var offset = start
             while offset < end {
-                guard case .frame(let frame) = try reader.frame(at: offset, checksum: checksum),
+                guard case .frame(let frame) = try reader.frame(at: offset),
                     frame.sequence == sequence + 1
                 else {
                     throw .damaged(
@@ -297,15 +327,14 @@ final class LogWriter {
                 sequence += 1
             }
             if end > start { try file.sync() }
-            let header = SegmentHeader(number: currentNumber + 1, firstSequence: syncedSequence + 1, salt: salt)
-            unsafe try file.write(header.bytes.span.bytes, at: 0)
+            unsafe try file.write(nextHeader(firstSequence: syncedSequence + 1).bytes.span.bytes, at: 0)
             try file.sync()
         } catch {
             giveUpNext()
             throw error
         }
         lossCount += 1
-        _ = begin(file, firstSequence: syncedSequence + 1)
+        begin(file, firstSequence: syncedSequence + 1)
         (syncedSequence, writtenSequence) = (sequence, sequence)
         current.offset += end - start
         current.syncedOffset = current.offset
@@ -322,7 +351,7 @@ final class LogWriter {
     /// - Returns: whether the next segment is ready, with room for the frame.
     /// - Throws: `LogError`; it can be tried again.
     func prepare(byteCount: Int, for frameByteCount: Int = 0) throws(LogError) -> Bool {
-        try prepare(byteCount: byteCount, upTo: max(regularByteCount, Format.segmentHeaderByteCount + frameByteCount))
+        try prepare(byteCount: byteCount, upTo: max(regularByteCount, Format.segmentOverheadByteCount + frameByteCount))
     }
 
     private func prepare(byteCount: Int, upTo goal: Int) throws(LogError) -> Bool {
@@ -378,7 +407,12 @@ final class LogWriter {
             throw LogError(.failed, file: disk.path, problem: "no segment can have a higher number")
         }
         let file = try disk.open(Format.segmentName(currentNumber + 1), creating: true)
-        if try file.byteCount() > goal { try file.truncate(to: goal) }
+        if try file.byteCount() > goal {
+            // With a header, it would have been cut.
+            try LogWriter.fill(file, 0..<Format.segmentHeaderByteCount)
+            try file.sync()
+            try file.truncate(to: goal)
+        }
         next.file = file
         return file
     }
@@ -386,7 +420,10 @@ final class LogWriter {
     private func shrinkNext(to byteCount: Int) throws(LogError) {
         guard let file = next.file else { return }
         do throws(LogError) {
-            if try file.byteCount() > byteCount { try file.truncate(to: byteCount) }
+            if try file.byteCount() > byteCount {
+                if next.synced == 0 { try file.sync() }
+                try file.truncate(to: byteCount)
+            }
         } catch {
             giveUpNext()
             throw error

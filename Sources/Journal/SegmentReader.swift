@@ -16,20 +16,20 @@ import Glibc
     }
 
     private static var blockByteCount: Int { 1 << 20 }
-    /// How far apart the sequences of neighbours can be; what is beyond is no frame. Not a limit of the format.
-    private static var sequenceDistanceLimit: UInt64 { 1 << 32 }
 
     let file: any DiskFile
-    /// The file's size when it was opened.
+    /// How the segment's frames are known.
+    let format: FrameFormat
+    /// The segment's size: that of the file when it was opened, or less.
     let byteCount: Int
     private var window: UnsafeMutableRawBufferPointer
     private var windowOffset = 0
     private var windowCount = 0
 
-    /// Begins to read a file.
-    init(_ file: any DiskFile) throws(LogError) {
-        self.file = file
-        byteCount = try Self.byteCount(of: file)
+    /// Begins to read a file; what is behind `limit` is no part of the segment.
+    init(_ file: any DiskFile, _ format: FrameFormat, limit: Int = .max) throws(LogError) {
+        (self.file, self.format) = (file, format)
+        byteCount = try min(Self.byteCount(of: file), limit)
         unsafe window = .allocate(byteCount: min(max(byteCount, 1), Self.blockByteCount), alignment: 16)
     }
 
@@ -82,18 +82,16 @@ import Glibc
             }
         }
         if let failure { throw failure }
-        return unsafe count == bytes.count ? SegmentHeader(bytes.span.bytes) : nil
+        return unsafe SegmentHeader(bytes.span.bytes.extracting(first: count))
     }
 
-    private mutating func frameHeader(at offset: Int) throws(LogError) -> FrameHeader {
-        FrameHeader(try view(at: offset, count: Format.frameHeaderByteCount))
-    }
-
-    /// What lies at `offset`, checked; the checksum is what the log's checksums start with.
-    mutating func frame(at offset: Int, checksum: UInt32) throws(LogError) -> Found {
+    /// What lies at `offset`, checked.
+    mutating func frame(at offset: Int) throws(LogError) -> Found {
         guard byteCount - offset > Format.frameHeaderByteCount else { return .end }
-        let header = try frameHeader(at: offset)
+        let format = format
+        let header = FrameHeader(try view(at: offset, count: Format.frameHeaderByteCount), format)
         guard header.payloadByteCount > 0 else { return .end }
+        guard header.isWhole || !format.hasHeaderChecksums else { return .bad("the header of a frame is damaged") }
         guard header.payloadByteCount <= Format.payloadLimit && header.byteCount <= byteCount - offset else {
             return .bad("a frame of \(header.byteCount) bytes does not fit here")
         }
@@ -101,51 +99,113 @@ import Glibc
             return .bad("a frame has an impossible sequence")
         }
         let bytes = try view(at: offset, count: header.byteCount).extracting(first: header.byteCount)
-        guard FrameHeader.checksum(bytes, start: checksum) == header.checksum else {
+        guard FrameHeader.checksum(bytes, format) == header.checksum else {
             return .bad("the checksum of a frame is wrong")
         }
         return .frame(header)
     }
 
-    /// Searches for whole frames at and after `offset`, wherever they start, until `isWanted` says so.
+    /// Whether the segment says at `offset` that the frame of that sequence is in the next one.
+    mutating func isEndMark(at offset: Int, sequence: UInt64) throws(LogError) -> Bool {
+        guard format.hasHeaderChecksums, byteCount - offset >= Format.endMarkByteCount else { return false }
+        let format = format
+        let header = FrameHeader(try view(at: offset, count: Format.endMarkByteCount), format)
+        return header.payloadByteCount == 0 && header.isWhole && header.sequence == sequence
+    }
+
+    /// Searches for a frame at and after `start`, wherever it starts.
     ///
-    /// The frame's sequence must be `sequence` at least.
-    ///
-    /// - Complexity: O(n) for n bytes, unless the payloads were made to look like frames: then it gives up after a while,
-    ///   with a `LogError`.
+    /// - Parameters:
+    ///   - start: where to begin.
+    ///   - sequences: those that it may have.
+    ///   - synced: what it says at least of the frames that were safe.
+    ///   - isContiguous: whether the first of the sequences belongs at `start`, and the others follow. No frame has less than
+    ///     25 bytes, so what has a sequence that is too high for the bytes before it is no frame then.
+    /// - Returns: the first such frame that is whole.
+    /// - Throws: `LogError` if the file cannot be read, or much looks like frames and is none, which only happens in segments of
+    ///   older versions.
+    /// - Complexity: O(n) for n bytes. In segments of older versions more if payloads look like frames.
     mutating func search(
-        from offset: Int, sequence: UInt64, checksum: UInt32, where isWanted: (FrameHeader) -> Bool
+        from start: Int, sequences: Range<UInt64>, synced: UInt64 = 0, isContiguous: Bool = false
     ) throws(LogError) -> (offset: Int, header: FrameHeader)? {
-        var offset = offset
-        let size = byteCount
-        var budget = 16 * size
-        while size - offset > Format.frameHeaderByteCount {
-            let header = try frameHeader(at: offset)
-            if header.payloadByteCount == 0 && header.checksum == 0 {
-                // Eight zeros. No frame starts with a length of zero: none at this byte, and none at the next four.
-                offset += 5
-                continue
+        var budget = 16 * byteCount
+        var offset = start
+        let base = isContiguous ? start : nil
+        while let (place, header) = try candidate(from: offset, base: base, sequences, synced: synced) {
+            if !header.isWhole {
+                guard try mayEnd(header, at: place) else {
+                    offset = place + 1
+                    continue
+                }
+                budget -= header.byteCount
+                guard budget > 0 else {
+                    throw LogError(
+                        .damaged, file: file.path, offset: place,
+                        problem: "too much here looks like frames and is none")
+                }
             }
-            guard
-                header.payloadByteCount > 0 && header.byteCount <= size - offset && header.sequence >= sequence
-                    && header.sequence - sequence < Self.sequenceDistanceLimit && header.synced < header.sequence
-            else {
-                offset += 1
-                continue
-            }
-            budget -= header.byteCount
-            guard budget > 0 else {
-                throw LogError(
-                    .damaged, file: file.path, offset: offset, problem: "too much here looks like frames and is none")
-            }
-            guard case .frame = try frame(at: offset, checksum: checksum) else {
-                offset += 1
-                continue
-            }
-            if isWanted(header) { return (offset, header) }
-            offset += header.byteCount
+            if case .frame = try frame(at: place) { return (place, header) }
+            offset = place + 1
         }
         return nil
+    }
+
+    /// The next place where a frame of these sequences may be, by its header. At `base`, if that is known, the first of them
+    /// belongs.
+    private mutating func candidate(
+        from start: Int, base: Int?, _ sequences: Range<UInt64>, synced: UInt64
+    ) throws(LogError) -> (offset: Int, header: FrameHeader)? {
+        let (size, format) = (byteCount, format)
+        var position = start
+        while size - position > Format.frameHeaderByteCount {
+            let bytes = try view(at: position, count: Format.frameHeaderByteCount)
+            var index = 0
+            while bytes.byteCount - index >= Format.frameHeaderByteCount,
+                size - position - index > Format.frameHeaderByteCount
+            {
+                let sequence = bytes.integer(at: index + 8, UInt64.self)
+                guard sequences.contains(sequence),
+                    sequence - sequences.lowerBound <= Self.distanceLimit(position + index, base)
+                else {
+                    index += 1
+                    continue
+                }
+                let header = FrameHeader(bytes.extracting(droppingFirst: index), format)
+                if header.payloadByteCount > 0, header.payloadByteCount <= Format.payloadLimit,
+                    header.byteCount <= size - position - index, header.synced < sequence, header.synced >= synced,
+                    header.isWhole || !format.hasHeaderChecksums
+                {
+                    return (position + index, header)
+                }
+                index += 1
+            }
+            position += index
+        }
+        return nil
+    }
+
+    /// Whether what follows a frame of an older version is the next one, or nothing.
+    private func mayEnd(_ header: FrameHeader, at offset: Int) throws(LogError) -> Bool {
+        let end = offset + header.byteCount
+        guard byteCount - end >= 16 else { return true }
+        var next: (UInt64, UInt64) = (0, 0)
+        var failure: LogError?
+        _ = unsafe withUnsafeMutableBytes(of: &next) { bytes in
+            do throws(LogError) {
+                return unsafe try file.read(into: bytes, at: end)
+            } catch {
+                failure = error
+                return 0
+            }
+        }
+        if let failure { throw failure }
+        return next.1 == (header.sequence + 1).littleEndian || next == (0, 0)
+    }
+
+    /// How many frames can be between `base` and an offset; what is beyond is no frame.
+    private static func distanceLimit(_ offset: Int, _ base: Int?) -> UInt64 {
+        guard let base else { return 1 << 32 }
+        return UInt64(max(0, offset - base) / (Format.frameHeaderByteCount + 1))
     }
 
     /// Where the last byte that is not zero ends; `offset` if there is none at or after it.

@@ -290,6 +290,9 @@ struct Conversation: ~Copyable {
         }
     }
 
+    /// Has the connection closed in the next visit, whatever is on its way.
+    mutating func breakOff() { isBroken = true }
+
     /// Has the request that was postponed handed over in the next visit.
     mutating func resume() { isPostponed = false }
 

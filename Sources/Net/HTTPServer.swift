@@ -227,6 +227,17 @@ public final class HTTPServer: @unchecked Sendable {
         }
     }
 
+    /// Breaks all connections with held answers off: what these would have told is not known. To be called in
+    /// `RequestHandler.beginTurn`. O(connections with held answers).
+    public func abandonHeld() {
+        loop.checkIsolated()
+        for connection in exchange(&holding, for: []) where connection.isOpen && connection.heldMark > releasedMark {
+            connection.heldMark = 0
+            connection.conversation.breakOff()
+            queue(connection)
+        }
+    }
+
     /// Has all requests that were postponed (`Outcome.postponed`) handed over again, in the order in which they were
     /// postponed and before all others. To be called in `RequestHandler.beginTurn`, not while a request is handled.
     /// O(connections postponed and those to be served).

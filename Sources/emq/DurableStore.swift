@@ -68,6 +68,8 @@ final class DurableStore {
                 server.resume()
                 self.retryTime = nil
             }
+            // Their clients are told by the connection's end that it is not known what became of their requests.
+            if isReady, journal.hasStalled(now: now) { server.abandonHeld() }
             return true
         } catch {
             fail(error)
@@ -166,10 +168,13 @@ final class DurableStore {
     /// - Parameters:
     ///   - byteCount: how much it changes, in bytes.
     ///   - usesReserve: whether it makes room in the end, and so may use the space that a full disk has for that.
+    ///   - isSparing: whether it makes none, and leaves half of that space.
     ///   - broker: the broker.
     /// - Throws: 503 or 413 if there is none, `Problem.awaitsSpace` while it is being made.
-    func admit(_ byteCount: Int, usesReserve: Bool, on broker: isolated Broker) throws(Problem) {
-        switch journal.admission(of: byteCount, makesRoom: usesReserve, on: broker) {
+    func admit(
+        _ byteCount: Int, usesReserve: Bool, isSparing: Bool = false, on broker: isolated Broker
+    ) throws(Problem) {
+        switch journal.admission(of: byteCount, makesRoom: usesReserve, isSparing: isSparing, on: broker) {
         case .now: return
         case .later:
             // What makes space tells of it; this is for what nobody can tell of.

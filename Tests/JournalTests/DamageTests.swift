@@ -25,14 +25,15 @@ import Testing
 
     private func name(_ number: UInt64) -> String { Format.segmentName(number) }
 
-    @Test func truncationOfTheLastSegmentAtEveryByteKeepsTheFramesBeforeIt() throws {
+    /// A segment has its size before it has a header: one that is shorter was cut, and what was there is not known.
+    @Test func aLastSegmentThatWasCutIsDamaged() throws {
         var random = SeededRandom()
         let (whole, model) = try makeLog(random: &random)
         let last = try #require(model.writer.segments.last)
         let bytes = try #require(whole[name(last.number)])
         let all = try recover(whole.copy()).frames
         #expect(all.count == Int(model.lastSequence))
-        for count in 0..<bytes.count {
+        for count in bytes.indices {
             let disk = whole.copy()
             disk[name(last.number)] = Array(bytes.prefix(count))
             var end = Format.segmentHeaderByteCount
@@ -41,15 +42,50 @@ import Testing
                 end += Format.frameHeaderByteCount + frame.payload.count
                 if end <= count { expected.append(frame) }
             }
-            let (frames, recovery) = try recover(disk)
-            try #require(frames == expected, "cut at \(count), \(SeededRandom())")
-            // And it goes on.
-            let writer = try LogWriter(recovery, segmentByteCount: 1024)
-            let batch = Batch()
-            batch.append([1, 2, 3].span, sequence: writer.writtenSequence + 1)
-            try writer.write(batch, syncing: true)
-            try #require(recover(disk).frames.map(\.payload) == expected.map(\.payload) + [[1, 2, 3]])
+            let comment: Comment = "cut at \(count), \(SeededRandom())"
+            let error = #expect(throws: LogError.self, comment) { try recover(disk) }
+            try #require(error?.cause == .damaged && error?.file == "disk/" + name(last.number), comment)
+            try #require(LogMaintenance.check(disk) { _ in }.failure == error, comment)
+            let fresh = SimulatedDisk(seed: 1)
+            _ = try LogMaintenance.repair(disk, into: fresh, segmentByteCount: 2048) { _ in }
+            try #require(recover(fresh).frames.map(\.payload) == expected.map(\.payload), comment)
         }
+    }
+
+    /// The segment before it says that it was there.
+    @Test func aLastSegmentThatIsGoneIsMissed() throws {
+        var random = SeededRandom()
+        let (whole, model) = try makeLog(random: &random)
+        let last = try #require(model.writer.segments.last)
+        for isZeroed in [true, false] {
+            let disk = whole.copy()
+            for name in try disk.names().filter({ $0 > name(last.number) }) { disk[name] = nil }
+            disk[name(last.number)] = isZeroed ? whole[name(last.number)]?.map { _ in 0 } : nil
+            let error = #expect(throws: LogError.self) { try recover(disk) }
+            #expect(error?.cause == .damaged && error?.file == "disk/" + name(last.number))
+            #expect(try LogMaintenance.check(disk) { _ in }.failure == error)
+        }
+    }
+
+    /// Segments are deleted from the first on, so the first one there is has a header.
+    @Test func aFirstSegmentThatWasEmptiedIsDamaged() throws {
+        var random = SeededRandom()
+        let (whole, _) = try makeLog(random: &random)
+        let size = try #require(whole[name(1)]).count
+        for kept in [0, 1, 100, size] {
+            let disk = whole.copy()
+            disk[name(1)] = [UInt8](repeating: 0, count: kept)
+            let error = #expect(throws: LogError.self) { try recover(disk) }
+            #expect(error?.cause == .damaged && error?.file == "disk/" + name(1))
+            let report = try LogMaintenance.check(disk) { _ in }
+            #expect(report.failure == error)
+            #expect(report.segments[0].damages.isEmpty == false)
+        }
+        // Also when some of the frames behind its header are there, and when the segment before it is gone.
+        let disk = whole.copy()
+        disk[name(1)] = nil
+        disk[name(2)]?.replaceSubrange(0..<10, with: [UInt8](repeating: 0, count: 10))
+        #expect(throws: LogError.self) { try recover(disk) }
     }
 
     @Test func eachFlippedBitIsNamedOrIsInTheTail() throws {
@@ -112,7 +148,7 @@ import Testing
         }
         #expect(try recover(foreign).recovery.report.foreignNames.count == 6)
         let newer = whole.copy()
-        var header = SegmentHeader(number: 1, firstSequence: 1, salt: 0)
+        var header = SegmentHeader(number: 1, firstSequence: 1, salt: 0, segmentByteCount: 1000)
         header.version += 1
         newer[name(1)] = header.bytes + [UInt8](repeating: 0, count: 1000)
         let error = #expect(throws: LogError.self) { try recover(newer) }

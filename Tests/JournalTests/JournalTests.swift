@@ -150,6 +150,52 @@ import UID
         }
     }
 
+    /// With no space left, not even the reserve, what makes room is done for a while, and then refused until there is space.
+    @Test func nobodyWaitsForEverForSpace() throws {
+        let broker = Broker(executor: InlineExecutor(), firstToken: 1, now: 0)
+        try broker.assumeIsolated { broker in
+            let disk = SimulatedDisk(seed: 1)
+            disk.capacity = 1 << 16
+            var configuration = LogConfiguration()
+            (configuration.segmentByteCount, configuration.retryMilliseconds) = (1 << 16, 1)
+            let journal = Journal(
+                try LogRecovery(disk: disk), directory: "disk", configuration, graceMilliseconds: 0, now: 0)
+            while try !journal.recover(broker, now: 0) {}
+            func isRefused(_ broker: isolated Broker) -> Bool {
+                if case .notNow = journal.admission(of: 100, makesRoom: true, on: broker) { true } else { false }
+            }
+            func turn(_ now: Int64, _ broker: isolated Broker) throws {
+                try journal.collect()
+                journal.endTurn(of: broker, now: now)
+            }
+            let deadline = Date(timeIntervalSinceNow: 120)
+            while !journal.hasWaitingFrame {
+                try #require(Date() < deadline)
+                if journal.isSettled(broker) { try fill(100, "a", at: Int64(broker.counts.tasks + 1), on: broker) }
+                try turn(1000, broker)
+                wait(for: journal)
+            }
+            for now in [1000, 10_900] as [Int64] {
+                try turn(now, broker)
+                let isEarly = isRefused(broker)
+                #expect(!isEarly)
+            }
+            try turn(11_100, broker)
+            let isLate = isRefused(broker)
+            #expect(isLate)
+            #expect(!journal.hasStalled(now: 30_900) && journal.hasStalled(now: 31_100))
+            disk.capacity = .max
+            while !journal.isSettled(broker) {
+                try #require(Date() < deadline)
+                wait(for: journal)
+                try turn(11_200, broker)
+            }
+            let isOver = isRefused(broker)
+            #expect(!isOver && !journal.hasStalled(now: 100_000))
+            try journal.close()
+        }
+    }
+
     private func live(
         seed: UInt64, lives: Int, givesOut: Bool = true, comment: Comment,
         trouble: (SimulatedDisk, inout SeededRandom) -> Void
@@ -389,7 +435,7 @@ private struct Work {
 }
 
 /// Runs jobs where they are handed in: there is only one thread.
-private final class InlineExecutor: SerialExecutor {
+final class InlineExecutor: SerialExecutor {
     func enqueue(_ job: consuming ExecutorJob) { job.runSynchronously(on: asUnownedSerialExecutor()) }
     func isIsolatingCurrentContext() -> Bool? { true }
     func checkIsolated() {}

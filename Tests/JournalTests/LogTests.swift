@@ -298,7 +298,7 @@ import Testing
             bytes[5000] ^= 1
             try bytes.write(to: URL(fileURLWithPath: file))
             let error = #expect(throws: LogError.self) { try open(path) }
-            #expect(error?.file == file && error?.offset == 40 + 2 * 2024)
+            #expect(error?.file == file && error?.offset == Format.segmentHeaderByteCount + 2 * 2024)
             let report = try LogMaintenance.check(directory: path) { _ in }
             #expect(report.failure == error)
             #expect(report.segments[0].damages.map(\.lostSequences) == [3...3])
@@ -333,8 +333,12 @@ import Testing
             }
             #expect(log.problem?.cause == .noSpace)
             #expect(try verdict(log, byteCount: 1000) == .noSpace)
-            // The reserve is for what makes room.
+            // The reserve is for what makes room. What makes none itself leaves half of it.
             let last = log.lastSequence
+            while log.refusal(payloadByteCount: 100, usingReserve: true, isSparing: true) == nil {
+                _ = try log.append([UInt8](repeating: 2, count: 100).span, usingReserve: true)
+            }
+            let half = log.lastSequence
             refusal = nil
             while refusal != .noSpace {
                 do {
@@ -347,6 +351,7 @@ import Testing
                 }
             }
             #expect(log.lastSequence >= last + 20)
+            #expect(log.lastSequence >= half + 10)
             log.commit()
             while log.durableSequence < log.lastSequence { try collect(log) }
             let crashed = disk.copy()
@@ -387,6 +392,39 @@ import Testing
         let error = #expect(throws: LogError.self) { while true { try collect(log) } }
         #expect(error?.cause == .failed)
         #expect(throws: LogError.self) { try log.close() }
+    }
+
+    /// The same when a part of the next segment can be written each time, and only syncing fails. Meanwhile nobody is told to wait.
+    @Test func aDiskThatCannotBeSyncedStopsTheLog() throws {
+        let disk = SimulatedDisk(seed: 1)
+        var configuration = Self.configuration(.never)
+        configuration.segmentByteCount = 4 << 20
+        configuration.smallSegmentByteCount = 2 << 20
+        let log = try Log(recover(disk).recovery, configuration: configuration)
+        disk.failsSyncing = true
+        #expect(throws: LogError.self) {
+            while true {
+                let refusal = log.refusal(payloadByteCount: 3_000_000)
+                #expect(refusal == (log.problem == nil ? .busy : .noSpace))
+                try collect(log)
+            }
+        }
+        #expect(throws: LogError.self) { try log.close() }
+    }
+
+    /// What was refused for lack of space can be asked for again when there is news, and there is, though nothing is under way.
+    @Test func aLackOfSpaceIsFollowedByNews() throws {
+        let disk = SimulatedDisk(seed: 1)
+        disk.capacity = 300 << 10
+        let log = try Log(recover(disk).recovery, configuration: Self.configuration())
+        while log.refusal(payloadByteCount: 30_000) != nil { try collect(log) }
+        for _ in 0..<3 {
+            #expect(try verdict(log, byteCount: 500_000) == .noSpace)
+            try collect(log)
+        }
+        disk.capacity = 2 << 20
+        while log.refusal(payloadByteCount: 500_000) != nil { try collect(log) }
+        try log.close()
     }
 
     /// Whatever is appended, and however little space there is: what was taken is written without any more of it.

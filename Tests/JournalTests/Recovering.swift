@@ -32,9 +32,14 @@ func recover(_ disk: SimulatedDisk, slice: Int = .max) throws -> (frames: [Frame
 /// A payload of any content; some look like frames of the log.
 func payload(_ random: inout SeededRandom, limit: Int) -> [UInt8] {
     let count = 1 + random.below(limit)
-    switch random.below(3) {
+    switch random.below(4) {
     case 0: return [UInt8](repeating: 0, count: count)
     case 1: return (0..<count).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+    case 2:
+        // Numbers of 64 bits that could be a length, a sequence and what was safe.
+        let numbers = (0...count / 8).map { _ in UInt64(random.below(60)) }
+        let bytes = numbers.flatMap { number in (0..<8).map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) } }
+        return Array(bytes.prefix(count))
     default: return (0..<count).map { UInt8(truncatingIfNeeded: $0 % 8 == 0 ? 30 : 0) }
     }
 }

@@ -53,9 +53,15 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         get { mutex.withLock { lockedFailsRemoving } }
         set { mutex.withLock { lockedFailsRemoving = newValue } }
     }
+    /// Whether no file can be synced, although it can be written. Any thread may change it.
+    var failsSyncing: Bool {
+        get { mutex.withLock { lockedFailsSyncing } }
+        set { mutex.withLock { lockedFailsSyncing = newValue } }
+    }
     fileprivate let mutex = NSRecursiveLock()
     private var lockedCapacity = Int.max
     private var lockedFailsRemoving = false
+    private var lockedFailsSyncing = false
     /// Whether a failed sync also drops what was written from the cache, as some file systems do.
     var dropsAfterFailedSync = false
     private var salt: UInt64
@@ -78,6 +84,15 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
             let content = Content()
             (content.cache, content.platter) = (newValue, newValue)
             (cached[name], safe[name]) = (content, content)
+        }
+    }
+
+    /// The name of the last segment that has a header.
+    var lastSegmentName: String? {
+        mutex.withLock {
+            cached.filter { file in
+                file.value.cache.withUnsafeBytes { SegmentHeader(RawSpan(_unsafeBytes: $0)) } != nil
+            }.keys.max()
         }
     }
 
@@ -279,7 +294,7 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
     func sync() throws(LogError) {
         disk.mutex.lock()
         defer { disk.mutex.unlock() }
-        let failure = try disk.step(name)
+        let failure = try disk.step(name) ?? (disk.failsSyncing ? .input : nil)
         try disk.crashIfDue()
         guard let failure else { return save() }
         // Some of it got there. The rest stays in the cache at best, and no later sync will write it.

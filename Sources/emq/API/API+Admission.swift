@@ -15,6 +15,9 @@ struct Cost {
         case grows
         /// It makes room in the end. Memory never keeps it from that, and a full disk has some space for it.
         case frees
+        /// It gives work back: it makes no room, but work goes on by it. Memory never keeps it from that, and a full disk has
+        /// some space for it, but leaves as much to what makes room.
+        case returns
     }
 
     let effect: Effect
@@ -34,6 +37,8 @@ struct Cost {
     static var waits: Cost { Cost(effect: .looks, memoryBytes: queueBytes) }
 
     static var frees: Cost { Cost(effect: .frees, journalBytes: imageBytes) }
+
+    static var returns: Cost { Cost(effect: .returns, journalBytes: imageBytes) }
 
     /// What the journal writes for a task or queue that has changed, beside its content and texts, at most.
     private static let imageBytes = 800
@@ -66,7 +71,8 @@ extension API {
         guard let journal, cost.effect != .looks else { return }
         try journal.admit(
             count * cost.journalBytes + keptBytes + writtenBytes,
-            usesReserve: cost.effect == .frees && keptBytes <= API.textBytesFromReserve, on: broker)
+            usesReserve: cost.effect != .grows && keptBytes <= API.textBytesFromReserve,
+            isSparing: cost.effect == .returns, on: broker)
     }
 
     /// How many bytes of texts the journal writes again for the tasks that a request names.

@@ -135,8 +135,7 @@ extension API {
 
     // MARK: Parts
 
-    /// Lets refused tasks pass, which nothing keeps from being refused: where there is no room for their error, its beginning
-    /// is kept, or nothing.
+    /// Lets refused tasks pass. Where there is no room for their error, its beginning is kept, or nothing.
     private func admitRefusals(_ error: inout [UInt8], on broker: isolated Broker) throws(Problem) {
         let count = references.count
         let writtenBytes = writtenBytes(of: references, on: broker)

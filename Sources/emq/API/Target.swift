@@ -40,7 +40,8 @@ enum Verb: String, CaseIterable {
         // They change what is there.
         case .touch, .resume, .kick, .move: .grows()
         // What a wait acknowledges; for those who have to wait, it asks by itself.
-        case .wait, .ack, .nak, .task, .result, .key, .purge: .frees
+        case .wait, .ack, .task, .result, .key, .purge: .frees
+        case .nak: .returns
         case .peek, .queues, .stats, .healthz: .looks
         }
     }

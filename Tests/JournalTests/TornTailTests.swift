@@ -1,0 +1,248 @@
+// Power cuts that tear the frames that were written last: whatever the frames hold, and whichever of their pages are missing,
+// the log opens with what was safe. And the opposite: what was safe and is not there any more is said.
+
+import Queues
+import Support
+import Testing
+import UID
+
+@testable import Journal
+
+@Suite struct TornTailTests {
+    private static let page = 4096
+    /// Whether there is time for many pages and for the largest frames.
+    private static let isThorough = testOperations >= 10_000_000
+
+    /// What a broker does in one turn.
+    enum Turn: String, CaseIterable, Sendable {
+        case enqueue, batch, retries, wait, nack, move, configuration, large
+    }
+
+    /// The payloads of the frames up to that turn, which is the last.
+    private static func payloads(_ turn: Turn, largeByteCount: Int) throws -> [[UInt8]] {
+        let broker = Broker(executor: InlineExecutor(), firstToken: 1, now: 1_700_000_000_000)
+        return try broker.assumeIsolated { broker in
+            let now: Int64 = 1_700_000_000_000
+            broker.beginRestoring()
+            while !broker.finishRestoring(nextSequence: 1, now: now, graceMilliseconds: 0) {}
+            var payloads: [[UInt8]] = []
+            func end(_ broker: isolated Broker) {
+                while !broker.advance(to: now) {}
+                broker.writeChanges { payload, _ in payloads.append(payload.indices.map { payload[$0] }) }
+            }
+            let (name, target) = (Array("a queue".utf8), Array("another".utf8))
+            let queue = try broker.queue(named: name.span)
+            var ids: [UID] = []
+            func enqueue(
+                _ broker: isolated Broker, _ count: Int, byteCount: Int = 30, retries: RetryLimit = .unsaid
+            ) throws {
+                let options = TaskOptions()
+                options.retryLimit = retries
+                let content = [UInt8](repeating: 49, count: byteCount)
+                let tasks = (0..<count).map { number in
+                    NewTask(
+                        id: UID(high: UInt64(now) << 20 | UInt64(ids.count + number), low: 7), content: 0..<byteCount,
+                        options: retries == .unsaid ? nil : options)
+                }
+                ids += tasks.map(\.id)
+                var results: [Enqueued] = []
+                try broker.enqueue(tasks, contents: content.span, in: queue, now: now, into: &results)
+            }
+            func take(_ broker: isolated Broker) -> [TaskHandle?] {
+                var taken: [TaskHandle?] = []
+                _ = broker.takeAny([queue], limit: 100, worker: Array("host-7/worker 1".utf8), now: now, into: &taken)
+                return taken
+            }
+            switch turn {
+            case .enqueue:
+                for _ in 0..<5 {
+                    try enqueue(broker, 1)
+                    end(broker)
+                }
+            case .batch:
+                try enqueue(broker, 5)
+                end(broker)
+                try enqueue(broker, 100)
+            case .retries: try enqueue(broker, 10_000, retries: .limited(3))
+            case .wait, .nack:
+                try enqueue(broker, 150)
+                end(broker)
+                #expect(take(broker).count == 100)
+                if turn == .nack {
+                    end(broker)
+                    let error = Array("it does not work".utf8)
+                    for id in ids.prefix(100) {
+                        #expect(broker.nak(TaskReference(id: id), .failed, error: error.span, now: now) == .requeued)
+                    }
+                }
+            case .move:
+                try enqueue(broker, 5000)
+                end(broker)
+                try broker.move(queue, to: broker.queue(named: target.span), now: now) { _ in }
+            case .configuration:
+                try enqueue(broker, 1)
+                end(broker)
+                try broker.configure(queue, QueueConfiguration())
+                broker.pause(queue)
+            case .large:
+                try enqueue(broker, 1)
+                end(broker)
+                try enqueue(broker, 1, byteCount: largeByteCount)
+            }
+            end(broker)
+            return payloads
+        }
+    }
+
+    private func batch(_ payloads: some Sequence<[UInt8]>, after sequence: UInt64) -> Batch {
+        let batch = Batch()
+        for (index, payload) in payloads.enumerated() {
+            batch.append(payload.span, sequence: sequence + 1 + UInt64(index))
+        }
+        return batch
+    }
+
+    /// A log whose last batch is that turn's frame between two others; and where in the last segment that batch lies.
+    private func makeLog(_ payloads: [[UInt8]]) throws -> (disk: SimulatedDisk, safe: UInt64, range: Range<Int>) {
+        let disk = SimulatedDisk(seed: 1)
+        let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 128 << 20)
+        for payload in payloads.dropLast() {
+            try writer.write(batch([payload], after: writer.writtenSequence), syncing: true)
+        }
+        // What is safe says so of what is before it.
+        try writer.write(batch([[1], payloads.last ?? []], after: writer.writtenSequence), syncing: true)
+        let safe = writer.syncedSequence
+        let last = [[2], payloads.last ?? [], [3]]
+        let byteCount = last.reduce(0) { $0 + Format.frameHeaderByteCount + $1.count }
+        // All in one segment.
+        if writer.room.tail < byteCount {
+            let filler = [UInt8](repeating: 1, count: max(1, writer.room.tail + 1 - Format.frameHeaderByteCount))
+            let needed = Format.frameHeaderByteCount + filler.count + byteCount
+            while try !writer.prepare(byteCount: 1 << 20, for: needed) {}
+            try writer.write(batch([filler], after: safe), syncing: true)
+        }
+        let (start, first) = (writer.room.tail, writer.writtenSequence)
+        let size = try #require(writer.segments.last?.byteCount)
+        try writer.write(batch(last, after: first), syncing: true)
+        return (disk, first, size - start..<size - start + byteCount)
+    }
+
+    /// The ways in which the pages of a range can be missing: all of them, one, all but one, the first or the last ones.
+    private func tears(_ range: Range<Int>) -> [(name: String, lost: (Int) -> Bool)] {
+        let pages = Array(range.lowerBound / Self.page...(range.upperBound - 1) / Self.page)
+        let count = !Self.isThorough ? 3 : pages.count > 10_000 ? 4 : 60
+        // The first and the last ones, and some between.
+        let step = max(1, pages.count / count)
+        let between = stride(from: 0, to: pages.count, by: step).map { pages[$0] }
+        let chosen = Set(pages.prefix(2) + pages.suffix(2) + between)
+        var tears: [(String, (Int) -> Bool)] = [("all", { _ in true })]
+        for page in chosen.sorted() {
+            tears.append(("\(page)", { $0 == page }))
+            tears.append(("all but \(page)", { $0 != page }))
+            tears.append(("up to \(page)", { $0 <= page }))
+            tears.append(("from \(page)", { $0 >= page }))
+        }
+        return tears
+    }
+
+    @Test(arguments: Turn.allCases) func whateverIsLostOfTheLastFramesTheRestOpens(turn: Turn) throws {
+        let sizes = turn == .large ? (Self.isThorough ? [100_000, 5 << 20, 64 << 20] : [100_000]) : [0]
+        for size in sizes {
+            let (whole, safe, range) = try makeLog(Self.payloads(turn, largeByteCount: size))
+            let all = try recover(whole.copy()).frames
+            let name = try #require(whole.lastSegmentName)
+            let bytes = try #require(whole[name])
+            for (tear, isLost) in tears(range) {
+                var torn = bytes
+                for page in range.lowerBound / Self.page...(range.upperBound - 1) / Self.page where isLost(page) {
+                    // What was safe stays, also in a page that it shares.
+                    let bounds = page * Self.page..<(page + 1) * Self.page
+                    for place in range.clamped(to: bounds) { torn[place] = 0 }
+                }
+                let disk = whole.copy()
+                disk[name] = torn
+                let frames = try recover(disk).frames
+                let comment: Comment = "\(turn), \(size), lost: \(tear)"
+                try #require(frames.count >= Int(safe) && frames.count <= Int(safe) + 3, comment)
+                try #require(frames == Array(all.prefix(frames.count)), comment)
+            }
+        }
+    }
+
+    // MARK: Older versions
+
+    /// A log as version 2 had it: each frame says that those before it were safe, but for the last three.
+    private func makeOlderLog(_ payloads: [[UInt8]]) -> (disk: SimulatedDisk, offsets: [Int]) {
+        let disk = SimulatedDisk(seed: 1)
+        let salt: UInt64 = 0x1234_5678_9ABC_DEF0
+        var header = SegmentHeader(number: 1, firstSequence: 1, salt: salt, segmentByteCount: 1 << 20)
+        header.version = 2
+        var bytes = Array(header.bytes.prefix(Format.plainSegmentHeaderByteCount))
+        var offsets: [Int] = []
+        for (index, payload) in payloads.enumerated() {
+            func field(_ number: UInt64, _ count: Int) -> [UInt8] {
+                (0..<count).map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) }
+            }
+            let synced = min(index, payloads.count - 3)
+            var frame = field(UInt64(payload.count), 4) + field(0, 4) + field(UInt64(index + 1), 8)
+            frame += field(UInt64(max(0, synced)), 8) + payload
+            let checksum = frame.withUnsafeBytes {
+                FrameHeader.checksum(RawSpan(_unsafeBytes: $0), FrameFormat(salt: salt, version: 2))
+            }
+            frame.replaceSubrange(4..<8, with: field(UInt64(checksum), 4))
+            offsets.append(bytes.count)
+            bytes += frame
+        }
+        disk[Format.segmentName(1)] = bytes + [UInt8](repeating: 0, count: max(1000, (1 << 20) - bytes.count))
+        return (disk, offsets + [bytes.count])
+    }
+
+    @Test(arguments: [Turn.batch, .wait, .nack, .move]) func olderLogsAreReadAndTornInTheSameWay(turn: Turn) throws {
+        let frames = try Self.payloads(turn, largeByteCount: 0)
+        let payloads = frames + [[1], frames.last ?? [], [2]]
+        let (whole, offsets) = makeOlderLog(payloads)
+        let name = Format.segmentName(1)
+        let bytes = try #require(whole[name])
+        let safe = payloads.count - 3
+        let last = offsets[payloads.count - 2]..<offsets[payloads.count - 1]
+        for (tear, isLost) in [("nothing", { _ in false })] + tears(last) {
+            var torn = bytes
+            for place in last where isLost(place / Self.page) { torn[place] = 0 }
+            let disk = whole.copy()
+            disk[name] = torn
+            let (found, recovery) = try recover(disk)
+            let isWhole = torn == bytes
+            try #require(found.count == (isWhole ? payloads.count : safe + 1), "\(turn), lost: \(tear)")
+            // What is written from now on is of this version, in a segment of its own.
+            let writer = try LogWriter(recovery, segmentByteCount: 128 << 20)
+            try writer.write(batch([[7, 7]], after: writer.writtenSequence), syncing: true)
+            let all = try recover(disk)
+            try #require(all.frames.map(\.payload) == Array(payloads.prefix(found.count)) + [[7, 7]])
+            try #require(all.frames.last?.segment == 2)
+        }
+        // What was safe there is known to be.
+        let disk = whole.copy()
+        disk[name]?[offsets[safe - 1] + 30] ^= 1
+        let error = #expect(throws: LogError.self) { try recover(disk) }
+        #expect(error?.cause == .damaged && error?.offset == offsets[safe - 1])
+    }
+
+    // MARK: What was safe
+
+    /// Any frame that was safe and is not there any more is said, wherever it lies and whatever follows.
+    @Test(arguments: [Turn.enqueue, .wait, .nack]) func whatWasSafeAndIsLostIsDamage(turn: Turn) throws {
+        let (whole, safe, range) = try makeLog(Self.payloads(turn, largeByteCount: 0))
+        let name = try #require(whole.lastSegmentName)
+        let bytes = try #require(whole[name])
+        let pages = (Format.segmentHeaderByteCount..<range.lowerBound).split { $0 % Self.page == 0 }
+        #expect(safe > 0 && !pages.isEmpty)
+        for page in pages {
+            var torn = bytes
+            for place in page { torn[place] = 0 }
+            let disk = whole.copy()
+            disk[name] = torn
+            let error = #expect(throws: LogError.self) { try recover(disk) }
+            #expect(error?.cause == .damaged)
+        }
+    }
+}
