@@ -5,7 +5,9 @@ import Glibc
 
 /// A block of bytes that is filled at its end and emptied at its start.
 ///
-/// An empty buffer can own no memory, so ten thousand idle connections cost nothing here.
+/// An empty buffer can own no memory, so ten thousand idle connections cost nothing here. If the system has no memory for
+/// what is to be added, it is left out and `isExhausted` says so from then on: whoever owns the buffer gives up what it stands
+/// for.
 @safe public struct Buffer: ~Copyable {
     // malloc'd, so that growing a large block remaps pages and copies nothing. The bytes from `start` to `end` are
     // initialised, and every access below stays within them or, when filling, within the block.
@@ -17,6 +19,9 @@ import Glibc
     public init() {}
 
     deinit { unsafe free(block.baseAddress) }
+
+    /// Whether bytes are missing because the system had no memory for them.
+    @usableFromInline private(set) var isExhausted = false
 
     /// How many bytes it holds.
     public var count: Int { end - start }
@@ -39,27 +44,45 @@ import Glibc
     }
 
     /// Makes room for `byteCount` more bytes behind the last one. Amortised O(1) a byte.
-    public mutating func reserve(_ byteCount: Int) {
+    ///
+    /// - Returns: Whether there is room; if not, the buffer is exhausted.
+    @discardableResult
+    public mutating func reserve(_ byteCount: Int) -> Bool {
         precondition(byteCount >= 0)
-        if capacity - end >= byteCount { return }
+        if capacity - end >= byteCount { return true }
         // Moving down costs what is left; it pays once half of the block is free in front of it.
         if start > 0, start >= capacity / 2 || isEmpty {
             unsafe block.copyMemory(from: UnsafeRawBufferPointer(rebasing: block[start..<end]))
             end -= start
             start = 0
-            if capacity - end >= byteCount { return }
+            if capacity - end >= byteCount { return true }
         }
         var grown = max(capacity * 2, 512)
         while grown - end < byteCount { grown *= 2 }
-        guard let moved = unsafe realloc(block.baseAddress, grown) else { fatalError("out of memory") }
+        guard let moved = unsafe realloc(block.baseAddress, grown) else {
+            isExhausted = true
+            return false
+        }
         unsafe block = UnsafeMutableRawBufferPointer(start: moved, count: grown)
+        return true
     }
+
+    /// Whether the system would give so many bytes at the moment. Some microseconds.
+    static func canAllocate(_ byteCount: Int) -> Bool {
+        let address = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        guard let address = unsafe address, unsafe address != MAP_FAILED else { return false }
+        unsafe munmap(address, byteCount)
+        return true
+    }
+
+    /// Forgets that bytes are missing.
+    mutating func endExhaustion() { isExhausted = false }
 
     /// Hands room for `byteCount` bytes behind the last one to `fill`, which says how many it wrote there.
     ///
-    /// - Returns: What `fill` returned; a negative number (a failed call) adds nothing.
+    /// - Returns: What `fill` returned; a negative number (a failed call, or no memory) adds nothing.
     mutating func append(atMost byteCount: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Int) -> Int {
-        reserve(byteCount)
+        guard reserve(byteCount) else { return -1 }
         let written = unsafe fill(UnsafeMutableRawBufferPointer(rebasing: block[end..<end + byteCount]))
         precondition(written <= byteCount)
         end += max(written, 0)
@@ -69,7 +92,7 @@ import Glibc
     /// Adds one byte.
     @inlinable
     public mutating func append(_ byte: UInt8) {
-        if unsafe end == block.count { reserve(1) }
+        if unsafe end == block.count, !reserve(1) { return }
         unsafe block[end] = byte
         end += 1
     }
@@ -77,7 +100,7 @@ import Glibc
     /// Adds bytes. O(count).
     @inlinable
     public mutating func append(_ bytes: Span<UInt8>) {
-        if unsafe block.count - end < bytes.count { reserve(bytes.count) }
+        if unsafe block.count - end < bytes.count, !reserve(bytes.count) { return }
         unsafe bytes.withUnsafeBytes { source in
             unsafe UnsafeMutableRawBufferPointer(rebasing: block[end...]).copyMemory(from: source)
         }
@@ -88,7 +111,7 @@ import Glibc
     @inlinable
     public mutating func append(_ text: StaticString) {
         let source = unsafe UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
-        if unsafe block.count - end < source.count { reserve(source.count) }
+        if unsafe block.count - end < source.count, !reserve(source.count) { return }
         unsafe UnsafeMutableRawBufferPointer(rebasing: block[end...]).copyMemory(from: source)
         end += source.count
     }
@@ -122,10 +145,11 @@ import Glibc
         shift(from: range.upperBound, by: -range.count)
     }
 
-    /// Opens a gap of `byteCount` undefined bytes at `offset`, moving up what follows. O(bytes that follow).
+    /// Opens a gap of `byteCount` undefined bytes at `offset`, moving up what follows; none if there is no memory for it. O(bytes
+    /// that follow).
     mutating func open(_ byteCount: Int, at offset: Int) {
         precondition(offset >= 0 && offset <= count)
-        reserve(byteCount)
+        guard reserve(byteCount) else { return }
         shift(from: offset, by: byteCount)
     }
 
@@ -148,6 +172,7 @@ import Glibc
         guard capacity > 256 * 1024, !isEmpty, count < capacity / 4 else { return }
         var smaller = Buffer()
         smaller.append(span)
+        if smaller.isExhausted { return }
         swap(&self, &smaller)
     }
 

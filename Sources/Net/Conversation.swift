@@ -40,6 +40,9 @@ struct Conversation: ~Copyable {
     private static let observedBodySize = 64 * 1024
     /// The largest body, when memory is short, of which nothing is kept.
     private static let passingBodySize = 1 << 20
+    /// A request with a large body is handed over only if the system has so many times its size: a route may need copies.
+    private static let workFactor = 4
+    private static let noMemory = "the system has no memory for this request"
     /// Memory is counted in such units, so that the usual small answer is not counted at all.
     private static let countedUnit = 4096
     /// At least so many deliveries are kept before the kernel is asked which of them have arrived.
@@ -222,6 +225,9 @@ struct Conversation: ~Copyable {
             do throws(Refusal) {
                 if !input.isEmpty, try parser.parse(&input) {
                     requests += 1
+                    if parser.length > Self.observedBodySize, !Buffer.canAllocate(Self.workFactor * parser.length) {
+                        throw Refusal(503, Self.noMemory)
+                    }
                     answer(&handler, on: owner, now: round.now)
                     continue
                 }
@@ -238,6 +244,11 @@ struct Conversation: ~Copyable {
             }
             let wasEmpty = input.isEmpty
             let received = receive(atMost: readSize)
+            if input.isExhausted {
+                input.endExhaustion()
+                refuse(Refusal(503, Self.noMemory), &handler)
+                return .rest
+            }
             if wasEmpty, received > 0 { since = round.now }
             bytes += max(0, received)
         }
@@ -433,6 +444,7 @@ struct Conversation: ~Copyable {
                 if count < size, !peerHasEnded { isReadable = false }
                 return count
             }
+            if input.isExhausted { return -1 }
             if count < 0, errno == EINTR { continue }
             isReadable = false
             if count == 0 {
@@ -447,6 +459,8 @@ struct Conversation: ~Copyable {
 
     /// Hands what waits to go out and is not held to the kernel.
     private mutating func send(now: Int64) {
+        // An answer that is not whole: what it carries goes back.
+        if responses.isExhausted { isBroken = true }
         if responses.sendableCount == 0 || isBroken { return }
         let before = responses.sent
         let failure = responses.flush(to: descriptor)

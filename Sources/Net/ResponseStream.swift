@@ -140,7 +140,7 @@ public struct ResponseStream: ~Copyable {
     /// It concerns the answer that was begun last, and may be called at any time from `begin` until whoever writes that
     /// answer returns, before or after `end`. An answer must have been begun. O(1).
     public mutating func hold(until mark: UInt64) {
-        if mark <= releasedMark { return }
+        if mark <= releasedMark || isExhausted { return }
         precondition(answerStart >= sent && answerStart < sent + UInt64(buffer.count), "there is no answer to hold")
         if let last = holds.last {
             if mark <= last.mark { return }
@@ -153,12 +153,14 @@ public struct ResponseStream: ~Copyable {
     public mutating func end() {
         precondition(isOpen && bodyStart > lengthPlace)
         isOpen = false
+        if isExhausted { return sealDeliveries() }
         let count = buffer.count - bodyStart
         let reserved = bodyStart - 4 - lengthPlace
         let needed = decimalDigits(of: count)
         if answersHead { buffer.truncate(to: bodyStart) }
         if needed > reserved {
             buffer.open(needed - reserved, at: lengthPlace)
+            if isExhausted { return sealDeliveries() }
         } else {
             buffer.remove(lengthPlace..<lengthPlace + reserved - needed)
         }
@@ -198,6 +200,9 @@ public struct ResponseStream: ~Copyable {
     }
 
     // MARK: Sending
+
+    /// Whether bytes are missing because the system had no memory for them: no more of it must be sent.
+    var isExhausted: Bool { buffer.isExhausted }
 
     /// How many bytes wait to be handed to the kernel, held or not.
     var count: Int { buffer.count }

@@ -26,14 +26,16 @@ extension Broker {
                 if options.onConflict == .reject { throw .keyTaken }
                 let existing = Enqueued(id: store.tasks[holder].id, isExisting: true)
                 guard options.onConflict == .replace, store.tasks[holder].state.isUnfinished else { return existing }
-                guard let copy = Content(copying: content.extracting(task.content)) else { throw .outOfMemory }
+                guard let copy = store.contents.allocate(copying: content.extracting(task.content)) else {
+                    throw .outOfMemory
+                }
                 serveWaiters(of: store.replace(holder, with: task, content: copy, now: now), now: now)
                 return existing
             }
         }
         guard store.tasks.count < store.tasks.capacity else { throw .tooManyTasks }
         if isLimited, store.isFull(queue.slot) { throw .queueFull }
-        guard let copy = Content(copying: content.extracting(task.content)) else { throw .outOfMemory }
+        guard let copy = store.contents.allocate(copying: content.extracting(task.content)) else { throw .outOfMemory }
         serveWaiters(of: store.add(task, content: copy, queue: queue.slot, now: now), now: now)
         return Enqueued(id: task.id, isExisting: false)
     }
@@ -72,7 +74,7 @@ extension Broker {
                 let waitedFor = store.replace(holder, with: task, content: copies[index], now: now)
                 serveWaiters(of: waitedFor, now: now)
             } else {
-                copies[index].deallocate()
+                store.contents.deallocate(copies[index])
             }
         }
     }
@@ -388,8 +390,8 @@ extension Broker {
         var copies: [Content] = []
         copies.reserveCapacity(batch.count)
         for (index, task) in batch.enumerated() {
-            guard let copy = Content(copying: contents.extracting(task.content)) else {
-                for copy in copies { copy.deallocate() }
+            guard let copy = store.contents.allocate(copying: contents.extracting(task.content)) else {
+                for copy in copies { store.contents.deallocate(copy) }
                 throw BatchError(index: index, reason: .outOfMemory)
             }
             copies.append(copy)

@@ -59,14 +59,19 @@ public actor Broker {
     ///     not fit is left where it is: where `take` would give it, there is nil.
     ///   - maximumTasks: for how many tasks to reserve address space (168 bytes each). If the system gives less, the limit
     ///     is lower.
+    ///   - contentAddressBytes: how much address space to reserve for contents. Those of other sizes than before may need more
+    ///     of it than they have bytes: a few times the memory that they may take.
+    ///   - addressBytes: how much address space to reserve in all. With less than the others ask for, there is room for fewer
+    ///     tasks, queues and contents.
     public init(
         executor: any SerialExecutor, firstToken: UInt64, seed: UInt64 = 0, now: Int64,
-        maximumContentBytes: Int = 64 << 20, maximumTasks: Int = 1 << 28
+        maximumContentBytes: Int = 64 << 20, maximumTasks: Int = 1 << 28, contentAddressBytes: Int = 64 << 30,
+        addressBytes: Int = .max
     ) {
         self.executor = executor
         store = TaskStore(
             firstToken: firstToken, seed: seed, now: now, maximumContentBytes: maximumContentBytes,
-            maximumTasks: maximumTasks)
+            maximumTasks: maximumTasks, contentAddressBytes: contentAddressBytes, addressBytes: addressBytes)
     }
 
     // MARK: Queues
@@ -280,6 +285,8 @@ public actor Broker {
         let now = max(now, store.timers.now)
         store.clock = now
         var steps = limit
+        // First, so that what is purged all the time does not keep memory from going back.
+        let isTrimmed = store.contents.trim()
         tellEnds()
         while let waiter = cancelled.popLast() {
             guard steps > 0 else {
@@ -302,7 +309,7 @@ public actor Broker {
             guard let waiter else {
                 // Those who were served may have met tasks that are now to be ended.
                 return sweep(now: now, steps: &steps) && settle(now: now, steps: &steps) && store.tidy(steps: &steps)
-                    && store.timers.nextDeadline != 0 && endings.isEmpty
+                    && store.timers.nextDeadline != 0 && endings.isEmpty && isTrimmed
             }
             guard waiter.isWaiting else { continue }
             steps -= waiter.queues.count + Self.stepsPerCompletion

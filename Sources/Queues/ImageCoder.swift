@@ -202,13 +202,15 @@ struct ImageReader: ~Copyable, ~Escapable, ImageCoder {
         array = read.isEmpty ? [] : Array(copying: read)
     }
 
-    /// Whoever reads a content owns its bytes.
+    /// The content's bytes stay in the image: whoever keeps it copies them.
     @_lifetime(self: copy self)
     mutating func code(_ content: inout Content) throws(ImageError) {
-        guard let copy = Content(copying: try readCounted()) else {
-            throw ImageError(problem: "the system has no memory for the content of a task")
+        let read = try readCounted()
+        // A length of 32 bits has just been read.
+        content = unsafe read.withUnsafeBufferPointer { bytes in
+            guard let first = bytes.baseAddress else { return Content() }
+            return unsafe Content(start: UnsafeMutablePointer(mutating: first), count: UInt32(bytes.count))
         }
-        content = copy
     }
 
     func check(_ isSound: Bool, _ problem: StaticString) throws(ImageError) {

@@ -144,6 +144,9 @@ struct ImageIndex: ~Copyable {
 
     // MARK: Images
 
+    /// Gives the memory of slots of which nothing is known back.
+    func giveBack(_ slots: Range<Slot>) { entries.giveBack(Int(slots.lowerBound)..<Int(slots.upperBound)) }
+
     /// Gives memory back that slots from `used` on have taken, a slice a call. Returns whether nothing is left to give back.
     mutating func trim(keeping used: Slot) -> Bool { entries.trim(keeping: Int(used)) }
 

@@ -100,7 +100,6 @@ extension Replacement {
             try coder.code(&options.metadata)
             try coder.code(&options.request)
         }
-        // Last: nothing fails after it that would leave its bytes without an owner.
         try coder.code(&content)
     }
 }

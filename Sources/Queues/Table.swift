@@ -1,6 +1,8 @@
 // Records that are found by their number at once and by their hash in one look-up, and that never move.
 //
-// The records stand in a slab: slots of one size, the vacant ones chained into a free list. The hash index is linear
+// The records stand in a slab: slots of one size, in groups of 512 neighbours. A group chains its vacant slots, and when its
+// last record has gone, it gives its memory back to the system. New records go where there have been vacant slots for longest,
+// so that a group whose records are going is not filled up again. The hash index is linear
 // hashing (W. Litwin, "Linear hashing: a new tool for file and table addressing", VLDB 1980) with chains that run
 // through the records: it grows by one bucket an insertion and shrinks by at most two a removal, so that no single
 // operation pays for its growth.
@@ -20,12 +22,41 @@ protocol TableRecord {
 
 /// A slab of records with a hash index.
 struct Table<Record: TableRecord>: ~Copyable {
+    private static var groupShift: Int { 9 }
+    private static var groupSlots: Int { 1 << groupShift }
+
+    /// 512 neighbouring slots. Groups are linked by their numbers, with 1 added: 0 is none.
+    struct Group {
+        var firstVacant: Slot = 0
+        var next: UInt32 = 0
+        var previous: UInt32 = 0
+        /// How many records it has.
+        var count: UInt16 = 0
+        /// So many of its slots are initialized, from the first one: with a record, or vacant. 0 if it has no memory.
+        var used: UInt16 = 0
+    }
+
+    struct GroupList {
+        var first: UInt32 = 0
+        var last: UInt32 = 0
+    }
+
+    /// How many records it can hold.
+    let capacity: Int
     /// How many records it holds.
     private(set) var count = 0
-    /// Slots 1..<`used` are initialized: with a record, or vacant.
+    /// No slot from here on is initialized; those before may be.
     private(set) var used: Slot = 1
-    private var firstVacant: Slot = 0
     private var records: Region<Record>
+    private var groups: Region<Group>
+    private var groupCount = 0
+    /// The groups with vacant slots: those that have memory, and those that have not.
+    private var open: GroupList { lists[Self.openList] }
+    private var lists = InlineArray<2, GroupList>(repeating: GroupList())
+    private static var openList: Int { 0 }
+    private static var emptyList: Int { 1 }
+    /// How many groups have memory.
+    private(set) var openedGroups = 0
     private var heads: Region<Slot>
     private(set) var bucketCount = 1
     /// The index does not shrink below this.
@@ -37,32 +68,30 @@ struct Table<Record: TableRecord>: ~Copyable {
     init(capacity: Int) {
         precondition(capacity > 0 && capacity < Int(UInt32.max))
         records = Region(capacity: capacity + 1)
+        groups = Region(capacity: (records.capacity - 1) >> Self.groupShift + 1)
         heads = Region(capacity: capacity)
         heads.use(1)
+        self.capacity = min(records.capacity - 1, heads.capacity, groups.capacity << Self.groupShift - 1)
     }
 
     deinit {
-        // Slot 0 was never initialized.
-        unsafe (records.start + 1).deinitialize(count: Int(used) - 1)
+        for group in 0..<groupCount { deinitializeSlots(of: group) }
     }
 
-    /// How many records it can hold.
-    var capacity: Int { min(records.capacity - 1, heads.capacity) }
-
-    /// Whether the slot has been used, so that it may be looked at. It may be vacant.
+    /// Whether the slot is in use, so that it may be looked at. It may be vacant.
     func contains(_ slot: Slot) -> Bool {
-        slot > 0 && slot < used
+        slot > 0 && slot < used && Int(slot) & (Self.groupSlots - 1) < self[group: Int(slot) >> Self.groupShift].used
     }
 
     /// The record in a slot. O(1).
     subscript(slot: Slot) -> Record {
         // Addresses and not coroutines (`_read`, `_modify`): those crash the compiler under the thread sanitizer.
         unsafeAddress {
-            precondition(contains(slot), "no such slot")
+            precondition(slot > 0 && slot < used, "no such slot")
             return unsafe UnsafePointer(records.start + Int(slot))
         }
         unsafeMutableAddress {
-            precondition(contains(slot), "no such slot")
+            precondition(slot > 0 && slot < used, "no such slot")
             return unsafe records.start + Int(slot)
         }
     }
@@ -71,19 +100,23 @@ struct Table<Record: TableRecord>: ~Copyable {
     ///
     /// - Returns: its slot, or nil when the table is full.
     mutating func insert(_ record: Record) -> Slot? {
+        guard count < capacity else { return nil }
+        if open.first == 0 { openGroup() }
+        let group = Int(open.first) - 1
         let slot: Slot
-        if firstVacant != 0 {
-            slot = firstVacant
-            firstVacant = self[slot].chained
+        if self[group: group].firstVacant != 0 {
+            slot = self[group: group].firstVacant
+            self[group: group].firstVacant = self[slot].chained
             self[slot] = record
         } else {
-            guard Int(used) <= capacity else { return nil }
-            slot = used
-            used += 1
-            records.use(Int(used))
+            slot = Slot(group << Self.groupShift) + Slot(self[group: group].used)
+            self[group: group].used += 1
+            used = max(used, slot + 1)
             unsafe (records.start + Int(slot)).initialize(to: record)
         }
+        self[group: group].count += 1
         count += 1
+        if isFull(group) { remove(group, from: Self.openList) }
         let bucket = bucket(of: record.hash)
         self[slot].chained = self[head: bucket]
         self[head: bucket] = slot
@@ -92,18 +125,21 @@ struct Table<Record: TableRecord>: ~Copyable {
     }
 
     /// Removes a record. O(1).
-    mutating func remove(_ slot: Slot) {
+    ///
+    /// - Returns: the slots whose memory has been given back because all of them were vacant.
+    @discardableResult
+    mutating func remove(_ slot: Slot) -> Range<Slot>? {
         unchain(slot)
+        let group = Int(slot) >> Self.groupShift
+        let wasFull = isFull(group)
         self[slot] = Record()
-        self[slot].chained = firstVacant
-        firstVacant = slot
+        self[slot].chained = self[group: group].firstVacant
+        self[group: group].firstVacant = slot
+        self[group: group].count -= 1
         count -= 1
         while bucketCount > max(minimumBucketCount, 2 * count) { merge() }
-        if count == 0 {
-            unsafe (records.start + 1).deinitialize(count: Int(used) - 1)
-            used = 1
-            firstVacant = 0
-        }
+        if wasFull { append(group, to: Self.openList) }
+        return self[group: group].count == 0 ? vacate(group) : nil
     }
 
     /// The record with this hash for which `matches` says yes, 0 if there is none. O(1).
@@ -125,14 +161,14 @@ struct Table<Record: TableRecord>: ~Copyable {
         }
     }
 
-    /// Gives memory that removals have left unused back to the system, a slice a call.
+    /// Gives memory of the index that removals have left unused back to the system, a slice a call. Records give theirs back
+    /// when they are removed, as soon as a group has none any more: those that are left cannot be moved together.
     ///
-    /// Records give theirs back when the table has become empty: those that are left cannot be moved together.
     /// - Returns: whether nothing is left to give back.
     mutating func trim() -> Bool {
-        let recordsDone = records.trim(keeping: Int(used))
-        let headsDone = heads.trim(keeping: bucketCount)
-        return recordsDone && headsDone
+        let first = Int(open.first) - 1
+        if first > 0, self[group: first].count == 0 { vacate(first) }
+        return heads.trim(keeping: bucketCount)
     }
 
     /// Makes the index of an empty table large enough for `count` records at once. O(1).
@@ -155,6 +191,92 @@ struct Table<Record: TableRecord>: ~Copyable {
             merge()
         }
         return true
+    }
+
+    // MARK: Groups
+
+    private subscript(group number: Int) -> Group {
+        unsafeAddress {
+            precondition(number >= 0 && number < groupCount, "no such group")
+            return unsafe UnsafePointer(groups.start + number)
+        }
+        unsafeMutableAddress {
+            precondition(number >= 0 && number < groupCount, "no such group")
+            return unsafe groups.start + number
+        }
+    }
+
+    @inline(__always)
+    private func isFull(_ group: Int) -> Bool {
+        self[group: group].firstVacant == 0 && Int(self[group: group].used) == size(of: group)
+    }
+
+    /// How many slots it has: the last one of the table may have fewer.
+    @inline(__always)
+    private func size(of group: Int) -> Int { min(Self.groupSlots, capacity + 1 - group << Self.groupShift) }
+
+    /// Makes a group without memory the only one with vacant slots.
+    private mutating func openGroup() {
+        var group = Int(lists[Self.emptyList].first) - 1
+        if group < 0 {
+            group = groupCount
+            groupCount += 1
+            self[group: group] = Group()
+        } else {
+            remove(group, from: Self.emptyList)
+        }
+        // There is no slot 0.
+        self[group: group].used = group == 0 ? 1 : 0
+        append(group, to: Self.openList)
+        openedGroups += 1
+    }
+
+    /// Gives the memory of a group without records back, unless it is the first group, or the only one with vacant slots.
+    @discardableResult
+    private mutating func vacate(_ group: Int) -> Range<Slot>? {
+        deinitializeSlots(of: group)
+        self[group: group].firstVacant = 0
+        self[group: group].used = group == 0 ? 1 : 0
+        let isKept = group == 0 || open.first == open.last
+        let start = group << Self.groupShift
+        if !isKept {
+            remove(group, from: Self.openList)
+            append(group, to: Self.emptyList)
+            openedGroups -= 1
+            records.giveBack(start..<start + size(of: group))
+        }
+        shrink()
+        return isKept ? nil : Slot(start)..<Slot(start + size(of: group))
+    }
+
+    /// Forgets the groups at the end that have no memory.
+    private mutating func shrink() {
+        while groupCount > 1, self[group: groupCount - 1].used == 0, Int(open.first) != groupCount {
+            remove(groupCount - 1, from: Self.emptyList)
+            groupCount -= 1
+        }
+        used = Slot((groupCount - 1) << Self.groupShift + max(Int(self[group: groupCount - 1].used), 1))
+    }
+
+    private func deinitializeSlots(of group: Int) {
+        let start = group << Self.groupShift
+        let first = max(1, start)
+        unsafe (records.start + first).deinitialize(count: start + Int(self[group: group].used) - first)
+    }
+
+    private mutating func append(_ group: Int, to list: Int) {
+        let last = lists[list].last
+        self[group: group].previous = last
+        self[group: group].next = 0
+        let link = UInt32(group + 1)
+        lists[list].last = link
+        if last == 0 { lists[list].first = link } else { self[group: Int(last) - 1].next = link }
+    }
+
+    private mutating func remove(_ group: Int, from list: Int) {
+        let (previous, next) = (self[group: group].previous, self[group: group].next)
+        if previous == 0 { lists[list].first = next } else { self[group: Int(previous) - 1].next = next }
+        if next == 0 { lists[list].last = previous } else { self[group: Int(next) - 1].previous = previous }
     }
 
     // MARK: Linear hashing
@@ -240,12 +362,40 @@ struct Table<Record: TableRecord>: ~Copyable {
             }
         }
         precondition(seen == count, "a record is in no chain")
-        var vacant = firstVacant
-        while vacant != 0 {
-            seen += 1
-            precondition(seen < used, "the free list runs in a circle")
-            vacant = self[vacant].chained
+        checkGroups()
+    }
+
+    private func checkGroups() {
+        var (records, opened, withVacancies) = (0, 0, 0)
+        for group in 0..<groupCount {
+            let (members, used) = (Int(self[group: group].count), Int(self[group: group].used))
+            var (vacant, vacancies) = (self[group: group].firstVacant, 0)
+            while vacant != 0 {
+                vacancies += 1
+                precondition(Int(vacant) >> Self.groupShift == group && vacancies < used + 1, "a free list goes astray")
+                vacant = self[vacant].chained
+            }
+            precondition(members + vacancies + (group == 0 ? 1 : 0) == used, "a slot is neither used nor vacant")
+            records += members
+            withVacancies += isFull(group) ? 0 : 1
         }
-        precondition(seen == used - 1, "a slot is neither used nor vacant")
+        precondition(records == count, "a group miscounts its records")
+        for list in lists.indices {
+            var group = Int(lists[list].first) - 1
+            while group >= 0 {
+                precondition(!isFull(group), "a full group is listed")
+                withVacancies -= 1
+                precondition(withVacancies >= 0, "a list of groups runs in a circle")
+                group = Int(self[group: group].next) - 1
+            }
+        }
+        precondition(withVacancies == 0, "a group is in no list")
+        var group = Int(lists[Self.emptyList].first) - 1
+        while group >= 0 {
+            precondition(self[group: group].used == 0, "a group without memory is in use")
+            opened += 1
+            group = Int(self[group: group].next) - 1
+        }
+        precondition(openedGroups == groupCount - opened, "opened groups are miscounted")
     }
 }

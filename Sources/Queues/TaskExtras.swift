@@ -65,8 +65,13 @@ final class TaskExtras {
     var byteCount: Int {
         // The name of the worker is shared by all that it took with these.
         let arrays = [key, metadata, request, error, progress, result, origin]
-        let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Content.heapBytes(32 + $1.count)) }
+        let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Self.heapBytes(32 + $1.count)) }
         return 320 + texts + (replacement?.byteCount ?? 0)
+    }
+
+    /// What the system's `malloc` takes for `count` bytes.
+    private static func heapBytes(_ count: Int) -> Int {
+        max(32, (count + 23) & ~15)
     }
 }
 

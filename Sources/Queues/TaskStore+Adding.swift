@@ -18,7 +18,7 @@ extension TaskStore {
     ) throws(BrokerError) -> Slot {
         guard tasks.count < tasks.capacity else { throw .tooManyTasks }
         if isFull(queue) { throw .queueFull }
-        guard let content = Content(copying: content) else { throw .outOfMemory }
+        guard let content = contents.allocate(copying: content) else { throw .outOfMemory }
         _ = insert(
             id: id, queue: queue, content: content, leaseMilliseconds: leaseMilliseconds, due: now, expiry: expiry,
             priority: nil, now: now)
@@ -55,7 +55,7 @@ extension TaskStore {
         record.state = due > now ? .delayed : .ready
         record.until = due
         guard let slot = tasks.insert(record) else {
-            content.deallocate()
+            contents.deallocate(content)
             return 0
         }
         contentBytes += content.heapBytes

@@ -9,7 +9,7 @@ extension TaskStore {
         precondition(timers.checkInvariants(in: tasks) == tasks.count, "not one timer a task")
         var counted = InlineArray<10, Int>(repeating: 0)
         var held: [Slot: UInt32] = [:]
-        var (listed, bytes, withExtras) = (0, 0, 0)
+        var (listed, bytes, withContent, withExtras, replacements) = (0, 0, 0, 0, 0)
         tasks.forEach { slot in
             let state = tasks[slot].state
             precondition(state != .vacant, "a task in a vacant slot")
@@ -17,12 +17,15 @@ extension TaskStore {
             listed += state.isListed ? 1 : 0
             held[tasks[slot].queue, default: 0] += 1
             bytes += tasks[slot].content.heapBytes
+            withContent += tasks[slot].content.count > 0 ? 1 : 0
+            replacements += extras(of: slot)?.replacement?.content.count ?? 0 > 0 ? 1 : 0
             withExtras += tasks[slot].extras == 0 ? 0 : 1
             precondition(tasks[slot].extras == 0 || extras(of: slot)?.task == slot, "extras of another task")
             precondition(state != .ready || tasks[slot].readySince != .max, "a ready task without a time")
             precondition(state != .hidden || extras(of: slot)?.holdsKey == true, "a hidden task that holds no key")
         }
         precondition(bytes == contentBytes, "the bytes of contents are miscounted")
+        precondition(contents.checkInvariants() == withContent + replacements, "a content that no task has")
         for index in counted.indices {
             precondition(counted[index] == populations[index], "the tasks of a state are miscounted")
         }

@@ -85,20 +85,23 @@ extension TaskStore {
         var hasExtras = false
         try reader.code(&hasExtras)
         let those = hasExtras ? TaskExtras(task: 0) : nil
-        do throws(ImageError) {
-            try those?.code(&reader, withMetadata: isFull)
-            try reader.check(
-                those?.replacement == nil || record.state == .dispatched, "a replacement that waits for nothing")
-            // Whatever cannot be read is found out before anything is changed.
-            if isFull { try reader.code(&record.content) }
-            return try restore(
-                record, those, position: position, in: try queue(restored: name, &restoration), isFull: isFull,
-                &restoration)
-        } catch {
-            record.content.deallocate()
-            those?.replacement?.content.deallocate()
-            throw error
+        try those?.code(&reader, withMetadata: isFull)
+        try reader.check(
+            those?.replacement == nil || record.state == .dispatched, "a replacement that waits for nothing")
+        // Whatever cannot be read is found out before anything is changed.
+        if isFull { try reader.code(&record.content) }
+        let queue = try queue(restored: name, &restoration)
+        record.content = try copy(record.content)
+        if let replacement = those?.replacement { replacement.content = try copy(replacement.content) }
+        return try restore(record, those, position: position, in: queue, isFull: isFull, &restoration)
+    }
+
+    /// A content of the image that is being read, as one of the store's own.
+    private mutating func copy(_ content: Content) throws(ImageError) -> Content {
+        guard let copy = contents.allocate(copying: content.span) else {
+            throw ImageError(problem: "the system has no memory for the content of a task")
         }
+        return copy
     }
 
     /// Takes a task over as an image has it, and owns its contents if it does not throw.
@@ -117,7 +120,7 @@ extension TaskStore {
         record.queue = queue
         if slot == 0 {
             guard isFull else {
-                those?.replacement?.content.deallocate()
+                if let replacement = those?.replacement { contents.deallocate(replacement.content) }
                 return 0
             }
             return try insert(record, those, restoredState: state, position: position)

@@ -64,7 +64,8 @@ extension TaskStore {
         update(tasks[slot].queue) { $0.tasks -= 1 }
         // Last: what is noted of a slot from here on is of another task.
         if isJournaled { images.noteRemoval(slot, id: tasks[slot].id) }
-        tasks.remove(slot)
+        let released = tasks.remove(slot)
+        if isJournaled, let released { images.giveBack(released) }
     }
 
     /// The queue if clients wait for what it gives out, otherwise 0.

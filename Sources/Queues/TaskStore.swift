@@ -18,12 +18,19 @@ struct TaskStore: ~Copyable {
     /// How many idle queues are remembered, and for how long.
     static var maximumIdleQueues: Int { 10_000 }
     static var idleMilliseconds: Int64 { 3_600_000 }
+    /// What is reserved for a task that has all that there is: its record, extras, key group and image, and their places in the
+    /// indexes.
+    private static var addressBytesPerTask: Int {
+        let records =
+            MemoryLayout<TaskRecord>.stride + MemoryLayout<ExtrasRecord>.stride + MemoryLayout<KeyGroup>.stride
+        return records + MemoryLayout<ImageIndex.Entry>.stride + 3 * MemoryLayout<Slot>.stride
+    }
 
     var tasks: Table<TaskRecord>
     var extras: Table<ExtrasRecord>
     /// Tasks with keys of two parts, by the first.
     var keyGroups: Table<KeyGroup>
-    var queues = Table<QueueRecord>(capacity: maximumQueues)
+    var queues: Table<QueueRecord>
     var timers: TimingWheel
     var random: SeededGenerator
     /// The queues that may be forgotten, the longest unused first.
@@ -31,6 +38,8 @@ struct TaskStore: ~Copyable {
     var nextToken: UInt64
     /// How many tasks there are in each state.
     private(set) var populations = InlineArray<10, Int>(repeating: 0)
+    /// Where the contents are.
+    var contents: ContentHeap
     /// The bytes of contents, and those of extras.
     var contentBytes = 0
     var extrasBytes = 0
@@ -59,24 +68,23 @@ struct TaskStore: ~Copyable {
         var result: [UInt8]
     }
 
-    init(firstToken: UInt64, seed: UInt64, now: Int64, maximumContentBytes: Int, maximumTasks: Int) {
+    init(
+        firstToken: UInt64, seed: UInt64, now: Int64, maximumContentBytes: Int, maximumTasks: Int,
+        contentAddressBytes: Int, addressBytes: Int
+    ) {
+        // Half for the tasks, an eighth for the queues, the rest for contents.
+        let queueBytes = MemoryLayout<QueueRecord>.stride + MemoryLayout<Slot>.stride
+        let maximumTasks = max(1, min(maximumTasks, addressBytes / 2 / Self.addressBytesPerTask))
+        queues = Table(capacity: max(1, min(Self.maximumQueues, addressBytes / 8 / queueBytes)))
         self.maximumContentBytes = maximumContentBytes
         tasks = Table(capacity: maximumTasks)
         extras = Table(capacity: maximumTasks)
         keyGroups = Table(capacity: maximumTasks)
+        contents = ContentHeap(addressBytes: min(contentAddressBytes, addressBytes / 8 * 3))
         timers = TimingWheel(now: now)
         random = SeededGenerator(seed: seed)
         nextToken = firstToken
         clock = now
-    }
-
-    deinit {
-        var slot: Slot = 1
-        while slot < tasks.used {
-            tasks[slot].content.deallocate()
-            slot += 1
-        }
-        extras.forEach { slot in extras[slot].extras?.replacement?.content.deallocate() }
     }
 
     /// How many tasks are in a state.
@@ -215,7 +223,7 @@ struct TaskStore: ~Copyable {
     @inline(__always)
     mutating func freeContent(of slot: Slot) {
         contentBytes -= tasks[slot].content.heapBytes
-        tasks[slot].content.deallocate()
+        contents.deallocate(tasks[slot].content)
         tasks[slot].content = Content()
     }
 
@@ -274,7 +282,7 @@ struct TaskStore: ~Copyable {
 
     mutating func dropReplacement(of slot: Slot) {
         guard let replacement = extras(of: slot)?.replacement else { return }
-        replacement.content.deallocate()
+        contents.deallocate(replacement.content)
         withExtras(slot) { $0.replacement = nil }
     }
 

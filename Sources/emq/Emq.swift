@@ -27,19 +27,24 @@ enum Emq {
     }
 
     private static func serve(_ options: Options) throws {
+        Memory.configureAllocator()
         let shutdown = Shutdown(drainMilliseconds: options.drainMilliseconds)
         let loop = try EventLoop()
         try shutdown.watch(on: loop)
         var random = KernelRandom()
-        let broker = Broker(executor: loop, firstToken: random.next(), seed: random.next(), now: loop.now)
+        let addressSpace = try addressSpace(asked: options.addressSpaceBytes)
+        let memory = options.maximumMemoryBytes ?? min(Memory.available / 4 * 3, addressSpace ?? .max)
+        // Contents of other sizes than before may need other addresses.
+        let broker = Broker(
+            executor: loop, firstToken: random.next(), seed: random.next(), now: loop.now,
+            contentAddressBytes: max(64 << 30, 8 * memory), addressBytes: addressSpace ?? .max)
         var limits = ServerLimits()
         let files = raiseFileLimit()
         let adapters = Adapters(options)
         let sends = options.destinations != nil || !adapters.isEmpty
         let pushConnections = sends ? max(1, min(4000, files / 4)) : 0
         limits.connections = try connectionLimit(asked: options.maximumConnections, files: files - pushConnections)
-        let memory = options.maximumMemoryBytes ?? Memory.available / 4 * 3
-        limits.bufferBytes = memory / 4
+        limits.bufferBytes = min(memory, addressSpace ?? .max) / 4
         let journal = try DurableStore(options, loop: loop)
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
@@ -80,6 +85,7 @@ enum Emq {
             var api = API(
                 server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push,
                 adapters: adapters)
+            api.resident = ResidentMemory.ofProgram()
             server.run(&api, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {
@@ -108,6 +114,20 @@ enum Emq {
             throw SystemError("have \(asked) connections", reason: "the limit of open files allows \(allowed)")
         }
         return asked ?? min(20_000, allowed)
+    }
+
+    /// How much address space to reserve: what was asked for, or half of what the system leaves; nil if there is no limit.
+    private static func addressSpace(asked: Int?) throws(SystemError) -> Int? {
+        let free = Memory.addressSpace
+        if let asked, let free, asked > free / 8 * 7 {
+            throw SystemError(
+                "reserve \(asked) bytes of address space",
+                reason: "ulimit -v leaves \(free), and requests and answers need some too")
+        }
+        if let free, free < 64 << 20 {
+            throw SystemError("reserve address space", reason: "ulimit -v leaves \(free) bytes; 64 MB are needed")
+        }
+        return asked ?? free.map { $0 / 2 }
     }
 
     /// Raises the limit of open files as far as the system allows, and returns it.

@@ -1,5 +1,6 @@
-// How much memory this program may use: the machine's, or less if a control group says so.
+// How much memory this program may use: the machine's, or less if a control group or `ulimit -v` says so. How much it has.
 
+import CLinux
 import Glibc
 
 enum Memory {
@@ -7,6 +8,32 @@ enum Memory {
     static var available: Int {
         let machine = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
         return limits(of: contents(of: "/proc/self/cgroup")) { contents(of: $0) }.reduce(machine, min)
+    }
+
+    /// How much address space the program may still take, in bytes; nil if there is no limit (`ulimit -v`).
+    static var addressSpace: Int? {
+        var limit = rlimit()
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
+            let bytes = Int(exactly: limit.rlim_cur)
+        else { return nil }
+        return max(0, bytes - pages(at: 0))
+    }
+
+    /// How much memory the program has from the system, in bytes; 0 if the system does not say.
+    static var resident: Int { pages(at: 1) }
+
+    /// A number of pages in /proc/self/statm (proc_pid_statm(5)), in bytes.
+    private static func pages(at place: Int) -> Int {
+        let fields = contents(of: "/proc/self/statm").split(separator: " ")
+        return place < fields.count ? (Int(fields[place]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
+    }
+
+    /// Has `malloc` give memory back: large blocks are mapped on their own, whatever was freed before, and threads share
+    /// one arena.
+    static func configureAllocator() {
+        mallopt(M_MMAP_THRESHOLD, 256 << 10)
+        mallopt(M_TRIM_THRESHOLD, 1 << 20)
+        mallopt(M_ARENA_MAX, 1)
     }
 
     /// The limits that control groups set (cgroups(7)).

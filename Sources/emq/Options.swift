@@ -13,6 +13,8 @@ struct Options {
     var drainMilliseconds: Int64 = 5000
     var maximumConnections: Int?
     var maximumMemoryBytes: Int?
+    /// How much address space to reserve; nil for what `ulimit -v` allows.
+    var addressSpaceBytes: Int?
     /// Where tasks are kept on disk; nil for in memory only.
     var directory: String?
     var syncMode = LogConfiguration.SyncMode.always
@@ -50,6 +52,8 @@ struct Options {
           --max-connections N    how many connections may be open at once (default 20000, or less)
           --max-memory SIZE      how much memory tasks may take: 512M, 4G, or a number of bytes (default:
                                  three quarters of what the machine or the cgroup has)
+          --address-space SIZE   how much address space to reserve for tasks (default: ample, or half of
+                                 what ulimit -v leaves)
 
           --httpqueue, --delay-tasks, --htq ADDRESS; --htq-workers N; --taskqueue FILE.ini
                                  stand in for these systems, at addresses of their own: docs/migration.md
@@ -63,7 +67,8 @@ struct Options {
     /// The options that take a value, each with what reads it.
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
-        ("--max-memory", readMaximumMemory), ("--data", readData), ("--fsync", readSyncMode),
+        ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
+        ("--fsync", readSyncMode),
         ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
         ("--htq-workers", readWorkers),
         ("--taskqueue", readTaskqueue),
@@ -219,16 +224,29 @@ struct Options {
     }
 
     private static func readMaximumMemory(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let bytes = byteCount(value), (1 << 20...1 << 50).contains(bytes) else {
+            throw UsageError("--max-memory is a number of bytes from 1M to 1024T, such as 512M or 4G, not '\(value)'")
+        }
+        options.maximumMemoryBytes = bytes
+    }
+
+    private static func readAddressSpace(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let bytes = byteCount(value), (16 << 20...1 << 50).contains(bytes) else {
+            throw UsageError(
+                "--address-space is a number of bytes from 16M to 1024T, such as 512M or 64G, not '\(value)'")
+        }
+        options.addressSpaceBytes = bytes
+    }
+
+    /// The bytes that a size stands for, such as 512M; nil if it is none.
+    private static func byteCount(_ value: String) -> Int? {
         let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
         let unit = value.last.flatMap { units[Character($0.uppercased())] }
         let digits = unit == nil ? Substring(value) : value.dropLast()
         guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let count = Int(digits),
-            case let (bytes, overflow) = count.multipliedReportingOverflow(by: unit ?? 1), !overflow,
-            (1 << 20...1 << 50).contains(bytes)
-        else {
-            throw UsageError("--max-memory is a number of bytes from 1M to 1024T, such as 512M or 4G, not '\(value)'")
-        }
-        options.maximumMemoryBytes = bytes
+            case let (bytes, overflow) = count.multipliedReportingOverflow(by: unit ?? 1), !overflow
+        else { return nil }
+        return bytes
     }
 }
 

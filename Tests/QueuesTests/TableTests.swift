@@ -59,21 +59,42 @@ import Testing
         table.checkInvariants()
     }
 
-    @Test func trimmedMemoryCanBeUsedAgain() {
+    @Test func memoryGoesBackAndCanBeUsedAgain() throws {
         var table = Table<TaskRecord>(capacity: 200_000)
         for round in 1...2 {
             var slots: [Slot] = []
             for number in 0..<100_000 {
                 var record = TaskRecord()
                 record.idLow = UInt64(number * round)
-                if let slot = table.insert(record) { slots.append(slot) }
+                let slot = table.insert(record)
+                slots.append(try #require(slot))
             }
-            #expect(slots.count == 100_000)
             table.checkInvariants()
-            for slot in slots { table.remove(slot) }
-            var slices = 1
-            while !table.trim() { slices += 1 }
-            #expect(slices > 5)
+            #expect(table.openedGroups <= 200)
+            // The last one stays, and keeps nothing but its own group.
+            for slot in slots.dropLast() { table.remove(slot) }
+            table.checkInvariants()
+            #expect(table.openedGroups == 2)
+            let last = try #require(slots.last)
+            #expect(table.contains(last) && !table.contains(last - 1000))
+            table.remove(last)
+            #expect(table.openedGroups == 1 && table.used == 1)
+            while !table.trim() {}
         }
+    }
+
+    /// New records go where there is memory already, and groups whose records are going are not filled up again.
+    @Test func memoryStaysWithinWhatRecordsNeed() throws {
+        var table = Table<TaskRecord>(capacity: 200_000)
+        var slots: [Slot] = []
+        for number in 0..<200_000 {
+            var record = TaskRecord()
+            record.idLow = UInt64(number)
+            let slot = table.insert(record)
+            slots.append(try #require(slot))
+            if slots.count > 10_000 { table.remove(slots.removeFirst()) }
+            if number % 20_000 == 0 { table.checkInvariants() }
+        }
+        #expect(table.openedGroups <= 10_000 / 512 + 3)
     }
 }

@@ -19,12 +19,15 @@ final class Server {
         return folder.appending(path: "emq")
     }()
 
-    /// Starts the program and waits until it listens.
-    init(_ arguments: [String] = ["--addr", "127.0.0.1:0"], environment: [String: String] = [:]) throws {
+    /// Starts the program, after what a shell does first (`limit`, such as `ulimit -n 48`), and waits until it listens.
+    init(
+        _ arguments: [String] = ["--addr", "127.0.0.1:0"], environment: [String: String] = [:], limit: String? = nil
+    ) throws {
         log = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString).log")
         #expect(FileManager.default.createFile(atPath: log.path, contents: nil))
-        process.executableURL = Server.executable
-        process.arguments = arguments
+        process.executableURL = limit == nil ? Server.executable : URL(fileURLWithPath: "/bin/sh")
+        process.arguments =
+            limit.map { ["-c", "\($0); exec \"$0\" \"$@\"", Server.executable.path] + arguments } ?? arguments
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.standardError = try FileHandle(forWritingTo: log)
         try process.run()

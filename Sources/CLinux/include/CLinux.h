@@ -3,6 +3,7 @@
 #ifndef EMQ_CLINUX_H
 #define EMQ_CLINUX_H
 
+#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>

@@ -82,7 +82,7 @@ extension API {
 
     /// Whether there is memory for so many bytes. O(1).
     func hasMemory(for byteCount: Int, on broker: isolated Broker) -> Bool {
-        usedMemoryBytes(of: broker) + byteCount <= maximumMemoryBytes
+        usedMemoryBytes(of: broker) + byteCount <= maximumMemoryBytes && resident?.exceeds(maximumMemoryBytes) != true
     }
 
     /// How much of the memory for tasks is used, in bytes: by them, by what is on its way to and from clients and receivers,
@@ -95,7 +95,14 @@ extension API {
     var bufferBytes: Int { server.bufferBytes + (push?.bufferBytes ?? 0) }
 
     private func shortage(used: Int) -> Problem {
-        Problem(
+        if let resident, resident.exceeds(maximumMemoryBytes) {
+            return Problem(
+                503,
+                "the server has \(resident.byteCount) bytes of memory from the system, too much for its limit of "
+                    + "\(maximumMemoryBytes): tasks that are gone have left small gaps; workers go on, and when they have "
+                    + "finished more there is room again")
+        }
+        return Problem(
             503,
             "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers go on, "
                 + "and when they have finished some there is room again")

@@ -62,6 +62,9 @@ struct API: ~Copyable, RequestHandler {
         now = server.loop.now
     }
 
+    /// What the program has of the system's memory; nil if nobody watches it.
+    var resident: ResidentMemory?
+
     // MARK: RequestHandler
 
     mutating func handle(
@@ -131,6 +134,8 @@ struct API: ~Copyable, RequestHandler {
         adapters.beginTurn(on: broker)
         if !returned.isEmpty { undelivered(returned.take().map(\.rawValue), on: broker) }
         if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
+        let used = usedMemoryBytes(of: broker)
+        resident?.update(used: used, limit: maximumMemoryBytes, now: now)
         server.refusesLargeBodies = broker.memoryBytes + bufferBytes > maximumMemoryBytes
         broker.isShortOfMemory = server.refusesLargeBodies
         push?.beginTurn(journal, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)

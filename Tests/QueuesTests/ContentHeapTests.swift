@@ -1,0 +1,118 @@
+// The memory of contents alone.
+
+import Testing
+
+@testable import Queues
+
+@Suite struct ContentHeapTests {
+    /// Bytes that tell one content from another.
+    private func bytes(_ count: Int, seed: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ seed) }
+    }
+
+    /// A length: each power of two is as likely as any other, and so are the lengths next to one.
+    private func length(_ random: inout Random, bits: Int) -> Int {
+        random.oneIn(4)
+            ? max(0, 1 << random.below(bits) + random.below(3) - 1) : Int(random.anyLength(bits: bits))
+    }
+
+    @Test(arguments: 0..<4) func keepsWhatItWasGiven(part: Int) throws {
+        var random = Random(seed: Random.runSeed &+ UInt64(part))
+        let comment: Comment = "EMQ_TEST_SEED=\(Random.runSeed), part \(part)"
+        // Little address space, so that it is used up from time to time.
+        var heap = ContentHeap(addressBytes: 8 << 20)
+        var held: [(content: Content, seed: Int)] = []
+        var refused = 0
+        for operation in 0..<6000 {
+            let grows = operation / 500 % 2 == 0
+            if held.isEmpty || random.below(10) < (grows ? 7 : 3) {
+                let count = length(&random, bits: part == 0 ? 21 : 12)
+                let seed = random.below(256)
+                if let content = heap.allocate(copying: bytes(count, seed: seed).span) {
+                    held.append((content, seed))
+                } else {
+                    refused += 1
+                }
+            } else {
+                let (content, seed) = held.remove(at: random.below(held.count))
+                let copy = Array(copying: content.span)
+                try #require(copy == bytes(copy.count, seed: seed), comment)
+                heap.deallocate(content)
+            }
+            if random.oneIn(20) { _ = heap.trim() }
+            if operation % 100 == 0 {
+                let contents = heap.checkInvariants()
+                try #require(contents == held.count { $0.content.count > 0 }, comment)
+            }
+        }
+        #expect(part > 0 || refused > 0, comment)
+        for (content, seed) in held {
+            #expect(Array(copying: content.span) == bytes(Int(content.count), seed: seed), comment)
+            heap.deallocate(content)
+        }
+        while !heap.trim() {}
+        let contents = heap.checkInvariants()
+        #expect(contents == 0)
+    }
+
+    @Test func sizesAreRoundedUpByAnEighthAtMost() {
+        for count in 1...40_000 {
+            let taken = ContentHeap.heapBytes(count)
+            #expect(taken >= count && taken <= max(count + 7, count + count / 8 + 1))
+        }
+        #expect(ContentHeap.heapBytes(0) == 0 && ContentHeap.heapBytes(100) == 104)
+    }
+
+    @Test(arguments: [100, 3000, 30_000, 100_000, 1_000_000]) func takesHardlyMoreThanItHolds(count: Int) {
+        var heap = ContentHeap(addressBytes: 1 << 30)
+        let source = bytes(count, seed: 1)
+        var bytes = 0
+        while bytes < 10 << 20 {
+            let content = heap.allocate(copying: source.span)
+            #expect(content?.count == UInt32(count))
+            bytes += ContentHeap.heapBytes(count)
+        }
+        let resident = heap.residentBytes
+        #expect(resident <= bytes * 9 / 8 + 300_000)
+    }
+
+    /// Whatever sizes come after each other, memory that is not used is there for all of them.
+    @Test func anySizeCanFollowAnyOther() throws {
+        var heap = ContentHeap(addressBytes: 1 << 30)
+        var random = Random(seed: Random.runSeed)
+        var largest = 0
+        for count in [90, 1_000_000, 5000, 20, 60_000, 700, 3_000_000, 33_000, 100] {
+            let source = bytes(count, seed: count)
+            var held: [Content] = []
+            var bytes = 0
+            while bytes < 12 << 20 {
+                let content = heap.allocate(copying: source.span)
+                held.append(try #require(content))
+                bytes += ContentHeap.heapBytes(count)
+            }
+            largest = max(largest, heap.residentBytes)
+            while !held.isEmpty { heap.deallocate(held.remove(at: random.below(held.count))) }
+            let contents = heap.checkInvariants()
+            #expect(contents == 0)
+        }
+        #expect(largest <= 12 << 20 * 9 / 8 + ContentHeap.keptBytes + 3 << 20)
+        while !heap.trim() {}
+        let resident = heap.residentBytes
+        #expect(resident <= ContentHeap.keptBytes + 1 << 20)
+    }
+
+    /// A steady queue does not spread over more and more blocks.
+    @Test func blocksOfFinishedTasksBecomeEmpty() throws {
+        var heap = ContentHeap(addressBytes: 1 << 30)
+        let source = bytes(100, seed: 1)
+        var held: [Content] = []
+        for _ in 0..<100_000 {
+            let content = heap.allocate(copying: source.span)
+            held.append(try #require(content))
+        }
+        for content in held[..<99_000] { heap.deallocate(content) }
+        while !heap.trim() {}
+        let resident = heap.residentBytes
+        #expect(resident <= 1000 * 104 + ContentHeap.keptBytes + 64 << 10)
+    }
+}

@@ -1,0 +1,40 @@
+// The program where memory is short: what it cannot have is refused, and nothing else happens.
+
+import Testing
+
+@Suite struct MemoryTests {
+    private static let megabyte = "{\"content\": \"\(String(repeating: "x", count: 1_000_000))\"}"
+
+    /// Enqueues a megabyte at a time until that is refused, and returns how many times it was not.
+    private func fill(_ server: Server) throws -> Int {
+        let client = try server.connect()
+        for count in 0..<1000 {
+            let answer = try client.post("/enqueue/q", Self.megabyte)
+            if answer.status == 503 { return count }
+            #expect(answer.status == 200, "\(answer.body)")
+        }
+        return 1000
+    }
+
+    @Test(arguments: [[], ["--address-space", "150M"], ["--max-memory", "2G"]])
+    func aLimitOfAddressSpaceRefusesWhatDoesNotFit(arguments: [String]) throws {
+        let server = try Server(["--addr", "127.0.0.1:0"] + arguments, limit: "ulimit -v 400000")
+        let count = try fill(server)
+        #expect(count > 20 && count < 400)
+        // A body that is larger than all that is left is refused too, and small ones are taken.
+        let large = "{\"content\": \"\(String(repeating: "x", count: 60_000_000))\"}"
+        #expect(try server.post("/enqueue/q", large).status == 503)
+        #expect(try server.get("/healthz").status == 200)
+        #expect(try server.send("POST", "/purge/q").status == 200)
+        #expect(try fill(server) >= count * 9 / 10)
+        #expect(try server.take("q", 5).count == 5)
+        server.signal(15)
+        #expect(try server.exitStatus() == 0)
+    }
+
+    @Test func tooLittleAddressSpaceIsSaid() throws {
+        let server = try Server(["--addr", "127.0.0.1:0", "--address-space", "4G"], limit: "ulimit -v 400000")
+        #expect(try server.exitStatus() == 1)
+        #expect(server.output.contains("cannot reserve 4294967296 bytes of address space"))
+    }
+}
