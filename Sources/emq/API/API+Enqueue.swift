@@ -45,7 +45,7 @@ extension API {
         let text = result.id.text
         responses.append(text.span)
         responses.append(result.isExisting ? "\",\"existing\":true}" : "\"}")
-        responses.end()
+        responses.endLine()
     }
 
     private mutating func enqueueBatch(
@@ -143,6 +143,6 @@ extension API {
             responses.append("]")
         }
         responses.append("}")
-        responses.end()
+        responses.endLine()
     }
 }

@@ -224,7 +224,7 @@ extension API {
             isFirst = false
         }
         responses.append("]")
-        responses.end()
+        responses.endLine()
     }
 }
 
