@@ -26,7 +26,10 @@ enum Answer {
         return pause == 0 ? nil : pause
     }
 
-    /// What is said of an answer that is no success.
+    /// How much of an answer's body is shown in an error, in characters.
+    private static let shownCharacters = 200
+
+    /// What is said of an answer that is no success: the status, and how its body begins if that is text.
     static func error(_ response: borrowing ClientResponse, from place: String) -> String {
         let status = response.status
         let phrase = "\(reason(of: status))"
@@ -38,7 +41,28 @@ enum Answer {
                 text += String(decoding: Array(copying: value.extracting(first: 500)), as: UTF8.self)
             }
         }
-        return text
+        let beginning = beginning(of: response.body)
+        return beginning.isEmpty ? text : "\(text): \(beginning)"
+    }
+
+    /// The first characters of a body, in one line; empty if it is no text.
+    private static func beginning(of body: Span<UInt8>) -> String {
+        // A character has four bytes at most, and the last one may be cut.
+        let bytes = Array(copying: body.extracting(first: min(body.count, 4 * shownCharacters + 4)))
+        let isCut = bytes.count < body.count
+        for dropped in 0...(isCut ? min(3, bytes.count) : 0) {
+            guard let text = String(validating: bytes.dropLast(dropped), as: UTF8.self) else { continue }
+            let scalars = text.unicodeScalars
+            let isText = scalars.allSatisfy { $0.properties.generalCategory != .control || $0.properties.isWhitespace }
+            if !isText { return "" }
+            let words = scalars.split { $0.properties.isWhitespace }
+            var line = String.UnicodeScalarView(words.joined(separator: CollectionOfOne(" " as Unicode.Scalar)))
+            if line.count > shownCharacters {
+                line = String.UnicodeScalarView(line.prefix(shownCharacters)) + "…".unicodeScalars
+            }
+            return String(line)
+        }
+        return ""
     }
 
     /// The answer as the result of its task.

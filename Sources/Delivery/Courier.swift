@@ -40,8 +40,8 @@ public struct Landing {
     public let task: UID
     /// Its queue.
     public let queue: SendingQueue
-    /// The host and port that it was sent to, as in a URL.
-    public let authority: [UInt8]
+    /// Where it was sent.
+    public let url: HTTPURL
     /// Whether anybody wants to know its result.
     public let isResultWanted: Bool
     /// Whether there is room for the answer's body in it.
@@ -73,8 +73,15 @@ public struct Landing {
         }
     }
 
-    /// Where it was sent, as it stands in a sentence.
-    public var place: String { "http://" + String(decoding: authority, as: UTF8.self) }
+    /// Where it was sent, as it stands in a sentence: without the query, which may be long, and no business of those who read it.
+    public var place: String {
+        let path = url.target.prefix { $0 != UInt8(ascii: "?") }
+        let isLong = path.count > Self.pathBytesShown
+        return "http://" + String(decoding: url.authority + path.prefix(Self.pathBytesShown), as: UTF8.self)
+            + (isLong ? "…" : "")
+    }
+
+    private static let pathBytesShown = 500
 }
 
 /// What becomes of a task that was sent.

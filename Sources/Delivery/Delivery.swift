@@ -27,8 +27,7 @@ public final class Delivery {
     private struct Flight {
         let task: UID
         let queue: SendingQueue
-        /// The host and port that it is for.
-        let authority: [UInt8]
+        let url: HTTPURL
         let bodyByteCount: Int
     }
 
@@ -247,7 +246,7 @@ public final class Delivery {
             let authority = request.url.authority
             bodyBytes += byteCount
             inFlightCounts[authority, default: 0] += 1
-            flights[key.rawValue] = Flight(task: task, queue: queue, authority: authority, bodyByteCount: byteCount)
+            flights[key.rawValue] = Flight(task: task, queue: queue, url: request.url, bodyByteCount: byteCount)
             sender.send(request, key: key.rawValue)
         case .failure(let error):
             let reason = Array(error.description.utf8)
@@ -265,15 +264,16 @@ public final class Delivery {
         let queue = flight.queue
         queue.inFlightCount -= 1
         bodyBytes -= flight.bodyByteCount
-        let count = inFlightCounts[flight.authority, default: 1] - 1
-        inFlightCounts[flight.authority] = count == 0 ? nil : count
-        if var crowd = crowds.removeValue(forKey: flight.authority) {
+        let authority = flight.url.authority
+        let count = inFlightCounts[authority, default: 1] - 1
+        inFlightCounts[authority] = count == 0 ? nil : count
+        if var crowd = crowds.removeValue(forKey: authority) {
             // One takes its place; or all, as nothing else will wake those whom one leaves behind that needs it no more.
             while !crowd.isEmpty {
                 activate(crowd.removeFirst())
                 if count > 0 { break }
             }
-            if !crowd.isEmpty { crowds[flight.authority] = crowd }
+            if !crowd.isEmpty { crowds[authority] = crowd }
         }
         if queue.standing == .full { activate(queue) }
         forgetIfIdle(queue)
@@ -293,7 +293,7 @@ public final class Delivery {
         let isResultWanted = broker.wantsResult(of: key)
         func verdict(keepsBody: Bool) -> Verdict {
             let landing = Landing(
-                task: flight.task, queue: flight.queue, authority: flight.authority, isResultWanted: isResultWanted,
+                task: flight.task, queue: flight.queue, url: flight.url, isResultWanted: isResultWanted,
                 keepsBody: keepsBody, unixMilliseconds: now + wallClockLeadMilliseconds)
             return flight.queue.courier.verdict(on: outcome, of: landing)
         }
@@ -347,6 +347,7 @@ public final class Delivery {
         request.isNotice = true
         let options = TaskOptions()
         request.write(isMasked: false, to: &options.request)
+        options.isNotice = true
         // What its queue says of retries is meant for its tasks: this one is tried until it expires.
         options.retryLimit = .unlimited
         options.backoff = news.backoff

@@ -111,9 +111,15 @@ public struct DestinationPolicy: Sendable {
         case "private": networks += SpecialAddresses.privateUse
         case "loopback": networks += SpecialAddresses.loopback
         case "": throw DestinationPolicyError("--push names nothing between two commas, or at all; \(Self.choice)")
-        case "*", "all", "any":
+        case "*", "all", "any", "anything", "anywhere", "everything", "everywhere", "unrestricted":
             throw DestinationPolicyError("--push names every address as 0.0.0.0/0,::/0, not as '\(element)'")
-        case "none": throw DestinationPolicyError("--push says where tasks may be sent; without it, none are")
+        case "none", "nothing", "nowhere", "no", "off", "false", "never", "disabled":
+            throw DestinationPolicyError("--push says where tasks may be sent; without it, none are")
+        case "yes", "on", "true", "enabled", "default", "allow":
+            throw DestinationPolicyError("--push says where tasks may be sent, not '\(element)'; \(Self.choice)")
+        case "internet", "external", "global", "world", "www", "web": throw Self.otherWord(element, for: "public")
+        case "internal", "intranet", "lan", "network", "vpc", "vpn": throw Self.otherWord(element, for: "private")
+        case "local", "self", "host", "lo": throw Self.otherWord(element, for: "loopback")
         default:
             if IPAddress(String(element.prefix { $0 != "/" })) != nil {
                 networks.append(try IPNetwork(element))
@@ -143,10 +149,14 @@ public struct DestinationPolicy: Sendable {
         if !isPattern, labels.count == 1, name == element,
             let word = Self.words.first(where: { Self.editDistance($0, name) <= 2 })
         {
-            throw DestinationPolicyError(
-                "--push knows no '\(name)'; did you mean '\(word)'? A host of that name is written '\(name).'")
+            throw Self.otherWord(name, for: word)
         }
         if isPattern { suffixes.append("." + name) } else { hosts.insert(name) }
+    }
+
+    private static func otherWord(_ name: String, for word: String) -> DestinationPolicyError {
+        DestinationPolicyError(
+            "--push knows no '\(name)'; did you mean '\(word)'? A host of that name is written '\(name).'")
     }
 
     private static var choice: String {

@@ -26,12 +26,27 @@ final class FileSystemDisk: Disk {
     init(path: String, _ access: Access) throws(LogError) {
         (self.path, self.access) = (path, access)
         let creates = access == .creating || access == .creatingNew
+        // What stands there is said, and not what fails because of it.
+        var status = stat()
+        if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFDIR {
+            (directory, lockFile) = (-1, -1)
+            throw LogError(.failed, file: path, problem: "it is no directory", remedy: "name one, or move this away")
+        }
         if creates {
             guard unsafe mkdir(path, 0o700) == 0 || (errno == EEXIST && access == .creating) else {
                 if errno == ENOENT {
                     throw LogError(
                         .failed, file: path, problem: "the directory that it is to be in does not exist",
                         remedy: "make that first")
+                }
+                if errno == ENOTDIR {
+                    throw LogError(
+                        .failed, file: path, problem: "a part of this path is no directory", remedy: "name another one")
+                }
+                if errno == EEXIST {
+                    throw LogError(
+                        .failed, file: path, problem: "there is something already",
+                        remedy: "name one that is to be made")
                 }
                 throw LogError("make the directory", file: path, code: errno)
             }

@@ -30,9 +30,12 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
     public let remedy: String
 
     /// One line for a person.
-    public var description: String {
+    public var description: String { finding + (remedy.isEmpty ? "" : "; " + remedy) }
+
+    /// The same without the remedy.
+    public var finding: String {
         let place = offset.map { "\(file), byte \($0): " } ?? "\(file): "
-        return place + problem + (remedy.isEmpty ? "" : "; " + remedy)
+        return place + problem
     }
 
     init(_ cause: Cause, file: String, offset: Int? = nil, problem: String, remedy: String = "") {

@@ -106,6 +106,8 @@ public enum LogMaintenance {
     ) throws(LogError) -> Report {
         let disk = try FileSystemDisk(path: directory, .reading)
         try disk.lock(waitMilliseconds: 0)
+        // Nothing is made for what cannot be repaired.
+        _ = try segments(of: disk)
         return try repair(
             disk, into: FileSystemDisk(path: newDirectory, .creatingNew),
             segmentByteCount: configuration.segmentByteCount, inspect: inspect)
@@ -136,10 +138,12 @@ public enum LogMaintenance {
         case log(LogError)
     }
 
-    /// Visits every whole frame there is, in order, and each only once.
-    private static func salvage(
-        _ disk: any Disk, _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
-    ) throws(LogError) -> Report {
+    /// The segments of a log, in order, and the first header that can be read.
+    ///
+    /// - Throws: `LogError` if there is no log, or none that can be known.
+    private static func segments(
+        of disk: any Disk
+    ) throws(LogError) -> (found: [(number: UInt64, name: String, header: SegmentHeader?)], known: SegmentHeader) {
         // A file that was renamed is where its header says.
         var found: [(number: UInt64, name: String, header: SegmentHeader?)] = []
         for name in try disk.names() {
@@ -152,10 +156,24 @@ public enum LogMaintenance {
             found.append((header?.number ?? number, name, header))
         }
         found.sort { ($0.number, $0.name) < ($1.number, $1.name) }
-        guard let known = found.lazy.compactMap(\.header).first else {
-            throw .damaged(
-                disk.path, found.first?.name ?? "", offset: 0, "no segment has a header, so no frame can be known")
+        if found.isEmpty {
+            throw LogError(
+                .failed, file: disk.path, problem: "there is no journal in this directory",
+                remedy: "name the one that --data was given")
         }
+        guard let known = found.lazy.compactMap(\.header).first else {
+            throw LogError(
+                .damaged, file: disk.path, problem: "no segment has a header, so nothing of this journal can be read",
+                remedy: "use a copy of it")
+        }
+        return (found, known)
+    }
+
+    /// Visits every whole frame there is, in order, and each only once.
+    private static func salvage(
+        _ disk: any Disk, _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
+    ) throws(LogError) -> Report {
+        let (found, known) = try segments(of: disk)
         // What another log's header says is of no use here.
         let headers = found.map { $0.header?.salt == known.salt ? $0.header : nil }
         var report = Report()

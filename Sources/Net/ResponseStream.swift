@@ -172,6 +172,12 @@ public struct ResponseStream: ~Copyable {
         sealDeliveries()
     }
 
+    /// Ends the answer with a line feed behind what was appended, for terminals and tools that read lines.
+    public mutating func endLine() {
+        buffer.append(UInt8(ascii: "\n"))
+        end()
+    }
+
     /// Ends an answer that has no content and no length: 204, or one to CONNECT.
     public mutating func endWithoutBody() {
         precondition(isOpen)

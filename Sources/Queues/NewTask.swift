@@ -76,6 +76,8 @@ public final class TaskOptions {
     public var metadata: [UInt8] = []
     /// How it is to be sent, for whoever sends it; no worker gets a task that says so. Empty if it says nothing.
     public var request: [UInt8] = []
+    /// Whether it tells of another task's death, and so is counted apart.
+    public var isNotice = false
 
     /// Nothing said.
     public init() {}

@@ -33,6 +33,8 @@ public struct QueueStatistics: Hashable, Sendable {
         public var enqueued: UInt64 = 0
         /// Tasks that came from other queues: dead letters, what was moved, and dead letters that went back.
         public var received: UInt64 = 0
+        /// Tasks added to tell of a death, which are not among those.
+        public var notices: UInt64 = 0
         /// Dispatches.
         public var dispatched: UInt64 = 0
         /// Dispatches that were acknowledged.

@@ -60,7 +60,11 @@ extension TaskStore {
         }
         contentBytes += content.heapBytes
         update(queue) { $0.tasks += 1 }
-        queues[queue].totals.enqueued += 1
+        if options?.isNotice == true {
+            queues[queue].totals.notices += 1
+        } else {
+            queues[queue].totals.enqueued += 1
+        }
         // Before it is put in a list: they may say in which.
         if let options {
             withExtras(slot, change: nil) { extras in

@@ -45,8 +45,8 @@ final class DurableStore {
 
     /// Says why the journal cannot go on, and ends the program: what was not yet answered may be lost, and what was is safe.
     private func fail(_ error: LogError) -> Never {
-        Emq.write("emq: \(error)", to: STDERR_FILENO)
-        exit(1)
+        Emq.log("emq: \(error)")
+        Emq.exit(1)
     }
 
     // MARK: Turns
@@ -90,8 +90,8 @@ final class DurableStore {
             return [journal.nextDeadline(of: broker, now: now), retryTime].compactMap { $0 }.min()
         }
         guard journal.isSettled(broker) else {
-            Emq.write("emq: stopped at once; what was not yet answered may be lost", to: STDERR_FILENO)
-            exit(1)
+            Emq.log("emq: stopped at once; what was not yet answered may be lost")
+            Emq.exit(1)
         }
         do throws(LogError) {
             try journal.close()
@@ -109,24 +109,23 @@ final class DurableStore {
         guard isReady else {
             if now >= nextReport {
                 nextReport = now + 1000
-                Emq.write("emq: \(progressText)", to: STDERR_FILENO)
+                Emq.log("emq: \(progressText)")
             }
             return false
         }
         do throws(SystemError) {
             try loop.watch(journal.descriptor, for: news, events: UInt32(EPOLLIN.rawValue))
         } catch {
-            Emq.write("emq: \(error)", to: STDERR_FILENO)
-            exit(1)
+            Emq.log("emq: \(error)")
+            Emq.exit(1)
         }
         let recovery = journal.recovery
         let seconds = Double(loop.updateNow() - begun) / 1000
         let dropped =
             recovery.droppedByteCount > 0 ? "; \(recovery.droppedByteCount) bytes at its end were not whole" : ""
         let tasks = recovery.taskCount == 1 ? "1 task" : "\(recovery.taskCount) tasks"
-        Emq.write(
-            "emq: recovered \(tasks) from \(directory) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)",
-            to: STDERR_FILENO)
+        Emq.log(
+            "emq: recovered \(tasks) from \(directory) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)")
         reportProblem()
         // What was recovered is safe.
         server.release(upTo: journal.safeSequence)
@@ -144,12 +143,11 @@ final class DurableStore {
         guard journal.problem != reportedProblem else { return }
         reportedProblem = journal.problem
         if let problem = journal.problem {
-            Emq.write(
+            Emq.log(
                 "emq: \(problem); new tasks are refused, acknowledgements go on; "
-                    + "the journal has \(journal.byteCount) bytes, \(journal.pendingByteCount) are not safe yet",
-                to: STDERR_FILENO)
+                    + "the journal has \(journal.byteCount) bytes, \(journal.pendingByteCount) are not safe yet")
         } else {
-            Emq.write("emq: the journal can be written again", to: STDERR_FILENO)
+            Emq.log("emq: the journal can be written again")
         }
     }
 
@@ -207,7 +205,7 @@ final class DurableStore {
         responses.append("{\"status\":\"recovering\",\"detail\":")
         JSONWriter.write(progressText, to: &responses)
         responses.append("}")
-        responses.end()
+        responses.endLine()
     }
 
     /// What is answered while the journal is recovered.

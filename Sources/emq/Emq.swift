@@ -9,19 +9,22 @@ import UID
 @main
 enum Emq {
     static func main() {
-        var arguments = CommandLine.arguments.dropFirst()
+        var arguments = ProcessStart.arguments.dropFirst()
         if arguments.first == "bench" { exit(Bench.run(Array(arguments.dropFirst()))) }
         if arguments.first == "journal" { exit(JournalCommand.run(Array(arguments.dropFirst()))) }
         if arguments.first == "serve" { arguments = arguments.dropFirst() }
-        if arguments.contains("--help") || arguments.contains("-h") { return write(Options.help, to: STDOUT_FILENO) }
-        if arguments.contains("--version") { return write("emq \(Options.version)", to: STDOUT_FILENO) }
+        if arguments.contains("--help") || arguments.contains("-h") { return print(Options.help) }
+        if arguments.contains("--version") { return print("emq \(Options.version)") }
         do {
-            try serve(try Options(Array(arguments)) { name in unsafe getenv(name).map { unsafe String(cString: $0) } })
+            let options = try Options(Array(arguments)) { ProcessStart.environment[$0] }
+            for line in Options.strayVariables(of: ProcessStart.environment) { log("emq: \(line)") }
+            try serve(options)
+            exit(0)
         } catch let error as UsageError {
-            write("emq: \(error.description) (emq --help lists the options)", to: STDERR_FILENO)
+            log("emq: \(error.description) (emq --help lists the options)")
             exit(2)
         } catch {
-            write("emq: \(error)", to: STDERR_FILENO)
+            log("emq: \(error)")
             exit(1)
         }
     }
@@ -30,6 +33,7 @@ enum Emq {
         Memory.configureAllocator()
         let shutdown = Shutdown(drainMilliseconds: options.drainMilliseconds)
         let loop = try EventLoop()
+        try checkClock(loop.now)
         try shutdown.watch(on: loop)
         var random = KernelRandom()
         let addressSpace = try addressSpace(asked: options.addressSpaceBytes)
@@ -45,6 +49,9 @@ enum Emq {
         let pushConnections = sends ? max(1, min(4000, files / 4)) : 0
         limits.connections = try connectionLimit(asked: options.maximumConnections, files: files - pushConnections)
         limits.bufferBytes = min(memory, addressSpace ?? .max) / 4
+        if options.maximumMemoryBytes == nil, !Memory.isLimitKnown {
+            log("emq: /proc cannot be read, so memory limits of control groups may go unseen; --max-memory sets one")
+        }
         let journal = try DurableStore(options, loop: loop)
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
@@ -78,10 +85,8 @@ enum Emq {
             let destinations = options.destinationLists.joined(separator: ", ")
             let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
             let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
-            write(
-                "emq \(Options.version) listening on \(places); tasks \(home)\(sending)",
-                to: STDERR_FILENO)
-            for line in adapterLines { write(line, to: STDERR_FILENO) }
+            log("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")
+            for line in adapterLines { log(line) }
             var api = API(
                 server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push,
                 adapters: adapters)
@@ -90,9 +95,9 @@ enum Emq {
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {
                 let kept = journal.isReady ? count : "everything"
-                write("emq: stopped; \(kept) stayed in \(journal.directory)", to: STDERR_FILENO)
+                log("emq: stopped; \(kept) stayed in \(journal.directory)")
             } else {
-                write("emq: stopped; \(count) that lived in memory went with it", to: STDERR_FILENO)
+                log("emq: stopped; \(count) that lived in memory went with it")
             }
         }
     }
@@ -139,9 +144,43 @@ enum Emq {
         return Int(clamping: files.rlim_cur)
     }
 
-    /// Writes one line to a descriptor.
-    static func write(_ line: String, to descriptor: Int32) {
-        let bytes = Array((line + "\n").utf8)
-        unsafe _ = bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
+    /// Makes sure that times can be counted from 1970 on, as ids, answers and the journal do.
+    static func checkClock(_ unixMilliseconds: Int64) throws(SystemError) {
+        // Ids have 48 bits for it.
+        guard (0..<1 << 48).contains(unixMilliseconds) else {
+            let time = unixMilliseconds < 0 ? "before 1970" : "after the year 10000"
+            throw SystemError("start", reason: "the machine's clock is wrong, it shows a time \(time); set it (`date`)")
+        }
+    }
+
+    // MARK: What people read
+
+    /// How long the end of the program waits for somebody to take the last lines of the log.
+    private static let lastLinesMilliseconds = 1000
+
+    /// Writes a line of the log to standard error, without waiting for that.
+    static func log(_ line: String) { LineWriter.standardError.write(line) }
+
+    /// Ends the program when its log is written.
+    static func exit(_ status: Int32) -> Never {
+        LineWriter.standardError.flush(milliseconds: lastLinesMilliseconds)
+        Glibc.exit(status)
+    }
+
+    /// Writes what a command was asked for to standard output, waiting for whoever reads it; ends the program if that fails.
+    static func print(_ text: String) {
+        var rest = Array((text + "\n").utf8)[...]
+        while !rest.isEmpty {
+            let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+            if count > 0 {
+                rest = rest.dropFirst(count)
+            } else if errno == EAGAIN {
+                var readiness = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+                unsafe poll(&readiness, 1, -1)
+            } else if errno != EINTR {
+                log("emq: \(SystemError("write to standard output"))")
+                exit(1)
+            }
+        }
     }
 }

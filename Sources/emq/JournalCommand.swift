@@ -18,7 +18,7 @@ enum JournalCommand {
     /// - Returns: what to exit with: 0 if all is well, 1 if not, 2 if the command line makes no sense.
     static func run(_ arguments: [String]) -> Int32 {
         if arguments.contains("--help") || arguments.contains("-h") {
-            Emq.write(help, to: STDOUT_FILENO)
+            Emq.print(help)
             return 0
         }
         do {
@@ -36,13 +36,13 @@ enum JournalCommand {
             case (nil, _): return refuse("check or repair?")
             }
         } catch {
-            Emq.write("emq: \(error)", to: STDERR_FILENO)
+            Emq.log("emq: \(error)")
             return 1
         }
     }
 
     private static func refuse(_ reason: String) -> Int32 {
-        Emq.write("emq: journal: \(reason)\n\n\(help)", to: STDERR_FILENO)
+        Emq.log("emq: journal: \(reason)\n\n\(help)")
         return 2
     }
 
@@ -51,14 +51,17 @@ enum JournalCommand {
         let report = try LogMaintenance.check(directory: directory, inspect: inspector.inspect)
         describe(report)
         if let failure = report.failure {
-            Emq.write("not whole: \(failure)", to: STDOUT_FILENO)
+            // Whoever reads this has checked it.
+            let isRepairable = failure.cause == .damaged
+            let remedy = "`emq journal repair \(directory)` copies what is whole into a new journal"
+            Emq.print(isRepairable ? "not whole: \(failure.finding); \(remedy)" : "not whole: \(failure)")
             return 1
         }
         let dropped =
             report.droppedByteCount > 0
             ? "; \(report.droppedByteCount) bytes at the end are not whole: a crash while they were written, or damage to the last frames"
             : ""
-        Emq.write("whole: \(inspector.tasks)\(dropped)", to: STDOUT_FILENO)
+        Emq.print("whole: \(inspector.tasks)\(dropped)")
         return 0
     }
 
@@ -66,10 +69,12 @@ enum JournalCommand {
         let inspector = try Inspector()
         let report = try LogMaintenance.repair(directory: directory, into: newDirectory, inspect: inspector.inspect)
         describe(report)
-        Emq.write(
-            "\(newDirectory) has \(inspector.tasks); start emq with --data \(newDirectory). "
-                + "What was only in a part that is lost is gone; tasks whose end was there are given out again",
-            to: STDOUT_FILENO)
+        let isWhole = report.segments.allSatisfy(\.damages.isEmpty)
+        let loss =
+            isWhole
+            ? "\(directory) is whole, so nothing is lost, and it needs no repair"
+            : "What was only in a part that is lost is gone; tasks whose end was there are given out again"
+        Emq.print("\(newDirectory) has \(inspector.tasks); start emq with --data \(newDirectory). \(loss)")
         return 0
     }
 
@@ -77,14 +82,13 @@ enum JournalCommand {
         for segment in report.segments {
             let frames = segment.frameCount == 1 ? "1 frame" : "\(segment.frameCount) frames"
             let range = segment.firstSequence.map { " (\($0) to \(segment.lastSequence ?? $0))" } ?? ""
-            Emq.write("\(segment.name): \(segment.byteCount) bytes, \(frames)\(range)", to: STDOUT_FILENO)
+            Emq.print("\(segment.name): \(segment.byteCount) bytes, \(frames)\(range)")
             for damage in segment.damages {
                 let lost =
                     damage.lostSequences.map { "frames \($0.lowerBound) to \($0.upperBound) are lost" }
                     ?? "nobody knows how many frames are lost"
-                Emq.write(
-                    "  byte \(damage.offset), \(damage.byteCount) bytes: \(damage.problem); \(lost)",
-                    to: STDOUT_FILENO)
+                Emq.print(
+                    "  byte \(damage.offset), \(damage.byteCount) bytes: \(damage.problem); \(lost)")
             }
         }
     }

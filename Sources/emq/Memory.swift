@@ -7,7 +7,7 @@ enum Memory {
     /// The machine's memory, or the lowest limit of the program's control group and of those around it, in bytes.
     static var available: Int {
         let machine = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
-        return limits(of: contents(of: "/proc/self/cgroup")) { contents(of: $0) }.reduce(machine, min)
+        return limits(of: isLimitKnown ? groups : rootGroup) { contents(of: $0) }.reduce(machine, min)
     }
 
     /// How much address space the program may still take, in bytes; nil if there is no limit (`ulimit -v`).
@@ -35,6 +35,13 @@ enum Memory {
         mallopt(M_TRIM_THRESHOLD, 1 << 20)
         mallopt(M_ARENA_MAX, 1)
     }
+
+    /// Whether the system tells which control group the program is in.
+    static var isLimitKnown: Bool { !groups.isEmpty }
+
+    private static var groups: String { contents(of: "/proc/self/cgroup") }
+    /// What a container sees as the root is often its own group.
+    private static let rootGroup = "0::/"
 
     /// The limits that control groups set (cgroups(7)).
     ///

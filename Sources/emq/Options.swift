@@ -61,7 +61,7 @@ struct Options {
         Every option has a twin in the environment, such as EMQ_MAX_MEMORY; several addresses have commas between.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
-          curl --json '{"queues": ["greetings"], "timeout": 10000}' localhost:8080/wait/
+          curl --json '{"queues": ["greetings"], "max": 1, "timeout": 10000}' localhost:8080/wait/
         """
 
     /// The options that take a value, each with what reads it.
@@ -94,10 +94,18 @@ struct Options {
             guard let reader = Options.readers.first(where: { $0.flag == flag }) else {
                 let known = Options.readers.map(\.flag) + ["--help", "--version"]
                 guard flag.hasPrefix("-") else {
-                    let hint = nearestName(to: flag, among: ["serve", "bench", "journal"])
+                    let commands = ["serve", "bench", "journal"]
+                    if commands.contains(flag) { throw UsageError("the command '\(flag)' comes first") }
+                    let hint = nearestName(to: flag, among: commands)
                     throw UsageError("'\(flag)' is no option, and a command comes first; \(hint)")
                 }
-                throw UsageError("there is no option '\(argument)'; \(nearestName(to: flag, among: known))")
+                let hint =
+                    Options.hint(atOther: flag, value: parts.count > 1 ? String(parts[1]) : rest.first)
+                    ?? nearestName(to: flag, among: known)
+                throw UsageError("there is no option '\(argument)'; \(hint)")
+            }
+            if parts.count == 1, let next = rest.first, next.hasPrefix("--") {
+                throw UsageError("\(flag) needs a value, and an option follows; if '\(next)' is meant: \(flag)=\(next)")
             }
             guard let value = parts.count > 1 ? String(parts[1]) : rest.popFirst() else {
                 throw UsageError("\(flag) needs a value")
@@ -109,15 +117,14 @@ struct Options {
             try reader.read(&self, value)
         }
         for reader in Options.readers where !given.contains(reader.flag) {
-            let twin = "EMQ_" + reader.flag.dropFirst(2).uppercased().split(separator: "-").joined(separator: "_")
+            let twin = Options.twin(of: reader.flag)
             // An empty variable is as good as none, but for the one without which tasks would be lost.
             guard let value = environment(twin), !value.isEmpty || reader.flag == "--data" else { continue }
             do throws(UsageError) {
                 // What may be repeated on the command line is a list here.
-                for part in Options.lists.contains(reader.flag) ? value.split(separator: ",").map(String.init) : [value]
-                {
-                    try reader.read(&self, part)
-                }
+                let isList = Options.lists.contains(reader.flag)
+                let parts = isList ? value.split(separator: ",", omittingEmptySubsequences: false) : [value[...]]
+                for part in parts { try reader.read(&self, String(part)) }
             } catch {
                 throw UsageError("\(twin): \(error.description)")
             }
@@ -135,6 +142,68 @@ struct Options {
         }
         if addresses.isEmpty { addresses = [.tcp(host: "localhost", port: 8080)] }
     }
+
+    // MARK: Mistakes
+
+    /// What other programs call an option of this one.
+    private static let otherNames: [(flag: String, others: [String])] = [
+        (
+            "--addr",
+            ["--port", "-p", "--listen", "-l", "--bind", "-b", "--address", "-a", "--listen-address", "--http"]
+        ),
+        ("--data", ["--dir", "-d", "--directory", "--data-dir", "--path", "--storage", "--db", "--journal"]),
+        ("--max-memory", ["--memory", "-m", "--maxmemory", "--memory-limit"]),
+        ("--version", ["-v", "-V"]),
+    ]
+
+    /// What to say to somebody who knows an option by another name; nil if that is none.
+    private static func hint(atOther flag: String, value: String?) -> String? {
+        guard let known = otherNames.first(where: { $0.others.contains(flag) })?.flag else { return nil }
+        // A port alone is no address.
+        let port = known == "--addr" ? value.flatMap { UInt16($0) } : nil
+        return "did you mean '\(known)\(port.map { " :\($0)" } ?? "")'?"
+    }
+
+    /// An option's name in the environment.
+    private static func twin(of flag: String) -> String {
+        "EMQ_" + flag.dropFirst(2).uppercased().split(separator: "-").joined(separator: "_")
+    }
+
+    /// Variables that begin with `EMQ_` and are for others: clients, workers, those who build and test emq, and images, which
+    /// often have a version.
+    private static let variablesOfOthers = [
+        "EMQ_URL", "EMQ_TOKEN", "EMQ_ID", "EMQ_QUEUE", "EMQ_ATTEMPT", "EMQ_VERSION", "EMQ_HOME", "EMQ_FUZZ",
+    ]
+
+    /// A line for each variable of the environment that is probably meant to be an option and is none, sorted.
+    static func strayVariables(of environment: [String: String]) -> [String] {
+        let twins = readers.map { twin(of: $0.flag) }
+        let stray = environment.keys.filter { name in
+            name.hasPrefix("EMQ_") && !twins.contains(name) && !variablesOfOthers.contains(name)
+                && !name.hasPrefix("EMQ_TEST_") && !isOfService(name, environment[name] ?? "")
+        }
+        return stray.sorted().map { name in
+            let flag = "--" + name.dropFirst(4).lowercased().split(separator: "_").joined(separator: "-")
+            var hint = ""
+            if let known = otherNames.first(where: { $0.others.contains(flag) })?.flag, known != "--version" {
+                hint = "; did you mean '\(twin(of: known))'?"
+            } else {
+                let found = nearestName(to: name, among: twins.map { $0.lowercased() }) { $0.uppercased() }
+                if found.hasPrefix("did") { hint = "; \(found)" }
+            }
+            return "the variable \(name) is no option of this server and is ignored\(hint)"
+        }
+    }
+
+    /// Whether Kubernetes sets such a variable, or Docker, since a service nearby is called emq.
+    private static func isOfService(_ name: String, _ value: String) -> Bool {
+        let words = name.split(separator: "_")
+        if words.contains(where: { ["SERVICE", "TCP", "UDP", "ENV"].contains($0) }) { return true }
+        let isURL = value.hasPrefix("tcp://") || value.hasPrefix("udp://")
+        return words.last == "PORT" && isURL || name == "EMQ_NAME" && value.hasPrefix("/")
+    }
+
+    // MARK: Values
 
     private static func readAddress(_ options: inout Options, _ value: String) throws(UsageError) {
         do throws(AddressError) {

@@ -57,7 +57,7 @@ final class Shutdown: EventSource {
             let sending = "\(count(sent)) that \(sent == 1 ? "is" : "are") being sent"
             work = held > 0 ? "\(work), and \(sending) as long" : "\(sending) may take \(seconds) s"
         }
-        Emq.write("emq: stopping; \(work); a second signal ends it at once", to: STDERR_FILENO)
+        Emq.log("emq: stopping; \(work); a second signal ends it at once")
     }
 
     /// Whether a second signal has asked to stop at once.

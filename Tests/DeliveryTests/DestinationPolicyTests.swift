@@ -198,6 +198,9 @@ struct DestinationPolicyTests {
         arguments: [
             ("privat", "knows no 'privat'; did you mean 'private'? A host of that name is written 'privat.'"),
             ("publc", "did you mean 'public'"), ("pubilc", "did you mean 'public'"),
+            ("everywhere", "0.0.0.0/0,::/0"), ("Anywhere", "0.0.0.0/0,::/0"), ("internet", "did you mean 'public'"),
+            ("lan", "did you mean 'private'"), ("local", "did you mean 'loopback'"), ("true", "not 'true'"),
+            ("off", "without it"),
             ("loopbak", "did you mean 'loopback'"), ("all", "0.0.0.0/0,::/0"), ("none", "without it"),
             ("private,publik", "did you mean 'public'"), ("", "nothing"), ("public,", "nothing"),
             ("public,,private", "nothing"),

@@ -21,8 +21,8 @@ import Testing
     private static func run(_ commands: String) throws -> String {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/bin/sh")
-        // One answer a line; an answer's status is part of what is compared, by what it says.
-        process.arguments = ["-c", "curl() { command curl -sS \"$@\" && echo; }\n" + commands]
+        // An answer's status is part of what is compared, by what it says.
+        process.arguments = ["-c", "curl() { command curl -sS \"$@\"; }\n" + commands]
         let output = Pipe()
         process.standardOutput = output
         try process.run()

@@ -29,6 +29,42 @@ import Testing
         return client
     }
 
+    @Test func nackIsNak() throws {
+        try server.enqueue("q")
+        let receipt = try #require(try server.take("q").first?["receipt"] as? String)
+        for path in ["/nack", "/nack/"] {
+            #expect(try server.send("GET", path).fields["allow"] == "POST, OPTIONS")
+            #expect(try server.post(path, #"{"ids": [], "error": 1}"#).field == "error")
+        }
+        let answer = try server.post("/nack/", "{\"ids\": [\"\(receipt)\"], \"error\": \"no\"}")
+        #expect(answer.body == #"{"requeued":1,"dead":0,"missing":[]}"#)
+        #expect(try server.get("/peek/q").tasks[0]?["error"] as? String == "no")
+        #expect(try server.get("/stats/q").object["totals"].map { ($0 as? [String: Int])?["naked"] } == 1)
+    }
+
+    @Test func noHintLeadsFromWhatIsHarmlessToWhatIsNot() throws {
+        let paths = [
+            "nck", "nac", "nakc", "back", "hack", "pack", "rack", "nacks", "ak", "reject", "fail", "refuse", "release",
+            "requeue", "merge", "urge", "push", "post", "pass", "publish", "put", "love", "pick", "resend",
+        ]
+        let risky = ["/ack", "/purge", "/pause", "/resume", "/kick", "/move"]
+        for path in paths {
+            let detail = try #require(try server.post("/\(path)", "{}").object["detail"] as? String)
+            for risk in risky { #expect(!detail.contains("did you mean '\(risk)'"), "\(path): \(detail)") }
+        }
+        // Slips of one letter are helped.
+        for (slip, meant) in [
+            ("akc", "ack"), ("acck", "ack"), ("purg", "purge"), ("naak", "nak"), ("enqeue", "enqueue"),
+        ] {
+            let detail = try server.post("/\(slip)", "{}").object["detail"] as? String
+            #expect(detail == "there is nothing at this path; did you mean '/\(meant)'?")
+        }
+        for (path, field) in [("/wait", "nack"), ("/wait", "nak"), ("/nak", "read"), ("/nak", "delad")] {
+            let detail = try #require(try server.post(path, "{\"\(field)\": []}").object["detail"] as? String)
+            #expect(!detail.contains("did you mean 'ack'") && !detail.contains("did you mean 'dead'"), "\(detail)")
+        }
+    }
+
     @Test func aTaskGoesInAndComesOut() throws {
         let id = try enqueue("q", #"{"a": 1}"#, #", "retry": 1000.5, "expiry": 6000"#)
         #expect(id.utf8.count == 22)

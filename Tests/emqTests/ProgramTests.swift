@@ -1,7 +1,10 @@
 // The program as its operator meets it: options, addresses, signals.
 
 import Foundation
+import Net
 import Testing
+
+@testable import emq
 
 @Suite struct ProgramTests {
     /// Runs the program to its end.
@@ -61,6 +64,143 @@ import Testing
         #expect(help.output.contains("--addr") && help.output.split(separator: "\n").count <= 24)
         let version = try run(["--version"])
         #expect(version.output.wholeMatch(of: /emq \d+\.\d+\.\d+\n/) != nil)
+    }
+
+    @Test(arguments: [
+        (["--port", "8080"], "did you mean '--addr :8080'?"), (["--port=8080"], "did you mean '--addr :8080'?"),
+        (["-p", "x"], "did you mean '--addr'?"), (["--listen", ":80"], "did you mean '--addr'?"),
+        (["--dir", "/x"], "did you mean '--data'?"), (["--memory", "1G"], "did you mean '--max-memory'?"),
+        (["--data", "--fsync", "never"], "--data needs a value, and an option follows"),
+        (["--push", "everywhere"], "0.0.0.0/0,::/0"), (["--prt", "1"], "known here"),
+        (["--max-memory", "512MB"], "such as 512M"),
+    ])
+    func whatIsMeantIsSaid(arguments: [String], words: String) throws {
+        let result = try run(arguments)
+        #expect(result.status == 2 && result.error.contains(words), "\(result.error)")
+        #expect(result.error.filter { $0 == "\n" }.count == 1)
+    }
+
+    @Test func anEmptyElementOfAListInTheEnvironmentIsRefused() throws {
+        #expect(try run([], environment: ["EMQ_ADDR": ","]).error.hasPrefix("emq: EMQ_ADDR: an address is "))
+    }
+
+    @Test func variablesThatMeanNothingAreToldOf() {
+        func lines(_ variables: [String: String]) -> [String] { Options.strayVariables(of: variables) }
+        let words = "is no option of this server and is ignored"
+        #expect(
+            lines(["EMQ_MAX_MEMRY": "1", "EMQ_PORT": "8080", "EMQ_X": "", "EMQ_DATA": "x", "HOME": "/"]) == [
+                "the variable EMQ_MAX_MEMRY \(words); did you mean 'EMQ_MAX_MEMORY'?",
+                "the variable EMQ_PORT \(words); did you mean 'EMQ_ADDR'?", "the variable EMQ_X \(words)",
+            ])
+        // Of clients, workers, tests and images; and what Kubernetes and Docker set for a service that is called emq.
+        let others = [
+            "EMQ_URL": "", "EMQ_TOKEN": "", "EMQ_ID": "", "EMQ_QUEUE": "", "EMQ_ATTEMPT": "", "EMQ_VERSION": "",
+            "EMQ_TEST_OPERATIONS": "5", "EMQ_SERVICE_HOST": "10.0.0.1", "EMQ_SERVICE_PORT": "80",
+            "EMQ_SERVICE_PORT_HTTP": "80", "EMQ_PORT": "tcp://10.0.0.1:80", "EMQ_PORT_80_TCP": "tcp://10.0.0.1:80",
+            "EMQ_PORT_80_TCP_ADDR": "10.0.0.1", "EMQ_NAME": "/web/emq", "EMQ_ENV_PATH": "/bin",
+        ]
+        #expect(lines(others) == [])
+    }
+
+    @Test func aVariableThatMeansNothingStopsNothing() throws {
+        let server = try Server(environment: ["EMQ_MAX_MEMRY": "1G"])
+        _ = try eventually("both lines") { server.output.contains("listening on") ? true : nil }
+        #expect(server.output.hasPrefix("emq: the variable EMQ_MAX_MEMRY is no option"))
+    }
+
+    @Test func aClockThatIsWrongIsSaid() throws {
+        try Emq.checkClock(0)
+        try Emq.checkClock(1_800_000_000_000)
+        for time in [-1, -86_400_000, Int64.min, 1 << 48] {
+            let error = #expect(throws: SystemError.self) { try Emq.checkClock(time) }
+            #expect(error?.description.hasPrefix("cannot start: the machine's clock is wrong") == true)
+        }
+    }
+
+    /// Whether this machine lets a program have a file system of its own.
+    private static let canUnshare = (try? shell("unshare -m mount -t tmpfs none /proc"))?.status == 0
+
+    private static func shell(_ command: String, _ arguments: String...) throws -> (status: Int32, output: String) {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments = ["-c", command, Server.executable.path] + arguments
+        let output = Pipe()
+        (process.standardOutput, process.standardError) = (output, output)
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return (process.terminationStatus, text)
+    }
+
+    @Test(.enabled(if: canUnshare, "skipped: this needs a mount namespace"))
+    func optionsAreReadWithoutProc() throws {
+        let start = "mount -t tmpfs none /proc && exec \"$0\""
+        let wrong = try Self.shell("unshare -m sh -c '\(start) --adr \"$1\"' \"$0\" \"$1\"", ":1")
+        #expect(wrong.status == 2 && wrong.output.contains("there is no option '--adr'"), "\(wrong.output)")
+        let version = try Self.shell("unshare -m sh -c '\(start) --version' \"$0\"")
+        #expect(version.status == 0 && version.output.wholeMatch(of: /emq \d+\.\d+\.\d+\n/) != nil)
+    }
+
+    @Test func aFileInPlaceOfADirectoryIsSaid() throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString)").path
+        #expect(FileManager.default.createFile(atPath: path, contents: Data("mine".utf8)))
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        for arguments in [
+            ["--addr", "127.0.0.1:0", "--data", path], ["journal", "check", path], ["journal", "repair", path],
+        ] {
+            let result = try run(arguments)
+            #expect(result.status == 1)
+            #expect(result.error == "emq: \(path): it is no directory; name one, or move this away\n")
+        }
+    }
+
+    @Test func aDirectoryWithoutAJournalIsSaidAndNothingIsMade() throws {
+        let directory = DataDirectory()
+        try FileManager.default.createDirectory(atPath: directory.path, withIntermediateDirectories: true)
+        for command in ["check", "repair"] {
+            let result = try run(["journal", command, directory.path])
+            #expect(result.status == 1)
+            #expect(
+                result.error
+                    == "emq: \(directory.path): there is no journal in this directory; name the one that --data was given\n"
+            )
+        }
+        #expect(!FileManager.default.fileExists(atPath: directory.path + "-repaired"))
+    }
+
+    @Test func aWholeJournalNeedsNoRepair() throws {
+        let directory = DataDirectory()
+        let server = try Server(["--addr", "127.0.0.1:0", "--data", directory.path])
+        _ = try eventually("the start") { try server.get("/healthz").status == 200 ? true : nil }
+        try server.enqueue("q")
+        server.signal(SIGTERM)
+        #expect(try server.exitStatus() == 0)
+        let copy = DataDirectory()
+        let result = try run(["journal", "repair", directory.path, copy.path])
+        #expect(result.status == 0 && result.output.contains("is whole, so nothing is lost"), "\(result.output)")
+        #expect(!result.output.contains("is gone"))
+        let again = try run(["journal", "repair", directory.path, copy.path])
+        #expect(again.status == 1)
+        #expect(again.error == "emq: \(copy.path): there is something already; name one that is to be made\n")
+    }
+
+    @Test func aServerWhoseLogNobodyReadsServesAndStops() throws {
+        let pipe = try NarrowPipe()
+        pipe.fill()
+        let path = FileManager.default.temporaryDirectory.appending(
+            path: "emq-\(UInt32.random(in: 0...UInt32.max)).sock"
+        ).path
+        let process = Process()
+        process.executableURL = Server.executable
+        process.arguments = ["--addr", "unix:\(path)"]
+        process.standardError = FileHandle(fileDescriptor: pipe.writing)
+        try process.run()
+        defer { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+        let client = try eventually("the server") { try? Client(path: path) }
+        #expect(try client.get("/healthz").status == 200)
+        kill(process.processIdentifier, SIGTERM)
+        _ = try eventually("the end of the program") { process.isRunning ? nil : true }
+        #expect(process.terminationStatus == 0)
     }
 
     @Test func aPortInUseIsOneLineAndStatus1() throws {

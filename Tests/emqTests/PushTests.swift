@@ -124,7 +124,7 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
     }
 
     static let failures: [(answer: [Step], error: String)] = [
-        ([.answer("500 X", "oh")], "answered 500 Internal Server Error"),
+        ([.answer("500 X", "oh")], "/q answered 500 Internal Server Error: oh"),
         ([.answer("404 X")], "answered 404 Not Found"),
         (
             [.answer("302 X", fields: "Location: /there\r\n")],
@@ -151,6 +151,22 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
         ([.hold], "within 300 ms"),
         ([.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), .hold], "was not over within 300 ms"),
     ]
+
+    static let bodies: [(body: String, shown: String)] = [
+        ("", ""), ("\n  the database\r\n\tis down \n", ": the database is down"), ("\u{0}\u{1}", ""),
+        (String(repeating: "ä", count: 200), ": " + String(repeating: "ä", count: 200)),
+        (String(repeating: "ä", count: 201), ": " + String(repeating: "ä", count: 200) + "…"),
+        (String(repeating: "\u{1F600}", count: 10_000), ": " + String(repeating: "\u{1F600}", count: 200) + "…"),
+    ]
+
+    @Test(arguments: bodies.indices)
+    func anErrorSaysWhereAndWhatWithoutTheQuery(index: Int) throws {
+        let (body, shown) = Self.bodies[index]
+        receiver.script("/a/b", [.answer("503 X", body)])
+        let id = try server.enqueue("q", "\"content\": 1, \(briefly), " + receiver.request("/a/b?token=secret"))
+        let error = try server.wait(id, for: "dead")["error"] as? String
+        #expect(error == "http://127.0.0.1:\(receiver.port)/a/b answered 503 Service Unavailable" + shown)
+    }
 
     @Test(arguments: failures.indices)
     func anythingElseIsAFailedAttemptWithAReason(index: Int) throws {
@@ -490,6 +506,7 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
         #expect(notice["Emq-Signature"]?.hasPrefix("t=") == true)
         let noticeID = try #require(notice.id)
         #expect(noticeID != id)
+        #expect(try server.count("q", "enqueued") == 1 && server.count("q", "notices") == 1)
         // The queue gives its tasks no retries; the news of a death has them.
         #expect(try #require(server.wait(noticeID, for: "delayed")["retries"] as? Int) > 0)
         // What another task's death would tell comes later.

@@ -13,6 +13,7 @@ import Testing
     }
 
     @Test func aPausedQueueGivesNothingOutUntilItIsResumed() throws {
+        #expect(try server.send("POST", "/pause/q").body == #"{"paused":true,"new":true}"#)
         #expect(try server.send("POST", "/pause/q").body == #"{"paused":true}"#)
         #expect(try server.get("/queues").body == #"["q"]"#)
         try server.enqueueAll("q", [1, 2])
@@ -22,6 +23,17 @@ import Testing
         #expect(try server.send("POST", "/resume/q").body == #"{"paused":false}"#)
         #expect(try waiter.response().tasks[0]?["content"] as? Int == 1)
         #expect(try server.takeContents("q") == [2])
+    }
+
+    @Test func pausingAQueueThatNobodyKnowsSaysSo() throws {
+        try server.enqueue("mails")
+        #expect(try server.send("POST", "/pause/mails").body == #"{"paused":true}"#)
+        #expect(try server.send("POST", "/pause/mailz").body == #"{"paused":true,"new":true}"#)
+        _ = try server.send("PUT", "/config/configured", #"{"retry": 5}"#)
+        #expect(try server.send("POST", "/pause/configured").body == #"{"paused":true}"#)
+        // One that only workers know is known.
+        _ = try server.begin("POST", "/wait", #"{"queues": ["awaited"], "timeout": 60000}"#)
+        #expect(try server.send("POST", "/pause/awaited").body == #"{"paused":true}"#)
     }
 
     @Test func aPurgeDeletesWhatStandsInTheStatesAskedFor() throws {

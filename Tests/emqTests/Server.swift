@@ -56,7 +56,7 @@ final class Server {
         try eventually("the end of the program") { [process] in process.isRunning ? nil : process.terminationStatus }
     }
 
-    func connect() throws -> Client { try Client(port: port) }
+    func connect() throws -> Client { try Client(port: port, expectsLines: true) }
 
     /// One request on a connection of its own.
     @discardableResult
@@ -179,8 +179,11 @@ struct Response {
 final class Client {
     let descriptor: Int32
     private var buffer: [UInt8] = []
+    /// Whether each body has to end with a line feed, which is left out then.
+    private let expectsLines: Bool
 
-    init(port: UInt16) throws {
+    init(port: UInt16, expectsLines: Bool = false) throws {
+        self.expectsLines = expectsLines
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -195,6 +198,7 @@ final class Client {
     }
 
     init(path: String) throws {
+        expectsLines = true
         descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -280,8 +284,12 @@ final class Client {
         while buffer.count < length {
             guard try fill() else { throw TimedOut(description: "the connection ended in a body: \(buffered)") }
         }
-        let body = String(decoding: buffer[..<length], as: UTF8.self)
+        var body = String(decoding: buffer[..<length], as: UTF8.self)
         buffer.removeSubrange(..<length)
+        if expectsLines, length > 0 {
+            #expect(body.last == "\n")
+            body.removeLast()
+        }
         return Response(status: status, fields: fields, body: body)
     }
 

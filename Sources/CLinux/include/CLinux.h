@@ -18,6 +18,13 @@ extern int accept4(int fd, struct sockaddr *address, socklen_t *length, int flag
 struct tm;
 extern char *strptime(const char *text, const char *format, struct tm *parts);
 
+
+// The environment, as a function: Swift counts the variable as one that threads share.
+static inline char **emq_environment(void) {
+    extern char **environ;
+    return environ;
+}
+
 // CRC-32C (Castagnoli, RFC 3720). The states are the inverted checksums.
 
 // For CPUs without the instruction: four bits at a time, slow and small.

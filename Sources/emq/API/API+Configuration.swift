@@ -36,7 +36,7 @@ extension API {
         let configuration = broker.existingQueue(named: name.span).flatMap { broker.configuration(of: $0) }
         responses.beginJSON(estimatedCount: 100)
         API.write(configuration ?? QueueConfiguration(), to: &responses)
-        responses.end()
+        responses.endLine()
     }
 
     private func configure(

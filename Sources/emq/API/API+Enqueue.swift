@@ -48,7 +48,7 @@ extension API {
         let text = result.id.text
         responses.append(text.span)
         responses.append(result.isExisting ? "\",\"existing\":true}" : "\"}")
-        responses.end()
+        responses.endLine()
     }
 
     private mutating func enqueueBatch(
@@ -146,6 +146,6 @@ extension API {
             responses.append("]")
         }
         responses.append("}")
-        responses.end()
+        responses.endLine()
     }
 }

@@ -250,6 +250,6 @@ extension API {
             responses.append(bytes.extracting(range))
         }
         responses.append("]}")
-        responses.end()
+        responses.endLine()
     }
 }

@@ -38,7 +38,7 @@ extension API {
         }
         if isTooLarge { throw API.crowd }
         responses.append("]")
-        responses.end()
+        responses.endLine()
     }
 
     /// `GET /queues/`
@@ -53,7 +53,7 @@ extension API {
         }
         try admitAnswer(responses)
         responses.append("]")
-        responses.end()
+        responses.endLine()
     }
 
     // MARK: Statistics
@@ -66,7 +66,7 @@ extension API {
             let queue = broker.existingQueue(named: name.span)
             let statistics = queue.map { broker.statistics(of: $0) } ?? QueueStatistics()
             API.write(statistics, of: name.span, now: now, to: &responses)
-            return responses.end()
+            return responses.endLine()
         }
         responses.append("{\"queues\":{")
         var isFirst = true
@@ -91,7 +91,7 @@ extension API {
         responses.append("}")
         journal?.writeStatistics(of: broker, to: &responses)
         responses.append("}")
-        responses.end()
+        responses.endLine()
     }
 
     private static func write(
@@ -127,6 +127,7 @@ extension API {
         writeCount(",\"died\":", totals.died, to: &responses)
         writeCount(",\"cancelled\":", totals.cancelled, to: &responses)
         writeCount(",\"over_length\":", totals.overLength, to: &responses)
+        writeCount(",\"notices\":", totals.notices, to: &responses)
         responses.append("}}")
     }
 
@@ -134,14 +135,18 @@ extension API {
 
     /// `POST /pause/NAME` and `POST /resume/NAME`
     func pause(_ isPaused: Bool, _ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
+        let isNew = isPaused && broker.existingQueue(named: name.span) == nil
         if isPaused {
             broker.pause(try queue(named: name.span, on: broker))
         } else if let queue = broker.existingQueue(named: name.span) {
             broker.resume(queue)
         }
         responses.beginJSON(estimatedCount: 15)
-        responses.append(isPaused ? "{\"paused\":true}" : "{\"paused\":false}")
-        responses.end()
+        responses.append(isPaused ? "{\"paused\":true" : "{\"paused\":false")
+        // Whoever has mistyped the name sees it.
+        if isNew { responses.append(",\"new\":true") }
+        responses.append("}")
+        responses.endLine()
     }
 
     // MARK: Purging, kicking, moving
@@ -246,7 +251,7 @@ extension API {
                 responses.beginJSON(estimatedCount: 15)
                 writeCount(begin, count, to: &responses)
                 responses.append("}")
-                responses.end()
+                responses.endLine()
                 responses.hold(until: broker.changeSequence)
             }
         }

@@ -21,7 +21,7 @@ extension API {
         }
         if isThere == nil { throw API.noTask }
         try admitAnswer(responses)
-        responses.end()
+        responses.endLine()
     }
 
     /// `GET` and `DELETE /key/NAME`
@@ -109,7 +109,7 @@ extension API {
             responses.append(result)
         }
         responses.append("}")
-        responses.end()
+        responses.endLine()
     }
 
     static let noTask = Problem(404, "there is no such task (any more)")

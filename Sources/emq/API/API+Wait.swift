@@ -243,7 +243,7 @@ extension API {
             isFirst = false
         }
         responses.append("]")
-        responses.end()
+        responses.endLine()
     }
 }
 

@@ -321,7 +321,7 @@ struct API: ~Copyable, RequestHandler {
         if shutdown.isAsked { responses.field("Retry-After", Problem.retryAfterSeconds) }
         responses.beginBody(estimatedCount: 20)
         responses.append(shutdown.isAsked ? "{\"status\":\"stopping\"}" : "{\"status\":\"ok\"}")
-        responses.end()
+        responses.endLine()
     }
 
     private static func writeOptions(_ methods: StaticString, to responses: inout ResponseStream) {

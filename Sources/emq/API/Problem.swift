@@ -61,7 +61,7 @@ struct Problem: Error {
             JSONWriter.write(field, to: &responses)
         }
         responses.append("}")
-        responses.end()
+        responses.endLine()
     }
 }
 
@@ -78,17 +78,26 @@ extension JSONWriter {
 /// The known name that an unknown one was probably meant to be, as a hint behind a sentence.
 ///
 /// Compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein). O(length²) a name.
-/// `shown` is how a name looks in the hint.
+/// `shown` is how a name looks in the hint. Whoever follows a hint must not lose anything by it: a name that does away with
+/// tasks, or holds them up, is hinted at only for a slip of one letter behind the first, and if no other name is as near.
 func nearestName(
     to unknown: String, among known: [String], shown: (String) -> String = { $0 }
 ) -> String {
     let letters = Array(unknown.lowercased().utf8.prefix(64))
     let distances = known.map { (name: $0, distance: editDistance(letters, Array($0.utf8))) }
     if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, best.name.utf8.count / 2) {
-        return "did you mean '\(shown(best.name))'?"
+        let nearest = distances.filter { $0.distance == best.distance }
+        let isSafe = nearest.allSatisfy { !consequentialNames.contains($0.name) }
+        let isSlip = nearest.count == 1 && best.distance <= 1 && best.name.utf8.first == letters.first
+        if isSafe || isSlip { return "did you mean '\(shown(best.name))'?" }
     }
     return "known here: " + known.map(shown).joined(separator: ", ")
 }
+
+/// Names of requests, fields and options that end tasks, hold them up or send them somewhere.
+private let consequentialNames: Set<String> = [
+    "ack", "purge", "pause", "resume", "kick", "move", "dead", "--push",
+]
 
 private func editDistance(_ first: [UInt8], _ second: [UInt8]) -> Int {
     var beforeLast: [Int] = []

@@ -111,6 +111,9 @@ enum Verb: String, CaseIterable {
             self = .wait
         } else if segment.equals("ack") {
             self = .ack
+        } else if segment.equals("nack") {
+            // The same word, as many others spell it.
+            self = .nak
         } else {
             self.init(rawValue: text(segment))
         }

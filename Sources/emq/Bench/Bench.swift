@@ -26,7 +26,7 @@ final class Bench {
     /// Runs the command and returns the program's exit status.
     static func run(_ arguments: [String]) -> Int32 {
         if arguments.contains("--help") || arguments.contains("-h") {
-            Emq.write(BenchOptions.help, to: STDOUT_FILENO)
+            Emq.print(BenchOptions.help)
             return 0
         }
         do {
@@ -34,10 +34,10 @@ final class Bench {
             try bench.measure()
             return bench.failures == 0 ? 0 : 1
         } catch let error as UsageError {
-            Emq.write("emq bench: \(error.description) (emq bench --help lists the options)", to: STDERR_FILENO)
+            Emq.log("emq bench: \(error.description) (emq bench --help lists the options)")
             return 2
         } catch {
-            Emq.write("emq bench: \(error)", to: STDERR_FILENO)
+            Emq.log("emq bench: \(error)")
             return 1
         }
     }
@@ -72,16 +72,16 @@ final class Bench {
                 description: "so many connections need \(needed) open files; the limit is \(allowed) (ulimit -n)")
         }
         if let process = options.serverProcess, serverCPUMicroseconds() == nil {
-            throw BenchFailure(description: "there is no process \(process) (--pid)")
+            throw BenchFailure(description: "--pid: /proc/\(process)/stat cannot be read; is that process running?")
         }
         connections = try (0..<options.connections).map { _ in try connect() }
         for number in 0..<options.idleWaiters {
             let waiter = try connect()
             waiter.send(Bench.request("/wait/", "{\"queues\":[\"\(queue)-\(number)\"],\"timeout\":3600000}"))
         }
-        Emq.write(
+        Emq.print(
             "phase    operations  seconds    rate/s  failed   p50 µs   p90 µs   p99 µs p99.9 µs   max µs"
-                + (options.serverProcess == nil ? "" : "  CPU µs/op"), to: STDOUT_FILENO)
+                + (options.serverProcess == nil ? "" : "  CPU µs/op"))
         var left = 0
         for phase in options.phases {
             switch phase {
@@ -257,8 +257,9 @@ final class Bench {
     private static func receipt(in body: ArraySlice<UInt8>) -> ArraySlice<UInt8>? {
         // It stands at the end of a task: from there it is found without a look at the content.
         guard body.count > 60, body.first == UInt8(ascii: "[") else { return nil }
-        let end = body.endIndex - 3
-        guard body[end...].elementsEqual("\"}]".utf8), let quote = body[..<end].lastIndex(of: UInt8(ascii: "\"")) else {
+        let end = body.endIndex - 4
+        guard body[end...].elementsEqual("\"}]\n".utf8), let quote = body[..<end].lastIndex(of: UInt8(ascii: "\""))
+        else {
             return nil
         }
         return body[(quote + 1)..<end]
@@ -278,7 +279,7 @@ final class Bench {
         if let startCPU, let cpu = serverCPUMicroseconds() {
             line += padded(decimal((cpu - startCPU) / Double(operations), digits: 1), to: 11)
         }
-        Emq.write(line, to: STDOUT_FILENO)
+        Emq.print(line)
     }
 
     private func padded(_ text: String, to width: Int) -> String {

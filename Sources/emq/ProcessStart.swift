@@ -1,0 +1,40 @@
+// What the program was started with: its arguments and its environment.
+
+import CLinux
+
+enum ProcessStart {
+    /// The command line, the program's name first.
+    static let arguments: [String] = {
+        // Swift reads them from /proc, which need not be there.
+        let known = CommandLine.arguments
+        return known.isEmpty ? onStack() : known
+    }()
+
+    /// The environment's variables. Of several with one name the first counts, as for getenv(3).
+    static let environment: [String: String] = {
+        var variables: [String: String] = [:]
+        guard var next = unsafe emq_environment() else { return variables }
+        while let text = unsafe next.pointee {
+            let parts = unsafe String(cString: text).split(
+                separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let name = String(parts[0])
+            if variables[name] == nil { variables[name] = parts.count > 1 ? String(parts[1]) : "" }
+            unsafe next += 1
+        }
+        return variables
+    }()
+
+    /// The arguments where the kernel has put them: their number, so many pointers, a null, and then the environment (System V
+    /// ABI, section 3.4.1). Nothing has changed the environment, which would have moved it.
+    private static func onStack() -> [String] {
+        guard let environment = unsafe emq_environment() else { return [] }
+        let words = unsafe UnsafeRawPointer(environment).assumingMemoryBound(to: Int.self)
+        guard unsafe words[-1] == 0 else { return [] }
+        var count = 0
+        // No pointer is as small as the number of arguments.
+        while unsafe words[-2 - count] != count { count += 1 }
+        return (0..<count).compactMap { place in
+            unsafe environment[place - count - 1].map { unsafe String(cString: $0) }
+        }
+    }
+}

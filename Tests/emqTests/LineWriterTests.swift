@@ -1,0 +1,100 @@
+// The writer of log lines: order, what is dropped when nobody reads, and what is said of that.
+
+import Foundation
+import Testing
+
+@testable import emq
+
+/// A pipe that takes as much as a page.
+final class NarrowPipe {
+    private(set) var reading: Int32
+    let writing: Int32
+
+    init() throws {
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        (reading, writing) = (ends[0], ends[1])
+        // F_SETPIPE_SZ, which Glibc's module leaves out.
+        try #require(fcntl(writing, 1031, 4096) >= 4096)
+    }
+
+    deinit {
+        endReading()
+        close(writing)
+    }
+
+    /// Goes away as its reader.
+    func endReading() {
+        if reading >= 0 { close(reading) }
+        reading = -1
+    }
+
+    /// Fills it, so that it takes nothing more.
+    func fill() {
+        let flags = fcntl(writing, F_GETFL)
+        _ = fcntl(writing, F_SETFL, flags | O_NONBLOCK)
+        let bytes = [UInt8](repeating: UInt8(ascii: "."), count: 1024)
+        while write(writing, bytes, bytes.count) > 0 {}
+        _ = fcntl(writing, F_SETFL, flags)
+    }
+
+    /// Reads until what was read ends like this.
+    func read(until end: String) throws -> String {
+        var text = ""
+        while !text.hasSuffix(end) {
+            var bytes = [UInt8](repeating: 0, count: 4096)
+            var readiness = pollfd(fd: reading, events: Int16(POLLIN), revents: 0)
+            let isReady = uninterrupted { poll(&readiness, 1, 120_000) }
+            try #require(isReady == 1, "nothing more comes behind \(text.suffix(200))")
+            let count = uninterrupted { Glibc.read(reading, &bytes, bytes.count) }
+            text += String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+        }
+        return text
+    }
+}
+
+@Suite struct LineWriterTests {
+    @Test func linesComeWholeAndInOrder() throws {
+        let pipe = try NarrowPipe()
+        let writer = LineWriter(pipe.writing)
+        let lines = (1...2000).map { "line \($0)" }
+        for line in lines { writer.write(line) }
+        let text = try pipe.read(until: "line 2000\n")
+        #expect(text == lines.joined(separator: "\n") + "\n")
+        #expect(fcntl(pipe.writing, F_GETFL) & O_NONBLOCK == 0)
+    }
+
+    @Test func whatNobodyReadsIsDroppedCountedAndToldOf() throws {
+        let pipe = try NarrowPipe()
+        pipe.fill()
+        let writer = LineWriter(pipe.writing)
+        // It would stand still here if it waited.
+        for number in 1...3000 { writer.write("\(number) " + String(repeating: "x", count: 93)) }
+        writer.flush(milliseconds: 1)
+        // The dots that it was filled with come first.
+        let text = try pipe.read(until: "took them in time\n").drop { $0 == "." }
+        let lines = text.split(separator: "\n")
+        let kept = lines.dropLast()
+        #expect(kept.map { $0.prefix { $0 != " " } } == (1...kept.count).map { "\($0)" })
+        #expect(lines.last == "emq: \(3000 - kept.count) lines are missing here, since nobody took them in time")
+        writer.write("later")
+        #expect(try pipe.read(until: "\n") == "later\n")
+    }
+
+    @Test func whatFailsIsToldOfWhenItWorksAgain() throws {
+        // Standard error may be anything: here, one end of a connection whose other end goes.
+        signal(SIGPIPE, SIG_IGN)
+        let (first, second) = (try NarrowPipe(), try NarrowPipe())
+        let descriptor = dup(first.writing)
+        defer { close(descriptor) }
+        let writer = LineWriter(descriptor)
+        first.endReading()
+        writer.write("lost")
+        writer.write("lost too")
+        writer.flush(milliseconds: 60_000)
+        try #require(dup2(second.writing, descriptor) == descriptor)
+        writer.write("seen")
+        #expect(
+            try second.read(until: "seen\n") == "emq: 2 lines are missing here, since nobody took them in time\nseen\n")
+    }
+}
