@@ -201,6 +201,7 @@ struct DeliveryTests {
         arguments: [
             ("429", "7", 7000), ("503", "120", 120_000), ("503", "99999999999999999999", 86_400_000),
             ("503", "Tue, 14 Nov 2023 22:13:50 GMT", 30_000),
+            ("503", "Tuesday, 14-Nov-23 22:13:50 GMT", 30_000), ("503", "Tue Nov 14 22:13:50 2023", 30_000),
             // A receiver's clock may be wrong: this is no reason to send without any pause.
             ("503", "Tue, 14 Nov 2000 22:13:50 GMT", 1000), ("429", "0", 1000),
             ("500", "7", 1000), ("503", "soon", 1000),
