@@ -79,7 +79,7 @@ enum Emq {
             for line in adapterLines { write(line, to: STDERR_FILENO) }
             var api = API(
                 server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push,
-                adapters: adapters)
+                adapters: adapters, browserHosts: BrowserHosts(options))
             server.run(&api, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {
