@@ -725,4 +725,28 @@ struct DeliveryTests {
 
 private final class Log {
     var lines: [String] = []
+
+    @Test("A task whose host cannot be looked up yet waits without an attempt, and the queues that wait take turns")
+    func unresolvedHosts() throws {
+        try withWorld { world, broker in
+            world.sender.unresolvedHosts = ["a.test"]
+            let ids = try (0..<300).map { try world.add("q\($0)", request: #"{"url":"http://a.test/"}"#, broker) }
+            let other = try world.add("other", request: #"{"url":"http://b.test/"}"#, broker)
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            #expect(world.state(other, broker) == .dispatched)
+            #expect(ids.allSatisfy { world.state($0, broker) == .ready })
+            // A look-up has ended, and there is still no room: nobody is forgotten.
+            world.sender.endedLookUps = 1
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            world.sender.unresolvedHosts = []
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            world.sender.endedLookUps = 1
+            world.turn(broker)
+            #expect(world.sender.started == 301)
+            #expect(broker.withTask(id: ids[299], now: world.now) { $0.attempt } == 1)
+        }
+    }
 }
