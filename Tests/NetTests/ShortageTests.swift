@@ -6,13 +6,15 @@ import Testing
 @testable import Net
 
 @Suite struct ShortageTests {
-    private static let request = Array("GET / HTTP/1.1\r\nHost: h\r\n\r\n".utf8)
+    /// The kernel keeps megabytes of both directions: with larger ones, fewer fill it.
+    private static let request = Array(
+        "GET /large?5000 HTTP/1.1\r\nHost: h\r\nA: \(String(repeating: "a", count: 900))\r\n\r\n".utf8)
 
     /// Sends requests until the server reads no more of them.
     ///
     /// - Returns: How many bytes were sent.
     private func flood(_ peer: Peer, of server: TestServer) throws -> Int {
-        let requests = Array(repeatElement(Self.request, count: 4096).joined())
+        let requests = Array(repeatElement(Self.request, count: 256).joined())
         var sent = 0
         var attempts = 0
         while attempts < 3 {
@@ -36,7 +38,7 @@ import Testing
         let peer = try server.connect(receiveBuffer: 4096)
         let sent = try flood(peer, of: server)
         #expect(server.seen.bufferBytes > 0)
-        #expect(server.seen.bufferBytes <= 128 << 10)
+        #expect(server.seen.bufferBytes <= 192 << 10)
         // With memory to spare, it may take its time.
         for _ in 0..<10 { try server.pass(seconds: 10) }
         let count = sent / Self.request.count + 1
@@ -48,29 +50,30 @@ import Testing
             _ = rest.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
             shutdown(descriptor, Int32(SHUT_WR))
         }
-        let answers = try peer.receiveAll()
-        #expect(answers.components(separatedBy: "HTTP/1.1 200 OK").count - 1 == count)
+        var received = 0
+        while case let chunk = try peer.receive(1 << 20), !chunk.isEmpty { received += chunk.count }
+        #expect(received > count * 5000)
+        try server.eventually("all requests") { $0.handled == count }
         try server.eventually("all of its memory") { $0.bufferBytes == 0 }
     }
 
     @Test func unreadAnswersStayWithinTheBudget() throws {
-        let budget = 512 << 10
+        let budget = 256 << 10
         let server = try TestServer { $0.bufferBytes = budget }
         var peers: [Peer] = []
-        for _ in 0..<40 {
+        for _ in 0..<12 {
             let peer = try server.connect(receiveBuffer: 4096)
             _ = try flood(peer, of: server)
             peers.append(peer)
         }
         // What one has when memory becomes short is all that it gets.
-        #expect(server.seen.bufferBytes < budget + 40 * (40 << 10))
+        #expect(server.seen.bufferBytes < budget + 12 * (80 << 10))
         try server.eventually("room", passingSeconds: 1) { $0.bufferBytes <= budget }
-        #expect(server.seen.connectionCount < 40)
+        #expect(server.seen.connectionCount < 12)
         // No more of them than it takes.
-        #expect(server.seen.connectionCount >= 4)
+        #expect(server.seen.connectionCount >= 2)
         let other = try server.connect()
-        other.send(
-            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + String(repeating: "x", count: 100_000))
+        other.sendGet("/")
         #expect(try other.body() == "ok")
     }
 
