@@ -19,7 +19,7 @@ enum Answer {
             if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
                 // More digits than a number has are a long time too.
                 pause = min(Int64(text) ?? .max, maximumPauseMilliseconds / 1000) * 1000
-            } else if let time = HTTPDate.unixSeconds(text) {
+            } else if let time = HTTPDate.unixSeconds(text, now: now / 1000) {
                 pause = min(max(0, time * 1000 - now), maximumPauseMilliseconds)
             }
         }

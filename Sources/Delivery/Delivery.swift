@@ -15,6 +15,8 @@ import UID
 public final class Delivery {
     /// How many tasks are started in a turn at most.
     private static let startsPerTurn = 200
+    /// How many queues look in a turn, at most, whether they can send now that a look-up has ended.
+    private static let resolvedPerTurn = 200
     /// What the answers of a turn change, about, beside the bodies that are kept.
     private static let changeBytesPerTurn = 64 << 10
     /// When the news of deaths in a turn take so many bytes, the rest comes in the next turns.
@@ -50,6 +52,9 @@ public final class Delivery {
     /// Those that wait for their rate, the next one last.
     private var paced: [(time: Int64, queue: SendingQueue)] = []
     private var held: [SendingQueue] = []
+    /// Those that wait until other names are looked up, in that order, and how many of them shall try again.
+    private var unresolved: [SendingQueue] = []
+    private var resolvedCount = 0
     /// How many are in flight to each host and port, and the queues whose next task is for one that has as many as it may.
     private var inFlightCounts: [[UInt8]: Int] = [:]
     private var crowds: [[UInt8]: [SendingQueue]] = [:]
@@ -138,11 +143,12 @@ public final class Delivery {
         }
         for queue in held { activate(queue) }
         held = []
+        activateResolved()
         if !isStopping { start(on: broker, now: now) }
         // What can never be sent has died.
         tellOfDeaths(on: broker, now: now, &newsBytes)
         if broker.hasUntoldDeaths, !keepsDeaths { return now }
-        if !active.isEmpty, !isStopping, flights.count < maximumInFlight { return now }
+        if !active.isEmpty || resolvedCount > 0, !isStopping, flights.count < maximumInFlight { return now }
         return paced.last?.time
     }
 
@@ -153,6 +159,7 @@ public final class Delivery {
         if let known = queues[index], known.name == name {
             if known.standing == .paced { paced.removeAll { $0.queue === known } }
             if known.standing == .held { held.removeAll { $0 === known } }
+            if known.standing == .unresolved { unresolved.removeAll { $0 === known } }
             if known.standing == .crowded { crowds[known.crowdedAuthority]?.removeAll { $0 === known } }
             return activate(known)
         }
@@ -166,6 +173,17 @@ public final class Delivery {
         if queue.standing == .active { return }
         queue.standing = .active
         active.append(queue)
+    }
+
+    /// When look-ups have ended, those that waited for that try again, some in each turn. O(`resolvedPerTurn`).
+    private func activateResolved() {
+        if sender.takeEndedLookUpCount() > 0 { resolvedCount = unresolved.count }
+        resolvedCount = min(resolvedCount, unresolved.count)
+        let count = min(resolvedCount, Self.resolvedPerTurn)
+        if count == 0 { return }
+        for queue in unresolved[..<count] { activate(queue) }
+        unresolved.removeFirst(count)
+        resolvedCount -= count
     }
 
     private func start(on broker: isolated Broker, now: Int64) {
@@ -188,6 +206,7 @@ public final class Delivery {
                 case .idle: forgetIfIdle(queue)
                 case .paced: pace(queue, until: queue.nextTime(now: now))
                 case .held: held.append(queue)
+                case .unresolved: unresolved.append(queue)
                 case .crowded: crowds[queue.crowdedAuthority, default: []].append(queue)
                 case .full: break
                 }
@@ -212,7 +231,8 @@ public final class Delivery {
         guard queue.inFlightCount < queue.concurrency else { return .full }
         guard queue.nextTime(now: now) <= now else { return .paced }
         var made: Result<(task: UID, request: ClientRequest), TaskRequestError>?
-        var isCrowded = false
+        // Why it is not the next one's turn, if that is not known here.
+        var hindrance = SendingQueue.Standing.held
         let unixMilliseconds = now + wallClockLeadMilliseconds
         let found = broker.send(from: queue.index, now: now) { task in
             let bodyByteCount = max(task.content.count, task.request.count)
@@ -220,11 +240,16 @@ public final class Delivery {
                 flights.isEmpty || bodyBytes + bodyByteCount <= maximumBodyBytes
             else { return nil }
             do throws(TaskRequestError) {
-                let request = try queue.courier.request(for: task, of: queue, unixMilliseconds: unixMilliseconds)
+                var request = try queue.courier.request(for: task, of: queue, unixMilliseconds: unixMilliseconds)
                 let authority = request.url.authority
                 if inFlightCounts[authority, default: 0] >= maximumInFlightPerHost {
                     queue.crowdedAuthority = authority
-                    isCrowded = true
+                    hindrance = .crowded
+                    return nil
+                }
+                request.group = queue.index.slot
+                guard sender.canBegin(request.url, for: request.group) else {
+                    hindrance = .unresolved
                     return nil
                 }
                 let timeout = request.timeoutMilliseconds
@@ -237,7 +262,7 @@ public final class Delivery {
         }
         guard case .task(let key) = found else {
             if case .nothing = found { return .idle }
-            return isCrowded ? .crowded : .held
+            return hindrance
         }
         switch made {
         case .success(let (task, request)):

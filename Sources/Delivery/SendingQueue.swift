@@ -17,6 +17,8 @@ public final class SendingQueue {
         case paced
         /// The next one is for a host to which as many are in flight as may be.
         case crowded
+        /// The host of the next one has to be looked up, and too many others are.
+        case unresolved
         /// The next one may not be sent yet, or it is not known which it is: the next turn will tell.
         case held
     }

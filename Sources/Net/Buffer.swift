@@ -14,6 +14,8 @@ import Glibc
     @usableFromInline private(set) var block = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
     @usableFromInline private(set) var start = 0
     @usableFromInline private(set) var end = 0
+    /// The memory in front of this offset was given back to the system.
+    private var released = 0
 
     /// An empty buffer that owns no memory.
     public init() {}
@@ -31,6 +33,9 @@ import Glibc
 
     /// How many bytes its block can hold; 0 when it owns none.
     var capacity: Int { unsafe block.count }
+
+    /// How much of its block's memory it keeps, in bytes.
+    var keptBytes: Int { capacity - released }
 
     /// The bytes it holds.
     public var span: Span<UInt8> {
@@ -55,6 +60,7 @@ import Glibc
             unsafe block.copyMemory(from: UnsafeRawBufferPointer(rebasing: block[start..<end]))
             end -= start
             start = 0
+            released = 0
             if capacity - end >= byteCount { return true }
         }
         var grown = max(capacity * 2, 512)
@@ -64,6 +70,7 @@ import Glibc
             return false
         }
         unsafe block = UnsafeMutableRawBufferPointer(start: moved, count: grown)
+        released = 0
         return true
     }
 
@@ -183,6 +190,25 @@ import Glibc
         if start == end {
             start = 0
             end = 0
+            released = 0
+        } else if start - released >= Self.releaseUnit {
+            releaseConsumed()
         }
+    }
+
+    /// Memory of bytes that were taken off the front is given back in pieces of about this size, in bytes.
+    private static let releaseUnit = 1 << 20
+
+    /// Gives the whole pages in front of the first byte back to the system: a large answer takes less memory the more of it
+    /// is sent. They stay in the block, and are zero if they are used again.
+    private mutating func releaseConsumed() {
+        let pageSize = sysconf(Int32(_SC_PAGESIZE))
+        guard let base = unsafe block.baseAddress else { return }
+        let address = Int(bitPattern: base)
+        let first = (address + released + pageSize - 1) / pageSize * pageSize
+        let last = (address + start) / pageSize * pageSize
+        guard first < last else { return }
+        // Within the block, and in front of all that is initialised.
+        if unsafe madvise(base + (first - address), last - first, MADV_DONTNEED) == 0 { released = last - address }
     }
 }

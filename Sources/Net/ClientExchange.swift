@@ -54,6 +54,9 @@ final class ClientExchange: ClientSource {
         super.init(client: client)
     }
 
+    /// The name to look up for a connection; nil for an address, or if it has a connection.
+    var neededName: String? { connection == nil && request.url.address == nil ? request.url.host : nil }
+
     /// Whether it stands in its host's line.
     var isWaiting: Bool { phase == .waiting }
 

@@ -11,6 +11,8 @@ public struct ClientRequest {
     public var fields: [UInt8]
     /// The content; nil for a request that has none.
     public var body: [UInt8]?
+    /// Requests of one group share a bound of names that are looked up at once (`HTTPClient.canBegin`).
+    public var group: UInt32 = 0
     /// How many redirects are followed; a further one is a response like any other. 301, 302 and 303 turn any method but HEAD
     /// into GET without content; 307 and 308 change nothing. Authorization and Cookie do not go to another host or port.
     public var redirectLimit = 0

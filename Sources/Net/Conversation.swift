@@ -9,6 +9,19 @@ struct Round {
     /// When it began, and when it should be over. All times are the loop's, in milliseconds.
     let now: Int64
     let end: Int64
+    /// How much unsent output keeps further requests from being served, and how much is read ahead, in bytes. While the
+    /// server is short of memory, nothing is added to what a connection has.
+    let outputBytes: Int
+    let readAheadBytes: Int
+
+    init(server: HTTPServer, now: Int64, end: Int64) {
+        self.server = server
+        self.now = now
+        self.end = end
+        let isShort = server.isShortOfMemory
+        outputBytes = isShort ? 0 : server.limits.outputBytes
+        readAheadBytes = isShort ? 0 : server.limits.readAheadBytes
+    }
 
     var limits: ServerLimits { server.limits }
 
@@ -43,7 +56,7 @@ struct Conversation: ~Copyable {
     /// A request with a large body is handed over only if the system has so many times its size: a route may need copies.
     private static let workFactor = 4
     private static let noMemory = "the system has no memory for this request"
-    /// Memory is counted in such units, so that the usual small answer is not counted at all.
+    /// During a visit memory is counted in such units, so that the usual small answer is not counted at all.
     private static let countedUnit = 4096
     /// At least so many deliveries are kept before the kernel is asked which of them have arrived.
     private static let deliveriesToKeep = 32
@@ -69,6 +82,8 @@ struct Conversation: ~Copyable {
     private var inputHasEnded = false
     /// Nothing can be sent or received any more.
     private(set) var isBroken = false
+    /// It is broken because the peer takes too little of what is sent to it.
+    private var isGivenUp = false
     /// The last answer of this connection has been written.
     private var isClosing = false
     /// This side was shut down; what still comes is dropped until the peer closes too, and has what was sent to it.
@@ -96,6 +111,8 @@ struct Conversation: ~Copyable {
     private var deliveriesBeforeAsking = Self.deliveriesToKeep
     /// Since when the time of requests stands still, because answers are held or too much is unsent; nil if it does not.
     private var pausedSince: Int64?
+    /// What the peer's progress is compared with while memory is short.
+    private var lastReview: Review?
     /// When it has waited too long for whatever comes next.
     private var deadline = Int64.max
 
@@ -148,7 +165,7 @@ struct Conversation: ~Copyable {
         if isLingering { return }
         if input.capacity == 0 { swap(&input, &spareBlock) }
         next = converse(&handler, on: owner, round)
-        if case .again = next, responses.count <= round.limits.outputBytes {
+        if case .again = next, responses.count <= round.outputBytes {
             // What has come waits for its turn; whether it came in time is seen when it has been read.
         } else {
             setDeadline(round.limits, now: round.now)
@@ -159,12 +176,12 @@ struct Conversation: ~Copyable {
             if spareBlock.capacity == 0, input.capacity <= Self.bodyReadSize { swap(&input, &spareBlock) }
             input = Buffer()
         }
-        count(on: round.server)
+        count(on: round.server, unit: Self.countedUnit)
     }
 
-    /// Tells the server how much memory the buffers take.
-    private mutating func count(on server: HTTPServer) {
-        let bytes = (input.capacity + responses.capacity) / Self.countedUnit * Self.countedUnit
+    /// Tells the server how much memory the buffers take, rounded down to units, which are a power of two.
+    private mutating func count(on server: HTTPServer, unit: Int = 1) {
+        let bytes = (input.capacity + responses.keptBytes) & -unit
         if bytes == countedBytes { return }
         server.bufferBytes += bytes - countedBytes
         countedBytes = bytes
@@ -174,12 +191,13 @@ struct Conversation: ~Copyable {
     /// does not take one).
     mutating func conclude(_ round: Round) -> (next: Next, deadline: Int64, heldMark: UInt64) {
         responses.release(upTo: round.server.releasedMark)
-        let next = carryOn(round.limits, now: round.now)
+        let next = carryOn(round)
         count(on: round.server)
         return (next, deadline, responses.heldMark)
     }
 
-    private mutating func carryOn(_ limits: ServerLimits, now: Int64) -> Next {
+    private mutating func carryOn(_ round: Round) -> Next {
+        let (limits, now) = (round.limits, round.now)
         send(now: now)
         if isClosing, !isLingering, responses.count == 0 { beginLingering(now: now) }
         if isLingering {
@@ -189,7 +207,7 @@ struct Conversation: ~Copyable {
         }
         if isBroken { return .end }
         // While this side holds requests or answers back, their time stands still.
-        if responses.heldMark != 0 || responses.count > limits.outputBytes {
+        if responses.heldMark != 0 || responses.count > round.outputBytes {
             pausedSince = pausedSince ?? now
         } else if let paused = pausedSince {
             since = min(now, since + now - paused)
@@ -197,7 +215,7 @@ struct Conversation: ~Copyable {
         }
         setDeadline(limits, now: now)
         // With too much unsent, a release or the kernel's word that there is room again comes first.
-        if case .again = next, responses.count > limits.outputBytes { return .rest }
+        if case .again = next, responses.count > round.outputBytes { return .rest }
         return next
     }
 
@@ -210,7 +228,7 @@ struct Conversation: ~Copyable {
         while !isClosing, !isBroken {
             if isOwing || isPostponed {
                 let readAhead = isPostponed ? input.count - parser.length : input.count
-                let room = round.limits.readAheadBytes - readAhead
+                let room = round.readAheadBytes - readAhead
                 guard isReadable, room > 0 else { return isPostponed ? .postponed : .rest }
                 if receive(atMost: min(room, Self.readSize)) <= 0, hasLostItsClient {
                     withdrawOwed(&handler, on: owner, now: round.now)
@@ -218,7 +236,7 @@ struct Conversation: ~Copyable {
                 continue
             }
             if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit
-                || responses.count > round.limits.outputBytes || requests > 0 && !input.isEmpty && round.isOver
+                || responses.count > round.outputBytes || requests > 0 && !input.isEmpty && round.isOver
             {
                 return .again
             }
@@ -341,7 +359,7 @@ struct Conversation: ~Copyable {
         responses.release(upTo: server.releasedMark)
         body(&responses)
         endDebt(now: server.loop.now)
-        count(on: server)
+        count(on: server, unit: Self.countedUnit)
     }
 
     private mutating func endDebt(now: Int64) {
@@ -532,6 +550,62 @@ struct Conversation: ~Copyable {
         if isLocal, !isBroken, !hasFailed { responses.forgetDelivered(unacknowledged: 0) }
     }
 
+    // MARK: When memory is short
+
+    /// How far a peer had come.
+    private struct Review {
+        let time: Int64
+        /// Whether it takes answers; if not, it sends the request of this number.
+        let isTaking: Bool
+        let serial: UInt64
+        /// How many bytes it has taken or sent.
+        let bytes: Int64
+    }
+
+    /// The progress of a peer is measured over about this time.
+    private static let reviewMilliseconds: Int64 = 2_000
+
+    /// Looks what the peer does about what is kept for it, when the server's memory for requests and answers is used up. One
+    /// that takes its answers more slowly than `ServerLimits.answerBytesPerSecond` is given up, one whose request comes more
+    /// slowly than `ServerLimits.bodyBytesPerSecond` is refused.
+    ///
+    /// - Returns: Whether the connection is to be closed or visited.
+    mutating func review<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, _ limits: ServerLimits, now: Int64
+    ) -> Bool {
+        if countedBytes == 0 || isLingering { return false }
+        let isTaking = responses.sendableCount > 0
+        if isTaking {
+            // The kernel reports room only when much of its buffer is free; a slow peer may have taken less than that.
+            send(now: now)
+            if isBroken || responses.sendableCount == 0 { return true }
+        } else if isOwing || isPostponed || isClosing || isReadable || input.isEmpty || responses.count > 0 {
+            return false
+        }
+        let review = Review(
+            time: now, isTaking: isTaking, serial: isTaking ? 0 : serial,
+            bytes: isTaking ? Int64(responses.sent) : Int64(input.count))
+        let elapsed = now - (lastReview?.time ?? 0)
+        // An old one is of an earlier shortage.
+        guard let last = lastReview, last.isTaking == isTaking, last.serial == review.serial,
+            elapsed < 2 * Self.reviewMilliseconds
+        else {
+            lastReview = review
+            return false
+        }
+        if elapsed < Self.reviewMilliseconds { return false }
+        lastReview = review
+        let least = isTaking ? limits.answerBytesPerSecond : limits.bodyBytesPerSecond
+        if (review.bytes - last.bytes) * 1000 >= least * elapsed { return false }
+        if isTaking {
+            giveUp()
+        } else {
+            let refusal = Refusal(503, "the server's memory for requests is used up, and this one comes too slowly")
+            refuse(refusal, &handler)
+        }
+        return true
+    }
+
     // MARK: The end
 
     /// Closes the socket, and tells the handler of what did not reach the peer.
@@ -542,8 +616,8 @@ struct Conversation: ~Copyable {
         isOwing = false
         withdrawal = nil
         if isLocal { leaveToLocalPeer() } else { forgetDelivered() }
-        if !responses.deliveries.isEmpty {
-            // What counts as lost must not arrive later: a reset takes back what the kernel still holds.
+        if isGivenUp || !responses.deliveries.isEmpty {
+            // What counts as lost must not arrive later, and what nobody takes is no use to the kernel either: a reset takes back what the kernel still holds.
             var reset = linger(l_onoff: 1, l_linger: 0)
             unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &reset, socklen_t(MemoryLayout<linger>.size))
         }
@@ -577,6 +651,7 @@ struct Conversation: ~Copyable {
     private mutating func giveUp() {
         leaveToLocalPeer()
         isBroken = true
+        isGivenUp = true
     }
 
     private mutating func setDeadline(_ limits: ServerLimits, now: Int64) {

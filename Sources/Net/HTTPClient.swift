@@ -103,6 +103,16 @@ public final class HTTPClient {
 
     // MARK: Exchanges
 
+    /// Whether a request of a group can find its way to its host now. If not, too many names are being looked up, and what is
+    /// sent all the same may spend its time waiting for them. O(1).
+    public func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool {
+        if url.address != nil || hosts[url.authority]?.idle.isEmpty == false { return true }
+        return resolver.canBegin(url.host, for: group, now: loop.now)
+    }
+
+    /// How many look-ups have ended since the last call: what could not begin may now.
+    public func takeEndedLookUpCount() -> Int { resolver.takeEndedCount() }
+
     /// Begins an exchange. How it ends is reported by `advance`, never from within this call.
     ///
     /// The request's method and fields must be allowed ones (`ClientRequest.isAllowedMethod`, `isAllowedField`).
@@ -118,6 +128,8 @@ public final class HTTPClient {
         let exchange = ClientExchange(request, key: key, host: host, client: self)
         exchanges[key] = exchange
         start(exchange)
+        // At once, so that the bounds of look-ups hold for all that are sent in a turn.
+        if let name = exchange.neededName { resolver.begin(name, for: exchange.request.group, now: loop.now) }
         exchange.count()
     }
 

@@ -21,11 +21,15 @@ public struct ServerLimits: Sendable {
     public var sendTimeoutMilliseconds: Int64 = 30_000
     /// How long a closing connection waits for its peer to close too.
     public var lingerTimeoutMilliseconds: Int64 = 2_000
-    /// How much unsent output, held or not, keeps further requests of a connection from being served, in bytes.
-    public var outputBytes = 1024 * 1024
+    /// How much unsent output, held or not, keeps further requests of a connection from being served, in bytes. With one more
+    /// small answer it fits in 64 KiB.
+    public var outputBytes = 60 * 1024
+    /// The slowest a peer may take its answers, on average, while the buffers of all connections take too much memory.
+    public var answerBytesPerSecond: Int64 = 16 * 1024
     /// How much is read ahead while an answer is owed or a request postponed, in bytes.
     public var readAheadBytes = 64 * 1024
-    /// How much memory the buffers of all connections may take before large bodies are refused (503), in bytes.
+    /// How much memory the buffers of all connections may take, in bytes. Beyond it large bodies are refused (503), a
+    /// connection with unsent answers gets no others, and those whose peers are slow are closed.
     public var bufferBytes = 1 << 30
     /// The bounds of one request.
     public var request = RequestLimits()
@@ -44,6 +48,9 @@ public final class HTTPServer: @unchecked Sendable {
     private static let visitsPerRound = 64
     private static let acceptsPerTurn = 64
     private static let pauseAfterExhaustionMilliseconds: Int64 = 100
+    /// While memory is short so many connections a turn are reviewed, and each about so often.
+    private static let reviewsPerTurn = 256
+    private static let reviewIntervalMilliseconds: Int64 = 100
 
     /// The loop it runs on.
     public let loop: EventLoop
@@ -63,11 +70,14 @@ public final class HTTPServer: @unchecked Sendable {
     private(set) var releasedMark: UInt64 = 0
     private var acceptsAgainAt: Int64?
     private var spareBlock = Buffer()
+    /// The next connection to be reviewed, and when.
+    private var reviewIndex = 0
+    private var reviewTime: Int64 = 0
 
     /// How many connections are open.
     public var connectionCount: Int { connections.count - freeIndexes.count }
 
-    /// How much memory the buffers of all connections take, in bytes; small ones do not count. O(1).
+    /// How much memory the buffers of all connections take, in bytes; small ones do not count while they are in use. O(1).
     public internal(set) var bufferBytes = 0
 
     /// Whether large bodies are refused whatever the buffers take: the program has no room for what they bring.
@@ -125,7 +135,9 @@ public final class HTTPServer: @unchecked Sendable {
             }
             handler.beginTurn(now: loop.now, on: owner)
             serveQueued(&handler, on: owner)
+            let reviewDeadline = isShortOfMemory ? review(&handler, on: owner) : nil
             deadline = handler.endTurn(on: owner)
+            if let reviewDeadline { deadline = min(deadline ?? .max, reviewDeadline) }
         }
         for case let connection? in connections {
             connection.conversation.leave(releasedMark, now: loop.now)
@@ -182,6 +194,28 @@ public final class HTTPServer: @unchecked Sendable {
         if deadline != .max, connection.timerPosition < 0 || deadline < connection.timerDeadline {
             loop.setTimer(connection, at: deadline)
         }
+    }
+
+    /// Looks which connections keep too much memory for too little, some in each turn. O(`reviewsPerTurn`).
+    ///
+    /// - Returns: When the next turn must begin at the latest.
+    private func review<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, on owner: isolated Handler.Owner
+    ) -> Int64? {
+        if loop.now < reviewTime { return reviewTime }
+        for _ in 0..<Self.reviewsPerTurn {
+            if reviewIndex >= connections.count {
+                reviewIndex = 0
+                reviewTime = loop.now + Self.reviewIntervalMilliseconds
+                return reviewTime
+            }
+            let connection = connections[reviewIndex]
+            reviewIndex += 1
+            guard let connection, connection.conversation.review(&handler, limits, now: loop.now) else { continue }
+            if connection.conversation.isBroken { close(connection, &handler, on: owner) } else { queue(connection) }
+            if !isShortOfMemory { return nil }
+        }
+        return loop.now
     }
 
     /// Has a connection visited, in this turn if it has not ended.

@@ -64,10 +64,13 @@ struct RequestHead {
     /// 1 for HTTP/1.1 and whatever later 1.x a client speaks, 0 for HTTP/1.0.
     var minorVersion = 1
     var isPersistent = true
+    /// A field says so: Origin, one of Sec-Fetch-*, or a User-Agent that begins with `Mozilla/`.
+    var isFromBrowser = false
 
     /// As new, with the memory that it has.
     mutating func reset() {
         method = .other
+        isFromBrowser = false
         fields.removeAll(keepingCapacity: true)
         (path, query, authority, body) = (0..<0, 0..<0, 0..<0, 0..<0)
     }
@@ -120,6 +123,10 @@ public struct Request: ~Copyable, ~Escapable {
     public var body: Span<UInt8> {
         @_lifetime(copy self) get { bytes.extracting(head.body) }
     }
+
+    /// Whether it looks like a browser's: it has an Origin, a Sec-Fetch-* field, or a User-Agent that begins with `Mozilla/`.
+    /// Then a web page may have had it sent, behind its reader's back. O(1): the parser has noted it.
+    public var isFromBrowser: Bool { head.isFromBrowser }
 
     /// Calls `body` with the name and the value of each header field, blanks around the value left out.
     public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {

@@ -197,19 +197,25 @@ struct RequestParser {
         guard let field = head.fields.last else { return }
         let name = bytes.extracting(field.name)
         let value = bytes.extracting(field.value)
-        switch name.count {
-        case 4 where name.equalsIgnoringCase("Host"):
+        // By the first letter, as most fields are none of these: no name is empty.
+        switch unsafe name[unchecked: 0] | 0x20 {
+        case UInt8(ascii: "h") where name.equalsIgnoringCase("Host"):
             hosts += 1
             guard hosts == 1 else { throw Refusal(400, "the request has more than one Host field") }
             guard value.isAuthority else { throw Refusal(400, "the Host field is no host with an optional port") }
             if !hasAbsoluteTarget { head.authority = field.value }
-        case 6 where name.equalsIgnoringCase("Expect"):
+        case UInt8(ascii: "e") where name.equalsIgnoringCase("Expect"):
             // HTTP/1.0 knows no expectations (RFC 9110 section 10.1.1).
             if head.minorVersion == 0 { break }
             guard value.equalsIgnoringCase("100-continue") else {
                 throw Refusal(417, "the only expectation this server meets is 100-continue")
             }
             expectsContinue = true
+        case UInt8(ascii: "o") where name.equalsIgnoringCase("Origin"): head.isFromBrowser = true
+        case UInt8(ascii: "u") where value.starts(with: "Mozilla/"):
+            if name.equalsIgnoringCase("User-Agent") { head.isFromBrowser = true }
+        case UInt8(ascii: "s") where name.count > 10:
+            if name.extracting(first: 10).equalsIgnoringCase("Sec-Fetch-") { head.isFromBrowser = true }
         default: break
         }
     }

@@ -227,7 +227,7 @@ public struct ResponseStream: ~Copyable {
     }
 
     /// How much memory they take, in bytes.
-    var capacity: Int { buffer.capacity }
+    var keptBytes: Int { buffer.keptBytes }
 
     /// How many bytes the answer that was begun last has so far. O(1).
     public var answerByteCount: Int { Int(sent + UInt64(buffer.count) - answerStart) }

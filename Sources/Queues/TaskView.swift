@@ -4,7 +4,8 @@ import UID
 
 /// A queue, as `Broker.queue(named:)` found it, and valid as long as that says.
 public struct QueueIndex: Hashable, Sendable {
-    let slot: UInt32
+    /// A number that no other queue has at the same time.
+    public let slot: UInt32
 }
 
 /// Names one dispatch of a task in 8 bytes. The broker checks it before use, so it may outlive the dispatch; after 2³²

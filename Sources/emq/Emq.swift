@@ -89,7 +89,7 @@ enum Emq {
             for line in adapterLines { log(line) }
             var api = API(
                 server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push,
-                adapters: adapters)
+                adapters: adapters, browserHosts: BrowserHosts(options))
             api.resident = ResidentMemory.ofProgram()
             server.run(&api, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"

@@ -29,6 +29,8 @@ struct Options {
     var services: [(system: OlderSystem, address: Address)] = []
     /// How many requests of htq may be in flight at once.
     var htqWorkers = 10
+    /// Names of this server besides the machine's own, in lower case: browsers may reach it under them.
+    var hostNames: [String] = []
     /// The queues of taskqueue, as its ini file has them.
     var taskqueueFile: TaskqueueFile?
 
@@ -41,6 +43,8 @@ struct Options {
 
           --addr ADDRESS         where to listen: localhost:8080 (default), :8080 for every address of
                                  the machine, [::1]:8080, unix:/path; may be repeated
+          --host NAME            another name of this server, under which browsers may use it, such as
+                                 queue.example.com; may be repeated (docs/operations.md, "Browsers")
           --data DIR             keep tasks in this directory: what was answered survives a restart
           --fsync WHEN           always (default): before it is answered; a number of milliseconds: after
                                  that at most; never: when the system likes. Matters in a power cut only
@@ -58,7 +62,7 @@ struct Options {
           --httpqueue, --delay-tasks, --htq ADDRESS; --htq-workers N; --taskqueue FILE.ini
                                  stand in for these systems, at addresses of their own: docs/migration.md
 
-        Every option has a twin in the environment, such as EMQ_MAX_MEMORY; several addresses have commas between.
+        Every option has a twin in the environment, such as EMQ_MAX_MEMORY; several addresses or hosts have commas between.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "max": 1, "timeout": 10000}' localhost:8080/wait/
@@ -70,14 +74,13 @@ struct Options {
         ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
         ("--fsync", readSyncMode),
         ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
-        ("--htq-workers", readWorkers),
-        ("--taskqueue", readTaskqueue),
+        ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue), ("--host", readHost),
         ("--httpqueue", { (options, value) throws(UsageError) in try options.readService(.httpqueue, value) }),
         ("--delay-tasks", { (options, value) throws(UsageError) in try options.readService(.delayTasks, value) }),
         ("--htq", { (options, value) throws(UsageError) in try options.readService(.htq, value) }),
     ]
     /// Those that may be repeated; in the environment each of them is a list.
-    private static let lists = ["--addr", "--httpqueue", "--delay-tasks", "--htq"]
+    private static let lists = ["--addr", "--host", "--httpqueue", "--delay-tasks", "--htq"]
 
     /// The older systems with an interface that are stood in for.
     var systems: [OlderSystem] { OlderSystem.allCases.filter { system in services.contains { $0.system == system } } }
@@ -211,6 +214,15 @@ struct Options {
         } catch {
             throw UsageError("\(error)")
         }
+    }
+
+    private static func readHost(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let name = BrowserHosts.name(value) else {
+            throw UsageError(
+                "--host takes a name such as queue.example.com, without scheme and port, not '\(value)'; "
+                    + "for several, repeat the option")
+        }
+        options.hostNames.append(name)
     }
 
     private static func readDestinations(_ options: inout Options, _ value: String) throws(UsageError) {

@@ -201,6 +201,7 @@ struct DeliveryTests {
         arguments: [
             ("429", "7", 7000), ("503", "120", 120_000), ("503", "99999999999999999999", 86_400_000),
             ("503", "Tue, 14 Nov 2023 22:13:50 GMT", 30_000),
+            ("503", "Tuesday, 14-Nov-23 22:13:50 GMT", 30_000), ("503", "Tue Nov 14 22:13:50 2023", 30_000),
             // A receiver's clock may be wrong: this is no reason to send without any pause.
             ("503", "Tue, 14 Nov 2000 22:13:50 GMT", 1000), ("429", "0", 1000),
             ("500", "7", 1000), ("503", "soon", 1000),
@@ -724,4 +725,28 @@ struct DeliveryTests {
 
 private final class Log {
     var lines: [String] = []
+
+    @Test("A task whose host cannot be looked up yet waits without an attempt, and the queues that wait take turns")
+    func unresolvedHosts() throws {
+        try withWorld { world, broker in
+            world.sender.unresolvedHosts = ["a.test"]
+            let ids = try (0..<300).map { try world.add("q\($0)", request: #"{"url":"http://a.test/"}"#, broker) }
+            let other = try world.add("other", request: #"{"url":"http://b.test/"}"#, broker)
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            #expect(world.state(other, broker) == .dispatched)
+            #expect(ids.allSatisfy { world.state($0, broker) == .ready })
+            // A look-up has ended, and there is still no room: nobody is forgotten.
+            world.sender.endedLookUps = 1
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            world.sender.unresolvedHosts = []
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            world.sender.endedLookUps = 1
+            world.turn(broker)
+            #expect(world.sender.started == 301)
+            #expect(broker.withTask(id: ids[299], now: world.now) { $0.attempt } == 1)
+        }
+    }
 }

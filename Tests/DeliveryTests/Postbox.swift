@@ -29,6 +29,19 @@ final class Postbox: RequestSender {
     /// How many requests to a host are under way.
     func count(to host: String) -> Int { requests.values.count { $0.url.host == host } }
 
+    /// The hosts that cannot be looked up now, and how many look-ups have ended.
+    var unresolvedHosts: Set<String> = []
+    var endedLookUps = 0
+
+    /// Whether the host can be looked up.
+    func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool { !unresolvedHosts.contains(url.host) }
+
+    /// Takes the number of look-ups that have ended.
+    func takeEndedLookUpCount() -> Int {
+        defer { endedLookUps = 0 }
+        return endedLookUps
+    }
+
     /// Takes a request.
     func send(_ request: consuming ClientRequest, key: UInt64) {
         precondition(requests[key] == nil)

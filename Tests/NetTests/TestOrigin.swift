@@ -27,14 +27,14 @@ final class TestClient {
 
     init(
         names: [String: [String]] = [:], refusing refused: [String] = [],
-        limits change: (inout ClientLimits) -> Void = { _ in },
+        limits change: (inout ClientLimits) -> Void = { _ in }, clock: TestClock = TestClock(),
         beforeLookUp: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
         var limits = ClientLimits()
         // No test is so slow that this is over, unless it says so.
         limits.idleTimeoutMilliseconds = 600_000
         change(&limits)
-        loop = try EventLoop()
+        loop = try EventLoop { clock.now }
         final class Asked { var list: [String] = [] }
         let asked = Asked()
         client = HTTPClient(

@@ -456,4 +456,81 @@ import Testing
         client.send("GET /queues HTTP/1.1\r\nHost: h\r\nOrigin: http://evil\r\n\r\n")
         #expect(try client.response().status == 200)
     }
+
+    private static let browsers = [
+        "Origin: http://evil.example", "Sec-Fetch-Site: same-origin", "sec-fetch-dest: empty",
+        "Sec-Fetch-Storage-Access: none",
+        "User-Agent: Mozilla/5.0 (X11; Linux x86_64)", "ORIGIN: null",
+    ]
+
+    @Test(arguments: browsers)
+    func aBrowserMayNotUseANameThatOthersCanPointHere(field: String) throws {
+        for line in ["GET /queues", "HEAD /queues", "OPTIONS *", "POST /pause/q", "DELETE /config/q", "GET /nowhere"] {
+            let client = try server.connect()
+            client.send("\(line) HTTP/1.1\r\nHost: evil.example\r\n\(field)\r\nContent-Length: 0\r\n\r\n")
+            let answer = try client.response(toHead: line.hasPrefix("HEAD"))
+            #expect(answer.status == 403, "\(line)")
+            if !line.hasPrefix("HEAD") {
+                #expect(
+                    try answer.object["detail"] as? String
+                        == "a browser may not use this server as 'evil.example': a web page's owner may have pointed that "
+                        + "name here; if the name is this server's own, start emq with --host evil.example")
+            }
+        }
+    }
+
+    @Test func whatIsNoBrowserMayUseAnyName() throws {
+        for field in [
+            "User-Agent: curl/8.5.0", "User-Agent: NotMozilla/5.0", "X-Origin: a.b", "Sec-Fetc: a", "Sec-Fetch: a",
+        ] {
+            let client = try server.connect()
+            client.send("GET /queues HTTP/1.1\r\nHost: emq.example\r\n\(field)\r\n\r\n")
+            #expect(try client.response().status == 200, "\(field)")
+        }
+        // What the request before it said is over.
+        let client = try server.connect()
+        client.send("GET /queues HTTP/1.1\r\nHost: a.example\r\nOrigin: http://a.example\r\n\r\n")
+        #expect(try client.response().status == 403)
+        client.send("GET /queues HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        #expect(try client.response().status == 200)
+    }
+
+    @Test(arguments: [
+        ("GET http://evil.example/queues", "localhost", 403), ("GET http://localhost/queues", "evil.example", 200),
+        ("GET /queues", "", 403), ("GET /queues", "[::1]:8080", 200), ("GET /queues", "10.1.2.3:8080", 200),
+        ("GET /queues", "evil%2Eexample", 403), ("GET /queues", "LOCALHOST.:8080", 200),
+    ])
+    func theHostIsTheOneThatTheRequestWasSentTo(line: String, host: String, status: Int) throws {
+        let client = try server.connect()
+        client.send("\(line) HTTP/1.1\r\nHost: \(host)\r\nUser-Agent: Mozilla/5.0\r\n\r\n")
+        #expect(try client.response().status == status)
+    }
+
+    @Test func aBodyIsNotWantedFromABrowserThatMayNotSendIt() throws {
+        let client = try server.connect()
+        client.send(
+            "POST /enqueue/q HTTP/1.1\r\nHost: evil.example\r\nSec-Fetch-Site: none\r\nExpect: 100-continue\r\n"
+                + "Content-Type: application/json\r\nContent-Length: 10\r\n\r\n")
+        #expect(try client.response().status == 403)
+    }
+
+    @Test func anOperatorVouchesForNames() throws {
+        let path = "/tmp/emq-\(UUID().uuidString).sock"
+        let server = try Server(
+            ["--addr", "127.0.0.1:0", "--addr", "unix:\(path)", "--host", "Queue.Example.com", "--host=b.example."])
+        for client in [try server.connect(), try Client(path: path)] {
+            for (host, status) in [
+                ("queue.example.com", 200), ("QUEUE.example.com.:80", 200), ("b.example", 200),
+                ("a.queue.example.com", 403),
+                ("example.com", 403), ("emq", 200),
+            ] {
+                client.send("GET /queues HTTP/1.1\r\nHost: \(host)\r\nUser-Agent: Mozilla/5.0\r\n\r\n")
+                #expect(try client.response().status == status, "\(host)")
+            }
+        }
+        let twin = try Server(environment: ["EMQ_HOST": "a.example,b.example"])
+        let client = try twin.connect()
+        client.send("GET /queues HTTP/1.1\r\nHost: b.example\r\nOrigin: http://b.example\r\n\r\n")
+        #expect(try client.response().status == 200)
+    }
 }

@@ -31,6 +31,8 @@ struct API: ~Copyable, RequestHandler {
     /// The older systems that it stands in for.
     let adapters: Adapters
     let returned: ReturnedTasks
+    /// Under which names browsers may reach the server.
+    let browserHosts: BrowserHosts
     var ids = UIDGenerator()
     var random = KernelRandom()
     var now: Int64
@@ -50,11 +52,12 @@ struct API: ~Copyable, RequestHandler {
 
     init(
         server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int, journal: DurableStore?, push: Push?,
-        adapters: Adapters = Adapters()
+        adapters: Adapters = Adapters(), browserHosts: BrowserHosts = BrowserHosts()
     ) {
         self.journal = journal
         self.push = push
         self.adapters = adapters
+        self.browserHosts = browserHosts
         self.server = server
         self.shutdown = shutdown
         self.maximumMemoryBytes = maximumMemoryBytes
@@ -71,6 +74,7 @@ struct API: ~Copyable, RequestHandler {
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) -> Outcome {
         do throws(Problem) {
+            if request.isFromBrowser { try checkBrowser(request) }
             if request.service > 0 {
                 return try adapt(request, for: adapters.services[request.service - 1], &responses, on: broker)
             }
@@ -87,6 +91,7 @@ struct API: ~Copyable, RequestHandler {
 
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
         do throws(Problem) {
+            if request.isFromBrowser { try checkBrowser(request) }
             if let journal, !journal.isReady { throw journal.problem }
             if request.service == 0, request.method != .options { _ = try readHead(request, isWhole: false) }
             return true
@@ -252,7 +257,6 @@ struct API: ~Copyable, RequestHandler {
     /// Reads all of a request but its body: the route, the name and the query in it, and whether it may be asked for.
     private mutating func readHead(_ request: borrowing Request, isWhole: Bool) throws(Problem) -> Verb {
         if request.method == .connect { throw Problem(501, "this server is no proxy") }
-        if request.method != .get, request.method != .head { try checkOrigin(request) }
         let verb = try readPath(request.path, name: &name)
         guard verb.allows(request.method) else {
             throw Problem(
@@ -269,25 +273,6 @@ struct API: ~Copyable, RequestHandler {
         }
         if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, known: verb.parameters) }
         return verb
-    }
-
-    /// Checks that a request that would change something is not sent by a web page of another site, behind its reader's back,
-    /// as the browser says.
-    ///
-    /// - Throws: 403.
-    func checkOrigin(_ request: borrowing Request) throws(Problem) {
-        var foreign: StaticString?
-        let host = request.authority
-        request.forEachField { name, value in
-            switch name.count {
-            case 6 where name.equalsIgnoringCase("Origin"):
-                if !isSameHost(origin: value, host: host) { foreign = "its Origin is not the Host of the request" }
-            case 14 where name.equalsIgnoringCase("Sec-Fetch-Site"):
-                if value.equals("cross-site") { foreign = "its Sec-Fetch-Site is cross-site" }
-            default: break
-            }
-        }
-        if let foreign { throw Problem(403, "a web page of another site may not do this: \(foreign)") }
     }
 
     /// - Throws: 415 for a body that is not said to be JSON, or is compressed.
@@ -353,20 +338,6 @@ struct API: ~Copyable, RequestHandler {
         case .tooManySweeps: Problem(503, "too many purges, kicks and moves are under way; try again")
         }
     }
-}
-
-/// Whether an Origin (RFC 6454 section 7), without its scheme, is the host and port that a request was sent to.
-private func isSameHost(origin: Span<UInt8>, host: Span<UInt8>) -> Bool {
-    var start = 0
-    while start + 2 < origin.count {
-        if origin[start] == UInt8(ascii: ":"), origin[start + 1] == UInt8(ascii: "/"),
-            origin[start + 2] == UInt8(ascii: "/")
-        {
-            return origin.extracting(start + 3..<origin.count).equalsIgnoringCase(host)
-        }
-        start += 1
-    }
-    return false
 }
 
 /// Whether a media type is `application/json`, whatever its parameters.

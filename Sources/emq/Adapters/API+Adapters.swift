@@ -14,7 +14,6 @@ extension API {
     ) throws(Problem) -> Outcome {
         if let journal, !journal.isReady { throw journal.problem }
         if request.method == .connect { throw Problem(501, "this server is no proxy") }
-        if request.method != .get, request.method != .head { try checkOrigin(request) }
         let cost = service.cost(request)
         // Nearly all that a request says is kept as it is.
         try admit(cost, keptBytes: cost.effect == .grows ? request.body.count : 0, on: broker)

@@ -123,6 +123,9 @@ import Testing
         #expect(try server.ask("httpqueue", "POST", "/elsewhere", "{}").status == 404)
         #expect(
             try server.ask("httpqueue", "POST", "/create", "{}", fields: "Origin: http://evil.test\r\n").status == 403)
+        let client = try Client(port: try server.port(of: "httpqueue"))
+        client.send("GET /query HTTP/1.1\r\nHost: evil.example\r\nUser-Agent: Mozilla/5.0\r\n\r\n")
+        #expect(try client.response().status == 403)
     }
 
     @Test func whatIsUnsaidIsAsInTheOriginal() throws {

@@ -1,0 +1,90 @@
+// How many names are looked up at once, and whose.
+
+import Foundation
+import Testing
+
+@testable import Net
+
+@Suite struct LookUpTests {
+    private let clock = TestClock()
+    private let gate = DispatchSemaphore(value: 0)
+    private let client: TestClient
+
+    init() throws {
+        client = try TestClient(names: ["living.test": ["127.0.0.1"]], clock: clock) { [gate] name in
+            if name.hasPrefix("hanging") { gate.wait() }
+        }
+    }
+
+    /// Sends a request whose look-up does not end before `release`.
+    private func hang(_ number: Int, group: UInt32) throws {
+        try client.send(UInt64(number), "http://hanging\(number).test/") { $0.group = group }
+    }
+
+    private func canBegin(_ host: String, _ group: UInt32) throws -> Bool {
+        client.client.canBegin(try HTTPURL(Array("http://\(host)/".utf8).span), for: group)
+    }
+
+    /// Lets look-ups end, and waits until the client knows that they have.
+    private func release(_ count: Int) throws {
+        for _ in 0..<count { gate.signal() }
+        var ended = 0
+        _ = try client.wait("the look-ups") {
+            ended += client.client.takeEndedLookUpCount()
+            return ended >= count ? true : nil
+        }
+        #expect(ended == count)
+    }
+
+    @Test func aGroupLooksUpAFewNamesAtOnce() throws {
+        defer { for _ in 1...4 { gate.signal() } }
+        for number in 1...4 { try hang(number, group: 7) }
+        #expect(try !canBegin("hanging5.test", 7))
+        #expect(try canBegin("hanging5.test", 8))
+        // Whoever asks for the same waits for the same answer, and addresses need no look-up.
+        #expect(try canBegin("hanging4.test", 7))
+        #expect(try canBegin("127.0.0.1", 7))
+        #expect(client.client.takeEndedLookUpCount() == 0)
+        try release(1)
+        #expect(try canBegin("hanging5.test", 7))
+    }
+
+    @Test func allGroupsTogetherLookUpABoundedNumber() throws {
+        defer { for _ in 1...16 { gate.signal() } }
+        try client.send(100, "http://living.test:1/")
+        _ = try client.end(of: 100)
+        for number in 1...16 { try hang(number, group: UInt32(number % 4)) }
+        #expect(try !canBegin("hanging17.test", 9))
+        #expect(try canBegin("living.test", 9))
+        clock.add(milliseconds: 5_001)
+        client.turn()
+        #expect(try !canBegin("living.test", 9))
+        // The exchanges give up, the look-ups do not.
+        for number in 1...16 { client.client.cancel(UInt64(number)) }
+        #expect(try !canBegin("hanging17.test", 9))
+        try release(16)
+        #expect(try canBegin("hanging17.test", 9))
+    }
+
+    @Test func namesThatTookLongLeaveRoomForOthers() throws {
+        defer { for _ in 1...8 { gate.signal() } }
+        for number in 1...9 { try hang(number, group: UInt32(number % 3)) }
+        clock.add(milliseconds: 2_000)
+        client.turn()
+        try release(9)
+        for number in 1...9 { _ = try client.end(of: UInt64(number)) }
+        // For a second the failures are known.
+        #expect(try canBegin("hanging9.test", 3))
+        clock.add(milliseconds: 1_001)
+        client.turn()
+        for number in 1...8 {
+            #expect(try canBegin("hanging\(number).test", UInt32(number % 3)))
+            try client.send(UInt64(10 + number), "http://hanging\(number).test/") { $0.group = UInt32(number % 3) }
+        }
+        #expect(try !canBegin("hanging9.test", 3))
+        #expect(try canBegin("hanging10.test", 3))
+        clock.add(milliseconds: 60_000)
+        client.turn()
+        #expect(try canBegin("hanging9.test", 3))
+    }
+}
