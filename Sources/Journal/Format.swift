@@ -13,7 +13,9 @@ import Glibc
 
 /// Sizes and names.
 enum Format {
-    static let version: UInt32 = 2
+    /// What is written, and what is read besides.
+    static let version: UInt32 = 3
+    static let oldestVersion: UInt32 = 2
     static let segmentHeaderByteCount = 40
     static let frameHeaderByteCount = 24
     /// What a payload may have at most.

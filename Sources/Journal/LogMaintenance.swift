@@ -146,7 +146,9 @@ public enum LogMaintenance {
             guard let number = Format.segmentNumber(of: name) else { continue }
             let file = try disk.open(name, creating: false)
             let header = try SegmentReader.header(of: file)
-            if let header, header.version != Format.version { throw .unsupported(file.path, header.version) }
+            if let header, !(Format.oldestVersion...Format.version ~= header.version) {
+                throw .unsupported(file.path, header.version)
+            }
             found.append((header?.number ?? number, name, header))
         }
         found.sort { ($0.number, $0.name) < ($1.number, $1.name) }
@@ -182,6 +184,7 @@ public enum LogMaintenance {
         isEndKnown: Bool, into segment: inout SegmentReport,
         _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
     ) throws(LogError) {
+        let path = reader.file.path
         var offset = min(Format.segmentHeaderByteCount, reader.byteCount)
         while last < end - 1 {
             var problem = "it ends too early"
@@ -199,6 +202,9 @@ public enum LogMaintenance {
                 } catch {
                     switch error {
                     case .log(let error): throw error
+                    case .payload(let error) where error.isNewer:
+                        // It is whole, and to be left to whoever understands it.
+                        throw .newer(path, offset: offset, sequence: last, error)
                     case .payload(let error):
                         segment.add(
                             Damage(

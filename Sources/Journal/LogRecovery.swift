@@ -93,7 +93,7 @@ public final class LogRecovery {
             let file = try disk.open(name, creating: false)
             found[index].byteCount = try SegmentReader.byteCount(of: file)
             guard let header = try SegmentReader.header(of: file) else { continue }
-            guard header.version == Format.version else {
+            guard Format.oldestVersion...Format.version ~= header.version else {
                 throw .unsupported(file.path, header.version)
             }
             if header.number != number {
@@ -194,6 +194,8 @@ public final class LogRecovery {
                 .extracting(Format.frameHeaderByteCount..<header.byteCount)
             do throws(PayloadError) {
                 try visit(Span(_bytes: payload), expected, segment.number)
+            } catch  where error.isNewer {
+                throw .newer(disk.path + "/" + segment.name, offset: offset, sequence: expected, error)
             } catch {
                 throw damage(segment, offset, "frame \(expected) makes no sense: \(error.problem)")
             }

@@ -100,6 +100,8 @@ final class LogWriter {
             try LogWriter.rewrite(file, recovery.safeOffset..<tail.offset)
             try file.sync()
             try disk.syncDirectory()
+            // Programs that know only the older version are to refuse what they cannot read.
+            if header.version != Format.version { try startOver() }
         } else {
             salt = disk.random()
             checksum = Format.checksum(salt: salt)

@@ -1,4 +1,7 @@
 // What a queue's tasks leave unsaid, and what a queue says for itself.
+//
+// A new field also goes into `code` in Images.swift, into docs/journal.md, and into `everyFieldOfAConfigurationIsWritten` in
+// ImageTests, which fails without it.
 
 /// The configuration of a queue. What a task says itself goes before. All but `priority` and `expiry` is looked up when
 /// it is needed, so that a change applies to tasks that were there before.

@@ -389,7 +389,7 @@ private struct Work {
 }
 
 /// Runs jobs where they are handed in: there is only one thread.
-private final class InlineExecutor: SerialExecutor {
+final class InlineExecutor: SerialExecutor {
     func enqueue(_ job: consuming ExecutorJob) { job.runSynchronously(on: asUnownedSerialExecutor()) }
     func isIsolatingCurrentContext() -> Bool? { true }
     func checkIsolated() {}
