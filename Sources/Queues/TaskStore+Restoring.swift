@@ -13,11 +13,15 @@ struct Restoration {
     var scanned: Slot = 1
     var placed = 0
     /// Those of them that a worker held, to be placed last: their leases are to last from when the server serves.
-    var held: [Slot] = []
+    var held: [(leaseEnd: Int64, slot: Slot)] = []
     var heldPlaced = 0
+    /// How many of their timers are armed anew, in the order in which their leases were to end.
+    var heldArmed = 0
     /// Those that were being sent, to be placed after all others: before these, the last one first.
     var sent: [Slot] = []
     var isSorted = true
+    /// The earliest deadline of all: what is overdue by now is done in the order of its times, as if the server had been there.
+    var firstDeadline = Int64.max
     /// The sweeps that were under way.
     var sweeps: [SweepImage] = []
     /// The queue of the last image, since the next one is often of the same.
@@ -222,11 +226,14 @@ extension TaskStore {
             let position = images[slot].position
             if let last = restoration.order.last, last.position > position { restoration.isSorted = false }
             restoration.order.append((position, slot))
+            restoration.firstDeadline = min(
+                restoration.firstDeadline, tasks[slot].deadline(in: images[slot].restoredState))
         }
         if !restoration.isSorted {
             restoration.order.sort { $0.position < $1.position }
             restoration.isSorted = true
         }
+        if restoration.placed == 0 { timers.begin(at: min(now, restoration.firstDeadline - 1)) }
         guard tasks.endReservation(steps: &steps) else { return false }
         while restoration.placed < restoration.order.count {
             guard steps > 0 else { return false }
@@ -234,8 +241,8 @@ extension TaskStore {
             let slot = restoration.order[restoration.placed].slot
             if images[slot].restoredState == .dispatched, tasks[slot].isPushed {
                 restoration.sent.append(slot)
-            } else if images[slot].restoredState == .dispatched, graceMilliseconds > 0 {
-                restoration.held.append(slot)
+            } else if images[slot].restoredState == .dispatched {
+                restoration.held.append((tasks[slot].until, slot))
             } else {
                 place(slot, now: now, graceMilliseconds: graceMilliseconds)
             }
@@ -244,8 +251,19 @@ extension TaskStore {
         while restoration.heldPlaced < restoration.held.count {
             guard steps > 0 else { return false }
             steps -= 1
-            place(restoration.held[restoration.heldPlaced], now: now, graceMilliseconds: graceMilliseconds)
+            let slot = restoration.held[restoration.heldPlaced].slot
+            place(slot, now: now, graceMilliseconds: graceMilliseconds)
             restoration.heldPlaced += 1
+            if restoration.heldPlaced == restoration.held.count {
+                restoration.held.sort { ($0.leaseEnd, tasks[$0.slot].token) < ($1.leaseEnd, tasks[$1.slot].token) }
+            }
+        }
+        while restoration.heldArmed < restoration.held.count {
+            guard steps > 0 else { return false }
+            steps -= 1
+            let slot = restoration.held[restoration.heldArmed].slot
+            _ = transition(slot, to: .dispatched, until: tasks[slot].until, at: .same)
+            restoration.heldArmed += 1
         }
         while let slot = restoration.sent.last {
             guard steps > 0 else { return false }
