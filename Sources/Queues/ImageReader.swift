@@ -21,7 +21,7 @@ protocol ImageReading: ImageCoder, ~Copyable, ~Escapable where Failure == ImageE
     /// What comes next; nil at the end.
     @_lifetime(self: copy self)
     mutating func readKind() throws(ImageError) -> ImageKind?
-    /// The name of a queue.
+    /// The name of a queue; empty where the defaults for all queues stand.
     @_lifetime(copy self)
     mutating func readName() throws(ImageError) -> Span<UInt8>
     /// An id that nothing else follows.
@@ -118,9 +118,7 @@ struct ImageReader: ~Copyable, ~Escapable, ImageReading {
 
     @_lifetime(copy self)
     mutating func readName() throws(ImageError) -> Span<UInt8> {
-        let count = try cursor.read(UInt8.self)
-        try check(count > 0, "a queue without a name")
-        return try cursor.read(Int(count))
+        try cursor.read(Int(try cursor.read(UInt8.self)))
     }
 
     @_lifetime(self: copy self)

@@ -154,6 +154,10 @@ extension QueueConfiguration {
         try coder.code(44, &isExpiryDeath)
         try coder.code(45, &push)
         try coder.code(46, &isPushed)
+        var builtIn = self.builtIn.rawValue
+        try coder.code(50, &builtIn, default: 0)
+        self.builtIn = BuiltIn(rawValue: builtIn)
+        try coder.check(BuiltIn.all.isSuperset(of: self.builtIn), "a configuration that says what cannot be")
     }
 }
 

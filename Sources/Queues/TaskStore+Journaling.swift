@@ -112,7 +112,7 @@ extension TaskStore {
         writer.append(.queue)
         writer.append(name: queues[queue].name)
         var image = QueueImage(
-            isPaused: queues[queue].pause == .paused, configuration: queues[queue].configuration?.value)
+            isPaused: queues[queue].pause == .paused, configuration: queues[queue].configuration?.own)
         image.code(&writer)
         noteQueueImage(queue, sequence: images.sequence, byteCount: writer.count - start)
     }

@@ -83,6 +83,7 @@ extension TaskStore {
         _ reader: inout Reader, isFull: Bool, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
         let name = try reader.readName()
+        try reader.check(!name.isEmpty, "a queue without a name")
         var position: Int64 = 0
         var record = TaskRecord()
         try record.code(&reader, position: &position)
@@ -178,7 +179,7 @@ extension TaskStore {
     private mutating func queue(
         restored name: Span<UInt8>, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
-        if restoration.lastName.span.isEqual(to: name) { return restoration.lastQueue }
+        if restoration.lastQueue != 0, restoration.lastName.span.isEqual(to: name) { return restoration.lastQueue }
         do throws(BrokerError) {
             restoration.lastQueue = try queue(named: name)
             restoration.lastName = Array(copying: name)
@@ -194,13 +195,16 @@ extension TaskStore {
         let name = try reader.readName()
         var image = QueueImage()
         try image.code(&reader)
+        let saysOnlyDefaults = !image.isPaused && !(image.configuration?.isPushed ?? false)
+        try reader.check(!name.isEmpty || saysOnlyDefaults, "defaults for all queues that cannot be")
         let (isPaused, configuration) = (image.isPaused, image.configuration.map { SharedConfiguration($0) })
         let queue = try queue(restored: name, &restoration)
         update(queue) {
             $0.pause = isPaused ? .paused : .none
             $0.configuration = configuration
-            $0.isPushed = configuration?.value.isPushed ?? false
+            $0.isPushed = configuration?.own.isPushed ?? false
         }
+        if name.isEmpty { useDefaults(of: queue) }
         return queue
     }
 

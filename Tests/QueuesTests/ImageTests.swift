@@ -15,7 +15,8 @@ import UID
     ///   - read: what was read.
     ///   - plain: what has all the defaults.
     ///   - omitted: the fields that are not written: they say where things are in this process, or are compared by themselves.
-    private func expectAllFields<Value>(of value: Value, in read: Value, unlike plain: Value, but omitted: Set<String>) {
+    private func expectAllFields<Value>(of value: Value, in read: Value, unlike plain: Value, but omitted: Set<String>)
+    {
         let (others, defaults) = (Mirror(reflecting: read).children, Mirror(reflecting: plain).children)
         for ((child, other), plain) in zip(zip(Mirror(reflecting: value).children, others), defaults) {
             guard let label = child.label, !omitted.contains(label) else { continue }
@@ -102,7 +103,7 @@ import UID
         (configuration.maximumRetries, configuration.backoff, configuration.keepMilliseconds) = (3, backoff, 4)
         (configuration.priority, configuration.maximumLength, configuration.deadLetter) = (-5, 6, [7])
         (configuration.deadExpiryMilliseconds, configuration.isExpiryDeath) = (8, true)
-        (configuration.push, configuration.isPushed) = ([9], true)
+        (configuration.push, configuration.isPushed, configuration.builtIn) = ([9], true, .all)
         var (written, read) = (configuration, QueueConfiguration())
         try roundTrip({ written.code(&$0) }, { try read.code(&$0) })
         expectAllFields(of: configuration, in: read, unlike: QueueConfiguration(), but: [])
@@ -195,7 +196,9 @@ import UID
             var newer = payload
             newer.insert(contentsOf: [field, 1, 1], at: place)
             let error = #expect(throws: ImageError.self) { try restore(newer) }
-            #expect(error?.isNewer == true && error?.problem.contains("the field \(field)") == true, "\(String(describing: error))")
+            #expect(
+                error?.isNewer == true && error?.problem.contains("the field \(field)") == true,
+                "\(String(describing: error))")
         }
         let error = #expect(throws: ImageError.self) { try restore(payload + [0x58, 0]) }
         #expect(error?.isNewer == true && error?.problem.contains("88") == true)

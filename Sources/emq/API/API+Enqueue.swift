@@ -83,7 +83,7 @@ extension API {
         }
         let queue: QueueIndex
         do throws(BrokerError) { queue = try broker.queue(named: name.span) } catch { throw API.problem(error) }
-        if let maximum = broker.configuration(of: queue)?.maximumLength, batch.count > maximum {
+        if let maximum = broker.completeConfiguration(of: queue)?.maximumLength, batch.count > maximum {
             throw Problem(
                 400, "these are \(batch.count) tasks; the queue never holds more than \(maximum) (max_length)")
         }
