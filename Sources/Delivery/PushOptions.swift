@@ -60,9 +60,9 @@ public struct PushOptions: Equatable, Sendable {
 
     // MARK: Reading
 
-    /// The members of a task's request, and those of a queue's push.
     private static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]
-    private static let queueMembers: [StaticString] = [
+    /// The members that a queue's push can have.
+    public static let queueMembers: [StaticString] = [
         "url", "method", "headers", "timeout", "on_dead", "concurrency", "rate", "secret", "ca",
     ]
 

@@ -155,7 +155,7 @@ public final class Journal {
                 do throws(ImageError) {
                     try broker.restore(payload, sequence: sequence)
                 } catch {
-                    throw PayloadError(error.problem)
+                    throw PayloadError(error.problem, isNewer: error.isNewer)
                 }
             }
             guard isRead else { return false }

@@ -64,6 +64,13 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
             remedy: "use the version of emq that wrote it")
     }
 
+    /// A frame with something in it that a newer program has written.
+    static func newer(_ file: String, offset: Int?, sequence: UInt64, _ error: PayloadError) -> LogError {
+        LogError(
+            .unsupportedVersion, file: file, offset: offset, problem: "frame \(sequence) has \(error.problem)",
+            remedy: "a newer emq wrote it: use that version, or a later one")
+    }
+
     /// Something on disk that should not be so.
     static func damaged(_ directory: String, _ name: String, offset: Int?, _ problem: String) -> LogError {
         LogError(
@@ -77,7 +84,11 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
 public struct PayloadError: Error {
     /// What is wrong with it, in words.
     public let problem: String
+    /// Whether it is no damage, but something that only a newer program can have written.
+    public let isNewer: Bool
 
     /// Says what is wrong.
-    public init(_ problem: String) { self.problem = problem }
+    public init(_ problem: String, isNewer: Bool = false) {
+        (self.problem, self.isNewer) = (problem, isNewer)
+    }
 }

@@ -207,6 +207,7 @@ public enum LogMaintenance {
         isEndKnown: Bool, into segment: inout SegmentReport,
         _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
     ) throws(LogError) {
+        let path = reader.file.path
         var offset = start
         while last < end - 1 {
             var problem = "it ends too early"
@@ -224,6 +225,9 @@ public enum LogMaintenance {
                 } catch {
                     switch error {
                     case .log(let error): throw error
+                    case .payload(let error) where error.isNewer:
+                        // It is whole, and to be left to whoever understands it.
+                        throw .newer(path, offset: offset, sequence: last, error)
                     case .payload(let error):
                         segment.add(
                             Damage(

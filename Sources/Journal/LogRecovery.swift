@@ -199,6 +199,8 @@ public final class LogRecovery {
                 .extracting(Format.frameHeaderByteCount..<header.byteCount)
             do throws(PayloadError) {
                 try visit(Span(_bytes: payload), expected, segment.number)
+            } catch  where error.isNewer {
+                throw .newer(disk.path + "/" + segment.name, offset: offset, sequence: expected, error)
             } catch {
                 throw damage(segment, offset, "frame \(expected) makes no sense: \(error.problem)")
             }

@@ -119,7 +119,33 @@ extension Broker {
 
     /// The configuration of a queue, if it has one. O(1).
     public func configuration(of queue: QueueIndex) -> QueueConfiguration? {
+        store.queues[queue.slot].configuration?.own
+    }
+
+    /// What applies to a queue: its configuration, completed by the defaults for all queues. O(1).
+    public func completeConfiguration(of queue: QueueIndex) -> QueueConfiguration? {
         store.configuration(of: queue.slot)?.value
+    }
+
+    /// What queues leave unsaid; nil if that is as it always is. O(1).
+    public var defaults: QueueConfiguration? { store.defaults?.own }
+
+    /// Sets what queues leave unsaid; nil for nothing. It applies as a configuration does, but that tasks which have no retries
+    /// left by it die when they would be tried again. O(1).
+    ///
+    /// - Precondition: it says nothing of sending.
+    /// - Throws: `BrokerError.tooManyQueues`.
+    public func setDefaults(_ defaults: QueueConfiguration?) throws(BrokerError) {
+        precondition(
+            defaults?.push.isEmpty ?? true && defaults?.isPushed != true, "defaults that say how tasks are sent")
+        beginChange()
+        try store.setDefaults(defaults)
+    }
+
+    /// Has the defaults not apply to queues of some names. To be called before there is any queue.
+    public func exemptFromDefaults(where isExempt: @escaping (Span<UInt8>) -> Bool) {
+        precondition(store.queues.count == 0, "there are queues already")
+        store.isExempt = isExempt
     }
 
     /// What a queue holds and what has happened there. O(priorities in use).
@@ -130,7 +156,7 @@ extension Broker {
     /// Calls `body` with the name and statistics of each queue that is known, sorted bytewise by name. O(n log n) in the
     /// number of queues.
     public func forEachQueue(_ body: (Span<UInt8>, QueueStatistics) -> Void) {
-        for queue in store.queuesByName(where: { _ in true }) {
+        for queue in store.queuesByName(where: { !$0.isPlaceOfDefaults }) {
             body(store.queues[queue].name.span, store.statistics(of: queue))
         }
     }

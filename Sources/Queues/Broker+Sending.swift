@@ -127,7 +127,7 @@ extension Broker {
 
     /// What a queue's configuration says of how tasks are sent; empty if nothing. O(1).
     public func push(of queue: QueueIndex) -> [UInt8] {
-        store.configuration(of: queue.slot)?.value.push ?? []
+        store.queues[queue.slot].configuration?.own.push ?? []
     }
 
     /// The name of a queue. O(1).

@@ -1,72 +1,99 @@
-// Images: what tasks and queues are, as bytes for a journal. One description of each image serves both ways, writing and
-// reading. Integers are little endian; bytes of varying length have a 32-bit count before them.
+// Images: what tasks and queues are, as bytes for a journal. One description of each image (Images.swift) serves both ways,
+// writing and reading.
+//
+// An image is a list of fields, each with a number, a length and a value. A field that has its default is left out. Fields
+// stand in the order of their numbers, so a reader compares one number for each field that it knows. What it does not know a
+// newer program has written: that is refused, since nobody can say what it means.
 
-/// Writes or reads the parts of an image, one after the other.
+import UID
+
+/// Writes or reads the fields of an image, one after the other, in the order of their numbers.
 protocol ImageCoder: ~Copyable, ~Escapable {
     /// What goes wrong with reading, and nothing with writing.
     associatedtype Failure: Error
 
+    /// The id of a task, and its place.
     @_lifetime(self: copy self)
-    mutating func code<Integer: FixedWidthInteger & BitwiseCopyable>(_ integer: inout Integer) throws(Failure)
+    mutating func code(_ high: inout UInt64, _ low: inout UInt64, position: inout Int64) throws(Failure)
     @_lifetime(self: copy self)
-    mutating func code(_ bytes: inout [UInt8]) throws(Failure)
+    mutating func code<Integer: FixedWidthInteger & BitwiseCopyable>(
+        _ field: UInt8, _ integer: inout Integer, default: Integer
+    ) throws(Failure)
     @_lifetime(self: copy self)
-    mutating func code(_ content: inout Content) throws(Failure)
-    /// Makes sure of what whoever uses the parts relies on.
+    mutating func code(_ field: UInt8, _ bytes: inout [UInt8]) throws(Failure)
+    /// A content has no default: it is always there.
+    @_lifetime(self: copy self)
+    mutating func code(_ field: UInt8, _ content: inout Content) throws(Failure)
+    /// Whether there is any of the fields; when it writes, `isThere` says so.
+    @_lifetime(self: copy self)
+    mutating func code(anyOf fields: ClosedRange<UInt8>, _ isThere: inout Bool) throws(Failure)
+    /// Comes before the first field, if there is no id.
+    @_lifetime(self: copy self)
+    mutating func beginFields() throws(Failure)
+    /// Comes after the last field; `image` says what it is that has them.
+    @_lifetime(self: copy self)
+    mutating func endFields(of image: StaticString) throws(Failure)
+    /// Makes sure of what whoever uses the fields relies on.
     func check(_ isSound: Bool, _ problem: StaticString) throws(Failure)
 }
 
 extension ImageCoder where Self: ~Copyable & ~Escapable {
+    @inline(__always)
     @_lifetime(self: copy self)
-    mutating func code(_ flag: inout Bool) throws(Failure) {
+    mutating func code(_ field: UInt8, _ flag: inout Bool) throws(Failure) {
         var byte: UInt8 = flag ? 1 : 0
-        try code(&byte)
+        try code(field, &byte, default: 0)
         try check(byte <= 1, "a flag that is neither 0 nor 1")
         flag = byte == 1
     }
 
     /// A length or a time; what a clock before 1970 says counts as 1970.
+    @inline(__always)
     @_lifetime(self: copy self)
-    mutating func code(milliseconds: inout Int64) throws(Failure) {
+    mutating func code(_ field: UInt8, milliseconds: inout Int64, default: Int64) throws(Failure) {
         milliseconds = max(0, milliseconds)
-        try code(&milliseconds)
+        try code(field, &milliseconds, default: `default`)
         try check(milliseconds >= 0, "a negative time")
     }
 
     /// -1 stands for nil.
+    @inline(__always)
     @_lifetime(self: copy self)
-    mutating func code(milliseconds: inout Int64?) throws(Failure) {
+    mutating func code(_ field: UInt8, milliseconds: inout Int64?) throws(Failure) {
         var number = milliseconds.map { max(0, $0) } ?? -1
-        try code(&number)
+        try code(field, &number, default: -1)
         try check(number >= -1, "a negative time")
         milliseconds = number < 0 ? nil : number
     }
 
     /// 0 is unsaid, 1 unlimited; a number of retries has 2 added.
     @_lifetime(self: copy self)
-    mutating func code(_ limit: inout RetryLimit) throws(Failure) {
+    mutating func code(_ field: UInt8, _ limit: inout RetryLimit) throws(Failure) {
         var number: UInt64 =
             switch limit {
             case .unsaid: 0
             case .unlimited: 1
             case .limited(let retries): UInt64(retries) + 2
             }
-        try code(&number)
+        try code(field, &number, default: 0)
         try check(number <= UInt64(UInt32.max) + 2, "too large a number of retries")
         limit = number == 0 ? .unsaid : number == 1 ? .unlimited : .limited(UInt32(truncatingIfNeeded: number - 2))
     }
 
+    /// Four fields, of which the first is there if there is a backoff.
     @_lifetime(self: copy self)
-    mutating func code(_ backoff: inout Backoff?) throws(Failure) {
+    mutating func code(_ field: UInt8, _ backoff: inout Backoff?) throws(Failure) {
         var isThere = backoff != nil
-        try code(&isThere)
+        try code(anyOf: field...field + 3, &isThere)
         guard isThere else { return backoff = nil }
         var value = backoff ?? Backoff(minimumMilliseconds: 0)
-        try code(milliseconds: &value.minimumMilliseconds)
-        try code(milliseconds: &value.maximumMilliseconds)
-        try code(&value.maximumDoublings)
+        value.minimumMilliseconds = max(0, value.minimumMilliseconds)
+        try code(field, &value.minimumMilliseconds, default: -1)
+        try check(value.minimumMilliseconds >= 0, "a backoff without a first pause")
+        try code(field + 1, milliseconds: &value.maximumMilliseconds, default: 86_400_000)
+        try code(field + 2, &value.maximumDoublings, default: .max)
         var jitter = value.jitter.bitPattern
-        try code(&jitter)
+        try code(field + 3, &jitter, default: 0)
         value.jitter = Double(bitPattern: jitter)
         try check((0...1).contains(value.jitter), "a jitter that is not from 0 to 1")
         backoff = value
@@ -115,19 +142,15 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         unsafe bytes = larger
     }
 
+    /// Writes an integer as it is.
     @inline(__always)
-    mutating func code<Integer: FixedWidthInteger & BitwiseCopyable>(_ integer: inout Integer) {
-        append(integer)
-    }
-
-    @inline(__always)
-    mutating func append<Integer: FixedWidthInteger & BitwiseCopyable>(_ integer: Integer) {
+    private mutating func append<Integer: FixedWidthInteger & BitwiseCopyable>(_ integer: Integer) {
         reserve(MemoryLayout<Integer>.size)
         unsafe bytes.storeBytes(of: integer.littleEndian, toByteOffset: count, as: Integer.self)
         count += MemoryLayout<Integer>.size
     }
 
-    mutating func append(_ more: Span<UInt8>) {
+    private mutating func append(_ more: Span<UInt8>) {
         reserve(more.count)
         unsafe more.withUnsafeBytes {
             let place = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[count..<count + more.count])
@@ -136,84 +159,71 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         count += more.count
     }
 
-    mutating func code(_ bytes: inout [UInt8]) {
-        append(UInt32(bytes.count))
-        append(bytes.span)
+    mutating func append(_ kind: ImageKind) { append(kind.rawValue) }
+
+    mutating func append(_ id: UID) {
+        append(id.high.byteSwapped)
+        append(id.low.byteSwapped)
     }
 
-    mutating func code(_ content: inout Content) {
-        append(content.count)
-        append(content.span)
+    /// Names have 255 bytes at most: whoever makes queues has checked that.
+    mutating func append(name: [UInt8]) {
+        append(UInt8(clamping: name.count))
+        append(name.span.extracting(first: min(name.count, 255)))
     }
+
+    @inline(__always)
+    mutating func code(_ high: inout UInt64, _ low: inout UInt64, position: inout Int64) {
+        append(UID(high: high, low: low))
+        code(1, &position, default: 0)
+    }
+
+    /// In as many bytes as the integer needs, its sign included.
+    @inline(__always)
+    mutating func code<Integer: FixedWidthInteger & BitwiseCopyable>(
+        _ field: UInt8, _ integer: inout Integer, default: Integer
+    ) {
+        if integer == `default` { return }
+        let value = Int64(truncatingIfNeeded: integer)
+        let size = (72 - (value ^ value >> 63).leadingZeroBitCount) / 8
+        reserve(10)
+        let head = UInt16(field) | UInt16(truncatingIfNeeded: size) << 8
+        unsafe bytes.storeBytes(of: head.littleEndian, toByteOffset: count, as: UInt16.self)
+        unsafe bytes.storeBytes(of: value.littleEndian, toByteOffset: count + 2, as: Int64.self)
+        count += 2 + size
+    }
+
+    mutating func code(_ field: UInt8, _ bytes: inout [UInt8]) {
+        if !bytes.isEmpty { append(field, bytes.span) }
+    }
+
+    mutating func code(_ field: UInt8, _ content: inout Content) { append(field, content.span) }
+
+    private mutating func append(_ field: UInt8, _ text: Span<UInt8>) {
+        append(field)
+        if text.count < ImageFormat.longText {
+            append(UInt8(truncatingIfNeeded: text.count))
+        } else {
+            append(UInt8(ImageFormat.longText))
+            append(UInt32(text.count))
+        }
+        append(text)
+    }
+
+    func code(anyOf fields: ClosedRange<UInt8>, _ isThere: inout Bool) {}
+
+    func beginFields() {}
+
+    mutating func endFields(of image: StaticString) { append(ImageFormat.end) }
 
     func check(_ isSound: Bool, _ problem: StaticString) {
         assert(isSound, "an image is written that could not be read")
     }
 }
 
-/// What is wrong with an image: its checksum was right, but it makes no sense.
-public struct ImageError: Error, Hashable, Sendable {
-    /// In words.
-    public let problem: String
-}
-
-/// Reads images. Nothing in them is believed.
-struct ImageReader: ~Copyable, ~Escapable, ImageCoder {
-    private let bytes: Span<UInt8>
-    private var offset = 0
-
-    @_lifetime(copy bytes)
-    init(_ bytes: Span<UInt8>) { self.bytes = bytes }
-
-    var isAtEnd: Bool { offset == bytes.count }
-
-    /// How many bytes have been read.
-    var readCount: Int { offset }
-
-    @inline(__always)
-    @_lifetime(self: copy self)
-    mutating func code<Integer: FixedWidthInteger & BitwiseCopyable>(
-        _ integer: inout Integer
-    ) throws(ImageError) {
-        let size = MemoryLayout<Integer>.size
-        guard size <= bytes.count - offset else { throw ImageError(problem: "an image ends too early") }
-        integer = unsafe Integer(
-            littleEndian: bytes.bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: Integer.self))
-        offset += size
-    }
-
-    @_lifetime(copy self)
-    mutating func read(_ count: Int) throws(ImageError) -> Span<UInt8> {
-        guard count >= 0, count <= bytes.count - offset else { throw ImageError(problem: "an image ends too early") }
-        defer { offset += count }
-        return bytes.extracting(offset..<offset + count)
-    }
-
-    @_lifetime(copy self)
-    private mutating func readCounted() throws(ImageError) -> Span<UInt8> {
-        var count: UInt32 = 0
-        try code(&count)
-        return try read(Int(count))
-    }
-
-    @_lifetime(self: copy self)
-    mutating func code(_ array: inout [UInt8]) throws(ImageError) {
-        let read = try readCounted()
-        array = read.isEmpty ? [] : Array(copying: read)
-    }
-
-    /// The content's bytes stay in the image: whoever keeps it copies them.
-    @_lifetime(self: copy self)
-    mutating func code(_ content: inout Content) throws(ImageError) {
-        let read = try readCounted()
-        // A length of 32 bits has just been read.
-        content = unsafe read.withUnsafeBufferPointer { bytes in
-            guard let first = bytes.baseAddress else { return Content() }
-            return unsafe Content(start: UnsafeMutablePointer(mutating: first), count: UInt32(bytes.count))
-        }
-    }
-
-    func check(_ isSound: Bool, _ problem: StaticString) throws(ImageError) {
-        if !isSound { throw ImageError(problem: "\(problem)") }
-    }
+enum ImageFormat {
+    /// Stands where the number of a field does after the last one.
+    static var end: UInt8 { 0 }
+    /// Stands where the length does when that has 32 bits, which follow.
+    static var longText: Int { 255 }
 }

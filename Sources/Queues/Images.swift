@@ -1,79 +1,92 @@
-// The images of tasks and queues, part by part. docs/journal.md describes them for other programs.
+// The images of tasks and queues, field by field. docs/journal.md describes them for other programs.
+//
+// A new field gets a number that nothing has had yet in its kind of image: one that version 2 of the journal does not know
+// (`Version2ImageReader.has`), and stands where that belongs in the order of the numbers.
 
 /// What stands first in each image.
 enum ImageKind: UInt8 {
     /// Nothing: a frame that has to be there though all that it was to say is over.
-    case nothing = 0
+    case nothing = 0x4E  // N
     /// All of a task.
-    case task = 1
+    case task = 0x54  // T
     /// All of a task but its content, metadata and request, which stay as they were.
-    case state = 2
+    case state = 0x53  // S
     /// A task that is gone: its id.
-    case removal = 3
+    case removal = 0x52  // R
     /// A queue's configuration, and whether it is paused.
-    case queue = 4
-    /// All purges, kicks and moves under way: they go on after a restart.
-    case sweeps = 5
+    case queue = 0x51  // Q
+    /// All purges, kicks and moves of earlier images are over. Those that follow in the frame are under way, and go on after a
+    /// restart.
+    case sweeps = 0x45  // E
+    /// A purge, kick or move that is under way.
+    case sweep = 0x57  // W
 }
 
 extension TaskRecord {
     /// Added to the state of a task that is dispatched because it is being sent.
     private static var isBeingSent: UInt8 { 0x80 }
 
-    /// The part of an image that each task has.
+    /// The part of an image that each task has: fields 1 to 31.
     @inline(__always)
     @_lifetime(coder: copy coder)
-    mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
-        try coder.code(&idHigh)
-        try coder.code(&idLow)
+    mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(
+        _ coder: inout Coder, position: inout Int64
+    ) throws(Coder.Failure) {
+        try coder.code(&idHigh, &idLow, position: &position)
         // What is doomed was ready, and a take or a timer will find that out again.
         var state = self.state == .doomed ? State.ready.rawValue : self.state.rawValue
         if self.state == .dispatched, isPushed { state |= Self.isBeingSent }
-        try coder.code(&state)
+        try coder.code(2, &state, default: State.ready.rawValue)
         let known = State(rawValue: state & ~Self.isBeingSent)
         isPushed = state & Self.isBeingSent != 0
         try coder.check(!isPushed || known == .dispatched, "a task that is being sent and is not dispatched")
         try coder.check(known?.isListed == true || known == .hidden, "a task in an unknown state")
         self.state = known ?? .vacant
-        try coder.code(&priority)
-        try coder.code(&attempt)
-        try coder.code(&retries)
-        try coder.code(&token)
-        try coder.code(milliseconds: &enqueued)
-        try coder.code(milliseconds: &expires)
-        try coder.code(milliseconds: &lifetimeMilliseconds)
-        try coder.code(milliseconds: &dispatched)
-        try coder.code(milliseconds: &until)
-        try coder.code(milliseconds: &leaseMilliseconds)
+        try coder.code(3, &priority, default: 0)
+        try coder.code(4, &attempt, default: 0)
+        try coder.code(5, &retries, default: 0)
+        try coder.code(6, &token, default: 0)
+        // Nearly all tasks are as old as their ids, ready since then, and live for a day: that takes no bytes.
+        try coder.code(7, milliseconds: &enqueued, default: Int64(id.unixMilliseconds))
+        try coder.code(8, milliseconds: &expires, default: enqueued.addingWithinRange(86_400_000))
+        let lifetime = expires == .max ? .max : max(0, expires - enqueued)
+        try coder.code(9, milliseconds: &lifetimeMilliseconds, default: lifetime)
+        try coder.code(10, milliseconds: &dispatched, default: 0)
+        try coder.code(11, milliseconds: &until, default: self.state == .ready ? enqueued : .max)
+        try coder.code(12, milliseconds: &leaseMilliseconds, default: 0)
     }
 }
 
 extension TaskExtras {
-    /// What few tasks have; the metadata and the request only where the content is, too.
+    /// The numbers of their fields, and of those of a replacement.
+    static var fields: ClosedRange<UInt8> { 32...127 }
+
+    /// What few tasks have: fields 32 to 63, and those of a replacement. The metadata and the request only where the content is,
+    /// too.
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(
         _ coder: inout Coder, withMetadata: Bool
     ) throws(Coder.Failure) {
-        try coder.code(&key)
-        try coder.code(&holdsKey)
+        try coder.code(32, &key)
+        try coder.code(33, &holdsKey)
         try coder.check(!holdsKey || !key.isEmpty, "an empty key that is taken")
-        try coder.code(milliseconds: &uniqueUntil)
-        try coder.code(&retryLimit)
-        try coder.code(&backoff)
-        try coder.code(milliseconds: &keepMilliseconds)
-        try coder.code(milliseconds: &leaseMilliseconds)
-        try coder.code(&hasLapsed)
-        try coder.code(&worker)
-        try coder.code(&error)
-        try coder.code(&progress)
-        try coder.code(&result)
-        try coder.code(&origin)
+        try coder.code(34, milliseconds: &uniqueUntil, default: 0)
+        try coder.code(35, &retryLimit)
+        try coder.code(36, &backoff)
+        try coder.code(40, milliseconds: &keepMilliseconds)
+        try coder.code(41, milliseconds: &leaseMilliseconds, default: 0)
+        try coder.code(42, &hasLapsed)
+        try coder.code(43, &worker)
+        try coder.code(44, &error)
+        try coder.code(45, &progress)
+        try coder.code(46, &result)
+        try coder.code(47, &origin)
         if withMetadata {
-            try coder.code(&metadata)
-            try coder.code(&request)
+            try coder.code(48, &metadata)
+            try coder.code(49, &request)
         }
         var isReplaced = replacement != nil
-        try coder.code(&isReplaced)
+        try coder.code(anyOf: Replacement.fields, &isReplaced)
         guard isReplaced else { return }
         let replacement = self.replacement ?? Replacement()
         self.replacement = replacement
@@ -82,32 +95,35 @@ extension TaskExtras {
 }
 
 extension Replacement {
+    static var fields: ClosedRange<UInt8> { 64...127 }
+
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
-        try coder.code(milliseconds: &leaseMilliseconds)
-        try coder.code(&priority)
-        try coder.code(milliseconds: &due)
-        try coder.code(milliseconds: &enqueued)
+        try coder.code(64, milliseconds: &leaseMilliseconds, default: 0)
+        try coder.code(65, &priority, default: 0)
+        try coder.code(66, milliseconds: &due, default: 0)
+        try coder.code(67, milliseconds: &enqueued, default: 0)
         var isSaying = options != nil
-        try coder.code(&isSaying)
+        try coder.code(anyOf: 68...126, &isSaying)
         if isSaying {
             let options = self.options ?? TaskOptions()
             self.options = options
-            try coder.code(milliseconds: &options.uniqueForMilliseconds)
-            try coder.code(&options.retryLimit)
-            try coder.code(&options.backoff)
-            try coder.code(milliseconds: &options.keepMilliseconds)
-            try coder.code(&options.metadata)
-            try coder.code(&options.request)
+            try coder.code(68, milliseconds: &options.uniqueForMilliseconds, default: 0)
+            try coder.code(69, &options.retryLimit)
+            try coder.code(70, &options.backoff)
+            try coder.code(74, milliseconds: &options.keepMilliseconds)
+            try coder.code(75, &options.metadata)
+            try coder.code(76, &options.request)
         }
-        try coder.code(&content)
+        try coder.code(127, &content)
     }
 }
 
 extension QueueConfiguration {
+    /// Fields 32 and on.
     @_lifetime(coder: copy coder)
     mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
-        try coder.code(milliseconds: &leaseMilliseconds)
+        try coder.code(32, milliseconds: &leaseMilliseconds)
         // -1 is unsaid, -2 never.
         var expiryMilliseconds: Int64 =
             switch expiry {
@@ -115,7 +131,7 @@ extension QueueConfiguration {
             case .never: -2
             case .after(let milliseconds): milliseconds
             }
-        try coder.code(&expiryMilliseconds)
+        try coder.code(33, &expiryMilliseconds, default: -1)
         try coder.check(expiryMilliseconds >= -2, "a negative time")
         switch expiryMilliseconds {
         case -1: expiry = .unsaid
@@ -123,21 +139,45 @@ extension QueueConfiguration {
         default: expiry = .after(milliseconds: expiryMilliseconds)
         }
         var limit = maximumRetries.map { RetryLimit.limited($0) } ?? .unsaid
-        try coder.code(&limit)
+        try coder.code(34, &limit)
         if case .limited(let retries) = limit { maximumRetries = retries } else { maximumRetries = nil }
-        try coder.code(&backoff)
-        try coder.code(milliseconds: &keepMilliseconds)
-        try coder.code(&priority)
+        try coder.code(35, &backoff)
+        try coder.code(39, milliseconds: &keepMilliseconds, default: 0)
+        try coder.code(40, &priority, default: 0)
         var length = maximumLength.map { Int64($0) } ?? -1
-        try coder.code(&length)
+        try coder.code(41, &length, default: -1)
         maximumLength = length < 0 ? nil : Int(length)
         var letter = deadLetter ?? []
-        try coder.code(&letter)
+        try coder.code(42, &letter)
         deadLetter = letter.isEmpty ? nil : letter
-        try coder.code(milliseconds: &deadExpiryMilliseconds)
-        try coder.code(&isExpiryDeath)
-        try coder.code(&push)
-        try coder.code(&isPushed)
+        try coder.code(43, milliseconds: &deadExpiryMilliseconds)
+        try coder.code(44, &isExpiryDeath)
+        try coder.code(45, &push)
+        try coder.code(46, &isPushed)
+        var builtIn = self.builtIn.rawValue
+        try coder.code(50, &builtIn, default: 0)
+        self.builtIn = BuiltIn(rawValue: builtIn)
+        try coder.check(BuiltIn.all.isSuperset(of: self.builtIn), "a configuration that says what cannot be")
+    }
+}
+
+/// What is written of a queue.
+struct QueueImage {
+    var isPaused = false
+    var configuration: QueueConfiguration?
+
+    @_lifetime(coder: copy coder)
+    mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
+        try coder.beginFields()
+        try coder.code(1, &isPaused)
+        var isConfigured = configuration != nil
+        try coder.code(2, &isConfigured)
+        if isConfigured {
+            var configuration = self.configuration ?? QueueConfiguration()
+            try configuration.code(&coder)
+            self.configuration = configuration
+        }
+        try coder.endFields(of: "a queue")
     }
 }
 
@@ -157,17 +197,19 @@ struct SweepImage {
 
     @_lifetime(coder: copy coder)
     mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
-        try coder.code(&queue)
-        try coder.code(&action)
-        try coder.code(&target)
-        try coder.code(&states)
-        try coder.code(&rest)
-        try coder.code(milliseconds: &begun)
-        try coder.code(&firstPosition)
-        try coder.code(&endPosition)
+        try coder.beginFields()
+        try coder.code(1, &queue)
+        try coder.code(2, &action, default: 0)
+        try coder.code(3, &target)
+        try coder.code(4, &states, default: 0)
+        try coder.code(5, &rest, default: 0)
+        try coder.code(6, milliseconds: &begun, default: 0)
+        try coder.code(7, &firstPosition, default: 0)
+        try coder.code(8, &endPosition, default: 0)
         try coder.check(
             action <= 4 && target.isEmpty == (action != 3) && !queue.isEmpty && queue.count <= 255
                 && target.count <= 255 && rest > 0 && firstPosition <= endPosition,
             "a purge, kick or move that cannot be")
+        try coder.endFields(of: "a purge, kick or move")
     }
 }

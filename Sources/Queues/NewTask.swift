@@ -43,6 +43,11 @@ public struct Backoff: Hashable, Sendable {
     /// By what fraction of itself a pause is made longer or shorter at random: 0…1.
     public var jitter: Double
 
+    /// How many retries follow at once where nobody says a backoff: those of the first ten attempts.
+    static let retriesAtOnce: UInt32 = 9
+    /// The pauses before the retries after those: a task that fails at once, again and again, is not to keep everybody busy.
+    static let afterRetriesAtOnce = Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 60_000)
+
     /// The pause before a retry of what is sent when neither the task nor its queue says another.
     public static let ofSentTasks = Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 3_600_000, jitter: 0.1)
 

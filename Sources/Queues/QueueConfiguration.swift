@@ -1,4 +1,7 @@
 // What a queue's tasks leave unsaid, and what a queue says for itself.
+//
+// A new field also goes into `code` in Images.swift, into docs/journal.md, and into `everyFieldOfAConfigurationIsWritten` in
+// ImageTests, which fails without it.
 
 /// The configuration of a queue. What a task says itself goes before. All but `priority` and `expiry` is looked up when
 /// it is needed, so that a change applies to tasks that were there before.
@@ -34,6 +37,49 @@ public struct QueueConfiguration: Hashable, Sendable {
     public var push: [UInt8] = []
     /// Whether all of its tasks are sent, and none is given to workers. If not, only those are that say so themselves.
     public var isPushed = false
+    /// What it says to be as it is without a configuration, whatever the defaults for all queues say.
+    public var builtIn: BuiltIn = []
+
+    /// Fields that say what they would not say if they were left out, only where there are defaults for all queues.
+    public struct BuiltIn: OptionSet, Hashable, Sendable {
+        /// The fields' bits.
+        public let rawValue: UInt8
+
+        /// Fields by their bits.
+        public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        /// Records are not kept.
+        public static let keep = BuiltIn(rawValue: 1)
+        /// The priority is 0.
+        public static let priority = BuiltIn(rawValue: 2)
+        /// Expired tasks do not become dead.
+        public static let expiryDeath = BuiltIn(rawValue: 4)
+        /// There may be any number of tasks.
+        public static let maximumLength = BuiltIn(rawValue: 8)
+        /// Dead tasks stay.
+        public static let deadLetter = BuiltIn(rawValue: 16)
+        /// There may be any number of retries.
+        public static let maximumRetries = BuiltIn(rawValue: 32)
+
+        static let all = BuiltIn(rawValue: 63)
+    }
+
+    /// The configuration, with what it leaves unsaid as the defaults for all queues say it. How tasks are sent is for each queue
+    /// to say.
+    public func completed(by defaults: QueueConfiguration) -> QueueConfiguration {
+        var all = self
+        all.leaseMilliseconds = leaseMilliseconds ?? defaults.leaseMilliseconds
+        if expiry == .unsaid { all.expiry = defaults.expiry }
+        all.backoff = backoff ?? defaults.backoff
+        all.deadExpiryMilliseconds = deadExpiryMilliseconds ?? defaults.deadExpiryMilliseconds
+        if maximumRetries == nil, !builtIn.contains(.maximumRetries) { all.maximumRetries = defaults.maximumRetries }
+        if keepMilliseconds == 0, !builtIn.contains(.keep) { all.keepMilliseconds = defaults.keepMilliseconds }
+        if priority == 0, !builtIn.contains(.priority) { all.priority = defaults.priority }
+        if maximumLength == nil, !builtIn.contains(.maximumLength) { all.maximumLength = defaults.maximumLength }
+        if deadLetter == nil, !builtIn.contains(.deadLetter) { all.deadLetter = defaults.deadLetter }
+        if !isExpiryDeath, !builtIn.contains(.expiryDeath) { all.isExpiryDeath = defaults.isExpiryDeath }
+        return all
+    }
 
     /// A configuration that says nothing.
     public init() {}

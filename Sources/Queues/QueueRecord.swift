@@ -36,6 +36,8 @@ struct QueueRecord: LinkedRecord {
     var pause = Pause.none
     /// Whether its configuration has all of its tasks sent. Some may stand among those that workers take still.
     var isPushed = false
+    /// Whether the defaults for all queues do not apply to it.
+    var isExempt = false
     /// Whether whoever sends tasks has been told, or is about to be, that there may be some here.
     var isSendable = false
     /// How many of its tasks have died of which whoever sends tasks has not been told yet.
@@ -73,9 +75,13 @@ struct QueueRecord: LinkedRecord {
             && untoldDeaths == 0
     }
 
+    /// Whether it is no queue, but the place of the defaults for all queues.
+    var isPlaceOfDefaults: Bool { name.isEmpty }
+
     /// Whether it is of interest to those who look at all queues.
     var isListed: Bool {
-        pause != .none || configuration != nil || length > 0 || list(of: .dead).count > 0
+        if isPlaceOfDefaults { return false }
+        return pause != .none || configuration != nil || length > 0 || list(of: .dead).count > 0
     }
 
     /// How many tasks are ready.
@@ -203,9 +209,18 @@ struct QueueRecord: LinkedRecord {
 
 /// A configuration by reference, so that the queues that have none keep only the place for one.
 final class SharedConfiguration {
-    let value: QueueConfiguration
+    /// What the queue says.
+    let own: QueueConfiguration
+    /// What applies: what the queue says, completed by the defaults of that generation.
+    private(set) var value: QueueConfiguration
+    private(set) var generation: UInt64 = 0
 
-    init(_ value: QueueConfiguration) {
-        self.value = value
+    init(_ own: QueueConfiguration) {
+        (self.own, value) = (own, own)
+    }
+
+    func complete(by defaults: SharedConfiguration?, generation: UInt64) {
+        value = defaults.map { own.completed(by: $0.own) } ?? own
+        self.generation = generation
     }
 }

@@ -3,6 +3,9 @@
 // A task's record has the slot of its extras. Their table is the index of keys at the same time: extras that hold a key
 // are hashed by it, all others by the task's id, so that tasks which had the same key one after the other do not share a
 // bucket.
+//
+// A new field that is to survive a restart also goes into `code` in Images.swift, into docs/journal.md, and into
+// `everyFieldOfExtrasIsWritten` in ImageTests, which fails without it.
 
 /// The extras of one task.
 final class TaskExtras {

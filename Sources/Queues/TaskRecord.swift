@@ -1,4 +1,7 @@
 // What the broker keeps of every task. What few tasks have is in `TaskExtras`.
+//
+// A new field that is to survive a restart also goes into `code` in Images.swift, into docs/journal.md, and into
+// `everyFieldOfATaskIsWritten` in ImageTests, which fails without it.
 
 import UID
 
@@ -91,7 +94,10 @@ struct TaskRecord: LinkedRecord {
     }
 
     /// The next thing that time does to it.
-    @inline(__always) var deadline: Int64 {
+    @inline(__always) var deadline: Int64 { deadline(in: state) }
+
+    /// The next thing that time does to it in that state.
+    @inline(__always) func deadline(in state: State) -> Int64 {
         state == .ready ? expires : state.isUnfinished ? min(until, expires) : until
     }
 

@@ -97,7 +97,9 @@ extension TaskStore {
         let queue = tasks[slot].queue
         var pause: Int64 = 0
         // Nothing to look up for most tasks.
-        if tasks[slot].extras != 0 || queues[queue].configuration != nil || action != .failed || tasks[slot].isPushed {
+        if tasks[slot].extras != 0 || configuration(of: queue) != nil || action != .failed || tasks[slot].isPushed
+            || tasks[slot].retries >= Backoff.retriesAtOnce
+        {
             if let replaced = applyReplacement(slot, now: now) {
                 waitedFor = replaced
                 return .requeued
@@ -113,6 +115,9 @@ extension TaskStore {
                 pause = milliseconds
             } else if let backoff = backoff(of: slot) {
                 pause = backoff.pauseMilliseconds(retries: tasks[slot].retries, using: &random)
+            } else if tasks[slot].retries >= Backoff.retriesAtOnce {
+                let retries = tasks[slot].retries - Backoff.retriesAtOnce
+                pause = Backoff.afterRetriesAtOnce.pauseMilliseconds(retries: retries, using: &random)
             }
         }
         let state: TaskRecord.State = pause > 0 ? .delayed : .ready
@@ -171,7 +176,7 @@ extension TaskStore {
     mutating func finish(
         _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8> = Span(), now: Int64
     ) {
-        if tasks[slot].extras == 0 && queues[tasks[slot].queue].configuration == nil { return remove(slot) }
+        if tasks[slot].extras == 0 && configuration(of: tasks[slot].queue) == nil { return remove(slot) }
         finishSlowly(slot, state, at: time, result: result, now: now)
     }
 
@@ -260,7 +265,7 @@ extension TaskStore {
         let queue = tasks[slot].queue
         queues[queue].totals.expired += 1
         let time = tasks[slot].expires
-        if queues[queue].configuration?.value.isExpiryDeath == true { return die(slot, at: time, now: now) }
+        if configuration(of: queue)?.value.isExpiryDeath == true { return die(slot, at: time, now: now) }
         finish(slot, .expired, at: time, now: now)
         return 0
     }

@@ -44,9 +44,8 @@ extension TaskStore {
     mutating func writeChanges(into writer: inout ImageWriter, skipsUnawaited: Bool, limit: Int) {
         images.oldestRenewed = .max
         for id in images.removed {
-            writer.append(ImageKind.removal.rawValue)
-            writer.append(id.high)
-            writer.append(id.low)
+            writer.append(.removal)
+            writer.append(id)
         }
         for queue in images.changedQueues where queues[queue].isChanged {
             writeQueue(queue, into: &writer)
@@ -68,7 +67,7 @@ extension TaskStore {
             writeTask(slot, isFull: change.contains(.full), into: &writer)
         }
         if images.hasChangedSweeps || !sweeps.isEmpty && !writer.isEmpty { writeSweeps(into: &writer) }
-        if images.hasAwaited, writer.isEmpty { writer.append(ImageKind.nothing.rawValue) }
+        if images.hasAwaited, writer.isEmpty { writer.append(.nothing) }
         if images.hasAwaited { images.awaitedSequence = images.sequence }
         images.hasAwaited = false
         images.removed.emptyKeepingSome()
@@ -97,28 +96,24 @@ extension TaskStore {
 
     private mutating func writeTask(_ slot: Slot, isFull: Bool, into writer: inout ImageWriter) {
         let start = writer.count
-        writer.append(isFull ? ImageKind.task.rawValue : ImageKind.state.rawValue)
-        writeName(of: tasks[slot].queue, into: &writer)
-        writer.append(images[slot].position)
+        writer.append(isFull ? .task : .state)
+        writer.append(name: queues[tasks[slot].queue].name)
         // Of a copy: writing brings what is written to what reading would give, and that has no place in a list.
-        var record = tasks[slot]
-        record.code(&writer)
-        let those = extras(of: slot)
-        writer.append(those == nil ? 0 : 1 as UInt8)
-        those?.code(&writer, withMetadata: isFull)
-        guard isFull else { return }
-        writer.code(&tasks[slot].content)
-        images.noteImage(slot, sequence: images.sequence, byteCount: writer.count - start)
+        var (record, position) = (tasks[slot], images[slot].position)
+        record.code(&writer, position: &position)
+        extras(of: slot)?.code(&writer, withMetadata: isFull)
+        if isFull { writer.code(255, &tasks[slot].content) }
+        writer.endFields(of: "a task")
+        if isFull { images.noteImage(slot, sequence: images.sequence, byteCount: writer.count - start) }
     }
 
     private mutating func writeQueue(_ queue: Slot, into writer: inout ImageWriter) {
         let start = writer.count
-        writer.append(ImageKind.queue.rawValue)
-        writeName(of: queue, into: &writer)
-        writer.append(queues[queue].pause == .paused ? 1 : 0 as UInt8)
-        let configuration = queues[queue].configuration
-        writer.append(configuration == nil ? 0 : 1 as UInt8)
-        if var value = configuration?.value { value.code(&writer) }
+        writer.append(.queue)
+        writer.append(name: queues[queue].name)
+        var image = QueueImage(
+            isPaused: queues[queue].pause == .paused, configuration: queues[queue].configuration?.own)
+        image.code(&writer)
         noteQueueImage(queue, sequence: images.sequence, byteCount: writer.count - start)
     }
 
@@ -128,9 +123,9 @@ extension TaskStore {
         let unfinished = sweeps.filter(\.isToBeResumed)
         guard !unfinished.isEmpty || images.knowsSweeps else { return }
         images.knowsSweeps = !unfinished.isEmpty
-        writer.append(ImageKind.sweeps.rawValue)
-        writer.append(UInt8(clamping: unfinished.count))
+        writer.append(.sweeps)
         for sweep in unfinished {
+            writer.append(.sweep)
             var image = SweepImage()
             image.queue = queues[sweep.queue].name
             image.target = sweep.target == 0 ? [] : queues[sweep.target].name
@@ -140,13 +135,6 @@ extension TaskStore {
             (image.firstPosition, image.endPosition) = (sweep.positions.lowerBound, sweep.positions.upperBound)
             image.code(&writer)
         }
-    }
-
-    /// Names have 255 bytes at most: whoever makes queues has checked that.
-    private func writeName(of queue: Slot, into writer: inout ImageWriter) {
-        let name = queues[queue].name
-        writer.append(UInt8(clamping: name.count))
-        writer.append(name.span.extracting(first: min(name.count, 255)))
     }
 
     /// Notes that an image of a queue stands in a frame; none is needed of a queue that has nothing to say.

@@ -13,11 +13,15 @@ struct Restoration {
     var scanned: Slot = 1
     var placed = 0
     /// Those of them that a worker held, to be placed last: their leases are to last from when the server serves.
-    var held: [Slot] = []
+    var held: [(leaseEnd: Int64, slot: Slot)] = []
     var heldPlaced = 0
+    /// How many of their timers are armed anew, in the order in which their leases were to end.
+    var heldArmed = 0
     /// Those that were being sent, to be placed after all others: before these, the last one first.
     var sent: [Slot] = []
     var isSorted = true
+    /// The earliest deadline of all: what is overdue by now is done in the order of its times, as if the server had been there.
+    var firstDeadline = Int64.max
     /// The sweeps that were under way.
     var sweeps: [SweepImage] = []
     /// The queue of the last image, since the next one is often of the same.
@@ -34,22 +38,29 @@ extension TaskStore {
     mutating func restore(
         _ payload: Span<UInt8>, sequence: UInt64, _ restoration: inout Restoration
     ) throws(ImageError) {
-        var reader = ImageReader(payload)
-        while !reader.isAtEnd {
-            let start = reader.readCount
-            var code: UInt8 = 0
-            try reader.code(&code)
-            switch ImageKind(rawValue: code) {
+        if Version2ImageReader.reads(payload) {
+            var reader = Version2ImageReader(payload)
+            try restoreImages(&reader, sequence: sequence, &restoration)
+        } else {
+            var reader = ImageReader(payload)
+            try restoreImages(&reader, sequence: sequence, &restoration)
+        }
+        images.sequence = sequence + 1
+    }
+
+    private mutating func restoreImages<Reader: ImageReading & ~Copyable & ~Escapable>(
+        _ reader: inout Reader, sequence: UInt64, _ restoration: inout Restoration
+    ) throws(ImageError) {
+        var start = 0
+        while let kind = try reader.readKind() {
+            switch kind {
             case .nothing: break
             case .task:
                 let slot = try restoreTask(&reader, isFull: true, &restoration)
                 images.noteImage(slot, sequence: sequence, byteCount: reader.readCount - start)
             case .state: _ = try restoreTask(&reader, isFull: false, &restoration)
             case .removal:
-                var (high, low): (UInt64, UInt64) = (0, 0)
-                try reader.code(&high)
-                try reader.code(&low)
-                let slot = task(UID(high: high, low: low))
+                let slot = task(try reader.readID())
                 // One that is not there had its image in a part of the journal that is gone.
                 if slot == 0 { break }
                 images.forget(slot)
@@ -57,39 +68,36 @@ extension TaskStore {
             case .queue:
                 let queue = try restoreQueue(&reader, &restoration)
                 noteQueueImage(queue, sequence: sequence, byteCount: reader.readCount - start)
-            case .sweeps:
-                var count: UInt8 = 0
-                try reader.code(&count)
-                restoration.sweeps = []
-                for _ in 0..<count {
-                    var image = SweepImage()
-                    try image.code(&reader)
-                    restoration.sweeps.append(image)
-                }
-            case nil: throw ImageError(problem: "an image of unknown kind \(code)")
+            case .sweeps: restoration.sweeps = []
+            case .sweep:
+                var image = SweepImage()
+                try image.code(&reader)
+                restoration.sweeps.append(image)
             }
+            start = reader.readCount
         }
-        images.sequence = sequence + 1
     }
 
     /// - Returns: the task's slot; 0 for the state of one whose image is gone.
-    private mutating func restoreTask(
-        _ reader: inout ImageReader, isFull: Bool, _ restoration: inout Restoration
+    private mutating func restoreTask<Reader: ImageReading & ~Copyable & ~Escapable>(
+        _ reader: inout Reader, isFull: Bool, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
-        let name = try readName(&reader)
+        let name = try reader.readName()
+        try reader.check(!name.isEmpty, "a queue without a name")
         var position: Int64 = 0
-        try reader.code(&position)
-        try reader.check(position.magnitude < 1 << 62, "a position that cannot be")
         var record = TaskRecord()
-        try record.code(&reader)
+        try record.code(&reader, position: &position)
+        try reader.check(position.magnitude < 1 << 62, "a position that cannot be")
         var hasExtras = false
-        try reader.code(&hasExtras)
+        try reader.code(anyOf: TaskExtras.fields, &hasExtras)
         let those = hasExtras ? TaskExtras(task: 0) : nil
         try those?.code(&reader, withMetadata: isFull)
         try reader.check(
             those?.replacement == nil || record.state == .dispatched, "a replacement that waits for nothing")
+        try reader.check(record.state != .hidden || those?.holdsKey == true, "a task is over and has no key")
         // Whatever cannot be read is found out before anything is changed.
-        if isFull { try reader.code(&record.content) }
+        if isFull { try reader.code(255, &record.content) }
+        try reader.endFields(of: "a task")
         let queue = try queue(restored: name, &restoration)
         record.content = try copy(record.content)
         if let replacement = those?.replacement { replacement.content = try copy(replacement.content) }
@@ -131,7 +139,10 @@ extension TaskStore {
             // Extras that hold a key are found by it and the queue.
             tasks[slot].queue = queue
         }
-        if let those { restoreExtras(those, of: slot, keepsMetadata: !isFull && state != .hidden) }
+        // What an image does not have, the task has no more.
+        if let those = those ?? extras(of: slot).map({ _ in TaskExtras(task: slot) }) {
+            restoreExtras(those, of: slot, keepsMetadata: !isFull && state != .hidden)
+        }
         if isFull {
             freeContent(of: slot)
             contentBytes += record.content.heapBytes
@@ -168,18 +179,10 @@ extension TaskStore {
         extrasBytes += those.byteCount
     }
 
-    @_lifetime(copy reader)
-    private func readName(_ reader: inout ImageReader) throws(ImageError) -> Span<UInt8> {
-        var count: UInt8 = 0
-        try reader.code(&count)
-        try reader.check(count > 0, "a queue without a name")
-        return try reader.read(Int(count))
-    }
-
     private mutating func queue(
         restored name: Span<UInt8>, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
-        if restoration.lastName.span.isEqual(to: name) { return restoration.lastQueue }
+        if restoration.lastQueue != 0, restoration.lastName.span.isEqual(to: name) { return restoration.lastQueue }
         do throws(BrokerError) {
             restoration.lastQueue = try queue(named: name)
             restoration.lastName = Array(copying: name)
@@ -189,25 +192,22 @@ extension TaskStore {
         return restoration.lastQueue
     }
 
-    private mutating func restoreQueue(
-        _ reader: inout ImageReader, _ restoration: inout Restoration
+    private mutating func restoreQueue<Reader: ImageReading & ~Copyable & ~Escapable>(
+        _ reader: inout Reader, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
-        let name = try readName(&reader)
-        var (isPaused, isConfigured) = (false, false)
-        try reader.code(&isPaused)
-        try reader.code(&isConfigured)
-        var configuration: SharedConfiguration?
-        if isConfigured {
-            var value = QueueConfiguration()
-            try value.code(&reader)
-            configuration = SharedConfiguration(value)
-        }
+        let name = try reader.readName()
+        var image = QueueImage()
+        try image.code(&reader)
+        let saysOnlyDefaults = !image.isPaused && !(image.configuration?.isPushed ?? false)
+        try reader.check(!name.isEmpty || saysOnlyDefaults, "defaults for all queues that cannot be")
+        let (isPaused, configuration) = (image.isPaused, image.configuration.map { SharedConfiguration($0) })
         let queue = try queue(restored: name, &restoration)
         update(queue) {
             $0.pause = isPaused ? .paused : .none
             $0.configuration = configuration
-            $0.isPushed = configuration?.value.isPushed ?? false
+            $0.isPushed = configuration?.own.isPushed ?? false
         }
+        if name.isEmpty { useDefaults(of: queue) }
         return queue
     }
 
@@ -233,11 +233,14 @@ extension TaskStore {
             let position = images[slot].position
             if let last = restoration.order.last, last.position > position { restoration.isSorted = false }
             restoration.order.append((position, slot))
+            restoration.firstDeadline = min(
+                restoration.firstDeadline, tasks[slot].deadline(in: images[slot].restoredState))
         }
         if !restoration.isSorted {
             restoration.order.sort { $0.position < $1.position }
             restoration.isSorted = true
         }
+        if restoration.placed == 0 { timers.begin(at: min(now, restoration.firstDeadline - 1)) }
         guard tasks.endReservation(steps: &steps) else { return false }
         while restoration.placed < restoration.order.count {
             guard steps > 0 else { return false }
@@ -245,8 +248,8 @@ extension TaskStore {
             let slot = restoration.order[restoration.placed].slot
             if images[slot].restoredState == .dispatched, tasks[slot].isPushed {
                 restoration.sent.append(slot)
-            } else if images[slot].restoredState == .dispatched, graceMilliseconds > 0 {
-                restoration.held.append(slot)
+            } else if images[slot].restoredState == .dispatched {
+                restoration.held.append((tasks[slot].until, slot))
             } else {
                 place(slot, now: now, graceMilliseconds: graceMilliseconds)
             }
@@ -255,8 +258,19 @@ extension TaskStore {
         while restoration.heldPlaced < restoration.held.count {
             guard steps > 0 else { return false }
             steps -= 1
-            place(restoration.held[restoration.heldPlaced], now: now, graceMilliseconds: graceMilliseconds)
+            let slot = restoration.held[restoration.heldPlaced].slot
+            place(slot, now: now, graceMilliseconds: graceMilliseconds)
             restoration.heldPlaced += 1
+            if restoration.heldPlaced == restoration.held.count {
+                restoration.held.sort { ($0.leaseEnd, tasks[$0.slot].token) < ($1.leaseEnd, tasks[$1.slot].token) }
+            }
+        }
+        while restoration.heldArmed < restoration.held.count {
+            guard steps > 0 else { return false }
+            steps -= 1
+            let slot = restoration.held[restoration.heldArmed].slot
+            _ = transition(slot, to: .dispatched, until: tasks[slot].until, at: .same)
+            restoration.heldArmed += 1
         }
         while let slot = restoration.sent.last {
             guard steps > 0 else { return false }
@@ -336,6 +350,15 @@ extension TaskStore {
         let loser = tasks[other].enqueued > tasks[slot].enqueued ? slot : other
         setHoldsKey(false, of: loser)
         withExtras(loser) { $0.key = [] }
+        // One that is there for its key only goes with it. This program does not write such a thing.
+        if images[loser].restoredState == .hidden {
+            images[loser].restoredState = .cancelled
+            if tasks[loser].state == .hidden {
+                _ = transition(loser, to: .cancelled, until: 0)
+            } else {
+                tasks[loser].until = 0
+            }
+        }
     }
 }
 

@@ -31,6 +31,10 @@ struct TaskStore: ~Copyable {
     /// Tasks with keys of two parts, by the first.
     var keyGroups: Table<KeyGroup>
     var queues: Table<QueueRecord>
+    /// What queues leave unsaid, how often that has changed, and which queues it does not apply to.
+    private(set) var defaults: SharedConfiguration?
+    private var defaultsGeneration: UInt64 = 0
+    var isExempt: ((Span<UInt8>) -> Bool)?
     var timers: TimingWheel
     var random: SeededGenerator
     /// The queues that may be forgotten, the longest unused first.
@@ -123,10 +127,12 @@ struct TaskStore: ~Copyable {
             return found
         }
         if idle.count >= Self.maximumIdleQueues { forgetLongestUnused() }
-        var made = queues.insert(QueueRecord(name: name, hash: hash))
+        var record = QueueRecord(name: name, hash: hash)
+        record.isExempt = isExempt?(name) ?? false
+        var made = queues.insert(record)
         if made == nil, !idle.isEmpty {
             forgetLongestUnused()
-            made = queues.insert(QueueRecord(name: name, hash: hash))
+            made = queues.insert(record)
         }
         guard let made else { throw .tooManyQueues }
         rest(made)
@@ -196,10 +202,33 @@ struct TaskStore: ~Copyable {
         (start..<start + 8).reduce(0) { $0 << 8 | UInt64($1 < name.count ? name[$1] : 0) }
     }
 
-    /// The queue's configuration, nil if it has none. By reference: the value is large.
+    /// What applies to a queue by its configuration and the defaults for all queues, nil if neither is there. By reference: the
+    /// value is large.
     @inline(__always)
     func configuration(of queue: Slot) -> SharedConfiguration? {
-        queues[queue].configuration
+        guard let configuration = queues[queue].configuration else {
+            return defaults == nil || queues[queue].isExempt ? nil : defaults
+        }
+        if configuration.generation != defaultsGeneration { complete(configuration, of: queue) }
+        return configuration
+    }
+
+    private func complete(_ configuration: SharedConfiguration, of queue: Slot) {
+        configuration.complete(by: queues[queue].isExempt ? nil : defaults, generation: defaultsGeneration)
+    }
+
+    /// Sets the defaults for all queues; nil for none. They are kept as the configuration of a queue without a name, so that they
+    /// are written, read and renewed as others are.
+    mutating func setDefaults(_ configuration: QueueConfiguration?) throws(BrokerError) {
+        let place = try queue(named: Span())
+        update(place) { $0.configuration = configuration.map { SharedConfiguration($0) } }
+        useDefaults(of: place)
+        noteQueue(place)
+    }
+
+    mutating func useDefaults(of place: Slot) {
+        defaults = queues[place].configuration
+        defaultsGeneration += 1
     }
 
     // MARK: Tasks

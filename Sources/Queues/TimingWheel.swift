@@ -31,6 +31,12 @@ struct TimingWheel: ~Copyable {
         self.now = max(0, now)
     }
 
+    /// Sets the wheel's time, also back: no timer is armed yet.
+    mutating func begin(at time: Int64) {
+        precondition(nextDeadline == nil, "the time of a wheel in use is set")
+        now = max(0, time)
+    }
+
     /// Arms a task's timer for its deadline.
     mutating func arm(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
         place(slot, from: now, in: &tasks)

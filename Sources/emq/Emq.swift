@@ -55,6 +55,8 @@ enum Emq {
         let journal = try DurableStore(options, loop: loop)
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
+            // Older systems have said all that holds for their tasks.
+            broker.exemptFromDefaults { OlderSystem(of: $0) != nil }
             let server = HTTPServer(loop: loop, limits: limits)
             let push =
                 sends
@@ -91,6 +93,7 @@ enum Emq {
                 server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push,
                 adapters: adapters, browserHosts: BrowserHosts(options))
             api.resident = ResidentMemory.ofProgram()
+            api.startDefaults = options.defaults
             server.run(&api, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {

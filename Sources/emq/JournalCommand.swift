@@ -119,6 +119,6 @@ private final class Inspector {
                 return error
             }
         }
-        if let error { throw PayloadError(error.problem) }
+        if let error { throw PayloadError(error.problem, isNewer: error.isNewer) }
     }
 }

@@ -4,6 +4,7 @@ import Delivery
 import Glibc
 import Journal
 import Net
+import Queues
 
 /// What `emq serve` was asked to do.
 struct Options {
@@ -25,6 +26,8 @@ struct Options {
     /// Where tasks may be sent; nil if none are.
     var destinations: DestinationPolicy?
     private(set) var destinationLists: [String] = []
+    /// What queues leave unsaid; nil leaves it as it was.
+    var defaults: QueueConfiguration?
     /// Where older systems are stood in for.
     var services: [(system: OlderSystem, address: Address)] = []
     /// How many requests of htq may be in flight at once.
@@ -52,6 +55,7 @@ struct Options {
           --lock-wait SECONDS    how long to wait for another process to close DIR (default 3)
           --push WHERE           send tasks that have a URL: public, private, loopback, a network such as
                                  10.1.0.0/16, a host name or *.example.com, or several with commas
+          --defaults FILE        what queues leave unsaid, as JSON: the fields of PUT /defaults/
           --drain SECONDS        how long workers may acknowledge their work after SIGTERM (default 5)
           --max-connections N    how many connections may be open at once (default 20000, or less)
           --max-memory SIZE      how much memory tasks may take: 512M, 4G, or a number of bytes (default:
@@ -74,7 +78,8 @@ struct Options {
         ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
         ("--fsync", readSyncMode),
         ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
-        ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue), ("--host", readHost),
+        ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
+        ("--host", readHost),
         ("--httpqueue", { (options, value) throws(UsageError) in try options.readService(.httpqueue, value) }),
         ("--delay-tasks", { (options, value) throws(UsageError) in try options.readService(.delayTasks, value) }),
         ("--htq", { (options, value) throws(UsageError) in try options.readService(.htq, value) }),
@@ -255,6 +260,21 @@ struct Options {
             options.taskqueueFile = try TaskqueueFile(path: value)
         } catch {
             throw UsageError("--taskqueue: \(error.description)")
+        }
+    }
+
+    private static func readDefaults(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let text = TaskqueueFile.contents(of: value) else {
+            throw UsageError("--defaults: cannot read '\(value)': \(unsafe String(cString: strerror(errno)))")
+        }
+        let bytes = Array(text.utf8)
+        var members = Members()
+        do throws(Problem) {
+            try members.read(bytes.span, kind: .object)
+            guard members.kind == .object else { throw Problem(400, "this is no JSON object") }
+            options.defaults = try API.readDefaults(bytes.span, scannedBy: members)
+        } catch {
+            throw UsageError("--defaults: \(value): \(error.detail)")
         }
     }
 

@@ -508,6 +508,8 @@ struct FullModel {
         } else if task.isPushed {
             let backoff = Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 3_600_000, jitter: 0.1)
             pause = backoff.pauseMilliseconds(retries: task.retries, using: &jitter)
+        } else if task.retries >= 9 {
+            pause = min(1000 << min(Int64(task.retries) - 9, 6), 60_000)
         }
         tasks[index].retries += 1
         put(index, pause > 0 ? .delayed : .ready, until: pause > 0 ? now + pause : .max)

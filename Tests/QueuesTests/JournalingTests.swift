@@ -225,6 +225,36 @@ import UID
         }
     }
 
+    /// What came due while the server was down comes about in the order of its times, and not in that of its enqueues.
+    @Test func whatIsOverdueComesAboutInTheOrderOfTime() throws {
+        let second = Self.second
+        try restarting(downMilliseconds: 10 * Self.second, graceMilliseconds: 0) { broker in
+            let start: Int64 = 1_000_000
+            var dying = QueueConfiguration()
+            dying.isExpiryDeath = true
+            try broker.configure(broker.queue("dying"), dying)
+            for (number, seconds) in [(1, 3), (2, 2), (3, 9), (4, 1)] as [(UInt64, Int64)] {
+                try broker.add(number, to: "delayed", due: start + seconds * second, now: start) { _ in }
+                try add(10 + number, to: "dying", expiry: .after(milliseconds: seconds * second), on: broker)
+                try broker.add(20 + number, to: "failed", now: start) { _ in }
+                _ = try take("failed", on: broker)
+                let pause = NakAction.failedPausing(milliseconds: seconds * second)
+                #expect(broker.nak(20 + number, pause, now: start) == .requeued)
+                try add(30 + number, to: "held", lease: seconds * second, on: broker)
+                _ = try take("held", on: broker)
+            }
+        } after: { broker, now in
+            let delayed = try broker.peek("delayed", now: now)
+            #expect(delayed == [4, 2, 1, 3])
+            let dying = try broker.peek("dying", .dead, now: now)
+            #expect(dying == [14, 12, 11, 13])
+            let failed = try broker.peek("failed", now: now)
+            #expect(failed == [24, 22, 21, 23])
+            let held = try broker.peek("held", now: now)
+            #expect(held == [34, 32, 31, 33])
+        }
+    }
+
     /// Times that were written by a clock that was ahead are read all the same.
     @Test func aClockThatWasSetBackIsNoDamage() throws {
         nonisolated(unsafe) var frames: [[UInt8]] = []

@@ -33,6 +33,8 @@ struct API: ~Copyable, RequestHandler {
     let returned: ReturnedTasks
     /// Under which names browsers may reach the server.
     let browserHosts: BrowserHosts
+    /// The defaults for all queues that the server was started with, until they are set.
+    var startDefaults: QueueConfiguration?
     var ids = UIDGenerator()
     var random = KernelRandom()
     var now: Int64
@@ -136,6 +138,7 @@ struct API: ~Copyable, RequestHandler {
             isFinished = shutdown.isAsked
             return
         }
+        if let defaults = startDefaults, (try? useDefaults(defaults, on: broker)) != nil { startDefaults = nil }
         adapters.beginTurn(on: broker)
         if !returned.isEmpty { undelivered(returned.take().map(\.rawValue), on: broker) }
         if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
@@ -160,6 +163,11 @@ struct API: ~Copyable, RequestHandler {
         let deadline = journal?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline].compactMap { $0 }.min()
+    }
+
+    /// Sets the defaults that the server was started with, in the place of any that it was told in an earlier life.
+    private func useDefaults(_ defaults: QueueConfiguration, on broker: isolated Broker) throws(BrokerError) {
+        if broker.defaults != defaults { try broker.setDefaults(defaults) }
     }
 
     private var isBehind = false
@@ -198,7 +206,8 @@ struct API: ~Copyable, RequestHandler {
             let isAny = request.path.equals("*") || request.path.isEmpty
             let methods =
                 isAny
-                ? "GET, HEAD, POST, PUT, DELETE, OPTIONS" : try readPath(request.path, name: &name).allowedMethods
+                ? "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+                : try readPath(request.path, name: &name).allowedMethods
             API.writeOptions(methods, to: &responses)
             return .answered
         }
@@ -230,13 +239,14 @@ struct API: ~Copyable, RequestHandler {
             if case .owed(let sweep) = try kick(request, &responses, on: broker) { return .owed(sweep) }
         case .move: return try move(request, on: broker)
         case .config: try configure(request, &responses, on: broker)
+        case .defaults: try setDefaults(request, &responses, on: broker)
         case .healthz: writeHealth(to: &responses)
         }
         switch verb {
         // These tell of nothing that a client would rely on.
         case .healthz, .stats, .queues: break
         // With a full disk, it is better to look at what is not safe than at nothing.
-        case .peek, .task, .result, .key, .config:
+        case .peek, .task, .result, .key, .config, .defaults:
             let isLook = request.method == .get || request.method == .head
             if !isLook || journal?.hasProblem != true { responses.hold(until: broker.changeSequence) }
         default: responses.hold(until: broker.changeSequence)
@@ -284,7 +294,8 @@ struct API: ~Copyable, RequestHandler {
             switch name.count {
             case 12 where name.equalsIgnoringCase("Content-Type"):
                 contentTypes += 1
-                isJSON = isJSONType(value)
+                isJSON = isType(value, "application/json")
+                if request.method == .patch, isType(value, "application/merge-patch+json") { isJSON = true }
             case 16 where name.equalsIgnoringCase("Content-Encoding"):
                 if !value.equalsIgnoringCase("identity") { isEncoded = true }
             default: break
@@ -340,9 +351,8 @@ struct API: ~Copyable, RequestHandler {
     }
 }
 
-/// Whether a media type is `application/json`, whatever its parameters.
-private func isJSONType(_ value: Span<UInt8>) -> Bool {
-    let type: StaticString = "application/json"
+/// Whether a media type is `type`, whatever its parameters.
+private func isType(_ value: Span<UInt8>, _ type: StaticString) -> Bool {
     let length = type.utf8CodeUnitCount
     guard value.count >= length, value.extracting(first: length).equalsIgnoringCase(type) else { return false }
     if value.count == length { return true }

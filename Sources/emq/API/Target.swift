@@ -6,7 +6,7 @@ import Net
 enum Verb: String, CaseIterable {
     case enqueue, wait, ack, nak, touch
     case task, result, key
-    case peek, queues, stats, pause, resume, purge, kick, move, config
+    case peek, queues, stats, pause, resume, purge, kick, move, config, defaults
     case healthz
 
     /// Whether a name follows the verb.
@@ -16,7 +16,7 @@ enum Verb: String, CaseIterable {
         switch self {
         case .enqueue, .task, .result, .key, .peek, .pause, .resume, .purge, .move, .config: .required
         case .stats, .kick: .optional
-        case .wait, .ack, .nak, .touch, .queues, .healthz: .none
+        case .wait, .ack, .nak, .touch, .queues, .defaults, .healthz: .none
         }
     }
 
@@ -25,7 +25,7 @@ enum Verb: String, CaseIterable {
         switch self {
         case .enqueue, .wait, .ack, .nak, .touch: true
         case .kick: !hasName
-        case .config: method == .put
+        case .config, .defaults: method == .put || method == .patch
         default: false
         }
     }
@@ -35,7 +35,7 @@ enum Verb: String, CaseIterable {
         if method == .get || method == .head { return .looks }
         return switch self {
         case .enqueue: .grows(Cost.taskBytes)
-        case .config: method == .put ? .grows(Cost.queueBytes) : .grows()
+        case .config, .defaults: method == .put || method == .patch ? .grows(Cost.queueBytes) : .grows()
         case .pause: .grows(Cost.queueBytes)
         // They change what is there.
         case .touch, .resume, .kick, .move: .grows()
@@ -56,7 +56,7 @@ enum Verb: String, CaseIterable {
     }
 
     /// Whether what a body says is kept. Others are read, up to a size, also when memory is short.
-    var keepsBody: Bool { self == .enqueue || self == .config }
+    var keepsBody: Bool { self == .enqueue || self == .config || self == .defaults }
 
     /// Whether that name is a task's id and not a queue's name.
     var takesID: Bool { self == .task || self == .result }
@@ -80,7 +80,7 @@ enum Verb: String, CaseIterable {
         case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: "POST, OPTIONS"
         case .peek, .queues, .stats, .healthz: "GET, HEAD, OPTIONS"
         case .task, .result, .key: "GET, HEAD, DELETE, OPTIONS"
-        case .config: "GET, HEAD, PUT, DELETE, OPTIONS"
+        case .config, .defaults: "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
         }
     }
 
@@ -90,7 +90,7 @@ enum Verb: String, CaseIterable {
         case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: "POST does"
         case .peek, .queues, .stats, .healthz: "GET does"
         case .task, .result, .key: "GET and DELETE do"
-        case .config: "GET, PUT and DELETE do"
+        case .config, .defaults: "GET, PUT, PATCH and DELETE do"
         }
     }
 
@@ -99,7 +99,7 @@ enum Verb: String, CaseIterable {
         case .enqueue, .wait, .ack, .nak, .touch, .pause, .resume, .purge, .kick, .move: method == .post
         case .peek, .queues, .stats, .healthz: method == .get || method == .head
         case .task, .result, .key: method == .get || method == .head || method == .delete
-        case .config: method == .get || method == .head || method == .put || method == .delete
+        case .config, .defaults: [.get, .head, .put, .patch, .delete].contains(method)
         }
     }
 

@@ -125,6 +125,16 @@ extension FieldValue {
         UInt32(truncatingIfNeeded: try integer(0...Int64(UInt32.max)))
     }
 
+    /// How long a task lives: a number of seconds, or "never", which a merge patch cannot say with `null`.
+    func expiry() throws(Problem) -> Expiry {
+        if kind == .number { return .after(milliseconds: try length()) }
+        _ = try word(["never"])
+        return .never
+    }
+
+    /// The members of a backoff that is an object.
+    static let backoffMembers: [StaticString] = ["min", "max", "doublings", "jitter"]
+
     /// The pause before a retry: a number of seconds, or an object.
     func backoff() throws(Problem) -> Backoff {
         if kind == .number {
@@ -139,7 +149,7 @@ extension FieldValue {
         do throws(Problem) {
             var members = Members()
             try members.read(bytes, kind: kind)
-            try members.forEach(in: bytes, known: ["min", "max", "doublings", "jitter"]) {
+            try members.forEach(in: bytes, known: FieldValue.backoffMembers) {
                 (place, value) throws(Problem) in
                 switch place {
                 case 0: minimum = try value.duration()

@@ -143,7 +143,7 @@ enum TaskWriter {
 }
 
 extension JSONOutput where Self: ~Copyable {
-    fileprivate mutating func append(_ text: StaticString) {
+    mutating func append(_ text: StaticString) {
         append(unsafe UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount).span)
     }
 }

@@ -97,7 +97,8 @@ struct TaskqueueFile: Equatable {
 
     // MARK: Lines
 
-    private static func contents(of path: String) -> String? {
+    /// What a file says that is not too large to be one of settings; nil, and `errno`, if that cannot be read.
+    static func contents(of path: String) -> String? {
         guard let file = unsafe fopen(path, "r") else { return nil }
         defer { unsafe fclose(file) }
         var bytes = [UInt8](repeating: 0, count: maximumByteCount + 1)
