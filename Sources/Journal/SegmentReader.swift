@@ -16,6 +16,8 @@ import Glibc
     }
 
     private static var blockByteCount: Int { 1 << 20 }
+    /// How many bytes of what may be payloads a search reads in segments whose frames' headers have no checksums: some seconds.
+    private static var uncheckedByteCountLimit: Int { 8 << 30 }
 
     let file: any DiskFile
     /// How the segment's frames are known.
@@ -128,7 +130,7 @@ import Glibc
     mutating func search(
         from start: Int, sequences: Range<UInt64>, synced: UInt64 = 0, isContiguous: Bool = false
     ) throws(LogError) -> (offset: Int, header: FrameHeader)? {
-        var budget = 16 * byteCount
+        var budget = Self.uncheckedByteCountLimit
         var offset = start
         let base = isContiguous ? start : nil
         while let (place, header) = try candidate(from: offset, base: base, sequences, synced: synced) {

@@ -197,7 +197,7 @@ import UID
         return (disk, offsets + [bytes.count])
     }
 
-    @Test(arguments: [Turn.batch, .wait, .nack, .move]) func olderLogsAreReadAndTornInTheSameWay(turn: Turn) throws {
+    @Test(arguments: [Turn.batch, .wait, .nack]) func olderLogsAreReadAndTornInTheSameWay(turn: Turn) throws {
         let frames = try Self.payloads(turn, largeByteCount: 0)
         let payloads = frames + [[1], frames.last ?? [], [2]]
         let (whole, offsets) = makeOlderLog(payloads)
