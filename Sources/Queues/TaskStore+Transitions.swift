@@ -131,12 +131,15 @@ extension TaskStore {
         tasks[slot].queue = target
     }
 
+    // Rarely called: it would only make all that takes tasks longer.
+    @inline(never)
     private func tellSweeps(of slot: Slot, from old: Standing) {
         for sweep in sweeps where sweep.queue == old.queue || sweep.queue == tasks[slot].queue {
             sweep.noteChange(of: slot, from: old, in: tasks)
         }
     }
 
+    @inline(never)
     private func tellSweeps(ofRemoval slot: Slot) {
         for sweep in sweeps where sweep.queue == tasks[slot].queue { sweep.noteRemoval(of: slot) }
     }
