@@ -85,6 +85,7 @@ extension TaskExtras {
             try coder.code(48, &metadata)
             try coder.code(49, &request)
         }
+        try coder.code(50, milliseconds: &died, default: 0)
         var isReplaced = replacement != nil
         try coder.code(anyOf: Replacement.fields, &isReplaced)
         guard isReplaced else { return }

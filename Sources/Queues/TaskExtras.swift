@@ -33,8 +33,9 @@ final class TaskExtras {
     var error: [UInt8] = []
     var progress: [UInt8] = []
     var result: [UInt8] = []
-    /// The name of the queue where it died, if it is a dead letter.
+    /// The name of the queue where it died, if it is a dead letter, and when that was; 0 if that is not known.
     var origin: [UInt8] = []
+    var died: Int64 = 0
     /// What takes the task's place when its dispatch is over.
     var replacement: Replacement?
     /// Its lease ran out while the server was down: it was given another one, and if that runs out too, it was no failure.
@@ -57,7 +58,7 @@ final class TaskExtras {
     }
 
     /// Makes an ordinary task of a dead letter.
-    func endDeadLetter() { origin = [] }
+    func endDeadLetter() { (origin, died) = ([], 0) }
 
     /// How many bytes of text it has to show.
     var textBytes: Int {

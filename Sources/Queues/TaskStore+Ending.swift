@@ -229,7 +229,7 @@ extension TaskStore {
         if let name = configuration?.deadLetter, name != queues[queue].name, !isDeadLetter(slot),
             let target = try? self.queue(named: name.span)
         {
-            return sendDeadLetter(slot, to: target, now: now)
+            return sendDeadLetter(slot, to: target, at: time, now: now)
         }
         freeKey(of: slot, unlessUniqueAt: now)
         let stay = configuration?.deadExpiryMilliseconds ?? QueueConfiguration.defaultDeadExpiryMilliseconds
@@ -237,14 +237,14 @@ extension TaskStore {
     }
 
     /// Makes a task that has died ready in another queue.
-    private mutating func sendDeadLetter(_ slot: Slot, to target: Slot, now: Int64) -> Slot {
+    private mutating func sendDeadLetter(_ slot: Slot, to target: Slot, at time: Int64, now: Int64) -> Slot {
         let origin = queues[tasks[slot].queue].name
         freeKey(of: slot)
         withExtras(slot) { extras in
             extras.key = []
             extras.uniqueUntil = 0
             extras.retryLimit = .unsaid
-            extras.origin = origin
+            (extras.origin, extras.died) = (origin, time)
         }
         let expiry = configuration(of: target)?.value.expiry ?? .unsaid
         return makeReady(slot, in: target, expiry: expiry == .unsaid ? .never : expiry, now: now)

@@ -126,6 +126,11 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var finished: Int64? {
         record.state.isListed && !record.state.isUnfinished || state == .expired ? record.expires : nil
     }
+    /// When it died, if it is dead or a dead letter: of a dead letter that has died again, the first time.
+    public var died: Int64? {
+        guard let extras, !extras.origin.isEmpty else { return state == .dead ? finished : nil }
+        return extras.died > 0 ? extras.died : nil
+    }
     /// Tasks with a higher one are dispatched first.
     public var priority: Int8 { record.priority }
     /// How often it was tried again after a failure.

@@ -46,6 +46,8 @@ struct FullModel {
         var uniqueUntil: Int64 = 0
         var worker = "", error = "", progress = "", result = ""
         var origin: Int?
+        /// When it died, if it is a dead letter.
+        var died: Int64?
         var replacement: (says: Says, enqueued: Int64)?
         /// Its place in its list.
         var order = 0
@@ -604,7 +606,7 @@ struct FullModel {
             tasks[index].holdsKey = false
             tasks[index].says.key = []
             tasks[index].says.limit = .unsaid
-            tasks[index].origin = queue
+            (tasks[index].origin, tasks[index].died) = (queue, time)
             let target = queues.indices.first { Array("\($0)".utf8) == letter } ?? queue
             let expiry = queues[target].configuration.expiry
             makeReady(index, in: target, expiry: expiry == .unsaid ? .never : expiry)

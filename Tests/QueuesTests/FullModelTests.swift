@@ -594,6 +594,7 @@ private struct FullShown: Equatable {
     var queue: String, content: String, state: TaskState
     var attempt: UInt32, retries: UInt32, token: UInt64, priority: Int8
     var enqueued: Int64, retryLimit: Int?, due: Int64?, leaseEnd: Int64?, expires: Int64?, finished: Int64?
+    var died: Int64?
     var key: [UInt8]
     var worker: String, error: String, progress: String, result: String, origin: String
 
@@ -603,7 +604,7 @@ private struct FullShown: Equatable {
         state = view.state
         (attempt, retries, token, priority) = (view.attempt, view.retries, view.token, view.priority)
         (enqueued, retryLimit, due, leaseEnd) = (view.enqueued, view.retryLimit, view.due, view.leaseEnd)
-        (expires, finished, key) = (view.expires, view.finished, view.key)
+        (expires, finished, died, key) = (view.expires, view.finished, view.died, view.key)
         worker = text(view.worker.span)
         error = text(view.error.span)
         progress = text(view.progress.span)
@@ -622,6 +623,7 @@ private struct FullShown: Equatable {
         leaseEnd = task.state == .dispatched ? task.until : nil
         expires = task.isUnfinished && task.expires != .max ? task.expires : nil
         finished = task.isUnfinished ? nil : task.finished
+        died = task.origin == nil ? (task.state == .dead ? finished : nil) : task.died
         key = task.says.key
         (worker, error, progress, result) = (task.worker, task.error, task.progress, task.result)
         origin = task.origin.map { "\($0)" } ?? ""

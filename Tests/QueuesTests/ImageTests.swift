@@ -71,7 +71,7 @@ import UID
         (extras.key, extras.holdsKey, extras.uniqueUntil, extras.retryLimit) = ([1], true, 1, .limited(2))
         (extras.backoff, extras.keepMilliseconds, extras.metadata, extras.request) = (backoff, 3, [2], [3])
         (extras.leaseMilliseconds, extras.worker, extras.error, extras.progress) = (4, [4], [5], [6])
-        (extras.result, extras.origin, extras.hasLapsed) = ([7], [8], true)
+        (extras.result, extras.origin, extras.died, extras.hasLapsed) = ([7], [8], 9, true)
         let replacement = Replacement()
         (replacement.leaseMilliseconds, replacement.priority, replacement.due) = (5, -6, 7)
         (replacement.enqueued, replacement.content) = (8, Content(copying: [9, 9].span) ?? Content())

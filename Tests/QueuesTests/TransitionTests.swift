@@ -192,6 +192,45 @@ import UID
         }
     }
 
+    private func died(_ number: UInt64, now: Int64, on broker: isolated Broker) -> Int64? {
+        broker.withTask(id: UID(high: number, low: number), now: now) { $0.died }.flatMap { $0 }
+    }
+
+    @Test func aDeadTaskAndADeadLetterTellWhenTheyDied() throws {
+        try withBroker { broker in
+            try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
+            for (number, name) in [(UInt64(1), "a"), (2, "b")] {
+                try broker.add(number, to: name)
+                #expect(died(number, now: 0, on: broker) == nil)
+                _ = try broker.take(name)
+                #expect(broker.nak(number, .dead, now: 50) == .dead)
+                #expect(died(number, now: 60, on: broker) == 50)
+            }
+            // A dead letter has died where it came from.
+            _ = try broker.take("grave", now: 70)
+            #expect(broker.nak(1, .dead, now: 80) == .dead)
+            #expect(died(1, now: 90, on: broker) == 50)
+            // That is over when it is an ordinary task again.
+            #expect(broker.kick(1, toOrigin: true, now: 100) == true)
+            #expect(broker.kick(2, now: 100) == true)
+            for number in 1...2 { #expect(died(UInt64(number), now: 100, on: broker) == nil) }
+        }
+    }
+
+    @Test func aRestartKnowsWhenADeadLetterDied() throws {
+        let start: Int64 = 1_000_000
+        try restarting(downMilliseconds: 5000) { broker in
+            try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
+            try broker.add(1, to: "a", now: start) { _ in }
+            _ = try broker.takeAny("a", now: start)
+            let outcome = broker.nak(1, .dead, now: start + 50)
+            #expect(outcome == .dead)
+        } after: { broker, now in
+            let (found, state) = (died(1, now: now, on: broker), broker.state(1, now: now))
+            #expect(found == start + 50 && state == .ready)
+        }
+    }
+
     @Test func anErrorSaysThatTheLeaseRanOut() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.maximumRetries = 0 }

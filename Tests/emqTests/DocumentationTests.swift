@@ -126,9 +126,8 @@ import Testing
             return true
         default:
             let isTime = [
-                "enqueued", "due", "dispatched", "lease_end", "expires", "finished", "oldest_ready", "unique_until",
-                "since",
-                "until",
+                "enqueued", "due", "dispatched", "lease_end", "expires", "finished", "died", "oldest_ready", "unique_until",
+                "since", "until",
             ].contains(member)
             if member == "elapsed", let printed = printed as? Double, let real = real as? Double {
                 return printed >= 0 && real >= 0

@@ -99,6 +99,7 @@ enum TaskWriter {
         writeTime(",\"lease_end\":", task.leaseEnd, to: &responses)
         writeTime(",\"expires\":", task.expires, to: &responses)
         writeTime(",\"finished\":", task.finished, to: &responses)
+        writeTime(",\"died\":", task.died, to: &responses)
     }
 
     private static func writeCommon(
