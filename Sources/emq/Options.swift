@@ -196,7 +196,10 @@ struct Options {
             if let known = otherNames.first(where: { $0.others.contains(flag) })?.flag, known != "--version" {
                 hint = "; did you mean '\(twin(of: known))'?"
             } else {
-                let found = nearestName(to: name, among: twins.map { $0.lowercased() }) { $0.uppercased() }
+                // What they all begin with tells nothing.
+                let found = nearestName(
+                    to: String(name.dropFirst(4)), among: twins.map { $0.dropFirst(4).lowercased() }
+                ) { "EMQ_" + $0.uppercased() }
                 if found.hasPrefix("did") { hint = "; \(found)" }
             }
             return "the variable \(name) is no option of this server and is ignored\(hint)"

@@ -50,7 +50,7 @@ extension API {
         }
         if isThere == nil { TaskWriter.writeKeptKey(key, holder, in: name.span, to: &responses) }
         try admitAnswer(responses)
-        responses.end()
+        responses.endLine()
     }
 
     /// `GET` and `DELETE /result/ID`
