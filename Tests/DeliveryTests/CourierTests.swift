@@ -86,7 +86,7 @@ struct CourierTests {
             world.answerAll(ok, broker, elapsed: 20)
             #expect(courier.log == ["request for 1 of q at 1000500", "200 of 1 after 20"])
             let landing = try #require(courier.landings.first)
-            #expect(landing.task == id && text(landing.queue.name) == "q" && landing.place == "http://q.test")
+            #expect(landing.task == id && text(landing.queue.name) == "q" && landing.place == "http://q.test/")
             #expect(landing.isResultWanted && landing.keepsBody && landing.unixMilliseconds == 1_000_520)
             // Its own result is none.
             #expect(world.state(id, broker) == .done && world.result(id, broker) == "")

@@ -8,11 +8,14 @@ import Testing
 @Suite struct LookUpTests {
     private let clock = TestClock()
     private let gate = DispatchSemaphore(value: 0)
+    private let begun = DispatchSemaphore(value: 0)
     private let client: TestClient
 
     init() throws {
-        client = try TestClient(names: ["living.test": ["127.0.0.1"]], clock: clock) { [gate] name in
-            if name.hasPrefix("hanging") { gate.wait() }
+        client = try TestClient(names: ["living.test": ["127.0.0.1"]], clock: clock) { [gate, begun] name in
+            guard name.hasPrefix("hanging") else { return }
+            begun.signal()
+            gate.wait()
         }
     }
 
@@ -53,13 +56,15 @@ import Testing
         defer { for _ in 1...16 { gate.signal() } }
         try client.send(100, "http://living.test:1/")
         _ = try client.end(of: 100)
+        #expect(client.client.takeEndedLookUpCount() == 1)
         for number in 1...16 { try hang(number, group: UInt32(number % 4)) }
         #expect(try !canBegin("hanging17.test", 9))
         #expect(try canBegin("living.test", 9))
         clock.add(milliseconds: 5_001)
         client.turn()
         #expect(try !canBegin("living.test", 9))
-        // The exchanges give up, the look-ups do not.
+        // The exchanges give up, the look-ups that have begun do not.
+        for _ in 1...16 { try #require(begun.wait(timeout: .now() + 120) == .success) }
         for number in 1...16 { client.client.cancel(UInt64(number)) }
         #expect(try !canBegin("hanging17.test", 9))
         try release(16)

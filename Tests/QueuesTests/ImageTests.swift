@@ -96,7 +96,7 @@ import UID
         heap.deallocate(replacement.content)
         // The key is the task's already, which the replacement takes the place of.
         expectAllFields(
-            of: options, in: try #require(other.options), unlike: TaskOptions(), but: ["key", "onConflict"])
+            of: options, in: try #require(other.options), unlike: TaskOptions(), but: ["key", "onConflict", "isNotice"])
     }
 
     @Test func everyFieldOfAConfigurationIsWritten() throws {

@@ -44,7 +44,7 @@ final class DataDirectory {
     /// Where the frames of a segment end, the first after the segment's header.
     func frameEnds(_ name: String) throws -> [Int] {
         let bytes = try bytes(name)
-        var ends = [40]
+        var ends = [52]
         while let last = ends.last, last + 24 <= bytes.count {
             let count = (0..<4).reduce(0) { $0 | Int(bytes[last + $1]) << (8 * $1) }
             if count == 0 { break }
@@ -343,7 +343,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let last = ends[ends.count - 2]
         let inner =
             ends.dropLast().flatMap { [$0 - 1, $0, $0 + 1] }
-            + (0..<20).map { _ in Int.random(in: 40..<last, using: &random) }
+            + (0..<20).map { _ in Int.random(in: 52..<last, using: &random) }
         let tail = Array(stride(from: last, through: ends[ends.count - 1], by: step)) + [ends[ends.count - 1]]
         for count in Set(inner.shuffled(using: &random).prefix(400 / step) + tail).sorted() {
             let whole = ends.lastIndex { $0 <= count } ?? 0

@@ -162,7 +162,7 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
     @Test(arguments: bodies.indices)
     func anErrorSaysWhereAndWhatWithoutTheQuery(index: Int) throws {
         let (body, shown) = Self.bodies[index]
-        receiver.script("/a/b", [.answer("503 X", body)])
+        receiver.script("/a/b?token=secret", [.answer("503 X", body)])
         let id = try server.enqueue("q", "\"content\": 1, \(briefly), " + receiver.request("/a/b?token=secret"))
         let error = try server.wait(id, for: "dead")["error"] as? String
         #expect(error == "http://127.0.0.1:\(receiver.port)/a/b answered 503 Service Unavailable" + shown)
