@@ -126,7 +126,8 @@ import Testing
             return true
         default:
             let isTime = [
-                "enqueued", "due", "dispatched", "lease_end", "expires", "finished", "died", "oldest_ready", "unique_until",
+                "enqueued", "due", "dispatched", "lease_end", "expires", "finished", "died", "oldest_ready",
+                "unique_until",
                 "since", "until",
             ].contains(member)
             if member == "elapsed", let printed = printed as? Double, let real = real as? Double {
