@@ -342,13 +342,27 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let step = testOperations >= 1_000_000 ? 1 : 11
         let last = ends[ends.count - 2]
         let inner =
-            ends.dropLast().flatMap { [$0 - 1, $0, $0 + 1] }
+            [ends[0]] + ends[1...].dropLast().flatMap { [$0 - 1, $0, $0 + 1] }
             + (0..<20).map { _ in Int.random(in: 52..<last, using: &random) }
         let tail = Array(stride(from: last, through: ends[ends.count - 1], by: step)) + [ends[ends.count - 1]]
         for count in Set(inner.shuffled(using: &random).prefix(400 / step) + tail).sorted() {
             let whole = ends.lastIndex { $0 <= count } ?? 0
-            try #require(
-                try recovered(Array(bytes.prefix(count)), name) == pictures[whole], "cut at \(count), \(random)")
+            // A power cut leaves the zeros that the segment was filled with.
+            let torn = bytes.prefix(count) + [UInt8](repeating: 0, count: bytes.count - count)
+            try #require(try recovered(Array(torn), name) == pictures[whole], "cut at \(count), \(random)")
+        }
+    }
+
+    @Test func aSegmentThatIsShorterThanItWasIsDamaged() throws {
+        let (_, name) = try makeJournal()
+        let bytes = try directory.bytes(name)
+        for count in [0, 51, 52, bytes.count - 1] {
+            let copy = DataDirectory()
+            try copy.write(Array(bytes.prefix(count)), name)
+            let server = try copy.begin(environment: ["ASAN_OPTIONS": "detect_leaks=0"])
+            #expect(try server.exitStatus() == 1, "cut at \(count)")
+            #expect(server.output.contains("\(copy.path)/\(name), byte "), "\(server.output)")
+            #expect(try journal(["check", copy.path]).status == 1, "cut at \(count)")
         }
     }
 
@@ -376,7 +390,9 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             #expect(try copy.bytes(name) == bytes)
             let check = try journal(["check", copy.path])
             #expect(check.status == 1)
-            #expect(check.output.contains(message.dropFirst("emq: ".count)), "\(check.output)")
+            // All but that `check` shows more.
+            let flaw = try #require(message.dropFirst("emq: ".count).split(separator: "; `emq journal").first)
+            #expect(check.output.contains("not whole: " + flaw), "\(check.output)")
             let mended = DataDirectory()
             let repair = try journal(["repair", copy.path, mended.path])
             #expect(repair.status == 0, "\(repair.output)")
