@@ -142,6 +142,9 @@ extension Broker {
         try store.setDefaults(defaults)
     }
 
+    /// Whether anything is known of a queue but its name: it has tasks, a configuration or waits, or is paused. O(1).
+    public func isInUse(_ queue: QueueIndex) -> Bool { !store.queues[queue.slot].isIdle }
+
     /// Has the defaults not apply to queues of some names. To be called before there is any queue.
     public func exemptFromDefaults(where isExempt: @escaping (Span<UInt8>) -> Bool) {
         precondition(store.queues.count == 0, "there are queues already")

@@ -93,7 +93,7 @@ extension TaskStore {
         let rest = holder(of: key, in: queue)
         guard rest != 0 else { return 0 }
         if let those = extras(of: rest), those.uniqueUntil > now { return rest }
-        setHoldsKey(false, of: rest)
+        giveUpKey(of: rest)
         return 0
     }
 
@@ -110,15 +110,19 @@ extension TaskStore {
     mutating func takeKey(_ slot: Slot) {
         guard let those = extras(of: slot), !those.key.isEmpty else { return }
         let other = holder(of: those.key, in: tasks[slot].queue)
-        if other != 0 && other != slot { setHoldsKey(false, of: other) }
+        if other != 0 && other != slot { giveUpKey(of: other) }
         if other != slot { setHoldsKey(true, of: slot) }
+    }
+
+    /// Gives back the key of a task that has ended. One that is there for its key only goes with it.
+    private mutating func giveUpKey(of slot: Slot) {
+        if tasks[slot].state == .hidden { remove(slot) } else { setHoldsKey(false, of: slot) }
     }
 
     /// Gives back the key of a task that has ended, which it was to keep for longer.
     mutating func freeKeptKey(of slot: Slot) {
-        if tasks[slot].state == .hidden { return remove(slot) }
         withExtras(slot) { $0.uniqueUntil = 0 }
-        setHoldsKey(false, of: slot)
+        giveUpKey(of: slot)
     }
 
     /// Gives a task new content and options. While it is dispatched, they wait until that is over.

@@ -106,7 +106,7 @@ extension TaskStore {
             }
             let isLast = action == .dead || maximumRetries(of: slot).map { tasks[slot].retries >= $0 } ?? false
             // Where there are no extras, an error is worth their memory only at the end.
-            if leaseRanOut, isLast || tasks[slot].extras != 0 { noteThatLeaseRanOut(slot) }
+            if leaseRanOut, isLast && !isShortOfMemory || tasks[slot].extras != 0 { noteThatLeaseRanOut(slot) }
             if isLast {
                 waitedFor = die(slot, at: now, now: now)
                 return .dead
@@ -246,7 +246,8 @@ extension TaskStore {
             extras.retryLimit = .unsaid
             (extras.origin, extras.died) = (origin, time)
         }
-        let expiry = configuration(of: target)?.value.expiry ?? .unsaid
+        // The defaults for all queues are for tasks, and not for what has become of them.
+        let expiry = queues[target].configuration?.own.expiry ?? .unsaid
         return makeReady(slot, in: target, expiry: expiry == .unsaid ? .never : expiry, now: now)
     }
 

@@ -94,7 +94,6 @@ extension TaskStore {
         try those?.code(&reader, withMetadata: isFull)
         try reader.check(
             those?.replacement == nil || record.state == .dispatched, "a replacement that waits for nothing")
-        try reader.check(record.state != .hidden || those?.holdsKey == true, "a task is over and has no key")
         // Whatever cannot be read is found out before anything is changed.
         if isFull { try reader.code(255, &record.content) }
         try reader.endFields(of: "a task")
@@ -310,8 +309,12 @@ extension TaskStore {
 
     private mutating func place(_ slot: Slot, now: Int64, graceMilliseconds: Int64) {
         settleKey(of: slot)
-        let state = images[slot].restoredState
+        var state = images[slot].restoredState
         var (until, expires) = (tasks[slot].until, tasks[slot].expires)
+        if state == .hidden, extras(of: slot)?.holdsKey != true {
+            // It was there for its key only, which another task has now. Older programs wrote that.
+            (state, until) = (.cancelled, 0)
+        }
         if state == .dispatched {
             let graceEnd = now.addingWithinRange(graceMilliseconds)
             if until < graceEnd {

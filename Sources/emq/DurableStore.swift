@@ -189,7 +189,8 @@ final class DurableStore {
     /// Whether there is space on disk for what came of a task, or it is not needed. If not, there is another turn when that may
     /// have changed.
     func hasSpace(for byteCount: Int, on broker: isolated Broker) -> Bool {
-        if case .now = journal.admission(of: byteCount, makesRoom: true, on: broker) { return true }
+        // A full disk leaves half of what is kept to acknowledgements.
+        if case .now = journal.admission(of: byteCount, makesRoom: true, isSparing: true, on: broker) { return true }
         retryTime = retryTime ?? loop.now + Self.retryMilliseconds
         return false
     }

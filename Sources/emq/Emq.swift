@@ -56,7 +56,7 @@ enum Emq {
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             // Older systems have said all that holds for their tasks.
-            broker.exemptFromDefaults { OlderSystem(of: $0) != nil }
+            broker.exemptFromDefaults { OlderSystem(of: $0) != nil || adapters.owner(of: $0) != nil }
             let server = HTTPServer(loop: loop, limits: limits)
             let push =
                 sends

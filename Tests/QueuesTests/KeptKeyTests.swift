@@ -45,6 +45,21 @@ import UID
         }
     }
 
+    @Test func aKeyWhoseTimeIsOverIsTakenBeforeItsTimerFires() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") {
+                $0.key = [7]
+                $0.uniqueForMilliseconds = 100
+            }
+            _ = try broker.take("a")
+            #expect(broker.ack(1) == true)
+            #expect(try broker.add(2, to: "a", now: 100) { $0.key = [7] }.isExisting == false)
+            // Nothing is left of the first.
+            #expect(broker.counts.tasks == 1)
+            broker.checkInvariants()
+        }
+    }
+
     @Test func aKeyIsKeptUntilItsTimeAndNoLonger() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") {

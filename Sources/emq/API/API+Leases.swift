@@ -147,9 +147,12 @@ extension API {
             } catch let problem {
                 if problem.awaitsSpace { throw problem }
             }
-            error.removeLast(max(0, error.count - API.errorBytesWithoutRoom))
-            while let last = error.last, last & 0b1100_0000 == 0b1000_0000 { error.removeLast() }
-            if let last = error.last, last & 0b1100_0000 == 0b1100_0000 { error.removeLast() }
+            if error.count > API.errorBytesWithoutRoom {
+                error.removeLast(error.count - API.errorBytesWithoutRoom)
+                // Nor is half a character kept.
+                while let last = error.last, last & 0b1100_0000 == 0b1000_0000 { error.removeLast() }
+                if let last = error.last, last & 0b1100_0000 == 0b1100_0000 { error.removeLast() }
+            }
             if !hasMemory(for: count * (Cost.extrasBytes + error.count), on: broker) { error = [] }
         }
         try admit(

@@ -69,6 +69,8 @@ extension API {
         } catch {
             throw Problem(error).inside("push")
         }
+        // What was there already is not allowed anew.
+        if !before.isEmpty, push == PushOptions(stored: before, of: .queue) { return }
         do throws(Problem) { try checkDestinations(of: push, in: name.span) } catch { throw error.inside("push") }
     }
 

@@ -65,6 +65,7 @@ extension API {
             API.writeNoContent(to: &responses)
             return .answered
         }
+        if timeout > 0 { try admit(Cost(effect: .looks, memoryBytes: Cost.extrasBytes), on: broker) }
         let (ticket, server) = (request.ticket, server)
         let deadline = now + min(timeout, API.maximumWaitMilliseconds)
         if timeout > 0, !shutdown.isAsked,

@@ -19,6 +19,8 @@ struct API: ~Copyable, RequestHandler {
     /// The most acknowledgements inside of a wait.
     static let maximumIDsInWait = 100
     static let maximumWaitMilliseconds: Int64 = 3_600_000
+    /// The largest body that changes a queue's configuration also when memory is used up, in bytes.
+    private static let smallConfigurationBytes = 4096
 
     let server: HTTPServer
     let shutdown: Shutdown
@@ -145,7 +147,7 @@ struct API: ~Copyable, RequestHandler {
         let used = usedMemoryBytes(of: broker)
         resident?.update(used: used, limit: maximumMemoryBytes, now: now)
         server.refusesLargeBodies = broker.memoryBytes + bufferBytes > maximumMemoryBytes
-        broker.isShortOfMemory = server.refusesLargeBodies
+        broker.isShortOfMemory = server.refusesLargeBodies || resident?.exceeds(maximumMemoryBytes) == true
         push?.beginTurn(journal, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         if shutdown.isAsked { stop(on: broker) }
     }
@@ -258,10 +260,16 @@ struct API: ~Copyable, RequestHandler {
     private func admit(_ verb: Verb, _ request: borrowing Request, on broker: isolated Broker) throws(Problem) {
         var cost = verb.cost(request.method)
         // In an emergency, a queue that is there can be paused whatever it has used up.
-        if verb == .pause, broker.existingQueue(named: name.span) != nil { cost.memoryBytes = 0 }
         let bodyBytes = request.body.count
-        try admit(
-            cost, keptBytes: verb.keepsBody ? bodyBytes : 0, writtenBytes: verb.keepsBody ? 0 : bodyBytes, on: broker)
+        var keepsBody = verb.keepsBody
+        if verb == .pause || verb == .config, let queue = broker.existingQueue(named: name.span) {
+            if verb == .pause, broker.isInUse(queue) { cost.memoryBytes = 0 }
+            // Nor does a small change of what it says take more.
+            if verb == .config, broker.configuration(of: queue) != nil, bodyBytes <= API.smallConfigurationBytes {
+                (cost.memoryBytes, keepsBody) = (0, false)
+            }
+        }
+        try admit(cost, keptBytes: keepsBody ? bodyBytes : 0, writtenBytes: keepsBody ? 0 : bodyBytes, on: broker)
     }
 
     /// Reads all of a request but its body: the route, the name and the query in it, and whether it may be asked for.

@@ -3,6 +3,7 @@
 
 import Delivery
 import JSON
+import Net
 
 /// Merges a patch into an object.
 ///
@@ -19,13 +20,17 @@ func mergePatch(
     let old = try membersByName(of: target, field: field)
     let new = try membersByName(of: patch, field: field)
     var merged: [UInt8] = []
+    /// Whether two names are the same member. Those of headers are compared as HTTP does.
+    func isSame(_ name: [UInt8], _ other: [UInt8]) -> Bool {
+        field == "push.headers." ? name.span.equalsIgnoringCase(other.span) : name == other
+    }
     func append(_ name: [UInt8], _ value: Span<UInt8>) {
         merged.append(UInt8(ascii: merged.isEmpty ? "{" : ","))
         JSONWriter.writeString(name.span, to: &merged)
         merged.append(UInt8(ascii: ":"))
         merged.append(value)
     }
-    for (name, entry) in old where !new.contains(where: { $0.name == name }) {
+    for (name, entry) in old where !new.contains(where: { isSame($0.name, name) }) {
         append(name, target.extracting(entry.value))
     }
     for (index, (name, entry)) in new.enumerated() {
@@ -35,7 +40,7 @@ func mergePatch(
             let hint = nearestName(to: shown, among: known.map { "\($0)" })
             throw Problem(400, "there is no field '\(shown)' here; \(hint)", field: place)
         }
-        guard !new[..<index].contains(where: { $0.name == name }) else {
+        guard !new[..<index].contains(where: { isSame($0.name, name) }) else {
             throw Problem(400, "the field '\(place)' is given twice", field: place)
         }
         if entry.kind == .null { continue }
