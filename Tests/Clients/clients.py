@@ -134,7 +134,7 @@ def a_thousand_pipelined_requests():
         while data := connection.recv(65536):
             answers += data
     expect("answers", 1000, answers.count(b"HTTP/1.1 200 OK"))
-    expect("the last answer", True, answers.endswith(b'{"status":"ok"}'))
+    expect("the last answer", True, answers.endswith(b'{"status":"ok"}\n'))
 
 
 checks = [(make.__name__, lambda make=make: life_of_a_task(make(), make, make.__name__)) for make in (StandardLibrary, Requests, Aiohttp)]
