@@ -95,9 +95,10 @@
     /// How many units there are, and how many have been part of a block; unit 0 never is.
     private let units: Int
     private var used = 1
-    private var partial = InlineArray<113, List>(repeating: List())
-    private var free = InlineArray<19, UInt32>(repeating: 0)
-    private var dirty = InlineArray<19, UInt32>(repeating: 0)
+    // Arrays, and not in place: whoever owns the heap may be copied by calls, which costs by the byte.
+    private var partial = [List](repeating: List(), count: 113)
+    private var free = [UInt32](repeating: 0, count: 19)
+    private var dirty = [UInt32](repeating: 0, count: 19)
     /// The pages of blocks in use, and of dirty ones.
     private var usedPages = 0
     private var dirtyPages = 0
