@@ -233,6 +233,11 @@ struct Conversation: ~Copyable {
                 if receive(atMost: min(room, Self.readSize)) <= 0, hasLostItsClient {
                     withdrawOwed(&handler, on: owner, now: round.now)
                 }
+                if input.isExhausted {
+                    // What comes next need not be read before the answer or the server's turn comes.
+                    input.endExhaustion()
+                    return isPostponed ? .postponed : .rest
+                }
                 continue
             }
             if requests >= Self.requestsPerVisit || bytes >= Self.bytesPerVisit
@@ -507,6 +512,8 @@ struct Conversation: ~Copyable {
         while isReadable, drained < Self.bytesPerVisit {
             let count = receive(atMost: Self.readSize)
             input.consume(input.count)
+            // Without memory what comes cannot be dropped, and nobody would say when it can.
+            if input.isExhausted { isBroken = true }
             if count <= 0 { break }
             drained += count
         }
