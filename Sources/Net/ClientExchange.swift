@@ -227,6 +227,8 @@ final class ClientExchange: ClientSource {
         swap(&head, &client.spareHead)
         request.writeHead(to: &head)
         sentCount = 0
+        // The next visit says so.
+        if head.isExhausted { client.queue(self) }
         send()
         setTimer()
         count()
@@ -235,7 +237,7 @@ final class ClientExchange: ClientSource {
     private var isSent: Bool { head.isEmpty }
 
     private func send() {
-        guard let connection, !isSent else { return }
+        guard let connection, !isSent, !head.isExhausted else { return }
         let bodyCount = request.body?.count ?? 0
         if let body = request.body {
             sentCount += connection.send(head.span, body.span, from: sentCount)
@@ -251,6 +253,8 @@ final class ClientExchange: ClientSource {
     }
 
     private func exchangeBytes() {
+        // With pieces missing, the head would be another request.
+        if head.isExhausted { return fail(.noMemory(authority: authority)) }
         send()
         guard let connection else { return }
         var received = 0
@@ -268,6 +272,9 @@ final class ClientExchange: ClientSource {
                 } catch {
                     return fail(.malformed(authority: authority, detail: error.detail))
                 }
+            } else if input.isExhausted {
+                // The receiver may have met the request: it is not sent again at once.
+                return fail(.noMemory(authority: authority))
             } else if count == 0 || connection.isReadable {
                 if count == 0, parser?.parseEnd() == true { return complete() }
                 return noteBroken(isReset: count < 0)

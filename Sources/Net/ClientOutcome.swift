@@ -92,6 +92,8 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case broken(authority: String, isReset: Bool)
     /// What came is no response, or one over the limits.
     case malformed(authority: String, detail: String)
+    /// The system has no memory for the request's head, and nothing was sent, or for the response.
+    case noMemory(authority: String)
     /// A redirect that was to be followed leads to no URL that can be reached.
     case redirect(authority: String, detail: String)
 
@@ -116,6 +118,7 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .broken(let authority, let isReset):
             "\(authority) \(isReset ? "reset" : "closed") the connection before its response was whole"
         case .malformed(let authority, let detail): "the response from \(authority) is malformed: \(detail)"
+        case .noMemory(let authority): "the system has no memory for the exchange with \(authority)"
         case .redirect(let authority, let detail): "the redirect from \(authority) cannot be followed: \(detail)"
         }
     }

@@ -323,10 +323,10 @@ public final class HTTPClient {
 
     func recycle(input: inout Buffer) { Self.recycle(&input, as: &spareInput) }
 
-    /// Keeps one block, and not a large one.
+    /// Keeps one block, and not a large one, nor one that stands for bytes that are missing.
     private static func recycle(_ buffer: inout Buffer, as spare: inout Buffer) {
         buffer.consume(buffer.count)
-        if spare.capacity == 0, buffer.capacity <= 256 * 1024 { swap(&buffer, &spare) }
+        if spare.capacity == 0, !buffer.isExhausted, buffer.capacity <= 256 * 1024 { swap(&buffer, &spare) }
         buffer = Buffer()
     }
 }
