@@ -46,7 +46,7 @@ final class DelayTasks: AdapterService {
         case ("task", 3):
             try checkLook(request)
             let id = try find(names[2], in: try queueName(names[1]), request.query, now: api.now, on: broker)
-            try write(id, to: &responses, of: broker, now: api.now)
+            try write(id, to: &responses, api, of: broker)
         default:
             throw Problem(404, "there are /handler/CATE, /task/CATE, /task/CATE/KEY, /tasks and /health here")
         }
@@ -258,10 +258,10 @@ final class DelayTasks: AdapterService {
     }
 
     private func write(
-        _ id: UID, to responses: inout ResponseStream, of broker: isolated Broker, now: Int64
+        _ id: UID, to responses: inout ResponseStream, _ api: borrowing API, of broker: isolated Broker
     ) throws(Problem) {
         var isWritten = false
-        withLatest(id, now: now, on: broker) { task in
+        withLatest(id, now: api.now, on: broker) { task in
             guard let timestamp = DelayTask(task)?.timestamp, let queue = broker.existingQueue(named: task.queueName)
             else { return }
             let registered = PushOptions(stored: broker.push(of: queue), of: .queue).url
@@ -274,10 +274,11 @@ final class DelayTasks: AdapterService {
             responses.append(",\"handler\":")
             JSONWriter.write(handler?.description ?? "", to: &responses)
             responses.append("}}")
-            responses.end()
             isWritten = true
         }
         guard isWritten else { throw Self.noTask }
+        try api.admitAnswer(responses)
+        responses.end()
     }
 
     /// Calls `body` with a task as it was posted last: while it runs, that still waits to take its place.

@@ -126,6 +126,8 @@ final class Httpqueue: AdapterService {
             }
         }
         guard isFound else { throw Problem(404, "there is no such task (any more)") }
+        try api.admitAnswer(responses)
+        responses.end()
     }
 
     /// Reads which task is meant; nil if it cannot be any.
@@ -159,7 +161,6 @@ final class Httpqueue: AdapterService {
         responses.append(task.content)
         writeCount(",\"creat_time\":", Int(task.enqueued / 1000), to: &responses)
         responses.append("}")
-        responses.end()
     }
 
     /// When the next attempt is, or the one that is under way began.
