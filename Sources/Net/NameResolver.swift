@@ -21,6 +21,8 @@ final class NameResolver {
     static let lookUpLimit = 16
     static let lookUpLimitPerGroup = 4
     static let slowLookUpLimit = 8
+    /// How many of all are kept for groups that have none under way: what is slow is not known of names that are new.
+    static let reservedLookUpLimit = 4
     /// What takes so long is a slow look-up, and for how long that is remembered.
     private static let slowMilliseconds: Int64 = 2_000
     private static let slownessLifetimeMilliseconds: Int64 = 60_000
@@ -77,7 +79,9 @@ final class NameResolver {
         let known = known[name]
         if let known, known.expiry > now { return true }
         let isSlow = known.map { $0.slowUntil > now } ?? false
-        return lookUps.count < Self.lookUpLimit && groupCounts[group, default: 0] < Self.lookUpLimitPerGroup
+        let groupCount = groupCounts[group, default: 0]
+        let limit = groupCount == 0 ? Self.lookUpLimit : Self.lookUpLimit - Self.reservedLookUpLimit
+        return lookUps.count < limit && groupCount < Self.lookUpLimitPerGroup
             && !(isSlow && slowCount >= Self.slowLookUpLimit)
     }
 

@@ -71,6 +71,15 @@ import Testing
         #expect(try canBegin("hanging17.test", 9))
     }
 
+    @Test func theLastLookUpsAreForGroupsWithout() throws {
+        defer { for _ in 1...12 { gate.signal() } }
+        for number in 1...11 { try hang(number, group: UInt32(number % 4)) }
+        #expect(try canBegin("hanging13.test", 0))
+        try hang(12, group: 0)
+        #expect(try !canBegin("hanging13.test", 1))
+        #expect(try canBegin("hanging13.test", 4))
+    }
+
     @Test func namesThatTookLongLeaveRoomForOthers() throws {
         defer { for _ in 1...8 { gate.signal() } }
         for number in 1...9 { try hang(number, group: UInt32(number % 3)) }
