@@ -211,9 +211,12 @@ private struct Run {
 
     private func hasHappened(_ event: Model.Event, on broker: isolated Broker) throws -> Bool {
         switch event {
-        case .leaseOver(let task, let queue):
+        case .leaseOver(let task, let queue), .pauseOver(let task, let queue):
             let wasTaken = log.completions.contains { $0.taken.contains { $0?.number == task } }
-            return try wasTaken || broker.peek("\(queue)", now: model.now).contains(task)
+            let isReady = try broker.peek("\(queue)", now: model.now).contains(task)
+            // Of a pause, this says that it has begun.
+            let pauses = try event.isLease && broker.peek("\(queue)", .delayed, now: model.now).contains(task)
+            return wasTaken || isReady || pauses
         case .waitOver(let waiter):
             return log.completions.contains { $0.waiter == waiter }
         }

@@ -15,6 +15,9 @@ struct Model {
         var token: UInt64 = 0
         var dispatched: Int64 = 0
         var leaseEnd: Int64 = 0
+        var retries = 0
+        /// When it is ready again, while it pauses after many retries.
+        var due: Int64?
         /// When its timer was set, in the order of all settings.
         var set = 0
     }
@@ -34,7 +37,10 @@ struct Model {
 
     enum Event: Equatable {
         case leaseOver(task: UInt64, queue: Int)
+        case pauseOver(task: UInt64, queue: Int)
         case waitOver(waiter: Int)
+
+        var isLease: Bool { if case .leaseOver = self { true } else { false } }
     }
 
     private(set) var now: Int64
@@ -113,7 +119,7 @@ struct Model {
 
     mutating func nak(_ number: UInt64, token: UInt64?) -> Bool {
         guard let index = held(number, token: token) else { return false }
-        requeue(index, atFront: false)
+        fail(index)
         return true
     }
 
@@ -123,13 +129,17 @@ struct Model {
         requeue(index, atFront: true)
     }
 
-    /// What is due and can be seen to happen, the first first: at one time, leases in the order in which they were given,
-    /// then waits in the order of their arrival.
+    /// What is due and can be seen to happen, the first first: at one time, leases and pauses in the order in which they were
+    /// set, then waits in the order of their arrival.
     var nextEvent: (event: Event, time: Int64)? {
-        let lease = tasks.filter(\.isDispatched).min { ($0.leaseEnd, $0.set) < ($1.leaseEnd, $1.set) }
+        let timed = tasks.filter { $0.isDispatched || $0.due != nil }
+        let next = timed.min { ($0.due ?? $0.leaseEnd, $0.set) < ($1.due ?? $1.leaseEnd, $1.set) }
         let wait = waiters.min { ($0.deadline, $0.number) < ($1.deadline, $1.number) }
-        if let lease, lease.leaseEnd <= wait?.deadline ?? .max {
-            return (.leaseOver(task: lease.number, queue: lease.queue), lease.leaseEnd)
+        if let next, case let time = next.due ?? next.leaseEnd, time <= wait?.deadline ?? .max {
+            let event: Event =
+                next.isDispatched
+                ? .leaseOver(task: next.number, queue: next.queue) : .pauseOver(task: next.number, queue: next.queue)
+            return (event, time)
         }
         return wait.map { (.waitOver(waiter: $0.number), $0.deadline) }
     }
@@ -150,6 +160,8 @@ struct Model {
     mutating func happen(_ event: Event) {
         switch event {
         case .leaseOver(let task, _):
+            if let index = index(of: task) { fail(index) }
+        case .pauseOver(let task, _):
             if let index = index(of: task) { requeue(index, atFront: false) }
         case .waitOver(let number):
             serveWaiters()
@@ -176,8 +188,18 @@ struct Model {
         tasks[index].set = settings
     }
 
+    /// The first nine retries follow at once, those after them pause for a second, doubled up to a minute.
+    private mutating func fail(_ index: Int) {
+        tasks[index].retries += 1
+        guard tasks[index].retries > 9 else { return requeue(index, atFront: false) }
+        tasks[index].isDispatched = false
+        tasks[index].due = now + min(60_000, 1000 << min(6, Int64(tasks[index].retries - 10)))
+        setTimer(index)
+    }
+
     private mutating func requeue(_ index: Int, atFront: Bool) {
         tasks[index].isDispatched = false
+        tasks[index].due = nil
         setTimer(index)
         let queue = tasks[index].queue
         ready[queue].insert(tasks[index].number, at: atFront ? 0 : ready[queue].count)
