@@ -459,10 +459,24 @@ final class LogWriter {
                 continue
             }
             if needsSync { try sync() }
+            try secureSecondHeader()
             try disk.remove(Format.segmentName(segments[0].number))
             segments.removeFirst()
             directoryNeedsSync = true
         }
+    }
+
+    /// Makes sure that the segment which is to be the oldest has a header. One that was given up before anything in it was safe
+    /// may have none, and without one the oldest would be damaged.
+    private func secureSecondHeader() throws(LogError) {
+        guard segments.count > 2, segments[1].firstSequence == segments[2].firstSequence else { return }
+        let segment = segments[1]
+        let header = SegmentHeader(
+            number: segment.number, firstSequence: segment.firstSequence, salt: salt,
+            segmentByteCount: max(segment.byteCount, Format.segmentHeaderByteCount))
+        let file = try disk.open(Format.segmentName(segment.number), creating: false)
+        unsafe try file.write(header.bytes.span.bytes, at: 0)
+        try file.sync()
     }
 
     /// Whether `deleteSegments` has anything to do.
