@@ -68,8 +68,9 @@ import UID
         }
         let names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
         let versions = try names.filter { Format.segmentNumber(of: $0) != nil }.sorted().compactMap { name in
-            let bytes = try [UInt8](Data(contentsOf: directory.appending(path: name)).prefix(40))
-            return SegmentHeader(bytes.span.bytes)?.version
+            let bytes = try Data(contentsOf: directory.appending(path: name))
+            let header = [UInt8](bytes.prefix(Format.segmentHeaderByteCount))
+            return SegmentHeader(header.span.bytes)?.version
         }
         #expect(versions.first == version && versions.last == Format.version)
     }
