@@ -68,7 +68,7 @@ import Testing
                     if random.below(3) == 0 { try log.collect() }
                 }
                 while log.durableSequence < log.lastSequence { try collect(log) }
-                #expect(log.segments.count > 3)
+                #expect(log.segments.count > 2)
                 if case .interval = mode {
                     while log.syncedSequence < log.lastSequence { try collect(log) }
                 }

@@ -346,9 +346,10 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             + (0..<20).map { _ in Int.random(in: 52..<last, using: &random) }
         let tail = Array(stride(from: last, through: ends[ends.count - 1], by: step)) + [ends[ends.count - 1]]
         for count in Set(inner.shuffled(using: &random).prefix(400 / step) + tail).sorted() {
-            let whole = ends.lastIndex { $0 <= count } ?? 0
-            // A power cut leaves the zeros that the segment was filled with.
+            // A power cut leaves the zeros that the segment was filled with. What was zero before is not missing.
             let torn = bytes.prefix(count) + [UInt8](repeating: 0, count: bytes.count - count)
+            let end = bytes[count...].firstIndex { $0 != 0 } ?? bytes.count
+            let whole = ends.lastIndex { $0 <= end } ?? 0
             try #require(try recovered(Array(torn), name) == pictures[whole], "cut at \(count), \(random)")
         }
     }
@@ -356,7 +357,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
     @Test func aSegmentThatIsShorterThanItWasIsDamaged() throws {
         let (_, name) = try makeJournal()
         let bytes = try directory.bytes(name)
-        for count in [0, 51, 52, bytes.count - 1] {
+        for count in [52, 1000, bytes.count - 1] {
             let copy = DataDirectory()
             try copy.write(Array(bytes.prefix(count)), name)
             let server = try copy.begin(environment: ["ASAN_OPTIONS": "detect_leaks=0"])
