@@ -155,7 +155,7 @@ public final class Journal {
                 do throws(ImageError) {
                     try broker.restore(payload, sequence: sequence)
                 } catch {
-                    throw PayloadError(error.problem, isNewer: error.isNewer)
+                    throw PayloadError(error.problem, isNewer: error.isNewer, isShortage: error.isShortage)
                 }
             }
             guard isRead else { return false }
@@ -211,7 +211,8 @@ public final class Journal {
     ///   - isSparing: whether it makes no room itself but lets work go on, as refusing a task does: while the disk is full, such a
     ///     change is made only as long as half of the space that is kept for those that make room is left.
     ///   - broker: the broker.
-    /// - Returns: whether it may be made. Where nothing becomes safe for ten seconds, `later` becomes `notNow`.
+    /// - Returns: whether it may be made. Where nothing becomes safe for ten seconds, `later` becomes `notNow`, and after half
+    ///   a minute `now` does.
     /// - Complexity: O(1).
     public func admission(
         of byteCount: Int, makesRoom: Bool, isSparing: Bool = false, on broker: isolated Broker
@@ -220,7 +221,8 @@ public final class Journal {
         switch admission {
         case .now:
             postponed = nil
-            if waiting.isEmpty || !isStandingStill { return .now }
+            // Whoever was let in after that would be broken off in the next turn.
+            if !isStandingStill || waiting.isEmpty && !hasStalled(now: lastTurn) { return .now }
         case .later:
             // Whoever still waits asks several times a second.
             if lastTurn - (postponed?.last ?? .min / 2) > Self.patienceMilliseconds { postponed = (lastTurn, lastTurn) }

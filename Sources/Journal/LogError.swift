@@ -71,6 +71,13 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
             remedy: "a newer emq wrote it: use that version, or a later one")
     }
 
+    /// A frame that there is no memory for.
+    static func short(_ file: String, offset: Int?, sequence: UInt64, _ error: PayloadError) -> LogError {
+        LogError(
+            .failed, file: file, offset: offset, problem: "frame \(sequence) cannot be kept: \(error.problem)",
+            remedy: "give emq more memory or address space (`--address-space`, `ulimit -v`)")
+    }
+
     /// Something on disk that should not be so.
     static func damaged(_ directory: String, _ name: String, offset: Int?, _ problem: String) -> LogError {
         LogError(
@@ -86,9 +93,11 @@ public struct PayloadError: Error {
     public let problem: String
     /// Whether it is no damage, but something that only a newer program can have written.
     public let isNewer: Bool
+    /// Whether it is no damage either, but there is no memory for what it says.
+    public let isShortage: Bool
 
     /// Says what is wrong.
-    public init(_ problem: String, isNewer: Bool = false) {
-        (self.problem, self.isNewer) = (problem, isNewer)
+    public init(_ problem: String, isNewer: Bool = false, isShortage: Bool = false) {
+        (self.problem, self.isNewer, self.isShortage) = (problem, isNewer, isShortage)
     }
 }

@@ -77,6 +77,12 @@ public enum LogMaintenance {
                 throw .payload(error)
             }
         }
+        open(disk, into: &report, senseless)
+        return report
+    }
+
+    /// Finds out whether the log can be opened, which also knows of damage that leaves no trace in any one segment.
+    private static func open(_ disk: any Disk, into report: inout Report, _ senseless: [UInt64: PayloadError] = [:]) {
         do throws(LogError) {
             let recovery = try LogRecovery(disk: disk)
             let visit = { (_: Span<UInt8>, sequence: UInt64, _: UInt64) throws(PayloadError) in
@@ -87,7 +93,6 @@ public enum LogMaintenance {
         } catch {
             report.failure = error
         }
-        return report
     }
 
     /// Copies every whole frame whose payload makes sense into a new log. There, the frames are numbered from 1 without gaps.
@@ -120,7 +125,7 @@ public enum LogMaintenance {
         let writer = try LogWriter(recovery, segmentByteCount: segmentByteCount)
         let batch = Batch()
         var sequence = writer.writtenSequence
-        let report = try salvage(disk) { payload, _ throws(SalvageError) in
+        var report = try salvage(disk) { payload, _ throws(SalvageError) in
             do throws(PayloadError) { try inspect(payload) } catch { throw .payload(error) }
             sequence += 1
             batch.append(payload, sequence: sequence)
@@ -129,6 +134,8 @@ public enum LogMaintenance {
             batch.removeAll()
         }
         try writer.write(batch, syncing: true)
+        open(disk, into: &report)
+        if let failure = report.failure, failure.cause != .damaged { throw failure }
         return report
     }
 
@@ -228,6 +235,8 @@ public enum LogMaintenance {
                     case .payload(let error) where error.isNewer:
                         // It is whole, and to be left to whoever understands it.
                         throw .newer(path, offset: offset, sequence: last, error)
+                    case .payload(let error) where error.isShortage:
+                        throw .short(path, offset: offset, sequence: last, error)
                     case .payload(let error):
                         segment.add(
                             Damage(

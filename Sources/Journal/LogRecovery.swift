@@ -201,6 +201,8 @@ public final class LogRecovery {
                 try visit(Span(_bytes: payload), expected, segment.number)
             } catch  where error.isNewer {
                 throw .newer(disk.path + "/" + segment.name, offset: offset, sequence: expected, error)
+            } catch  where error.isShortage {
+                throw .short(disk.path + "/" + segment.name, offset: offset, sequence: expected, error)
             } catch {
                 throw damage(segment, offset, "frame \(expected) makes no sense: \(error.problem)")
             }

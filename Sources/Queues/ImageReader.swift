@@ -8,9 +8,11 @@ public struct ImageError: Error, Hashable, Sendable {
     public let problem: String
     /// Whether it is something that only a newer program can have written.
     public let isNewer: Bool
+    /// Whether it is sound, but there is no memory for what it says.
+    public let isShortage: Bool
 
-    init(problem: String, isNewer: Bool = false) {
-        (self.problem, self.isNewer) = (problem, isNewer)
+    init(problem: String, isNewer: Bool = false, isShortage: Bool = false) {
+        (self.problem, self.isNewer, self.isShortage) = (problem, isNewer, isShortage)
     }
 }
 

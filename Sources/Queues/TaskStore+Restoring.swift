@@ -106,7 +106,7 @@ extension TaskStore {
     /// A content of the image that is being read, as one of the store's own.
     private mutating func copy(_ content: Content) throws(ImageError) -> Content {
         guard let copy = contents.allocate(copying: content.span) else {
-            throw ImageError(problem: "the system has no memory for the content of a task")
+            throw ImageError(problem: "the system has no memory for the content of a task", isShortage: true)
         }
         return copy
     }
@@ -159,7 +159,9 @@ extension TaskStore {
     private mutating func insert(
         _ record: TaskRecord, _ those: TaskExtras?, restoredState: TaskRecord.State, position: Int64
     ) throws(ImageError) -> Slot {
-        guard let slot = tasks.insert(record) else { throw ImageError(problem: "there is no room for as many tasks") }
+        guard let slot = tasks.insert(record) else {
+            throw ImageError(problem: "there is no room for as many tasks", isShortage: true)
+        }
         contentBytes += record.content.heapBytes
         update(record.queue) { $0.tasks += 1 }
         countTask(in: .doomed, 1)
@@ -186,7 +188,7 @@ extension TaskStore {
             restoration.lastQueue = try queue(named: name)
             restoration.lastName = Array(copying: name)
         } catch {
-            throw ImageError(problem: "there is no room for as many queues")
+            throw ImageError(problem: "there is no room for as many queues", isShortage: true)
         }
         return restoration.lastQueue
     }

@@ -69,7 +69,8 @@ enum JournalCommand {
         let inspector = try Inspector()
         let report = try LogMaintenance.repair(directory: directory, into: newDirectory, inspect: inspector.inspect)
         describe(report)
-        let isWhole = report.segments.allSatisfy(\.damages.isEmpty)
+        if let failure = report.failure { Emq.print("not whole: \(failure.finding)") }
+        let isWhole = report.failure == nil && report.segments.allSatisfy(\.damages.isEmpty)
         let loss =
             isWhole
             ? "\(directory) is whole, so nothing is lost, and it needs no repair"
@@ -100,7 +101,8 @@ private final class Inspector {
     private var sequence: UInt64 = 0
 
     init() throws {
-        broker = Broker(executor: try EventLoop(), firstToken: 0, now: 0)
+        broker = Broker(
+            executor: try EventLoop(), firstToken: 0, now: 0, addressBytes: Memory.addressSpace.map { $0 / 2 } ?? .max)
         broker.assumeIsolated { $0.beginRestoring() }
     }
 
@@ -119,6 +121,6 @@ private final class Inspector {
                 return error
             }
         }
-        if let error { throw PayloadError(error.problem, isNewer: error.isNewer) }
+        if let error { throw PayloadError(error.problem, isNewer: error.isNewer, isShortage: error.isShortage) }
     }
 }

@@ -169,8 +169,35 @@ import Testing
             return try recover(fresh).frames.map(\.payload)
         }
         #expect(try repaired(swapped) == all.map(\.payload))
+        // Without its last segment, the log is not whole although each of the others is.
+        let last = try #require(whole.names().max())
+        let shorter = whole.copy()
+        shorter[last] = nil
+        let report = try LogMaintenance.repair(shorter, into: SimulatedDisk(seed: 1), segmentByteCount: 2048) { _ in }
+        let checked = try LogMaintenance.check(shorter) { _ in }
+        #expect(report.failure?.cause == .damaged && report.failure == checked.failure)
         for disk in [missing, mixed] {
             #expect(try repaired(disk) == all.filter { $0.segment != 2 }.map(\.payload))
+        }
+    }
+
+    @Test func tooLittleMemoryIsNoDamage() throws {
+        var random = SeededRandom()
+        let (disk, _) = try makeLog(random: &random)
+        let inspect = { (_: Span<UInt8>) throws(PayloadError) in throw PayloadError("no memory", isShortage: true) }
+        let recovery = try LogRecovery(disk: disk)
+        let errors = [
+            #expect(throws: LogError.self) {
+                _ = try recovery.advance(
+                    byteCount: .max, visit: { payload, _, _ throws(PayloadError) in try inspect(payload) })
+            },
+            #expect(throws: LogError.self) { try LogMaintenance.check(disk, inspect: inspect) },
+            #expect(throws: LogError.self) {
+                try LogMaintenance.repair(disk, into: SimulatedDisk(seed: 1), segmentByteCount: 2048, inspect: inspect)
+            },
+        ]
+        for error in errors {
+            #expect(error?.cause == .failed && error?.remedy.contains("--address-space") == true)
         }
     }
 
