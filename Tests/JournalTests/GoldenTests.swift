@@ -11,7 +11,7 @@ import UID
 
 @Suite struct GoldenTests {
     /// The versions of the journal, and the time in milliseconds to read each at: right after it was made.
-    static let versions: [(version: UInt32, now: Int64)] = [(2, 1_795_876_557_174)]
+    static let versions: [(version: UInt32, now: Int64)] = [(2, 1_795_876_557_174), (4, 1_795_882_142_517)]
 
     private static let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Golden")
 
