@@ -12,6 +12,8 @@ struct Restoration {
     /// How many slots have been looked at; then, how many of the tasks in `order` have been put in their places.
     var scanned: Slot = 1
     var placed = 0
+    /// The position of the last one.
+    var lastPosition = Int64.min
     /// Those of them that a worker held, to be placed last: their leases are to last from when the server serves.
     var held: [(leaseEnd: Int64, slot: Slot)] = []
     var heldPlaced = 0
@@ -246,7 +248,12 @@ extension TaskStore {
         while restoration.placed < restoration.order.count {
             guard steps > 0 else { return false }
             steps -= 1
-            let slot = restoration.order[restoration.placed].slot
+            let (position, slot) = restoration.order[restoration.placed]
+            if position <= restoration.lastPosition {
+                // No two tasks are written with the same position, but what is read may say so.
+                images.noteRestored(slot, images[slot].restoredState, position: restoration.lastPosition + 1)
+            }
+            restoration.lastPosition = images[slot].position
             if images[slot].restoredState == .dispatched, tasks[slot].isPushed {
                 restoration.sent.append(slot)
             } else if images[slot].restoredState == .dispatched {
