@@ -396,12 +396,12 @@ struct FullModel {
     mutating func restart() {
         for index in queues.indices { queues[index].totals = QueueStatistics.Totals() }
         jitter = SeededGenerator(seed: 0)
+        for index in tasks.indices where tasks[index].state == .ready {
+            tasks[index].isPushed = isToBeSent(tasks[index])
+        }
         for task in tasks.filter(\.isBeingSent).sorted(by: { $0.order > $1.order }) {
             guard let index = index(task.number) else { continue }
             if !applyReplacement(index) { put(index, .ready, until: .max, atFront: true) }
-        }
-        for index in tasks.indices where tasks[index].state == .ready {
-            tasks[index].isPushed = isToBeSent(tasks[index])
         }
         // What ends at one time ends in the order of the places from now on.
         for index in tasks.indices.sorted(by: { tasks[$0].order < tasks[$1].order }) { setTimer(index) }
