@@ -105,8 +105,8 @@ extension TaskStore {
                 return .requeued
             }
             let isLast = action == .dead || maximumRetries(of: slot).map { tasks[slot].retries >= $0 } ?? false
-            // Where there are no extras, an error is worth their memory only at the end.
-            if leaseRanOut, isLast && !isShortOfMemory || tasks[slot].extras != 0 { noteThatLeaseRanOut(slot) }
+            // Before the end, what a worker has said is worth more, and extras for this are not worth their memory.
+            if leaseRanOut, isLast, !isShortOfMemory || tasks[slot].extras != 0 { noteThatLeaseRanOut(slot) }
             if isLast {
                 waitedFor = die(slot, at: now, now: now)
                 return .dead

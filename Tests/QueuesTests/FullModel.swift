@@ -484,7 +484,7 @@ struct FullModel {
         }
     }
 
-    private mutating func fail(_ index: Int, _ action: NakAction) -> NakOutcome {
+    private mutating func fail(_ index: Int, _ action: NakAction, leaseRanOut: Bool = false) -> NakOutcome {
         if applyReplacement(index) { return .requeued }
         let task = tasks[index]
         let configuration = queues[task.queue].configuration
@@ -495,6 +495,9 @@ struct FullModel {
             case .limited(let limit): limit
             }
         if action == .dead || task.retries >= limit {
+            if leaseRanOut {
+                tasks[index].error = "the lease ran out" + (task.worker.isEmpty ? "" : " (worker \(task.worker))")
+            }
             die(index, at: now)
             return .dead
         }
@@ -814,8 +817,7 @@ struct FullModel {
             }
         } else if task.state == .dispatched {
             queues[task.queue].totals.timedOut += 1
-            tasks[index].error = "the lease ran out" + (task.worker.isEmpty ? "" : " (worker \(task.worker))")
-            _ = fail(index, .failed)
+            _ = fail(index, .failed, leaseRanOut: true)
         } else {
             put(index, .ready, until: .max)
         }

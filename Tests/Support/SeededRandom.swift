@@ -27,6 +27,9 @@ public struct SeededRandom: RandomNumberGenerator, CustomStringConvertible, Send
 /// How many operations the longest random tests may make in all: EMQ_TEST_OPERATIONS, or as many as take some seconds.
 public let testOperations = number("EMQ_TEST_OPERATIONS").map { Int($0) } ?? 20_000
 
+/// Whether the tests, and so the programs that they start, run under a sanitizer.
+public let isSanitized = dlsym(nil, "__asan_init") != nil || dlsym(nil, "__tsan_init") != nil
+
 private func number(_ variable: String) -> UInt64? {
     ProcessInfo.processInfo.environment[variable].flatMap { UInt64($0) }
 }

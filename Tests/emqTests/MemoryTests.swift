@@ -1,5 +1,6 @@
 // The program where memory is short: what it cannot have is refused, and nothing else happens.
 
+import Support
 import Testing
 
 @Suite struct MemoryTests {
@@ -16,7 +17,9 @@ import Testing
         return 1000
     }
 
-    @Test(arguments: [[], ["--address-space", "150M"], ["--max-memory", "2G"]])
+    @Test(
+        .enabled(if: !isSanitized, "skipped: a sanitizer takes all address space there is"),
+        arguments: [[], ["--address-space", "150M"], ["--max-memory", "2G"]])
     func aLimitOfAddressSpaceRefusesWhatDoesNotFit(arguments: [String]) throws {
         let server = try Server(["--addr", "127.0.0.1:0"] + arguments, limit: "ulimit -v 400000")
         let count = try fill(server)
@@ -32,7 +35,8 @@ import Testing
         #expect(try server.exitStatus() == 0)
     }
 
-    @Test func tooLittleAddressSpaceIsSaid() throws {
+    @Test(.enabled(if: !isSanitized, "skipped: a sanitizer takes all address space there is"))
+    func tooLittleAddressSpaceIsSaid() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--address-space", "4G"], limit: "ulimit -v 400000")
         #expect(try server.exitStatus() == 1)
         #expect(server.output.contains("cannot reserve 4294967296 bytes of address space"))

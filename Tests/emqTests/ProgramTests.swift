@@ -2,6 +2,7 @@
 
 import Foundation
 import Net
+import Support
 import Testing
 
 @testable import emq
@@ -132,7 +133,7 @@ import Testing
         return (process.terminationStatus, text)
     }
 
-    @Test(.enabled(if: canUnshare, "skipped: this needs a mount namespace"))
+    @Test(.enabled(if: canUnshare && !isSanitized, "skipped: it needs a mount namespace, and a sanitizer /proc"))
     func optionsAreReadWithoutProc() throws {
         let start = "mount -t tmpfs none /proc && exec \"$0\""
         let wrong = try Self.shell("unshare -m sh -c '\(start) --adr \"$1\"' \"$0\" \"$1\"", ":1")
