@@ -345,7 +345,8 @@
         used = block + size
         while gap < block {
             let order = gap.trailingZeroBitCount
-            linkFree(gap, order: order)
+            self[gap] = Block(order: UInt8(order))
+            release(gap)
             gap += 1 << order
         }
         self[block].order = UInt8(order)
