@@ -78,6 +78,8 @@ extension TaskStore {
     mutating func release(_ key: DispatchKey, now: Int64) -> Slot {
         let slot = dispatched(key)
         guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
+        isUnawaited = true
+        defer { isUnawaited = false }
         return release(slot, now: now)
     }
 
@@ -325,8 +327,8 @@ extension TaskStore {
     mutating func fireTimer(upTo time: Int64, now: Int64, steps: inout Int) -> Slot? {
         let slot = timers.fire(upTo: time, steps: &steps, in: &tasks)
         guard slot != 0 else { return nil }
-        isTimeAtWork = true
-        defer { isTimeAtWork = false }
+        isUnawaited = true
+        defer { isUnawaited = false }
         switch tasks[slot].state {
         case .ready, .delayed, .dispatched:
             if tasks[slot].expires <= now { return expire(slot, now: now) }

@@ -14,7 +14,7 @@ extension TaskStore {
     /// Notes that a task has changed.
     @inline(__always)
     mutating func note(_ slot: Slot, _ change: ImageIndex.Change = .awaited) {
-        if isJournaled { noteInIndex(slot, change == .awaited && isTimeAtWork ? .any : change) }
+        if isJournaled { noteInIndex(slot, change == .awaited && isUnawaited ? .any : change) }
     }
 
     mutating func noteInIndex(_ slot: Slot, _ change: ImageIndex.Change) {

@@ -125,9 +125,13 @@ extension TaskStore {
     }
 
     /// Ends an attempt to send a task. A result that is wanted takes the place of the one before.
+    ///
+    /// Nobody is answered, unless somebody waits for the result: what gets lost in a crash is sent again.
     mutating func failSending(
         _ slot: Slot, _ action: NakAction, error: Span<UInt8>, result: Span<UInt8>, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
+        isUnawaited = extras(of: slot)?.waiters.isEmpty != false
+        defer { isUnawaited = false }
         if !result.isEmpty, wantsResult(of: slot) { withExtras(slot) { $0.result = Array(copying: result) } }
         let key = DispatchKey(slot: slot, token: tasks[slot].token)
         let outcome = nak(slot, action, error: error, now: now, waitedFor: &waitedFor)

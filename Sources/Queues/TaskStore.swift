@@ -52,8 +52,8 @@ struct TaskStore: ~Copyable {
     /// Whether changes are noted for a journal, and what is known of its images.
     var isJournaled = false
     var images = ImageIndex(capacity: 0)
-    /// Whether time is at work, and no request: what it does, it would do again.
-    var isTimeAtWork = false
+    /// Whether nobody is answered for what is being done: time or a failed push is at work, and would do it again.
+    var isUnawaited = false
     /// The tasks that have ended while clients waited for it; whoever called tells them.
     var endings: [Ending] = []
     /// What whoever sends tasks is told.

@@ -1071,6 +1071,29 @@ private func withSendingBroker(
         }
     }
 
+    /// Nobody is told of an attempt that failed, or of an answer that did not arrive: while the disk is full, nothing of them is
+    /// written, and the space is left to what makes room.
+    @Test func aFullDiskHasNoSpaceForFailedAttempts() throws {
+        try withBroker { broker in
+            broker.beginSending()
+            broker.beginRestoring()
+            while !broker.finishRestoring(nextSequence: 1, now: 0, graceMilliseconds: 0) {}
+            for number in 1...3 { try broker.addSent(UInt64(number), to: "a", now: 0) { $0.retryLimit = .limited(1) } }
+            try broker.add(4, to: "b", expires: 9_000_000, now: 0)
+            broker.writeChanges { _, _ in }
+            let safe = broker.changeSequence
+            for action in [NakAction.failed, .dead, .releasePausing(milliseconds: 10)] {
+                let key = try broker.sendOne("a")
+                #expect(broker.fail(key, action) == (action == .dead ? .dead : .requeued))
+            }
+            var taken: [TaskHandle?] = []
+            _ = try broker.takeAny([broker.queue("b")], limit: 1, now: 0, into: &taken)
+            broker.release(try #require(taken.first ?? nil).key, now: 0)
+            #expect(broker.changeSequence == safe)
+            broker.writeChanges(skipsUnawaited: true) { _, _ in Issue.record("something was written") }
+        }
+    }
+
     /// What is written of it after that, without its content, does not bring the old content back.
     @Test func theReplacementOfWhatWasBeingSentStays() throws {
         nonisolated(unsafe) var frames: [(UInt64, [UInt8])] = []
