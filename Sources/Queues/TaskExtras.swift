@@ -67,8 +67,8 @@ final class TaskExtras {
 
     /// The heap's bytes that it takes, near enough.
     var byteCount: Int {
-        // The name of the worker is shared by all that it took with these.
-        let arrays = [key, metadata, request, error, progress, result, origin]
+        // All that were taken together share the name of the worker, but not after a restart.
+        let arrays = [key, metadata, request, worker, error, progress, result, origin]
         let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Self.heapBytes(32 + $1.count)) }
         return 320 + texts + (replacement?.byteCount ?? 0)
     }

@@ -148,7 +148,12 @@ extension TaskStore {
         let slot = held(reference, now: now)
         guard slot != 0 else { return false }
         let lease = leaseMilliseconds ?? currentLeaseMilliseconds(of: slot)
-        _ = transition(slot, to: .dispatched, until: now.addingWithinRange(lease), at: .same)
+        // Without memory for extras, the dispatch begins anew: its lease is as long the next time.
+        let keepsExtras = tasks[slot].extras != 0 || !progress.isEmpty || !isShortOfMemory
+        _ = transition(slot, to: .dispatched, until: now.addingWithinRange(lease), at: .same) { record in
+            if !keepsExtras { record.dispatched = now }
+        }
+        guard keepsExtras else { return true }
         withExtras(slot) { extras in
             extras.leaseMilliseconds = lease
             extras.hasLapsed = false

@@ -334,4 +334,36 @@ import UID
             #expect(broker.withTask(id: UID(high: 1, low: 1), now: 105) { $0.worker } == [])
         }
     }
+
+    /// While memory is short, neither takes nor touches add to it, and a lease stays as long as it is.
+    @Test func takesAndTouchesNeedNoMemory() throws {
+        try withBroker { broker in
+            for number in 1...10 as ClosedRange<UInt64> { try broker.add(number, to: "a") }
+            broker.isShortOfMemory = true
+            let before = broker.memoryBytes
+            var taken: [TaskHandle?] = []
+            _ = broker.takeAny(
+                [try broker.queue("a")], limit: 10, leaseMilliseconds: 70, worker: [5], now: 0, into: &taken)
+            #expect(taken.count == 10)
+            for now in [30, 90, 150] as [Int64] {
+                for number in 1...10 as ClosedRange<UInt64> {
+                    #expect(broker.touch(TaskReference(id: UID(high: number, low: number)), now: now) == true)
+                    #expect(broker.withTask(id: UID(high: number, low: number), now: now) { $0.leaseEnd } == now + 70)
+                }
+            }
+            #expect(broker.memoryBytes == before)
+        }
+    }
+
+    /// The name of a worker is memory too.
+    @Test func theNamesOfWorkersAreCounted() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a")
+            let before = broker.memoryBytes
+            var taken: [TaskHandle?] = []
+            let worker = [UInt8](repeating: 5, count: 10_000)
+            _ = broker.takeAny([try broker.queue("a")], limit: 1, worker: worker, now: 0, into: &taken)
+            #expect(broker.memoryBytes >= before + 10_000)
+        }
+    }
 }
