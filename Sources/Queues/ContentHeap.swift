@@ -294,7 +294,7 @@
             precondition(unit < used, "no such block")
             return unsafe UnsafePointer(blocks.start + unit)
         }
-        nonmutating unsafeMutableAddress {
+        unsafeMutableAddress {
             precondition(unit < used, "no such block")
             return unsafe blocks.start + unit
         }
