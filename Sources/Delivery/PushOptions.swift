@@ -58,6 +58,15 @@ public struct PushOptions: Equatable, Sendable {
     /// Options that say nothing.
     public init() {}
 
+    /// The names of the members that a queue's push says.
+    public var queueMembersSaid: [String] {
+        let isSaid = [
+            url != nil, method != nil, !headers.isEmpty, timeoutMilliseconds != nil, onDead != nil, concurrency != nil,
+            rate != nil, secret != nil,
+        ]
+        return zip(Self.queueMembers, isSaid).filter(\.1).map { "\($0.0)" }
+    }
+
     // MARK: Reading
 
     private static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]

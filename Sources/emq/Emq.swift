@@ -45,6 +45,11 @@ enum Emq {
         var limits = ServerLimits()
         let files = raiseFileLimit()
         let adapters = Adapters(options)
+        if let letter = options.defaults?.deadLetter {
+            do throws(Problem) { try adapters.checkEnqueue(in: letter.span) } catch {
+                throw UsageError("--defaults: dead_letter: \(error.detail)")
+            }
+        }
         let sends = options.destinations != nil || !adapters.isEmpty
         let pushConnections = sends ? max(1, min(4000, files / 4)) : 0
         limits.connections = try connectionLimit(asked: options.maximumConnections, files: files - pushConnections)

@@ -64,6 +64,11 @@ import Testing
             try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1,"removed":["push"]}"#
         )
         #expect(try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1}"#)
+        // So is a part of it that is left out.
+        let whole = try server.send("PUT", "/config/q", "{\"push\": \(push)}").object
+        #expect(whole["removed"] == nil)
+        let less = try server.send("PUT", "/config/q", #"{"push": {"url": "\#(url)", "rate": "1/s"}}"#).object
+        #expect(less["removed"] as? [String] == ["push.headers", "push.secret"])
         #expect(try server.send("PUT", "/config/q", "{\"push\": \(push)}").status == 200)
         #expect(try server.send("PATCH", "/config/q", #"{"push": null, "keep": 5}"#).body == #"{"keep":5}"#)
     }
@@ -118,6 +123,14 @@ import Testing
             server.signal(SIGTERM)
             #expect(try server.exitStatus() == 0)
         }
+    }
+
+    @Test func theQueueOfAnOlderSystemIsNoDefaultDeadLetter() throws {
+        let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+        try Data(#"{"max_retries": 3, "dead_letter": "httpqueue/mail"}"#.utf8).write(to: file)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let server = try Server(["--addr", "127.0.0.1:0", "--httpqueue", "127.0.0.1:0", "--defaults", file.path])
+        #expect(try server.exitStatus() == 2)
     }
 
     @Test(arguments: ["", "[]", "{\"retyr\": 5}", "{\"push\": {\"url\": \"http://a.test/\"}}", "{\"retry\": \"x\"}"])

@@ -15,7 +15,7 @@ extension API {
     mutating func configure(
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) throws(Problem) {
-        var hasLostPush = false
+        var removed: [String] = []
         switch request.method {
         case .put, .patch:
             try body.read(request)
@@ -24,7 +24,9 @@ extension API {
             let configuration = try readConfiguration(said.span, insteadOf: before, on: broker)
             try configure(try queue(named: name.span, on: broker), configuration, on: broker)
             // Whoever PATCHes has said so.
-            hasLostPush = request.method == .put && before?.push.isEmpty == false && configuration.push.isEmpty
+            if request.method == .put {
+                removed = API.partsOfPush(of: before?.push ?? [], missingIn: configuration.push)
+            }
         case .delete:
             if let queue = broker.existingQueue(named: name.span) {
                 var configuration: QueueConfiguration?
@@ -40,7 +42,7 @@ extension API {
         }
         let configuration = broker.existingQueue(named: name.span).flatMap { broker.configuration(of: $0) }
         responses.beginJSON(estimatedCount: 100)
-        API.write(configuration ?? QueueConfiguration(), hasLostPush: hasLostPush, to: &responses)
+        API.write(configuration ?? QueueConfiguration(), removed: removed, to: &responses)
         responses.endLine()
     }
 
@@ -56,7 +58,9 @@ extension API {
             try body.read(said.span, kind: .object)
             let defaults = try API.readDefaults(said.span, scannedBy: body)
             if let letter = defaults.deadLetter {
-                do throws(Problem) { try checkEnqueue(in: letter.span) } catch { throw error.inside("dead_letter") }
+                do throws(Problem) { try adapters.checkEnqueue(in: letter.span) } catch {
+                    throw error.inside("dead_letter")
+                }
             }
             do throws(BrokerError) { try broker.setDefaults(defaults) } catch { throw API.problem(error) }
         case .delete:
@@ -166,7 +170,9 @@ extension API {
             read.isPushed = push.url != nil
         }
         if let letter = read.deadLetter {
-            do throws(Problem) { try checkEnqueue(in: letter.span) } catch { throw error.inside("dead_letter") }
+            do throws(Problem) { try adapters.checkEnqueue(in: letter.span) } catch {
+                throw error.inside("dead_letter")
+            }
             if letter == name { throw Problem(400, "dead_letter is another queue than this one", field: "dead_letter") }
             let all = broker.defaults.map { read.completed(by: $0) } ?? read
             if all.maximumRetries == nil, !all.isExpiryDeath {
@@ -201,8 +207,17 @@ extension API {
         return configuration
     }
 
+    /// What a push says that its successor does not: all of it, or some members.
+    private static func partsOfPush(of before: [UInt8], missingIn after: [UInt8]) -> [String] {
+        if before.isEmpty || after.isEmpty { return before.isEmpty ? [] : ["push"] }
+        let said = PushOptions(stored: after, of: .queue).queueMembersSaid
+        return PushOptions(stored: before, of: .queue).queueMembersSaid.filter { !said.contains($0) }.map {
+            "push.\($0)"
+        }
+    }
+
     private static func write(
-        _ configuration: QueueConfiguration, hasLostPush: Bool = false,
+        _ configuration: QueueConfiguration, removed: [String] = [],
         to responses: inout (some JSONOutput & ~Copyable)
     ) {
         var isFirst = true
@@ -263,9 +278,13 @@ extension API {
             begin("push")
             API.writeMasked(configuration.push, of: .queue, to: &responses)
         }
-        if hasLostPush {
+        if !removed.isEmpty {
             begin("removed")
-            responses.append("[\"push\"]")
+            for (index, name) in removed.enumerated() {
+                responses.append(index == 0 ? "[" : ",")
+                JSONWriter.writeString(name.utf8Span.span, to: &responses)
+            }
+            responses.append("]")
         }
         responses.append("}")
     }

@@ -11,7 +11,7 @@ extension API {
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) throws(Problem) {
         if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
-        if !adapters.isEmpty { try checkEnqueue(in: name.span) }
+        if !adapters.isEmpty { try adapters.checkEnqueue(in: name.span) }
         try body.read(request, allowsArray: true)
         if body.kind == .array { return try enqueueBatch(request, &responses, on: broker) }
         try admit(Verb.enqueue.cost(.post), keptBytes: request.body.count, on: broker)

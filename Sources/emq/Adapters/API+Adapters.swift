@@ -28,14 +28,6 @@ extension API {
         adapters.services[service - 1].write(problem, to: &responses)
     }
 
-    /// Checks that tasks are not added behind an older system's back.
-    ///
-    /// - Throws: 403 if they would be.
-    func checkEnqueue(in queueName: Span<UInt8>) throws(Problem) {
-        guard let owner = adapters.owner(of: queueName), !(owner is Taskqueue) else { return }
-        throw Problem(403, "this queue belongs to an older system that is served here: its clients add tasks to it")
-    }
-
     /// An id for a task that is about to be added.
     mutating func makeID() -> UID { ids.next(unixMilliseconds: UInt64(now), using: &random) }
 

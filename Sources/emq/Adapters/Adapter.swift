@@ -137,6 +137,14 @@ final class Adapters {
         return nil
     }
 
+    /// Checks that tasks are not added behind an older system's back.
+    ///
+    /// - Throws: 403 if they would be.
+    func checkEnqueue(in queueName: Span<UInt8>) throws(Problem) {
+        guard let owner = owner(of: queueName), !(owner is Taskqueue) else { return }
+        throw Problem(403, "this queue belongs to an older system that is served here: its clients add tasks to it")
+    }
+
     /// To be called in each turn of the loop when the tasks of an earlier process are there.
     func beginTurn(on broker: isolated Broker) {
         if hasBegun { return }
