@@ -258,9 +258,19 @@
         dirty[order] = UInt32(block)
     }
 
+    /// Makes blocks dirty that were kept for the next content of their class.
+    private mutating func emptyVacantBlocks() {
+        for index in partial.indices {
+            let block = Int(partial[index].first)
+            if block == 0 || self[block].live > 0 { continue }
+            remove(block, from: index)
+            empty(block)
+        }
+    }
+
     /// Gives dirty pages back, the largest blocks first, up to `limit` and as far as they are not kept.
-    private mutating func giveBack(_ limit: Int) {
-        var rest = min(limit, dirtyPages - Self.keptBytes / Self.pageBytes)
+    private mutating func giveBack(_ limit: Int, keeping kept: Int = keptBytes / pageBytes) {
+        var rest = min(limit, dirtyPages - kept)
         var order = Self.orders - 1
         while rest > 0, order >= 0 {
             let block = Int(dirty[order])
@@ -310,7 +320,14 @@
             dirtyPages -= pages
             usedPages += pages
         } else {
-            guard let clean = takeFree(order: wanted) else { return nil }
+            var clean = takeFree(order: wanted)
+            if clean == nil {
+                // Joined, what is kept may be what is missing.
+                emptyVacantBlocks()
+                giveBack(dirtyPages, keeping: 0)
+                clean = takeFree(order: wanted)
+            }
+            guard let clean else { return nil }
             block = clean
             self[block].pages = 0
         }

@@ -115,6 +115,24 @@ import Testing
         #expect(contents == 400 * 32 - ContentHeap.keptBytes / 512 - 64 + 1)
     }
 
+    /// Memory that is kept for contents of one size makes room for others before there is none.
+    @Test func whatIsKeptIsThereForAllSizes() throws {
+        var heap = ContentHeap(addressBytes: 16 << 20)
+        func fill(_ count: Int) -> [Content] {
+            let source = bytes(count, seed: count)
+            var held: [Content] = []
+            while let content = heap.allocate(copying: source.span) { held.append(content) }
+            return held
+        }
+        let large = fill(2_000_000)
+        for content in large { heap.deallocate(content) }
+        for count in [100_000, 10_000] { for content in fill(count) { heap.deallocate(content) } }
+        let again = fill(2_000_000)
+        #expect(again.count == large.count && large.count >= 4)
+        let contents = heap.checkInvariants()
+        #expect(contents == again.count)
+    }
+
     /// A steady queue does not spread over more and more blocks.
     @Test func blocksOfFinishedTasksBecomeEmpty() throws {
         var heap = ContentHeap(addressBytes: 1 << 30)
