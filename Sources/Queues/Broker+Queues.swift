@@ -108,10 +108,8 @@ extension Broker {
         let isPushed = configuration?.isPushed ?? false
         if wasPushed, !isPushed { try store.beginGivingToWorkers(queue.slot) }
         if configuration?.maximumRetries != nil { try store.beginWearingOut(queue.slot) }
-        store.update(queue.slot) {
-            $0.configuration = configuration.map { SharedConfiguration($0) }
-            $0.isPushed = isPushed
-        }
+        store.setConfiguration(configuration, of: queue.slot)
+        store.update(queue.slot) { $0.isPushed = isPushed }
         store.noteQueue(queue.slot)
         store.noteSendableAnew(queue.slot)
         if wasPushed, !isPushed, store.queues[queue.slot].pause == .none { resumeLater(queue.slot) }

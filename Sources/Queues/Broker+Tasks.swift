@@ -212,7 +212,7 @@ extension Broker {
         _ replacement: Replacement, of slot: Slot, as state: TaskState, _ body: (borrowing TaskView) -> Result
     ) -> Result {
         let extras = TaskExtras(task: slot)
-        extras.take(replacement.options, now: replacement.enqueued)
+        extras.take(replacement.options, arrival: replacement.enqueued)
         extras.key = store.extras(of: slot)?.key ?? []
         var record = store.tasks[slot]
         (record.state, record.until, record.retries) = (.delayed, replacement.due, 0)

@@ -86,6 +86,11 @@ public final class TaskOptions {
 
     /// Nothing said.
     public init() {}
+
+    /// Until when the key of a task that arrives at `arrival` stays taken; 0 if no longer than the task lives.
+    func uniqueUntil(from arrival: Int64) -> Int64 {
+        uniqueForMilliseconds > 0 ? arrival.addingWithinRange(uniqueForMilliseconds) : 0
+    }
 }
 
 /// A task to be added.

@@ -219,6 +219,12 @@ final class SharedConfiguration {
         (self.own, value) = (own, own)
     }
 
+    /// The heap's bytes that it takes, near enough.
+    var byteCount: Int {
+        2 * MemoryLayout<QueueConfiguration>.stride + 64
+            + [own.push, own.deadLetter ?? []].reduce(0) { $0 + ($1.isEmpty ? 0 : 48 + $1.count) }
+    }
+
     func complete(by defaults: SharedConfiguration?, generation: UInt64) {
         value = defaults.map { own.completed(by: $0.own) } ?? own
         self.generation = generation

@@ -30,7 +30,7 @@ final class Sweep {
     /// The stretches still to be walked, the next one last.
     private var stretches: [Stretch]
     private let states: Set<TaskRecord.State>
-    /// When it began: tasks that were added then or later are outside.
+    /// When it began: tasks that arrived then or later are outside (`TaskStore.arrivalTime`).
     let begun: Int64
     /// The positions in their lists of the tasks that it is to meet, while there is a journal. After a restart, when nothing else
     /// tells these from what came later, it meets only tasks that stand there still.
@@ -48,11 +48,11 @@ final class Sweep {
 
     init(
         of queue: Slot, _ action: Action, stretches: [Stretch], states: [TaskState], limit: Int,
-        positions: Range<Int64>, now: Int64,
+        positions: Range<Int64>, begun: Int64,
         completion: @escaping Broker.SweepCompletion
     ) {
         self.states = Set(states.map(\.recordState))
-        begun = now
+        self.begun = begun
         self.positions = positions
         self.queue = queue
         self.action = action

@@ -48,13 +48,13 @@ final class TaskExtras {
     }
 
     /// Takes over what a task says of itself, but for its key.
-    func take(_ options: TaskOptions?, now: Int64) {
+    func take(_ options: TaskOptions?, arrival: Int64) {
         retryLimit = options?.retryLimit ?? .unsaid
         backoff = options?.backoff
         keepMilliseconds = options?.keepMilliseconds
         metadata = options?.metadata ?? []
         request = options?.request ?? []
-        uniqueUntil = now.addingWithinRange(options?.uniqueForMilliseconds ?? 0)
+        uniqueUntil = options?.uniqueUntil(from: arrival) ?? 0
     }
 
     /// Makes an ordinary task of a dead letter.
@@ -91,12 +91,12 @@ final class Replacement {
     /// One that is about to be read from an image.
     init() {}
 
-    init(_ task: borrowing NewTask, content: Content, priority: Int8, now: Int64) {
+    init(_ task: borrowing NewTask, content: Content, priority: Int8, arrival: Int64) {
         self.content = content
         self.priority = priority
         leaseMilliseconds = task.leaseMilliseconds ?? 0
         due = task.due ?? 0
-        enqueued = now
+        enqueued = arrival
         options = task.options
     }
 

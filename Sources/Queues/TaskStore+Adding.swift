@@ -45,7 +45,7 @@ extension TaskStore {
         var record = TaskRecord()
         record.idHigh = id.high
         record.idLow = id.low
-        record.enqueued = now
+        record.enqueued = arrivalTime(now: now)
         record.leaseMilliseconds = leaseMilliseconds ?? 0
         record.content = content
         record.queue = queue
@@ -68,7 +68,7 @@ extension TaskStore {
         // Before it is put in a list: they may say in which.
         if let options {
             withExtras(slot, change: nil) { extras in
-                extras.take(options, now: now)
+                extras.take(options, arrival: record.enqueued)
                 extras.key = options.key
             }
         }
@@ -130,8 +130,7 @@ extension TaskStore {
         let queue = tasks[slot].queue
         let priority = task.priority ?? configuration(of: queue)?.value.priority ?? 0
         let lifetime = lifetimeMilliseconds(task.expiry, in: queue)
-        let uniqueUntil = now.addingWithinRange(task.options?.uniqueForMilliseconds ?? 0)
-        let replacement = Replacement(task, content: content, priority: priority, now: now)
+        let replacement = Replacement(task, content: content, priority: priority, arrival: arrivalTime(now: now))
         queues[queue].totals.enqueued += 1
         dropReplacement(of: slot)
         _ = transition(slot, to: tasks[slot].state, until: tasks[slot].until, at: .same) { record in
@@ -141,7 +140,7 @@ extension TaskStore {
         }
         withExtras(slot) { extras in
             extras.replacement = replacement
-            extras.uniqueUntil = uniqueUntil
+            extras.uniqueUntil = replacement.options?.uniqueUntil(from: replacement.enqueued) ?? 0
         }
         return tasks[slot].state == .dispatched ? 0 : applyReplacement(slot, now: now) ?? 0
     }
@@ -168,7 +167,7 @@ extension TaskStore {
         guard let replacement = extras(of: slot)?.replacement else { return nil }
         withExtras(slot) { extras in
             extras.replacement = nil
-            extras.take(replacement.options, now: replacement.enqueued)
+            extras.take(replacement.options, arrival: replacement.enqueued)
             extras.worker = []
             extras.error = []
             extras.progress = []

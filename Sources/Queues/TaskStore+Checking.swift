@@ -80,6 +80,9 @@ extension TaskStore {
             }
         }
         checkKeyGroups()
+        var ofConfigurations = 0
+        queues.forEach { ofConfigurations += queues[$0].configuration?.byteCount ?? 0 }
+        precondition(ofConfigurations == configurationBytes, "the bytes of configurations are miscounted")
         precondition(bytes == extrasBytes, "the bytes of extras are miscounted")
         precondition(extras.count == count, "extras without a task")
     }

@@ -203,12 +203,12 @@ extension TaskStore {
         try image.code(&reader)
         let saysOnlyDefaults = !image.isPaused && !(image.configuration?.isPushed ?? false)
         try reader.check(!name.isEmpty || saysOnlyDefaults, "defaults for all queues that cannot be")
-        let (isPaused, configuration) = (image.isPaused, image.configuration.map { SharedConfiguration($0) })
+        let (isPaused, isPushed) = (image.isPaused, image.configuration?.isPushed ?? false)
         let queue = try queue(restored: name, &restoration)
+        setConfiguration(image.configuration, of: queue)
         update(queue) {
             $0.pause = isPaused ? .paused : .none
-            $0.configuration = configuration
-            $0.isPushed = configuration?.own.isPushed ?? false
+            $0.isPushed = isPushed
         }
         if name.isEmpty { useDefaults(of: queue) }
         return queue

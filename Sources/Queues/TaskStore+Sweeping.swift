@@ -25,7 +25,8 @@ extension TaskStore {
         }
         let sweep = Sweep(
             of: queue, action, stretches: stretches, states: states, limit: limit,
-            positions: positions ?? images.positions, now: now, completion: completion)
+            positions: positions ?? images.positions,
+            begun: action == .purge && positions == nil ? beginArrivals(now: now) : now, completion: completion)
         sweep.isResumed = positions != nil
         // What goes to workers leaves the lists in which this one is to meet it.
         let place = sweeps.firstIndex { $0.queue == queue && $0.action == .giveToWorkers } ?? sweeps.count
@@ -34,6 +35,22 @@ extension TaskStore {
         update(queue) { $0.sweeps += 1 }
         if sweep.target != 0 { update(sweep.target) { $0.sweeps += 1 } }
     }
+
+    /// Tasks that arrive from now on are told from earlier ones by their time, also within one millisecond: it may be some
+    /// milliseconds ahead of the clock, as many as purges begin in one.
+    private mutating func beginArrivals(now: Int64) -> Int64 {
+        firstArrival = min(arrivalTime(now: now) + 1, now + Self.maximumArrivalLead)
+        return firstArrival
+    }
+
+    /// When a task arrives that is added now. O(1).
+    @inline(__always)
+    func arrivalTime(now: Int64) -> Int64 {
+        // A clock that was set back is followed.
+        firstArrival > now && firstArrival <= now + Self.maximumArrivalLead ? firstArrival : now
+    }
+
+    private static var maximumArrivalLead: Int64 { 16 }
 
     /// Begins to end the tasks of a queue that have no retries left.
     mutating func beginWearingOut(_ queue: Slot) throws(BrokerError) {

@@ -47,8 +47,12 @@ struct TaskStore: ~Copyable {
     /// The bytes of contents, and those of extras.
     var contentBytes = 0
     var extrasBytes = 0
+    /// What the configurations of queues take.
+    private(set) var configurationBytes = 0
     /// The purges, kicks and moves under way; the first one is worked on.
     var sweeps: [Sweep] = []
+    /// The time at which tasks arrive at the earliest that come after the purge that was begun last.
+    var firstArrival: Int64 = 0
     /// Whether changes are noted for a journal, and what is known of its images.
     var isJournaled = false
     var images = ImageIndex(capacity: 0)
@@ -97,7 +101,7 @@ struct TaskStore: ~Copyable {
     }
 
     /// The bytes that tasks and all that they have take: records, their places in the index, contents, extras; and those of
-    /// the queues in use, near enough. O(1).
+    /// the queues in use and their configurations, near enough. O(1).
     var memoryBytes: Int {
         let image = isJournaled ? MemoryLayout<ImageIndex.Entry>.stride : 0
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image
@@ -105,7 +109,7 @@ struct TaskStore: ~Copyable {
         let queuesInUse = queues.count - Int(idle.count)
         let group = MemoryLayout<KeyGroup>.stride + MemoryLayout<Slot>.stride
         let recordBytes = tasks.count * record + queuesInUse * queue + keyGroups.count * group
-        return recordBytes + contentBytes + extrasBytes
+        return recordBytes + contentBytes + extrasBytes + configurationBytes
     }
 
     // MARK: Queues
@@ -217,11 +221,18 @@ struct TaskStore: ~Copyable {
         configuration.complete(by: queues[queue].isExempt ? nil : defaults, generation: defaultsGeneration)
     }
 
+    /// Sets what a queue says; nil for nothing. What follows from it is not done here.
+    mutating func setConfiguration(_ configuration: QueueConfiguration?, of queue: Slot) {
+        let shared = configuration.map { SharedConfiguration($0) }
+        configurationBytes += (shared?.byteCount ?? 0) - (queues[queue].configuration?.byteCount ?? 0)
+        update(queue) { $0.configuration = shared }
+    }
+
     /// Sets the defaults for all queues; nil for none. They are kept as the configuration of a queue without a name, so that they
     /// are written, read and renewed as others are.
     mutating func setDefaults(_ configuration: QueueConfiguration?) throws(BrokerError) {
         let place = try queue(named: Span())
-        update(place) { $0.configuration = configuration.map { SharedConfiguration($0) } }
+        setConfiguration(configuration, of: place)
         useDefaults(of: place)
         noteQueue(place)
     }

@@ -6,6 +6,16 @@ import UID
 @testable import Queues
 
 @Suite struct ControlTests {
+    @Test func configurationsAreMemory() throws {
+        try withBroker { broker in
+            let before = broker.memoryBytes
+            try broker.configure("q") { $0.push = [UInt8](repeating: 1, count: 9000) }
+            #expect(broker.memoryBytes >= before + 9000)
+            try broker.configure("q") { $0.push = [1] }
+            #expect(broker.memoryBytes < before + 2000)
+        }
+    }
+
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     private func result(_ number: UInt64, _ broker: isolated Broker, now: Int64 = 0) -> [UInt8]? {

@@ -126,6 +126,7 @@ struct FullModel {
     private(set) var queues: [Queue]
     private(set) var waiters: [Waiter] = []
     private var sweeps: [Sweep] = []
+    private var firstArrival: Int64 = 0
     var completions: [Completion] = []
     /// The tokens of dispatches that ended while their tasks were being sent, and the deaths.
     var endedSends: [UInt64] = []
@@ -244,9 +245,9 @@ struct FullModel {
             Task(
                 number: number, queue: queue, says: says,
                 priority: says.priority ?? queues[queue].configuration.priority,
-                lifetime: lifetime, expires: due.addingWithinRange(lifetime), enqueued: now,
+                lifetime: lifetime, expires: due.addingWithinRange(lifetime), enqueued: arrivalTime,
                 holdsKey: !says.key.isEmpty,
-                uniqueUntil: now + says.uniqueFor))
+                uniqueUntil: says.uniqueFor > 0 ? arrivalTime + says.uniqueFor : 0))
         queues[queue].totals.enqueued += 1
         put(tasks.count - 1, due > now ? .delayed : .ready, until: due > now ? due : .max)
         return (number, false)
@@ -259,8 +260,8 @@ struct FullModel {
         tasks[index].lifetime = lifetime(says.expiry, tasks[index].queue)
         tasks[index].expires = max(now, says.due ?? now).addingWithinRange(tasks[index].lifetime)
         tasks[index].retries = 0
-        tasks[index].uniqueUntil = now + says.uniqueFor
-        tasks[index].replacement = (says, now)
+        tasks[index].uniqueUntil = says.uniqueFor > 0 ? arrivalTime + says.uniqueFor : 0
+        tasks[index].replacement = (says, arrivalTime)
         setTimer(index)
         if tasks[index].state != .dispatched { _ = applyReplacement(index) }
     }
@@ -394,6 +395,7 @@ struct FullModel {
 
     /// What a restart forgets; and what was being sent is to be sent again.
     mutating func restart() {
+        firstArrival = 0
         for index in queues.indices { queues[index].totals = QueueStatistics.Totals() }
         jitter = SeededGenerator(seed: 0)
         for index in tasks.indices where tasks[index].state == .ready {
@@ -717,15 +719,20 @@ struct FullModel {
         if !waiters.contains(where: { $0.queues.contains(queue) }) { queues[queue].isPaused = false }
     }
 
+    private var arrivalTime: Int64 { firstArrival > now && firstArrival <= now + 16 ? firstArrival : now }
+
     mutating func sweep(
         _ number: Int, _ action: Sweep.Action, _ queue: Int, states: [TaskState], target: Int, limit: Int
     ) {
         let met = TaskState.allCases.filter { states.contains($0) }.flatMap { list(queue, $0) }
         // What is given to workers waits for those that are to meet it where it stands.
         let place = sweeps.firstIndex { $0.queue == queue && $0.action == .giveToWorkers } ?? sweeps.count
+        // What arrives after a purge has another time than what was there, also within one millisecond.
+        if action == .purge { firstArrival = min(arrivalTime + 1, now + 16) }
         sweeps.insert(
             Sweep(
-                number: number, action: action, target: target, limit: limit, queue: queue, states: states, begun: now,
+                number: number, action: action, target: target, limit: limit, queue: queue, states: states,
+                begun: action == .purge ? firstArrival : now,
                 met: met.map { ($0.number, $0.order, $0.arrivals) }), at: place)
     }
 

@@ -414,11 +414,13 @@ import UID
             #expect(throws: BatchError(index: 4, reason: .tooManyTasks)) {
                 try enqueue([2, 3, 4, 5, 6], on: broker) { _, _ in }
             }
+            #expect(broker.memoryBytes == bytes)
             try broker.configure("a") { $0.maximumLength = 3 }
+            let configuredBytes = broker.memoryBytes
             #expect(throws: BatchError(index: 2, reason: .queueFull)) {
                 try enqueue([2, 3, 4], on: broker) { _, _ in }
             }
-            #expect(broker.memoryBytes == bytes)
+            #expect(broker.memoryBytes == configuredBytes)
             #expect(try broker.peek("a") == [1])
             // What meets a key needs no room.
             let results = try enqueue([2, 3, 4], on: broker) { number, options in

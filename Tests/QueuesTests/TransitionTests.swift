@@ -41,6 +41,29 @@ import UID
         }
     }
 
+    /// What was there before a purge and what came later may have come within one millisecond.
+    @Test(arguments: 0...3) func aMillisecondIsLongEnoughForAPurge(earlierPurges: Int) throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a", lease: 100_000) { $0.key = [7] }
+            _ = try broker.take("a")
+            for number in 10..<20 { try broker.add(UInt64(number), to: "a") }
+            for _ in 0..<earlierPurges {
+                try broker.purge(broker.queue("b"), states: TaskState.allCases, now: 0) { _ in }
+            }
+            try broker.add(2, to: "a") { ($0.key, $0.onConflict) = ([7], .replace) }
+            nonisolated(unsafe) var purged: Int?
+            try broker.purge(broker.queue("a"), states: TaskState.allCases, now: 0) { purged = $0 }
+            while broker.counts.tasks > 6 { #expect(broker.advance(to: 0, limit: 1) == false) }
+            #expect(broker.ack(1) == true)
+            try broker.add(30, to: "a", priority: 9) { _ in }
+            _ = try broker.take("a")
+            #expect(broker.nak(30, .failed) == .requeued)
+            broker.advanceFully(to: 0)
+            #expect(purged == 11)
+            #expect(try broker.peek("a") == [30])
+        }
+    }
+
     @Test func aPurgeDoesNotMeetAReplacementThatCameLater() throws {
         try withBroker { broker in
             try broker.add(1, to: "a", lease: 100_000) { $0.key = [7] }
