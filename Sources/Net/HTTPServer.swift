@@ -86,6 +86,9 @@ public final class HTTPServer: @unchecked Sendable {
     /// Whether the buffers take so much memory that large bodies are refused. Large answers should not be made either.
     public var isShortOfMemory: Bool { bufferBytes > limits.bufferBytes }
 
+    /// Whether the buffers may take so many bytes more. The answer in hand is not counted in `bufferBytes` yet. O(1).
+    public func hasBuffers(for byteCount: Int) -> Bool { bufferBytes + byteCount <= limits.bufferBytes }
+
     /// Whether any connection has answers that its peer's kernel has not taken, or that are held. O(connections).
     public var hasUnsentAnswers: Bool { connections.contains { ($0?.conversation.responses.count ?? 0) > 0 } }
 

@@ -41,6 +41,21 @@ import UID
         }
     }
 
+    /// An expiry is how long a task is worth doing; a dead letter waits for somebody to look at it.
+    @Test func deadLettersDoNotExpireByDefaults() throws {
+        try withBroker { broker in
+            var defaults = QueueConfiguration()
+            defaults.expiry = .after(milliseconds: 50)
+            try broker.setDefaults(defaults)
+            try broker.configure("q") { ($0.maximumRetries, $0.deadLetter) = (0, Array("graveyard".utf8)) }
+            try broker.add(1, to: "q")
+            _ = try broker.take("q")
+            #expect(broker.nak(1, .failed) == .dead)
+            broker.advanceFully(to: 100_000)
+            #expect(try broker.peek("graveyard", now: 100_000) == [1])
+        }
+    }
+
     @Test func whatAQueueOrATaskSaysGoesBefore() throws {
         try withBroker { broker in
             try broker.configure("q") { configuration in

@@ -23,6 +23,8 @@ import Testing
             #expect(refused.status == 400 && refused.field == field, "\(refused.body)")
         }
         #expect(try server.send("PATCH", "/config/q", "[]").status == 400)
+        let push = try server.send("PATCH", "/config/q", #"{"push": {"url": "http://127.0.0.1:1/"}}"#)
+        #expect(push.status == 403 && push.body.contains("--push"), "\(push.body)")
         #expect(try server.get("/config/q").body == #"{"retry":7,"expiry":null}"#)
     }
 
@@ -60,6 +62,12 @@ import Testing
         #expect(try receiver.wait("/q")[0]["Authorization"] == "Bearer x")
         let elsewhere = try server.send("PATCH", "/config/q", #"{"push": {"url": "http://127.0.0.1:1/"}}"#)
         #expect(elsewhere.status == 400 && elsewhere.field == "push.headers.Authorization", "\(elsewhere.body)")
+        // Names of headers are the same whatever their case.
+        let renamed = try server.send(
+            "PATCH", "/config/q", #"{"push": {"headers": {"AUTHORIZATION": null, "X-A": "1"}}}"#)
+        #expect(!renamed.body.contains("Authorization") && renamed.body.contains("X-A"), "\(renamed.body)")
+        let double = try server.send("PATCH", "/config/q", #"{"push": {"headers": {"x-a": "2", "X-A": "3"}}}"#)
+        #expect(double.status == 400 && double.field == "push.headers.X-A", "\(double.body)")
         #expect(
             try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1,"removed":["push"]}"#
         )

@@ -13,6 +13,8 @@ import Testing
     }
 
     @Test func aPausedQueueGivesNothingOutUntilItIsResumed() throws {
+        // A name that somebody has only asked for is no queue yet.
+        #expect(try server.post("/wait", #"{"queues": ["q"], "max": 1}"#).body == "[]")
         #expect(try server.send("POST", "/pause/q").body == #"{"paused":true,"new":true}"#)
         #expect(try server.send("POST", "/pause/q").body == #"{"paused":true}"#)
         #expect(try server.get("/queues").body == #"["q"]"#)
@@ -32,8 +34,9 @@ import Testing
         _ = try server.send("PUT", "/config/configured", #"{"retry": 5}"#)
         #expect(try server.send("POST", "/pause/configured").body == #"{"paused":true}"#)
         // One that only workers know is known.
-        _ = try server.begin("POST", "/wait", #"{"queues": ["awaited"], "timeout": 60000}"#)
+        let worker = try server.begin("POST", "/wait", #"{"queues": ["awaited"], "timeout": 60000}"#)
         #expect(try server.send("POST", "/pause/awaited").body == #"{"paused":true}"#)
+        withExtendedLifetime(worker) {}
     }
 
     @Test func aPurgeDeletesWhatStandsInTheStatesAskedFor() throws {

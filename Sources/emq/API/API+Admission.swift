@@ -33,12 +33,17 @@ struct Cost {
         Cost(effect: .grows, memoryBytes: memoryBytes, journalBytes: imageBytes)
     }
 
-    /// A name in a wait, whose queue may not be there yet. The disk has nothing of it.
-    static var waits: Cost { Cost(effect: .looks, memoryBytes: queueBytes) }
+    /// A name whose queue may not be there yet. The disk has nothing of it.
+    static var names: Cost { Cost(effect: .looks, memoryBytes: queueBytes) }
 
     static var frees: Cost { Cost(effect: .frees, journalBytes: imageBytes) }
 
-    static var returns: Cost { Cost(effect: .returns, journalBytes: imageBytes) }
+    static var returns: Cost { .returns() }
+
+    /// Beside that, it keeps `memoryBytes` for each queue.
+    static func returns(_ memoryBytes: Int = 0) -> Cost {
+        Cost(effect: .returns, memoryBytes: memoryBytes, journalBytes: imageBytes)
+    }
 
     /// What the journal writes for a task or queue that has changed, beside its content and texts, at most.
     private static let imageBytes = 800
@@ -115,16 +120,30 @@ extension API {
 
     static let crowd = Problem(503, "too many answers wait for clients that do not read them; try again")
 
-    /// Whether an answer that is being written may have `byteCount` more bytes: while too many wait to be read, large ones are
-    /// not made. O(1).
+    static let tooLarge = Problem(
+        503, "the answer needs more memory than there is for answers now; ask for fewer tasks, or try again")
+
+    /// Whether an answer that is being written may have `byteCount` more bytes. O(1).
     func mayAnswer(_ responses: borrowing ResponseStream, adding byteCount: Int = 0) -> Bool {
-        !server.isShortOfMemory || responses.answerByteCount + byteCount <= API.largeBytes
+        server.mayAnswer(responses, adding: byteCount)
     }
 
-    /// Makes sure that an answer that only shows something, and has been written, is not too large.
+    /// Makes sure that an answer that shows one task, and has been written, is not too large.
     ///
     /// - Throws: 503.
     func admitAnswer(_ responses: borrowing ResponseStream) throws(Problem) {
-        if !mayAnswer(responses) { throw API.crowd }
+        if server.isShortOfMemory, responses.answerByteCount > API.largeBytes { throw API.crowd }
+    }
+}
+
+extension HTTPServer {
+    /// Whether an answer that is being written may have `byteCount` more bytes: a large one has to find room among those that
+    /// wait to be read. What alone makes it a large one passes as long as these do not take too much already, so that every
+    /// task can be shown and given out. O(1).
+    func mayAnswer(_ responses: borrowing ResponseStream, adding byteCount: Int) -> Bool {
+        let before = responses.answerByteCount
+        if before + byteCount <= API.largeBytes { return true }
+        if isShortOfMemory { return false }
+        return before <= API.largeBytes || hasBuffers(for: before + byteCount)
     }
 }

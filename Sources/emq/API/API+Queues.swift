@@ -36,7 +36,7 @@ extension API {
         guard isThere else {
             throw Problem(404, "the task after which to go on is no longer \(state.name) here", field: "after")
         }
-        if isTooLarge { throw API.crowd }
+        if isTooLarge { throw API.tooLarge }
         responses.append("]")
         responses.endLine()
     }
@@ -46,12 +46,15 @@ extension API {
         responses.beginJSON(estimatedCount: 100)
         responses.append("[")
         var isFirst = true
+        var isTooLarge = false
         broker.forEachQueueName { name in
+            isTooLarge = isTooLarge || !mayAnswer(responses)
+            if isTooLarge { return }
             if !isFirst { responses.append(",") }
             isFirst = false
-            if mayAnswer(responses) { JSONWriter.writeString(name, to: &responses) }
+            JSONWriter.writeString(name, to: &responses)
         }
-        try admitAnswer(responses)
+        if isTooLarge { throw API.tooLarge }
         responses.append("]")
         responses.endLine()
     }
@@ -135,7 +138,7 @@ extension API {
 
     /// `POST /pause/NAME` and `POST /resume/NAME`
     func pause(_ isPaused: Bool, _ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
-        let isNew = isPaused && broker.existingQueue(named: name.span) == nil
+        let isNew = isPaused && !isInUse(name.span, on: broker)
         if isPaused {
             broker.pause(try queue(named: name.span, on: broker))
         } else if let queue = broker.existingQueue(named: name.span) {
@@ -226,6 +229,7 @@ extension API {
         guard OlderSystem(of: name.span) == OlderSystem(of: target.span) else {
             throw Problem(403, "tasks of an older system move among its own queues, and others do not come there")
         }
+        if !isInUse(target.span, on: broker) { try admit(.names, on: broker) }
         let (source, destination) = (try queue(named: name.span, on: broker), try queue(named: target.span, on: broker))
         do throws(BrokerError) {
             try broker.move(
@@ -255,6 +259,11 @@ extension API {
                 responses.hold(until: broker.changeSequence)
             }
         }
+    }
+
+    /// Whether there is more of a queue than its name.
+    func isInUse(_ name: Span<UInt8>, on broker: isolated Broker) -> Bool {
+        broker.existingQueue(named: name).map { broker.isInUse($0) } ?? false
     }
 
     func queue(named name: Span<UInt8>, on broker: isolated Broker) throws(Problem) -> QueueIndex {

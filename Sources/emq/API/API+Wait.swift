@@ -148,7 +148,7 @@ extension API {
     private mutating func mayWait(_ fields: WaitFields, on broker: isolated Broker) throws(Problem) -> Bool {
         guard queues.count > API.namesWithoutMemory else { return true }
         do throws(Problem) {
-            try admit(.waits, count: queues.count, on: broker)
+            try admit(.names, count: queues.count, on: broker)
             return true
         } catch {
             if references.isEmpty { throw error }
@@ -229,7 +229,7 @@ extension API {
             let isWritten =
                 handle.map { handle in
                     broker.withTask(handle) { task in
-                        if returned?.add(task) == true { return false }
+                        if returned?.add(task, insteadOf: responses) == true { return false }
                         if !isFirst { responses.append(",") }
                         TaskWriter.writeDispatched(task, to: &responses)
                         // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
@@ -247,8 +247,8 @@ extension API {
     }
 }
 
-/// Tasks that were dispatched while too many answers wait for clients that do not read them, and whose contents are too
-/// large to add to that: their clients do without, and they go back to the front of their queues in the next turn.
+/// Tasks that were dispatched and for which there is no room among the answers that wait for clients to read them: their
+/// clients do without, and they go back to the front of their queues in the next turn.
 final class ReturnedTasks {
     private var keys: [DispatchKey] = []
     private let server: HTTPServer
@@ -257,9 +257,9 @@ final class ReturnedTasks {
 
     var isEmpty: Bool { keys.isEmpty }
 
-    /// Takes note of a task, if it is such a one.
-    fileprivate func add(_ task: borrowing TaskView) -> Bool {
-        guard server.isShortOfMemory, task.content.count > API.largeBytes else { return false }
+    /// Takes note of a task, if the answer has no room for it.
+    fileprivate func add(_ task: borrowing TaskView, insteadOf responses: borrowing ResponseStream) -> Bool {
+        if server.mayAnswer(responses, adding: task.content.count) { return false }
         keys.append(task.dispatchKey)
         return true
     }

@@ -262,12 +262,12 @@ struct API: ~Copyable, RequestHandler {
         // In an emergency, a queue that is there can be paused whatever it has used up.
         let bodyBytes = request.body.count
         var keepsBody = verb.keepsBody
-        if verb == .pause || verb == .config, let queue = broker.existingQueue(named: name.span) {
-            if verb == .pause, broker.isInUse(queue) { cost.memoryBytes = 0 }
-            // Nor does a small change of what it says take more.
-            if verb == .config, broker.configuration(of: queue) != nil, bodyBytes <= API.smallConfigurationBytes {
-                (cost.memoryBytes, keepsBody) = (0, false)
-            }
+        if verb == .pause, isInUse(name.span, on: broker) { cost.memoryBytes = 0 }
+        // Nor does a small change of what it says take more.
+        if verb == .config, bodyBytes <= API.smallConfigurationBytes,
+            let queue = broker.existingQueue(named: name.span), broker.configuration(of: queue) != nil
+        {
+            (cost.memoryBytes, keepsBody) = (0, false)
         }
         try admit(cost, keptBytes: keepsBody ? bodyBytes : 0, writtenBytes: keepsBody ? 0 : bodyBytes, on: broker)
     }

@@ -35,10 +35,12 @@ enum Verb: String, CaseIterable {
         if method == .get || method == .head { return .looks }
         return switch self {
         case .enqueue: .grows(Cost.taskBytes)
-        case .config, .defaults: method == .put || method == .patch ? .grows(Cost.queueBytes) : .grows()
-        case .pause: .grows(Cost.queueBytes)
+        // An operator can stop what is going wrong, and go on, also while the disk is full.
+        case .config, .defaults: method == .put || method == .patch ? .grows(Cost.queueBytes) : .returns
+        case .pause: .returns(Cost.queueBytes)
+        case .resume: .returns
         // They change what is there.
-        case .touch, .resume, .kick, .move: .grows()
+        case .touch, .kick, .move: .grows()
         // What a wait acknowledges; for those who have to wait, it asks by itself.
         case .wait, .ack, .task, .result, .key, .purge: .frees
         case .nak: .returns

@@ -116,10 +116,13 @@ final class Htq: AdapterService {
         begin(links: [("self", .all)], links, &responses)
         responses.append("[")
         var count = 0
+        var isTooLarge = false
         if let queue = queue(on: broker) {
             for state in [TaskState.ready, .delayed] {
                 broker.peek(queue, state: state, limit: API.maximumTasksPerAnswer - count, now: api.now) { task in
-                    guard isRequest(task), api.mayAnswer(responses) else { return }
+                    guard isRequest(task) else { return }
+                    isTooLarge = isTooLarge || !api.mayAnswer(responses, adding: task.request.count)
+                    if isTooLarge { return }
                     if count > 0 { responses.append(", ") }
                     count += 1
                     HtqRequest.write(task, to: &responses)
@@ -130,7 +133,7 @@ final class Htq: AdapterService {
             }
         }
         responses.append("]")
-        try api.admitAnswer(responses)
+        if isTooLarge { throw API.tooLarge }
         responses.end()
     }
 
