@@ -188,25 +188,46 @@ public enum LogMaintenance {
         var last = (headers.first??.firstSequence ?? 1) - 1
         for (index, (_, name, _)) in found.enumerated() {
             let end = headers[(index + 1)...].lazy.compactMap { $0?.firstSequence }.first ?? .max
-            // One that has lost its header was written by the version that wrote the one before it, or the one behind it.
-            let neighbor = headers[..<index].lazy.compactMap { $0 }.last ?? known
+            let file = try disk.open(name, creating: false)
             let header = headers[index]
-            var reader = try SegmentReader(
-                disk.open(name, creating: false), FrameFormat(header ?? neighbor),
-                limit: header?.segmentByteCount ?? .max)
+            let assumed: SegmentHeader
+            if let header {
+                assumed = header
+            } else {
+                let neighbor = headers[..<index].lazy.compactMap { $0 }.last ?? known
+                assumed = try lostHeader(of: file, beside: neighbor, after: last, before: end)
+            }
+            var reader = try SegmentReader(file, FrameFormat(assumed), limit: header?.segmentByteCount ?? .max)
             var segment = SegmentReport(name: name, byteCount: reader.byteCount)
             if header == nil, try reader.contentEnd(from: 0) > 0 || index == 0 && last + 1 < end {
-                let byteCount = min(reader.byteCount, neighbor.byteCount)
+                let byteCount = min(reader.byteCount, assumed.byteCount)
                 segment.damages.append(
                     Damage(offset: 0, byteCount: byteCount, problem: "its header is damaged", lostSequences: nil))
             }
             let isEndKnown = index + 1 < headers.count && headers[index + 1] != nil
             try salvage(
-                &reader, from: min((header ?? neighbor).byteCount, reader.byteCount), after: &last, before: end,
+                &reader, from: min(assumed.byteCount, reader.byteCount), after: &last, before: end,
                 isEndKnown: isEndKnown, into: &segment, visit)
             report.segments.append(segment)
         }
         return report
+    }
+
+    /// A header of the version that the lost one of a segment had. That need not be its neighbor's: a log that an older version
+    /// began goes on in this one. So it is the version in which there are frames.
+    private static func lostHeader(
+        of file: any DiskFile, beside neighbor: SegmentHeader, after last: UInt64, before end: UInt64
+    ) throws(LogError) -> SegmentHeader {
+        guard last + 1 < end else { return neighbor }
+        for version in [Format.version, Format.oldestVersion] {
+            var header = neighbor
+            header.version = version
+            var reader = try SegmentReader(file, FrameFormat(header))
+            do throws(LogError) {
+                if try reader.search(from: 0, sequences: last + 1..<end) != nil { return header }
+            } catch  where error.cause == .damaged {}
+        }
+        return neighbor
     }
 
     private static func salvage(

@@ -245,11 +245,15 @@ public final class LogRecovery {
                         + ", and frame \(witness.header.sequence) at byte \(witness.offset) says that it had been safe")
             }
         }
+        // What follows a segment of an older version is of that one or, if the log went on, of this one.
+        let current = FrameFormat(salt: header.salt)
         for segment in unused {
-            var reader = try self.reader(of: segment, reader.format)
-            let witness = try reader.search(from: 0, sequences: sequences, synced: expected, isContiguous: true)
-            if witness != nil { throw damage(segment, 0, "its header is damaged") }
-            report.droppedByteCount += try reader.contentEnd(from: 0)
+            for format in reader.format == current ? [current] : [current, reader.format] {
+                var reader = try self.reader(of: segment, format)
+                let witness = try reader.search(from: 0, sequences: sequences, synced: expected, isContiguous: true)
+                if witness != nil { throw damage(segment, 0, "its header is damaged") }
+                if format == current { report.droppedByteCount += try reader.contentEnd(from: 0) }
+            }
         }
         tail = (offset, contentEnd)
         report.droppedByteCount += contentEnd - offset

@@ -171,12 +171,12 @@ import UID
 
     // MARK: Older versions
 
-    /// A log as version 2 had it: each frame says that those before it were safe, but for the last three.
-    private func makeOlderLog(_ payloads: [[UInt8]]) -> (disk: SimulatedDisk, offsets: [Int]) {
+    /// A log as an older version had it: each frame says that those before it were safe, but for the last three.
+    private func makeOlderLog(_ payloads: [[UInt8]], version: UInt32 = 2) -> (disk: SimulatedDisk, offsets: [Int]) {
         let disk = SimulatedDisk(seed: 1)
         let salt: UInt64 = 0x1234_5678_9ABC_DEF0
         var header = SegmentHeader(number: 1, firstSequence: 1, salt: salt, segmentByteCount: 1 << 20)
-        header.version = 2
+        header.version = version
         var bytes = Array(header.bytes.prefix(Format.plainSegmentHeaderByteCount))
         var offsets: [Int] = []
         for (index, payload) in payloads.enumerated() {
@@ -225,6 +225,40 @@ import UID
         disk[name]?[offsets[safe - 1] + 30] ^= 1
         let error = #expect(throws: LogError.self) { try recover(disk) }
         #expect(error?.cause == .damaged && error?.offset == offsets[safe - 1])
+    }
+
+    /// Behind a segment of an older version there are some of this one. Each is missed when it has lost its header, and what
+    /// is in it is found.
+    @Test(arguments: [UInt32(2), 3]) func segmentsThatLoseTheirHeaderBesideOlderOnesAreMissed(version: UInt32) throws {
+        let older = try Self.payloads(.wait, largeByteCount: 0) + [[1], [2], [3]]
+        let (whole, _) = makeOlderLog(older, version: version)
+        let writer = try LogWriter(recover(whole).recovery, segmentByteCount: 128 << 20)
+        func write(_ payloads: [[UInt8]]) throws {
+            for payload in payloads {
+                try writer.write(batch([payload], after: writer.writtenSequence), syncing: true)
+            }
+        }
+        try write([[4, 4], [5, 5]])
+        let two = whole.copy()
+        try writer.startOver()
+        try write([[6, 6], [7, 7]])
+        for (disk, count, lost) in [(two, 2, 2), (two, 2, 1), (whole, 3, 2), (whole, 3, 1), (whole, 3, 3)] {
+            let comment: Comment = "segment \(lost) of \(count)"
+            let harmed = disk.copy()
+            let all = try recover(disk.copy()).frames
+            try #require(all.last?.segment == UInt64(count), comment)
+            let name = Format.segmentName(UInt64(lost))
+            let header = 0..<(lost == 1 ? Format.plainSegmentHeaderByteCount : Format.segmentHeaderByteCount)
+            harmed[name]?.replaceSubrange(header, with: [UInt8](repeating: 0, count: header.count))
+            let error = #expect(throws: LogError.self, comment) { try recover(harmed) }
+            #expect(error?.cause == .damaged && error?.file == "disk/" + name, comment)
+            let report = try LogMaintenance.check(harmed) { _ in }
+            #expect(report.failure == error, comment)
+            #expect(report.segments[lost - 1].damages.map(\.byteCount) == [header.count], comment)
+            let fresh = SimulatedDisk(seed: 1)
+            _ = try LogMaintenance.repair(harmed, into: fresh, segmentByteCount: 1 << 20) { _ in }
+            #expect(try recover(fresh).frames.map(\.payload) == all.map(\.payload), comment)
+        }
     }
 
     // MARK: What was safe
