@@ -44,6 +44,8 @@ public final class LogRecovery {
     let unused: [Found]
     /// What is between the last whole frame and the end of what a crash left.
     private(set) var tail: (offset: Int, contentEnd: Int)?
+    /// The segments in front of the last one that should say that it is there, and where: behind the frames that are theirs.
+    private(set) var ends: [(name: String, offset: Int)] = []
     /// Where the part of the last segment begins that no frame says is safe, or a little before it.
     private(set) var safeOffset = 0
     /// The end of a frame of the segment that is read, and its sequence; to be safe when a later one says so.
@@ -163,6 +165,10 @@ public final class LogRecovery {
             remaining -= max(1, offset - start)
             report.byteCount += offset - start
             if expected == next {
+                let hasRoom = segment.byteCount - offset >= Format.endMarkByteCount
+                if hasRoom, reader.format.hasHeaderChecksums, expected == segments.last?.header?.firstSequence {
+                    ends.append((segment.name, offset))
+                }
                 finishSegment()
             } else if let problem {
                 if next != nil {

@@ -51,8 +51,9 @@ final class LogWriter {
     private var current: Tail
     private var next = Preparation()
     private var directoryNeedsSync = false
-    /// The segment before the current one, and where its frames end, until it says that the log goes on.
-    private var unmarked: (file: any DiskFile, offset: Int)?
+    /// Where segments in front of the current one are to say that the log goes on: behind their frames, as soon as the current
+    /// one is sure to have its header. More than one if nothing was ever safe in some of them.
+    private var unmarked: [(file: any DiskFile, offset: Int)] = []
     /// All segments, oldest first; the last is the current one.
     private(set) var segments: [LogSegment]
     /// The last frame that was written.
@@ -106,9 +107,15 @@ final class LogWriter {
             try file.sync()
             try disk.syncDirectory()
             // Only segments of this version are written to.
-            if header.version != Format.version {
+            if header.version == Format.version {
+                // A crash may have come before they were marked, or before the mark was on disk.
+                unmarked = try recovery.ends.map { end throws(LogError) in
+                    (try recovery.disk.open(end.name, creating: false), end.offset)
+                }
+                markEnds()
+            } else {
                 try startOver()
-                unmarked = nil
+                unmarked = []
             }
         } else {
             salt = disk.random()
@@ -255,16 +262,16 @@ final class LogWriter {
         current.needsSync = false
         current.syncedOffset = current.offset
         syncedSequence = writtenSequence
-        markEnd()
+        markEnds()
     }
 
-    /// Has the segment before the current one say that the log goes on, now that the current one is sure to have its header. It
-    /// is of use to whoever destroys that; without it nothing is lost.
-    private func markEnd() {
-        guard let (file, offset) = unmarked, let sequence = segments.last?.firstSequence else { return }
-        unmarked = nil
+    /// Has the segments before the current one say that the log goes on, now that the current one is sure to have its header.
+    /// It is of use to whoever destroys that; without it nothing is lost.
+    private func markEnds() {
+        guard !unmarked.isEmpty, let sequence = segments.last?.firstSequence else { return }
         let mark = FrameHeader.endMark(sequence: sequence, format)
-        unsafe try? file.write(mark.span.bytes, at: offset)
+        for (file, offset) in unmarked { unsafe try? file.write(mark.span.bytes, at: offset) }
+        unmarked = []
     }
 
     private func giveUpCurrent() {
@@ -284,10 +291,9 @@ final class LogWriter {
             giveUpNext()
             throw error
         }
-        let (before, offset) = (current.file, current.offset)
+        unmarked = [(current.file, current.offset)]
         begin(file, firstSequence: writtenSequence + 1)
         current.needsSync = true
-        unmarked = (before, offset)
     }
 
     private func nextHeader(firstSequence: UInt64) -> SegmentHeader {
@@ -298,7 +304,6 @@ final class LogWriter {
     /// Takes the prepared segment, which has got its header, as the current one.
     private func begin(_ file: any DiskFile, firstSequence: UInt64) {
         current = Tail(file: file, byteCount: next.ready, keptSequence: writtenSequence)
-        unmarked = nil
         segments.append(LogSegment(number: currentNumber + 1, firstSequence: firstSequence, byteCount: next.ready))
         next = Preparation()
     }
@@ -334,7 +339,10 @@ final class LogWriter {
             throw error
         }
         lossCount += 1
+        // What is behind that is void. If nothing is before it, those that are unmarked lack the same frame.
+        unmarked.append((current.file, start))
         begin(file, firstSequence: syncedSequence + 1)
+        markEnds()
         (syncedSequence, writtenSequence) = (sequence, sequence)
         current.offset += end - start
         current.syncedOffset = current.offset

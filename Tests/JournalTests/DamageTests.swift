@@ -25,6 +25,28 @@ import Testing
 
     private func name(_ number: UInt64) -> String { Format.segmentName(number) }
 
+    /// Writes a frame that comes next.
+    private func write(_ bytes: [UInt8], _ writer: LogWriter, syncing: Bool = true) throws {
+        let batch = Batch()
+        batch.append(bytes.span, sequence: writer.writtenSequence + 1)
+        try writer.write(batch, syncing: syncing)
+    }
+
+    /// Expects that a log does not open without its last segment, whether that is zeroed or deleted.
+    private func expectLastSegmentIsMissed(
+        _ whole: SimulatedDisk, sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let last = try #require(whole.lastSegmentName)
+        for isZeroed in [true, false] {
+            let disk = whole.copy()
+            for name in try disk.names().filter({ $0 > last }) { disk[name] = nil }
+            disk[last] = isZeroed ? whole[last]?.map { _ in 0 } : nil
+            let error = #expect(throws: LogError.self, sourceLocation: sourceLocation) { try recover(disk) }
+            #expect(error?.cause == .damaged && error?.file == "disk/" + last, sourceLocation: sourceLocation)
+            #expect(try LogMaintenance.check(disk) { _ in }.failure == error, sourceLocation: sourceLocation)
+        }
+    }
+
     /// A segment has its size before it has a header: one that is shorter was cut, and what was there is not known.
     @Test func aLastSegmentThatWasCutIsDamaged() throws {
         var random = SeededRandom()
@@ -55,16 +77,62 @@ import Testing
     /// The segment before it says that it was there.
     @Test func aLastSegmentThatIsGoneIsMissed() throws {
         var random = SeededRandom()
-        let (whole, model) = try makeLog(random: &random)
-        let last = try #require(model.writer.segments.last)
-        for isZeroed in [true, false] {
-            let disk = whole.copy()
-            for name in try disk.names().filter({ $0 > name(last.number) }) { disk[name] = nil }
-            disk[name(last.number)] = isZeroed ? whole[name(last.number)]?.map { _ in 0 } : nil
-            let error = #expect(throws: LogError.self) { try recover(disk) }
-            #expect(error?.cause == .damaged && error?.file == "disk/" + name(last.number))
-            #expect(try LogMaintenance.check(disk) { _ in }.failure == error)
+        let (whole, _) = try makeLog(random: &random)
+        try expectLastSegmentIsMissed(whole)
+    }
+
+    /// A crash can come before the segment in front of the last one says that there is a next one.
+    @Test func aLastSegmentThatIsGoneIsMissedAfterACrashToo() throws {
+        let disk = SimulatedDisk(seed: 1)
+        let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 1024)
+        try write([1], writer)
+        try writer.startOver()
+        try write([2], writer, syncing: false)
+        for hasFrames in [false, true] {
+            // What has come to disk is the header, and not what follows it.
+            let crashed = disk.copy()
+            if !hasFrames {
+                let end = try #require(crashed[name(2)]).count
+                let rest = Format.segmentHeaderByteCount..<end
+                crashed[name(2)]?.replaceSubrange(rest, with: [UInt8](repeating: 0, count: rest.count))
+            }
+            let again = try LogWriter(recover(crashed).recovery, segmentByteCount: 1024)
+            try expectLastSegmentIsMissed(crashed)
+            try write([3], again)
+            try expectLastSegmentIsMissed(crashed)
+            #expect(try recover(crashed.copy()).frames.map(\.payload) == (hasFrames ? [[1], [2], [3]] : [[1], [3]]))
         }
+    }
+
+    /// What is in a segment that was given up is void from some frame on, and says nothing of the next one.
+    @Test func aLastSegmentBehindOneThatWasGivenUpIsMissedWhenItIsGone() throws {
+        let disk = SimulatedDisk(seed: 1)
+        let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 1024)
+        try write([1], writer)
+        let offset = Format.segmentHeaderByteCount + Format.frameHeaderByteCount + 1
+        func writeWithAFailedSync(_ bytes: [UInt8]) throws {
+            disk.failures[disk.operations + 2] = .input
+            try write(bytes, writer)
+        }
+        try writeWithAFailedSync([2])
+        #expect(writer.segments.map(\.firstSequence) == [1, 2])
+        try expectLastSegmentIsMissed(disk)
+        // The same after a crash that kept the end mark from the disk.
+        let crashed = disk.copy()
+        let mark = offset..<offset + Format.endMarkByteCount
+        crashed[name(1)]?.replaceSubrange(mark, with: [UInt8](repeating: 0xFF, count: mark.count))
+        _ = try LogWriter(recover(crashed).recovery, segmentByteCount: 1024)
+        try expectLastSegmentIsMissed(crashed)
+        #expect(try recover(crashed).frames.map(\.payload) == [[1], [2]])
+        // A segment in which nothing was ever safe: whether it has a header or not.
+        try writer.startOver()
+        try writeWithAFailedSync([3])
+        #expect(writer.segments.map(\.firstSequence) == [1, 2, 3, 3])
+        try expectLastSegmentIsMissed(disk)
+        disk[name(3)]?.replaceSubrange(0..<10, with: [UInt8](repeating: 0, count: 10))
+        #expect(try recover(disk.copy()).frames.map(\.payload) == [[1], [2], [3]])
+        disk[name(4)] = nil
+        #expect(throws: LogError.self) { try recover(disk) }
     }
 
     /// Segments are deleted from the first on, so the first one there is has a header.
