@@ -197,8 +197,11 @@ import UID
         return (disk, offsets + [bytes.count])
     }
 
-    @Test(arguments: [Turn.batch, .wait, .nack]) func olderLogsAreReadAndTornInTheSameWay(turn: Turn) throws {
-        let frames = try Self.payloads(turn, largeByteCount: 0)
+    @Test(arguments: Turn.allCases) func olderLogsAreReadAndTornInTheSameWay(turn: Turn) throws {
+        try readAndTear(Self.payloads(turn, largeByteCount: 100_000), "\(turn)")
+    }
+
+    private func readAndTear(_ frames: [[UInt8]], _ what: String) throws {
         let payloads = frames + [[1], frames.last ?? [], [2]]
         let (whole, offsets) = makeOlderLog(payloads)
         let name = Format.segmentName(1)
@@ -212,7 +215,7 @@ import UID
             disk[name] = torn
             let (found, recovery) = try recover(disk)
             let isWhole = torn == bytes
-            try #require(found.count == (isWhole ? payloads.count : safe + 1), "\(turn), lost: \(tear)")
+            try #require(found.count == (isWhole ? payloads.count : safe + 1), "\(what), lost: \(tear)")
             // What is written from now on is of this version, in a segment of its own.
             let writer = try LogWriter(recovery, segmentByteCount: 128 << 20)
             try writer.write(batch([[7, 7]], after: writer.writtenSequence), syncing: true)
@@ -259,6 +262,25 @@ import UID
             _ = try LogMaintenance.repair(harmed, into: fresh, segmentByteCount: 1 << 20) { _ in }
             #expect(try recover(fresh).frames.map(\.payload) == all.map(\.payload), comment)
         }
+    }
+
+    /// The segment of this version takes the place of the one that was made in advance; without that and without space, the
+    /// log stays what it was.
+    @Test func anOlderLogOnAFullDiskIsOpenedInWhatWasMadeInAdvance() throws {
+        let payloads: [[UInt8]] = [[1], [2], [3], [4]]
+        let (disk, _) = makeOlderLog(payloads)
+        disk.capacity = disk.used
+        let error = #expect(throws: LogError.self) {
+            try LogWriter(recover(disk).recovery, segmentByteCount: 64 << 20)
+        }
+        #expect(error?.cause == .noSpace)
+        #expect(try recover(disk.copy()).frames.map(\.payload) == payloads)
+        disk.capacity = .max
+        disk[Format.segmentName(2)] = [UInt8](repeating: 0, count: 2 << 20)
+        disk.capacity = disk.used
+        let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 64 << 20)
+        try writer.write(batch([[5]], after: writer.writtenSequence), syncing: true)
+        #expect(try recover(disk.copy()).frames.map(\.payload) == payloads + [[5]])
     }
 
     // MARK: What was safe
