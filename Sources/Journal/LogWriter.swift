@@ -25,6 +25,8 @@ final class LogWriter {
         var keptSequence: UInt64
         var needsSync = false
         var isFailed = false
+        /// Whether it is of an older version: nothing is written to it, an end mark included.
+        var isOlder = false
 
         /// What is left for frames, in bytes.
         var rest: Int { byteCount - Format.endMarkByteCount - offset }
@@ -93,7 +95,7 @@ final class LogWriter {
             let file = try disk.open(last.name, creating: false)
             current = Tail(
                 file: file, offset: tail.offset, byteCount: last.byteCount, syncedOffset: tail.offset,
-                keptOffset: tail.offset, keptSequence: syncedSequence)
+                keptOffset: tail.offset, keptSequence: syncedSequence, isOlder: header.version != Format.version)
             var next = header.firstSequence
             segments = recovery.segments.reversed().map { found in
                 next = found.header?.firstSequence ?? next
@@ -106,16 +108,14 @@ final class LogWriter {
             try LogWriter.rewrite(file, recovery.safeOffset..<tail.offset)
             try file.sync()
             try disk.syncDirectory()
-            // Only segments of this version are written to.
-            if header.version == Format.version {
+            if current.isOlder {
+                try startOver()
+            } else {
                 // A crash may have come before they were marked, or before the mark was on disk.
                 unmarked = try recovery.ends.map { end throws(LogError) in
                     (try recovery.disk.open(end.name, creating: false), end.offset)
                 }
                 markEnds()
-            } else {
-                try startOver()
-                unmarked = []
             }
         } else {
             salt = disk.random()
@@ -274,6 +274,11 @@ final class LogWriter {
         unmarked = []
     }
 
+    /// Notes that the current segment, which is to be left, does not say yet that the log goes on after `offset`.
+    private func leaveUnmarked(_ offset: Int) {
+        if !current.isOlder { unmarked.append((current.file, offset)) }
+    }
+
     private func giveUpCurrent() {
         current.isFailed = true
         lossCount += 1
@@ -291,7 +296,7 @@ final class LogWriter {
             giveUpNext()
             throw error
         }
-        unmarked = [(current.file, current.offset)]
+        leaveUnmarked(current.offset)
         begin(file, firstSequence: writtenSequence + 1)
         current.needsSync = true
     }
@@ -340,7 +345,7 @@ final class LogWriter {
         }
         lossCount += 1
         // What is behind that is void. If nothing is before it, those that are unmarked lack the same frame.
-        unmarked.append((current.file, start))
+        leaveUnmarked(start)
         begin(file, firstSequence: syncedSequence + 1)
         markEnds()
         (syncedSequence, writtenSequence) = (sequence, sequence)

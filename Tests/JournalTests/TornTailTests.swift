@@ -27,7 +27,8 @@ import UID
             while !broker.finishRestoring(nextSequence: 1, now: now, graceMilliseconds: 0) {}
             var payloads: [[UInt8]] = []
             func end(_ broker: isolated Broker) {
-                while !broker.advance(to: now) {}
+                // Nothing goes on while there is much to write.
+                while !broker.advance(to: now), turn != .large {}
                 broker.writeChanges { payload, _ in payloads.append(payload.indices.map { payload[$0] }) }
             }
             let (name, target) = (Array("a queue".utf8), Array("another".utf8))
@@ -201,6 +202,25 @@ import UID
         try readAndTear(Self.payloads(turn, largeByteCount: 100_000), "\(turn)")
     }
 
+    /// All integers have their full size there, so there is much that could be a frame's.
+    @Test func aMoveThatVersion2WroteIsReadAndTornInTheSameWay() throws {
+        var bytes: [UInt8] = []
+        func add(_ integer: Int64, _ count: Int) {
+            bytes += (0..<count).map { UInt8(truncatingIfNeeded: integer >> ($0 * 8)) }
+        }
+        let (now, day) = (Int64(1_700_000_000_000), Int64(86_400_000))
+        for number in Int64(1)...5000 {
+            // The state of a task in the queue `another`: it is ready again after its first dispatch.
+            bytes += [2, 7] + Array("another".utf8)
+            for integer in [5000 + number, now << 16 | number, number &* 0x1E37_79B9_7F4A_7C15] { add(integer, 8) }
+            bytes += [1, 0]
+            for attempts in [1, 0] as [Int64] { add(attempts, 4) }
+            for integer in [number, now, now + day, day, now, now, 0] { add(integer, 8) }
+            bytes.append(0)
+        }
+        try readAndTear([[0], bytes], "a move")
+    }
+
     private func readAndTear(_ frames: [[UInt8]], _ what: String) throws {
         let payloads = frames + [[1], frames.last ?? [], [2]]
         let (whole, offsets) = makeOlderLog(payloads)
@@ -281,6 +301,24 @@ import UID
         let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 64 << 20)
         try writer.write(batch([[5]], after: writer.writtenSequence), syncing: true)
         #expect(try recover(disk.copy()).frames.map(\.payload) == payloads + [[5]])
+    }
+
+    /// Whatever fails while the log goes on in a segment of this version.
+    @Test func nothingIsWrittenToASegmentOfAnOlderVersion() throws {
+        let payloads: [[UInt8]] = [[1], [2], [3], [4]]
+        let (whole, _) = makeOlderLog(payloads)
+        let name = Format.segmentName(1)
+        var opened = 0
+        for operation in 1...20 {
+            let disk = whole.copy()
+            disk.failures[operation] = .input
+            guard let writer = try? LogWriter(recover(disk).recovery, segmentByteCount: 128 << 20) else { continue }
+            opened += 1
+            try writer.write(batch([[5]], after: writer.writtenSequence), syncing: true)
+            #expect(disk[name] == whole[name], "operation \(operation) has failed")
+            #expect(try recover(disk).frames.map(\.payload) == payloads + [[5]])
+        }
+        #expect(opened > 10)
     }
 
     // MARK: What was safe
