@@ -119,6 +119,14 @@ struct SegmentHeader: Equatable {
         segmentByteCount = size
     }
 
+    /// Whether a crash while a header was written can have left these bytes: they begin with zeros, or as a header does.
+    static func mayHaveBegun(_ bytes: RawSpan) -> Bool {
+        (0..<min(8, bytes.byteCount)).allSatisfy { index in
+            let byte = bytes.integer(at: index, UInt8.self)
+            return byte == 0 || byte == UInt8(truncatingIfNeeded: Self.magic >> (8 * index))
+        }
+    }
+
     /// How many bytes the header has: where the first frame is.
     var byteCount: Int {
         version < Format.checkedVersion ? Format.plainSegmentHeaderByteCount : Format.segmentHeaderByteCount

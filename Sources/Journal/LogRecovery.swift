@@ -126,6 +126,10 @@ public final class LogRecovery {
             guard found.count == 1 && first.number == 1, try reader.contentEnd(from: start) == start else {
                 throw .damaged(disk.path, first.name, offset: 0, "its header is damaged")
             }
+            let beginning = try reader.view(at: 0, count: start)
+            guard SegmentHeader.mayHaveBegun(beginning.extracting(first: start)) else {
+                throw .damaged(disk.path, first.name, offset: 0, "this is no segment of a journal")
+            }
         }
     }
 

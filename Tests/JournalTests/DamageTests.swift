@@ -156,6 +156,23 @@ import Testing
         #expect(throws: LogError.self) { try recover(disk) }
     }
 
+    /// A file that was never a segment is not written over, also where a crash may have left one without a header.
+    @Test func aFileOfSomethingElseIsLeftAlone() throws {
+        for text in ["hello\n", "emq logs of 2019", String(repeating: "x", count: 52), "\u{0}\u{0}x"] {
+            let disk = SimulatedDisk(seed: 1)
+            disk[name(1)] = Array(text.utf8)
+            let error = #expect(throws: LogError.self) { try recover(disk) }
+            #expect(error?.cause == .damaged && error?.file == "disk/" + name(1))
+            #expect(disk[name(1)] == Array(text.utf8))
+        }
+        // That is how a crash may leave one.
+        for text in ["", "\u{0}\u{0}\u{0}", "emq l", "emq log\n"] {
+            let disk = SimulatedDisk(seed: 1)
+            disk[name(1)] = Array(text.utf8)
+            #expect(try recover(disk).frames.isEmpty)
+        }
+    }
+
     @Test func eachFlippedBitIsNamedOrIsInTheTail() throws {
         var random = SeededRandom()
         let (whole, model) = try makeLog(random: &random)
