@@ -153,7 +153,7 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
     ]
 
     static let bodies: [(body: String, shown: String)] = [
-        ("", ""), ("\n  the database\r\n\tis down \n", ": the database is down"), ("\u{0}\u{1}", ""),
+        ("", ""), ("\n  the database\r\n\tis down \n", ": the database is down"), ("a\u{1}b", ": a\u{FFFD}b"),
         (String(repeating: "ä", count: 200), ": " + String(repeating: "ä", count: 200)),
         (String(repeating: "ä", count: 201), ": " + String(repeating: "ä", count: 200) + "…"),
         (String(repeating: "\u{1F600}", count: 10_000), ": " + String(repeating: "\u{1F600}", count: 200) + "…"),
