@@ -228,7 +228,7 @@ struct DeliveryTests {
             world.failAll(.refusedAddress(host: "a.test", address: address, reason: "a reason"), broker)
             #expect(world.state(id, broker) == .dead)
             // Whoever refuses says which host and address it was.
-            #expect(world.error(id, broker) == "a reason")
+            #expect(world.error(id, broker) == "http://a.test/: a reason")
         }
     }
 
