@@ -61,6 +61,16 @@ import Testing
         let elsewhere = try server.send("PATCH", "/config/q", #"{"push": {"url": "http://127.0.0.1:1/"}}"#)
         #expect(elsewhere.status == 400 && elsewhere.field == "push.headers.Authorization", "\(elsewhere.body)")
         #expect(
+            try elsewhere.object["detail"] as? String
+                == "the value of a header is not sent to another host or port by itself; give it again, or leave the "
+                + "header out (in a PATCH, with null)")
+        // The secret is never sent, so it stays.
+        for value in ["null", "\"y\""] {
+            let moved = "{\"push\": {\"url\": \"http://127.0.0.1:1/\", \"headers\": {\"Authorization\": \(value)}}}"
+            let answer = try server.send("PATCH", "/config/q", moved)
+            #expect(answer.status == 200 && answer.body.contains(#""secret":"***""#), "\(answer.body)")
+        }
+        #expect(
             try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1,"removed":["push"]}"#
         )
         #expect(try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1}"#)
