@@ -143,12 +143,19 @@ import Testing
         #expect(try server.exitStatus() == 2)
     }
 
-    @Test(arguments: ["", "[]", "{\"retyr\": 5}", "{\"push\": {\"url\": \"http://a.test/\"}}", "{\"retry\": \"x\"}"])
-    func aFileThatIsNoneIsRefused(text: String) throws {
+    @Test(arguments: [
+        ("", "the file is not valid JSON: at byte 0: expected a value, got the end"),
+        ("{\"retry\":", "the file is not valid"),
+        ("[]", "the file is not a JSON object"), (String(repeating: "[", count: 2000), "the file is nested deeper"),
+        ("{\"retyr\": 5}", "did you mean 'retry'?"), ("{\"push\": {\"url\": \"http://a.test/\"}}", "for each queue"),
+        ("{\"retry\": \"x\"}", "retry"),
+    ])
+    func aFileThatIsNoneIsRefused(text: String, reason: String) throws {
         let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
         try Data(text.utf8).write(to: file)
         defer { try? FileManager.default.removeItem(at: file) }
         let server = try Server(["--addr", "127.0.0.1:0", "--defaults", file.path])
         #expect(try server.exitStatus() == 2)
+        #expect(server.output.hasPrefix("emq: --defaults: \(file.path): ") && server.output.contains(reason))
     }
 }
