@@ -29,7 +29,7 @@ enum Answer {
     /// How much of an answer's body is shown in an error, in characters.
     private static let shownCharacters = 200
 
-    /// What is said of an answer that is no success: the status, and how its body begins if that is text.
+    /// What is said of an answer that is no success: the status, and how its body begins.
     static func error(_ response: borrowing ClientResponse, from place: String) -> String {
         let status = response.status
         let phrase = "\(reason(of: status))"
@@ -45,24 +45,22 @@ enum Answer {
         return beginning.isEmpty ? text : "\(text): \(beginning)"
     }
 
-    /// The first characters of a body, in one line; empty if it is no text.
+    /// The first characters of a body, in one line, with U+FFFD in place of what cannot be shown.
     private static func beginning(of body: Span<UInt8>) -> String {
-        // A character has four bytes at most, and the last one may be cut.
-        let bytes = Array(copying: body.extracting(first: min(body.count, 4 * shownCharacters + 4)))
-        let isCut = bytes.count < body.count
-        for dropped in 0...(isCut ? min(3, bytes.count) : 0) {
-            guard let text = String(validating: bytes.dropLast(dropped), as: UTF8.self) else { continue }
-            let scalars = text.unicodeScalars
-            let isText = scalars.allSatisfy { $0.properties.generalCategory != .control || $0.properties.isWhitespace }
-            if !isText { return "" }
-            let words = scalars.split { $0.properties.isWhitespace }
-            var line = String.UnicodeScalarView(words.joined(separator: CollectionOfOne(" " as Unicode.Scalar)))
-            if line.count > shownCharacters {
-                line = String.UnicodeScalarView(line.prefix(shownCharacters)) + "…".unicodeScalars
-            }
-            return String(line)
+        // A character has four bytes at most.
+        var bytes = Array(copying: body.extracting(first: min(body.count, 4 * shownCharacters + 4)))
+        // The last one may be cut, which is not its sender's fault.
+        if bytes.count < body.count, let start = bytes.suffix(3).lastIndex(where: { $0 >= 0xC0 }) {
+            let count = bytes[start] < 0xE0 ? 2 : bytes[start] < 0xF0 ? 3 : 4
+            if start + count > bytes.count { bytes.removeSubrange(start...) }
         }
-        return ""
+        let words = String(decoding: bytes, as: UTF8.self).unicodeScalars.split { $0.properties.isWhitespace }
+        let line = words.joined(separator: CollectionOfOne(" " as Unicode.Scalar)).map { scalar in
+            scalar.properties.generalCategory == .control ? "\u{FFFD}" : scalar
+        }
+        var text = String.UnicodeScalarView(line.prefix(shownCharacters))
+        if line.count > shownCharacters { text.append("…") }
+        return String(text)
     }
 
     /// The answer as the result of its task.

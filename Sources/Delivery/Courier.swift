@@ -65,12 +65,26 @@ public struct Landing {
         on outcome: borrowing ClientOutcome, flaw: (_ response: borrowing ClientResponse) -> String?
     ) -> Verdict {
         switch outcome.result {
-        case .failure(let failure): return .failed(failure)
+        case .failure(let failure): return verdict(on: failure)
         case .success(let response):
             let result = result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
             guard let flaw = flaw(response) else { return .done(result: result) }
             return .failed(.failed, error: "\(place) answered \(response.status)\(flaw)", result: result)
         }
+    }
+
+    /// What becomes of a task that got no answer: a failed attempt, or the last one if another would come to the same.
+    public func verdict(on failure: ClientFailure) -> Verdict {
+        // Trying again would come to the same addresses, which may not be reached.
+        if case .refusedAddress = failure { return .failed(.dead, error: error(failure)) }
+        return .failed(.failed, error: error(failure))
+    }
+
+    /// Where a task was sent, and why it got no answer. A redirect may have led elsewhere, so the reason names its host itself.
+    public func error(_ failure: ClientFailure) -> String {
+        // Whoever refuses an address gives the reason as a whole sentence.
+        if case .refusedAddress(_, _, let reason) = failure { return "\(place): \(reason)" }
+        return "\(place): \(failure)"
     }
 
     /// Where it was sent, as it stands in a sentence: without the query, which may be long, and no business of those who read it.
@@ -97,13 +111,6 @@ public enum Verdict {
         case .done(let result): result.count
         case .failed(_, let error, let result): error.utf8.count + result.count
         }
-    }
-
-    /// No answer came, which is a failed attempt, or the last one if another would come to the same.
-    public static func failed(_ failure: ClientFailure) -> Verdict {
-        // Trying again would come to the same addresses, which may not be reached. The reason is a whole sentence.
-        if case .refusedAddress(_, _, let reason) = failure { return .failed(.dead, error: reason) }
-        return .failed(.failed, error: "\(failure)")
     }
 }
 

@@ -146,12 +146,20 @@ public struct DestinationPolicy: Sendable {
         guard isName, labels.last?.utf8.allSatisfy({ (0x30...0x39).contains($0) }) == false else {
             throw DestinationPolicyError("--push does not take '\(element)'; \(Self.choice)")
         }
-        if !isPattern, labels.count == 1, name == element,
-            let word = Self.words.first(where: { Self.editDistance($0, name) <= 2 })
-        {
+        if !isPattern, labels.count == 1, name == element, let word = Self.word(meantBy: name) {
             throw Self.otherWord(name, for: word)
         }
         if isPattern { suffixes.append("." + name) } else { hosts.insert(name) }
+    }
+
+    /// What a name without a full stop was probably meant to be; nil if it may well be a host's.
+    private static func word(meantBy name: String) -> String? {
+        // Hosts are numbered at their end, and `localhost` is one.
+        if name == "localhost" || name.utf8.last.map({ (0x30...0x39).contains($0) }) ?? false { return nil }
+        func isNear(_ word: String) -> Bool { editDistance(word, name) <= 2 }
+        if let word = words.first(where: isNear) { return word }
+        if ["everywhere", "everything", "anywhere", "anything"].contains(where: isNear) { return "0.0.0.0/0,::/0" }
+        return isNear("localhost") ? "localhost" : nil
     }
 
     private static func otherWord(_ name: String, for word: String) -> DestinationPolicyError {

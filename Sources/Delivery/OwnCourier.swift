@@ -73,7 +73,7 @@ public final class OwnCourier: Courier {
     /// A status of 2xx is success. Otherwise an answer may ask for a pause instead of the backoff.
     public func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
         switch outcome.result {
-        case .failure(let failure): return .failed(failure)
+        case .failure(let failure): return landing.verdict(on: failure)
         case .success(let response):
             let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
             if (200...299).contains(response.status) { return .done(result: result) }

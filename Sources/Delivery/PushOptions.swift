@@ -214,7 +214,9 @@ public struct PushOptions: Equatable, Sendable {
             guard url?.authority == previous.url?.authority else {
                 throw PushOptionsError(
                     field: field,
-                    detail: "*** keeps a value for the host that it was for; for another one, write it anew")
+                    detail:
+                        "the value of a header is not sent to another host or port by itself; give it again, or leave the "
+                        + "header out (in a PATCH, with null)")
             }
             headers[index].value = before.value
         }

@@ -30,7 +30,11 @@ final class FileSystemDisk: Disk {
         var status = stat()
         if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFDIR {
             (directory, lockFile) = (-1, -1)
-            throw LogError(.failed, file: path, problem: "it is no directory", remedy: "name one, or move this away")
+            if access == .creatingNew { throw LogError.exists(path) }
+            throw LogError(
+                .failed, file: path, problem: "it is not a directory",
+                // A log that is only read is there already.
+                remedy: creates ? "name one, or move this away" : "")
         }
         if creates {
             guard unsafe mkdir(path, 0o700) == 0 || (errno == EEXIST && access == .creating) else {
@@ -41,13 +45,10 @@ final class FileSystemDisk: Disk {
                 }
                 if errno == ENOTDIR {
                     throw LogError(
-                        .failed, file: path, problem: "a part of this path is no directory", remedy: "name another one")
+                        .failed, file: path, problem: "a part of this path is not a directory",
+                        remedy: "name another one")
                 }
-                if errno == EEXIST {
-                    throw LogError(
-                        .failed, file: path, problem: "there is something already",
-                        remedy: "name one that is to be made")
-                }
+                if errno == EEXIST { throw LogError.exists(path) }
                 throw LogError("make the directory", file: path, code: errno)
             }
         }

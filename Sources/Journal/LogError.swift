@@ -78,6 +78,12 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
             remedy: "give emq more memory or address space (`--address-space`, `ulimit -v`)")
     }
 
+    /// Something where a directory is to be made.
+    static func exists(_ path: String) -> LogError {
+        LogError(
+            .failed, file: path, problem: "it already exists", remedy: "name a directory that does not exist yet")
+    }
+
     /// Something on disk that should not be so.
     static func damaged(_ directory: String, _ name: String, offset: Int?, _ problem: String) -> LogError {
         LogError(

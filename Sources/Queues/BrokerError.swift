@@ -6,7 +6,7 @@ public enum BrokerError: Error, Hashable, Sendable {
     case tooManyTasks
     /// 1,000,000 queues exist that may not be forgotten.
     case tooManyQueues
-    /// The system has no memory for the content, or it is 4 GiB or longer.
+    /// There is no address space left for the content, or it is 4 GiB or longer.
     case outOfMemory
     /// Another task of the queue has this key, and the new one was to be rejected then.
     case keyTaken

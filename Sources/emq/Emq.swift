@@ -89,7 +89,8 @@ enum Emq {
                 adapterLines.append("emq: in place of \(system.rawValue) at \(places)")
             }
             if let file = options.taskqueueFile { adapterLines += file.startLines }
-            let destinations = options.destinationLists.joined(separator: ", ")
+            // As they are understood: in capitals, a word might be taken for a host's name.
+            let destinations = options.destinationLists.joined(separator: ", ").lowercased()
             let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
             let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
             log("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")

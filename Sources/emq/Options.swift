@@ -36,6 +36,8 @@ struct Options {
     var hostNames: [String] = []
     /// The queues of taskqueue, as its ini file has them.
     var taskqueueFile: TaskqueueFile?
+    /// Whether what is being read comes from the environment, where an option is not repeated.
+    private var readsVariable = false
 
     static let help = """
         emq: a work-queue server over HTTP. Tasks live in memory, and on disk too with --data.
@@ -124,6 +126,7 @@ struct Options {
             given.insert(flag)
             try reader.read(&self, value)
         }
+        readsVariable = true
         for reader in Options.readers where !given.contains(reader.flag) {
             let twin = Options.twin(of: reader.flag)
             // An empty variable is as good as none, but for the one without which tasks would be lost.
@@ -228,7 +231,7 @@ struct Options {
         guard let name = BrowserHosts.name(value) else {
             throw UsageError(
                 "--host takes a name such as queue.example.com, without scheme and port, not '\(value)'; "
-                    + "for several, repeat the option")
+                    + (options.readsVariable ? "separate several with commas" : "for several, repeat the option"))
         }
         options.hostNames.append(name)
     }
@@ -273,8 +276,8 @@ struct Options {
         let bytes = Array(text.utf8)
         var members = Members()
         do throws(Problem) {
-            try members.read(bytes.span, kind: .object)
-            guard members.kind == .object else { throw Problem(400, "this is no JSON object") }
+            try members.read(bytes.span, kind: .object, of: "the file")
+            guard members.kind == .object else { throw Problem(400, "the file is not a JSON object") }
             options.defaults = try API.readDefaults(bytes.span, scannedBy: members)
         } catch {
             throw UsageError("--defaults: \(value): \(error.detail)")

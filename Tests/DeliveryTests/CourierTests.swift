@@ -171,15 +171,21 @@ struct CourierTests {
         let address = try #require(IPAddress("10.0.0.1"))
         let failures: [(ClientFailure, NakAction)] = [
             (.broken(authority: "q.test", isReset: true), .failed),
-            (.refusedAddress(host: "q.test", address: address, reason: "It is private."), .dead),
+            (.refusedAddress(host: "q.test", address: address, reason: "q.test is private"), .dead),
         ]
         for (failure, expected) in failures {
-            guard case .failed(let action, let error, let result) = Verdict.failed(failure) else {
-                Issue.record("a failure is taken for a success")
-                continue
+            try withCourier { courier, world, broker in
+                try world.add("q", request: "x", broker)
+                world.turn(broker)
+                world.failAll(failure, broker)
+                let landing = try #require(courier.landings.last)
+                guard case .failed(let action, let error, let result) = landing.verdict(on: failure) else {
+                    Issue.record("a failure is taken for a success")
+                    return
+                }
+                #expect(action == expected && result.isEmpty)
+                #expect(error.hasPrefix("http://q.test/: q.test "))
             }
-            #expect(action == expected && result.isEmpty)
-            #expect(action != .dead || error == "It is private.")
         }
     }
 

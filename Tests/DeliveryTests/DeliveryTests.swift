@@ -228,7 +228,32 @@ struct DeliveryTests {
             world.failAll(.refusedAddress(host: "a.test", address: address, reason: "a reason"), broker)
             #expect(world.state(id, broker) == .dead)
             // Whoever refuses says which host and address it was.
-            #expect(world.error(id, broker) == "a reason")
+            #expect(world.error(id, broker) == "http://a.test/: a reason")
+        }
+    }
+
+    @Test("Of an answer's body, an error shows what can be shown")
+    func shownBodies() throws {
+        func filled(_ beginning: String, _ filler: String, _ count: Int, _ end: String) -> [UInt8] {
+            Array((beginning + String(repeating: filler, count: count) + end).utf8)
+        }
+        let bodies: [(body: [UInt8], shown: String)] = [
+            (Array("a\u{1}b".utf8), "a\u{FFFD}b"), (Array("\u{1B}[31mred".utf8), "\u{FFFD}[31mred"),
+            ([0x63, 0x61, 0x66, 0xE9], "caf\u{FFFD}"), ([0xE9, 0x74, 0xC3, 0xA9], "\u{FFFD}t\u{E9}"),
+            ([0, 1], "\u{FFFD}\u{FFFD}"), (Array("a\u{85}b\u{7F}\u{9B}".utf8), "a b\u{FFFD}\u{FFFD}"),
+            // Of characters that the end of what is looked at cuts, nothing is shown.
+            (filled("x", " ", 802, "\u{E4}"), "x"), (filled("x", " ", 800, "\u{1F600}"), "x"),
+            (filled("x", " ", 801, "\u{E4}..."), "x \u{E4}"),
+            ([UInt8](repeating: 0xFF, count: 1000), String(repeating: "\u{FFFD}", count: 200) + "…"),
+        ]
+        for (body, shown) in bodies {
+            try withWorld { world, broker in
+                let id = try world.add("q", request: #"{"url":"http://a.test/p?token"}"#, broker)
+                world.turn(broker)
+                let head = Array("HTTP/1.1 500 X\r\nContent-Length: \(body.count)\r\n\r\n".utf8)
+                world.answerAll(head + body, broker)
+                #expect(world.error(id, broker) == "http://a.test/p answered 500 Internal Server Error: \(shown)")
+            }
         }
     }
 

@@ -69,6 +69,16 @@ import Testing
         let double = try server.send("PATCH", "/config/q", #"{"push": {"headers": {"x-a": "2", "X-A": "3"}}}"#)
         #expect(double.status == 400 && double.field == "push.headers.X-A", "\(double.body)")
         #expect(
+            try elsewhere.object["detail"] as? String
+                == "the value of a header is not sent to another host or port by itself; give it again, or leave the "
+                + "header out (in a PATCH, with null)")
+        // The secret is never sent, so it stays.
+        for value in ["null", "\"y\""] {
+            let moved = "{\"push\": {\"url\": \"http://127.0.0.1:1/\", \"headers\": {\"Authorization\": \(value)}}}"
+            let answer = try server.send("PATCH", "/config/q", moved)
+            #expect(answer.status == 200 && answer.body.contains(#""secret":"***""#), "\(answer.body)")
+        }
+        #expect(
             try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1,"removed":["push"]}"#
         )
         #expect(try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1}"#)
@@ -141,12 +151,19 @@ import Testing
         #expect(try server.exitStatus() == 2)
     }
 
-    @Test(arguments: ["", "[]", "{\"retyr\": 5}", "{\"push\": {\"url\": \"http://a.test/\"}}", "{\"retry\": \"x\"}"])
-    func aFileThatIsNoneIsRefused(text: String) throws {
+    @Test(arguments: [
+        ("", "the file is not valid JSON: at byte 0: expected a value, got the end"),
+        ("{\"retry\":", "the file is not valid"),
+        ("[]", "the file is not a JSON object"), (String(repeating: "[", count: 2000), "the file is nested deeper"),
+        ("{\"retyr\": 5}", "did you mean 'retry'?"), ("{\"push\": {\"url\": \"http://a.test/\"}}", "for each queue"),
+        ("{\"retry\": \"x\"}", "retry"),
+    ])
+    func aFileThatIsNoneIsRefused(text: String, reason: String) throws {
         let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
         try Data(text.utf8).write(to: file)
         defer { try? FileManager.default.removeItem(at: file) }
         let server = try Server(["--addr", "127.0.0.1:0", "--defaults", file.path])
         #expect(try server.exitStatus() == 2)
+        #expect(server.output.hasPrefix("emq: --defaults: \(file.path): ") && server.output.contains(reason))
     }
 }

@@ -3,6 +3,8 @@
 import Foundation
 import Testing
 
+@testable import emq
+
 @Suite struct InterfaceTests {
     let server: Server
 
@@ -63,6 +65,46 @@ import Testing
             let detail = try #require(try server.post(path, "{\"\(field)\": []}").object["detail"] as? String)
             #expect(!detail.contains("did you mean 'ack'") && !detail.contains("did you mean 'dead'"), "\(detail)")
         }
+    }
+
+    /// What one slip makes of a word: a letter more, less, another one, or two swapped.
+    private static func misspellings(of word: String) -> [String] {
+        let letters = Array(word)
+        var found: Set<String> = []
+        func insert(_ before: ArraySlice<Character>, _ middle: String, _ after: ArraySlice<Character>) {
+            found.insert(String(before) + middle + String(after))
+        }
+        for place in 0...letters.count {
+            for other in "abcdefghijklmnopqrstuvwxyz" {
+                insert(letters[..<place], String(other), letters[place...])
+                if place < letters.count { insert(letters[..<place], String(other), letters[(place + 1)...]) }
+            }
+            if place < letters.count { insert(letters[..<place], "", letters[(place + 1)...]) }
+            if place + 1 < letters.count {
+                var swapped = letters
+                swapped.swapAt(place, place + 1)
+                found.insert(String(swapped))
+            }
+        }
+        return found.subtracting(["ack", "nak", "nack"]).sorted()
+    }
+
+    @Test func noMisspeltRefusalIsTakenForAnAcknowledgement() {
+        let verbs = Verb.allCases.map(\.rawValue)
+        // Members of requests, with no refusal among them.
+        let members = ["queues", "max", "timeout", "ack", "any"]
+        for word in ["nak", "nack"] {
+            for slip in Self.misspellings(of: word) + ["nack"] {
+                for known in [verbs, members] {
+                    #expect(!nearestName(to: slip, among: known).contains("mean 'ack'"), "\(slip)")
+                }
+            }
+        }
+        for slip in Self.misspellings(of: "ack") {
+            let hint = nearestName(to: slip, among: verbs)
+            #expect(hint == "did you mean 'ack'?" || hint.hasPrefix("known here: "), "\(slip): \(hint)")
+        }
+        #expect(nearestName(to: "acj", among: verbs) == "did you mean 'ack'?")
     }
 
     @Test func aTaskGoesInAndComesOut() throws {

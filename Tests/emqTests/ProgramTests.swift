@@ -85,6 +85,17 @@ import Testing
         #expect(try run([], environment: ["EMQ_ADDR": ","]).error.hasPrefix("emq: EMQ_ADDR: an address is "))
     }
 
+    @Test func howSeveralHostsAreGivenIsSaidWhereTheyAre() throws {
+        let sentence = "--host takes a name such as queue.example.com, without scheme and port, not"
+        let options = "(emq --help lists the options)\n"
+        #expect(
+            try run([], environment: ["EMQ_HOST": "a.b,,c.d"]).error
+                == "emq: EMQ_HOST: \(sentence) ''; separate several with commas \(options)")
+        #expect(
+            try run(["--host", "a.b,c.d"]).error
+                == "emq: \(sentence) 'a.b,c.d'; for several, repeat the option \(options)")
+    }
+
     @Test func variablesThatMeanNothingAreToldOf() {
         func lines(_ variables: [String: String]) -> [String] { Options.strayVariables(of: variables) }
         let words = "is no option of this server and is ignored"
@@ -146,12 +157,13 @@ import Testing
         let path = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString)").path
         #expect(FileManager.default.createFile(atPath: path, contents: Data("mine".utf8)))
         defer { try? FileManager.default.removeItem(atPath: path) }
-        for arguments in [
-            ["--addr", "127.0.0.1:0", "--data", path], ["journal", "check", path], ["journal", "repair", path],
+        for (arguments, remedy) in [
+            (["--addr", "127.0.0.1:0", "--data", path], "; name one, or move this away"),
+            (["journal", "check", path], ""), (["journal", "repair", path], ""),
         ] {
             let result = try run(arguments)
             #expect(result.status == 1)
-            #expect(result.error == "emq: \(path): it is no directory; name one, or move this away\n")
+            #expect(result.error == "emq: \(path): it is not a directory\(remedy)\n")
         }
     }
 
@@ -180,9 +192,13 @@ import Testing
         let result = try run(["journal", "repair", directory.path, copy.path])
         #expect(result.status == 0 && result.output.contains("is whole, so nothing is lost"), "\(result.output)")
         #expect(!result.output.contains("is gone"))
-        let again = try run(["journal", "repair", directory.path, copy.path])
-        #expect(again.status == 1)
-        #expect(again.error == "emq: \(copy.path): there is something already; name one that is to be made\n")
+        let file = DataDirectory()
+        #expect(FileManager.default.createFile(atPath: file.path, contents: Data()))
+        for path in [copy.path, file.path] {
+            let again = try run(["journal", "repair", directory.path, path])
+            #expect(again.status == 1)
+            #expect(again.error == "emq: \(path): it already exists; name a directory that does not exist yet\n")
+        }
     }
 
     @Test func aServerWhoseLogNobodyReadsServesAndStops() throws {

@@ -154,15 +154,17 @@ import Testing
 
     @Test func aNameThatLeadsToAForbiddenAddressMakesATaskDeadAtOnce() throws {
         let receiver = try Receiver()
-        let server = try Server(["--addr", "127.0.0.1:0", "--push", "public"])
+        let server = try Server(["--addr", "127.0.0.1:0", "--push", "PUBLIC"])
         for path in ["", ":\(receiver.port)/"] {
             let id = try server.enqueue("q", "\"content\": 1, \"request\": {\"url\": \"http://localhost\(path)\"}")
             let task = try server.wait(id, for: "dead")
             #expect(task["attempt"] as? Int == 1)
-            let reason = "localhost (127.0.0.1) may not be reached: --push does not name loopback"
-            #expect(task["error"] as? String == reason)
+            let reason = ": localhost (127.0.0.1) may not be reached: --push does not name loopback"
+            let place = "http://localhost\(path.isEmpty ? "/" : path)"
+            #expect(task["error"] as? String == place + reason)
         }
         #expect(receiver.received("/").isEmpty)
+        #expect(server.output.contains("may be sent to: public\n"))
         // A name that is allowed may lead anywhere.
         let named = try Server(["--addr", "127.0.0.1:0", "--push", "localhost"])
         try named.enqueue("q", "\"content\": 1, \"request\": {\"url\": \"http://LocalHost:\(receiver.port)/name\"}")

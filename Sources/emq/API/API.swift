@@ -346,7 +346,11 @@ struct API: ~Copyable, RequestHandler {
         switch error {
         case .tooManyTasks: Problem(503, "the server holds as many tasks as it has room for")
         case .tooManyQueues: Problem(503, "1,000,000 queues are in use: there is no room for another")
-        case .outOfMemory: Problem(503, "the system has no memory for this task's content")
+        case .outOfMemory:
+            Problem(
+                503,
+                "there is no room for this task's content in the address space that the server may use, which "
+                    + "`ulimit -v` or `--address-space` sets where it is limited")
         case .keyTaken:
             Problem(
                 409, "this key is taken, by a task of this queue that is unfinished or was to keep it (unique_for)",

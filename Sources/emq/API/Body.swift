@@ -55,25 +55,25 @@ struct Members: ~Copyable {
         }
     }
 
-    /// Scans a value inside of a body that has been scanned.
+    /// Scans a value inside of a body that has been scanned, or of something else that `subject` names.
     ///
     /// - Throws: 400 for what is no object.
-    mutating func read(_ bytes: Span<UInt8>, kind: JSONKind) throws(Problem) {
+    mutating func read(_ bytes: Span<UInt8>, kind: JSONKind, of subject: String = "the body") throws(Problem) {
         guard kind == .object else { throw Problem(400, "an object is wanted here, not \(describe(kind))") }
         scanner.reset()
         do throws(JSONError) {
             try scanner.consume(bytes)
             try scanner.finish()
         } catch {
-            throw Problem(400, Members.explain(error))
+            throw Problem(400, Members.explain(error, of: subject))
         }
     }
 
-    private static func explain(_ error: JSONError) -> String {
+    private static func explain(_ error: JSONError, of subject: String = "the body") -> String {
         switch error.expected {
-        case .depthOfAtMost(let depth): "the body is nested deeper than \(depth) levels"
-        case .entriesOfAtMost(let count): "the body has more than \(count) members or elements"
-        default: "the body is no valid JSON: \(error)"
+        case .depthOfAtMost(let depth): "\(subject) is nested deeper than \(depth) levels"
+        case .entriesOfAtMost(let count): "\(subject) has more than \(count) members or elements"
+        default: "\(subject) is not valid JSON: \(error)"
         }
     }
 

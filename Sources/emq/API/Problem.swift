@@ -79,7 +79,8 @@ extension JSONWriter {
 ///
 /// Compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein). O(length²) a name.
 /// `shown` is how a name looks in the hint. Whoever follows a hint must not lose anything by it: a name that does away with
-/// tasks, or holds them up, is hinted at only for a slip of one letter behind the first, and if no other name is as near.
+/// tasks, or holds them up, is hinted at only for a slip of one letter behind the first, and if no other name is as near. What
+/// may be meant to refuse tasks never leads to acknowledging them.
 func nearestName(
     to unknown: String, among known: [String], shown: (String) -> String = { $0 }
 ) -> String {
@@ -88,7 +89,10 @@ func nearestName(
     if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, best.name.utf8.count / 2) {
         let nearest = distances.filter { $0.distance == best.distance }
         let isSafe = nearest.allSatisfy { !consequentialNames.contains($0.name) }
-        let isSlip = nearest.count == 1 && best.distance <= 1 && best.name.utf8.first == letters.first
+        var isSlip = nearest.count == 1 && best.distance <= 1 && best.name.utf8.first == letters.first
+        if best.name == "ack", refusals.contains(where: { editDistance(letters, Array($0.utf8)) <= best.distance }) {
+            isSlip = false
+        }
         if isSafe || isSlip { return "did you mean '\(shown(best.name))'?" }
     }
     return "known here: " + known.map(shown).joined(separator: ", ")
@@ -98,6 +102,9 @@ func nearestName(
 private let consequentialNames: Set<String> = [
     "ack", "purge", "pause", "resume", "kick", "move", "dead", "--push",
 ]
+
+/// The names of the request that refuses tasks. Not each of them is among those that may be hinted at.
+private let refusals = ["nak", "nack"]
 
 private func editDistance(_ first: [UInt8], _ second: [UInt8]) -> Int {
     var beforeLast: [Int] = []

@@ -102,7 +102,7 @@ final class Taskqueue: Adapter {
         if case .failure(let failure) = outcome.result, failure.isRefused {
             let minimum = file.sections[landing.queue.name]?.backoff.minimumMilliseconds ?? 0
             let pause = max(minimum, Self.refusedPauseMilliseconds)
-            return .failed(.releasePausing(milliseconds: pause), error: "\(failure)")
+            return .failed(.releasePausing(milliseconds: pause), error: landing.error(failure))
         }
         return landing.verdict(on: outcome) { $0.status == 200 ? nil : ", and 200 is success" }
     }
