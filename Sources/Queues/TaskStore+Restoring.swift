@@ -96,6 +96,9 @@ extension TaskStore {
         try those?.code(&reader, withMetadata: isFull)
         try reader.check(
             those?.replacement == nil || record.state == .dispatched, "a replacement that waits for nothing")
+        if let those, !those.key.isEmpty {
+            try reader.check(those.holdsKey || !record.state.isUnfinished, "an unfinished task whose key is free")
+        }
         // Whatever cannot be read is found out before anything is changed.
         if isFull { try reader.code(255, &record.content) }
         try reader.endFields(of: "a task")
