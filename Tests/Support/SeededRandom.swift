@@ -25,7 +25,7 @@ public struct SeededRandom: RandomNumberGenerator, CustomStringConvertible, Send
 }
 
 /// How many operations the longest random tests may make in all: EMQ_TEST_OPERATIONS, or as many as take some seconds.
-public let testOperations = number("EMQ_TEST_OPERATIONS").map { Int($0) } ?? 20_000
+public let testOperations = number("EMQ_TEST_OPERATIONS").map { Int($0) } ?? 10_000
 
 /// Whether the tests, and so the programs that they start, run under a sanitizer.
 public let isSanitized = dlsym(nil, "__asan_init") != nil || dlsym(nil, "__tsan_init") != nil

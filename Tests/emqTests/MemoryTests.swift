@@ -19,14 +19,18 @@ import Testing
 
     @Test(
         .enabled(if: !isSanitized, "skipped: a sanitizer takes all address space there is"),
-        arguments: [[], ["--address-space", "150M"], ["--max-memory", "2G"]])
+        // Each takes seconds.
+        arguments: [[], ["--address-space", "150M"], ["--max-memory", "2G"]].prefix(testOperations >= 1_000_000 ? 3 : 1)
+    )
     func aLimitOfAddressSpaceRefusesWhatDoesNotFit(arguments: [String]) throws {
         let server = try Server(["--addr", "127.0.0.1:0"] + arguments, limit: "ulimit -v 400000")
         let count = try fill(server)
         #expect(count > 20 && count < 400)
         // A body that is larger than all that is left is refused too, and small ones are taken.
-        let large = "{\"content\": \"\(String(repeating: "x", count: 60_000_000))\"}"
-        #expect(try server.post("/enqueue/q", large).status == 503)
+        if arguments.isEmpty {
+            let large = "{\"content\": \"\(String(repeating: "x", count: 60_000_000))\"}"
+            #expect(try server.post("/enqueue/q", large).status == 503)
+        }
         #expect(try server.get("/healthz").status == 200)
         #expect(try server.send("POST", "/purge/q").status == 200)
         #expect(try fill(server) >= count * 9 / 10)
