@@ -104,7 +104,7 @@ def work(task):
     environment = {**os.environ, "EMQ_ID": task["id"], "EMQ_QUEUE": task["queue"], "EMQ_ATTEMPT": str(task["attempt"])}
     # In a group of its own, so that Ctrl-C stops the worker and not the work.
     done = subprocess.run(
-        command, input=json.dumps(task["content"]).encode(), capture_output=True, env=environment, start_new_session=True
+        command, input=json.dumps(task["content"]).encode() + b"\n", capture_output=True, env=environment, start_new_session=True
     )
     body = {"ids": [task["receipt"]]}
     if done.returncode == 0:
