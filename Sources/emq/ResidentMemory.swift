@@ -11,6 +11,8 @@ struct ResidentMemory {
     /// What the program needs beyond what it had at its start that is not counted: blocks that are kept for what comes next, the
     /// edges of tables.
     private static let uncountedBytes = 16 << 20
+    /// So much has to be free that was used before, for a trim to be worth its time. What is less stays where it is.
+    private static let freedBytes = 4 << 20
 
     private let bytesAtStart = Memory.resident
     /// How much it was when last asked, in bytes; 0 if it never was.
@@ -34,7 +36,8 @@ struct ResidentMemory {
         askedAt = now
         usedWhenAsked = used
         byteCount = Memory.resident
-        let isMuchFree = mostUsed - used > 16 << 20 && byteCount > bytesAtStart + used + used / 8 + Self.uncountedBytes
+        let isMuchFree =
+            mostUsed - used > Self.freedBytes && byteCount > bytesAtStart + used + used / 8 + Self.uncountedBytes
         if isMuchFree, now - Self.trimmingMilliseconds >= trimmedAt {
             malloc_trim(0)
             trimmedAt = now
