@@ -58,15 +58,6 @@ public struct PushOptions: Equatable, Sendable {
     /// Options that say nothing.
     public init() {}
 
-    /// The names of the members that a queue's push says.
-    public var queueMembersSaid: [String] {
-        let isSaid = [
-            url != nil, method != nil, !headers.isEmpty, timeoutMilliseconds != nil, onDead != nil, concurrency != nil,
-            rate != nil, secret != nil,
-        ]
-        return zip(Self.queueMembers, isSaid).filter(\.1).map { "\($0.0)" }
-    }
-
     // MARK: Reading
 
     private static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]
@@ -98,6 +89,14 @@ public struct PushOptions: Equatable, Sendable {
     /// Reads what `write` has written, which was checked before: what cannot be read all the same says nothing. O(bytes).
     public init(stored text: [UInt8], of kind: Kind) {
         self = text.isEmpty ? PushOptions() : (try? PushOptions(text.span, of: kind)) ?? PushOptions()
+    }
+
+    /// The names of the members of what `write` has written. O(bytes).
+    public static func members(stored text: [UInt8]) -> [String] {
+        var names: [String] = []
+        // What cannot be read says nothing.
+        try? forEachMember(of: text.span, field: "") { (name, _) throws(PushOptionsError) in names.append(name) }
+        return names
     }
 
     private mutating func read(_ name: String, _ value: borrowing Value) throws(PushOptionsError) {

@@ -225,7 +225,9 @@ public enum LogMaintenance {
             var reader = try SegmentReader(file, FrameFormat(header))
             do throws(LogError) {
                 if try reader.search(from: 0, sequences: last + 1..<end) != nil { return header }
-            } catch  where error.cause == .damaged {}
+            } catch  where error.cause == .damaged {
+                // The search has given up among what only looks like frames.
+            }
         }
         return neighbor
     }

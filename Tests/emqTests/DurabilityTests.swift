@@ -529,4 +529,24 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(server.output.contains("\(directory.path)/file"))
         #expect(server.output.filter { $0 == "\n" }.count == 1)
     }
+
+    /// A disk that is full for tasks has space for what an operator does about them.
+    @Test func aFullDiskLetsOperatorsWork() throws {
+        let server = try Server(["--addr", "127.0.0.1:0", "--data", directory.path], limit: "ulimit -f 2048")
+        _ = try eventually("the start") { try server.get("/healthz").status == 200 ? true : nil }
+        #expect(try server.send("PUT", "/config/q", #"{"retry": 5}"#).status == 200)
+        for size in [100_000, 1000, 1] {
+            let content = String(repeating: "x", count: size)
+            while try server.post("/enqueue/q", "{\"content\": \"\(content)\"}").status == 200 {}
+        }
+        // More than what is left of the space for tasks.
+        for _ in 0..<40 {
+            #expect(try server.send("POST", "/pause/q").status == 200)
+            #expect(try server.send("POST", "/resume/q").status == 200)
+        }
+        #expect(try server.send("PUT", "/config/q", #"{"retry": 6}"#).status == 503)
+        #expect(try server.send("DELETE", "/config/q").status == 204)
+        #expect(try server.send("POST", "/move/q?to=r").status == 503)
+        #expect(try server.take("q", 1).count == 1)
+    }
 }

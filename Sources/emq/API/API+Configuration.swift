@@ -210,10 +210,8 @@ extension API {
     /// What a push says that its successor does not: all of it, or some members.
     private static func partsOfPush(of before: [UInt8], missingIn after: [UInt8]) -> [String] {
         if before.isEmpty || after.isEmpty { return before.isEmpty ? [] : ["push"] }
-        let said = PushOptions(stored: after, of: .queue).queueMembersSaid
-        return PushOptions(stored: before, of: .queue).queueMembersSaid.filter { !said.contains($0) }.map {
-            "push.\($0)"
-        }
+        let said = PushOptions.members(stored: after)
+        return PushOptions.members(stored: before).filter { !said.contains($0) }.map { "push.\($0)" }
     }
 
     private static func write(

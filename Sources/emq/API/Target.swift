@@ -35,7 +35,7 @@ enum Verb: String, CaseIterable {
         if method == .get || method == .head { return .looks }
         return switch self {
         case .enqueue: .grows(Cost.taskBytes)
-        // An operator can stop what is going wrong, and go on, also while the disk is full.
+        // Pausing, resuming and dropping what was configured works while the disk is full, too.
         case .config, .defaults: method == .put || method == .patch ? .grows(Cost.queueBytes) : .returns
         case .pause: .returns(Cost.queueBytes)
         case .resume: .returns
