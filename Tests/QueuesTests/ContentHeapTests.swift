@@ -126,7 +126,11 @@ import Testing
         }
         let large = fill(2_000_000)
         for content in large { heap.deallocate(content) }
-        for count in [100_000, 10_000] { for content in fill(count) { heap.deallocate(content) } }
+        for count in [100_000, 10_000] {
+            let held = fill(count)
+            #expect(held.count * count > 8 << 20)
+            for content in held { heap.deallocate(content) }
+        }
         let again = fill(2_000_000)
         #expect(again.count == large.count && large.count >= 4)
         let contents = heap.checkInvariants()
