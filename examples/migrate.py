@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Moves what is still queued in an older system to emq that stands in for it. Python's standard library only.
+"""Moves what is still queued in a legacy system to emq that stands in for it. Python's standard library only.
 
     migrate.py httpqueue   redis://:PASSWORD@HOST:6379/3   http://EMQ:2356
     migrate.py htq         redis://HOST:6379/0             http://EMQ:5000
     migrate.py delay-tasks DIRECTORY                       http://EMQ:7080
 
-Stop the older system first. Nothing is deleted there; running this twice adds everything twice (but for delay-tasks,
+Stop the legacy system first. Nothing is deleted there; running this twice adds everything twice (but for delay-tasks,
 where the same task replaces itself). What emq refuses, such as a URL with https, is listed, and the exit status is 1.
 """
 

@@ -31,7 +31,7 @@ public protocol Courier: AnyObject {
     ///   - queueName: the name of the queue where it died.
     ///   - push: what that queue's configuration says of how tasks are sent.
     /// - Returns: the news; nil if nobody is.
-    func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News?
+    func notification(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> DeadLetterNotification?
 }
 
 /// A task whose request has ended.
@@ -115,7 +115,7 @@ public enum Verdict {
 }
 
 /// What somebody is told of the death of a task.
-public struct News {
+public struct DeadLetterNotification {
     /// Where it goes, by POST.
     public let url: HTTPURL
     /// The content, JSON.
@@ -123,7 +123,7 @@ public struct News {
     /// The pause before it is tried again, which it is until it expires; nil leaves it to the queue.
     public let backoff: Backoff?
 
-    /// News for a URL.
+    /// A notification for a URL.
     public init(url: HTTPURL, content: [UInt8], backoff: Backoff? = .ofSentTasks) {
         self.url = url
         self.content = content

@@ -20,7 +20,7 @@ public final class Delivery {
     /// What the answers of a turn change, about, beside the bodies that are kept.
     private static let changeBytesPerTurn = 64 << 10
     /// When the news of deaths in a turn take so many bytes, the rest comes in the next turns.
-    private static let newsBytesPerTurn = 16 << 20
+    private static let notificationBytesPerTurn = 16 << 20
     /// How much longer than its request a task's lease is: what is not answered in time is found out by the deadline of the
     /// request, and not by the lease.
     private static let slackMilliseconds: Int64 = 15_000
@@ -79,7 +79,7 @@ public final class Delivery {
     /// Whether no more tasks are to be sent. Those that are in flight are ended.
     public var isStopping = false
     /// Whether the news of deaths wait: they are tasks, which take memory and space on disk.
-    public var keepsDeaths = false
+    public var keepsNotifications = false
 
     /// How many tasks are being sent, or were and wait for room.
     public var inFlightCount: Int { flights.count + landed.count }
@@ -135,8 +135,8 @@ public final class Delivery {
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
     public func endTurn(on broker: isolated Broker, now: Int64) -> Int64? {
-        var newsBytes = 0
-        tellOfDeaths(on: broker, now: now, &newsBytes)
+        var notificationBytes = 0
+        addNotifications(on: broker, now: now, &notificationBytes)
         while let next = paced.last, next.time <= now {
             paced.removeLast()
             activate(next.queue)
@@ -146,8 +146,8 @@ public final class Delivery {
         activateResolved()
         if !isStopping { start(on: broker, now: now) }
         // What can never be sent has died.
-        tellOfDeaths(on: broker, now: now, &newsBytes)
-        if broker.hasUntoldDeaths, !keepsDeaths { return now }
+        addNotifications(on: broker, now: now, &notificationBytes)
+        if broker.hasUnreportedDeadTasks, !keepsNotifications { return now }
         if !active.isEmpty || resolvedCount > 0, !isStopping, flights.count < maximumInFlight { return now }
         return paced.last?.time
     }
@@ -347,10 +347,10 @@ public final class Delivery {
     // MARK: Deaths
 
     /// Tells of deaths, as far as there is room for that, and looks which queues have something to send then.
-    private func tellOfDeaths(on broker: isolated Broker, now: Int64, _ newsBytes: inout Int) {
-        broker.takeDeaths { death in
-            guard !keepsDeaths, newsBytes < Self.newsBytesPerTurn else { return false }
-            newsBytes += tellOfDeath(death, on: broker, now: now)
+    private func addNotifications(on broker: isolated Broker, now: Int64, _ notificationBytes: inout Int) {
+        broker.takeDeadTasks { deadTask in
+            guard !keepsNotifications, notificationBytes < Self.notificationBytesPerTurn else { return false }
+            notificationBytes += addNotification(deadTask, on: broker, now: now)
             return true
         }
         broker.takeSendableQueues { wake($0, on: broker) }
@@ -359,15 +359,17 @@ public final class Delivery {
     /// Adds a task that tells of the death of another one, if somebody is to be told.
     ///
     /// - Returns: how many bytes its content has.
-    private func tellOfDeath(_ death: Broker.Death, on broker: isolated Broker, now: Int64) -> Int {
-        let queueName = broker.name(of: death.queue)
+    private func addNotification(_ deadTask: Broker.DeadTask, on broker: isolated Broker, now: Int64) -> Int {
+        let queueName = broker.name(of: deadTask.queue)
         guard let courier = courier(queueName) else { return 0 }
-        let push = PushOptions(stored: broker.push(of: death.queue), of: .queue)
-        let news = broker.withTask(id: death.task, now: now) { courier.news(of: $0, in: queueName, push: push) }
-        guard case let news?? = news else { return 0 }
-        let content = news.content
+        let push = PushOptions(stored: broker.push(of: deadTask.queue), of: .queue)
+        let found = broker.withTask(id: deadTask.task, now: now) {
+            courier.notification(of: $0, in: queueName, push: push)
+        }
+        guard case let notification?? = found else { return 0 }
+        let content = notification.content
         var request = PushOptions()
-        request.url = news.url
+        request.url = notification.url
         request.method = Array("POST".utf8)
         request.isNotice = true
         let options = TaskOptions()
@@ -375,10 +377,10 @@ public final class Delivery {
         options.isNotice = true
         // What its queue says of retries is meant for its tasks: this one is tried until it expires.
         options.retryLimit = .unlimited
-        options.backoff = news.backoff
+        options.backoff = notification.backoff
         let task = NewTask(id: makeID(now), content: 0..<content.count, options: options)
         // It fails only where there is no room for any task at all.
-        _ = try? broker.enqueue(task, content: content.span, in: death.queue, isLimited: false, now: now)
+        _ = try? broker.enqueue(task, content: content.span, in: deadTask.queue, isLimited: false, now: now)
         return content.count
     }
 }

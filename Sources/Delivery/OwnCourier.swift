@@ -84,7 +84,9 @@ public final class OwnCourier: Courier {
     }
 
     /// Tells the `on_dead` of the task, or of its queue, all about the task.
-    public func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News? {
+    public func notification(
+        of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions
+    ) -> DeadLetterNotification? {
         var url = push.onDead
         if !task.request.isEmpty {
             let own = PushOptions(stored: task.request, of: .task)
@@ -93,7 +95,7 @@ public final class OwnCourier: Courier {
             // Of what died as a dead letter, its own request is over.
             if task.origin.isEmpty || task.origin == queueName { url = own.onDead ?? url }
         }
-        return url.map { News(url: $0, content: describe(task)) }
+        return url.map { DeadLetterNotification(url: $0, content: describe(task)) }
     }
 
     private static func append(_ name: [UInt8], _ value: [UInt8], to fields: inout [UInt8]) {

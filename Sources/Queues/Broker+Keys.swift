@@ -18,11 +18,11 @@ extension Broker {
     /// Who keeps a key of a queue from being taken; nil if it is free. O(bytes).
     public func keyHolder(of key: [UInt8], in queue: QueueIndex, now: Int64) -> KeyHolder? {
         let slot = store.holder(of: key, in: queue.slot)
-        guard slot != 0, let those = store.extras(of: slot) else { return nil }
+        guard slot != 0, let extras = store.extras(of: slot) else { return nil }
         let task = store.tasks[slot]
         let isUnfinished = task.isAlive(now: now)
-        guard isUnfinished || those.uniqueUntil > now else { return nil }
-        return KeyHolder(task: task.id, isUnfinished: isUnfinished, since: task.enqueued, until: those.uniqueUntil)
+        guard isUnfinished || extras.uniqueUntil > now else { return nil }
+        return KeyHolder(task: task.id, isUnfinished: isUnfinished, since: task.enqueued, until: extras.uniqueUntil)
     }
 
     /// Frees a key that is kept though its task has ended. The task's record stays, if there is one. O(bytes).

@@ -18,7 +18,7 @@ extension Broker {
     }
 
     /// The death of a task that could have said whom to tell.
-    public struct Death {
+    public struct DeadTask {
         /// The task. Its record may be gone, or be that of a dead letter by now.
         public let task: UID
         /// The queue where it died, to be used while it is told.
@@ -112,18 +112,18 @@ extension Broker {
 
     /// Calls `body` with each task that has died since the last call and was to be sent, or whose queue says how tasks are,
     /// until it returns false: that one and the rest are left for the next call. `body` may add tasks. O(n).
-    public func takeDeaths(while body: (Death) -> Bool) {
-        while store.sending.toldDeaths < store.sending.deaths.count {
-            let death = store.sending.deaths[store.sending.toldDeaths]
-            guard body(Death(task: death.task, queue: QueueIndex(slot: death.queue))) else { return }
-            store.sending.toldDeaths += 1
-            store.update(death.queue) { $0.untoldDeaths -= 1 }
+    public func takeDeadTasks(while body: (DeadTask) -> Bool) {
+        while store.sending.reportedDeadTasks < store.sending.deadTasks.count {
+            let deadTask = store.sending.deadTasks[store.sending.reportedDeadTasks]
+            guard body(DeadTask(task: deadTask.task, queue: QueueIndex(slot: deadTask.queue))) else { return }
+            store.sending.reportedDeadTasks += 1
+            store.update(deadTask.queue) { $0.unreportedDeadTasks -= 1 }
         }
-        (store.sending.deaths, store.sending.toldDeaths) = ([], 0)
+        (store.sending.deadTasks, store.sending.reportedDeadTasks) = ([], 0)
     }
 
-    /// Whether `takeDeaths` has left any.
-    public var hasUntoldDeaths: Bool { !store.sending.deaths.isEmpty }
+    /// Whether `takeDeadTasks` has left any.
+    public var hasUnreportedDeadTasks: Bool { !store.sending.deadTasks.isEmpty }
 
     /// What a queue's configuration says of how tasks are sent; empty if nothing. O(1).
     public func push(of queue: QueueIndex) -> [UInt8] {

@@ -1,13 +1,13 @@
 // Who waits for tasks, or for the end of one.
 //
 // Waiters are served in the order of their arrival, and one that cannot be satisfied holds nothing back. To find the waiters that
-// a new ready task may complete without looking at all, each is filed under one queue that it lacks, by the number of tasks that
-// it needs of it. That number is always greater than the queue's ready tasks; so when these grow to r, only those filed with r can
-// have enough. In the order of their arrival, they are completed, or filed under another queue that they lack. One that waits for
-// any task of several queues lacks all of them and is filed under each. A paused queue counts as empty.
+// a new ready task may complete without looking at all, each is registered under one queue that it lacks, by the number of tasks that
+// it needs of it. That number is always greater than the queue's ready tasks; so when these grow to r, only those registered with r can
+// have enough. In the order of their arrival, they are completed, or registered under another queue that they shortage. One that waits for
+// any task of several queues lacks all of them and is registered under each. A paused queue counts as empty.
 //
 // What happens together is one event for those who wait: they are served when all of it is done, so that they choose among all
-// that it has made ready. Within an event, ready tasks may grow by more than one; then those filed with any of the numbers in
+// that it has made ready. Within an event, ready tasks may grow by more than one; then those registered with any of the numbers in
 // between can have enough.
 
 extension Broker {
@@ -44,7 +44,7 @@ extension Broker {
         arrivals += 1
         for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits += 1 } }
         insert(waiter)
-        file(waiter, under: lack(of: waiter, now: now) ?? .unknown)
+        register(waiter, under: shortage(of: waiter, now: now) ?? .unknown)
         return waiter
     }
 
@@ -80,26 +80,27 @@ extension Broker {
     }
 
     /// What a waiter lacks; nil if it has enough.
-    private func lack(of waiter: Waiter, now: Int64) -> Lack? {
+    private func shortage(of waiter: Waiter, now: Int64) -> Shortage? {
         waiter.isForAny
-            ? store.lackOfAny(of: waiter.distinctQueues, now: now) : store.lack(of: waiter.queues, now: now)
+            ? store.shortageOfAny(of: waiter.distinctQueues, now: now) : store.shortage(of: waiter.queues, now: now)
     }
 
-    private func file(_ waiter: Waiter, under lack: Lack) {
-        waiter.plan(for: lack)
-        guard !waiter.filings.isEmpty else { return undecided.insert(waiter) }
-        for filing in waiter.filings {
-            store.queues[filing.lack.queue].waiters[filing.lack.need, default: WaiterHeap()].insert(filing)
+    private func register(_ waiter: Waiter, under shortage: Shortage) {
+        waiter.plan(for: shortage)
+        guard !waiter.registrations.isEmpty else { return undecided.insert(waiter) }
+        for registration in waiter.registrations {
+            store.queues[registration.shortage.queue].waiters[registration.shortage.need, default: WaiterHeap()].insert(
+                registration)
         }
     }
 
     private func unfile(_ waiter: Waiter) {
-        guard !waiter.filings.isEmpty else { return undecided.remove(waiter) }
-        for filing in waiter.filings {
-            let lack = filing.lack
-            store.queues[lack.queue].waiters[lack.need]?.remove(filing)
-            if store.queues[lack.queue].waiters[lack.need]?.isEmpty == true {
-                store.queues[lack.queue].waiters[lack.need] = nil
+        guard !waiter.registrations.isEmpty else { return undecided.remove(waiter) }
+        for registration in waiter.registrations {
+            let shortage = registration.shortage
+            store.queues[shortage.queue].waiters[shortage.need]?.remove(registration)
+            if store.queues[shortage.queue].waiters[shortage.need]?.isEmpty == true {
+                store.queues[shortage.queue].waiters[shortage.need] = nil
             }
         }
     }
@@ -189,26 +190,27 @@ extension Broker {
         }
     }
 
-    /// Completes a waiter that has enough, or files it under a queue that it lacks.
+    /// Completes a waiter that has enough, or registers it under a queue that it lacks.
     ///
-    /// - Returns: whether it is filed elsewhere than before, or completed.
+    /// - Returns: whether it is registered elsewhere than before, or completed.
     @discardableResult
     private func reconsider(_ waiter: Waiter, now: Int64) -> Bool {
         if waiter.isCancelled {
             end(waiter)
             return true
         }
-        guard let lack = lack(of: waiter, now: now) else {
+        guard let shortage = shortage(of: waiter, now: now) else {
             complete(waiter, now: now)
             return true
         }
         let isAsBefore =
-            lack.queue == 0
-            ? waiter.filings.isEmpty
-            : waiter.isForAny ? !waiter.filings.isEmpty : waiter.filings.first?.lack.queue == lack.queue
+            shortage.queue == 0
+            ? waiter.registrations.isEmpty
+            : waiter.isForAny
+                ? !waiter.registrations.isEmpty : waiter.registrations.first?.shortage.queue == shortage.queue
         if isAsBefore { return false }
         unfile(waiter)
-        file(waiter, under: lack)
+        register(waiter, under: shortage)
         return true
     }
 
@@ -294,15 +296,15 @@ extension Broker {
         }
     }
 
-    /// The first to have come of the waiters filed under a queue that it may have enough for by now. O(1) after one more task,
+    /// The first to have come of the waiters registered under a queue that it may have enough for by now. O(1) after one more task,
     /// otherwise O(kinds of waiters).
     private func firstWaiter(of place: AwaitedQueue) -> Waiter? {
         let available = store.queues[place.queue].available
         guard available > place.before else { return nil }
         if available - place.before == 1 { return store.queues[place.queue].waiters[available]?.first?.waiter }
         var first: Waiter?
-        for (need, filings) in store.queues[place.queue].waiters where need > place.before && need <= available {
-            guard let waiter = filings.first?.waiter else { continue }
+        for (need, registrations) in store.queues[place.queue].waiters where need > place.before && need <= available {
+            guard let waiter = registrations.first?.waiter else { continue }
             if waiter.arrival < first?.arrival ?? .max { first = waiter }
         }
         return first
@@ -330,7 +332,7 @@ extension Broker {
                     continue
                 }
                 unfile(waiter)
-                file(waiter, under: .unknown)
+                register(waiter, under: .unknown)
             }
             resuming.removeLast()
             if store.queues[queue].pause == .resuming { store.update(queue) { $0.pause = .none } }
@@ -343,22 +345,26 @@ extension Broker {
         return true
     }
 
-    /// Checks where waiters are filed, and traps where that does not fit.
+    /// Checks where waiters are registered, and traps where that does not fit.
     func checkWaiters() {
-        var filed = undecided.count
-        undecided.checkInvariants { precondition($0.filings.isEmpty, "an undecided waiter is filed") }
+        var registered = undecided.count
+        undecided.checkInvariants { precondition($0.registrations.isEmpty, "an undecided waiter is registered") }
         var waits: [Slot: UInt32] = [:]
         store.queues.forEach { queue in
-            for (need, filings) in store.queues[queue].waiters {
-                precondition(!filings.isEmpty, "an empty heap of waiters was kept")
-                precondition(need > store.queues[queue].available, "a waiter is filed where it lacks nothing")
-                filings.checkInvariants { filing in
-                    let waiter = filing.waiter
-                    precondition(filing.lack.queue == queue && filing.lack.need == need, "a misfiled waiter")
-                    precondition(waiter.filings.contains { $0 === filing }, "a filing that its waiter does not know")
+            for (need, registrations) in store.queues[queue].waiters {
+                precondition(!registrations.isEmpty, "an empty heap of waiters was kept")
+                precondition(need > store.queues[queue].available, "a waiter is registered where it lacks nothing")
+                registrations.checkInvariants { registration in
+                    let waiter = registration.waiter
+                    precondition(
+                        registration.shortage.queue == queue && registration.shortage.need == need,
+                        "a misregistered waiter")
+                    precondition(
+                        waiter.registrations.contains { $0 === registration },
+                        "a registration that its waiter does not know")
                     let names = waiter.isForAny ? 1 : waiter.queues.count { $0.slot == queue }
-                    precondition(names == Int(need), "a waiter needs another number than it is filed by")
-                    if waiter.filings.first === filing { filed += 1 }
+                    precondition(names == Int(need), "a waiter needs another number than it is registered by")
+                    if waiter.registrations.first === registration { registered += 1 }
                 }
             }
             precondition(store.queues[queue].pause != .resuming || resuming.contains(queue), "a queue stays paused")
@@ -366,11 +372,13 @@ extension Broker {
         deadlines.checkInvariants { waiter in
             precondition(waiter.isWaiting, "a wait that has ended has a deadline")
             for queue in waiter.distinctQueues { waits[queue.slot, default: 0] += 1 }
-            filed += waiter.task == nil ? 0 : 1
+            registered += waiter.task == nil ? 0 : 1
             let expected = waiter.isForAny ? waiter.distinctQueues.count : 1
-            precondition(waiter.filings.isEmpty || waiter.filings.count == expected, "a waiter is filed too rarely")
+            precondition(
+                waiter.registrations.isEmpty || waiter.registrations.count == expected,
+                "a waiter is registered too rarely")
         }
-        precondition(filed == deadlines.count, "a waiter is filed more or less than once")
+        precondition(registered == deadlines.count, "a waiter is registered more or less than once")
         store.queues.forEach { queue in
             precondition(store.queues[queue].waits == waits[queue, default: 0], "a queue miscounts who waits for it")
         }

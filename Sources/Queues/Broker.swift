@@ -13,7 +13,7 @@ public actor Broker {
     nonisolated private let executor: any SerialExecutor
     var store: TaskStore
     var deadlines = WaiterHeap<ByDeadline>()
-    /// Those filed under no queue: so many tasks had just expired that one call could not tell what they lack, or a queue
+    /// Those registered under no queue: so many tasks had just expired that one call could not tell what they lack, or a queue
     /// that they lacked gives out tasks again. `advance` decides about them when it has removed what has expired.
     var undecided = WaiterHeap<Undecided>()
     /// The queues that give out tasks again as soon as those who wait for them have been made undecided.
@@ -25,7 +25,7 @@ public actor Broker {
     var awaited: [AwaitedQueue] = []
     /// The ends of tasks that some of those who waited for them have not been told yet.
     var endings: [TaskStore.Ending] = []
-    /// Waits for many queues whose clients have gone, still to be taken out of where they are filed.
+    /// Waits for many queues whose clients have gone, still to be taken out of where they are registered.
     var cancelled: [Waiter] = []
     /// What the call under way may still spend on those who wait; the rest is left to `advance`.
     var serviceSteps = 0

@@ -33,7 +33,7 @@ struct ImageIndex: ~Copyable {
         /// The size of its last full image.
         var byteCount: UInt32 = 0
         var change: Change = []
-        /// Its state by the images read so far; while these are read, its record says that it is doomed.
+        /// Its state by the images read so far; while these are read, its record says that its removal is pending.
         var restoredState = TaskRecord.State.vacant
     }
 

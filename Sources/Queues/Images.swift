@@ -33,8 +33,8 @@ extension TaskRecord {
         _ coder: inout Coder, position: inout Int64
     ) throws(Coder.Failure) {
         try coder.code(&idHigh, &idLow, position: &position)
-        // What is doomed was ready, and a take or a timer will find that out again.
-        var state = self.state == .doomed ? State.ready.rawValue : self.state.rawValue
+        // A task whose removal is pending was ready, and a take or a timer will find that out again.
+        var state = self.state == .pendingRemoval ? State.ready.rawValue : self.state.rawValue
         if self.state == .dispatched, isPushed { state |= Self.isBeingSent }
         try coder.code(2, &state, default: State.ready.rawValue)
         let known = State(rawValue: state & ~Self.isBeingSent)

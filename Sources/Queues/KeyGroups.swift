@@ -34,9 +34,9 @@ extension TaskStore {
     }
 
     /// Enters a task that holds its key in the group that this names, if it names one. O(bytes).
-    mutating func enterKeyGroup(_ those: TaskExtras) {
-        guard let name = those.keyGroupName else { return }
-        let queue = tasks[those.task].queue
+    mutating func enterKeyGroup(_ extras: TaskExtras) {
+        guard let name = extras.keyGroupName else { return }
+        let queue = tasks[extras.task].queue
         let hash = KeyGroup.hash(of: name, in: queue)
         var group = keyGroup(name, of: queue, hash: hash)
         if group == 0 {
@@ -45,20 +45,20 @@ extension TaskStore {
             precondition(group != 0, "no room for key groups")
         }
         let next = keyGroups[group].first
-        if next != 0 { extras(of: next)?.keyGroupLinks.previous = those.task }
-        those.keyGroupLinks = Links(next: next, previous: 0)
-        those.keyGroup = group
-        keyGroups[group].first = those.task
+        if next != 0 { self.extras(of: next)?.keyGroupLinks.previous = extras.task }
+        extras.keyGroupLinks = Links(next: next, previous: 0)
+        extras.keyGroup = group
+        keyGroups[group].first = extras.task
     }
 
     /// Takes a task out of its group, if it is in one. O(1).
-    mutating func leaveKeyGroup(_ those: TaskExtras) {
-        let (group, links) = (those.keyGroup, those.keyGroupLinks)
+    mutating func leaveKeyGroup(_ extras: TaskExtras) {
+        let (group, links) = (extras.keyGroup, extras.keyGroupLinks)
         if group == 0 { return }
-        those.keyGroup = 0
-        if links.next != 0 { extras(of: links.next)?.keyGroupLinks.previous = links.previous }
+        extras.keyGroup = 0
+        if links.next != 0 { self.extras(of: links.next)?.keyGroupLinks.previous = links.previous }
         if links.previous != 0 {
-            extras(of: links.previous)?.keyGroupLinks.next = links.next
+            self.extras(of: links.previous)?.keyGroupLinks.next = links.next
         } else if links.next != 0 {
             keyGroups[group].first = links.next
         } else {
@@ -75,22 +75,22 @@ extension TaskStore {
             precondition(slot != 0, "an empty key group was kept")
             let queue = tasks[slot].queue
             while slot != 0 {
-                guard let those = extras(of: slot), let name = those.keyGroupName else {
+                guard let extras = extras(of: slot), let name = extras.keyGroupName else {
                     preconditionFailure("a task without a group in one")
                 }
-                precondition(those.keyGroup == group && those.holdsKey, "a task in a key group that it does not know")
+                precondition(extras.keyGroup == group && extras.holdsKey, "a task in a key group that it does not know")
                 precondition(keyGroup(name, of: queue) == group, "a key group is not found, or it is another one's")
                 precondition(tasks[slot].queue == queue, "a key group of two queues")
-                precondition(those.keyGroupLinks.previous == previous, "a key group's links do not fit")
+                precondition(extras.keyGroupLinks.previous == previous, "a key group's links do not fit")
                 members += 1
-                precondition(members <= extras.count, "a key group runs in a circle")
-                (slot, previous) = (those.keyGroupLinks.next, slot)
+                precondition(members <= extrasTable.count, "a key group runs in a circle")
+                (slot, previous) = (extras.keyGroupLinks.next, slot)
             }
         }
-        extras.forEach { place in
-            guard let those = extras[place].extras else { return }
-            let isGrouped = those.holdsKey && those.keyGroupName != nil
-            precondition(isGrouped == (those.keyGroup != 0), "a key group has a task too few or too many")
+        extrasTable.forEach { place in
+            guard let extras = extrasTable[place].extras else { return }
+            let isGrouped = extras.holdsKey && extras.keyGroupName != nil
+            precondition(isGrouped == (extras.keyGroup != 0), "a key group has a task too few or too many")
             members -= isGrouped ? 1 : 0
         }
         precondition(members == 0, "a task is missing in its key group")

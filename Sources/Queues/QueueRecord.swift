@@ -41,8 +41,8 @@ struct QueueRecord: LinkedRecord {
     /// Whether whoever sends tasks has been told, or is about to be, that there may be some here.
     var isSendable = false
     /// How many of its tasks have died of which whoever sends tasks has not been told yet.
-    var untoldDeaths: UInt32 = 0
-    /// The waiters filed under it, by how many of its tasks they need: always more than are available.
+    var unreportedDeadTasks: UInt32 = 0
+    /// The waiters registered under it, by how many of its tasks they need: always more than are available.
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?
     var totals = QueueStatistics.Totals()
@@ -72,7 +72,7 @@ struct QueueRecord: LinkedRecord {
     /// record is copied to ask.
     @inline(__always) var isIdle: Bool {
         tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged && !isSendable
-            && untoldDeaths == 0
+            && unreportedDeadTasks == 0
     }
 
     /// Whether it is no queue, but the place of the defaults for all queues.

@@ -33,14 +33,14 @@ public struct QueueStatistics: Hashable, Sendable {
         public var enqueued: UInt64 = 0
         /// Tasks that came from other queues: dead letters, what was moved, and dead letters that went back.
         public var received: UInt64 = 0
-        /// Tasks added to tell of a death, which are not among those.
+        /// Tasks added to tell of a death, which are not counted there.
         public var notices: UInt64 = 0
         /// Dispatches.
         public var dispatched: UInt64 = 0
         /// Dispatches that were acknowledged.
         public var acked: UInt64 = 0
         /// Dispatches that failed.
-        public var naked: UInt64 = 0
+        public var nacked: UInt64 = 0
         /// Dispatches whose lease ran out.
         public var timedOut: UInt64 = 0
         /// Dispatches that were given back.

@@ -18,7 +18,7 @@ struct TaskRecord: LinkedRecord {
         case cancelled
         case expired
         /// It was ready, but a take found that it has expired or has no retries left. Its timer is due and ends it.
-        case doomed
+        case pendingRemoval
         /// Its record is over, but its key stays taken.
         case hidden
 

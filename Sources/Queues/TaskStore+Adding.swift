@@ -88,11 +88,11 @@ extension TaskStore {
             if tasks[slot].expires > now && !isWornOut { return slot }
             doom(slot)
         }
-        if tasks[slot].state == .doomed { waitedFor = endDoomed(slot, now: now) }
+        if tasks[slot].state == .pendingRemoval { waitedFor = endPendingRemoval(slot, now: now) }
         // It may be gone by now, or have given the key back; or the key is its own for longer.
         let rest = holder(of: key, in: queue)
         guard rest != 0 else { return 0 }
-        if let those = extras(of: rest), those.uniqueUntil > now { return rest }
+        if let extras = extras(of: rest), extras.uniqueUntil > now { return rest }
         giveUpKey(of: rest)
         return 0
     }
@@ -102,14 +102,14 @@ extension TaskStore {
         guard let key = extras(of: slot)?.key, !key.isEmpty else { return false }
         let other = holder(of: key, in: queue)
         guard other != 0, other != slot else { return false }
-        return tasks[other].state.isUnfinished || tasks[other].state == .doomed
+        return tasks[other].state.isUnfinished || tasks[other].state == .pendingRemoval
             || extras(of: other)?.uniqueUntil ?? 0 > now
     }
 
     /// Takes the key of a task in its queue, which `isKeyTaken` has found to be free.
     mutating func takeKey(_ slot: Slot) {
-        guard let those = extras(of: slot), !those.key.isEmpty else { return }
-        let other = holder(of: those.key, in: tasks[slot].queue)
+        guard let extras = extras(of: slot), !extras.key.isEmpty else { return }
+        let other = holder(of: extras.key, in: tasks[slot].queue)
         if other != 0 && other != slot { giveUpKey(of: other) }
         if other != slot { setHoldsKey(true, of: slot) }
     }

@@ -4,7 +4,7 @@ extension TaskStore {
     /// Checks lists, counts, timers, keys, sweeps and bytes against each other. O(n).
     func checkInvariants() {
         tasks.checkInvariants()
-        extras.checkInvariants()
+        extrasTable.checkInvariants()
         queues.checkInvariants()
         precondition(timers.checkInvariants(in: tasks) == tasks.count, "not one timer a task")
         var counted = InlineArray<10, Int>(repeating: 0)
@@ -59,24 +59,26 @@ extension TaskStore {
 
     private func checkExtras(count: Int) {
         var bytes = 0
-        extras.forEach { place in
-            guard let those = extras[place].extras else { preconditionFailure("vacant extras") }
-            bytes += those.byteCount
-            precondition(tasks[those.task].extras == place, "extras that their task does not know")
-            let state = tasks[those.task].state
-            if those.holdsKey {
-                precondition(!those.key.isEmpty, "an empty key is held")
-                let holder = holder(of: those.key, in: tasks[those.task].queue)
-                precondition(holder == those.task, "two tasks hold a key, or it is not found")
+        extrasTable.forEach { place in
+            guard let extras = extrasTable[place].extras else { preconditionFailure("vacant extras") }
+            bytes += extras.byteCount
+            precondition(tasks[extras.task].extras == place, "extras that their task does not know")
+            let state = tasks[extras.task].state
+            if extras.holdsKey {
+                precondition(!extras.key.isEmpty, "an empty key is held")
+                let holder = holder(of: extras.key, in: tasks[extras.task].queue)
+                precondition(holder == extras.task, "two tasks hold a key, or it is not found")
             } else {
-                precondition(those.key.isEmpty || !state.isUnfinished, "an unfinished task does not hold its key")
-                precondition(extras[place].hash == tasks[those.task].hash, "extras without a key are filed by one")
+                precondition(extras.key.isEmpty || !state.isUnfinished, "an unfinished task does not hold its key")
+                precondition(
+                    extrasTable[place].hash == tasks[extras.task].hash, "extras without a key are registered by one")
             }
-            precondition(those.replacement == nil || state == .dispatched, "a replacement has nothing to wait for")
-            precondition(those.waiters.isEmpty || state.isUnfinished || state == .doomed, "a wait for what has ended")
-            for (position, waiter) in those.waiters.enumerated() {
-                precondition(waiter.resultPosition == position && waiter.isWaiting, "a misfiled wait for a result")
-                precondition(waiter.task == tasks[those.task].id, "a wait for the result of another task")
+            precondition(extras.replacement == nil || state == .dispatched, "a replacement has nothing to wait for")
+            precondition(
+                extras.waiters.isEmpty || state.isUnfinished || state == .pendingRemoval, "a wait for what has ended")
+            for (position, waiter) in extras.waiters.enumerated() {
+                precondition(waiter.resultPosition == position && waiter.isWaiting, "a misregistered wait for a result")
+                precondition(waiter.task == tasks[extras.task].id, "a wait for the result of another task")
             }
         }
         checkKeyGroups()
@@ -84,7 +86,7 @@ extension TaskStore {
         queues.forEach { ofConfigurations += queues[$0].configuration?.byteCount ?? 0 }
         precondition(ofConfigurations == configurationBytes, "the bytes of configurations are miscounted")
         precondition(bytes == extrasBytes, "the bytes of extras are miscounted")
-        precondition(extras.count == count, "extras without a task")
+        precondition(extrasTable.count == count, "extras without a task")
     }
 
     /// Checks that a ready task stands among those that are sent if it is to be, and otherwise only until it is given to

@@ -68,7 +68,7 @@ extension TaskStore {
             }
             return .requeued
         case .failed, .failedPausing, .dead:
-            queues[tasks[slot].queue].totals.naked += 1
+            queues[tasks[slot].queue].totals.nacked += 1
             return fail(slot, action, leaseRanOut: false, now: now, waitedFor: &waitedFor)
         }
     }
@@ -204,14 +204,14 @@ extension TaskStore {
 
     /// Gives the task's key back, unless it stays taken for longer than `time`.
     mutating func freeKey(of slot: Slot, unlessUniqueAt time: Int64 = .max) {
-        guard let those = extras(of: slot), those.holdsKey, those.uniqueUntil <= time else { return }
+        guard let extras = extras(of: slot), extras.holdsKey, extras.uniqueUntil <= time else { return }
         setHoldsKey(false, of: slot)
     }
 
     /// Deletes a task whose record is over; if its key stays taken, all but that.
     private mutating func hide(_ slot: Slot, now: Int64) {
         freeKey(of: slot, unlessUniqueAt: now)
-        guard let those = extras(of: slot), those.holdsKey else { return remove(slot) }
+        guard let extras = extras(of: slot), extras.holdsKey else { return remove(slot) }
         freeContent(of: slot)
         withExtras(slot) { extras in
             extras.metadata = []
@@ -221,7 +221,7 @@ extension TaskStore {
             extras.result = []
         }
         // A new image takes the place of the one with the content, whose space comes back.
-        _ = transition(slot, to: .hidden, until: those.uniqueUntil, change: [.awaited, .full])
+        _ = transition(slot, to: .hidden, until: extras.uniqueUntil, change: [.awaited, .full])
     }
 
     /// Ends a task that has failed for good: it moves to its queue's queue of dead letters, or it stays as a dead one.
@@ -229,7 +229,7 @@ extension TaskStore {
         let queue = tasks[slot].queue
         queues[queue].totals.died += 1
         adoptReplacementAtEnd(of: slot)
-        noteDeath(of: slot)
+        noteDead(of: slot)
         let result = extras(of: slot)?.result ?? []
         noteEnd(of: slot, .dead, result: result.span)
         let configuration = configuration(of: queue)?.value
@@ -279,7 +279,7 @@ extension TaskStore {
     }
 
     /// Ends a task that a take has found to be expired or worn out.
-    mutating func endDoomed(_ slot: Slot, now: Int64) -> Slot {
+    mutating func endPendingRemoval(_ slot: Slot, now: Int64) -> Slot {
         tasks[slot].expires <= now ? expire(slot, now: now) : die(slot, at: now, now: now)
     }
 
@@ -346,8 +346,8 @@ extension TaskStore {
             }
             // Its delay was over then, though the timer may be late.
             return transition(slot, to: .ready, until: tasks[slot].until, change: .any)
-        case .doomed:
-            return endDoomed(slot, now: now)
+        case .pendingRemoval:
+            return endPendingRemoval(slot, now: now)
         case .dead, .done, .cancelled, .expired, .hidden:
             hide(slot, now: now)
         case .vacant:

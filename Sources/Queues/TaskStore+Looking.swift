@@ -6,7 +6,7 @@ extension TaskStore {
     /// Where a task stands at `now`, also if its timer has not fired yet; nil if nothing of it is to be seen.
     func visibleState(of slot: Slot, now: Int64) -> TaskState? {
         let state = tasks[slot].state
-        guard state.isUnfinished || state == .doomed else {
+        guard state.isUnfinished || state == .pendingRemoval else {
             return tasks[slot].until > now ? TaskState(state) : nil
         }
         if tasks[slot].expires > now { return TaskState(state) ?? .dead }
@@ -65,10 +65,10 @@ extension TaskStore {
     /// Ends a wait for the end of a task.
     mutating func removeWaiter(_ waiter: Waiter, of task: UID) {
         let slot = self.task(task)
-        guard slot != 0, let those = extras(of: slot), let last = those.waiters.popLast() else { return }
+        guard slot != 0, let extras = extras(of: slot), let last = extras.waiters.popLast() else { return }
         guard last !== waiter else { return }
         // The last one fills the gap.
-        those.waiters[waiter.resultPosition] = last
+        extras.waiters[waiter.resultPosition] = last
         last.resultPosition = waiter.resultPosition
     }
 }

@@ -1,6 +1,6 @@
 // Bringing tasks and queues back from their images.
 //
-// While images are read, tasks stand in the table only: in no list, without a timer, and doomed by their record. When all is
+// While images are read, tasks stand in the table only: in no list, without a timer, and marked for removal. When all is
 // read, they are sorted by their positions and put where they belong.
 
 import UID
@@ -92,20 +92,20 @@ extension TaskStore {
         try reader.check(position.magnitude < 1 << 62, "a position that cannot be")
         var hasExtras = false
         try reader.code(anyOf: TaskExtras.fields, &hasExtras)
-        let those = hasExtras ? TaskExtras(task: 0) : nil
-        try those?.code(&reader, withMetadata: isFull)
+        let extras = hasExtras ? TaskExtras(task: 0) : nil
+        try extras?.code(&reader, withMetadata: isFull)
         try reader.check(
-            those?.replacement == nil || record.state == .dispatched, "a replacement that waits for nothing")
-        if let those, !those.key.isEmpty {
-            try reader.check(those.holdsKey || !record.state.isUnfinished, "an unfinished task whose key is free")
+            extras?.replacement == nil || record.state == .dispatched, "a replacement that waits for nothing")
+        if let extras, !extras.key.isEmpty {
+            try reader.check(extras.holdsKey || !record.state.isUnfinished, "an unfinished task whose key is free")
         }
         // Whatever cannot be read is found out before anything is changed.
         if isFull { try reader.code(255, &record.content) }
         try reader.endFields(of: "a task")
         let queue = try queue(restored: name, &restoration)
         record.content = try copy(record.content)
-        if let replacement = those?.replacement { replacement.content = try copy(replacement.content) }
-        return try restore(record, those, position: position, in: queue, isFull: isFull, &restoration)
+        if let replacement = extras?.replacement { replacement.content = try copy(replacement.content) }
+        return try restore(record, extras, position: position, in: queue, isFull: isFull, &restoration)
     }
 
     /// A content of the image that is being read, as one of the store's own.
@@ -118,7 +118,7 @@ extension TaskStore {
 
     /// Takes a task over as an image has it, and owns its contents if it does not throw.
     private mutating func restore(
-        _ read: TaskRecord, _ those: TaskExtras?, position: Int64, in queue: Slot, isFull: Bool,
+        _ read: TaskRecord, _ extras: TaskExtras?, position: Int64, in queue: Slot, isFull: Bool,
         _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
         var record = read
@@ -128,14 +128,14 @@ extension TaskStore {
         if isNew { restoration.lastID = id }
         let slot = isNew ? 0 : task(id)
         let state = record.state
-        record.state = .doomed
+        record.state = .pendingRemoval
         record.queue = queue
         if slot == 0 {
             guard isFull else {
-                if let replacement = those?.replacement { contents.deallocate(replacement.content) }
+                if let replacement = extras?.replacement { contents.deallocate(replacement.content) }
                 return 0
             }
-            return try insert(record, those, restoredState: state, position: position)
+            return try insert(record, extras, restoredState: state, position: position)
         }
         if tasks[slot].queue != queue {
             update(queue) { $0.tasks += 1 }
@@ -144,8 +144,8 @@ extension TaskStore {
             tasks[slot].queue = queue
         }
         // What an image does not have, the task has no more.
-        if let those = those ?? extras(of: slot).map({ _ in TaskExtras(task: slot) }) {
-            restoreExtras(those, of: slot, keepsMetadata: !isFull && state != .hidden)
+        if let extras = extras ?? self.extras(of: slot).map({ _ in TaskExtras(task: slot) }) {
+            restoreExtras(extras, of: slot, keepsMetadata: !isFull && state != .hidden)
         }
         if isFull {
             freeContent(of: slot)
@@ -162,27 +162,27 @@ extension TaskStore {
     }
 
     private mutating func insert(
-        _ record: TaskRecord, _ those: TaskExtras?, restoredState: TaskRecord.State, position: Int64
+        _ record: TaskRecord, _ extras: TaskExtras?, restoredState: TaskRecord.State, position: Int64
     ) throws(ImageError) -> Slot {
         guard let slot = tasks.insert(record) else {
             throw ImageError(problem: "there is no room for as many tasks", isShortage: true)
         }
         contentBytes += record.content.heapBytes
         update(record.queue) { $0.tasks += 1 }
-        countTask(in: .doomed, 1)
-        if let those { restoreExtras(those, of: slot, keepsMetadata: false) }
+        countTask(in: .pendingRemoval, 1)
+        if let extras { restoreExtras(extras, of: slot, keepsMetadata: false) }
         images.noteRestored(slot, restoredState, position: position)
         return slot
     }
 
-    private mutating func restoreExtras(_ those: TaskExtras, of slot: Slot, keepsMetadata: Bool) {
-        if let before = extras(of: slot) {
-            if keepsMetadata { (those.metadata, those.request) = (before.metadata, before.request) }
+    private mutating func restoreExtras(_ extras: TaskExtras, of slot: Slot, keepsMetadata: Bool) {
+        if let before = self.extras(of: slot) {
+            if keepsMetadata { (extras.metadata, extras.request) = (before.metadata, before.request) }
             removeExtras(of: slot)
         }
-        those.task = slot
-        place(those)
-        extrasBytes += those.byteCount
+        extras.task = slot
+        place(extras)
+        extrasBytes += extras.byteCount
     }
 
     private mutating func queue(
@@ -359,8 +359,8 @@ extension TaskStore {
     /// Of two tasks that have the same key, the one that was added later keeps it. There can be two only if the end of the
     /// other one was not written, since it comes with time.
     private mutating func settleKey(of slot: Slot) {
-        guard let those = extras(of: slot), those.holdsKey else { return }
-        let other = holder(of: those.key, in: tasks[slot].queue)
+        guard let extras = extras(of: slot), extras.holdsKey else { return }
+        let other = holder(of: extras.key, in: tasks[slot].queue)
         guard other != 0, other != slot else { return }
         let loser = tasks[other].enqueued > tasks[slot].enqueued ? slot : other
         setHoldsKey(false, of: loser)

@@ -11,9 +11,9 @@ struct Sending {
     /// Dispatches that ended while their tasks were being sent.
     var ended: [DispatchKey] = []
     /// Tasks that died and could have said that somebody is to be told, each with the queue where that was.
-    var deaths: [(task: UID, queue: Slot)] = []
+    var deadTasks: [(task: UID, queue: Slot)] = []
     /// How many of them have been told.
-    var toldDeaths = 0
+    var reportedDeadTasks = 0
 }
 
 extension TaskStore {
@@ -24,8 +24,8 @@ extension TaskStore {
     }
 
     func hasRequest(_ slot: Slot) -> Bool {
-        guard let those = extras(of: slot) else { return false }
-        return !those.request.isEmpty && those.origin.isEmpty
+        guard let extras = extras(of: slot) else { return false }
+        return !extras.request.isEmpty && extras.origin.isEmpty
     }
 
     /// Whether a task died in another queue, and has come to this one for that.
@@ -69,11 +69,11 @@ extension TaskStore {
     }
 
     /// Notes the death of a task that was to be sent, or whose queue says how tasks are.
-    mutating func noteDeath(of slot: Slot) {
+    mutating func noteDead(of slot: Slot) {
         let queue = tasks[slot].queue
         guard sending.isOn, configuration(of: queue)?.value.push.isEmpty == false || hasRequest(slot) else { return }
-        update(queue) { $0.untoldDeaths += 1 }
-        sending.deaths.append((tasks[slot].id, queue))
+        update(queue) { $0.unreportedDeadTasks += 1 }
+        sending.deadTasks.append((tasks[slot].id, queue))
     }
 
     // MARK: Sending

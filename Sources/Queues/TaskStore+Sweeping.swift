@@ -91,7 +91,7 @@ extension TaskStore {
             case .kick: kick(slot, now: now)
             case .kickToOrigin: kickToOrigin(slot, now: now)
             case .move(let target): move(slot, to: target, now: now)
-            case .wearOut: isWornOut(slot) ? endDoomed(slot, now: now) : nil
+            case .wearOut: isWornOut(slot) ? endPendingRemoval(slot, now: now) : nil
             case .giveToWorkers: giveToWorkers(slot)
             }
         guard let changed else { return 0 }
@@ -188,7 +188,7 @@ extension TaskState {
         case .done: self = .done
         case .cancelled: self = .cancelled
         case .expired: self = .expired
-        case .vacant, .doomed, .hidden: return nil
+        case .vacant, .pendingRemoval, .hidden: return nil
         }
     }
 }

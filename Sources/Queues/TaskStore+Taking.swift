@@ -5,38 +5,38 @@ import UID
 extension TaskStore {
     /// The first of the queues that has fewer tasks to take than the times that it is named; nil if all have enough. It is
     /// unknown if the expired and worn out tasks that it meets, and takes out, are too many for one call.
-    mutating func lack(of names: [QueueIndex], now: Int64) -> Lack? {
+    mutating func shortage(of names: [QueueIndex], now: Int64) -> Shortage? {
         for queue in names { queues[queue.slot].wanted += 1 }
-        var lack: Lack?
+        var shortage: Shortage?
         var patience = Self.patience
         for queue in names {
             let need = queues[queue.slot].wanted
             guard need > 0 else { continue }
             queues[queue.slot].wanted = 0
-            if lack == nil && !hasReady(need, in: queue.slot, now: now, patience: &patience) {
-                lack = patience > 0 ? Lack(queue: queue.slot, need: need) : .unknown
+            if shortage == nil && !hasReady(need, in: queue.slot, now: now, patience: &patience) {
+                shortage = patience > 0 ? Shortage(queue: queue.slot, need: need) : .unknown
             }
         }
-        return lack
+        return shortage
     }
 
     /// Whether none of the queues has a task to take: nil if one has, or if no queue is named. It is unknown if the expired
-    /// and worn out tasks that it meets are too many; otherwise the lack is that of any one of them.
-    mutating func lackOfAny(of names: [QueueIndex], now: Int64) -> Lack? {
+    /// and worn out tasks that it meets are too many; otherwise the shortage is that of any one of them.
+    mutating func shortageOfAny(of names: [QueueIndex], now: Int64) -> Shortage? {
         if names.isEmpty { return nil }
         var patience = Self.patience
-        var lack = Lack.unknown
+        var shortage = Shortage.unknown
         for queue in names {
             if firstReady(in: queue.slot, now: now, patience: &patience) != 0 { return nil }
-            lack = Lack(queue: queue.slot, need: 1)
+            shortage = Shortage(queue: queue.slot, need: 1)
         }
-        return patience > 0 ? lack : .unknown
+        return patience > 0 ? shortage : .unknown
     }
 
     /// Whether what there is to take from the queues can be told: takes out the expired and worn out tasks that stand before it, as
     /// far as they are not too many for one call. If so, `takeAvailable` meets none of them, and `takeAny` finds the first task.
     mutating func isDecided(_ names: [QueueIndex], isForAny: Bool, now: Int64) -> Bool {
-        if isForAny { return lackOfAny(of: names, now: now)?.queue != 0 }
+        if isForAny { return shortageOfAny(of: names, now: now)?.queue != 0 }
         for queue in names { queues[queue.slot].wanted += 1 }
         var patience = Self.patience
         for queue in names {
@@ -80,7 +80,7 @@ extension TaskStore {
     mutating func take(
         _ names: [QueueIndex], leaseMilliseconds: Int64?, worker: [UInt8], now: Int64, into taken: inout [TaskHandle?]
     ) -> Bool {
-        guard lack(of: names, now: now) == nil else { return false }
+        guard shortage(of: names, now: now) == nil else { return false }
         takeAvailable(names, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
         return true
     }
@@ -142,7 +142,7 @@ extension TaskStore {
     /// Takes a task out of its list that has expired or is worn out. Its timer ends it: that may make a task ready elsewhere,
     /// which is not for a take to do.
     mutating func doom(_ slot: Slot) {
-        _ = transition(slot, to: .doomed, until: 0, change: .any)
+        _ = transition(slot, to: .pendingRemoval, until: 0, change: .any)
     }
 
     @inline(__always)

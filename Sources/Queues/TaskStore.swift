@@ -27,7 +27,7 @@ struct TaskStore: ~Copyable {
     }
 
     var tasks: Table<TaskRecord>
-    var extras: Table<ExtrasRecord>
+    var extrasTable: Table<ExtrasRecord>
     /// Tasks with keys of two parts, by the first.
     var keyGroups: Table<KeyGroup>
     var queues: Table<QueueRecord>
@@ -86,7 +86,7 @@ struct TaskStore: ~Copyable {
         queues = Table(capacity: max(1, min(Self.maximumQueues, addressBytes / 8 / queueBytes)))
         self.maximumContentBytes = maximumContentBytes
         tasks = Table(capacity: maximumTasks)
-        extras = Table(capacity: maximumTasks)
+        extrasTable = Table(capacity: maximumTasks)
         keyGroups = Table(capacity: maximumTasks)
         contents = ContentHeap(addressBytes: min(contentAddressBytes, addressBytes / 8 * 3))
         timers = TimingWheel(now: now)
@@ -177,7 +177,7 @@ struct TaskStore: ~Copyable {
             forgetLongestUnused()
         }
         let tasksDone = tasks.trim()
-        let extrasDone = extras.trim()
+        let extrasDone = extrasTable.trim()
         let groupsDone = keyGroups.trim()
         let queuesDone = queues.trim()
         let imagesDone = !isJournaled || images.trim(keeping: tasks.used)
@@ -273,51 +273,51 @@ struct TaskStore: ~Copyable {
     @inline(__always)
     func extras(of slot: Slot) -> TaskExtras? {
         let place = tasks[slot].extras
-        return place == 0 ? nil : extras[place].extras
+        return place == 0 ? nil : extrasTable[place].extras
     }
 
     /// Changes the extras of a task, which it has afterwards.
     mutating func withExtras(
         _ slot: Slot, change: ImageIndex.Change? = .awaited, _ body: (TaskExtras) -> Void
     ) {
-        let those: TaskExtras
-        if let existing = extras(of: slot) {
-            those = existing
-            extrasBytes -= those.byteCount
+        let extras: TaskExtras
+        if let existing = self.extras(of: slot) {
+            extras = existing
+            extrasBytes -= extras.byteCount
         } else {
-            those = TaskExtras(task: slot)
-            place(those)
+            extras = TaskExtras(task: slot)
+            place(extras)
         }
-        body(those)
-        extrasBytes += those.byteCount
+        body(extras)
+        extrasBytes += extras.byteCount
         if let change { note(slot, change) }
     }
 
     /// Enters extras in their table, by the key that they hold or by the task's id.
-    mutating func place(_ those: TaskExtras) {
-        let task = those.task
+    mutating func place(_ extras: TaskExtras) {
+        let task = extras.task
         let hash =
-            those.holdsKey
-            ? ExtrasRecord.hash(of: those.key, in: tasks[task].queue) : tasks[task].hash
+            extras.holdsKey
+            ? ExtrasRecord.hash(of: extras.key, in: tasks[task].queue) : tasks[task].hash
         // There is room for as many extras as for tasks.
-        tasks[task].extras = extras.insert(ExtrasRecord(those, hash: hash)) ?? 0
+        tasks[task].extras = extrasTable.insert(ExtrasRecord(extras, hash: hash)) ?? 0
         precondition(tasks[task].extras != 0, "no room for extras")
-        if those.holdsKey { enterKeyGroup(those) }
+        if extras.holdsKey { enterKeyGroup(extras) }
     }
 
     /// Takes extras out of their table.
-    private mutating func displace(_ those: TaskExtras) {
-        leaveKeyGroup(those)
-        extras.remove(tasks[those.task].extras)
-        tasks[those.task].extras = 0
+    private mutating func displace(_ extras: TaskExtras) {
+        leaveKeyGroup(extras)
+        extrasTable.remove(tasks[extras.task].extras)
+        tasks[extras.task].extras = 0
     }
 
     mutating func removeExtras(of slot: Slot) {
-        guard let those = extras(of: slot) else { return }
-        precondition(those.waiters.isEmpty, "a task goes while clients wait for its result")
+        guard let extras = extras(of: slot) else { return }
+        precondition(extras.waiters.isEmpty, "a task goes while clients wait for its result")
         dropReplacement(of: slot)
-        extrasBytes -= those.byteCount
-        displace(those)
+        extrasBytes -= extras.byteCount
+        displace(extras)
     }
 
     mutating func dropReplacement(of slot: Slot) {
@@ -328,20 +328,20 @@ struct TaskStore: ~Copyable {
 
     /// Takes the task's key, or gives it back. The key must be free. The queue that it counts in is the task's.
     mutating func setHoldsKey(_ holdsKey: Bool, of slot: Slot) {
-        guard let those = extras(of: slot) else { return }
-        displace(those)
-        those.holdsKey = holdsKey && !those.key.isEmpty
-        place(those)
+        guard let extras = extras(of: slot) else { return }
+        displace(extras)
+        extras.holdsKey = holdsKey && !extras.key.isEmpty
+        place(extras)
         note(slot)
     }
 
     /// The task that has a key in a queue, 0 if none has. It may have come to its end.
     func holder(of key: [UInt8], in queue: Slot) -> Slot {
-        let found = extras.find(hash: ExtrasRecord.hash(of: key, in: queue)) { record in
-            guard let those = record.extras, those.holdsKey else { return false }
-            return tasks[those.task].queue == queue && those.key == key
+        let found = extrasTable.find(hash: ExtrasRecord.hash(of: key, in: queue)) { record in
+            guard let extras = record.extras, extras.holdsKey else { return false }
+            return tasks[extras.task].queue == queue && extras.key == key
         }
-        return found == 0 ? 0 : extras[found].extras?.task ?? 0
+        return found == 0 ? 0 : extrasTable[found].extras?.task ?? 0
     }
 
     // MARK: What applies to a task

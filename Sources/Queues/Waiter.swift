@@ -38,9 +38,9 @@ public final class Waiter {
     let deadline: Int64
     /// Its number in the order of arrival.
     let arrival: UInt64
-    /// Where it is filed: under a queue that it lacks, under all of them if it waits for any, or nowhere while that is
+    /// Where it is registered: under a queue that it lacks, under all of them if it waits for any, or nowhere while that is
     /// undecided.
-    private(set) var filings: [Filing] = []
+    private(set) var registrations: [Registration] = []
     /// Whether it still waits.
     var isWaiting = true
     /// Its client has gone.
@@ -70,8 +70,8 @@ public final class Waiter {
         if case .any = goal { true } else { false }
     }
 
-    /// What it takes up, near enough: itself and its completion, the names of its queues, and for each queue that it is filed
-    /// under a filing, and a dictionary and a heap there.
+    /// What it takes up, near enough: itself and its completion, the names of its queues, and for each queue that it is registered
+    /// under a registration, and a dictionary and a heap there.
     var byteCount: Int { 500 + worker.count + 8 * queues.count + (isForAny ? 220 * distinctQueues.count : 220) }
 
     /// The task whose end it waits for.
@@ -79,34 +79,34 @@ public final class Waiter {
         if case .result(let id, _) = goal { id } else { nil }
     }
 
-    /// Says where it is to be filed; an unknown lack is nowhere.
-    func plan(for lack: Lack) {
-        filings.removeAll(keepingCapacity: true)
-        guard lack.queue != 0 else { return }
-        guard isForAny else { return filings.append(Filing(self, lack)) }
+    /// Says where it is to be registered; an unknown shortage is nowhere.
+    func plan(for shortage: Shortage) {
+        registrations.removeAll(keepingCapacity: true)
+        guard shortage.queue != 0 else { return }
+        guard isForAny else { return registrations.append(Registration(self, shortage)) }
         for queue in distinctQueues {
-            filings.append(Filing(self, Lack(queue: queue.slot, need: 1)))
+            registrations.append(Registration(self, Shortage(queue: queue.slot, need: 1)))
         }
     }
 }
 
 /// A waiter's place among those who lack tasks of one queue.
-final class Filing {
+final class Registration {
     unowned let waiter: Waiter
-    let lack: Lack
-    /// Its position in the heap of those filed alike.
+    let shortage: Shortage
+    /// Its position in the heap of those registered alike.
     var position = 0
 
-    init(_ waiter: Waiter, _ lack: Lack) {
+    init(_ waiter: Waiter, _ shortage: Shortage) {
         self.waiter = waiter
-        self.lack = lack
+        self.shortage = shortage
     }
 }
 
 /// A queue that has fewer tasks to take than are needed of it.
-struct Lack {
+struct Shortage {
     /// It could not be found out in one call.
-    static var unknown: Lack { Lack(queue: 0, need: 0) }
+    static var unknown: Shortage { Shortage(queue: 0, need: 0) }
 
     var queue: Slot
     var need: UInt32

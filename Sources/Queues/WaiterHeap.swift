@@ -1,6 +1,6 @@
 // Waiters in an order, with removal from the middle.
 
-/// An order of waiters, or of their filings, and where one keeps its position in a heap of that order.
+/// An order of waiters, or of their registrations, and where one keeps its position in a heap of that order.
 protocol WaiterOrder {
     associatedtype Element: AnyObject
     static func precedes(_ first: Element, _ second: Element) -> Bool
@@ -10,9 +10,11 @@ protocol WaiterOrder {
 
 /// First come, first served.
 enum ByArrival: WaiterOrder {
-    static func precedes(_ first: Filing, _ second: Filing) -> Bool { first.waiter.arrival < second.waiter.arrival }
-    static func position(of filing: Filing) -> Int { filing.position }
-    static func setPosition(of filing: Filing, to position: Int) { filing.position = position }
+    static func precedes(_ first: Registration, _ second: Registration) -> Bool {
+        first.waiter.arrival < second.waiter.arrival
+    }
+    static func position(of registration: Registration) -> Int { registration.position }
+    static func setPosition(of registration: Registration, to position: Int) { registration.position = position }
 }
 
 /// First come, first decided about.

@@ -60,8 +60,8 @@ enum Emq {
         let journal = try DurableStore(options, loop: loop)
         // Entered once, around the whole loop: from here on a call on the broker is a plain call.
         try broker.assumeIsolated { broker in
-            // Older systems have said all that holds for their tasks.
-            broker.exemptFromDefaults { OlderSystem(of: $0) != nil || adapters.owner(of: $0) != nil }
+            // Legacy systems have said all that holds for their tasks.
+            broker.exemptFromDefaults { LegacySystem(of: $0) != nil || adapters.owner(of: $0) != nil }
             let server = HTTPServer(loop: loop, limits: limits)
             let push =
                 sends

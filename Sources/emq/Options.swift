@@ -28,8 +28,8 @@ struct Options {
     private(set) var destinationLists: [String] = []
     /// What queues leave unsaid; nil leaves it as it was.
     var defaults: QueueConfiguration?
-    /// Where older systems are stood in for.
-    var services: [(system: OlderSystem, address: Address)] = []
+    /// Where legacy systems are stood in for.
+    var services: [(system: LegacySystem, address: Address)] = []
     /// How many requests of htq may be in flight at once.
     var htqWorkers = 10
     /// Names of this server besides the machine's own, in lower case: browsers may reach it under them.
@@ -89,8 +89,8 @@ struct Options {
     /// Those that may be repeated; in the environment each of them is a list.
     private static let lists = ["--addr", "--host", "--httpqueue", "--delay-tasks", "--htq"]
 
-    /// The older systems with an interface that are stood in for.
-    var systems: [OlderSystem] { OlderSystem.allCases.filter { system in services.contains { $0.system == system } } }
+    /// The legacy systems with an interface that are stood in for.
+    var systems: [LegacySystem] { LegacySystem.allCases.filter { system in services.contains { $0.system == system } } }
 
     /// Reads the command line after the program's name; what it leaves unsaid comes from the environment.
     ///
@@ -245,7 +245,7 @@ struct Options {
         }
     }
 
-    private mutating func readService(_ system: OlderSystem, _ value: String) throws(UsageError) {
+    private mutating func readService(_ system: LegacySystem, _ value: String) throws(UsageError) {
         do throws(AddressError) {
             services.append((system, try Address(value, defaultPort: system.port)))
         } catch {

@@ -9,7 +9,7 @@ import UID
 
 /// The sending of tasks by this server.
 final class Push {
-    /// Whether what clients ask for is sent, and not only what older systems send.
+    /// Whether what clients ask for is sent, and not only what legacy systems send.
     let sendsOwn: Bool
     private let delivery: Delivery
     private let client: HTTPClient
@@ -24,8 +24,8 @@ final class Push {
     }
 
     /// - Parameters:
-    ///   - policy: where requests may go; nil if only what older systems send is sent.
-    ///   - adapters: the older systems.
+    ///   - policy: where requests may go; nil if only what legacy systems send is sent.
+    ///   - adapters: the legacy systems.
     ///   - loop: what they are sent on.
     ///   - connections: how many connections there may be.
     ///   - maximumBodyBytes: how many bytes the bodies in flight may have.
@@ -61,7 +61,7 @@ final class Push {
             makeID: { ids.next(unixMilliseconds: UInt64($0), using: &random) },
             courier: { name in
                 if let owner = adapters.owner(of: name.span) { return owner }
-                return sendsOwn && OlderSystem(of: name.span) == nil ? courier : nil
+                return sendsOwn && LegacySystem(of: name.span) == nil ? courier : nil
             })
         delivery.maximumBodyBytes = maximumBodyBytes
     }
@@ -73,7 +73,7 @@ final class Push {
 
     /// Whether the tasks of a queue that are to be sent are.
     func sends(_ queueName: Span<UInt8>) -> Bool {
-        adapters.owner(of: queueName) != nil || sendsOwn && OlderSystem(of: queueName) == nil
+        adapters.owner(of: queueName) != nil || sendsOwn && LegacySystem(of: queueName) == nil
     }
 
     /// How many tasks are being sent, and how much memory that takes, in bytes.
@@ -101,7 +101,7 @@ final class Push {
     func endTurn(_ journal: DurableStore?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {
         let isBusy = journal?.isBusy(broker) == true
         delivery.isStopping = isStopping || isBusy
-        delivery.keepsDeaths = isBusy || delivery.isShortOfMemory
+        delivery.keepsNotifications = isBusy || delivery.isShortOfMemory
         return delivery.endTurn(on: broker, now: now)
     }
 }

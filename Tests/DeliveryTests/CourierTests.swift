@@ -12,7 +12,7 @@ import UID
 private final class TestCourier: Courier {
     let concurrency: Int
     var verdict: Verdict = .done(result: [])
-    var news: News?
+    var notification: DeadLetterNotification?
     /// Why no request can be made; nil if one can.
     var refusal: String?
     /// What it was asked and shown.
@@ -47,9 +47,10 @@ private final class TestCourier: Courier {
         return verdict
     }
 
-    func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News? {
+    func notification(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> DeadLetterNotification?
+    {
         log.append("death of \(task.id.low) in \(text(queueName)), \(push.concurrency ?? 0) at once")
-        return news
+        return notification
     }
 }
 
@@ -125,7 +126,9 @@ struct CourierTests {
             world.now += 5000
             world.turn(broker)
             #expect(world.state(id, broker) == .dead && world.sender.started == 1)
-            #expect(world.made.count == 0 && !broker.hasUntoldDeaths && !courier.log.contains { $0.contains("death") })
+            #expect(
+                world.made.count == 0 && !broker.hasUnreportedDeadTasks
+                    && !courier.log.contains { $0.contains("death") })
         }
     }
 
@@ -213,17 +216,17 @@ struct CourierTests {
     }
 
     @Test("The news of a death is a task of the queue where it was, sent by its courier; that dies untold")
-    func news() throws {
+    func notification() throws {
         try withCourier { courier, world, broker in
             try configure(#"{"concurrency":4}"#, broker, deadLetter: "letters")
             courier.verdict = .failed(.dead, error: "e")
-            courier.news = News(
+            courier.notification = DeadLetterNotification(
                 url: try HTTPURL(Array("http://grave.test/n".utf8).span), content: Array(#"{"died":1}"#.utf8))
             let id = try world.add("q", broker)
             world.turn(broker)
             world.answerAll(ok, broker)
             world.turn(broker)
-            courier.news = nil
+            courier.notification = nil
             #expect(courier.log.contains("death of 1 in q, 4 at once"))
             let letter = broker.withTask(id: id, now: world.now) { text(Array(copying: $0.queueName)) }
             #expect(letter == "letters")

@@ -91,9 +91,9 @@ struct DeliveryTests {
             #expect(text(task.fields).contains("Authorization: secret"))
             world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
             world.turn(broker)
-            let news = try #require(world.sender.requests.values.first)
-            #expect(news.url.host == "grave.test")
-            #expect(!text(news.fields).contains("Authorization"))
+            let notification = try #require(world.sender.requests.values.first)
+            #expect(notification.url.host == "grave.test")
+            #expect(!text(notification.fields).contains("Authorization"))
         }
     }
 
@@ -602,7 +602,7 @@ struct DeliveryTests {
                 configuration.push = Array(#"{"url":"http://a.test/","on_dead":"http://grave.test/"}"#.utf8)
                 configuration.isPushed = true
                 configuration.maximumRetries = 0
-                // News have retries; they die when they expire.
+                // Notifications have retries; they die when they expire.
                 configuration.isExpiryDeath = true
                 configuration.deadLetter = Array(other.utf8)
                 try broker.configure(queue, configuration)
@@ -637,11 +637,11 @@ struct DeliveryTests {
             for _ in 0..<6 { try world.add("q", expiry: 1000, broker) }
             world.now += 1000
             while !broker.advance(to: world.now) {}
-            world.delivery.keepsDeaths = true
+            world.delivery.keepsNotifications = true
             let pause = world.delivery.endTurn(on: broker, now: world.now)
             #expect(pause == nil)
             #expect(world.sender.started == 0)
-            world.delivery.keepsDeaths = false
+            world.delivery.keepsNotifications = false
             let next = world.delivery.endTurn(on: broker, now: world.now)
             #expect(next == world.now)
             #expect(world.sender.started == 4)

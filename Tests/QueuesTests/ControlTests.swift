@@ -336,7 +336,7 @@ import UID
             #expect(broker.nak(2, .releasePausing(milliseconds: 0)) == .requeued)
             #expect(try broker.peek("a") == [2, 3] && broker.peek("a", .delayed) == [1])
             #expect(try broker.statistics("a").totals.released == 2)
-            #expect(try broker.statistics("a").totals.naked == 0)
+            #expect(try broker.statistics("a").totals.nacked == 0)
             let outcome = Outcome()
             _ = try broker.takeAny("a", limit: 2)
             _ = try broker.startWait("a", noting: outcome)

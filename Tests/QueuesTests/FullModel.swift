@@ -116,7 +116,7 @@ struct FullModel {
     }
 
     /// The death of a task that could have said whom to tell.
-    struct Death: Equatable {
+    struct DeadTask: Equatable {
         var task: UInt64
         var queue: Int
     }
@@ -130,7 +130,7 @@ struct FullModel {
     var completions: [Completion] = []
     /// The tokens of dispatches that ended while their tasks were being sent, and the deaths.
     var endedSends: [UInt64] = []
-    var deaths: [Death] = []
+    var deadTasks: [DeadTask] = []
     /// What the broker draws from, in the same order.
     private var jitter = SeededGenerator(seed: 0)
     private var random: Random
@@ -469,7 +469,7 @@ struct FullModel {
         case .release: release(index, pause: 0)
         case .releasePausing(let milliseconds): release(index, pause: milliseconds)
         case .failed, .failedPausing, .dead:
-            queues[tasks[index].queue].totals.naked += 1
+            queues[tasks[index].queue].totals.nacked += 1
             return fail(index, action)
         }
         return .requeued
@@ -604,7 +604,7 @@ struct FullModel {
         queues[queue].totals.died += 1
         adoptReplacement(index)
         if tasks[index].hasRequest || !queues[queue].configuration.push.isEmpty {
-            deaths.append(Death(task: tasks[index].number, queue: queue))
+            deadTasks.append(DeadTask(task: tasks[index].number, queue: queue))
         }
         tell(tasks[index].number, .dead, tasks[index].result)
         if let letter = queues[queue].configuration.deadLetter, tasks[index].origin == nil {
@@ -715,7 +715,7 @@ struct FullModel {
     mutating func resume(_ queue: Int) {
         guard queues[queue].isPaused else { return }
         queues[queue].isResuming = true
-        // Those who are filed under another queue that they lack do not hold it up.
+        // Those who are registered under another queue that they lack do not hold it up.
         if !waiters.contains(where: { $0.queues.contains(queue) }) { queues[queue].isPaused = false }
     }
 

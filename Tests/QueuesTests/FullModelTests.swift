@@ -447,14 +447,14 @@ private struct FullRun {
         let expected = model.endedSends.compactMap { token in sends.last { $0.token == token }?.key }
         // A purge meets what has changed its state meanwhile after all else.
         try expect(ended.map(\.rawValue).sorted(), expected.map(\.rawValue).sorted(), "ended sends")
-        var deaths: [FullModel.Death] = []
-        broker.takeDeaths { death in
-            let queue = Int(text(broker.name(of: death.queue).span)) ?? -1
-            deaths.append(FullModel.Death(task: death.task.high, queue: queue))
+        var deadTasks: [FullModel.DeadTask] = []
+        broker.takeDeadTasks { deadTask in
+            let queue = Int(text(broker.name(of: deadTask.queue).span)) ?? -1
+            deadTasks.append(FullModel.DeadTask(task: deadTask.task.high, queue: queue))
             return true
         }
-        try expect(deaths, model.deaths, "deaths")
-        (model.endedSends, model.deaths) = ([], [])
+        try expect(deadTasks, model.deadTasks, "deadTasks")
+        (model.endedSends, model.deadTasks) = ([], [])
     }
 
     private mutating func waitForResult(on broker: isolated Broker) throws {

@@ -123,7 +123,7 @@ import UID
             broker.advanceFully(to: 50)
             #expect(try broker.peek("a", now: 50) == [3, 2])
             let totals = try broker.statistics("a").totals
-            #expect(totals.naked == 2 && totals.released == 1 && totals.died == 1 && totals.dispatched == 3)
+            #expect(totals.nacked == 2 && totals.released == 1 && totals.died == 1 && totals.dispatched == 3)
         }
     }
 

@@ -70,13 +70,13 @@ extension Broker {
         return keys
     }
 
-    fileprivate func deaths() -> [String] {
-        var deaths: [String] = []
-        takeDeaths {
-            deaths.append("\($0.task.high) in \(text(name(of: $0.queue).span))")
+    fileprivate func deadTasks() -> [String] {
+        var deadTasks: [String] = []
+        takeDeadTasks {
+            deadTasks.append("\($0.task.high) in \(text(name(of: $0.queue).span))")
             return true
         }
-        return deaths
+        return deadTasks
     }
 
     /// What is seen of a task's retries, the pause before the next one, and its error.
@@ -356,7 +356,7 @@ private func withSendingBroker(
             }
             #expect(pauses.count > 8)
             #expect(broker.endedSends() == [])
-            #expect(try broker.statistics("a").totals.naked == 16)
+            #expect(try broker.statistics("a").totals.nacked == 16)
         }
     }
 
@@ -418,7 +418,7 @@ private func withSendingBroker(
             #expect(Set(broker.sendableQueues()) == ["a", "p"])
             #expect(try broker.takeAny("a", "p", limit: 9, now: 100) == [])
             #expect(try broker.sendAll("a", now: 100) == [1] && broker.sendAll("p", now: 100) == [2])
-            #expect(try broker.statistics("a").totals.released == 1 && broker.deaths() == [])
+            #expect(try broker.statistics("a").totals.released == 1 && broker.deadTasks() == [])
         }
     }
 
@@ -528,7 +528,7 @@ private func withSendingBroker(
                     broker.advanceFully(to: 100)
                     #expect(broker.endedSends() == [dispatch])
                 }
-                #expect(broker.endedSends() == [] && broker.deaths() == [])
+                #expect(broker.endedSends() == [] && broker.deadTasks() == [])
                 let now: Int64 = end == 4 ? 100 : 0
                 #expect(broker.state(number, now: now) == .ready)
                 #expect(broker.withTask(id: id(number), now: now) { $0.request } == (isSent ? [9] : []))
@@ -615,8 +615,8 @@ private func withSendingBroker(
             try broker.configure("a") { $0.isExpiryDeath = true }
             try broker.addSent(1, to: "a")
             #expect(broker.fail(try broker.sendOne("a"), .dead) == .dead)
-            #expect(broker.deaths() == ["1 in a"])
-            #expect(broker.deaths() == [])
+            #expect(broker.deadTasks() == ["1 in a"])
+            #expect(broker.deadTasks() == [])
             try broker.addSent(2, to: "a") { $0.retryLimit = .limited(0) }
             #expect(broker.fail(try broker.sendOne("a")) == .dead)
             try broker.addSent(3, to: "a") { $0.retryLimit = .limited(0) }
@@ -625,14 +625,14 @@ private func withSendingBroker(
             try broker.addSent(5, to: "a", due: 10, expiry: .after(milliseconds: 20))
             try broker.add(6, to: "a", expires: 5)
             for now in [10, 20, 40] as [Int64] { broker.advanceFully(to: now) }
-            #expect(broker.deaths() == ["2 in a", "3 in a", "4 in a", "5 in a"])
+            #expect(broker.deadTasks() == ["2 in a", "3 in a", "4 in a", "5 in a"])
             #expect(broker.endedSends().count == 1)
             // Worn out by a new maximum.
             try broker.addSent(7, to: "a", now: 40)
             #expect(broker.fail(try broker.sendOne("a", now: 40), now: 40) == .requeued)
             try broker.configure("a") { $0.maximumRetries = 0 }
             broker.advanceFully(to: 40)
-            #expect(broker.deaths() == ["7 in a"])
+            #expect(broker.deadTasks() == ["7 in a"])
             #expect(broker.cancelTask(1, now: 40) == false)
         }
     }
@@ -643,12 +643,12 @@ private func withSendingBroker(
             try broker.add(1, to: "a")
             _ = try broker.take("a")
             #expect(broker.nak(1, .dead) == .dead)
-            #expect(broker.deaths() == ["1 in a"])
+            #expect(broker.deadTasks() == ["1 in a"])
             #expect(broker.push(of: try broker.queue("a")) == [8])
             // There it dies of itself, and nobody is to be told.
             #expect(try broker.takeAny("b") == [1])
             #expect(broker.nak(1, .dead) == .dead)
-            #expect(broker.deaths() == [])
+            #expect(broker.deadTasks() == [])
         }
     }
 
@@ -656,13 +656,13 @@ private func withSendingBroker(
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a")
             #expect(broker.fail(try broker.sendOne("a"), .dead) == .dead)
-            broker.takeDeaths { death in
+            broker.takeDeadTasks { deadTask in
                 let content: [UInt8] = [1]
-                try? broker.enqueue(id: UID(high: 2, low: 2), in: death.queue, content: content.span, now: 0)
+                try? broker.enqueue(id: UID(high: 2, low: 2), in: deadTask.queue, content: content.span, now: 0)
                 return true
             }
             #expect(try broker.peek("a") == [2])
-            #expect(broker.deaths() == [])
+            #expect(broker.deadTasks() == [])
         }
     }
 
@@ -670,13 +670,13 @@ private func withSendingBroker(
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a")
             #expect(broker.fail(try broker.sendOne("a"), .dead) == .dead)
-            broker.takeDeaths { _ in false }
-            let isLeft = broker.hasUntoldDeaths
+            broker.takeDeadTasks { _ in false }
+            let isLeft = broker.hasUnreportedDeadTasks
             #expect(isLeft)
             _ = broker.deleteRecord(UID(high: 1, low: 1), now: 0)
             broker.checkInvariants()
-            #expect(broker.deaths() == ["1 in a"])
-            let isLeftStill = broker.hasUntoldDeaths
+            #expect(broker.deadTasks() == ["1 in a"])
+            let isLeftStill = broker.hasUnreportedDeadTasks
             #expect(!isLeftStill)
             broker.checkInvariants()
         }
@@ -691,7 +691,7 @@ private func withSendingBroker(
             _ = try broker.startWait("b", noting: outcome)
             try broker.addSent(1, to: "a")
             #expect(broker.fail(try broker.sendOne("a"), .dead) == .dead)
-            #expect(broker.deaths() == ["1 in a"])
+            #expect(broker.deadTasks() == ["1 in a"])
             #expect(outcome.calls == [[1]])
             #expect(try broker.sendAll("b") == [])
             #expect(broker.nak(1, .release) == .requeued)
@@ -711,10 +711,10 @@ private func withSendingBroker(
             #expect(broker.fail(try broker.sendOne("a"), .dead) == .dead)
             _ = try broker.take("a")
             #expect(broker.nak(2, .dead) == .dead)
-            _ = broker.deaths()
+            _ = broker.deadTasks()
             #expect(try broker.take("b") == nil)
             #expect(try broker.sendAll("b") == [1, 2])
-            #expect(broker.deaths() == [])
+            #expect(broker.deadTasks() == [])
             // It is no more sent when that queue's tasks are not.
             for number in 1...2 { #expect(broker.state(UInt64(number)) == .dispatched) }
             try broker.configure(broker.queue("b"), nil)
@@ -987,7 +987,7 @@ private func withSendingBroker(
             for name in ["a", "p"] { #expect(try broker.send(name, now: 100) == nil) }
             #expect(broker.sendableQueues() == [])
             #expect(broker.state(1, now: 100) == .expired && broker.state(2, now: 100) == .dead)
-            #expect(broker.deaths() == ["2 in p"] && broker.endedSends() == [])
+            #expect(broker.deadTasks() == ["2 in p"] && broker.endedSends() == [])
             #expect(try broker.statistics("p").totals.dispatched == 0)
         }
     }
@@ -1001,7 +1001,7 @@ private func withSendingBroker(
             #expect(try broker.sendAll("a") == [2])
             broker.advanceFully(to: 0)
             #expect(broker.state(1) == .dead)
-            #expect(broker.deaths() == ["1 in a"])
+            #expect(broker.deadTasks() == ["1 in a"])
         }
     }
 

@@ -147,7 +147,7 @@ extension Broker {
     @Test func aWaiterThatWasFiledAnewKeepsItsPlace() throws {
         try withBroker { broker in
             let (first, second) = (Outcome(), Outcome())
-            // Filed under a, then under b, behind one that has long been filed there but came later.
+            // Filed under a, then under b, behind one that has long been registered there but came later.
             _ = try broker.startWait("a", "b", noting: first)
             _ = try broker.startWait("b", noting: second)
             try broker.add(1, to: "a")
@@ -175,10 +175,10 @@ extension Broker {
         try withBroker { broker in
             try broker.add(1, to: "a", lease: 100)
             _ = try broker.take("a")
-            let naked = Outcome()
-            _ = try broker.startWait("a", noting: naked)
+            let nacked = Outcome()
+            _ = try broker.startWait("a", noting: nacked)
             #expect(broker.nak(1) == true)
-            #expect(naked.calls == [[1]])
+            #expect(nacked.calls == [[1]])
 
             let timedOut = Outcome()
             _ = try broker.startWait("a", noting: timedOut)

@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test func theQueueOfAnOlderSystemIsNoDefaultDeadLetter() throws {
+    @Test func theQueueOfAnLegacySystemIsNoDefaultDeadLetter() throws {
         let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
         try Data(#"{"max_retries": 3, "dead_letter": "httpqueue/mail"}"#.utf8).write(to: file)
         defer { try? FileManager.default.removeItem(at: file) }

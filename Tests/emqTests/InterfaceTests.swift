@@ -41,7 +41,7 @@ import Testing
         let answer = try server.post("/nack/", "{\"ids\": [\"\(receipt)\"], \"error\": \"no\"}")
         #expect(answer.body == #"{"requeued":1,"dead":0,"missing":[]}"#)
         #expect(try server.get("/peek/q").tasks[0]?["error"] as? String == "no")
-        #expect(try server.get("/stats/q").object["totals"].map { ($0 as? [String: Int])?["naked"] } == 1)
+        #expect(try server.get("/stats/q").object["totals"].map { ($0 as? [String: Int])?["nacked"] } == 1)
     }
 
     @Test func noHintLeadsFromWhatIsHarmlessToWhatIsNot() throws {

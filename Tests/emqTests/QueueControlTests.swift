@@ -114,7 +114,7 @@ import Testing
         #expect(statistics["delayed"] as? Int == 1)
         #expect(statistics["oldest_ready"] is Double || statistics["oldest_ready"] is Int)
         let totals = try #require(statistics["totals"] as? [String: Int])
-        #expect(totals["enqueued"] == 3 && totals["dispatched"] == 2 && totals["acked"] == 1 && totals["naked"] == 1)
+        #expect(totals["enqueued"] == 3 && totals["dispatched"] == 2 && totals["acked"] == 1 && totals["nacked"] == 1)
         let all = try #require(try server.get("/stats").object["queues"] as? [String: [String: Any]])
         #expect(all["q"]?["ready"] as? Int == 1)
         let none = try server.get("/stats/never-used").object

@@ -1,5 +1,5 @@
 // The gate that every request passes before it changes anything. What a request may cost stands in the table of routes
-// (`Verb.cost`); older systems say it of theirs (`AdapterService.cost`). Here it is held against the memory, against the disk,
+// (`Verb.cost`); legacy systems say it of theirs (`AdapterService.cost`). Here it is held against the memory, against the disk,
 // and against the answers that wait for clients to read them.
 
 import Journal

@@ -185,7 +185,7 @@ extension API {
         return read
     }
 
-    /// The configuration of a queue of an older system: how many are sent at once, and how often, an operator may say; what
+    /// The configuration of a queue of a legacy system: how many are sent at once, and how often, an operator may say; what
     /// is sent, and where to, the system says.
     private func adapted(
         _ configuration: QueueConfiguration, push: PushOptions, insteadOf before: QueueConfiguration?,

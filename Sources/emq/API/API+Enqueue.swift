@@ -101,7 +101,7 @@ extension API {
         API.write(enqueued, to: &responses)
     }
 
-    /// Lets the content of a task say what it says of the task, where an older system has it so.
+    /// Lets the content of a task say what it says of the task, where a legacy system has it so.
     ///
     /// - Returns: the queue that it is for, if that is another one.
     /// - Throws: 503 if that cannot be made.

@@ -77,7 +77,7 @@ extension API {
     /// Checks that tasks are sent here, and that what is said in figures is no address that may not be reached. Names are
     /// looked up when a task is sent.
     private func checkDestinations(of options: PushOptions, in name: Span<UInt8>) throws(Problem) {
-        if let system = OlderSystem(of: name) {
+        if let system = LegacySystem(of: name) {
             throw Problem(403, "queues of this name are kept for what --\(system.rawValue) sends")
         }
         guard let push, push.sendsOwn else {

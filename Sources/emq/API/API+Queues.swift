@@ -123,7 +123,7 @@ extension API {
         writeCount(",\"received\":", totals.received, to: &responses)
         writeCount(",\"dispatched\":", totals.dispatched, to: &responses)
         writeCount(",\"acked\":", totals.acked, to: &responses)
-        writeCount(",\"naked\":", totals.naked, to: &responses)
+        writeCount(",\"nacked\":", totals.nacked, to: &responses)
         writeCount(",\"timed_out\":", totals.timedOut, to: &responses)
         writeCount(",\"released\":", totals.released, to: &responses)
         writeCount(",\"expired\":", totals.expired, to: &responses)
@@ -226,8 +226,8 @@ extension API {
         if let flaw = flawOfQueueName(target.span) { throw Problem(400, flaw, field: "to") }
         if target == name { throw Problem(400, "to is another queue than this one", field: "to") }
         // Elsewhere a task would be sent in a form that its receiver does not know.
-        guard OlderSystem(of: name.span) == OlderSystem(of: target.span) else {
-            throw Problem(403, "tasks of an older system move among its own queues, and others do not come there")
+        guard LegacySystem(of: name.span) == LegacySystem(of: target.span) else {
+            throw Problem(403, "tasks of a legacy system move among its own queues, and others do not come there")
         }
         if !isInUse(target.span, on: broker) { try admit(.names, on: broker) }
         let (source, destination) = (try queue(named: name.span, on: broker), try queue(named: target.span, on: broker))

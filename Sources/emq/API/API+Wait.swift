@@ -13,7 +13,7 @@ final class PendingWait {
         case tasks(missing: [UInt8], mark: UInt64)
         /// The end of a task.
         case result(TaskReference)
-        /// What a client of an older system is told in any case.
+        /// What a client of a legacy system is told in any case.
         case other((inout ResponseStream) -> Void)
     }
 

@@ -30,7 +30,7 @@ struct API: ~Copyable, RequestHandler {
     let journal: DurableStore?
     /// What sends tasks; nil if none are to be sent.
     let push: Push?
-    /// The older systems that it stands in for.
+    /// The legacy systems that it stands in for.
     let adapters: Adapters
     let returned: ReturnedTasks
     /// Under which names browsers may reach the server.

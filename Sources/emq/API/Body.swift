@@ -79,14 +79,14 @@ struct Members: ~Copyable {
 
     /// Calls `member` with each member's place in `known` and its value; each is checked to be known and to stand there
     /// once. A member that is `null` counts as absent, and is handed over only where `nullable` has its place's bit.
-    /// Older systems are lenient, as the JSON package of Go is: a member that is not known is passed over, `URL` is `url`,
+    /// Legacy systems are lenient, as the JSON package of Go is: a member that is not known is passed over, `URL` is `url`,
     /// and of several the last counts.
     ///
     /// - Parameters:
     ///   - bytes: what was scanned.
     ///   - known: every name that may stand here, at most 64.
     ///   - nullable: which of them may be `null`, as bits.
-    ///   - isLenient: whether to do as older systems.
+    ///   - isLenient: whether to do as legacy systems.
     ///   - member: is given the place and the value.
     /// - Throws: 400 for a member that is not known, or stands there twice; what `member` throws.
     func forEach(

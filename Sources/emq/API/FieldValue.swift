@@ -86,7 +86,7 @@ struct FieldValue: ~Escapable {
         return decoded
     }
 
-    /// Whether it is a string without a character, which older systems take for none.
+    /// Whether it is a string without a character, which legacy systems take for none.
     var isBlank: Bool { kind == .string && bytes.count == 2 }
 
     /// One of a few words: its place among them.

@@ -84,7 +84,7 @@ enum TaskWriter {
     ) {
         let isStuck = task.isToBeSent && !isSending
         let reason =
-            "it is to be sent, and this server was started without what sends it (--push, or an older system's "
+            "it is to be sent, and this server was started without what sends it (--push, or a legacy system's "
             + "option): it waits until there is one that does"
         writeText(",\"error\":", isStuck ? Array(reason.utf8) : task.error, to: &responses)
     }

@@ -7,7 +7,7 @@ import Queues
 import UID
 
 extension API {
-    /// Answers a request to an older system's interface, under the same bounds as to emq's own.
+    /// Answers a request to a legacy system's interface, under the same bounds as to emq's own.
     mutating func adapt(
         _ request: borrowing Request, for service: any AdapterService, _ responses: inout ResponseStream,
         on broker: isolated Broker
@@ -79,10 +79,10 @@ extension PushOptions {
 }
 
 extension ClientRequest {
-    /// How many redirects the older systems follow.
+    /// How many redirects the legacy systems follow.
     static let usualRedirects = 10
 
-    /// A POST of JSON, as the older systems send it.
+    /// A POST of JSON, as the legacy systems send it.
     init(posting json: [UInt8], to url: HTTPURL, timeoutMilliseconds: Int64) {
         self.init(
             url: url, method: Array("POST".utf8),

@@ -1,4 +1,4 @@
-// The older systems that emq stands in for: what each has to say for itself, and which of them is responsible for a queue.
+// The legacy systems that emq stands in for: what each has to say for itself, and which of them is responsible for a queue.
 //
 // An adapter translates: requests of its system's clients into calls on the broker, and tasks into requests to its system's
 // receivers. It keeps no tasks and no times of its own.
@@ -7,7 +7,7 @@ import Delivery
 import Net
 import Queues
 
-/// An older system, as far as its queues and receivers are concerned.
+/// A legacy system, as far as its queues and receivers are concerned.
 protocol Adapter: Courier {
     /// Whether a queue of this name is the system's.
     func owns(_ queueName: Span<UInt8>) -> Bool
@@ -27,10 +27,11 @@ extension Adapter {
     func begin(on broker: isolated Broker) -> Bool { true }
 
     /// Its receivers know nothing of deaths.
-    func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News? { nil }
+    func notification(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> DeadLetterNotification?
+    { nil }
 }
 
-/// An older system with an interface for clients.
+/// A legacy system with an interface for clients.
 protocol AdapterService: Adapter {
     /// Answers a request as the system would.
     ///
@@ -57,7 +58,7 @@ extension AdapterService {
 }
 
 /// The systems with an interface of their own.
-enum OlderSystem: String, CaseIterable {
+enum LegacySystem: String, CaseIterable {
     case httpqueue
     case delayTasks = "delay-tasks"
     case htq
@@ -65,7 +66,7 @@ enum OlderSystem: String, CaseIterable {
     /// The system that a queue's name is kept for. Nothing else is sent from there, also while the system is not served: what
     /// it has left there would reach its receivers in a form that they do not know.
     init?(of queueName: Span<UInt8>) {
-        for system in OlderSystem.allCases where system.owns(queueName) {
+        for system in LegacySystem.allCases where system.owns(queueName) {
             self = system
             return
         }
@@ -137,12 +138,12 @@ final class Adapters {
         return nil
     }
 
-    /// Checks that tasks are not added behind an older system's back.
+    /// Checks that tasks are not added behind a legacy system's back.
     ///
     /// - Throws: 403 if they would be.
     func checkEnqueue(in queueName: Span<UInt8>) throws(Problem) {
         guard let owner = owner(of: queueName), !(owner is Taskqueue) else { return }
-        throw Problem(403, "this queue belongs to an older system that is served here: its clients add tasks to it")
+        throw Problem(403, "this queue belongs to a legacy system that is served here: its clients add tasks to it")
     }
 
     /// To be called in each turn of the loop when the tasks of an earlier process are there.

@@ -1,4 +1,4 @@
-// The real program, standing in for older systems.
+// The real program, standing in for legacy systems.
 
 import Foundation
 import Testing

@@ -1,4 +1,4 @@
-// Several older systems at once, what they leave behind for a server that does not serve them, and how they are asked for.
+// Several legacy systems at once, what they leave behind for a server that does not serve them, and how they are asked for.
 
 import Foundation
 import Net
@@ -60,7 +60,7 @@ import Testing
                 let answer = try second.get("/peek/httpqueue%2Ft")
                 return answer.status == 200 ? try answer.tasks.first ?? nil : nil
             }
-            #expect((task["error"] as? String)?.contains("an older system's option") == true)
+            #expect((task["error"] as? String)?.contains("a legacy system's option") == true)
             let refused = try second.post(
                 "/enqueue/httpqueue%2Ft", #"{"content":1,"request":{"url":"\#(receiver.url("/y"))"}}"#)
             #expect(refused.status == 403 && refused.body.contains("--httpqueue"))

@@ -10,7 +10,7 @@ import Testing
 @testable import Net
 @testable import emq
 
-/// A server that stands in for older systems, on the thread that made it.
+/// A server that stands in for legacy systems, on the thread that made it.
 final class VirtualServer {
     let postbox = Postbox()
     let adapters: Adapters

@@ -23,7 +23,7 @@ extension DelayTasks {
         broker.forEachQueueName { name in
             guard owns(name), let queue = broker.existingQueue(named: name) else { return }
             if listing.utf8.count < Self.maximumListingBytes {
-                list(queue, as: text(OlderSystem.delayTasks.part(of: name)), in: &listing, of: broker, now: now)
+                list(queue, as: text(LegacySystem.delayTasks.part(of: name)), in: &listing, of: broker, now: now)
             } else {
                 omitted += 1
             }

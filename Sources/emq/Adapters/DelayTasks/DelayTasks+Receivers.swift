@@ -19,7 +19,7 @@ extension DelayTasks {
             throw TaskRequestError("it has no handler, and nor has its category")
         }
         var body = Array("{\"cate\":".utf8)
-        JSONWriter.writeString(OlderSystem.delayTasks.part(of: task.queueName), to: &body)
+        JSONWriter.writeString(LegacySystem.delayTasks.part(of: task.queueName), to: &body)
         body += ",\"key\":\(called.key),\"params\":".utf8
         body.append(task.content)
         body += ",\"inAdvance\":\(called.isInAdvance)}".utf8

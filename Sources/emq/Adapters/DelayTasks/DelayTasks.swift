@@ -15,7 +15,7 @@ final class DelayTasks: AdapterService {
     /// The original calls the handlers of all that is due at once.
     let concurrency = 100
 
-    func owns(_ queueName: Span<UInt8>) -> Bool { OlderSystem.delayTasks.owns(queueName) }
+    func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.delayTasks.owns(queueName) }
 
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
@@ -83,9 +83,9 @@ final class DelayTasks: AdapterService {
         var category: [UInt8] = []
         percentDecode(segment.span, into: &category)
         guard !category.isEmpty else { throw Problem(404, "a category follows: /handler/CATE, /task/CATE") }
-        let name = OlderSystem.delayTasks.queueName(category)
+        let name = LegacySystem.delayTasks.queueName(category)
         if let flaw = flawOfQueueName(name.span) {
-            throw Problem(400, "this category makes no queue, '\(OlderSystem.delayTasks.rawValue)/CATE': \(flaw)")
+            throw Problem(400, "this category makes no queue, '\(LegacySystem.delayTasks.rawValue)/CATE': \(flaw)")
         }
         return name
     }

@@ -16,11 +16,11 @@ final class Htq: AdapterService {
     static let lifeMilliseconds: Int64 = 86_400_000
 
     let concurrency: Int
-    private let queueName = Array(OlderSystem.htq.rawValue.utf8)
+    private let queueName = Array(LegacySystem.htq.rawValue.utf8)
 
     init(workers: Int) { concurrency = workers }
 
-    func owns(_ queueName: Span<UInt8>) -> Bool { OlderSystem.htq.owns(queueName) }
+    func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.htq.owns(queueName) }
 
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker

@@ -19,7 +19,7 @@ final class Httpqueue: AdapterService {
     /// As many as the original calls at once.
     let concurrency = 20
 
-    func owns(_ queueName: Span<UInt8>) -> Bool { OlderSystem.httpqueue.owns(queueName) }
+    func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.httpqueue.owns(queueName) }
 
     /// All of its requests are POSTs.
     func cost(_ request: borrowing Request) -> Cost {
@@ -90,7 +90,8 @@ final class Httpqueue: AdapterService {
             expiry: .after(milliseconds: Self.lifeMilliseconds), options: options)
         let nothing = Array("\"\"".utf8)
         try api.add(
-            task, content: content == nil ? nothing.span : bytes, to: OlderSystem.httpqueue.queueName(topic), on: broker
+            task, content: content == nil ? nothing.span : bytes, to: LegacySystem.httpqueue.queueName(topic),
+            on: broker
         )
         responses.beginJSON(estimatedCount: 45)
         responses.append("{\"id\":\"")
@@ -151,7 +152,7 @@ final class Httpqueue: AdapterService {
         responses.append("{\"id\":\"")
         responses.append(id.span)
         responses.append("\",\"topic\":")
-        JSONWriter.writeString(OlderSystem.httpqueue.part(of: task.queueName), to: &responses)
+        JSONWriter.writeString(LegacySystem.httpqueue.part(of: task.queueName), to: &responses)
         writeCount(",\"execute_time\":", Int(executeTime(of: task, now: now) / 1000), to: &responses)
         writeCount(",\"max_retry\":", task.retryLimit ?? 0, to: &responses)
         writeCount(",\"has_retry\":", Int(task.retries), to: &responses)
@@ -182,7 +183,7 @@ final class Httpqueue: AdapterService {
         var body = Array("{\"id\":\"".utf8)
         body.append(id.span)
         body += "\",\"topic\":".utf8
-        JSONWriter.writeString(OlderSystem.httpqueue.part(of: task.queueName), to: &body)
+        JSONWriter.writeString(LegacySystem.httpqueue.part(of: task.queueName), to: &body)
         body += ",\"content\":".utf8
         body.append(task.content)
         body += "}".utf8

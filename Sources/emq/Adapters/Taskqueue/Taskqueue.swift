@@ -108,12 +108,13 @@ final class Taskqueue: Adapter {
     }
 
     /// The same payload goes to the message's `roll_back`.
-    func news(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> News? {
+    func notification(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> DeadLetterNotification?
+    {
         guard !PushOptions(stored: task.request, of: .task).isNotice,
             let message = try? TaskqueueMessage(task.content, baseURL: file.baseURL, now: task.enqueued),
             let url = message.rollBackURL
         else { return nil }
         let payload = message.payload.isEmpty ? Array("null".utf8) : message.payload
-        return News(url: url, content: payload, backoff: nil)
+        return DeadLetterNotification(url: url, content: payload, backoff: nil)
     }
 }

@@ -142,7 +142,7 @@ struct TaskqueueFile: Equatable {
         guard line.hasSuffix("]") else { throw TaskqueueFileError("a section is written [name], not '\(line)'") }
         let name = Array(TaskqueueFile.trimmed(line.dropFirst().dropLast()).utf8)
         if let flaw = flawOfQueueName(name.span) { throw TaskqueueFileError(flaw) }
-        if let system = OlderSystem(of: name.span) {
+        if let system = LegacySystem(of: name.span) {
             throw TaskqueueFileError("queues of this name are kept for \(system.rawValue)")
         }
         let shown = String(decoding: name, as: UTF8.self)
