@@ -1,4 +1,4 @@
-// The program: which command was asked for, and how the server is put together.
+// The entry point: selects the command, and assembles the server.
 
 import Glibc
 import Journal
@@ -38,7 +38,7 @@ enum Emq {
         var random = KernelRandom()
         let addressSpace = try addressSpace(asked: options.addressSpaceBytes)
         let memory = options.maximumMemoryBytes ?? min(Memory.available / 4 * 3, addressSpace ?? .max)
-        // Contents of other sizes than before may need other addresses.
+        // Contents of a new size may need new addresses.
         let broker = Broker(
             executor: loop, firstToken: random.next(), seed: random.next(), now: loop.now,
             contentAddressBytes: max(64 << 30, 8 * memory), addressBytes: addressSpace ?? .max)
@@ -55,12 +55,12 @@ enum Emq {
         limits.connections = try connectionLimit(asked: options.maximumConnections, files: files - pushConnections)
         limits.bufferBytes = min(memory, addressSpace ?? .max) / 4
         if options.maximumMemoryBytes == nil, !Memory.isLimitKnown {
-            log("emq: /proc cannot be read, so memory limits of control groups may go unseen; --max-memory sets one")
+            log("emq: cannot read /proc, so emq may not see a memory limit of its control group; set --max-memory")
         }
         let journal = try DurableStore(options, loop: loop)
-        // Entered once, around the whole loop: from here on a call on the broker is a plain call.
+        // The isolation is entered once, around the whole loop, so each call on the broker is a plain call.
         try broker.assumeIsolated { broker in
-            // Legacy systems have said all that holds for their tasks.
+            // The adapters of legacy systems set every option of their tasks.
             broker.exemptFromDefaults { LegacySystem(of: $0) != nil || adapters.owner(of: $0) != nil }
             let server = HTTPServer(loop: loop, limits: limits)
             let push =
@@ -71,7 +71,7 @@ enum Emq {
             func listen(_ addresses: [Address], service: Int) throws -> String {
                 var places: [String] = []
                 for address in addresses {
-                    for actual in try server.listen(address, service: service) {
+                    for actual in try bind(address, of: server, service: service) {
                         push?.policy.ownListeners.append(actual)
                         if !places.contains(link(to: actual)) { places.append(link(to: actual)) }
                     }
@@ -84,12 +84,12 @@ enum Emq {
                 let addresses = options.services.filter { $0.system == system }.map(\.address)
                 let places: String
                 do { places = try listen(addresses, service: place + 1) } catch {
-                    throw SystemError("stand in for \(system.rawValue)", reason: "\(error)")
+                    throw SystemError("replace \(system.rawValue)", reason: "\(error)")
                 }
-                adapterLines.append("emq: in place of \(system.rawValue) at \(places)")
+                adapterLines.append("emq: replacing \(system.rawValue) at \(places)")
             }
             if let file = options.taskqueueFile { adapterLines += file.startLines }
-            // As they are understood: in capitals, a word might be taken for a host's name.
+            // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()
             let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
             let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
@@ -103,11 +103,21 @@ enum Emq {
             server.run(&api, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {
-                let kept = journal.isReady ? count : "everything"
-                log("emq: stopped; \(kept) stayed in \(journal.directory)")
+                let kept = journal.isReady ? count : "all tasks"
+                log("emq: stopped; \(kept) kept in \(journal.directory)")
             } else {
-                log("emq: stopped; \(count) that lived in memory went with it")
+                log("emq: stopped; \(count) in memory \(broker.counts.tasks == 1 ? "was" : "were") discarded")
             }
+        }
+    }
+
+    /// Listens on `address`, and returns the actual addresses: a host name may have several.
+    private static func bind(_ address: Address, of server: HTTPServer, service: Int) throws(SystemError) -> [Address] {
+        do throws(SystemError) { return try server.listen(address, service: service) } catch {
+            guard error.code == EADDRINUSE else { throw error }
+            throw SystemError(
+                error.operation,
+                reason: "the address is already in use; stop the program that uses it, or choose another address")
         }
     }
 
@@ -119,27 +129,33 @@ enum Emq {
         }
     }
 
-    /// How many connections may be open: what was asked for, as far as the limit of open files allows.
+    /// The maximum number of open connections, within the limit of open files.
     private static func connectionLimit(asked: Int?, files: Int) throws(SystemError) -> Int {
-        // Some descriptors are the program's own: listeners, the loop's, standard input and output.
+        // The program itself needs some descriptors: listeners, the loop's, standard input and output.
         let allowed = files - 32
-        if allowed < 1 { throw SystemError("accept connections", reason: "the limit of open files is too low") }
+        if allowed < 1 {
+            throw SystemError("accept connections", reason: "the limit of open files is too low; raise it (ulimit -n)")
+        }
         if let asked, asked > allowed {
-            throw SystemError("have \(asked) connections", reason: "the limit of open files allows \(allowed)")
+            throw SystemError(
+                "allow \(asked) connections",
+                reason: "the limit of open files leaves \(allowed); raise it (ulimit -n) or lower --max-connections")
         }
         return asked ?? min(20_000, allowed)
     }
 
-    /// How much address space to reserve: what was asked for, or half of what the system leaves; nil if there is no limit.
+    /// How much address space to reserve: the option's value, or half of what the system leaves; nil if there is no
+    /// limit.
     private static func addressSpace(asked: Int?) throws(SystemError) -> Int? {
         let free = Memory.addressSpace
         if let asked, let free, asked > free / 8 * 7 {
             throw SystemError(
                 "reserve \(asked) bytes of address space",
-                reason: "ulimit -v leaves \(free), and requests and answers need some too")
+                reason: "ulimit -v leaves \(free), and requests and responses need some of it too; reserve less")
         }
         if let free, free < 64 << 20 {
-            throw SystemError("reserve address space", reason: "ulimit -v leaves \(free) bytes; 64 MB are needed")
+            throw SystemError(
+                "reserve address space", reason: "ulimit -v leaves \(free) bytes, but emq needs at least 64 MB")
         }
         return asked ?? free.map { $0 / 2 }
     }
@@ -153,30 +169,30 @@ enum Emq {
         return Int(clamping: files.rlim_cur)
     }
 
-    /// Makes sure that times can be counted from 1970 on, as ids, answers and the journal do.
+    /// Checks that the clock fits into ids, responses and the journal, which count milliseconds from 1970.
     static func checkClock(_ unixMilliseconds: Int64) throws(SystemError) {
-        // Ids have 48 bits for it.
+        // Ids have 48 bits for the time.
         guard (0..<1 << 48).contains(unixMilliseconds) else {
             let time = unixMilliseconds < 0 ? "before 1970" : "after the year 10000"
-            throw SystemError("start", reason: "the machine's clock is wrong, it shows a time \(time); set it (`date`)")
+            throw SystemError("start", reason: "the machine's clock is wrong: it shows a time \(time); set it (`date`)")
         }
     }
 
-    // MARK: What people read
+    // MARK: Output
 
-    /// How long the end of the program waits for somebody to take the last lines of the log.
+    /// How long the program waits at its end until the last lines of the log are read.
     private static let lastLinesMilliseconds = 1000
 
-    /// Writes a line of the log to standard error, without waiting for that.
+    /// Logs a line to standard error, without waiting until it is written.
     static func log(_ line: String) { LineWriter.standardError.write(line) }
 
-    /// Ends the program when its log is written.
+    /// Writes the rest of the log, and ends the program.
     static func exit(_ status: Int32) -> Never {
         LineWriter.standardError.flush(milliseconds: lastLinesMilliseconds)
         Glibc.exit(status)
     }
 
-    /// Writes what a command was asked for to standard output, waiting for whoever reads it; ends the program if that fails.
+    /// Writes a command's result to standard output, waiting until it is read. Ends the program if that fails.
     static func print(_ text: String) {
         var rest = Array((text + "\n").utf8)[...]
         while !rest.isEmpty {

@@ -1,4 +1,4 @@
-// The command line of the server, and its twins in the environment.
+// The server's options, on the command line and as variables in the environment.
 
 import Delivery
 import Glibc
@@ -6,7 +6,7 @@ import Journal
 import Net
 import Queues
 
-/// What `emq serve` was asked to do.
+/// The options of `emq serve`.
 struct Options {
     static let version = "0.1.0"
 
@@ -14,67 +14,67 @@ struct Options {
     var drainMilliseconds: Int64 = 5000
     var maximumConnections: Int?
     var maximumMemoryBytes: Int?
-    /// How much address space to reserve; nil for what `ulimit -v` allows.
+    /// How much address space to reserve; nil if the option is not given.
     var addressSpaceBytes: Int?
-    /// Where tasks are kept on disk; nil for in memory only.
+    /// The directory of the journal; nil to keep tasks in memory only.
     var directory: String?
     var syncMode = LogConfiguration.SyncMode.always
     var graceMilliseconds: Int64 = 30_000
-    /// How long to wait for another process to close the journal. A server that was killed holds its lock until the kernel has
-    /// taken its memory back.
+    /// How long to wait for another process to close the journal. A killed server holds its lock until the kernel has
+    /// freed its memory.
     var lockWaitMilliseconds: Int64 = 3000
-    /// Where tasks may be sent; nil if none are.
+    /// Where tasks may be sent; nil to send none.
     var destinations: DestinationPolicy?
     private(set) var destinationLists: [String] = []
-    /// What queues leave unsaid; nil leaves it as it was.
+    /// The defaults for all queues; nil to keep the current ones.
     var defaults: QueueConfiguration?
-    /// Where legacy systems are stood in for.
+    /// The addresses that serve the clients of legacy systems.
     var services: [(system: LegacySystem, address: Address)] = []
-    /// How many requests of htq may be in flight at once.
+    /// The maximum number of htq requests in flight.
     var htqWorkers = 10
-    /// Names of this server besides the machine's own, in lower case: browsers may reach it under them.
+    /// Names of this server besides the machine's own, in lower case. Browsers may use them.
     var hostNames: [String] = []
-    /// The queues of taskqueue, as its ini file has them.
+    /// The queues in taskqueue's ini file.
     var taskqueueFile: TaskqueueFile?
-    /// Whether what is being read comes from the environment, where an option is not repeated.
+    /// Whether the value being read comes from the environment, where an option cannot be repeated.
     private var readsVariable = false
 
     static let help = """
-        emq: a work-queue server over HTTP. Tasks live in memory, and on disk too with --data.
+        emq: a work-queue server over HTTP. Tasks live in memory, and with --data also on disk.
 
         usage: emq [serve] [options]      run the server
                emq bench --help           measure a running server
-               emq journal --help         check and repair a directory of --data
+               emq journal --help         check and repair a --data directory
 
-          --addr ADDRESS         where to listen: localhost:8080 (default), :8080 for every address of
-                                 the machine, [::1]:8080, unix:/path; may be repeated
-          --host NAME            another name of this server, under which browsers may use it, such as
+          --addr ADDRESS         address to listen on: localhost:8080 (default), :8080 for every address
+                                 of the machine, [::1]:8080 or unix:/path; may be repeated
+          --host NAME            another name that browsers may use for this server, such as
                                  queue.example.com; may be repeated (docs/operations.md, "Browsers")
-          --data DIR             keep tasks in this directory: what was answered survives a restart
-          --fsync WHEN           always (default): before it is answered; a number of milliseconds: after
-                                 that at most; never: when the system likes. Matters in a power cut only
-          --recovery-grace SECS  how long leases last at least after a restart (default 30)
+          --data DIR             keep tasks in this directory, so that they survive a restart
+          --fsync WHEN           always (default): sync before replying; N: within N ms; never: leave it
+                                 to the OS. Matters only in a power cut or a system crash
+          --recovery-grace SECS  minimum time left on leases after a restart (default 30)
           --lock-wait SECONDS    how long to wait for another process to close DIR (default 3)
-          --push WHERE           send tasks that have a URL: public, private, loopback, a network such as
-                                 10.1.0.0/16, a host name or *.example.com, or several with commas
-          --defaults FILE        what queues leave unsaid, as JSON: the fields of PUT /defaults/
-          --drain SECONDS        how long workers may acknowledge their work after SIGTERM (default 5)
-          --max-connections N    how many connections may be open at once (default 20000, or less)
-          --max-memory SIZE      how much memory tasks may take: 512M, 4G, or a number of bytes (default:
-                                 three quarters of what the machine or the cgroup has)
-          --address-space SIZE   how much address space to reserve for tasks (default: ample, or half of
-                                 what ulimit -v leaves)
+          --push WHERE           allow tasks to be sent to: public, private, loopback, a network such as
+                                 10.1.0.0/16, a host name or *.example.com; separate several with commas
+          --defaults FILE        defaults for all queues, as JSON: the fields of PUT /defaults/
+          --drain SECONDS        how long workers may acknowledge tasks after SIGTERM (default 5)
+          --max-connections N    maximum number of open connections (default 20000, or less)
+          --max-memory SIZE      memory for tasks: 512M, 4G or a number of bytes (default: three quarters
+                                 of the memory of the machine or the cgroup)
+          --address-space SIZE   address space to reserve for tasks (default: ample, or half of what
+                                 ulimit -v leaves)
 
           --httpqueue, --delay-tasks, --htq ADDRESS; --htq-workers N; --taskqueue FILE.ini
-                                 stand in for these systems, at addresses of their own: docs/migration.md
+                                 replace these legacy systems: docs/migration.md
 
-        Every option has a twin in the environment, such as EMQ_MAX_MEMORY; several addresses or hosts have commas between.
+        Each option has an EMQ_… variable, such as EMQ_MAX_MEMORY. Separate several addresses or hosts with commas.
 
           curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
           curl --json '{"queues": ["greetings"], "max": 1, "timeout": 10000}' localhost:8080/wait/
         """
 
-    /// The options that take a value, each with what reads it.
+    /// The options, all of which take a value, and their readers.
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
         ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
         ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
@@ -86,15 +86,15 @@ struct Options {
         ("--delay-tasks", { (options, value) throws(UsageError) in try options.readService(.delayTasks, value) }),
         ("--htq", { (options, value) throws(UsageError) in try options.readService(.htq, value) }),
     ]
-    /// Those that may be repeated; in the environment each of them is a list.
+    /// The options that may be repeated. In the environment, their values are lists.
     private static let lists = ["--addr", "--host", "--httpqueue", "--delay-tasks", "--htq"]
 
-    /// The legacy systems with an interface that are stood in for.
+    /// The legacy systems whose clients have an address here.
     var systems: [LegacySystem] { LegacySystem.allCases.filter { system in services.contains { $0.system == system } } }
 
-    /// Reads the command line after the program's name; what it leaves unsaid comes from the environment.
+    /// Reads the command line after the program's name. Options that it does not have come from the environment.
     ///
-    /// - Throws: `UsageError` with one line that says what is wrong and what would be right.
+    /// - Throws: `UsageError`: one line that says what is wrong and what would be right.
     init(_ arguments: [String], environment: (String) -> String?) throws(UsageError) {
         var given: Set<String> = []
         var rest = arguments[...]
@@ -105,43 +105,43 @@ struct Options {
                 let known = Options.readers.map(\.flag) + ["--help", "--version"]
                 guard flag.hasPrefix("-") else {
                     let commands = ["serve", "bench", "journal"]
-                    if commands.contains(flag) { throw UsageError("the command '\(flag)' comes first") }
+                    if commands.contains(flag) { throw UsageError("put the command '\(flag)' before its options") }
                     let hint = nearestName(to: flag, among: commands)
-                    throw UsageError("'\(flag)' is no option, and a command comes first; \(hint)")
+                    throw UsageError("unknown command '\(flag)'; \(hint)")
                 }
                 let hint =
                     Options.hint(atOther: flag, value: parts.count > 1 ? String(parts[1]) : rest.first)
                     ?? nearestName(to: flag, among: known)
-                throw UsageError("there is no option '\(argument)'; \(hint)")
+                throw UsageError("unknown option '\(argument)'; \(hint)")
             }
             if parts.count == 1, let next = rest.first, next.hasPrefix("--") {
-                throw UsageError("\(flag) needs a value, and an option follows; if '\(next)' is meant: \(flag)=\(next)")
+                throw UsageError(
+                    "\(flag) needs a value, but an option follows; if '\(next)' is the value, write \(flag)=\(next)")
             }
             guard let value = parts.count > 1 ? String(parts[1]) : rest.popFirst() else {
                 throw UsageError("\(flag) needs a value")
             }
             if flag != "--push", !Options.lists.contains(flag), given.contains(flag) {
-                throw UsageError("\(flag) is given twice")
+                throw UsageError("\(flag) is given twice; give it once")
             }
             given.insert(flag)
             try reader.read(&self, value)
         }
         readsVariable = true
         for reader in Options.readers where !given.contains(reader.flag) {
-            let twin = Options.twin(of: reader.flag)
-            // An empty variable is as good as none, but for the one without which tasks would be lost.
-            guard let value = environment(twin), !value.isEmpty || reader.flag == "--data" else { continue }
+            let variable = Options.variable(of: reader.flag)
+            // An empty variable counts as unset, except EMQ_DATA: without a directory, tasks would be lost.
+            guard let value = environment(variable), !value.isEmpty || reader.flag == "--data" else { continue }
             do throws(UsageError) {
-                // What may be repeated on the command line is a list here.
                 let isList = Options.lists.contains(reader.flag)
                 let parts = isList ? value.split(separator: ",", omittingEmptySubsequences: false) : [value[...]]
                 for part in parts { try reader.read(&self, String(part)) }
             } catch {
-                throw UsageError("\(twin): \(error.description)")
+                throw UsageError("\(variable): \(error.description)")
             }
         }
         if directory == nil, let flag = ["--fsync", "--recovery-grace", "--lock-wait"].first(where: given.contains) {
-            throw UsageError("\(flag) goes with --data: without it nothing is on disk")
+            throw UsageError("\(flag) requires --data: without it, nothing is on disk")
         }
         if taskqueueFile == nil, let path = environment("TASKQUEUE_CONFIG_FILE"), !path.isEmpty {
             do throws(UsageError) { try Options.readTaskqueue(&self, path) } catch {
@@ -149,14 +149,14 @@ struct Options {
             }
         }
         if given.contains("--htq-workers"), !services.contains(where: { $0.system == .htq }) {
-            throw UsageError("--htq-workers goes with --htq")
+            throw UsageError("--htq-workers requires --htq")
         }
         if addresses.isEmpty { addresses = [.tcp(host: "localhost", port: 8080)] }
     }
 
     // MARK: Mistakes
 
-    /// What other programs call an option of this one.
+    /// The names that other programs have for emq's options.
     private static let otherNames: [(flag: String, others: [String])] = [
         (
             "--addr",
@@ -167,49 +167,49 @@ struct Options {
         ("--version", ["-v", "-V"]),
     ]
 
-    /// What to say to somebody who knows an option by another name; nil if that is none.
+    /// The hint for an option's name in other programs; nil if `flag` is not such a name.
     private static func hint(atOther flag: String, value: String?) -> String? {
         guard let known = otherNames.first(where: { $0.others.contains(flag) })?.flag else { return nil }
-        // A port alone is no address.
+        // A port alone is not an address.
         let port = known == "--addr" ? value.flatMap { UInt16($0) } : nil
         return "did you mean '\(known)\(port.map { " :\($0)" } ?? "")'?"
     }
 
-    /// An option's name in the environment.
-    private static func twin(of flag: String) -> String {
+    /// The name of an option's variable in the environment.
+    private static func variable(of flag: String) -> String {
         "EMQ_" + flag.dropFirst(2).uppercased().split(separator: "-").joined(separator: "_")
     }
 
-    /// Variables that begin with `EMQ_` and are for others: clients, workers, those who build and test emq, and images, which
-    /// often have a version.
+    /// Variables that begin with `EMQ_` but are not options: those of clients, workers, container images, builds and
+    /// tests.
     private static let variablesOfOthers = [
         "EMQ_URL", "EMQ_TOKEN", "EMQ_ID", "EMQ_QUEUE", "EMQ_ATTEMPT", "EMQ_VERSION", "EMQ_HOME", "EMQ_FUZZ",
     ]
 
-    /// A line for each variable of the environment that is probably meant to be an option and is none, sorted.
+    /// A line for each variable that looks like an option but is not one, sorted.
     static func strayVariables(of environment: [String: String]) -> [String] {
-        let twins = readers.map { twin(of: $0.flag) }
+        let variables = readers.map { variable(of: $0.flag) }
         let stray = environment.keys.filter { name in
-            name.hasPrefix("EMQ_") && !twins.contains(name) && !variablesOfOthers.contains(name)
+            name.hasPrefix("EMQ_") && !variables.contains(name) && !variablesOfOthers.contains(name)
                 && !name.hasPrefix("EMQ_TEST_") && !isOfService(name, environment[name] ?? "")
         }
         return stray.sorted().map { name in
             let flag = "--" + name.dropFirst(4).lowercased().split(separator: "_").joined(separator: "-")
             var hint = ""
             if let known = otherNames.first(where: { $0.others.contains(flag) })?.flag, known != "--version" {
-                hint = "; did you mean '\(twin(of: known))'?"
+                hint = "; did you mean '\(variable(of: known))'?"
             } else {
-                // What they all begin with tells nothing.
+                // The prefix that all of them share would make any two names similar.
                 let found = nearestName(
-                    to: String(name.dropFirst(4)), among: twins.map { $0.dropFirst(4).lowercased() }
+                    to: String(name.dropFirst(4)), among: variables.map { $0.dropFirst(4).lowercased() }
                 ) { "EMQ_" + $0.uppercased() }
                 if found.hasPrefix("did") { hint = "; \(found)" }
             }
-            return "the variable \(name) is no option of this server and is ignored\(hint)"
+            return "ignoring the variable \(name), which is not an option of this server\(hint)"
         }
     }
 
-    /// Whether Kubernetes sets such a variable, or Docker, since a service nearby is called emq.
+    /// Whether Kubernetes or Docker sets such a variable for a service called emq.
     private static func isOfService(_ name: String, _ value: String) -> Bool {
         let words = name.split(separator: "_")
         if words.contains(where: { ["SERVICE", "TCP", "UDP", "ENV"].contains($0) }) { return true }
@@ -223,7 +223,8 @@ struct Options {
         do throws(AddressError) {
             options.addresses.append(try Address(value))
         } catch {
-            throw UsageError("\(error)")
+            let isName = !value.isEmpty && UInt16(value) == nil && !value.contains { ":/, *".contains($0) }
+            throw UsageError(isName ? "\(error); did you mean '\(value):8080'?" : "\(error)")
         }
     }
 
@@ -256,7 +257,7 @@ struct Options {
     private static func readWorkers(_ options: inout Options, _ value: String) throws(UsageError) {
         guard let count = Int(value), (1...PushOptions.maximumConcurrency).contains(count) else {
             throw UsageError(
-                "--htq-workers is a whole number from 1 to \(PushOptions.maximumConcurrency), not '\(value)'")
+                "--htq-workers must be a whole number from 1 to \(PushOptions.maximumConcurrency), not '\(value)'")
         }
         options.htqWorkers = count
     }
@@ -285,7 +286,7 @@ struct Options {
     }
 
     private static func readData(_ options: inout Options, _ value: String) throws(UsageError) {
-        guard !value.isEmpty, !value.utf8.contains(0) else { throw UsageError("--data is a directory's path") }
+        guard !value.isEmpty, !value.utf8.contains(0) else { throw UsageError("--data needs the path of a directory") }
         options.directory = value
     }
 
@@ -296,7 +297,7 @@ struct Options {
         default:
             guard let milliseconds = Int(value), (1...3_600_000).contains(milliseconds) else {
                 throw UsageError(
-                    "--fsync is always, never, or a number of milliseconds from 1 to 3600000, not '\(value)'")
+                    "--fsync must be always, never or a number of milliseconds from 1 to 3600000, not '\(value)'")
             }
             options.syncMode = .interval(milliseconds: milliseconds)
         }
@@ -304,35 +305,36 @@ struct Options {
 
     private static func readGrace(_ options: inout Options, _ value: String) throws(UsageError) {
         guard let seconds = Double(value), (0...86_400).contains(seconds) else {
-            throw UsageError("--recovery-grace is a number of seconds from 0 to 86400, not '\(value)'")
+            throw UsageError("--recovery-grace must be a number of seconds from 0 to 86400, not '\(value)'")
         }
         options.graceMilliseconds = Int64((seconds * 1000).rounded())
     }
 
     private static func readLockWait(_ options: inout Options, _ value: String) throws(UsageError) {
         guard let seconds = Double(value), (0...86_400).contains(seconds) else {
-            throw UsageError("--lock-wait is a number of seconds from 0 to 86400, not '\(value)'")
+            throw UsageError("--lock-wait must be a number of seconds from 0 to 86400, not '\(value)'")
         }
         options.lockWaitMilliseconds = Int64((seconds * 1000).rounded())
     }
 
     private static func readDrain(_ options: inout Options, _ value: String) throws(UsageError) {
         guard let seconds = Double(value), (0...86_400).contains(seconds) else {
-            throw UsageError("--drain is a number of seconds from 0 to 86400, not '\(value)'")
+            throw UsageError("--drain must be a number of seconds from 0 to 86400, not '\(value)'")
         }
         options.drainMilliseconds = Int64((seconds * 1000).rounded())
     }
 
     private static func readMaximumConnections(_ options: inout Options, _ value: String) throws(UsageError) {
         guard let count = Int(value), (1...10_000_000).contains(count) else {
-            throw UsageError("--max-connections is a whole number from 1 to 10000000, not '\(value)'")
+            throw UsageError("--max-connections must be a whole number from 1 to 10000000, not '\(value)'")
         }
         options.maximumConnections = count
     }
 
     private static func readMaximumMemory(_ options: inout Options, _ value: String) throws(UsageError) {
         guard let bytes = byteCount(value), (1 << 20...1 << 50).contains(bytes) else {
-            throw UsageError("--max-memory is a number of bytes from 1M to 1024T, such as 512M or 4G, not '\(value)'")
+            throw UsageError(
+                "--max-memory must be a number of bytes from 1M to 1024T, such as 512M or 4G, not '\(value)'")
         }
         options.maximumMemoryBytes = bytes
     }
@@ -340,12 +342,12 @@ struct Options {
     private static func readAddressSpace(_ options: inout Options, _ value: String) throws(UsageError) {
         guard let bytes = byteCount(value), (16 << 20...1 << 50).contains(bytes) else {
             throw UsageError(
-                "--address-space is a number of bytes from 16M to 1024T, such as 512M or 64G, not '\(value)'")
+                "--address-space must be a number of bytes from 16M to 1024T, such as 512M or 64G, not '\(value)'")
         }
         options.addressSpaceBytes = bytes
     }
 
-    /// The bytes that a size stands for, such as 512M; nil if it is none.
+    /// The number of bytes in a size such as 512M; nil if `value` is not a size.
     private static func byteCount(_ value: String) -> Int? {
         let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
         let unit = value.last.flatMap { units[Character($0.uppercased())] }
@@ -357,7 +359,7 @@ struct Options {
     }
 }
 
-/// A command line that cannot be understood.
+/// A mistake in the options.
 struct UsageError: Error {
     let description: String
 

@@ -1,33 +1,34 @@
-// SIGTERM and SIGINT: the first asks the server to stop in good order, the second to stop at once.
+// SIGTERM and SIGINT: the first signal stops the server in good order, the second stops it at once.
 
 import CLinux
 import Glibc
 import Net
 
-/// What signals have asked for, and how long stopping may take.
+/// The signals received, and how long stopping may take.
 final class Shutdown: EventSource {
     private var descriptor: Int32 = -1
     private let drainMilliseconds: Int64
     private var signals = 0
-    /// When the server stops whatever is still in hand; set once stopping has begun.
+    /// When the server stops, even if tasks are still dispatched; nil until stopping has begun.
     private(set) var deadline: Int64?
 
     init(drainMilliseconds: Int64) { self.drainMilliseconds = drainMilliseconds }
 
     deinit { if descriptor >= 0 { close(descriptor) } }
 
-    /// Whether stopping was asked for.
+    /// Whether a signal has asked the server to stop.
     var isAsked: Bool { signals > 0 }
 
-    /// Takes the two signals over from the kernel's default, and begins to hear of them. To be called before other threads are
-    /// started, which inherit that.
+    /// Blocks the two signals and receives them on the loop instead. Call this before starting other threads, which
+    /// inherit the signal mask.
     func watch(on loop: EventLoop) throws(SystemError) {
         var set = sigset_t()
         unsafe sigemptyset(&set)
         unsafe sigaddset(&set, SIGTERM)
         unsafe sigaddset(&set, SIGINT)
         unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
-        // A write that fails says so itself: to a full file (`ulimit -f`), or to standard error when nobody reads it.
+        // A failed write returns an error instead: to a file at its limit (`ulimit -f`), or to standard error without a
+        // reader.
         _ = Glibc.signal(SIGXFSZ, SIG_IGN)
         _ = Glibc.signal(SIGPIPE, SIG_IGN)
         unsafe descriptor = signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
@@ -40,29 +41,29 @@ final class Shutdown: EventSource {
         while unsafe read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 { signals += 1 }
     }
 
-    /// Sets the time by which the server stops.
+    /// Sets the deadline for stopping.
     func begin(now: Int64) { deadline = now + drainMilliseconds }
 
-    /// Says what is waited for.
+    /// Logs what the server waits for.
     ///
     /// - Parameters:
-    ///   - dispatched: how many tasks have been given out, those that are being sent included.
-    ///   - sent: how many are being sent.
+    ///   - dispatched: the number of dispatched tasks, including those that push is sending.
+    ///   - sent: the number of tasks that push is sending.
     func report(dispatched: Int, sent: Int) {
         func count(_ number: Int) -> String { number == 1 ? "1 task" : "\(number) tasks" }
         let seconds = drainMilliseconds / 1000
         let held = dispatched - sent
-        var work = "connected workers have \(seconds) s to acknowledge \(count(held)) in hand"
-        if sent > 0 {
-            let sending = "\(count(sent)) that \(sent == 1 ? "is" : "are") being sent"
-            work = held > 0 ? "\(work), and \(sending) as long" : "\(sending) may take \(seconds) s"
+        var work: [String] = []
+        if held > 0 || sent == 0 {
+            work.append("connected workers have \(seconds) s to acknowledge \(count(held))")
         }
-        Emq.log("emq: stopping; \(work); a second signal ends it at once")
+        if sent > 0 { work.append("requests in flight for \(count(sent)) have \(seconds) s to complete") }
+        Emq.log("emq: stopping; \(work.joined(separator: "; ")); a second signal stops the server at once")
     }
 
-    /// Whether a second signal has asked to stop at once.
+    /// Whether a second signal has asked the server to stop at once.
     var isForced: Bool { signals > 1 }
 
-    /// Whether nothing is waited for any more.
+    /// Whether waiting is over: the deadline has passed, or a second signal has come.
     func isOver(now: Int64) -> Bool { isForced || now >= deadline ?? .max }
 }

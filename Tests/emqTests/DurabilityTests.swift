@@ -201,7 +201,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         _ = try server.take("q", 40)
         server.signal(SIGTERM)
         #expect(try server.exitStatus() == 0)
-        #expect(server.output.contains("100 tasks stayed in \(directory.path)"))
+        #expect(server.output.contains("100 tasks kept in \(directory.path)"))
         #expect(try journal(["check", directory.path]).output.hasSuffix("whole: 100 tasks\n"))
         server = try directory.start()
         #expect(try server.takeContents("q") == Array(40..<100))

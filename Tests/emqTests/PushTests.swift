@@ -593,7 +593,7 @@ private let briefly = #""backoff": 0.01, "max_retries": 1"#
             server.signal(SIGTERM)
         }
         #expect(try server.exitStatus() == 0)
-        #expect(server.output.contains("1 task stayed in"))
+        #expect(server.output.contains("1 task kept in"))
         let next = try directory.start("--push", "loopback")
         try next.wait(id, for: "done")
         #expect(receiver.received("/q").map(\.id) == [id, id])

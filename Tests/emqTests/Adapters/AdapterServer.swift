@@ -13,7 +13,7 @@ extension Server {
 
     /// The port of a system that it stands in for.
     func port(of system: String) throws -> UInt16 {
-        let start = "emq: in place of \(system) at http://127.0.0.1:"
+        let start = "emq: replacing \(system) at http://127.0.0.1:"
         return try eventually("the port of \(system)") {
             let lines = output.split(separator: "\n", omittingEmptySubsequences: false).dropLast()
             return lines.first { $0.hasPrefix(start) }.flatMap { UInt16($0.dropFirst(start.count)) }

@@ -80,7 +80,7 @@ import Testing
         let server = try Server()
         let second = try Server(["--addr", "127.0.0.1:0", "--htq", "127.0.0.1:\(server.port)"])
         #expect(try second.exitStatus() == 1)
-        #expect(second.output.contains("stand in for htq") && second.output.contains("in use"), "\(second.output)")
+        #expect(second.output.contains("replace htq") && second.output.contains("in use"), "\(second.output)")
     }
 
     // MARK: Options
@@ -107,8 +107,8 @@ import Testing
 
     @Test(arguments: [
         (["--htq", "5000"], "--htq: an address is"), (["--htq", ":x"], "--htq: a port is"),
-        (["--htq-workers", "0", "--htq", ":1"], "--htq-workers is a whole number from 1 to 1000"),
-        (["--htq-workers", "5"], "--htq-workers goes with --htq"),
+        (["--htq-workers", "0", "--htq", ":1"], "--htq-workers must be a whole number from 1 to 1000"),
+        (["--htq-workers", "5"], "--htq-workers requires --htq"),
         (["--httpque", ":1"], "did you mean '--httpqueue'?"),
         (["--taskqueue", "/nowhere.ini"], "--taskqueue: cannot read '/nowhere.ini': No such file or directory"),
     ])

@@ -7,7 +7,7 @@ extension Server {
     /// The port at which it stands in for delay-tasks.
     fileprivate func delayTasksPort() throws -> UInt16 {
         try eventually("the line of delay-tasks") {
-            output.firstMatch(of: /in place of delay-tasks at http:\/\/127\.0\.0\.1:(\d+)/).flatMap { UInt16($0.1) }
+            output.firstMatch(of: /replacing delay-tasks at http:\/\/127\.0\.0\.1:(\d+)/).flatMap { UInt16($0.1) }
         }
     }
 }

@@ -1,4 +1,4 @@
-// The program in place of htq, as a client of htq meets it.
+// The program replacing htq, as a client of htq meets it.
 
 import Foundation
 import Testing
@@ -12,7 +12,7 @@ struct HtqServer {
         let server = try Server(["--addr", "127.0.0.1:0", "--htq", "127.0.0.1:0"] + options)
         self.server = server
         port = try eventually("the port of htq") {
-            let match = server.output.firstMatch(of: /emq: in place of htq at http:\/\/127\.0\.0\.1:(\d+)/)
+            let match = server.output.firstMatch(of: /emq: replacing htq at http:\/\/127\.0\.0\.1:(\d+)/)
             return match.flatMap { UInt16($0.1) }
         }
         _ = try eventually("the end of the recovery") { try get("/").status == 200 ? true : nil }

@@ -31,7 +31,7 @@ import Testing
         defer { try? FileManager.default.removeItem(at: folder) }
         let path = try write("base_url = \(receiver.url("/app"))\n[mail]\nrate = 100/s\n[other]\n")
         let server = try Server(["--addr", "127.0.0.1:0", "--taskqueue", path])
-        #expect(try line(server, "emq: in place of taskqueue") == "emq: in place of taskqueue for 2 queues of \(path)")
+        #expect(try line(server, "emq: replacing taskqueue") == "emq: replacing taskqueue for 2 queues of \(path)")
         #expect(!server.output.contains("AMQP"))
         try server.enqueue("mail", #""content": {"url":"/send","payload":{"to":"a@b"}}"#)
         let request = try receiver.wait("/app/send")[0]
@@ -57,7 +57,7 @@ import Testing
         defer { try? FileManager.default.removeItem(at: folder) }
         let path = try write("server = \"amqp://guest:guest@localhost:5672/\"\n[q]\n")
         let server = try Server(environment: ["TASKQUEUE_CONFIG_FILE": path])
-        #expect(try line(server, "emq: in place of taskqueue").contains("1 queue of \(path)"))
+        #expect(try line(server, "emq: replacing taskqueue").contains("1 queue of \(path)"))
         let words = try line(server, "emq: \(path) names a server")
         #expect(words.contains("consuming from AMQP is not there yet") && words.contains("POST /enqueue/QUEUE"))
     }

@@ -86,7 +86,7 @@ struct TaskqueueFile: Equatable {
     /// What is said of it when the server starts.
     var startLines: [String] {
         let queues = sections.count == 1 ? "1 queue" : "\(sections.count) queues"
-        var lines = ["emq: in place of taskqueue for \(queues) of \(path)"]
+        var lines = ["emq: replacing taskqueue for \(queues) of \(path)"]
         if server != nil {
             lines.append(
                 "emq: \(path) names a server, but consuming from AMQP is not there yet: "
