@@ -1,14 +1,14 @@
 // swift-tools-version: 6.2
-// emq: a work-queue server over HTTP. The rooms and who may import whom: docs/architecture.md.
+// emq: a work-queue server over HTTP. docs/architecture.md describes the rooms and their imports.
 
 import PackageDescription
 
-/// The fuzzers are built only when asked for (`.ci/long` asks): they need flags that a package may not give to others.
+/// The fuzzers need flags that a package may not pass to its dependents, so `.ci/long` requests them with EMQ_FUZZ.
 let isFuzzing = Context.environment["EMQ_FUZZ"] != nil
 
-/// `Lifetimes` lets a parser return structs of spans that the compiler ties to the buffer they point into.
-/// Strict memory safety makes every use of an unsafe pointer say so. Regular expressions are not used: leaving their library out
-/// saves a megabyte of memory.
+/// - `Lifetimes` lets a parser return structs of spans that the compiler ties to the buffer they point into.
+/// - Strict memory safety requires `unsafe` at every use of an unsafe pointer.
+/// - The server uses no regular expressions. Without their library, it takes a megabyte less memory.
 let server: [SwiftSetting] =
     [
         .swiftLanguageMode(.v6),

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Moves what is still queued in a legacy system to emq that stands in for it. Python's standard library only.
+"""Moves tasks that are still queued in a legacy system to the emq that replaces it. Uses only the standard library.
 
     migrate.py httpqueue   redis://:PASSWORD@HOST:6379/3   http://EMQ:2356
     migrate.py htq         redis://HOST:6379/0             http://EMQ:5000
     migrate.py delay-tasks DIRECTORY                       http://EMQ:7080
 
-Stop the legacy system first. Nothing is deleted there; running this twice adds everything twice (but for delay-tasks,
-where the same task replaces itself). What emq refuses, such as a URL with https, is listed, and the exit status is 1.
+Stop the legacy system first. The script deletes nothing there. If you run it twice, it adds everything twice (except
+for delay-tasks, where a task replaces itself). The script lists tasks that emq rejects, such as those with an https URL,
+and then exits with status 1.
 """
 
 import json
@@ -20,12 +21,12 @@ import urllib.request
 
 
 class Redis:
-    """As much of a Redis client as it takes to read (https://redis.io/docs/latest/develop/reference/protocol-spec/)."""
+    """A minimal Redis client for reading (https://redis.io/docs/latest/develop/reference/protocol-spec/)."""
 
     def __init__(self, url):
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "redis":
-            sys.exit(f"'{url}' is no address such as redis://:PASSWORD@HOST:6379/0")
+            sys.exit(f"'{url}' is not a Redis URL such as redis://:PASSWORD@HOST:6379/0")
         self.file = socket.create_connection((parts.hostname or "localhost", parts.port or 6379)).makefile("rwb")
         if parts.password:
             name = [parts.username] if parts.username not in (None, "", "root") else []
@@ -34,9 +35,9 @@ class Redis:
         self.ask("SELECT", self.database)
 
     def must_have(self, *names):
-        """Ends the program if none of these keys is there: it would be the wrong place."""
+        """Ends the program if none of these keys exists, because the database is probably the wrong one."""
         if not any(self.ask("EXISTS", name) == "1" for name in names):
-            sys.exit(f"database {self.database} has none of {', '.join(names)}: nothing is queued there, or it is another one")
+            sys.exit(f"database {self.database} has none of {', '.join(names)}: nothing is queued, or this is the wrong database")
 
     def ask(self, *words):
         self.file.write(b"*%d\r\n" % len(words))
@@ -68,7 +69,7 @@ def httpqueue(source):
         for name, score in zip(entries[::2], entries[1::2]):
             text = redis.ask("GET", name)
             if text is None:
-                continue  # Its day is over.
+                continue  # The task has expired.
             task = json.loads(text)
             due = float(score) if bucket == "later_delay" else now
             yield "/create", {
@@ -79,7 +80,7 @@ def httpqueue(source):
 def htq(source):
     redis = Redis(source)
     redis.must_have("htq:send")
-    # The next one is the last of the list.
+    # htq takes the last element of the list first.
     for name in reversed(redis.ask("LRANGE", "htq:send", 0, -1)):
         fields = redis.ask("HGETALL", f"htq:requests:{name}")
         request = dict(zip(fields[::2], fields[1::2]))
@@ -101,16 +102,16 @@ def delay_tasks(source):
         for category, handler in json.loads(handlers.read_text()).items():
             yield "/handler/" + urllib.parse.quote(category, safe=""), {"handler": handler}
     for slot in json.loads(tasks.read_text()) if tasks.exists() else []:
-        for category, those in (slot or {}).get("Tasks", {}).items():
-            for key, task in those.items():
-                # What should have run while the system was stopped runs now.
+        for category, entries in (slot or {}).get("Tasks", {}).items():
+            for key, task in entries.items():
+                # Tasks that came due while the system was stopped run now.
                 yield "/task/" + urllib.parse.quote(category, safe=""), {
                     "timestamp": max(task["TimeToRun"], int(time.time())), "key": int(key),
                     "params": task["Params"], "handler": task["Handler"]}
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """htq answers with a redirect to the request, which nobody needs here."""
+    """htq responds with a redirect to the request, which this script does not need."""
 
     def redirect_request(self, *arguments):
         return None
@@ -137,14 +138,14 @@ def main():
                 if answer.code != 303:
                     refused += 1
                     reason = answer.read().decode(errors="replace").strip()
-                    print(f"refused ({answer.code} {reason}): {json.dumps(body)}", file=sys.stderr)
+                    print(f"rejected ({answer.code} {reason}): {json.dumps(body)}", file=sys.stderr)
                     continue
             moved += 1
     except KeyboardInterrupt:
-        sys.exit(f"broken off; {moved} were moved before, {refused} refused")
+        sys.exit(f"interrupted: moved {moved}, rejected {refused}")
     except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"{type(error).__name__}: {error}; {moved} were moved before, {refused} refused")
-    print(f"moved {moved}, refused {refused}")
+        sys.exit(f"{type(error).__name__}: {error}; moved {moved}, rejected {refused}")
+    print(f"moved {moved}, rejected {refused}")
     sys.exit(1 if refused else 0)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A receiver of pushed tasks, without packages: it checks who sent them, and does not take one again that comes again.
+"""A receiver of pushed tasks that uses only the standard library. It checks signatures and ignores duplicates.
 
 usage: SECRET=... receiver.py [PORT]
 
-Start emq so that it may reach it, and have a queue pushed to it:
+Start emq with permission to reach the receiver, and push a queue to it:
 
     emq --push loopback
     curl -X PUT --json '{"push": {"url": "http://localhost:9000/hook", "secret": "..."}}' localhost:8080/config/hooks
@@ -20,11 +20,11 @@ import time
 SECRET = os.environ.get("SECRET", "").encode()
 OLDEST_SECONDS = 300
 
-done = set()  # ids of tasks that were done: a real receiver keeps them where its work is
+done = set()  # ids of finished tasks; a real receiver stores them together with the results of its work
 
 
 def is_genuine(signature, body):
-    """Whether the header `Emq-Signature: t=<unix>,v1=<hex>` fits the body and is not old."""
+    """Whether the header `Emq-Signature: t=<unix>,v1=<hex>` matches the body and is recent."""
     parts = dict(part.partition("=")[::2] for part in signature.split(","))
     expected = hmac.new(SECRET, parts.get("t", "").encode() + b"." + body, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(parts.get("v1", "").encode(), expected.encode()):
@@ -39,7 +39,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         task = self.headers.get("Emq-Task-Id")
         if SECRET and not is_genuine(self.headers.get("Emq-Signature", ""), body):
-            return self.answer(401, b"the signature does not fit")
+            return self.answer(401, b"the signature does not match")
         if task not in done:
             print(self.headers.get("Emq-Queue"), task, body.decode(), flush=True)
             done.add(task)

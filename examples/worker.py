@@ -3,12 +3,13 @@
 
     examples/worker.py [--url URL] [--max N] [--name NAME] QUEUE... -- COMMAND [ARGUMENT...]
 
-The command gets the task's content, as JSON, on its standard input, and the task's id, queue and attempt in EMQ_ID,
-EMQ_QUEUE and EMQ_ATTEMPT. If it ends with status 0, the task is acknowledged, with what it printed as the result if that is
-JSON. Otherwise the task is refused, with the last line of its standard error as the error: it is tried again, or is dead.
+The command reads the task's content, as JSON, from its standard input. EMQ_ID, EMQ_QUEUE and EMQ_ATTEMPT have the
+task's id, queue and attempt. If the command exits with status 0, the worker acknowledges the task; if the output is
+JSON, it is the task's result. Otherwise the worker refuses the task, with the last line of standard error as the error.
+emq then tries the task again, or the task is dead.
 
-Earlier queues go first. On SIGTERM and SIGINT the worker finishes the task in hand, gives back those that it has not begun,
-and exits.
+The worker takes tasks from earlier queues first. On SIGTERM and SIGINT it finishes the current task, gives back the
+tasks that it has not begun, and exits.
 """
 
 import argparse, http.client, json, os, shutil, signal, socket, subprocess, sys, threading, time, urllib.parse
@@ -16,18 +17,18 @@ import argparse, http.client, json, os, shutil, signal, socket, subprocess, sys,
 separator = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--url", default="http://localhost:8080")
-parser.add_argument("--max", type=int, default=1, help="how many tasks to take at once, for short ones (1)")
-parser.add_argument("--name", default=f"{socket.gethostname()}-{os.getpid()}", help="shown with the tasks in hand")
+parser.add_argument("--max", type=int, default=1, help="how many tasks to take at once; raise it for short tasks (default 1)")
+parser.add_argument("--name", default=f"{socket.gethostname()}-{os.getpid()}", help="the worker's name, shown with the tasks that it holds")
 parser.add_argument("queues", nargs="+", metavar="QUEUE")
 options = parser.parse_args(sys.argv[1:separator])
 command = sys.argv[separator + 1 :]
 if not command:
-    parser.error("a command follows the queues, behind --")
+    parser.error("the command is missing; write it after the queues and --")
 if not shutil.which(command[0]):
-    parser.error(f"there is no command {command[0]}")
+    parser.error(f"command not found: {command[0]}")
 url = urllib.parse.urlsplit(options.url)
 if url.scheme != "http" or not url.hostname:
-    parser.error(f"a URL begins with http:// and a host, not {options.url}")
+    parser.error(f"--url must be http:// and a host, such as http://localhost:8080, not {options.url}")
 
 
 def say(text):
@@ -35,14 +36,14 @@ def say(text):
 
 
 class Client:
-    """One connection to the server, made anew when it was lost."""
+    """A connection to the server, which reconnects when it is lost."""
 
     def __init__(self):
         self.connection = http.client.HTTPConnection(url.netloc, timeout=60)
 
     def post(self, path, body, seconds=float("inf")):
-        """Sends a request, and again after a pause as long as the server is not there or has no room, for so many seconds;
-        None if it did not work. A server that does not take a result takes the acknowledgement without."""
+        """Sends a request, and retries for `seconds` while the server is unreachable or has no memory or disk space.
+        Returns None if all tries fail. If the server does not accept a result, the retry leaves it out."""
         begin = time.monotonic()
         while True:
             try:
@@ -53,20 +54,20 @@ class Client:
                     return json.loads(text)
                 problem = f"{answer.status} {text}"
                 if 400 <= answer.status < 500 and "result" not in body:
-                    sys.exit(f"{path} was answered {problem}")
+                    sys.exit(f"{path} failed: {problem}")
                 body.pop("result", None)
             except (OSError, http.client.HTTPException) as error:
-                # The server closes connections that were silent for two minutes: the next one is new.
+                # The server closes connections that are silent for two minutes; the next try reconnects.
                 problem = f"{options.url}: {error}"
             self.connection.close()
             if time.monotonic() - begin >= seconds or stopping.is_set() and path == "/wait/":
                 return None
             if time.monotonic() - begin >= 1:
-                say(f"{path} does not work yet: {problem}")
+                say(f"{path} failed, retrying: {problem}")
             time.sleep(1 if time.monotonic() - begin >= 1 else 0.1)
 
     def end_input(self):
-        """Says that no more requests will come: a long poll is then answered at once, with nothing taken."""
+        """Closes the sending side. The server then answers a long poll at once and takes no tasks for it."""
         if self.connection.sock:
             self.connection.sock.shutdown(socket.SHUT_WR)
 
@@ -86,11 +87,11 @@ signal.signal(signal.SIGINT, stop)
 
 
 def keep(held, ended):
-    """Starts the leases of the tasks in hand again when half of the shortest is over."""
+    """Restarts the leases of the held tasks each time half of the shortest is over."""
     client = Client()
     while not ended.wait(min((task["retry"] for task in list(held)), default=60) / 2):
         answer = client.post("/touch/", {"ids": [task["receipt"] for task in list(held)]})
-        # Those that were cancelled, or are somebody else's by now, are not begun.
+        # Do not begin tasks that were cancelled or that another worker holds now.
         for task in [task for task in held[1:] if task["receipt"] in answer["missing"]]:
             held.remove(task)
 
@@ -100,9 +101,9 @@ def refuse_constant(name):
 
 
 def work(task):
-    """Runs the command: what to say of the task, and where."""
+    """Runs the command. Returns the path and the body that report its outcome."""
     environment = {**os.environ, "EMQ_ID": task["id"], "EMQ_QUEUE": task["queue"], "EMQ_ATTEMPT": str(task["attempt"])}
-    # In a group of its own, so that Ctrl-C stops the worker and not the work.
+    # The command has its own session, so that Ctrl-C stops the worker but not the command.
     done = subprocess.run(
         command, input=json.dumps(task["content"]).encode() + b"\n", capture_output=True, env=environment, start_new_session=True
     )
@@ -118,7 +119,7 @@ def work(task):
 
 
 client = Client()
-say(f"waiting for tasks of {', '.join(options.queues)} at {options.url}")
+say(f"waiting for tasks in {', '.join(options.queues)} at {options.url}")
 while not stopping.is_set():
     polling = client
     tasks = client.post(
@@ -128,16 +129,16 @@ while not stopping.is_set():
     if not tasks:
         continue
     held, ended = list(tasks), threading.Event()
-    # A daemon: should this thread fail, the leases must run out.
+    # A daemon thread: if the main thread fails, the leases must run out.
     keeper = threading.Thread(target=keep, args=(held, ended), daemon=True)
     keeper.start()
     while held and not stopping.is_set():
         path, body = work(held[0])
         answer = client.post(path, body, seconds=30 if stopping.is_set() else float("inf"))
         if answer is None:
-            sys.exit(f"the server was not told of {held[0]['id']}: it will be done again")
+            sys.exit(f"cannot report {held[0]['id']} to the server, so it will run again")
         outcome = "done" if path == "/ack/" else f"refused: {body['error']}"
-        say(f"{held[0]['id']} {outcome}" + (", but the server has it no more" if answer["missing"] else ""))
+        say(f"{held[0]['id']} {outcome}" + (", but the server no longer has it dispatched to this worker" if answer["missing"] else ""))
         held.pop(0)
     ended.set()
     if held:

@@ -3,12 +3,14 @@
 #
 #   examples/worker.sh [--url URL] QUEUE... -- COMMAND [ARGUMENT...]
 #
-# The command gets the task's content, as JSON, on its standard input, and the task's id, queue and attempt in EMQ_ID, EMQ_QUEUE
-# and EMQ_ATTEMPT. If it ends with status 0, the task is acknowledged, with what it printed as the result if that is JSON.
-# Otherwise the task is refused, with the last line of its standard error as the error: it is tried again, or is dead.
+# The command reads the task's content, as JSON, from its standard input. EMQ_ID, EMQ_QUEUE and EMQ_ATTEMPT have the
+# task's id, queue and attempt. If the command exits with status 0, the worker acknowledges the task; if the output is
+# JSON, it is the task's result. Otherwise the worker refuses the task, with the last line of standard error as the
+# error. emq then tries the task again, or the task is dead.
 #
-# Earlier queues go first. On SIGTERM and SIGINT the worker finishes the task in hand and exits. Needs curl 7.82 or newer, and
-# jq (which rounds numbers of more than 17 digits before its version 1.7).
+# The worker takes tasks from earlier queues first. On SIGTERM and SIGINT it finishes the current task and exits. It
+# needs bash, curl 7.82 or newer, and jq (versions before 1.7 round numbers of more than 17 digits).
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # so that `sh worker.sh` works too
 set -euo pipefail
 
 case ${1:-} in
@@ -19,7 +21,7 @@ case ${1:-} in
 esac
 url=http://localhost:8080
 if [ "${1:-}" = --url ]; then
-    url=${2:?--url is followed by a URL}
+    url=${2:?--url needs a URL}
     shift 2
 fi
 queues=()
@@ -34,7 +36,7 @@ if [ ${#queues[@]} -eq 0 ] || [ $# -lt 2 ]; then
 fi
 shift
 for program in curl jq setsid "$1"; do
-    command -v "$program" >/dev/null || { echo "$0: there is no command $program" >&2; exit 2; }
+    command -v "$program" >/dev/null || { echo "$0: command not found: $program" >&2; exit 2; }
 done
 
 work=$(mktemp -d)
@@ -43,7 +45,7 @@ poll=
 stopping=
 stop() {
     stopping=1
-    # Its client gone, the server takes nothing for it.
+    # When the client disconnects, the server takes no task for it.
     [ -z "$poll" ] || kill "$poll" 2>/dev/null || true
 }
 trap stop TERM INT
@@ -52,8 +54,8 @@ trap '[ -z "$keeper" ] || kill "$keeper" 2>/dev/null; rm -rf "$work"' EXIT
 request=$(jq -cn --arg worker "$(hostname)-$$" '{queues: $ARGS.positional, max: 1, timeout: 30000, worker: $worker}' \
     --args "${queues[@]}")
 
-# Tells the server something, and again as long as it is not there or has no room: the third argument, if there is one, is what
-# to say then instead.
+# Sends a request, and retries while the server is unreachable or has no memory or disk space. If there is a third
+# argument, the retries send that instead.
 post() {
     local body=$2
     until printf %s "$body" | curl -sS --fail-with-body --json @- "$url$1"; do
@@ -62,7 +64,7 @@ post() {
     done
 }
 
-# Starts the lease of a task again and again, when half of it is over.
+# Restarts the lease of a task each time half of it is over.
 keep() {
     trap 'kill "$pause" 2>/dev/null; exit' TERM
     while true; do
@@ -77,7 +79,7 @@ while [ -z "$stopping" ]; do
     rm -f "$work/answer"
     curl -sS --fail-with-body --json "$request" -o "$work/answer" "$url/wait/" &
     poll=$!
-    # The signal may have come just now; and it ends a wait early.
+    # The signal may have come before poll was set. A signal also ends the `wait` below early.
     [ -z "$stopping" ] || stop
     status=0
     wait "$poll" || status=$?
@@ -97,7 +99,7 @@ while [ -z "$stopping" ]; do
     keep "$receipt" "$(jq '.retry / 2' "$work/task")" &
     keeper=$!
     status=0
-    # In a session of its own, so that Ctrl-C stops the worker and not the work.
+    # The command has its own session, so that Ctrl-C stops the worker but not the command.
     jq -c .content "$work/task" |
         EMQ_ID=$(jq -r .id "$work/task") EMQ_QUEUE=$(jq -r .queue "$work/task") EMQ_ATTEMPT=$(jq -r .attempt "$work/task") \
             setsid --wait "$@" >"$work/output" 2>"$work/error" || status=$?
@@ -112,7 +114,7 @@ while [ -z "$stopping" ]; do
         if jq -se 'length == 1' "$work/output" >/dev/null 2>&1; then
             body=$(jq -c --arg id "$receipt" '{ids: [$id], result: .}' "$work/output")
         fi
-        # A server that has no room for the result takes the acknowledgement without: work that is done makes room.
+        # A server without memory for the result accepts the acknowledgement without it, because that frees memory.
         post /ack/ "$body" "$plain" >/dev/null
         echo "$id done" >&2
     else
