@@ -70,29 +70,29 @@ public final class OwnCourier: Courier {
         return request
     }
 
-    /// A status of 2xx is success. Otherwise an answer may ask for a pause instead of the backoff.
-    public func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        switch outcome.result {
-        case .failure(let failure): return landing.verdict(on: failure)
+    /// A status of 2xx means success. Any other response may ask for a pause in place of the backoff.
+    public func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
+        switch clientOutcome.result {
+        case .failure(let failure): return attempt.outcome(after: failure)
         case .success(let response):
-            let result = landing.result(of: response, elapsedMilliseconds: outcome.elapsedMilliseconds)
+            let result = attempt.result(of: response, elapsedMilliseconds: clientOutcome.elapsedMilliseconds)
             if (200...299).contains(response.status) { return .done(result: result) }
-            let pause = Answer.pauseMilliseconds(response, now: landing.unixMilliseconds)
+            let pause = Answer.pauseMilliseconds(response, now: attempt.endUnixMilliseconds)
             let action = pause.map { NakAction.failedPausing(milliseconds: $0) } ?? .failed
-            return .failed(action, error: Answer.error(response, from: landing.place), result: result)
+            return .failed(action, error: Answer.error(response, from: attempt.place), result: result)
         }
     }
 
-    /// Tells the `on_dead` of the task, or of its queue, all about the task.
-    public func notification(
-        of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions
+    /// Sends the whole task to its own `on_dead` or, if it has none, to its queue's.
+    public func deadLetterNotification(
+        for task: borrowing TaskView, in queueName: [UInt8], push: PushOptions
     ) -> DeadLetterNotification? {
         var url = push.onDead
         if !task.request.isEmpty {
             let own = PushOptions(stored: task.request, of: .task)
-            // Whatever queue it has come to: two queues that are each other's dead letters would never end.
+            // A notification causes no other one: two queues that are each other's dead-letter queue would never end.
             if own.isNotice { return nil }
-            // Of what died as a dead letter, its own request is over.
+            // A task that died as a dead letter has used up its own request.
             if task.origin.isEmpty || task.origin == queueName { url = own.onDead ?? url }
         }
         return url.map { DeadLetterNotification(url: $0, content: describe(task)) }

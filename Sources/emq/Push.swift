@@ -78,7 +78,7 @@ final class Push {
 
     /// How many tasks are being sent, and how much memory that takes, in bytes.
     var inFlightCount: Int { delivery.inFlightCount }
-    var bufferBytes: Int { client.bufferBytes + delivery.landedBytes }
+    var bufferBytes: Int { client.bufferBytes + delivery.waitingOutcomeBytes }
 
     /// Takes in what came back, as far as there is room for it.
     func beginTurn(_ journal: DurableStore?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
@@ -101,7 +101,7 @@ final class Push {
     func endTurn(_ journal: DurableStore?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {
         let isBusy = journal?.isBusy(broker) == true
         delivery.isStopping = isStopping || isBusy
-        delivery.keepsNotifications = isBusy || delivery.isShortOfMemory
+        delivery.postponesNotifications = isBusy || delivery.isShortOfMemory
         return delivery.endTurn(on: broker, now: now)
     }
 }

@@ -1,4 +1,4 @@
-// Other couriers than emq's own: what they are shown and asked, and what becomes of what they say.
+// Couriers other than emq's own: what they are asked, and what their answers cause.
 
 import Net
 import Queues
@@ -8,21 +8,21 @@ import UID
 
 @testable import Delivery
 
-/// Sends each task to a host of its queue's name, and says of answers and deaths what the test says.
+/// Sends each task to a host named as its queue. The test sets the outcomes and the dead-letter notification.
 private final class TestCourier: Courier {
     let concurrency: Int
-    var verdict: Verdict = .done(result: [])
+    var outcome: Attempt.Outcome = .done(result: [])
     var notification: DeadLetterNotification?
-    /// Why no request can be made; nil if one can.
+    /// The reason why no request can be made; nil if one can.
     var refusal: String?
-    /// What it was asked and shown.
+    /// The calls it got.
     private(set) var log: [String] = []
-    private(set) var landings: [Landing] = []
+    private(set) var attempts: [Attempt] = []
 
     init(concurrency: Int = 10) { self.concurrency = concurrency }
 
-    /// Lets go of what it was shown: that keeps the queue, and the queue keeps its courier.
-    func forget() { landings = [] }
+    /// Breaks the cycle of references: an attempt keeps its queue, which keeps its courier.
+    func forget() { attempts = [] }
 
     func request(
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
@@ -39,16 +39,17 @@ private final class TestCourier: Courier {
         }
     }
 
-    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        landings.append(landing)
-        if case .success(let response) = outcome.result {
-            log.append("\(response.status) of \(landing.task.low) after \(outcome.elapsedMilliseconds)")
+    func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
+        attempts.append(attempt)
+        if case .success(let response) = clientOutcome.result {
+            log.append("\(response.status) of \(attempt.task.low) after \(clientOutcome.elapsedMilliseconds)")
         }
-        return verdict
+        return outcome
     }
 
-    func notification(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> DeadLetterNotification?
-    {
+    func deadLetterNotification(
+        for task: borrowing TaskView, in queueName: [UInt8], push: PushOptions
+    ) -> DeadLetterNotification? {
         log.append("death of \(task.id.low) in \(text(queueName)), \(push.concurrency ?? 0) at once")
         return notification
     }
@@ -73,8 +74,8 @@ struct CourierTests {
         try broker.configure(try broker.queue(named: Array("q".utf8).span), configuration)
     }
 
-    @Test("A task goes as its courier says, which is shown how that has ended")
-    func requestsAndLandings() throws {
+    @Test("The courier makes a task's request and is shown the attempt when it has ended")
+    func requestsAndAttempts() throws {
         try withCourier { courier, world, broker in
             world.delivery.wallClockLeadMilliseconds = 500
             let id = try world.add("q", request: "any words", keep: 1000, broker)
@@ -86,15 +87,15 @@ struct CourierTests {
             world.now += 20
             world.answerAll(ok, broker, elapsed: 20)
             #expect(courier.log == ["request for 1 of q at 1000500", "200 of 1 after 20"])
-            let landing = try #require(courier.landings.first)
-            #expect(landing.task == id && text(landing.queue.name) == "q" && landing.place == "http://q.test/")
-            #expect(landing.isResultWanted && landing.keepsBody && landing.unixMilliseconds == 1_000_520)
-            // Its own result is none.
+            let attempt = try #require(courier.attempts.first)
+            #expect(attempt.task == id && text(attempt.queue.name) == "q" && attempt.place == "http://q.test/")
+            #expect(attempt.isResultWanted && attempt.keepsBody && attempt.endUnixMilliseconds == 1_000_520)
+            // The courier gave no result.
             #expect(world.state(id, broker) == .done && world.result(id, broker) == "")
         }
     }
 
-    @Test("A courier says how many are in flight at once, if the queue does not", arguments: [false, true])
+    @Test("The courier sets how many tasks are in flight at once, unless the queue does", arguments: [false, true])
     func concurrency(isConfigured: Bool) throws {
         try withCourier(TestCourier(concurrency: 3)) { _, world, broker in
             try configure(isConfigured ? #"{"concurrency":2}"# : "{}", broker)
@@ -108,7 +109,7 @@ struct CourierTests {
         }
     }
 
-    @Test("What a queue without a courier has is not sent, and its deaths are not told")
+    @Test("Without a courier, a queue's tasks are not sent, and their deaths cause no notifications")
     func noCourier() throws {
         try withCourier { courier, world, broker in
             try world.push(
@@ -132,9 +133,9 @@ struct CourierTests {
         }
     }
 
-    @Test("A verdict is done with its result, or how the task is given back, and why")
-    func verdicts() throws {
-        let verdicts: [(Verdict, TaskState, retries: UInt32, pause: Int64?)] = [
+    @Test("An outcome is done with a result, or says how and why the task is given back")
+    func outcomes() throws {
+        let outcomes: [(Attempt.Outcome, TaskState, retries: UInt32, pause: Int64?)] = [
             (.done(result: Array("5".utf8)), .done, 0, nil), (.done(result: []), .done, 0, nil),
             (.failed(.failed, error: "e", result: Array("5".utf8)), .delayed, 1, nil),
             (.failed(.failedPausing(milliseconds: 70), error: "e", result: Array("5".utf8)), .delayed, 1, 70),
@@ -143,33 +144,33 @@ struct CourierTests {
             (.failed(.release, error: "e"), .ready, 0, nil),
             (.failed(.releasePausing(milliseconds: 80), error: "e", result: [0x35]), .delayed, 0, 80),
         ]
-        for (given, state, retries, pause) in verdicts {
-            nonisolated(unsafe) let verdict = given
+        for (given, state, retries, pause) in outcomes {
+            nonisolated(unsafe) let outcome = given
             try withCourier { courier, world, broker in
                 let id = try world.add("q", request: "x", keep: 1000, broker)
                 world.turn(broker)
-                courier.verdict = verdict
+                courier.outcome = outcome
                 world.answerAll(ok, broker)
                 let seen = broker.withTask(id: id, now: world.now) { ($0.state, $0.retries, $0.due) }
-                let task = try #require(seen, "\(verdict)")
-                #expect(task.0 == state && task.1 == retries, "\(verdict)")
-                if let pause { #expect(task.2 == world.now + pause, "\(verdict)") }
-                switch verdict {
+                let task = try #require(seen, "\(outcome)")
+                #expect(task.0 == state && task.1 == retries, "\(outcome)")
+                if let pause { #expect(task.2 == world.now + pause, "\(outcome)") }
+                switch outcome {
                 case .done(let result):
                     #expect(world.result(id, broker) == text(result) && world.error(id, broker) == "")
                 case .failed(_, let error, let result):
                     #expect(world.result(id, broker) == text(result) && world.error(id, broker) == error)
                 }
                 #expect(world.delivery.inFlightCount == 0)
-                // What is given back is sent again when its time has come.
+                // A task that was given back is sent again when it is due.
                 guard state == .delayed || state == .ready else { return }
                 world.advance(broker) { world.sender.count(to: "q.test") == 1 }
-                #expect(pause == nil || world.now == 1_000_000 + (pause ?? 0), "\(verdict)")
+                #expect(pause == nil || world.now == 1_000_000 + (pause ?? 0), "\(outcome)")
             }
         }
     }
 
-    @Test("A failure without an answer is an attempt, unless the address may not be reached")
+    @Test("A request without a response is a failed attempt; if the address is forbidden, the task dies")
     func failures() throws {
         let address = try #require(IPAddress("10.0.0.1"))
         let failures: [(ClientFailure, NakAction)] = [
@@ -181,8 +182,8 @@ struct CourierTests {
                 try world.add("q", request: "x", broker)
                 world.turn(broker)
                 world.failAll(failure, broker)
-                let landing = try #require(courier.landings.last)
-                guard case .failed(let action, let error, let result) = landing.verdict(on: failure) else {
+                let attempt = try #require(courier.attempts.last)
+                guard case .failed(let action, let error, let result) = attempt.outcome(after: failure) else {
                     Issue.record("a failure is taken for a success")
                     return
                 }
@@ -192,34 +193,34 @@ struct CourierTests {
         }
     }
 
-    @Test("A task for which no request can be made is dead, and says why")
+    @Test("A task for which no request can be made dies with the reason")
     func noRequest() throws {
         try withCourier { courier, world, broker in
             courier.refusal = "there is no worker"
             let id = try world.add("q", request: "x", broker)
             world.turn(broker)
             #expect(world.state(id, broker) == .dead && world.error(id, broker) == "there is no worker")
-            #expect(world.sender.started == 0 && courier.landings.isEmpty)
+            #expect(world.sender.started == 0 && courier.attempts.isEmpty)
             #expect(courier.log.last == "death of 1 in q, 0 at once")
         }
     }
 
-    @Test("What takes longer than its courier allows is broken off, and counts as an attempt")
+    @Test("A request that takes longer than its courier allows is aborted, and counts as an attempt")
     func lease() throws {
         try withCourier { courier, world, broker in
             let id = try world.add("q", request: "x", retries: 0, broker)
             world.turn(broker)
             world.advance(broker) { world.state(id, broker) == .dead }
             #expect(world.now >= 1_005_000 && world.now <= 1_060_000)
-            #expect(world.sender.cancelled == 1 && courier.landings.isEmpty)
+            #expect(world.sender.cancelled == 1 && courier.attempts.isEmpty)
         }
     }
 
-    @Test("The news of a death is a task of the queue where it was, sent by its courier; that dies untold")
+    @Test("A notification is a task of the queue where the other died, sent by its courier; its own death causes none")
     func notification() throws {
         try withCourier { courier, world, broker in
             try configure(#"{"concurrency":4}"#, broker, deadLetter: "letters")
-            courier.verdict = .failed(.dead, error: "e")
+            courier.outcome = .failed(.dead, error: "e")
             courier.notification = DeadLetterNotification(
                 url: try HTTPURL(Array("http://grave.test/n".utf8).span), content: Array(#"{"died":1}"#.utf8))
             let id = try world.add("q", broker)
@@ -241,10 +242,10 @@ struct CourierTests {
         }
     }
 
-    @Test("Without news, nothing is added")
-    func noNews() throws {
+    @Test("Without a notification, nothing is added")
+    func noNotification() throws {
         try withCourier { courier, world, broker in
-            courier.verdict = .failed(.dead, error: "e")
+            courier.outcome = .failed(.dead, error: "e")
             let id = try world.add("q", request: "x", broker)
             world.turn(broker)
             world.answerAll(ok, broker)

@@ -80,8 +80,8 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A queue's headers do not go to whoever is told of a death, be there another receiver or none")
-    func headersOfNews() throws {
+    @Test("A dead-letter notification does not carry the queue's headers, whether the queue has a URL or not")
+    func headersOfNotifications() throws {
         try withWorld { world, broker in
             try world.push(
                 "q", #"{"headers":{"Authorization":"secret"},"on_dead":"http://grave.test/"}"#, retries: 0, broker)
@@ -580,7 +580,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A task's own on_dead goes before its queue's, and a full queue takes the news of a death all the same")
+    @Test("A task's own on_dead goes before its queue's, and a full queue still takes the notification")
     func ownOnDead() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"on_dead":"http://queue.test/"}"#, retries: 0, length: 1, broker)
@@ -593,7 +593,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("The news of a death is news wherever it dies: queues that are each other's dead letters come to an end")
+    @Test("A notification's death causes no other one: queues that are each other's dead-letter queue come to an end")
     func noticesThatDieElsewhere() throws {
         try withWorld { world, broker in
             for (name, other) in [("a", "b"), ("b", "a")] {
@@ -613,7 +613,7 @@ struct DeliveryTests {
                 world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
                 world.now += 3_600_000
             }
-            // The task dies in either queue, and that is all the news there is.
+            // The task dies once in each queue: two notifications.
             #expect(world.made.count == 2)
             #expect(world.sender.requests.isEmpty)
         }
@@ -633,15 +633,15 @@ struct DeliveryTests {
     func manyDeaths() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"on_dead":"http://grave.test/","concurrency":100}"#, isExpiryDeath: true, broker)
-            world.news.byteCount = 5 << 20
+            world.notifications.paddingByteCount = 5 << 20
             for _ in 0..<6 { try world.add("q", expiry: 1000, broker) }
             world.now += 1000
             while !broker.advance(to: world.now) {}
-            world.delivery.keepsNotifications = true
+            world.delivery.postponesNotifications = true
             let pause = world.delivery.endTurn(on: broker, now: world.now)
             #expect(pause == nil)
             #expect(world.sender.started == 0)
-            world.delivery.keepsNotifications = false
+            world.delivery.postponesNotifications = false
             let next = world.delivery.endTurn(on: broker, now: world.now)
             #expect(next == world.now)
             #expect(world.sender.started == 4)
@@ -717,7 +717,7 @@ struct DeliveryTests {
                 looks += 1
                 return looks == 1
             }
-            #expect(world.state(kept, broker) == .dispatched && world.delivery.landedBytes > 5)
+            #expect(world.state(kept, broker) == .dispatched && world.delivery.waitingOutcomeBytes > 5)
             for (key, status) in zip(world.sender.requests.keys, [204, 500]) {
                 world.sender.answers.append(
                     (key, .response(Array("HTTP/1.1 \(status) X\r\nContent-Length: 0\r\n\r\n".utf8), 9, 1)))
@@ -728,9 +728,9 @@ struct DeliveryTests {
                 return looks == 1
             }
             #expect(rest.allSatisfy { world.state($0, broker) != .dispatched })
-            #expect(world.state(kept, broker) == .dispatched && world.delivery.landedBytes > 5)
+            #expect(world.state(kept, broker) == .dispatched && world.delivery.waitingOutcomeBytes > 5)
             world.turn(broker)
-            #expect(world.state(kept, broker) == .done && world.delivery.landedBytes == 0)
+            #expect(world.state(kept, broker) == .done && world.delivery.waitingOutcomeBytes == 0)
         }
     }
 

@@ -12,14 +12,14 @@ func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
 
 /// A broker, its delivery, and a time that passes when the test says so.
 final class World {
-    /// What the news of a death has.
-    final class News {
-        /// Spaces behind its text.
-        var byteCount = 0
+    /// What dead-letter notifications look like.
+    final class Notifications {
+        /// The number of spaces behind the text.
+        var paddingByteCount = 0
     }
 
     let sender = Postbox()
-    let news = News()
+    let notifications = Notifications()
     let delivery: Delivery
     var now: Int64
     var lastTask: UInt64 = 0
@@ -34,8 +34,9 @@ final class World {
     init(now: Int64, couriers: [String: any Courier]?, on broker: isolated Broker) {
         self.now = now
         let made = made
-        let own = OwnCourier { [news] task in
-            Array("task \(task.id.low)".utf8) + Array(repeating: UInt8(ascii: " "), count: news.byteCount)
+        let own = OwnCourier { [notifications] task in
+            Array("task \(task.id.low)".utf8)
+                + Array(repeating: UInt8(ascii: " "), count: notifications.paddingByteCount)
         }
         delivery = Delivery(
             sender: sender, on: broker,

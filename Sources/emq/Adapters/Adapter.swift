@@ -25,10 +25,6 @@ extension Adapter {
     func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>) {}
 
     func begin(on broker: isolated Broker) -> Bool { true }
-
-    /// Its receivers know nothing of deaths.
-    func notification(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> DeadLetterNotification?
-    { nil }
 }
 
 /// A legacy system with an interface for clients.

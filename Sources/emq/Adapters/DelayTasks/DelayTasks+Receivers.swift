@@ -26,7 +26,7 @@ extension DelayTasks {
         return ClientRequest(posting: body, to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
     }
 
-    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        landing.verdict(on: outcome) { response in (200...299).contains(response.status) ? nil : "" }
+    func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
+        attempt.outcome(after: clientOutcome) { response in (200...299).contains(response.status) ? nil : "" }
     }
 }

@@ -316,14 +316,14 @@ final class Htq: AdapterService {
         }
     }
 
-    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        let time = landing.unixMilliseconds
-        switch outcome.result {
+    func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
+        let time = attempt.endUnixMilliseconds
+        switch clientOutcome.result {
         case .success(let response):
             return .done(
                 result: HtqResponse.json(
-                    of: response, to: landing.task, elapsedMilliseconds: outcome.elapsedMilliseconds,
-                    keepsBody: landing.keepsBody, unixMilliseconds: time))
+                    of: response, to: attempt.task, elapsedMilliseconds: clientOutcome.elapsedMilliseconds,
+                    keepsBody: attempt.keepsBody, unixMilliseconds: time))
         case .failure(let failure):
             var status = HtqStatus.error
             if case .timeout = failure { status = .timeout }

@@ -190,8 +190,8 @@ final class Httpqueue: AdapterService {
         return ClientRequest(posting: body, to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
     }
 
-    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        landing.verdict(on: outcome) { response in
+    func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
+        attempt.outcome(after: clientOutcome) { response in
             let code = Self.code(of: response.body)
             if code == 100 { return nil }
             return " with \(code.map { "code \($0)" } ?? "no code"), and 100 is success"

@@ -98,18 +98,19 @@ final class Taskqueue: Adapter {
         }
     }
 
-    func verdict(on outcome: borrowing ClientOutcome, of landing: Landing) -> Verdict {
-        if case .failure(let failure) = outcome.result, failure.isRefused {
-            let minimum = file.sections[landing.queue.name]?.backoff.minimumMilliseconds ?? 0
+    func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
+        if case .failure(let failure) = clientOutcome.result, failure.isRefused {
+            let minimum = file.sections[attempt.queue.name]?.backoff.minimumMilliseconds ?? 0
             let pause = max(minimum, Self.refusedPauseMilliseconds)
-            return .failed(.releasePausing(milliseconds: pause), error: landing.error(failure))
+            return .failed(.releasePausing(milliseconds: pause), error: attempt.error(failure))
         }
-        return landing.verdict(on: outcome) { $0.status == 200 ? nil : ", and 200 is success" }
+        return attempt.outcome(after: clientOutcome) { $0.status == 200 ? nil : ", and 200 is success" }
     }
 
     /// The same payload goes to the message's `roll_back`.
-    func notification(of task: borrowing TaskView, in queueName: [UInt8], push: PushOptions) -> DeadLetterNotification?
-    {
+    func deadLetterNotification(
+        for task: borrowing TaskView, in queueName: [UInt8], push: PushOptions
+    ) -> DeadLetterNotification? {
         guard !PushOptions(stored: task.request, of: .task).isNotice,
             let message = try? TaskqueueMessage(task.content, baseURL: file.baseURL, now: task.enqueued),
             let url = message.rollBackURL
