@@ -1,5 +1,6 @@
 // What an answer to a task that was sent means, and how it is kept.
 
+import Bytes
 import JSON
 import Net
 
@@ -15,8 +16,8 @@ enum Answer {
         var pause: Int64?
         response.forEachField { name, value in
             guard name.equalsIgnoringCase("Retry-After"), pause == nil else { return }
-            let text = String(decoding: Array(copying: value), as: UTF8.self)
-            if !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
+            let text = String(decoding: value)
+            if text.utf8.isDecimal {
                 // More digits than a number has are a long time too.
                 pause = min(Int64(text) ?? .max, maximumPauseMilliseconds / 1000) * 1000
             } else if let time = HTTPDate.unixSeconds(text, now: now / 1000) {
@@ -38,7 +39,7 @@ enum Answer {
             response.forEachField { name, value in
                 guard name.equalsIgnoringCase("Location") else { return }
                 text += "; redirects are not followed, its Location is "
-                text += String(decoding: Array(copying: value.extracting(first: 500)), as: UTF8.self)
+                text += String(decoding: value.extracting(first: 500))
             }
         }
         let beginning = beginning(of: response.body)
@@ -105,24 +106,7 @@ enum Answer {
             return JSONWriter.writeString(text.span, to: &json)
         }
         json += ",\"body_base64\":\"".utf8
-        appendBase64(body, to: &json)
+        Base64.standard.encode(body, into: &json)
         json.append(UInt8(ascii: "\""))
-    }
-
-    /// Appends bytes in base64 (RFC 4648 section 4).
-    private static func appendBase64(_ bytes: Span<UInt8>, to text: inout [UInt8]) {
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-        text.reserveCapacity(text.count + (bytes.count + 2) / 3 * 4)
-        var index = 0
-        while index < bytes.count {
-            var group: UInt32 = 0
-            let count = min(3, bytes.count - index)
-            for place in 0..<3 { group = group << 8 | (place < count ? UInt32(bytes[index + place]) : 0) }
-            for place in 0..<4 {
-                let digit = Int(group >> UInt32(18 - 6 * place) & 63)
-                text.append(place <= count ? alphabet[digit] : UInt8(ascii: "="))
-            }
-            index += 3
-        }
     }
 }

@@ -1,5 +1,6 @@
 // Where push may send requests: the option --push.
 
+import Bytes
 import Net
 
 /// Which addresses may be reached, and under which host names. What is reached in no case: `SpecialAddresses`, and the server's
@@ -139,11 +140,11 @@ public struct DestinationPolicy: Sendable {
             && labels.allSatisfy { label in
                 (1...63).contains(label.utf8.count) && !label.hasPrefix("-") && !label.hasSuffix("-")
                     && label.utf8.allSatisfy {
-                        (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D || $0 == 0x5F
+                        (0x61...0x7A).contains($0) || $0.isDigit || $0 == 0x2D || $0 == 0x5F
                     }
             }
         // A URL's host that ends in a number is an IPv4 address or nothing (URL Standard, "ends in a number").
-        guard isName, labels.last?.utf8.allSatisfy({ (0x30...0x39).contains($0) }) == false else {
+        guard isName, labels.last?.utf8.isDecimal == false else {
             throw DestinationPolicyError("--push does not take '\(element)'; \(Self.choice)")
         }
         if !isPattern, labels.count == 1, name == element, let word = Self.word(meantBy: name) {
@@ -155,8 +156,8 @@ public struct DestinationPolicy: Sendable {
     /// What a name without a full stop was probably meant to be; nil if it may well be a host's.
     private static func word(meantBy name: String) -> String? {
         // Hosts are numbered at their end, and `localhost` is one.
-        if name == "localhost" || name.utf8.last.map({ (0x30...0x39).contains($0) }) ?? false { return nil }
-        func isNear(_ word: String) -> Bool { editDistance(word, name) <= 2 }
+        if name == "localhost" || name.utf8.last?.isDigit ?? false { return nil }
+        func isNear(_ word: String) -> Bool { editDistance(Array(word.utf8), Array(name.utf8)) <= 2 }
         if let word = words.first(where: isNear) { return word }
         if ["everywhere", "everything", "anywhere", "anything"].contains(where: isNear) { return "0.0.0.0/0,::/0" }
         return isNear("localhost") ? "localhost" : nil
@@ -174,21 +175,6 @@ public struct DestinationPolicy: Sendable {
 
     private static func withoutFinalStop(_ name: String) -> String {
         name.hasSuffix(".") ? String(name.dropLast()) : name
-    }
-
-    /// How many letters must be put in, left out or replaced to make one word of the other.
-    private static func editDistance(_ first: String, _ second: String) -> Int {
-        var distances = Array(0...second.utf8.count)
-        for (row, letter) in first.utf8.enumerated() {
-            var diagonal = distances[0]
-            distances[0] = row + 1
-            for (column, other) in second.utf8.enumerated() {
-                let replaced = diagonal + (letter == other ? 0 : 1)
-                diagonal = distances[column + 1]
-                distances[column + 1] = min(replaced, diagonal + 1, distances[column] + 1)
-            }
-        }
-        return distances[second.utf8.count]
     }
 }
 

@@ -1,5 +1,6 @@
 // A block of IP addresses, as `10.1.0.0/16` writes it.
 
+import Bytes
 import Net
 
 /// The IP addresses that begin with the same bits (RFC 4632 section 3.1, RFC 4291 section 2.3).
@@ -21,9 +22,7 @@ struct IPNetwork: Equatable, Sendable, CustomStringConvertible {
         var prefixLength = bitCount
         if parts.count > 1 {
             let digits = parts[1].utf8
-            guard (1...3).contains(digits.count), digits.allSatisfy({ (0x30...0x39).contains($0) }),
-                let length = Int(parts[1]), length <= bitCount
-            else {
+            guard digits.count <= 3, let length = Int(decimal: digits), length <= bitCount else {
                 throw DestinationPolicyError(
                     "the prefix length of \(address) is a number from 0 to \(bitCount), not '\(parts[1])'")
             }

@@ -1,5 +1,6 @@
 // How emq itself sends tasks: what docs/api.md says of `push` and `request`.
 
+import Bytes
 import JSON
 import Net
 import Queues

@@ -1,6 +1,7 @@
 // How tasks are sent, in the words of the interface: a queue's `push` and a task's `request`. One reader and one writer of
 // them serve the interface, which checks and shows them, and whoever sends.
 
+import Bytes
 import JSON
 import Net
 
@@ -310,15 +311,12 @@ private struct Value: ~Escapable {
     }
 
     func flaw(_ wanted: String) -> PushOptionsError {
-        let got = kind == .object ? "an object" : kind == .array ? "an array" : text(bytes.extracting(first: 60))
+        let got =
+            kind == .object ? "an object" : kind == .array ? "an array" : String(decoding: bytes.extracting(first: 60))
         return PushOptionsError(field: field, detail: "\(field) is \(wanted), not \(got)")
     }
 
     func flaw(because detail: String) -> PushOptionsError { PushOptionsError(field: field, detail: detail) }
-
-    private func text(_ bytes: Span<UInt8>) -> String {
-        String(decoding: Array(copying: bytes), as: UTF8.self)
-    }
 
     /// A text that is not empty.
     func string(maximumBytes: Int) throws(PushOptionsError) -> [UInt8] {
@@ -335,14 +333,4 @@ private struct Value: ~Escapable {
         let text = try string(maximumBytes: 8000)
         do throws(HTTPURLError) { return try HTTPURL(text.span) } catch { throw flaw(because: "\(error)") }
     }
-}
-
-extension [UInt8] {
-    /// A copy of `bytes`.
-    init(copying bytes: Span<UInt8>) {
-        self = unsafe bytes.withUnsafeBufferPointer { unsafe Array($0) }
-    }
-
-    /// The bytes with ASCII letters in lower case.
-    var lowercasedASCII: [UInt8] { map { $0 >= 0x41 && $0 <= 0x5A ? $0 | 0x20 : $0 } }
 }

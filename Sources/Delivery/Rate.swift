@@ -1,5 +1,7 @@
 // How often something may start, as a person writes it: `21.5/m`, `10/s`, `5/h`, `1/d`.
 
+import Bytes
+
 /// A number of starts per second, minute, hour or day.
 public struct Rate: Equatable, Sendable, CustomStringConvertible {
     /// The starts that a rate allows in `periodMilliseconds`, in millionths: whole numbers, so that nothing is ever rounded.
@@ -39,8 +41,7 @@ public struct Rate: Equatable, Sendable, CustomStringConvertible {
         let decimals = parts.count == 2 ? String(parts[1]) : "0"
         guard (1...6).contains(decimals.utf8.count) else { return nil }
         let digits = parts[0] + decimals + String(repeating: "0", count: 6 - decimals.utf8.count)
-        guard digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
-        return Int64(digits)
+        return Int64(decimal: digits.utf8)
     }
 }
 

@@ -1,5 +1,6 @@
 // What is known of a queue from which tasks are sent: how it wants that done, and how many are under way.
 
+import Bytes
 import Net
 import Queues
 
@@ -43,7 +44,9 @@ public final class SendingQueue {
         self.index = index
         self.courier = courier
         self.name = name
-        encodedName = percentEncoded(name)
+        var encodedName: [UInt8] = []
+        PercentEncoding.encode(name.span, into: &encodedName)
+        self.encodedName = encodedName
     }
 
     var concurrency: Int { options.concurrency ?? courier.concurrency }
@@ -71,19 +74,4 @@ public final class SendingQueue {
     var isForgettable: Bool {
         standing == .idle && inFlightCount == 0 && bucket == nil
     }
-}
-
-/// The bytes with all but unreserved characters (RFC 3986 section 2.3) percent-encoded.
-func percentEncoded(_ bytes: [UInt8]) -> [UInt8] {
-    let digits = Array("0123456789ABCDEF".utf8)
-    var encoded: [UInt8] = []
-    for byte in bytes {
-        switch byte {
-        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
-            UInt8(ascii: "~"):
-            encoded.append(byte)
-        default: encoded += [UInt8(ascii: "%"), digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-        }
-    }
-    return encoded
 }

@@ -1,5 +1,7 @@
 // The header by which a receiver checks who sent a request, and when.
 
+import Bytes
+
 /// The header field `Emq-Signature`.
 enum Signature {
     /// The field's value, `t=<time>,v1=<hex>`: the time in Unix seconds, and in lower-case hexadecimal the HMAC-SHA-256, with
@@ -15,9 +17,8 @@ enum Signature {
         code.update(body)
         let digest = code.finalize()
 
-        let digits = Array("0123456789abcdef".utf8)
         var value = Array("t=".utf8) + time + Array(",v1=".utf8)
-        for index in digest.indices { value += [digits[Int(digest[index] >> 4)], digits[Int(digest[index] & 15)]] }
+        value.append(hexadecimal: digest.span)
         return value
     }
 }

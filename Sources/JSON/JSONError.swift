@@ -1,5 +1,7 @@
 // Why a document is not JSON, in words for the person who wrote it.
 
+import Bytes
+
 /// The first place where a document stops being JSON, or goes beyond a limit of the scanner.
 public struct JSONError: Error, Equatable, CustomStringConvertible {
     /// What would have been right instead.
@@ -81,7 +83,7 @@ public struct JSONError: Error, Equatable, CustomStringConvertible {
         switch found {
         case nil: "the end"
         case .some(let byte) where 0x20 < byte && byte < 0x7F: "'\(Character(Unicode.Scalar(byte)))'"
-        case .some(let byte): "the byte 0x\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16, uppercase: true))"
+        case .some(let byte): "the byte \(byte.hexadecimalText)"
         }
     }
 }

@@ -9,12 +9,4 @@ public protocol JSONOutput: ~Copyable {
     mutating func append(_ bytes: Span<UInt8>)
 }
 
-extension [UInt8]: JSONOutput {
-    /// Appends bytes.
-    ///
-    /// - Complexity: O(*n*) on average, where *n* is the number of bytes.
-    @inlinable
-    public mutating func append(_ bytes: Span<UInt8>) {
-        unsafe bytes.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
-    }
-}
+extension [UInt8]: JSONOutput {}

@@ -6,6 +6,8 @@
 //
 // Methods marked to be inlined are so because together they take 13 % off the time for a document of 100 bytes.
 
+import Bytes
+
 /// A strict scanner of JSON (RFC 8259) in UTF-8 (RFC 3629) that takes a document piece by piece.
 ///
 /// One pass validates everything, at any depth, and records an outline of the outermost container: where the name and
@@ -356,7 +358,7 @@ public struct JSONScanner: ~Copyable {
     }
 
     private mutating func scanHexadecimal(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
-        guard hexadecimalDigit(bytes[index]) != nil else { throw fail(bytes, index) }
+        guard bytes[index].hexadecimalValue != nil else { throw fail(bytes, index) }
         rest -= 1
         if rest == 0 { state = .string }
         return index + 1
@@ -382,7 +384,7 @@ public struct JSONScanner: ~Copyable {
         if state == .exponentMark, byte == UInt8(ascii: "+") || byte == UInt8(ascii: "-") {
             state = .exponentSign
         } else {
-            guard isDigit(byte) else { throw fail(bytes, index) }
+            guard byte.isDigit else { throw fail(bytes, index) }
             switch state {
             case .minus: state = byte == UInt8(ascii: "0") ? .zero : .integer
             case .point: state = .fraction
@@ -397,7 +399,7 @@ public struct JSONScanner: ~Copyable {
     private mutating func scanDigits(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
         var index = start
         if state != .zero {
-            while index < bytes.count, isDigit(bytes[index]) { index += 1 }
+            while index < bytes.count, bytes[index].isDigit { index += 1 }
             guard index < bytes.count else { return index }
         }
         switch bytes[index] {
@@ -459,8 +461,6 @@ public struct JSONScanner: ~Copyable {
     }
 }
 
-private func isDigit(_ byte: UInt8) -> Bool { byte &- UInt8(ascii: "0") < 10 }
-
 /// The index of the first byte at or after `start` that is no white space, or the count if there is none.
 private func firstNonSpace(_ bytes: Span<UInt8>, from start: Int) -> Int {
     var index = start
@@ -496,14 +496,4 @@ private func firstSpecial(_ bytes: Span<UInt8>, from start: Int) -> Int {
 
 private func isPlain(_ byte: UInt8) -> Bool {
     0x20 <= byte && byte < 0x80 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
-}
-
-/// The number that a hexadecimal digit of either case stands for.
-func hexadecimalDigit(_ byte: UInt8) -> UInt8? {
-    switch byte {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
-    case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
-    case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
-    default: nil
-    }
 }

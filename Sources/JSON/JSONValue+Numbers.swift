@@ -1,5 +1,7 @@
 // Exact numbers from JSON. No floating point is involved, so nothing is rounded unless a function says so.
 
+import Bytes
+
 extension JSONValue {
     /// The most bytes a number may be written in; longer ones are out of range, to bound the time they take.
     public static let maximumNumberLength = 65_536
@@ -120,12 +122,12 @@ private struct ScaledDecimal {
         while index < bytes.count {
             if bytes[index] == UInt8(ascii: "."), point == nil {
                 point = index
-            } else if !isDigit(bytes[index]) {
+            } else if !bytes[index].isDigit {
                 break
             }
             index += 1
         }
-        guard index > start, isDigit(bytes[start]) else { throw .notANumber }
+        guard index > start, bytes[start].isDigit else { throw .notANumber }
         return (index, (point ?? index) - start)
     }
 
@@ -135,16 +137,12 @@ private struct ScaledDecimal {
         var exponent = 0
         var isNegative = false
         for index in start..<bytes.count {
-            if isDigit(bytes[index]) {
+            if bytes[index].isDigit {
                 exponent = min(exponent * 10 + Int(bytes[index] - UInt8(ascii: "0")), 1_000_000)
             } else if bytes[index] == UInt8(ascii: "-") {
                 isNegative = true
             }
         }
         return isNegative ? -exponent : exponent
-    }
-
-    private static func isDigit(_ byte: UInt8) -> Bool {
-        UInt8(ascii: "0") <= byte && byte <= UInt8(ascii: "9")
     }
 }

@@ -1,5 +1,7 @@
 // Strings from JSON: decoding their escapes, and comparing names without decoding them.
 
+import Bytes
+
 extension JSONValue {
     /// Appends what a string stands for, in UTF-8.
     ///
@@ -95,7 +97,7 @@ extension JSONValue {
             guard index + 4 <= bytes.count else { return nil }
             var unit: UInt16 = 0
             for _ in 0..<4 {
-                guard let digit = hexadecimalDigit(bytes[index]) else { return nil }
+                guard let digit = bytes[index].hexadecimalValue else { return nil }
                 unit = unit << 4 | UInt16(digit)
                 index += 1
             }

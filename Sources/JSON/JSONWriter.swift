@@ -1,5 +1,7 @@
 // Writes the values that the server itself makes. Whatever came as JSON goes out byte for byte and needs none of this.
 
+import Bytes
+
 /// Appends JSON values to an output.
 ///
 /// All are generic over the output and inlinable, so that they compile to plain appends to it.
@@ -34,15 +36,8 @@ public enum JSONWriter {
         _ value: some FixedWidthInteger, to output: inout (some JSONOutput & ~Copyable)
     ) {
         if value < 0 { output.append(UInt8(ascii: "-")) }
-        var digits = InlineArray<20, UInt8>(repeating: 0)
-        var start = digits.count
-        var rest = UInt64(value.magnitude)
-        repeat {
-            start -= 1
-            digits[start] = UInt8(ascii: "0") + UInt8(rest % 10)
-            rest /= 10
-        } while rest > 0
-        output.append(digits.span.extracting(start..<digits.count))
+        let digits = DecimalDigits(UInt64(value.magnitude))
+        output.append(digits.span)
     }
 
     /// Appends milliseconds as a number of seconds with no needless zeros: `300`, `0.25`, `-1.5`.
@@ -81,9 +76,8 @@ public enum JSONWriter {
             output.append(UInt8(ascii: "u"))
             output.append(UInt8(ascii: "0"))
             output.append(UInt8(ascii: "0"))
-            output.append(UInt8(ascii: "0") + byte >> 4)
-            let low = byte & 0x0F
-            output.append(low < 10 ? UInt8(ascii: "0") + low : UInt8(ascii: "a") - 10 + low)
+            output.append(UInt8(hexadecimalDigit: byte >> 4))
+            output.append(UInt8(hexadecimalDigit: byte & 15))
         default: output.append(byte)
         }
     }

@@ -5,6 +5,7 @@
 // task; when the old segments are more than twice what is needed, the images in the oldest are written anew, a few in each
 // turn. When nothing has been written for a while and little is needed, the log goes on in a small segment.
 
+import Bytes
 import Queues
 
 /// Keeps what a broker holds on disk. Belongs to the broker's thread, and does not make it wait for the disk but when it opens
@@ -284,7 +285,7 @@ public final class Journal {
                     allowance += 2 * (payload.count - renewed)
                 }
                 if !take(payload) {
-                    waiting = unsafe payload.withUnsafeBufferPointer { unsafe Array($0) }
+                    waiting = Array(copying: payload)
                     waitingSince = now
                 }
             }

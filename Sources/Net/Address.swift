@@ -1,5 +1,6 @@
 // Where a server listens, as a person writes it: `:8080`, `localhost:8080`, `[::1]:8080`, `unix:/run/emq.sock`.
 
+import Bytes
 import Glibc
 
 /// A place to listen at.
@@ -40,7 +41,7 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
         if text.contains("/") || text.contains(",") { throw AddressError(shape) }
         var host = String(address[..<colon])
         let digits = address[address.index(after: colon)...]
-        guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(digits) else {
+        guard let port = UInt16(decimal: digits.utf8) else {
             throw AddressError("a port is a number from 0 to 65535, not '\(digits)'")
         }
         if host.hasPrefix("["), host.hasSuffix("]") {

@@ -1,6 +1,7 @@
 // The bytes of one direction of a connection: a growing block with a live range that moves towards its end.
 // A move-only struct, so that keeping a span over a change of the buffer is an error; with a class it compiles and is wrong.
 
+import Bytes
 import Glibc
 
 /// A block of bytes that is filled at its end and emptied at its start.
@@ -126,12 +127,8 @@ import Glibc
     /// Adds a number's decimal digits.
     public mutating func append(decimal number: Int) {
         precondition(number >= 0)
-        var divisor = 1
-        while number / divisor >= 10 { divisor *= 10 }
-        while divisor > 0 {
-            append(UInt8(ascii: "0") + UInt8(number / divisor % 10))
-            divisor /= 10
-        }
+        let digits = DecimalDigits(UInt64(number))
+        append(digits.span)
     }
 
     /// Changes the byte at `offset` from the first.

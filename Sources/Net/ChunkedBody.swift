@@ -1,5 +1,7 @@
 // The chunked transfer coding, RFC 9112 section 7.1: decoded in place as it arrives, trailers checked and dropped.
 
+import Bytes
+
 /// The state of one chunked content on its way in.
 struct ChunkedBody {
     private enum State { case size, blanks, extensions, sizeEnd, data, dataReturn, dataEnd, trailer }

@@ -1,5 +1,6 @@
 // What became of a request: a response, or why there is none.
 
+import Bytes
 import Glibc
 
 /// How an exchange has ended. Its spans end with the call it was handed to.
@@ -49,13 +50,13 @@ public struct ClientResponse: ~Escapable {
         var fields: [(name: String, value: String)] = []
         var places: [[UInt8]: Int] = [:]
         forEachField { name, value in
-            let text = String(decoding: value.array, as: UTF8.self)
-            let key = name.array.map(\.lowercased)
+            let text = String(decoding: value)
+            let key = Array(copying: name).lowercasedASCII
             if let place = places[key] {
                 fields[place].value += ", " + text
             } else {
                 places[key] = fields.count
-                fields.append((String(decoding: name.array, as: UTF8.self), text))
+                fields.append((String(decoding: name), text))
             }
         }
         return fields

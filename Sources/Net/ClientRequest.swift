@@ -1,5 +1,7 @@
 // What is to be sent, and what it may take.
 
+import Bytes
+
 /// A request of the client. All times are in milliseconds.
 public struct ClientRequest {
     /// Where it goes.

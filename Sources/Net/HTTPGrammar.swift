@@ -1,5 +1,6 @@
 // The character classes and small productions of RFC 9110, RFC 9112 and RFC 3986, over bytes.
 
+import Bytes
 import Glibc
 
 extension UInt8 {
@@ -9,10 +10,6 @@ extension UInt8 {
         let set: UInt64 = self < 64 ? 0x03FF_6CFA_0000_0000 : 0x57FF_FFFF_C7FF_FFFE
         return self < 128 && set >> UInt64(self & 63) & 1 == 1
     }
-
-    @inline(__always) var isLetter: Bool { (self | 0x20) &- 0x61 < 26 }
-
-    @inline(__always) var isDigit: Bool { self &- 0x30 < 10 }
 
     /// What a field value is made of: visible characters, space, tab, and bytes above ASCII (RFC 9110 section 5.5).
     var isFieldCharacter: Bool { (self >= 0x20 && self != 0x7F) || self == 0x09 }
@@ -35,60 +32,9 @@ extension UInt8 {
 
     /// Space or tab: `OWS` of RFC 9110 section 5.6.3.
     var isBlank: Bool { self == 0x20 || self == 0x09 }
-
-    /// The value of a hexadecimal digit, if it is one.
-    public var hexadecimalValue: UInt8? {
-        switch self {
-        case 0x30...0x39: self - 0x30
-        case 0x41...0x46: self - 0x41 + 10
-        case 0x61...0x66: self - 0x61 + 10
-        default: nil
-        }
-    }
-
-    /// The letter in lower case; any other byte as it is.
-    var lowercased: UInt8 { self >= 0x41 && self <= 0x5A ? self | 0x20 : self }
 }
 
 extension Span<UInt8> {
-    /// A copy of the bytes.
-    var array: [UInt8] {
-        unsafe withUnsafeBytes { unsafe Array($0) }
-    }
-
-    /// Whether the bytes are those of the literal. O(count).
-    public func equals(_ text: StaticString) -> Bool {
-        guard count == text.utf8CodeUnitCount else { return false }
-        return unsafe withUnsafeBytes { bytes in
-            // An empty span may have no address, and no bytes to compare.
-            guard let base = bytes.baseAddress else { return true }
-            return unsafe memcmp(base, text.utf8Start, bytes.count) == 0
-        }
-    }
-
-    /// Whether the bytes are those of the literal but for the case of ASCII letters. O(count), and faster for those that are
-    /// written in the same case.
-    public func equalsIgnoringCase(_ text: StaticString) -> Bool {
-        equals(text)
-            || equalsIgnoringCase(unsafe UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount).span)
-    }
-
-    /// Whether the bytes are those of the other span but for the case of ASCII letters. O(count).
-    public func equalsIgnoringCase(_ other: Span<UInt8>) -> Bool {
-        guard count == other.count else { return false }
-        for index in indices {
-            // Both have `count` bytes.
-            let (first, second) = unsafe (self[unchecked: index], other[unchecked: index])
-            if first != second, first.lowercased != second.lowercased { return false }
-        }
-        return true
-    }
-
-    /// Whether the bytes begin with those of the literal.
-    public func starts(with text: StaticString) -> Bool {
-        count >= text.utf8CodeUnitCount && extracting(first: text.utf8CodeUnitCount).equals(text)
-    }
-
     /// The end of the run of token characters that begins at `start`, before `end`. O(run).
     func endOfToken(from start: Int, before end: Int) -> Int {
         precondition(start >= 0 && end <= count)
@@ -107,18 +53,6 @@ extension Span<UInt8> {
             flaws |= (byte < 0x20 && byte != 0x09) || byte == 0x7F ? 1 : 0
         }
         return flaws == 0
-    }
-
-    /// The place of the first such byte at or after `start`. O(count).
-    public func index(of byte: UInt8, from start: Int = 0) -> Int? {
-        if start >= count { return nil }
-        return unsafe extracting(start..<count).withUnsafeBytes { bytes in
-            // The C library looks at 32 bytes at a time.
-            guard let base = bytes.baseAddress, let found = unsafe memchr(base, Int32(byte), bytes.count) else {
-                return nil
-            }
-            return unsafe start + (UnsafeRawPointer(found) - base)
-        }
     }
 
     /// The part of `range` without the blanks at its ends.

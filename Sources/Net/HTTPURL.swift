@@ -1,6 +1,8 @@
 // Where a request of the client goes: an http URL, read strictly, since two readers of one URL who disagree about its host
 // are how a filter of addresses is got around.
 
+import Bytes
+
 /// An absolute `http` URL (RFC 9110 section 4.2.1, RFC 3986).
 public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
     /// The longest URL, in bytes.
@@ -47,18 +49,18 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
             }
             throw HTTPURL.mustBePercentEncoded(text[flaw])
         }
-        let written = text.extracting(targetStart..<end).array
+        let written = Array(copying: text.extracting(targetStart..<end))
         let name = host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host
         authority = Array((port == 80 ? name : "\(name):\(port)").utf8)
         target = written.first == UInt8(ascii: "/") ? written : [UInt8(ascii: "/")] + written
-        description = String(decoding: text.extracting(first: end).array, as: UTF8.self)
+        description = String(decoding: text.extracting(first: end))
     }
 
     /// The address, if the host is a literal one.
     public var address: IPAddress? { IPAddress(host) }
 
     private static func mustBePercentEncoded(_ byte: UInt8) -> HTTPURLError {
-        HTTPURLError("byte 0x\(String(byte, radix: 16, uppercase: true)) in a URL must be percent-encoded")
+        HTTPURLError("byte \(byte.hexadecimalText) in a URL must be percent-encoded")
     }
 
     // MARK: Host and port
@@ -71,22 +73,22 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
         let host: String
         if text.count > 0, text[0] == UInt8(ascii: "[") {
             let close = text.index(of: UInt8(ascii: "]")) ?? 0
-            let literal = close > 1 ? String(decoding: text.extracting(1..<close).array, as: UTF8.self) : ""
+            let literal = close > 1 ? String(decoding: text.extracting(1..<close)) : ""
             guard literal.utf8.contains(UInt8(ascii: ":")), let address = IPAddress(literal) else {
                 throw HTTPURLError("between the brackets of a URL's host stands an IPv6 address")
             }
             host = address.description
             hostEnd = close + 1
         } else {
-            host = String(decoding: text.extracting(first: hostEnd).array.map(\.lowercased), as: UTF8.self)
+            host = String(decoding: Array(copying: text.extracting(first: hostEnd)).lowercasedASCII, as: UTF8.self)
             try checkName(host)
         }
         if hostEnd == text.count { return (host, 80) }
         guard text[hostEnd] == UInt8(ascii: ":") else { throw HTTPURLError("a URL's host is followed by : or /") }
         // RFC 3986 section 3.2.3: an empty port is the default one.
-        let digits = text.extracting(hostEnd + 1..<text.count).array
+        let digits = Array(copying: text.extracting(hostEnd + 1..<text.count))
         if digits.isEmpty { return (host, 80) }
-        guard digits.allSatisfy(\.isDigit), let port = UInt16(String(decoding: digits, as: UTF8.self)), port > 0 else {
+        guard let port = UInt16(decimal: digits), port > 0 else {
             throw HTTPURLError("a URL's port is a number from 1 to 65535")
         }
         return (host, port)
@@ -116,7 +118,7 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
     ///
     /// - Throws: `HTTPURLError` when that is no URL that can be reached.
     func resolving(_ reference: Span<UInt8>) throws(HTTPURLError) -> HTTPURL {
-        let text = reference.array
+        let text = Array(copying: reference)
         let first = text.first { !$0.isSchemeCharacter }
         // A scheme is what comes before a colon that comes before anything that a scheme has not.
         if first == UInt8(ascii: ":"), text[0] != UInt8(ascii: ":") { return try HTTPURL(reference) }

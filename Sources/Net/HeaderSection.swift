@@ -1,5 +1,7 @@
 // The header section of a message on its way in, RFC 9112 sections 5 and 6: what requests and responses have in common.
 
+import Bytes
+
 /// Finds the lines of a message's head, and notes what its fields say about where the message and the connection end.
 struct HeaderSection {
     /// A field line: where its name and its value are, from the message's first byte.

@@ -1,5 +1,7 @@
 // One whole HTTP request, as a route sees it: spans into the connection's buffer, nothing copied.
 
+import Bytes
+
 /// The methods of RFC 9110 section 9.3 and RFC 5789; any other token is `other`.
 public enum Method: UInt8, Sendable {
     case get, head, post, put, delete, options, patch, connect, trace, other

@@ -1,6 +1,8 @@
 // Finds one whole request in a connection's bytes: RFC 9112, strictly. Lines are parsed as they become whole, each byte
 // is looked at once however the bytes arrive, and what is wrong is refused as soon as it can be known.
 
+import Bytes
+
 /// The bounds of a request. What is larger is refused: 414, 431 or 413.
 public struct RequestLimits: Sendable {
     /// The longest request line, in bytes.
@@ -181,7 +183,7 @@ struct RequestParser {
                 throw Refusal(400, "a % in the target is followed by two hexadecimal digits")
             }
             throw Refusal(
-                400, "byte 0x\(String(bytes[flaw], radix: 16, uppercase: true)) in the target must be percent-encoded")
+                400, "byte \(bytes[flaw].hexadecimalText) in the target must be percent-encoded")
         }
         head.path = target
         let query = bytes.extracting(target).index(of: UInt8(ascii: "?")).map { target.lowerBound + $0 }

@@ -1,6 +1,8 @@
 // Finds one whole response in a connection's bytes: RFC 9112, strictly, as `RequestParser` does with requests. Interim
 // responses are passed over.
 
+import Bytes
+
 /// The bounds of a response.
 struct ResponseLimits {
     /// The longest head, that of interim responses before it included, in bytes.
@@ -27,7 +29,7 @@ struct ResponseHead {
     /// A copy of the first such field's value.
     func firstValue(of name: StaticString, in bytes: Span<UInt8>) -> [UInt8]? {
         let field = fields.first { bytes.extracting($0.name).equalsIgnoringCase(name) }
-        return field.map { bytes.extracting($0.value).array }
+        return field.map { Array(copying: bytes.extracting($0.value)) }
     }
 }
 

@@ -1,5 +1,6 @@
 // The answers of one connection, in the order of its requests: heads, bodies, and what becomes of them on their way.
 
+import Bytes
 import CLinux
 import Glibc
 

@@ -1,6 +1,7 @@
 // Reading images as version 2 of the journal has them: the same fields in the same order, without numbers. Each is always
 // there, integers have the size of their type, and a flag says whether there is what can be missing.
 
+import Bytes
 import UID
 
 /// Reads images of version 2.

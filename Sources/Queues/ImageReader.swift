@@ -1,5 +1,6 @@
 // Reading images. Nothing in them is believed.
 
+import Bytes
 import UID
 
 /// What is wrong with an image: its checksum was right, but it makes no sense.

@@ -13,31 +13,26 @@ struct KeyGroup: TableRecord {
     init() {}
 
     init(hash: UInt32) { self.hash = hash }
-
-    /// Clients choose the names, so they are hashed as the names of queues are.
-    static func hash(of name: ArraySlice<UInt8>, in queue: Slot) -> UInt32 {
-        var hasher = Hasher()
-        hasher.combine(queue)
-        hasher.combine(name)
-        return UInt32(truncatingIfNeeded: hasher.finalize())
-    }
 }
 
 extension TaskStore {
     /// The slot of the group of a name in a queue, 0 if no task is in it. O(bytes).
     func keyGroup(_ name: ArraySlice<UInt8>, of queue: Slot) -> Slot {
-        keyGroup(name, of: queue, hash: KeyGroup.hash(of: name, in: queue))
+        keyGroup(name, of: queue, hash: TaskKey.hash(of: name, in: queue))
     }
 
     private func keyGroup(_ name: ArraySlice<UInt8>, of queue: Slot, hash: UInt32) -> Slot {
-        keyGroups.find(hash: hash) { tasks[$0.first].queue == queue && extras(of: $0.first)?.keyGroupName == name }
+        keyGroups.find(hash: hash) { group in
+            guard tasks[group.first].queue == queue, let extras = extras(of: group.first) else { return false }
+            return TaskKey.group(of: extras.key) == name
+        }
     }
 
     /// Enters a task that holds its key in the group that this names, if it names one. O(bytes).
     mutating func enterKeyGroup(_ extras: TaskExtras) {
-        guard let name = extras.keyGroupName else { return }
+        guard let name = TaskKey.group(of: extras.key) else { return }
         let queue = tasks[extras.task].queue
-        let hash = KeyGroup.hash(of: name, in: queue)
+        let hash = TaskKey.hash(of: name, in: queue)
         var group = keyGroup(name, of: queue, hash: hash)
         if group == 0 {
             // There is room for as many groups as for tasks.
@@ -75,7 +70,7 @@ extension TaskStore {
             precondition(slot != 0, "an empty key group was kept")
             let queue = tasks[slot].queue
             while slot != 0 {
-                guard let extras = extras(of: slot), let name = extras.keyGroupName else {
+                guard let extras = extras(of: slot), let name = TaskKey.group(of: extras.key) else {
                     preconditionFailure("a task without a group in one")
                 }
                 precondition(extras.keyGroup == group && extras.holdsKey, "a task in a key group that it does not know")
@@ -89,15 +84,10 @@ extension TaskStore {
         }
         extrasTable.forEach { place in
             guard let extras = extrasTable[place].extras else { return }
-            let isGrouped = extras.holdsKey && extras.keyGroupName != nil
+            let isGrouped = extras.holdsKey && TaskKey.group(of: extras.key) != nil
             precondition(isGrouped == (extras.keyGroup != 0), "a key group has a task too few or too many")
             members -= isGrouped ? 1 : 0
         }
         precondition(members == 0, "a task is missing in its key group")
     }
-}
-
-extension TaskExtras {
-    /// What stands before the first NUL of the key; nil if it has none.
-    fileprivate var keyGroupName: ArraySlice<UInt8>? { key.firstIndex(of: 0).map { key[..<$0] } }
 }

@@ -1,5 +1,7 @@
 // What the broker keeps of a queue.
 
+import Bytes
+
 /// One queue.
 struct QueueRecord: LinkedRecord {
     typealias List = LinkedList<TaskRecord, 0>
@@ -65,7 +67,7 @@ struct QueueRecord: LinkedRecord {
     @inline(__always) func isNamed(_ other: Span<UInt8>) -> Bool {
         // By itself: a span of the record's would need a copy of the record to live.
         let name = name
-        return name.span.isEqual(to: other)
+        return name.span.equals(other)
     }
 
     /// Whether nothing but its totals would be lost if it were forgotten. Inlined, as all that is asked for each task: else the

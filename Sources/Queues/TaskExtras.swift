@@ -115,14 +115,6 @@ struct ExtrasRecord: TableRecord {
         self.extras = extras
         self.hash = hash
     }
-
-    /// Clients choose the keys, so they are hashed as the names of queues are.
-    static func hash(of key: [UInt8], in queue: Slot) -> UInt32 {
-        var hasher = Hasher()
-        hasher.combine(queue)
-        hasher.combine(key)
-        return UInt32(truncatingIfNeeded: hasher.finalize())
-    }
 }
 
 extension Int64 {
@@ -130,12 +122,5 @@ extension Int64 {
     func addingWithinRange(_ other: Int64) -> Int64 {
         let (sum, overflow) = addingReportingOverflow(other)
         return overflow ? (other < 0 ? .min : .max) : sum
-    }
-}
-
-extension Array where Element == UInt8 {
-    /// A copy of `bytes`.
-    init(copying bytes: Span<UInt8>) {
-        self = unsafe bytes.withUnsafeBufferPointer { unsafe Array($0) }
     }
 }

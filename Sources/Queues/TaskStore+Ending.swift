@@ -1,5 +1,6 @@
 // What ends a dispatch, and what ends a task.
 
+import Bytes
 import UID
 
 extension TaskStore {

@@ -3,6 +3,7 @@
 // While images are read, tasks stand in the table only: in no list, without a timer, and marked for removal. When all is
 // read, they are sorted by their positions and put where they belong.
 
+import Bytes
 import UID
 
 /// How far restoring has come, once all images are read.
@@ -188,7 +189,7 @@ extension TaskStore {
     private mutating func queue(
         restored name: Span<UInt8>, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
-        if restoration.lastQueue != 0, restoration.lastName.span.isEqual(to: name) { return restoration.lastQueue }
+        if restoration.lastQueue != 0, restoration.lastName.span.equals(name) { return restoration.lastQueue }
         do throws(BrokerError) {
             restoration.lastQueue = try queue(named: name)
             restoration.lastName = Array(copying: name)
@@ -374,14 +375,5 @@ extension TaskStore {
                 tasks[loser].until = 0
             }
         }
-    }
-}
-
-extension Span where Element == UInt8 {
-    /// Whether the bytes are the same. O(n).
-    func isEqual(to other: Span<UInt8>) -> Bool {
-        guard other.count == count else { return false }
-        for index in indices where self[index] != other[index] { return false }
-        return true
     }
 }

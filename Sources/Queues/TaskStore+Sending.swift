@@ -1,5 +1,6 @@
 // What emq sends itself: which tasks these are, and what whoever sends them is told.
 
+import Bytes
 import UID
 
 /// What whoever sends tasks is to be told.

@@ -298,7 +298,7 @@ struct TaskStore: ~Copyable {
         let task = extras.task
         let hash =
             extras.holdsKey
-            ? ExtrasRecord.hash(of: extras.key, in: tasks[task].queue) : tasks[task].hash
+            ? TaskKey.hash(of: extras.key[...], in: tasks[task].queue) : tasks[task].hash
         // There is room for as many extras as for tasks.
         tasks[task].extras = extrasTable.insert(ExtrasRecord(extras, hash: hash)) ?? 0
         precondition(tasks[task].extras != 0, "no room for extras")
@@ -337,7 +337,7 @@ struct TaskStore: ~Copyable {
 
     /// The task that has a key in a queue, 0 if none has. It may have come to its end.
     func holder(of key: [UInt8], in queue: Slot) -> Slot {
-        let found = extrasTable.find(hash: ExtrasRecord.hash(of: key, in: queue)) { record in
+        let found = extrasTable.find(hash: TaskKey.hash(of: key[...], in: queue)) { record in
             guard let extras = record.extras, extras.holdsKey else { return false }
             return tasks[extras.task].queue == queue && extras.key == key
         }

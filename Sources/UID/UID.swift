@@ -1,5 +1,7 @@
 // Identifiers of tasks: 16 bytes that sort by the time they were made, and their two texts.
 
+import Bytes
+
 /// A 16-byte identifier in the layout of a UUID of version 7 (RFC 9562, section 5.7).
 ///
 /// From the highest bit: 48 bits of Unix time in milliseconds, 4 bits of version, a counter of 12 bits, 2 bits of
@@ -46,7 +48,7 @@ extension UID: LosslessStringConvertible {
             // The last character carries two bits only, and the zeros that were shifted in below them.
             let digit = UInt8(bits >> 122)
             bits <<= 6
-            return base64URLCharacter(digit)
+            return Base64.url.character(digit)
         }
     }
 
@@ -57,7 +59,7 @@ extension UID: LosslessStringConvertible {
             if isUUIDHyphen(index) { return UInt8(ascii: "-") }
             let digit = UInt8(bits >> 124)
             bits <<= 4
-            return digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") - 10 + digit
+            return UInt8(hexadecimalDigit: digit)
         }
     }
 
@@ -88,11 +90,11 @@ extension UID: LosslessStringConvertible {
             // A character that is none is 0xFF, which shows in the bits above the six of a digit.
             var seen: UInt8 = 0
             for index in 0..<21 {
-                let digit = base64URLDigit(text[index])
+                let digit = Base64.url.value(of: text[index])
                 seen |= digit
                 bits = bits << 6 | UInt128(digit)
             }
-            let last = base64URLDigit(text[21])
+            let last = Base64.url.value(of: text[21])
             guard (seen | last) <= 0x3F, last & 0x0F == 0 else { return nil }
             bits = bits << 2 | UInt128(last >> 4)
         case Self.uuidTextLength:
@@ -100,7 +102,7 @@ extension UID: LosslessStringConvertible {
                 if isUUIDHyphen(index) {
                     guard text[index] == UInt8(ascii: "-") else { return nil }
                 } else {
-                    guard let digit = hexadecimalDigit(text[index]) else { return nil }
+                    guard let digit = text[index].hexadecimalValue else { return nil }
                     bits = bits << 4 | UInt128(digit)
                 }
             }
@@ -108,38 +110,6 @@ extension UID: LosslessStringConvertible {
             return nil
         }
         self.init(high: UInt64(truncatingIfNeeded: bits >> 64), low: UInt64(truncatingIfNeeded: bits))
-    }
-}
-
-/// The character for a number below 64.
-private func base64URLCharacter(_ digit: UInt8) -> UInt8 {
-    switch digit {
-    case 0..<26: UInt8(ascii: "A") + digit
-    case 26..<52: UInt8(ascii: "a") + (digit - 26)
-    case 52..<62: UInt8(ascii: "0") + (digit - 52)
-    case 62: UInt8(ascii: "-")
-    default: UInt8(ascii: "_")
-    }
-}
-
-/// The number below 64 that a character stands for, or 0xFF.
-private func base64URLDigit(_ character: UInt8) -> UInt8 {
-    switch character {
-    case UInt8(ascii: "A")...UInt8(ascii: "Z"): character - UInt8(ascii: "A")
-    case UInt8(ascii: "a")...UInt8(ascii: "z"): character - UInt8(ascii: "a") + 26
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0") + 52
-    case UInt8(ascii: "-"): 62
-    case UInt8(ascii: "_"): 63
-    default: 0xFF
-    }
-}
-
-private func hexadecimalDigit(_ character: UInt8) -> UInt8? {
-    switch character {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0")
-    case UInt8(ascii: "a")...UInt8(ascii: "f"): character - UInt8(ascii: "a") + 10
-    case UInt8(ascii: "A")...UInt8(ascii: "F"): character - UInt8(ascii: "A") + 10
-    default: nil
     }
 }
 

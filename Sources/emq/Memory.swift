@@ -1,5 +1,6 @@
 // How much memory this program may use: the machine's, or less if a control group or `ulimit -v` says so. How much it has.
 
+import Bytes
 import CLinux
 import Glibc
 
@@ -71,10 +72,7 @@ enum Memory {
     }
 
     private static func contents(of path: String) -> String {
-        guard let file = unsafe fopen(path, "r") else { return "" }
-        defer { unsafe fclose(file) }
-        var bytes = [UInt8](repeating: 0, count: 4096)
-        let count = unsafe fread(&bytes, 1, bytes.count, file)
-        return String(decoding: bytes[..<count], as: UTF8.self)
+        let bytes = try? File.read(path, maximumByteCount: 4096)
+        return String(decoding: bytes ?? [], as: UTF8.self)
     }
 }

@@ -1,5 +1,6 @@
 // The server's options, on the command line and as variables in the environment.
 
+import Bytes
 import Delivery
 import Glibc
 import Journal
@@ -271,8 +272,9 @@ struct Options {
     }
 
     private static func readDefaults(_ options: inout Options, _ value: String) throws(UsageError) {
-        guard let text = TaskqueueFile.contents(of: value) else {
-            throw UsageError("--defaults: cannot read '\(value)': \(unsafe String(cString: strerror(errno)))")
+        let text: String
+        do throws(FileError) { text = try TaskqueueFile.contents(of: value) } catch {
+            throw UsageError("--defaults: cannot read '\(value)': \(error)")
         }
         let bytes = Array(text.utf8)
         var members = Members()
@@ -352,7 +354,7 @@ struct Options {
         let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40]
         let unit = value.last.flatMap { units[Character($0.uppercased())] }
         let digits = unit == nil ? Substring(value) : value.dropLast()
-        guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let count = Int(digits),
+        guard let count = Int(decimal: digits.utf8),
             case let (bytes, overflow) = count.multipliedReportingOverflow(by: unit ?? 1), !overflow
         else { return nil }
         return bytes

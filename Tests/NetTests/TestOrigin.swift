@@ -81,9 +81,9 @@ final class TestClient {
             case .success(let response):
                 end.status = response.status
                 end.isTruncated = response.isTruncated
-                end.body = String(decoding: response.body.array, as: UTF8.self)
+                end.body = String(decoding: response.body)
                 response.forEachField { name, value in
-                    let text = [name.array, value.array].map { String(decoding: $0, as: UTF8.self) }
+                    let text = [String(decoding: name), String(decoding: value)]
                     end.fields.append(text.joined(separator: "="))
                 }
             case .failure(let failure): end.failure = failure

@@ -85,7 +85,7 @@ import UID
         try roundTrip({ extras.code(&$0, withMetadata: true) }) {
             try read.code(&$0, withMetadata: true)
             // The content that was read lies in what is read.
-            isSame = read.replacement?.content.span.isEqual(to: replacement.content.span) ?? false
+            isSame = read.replacement?.content.span.equals(replacement.content.span) ?? false
         }
         expectAllFields(
             of: extras, in: read, unlike: TaskExtras(task: 0),

@@ -1,5 +1,6 @@
 // What a queue's tasks leave unsaid: reading and showing a queue's configuration.
 
+import Bytes
 import Delivery
 import JSON
 import Net
@@ -20,7 +21,7 @@ extension API {
         case .put, .patch:
             try body.read(request)
             let before = broker.existingQueue(named: name.span).flatMap { broker.configuration(of: $0) }
-            let said = try request.method == .put ? request.body.map { $0 } : patched(before, by: request.body)
+            let said = try request.method == .put ? Array(copying: request.body) : patched(before, by: request.body)
             let configuration = try readConfiguration(said.span, insteadOf: before, on: broker)
             try configure(try queue(named: name.span, on: broker), configuration, on: broker)
             // Whoever PATCHes has said so.
@@ -54,7 +55,7 @@ extension API {
         case .put, .patch:
             try body.read(request)
             let said =
-                try request.method == .put ? request.body.map { $0 } : patched(broker.defaults, by: request.body)
+                try request.method == .put ? Array(copying: request.body) : patched(broker.defaults, by: request.body)
             try body.read(said.span, kind: .object)
             let defaults = try API.readDefaults(said.span, scannedBy: body)
             if let letter = defaults.deadLetter {
@@ -144,8 +145,8 @@ extension API {
                 }
             case 7:
                 if isNull { return _ = read.builtIn.insert(.deadLetter) }
-                let letter = try value.string(maximumBytes: maximumQueueNameLength)
-                if let flaw = flawOfQueueName(letter.span) { throw Problem(400, flaw, field: "dead_letter") }
+                let letter = try value.string(maximumBytes: QueueName.maximumByteCount)
+                if let flaw = QueueName.flaw(in: letter.span) { throw Problem(400, flaw, field: "dead_letter") }
                 read.deadLetter = letter
             case 8: read.deadExpiryMilliseconds = try value.length()
             case 9:

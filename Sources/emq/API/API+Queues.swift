@@ -223,7 +223,7 @@ extension API {
             try query.word("state", ["ready": .ready, "delayed": .delayed, "dead": .dead]) ?? .ready
         guard let to = query["to"] else { throw Problem(400, "to says where: /move/NAME?to=OTHER", field: "to") }
         let target = Array(to.utf8)
-        if let flaw = flawOfQueueName(target.span) { throw Problem(400, flaw, field: "to") }
+        if let flaw = QueueName.flaw(in: target.span) { throw Problem(400, flaw, field: "to") }
         if target == name { throw Problem(400, "to is another queue than this one", field: "to") }
         // Elsewhere a task would be sent in a form that its receiver does not know.
         guard LegacySystem(of: name.span) == LegacySystem(of: target.span) else {

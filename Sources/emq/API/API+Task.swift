@@ -28,9 +28,9 @@ extension API {
     mutating func answerKey(
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) throws(Problem) {
-        guard let key = query["key"].map({ Array($0.utf8) }), 1...TaskFields.maximumKeyBytes ~= key.count else {
+        guard let key = query["key"].map({ Array($0.utf8) }), 1...TaskKey.maximumByteCount ~= key.count else {
             throw Problem(
-                400, "key says which: /key/NAME?key=KEY, 1 to \(TaskFields.maximumKeyBytes) bytes", field: "key")
+                400, "key says which: /key/NAME?key=KEY, 1 to \(TaskKey.maximumByteCount) bytes", field: "key")
         }
         guard let queue = broker.existingQueue(named: name.span),
             let holder = broker.keyHolder(of: key, in: queue, now: now)

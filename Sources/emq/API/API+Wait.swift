@@ -1,5 +1,6 @@
 // Taking tasks, and waiting for them.
 
+import Bytes
 import JSON
 import Net
 import Queues
@@ -67,7 +68,7 @@ extension API {
         for reference in references where !broker.ack(reference.task, now: now) {
             if !missing.isEmpty { missing += Array(", ".utf8) }
             let written = reference.written
-            missing += request.body.extracting(written.lowerBound + 1..<written.upperBound - 1).map { $0 }
+            missing += Array(copying: request.body.extracting(written.lowerBound + 1..<written.upperBound - 1))
         }
         if !references.isEmpty { broker.endEvent(now: now) }
         // The tasks that are given out wait for what made them ready; that they were dispatched, nobody waits for.
@@ -180,8 +181,10 @@ extension API {
             case 3: acks = value.entry
             case 4: fields.leaseMilliseconds = try value.length()
             default:
-                fields.worker = try value.string(maximumBytes: maximumQueueNameLength)
-                if flawOfQueueName(fields.worker.span) != nil { throw value.flaw("a name without control characters") }
+                fields.worker = try value.string(maximumBytes: QueueName.maximumByteCount)
+                if QueueName.flaw(in: fields.worker.span) != nil {
+                    throw value.flaw("a name without control characters")
+                }
             }
         }
         references.removeAll(keepingCapacity: true)
@@ -199,7 +202,7 @@ extension API {
         for index in 0..<elements.count {
             decoded.removeAll(keepingCapacity: true)
             let isText = JSONValue.decodeString(names.bytes.extracting(try elements.string(index)), into: &decoded)
-            if let flaw = isText ? flawOfQueueName(decoded.span) : "a queue's name is UTF-8, this one is not" {
+            if let flaw = isText ? QueueName.flaw(in: decoded.span) : "a queue's name is UTF-8, this one is not" {
                 throw elements.flaw(index, flaw)
             }
             do throws(BrokerError) {

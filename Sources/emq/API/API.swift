@@ -1,5 +1,6 @@
 // emq's own HTTP interface: one request in, one call on the broker, one answer out. docs/api.md is its contract.
 
+import Bytes
 import JSON
 import Journal
 import Net

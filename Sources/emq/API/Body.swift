@@ -1,5 +1,6 @@
 // The JSON of a request: its members by name and its elements in order, read strictly.
 
+import Bytes
 import JSON
 import Net
 
@@ -122,7 +123,7 @@ struct Members: ~Copyable {
     private func decodedName(_ raw: Span<UInt8>) -> String {
         if raw.count > shownBytes { return text(raw.extracting(first: shownBytes)) + "…" }
         var quoted: [UInt8] = [UInt8(ascii: "\"")]
-        quoted += raw.map { $0 }
+        quoted.append(raw)
         quoted.append(UInt8(ascii: "\""))
         var decoded: [UInt8] = []
         return JSONValue.decodeString(quoted.span, into: &decoded)

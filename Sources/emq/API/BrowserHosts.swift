@@ -3,6 +3,7 @@
 // evil.example could use a server on its reader's machine or network as "evil.example". Names that nobody outside can point
 // anywhere are safe: addresses, names without a dot, this machine's own names, and those that an operator has vouched for.
 
+import Bytes
 import Glibc
 import Net
 
@@ -34,7 +35,7 @@ struct BrowserHosts {
         let isName =
             (1...253).contains(name.utf8.count) && !name.hasPrefix(".")
             && name.utf8.allSatisfy {
-                (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F
+                (0x61...0x7A).contains($0) || $0.isDigit || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F
             }
         return isName ? name : nil
     }
@@ -111,12 +112,9 @@ struct BrowserHosts {
     }
 
     private static func contents(of path: String) -> String {
-        guard let file = unsafe fopen(path, "r") else { return "" }
-        defer { unsafe fclose(file) }
-        // What is beyond is left out: some machines have lists of blocked hosts there.
-        var bytes = [UInt8](repeating: 0, count: 65_536)
-        let count = unsafe fread(&bytes, 1, bytes.count, file)
-        return String(decoding: bytes[..<count], as: UTF8.self)
+        // Some machines have long lists of blocked hosts there; 64 KiB are enough to find their own names.
+        let bytes = try? File.read(path, maximumByteCount: 65_536)
+        return String(decoding: bytes ?? [], as: UTF8.self)
     }
 }
 

@@ -1,6 +1,7 @@
 // JSON merge patch (RFC 7396), on what queues say: what a patch names is set, what it says to be null is removed, and all
 // else stays as it is.
 
+import Bytes
 import Delivery
 import JSON
 import Net
@@ -51,7 +52,7 @@ func mergePatch(
         }
         var before: [UInt8] = Array("{}".utf8)
         if let entry = old.first(where: { $0.name == name && $0.entry.kind == .object })?.entry {
-            before = target.extracting(entry.value).map { $0 }
+            before = Array(copying: target.extracting(entry.value))
         }
         let object = try mergePatch(value, into: before.span, known: inner, field: place + ".")
         append(name, object.span)

@@ -1,5 +1,6 @@
 // What a client is told when a request cannot be met: a problem detail (RFC 9457) in words that a person can act on.
 
+import Bytes
 import JSON
 import Net
 
@@ -105,22 +106,3 @@ private let consequentialNames: Set<String> = [
 
 /// The names of the request that refuses tasks. Not each of them is among those that may be hinted at.
 private let refusals = ["nak", "nack"]
-
-private func editDistance(_ first: [UInt8], _ second: [UInt8]) -> Int {
-    var beforeLast: [Int] = []
-    var last = Array(0...second.count)
-    for row in first.indices {
-        var current = [row + 1]
-        for column in second.indices {
-            let isSame = first[row] == second[column]
-            var best = min(last[column + 1] + 1, current[column] + 1, last[column] + (isSame ? 0 : 1))
-            if row > 0, column > 0, first[row] == second[column - 1], first[row - 1] == second[column] {
-                best = min(best, beforeLast[column - 1] + 1)
-            }
-            current.append(best)
-        }
-        beforeLast = last
-        last = current
-    }
-    return last[second.count]
-}

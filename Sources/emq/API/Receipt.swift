@@ -1,5 +1,6 @@
 // Receipts: how a worker names the one dispatch it was given, so that it cannot acknowledge its successor's work.
 
+import Bytes
 import Net
 import Queues
 import UID
@@ -9,8 +10,7 @@ enum Receipt {
     /// The token's digits.
     static func text(ofToken token: UInt64) -> InlineArray<16, UInt8> {
         InlineArray { place in
-            let digit = UInt8(truncatingIfNeeded: token >> UInt64(60 - 4 * place)) & 0xF
-            return digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+            UInt8(hexadecimalDigit: UInt8(truncatingIfNeeded: token >> UInt64(60 - 4 * place)) & 15)
         }
     }
 

@@ -1,6 +1,8 @@
 // Which route a path names, the queue's name in it, and the parameters of its query.
 
+import Bytes
 import Net
+import Queues
 
 /// The verbs of the interface: the first segment of a path.
 enum Verb: String, CaseIterable {
@@ -139,7 +141,7 @@ func readPath(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Verb 
         guard rest.isEmpty else { throw Problem(404, "there is nothing below /\(verb.rawValue)/") }
         return verb
     }
-    percentDecode(rest, into: &name)
+    PercentEncoding.decode(rest, into: &name)
     if name.isEmpty {
         if verb.name == .optional { return verb }
         throw Problem(
@@ -147,55 +149,12 @@ func readPath(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Verb 
             "\(verb.takesID ? "a task's id" : "a queue's name") follows: /\(verb.rawValue)/\(verb.takesID ? "ID" : "NAME")"
         )
     }
-    if !verb.takesID, let flaw = flawOfQueueName(name.span) { throw Problem(400, flaw) }
+    if !verb.takesID, let flaw = QueueName.flaw(in: name.span) { throw Problem(400, flaw) }
     return verb
 }
 
-/// The longest name of a queue, in bytes of UTF-8.
-let maximumQueueNameLength = 255
-
-/// What keeps bytes from being a queue's name, as a sentence; nil if nothing does.
-func flawOfQueueName(_ name: Span<UInt8>) -> String? {
-    if name.isEmpty || name.count > maximumQueueNameLength {
-        return "a queue's name has 1 to \(maximumQueueNameLength) bytes, this one has \(name.count)"
-    }
-    var isPlain = true
-    for index in name.indices where name[index] < 0x20 || name[index] >= 0x7F { isPlain = false }
-    if isPlain { return nil }
-    guard let text = String(validating: name.map { $0 }, as: UTF8.self) else {
-        return "a queue's name is UTF-8, this one is not"
-    }
-    let hasControl = text.unicodeScalars.contains { $0.properties.generalCategory == .control }
-    return hasControl ? "a queue's name has no control characters" : nil
-}
-
 /// Bytes from a client as text to show.
-func text(_ bytes: Span<UInt8>) -> String { String(decoding: bytes.map { $0 }, as: UTF8.self) }
-
-extension Span<UInt8> {
-    /// The elements as an array, each put through `transform`. O(count).
-    func map<Mapped>(_ transform: (UInt8) -> Mapped) -> [Mapped] {
-        var result: [Mapped] = []
-        result.reserveCapacity(count)
-        for index in indices { result.append(transform(self[index])) }
-        return result
-    }
-}
-
-/// Decodes what the HTTP parser has checked: every `%` is followed by two hexadecimal digits. A `+` stays a plus.
-func percentDecode(_ encoded: Span<UInt8>, into decoded: inout [UInt8]) {
-    var index = 0
-    while index < encoded.count {
-        let end = encoded.index(of: UInt8(ascii: "%"), from: index) ?? encoded.count
-        unsafe encoded.extracting(index..<end).withUnsafeBufferPointer { unsafe decoded.append(contentsOf: $0) }
-        if end + 2 < encoded.count, let high = encoded[end + 1].hexadecimalValue,
-            let low = encoded[end + 2].hexadecimalValue
-        {
-            decoded.append(high << 4 | low)
-        }
-        index = end + 3
-    }
-}
+func text(_ bytes: Span<UInt8>) -> String { String(decoding: bytes) }
 
 /// The parameters of a request's query.
 struct Query {
@@ -210,8 +169,7 @@ struct Query {
     /// - Throws: 400 for another value.
     func integer(_ name: String, _ range: ClosedRange<Int64>, unit: String = "") throws(Problem) -> Int64? {
         guard let value = values[name] else { return nil }
-        guard value.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let number = Int64(value), range.contains(number)
-        else {
+        guard let number = Int64(decimal: value.utf8), range.contains(number) else {
             throw Problem(
                 400, "\(name) is a whole number\(unit) from \(range.lowerBound) to \(range.upperBound), not '\(value)'",
                 field: name)
@@ -254,7 +212,7 @@ func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> Query {
 private func percentDecoded(_ text: Substring, field: String? = nil) throws(Problem) -> String {
     var decoded: [UInt8] = []
     let encoded = Array(text.utf8)
-    percentDecode(encoded.span, into: &decoded)
+    PercentEncoding.decode(encoded.span, into: &decoded)
     guard let text = String(validating: decoded, as: UTF8.self) else {
         throw Problem(400, "what the query says in '\(text)' is not UTF-8", field: field)
     }

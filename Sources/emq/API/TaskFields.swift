@@ -1,5 +1,6 @@
 // What an enqueue says of a task.
 
+import Bytes
 import Delivery
 import JSON
 import Queues
@@ -14,8 +15,6 @@ struct TaskFields {
     /// Those in which `null` is a value: `content`, `expiry` (never) and `max_retries` (any number).
     static let nullable: UInt64 = 0b100_0101
 
-    /// The longest key, in bytes.
-    static let maximumKeyBytes = 255
     /// The longest metadata, in bytes of JSON.
     private static let maximumMetadataBytes = 65_536
 
@@ -68,7 +67,7 @@ struct TaskFields {
         switch place {
         case 6: options.retryLimit = value.kind == .null ? .unlimited : .limited(try value.retryLimit())
         case 7: options.backoff = try value.backoff()
-        case 8: options.key = try value.string(maximumBytes: TaskFields.maximumKeyBytes)
+        case 8: options.key = try value.string(maximumBytes: TaskKey.maximumByteCount)
         case 9:
             options.onConflict = [.keep, .replace, .reject][try value.word(["keep", "replace", "reject"])]
             hasConflict = true
@@ -99,7 +98,7 @@ struct TaskFields {
                 400, "metadata is an object of strings; '\(member)' is \(describe(entry.kind))",
                 field: "metadata.\(member)")
         }
-        return value.bytes.map { $0 }
+        return Array(copying: value.bytes)
     }
 
     /// What was read, once all fields were: where the content stands.

@@ -40,7 +40,7 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) {
         if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
-        if let flaw = flawOfQueueName(queueName.span) { throw Problem(400, flaw) }
+        if let flaw = QueueName.flaw(in: queueName.span) { throw Problem(400, flaw) }
         do throws(BrokerError) {
             let queue = try broker.queue(named: queueName.span)
             _ = try broker.enqueue(task, content: content, in: queue, isLimited: isLimited, now: now)

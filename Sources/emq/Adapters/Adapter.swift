@@ -3,6 +3,7 @@
 // An adapter translates: requests of its system's clients into calls on the broker, and tasks into requests to its system's
 // receivers. It keeps no tasks and no times of its own.
 
+import Bytes
 import Delivery
 import Net
 import Queues
@@ -81,7 +82,7 @@ enum LegacySystem: String, CaseIterable {
     /// Whether a queue of this name is its own.
     func owns(_ queueName: Span<UInt8>) -> Bool {
         let name = Array(rawValue.utf8)
-        guard queueName.count >= name.count, queueName.extracting(first: name.count).elementsEqual(name) else {
+        guard queueName.count >= name.count, queueName.extracting(first: name.count).equals(name.span) else {
             return false
         }
         return self == .htq
@@ -154,7 +155,7 @@ final class Adapters {
         if orphans == nil {
             var found: [[UInt8]] = []
             broker.forEachQueueName { name in
-                if isOrphan(name, on: broker) { found.append(name.map { $0 }) }
+                if isOrphan(name, on: broker) { found.append(Array(copying: name)) }
             }
             orphans = found
         }
@@ -176,14 +177,5 @@ final class Adapters {
             broker.configuration(of: queue)?.isPushed == true
         else { return false }
         return PushOptions(stored: broker.push(of: queue), of: .queue).url == nil
-    }
-}
-
-extension Span<UInt8> {
-    /// Whether it is the same bytes. O(n).
-    func elementsEqual(_ other: [UInt8]) -> Bool {
-        guard count == other.count else { return false }
-        for index in indices where self[index] != other[index] { return false }
-        return true
     }
 }

@@ -1,6 +1,7 @@
 // `emq bench`: a load generator for a running emq, the way redis-benchmark is for Redis. A closed loop: each connection
 // sends its next request when the answer to the one before has come.
 
+import Bytes
 import Glibc
 import Net
 import UID
@@ -296,14 +297,11 @@ final class Bench {
 
     /// How long the server's process has been running on a processor, from /proc/PID/stat (proc(5)).
     private func serverCPUMicroseconds() -> Double? {
-        guard let process = options.serverProcess, let file = unsafe fopen("/proc/\(process)/stat", "r") else {
-            return nil
-        }
-        defer { unsafe fclose(file) }
-        var bytes = [UInt8](repeating: 0, count: 1024)
-        let count = unsafe fread(&bytes, 1, bytes.count, file)
+        guard let process = options.serverProcess,
+            let bytes = try? File.read("/proc/\(process)/stat", maximumByteCount: 1024)
+        else { return nil }
         // The name, in parentheses, may hold anything; the 14th and the 15th field are user and system time.
-        let text = String(decoding: bytes[..<count], as: UTF8.self)
+        let text = String(decoding: bytes, as: UTF8.self)
         guard let name = text.lastIndex(of: ")") else { return nil }
         let fields = text[name...].split(separator: " ").dropFirst()
         guard fields.count > 13, let user = Double(fields[fields.startIndex + 11]),

@@ -56,7 +56,7 @@ final class VirtualServer {
         var bytes: [UInt8] = []
         nonisolated(unsafe) let this = self
         let head = parser.head
-        let source = buffer.span.array
+        let source = Array(copying: buffer.span)
         bytes = broker.assumeIsolated { broker in
             let dates = DateField()
             dates.update(unixMilliseconds: this.now)
@@ -65,7 +65,7 @@ final class VirtualServer {
                 bytes: source.span, head: head, service: service, ticket: Ticket(connection: 0, serial: 0),
                 bodyObserver: nil)
             _ = this.api.handle(request, &responses, on: broker)
-            return responses.buffer.span.array
+            return Array(copying: responses.buffer.span)
         }
         turn()
         return try Response(bytes: bytes)

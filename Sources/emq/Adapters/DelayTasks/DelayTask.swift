@@ -1,5 +1,6 @@
 // A task of delay-tasks, and what the broker keeps to know it again.
 
+import Bytes
 import JSON
 import Queues
 
@@ -30,7 +31,7 @@ struct DelayTask {
     /// Reads what `options` has written; nil if the task was added by something else.
     init?(_ task: borrowing TaskView) {
         var timestamp: Int64?
-        var key = UInt64(digits: Array(task.key.prefix { $0 != 0 }))
+        var key = TaskKey.group(of: task.key).flatMap { UInt64(decimal: $0) }
         var isInAdvance = false
         let metadata = task.metadata
         do throws(Problem) {
@@ -41,7 +42,7 @@ struct DelayTask {
                 let word = try value.string(maximumBytes: 20)
                 switch place {
                 case 0: timestamp = Int64(String(decoding: word, as: UTF8.self))
-                case 1: key = UInt64(digits: word)
+                case 1: key = UInt64(decimal: word)
                 default: isInAdvance = true
                 }
             }
@@ -61,12 +62,12 @@ struct DelayTask {
     }
 
     /// The key that the broker knows it by: the same for all times within a minute, and all minutes of a key are a group.
-    var queueKey: [UInt8] { Array("\(key)\0\(timestamp / 60)".utf8) }
+    var queueKey: [UInt8] { TaskKey.key(group: "\(key)", member: "\(timestamp / 60)") }
 
     /// The minute that a `queueKey` has, which tells the tasks of a group apart; nil if it is none. A key may have very many
     /// of them, so that they are compared by this alone.
     static func minute(ofQueueKey queueKey: [UInt8]) -> Int64? {
-        Int64(String(decoding: queueKey.drop { $0 != 0 }.dropFirst(), as: UTF8.self))
+        Int64(String(decoding: TaskKey.member(of: queueKey), as: UTF8.self))
     }
 
     /// What a new task of the broker says to be this one.
@@ -82,13 +83,5 @@ struct DelayTask {
             options.onConflict = .replace
         }
         return options
-    }
-}
-
-extension UInt64 {
-    /// The number that is written with these digits, and nothing else; nil if none is. O(digits).
-    init?(digits: [UInt8]) {
-        guard digits.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
-        self.init(String(decoding: digits, as: UTF8.self))
     }
 }

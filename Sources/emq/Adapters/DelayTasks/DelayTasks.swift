@@ -1,6 +1,7 @@
 // In place of delay-tasks: calls a handler at a given second, with a key and parameters. A category is a queue,
 // `delay-tasks/CATEGORY`, and its registered handler the url of that queue's `push`.
 
+import Bytes
 import Delivery
 import JSON
 import Net
@@ -20,7 +21,8 @@ final class DelayTasks: AdapterService {
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let segments = request.path.map { $0 }.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        let segments = Array(copying: request.path).split(
+            separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         let names = segments.dropFirst().map { Array($0) }
         switch (names.first.map { String(decoding: $0, as: UTF8.self) }, names.count) {
         case ("health", 1):
@@ -81,10 +83,10 @@ final class DelayTasks: AdapterService {
     /// The name of a category's queue.
     private func queueName(_ segment: [UInt8]) throws(Problem) -> [UInt8] {
         var category: [UInt8] = []
-        percentDecode(segment.span, into: &category)
+        PercentEncoding.decode(segment.span, into: &category)
         guard !category.isEmpty else { throw Problem(404, "a category follows: /handler/CATE, /task/CATE") }
         let name = LegacySystem.delayTasks.queueName(category)
-        if let flaw = flawOfQueueName(name.span) {
+        if let flaw = QueueName.flaw(in: name.span) {
             throw Problem(400, "this category makes no queue, '\(LegacySystem.delayTasks.rawValue)/CATE': \(flaw)")
         }
         return name
@@ -212,7 +214,7 @@ final class DelayTasks: AdapterService {
         withLatest(id, now: api.now, on: broker) { task in
             options = DelayTask(task)?.inAdvance.options
             options?.request = task.request
-            content = task.content.map { $0 }
+            content = Array(copying: task.content)
         }
         guard let options else { return }
         try api.admit(
@@ -235,8 +237,8 @@ final class DelayTasks: AdapterService {
         _ segment: [UInt8], in queueName: [UInt8], _ query: Span<UInt8>, now: Int64, on broker: isolated Broker
     ) throws(Problem) -> UID {
         var digits: [UInt8] = []
-        percentDecode(segment.span, into: &digits)
-        guard let key = UInt64(digits: digits), key > 0 else {
+        PercentEncoding.decode(segment.span, into: &digits)
+        guard let key = UInt64(decimal: digits), key > 0 else {
             throw Problem(400, "a key is a whole number from 1 to \(UInt64.max)", field: "key")
         }
         let timestamp = try timestamp(in: query)

@@ -1,5 +1,6 @@
 // What a client of htq asks for: reading it, keeping it as the content of a task, and making the request that is sent.
 
+import Bytes
 import Delivery
 import JSON
 import Net
@@ -14,7 +15,6 @@ struct HtqRequest {
 
     private static let members: [StaticString] = ["url", "method", "headers", "data", "timeout", "id"]
     private static let maximumMethodBytes = 32
-    private static let maximumKeyBytes = 255
 
     /// How long it may take. What is shown is the number as it came.
     private(set) var timeoutMilliseconds: Int64 = 60_000
@@ -41,18 +41,18 @@ struct HtqRequest {
             case 1: method = value.isBlank ? [] : try value.string(maximumBytes: Self.maximumMethodBytes)
             case 2:
                 guard value.kind == .object else { throw value.flaw("an object of strings") }
-                headers = value.bytes.map { $0 }
+                headers = Array(copying: value.bytes)
             case 3:
                 (data, dataKind) = ([], value.kind)
                 data.append(value.bytes)
             case 4:
                 timeoutMilliseconds = try value.duration(1...PushOptions.maximumTimeoutMilliseconds)
-                timeout = value.bytes.map { $0 }
+                timeout = Array(copying: value.bytes)
             default:
-                if value.kind == .number && value.bytes.count <= Self.maximumKeyBytes {
-                    key = value.bytes.map { $0 }
+                if value.kind == .number && value.bytes.count <= TaskKey.maximumByteCount {
+                    key = Array(copying: value.bytes)
                 } else {
-                    key = value.isBlank ? [] : try value.string(maximumBytes: Self.maximumKeyBytes)
+                    key = value.isBlank ? [] : try value.string(maximumBytes: TaskKey.maximumByteCount)
                 }
             }
         }
@@ -178,8 +178,6 @@ struct HtqRequest {
 /// Data that are no string, as Python's requests sends them: `application/x-www-form-urlencoded`, from an object or from
 /// an array of pairs. Of a value that is an array, each element is a field; null is none.
 private struct HtqForm {
-    private static let digits = Array("0123456789ABCDEF".utf8)
-
     private(set) var bytes: [UInt8] = []
 
     /// - Throws: 422 for what is no form.
@@ -213,22 +211,9 @@ private struct HtqForm {
         if kind == .null { return }
         guard let value = scalarText(value, kind) else { throw Self.flaw }
         if !bytes.isEmpty { bytes.append(UInt8(ascii: "&")) }
-        encode(name)
+        PercentEncoding.encode(name.span, into: &bytes, space: .plus)
         bytes.append(UInt8(ascii: "="))
-        encode(value)
-    }
-
-    private mutating func encode(_ text: [UInt8]) {
-        for byte in text {
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "-"),
-                UInt8(ascii: "~"):
-                bytes.append(byte)
-            case UInt8(ascii: " "): bytes.append(UInt8(ascii: "+"))
-            default: bytes += [UInt8(ascii: "%"), Self.digits[Int(byte >> 4)], Self.digits[Int(byte & 15)]]
-            }
-        }
+        PercentEncoding.encode(value.span, into: &bytes, space: .plus)
     }
 
     private static let flaw = Problem(
@@ -244,7 +229,7 @@ private func scalarText(_ value: Span<UInt8>, _ kind: JSONKind) -> [UInt8]? {
     case .string:
         var decoded: [UInt8] = []
         return JSONValue.decodeString(value, into: &decoded) ? decoded : nil
-    case .number: return value.map { $0 }
+    case .number: return Array(copying: value)
     case .true: return Array("True".utf8)
     case .false: return Array("False".utf8)
     case .object, .array, .null: return nil

@@ -1,5 +1,6 @@
 // What htq's paths name, and the links between these.
 
+import Bytes
 import JSON
 import Net
 import UID
@@ -90,6 +91,6 @@ extension UID {
     /// The 36 characters of `uuidText`.
     var uuidString: String {
         let characters = uuidText
-        return String(decoding: characters.span.map { $0 }, as: UTF8.self)
+        return String(decoding: characters.span)
     }
 }

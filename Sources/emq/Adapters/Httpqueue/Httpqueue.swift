@@ -1,6 +1,7 @@
 // In place of httpqueue: a delay queue that posts a text to a callback, and tries again after 10, 20, 40 … seconds until
 // the answer says {"code": 100}. A topic is a queue, `httpqueue/TOPIC`; its tasks say themselves where they go.
 
+import Bytes
 import Delivery
 import JSON
 import Net
@@ -68,7 +69,7 @@ final class Httpqueue: AdapterService {
             in: bytes, known: ["topic", "delay", "retry", "callback", "content"], isLenient: true
         ) { (place, value) throws(Problem) in
             switch place {
-            case 0: topic = try value.string(maximumBytes: maximumQueueNameLength)
+            case 0: topic = try value.string(maximumBytes: QueueName.maximumByteCount)
             case 1: delaySeconds = try value.integer(0...maximumMilliseconds / 1000)
             case 2: retries = try value.integer(0...Int64(UInt32.max))
             case 3: callback = try value.string(maximumBytes: HTTPURL.maximumLength)

@@ -1,6 +1,7 @@
 // In place of taskqueue: posts the payloads of messages to URLs, each queue as an ini file says. Messages come as tasks: by
 // `POST /enqueue/QUEUE`, whose content a message is.
 
+import Bytes
 import Delivery
 import JSON
 import Net
@@ -19,7 +20,7 @@ final class Taskqueue: Adapter {
 
     init(_ file: TaskqueueFile) { self.file = file }
 
-    func owns(_ queueName: Span<UInt8>) -> Bool { file.sections[queueName.map { $0 }] != nil }
+    func owns(_ queueName: Span<UInt8>) -> Bool { file.sections[Array(copying: queueName)] != nil }
 
     /// Sets the configurations of the queues to what the file says.
     func begin(on broker: isolated Broker) -> Bool {
@@ -37,7 +38,7 @@ final class Taskqueue: Adapter {
 
     /// The file says the rest; and a message that has no `expires` does not expire.
     func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>) {
-        guard let section = file.sections[queueName.map { $0 }] else { return }
+        guard let section = file.sections[Array(copying: queueName)] else { return }
         var push = PushOptions(stored: configuration.push, of: .queue)
         push.concurrency = push.concurrency ?? section.concurrency
         push.rate = push.rate ?? section.rate
@@ -84,7 +85,7 @@ final class Taskqueue: Adapter {
     ) throws(TaskRequestError) -> ClientRequest {
         let own = PushOptions(stored: task.request, of: .task)
         if own.isNotice, let url = own.url {
-            let payload = task.content.map { $0 }
+            let payload = Array(copying: task.content)
             return ClientRequest(
                 posting: TaskqueueMessage.body(of: payload), to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
         }

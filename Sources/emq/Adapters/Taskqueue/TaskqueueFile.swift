@@ -1,5 +1,6 @@
 // taskqueue's ini file: which queues there are, and how each is sent.
 
+import Bytes
 import Delivery
 import Glibc
 import Net
@@ -45,8 +46,9 @@ struct TaskqueueFile: Equatable {
     ///
     /// - Throws: `TaskqueueFileError` if it cannot be read, or makes no sense.
     init(path: String) throws(TaskqueueFileError) {
-        guard let text = TaskqueueFile.contents(of: path) else {
-            throw TaskqueueFileError("cannot read '\(path)': \(unsafe String(cString: strerror(errno)))")
+        let text: String
+        do throws(FileError) { text = try TaskqueueFile.contents(of: path) } catch {
+            throw TaskqueueFileError("cannot read '\(path)': \(error)")
         }
         try self.init(text, path: path)
     }
@@ -97,18 +99,13 @@ struct TaskqueueFile: Equatable {
 
     // MARK: Lines
 
-    /// What a file says that is not too large to be one of settings; nil, and `errno`, if that cannot be read.
-    static func contents(of path: String) -> String? {
-        guard let file = unsafe fopen(path, "r") else { return nil }
-        defer { unsafe fclose(file) }
-        var bytes = [UInt8](repeating: 0, count: maximumByteCount + 1)
-        let count = unsafe bytes.withUnsafeMutableBytes { unsafe fread($0.baseAddress, 1, $0.count, file) }
-        if unsafe ferror(file) != 0 { return nil }
-        guard count <= maximumByteCount else {
-            errno = EFBIG
-            return nil
-        }
-        return String(decoding: bytes[..<count], as: UTF8.self)
+    /// The text of a file of settings.
+    ///
+    /// - Throws: `FileError` if the file cannot be read, or is too large to be one of settings.
+    static func contents(of path: String) throws(FileError) -> String {
+        let bytes = try File.read(path, maximumByteCount: maximumByteCount + 1)
+        guard bytes.count <= maximumByteCount else { throw FileError(code: EFBIG) }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     /// A line without what follows the first `;` or `#` outside of quotes, and without blanks around it.
@@ -141,7 +138,7 @@ struct TaskqueueFile: Equatable {
     private mutating func begin(_ line: Substring) throws(TaskqueueFileError) -> [UInt8] {
         guard line.hasSuffix("]") else { throw TaskqueueFileError("a section is written [name], not '\(line)'") }
         let name = Array(TaskqueueFile.trimmed(line.dropFirst().dropLast()).utf8)
-        if let flaw = flawOfQueueName(name.span) { throw TaskqueueFileError(flaw) }
+        if let flaw = QueueName.flaw(in: name.span) { throw TaskqueueFileError(flaw) }
         if let system = LegacySystem(of: name.span) {
             throw TaskqueueFileError("queues of this name are kept for \(system.rawValue)")
         }

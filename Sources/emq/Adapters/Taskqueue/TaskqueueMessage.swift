@@ -1,5 +1,6 @@
 // A message of taskqueue: a task's content, which says where it goes, when, and how often.
 
+import Bytes
 import JSON
 import Net
 import Queues
@@ -48,7 +49,7 @@ struct TaskqueueMessage {
             case 4: attempts = try value.integer(.min ... .max)
             case 5: payload = value.range
             case 6: expires = try value.time(now: now)
-            default: queue = value.isBlank ? nil : try value.string(maximumBytes: maximumQueueNameLength)
+            default: queue = value.isBlank ? nil : try value.string(maximumBytes: QueueName.maximumByteCount)
             }
         }
         guard !url.isEmpty else { throw Problem(400, "a message has a url", field: "url") }
@@ -57,7 +58,7 @@ struct TaskqueueMessage {
         self.eta = eta ?? countdown.map { now + $0 }
         self.expires = expires
         self.attempts = attempts
-        if let payload { self.payload = content.extracting(payload).map { $0 } }
+        if let payload { self.payload = Array(copying: content.extracting(payload)) }
         queueName = queue
     }
 

@@ -1,0 +1,48 @@
+// Reading small files: settings, and what the kernel shows under /proc.
+
+import Glibc
+
+/// Reads files whole.
+public enum File {
+    /// Reads a file from its beginning, in memory of `maximumByteCount` bytes.
+    ///
+    /// - Parameters:
+    ///   - path: The file's path.
+    ///   - maximumByteCount: The most bytes to read; what follows them is left out.
+    /// - Returns: The bytes.
+    /// - Throws: ``FileError`` if the file cannot be opened or read.
+    /// - Complexity: O(*n*) for *n* bytes, with blocking system calls.
+    public static func read(_ path: String, maximumByteCount: Int) throws(FileError) -> [UInt8] {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw FileError(code: errno) }
+        defer { close(descriptor) }
+        var failure: Int32?
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: maximumByteCount) { block, count in
+            while count < block.count {
+                let rest = unsafe UnsafeMutableBufferPointer(rebasing: block[count...])
+                let result = unsafe Glibc.read(descriptor, rest.baseAddress, rest.count)
+                if result == 0 { return }
+                if result > 0 {
+                    count += result
+                } else if errno != EINTR {
+                    failure = errno
+                    return
+                }
+            }
+        }
+        if let failure { throw FileError(code: failure) }
+        return bytes
+    }
+}
+
+/// Why a file cannot be read.
+public struct FileError: Error, CustomStringConvertible {
+    /// The system's number for it, as in `errno`.
+    public let code: Int32
+
+    /// Makes the error of a number of `errno`.
+    public init(code: Int32) { self.code = code }
+
+    /// The system's words for it, such as `No such file or directory`.
+    public var description: String { unsafe String(cString: strerror(code)) }
+}
