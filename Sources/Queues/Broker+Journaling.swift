@@ -1,12 +1,12 @@
-// What a journal needs of a broker: what has changed, and the way back from it. The journal itself, what is on disk and what
-// is safe there, is not known here; it is told by the sequences of its frames.
+// The interface for a journal: which tasks and queues have changed, and restoring them. The broker does not know what is on
+// disk or what is safe there; it knows frames only by their sequence numbers.
 
 extension Broker {
     // MARK: Restoring
 
-    /// Gets ready to read what a journal has of an earlier broker. To be called before anything else is. O(1).
+    /// Prepares for restoring an earlier broker from a journal. Call this before any other method. O(1).
     ///
-    /// - Parameter expectedTasks: about how many tasks there may be; a good guess makes reading faster.
+    /// - Parameter expectedTasks: an estimate of the number of tasks; a good one makes restoring faster.
     public func beginRestoring(expectedTasks: Int = 1) {
         precondition(store.tasks.count == 0 && !store.isJournaled, "restores into a broker that is in use")
         store.images = ImageIndex(capacity: store.tasks.capacity)
@@ -14,26 +14,26 @@ extension Broker {
         restoration = Restoration()
     }
 
-    /// Reads a frame's payload. O(n) for n bytes.
+    /// Restores from a frame's payload. O(n) for n bytes.
     ///
     /// - Parameters:
-    ///   - payload: what `writeChanges` has given out.
-    ///   - sequence: the frame's sequence; the frames come in the order of these.
-    /// - Throws: `ImageError` if it makes no sense; what stands before the image at fault has been taken over then.
+    ///   - payload: the bytes that `writeChanges` made.
+    ///   - sequence: the frame's sequence number. Pass the frames in the order of these numbers.
+    /// - Throws: `ImageError` if the payload is damaged; the images before the damaged one have been restored then.
     public func restore(_ payload: Span<UInt8>, sequence: UInt64) throws(ImageError) {
         try store.restore(payload, sequence: sequence, &restoration)
     }
 
-    /// Puts the tasks in their places, when all frames are read. O(n log n) for n tasks in all; O(1) a step, but for the one
-    /// that sorts those that are out of order.
+    /// Puts the tasks into their places after all frames were restored. O(n log n) for n tasks in all; O(1) a step, except for
+    /// the step that sorts tasks that are out of order.
     ///
     /// - Parameters:
-    ///   - nextSequence: the sequence that the next frame will have.
+    ///   - nextSequence: the sequence number of the next frame.
     ///   - now: the time.
-    ///   - graceMilliseconds: how long the leases of what was dispatched last at least, and how long it does not expire.
+    ///   - graceMilliseconds: the least time that the leases of dispatched tasks last, and that these tasks do not expire.
     ///   - limit: how many tasks to look at in this call.
-    /// - Returns: whether all are there: what time has done to them meanwhile is done by `advance`, and changes are noted from
-    ///   now on.
+    /// - Returns: whether all tasks are in place. If so, changes are noted from now on, and `advance` does what has become due
+    ///   meanwhile.
     public func finishRestoring(
         nextSequence: UInt64, now: Int64, graceMilliseconds: Int64, limit: Int = 10_000
     ) -> Bool {
@@ -50,43 +50,43 @@ extension Broker {
         return true
     }
 
-    /// How many tasks have been put in their places by `finishRestoring`. O(1).
+    /// How many tasks `finishRestoring` has put into their places. O(1).
     public var restoredCount: Int { restoration.placed }
 
     // MARK: Changes
 
-    /// About how many bytes the next payload has. O(1).
+    /// The approximate size of the next payload, in bytes. O(1).
     public var pendingChangeBytes: Int { store.images.pendingBytes }
 
-    /// What the image of a task takes for what few tasks have, about, in bytes; 0 if there is no such task. O(1).
+    /// The approximate size of a task's optional parts in its image, in bytes; 0 if there is no such task. O(1).
     public func imageTextBytes(of reference: TaskReference) -> Int {
         let slot = store.task(reference.id)
         return slot == 0 ? 0 : store.extras(of: slot)?.byteCount ?? 0
     }
 
-    /// Whether so much has changed that the rest should come with a later frame.
+    /// Whether so much has changed that further work should be left to a later frame.
     var hasChangedMuch: Bool { store.images.pendingBytes > 16 << 20 }
 
-    /// The sequence of the frame that has to be safe for an answer that tells of anything that was done so far; 0 without a
+    /// The sequence number of the frame that must be safe before an answer may report anything done so far; 0 without a
     /// journal. O(1).
     public var changeSequence: UInt64 {
         guard store.isJournaled else { return 0 }
         return store.images.hasAwaited ? store.images.sequence : store.images.awaitedSequence
     }
 
-    /// The sequence of the last frame that `writeChanges` gave out, or that was restored. O(1).
+    /// The sequence number of the last frame that was written or restored. O(1).
     public var lastFrameSequence: UInt64 { store.images.sequence - 1 }
 
-    /// Leaves out, for good, what has changed and no client is told of, as `writeChanges` can. O(changes).
+    /// Drops changes that no client is told of, so that they are never written. O(changes).
     public func forgetUnawaitedChanges() { store.forgetUnawaitedChanges() }
 
-    /// Gives out what has changed since the last call, as the payload of the frame that comes next. O(changes).
+    /// Writes what has changed since the last call, as the payload of the next frame. O(changes).
     ///
     /// - Parameters:
-    ///   - skipsUnawaited: whether to leave out, for good, what no client is told of: which tasks were dispatched, and what
-    ///     time brings about. If that gets lost in a crash, tasks may be given out twice.
-    ///   - limit: a size in bytes beyond which that is left to the next call.
-    ///   - body: gets the payload and its sequence; not called if nothing has changed.
+    ///   - skipsUnawaited: whether to drop changes that no client is told of: dispatches, and what happens when time passes.
+    ///     If they are lost in a crash, tasks may be dispatched twice.
+    ///   - limit: a size in bytes; beyond it, such changes are left to the next call.
+    ///   - body: receives the payload and its sequence number; not called if nothing has changed.
     public func writeChanges(
         skipsUnawaited: Bool = false, limit: Int = 16 << 20, _ body: (Span<UInt8>, UInt64) -> Void
     ) {
@@ -98,11 +98,11 @@ extension Broker {
         imageWriter.removeAll()
     }
 
-    /// The sequence of the oldest frame that is needed to bring everything back; nil if none is. O(1).
+    /// The sequence number of the oldest frame that restoring needs; nil if it needs none. O(1).
     public func oldestNeededSequence() -> UInt64? { store.oldestNeededSequence() }
 
-    /// The sequence of the oldest frame that is needed as long as the last one that `writeChanges` gave out is not safe; nil if
-    /// none is. O(1).
+    /// The sequence number of the oldest frame that restoring needs as long as the last frame is not safe; nil if it needs none.
+    /// O(1).
     public func oldestRenewedSequence() -> UInt64? {
         store.images.oldestRenewed == .max ? nil : store.images.oldestRenewed
     }
@@ -110,13 +110,13 @@ extension Broker {
     /// The size of the images that are needed, in bytes. O(1).
     public var liveImageBytes: Int { store.images.liveBytes }
 
-    /// Has the oldest images that are needed written anew with the next changes, so that the frames they are in are not needed
-    /// any more. O(images).
+    /// Writes the oldest images that are needed again with the next changes, so that their frames are no longer needed.
+    /// O(images).
     ///
     /// - Parameters:
-    ///   - byteCount: how many bytes of images; one more is begun at most.
-    ///   - sequence: only those in frames before this one.
-    /// - Returns: how many bytes of images.
+    ///   - byteCount: how many bytes of images to write again; at most one image exceeds it.
+    ///   - sequence: only images in frames before this one are written again.
+    /// - Returns: how many bytes of images will be written again.
     @discardableResult
     public func renewImages(byteCount: Int, before sequence: UInt64) -> Int {
         store.renewImages(byteCount: byteCount, before: sequence)

@@ -1,13 +1,13 @@
-// What is done to whole queues: purging, kicking, moving, pausing, configuring.
+// Operations on whole queues: purging, kicking, moving, pausing, configuring.
 
 extension Broker {
     // MARK: A whole queue
 
-    /// What is called when a purge, kick or move has ended: with how many tasks it was for.
+    /// Called when a purge, kick or move has ended, with the number of tasks that it changed.
     public typealias SweepCompletion = (Int) -> Void
 
-    /// Deletes tasks in certain states without leaving records. For those who wait for its result, a task is cancelled.
-    /// Done by `advance`, in slices, to what was there when it began. O(states) now, O(tasks) in all.
+    /// Deletes tasks in certain states without keeping records. Waits for the result of such a task end with the state
+    /// cancelled. `advance` does the work in slices, for the tasks that exist now. O(states) now, O(tasks) in all.
     ///
     /// - Parameters:
     ///   - queue: the queue.
@@ -23,14 +23,14 @@ extension Broker {
         try store.beginSweep(of: queue.slot, .purge, states: states, limit: .max, now: now, completion: completion)
     }
 
-    /// Makes dead tasks ready, their retries and expiry counted anew, or delayed ones, as if their delay were over. One whose key is
-    /// taken meanwhile stays. The queue may become longer than its configuration says by this, and by `kickToOrigin` and `move`.
-    /// Done by `advance`, in slices, to what was there when it began. O(1) now, O(tasks) in all.
+    /// Makes dead tasks ready, with their retries and their expiry reset, or ends the delays of delayed tasks. Tasks whose key
+    /// has been taken meanwhile stay. This, `kickToOrigin` and `move` may exceed a queue's maximum length. `advance` does the
+    /// work in slices, for the tasks that exist now. O(1) now, O(tasks) in all.
     ///
     /// - Parameters:
     ///   - queue: the queue.
     ///   - state: `.dead` or `.delayed`.
-    ///   - limit: how many at most.
+    ///   - limit: the most tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance`.
     /// - Throws: `BrokerError.tooManySweeps`.
@@ -42,13 +42,13 @@ extension Broker {
         try store.beginSweep(of: queue.slot, .kick, states: [state], limit: limit, now: now, completion: completion)
     }
 
-    /// Sends dead letters back to the queues where they died, ready there, their retries and expiry counted anew. One for
-    /// which that queue cannot be made stays. Done as `kick`.
+    /// Returns dead letters to the queues where they died and makes them ready there, with their retries and their expiry
+    /// reset. A dead letter stays if that queue cannot be made. The work is done as for `kick`.
     ///
     /// - Parameters:
     ///   - queue: the queue.
-    ///   - states: in which states, of `.ready`, `.delayed` and `.dead`.
-    ///   - limit: how many at most.
+    ///   - states: the states of the dead letters, out of `.ready`, `.delayed` and `.dead`.
+    ///   - limit: the most tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance`.
     /// - Throws: `BrokerError.tooManySweeps`.
@@ -61,13 +61,13 @@ extension Broker {
             of: queue.slot, .kickToOrigin, states: states, limit: limit, now: now, completion: completion)
     }
 
-    /// Moves tasks to the back of another queue, the first first. One whose key is taken there stays. Done as `kick`.
+    /// Moves tasks to the back of another queue, oldest first. Tasks whose key exists there stay. The work is done as for `kick`.
     ///
     /// - Parameters:
     ///   - queue: the queue.
     ///   - target: the other queue.
     ///   - state: `.ready`, `.delayed` or `.dead`.
-    ///   - limit: how many at most.
+    ///   - limit: the most tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance`.
     /// - Throws: `BrokerError.tooManySweeps`.
@@ -80,7 +80,7 @@ extension Broker {
         try store.beginSweep(of: queue.slot, action, states: [state], limit: limit, now: now, completion: completion)
     }
 
-    /// From now on, the queue counts as empty for those who take or wait. O(1).
+    /// Pauses a queue: it counts as empty for takes and waits. O(1).
     public func pause(_ queue: QueueIndex) {
         beginChange()
         if store.queues[queue.slot].pause == .paused { return }
@@ -120,18 +120,18 @@ extension Broker {
         store.queues[queue.slot].configuration?.own
     }
 
-    /// What applies to a queue: its configuration, completed by the defaults for all queues. O(1).
+    /// The configuration of a queue, completed by the defaults for all queues. O(1).
     public func completeConfiguration(of queue: QueueIndex) -> QueueConfiguration? {
         store.configuration(of: queue.slot)?.value
     }
 
-    /// What queues leave unsaid; nil if that is as it always is. O(1).
+    /// The defaults for all queues; nil if none are set. O(1).
     public var defaults: QueueConfiguration? { store.defaults?.own }
 
-    /// Sets what queues leave unsaid; nil for nothing. It applies as a configuration does, but that tasks which have no retries
-    /// left by it die when they would be tried again. O(1).
+    /// Sets the defaults for all queues; nil removes them. They apply as a configuration does, except that tasks which have no
+    /// retries left by them become dead only when they would be retried. O(1).
     ///
-    /// - Precondition: it says nothing of sending.
+    /// - Precondition: `defaults` does not say how tasks are sent.
     /// - Throws: `BrokerError.tooManyQueues`.
     public func setDefaults(_ defaults: QueueConfiguration?) throws(BrokerError) {
         precondition(
@@ -140,22 +140,21 @@ extension Broker {
         try store.setDefaults(defaults)
     }
 
-    /// Whether anything is known of a queue but its name: it has tasks, a configuration or waits, or is paused. O(1).
+    /// Whether a queue has tasks, a configuration or waits, or is paused. O(1).
     public func isInUse(_ queue: QueueIndex) -> Bool { !store.queues[queue.slot].isIdle }
 
-    /// Has the defaults not apply to queues of some names. To be called before there is any queue.
+    /// Exempts queues with some names from the defaults. Call this before there is any queue.
     public func exemptFromDefaults(where isExempt: @escaping (Span<UInt8>) -> Bool) {
         precondition(store.queues.count == 0, "there are queues already")
         store.isExempt = isExempt
     }
 
-    /// What a queue holds and what has happened there. O(priorities in use).
+    /// The statistics of a queue. O(priorities in use).
     public func statistics(of queue: QueueIndex) -> QueueStatistics {
         store.statistics(of: queue.slot)
     }
 
-    /// Calls `body` with the name and statistics of each queue that is known, sorted bytewise by name. O(n log n) in the
-    /// number of queues.
+    /// Calls `body` with the name and statistics of each queue, sorted bytewise by name. O(n log n) in the number of queues.
     public func forEachQueue(_ body: (Span<UInt8>, QueueStatistics) -> Void) {
         for queue in store.queuesByName(where: { !$0.isPlaceOfDefaults }) {
             body(store.queues[queue].name.span, store.statistics(of: queue))

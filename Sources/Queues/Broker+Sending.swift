@@ -1,38 +1,38 @@
-// For whoever sends tasks: which queues have something to send, taking it, and saying what came of it.
+// The interface for push: finding queues with tasks to send, dispatching these tasks, and reporting the outcome.
 //
-// What says that it is to be sent, by itself or by its queue, is never given to workers. It is taken here, with a lease as
-// a worker has one, and ended here: for acknowledgements by workers it is missing.
+// A task that is to be sent, because it or its queue says so, is never given to workers. It is dispatched here, with a lease
+// like a worker's, and ended here: acknowledgements by workers do not find it.
 
 import UID
 
 extension Broker {
-    /// What `send` has found.
+    /// What `send` found.
     public enum NextToSend {
         /// A task, which was dispatched.
         case task(DispatchKey)
-        /// Nothing: `takeSendableQueues` tells when that may have changed.
+        /// No task; `takeSendableQueues` reports the queue again when that may have changed.
         case nothing
-        /// Nothing yet: the next task was put off, or so many tasks have just expired, or are not to be sent any more, that one
-        /// call could not tell which it is.
+        /// No task yet: the next one was put off, or so many tasks have expired or must no longer be sent that one call could
+        /// not find the next.
         case notYet
     }
 
-    /// The death of a task that could have said whom to tell.
+    /// A task that has died and may have a dead-letter notification.
     public struct DeadTask {
-        /// The task. Its record may be gone, or be that of a dead letter by now.
+        /// The task. Its record may be gone, or may be that of a dead letter.
         public let task: UID
-        /// The queue where it died, to be used while it is told.
+        /// The queue where it died; valid during the call that reports it.
         public let queue: QueueIndex
     }
 
-    /// Says that tasks will be sent: from now on it is noted what there is to send. To be called before there is any task.
+    /// Makes the broker keep track of tasks to send. Call this before there is any task.
     public func beginSending() {
         precondition(store.tasks.count == 0, "tasks are sent only if that is said at first")
         store.sending.isOn = true
     }
 
-    /// Calls `body` with each queue in which there may be something to send since the last call, or since `send` found
-    /// nothing there. O(queues).
+    /// Calls `body` with each queue that has got tasks to send since the last call, or since `send` found nothing there.
+    /// O(queues).
     public func takeSendableQueues(_ body: (QueueIndex) -> Void) {
         let queues = store.sending.queues
         if queues.isEmpty { return }
@@ -43,9 +43,10 @@ extension Broker {
     /// Dispatches the next task of a queue that is to be sent, if there is one. O(1), but for the priorities in use.
     ///
     /// - Parameters:
-    ///   - queue: a queue that `takeSendableQueues` has told, as long as nothing else is found here.
+    ///   - queue: a queue that `takeSendableQueues` reported, until this method returns `.nothing` for it.
     ///   - now: the time.
-    ///   - leaseMilliseconds: is shown the task, as it is before, and says how long it may take to send it; nil puts it off.
+    ///   - leaseMilliseconds: receives the task before its dispatch, and returns how long it may take to send it; nil puts it
+    ///     off.
     /// - Returns: what was found.
     public func send(
         from queue: QueueIndex, now: Int64, leaseMilliseconds: (borrowing TaskView) -> Int64?
@@ -62,9 +63,9 @@ extension Broker {
         return .task(store.send(slot, leaseMilliseconds: max(1, lease), now: now))
     }
 
-    /// A task has been sent, and that is all there was to do. O(1), and what those take who wait for its result.
+    /// Ends a task that was sent with success. O(1), and the cost of the waits for its result.
     ///
-    /// - Returns: whether it was still being sent by that dispatch.
+    /// - Returns: whether the task was still being sent by that dispatch.
     public func finishSending(_ key: DispatchKey, result: Span<UInt8>, now: Int64) -> Bool {
         beginChange()
         let slot = store.beingSent(key, now: now)
@@ -73,15 +74,15 @@ extension Broker {
         return true
     }
 
-    /// An attempt to send a task has failed. O(1).
+    /// Gives back a task after a failed attempt to send it. O(1).
     ///
     /// - Parameters:
     ///   - key: the dispatch.
-    ///   - action: how it is given back.
-    ///   - error: why, to be shown with the task.
-    ///   - result: what came back; empty for nothing. It is kept only if it is wanted.
+    ///   - action: how the task is given back.
+    ///   - error: the reason, to be shown with the task.
+    ///   - result: the response; empty for none. It is kept only if it is wanted.
     ///   - now: the time.
-    /// - Returns: what becomes of it.
+    /// - Returns: what becomes of the task.
     @discardableResult
     public func failSending(
         _ key: DispatchKey, _ action: NakAction, error: Span<UInt8>, result: Span<UInt8> = Span(), now: Int64
@@ -95,14 +96,14 @@ extension Broker {
         return outcome
     }
 
-    /// Whether anybody wants to know the result of a task that is being sent: it is kept, or waited for. O(1).
+    /// Whether the result of a task that is being sent will be kept, or is waited for. O(1).
     public func wantsResult(of key: DispatchKey) -> Bool {
         let slot = store.dispatched(key)
         return slot != 0 && store.wantsResult(of: slot)
     }
 
-    /// Calls `body` with each dispatch that has ended since the last call without `finishSending` and `failSending`, while
-    /// its task was being sent: that was cancelled, purged, has expired or took too long. O(n).
+    /// Calls `body` with each dispatch that has ended since the last call while its task was being sent, because the task was
+    /// cancelled, was purged, expired or took too long. O(n).
     public func takeEndedSends(_ body: (DispatchKey) -> Void) {
         let ended = store.sending.ended
         if ended.isEmpty { return }
@@ -110,8 +111,8 @@ extension Broker {
         for key in ended { body(key) }
     }
 
-    /// Calls `body` with each task that has died since the last call and was to be sent, or whose queue says how tasks are,
-    /// until it returns false: that one and the rest are left for the next call. `body` may add tasks. O(n).
+    /// Calls `body` with each task that has died since the last call, if it was to be sent or its queue says how tasks are
+    /// sent. If `body` returns false, this task and the rest are left for the next call. `body` may add tasks. O(n).
     public func takeDeadTasks(while body: (DeadTask) -> Bool) {
         while store.sending.reportedDeadTasks < store.sending.deadTasks.count {
             let deadTask = store.sending.deadTasks[store.sending.reportedDeadTasks]
@@ -125,7 +126,7 @@ extension Broker {
     /// Whether `takeDeadTasks` has left any.
     public var hasUnreportedDeadTasks: Bool { !store.sending.deadTasks.isEmpty }
 
-    /// What a queue's configuration says of how tasks are sent; empty if nothing. O(1).
+    /// How a queue's configuration says that tasks are sent; empty if it does not. O(1).
     public func push(of queue: QueueIndex) -> [UInt8] {
         store.queues[queue.slot].configuration?.own.push ?? []
     }

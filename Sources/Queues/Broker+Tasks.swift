@@ -5,15 +5,15 @@ import UID
 extension Broker {
     // MARK: Adding
 
-    /// Adds a task, or meets the one that has its key. O(1), and what the waiters that it completes take.
+    /// Adds a task, or finds the one that holds its key. O(1), and the cost of the waits that it completes.
     ///
     /// - Parameters:
-    ///   - task: the task; its `content` is a range of `content`.
-    ///   - content: where its content stands; the bytes are copied.
-    ///   - queue: its queue.
-    ///   - isLimited: whether the queue may be too full for it.
+    ///   - task: the task; its `content` is a range of the parameter `content`.
+    ///   - content: the bytes that hold the content; they are copied.
+    ///   - queue: the queue.
+    ///   - isLimited: whether the queue's maximum length applies.
     ///   - now: the time.
-    /// - Returns: the task's id, and whether it was there already.
+    /// - Returns: the task's id, and whether it already existed.
     /// - Throws: `BrokerError.tooManyTasks`, `.outOfMemory`, `.keyTaken`, `.queueFull`.
     public func enqueue(
         _ task: NewTask, content: Span<UInt8>, in queue: QueueIndex, isLimited: Bool = true, now: Int64
@@ -40,15 +40,15 @@ extension Broker {
         return Enqueued(id: task.id, isExisting: false)
     }
 
-    /// Adds tasks in their order, all or none: one event for those who wait. Of the tasks, those whose keys are not taken count
-    /// against the queue's length. O(tasks), and what the waiters that they complete take.
+    /// Adds tasks in their order, all or none, as one event. Tasks whose keys are free count against the queue's maximum
+    /// length. O(tasks), and the cost of the waits that they complete.
     ///
     /// - Parameters:
     ///   - batch: the tasks.
-    ///   - contents: where their contents stand; the bytes are copied.
-    ///   - queue: their queue.
+    ///   - contents: the bytes that hold the contents; they are copied.
+    ///   - queue: the queue.
     ///   - now: the time.
-    ///   - results: gets each task's id, and whether it was there already; emptied first.
+    ///   - results: receives each task's id, and whether it already existed; emptied first.
     /// - Throws: `BatchError` with the reasons `BrokerError.tooManyTasks`, `.outOfMemory`, `.keyTaken`, `.queueFull`,
     ///   `.batchTooLong`.
     public func enqueue(
@@ -81,16 +81,16 @@ extension Broker {
 
     // MARK: Taking
 
-    /// Dispatches up to `limit` tasks of any of `queues`, emptying them in the order named. O(queues + limit).
+    /// Dispatches up to `limit` tasks from any of `queues`: all of the first queue, then of the next. O(queues + limit).
     ///
     /// - Parameters:
     ///   - queues: the queues.
     ///   - limit: how many tasks at most, 1 or more.
-    ///   - leaseMilliseconds: the lease of what is taken, if it is not the tasks' own.
-    ///   - worker: a name to show with what is taken; empty for none.
+    ///   - leaseMilliseconds: the lease of the tasks taken; nil for each task's own.
+    ///   - worker: the worker's name, to be shown with the tasks taken; empty for none.
     ///   - now: the time.
-    ///   - taken: gets the tasks, without nils; emptied first.
-    /// - Returns: whether there was any.
+    ///   - taken: receives the tasks, without nils; emptied first.
+    /// - Returns: whether there were any.
     public func takeAny(
         _ queues: [QueueIndex], limit: Int, leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], now: Int64,
         into taken: inout [TaskHandle?]
@@ -102,17 +102,17 @@ extension Broker {
         return !taken.isEmpty
     }
 
-    /// Waits for any tasks of `queues`. Called when `takeAny` has just said that there are none. O(queues).
+    /// Waits for any tasks of `queues`. Call this after `takeAny` returned false. O(queues).
     ///
     /// - Parameters:
     ///   - queues: the queues.
     ///   - limit: how many tasks at most, 1 or more.
-    ///   - leaseMilliseconds: the lease of what is taken, if it is not the tasks' own.
-    ///   - worker: a name to show with what is taken; empty for none.
-    ///   - deadline: when to end with nothing.
+    ///   - leaseMilliseconds: the lease of the tasks taken; nil for each task's own.
+    ///   - worker: the worker's name, to be shown with the tasks taken; empty for none.
+    ///   - deadline: when to end the wait without tasks.
     ///   - now: the time.
-    ///   - completion: as for `wait`; it is called with the tasks, without nils.
-    /// - Returns: the wait, for `cancel`.
+    ///   - completion: as for `wait`, but called with the tasks without nils.
+    /// - Returns: the wait, to be passed to `cancel`.
     public func waitAny(
         _ queues: [QueueIndex], limit: Int, leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], deadline: Int64,
         now: Int64, completion: @escaping Waiter.Completion
@@ -126,13 +126,13 @@ extension Broker {
 
     // MARK: Ending a dispatch
 
-    /// The work is done. O(1), and what those take who wait for the result.
+    /// Acknowledges a dispatched task: the work is done. O(1), and the cost of the waits for the result.
     ///
     /// - Parameters:
     ///   - reference: the task.
-    ///   - result: what came of it; kept as long as the task's record.
+    ///   - result: the result; kept as long as the task's record.
     ///   - now: the time.
-    /// - Returns: whether that task, or that dispatch of it, was held at `now`.
+    /// - Returns: whether the task, or the dispatch that the reference names, was held at `now`.
     public func ack(_ reference: TaskReference, result: Span<UInt8>, now: Int64) -> Bool {
         beginChange()
         guard let waitedFor = store.ack(reference, result: result, now: now) else { return false }
@@ -140,20 +140,20 @@ extension Broker {
         return true
     }
 
-    /// Whether a task's record stays after its end, with its result. O(1).
+    /// Whether a task's record, with its result, is kept after its end. O(1).
     public func keepsRecord(of reference: TaskReference) -> Bool {
         let slot = store.task(reference.id)
         return slot != 0 && store.keepMilliseconds(of: slot) > 0
     }
 
-    /// The work was not done. O(1), and what the waiters that it completes take.
+    /// Refuses a dispatched task: the work was not done. O(1), and the cost of the waits that it completes.
     ///
     /// - Parameters:
     ///   - reference: the task.
-    ///   - action: how it is given back.
-    ///   - error: why, to be shown with the task; empty to leave what is shown.
+    ///   - action: how the task is given back.
+    ///   - error: the reason, to be shown with the task; empty to keep the former one.
     ///   - now: the time.
-    /// - Returns: what becomes of it.
+    /// - Returns: what becomes of the task.
     public func nak(
         _ reference: TaskReference, _ action: NakAction, error: Span<UInt8> = Span(), now: Int64
     ) -> NakOutcome {
@@ -164,14 +164,14 @@ extension Broker {
         return outcome
     }
 
-    /// The lease of a dispatched task starts again. O(1).
+    /// Renews the lease of a dispatched task. O(1).
     ///
     /// - Parameters:
     ///   - reference: the task.
-    ///   - leaseMilliseconds: how long the lease is from now on; nil for as long as it was.
-    ///   - progress: how far the worker is, to be shown with the task; empty to leave what is shown.
+    ///   - leaseMilliseconds: the lease from `now` on; nil for its former length.
+    ///   - progress: how far the worker is, to be shown with the task; empty to keep what is shown.
     ///   - now: the time.
-    /// - Returns: whether that task, or that dispatch of it, was held at `now`.
+    /// - Returns: whether the task, or the dispatch that the reference names, was held at `now`.
     public func touch(
         _ reference: TaskReference, leaseMilliseconds: Int64? = nil, progress: Span<UInt8> = Span(), now: Int64
     ) -> Bool {
@@ -181,7 +181,7 @@ extension Broker {
 
     // MARK: One task
 
-    /// Calls `body` with the task of an id, in whatever state it is. O(1).
+    /// Calls `body` with the task that has an id, whatever its state. O(1).
     ///
     /// - Returns: what `body` returns; nil if there is no such task.
     public func withTask<Result>(
@@ -196,9 +196,9 @@ extension Broker {
         return view(slot, as: state, body)
     }
 
-    /// Calls `body` with a task as it will be when its dispatch is over, if it has been replaced meanwhile. O(1).
+    /// Calls `body` with a dispatched task as it will be after its dispatch, if it has been replaced meanwhile. O(1).
     ///
-    /// - Returns: what `body` returns; nil if nothing waits to take the task's place.
+    /// - Returns: what `body` returns; nil if the task has no replacement.
     public func withReplacement<Result>(
         of id: UID, now: Int64, _ body: (borrowing TaskView) -> Result
     ) -> Result? {
@@ -227,14 +227,14 @@ extension Broker {
                 content: replacement.content.span, readySequence: 0))
     }
 
-    /// The unfinished task that has a key. O(1).
+    /// The unfinished task that holds a key. O(1).
     public func task(withKey key: [UInt8], in queue: QueueIndex, now: Int64) -> UID? {
         let slot = store.holder(of: key, in: queue.slot)
         return slot != 0 && store.tasks[slot].isAlive(now: now) ? store.tasks[slot].id : nil
     }
 
-    /// Calls `body` with the unfinished tasks of a queue whose keys begin with `group`, which has no NUL, and a NUL, in no
-    /// order; it may ask the broker for more. O(tasks).
+    /// Calls `body` with the unfinished tasks of a queue that hold keys of a group (see ``TaskKey``), in no particular order.
+    /// `body` may look at more tasks. O(tasks).
     public func forEachTask(
         inKeyGroup group: [UInt8], of queue: QueueIndex, now: Int64, _ body: (borrowing TaskView) -> Void
     ) {
@@ -248,15 +248,15 @@ extension Broker {
         }
     }
 
-    /// Moves a task that is ready, delayed or dead to the back of another queue. O(1), and what the waiters that it completes
-    /// take.
+    /// Moves a task that is ready, delayed or dead to the back of another queue. O(1), and the cost of the waits that it
+    /// completes.
     ///
-    /// - Returns: whether it was moved. It stays where it is if its key is taken in the other queue, or if that is its own.
+    /// - Returns: whether the task was moved. It stays if its key is taken in the other queue, or if it is already there.
     @discardableResult
     public func move(_ id: UID, to target: QueueIndex, now: Int64) -> Bool {
         beginChange()
         let slot = store.task(id)
-        // Whoever has the key may have to end first.
+        // The task that holds the key may be due to end.
         if slot != 0, store.tasks[slot].queue != target.slot, let key = store.extras(of: slot)?.key, !key.isEmpty {
             _ = holder(of: key, in: target, now: now)
         }
@@ -267,13 +267,13 @@ extension Broker {
         return true
     }
 
-    /// Cancels a task that is delayed, ready or dispatched. O(1), and what those take who wait for its result.
+    /// Cancels a task that is delayed, ready or dispatched. O(1), and the cost of the waits for its result.
     ///
     /// - Parameters:
     ///   - id: the task.
-    ///   - includingDead: whether one that is dead is cancelled too; it cannot be kicked any more then.
+    ///   - includingDead: whether a dead task is cancelled too; it can no longer be kicked then.
     ///   - now: the time.
-    /// - Returns: whether it was.
+    /// - Returns: whether the task was cancelled.
     public func cancelTask(_ id: UID, includingDead: Bool = false, now: Int64) -> Bool {
         beginChange()
         let isCancelled = store.cancel(id, includingDead: includingDead, now: now)
@@ -283,30 +283,30 @@ extension Broker {
 
     /// Deletes the record of a task that is dead, done, cancelled or expired. O(1).
     ///
-    /// - Returns: whether there was one.
+    /// - Returns: whether there was such a task.
     public func deleteRecord(_ id: UID, now: Int64) -> Bool {
         beginChange()
         return store.deleteRecord(id, now: now)
     }
 
-    /// Deletes the result of a task, or puts another one in its place. One that has come to its end need not have had one. O(1).
+    /// Deletes or replaces the result of a task. A finished task need not have had one. O(1).
     ///
-    /// - Returns: whether that was done.
+    /// - Returns: whether the task was changed.
     @discardableResult
     public func replaceResult(of id: UID, with result: Span<UInt8> = Span(), now: Int64) -> Bool {
         beginChange()
         return store.replaceResult(of: id, with: result, now: now)
     }
 
-    /// Waits until a task is done, dead, cancelled or expired. Called when `withTask` has shown that it is not. O(1).
+    /// Waits until a task is done, dead, cancelled or expired. Call this after `withTask` has shown that it is not. O(1).
     ///
     /// - Parameters:
     ///   - id: the task.
-    ///   - deadline: when to end with the state as it is then.
+    ///   - deadline: when to end the wait with the state at that time.
     ///   - now: the time.
-    ///   - completion: called once, never from inside `waitForResult`, unless the wait is cancelled. It must not call a
-    ///     method that changes the broker.
-    /// - Returns: the wait, for `cancel`; nil if there is no such task or it has come to its end.
+    ///   - completion: called once, but never from inside `waitForResult`, and not at all if the wait is cancelled. It must not
+    ///     call a method that changes the broker.
+    /// - Returns: the wait, to be passed to `cancel`; nil if there is no such task, or if it has finished.
     public func waitForResult(
         of id: UID, deadline: Int64, now: Int64, completion: @escaping Waiter.ResultCompletion
     ) -> Waiter? {
@@ -323,20 +323,20 @@ extension Broker {
         return waiter
     }
 
-    /// Makes a dead task ready, its retries and expiry counted anew, or a delayed one, as if its delay were over. A dead letter
-    /// that is ready already goes back to the queue where it died. O(1), and what the waiters that it completes take.
+    /// Makes a dead task ready, with its retries and its expiry reset, or ends the delay of a delayed task. A dead letter that
+    /// is already ready returns to the queue where it died. O(1), and the cost of the waits that it completes.
     ///
     /// - Parameters:
     ///   - id: the task.
-    ///   - toOrigin: whether it goes back to the queue where it died, and only a dead letter is kicked.
+    ///   - toOrigin: whether to return the task to the queue where it died; then only a dead letter is kicked.
     ///   - now: the time.
-    /// - Returns: whether there was anything to kick, and its key not taken meanwhile.
+    /// - Returns: whether the task was kicked; false if there is none to kick, or if its key has been taken meanwhile.
     public func kick(_ id: UID, toOrigin: Bool = false, now: Int64) -> Bool {
         beginChange()
         let slot = store.task(id)
         guard slot != 0, store.tasks[slot].deadline > now else { return false }
         let queue = QueueIndex(slot: store.tasks[slot].queue)
-        // Whoever has the key may have to end first.
+        // The task that holds the key may be due to end.
         if store.tasks[slot].state == .dead, let key = store.extras(of: slot)?.key, !key.isEmpty {
             _ = holder(of: key, in: queue, now: now)
         }
@@ -350,8 +350,7 @@ extension Broker {
 
     // MARK: Parts
 
-    /// The task that keeps a key from being taken, 0 if none does. If the one that has it should have ended by now, that
-    /// happens first.
+    /// The task that holds a key, 0 if the key is free. If the holder is due to end, it is ended first.
     func holder(of key: [UInt8], in queue: QueueIndex, now: Int64) -> Slot {
         var waitedFor: Slot = 0
         let holder = store.holder(of: key, in: queue.slot, now: now, waitedFor: &waitedFor)
@@ -363,7 +362,7 @@ extension Broker {
     private func prepare(
         _ batch: [NewTask], contents: Span<UInt8>, in queue: QueueIndex, now: Int64
     ) throws(BatchError) -> [Content] {
-        // Keys of the batch that no task of the queue has: the second task to have one meets the first.
+        // Keys of the batch that are free in the queue: of two tasks with such a key, the second finds the first.
         var keys: Set<[UInt8]> = []
         var added = 0
         var failure: BatchError?
@@ -383,7 +382,7 @@ extension Broker {
             added += 1
         }
         if var failure {
-            // How many there are in all tells whether they would ever fit.
+            // The whole number tells whether the batch could ever fit.
             if let limit = store.maximumLength(of: queue.slot), added > limit { failure.reason = .batchTooLong }
             throw failure
         }

@@ -1,33 +1,35 @@
-// Who waits for tasks, or for the end of one.
+// Waiting for tasks, or for the end of a task.
 //
-// Waiters are served in the order of their arrival, and one that cannot be satisfied holds nothing back. To find the waiters that
-// a new ready task may complete without looking at all, each is registered under one queue that it lacks, by the number of tasks that
-// it needs of it. That number is always greater than the queue's ready tasks; so when these grow to r, only those registered with r can
-// have enough. In the order of their arrival, they are completed, or registered under another queue that they shortage. One that waits for
-// any task of several queues lacks all of them and is registered under each. A paused queue counts as empty.
+// Waiters are served in the order of their arrival, and a waiter that cannot be satisfied does not hold up those behind it.
 //
-// What happens together is one event for those who wait: they are served when all of it is done, so that they choose among all
-// that it has made ready. Within an event, ready tasks may grow by more than one; then those registered with any of the numbers in
-// between can have enough.
+// A new ready task must not cause a look at every waiter. So each waiter is registered under one queue that has too few
+// tasks for it (its shortage), by the number of tasks that it needs from that queue. This number is always greater than the
+// number of the queue's ready tasks. When the ready tasks grow to r, only the waiters registered with r can have enough: in
+// the order of their arrival, each is completed, or registered under another queue that has too few tasks for it. A waiter
+// for any task of several queues is registered under each of them. A paused queue counts as empty.
+//
+// Changes that belong together are one event: waiters are served after all of them, and can take any task that the event
+// made ready. Within an event, the ready tasks of a queue may grow by more than one; then the waiters registered with any
+// of the numbers in between can have enough.
 
 extension Broker {
-    /// What telling a client takes, beside the names of queues that it waits for and its result.
+    /// The steps that calling a completion costs, besides one for each queue that the waiter names and those for its result.
     static let stepsPerCompletion = 10
     private static let bytesPerStep = 2048
-    /// How many queues a wait names at most that is taken out at once when it is cancelled.
-    private static let namesToUnfileAtOnce = 16
+    /// A cancelled wait that names more queues than this is taken out later, by `advance`.
+    private static let namesToUnregisterAtOnce = 16
 
-    /// Waits for a task for each name in `queues`. Called when `take` has just said that there are not enough. O(queues).
+    /// Waits for a task for each name in `queues`. Call this after `take` returned false. O(queues).
     ///
     /// - Parameters:
-    ///   - queues: the queues; one that is named twice gives two tasks.
-    ///   - leaseMilliseconds: the lease of what is taken, if it is not the tasks' own.
-    ///   - worker: a name to show with what is taken; empty for none.
-    ///   - deadline: when to end with what is available.
+    ///   - queues: the queues; a queue that is named twice gives two tasks.
+    ///   - leaseMilliseconds: the lease of the tasks taken; nil for each task's own.
+    ///   - worker: the worker's name, to be shown with the tasks taken; empty for none.
+    ///   - deadline: when to end the wait with the tasks that are available.
     ///   - now: the time.
-    ///   - completion: called once, never from inside `wait`, unless the wait is cancelled. It may look at tasks, but must
-    ///     not call a method that changes the broker.
-    /// - Returns: the wait, for `cancel`.
+    ///   - completion: called once, but never from inside `wait`, and not at all if the wait is cancelled. It may look at
+    ///     tasks, but must not call a method that changes the broker.
+    /// - Returns: the wait, to be passed to `cancel`.
     public func wait(
         _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], deadline: Int64, now: Int64,
         completion: @escaping Waiter.Completion
@@ -48,17 +50,17 @@ extension Broker {
         return waiter
     }
 
-    /// Ends a wait whose client has gone: it takes nothing and its completion is never called. Does nothing if it has ended.
-    /// O(log n); what a wait for many queues takes up is given back by `advance`.
+    /// Cancels a wait, because its client has gone: it takes no tasks, and its completion is not called. Does nothing if the
+    /// wait has ended. O(log n); `advance` frees the memory of a wait for many queues.
     public func cancel(_ waiter: Waiter) {
         beginChange()
         guard waiter.isWaiting, !waiter.isCancelled else { return }
-        if waiter.queues.count <= Self.namesToUnfileAtOnce { return end(waiter) }
+        if waiter.queues.count <= Self.namesToUnregisterAtOnce { return end(waiter) }
         waiter.isCancelled = true
         cancelled.append(waiter)
     }
 
-    /// Ends all waits: those for tasks get nothing, those for the end of a task its state. O(n log n).
+    /// Ends all waits: waits for tasks get none, waits for the end of a task get its state. O(n log n).
     public func completeAllWaiters(now: Int64) {
         beginChange()
         while let waiter = deadlines.first {
@@ -73,13 +75,13 @@ extension Broker {
         tellEnds()
     }
 
-    /// Enters a waiter that waits until its deadline.
+    /// Adds a waiter to the heap of deadlines.
     func insert(_ waiter: Waiter) {
         deadlines.insert(waiter)
         memoryBytesOfWaiters += waiter.byteCount
     }
 
-    /// What a waiter lacks; nil if it has enough.
+    /// The queue that has too few tasks for a waiter; nil if all have enough.
     private func shortage(of waiter: Waiter, now: Int64) -> Shortage? {
         waiter.isForAny
             ? store.shortageOfAny(of: waiter.distinctQueues, now: now) : store.shortage(of: waiter.queues, now: now)
@@ -94,7 +96,7 @@ extension Broker {
         }
     }
 
-    private func unfile(_ waiter: Waiter) {
+    private func unregister(_ waiter: Waiter) {
         guard !waiter.registrations.isEmpty else { return undecided.remove(waiter) }
         for registration in waiter.registrations {
             let shortage = registration.shortage
@@ -107,30 +109,29 @@ extension Broker {
 
     func end(_ waiter: Waiter) {
         waiter.isWaiting = false
-        // Its task has ended, and it was about to be told.
+        // Its task has ended, so the waiter is no longer in these structures.
         if waiter.isDue { return }
         deadlines.remove(waiter)
         memoryBytesOfWaiters -= waiter.byteCount
         if let task = waiter.task { return store.removeWaiter(waiter, of: task) }
-        unfile(waiter)
+        unregister(waiter)
         for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits -= 1 } }
     }
 
-    /// Takes out expired and worn out tasks that stand before what there is to take from queues, 1,000 at most. O(queues), and
-    /// O(1) for each of these.
+    /// Ends expired and worn-out tasks at the front of queues, at most 1,000. O(queues), and O(1) for each such task.
     ///
     /// - Parameters:
-    ///   - queues: the queues; one that is named twice gives two tasks.
-    ///   - isForAny: whether a task of any of them is enough.
+    ///   - queues: the queues; a queue that is named twice gives two tasks.
+    ///   - isForAny: whether one task of any of the queues is enough.
     ///   - now: the time.
-    /// - Returns: whether what there is can be told now: `takeAvailable` and `takeAny` find it. If not, a wait whose deadline is
-    ///   `now` tells it, in slices.
+    /// - Returns: whether `takeAvailable` and `takeAny` now find all available tasks. If not, use a wait whose deadline is
+    ///   `now`: it finds them in slices.
     public func isDecided(_ queues: [QueueIndex], isForAny: Bool, now: Int64) -> Bool {
         beginChange()
         return store.isDecided(queues, isForAny: isForAny, now: now)
     }
 
-    /// Ends a wait with what is available.
+    /// Ends a wait with the tasks that are available.
     func complete(_ waiter: Waiter, now: Int64) {
         end(waiter)
         if waiter.isCancelled { return }
@@ -144,7 +145,7 @@ extension Broker {
             store.takeAny(queues, limit: limit, leaseMilliseconds: lease, worker: worker, now: now, into: &taken)
         case .result(let id, let completion):
             let slot = store.task(id)
-            // One that has just expired is told as it was: its end is not known before its timer fires.
+            // A task that has just expired is reported in its former state: it ends only when its timer fires.
             let state = slot == 0 ? nil : TaskState(store.tasks[slot].state)
             isCompleting = true
             completion(state ?? .ready, Span())
@@ -154,7 +155,7 @@ extension Broker {
         call(waiter, with: taken)
     }
 
-    /// Tells those who waited for the end of a task, as far as the steps go.
+    /// Calls the completions of waiters whose task has ended, as far as the steps go.
     func tellEnds() {
         for ending in store.endings {
             for waiter in ending.waiters {
@@ -166,7 +167,7 @@ extension Broker {
         endings += store.endings
         store.endings = []
         while let last = endings.indices.last, serviceSteps > 0 {
-            // Nothing else may hold the waiters now: taking one out would copy them all.
+            // The array must not be referenced elsewhere: removing a waiter would copy it.
             let waiter = endings[last].waiters.popLast()
             let ending = (state: endings[last].state, result: endings[last].result)
             if endings[last].waiters.isEmpty { endings.removeLast() }
@@ -190,9 +191,9 @@ extension Broker {
         }
     }
 
-    /// Completes a waiter that has enough, or registers it under a queue that it lacks.
+    /// Completes a waiter that has enough, or registers it under a queue that has too few tasks for it.
     ///
-    /// - Returns: whether it is registered elsewhere than before, or completed.
+    /// - Returns: whether the waiter was completed or is now registered elsewhere.
     @discardableResult
     private func reconsider(_ waiter: Waiter, now: Int64) -> Bool {
         if waiter.isCancelled {
@@ -209,26 +210,26 @@ extension Broker {
             : waiter.isForAny
                 ? !waiter.registrations.isEmpty : waiter.registrations.first?.shortage.queue == shortage.queue
         if isAsBefore { return false }
-        unfile(waiter)
+        unregister(waiter)
         register(waiter, under: shortage)
         return true
     }
 
     // MARK: Events
 
-    /// What is done until `endEvent` is one event for those who wait for tasks: they are served then. Events may be nested.
+    /// Begins an event: waiters for tasks are served at `endEvent`, not before. Events may be nested.
     public func beginEvent() { openEvents += 1 }
 
-    /// Serves those who wait for what has become ready since `beginEvent`. O(queues log queues) of those that they wait for, and
-    /// what the waiters take that are completed.
+    /// Ends an event: serves the waiters for tasks that have become ready since `beginEvent`. O(*q* log *q*) for the *q* queues
+    /// with such tasks and waiters, and the cost of the waits that are completed.
     public func endEvent(now: Int64) {
         if openEvents == 1 { beginChange() }
         closeEvent(now: now)
     }
 
-    /// Ends an event within what the call under way may still spend on those who wait.
+    /// Ends an event within the steps that the current call may still spend on waiters.
     func closeEvent(now: Int64) {
-        precondition(openEvents > 0, "an event ends that has not begun")
+        precondition(openEvents > 0, "an event ended that had not begun")
         openEvents -= 1
         guard openEvents == 0, !awaited.isEmpty else { return }
         for place in awaited { store.queues[place.queue].isAwaited = false }
@@ -240,8 +241,8 @@ extension Broker {
         awaited.removeAll(keepingCapacity: awaited.capacity <= 1 << 10)
     }
 
-    /// Tells those who waited for the end of a task, and serves those who wait for tasks of a queue that has got one more ready
-    /// task, or has that done at the end of the event. `queue` is 0 if nobody waits for it.
+    /// Calls the completions of waiters whose task has ended, and serves the waiters of a queue that has one more ready task,
+    /// now or at the end of the event. `queue` is 0 if it has no waiters.
     @inline(__always)
     func serveWaiters(of queue: Slot, now: Int64) {
         if !store.endings.isEmpty { tellEnds() }
@@ -258,8 +259,9 @@ extension Broker {
 
     /// Completes the waiters that have enough, in the order of their arrival.
     ///
-    /// The first who has enough takes all that the queue has, unless it is too much content for one answer or more than it
-    /// wants. One that still lacks the queue, because some of the ready tasks had expired, is not met again.
+    /// The first waiter that has enough takes all ready tasks of the queue, unless it wants fewer or their content is too much
+    /// for one answer. A waiter for which the queue still has too few, because some of the ready tasks had expired, is not
+    /// looked at again.
     private func complete(waitersOf place: AwaitedQueue, now: Int64) {
         while let waiter = firstWaiter(of: place) {
             guard serviceSteps > 0 else { return resumeLater(place.queue) }
@@ -268,15 +270,15 @@ extension Broker {
         }
     }
 
-    /// Does that for all queues of the event, since those who wait for several of them came in one order.
+    /// Completes the waiters of all queues of the event that have enough, in the order of their arrival at any of the queues.
     private func completeWaitersOfAwaitedQueues(now: Int64) {
-        // The one whose first waiter came first stands last.
+        // The queue whose first waiter arrived first is last.
         var places: [(arrival: UInt64, place: AwaitedQueue)] = awaited.compactMap { place in
             firstWaiter(of: place).map { ($0.arrival, place) }
         }
         places.sort { $0.arrival > $1.arrival }
         while let (arrival, place) = places.popLast() {
-            // Another queue's waiter may have taken what this one's would have got.
+            // A waiter of another queue may have taken the tasks.
             guard let waiter = firstWaiter(of: place) else { continue }
             guard serviceSteps > 0 else {
                 resumeLater(place.queue)
@@ -296,8 +298,8 @@ extension Broker {
         }
     }
 
-    /// The first to have come of the waiters registered under a queue that it may have enough for by now. O(1) after one more task,
-    /// otherwise O(kinds of waiters).
+    /// The waiter that arrived first among those registered under a queue for which it may now have enough tasks. O(1) after
+    /// one more task, otherwise O(different needs).
     private func firstWaiter(of place: AwaitedQueue) -> Waiter? {
         let available = store.queues[place.queue].available
         guard available > place.before else { return nil }
@@ -310,16 +312,16 @@ extension Broker {
         return first
     }
 
-    /// Has `advance` decide about those who wait for a queue that is not paused. Until then it counts as empty.
+    /// Makes `advance` decide about the waiters of a queue that is no longer paused. Until then the queue counts as empty.
     func resumeLater(_ queue: Slot) {
         guard !store.queues[queue].waiters.isEmpty, store.queues[queue].pause != .resuming else { return }
         store.queues[queue].pause = .resuming
         resuming.append(queue)
     }
 
-    /// Decides about those who wait for a queue that gives out tasks again, and about the undecided.
+    /// Decides about the waiters of resumed queues and the undecided waiters.
     ///
-    /// - Returns: whether all is decided. If not, tasks that a take has met and taken out are still to be ended.
+    /// - Returns: whether all are decided. If not, tasks that were met and removed still have to be ended first.
     func settle(now: Int64, steps: inout Int) -> Bool {
         while let queue = resuming.last {
             while store.queues[queue].pause == .resuming,
@@ -331,7 +333,7 @@ extension Broker {
                     end(waiter)
                     continue
                 }
-                unfile(waiter)
+                unregister(waiter)
                 register(waiter, under: .unknown)
             }
             resuming.removeLast()
@@ -345,7 +347,7 @@ extension Broker {
         return true
     }
 
-    /// Checks where waiters are registered, and traps where that does not fit.
+    /// Traps if a waiter is not registered where it should be.
     func checkWaiters() {
         var registered = undecided.count
         undecided.checkInvariants { precondition($0.registrations.isEmpty, "an undecided waiter is registered") }
@@ -353,7 +355,7 @@ extension Broker {
         store.queues.forEach { queue in
             for (need, registrations) in store.queues[queue].waiters {
                 precondition(!registrations.isEmpty, "an empty heap of waiters was kept")
-                precondition(need > store.queues[queue].available, "a waiter is registered where it lacks nothing")
+                precondition(need > store.queues[queue].available, "a waiter is registered under a queue with enough tasks")
                 registrations.checkInvariants { registration in
                     let waiter = registration.waiter
                     precondition(
@@ -376,16 +378,16 @@ extension Broker {
             let expected = waiter.isForAny ? waiter.distinctQueues.count : 1
             precondition(
                 waiter.registrations.isEmpty || waiter.registrations.count == expected,
-                "a waiter is registered too rarely")
+                "a waiter is missing a registration")
         }
         precondition(registered == deadlines.count, "a waiter is registered more or less than once")
         store.queues.forEach { queue in
-            precondition(store.queues[queue].waits == waits[queue, default: 0], "a queue miscounts who waits for it")
+            precondition(store.queues[queue].waits == waits[queue, default: 0], "a queue counts its waiters wrong")
         }
     }
 }
 
-/// A queue that has got ready tasks for which clients wait, and how many it had to take before.
+/// A queue with waiters that has got ready tasks, and how many tasks were available before.
 struct AwaitedQueue {
     var queue: Slot
     var before: UInt32

@@ -1,43 +1,42 @@
-// The broker: takes tasks in, gives them out, and gets them back when they fail. It does no I/O and reads no clock.
+// The broker accepts tasks, dispatches them, and takes them back when they fail. It does no I/O and reads no clock.
 //
-// `TaskStore` keeps the tasks and queues; here and in `Broker+Waiting.swift` is who waits for them.
+// `TaskStore` keeps the tasks and queues. The broker adds the waiters (`Broker+Waiting.swift`).
 
 import UID
 
 /// A broker of tasks.
 ///
 /// Every method runs on the executor that the broker was made with. `now` is the time in milliseconds since the Unix
-/// epoch; it should not go backwards (if it does, tasks may come back, expire or be given out a little early or late, and
-/// nothing else happens).
+/// epoch. It should not go backwards; if it does, tasks may return, expire or be dispatched a little early or late.
 public actor Broker {
     nonisolated private let executor: any SerialExecutor
     var store: TaskStore
     var deadlines = WaiterHeap<ByDeadline>()
-    /// Those registered under no queue: so many tasks had just expired that one call could not tell what they lack, or a queue
-    /// that they lacked gives out tasks again. `advance` decides about them when it has removed what has expired.
+    /// Waiters that are registered under no queue. Either so many tasks had just expired that one call could not find a queue
+    /// with too few, or the queue they were registered under was resumed. `advance` decides about them after it has removed
+    /// the expired tasks.
     var undecided = WaiterHeap<Undecided>()
-    /// The queues that give out tasks again as soon as those who wait for them have been made undecided.
+    /// The queues that are resumed as soon as all their waiters have been made undecided.
     var resuming: [Slot] = []
     var arrivals: UInt64 = 0
     var isCompleting = false
-    /// How many events are under way, one in the other, and the queues that they have given tasks for which clients wait.
+    /// The depth of nested events, and the queues with waiters that have got tasks within them.
     var openEvents = 0
     var awaited: [AwaitedQueue] = []
-    /// The ends of tasks that some of those who waited for them have not been told yet.
+    /// The ends of tasks for which some completions have not been called yet.
     var endings: [TaskStore.Ending] = []
-    /// Waits for many queues whose clients have gone, still to be taken out of where they are registered.
+    /// Cancelled waits for many queues that still have to be unregistered.
     var cancelled: [Waiter] = []
-    /// What the call under way may still spend on those who wait; the rest is left to `advance`.
+    /// The steps that the current call may still spend on waiters. `advance` does the rest.
     var serviceSteps = 0
     private static let stepsPerService = 2000
-    /// How far restoring has come, and where changes are written.
+    /// The state of restoring, and the buffer that changes are written into.
     var restoration = Restoration()
     var imageWriter = ImageWriter()
-    /// What those who wait take up.
+    /// The memory of all waiters, in bytes.
     var memoryBytesOfWaiters = 0
 
-    /// Whether there is no memory for more: then tasks that have nothing else to show are dispatched without the names of
-    /// workers.
+    /// Whether memory is short. If it is, tasks that have no other extras are dispatched without their worker's name.
     public var isShortOfMemory: Bool {
         get { store.isShortOfMemory }
         set { store.isShortOfMemory = newValue }
@@ -55,14 +54,14 @@ public actor Broker {
     ///   - firstToken: the token of the first dispatch; each further one gets the next number.
     ///   - seed: what the random part of backoffs is drawn from.
     ///   - now: the time.
-    ///   - maximumContentBytes: how much content, beyond that of the first task, is dispatched or shown at once. What does
-    ///     not fit is left where it is: where `take` would give it, there is nil.
-    ///   - maximumTasks: for how many tasks to reserve address space (168 bytes each). If the system gives less, the limit
-    ///     is lower.
-    ///   - contentAddressBytes: how much address space to reserve for contents. Those of other sizes than before may need more
-    ///     of it than they have bytes: a few times the memory that they may take.
-    ///   - addressBytes: how much address space to reserve in all. With less than the others ask for, there is room for fewer
-    ///     tasks, queues and contents.
+    ///   - maximumContentBytes: how much content, beyond that of the first task, one call dispatches or shows. Tasks that do
+    ///     not fit stay where they are; `take` gives nil in their place.
+    ///   - maximumTasks: the number of tasks to reserve address space for (168 bytes each). If the system grants less, the
+    ///     limit is lower.
+    ///   - contentAddressBytes: how much address space to reserve for contents. When their sizes change over time, they need
+    ///     more address space than bytes, so reserve a few times the memory that they may take.
+    ///   - addressBytes: how much address space to reserve in all. If it is less than the other two need, there is room for
+    ///     fewer tasks, queues and contents.
     public init(
         executor: any SerialExecutor, firstToken: UInt64, seed: UInt64 = 0, now: Int64,
         maximumContentBytes: Int = 64 << 20, maximumTasks: Int = 1 << 28, contentAddressBytes: Int = 64 << 30,
@@ -76,9 +75,9 @@ public actor Broker {
 
     // MARK: Queues
 
-    /// Finds or makes the queue of a name. O(1).
+    /// Finds or makes the queue with a name. O(1).
     ///
-    /// Of the queues that hold nothing, 10,000 are remembered; one more takes the place of the longest unused one.
+    /// The broker remembers 10,000 queues that hold nothing; one more replaces the one that was unused for the longest time.
     ///
     /// - Returns: the queue, valid until the next `advance`, or until 9,999 others have been found.
     /// - Throws: `BrokerError.tooManyQueues`.
@@ -86,7 +85,7 @@ public actor Broker {
         QueueIndex(slot: try store.queue(named: name))
     }
 
-    /// The queue of a name if there is one, valid until the next `advance`. O(1).
+    /// The queue with a name, if there is one; valid until the next `advance`. O(1).
     public func existingQueue(named name: Span<UInt8>) -> QueueIndex? {
         let slot = store.existingQueue(named: name, hash: QueueRecord.hash(of: name))
         return slot == 0 ? nil : QueueIndex(slot: slot)
@@ -100,14 +99,14 @@ public actor Broker {
 
     // MARK: Tasks
 
-    /// Adds a task that says little to the back of a queue. O(1), and what the waiter that it completes takes.
+    /// Adds a task without options to the back of a queue. O(1), and the cost of a wait that it completes.
     ///
     /// - Parameters:
-    ///   - id: its id, which no other task has.
-    ///   - queue: its queue.
-    ///   - content: its content; the bytes are copied.
-    ///   - leaseMilliseconds: how long a worker may hold it; nil leaves it to the queue.
-    ///   - expiry: how long it lives.
+    ///   - id: the task's id, which no other task has.
+    ///   - queue: the queue.
+    ///   - content: the content; the bytes are copied.
+    ///   - leaseMilliseconds: how long a worker may hold the task; nil for the queue's setting.
+    ///   - expiry: how long the task lives.
     ///   - now: the time.
     /// - Throws: `BrokerError.tooManyTasks`, `.outOfMemory`, `.queueFull`.
     public func enqueue(
@@ -122,15 +121,14 @@ public actor Broker {
 
     /// Dispatches a task for each name in `queues`, all or none. O(queues).
     ///
-    /// While more than 1,000 tasks before them have expired and `advance` has not yet removed them, those behind these are
-    /// not there to take; waiting gets them.
+    /// Tasks behind more than 1,000 expired tasks that `advance` has not removed yet cannot be taken; a wait gets them.
     ///
     /// - Parameters:
-    ///   - queues: the queues; one that is named twice gives two tasks.
-    ///   - leaseMilliseconds: the lease of what is taken, if it is not the tasks' own.
-    ///   - worker: a name to show with what is taken; empty for none.
+    ///   - queues: the queues; a queue that is named twice gives two tasks.
+    ///   - leaseMilliseconds: the lease of the tasks taken; nil for each task's own.
+    ///   - worker: the worker's name, to be shown with the tasks taken; empty for none.
     ///   - now: the time.
-    ///   - taken: gets the tasks in the order of `queues`; emptied first.
+    ///   - taken: receives the tasks, in the order of `queues`; emptied first.
     /// - Returns: whether there were enough. If not, nothing was taken.
     public func take(
         _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], now: Int64,
@@ -141,7 +139,7 @@ public actor Broker {
         return store.take(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
 
-    /// Dispatches a task for each name in `queues` as far as there are any; `taken` gets nil where there is none. O(queues).
+    /// Dispatches a task for each name in `queues` for which there is one; `taken` receives nil for the others. O(queues).
     ///
     /// The parameters are those of `take`.
     public func takeAvailable(
@@ -153,23 +151,23 @@ public actor Broker {
         store.takeAvailable(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
 
-    /// The work is done: a dispatched task has come to its end. O(1).
+    /// Acknowledges a dispatched task: the work is done. O(1).
     ///
-    /// - Returns: whether that task, or that dispatch of it, was held at `now`.
+    /// - Returns: whether the task, or the dispatch that the reference names, was held at `now`.
     public func ack(_ reference: TaskReference, now: Int64) -> Bool {
         ack(reference, result: Span(), now: now)
     }
 
-    /// The work failed: a dispatched task is tried again, at once or after its backoff, or it is dead. O(1), and what the
-    /// waiter that it completes takes.
+    /// Refuses a dispatched task: the work failed. It is retried, at once or after its backoff, or becomes dead. O(1), and the
+    /// cost of a wait that it completes.
     ///
-    /// - Returns: whether that task, or that dispatch of it, was held at `now`.
+    /// - Returns: whether the task, or the dispatch that the reference names, was held at `now`.
     public func nak(_ reference: TaskReference, now: Int64) -> Bool {
         nak(reference, .failed, now: now) != .missing
     }
 
-    /// The task never reached its worker: it goes to the front of its queue. Does nothing if that dispatch is over. O(1),
-    /// and what the waiter that it completes takes.
+    /// Returns a task that never reached its worker to the front of its queue. Does nothing if that dispatch is over. O(1), and
+    /// the cost of a wait that it completes.
     public func release(_ dispatch: DispatchKey, now: Int64) {
         beginChange()
         serveWaiters(of: store.release(dispatch, now: now), now: now)
@@ -182,20 +180,19 @@ public actor Broker {
         view(store.slot(of: handle), as: .dispatched, body)
     }
 
-    /// Calls `body` with up to `limit` tasks of a queue that are in one state, the ready ones in the order in which they
-    /// would be dispatched, the others in that in which they came there. O(`limit`).
+    /// Calls `body` with up to `limit` tasks of a queue that are in one state: ready tasks in the order of dispatch, others in
+    /// the order in which they entered the state. O(`limit`).
     ///
-    /// While more than 1,000 tasks among them have expired and `advance` has not yet removed them, it shows none behind
-    /// these.
+    /// Tasks behind more than 1,000 expired tasks that `advance` has not removed yet are not shown.
     ///
     /// - Parameters:
     ///   - queue: the queue.
     ///   - state: the state.
-    ///   - after: the task behind which to begin; nil for the first.
+    ///   - after: the task to begin after; nil to begin with the first.
     ///   - limit: how many tasks at most.
     ///   - now: the time.
-    ///   - body: gets each task; it may ask the broker for more.
-    /// - Returns: whether the task `after` is there.
+    ///   - body: receives each task. It may look at more tasks.
+    /// - Returns: whether the task `after` is in this queue and state.
     @discardableResult
     public func peek(
         _ queue: QueueIndex, state: TaskState = .ready, after: UID? = nil, limit: Int, now: Int64,
@@ -226,7 +223,7 @@ public actor Broker {
         return true
     }
 
-    /// The record and the queue's name are copies, so that `body` may ask the broker for more.
+    /// Calls `body` with a task. The record and the queue's name are copies, so `body` may look at more tasks.
     func view<Result>(_ slot: Slot, as state: TaskState, _ body: (borrowing TaskView) -> Result) -> Result {
         let record = store.tasks[slot]
         let name = store.queues[record.queue].name
@@ -241,13 +238,13 @@ public actor Broker {
 
     // MARK: Time
 
-    /// What every call does first that may change something.
+    /// Begins a call that may change the broker.
     func beginChange() {
         assert(!isCompleting, "a completion changed the broker")
         serviceSteps = Self.stepsPerService
     }
 
-    /// Purges, kicks and moves. Returns whether all is done.
+    /// Continues purges, kicks and moves, and returns whether all are done.
     private func sweep(now: Int64, steps: inout Int) -> Bool {
         while let sweep = store.sweeps.first {
             var isOver = false
@@ -268,24 +265,26 @@ public actor Broker {
         return true
     }
 
-    /// Does what is due: delays and leases that are over end, expired tasks end, records that were kept long enough are
-    /// deleted, waits end at their deadlines, all in the order of their times, and at one time in that order and that of
-    /// their setting. Also purges, kicks and moves, forgets queues that hold nothing (those unused for an hour, and the
-    /// longest unused beyond 10,000), and gives unused memory back. What one call makes ready before a wait ends is one event
-    /// for those who wait, and so is what it kicks or moves by one order.
+    /// Does what is due.
+    ///
+    /// Ends delays, leases, the lives of expired tasks, the keeping of records, and waits at their deadlines, in the order of
+    /// their times; at the same time in the order of this list, then in the order in which they were set. Also continues
+    /// purges, kicks and moves, forgets queues that hold nothing (those unused for an hour, and beyond 10,000 those unused for
+    /// the longest time), and returns unused memory to the system. Tasks that one call makes ready before a wait ends are one
+    /// event, and so are the tasks of one kick or move.
     ///
     /// - Parameters:
     ///   - now: the time.
-    ///   - limit: how much to do in this call at most, in timers moved, tasks purged, kicked or moved, and names of queues
-    ///     waited for.
-    /// - Returns: true when nothing is left that is due; false when there may be more, to be done by calling again.
+    ///   - limit: how much to do in this call at most, counted in timers moved, tasks purged, kicked or moved, and queues
+    ///     named by waits.
+    /// - Returns: true if nothing else is due; false if there may be more, and `advance` should be called again.
     public func advance(to now: Int64, limit: Int = 2000) -> Bool {
         beginChange()
         precondition(limit > 0)
         let now = max(now, store.timers.now)
         store.clock = now
         var steps = limit
-        // First, so that what is purged all the time does not keep memory from going back.
+        // Before the purges, so that a continual purge does not keep memory from being returned.
         let isTrimmed = store.contents.trim()
         tellEnds()
         while let waiter = cancelled.popLast() {
@@ -307,14 +306,14 @@ public actor Broker {
             closeEvent(now: now)
             guard steps > 0, serviceSteps > 0, !hasChangedMuch else { return false }
             guard let waiter else {
-                // Those who were served may have met tasks that are now to be ended.
+                // Serving waiters may have met expired tasks that have to be ended now.
                 return sweep(now: now, steps: &steps) && settle(now: now, steps: &steps) && store.tidy(steps: &steps)
                     && store.timers.nextDeadline != 0 && endings.isEmpty && isTrimmed
             }
             guard waiter.isWaiting else { continue }
             steps -= waiter.queues.count + Self.stepsPerCompletion
             guard waiter.task != nil || store.isDecided(waiter.queues, isForAny: waiter.isForAny, now: now) else {
-                // What was in the way is ended first, and then there may be more of it.
+                // The expired tasks in the way are ended first; more of them may follow.
                 steps -= TaskStore.patience
                 continue
             }
@@ -322,8 +321,8 @@ public actor Broker {
         }
     }
 
-    /// When `advance` should be called next: not after the next thing is due, and maybe a few times before; 0 if something
-    /// is overdue, nil if nothing will ever be due. O(1).
+    /// When to call `advance` next: at the latest when the next thing is due, possibly a few times before. 0 if something is
+    /// overdue, nil if nothing will ever be due. O(1).
     public var nextDeadline: Int64? {
         if !undecided.isEmpty || !resuming.isEmpty || !store.sweeps.isEmpty || !endings.isEmpty || !cancelled.isEmpty {
             return 0
@@ -338,30 +337,29 @@ public actor Broker {
 
     /// How much the broker holds.
     public struct Counts: Hashable, Sendable {
-        /// All tasks, records of those that have come to their end included.
+        /// All tasks, including the records of finished ones.
         public var tasks: Int
-        /// Those that wait to be dispatched.
+        /// Tasks that wait to be dispatched.
         public var ready: Int
-        /// Those that a worker holds.
+        /// Tasks that a worker holds.
         public var dispatched: Int
         /// Waits that have not ended.
         public var waiters: Int
-        /// Queues, idle ones included.
+        /// Queues, including idle ones.
         public var queues: Int
     }
 
-    /// How much the broker holds; what has expired counts until its timer has fired. O(1).
+    /// How much the broker holds; an expired task counts until its timer has fired. O(1).
     public var counts: Counts {
         Counts(
             tasks: store.tasks.count, ready: store.population(.ready), dispatched: store.population(.dispatched),
             waiters: deadlines.count, queues: store.queues.count)
     }
 
-    /// The bytes that tasks, contents, results and whatever else they say take, the queues that are in use, and those who
-    /// wait. O(1).
+    /// The memory of tasks with all their parts, of queues in use, and of waiters, in bytes. O(1).
     public var memoryBytes: Int { store.memoryBytes + memoryBytesOfWaiters }
 
-    /// Checks all of the broker's structures against each other, and traps where they do not fit. O(n). For tests.
+    /// Checks all of the broker's structures against each other, and traps if they disagree. O(n). For tests.
     public func checkInvariants() {
         precondition(!isCompleting && openEvents == 0 && awaited.isEmpty)
         store.checkInvariants()

@@ -1,18 +1,18 @@
-// A client that waits: for tasks, or for the end of one.
+// A client that waits for tasks, or for the end of a task.
 
 import UID
 
 /// One blocked wait. It ends when its completion is called or when it is cancelled.
 public final class Waiter {
-    /// What is called when a wait for tasks ends: with a task for each name of a queue, or, at its deadline, nil where there
-    /// is none; for a wait for any tasks, with those that there are.
+    /// Called when a wait for tasks ends. A wait for all queues gets a task for each name, or nil where there is none at the
+    /// deadline. A wait for any queue gets the tasks that there are.
     ///
-    /// It runs in the broker's isolation: one that is made there captures the broker and whatever else is isolated to it.
+    /// It runs in the broker's isolation, so a closure made there can capture the broker and state isolated to it.
     public typealias Completion = ([TaskHandle?]) -> Void
 
-    /// What is called when a wait for the end of a task ends: with the task's state, and its result, empty if there is none.
+    /// Called when a wait for the end of a task ends, with the task's state and its result, which is empty if there is none.
     ///
-    /// A state that is not an end is that at the deadline. It runs in the broker's isolation.
+    /// If the deadline came first, the state is that of an unfinished task. It runs in the broker's isolation.
     public typealias ResultCompletion = (TaskState, Span<UInt8>) -> Void
 
     enum Goal {
@@ -24,30 +24,29 @@ public final class Waiter {
         case result(of: UID, ResultCompletion)
     }
 
-    /// How many nils its completion is called with when it ends with nothing.
+    /// How many nils the completion gets if the wait ends without tasks.
     public var count: Int {
         if case .all = goal { queues.count } else { 0 }
     }
 
     let goal: Goal
     let queues: [QueueIndex]
-    /// Each of its queues once.
+    /// The queues without repetitions.
     let distinctQueues: [QueueIndex]
     let leaseMilliseconds: Int64?
     let worker: [UInt8]
     let deadline: Int64
     /// Its number in the order of arrival.
     let arrival: UInt64
-    /// Where it is registered: under a queue that it lacks, under all of them if it waits for any, or nowhere while that is
-    /// undecided.
+    /// One registration under a queue that has too few tasks; one under each queue if any queue will do; none while undecided.
     private(set) var registrations: [Registration] = []
-    /// Whether it still waits.
+    /// Whether the wait has not ended.
     var isWaiting = true
-    /// Its client has gone.
+    /// Whether the client has gone.
     var isCancelled = false
-    /// Its task has ended: it is about to be told.
+    /// Whether the task has ended and the completion is about to be called.
     var isDue = false
-    /// Its positions in the heap of deadlines, in the heap of the undecided, and among those who wait for its task.
+    /// The waiter's positions in the heap of deadlines, in the heap of undecided waiters, and among the waiters of its task.
     var deadlinePosition = 0
     var undecidedPosition = 0
     var resultPosition = 0
@@ -70,16 +69,16 @@ public final class Waiter {
         if case .any = goal { true } else { false }
     }
 
-    /// What it takes up, near enough: itself and its completion, the names of its queues, and for each queue that it is registered
-    /// under a registration, and a dictionary and a heap there.
+    /// The approximate memory of the waiter: itself and its completion, its list of queues, and for each registration the object
+    /// and the queue's dictionary and heap.
     var byteCount: Int { 500 + worker.count + 8 * queues.count + (isForAny ? 220 * distinctQueues.count : 220) }
 
-    /// The task whose end it waits for.
+    /// The task whose end it waits for, if that is its goal.
     var task: UID? {
         if case .result(let id, _) = goal { id } else { nil }
     }
 
-    /// Says where it is to be registered; an unknown shortage is nowhere.
+    /// Makes the registrations for a shortage: none if it is unknown.
     func plan(for shortage: Shortage) {
         registrations.removeAll(keepingCapacity: true)
         guard shortage.queue != 0 else { return }
@@ -90,11 +89,11 @@ public final class Waiter {
     }
 }
 
-/// A waiter's place among those who lack tasks of one queue.
+/// An entry for a waiter among the waiters of one queue.
 final class Registration {
     unowned let waiter: Waiter
     let shortage: Shortage
-    /// Its position in the heap of those registered alike.
+    /// The position in the heap of registrations with the same need.
     var position = 0
 
     init(_ waiter: Waiter, _ shortage: Shortage) {
@@ -103,9 +102,9 @@ final class Registration {
     }
 }
 
-/// A queue that has fewer tasks to take than are needed of it.
+/// A queue that has fewer tasks available than a waiter needs, and how many the waiter needs.
 struct Shortage {
-    /// It could not be found out in one call.
+    /// The shortage could not be found within one call.
     static var unknown: Shortage { Shortage(queue: 0, need: 0) }
 
     var queue: Slot

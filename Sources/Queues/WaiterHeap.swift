@@ -1,6 +1,6 @@
-// Waiters in an order, with removal from the middle.
+// Heaps of waiters that allow removal from the middle.
 
-/// An order of waiters, or of their registrations, and where one keeps its position in a heap of that order.
+/// An order of waiters, or of their registrations, and where each element stores its position in a heap of that order.
 protocol WaiterOrder {
     associatedtype Element: AnyObject
     static func precedes(_ first: Element, _ second: Element) -> Bool
@@ -17,14 +17,14 @@ enum ByArrival: WaiterOrder {
     static func setPosition(of registration: Registration, to position: Int) { registration.position = position }
 }
 
-/// First come, first decided about.
+/// Undecided waiters, in the order of their arrival.
 enum Undecided: WaiterOrder {
     static func precedes(_ first: Waiter, _ second: Waiter) -> Bool { first.arrival < second.arrival }
     static func position(of waiter: Waiter) -> Int { waiter.undecidedPosition }
     static func setPosition(of waiter: Waiter, to position: Int) { waiter.undecidedPosition = position }
 }
 
-/// The earliest deadline first, those of one millisecond in the order of their arrival.
+/// The earliest deadline first; within a millisecond, in the order of arrival.
 enum ByDeadline: WaiterOrder {
     static func precedes(_ first: Waiter, _ second: Waiter) -> Bool {
         (first.deadline, first.arrival) < (second.deadline, second.arrival)
@@ -33,8 +33,8 @@ enum ByDeadline: WaiterOrder {
     static func setPosition(of waiter: Waiter, to position: Int) { waiter.deadlinePosition = position }
 }
 
-/// A binary heap of waiters that know their positions. `insert` and `remove` are O(log n), and `insert` is O(1) for one
-/// that comes last in the order.
+/// A binary heap of elements that know their positions. `insert` and `remove` are O(log n); `insert` is O(1) for an element
+/// that is last in the order.
 struct WaiterHeap<Order: WaiterOrder> {
     private var waiters: [Order.Element] = []
 
@@ -53,7 +53,7 @@ struct WaiterHeap<Order: WaiterOrder> {
         precondition(position < waiters.count && waiters[position] === waiter, "a waiter that is not in this heap")
         let last = waiters.removeLast()
         guard last !== waiter else { return }
-        // The last one fills the gap, from where it may belong higher or lower.
+        // The last element fills the gap; it may have to move up or down from there.
         waiters[position] = last
         rise(last, from: sink(last, from: position))
     }
