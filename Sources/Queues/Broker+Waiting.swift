@@ -355,7 +355,7 @@ extension Broker {
         store.queues.forEach { queue in
             for (need, registrations) in store.queues[queue].waiters {
                 precondition(!registrations.isEmpty, "an empty heap of waiters was kept")
-                precondition(need > store.queues[queue].available, "a waiter is registered under a queue with enough tasks")
+                precondition(need > store.queues[queue].available, "a waiter is registered where tasks suffice")
                 registrations.checkInvariants { registration in
                     let waiter = registration.waiter
                     precondition(

@@ -1,9 +1,8 @@
-// Tasks whose keys begin alike. A key may have two parts with a NUL between them: the first names a group, and all tasks of a
-// queue that hold keys of a group can be found. Who uses no such keys pays nothing for it.
+// Groups of keys (see `TaskKey`): all tasks of a queue that hold keys of a group can be found. Other keys cost nothing more.
 //
-// The tasks of a group are linked through their extras. The group has no name of its own: it is that of its first task.
+// The tasks of a group are linked through their extras. The group's name is stored only in the keys of its tasks.
 
-/// The tasks of a queue that hold keys of one group, of which there is one at least.
+/// The tasks of a queue that hold keys of one group; there is at least one.
 struct KeyGroup: TableRecord {
     /// The first task.
     var first: Slot = 0
@@ -16,7 +15,7 @@ struct KeyGroup: TableRecord {
 }
 
 extension TaskStore {
-    /// The slot of the group of a name in a queue, 0 if no task is in it. O(bytes).
+    /// The slot of the group with a name in a queue, 0 if there is none. O(bytes).
     func keyGroup(_ name: ArraySlice<UInt8>, of queue: Slot) -> Slot {
         keyGroup(name, of: queue, hash: TaskKey.hash(of: name, in: queue))
     }
@@ -28,7 +27,7 @@ extension TaskStore {
         }
     }
 
-    /// Enters a task that holds its key in the group that this names, if it names one. O(bytes).
+    /// Adds a task that holds its key to the key's group, if the key has one. O(bytes).
     mutating func enterKeyGroup(_ extras: TaskExtras) {
         guard let name = TaskKey.group(of: extras.key) else { return }
         let queue = tasks[extras.task].queue
@@ -46,7 +45,7 @@ extension TaskStore {
         keyGroups[group].first = extras.task
     }
 
-    /// Takes a task out of its group, if it is in one. O(1).
+    /// Removes a task from its group, if it is in one. O(1).
     mutating func leaveKeyGroup(_ extras: TaskExtras) {
         let (group, links) = (extras.keyGroup, extras.keyGroupLinks)
         if group == 0 { return }
@@ -61,7 +60,7 @@ extension TaskStore {
         }
     }
 
-    /// Checks that each task that holds a key of two parts is in the one group that this names. O(n).
+    /// Checks that each task that holds a key of a group is in that group and no other. O(n).
     func checkKeyGroups() {
         keyGroups.checkInvariants()
         var members = 0
@@ -71,23 +70,23 @@ extension TaskStore {
             let queue = tasks[slot].queue
             while slot != 0 {
                 guard let extras = extras(of: slot), let name = TaskKey.group(of: extras.key) else {
-                    preconditionFailure("a task without a group in one")
+                    preconditionFailure("a task whose key has no group is in a group")
                 }
-                precondition(extras.keyGroup == group && extras.holdsKey, "a task in a key group that it does not know")
-                precondition(keyGroup(name, of: queue) == group, "a key group is not found, or it is another one's")
-                precondition(tasks[slot].queue == queue, "a key group of two queues")
-                precondition(extras.keyGroupLinks.previous == previous, "a key group's links do not fit")
+                precondition(extras.keyGroup == group && extras.holdsKey, "a task does not know its key group")
+                precondition(keyGroup(name, of: queue) == group, "a key group is not found under its name")
+                precondition(tasks[slot].queue == queue, "a key group has tasks of two queues")
+                precondition(extras.keyGroupLinks.previous == previous, "the links of a key group are broken")
                 members += 1
-                precondition(members <= extrasTable.count, "a key group runs in a circle")
+                precondition(members <= extrasTable.count, "the links of a key group form a circle")
                 (slot, previous) = (extras.keyGroupLinks.next, slot)
             }
         }
         extrasTable.forEach { place in
             guard let extras = extrasTable[place].extras else { return }
             let isGrouped = extras.holdsKey && TaskKey.group(of: extras.key) != nil
-            precondition(isGrouped == (extras.keyGroup != 0), "a key group has a task too few or too many")
+            precondition(isGrouped == (extras.keyGroup != 0), "a task is in a key group, or in none, against its key")
             members -= isGrouped ? 1 : 0
         }
-        precondition(members == 0, "a task is missing in its key group")
+        precondition(members == 0, "a task is missing from its key group")
     }
 }

@@ -1,34 +1,34 @@
-// What a task says when it is added.
+// A task to be added, and how it can be added or given back.
 
 import UID
 
 /// How long a task lives.
 public enum Expiry: Hashable, Sendable {
-    /// The task leaves it to its queue's configuration, and that to the default of a day.
+    /// As the queue's configuration says; a day if it does not.
     case unsaid
     /// It never expires.
     case never
-    /// So many milliseconds after the end of its delay, or after it was added if that is later.
+    /// This many milliseconds after the end of its delay, or after it was added if that is later.
     case after(milliseconds: Int64)
 }
 
 /// How many retries may follow a task's first attempt.
 public enum RetryLimit: Hashable, Sendable {
-    /// The task leaves it to its queue's configuration, and that to no limit.
+    /// As the queue's configuration says; without a limit if it does not.
     case unsaid
-    /// Any number until it expires.
+    /// Any number, until the task expires.
     case unlimited
-    /// So many; when they are used up, the next failure makes it dead.
+    /// This many; when they are used up, the next failure makes the task dead.
     case limited(UInt32)
 }
 
 /// What happens to a task whose key is taken.
 public enum KeyConflict: Hashable, Sendable {
-    /// It is not added; the one that has the key is named instead.
+    /// The new task is not added; the id of the task that holds the key is returned.
     case keep
-    /// It takes the place, and the id, of the one that has the key, unless that has come to its end.
+    /// The new task replaces the task that holds the key, under its id, unless that task has finished.
     case replace
-    /// It is not added, and that is an error.
+    /// The new task is not added, and the call throws.
     case reject
 }
 
@@ -36,22 +36,22 @@ public enum KeyConflict: Hashable, Sendable {
 public struct Backoff: Hashable, Sendable {
     /// The first pause.
     public var minimumMilliseconds: Int64
-    /// No pause is longer.
+    /// The longest pause.
     public var maximumMilliseconds: Int64
-    /// How many times it is doubled at most.
+    /// How often the pause is doubled at most.
     public var maximumDoublings: UInt32
-    /// By what fraction of itself a pause is made longer or shorter at random: 0…1.
+    /// The fraction, 0 to 1, by which a pause is randomly made longer or shorter at most.
     public var jitter: Double
 
-    /// How many retries follow at once where nobody says a backoff: those of the first ten attempts.
+    /// How many retries follow at once if no backoff is given: those of the first ten attempts.
     static let retriesAtOnce: UInt32 = 9
-    /// The pauses before the retries after those: a task that fails at once, again and again, is not to keep everybody busy.
+    /// The backoff of later retries if none is given, so that a task that fails at once does not keep workers busy.
     static let afterRetriesAtOnce = Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 60_000)
 
-    /// The pause before a retry of what is sent when neither the task nor its queue says another.
+    /// The backoff of a pushed task if neither the task nor its queue gives one.
     public static let ofSentTasks = Backoff(minimumMilliseconds: 1000, maximumMilliseconds: 3_600_000, jitter: 0.1)
 
-    /// A backoff; without further arguments, a pause that doubles up to a day.
+    /// Makes a backoff; by default, its pause doubles up to a day.
     public init(
         minimumMilliseconds: Int64, maximumMilliseconds: Int64 = 86_400_000, maximumDoublings: UInt32 = .max,
         jitter: Double = 0
@@ -63,31 +63,31 @@ public struct Backoff: Hashable, Sendable {
     }
 }
 
-/// What few tasks say. The broker copies it out of here.
+/// The optional parts of a new task. The broker copies them.
 public final class TaskOptions {
-    /// At most one unfinished task of a queue has this key; empty for none.
+    /// The key, which at most one unfinished task of a queue holds; empty for none.
     public var key: [UInt8] = []
     /// What happens if the key is taken.
     public var onConflict = KeyConflict.keep
-    /// How long after this moment the key stays taken, also when the task has come to its end; 0 for no longer.
+    /// How long after its arrival the key stays taken even if the task finishes before; 0 for no longer than the task lives.
     public var uniqueForMilliseconds: Int64 = 0
     /// How many retries may follow the first attempt.
     public var retryLimit = RetryLimit.unsaid
-    /// The pause before a retry; nil leaves it to the queue.
+    /// The pause before a retry; nil for the queue's setting.
     public var backoff: Backoff?
-    /// How long its record stays after it is done, cancelled or expired; nil leaves it to the queue.
+    /// How long its record is kept after it is done, cancelled or expired; nil for the queue's setting.
     public var keepMilliseconds: Int64?
     /// Bytes to show with the task; empty for none.
     public var metadata: [UInt8] = []
-    /// How it is to be sent, for whoever sends it; no worker gets a task that says so. Empty if it says nothing.
+    /// How to send the task; a task with this is never given to a worker. Empty if the task does not say.
     public var request: [UInt8] = []
-    /// Whether it tells of another task's death, and so is counted apart.
+    /// Whether it is a dead-letter notification, which is counted apart.
     public var isNotice = false
 
-    /// Nothing said.
+    /// Makes options with none set.
     public init() {}
 
-    /// Until when the key of a task that arrives at `arrival` stays taken; 0 if no longer than the task lives.
+    /// Until when the key stays taken if the task arrives at `arrival`; 0 for no longer than the task lives.
     func uniqueUntil(from arrival: Int64) -> Int64 {
         uniqueForMilliseconds > 0 ? arrival.addingWithinRange(uniqueForMilliseconds) : 0
     }
@@ -95,22 +95,22 @@ public final class TaskOptions {
 
 /// A task to be added.
 public struct NewTask {
-    /// Its id, which no other task has.
+    /// The id, which no other task has.
     public var id: UID
-    /// Where its content stands in the bytes that come with the batch.
+    /// The range of its content in the bytes that are passed with the batch.
     public var content: Range<Int>
-    /// How long a worker may hold it; nil leaves it to the queue.
+    /// How long a worker may hold it; nil for the queue's setting.
     public var leaseMilliseconds: Int64?
-    /// The time before which it is not dispatched; nil for at once.
+    /// The time before which it is not dispatched; nil for no delay.
     public var due: Int64?
     /// How long it lives.
     public var expiry: Expiry
-    /// Higher ones are dispatched first; nil leaves it to the queue.
+    /// Tasks of higher priority are dispatched first; nil for the queue's setting.
     public var priority: Int8?
-    /// What else it says.
+    /// Its optional parts, if it has any.
     public var options: TaskOptions?
 
-    /// A task that says no more than is given.
+    /// Makes a task.
     public init(
         id: UID, content: Range<Int>, leaseMilliseconds: Int64? = nil, due: Int64? = nil, expiry: Expiry = .unsaid,
         priority: Int8? = nil, options: TaskOptions? = nil
@@ -125,40 +125,40 @@ public struct NewTask {
     }
 }
 
-/// What came of adding a task.
+/// The result of adding a task.
 public struct Enqueued: Hashable, Sendable {
-    /// The task's id: its own, or that of the one that has its key.
+    /// The new task's id, or the id of the task that holds its key.
     public var id: UID
-    /// Whether its key was taken, so that there was a task already: it was kept or replaced.
+    /// Whether the key was taken, so that an existing task was kept or replaced.
     public var isExisting: Bool
 
-    /// The answer for one task.
+    /// Makes the result for one task.
     public init(id: UID, isExisting: Bool) {
         self.id = id
         self.isExisting = isExisting
     }
 }
 
-/// How a worker gives a task back that it could not do.
+/// How a worker gives back a task that it did not do.
 public enum NakAction: Hashable, Sendable {
-    /// It failed; it is tried again after its backoff, if it has retries left.
+    /// It failed; it is retried after its backoff, if it has retries left.
     case failed
-    /// It failed; it is tried again after this pause, if it has retries left.
+    /// It failed; it is retried after this pause, if it has retries left.
     case failedPausing(milliseconds: Int64)
-    /// It failed and is not tried again.
+    /// It failed and is not retried.
     case dead
-    /// It did not fail: it goes to the front of its priority, and neither an attempt nor a retry is counted.
+    /// It did not fail: it returns to the front of its priority, and no attempt and no retry is counted.
     case release
-    /// It did not fail: it is ready again after this pause, and neither an attempt nor a retry is counted.
+    /// It did not fail: it is ready again after this pause, and no attempt and no retry is counted.
     case releasePausing(milliseconds: Int64)
 }
 
 /// What became of a task that was given back.
 public enum NakOutcome: Hashable, Sendable {
-    /// Nobody held it, or not by the dispatch that was meant.
+    /// The task was not held, or not by the given dispatch.
     case missing
     /// It will be dispatched again, now or later.
     case requeued
-    /// Its retries were used up.
+    /// It is dead: its retries were used up, or it was not to be retried.
     case dead
 }

@@ -1,16 +1,16 @@
-// What a queue's tasks leave unsaid, and what a queue says for itself.
+// The configuration of a queue: defaults for its tasks, and its own settings.
 //
 // A new field also goes into `code` in Images.swift, into docs/journal.md, and into `everyFieldOfAConfigurationIsWritten` in
 // ImageTests, which fails without it.
 
-/// The configuration of a queue. What a task says itself goes before. All but `priority` and `expiry` is looked up when
-/// it is needed, so that a change applies to tasks that were there before.
+/// The configuration of a queue. A task's own values take precedence. All but `priority` and `expiry` is looked up when it is
+/// needed, so a change also applies to tasks that are already queued.
 public struct QueueConfiguration: Hashable, Sendable {
-    /// The lease of a task when neither it nor its queue says another.
+    /// The lease if neither the task nor its queue gives one.
     public static let defaultLeaseMilliseconds: Int64 = 300_000
-    /// How long a task lives when neither it nor its queue says otherwise.
+    /// How long a task lives if neither the task nor its queue says so.
     public static let defaultExpiryMilliseconds: Int64 = 86_400_000
-    /// How long dead tasks stay when their queue says nothing else.
+    /// How long dead tasks stay if their queue does not say so.
     public static let defaultDeadExpiryMilliseconds: Int64 = 14 * 86_400_000
 
     /// How long a worker may hold a task; nil is the default.
@@ -21,31 +21,31 @@ public struct QueueConfiguration: Hashable, Sendable {
     public var maximumRetries: UInt32?
     /// The pause before a retry; nil is none.
     public var backoff: Backoff?
-    /// How long the record of a task stays after it is done, cancelled or expired.
+    /// How long the record of a task is kept after it is done, cancelled or expired.
     public var keepMilliseconds: Int64 = 0
-    /// The priority of its tasks.
+    /// The priority of tasks that do not give one.
     public var priority: Int8 = 0
-    /// How many ready, delayed and dispatched tasks there may be for another one to be added; nil is any number.
+    /// The maximum length: with this many ready, delayed and dispatched tasks, no task is added; nil is any number.
     public var maximumLength: Int?
-    /// The name of the queue that dead tasks move to; nil leaves them here. Not its own.
+    /// The name of the queue that dead tasks move to, which is not this queue; nil if they stay here.
     public var deadLetter: [UInt8]?
     /// How long dead tasks stay; nil is the default.
     public var deadExpiryMilliseconds: Int64?
     /// Whether expired tasks become dead.
     public var isExpiryDeath = false
-    /// How its tasks are sent, for whoever sends them; empty if it says nothing.
+    /// How its tasks are sent; empty if it does not say.
     public var push: [UInt8] = []
-    /// Whether all of its tasks are sent, and none is given to workers. If not, only those are that say so themselves.
+    /// Whether all of its tasks are sent and none is given to workers. If not, only tasks that say so themselves are sent.
     public var isPushed = false
-    /// What it says to be as it is without a configuration, whatever the defaults for all queues say.
+    /// The fields that have their built-in value, whatever the defaults for all queues say.
     public var builtIn: BuiltIn = []
 
-    /// Fields that say what they would not say if they were left out, only where there are defaults for all queues.
+    /// Fields whose built-in value was given explicitly. It matters only if there are defaults for all queues.
     public struct BuiltIn: OptionSet, Hashable, Sendable {
         /// The fields' bits.
         public let rawValue: UInt8
 
-        /// Fields by their bits.
+        /// Makes a set of fields from their bits.
         public init(rawValue: UInt8) { self.rawValue = rawValue }
 
         /// Records are not kept.
@@ -64,8 +64,7 @@ public struct QueueConfiguration: Hashable, Sendable {
         static let all = BuiltIn(rawValue: 63)
     }
 
-    /// The configuration, with what it leaves unsaid as the defaults for all queues say it. How tasks are sent is for each queue
-    /// to say.
+    /// The configuration, completed by the defaults for all queues. The defaults do not say how tasks are sent.
     public func completed(by defaults: QueueConfiguration) -> QueueConfiguration {
         var all = self
         all.leaseMilliseconds = leaseMilliseconds ?? defaults.leaseMilliseconds
@@ -81,6 +80,6 @@ public struct QueueConfiguration: Hashable, Sendable {
         return all
     }
 
-    /// A configuration that says nothing.
+    /// Makes a configuration with no value set.
     public init() {}
 }

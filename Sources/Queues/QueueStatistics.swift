@@ -1,8 +1,8 @@
-// What a queue tells about itself.
+// The statistics of a queue.
 
-/// How much a queue holds, and what has come of its tasks.
+/// How much a queue holds, and what has become of its tasks.
 public struct QueueStatistics: Hashable, Sendable {
-    /// Tasks that wait for their time.
+    /// Tasks whose delay has not ended.
     public var delayed = 0
     /// Tasks that wait to be dispatched.
     public var ready = 0
@@ -16,24 +16,24 @@ public struct QueueStatistics: Hashable, Sendable {
     public var cancelled = 0
     /// Records of tasks that have expired.
     public var expired = 0
-    /// Keys that are kept though nothing else is left of their tasks.
+    /// Keys that are still taken although the record of their task is gone.
     public var keptKeys = 0
-    /// Waits that name it.
+    /// Waits that name the queue.
     public var waiters = 0
-    /// Since when the oldest of those that would be dispatched next, one for each priority, is ready; nil if none is.
+    /// Since when the oldest of the first ready tasks of each priority has been ready; nil if no task is ready.
     public var oldestReady: Int64?
-    /// Whether it gives out no tasks.
+    /// Whether the queue is paused.
     public var isPaused = false
-    /// What has happened since it was made, or forgotten an hour after its last use.
+    /// What has happened since the queue was made. A queue is forgotten an hour after its last use.
     public var totals = Totals()
 
     /// What has happened to the tasks of a queue.
     public struct Totals: Hashable, Sendable {
-        /// Tasks added, replacements among them.
+        /// Tasks added, including replacements.
         public var enqueued: UInt64 = 0
-        /// Tasks that came from other queues: dead letters, what was moved, and dead letters that went back.
+        /// Tasks that came from other queues: dead letters, moved tasks, and dead letters that returned.
         public var received: UInt64 = 0
-        /// Tasks added to tell of a death, which are not counted there.
+        /// Dead-letter notifications added, which are not counted as enqueued.
         public var notices: UInt64 = 0
         /// Dispatches.
         public var dispatched: UInt64 = 0
@@ -43,23 +43,22 @@ public struct QueueStatistics: Hashable, Sendable {
         public var nacked: UInt64 = 0
         /// Dispatches whose lease ran out.
         public var timedOut: UInt64 = 0
-        /// Dispatches that were given back.
+        /// Dispatches that were released.
         public var released: UInt64 = 0
         /// Tasks that expired.
         public var expired: UInt64 = 0
         /// Tasks that died.
         public var died: UInt64 = 0
-        /// Tasks that were cancelled or purged before their end.
+        /// Tasks that were cancelled or purged before they finished.
         public var cancelled: UInt64 = 0
 
-        /// Tasks that came though there were as many as there may be for another one to be added: by moves, kicks, and as dead
-        /// letters.
+        /// Tasks that came although the queue had reached its maximum length: by moves, by kicks, and as dead letters.
         public var overLength: UInt64 = 0
 
-        /// Nothing yet.
+        /// Makes totals of 0.
         public init() {}
     }
 
-    /// An empty queue.
+    /// Makes the statistics of an empty queue.
     public init() {}
 }

@@ -1,20 +1,20 @@
-// What callers see of a task, and what they name it by.
+// How callers see and name tasks.
 
 import UID
 
-/// A queue, as `Broker.queue(named:)` found it, and valid as long as that says.
+/// A queue that `Broker.queue(named:)` found; see there how long it is valid.
 public struct QueueIndex: Hashable, Sendable {
     /// A number that no other queue has at the same time.
     public let slot: UInt32
 }
 
-/// Names one dispatch of a task in 8 bytes. The broker checks it before use, so it may outlive the dispatch; after 2³²
-/// further dispatches it may be taken for another of the same record.
+/// The name of one dispatch of a task, in 8 bytes. The broker checks it before use, so it may outlive the dispatch; after 2³²
+/// further dispatches it may be mistaken for another one of the same record.
 public struct DispatchKey: Hashable, Sendable {
     /// The record's slot in the upper half, the lower half of the token in the lower.
     public let rawValue: UInt64
 
-    /// A key from its number.
+    /// Makes a key from its number.
     public init(rawValue: UInt64) {
         self.rawValue = rawValue
     }
@@ -26,60 +26,60 @@ public struct DispatchKey: Hashable, Sendable {
     var slot: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
 }
 
-/// A task that a take or a wait has dispatched. Valid until the task changes its state: use it in the same turn.
+/// A task that was dispatched by a take or a wait. It is valid until the task changes its state: use it in the same turn.
 public struct TaskHandle: Hashable, Sendable {
     let key: DispatchKey
 }
 
-/// How clients name a task: by its id (any dispatch of it), or by a receipt (one dispatch only).
+/// How clients name a task: by its id, for any dispatch, or by a receipt, for one dispatch only.
 public struct TaskReference: Hashable, Sendable {
     /// The task's id.
     public var id: UID
-    /// The token of the one dispatch that is meant; nil if any is.
+    /// The token of the dispatch; nil for any dispatch.
     public var token: UInt64?
 
-    /// A reference to any dispatch of a task, or to the one with `token`.
+    /// Makes a reference to any dispatch of a task, or to the one with `token`.
     public init(id: UID, token: UInt64? = nil) {
         self.id = id
         self.token = token
     }
 }
 
-/// Where a task stands.
+/// The state of a task.
 public enum TaskState: Hashable, Sendable, CaseIterable {
     /// It waits to be dispatched.
     case ready
-    /// It waits for its time to be dispatched.
+    /// Its delay has not ended.
     case delayed
     /// A worker holds it.
     case dispatched
-    /// It has failed too often. It stays for a while, and can be made ready again.
+    /// It failed too often. It is kept for a while, and can be made ready again.
     case dead
     /// It was acknowledged.
     case done
     /// It was cancelled.
     case cancelled
-    /// It was not done in time.
+    /// It expired before it was done.
     case expired
 
-    /// Whether it has not come to its end.
+    /// Whether it is ready, delayed or dispatched.
     public var isUnfinished: Bool { self == .ready || self == .delayed || self == .dispatched }
 }
 
-/// A task while the broker shows it. All times are in milliseconds since the Unix epoch.
+/// A task as the broker shows it. All times are in milliseconds since the Unix epoch.
 public struct TaskView: ~Copyable, ~Escapable {
     private let slot: UInt32
     private let record: TaskRecord
     private let extras: TaskExtras?
-    /// Where it stands.
+    /// The state.
     public let state: TaskState
-    /// The lease it was given, or, while it is not dispatched, the one it asks for.
+    /// The lease of the current dispatch; if there is none, the lease that the next one will have.
     public let leaseMilliseconds: Int64
     /// The name of its queue.
     public let queueName: Span<UInt8>
-    /// Its content, as it came.
+    /// Its content, unchanged.
     public let content: Span<UInt8>
-    /// The sequence of the journal's frame that says why it could be given out; 0 without a journal.
+    /// The sequence number of the frame that must be safe before the task may be sent; 0 without a journal.
     public let readySequence: UInt64
 
     @_lifetime(copy queueName, copy content)
@@ -99,21 +99,21 @@ public struct TaskView: ~Copyable, ~Escapable {
 
     /// Its id.
     public var id: UID { record.id }
-    /// How often it has been dispatched, but for the dispatches that workers gave back as not tried.
+    /// How often it was dispatched, not counting dispatches that were released.
     public var attempt: UInt32 { record.attempt }
     /// The token of its last dispatch; 0 before the first.
     public var token: UInt64 { record.token }
-    /// Names its last dispatch.
+    /// The name of its last dispatch.
     public var dispatchKey: DispatchKey { DispatchKey(slot: slot, token: record.token) }
     /// When it was added, or replaced.
     public var enqueued: Int64 { record.enqueued }
-    /// When it was dispatched last, if it is, or if it has come to its end.
+    /// When it was last dispatched, if it is dispatched or has finished.
     public var dispatched: Int64? {
         state == .dispatched || (record.attempt > 0 && state != .ready && state != .delayed) ? record.dispatched : nil
     }
     /// When its lease ends, if it is dispatched.
     public var leaseEnd: Int64? { state == .dispatched ? record.until : nil }
-    /// When it expires; nil if never, or if it has come to its end.
+    /// When it expires; nil for never, or if it has finished.
     public var expires: Int64? {
         switch state {
         case .ready, .delayed, .dispatched: record.expires == .max ? nil : record.expires
@@ -122,44 +122,44 @@ public struct TaskView: ~Copyable, ~Escapable {
     }
     /// When its delay ends, if it is delayed.
     public var due: Int64? { state == .delayed ? record.until : nil }
-    /// When it came to its end, if it is dead, done, cancelled or expired.
+    /// When it finished, if it is dead, done, cancelled or expired.
     public var finished: Int64? {
         record.state.isListed && !record.state.isUnfinished || state == .expired ? record.expires : nil
     }
-    /// When it died, if it is dead or a dead letter: of a dead letter that has died again, the first time.
+    /// When it died, if it is dead or a dead letter. For a dead letter that died again, this is the first time.
     public var died: Int64? {
         guard let extras, !extras.origin.isEmpty else { return state == .dead ? finished : nil }
         return extras.died > 0 ? extras.died : nil
     }
-    /// Tasks with a higher one are dispatched first.
+    /// Its priority; tasks of higher priority are dispatched first.
     public var priority: Int8 { record.priority }
-    /// How often it was tried again after a failure.
+    /// How often it was retried after a failure.
     public var retries: UInt32 { record.retries }
-    /// How many retries it may have, if it says so itself.
+    /// How many retries it may have, if it has its own limit.
     public var retryLimit: Int? {
         if case .limited(let limit)? = extras?.retryLimit { Int(limit) } else { nil }
     }
     /// Its key; empty if it has none.
     public var key: [UInt8] { extras?.key ?? [] }
-    /// Until when its key stays taken even if it ends before; nil if it does not say.
+    /// Until when its key stays taken even if it finishes before; nil if the task does not ask for it.
     public var uniqueUntil: Int64? {
         guard let extras, !extras.key.isEmpty, extras.uniqueUntil > record.enqueued else { return nil }
         return extras.uniqueUntil
     }
-    /// Its metadata, as they came; empty if it has none.
+    /// Its metadata, unchanged; empty if it has none.
     public var metadata: [UInt8] { extras?.metadata ?? [] }
-    /// Whether it is ready, to be sent.
+    /// Whether it is ready and is to be sent, not given to a worker.
     public var isToBeSent: Bool { state == .ready && record.isPushed }
-    /// How it is to be sent, by its own words; empty if it does not say. Of a dead letter, that is over.
+    /// Its own request, which says how to send it; empty if it has none. A dead letter's request no longer counts.
     public var request: [UInt8] { extras?.request ?? [] }
-    /// The name of the worker that was given it last; empty if none was said.
+    /// The name of the worker that got it last; empty if unknown.
     public var worker: [UInt8] { extras?.worker ?? [] }
-    /// Why it failed last; empty if nothing was said.
+    /// Why it failed last; empty if unknown.
     public var error: [UInt8] { extras?.error ?? [] }
-    /// How far its worker is, in its own words; empty if nothing was said.
+    /// The progress that its worker reported last; empty if none.
     public var progress: [UInt8] { extras?.progress ?? [] }
     /// Its result; empty if there is none.
     public var result: [UInt8] { extras?.result ?? [] }
-    /// The name of the queue where it died, if it is a dead letter; empty if not.
+    /// The name of the queue where it died; empty if it is not a dead letter.
     public var origin: [UInt8] { extras?.origin ?? [] }
 }
