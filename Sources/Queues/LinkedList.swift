@@ -1,4 +1,4 @@
-// First in, first out, through the records themselves: the queues' ready tasks, the wheel's buckets, the idle queues.
+// Linked lists through the records themselves: the queues' tasks, the timing wheel's buckets, the idle queues.
 
 /// A record's place in a linked list.
 struct Links {
@@ -6,9 +6,9 @@ struct Links {
     var previous: Slot = 0
 }
 
-/// A record that can be in linked lists, in one for each of its `links` at a time.
+/// A record that can be in one linked list for each kind of links at a time.
 protocol LinkedRecord: TableRecord {
-    /// The links of one kind; the kinds are the record's to name.
+    /// The links of one kind; each type of record numbers its kinds.
     subscript(links kind: Int) -> Links { get set }
 }
 
@@ -42,13 +42,13 @@ struct LinkedList<Record: LinkedRecord, let kind: Int> {
         count -= 1
     }
 
-    /// Calls `body` with each slot, the first first, and checks the links and the count on the way. O(n).
+    /// Calls `body` with each slot, in order, and checks the links and the count. O(n).
     func checkInvariants(in table: borrowing Table<Record>, _ body: (Slot) -> Void) {
         var (slot, previous, seen): (Slot, Slot, UInt32) = (first, 0, 0)
         while slot != 0 {
             seen += 1
             precondition(seen <= count, "a list is longer than its count")
-            precondition(table[slot][links: kind].previous == previous, "a list's links do not fit")
+            precondition(table[slot][links: kind].previous == previous, "the links of a list are broken")
             body(slot)
             previous = slot
             slot = table[slot][links: kind].next

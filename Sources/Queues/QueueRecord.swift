@@ -1,16 +1,16 @@
-// What the broker keeps of a queue.
+// The record of a queue.
 
 import Bytes
 
-/// One queue.
+/// A queue.
 struct QueueRecord: LinkedRecord {
     typealias List = LinkedList<TaskRecord, 0>
 
     enum Pause: UInt8 {
         case none
-        /// It counts as empty for those who take and wait.
+        /// It counts as empty for takes and waits.
         case paused
-        /// It still counts as empty, until `advance` has seen to all who wait for it.
+        /// It still counts as empty, until `advance` has looked at all of its waiters.
         case resuming
     }
 
@@ -19,41 +19,41 @@ struct QueueRecord: LinkedRecord {
     var chained: Slot = 0
     /// Links of the list of idle queues.
     private var links = Links()
-    /// Its ready tasks: those that workers take, and those that are sent (the records say which are which).
+    /// Its ready tasks: those for workers, and those to be sent. A task's record says in which of the two it is.
     private(set) var ready = ReadyTasks()
     private(set) var pushed = ReadyTasks()
-    /// Its other tasks by state: the delayed, dispatched, dead, done, cancelled and expired ones.
+    /// Its other tasks by state: delayed, dispatched, dead, done, cancelled, expired.
     private var lists = InlineArray<6, List>(repeating: List())
-    /// How many tasks it holds, in whatever state, and of how many of them only the key is left.
+    /// How many tasks it holds in all states, and how many of them are kept only for their key.
     var tasks: UInt32 = 0
     var keptKeys: UInt32 = 0
-    /// How many clients wait for it.
+    /// How many waiters name it.
     var waits: UInt32 = 0
-    /// How often a take under way names it; 0 between takes.
+    /// How often the current take names it; 0 between takes.
     var wanted: UInt32 = 0
-    /// Whether clients wait for tasks that an event under way has given it.
+    /// Whether it is in the list of queues whose waiters will be served at the end of the current event.
     var isAwaited = false
-    /// How many sweeps need it.
+    /// How many sweeps refer to it.
     var sweeps: UInt32 = 0
     var pause = Pause.none
-    /// Whether its configuration has all of its tasks sent. Some may stand among those that workers take still.
+    /// Whether its configuration says that all of its tasks are sent. Some may still be in the list for workers.
     var isPushed = false
     /// Whether the defaults for all queues do not apply to it.
     var isExempt = false
-    /// Whether whoever sends tasks has been told, or is about to be, that there may be some here.
+    /// Whether push knows, or is about to be told, that the queue may have tasks to send.
     var isSendable = false
-    /// How many of its tasks have died of which whoever sends tasks has not been told yet.
+    /// How many of its dead tasks have not been reported to push yet.
     var unreportedDeadTasks: UInt32 = 0
-    /// The waiters registered under it, by how many of its tasks they need: always more than are available.
+    /// The waiters registered under it, by the number of tasks that they need, which is always more than are available.
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?
     var totals = QueueStatistics.Totals()
-    /// The sequence of the frame that has its image, 0 if it has none, and the size of that. And whether it has to be written
-    /// anew.
+    /// The sequence number of the frame with its image, 0 if there is none; the image's size; and whether it has to be written
+    /// again.
     var imageSequence: UInt64 = 0
     var imageBytes: UInt32 = 0
     var isChanged = false
-    /// When it was last used, if it is idle.
+    /// When it was last used, while it is idle.
     var lastUsed: Int64 = 0
 
     init() {}
@@ -65,22 +65,22 @@ struct QueueRecord: LinkedRecord {
 
     /// Whether this is its name. O(bytes).
     @inline(__always) func isNamed(_ other: Span<UInt8>) -> Bool {
-        // By itself: a span of the record's would need a copy of the record to live.
+        // A copy of the array: a span of the stored one would need a copy of the whole record.
         let name = name
         return name.span.equals(other)
     }
 
-    /// Whether nothing but its totals would be lost if it were forgotten. Inlined, as all that is asked for each task: else the
-    /// record is copied to ask.
+    /// Whether only its totals would be lost if it were forgotten. This and other checks made for each task are inlined, since
+    /// the record is copied for a call.
     @inline(__always) var isIdle: Bool {
         tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged && !isSendable
             && unreportedDeadTasks == 0
     }
 
-    /// Whether it is no queue, but the place of the defaults for all queues.
+    /// Whether it is not a queue, but holds the defaults for all queues.
     var isPlaceOfDefaults: Bool { name.isEmpty }
 
-    /// Whether it is of interest to those who look at all queues.
+    /// Whether it is shown in the list of queues.
     var isListed: Bool {
         if isPlaceOfDefaults { return false }
         return pause != .none || configuration != nil || length > 0 || list(of: .dead).count > 0
@@ -92,10 +92,10 @@ struct QueueRecord: LinkedRecord {
     /// Whether workers may take tasks.
     @inline(__always) var isOpen: Bool { pause == .none && !isPushed }
 
-    /// How many tasks there are for workers to take.
+    /// How many tasks workers can take.
     @inline(__always) var available: UInt32 { isOpen ? ready.count : 0 }
 
-    /// How many tasks have not come to their end.
+    /// How many tasks are unfinished.
     @inline(__always) var length: Int {
         Int(readyCount) + Int(list(of: .delayed).count) + Int(list(of: .dispatched).count)
     }
@@ -121,8 +121,7 @@ struct QueueRecord: LinkedRecord {
         Int(state.rawValue) - Int(TaskRecord.State.delayed.rawValue)
     }
 
-    /// Puts a task at the end, or the front, of the list that its state and priority ask for. O(1), but for the priorities
-    /// in use.
+    /// Adds a task to the end, or to the front, of the list for its state and priority. O(1), but for the priorities in use.
     @inline(__always)
     mutating func insert(_ slot: Slot, atFront: Bool, in tasks: inout Table<TaskRecord>) {
         let state = tasks[slot].state
@@ -137,7 +136,7 @@ struct QueueRecord: LinkedRecord {
         }
     }
 
-    /// Takes a task out of its list. O(1), but for the priorities in use.
+    /// Removes a task from its list. O(1), but for the priorities in use.
     @inline(__always)
     mutating func remove(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
         let state = tasks[slot].state
@@ -150,8 +149,8 @@ struct QueueRecord: LinkedRecord {
     /// The first of all ready tasks, 0 if there is none. O(priorities in use).
     var firstReady: Slot { firstReady(below: Int(Int8.max) + 1) }
 
-    /// The ready task after another one, 0 if there is none. Within a priority, those for workers come first: where all are
-    /// sent, they stand among these because they are older than the configuration that says so. O(priorities in use).
+    /// The ready task after another one, 0 if there is none. Within a priority, tasks in the list for workers come first: if all
+    /// tasks of the queue are sent, they are older than the configuration that says so. O(priorities in use).
     func nextReady(after slot: Slot, in tasks: borrowing Table<TaskRecord>) -> Slot {
         let next = tasks[slot][links: TaskRecord.queueLinks].next
         if next != 0 { return next }
@@ -193,11 +192,11 @@ struct QueueRecord: LinkedRecord {
     /// Checks the lists, and calls `body` with each task in them. O(n).
     func checkInvariants(in tasks: borrowing Table<TaskRecord>, _ body: (Slot) -> Void) {
         ready.checkInvariants(in: tasks) { slot in
-            precondition(!tasks[slot].isPushed, "a task that is sent among those for workers")
+            precondition(!tasks[slot].isPushed, "a task to be sent is in the list for workers")
             body(slot)
         }
         pushed.checkInvariants(in: tasks) { slot in
-            precondition(tasks[slot].isPushed, "a task for workers among those that are sent")
+            precondition(tasks[slot].isPushed, "a task for workers is in the list of tasks to send")
             body(slot)
         }
         for index in lists.indices {
@@ -209,11 +208,11 @@ struct QueueRecord: LinkedRecord {
     }
 }
 
-/// A configuration by reference, so that the queues that have none keep only the place for one.
+/// A configuration by reference, so that queues without one need only a pointer.
 final class SharedConfiguration {
-    /// What the queue says.
+    /// The queue's own configuration.
     let own: QueueConfiguration
-    /// What applies: what the queue says, completed by the defaults of that generation.
+    /// The queue's configuration, completed by the defaults of `generation`.
     private(set) var value: QueueConfiguration
     private(set) var generation: UInt64 = 0
 
@@ -221,7 +220,7 @@ final class SharedConfiguration {
         (self.own, value) = (own, own)
     }
 
-    /// The heap's bytes that it takes, near enough.
+    /// The approximate memory on the heap, in bytes.
     var byteCount: Int {
         2 * MemoryLayout<QueueConfiguration>.stride + 64
             + [own.push, own.deadLetter ?? []].reduce(0) { $0 + ($1.isEmpty ? 0 : 48 + $1.count) }

@@ -1,4 +1,4 @@
-// Address space for an array that grows in place: reserved once, given memory by the kernel as it is first touched.
+// Address space for an array that grows in place: it is reserved once, and the kernel adds memory when a page is touched.
 
 import Glibc
 
@@ -8,17 +8,17 @@ import Glibc
 /// nothing, so no insertion waits for it (an `Array` of 10 million records stops for seconds when it doubles). Huge pages
 /// would make 10 million records a sixth faster, but an insertion that meets a new one waits up to 12 ms for it.
 @safe struct Region<Element>: ~Copyable {
-    /// How many bytes one `trim` gives back at most: unmapping them takes some tens of microseconds.
+    /// How many bytes one `trim` returns at most: unmapping them takes some tens of microseconds.
     private static var trimBytes: Int { 1 << 20 }
 
     /// How many elements there is room for.
     let capacity: Int
-    /// The first element. Whoever reads through it has checked the index: the owner knows how many are in use.
+    /// The first element. The owner knows how many elements are in use, and checks indices.
     let start: UnsafeMutablePointer<Element>
     /// Memory at and beyond this element has not been touched since it was reserved or trimmed.
     private var touched = 0
 
-    /// Reserves room for `capacity` elements, or for as many of them as the system lets it have.
+    /// Reserves room for `capacity` elements, or for as many as the system grants.
     init(capacity: Int) {
         var capacity = capacity
         while true {
@@ -28,7 +28,7 @@ import Glibc
             if let address = unsafe address, unsafe address != MAP_FAILED {
                 self.capacity = capacity
                 unsafe start = address.bindMemory(to: Element.self, capacity: capacity)
-                // Where the system uses huge pages unasked, a few bytes would take two megabytes.
+                // If the system uses huge pages by default, a few bytes would take two megabytes.
                 unsafe _ = madvise(address, capacity * MemoryLayout<Element>.stride, MADV_NOHUGEPAGE)
                 return
             }
@@ -46,10 +46,10 @@ import Glibc
         touched = max(touched, count)
     }
 
-    /// Gives memory beyond the first `count` elements back to the system, a slice a call. The elements there must hold
-    /// nothing; they are zero-filled when they are used again.
+    /// Returns memory beyond the first `count` elements to the system, one slice per call. The elements there must hold nothing;
+    /// they are zero-filled when they are used again.
     ///
-    /// - Returns: whether nothing is left to give back. A remainder of less than one slice is kept.
+    /// - Returns: whether nothing is left to return. A remainder of less than one slice is kept.
     mutating func trim(keeping count: Int) -> Bool {
         let slice = Self.trimBytes / MemoryLayout<Element>.stride
         guard touched - count > slice else { return true }
@@ -58,8 +58,8 @@ import Glibc
         return touched - count <= slice
     }
 
-    /// Gives the memory of elements that hold nothing back to the system, as far as these are all that is on a page. They are
-    /// zero-filled when they are used again. Some tens of microseconds a megabyte.
+    /// Returns the memory of elements that hold nothing to the system, as far as they fill whole pages. They are zero-filled
+    /// when they are used again. Takes some tens of microseconds per megabyte.
     func giveBack(_ range: Range<Int>) {
         precondition(range.lowerBound >= 0 && range.upperBound <= capacity)
         let page = Int(sysconf(Int32(_SC_PAGESIZE)))

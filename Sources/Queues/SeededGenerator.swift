@@ -17,7 +17,7 @@ struct SeededGenerator: RandomNumberGenerator {
 }
 
 extension Backoff {
-    /// The pause before the retry that follows `retries` others. Draws a number only if there is jitter.
+    /// The pause before the retry after `retries` others. Draws a number only if there is jitter.
     func pauseMilliseconds(retries: UInt32, using random: inout SeededGenerator) -> Int64 {
         var pause = max(0, minimumMilliseconds)
         let doublings = min(retries, maximumDoublings)

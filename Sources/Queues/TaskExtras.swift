@@ -1,10 +1,9 @@
-// What few tasks have: options, keys, results, those who wait for a result.
+// The optional parts of a task: options, key, result, waiters for its result.
 //
-// A task's record has the slot of its extras. Their table is the index of keys at the same time: extras that hold a key
-// are hashed by it, all others by the task's id, so that tasks which had the same key one after the other do not share a
-// bucket.
+// A task's record has the slot of its extras. Their table is also the index of keys: extras that hold a key are hashed by
+// it, all others by the task's id, so that tasks which had the same key one after the other do not share a bucket.
 //
-// A new field that is to survive a restart also goes into `code` in Images.swift, into docs/journal.md, and into
+// A new field that must survive a restart also goes into `code` in Images.swift, into docs/journal.md, and into
 // `everyFieldOfExtrasIsWritten` in ImageTests, which fails without it.
 
 /// The extras of one task.
@@ -13,41 +12,41 @@ final class TaskExtras {
     var task: Slot
     /// The key; empty for none.
     var key: [UInt8] = []
-    /// Whether the key is taken by this task.
+    /// Whether this task holds the key.
     var holdsKey = false
-    /// The slot of the group in which it stands then, if its key names one; otherwise 0. And its neighbours there, by their
-    /// tasks.
+    /// The slot of the key's group, if the task holds a key with a group; otherwise 0. And its neighbours there, as tasks.
     var keyGroup: Slot = 0
     var keyGroupLinks = Links()
-    /// Until when the key stays taken even if the task has come to its end.
+    /// Until when the key stays taken even if the task has finished.
     var uniqueUntil: Int64 = 0
     var retryLimit = RetryLimit.unsaid
     var backoff: Backoff?
     var keepMilliseconds: Int64?
     var metadata: [UInt8] = []
-    /// How it is to be sent; empty if it does not say. Of a dead letter, that is over.
+    /// How to send the task; empty if it does not say. A dead letter's request no longer counts.
     var request: [UInt8] = []
-    /// The length of the lease since it was last started anew; 0 if it was not.
+    /// The length of the lease since it was last renewed; 0 if it was not.
     var leaseMilliseconds: Int64 = 0
     var worker: [UInt8] = []
     var error: [UInt8] = []
     var progress: [UInt8] = []
     var result: [UInt8] = []
-    /// The name of the queue where it died, if it is a dead letter, and when that was; 0 if that is not known.
+    /// The name of the queue where it died, if it is a dead letter; and when it died, 0 if unknown.
     var origin: [UInt8] = []
     var died: Int64 = 0
-    /// What takes the task's place when its dispatch is over.
+    /// The replacement that takes effect when the dispatch is over.
     var replacement: Replacement?
-    /// Its lease ran out while the server was down: it was given another one, and if that runs out too, it was no failure.
+    /// Whether the lease ran out while the server was down. The task has got another one; if that runs out too, it is not a
+    /// failure.
     var hasLapsed = false
-    /// Those who wait for its end. They know their positions.
+    /// The waiters for its end. They know their positions.
     var waiters: [Waiter] = []
 
     init(task: Slot) {
         self.task = task
     }
 
-    /// Takes over what a task says of itself, but for its key.
+    /// Sets a task's options, except the key.
     func take(_ options: TaskOptions?, arrival: Int64) {
         retryLimit = options?.retryLimit ?? .unsaid
         backoff = options?.backoff
@@ -57,29 +56,29 @@ final class TaskExtras {
         uniqueUntil = options?.uniqueUntil(from: arrival) ?? 0
     }
 
-    /// Makes an ordinary task of a dead letter.
+    /// Makes a dead letter an ordinary task.
     func endDeadLetter() { (origin, died) = ([], 0) }
 
-    /// How many bytes of text it has to show.
+    /// The size of all texts that are shown with the task, in bytes.
     var textBytes: Int {
         key.count + metadata.count + request.count + worker.count + error.count + progress.count + result.count
     }
 
-    /// The heap's bytes that it takes, near enough.
+    /// The approximate memory on the heap, in bytes.
     var byteCount: Int {
-        // All that were taken together share the name of the worker, but not after a restart.
+        // Tasks that were taken together share the array of the worker's name, but not after a restart.
         let arrays = [key, metadata, request, worker, error, progress, result, origin]
         let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Self.heapBytes(32 + $1.count)) }
         return 320 + texts + (replacement?.byteCount ?? 0)
     }
 
-    /// What the system's `malloc` takes for `count` bytes.
+    /// How many bytes the system's `malloc` takes for `count` bytes.
     private static func heapBytes(_ count: Int) -> Int {
         max(32, (count + 23) & ~15)
     }
 }
 
-/// The new content and options of a task that is dispatched.
+/// New content and options for a dispatched task, which take effect when its dispatch is over.
 final class Replacement {
     var content = Content()
     var leaseMilliseconds: Int64 = 0
@@ -88,7 +87,7 @@ final class Replacement {
     var enqueued: Int64 = 0
     var options: TaskOptions?
 
-    /// One that is about to be read from an image.
+    /// Makes a replacement to be read from an image.
     init() {}
 
     init(_ task: borrowing NewTask, content: Content, priority: Int8, arrival: Int64) {
@@ -103,7 +102,7 @@ final class Replacement {
     var byteCount: Int { 256 + content.heapBytes + (options?.metadata.count ?? 0) + (options?.request.count ?? 0) }
 }
 
-/// The place of extras in their table.
+/// An entry of the table of extras.
 struct ExtrasRecord: TableRecord {
     private(set) var extras: TaskExtras?
     private(set) var hash: UInt32 = 0
@@ -118,7 +117,7 @@ struct ExtrasRecord: TableRecord {
 }
 
 extension Int64 {
-    /// The sum, or the nearest number that there is.
+    /// The sum, or the nearest number in range.
     func addingWithinRange(_ other: Int64) -> Int64 {
         let (sum, overflow) = addingReportingOverflow(other)
         return overflow ? (other < 0 ? .min : .max) : sum

@@ -1,25 +1,25 @@
-// The tasks and their queues: where each task stands. Who waits for them is not known here, but for the results.
+// The tasks and their queues. The store does not know the waiters for tasks, only those for the end of a task.
 //
-// Every task is in the table of tasks (by its id) and in the wheel (by the next thing that time does to it), and all but
-// those about to be ended are in a list of their queue, by their state. What few tasks have is in the table of extras.
-// What changes of a task changes in `TaskStore+Transitions.swift`. Adding is in `+Adding`, taking in `+Taking`, what ends a
-// dispatch or a task in `+Ending`, and what is done to whole queues in `+Sweeping`.
+// Every task is in the table of tasks (by its id) and in the timing wheel (by its next event). Unless it is about to be
+// ended, it is also in a list of its queue, by its state. The optional parts of tasks are in the table of extras. A task
+// changes only in `TaskStore+Transitions.swift`. Adding is in `+Adding`, taking in `+Taking`, ending a dispatch or a task in
+// `+Ending`, and operations on whole queues are in `+Sweeping`.
 
 import UID
 
 /// All tasks and queues of a broker.
 ///
-/// A task whose expiry has come counts as gone, though it stays in its list until its timer fires or a take meets it.
+/// An expired task counts as gone, although it stays in its list until its timer fires or a take meets it.
 struct TaskStore: ~Copyable {
-    /// How many queues there may be.
+    /// The maximum number of queues.
     static var maximumQueues: Int { 1_000_000 }
-    /// How many expired tasks one call removes or passes over at most. There are so many only while `advance` is behind.
+    /// How many expired tasks one call removes or skips at most. There are more only while `advance` is behind.
     static var patience: Int { 1000 }
-    /// How many idle queues are remembered, and for how long.
+    /// How many idle queues the store remembers, and for how long.
     static var maximumIdleQueues: Int { 10_000 }
     static var idleMilliseconds: Int64 { 3_600_000 }
-    /// What is reserved for a task that has all that there is: its record, extras, key group and image, and their places in the
-    /// indexes.
+    /// The address space to reserve for a task with all parts: its record, extras, key group and image, and their entries in
+    /// the indexes.
     private static var addressBytesPerTask: Int {
         let records =
             MemoryLayout<TaskRecord>.stride + MemoryLayout<ExtrasRecord>.stride + MemoryLayout<KeyGroup>.stride
@@ -28,45 +28,45 @@ struct TaskStore: ~Copyable {
 
     var tasks: Table<TaskRecord>
     var extrasTable: Table<ExtrasRecord>
-    /// Tasks with keys of two parts, by the first.
+    /// The groups of keys (see `KeyGroups.swift`).
     var keyGroups: Table<KeyGroup>
     var queues: Table<QueueRecord>
-    /// What queues leave unsaid, how often that has changed, and which queues it does not apply to.
+    /// The defaults for all queues, how often they have changed, and which queues they do not apply to.
     private(set) var defaults: SharedConfiguration?
     private var defaultsGeneration: UInt64 = 0
     var isExempt: ((Span<UInt8>) -> Bool)?
     var timers: TimingWheel
     var random: SeededGenerator
-    /// The queues that may be forgotten, the longest unused first.
+    /// The queues that may be forgotten; the one that was unused for the longest time is first.
     private(set) var idle = LinkedList<QueueRecord, 0>()
     var nextToken: UInt64
     /// How many tasks there are in each state.
     private(set) var populations = InlineArray<10, Int>(repeating: 0)
-    /// Where the contents are.
+    /// The contents of tasks.
     var contents: ContentHeap
-    /// The bytes of contents, and those of extras.
+    /// The memory of contents, and of extras, in bytes.
     var contentBytes = 0
     var extrasBytes = 0
-    /// What the configurations of queues take.
+    /// The memory of the queues' configurations, in bytes.
     private(set) var configurationBytes = 0
-    /// The purges, kicks and moves under way; the first one is worked on.
+    /// The purges, kicks and moves under way; the first one is in progress.
     var sweeps: [Sweep] = []
-    /// The time at which tasks arrive at the earliest that come after the purge that was begun last.
+    /// The earliest arrival time of tasks that come after the last purge began.
     var firstArrival: Int64 = 0
-    /// Whether changes are noted for a journal, and what is known of its images.
+    /// Whether changes are noted for a journal, and the state of its images.
     var isJournaled = false
     var images = ImageIndex(capacity: 0)
-    /// Whether nobody is answered for what is being done: time or a failed push is at work, and would do it again.
+    /// Whether no client is told of the current change: it is the effect of time or of a failed push, which would happen again.
     var isUnawaited = false
-    /// The tasks that have ended while clients waited for it; whoever called tells them.
+    /// The tasks that have ended while clients waited for their end. The broker calls the completions.
     var endings: [Ending] = []
-    /// What whoever sends tasks is told.
+    /// What push has to be told.
     var sending = Sending()
     /// The time of the last `advance`.
     var clock: Int64
-    /// Whether there is no memory for what is not needed.
+    /// Whether memory is short, so that parts that are not necessary are left out.
     var isShortOfMemory = false
-    /// How much content, beyond that of the first task, is dispatched or shown at once.
+    /// How much content, beyond that of the first task, one call dispatches or shows.
     let maximumContentBytes: Int
 
     /// The end of a task for which clients waited.
@@ -100,8 +100,8 @@ struct TaskStore: ~Copyable {
         populations[Int(state.rawValue)]
     }
 
-    /// The bytes that tasks and all that they have take: records, their places in the index, contents, extras; and those of
-    /// the queues in use and their configurations, near enough. O(1).
+    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of queues in use, and of their
+    /// configurations. O(1).
     var memoryBytes: Int {
         let image = isJournaled ? MemoryLayout<ImageIndex.Entry>.stride : 0
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image
@@ -114,12 +114,12 @@ struct TaskStore: ~Copyable {
 
     // MARK: Queues
 
-    /// The queue's slot, 0 if there is none of this name.
+    /// The slot of the queue with a name, 0 if there is none.
     func existingQueue(named name: Span<UInt8>, hash: UInt32) -> Slot {
         queues.find(hash: hash) { $0.isNamed(name) }
     }
 
-    /// Finds or makes a queue. One that would be an idle queue too many takes the place of the longest unused one.
+    /// Finds or makes a queue. If there are too many idle queues, the one that was unused for the longest time is forgotten.
     mutating func queue(named name: Span<UInt8>) throws(BrokerError) -> Slot {
         let hash = QueueRecord.hash(of: name)
         let found = existingQueue(named: name, hash: hash)
@@ -143,7 +143,7 @@ struct TaskStore: ~Copyable {
         return made
     }
 
-    /// Changes what keeps a queue from being idle.
+    /// Changes a part of a queue that decides whether it is idle.
     @inline(__always)
     mutating func update(_ queue: Slot, _ change: (inout QueueRecord) -> Void) {
         let wasIdle = queues[queue].isIdle
@@ -164,7 +164,7 @@ struct TaskStore: ~Copyable {
         queues.remove(oldest)
     }
 
-    /// Forgets queues that were idle for too long or are too many, and gives unused memory back.
+    /// Forgets queues that were idle for too long or are too many, and returns unused memory.
     ///
     /// - Returns: whether nothing is left to do.
     mutating func tidy(steps: inout Int) -> Bool {
@@ -184,9 +184,9 @@ struct TaskStore: ~Copyable {
         return tasksDone && extrasDone && groupsDone && queuesDone && imagesDone
     }
 
-    /// The queues for which `isWanted` says yes, sorted bytewise by name. O(n log n).
+    /// The queues for which `isWanted` returns true, sorted bytewise by name. O(n log n).
     func queuesByName(where isWanted: (borrowing QueueRecord) -> Bool) -> [Slot] {
-        // Comparing the first bytes where they are sorted spares two reads of other memory each, which is what takes long.
+        // Keeping the first bytes of the names in the sorted array avoids most reads of the queues' records, which are slow.
         var entries: [(high: UInt64, low: UInt64, queue: Slot)] = []
         queues.forEach { queue in
             guard isWanted(queues[queue]) else { return }
@@ -201,12 +201,12 @@ struct TaskStore: ~Copyable {
         return entries.map(\.queue)
     }
 
-    /// Eight bytes of a name as a number that sorts as they do, with zeros behind its end.
+    /// The first eight bytes of a name as a number that sorts as they do, padded with zeros.
     private static func prefix(of name: [UInt8], from start: Int) -> UInt64 {
         (start..<start + 8).reduce(0) { $0 << 8 | UInt64($1 < name.count ? name[$1] : 0) }
     }
 
-    /// What applies to a queue by its configuration and the defaults for all queues, nil if neither is there. By reference: the
+    /// A queue's configuration, completed by the defaults for all queues; nil if there is neither. By reference, because the
     /// value is large.
     @inline(__always)
     func configuration(of queue: Slot) -> SharedConfiguration? {
@@ -221,15 +221,15 @@ struct TaskStore: ~Copyable {
         configuration.complete(by: queues[queue].isExempt ? nil : defaults, generation: defaultsGeneration)
     }
 
-    /// Sets what a queue says; nil for nothing. What follows from it is not done here.
+    /// Sets a queue's configuration; nil removes it. The caller does what follows from it.
     mutating func setConfiguration(_ configuration: QueueConfiguration?, of queue: Slot) {
         let shared = configuration.map { SharedConfiguration($0) }
         configurationBytes += (shared?.byteCount ?? 0) - (queues[queue].configuration?.byteCount ?? 0)
         update(queue) { $0.configuration = shared }
     }
 
-    /// Sets the defaults for all queues; nil for none. They are kept as the configuration of a queue without a name, so that they
-    /// are written, read and renewed as others are.
+    /// Sets the defaults for all queues; nil removes them. They are stored as the configuration of a queue without a name, so the
+    /// journal writes, reads and renews them like any other.
     mutating func setDefaults(_ configuration: QueueConfiguration?) throws(BrokerError) {
         let place = try queue(named: Span())
         setConfiguration(configuration, of: place)
@@ -244,17 +244,17 @@ struct TaskStore: ~Copyable {
 
     // MARK: Tasks
 
-    // A method that makes a task ready returns its queue's slot if clients wait for that queue, otherwise 0: whoever calls
-    // it serves them. No call makes more than one task ready. One call from the broker's isolation does all that is needed,
-    // because each has its price (a dynamic check of exclusive access).
+    // A method that makes a task ready returns its queue's slot if the queue has waiters, otherwise 0; its caller serves
+    // them. No call makes more than one task ready. The broker makes one call for each operation, because every access to
+    // the store costs a dynamic check of exclusive access.
 
-    /// The slot of the task of an id, 0 if there is none.
+    /// The slot of the task with an id, 0 if there is none.
     @inline(__always)
     func task(_ id: UID) -> Slot {
         tasks.find(hash: TaskRecord.hash(of: id)) { $0.id == id }
     }
 
-    /// Counts tasks that come to a state or leave it.
+    /// Counts tasks that enter or leave a state.
     @inline(__always)
     mutating func countTask(in state: TaskRecord.State, _ difference: Int) {
         populations[Int(state.rawValue)] += difference
@@ -276,7 +276,7 @@ struct TaskStore: ~Copyable {
         return place == 0 ? nil : extrasTable[place].extras
     }
 
-    /// Changes the extras of a task, which it has afterwards.
+    /// Changes the extras of a task, and makes them if it has none.
     mutating func withExtras(
         _ slot: Slot, change: ImageIndex.Change? = .awaited, _ body: (TaskExtras) -> Void
     ) {
@@ -293,7 +293,7 @@ struct TaskStore: ~Copyable {
         if let change { note(slot, change) }
     }
 
-    /// Enters extras in their table, by the key that they hold or by the task's id.
+    /// Adds extras to their table, by the key that they hold or by the task's id.
     mutating func place(_ extras: TaskExtras) {
         let task = extras.task
         let hash =
@@ -305,7 +305,7 @@ struct TaskStore: ~Copyable {
         if extras.holdsKey { enterKeyGroup(extras) }
     }
 
-    /// Takes extras out of their table.
+    /// Removes extras from their table.
     private mutating func displace(_ extras: TaskExtras) {
         leaveKeyGroup(extras)
         extrasTable.remove(tasks[extras.task].extras)
@@ -314,7 +314,7 @@ struct TaskStore: ~Copyable {
 
     mutating func removeExtras(of slot: Slot) {
         guard let extras = extras(of: slot) else { return }
-        precondition(extras.waiters.isEmpty, "a task goes while clients wait for its result")
+        precondition(extras.waiters.isEmpty, "a task was removed while clients wait for its result")
         dropReplacement(of: slot)
         extrasBytes -= extras.byteCount
         displace(extras)
@@ -326,7 +326,7 @@ struct TaskStore: ~Copyable {
         withExtras(slot) { $0.replacement = nil }
     }
 
-    /// Takes the task's key, or gives it back. The key must be free. The queue that it counts in is the task's.
+    /// Takes a task's key in its queue, or frees it. To be taken, the key must be free.
     mutating func setHoldsKey(_ holdsKey: Bool, of slot: Slot) {
         guard let extras = extras(of: slot) else { return }
         displace(extras)
@@ -335,7 +335,7 @@ struct TaskStore: ~Copyable {
         note(slot)
     }
 
-    /// The task that has a key in a queue, 0 if none has. It may have come to its end.
+    /// The task that holds a key in a queue, 0 if none does. It may have finished.
     func holder(of key: [UInt8], in queue: Slot) -> Slot {
         let found = extrasTable.find(hash: TaskKey.hash(of: key[...], in: queue)) { record in
             guard let extras = record.extras, extras.holdsKey else { return false }
@@ -344,20 +344,20 @@ struct TaskStore: ~Copyable {
         return found == 0 ? 0 : extrasTable[found].extras?.task ?? 0
     }
 
-    // MARK: What applies to a task
+    // MARK: Effective settings of a task
 
-    /// The lease that a task gets when nobody asks for another.
+    /// The lease of a task's next dispatch, unless the worker asks for another.
     func leaseMilliseconds(of slot: Slot) -> Int64 {
         leaseMilliseconds(own: tasks[slot].leaseMilliseconds, in: tasks[slot].queue)
     }
 
-    /// The lease that a task of a queue gets that asks for `own`, or says nothing with 0.
+    /// The lease of a task in a queue; `own` is the task's own, or 0.
     func leaseMilliseconds(own: Int64, in queue: Slot) -> Int64 {
         if own > 0 { return own }
         return configuration(of: queue)?.value.leaseMilliseconds ?? QueueConfiguration.defaultLeaseMilliseconds
     }
 
-    /// How many retries a task may have; nil is any number.
+    /// How many retries a task may have; nil for any number.
     func maximumRetries(of slot: Slot) -> UInt32? {
         switch extras(of: slot)?.retryLimit ?? .unsaid {
         case .unsaid: configuration(of: tasks[slot].queue)?.value.maximumRetries
@@ -366,23 +366,23 @@ struct TaskStore: ~Copyable {
         }
     }
 
-    /// Whether a task has had more retries than it may have by now.
+    /// Whether a task has had more retries than it may have.
     func isWornOut(_ slot: Slot) -> Bool {
         guard let limit = maximumRetries(of: slot) else { return false }
         return tasks[slot].retries > limit
     }
 
-    /// How long the record of a task stays after its end.
+    /// How long the record of a task is kept after its end.
     func keepMilliseconds(of slot: Slot) -> Int64 {
         keepMilliseconds(own: extras(of: slot)?.keepMilliseconds, in: tasks[slot].queue)
     }
 
-    /// How long the record stays of a task of a queue that asks for `own`, or says nothing.
+    /// How long the record of a task in a queue is kept; `own` is the task's own setting.
     func keepMilliseconds(own: Int64?, in queue: Slot) -> Int64 {
         own ?? configuration(of: queue)?.value.keepMilliseconds ?? 0
     }
 
-    /// How long a task lives that says so of itself.
+    /// How long a task with an expiry lives in a queue.
     func lifetimeMilliseconds(_ expiry: Expiry, in queue: Slot) -> Int64 {
         var expiry = expiry
         if expiry == .unsaid, let configuration = configuration(of: queue) { expiry = configuration.value.expiry }

@@ -1,4 +1,4 @@
-// When something happens to a task next: a hierarchical timing wheel (G. Varghese and T. Lauck, "Hashed and
+// The timers of tasks: a hierarchical timing wheel (G. Varghese and T. Lauck, "Hashed and
 // hierarchical timing wheels", SOSP 1987, scheme 7).
 //
 // A level's 64 buckets stand for 64 values of one 6-bit digit of the time in milliseconds; eleven levels hold any time.
@@ -7,7 +7,7 @@
 // levels. Buckets are lists that keep the order of arming, and timers of one millisecond always share a bucket, so they
 // fire in the order in which they were armed.
 
-/// The timers of all tasks, one a task. Arming and disarming are O(1); a timer moves at most ten times.
+/// The timers of all tasks, one per task. Arming and disarming are O(1); a timer moves at most ten times.
 struct TimingWheel: ~Copyable {
     private typealias Bucket = LinkedList<TaskRecord, 1>
 
@@ -31,7 +31,7 @@ struct TimingWheel: ~Copyable {
         self.now = max(0, now)
     }
 
-    /// Sets the wheel's time, also back: no timer is armed yet.
+    /// Sets the wheel's time, forward or back. No timer may be armed yet.
     mutating func begin(at time: Int64) {
         precondition(nextDeadline == nil, "the time of a wheel in use is set")
         now = max(0, time)
@@ -42,7 +42,7 @@ struct TimingWheel: ~Copyable {
         place(slot, from: now, in: &tasks)
     }
 
-    /// Disarms a task's timer if it is armed. The record's deadline may have changed since it was.
+    /// Disarms a task's timer if it is armed. The record's deadline may have changed since then.
     mutating func disarm(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
         guard tasks[slot].timerBucket != Self.noBucket else { return }
         let bucket = Int(tasks[slot].timerBucket)
@@ -56,11 +56,11 @@ struct TimingWheel: ~Copyable {
         }
     }
 
-    /// Takes out the next timer that is due at `time`, and moves others on its way there.
+    /// Removes the next timer that is due at `time`, and moves others on the way.
     ///
     /// - Parameters:
-    ///   - time: when.
-    ///   - steps: how many timers it may still touch; counts down.
+    ///   - time: the time.
+    ///   - steps: how many timers it may still move; counts down.
     ///   - tasks: the table of tasks.
     /// - Returns: the task's slot; 0 when none is due or the steps are used up.
     mutating func fire(upTo time: Int64, steps: inout Int, in tasks: inout Table<TaskRecord>) -> Slot {
@@ -86,8 +86,7 @@ struct TimingWheel: ~Copyable {
         return 0
     }
 
-    /// A time before which nothing has to be done, at or before the earliest deadline; 0 when a timer is overdue, nil when
-    /// none is armed. O(1).
+    /// When to look for due timers next, at or before the earliest deadline; 0 if a timer is overdue, nil if none is armed. O(1).
     var nextDeadline: Int64? {
         buckets[Self.overdue].isEmpty ? nextBucket?.start : 0
     }
@@ -120,16 +119,16 @@ struct TimingWheel: ~Copyable {
         return nil
     }
 
-    /// Checks that every timer is in the bucket that its deadline asks for. O(n).
+    /// Checks that every timer is in the bucket for its deadline. O(n).
     ///
     /// - Returns: how many timers are found armed; one in a bucket that is not marked as occupied is not.
     func checkInvariants(in tasks: borrowing Table<TaskRecord>) -> Int {
-        // While a bucket is being emptied, those that have left it stand where they belong once it is empty.
+        // While a bucket is being emptied, the timers that have left it are where they belong once it is empty.
         let next = emptying < 0 ? now : now + 1
         var count = buckets[Self.overdue].count
         buckets[Self.overdue].checkInvariants(in: tasks) { slot in
             precondition(tasks[slot].timerBucket == Self.overdue, "a timer in another bucket than it says")
-            precondition(tasks[slot].deadline <= now, "a timer that is not overdue among those that are")
+            precondition(tasks[slot].deadline <= now, "a timer is among the overdue ones too early")
         }
         for level in 0..<Self.levels {
             var rest = occupied[level]
