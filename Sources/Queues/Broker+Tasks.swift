@@ -189,7 +189,7 @@ extension Broker {
     ) -> Result? {
         let slot = store.task(id)
         guard slot != 0, let state = store.visibleState(of: slot, now: now) else { return nil }
-        // What has ended is what was accepted last, also if no timer has seen that yet.
+        // A finished task is shown with the content accepted last, even if no timer has noted its end yet.
         if !state.isUnfinished, let replacement = store.extras(of: slot)?.replacement {
             return view(replacement, of: slot, as: state, body)
         }

@@ -1,18 +1,18 @@
-// Images: what tasks and queues are, as bytes for a journal. One description of each image (Images.swift) serves both ways,
-// writing and reading.
+// Images: the states of tasks and queues, as bytes for a journal. One description of each image (Images.swift) serves for
+// writing and for reading.
 //
-// An image is a list of fields, each with a number, a length and a value. A field that has its default is left out. Fields
-// stand in the order of their numbers, so a reader compares one number for each field that it knows. What it does not know a
-// newer program has written: that is refused, since nobody can say what it means.
+// An image is a list of fields, each with a number, a length and a value. A field with its default value is left out. Fields
+// are in the order of their numbers, so a reader compares one number for each field that it knows. An unknown field was
+// written by a newer program; the reader refuses it, because it cannot know what it means.
 
 import UID
 
 /// Writes or reads the fields of an image, one after the other, in the order of their numbers.
 protocol ImageCoder: ~Copyable, ~Escapable {
-    /// What goes wrong with reading, and nothing with writing.
+    /// The error of reading; writing does not fail.
     associatedtype Failure: Error
 
-    /// The id of a task, and its place.
+    /// Codes the id of a task, and its position.
     @_lifetime(self: copy self)
     mutating func code(_ high: inout UInt64, _ low: inout UInt64, position: inout Int64) throws(Failure)
     @_lifetime(self: copy self)
@@ -21,19 +21,19 @@ protocol ImageCoder: ~Copyable, ~Escapable {
     ) throws(Failure)
     @_lifetime(self: copy self)
     mutating func code(_ field: UInt8, _ bytes: inout [UInt8]) throws(Failure)
-    /// A content has no default: it is always there.
+    /// Codes a content, which has no default and is always present.
     @_lifetime(self: copy self)
     mutating func code(_ field: UInt8, _ content: inout Content) throws(Failure)
-    /// Whether there is any of the fields; when it writes, `isThere` says so.
+    /// Codes whether any of the fields is present. A writer is told by `isThere`; a reader sets it.
     @_lifetime(self: copy self)
     mutating func code(anyOf fields: ClosedRange<UInt8>, _ isThere: inout Bool) throws(Failure)
-    /// Comes before the first field, if there is no id.
+    /// Call this before the first field of an image without an id.
     @_lifetime(self: copy self)
     mutating func beginFields() throws(Failure)
-    /// Comes after the last field; `image` says what it is that has them.
+    /// Call this after the last field; `image` names the kind of image for error messages.
     @_lifetime(self: copy self)
     mutating func endFields(of image: StaticString) throws(Failure)
-    /// Makes sure of what whoever uses the fields relies on.
+    /// Checks a condition that users of the fields rely on.
     func check(_ isSound: Bool, _ problem: StaticString) throws(Failure)
 }
 
@@ -47,7 +47,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         flag = byte == 1
     }
 
-    /// A length or a time; what a clock before 1970 says counts as 1970.
+    /// Codes a duration or a time; a time before 1970 counts as 1970.
     @inline(__always)
     @_lifetime(self: copy self)
     mutating func code(_ field: UInt8, milliseconds: inout Int64, default: Int64) throws(Failure) {
@@ -66,7 +66,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         milliseconds = number < 0 ? nil : number
     }
 
-    /// 0 is unsaid, 1 unlimited; a number of retries has 2 added.
+    /// Codes a limit of retries: 0 for unsaid, 1 for unlimited, otherwise the number plus 2.
     @_lifetime(self: copy self)
     mutating func code(_ field: UInt8, _ limit: inout RetryLimit) throws(Failure) {
         var number: UInt64 =
@@ -80,7 +80,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         limit = number == 0 ? .unsaid : number == 1 ? .unlimited : .limited(UInt32(truncatingIfNeeded: number - 2))
     }
 
-    /// Four fields, of which the first is there if there is a backoff.
+    /// Codes a backoff in four fields; the first is present if there is a backoff.
     @_lifetime(self: copy self)
     mutating func code(_ field: UInt8, _ backoff: inout Backoff?) throws(Failure) {
         var isThere = backoff != nil
@@ -100,7 +100,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
     }
 }
 
-/// Writes images. Its memory stays for the next ones, unless it was much.
+/// Writes images. It keeps its memory for the next images, unless it is large.
 @safe struct ImageWriter: ~Copyable, ImageCoder {
     private static var keptBytes: Int { 1 << 20 }
 
@@ -166,7 +166,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         append(id.low.byteSwapped)
     }
 
-    /// Names have 255 bytes at most: whoever makes queues has checked that.
+    /// Writes a name of at most 255 bytes; names of queues are checked when the queues are made.
     mutating func append(name: [UInt8]) {
         append(UInt8(clamping: name.count))
         append(name.span.extracting(first: min(name.count, 255)))
@@ -178,7 +178,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         code(1, &position, default: 0)
     }
 
-    /// In as many bytes as the integer needs, its sign included.
+    /// Writes an integer in as many bytes as it needs, including its sign.
     @inline(__always)
     mutating func code<Integer: FixedWidthInteger & BitwiseCopyable>(
         _ field: UInt8, _ integer: inout Integer, default: Integer
@@ -222,8 +222,8 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
 }
 
 enum ImageFormat {
-    /// Stands where the number of a field does after the last one.
+    /// The number that follows the last field.
     static var end: UInt8 { 0 }
-    /// Stands where the length does when that has 32 bits, which follow.
+    /// The length byte that announces a length of 32 bits.
     static var longText: Int { 255 }
 }

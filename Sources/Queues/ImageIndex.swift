@@ -1,74 +1,74 @@
-// What is known of the images of tasks and queues, while there is a journal: what has changed since the last frame, and
-// where the last full image of each task is. Without a journal none of this takes any memory.
+// The images of tasks and queues in a journal: what has changed since the last frame, and where the last full image of each
+// task is. Without a journal, none of this takes memory.
 
 import UID
 
-/// What the journal has of each task, beside the tasks' table, by their slots.
+/// What the journal has of each task, by its slot in the table of tasks.
 ///
-/// Tasks stand in one list in the order of their full images, oldest first: what is in front of it decides how much of the
-/// journal's oldest part is still needed.
+/// All tasks are in one list in the order of their full images, oldest first. The first of them says which frames are still
+/// needed.
 struct ImageIndex: ~Copyable {
-    /// What has to be written of a task, and why.
+    /// What of a task has to be written, and why.
     struct Change: OptionSet {
         let rawValue: UInt8
 
         /// Something has changed.
         static var any: Change { Change(rawValue: 1) }
-        /// A client may be told of it, once it is safe. Other changes come about by themselves again if they get lost, or do
-        /// not matter then: that time has passed, that a task was dispatched.
+        /// A client may be told of the change once it is safe. Other changes (effects of time, dispatches) happen again if they
+        /// are lost, or do not matter then.
         static var awaited: Change { Change(rawValue: 2) }
-        /// The content and the metadata too.
+        /// The content and the metadata have to be written too.
         static var full: Change { Change(rawValue: 4) }
     }
 
-    /// 40 bytes a task; zeros say that nothing is known.
+    /// What is known of a task, in 40 bytes; all zeros if nothing is.
     struct Entry {
         fileprivate var links = Links()
-        /// The sequence of the frame that has its last full image; 0 for none.
+        /// The sequence number of the frame with its last full image; 0 for none.
         var fullSequence: UInt64 = 0
-        /// The sequence of the frame that says why it can be given out: an answer that gives it out waits for that.
+        /// The sequence number of the frame that made it ready, which must be safe before an answer gives the task out.
         var readySequence: UInt64 = 0
-        /// Tasks of one list stand there in the order of their positions.
+        /// The tasks of a list are in the order of their positions.
         var position: Int64 = 0
         /// The size of its last full image.
         var byteCount: UInt32 = 0
         var change: Change = []
-        /// Its state by the images read so far; while these are read, its record says that its removal is pending.
+        /// Its state according to the images read so far. Meanwhile its record says that its removal is pending.
         var restoredState = TaskRecord.State.vacant
     }
 
     private var entries: Region<Entry>
     private(set) var first: Slot = 0
     private var last: Slot = 0
-    /// The slots of tasks that have changed; some may be there twice, or be vacant by now.
+    /// The slots of tasks that have changed. Some may be there twice, or be vacant.
     var changed: [Slot] = []
-    /// The tasks that the journal has and the broker has not.
+    /// The tasks that were removed and are still in the journal.
     var removed: [UID] = []
     var changedQueues: [Slot] = []
-    /// The queues' images, the oldest first: which queue, and the sequence of the frame. One with another sequence than its
-    /// queue says is over.
+    /// The images of queues, oldest first: the queue, and the sequence number of the frame. An entry is obsolete if its queue has
+    /// another sequence number.
     private var queueImages: [(queue: Slot, sequence: UInt64)] = []
     private var firstQueueImage = 0
-    /// The oldest of the images that those in the last frame have taken the place of.
+    /// The oldest image that an image in the last frame replaced.
     var oldestRenewed = UInt64.max
-    /// The bytes of the images that are needed.
+    /// The size of the images that are needed, in bytes.
     var liveBytes = 0
-    /// About how many bytes the images of what has changed take.
+    /// The approximate size of the images to be written, in bytes.
     var pendingBytes = 0
     /// Whether anything has changed that a client may be told of.
     var hasAwaited = false
-    /// Whether the sweeps under way have changed, and whether the journal knows of any.
+    /// Whether the sweeps under way have changed, and whether the journal has any.
     var hasChangedSweeps = false
     var knowsSweeps = false
-    /// The sequence of the last frame that has anything that a client may be told of.
+    /// The sequence number of the last frame with a change that a client may be told of.
     var awaitedSequence: UInt64 = 0
-    /// The sequence that the next frame has.
+    /// The sequence number of the next frame.
     var sequence: UInt64 = 1
-    /// The positions that the next tasks at the back and at the front of a list get.
+    /// The positions of the next tasks at the back and at the front of a list.
     private var backPosition: Int64 = 1
     private var frontPosition: Int64 = 0
 
-    /// An index for tasks with slots up to `capacity`.
+    /// Makes an index for tasks with slots up to `capacity`.
     init(capacity: Int) {
         entries = Region(capacity: capacity + 1)
     }
@@ -86,7 +86,7 @@ struct ImageIndex: ~Copyable {
 
     // MARK: Changes
 
-    /// Notes that a task has changed; `bytes` is about what its image takes.
+    /// Notes that a task has changed; `bytes` is the approximate size of its image.
     @inline(__always)
     mutating func note(_ slot: Slot, _ change: Change, bytes: @autoclosure () -> Int) {
         let before = self[slot].change
@@ -101,7 +101,7 @@ struct ImageIndex: ~Copyable {
         if before.isEmpty || change.contains(.full) { pendingBytes += bytes() }
     }
 
-    /// Notes that a task is gone.
+    /// Notes that a task was removed.
     mutating func noteRemoval(_ slot: Slot, id: UID) {
         hasAwaited = true
         pendingBytes += 17
@@ -119,7 +119,7 @@ struct ImageIndex: ~Copyable {
         pendingBytes += 100
     }
 
-    /// The positions that were given so far.
+    /// The range of positions given so far.
     var positions: Range<Int64> { frontPosition + 1..<backPosition }
 
     /// Notes where a task was put in its list.
@@ -134,7 +134,7 @@ struct ImageIndex: ~Copyable {
         }
     }
 
-    /// Notes where a task stands as its image has it: the positions to come are beyond that.
+    /// Notes a task's position from its image; later positions will be beyond it.
     mutating func noteRestored(_ slot: Slot, _ state: TaskRecord.State, position: Int64) {
         self[slot].restoredState = state
         self[slot].position = position
@@ -144,13 +144,13 @@ struct ImageIndex: ~Copyable {
 
     // MARK: Images
 
-    /// Gives the memory of slots of which nothing is known back.
+    /// Returns the memory of slots of which nothing is known.
     func giveBack(_ slots: Range<Slot>) { entries.giveBack(Int(slots.lowerBound)..<Int(slots.upperBound)) }
 
-    /// Gives memory back that slots from `used` on have taken, a slice a call. Returns whether nothing is left to give back.
+    /// Returns the memory of slots from `used` on, one slice per call, and says whether nothing is left to return.
     mutating func trim(keeping used: Slot) -> Bool { entries.trim(keeping: Int(used)) }
 
-    /// Notes that a full image of a task stands in a frame: the task is the last of all.
+    /// Notes that a full image of a task is in a frame, and moves the task to the end of the list.
     mutating func noteImage(_ slot: Slot, sequence: UInt64, byteCount: Int) {
         if self[slot].fullSequence != 0 {
             oldestRenewed = min(oldestRenewed, self[slot].fullSequence)
@@ -175,23 +175,23 @@ struct ImageIndex: ~Copyable {
         liveBytes -= Int(self[slot].byteCount)
     }
 
-    /// Forgets a task that is gone, as the images say.
+    /// Forgets a task that was removed according to an image.
     mutating func forget(_ slot: Slot) {
         unlink(slot)
         self[slot] = Entry()
     }
 
-    /// Notes that an image of a queue stands in a frame.
+    /// Notes that an image of a queue is in a frame.
     mutating func noteQueueImage(_ queue: Slot, sequence: UInt64) {
         queueImages.append((queue, sequence))
     }
 
-    /// The oldest of the queues' images.
+    /// The oldest image of a queue.
     var oldestQueueImage: (queue: Slot, sequence: UInt64)? {
         firstQueueImage < queueImages.count ? queueImages[firstQueueImage] : nil
     }
 
-    /// Forgets the oldest of the queues' images. O(1) on average.
+    /// Forgets the oldest image of a queue. O(1) on average.
     mutating func forgetOldestQueueImage() {
         firstQueueImage += 1
         guard firstQueueImage > 1000, firstQueueImage > queueImages.count / 2 else { return }

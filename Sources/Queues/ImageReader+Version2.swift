@@ -1,5 +1,5 @@
-// Reading images as version 2 of the journal has them: the same fields in the same order, without numbers. Each is always
-// there, integers have the size of their type, and a flag says whether there is what can be missing.
+// Reading images of version 2 of the journal: the same fields in the same order, without numbers. All fields are present,
+// integers have the size of their type, and a flag says whether an optional field has a value.
 
 import Bytes
 import UID
@@ -18,7 +18,7 @@ struct Version2ImageReader: ~Copyable, ~Escapable, ImageReading {
     /// Whether a frame's payload begins with an image of version 2.
     static func reads(_ payload: Span<UInt8>) -> Bool { payload.count > 0 && Int(payload[0]) < kinds.count }
 
-    /// Whether version 2 has a field of this number. Others have their defaults.
+    /// Whether version 2 has the field with this number. Other fields have their defaults.
     private static func has(_ field: UInt8) -> Bool {
         switch field {
         case 1...12, 32...49, 64...76, 127, 255: true

@@ -1,15 +1,15 @@
-// Reading images. Nothing in them is believed.
+// Reading images. The reader trusts nothing in them.
 
 import Bytes
 import UID
 
-/// What is wrong with an image: its checksum was right, but it makes no sense.
+/// Why an image is invalid although its checksum is right.
 public struct ImageError: Error, Hashable, Sendable {
-    /// In words.
+    /// A description.
     public let problem: String
-    /// Whether it is something that only a newer program can have written.
+    /// Whether only a newer program can have written the image.
     public let isNewer: Bool
-    /// Whether it is sound, but there is no memory for what it says.
+    /// Whether the image is valid, but there is no memory for it.
     public let isShortage: Bool
 
     init(problem: String, isNewer: Bool = false, isShortage: Bool = false) {
@@ -21,13 +21,13 @@ public struct ImageError: Error, Hashable, Sendable {
 protocol ImageReading: ImageCoder, ~Copyable, ~Escapable where Failure == ImageError {
     /// How many bytes have been read.
     var readCount: Int { get }
-    /// What comes next; nil at the end.
+    /// Reads the kind of the next image; nil at the end.
     @_lifetime(self: copy self)
     mutating func readKind() throws(ImageError) -> ImageKind?
-    /// The name of a queue; empty where the defaults for all queues stand.
+    /// Reads the name of a queue; it is empty for the defaults for all queues.
     @_lifetime(copy self)
     mutating func readName() throws(ImageError) -> Span<UInt8>
-    /// An id that nothing else follows.
+    /// Reads an id without fields.
     @_lifetime(self: copy self)
     mutating func readID() throws(ImageError) -> UID
 }
@@ -58,7 +58,7 @@ struct ByteCursor: ~Copyable, ~Escapable {
         return bytes.extracting(offset..<offset + count)
     }
 
-    /// An integer as it is in memory.
+    /// Reads an integer of fixed size.
     @inline(__always)
     @_lifetime(self: copy self)
     mutating func read<Integer: FixedWidthInteger & BitwiseCopyable>(
@@ -70,7 +70,7 @@ struct ByteCursor: ~Copyable, ~Escapable {
         return unsafe Integer(littleEndian: bytes.bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: type))
     }
 
-    /// An integer of 1 to 8 bytes, of which the last has the sign.
+    /// Reads an integer of 1 to 8 bytes; the last one has the sign.
     @inline(__always)
     @_lifetime(self: copy self)
     mutating func readInteger(byteCount: Int) throws(ImageError) -> Int64 {
@@ -88,7 +88,7 @@ struct ByteCursor: ~Copyable, ~Escapable {
         return (value << unused) >> unused
     }
 
-    /// The content's bytes stay in the image: whoever keeps it copies them.
+    /// Reads a content. Its bytes stay in the image: copy them to keep them.
     @_lifetime(self: copy self)
     mutating func readContent(_ count: Int) throws(ImageError) -> Content {
         let read = try read(count)
@@ -100,10 +100,10 @@ struct ByteCursor: ~Copyable, ~Escapable {
     }
 }
 
-/// Reads images as they are written now.
+/// Reads images of the current version.
 struct ImageReader: ~Copyable, ~Escapable, ImageReading {
     private var cursor: ByteCursor
-    /// The number of the field that comes next.
+    /// The number of the next field.
     private var next = ImageFormat.end
 
     @_lifetime(copy bytes)

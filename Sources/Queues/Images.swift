@@ -1,22 +1,22 @@
 // The images of tasks and queues, field by field. docs/journal.md describes them for other programs.
 //
-// A new field gets a number that nothing has had yet in its kind of image: one that version 2 of the journal does not know
-// (`Version2ImageReader.has`), and stands where that belongs in the order of the numbers.
+// A new field gets a number that was never used in its kind of image and that version 2 of the journal does not know
+// (`Version2ImageReader.has`). Fields are coded in the order of their numbers.
 
-/// What stands first in each image.
+/// The kind of an image, which comes first.
 enum ImageKind: UInt8 {
-    /// Nothing: a frame that has to be there though all that it was to say is over.
+    /// Nothing. A frame must exist even if all that it was to contain is obsolete.
     case nothing = 0x4E  // N
-    /// All of a task.
+    /// A full image of a task.
     case task = 0x54  // T
-    /// All of a task but its content, metadata and request, which stay as they were.
+    /// An image of a task without its content, metadata and request, which have not changed.
     case state = 0x53  // S
-    /// A task that is gone: its id.
+    /// The id of a task that was removed.
     case removal = 0x52  // R
     /// A queue's configuration, and whether it is paused.
     case queue = 0x51  // Q
-    /// All purges, kicks and moves of earlier images are over. Those that follow in the frame are under way, and go on after a
-    /// restart.
+    /// All purges, kicks and moves of earlier images are over. Those that follow in the frame are under way, and continue after
+    /// a restart.
     case sweeps = 0x45  // E
     /// A purge, kick or move that is under way.
     case sweep = 0x57  // W
@@ -33,7 +33,7 @@ extension TaskRecord {
         _ coder: inout Coder, position: inout Int64
     ) throws(Coder.Failure) {
         try coder.code(&idHigh, &idLow, position: &position)
-        // A task whose removal is pending was ready, and a take or a timer will find that out again.
+        // A task whose removal is pending is written as ready: a take or a timer will find again that it is over.
         var state = self.state == .pendingRemoval ? State.ready.rawValue : self.state.rawValue
         if self.state == .dispatched, isPushed { state |= Self.isBeingSent }
         try coder.code(2, &state, default: State.ready.rawValue)
@@ -46,7 +46,7 @@ extension TaskRecord {
         try coder.code(4, &attempt, default: 0)
         try coder.code(5, &retries, default: 0)
         try coder.code(6, &token, default: 0)
-        // Nearly all tasks are as old as their ids, ready since then, and live for a day: that takes no bytes.
+        // Nearly all tasks are as old as their ids, have been ready since then, and live for a day. These defaults take no bytes.
         try coder.code(7, milliseconds: &enqueued, default: Int64(id.unixMilliseconds))
         try coder.code(8, milliseconds: &expires, default: enqueued.addingWithinRange(86_400_000))
         let lifetime = expires == .max ? .max : max(0, expires - enqueued)
@@ -58,11 +58,11 @@ extension TaskRecord {
 }
 
 extension TaskExtras {
-    /// The numbers of their fields, and of those of a replacement.
+    /// The numbers of the fields of extras, and of a replacement.
     static var fields: ClosedRange<UInt8> { 32...127 }
 
-    /// What few tasks have: fields 32 to 63, and those of a replacement. The metadata and the request only where the content is,
-    /// too.
+    /// The optional parts of a task: fields 32 to 63, and the fields of a replacement. Metadata and request are included only in
+    /// full images.
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(
         _ coder: inout Coder, withMetadata: Bool
@@ -162,7 +162,7 @@ extension QueueConfiguration {
     }
 }
 
-/// What is written of a queue.
+/// A queue as it is written.
 struct QueueImage {
     var isPaused = false
     var configuration: QueueConfiguration?

@@ -1,6 +1,6 @@
-// The ready tasks of a queue in the order in which they are given out: by priority, and first in, first out within one.
+// The ready tasks of a queue in the order of dispatch: by priority, and first in, first out within a priority.
 
-/// Ready tasks by priority. Most are of priority 0 and stand in a list of their own, beside which there is nothing for most queues.
+/// Ready tasks by priority. Priority 0 has a list of its own, and for most queues there are no others.
 struct ReadyTasks {
     typealias List = LinkedList<TaskRecord, 0>
 
@@ -10,23 +10,23 @@ struct ReadyTasks {
         var list = List()
     }
 
-    /// Those of priority 0.
+    /// The tasks of priority 0.
     private var ordinary = List()
-    /// Those of other priorities, as far as there are any, the highest last.
+    /// The tasks of other priorities that are in use, the highest last.
     private var levels: [Level] = []
     /// How many tasks the levels hold.
     private var leveled: UInt32 = 0
 
-    /// How many there are.
+    /// The number of tasks.
     @inline(__always) var count: UInt32 { ordinary.count + leveled }
 
-    /// The first one, 0 if there is none. O(1).
+    /// The first task, 0 if there is none. O(1).
     @inline(__always) var first: Slot {
         guard let top = levels.last else { return ordinary.first }
         return top.priority > 0 || ordinary.isEmpty ? top.list.first : ordinary.first
     }
 
-    /// The one after another one of these, 0 if there is none. O(1), but for the priorities in use.
+    /// The task after another one, 0 if there is none. O(1), but for the priorities in use.
     func next(after slot: Slot, in tasks: borrowing Table<TaskRecord>) -> Slot {
         let next = tasks[slot][links: TaskRecord.queueLinks].next
         if next != 0 || levels.isEmpty { return next }
@@ -40,14 +40,14 @@ struct ReadyTasks {
         return isOrdinary ? Level(priority: 0, list: ordinary) : level
     }
 
-    /// Puts a task behind, or before, those of its priority. O(1), but for the priorities in use.
+    /// Adds a task behind, or before, the others of its priority. O(1), but for the priorities in use.
     @inline(__always)
     mutating func insert(_ slot: Slot, atFront: Bool, in tasks: inout Table<TaskRecord>) {
         if tasks[slot].priority != 0 { return insertInLevel(slot, atFront: atFront, in: &tasks) }
         if atFront { ordinary.prepend(slot, in: &tasks) } else { ordinary.append(slot, in: &tasks) }
     }
 
-    /// Takes a task out. O(1), but for the priorities in use.
+    /// Removes a task. O(1), but for the priorities in use.
     @inline(__always)
     mutating func remove(_ slot: Slot, in tasks: inout Table<TaskRecord>) {
         if tasks[slot].priority != 0 { return removeFromLevel(slot, in: &tasks) }
@@ -90,14 +90,14 @@ struct ReadyTasks {
     func checkInvariants(in tasks: borrowing Table<TaskRecord>, _ body: (Slot) -> Void) {
         var inLevels: UInt32 = 0
         for (index, level) in levels.enumerated() {
-            precondition(level.priority != 0 && !level.list.isEmpty, "a level that should not be there")
+            precondition(level.priority != 0 && !level.list.isEmpty, "a level that is empty or of priority 0")
             precondition(index == 0 || levels[index - 1].priority < level.priority, "levels out of order")
             inLevels += level.list.count
         }
         precondition(inLevels == leveled, "the tasks in levels are miscounted")
         for level in levels + [Level(priority: 0, list: ordinary)] {
             level.list.checkInvariants(in: tasks) { slot in
-                precondition(tasks[slot].state == .ready, "a task among the ready ones that is not ready")
+                precondition(tasks[slot].state == .ready, "a task in a list of ready tasks is not ready")
                 precondition(tasks[slot].priority == level.priority, "a task in the list of another priority")
                 body(slot)
             }

@@ -1,8 +1,8 @@
 // Purging, kicking and moving whole queues, a slice at a time.
 //
-// A sweep walks lists that change under it. It knows the next and the last task of each list that it is to meet; a task
-// that leaves its list moves these on. What is added meanwhile, at either end, is outside. A purge also meets the tasks that
-// it was to meet and that have changed their state since, as far as it is to meet them in the new one.
+// A sweep walks lists that change meanwhile. It knows the next and the last task to meet in each list; if one of them leaves
+// its list, a neighbour takes its place. Tasks that are added meanwhile, at either end, are not met. A purge also meets tasks
+// that have changed their state since it began, if the new state is one that it purges.
 
 /// A purge, kick or move under way.
 final class Sweep {
@@ -13,11 +13,11 @@ final class Sweep {
         case move(target: Slot)
         /// Ends the tasks that have no retries left.
         case wearOut
-        /// Gives to workers what is not to be sent any more.
+        /// Gives tasks that are no longer to be sent to workers.
         case giveToWorkers
     }
 
-    /// What is still to be met of one list; `next` is 0 if nothing is.
+    /// The part of a list that is still to be met; `next` is 0 if there is none.
     struct Stretch {
         var next: Slot
         var last: Slot
@@ -27,19 +27,19 @@ final class Sweep {
     let action: Action
     /// How many tasks it may still change.
     private(set) var rest: Int
-    /// The stretches still to be walked, the next one last.
+    /// The stretches still to be walked; the last is walked first.
     private var stretches: [Stretch]
     private let states: Set<TaskRecord.State>
-    /// When it began: tasks that arrived then or later are outside (`TaskStore.arrivalTime`).
+    /// When it began. Tasks that arrived then or later are not met (`TaskStore.arrivalTime`).
     let begun: Int64
-    /// The positions in their lists of the tasks that it is to meet, while there is a journal. After a restart, when nothing else
-    /// tells these from what came later, it meets only tasks that stand there still.
+    /// The positions of the tasks to meet in their lists, if there is a journal. After a restart, only positions tell these tasks
+    /// from later ones, so the sweep meets only tasks that are still in their places.
     let positions: Range<Int64>
     var isResumed = false
-    /// What a purge meets after its stretches; some may have changed again since.
+    /// The tasks that a purge meets after its stretches; some may have changed again since.
     private var strays: [Slot] = []
-    /// The tasks that a purge was to meet and that are in none of its states at the moment; and those that have come to one
-    /// of its states, or to its queue, while it was under way.
+    /// The tasks that a purge has to meet but that are in none of its states now; and the tasks that have entered one of its
+    /// states, or its queue, since it began.
     private var away: Set<Slot> = []
     private var strangers: Set<Slot> = []
     /// How many tasks it has changed.
@@ -64,7 +64,7 @@ final class Sweep {
     /// The states in which it meets tasks.
     var metStates: [TaskState] { states.compactMap { TaskState($0) } }
 
-    /// The queue that it moves tasks to; 0 if it moves none.
+    /// The queue that it moves tasks to; 0 for none.
     var target: Slot {
         if case .move(let target) = action { target } else { 0 }
     }
@@ -73,7 +73,7 @@ final class Sweep {
         if case .purge = action { true } else { false }
     }
 
-    /// Notes that a task has come to another state of its queue, or to its queue, or has left it, or has been replaced.
+    /// Notes that a task has changed its state, has entered or left the queue, or has been replaced.
     func noteChange(of slot: Slot, from old: Standing, in tasks: borrowing Table<TaskRecord>) {
         guard isPurge else { return }
         if tasks[slot].queue != queue || tasks[slot].enqueued >= begun { return noteRemoval(of: slot) }
@@ -108,12 +108,13 @@ final class Sweep {
             && states.contains(tasks[slot].state) && !strangers.contains(slot)
     }
 
-    /// Whether it would be begun anew after a restart. A task that is restored stands where it belongs.
+    /// Whether it is begun again after a restart. Giving tasks to workers is not needed then: restored tasks are where they
+    /// belong.
     var isToBeResumed: Bool {
         action != .giveToWorkers && rest > 0
     }
 
-    /// The next task, 0 if the sweep is over; it will not be met again.
+    /// Returns the next task, which will not be met again; 0 if the sweep is over.
     func next(in tasks: borrowing Table<TaskRecord>) -> Slot {
         while rest > 0, let stretch = stretches.last {
             let slot = stretch.next
@@ -150,13 +151,13 @@ final class Sweep {
         }
     }
 
-    /// Checks that each stretch goes from its next task to its last one, through tasks of one list, and that what a purge
-    /// remembers is there. O(n).
+    /// Checks that each stretch goes from its next task to its last one, through tasks of one list, and that the tasks that a
+    /// purge remembers exist. O(n).
     func checkInvariants(in tasks: borrowing Table<TaskRecord>) {
         for slot in away.union(strangers) {
-            precondition(tasks.contains(slot) && tasks[slot].queue == queue, "a purge remembers what is not there")
+            precondition(tasks.contains(slot) && tasks[slot].queue == queue, "a purge remembers a missing task")
         }
-        for slot in away { precondition(!states.contains(tasks[slot].state), "what is away from a purge is there") }
+        for slot in away { precondition(!states.contains(tasks[slot].state), "a purge can meet a task that is away") }
         for stretch in stretches where stretch.next != 0 {
             var slot = stretch.next
             precondition(slot != 0 && stretch.last != 0, "a stretch without an end")

@@ -1,18 +1,18 @@
-// Adding tasks: the short way for those that say little, and keys.
+// Adding tasks, with a short path for tasks without options; and taking keys.
 
 import UID
 
 extension TaskStore {
-    /// Whether a queue has as many tasks as it may have, counting `more` that are about to be added.
+    /// Whether `more` new tasks would exceed a queue's maximum length.
     func isFull(_ queue: Slot, adding more: Int = 0) -> Bool {
         guard let limit = maximumLength(of: queue) else { return false }
         return queues[queue].length + more >= limit
     }
 
-    /// How many unfinished tasks a queue may have for another one to be added; nil is any number.
+    /// The maximum length of a queue; nil for any number.
     func maximumLength(of queue: Slot) -> Int? { configuration(of: queue)?.value.maximumLength }
 
-    /// Adds a task, ready.
+    /// Adds a ready task.
     mutating func add(
         id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64?, expiry: Expiry, now: Int64
     ) throws(BrokerError) -> Slot {
@@ -25,7 +25,7 @@ extension TaskStore {
         return waitedFor(queue)
     }
 
-    /// Adds a task whose key is free. There must be room for it; if there is none after all, it is not added.
+    /// Adds a task whose key is free. The caller has made sure that there is room; without room, the task is not added.
     mutating func add(_ task: borrowing NewTask, content: Content, queue: Slot, now: Int64) -> Slot {
         let due = max(now, task.due ?? now)
         let slot = insert(
@@ -36,7 +36,7 @@ extension TaskStore {
         return due > now ? 0 : waitedFor(queue)
     }
 
-    /// Adds the record of a task; 0 if there is no room for it. The content is the store's from now on.
+    /// Adds the record of a task, and returns its slot, 0 if there is no room. The store owns the content from now on.
     @inline(__always)
     private mutating func insert(
         id: UID, queue: Slot, content: Content, leaseMilliseconds: Int64?, due: Int64, expiry: Expiry, priority: Int8?,
@@ -65,7 +65,7 @@ extension TaskStore {
         } else {
             queues[queue].totals.enqueued += 1
         }
-        // Before it is put in a list: they may say in which.
+        // Before it is put into a list, because the options may decide in which.
         if let options {
             withExtras(slot, change: nil) { extras in
                 extras.take(options, arrival: record.enqueued)
@@ -78,8 +78,8 @@ extension TaskStore {
 
     // MARK: Keys
 
-    /// The task that keeps a key from being taken at `now`, 0 if none does. If the one that has it should have ended by
-    /// now, that happens first, and `waitedFor` gets the queue that this made a task ready in, if clients wait for it.
+    /// The task that holds a key at `now`, 0 if the key is free. If the holder is due to end, it is ended first; `waitedFor`
+    /// receives the queue in which this made a task ready, if that queue has waiters.
     mutating func holder(of key: [UInt8], in queue: Slot, now: Int64, waitedFor: inout Slot) -> Slot {
         let slot = holder(of: key, in: queue)
         guard slot != 0 else { return 0 }
@@ -89,7 +89,7 @@ extension TaskStore {
             doom(slot)
         }
         if tasks[slot].state == .pendingRemoval { waitedFor = endPendingRemoval(slot, now: now) }
-        // It may be gone by now, or have given the key back; or the key is its own for longer.
+        // The task may be gone now, or have freed the key; or it keeps the key for longer.
         let rest = holder(of: key, in: queue)
         guard rest != 0 else { return 0 }
         if let extras = extras(of: rest), extras.uniqueUntil > now { return rest }
@@ -97,7 +97,7 @@ extension TaskStore {
         return 0
     }
 
-    /// Whether another task keeps this one from having its key in a queue. O(1).
+    /// Whether another task holds this task's key in a queue. O(1).
     func isKeyTaken(from slot: Slot, in queue: Slot, now: Int64) -> Bool {
         guard let key = extras(of: slot)?.key, !key.isEmpty else { return false }
         let other = holder(of: key, in: queue)
@@ -106,7 +106,7 @@ extension TaskStore {
             || extras(of: other)?.uniqueUntil ?? 0 > now
     }
 
-    /// Takes the key of a task in its queue, which `isKeyTaken` has found to be free.
+    /// Takes the key of a task in its queue, after `isKeyTaken` returned false.
     mutating func takeKey(_ slot: Slot) {
         guard let extras = extras(of: slot), !extras.key.isEmpty else { return }
         let other = holder(of: extras.key, in: tasks[slot].queue)
@@ -114,18 +114,18 @@ extension TaskStore {
         if other != slot { setHoldsKey(true, of: slot) }
     }
 
-    /// Gives back the key of a task that has ended. One that is there for its key only goes with it.
+    /// Frees the key of a task that has ended. A task that is kept only for its key is removed.
     private mutating func giveUpKey(of slot: Slot) {
         if tasks[slot].state == .hidden { remove(slot) } else { setHoldsKey(false, of: slot) }
     }
 
-    /// Gives back the key of a task that has ended, which it was to keep for longer.
+    /// Frees a key before its time, which a task keeps after its end.
     mutating func freeKeptKey(of slot: Slot) {
         withExtras(slot) { $0.uniqueUntil = 0 }
         giveUpKey(of: slot)
     }
 
-    /// Gives a task new content and options. While it is dispatched, they wait until that is over.
+    /// Gives a task new content and options. While it is dispatched, they take effect only after its dispatch.
     mutating func replace(_ slot: Slot, with task: borrowing NewTask, content: Content, now: Int64) -> Slot {
         let queue = tasks[slot].queue
         let priority = task.priority ?? configuration(of: queue)?.value.priority ?? 0
@@ -145,8 +145,7 @@ extension TaskStore {
         return tasks[slot].state == .dispatched ? 0 : applyReplacement(slot, now: now) ?? 0
     }
 
-    /// Puts the new content and options of a task in the place of the old ones, at the back of its queue; nil if there are
-    /// none.
+    /// Puts a task's replacement into effect, at the back of its queue; nil if it has none.
     mutating func applyReplacement(_ slot: Slot, now: Int64) -> Slot? {
         guard let due = extras(of: slot)?.replacement?.due else { return nil }
         return due > now
@@ -154,8 +153,7 @@ extension TaskStore {
             : adoptReplacement(of: slot, as: .ready, until: now, at: .back)
     }
 
-    /// Puts the new content and options of a task that comes to its end in the place of the old ones: what ends is what was
-    /// accepted last.
+    /// Puts the replacement of a task that ends into effect, so that the task ends with the content accepted last.
     mutating func adoptReplacementAtEnd(of slot: Slot) {
         guard tasks[slot].extras != 0 else { return }
         _ = adoptReplacement(of: slot, as: tasks[slot].state, until: tasks[slot].until, at: .same)

@@ -1,4 +1,4 @@
-// The store's structures checked against each other.
+// Checking the store's structures against each other.
 
 extension TaskStore {
     /// Checks lists, counts, timers, keys, sweeps and bytes against each other. O(n).
@@ -6,13 +6,13 @@ extension TaskStore {
         tasks.checkInvariants()
         extrasTable.checkInvariants()
         queues.checkInvariants()
-        precondition(timers.checkInvariants(in: tasks) == tasks.count, "not one timer a task")
+        precondition(timers.checkInvariants(in: tasks) == tasks.count, "a task has no timer, or a timer no task")
         var counted = InlineArray<10, Int>(repeating: 0)
         var held: [Slot: UInt32] = [:]
         var (listed, bytes, withContent, withExtras, replacements) = (0, 0, 0, 0, 0)
         tasks.forEach { slot in
             let state = tasks[slot].state
-            precondition(state != .vacant, "a task in a vacant slot")
+            precondition(state != .vacant, "a task is in a vacant slot")
             counted[Int(state.rawValue)] += 1
             listed += state.isListed ? 1 : 0
             held[tasks[slot].queue, default: 0] += 1
@@ -33,7 +33,7 @@ extension TaskStore {
         checkQueues(held: held, listed: listed)
         for sweep in sweeps { sweep.checkInvariants(in: tasks) }
         if isJournaled { checkImages() }
-        precondition(endings.isEmpty, "nobody was told of an end")
+        precondition(endings.isEmpty, "an end was not reported to its waiters")
     }
 
     private func checkImages() {
@@ -41,7 +41,7 @@ extension TaskStore {
         tasks.forEach { slot in
             let hasImage = images[slot].fullSequence != 0
             imaged += hasImage ? 1 : 0
-            precondition(hasImage || images[slot].change.contains(.full), "a task that the journal would lose")
+            precondition(hasImage || images[slot].change.contains(.full), "the journal would lose a task")
         }
         var queueBytes = 0
         queues.forEach { queueBytes += Int(queues[$0].imageBytes) }
@@ -62,7 +62,7 @@ extension TaskStore {
         extrasTable.forEach { place in
             guard let extras = extrasTable[place].extras else { preconditionFailure("vacant extras") }
             bytes += extras.byteCount
-            precondition(tasks[extras.task].extras == place, "extras that their task does not know")
+            precondition(tasks[extras.task].extras == place, "a task does not know its extras")
             let state = tasks[extras.task].state
             if extras.holdsKey {
                 precondition(!extras.key.isEmpty, "an empty key is held")
@@ -73,7 +73,7 @@ extension TaskStore {
                 precondition(
                     extrasTable[place].hash == tasks[extras.task].hash, "extras without a key are registered by one")
             }
-            precondition(extras.replacement == nil || state == .dispatched, "a replacement has nothing to wait for")
+            precondition(extras.replacement == nil || state == .dispatched, "a replacement without a dispatch")
             precondition(
                 extras.waiters.isEmpty || state.isUnfinished || state == .pendingRemoval, "a wait for what has ended")
             for (position, waiter) in extras.waiters.enumerated() {
@@ -89,19 +89,18 @@ extension TaskStore {
         precondition(extrasTable.count == count, "extras without a task")
     }
 
-    /// Checks that a ready task stands among those that are sent if it is to be, and otherwise only until it is given to
-    /// workers, or expires.
+    /// Checks that a ready task is in the list of tasks to send if it is to be sent, or until it is given to workers or expires.
     private func checkReady(_ slot: Slot) {
         let queue = tasks[slot].queue
         let isGiven = sweeps.contains { $0.queue == queue && $0.action == .giveToWorkers }
         if tasks[slot].isPushed {
             let isStray = isGiven || tasks[slot].deadline <= clock
-            precondition(isToBeSent(slot) || isStray, "a task for workers stays among those that are sent")
+            precondition(isToBeSent(slot) || isStray, "a task for workers stays in the list of tasks to send")
         } else {
-            precondition(!hasRequest(slot), "a task that is sent among those for workers")
+            precondition(!hasRequest(slot), "a task to be sent is in the list for workers")
         }
         let isTold = queues[queue].isSendable || queues[queue].pause == .paused || !sending.isOn
-        precondition(isTold || !isToBeSent(slot), "nobody is told that there is something to send")
+        precondition(isTold || !isToBeSent(slot), "push is not told of a task to send")
     }
 
     private func checkQueues(held: [Slot: UInt32], listed: Int) {

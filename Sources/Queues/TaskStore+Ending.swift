@@ -1,4 +1,4 @@
-// What ends a dispatch, and what ends a task.
+// Ending dispatches and tasks.
 
 import Bytes
 import UID
@@ -6,17 +6,17 @@ import UID
 extension TaskStore {
     // MARK: Dispatches
 
-    /// The task's slot if it is dispatched and held at `now`, by the dispatch that the reference asks for; otherwise 0.
+    /// The task's slot if it is held at `now` by the dispatch that the reference names; otherwise 0.
     @inline(__always)
     func held(_ reference: TaskReference, now: Int64) -> Slot {
         let slot = task(reference.id)
-        // What is being sent is nobody else's to end.
+        // Only push ends the dispatches of push.
         guard slot != 0, tasks[slot].isHeld(now: now), !tasks[slot].isPushed else { return 0 }
         if let token = reference.token, token != tasks[slot].token { return 0 }
         return slot
     }
 
-    /// The slot of the task if that dispatch of it still stands; otherwise 0. Whether its lease has run out is not asked.
+    /// The slot of the task if that dispatch is not over; otherwise 0. The lease may have run out.
     func dispatched(_ key: DispatchKey) -> Slot {
         let slot = key.slot
         guard tasks.contains(slot), tasks[slot].state == .dispatched else { return 0 }
@@ -30,13 +30,13 @@ extension TaskStore {
         return slot
     }
 
-    /// Ends a task that is held, done; nil if it is not.
+    /// Ends a task that is held as done; nil if it is not held.
     mutating func ack(_ reference: TaskReference, result: Span<UInt8>, now: Int64) -> Slot? {
         let slot = held(reference, now: now)
         return slot == 0 ? nil : ack(slot, result: result, now: now)
     }
 
-    /// Ends a task that is dispatched, done.
+    /// Ends a dispatched task as done.
     @inline(__always)
     mutating func ack(_ slot: Slot, result: Span<UInt8>, now: Int64) -> Slot {
         queues[tasks[slot].queue].totals.acked += 1
@@ -45,7 +45,7 @@ extension TaskStore {
         return 0
     }
 
-    /// Gives a task back that is held. `waitedFor` gets the queue that this made a task ready in, if clients wait for it.
+    /// Gives back a task that is held. `waitedFor` receives the queue in which this made a task ready, if it has waiters.
     mutating func nak(
         _ reference: TaskReference, _ action: NakAction, error: Span<UInt8>, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
@@ -53,14 +53,14 @@ extension TaskStore {
         return slot == 0 ? .missing : nak(slot, action, error: error, now: now, waitedFor: &waitedFor)
     }
 
-    /// Gives a task back that is dispatched.
+    /// Gives back a dispatched task.
     mutating func nak(
         _ slot: Slot, _ action: NakAction, error: Span<UInt8>, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
         if !error.isEmpty { withExtras(slot) { $0.error = Array(copying: error) } }
         switch action {
         case .release, .releasePausing:
-            // Whoever gives it back has not tried.
+            // A release is not an attempt.
             if tasks[slot].attempt > 0 { tasks[slot].attempt -= 1 }
             if case .releasePausing(let milliseconds) = action {
                 waitedFor = release(slot, pauseMilliseconds: milliseconds, now: now)
@@ -74,8 +74,8 @@ extension TaskStore {
         }
     }
 
-    /// Puts a task at the front of its queue if that dispatch of it is not over. It counts as an attempt: nobody knows whether it
-    /// has come to a worker.
+    /// Returns a task to the front of its queue if that dispatch is not over. The dispatch counts as an attempt, because the
+    /// task may have reached a worker.
     mutating func release(_ key: DispatchKey, now: Int64) -> Slot {
         let slot = dispatched(key)
         guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
@@ -93,7 +93,7 @@ extension TaskStore {
             : transition(slot, to: .ready, until: now, at: .front)
     }
 
-    /// Ends an attempt that has failed: the task is to be tried again, at once or later, or it is dead.
+    /// Ends a failed attempt: the task is retried, at once or later, or becomes dead.
     private mutating func fail(
         _ slot: Slot, _ action: NakAction, leaseRanOut: Bool, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
@@ -108,7 +108,7 @@ extension TaskStore {
                 return .requeued
             }
             let isLast = action == .dead || maximumRetries(of: slot).map { tasks[slot].retries >= $0 } ?? false
-            // Before the end, what a worker has said is worth more, and extras for this are not worth their memory.
+            // While the task lives, an error that a worker gave matters more, and this one is not worth the memory of extras.
             if leaseRanOut, isLast, !isShortOfMemory || tasks[slot].extras != 0 { noteThatLeaseRanOut(slot) }
             if isLast {
                 waitedFor = die(slot, at: now, now: now)
@@ -131,7 +131,7 @@ extension TaskStore {
         return .requeued
     }
 
-    /// Says why an attempt has failed of which no worker has said it.
+    /// Notes why an attempt failed if no worker gave a reason.
     private mutating func noteThatLeaseRanOut(_ slot: Slot) {
         withExtras(slot) { extras in
             extras.error = Array("the lease ran out".utf8)
@@ -139,17 +139,17 @@ extension TaskStore {
         }
     }
 
-    /// When the dispatch of a task has ended: now, or, if its timer fires late, when its lease ran out.
+    /// When the dispatch of a task ended: now, or when its lease ran out if its timer fires late.
     private func endOfDispatch(_ slot: Slot, now: Int64) -> Int64 { min(now, tasks[slot].until) }
 
-    /// Starts the lease of a task anew; false if it is not held.
+    /// Renews the lease of a task; false if it is not held.
     mutating func touch(
         _ reference: TaskReference, leaseMilliseconds: Int64?, progress: Span<UInt8>, now: Int64
     ) -> Bool {
         let slot = held(reference, now: now)
         guard slot != 0 else { return false }
         let lease = leaseMilliseconds ?? currentLeaseMilliseconds(of: slot)
-        // Without memory for extras, the dispatch begins anew: its lease is as long the next time.
+        // Without memory for extras, the dispatch counts from now on, so that the next renewal has the same length.
         let keepsExtras = tasks[slot].extras != 0 || !progress.isEmpty || !isShortOfMemory
         _ = transition(slot, to: .dispatched, until: now.addingWithinRange(lease), at: .same) { record in
             if !keepsExtras { record.dispatched = now }
@@ -163,23 +163,23 @@ extension TaskStore {
         return true
     }
 
-    /// How long the lease of a dispatched task is since it was last started.
+    /// The length of a dispatched task's lease since it was last renewed.
     func currentLeaseMilliseconds(of slot: Slot) -> Int64 {
         if let touched = extras(of: slot)?.leaseMilliseconds, touched > 0 { return touched }
-        // The clock may have been set back between two lives of the server.
+        // The clock may have been set back while the server was down.
         return max(1, tasks[slot].until - tasks[slot].dispatched)
     }
 
     // MARK: Ends
 
-    /// Notes that a task has ended, for those who wait for it.
+    /// Notes the end of a task for its waiters.
     mutating func noteEnd(of slot: Slot, _ state: TaskState, result: Span<UInt8> = Span()) {
         guard let extras = extras(of: slot), !extras.waiters.isEmpty else { return }
         endings.append(Ending(waiters: extras.waiters, state: state, result: Array(copying: result)))
         extras.waiters = []
     }
 
-    /// Ends a task: it is done, cancelled or expired. Its record stays as long as it says.
+    /// Ends a task as done, cancelled or expired. Its record is kept as long as configured.
     @inline(__always)
     mutating func finish(
         _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8> = Span(), now: Int64
@@ -196,20 +196,20 @@ extension TaskStore {
         if state == .cancelled { freeKey(of: slot) } else { freeKey(of: slot, unlessUniqueAt: now) }
         let kept = time.addingWithinRange(keepMilliseconds(of: slot))
         guard kept > now else { return hide(slot, now: now) }
-        // What came of an attempt before is no result of one that was done.
+        // The result of an earlier, failed attempt is not the result of the task.
         if !result.isEmpty || state == .done && extras(of: slot)?.result.isEmpty == false {
             withExtras(slot) { $0.result = Array(copying: result) }
         }
         _ = transition(slot, to: state, until: kept) { $0.expires = time }
     }
 
-    /// Gives the task's key back, unless it stays taken for longer than `time`.
+    /// Frees the task's key, unless it stays taken beyond `time`.
     mutating func freeKey(of slot: Slot, unlessUniqueAt time: Int64 = .max) {
         guard let extras = extras(of: slot), extras.holdsKey, extras.uniqueUntil <= time else { return }
         setHoldsKey(false, of: slot)
     }
 
-    /// Deletes a task whose record is over; if its key stays taken, all but that.
+    /// Deletes a task that is no longer kept. If its key stays taken, everything but the key is deleted.
     private mutating func hide(_ slot: Slot, now: Int64) {
         freeKey(of: slot, unlessUniqueAt: now)
         guard let extras = extras(of: slot), extras.holdsKey else { return remove(slot) }
@@ -221,11 +221,11 @@ extension TaskStore {
             extras.progress = []
             extras.result = []
         }
-        // A new image takes the place of the one with the content, whose space comes back.
+        // A new image replaces the one with the content, so that its space can be reused.
         _ = transition(slot, to: .hidden, until: extras.uniqueUntil, change: [.awaited, .full])
     }
 
-    /// Ends a task that has failed for good: it moves to its queue's queue of dead letters, or it stays as a dead one.
+    /// Ends a task that has failed for good: it moves to its queue's dead-letter queue, or stays as a dead task.
     private mutating func die(_ slot: Slot, at time: Int64, now: Int64) -> Slot {
         let queue = tasks[slot].queue
         queues[queue].totals.died += 1
@@ -254,12 +254,12 @@ extension TaskStore {
             extras.retryLimit = .unsaid
             (extras.origin, extras.died) = (origin, time)
         }
-        // The defaults for all queues are for tasks, and not for what has become of them.
+        // The defaults for all queues apply to tasks, not to dead letters.
         let expiry = queues[target].configuration?.own.expiry ?? .unsaid
         return makeReady(slot, in: target, expiry: expiry == .unsaid ? .never : expiry, now: now)
     }
 
-    /// Makes a task ready in another queue, its retries and expiry counted anew.
+    /// Makes a task ready in another queue, with its retries and its expiry reset.
     mutating func makeReady(_ slot: Slot, in target: Slot, expiry: Expiry, now: Int64) -> Slot {
         let lifetime = lifetimeMilliseconds(expiry, in: target)
         return transition(slot, to: .ready, until: now, in: target) { record in
@@ -269,7 +269,7 @@ extension TaskStore {
         }
     }
 
-    /// Ends a task whose expiry has come.
+    /// Ends an expired task.
     private mutating func expire(_ slot: Slot, now: Int64) -> Slot {
         let queue = tasks[slot].queue
         queues[queue].totals.expired += 1
@@ -279,12 +279,12 @@ extension TaskStore {
         return 0
     }
 
-    /// Ends a task that a take has found to be expired or worn out.
+    /// Ends a task that a take found to be expired or worn out.
     mutating func endPendingRemoval(_ slot: Slot, now: Int64) -> Slot {
         tasks[slot].expires <= now ? expire(slot, now: now) : die(slot, at: now, now: now)
     }
 
-    /// Cancels a task that has not come to its end, or is dead if that is asked for; false if it has.
+    /// Cancels an unfinished task, or, if asked to, a dead one; false if it is neither.
     mutating func cancel(_ id: UID, includingDead: Bool, now: Int64) -> Bool {
         let slot = task(id)
         guard slot != 0,
@@ -295,7 +295,7 @@ extension TaskStore {
         return true
     }
 
-    /// Deletes the record of a task that has come to its end; false if there is none.
+    /// Deletes the record of a finished task; false if there is none.
     mutating func deleteRecord(_ id: UID, now: Int64) -> Bool {
         let slot = task(id)
         guard slot != 0, tasks[slot].state.isListed, !tasks[slot].state.isUnfinished, tasks[slot].until > now
@@ -304,8 +304,7 @@ extension TaskStore {
         return true
     }
 
-    /// Puts another result, or none, in the place of that of a task; false if there is none. A task that has come to its end
-    /// need not have had one.
+    /// Replaces or deletes the result of a task; false if there is none. A finished task need not have had one.
     mutating func replaceResult(of id: UID, with result: Span<UInt8>, now: Int64) -> Bool {
         let slot = task(id)
         guard slot != 0, let state = visibleState(of: slot, now: now),
@@ -315,7 +314,7 @@ extension TaskStore {
         return true
     }
 
-    /// Makes a task ready again whose lease ran out while the server was down: nobody knows whether it failed.
+    /// Makes a task ready again whose lease ran out while the server was down. It is unknown whether the attempt failed.
     private mutating func lapse(_ slot: Slot, now: Int64) -> Slot {
         if let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
         return transition(slot, to: .ready, until: endOfDispatch(slot, now: now))
@@ -323,13 +322,13 @@ extension TaskStore {
 
     // MARK: Time
 
-    /// Lets the next timer fire that is due at `time`.
+    /// Fires the next timer that is due at `time`.
     ///
     /// - Parameters:
-    ///   - time: when.
-    ///   - now: the time now, at or after `time`: what has expired by now is not made ready again.
-    ///   - steps: how many timers it may still touch; counts down.
-    /// - Returns: nil when none is due or the steps are used up.
+    ///   - time: the time up to which timers are due.
+    ///   - now: the time now, at or after `time`: a task that has expired by now is not made ready again.
+    ///   - steps: how many timers it may still move; counts down.
+    /// - Returns: nil if none is due or the steps are used up.
     mutating func fireTimer(upTo time: Int64, now: Int64, steps: inout Int) -> Slot? {
         let slot = timers.fire(upTo: time, steps: &steps, in: &tasks)
         guard slot != 0 else { return nil }
@@ -345,14 +344,14 @@ extension TaskStore {
                 _ = fail(slot, .failed, leaseRanOut: true, now: now, waitedFor: &waitedFor)
                 return waitedFor
             }
-            // Its delay was over then, though the timer may be late.
+            // The delay ended at its deadline, even if the timer is late.
             return transition(slot, to: .ready, until: tasks[slot].until, change: .any)
         case .pendingRemoval:
             return endPendingRemoval(slot, now: now)
         case .dead, .done, .cancelled, .expired, .hidden:
             hide(slot, now: now)
         case .vacant:
-            preconditionFailure("a timer of no task")
+            preconditionFailure("a timer without a task")
         }
         return 0
     }

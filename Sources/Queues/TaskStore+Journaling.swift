@@ -1,12 +1,12 @@
-// Noting what changes, and writing it as images: what a journal needs to bring it all back.
+// Noting changes, and writing them as images, from which a journal restores the broker.
 //
-// What is written is not what was done but what came of it, once for all that one turn of the loop did. So a task that came
-// and went in between is not written at all, and whoever reads needs to know no rules.
+// An image is not an operation but the resulting state, written once for all changes of one turn of the loop. So a task that
+// came and went within a turn is not written at all, and reading needs no rules.
 
 import UID
 
 extension TaskStore {
-    /// About what an image takes beside contents and texts.
+    /// The approximate size of an image besides its content and texts, in bytes.
     private static var imageBytes: Int { 250 }
 
     // MARK: Noting
@@ -35,12 +35,12 @@ extension TaskStore {
 
     // MARK: Writing
 
-    /// Writes the images of what has changed since the last call, as the payload of the frame that comes next.
+    /// Writes the images of all changes since the last call, as the payload of the next frame.
     ///
     /// - Parameters:
-    ///   - writer: is empty, and stays so if nothing has changed.
-    ///   - skipsUnawaited: whether to leave out, for good, what no client is ever told of.
-    ///   - limit: where what no client is told of ends, in bytes; the rest is left to the next call.
+    ///   - writer: an empty writer, which stays empty if nothing has changed.
+    ///   - skipsUnawaited: whether to drop changes that no client is told of.
+    ///   - limit: a size in bytes; beyond it, changes that no client is told of are left to the next call.
     mutating func writeChanges(into writer: inout ImageWriter, skipsUnawaited: Bool, limit: Int) {
         images.oldestRenewed = .max
         for id in images.removed {
@@ -78,7 +78,7 @@ extension TaskStore {
         if !writer.isEmpty { images.sequence += 1 }
     }
 
-    /// Leaves out what no client is told of.
+    /// Drops changes that no client is told of.
     mutating func forgetUnawaitedChanges() {
         guard images.pendingBytes > 0 else { return }
         var rest: [Slot] = []
@@ -98,7 +98,7 @@ extension TaskStore {
         let start = writer.count
         writer.append(isFull ? .task : .state)
         writer.append(name: queues[tasks[slot].queue].name)
-        // Of a copy: writing brings what is written to what reading would give, and that has no place in a list.
+        // A copy: the coder changes the record to what reading would give, which is in no list.
         var (record, position) = (tasks[slot], images[slot].position)
         record.code(&writer, position: &position)
         extras(of: slot)?.code(&writer, withMetadata: isFull)
@@ -117,7 +117,7 @@ extension TaskStore {
         noteQueueImage(queue, sequence: images.sequence, byteCount: writer.count - start)
     }
 
-    /// Writes all sweeps under way, or that there are none any more.
+    /// Writes all sweeps under way, or that there are none.
     private mutating func writeSweeps(into writer: inout ImageWriter) {
         images.hasChangedSweeps = false
         let unfinished = sweeps.filter(\.isToBeResumed)
@@ -152,14 +152,14 @@ extension TaskStore {
 
     // MARK: What is needed
 
-    /// The sequence of the oldest frame that is needed; nil if none is.
+    /// The sequence number of the oldest frame that restoring needs; nil if it needs none.
     mutating func oldestNeededSequence() -> UInt64? {
         let queue = firstQueueImage()
         let task = images.first == 0 ? nil : images[images.first].fullSequence
         return [queue?.sequence, task].compactMap { $0 }.min()
     }
 
-    /// The oldest of the queues' images that are needed.
+    /// The oldest image of a queue that is needed.
     private mutating func firstQueueImage() -> (queue: Slot, sequence: UInt64)? {
         while let image = images.oldestQueueImage {
             if queues.contains(image.queue), queues[image.queue].imageSequence == image.sequence { return image }
@@ -168,12 +168,12 @@ extension TaskStore {
         return nil
     }
 
-    /// Has the oldest images that are needed written anew.
+    /// Makes the oldest images that are needed be written again.
     ///
     /// - Parameters:
-    ///   - byteCount: how many bytes of images; one more is begun at most.
-    ///   - sequence: only images in frames before this one.
-    /// - Returns: how many bytes of images.
+    ///   - byteCount: how many bytes of images to write again; at most one image exceeds it.
+    ///   - sequence: only images in frames before this one are written again.
+    /// - Returns: how many bytes of images will be written again.
     mutating func renewImages(byteCount: Int, before sequence: UInt64) -> Int {
         var rest = byteCount
         while rest > 0, let image = firstQueueImage(), image.sequence < sequence {
@@ -193,7 +193,7 @@ extension TaskStore {
 }
 
 extension Array {
-    /// Empties the array, and gives the memory of a large one back.
+    /// Empties the array, and frees the memory of a large one.
     fileprivate mutating func emptyKeepingSome() {
         removeAll(keepingCapacity: capacity <= 1 << 14)
     }

@@ -3,7 +3,7 @@
 import UID
 
 extension TaskStore {
-    /// Where a task stands at `now`, also if its timer has not fired yet; nil if nothing of it is to be seen.
+    /// The state of a task at `now`, even if its timer has not fired yet; nil if the task is not visible.
     func visibleState(of slot: Slot, now: Int64) -> TaskState? {
         let state = tasks[slot].state
         guard state.isUnfinished || state == .pendingRemoval else {
@@ -16,7 +16,7 @@ extension TaskStore {
         return tasks[slot].expires.addingWithinRange(keep ?? keepMilliseconds(of: slot)) > now ? .expired : nil
     }
 
-    /// Whether a task in a list is to be seen there.
+    /// Whether a task in a list is visible there.
     func isShown(_ slot: Slot, now: Int64) -> Bool {
         switch tasks[slot].state {
         case .ready: canDispatch(slot, now: now)
@@ -25,7 +25,7 @@ extension TaskStore {
         }
     }
 
-    /// How many bytes an answer takes in which a task is shown, beside what is the same for all.
+    /// The size of the variable parts of a task in an answer, in bytes.
     func shownBytes(of slot: Slot) -> Int {
         Int(tasks[slot].content.count) + (extras(of: slot)?.textBytes ?? 0)
     }
@@ -42,7 +42,7 @@ extension TaskStore {
             : tasks[slot][links: TaskRecord.queueLinks].next
     }
 
-    /// What a queue holds and what has happened there.
+    /// The statistics of a queue.
     func statistics(of queue: Slot) -> QueueStatistics {
         var statistics = QueueStatistics()
         statistics.ready = Int(queues[queue].readyCount)
@@ -67,7 +67,7 @@ extension TaskStore {
         let slot = self.task(task)
         guard slot != 0, let extras = extras(of: slot), let last = extras.waiters.popLast() else { return }
         guard last !== waiter else { return }
-        // The last one fills the gap.
+        // The last waiter fills the gap.
         extras.waiters[waiter.resultPosition] = last
         last.resultPosition = waiter.resultPosition
     }

@@ -1,43 +1,43 @@
-// Bringing tasks and queues back from their images.
+// Restoring tasks and queues from their images.
 //
-// While images are read, tasks stand in the table only: in no list, without a timer, and marked for removal. When all is
-// read, they are sorted by their positions and put where they belong.
+// While images are read, tasks are only in the table: in no list, without a timer, and marked as pending removal. After the
+// last image, they are sorted by their positions and put where they belong.
 
 import Bytes
 import UID
 
-/// How far restoring has come, once all images are read.
+/// The progress of restoring after the last image.
 struct Restoration {
     /// The tasks in the order of their positions.
     var order: [(position: Int64, slot: Slot)] = []
-    /// How many slots have been looked at; then, how many of the tasks in `order` have been put in their places.
+    /// How many slots have been looked at; afterwards, how many of the tasks in `order` have been put into their places.
     var scanned: Slot = 1
     var placed = 0
-    /// The position of the last one.
+    /// The position of the last task.
     var lastPosition = Int64.min
-    /// Those of them that a worker held, to be placed last: their leases are to last from when the server serves.
+    /// The tasks that a worker held. They are placed last, because their leases last from when the server is ready.
     var held: [(leaseEnd: Int64, slot: Slot)] = []
     var heldPlaced = 0
-    /// How many of their timers are armed anew, in the order in which their leases were to end.
+    /// How many of their timers have been armed again, in the order in which their leases were to end.
     var heldArmed = 0
-    /// Those that were being sent, to be placed after all others: before these, the last one first.
+    /// The tasks that were being sent. They are placed after all others, the last one first, at the fronts of their lists.
     var sent: [Slot] = []
     var isSorted = true
-    /// The earliest deadline of all: what is overdue by now is done in the order of its times, as if the server had been there.
+    /// The earliest deadline of all. What is overdue is done in the order of its times, as if the server had been running.
     var firstDeadline = Int64.max
     /// The sweeps that were under way.
     var sweeps: [SweepImage] = []
-    /// The queue of the last image, since the next one is often of the same.
+    /// The queue of the last image, because the next image is often of the same queue.
     var lastQueue: Slot = 0
     var lastName: [UInt8] = []
-    /// The highest id so far: no task has one that is higher.
+    /// The highest id so far.
     var lastID = UID(high: 0, low: 0)
 }
 
 extension TaskStore {
     /// Reads the images of one frame.
     ///
-    /// - Throws: `ImageError`; the store is of no use then.
+    /// - Throws: `ImageError`; the store must not be used then.
     mutating func restore(
         _ payload: Span<UInt8>, sequence: UInt64, _ restoration: inout Restoration
     ) throws(ImageError) {
@@ -64,7 +64,7 @@ extension TaskStore {
             case .state: _ = try restoreTask(&reader, isFull: false, &restoration)
             case .removal:
                 let slot = task(try reader.readID())
-                // One that is not there had its image in a part of the journal that is gone.
+                // If the task is not there, its image was in a part of the journal that has been deleted.
                 if slot == 0 { break }
                 images.forget(slot)
                 remove(slot)
@@ -100,7 +100,7 @@ extension TaskStore {
         if let extras, !extras.key.isEmpty {
             try reader.check(extras.holdsKey || !record.state.isUnfinished, "an unfinished task whose key is free")
         }
-        // Whatever cannot be read is found out before anything is changed.
+        // All errors are found before anything is changed.
         if isFull { try reader.code(255, &record.content) }
         try reader.endFields(of: "a task")
         let queue = try queue(restored: name, &restoration)
@@ -109,7 +109,7 @@ extension TaskStore {
         return try restore(record, extras, position: position, in: queue, isFull: isFull, &restoration)
     }
 
-    /// A content of the image that is being read, as one of the store's own.
+    /// A copy, owned by the store, of a content in the image that is being read.
     private mutating func copy(_ content: Content) throws(ImageError) -> Content {
         guard let copy = contents.allocate(copying: content.span) else {
             throw ImageError(problem: "the system has no memory for the content of a task", isShortage: true)
@@ -117,13 +117,13 @@ extension TaskStore {
         return copy
     }
 
-    /// Takes a task over as an image has it, and owns its contents if it does not throw.
+    /// Restores a task from its image. Owns its contents unless it throws.
     private mutating func restore(
         _ read: TaskRecord, _ extras: TaskExtras?, position: Int64, in queue: Slot, isFull: Bool,
         _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {
         var record = read
-        // Ids grow with time: looking for those of new tasks would be most of the work.
+        // Ids grow with time, so a higher id is a new task. Looking each up would be most of the work.
         let id = record.id
         let isNew = restoration.lastID < id
         if isNew { restoration.lastID = id }
@@ -144,7 +144,7 @@ extension TaskStore {
             // Extras that hold a key are found by it and the queue.
             tasks[slot].queue = queue
         }
-        // What an image does not have, the task has no more.
+        // A part that is missing in the image is deleted.
         if let extras = extras ?? self.extras(of: slot).map({ _ in TaskExtras(task: slot) }) {
             restoreExtras(extras, of: slot, keepsMetadata: !isFull && state != .hidden)
         }
@@ -220,14 +220,14 @@ extension TaskStore {
 
     // MARK: After the last image
 
-    /// Puts the tasks where they belong.
+    /// Puts the tasks into their places.
     ///
     /// - Parameters:
-    ///   - restoration: how far it is.
+    ///   - restoration: the progress.
     ///   - now: the time.
-    ///   - graceMilliseconds: how long leases last at least from now on, and how long what is held does not expire.
-    ///   - steps: how many tasks it may still look at; counts down. Sorting them is done at once.
-    /// - Returns: whether all are there.
+    ///   - graceMilliseconds: the least time that leases last from now on, and that tasks held by workers do not expire.
+    ///   - steps: how many tasks it may still look at; counts down. Sorting is one step.
+    /// - Returns: whether all tasks are in place.
     mutating func finishRestoring(
         _ restoration: inout Restoration, now: Int64, graceMilliseconds: Int64, steps: inout Int
     ) -> Bool {
@@ -254,7 +254,7 @@ extension TaskStore {
             steps -= 1
             let (position, slot) = restoration.order[restoration.placed]
             if position <= restoration.lastPosition {
-                // No two tasks are written with the same position, but what is read may say so.
+                // No two tasks are written with the same position, but a damaged journal may have such.
                 images.noteRestored(slot, images[slot].restoredState, position: restoration.lastPosition + 1)
             }
             restoration.lastPosition = images[slot].position
@@ -293,7 +293,7 @@ extension TaskStore {
         return true
     }
 
-    /// Has the sweeps that were under way go on with what they had not met yet. Nobody waits for their ends.
+    /// Resumes the sweeps that were under way with the tasks that they had not met. They have no completions.
     mutating func resumeSweeps(_ restoration: Restoration) {
         images.knowsSweeps = !restoration.sweeps.isEmpty
         let pendingBytes = images.pendingBytes
@@ -310,13 +310,13 @@ extension TaskStore {
                 }
             if image.action == 3, target == 0 { continue }
             let states = TaskState.allCases.filter { image.states & 1 << $0.recordState.rawValue != 0 }
-            // Too many are none of this program's.
+            // This program never writes too many.
             try? beginSweep(
                 of: queue, action, states: states, limit: Int(image.rest),
                 positions: image.firstPosition..<image.endPosition, now: image.begun
             ) { _ in }
         }
-        // They are as the journal has them.
+        // They are already in the journal.
         (images.hasChangedSweeps, images.hasAwaited, images.pendingBytes) = (false, false, pendingBytes)
     }
 
@@ -325,7 +325,7 @@ extension TaskStore {
         var state = images[slot].restoredState
         var (until, expires) = (tasks[slot].until, tasks[slot].expires)
         if state == .hidden, extras(of: slot)?.holdsKey != true {
-            // It was there for its key only, which another task has now. Older programs wrote that.
+            // It was kept only for its key, which another task holds now. Older versions wrote this.
             (state, until) = (.cancelled, 0)
         }
         if state == .dispatched {
@@ -341,14 +341,14 @@ extension TaskStore {
             }
             expires = max(expires, graceEnd)
         } else if state == .ready, until == .max || until == 0 {
-            // An older journal does not know since when, or a take had found that it is over.
+            // An older journal does not say since when, or a take had found the task expired or worn out.
             until = tasks[slot].enqueued
         }
         _ = transition(slot, to: state, until: until) { $0.expires = expires }
     }
 
-    /// Makes a task ready that was being sent: whoever did that is gone. What is written of it from now on must fit to what it
-    /// is now, so that is written too.
+    /// Makes a task ready that was being sent before the restart. The new state is written too, because later images must fit
+    /// it.
     private mutating func placeSent(_ slot: Slot, now: Int64) {
         settleKey(of: slot)
         _ = transition(slot, to: .ready, until: now, at: .front)
@@ -357,8 +357,8 @@ extension TaskStore {
         noteInIndex(slot, isReplaced ? .full : .any)
     }
 
-    /// Of two tasks that have the same key, the one that was added later keeps it. There can be two only if the end of the
-    /// other one was not written, since it comes with time.
+    /// Of two tasks that hold the same key, the one that was added later keeps it. There can be two only if the end of the other
+    /// one, which came by time, was not written.
     private mutating func settleKey(of slot: Slot) {
         guard let extras = extras(of: slot), extras.holdsKey else { return }
         let other = holder(of: extras.key, in: tasks[slot].queue)
@@ -366,7 +366,7 @@ extension TaskStore {
         let loser = tasks[other].enqueued > tasks[slot].enqueued ? slot : other
         setHoldsKey(false, of: loser)
         withExtras(loser) { $0.key = [] }
-        // One that is there for its key only goes with it. This program does not write such a thing.
+        // A task that is kept only for its key is removed. This program does not write such tasks.
         if images[loser].restoredState == .hidden {
             images[loser].restoredState = .cancelled
             if tasks[loser].state == .hidden {

@@ -1,24 +1,24 @@
-// What emq sends itself: which tasks these are, and what whoever sends them is told.
+// Tasks to be sent: which they are, and what push is told.
 
 import Bytes
 import UID
 
-/// What whoever sends tasks is to be told.
+/// What push has to be told.
 struct Sending {
-    /// Whether anybody sends tasks.
+    /// Whether push is on.
     var isOn = false
-    /// Queues that may have something to send.
+    /// Queues that may have tasks to send.
     var queues: [Slot] = []
     /// Dispatches that ended while their tasks were being sent.
     var ended: [DispatchKey] = []
-    /// Tasks that died and could have said that somebody is to be told, each with the queue where that was.
+    /// Tasks that died and may have a dead-letter notification, each with the queue where it died.
     var deadTasks: [(task: UID, queue: Slot)] = []
-    /// How many of them have been told.
+    /// How many of them have been reported.
     var reportedDeadTasks = 0
 }
 
 extension TaskStore {
-    /// Whether a task is sent and not given to workers. A dead letter's own request is over.
+    /// Whether a task is sent and not given to workers. A dead letter's own request no longer counts.
     @inline(__always)
     func isToBeSent(_ slot: Slot) -> Bool {
         queues[tasks[slot].queue].isPushed || tasks[slot].extras != 0 && hasRequest(slot)
@@ -29,47 +29,47 @@ extension TaskStore {
         return !extras.request.isEmpty && extras.origin.isEmpty
     }
 
-    /// Whether a task died in another queue, and has come to this one for that.
+    /// Whether a task is a dead letter from another queue.
     func isDeadLetter(_ slot: Slot) -> Bool {
         extras(of: slot)?.origin.isEmpty == false
     }
 
-    /// The pause before a retry of a task that is dispatched; nil for none.
+    /// The backoff for a retry of a dispatched task; nil for none.
     func backoff(of slot: Slot) -> Backoff? {
         extras(of: slot)?.backoff ?? configuration(of: tasks[slot].queue)?.value.backoff
             ?? (tasks[slot].isPushed ? .ofSentTasks : nil)
     }
 
-    // MARK: What is told
+    // MARK: Reports
 
-    /// Notes that a queue may have something to send.
+    /// Notes that a queue may have tasks to send.
     mutating func noteSendable(_ queue: Slot) {
         guard sending.isOn, !queues[queue].isSendable else { return }
         update(queue) { $0.isSendable = true }
         sending.queues.append(queue)
     }
 
-    /// Notes that something else than its tasks has changed in a queue that may have something to send.
+    /// Notes a change, other than of its tasks, in a queue that may have tasks to send.
     mutating func noteSendableAnew(_ queue: Slot) {
         guard queues[queue].pushed.count > 0 || queues[queue].isPushed && queues[queue].ready.count > 0 else { return }
-        // Whoever sends may have been told already, and wait for what has changed now.
+        // Push may know the queue already, and be waiting for this change.
         update(queue) { $0.isSendable = false }
         noteSendable(queue)
     }
 
-    /// Notes that a task is not to be sent any more, by that dispatch.
+    /// Notes that a dispatch of a task being sent has ended.
     mutating func noteEndOfSending(_ slot: Slot) {
         sending.ended.append(DispatchKey(slot: slot, token: tasks[slot].token))
         tasks[slot].isPushed = false
     }
 
-    /// Whoever says that a task is not to be sent any more, by that dispatch, knows it.
+    /// Withdraws that note, if push itself ended the dispatch.
     private mutating func forgetEndOfSending(_ key: DispatchKey) {
-        // It has just come there, so it is the last one, or near it.
+        // It was just added, so it is at or near the end.
         if let index = sending.ended.lastIndex(of: key) { sending.ended.remove(at: index) }
     }
 
-    /// Notes the death of a task that was to be sent, or whose queue says how tasks are.
+    /// Notes the death of a task that was to be sent, or whose queue says how tasks are sent.
     mutating func noteDead(of slot: Slot) {
         let queue = tasks[slot].queue
         guard sending.isOn, configuration(of: queue)?.value.push.isEmpty == false || hasRequest(slot) else { return }
@@ -79,7 +79,7 @@ extension TaskStore {
 
     // MARK: Sending
 
-    /// The next task of a queue to be sent, 0 if there is none. When the patience is used up, there may be one behind those
+    /// The next task of a queue to be sent, 0 if there is none. If the patience is used up, there may be one behind the tasks
     /// that were met.
     mutating func firstToSend(in queue: Slot, now: Int64, patience: inout Int) -> Slot {
         guard queues[queue].pause != .paused else { return 0 }
@@ -91,7 +91,7 @@ extension TaskStore {
             let next =
                 isPushed
                 ? queues[queue].nextReady(after: slot, in: tasks) : queues[queue].pushed.next(after: slot, in: tasks)
-            // What is not to be sent any more is about to be given to workers.
+            // A task that is no longer to be sent will soon be given to workers.
             if canSend { doom(slot) }
             patience -= 1
             slot = next
@@ -99,20 +99,20 @@ extension TaskStore {
         return 0
     }
 
-    /// Dispatches a task to whoever sends it.
+    /// Dispatches a task in order to send it.
     mutating func send(_ slot: Slot, leaseMilliseconds: Int64, now: Int64) -> DispatchKey {
         let handle = dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: [], now: now)
         tasks[slot].isPushed = true
         return handle.key
     }
 
-    /// The slot of a task that is being sent by this dispatch; 0 if that is over.
+    /// The slot of a task that is being sent by this dispatch; 0 if the dispatch is over.
     func beingSent(_ key: DispatchKey, now: Int64) -> Slot {
         let slot = dispatched(key)
         return slot != 0 && tasks[slot].isPushed && tasks[slot].isHeld(now: now) ? slot : 0
     }
 
-    /// Ends a task that has been sent, done.
+    /// Ends a task that was sent as done.
     mutating func finishSending(_ slot: Slot, result: Span<UInt8>, now: Int64) -> Slot {
         let key = DispatchKey(slot: slot, token: tasks[slot].token)
         let waitedFor = ack(slot, result: result, now: now)
@@ -120,14 +120,14 @@ extension TaskStore {
         return waitedFor
     }
 
-    /// Whether anybody wants to know a task's result: it is kept, or waited for.
+    /// Whether a task's result will be kept, or is waited for.
     func wantsResult(of slot: Slot) -> Bool {
         keepMilliseconds(of: slot) > 0 || extras(of: slot)?.waiters.isEmpty == false
     }
 
-    /// Ends an attempt to send a task. A result that is wanted takes the place of the one before.
+    /// Ends a failed attempt to send a task. If a result is wanted, it replaces the former one.
     ///
-    /// Nobody is answered, unless somebody waits for the result: what gets lost in a crash is sent again.
+    /// No client is told, unless one waits for the result: if this is lost in a crash, the task is sent again.
     mutating func failSending(
         _ slot: Slot, _ action: NakAction, error: Span<UInt8>, result: Span<UInt8>, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {

@@ -1,12 +1,12 @@
-// What is done to many tasks of a queue: purging, kicking, moving. A step is one task; `Sweep` knows which is next.
+// Changing many tasks of a queue: purging, kicking, moving. A step is one task; `Sweep` knows which is next.
 
 import UID
 
 extension TaskStore {
-    /// How many sweeps may be under way.
+    /// The maximum number of sweeps under way.
     static var maximumSweeps: Int { 16 }
 
-    /// Begins a sweep of what is in the given states now.
+    /// Begins a sweep of the tasks that are in the given states now.
     mutating func beginSweep(
         of queue: Slot, _ action: Sweep.Action, states: [TaskState], limit: Int, positions: Range<Int64>? = nil,
         now: Int64, completion: @escaping Broker.SweepCompletion
@@ -28,7 +28,7 @@ extension TaskStore {
             positions: positions ?? images.positions,
             begun: action == .purge && positions == nil ? beginArrivals(now: now) : now, completion: completion)
         sweep.isResumed = positions != nil
-        // What goes to workers leaves the lists in which this one is to meet it.
+        // Tasks that are given to workers leave the lists that this sweep walks.
         let place = sweeps.firstIndex { $0.queue == queue && $0.action == .giveToWorkers } ?? sweeps.count
         sweeps.insert(sweep, at: place)
         if isJournaled { images.noteSweeps() }
@@ -36,17 +36,17 @@ extension TaskStore {
         if sweep.target != 0 { update(sweep.target) { $0.sweeps += 1 } }
     }
 
-    /// Tasks that arrive from now on are told from earlier ones by their time, also within one millisecond: it may be some
-    /// milliseconds ahead of the clock, as many as purges begin in one.
+    /// Makes the arrival times of later tasks differ from those of earlier ones, even within a millisecond. They may be ahead of
+    /// the clock by as many milliseconds as purges begin within one.
     private mutating func beginArrivals(now: Int64) -> Int64 {
         firstArrival = min(arrivalTime(now: now) + 1, now + Self.maximumArrivalLead)
         return firstArrival
     }
 
-    /// When a task arrives that is added now. O(1).
+    /// The arrival time of a task that is added now. O(1).
     @inline(__always)
     func arrivalTime(now: Int64) -> Int64 {
-        // A clock that was set back is followed.
+        // If the clock was set back, follow it.
         firstArrival > now && firstArrival <= now + Self.maximumArrivalLead ? firstArrival : now
     }
 
@@ -58,13 +58,13 @@ extension TaskStore {
         try beginAnew(.wearOut, of: queue, states: [.ready, .delayed])
     }
 
-    /// Begins to give those tasks of a queue to workers that were ready to be sent because all of the queue's were.
+    /// Begins to give the tasks of a queue to workers that were to be sent only because all tasks of the queue were.
     mutating func beginGivingToWorkers(_ queue: Slot) throws(BrokerError) {
         guard queues[queue].pushed.count > 0 else { return }
         try beginAnew(.giveToWorkers, of: queue, states: [.ready])
     }
 
-    /// Begins a sweep that nobody waits for; it takes the place of such a one under way.
+    /// Begins a sweep without a completion. It replaces a sweep of the same kind that is under way.
     private mutating func beginAnew(
         _ action: Sweep.Action, of queue: Slot, states: [TaskState]
     ) throws(BrokerError) {
@@ -72,7 +72,7 @@ extension TaskStore {
         try beginSweep(of: queue, action, states: states, limit: .max, now: clock) { _ in }
     }
 
-    /// Ends a sweep, the first one if it is not said which.
+    /// Ends a sweep, by default the first.
     mutating func endSweep(_ index: Int = 0) -> Sweep {
         let sweep = sweeps.remove(at: index)
         if isJournaled { images.noteSweeps() }
@@ -81,7 +81,7 @@ extension TaskStore {
         return sweep
     }
 
-    /// Does what a sweep does to one task. What should have ended by now is left to its timer.
+    /// Applies a sweep to one task. A task that is due to end is left to its timer.
     mutating func apply(_ sweep: Sweep, to slot: Slot, now: Int64) -> Slot {
         guard tasks[slot].deadline > now else { return 0 }
         if sweep.isResumed, !sweep.positions.contains(images[slot].position) { return 0 }
@@ -99,7 +99,7 @@ extension TaskStore {
         return changed
     }
 
-    // Each of these returns nil if it does not change the task.
+    // Each of these methods returns nil if it does not change the task.
 
     private mutating func purge(_ slot: Slot) -> Slot? {
         if tasks[slot].state.isUnfinished {
@@ -110,7 +110,7 @@ extension TaskStore {
         return 0
     }
 
-    /// Makes a dead or delayed task ready: a dead one as if it were new, a delayed one as if its delay were over.
+    /// Makes a dead task ready as if it were new, or ends the delay of a delayed task.
     mutating func kick(_ slot: Slot, now: Int64) -> Slot? {
         let queue = tasks[slot].queue
         guard tasks[slot].state == .dead || tasks[slot].state == .delayed, !isKeyTaken(from: slot, in: queue, now: now)
@@ -119,20 +119,20 @@ extension TaskStore {
         let isDead = tasks[slot].state == .dead
         if isDead { countOverLength(in: queue) }
         return transition(slot, to: .ready, until: now) { record in
-            // The expiry of a task that was added with a delay counts from its end; that of a retry goes on.
+            // A task that was added with a delay expires after its end; a retry does not change the expiry.
             let expires = now.addingWithinRange(record.lifetimeMilliseconds)
             record.expires = isDead ? expires : min(record.expires, expires)
             if isDead { record.retries = 0 }
         }
     }
 
-    /// Has a ready task stand where it belongs by now.
+    /// Moves a ready task to the list where it belongs now.
     private mutating func giveToWorkers(_ slot: Slot) -> Slot? {
         guard tasks[slot].isPushed, !isToBeSent(slot) else { return nil }
         return transition(slot, to: .ready, until: tasks[slot].readySince, change: .any)
     }
 
-    /// Sends a dead letter that no worker holds back to the queue where it died, ready there.
+    /// Returns a dead letter that no worker holds to the queue where it died, and makes it ready there.
     mutating func kickToOrigin(_ slot: Slot, now: Int64) -> Slot? {
         guard let origin = extras(of: slot)?.origin, !origin.isEmpty, tasks[slot].state.isMovable,
             let target = try? queue(named: origin.span)
@@ -141,8 +141,8 @@ extension TaskStore {
         return makeReady(slot, in: target, expiry: .unsaid, now: now)
     }
 
-    /// Moves a task to the back of a list of another queue. What made it a dead letter ends with its stay in the queue of
-    /// these: it lives as long as others do where it comes to.
+    /// Moves a task to the back of a list of another queue. A dead letter that leaves its dead-letter queue becomes an ordinary
+    /// task, and lives as long as others in the other queue.
     mutating func move(_ slot: Slot, to target: Slot, now: Int64) -> Slot? {
         if !tasks[slot].state.isUnfinished { freeKey(of: slot, unlessUniqueAt: now) }
         guard tasks[slot].queue != target, !isKeyTaken(from: slot, in: target, now: now) else { return nil }
@@ -152,7 +152,7 @@ extension TaskStore {
         let until = state == .ready ? now : tasks[slot].until
         var (lifetime, expires) = (tasks[slot].lifetimeMilliseconds, tasks[slot].expires)
         if isDeadLetter(slot) {
-            // Before it is put in a list: it may have a request, which counts again.
+            // Before it is put into a list, because its request counts again.
             withExtras(slot) { $0.endDeadLetter() }
             lifetime = lifetimeMilliseconds(.unsaid, in: target)
             if state.isUnfinished { expires = max(now, until).addingWithinRange(lifetime) }
@@ -178,7 +178,7 @@ extension TaskState {
         }
     }
 
-    /// nil for a state that nobody sees.
+    /// nil for a state that is not visible to clients.
     init?(_ state: TaskRecord.State) {
         switch state {
         case .ready: self = .ready

@@ -1,10 +1,10 @@
-// Taking tasks: all that are asked for, what there is of them, or any.
+// Taking tasks: one from every queue, from the queues that have one, or any.
 
 import UID
 
 extension TaskStore {
-    /// The first of the queues that has fewer tasks to take than the times that it is named; nil if all have enough. It is
-    /// unknown if the expired and worn out tasks that it meets, and takes out, are too many for one call.
+    /// The first queue that has fewer tasks available than the number of times it is named; nil if all have enough. Removes the
+    /// expired and worn-out tasks that it meets; the shortage is unknown if these are too many for one call.
     mutating func shortage(of names: [QueueIndex], now: Int64) -> Shortage? {
         for queue in names { queues[queue.slot].wanted += 1 }
         var shortage: Shortage?
@@ -20,8 +20,8 @@ extension TaskStore {
         return shortage
     }
 
-    /// Whether none of the queues has a task to take: nil if one has, or if no queue is named. It is unknown if the expired
-    /// and worn out tasks that it meets are too many; otherwise the shortage is that of any one of them.
+    /// A shortage if none of the queues has a task available; nil if one has, or if no queue is named. Removes the expired and
+    /// worn-out tasks that it meets; the shortage is unknown if these are too many, otherwise it is that of any of the queues.
     mutating func shortageOfAny(of names: [QueueIndex], now: Int64) -> Shortage? {
         if names.isEmpty { return nil }
         var patience = Self.patience
@@ -33,8 +33,8 @@ extension TaskStore {
         return patience > 0 ? shortage : .unknown
     }
 
-    /// Whether what there is to take from the queues can be told: takes out the expired and worn out tasks that stand before it, as
-    /// far as they are not too many for one call. If so, `takeAvailable` meets none of them, and `takeAny` finds the first task.
+    /// Removes the expired and worn-out tasks at the front of the queues, and returns whether these were not too many for one
+    /// call. If so, `takeAvailable` meets none of them, and `takeAny` finds the first task.
     mutating func isDecided(_ names: [QueueIndex], isForAny: Bool, now: Int64) -> Bool {
         if isForAny { return shortageOfAny(of: names, now: now)?.queue != 0 }
         for queue in names { queues[queue.slot].wanted += 1 }
@@ -58,7 +58,7 @@ extension TaskStore {
         return patience > 0
     }
 
-    /// Whether the queue has `need` tasks to take; takes out the expired and worn out ones that it meets.
+    /// Whether the queue has `need` tasks available. Removes the expired and worn-out tasks that it meets.
     private mutating func hasReady(_ need: UInt32, in queue: Slot, now: Int64, patience: inout Int) -> Bool {
         guard queues[queue].isOpen else { return false }
         var slot = queues[queue].ready.first
@@ -76,7 +76,7 @@ extension TaskStore {
         return seen == need
     }
 
-    /// Dispatches a task for each name, all or none; false if there are not enough. What is too much content stays.
+    /// Dispatches a task for each name, all or none; false if there are not enough. Tasks beyond the limit of content stay.
     mutating func take(
         _ names: [QueueIndex], leaseMilliseconds: Int64?, worker: [UInt8], now: Int64, into taken: inout [TaskHandle?]
     ) -> Bool {
@@ -85,7 +85,7 @@ extension TaskStore {
         return true
     }
 
-    /// Dispatches a task for each name as far as there are any and their content is not too much.
+    /// Dispatches a task for each name for which there is one, within the limit of content.
     mutating func takeAvailable(
         _ names: [QueueIndex], leaseMilliseconds: Int64?, worker: [UInt8], now: Int64, into taken: inout [TaskHandle?]
     ) {
@@ -97,13 +97,13 @@ extension TaskStore {
                 taken.append(nil)
                 continue
             }
-            // The first task is given whatever its size.
+            // The first task is dispatched whatever its size.
             room = min(room - shownBytes(of: slot), maximumContentBytes)
             taken.append(dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now))
         }
     }
 
-    /// Dispatches up to `limit` tasks of any of the queues, emptying them in their order, until their content is too much.
+    /// Dispatches up to `limit` tasks from the queues, one queue after the other, within the limit of content.
     mutating func takeAny(
         _ names: [QueueIndex], limit: Int, leaseMilliseconds: Int64?, worker: [UInt8], now: Int64,
         into taken: inout [TaskHandle?]
@@ -121,7 +121,7 @@ extension TaskStore {
         }
     }
 
-    /// The queue's first task to take, 0 if there is none; takes out the expired and worn out ones before it.
+    /// The queue's first available task, 0 if there is none. Removes the expired and worn-out tasks before it.
     @inline(__always)
     private mutating func firstReady(in queue: Slot, now: Int64, patience: inout Int) -> Slot {
         guard queues[queue].isOpen else { return 0 }
@@ -139,8 +139,8 @@ extension TaskStore {
         tasks[slot].expires > now && (tasks[slot].retries == 0 || !isWornOut(slot))
     }
 
-    /// Takes a task out of its list that has expired or is worn out. Its timer ends it: that may make a task ready elsewhere,
-    /// which is not for a take to do.
+    /// Removes an expired or worn-out task from its list. Its timer will end it: ending it may make a task ready in another
+    /// queue, which a take must not do.
     mutating func doom(_ slot: Slot) {
         _ = transition(slot, to: .pendingRemoval, until: 0, change: .any)
     }

@@ -1,12 +1,12 @@
-// The one door for a task's transitions. Its state, queue, times, priority and content change here and nowhere else, so that
-// lists, timers, counts, sweeps, whoever sends tasks and the journal always learn of it; who waits is told by whoever calls.
+// The transitions of tasks. A task's state, queue, times, priority and content change here and nowhere else, so that lists,
+// timers, counts, sweeps, push and the journal always learn of it. The caller serves the waiters.
 
 extension TaskStore {
     /// Where a transition puts a task in the list of its state.
     enum Place {
         case back
         case front
-        /// Where it stands: its state and queue stay as they are, and the priority of a ready one.
+        /// At its former place: its state and queue must not change, nor the priority of a ready task.
         case same
     }
 
@@ -14,13 +14,13 @@ extension TaskStore {
     ///
     /// - Parameters:
     ///   - slot: the task.
-    ///   - state: the state that it comes to.
-    ///   - until: when that ends by itself; for a ready task, since when it is ready.
-    ///   - target: the queue that it comes to, 0 for its own. If that is another one, it must hold no key.
-    ///   - place: where in its list.
+    ///   - state: the new state.
+    ///   - until: when the state ends by itself; for a ready task, since when it has been ready.
+    ///   - target: the new queue, 0 for its own. A task that holds its key must not move to another queue.
+    ///   - place: the place in its list.
     ///   - change: what the journal is told.
-    ///   - edit: changes the rest of the record. Whoever changes the content counts its bytes.
-    /// - Returns: the queue in which this made a task ready, if clients wait for it: whoever called serves them. Otherwise 0.
+    ///   - edit: changes the rest of the record. If it changes the content, it also has to count the bytes.
+    /// - Returns: the queue in which this made a task ready, if it has waiters, which the caller serves; otherwise 0.
     @inline(__always)
     mutating func transition(
         _ slot: Slot, to state: TaskRecord.State, until: Int64, in target: Slot = 0, at place: Place = .back,
@@ -46,7 +46,7 @@ extension TaskStore {
         return state == .ready ? waitedFor(tasks[slot].queue) : 0
     }
 
-    /// Has a task that is in the table only, or between two lists, come where its record says that it belongs.
+    /// Puts a task that is only in the table into the list and the timing wheel, as its record says.
     @inline(__always)
     mutating func enter(_ slot: Slot, atFront: Bool = false, change: ImageIndex.Change) {
         link(slot, atFront: atFront)
@@ -54,7 +54,7 @@ extension TaskStore {
         note(slot, change)
     }
 
-    /// Deletes a task and all that it has.
+    /// Deletes a task with all its parts.
     mutating func remove(_ slot: Slot) {
         timers.disarm(slot, in: &tasks)
         unlink(slot)
@@ -62,13 +62,13 @@ extension TaskStore {
         if tasks[slot].extras != 0 { removeExtras(of: slot) }
         freeContent(of: slot)
         update(tasks[slot].queue) { $0.tasks -= 1 }
-        // Last: what is noted of a slot from here on is of another task.
+        // Last, because from here on the slot may belong to another task.
         if isJournaled { images.noteRemoval(slot, id: tasks[slot].id) }
         let released = tasks.remove(slot)
         if isJournaled, let released { images.giveBack(released) }
     }
 
-    /// The queue if clients wait for what it gives out, otherwise 0.
+    /// The queue if it has waiters and workers may take its tasks, otherwise 0.
     @inline(__always)
     func waitedFor(_ queue: Slot) -> Slot {
         queues[queue].waiters.isEmpty || !queues[queue].isOpen ? 0 : queue
@@ -76,7 +76,7 @@ extension TaskStore {
 
     // MARK: Parts
 
-    /// Puts a task that is in no list in the one that it belongs to.
+    /// Puts a task that is in no list into the list where it belongs.
     @inline(__always)
     private mutating func link(_ slot: Slot, atFront: Bool) {
         let state = tasks[slot].state
@@ -91,13 +91,14 @@ extension TaskStore {
         if isJournaled { images.notePlace(slot, atFront: atFront) }
     }
 
-    /// What is put before others counts as ready for as long as they are, so that the first one tells how long tasks wait.
+    /// A task that is put before others counts as ready since the same time as they, so that the first task of a list tells how
+    /// long tasks wait.
     private mutating func readyAsLongAsNext(_ slot: Slot) {
         let next = tasks[slot][links: TaskRecord.queueLinks].next
         if next != 0 { tasks[slot].until = min(tasks[slot].until, tasks[next].until) }
     }
 
-    /// Takes a task out of its list.
+    /// Removes a task from its list.
     @inline(__always)
     private mutating func unlink(_ slot: Slot) {
         let state = tasks[slot].state
@@ -108,14 +109,14 @@ extension TaskStore {
         if state == .dispatched, tasks[slot].isPushed { noteEndOfSending(slot) }
     }
 
-    /// Counts a task of which only its key is left.
+    /// Counts a task that is kept only for its key.
     private mutating func countKeptKey(of slot: Slot, _ difference: Int32) {
         guard tasks[slot].state == .hidden else { return }
         let queue = tasks[slot].queue
         queues[queue].keptKeys = UInt32(clamping: Int64(queues[queue].keptKeys) + Int64(difference))
     }
 
-    /// Counts a task that is about to come to a queue that has as many as it may have.
+    /// Counts a task that is about to enter a queue that has reached its maximum length.
     mutating func countOverLength(in queue: Slot) {
         if isFull(queue) { queues[queue].totals.overLength += 1 }
     }
@@ -131,7 +132,7 @@ extension TaskStore {
         tasks[slot].queue = target
     }
 
-    // Rarely called: it would only make all that takes tasks longer.
+    // Not inlined: it is rarely needed, and would only make the code of takes longer.
     @inline(never)
     private func tellSweeps(of slot: Slot, from old: Standing) {
         for sweep in sweeps where sweep.queue == old.queue || sweep.queue == tasks[slot].queue {
@@ -144,7 +145,7 @@ extension TaskStore {
         for sweep in sweeps where sweep.queue == tasks[slot].queue { sweep.noteRemoval(of: slot) }
     }
 
-    /// Moves the sweeps on that were to meet this task next or last.
+    /// Moves on the sweeps for which this task is the next or the last one.
     private func skip(_ slot: Slot) {
         for sweep in sweeps where sweep.queue == tasks[slot].queue {
             sweep.skip(slot, links: tasks[slot][links: TaskRecord.queueLinks])
@@ -152,7 +153,7 @@ extension TaskStore {
     }
 }
 
-/// Where a task stands: in which list of which queue.
+/// The place of a task: a queue and one of its lists.
 struct Standing {
     var state: TaskRecord.State
     var queue: Slot
