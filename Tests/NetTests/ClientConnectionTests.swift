@@ -1,0 +1,354 @@
+// How the client makes, keeps and shares its connections: reuse, bounds, deadlines, names and addresses.
+
+import Foundation
+import Support
+import Synchronization
+import Testing
+
+@testable import Net
+
+@Suite(.timeLimit(.minutes(2))) struct ClientConnectionTests {
+    // MARK: Reuse
+
+    @Test func connectionsAreUsedAgain() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (peer, _) = try client.exchange(1, at: origin, response: ok)
+        for key in UInt64(2)...10 {
+            try client.send(key, origin.url)
+            // Without a turn of the loop: it leaves at once.
+            #expect(peer.waitForInput())
+            #expect(peer.takeRequest() != nil)
+            peer.send(ok)
+            #expect(try client.end(of: key).body == "ok")
+        }
+        #expect(origin.accept() == nil)
+        #expect(client.client.connectionCount == 1)
+    }
+
+    @Test(arguments: [
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", ok + "HTTP/1.1 200 OK\r\n",
+    ])
+    func connectionsThatAreNotToBeUsedAgainAreClosed(_ response: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (peer, end) = try client.exchange(1, at: origin, response: response)
+        #expect(end.body == "ok")
+        #expect(client.client.connectionCount == 0)
+        #expect(try client.wait("the close") { peer.closed() })
+        try client.exchange(2, at: origin, response: ok)
+    }
+
+    @Test func anIdleConnectionThatEndsOrSpeaksIsDropped() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (ending, _) = try client.exchange(1, at: origin, response: ok)
+        ending.end()
+        _ = try client.wait("the drop") { client.client.connectionCount == 0 ? true : nil }
+        let (speaking, _) = try client.exchange(2, at: origin, response: ok)
+        speaking.send("HTTP/1.1 408 Timeout\r\n\r\n")
+        _ = try client.wait("the drop") { client.client.connectionCount == 0 ? true : nil }
+    }
+
+    @Test func anIdleConnectionIsClosedAfterAWhile() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient { $0.idleTimeoutMilliseconds = 50 }
+        let start = client.loop.updateNow()
+        let (peer, _) = try client.exchange(1, at: origin, response: ok)
+        #expect(try client.wait("the close") { peer.closed() })
+        #expect(client.loop.now - start >= 50)
+        #expect(client.client.connectionCount == 0)
+    }
+
+    @Test func aStaleConnectionIsTriedAnewOnce() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        var (peer, _) = try client.exchange(1, at: origin, response: ok)
+        // The request is on its way when the server closes.
+        try client.send(2, origin.url, method: "POST", body: "content")
+        #expect(try client.request(at: peer).hasSuffix("content"))
+        peer.resetAtEnd()
+        peer = OriginPeer(-1)
+        peer = try client.accept(at: origin)
+        #expect(try client.request(at: peer).hasSuffix("content"))
+        // On a fresh connection the same is a failure.
+        peer = OriginPeer(-1)
+        #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: false))
+        #expect(origin.accept() == nil)
+    }
+
+    @Test func aStaleConnectionThatHasSaidSomethingIsNotTriedAnew() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        do {
+            let (peer, _) = try client.exchange(1, at: origin, response: ok)
+            try client.send(2, origin.url)
+            _ = try client.request(at: peer)
+            peer.send("H")
+        }
+        #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: false))
+        #expect(origin.accept() == nil)
+    }
+
+    // MARK: Bounds on connections
+
+    @Test func whatWaitsForAConnectionTakesMemoryToo() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient { $0.connectionsPerHost = 1 }
+        for key in UInt64(1)...3 {
+            try client.send(key, origin.url, method: "POST") { $0.body = [UInt8](repeating: 0, count: 100_000) }
+        }
+        #expect(client.client.bufferBytes >= 300_000)
+        for key in UInt64(1)...3 { client.client.cancel(key) }
+        #expect(client.client.bufferBytes == 0)
+    }
+
+    @Test func moreExchangesThanAHostMayHaveConnectionsWaitInOrder() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient { $0.connectionsPerHost = 2 }
+        for key in UInt64(1)...5 { try client.send(key, origin.url + "\(key)") }
+        let peers = [try client.accept(at: origin), try client.accept(at: origin)]
+        func next(at peer: OriginPeer) throws -> String { String(try client.request(at: peer).dropFirst(5).prefix(1)) }
+        #expect(Set(try peers.map(next)) == ["1", "2"])
+        // Those that wait have their turns as one after the other is answered.
+        for (peer, expected) in [(peers[0], "3"), (peers[1], "4"), (peers[0], "5")] {
+            peer.send(ok)
+            #expect(try next(at: peer) == expected)
+        }
+        for peer in peers { peer.send(ok) }
+        for key in UInt64(1)...5 { #expect(try client.end(of: key).body == "ok") }
+        #expect(origin.accept() == nil)
+        #expect(client.client.connectionCount == 2)
+    }
+
+    @Test func anIdleConnectionMakesRoomForAnotherHost() throws {
+        let (first, second) = (try TestOrigin(), try TestOrigin())
+        let client = try TestClient { $0.connections = 1 }
+        let (peer, _) = try client.exchange(1, at: first, response: ok)
+        try client.exchange(2, at: second, response: ok)
+        #expect(try client.wait("the close") { peer.closed() })
+        #expect(client.client.connectionCount == 1)
+    }
+
+    @Test func ofTooManyIdleConnectionsTheOldestGoes() throws {
+        let origins = try (0..<3).map { _ in try TestOrigin() }
+        let client = try TestClient { $0.idleConnections = 2 }
+        var peers: [OriginPeer] = []
+        for (key, origin) in origins.enumerated() {
+            peers.append(try client.exchange(UInt64(key), at: origin, response: ok).0)
+            // So that they differ in the loop's milliseconds.
+            let now = client.loop.now
+            _ = try client.wait("the next millisecond") { client.loop.now > now ? true : nil }
+        }
+        #expect(try client.wait("the close") { peers[0].closed() })
+        #expect(client.client.connectionCount == 2)
+        #expect(peers[1].closed() == nil)
+    }
+
+    /// A host that keeps its connections busy and has more waiting does not keep another from its share.
+    @Test func aBusyHostGivesUpConnectionsForAnother() throws {
+        let (busy, other) = (try TestOrigin(), try TestOrigin())
+        let client = try TestClient { $0.connections = 2 }
+        for key in UInt64(1)...20 { try client.send(key, busy.url) }
+        try client.send(100, other.url)
+        var peers = [try client.accept(at: busy), try client.accept(at: busy)]
+        var answeredBefore = 0
+        let waiting = try client.wait("the other host's turn") {
+            if let peer = other.accept() { return peer }
+            if let peer = busy.accept() { peers.append(peer) }
+            for peer in peers where peer.takeRequest() != nil {
+                answeredBefore += 1
+                peer.send(ok)
+            }
+            return nil
+        }
+        #expect(answeredBefore < 6)
+        _ = try client.request(at: waiting)
+        waiting.send(ok)
+        #expect(try client.end(of: 100).body == "ok")
+    }
+
+    @Test func whoWaitsForAConnectionTimesOut() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient { $0.connections = 1 }
+        try client.send(1, origin.url)
+        try client.send(2, origin.url) { $0.timeoutMilliseconds = 60 }
+        let end = try client.end(of: 2)
+        #expect(end.failure == .timeout(.whole, authority: "127.0.0.1:\(origin.port)", milliseconds: 60))
+        #expect(end.elapsedMilliseconds >= 60)
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(ok)
+        #expect(try client.end(of: 1).body == "ok")
+    }
+
+    // MARK: Deadlines
+
+    @Test func theFirstByteHasADeadlineOfItsOwn() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let authority = "127.0.0.1:\(origin.port)"
+        try client.send(1, origin.url) { $0.firstByteTimeoutMilliseconds = 60 }
+        let end = try client.end(of: 1)
+        #expect(end.failure == .timeout(.firstByte, authority: authority, milliseconds: 60))
+        #expect(end.elapsedMilliseconds >= 60)
+        _ = try client.accept(at: origin)
+        // With a first byte the whole's deadline is what counts.
+        try client.send(2, origin.url) {
+            $0.firstByteTimeoutMilliseconds = 600_000
+            $0.timeoutMilliseconds = 200
+        }
+        let peer = try client.accept(at: origin)
+        let late = try client.wait("the end") {
+            peer.send("H".prefix(peer.takeRequest() == nil ? 0 : 1).description)
+            return client.ended[2]
+        }
+        #expect(late.failure == .timeout(.whole, authority: authority, milliseconds: 200))
+        #expect(late.elapsedMilliseconds >= 200)
+        #expect(client.client.connectionCount == 0)
+    }
+
+    @Test func connectingHasADeadlineOfItsOwn() throws {
+        let dead = try DeadEnd()
+        let client = try TestClient()
+        try client.send(1, dead.url) { $0.connectTimeoutMilliseconds = 80 }
+        let end = try client.end(of: 1)
+        #expect(end.failure == .timeout(.connecting, authority: "127.0.0.2:\(dead.port)", milliseconds: 80))
+        #expect(end.elapsedMilliseconds >= 80)
+        #expect(client.client.connectionCount == 0)
+    }
+
+    // MARK: Names and addresses
+
+    @Test func aDeadAddressIsPassedOverAfterAQuarterOfASecond() throws {
+        let origin = try TestOrigin()
+        let dead = try DeadEnd(port: origin.port)
+        let client = try TestClient(names: ["example.test": ["127.0.0.2", "127.0.0.1"]])
+        try client.send(1, "http://example.test:\(dead.port)/")
+        let peer = try client.accept(at: origin)
+        #expect(try client.request(at: peer).contains("Host: example.test:\(origin.port)\r\n"))
+        peer.send(ok)
+        let end = try client.end(of: 1)
+        #expect(end.body == "ok")
+        #expect(end.elapsedMilliseconds >= 250)
+        #expect(client.client.connectionCount == 1)
+    }
+
+    @Test func anAddressThatRefusesIsPassedOverAtOnce() throws {
+        let origin = try TestOrigin()
+        // If it waited for the next one's turn, that would take longer than the exchange may.
+        let client = try TestClient(names: ["example.test": ["127.0.0.3", "127.0.0.4", "127.0.0.1"]]) {
+            $0.attemptDelayMilliseconds = 3_600_000
+        }
+        try client.send(1, "http://example.test:\(origin.port)/")
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(ok)
+        #expect(try client.end(of: 1).body == "ok")
+    }
+
+    @Test func familiesAreTriedByTurns() throws {
+        let addresses = ["2001:db8::1", "2001:db8::2", "2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]
+        let client = try TestClient(names: ["example.test": addresses], refusing: addresses)
+        try client.send(1, "http://example.test/")
+        let failure = try client.end(of: 1).failure
+        let order = ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "192.0.2.3"]
+        #expect(client.refusalQuestions == order.map { "\($0) example.test" })
+        let last = try #require(IPAddress("192.0.2.3"))
+        #expect(failure == .refusedAddress(host: "example.test", address: last, reason: "it is on the list"))
+    }
+
+    @Test func onlyAddressesThatMayBeReachedAreConnectedTo() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient(names: ["example.test": ["127.0.0.2", "127.0.0.1"]], refusing: ["127.0.0.2"])
+        try client.send(1, "http://example.test:\(origin.port)/")
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(ok)
+        #expect(try client.end(of: 1).body == "ok")
+        try client.send(2, "http://127.0.0.2:\(origin.port)/")
+        guard case .refusedAddress = try client.end(of: 2).failure else {
+            Issue.record("\(client.ended)")
+            return
+        }
+    }
+
+    @Test func theSystemKnowsLocalhost() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        for key in UInt64(1)...3 { try client.send(key, "http://LOCALHOST:\(origin.port)/") }
+        for _ in 1...3 {
+            let peer = try client.accept(at: origin)
+            _ = try client.request(at: peer)
+            peer.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        }
+        for key in UInt64(1)...3 { #expect(try client.end(of: key).status == 200) }
+    }
+
+    @Test func aNameWithoutAddressIsAFailure() throws {
+        let client = try TestClient()
+        for key in UInt64(1)...10 { try client.send(key, "http://nowhere\(key % 7).test/") }
+        for key in UInt64(1)...10 {
+            guard case .lookUp(let host, let reason) = try client.end(of: key).failure else {
+                Issue.record("\(client.ended)")
+                return
+            }
+            #expect(host == "nowhere\(key % 7).test")
+            #expect(reason == "it is not in the test's list")
+        }
+        #expect(client.client.connectionCount == 0)
+    }
+
+    @Test func aNameIsLookedUpOnceForAllWhoAskAtOnce() throws {
+        let origin = try TestOrigin()
+        let lookUps = Atomic(0)
+        let gate = DispatchSemaphore(value: 0)
+        let client = try TestClient(
+            names: ["example.test": ["127.0.0.1"]],
+            beforeLookUp: { _ in
+                lookUps.add(1, ordering: .relaxed)
+                gate.wait()
+            })
+        // However long the test takes: no look-up hangs.
+        defer { for _ in 1...10 { gate.signal() } }
+        let address = "http://example.test:\(origin.port)/"
+        for key in UInt64(1)...3 { try client.send(key, address) }
+        _ = try client.wait("the look-up") { lookUps.load(ordering: .relaxed) > 0 ? true : nil }
+        // By the end of these turns all three have asked.
+        for _ in 1...10 { client.turn() }
+        let before = client.loop.now
+        gate.signal()
+        let peers = [try client.accept(at: origin), try client.accept(at: origin), try client.accept(at: origin)]
+        #expect(lookUps.load(ordering: .relaxed) == 1)
+        #expect(peers.count == 3)
+        // The answer is kept for a while.
+        let url = try HTTPURL(Array(address.utf8).span)
+        let (resolver, host) = (client.client.resolver, client.client.host(of: url))
+        let request = ClientRequest(url: url, method: Array("GET".utf8), fields: [], body: nil)
+        let exchange = ClientExchange(request, key: 4, host: host, client: client.client)
+        #expect(resolver.lookUp(url.host, for: exchange, now: before + 4_999) != nil)
+        #expect(lookUps.load(ordering: .relaxed) == 1)
+        #expect(resolver.lookUp(url.host, for: exchange, now: client.loop.updateNow() + 5_001) == nil)
+        resolver.withdraw(url.host, for: exchange)
+    }
+
+    @Test func aLookUpThatHangsKeepsNobodyForLong() throws {
+        let origin = try TestOrigin()
+        let gate = DispatchSemaphore(value: 0)
+        var client: TestClient? = try TestClient(
+            names: ["living.test": ["127.0.0.1"]],
+            beforeLookUp: { name in if name.hasPrefix("hanging") { gate.wait() } })
+        defer { for _ in 1...3 { gate.signal() } }
+        for key in UInt64(1)...3 {
+            try client?.send(key, "http://hanging\(key).test/") { $0.connectTimeoutMilliseconds = 50 }
+        }
+        // There are more threads than that.
+        try client?.send(4, "http://living.test:\(origin.port)/")
+        _ = try client?.accept(at: origin)
+        let failure = try client?.end(of: 1).failure
+        #expect(failure == .timeout(.connecting, authority: "hanging1.test", milliseconds: 50))
+        // The look-ups go on without it.
+        client = nil
+    }
+}
