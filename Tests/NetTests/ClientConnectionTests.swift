@@ -44,7 +44,7 @@ import Testing
         let origin = try TestOrigin()
         let client = try TestClient()
         let (ending, _) = try client.exchange(1, at: origin, response: ok)
-        ending.end()
+        ending.halfClose()
         _ = try client.wait("the drop") { client.client.connectionCount == 0 ? true : nil }
         let (speaking, _) = try client.exchange(2, at: origin, response: ok)
         speaking.send("HTTP/1.1 408 Timeout\r\n\r\n")
@@ -68,12 +68,12 @@ import Testing
         // The request is on its way when the server closes.
         try client.send(2, origin.url, method: "POST", body: "content")
         #expect(try client.request(at: peer).hasSuffix("content"))
-        peer.resetAtEnd()
-        peer = OriginPeer(-1)
+        peer.resetOnClose()
+        peer.close()
         peer = try client.accept(at: origin)
         #expect(try client.request(at: peer).hasSuffix("content"))
         // On a fresh connection the same is a failure.
-        peer = OriginPeer(-1)
+        peer.close()
         #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: false))
         #expect(origin.accept() == nil)
     }
@@ -210,7 +210,7 @@ import Testing
     }
 
     @Test func connectingHasADeadlineOfItsOwn() throws {
-        let dead = try DeadEnd()
+        let dead = try SilentPort("127.0.0.2")
         let client = try TestClient()
         try client.send(1, dead.url) { $0.connectTimeoutMilliseconds = 80 }
         let end = try client.end(of: 1)
@@ -223,7 +223,7 @@ import Testing
 
     @Test func aDeadAddressIsPassedOverAfterAQuarterOfASecond() throws {
         let origin = try TestOrigin()
-        let dead = try DeadEnd(port: origin.port)
+        let dead = try SilentPort("127.0.0.2", port: origin.port)
         let client = try TestClient(names: ["example.test": ["127.0.0.2", "127.0.0.1"]])
         try client.send(1, "http://example.test:\(dead.port)/")
         let peer = try client.accept(at: origin)

@@ -61,7 +61,7 @@ import Testing
             peer.send(Array(bytes[..<place]))
             client.turn()
             peer.send(Array(bytes[place...]))
-            peer.end()
+            peer.halfClose()
             let end = try client.end(of: key)
             #expect(end.status == 200, "split at \(place)")
             #expect(end.body == body, "split at \(place)")
@@ -194,7 +194,7 @@ import Testing
                 let peer = try client.accept(at: origin)
                 _ = try client.request(at: peer)
                 if !bytes.isEmpty { peer.send(bytes) }
-                if isReset { peer.resetAtEnd() }
+                if isReset { peer.resetOnClose() }
             }
             let failure = try client.end(of: key).failure
             #expect(failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: isReset))
@@ -314,7 +314,7 @@ import Testing
 
     @Test func whatIsBrokenOffIsNotReported() throws {
         let origin = try TestOrigin()
-        let dead = try DeadEnd()
+        let dead = try SilentPort("127.0.0.2")
         let client = try TestClient(names: ["example.test": ["127.0.0.1"]]) { $0.connectionsPerHost = 1 }
         // In the line, before its first visit, while a name is looked up, while it connects.
         try client.send(1, origin.url)

@@ -236,7 +236,7 @@ import Testing
             let peer = try server.connect()
             peer.sendGet("/hold")
             try server.eventually("the request") { $0.held.count > before }
-            if isReset { peer.reset() }
+            if isReset { peer.resetOnClose() }
         }
         try server.eventually("the withdrawals") { $0.withdrawals == $0.held.count && $0.held.count == 2 }
         for ticket in server.seen.held { #expect(await !server.recorder.answer(ticket, "too late")) }
@@ -246,7 +246,7 @@ import Testing
         let server = try TestServer()
         let peer = try server.connect()
         for target in ["/hold", "/", "/hold"] { peer.sendGet(target) }
-        peer.endInput()
+        peer.halfClose()
         let answers = try peer.receiveAll()
         #expect(answers.split(separator: "\r\n\r\n").dropFirst().map { $0.prefix(2) } == ["wi", "ok", "wi"])
         try server.eventually("the withdrawals") { $0.withdrawals == 2 }
@@ -275,7 +275,7 @@ import Testing
         let peer = try server.connect(receiveBuffer: 4096)
         let fields = kind.hasPrefix("Connection") ? "\(kind)\r\n" : ""
         peer.send("GET /tracked?100000 HTTP/1.1\r\nHost: h\r\n\(fields)\r\n")
-        if fields.isEmpty { peer.endInput() }
+        if fields.isEmpty { peer.halfClose() }
         try server.eventually("the request") { $0.handled == 1 }
         // Longer than a connection lingers for.
         for _ in 0..<4 { try server.pass(seconds: 500) }
@@ -403,7 +403,7 @@ import Testing
             #expect(try peer.body() == "x")
             for size in [16_000_000, 16_000_001, 16_000_002] { peer.sendGet("/tracked?\(size)") }
             try server.eventually("all answers") { $0.handled == 4 }
-            peer.reset()
+            peer.resetOnClose()
         }
         try server.eventually("the end of the connection") { $0.connectionCount == 0 }
         #expect(server.seen.undelivered == [16_000_002, 16_000_001, 16_000_000])
@@ -461,7 +461,7 @@ import Testing
         small.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n" + String(repeating: "x", count: 1000))
         #expect(try small.body() == "ok")
         // When the large answer has gone, there is room again.
-        idle?.reset()
+        idle?.resetOnClose()
         idle = nil
         try server.eventually("the end of the connections") { $0.connectionCount == 1 }
         let next = try server.connect()

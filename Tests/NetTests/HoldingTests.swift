@@ -2,6 +2,7 @@
 // what becomes of it when the client or the server goes.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net
@@ -174,7 +175,7 @@ import Testing
             for target in ["/", "/tracked-until?1", "/tracked-until?2"] { peer.sendGet(target) }
             #expect(bodies(try peer.answers(1)) == ["ok"])
             try server.eventually("the requests") { $0.handled == 3 }
-            peer.reset()
+            peer.resetOnClose()
         }
         try server.eventually("the end of the connection") { $0.connectionCount == 0 }
         #expect(server.seen.undelivered == [2, 1])
@@ -202,7 +203,7 @@ import Testing
         let peer = try server.connect()
         peer.sendGet("/tracked-until?1")
         peer.sendGet("/")
-        peer.endInput()
+        peer.halfClose()
         try server.eventually("the requests") { $0.handled == 2 }
         try server.letTurnsPass()
         #expect(!peer.isReadable)
@@ -284,7 +285,7 @@ import Testing
                     for target in ["/until?1", "/large?100000"] { peer.sendGet(target) }
                 }
                 try server.eventually("the requests") { $0.handled == 10 * round }
-                for peer in peers { peer.reset() }
+                for peer in peers { peer.resetOnClose() }
             }
             try server.eventually("the end of the connections") { $0.connectionCount == 0 }
         }
@@ -328,7 +329,7 @@ import Testing
         for other in others { #expect(try other.body() == "ok") }
         let late = others + peers.reversed()
         await server.recorder.openGateInTheNextTurn(
-            after: (0..<20).map { (late[$0].descriptor, "GET /gate?\($0 + 100) HTTP/1.1\r\nHost: h\r\n\r\n") })
+            after: (0..<20).map { (late[$0].socket, "GET /gate?\($0 + 100) HTTP/1.1\r\nHost: h\r\n\r\n") })
         for peer in peers { #expect(bodies(try peer.answers(1)).first == "ok") }
         try server.eventually("all of them") { $0.letIn.count == 120 }
         // What others ask for comes later; when what they send meanwhile themselves comes is the kernel's affair.
@@ -410,7 +411,7 @@ import Testing
                 peer.send(
                     bare("POST", "/gate?1", "Content-Length: 100000\r\n") + String(repeating: "x", count: 100_000))
                 try server.eventually("the postponement") { $0.postponements == round }
-                peer.reset()
+                peer.resetOnClose()
             }
             try server.eventually("the end of the connection") { $0.connectionCount == 0 }
             #expect(server.seen.bufferBytes == 0)
@@ -427,7 +428,7 @@ import Testing
         let peer = try server.connect()
         peer.sendGet("/gate?1")
         peer.sendGet("/gate?2")
-        peer.endInput()
+        peer.halfClose()
         try server.eventually("the postponement") { $0.postponements == 1 }
         try server.letTurnsPass()
         server.openGate()
@@ -445,7 +446,7 @@ import Testing
         peers[1].sendGet("/until?1")
         for target in ["/until?1", "/large?2000", "/", "/"] { peers[2].sendGet(target) }
         peers[3].sendGet("/gate?1")
-        peers[3].endInput()
+        peers[3].halfClose()
         try server.eventually("the requests") { $0.handled == 5 }
         let before = server.seen.turns
         // Meanwhile, turns that nothing asks for would come by the thousand.

@@ -1,6 +1,7 @@
 // What a server keeps for peers that are slow, and what it does about them when memory is short.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net
@@ -18,10 +19,7 @@ import Testing
         var sent = 0
         var attempts = 0
         while attempts < 3 {
-            let rest = requests[(sent % requests.count)...]
-            let count = rest.withUnsafeBytes {
-                send(peer.descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
-            }
+            let count = peer.socket.sendNow(requests[(sent % requests.count)...])
             if count > 0 {
                 sent += count
                 attempts = 0
@@ -44,11 +42,10 @@ import Testing
         let count = sent / Self.request.count + 1
         let missing = Self.request.count - sent % Self.request.count
         // The rest of the last request goes behind what is being read, and so on a thread of its own.
-        let descriptor = peer.descriptor
+        let socket = peer.socket
         Thread.detachNewThread {
-            let rest = Self.request.suffix(missing)
-            _ = rest.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-            shutdown(descriptor, Int32(SHUT_WR))
+            socket.send(Array(Self.request.suffix(missing)))
+            socket.halfClose()
         }
         var received = 0
         while case let chunk = try peer.receive(1 << 20), !chunk.isEmpty { received += chunk.count }
@@ -112,7 +109,7 @@ import Testing
         peer.sendGet("/tracked?10000000")
         try server.eventually("the report", passingSeconds: 1) { $0.undelivered == [10_000_000] }
         // It is reset: what is reported as lost does not come.
-        #expect(throws: Failure.self) { try peer.receiveAll() }
+        #expect(throws: SocketFailure.self) { try peer.receiveAll() }
     }
 
     @Test func slowRequestsAreRefusedWhenMemoryIsShort() throws {

@@ -2,9 +2,13 @@
 // client's loop turns.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net
+
+/// A whole response whose body is `ok`.
+let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 /// How an exchange has ended, copied out of the client.
 struct Ended {
@@ -128,90 +132,57 @@ final class TestClient {
     }
 }
 
-/// Waits for something to be read or accepted; false if that takes too long.
-private func isReadable(_ descriptor: Int32) -> Bool {
-    var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-    while true {
-        let count = Glibc.poll(&poll, 1, 110_000)
-        if count >= 0 || errno != EINTR { return count == 1 }
-    }
-}
-
 /// A listening socket.
 final class TestOrigin {
-    private let descriptor: Int32
+    private let socket: TestSocket
     let port: UInt16
     let address: String
 
     var url: String { "http://\(address):\(port)/" }
 
-    init(_ address: String = "127.0.0.1", port: UInt16 = 0, backlog: Int32 = 128) throws {
+    init(_ address: String = "127.0.0.1", port: UInt16 = 0) throws {
         self.address = address
-        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
-        guard let ipAddress = IPAddress(address) else { throw Failure(description: address) }
-        let name = SocketAddress(ipAddress, port: port)
-        let descriptor = descriptor
-        guard name.withPointer({ bind(descriptor, $0, $1) }) == 0, listen(descriptor, backlog) == 0 else {
-            throw Failure(description: "cannot listen: \(String(cString: strerror(errno)))")
-        }
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        _ = withUnsafeMutablePointer(to: &storage) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
-        }
-        self.port = SocketAddress(storage).port
+        socket = try TestSocket(listeningAt: .ipv4(address, port: port))
+        self.port = socket.localPort
     }
-
-    deinit { close(descriptor) }
 
     /// Waits until a connection is there to be accepted; false if that takes too long.
-    func waitForConnection() -> Bool {
-        isReadable(descriptor)
-    }
+    func waitForConnection() -> Bool { socket.isReadable() }
 
+    /// The next connection; nil if there is none now.
     func accept() -> OriginPeer? {
-        let accepted = Glibc.accept(descriptor, nil, nil)
-        if accepted < 0 { return nil }
-        _ = fcntl(accepted, F_SETFL, O_NONBLOCK)
-        return OriginPeer(accepted)
+        socket.isReadable(withinMilliseconds: 0) ? socket.accept().map { OriginPeer($0) } : nil
     }
 }
 
 /// The server's side of a connection.
 final class OriginPeer {
-    let descriptor: Int32
+    private let socket: TestSocket
     private var received: [UInt8] = []
     private(set) var hasEnded = false
 
-    init(_ descriptor: Int32) { self.descriptor = descriptor }
-
-    deinit { close(descriptor) }
+    init(_ socket: TestSocket) { self.socket = socket }
 
     /// Sends all of it, or as much as there is room for.
     @discardableResult
-    func send(_ bytes: [UInt8]) -> Int { Glibc.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
+    func send(_ bytes: [UInt8]) -> Int { socket.sendNow(bytes) }
 
     @discardableResult
     func send(_ text: String) -> Int { send(Array(text.utf8)) }
 
     /// Ends its side.
-    func end() { shutdown(descriptor, Int32(SHUT_WR)) }
+    func halfClose() { socket.halfClose() }
 
-    /// Has the connection reset when this is let go of.
-    func resetAtEnd() {
-        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
-    }
+    /// Makes `close` reset the connection.
+    func resetOnClose() { socket.resetOnClose() }
+
+    func close() { socket.close() }
 
     /// Reads what there is.
     func receive() -> [UInt8] {
-        var chunk = [UInt8](repeating: 0, count: 1 << 20)
-        while case let count = recv(descriptor, &chunk, chunk.count, 0), count != -1 || errno != EAGAIN {
-            if count <= 0 {
-                hasEnded = true
-                break
-            }
-            received += chunk[..<count]
+        while !hasEnded, let chunk = socket.receiveNow(1 << 20) {
+            hasEnded = chunk.isEmpty
+            received += chunk
         }
         return received
     }
@@ -223,9 +194,7 @@ final class OriginPeer {
     }
 
     /// Waits for what comes while the client's loop does not turn; false if that takes too long.
-    func waitForInput() -> Bool {
-        isReadable(descriptor)
-    }
+    func waitForInput() -> Bool { socket.isReadable() }
 
     /// A whole request, if there is one.
     func takeRequest() -> String? {

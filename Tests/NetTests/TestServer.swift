@@ -1,6 +1,7 @@
 // A server in this process, on a thread of its own, with a tiny handler behind it and whatever limits a test wants.
 
 import Foundation
+import Support
 import Synchronization
 import Testing
 
@@ -59,12 +60,9 @@ actor Recorder {
     /// What was so after the server's last turn. Any thread.
     nonisolated var seen: Seen { lock.withLock { unsafe published } }
 
-    /// Sends on peers' descriptors, which the next turn will note, and has the gate opened at its beginning.
-    func openGateInTheNextTurn(after sent: [(Int32, String)]) {
-        for (descriptor, text) in sent {
-            let count = Array(text.utf8).withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, 0) }
-            #expect(count == text.utf8.count)
-        }
+    /// Sends on peers' sockets, which the next turn will note, and has the gate opened at its beginning.
+    func openGateInTheNextTurn(after sent: [(TestSocket, String)]) {
+        for (socket, text) in sent { #expect(socket.sendNow(Array(text.utf8)) == text.utf8.count) }
         turnToOpenGateIn = record.turns + 2
     }
 
@@ -401,102 +399,41 @@ private final class Start: @unchecked Sendable {
     }
 }
 
-struct Failure: Error, CustomStringConvertible {
-    let description: String
-}
-
-/// The other side of a connection: blocking, with a minute for each receive and send.
+/// The client's side of a connection to a server.
 final class Peer {
-    let descriptor: Int32
-    /// Kept running as long as there is a peer.
+    let socket: TestSocket
+    /// Kept running for as long as there is a peer.
     fileprivate var server: TestServer?
 
     init(port: UInt16, isIPv6: Bool = false, receiveBuffer: Int32? = nil) throws {
-        descriptor = socket(isIPv6 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        if var receiveBuffer {
-            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &receiveBuffer, socklen_t(MemoryLayout<Int32>.size))
-        }
-        if isIPv6 {
-            var address = sockaddr_in6()
-            address.sin6_family = sa_family_t(AF_INET6)
-            address.sin6_port = port.bigEndian
-            address.sin6_addr = in6addr_loopback
-            try connect(&address)
-        } else {
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_port = port.bigEndian
-            address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-            try connect(&address)
-        }
+        socket = try TestSocket(
+            connectedTo: isIPv6 ? .ipv6Loopback(port: port) : .ipv4(port: port), receiveBufferBytes: receiveBuffer)
     }
 
-    init(path: String) throws {
-        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
-        try connect(&address)
-    }
-
-    private func connect<Name>(_ name: inout Name) throws {
-        let status = withUnsafePointer(to: &name) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<Name>.size))
-            }
-        }
-        guard status == 0 else { throw Failure(description: "cannot connect: \(String(cString: strerror(errno)))") }
-        var timeout = timeval(tv_sec: 60, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-    }
-
-    deinit { close(descriptor) }
+    init(path: String) throws { socket = try TestSocket(connectedTo: .path(path)) }
 
     /// Sends all of it; false if the server has closed.
     @discardableResult
-    func send(_ bytes: [UInt8]) -> Bool {
-        var sent = 0
-        while sent < bytes.count {
-            let count = bytes[sent...].withUnsafeBytes {
-                Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
-            }
-            if count <= 0 { return false }
-            sent += count
-        }
-        return true
-    }
+    func send(_ bytes: [UInt8]) -> Bool { socket.send(bytes) }
 
     @discardableResult
     func send(_ text: String) -> Bool { send(Array(text.utf8)) }
 
     func sendGet(_ target: String) { send("GET \(target) HTTP/1.1\r\nHost: h\r\n\r\n") }
 
-    func endInput() { shutdown(descriptor, Int32(SHUT_WR)) }
+    func halfClose() { socket.halfClose() }
 
-    /// Ends the connection with a reset.
-    func reset() {
-        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
-        // Closed in `deinit`.
-    }
+    /// Makes the end of the connection a reset.
+    func resetOnClose() { socket.resetOnClose() }
 
     /// Whether there is anything to read, or the end, right now.
     var isReadable: Bool { isReadable(within: 0) }
 
     /// Whether there is anything to read, or the end, within that time.
-    func isReadable(within milliseconds: Int32) -> Bool {
-        var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        return poll(&entry, 1, milliseconds) > 0
-    }
+    func isReadable(within milliseconds: Int) -> Bool { socket.isReadable(withinMilliseconds: milliseconds) }
 
     /// Up to `count` bytes; empty at the end.
-    func receive(_ count: Int = 65536) throws -> [UInt8] {
-        var chunk = [UInt8](repeating: 0, count: count)
-        let received = recv(descriptor, &chunk, count, 0)
-        guard received >= 0 else { throw Failure(description: "receive: \(String(cString: strerror(errno)))") }
-        return Array(chunk[..<received])
-    }
+    func receive(_ count: Int = 65536) throws -> [UInt8] { try socket.receive(count) }
 
     /// Everything until the server ends the connection.
     func receiveAll() throws -> String {

@@ -14,8 +14,8 @@ import Testing
         let requests = (0..<1000).map { Client.postText("/enqueue/q\($0)", "{\"content\": \($0)}") }
         let peeks = (0..<1000).map { "GET /peek/q\($0) HTTP/1.1\r\nHost: h\r\n\r\n" }
         // A blocking client that sends everything before it reads needs the server to go on reading.
-        let (bytes, descriptor) = (Array((requests.joined() + peeks.joined()).utf8), client.descriptor)
-        Thread.detachNewThread { Client.send(bytes, to: descriptor) }
+        let (bytes, socket) = (Array((requests.joined() + peeks.joined()).utf8), client.socket)
+        Thread.detachNewThread { socket.send(bytes) }
         for _ in 0..<1000 { #expect(try client.response().status == 200) }
         for number in 0..<1000 { #expect(try client.response().tasks[0]?["content"] as? Int == number) }
     }
@@ -181,17 +181,12 @@ import Testing
     @Test func whatIsSentBehindALongPollIsBounded() throws {
         let client = try server.connect()
         client.sendPost("/wait", #"{"queues": ["q"], "timeout": 60000}"#)
-        var flags = fcntl(client.descriptor, F_GETFL)
-        flags |= O_NONBLOCK
-        _ = fcntl(client.descriptor, F_SETFL, flags)
         // Sends until neither kernel nor server takes more, then a little longer.
         let chunk = [UInt8](repeating: 0x41, count: 65536)
         var sent = 0
         var refusals = 0
         while refusals < 50, sent < 256 << 20 {
-            let count = chunk.withUnsafeBytes {
-                Glibc.send(client.descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
-            }
+            let count = client.socket.sendNow(chunk)
             if count > 0 { sent += count } else { refusals += 1; usleep(1000) }
         }
         #expect(sent < 64 << 20)

@@ -223,7 +223,7 @@ import Testing
         client.send(
             Client.postText("/wait/", #"{"queues": ["a", "b"], "timeout": 600000}"#)
                 + Client.postText("/enqueue/b", #"{"content": 1}"#))
-        client.endInput()
+        client.halfClose()
         #expect(try client.response().body == "[null,null]")
         #expect(try client.response().status == 200)
         #expect(try client.isEnded())

@@ -1,6 +1,7 @@
 // The writer of log lines: order, what is dropped when nobody reads, and what is said of that.
 
 import Foundation
+import Support
 import Testing
 
 @testable import emq

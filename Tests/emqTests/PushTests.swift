@@ -1,6 +1,7 @@
 // Push as a receiver meets it: requests, answers and results. The program sends tasks to a server of the test's own.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct PushTests {

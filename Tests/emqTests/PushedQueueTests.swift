@@ -1,6 +1,7 @@
 // Push as an operator meets it: connections, rates, workers, deaths and restarts.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct PushedQueueTests {

@@ -1,6 +1,7 @@
 // A server for emq to send tasks to. It does what a test tells it, path by path, be that HTTP or not.
 
 import Foundation
+import Support
 import Testing
 
 /// A request that came to a receiver.
@@ -48,8 +49,8 @@ final class Receiver {
 
     /// Starts it at 127.0.0.1, at a port of the kernel's choice or at one that was used before.
     init(port: UInt16 = 0) throws {
-        state = State(descriptor: try listen(port: port, backlog: 1024))
-        self.port = try localPort(of: state.descriptor)
+        state = State(listener: try TestSocket(listeningAt: .ipv4(port: port), backlog: 1024))
+        self.port = state.listener.localPort
         let state = state
         Thread { state.accept() }.start()
     }
@@ -100,25 +101,23 @@ private final class State: @unchecked Sendable {
         var isEnding = false
     }
 
-    let descriptor: Int32
+    let listener: TestSocket
     private let lock = NSLock()
     private var values = Values()
 
-    init(descriptor: Int32) { self.descriptor = descriptor }
-
-    deinit { close(descriptor) }
+    init(listener: TestSocket) { self.listener = listener }
 
     func locked<Result>(_ body: (inout Values) -> Result) -> Result { lock.withLock { body(&values) } }
 
     /// Ends all threads: the listener wakes up by this, and the connections look every few milliseconds.
     func end() {
         locked { $0.isEnding = true }
-        shutdown(descriptor, Int32(SHUT_RDWR))
+        listener.shutDown()
     }
 
     func accept() {
         var count = 0
-        while case let connection = uninterrupted({ Glibc.accept(descriptor, nil, nil) }), connection >= 0 {
+        while let connection = listener.accept() {
             count += 1
             let number = count
             Thread { self.serve(connection, number) }.start()
@@ -127,8 +126,7 @@ private final class State: @unchecked Sendable {
 
     // MARK: A connection
 
-    private func serve(_ connection: Int32, _ number: Int) {
-        defer { close(connection) }
+    private func serve(_ connection: TestSocket, _ number: Int) {
         var buffer: [UInt8] = []
         while let request = next(on: connection, number, &buffer) {
             let path = request.target
@@ -150,16 +148,16 @@ private final class State: @unchecked Sendable {
         }
     }
 
-    private func perform(_ step: Step, on connection: Int32, _ path: String) -> Bool {
+    private func perform(_ step: Step, on connection: TestSocket, _ path: String) -> Bool {
         switch step {
-        case .send(let text): return Client.send(Array(text.utf8), to: connection)
+        case .send(let text): return connection.send(Array(text.utf8))
         case .sendEndlessly(let text):
             let bytes = Array(text.utf8)
-            while !locked({ $0.isEnding }), Client.send(bytes, to: connection) {}
+            while !locked({ $0.isEnding }), connection.send(bytes) {}
             return false
         case .hold:
             while !locked({ $0.isEnding || $0.open.contains(path) }) {
-                guard isReadable(connection) else { continue }
+                guard connection.isReadable(withinMilliseconds: 5) else { continue }
                 // Nothing comes while a request is under way, but the end.
                 locked { $0.brokenOff[path, default: 0] += 1 }
                 return false
@@ -167,14 +165,13 @@ private final class State: @unchecked Sendable {
             return true
         case .close: return false
         case .reset:
-            var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
-            setsockopt(connection, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
+            connection.resetOnClose()
             return false
         }
     }
 
     /// The next request; nil at the end.
-    private func next(on connection: Int32, _ number: Int, _ buffer: inout [UInt8]) -> Received? {
+    private func next(on connection: TestSocket, _ number: Int, _ buffer: inout [UInt8]) -> Received? {
         while true {
             if let end = buffer.firstRange(of: Array("\r\n\r\n".utf8)) {
                 var lines = String(decoding: buffer[..<end.lowerBound], as: UTF8.self).components(separatedBy: "\r\n")
@@ -191,82 +188,9 @@ private final class State: @unchecked Sendable {
                         method: words[0], target: words[1], fields: fields, body: body, connection: number)
                 }
             }
-            while !isReadable(connection) { if locked({ $0.isEnding }) { return nil } }
-            var chunk = [UInt8](repeating: 0, count: 65536)
-            let count = uninterrupted { recv(connection, &chunk, chunk.count, 0) }
-            if count <= 0 { return nil }
-            buffer += chunk[..<count]
+            while !connection.isReadable(withinMilliseconds: 5) { if locked({ $0.isEnding }) { return nil } }
+            guard let chunk = try? connection.receive(), !chunk.isEmpty else { return nil }
+            buffer += chunk
         }
-    }
-
-    private func isReadable(_ connection: Int32) -> Bool {
-        var poll = pollfd(fd: connection, events: Int16(POLLIN), revents: 0)
-        return Glibc.poll(&poll, 1, 5) > 0
-    }
-}
-
-/// A port at which connections never come about: its queue is full, and nobody takes any.
-final class SilentPort {
-    let port: UInt16
-    private let descriptor: Int32
-    private var connections: [Int32] = []
-
-    init() throws {
-        descriptor = try listen(port: 0, backlog: 0)
-        port = try localPort(of: descriptor)
-        // One is taken although the queue has no place; the kernel answers those after it no more.
-        for _ in 0..<4 {
-            let connection = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
-            _ = withLoopback(port: port) { connect(connection, $0, $1) }
-            connections.append(connection)
-        }
-        var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        guard uninterrupted({ Glibc.poll(&poll, 1, 120_000) }) == 1 else {
-            throw TimedOut(description: "nothing connects to a port")
-        }
-    }
-
-    deinit {
-        for connection in connections + [descriptor] { close(connection) }
-    }
-}
-
-/// A port at which nobody listens: one that was just free.
-func unusedPort() throws -> UInt16 {
-    let descriptor = try listen(port: 0, backlog: 1)
-    defer { close(descriptor) }
-    return try localPort(of: descriptor)
-}
-
-private func listen(port: UInt16, backlog: Int32) throws -> Int32 {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    var yes: Int32 = 1
-    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
-    guard withLoopback(port: port, { bind(descriptor, $0, $1) }) == 0, Glibc.listen(descriptor, backlog) == 0 else {
-        throw TimedOut(description: "cannot listen: \(String(cString: strerror(errno)))")
-    }
-    return descriptor
-}
-
-private func localPort(of descriptor: Int32) throws -> UInt16 {
-    var address = sockaddr_in()
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let status = withUnsafeMutablePointer(to: &address) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
-    }
-    try #require(status == 0)
-    return UInt16(bigEndian: address.sin_port)
-}
-
-/// Calls `body` with the address 127.0.0.1 and a port.
-private func withLoopback<Result>(
-    port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
-) -> Result {
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = port.bigEndian
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    return withUnsafePointer(to: &address) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
     }
 }

@@ -1,6 +1,7 @@
 // The real program, started for a test on a port of its own, and a client that speaks HTTP to it.
 
 import Foundation
+import Support
 import Testing
 
 /// A running emq. It is killed when the test lets go of it.
@@ -129,24 +130,12 @@ func contents(of path: String) -> String {
     return String(decoding: bytes[..<count], as: UTF8.self)
 }
 
-/// Calls the system again when a signal has interrupted it, such as one that let this process go on after a stop.
-func uninterrupted<Number: FixedWidthInteger>(_ call: () -> Number) -> Number {
-    while true {
-        let result = call()
-        if result != -1 || errno != EINTR { return result }
-    }
-}
-
-struct TimedOut: Error, CustomStringConvertible {
-    let description: String
-}
-
 /// Asks again until there is an answer, for two minutes: a machine may be slow, and what never comes is rare.
 func eventually<Value>(_ what: String, _ question: () throws -> Value?) throws -> Value {
     let deadline = Date(timeIntervalSinceNow: 120)
     while true {
         if let value = try question() { return value }
-        if Date() > deadline { throw TimedOut(description: "waited in vain for \(what)") }
+        if Date() > deadline { throw Failure(description: "waited in vain for \(what)") }
         usleep(2000)
     }
 }
@@ -177,88 +166,44 @@ struct Response {
 
 /// A blocking connection to a server. Nothing it does takes longer than two minutes.
 final class Client {
-    let descriptor: Int32
+    let socket: TestSocket
     private var buffer: [UInt8] = []
     /// Whether each body has to end with a line feed, which is left out then.
     private let expectsLines: Bool
 
     init(port: UInt16, expectsLines: Bool = false) throws {
         self.expectsLines = expectsLines
-        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let status = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
-        try begin(status)
+        socket = try TestSocket(connectedTo: .ipv4(port: port))
     }
 
     init(path: String) throws {
         expectsLines = true
-        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
-        let status = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        try begin(status)
+        socket = try TestSocket(connectedTo: .path(path))
     }
-
-    private func begin(_ status: Int32) throws {
-        guard status == 0 else { throw TimedOut(description: "cannot connect: \(String(cString: strerror(errno)))") }
-        var timeout = timeval(tv_sec: 120, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-    }
-
-    deinit { close(descriptor) }
 
     /// Sends bytes as they are; false if the peer has closed.
     @discardableResult
-    func send(_ bytes: [UInt8]) -> Bool { Client.send(bytes, to: descriptor) }
-
-    /// The same, for another thread than the one that reads.
-    @discardableResult
-    static func send(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
-        var sent = 0
-        while sent < bytes.count {
-            let count = bytes[sent...].withUnsafeBytes {
-                let (start, count) = ($0.baseAddress, $0.count)
-                return uninterrupted { Glibc.send(descriptor, start, count, Int32(MSG_NOSIGNAL)) }
-            }
-            if count <= 0 { return false }
-            sent += count
-        }
-        return true
-    }
+    func send(_ bytes: [UInt8]) -> Bool { socket.send(bytes) }
 
     @discardableResult
     func send(_ text: String) -> Bool { send(Array(text.utf8)) }
 
     /// Ends this side of the connection; answers may still come.
-    func endInput() { shutdown(descriptor, Int32(SHUT_WR)) }
+    func halfClose() { socket.halfClose() }
 
-    /// Lets the end of the connection be a reset.
-    func resetOnClose() {
-        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
-    }
+    /// Makes the end of the connection a reset.
+    func resetOnClose() { socket.resetOnClose() }
 
     /// More bytes into the buffer; false at the end of input.
     private func fill() throws -> Bool {
-        var chunk = [UInt8](repeating: 0, count: 65536)
-        let count = uninterrupted { recv(descriptor, &chunk, chunk.count, 0) }
-        if count < 0, errno == EAGAIN { throw TimedOut(description: "no answer; so far: \(buffered)") }
-        if count <= 0 { return false }
-        buffer += chunk[..<count]
-        return true
+        do {
+            let chunk = try socket.receive()
+            buffer += chunk
+            return !chunk.isEmpty
+        } catch let failure as SocketFailure {
+            if failure.isTimeout { throw Failure(description: "no answer; so far: \(buffered)") }
+            return false
+        }
     }
 
     private var buffered: String { String(decoding: buffer.prefix(1000), as: UTF8.self) }
@@ -267,7 +212,7 @@ final class Client {
     func response(toHead: Bool = false) throws -> Response {
         var headEnd = buffer.firstRange(of: Array("\r\n\r\n".utf8))
         while headEnd == nil {
-            guard try fill() else { throw TimedOut(description: "the connection ended; so far: \(buffered)") }
+            guard try fill() else { throw Failure(description: "the connection ended; so far: \(buffered)") }
             headEnd = buffer.firstRange(of: Array("\r\n\r\n".utf8))
         }
         let end = try #require(headEnd)
@@ -282,7 +227,7 @@ final class Client {
         let length =
             toHead || status == 204 || status < 200 ? 0 : try #require(fields["content-length"].flatMap { Int($0) })
         while buffer.count < length {
-            guard try fill() else { throw TimedOut(description: "the connection ended in a body: \(buffered)") }
+            guard try fill() else { throw Failure(description: "the connection ended in a body: \(buffered)") }
         }
         var body = String(decoding: buffer[..<length], as: UTF8.self)
         buffer.removeSubrange(..<length)

@@ -65,7 +65,7 @@ import Testing
 
     @Test func aClientThatEndsItsSideGetsAnEmptyAnswer() throws {
         let waiter = try server.begin("POST", "/wait", #"{"queues": ["a"], "max": 10, "timeout": 60000}"#)
-        waiter.endInput()
+        waiter.halfClose()
         #expect(try waiter.response().body == "[]")
         try server.enqueue("a")
         #expect(try server.takeContents("a") == [1])
@@ -270,7 +270,7 @@ import Testing
         let id = try server.enqueue("q")
         #expect(try server.get("/result/\(id)?timeout=10").body == #"{"state":"ready"}"#)
         let leaver = try server.begin("GET", "/result/\(id)?timeout=60000")
-        leaver.endInput()
+        leaver.halfClose()
         #expect(try leaver.response().body == #"{"state":"ready"}"#)
         let reader = try server.begin("GET", "/result/\(id)?timeout=60000")
         #expect(try server.send("DELETE", "/task/\(id)").status == 204)

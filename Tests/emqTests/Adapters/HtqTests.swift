@@ -1,6 +1,7 @@
 // htq as its clients meet it: every request and answer of its document, and what that leaves open.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct HtqTests {
@@ -355,7 +356,7 @@ import Testing
         let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
         try receiver.wait("/a")
         let halfClosed = try htq.begin("GET", path + "response/")
-        halfClosed.endInput()
+        halfClosed.halfClose()
         let first = try halfClosed.response()
         #expect(first.status == 503 && first.fields["retry-after"] != nil)
         #expect(try first.object["message"] is String)
