@@ -1,4 +1,4 @@
-// The broker against its model: random operations, everything that can be seen compared.
+// Random operations on the broker and on its model. Everything that can be observed must agree.
 
 import Support
 import Testing
@@ -7,19 +7,19 @@ import UID
 @testable import Queues
 
 @Suite struct BrokerModelTests {
-    /// Few tasks, queues and waiters, so that rare meetings are frequent. Everything is checked after every operation.
-    @Test(arguments: 0..<8) func smallBrokersAnswerAsTheModelDoes(part: Int) async throws {
+    /// Few tasks, queues and waiters make rare coincidences frequent. Everything is checked after every operation.
+    @Test(arguments: 0..<8) func smallBrokersMatchTheModel(part: Int) async throws {
         for life in 0..<max(1, testOperations / 20_000) {
             try Trial(
                 seed: Random.runSeed &+ UInt64(part * 1000 + life), operations: 2_500, queues: 4, tasks: 24, waiters: 6,
                 checkEvery: 1
             ).run()
-            // Tests that wait for something share the threads with this one.
+            // Lets tests that share this thread go on.
             await Task.yield()
         }
     }
 
-    @Test(arguments: 0..<2) func aLargerBrokerAnswersAsTheModelDoes(part: Int) throws {
+    @Test(arguments: 0..<2) func aLargerBrokerMatchesTheModel(part: Int) throws {
         try Trial(
             seed: Random.runSeed &+ UInt64(part + 1_000_000), operations: 10_000, queues: 40, tasks: 600, waiters: 100,
             checkEvery: 100
@@ -38,7 +38,7 @@ private struct Trial {
     let queues: Int
     let tasks: Int
     let waiters: Int
-    /// After how many operations to compare the whole state.
+    /// Compare the whole state after this many operations.
     let checkEvery: Int
 
     func run() throws {
@@ -61,10 +61,10 @@ private struct Trial {
 
 /// The state of a trial.
 private struct Run {
-    /// What the broker gave out.
+    /// The dispatches so far.
     final class Log {
         var completions: [Model.Completion] = []
-        /// Those that have been neither completed nor cancelled.
+        /// The waiters that were neither completed nor cancelled.
         var waiters: [Int: Waiter] = [:]
         /// The last dispatches.
         var receipts: [(number: UInt64, token: UInt64, key: DispatchKey)] = []
@@ -194,8 +194,8 @@ private struct Run {
         while slice < slices && !isDone {
             isDone = broker.advance(to: model.now, limit: limit)
             slice += 1
-            // How far a single slice came is the broker's affair; but what it did must be the first of what is due, and is one
-            // event for those who wait.
+            // The broker may choose how far a slice goes. But it must process the timers that are due first, and the slice
+            // is one event for the waiters.
             model.beginEvent()
             while let (event, time) = model.nextEvent, time <= model.now, try isDone || hasHappened(event, on: broker) {
                 model.happen(event)
@@ -214,7 +214,7 @@ private struct Run {
         case .leaseOver(let task, let queue), .pauseOver(let task, let queue):
             let wasTaken = log.completions.contains { $0.taken.contains { $0?.number == task } }
             let isReady = try broker.peek("\(queue)", now: model.now).contains(task)
-            // Of a pause, this says that it has begun.
+            // For a pause, this says that it has begun.
             let pauses = try event.isLease && broker.peek("\(queue)", .delayed, now: model.now).contains(task)
             return wasTaken || isReady || pauses
         case .waitOver(let waiter):
@@ -225,7 +225,7 @@ private struct Run {
     // MARK: Parts
 
     private func id(_ number: UInt64) -> UID {
-        // Ids of many tasks share their low halves, as hash collisions would have it.
+        // The ids of many tasks share their low halves, which makes hash collisions.
         UID(high: number, low: number % 8)
     }
 
@@ -242,7 +242,7 @@ private struct Run {
         return (0..<count).map { _ in random.below(trial.queues) }
     }
 
-    /// Mostly one that is dispatched now, by its id or by some receipt of it, right or wrong.
+    /// Usually a task that is dispatched now, named by its id or by one of its receipts, valid or not.
     private mutating func someReference() -> (number: UInt64, token: UInt64?) {
         if random.oneIn(3), let receipt = log.receipts.randomElement(using: &random) {
             return (receipt.number, random.oneIn(8) ? receipt.token + 1 : receipt.token)

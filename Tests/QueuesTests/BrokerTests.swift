@@ -1,4 +1,4 @@
-// What a caller of the broker notices, a sentence a test.
+// What callers of the broker observe.
 
 import Testing
 import UID
@@ -16,7 +16,7 @@ import UID
         }
     }
 
-    @Test func aTakeShowsAllOfTheTask() throws {
+    @Test func aTakeShowsTheWholeTask() throws {
         try withBroker(now: 50, firstToken: 9) { broker in
             try broker.add(1, to: "a/ü", lease: 300, expires: 10_000, now: 50)
             let task = try #require(try broker.take("a/ü", now: 60)?.first)
@@ -46,7 +46,7 @@ import UID
         }
     }
 
-    @Test func takeAvailableHasNilWhereThereIsNone() throws {
+    @Test func takeAvailableReturnsNilForEachMissingTask() throws {
         try withBroker { broker in
             try broker.add(1, to: "a")
             try broker.add(2, to: "c")
@@ -131,7 +131,7 @@ import UID
             broker.release(key, now: 0)
             #expect(try broker.peek("a") == [1, 2])
             #expect(try broker.take("a")?.first?.attempt == 2)
-            // That dispatch is over: a second release must not end the next one.
+            // That dispatch is over, so a second release must not end the next one.
             broker.release(key, now: 0)
             #expect(try broker.peek("a") == [2])
         }
@@ -204,7 +204,7 @@ import UID
         }
     }
 
-    @Test func aTaskThatLivesNoTimeIsNeverSeen() throws {
+    @Test func aTaskWithALifetimeOfZeroIsNeverSeen() throws {
         try withBroker(now: 100) { broker in
             try broker.add(1, to: "a", expires: 100, now: 100)
             #expect(try broker.peek("a", now: 100) == [])
@@ -214,7 +214,7 @@ import UID
         }
     }
 
-    @Test func aLeaseOrLifeWithoutEndIsTaken() throws {
+    @Test func aLeaseOrLifetimeMayBeEndless() throws {
         try withBroker(now: 1_790_000_000_000) { broker in
             try broker.add(1, to: "a", lease: .max, expires: .max, now: 1_790_000_000_000)
             #expect(try broker.take("a", now: 1_790_000_000_000) != nil)
@@ -223,7 +223,7 @@ import UID
         }
     }
 
-    @Test func timeThatGoesBackLosesNothing() throws {
+    @Test func aClockThatGoesBackLosesNothing() throws {
         try withBroker(now: 1000) { broker in
             broker.advanceFully(to: 1000)
             try broker.add(1, to: "a", lease: 10, expires: 2000, now: 500)
@@ -259,7 +259,7 @@ import UID
             #expect(try broker.deadline() <= 5000)
             _ = try broker.take("a")
             #expect(try broker.deadline() <= 70)
-            // Following it, nothing happens before its time and all at it.
+            // Nothing happens before each deadline, and everything that is due happens at it.
             var time: Int64 = 0
             while try broker.peek("a", now: time).isEmpty {
                 let next = try broker.deadline()
@@ -273,7 +273,7 @@ import UID
 
     // MARK: Queues and limits
 
-    @Test func namesAreThoseOfQueuesWithTasksSortedBytewise() throws {
+    @Test func namesListsQueuesWithTasksInByteOrder() throws {
         try withBroker { broker in
             for (number, name) in ["b", "ä", "a/b", "a", "Z"].enumerated() {
                 try broker.add(UInt64(number), to: name)
@@ -296,7 +296,7 @@ import UID
         }
     }
 
-    @Test func idleQueuesBeyondTenThousandAreForgottenTheLongestUnusedFirst() throws {
+    @Test func idleQueuesBeyondTenThousandAreForgottenLeastRecentlyUsedFirst() throws {
         try withBroker { broker in
             try broker.add(1, to: "busy")
             let waiter = try broker.startWait("waited for", deadline: 1000)
@@ -328,7 +328,7 @@ import UID
         }
     }
 
-    @Test func aFullBrokerSaysSoAndTakesMoreWhenThereIsRoom() throws {
+    @Test func aFullBrokerRefusesTasksUntilThereIsRoom() throws {
         try withBroker(maximumTasks: 3) { broker in
             for number in 1...3 { try broker.add(UInt64(number), to: "a") }
             #expect(throws: BrokerError.tooManyTasks) { try broker.add(4, to: "a") }
@@ -340,7 +340,7 @@ import UID
         }
     }
 
-    @Test func anEmptyContentIsContent() throws {
+    @Test func aContentMayBeEmpty() throws {
         try withBroker { broker in
             try broker.enqueue(
                 id: UID(high: 1, low: 1), in: broker.queue("a"), content: Span(), leaseMilliseconds: 1,
@@ -350,7 +350,7 @@ import UID
         }
     }
 
-    @Test func countsAreOfWhatIsThere() throws {
+    @Test func countsMatchTheTasks() throws {
         try withBroker { broker in
             for number in 1...3 { try broker.add(UInt64(number), to: "a") }
             _ = try broker.take("a")

@@ -1,4 +1,4 @@
-// The memory of contents alone.
+// The memory of contents, without a broker.
 
 import Support
 import Testing
@@ -11,13 +11,13 @@ import Testing
         (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ seed) }
     }
 
-    /// A length: each power of two is as likely as any other, and so are the lengths next to one.
+    /// A random length: all powers of two are equally likely, and so are the lengths next to them.
     private func length(_ random: inout Random, bits: Int) -> Int {
         random.oneIn(4)
             ? max(0, 1 << random.below(bits) + random.below(3) - 1) : Int(random.anyLength(bits: bits))
     }
 
-    @Test(arguments: 0..<4) func keepsWhatItWasGiven(part: Int) throws {
+    @Test(arguments: 0..<4) func contentsStayAsTheyWereWritten(part: Int) throws {
         var random = Random(seed: Random.runSeed &+ UInt64(part))
         let comment: Comment = "EMQ_TEST_SEED=\(Random.runSeed), part \(part)"
         var heap = ContentHeap(addressBytes: 8 << 20)
@@ -59,7 +59,7 @@ import Testing
         #expect(ContentHeap.heapBytes(0) == 0 && ContentHeap.heapBytes(100) == 104)
     }
 
-    @Test(arguments: [100, 3000, 30_000, 100_000, 1_000_000]) func takesHardlyMoreThanItHolds(count: Int) {
+    @Test(arguments: [100, 3000, 30_000, 100_000, 1_000_000]) func usesLittleMoreMemoryThanTheContents(count: Int) {
         var heap = ContentHeap(addressBytes: 1 << 30)
         let source = bytes(count, seed: 1)
         var bytes = 0
@@ -72,8 +72,8 @@ import Testing
         #expect(resident <= bytes * 9 / 8 + 300_000)
     }
 
-    /// Whatever sizes come after each other, memory that is not used is there for all of them.
-    @Test func anySizeCanFollowAnyOther() throws {
+    /// All sizes can use the free memory, whatever sizes were there before.
+    @Test func anySizeCanReuseTheMemoryOfAnyOther() throws {
         var heap = ContentHeap(addressBytes: 1 << 30)
         var random = Random(seed: Random.runSeed)
         var largest = 0
@@ -98,11 +98,11 @@ import Testing
         #expect(resident <= ContentHeap.keptBytes + 1 << 20)
     }
 
-    /// Units that are passed over, since a large block has to be aligned, are joined with free ones before them.
-    @Test func whatIsPassedOverIsJoined() throws {
+    /// A large block is aligned. The units skipped for that are joined with free units before them.
+    @Test func skippedUnitsAreJoined() throws {
         var heap = ContentHeap(addressBytes: 1 << 30)
         let (small, large) = (bytes(512, seed: 1), bytes(33_000, seed: 2))
-        // 400 units of 32 slots each. Of those that become empty, all but the last one are kept.
+        // 400 units of 32 slots each. All that become empty are kept but the last one.
         var held: [Content] = []
         for _ in 0..<400 * 32 {
             let content = heap.allocate(copying: small.span)
@@ -115,8 +115,8 @@ import Testing
         #expect(contents == 400 * 32 - ContentHeap.keptBytes / 512 - 64 + 1)
     }
 
-    /// Memory that is kept for contents of one size makes room for others before there is none.
-    @Test func whatIsKeptIsThereForAllSizes() throws {
+    /// Memory that is kept for one size is given to other sizes before memory runs out.
+    @Test func keptMemoryServesAllSizes() throws {
         var heap = ContentHeap(addressBytes: 16 << 20)
         func fill(_ count: Int) -> [Content] {
             let source = bytes(count, seed: count)
@@ -137,7 +137,7 @@ import Testing
         #expect(contents == again.count)
     }
 
-    /// A steady queue does not spread over more and more blocks.
+    /// A queue of steady length does not spread over more and more blocks.
     @Test func blocksOfFinishedTasksBecomeEmpty() throws {
         var heap = ContentHeap(addressBytes: 1 << 30)
         let source = bytes(100, seed: 1)

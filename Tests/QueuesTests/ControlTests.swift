@@ -40,7 +40,7 @@ import UID
         }
     }
 
-    @Test func purgeDeletesWhatIsReadyOrDelayedWhenItBegins() throws {
+    @Test func aPurgeDeletesTheTasksThatAreReadyOrDelayedWhenItBegins() throws {
         try withBroker { broker in
             for number in 1...6 {
                 try broker.add(UInt64(number), to: "a", priority: Int8(number % 3)) { $0.keepMilliseconds = 1000 }
@@ -49,7 +49,7 @@ import UID
             _ = try broker.takeAny("a", limit: 1)
             let counted = try broker.sweep(limit: 1) { broker, completion in
                 try broker.purge(broker.queue("a"), now: 0, completion: completion)
-                // What comes, comes back or goes meanwhile is none of its business.
+                // The purge ignores tasks that arrive, return or leave meanwhile.
                 try broker.add(8, to: "a", priority: 1) { _ in }
                 #expect(broker.nak(2, .release) == .requeued)
                 #expect(broker.cancelTask(3) == true && broker.cancelTask(6) == true)
@@ -64,7 +64,7 @@ import UID
         }
     }
 
-    @Test func kickAndMoveTakeAsManyAsTheyAreAskedFor() throws {
+    @Test func kickAndMoveStopAtTheirLimit() throws {
         try withBroker { broker in
             for number in 1...5 { try broker.add(UInt64(number), to: "a", due: number > 3 ? 100 : nil) { _ in } }
             _ = try broker.takeAny("a", limit: 3)
@@ -101,7 +101,7 @@ import UID
         }
     }
 
-    // MARK: Looking
+    // MARK: Views
 
     private func page(
         after number: UInt64?, _ state: TaskState = .ready, on broker: isolated Broker
@@ -113,7 +113,7 @@ import UID
         return isThere ? numbers : nil
     }
 
-    @Test func peekPagesThroughAState() throws {
+    @Test func peekReturnsAStatePageByPage() throws {
         try withBroker { broker in
             for number in 1...6 { try broker.add(UInt64(number), to: "a", priority: Int8(number % 2)) { _ in } }
             #expect(try page(after: nil, on: broker) == [1, 3])
@@ -148,7 +148,7 @@ import UID
 
     // MARK: Configurations
 
-    @Test func configurationsAreMemory() throws {
+    @Test func configurationsCountAsMemory() throws {
         try withBroker { broker in
             let before = broker.memoryBytes
             try broker.configure("q") { $0.push = [UInt8](repeating: 1, count: 9000) }
@@ -158,7 +158,7 @@ import UID
         }
     }
 
-    @Test func aQueueThatIsConfiguredIsNotForgotten() throws {
+    @Test func aConfiguredQueueIsNotForgotten() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.leaseMilliseconds = 5 }
             broker.advanceFully(to: 10_000_000)
@@ -171,7 +171,7 @@ import UID
         }
     }
 
-    @Test func fewerRetriesEndWhatWaitsThere() throws {
+    @Test func aLowerRetryLimitEndsWaitingTasks() throws {
         try withBroker { broker in
             for number in 1...500 { try broker.add(UInt64(number), to: "a") }
             var taken: [TaskHandle?] = []
@@ -231,14 +231,14 @@ import UID
 
     // MARK: Sweeps
 
-    @Test func aPurgeMeetsWhatChangesItsStateMeanwhileAndNoMore() throws {
+    @Test func aPurgeDeletesTasksThatChangeStateMeanwhileAndNoOthers() throws {
         try withBroker(maximumTasks: 10_000) { broker in
             for number in 1...3000 { try broker.add(UInt64(number), to: "a", due: 100) { _ in } }
             try broker.add(5000, to: "a")
             _ = try broker.take("a", now: 1)
             var counts: [Int] = []
             try broker.purge(try broker.queue("a"), now: 10) { counts.append($0) }
-            // Their delays end before it has met them; one that was dispatched when it began comes back; one is new.
+            // Delays end before the purge gets there. One task was dispatched when the purge began and returns; one is new.
             #expect(broker.advance(to: 100, limit: 500) == false)
             #expect(broker.nak(5000, now: 100) == true)
             try broker.add(6000, to: "a", now: 100)
@@ -248,7 +248,7 @@ import UID
         }
     }
 
-    @Test func aPurgeOfAllMeetsWhatWorkersTakeMeanwhile() throws {
+    @Test func aPurgeOfAllStatesDeletesTasksThatWorkersTakeMeanwhile() throws {
         try withBroker { broker in
             for number in 1...900 { try broker.add(UInt64(number), to: "a") }
             var counts: [Int] = []

@@ -1,4 +1,4 @@
-// What queues leave unsaid: the defaults for all of them, and the pauses where nobody says one.
+// The defaults for all queues, and the backoff when nothing sets one.
 
 import Testing
 import UID
@@ -29,7 +29,7 @@ import UID
             #expect(try broker.take("q", now: 500)?.count == 1)
             #expect(broker.nak(1, .failed, now: 500) == .dead)
             #expect(try broker.peek("graveyard", now: 500) == [1])
-            // There it dies where it is.
+            // There it dies in place.
             #expect(try broker.take("graveyard", now: 500)?.count == 1)
             #expect(broker.nak(1, .dead, now: 500) == .dead)
             #expect(try broker.peek("graveyard", .dead, now: 500) == [1])
@@ -41,7 +41,7 @@ import UID
         }
     }
 
-    /// An expiry is how long a task is worth doing; a dead letter waits for somebody to look at it.
+    /// An expiry says how long a task is worth doing. A dead letter stays until an operator looks at it.
     @Test func deadLettersDoNotExpireByDefaults() throws {
         try withBroker { broker in
             var defaults = QueueConfiguration()
@@ -56,7 +56,7 @@ import UID
         }
     }
 
-    @Test func whatAQueueOrATaskSaysGoesBefore() throws {
+    @Test func queuesAndTasksOverrideTheDefaults() throws {
         try withBroker { broker in
             try broker.configure("q") { configuration in
                 (configuration.leaseMilliseconds, configuration.keepMilliseconds) = (100, 200)
@@ -65,7 +65,7 @@ import UID
                 configuration.builtIn = [.keep, .priority, .expiryDeath, .maximumLength, .deadLetter, .maximumRetries]
                 configuration.backoff = Backoff(minimumMilliseconds: 0, maximumMilliseconds: 0)
             }
-            // Those who have configurations learn of it, too.
+            // The defaults also apply to queues that have a configuration.
             try broker.setDefaults(Self.defaults)
             try broker.add(1, to: "q", lease: nil) { _ in }
             try broker.add(2, to: "q", lease: 50, priority: 1) { $0.keepMilliseconds = 10 }
@@ -87,7 +87,7 @@ import UID
         }
     }
 
-    @Test func defaultsAreThereAfterARestartAndAreNoQueue() throws {
+    @Test func defaultsSurviveARestartAndAreNotAQueue() throws {
         try withLives(4) { broker, life in
             switch life {
             case 0: try broker.setDefaults(Self.defaults)
@@ -106,7 +106,7 @@ import UID
         }
     }
 
-    @Test func queuesThatAreExemptDoNotHaveThem() throws {
+    @Test func exemptQueuesIgnoreTheDefaults() throws {
         try withBroker { broker in
             broker.exemptFromDefaults { text($0) == "old" }
             try broker.setDefaults(Self.defaults)
@@ -116,7 +116,7 @@ import UID
         }
     }
 
-    /// Nobody says a backoff: ten attempts at once, then pauses of 1, 2, 4 … seconds, up to a minute.
+    /// Without a backoff, ten attempts follow at once; then come pauses of 1, 2, 4 … seconds, up to a minute.
     @Test func aStormOfFailuresIsSlowedDown() throws {
         try withBroker { broker in
             try broker.add(1, to: "q", lease: 1000, expires: 10_000_000)

@@ -1,4 +1,4 @@
-// The full model: how attempts and tasks end, and what is done to whole queues.
+// The full model: configurations, how attempts and tasks end, and operations on whole queues.
 
 @testable import Queues
 
@@ -20,7 +20,7 @@ extension FullModel {
         }
     }
 
-    /// What a restart forgets; and what was being sent is to be sent again.
+    /// Forgets what a restart forgets, and makes tasks that were being sent ready to be sent again.
     mutating func restart() {
         firstArrival = 0
         for index in queues.indices { queues[index].totals = QueueStatistics.Totals() }
@@ -32,7 +32,7 @@ extension FullModel {
             guard let index = index(task.number) else { continue }
             if !applyReplacement(index) { put(index, .ready, until: .max, atFront: true) }
         }
-        // What ends at one time ends in the order of the places from now on.
+        // From now on, timers of the same time fire in the order of the tasks' places.
         for index in tasks.indices.sorted(by: { tasks[$0].order < tasks[$1].order }) { setTimer(index) }
         endedSends = []
     }
@@ -166,7 +166,7 @@ extension FullModel {
         return true
     }
 
-    /// Frees a key that is kept though its task has ended.
+    /// Frees a key that outlived its task.
     mutating func freeKey(_ key: [UInt8], in queue: Int) -> Bool {
         guard let index = holder(of: key, in: queue), !tasks[index].isUnfinished else { return false }
         (tasks[index].holdsKey, tasks[index].uniqueUntil) = (false, 0)
@@ -202,7 +202,7 @@ extension FullModel {
         if state == .cancelled || tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }
         let keep = keep(index)
         guard time + keep > now else { return hide(index) }
-        // What could be sent but was not done keeps its last answer.
+        // A task with a request that did not succeed keeps its last answer.
         if state == .done { tasks[index].result = result }
         tasks[index].finished = time
         put(index, state, until: time + keep)
@@ -342,7 +342,7 @@ extension FullModel {
     mutating func resume(_ queue: Int) {
         guard queues[queue].isPaused else { return }
         queues[queue].isResuming = true
-        // Those who are registered under another queue that they lack do not hold it up.
+        // Waiters that are registered under another queue do not hold it up.
         if !waiters.contains(where: { $0.queues.contains(queue) }) { queues[queue].isPaused = false }
     }
 
@@ -352,9 +352,9 @@ extension FullModel {
         _ number: Int, _ action: Sweep.Action, _ queue: Int, states: [TaskState], target: Int, limit: Int
     ) {
         let met = TaskState.allCases.filter { states.contains($0) }.flatMap { list(queue, $0) }
-        // What is given to workers waits for those that are to meet it where it stands.
+        // A task that becomes a worker's waits for sweeps that still have to process it in its place.
         let place = sweeps.firstIndex { $0.queue == queue && $0.action == .giveToWorkers } ?? sweeps.count
-        // What arrives after a purge has another time than what was there, also within one millisecond.
+        // A task that arrives after a purge gets a later time than the tasks before it, even within the same millisecond.
         if action == .purge { firstArrival = min(arrivalTime + 1, now + 16) }
         sweeps.insert(
             Sweep(
@@ -363,12 +363,12 @@ extension FullModel {
                 met: met.map { ($0.number, $0.order, $0.arrivals) }), at: place)
     }
 
-    /// - Returns: how many tasks it was for.
+    /// - Returns: how many tasks it processed.
     mutating func run(_ sweep: Sweep) -> Int {
         var count = 0
         for (number, order, arrivals) in sweep.met where count < sweep.limit {
             guard let index = index(number), !tasks[index].isHidden else { continue }
-            // A purge meets what has changed its state since, too.
+            // A purge also processes tasks that have changed their state since it began.
             let isStray =
                 sweep.action == .purge && tasks[index].arrivals == arrivals && tasks[index].enqueued < sweep.begun
                 && sweep.states.contains(tasks[index].state)

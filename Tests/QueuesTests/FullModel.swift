@@ -1,11 +1,11 @@
-// All that the broker does, again naively, for one that is never behind: every event happens at its own time. What lags
-// is compared by `Model`.
+// A naive second implementation of the broker, for a broker that is never late: every event happens at its own time.
+// `Model` covers a broker that lags.
 
 @testable import Queues
 
-/// A model of a broker of some queues, which are numbers, and tasks, which are numbers too.
+/// A model of a broker. Numbers stand for its queues and tasks.
 struct FullModel {
-    /// What a task says when it is added.
+    /// The options of a new task.
     struct Says {
         var content = ""
         var lease: Int64?
@@ -26,39 +26,39 @@ struct FullModel {
         var queue: Int
         var says: Says
         var state = TaskState.ready
-        /// Only its key is left of it.
+        /// Nothing but the key is left of the task.
         var isHidden = false
         var priority: Int8
         var lifetime: Int64
         var expires: Int64
         var enqueued: Int64
         var until = Int64.max
-        /// Since when it is ready, if it is.
+        /// Since when the task is ready, if it is.
         var readySince: Int64 = 0
         var finished: Int64?
         var attempt: UInt32 = 0
         var retries: UInt32 = 0
         var token: UInt64 = 0
         var lease: Int64 = 0
-        /// It stands among the ready tasks that are sent, or it is being sent.
+        /// The task is ready to be sent, or is being sent.
         var isPushed = false
         var holdsKey = false
         var uniqueUntil: Int64 = 0
         var worker = "", error = "", progress = "", result = ""
         var origin: Int?
-        /// When it died, if it is a dead letter.
+        /// When the task died, if it is a dead letter.
         var died: Int64?
         var replacement: (says: Says, enqueued: Int64)?
-        /// Its place in its list.
+        /// The task's place in its list.
         var order = 0
-        /// How often it has come to another queue.
+        /// How often the task has moved to another queue.
         var arrivals = 0
-        /// When its timer was set, in the order of all settings.
+        /// The position of the task's timer in the order in which all timers were set.
         var set = 0
 
         var isUnfinished: Bool { !isHidden && [.ready, .delayed, .dispatched].contains(state) }
         var isBeingSent: Bool { isUnfinished && state == .dispatched && isPushed }
-        /// A dead letter's own request is over.
+        /// A dead letter's own request no longer counts.
         var hasRequest: Bool { says.hasRequest && origin == nil }
         var deadline: Int64 { isUnfinished ? min(until, expires) : until }
     }
@@ -77,14 +77,14 @@ struct FullModel {
     struct Sweep {
         enum Action: CaseIterable {
             case purge, kick, kickToOrigin, move
-            /// What a queue does whose tasks are not sent any more.
+            /// What a queue starts when its tasks are no longer pushed.
             case giveToWorkers
         }
         var number: Int
         var action: Action
         var target: Int
         var limit: Int
-        /// What was there when it began, with its place then.
+        /// The tasks that were there when the sweep began, with their places then.
         var queue: Int
         var states: [TaskState]
         var begun: Int64
@@ -98,13 +98,13 @@ struct FullModel {
         var totals = QueueStatistics.Totals()
     }
 
-    /// What a completion was called with.
+    /// The arguments of a completion.
     enum Completion: Equatable {
         case taken(waiter: Int, [UInt64?])
         case ended(waiter: Int, TaskState, String)
         case swept(Int, count: Int)
 
-        /// Those who wait for the end of the same task are told in any order.
+        /// Waiters for the same task's end are completed in any order.
         var isOrdered: Bool { if case .ended = self { false } else { true } }
 
         var number: Int {
@@ -115,7 +115,7 @@ struct FullModel {
         }
     }
 
-    /// The death of a task that could have said whom to tell.
+    /// The death of a task that a dead-letter notification could be about.
     struct DeadTask: Equatable {
         var task: UInt64
         var queue: Int
@@ -128,16 +128,16 @@ struct FullModel {
     var sweeps: [Sweep] = []
     var firstArrival: Int64 = 0
     var completions: [Completion] = []
-    /// The tokens of dispatches that ended while their tasks were being sent, and the deaths.
+    /// The tokens of dispatches that something other than the sender ended while the task was being sent; and the deaths.
     var endedSends: [UInt64] = []
     var deadTasks: [DeadTask] = []
-    /// What the broker draws from, in the same order.
+    /// The broker's random numbers, in the same order.
     var jitter = SeededGenerator(seed: 0)
     var random: Random
     var nextToken: UInt64
     var stamps = 0
     var lastOwnSweep = 0
-    /// How many events are under way, one in the other; those who wait are served when the outermost is over.
+    /// The number of nested events. Waiters are served when the outermost event is over.
     var openEvents = 0
 
     init(configurations: [QueueConfiguration], seed: UInt64, firstToken: UInt64, now: Int64) {
@@ -147,7 +147,7 @@ struct FullModel {
         self.now = now
     }
 
-    // MARK: Looking
+    // MARK: Views
 
     func index(_ number: UInt64) -> Int? { tasks.firstIndex { $0.number == number } }
 
@@ -184,7 +184,7 @@ struct FullModel {
         tasks.filter { $0.queue == queue && $0.isUnfinished && $0.says.key.starts(with: group + [0]) }.map(\.number)
     }
 
-    /// Whether anybody waits for tasks.
+    /// Whether there is a waiter for tasks.
     var hasTaskWaiters: Bool { waiters.contains { !$0.queues.isEmpty } }
 
     func task(withKey key: [UInt8], in queue: Int) -> UInt64? {
@@ -199,7 +199,7 @@ struct FullModel {
             }
     }
 
-    /// Whether a queue has as many tasks as it may have for another one to be added.
+    /// Whether a queue has reached its maximum length.
     func isFull(_ queue: Int) -> Bool {
         tasks.count { $0.queue == queue && $0.isUnfinished } >= queues[queue].configuration.maximumLength ?? .max
     }
@@ -215,7 +215,7 @@ struct FullModel {
 
     // MARK: Adding
 
-    /// Adds all or none.
+    /// Adds all tasks or none.
     mutating func enqueue(_ batch: [(UInt64, Says)], queue: Int) -> [(id: UInt64, isExisting: Bool)]? {
         let before = self
         beginEvent()
@@ -334,7 +334,7 @@ struct FullModel {
 
     // MARK: Sending
 
-    /// The task that is sent next.
+    /// The next task to send.
     func nextToSend(_ queue: Int) -> Task? {
         if queues[queue].isPaused && !queues[queue].isResuming { return nil }
         return list(queue, .ready).first { isToBeSent($0) && $0.expires > now }
@@ -369,7 +369,7 @@ struct FullModel {
         return outcome
     }
 
-    /// Notes that a task is not to be sent any more, if it is being sent.
+    /// If the task is being sent, records that the sender must stop.
     mutating func noteEndOfSending(_ index: Int) {
         guard tasks[index].isBeingSent else { return }
         endedSends.append(tasks[index].token)
@@ -378,12 +378,12 @@ struct FullModel {
 
     // MARK: Time
 
-    /// When something is to happen next.
+    /// The time of the next event.
     var nextDeadline: Int64? {
         [tasks.map(\.deadline).min(), waiters.map(\.deadline).min()].compactMap { $0 }.min()
     }
 
-    /// Does all that is due at a time, before which nothing is.
+    /// Does everything that is due at a time. Nothing is due earlier.
     mutating func proceed(to time: Int64) {
         now = time
         beginEvent()
@@ -436,7 +436,7 @@ struct FullModel {
         }
     }
 
-    // MARK: Parts
+    // MARK: Helpers
 
     mutating func put(_ index: Int, _ state: TaskState, until: Int64, atFront: Bool = false) {
         noteEndOfSending(index)
@@ -454,7 +454,7 @@ struct FullModel {
         guard tasks[index].state == .ready else { return }
         let (priority, isPushed) = (tasks[index].priority, isToBeSent(tasks[index]))
         tasks[index].isPushed = isPushed
-        // What stands before others counts as ready for as long as they are.
+        // A task put before others counts as ready for as long as they are.
         let number = tasks[index].number
         let next = list(tasks[index].queue, .ready).first {
             $0.number != number && $0.priority == priority && $0.isPushed == isPushed

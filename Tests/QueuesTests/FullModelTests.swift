@@ -1,4 +1,4 @@
-// The broker against its full model: random operations of every kind, everything that can be seen compared.
+// Random operations of every kind on the broker and on its full model. Everything that can be observed must agree.
 
 import Support
 import Testing
@@ -7,19 +7,19 @@ import UID
 @testable import Queues
 
 @Suite struct FullModelTests {
-    /// Few of everything, so that rare meetings are frequent. Everything is checked after every operation.
-    @Test(arguments: 0..<8) func brokersAnswerAsTheFullModelDoes(part: Int) async throws {
+    /// Few of everything makes rare coincidences frequent. Everything is checked after every operation.
+    @Test(arguments: 0..<8) func brokersMatchTheFullModel(part: Int) async throws {
         for life in 0..<max(1, testOperations / 200_000) {
             let seed = Random.runSeed &+ UInt64(part * 1000 + life)
             try run(seed: seed, operations: min(1500, max(200, testOperations / 100)))
-            // Tests that wait for something share the threads with this one.
+            // Lets tests that share this thread go on.
             await Task.yield()
         }
     }
 
-    /// The broker is replaced now and then by one that is restored from the other's changes, some of them written anew
-    /// meanwhile; nothing but the totals and those who wait are forgotten.
-    @Test(arguments: 0..<8) func restoredBrokersAnswerAsTheFullModelDoes(part: Int) async throws {
+    /// Now and then, a broker restored from the journal replaces the broker. Some images were compacted meanwhile. Only
+    /// the totals and the waiters are lost.
+    @Test(arguments: 0..<8) func restoredBrokersMatchTheFullModel(part: Int) async throws {
         for life in 0..<max(1, testOperations / 200_000) {
             let seed = Random.runSeed &+ UInt64(part * 1000 + life + 500_000)
             try restartingRun(seed: seed, lives: min(12, max(3, testOperations / 10_000)))
@@ -31,7 +31,7 @@ import UID
         var random = Random(seed: seed)
         let start = FullRun.unit * Int64(random.below(1_000_000))
         var frames = Frames()
-        // It goes from one broker's isolation to the next one's, all on this thread.
+        // It passes from one broker's isolation to the next one's, all on this thread.
         nonisolated(unsafe) var run: FullRun?
         for life in 0..<lives {
             let now = run?.model.now ?? start

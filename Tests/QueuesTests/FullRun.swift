@@ -10,11 +10,11 @@ struct Mismatch: Error, CustomStringConvertible {
     var description: String
 }
 
-/// The state of a trial. Operations are made at multiples of a unit of time, and so are most ends; expiries are at a time
-/// of its own for each task, so that no two things that could be done in another order happen at one time.
+/// The state of a trial. Operations, and most ends, happen at multiples of a unit of time. Each task's expiry has a time
+/// of its own, so that no two events whose order is open happen at the same time.
 struct FullRun {
     static var unit: Int64 { 8192 }
-    /// Some name a group.
+    /// Some belong to a group.
     static let keys: [[UInt8]] = [[1], [2], [2, 0, 1], [2, 0, 2, 0], [0]]
     static let groups: [[UInt8]] = [[], [1], [2]]
 
@@ -22,7 +22,7 @@ struct FullRun {
         var completions: [FullModel.Completion] = []
         var waiters: [Int: Waiter] = [:]
 
-        /// Completions hold their broker.
+        /// Completions retain their broker.
         func cancelAll(on broker: isolated Broker) {
             for waiter in waiters.values { broker.cancel(waiter) }
             waiters = [:]
@@ -32,9 +32,9 @@ struct FullRun {
     var random: Random
     var model: FullModel
     let log = Log()
-    /// The maximum of retries of all queues.
+    /// The maximum number of retries in all queues.
     let limit: UInt32?
-    /// The queues that have been told to have something to send, and all dispatches of what was sent.
+    /// The queues that the broker reported as having tasks to send, and all dispatches to the sender.
     var sendable: Set<QueueIndex> = []
     var sends: [(key: DispatchKey, token: UInt64)] = []
     var lastTask: UInt64 = 0
@@ -43,7 +43,7 @@ struct FullRun {
     init(random: Random, now: Int64, on broker: isolated Broker) throws {
         var random = random
         var configurations: [QueueConfiguration] = []
-        // The same for all, so that no task that is moved has had too many retries for where it comes to.
+        // All queues have the same limit, so a task that moves never exceeds the limit of its new queue.
         let limit = random.oneIn(2) ? UInt32(random.below(3)) : nil
         for queue in 0..<4 {
             let configuration = Self.configuration(of: queue, limit: limit, &random)
@@ -93,7 +93,7 @@ struct FullRun {
             try expect(answer, model.ack(number, token: token, result: result), "ack")
         case 52..<58: try endSending(on: broker)
         case 58..<64:
-            // One event for those who wait.
+            // One event for the waiters.
             broker.beginEvent()
             model.beginEvent()
             for _ in 0..<1 + random.below(3) {
@@ -134,7 +134,7 @@ struct FullRun {
             let toOrigin = random.oneIn(4)
             let answer = broker.kick(id(number), toOrigin: toOrigin, now: now)
             try expect(answer, model.kick(number, toOrigin: toOrigin), "kick")
-            // One that lives no longer than to its time has expired by this.
+            // A task whose lifetime is 0 has expired by this.
             try proceed(to: now, on: broker)
         case 75..<78: try waitForResult(on: broker)
         case 78..<80:
@@ -166,10 +166,10 @@ struct FullRun {
             model.completions.filter { !$0.isOrdered }.sorted { $0.number < $1.number }, "ends that were told")
         log.completions = []
         model.completions = []
-        try compareWhatIsTold(by: broker)
+        try compareReports(by: broker)
     }
 
-    /// Ends what a restart does not bring back.
+    /// Ends everything that a restart does not restore.
     mutating func finish(on broker: isolated Broker) throws {
         try proceed(to: model.now, on: broker)
         for (number, waiter) in log.waiters {
@@ -180,7 +180,7 @@ struct FullRun {
         log.completions = []
         model.completions = []
         try proceed(to: model.now, on: broker)
-        try compareWhatIsTold(by: broker)
+        try compareReports(by: broker)
         model.restart()
         sendable = []
     }
@@ -226,7 +226,7 @@ struct FullRun {
         if random.oneIn(2) {
             says.expiry = random.oneIn(5) ? .never : .after(milliseconds: someTime() * 2 + own)
         } else if random.oneIn(8) {
-            // It expires when it is due.
+            // The task expires when it is due.
             (says.due, says.expiry) = (model.now + someTime() + own, .after(milliseconds: 0))
         }
         if random.oneIn(3) { says.priority = Int8(random.below(4)) - 2 }
@@ -335,8 +335,8 @@ struct FullRun {
         broker.existingQueue(named: Array("\(queue)".utf8).span).map(sendable.contains) ?? false
     }
 
-    /// Every queue that has something to send was told; what ended or died was told, once.
-    private mutating func compareWhatIsTold(by broker: isolated Broker) throws {
+    /// Checks that the broker has reported every queue with tasks to send, and each end and death once.
+    private mutating func compareReports(by broker: isolated Broker) throws {
         broker.takeSendableQueues { sendable.insert($0) }
         for queue in 0..<4 where model.nextToSend(queue) != nil {
             try expect(isSendable(queue, on: broker), true, "\(queue) is told to have something to send")
@@ -344,7 +344,7 @@ struct FullRun {
         var ended: [DispatchKey] = []
         broker.takeEndedSends { ended.append($0) }
         let expected = model.endedSends.compactMap { token in sends.last { $0.token == token }?.key }
-        // A purge meets what has changed its state meanwhile after all else.
+        // A purge processes tasks that changed their state meanwhile after all others.
         try expect(ended.map(\.rawValue).sorted(), expected.map(\.rawValue).sorted(), "ended sends")
         var deadTasks: [FullModel.DeadTask] = []
         broker.takeDeadTasks { deadTask in
@@ -389,7 +389,7 @@ struct FullRun {
             try broker.purge(index, states: states, now: now, completion: completion)
         case .kick:
             states = [random.oneIn(2) ? .dead : .delayed]
-            // When those end that live no longer than to their time would depend on the slices.
+            // The time when tasks with a lifetime of 0 end would depend on the slices.
             guard model.list(queue, states[0]).allSatisfy({ $0.lifetime > 0 }) else { return }
             try broker.kick(index, state: states[0], limit: limit, now: now, completion: completion)
         case .kickToOrigin:
@@ -406,11 +406,11 @@ struct FullRun {
         if random.oneIn(3) { try proceed(to: now, on: broker) }
     }
 
-    /// Lets everything happen that is due up to a time, each thing at its own.
+    /// Lets everything happen that is due up to a time, each event at its own time.
     private mutating func proceed(to limit: Int64, on broker: isolated Broker) throws {
         var time = model.now
         while true {
-            // What one slice does is one event for those who wait; the model takes all that is due for one.
+            // One slice is one event for the waiters. In the model, everything that is due is one event.
             let slice = model.hasTaskWaiters || random.oneIn(2) ? 2000 : 1 + random.below(3)
             while !broker.advance(to: time, limit: slice) {}
             model.proceed(to: time)
@@ -462,7 +462,7 @@ struct FullRun {
         try expect(broker.counts.tasks, model.tasks.count, "tasks")
     }
 
-    // MARK: Parts
+    // MARK: Helpers
 
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number % 8) }
 
@@ -475,7 +475,7 @@ struct FullRun {
 
     private mutating func someTime() -> Int64 { Self.unit * Int64(1 + random.below(8)) }
 
-    /// Mostly one in that state, by its id or by a receipt, right or wrong.
+    /// Usually a task in that state, named by its id or by a receipt, valid or not.
     private mutating func someTask(_ state: TaskState?) -> (number: UInt64, token: UInt64?) {
         let fitting = model.tasks.filter { $0.state == state }
         guard let task = (random.oneIn(8) || fitting.isEmpty ? model.tasks : fitting).randomElement(using: &random)
@@ -488,7 +488,7 @@ struct FullRun {
     }
 }
 
-/// All that is seen of a task.
+/// Everything that a view shows of a task.
 struct FullShown: Equatable {
     var queue: String, content: String, state: TaskState
     var attempt: UInt32, retries: UInt32, token: UInt64, priority: Int8

@@ -1,4 +1,4 @@
-// Images: what stands in them, that no field is forgotten, and what newer programs have written is refused.
+// Images: their bytes, that no field is missing, and that fields of newer programs are refused.
 
 import Testing
 import UID
@@ -6,15 +6,15 @@ import UID
 @testable import Queues
 
 @Suite struct ImageTests {
-    // MARK: No field is forgotten
+    // MARK: Every field
 
     /// Compares what was written with what was read, field by field.
     ///
     /// - Parameters:
-    ///   - value: what was written, with another value than its default in each field.
+    ///   - value: what was written; no field has its default value.
     ///   - read: what was read.
-    ///   - plain: what has all the defaults.
-    ///   - omitted: the fields that are not written: they say where things are in this process, or are compared by themselves.
+    ///   - plain: a value with all the defaults.
+    ///   - omitted: the fields that are not written, because they refer to this process's memory, or that the test compares.
     private func expectAllFields<Value>(of value: Value, in read: Value, unlike plain: Value, but omitted: Set<String>)
     {
         let (others, defaults) = (Mirror(reflecting: read).children, Mirror(reflecting: plain).children)
@@ -29,7 +29,7 @@ import UID
     private let backoff = Backoff(
         minimumMilliseconds: 1, maximumMilliseconds: 2, maximumDoublings: 3, jitter: 0.25)
 
-    /// Writes with one half of `body`, and reads with the other.
+    /// Writes with the first closure, and reads with the second.
     private func roundTrip(
         _ write: (inout ImageWriter) -> Void, _ read: (inout ImageReader) throws -> Void
     ) throws {
@@ -60,7 +60,7 @@ import UID
         try read.code(&reader, position: &position)
         try reader.endFields(of: "a task")
         #expect(position == -12 && read.isPushed)
-        // The content is written by itself, and so are the extras; the queue by its name.
+        // The content and the extras are written separately, and the queue by its name.
         expectAllFields(
             of: record, in: read, unlike: TaskRecord(),
             but: ["content", "queue", "chained", "links", "extras", "timerBucketAndPush"])
@@ -84,7 +84,7 @@ import UID
         var isSame = false
         try roundTrip({ extras.code(&$0, withMetadata: true) }) {
             try read.code(&$0, withMetadata: true)
-            // The content that was read lies in what is read.
+            // The content lies in the bytes that are read.
             isSame = read.replacement?.content.span.equals(replacement.content.span) ?? false
         }
         expectAllFields(
@@ -94,7 +94,7 @@ import UID
         expectAllFields(of: replacement, in: other, unlike: Replacement(), but: ["content", "options"])
         #expect(isSame)
         heap.deallocate(replacement.content)
-        // The key is the task's already, which the replacement takes the place of.
+        // The replacement has the key of the task that it replaces.
         expectAllFields(
             of: options, in: try #require(other.options), unlike: TaskOptions(), but: ["key", "onConflict", "isNotice"])
     }
@@ -146,7 +146,7 @@ import UID
         }
     }
 
-    /// What a usual task leaves unsaid takes no bytes.
+    /// Options that a task does not set take no bytes.
     @Test func theImageOfAUsualTaskIsAsDocumented() throws {
         let id: [UInt8] = [1, 2, 3, 4, 5, 6, 0x77, 8, 9, 10, 11, 12, 13, 14, 15, 16]
         let found = try frames { broker in
@@ -162,7 +162,7 @@ import UID
         #expect(found == [image])
     }
 
-    @Test func numbersTakeAsManyBytesAsTheyNeed() throws {
+    @Test func numbersTakeOnlyTheBytesThatTheyNeed() throws {
         let numbers: [Int64] = [1, -1, 127, 128, -128, -129, 32767, 32768, 1 << 39 - 1, 1 << 55, .max, .min]
         for (number, size) in zip(numbers, [1, 1, 1, 2, 1, 2, 2, 3, 5, 8, 8, 8]) {
             var writer = ImageWriter()
@@ -174,7 +174,7 @@ import UID
             try reader.beginFields()
             try reader.code(5, &read, default: 0)
             #expect(read == number)
-            // In one that has no place for it: an error, and nothing cut off.
+            // A number too large for its field is an error; it is not truncated.
             var narrow: Int8 = 0
             var again = ImageReader(writer.span)
             try again.beginFields()
@@ -188,8 +188,8 @@ import UID
         }
     }
 
-    /// A field and a kind of image that this program does not know, and a field where it does not belong.
-    @Test func whatIsUnknownIsRefusedByItsNumber() throws {
+    /// An unknown field, an unknown kind of image, and a known field in the wrong image.
+    @Test func unknownFieldsAreRefusedByNumber() throws {
         let found = try frames { broker in try broker.add(1, to: "a") }
         let payload = try #require(found.first)
         try restore(payload)
@@ -206,8 +206,8 @@ import UID
         #expect(error?.isNewer == true && error?.problem.contains("88") == true)
     }
 
-    /// A purge under way, as version 2 of the journal has it.
-    @Test func aSweepOfVersion2GoesOn() throws {
+    /// A purge in progress, as version 2 of the journal stores it.
+    @Test func aSweepOfVersion2Continues() throws {
         func bytes(_ number: UInt64) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) } }
         let sweep: [UInt8] =
             [5, 1, 1, 0, 0, 0, 97, 0, 0, 0, 0, 0, 0b10] + bytes(10) + bytes(5) + bytes(1) + bytes(3)

@@ -1,4 +1,4 @@
-// What a restart means for tasks: leases, expiries, keys, and purges that were under way.
+// What tasks keep across a restart: leases, expiries, keys, and purges in progress.
 
 import Testing
 import UID
@@ -29,7 +29,7 @@ import UID
         broker.withTask(id: UID(high: number, low: number), now: now) { Shown($0) }
     }
 
-    @Test func leasesLastAsLongAsTheGraceAtLeast() throws {
+    @Test func leasesLastAtLeastAsLongAsTheGrace() throws {
         try restarting(downMilliseconds: 10 * Self.second) { broker in
             try add(1, to: "a", lease: 25 * Self.second, on: broker)
             try add(2, to: "a", lease: 100 * Self.second, on: broker)
@@ -37,14 +37,14 @@ import UID
         } after: { broker, now in
             #expect(shown(1, now: now, on: broker)?.leaseEnd == now + 30 * Self.second)
             #expect(shown(2, now: now, on: broker)?.leaseEnd == now + 90 * Self.second)
-            // Starting the lease anew gives what was asked for, and not what it was made longer by.
+            // Restarting the lease gives its own length, without the grace.
             let reference = TaskReference(id: UID(high: 1, low: 1), token: 1)
             #expect(broker.touch(reference, now: now + 1) == true)
             #expect(shown(1, now: now + 1, on: broker)?.leaseEnd == now + 1 + 25 * Self.second)
         }
     }
 
-    @Test(arguments: [true, false]) func aLeaseThatRanOutWhileDownCountsAsNoRetry(isDownForLong: Bool) throws {
+    @Test(arguments: [true, false]) func aLeaseThatRanOutWhileDownIsNotARetry(isDownForLong: Bool) throws {
         let options = TaskOptions()
         options.retryLimit = .limited(0)
         nonisolated(unsafe) let said = options
@@ -58,7 +58,7 @@ import UID
             #expect(shown(1, now: later, on: broker)?.state == (isDownForLong ? .ready : .dead))
             guard isDownForLong else { return }
             #expect(broker.withTask(id: UID(high: 1, low: 1), now: later) { $0.retries } == 0)
-            // Whoever had it has lost it. Now that the broker is there, the end of the next lease counts.
+            // The worker has lost the task. Now that the broker runs, the end of the next lease counts as a retry.
             let second = try take("a", now: later, on: broker)
             #expect(second?.attempt == 2)
             #expect(broker.ack(TaskReference(id: UID(high: 1, low: 1), token: 1), now: later) == false)
@@ -67,7 +67,7 @@ import UID
         }
     }
 
-    @Test func whatIsHeldDoesNotExpireBeforeTheGraceIsOver() throws {
+    @Test func aHeldTaskDoesNotExpireDuringTheGrace() throws {
         try restarting(downMilliseconds: 10 * Self.second) { broker in
             try add(1, to: "a", lease: 100 * Self.second, expiry: .after(milliseconds: 5 * Self.second), on: broker)
             let found2 = try take("a", on: broker)
@@ -86,7 +86,7 @@ import UID
         }
     }
 
-    @Test func receiptsOfBeforeFitOnlyTheDispatchThatTheyCameFrom() throws {
+    @Test func oldReceiptsFitOnlyTheirOwnDispatch() throws {
         try restarting { broker in
             try add(1, to: "a", on: broker)
             let found3 = try take("a", on: broker)?.token
@@ -101,7 +101,7 @@ import UID
         }
     }
 
-    @Test func aPurgeGoesOnWithWhatWasThereWhenItBegan() throws {
+    @Test func aPurgeContinuesWithTheTasksThatWereThereWhenItBegan() throws {
         nonisolated(unsafe) var purged: Int?
         try restarting { broker in
             for number in 1...50 { try add(UInt64(number), to: "a", on: broker) }
@@ -115,13 +115,13 @@ import UID
         }
     }
 
-    @Test func aPurgeThatGoesOnDoesNotMeetWhatHasMoved() throws {
+    @Test func aPurgeThatContinuesSparesMovedTasks() throws {
         try withLives(2) { broker, life in
             if life == 0 {
                 for number: UInt64 in 1...6 { try broker.add(number, to: number == 6 ? "b" : "a") }
                 try broker.purge(broker.queue("a"), now: 1) { _ in }
                 #expect(broker.advance(to: 1, limit: 1) == false)
-                // One that goes, one that goes and comes back, and one that comes.
+                // One task leaves, one leaves and returns, and one arrives.
                 for (number, name) in [(3, "b"), (4, "b"), (4, "a"), (6, "a")] as [(UInt64, String)] {
                     #expect(try broker.move(number, to: name, now: 1) == true)
                 }
@@ -133,7 +133,7 @@ import UID
         }
     }
 
-    @Test func aMoveGoesOnUpToItsNumber() throws {
+    @Test func aMoveContinuesUpToItsLimit() throws {
         try restarting { broker in
             for number in 1...50 { try add(UInt64(number), to: "a", on: broker) }
             try broker.move(broker.queue("a"), to: broker.queue("b"), limit: 30, now: 1_000_000) { _ in }
@@ -146,8 +146,8 @@ import UID
         }
     }
 
-    /// What is written of a move has neither the content nor what the task said.
-    @Test func whatIsMovedIsThereAfterARestart() throws {
+    /// The image of a move contains neither the content nor the task's options.
+    @Test func movedTasksSurviveARestart() throws {
         try withLives(3) { broker, life in
             switch life {
             case 0:
@@ -176,7 +176,7 @@ import UID
         }
     }
 
-    @Test func whatPausesIsThereAfterARestart() throws {
+    @Test func thePauseOfAReleaseSurvivesARestart() throws {
         try withLives(2) { broker, life in
             if life == 0 {
                 for number: UInt64 in 1...2 { try broker.add(number, to: "a") }
@@ -191,8 +191,8 @@ import UID
         }
     }
 
-    /// A task came and went in one turn: there is nothing to write, but whoever is told of it still waits for a frame.
-    @Test func whatComesAndGoesInOneTurnIsNotWritten() throws {
+    /// Nothing is written of a task that came and went in one turn, but the answers about it still wait for a frame.
+    @Test func aTaskThatComesAndGoesInOneTurnIsNotWritten() throws {
         try withBroker { broker in
             broker.beginRestoring()
             while !broker.finishRestoring(nextSequence: 1, now: 0, graceMilliseconds: 0) {}
@@ -209,7 +209,7 @@ import UID
         }
     }
 
-    /// A take has found that it has expired and has taken it out of its list; its timer has not fired yet.
+    /// A take found that the task has expired, and removed it from its list. Its timer has not fired yet.
     @Test func writingATaskThatIsAboutToEndChangesNothing() throws {
         try withBroker { broker in
             broker.beginRestoring()
@@ -225,8 +225,8 @@ import UID
         }
     }
 
-    /// What came due while the server was down comes about in the order of its times, and not in that of its enqueues.
-    @Test func whatIsOverdueComesAboutInTheOrderOfTime() throws {
+    /// Timers that ran out while the server was down fire in the order of their times, not of the enqueues.
+    @Test func overdueTimersFireInTheOrderOfTheirTimes() throws {
         let second = Self.second
         try restarting(downMilliseconds: 10 * Self.second, graceMilliseconds: 0) { broker in
             let start: Int64 = 1_000_000
@@ -255,8 +255,8 @@ import UID
         }
     }
 
-    /// Times that were written by a clock that was ahead are read all the same.
-    @Test func aClockThatWasSetBackIsNoDamage() throws {
+    /// Times that a fast clock has written can still be read.
+    @Test func aClockThatWasSetBackDoesNoDamage() throws {
         nonisolated(unsafe) var frames: [[UInt8]] = []
         let starts: [Int64] = [10_000_000, 1_000_000, 1_000_500]
         for (life, now) in starts.enumerated() {

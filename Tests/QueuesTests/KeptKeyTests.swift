@@ -1,4 +1,4 @@
-// Keys that outlive their tasks, and what counts against a queue's length.
+// Keys that outlive their tasks, and what counts towards a queue's maximum length.
 
 import Testing
 import UID
@@ -45,7 +45,7 @@ import UID
         }
     }
 
-    @Test func aKeyWhoseTimeIsOverIsTakenBeforeItsTimerFires() throws {
+    @Test func aKeyCanBeTakenAtItsEndBeforeItsTimerFires() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") {
                 $0.key = [7]
@@ -54,7 +54,7 @@ import UID
             _ = try broker.take("a")
             #expect(broker.ack(1) == true)
             #expect(try broker.add(2, to: "a", now: 100) { $0.key = [7] }.isExisting == false)
-            // Nothing is left of the first.
+            // Nothing is left of the first task.
             #expect(broker.counts.tasks == 1)
             broker.checkInvariants()
         }
@@ -74,12 +74,12 @@ import UID
             broker.advanceFully(to: 100)
             #expect(try holder([7], on: broker, now: 100) == nil)
             #expect(try free([7], on: broker, now: 100) == false)
-            // Its record goes later.
+            // Its record is deleted later.
             #expect(broker.state(1, now: 100) == .done)
         }
     }
 
-    @Test func theRecordOfATaskWhoseKeyIsFreedStays() throws {
+    @Test func freeingAKeyKeepsTheRecordOfItsTask() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") {
                 $0.key = [7]
@@ -92,7 +92,7 @@ import UID
             #expect(try broker.add(2, to: "a") { $0.key = [7] }.isExisting == false)
             #expect(broker.kick(1) == false)
             #expect(broker.cancelTask(2) == true)
-            // Once kicked, it has the key as long as it is unfinished, and no longer.
+            // After a kick, the task holds the key for as long as it is unfinished, and no longer.
             #expect(broker.kick(1) == true)
             #expect(try holder([7], on: broker)?.isUnfinished == true)
             _ = try broker.take("a")
@@ -101,7 +101,7 @@ import UID
         }
     }
 
-    @Test func whatWasFreedStaysFreeAfterARestart() throws {
+    @Test func aFreedKeyStaysFreeAfterARestart() throws {
         try withLives(3) { broker, life in
             if life == 0 {
                 for (number, key) in [(1, 7), (2, 8)] as [(UInt64, UInt8)] {
@@ -124,7 +124,7 @@ import UID
 
     // MARK: Lengths
 
-    /// Adds tasks with keys in one batch, numbered from 10; 0 is no key.
+    /// Adds tasks with keys in one batch, numbered from 10; 0 stands for no key.
     private func addBatch(
         _ keys: [UInt8], conflict: KeyConflict = .keep, on broker: isolated Broker
     ) throws -> [Bool] {
@@ -139,10 +139,10 @@ import UID
         return results.map(\.isExisting)
     }
 
-    @Test func onlyWhatWouldBeAddedCountsAgainstTheLength() throws {
+    @Test func onlyTasksThatWouldBeAddedCountTowardsTheLength() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.maximumLength = 2 }
-            // The second to have a key meets the first.
+            // The second task with a key finds the first.
             #expect(try addBatch([1, 1, 2, 1], on: broker) == [false, true, false, true])
             #expect(try addBatch([1, 2, 1], on: broker) == [true, true, true])
             #expect(try addBatch([1, 2, 1], conflict: .replace, on: broker) == [true, true, true])
@@ -158,7 +158,7 @@ import UID
         }
     }
 
-    @Test func whatPassesOverTheLengthIsCounted() throws {
+    @Test func tasksBeyondTheMaximumLengthAreCounted() throws {
         try withBroker { broker in
             try broker.configure("a") {
                 $0.maximumLength = 1
@@ -184,7 +184,7 @@ import UID
             #expect(broker.nak(1, .failed) == .dead)
             #expect(broker.kick(1) == true)
             #expect(try broker.statistics("a").totals.overLength == 3)
-            // What stays in its queue adds nothing to it.
+            // A task that stays in its queue adds nothing to it.
             _ = try broker.take("a")
             #expect(broker.nak(2, .releasePausing(milliseconds: 10)) == .requeued)
             #expect(broker.kick(2) == true)

@@ -1,4 +1,4 @@
-// At most one unfinished task a key and queue; batches.
+// Keys, each of which at most one unfinished task of a queue has; and batches.
 
 import Testing
 import UID
@@ -10,7 +10,7 @@ import UID
 
     // MARK: Keys
 
-    @Test func aSecondTaskOfAKeyMeetsTheFirst() throws {
+    @Test func aSecondTaskWithAKeyFindsTheFirst() throws {
         try withBroker { broker in
             let first = try broker.add(1, to: "a") { $0.key = [7] }
             #expect(first == Enqueued(id: id(1), isExisting: false))
@@ -29,7 +29,7 @@ import UID
         }
     }
 
-    @Test func aReplacementHasTheIdAndIsOtherwiseNew() throws {
+    @Test func aReplacementKeepsTheIdAndIsOtherwiseNew() throws {
         try withBroker { broker in
             try broker.add(1, to: "a", lease: 50) {
                 $0.key = [7]
@@ -86,7 +86,7 @@ import UID
         }
     }
 
-    /// What is shown of a task that waits, as text.
+    /// Everything that a view shows of a waiting task, as text.
     private func described(_ task: borrowing TaskView) -> [String] {
         [
             "\(task.id) \(text(task.queueName)) \(text(task.content)) \(task.state) \(task.isToBeSent)",
@@ -144,7 +144,7 @@ import UID
         }
     }
 
-    @Test func aKeyMayStayTakenWhenItsTaskIsDone() throws {
+    @Test func aKeyCanOutliveItsTask() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") {
                 $0.key = [7]
@@ -167,7 +167,7 @@ import UID
         }
     }
 
-    @Test func deletingTheRecordOfATaskDoesNotFreeTheKeyThatItIsToKeep() throws {
+    @Test func deletingARecordDoesNotFreeAKeyThatOutlivesItsTask() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") {
                 $0.key = [7]
@@ -223,7 +223,7 @@ import UID
             _ = try broker.take("a", now: 10)
             #expect(broker.nak(2, .dead, now: 10) == .dead)
             #expect(try broker.add(3, to: "a", now: 10) { $0.key = [7] }.isExisting == false)
-            // Its key is taken: it stays where it is.
+            // Its key is taken, so it stays where it is.
             #expect(broker.kick(2, now: 10) == false)
             #expect(try broker.sweep(now: 10) { try $0.kick($0.queue("a"), now: 10, completion: $1) } == [0])
             _ = try broker.take("a", now: 10)
@@ -262,14 +262,14 @@ import UID
             #expect(broker.task(withKey: [7], in: a, now: 0) == id(2))
             #expect(broker.ack(2) == true)
             #expect(broker.task(withKey: [7], in: a, now: 0) == nil)
-            // Before its timer has fired, too.
+            // Also before its timer has fired.
             #expect(broker.task(withKey: [7, 0, 7], in: a, now: 99) == id(1))
             #expect(broker.task(withKey: [7, 0, 7], in: a, now: 100) == nil)
             #expect(try broker.keyGroup([7], of: "a", now: 99) == [1] && broker.keyGroup([7], of: "a", now: 100) == [])
         }
     }
 
-    @Test func aKeyThatStaysTakenLeadsToNoTask() throws {
+    @Test func aKeyThatOutlivesItsTaskFindsNoTask() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") { options in
                 (options.key, options.uniqueForMilliseconds, options.keepMilliseconds) = ([7, 0], 500, 100)
@@ -296,7 +296,7 @@ import UID
             #expect(try broker.keyGroup([], of: "a") == [5])
             #expect(try broker.keyGroup([5, 5], of: "a") == [6] && broker.keyGroup([6], of: "a") == [7])
             #expect(try broker.keyGroup([5], of: "b") == [20] && broker.keyGroup([5], of: "c") == [])
-            // Held, delayed or replaced, it is there; whoever has come to its end is not.
+            // Dispatched, delayed and replaced tasks are found; tasks that have ended are not.
             _ = try broker.takeAny("a", limit: 3)
             #expect(broker.nak(0, .failedPausing(milliseconds: 9)) == .requeued)
             #expect(broker.nak(2, .dead) == .dead)
@@ -305,7 +305,7 @@ import UID
             #expect(try broker.keyGroup([5], of: "a") == [0, 1])
             #expect(broker.kick(2) == true)
             #expect(try broker.keyGroup([5], of: "a") == [0, 1, 2])
-            // What is shown may be asked for more, and looks as it does elsewhere.
+            // The callback may call the broker, and the views are the same as elsewhere.
             let queue = try broker.queue("a")
             broker.forEachTask(inKeyGroup: [5], of: queue, now: 0) { task in
                 #expect(broker.task(withKey: task.key, in: queue, now: 0) == task.id)
@@ -314,7 +314,7 @@ import UID
         }
     }
 
-    @Test func groupsFollowTheirTasksToOtherQueues() throws {
+    @Test func keyGroupsFollowTheirTasksToOtherQueues() throws {
         try withBroker { broker in
             try broker.configure("c") { $0.deadLetter = Array("d".utf8) }
             for number in 1...4 { try broker.add(UInt64(number), to: "a") { $0.key = [5, 0, UInt8(number)] } }
@@ -333,7 +333,7 @@ import UID
         }
     }
 
-    @Test func aTaskStaysWhereItIsIfItsKeyIsTakenElsewhere() throws {
+    @Test func aTaskStaysIfItsKeyIsTakenInTheTarget() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") { $0.key = [7] }
             try broker.add(2, to: "b", expiry: .after(milliseconds: 50)) { $0.key = [7] }
@@ -347,7 +347,7 @@ import UID
         }
     }
 
-    @Test func aKeyThatADeadTaskHadMovesWithIt() throws {
+    @Test func theKeyOfADeadTaskMovesWithIt() throws {
         try withBroker { broker in
             for (number, unique) in [(1, 500), (2, 0)] as [(UInt64, Int64)] {
                 try broker.add(number, to: "a") { ($0.key, $0.uniqueForMilliseconds) = ([UInt8(number)], unique) }
@@ -356,7 +356,7 @@ import UID
                 #expect(try broker.move(number, to: "b") == true)
             }
             #expect(try broker.peek("b", .dead) == [1, 2])
-            // The first one's stays taken, now there.
+            // The first task's key stays taken, now there.
             #expect(try broker.add(3, to: "a") { $0.key = [1] }.isExisting == false)
             #expect(try broker.add(4, to: "b") { $0.key = [1] } == Enqueued(id: id(1), isExisting: true))
             #expect(try broker.add(5, to: "b") { $0.key = [2] }.isExisting == false)
@@ -399,7 +399,7 @@ import UID
         }
     }
 
-    @Test func aBatchIsAddedWholeOrNotAtAll() throws {
+    @Test func aBatchIsAddedAsAWholeOrNotAtAll() throws {
         try withBroker(maximumTasks: 5) { broker in
             try broker.add(1, to: "a") { $0.key = [1] }
             let bytes = broker.memoryBytes
@@ -422,7 +422,7 @@ import UID
             }
             #expect(broker.memoryBytes == configuredBytes)
             #expect(try broker.peek("a") == [1])
-            // What meets a key needs no room.
+            // A task whose key is taken needs no room.
             let results = try enqueue([2, 3, 4], on: broker) { number, options in
                 if number == 4 { options.key = [1] }
             }
@@ -430,7 +430,7 @@ import UID
         }
     }
 
-    @Test func aFullQueueTakesNoMoreButKeepsWhatComesBack() throws {
+    @Test func aFullQueueRefusesNewTasksButKeepsReturningOnes() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.maximumLength = 2 }
             try broker.add(1, to: "a")

@@ -1,4 +1,4 @@
-// The broker again, naively: arrays and linear scans. What it answers is what the real one must answer.
+// A naive second implementation of the broker, with arrays and linear scans. The real one must give the same answers.
 
 @testable import Queues
 
@@ -16,9 +16,9 @@ struct Model {
         var dispatched: Int64 = 0
         var leaseEnd: Int64 = 0
         var retries = 0
-        /// When it is ready again, while it pauses after many retries.
+        /// When the task is ready again, while it pauses after many retries.
         var due: Int64?
-        /// When its timer was set, in the order of all settings.
+        /// The position of the task's timer in the order in which all timers were set.
         var set = 0
     }
 
@@ -29,7 +29,7 @@ struct Model {
         var deadline: Int64
     }
 
-    /// A completion that was called.
+    /// A call of a completion.
     struct Completion: Equatable {
         var waiter: Int
         var taken: [Shown?]
@@ -44,17 +44,17 @@ struct Model {
     }
 
     private(set) var now: Int64
-    /// In no order.
+    /// Unordered.
     private(set) var tasks: [Task] = []
-    /// The numbers of the ready tasks of each queue, the first first.
+    /// The numbers of the ready tasks of each queue, in order.
     private(set) var ready: [[UInt64]]
     /// In the order of their arrival.
     private(set) var waiters: [Waiter] = []
-    /// What was called since the caller last emptied it.
+    /// The calls since the caller last emptied this.
     var completions: [Completion] = []
     private var nextToken: UInt64
     private var settings = 0
-    /// Whether those who wait are served when the event under way is over.
+    /// Whether waiters are served when the current event is over.
     private var isEvent = false
 
     init(queues: Int, firstToken: UInt64, now: Int64) {
@@ -129,8 +129,8 @@ struct Model {
         requeue(index, atFront: true)
     }
 
-    /// What is due and can be seen to happen, the first first: at one time, leases and pauses in the order in which they were
-    /// set, then waits in the order of their arrival.
+    /// The observable events that are due, in order. At the same time, leases and pauses come in the order in which they
+    /// were set, then waits in the order of their arrival.
     var nextEvent: (event: Event, time: Int64)? {
         let timed = tasks.filter { $0.isDispatched || $0.due != nil }
         let next = timed.min { ($0.due ?? $0.leaseEnd, $0.set) < ($1.due ?? $1.leaseEnd, $1.set) }
@@ -144,12 +144,12 @@ struct Model {
         return wait.map { (.waitOver(waiter: $0.number), $0.deadline) }
     }
 
-    /// When something is to happen, seen or unseen.
+    /// The time of the next event, observable or not.
     var nextDeadline: Int64? {
         [nextEvent?.time, tasks.map(\.expires).min()].compactMap { $0 }.min()
     }
 
-    /// What happens until `endEvent`, or before a wait ends, is one event.
+    /// Everything until `endEvent`, or before a wait ends, is one event.
     mutating func beginEvent() { isEvent = true }
 
     mutating func endEvent() {
@@ -171,7 +171,7 @@ struct Model {
 
     var queuesWithTasks: Set<Int> { Set(tasks.map(\.queue)) }
 
-    // MARK: Parts
+    // MARK: Helpers
 
     private func index(of number: UInt64) -> Int? {
         tasks.firstIndex { $0.number == number }
@@ -188,7 +188,7 @@ struct Model {
         tasks[index].set = settings
     }
 
-    /// The first nine retries follow at once, those after them pause for a second, doubled up to a minute.
+    /// The first nine retries follow at once. Those after them pause for a second, which doubles up to a minute.
     private mutating func fail(_ index: Int) {
         tasks[index].retries += 1
         guard tasks[index].retries > 9 else { return requeue(index, atFront: false) }

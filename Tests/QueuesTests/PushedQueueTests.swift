@@ -10,7 +10,7 @@ import UID
 
     // MARK: Whole queues
 
-    @Test func aDeadLettersOwnRequestIsOverUntilItGoesBack() throws {
+    @Test func aDeadLettersRequestDoesNotCountUntilItGoesBack() throws {
         try withSendingBroker { broker in
             try broker.configure("a") { $0.deadLetter = Array("b".utf8) }
             let outcome = Outcome()
@@ -28,7 +28,7 @@ import UID
         }
     }
 
-    @Test func aDeadLetterInAPushedQueueIsSentAsThatSays() throws {
+    @Test func aDeadLetterInAPushedQueueIsSentAsThatQueueSays() throws {
         try withSendingBroker { broker in
             try broker.configure("a") { $0.deadLetter = Array("b".utf8) }
             try broker.configurePushed("b")
@@ -41,7 +41,7 @@ import UID
             #expect(try broker.take("b") == nil)
             #expect(try broker.sendAll("b") == [1, 2])
             #expect(broker.deadTasks() == [])
-            // It is no more sent when that queue's tasks are not.
+            // It is no longer sent once that queue is not pushed.
             for number in 1...2 { #expect(broker.state(UInt64(number)) == .dispatched) }
             try broker.configure(broker.queue("b"), nil)
             broker.advanceFully(to: 1000)
@@ -77,7 +77,7 @@ import UID
             #expect(broker.sendableQueues() == ["p"])
             #expect(try broker.take("p") == nil)
             #expect(try broker.peek("p") == [1, 2])
-            // While it is sent, it stays.
+            // While it is being sent, it stays.
             let key = try broker.sendOne("p")
             #expect(try broker.move(1, to: "b") == false)
             #expect(broker.endedSends() == [])
@@ -91,8 +91,8 @@ import UID
         }
     }
 
-    /// It is about to be given to workers, and goes to where it is sent again, or not.
-    @Test(arguments: [true, false]) func aStrayMayBeMoved(isToPushed: Bool) throws {
+    /// The task is about to become the workers'. It moves to a queue that is pushed, or to one that is not.
+    @Test(arguments: [true, false]) func aTaskWaitingForTheWorkersCanBeMoved(isToPushed: Bool) throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a")
             try broker.configurePushed("p")
@@ -107,7 +107,7 @@ import UID
         }
     }
 
-    @Test func aMoveMeetsBothKindsInTheirOrder() throws {
+    @Test func aMoveTakesPushedAndUnpushedTasksInOrder() throws {
         try withSendingBroker { broker in
             try broker.add(1, to: "a", priority: 0) { _ in }
             try broker.addSent(2, to: "a", priority: 5)
@@ -121,7 +121,7 @@ import UID
         }
     }
 
-    @Test func purgingAndKickingMeetWhatIsSent() throws {
+    @Test func purgesAndKicksIncludePushedTasks() throws {
         try withSendingBroker { broker in
             let queue = try broker.queue("a")
             for number in 1...3 { try broker.addSent(UInt64(number), to: "a") }
@@ -130,7 +130,7 @@ import UID
             #expect(try broker.sweep { try $0.kick(queue, now: 0, completion: $1) } == [1])
             #expect(try broker.sweep { try $0.kick(queue, state: .delayed, now: 0, completion: $1) } == [1])
             #expect(try broker.peek("a") == [3, 1, 2])
-            // Its delay is over, and that is all.
+            // The kick ends its delay and changes nothing else.
             #expect(broker.retry(2, now: 0)?.retries == 1)
             #expect(try broker.sweep(now: 1) { try $0.purge(queue, now: 1, completion: $1) } == [3])
             #expect(broker.counts.tasks == 0)
@@ -139,7 +139,7 @@ import UID
 
     // MARK: Configurations
 
-    @Test func whoWaitsIsServedWhenItsTasksAreNotSentAnyMore() throws {
+    @Test func aWaiterIsServedWhenItsQueueIsNoLongerPushed() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a")
             let outcomes = (0..<4).map { _ in Outcome() }
@@ -160,7 +160,7 @@ import UID
         }
     }
 
-    @Test func whoWaitsGetsNothingWhenItsTasksBeginToBeSent() throws {
+    @Test func aWaiterGetsNothingWhenItsQueueBecomesPushed() throws {
         try withSendingBroker { broker in
             let (both, single) = (Outcome(), Outcome())
             try broker.add(1, to: "a")
@@ -178,7 +178,7 @@ import UID
         }
     }
 
-    @Test func aPausedQueueServesNobodyWhenItsTasksAreNotSentAnyMore() throws {
+    @Test func aPausedQueueServesNoWaiterWhenItIsNoLongerPushed() throws {
         try withSendingBroker { broker in
             let outcome = Outcome()
             try broker.configurePushed("a")
@@ -194,7 +194,7 @@ import UID
         }
     }
 
-    @Test func whatIsGivenToWorkersKeepsItsOrderAndItsPriority() throws {
+    @Test func tasksThatBecomeTheWorkersKeepTheirOrderAndPriority() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a")
             for number in 1...20 { try broker.add(UInt64(number), to: "a", priority: Int8(number % 3)) { _ in } }
@@ -202,7 +202,7 @@ import UID
             try broker.configure(broker.queue("a"), nil)
             #expect(broker.advance(to: 0, limit: 3) == false)
             broker.checkInvariants()
-            // Nothing of it is lost to those who look meanwhile.
+            // A peek in between shows all tasks.
             #expect(try broker.statistics("a").ready == 21)
             #expect(Set(try broker.peek("a")).count == 21)
             broker.advanceFully(to: 0, limit: 3)
@@ -212,13 +212,13 @@ import UID
         }
     }
 
-    @Test func manyStraysHideNothingForLong() throws {
+    @Test func manyTasksWaitingForTheWorkersHideNothingForLong() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a")
             for number in 1...3000 { try broker.add(UInt64(number), to: "a") }
             try broker.addSent(5000, to: "a")
             try broker.configure(broker.queue("a"), nil)
-            // So many of them stand before it that one call cannot tell.
+            // So many tasks stand before it that one call cannot find it.
             let queue = try broker.queue("a")
             guard case .notYet = broker.send(from: queue, now: 0, leaseMilliseconds: { _ in 100 }) else {
                 throw Missing()
@@ -230,7 +230,7 @@ import UID
         }
     }
 
-    @Test func aSweepMeetsWhatIsAboutToBeGivenToWorkers() throws {
+    @Test func aSweepIncludesTasksThatAreAboutToBecomeTheWorkers() throws {
         for action in ["purge", "move", "wear out"] {
             try withSendingBroker { broker in
                 try broker.configurePushed("a")
@@ -261,7 +261,7 @@ import UID
         }
     }
 
-    @Test func aConfigurationMayComeAndGoOften() throws {
+    @Test func aConfigurationCanBeSetAndDeletedOften() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a")
             for number in 1...10 { try broker.add(UInt64(number), to: "a") }
@@ -279,7 +279,8 @@ import UID
 
     // MARK: Restarts
 
-    @Test(arguments: [0, 30_000] as [Int64]) func whatWasBeingSentIsAtTheFrontAgain(graceMilliseconds: Int64) throws {
+    @Test(arguments: [0, 30_000] as [Int64])
+    func aTaskThatWasBeingSentReturnsToTheFront(graceMilliseconds: Int64) throws {
         try restarting(downMilliseconds: 10_000, graceMilliseconds: graceMilliseconds) { broker in
             try broker.configurePushed("p")
             for number in 1...4 {
@@ -305,9 +306,9 @@ import UID
         }
     }
 
-    /// Nobody is told of an attempt that failed, or of an answer that did not arrive: while the disk is full, nothing of them is
-    /// written, and the space is left to what makes room.
-    @Test func aFullDiskHasNoSpaceForFailedAttempts() throws {
+    /// No client learns of a failed attempt or of an answer that did not arrive. So while the disk is full, neither is
+    /// written, which leaves the space to operations that make room.
+    @Test func failedAttemptsAreNotWrittenToAFullDisk() throws {
         try withBroker { broker in
             broker.beginSending()
             broker.beginRestoring()
@@ -328,8 +329,8 @@ import UID
         }
     }
 
-    /// What is written of it after that, without its content, does not bring the old content back.
-    @Test func theReplacementOfWhatWasBeingSentStays() throws {
+    /// A later image without a content does not restore the old content.
+    @Test func theReplacementOfATaskThatWasBeingSentStays() throws {
         nonisolated(unsafe) var frames: [(UInt64, [UInt8])] = []
         for life in 0..<3 {
             let broker = Broker(executor: InlineExecutor(), firstToken: UInt64(1 + 100 * life), now: 0)
@@ -358,7 +359,7 @@ import UID
                         let key = try #require(found)
                         #expect(broker.fail(key, .failedPausing(milliseconds: 0)) == .requeued)
                     }
-                    // As it was found: the first one goes to the back.
+                    // Restores the order of the tasks: the first one goes to the back.
                     let second = try broker.sendOne("a")
                     #expect(broker.fail(second, .failedPausing(milliseconds: 0)) == .requeued)
                 }
@@ -368,7 +369,7 @@ import UID
         }
     }
 
-    @Test func aRestartAfterAConfigurationPutsAllWhereTheyBelong() throws {
+    @Test func aRestartAfterAConfigurationPutsAllTasksInTheRightPlace() throws {
         try restarting { broker in
             try broker.add(1, to: "a", expires: 9_000_000, now: 1_000_000)
             try broker.add(2, to: "b", expires: 9_000_000, now: 1_000_000)
@@ -377,7 +378,7 @@ import UID
             try broker.add(3, to: "a", expires: 9_000_000, now: 1_000_000)
             try broker.add(4, to: "b", expires: 9_000_000, now: 1_000_000)
             try broker.addSent(5, to: "b", now: 1_000_000)
-            // Not yet given to workers when the server ends.
+            // The workers have not got it yet when the server ends.
             try broker.configure(broker.queue("b"), nil)
         } after: { broker, now in
             let sentOfA = try broker.sendAll("a", now: now)
@@ -389,8 +390,8 @@ import UID
         }
     }
 
-    /// Writing what a task is changes nothing of where it stands.
-    @Test func aTaskThatIsWrittenStillStandsAmongThoseThatAreSent() throws {
+    /// Writing a task does not change its place.
+    @Test func writingAPushedTaskKeepsItsPlace() throws {
         try withSendingBroker { broker in
             broker.beginRestoring()
             while !broker.finishRestoring(nextSequence: 1, now: 0, graceMilliseconds: 0) {}

@@ -1,16 +1,16 @@
-// Random choices of the broker's tests.
+// Random numbers for the broker's tests.
 
 import Support
 
 typealias Random = SeededRandom
 
 extension SeededRandom {
-    /// A number from 0 up to, and without, the bound.
+    /// A number from 0 up to the bound, without the bound.
     mutating func below(_ bound: Int) -> Int {
         Int(next() % UInt64(bound))
     }
 
-    /// A number of up to `bits` bits: each length is as likely as any other.
+    /// A number of up to `bits` bits. All lengths are equally likely.
     mutating func anyLength(bits: Int) -> Int64 {
         Int64(next() >> UInt64(64 - 1 - below(bits)))
     }

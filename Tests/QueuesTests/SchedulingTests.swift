@@ -27,14 +27,14 @@ import UID
         }
     }
 
-    @Test func aDelayThatIsPastIsNone() throws {
+    @Test func aTimeInThePastIsNoDelay() throws {
         try withBroker(now: 100) { broker in
             try broker.add(1, to: "a", due: 50, expiry: .after(milliseconds: 10), now: 100) { _ in }
             #expect(try broker.take("a", now: 100)?.first?.expires == 110)
         }
     }
 
-    @Test func delaysThatAreOverTogetherAreSeenToInSlices() throws {
+    @Test func delaysThatEndTogetherAreProcessedInSlices() throws {
         try withBroker(maximumTasks: 5000) { broker in
             for number in 1...5000 { try broker.add(UInt64(number), to: "a", due: 1000) { _ in } }
             var slices = 0
@@ -51,7 +51,7 @@ import UID
 
     // MARK: Priorities
 
-    @Test func higherPrioritiesGoFirstAndWithinOneTheFirstGoesFirst() throws {
+    @Test func higherPrioritiesGoFirstAndEqualOnesInOrder() throws {
         try withBroker { broker in
             for (number, priority) in [0, 5, -3, 127, 5, 0, -128].enumerated() {
                 try broker.add(UInt64(number), to: "a", priority: Int8(priority)) { _ in }
@@ -73,7 +73,7 @@ import UID
         }
     }
 
-    @Test func theQueuesPriorityIsForTasksThatSayNone() throws {
+    @Test func theQueuesPriorityAppliesToTasksWithoutOne() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.priority = 7 }
             try broker.add(1, to: "a", priority: 0) { _ in }
@@ -100,7 +100,7 @@ import UID
                 #expect(task.finished == 10)
                 #expect(task.error == Array("the lease ran out".utf8))
             }
-            // Its expiry no longer counts, but dead tasks do not stay for ever.
+            // Its expiry no longer counts, but dead tasks do not stay forever.
             let end = 10 + QueueConfiguration.defaultDeadExpiryMilliseconds
             broker.advanceFully(to: end - 1)
             #expect(broker.state(1, now: end - 1) == .dead)
@@ -110,7 +110,7 @@ import UID
         }
     }
 
-    @Test func aNakMayMakeATaskDeadOrReleaseOrDelayIt() throws {
+    @Test func aNakCanKillReleaseOrDelayATask() throws {
         try withBroker { broker in
             for number in 1...3 { try broker.add(UInt64(number), to: "a") { $0.retryLimit = .limited(1) } }
             #expect(try broker.takeAny("a", limit: 3) == [1, 2, 3])
@@ -165,7 +165,7 @@ import UID
         }
     }
 
-    @Test func aLaterLimitEndsTasksThatHaveFailedTooOftenBefore() throws {
+    @Test func aLaterLimitEndsTasksThatFailedTooOftenBefore() throws {
         try withBroker { broker in
             for number in 1...3 { try broker.add(UInt64(number), to: "a") }
             try broker.add(4, to: "a") { $0.retryLimit = .unlimited }
@@ -209,7 +209,7 @@ import UID
                 #expect(task.origin == Array("a".utf8) && task.key == [] && task.metadata == [9])
                 #expect(task.error == Array("no".utf8) && task.retries == 0)
             }
-            // It is not moved on, not even back to where it died.
+            // It is not moved again, not even back to where it died.
             try broker.configure("b") { $0.deadLetter = Array("a".utf8) }
             #expect(broker.nak(1, .dead, now: 1000) == .dead)
             #expect(try broker.peek("b", .dead, now: 1000) == [1])
@@ -220,7 +220,7 @@ import UID
         }
     }
 
-    @Test func expiredTasksAreDeadIfTheQueueSaysSo() throws {
+    @Test func expiredTasksDieIfTheQueueSaysSo() throws {
         try withBroker { broker in
             try broker.configure("a") {
                 $0.isExpiryDeath = true
@@ -229,7 +229,7 @@ import UID
             let outcome = Outcome()
             _ = try broker.startWait("b", noting: outcome)
             try broker.add(1, to: "a", expires: 100)
-            // A take that meets it must not give it out, and it must not be lost.
+            // A take that finds it must neither dispatch nor lose it.
             #expect(try broker.take("a", now: 100) == nil)
             #expect(broker.state(1, now: 100) == .dead)
             broker.advanceFully(to: 100)
@@ -237,7 +237,7 @@ import UID
         }
     }
 
-    @Test func aKickCountsRetriesAndExpiryAnew() throws {
+    @Test func aKickResetsRetriesAndExpiry() throws {
         try withBroker { broker in
             try broker.add(1, to: "a", expiry: .after(milliseconds: 100)) { $0.retryLimit = .limited(1) }
             _ = try broker.take("a")
@@ -255,7 +255,7 @@ import UID
 
     // MARK: Any of several queues
 
-    @Test func anyTasksComeInTheOrderOfTheQueuesNamed() throws {
+    @Test func takeAnyGoesThroughTheQueuesInTheOrderNamed() throws {
         try withBroker { broker in
             for (number, name) in ["low", "high", "low", "high"].enumerated() {
                 try broker.add(UInt64(number), to: name)
@@ -266,7 +266,7 @@ import UID
         }
     }
 
-    @Test func whoWaitsForAnyGetsTheFirstAndIsServedInTurn() throws {
+    @Test func aWaiterForAnyTaskGetsTheFirstAndIsServedInTurn() throws {
         try withBroker { broker in
             let (any, all, late) = (Outcome(), Outcome(), Outcome())
             _ = try broker.startWaitAny("a", "b", "a", noting: any)
@@ -294,7 +294,7 @@ import UID
         }
     }
 
-    @Test func manyWornOutTasksHoldNobodyUpForEver() throws {
+    @Test func manyTasksWithoutRetriesHoldUpNoWaiterForever() throws {
         try withBroker(maximumTasks: 5000) { broker in
             for number in 1...2500 { try broker.add(UInt64(number), to: "a", lease: 10) }
             _ = try broker.takeAny("a", limit: 2500)
@@ -310,7 +310,7 @@ import UID
         }
     }
 
-    @Test func whatIsTakenShowsItsWorkerAndItsLease() throws {
+    @Test func aTakenTaskShowsItsWorkerAndItsLease() throws {
         try withBroker { broker in
             try broker.add(1, to: "a")
             var taken: [TaskHandle?] = []
@@ -335,7 +335,7 @@ import UID
         }
     }
 
-    /// While memory is short, neither takes nor touches add to it, and a lease stays as long as it is.
+    /// While memory is short, takes and touches use no more of it, and leases keep their length.
     @Test func takesAndTouchesNeedNoMemory() throws {
         try withBroker { broker in
             for number in 1...10 as ClosedRange<UInt64> { try broker.add(number, to: "a") }
@@ -355,8 +355,8 @@ import UID
         }
     }
 
-    /// The name of a worker is memory too.
-    @Test func theNamesOfWorkersAreCounted() throws {
+    /// The names of workers count as memory.
+    @Test func workersNamesCountAsMemory() throws {
         try withBroker { broker in
             try broker.add(1, to: "a")
             let before = broker.memoryBytes

@@ -5,7 +5,7 @@ import UID
 
 @testable import Queues
 
-/// What the completion of a wait for a result was called with.
+/// The arguments with which waits for a result were completed.
 private final class Ends {
     var states: [TaskState] = []
     var results: [[UInt8]] = []
@@ -39,7 +39,7 @@ private final class Ends {
         }
     }
 
-    @Test func theTasksBackoffGoesBeforeTheQueuesAndThatBeforeTheDefault() throws {
+    @Test func theTasksBackoffOverridesTheQueuesAndThatOverridesTheDefault() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a") { $0.backoff = Backoff(minimumMilliseconds: 30) }
             try broker.add(1, to: "a")
@@ -55,7 +55,7 @@ private final class Ends {
         }
     }
 
-    @Test func whatAWorkerFailsHasNoBackoffUnlessItIsSaid() throws {
+    @Test func tasksThatWorkersFailHaveNoBackoffByDefault() throws {
         try withSendingBroker { broker in
             try broker.add(1, to: "a")
             _ = try broker.take("a")
@@ -64,7 +64,7 @@ private final class Ends {
         }
     }
 
-    @Test func aReleasedTaskIsAtTheFrontAndNoRetryIsCounted() throws {
+    @Test func aReleaseReturnsTheTaskToTheFrontAndCountsNoRetry() throws {
         try withSendingBroker { broker in
             for number in 1...3 { try broker.addSent(UInt64(number), to: "a") { $0.retryLimit = .limited(0) } }
             #expect(broker.fail(try broker.sendOne("a"), .release) == .requeued)
@@ -74,7 +74,7 @@ private final class Ends {
         }
     }
 
-    @Test func aReleaseOfASendMayPause() throws {
+    @Test func aReleaseOfASendCanPause() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("p")
             try broker.addSent(1, to: "a") { $0.retryLimit = .limited(0) }
@@ -82,7 +82,7 @@ private final class Ends {
             for (number, name) in [(1, "a"), (2, "p")] as [(UInt64, String)] {
                 let key = try broker.sendOne(name)
                 #expect(broker.fail(key, .releasePausing(milliseconds: 100)) == .requeued)
-                // That dispatch is over, and nobody needs to be told.
+                // That dispatch is over, and there is nothing to report.
                 #expect(broker.finish(key) == false && broker.fail(key) == .missing)
                 let found = broker.retry(number, now: 0)
                 let seen = try #require(found)
@@ -101,7 +101,7 @@ private final class Ends {
         }
     }
 
-    @Test func aReplacementDoesNotPauseForWhatItReplaces() throws {
+    @Test func aReplacementDoesNotInheritThePause() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a") { $0.key = [7, 0, 7] }
             let key = try broker.sendOne("a")
@@ -119,7 +119,7 @@ private final class Ends {
             let key = try broker.sendOne("a", lease: 100)
             broker.advanceFully(to: 99)
             #expect(broker.endedSends() == [])
-            // Nobody ends it any more, even before its timer has fired.
+            // Nothing else can end it any more, even before its timer has fired.
             #expect(broker.finish(key, now: 100) == false)
             #expect(broker.fail(key, now: 100) == .missing)
             broker.advanceFully(to: 100)
@@ -132,7 +132,7 @@ private final class Ends {
         }
     }
 
-    // MARK: Ends that the sender did not bring about
+    // MARK: Ends that the sender did not cause
 
     @Test func cancellingPurgingAndExpiryEndASend() throws {
         try withSendingBroker { broker in
@@ -169,12 +169,12 @@ private final class Ends {
             #expect(broker.endedSends() == [])
             #expect(broker.ack(1, now: 10) == false)
             #expect(broker.finish(keys[0], now: 10) == true)
-            // It failed as what is sent does, and is a worker's now.
+            // It failed as a pushed task does, and workers can take it now.
             #expect(broker.fail(keys[1], now: 10) == .requeued)
             #expect(broker.retry(2, now: 10).map { abs($0.pause - 1000) <= 100 } == true)
             broker.advanceFully(to: 2000)
             #expect(try broker.takeAny("a", limit: 9, now: 2000) == [2])
-            // Nor is what a worker holds taken from it.
+            // Nor does a worker lose a task that it holds.
             try broker.configurePushed("a")
             #expect(broker.ack(2, now: 2000) == true)
             #expect(broker.endedSends() == [])
@@ -221,7 +221,7 @@ private final class Ends {
         }
     }
 
-    @Test func aReadyTaskThatIsReplacedChangesWhoGetsIt() throws {
+    @Test func aReplacementDecidesWhetherAReadyTaskIsPushed() throws {
         try withSendingBroker { broker in
             let outcome = Outcome()
             try broker.addSent(1, to: "a") { $0.key = [1] }
@@ -237,7 +237,7 @@ private final class Ends {
 
     // MARK: Results
 
-    @Test func theResultOfAFailureIsKeptIfTheRecordIs() throws {
+    @Test func theResultOfAFailureIsKeptIfTheRecordIsKept() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a") { $0.keepMilliseconds = 100 }
             try broker.addSent(2, to: "a")
@@ -248,14 +248,14 @@ private final class Ends {
                 #expect(broker.wantsResult(of: key) == false)
                 #expect(broker.result(number) == (isKept ? [1] : []))
                 let second = try broker.sendOne("a")
-                // None takes the place of none.
+                // A failure without a result keeps the earlier one.
                 #expect(broker.fail(second, .dead) == .dead)
                 #expect(broker.result(number) == (isKept ? [1] : []))
             }
         }
     }
 
-    @Test func whoWaitsForTheResultOfADeadTaskGetsTheLastOne() throws {
+    @Test func aWaiterForTheResultOfADeadTaskGetsTheLastOne() throws {
         try withSendingBroker { broker in
             let ends = Ends()
             try broker.addSent(1, to: "a") { ($0.keepMilliseconds, $0.retryLimit) = (100, .limited(1)) }
@@ -271,7 +271,7 @@ private final class Ends {
         }
     }
 
-    @Test func whatAWorkerHasDoneHasNoResultOfASend() throws {
+    @Test func aTaskThatAWorkerFinishedHasNoResultOfASend() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a") { $0.keepMilliseconds = 100 }
             try broker.add(1, to: "a")
@@ -289,7 +289,7 @@ private final class Ends {
 
     // MARK: Deaths
 
-    @Test func everyDeathIsToldOnce() throws {
+    @Test func everyDeathIsReportedOnce() throws {
         try withSendingBroker { broker in
             try broker.configure("a") { $0.isExpiryDeath = true }
             try broker.addSent(1, to: "a")
@@ -306,7 +306,7 @@ private final class Ends {
             for now in [10, 20, 40] as [Int64] { broker.advanceFully(to: now) }
             #expect(broker.deadTasks() == ["2 in a", "3 in a", "4 in a", "5 in a"])
             #expect(broker.endedSends().count == 1)
-            // Worn out by a new maximum.
+            // A new maximum uses up its retries.
             try broker.addSent(7, to: "a", now: 40)
             #expect(broker.fail(try broker.sendOne("a", now: 40), now: 40) == .requeued)
             try broker.configure("a") { $0.maximumRetries = 0 }
@@ -316,7 +316,7 @@ private final class Ends {
         }
     }
 
-    @Test func aQueueThatSaysHowTasksAreSentTellsAllDeaths() throws {
+    @Test func aQueueWithAPushReportsAllDeaths() throws {
         try withSendingBroker { broker in
             try broker.configure("a") { ($0.push, $0.deadLetter) = ([8], Array("b".utf8)) }
             try broker.add(1, to: "a")
@@ -324,14 +324,14 @@ private final class Ends {
             #expect(broker.nak(1, .dead) == .dead)
             #expect(broker.deadTasks() == ["1 in a"])
             #expect(broker.push(of: try broker.queue("a")) == [8])
-            // There it dies of itself, and nobody is to be told.
+            // There it dies of its own accord, and nothing is reported.
             #expect(try broker.takeAny("b") == [1])
             #expect(broker.nak(1, .dead) == .dead)
             #expect(broker.deadTasks() == [])
         }
     }
 
-    @Test func takingDeathsMayAddTasks() throws {
+    @Test func theCallbackForDeathsCanAddTasks() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a")
             #expect(broker.fail(try broker.sendOne("a"), .dead) == .dead)
@@ -345,7 +345,7 @@ private final class Ends {
         }
     }
 
-    @Test func aDeathThatIsNotTakenKeepsItsQueueAndIsToldAgain() throws {
+    @Test func aDeathThatIsNotTakenKeepsItsQueueAndIsReportedAgain() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a")
             #expect(broker.fail(try broker.sendOne("a"), .dead) == .dead)

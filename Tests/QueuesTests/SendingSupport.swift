@@ -1,4 +1,4 @@
-// A broker whose tasks are sent, with short calls.
+// Short calls for a broker that pushes tasks.
 
 import Testing
 import UID
@@ -6,7 +6,7 @@ import UID
 @testable import Queues
 
 extension Broker {
-    /// Adds a task that says how it is to be sent.
+    /// Adds a task with a request of its own.
     @discardableResult
     func addSent(
         _ number: UInt64, to name: String, due: Int64? = nil, expiry: Expiry = .unsaid, priority: Int8? = nil,
@@ -18,7 +18,7 @@ extension Broker {
         }
     }
 
-    /// Configures a queue so that all of its tasks are sent.
+    /// Configures a queue so that all of its tasks are pushed.
     func configurePushed(_ name: String, _ change: (inout QueueConfiguration) -> Void = { _ in }) throws {
         try configure(name) { configuration in
             configuration.push = [8]
@@ -35,13 +35,13 @@ extension Broker {
         return key
     }
 
-    /// Sends the next task of a queue, which there must be.
+    /// Sends the next task of a queue; throws if there is none.
     func sendOne(_ name: String, lease: Int64 = 1000, now: Int64 = 0) throws -> DispatchKey {
         let key = try send(name, lease: lease, now: now)
         return try #require(key)
     }
 
-    /// Sends all that a queue has; the numbers of what that was.
+    /// Sends all tasks of a queue, and returns their numbers.
     func sendAll(_ name: String, now: Int64 = 0) throws -> [UInt64] {
         var numbers: [UInt64] = []
         while let key = try send(name, now: now) { numbers.append(show(TaskHandle(key: key)).number) }
@@ -79,7 +79,7 @@ extension Broker {
         return deadTasks
     }
 
-    /// What is seen of a task's retries, the pause before the next one, and its error.
+    /// A task's retries, the pause before its next one, and its error.
     func retry(_ number: UInt64, now: Int64) -> (retries: UInt32, pause: Int64, error: [UInt8])? {
         withTask(id: UID(high: number, low: number), now: now) { ($0.retries, ($0.due ?? now) - now, $0.error) }
     }

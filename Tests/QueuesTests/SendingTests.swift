@@ -1,4 +1,4 @@
-// Tasks that are sent: which of them, to whom, and when.
+// Pushed tasks: which tasks the sender gets, and when.
 
 import Testing
 import UID
@@ -10,7 +10,7 @@ import UID
 
     // MARK: Who gets what
 
-    @Test func aTaskWithARequestIsNeverGivenToWorkers() throws {
+    @Test func aTaskWithARequestNeverGoesToWorkers() throws {
         try withSendingBroker { broker in
             let outcome = Outcome()
             _ = try broker.startWaitAny("b", "a", deadline: 100, noting: outcome)
@@ -20,7 +20,7 @@ import UID
             #expect(try broker.takeAny("a", limit: 5) == [])
             #expect(try broker.takeAvailable("a") == [nil])
             #expect(outcome.calls == [])
-            // What stands beside it is theirs.
+            // Workers get the other tasks of the queue.
             try broker.add(2, to: "a")
             #expect(outcome.calls == [[2]])
             broker.advanceFully(to: 100)
@@ -29,7 +29,7 @@ import UID
         }
     }
 
-    @Test func whatIsBeingSentIsNobodyElsesToEnd() throws {
+    @Test func onlyTheSenderCanEndATaskThatIsBeingSent() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("p")
             try broker.addSent(1, to: "a")
@@ -52,7 +52,7 @@ import UID
         }
     }
 
-    @Test func whatAWorkerHoldsIsNotTheSendersToEnd() throws {
+    @Test func theSenderCannotEndATaskThatAWorkerHolds() throws {
         try withSendingBroker { broker in
             try broker.add(1, to: "a")
             let key = try broker.takeKey("a")
@@ -62,7 +62,7 @@ import UID
         }
     }
 
-    @Test func theSenderSeesTheTaskAndSaysItsLease() throws {
+    @Test func theSenderSeesTheTaskAndSetsItsLease() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a") { $0.metadata = [5] }
             var seen: [UInt8] = []
@@ -83,7 +83,7 @@ import UID
 
     // MARK: Which is next
 
-    @Test func peekShowsBothKindsInTheOrderOfTheirPriorities() throws {
+    @Test func peekShowsPushedAndUnpushedTasksByPriority() throws {
         try withSendingBroker { broker in
             let priorities: [Int8] = [0, 5, -5, 0, 5, -5, 127, -128]
             for (index, priority) in priorities.enumerated() {
@@ -105,7 +105,7 @@ import UID
         }
     }
 
-    @Test func whatIsOlderThanThePushIsSentFirstWithinItsPriority() throws {
+    @Test func tasksOlderThanThePushAreSentFirstWithinTheirPriority() throws {
         try withSendingBroker { broker in
             for number in 1...2 { try broker.add(UInt64(number), to: "a", priority: 0) { _ in } }
             try broker.add(3, to: "a", priority: 9) { _ in }
@@ -121,7 +121,7 @@ import UID
         }
     }
 
-    @Test func statisticsCountBothKinds() throws {
+    @Test func statisticsCountPushedAndUnpushedTasks() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a", now: 5)
             try broker.add(2, to: "a", now: 7)
@@ -135,7 +135,7 @@ import UID
         }
     }
 
-    @Test func aFullQueueCountsWhatIsSent() throws {
+    @Test func theMaximumLengthIncludesPushedTasks() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a") { $0.maximumLength = 2 }
             try broker.add(1, to: "a")
@@ -147,7 +147,7 @@ import UID
 
     // MARK: What there is to send
 
-    @Test func aQueueIsToldOnceUntilNothingIsFoundThere() throws {
+    @Test func aSendableQueueIsReportedOnceUntilItIsFoundEmpty() throws {
         try withSendingBroker { broker in
             try broker.add(1, to: "plain")
             #expect(broker.sendableQueues() == [])
@@ -162,7 +162,7 @@ import UID
         }
     }
 
-    @Test func aQueueIsToldWheneverATaskBecomesReadyToBeSent() throws {
+    @Test func aQueueIsReportedWheneverATaskBecomesSendable() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a", due: 50)
             #expect(broker.sendableQueues() == [])
@@ -206,7 +206,7 @@ import UID
         }
     }
 
-    @Test func aQueueThatWasToldIsNotForgotten() throws {
+    @Test func aReportedQueueIsNotForgotten() throws {
         try withSendingBroker { broker in
             try broker.addSent(1, to: "a")
             var told: [QueueIndex] = []
@@ -225,7 +225,7 @@ import UID
         }
     }
 
-    @Test func whatIsSentWaitsIfNobodySends() throws {
+    @Test func pushedTasksWaitIfThereIsNoSender() throws {
         try withBroker { broker in
             try broker.addSent(1, to: "a")
             #expect(broker.sendableQueues() == [])
@@ -238,7 +238,7 @@ import UID
 
     // MARK: Expired and worn out
 
-    @Test(arguments: [true, false]) func whatHasExpiredInFrontIsNotSent(isOfQueue: Bool) throws {
+    @Test(arguments: [true, false]) func expiredTasksInFrontAreNotSent(isOfQueue: Bool) throws {
         try withSendingBroker { broker in
             if isOfQueue { try broker.configurePushed("a") }
             for number in 1...1500 {
@@ -259,13 +259,13 @@ import UID
         }
     }
 
-    @Test func whatLivesToItsTimeIsNotSent() throws {
+    @Test func aTaskWithALifetimeOfZeroIsNotSent() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("p") { $0.isExpiryDeath = true }
             try broker.addSent(1, to: "a", due: 100, expiry: .after(milliseconds: 0)) { $0.keepMilliseconds = 50 }
             try broker.add(2, to: "p", due: 100, expiry: .after(milliseconds: 0)) { _ in }
             for now: Int64 in [0, 99, 100] {
-                // Before the timers have fired, too.
+                // Also before the timers have fired.
                 for name in ["a", "p"] { #expect(try broker.send(name, now: now) == nil) }
                 broker.advanceFully(to: now)
             }
@@ -277,7 +277,7 @@ import UID
         }
     }
 
-    @Test func whatIsWornOutInFrontIsNotSent() throws {
+    @Test func tasksInFrontWithoutRetriesAreNotSent() throws {
         try withSendingBroker { broker in
             for number in 1...2 { try broker.addSent(UInt64(number), to: "a") }
             #expect(broker.fail(try broker.sendOne("a"), .failedPausing(milliseconds: 0)) == .requeued)
@@ -292,7 +292,7 @@ import UID
 
     // MARK: Memory
 
-    @Test func allMemoryComesBack() throws {
+    @Test func allMemoryIsReleased() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a") { $0.keepMilliseconds = 50 }
             broker.advanceFully(to: 0)

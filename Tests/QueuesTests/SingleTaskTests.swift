@@ -12,7 +12,7 @@ import UID
         broker.withTask(id: id(number), now: now) { $0.result }
     }
 
-    /// What waits for results ended with.
+    /// The arguments with which waits for a result were completed.
     private final class Ends {
         var states: [TaskState] = []
         var results: [[UInt8]] = []
@@ -50,7 +50,7 @@ import UID
         }
     }
 
-    @Test func theQueueMayKeepRecordsOfTasksThatSayNothing() throws {
+    @Test func aQueueCanKeepRecordsOfTasksThatDoNotSetIt() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.keepMilliseconds = 100 }
             for number in 1...2 { try broker.add(UInt64(number), to: "a", expires: 50) }
@@ -66,7 +66,7 @@ import UID
         }
     }
 
-    @Test func whoWaitsForAResultGetsItEvenIfNothingIsKept() throws {
+    @Test func aWaiterForAResultGetsItEvenIfNothingIsKept() throws {
         try withBroker { broker in
             let ends = Ends()
             for number in 1...5 { try broker.add(UInt64(number), to: "a", expires: number == 4 ? 100 : 1000) }
@@ -126,7 +126,7 @@ import UID
             #expect(try broker.peek("a") == [5])
             #expect(try broker.peek("b") == [6, 4] && broker.peek("b", .dead) == [1])
             #expect(try broker.peek("b", .delayed) == [7, 2])
-            // One that is held stays, as does one that has ended or is there already; and one that is not there.
+            // A task that is held, has ended, or is in the queue already stays. Another id names no task.
             #expect(broker.cancelTask(7) == true)
             for (number, name) in [(3, "b"), (7, "a"), (5, "a"), (9, "a")] as [(UInt64, String)] {
                 #expect(try broker.move(number, to: name) == false)
@@ -151,7 +151,7 @@ import UID
         }
     }
 
-    @Test func whoWaitsGetsWhatIsMovedThere() throws {
+    @Test func aWaiterGetsATaskThatIsMovedToItsQueue() throws {
         try withBroker { broker in
             let outcomes = (0..<3).map { _ in Outcome() }
             _ = try broker.startWait("b", "c", noting: outcomes[0])
@@ -172,8 +172,8 @@ import UID
         }
     }
 
-    /// It does not go on where it was to meet it, nor meet what has come to its queue.
-    @Test(arguments: ["purge", "kick", "move"]) func aMoveGetsOutOfTheWayOfASweep(how: String) throws {
+    /// The sweep processes neither the tasks that moved away nor those that moved in.
+    @Test(arguments: ["purge", "kick", "move"]) func movingATaskTakesItOutOfASweep(how: String) throws {
         try withBroker { broker in
             for number: UInt64 in 1...5 {
                 try broker.add(number, to: "a", due: 100) { _ in }
@@ -186,11 +186,11 @@ import UID
                 case "kick": try broker.kick(a, state: .delayed, now: 1, completion: completion)
                 default: try broker.move(a, to: c, state: .delayed, now: 1, completion: completion)
                 }
-                // The first, the last, one between; and one that goes and comes back.
+                // The first, the last, and one in between; and one that leaves and returns.
                 for number: UInt64 in [1, 3, 5] { #expect(try broker.move(number, to: "b", now: 1) == true) }
                 #expect(try broker.move(4, to: "b", now: 1) && broker.move(4, to: "a", now: 1))
                 #expect(try broker.move(11, to: "a", now: 1) == true)
-                // Not even if they change their states there.
+                // Not even if they change their state there.
                 #expect(broker.kick(4, now: 1) && broker.kick(11, now: 1))
             }
             #expect(counts == [1])
@@ -202,7 +202,7 @@ import UID
         }
     }
 
-    @Test func aTaskThatLivesToItsTimeIsNeverDispatched() throws {
+    @Test func aTaskWithALifetimeOfZeroIsNeverDispatched() throws {
         try withBroker { broker in
             let outcomes = (0..<2).map { _ in Outcome() }
             _ = try broker.startWait("a", noting: outcomes[0])
@@ -212,7 +212,7 @@ import UID
             }
             broker.advanceFully(to: 99)
             #expect(broker.state(1, now: 99) == .delayed && broker.state(2, now: 99) == .delayed)
-            // Before its timer has fired, too.
+            // Also before its timer has fired.
             #expect(broker.state(1, now: 100) == .expired)
             #expect(try broker.takeAny("b", "a", limit: 9, now: 100) == [])
             broker.advanceFully(to: 100)
@@ -225,7 +225,7 @@ import UID
         }
     }
 
-    @Test func aTaskThatLivesToItsTimeDiesIfItsQueueSaysSo() throws {
+    @Test func aTaskWithALifetimeOfZeroDiesIfItsQueueSaysSo() throws {
         try withBroker { broker in
             try broker.configure("a") { ($0.isExpiryDeath, $0.deadLetter) = (true, Array("b".utf8)) }
             try broker.add(1, to: "a", due: 100, expiry: .after(milliseconds: 0)) { _ in }
@@ -237,7 +237,7 @@ import UID
         }
     }
 
-    @Test func aReleaseMayPause() throws {
+    @Test func aReleaseCanPause() throws {
         try withBroker { broker in
             for number: UInt64 in 1...3 {
                 try broker.add(number, to: "a", expiry: .after(milliseconds: 250)) { $0.retryLimit = .limited(0) }
@@ -257,7 +257,7 @@ import UID
             #expect(outcome.calls == [[1]])
             let seen = broker.withTask(id: id(1), now: 100) { ($0.retries, text($0.error.span), $0.retryLimit) }
             #expect(seen.map { $0.0 == 0 && $0.1 == "later" && $0.2 == 0 } == true)
-            // It expires all the same.
+            // It still expires.
             #expect(broker.nak(1, .releasePausing(milliseconds: .max), now: 200) == .requeued)
             broker.advanceFully(to: 250)
             #expect(broker.state(1, now: 250) == nil)
@@ -265,14 +265,14 @@ import UID
         }
     }
 
-    @Test func aDeadTaskIsCancelledIfThatIsAskedFor() throws {
+    @Test func aDeadTaskIsCancelledOnRequest() throws {
         try withBroker { broker in
             for number: UInt64 in [1, 2] {
                 try broker.add(number, to: "a") { ($0.key, $0.keepMilliseconds) = ([7], number == 1 ? 100 : 0) }
                 _ = try broker.take("a")
                 #expect(broker.nak(number, .dead) == .dead)
             }
-            // Its key may be another's by now.
+            // Another task may have its key by now.
             try broker.add(3, to: "a") { $0.key = [7] }
             #expect(broker.cancelTask(1, now: 10) == false)
             #expect(broker.cancelTask(id(1), includingDead: true, now: 10) == true)
@@ -288,7 +288,7 @@ import UID
         }
     }
 
-    @Test func aResultMayGiveWayToAnother() throws {
+    @Test func aResultCanBeReplaced() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") { $0.keepMilliseconds = 100 }
             #expect(broker.replaceResult(of: id(1), with: [1].span, now: 0) == false)
@@ -309,7 +309,7 @@ import UID
         }
     }
 
-    @Test func aResultGivesWayAsLongAsItIsShown() throws {
+    @Test func aResultCanBeReplacedForAsLongAsItIsShown() throws {
         try withBroker { broker in
             broker.beginSending()
             for (number, keep) in [(1, 100), (2, 0)] as [(UInt64, Int64)] {
@@ -326,7 +326,7 @@ import UID
                 broker.failSending(
                     key, .failedPausing(milliseconds: 30), error: Span(), result: [1].span, now: 0)
             }
-            // Whether or not the timers have fired by then.
+            // Whether or not the timers have fired.
             for (now, isShown) in [(10, [true, true]), (30, [true, true]), (50, [true, false])] as [(Int64, [Bool])] {
                 for (index, isShown) in isShown.enumerated() {
                     let number = UInt64(index + 1)
@@ -337,7 +337,7 @@ import UID
         }
     }
 
-    @Test func aTaskShowsHowManyRetriesItSaysItMayHave() throws {
+    @Test func aTaskShowsItsOwnRetryLimit() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.maximumRetries = 5 }
             let limits: [RetryLimit] = [.unsaid, .unlimited, .limited(0), .limited(.max)]
@@ -352,7 +352,7 @@ import UID
 
     // MARK: Many
 
-    @Test func manyWhoWaitForOneEndAreToldInSlices() throws {
+    @Test func manyWaitersForOneTaskAreCompletedInSlices() throws {
         try withBroker { broker in
             try broker.add(1, to: "a")
             _ = try broker.take("a")
@@ -369,7 +369,7 @@ import UID
             #expect(atOnce > 0 && atOnce < 500)
             let gone = try #require(ends.firstIndex { !isTold($0) })
             broker.cancel(waits[gone])
-            // Their deadlines change nothing: the task has ended.
+            // The deadlines change nothing, because the task has ended.
             var slices = 0
             while !broker.advance(to: 10) { slices += 1 }
             #expect(slices > 0)

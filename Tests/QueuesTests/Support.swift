@@ -1,11 +1,11 @@
-// What the tests of this room share: a broker with short calls.
+// Short calls for a broker, which the tests of this room share.
 
 import Testing
 import UID
 
 @testable import Queues
 
-/// Runs jobs where they are handed in: the tests enter their brokers with `assumeIsolated`, so there is only one thread.
+/// Runs each job on the thread that enqueues it. The tests enter their brokers with `assumeIsolated`, so there is only one.
 final class InlineExecutor: SerialExecutor {
     func enqueue(_ job: consuming ExecutorJob) {
         unsafe job.runSynchronously(on: asUnownedSerialExecutor())
@@ -15,7 +15,7 @@ final class InlineExecutor: SerialExecutor {
     func checkIsolated() {}
 }
 
-/// What a task looked like when it was shown.
+/// What a view showed of a task.
 struct Shown: Equatable {
     var number: UInt64
     var queue: String
@@ -59,13 +59,13 @@ func withBroker(
     try broker.assumeIsolated { broker in
         try body(broker)
         broker.checkInvariants()
-        // Completions hold their broker.
+        // Completions retain their broker.
         broker.completeAllWaiters(now: now)
         broker.checkInvariants()
     }
 }
 
-/// Two brokers, the second restored from what the first has written.
+/// Two brokers. The second one is restored from what the first one wrote.
 func restarting(
     downMilliseconds: Int64 = 0, graceMilliseconds: Int64 = 30_000,
     before: (isolated Broker) throws -> Void, after: (isolated Broker, Int64) throws -> Void
@@ -96,7 +96,7 @@ func restarting(
     }
 }
 
-/// Brokers one after the other, each restored from what those before it have written.
+/// A series of brokers, each restored from what the ones before it wrote.
 func withLives(_ count: Int, _ body: (isolated Broker, _ life: Int) throws -> Void) throws {
     nonisolated(unsafe) var frames: [(UInt64, [UInt8])] = []
     nonisolated(unsafe) let body = body
@@ -134,7 +134,7 @@ extension Broker {
             leaseMilliseconds: lease, expiry: .after(milliseconds: expires - now), now: now)
     }
 
-    /// What taking one task for each name gives: nil if there are not enough.
+    /// Takes one task for each name; nil if there are not enough.
     func take(_ names: String..., now: Int64 = 0) throws -> [Shown]? {
         var taken: [TaskHandle?] = []
         guard take(try queues(names), now: now, into: &taken) else { return nil }
@@ -157,7 +157,7 @@ extension Broker {
         return numbers
     }
 
-    /// Adds a task that says more than others; its content is its number.
+    /// Adds a task with options, whose content is its number.
     @discardableResult
     func add(
         _ number: UInt64, to name: String, lease: Int64? = 1000, due: Int64? = nil, expiry: Expiry = .unsaid,
@@ -182,7 +182,7 @@ extension Broker {
         try configure(try queue(name), configuration)
     }
 
-    /// Where a task stands, nil if nothing of it is to be seen.
+    /// Where a task is; nil if no view shows it.
     func state(_ number: UInt64, now: Int64 = 0) -> TaskState? {
         withTask(id: UID(high: number, low: number), now: now) { $0.state }
     }
@@ -230,13 +230,13 @@ extension Broker {
         return names
     }
 
-    /// The next deadline, which there must be.
+    /// The next deadline; throws if there is none.
     func deadline() throws -> Int64 {
         let deadline = nextDeadline
         return try #require(deadline)
     }
 
-    /// Advances in as many slices as it takes.
+    /// Advances in as many slices as that needs.
     func advanceFully(to now: Int64, limit: Int = 2000) {
         while !advance(to: now, limit: limit) {}
     }

@@ -1,4 +1,4 @@
-// The table of records alone.
+// The table of records, without a broker.
 
 import Testing
 
@@ -7,7 +7,7 @@ import Testing
 @Suite struct TableTests {
     private struct Record: TableRecord {
         var key: UInt32 = 0
-        /// Something whose life the table must respect.
+        /// An object that the table must retain and release correctly.
         var value: [UInt32] = []
         var chained: Slot = 0
         /// Three keys share a hash.
@@ -18,14 +18,14 @@ import Testing
         table.find(hash: Record(key: key).hash) { $0.key == key }
     }
 
-    @Test(arguments: 0..<4) func holdsWhatADictionaryHolds(part: Int) throws {
+    @Test(arguments: 0..<4) func matchesADictionary(part: Int) throws {
         var random = Random(seed: Random.runSeed &+ UInt64(part))
         let comment: Comment = "EMQ_TEST_SEED=\(Random.runSeed), part \(part)"
         var table = Table<Record>(capacity: 500)
         var slots: [UInt32: Slot] = [:]
         for operation in 0..<20_000 {
             let key = UInt32(random.below(600))
-            // It grows for a while, then shrinks for a while.
+            // The table grows for a while, then shrinks for a while.
             let grows = operation / 2000 % 2 == 0
             if let slot = slots[key] {
                 try #require(find(key, in: table) == slot && table[slot].value == [key], comment)
@@ -59,7 +59,7 @@ import Testing
         table.checkInvariants()
     }
 
-    @Test func memoryGoesBackAndCanBeUsedAgain() throws {
+    @Test func memoryIsGivenBackAndCanBeUsedAgain() throws {
         var table = Table<TaskRecord>(capacity: 200_000)
         for round in 1...2 {
             var slots: [Slot] = []
@@ -71,7 +71,7 @@ import Testing
             }
             table.checkInvariants()
             #expect(table.openedGroups <= 200)
-            // The last one stays, and keeps nothing but its own group.
+            // The last record stays, and keeps only its own group.
             for slot in slots.dropLast() { table.remove(slot) }
             table.checkInvariants()
             #expect(table.openedGroups == 2)
@@ -83,7 +83,7 @@ import Testing
         }
     }
 
-    /// New records go where there is memory already, and groups whose records are going are not filled up again.
+    /// New records use memory that is there already, and do not fill up groups that are about to become empty.
     @Test func memoryStaysWithinWhatRecordsNeed() throws {
         var table = Table<TaskRecord>(capacity: 200_000)
         var slots: [Slot] = []

@@ -1,4 +1,4 @@
-// The wheel alone, against a sorted array.
+// The timing wheel compared with a sorted array.
 
 import Testing
 
@@ -31,7 +31,7 @@ import Testing
             switch random.below(10) {
             case 0..<5 where timers.count < 40:
                 armed += 1
-                // Some for times that have passed, some twice the same time.
+                // Some times have passed, and some occur twice.
                 let after = random.oneIn(10) ? -random.anyLength(bits: 10) : random.anyLength(bits: 62)
                 let sum = wheel.now.addingReportingOverflow(after)
                 let deadline = random.oneIn(4) ? timers.last?.deadline ?? .max : sum.overflow ? .max : sum.partialValue

@@ -1,5 +1,5 @@
-// What every transition of a task has to bring about, whatever it comes from: sweeps meet the task, what ends is what was
-// accepted last, and a queue says since when its tasks are ready.
+// What every transition of a task must do, whatever causes it: sweeps process the task, the version accepted last is the one
+// that ends, and a queue knows since when its tasks are ready.
 
 import Testing
 import UID
@@ -25,7 +25,7 @@ import UID
         broker.withTask(id: UID(high: number, low: number), now: now) { text($0.content) }
     }
 
-    @Test func aPurgeMeetsATaskWhoseReplacementTookItsPlaceMeanwhile() throws {
+    @Test func aPurgeDeletesATaskThatIsReplacedMeanwhile() throws {
         try withBroker { broker in
             try replaceWhileDispatched(on: broker)
             for number in 10..<20 { try broker.add(UInt64(number), to: "a") }
@@ -33,7 +33,7 @@ import UID
             try broker.purge(broker.queue("a"), states: TaskState.allCases, now: 1) { purged = $0 }
             #expect(broker.advance(to: 1, limit: 2) == false)
             #expect(broker.ack(1, now: 1) == true)
-            // It came later.
+            // It arrived later.
             try broker.add(30, to: "a", now: 1)
             broker.advanceFully(to: 1)
             #expect(purged == 11)
@@ -41,8 +41,8 @@ import UID
         }
     }
 
-    /// What was there before a purge and what came later may have come within one millisecond.
-    @Test(arguments: 0...3) func aMillisecondIsLongEnoughForAPurge(earlierPurges: Int) throws {
+    /// A task from before a purge and a later one may have arrived within the same millisecond.
+    @Test(arguments: 0...3) func aPurgeTellsApartTasksOfTheSameMillisecond(earlierPurges: Int) throws {
         try withBroker { broker in
             try broker.add(1, to: "a", lease: 100_000) { $0.key = [7] }
             _ = try broker.take("a")
@@ -64,7 +64,7 @@ import UID
         }
     }
 
-    @Test func aPurgeDoesNotMeetAReplacementThatCameLater() throws {
+    @Test func aPurgeSparesAReplacementThatCameLater() throws {
         try withBroker { broker in
             try broker.add(1, to: "a", lease: 100_000) { $0.key = [7] }
             _ = try broker.take("a")
@@ -78,7 +78,7 @@ import UID
         }
     }
 
-    @Test(arguments: [nil, "grave"]) func aReplacementThatExpiresUnseenIsWhatDies(deadLetter: String?) throws {
+    @Test(arguments: [nil, "grave"]) func aReplacementThatExpiresUnseenIsTheTaskThatDies(deadLetter: String?) throws {
         try withBroker { broker in
             try broker.configure("a") {
                 $0.isExpiryDeath = true
@@ -98,7 +98,7 @@ import UID
         }
     }
 
-    @Test func theRecordOfAReplacementThatExpiresUnseenIsItsOwn() throws {
+    @Test func aReplacementThatExpiresUnseenHasItsOwnRecord() throws {
         try withBroker { broker in
             try replaceWhileDispatched(on: broker, expiry: .after(milliseconds: 1000)) { $0.keepMilliseconds = 5000 }
             // Also before its timer has fired.
@@ -127,7 +127,7 @@ import UID
         broker.withTask(id: UID(high: number, low: number), now: now) { text($0.error.span) }
     }
 
-    /// Sends the task of a queue that is next to be sent; nil if there is none.
+    /// Sends the next task of a queue; nil if there is none.
     private func send(_ name: String, on broker: isolated Broker) throws -> DispatchKey? {
         guard case .task(let key) = broker.send(from: try broker.queue(name), now: 0, leaseMilliseconds: { _ in 1000 })
         else { return nil }
@@ -161,7 +161,7 @@ import UID
                 } else {
                     #expect(try broker.move(number, to: "a") == true)
                 }
-                // It expires as others do, its own request counts, and when it dies, it is a dead letter once more.
+                // It expires as other tasks do, its own request counts, and when it dies, it is a dead letter again.
                 let expires = broker.withTask(id: UID(high: number, low: number), now: 0) { $0.expires }
                 #expect(expires == QueueConfiguration.defaultExpiryMilliseconds)
                 try sendAndDie(number, on: broker)
@@ -177,14 +177,14 @@ import UID
             #expect(broker.kick(1, toOrigin: toOrigin) == true)
             #expect(try broker.peek("grave") == [2])
             #expect(try send("a", on: broker).map { broker.show(TaskHandle(key: $0)).number } == 1)
-            // It is no dead letter any more.
+            // It is no longer a dead letter.
             #expect(broker.kick(1, toOrigin: toOrigin) == false)
             let totals = try broker.statistics("a").totals
             #expect(totals.received == 1 && totals.enqueued == 2)
         }
     }
 
-    @Test func aDeadLetterThatDiedAgainIsReadyWhereItIsUnlessItsOriginIsAskedFor() throws {
+    @Test func kickingADeadLetterThatDiedAgainMakesItReadyInPlaceUnlessToOrigin() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
             for number in 1...2 {
@@ -201,7 +201,7 @@ import UID
         }
     }
 
-    @Test func onlyADeadLetterThatNobodyHoldsGoesBackToItsOrigin() throws {
+    @Test func aDeadLetterThatIsHeldDoesNotGoBackToItsOrigin() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
             for number in 1...2 { try broker.add(UInt64(number), to: "a") }
@@ -219,7 +219,7 @@ import UID
         broker.withTask(id: UID(high: number, low: number), now: now) { $0.died }.flatMap { $0 }
     }
 
-    @Test func aDeadTaskAndADeadLetterTellWhenTheyDied() throws {
+    @Test func deadTasksAndDeadLettersShowWhenTheyDied() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
             for (number, name) in [(UInt64(1), "a"), (2, "b")] {
@@ -229,18 +229,18 @@ import UID
                 #expect(broker.nak(number, .dead, now: 50) == .dead)
                 #expect(died(number, now: 60, on: broker) == 50)
             }
-            // A dead letter has died where it came from.
+            // A dead letter died in the queue that it came from.
             _ = try broker.take("grave", now: 70)
             #expect(broker.nak(1, .dead, now: 80) == .dead)
             #expect(died(1, now: 90, on: broker) == 50)
-            // That is over when it is an ordinary task again.
+            // This ends when it is an ordinary task again.
             #expect(broker.kick(1, toOrigin: true, now: 100) == true)
             #expect(broker.kick(2, now: 100) == true)
             for number in 1...2 { #expect(died(UInt64(number), now: 100, on: broker) == nil) }
         }
     }
 
-    @Test func aRestartKnowsWhenADeadLetterDied() throws {
+    @Test func theTimeOfADeathSurvivesARestart() throws {
         let start: Int64 = 1_000_000
         try restarting(downMilliseconds: 5000) { broker in
             try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
@@ -272,7 +272,7 @@ import UID
             #expect(try broker.peek("grave", now: 10) == [3])
             #expect(error(3, now: 10, on: broker) == "the lease ran out")
             #expect(broker.state(4, now: 10) == .ready)
-            // It is tried again.
+            // It is retried.
             #expect(error(4, now: 10, on: broker) == "")
         }
     }
@@ -283,7 +283,7 @@ import UID
         try broker.statistics(name).oldestReady
     }
 
-    @Test func aDelayedTaskIsReadySinceItsDelayWasOver() throws {
+    @Test func aDelayedTaskIsReadySinceTheEndOfItsDelay() throws {
         try withBroker { broker in
             try broker.add(1, to: "a", due: 100) { _ in }
             broker.advanceFully(to: 150)
@@ -291,7 +291,7 @@ import UID
         }
     }
 
-    @Test func aTaskThatComesBackIsReadySinceThen() throws {
+    @Test func aReturningTaskIsReadySinceItsReturn() throws {
         try withBroker { broker in
             try broker.add(1, to: "a", lease: 30)
             _ = try broker.take("a", now: 10)
@@ -309,7 +309,7 @@ import UID
         }
     }
 
-    @Test func aDeadLetterIsReadySinceItCame() throws {
+    @Test func aDeadLetterIsReadySinceItsArrival() throws {
         try withBroker { broker in
             try broker.configure("a") { $0.deadLetter = Array("grave".utf8) }
             try broker.add(1, to: "a")
@@ -334,7 +334,7 @@ import UID
         }
     }
 
-    @Test func aRestartKnowsSinceWhenTasksAreReady() throws {
+    @Test func theTimeSinceWhichTasksAreReadySurvivesARestart() throws {
         let start: Int64 = 1_000_000
         try restarting(downMilliseconds: 5000) { broker in
             try broker.add(1, to: "ready", now: start) { _ in }

@@ -1,11 +1,11 @@
-// The heap of waiters alone, against a sorted array.
+// The heap of waiters compared with a sorted array.
 
 import Testing
 
 @testable import Queues
 
 @Suite struct WaiterHeapTests {
-    @Test func theFirstIsAlwaysTheFirst() throws {
+    @Test func theSmallestIsAlwaysFirst() throws {
         var random = Random(seed: Random.runSeed)
         let comment: Comment = "EMQ_TEST_SEED=\(Random.runSeed)"
         var heap = WaiterHeap<ByDeadline>()

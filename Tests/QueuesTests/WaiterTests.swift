@@ -1,11 +1,11 @@
-// What those notice who wait.
+// What waiters observe.
 
 import Testing
 import UID
 
 @testable import Queues
 
-/// What the completion of a wait was called with.
+/// The arguments with which a wait was completed.
 final class Outcome {
     var calls: [[UInt64?]] = []
 }
@@ -15,7 +15,7 @@ private final class Counted {
 }
 
 extension Broker {
-    /// A wait whose outcome nobody looks at.
+    /// A wait whose outcome is ignored.
     func startWait(_ names: String..., deadline: Int64, now: Int64 = 0) throws -> Waiter {
         wait(try queues(names), deadline: deadline, now: now) { _ in }
     }
@@ -37,7 +37,7 @@ extension Broker {
         }
     }
 
-    /// Does something to a whole queue; returns the counts that its completion was called with.
+    /// Runs an operation on a whole queue, and returns the counts that its completion got.
     func sweep(
         now: Int64 = 0, limit: Int = 2000, _ begin: (isolated Broker, @escaping SweepCompletion) throws -> Void
     ) throws -> [Int] {
@@ -67,7 +67,7 @@ extension Broker {
             #expect(outcome.calls == [])
             try broker.add(2, to: "a", lease: 5000)
             #expect(outcome.calls == [[2]])
-            // It is over: the next task stays.
+            // The wait is over, so the next task stays.
             try broker.add(3, to: "a")
             broker.advanceFully(to: 2000)
             #expect(outcome.calls == [[2]])
@@ -87,14 +87,14 @@ extension Broker {
         }
     }
 
-    @Test func aWaitForSeveralEndsWhenAllAreThereInTheOrderAskedFor() throws {
+    @Test func aWaitForSeveralGetsThemInTheOrderRequested() throws {
         try withBroker { broker in
             let outcome = Outcome()
             _ = try broker.startWait("a", "b", "a", "c", noting: outcome)
             for (number, name) in ["c", "a", "b"].enumerated() {
                 try broker.add(UInt64(number), to: name)
                 #expect(outcome.calls == [])
-                // Nothing is set aside for it meanwhile.
+                // Nothing is reserved for it meanwhile.
                 #expect(try broker.peek(name) == [UInt64(number)])
             }
             try broker.add(3, to: "a")
@@ -102,7 +102,7 @@ extension Broker {
         }
     }
 
-    @Test func atItsDeadlineAWaitTakesWhatThereIs() throws {
+    @Test func atItsDeadlineAWaitTakesTheAvailableTasks() throws {
         try withBroker { broker in
             let outcome = Outcome()
             _ = try broker.startWait("a", "b", "a", deadline: 100, noting: outcome)
@@ -116,7 +116,7 @@ extension Broker {
         }
     }
 
-    @Test func aCancelledWaiterGetsNothingAndBlocksNobody() throws {
+    @Test func aCancelledWaiterGetsNothingAndBlocksNoOther() throws {
         try withBroker { broker in
             let (first, second) = (Outcome(), Outcome())
             let waiter = try broker.startWait("a", noting: first)
@@ -130,7 +130,7 @@ extension Broker {
         }
     }
 
-    @Test func aWaiterForSeveralIsPassedByOneForFewerAndServedLater() throws {
+    @Test func aWaiterForFewerTasksOvertakesAWaiterForMore() throws {
         try withBroker { broker in
             let (large, small) = (Outcome(), Outcome())
             _ = try broker.startWait("a", "a", noting: large)
@@ -144,10 +144,10 @@ extension Broker {
         }
     }
 
-    @Test func aWaiterThatWasFiledAnewKeepsItsPlace() throws {
+    @Test func aWaiterThatIsRegisteredAgainKeepsItsPlace() throws {
         try withBroker { broker in
             let (first, second) = (Outcome(), Outcome())
-            // Filed under a, then under b, behind one that has long been registered there but came later.
+            // It is registered under a, then under b, behind a waiter that was registered there first but arrived later.
             _ = try broker.startWait("a", "b", noting: first)
             _ = try broker.startWait("b", noting: second)
             try broker.add(1, to: "a")
@@ -158,7 +158,7 @@ extension Broker {
         }
     }
 
-    @Test func aWaiterFindsItsTaskWhenAnotherTookThoseItWasFiledFor() throws {
+    @Test func aWaiterFindsItsTasksAfterAnotherTookTheOnesItWasRegisteredFor() throws {
         try withBroker { broker in
             let outcome = Outcome()
             _ = try broker.startWait("a", "b", noting: outcome)
@@ -171,7 +171,7 @@ extension Broker {
         }
     }
 
-    @Test func whatComesBackCompletesWaits() throws {
+    @Test func returningTasksCompleteWaits() throws {
         try withBroker { broker in
             try broker.add(1, to: "a", lease: 100)
             _ = try broker.take("a")
@@ -206,21 +206,21 @@ extension Broker {
         }
     }
 
-    @Test func aWaitAndALeaseThatEndTogetherMeet() throws {
+    @Test func aWaitGetsTheTaskOfALeaseThatEndsAtTheSameTime() throws {
         try withBroker { broker in
             try broker.add(1, to: "a", lease: 100)
             _ = try broker.take("a")
             let (early, late) = (Outcome(), Outcome())
             _ = try broker.startWait("a", deadline: 99, noting: early)
             _ = try broker.startWait("a", deadline: 100, noting: late)
-            // In slices of one timer, long after: everything happens in the order of its time.
+            // Much later, in slices of one timer, everything still happens in the order of its time.
             broker.advanceFully(to: 5000, limit: 1)
             #expect(early.calls == [[nil]])
             #expect(late.calls == [[1]])
         }
     }
 
-    @Test func aSlicedAdvanceCompletesWaitsWithWhatIsBackByThen() throws {
+    @Test func aSlicedAdvanceCompletesWaitsWithTasksReturnedByThen() throws {
         try withBroker { broker in
             for number in 1...10 { try broker.add(UInt64(number), to: "a", lease: 100) }
             for _ in 1...10 { _ = try broker.take("a") }
@@ -229,19 +229,19 @@ extension Broker {
             broker.advanceFully(to: 100, limit: 2)
             #expect(outcomes.map(\.calls) == [[[1, 2, 3]], [[4, 5, 6]], [[7, 8, 9]], []])
             broker.advanceFully(to: 1000, limit: 2)
-            // The leases that the waiters got had run out before their deadline.
+            // The leases that the waiters got ran out before their deadline.
             #expect(outcomes[3].calls == [[10, 1, 2]])
         }
     }
 
-    @Test func oneTaskThatThousandsLackIsDecidedInSlices() throws {
+    @Test func oneTaskThatThousandsOfWaitersNeedIsDecidedInSlices() throws {
         try withBroker { broker in
             let outcomes = (0..<1500).map { _ in Outcome() }
             for outcome in outcomes { _ = try broker.startWait("a", "a", "b", noting: outcome) }
             try broker.add(1, to: "a")
             try broker.add(2, to: "a")
             broker.checkInvariants()
-            // All of them lack the other queue now; the rest of finding that out is left to `advance`.
+            // All of them now have a shortage of the other queue. `advance` has to find that out for the rest.
             #expect(try broker.deadline() == 0)
             var slices = 1
             while !broker.advance(to: 1, limit: 300) { slices += 1 }
@@ -255,11 +255,11 @@ extension Broker {
         }
     }
 
-    @Test func aTakeBehindMassExpiryIsBoundedAndItsWaiterGetsWhatIsBehind() throws {
+    @Test func aTakeBehindManyExpiredTasksIsBoundedAndItsWaiterGetsTheTasksBehind() throws {
         try withBroker(maximumTasks: 10_000) { broker in
             for number in 1...5000 { try broker.add(UInt64(number), to: "a", expires: 100) }
             try broker.add(6000, to: "a")
-            // No call removes all that has expired, nor shows or gives any of it.
+            // No call removes all expired tasks, and none shows or dispatches any of them.
             #expect(try broker.take("a", now: 100) == nil)
             #expect(try broker.takeAvailable("a", "a", now: 100) == [nil, nil])
             #expect(try broker.peek("a", now: 100) == [])
@@ -278,10 +278,10 @@ extension Broker {
         }
     }
 
-    @Test func whatIsTooMuchForOneAnswerIsLeftForTheNext() throws {
+    @Test func tasksThatDoNotFitIntoOneAnswerWaitForTheNext() throws {
         try withBroker(maximumContentBytes: 2) { broker in
             for number in [100, 10, 200] { try broker.add(UInt64(number), to: "a") }
-            // The first of any size, then as much as fits.
+            // The first task may have any size; then as many as fit.
             #expect(try broker.peek("a") == [100, 10])
             #expect(try broker.takeAvailable("a", "a", "a") == [100, 10, nil])
             _ = try broker.take("a")
@@ -309,8 +309,8 @@ extension Broker {
         }
     }
 
-    /// What one call does for those who wait is bounded; `advance` does the rest.
-    @Test func aBatchForManyWaitersIsGivenOutInSlices() throws {
+    /// One call serves a bounded number of waiters; `advance` serves the rest.
+    @Test func aBatchForManyWaitersIsDispatchedInSlices() throws {
         try withBroker { broker in
             let outcomes = (0..<500).map { _ in Outcome() }
             for outcome in outcomes { _ = try broker.startWait("a", noting: outcome) }
@@ -321,7 +321,7 @@ extension Broker {
             try broker.enqueue(batch, contents: [48].span, in: broker.queue("a"), now: 0, into: &results)
             let atOnce = outcomes.count { !$0.calls.isEmpty }
             #expect(atOnce > 0 && atOnce < 300)
-            // Nobody passes them.
+            // No later waiter is served before them.
             #expect(try broker.take("a") == nil)
             broker.checkInvariants()
             var slices = 0
@@ -343,7 +343,7 @@ extension Broker {
         try broker.enqueue(batch, contents: [48].span, in: broker.queue(name), now: 0, into: &results)
     }
 
-    @Test func aBatchIsThereAsAWhole() throws {
+    @Test func aBatchBecomesVisibleAsAWhole() throws {
         try withBroker { broker in
             let (many, single) = (Outcome(), Outcome())
             _ = try broker.startWaitAny("a", limit: 2, noting: many)
@@ -354,7 +354,7 @@ extension Broker {
         }
     }
 
-    @Test func aBatchServesThoseWhoNeedSeveralInTheirOrder() throws {
+    @Test func aBatchServesWaitersForSeveralInOrder() throws {
         try withBroker { broker in
             let outcomes = (0..<4).map { _ in Outcome() }
             _ = try broker.startWait("a", "a", noting: outcomes[0])
@@ -367,7 +367,7 @@ extension Broker {
         }
     }
 
-    @Test func anEventInSeveralQueuesServesThoseWhoWaitInTheirOrder() throws {
+    @Test func anEventInSeveralQueuesServesWaitersInOrder() throws {
         try withBroker { broker in
             let outcomes = (0..<3).map { _ in Outcome() }
             for (number, name) in ["b", "a", "c"].enumerated() {
@@ -385,7 +385,7 @@ extension Broker {
         }
     }
 
-    @Test func whatTimeMakesReadyTogetherIsOneEvent() throws {
+    @Test func tasksThatBecomeReadyAtTheSameTimeAreOneEvent() throws {
         try withBroker { broker in
             for (number, priority) in [0, 5, 3].enumerated() {
                 try broker.add(UInt64(number + 1), to: "a", due: 100, priority: Int8(priority)) { _ in }
@@ -413,7 +413,7 @@ extension Broker {
         }
     }
 
-    /// However many queues one event is about, what one call does is bounded, and nobody is passed.
+    /// However many queues an event touches, one call does a bounded amount of work, and waiters keep their order.
     @Test func anEventInThousandsOfQueuesIsServedInSlices() throws {
         try withBroker(maximumTasks: 3000) { broker in
             let outcomes = (0..<2000).map { _ in Outcome() }
@@ -434,9 +434,9 @@ extension Broker {
         }
     }
 
-    // MARK: What stands in the way
+    // MARK: Tasks in the way
 
-    @Test func aWaitThatMayNotWaitGetsWhatStandsBehindMassExpiry() throws {
+    @Test func aWaitWithoutATimeoutGetsTasksBehindManyExpiredOnes() throws {
         try withBroker(maximumTasks: 10_000) { broker in
             for number in 1...5000 { try broker.add(UInt64(number), to: "a", expires: 100) }
             try broker.add(6000, to: "a")
@@ -454,15 +454,16 @@ extension Broker {
         }
     }
 
-    /// Unlike expired ones, worn out tasks have no timer that is due: whoever meets them takes them out.
-    @Test func aWaitThatEndsGetsWhatStandsBehindManyWornOutTasks() throws {
+    /// Unlike expired tasks, tasks that used up their retries have no timer that is due. The call that finds them removes
+    /// them.
+    @Test func aWaitThatEndsGetsTasksBehindManyWithoutRetries() throws {
         try withBroker(maximumTasks: 10_000) { broker in
             for number in 1...5000 { try broker.add(UInt64(number), to: "worn") }
             for number in 1...5000 {
                 _ = try broker.take("worn")
                 #expect(broker.nak(UInt64(number)) == true)
             }
-            // Nothing ends them but whoever wants to take them where they come to.
+            // Only a take from the queue that they arrive in ends them.
             try broker.configure("a") { $0.maximumRetries = 0 }
             let (worn, a) = (try broker.queue("worn"), try broker.queue("a"))
             #expect(try broker.sweep { try $0.move(worn, to: a, now: 0, completion: $1) } == [5000])
