@@ -1,24 +1,25 @@
-// What the scanner takes for JSON, what it says of all else, and the outline that it makes.
+// The documents that the scanner accepts, its errors for all others, and its outlines.
 
 import Support
 import Testing
 
 @testable import JSON
 
-/// Valid documents, each production of RFC 8259 in every form it has.
+/// Valid documents, with every form of every production of RFC 8259.
 private let validDocuments = [
-    // Values, with white space around them or none.
+    // Values, with and without white space around them.
     "null", "true", "false", "0", "\"\"", "{}", "[]", " \t\r\n null \t\r\n ", "\n[\n]\n", "\r{\t}",
-    // Numbers: each part absent and present, short and long.
+    // Numbers, with each part absent and present, short and long.
     "-0", "1", "-1", "9", "10", "1234567890", "-1234567890123456789012345678901234567890", "0.0", "-0.5", "10.01",
     "0e0", "0E0", "1e1", "1E+1", "1e-1", "1.5e300", "1.5E-007", "[0]", "[-0]", "[0.1]", "[1e5]", "[1,2]", "[1 , 2]",
     "{\"a\":-1.5e-5}",
-    // Strings: each escape, runs longer than the eight bytes looked at together, every place in such a run.
+    // Strings: every escape; runs longer than the eight bytes that are scanned at once; and every position in such a
+    // run.
     #""\"\\\/\b\f\n\r\t""#, #""\u0000\u001f\u0041\uABCD\uabcd\uFfFf""#, #""\ud83d\ude00""#, #""\ud83d""#,
     #""\ude00\ud83d""#,
     "\"1234567\"", "\"12345678\"", "\"123456789\"", "\"1234567890123456789012345678901234567890\"", "\"\u{7F}\"",
     #""123456\"8901234567890""#, #""12345678901234\\""#, "\"'/<>&{}[],:\"",
-    // UTF-8: the first and the last character of each length and of each side of the surrogates.
+    // UTF-8: the first and the last character of each length, and on each side of the surrogates.
     "\"\u{80}\u{7FF}\u{800}\u{FFF}\u{1000}\u{CFFF}\u{D000}\u{D7FF}\u{E000}\u{FFFF}\"",
     "\"\u{10000}\u{3FFFF}\u{40000}\u{FFFFF}\u{100000}\u{10FFFF}\"", "\"1234567é日本語😀1234567890\"",
     "{\"é😀\":\"\u{FEFF}\"}",
@@ -27,7 +28,7 @@ private let validDocuments = [
     " { \"a\" : [ 1 , 2 ] , \"b\\n\" : { \"c\" : \"d\" } } ", "[[[[[[[[[[\"x\"]]]]]]]]]]", "[[],[[]],[[[]]]]",
 ]
 
-/// Documents that are not JSON, with the error each should give.
+/// Documents that are not JSON, with their errors.
 private let invalidDocuments: [(document: String, error: String)] = [
     ("", "at byte 0: expected a value, got the end"),
     ("  ", "at byte 2: expected a value, got the end"),
@@ -116,9 +117,9 @@ private let invalidDocuments: [(document: String, error: String)] = [
     ("[[1]", "at byte 4: expected ',' or ']', got the end"),
 ]
 
-/// Byte sequences in a string that are not UTF-8, with how many of their bytes are right.
+/// Byte sequences that are not UTF-8, with the number of their valid bytes.
 private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
-    // A continuation byte at the beginning; bytes that never occur.
+    // A continuation byte at the beginning; bytes that never occur in UTF-8.
     ([0x80], 0), ([0xBF], 0), ([0xC0, 0x80], 0), ([0xC1, 0xBF], 0), ([0xF5, 0x80, 0x80, 0x80], 0), ([0xFE], 0),
     ([0xFF], 0),
     // Overlong forms.
@@ -128,7 +129,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
     // Too few continuation bytes, before another character and before the quote.
     ([0xC2, 0x41], 1), ([0xC2], 1), ([0xE1, 0x80], 2), ([0xE1, 0x80, 0xC0], 2), ([0xF1, 0x80, 0x80], 3),
     ([0xF1, 0x80, 0x80, 0x41], 3), ([0xF1, 0x41], 1),
-    // One too many.
+    // A continuation byte too many.
     ([0xC2, 0x80, 0x80], 2), ([0xF1, 0x80, 0x80, 0x80, 0x80], 4),
 ]
 
@@ -144,7 +145,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
     }
 
     @Test func refusesWhatIsNotUTF8() {
-        // At different places, because strings are looked at eight bytes at a time.
+        // At different positions, because strings are scanned eight bytes at a time.
         for padding in 0..<10 {
             for (bytes, right) in invalidUTF8 {
                 let document =
@@ -167,7 +168,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
     @Test func outcomeIsTheSameHoweverTheDocumentIsCut() {
         let broken = invalidUTF8.map { [UInt8](#"{"a":"b"#.utf8) + $0.bytes + [UInt8](#"c"}"#.utf8) }
         let documents = (validDocuments + invalidDocuments.map(\.document)).map { Array($0.utf8) } + broken
-        // One scanner for all: nothing of a document may be left for the next.
+        // One scanner for all documents: none may affect the next.
         var scanner = JSONScanner()
         for document in documents {
             let whole = scan(document)
@@ -291,7 +292,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(scan(bytes, with: &tooFew) == .error(error))
         #expect(scan(bytes, cuts: 0..<bytes.count, with: &tooFew) == .error(error))
         #expect(error.description.contains("expected at most 2 members or elements"))
-        // What is nested does not count.
+        // Nested entries do not count.
         #expect(scan(Array("[[1,2,3,4],{}]".utf8), with: &tooFew).error == nil)
     }
 

@@ -1,4 +1,4 @@
-// Numbers and strings read from their bytes.
+// Reading numbers and strings from their bytes.
 
 import Support
 import Testing
@@ -57,11 +57,11 @@ import Testing
 
     @Test(arguments: [
         ("0", 0), ("300", 300_000), ("1.5", 1500), ("0.001", 1), ("-2", -2000), ("3e-1", 300), ("1e3", 1_000_000),
-        // Half up is towards the positive, on both sides of zero.
+        // Halves round up, on both sides of zero.
         ("0.0004999999999999999999999", 0), ("0.0005", 1), ("0.00050000000000000000000001", 1), ("0.0015", 2),
         ("0.0025", 3), ("-0.0005", 0), ("-0.00050000000000000000000001", -1), ("-0.0015", -1), ("-0.0016", -2),
         ("-0.0014", -1), ("5e-4", 1), ("0.05e-2", 1), ("9e-5", 0), ("0.00009999", 0), ("1e-999999999999", 0),
-        // 0.29 seconds are less than 290 milliseconds in binary floating point.
+        // In binary floating point, 0.29 seconds are less than 290 milliseconds.
         ("0.29", 290), ("1.005", 1005), ("9223372036854775.807", Int64.max), ("-9223372036854775.808", Int64.min),
         ("9223372036854775.8074", Int64.max), ("-9223372036854775.8085", Int64.min),
     ])
@@ -87,7 +87,7 @@ import Testing
         let longest = "1." + String(repeating: "0", count: JSONValue.maximumNumberLength - 2)
         #expect(try JSONValue.integer(Array(longest.utf8).span) == 1)
         #expect(throws: JSONNumberError.outOfRange) { try JSONValue.integer(Array((longest + "0").utf8).span) }
-        // The digits of the longest number undo those of the longest exponent that counts.
+        // The digits of the longest number cancel the longest exponent that counts.
         let tiny = "0." + String(repeating: "0", count: 60_000) + "1e60001"
         #expect(try JSONValue.unsigned(Array(tiny.utf8).span) == 1)
     }
@@ -96,7 +96,7 @@ import Testing
         var random = SeededRandom()
         for _ in 0..<10_000 {
             let value = Int64(bitPattern: random.next()) >> Int64.random(in: 0..<64, using: &random)
-            // Moves the point to anywhere in or beyond the digits, and the exponent with it.
+            // Moves the point to any place in or beyond the digits, and adapts the exponent.
             let digits = String(value.magnitude) + String(repeating: "0", count: Int.random(in: 0...3, using: &random))
             let exponent = String(value.magnitude).count - digits.count
             let point = Int.random(in: 1...digits.count, using: &random)
@@ -134,7 +134,7 @@ import Testing
         #""\ude00\ud83d""#, #""\ud83d\u0041""#,
     ])
     func aLoneSurrogateHasNoUTF8(_ text: String) {
-        #expect(scan(text).error == nil, "it is JSON nevertheless")
+        #expect(scan(text).error == nil, "it is still JSON")
         #expect(decoded(text) == nil)
     }
 

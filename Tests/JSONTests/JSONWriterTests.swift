@@ -1,4 +1,4 @@
-// What the writer writes, and that the scanner and the readers take it back.
+// The writer's output, which the scanner and the readers must accept.
 
 import Support
 import Testing
@@ -60,7 +60,7 @@ import Testing
         #expect(try JSONValue.milliseconds(Array(json.utf8).span) == milliseconds)
     }
 
-    /// An output that cannot be copied, as that of the server.
+    /// An output that cannot be copied, like the server's.
     private struct Counter: ~Copyable, JSONOutput {
         var byteCount = 0
         var runCount = 0

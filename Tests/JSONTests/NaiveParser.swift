@@ -1,4 +1,4 @@
-// A second opinion on what is JSON: RFC 8259 read aloud, recursive and slow.
+// A second, naive JSON parser: RFC 8259 word for word, recursive and slow.
 
 @testable import JSON
 
@@ -11,7 +11,7 @@ struct NaiveParser {
     private var depth = 0
     private var entries: [JSONScanner.Entry] = []
 
-    /// What a scanner should say about `bytes`; nil if they are not JSON.
+    /// The scanner's expected result for `bytes`; nil if they are not JSON.
     static func parse(_ bytes: [UInt8]) -> Outcome? {
         guard String(validating: bytes, as: UTF8.self) != nil else { return nil }
         var parser = NaiveParser(bytes: bytes)
@@ -121,7 +121,7 @@ struct NaiveParser {
                     try expect(take(where: { "\"\\/bfnrt".contains($0) }))
                 }
             } else {
-                // Any byte of a character of several, too: that they are UTF-8 has been checked.
+                // Also the bytes of longer characters: the text is known to be UTF-8.
                 try expect(index < bytes.count && bytes[index] >= 0x20)
                 index += 1
             }

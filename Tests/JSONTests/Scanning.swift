@@ -1,8 +1,8 @@
-// Scans whole documents, in any pieces, for the tests.
+// Scans whole documents in any pieces.
 
 @testable import JSON
 
-/// All that a scanner says about a document.
+/// The scanner's result for a document.
 enum Outcome: Equatable {
     case document(kind: JSONKind, value: Range<Int>, entries: [JSONScanner.Entry])
     case error(JSONError)
@@ -16,7 +16,7 @@ enum Outcome: Equatable {
     }
 }
 
-/// Scans `document` cut before each of the offsets in `cuts`, which ascend.
+/// Scans `document`, cut before each of the ascending offsets in `cuts`.
 func scan(
     _ document: [UInt8], cuts: some Sequence<Int> = [], with scanner: inout JSONScanner
 ) -> Outcome {

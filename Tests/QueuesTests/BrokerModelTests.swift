@@ -194,8 +194,8 @@ private struct Run {
         while slice < slices && !isDone {
             isDone = broker.advance(to: model.now, limit: limit)
             slice += 1
-            // The broker may choose how far a slice goes. But it must process the timers that are due first, and the slice
-            // is one event for the waiters.
+            // The broker may choose how far a slice goes. But it must process the timers that are due first, and the
+            // slice is one event for the waiters.
             model.beginEvent()
             while let (event, time) = model.nextEvent, time <= model.now, try isDone || hasHappened(event, on: broker) {
                 model.happen(event)

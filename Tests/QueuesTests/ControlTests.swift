@@ -238,7 +238,8 @@ import UID
             _ = try broker.take("a", now: 1)
             var counts: [Int] = []
             try broker.purge(try broker.queue("a"), now: 10) { counts.append($0) }
-            // Delays end before the purge gets there. One task was dispatched when the purge began and returns; one is new.
+            // Delays end before the purge gets there. One task was dispatched when the purge began and returns; one is
+            // new.
             #expect(broker.advance(to: 100, limit: 500) == false)
             #expect(broker.nak(5000, now: 100) == true)
             try broker.add(6000, to: "a", now: 100)

@@ -354,7 +354,8 @@ extension FullModel {
         let met = TaskState.allCases.filter { states.contains($0) }.flatMap { list(queue, $0) }
         // A task that becomes a worker's waits for sweeps that still have to process it in its place.
         let place = sweeps.firstIndex { $0.queue == queue && $0.action == .giveToWorkers } ?? sweeps.count
-        // A task that arrives after a purge gets a later time than the tasks before it, even within the same millisecond.
+        // A task that arrives after a purge gets a later time than the tasks before it, even within the same
+        // millisecond.
         if action == .purge { firstArrival = min(arrivalTime + 1, now + 16) }
         sweeps.insert(
             Sweep(

@@ -128,7 +128,8 @@ struct FullModel {
     var sweeps: [Sweep] = []
     var firstArrival: Int64 = 0
     var completions: [Completion] = []
-    /// The tokens of dispatches that something other than the sender ended while the task was being sent; and the deaths.
+    /// The tokens of dispatches that something other than the sender ended while the task was being sent; and the
+    /// deaths.
     var endedSends: [UInt64] = []
     var deadTasks: [DeadTask] = []
     /// The broker's random numbers, in the same order.

@@ -10,8 +10,8 @@ struct Mismatch: Error, CustomStringConvertible {
     var description: String
 }
 
-/// The state of a trial. Operations, and most ends, happen at multiples of a unit of time. Each task's expiry has a time
-/// of its own, so that no two events whose order is open happen at the same time.
+/// The state of a trial. Operations, and most ends, happen at multiples of a unit of time. Each task's expiry has a
+/// time of its own, so that no two events whose order is open happen at the same time.
 struct FullRun {
     static var unit: Int64 { 8192 }
     /// Some belong to a group.

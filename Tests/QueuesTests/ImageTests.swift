@@ -14,7 +14,8 @@ import UID
     ///   - value: what was written; no field has its default value.
     ///   - read: what was read.
     ///   - plain: a value with all the defaults.
-    ///   - omitted: the fields that are not written, because they refer to this process's memory, or that the test compares.
+    ///   - omitted: the fields that are not written, because they refer to this process's memory, or that the test
+    ///     compares itself.
     private func expectAllFields<Value>(of value: Value, in read: Value, unlike plain: Value, but omitted: Set<String>)
     {
         let (others, defaults) = (Mirror(reflecting: read).children, Mirror(reflecting: plain).children)

@@ -129,8 +129,8 @@ struct Model {
         requeue(index, atFront: true)
     }
 
-    /// The observable events that are due, in order. At the same time, leases and pauses come in the order in which they
-    /// were set, then waits in the order of their arrival.
+    /// The observable events that are due, in order. At the same time, leases and pauses come in the order in which
+    /// they were set, then waits in the order of their arrival.
     var nextEvent: (event: Event, time: Int64)? {
         let timed = tasks.filter { $0.isDispatched || $0.due != nil }
         let next = timed.min { ($0.due ?? $0.leaseEnd, $0.set) < ($1.due ?? $1.leaseEnd, $1.set) }

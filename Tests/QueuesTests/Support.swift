@@ -5,7 +5,8 @@ import UID
 
 @testable import Queues
 
-/// Runs each job on the thread that enqueues it. The tests enter their brokers with `assumeIsolated`, so there is only one.
+/// Runs each job on the thread that enqueues it. The tests enter their brokers with `assumeIsolated`, so there is only
+/// one.
 final class InlineExecutor: SerialExecutor {
     func enqueue(_ job: consuming ExecutorJob) {
         unsafe job.runSynchronously(on: asUnownedSerialExecutor())

@@ -1,5 +1,5 @@
-// What every transition of a task must do, whatever causes it: sweeps process the task, the version accepted last is the one
-// that ends, and a queue knows since when its tasks are ready.
+// What every transition of a task must do, whatever causes it: sweeps process the task, the version accepted last is
+// the one that ends, and a queue knows since when its tasks are ready.
 
 import Testing
 import UID

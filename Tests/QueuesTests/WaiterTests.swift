@@ -147,7 +147,8 @@ extension Broker {
     @Test func aWaiterThatIsRegisteredAgainKeepsItsPlace() throws {
         try withBroker { broker in
             let (first, second) = (Outcome(), Outcome())
-            // It is registered under a, then under b, behind a waiter that was registered there first but arrived later.
+            // It is registered under a, then under b, behind a waiter that was registered there first but arrived
+            // later.
             _ = try broker.startWait("a", "b", noting: first)
             _ = try broker.startWait("b", noting: second)
             try broker.add(1, to: "a")
@@ -454,8 +455,8 @@ extension Broker {
         }
     }
 
-    /// Unlike expired tasks, tasks that used up their retries have no timer that is due. The call that finds them removes
-    /// them.
+    /// Unlike expired tasks, tasks that used up their retries have no timer that is due. The call that finds them
+    /// removes them.
     @Test func aWaitThatEndsGetsTasksBehindManyWithoutRetries() throws {
         try withBroker(maximumTasks: 10_000) { broker in
             for number in 1...5000 { try broker.add(UInt64(number), to: "worn") }

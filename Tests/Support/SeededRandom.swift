@@ -1,4 +1,4 @@
-// Random numbers that a failing test can be given again, and what the environment asks of a test run.
+// Reproducible random numbers, and the settings of a test run in the environment.
 
 import Foundation
 
@@ -9,10 +9,10 @@ public struct SeededRandom: RandomNumberGenerator, CustomStringConvertible, Send
 
     private var state: UInt64
 
-    /// A generator for this run's seed, or for one of its own.
+    /// A generator for this run's seed, or for another one.
     public init(seed: UInt64 = runSeed) { state = seed }
 
-    /// How to have the same numbers again; a random test prints it with its failures.
+    /// How to repeat the numbers. Random tests print it with their failures.
     public var description: String { "EMQ_TEST_SEED=\(Self.runSeed)" }
 
     /// The next number.
@@ -24,10 +24,10 @@ public struct SeededRandom: RandomNumberGenerator, CustomStringConvertible, Send
     }
 }
 
-/// How many operations the longest random tests may make in all: EMQ_TEST_OPERATIONS, or as many as take some seconds.
+/// How many operations the longest random tests make in all: EMQ_TEST_OPERATIONS, or as many as take a few seconds.
 public let testOperations = number("EMQ_TEST_OPERATIONS").map { Int($0) } ?? 10_000
 
-/// Whether the tests, and so the programs that they start, run under a sanitizer.
+/// Whether the tests, and so the programs that they start, run with a sanitizer.
 public let isSanitized = dlsym(nil, "__asan_init") != nil || dlsym(nil, "__tsan_init") != nil
 
 private func number(_ variable: String) -> UInt64? {

@@ -1,4 +1,4 @@
-// UIDs in the order they are made, under every kind of clock.
+// The order of UIDs under every kind of clock.
 
 import Support
 import Testing
@@ -6,7 +6,7 @@ import Testing
 @testable import UID
 
 @Suite struct UIDGeneratorTests {
-    /// Gives the same number again and again.
+    /// Returns the same number every time.
     struct FixedRandom: RandomNumberGenerator {
         let number: UInt64
         mutating func next() -> UInt64 { number }
@@ -31,7 +31,7 @@ import Testing
         #expect(uids[4095] == UID(high: 1000 << 16 | 0x7FFF, low: 1 << 63))
         #expect(uids[4096] == UID(high: 1001 << 16 | 0x7000, low: 1 << 63))
         #expect(uids[9999].unixMilliseconds == 1002)
-        // The clock reaches what was borrowed, and then passes it.
+        // The clock reaches the borrowed millisecond, and then passes it.
         #expect(generator.next(unixMilliseconds: 1002, using: &random) > uids[9999])
         #expect(generator.next(unixMilliseconds: 1003, using: &random).high == 1003 << 16 | 0x7000)
     }
@@ -70,7 +70,7 @@ import Testing
         var copy = random
         let numbers = (0..<1000).flatMap { _ in [random.next(), copy.next()] }
         #expect(Set(numbers).count == numbers.count)
-        // Each bit is set in about half of them; 20 standard deviations off would be no chance.
+        // Each bit is set in about half of the numbers. A deviation of 20 sigma cannot be chance.
         for bit in 0..<64 {
             let ones = numbers.count { $0 >> bit & 1 == 1 }
             #expect(abs(ones - 1000) < 450, "bit \(bit) is set in \(ones) of 2000")

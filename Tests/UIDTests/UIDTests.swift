@@ -1,4 +1,4 @@
-// What a UID looks like, and what is taken for one.
+// The texts of UIDs, written and parsed.
 
 import Foundation
 import Support
@@ -21,7 +21,7 @@ import Testing
     @Test func textIsThatOfFoundationForAnyBits() {
         var random = SeededRandom()
         for _ in 0..<10_000 {
-            // Sparse and dense bits reach all characters of the alphabet, and zeros and ones at both ends.
+            // Sparse and dense bits cover the whole alphabet, and zeros and ones at both ends.
             let uid = UID(high: random.next() & random.next(), low: random.next() | random.next())
             var bytes = withUnsafeBytes(of: uid.high.bigEndian) { Data($0) }
             bytes += withUnsafeBytes(of: uid.low.bigEndian) { Data($0) }
@@ -46,7 +46,7 @@ import Testing
         "", "A", "AX8i4nmwfMOYxNwMDAc5j", "AX8i4nmwfMOYxNwMDAc5jwA", "AX8i4nmwfMOYxNwMDAc5jw==",
         " AX8i4nmwfMOYxNwMDAc5j", "AX8i4nmwfMOYxNwMDAc5j\n", "AX8i4nmwfMO+xNwMDAc5jw", "AX8i4nmwfMO/xNwMDAc5jw",
         "AX8i4nmwfMO=xNwMDAc5jw", "AX8i4nmwfM\u{E9}YxNwMDAc5jw", "AX8i4nmwfMOYxNwMDAc5j\0",
-        // Bits beyond the 128: the last character may be A, Q, g or w only.
+        // The last character must be A, Q, g or w; others would have more than 128 bits.
         "AX8i4nmwfMOYxNwMDAc5jx", "AX8i4nmwfMOYxNwMDAc5j_", "AX8i4nmwfMOYxNwMDAc5jB",
     ])
     func otherBase64IsNone(_ text: String) {

@@ -1,17 +1,17 @@
-// What a server does whose memory is used up: what would take more is refused or cut, and what frees some is not.
+// A server whose memory is used up: it refuses or truncates what would take more, and accepts what frees some.
 
 import Foundation
 import Testing
 
 @Suite struct AdmissionTests {
-    /// A server of 8 MB of whose memory nothing is left; and the ids of the tasks of its queue `full`, the large ones first.
+    /// A server of 8 MB whose memory is used up; and the ids of the tasks in its queue `full`, the large ones first.
     private static func fullServer() throws -> (server: Server, client: Client, ids: [String]) {
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "8M"])
         let client = try server.connect()
         return (server, client, try fill(server, client))
     }
 
-    /// Fills what is left of a server's memory: the queue `full` with large tasks, `small` with small ones.
+    /// Fills a server's memory: the queue `full` with large tasks, `small` with small ones.
     @discardableResult
     private static func fill(_ server: Server, _ client: Client) throws -> [String] {
         var ids: [String] = []
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    /// Takes a task whose answer may have to wait for room among others that have just been read.
+    /// Takes a large task. The answer may have to wait until earlier answers have been read.
     private static func takeLarge(_ server: Server) throws {
         _ = try eventually("a large task") { try server.take("full", 1).first }
     }
@@ -47,18 +47,18 @@ import Testing
         #expect(try server.take("full", 1).count == 1)
         #expect(try client.post("/nak", "{\"ids\": [\"\(ids[0])\"], \"dead\": true}").object["dead"] as? Int == 1)
         #expect(try server.send("DELETE", "/task/\(ids[0])").status == 204)
-        // In its place, more than 5000 small ones.
+        // More than 5000 small tasks take its place.
         try Self.top(client)
         let taken = try (0..<4).flatMap { _ in try server.take("small", 1000) }.compactMap { $0["id"] as? String }
         #expect(taken.count == 4000)
-        // The bodies of these are over 64 KiB.
+        // The bodies of these requests are over 64 KiB.
         let touches = try client.post("/touch", "{\"ids\": [\(Self.list(Array(taken.prefix(3000))))]}")
         #expect(try touches.object["touched"] as? Int == 3000)
         try Self.top(client)
         #expect(try client.post("/ack", "{\"ids\": [\(Self.list(taken))]}").object["acked"] as? Int == 4000)
         try Self.top(client)
         #expect(try server.send("DELETE", "/config/full").status == 204)
-        // An operator can stop what is going wrong, and look.
+        // An operator can still pause, peek and purge.
         #expect(try client.post("/pause/full", "").status == 200)
         #expect(try client.post("/resume/full", "").status == 200)
         #expect(try client.get("/peek/small").tasks.count == 1)
@@ -96,10 +96,10 @@ import Testing
             #expect(refusal.status == 503 && refusal.fields["retry-after"] != nil)
             #expect(try (refusal.object["detail"] as? String)?.contains("memory") == true)
         }
-        // One that finds a task does not wait.
+        // A wait that finds a task does not wait.
         let found = try client.post("/wait", "{\"queues\": [\(many), \"small\"], \"timeout\": 60000, \"max\": 1}")
         let id = try #require(try found.tasks.first??["id"] as? String)
-        // One that acknowledges does that, and is over.
+        // A wait that acknowledges does so, and ends.
         let acking = try client.post(
             "/wait", "{\"queues\": [\(many)], \"timeout\": 60000, \"max\": 1, \"ack\": [\"\(id)\"]}")
         #expect(acking.status == 200 && acking.body == "[]" && acking.fields["emq-missing"] == nil)
@@ -111,16 +111,16 @@ import Testing
         #expect(try worker.response().tasks.count == 1)
     }
 
-    /// Answers that nobody reads take no more than there is for them, whatever they are for.
+    /// Unread answers of all kinds stay within their limit of memory.
     @Test func answersStayWithinTheirRoom() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "16M"])
         let content = String(repeating: "x", count: 60_000)
         while try server.post("/enqueue/q", "{\"content\": \"\(content)\"}").status == 200 {}
         let ready = try #require(try server.get("/stats/q").object["ready"] as? Int)
-        // A list that is too long is refused, and one task is always shown.
+        // A list that is too long is refused, but a single task is always shown.
         #expect(try server.get("/peek/q?n=1000").status == 503)
         #expect(try server.get("/peek/q?n=20").tasks.count == 20)
-        // A wait gets what there is room for, and the rest stays.
+        // A wait gets the tasks that there is room for; the others stay.
         let taken = try server.post("/wait", #"{"queues": ["q"], "max": 1000}"#).tasks.count
         #expect(taken > 20 && taken * 60_000 <= 4 << 20)
         let rest = try eventually("the others to be back") {
@@ -130,7 +130,7 @@ import Testing
         #expect(rest > 0)
     }
 
-    /// Nor do queues that tasks are moved to.
+    /// A move to a new queue is refused too.
     @Test func namesOfTargetsTakeMemory() throws {
         let (server, client, _) = try Self.fullServer()
         #expect(try client.post("/move/small?to=unknown&n=1", "").status == 503)
@@ -153,7 +153,7 @@ import Testing
         let content = "\"" + String(repeating: "x", count: 12_000_000) + "\""
         for _ in 0..<3 { try server.enqueue("large", "\"content\": \(content)") }
         let id = try server.enqueue("small")
-        // The system takes some of these answers, but not all.
+        // The kernel buffers some of these answers, but not all.
         let hoarders = try (0..<4).map { _ in try server.begin("GET", "/peek/large") }
         #expect(try server.get("/peek/large").status == 503)
         #expect(try server.get("/peek/large?n=3").status == 503)

@@ -1,4 +1,4 @@
-// As which hosts browsers may reach the server.
+// The host names that browsers may use for the server.
 
 import Testing
 

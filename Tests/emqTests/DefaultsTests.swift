@@ -1,4 +1,4 @@
-// What queues say and leave unsaid, changed a part at a time and for all of them, through real sockets.
+// Configurations of queues, changed in part, and defaults for all queues, through real sockets.
 
 import Foundation
 import Testing
@@ -54,7 +54,7 @@ import Testing
         let url = receiver.url("/q")
         let push = #"{"url":"\#(url)","headers":{"Authorization":"Bearer x"},"secret":"s"}"#
         #expect(try server.send("PUT", "/config/q", "{\"push\": \(push)}").status == 200)
-        // What is not to be shown stays.
+        // Masked values stay as they were.
         let shown = #""push":{"url":"\#(url)","headers":{"Authorization":"***"},"rate":"5/s","secret":"***"}}"#
         let patched = try server.send("PATCH", "/config/q", #"{"max_retries": 1, "push": {"rate": "5/s"}}"#)
         #expect(patched.body == #"{"max_retries":1,"# + shown)
@@ -66,13 +66,13 @@ import Testing
             try elsewhere.object["detail"] as? String
                 == "the value of a header is not sent to another host or port by itself; give it again, or leave the "
                 + "header out (in a PATCH, with null)")
-        // The secret is never sent, so it stays.
+        // The secret is never sent to the receiver, so it stays.
         for value in ["null", "\"y\""] {
             let moved = "{\"push\": {\"url\": \"http://127.0.0.1:1/\", \"headers\": {\"Authorization\": \(value)}}}"
             let answer = try server.send("PATCH", "/config/q", moved)
             #expect(answer.status == 200 && answer.body.contains(#""secret":"***""#), "\(answer.body)")
         }
-        // Names of headers are the same whatever their case.
+        // The names of headers are case-insensitive.
         let renamed = try server.send(
             "PATCH", "/config/q", #"{"push": {"headers": {"AUTHORIZATION": null, "X-A": "1"}}}"#)
         #expect(!renamed.body.contains("Authorization") && renamed.body.contains("X-A"), "\(renamed.body)")
@@ -82,7 +82,7 @@ import Testing
             try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1,"removed":["push"]}"#
         )
         #expect(try server.send("PUT", "/config/q", #"{"max_retries": 1}"#).body == #"{"max_retries":1}"#)
-        // So is a part of it that is left out.
+        // So is a member that is left out.
         let whole = try server.send("PUT", "/config/q", "{\"push\": \(push)}").object
         #expect(whole["removed"] == nil)
         let less = try server.send("PUT", "/config/q", #"{"push": {"url": "\#(url)", "rate": "1/s"}}"#).object
@@ -103,7 +103,7 @@ import Testing
         let id = try server.enqueue("q")
         #expect(try server.take("q").map { $0["retry"] as? Int } == [40])
         #expect(try server.task(id)["priority"] as? Int == -3)
-        // A queue goes before, also with what is as without defaults.
+        // A queue overrides the defaults, even with a built-in value.
         let own =
             #"{"expiry":60,"max_retries":null,"priority":0,"max_length":null,"dead_letter":null,"on_expiry":"delete"}"#
         #expect(try server.send("PUT", "/config/own", own).body == own)

@@ -1,27 +1,27 @@
-// The examples of docs/api.md, run as they are written: each block of commands in its order, each answer compared with the
-// one that is printed. And what starts a server in docs/operations.md.
+// Runs the examples of docs/api.md in their order, and compares the answers with the printed ones. Starts each server
+// of docs/api.md and docs/operations.md.
 
 import Foundation
 import Testing
 
 @Suite struct DocumentationTests {
-    /// A block of commands, and the answers that are printed for it.
+    /// A block of commands, and the answers printed below it.
     private struct Example {
         let commands: String
         var answers: [String] = []
     }
 
-    /// curl 7.82 and newer knows `--json`.
+    /// curl has `--json` since 7.82.
     private static let hasCurl = (try? run("curl --help all | grep -q -- --json && echo yes"))?.contains("yes") == true
 
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .appending(path: "../../docs").standardizedFileURL
 
-    /// What a command of a shell prints.
+    /// The output of shell commands.
     private static func run(_ commands: String) throws -> String {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/bin/sh")
-        // An answer's status is part of what is compared, by what it says.
+        // Without -f: the body of an error shows its status.
         process.arguments = ["-c", "curl() { command curl -sS \"$@\"; }\n" + commands]
         let output = Pipe()
         process.standardOutput = output
@@ -59,12 +59,12 @@ import Testing
     @Test(.enabled(if: hasCurl, "skipped: there is no curl 7.82 or newer here"))
     func everyExampleWorksAsPrinted() throws {
         let server = try Server.pushing()
-        // Whom tasks are sent to there.
+        // The receiver in the examples of push.
         let receiver = try Receiver()
         receiver.script("/hook", [.answer("200 OK", "done", fields: "Content-Type: text/plain\r\n")])
         let examples = try examples(of: "api.md")
         #expect(examples.count > 20)
-        // What the page calls an id or a receipt, and what it is here.
+        // The printed ids and receipts, and the real ones.
         var names: [String: String] = [:]
         for example in examples {
             var printed = example.answers[...]
@@ -74,7 +74,7 @@ import Testing
                 for (printed, real) in names.sorted(by: { $0.key.count > $1.key.count }) {
                     command = command.replacing(printed, with: real)
                 }
-                // No answer, to DELETE, is an empty line.
+                // The answer to a DELETE is empty.
                 let real = try Self.run(String(command)).trimmingCharacters(in: .whitespacesAndNewlines)
                 if real.isEmpty { continue }
                 let next = printed.popFirst()
@@ -87,7 +87,7 @@ import Testing
         }
     }
 
-    /// The page runs them at port 8080; here they listen at one of the kernel's choice, and keep their tasks elsewhere.
+    /// The pages use port 8080 and /var/lib/emq. Here the kernel chooses the port, and the directory is temporary.
     @Test func everyServerStartsAsPrinted() throws {
         let directory = DataDirectory()
         let commands = try ["api.md", "operations.md"].flatMap { try examples(of: $0) }
@@ -106,7 +106,7 @@ import Testing
         try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
     }
 
-    /// Whether two answers are the same but for ids, receipts, times and ages.
+    /// Whether two answers differ only in ids, receipts, times and ages.
     private func matches(_ printed: Any, _ real: Any, member: String, _ names: inout [String: String]) -> Bool {
         switch (printed, real) {
         case (let printed as [Any], let real as [Any]):
@@ -120,7 +120,7 @@ import Testing
             for (key, value) in printed where !matches(value, real[key] as Any, member: key, &names) { return false }
             return true
         case (let printed as String, let real as String) where ["id", "ids", "receipt", "missing"].contains(member):
-            // A name keeps its meaning.
+            // The same printed id always stands for the same real one.
             if let known = names[printed] { return known == real }
             names[printed] = real
             return true

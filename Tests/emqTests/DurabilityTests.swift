@@ -1,10 +1,10 @@
-// The program with --data: what it answered survives that it is killed, its disk's faults are named, and space comes back.
+// The program with --data: answered changes survive a kill, errors name faults of the disk, and space is given back.
 
 import Foundation
 import Support
 import Testing
 
-/// A directory for --data. It is deleted when the test lets go of it.
+/// A directory for --data. It is deleted with this object.
 final class DataDirectory {
     let path = FileManager.default.temporaryDirectory.appending(path: "emq-data-\(UUID().uuidString)").path
 
@@ -16,7 +16,7 @@ final class DataDirectory {
         return server
     }
 
-    /// Starts the program, and waits until it has said something.
+    /// Starts the program, and waits for its first output.
     func begin(_ options: [String] = [], environment: [String: String] = [:]) throws -> Server {
         try Server(["--addr", "127.0.0.1:0", "--data", path] + options, environment: environment)
     }
@@ -41,7 +41,7 @@ final class DataDirectory {
         try Data(bytes).write(to: URL(fileURLWithPath: path + "/" + name))
     }
 
-    /// Where the frames of a segment end, the first after the segment's header.
+    /// Where the segment's header and its frames end.
     func frameEnds(_ name: String) throws -> [Int] {
         let bytes = try bytes(name)
         var ends = [52]
@@ -55,13 +55,13 @@ final class DataDirectory {
 }
 
 extension Server {
-    /// Ends it as a crash does.
+    /// Kills the server.
     func crash() throws {
         signal(SIGKILL)
         _ = try exitStatus()
     }
 
-    /// What a client can see of the tasks in some queues, as it is answered.
+    /// Everything that clients can see of the tasks in some queues.
     fileprivate func picture(of queues: [String], tasks: [String] = []) throws -> [String] {
         let states = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"]
         var answers = try tasks.map { try get("/task/\($0)").body }
@@ -80,7 +80,8 @@ extension Server {
         return (try #require(task["receipt"] as? String), try #require(task["attempt"] as? Int))
     }
 
-    /// Makes sure that dispatches are in the journal, which no answer waits for: what is answered later is behind them.
+    /// Waits until earlier dispatches are in the journal: no answer waits for them, but a later answered change comes
+    /// after them.
     fileprivate func settle() throws { try enqueue("settled") }
 
     @discardableResult
@@ -106,7 +107,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
 @Suite struct DurabilityTests {
     private let directory = DataDirectory()
 
-    // MARK: What survives
+    // MARK: Restarts
 
     @Test(arguments: ["always", "never", "50"])
     func everythingIsAfterAKillAsItWas(mode: String) throws {
@@ -143,7 +144,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             let after = try server.picture(of: queues, tasks: ids)
             for (before, after) in zip(before, after) { #expect(before == after) }
         }
-        // And it does what it would have done.
+        // It goes on as it would have without the restart.
         #expect(try server.take("paused").isEmpty)
         #expect(try server.post("/enqueue/keys", #"{"content": 2, "key": "ä"}"#).object["existing"] as? Bool == true)
         #expect(try server.post("/enqueue/keys", #"{"content": 2, "key": "ä", "on_conflict": "reject"}"#).status == 409)
@@ -243,7 +244,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let shortEnd = try #require(try server.task(short)["lease_end"] as? Double)
         #expect(shortEnd >= start + 600 && shortEnd <= Date().timeIntervalSince1970 + 601)
         #expect(try server.state(short) == "dispatched")
-        // What the worker asks for afterwards is its own lease again.
+        // After that, a touch gives the worker its own lease again.
         _ = try server.post("/touch", "{\"ids\": [\"\(short)\"]}")
         let touched = try #require(try server.task(short)["lease_end"] as? Double)
         #expect(touched <= Date().timeIntervalSince1970 + 61)
@@ -270,7 +271,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         var receipts: Set<String> = []
         for round in 1...4 {
             let taken = try server.take("q")
-            // What is given back has not been tried.
+            // A released attempt does not count.
             #expect(taken.compactMap { $0["attempt"] as? Int } == Array(repeating: 1, count: 20))
             #expect(try receipts.isEmpty || server.ack(Array(receipts)).hasPrefix(#"{"acked":0,"#))
             receipts.formUnion(taken.compactMap { $0["receipt"] as? String })
@@ -297,7 +298,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(try server.takeContents("q") == [1])
     }
 
-    /// A journal of a request a frame, in which the tasks are as `pictures` says after as many frames.
+    /// Makes a journal with one frame for each request. `pictures[n]` shows the tasks after n frames.
     private func makeJournal() throws -> (pictures: [[String]], name: String) {
         let server = try directory.start()
         let name = try #require(try directory.segments.first)
@@ -325,7 +326,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         return (pictures, name)
     }
 
-    /// What comes back of a segment.
+    /// Recovers a segment, and shows its tasks.
     private func recovered(_ bytes: [UInt8], _ name: String) throws -> [String] {
         let copy = DataDirectory()
         try copy.write(bytes, name)
@@ -337,7 +338,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let bytes = try directory.bytes(name)
         let ends = try directory.frameEnds(name)
         try #require(ends.count == pictures.count)
-        // Bytes of the last frame, and some around and in those before it.
+        // Cuts within the last frame, and some at and within the frames before it.
         var random = SeededRandom()
         let step = testOperations >= 1_000_000 ? 1 : 11
         let last = ends[ends.count - 2]
@@ -346,7 +347,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             + (0..<20).map { _ in Int.random(in: 52..<last, using: &random) }
         let tail = Array(stride(from: last, through: ends[ends.count - 1], by: step)) + [ends[ends.count - 1]]
         for count in Set(inner.shuffled(using: &random).prefix(400 / step) + tail).sorted() {
-            // A power cut leaves the zeros that the segment was filled with. What was zero before is not missing.
+            // After a power cut, the zeros that filled the segment remain. Bytes that were zero are not missing.
             let torn = bytes.prefix(count) + [UInt8](repeating: 0, count: bytes.count - count)
             let end = bytes[count...].firstIndex { $0 != 0 } ?? bytes.count
             let whole = ends.lastIndex { $0 <= end } ?? 0
@@ -372,7 +373,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         var bytes = try directory.bytes(name)
         let ends = try directory.frameEnds(name)
         var random = SeededRandom()
-        // In the last frame it could have been a crash.
+        // In the last frame, damage could be the result of a crash.
         bytes[ends[ends.count - 1] - 1] ^= 1
         #expect(try recovered(bytes, name) == pictures[pictures.count - 2])
         bytes[ends[ends.count - 1] - 1] ^= 1
@@ -381,28 +382,29 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             bytes[offset] ^= 1 << UInt8.random(in: 0..<8, using: &random)
             let copy = DataDirectory()
             try copy.write(bytes, name)
-            // It leaves in the middle of its work, with all in hand: the address sanitizer would call that leaks, and say so last.
+            // The server exits with all its memory in use, which the address sanitizer would report as leaks, in the
+            // last line.
             let server = try copy.begin(environment: ["ASAN_OPTIONS": "detect_leaks=0"])
             try #require(try server.exitStatus() == 1, "\(random)")
             let message = try #require(server.output.split(separator: "\n").last)
             #expect(message.contains("\(copy.path)/\(name), byte \(ends[frame]): "), "\(message) \(random)")
             #expect(message.contains("`emq journal check \(copy.path)`") && message.contains("`emq journal repair"))
-            // The journal is as it was found.
+            // The journal is unchanged.
             #expect(try copy.bytes(name) == bytes)
             let check = try journal(["check", copy.path])
             #expect(check.status == 1)
-            // All but that `check` shows more.
+            // `check` shows the same, and more.
             let flaw = try #require(message.dropFirst("emq: ".count).split(separator: "; `emq journal").first)
             #expect(check.output.contains("not whole: " + flaw), "\(check.output)")
             let mended = DataDirectory()
             let repair = try journal(["repair", copy.path, mended.path])
             #expect(repair.status == 0, "\(repair.output)")
-            // The hint names no second directory: one beside the first is made.
+            // Without a second directory, as in the hint, `repair` makes one beside the first.
             #expect(try journal(["repair", copy.path]).output.contains("\(copy.path)-repaired has"))
             try? FileManager.default.removeItem(atPath: copy.path + "-repaired")
             #expect(try copy.bytes(name) == bytes)
             #expect(try journal(["check", mended.path]).status == 0)
-            // What was in the other frames is there.
+            // The tasks of the other frames are there.
             #expect(
                 try mended.start().get("/peek/q?n=9&state=ready").tasks.suffix(2).compactMap { $0?["content"] as? Int }
                     == [5, 6])
@@ -420,7 +422,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(missing.status == 1)
         #expect(missing.output.contains(directory.path) && missing.output.filter { $0 == "\n" }.count == 1)
         #expect(!FileManager.default.fileExists(atPath: directory.path))
-        // What is there already is not written over.
+        // Existing files are not overwritten.
         try directory.start().crash()
         let bytes = try directory.segments.map(directory.bytes)
         #expect(try journal(["repair", directory.path, directory.path]).status == 1)
@@ -453,7 +455,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let server = try directory.start("--fsync", "never")
         for _ in 0..<4 { try server.enqueueAll("q", Array(0..<10_000)) }
         try server.crash()
-        // It does not begin before it has said that it listens. A pipe that is full keeps it from that.
+        // Recovery begins after the line that says that emq listens. A full pipe delays that line.
         let pipe = Pipe()
         let (reading, writing) = (pipe.fileHandleForReading, pipe.fileHandleForWriting)
         let flags = fcntl(writing.fileDescriptor, F_GETFL)
@@ -530,7 +532,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(server.output.filter { $0 == "\n" }.count == 1)
     }
 
-    /// A disk that is full for tasks has space for what an operator does about them.
+    /// When the disk is full for tasks, there is still space for an operator's requests.
     @Test func aFullDiskLetsOperatorsWork() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--data", directory.path], limit: "ulimit -f 2048")
         _ = try eventually("the start") { try server.get("/healthz").status == 200 ? true : nil }
@@ -539,7 +541,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             let content = String(repeating: "x", count: size)
             while try server.post("/enqueue/q", "{\"content\": \"\(content)\"}").status == 200 {}
         }
-        // More than what is left of the space for tasks.
+        // More than the rest of the space for tasks.
         for _ in 0..<40 {
             #expect(try server.send("POST", "/pause/q").status == 200)
             #expect(try server.send("POST", "/resume/q").status == 200)

@@ -1,4 +1,4 @@
-// What an enqueue may say beyond its content, through real sockets: batches, delays, priorities, keys, metadata.
+// The fields of an enqueue, through real sockets: batches, delays, priorities, keys, metadata.
 
 import Foundation
 import Testing
@@ -47,7 +47,7 @@ import Testing
         #expect(try abs(#require(task["expires"] as? Double) - due - 60) < 0.001)
         #expect(try server.get("/peek/q?state=delayed&n=9").tasks.map { $0?["id"] as? String } == [id, eta])
         #expect(try server.takeContents("q") == [3])
-        // Both together: then the second is due first, however slow this is.
+        // In one request, so that the second is due first even on a slow machine.
         let begin = ContinuousClock.now
         let soon = Date().timeIntervalSince1970 + 0.2
         try server.post("/enqueue/soon", "[{\"content\": 1, \"delay\": 0.3}, {\"content\": 2, \"eta\": \(soon)}]")
@@ -154,7 +154,7 @@ import Testing
         let content = "\"" + String(repeating: "x", count: 12_000_000) + "\""
         for _ in 0..<3 { try server.enqueue("large", "\"content\": \(content)") }
         try server.enqueue("small")
-        // They do not read their answers, of which the system takes some, but not all.
+        // These clients do not read their answers. The kernel buffers some of them, but not all.
         var hoarders = try (0..<4).map { _ in try server.begin("GET", "/peek/large") }
         #expect(try server.get("/peek/large").status == 503)
         #expect(try server.post("/wait", #"{"queues": ["large", "small"]}"#).body.hasPrefix("[null,{"))
@@ -162,7 +162,7 @@ import Testing
         for hoarder in hoarders { hoarder.resetOnClose() }
         hoarders = []
         _ = try eventually("the large answers to be gone") { try server.get("/peek/large").status == 200 ? true : nil }
-        // A second one has no room beside it.
+        // There is no room for a second one beside it.
         #expect(try server.post("/wait", #"{"queues": ["large"], "max": 5}"#).tasks.count == 1)
         _ = try eventually("the others to be back") {
             try server.get("/stats/large").object["ready"] as? Int == 2 ? true : nil
@@ -186,7 +186,7 @@ import Testing
         #expect(try #require(memory["used"]) <= 2 << 20)
         while try server.post("/enqueue/q", #"{"content": "small"}"#).status == 200 {}
         #expect(try server.send("PUT", "/config/other", #"{"retry": 5}"#).status == 503)
-        // Results that are kept need memory too; plain acknowledgements make room.
+        // Kept results need memory too; plain acknowledgements make room.
         #expect(try server.take("q").count > ids.count)
         let result = "\"result\": \"" + String(repeating: "r", count: 5000) + "\""
         #expect(try server.post("/ack", "{\"ids\": [\"\(ids[0])\"], \(result)}").status == 503)

@@ -1,4 +1,4 @@
-// HTTP through real sockets: framing, order, limits, and peers that do not behave.
+// HTTP through real sockets: framing, order, limits, and misbehaving peers.
 
 import Foundation
 import Support
@@ -13,7 +13,7 @@ import Testing
         let client = try server.connect()
         let requests = (0..<1000).map { Client.postText("/enqueue/q\($0)", "{\"content\": \($0)}") }
         let peeks = (0..<1000).map { "GET /peek/q\($0) HTTP/1.1\r\nHost: h\r\n\r\n" }
-        // A blocking client that sends everything before it reads needs the server to go on reading.
+        // A client that sends everything before it reads needs a server that keeps reading.
         let (bytes, socket) = (Array((requests.joined() + peeks.joined()).utf8), client.socket)
         Thread.detachNewThread { socket.send(bytes) }
         for _ in 0..<1000 { #expect(try client.response().status == 200) }
@@ -41,7 +41,7 @@ import Testing
         #expect(try server.get("/queues").body == #"["q","r"]"#)
     }
 
-    @Test(.enabled(if: testOperations >= 1_000_000, "skipped: it takes long; EMQ_TEST_OPERATIONS=1000000 has it run"))
+    @Test(.enabled(if: testOperations >= 1_000_000, "skipped: it takes long; it runs with EMQ_TEST_OPERATIONS=1000000"))
     func sixtyFourMebibytesAreTakenAndOneByteMoreIsNot() throws {
         let limit = 64 << 20
         let frame = #"{"content":""}"#.utf8.count
@@ -51,7 +51,7 @@ import Testing
         #expect(task.body.utf8.count > content.utf8.count)
         #expect(task.body.contains("\"content\":\"xxx"))
 
-        // Found before any of it is sent.
+        // This is found before any of it is sent.
         let announced = try server.connect()
         announced.send(
             "POST /enqueue/q HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: \(limit + 1)\r\n\r\n"
@@ -78,7 +78,7 @@ import Testing
         client.send(#"{"content":1}"#)
         #expect(try client.response().status == 200)
 
-        // A body that would be of no use is not asked for.
+        // The server does not ask for a body that it would refuse.
         for (line, status) in [
             ("POST /nowhere", 404), ("CONNECT h:1", 501), ("GET /peek/q?m=3", 400), ("PUT /enqueue/q", 405),
             ("POST /enqueue/q", 415), ("POST /enqueue/q?x=1", 415),
@@ -181,7 +181,7 @@ import Testing
     @Test func whatIsSentBehindALongPollIsBounded() throws {
         let client = try server.connect()
         client.sendPost("/wait", #"{"queues": ["q"], "timeout": 60000}"#)
-        // Sends until neither kernel nor server takes more, then a little longer.
+        // Sends until neither the kernel nor the server accepts more, then for a little longer.
         let chunk = [UInt8](repeating: 0x41, count: 65536)
         var sent = 0
         var refusals = 0
@@ -202,12 +202,12 @@ import Testing
         formatter.dateFormat = "EEE, dd MMM yyyy HH:mm:ss 'GMT'"
         formatter.timeZone = TimeZone(identifier: "GMT")
         let parsed = try #require(formatter.date(from: date))
-        // It is in whole seconds, and two clocks are not quite the same.
+        // It is in whole seconds, and the two clocks may differ slightly.
         #expect(parsed > before.addingTimeInterval(-2) && parsed < after.addingTimeInterval(1))
     }
 }
 
-/// Text that a test's report shows the beginning of.
+/// Text of which reports show only the beginning.
 struct Shortened: ExpressibleByStringInterpolation, CustomTestStringConvertible {
     let text: String
 

@@ -26,7 +26,7 @@ import Testing
     private func startWait(_ json: String) throws -> Client {
         let client = try server.connect()
         client.sendPost("/wait/", json)
-        // What is sent later, on another connection, is served later.
+        // A later request on another connection is served later.
         _ = try server.get("/healthz")
         return client
     }
@@ -54,7 +54,7 @@ import Testing
             let detail = try #require(try server.post("/\(path)", "{}").object["detail"] as? String)
             for risk in risky { #expect(!detail.contains("did you mean '\(risk)'"), "\(path): \(detail)") }
         }
-        // Slips of one letter are helped.
+        // A typo of one letter gets a hint.
         for (slip, meant) in [
             ("akc", "ack"), ("acck", "ack"), ("purg", "purge"), ("naak", "nak"), ("enqeue", "enqueue"),
         ] {
@@ -67,7 +67,7 @@ import Testing
         }
     }
 
-    /// What one slip makes of a word: a letter more, less, another one, or two swapped.
+    /// All typos of a word: one letter inserted, deleted or changed, or two swapped.
     private static func misspellings(of word: String) -> [String] {
         let letters = Array(word)
         var found: Set<String> = []
@@ -91,7 +91,7 @@ import Testing
 
     @Test func noMisspeltRefusalIsTakenForAnAcknowledgement() {
         let verbs = Verb.allCases.map(\.rawValue)
-        // Members of requests, with no refusal among them.
+        // Members of requests; none of them is a refusal.
         let members = ["queues", "max", "timeout", "ack", "any"]
         for word in ["nak", "nack"] {
             for slip in Self.misspellings(of: word) + ["nack"] {
@@ -183,7 +183,7 @@ import Testing
         _ = try enqueue("a", #""a1""#)
         _ = try enqueue("b", #""b1""#)
         _ = try enqueue("c", #""c1""#)
-        // Nothing is taken or reserved until all can be filled.
+        // Nothing is taken or reserved until all places can be filled.
         #expect(try server.get("/peek/a?n=10").tasks.count == 1)
         _ = try enqueue("a", #""a2""#)
         let tasks = try client.response().tasks
@@ -231,14 +231,14 @@ import Testing
     }
 
     @Test func aTaskWhoseAnswerNeverArrivedGoesBackToTheFront() throws {
-        // An answer larger than what the two kernels hold cannot have arrived at a client that does not read.
+        // An answer larger than both kernel buffers cannot have reached a client that does not read.
         let large = "\"" + String(repeating: "x", count: 16 << 20) + "\""
         _ = try enqueue("q", large)
         _ = try enqueue("q", "2")
         do {
             let client = try server.connect()
             client.sendPost("/wait/", #"{"queues": ["q"]}"#)
-            // It has been dispatched once the second is the first.
+            // It has been dispatched when the second task is first in the queue.
             _ = try eventually("the dispatch") { try server.get("/peek/q").body.count < 1000 ? true : nil }
         }
         let body = try eventually("the task's return") {
@@ -271,7 +271,7 @@ import Testing
     }
 
     @Test func aTaskExpiresAlsoWhileItIsDispatched() throws {
-        // Somebody waits already, or it might expire before it is taken.
+        // A client waits already; otherwise the task might expire before it is taken.
         let worker = try startWait(#"{"queues": ["q"], "timeout": 600000}"#)
         _ = try enqueue("q", "1", #", "expiry": 0.2"#)
         let receipt = try receipt(try worker.response().tasks[0])
@@ -488,7 +488,7 @@ import Testing
         #expect(
             try server.connect().post("/enqueue/q", "{}", "Sec-Fetch-Site: cross-site\r\n").body
                 .contains("Sec-Fetch-Site is cross-site"))
-        // Whatever else is wrong with the request.
+        // This comes before any other error in the request.
         for line in ["POST /enqueue/q", "DELETE /wait", "PUT /nowhere"] {
             let client = try server.connect()
             client.send("\(line) HTTP/1.1\r\nHost: h\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n\r\n")
@@ -529,7 +529,7 @@ import Testing
             client.send("GET /queues HTTP/1.1\r\nHost: emq.example\r\n\(field)\r\n\r\n")
             #expect(try client.response().status == 200, "\(field)")
         }
-        // What the request before it said is over.
+        // The fields of an earlier request do not count.
         let client = try server.connect()
         client.send("GET /queues HTTP/1.1\r\nHost: a.example\r\nOrigin: http://a.example\r\n\r\n")
         #expect(try client.response().status == 403)

@@ -1,4 +1,4 @@
-// Keys of tasks, through real sockets: looked up and freed.
+// Looking up and freeing keys, through real sockets.
 
 import Foundation
 import Testing

@@ -1,4 +1,4 @@
-// The writer of log lines: order, what is dropped when nobody reads, and what is said of that.
+// The writer of log lines: their order, and the count of lines dropped while there is no reader.
 
 import Foundation
 import Support
@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-/// A pipe that takes as much as a page.
+/// A pipe that holds one page.
 final class NarrowPipe {
     private(set) var reading: Int32
     let writing: Int32
@@ -24,13 +24,13 @@ final class NarrowPipe {
         close(writing)
     }
 
-    /// Goes away as its reader.
+    /// Closes the reading end.
     func endReading() {
         if reading >= 0 { close(reading) }
         reading = -1
     }
 
-    /// Fills it, so that it takes nothing more.
+    /// Fills the pipe.
     func fill() {
         let flags = fcntl(writing, F_GETFL)
         _ = fcntl(writing, F_SETFL, flags | O_NONBLOCK)
@@ -39,7 +39,7 @@ final class NarrowPipe {
         _ = fcntl(writing, F_SETFL, flags)
     }
 
-    /// Reads until what was read ends like this.
+    /// Reads until the text ends like this.
     func read(until end: String) throws -> String {
         var text = ""
         while !text.hasSuffix(end) {
@@ -69,13 +69,13 @@ final class NarrowPipe {
         let pipe = try NarrowPipe()
         pipe.fill()
         let writer = LineWriter(pipe.writing)
-        // It would stand still here if it waited.
+        // A writer that waits for its reader would hang here.
         for number in 1...3000 { writer.write("\(number) " + String(repeating: "x", count: 93)) }
         writer.flush(milliseconds: 1)
-        // Each line is there, in order, or counted; a writer that starts late counts more than once.
+        // Each line is there, in order, or counted. A writer thread that starts late may count more than once.
         var (last, isTold) = (0, 0)
         while last < 3000 {
-            // The dots that it was filled with come first.
+            // The dots that filled the pipe come first.
             let text = try pipe.read(until: "took them in time\n").drop { $0 == "." }
             for line in text.split(separator: "\n") {
                 if let notice = line.wholeMatch(of: /emq: (\d+) lines are missing here, since nobody took them in time/)
@@ -94,7 +94,7 @@ final class NarrowPipe {
     }
 
     @Test func whatFailsIsToldOfWhenItWorksAgain() throws {
-        // Standard error may be anything: here, one end of a connection whose other end goes.
+        // Standard error can be anything: here, a pipe whose reader goes away.
         signal(SIGPIPE, SIG_IGN)
         let (first, second) = (try NarrowPipe(), try NarrowPipe())
         let descriptor = dup(first.writing)

@@ -1,4 +1,4 @@
-// The program where memory is short: what it cannot have is refused, and nothing else happens.
+// The program where memory is short: it refuses what does not fit, and goes on.
 
 import Support
 import Testing
@@ -6,7 +6,7 @@ import Testing
 @Suite struct MemoryTests {
     private static let megabyte = "{\"content\": \"\(String(repeating: "x", count: 1_000_000))\"}"
 
-    /// Enqueues a megabyte at a time until that is refused, and returns how many times it was not.
+    /// Enqueues a megabyte at a time until the server refuses one, and returns how many it accepted.
     private func fill(_ server: Server) throws -> Int {
         let client = try server.connect()
         for count in 0..<1000 {
@@ -18,15 +18,15 @@ import Testing
     }
 
     @Test(
-        .enabled(if: !isSanitized, "skipped: a sanitizer takes all address space there is"),
-        // Each takes seconds.
+        .enabled(if: !isSanitized, "skipped: a sanitizer uses all address space"),
+        // Each case takes seconds.
         arguments: [[], ["--address-space", "150M"], ["--max-memory", "2G"]].prefix(testOperations >= 1_000_000 ? 3 : 1)
     )
     func aLimitOfAddressSpaceRefusesWhatDoesNotFit(arguments: [String]) throws {
         let server = try Server(["--addr", "127.0.0.1:0"] + arguments, limit: "ulimit -v 400000")
         let count = try fill(server)
         #expect(count > 20 && count < 400)
-        // A body that is larger than all that is left is refused too, and small ones are taken.
+        // A body larger than the remaining memory is refused too, while small ones are accepted.
         if arguments.isEmpty {
             let large = "{\"content\": \"\(String(repeating: "x", count: 60_000_000))\"}"
             #expect(try server.post("/enqueue/q", large).status == 503)
@@ -39,7 +39,7 @@ import Testing
         #expect(try server.exitStatus() == 0)
     }
 
-    @Test(.enabled(if: !isSanitized, "skipped: a sanitizer takes all address space there is"))
+    @Test(.enabled(if: !isSanitized, "skipped: a sanitizer uses all address space"))
     func anAnswerSaysWhatLimitsTheAddressSpace() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "2G"], limit: "ulimit -v 400000")
         _ = try fill(server)
@@ -49,7 +49,7 @@ import Testing
                 + "`ulimit -v` or `--address-space` sets where it is limited")
     }
 
-    @Test(.enabled(if: !isSanitized, "skipped: a sanitizer takes all address space there is"))
+    @Test(.enabled(if: !isSanitized, "skipped: a sanitizer uses all address space"))
     func tooLittleAddressSpaceIsSaid() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--address-space", "4G"], limit: "ulimit -v 400000")
         #expect(try server.exitStatus() == 1)

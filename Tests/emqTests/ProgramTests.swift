@@ -1,4 +1,4 @@
-// The program as its operator meets it: options, addresses, signals.
+// The program as operators see it: options, addresses, signals.
 
 import Foundation
 import Net
@@ -111,7 +111,8 @@ import Testing
                 "ignoring the variable EMQ_PORT, \(words); did you mean 'EMQ_ADDR'?",
                 "ignoring the variable EMQ_X, \(words)",
             ])
-        // Of clients, workers, tests and images; and what Kubernetes and Docker set for a service that is called emq.
+        // Variables of clients, workers, tests and images; and those that Kubernetes and Docker set for a service
+        // called emq.
         let others = [
             "EMQ_URL": "", "EMQ_TOKEN": "", "EMQ_ID": "", "EMQ_QUEUE": "", "EMQ_ATTEMPT": "", "EMQ_VERSION": "",
             "EMQ_TEST_OPERATIONS": "5", "EMQ_SERVICE_HOST": "10.0.0.1", "EMQ_SERVICE_PORT": "80",
@@ -136,7 +137,7 @@ import Testing
         }
     }
 
-    /// Whether this machine lets a program have a file system of its own.
+    /// Whether a program can have a mount namespace of its own on this machine.
     private static let canUnshare = (try? shell("unshare -m mount -t tmpfs none /proc"))?.status == 0
 
     private static func shell(_ command: String, _ arguments: String...) throws -> (status: Int32, output: String) {
@@ -151,7 +152,7 @@ import Testing
         return (process.terminationStatus, text)
     }
 
-    @Test(.enabled(if: canUnshare && !isSanitized, "skipped: it needs a mount namespace, and a sanitizer /proc"))
+    @Test(.enabled(if: canUnshare && !isSanitized, "skipped: it needs a mount namespace, and sanitizers need /proc"))
     func optionsAreReadWithoutProc() throws {
         let start = "mount -t tmpfs none /proc && exec \"$0\""
         let wrong = try Self.shell("unshare -m sh -c '\(start) --adr \"$1\"' \"$0\" \"$1\"", ":1")
@@ -253,7 +254,7 @@ import Testing
         ).path
         let server = try Server(["--addr", "127.0.0.1:0", "--addr", "unix:\(path)"])
         #expect(try Client(path: path).get("/healthz").status == 200)
-        // One that is in use is left alone.
+        // A socket in use is not replaced.
         #expect(try run(["--addr", "unix:\(path)"]).status == 1)
         #expect(try Client(path: path).get("/healthz").status == 200)
         server.signal(SIGKILL)
@@ -313,7 +314,7 @@ import Testing
         #expect(refused.fields["retry-after"] != nil)
         #expect(try client.post("/wait", #"{"queues": ["q"]}"#).status == 503)
         #expect(throws: (any Error).self) { try server.connect() }
-        // The last task in hand ends the drain.
+        // The drain ends with the last leased task.
         #expect(try client.post("/ack", "{\"ids\": [\"\(receipt)\"]}").body == #"{"acked":1,"missing":[]}"#)
         #expect(try server.exitStatus() == 0)
         #expect(server.output.contains("1 task"))
@@ -357,7 +358,7 @@ import Testing
             return text.firstMatch(of: /:(\d+);/).flatMap { UInt16($0.1) }
         }
         var clients = try (0..<80).map { _ in try Client(port: port) }
-        // The limit is 16 connections: the first are served, the others wait, and are served as soon as those close.
+        // The limit allows 16 connections: the first are served, and the others as soon as those close.
         for client in clients[..<16] { #expect(try client.get("/healthz").status == 200) }
         clients.removeFirst(70)
         for client in clients { #expect(try client.get("/healthz").status == 200) }

@@ -1,17 +1,17 @@
-// What of push is refused and how that is said, and what is shown of it.
+// Which requests and pushes are refused, with which errors, and how they are shown.
 
 import Foundation
 import Testing
 
 @Suite struct PushRulesTests {
-    /// What is refused where: the JSON of a `request`, or of a `push` where it says so.
+    /// The JSON of a `request` that is refused, or of a `push` if `isPush`.
     struct Refusal: CustomTestStringConvertible {
         let status: Int
         /// The field at fault, within the request or the push.
         let field: String
         let json: String
         var isPush = false
-        /// What the sentence holds.
+        /// A part of the error's detail.
         var detail = ""
 
         var testDescription: String { "\(status) \(field) \(json.prefix(100))" }
@@ -28,7 +28,7 @@ import Testing
             detail: detail)
     }
 
-    /// What is wrong in a request and in a push alike.
+    /// Refused in both.
     static let common: [Refusal] =
         [
             url("https://a.test/", 400, "https"), url("ftp://a.test/"), url("a.test"), url("/path"), url("http://"),
@@ -72,7 +72,7 @@ import Testing
                 json: #"{"url": "http://127.0.0.1:1/", "on_dead": "http://169.254.169.254/latest"}"#, detail: "never")
         ]
 
-    /// What only one of them has.
+    /// Refused in only one of them.
     static let others: [Refusal] =
         [
             Refusal(status: 400, field: "url", json: "{}"),
@@ -102,7 +102,7 @@ import Testing
             if !refusal.isPush {
                 let json = "{\"content\": 1, \"request\": \(refusal.json)}"
                 try check(server.post("/enqueue/q", json), refusal, "request")
-                // One in a batch, and nothing is added.
+                // If one task of a batch is refused, none is added.
                 try check(server.post("/enqueue/q", "[{\"content\": 1}, \(json)]"), refusal, "[1].request")
             }
             if refusal.isPush || Self.common.contains(where: { $0.json == refusal.json }) {
@@ -131,7 +131,7 @@ import Testing
         #expect(try server.send("PUT", "/config/q", #"{"push": null, "keep": 1}"#).status == 200)
     }
 
-    // MARK: Where to
+    // MARK: Addresses
 
     @Test(arguments: ["127.0.0.1:0", "localhost:0", ":0"])
     func itsOwnListenersAreNeverReached(address: String) throws {
@@ -173,7 +173,7 @@ import Testing
         #expect(literal.status == 403)
     }
 
-    // MARK: What is shown
+    // MARK: Views
 
     @Test func headerValuesAndSecretsAreMaskedAndAMaskKeepsThem() throws {
         let receiver = try Receiver()
@@ -200,11 +200,11 @@ import Testing
         #expect(try server.get("/config/q").body == expected)
         let before = try next()
         #expect(before["Authorization"] == "Bearer x" && before["X-B"] == "b" && before["Emq-Signature"] != nil)
-        // What was shown, put back, changes nothing.
+        // Putting a shown configuration back changes nothing.
         #expect(try server.send("PUT", "/config/q", shown).body == expected)
         let after = try next()
         #expect(after["Authorization"] == "Bearer x" && after["X-B"] == "b" && after["Emq-Signature"] != nil)
-        // One stays, one is new, one goes.
+        // One header stays, one is new, one is removed.
         _ = try put(#", "headers": {"authorization": "***", "X-C": "c"}"#)
         let changed = try next()
         #expect(changed["Authorization"] == "Bearer x" && changed["X-C"] == "c")
@@ -215,13 +215,13 @@ import Testing
             let refused = try server.send("PUT", "/config/q", "{\"push\": {\"url\": \"\(url)\", \(members)}}")
             #expect(refused.status == 400 && refused.field == field, "\(refused.body)")
         }
-        // What is kept is for the receiver that it was for.
+        // A masked value is kept only for the same receiver.
         for other in ["http://127.0.0.1:1/q", "http://localhost:\(receiver.port)/q"] {
             let moved = "{\"push\": {\"url\": \"\(other)\", \"headers\": {\"authorization\": \"***\"}}}"
             let refused = try server.send("PUT", "/config/q", moved)
             #expect(refused.status == 400 && refused.field == "push.headers.authorization", "\(refused.body)")
         }
-        // A task's own are masked alike, wherever it is shown.
+        // A task's own headers are masked too, wherever the task is shown.
         _ = try server.send("POST", "/pause/r")
         let id = try server.enqueue(
             "r", "\"content\": 1, " + receiver.request("/r", #", "headers": {"X-K": "hidden"}"#))

@@ -1,10 +1,10 @@
-// A server that pushes, with short calls.
+// Short calls for a server that pushes.
 
 import Foundation
 import Testing
 
 extension Server {
-    /// A server that may send to this machine.
+    /// Starts a server that may push to this machine.
     static func pushing(_ options: String...) throws -> Server {
         try Server(["--addr", "127.0.0.1:0", "--push", "loopback"] + options)
     }
@@ -15,7 +15,7 @@ extension Server {
         #expect(answer.status == 200, "\(answer.body)")
     }
 
-    /// Waits until a task is in a state, and returns all that is shown of it then.
+    /// Waits until a task is in a state, and returns how it is shown then.
     @discardableResult
     func wait(_ id: String, for state: String) throws -> [String: Any] {
         try eventually("\(id) to be \(state)") {
@@ -24,7 +24,7 @@ extension Server {
         }
     }
 
-    /// A number of a queue's statistics.
+    /// A number in a queue's statistics.
     func count(_ queue: String, _ name: String) throws -> Int {
         let stats = try get("/stats/\(queue)").object
         let totals = try #require(stats["totals"] as? [String: Any])
@@ -32,5 +32,5 @@ extension Server {
     }
 }
 
-/// The options of a task whose retries come at once and end soon.
+/// The options of a task that is retried once, at once.
 let briefly = #""backoff": 0.01, "max_retries": 1"#

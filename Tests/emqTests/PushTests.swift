@@ -1,4 +1,4 @@
-// Push as a receiver meets it: requests, answers and results. The program sends tasks to a server of the test's own.
+// Push as receivers see it: requests, answers and results. The real program sends tasks to the test's own server.
 
 import Foundation
 import Support
@@ -60,7 +60,7 @@ import Testing
         try server.enqueue("q", #""content": 1, "request": {"headers": {"b": "task"}}"#)
         let request = try receiver.wait("/queue")[0]
         #expect(request.method == "PATCH" && request["A"] == "queue" && request["B"] == "task")
-        // Another receiver is not told the queue's secrets.
+        // Another receiver does not get the queue's secrets.
         let other = try Receiver()
         try server.enqueue("q", "\"content\": 1, " + other.request("/other"))
         #expect(try other.wait("/other")[0]["A"] == nil)
@@ -151,16 +151,16 @@ import Testing
         let reason = try #require(task["error"] as? String)
         #expect(reason.contains(error) && reason.hasPrefix("http://127.0.0.1:\(receiver.port)/q"), "\(reason)")
         #expect(!reason.contains("token"))
-        // What was given up may not have been sent, or not been read yet.
+        // A request that timed out may not have been sent, or not been read yet.
         if !isTimeout { #expect(receiver.received("/q?token").map { $0["Emq-Attempt"] } == ["1", "2"]) }
         #expect(receiver.received("/q?token").allSatisfy { $0.id == id })
         #expect(try server.count("q", "died") == 1)
-        // It is alive and well.
+        // The server still works.
         #expect(try server.state(try server.enqueue("q")) == "ready")
     }
 
     @Test func retriesGoOnUntilOneSucceeds() throws {
-        // On a connection that is used again, an end without an answer would be met by the client alone.
+        // If a reused connection ended without an answer, the client would retry by itself.
         receiver.script(
             "/q", [.answer("500 X", fields: "Connection: close\r\n"), .close], [.close], [.answer("503 X")], [.ok])
         let id = try server.enqueue("q", #""content": 1, "backoff": 0.01, "keep": 60, "# + receiver.request("/q"))
@@ -203,7 +203,7 @@ import Testing
         let id = try server.enqueue("q", "\"content\": 1, " + receiver.request("/q"))
         let task = try server.wait(id, for: "delayed")
         let due = try #require(task["due"] as? Double) - Date().timeIntervalSince1970
-        // If this is late, it is one of the next, which are twice as long each.
+        // On a slow machine this may be a later pause. Each is twice as long as the one before.
         let retries = try #require(task["retries"] as? Int)
         #expect(due < 1.11 * Double(1 << (retries - 1)), "\(due)")
     }
@@ -219,7 +219,7 @@ import Testing
         for (status, value, pause) in [
             ("503 X", "3600", 3600.0), ("429 X", "3600", 3600), ("503 X", date(in: 600), 600),
             ("503 X", "99999999999999999999", 86_400), ("500 X", "3600", 50), ("503 X", "soon", 50),
-            // No pause would be one attempt after the other, and a clock may be wrong.
+            // No pause would mean continuous attempts, and the receiver's clock may be wrong.
             ("429 X", "0", 50), ("503 X", date(in: -600), 50),
         ] {
             let path = "/\(status.prefix(3))-\(Int(pause))-\(value.utf8.reduce(0) { $0 + Int($1) })"
@@ -227,7 +227,7 @@ import Testing
             let id = try server.enqueue("q", #""content": 1, "backoff": 50, "# + receiver.request(path))
             let task = try server.wait(id, for: "delayed")
             let due = try #require(task["due"] as? Double) - Date().timeIntervalSince1970
-            // Two clocks are not quite the same, and the test may be slow.
+            // The two clocks may differ slightly, and the test may be slow.
             #expect(due < pause + 1 && due > pause - 45, "\(status) \(value): \(due)")
             #expect(task["retries"] as? Int == 1)
         }

@@ -1,4 +1,4 @@
-// Push as an operator meets it: connections, rates, workers, deaths and restarts.
+// Push as operators see it: connections, rates, workers, deaths and restarts.
 
 import Foundation
 import Support
@@ -17,7 +17,7 @@ import Testing
 
     @Test func connectionsAreKeptAsFarAsTheReceiverKeepsThem() throws {
         receiver.script("/closing", [.answer("200 OK", fields: "Connection: close\r\n"), .close])
-        // It closes without a word. An attempt is not lost by that.
+        // The receiver closes without an answer. That costs no attempt.
         receiver.script("/stale", [.ok, .close])
         for path in ["/kept", "/closing", "/stale"] {
             for _ in 0..<3 {
@@ -50,7 +50,7 @@ import Testing
         let start = Date()
         try server.enqueueAll("q", Array(0..<8))
         try receiver.wait("/q", 8)
-        // Five at once, the other three a fifth of a second apart.
+        // Five at once; the other three follow a fifth of a second apart.
         #expect(Date().timeIntervalSince(start) > 0.55)
         try server.configure("slow", #"{"push": {"url": "\#(receiver.url("/slow"))", "rate": "1/d"}}"#)
         try server.enqueueAll("slow", [1, 2])
@@ -72,15 +72,15 @@ import Testing
         try server.configure("quick", #"{"push": {"url": "\#(receiver.url("/quick"))"}}"#)
         for queue in ["slow", "silent", "refusing", "unknown"] { try server.enqueueAll(queue, Array(0..<3000)) }
         try receiver.wait("/slow", 10)
-        // They all come, while none of the requests to the slow is over: each of those may take an hour.
+        // They all arrive while no request to the slow receiver is complete: each of those may take an hour.
         try server.enqueueAll("quick", Array(0..<300))
         try receiver.wait("/quick", 300)
         #expect(receiver.received("/slow").count == 10)
     }
 
-    // MARK: What ends while it is under way
+    // MARK: Ends of tasks in flight
 
-    // That a task which expires is broken off too is seen in virtual time: here it might expire before it is sent.
+    // Expiry is tested in virtual time, since here the task might expire before it is sent.
     @Test(arguments: ["DELETE", "purge"])
     func whatIsNotWantedAnyMoreIsBrokenOff(how: String) throws {
         receiver.script("/q", [.hold], [.ok])
@@ -92,7 +92,7 @@ import Testing
         if how == "purge" { #expect(try server.send("POST", "/purge/q?state=all").body == #"{"purged":1}"#) }
         #expect(try waiting.response().object["state"] as? String == "cancelled")
         _ = try eventually("the end of the request") { receiver.brokenOff("/q") == 1 ? true : nil }
-        // Its place is free.
+        // Its place in the concurrency is free.
         try server.enqueue("q")
         try receiver.wait("/q", 2)
     }
@@ -120,7 +120,7 @@ import Testing
         let second = try server.enqueue("q", #""content": 2, "keep": 60"#)
         receiver.open("/q")
         try server.wait(first, for: "done")
-        // What another queue sends now comes later than what this one would have sent.
+        // If another queue's task arrives, this one's would have arrived before.
         try server.enqueue("other", "\"content\": 1, " + receiver.request("/other"))
         try receiver.wait("/other")
         #expect(try server.state(second) == "ready" && receiver.received("/q").count == 1)
@@ -175,7 +175,7 @@ import Testing
         #expect(try server.send("DELETE", "/config/q").status == 204)
         #expect(try early.response().tasks.map { $0?["id"] as? String }[0] == ids[1])
         #expect(try server.take("q").compactMap { $0["id"] as? String } == [ids[2], moved])
-        // What is in flight is ended by its answer.
+        // A task in flight ends with its answer.
         #expect(try server.state(ids[0]) == "dispatched")
         receiver.open("/q")
         _ = try eventually("the answer") { try server.count("q", "acked") == 1 ? true : nil }
@@ -206,9 +206,9 @@ import Testing
         let noticeID = try #require(notice.id)
         #expect(noticeID != id)
         #expect(try server.count("q", "enqueued") == 1 && server.count("q", "notices") == 1)
-        // The queue gives its tasks no retries; the news of a death has them.
+        // The queue's tasks have no retries, but a dead-letter notification has.
         #expect(try #require(server.wait(noticeID, for: "delayed")["retries"] as? Int) > 0)
-        // What another task's death would tell comes later.
+        // A notification of another death would come later.
         let own = receiver.request("/q", #", "on_dead": "\#(receiver.url("/own"))""#)
         try server.enqueue("q", #""content": 2, "# + own)
         #expect(try receiver.wait("/own")[0].body.contains(#""content":2"#))
@@ -280,7 +280,7 @@ import Testing
         server.signal(SIGTERM)
         if drain != "0.1" {
             _ = try eventually("the drain") { try client.get("/healthz").status == 503 ? true : nil }
-            // A second signal waits for no disk, and it is an error if there is something to lose.
+            // A second signal does not wait for the disk, and the status is an error if something may be lost.
             _ = try eventually("the disk") {
                 (try client.get("/stats/").object["journal"] as? [String: Any])?["pending_bytes"] as? Int == 0
                     ? true : nil

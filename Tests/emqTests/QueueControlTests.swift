@@ -1,4 +1,4 @@
-// What an operator does to whole queues, through real sockets.
+// An operator's requests about whole queues, through real sockets.
 
 import Foundation
 import Testing
@@ -13,7 +13,7 @@ import Testing
     }
 
     @Test func aPausedQueueGivesNothingOutUntilItIsResumed() throws {
-        // A name that somebody has only asked for is no queue yet.
+        // A name that was only asked for is not a queue yet.
         #expect(try server.post("/wait", #"{"queues": ["q"], "max": 1}"#).body == "[]")
         #expect(try server.send("POST", "/pause/q").body == #"{"paused":true,"new":true}"#)
         #expect(try server.send("POST", "/pause/q").body == #"{"paused":true}"#)
@@ -33,7 +33,7 @@ import Testing
         #expect(try server.send("POST", "/pause/mailz").body == #"{"paused":true,"new":true}"#)
         _ = try server.send("PUT", "/config/configured", #"{"retry": 5}"#)
         #expect(try server.send("POST", "/pause/configured").body == #"{"paused":true}"#)
-        // One that only workers know is known.
+        // A queue that only workers wait for is known.
         let worker = try server.begin("POST", "/wait", #"{"queues": ["awaited"], "timeout": 60000}"#)
         #expect(try server.send("POST", "/pause/awaited").body == #"{"paused":true}"#)
         withExtendedLifetime(worker) {}
@@ -220,7 +220,7 @@ import Testing
         #expect(try second.object["ids"] as? [String] != nil)
         let third = try server.post("/enqueue/q", #"[{"content": 7, "key": "a"}, {"content": 8, "key": "c"}]"#)
         #expect(third.status == 429 && third.field == "[1]")
-        // Moves pass over the length.
+        // Moves ignore the maximum length.
         try server.enqueueAll("other", [9, 10])
         #expect(try server.send("POST", "/move/other?to=q").body == #"{"moved":2}"#)
         let totals = try server.get("/stats/q").object["totals"] as? [String: Int]

@@ -1,14 +1,14 @@
-// A server for emq to send tasks to. It does what a test tells it, path by path, be that HTTP or not.
+// A server that emq pushes tasks to. For each path, it does what the test says, valid HTTP or not.
 
 import Foundation
 import Support
 import Testing
 
-/// A request that came to a receiver.
+/// A request that a receiver got.
 struct Received {
     let method: String
     let target: String
-    /// The fields as they came.
+    /// The fields, unchanged.
     let fields: [(name: String, value: String)]
     let body: String
     /// Which of the receiver's connections it came on, counted from 1.
@@ -23,12 +23,12 @@ struct Received {
     var id: String? { self["Emq-Task-Id"] }
 }
 
-/// What a receiver does when a request has come.
+/// What a receiver does when it gets a request.
 enum Step {
     case send(String)
-    /// Sends this again and again, until the other side has closed.
+    /// Sends this again and again until the peer closes.
     case sendEndlessly(String)
-    /// Waits until the test opens the path, or the other side has closed.
+    /// Waits until the test opens the path, or the peer closes.
     case hold
     /// Ends the connection.
     case close
@@ -42,12 +42,12 @@ enum Step {
     static let ok = answer("200 OK", "ok")
 }
 
-/// An HTTP server in the test's process, with a thread for each connection. It ends when the test lets go of it.
+/// An HTTP server in the test's process, with a thread for each connection. It ends with this object.
 final class Receiver {
     let port: UInt16
     private let state: State
 
-    /// Starts it at 127.0.0.1, at a port of the kernel's choice or at one that was used before.
+    /// Starts it at 127.0.0.1; port 0 lets the kernel choose.
     init(port: UInt16 = 0) throws {
         state = State(listener: try TestSocket(listeningAt: .ipv4(port: port), backlog: 1024))
         self.port = state.listener.localPort
@@ -59,20 +59,20 @@ final class Receiver {
 
     func url(_ path: String) -> String { "http://127.0.0.1:\(port)\(path)" }
 
-    /// The `request` of a task, which goes to a path.
+    /// The `request` of a task for a path.
     func request(_ path: String, _ more: String = "") -> String { "\"request\": {\"url\": \"\(url(path))\"\(more)}" }
 
-    /// Says what is done with the requests to a path: the first script with the first of them, and the last with all the others.
-    /// What is not said is 200.
+    /// Sets the scripts of a path: the first is for the first request, and so on; the last is for all other requests.
+    /// Without a script, the answer is 200.
     func script(_ path: String, _ scripts: [Step]...) { state.locked { $0.scripts[path] = scripts } }
 
-    /// Lets go of all requests that a path holds, now and later.
+    /// Releases all requests that a path holds, now and later.
     func open(_ path: String) { state.locked { _ = $0.open.insert(path) } }
 
-    /// What has come to a path, in its order.
+    /// The requests to a path, in order.
     func received(_ path: String) -> [Received] { state.locked { $0.received.filter { $0.target == path } } }
 
-    /// The requests of a path, once there are so many of them.
+    /// Waits for this many requests to a path.
     @discardableResult
     func wait(_ path: String, _ count: Int = 1) throws -> [Received] {
         try eventually("\(count) requests to \(path)") {
@@ -81,16 +81,16 @@ final class Receiver {
         }
     }
 
-    /// How many requests to a path were not answered yet, at most, at any time.
+    /// The highest number of requests to a path that were unanswered at the same time.
     func peak(_ path: String) -> Int { state.locked { $0.peaks[path] ?? 0 } }
 
-    /// How many requests to a path the other side has broken off while they were held.
+    /// How many requests to a path the peer aborted while they were held.
     func brokenOff(_ path: String) -> Int { state.locked { $0.brokenOff[path] ?? 0 } }
 }
 
-/// What the threads of a receiver have in common.
+/// The state that a receiver's threads share.
 private final class State: @unchecked Sendable {
-    // Everything that changes is under the lock.
+    // The lock guards everything that changes.
     struct Values {
         var scripts: [String: [[Step]]] = [:]
         var open: Set<String> = []
@@ -109,7 +109,7 @@ private final class State: @unchecked Sendable {
 
     func locked<Result>(_ body: (inout Values) -> Result) -> Result { lock.withLock { body(&values) } }
 
-    /// Ends all threads: the listener wakes up by this, and the connections look every few milliseconds.
+    /// Ends all threads: this wakes the listener, and the connections look every few milliseconds.
     func end() {
         locked { $0.isEnding = true }
         listener.shutDown()
@@ -140,7 +140,7 @@ private final class State: @unchecked Sendable {
             }
             var isOpen = true
             for (index, step) in script.enumerated() where isOpen {
-                // Before the answer is out: the other side may send the next request as soon as it has it.
+                // Before the answer is sent, because the peer may send its next request as soon as it has it.
                 if index == script.count - 1 { locked { $0.inFlight[path, default: 0] -= 1 } }
                 isOpen = perform(step, on: connection, path)
             }
@@ -158,7 +158,7 @@ private final class State: @unchecked Sendable {
         case .hold:
             while !locked({ $0.isEnding || $0.open.contains(path) }) {
                 guard connection.isReadable(withinMilliseconds: 5) else { continue }
-                // Nothing comes while a request is under way, but the end.
+                // While a request is in flight, only the end of input can arrive.
                 locked { $0.brokenOff[path, default: 0] += 1 }
                 return false
             }

@@ -1,16 +1,16 @@
-// The real program, started for a test on a port of its own, and a client that speaks HTTP to it.
+// The real program, on a port of its own, and an HTTP client for it.
 
 import Foundation
 import Support
 import Testing
 
-/// A running emq. It is killed when the test lets go of it.
+/// A running emq. It is killed with this object.
 final class Server {
     let process = Process()
     let port: UInt16
     private let log: URL
 
-    /// The executable stands where the tests were built.
+    /// The executable is in the folder in which the tests were built.
     static let executable: URL = {
         let bundle = CommandLine.arguments.first { $0.contains(".xctest") } ?? CommandLine.arguments[0]
         var folder = URL(fileURLWithPath: bundle).deletingLastPathComponent()
@@ -20,7 +20,7 @@ final class Server {
         return folder.appending(path: "emq")
     }()
 
-    /// Starts the program, after what a shell does first (`limit`, such as `ulimit -n 48`), and waits until it listens.
+    /// Starts the program, and waits until it listens. A shell runs `limit`, such as `ulimit -n 48`, before it.
     init(
         _ arguments: [String] = ["--addr", "127.0.0.1:0"], environment: [String: String] = [:], limit: String? = nil
     ) throws {
@@ -47,7 +47,7 @@ final class Server {
         try? FileManager.default.removeItem(at: log)
     }
 
-    /// What it has written to standard error.
+    /// Its standard error so far.
     var output: String { contents(of: log.path) }
 
     func signal(_ number: Int32) { kill(process.processIdentifier, number) }
@@ -98,7 +98,7 @@ final class Server {
         return try post("/wait/", json).tasks.compactMap { $0 }
     }
 
-    /// The contents of what `take` gives.
+    /// Takes tasks as `take` does, and returns their contents.
     func takeContents(_ queue: String, _ maximum: Int = 1000, timeout: Int = 0) throws -> [Int] {
         try take(queue, maximum, timeout: timeout).compactMap { $0["content"] as? Int }
     }
@@ -107,7 +107,7 @@ final class Server {
 
     func state(_ id: String) throws -> String? { try task(id)["state"] as? String }
 
-    /// Sends a request that is answered later, on a connection of its own, and returns once the server has it.
+    /// Sends a request that is answered later, on a connection of its own, and returns when the server has it.
     func begin(_ method: String, _ path: String, _ json: String? = nil) throws -> Client {
         let client = try connect()
         if let json {
@@ -115,7 +115,7 @@ final class Server {
         } else {
             client.send("\(method) \(path) HTTP/1.1\r\nHost: localhost\r\n\r\n")
         }
-        // What is sent later, on another connection, is served later.
+        // A later request on another connection is served later.
         _ = try get("/healthz")
         return client
     }
@@ -130,7 +130,7 @@ func contents(of path: String) -> String {
     return String(decoding: bytes[..<count], as: UTF8.self)
 }
 
-/// Asks again until there is an answer, for two minutes: a machine may be slow, and what never comes is rare.
+/// Asks again until there is an answer, for up to two minutes, since the machine may be slow.
 func eventually<Value>(_ what: String, _ question: () throws -> Value?) throws -> Value {
     let deadline = Date(timeIntervalSinceNow: 120)
     while true {
@@ -146,7 +146,7 @@ struct Response {
     let fields: [String: String]
     let body: String
 
-    /// The body, parsed by another JSON reader than the server's.
+    /// The body, parsed by Foundation's JSON reader rather than the server's.
     var json: Any {
         get throws { try JSONSerialization.jsonObject(with: Data(body.utf8), options: .fragmentsAllowed) }
     }
@@ -160,15 +160,15 @@ struct Response {
         get throws { try #require(try json as? [Any]).map { $0 as? [String: Any] } }
     }
 
-    /// What a problem detail says of the field at fault.
+    /// The field at fault, in a problem detail.
     var field: String? { try? object["field"] as? String }
 }
 
-/// A blocking connection to a server. Nothing it does takes longer than two minutes.
+/// A blocking connection to a server, with a timeout for each call.
 final class Client {
     let socket: TestSocket
     private var buffer: [UInt8] = []
-    /// Whether each body has to end with a line feed, which is left out then.
+    /// Whether each body must end with a line feed, which is then removed.
     private let expectsLines: Bool
 
     init(port: UInt16, expectsLines: Bool = false) throws {
@@ -181,20 +181,20 @@ final class Client {
         socket = try TestSocket(connectedTo: .path(path))
     }
 
-    /// Sends bytes as they are; false if the peer has closed.
+    /// Sends bytes; false if the peer has closed.
     @discardableResult
     func send(_ bytes: [UInt8]) -> Bool { socket.send(bytes) }
 
     @discardableResult
     func send(_ text: String) -> Bool { send(Array(text.utf8)) }
 
-    /// Ends this side of the connection; answers may still come.
+    /// Ends the output; answers can still arrive.
     func halfClose() { socket.halfClose() }
 
     /// Makes the end of the connection a reset.
     func resetOnClose() { socket.resetOnClose() }
 
-    /// More bytes into the buffer; false at the end of input.
+    /// Reads more bytes into the buffer; false at the end of input.
     private func fill() throws -> Bool {
         do {
             let chunk = try socket.receive()

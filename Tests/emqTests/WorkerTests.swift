@@ -1,5 +1,5 @@
-// What workers do beyond taking and acknowledging, through real sockets: waits for any tasks, acknowledgements inside of
-// a wait, touches, failures, results.
+// What workers can do besides taking and acknowledging, through real sockets: waits for any task, acknowledgements
+// within a wait, touches, failures, results.
 
 import Foundation
 import Testing
@@ -42,7 +42,8 @@ import Testing
         #expect(try waiter.response().tasks.map { $0?["content"] as? Int } == [2, 1, 0])
     }
 
-    /// The configuration wears out thousands of tasks at once, and the wait meets them before they are dead.
+    /// The configuration uses up the retries of thousands of tasks at once, and the wait finds them before they are
+    /// dead.
     @Test func aWaitThatMayNotWaitGetsWhatStandsBehindThousandsThatCannotBeGiven() throws {
         try server.enqueueAll("q", Array(0..<3000))
         for _ in 0..<3 {
@@ -79,7 +80,7 @@ import Testing
         #expect(second.fields["emq-missing"] == nil)
         #expect(try second.tasks.map { $0?["content"] as? Int } == [2])
         #expect(try server.get("/stats/q").object["dispatched"] as? Int == 1)
-        // Whatever becomes of the wait.
+        // This is independent of the wait's outcome.
         let id = try #require(try second.tasks[0]?["id"] as? String)
         let late = try server.post(
             "/wait", "{\"queues\": [\"none\"], \"timeout\": 10, \"ack\": [\"\(receipt)\", \"\(id)\", \"\(id)\"]}")
@@ -199,7 +200,7 @@ import Testing
             #expect(state["retries"] as? Int == 0 && state["attempt"] as? Int == 0)
         }
         #expect(try server.post("/nak", "{\"ids\": [\"\(id)\"], \"release\": true}").body.contains("\"requeued\":0"))
-        // Not before its time.
+        // It is not ready before its time.
         _ = try server.take("q", 1, timeout: 60_000)
         try server.post("/nak", "{\"ids\": [\"\(id)\"], \"release\": true, \"delay\": 3600}")
         #expect(try server.take("q").isEmpty)
@@ -229,7 +230,7 @@ import Testing
             try server.post("/nak", "{\"ids\": [\"\(id)\"]\(json)}")
             let after = Date().timeIntervalSince1970
             if expected == 0 { continue }
-            // A second for two clocks that are not quite the same.
+            // A second of tolerance, because the two clocks may differ slightly.
             let due = try #require(try server.task(id)["due"] as? Double)
             #expect(due > before + expected * 0.9 - 1 && due < after + expected * 1.1 + 1)
             if expected == 100 { try server.send("POST", "/kick/q?state=delayed") }

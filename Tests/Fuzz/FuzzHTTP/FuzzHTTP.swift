@@ -1,6 +1,6 @@
-// libFuzzer's entry to the HTTP parsers. What it checks of any input: that the requests or the response found in it and the
-// way it ends are the same however the bytes arrive, that what was found lies within the bytes and the limits, and that
-// nothing traps.
+// libFuzzer's entry to the HTTP parsers. For any input, it checks that the parsers find the same requests or response,
+// and the same error, however the bytes arrive; that the result lies within the bytes and the limits; and that nothing
+// traps.
 
 import Glibc
 
@@ -15,7 +15,7 @@ enum FuzzHTTP {
     }
 }
 
-/// libFuzzer's loop, to be called here because the package manager puts a `main` of its own before libFuzzer's.
+/// libFuzzer's loop. The program calls it itself, because the package manager's `main` takes the place of libFuzzer's.
 @_silgen_name("LLVMFuzzerRunDriver")
 private func runFuzzer(
     _ count: UnsafeMutablePointer<CInt>,
@@ -23,7 +23,7 @@ private func runFuzzer(
     _ test: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
 ) -> CInt
 
-/// What a connection may begin with, so that the fuzzer need not discover the whole grammar to reach the end of it.
+/// Beginnings of connections, so that the fuzzer need not discover the whole grammar.
 private func beginning(_ choice: UInt8) -> String {
     switch choice & 15 {
     case 0: "GET /"
@@ -44,16 +44,17 @@ private func beginning(_ choice: UInt8) -> String {
     }
 }
 
-/// Small enough for short inputs to reach each of them.
+/// Limits that short inputs can reach.
 private let limits: RequestLimits = {
     var limits = RequestLimits()
     (limits.requestLine, limits.head, limits.fields, limits.body) = (100, 200, 5, 50)
     return limits
 }()
 
-/// The first byte of the input says whether they are requests or a response, and what the bytes begin with, the second how large the pieces are in which they arrive.
+/// The first byte of the input selects requests or a response, and a beginning; the second selects the size of the
+/// pieces.
 ///
-/// libFuzzer's own `main`, though not used, is linked and wants this name.
+/// libFuzzer's `main`, which is linked but not used, needs this name.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     guard count >= 2 else { return 0 }
@@ -85,7 +86,7 @@ private struct Found: Equatable {
     let isPersistent: Bool
 }
 
-/// All requests in the bytes, and the status with which what follows them is refused; 0 if more could follow.
+/// All requests in the bytes, and the status with which the bytes after them are refused; 0 if more could follow.
 private func conversation(_ bytes: [UInt8], pieceSize: Int) -> (requests: [Found], status: Int) {
     var parser = RequestParser(limits: limits)
     var buffer = Buffer()
@@ -132,11 +133,11 @@ private func found(by parser: RequestParser, in bytes: Span<UInt8>) -> Found {
 private func checkUnfinished(_ parser: RequestParser, _ buffer: borrowing Buffer) {
     precondition(parser.missingBytes(buffer) <= limits.body, "more is missing than may come")
     precondition(parser.isReadingBody || buffer.count <= limits.head, "more than a head is kept")
-    // What is kept of a chunked body besides its content is one line of its trailers at most.
+    // Besides the content of a chunked body, at most one line of its trailers is kept.
     precondition(parser.receivedBody.upperBound <= max(buffer.count, parser.receivedBody.lowerBound))
 }
 
-/// A response, copied out of its buffer, or how the bytes fail to be one.
+/// A response, copied out of its buffer, or the error in the bytes.
 private enum Answer: Equatable {
     case response(status: Int, fields: [[UInt8]], body: [UInt8], isTruncated: Bool, isPersistent: Bool)
     case malformed

@@ -1,5 +1,5 @@
-// libFuzzer's entry to the JSON room. What it checks of any input: that scanning it whole and cut in two gives the same
-// outcome, that every entry is itself a document of its kind, and that nothing reads a value's bytes and traps.
+// libFuzzer's entry to the JSON room. For any input, it checks that scanning it whole and in two pieces gives the same
+// result; that every entry is itself a document of its kind; and that no reader of values traps.
 
 import Glibc
 import JSON
@@ -13,7 +13,7 @@ enum FuzzJSON {
     }
 }
 
-/// libFuzzer's loop, to be called here because the package manager puts a `main` of its own before libFuzzer's.
+/// libFuzzer's loop. The program calls it itself, because the package manager's `main` takes the place of libFuzzer's.
 @_silgen_name("LLVMFuzzerRunDriver")
 private func runFuzzer(
     _ count: UnsafeMutablePointer<CInt>,
@@ -21,9 +21,9 @@ private func runFuzzer(
     _ test: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
 ) -> CInt
 
-/// The first two bytes of the input say where the rest, the document, is cut.
+/// The first two bytes of the input say where to cut the document, which is the rest.
 ///
-/// libFuzzer's own `main`, though not used, is linked and wants this name.
+/// libFuzzer's `main`, which is linked but not used, needs this name.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     guard count >= 2 else { return 0 }
@@ -44,7 +44,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
         for index in 0..<whole.entryCount { check(whole.entry(index), of: document) }
         read(document.extracting(whole.value), as: whole.kind)
     }
-    // Readers are for validated values, but must not trap on anything.
+    // Readers expect validated values, but must not trap on any bytes.
     read(document, as: nil)
     return 0
 }
@@ -64,13 +64,13 @@ private func scan(_ document: Span<UInt8>, cutAt cut: Int, with scanner: inout J
 private func check(_ entry: JSONScanner.Entry, of document: Span<UInt8>) {
     let value = document.extracting(entry.value)
     var scanner = JSONScanner(maximumEntries: document.count)
-    precondition(scan(value, cutAt: 0, with: &scanner) == nil, "an entry is no document")
+    precondition(scan(value, cutAt: 0, with: &scanner) == nil, "an entry is not a document")
     precondition(scanner.kind == entry.kind && scanner.value == 0..<value.count, "an entry is another document")
     read(value, as: entry.kind)
     _ = JSONValue.stringEquals(document.extracting(entry.name), hasEscapes: entry.nameHasEscapes, "content")
 }
 
-/// Reads a value in every way there is; `kind` is nil for what is no value.
+/// Calls every reader; `kind` is nil if the bytes are not a value.
 private func read(_ value: Span<UInt8>, as kind: JSONKind?) {
     let integer = try? JSONValue.integer(value)
     let unsigned = try? JSONValue.unsigned(value)

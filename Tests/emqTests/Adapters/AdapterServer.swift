@@ -1,17 +1,17 @@
-// The real program, standing in for legacy systems.
+// The real program in place of legacy systems.
 
 import Foundation
 import Testing
 
 extension Server {
-    /// A server that stands in for a system, at an address of its own, and has read its journal if it has one.
+    /// Starts a server that replaces a system at an address of its own. If it has a journal, recovery is complete.
     static func instead(of system: String, _ options: String...) throws -> Server {
         let server = try Server(["--addr", "127.0.0.1:0", "--\(system)", "127.0.0.1:0"] + options)
         _ = try eventually("the journal to be read") { try server.get("/healthz").status == 200 ? true : nil }
         return server
     }
 
-    /// The port of a system that it stands in for.
+    /// The port at which it replaces a system.
     func port(of system: String) throws -> UInt16 {
         let start = "emq: replacing \(system) at http://127.0.0.1:"
         return try eventually("the port of \(system)") {
@@ -20,7 +20,7 @@ extension Server {
         }
     }
 
-    /// One request to a system that it stands in for, on a connection of its own.
+    /// Sends one request to a system that it replaces, on a connection of its own.
     func ask(
         _ system: String, _ method: String, _ target: String, _ body: String? = nil, fields: String = ""
     ) throws

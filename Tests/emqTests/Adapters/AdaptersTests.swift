@@ -1,4 +1,4 @@
-// Several legacy systems at once, what they leave behind for a server that does not serve them, and how they are asked for.
+// Several legacy systems at once, their tasks on a server that does not replace them, and the options for them.
 
 import Foundation
 import Net
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    /// What a system has left goes nowhere in emq's own form.
+    /// emq never sends a legacy system's tasks in its own format.
     @Test func whatASystemHasLeftWaitsUntilItIsServedAgain() throws {
         let receiver = try Receiver()
         let directory = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString)").path
@@ -45,7 +45,7 @@ import Testing
         receiver.script("/x", [.answer("200 OK", #"{"code":100}"#)])
         do {
             let first = try Server.instead(of: "httpqueue", "--data", directory)
-            // Or it might be sent before the crash.
+            // Otherwise it might be sent before the crash.
             #expect(try first.send("POST", "/pause/httpqueue%2Ft").status == 200)
             let body = #"{"topic":"t","callback":"\#(receiver.url("/x"))"}"#
             #expect(try first.ask("httpqueue", "POST", "/create", body).status == 200)
@@ -64,7 +64,7 @@ import Testing
             let refused = try second.post(
                 "/enqueue/httpqueue%2Ft", #"{"content":1,"request":{"url":"\#(receiver.url("/y"))"}}"#)
             #expect(refused.status == 403 && refused.body.contains("--httpqueue"))
-            // Another queue is sent meanwhile, so this one could have been.
+            // Another queue's task is sent meanwhile, so this one's could have been.
             try second.enqueue("q", #""content": 1, "# + receiver.request("/z"))
             try receiver.wait("/z")
             #expect(receiver.received("/x").isEmpty)

@@ -1,10 +1,11 @@
-// delay-tasks as its clients and handlers meet it: the program, over real sockets, with the requests of its document.
+// delay-tasks as its clients and handlers see it: the real program, over real sockets, with the requests of its
+// document.
 
 import Foundation
 import Testing
 
 extension Server {
-    /// The port at which it stands in for delay-tasks.
+    /// The port at which it replaces delay-tasks.
     fileprivate func delayTasksPort() throws -> UInt16 {
         try eventually("the line of delay-tasks") {
             output.firstMatch(of: /replacing delay-tasks at http:\/\/127\.0\.0\.1:(\d+)/).flatMap { UInt16($0.1) }
@@ -18,7 +19,7 @@ private struct DelayTasksClient {
 
     init(_ server: Server) throws { port = try server.delayTasksPort() }
 
-    /// Sends a request as the usual clients do, which say nothing of JSON.
+    /// Sends a request without a Content-Type, as the usual clients do.
     func send(_ method: String, _ path: String, _ body: String = "") throws -> Response {
         let client = try Client(port: port)
         let type = "Content-Type: application/x-www-form-urlencoded\r\n"
@@ -28,7 +29,7 @@ private struct DelayTasksClient {
         return try client.response(toHead: method == "HEAD")
     }
 
-    /// Sends a request that is met with no more than that.
+    /// Sends a request, and expects the answer that only confirms it.
     func request(
         _ method: String, _ path: String, _ body: String, sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
@@ -79,7 +80,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         let client = try DelayTasksClient(server)
         try client.request("POST", "/handler/mail", #"{"handler": "\#(receiver.url("/handler"))"}"#)
 
-        // Created, updated, found, and run at its time, which may be over before it is found.
+        // It is created, updated, found, and run at its time, which may come before it is found.
         #expect(try server.send("POST", "/pause/delay-tasks%2Fmail").status == 200)
         let soon = seconds(fromNow: 2)
         for params in [#"{"old": 1}"#, #"{"to": "a@b", "n": [1, 2]}"#] {
@@ -103,7 +104,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         #expect(first["inAdvance"] as? Bool == false)
         try client.waitForEnd(path)
 
-        // Removed, and removed by being run.
+        // It is removed, and removed by running it.
         let later = seconds(fromNow: 1000)
         for key in [1, 2] {
             let handler = receiver.url("/own")
@@ -156,11 +157,11 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         do {
             let (server, client) = try start()
             try client.request("POST", "/handler/mail", #"{"handler": "\#(receiver.url("/handler"))"}"#)
-            // Or it might be run before the crash.
+            // Otherwise it might be run before the crash.
             #expect(try server.send("POST", "/pause/delay-tasks%2Fmail").status == 200)
             try client.request("POST", "/task/mail", #"{"timestamp": \#(soon), "key": 1, "params": "soon"}"#)
             try client.request("POST", "/task/mail", #"{"timestamp": \#(later), "key": 2, "params": "old"}"#)
-            // These wait for a handler.
+            // These tasks wait for a handler.
             try client.request("POST", "/task/post", #"{"timestamp": \#(later), "key": 3, "params": "advance"}"#)
             try client.request("DELETE", "/task/post", #"{"timestamp": \#(later), "key": 3, "exec": true}"#)
             try server.crash()
@@ -176,7 +177,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         let advanceCall = try call("/post")
         #expect(advanceCall["key"] as? Int == 3 && advanceCall["params"] as? String == "advance")
         #expect(advanceCall["inAdvance"] as? Bool == true)
-        // The same task is still known by its key.
+        // The task is still found by its key.
         try client.request("POST", "/task/mail", #"{"timestamp": \#(later), "key": 2, "params": "new"}"#)
         #expect(try client.find("/task/mail/2")?["params"] as? String == "new")
         #expect(try server.count("delay-tasks%2Fmail", "delayed") == 1)
@@ -194,7 +195,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         let before = try frameCount()
         try client.request("DELETE", "/task/mail", task)
         let after = try frameCount()
-        // A crash leaves either the one or the other task.
+        // After a crash there is either one task or the other.
         #expect(after == before + 1)
         #expect(try server.count("delay-tasks%2Fmail", "ready") == 1)
     }
@@ -215,13 +216,13 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         let refusal = try client.send("POST", "/task/mail", #"{"timestamp": \#(now), "key": 6}"#)
         #expect(refusal.status == 429)
         #expect(try refusal.object["code"] as? Int == 429)
-        // This one takes the place of the task that it runs.
+        // This task replaces the one that it runs.
         try client.request("DELETE", "/task/mail", #"{"timestamp": \#(now), "key": 5, "exec": true}"#)
         #expect(try server.count("delay-tasks%2Fmail", "ready") == 3)
         receiver.open("/held")
         try receiver.wait("/held", 5)
         #expect(receiver.peak("/held") == 2)
-        // Nobody else adds to the queue.
+        // emq's own interface does not add to the queue.
         #expect(try server.post("/enqueue/delay-tasks%2Fmail", #"{"content": 1}"#).status == 403)
     }
 

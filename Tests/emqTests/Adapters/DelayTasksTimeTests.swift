@@ -1,4 +1,4 @@
-// delay-tasks in virtual time: when handlers are called, with what, and what its clients are told.
+// delay-tasks in virtual time: when handlers are called, with which bodies, and what clients get.
 
 import Foundation
 import Net
@@ -11,12 +11,12 @@ private let own = "http://127.0.0.1:8889/own?a=b"
 
 @Suite struct DelayTasksTimeTests {
     private let server: VirtualServer
-    /// The second at which the test begins: 20 s into a minute.
+    /// The second at which the test begins, 20 s into a minute.
     private let start: Int64 = 1_700_000_000
 
     init() throws { server = try VirtualServer(Adapters(services: [DelayTasks()])) }
 
-    /// Sends a request that is met, and checks that the answer says so.
+    /// Sends a request, and checks that the answer says it succeeded.
     private func request(
         _ method: String, _ path: String, _ json: String, sourceLocation: SourceLocation = #_sourceLocation
     )
@@ -50,7 +50,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         return try answer.object["result"] as? [String: Any]
     }
 
-    /// Checks that a request is refused, in the envelope, in words.
+    /// Checks that a request is refused in the envelope, with a reason.
     private func expect(
         _ status: Int, _ method: String, _ path: String, _ json: String = "", saying word: String = " ",
         sourceLocation: SourceLocation = #_sourceLocation
@@ -67,7 +67,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         try server.send("GET", "/stats/delay-tasks%2Fmail", service: 0).object[state] as? Int
     }
 
-    /// The body of the one request that is under way.
+    /// The body of the only request in flight.
     private func call() throws -> String { try server.onlyRequest().text }
 
     // MARK: Time
@@ -107,7 +107,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         for pause in [1000, 2000] as [Int64] {
             server.answerAll("500 Internal Server Error")
             let failure = server.now
-            // Its time stays what it was.
+            // Its time does not change.
             #expect(try find()?["timeToRun"] as? Int64 == start + 10)
             server.advance(to: failure + pause - 1)
             #expect(server.sent.isEmpty)
@@ -119,7 +119,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(try count("dead") == 1)
         server.advance(seconds: 100_000)
         #expect(server.sent.isEmpty)
-        // Nothing keeps the same from being added again.
+        // The same task can be added again.
         try add(200_000)
         #expect(try find() != nil)
     }
@@ -130,7 +130,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         try register()
         try add(10, #", "params": "old", "handler": "\#(own)""#)
         try add(30, #", "params": "new""#)
-        // Where the next minute begins.
+        // The next minute begins here.
         try add(40, #", "params": "later""#)
         let first = try #require(try find())
         #expect(first["timeToRun"] as? Int64 == start + 30)
@@ -248,7 +248,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         try register()
         try add(10)
         try add(70)
-        // It is the minute that says which one.
+        // The minute identifies the task.
         try remove(39)
         #expect(try find(at: 10) == nil)
         #expect(try find()?["timeToRun"] as? Int64 == start + 70)
@@ -259,7 +259,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(server.sent.isEmpty)
         server.advance(to: (start + 70) * 1000)
         #expect(server.sent.count == 1)
-        // A call that is under way is broken off.
+        // A call in flight is aborted.
         try remove(70)
         #expect(server.sent.isEmpty)
         #expect(try find() == nil)
@@ -274,10 +274,10 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(request.head.hasPrefix("POST \(own)\n"))
         #expect(request.text == #"{"cate":"mail","key":18446744073709551615,"params":{"a": 1},"inAdvance":true}"#)
         #expect(try find("18446744073709551615") == nil)
-        // Once more is for nothing.
+        // A second time does nothing.
         try remove(1000, key: "18446744073709551615", #","exec":true"#)
         #expect(server.sent.count == 1)
-        // It has as many attempts as others.
+        // It has as many attempts as other tasks.
         for pause in [1.0, 2.0] {
             server.answerAll("500 Internal Server Error")
             #expect(server.sent.isEmpty)
@@ -335,7 +335,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         try add(1000)
         try remove(1000, #","exec":true"#)
         #expect(try find() == nil)
-        // Its key is free meanwhile.
+        // Its key is free in the meantime.
         try add(1000, #", "params": "second""#)
         #expect(server.sent.isEmpty)
         #expect(try count("ready") == 1)
@@ -379,7 +379,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
             #expect(try server.send(method, path).fields["allow"] == allow)
         }
         #expect(try server.send("GET", "/health").body == "OK")
-        // What is not meant for it is passed over.
+        // Unknown parameters are ignored.
         try add(10, #", "timestamp": null, "x": [{}]"#)
         #expect(try server.send("GET", "/task/mail/7?timestamp=&_=1").status == 200)
         #expect(try server.send("GET", "/task/mail/7?timestamp=0").status == 200)

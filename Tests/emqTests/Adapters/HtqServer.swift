@@ -1,9 +1,9 @@
-// The program replacing htq, as a client of htq meets it.
+// The real program in place of htq, with short calls for a client of htq.
 
 import Foundation
 import Testing
 
-/// A running emq that stands in for htq.
+/// A running emq that replaces htq.
 struct HtqServer {
     let server: Server
     let port: UInt16
@@ -20,10 +20,10 @@ struct HtqServer {
 
     var host: String { "127.0.0.1:\(port)" }
 
-    /// Sends a request on a connection of its own, which is returned, for its answer to be read there.
+    /// Sends a request on a connection of its own, and returns the connection, from which the answer can be read.
     func begin(_ method: String, _ path: String, _ json: String? = nil) throws -> Client {
         let client = try Client(port: port)
-        // htq's clients need not say what they send.
+        // htq's clients need not send a Content-Type.
         let body = json.map { "Content-Length: \($0.utf8.count)\r\n\r\n\($0)" } ?? "\r\n"
         client.send("\(method) \(path) HTTP/1.1\r\nHost: \(host)\r\n\(body)")
         return client
@@ -35,7 +35,7 @@ struct HtqServer {
 
     func get(_ path: String) throws -> Response { try send("GET", path) }
 
-    /// Has a request sent, and returns the path of what stands for it.
+    /// Queues a request, and returns its path.
     func queue(_ json: String) throws -> String {
         let answer = try send("POST", "/", json)
         try #require(answer.status == 303, "\(answer.body)")
@@ -53,12 +53,12 @@ struct HtqServer {
         return try answer.object
     }
 
-    /// The paths of all that are listed.
+    /// The paths in the list of requests.
     func listed() throws -> [String] {
         try get("/").tasks.compactMap { ($0?["uuid"] as? String).map { "/\($0)/" } }
     }
 
-    /// Has nothing sent until `resume`.
+    /// Stops sending until `resume`.
     func pause() throws { #expect(try server.send("POST", "/pause/htq").status == 200) }
 
     func resume() throws { #expect(try server.send("POST", "/resume/htq").status == 200) }

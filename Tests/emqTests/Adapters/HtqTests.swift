@@ -1,4 +1,4 @@
-// htq as its clients meet it: every request and answer of its document, and what that leaves open.
+// htq as its clients see it: every request and answer of its document, and cases that the document leaves open.
 
 import Foundation
 import Support
@@ -118,7 +118,7 @@ import Testing
         #expect(requests[0]["X-Job"] == "7" && requests[0].body == "d")
         #expect(requests[1]["X-Job"] == "7" && requests[1]["Authorization"] == "b" && requests[1].body == "")
         _ = try eventually("the end of the connection") { receiver.brokenOff("/delay/30") == 1 ? true : nil }
-        // Again it says the same, and tells nobody.
+        // A second DELETE has the same answer, and sends nothing.
         #expect(try htq.send("DELETE", path).status == 204)
         #expect(try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/next"))"}"#))["code"] as? Int == 200)
         #expect(receiver.received("/delay/30").count == 2)
@@ -163,7 +163,7 @@ import Testing
             #expect(answer.status == 200 && answer.body == "{}")
             #expect(try htq.status(path) == status)
         }
-        // There is none yet.
+        // There is no response yet.
         try htq.pause()
         let path = try htq.queue(#"{"url": "\#(receiver.url("/b"))"}"#)
         #expect(try htq.send("DELETE", path + "response/").status == 404)
@@ -180,7 +180,7 @@ import Testing
         try htq.pause()
         let second = try ask("/b", #""job 1""#)
         #expect(try htq.status(first) == "canceled")
-        // What tells the receiver so is no request of a client's.
+        // The DELETE that the receiver gets is not a client's request.
         #expect(try htq.listed() == [second])
         let third = try ask("/c", #""job 1""#)
         #expect(try htq.status(second) == "canceled")
@@ -191,7 +191,7 @@ import Testing
         #expect(try htq.response(other)["status"] as? String == "success")
         #expect(try receiver.wait("/a", 2).map(\.method) == ["GET", "DELETE"])
         #expect(receiver.received("/a").allSatisfy { $0["X"] == "/a" })
-        // One that is finished stays.
+        // A finished request stays.
         let fourth = try ask("/e", #""7""#)
         #expect(try htq.response(fourth)["status"] as? String == "success")
         #expect(try htq.status(other) == "success" && htq.status(third) == "success")
@@ -211,7 +211,7 @@ import Testing
         #expect(try receiver.wait("/a", 2)[1].method == "DELETE")
     }
 
-    // MARK: What is sent
+    // MARK: Requests
 
     @Test func aRequestIsSentAsItSays() throws {
         let path = try htq.queue(
@@ -282,7 +282,7 @@ import Testing
         #expect(receiver.peak("/w") == 3)
     }
 
-    // MARK: What comes back
+    // MARK: Responses
 
     @Test func anyResponseIsASuccess() throws {
         receiver.script(
@@ -328,7 +328,7 @@ import Testing
             #expect(try #require(response["message"] as? String).contains(message), "\(response)")
             #expect(try htq.status(path) == status)
         }
-        // What was given up may not have been sent.
+        // A request that timed out may not have been sent.
         #expect(receiver.received("/hold").count <= 1 && receiver.received("/close").count == 1)
     }
 
@@ -339,7 +339,7 @@ import Testing
         let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
         try receiver.wait("/a")
         let waiting = try (0..<50).map { _ in try htq.begin("GET", path + "response/") }
-        // One that has gone disturbs nobody.
+        // A client that disconnects does not affect the others.
         var leaving: Client? = try htq.begin("GET", path + "response")
         leaving?.resetOnClose()
         leaving = nil
@@ -431,7 +431,7 @@ import Testing
             let answer = try htq.send(method, path)
             #expect(answer.status == 405 && answer.fields["allow"] == allow, "\(method) \(path): \(answer)")
         }
-        // The slash at the end may be left out.
+        // The slash at the end is optional.
         for suffix in ["", "status", "response"] {
             let short = suffix.isEmpty ? String(path.dropLast()) : path + suffix
             #expect(try htq.get(short).body == htq.get(suffix.isEmpty ? path : short + "/").body)

@@ -1,4 +1,4 @@
-// htq in virtual time: what a day later is left of a request.
+// htq in virtual time: what is left of a request a day later.
 
 import Foundation
 import Testing
@@ -64,7 +64,7 @@ import UID
 
     @Test func oneThatIsGivenUpIsAnErrorAndNotSentAgain() throws {
         let paths = [try queue(), try queue()]
-        // Not even the end of the request is heard of.
+        // The end of the request is never reported.
         server.advance(seconds: 100)
         for path in paths {
             #expect(try status(path) == "error")
@@ -96,7 +96,7 @@ import UID
         #expect(try server.send("POST", "/pause/htq", service: 0).status == 200)
         #expect(try server.send("DELETE", paths[1]).status == 204)
         #expect(server.postbox.cancelled == 1)
-        // Both wait now. The one that clients do not see stands in front.
+        // Both wait now. The one that clients do not see is first.
         let tasks = try server.send("GET", "/peek/htq?n=10", service: 0).tasks.compactMap { $0 }
         try #require(tasks.count == 2)
         let uuid = paths[1].split(separator: "/")[0]

@@ -1,5 +1,5 @@
-// In place of httpqueue, over real sockets: what its document prints, what its clients get for bad input, and what can be
-// seen of it from emq's own side.
+// In place of httpqueue, over real sockets: the answers that its document prints, the answers to bad input, and how
+// emq's own interface shows its tasks.
 
 import Foundation
 import Testing
@@ -48,7 +48,7 @@ import Testing
         #expect(id.utf8.count == 36 && UUID(uuidString: id) != nil)
         let task = try query(id).object
         let creation = try #require(task["creat_time"] as? Int)
-        // Two clocks are not quite the same.
+        // The two clocks may differ slightly.
         #expect((before - 1...Int(Date().timeIntervalSince1970) + 1).contains(creation))
         #expect(
             task as NSDictionary == [
@@ -148,16 +148,16 @@ import Testing
         #expect(try server.post("/enqueue/httpqueue%2Forder", #"{"content":1}"#).status == 403)
         _ = try server.enqueue("mine")
         #expect(try server.post("/move/mine?to=httpqueue%2Forder", "").status == 403)
-        // Its callback would get it in a form of emq's own, or nobody at all.
+        // Its callback would get the task in emq's own format, or not at all.
         #expect(try server.post("/move/httpqueue%2Forder?to=mine&state=delayed", "").status == 403)
         #expect(try server.post("/move/httpqueue%2Forder?to=httpqueue%2Fother&state=delayed", "").status == 200)
         #expect(try query(id).object["topic"] as? String == "other")
         #expect(try server.post("/move/httpqueue%2Fother?to=httpqueue%2Forder&state=delayed", "").status == 200)
         #expect(try server.send("PUT", "/config/mine", #"{"max_retries":1,"dead_letter":"httpqueue/x"}"#).status == 403)
-        // What emq sends itself needs --push all the same.
+        // emq's own push still needs --push.
         #expect(
             try server.post("/enqueue/mine", #"{"content":1,"request":{"url":"http://a.test/"}}"#).status == 403)
-        // How fast, an operator may say; where to, not.
+        // An operator can set the rate, but not the URL.
         #expect(
             try server.send("PUT", "/config/httpqueue%2Forder", #"{"push":{"rate":"5/s","concurrency":2}}"#).status
                 == 200)

@@ -1,4 +1,4 @@
-// httpqueue in virtual time: when callbacks are called, and when that is over.
+// httpqueue in virtual time: when callbacks are called, and when retries end.
 
 import Foundation
 import Net

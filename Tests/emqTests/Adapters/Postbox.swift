@@ -1,32 +1,32 @@
-// In place of an HTTP client: what is sent stays here, and the test says what came back.
+// A substitute for the HTTP client: requests stay here, and the test supplies the outcomes.
 
 import Delivery
 
 @testable import Net
 
-/// Takes requests, and answers them with what a test says.
+/// Accepts requests, and answers them as a test says.
 final class Postbox: RequestSender {
-    /// What comes back.
+    /// An outcome.
     enum Reply {
         /// The bytes of a response, how much of its body is kept, and how long it took.
         case response([UInt8], Int, Int64)
-        /// Why nothing came.
+        /// Why there was no response.
         case failure(ClientFailure)
     }
 
-    /// The requests under way, by their keys.
+    /// The requests in flight, by key.
     var requests: [UInt64: ClientRequest] = [:]
-    /// What comes back when the server looks for it next.
+    /// The outcomes for the next turn.
     var answers: [(UInt64, Reply)] = []
-    /// How many requests were ever sent.
+    /// How many requests were sent in all.
     var started = 0
-    /// How many of them were broken off.
+    /// How many of them were aborted.
     var cancelled = 0
 
     /// An empty one.
     init() {}
 
-    /// How many requests to a host are under way.
+    /// How many requests to a host are in flight.
     func count(to host: String) -> Int { requests.values.count { $0.url.host == host } }
 
     /// The hosts that cannot be looked up now, and how many look-ups have ended.
@@ -42,19 +42,19 @@ final class Postbox: RequestSender {
         return endedLookUps
     }
 
-    /// Takes a request.
+    /// Accepts a request.
     func send(_ request: consuming ClientRequest, key: UInt64) {
         precondition(requests[key] == nil)
         requests[key] = request
         started += 1
     }
 
-    /// Breaks a request off.
+    /// Aborts a request.
     func cancel(_ key: UInt64) {
         if requests.removeValue(forKey: key) != nil { cancelled += 1 }
     }
 
-    /// Hands out what has come back.
+    /// Reports the outcomes.
     func advance(_ finished: (UInt64, borrowing ClientOutcome) -> Void) {
         let due = answers
         answers = []

@@ -1,4 +1,4 @@
-// In place of taskqueue, as an operator starts it and a producer meets it.
+// The real program in place of taskqueue, as operators start it and producers use it.
 
 import Foundation
 import Testing
@@ -40,7 +40,7 @@ import Testing
         #expect(!request.fields.contains { $0.name.lowercased().hasPrefix("emq-") })
         let configuration = try server.get("/config/mail").object
         #expect(configuration["push"] as? NSDictionary == ["concurrency": 1, "rate": "100/s"])
-        // Another queue is as without the file.
+        // Another queue behaves as without the file.
         try server.enqueue("mine", #""content": 7"#)
         #expect(try server.takeContents("mine") == [7])
     }
@@ -86,12 +86,12 @@ import Testing
         }
         do {
             let first = try start("[q]\nrate = 1/d\n[gone]\nrate = 1/d\n")
-            // The first of each goes at once, the others tomorrow.
+            // The first task of each queue is sent at once, the others tomorrow.
             for _ in 0..<3 {
                 try first.enqueue("q", #""content": {"url":"\#(receiver.url("/x"))","max_retries":1}"#)
             }
             for _ in 0..<2 { try first.enqueue("gone", #""content": {"url":"\#(receiver.url("/gone"))"}"#) }
-            // Once they are done: what is answered is safe.
+            // The tasks are done, and what was answered is safe.
             for queue in ["q", "gone"] {
                 _ = try eventually("the end of the first") { try first.count(queue, "acked") == 1 ? true : nil }
             }
@@ -103,7 +103,7 @@ import Testing
             try receiver.wait("/x", 3)
             #expect(
                 try second.get("/config/q").object["push"] as? NSDictionary == ["concurrency": 1, "rate": "1000/s"])
-            // Nobody sends it any more: it is for workers.
+            // It is no longer pushed, so workers can take it.
             let rest = try second.take("gone", timeout: 600_000)
             #expect(rest.count == 1)
             #expect(receiver.received("/gone").count == 1)
@@ -112,7 +112,7 @@ import Testing
 
     @Test func tasksOfManyQueuesLiveThroughARestartWithoutTheFileAndWithPush() throws {
         defer { try? FileManager.default.removeItem(at: folder) }
-        // More queues than are given to workers at once.
+        // More queues than one turn hands over to workers.
         let names = (0..<40).map { "q\($0)" }
         let path = try write(names.map { "[\($0)]\nrate = 1/d\n" }.joined())
         let options = ["--addr", "127.0.0.1:0", "--data", folder.appending(path: "data").path]
@@ -122,7 +122,7 @@ import Testing
             for name in names {
                 for _ in 0..<3 { try first.enqueue(name, #""content": {"url":"\#(receiver.url("/x"))"}"#) }
             }
-            // The first of each is sent at once, the others tomorrow.
+            // The first task of each queue is sent at once, the others tomorrow.
             try receiver.wait("/x", names.count)
             first.signal(SIGKILL)
             _ = try first.exitStatus()

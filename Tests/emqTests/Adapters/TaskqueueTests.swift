@@ -1,4 +1,4 @@
-// taskqueue in virtual time: when and how often messages are sent, and what becomes of those that cannot be.
+// taskqueue in virtual time: when and how often messages are sent, and what happens to messages that cannot be sent.
 
 import Foundation
 import Glibc
@@ -129,7 +129,7 @@ import Testing
             #expect(try state(server, id) == "delayed")
             let error = try #require(try task(server, id)["error"] as? String)
             #expect(error.contains("Connection refused"))
-            // Another failure counts, and there is no attempt after it.
+            // Another failure counts, and no attempt follows it.
             server.advance(seconds: Double(pause))
             server.failAll(.broken(authority: "127.0.0.1:8000", isReset: true))
             #expect(try state(server, id) == "dead")
@@ -142,7 +142,7 @@ import Testing
         let server = try server("[q]\nrate = 21.5/m\nconcurrency = 100\n")
         for _ in 0..<100 { try post(server, #"{"url":"/x"}"#) }
         let times = starts(server, until: 240) { $0.answerAll("200 OK") }
-        // One at once, and 21.5 in each of four minutes.
+        // One at once, and 21.5 in each of the four minutes.
         #expect(times.count == 1 + 4 * 43 / 2)
         for (earlier, later) in zip(times, times.dropFirst()) { #expect(later - earlier > 2.78) }
     }
@@ -171,7 +171,7 @@ import Testing
         #expect(server.sent.isEmpty)
         server.advance(seconds: 0.001)
         #expect(try server.onlyRequest().url.description == "http://127.0.0.1:8000/at10")
-        // While it is being sent, its time is over.
+        // It expires while it is being sent.
         server.advance(seconds: 2)
         #expect(server.sent.isEmpty)
         for id in [early, late] { #expect(try server.send("GET", "/task/\(id)", service: 0).status == 404) }
@@ -200,7 +200,7 @@ import Testing
         #expect(changed["max_retries"] as? Int == 2)
         #expect((changed["backoff"] as? [String: Any])?["min"] as? Int == 7)
         #expect(changed["expiry"] is NSNull)
-        // It is not for workers, and it does not expire.
+        // Workers cannot take it, and it does not expire.
         let id = try post(server, #"{"url":"/x"}"#)
         #expect(try task(server, id)["expires"] as? Double == nil)
         #expect(server.sent.count == 1)
@@ -238,12 +238,12 @@ import Testing
         let id = try #require(first)
         #expect(try post("keep") == id)
         #expect(try task(server, id)["queue"] as? String == "q")
-        // What replaces it is for the other queue.
+        // The replacement belongs to the other queue.
         #expect(try post("replace") == id)
         #expect(try task(server, id)["queue"] as? String == "other")
     }
 
-    // MARK: What is no message
+    // MARK: Invalid messages
 
     @Test(arguments: [
         ("1", "a message is a JSON object"), (#"{"url":7}"#, "url is a string"), (#"{"payload":1}"#, "has a url"),

@@ -1,5 +1,5 @@
-// The server without sockets, in a time that passes when a test says so: requests are handed to it as bytes, and what it
-// sends stays in a postbox, where the test answers it.
+// The server without sockets, in virtual time: the test passes requests as bytes, and answers the server's own
+// requests, which stay in a postbox.
 
 import Foundation
 import Queues
@@ -10,7 +10,7 @@ import Testing
 @testable import Net
 @testable import emq
 
-/// A server that stands in for legacy systems, on the thread that made it.
+/// A server that replaces legacy systems, on the thread that made it.
 final class VirtualServer {
     let postbox = Postbox()
     let adapters: Adapters
@@ -18,15 +18,15 @@ final class VirtualServer {
     private let broker: Broker
     private let server: HTTPServer
     private var api: API
-    /// When there is something to do next.
+    /// The time of the next event.
     private var nextTurn: Int64?
 
-    /// Makes one that stands in for `adapters`, whose services are asked by their places, counted from 1.
+    /// Makes a server that replaces the systems of `adapters`. Their services are numbered from 1, in this order.
     init(_ adapters: Adapters, now: Int64 = 1_700_000_000_000) throws {
         let loop = try EventLoop()
         let broker = Broker(executor: loop, firstToken: 1, now: now, maximumTasks: 10_000)
         let server = HTTPServer(loop: loop)
-        // Here and below: the broker's isolation is the thread that calls.
+        // Here and below, the calling thread is the broker's isolation.
         nonisolated(unsafe) let (postbox, those) = (postbox, adapters)
         nonisolated(unsafe) var push: Push?
         broker.assumeIsolated { broker in
@@ -42,7 +42,7 @@ final class VirtualServer {
             push: push, adapters: adapters)
     }
 
-    /// Sends a request, and lets the server do what there is to do at once.
+    /// Sends a request, and lets the server do everything that is due now.
     func send(_ method: String, _ target: String, _ body: String = "", service: Int = 1) throws -> Response {
         var buffer = Buffer()
         buffer.append(
@@ -71,7 +71,7 @@ final class VirtualServer {
         return try Response(bytes: bytes)
     }
 
-    /// Everything that there is to do at this time.
+    /// Does everything that is due now.
     func turn() {
         nonisolated(unsafe) let this = self
         broker.assumeIsolated { broker in
@@ -83,10 +83,10 @@ final class VirtualServer {
         }
     }
 
-    /// Lets time pass, doing what is due on the way.
+    /// Lets time pass, and does everything that becomes due.
     func advance(seconds: Double) { advance(to: now + Int64(seconds * 1000)) }
 
-    /// Lets time pass until `end`. Whenever there are requests under way on the way there, `answer` is called.
+    /// Lets time pass until `end`, and calls `answer` whenever there are requests in flight.
     func advance(to end: Int64, _ answer: () -> Void = {}) {
         turn()
         while now < end {
@@ -96,22 +96,22 @@ final class VirtualServer {
         }
     }
 
-    /// The requests that are under way, in no order.
+    /// The requests in flight, unordered.
     var sent: [ClientRequest] { Array(postbox.requests.values) }
 
-    /// The one request that is under way.
+    /// The only request in flight.
     func onlyRequest() throws -> ClientRequest {
         try #require(postbox.requests.count == 1)
         return try #require(postbox.requests.values.first)
     }
 
-    /// Answers all requests that are under way.
+    /// Answers all requests in flight.
     func answerAll(_ status: String, _ body: String = "") {
         let bytes = Array("HTTP/1.1 \(status)\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)".utf8)
         reply(.response(bytes, 1 << 20, 5))
     }
 
-    /// Has all requests that are under way fail.
+    /// Lets all requests in flight fail.
     func failAll(_ failure: ClientFailure) { reply(.failure(failure)) }
 
     private func reply(_ reply: Postbox.Reply) {
@@ -126,7 +126,7 @@ extension ClientRequest {
 }
 
 extension Response {
-    /// Reads an answer that has come whole.
+    /// Parses a complete answer.
     init(bytes: [UInt8]) throws {
         let text = String(decoding: bytes, as: UTF8.self)
         let end = try #require(text.range(of: "\r\n\r\n"))
