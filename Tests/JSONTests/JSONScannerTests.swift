@@ -144,7 +144,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(NaiveParser.parse(Array(document.utf8)) == nil)
     }
 
-    @Test func refusesWhatIsNotUTF8() {
+    @Test func refusesInvalidUTF8() {
         // At different positions, because strings are scanned eight bytes at a time.
         for padding in 0..<10 {
             for (bytes, right) in invalidUTF8 {
@@ -165,7 +165,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(scan(document).error == nil)
     }
 
-    @Test func outcomeIsTheSameHoweverTheDocumentIsCut() {
+    @Test func theResultIsTheSameHoweverTheDocumentIsCut() {
         let broken = invalidUTF8.map { [UInt8](#"{"a":"b"#.utf8) + $0.bytes + [UInt8](#"c"}"#.utf8) }
         let documents = (validDocuments + invalidDocuments.map(\.document)).map { Array($0.utf8) } + broken
         // One scanner for all documents: none may affect the next.
@@ -237,7 +237,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(entries.map(\.kind) == [.number, .string, .object, .array, .true, .false])
     }
 
-    @Test func outlinesNothingOfAScalar() {
+    @Test func aScalarHasNoOutline() {
         #expect(scan(" -12 ") == .document(kind: .number, value: 1..<4, entries: []))
         #expect(scan("12") == .document(kind: .number, value: 0..<2, entries: []))
         #expect(scan(#""[1,2]""#) == .document(kind: .string, value: 0..<7, entries: []))
@@ -267,7 +267,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(error.description == "at byte \(deepest.utf8.count): expected at most 512 levels of nesting, got '['")
     }
 
-    @Test func containersCloseAsTheyWereOpenedAtEveryDepth() {
+    @Test func containersMustCloseAsTheyWereOpenedAtEveryDepth() {
         var random = SeededRandom()
         for depth in [1, 2, 63, 64, 65, 127, 128, 129, 500, 511, 512] {
             let areObjects = (0..<depth).map { _ in Bool.random(using: &random) }
@@ -296,7 +296,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(scan(Array("[[1,2,3,4],{}]".utf8), with: &tooFew).error == nil)
     }
 
-    @Test func takesTenThousandEntriesUnlessToldOtherwise() {
+    @Test func acceptsTenThousandEntriesByDefault() {
         let elements = Array(repeating: "0", count: 10_000).joined(separator: ",")
         #expect(scan("[\(elements)]").entries.count == 10_000)
         #expect(scan("[\(elements),0]").error?.expected == .entriesOfAtMost(10_000))

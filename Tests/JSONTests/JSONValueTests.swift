@@ -138,7 +138,7 @@ import Testing
         #expect(decoded(text) == nil)
     }
 
-    @Test(arguments: ["", "\"", "null", "12", "[]", #""\u12""#, #""\"#, #""a\""#]) func otherValuesAreNoStrings(
+    @Test(arguments: ["", "\"", "null", "12", "[]", #""\u12""#, #""\"#, #""a\""#]) func otherValuesAreNotStrings(
         _ text: String
     ) {
         #expect(decoded(text) == nil)

@@ -22,7 +22,7 @@ import Testing
         #expect(written { JSONWriter.writeString(Array(string.utf8).span, to: &$0) } == json)
     }
 
-    @Test func anyStringComesBack() {
+    @Test func anyStringSurvivesARoundTrip() {
         var random = SeededRandom()
         let alphabet = (0...0x7F).compactMap { Unicode.Scalar($0) } + ["é", "日", "😀", "\u{2028}", "\u{10FFFF}"]
         for _ in 0..<5_000 {

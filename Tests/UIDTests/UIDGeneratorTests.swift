@@ -59,13 +59,13 @@ import Testing
         }
     }
 
-    @Test func takesTheLastTimeThatFits() {
+    @Test func usesTheLastTimeThatFits() {
         var generator = UIDGenerator()
         var random = FixedRandom(number: 0)
         #expect(generator.next(unixMilliseconds: 1 << 48 - 1, using: &random).unixMilliseconds == 1 << 48 - 1)
     }
 
-    @Test func theKernelsNumbersDoNotRepeatOverManyBlocks() {
+    @Test func theKernelsRandomNumbersDoNotRepeatOverManyBlocks() {
         var random = KernelRandom()
         var copy = random
         let numbers = (0..<1000).flatMap { _ in [random.next(), copy.next()] }

@@ -18,7 +18,7 @@ import Testing
         #expect(example.unixMilliseconds == 0x017F_22E2_79B0)
     }
 
-    @Test func textIsThatOfFoundationForAnyBits() {
+    @Test func textsMatchFoundationsForAnyBits() {
         var random = SeededRandom()
         for _ in 0..<10_000 {
             // Sparse and dense bits cover the whole alphabet, and zeros and ones at both ends.
@@ -65,7 +65,7 @@ import Testing
         #expect(UID(text) == nil)
     }
 
-    @Test func everyByteButThoseOfTheAlphabetIsRefusedAtEveryPlace() {
+    @Test func everyByteOutsideTheAlphabetIsRefusedAtEveryPosition() {
         let alphabet = Set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
         let text = Array(example.description.utf8)
         for index in text.indices.dropLast() {
@@ -77,7 +77,7 @@ import Testing
         }
     }
 
-    @Test func comparesAsItsBytes() {
+    @Test func comparesLikeItsBytes() {
         let ascending = [
             UID(high: 0, low: 0), UID(high: 0, low: 1), UID(high: 0, low: .max), UID(high: 1, low: 0),
             UID(high: 1 << 63, low: 0),
@@ -86,7 +86,7 @@ import Testing
         #expect(!(example < example))
     }
 
-    @Test func isCodedAsItsText() throws {
+    @Test func isEncodedAsItsText() throws {
         let encoded = try JSONEncoder().encode([example])
         #expect(String(decoding: encoded, as: UTF8.self) == #"["AX8i4nmwfMOYxNwMDAc5jw"]"#)
         #expect(try JSONDecoder().decode([UID].self, from: encoded) == [example])

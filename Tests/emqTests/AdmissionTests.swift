@@ -42,7 +42,7 @@ import Testing
         ids.map { "\"\($0)\"" }.joined(separator: ",")
     }
 
-    @Test func whatFreesMemoryIsNeverRefusedForLackOfIt() throws {
+    @Test func requestsThatFreeMemoryAreNeverRefusedForLackOfIt() throws {
         let (server, client, ids) = try Self.fullServer()
         #expect(try server.take("full", 1).count == 1)
         #expect(try client.post("/nak", "{\"ids\": [\"\(ids[0])\"], \"dead\": true}").object["dead"] as? Int == 1)
@@ -66,7 +66,7 @@ import Testing
         #expect(try client.post("/enqueue/full", "{\"content\": 1}").status == 200)
     }
 
-    @Test func refusingATaskIsDoneWithoutItsErrorWhereThereIsNoRoomForIt() throws {
+    @Test func aNakSucceedsWithATruncatedErrorIfThereIsNoRoom() throws {
         let (server, client, ids) = try Self.fullServer()
         let error = String(repeating: "é", count: 5000)
         for _ in 0..<4 { try Self.takeLarge(server) }
@@ -88,7 +88,7 @@ import Testing
         #expect(try client.post("/touch", "{\"ids\": [\"\(ids[6])\"]}").object["touched"] as? Int == 1)
     }
 
-    @Test func waitsWithManyNamesAreRefusedAndThoseOfWorkersAreNot() throws {
+    @Test func waitsWithManyNamesAreRefusedAndWorkersWaitsAreNot() throws {
         let (server, client, _) = try Self.fullServer()
         let many = (0..<999).map { "\"new-\($0)\"" }.joined(separator: ",")
         for more in ["", ", \"max\": 1"] {
@@ -112,7 +112,7 @@ import Testing
     }
 
     /// Unread answers of all kinds stay within their limit of memory.
-    @Test func answersStayWithinTheirRoom() throws {
+    @Test func answersStayWithinTheirLimit() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "16M"])
         let content = String(repeating: "x", count: 60_000)
         while try server.post("/enqueue/q", "{\"content\": \"\(content)\"}").status == 200 {}
@@ -131,7 +131,7 @@ import Testing
     }
 
     /// A move to a new queue is refused too.
-    @Test func namesOfTargetsTakeMemory() throws {
+    @Test func namesOfTargetQueuesTakeMemory() throws {
         let (server, client, _) = try Self.fullServer()
         #expect(try client.post("/move/small?to=unknown&n=1", "").status == 503)
         #expect(try client.post("/move/small?to=full&n=1", "").object["moved"] as? Int == 1)
@@ -148,7 +148,7 @@ import Testing
         #expect(try (client.get("/stats").object["queues"] as? [String: Any])?["unknown"] == nil)
     }
 
-    @Test func statisticsAndSmallThingsAreShownWhileAnswersWaitToBeRead() throws {
+    @Test func statisticsAndSmallAnswersAreShownWhileAnswersAreUnread() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "64M"])
         let content = "\"" + String(repeating: "x", count: 12_000_000) + "\""
         for _ in 0..<3 { try server.enqueue("large", "\"content\": \(content)") }

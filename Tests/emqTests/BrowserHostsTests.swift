@@ -18,7 +18,7 @@ import Testing
         "emq", "emq:8080", "my_emq-2", "host7", "HOST7.example.org", "host7.example.org.:8080", "queue.example.com",
         "Queue.Example.COM.:443",
     ])
-    func whatCannotBePointedElsewhereIsAdmitted(host: String) {
+    func namesThatOthersCannotPointHereAreAdmitted(host: String) {
         #expect(admits(host, hosts))
     }
 
@@ -28,11 +28,11 @@ import Testing
         "host7.example.com", "1.2.3", "1.2.3.4.5", "127.0.0.256", "0x7f.0.0.1", "[::1", "[]", "[::1].evil.example",
         "[v1.evil.example]", "evil%2Eexample", "evil%2eexample:80", ".localhost", "..", "a,b", "a.example..",
     ])
-    func whatOthersCanPointHereIsNot(host: String) {
+    func namesThatOthersCanPointHereAreNotAdmitted(host: String) {
         #expect(!admits(host, hosts))
     }
 
-    @Test func theMachinesNamesAreThoseOfItsFiles() {
+    @Test func theMachinesNamesComeFromItsFiles() {
         func names(_ hostName: String, hosts: String = "", resolver: String = "") -> Set<String> {
             Set(
                 BrowserHosts.machineNames(hostName) {
@@ -53,7 +53,7 @@ import Testing
         #expect(names("host7.example.org", resolver: "search b.example\n") == ["host7.example.org"])
     }
 
-    @Test func whatTheServerListensAtIsItsName() throws {
+    @Test func theHostThatTheServerListensAtIsItsName() throws {
         let hosts = BrowserHosts(try Options(["--addr", "Emq.example.com:0", "--host", "a.example"]) { _ in nil })
         #expect(admits("emq.example.com:8080", hosts))
         #expect(admits("a.example", hosts))
@@ -69,7 +69,7 @@ import Testing
         #expect(error?.description.contains("--host takes a name such as queue.example.com") == true)
     }
 
-    @Test func namesAreAListInTheEnvironment() throws {
+    @Test func theEnvironmentHoldsAListOfNames() throws {
         let options = try Options([]) { $0 == "EMQ_HOST" ? "A.example,b.example." : nil }
         #expect(options.hostNames == ["a.example", "b.example"])
     }

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 @Suite struct DefaultsTests {
-    @Test func aPatchChangesWhatItNames() throws {
+    @Test func aPatchChangesOnlyTheMembersThatItNames() throws {
         let server = try Server()
         func patch(_ json: String) throws -> String { try server.send("PATCH", "/config/q", json).body }
         #expect(try patch(#"{"max_retries": 3}"#) == #"{"max_retries":3}"#)
@@ -48,7 +48,7 @@ import Testing
         #expect(try server.send("PATCH", "/enqueue/q", "{}").status == 405)
     }
 
-    @Test func aPutThatDropsAPushSaysSo() throws {
+    @Test func aPutThatDropsAPushReportsIt() throws {
         let receiver = try Receiver()
         let server = try Server.pushing()
         let url = receiver.url("/q")
@@ -91,7 +91,7 @@ import Testing
         #expect(try server.send("PATCH", "/config/q", #"{"push": null, "keep": 5}"#).body == #"{"keep":5}"#)
     }
 
-    @Test func defaultsAreSetShownAndDropped() throws {
+    @Test func defaultsAreSetShownAndDeleted() throws {
         let server = try Server()
         #expect(try server.get("/defaults/").body == "{}")
         let whole =
@@ -120,7 +120,7 @@ import Testing
         #expect(try server.send("POST", "/defaults/").status == 405)
     }
 
-    @Test func aFileOfDefaultsGoesBeforeWhatWasSet() throws {
+    @Test func aFileOfDefaultsOverridesEarlierDefaults() throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
         defer { try? FileManager.default.removeItem(at: directory) }
@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test func theQueueOfAnLegacySystemIsNoDefaultDeadLetter() throws {
+    @Test func theQueueOfALegacySystemCannotBeTheDefaultDeadLetterQueue() throws {
         let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
         try Data(#"{"max_retries": 3, "dead_letter": "httpqueue/mail"}"#.utf8).write(to: file)
         defer { try? FileManager.default.removeItem(at: file) }

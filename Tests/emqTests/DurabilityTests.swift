@@ -154,7 +154,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(try server.takeContents("paused") == [1])
     }
 
-    @Test func whatHasEndedStaysSo() throws {
+    @Test func endedTasksStayEnded() throws {
         var server = try directory.start()
         let ids = try server.enqueueAll("q", Array(0..<6))
         let receipts = try server.take("q", 3).compactMap { $0["receipt"] as? String }
@@ -169,7 +169,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(try server.ack(receipts + ids).hasPrefix(#"{"acked":0,"#))
     }
 
-    @Test func movedAndKickedTasksStayWhereTheyCame() throws {
+    @Test func movedAndKickedTasksStayInTheirPlace() throws {
         var server = try directory.start()
         try server.enqueueAll("q", Array(0..<5))
         #expect(try server.send("POST", "/move/q?to=other&n=2").body == #"{"moved":2}"#)
@@ -184,7 +184,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(try server.takeContents("other") == [0, 1])
     }
 
-    @Test func aReplacementWaitsForTheEndOfTheAttemptAlsoAfterAKill() throws {
+    @Test func aReplacementWaitsForTheEndOfTheAttemptEvenAfterAKill() throws {
         var server = try directory.start()
         let id = try server.enqueue("q", #""content": 1, "key": "k""#)
         let receipt = try server.takeOne("q").receipt
@@ -196,7 +196,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(try server.takeContents("q") == [2])
     }
 
-    @Test func aTermWritesEverything() throws {
+    @Test func aSIGTERMWritesEverything() throws {
         var server = try directory.start("--fsync", "never", "--drain", "0")
         try server.enqueueAll("q", Array(0..<100))
         _ = try server.take("q", 40)
@@ -215,7 +215,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
 
     // MARK: Time
 
-    @Test func delaysAndExpiriesGoOnWhileItIsDown() throws {
+    @Test func delaysAndExpiriesContinueWhileTheServerIsDown() throws {
         var server = try directory.start()
         let soon = try server.enqueue("q", #""content": "soon", "delay": 0.3"#)
         let gone = try server.enqueue("q", #""content": "gone", "expiry": 0.3"#)
@@ -252,7 +252,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
 
     // MARK: Receipts
 
-    @Test func aReceiptWorksForItsDispatchAlsoAfterAKill() throws {
+    @Test func aReceiptWorksForItsDispatchEvenAfterAKill() throws {
         var server = try directory.start()
         try server.enqueueAll("q", Array(0..<3))
         let receipts = try server.take("q").compactMap { $0["receipt"] as? String }
@@ -333,7 +333,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         return try copy.start().picture(of: ["q"])
     }
 
-    @Test func aTornTailLosesNothingButItself() throws {
+    @Test func aTornTailLosesOnlyItself() throws {
         let (pictures, name) = try makeJournal()
         let bytes = try directory.bytes(name)
         let ends = try directory.frameEnds(name)
@@ -355,7 +355,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         }
     }
 
-    @Test func aSegmentThatIsShorterThanItWasIsDamaged() throws {
+    @Test func aShortenedSegmentIsDamaged() throws {
         let (_, name) = try makeJournal()
         let bytes = try directory.bytes(name)
         for count in [52, 1000, bytes.count - 1] {
@@ -412,7 +412,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         }
     }
 
-    @Test func theJournalCommandSaysWhatIsWrongWithItsArguments() throws {
+    @Test func theJournalCommandExplainsWrongArguments() throws {
         for arguments in [[], ["chekc", directory.path], ["check"], ["repair"]] {
             let result = try journal(arguments)
             #expect(result.status == 2)
@@ -429,7 +429,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(try directory.segments.map(directory.bytes) == bytes)
     }
 
-    @Test func aDirectoryThatIsNoJournalIsLeftAlone() throws {
+    @Test func aDirectoryWithoutAJournalIsLeftAlone() throws {
         let mine = Array("What somebody else keeps in a file that happens to be called so.".utf8)
         try directory.write(mine, "0000000001.log")
         let server = try directory.begin()
@@ -438,7 +438,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(try directory.bytes("0000000001.log") == mine)
     }
 
-    @Test func queuesThatDrainGiveTheirSpaceBack() throws {
+    @Test func drainedQueuesGiveTheirSpaceBack() throws {
         var server = try directory.start()
         let content = String(repeating: "x", count: 1_000_000)
         for _ in 0..<24 { try server.enqueue("q", "\"content\": \"\(content)\"") }
@@ -451,7 +451,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(try server.takeContents("q") == [1])
     }
 
-    @Test func whileItRecoversItSaysHowFarItIs() throws {
+    @Test func theServerReportsItsProgressWhileItRecovers() throws {
         let server = try directory.start("--fsync", "never")
         for _ in 0..<4 { try server.enqueueAll("q", Array(0..<10_000)) }
         try server.crash()
@@ -507,7 +507,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(!FileManager.default.fileExists(atPath: directory.path))
     }
 
-    @Test func optionsOfTheJournalNeedOne() throws {
+    @Test func optionsOfTheJournalNeedAJournal() throws {
         for options in [["--fsync", "never"], ["--recovery-grace", "5"], ["--data", ""]] {
             let server = try Server(["--addr", "127.0.0.1:0"] + options)
             #expect(try server.exitStatus() == 2)
@@ -524,7 +524,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(wrong.output.contains("EMQ_FSYNC"))
     }
 
-    @Test func aPathThatCannotBeUsedIsOneLine() throws {
+    @Test func anUnusablePathIsReportedInOneLine() throws {
         try directory.write([], "file")
         let server = try Server(["--addr", "127.0.0.1:0", "--data", directory.path + "/file"])
         #expect(try server.exitStatus() == 1)
@@ -533,7 +533,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
     }
 
     /// When the disk is full for tasks, there is still space for an operator's requests.
-    @Test func aFullDiskLetsOperatorsWork() throws {
+    @Test func operatorsCanWorkWhileTheDiskIsFull() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--data", directory.path], limit: "ulimit -f 2048")
         _ = try eventually("the start") { try server.get("/healthz").status == 200 ? true : nil }
         #expect(try server.send("PUT", "/config/q", #"{"retry": 5}"#).status == 200)

@@ -35,7 +35,7 @@ import Testing
         #expect(try server.get("/queues").body == "[]")
     }
 
-    @Test func aDelayedTaskComesAtItsTime() throws {
+    @Test func aDelayedTaskIsDispatchedAtItsTime() throws {
         let start = Date().timeIntervalSince1970
         let id = try server.enqueue("q", #""content": 1, "delay": 3000, "expiry": 60"#)
         let eta = try server.enqueue("q", "\"content\": 2, \"eta\": \(start + 2000)")
@@ -56,7 +56,7 @@ import Testing
         #expect(begin.duration(to: .now) >= .milliseconds(299))
     }
 
-    @Test func higherPrioritiesComeFirst() throws {
+    @Test func higherPrioritiesAreDispatchedFirst() throws {
         for (content, priority) in [(1, 0), (2, -128), (3, 127), (4, 5), (5, 0), (6, 127)] {
             try server.enqueue("q", "\"content\": \(content), \"priority\": \(priority)")
         }
@@ -64,7 +64,7 @@ import Testing
         #expect(try server.takeContents("q") == [3, 6, 4, 1, 5, 2])
     }
 
-    @Test func aKeyIsTakenByOneUnfinishedTask() throws {
+    @Test func aKeyBelongsToOneUnfinishedTask() throws {
         let first = try server.post("/enqueue/q", #"{"content": 1, "key": "k"}"#)
         let id = try #require(try first.object["id"] as? String)
         #expect(try first.object["existing"] == nil)
@@ -83,7 +83,7 @@ import Testing
         #expect(try server.post("/enqueue/q", #"{"content": 4, "key": "k"}"#).object["existing"] == nil)
     }
 
-    @Test func aBatchNamesWhatWasThereAlready() throws {
+    @Test func aBatchNamesExistingTasks() throws {
         let id = try server.enqueue("q", #""content": 1, "key": "b""#)
         let answer = try server.post(
             "/enqueue/q",
@@ -93,7 +93,7 @@ import Testing
         #expect(ids[1] == id && ids[3] == ids[0])
     }
 
-    @Test func aUniqueKeyStaysTakenAfterTheEnd() throws {
+    @Test func aUniqueKeyOutlivesItsTask() throws {
         let id = try server.enqueue("q", #""content": 1, "key": "k", "unique_for": 3600"#)
         _ = try server.take("q")
         try server.post("/ack", "{\"ids\": [\"\(id)\"]}")
@@ -113,7 +113,7 @@ import Testing
         #expect(try server.take("q")[0]["metadata"] as? [String: String] == ["trace": "ä"])
     }
 
-    @Test func whatIsNullIsUnsaidOrNever() throws {
+    @Test func nullMeansUnsetOrNever() throws {
         let id = try server.enqueue(
             "q", #""content": null, "expiry": null, "delay": null, "eta": null, "priority": null, "key": null"#)
         let task = try server.task(id)
@@ -169,7 +169,7 @@ import Testing
         }
     }
 
-    @Test func enqueuesOverTheMemoryAreRefusedAndWorkersGoOn() throws {
+    @Test func enqueuesBeyondTheMemoryAreRefusedAndWorkersGoOn() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "2M"])
         let content = "\"" + String(repeating: "x", count: 100_000) + "\""
         var ids: [String] = []

@@ -20,7 +20,7 @@ import Testing
         for number in 0..<1000 { #expect(try client.response().tasks[0]?["content"] as? Int == number) }
     }
 
-    @Test func pipelinedAnswersOverTheBoundOfUnsentOnesAllCome() throws {
+    @Test func pipelinedAnswersBeyondTheLimitOfUnsentOnesAllArrive() throws {
         let large = "\"" + String(repeating: "x", count: 1_200_000) + "\""
         _ = try server.post("/enqueue/q", "{\"content\": \(large)}")
         let client = try server.connect()
@@ -28,7 +28,7 @@ import Testing
         for _ in 0..<20 { #expect(try client.response().body.contains(large)) }
     }
 
-    @Test func anAnswerThatIsOwedHoldsBackThoseBehindItOnly() throws {
+    @Test func anOwedAnswerHoldsBackOnlyTheAnswersBehindIt() throws {
         let client = try server.connect()
         client.send(
             Client.postText("/wait", #"{"queues": ["q"], "timeout": 600000}"#)
@@ -69,7 +69,7 @@ import Testing
         #expect(try chunked.response().status == 413)
     }
 
-    @Test func aClientThatWaitsToBeToldToGoOnIsTold() throws {
+    @Test func aClientThatExpects100ContinueGetsIt() throws {
         let client = try server.connect()
         client.send(
             "POST /enqueue/q HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 13\r\n\r\n"
@@ -106,13 +106,13 @@ import Testing
         #expect(try client.get("/peek/q").tasks[0]?["content"] as? Int == 1)
     }
 
-    @Test func aRequestByteByByteIsTheSameRequest() throws {
+    @Test func aRequestMayArriveByteByByte() throws {
         let client = try server.connect()
         for byte in Client.postText("/enqueue/q", #"{"content": "slow"}"#).utf8 { client.send([byte]) }
         #expect(try client.response().status == 200)
     }
 
-    @Test func connectionsPersistAsTheirVersionHasIt() throws {
+    @Test func connectionsPersistAsTheirVersionSays() throws {
         let old = try server.connect()
         old.send("GET /queues HTTP/1.0\r\n\r\n")
         let answer = try old.response()
@@ -143,7 +143,7 @@ import Testing
             ("GET / HTTP/1.1\r\nHost: h\r\nX: \(String(repeating: "a", count: 33000))", 431),
             ("\u{16}\u{3}\u{1}\u{2}", 400),
         ] as [(Shortened, Int)])
-    func whatIsNoRequestIsAnsweredAndTheConnectionCloses(bytes: Shortened, status: Int) throws {
+    func anInvalidRequestIsAnsweredAndTheConnectionCloses(bytes: Shortened, status: Int) throws {
         let client = try server.connect()
         client.send(bytes.text)
         let answer = try client.response()
@@ -154,7 +154,7 @@ import Testing
         #expect(try client.isEnded())
     }
 
-    @Test func answersBeforeABadRequestStillCome() throws {
+    @Test func answersBeforeABadRequestStillArrive() throws {
         let client = try server.connect()
         client.send("GET /queues HTTP/1.1\r\nHost: h\r\n\r\nBAD\r\n\r\n")
         #expect(try client.response().status == 200)
@@ -168,7 +168,7 @@ import Testing
         #expect(try client.response().body == "[]")
     }
 
-    @Test func hundredsOfLongPollsDoNotHinder() throws {
+    @Test func hundredsOfLongPollsDoNotHinderOthers() throws {
         let workers = try (0..<500).map { number in
             let client = try server.connect()
             client.sendPost("/wait", "{\"queues\": [\"idle\(number)\"], \"timeout\": 60000}")
@@ -178,7 +178,7 @@ import Testing
         #expect(try workers[250].response().tasks[0]?["content"] as? Int == 1)
     }
 
-    @Test func whatIsSentBehindALongPollIsBounded() throws {
+    @Test func bytesBehindALongPollAreBounded() throws {
         let client = try server.connect()
         client.sendPost("/wait", #"{"queues": ["q"], "timeout": 60000}"#)
         // Sends until neither the kernel nor the server accepts more, then for a little longer.
@@ -193,7 +193,7 @@ import Testing
         #expect(try server.get("/healthz").status == 200)
     }
 
-    @Test func aDateComesWithEveryAnswer() throws {
+    @Test func everyAnswerHasADate() throws {
         let before = Date()
         let date = try #require(try server.get("/nothing").fields["date"])
         let after = Date()

@@ -44,7 +44,7 @@ import Testing
         #expect(try server.get("/stats/q").object["totals"].map { ($0 as? [String: Int])?["nacked"] } == 1)
     }
 
-    @Test func noHintLeadsFromWhatIsHarmlessToWhatIsNot() throws {
+    @Test func noHintLeadsFromAHarmlessPathToARiskyOne() throws {
         let paths = [
             "nck", "nac", "nakc", "back", "hack", "pack", "rack", "nacks", "ak", "reject", "fail", "refuse", "release",
             "requeue", "merge", "urge", "push", "post", "pass", "publish", "put", "love", "pick", "resend",
@@ -162,7 +162,7 @@ import Testing
         #expect(try server.get("/peek/\(path)").tasks.count == 1)
     }
 
-    @Test func badNamesAreRefused() throws {
+    @Test func invalidNamesAreRefused() throws {
         for (path, status) in [
             ("", 404), ("%00", 400), ("%7F", 400), ("%C2%85", 400), ("%FF", 400), ("%ED%A0%80", 400),
             (String(repeating: "x", count: 256), 400),
@@ -190,7 +190,7 @@ import Testing
         #expect(tasks.map { $0?["content"] as? String } == ["a1", "b1", "a2", "c1"])
     }
 
-    @Test func nullsComeOnlyAfterTheTimeout() throws {
+    @Test func nullsAreAnsweredOnlyAfterTheTimeout() throws {
         _ = try enqueue("a")
         let begin = ContinuousClock.now
         let tasks = try server.post("/wait/", #"{"queues": ["b", "a", "a"], "timeout": 150}"#).tasks
@@ -208,7 +208,7 @@ import Testing
         #expect(try second.response().tasks[0]?["content"] as? Int == 2)
     }
 
-    @Test func aWaiterWhoseClientHasGoneGetsNothingAndBlocksNobody() throws {
+    @Test func aWaiterWhoseClientDisconnectedGetsNothingAndBlocksNoOther() throws {
         try withExtendedLifetime(startWait(#"{"queues": ["q"], "timeout": 600000}"#)) { _ in }
         try withExtendedLifetime(startWait(#"{"queues": ["q"], "timeout": 600000}"#)) { $0.resetOnClose() }
         let last = try startWait(#"{"queues": ["q"], "timeout": 600000}"#)
@@ -218,7 +218,7 @@ import Testing
         #expect(task["attempt"] as? Int == 1)
     }
 
-    @Test func theEndOfInputEndsAWaitAndWhatWasSentBehindItStillRuns() throws {
+    @Test func theEndOfInputEndsAWaitAndRequestsBehindItStillRun() throws {
         let client = try server.connect()
         client.send(
             Client.postText("/wait/", #"{"queues": ["a", "b"], "timeout": 600000}"#)
@@ -270,7 +270,7 @@ import Testing
         #expect(try server.post("/nak/", "{\"ids\":[\"\(receipt)\"]}").object["requeued"] as? Int == 0)
     }
 
-    @Test func aTaskExpiresAlsoWhileItIsDispatched() throws {
+    @Test func aTaskExpiresEvenWhileItIsDispatched() throws {
         // A client waits already; otherwise the task might expire before it is taken.
         let worker = try startWait(#"{"queues": ["q"], "timeout": 600000}"#)
         _ = try enqueue("q", "1", #", "expiry": 0.2"#)
@@ -282,7 +282,7 @@ import Testing
         #expect(try take("q") == nil)
     }
 
-    @Test func anIdIsAcknowledgedOnceAndMissingRepeatsWhatWasWritten() throws {
+    @Test func anIdIsAcknowledgedOnceAndMissingRepeatsItAsWritten() throws {
         let id = try enqueue("q")
         _ = try take("q")
         let unknown = "0199AAAA-0000-7000-8000-000000000000"
@@ -295,7 +295,7 @@ import Testing
         #expect(try server.post("/ack/", "{\"ids\": [\"\(ready)\"]}").object["acked"] as? Int == 0)
     }
 
-    @Test func anIdMayBeWrittenAsAUUID() throws {
+    @Test func anIdCanBeWrittenAsAUUID() throws {
         let id = try enqueue("q")
         _ = try take("q")
         let standard = id.replacing("-", with: "+").replacing("_", with: "/") + "=="
@@ -334,7 +334,7 @@ import Testing
         #expect(try server.post("/ack/", "{\"ids\": [\"\(receipt)\"]}").object["acked"] as? Int == 1)
     }
 
-    @Test func queuesAreSortedAndOnlyThoseWithTasks() throws {
+    @Test func queuesListsThoseWithTasksSorted() throws {
         for name in ["b", "a", "%C3%A4", "aa"] { _ = try enqueue(name) }
         _ = try take("aa").map { _ in }
         _ = try server.post("/wait/", #"{"queues": ["never"]}"#)
@@ -380,7 +380,7 @@ import Testing
         #expect(try server.get("/queues").body == "[]")
     }
 
-    @Test func anErrorRepeatsOnlyTheBeginningOfWhatIsLong() throws {
+    @Test func anErrorRepeatsOnlyTheBeginningOfALongValue() throws {
         let long = String(repeating: "1", count: 100_000)
         for body in ["{\"\(long)\": 1}", "{\"content\": 1, \"retry\": \(long)}"] {
             let answer = try server.post("/enqueue/q", body)
@@ -414,13 +414,13 @@ import Testing
         #expect(answer.field == field)
     }
 
-    @Test func noParameterPassesWhereNoneIsKnown() throws {
+    @Test func unknownParametersAreRefused() throws {
         #expect(try server.get("/queues?x=1").status == 400)
         #expect(try server.post("/enqueue/q?delay=1", #"{"content": 1}"#).status == 400)
         #expect(try server.get("/queues").body == "[]")
     }
 
-    @Test func whatIsNoJSONObjectIsRefused() throws {
+    @Test func bodiesThatAreNotJSONObjectsAreRefused() throws {
         for body in ["", "{", "[]", "1", #"{"content": 01}"#, #"{"content": "\#u{1}"}"#, #"{"content": 1} x"#] {
             #expect(try server.post("/enqueue/q", body).status == 400, "\(body)")
         }
@@ -433,7 +433,7 @@ import Testing
         #expect(try server.post("/enqueue/q", "{\"content\": \(deep.dropFirst().dropLast())}").status == 200)
     }
 
-    @Test func theTypeOfTheBodyIsAskedFor() throws {
+    @Test func aBodyNeedsAContentType() throws {
         func status(_ fields: String) throws -> Int {
             let client = try server.connect()
             client.send("POST /enqueue/q HTTP/1.1\r\nHost: h\r\n\(fields)Content-Length: 13\r\n\r\n{\"content\":1}")
@@ -449,7 +449,7 @@ import Testing
         #expect(try status("Content-Type: application/json\r\nContent-Type: application/json\r\n") == 415)
     }
 
-    @Test func methodsThatDoNotWorkAreNamed() throws {
+    @Test func methodsThatAreNotAllowedAreRefusedWithThoseThatAre() throws {
         func answer(_ method: String, _ path: String) throws -> Response {
             let client = try server.connect()
             client.send("\(method) \(path) HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -475,7 +475,7 @@ import Testing
                 == "there is nothing at this path; did you mean '/queues'?")
     }
 
-    @Test func aWebPageOfAnotherSiteMayNotPost() throws {
+    @Test func aWebPageOfAnotherSiteCannotPost() throws {
         func status(_ fields: String) throws -> Int {
             try server.connect().post("/enqueue/q", #"{"content": 1}"#, fields).status
         }
@@ -506,7 +506,7 @@ import Testing
     ]
 
     @Test(arguments: browsers)
-    func aBrowserMayNotUseANameThatOthersCanPointHere(field: String) throws {
+    func aBrowserCannotUseANameThatOthersCanPointHere(field: String) throws {
         for line in ["GET /queues", "HEAD /queues", "OPTIONS *", "POST /pause/q", "DELETE /config/q", "GET /nowhere"] {
             let client = try server.connect()
             client.send("\(line) HTTP/1.1\r\nHost: evil.example\r\n\(field)\r\nContent-Length: 0\r\n\r\n")
@@ -521,7 +521,7 @@ import Testing
         }
     }
 
-    @Test func whatIsNoBrowserMayUseAnyName() throws {
+    @Test func clientsOtherThanBrowsersCanUseAnyName() throws {
         for field in [
             "User-Agent: curl/8.5.0", "User-Agent: NotMozilla/5.0", "X-Origin: a.b", "Sec-Fetc: a", "Sec-Fetch: a",
         ] {
@@ -548,7 +548,7 @@ import Testing
         #expect(try client.response().status == status)
     }
 
-    @Test func aBodyIsNotWantedFromABrowserThatMayNotSendIt() throws {
+    @Test func theServerDoesNotAskABrowserForABodyThatItWouldRefuse() throws {
         let client = try server.connect()
         client.send(
             "POST /enqueue/q HTTP/1.1\r\nHost: evil.example\r\nSec-Fetch-Site: none\r\nExpect: 100-continue\r\n"
@@ -556,7 +556,7 @@ import Testing
         #expect(try client.response().status == 403)
     }
 
-    @Test func anOperatorVouchesForNames() throws {
+    @Test func anOperatorCanAllowNames() throws {
         let path = "/tmp/emq-\(UUID().uuidString).sock"
         let server = try Server(
             ["--addr", "127.0.0.1:0", "--addr", "unix:\(path)", "--host", "Queue.Example.com", "--host=b.example."])

@@ -8,7 +8,7 @@ import Testing
 
     init() throws { server = try Server() }
 
-    @Test func aTaskIsLookedUpByItsKey() throws {
+    @Test func aTaskIsFoundByItsKey() throws {
         let id = try server.enqueue("q", #""content": 1, "key": "r\u00e9port 1/2", "unique_for": 3600"#)
         let answer = try server.get("/key/q?key=r%C3%A9port%201%2F2")
         #expect(answer.status == 200)

@@ -65,7 +65,7 @@ final class NarrowPipe {
         #expect(fcntl(pipe.writing, F_GETFL) & O_NONBLOCK == 0)
     }
 
-    @Test func whatNobodyReadsIsDroppedCountedAndToldOf() throws {
+    @Test func linesWithoutAReaderAreDroppedCountedAndReported() throws {
         let pipe = try NarrowPipe()
         pipe.fill()
         let writer = LineWriter(pipe.writing)
@@ -93,7 +93,7 @@ final class NarrowPipe {
         #expect(try pipe.read(until: "\n") == "later\n")
     }
 
-    @Test func whatFailsIsToldOfWhenItWorksAgain() throws {
+    @Test func lostLinesAreReportedWhenWritingWorksAgain() throws {
         // Standard error can be anything: here, a pipe whose reader goes away.
         signal(SIGPIPE, SIG_IGN)
         let (first, second) = (try NarrowPipe(), try NarrowPipe())

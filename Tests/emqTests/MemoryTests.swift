@@ -22,7 +22,7 @@ import Testing
         // Each case takes seconds.
         arguments: [[], ["--address-space", "150M"], ["--max-memory", "2G"]].prefix(testOperations >= 1_000_000 ? 3 : 1)
     )
-    func aLimitOfAddressSpaceRefusesWhatDoesNotFit(arguments: [String]) throws {
+    func aLimitOfAddressSpaceRefusesTasksThatDoNotFit(arguments: [String]) throws {
         let server = try Server(["--addr", "127.0.0.1:0"] + arguments, limit: "ulimit -v 400000")
         let count = try fill(server)
         #expect(count > 20 && count < 400)
@@ -50,7 +50,7 @@ import Testing
     }
 
     @Test(.enabled(if: !isSanitized, "skipped: a sanitizer uses all address space"))
-    func tooLittleAddressSpaceIsSaid() throws {
+    func tooLittleAddressSpaceIsReported() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--address-space", "4G"], limit: "ulimit -v 400000")
         #expect(try server.exitStatus() == 1)
         #expect(server.output.contains("cannot reserve 4294967296 bytes of address space"))

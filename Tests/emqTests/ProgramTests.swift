@@ -45,7 +45,7 @@ import Testing
         #expect(result.output.isEmpty)
     }
 
-    @Test func whatPushDoesNotTakeIsSaidInOneSentence() throws {
+    @Test func aWrongValueOfPushIsExplainedInOneSentence() throws {
         let sentence = "--push names every address as 0.0.0.0/0,::/0, not as '*' (emq --help lists the options)\n"
         #expect(try run(["--push", "public,*"]).error == "emq: " + sentence)
         #expect(try run([], environment: ["EMQ_PUSH": "*"]).error == "emq: EMQ_PUSH: " + sentence)
@@ -81,7 +81,7 @@ import Testing
         (["sevre"], "unknown command 'sevre'; did you mean 'serve'?"),
         (["--addr", ":1", "serve"], "put the command 'serve' before its options"),
     ])
-    func whatIsMeantIsSaid(arguments: [String], words: String) throws {
+    func wrongOptionsGetAHint(arguments: [String], words: String) throws {
         let result = try run(arguments)
         #expect(result.status == 2 && result.error.contains(words), "\(result.error)")
         #expect(result.error.filter { $0 == "\n" }.count == 1)
@@ -91,7 +91,7 @@ import Testing
         #expect(try run([], environment: ["EMQ_ADDR": ","]).error.hasPrefix("emq: EMQ_ADDR: an address is "))
     }
 
-    @Test func howSeveralHostsAreGivenIsSaidWhereTheyAre() throws {
+    @Test func aListOfHostsIsExplainedWhereItIsWrong() throws {
         let sentence = "--host takes a name such as queue.example.com, without scheme and port, not"
         let options = "(emq --help lists the options)\n"
         #expect(
@@ -102,7 +102,7 @@ import Testing
                 == "emq: \(sentence) 'a.b,c.d'; for several, repeat the option \(options)")
     }
 
-    @Test func variablesThatMeanNothingAreToldOf() {
+    @Test func unknownVariablesAreReported() {
         func lines(_ variables: [String: String]) -> [String] { Options.strayVariables(of: variables) }
         let words = "which is not an option of this server"
         #expect(
@@ -122,13 +122,13 @@ import Testing
         #expect(lines(others) == [])
     }
 
-    @Test func aVariableThatMeansNothingStopsNothing() throws {
+    @Test func anUnknownVariableDoesNotPreventTheStart() throws {
         let server = try Server(environment: ["EMQ_MAX_MEMRY": "1G"])
         _ = try eventually("both lines") { server.output.contains("listening on") ? true : nil }
         #expect(server.output.hasPrefix("emq: ignoring the variable EMQ_MAX_MEMRY, which is not an option"))
     }
 
-    @Test func aClockThatIsWrongIsSaid() throws {
+    @Test func aWrongClockIsReported() throws {
         try Emq.checkClock(0)
         try Emq.checkClock(1_800_000_000_000)
         for time in [-1, -86_400_000, Int64.min, 1 << 48] {
@@ -161,7 +161,7 @@ import Testing
         #expect(version.status == 0 && version.output.wholeMatch(of: /emq \d+\.\d+\.\d+\n/) != nil)
     }
 
-    @Test func aFileInPlaceOfADirectoryIsSaid() throws {
+    @Test func aFileInPlaceOfADirectoryIsReported() throws {
         let path = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString)").path
         #expect(FileManager.default.createFile(atPath: path, contents: Data("mine".utf8)))
         defer { try? FileManager.default.removeItem(atPath: path) }
@@ -175,7 +175,7 @@ import Testing
         }
     }
 
-    @Test func aDirectoryWithoutAJournalIsSaidAndNothingIsMade() throws {
+    @Test func aDirectoryWithoutAJournalIsReportedAndNothingIsCreated() throws {
         let directory = DataDirectory()
         try FileManager.default.createDirectory(atPath: directory.path, withIntermediateDirectories: true)
         for command in ["check", "repair"] {
@@ -209,7 +209,7 @@ import Testing
         }
     }
 
-    @Test func aServerWhoseLogNobodyReadsServesAndStops() throws {
+    @Test func aServerWhoseLogHasNoReaderServesAndStops() throws {
         let pipe = try NarrowPipe()
         pipe.fill()
         let path = FileManager.default.temporaryDirectory.appending(
@@ -228,7 +228,7 @@ import Testing
         #expect(process.terminationStatus == 0)
     }
 
-    @Test func aPortInUseIsOneLineAndStatus1() throws {
+    @Test func aPortInUseIsReportedInOneLineWithStatus1() throws {
         let server = try Server()
         let result = try run(["--addr", "127.0.0.1:\(server.port)"])
         #expect(result.status == 1)
@@ -237,12 +237,12 @@ import Testing
         #expect(result.error.filter { $0 == "\n" }.count == 1)
     }
 
-    @Test func severalAddressesFitIntoTheEnvironmentAndAnEmptyVariableIsNone() throws {
+    @Test func theEnvironmentCanHoldSeveralAddressesAndAnEmptyVariableIsIgnored() throws {
         let server = try Server([], environment: ["EMQ_ADDR": "127.0.0.1:0,127.0.0.1:0", "EMQ_DRAIN": ""])
         #expect(server.output.matches(of: /127\.0\.0\.1:\d+/).count == 2)
     }
 
-    @Test func theEnvironmentSaysWhatFlagsLeaveUnsaid() throws {
+    @Test func theEnvironmentSetsWhatFlagsDoNot() throws {
         let server = try Server(["serve"], environment: ["EMQ_ADDR": "127.0.0.1:0"])
         #expect(try server.get("/healthz").body == #"{"status":"ok"}"#)
         #expect(server.output.contains("tasks live in memory"))
@@ -267,7 +267,7 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
-    @Test func aFileInASocketsPlaceIsKept() throws {
+    @Test func aFileInPlaceOfASocketIsKept() throws {
         let path = FileManager.default.temporaryDirectory.appending(
             path: "emq-\(UInt32.random(in: 0...UInt32.max)).txt"
         ).path
@@ -280,12 +280,12 @@ import Testing
         try FileManager.default.removeItem(atPath: path)
     }
 
-    @Test func localhostIsEveryAddressOfItWithOnePort() throws {
+    @Test func localhostMeansAllOfItsAddressesWithOnePort() throws {
         let server = try Server(["--addr", "localhost:0"])
         #expect(try server.get("/healthz").status == 200)
     }
 
-    @Test func termAnswersWaitingWorkersAndCountsWhatIsLost() throws {
+    @Test func aSIGTERMAnswersWaitingWorkersAndCountsLostTasks() throws {
         let server = try Server()
         let workers = try (0..<3).map { _ in
             let client = try server.connect()
@@ -300,7 +300,7 @@ import Testing
         #expect(last == "emq: stopped; 2 tasks in memory were discarded")
     }
 
-    @Test func workInHandIsAcknowledgedWhileItStops() throws {
+    @Test func leasedTasksCanBeAcknowledgedWhileTheServerStops() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--drain", "3600"])
         let client = try server.connect()
         _ = try client.post("/enqueue/q", #"{"content": 1}"#)
@@ -320,7 +320,7 @@ import Testing
         #expect(server.output.contains("1 task"))
     }
 
-    @Test func aSecondSignalEndsItAtOnce() throws {
+    @Test func aSecondSignalEndsTheServerAtOnce() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--drain", "3600"])
         let client = try server.connect()
         _ = try client.post("/enqueue/q", #"{"content": 1}"#)
@@ -331,7 +331,7 @@ import Testing
         #expect(try server.exitStatus() == 0)
     }
 
-    @Test func theDrainEndsAtItsTime() throws {
+    @Test func theDrainEndsAtItsTimeout() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--drain", "0.1"])
         let client = try server.connect()
         _ = try client.post("/enqueue/q", #"{"content": 1}"#)
@@ -340,7 +340,7 @@ import Testing
         #expect(try server.exitStatus() == 0)
     }
 
-    @Test func runningOutOfDescriptorsIsSurvived() throws {
+    @Test func theServerSurvivesRunningOutOfDescriptors() throws {
         // A shell lowers the limit for the server alone.
         let log = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString).log").path
         let process = Process()

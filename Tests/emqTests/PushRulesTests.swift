@@ -89,7 +89,7 @@ import Testing
             member("body", "1"),
         ].map { Refusal(status: $0.status, field: $0.field, json: $0.json, isPush: true, detail: $0.detail) }
 
-    @Test func whatCannotBeSentIsRefusedAndNamed() throws {
+    @Test func requestsAndPushesThatCannotBeSentAreRefusedWithTheField() throws {
         let server = try Server.pushing()
         func check(_ answer: Response, _ refusal: Refusal, _ prefix: String) throws {
             #expect(answer.status == refusal.status, "\(refusal.testDescription): \(answer.body)")
@@ -152,7 +152,7 @@ import Testing
         #expect(try server.get("/queues").body == #"["q"]"#)
     }
 
-    @Test func aNameThatLeadsToAForbiddenAddressMakesATaskDeadAtOnce() throws {
+    @Test func aNameWithAForbiddenAddressMakesATaskDeadAtOnce() throws {
         let receiver = try Receiver()
         let server = try Server(["--addr", "127.0.0.1:0", "--push", "PUBLIC"])
         for path in ["", ":\(receiver.port)/"] {

@@ -15,7 +15,7 @@ import Testing
 
     // MARK: The request
 
-    @Test func contentAndHeadersArriveAsTheyWereGiven() throws {
+    @Test func contentAndHeadersArriveUnchanged() throws {
         let content = #"{"a": 1.0e2,  "ü": "\u00fc"}"#
         try server.configure(
             "a%20b%2F%C3%BC",
@@ -52,7 +52,7 @@ import Testing
         #expect(try receiver.wait("/large")[0].body == content)
     }
 
-    @Test func aTaskOfAQueueTakesFromItsPushWhatItLeavesOut() throws {
+    @Test func aTaskInheritsFromItsQueuesPushWhatItDoesNotSet() throws {
         try server.configure(
             "q",
             #"{"push": {"url": "\#(receiver.url("/queue"))", "method": "PATCH", "headers": {"A": "queue", "B": "queue"}}}"#
@@ -66,7 +66,7 @@ import Testing
         #expect(try other.wait("/other")[0]["A"] == nil)
     }
 
-    @Test func whatIsBeingReceivedCountsAsMemoryInUse() throws {
+    @Test func responsesBeingReceivedCountAsMemory() throws {
         func used() throws -> Int {
             try #require((try server.get("/stats").object["memory"] as? [String: Int])?["used"])
         }
@@ -129,7 +129,7 @@ import Testing
     ]
 
     @Test(arguments: bodies.indices)
-    func anErrorSaysWhereAndWhatWithoutTheQuery(index: Int) throws {
+    func anErrorShowsTheURLWithoutTheQueryAndTheAnswer(index: Int) throws {
         let (body, shown) = Self.bodies[index]
         receiver.script("/a/b?token=secret", [.answer("503 X", body)])
         let id = try server.enqueue("q", "\"content\": 1, \(briefly), " + receiver.request("/a/b?token=secret"))
@@ -169,14 +169,14 @@ import Testing
     }
 
     @Test(arguments: ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"])
-    func interimAnswersAreNotTheAnswer(interim: String) throws {
+    func interimResponsesAreIgnored(interim: String) throws {
         receiver.script("/q", [.send(interim + interim), .answer("200 OK", "end")])
         let id = try server.enqueue("q", #""content": 1, "keep": 60, "# + receiver.request("/q"))
         let result = try #require(try server.wait(id, for: "done")["result"] as? [String: Any])
         #expect(result["status"] as? Int == 200 && result["body"] as? String == "end")
     }
 
-    @Test func whereNobodyListensOrAnswersOrIsTheErrorSaysSo() throws {
+    @Test func refusedConnectionsTimeoutsAndUnknownHostsAreNamedInTheError() throws {
         let silent = try SilentPort()
         let refusing = try unusedPort()
         let cases = [
@@ -208,7 +208,7 @@ import Testing
         #expect(due < 1.11 * Double(1 << (retries - 1)), "\(due)")
     }
 
-    @Test func retryAfterTakesThePlaceOfTheBackoff() throws {
+    @Test func retryAfterReplacesTheBackoff() throws {
         func date(in seconds: TimeInterval) -> String {
             let format = DateFormatter()
             format.locale = Locale(identifier: "en_US_POSIX")
@@ -235,7 +235,7 @@ import Testing
 
     // MARK: Results
 
-    @Test func withKeepTheLastAnswerIsTheResultAlsoOfADeadTask() throws {
+    @Test func withKeepTheLastAnswerIsTheResultEvenOfADeadTask() throws {
         receiver.script(
             "/done", [.hold, .answer("201 Created", #"{"n": 1}"#, fields: "X-A: 1\r\nx-a: 2\r\nServer: me\r\n")])
         receiver.script("/dead", [.answer("500 X", "first")], [.hold, .answer("418 X", "last")])
@@ -261,7 +261,7 @@ import Testing
         }
     }
 
-    @Test func whoWaitsGetsTheResultWithoutKeep() throws {
+    @Test func aWaiterGetsTheResultWithoutKeep() throws {
         receiver.script("/q", [.hold, .answer("200 OK", "x")])
         let id = try server.enqueue("q", "\"content\": 1, " + receiver.request("/q"))
         try receiver.wait("/q")
@@ -271,7 +271,7 @@ import Testing
         #expect(try server.get("/task/\(id)").status == 404)
     }
 
-    @Test func anEndlessBodyIsCutAndDoesNotLast() throws {
+    @Test func anEndlessBodyIsTruncatedAndEndsInTime() throws {
         receiver.script(
             "/q", [.send("HTTP/1.0 200 OK\r\n\r\n"), .sendEndlessly(String(repeating: "x", count: 65_536))])
         let id = try server.enqueue("q", #""content": 1, "keep": 60, "# + receiver.request("/q"))
@@ -280,7 +280,7 @@ import Testing
         #expect(result["truncated"] as? Bool == true)
     }
 
-    @Test func aBodyThatEndsWithItsConnectionIsWhole() throws {
+    @Test func aBodyThatEndsWithItsConnectionIsComplete() throws {
         receiver.script("/q", [.send("HTTP/1.0 200 OK\r\n\r\nall of it"), .close])
         let id = try server.enqueue("q", #""content": 1, "keep": 60, "# + receiver.request("/q"))
         let result = try #require(try server.wait(id, for: "done")["result"] as? [String: Any])

@@ -15,7 +15,7 @@ import Testing
 
     // MARK: Connections
 
-    @Test func connectionsAreKeptAsFarAsTheReceiverKeepsThem() throws {
+    @Test func connectionsAreKeptForAsLongAsTheReceiverKeepsThem() throws {
         receiver.script("/closing", [.answer("200 OK", fields: "Connection: close\r\n"), .close])
         // The receiver closes without an answer. That costs no attempt.
         receiver.script("/stale", [.ok, .close])
@@ -30,7 +30,7 @@ import Testing
         #expect(receiver.received("/stale").count == 3)
     }
 
-    @Test func noMoreAreInFlightThanTheQueueSays() throws {
+    @Test func theQueuesConcurrencyLimitsTasksInFlight() throws {
         try server.configure("q", #"{"push": {"url": "\#(receiver.url("/q"))", "concurrency": 3}}"#)
         try server.configure("r", #"{"push": {"url": "\#(receiver.url("/r"))"}}"#)
         for path in ["/q", "/r"] { receiver.script(path, [.hold, .ok]) }
@@ -45,7 +45,7 @@ import Testing
         #expect(receiver.received("/q").compactMap { Int($0.body) }.sorted() == Array(0..<50))
     }
 
-    @Test func aRateIsKeptToInBurstsOfASecondsWorth() throws {
+    @Test func aRateAllowsBurstsOfOneSecond() throws {
         try server.configure("q", #"{"push": {"url": "\#(receiver.url("/q"))", "rate": "5/s", "concurrency": 100}}"#)
         let start = Date()
         try server.enqueueAll("q", Array(0..<8))
@@ -82,7 +82,7 @@ import Testing
 
     // Expiry is tested in virtual time, since here the task might expire before it is sent.
     @Test(arguments: ["DELETE", "purge"])
-    func whatIsNotWantedAnyMoreIsBrokenOff(how: String) throws {
+    func cancelledAndPurgedTasksAreAborted(how: String) throws {
         receiver.script("/q", [.hold], [.ok])
         try server.configure("q", #"{"push": {"url": "\#(receiver.url("/q"))", "concurrency": 1}}"#)
         let id = try server.enqueue("q", #""content": 1, "keep": 600"#)
@@ -111,7 +111,7 @@ import Testing
         #expect(try server.wait(id, for: "done")["content"] as? String == "new")
     }
 
-    @Test func aPausedQueueStartsNone() throws {
+    @Test func aPausedQueueStartsNoTasks() throws {
         try server.configure("q", #"{"push": {"url": "\#(receiver.url("/q"))"}}"#)
         receiver.script("/q", [.hold, .ok])
         let first = try server.enqueue("q", #""content": 1, "keep": 60"#)
@@ -130,7 +130,7 @@ import Testing
 
     // MARK: Workers
 
-    @Test func workersNeverGetWhatIsSentAndCannotEndIt() throws {
+    @Test func workersNeverGetPushedTasksAndCannotEndThem() throws {
         receiver.script("/q", [.hold, .ok])
         let sent = try server.enqueue("q", #""content": "sent", "keep": 60, "# + receiver.request("/q"))
         let early = try server.begin("POST", "/wait", #"{"queues": ["q"], "max": 1, "timeout": 60000}"#)
@@ -163,7 +163,7 @@ import Testing
         try server.wait(sent, for: "done")
     }
 
-    @Test func aQueuesTasksAreSentAsLongAsItsConfigurationSaysSo() throws {
+    @Test func aQueuesTasksArePushedForAsLongAsItsConfigurationSaysSo() throws {
         let ids = try server.enqueueAll("q", [1, 2, 3])
         receiver.script("/q", [.hold, .ok])
         let early = try server.begin("POST", "/wait", #"{"queues": ["q", "none"], "timeout": 60000}"#)
@@ -191,7 +191,7 @@ import Testing
 
     // MARK: Deaths
 
-    @Test func onDeadGetsTheTaskAsItIsShownAndNobodyIsToldOfItsOwnDeath() throws {
+    @Test func onDeadGetsTheTaskAsItIsShownAndItsOwnDeathIsNotReported() throws {
         try server.configure(
             "q",
             #"{"push": {"url": "\#(receiver.url("/q"))", "on_dead": "\#(receiver.url("/died"))", "secret": "s", "#
@@ -235,7 +235,7 @@ import Testing
         }
     }
 
-    @Test func whatExpiresBeforeItIsSentMayTellOfItsDeath() throws {
+    @Test func aTaskThatExpiresUnsentCanReportItsDeath() throws {
         try server.configure(
             "q",
             #"{"push": {"on_dead": "\#(receiver.url("/died"))"}, "on_expiry": "dead"}"#)
@@ -249,7 +249,7 @@ import Testing
 
     // MARK: Stopping and starting
 
-    @Test func stoppingWaitsForWhatIsInFlight() throws {
+    @Test func stoppingWaitsForTasksInFlight() throws {
         let directory = DataDirectory()
         let server = try directory.start("--push", "loopback", "--drain", "3600")
         receiver.script("/q", [.hold, .answer("200 OK", "late")])
@@ -294,7 +294,7 @@ import Testing
         #expect(receiver.received("/q").map(\.id) == [id, id])
     }
 
-    @Test func whatWasInFlightAtACrashIsSentAgain() throws {
+    @Test func tasksInFlightAtACrashAreSentAgain() throws {
         let directory = DataDirectory()
         var server = try directory.start("--push", "loopback")
         receiver.script("/q", [.hold, .ok])
@@ -312,7 +312,7 @@ import Testing
         #expect(receiver.received("/q").count == 2)
     }
 
-    @Test func withoutPushWhatIsToBeSentWaitsAndSaysWhy() throws {
+    @Test func withoutPushTasksWithARequestWaitAndTheLogSaysWhy() throws {
         let directory = DataDirectory()
         var server = try directory.start("--push", "loopback")
         _ = try server.send("POST", "/pause/q")
@@ -345,7 +345,7 @@ import Testing
         #expect(request["X-Key"] == "v" && request["Emq-Signature"] != nil)
     }
 
-    @Test func theEnvironmentMayAllowIt() throws {
+    @Test func theEnvironmentCanAllowPush() throws {
         let server = try Server(environment: ["EMQ_PUSH": "public,loopback"])
         try server.enqueue("q", "\"content\": 1, " + receiver.request("/q"))
         try receiver.wait("/q")

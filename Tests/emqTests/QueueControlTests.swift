@@ -12,7 +12,7 @@ import Testing
         try server.get("/peek/\(queue)?n=1000&state=\(state)").tasks.compactMap { $0?["content"] as? Int }
     }
 
-    @Test func aPausedQueueGivesNothingOutUntilItIsResumed() throws {
+    @Test func aPausedQueueDispatchesNothingUntilItIsResumed() throws {
         // A name that was only asked for is not a queue yet.
         #expect(try server.post("/wait", #"{"queues": ["q"], "max": 1}"#).body == "[]")
         #expect(try server.send("POST", "/pause/q").body == #"{"paused":true,"new":true}"#)
@@ -27,7 +27,7 @@ import Testing
         #expect(try server.takeContents("q") == [2])
     }
 
-    @Test func pausingAQueueThatNobodyKnowsSaysSo() throws {
+    @Test func pausingAnUnknownQueueSaysSo() throws {
         try server.enqueue("mails")
         #expect(try server.send("POST", "/pause/mails").body == #"{"paused":true}"#)
         #expect(try server.send("POST", "/pause/mailz").body == #"{"paused":true,"new":true}"#)
@@ -39,7 +39,7 @@ import Testing
         withExtendedLifetime(worker) {}
     }
 
-    @Test func aPurgeDeletesWhatStandsInTheStatesAskedFor() throws {
+    @Test func aPurgeDeletesTheTasksInTheRequestedStates() throws {
         let ids = try server.enqueueAll("q", [1, 2, 3])
         try server.enqueue("q", #""content": 4, "delay": 600"#)
         _ = try server.take("q", 1)
@@ -78,7 +78,7 @@ import Testing
         #expect(try server.post("/nak", "{\"ids\": [\"\(id)\"]}").body.contains(#""dead":1"#))
     }
 
-    @Test func tasksAreMovedTheFirstFirst() throws {
+    @Test func tasksAreMovedOldestFirst() throws {
         try server.enqueueAll("q", [1, 2, 3])
         #expect(try server.send("POST", "/move/q?to=other%2Fone&n=2").body == #"{"moved":2}"#)
         #expect(try contents("q") == [3])
@@ -102,7 +102,7 @@ import Testing
         #expect(try server.get("/peek/q?state=reday").field == "state")
     }
 
-    @Test func statisticsCountWhatIsAndWhatWas() throws {
+    @Test func statisticsCountCurrentAndPastTasks() throws {
         let ids = try server.enqueueAll("q", [1, 2, 3])
         _ = try server.take("q", 2)
         try server.post("/ack", "{\"ids\": [\"\(ids[0])\"]}")
@@ -138,7 +138,7 @@ import Testing
         #expect(try server.get("/queues").body == "[]")
     }
 
-    @Test func tasksLeaveUnsaidWhatTheirQueueSays() throws {
+    @Test func aQueuesConfigurationFillsInWhatTasksDoNotSet() throws {
         try server.send("PUT", "/config/q", #"{"retry": 700, "expiry": 5000, "priority": 4, "keep": 600}"#)
         let id = try server.enqueue("q")
         let own = try server.enqueue("q", #""content": 2, "retry": 800, "priority": 5"#)
@@ -207,7 +207,7 @@ import Testing
         #expect(try server.get("/stats/q").object["ready"] as? Int == 2)
     }
 
-    @Test func onlyWhatWouldBeAddedToAFullQueueIsTooMuch() throws {
+    @Test func onlyTasksThatWouldBeAddedCountTowardsTheMaximumLength() throws {
         try server.send("PUT", "/config/q", #"{"max_length": 2}"#)
         let first = try server.post(
             "/enqueue/q", #"[{"content": 1, "key": "a"}, {"content": 2, "key": "b"}, {"content": 3, "key": "a"}]"#)
@@ -242,7 +242,7 @@ import Testing
         #expect(try server.get("/config/q").body == #"{"retry":5}"#)
     }
 
-    @Test func parametersThatAreWrongAreNamed() throws {
+    @Test func wrongParametersAreNamed() throws {
         for (path, field) in [
             ("/purge/q?state=x", "state"), ("/purge/q?n=1", "n"), ("/kick/q?state=ready", "state"),
             ("/kick/q?n=0", "n"),

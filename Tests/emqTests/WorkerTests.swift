@@ -19,20 +19,20 @@ import Testing
         #expect(try server.post("/wait", json).tasks.map { $0?["content"] as? Int } == [2])
     }
 
-    @Test func aWaitForAnyEndsWithTheFirst() throws {
+    @Test func aWaitForAnyTaskEndsWithTheFirst() throws {
         let waiter = try server.begin("POST", "/wait", #"{"queues": ["a", "b"], "max": 10, "timeout": 60000}"#)
         try server.enqueue("b", #""content": 7"#)
         #expect(try waiter.response().tasks.map { $0?["content"] as? Int } == [7])
         #expect(try server.post("/wait", #"{"queues": ["a", "b"], "max": 10, "timeout": 10}"#).body == "[]")
     }
 
-    @Test func aBatchIsThereAsAWholeForThoseWhoWait() throws {
+    @Test func waitersSeeABatchAsAWhole() throws {
         let waiter = try server.begin("POST", "/wait", #"{"queues": ["q"], "max": 10, "timeout": 60000}"#)
         try server.post("/enqueue/q", #"[{"content": 1, "priority": -1}, {"content": 2, "priority": 1}]"#)
         #expect(try waiter.response().tasks.map { $0?["content"] as? Int } == [2, 1])
     }
 
-    @Test func whatIsRefusedTogetherIsThereAsAWholeForThoseWhoWait() throws {
+    @Test func waitersSeeTasksOfOneNakAsAWhole() throws {
         let tasks = (0..<3).map { #"{"content": \#($0), "priority": \#($0)}"# }.joined(separator: ",")
         try server.post("/enqueue/q", "[\(tasks)]")
         let ids = try server.take("q").compactMap { $0["id"] as? String }.reversed()
@@ -44,7 +44,7 @@ import Testing
 
     /// The configuration uses up the retries of thousands of tasks at once, and the wait finds them before they are
     /// dead.
-    @Test func aWaitThatMayNotWaitGetsWhatStandsBehindThousandsThatCannotBeGiven() throws {
+    @Test func aWaitWithoutATimeoutGetsTasksBehindThousandsWithoutRetries() throws {
         try server.enqueueAll("q", Array(0..<3000))
         for _ in 0..<3 {
             let ids = try server.take("q").compactMap { $0["id"] as? String }.map { "\"\($0)\"" }
@@ -64,7 +64,7 @@ import Testing
         #expect(try client.response().tasks.map { $0?["content"] as? Int } == [3000])
     }
 
-    @Test func aClientThatEndsItsSideGetsAnEmptyAnswer() throws {
+    @Test func aClientThatHalfClosesGetsAnEmptyAnswer() throws {
         let waiter = try server.begin("POST", "/wait", #"{"queues": ["a"], "max": 10, "timeout": 60000}"#)
         waiter.halfClose()
         #expect(try waiter.response().body == "[]")
@@ -105,7 +105,7 @@ import Testing
         #expect(try server.state(id) == "dispatched")
     }
 
-    @Test func aWorkerSaysItsNameAndItsLease() throws {
+    @Test func aWorkerCanSetItsNameAndItsLease() throws {
         let id = try server.enqueue("q")
         let taken = try server.post("/wait", #"{"queues": ["q"], "worker": "host-7", "retry": 1000.5}"#).tasks[0]
         #expect(taken?["retry"] as? Double == 1000.5)
@@ -117,7 +117,7 @@ import Testing
 
     // MARK: Leases
 
-    @Test func aTouchStartsTheLeaseAgain() throws {
+    @Test func aTouchRestartsTheLease() throws {
         let id = try server.enqueue("q", #""content": 1, "retry": 60"#)
         let receipt = try #require(try server.take("q")[0]["receipt"] as? String)
         let before = try #require(try server.task(id)["lease_end"] as? Double)
@@ -156,7 +156,7 @@ import Testing
         #expect(try server.post("/nak", "{\"ids\": [\"\(id)\"]}").body.contains("\"requeued\":1"))
     }
 
-    @Test func thoseWhoLookThroughDeadTasksSeeWhy() throws {
+    @Test func deadTasksShowTheirError() throws {
         try server.enqueue("q", #""content": 1, "max_retries": 0"#)
         let receipt = try #require(try server.take("q")[0]["receipt"] as? String)
         _ = try server.post("/nak", "{\"ids\": [\"\(receipt)\"], \"error\": \"no route\"}")
@@ -164,7 +164,7 @@ import Testing
         #expect(try server.get("/task/\(receipt)").body.contains("this is a receipt"))
     }
 
-    @Test func whatIsGivenBackTogetherStandsInItsOldOrder() throws {
+    @Test func tasksReleasedTogetherKeepTheirOrder() throws {
         _ = try server.enqueueAll("q", [1, 2, 3])
         let receipts = try server.take("q", 2).compactMap { $0["receipt"] as? String }
         let body = "{\"ids\": [\"\(receipts[0])\", \"\(receipts[1])\"], \"release\": true}"
@@ -175,7 +175,7 @@ import Testing
                 == "{\"requeued\":0,\"dead\":0,\"missing\":[\"\(receipts[0])\",\"\(receipts[1])\"]}")
     }
 
-    @Test func aTaskIsGivenBackInSeveralWays() throws {
+    @Test func aTaskCanBeReturnedInSeveralWays() throws {
         let ids = try server.enqueueAll("q", [1, 2, 3])
         _ = try server.take("q", 2)
         #expect(
@@ -189,7 +189,7 @@ import Testing
         #expect(try server.state(ids[1]) == "dead")
     }
 
-    @Test func aTaskIsPutOffWithoutAnAttempt() throws {
+    @Test func aTaskCanBePostponedWithoutAnAttempt() throws {
         let id = try server.enqueue("q", #""content": 1, "max_retries": 0"#)
         for _ in 0..<3 {
             let task = try #require(try server.take("q", 1, timeout: 60_000).first)
@@ -213,7 +213,7 @@ import Testing
         (#""delay": -1"#, "delay"), (#""error": 1"#, "error"),
         (#""error": "\#(String(repeating: "e", count: 10_001))""#, "error"), (#""dead": 1"#, "dead"),
     ])
-    func aWrongRefusalChangesNothing(json: String, field: String) throws {
+    func aWrongNakChangesNothing(json: String, field: String) throws {
         let id = try server.enqueue("q")
         _ = try server.take("q")
         let answer = try server.post("/nak", "{\"ids\": [\"\(id)\"], \(json)}")
@@ -255,7 +255,7 @@ import Testing
         #expect(try server.get("/result/\(id)").status == 404)
     }
 
-    @Test func whoeverWaitsGetsAResultThatIsNotKept() throws {
+    @Test func aWaiterGetsAResultThatIsNotKept() throws {
         let ids = try server.enqueueAll("q", [1, 2])
         let readers = try ids.map { try server.begin("GET", "/result/\($0)?timeout=60000") }
         _ = try server.take("q")
@@ -267,7 +267,7 @@ import Testing
         #expect(try server.get("/task/\(ids[0])").status == 404)
     }
 
-    @Test func aWaitForAResultEndsAtItsTimeOrWithTheClient() throws {
+    @Test func aWaitForAResultEndsAtItsTimeoutOrWithTheClient() throws {
         let id = try server.enqueue("q")
         #expect(try server.get("/result/\(id)?timeout=10").body == #"{"state":"ready"}"#)
         let leaver = try server.begin("GET", "/result/\(id)?timeout=60000")
@@ -278,7 +278,7 @@ import Testing
         #expect(try reader.response().body == #"{"state":"cancelled"}"#)
     }
 
-    @Test func anAckOfTasksNamesWhatIsWrong() throws {
+    @Test func anAckOfTasksNamesTheWrongField() throws {
         let id = try server.enqueue("q")
         _ = try server.take("q")
         for (json, field) in [

@@ -7,7 +7,7 @@ import Testing
 @testable import emq
 
 @Suite struct AdaptersTests {
-    @Test func allFourAreServedBesideEmqItself() throws {
+    @Test func allFourSystemsAreServedBesideEmqItself() throws {
         let receiver = try Receiver()
         let file = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString).ini")
         defer { try? FileManager.default.removeItem(at: file) }
@@ -38,7 +38,7 @@ import Testing
     }
 
     /// emq never sends a legacy system's tasks in its own format.
-    @Test func whatASystemHasLeftWaitsUntilItIsServedAgain() throws {
+    @Test func theTasksOfASystemWaitUntilItIsReplacedAgain() throws {
         let receiver = try Receiver()
         let directory = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString)").path
         defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -97,7 +97,7 @@ import Testing
         #expect(read.systems == [.httpqueue, .delayTasks, .htq])
     }
 
-    @Test func theEnvironmentSaysItToo() throws {
+    @Test func theEnvironmentNamesAddressesToo() throws {
         let read = try options(environment: [
             "EMQ_HTTPQUEUE": ":1,unix:/x", "EMQ_DELAY_TASKS": ":2", "EMQ_HTQ": ":3", "EMQ_HTQ_WORKERS": "7",
         ])
@@ -112,7 +112,7 @@ import Testing
         (["--httpque", ":1"], "did you mean '--httpqueue'?"),
         (["--taskqueue", "/nowhere.ini"], "--taskqueue: cannot read '/nowhere.ini': No such file or directory"),
     ])
-    func whatMakesNoSenseIsSaid(arguments: [String], reason: String) throws {
+    func wrongOptionsAreExplained(arguments: [String], reason: String) throws {
         let error = #expect(throws: UsageError.self) { try Options(arguments) { _ in nil } }
         #expect(error?.description.contains(reason) == true, "\(error?.description ?? "")")
     }

@@ -75,7 +75,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         return try #require(try JSONSerialization.jsonObject(with: Data(received.body.utf8)) as? [String: Any])
     }
 
-    @Test func theDocumentsRequestsWorkAsPrinted() throws {
+    @Test func theRequestsOfTheDocumentWorkAsPrinted() throws {
         let server = try Server(options)
         let client = try DelayTasksClient(server)
         try client.request("POST", "/handler/mail", #"{"handler": "\#(receiver.url("/handler"))"}"#)
@@ -183,7 +183,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         #expect(try server.count("delay-tasks%2Fmail", "delayed") == 1)
     }
 
-    @Test func aTaskIsPutInAdvanceInOnePiece() throws {
+    @Test func runningATaskInAdvanceIsAtomic() throws {
         let directory = DataDirectory()
         let server = try directory.start("--delay-tasks", "127.0.0.1:0")
         let client = try DelayTasksClient(server)
@@ -200,7 +200,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         #expect(try server.count("delay-tasks%2Fmail", "ready") == 1)
     }
 
-    @Test func whatAnOperatorHasSetStaysWhenAHandlerIsRegistered() throws {
+    @Test func registeringAHandlerKeepsAnOperatorsConfiguration() throws {
         receiver.script("/held", [.hold, .ok])
         let server = try Server(options)
         let client = try DelayTasksClient(server)
@@ -226,7 +226,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         #expect(try server.post("/enqueue/delay-tasks%2Fmail", #"{"content": 1}"#).status == 403)
     }
 
-    @Test func withoutMemoryForItsCallATaskStays() throws {
+    @Test func aTaskStaysIfThereIsNoMemoryForItsCall() throws {
         let server = try Server(options + ["--max-memory", "20M"])
         let client = try DelayTasksClient(server)
         let later = seconds(fromNow: 1000)
@@ -252,7 +252,7 @@ private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSi
         #expect(try server.count("delay-tasks%2Fmail", "ready") == 1)
     }
 
-    @Test func whatIsNoRequestIsRefusedInTheEnvelope() throws {
+    @Test func badRequestsAreRefusedInTheEnvelope() throws {
         let server = try Server(options)
         let port = try server.delayTasksPort()
         for (request, status) in [

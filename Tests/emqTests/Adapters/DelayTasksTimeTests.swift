@@ -92,7 +92,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(server.sent.isEmpty)
     }
 
-    @Test func aTimeIsAtMostAMinutePast() throws {
+    @Test func aTimeMayBeAtMostAMinutePast() throws {
         try register()
         try expect(400, "POST", "/task/mail", #"{"timestamp":\#(start - 61),"key":7}"#, saying: "past")
         #expect(server.sent.isEmpty)
@@ -100,7 +100,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(try call() == #"{"cate":"mail","key":7,"params":null,"inAdvance":false}"#)
     }
 
-    @Test func itIsTriedThreeTimesInAll() throws {
+    @Test func aTaskIsTriedThreeTimesInAll() throws {
         try register()
         try add(10)
         server.advance(to: (start + 10) * 1000)
@@ -126,7 +126,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
 
     // MARK: Keys and minutes
 
-    @Test func theSameMinuteIsReplacedAndAnotherIsNot() throws {
+    @Test func onlyTasksOfTheSameMinuteAreReplaced() throws {
         try register()
         try add(10, #", "params": "old", "handler": "\#(own)""#)
         try add(30, #", "params": "new""#)
@@ -152,7 +152,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(try call().contains("later"))
     }
 
-    @Test func whatReplacesARunningTaskRunsAfterIt() throws {
+    @Test func theReplacementOfARunningTaskRunsAfterIt() throws {
         try register()
         try add(0, #", "params": "first""#)
         #expect(try call().contains("first"))
@@ -167,7 +167,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(try call().contains("second"))
     }
 
-    @Test func keysAreKeptExactly() throws {
+    @Test func keysAreNotChanged() throws {
         try register()
         for key in ["18446744073709551615", "18446744073709551614", "9007199254740993", "1"] {
             try add(10, key: key, #", "params": \#(key)"#)
@@ -190,7 +190,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         }
     }
 
-    @Test func categoriesAreApart() throws {
+    @Test func categoriesAreIndependent() throws {
         try request("POST", "/handler/caf%C3%A9%2F%22x%22", #"{"handler":"\#(handler)"}"#)
         try request("POST", "/task/caf%C3%A9%2F%22x%22", #"{"timestamp":\#(start),"key":7}"#)
         try add(0)
@@ -214,7 +214,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(try server.onlyRequest().head.hasPrefix("POST \(handler)\n"))
     }
 
-    @Test func theHandlerIsTheOneOfTheMomentUnlessATaskHasItsOwn() throws {
+    @Test func aTaskUsesTheCurrentHandlerUnlessItHasItsOwn() throws {
         try register()
         try add(10)
         try add(10, key: "8", #", "handler": "\#(own)""#)
@@ -236,7 +236,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         (#""https://localhost/x""#, "https"), (#""ftp://localhost/x""#, "http://"), (#""localhost""#, "http://"),
         (#""http://""#, "host"), ("7", "string"), (#"{"a":1}"#, "string"), (#""http://224.0.0.1/""#, "224.0.0.1"),
     ])
-    func aHandlerIsAnHTTPURL(_ json: String, _ word: String) throws {
+    func aHandlerMustBeAnHTTPURL(_ json: String, _ word: String) throws {
         try expect(400, "POST", "/handler/mail", #"{"handler":\#(json)}"#, saying: word)
         try expect(400, "POST", "/task/mail", #"{"timestamp":\#(start),"key":7,"handler":\#(json)}"#, saying: word)
         #expect(try find() == nil)
@@ -297,7 +297,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(try count("delayed") == 0)
     }
 
-    @Test func aTaskThatIsRunningOrWaitsForItsRetryIsRunInAdvance() throws {
+    @Test func aRunningOrRetryingTaskCanBeRunInAdvance() throws {
         try register()
         try add(0)
         server.answerAll("500 Internal Server Error")
@@ -312,7 +312,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(server.sent.isEmpty)
     }
 
-    @Test func whatReplacesARunningTaskIsWhatIsRunInAdvance() throws {
+    @Test func runningInAdvanceRunsTheReplacementOfARunningTask() throws {
         try register()
         try add(10, key: "7", #","params":"old""#)
         server.advance(seconds: 10)
@@ -346,7 +346,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
 
     // MARK: Envelopes
 
-    @Test func whatCannotBeIsSaidInTheEnvelope() throws {
+    @Test func errorsAreSaidInTheEnvelope() throws {
         for path in ["/handler/mail", "/task/mail"] {
             for json in ["", "{", "[]", "7", #"{"a":}"#] { try expect(400, "POST", path, json) }
         }

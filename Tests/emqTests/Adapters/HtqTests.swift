@@ -74,7 +74,7 @@ import Testing
         #expect(received.fields.allSatisfy { !$0.name.lowercased().hasPrefix("emq-") })
     }
 
-    @Test func whatWaitsIsListedWithItsLinks() throws {
+    @Test func waitingRequestsAreListedWithTheirLinks() throws {
         #expect(try htq.get("/").body == "[]")
         try htq.pause()
         let paths = try (0..<3).map { try htq.queue(#"{"url": "\#(receiver.url("/\($0)"))", "data": "x"}"#) }
@@ -98,7 +98,7 @@ import Testing
         #expect(try htq.get("/").body == "[]")
     }
 
-    @Test func oneThatIsBeingSentIsBrokenOffAndItsURLToldByDELETE() throws {
+    @Test func cancellingARequestInFlightAbortsItAndSendsADELETE() throws {
         receiver.script("/delay/30", [.hold, .ok], [.ok])
         let path = try htq.queue(
             #"{"url": "\#(receiver.url("/delay/30"))", "headers": {"X-Job": "7", "Authorization": "b"}, "data": "d"}"#)
@@ -126,7 +126,7 @@ import Testing
 
     // MARK: Cancelling
 
-    @Test func whatIsQueuedIsNeverSentOnceCancelled() throws {
+    @Test func aCancelledRequestIsNeverSent() throws {
         try htq.pause()
         let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
         let waiting = try htq.begin("GET", path + "response/")
@@ -140,7 +140,7 @@ import Testing
         #expect(receiver.received("/a").isEmpty)
     }
 
-    @Test func whatIsDoneLosesItsResponseAndTellsNobody() throws {
+    @Test func cancellingAFinishedRequestDeletesItsResponseAndSendsNothing() throws {
         let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
         #expect(try htq.response(path)["data"] as? String == "ok")
         for _ in 0..<2 {
@@ -198,7 +198,7 @@ import Testing
         #expect(receiver.received("/b").isEmpty)
     }
 
-    @Test func inAFullQueueTheNewOneTakesThePlaceOfTheOld() throws {
+    @Test func inAFullQueueTheNewRequestReplacesTheOld() throws {
         #expect(try htq.server.send("PUT", "/config/htq", #"{"max_length": 1}"#).status == 200)
         receiver.script("/a", [.hold, .ok], [.ok])
         let first = try htq.queue(#"{"url": "\#(receiver.url("/a"))", "id": "x"}"#)
@@ -249,7 +249,7 @@ import Testing
     ]
 
     @Test(arguments: bodies.indices)
-    func dataThatAreNoStringAreSentAsAForm(index: Int) throws {
+    func dataOtherThanAStringIsSentAsAForm(index: Int) throws {
         let (json, method, body, type) = Self.bodies[index]
         _ = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/form"))", \#(json)}"#))
         let request = try receiver.wait("/form")[0]
@@ -271,7 +271,7 @@ import Testing
         #expect(receiver.received("/11").count == 1)
     }
 
-    @Test func asManyAreInFlightAsThereAreWorkers() throws {
+    @Test func theNumberOfWorkersLimitsRequestsInFlight() throws {
         let htq = try HtqServer("--htq-workers", "3")
         receiver.script("/w", [.hold, .ok])
         let paths = try (0..<9).map { _ in try htq.queue(#"{"url": "\#(receiver.url("/w"))"}"#) }
@@ -284,7 +284,7 @@ import Testing
 
     // MARK: Responses
 
-    @Test func anyResponseIsASuccess() throws {
+    @Test func everyResponseIsASuccess() throws {
         receiver.script(
             "/a",
             [.send("HTTP/1.1 503 Gone Fishing\r\nx-A: 1\r\nX-B: 2\r\nX-a: 3\r\nContent-Length: 4\r\n\r\na\0\u{FC}")])
@@ -301,7 +301,7 @@ import Testing
         #expect(receiver.received("/a").count == 1 && receiver.received("/b").count == 1)
     }
 
-    @Test func aLongBodyIsCut() throws {
+    @Test func aLongBodyIsTruncated() throws {
         let body = String(repeating: "0123456789abcdef", count: 1 << 16)
         receiver.script("/whole", [.answer("200 OK", body)])
         receiver.script("/longer", [.answer("200 OK", body + "x")])
@@ -311,7 +311,7 @@ import Testing
         #expect(longer["data"] as? String == body && longer["truncated"] as? Bool == true)
     }
 
-    @Test func whatDoesNotComeIsAnErrorOrATimeoutAndNotTriedAgain() throws {
+    @Test func aMissingResponseIsAnErrorOrATimeoutAndIsNotRetried() throws {
         let refusing = try unusedPort()
         receiver.script("/hold", [.hold])
         receiver.script("/close", [.close])
@@ -334,7 +334,7 @@ import Testing
 
     // MARK: Waiting for a response
 
-    @Test func allWhoWaitAreAnsweredAtOnce() throws {
+    @Test func allWaitingClientsAreAnsweredAtOnce() throws {
         receiver.script("/a", [.hold, .answer("200 OK", "the end")])
         let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
         try receiver.wait("/a")
@@ -351,7 +351,7 @@ import Testing
         #expect(try htq.get(path + "response/").body == answers[0].body)
     }
 
-    @Test func whoEndsItsSideOrWaitsWhileTheServerStopsIsAskedToComeAgain() throws {
+    @Test func waitingClientsThatHalfCloseOrMeetAShutdownAreAskedToRetry() throws {
         receiver.script("/a", [.hold])
         let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
         try receiver.wait("/a")
@@ -392,7 +392,7 @@ import Testing
         (#""id": "\#(String(repeating: "a", count: 256))""#, 422, "id"),
     ]
 
-    @Test func whatCannotBeSentIsRefusedInWords() throws {
+    @Test func requestsThatCannotBeSentAreRefusedWithAReason() throws {
         let client = try Client(port: htq.port)
         for (json, status, message) in Self.mistakes {
             let whole = json.hasPrefix("\"") ? #"{"url": "\#(receiver.url("/never"))", \#(json)}"# : json
@@ -410,7 +410,7 @@ import Testing
         #expect(receiver.received("/never").isEmpty)
     }
 
-    @Test func whatIsNotThereIsNotFoundAndOtherMethodsAreNotAllowed() throws {
+    @Test func unknownPathsAreNotFoundAndOtherMethodsNotAllowed() throws {
         let unknown = "/a936e1a1-68d8-4433-a0c0-4f4b2111670d/"
         let foreign = try htq.server.enqueue("elsewhere", #""content": {"timeout": 1, "url": "x"}"#)
         for path in [
@@ -442,7 +442,7 @@ import Testing
         #expect(added.status == 403)
     }
 
-    @Test func aClientThatDoesNotSayWhomItAsksIsGivenPaths() throws {
+    @Test func aClientWithoutAHostGetsPaths() throws {
         let client = try Client(port: htq.port)
         let json = #"{"url": "\#(receiver.url("/a"))"}"#
         client.send("POST / HTTP/1.0\r\nContent-Length: \(json.utf8.count)\r\n\r\n\(json)")
@@ -453,7 +453,7 @@ import Testing
 
     // MARK: Restart
 
-    @Test func whatWasQueuedIsSentAfterARestartAndWhatWasDoneIsStillThere() throws {
+    @Test func queuedRequestsAreSentAfterARestartAndFinishedOnesAreStillThere() throws {
         let directory = DataDirectory()
         let url = receiver.url("/a")
         receiver.script("/slow", [.hold, .ok], [.ok])

@@ -23,7 +23,7 @@ import UID
         try server.send("GET", path + "status/").object["status"] as? String
     }
 
-    @Test func aDayAfterTheResponseAllIsGone() throws {
+    @Test func aRequestIsDeletedADayAfterItsResponse() throws {
         let start = server.now
         let path = try queue(#", "timeout": 7"#)
         let request = try server.onlyRequest()
@@ -40,7 +40,7 @@ import UID
         #expect(server.postbox.started == 1)
     }
 
-    @Test func anUnsentOneTimesOutAfterADayAndIsGoneAfterAnother() throws {
+    @Test func anUnsentRequestTimesOutAfterADayAndIsDeletedAfterAnother() throws {
         #expect(try server.send("POST", "/pause/htq", service: 0).status == 200)
         let start = server.now
         let (path, other) = (try queue(), try queue())
@@ -62,7 +62,7 @@ import UID
         #expect(server.postbox.started == 0)
     }
 
-    @Test func oneThatIsGivenUpIsAnErrorAndNotSentAgain() throws {
+    @Test func aLostRequestIsAnErrorAndNotSentAgain() throws {
         let paths = [try queue(), try queue()]
         // The end of the request is never reported.
         server.advance(seconds: 100)
@@ -79,7 +79,7 @@ import UID
         for path in paths { #expect(try server.send("GET", path + "response/").body == "{}") }
     }
 
-    @Test func whatWasGivenUpAndThenCancelledIsNotSentWhenTheDeadAreKicked() throws {
+    @Test func aLostRequestThatWasCancelledIsNotSentByAKick() throws {
         let paths = [try queue(#", "id": "a""#), try queue()]
         server.advance(seconds: 100)
         #expect(try paths.map { try status($0) } == ["error", "error"])
@@ -90,7 +90,7 @@ import UID
         #expect(server.postbox.started == 2)
     }
 
-    @Test func aNoticeIsNoRequestGoesFirstAndLeavesNothing() throws {
+    @Test func aNotificationIsNotListedGoesFirstAndLeavesNothing() throws {
         let paths = [try queue(), try queue(#", "data": [["a", "b"]]"#), try queue()]
         #expect(server.sent.count == 2)
         #expect(try server.send("POST", "/pause/htq", service: 0).status == 200)
@@ -120,7 +120,7 @@ import UID
         #expect(server.postbox.started == 4)
     }
 
-    @Test func withoutRoomTheBodyIsLeftOut() throws {
+    @Test func withoutRoomTheBodyIsOmitted() throws {
         var buffer = Buffer()
         buffer.append(Array("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo\u{FC}".utf8).span)
         var parser = ResponseParser(limits: ResponseLimits(), answersHead: false)
@@ -136,7 +136,7 @@ import UID
         }
     }
 
-    @Test func oneOfTheSameIDHasThePlaceOfTheOtherHoweverFullTheQueue() throws {
+    @Test func aRequestWithTheSameIDReplacesTheOtherEvenInAFullQueue() throws {
         #expect(try server.send("POST", "/pause/htq", service: 0).status == 200)
         let first = try queue(#", "id": "a""#)
         for _ in 0..<2 { _ = try queue() }
@@ -147,7 +147,7 @@ import UID
         #expect(try server.send("POST", "/", #"{"url": "http://127.0.0.1:8888/x"}"#).status == 429)
     }
 
-    @Test func anEmptyMethodOrIDIsNone() throws {
+    @Test func anEmptyMethodOrIDCountsAsMissing() throws {
         #expect(try server.send("POST", "/pause/htq", service: 0).status == 200)
         let paths = try (0..<2).map { _ in try queue(#", "method": "", "id": """#) }
         for path in paths {

@@ -30,7 +30,7 @@ import Testing
         try ask("/query", #"{"id":"\#(id)"}"#, server)
     }
 
-    @Test func theDocumentsRequestsAreAnsweredAsPrinted() throws {
+    @Test func theRequestsOfTheDocumentAreAnsweredAsPrinted() throws {
         let before = Int(Date().timeIntervalSince1970)
         let created = try ask(
             "/create",
@@ -64,7 +64,7 @@ import Testing
         #expect(try query("35adbde5-77c4-4d65-adac-0082d91f2554").status == 404)
     }
 
-    @Test func theCallbackIsPostedAndItsCodeDecides() throws {
+    @Test func theCallbackIsPostedAndItsStatusDecides() throws {
         receiver.script("/fine", [.answer("500 Internal Server Error", #"{"code": 100, "other": []}"#)])
         let fine = try create("/fine", retry: 5)
         let request = try receiver.wait("/fine")[0]
@@ -105,13 +105,13 @@ import Testing
         ("/create", #"{"topic":"t","callback":"http://169.254.169.254/"}"#),
         ("/delete", "{}"), ("/delete", ""), ("/query", #"{"id":""}"#), ("/query", #"{"id":7}"#),
     ])
-    func whatCannotBeIs400(path: String, body: String) throws {
+    func invalidRequestsAre400(path: String, body: String) throws {
         let answer = try ask(path, body)
         #expect(answer.status == 400, "\(answer.body)")
         #expect(try server.get("/queues/").body == "[]")
     }
 
-    @Test func httpsIsRefusedInWords() throws {
+    @Test func httpsIsRefusedWithAReason() throws {
         let answer = try ask("/create", #"{"topic":"t","callback":"https://a.test/"}"#)
         #expect(answer.status == 400)
         #expect(answer.body == "callback: https is not available: there is no TLS here; a URL begins with http://\n")
@@ -128,7 +128,7 @@ import Testing
         #expect(try client.response().status == 403)
     }
 
-    @Test func whatIsUnsaidIsAsInTheOriginal() throws {
+    @Test func defaultsAreThoseOfTheOriginal() throws {
         receiver.script("/x", [.answer("200 OK", #"{"code":100}"#)])
         #expect(
             try ask("/create", #"{"topic":"ö/b","callback":"\#(receiver.url("/x"))","unknown":1,"retry":null}"#).status
@@ -139,7 +139,7 @@ import Testing
         #expect(body["content"] as? String == "")
     }
 
-    @Test func theTasksAreSeenInEmqAndAddedHereOnly() throws {
+    @Test func emqShowsTheTasksButCannotAddAny() throws {
         let id = try create("/x", delay: 1000)
         #expect(try server.get("/queues/").body == #"["httpqueue/order"]"#)
         let shown = try server.get("/peek/httpqueue/order?state=delayed").tasks
@@ -167,7 +167,7 @@ import Testing
         #expect(try query(id).status == 404)
     }
 
-    @Test func aTaskOfAnotherQueueIsNotToBeDeletedHere() throws {
+    @Test func aTaskOfAnotherQueueCannotBeDeletedHere() throws {
         let id = try server.enqueue("mine")
         let uuid = try ask("/query", #"{"id":"\#(id)"}"#)
         #expect(uuid.status == 404)
@@ -175,7 +175,7 @@ import Testing
         #expect(try server.state(id) == "ready")
     }
 
-    @Test func whatHasFailedForGoodIsSeenAndCanBeDeleted() throws {
+    @Test func aTaskThatFailedForGoodIsShownAndCanBeDeleted() throws {
         receiver.script("/x", [.answer("200 OK", #"{"code":101}"#)])
         let id = try create("/x")
         let task = try server.wait(id, for: "dead")

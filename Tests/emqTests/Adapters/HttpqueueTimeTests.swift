@@ -22,7 +22,7 @@ import Testing
     private let order =
         #"{"topic":"order","delay":15,"retry":3,"callback":"http://127.0.0.1:8888/","content":"hello"}"#
 
-    @Test func theCallbackIsCalledWhenItsDelayIsOverAndAfter10And20And40Seconds() throws {
+    @Test func theCallbackIsCalledAfterItsDelayAndThenAfter10And20And40Seconds() throws {
         let id = try create(order)
         let start = server.now
         server.advance(to: start + 14_999)
@@ -51,7 +51,7 @@ import Testing
         #expect(server.sent.isEmpty)
     }
 
-    @Test func namesAreTakenInAnyCaseAsGoTakesThem() throws {
+    @Test func memberNamesAreCaseInsensitiveAsInGo() throws {
         let id = try create(#"{"Topic":"order","RETRY":3,"Callback":"http://127.0.0.1:8888/"}"#)
         #expect(try query(id).object["max_retry"] as? Int == 3)
         server.answerAll("200 OK", #"{"Code":100}"#)

@@ -53,7 +53,7 @@ import Testing
         #expect((task["error"] as? String)?.contains("169.254.169.254") == true)
     }
 
-    @Test func theEnvironmentMayNameTheFileAndAServerIsSaidNotToBeReadYet() throws {
+    @Test func theEnvironmentCanNameTheFileAndServerSectionsAreReportedAsUnread() throws {
         defer { try? FileManager.default.removeItem(at: folder) }
         let path = try write("server = \"amqp://guest:guest@localhost:5672/\"\n[q]\n")
         let server = try Server(environment: ["TASKQUEUE_CONFIG_FILE": path])
@@ -75,7 +75,7 @@ import Testing
         #expect(server.output.contains("taskqueue.ini"))
     }
 
-    @Test func aRestartTakesOverWhatTheFileSaysByThen() throws {
+    @Test func aRestartAppliesTheCurrentFile() throws {
         defer { try? FileManager.default.removeItem(at: folder) }
         let data = folder.appending(path: "data").path
         func start(_ ini: String?) throws -> Server {
@@ -110,7 +110,7 @@ import Testing
         }
     }
 
-    @Test func tasksOfManyQueuesLiveThroughARestartWithoutTheFileAndWithPush() throws {
+    @Test func tasksOfManyQueuesSurviveARestartWithoutTheFileAndWithPush() throws {
         defer { try? FileManager.default.removeItem(at: folder) }
         // More queues than one turn hands over to workers.
         let names = (0..<40).map { "q\($0)" }

@@ -47,7 +47,7 @@ import Testing
 
     // MARK: Sending
 
-    @Test func theMessageOfTheDocumentIsSentAfterItsCountdownAndTwiceAgainAndThenRolledBack() throws {
+    @Test func theMessageOfTheDocumentIsSentAfterItsCountdownThenTwiceMoreAndRolledBack() throws {
         let server = try server("[q]\nrate = 100/s\n")
         let id = try post(
             server,
@@ -83,7 +83,7 @@ import Testing
         #expect(try server.onlyRequest().text == body)
     }
 
-    @Test func aMessageWithoutPayloadHasAnEmptyBody() throws {
+    @Test func aMessageWithoutAPayloadHasAnEmptyBody() throws {
         let server = try server("[q]\n")
         try post(server, #"{"url":"x/y"}"#)
         let request = try server.onlyRequest()
@@ -96,7 +96,7 @@ import Testing
 
     // MARK: Pauses
 
-    @Test func thePauseDoublesAsOftenAsTheFileSaysAndUpToItsMaximum() throws {
+    @Test func thePauseDoublesAsOftenAsTheFileSaysUpToItsMaximum() throws {
         let doublings = try server("[q]\nrate = 1000/s\nmin_backoff_seconds = 3\nmax_doublings = 2\nretry_limit = 5\n")
         try post(doublings, #"{"url":"/x"}"#)
         #expect(starts(doublings, until: 100) { $0.answerAll("500 No") } == [0, 3, 9, 21, 33, 45])
@@ -105,7 +105,7 @@ import Testing
         #expect(starts(maximum, until: 100) { $0.answerAll("500 No") } == [0, 3, 9, 19, 29, 39])
     }
 
-    @Test func maxRetriesOfAMessageAreAttemptsAndGoBeforeTheFiles() throws {
+    @Test func maxRetriesOfAMessageCountAttemptsAndOverrideTheFile() throws {
         for (said, attempts) in [("0", 1), ("1", 1), ("2", 2), ("5", 5)] {
             let server = try server("[q]\nrate = 1000/s\nretry_limit = 3\nmin_backoff_seconds = 1\n")
             try post(server, #"{"url":"/x","max_retries":\#(said)}"#)
@@ -119,7 +119,7 @@ import Testing
         #expect(starts(unlimited, until: 100) { $0.answerAll("500 No") }.count == 101)
     }
 
-    @Test func aRefusedConnectionDoesNotCountButComesAgain() throws {
+    @Test func aRefusedConnectionIsRetriedAndDoesNotCount() throws {
         let refused = ClientFailure.connect(
             authority: "127.0.0.1:8000", address: try #require(IPAddress("127.0.0.1")), code: ECONNREFUSED)
         for (minimum, pause) in [(0, 1), (5, 5)] {
@@ -147,7 +147,7 @@ import Testing
         for (earlier, later) in zip(times, times.dropFirst()) { #expect(later - earlier > 2.78) }
     }
 
-    @Test func noMoreAreInFlightThanTheConcurrencySays() throws {
+    @Test func theConcurrencyLimitsMessagesInFlight() throws {
         let server = try server("[q]\nrate = 1000/s\nconcurrency = 3\n[one]\nrate = 1000/s\n")
         for _ in 0..<10 {
             try post(server, #"{"url":"/x"}"#)
@@ -179,7 +179,7 @@ import Testing
         #expect(totals["expired"] as? Int == 3)
     }
 
-    @Test func aMessageDoesNotExpireIfItDoesNotSaySo() throws {
+    @Test func aMessageDoesNotExpireByDefault() throws {
         let server = try server("[q]\n")
         let id = try post(server, #"{"url":"/x","countdown":400000}"#)
         server.advance(seconds: 399_999)
@@ -188,7 +188,7 @@ import Testing
         #expect(server.sent.count == 1)
     }
 
-    @Test func whatAnOperatorLeavesUnsaidTheFileSays() throws {
+    @Test func theFileFillsInWhatAnOperatorDoesNotSet() throws {
         let server = try server("[q]\nconcurrency = 3\nrate = 1/d\nretry_limit = 2\nmin_backoff_seconds = 7\n")
         server.turn()
         let asInTheFile = try server.send("GET", "/config/q", service: 0).body
@@ -222,7 +222,7 @@ import Testing
         #expect(try ids.map { try task(server, $0)["queue"] as? String } == ["q", "other", "q"])
     }
 
-    @Test func aMessageWhoseKeyIsTakenMovesNothing() throws {
+    @Test func aMessageWhoseKeyIsTakenMovesNoTask() throws {
         let server = try server("[q]\n[other]\n")
         func post(_ conflict: String) throws -> String {
             let task =
@@ -251,7 +251,7 @@ import Testing
         (#"{"url":"/x","roll_back":"ftp://x/"}"#, "roll_back: a URL begins with http://"),
         (#"{"url":"/x","max_retries":1.5,"countdown":100}"#, "max_retries is a whole number"),
     ])
-    func whatIsNoMessageIsDeadAtOnceWithTheReason(message: String, reason: String) throws {
+    func anInvalidMessageDiesAtOnceWithTheReason(message: String, reason: String) throws {
         let server = try server("[q]\nrate = 1000/s\n")
         let id = try post(server, message)
         let task = try task(server, id)
@@ -260,7 +260,7 @@ import Testing
         #expect(server.sent.isEmpty)
     }
 
-    @Test func aPathWithoutBaseURLIsNoURL() throws {
+    @Test func aPathWithoutABaseURLIsInvalid() throws {
         let file = try TaskqueueFile("[q]\n", path: "t.ini")
         let server = try VirtualServer(Adapters(taskqueue: Taskqueue(file)))
         let id = try post(server, #"{"url":"/x"}"#)
@@ -268,7 +268,7 @@ import Testing
         #expect(error.contains("no base_url"))
     }
 
-    @Test func aRollBackIsTriedWithTheQueuesBackoff() throws {
+    @Test func aRollbackIsRetriedWithTheQueuesBackoff() throws {
         let server = try server("[q]\nrate = 1000/s\nmin_backoff_seconds = 7\nmax_doublings = 0\nretry_limit = 0\n")
         try post(server, #"{"url":"/x","roll_back":"/undo","payload":"p"}"#)
         let times = starts(server, until: 30) { $0.answerAll("500 No") }
@@ -277,7 +277,7 @@ import Testing
 }
 
 @Suite struct TaskqueueFileTests {
-    @Test func readsWhatThereIsToSay() throws {
+    @Test func readsEveryKey() throws {
         let text = """
             ; a comment
             server = "amqp://guest:g#u;est@localhost:5672/"   # another
@@ -331,11 +331,11 @@ import Testing
         #expect(error?.description.contains(reason) == true, "\(error?.description ?? "")")
     }
 
-    @Test func aMarkOfItsEncodingIsPassedOver() throws {
+    @Test func aByteOrderMarkIsIgnored() throws {
         #expect(try TaskqueueFile("\u{FEFF}[a]\n", path: "t.ini").sections.count == 1)
     }
 
-    @Test func aFileThatIsNotThereIsAnError() throws {
+    @Test func aMissingFileIsAnError() throws {
         let error = #expect(throws: TaskqueueFileError.self) { try TaskqueueFile(path: "/nowhere/t.ini") }
         #expect(error?.description == "cannot read '/nowhere/t.ini': No such file or directory")
     }
