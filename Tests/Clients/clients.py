@@ -1,4 +1,4 @@
-"""The whole life of a task, through three HTTP clients for Python. Called by `run` with the server's URL."""
+"""A task's whole life, through three HTTP clients for Python. `run` calls this with the server's URL."""
 
 import asyncio
 import http.client
@@ -18,13 +18,13 @@ large = json.dumps({"content": "y" * 5_000_000})
 
 
 class StandardLibrary:
-    """http.client: one connection that is kept."""
+    """http.client, with one persistent connection."""
 
     def __init__(self):
         self.connection = http.client.HTTPConnection(host, timeout=20)
 
     def __call__(self, method, path, body=None):
-        # An iterator has no length: http.client sends it in chunks.
+        # An iterator has no length, so http.client sends chunks.
         pieces = iter([body[:7].encode(), body[7:].encode()]) if body and len(body) > 1000 else body
         self.connection.request(method, path, pieces, {"Content-Type": "application/json"})
         answer = self.connection.getresponse()
@@ -41,7 +41,7 @@ class Requests:
 
 
 class Aiohttp:
-    """aiohttp, with an event loop of its own for each instance."""
+    """aiohttp, with an event loop for each instance."""
 
     def __init__(self):
         self.loop = asyncio.new_event_loop()
@@ -91,7 +91,7 @@ def life_of_a_task(client, make, name):
     expect("ack", {"acked": 1, "missing": []}, call("POST", "/ack/", {"ids": [task["receipt"]]}))
     expect("ack again", {"acked": 0, "missing": [identifier]}, call("POST", "/ack/", {"ids": [identifier]}))
 
-    # A long poll in another thread is woken by an enqueue; either may come first.
+    # An enqueue wakes a long poll in another thread. Either may come first.
     woken = []
     worker = make()
     thread = threading.Thread(target=lambda: woken.append(worker("POST", "/wait/", json.dumps({"queues": [queue], "timeout": 15000}))))
@@ -101,13 +101,13 @@ def life_of_a_task(client, make, name):
     getattr(worker, "close", lambda: None)()
     expect("the woken worker's task", "wake up", json.loads(woken[0][2])[0]["content"])
 
-    # A worker that is lost: its task comes back when its lease is over.
+    # The worker dies: its task comes back when the lease ends.
     call("POST", f"/enqueue/{path}", {"content": "lost", "retry": 0.3})
     call("POST", "/wait/", {"queues": [queue]})
     task = call("POST", "/wait/", {"queues": [queue], "timeout": 15000})[0]
     expect("attempt", 2, task["attempt"])
 
-    # Large, in chunks where the client can, and back byte for byte.
+    # A large content, in chunks if the client can; it must come back byte for byte.
     call("POST", f"/enqueue/{path}", large)
     expect("large content", json.loads(large)["content"], call("POST", "/wait/", {"queues": [queue]})[0]["content"])
 

@@ -13,18 +13,18 @@ class Lost(Exception):
 
 
 class Broken(Exception):
-    """The server did not keep its word; what it did has stories of the tasks concerned."""
+    """The server did something wrong. The message has the histories of the tasks concerned."""
 
     def __init__(self, problem, *tasks):
         lines = [problem]
         for task in tasks[:5]:
-            lines.append(f"  the story of {task}:")
+            lines.append(f"  the history of {task}:")
             lines += [f"    {line}" for line in task.story]
         super().__init__("\n".join(lines))
 
 
 class Client:
-    """One connection that is kept. The last answer's status and header stay in `status` and `fields`."""
+    """A persistent connection. `status` and `fields` are those of the last answer."""
 
     def __init__(self, port):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -71,20 +71,20 @@ class Server:
                 if client.status == 200:
                     return client
             time.sleep(0.002)
-        raise Broken(f"the server does not come back:\n{self.messages}")
+        raise Broken(f"the server does not become ready:\n{self.messages}")
 
     @property
     def messages(self):
-        """What it has written, as far as the lines are whole."""
+        """The complete lines of its log."""
         self.log.seek(0)
         return self.log.read().rpartition("\n")[0] + "\n"
 
     def kill(self):
-        """Kills it if it still runs, as nothing can prevent."""
+        """Kills it with SIGKILL if it still runs."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def terminate(self):
-        """Asks it to stop, and returns its status."""
+        """Stops it with SIGTERM, and returns its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)

@@ -1,4 +1,4 @@
-// What Go's net/http does with the same work: POSTs with kept connections, a number of them at a time.
+// The same work with Go's net/http: POSTs on a number of persistent connections.
 //
 //	client URL CONNECTIONS REQUESTS
 package main

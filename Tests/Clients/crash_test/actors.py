@@ -1,4 +1,4 @@
-"""The threads of the crash test that enqueue, take, acknowledge, give back, cancel, purge, move, configure and pause."""
+"""The threads of the crash test, which send requests at random."""
 
 import random
 import threading
@@ -10,7 +10,7 @@ from durable import Broken, Client, Lost
 
 
 class Actor:
-    """A thread that asks for things until the server is gone."""
+    """A thread that sends requests until the server is killed."""
 
     def __init__(self, name, port, seed):
         self.name = name
@@ -27,7 +27,7 @@ class Actor:
             pass
         except Broken as error:
             ledger.fail(error)
-        except Exception as error:  # a mistake of this script
+        except Exception as error:  # a bug in this script
             ledger.fail(error)
             raise
 
@@ -95,11 +95,11 @@ class Producer(Actor):
         now = time.time()
         ids = answer["ids"] if isArray else [answer["id"]]
         if len(set(ids)) != len(tasks) or "existing" in answer:
-            raise Broken(f"{len(tasks)} tasks were answered with {answer}", *tasks)
+            raise Broken(f"{len(tasks)} tasks were enqueued, and the answer is {answer}", *tasks)
         with ledger.lock:
             for task, id in zip(tasks, ids):
                 if task.id not in (None, id):
-                    raise Broken(f"it was answered with {id}", task)
+                    raise Broken(f"the answer has the id {id}", task)
                 task.id = id
                 ledger.by_id[id] = task
                 task.tell("enqueued")
@@ -109,7 +109,7 @@ class Producer(Actor):
             ledger.counts["tasks"] += len(tasks)
 
     def enqueue_key(self):
-        """A key that only this producer uses: who has it is known, but for what the workers do at the same time."""
+        """Enqueues with a key that only this producer uses, so its holder is known but for the workers' changes."""
         key = f"{self.name}-{self.random.randrange(6)}"
         on_conflict = self.random.choice(["keep", "replace", "reject"])
         with ledger.lock:
@@ -117,13 +117,13 @@ class Producer(Actor):
             task.sent = {"key": key, "on_conflict": on_conflict, "keep": self.random.choice([0, 5])}
             task.tell(f"{self.name} enqueues it, {task.sent}")
             holder = next((t for t in self.keyed(key) if t is not task), None)
-            # Replaced or not, the task that has the key may get this content, unless the answer says otherwise.
+            # The holder of the key may get this content, unless the answer says otherwise.
             task.successor_of = holder
             if holder:
                 holder.former_contents.append(task.content)
                 holder.tell(f"{self.name} enqueues {task.number} with its key, {on_conflict}")
                 was_free = holder.end is not None
-                # From now on an acknowledgement may end it, or only the attempt before it was replaced.
+                # From now on, an acknowledgement may end the task, or only the attempt from before the replacement.
                 if on_conflict == "replace":
                     (holder.is_open, holder.due) = (True, 0)
         answer = self.change("POST", "/enqueue/keyed", {"content": task.content, **task.sent}, (200, 409))
@@ -136,7 +136,7 @@ class Producer(Actor):
                 del ledger.current[task.number]
                 if holder is None or was_free and not holder.is_open and holder.arrival == "there":
                     others = [t for t in self.keyed(key) if t.arrival == "open"]
-                    raise Broken(f"nobody has its key, and the answer is {answer}", task, *others, *filter(None, [holder]))
+                    raise Broken(f"no task has its key, but the answer is {answer}", task, *others, *filter(None, [holder]))
                 if self.client.status == 200 and on_conflict == "replace":
                     if answer["id"] != holder.id:
                         raise Broken(f"it replaces {answer['id']}", task, holder)
@@ -146,7 +146,7 @@ class Producer(Actor):
                     holder.tell(f"replaced by the content of {task.number}")
                     self.reopen(holder)
                 elif self.client.status == 200 and on_conflict == "keep" and answer["id"] != holder.id:
-                    raise Broken(f"the key is that of {answer['id']}", task, holder)
+                    raise Broken(f"the key belongs to {answer['id']}", task, holder)
                 else:
                     holder.former_contents.remove(task.content)
                 return
@@ -163,7 +163,7 @@ class Producer(Actor):
         return [t for t in ledger.current.values() if t.sent.get("key") == key and t.arrival != "never"][::-1]
 
     def reopen(self, task):
-        """It was replaced, and an acknowledgement was answered meanwhile: nobody knows which came first."""
+        """It was replaced, and an acknowledgement was answered meanwhile. The order of the two is unknown."""
         if task.end:
             ledger.live += 1
             task.end = None
@@ -184,7 +184,7 @@ class Producer(Actor):
         with ledger.lock:
             task.tell(f"cancelled: {self.client.status}")
             if self.client.status == 204:
-                # If it was done or dead before, its record is deleted.
+                # If it was done or dead before, the cancellation deleted its record.
                 may_be_over = "done" in task.possible_ends or task.is_dead or task.is_open or task.is_loose
                 task.has_record = False if task.end else None if may_be_over else True
                 ledger.finish(task, "cancelled", sent)
@@ -226,7 +226,7 @@ class Worker(Actor):
         with ledger.lock:
             ledger.open_waits.add((self.name, *queues))
         sent = time.time()
-        # Without acknowledgements it is no change: nothing is known to be safe because it was answered.
+        # A wait without acknowledgements changes nothing, so its answer does not show that earlier frames are safe.
         views = (self.change if handed_in else self.client)("POST", "/wait/", body)
         received = time.time()
         with ledger.lock:
@@ -252,36 +252,36 @@ class Worker(Actor):
                 self.hand += some
             elif choice < 0.95:
                 self.hand += some
-            # What is left is dropped, if its lease runs out soon.
+            # Tasks whose leases run out soon are dropped.
             else:
                 self.hand += [pair for pair in some if "retry" not in pair[0].sent]
 
     def receive(self, view, sent, received):
         task = ledger.find(view)
         receipt = view["receipt"]
-        # Also that of another task: then it is chance that no receipt was.
+        # Also compares tokens across tasks: the same token twice is an error.
         token = receipt.split("@")[1]
         task.tell(f"{self.name} gets it: attempt {view['attempt']}, {token}")
         if token in ledger.tokens:
-            raise Broken(f"the token {token} was given out before", task)
+            raise Broken(f"the token {token} was used before", task)
         ledger.tokens.add(token)
         if task.end == "cancelled" and sent < task.end_seen:
-            # It was cancelled while this answer was under way.
+            # It was cancelled while this answer was on its way.
             return None
         if task.end or task.is_dead:
-            raise Broken(f"it is given out after its end ({task.end or 'dead'})", task)
+            raise Broken(f"it is dispatched after its end ({task.end or 'dead'})", task)
         if view["queue"] == "stopped":
             raise Broken("its queue is paused", task)
         if received < task.due - SLACK:
-            raise Broken(f"it is given out {task.due - received:.3f} s too early", task)
+            raise Broken(f"it is dispatched {task.due - received:.3f} s too early", task)
         if task.receipt and received < task.lease_end - SLACK:
-            raise Broken("it is given out while somebody holds it", task)
+            raise Broken("it is dispatched while another worker holds it", task)
         if task.queue != "keyed" and view["attempt"] <= task.attempt:
             raise Broken(f"attempt {view['attempt']} comes after {task.attempt}", task)
         ledger.arrive(task)
         ledger.counts["dispatches"] += 1
         (task.attempt, task.received, task.receipt) = (view["attempt"], received, receipt)
-        # At the earliest: an answer may be held for a while before it comes.
+        # The earliest end: the server may have held the answer for a while.
         task.lease_end = sent + view["retry"]
         task.receipts.append(receipt)
         return task, receipt
@@ -315,19 +315,19 @@ class Worker(Actor):
                 if task.has_record is None:
                     task.has_record = True
                 if not (task.is_cancelling or task.is_loose):
-                    raise Broken("the server does not know its receipt any more", task)
+                    raise Broken("the server no longer knows its receipt", task)
                 continue
             task.tell("acknowledged")
             ledger.counts["acks"] += 1
             if task.queue == "keyed" and task.is_open:
-                # It was replaced meanwhile: whether before or after this is not known.
+                # It was replaced meanwhile, before or after this acknowledgement.
                 continue
             if task.end == "cancelled" and task.has_record is None:
                 task.has_record = False
                 continue
             if task.end:
                 raise Broken("it is acknowledged after its end", task)
-            # A cancellation that is under way may delete the record.
+            # A cancellation in progress may delete the record.
             if "cancelled" in task.possible_ends:
                 task.has_record = None
             ledger.finish(task, "done", ack["sent"])
@@ -353,7 +353,7 @@ class Worker(Actor):
     def nak(self, pairs):
         choose = self.random
         how = choose.choice([{}, {"delay": 0.3}, {"delay": 1.5}, {"release": True}, {"dead": True}])
-        # In one queue nothing may lose its place, and a dead task has no key.
+        # Tasks of `ordered` must keep their places, and a dead task has no key.
         spared = ("ordered", "keyed") if "dead" in how else ("ordered",)
         self.hand += [pair for pair in pairs if pair[0].queue in spared]
         pairs = [pair for pair in pairs if pair[0].queue not in spared]
@@ -362,10 +362,10 @@ class Worker(Actor):
         body = {"ids": [receipt for _, receipt in pairs], **how}
         with ledger.lock:
             for task, _ in pairs:
-                task.tell(f"{self.name} gives it back, {how}")
+                task.tell(f"{self.name} naks it, {how}")
                 task.is_open = True
                 task.receipt = None
-                # An attempt that is given back does not count.
+                # A released attempt does not count.
                 if "release" in how:
                     task.attempt -= 1
         sent = time.time()
@@ -375,15 +375,15 @@ class Worker(Actor):
             for task, receipt in pairs:
                 if receipt in answer["missing"]:
                     if not (task.is_cancelling or task.is_loose):
-                        raise Broken("the server does not know its receipt any more", task)
+                        raise Broken("the server no longer knows its receipt", task)
                     continue
-                task.tell("given back")
+                task.tell("nacked")
                 if task.is_loose:
                     continue
                 task.is_open = False
                 if "dead" in body:
                     task.is_dead = True
-                # Somebody may hold it again by now.
+                # Another worker may hold it by now.
                 elif "delay" in body and not task.receipt:
                     task.due = sent + body["delay"]
 
@@ -394,11 +394,11 @@ class Worker(Actor):
         ledger.counts["touches"] += 1
         for task, receipt in pairs:
             if receipt in answer["missing"] and not (task.is_cancelling or task.is_loose):
-                raise Broken("the server does not know its receipt any more", task)
+                raise Broken("the server no longer knows its receipt", task)
 
 
 class Operator(Actor):
-    """Configures, pauses, moves, and gives dead tasks another chance."""
+    """Configures, pauses, moves, and kicks dead tasks."""
 
     def step(self):
         choose = self.random

@@ -1,4 +1,4 @@
-"""What the crash test looks at after each restart."""
+"""The checks of the crash test after each restart."""
 
 import collections
 import time
@@ -9,7 +9,7 @@ from durable import Broken
 
 
 class Inspection:
-    """Looks at all there is after a restart, while nobody else does anything."""
+    """Reads everything after a restart, before other requests are sent."""
 
     def __init__(self, client):
         self.client = client
@@ -18,7 +18,7 @@ class Inspection:
         self.order = collections.defaultdict(list)
         stats = client("GET", "/stats/")
         self.queues = sorted({*WORKED, *IDLE})
-        # In the order in which time moves tasks on: none is overlooked.
+        # In the order in which time changes states, so that no task is missed.
         for state in UNFINISHED + FINISHED:
             for queue in self.queues:
                 self.list(queue, state)
@@ -37,14 +37,14 @@ class Inspection:
             path = f"/peek/{queue}?n=1000&state={state}" + (f"&after={after}" if after else "")
             page = self.client("GET", path, expected=(200, 404))
             if self.client.status == 404:
-                # It has moved on: once more, from the beginning.
+                # The task has changed its state. Start again.
                 after = None
                 views.clear()
                 continue
             for view in page:
                 task = ledger.find(view)
                 if task in views:
-                    raise Broken(f"{state} tasks have it twice", task)
+                    raise Broken(f"it is listed twice among {state} tasks", task)
                 views[task] = view
             if len(page) < 1000:
                 break
@@ -83,7 +83,7 @@ class Inspection:
             return
         successor = task.successor_of
         if task.queue == "keyed" and successor and not self.is_there(task):
-            # Either it replaced the one before it, or it was not added.
+            # It either replaced the task before it, or was not added.
             view = self.views.get(successor.number)
             if view and view["state"] == "dispatched":
                 successor.is_open = True
@@ -93,7 +93,7 @@ class Inspection:
                 successor.content = task.content
         there = [self.is_there(t) for t in task.batch]
         if "expiry" in task.sent:
-            # Some may have come and gone.
+            # Some tasks of the batch may have expired already.
             there = [True] if any(there) else [False]
         if any(there) and not all(there):
             raise Broken(f"{sum(there)} of the {len(there)} tasks of a batch are there", task, *task.batch)
@@ -115,7 +115,7 @@ class Inspection:
             view = self.views.get(task.number)
             done.append(view is None or view["state"] in FINISHED)
         if done and any(done) and not all(done):
-            raise Broken("an acknowledgement was done by half", *[t for t, _ in ack["pairs"]])
+            raise Broken("an acknowledgement took effect in part", *[t for t, _ in ack["pairs"]])
         if len(done) > 1:
             ledger.counts["acks of several without an answer"] += 1
 
@@ -142,11 +142,11 @@ class Inspection:
         task.possible_ends.clear()
         if view["content"] != task.content and not (task.queue == "keyed" and state == "dispatched"):
             if not task.is_open:
-                raise Broken("its content is that of before it was replaced", task)
+                raise Broken("it has the content from before it was replaced", task)
         if not task.is_loose:
             allowed = self.allowed_states(task)
             if state not in allowed:
-                raise Broken(f"it is {state}, and may be {' or '.join(sorted(allowed))}", task)
+                raise Broken(f"it is {state}, but should be {' or '.join(sorted(allowed))}", task)
             self.check_attempt(task, view)
         if task.receipt and (state != "dispatched" or view["attempt"] != task.attempt):
             ledger.counts["dispatches that were forgotten"] += 1
@@ -156,9 +156,9 @@ class Inspection:
         if task.arrival != "there" or task.end or task.expires is None:
             return
         if state is None and self.ended < task.expires[0] - SLACK:
-            raise Broken("it has expired too early", task)
+            raise Broken("it expired too early", task)
         if state is not None and self.began > task.expires[1] + 0.5:
-            raise Broken("its time is over, and it is still there", task)
+            raise Broken("it should have expired, but is still there", task)
         if state is None:
             ledger.finish(task, "expired", 0)
             del ledger.current[task.number]
@@ -166,7 +166,7 @@ class Inspection:
     def check_ended(self, task, view, state):
         if state in UNFINISHED:
             raise Broken(f"it is {state} after its end ({task.end})", task)
-        # What replaced a task has another `keep`.
+        # A replacement has another `keep`.
         is_kept = task.has_record is True and task.end != "purged" and task.queue != "keyed"
         if state is None:
             if is_kept and self.ended < task.ended + task.sent.get("keep", 0) - SLACK:
@@ -176,7 +176,7 @@ class Inspection:
             if state != task.end or task.has_record is False:
                 raise Broken(f"its record says {state}", task)
             if view.get("finished", 0) + task.sent.get("keep", 0) < self.began - 0.5:
-                raise Broken("its record is there for too long", task)
+                raise Broken("its record was kept for too long", task)
             record = self.client("GET", f"/task/{task.id}", expected=(200, 404))
             if self.client.status == 200 and record.get("result") != task.result:
                 raise Broken(f"its result is {record.get('result')}, not {task.result}", task)
@@ -199,22 +199,22 @@ class Inspection:
         lowest = task.attempt if ledger.is_attempt_safe(task) else task.attempt - 1
         highest = task.attempt + 1 if view["state"] == "dispatched" and not task.receipt else task.attempt
         if not lowest <= view["attempt"] <= highest and not task.is_open:
-            raise Broken(f"it is attempt {view['attempt']}, {lowest} to {highest} may be", task)
+            raise Broken(f"it is attempt {view['attempt']}, which should be {lowest} to {highest}", task)
         if view.get("priority", task.sent.get("priority", 0)) != task.sent.get("priority", 0):
             raise Broken(f"its priority is {view['priority']}", task)
 
     def settle(self, task, view, state):
-        """What is seen holds from now on."""
+        """Records the view as the task's state from now on."""
         receipt = task.receipts[-1] if task.receipts else None
         if receipt and (state != "dispatched" or view["attempt"] != task.attempt and not task.is_open):
-            # This dispatch is over, or the server has forgotten it: in both cases the receipt is worth nothing. Whether it is
-            # over is not known when a release had no answer: the attempt after it has the same number.
+            # This dispatch is over or was not recovered. In both cases the receipt must do nothing. After a release
+            # without an answer, it is unknown whether the dispatch is over: the next attempt has the same number.
             if self.client("POST", "/ack/", {"ids": [receipt]})["acked"]:
                 raise Broken(f"{receipt} acknowledges a task that is {state}", task)
         is_held = state == "dispatched" and receipt and view["attempt"] == task.attempt
         attempt = view["attempt"]
         if state == "dispatched" and not is_held:
-            # Its answer was lost with the server. What must keep its place is finished at once.
+            # The answer was lost with the server. A task that must keep its place is finished at once.
             if task.queue == "ordered":
                 self.client("POST", "/ack/", {"ids": [task.id]})
                 ledger.finish(task, "done", time.time())
@@ -223,8 +223,8 @@ class Inspection:
                 return
             answer = self.client("POST", "/nak/", {"ids": [task.id], "release": True})
             if not answer["requeued"] and not task.is_loose:
-                raise Broken(f"it cannot be given back: {answer}", task)
-            task.tell("given back by its id")
+                raise Broken(f"it cannot be released: {answer}", task)
+            task.tell("released by its id")
             attempt -= 1
         task.receipt = receipt if is_held else None
         if is_held:
@@ -232,7 +232,7 @@ class Inspection:
             if not task.is_loose and view_end < self.ended + 1:
                 raise Broken(f"its lease ends at {view_end}", task)
         task.is_dead = state == "dead"
-        # A replacement may still wait for the end of the attempt.
+        # A replacement may still wait for the attempt to end.
         task.is_open = task.is_open and task.queue == "keyed" and state == "dispatched"
         task.due = view.get("due", 0) if state == "delayed" else 0
         (task.attempt, task.received) = (attempt, 0)
@@ -245,7 +245,7 @@ class Inspection:
         keys = [(-task.sent.get("priority", 0), task.number) for task in tasks]
         for (first, second), pair in zip(zip(keys, keys[1:]), zip(tasks, tasks[1:])):
             if first > second:
-                raise Broken("these are in the wrong order", *pair)
+                raise Broken("these tasks are in the wrong order", *pair)
         keys = collections.Counter(t.sent["key"] for t in ledger.current.values()
                                    if t.queue == "keyed" and t.arrival == "there" and not t.end)
         for key, count in keys.items():

@@ -1,4 +1,4 @@
-"""What the crash test has asked for, and what it was answered."""
+"""The requests and answers of the crash test."""
 
 import collections
 import threading
@@ -6,21 +6,21 @@ import time
 
 from durable import Broken
 
-# What the workers take from. Tasks of `left` and `right` are moved from one to the other; those of `frail` that fail twice
-# go to `grave`; `ordered` has a single producer; `stopped` is paused from the first round to the last.
+# The queues of the workers. Tasks move between `left` and `right`; tasks of `frail` that fail twice go to `grave`;
+# `ordered` has a single producer; `stopped` is paused from the first round to the last.
 WORKED = ["plain", "keyed", "left", "right", "frail", "grave", "ordered", "stopped"]
-# These have no workers: one is purged now and then, in the other tasks expire.
+# Queues without workers: one is purged now and then; in the other, tasks expire.
 IDLE = ["purged", "expiring"]
 TWINS = {"left": {"left", "right"}, "right": {"left", "right"}, "frail": {"frail", "grave"}}
 UNFINISHED = ["dispatched", "delayed", "ready", "dead"]
 FINISHED = ["done", "cancelled", "expired"]
-# How far the clocks of both sides, and a turn of the server, may be apart.
+# Seconds of tolerance for the two clocks and for a turn of the server.
 SLACK = 0.05
 MOST_UNFINISHED = 1200
 
 
 class Task:
-    """What is known of a task."""
+    """What the test knows about a task."""
 
     def __init__(self, number, queue, content, sent):
         self.number = number
@@ -28,40 +28,40 @@ class Task:
         self.content = content
         self.sent = sent
         self.id = None
-        # "open", "there" or "never": what became of the enqueue.
+        # The outcome of the enqueue: "open" (unknown), "there" or "never".
         self.arrival = "open"
         self.batch = [self]
-        # When it is ready at the earliest, and whether that is not known because an answer is missing.
+        # When it is ready at the earliest.
         self.due = sent.get("eta", 0)
-        # How it ended ("done", "cancelled", "purged"), or may have.
+        # How it ended ("done", "cancelled", "purged"), and how it may have ended.
         self.end = None
         self.possible_ends = set()
-        # When this was asked for, and when it was known.
+        # When its end was requested, and when the answer came.
         self.ended = 0
         self.end_seen = 0
-        # None: nobody knows.
+        # None: unknown.
         self.has_record = True
         self.result = None
         self.is_dead = False
-        # A nak without an answer: it may be in any unfinished state.
+        # A nak has no answer yet, so it may be in any unfinished state.
         self.is_open = False
-        # The dispatch that a worker holds.
+        # The receipt that a worker holds.
         self.receipt = None
         self.lease_end = 0
         self.receipts = []
         self.attempt = 0
         self.received = 0
         self.is_cancelling = False
-        # What an acknowledgement that may have ended it had as its result.
+        # The result in an acknowledgement that may have ended it.
         self.possible_result = None
-        # Of one that expires: when at the earliest, and at the latest; known with the answer.
+        # When it expires at the earliest and at the latest; known with the answer.
         self.expires = None
-        # Of one with a key: which task had the key before; and what it had as its content before it was replaced.
+        # For a task with a key: the task that had the key before; and the contents before it was replaced.
         self.successor_of = None
         self.former_contents = []
         self.story = []
 
-    # Leases of these run out by themselves, or failures change them in more than one way.
+    # Leases of these tasks run out, or failures change them in more than one way.
     @property
     def is_loose(self):
         return self.queue in ("frail", "keyed") or "retry" in self.sent
@@ -78,7 +78,7 @@ class Task:
 
 
 class Ledger:
-    """All that was asked and answered. Its methods are called with the lock held, but `fail`."""
+    """All requests and answers. Call its methods with the lock held, except `fail`."""
 
     def __init__(self):
         self.lock = threading.RLock()
@@ -90,14 +90,14 @@ class Ledger:
         self.current = {}
         self.failure = None
         self.counts = collections.Counter()
-        # A change that was sent at this time is answered: frames are in order, so all dispatches before it are safe.
+        # A change sent at this time was answered. Frames are in order, so all earlier dispatches are safe.
         self.safe_time = 0
-        # The acknowledgements and the waits that were not answered.
+        # Acknowledgements and waits without an answer.
         self.open_acks = []
         self.open_waits = set()
-        # What a configuration or pause may be.
+        # The possible values of each configuration and pause.
         self.settings = collections.defaultdict(lambda: [None])
-        # How many tasks are unfinished, and how many were sent to the paused queue.
+        # The number of unfinished tasks, and of tasks enqueued to the paused queue.
         self.live = 0
         self.stopped = 0
 
@@ -116,20 +116,20 @@ class Ledger:
         return task
 
     def find(self, view):
-        """The task that an answer shows; the content says which."""
+        """The task that an answer shows, found by its content."""
         number = view["content"]["number"]
         if number >= len(self.tasks):
-            raise Broken(f"nobody sent {str(view)[:300]}")
+            raise Broken(f"no request enqueued {str(view)[:300]}")
         task = self.by_id.get(view["id"], self.tasks[number])
         if task.arrival == "never":
-            raise Broken(f"{view['id']} is there, and was not when the server came back", task)
+            raise Broken(f"{view['id']} is there now, but was not after the restart", task)
         if task.id is None:
             task.id = view["id"]
             self.by_id[task.id] = task
         if task.id != view["id"]:
             raise Broken(f"{view['id']} is there a second time", task)
         if view["content"] != task.content and view["content"] not in task.former_contents:
-            raise Broken(f"the content is another one: {str(view['content'])[:300]}", task)
+            raise Broken(f"the content is different: {str(view['content'])[:300]}", task)
         if view["queue"] not in task.queues:
             raise Broken(f"it is in {view['queue']}", task)
         if view.get("metadata") != task.sent.get("metadata") and task.queue != "keyed":
