@@ -221,7 +221,7 @@ import UID
             // So many tasks stand before it that one call cannot find it.
             let queue = try broker.queue("a")
             guard case .notYet = broker.send(from: queue, now: 0, leaseMilliseconds: { _ in 100 }) else {
-                throw Missing()
+                throw Unexpected()
             }
             #expect(broker.nextDeadline == 0)
             broker.advanceFully(to: 0, limit: 700)

@@ -5,12 +5,6 @@ import UID
 
 @testable import Queues
 
-/// The arguments with which waits for a result were completed.
-private final class Ends {
-    var states: [TaskState] = []
-    var results: [[UInt8]] = []
-}
-
 @Suite struct SendingEndTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 

@@ -97,3 +97,6 @@ func withSendingBroker(
         try body(broker)
     }
 }
+
+/// A broker's answer that a test cannot go on from.
+struct Unexpected: Error {}

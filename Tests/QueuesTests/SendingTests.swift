@@ -71,15 +71,13 @@ import UID
                 #expect(task.state == .ready && task.attempt == 0)
                 return 250
             }
-            guard case .task(let key) = found else { throw Missing() }
+            guard case .task(let key) = found else { throw Unexpected() }
             #expect(seen == [7, 5])
             let shown = broker.show(TaskHandle(key: key))
             #expect(shown.leaseEnd == 260 && shown.attempt == 1 && shown.state == .dispatched)
             #expect(broker.finish(key, now: 259) == true)
         }
     }
-
-    private struct Missing: Error {}
 
     // MARK: Which is next
 
@@ -218,7 +216,7 @@ import UID
             let queue = try #require(told.first)
             #expect(broker.name(of: queue) == Array("a".utf8))
             guard case .nothing = broker.send(from: queue, now: 10_000_000, leaseMilliseconds: { _ in 1 }) else {
-                throw Missing()
+                throw Unexpected()
             }
             broker.advanceFully(to: 20_000_000)
             #expect(broker.counts.queues == 0)
@@ -249,7 +247,7 @@ import UID
             try broker.addSent(5000, to: "a")
             let queue = try broker.queue("a")
             guard case .notYet = broker.send(from: queue, now: 10, leaseMilliseconds: { _ in 100 }) else {
-                throw Missing()
+                throw Unexpected()
             }
             broker.checkInvariants()
             #expect(try broker.sendAll("a", now: 10) == [5000])

@@ -12,12 +12,6 @@ import UID
         broker.withTask(id: id(number), now: now) { $0.result }
     }
 
-    /// The arguments with which waits for a result were completed.
-    private final class Ends {
-        var states: [TaskState] = []
-        var results: [[UInt8]] = []
-    }
-
     private func waitForResult(
         _ number: UInt64, deadline: Int64 = 10_000, on broker: isolated Broker, _ ends: Ends
     ) -> Waiter? {

@@ -49,6 +49,12 @@ func text(_ bytes: Span<UInt8>) -> String {
     bytes.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
 }
 
+/// The arguments with which completions were called.
+final class Ends {
+    var states: [TaskState] = []
+    var results: [[UInt8]] = []
+}
+
 /// Makes a broker and runs `body` in its isolation; checks its invariants afterwards.
 func withBroker(
     now: Int64 = 0, firstToken: UInt64 = 1, maximumContentBytes: Int = 1 << 20, maximumTasks: Int = 1000,
