@@ -1,11 +1,11 @@
-// Where a server listens, as a person writes it: `:8080`, `localhost:8080`, `[::1]:8080`, `unix:/run/emq.sock`.
+// The address of a listener as a user writes it: `:8080`, `localhost:8080`, `[::1]:8080`, `unix:/run/emq.sock`.
 
 import Bytes
 import Glibc
 
 /// A place to listen at.
 public enum Address: Equatable, Sendable, CustomStringConvertible {
-    /// A TCP port on a host's addresses; an empty host is every address of the machine, IPv6 and IPv4.
+    /// A TCP port on a host's addresses. An empty host means every address of the machine, IPv6 and IPv4.
     case tcp(host: String, port: UInt16)
     /// A Unix-domain socket.
     case unix(path: String)
@@ -17,14 +17,14 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
     ///
     /// - Parameters:
     ///   - text: the address.
-    ///   - defaultPort: the port if `text` is just a host; nil if it must say one.
-    /// - Throws: `AddressError` with a sentence that says what would be right.
+    ///   - defaultPort: the port if `text` is just a host; nil if `text` must name one.
+    /// - Throws: `AddressError`, which says what would be right.
     public init(_ text: String, defaultPort: UInt16? = nil) throws(AddressError) {
         if text.hasPrefix("unix:") {
             let path = String(text.dropFirst(5))
             guard !path.isEmpty, path.utf8.count <= Address.maximumPathLength, !path.utf8.contains(0) else {
                 throw AddressError(
-                    "unix: is followed by a path of 1 to \(Address.maximumPathLength) bytes, not '\(path)'")
+                    "unix: must be followed by a path of 1 to \(Address.maximumPathLength) bytes, not '\(path)'")
             }
             self = .unix(path: path)
             return
@@ -54,7 +54,7 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
         self = .tcp(host: host, port: port)
     }
 
-    /// The address as it is written.
+    /// The address as a user writes it.
     public var description: String {
         switch self {
         case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
@@ -63,9 +63,9 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
     }
 }
 
-/// An address that cannot be read, with a sentence for the person who wrote it.
+/// An invalid address, with a sentence for its author.
 public struct AddressError: Error, CustomStringConvertible {
-    /// What would be right, and what was got.
+    /// What would be right, and what was given.
     public let description: String
 
     init(_ description: String) { self.description = description }

@@ -1,14 +1,15 @@
 // The bytes of one direction of a connection: a growing block with a live range that moves towards its end.
-// A move-only struct, so that keeping a span over a change of the buffer is an error; with a class it compiles and is wrong.
+// A move-only struct, so that keeping a span over a change of the buffer is an error; with a class it compiles and is
+// wrong.
 
 import Bytes
 import Glibc
 
 /// A block of bytes that is filled at its end and emptied at its start.
 ///
-/// An empty buffer can own no memory, so ten thousand idle connections cost nothing here. If the system has no memory for
-/// what is to be added, it is left out and `isExhausted` says so from then on: whoever owns the buffer gives up what it stands
-/// for.
+/// An empty buffer can own no memory, so ten thousand idle connections cost nothing here. If the system has no memory
+/// for what is to be added, it is left out and `isExhausted` says so from then on: whoever owns the buffer gives up
+/// what it stands for.
 @safe public struct Buffer: ~Copyable {
     // malloc'd, so that growing a large block remaps pages and copies nothing. The bytes from `start` to `end` are
     // initialised, and every access below stays within them or, when filling, within the block.
@@ -149,8 +150,8 @@ import Glibc
         shift(from: range.upperBound, by: -range.count)
     }
 
-    /// Opens a gap of `byteCount` undefined bytes at `offset`, moving up what follows; none if there is no memory for it. O(bytes
-    /// that follow).
+    /// Opens a gap of `byteCount` undefined bytes at `offset`, moving up what follows; none if there is no memory for
+    /// it. O(bytes that follow).
     mutating func open(_ byteCount: Int, at offset: Int) {
         precondition(offset >= 0 && offset <= count)
         guard reserve(byteCount) else { return }
@@ -196,8 +197,8 @@ import Glibc
     /// Memory of bytes that were taken off the front is given back in pieces of about this size, in bytes.
     private static let releaseUnit = 1 << 20
 
-    /// Gives the whole pages in front of the first byte back to the system: a large answer takes less memory the more of it
-    /// is sent. They stay in the block, and are zero if they are used again.
+    /// Gives the whole pages in front of the first byte back to the system: a large answer takes less memory the more
+    /// of it is sent. They stay in the block, and are zero if they are used again.
     private mutating func releaseConsumed() {
         let pageSize = sysconf(Int32(_SC_PAGESIZE))
         guard let base = unsafe block.baseAddress else { return }

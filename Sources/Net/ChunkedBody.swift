@@ -2,11 +2,11 @@
 
 import Bytes
 
-/// The state of one chunked content on its way in.
+/// The state of one chunked body as it arrives.
 struct ChunkedBody {
     private enum State { case size, blanks, extensions, sizeEnd, data, dataReturn, dataEnd, trailer }
 
-    /// Chunk extensions mean nothing here; together they may be this long.
+    /// The longest chunk extensions of one body together, in bytes. They are ignored.
     private static let extensionLimit = 16 * 1024
     private static let trailerLimit = 16 * 1024
 
@@ -18,19 +18,19 @@ struct ChunkedBody {
     private var extensionBytes = 0
     private var trailerBytes = 0
     private var trailerFields = 0
-    /// How many bytes of content were decoded so far.
+    /// How many bytes of the body have been decoded.
     private(set) var decoded = 0
 
-    /// `limit` is the longest content, in bytes. A request's is refused if it is longer; a response's ends with the first
-    /// byte that is too many.
+    /// `limit` is the longest body, in bytes. A longer body of a request is refused; that of a response ends with the
+    /// first byte beyond the limit.
     init(_ kind: HeaderSection.Kind, limit: Int) {
         self.kind = kind
         self.limit = limit
     }
 
-    /// Decodes what the buffer holds behind the content decoded so far, and joins the content up.
+    /// Decodes the bytes behind the body decoded so far, and appends the result to that.
     ///
-    /// - Returns: Where the coded content ends in the buffer, or nil if it goes on.
+    /// - Returns: Where the coded body ends in the buffer; nil if it has not ended.
     mutating func decode(
         _ buffer: inout Buffer, bodyStart: Int, fieldLimit: Int
     ) throws(Refusal) -> Int? {
@@ -66,7 +66,7 @@ struct ChunkedBody {
                 next += 1
             }
         }
-        // Only a trailer line that is not whole yet is kept behind the content.
+        // Only an incomplete trailer line is kept behind the body.
         buffer.remove(bodyStart + decoded..<next)
         return nil
     }
@@ -77,7 +77,7 @@ struct ChunkedBody {
         }
     }
 
-    /// One byte of the framing around the data.
+    /// Takes one byte of the framing around the data.
     private mutating func step(_ byte: UInt8) throws(Refusal) {
         switch state {
         case .size:
@@ -87,7 +87,7 @@ struct ChunkedBody {
                 guard digits <= 16 else { throw Refusal(400, "a chunk's size has more than 16 digits") }
                 if remaining > limit - decoded {
                     if kind == .request { throw Refusal(413, "the body is longer than \(limit) bytes") }
-                    // What is over the limit is not told apart: more than the next digit shifts away would overflow.
+                    // Sizes over the limit are all the same; shifting further could overflow.
                     remaining = limit - decoded + 1
                 }
             } else {

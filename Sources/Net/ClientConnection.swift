@@ -122,8 +122,8 @@ final class ClientConnection: ClientSource {
 
     /// Reads once into a buffer.
     ///
-    /// - Returns: How many bytes came; 0 at the end of input, less if there is nothing now (`isReadable` is false then) or
-    ///   the connection is broken.
+    /// - Returns: How many bytes came; 0 at the end of input, less if there is nothing now (`isReadable` is false then)
+    ///   or the connection is broken.
     func receive(into buffer: inout Buffer, atMost size: Int) -> Int {
         while true {
             let count = unsafe buffer.append(atMost: size) { room in

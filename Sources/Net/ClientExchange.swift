@@ -1,5 +1,5 @@
-// One request of the client on its way: through the line for a connection, the look-up of the host, attempts to connect,
-// and what goes out and comes in, over again for each redirect.
+// One request of the client on its way: through the line for a connection, the look-up of the host, attempts to
+// connect, and what goes out and comes in, over again for each redirect.
 
 import Glibc
 
@@ -301,8 +301,8 @@ final class ClientExchange: ClientSource {
         guard let connection, connection.isReused, parser == nil else {
             return fail(.broken(authority: authority, isReset: isReset))
         }
-        // The server closed it while it was idle, most likely before it saw the request. What comes now is a new connection,
-        // so this happens once.
+        // The server closed it while it was idle, most likely before it saw the request. What comes now is a new
+        // connection, so this happens once.
         connection.close()
         self.connection = nil
         forgetMessages()
@@ -326,7 +326,8 @@ final class ClientExchange: ClientSource {
 
     // MARK: Redirects
 
-    /// Starts over if the response is a redirect that is to be followed (RFC 9110 section 15.4); false if the exchange is over.
+    /// Starts over if the response is a redirect that is to be followed (RFC 9110 section 15.4); false if the exchange
+    /// is over.
     private func followRedirect(_ response: ResponseHead) -> Bool {
         guard hops < request.redirectLimit, [301, 302, 303, 307, 308].contains(response.status) else { return false }
         guard let location = response.firstValue(of: "Location", in: input.span) else { return false }

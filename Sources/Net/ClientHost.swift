@@ -1,32 +1,32 @@
-// What the client knows of one host and port: the connections that are idle, and the exchanges that wait for one.
+// The client's view of one host and port: its idle connections and the exchanges that wait for one.
 
-/// A host and port that requests go to.
+/// A host and port that the client sends requests to.
 final class ClientHost {
     let authority: [UInt8]
     /// How many connections are open or being opened.
     var connectionCount = 0
-    /// Idle connections; the one that was used last is the last.
+    /// The idle connections; the one used most recently is last.
     var idle: [ClientConnection] = []
-    /// It stands in the client's list of hosts that wait because of the bound in all.
+    /// The host is in the client's list of hosts that wait because of the limit on all connections.
     var isStarving = false
 
-    /// Those that wait, in order, from `next` on. Some may have ended since. None of the others is kept here: exchanges keep
-    /// their host, and would keep each other.
+    /// The waiting exchanges in order, from `next` on; some may have ended. Others are not kept here: exchanges retain
+    /// their host, which would retain them.
     private var line: [ClientExchange?] = []
     private var next = 0
-    /// How many wait.
+    /// The number of waiting exchanges.
     private(set) var waitingCount = 0
 
     init(authority: [UInt8]) { self.authority = authority }
 
-    /// Lets go of those who wait and of the idle connections, which keep their host.
+    /// Drops the waiting exchanges and the idle connections, which retain their host.
     func close() {
         line = []
         for connection in idle { connection.close() }
         idle = []
     }
 
-    /// Whether nothing goes on here.
+    /// Whether the host has no connections and no waiting exchanges.
     var isUnused: Bool { connectionCount == 0 && waitingCount == 0 }
 
     func append(_ exchange: ClientExchange) {
@@ -38,7 +38,7 @@ final class ClientHost {
         waitingCount += 1
     }
 
-    /// Takes the exchange that has waited longest out of the line.
+    /// Removes the exchange that has waited longest.
     func popWaiting() -> ClientExchange? {
         while next < line.count {
             let exchange = line[next]
@@ -52,7 +52,7 @@ final class ClientHost {
         return nil
     }
 
-    /// An exchange in the line has stopped waiting.
+    /// Notes that an exchange has stopped waiting.
     func noteLeft() {
         waitingCount -= 1
         guard waitingCount == 0 else { return }

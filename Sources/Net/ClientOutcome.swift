@@ -44,8 +44,8 @@ public struct ClientResponse: ~Escapable {
     /// Whether the content was longer than `ClientRequest.bodyLimit`.
     public var isTruncated: Bool { head.isTruncated }
 
-    /// The fields in the order in which they came; the values of those with one name, but for its case, stand together, with
-    /// commas between them (RFC 9110 section 5.3). O(n).
+    /// The fields in the order in which they came; the values of those with one name, but for its case, stand together,
+    /// with commas between them (RFC 9110 section 5.3). O(n).
     public var joinedFields: [(name: String, value: String)] {
         var fields: [(name: String, value: String)] = []
         var places: [[UInt8]: Int] = [:]
@@ -62,8 +62,8 @@ public struct ClientResponse: ~Escapable {
         return fields
     }
 
-    /// Calls `body` with the name and the value of each field, in the order in which they came, blanks around the value left
-    /// out.
+    /// Calls `body` with the name and the value of each field, in the order in which they came, blanks around the value
+    /// left out.
     public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {
         for field in head.fields { body(bytes.extracting(field.name), bytes.extracting(field.value)) }
     }

@@ -1,33 +1,35 @@
-// What is to be sent, and what it may take.
+// A request to send, and its limits.
 
 import Bytes
 
 /// A request of the client. All times are in milliseconds.
 public struct ClientRequest {
-    /// Where it goes.
+    /// The target.
     public var url: HTTPURL
     /// The method (`isAllowedMethod`).
     public var method: [UInt8]
-    /// Whole lines, `Name: value` and CR LF each, which are written as they are (`isAllowedField`, `isFieldValue`). Besides
-    /// them the client writes Host and, if there is a body, Content-Length.
+    /// Complete lines, each `Name: value` and CR LF, which are sent unchanged (`isAllowedField`, `isFieldValue`). The
+    /// client adds Host and, if there is a body, Content-Length.
     public var fields: [UInt8]
-    /// The content; nil for a request that has none.
+    /// The body; nil for a request without one.
     public var body: [UInt8]?
-    /// Requests of one group share a bound of names that are looked up at once (`HTTPClient.canBegin`).
+    /// Requests of one group share a limit on concurrent look-ups of names (`HTTPClient.canBegin`).
     public var group: UInt32 = 0
-    /// How many redirects are followed; a further one is a response like any other. 301, 302 and 303 turn any method but HEAD
-    /// into GET without content; 307 and 308 change nothing. Authorization and Cookie do not go to another host or port.
+    /// How many redirects are followed; a further one counts as the response. 301, 302 and 303 turn any method but HEAD
+    /// into GET without content; 307 and 308 change nothing. Authorization and Cookie do not go to another host or
+    /// port.
     public var redirectLimit = 0
-    /// How long it may take to find the host's addresses and to connect to one.
+    /// The time limit for finding the host's addresses and connecting to one.
     public var connectTimeoutMilliseconds: Int64 = 10_000
-    /// How long the first byte of the response may take from when the connection is there; nil for as long as the whole.
+    /// The time limit from the connection to the first byte of the response; nil for that of the whole exchange.
     public var firstByteTimeoutMilliseconds: Int64?
-    /// How long the whole may take from `HTTPClient.send` on, the wait for a connection and redirects included.
+    /// The time limit for the whole exchange from `HTTPClient.send` on, including redirects and the wait for a
+    /// connection.
     public var timeoutMilliseconds: Int64 = 30_000
-    /// How much of the response's content is kept, in bytes. When more comes, the exchange ends there.
+    /// How much of the response's body is kept, in bytes. The exchange ends when more arrives.
     public var bodyLimit = 1 << 20
 
-    /// A request with the usual bounds.
+    /// A request with the default limits.
     public init(url: HTTPURL, method: [UInt8], fields: [UInt8], body: [UInt8]?) {
         self.url = url
         self.method = method
@@ -35,12 +37,12 @@ public struct ClientRequest {
         self.body = body
     }
 
-    /// Whether it is a token, and not CONNECT, which is for proxies.
+    /// Whether a method is a token other than CONNECT, which is for proxies.
     public static func isAllowedMethod(_ method: Span<UInt8>) -> Bool {
         !method.isEmpty && method.endOfToken(from: 0, before: method.count) == method.count && !method.equals("CONNECT")
     }
 
-    /// Whether a field of this name may stand in `fields`: a token, and none that is about the connection, the content's
+    /// Whether `fields` may contain a field of this name: a token that does not concern the connection, the body's
     /// length or the host.
     public static func isAllowedField(name: Span<UInt8>) -> Bool {
         guard !name.isEmpty, name.endOfToken(from: 0, before: name.count) == name.count else { return false }
@@ -57,7 +59,7 @@ public struct ClientRequest {
 
     var isHead: Bool { method.span.equals("HEAD") }
 
-    /// Writes all that comes before the content.
+    /// Writes the head.
     func writeHead(to buffer: inout Buffer) {
         buffer.append(method.span)
         buffer.append(" ")
@@ -74,7 +76,7 @@ public struct ClientRequest {
         buffer.append("\r\n")
     }
 
-    /// Turns it into the request that a redirect asks for (RFC 9110 section 15.4).
+    /// Changes this into the request that a redirect asks for (RFC 9110 section 15.4).
     mutating func redirect(to target: HTTPURL, status: Int) {
         if url.authority != target.authority {
             removeFields { $0.equalsIgnoringCase("Authorization") || $0.equalsIgnoringCase("Cookie") }

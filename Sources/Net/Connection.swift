@@ -1,5 +1,5 @@
-// One client's socket, as the event loop knows it. It takes note of what the kernel reports; its conversation is carried
-// on when the server's turn for it comes.
+// One client's socket, as the event loop knows it. It takes note of what the kernel reports; its conversation is
+// carried on when the server's turn for it comes.
 
 import CLinux
 

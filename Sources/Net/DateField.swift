@@ -4,13 +4,13 @@ import Glibc
 
 /// The current Date field (RFC 9110 section 6.6.1), such as `Date: Sun, 06 Nov 1994 08:49:37 GMT`.
 final class DateField {
-    /// The field, between two ends of lines.
+    /// The field, with a line end before and after it.
     private(set) var field: [UInt8] = []
-    /// The most usual beginning of an answer, with the field in it, up to its length.
+    /// The start of the most common answer, including this field, up to the length.
     private(set) var jsonStart: [UInt8] = []
     private var second: Int64 = -1
 
-    /// Brings the field up to date. O(1), and nothing within the same second.
+    /// Updates the field. O(1); does nothing within the same second.
     func update(unixMilliseconds: Int64) {
         let second = unixMilliseconds / 1000
         if second == self.second { return }
@@ -21,7 +21,7 @@ final class DateField {
     }
 
     static func format(unixSeconds: Int64) -> String {
-        // The C library's names of days and months would follow the locale; the format wants English.
+        // The C library's day and month names depend on the locale; the format requires English ones.
         let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
         var seconds = time_t(unixSeconds)

@@ -28,8 +28,8 @@ import Glibc
 
     /// Makes a loop of the calling thread.
     ///
-    /// - Parameter clock: Milliseconds since the Unix epoch. It must never step back. When it goes forward by itself, faster
-    ///   than the system's, `wake` lets the loop see that.
+    /// - Parameter clock: Milliseconds since the Unix epoch. It must never step back. When it goes forward by itself,
+    ///   faster than the system's, `wake` lets the loop see that.
     /// - Throws: `SystemError` when the kernel gives no descriptors.
     public init(clock: @escaping @Sendable () -> Int64 = EventLoop.steadyClock()) throws(SystemError) {
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))

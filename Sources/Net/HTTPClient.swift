@@ -1,5 +1,5 @@
-// An HTTP/1.1 client on an event loop: keeps connections to hosts and hands them to exchanges, in a fair order where there
-// are not enough. Events and deadlines are only noted; what they make possible is done in `advance`, once a turn.
+// An HTTP/1.1 client on an event loop: keeps connections to hosts and hands them to exchanges, in a fair order where
+// there are not enough. Events and deadlines are only noted; what they make possible is done in `advance`, once a turn.
 
 import Glibc
 
@@ -75,8 +75,8 @@ public final class HTTPClient {
     /// - Parameters:
     ///   - loop: What it runs on.
     ///   - limits: Its bounds.
-    ///   - refusal: Says why an address that is about to be connected to, as which host, may not be reached; nil if it may. It
-    ///     is asked for each address, also when redirects are followed, and must not call the client.
+    ///   - refusal: Says why an address that is about to be connected to, as which host, may not be reached; nil if it
+    ///   may. It is asked for each address, also when redirects are followed, and must not call the client.
     public convenience init(
         loop: EventLoop, limits: ClientLimits = ClientLimits(),
         refusal: @escaping (_ address: IPAddress, _ port: UInt16, _ host: String) -> String?
@@ -103,8 +103,8 @@ public final class HTTPClient {
 
     // MARK: Exchanges
 
-    /// Whether a request of a group can find its way to its host now. If not, too many names are being looked up, and what is
-    /// sent all the same may spend its time waiting for them. O(1).
+    /// Whether a request of a group can find its way to its host now. If not, too many names are being looked up, and
+    /// what is sent all the same may spend its time waiting for them. O(1).
     public func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool {
         if url.address != nil || hosts[url.authority]?.idle.isEmpty == false { return true }
         return resolver.canBegin(url.host, for: group, now: loop.now)
@@ -133,14 +133,15 @@ public final class HTTPClient {
         exchange.count()
     }
 
-    /// Breaks an exchange off: nothing is reported of it. Keys that are unknown, or whose exchanges have ended, do nothing.
+    /// Breaks an exchange off: nothing is reported of it. Keys that are unknown, or whose exchanges have ended, do
+    /// nothing.
     public func cancel(_ key: UInt64) {
         loop.checkIsolated()
         exchanges.removeValue(forKey: key)?.cancel()
     }
 
-    /// Does what the loop's events and deadlines have made possible, and reports the exchanges that have ended; to be called
-    /// after each turn of the loop. What it leaves undone after about 2 ms keeps the loop from waiting.
+    /// Does what the loop's events and deadlines have made possible, and reports the exchanges that have ended; to be
+    /// called after each turn of the loop. What it leaves undone after about 2 ms keeps the loop from waiting.
     ///
     /// - Parameter finished: Takes how an exchange has ended. It may call `send` and `cancel`.
     public func advance(_ finished: (_ key: UInt64, _ outcome: borrowing ClientOutcome) -> Void) {

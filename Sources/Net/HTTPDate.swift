@@ -5,13 +5,13 @@ import Glibc
 
 /// Reads the three forms of dates that a recipient has to accept.
 public enum HTTPDate {
-    /// The time that a date stands for: `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate), or one of the older forms
+    /// The time of a date: `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate), or one of the older forms
     /// `Sunday, 06-Nov-94 08:49:37 GMT` (rfc850-date) and `Sun Nov  6 08:49:37 1994` (asctime-date).
     ///
     /// - Parameters:
-    ///   - text: the date. Its day of the week is not compared with its day.
-    ///   - now: the time, in seconds since the Unix epoch. A year of two digits is the latest one that is not more than 50
-    ///     years ahead.
+    ///   - text: the date. The day of the week is not checked.
+    ///   - now: the time, in seconds since the Unix epoch. A two-digit year is the latest one that is at most 50 years
+    ///     ahead.
     /// - Returns: seconds since the Unix epoch; nil for anything else, and for a day that the calendar does not have.
     public static func unixSeconds(_ text: String, now: Int64) -> Int64? {
         guard !text.utf8.contains(0) else { return nil }
@@ -23,7 +23,7 @@ public enum HTTPDate {
         unsafe gmtime_r(&seconds, &latest)
         let twoDigits = unsafe parts.tm_year % 100
         unsafe parts.tm_year = (latest.tm_year + 50) / 100 * 100 + twoDigits
-        // Compared by the calendar: both 50 years back.
+        // The calendar compares them, both moved 50 years back.
         var compared = unsafe parts
         unsafe compared.tm_year -= 50
         if unsafe Int64(timegm(&compared)) > now { unsafe parts.tm_year -= 100 }

@@ -11,7 +11,7 @@ extension UInt8 {
         return self < 128 && set >> UInt64(self & 63) & 1 == 1
     }
 
-    /// What a field value is made of: visible characters, space, tab, and bytes above ASCII (RFC 9110 section 5.5).
+    /// A character of a field value: visible characters, space, tab, and bytes above ASCII (RFC 9110 section 5.5).
     var isFieldCharacter: Bool { (self >= 0x20 && self != 0x7F) || self == 0x09 }
 
     /// `unreserved` and `sub-delims` of RFC 3986.
@@ -23,7 +23,7 @@ extension UInt8 {
         }
     }
 
-    /// What may stand in a path or a query besides `%`: `pchar`, `/` and `?` (RFC 3986 section 3.3), which are letters,
+    /// A character of a path or a query other than `%`: `pchar`, `/` and `?` (RFC 3986 section 3.3), which are letters,
     /// digits and !$&'()*+,-./:;=?@_~.
     @inline(__always) var isTargetCharacter: Bool {
         let set: UInt64 = self < 64 ? 0xAFFF_FFD2_0000_0000 : 0x47FF_FFFE_87FF_FFFF
@@ -39,15 +39,15 @@ extension Span<UInt8> {
     func endOfToken(from start: Int, before end: Int) -> Int {
         precondition(start >= 0 && end <= count)
         var index = start
-        // Checked above, for all of the loop.
+        // The check above covers the whole loop.
         while index < end, unsafe self[unchecked: index].isTokenCharacter { index += 1 }
         return index
     }
 
-    /// Whether all bytes may stand in a field value.
+    /// Whether all bytes are allowed in a field value.
     var isFieldValue: Bool {
         var flaws: UInt8 = 0
-        // No early exit and no branch: the loop is vectorised.
+        // Without an early exit or a branch, the compiler vectorises the loop.
         for index in indices {
             let byte = unsafe self[unchecked: index]
             flaws |= (byte < 0x20 && byte != 0x09) || byte == 0x7F ? 1 : 0
@@ -75,7 +75,7 @@ extension Span<UInt8> {
         }
     }
 
-    /// Whether the bytes are `uri-host [":" port]` (RFC 9110 section 7.2); empty is one.
+    /// Whether the bytes are `uri-host [":" port]` (RFC 9110 section 7.2), which may be empty.
     var isAuthority: Bool {
         var index = 0
         if count > 0, self[0] == UInt8(ascii: "[") {
@@ -102,8 +102,8 @@ extension Span<UInt8> {
         return true
     }
 
-    /// The place of the first byte of `range` that may not stand in a path or a query: a `%` that two hexadecimal digits do
-    /// not follow, or what has to be percent-encoded. O(range).
+    /// The index of the first byte of `range` that is not allowed in a path or a query: a `%` without two hexadecimal
+    /// digits behind it, or a byte that must be percent-encoded. O(range).
     func indexOfTargetFlaw(_ range: Range<Int>) -> Int? {
         var index = range.lowerBound
         while index < range.upperBound {

@@ -1,54 +1,55 @@
 // An HTTP/1.1 server on an event loop: accepts connections, turns bytes into requests, and sends the answers in order.
-// One turn of the loop first lets everything that is ready be noted, then serves it: clients that have gone come first,
-// so that no task is taken for them.
+// A turn of the loop first notes everything that is ready and then serves it. Clients that disconnected come first, so
+// that no task is dispatched to them.
 
 import CLinux
 import Glibc
 
-/// The bounds of a server. All times are in milliseconds.
+/// The limits of a server. All times are in milliseconds.
 public struct ServerLimits: Sendable {
-    /// The most connections at once; further ones wait in the kernel until one closes.
+    /// The most connections at once; more wait in the kernel until one closes.
     public var connections = 20_000
     /// How long the head of a request may take from its first byte (408).
     public var headTimeoutMilliseconds: Int64 = 10_000
     /// How long a body may take, plus the time its bytes take at `bodyBytesPerSecond` (408).
     public var bodyTimeoutMilliseconds: Int64 = 30_000
-    /// The slowest a body may come in, on average, after `bodyTimeoutMilliseconds`.
+    /// The lowest average rate at which a body may arrive after `bodyTimeoutMilliseconds`.
     public var bodyBytesPerSecond: Int64 = 16 * 1024
     /// How long a connection may be silent between requests.
     public var idleTimeoutMilliseconds: Int64 = 120_000
-    /// How long a peer may take no byte of what is to be sent to it.
+    /// How long a peer may accept no byte of its answers.
     public var sendTimeoutMilliseconds: Int64 = 30_000
     /// How long a closing connection waits for its peer to close too.
     public var lingerTimeoutMilliseconds: Int64 = 2_000
-    /// How much unsent output, held or not, keeps further requests of a connection from being served, in bytes. With one more
-    /// small answer it fits in 64 KiB.
+    /// With more unsent output than this, held or not, a connection's further requests are not served, in bytes.
+    /// Together with one more small answer it fits in 64 KiB.
     public var outputBytes = 60 * 1024
-    /// The slowest a peer may take its answers, on average, while the buffers of all connections take too much memory.
+    /// The lowest average rate at which a peer may accept its answers while the buffers of all connections take too
+    /// much memory.
     public var answerBytesPerSecond: Int64 = 16 * 1024
-    /// How much is read ahead while an answer is owed or a request postponed, in bytes.
+    /// How much input is read ahead while an answer is owed or a request postponed, in bytes.
     public var readAheadBytes = 64 * 1024
-    /// How much memory the buffers of all connections may take, in bytes. Beyond it large bodies are refused (503), a
-    /// connection with unsent answers gets no others, and those whose peers are slow are closed.
+    /// How much memory the buffers of all connections may take, in bytes. Beyond that, large bodies are refused (503),
+    /// a connection with unsent answers gets no more of them, and connections of slow peers are closed.
     public var bufferBytes = 1 << 30
-    /// The bounds of one request.
+    /// The limits of one request.
     public var request = RequestLimits()
 
-    /// The server's own choice of bounds.
+    /// The default limits.
     public init() {}
 }
 
 /// Serves HTTP/1.1 (RFC 9110, RFC 9112) on an event loop's thread.
 public final class HTTPServer: @unchecked Sendable {
-    // @unchecked: it is used on the loop's thread only, which `run` and `answer` check. It is Sendable so that whoever
-    // owes an answer can keep hold of it.
+    // @unchecked: it is used on the loop's thread only, which `run` and `answer` check. It is Sendable so that code
+    // which answers later can keep a reference.
 
-    /// A turn serves connections for about this long before deadlines and other sources are looked at again.
+    /// A turn serves connections for about this long before it returns to deadlines and other sources.
     private static let turnMilliseconds: Int64 = 4
     private static let visitsPerRound = 64
     private static let acceptsPerTurn = 64
     private static let pauseAfterExhaustionMilliseconds: Int64 = 100
-    /// While memory is short so many connections a turn are reviewed, and each about so often.
+    /// While memory is short: how many connections a turn reviews, and how often each is reviewed.
     private static let reviewsPerTurn = 256
     private static let reviewIntervalMilliseconds: Int64 = 100
 
@@ -60,36 +61,39 @@ public final class HTTPServer: @unchecked Sendable {
     private var connections: [Connection?] = []
     private var freeIndexes: [Int] = []
     private var acceptedCount: UInt32 = 0
-    /// Those to visit, and those of them whose client has gone while an answer was owed.
+    /// The connections to visit, and those of them whose client disconnected while an answer was owed.
     private var queued: [Connection] = []
     private var gone: [Connection] = []
-    /// Those with held answers, and those whose request was postponed, in that order. Some may have been closed since.
+    /// The connections with held answers, and those with a postponed request. Some may have closed since.
     private var holding: [Connection] = []
     private var postponed: [Connection] = []
-    /// The highest mark that was released.
+    /// The highest released mark.
     private(set) var releasedMark: UInt64 = 0
     private var acceptsAgainAt: Int64?
     private var spareBlock = Buffer()
-    /// The next connection to be reviewed, and when.
+    /// The next connection to review, and when.
     private var reviewIndex = 0
     private var reviewTime: Int64 = 0
 
     /// How many connections are open.
     public var connectionCount: Int { connections.count - freeIndexes.count }
 
-    /// How much memory the buffers of all connections take, in bytes; small ones do not count while they are in use. O(1).
+    /// How much memory the buffers of all connections take, in bytes; small ones do not count while they are in use.
+    /// O(1).
     public internal(set) var bufferBytes = 0
 
-    /// Whether large bodies are refused whatever the buffers take: the program has no room for what they bring.
+    /// Whether large bodies are refused whatever memory the buffers take, because the program has no room for their
+    /// content.
     public var refusesLargeBodies = false
 
-    /// Whether the buffers take so much memory that large bodies are refused. Large answers should not be made either.
+    /// Whether the buffers take so much memory that large bodies are refused. Handlers should not make large answers
+    /// either.
     public var isShortOfMemory: Bool { bufferBytes > limits.bufferBytes }
 
-    /// Whether the buffers may take so many bytes more. The answer in hand is not counted in `bufferBytes` yet. O(1).
+    /// Whether the buffers may take this many more bytes. `bufferBytes` does not count the current answer yet. O(1).
     public func hasBuffers(for byteCount: Int) -> Bool { bufferBytes + byteCount <= limits.bufferBytes }
 
-    /// Whether any connection has answers that its peer's kernel has not taken, or that are held. O(connections).
+    /// Whether any connection has answers that are held or that the kernel has not accepted. O(connections).
     public var hasUnsentAnswers: Bool { connections.contains { ($0?.conversation.responses.count ?? 0) > 0 } }
 
     /// A server that listens nowhere yet.
@@ -102,9 +106,9 @@ public final class HTTPServer: @unchecked Sendable {
     /// Listens at an address, or at each of the addresses that a host name stands for.
     ///
     /// - Parameters:
-    ///   - address: where.
-    ///   - service: what is spoken there, as a number that requests which come that way have (`Request.service`).
-    /// - Returns: Where it listens, with the ports that the kernel chose.
+    ///   - address: the address.
+    ///   - service: a number for what clients speak there, which its requests carry (`Request.service`).
+    /// - Returns: The addresses, with the ports that the kernel chose.
     /// - Throws: `SystemError`, for instance when the port is in use.
     public func listen(_ address: Address, service: Int = 0) throws(SystemError) -> [Address] {
         let opened = try Listener.open(address, service: service)
@@ -115,7 +119,7 @@ public final class HTTPServer: @unchecked Sendable {
         return opened.map(\.address)
     }
 
-    /// Takes no further connections; those that are open go on.
+    /// Accepts no more connections; open ones continue.
     public func stopListening() {
         for listener in listeners { loop.unwatch(listener.descriptor, for: listener) }
         listeners = []
@@ -132,7 +136,7 @@ public final class HTTPServer: @unchecked Sendable {
             loop.turn(until: isBusy ? loop.now : [deadline, acceptsAgainAt].compactMap { $0 }.min())
             dates.update(unixMilliseconds: loop.now)
             acceptConnections()
-            // First, so that no task is taken for those who have gone.
+            // First, so that no task is dispatched to a client that disconnected.
             for connection in exchange(&gone, for: []) {
                 connection.conversation.withdrawOwed(&handler, on: owner, now: loop.now)
             }
@@ -151,7 +155,7 @@ public final class HTTPServer: @unchecked Sendable {
         _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
         let begin = loop.updateNow()
-        // Serving one connection may wake another, which is then served in this turn too.
+        // Serving one connection may wake another, which is served in this turn too.
         while !queued.isEmpty {
             var visited = exchange(&queued, for: [])
             if visited.count > Self.visitsPerRound {
@@ -161,7 +165,7 @@ public final class HTTPServer: @unchecked Sendable {
             let round = Round(server: self, now: loop.now, end: begin + Self.turnMilliseconds)
             for (position, connection) in visited.enumerated() where connection.isOpen {
                 if position > 0, loop.updateNow() - begin >= Self.turnMilliseconds {
-                    // The rest stay in the list; those that were visited are answered first.
+                    // The rest stay in the list; the visited connections get their answers first.
                     queued = visited[position...] + queued
                     visited.removeLast(visited.count - position)
                     break
@@ -169,7 +173,7 @@ public final class HTTPServer: @unchecked Sendable {
                 connection.isQueued = false
                 connection.conversation.visit(&handler, on: owner, round, spareBlock: &spareBlock)
             }
-            // Answers leave together: a client that is woken by the first finds the others too.
+            // Answers are sent together: a client that the first one wakes finds the others too.
             for connection in visited where connection.isOpen { conclude(connection, round, &handler, on: owner) }
             if loop.updateNow() - begin >= Self.turnMilliseconds { return }
         }
@@ -193,13 +197,13 @@ public final class HTTPServer: @unchecked Sendable {
             connection.heldMark = heldMark
             add(connection, to: &holding)
         }
-        // A timer that fires too early is set anew then: the common case, a later deadline, costs nothing here.
+        // A timer that fires too early is set again then, so the common case, a later deadline, costs nothing here.
         if deadline != .max, connection.timerPosition < 0 || deadline < connection.timerDeadline {
             loop.setTimer(connection, at: deadline)
         }
     }
 
-    /// Looks which connections keep too much memory for too little, some in each turn. O(`reviewsPerTurn`).
+    /// Finds connections whose peers are too slow for the memory they keep, some in each turn. O(`reviewsPerTurn`).
     ///
     /// - Returns: When the next turn must begin at the latest.
     private func review<Handler: RequestHandler & ~Copyable>(
@@ -221,19 +225,20 @@ public final class HTTPServer: @unchecked Sendable {
         return loop.now
     }
 
-    /// Has a connection visited, in this turn if it has not ended.
+    /// Schedules a visit to a connection, in this turn if that has not ended.
     func queue(_ connection: Connection) {
         if connection.isQueued { return }
         connection.isQueued = true
         queued.append(connection)
     }
 
-    /// Notes that the client of an owed answer has gone: it is withdrawn before anything else is done in this turn.
+    /// Notes that the client of an owed answer disconnected. The request is withdrawn before all other work of this
+    /// turn.
     func noteGone(_ connection: Connection) { gone.append(connection) }
 
     /// Writes an answer that was owed.
     ///
-    /// - Returns: false, without calling `body`, if nobody waits for it any more.
+    /// - Returns: false, without a call of `body`, if the client no longer waits for it.
     @discardableResult
     public func answer(_ ticket: Ticket, _ body: (inout ResponseStream) -> Void) -> Bool {
         loop.checkIsolated()
@@ -247,9 +252,9 @@ public final class HTTPServer: @unchecked Sendable {
 
     // MARK: Holding and postponing
 
-    /// Lets answers go that are held until `mark` or a lower one (`ResponseStream.hold`). Those released in
-    /// `RequestHandler.beginTurn` are sent in the same turn, as far as its time allows. Marks only grow: one that is not
-    /// higher than the last does nothing. O(connections with held answers).
+    /// Releases the answers that are held until `mark` or a lower one (`ResponseStream.hold`). If you call this in
+    /// `RequestHandler.beginTurn`, they are sent in the same turn, as far as its time allows. Marks only grow: one that
+    /// is not higher than the last has no effect. O(connections with held answers).
     public func release(upTo mark: UInt64) {
         loop.checkIsolated()
         if mark <= releasedMark { return }
@@ -264,7 +269,7 @@ public final class HTTPServer: @unchecked Sendable {
         }
     }
 
-    /// Breaks all connections with held answers off: what these would have told is not known. To be called in
+    /// Aborts all connections with held answers, because what these answers report may not be true. Call this in
     /// `RequestHandler.beginTurn`. O(connections with held answers).
     public func abandonHeld() {
         loop.checkIsolated()
@@ -275,13 +280,13 @@ public final class HTTPServer: @unchecked Sendable {
         }
     }
 
-    /// Has all requests that were postponed (`Outcome.postponed`) handed over again, in the order in which they were
-    /// postponed and before all others. To be called in `RequestHandler.beginTurn`, not while a request is handled.
-    /// O(connections postponed and those to be served).
+    /// Hands all postponed requests (`Outcome.postponed`) over again, in the order in which they were postponed and
+    /// before all others. Call this in `RequestHandler.beginTurn`, not while a request is handled. O(postponed and
+    /// queued connections).
     public func resume() {
         loop.checkIsolated()
         if postponed.isEmpty { return }
-        // The kernel may have reported something of some of them: no connection stands in the list twice.
+        // The kernel may have reported some of them; no connection may be in the list twice.
         queued.removeAll { $0.isPostponed }
         let resumed = exchange(&postponed, for: []).filter(\.isOpen)
         for connection in resumed {
@@ -292,7 +297,7 @@ public final class HTTPServer: @unchecked Sendable {
         queued = resumed + queued
     }
 
-    /// Adds to a list from which connections that have closed are dropped when they are more than half of it.
+    /// Adds to a list. Closed connections are removed from it once they are more than half of it.
     private func add(_ connection: Connection, to list: inout [Connection]) {
         if list.count > 2 * connectionCount { list.removeAll { !$0.isOpen } }
         list.append(connection)
@@ -312,7 +317,8 @@ public final class HTTPServer: @unchecked Sendable {
             while listener.isReady, accepted < Self.acceptsPerTurn, connectionCount < limits.connections {
                 var failure: Int32 = 0
                 guard let descriptor = listener.accept(failure: &failure) else {
-                    // Out of descriptors or memory: connections wait in the kernel until one closes or a while later.
+                    // Without descriptors or memory, connections wait in the kernel until one closes or some time
+                    // passes.
                     if failure != 0 { acceptsAgainAt = loop.now + Self.pauseAfterExhaustionMilliseconds }
                     break
                 }
@@ -358,7 +364,7 @@ public final class HTTPServer: @unchecked Sendable {
     }
 }
 
-/// Puts a new value in a place and hands out the old one.
+/// Stores a new value and returns the old one.
 private func exchange<Value>(_ place: inout Value, for value: Value) -> Value {
     var value = value
     swap(&place, &value)

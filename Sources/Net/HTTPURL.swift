@@ -1,5 +1,5 @@
-// Where a request of the client goes: an http URL, read strictly, since two readers of one URL who disagree about its host
-// are how a filter of addresses is got around.
+// The target of a client's request: an http URL, parsed strictly. If two parsers disagree about a URL's host, an
+// address filter can be bypassed.
 
 import Bytes
 
@@ -12,16 +12,16 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
     public let host: String
     /// The port: 80 if the URL names none.
     public let port: UInt16
-    /// The path and the query as they were written, at least `/`.
+    /// The path and the query as written, at least `/`.
     public let target: [UInt8]
-    /// What a Host field says: the host, and the port if it is not 80. No two hosts and ports have the same.
+    /// The value of a Host field: the host, and the port unless it is 80. It identifies the host and port.
     public let authority: [UInt8]
-    /// The URL as it was written, without its fragment.
+    /// The URL as written, without its fragment.
     public let description: String
 
     /// Reads a URL; a fragment is dropped. O(length).
     ///
-    /// - Throws: `HTTPURLError` with a sentence that says what would be right.
+    /// - Throws: `HTTPURLError`, which says what would be right.
     public init(_ text: Span<UInt8>) throws(HTTPURLError) {
         guard text.count <= HTTPURL.maximumLength else {
             throw HTTPURLError("a URL is at most \(HTTPURL.maximumLength) bytes long, not \(text.count)")
@@ -103,7 +103,7 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
         guard isName, host.utf8.count <= 253 else {
             throw HTTPURLError("a URL's host is made of at most 253 letters, digits, hyphens, dots and underscores")
         }
-        // The system would take 127.1 or 0x7f000001 for addresses, and other readers of the URL would not.
+        // The system reads 127.1 and 0x7f000001 as addresses; other URL parsers do not.
         let labels = host.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: true)
         guard let last = labels.last else { throw HTTPURLError("a URL needs a host") }
         let isNumber = last.allSatisfy(\.isDigit) || last.starts(with: Array("0x".utf8))
@@ -114,13 +114,13 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
 
     // MARK: References
 
-    /// What a reference, such as a Location field's value, means when it is found at this URL (RFC 3986 section 5.2).
+    /// Resolves a reference found at this URL, such as a Location field's value (RFC 3986 section 5.2).
     ///
-    /// - Throws: `HTTPURLError` when that is no URL that can be reached.
+    /// - Throws: `HTTPURLError` if the result is not a valid `http` URL.
     func resolving(_ reference: Span<UInt8>) throws(HTTPURLError) -> HTTPURL {
         let text = Array(copying: reference)
         let first = text.first { !$0.isSchemeCharacter }
-        // A scheme is what comes before a colon that comes before anything that a scheme has not.
+        // A scheme ends with a colon and has only the characters of a scheme before it.
         if first == UInt8(ascii: ":"), text[0] != UInt8(ascii: ":") { return try HTTPURL(reference) }
         if text.starts(with: Array("//".utf8)) { return try HTTPURL((Array("http:".utf8) + text).span) }
         let query = target.firstIndex(of: UInt8(ascii: "?")) ?? target.count
@@ -161,9 +161,9 @@ extension UInt8 {
     }
 }
 
-/// A URL that cannot be read, with a sentence for the person who wrote it.
+/// An invalid URL, with a sentence for its author.
 public struct HTTPURLError: Error, Equatable, CustomStringConvertible {
-    /// What would be right, and what was got.
+    /// What would be right, and what was given.
     public let description: String
 
     init(_ description: String) { self.description = description }

@@ -1,26 +1,26 @@
-// The header section of a message on its way in, RFC 9112 sections 5 and 6: what requests and responses have in common.
+// The header section of an incoming message (RFC 9112 sections 5 and 6), for requests and responses alike.
 
 import Bytes
 
-/// Finds the lines of a message's head, and notes what its fields say about where the message and the connection end.
+/// Finds the lines of a message's head, and notes what its fields say about the end of the message and the connection.
 struct HeaderSection {
-    /// A field line: where its name and its value are, from the message's first byte.
+    /// A field line: the ranges of its name and its value, counted from the message's first byte.
     struct Field {
         let name: Range<Int>
         let value: Range<Int>
     }
 
-    /// Which messages it reads.
+    /// The kind of message.
     enum Kind: String {
         case request, response
 
-        /// Who reads them.
+        /// The reader of such a message, for error messages.
         fileprivate var reader: StaticString { self == .request ? "server" : "client" }
     }
 
-    /// How the content is delimited, RFC 9112 section 6.3.
+    /// How the body is delimited (RFC 9112 section 6.3).
     enum Framing {
-        /// Neither field says anything.
+        /// No field says.
         case unsaid
         /// Content-Length.
         case length(Int)
@@ -44,17 +44,17 @@ struct HeaderSection {
         self.fieldLimit = fieldLimit
     }
 
-    /// Where the next line begins: when the head is whole, its length.
+    /// Where the next line begins; once the head is complete, its length.
     var nextLineStart: Int { lineStart }
 
-    /// Ready for another message, which begins at `start`.
+    /// Prepares for another message, which begins at `start`.
     mutating func reset(at start: Int = 0) {
         self = HeaderSection(kind, limit: limit, fieldLimit: fieldLimit)
         lineStart = start
         scanned = start
     }
 
-    /// The next line without its CR LF, or nil if it is not whole yet. With a request line the head may be as long as
+    /// The next line without its CR LF; nil if it is incomplete. Up to a request line the head may be as long as
     /// `lineLimit`.
     mutating func nextLine(_ bytes: Span<UInt8>, lineLimit: Int = .max) throws(Refusal) -> Range<Int>? {
         guard let end = bytes.index(of: UInt8(ascii: "\n"), from: scanned) else {
@@ -72,7 +72,7 @@ struct HeaderSection {
         return line
     }
 
-    /// Mutating, though it changes nothing: the section would be copied to call it.
+    /// Changes nothing; it is mutating because a call would copy the section otherwise.
     private mutating func checkLength(_ length: Int, _ lineLimit: Int) throws(Refusal) {
         if length > lineLimit { throw Refusal(414, "the request line is longer than \(lineLimit) bytes") }
         if length > limit { throw Refusal(431, "the header is longer than \(limit) bytes") }
@@ -80,7 +80,7 @@ struct HeaderSection {
 
     // MARK: Fields, RFC 9112 section 5
 
-    /// Takes a field line, which is added to `fields`.
+    /// Parses a field line and adds it to `fields`.
     mutating func parseField(
         _ bytes: Span<UInt8>, _ line: Range<Int>, into fields: inout [Field]
     ) throws(Refusal) {
@@ -122,7 +122,7 @@ struct HeaderSection {
     }
 
     private mutating func parseContentLength(_ value: Span<UInt8>) throws(Refusal) {
-        // Equal lengths may be repeated, as a list or as fields (RFC 9110 section 8.6).
+        // The same length may be repeated, in a list or in several fields (RFC 9110 section 8.6).
         var index = 0
         repeat {
             let end = value.index(of: UInt8(ascii: ","), from: index) ?? value.count
@@ -131,7 +131,7 @@ struct HeaderSection {
             var length = 0
             for place in digits {
                 guard value[place].isDigit else { throw Refusal(400, "Content-Length is no number") }
-                // Held at the largest number: what does not fit is over any limit.
+                // Saturated: what does not fit is over every limit.
                 let (product, overflow) = length.multipliedReportingOverflow(by: 10)
                 let (sum, overflow2) = product.addingReportingOverflow(Int(value[place] - 0x30))
                 length = overflow || overflow2 ? Int.max : sum
@@ -163,7 +163,7 @@ struct HeaderSection {
     }
 }
 
-/// The transfer codings that a message names, over all its fields, in order.
+/// The transfer codings of a message, in order, from all its fields.
 private struct TransferCodings {
     private(set) var isPresent = false
     private var chunkedCount = 0
@@ -180,7 +180,7 @@ private struct TransferCodings {
         (chunkedCount, otherCount, lastIsChunked) = (chunked, other, last)
     }
 
-    /// RFC 9112 section 6.3: without a final chunked the content has no end that can be relied on.
+    /// RFC 9112 section 6.3: unless chunked is last, the end of the body is not reliable.
     func check(reader: StaticString) throws(Refusal) {
         guard lastIsChunked, chunkedCount == 1 else {
             throw Refusal(400, "the last transfer coding is not chunked, or chunked is not only the last")

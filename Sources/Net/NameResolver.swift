@@ -1,9 +1,9 @@
-// Looks host names up without keeping the event loop: the system's look-up blocks, so it is done on threads, which live as
-// long as there is a name to look up. Answers are kept for a few seconds.
+// Looks host names up without keeping the event loop: the system's look-up blocks, so it is done on threads, which live
+// as long as there is a name to look up. Answers are kept for a few seconds.
 //
-// A name whose servers do not answer keeps its thread for ten seconds and more. So each name is looked up once for all who
-// want it, each group of requests gets a part of the threads only, and so do all names together that took long before.
-// Whoever starts requests asks first whether one more look-up can begin (`canBegin`).
+// A name whose servers do not answer keeps its thread for ten seconds and more. So each name is looked up once for all
+// who want it, each group of requests gets a part of the threads only, and so do all names together that took long
+// before. Whoever starts requests asks first whether one more look-up can begin (`canBegin`).
 
 import Glibc
 
@@ -160,8 +160,8 @@ final class NameResolver {
 
 /// The names to look up, and the threads that do it.
 @safe private final class LookUpThreads: @unchecked Sendable {
-    // @unchecked: what is not constant is touched under `lock` only. The threads keep this object and the loop alive, which so
-    // outlive whoever asked; a look-up that hangs keeps nothing else, and not the process either.
+    // @unchecked: what is not constant is touched under `lock` only. The threads keep this object and the loop alive,
+    // which so outlive whoever asked; a look-up that hangs keeps nothing else, and not the process either.
 
     /// More than may be begun by those who ask first: redirects lead to names without asking.
     private static let threadLimit = NameResolver.lookUpLimit + 8

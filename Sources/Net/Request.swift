@@ -1,4 +1,4 @@
-// One whole HTTP request, as a route sees it: spans into the connection's buffer, nothing copied.
+// A complete HTTP request as a route sees it: spans into the connection's buffer, nothing copied.
 
 import Bytes
 
@@ -32,15 +32,16 @@ public enum Method: UInt8, Sendable {
     }
 }
 
-/// Names a request whose answer is still owed. Goes stale when the request is answered or its connection closes.
+/// Identifies a request that has not been answered. It becomes stale when the request is answered or its connection
+/// closes.
 public struct Ticket: Hashable, Sendable {
     let connection: Int
     let serial: UInt64
 }
 
-/// Why bytes were refused as a request: the status to answer with and a sentence for the person who sent them.
+/// Why a request was refused: the status of the answer and a sentence for the client's author.
 ///
-/// The connection is closed after the answer: where framing is in doubt, what follows cannot be trusted to be a request.
+/// The connection closes after the answer: once framing is in doubt, what follows cannot be trusted to be a request.
 public struct Refusal: Error, Equatable, Sendable {
     /// The status code of the answer.
     public let status: Int
@@ -53,7 +54,7 @@ public struct Refusal: Error, Equatable, Sendable {
     }
 }
 
-/// What the parser found out about a request. Offsets count from the request's first byte.
+/// The parsed head of a request. Offsets count from the request's first byte.
 struct RequestHead {
     var method = Method.other
     var methodName = 0..<0
@@ -63,13 +64,13 @@ struct RequestHead {
     var authority = 0..<0
     var fields: [HeaderSection.Field] = []
     var body = 0..<0
-    /// 1 for HTTP/1.1 and whatever later 1.x a client speaks, 0 for HTTP/1.0.
+    /// 1 for HTTP/1.1 and any later 1.x, 0 for HTTP/1.0.
     var minorVersion = 1
     var isPersistent = true
-    /// A field says so: Origin, one of Sec-Fetch-*, or a User-Agent that begins with `Mozilla/`.
+    /// A field shows it: Origin, one of Sec-Fetch-*, or a User-Agent that begins with `Mozilla/`.
     var isFromBrowser = false
 
-    /// As new, with the memory that it has.
+    /// Clears everything but keeps the memory.
     mutating func reset() {
         method = .other
         isFromBrowser = false
@@ -78,15 +79,15 @@ struct RequestHead {
     }
 }
 
-/// A whole request. Its spans lie in the connection's buffer and end with the call they were handed to.
+/// A complete request. Its spans are valid during the call that received it.
 public struct Request: ~Copyable, ~Escapable {
     private let bytes: Span<UInt8>
     private let head: RequestHead
-    /// What is spoken at the address that it came to (`HTTPServer.listen`).
+    /// The service of the address where it arrived (`HTTPServer.listen`).
     public let service: Int
-    /// Names this request for an answer that comes later.
+    /// Identifies this request for a later answer.
     public let ticket: Ticket
-    /// What looked at the body as it arrived, if it was large (`RequestHandler.bodyObserver`).
+    /// The observer of the body, if that was large (`RequestHandler.bodyObserver`).
     public let bodyObserver: BodyObserver?
 
     @_lifetime(copy bytes)
@@ -101,7 +102,7 @@ public struct Request: ~Copyable, ~Escapable {
     /// The method.
     public var method: Method { head.method }
 
-    /// The method as it was written.
+    /// The method as sent.
     public var methodName: Span<UInt8> {
         @_lifetime(copy self) get { bytes.extracting(head.methodName) }
     }
@@ -116,31 +117,31 @@ public struct Request: ~Copyable, ~Escapable {
         @_lifetime(copy self) get { bytes.extracting(head.query) }
     }
 
-    /// The host and port that the request was sent to: the target's own authority, or the Host field.
+    /// The host and port of the request: the target's own authority, or the Host field.
     public var authority: Span<UInt8> {
         @_lifetime(copy self) get { bytes.extracting(head.authority) }
     }
 
-    /// The content, without its transfer coding.
+    /// The body, without its transfer coding.
     public var body: Span<UInt8> {
         @_lifetime(copy self) get { bytes.extracting(head.body) }
     }
 
-    /// Whether it looks like a browser's: it has an Origin, a Sec-Fetch-* field, or a User-Agent that begins with `Mozilla/`.
-    /// Then a web page may have had it sent, behind its reader's back. O(1): the parser has noted it.
+    /// Whether it seems to come from a browser: it has an Origin, a Sec-Fetch-* field, or a User-Agent that begins with
+    /// `Mozilla/`. Then a web page may have sent it without the user's knowledge. O(1): the parser has noted it.
     public var isFromBrowser: Bool { head.isFromBrowser }
 
-    /// Calls `body` with the name and the value of each header field, blanks around the value left out.
+    /// Calls `body` with the name and the value of each header field, without the blanks around the value.
     public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {
         for field in head.fields { body(bytes.extracting(field.name), bytes.extracting(field.value)) }
     }
 }
 
-/// Looks at a large body piece by piece as it arrives, so that no turn of the loop has to read it whole.
+/// Reads a large body piece by piece as it arrives, so that no turn of the loop has to read all of it.
 open class BodyObserver {
-    /// Nothing seen yet.
+    /// An observer that has seen nothing.
     public init() {}
 
-    /// The next piece of the body, in order, each byte once.
+    /// Takes the next piece of the body. Each byte comes once, in order.
     open func consume(_ bytes: Span<UInt8>) {}
 }

@@ -1,72 +1,71 @@
-// What a server asks of the program behind it.
+// What an HTTP server needs from the program that uses it.
 
-/// What a route did with a request.
+/// What a handler did with a request.
 public enum Outcome {
-    /// The answer has been written.
+    /// It wrote the answer.
     case answered
-    /// The answer comes later, through `HTTPServer.answer`. The object is handed back if the client goes before that; nil
-    /// for what goes on whether the client is there or not.
+    /// It will answer later through `HTTPServer.answer`. If the client leaves first, the handler gets the object back;
+    /// nil for work that continues without the client.
     case owed(AnyObject?)
-    /// The request could not be taken now: nothing was changed and nothing written. It stays at the front of its
-    /// connection, and is handed over again, with another ticket, after `HTTPServer.resume`; it is not if the connection
-    /// breaks before that.
+    /// It could not take the request now, changed nothing and wrote nothing. The request stays at the front of its
+    /// connection and is handed over again, with another ticket, after `HTTPServer.resume`, unless the connection
+    /// breaks first.
     case postponed
 }
 
-/// Routes the requests of an `HTTPServer`. All calls come on the event loop, inside the owner's isolation, which is
-/// entered once around the whole loop: a call on an `isolated` parameter costs next to nothing, entering does not.
+/// Handles the requests of an `HTTPServer`. All calls come on the event loop, inside the owner's isolation. The loop
+/// enters that once, because entering it costs much and a call on an `isolated` parameter next to nothing.
 public protocol RequestHandler: ~Copyable {
-    /// The actor whose state the routes work on.
+    /// The actor that owns the handler's state.
     associatedtype Owner: Actor
 
-    /// Answers a whole request, promises to, or postpones it.
+    /// Answers a complete request, promises to answer, or postpones it.
     mutating func handle(
         _ request: borrowing Request, _ responses: inout ResponseStream, on owner: isolated Owner
     ) -> Outcome
 
-    /// Looks at the head of a request whose client waits to be told to send the body (`Expect: 100-continue`). `body` is
-    /// empty yet.
+    /// Decides on a request whose client waits for permission to send the body (`Expect: 100-continue`). `body` is
+    /// still empty.
     ///
-    /// - Returns: whether the body is wanted. If not, the answer has been written, and the connection closes.
+    /// - Returns: Whether the client may send the body. If not, this has written the answer, and the connection closes.
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool
 
-    /// Answers bytes that are no request, or one over the limits, at an address of that service. The connection closes
+    /// Answers an invalid request, or one over the limits, at an address of that service. The connection closes
     /// afterwards.
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream)
 
-    /// The client of an owed answer has ended its side and may still be reading: withdraws what it waits for, so that
-    /// nothing is taken for it, and answers.
+    /// Withdraws a waiting request and answers it: the client has ended its side and may still be reading.
     mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on owner: isolated Owner)
 
-    /// The client of an owed answer has gone: withdraws what it waits for.
+    /// Withdraws a waiting request whose client has disconnected.
     mutating func withdraw(_ withdrawal: AnyObject, on owner: isolated Owner)
 
-    /// Answers with these keys (`ResponseStream.track`) did not reach their peer, and will not; the last that it was sent stands
-    /// first. Those whose fate is open when the server stops are not reported.
+    /// Notes that answers with these keys (`ResponseStream.track`) did not reach their peer and never will, the last
+    /// one sent first. Answers that may still arrive when the server stops are not reported.
     mutating func undelivered(_ keys: [UInt64], on owner: isolated Owner)
 
-    /// Something that looks at a large body while it arrives, or nil; `handle` finds it in the request.
+    /// Makes an observer for a large body that is arriving, or nil. `handle` finds it in the request.
     mutating func bodyObserver() -> BodyObserver?
 
-    /// Looks at the head of a request with a body over 64 KiB for which memory is short.
+    /// Decides on a request with a body over 64 KiB while memory is short.
     ///
-    /// - Returns: whether its body is read nevertheless, if it is not larger than 1 MiB: nothing of it is kept.
+    /// - Returns: Whether to read the body all the same, if it is at most 1 MiB, because nothing of it is kept.
     mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool
 
-    /// A turn begins: the time is the loop's, in milliseconds since the epoch. What is due is done, in bounded portions.
-    /// Answers that are released and connections that are resumed here have their turn in this one.
+    /// Begins a turn: does what is due, in bounded portions. `now` is the loop's time, in milliseconds since the epoch.
+    /// Answers released and connections resumed here are served in this turn.
     mutating func beginTurn(now: Int64, on owner: isolated Owner)
 
-    /// The turn ends: requests were served, and what is not held was sent.
+    /// Ends a turn, after requests were served and all answers that are not held were sent.
     ///
-    /// - Returns: when the next turn must begin at the latest, in milliseconds since the epoch; nil for no such time.
+    /// - Returns: When the next turn must begin at the latest, in milliseconds since the epoch; nil for no such time.
     mutating func endTurn(on owner: isolated Owner) -> Int64?
 
-    /// Whether the server is to stop.
+    /// Whether the server must stop.
     var isFinished: Bool { get }
 }
 
 extension RequestHandler where Self: ~Copyable {
-    /// None is.
+    /// No body is observed.
     public mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool { false }
 }

@@ -1,9 +1,9 @@
-// Finds one whole request in a connection's bytes: RFC 9112, strictly. Lines are parsed as they become whole, each byte
-// is looked at once however the bytes arrive, and what is wrong is refused as soon as it can be known.
+// Parses requests strictly as RFC 9112 says. It parses each line once it is complete, scans each byte once however the
+// bytes arrive, and refuses an error as early as possible.
 
 import Bytes
 
-/// The bounds of a request. What is larger is refused: 414, 431 or 413.
+/// The limits of a request. A larger one is refused with 414, 431 or 413.
 public struct RequestLimits: Sendable {
     /// The longest request line, in bytes.
     public var requestLine = 8 * 1024
@@ -11,14 +11,14 @@ public struct RequestLimits: Sendable {
     public var head = 32 * 1024
     /// The largest number of fields.
     public var fields = 100
-    /// The largest content, in bytes, without its transfer coding.
+    /// The largest body, in bytes, without its transfer coding.
     public var body = 64 * 1024 * 1024
 
-    /// The bounds that api.md promises.
+    /// The limits that api.md promises.
     public init() {}
 }
 
-/// The state of one request on its way in. `parse` is called whenever bytes were added.
+/// The state of one incoming request. Call `parse` whenever bytes were added.
 struct RequestParser {
     private enum State { case requestLine, fields, body, complete }
 
@@ -39,7 +39,7 @@ struct RequestParser {
         section = HeaderSection(.request, limit: limits.head, fieldLimit: limits.fields)
     }
 
-    /// Ready for the next request.
+    /// Prepares for the next request.
     mutating func reset() {
         state = .requestLine
         section.reset()
@@ -52,31 +52,31 @@ struct RequestParser {
         expectsContinue = false
     }
 
-    /// Whether the client waits for an interim answer before it sends the content; true only once.
+    /// Whether the client waits for an interim answer before it sends the body; true only once.
     mutating func takeExpectation() -> Bool {
         defer { expectsContinue = false }
         return expectsContinue
     }
 
-    /// Whether the head is whole and the content is on its way.
+    /// Whether the head is complete and the body is not.
     var isReadingBody: Bool { state == .body }
 
-    /// How many bytes from the request's first the whole of it takes in the buffer, once it is complete.
+    /// How many bytes the complete request takes in the buffer.
     private(set) var length = 0
 
-    /// The content that has come so far, without its coding.
+    /// The body that has arrived, without its transfer coding.
     var receivedBody: Range<Int> { head.body }
 
-    /// How many further bytes the content is known to need; 0 when that is not known.
+    /// How many more bytes the body needs; 0 if unknown.
     func missingBytes(_ buffer: borrowing Buffer) -> Int {
         guard state == .body, chunks == nil, let contentLength else { return 0 }
         return max(0, head.body.lowerBound + contentLength - buffer.count)
     }
 
-    /// Goes on with what the buffer holds.
+    /// Parses what the buffer holds.
     ///
-    /// - Returns: Whether a whole request is there; then `length` bytes of the buffer are its own.
-    /// - Throws: What makes this no request, or one over the limits.
+    /// - Returns: Whether the request is complete; then it takes `length` bytes of the buffer.
+    /// - Throws: Why the request is invalid or over the limits.
     mutating func parse(_ buffer: inout Buffer) throws(Refusal) -> Bool {
         if state == .requestLine || state == .fields {
             guard try parseHead(buffer.span) else { return false }
@@ -85,7 +85,7 @@ struct RequestParser {
         return state == .complete
     }
 
-    /// Parses lines until the head is whole; false if it is not yet.
+    /// Parses lines until the head is complete; false if it is not yet.
     private mutating func parseHead(_ bytes: Span<UInt8>) throws(Refusal) -> Bool {
         while let line = try nextLine(bytes) {
             if state == .fields {
@@ -95,7 +95,7 @@ struct RequestParser {
                 }
                 try parseField(bytes, line)
             } else if line.isEmpty {
-                // RFC 9112 section 2.2: empty lines before a request are passed over.
+                // RFC 9112 section 2.2: empty lines before a request are ignored.
                 emptyLines += 1
                 guard emptyLines <= 8 else { throw Refusal(400, "more than 8 empty lines before the request") }
             } else {
@@ -106,10 +106,10 @@ struct RequestParser {
         return false
     }
 
-    /// The next line without its CR LF, or nil if it is not whole yet.
+    /// The next line without its CR LF; nil if it is incomplete.
     private mutating func nextLine(_ bytes: Span<UInt8>) throws(Refusal) -> Range<Int>? {
         if state == .fields { return try section.nextLine(bytes) }
-        // Before all else, so that the answer does not depend on how much of the line has come.
+        // First, so that the answer does not depend on how much of the line has arrived.
         let start = section.nextLineStart
         if start < bytes.count, !bytes[start].isTokenCharacter, bytes[start] != UInt8(ascii: "\r") {
             throw Refusal(400, "a request begins with a method; this is no HTTP request")
@@ -140,7 +140,7 @@ struct RequestParser {
             throw Refusal(400, "the request line does not end in a version such as HTTP/1.1")
         }
         guard version[5] == UInt8(ascii: "1") else { throw Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0") }
-        // A higher minor version is handled as the highest one known (RFC 9110 section 2.5).
+        // A higher minor version is handled as the highest known one (RFC 9110 section 2.5).
         head.minorVersion = version[7] == UInt8(ascii: "0") ? 0 : 1
     }
 
@@ -199,7 +199,7 @@ struct RequestParser {
         guard let field = head.fields.last else { return }
         let name = bytes.extracting(field.name)
         let value = bytes.extracting(field.value)
-        // By the first letter, as most fields are none of these: no name is empty.
+        // By the first letter, since most fields are none of these. No name is empty.
         switch unsafe name[unchecked: 0] | 0x20 {
         case UInt8(ascii: "h") where name.equalsIgnoringCase("Host"):
             hosts += 1

@@ -1,27 +1,26 @@
-// Finds one whole response in a connection's bytes: RFC 9112, strictly, as `RequestParser` does with requests. Interim
-// responses are passed over.
+// Parses responses strictly as RFC 9112 says, as `RequestParser` does requests. It skips interim responses.
 
 import Bytes
 
-/// The bounds of a response.
+/// The limits of a response.
 struct ResponseLimits {
-    /// The longest head, that of interim responses before it included, in bytes.
+    /// The longest head, including interim responses before it, in bytes.
     var head = 64 * 1024
     /// The largest number of fields.
     var fields = 200
-    /// How much of the content is kept, in bytes, without its transfer coding.
+    /// How much of the body is kept, in bytes, without its transfer coding.
     var body = 1 << 20
 }
 
-/// What the parser found out about a response. Offsets count from the first byte that came.
+/// The parsed head of a response. Offsets count from the first byte received.
 struct ResponseHead {
     fileprivate(set) var status = 0
     fileprivate(set) var reason = 0..<0
-    /// 1 for HTTP/1.1 and whatever later 1.x a server speaks, 0 for HTTP/1.0.
+    /// 1 for HTTP/1.1 and any later 1.x, 0 for HTTP/1.0.
     fileprivate(set) var minorVersion = 1
     fileprivate(set) var fields: [HeaderSection.Field] = []
     fileprivate(set) var body = 0..<0
-    /// The content was longer than what is kept of it. Where it ends is not known then.
+    /// The body was longer than the limit; its end is not known.
     fileprivate(set) var isTruncated = false
     /// Whether the connection can be used for another request when the response is complete.
     fileprivate(set) var isPersistent = true
@@ -33,23 +32,23 @@ struct ResponseHead {
     }
 }
 
-/// The state of one response on its way in. `parse` is called whenever bytes were added.
+/// The state of one incoming response. Call `parse` whenever bytes were added.
 struct ResponseParser {
     private enum State { case statusLine, fields, body, complete }
 
     private let limits: ResponseLimits
-    /// The request was HEAD: whatever the fields say, there is no content (RFC 9110 section 9.3.2).
+    /// The request was HEAD: the response has no body, whatever its fields say (RFC 9110 section 9.3.2).
     private let answersHead: Bool
     private var state = State.statusLine
     private var section: HeaderSection
-    /// What the content's length is to be; `Int.max` if it goes on until the connection ends.
+    /// The expected length of the body; `Int.max` if it ends with the connection.
     private var contentLength = Int.max
     private var chunks: ChunkedBody?
     private(set) var head = ResponseHead()
-    /// How many of the bytes that came are the response's, once it is complete.
+    /// How many bytes the complete response takes in the buffer.
     private(set) var length = 0
 
-    /// The memory of the list is used for the fields.
+    /// A parser that reuses the memory of `fields`.
     init(limits: ResponseLimits, answersHead: Bool, fields: consuming [HeaderSection.Field] = []) {
         self.limits = limits
         self.answersHead = answersHead
@@ -58,16 +57,16 @@ struct ResponseParser {
         head.fields = fields
     }
 
-    /// How many further bytes the content is known to need; 0 when that is not known.
+    /// How many more bytes the body needs; 0 if unknown.
     func missingBytes(_ buffer: borrowing Buffer) -> Int {
         guard state == .body, chunks == nil, contentLength < .max else { return 0 }
         return max(0, head.body.lowerBound + min(contentLength, limits.body + 1) - buffer.count)
     }
 
-    /// Goes on with what the buffer holds.
+    /// Parses what the buffer holds.
     ///
-    /// - Returns: Whether the response is complete, as far as it is kept.
-    /// - Throws: What makes this no response, or one over the limits. Its status means nothing here.
+    /// - Returns: Whether the response is complete, up to the limit of its body.
+    /// - Throws: Why the response is invalid or over the limits. The refusal's status has no meaning here.
     mutating func parse(_ buffer: inout Buffer) throws(Refusal) -> Bool {
         if state == .statusLine || state == .fields {
             guard try parseHead(buffer.span) else { return false }
@@ -76,9 +75,9 @@ struct ResponseParser {
         return state == .complete
     }
 
-    /// Notes that nothing more will come.
+    /// Notes the end of the connection's input.
     ///
-    /// - Returns: Whether that makes the response complete.
+    /// - Returns: Whether this completes the response.
     mutating func parseEnd() -> Bool {
         if state == .body, chunks == nil, contentLength == .max {
             length = head.body.upperBound
@@ -87,10 +86,10 @@ struct ResponseParser {
         return state == .complete
     }
 
-    /// Ends the response where it is, if it is in its content and has more than `byteCount` bytes of that. What comes further
-    /// is not kept, and the connection is of no use any more.
+    /// Ends the response here if more than `byteCount` bytes of its body have arrived. The rest is not kept, and the
+    /// connection cannot be reused.
     ///
-    /// - Returns: Whether it did.
+    /// - Returns: Whether it ended the response.
     mutating func cut(beyond byteCount: Int) -> Bool {
         guard state == .body, head.body.count > byteCount else { return false }
         head.isTruncated = true
@@ -100,12 +99,12 @@ struct ResponseParser {
         return true
     }
 
-    /// Parses lines until the head is whole; false if it is not yet.
+    /// Parses lines until the head is complete; false if it is not yet.
     private mutating func parseHead(_ bytes: Span<UInt8>) throws(Refusal) -> Bool {
         while true {
             if state == .statusLine {
                 let start = section.nextLineStart
-                // Before all else, so that it does not depend on how much of the line has come.
+                // First, so that the error does not depend on how much of the line has arrived.
                 if start < bytes.count, bytes[start] != UInt8(ascii: "H") {
                     throw Refusal(400, "a response begins with HTTP/; this is no HTTP response")
                 }
@@ -155,7 +154,7 @@ struct ResponseParser {
         }
         switch try section.framing(minorVersion: head.minorVersion) {
         case .chunked: chunks = ChunkedBody(.response, limit: limits.body)
-        // No body is as long as the number that stands for no length.
+        // `Int.max` stands for no length, so no body may be that long.
         case .length(let length): contentLength = min(length, .max - 1)
         case .unsaid: head.isPersistent = false
         }

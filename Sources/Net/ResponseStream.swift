@@ -135,8 +135,8 @@ public struct ResponseStream: ~Copyable {
     }
 
     /// Holds an answer back: it, and so all behind it on its connection, is not handed to the kernel before
-    /// `HTTPServer.release(upTo:)` was called with `mark` or a higher one. A mark that has been released, as 0 always has,
-    /// holds nothing. Of several marks the highest counts.
+    /// `HTTPServer.release(upTo:)` was called with `mark` or a higher one. A mark that has been released, as 0 always
+    /// has, holds nothing. Of several marks the highest counts.
     ///
     /// It concerns the answer that was begun last, and may be called at any time from `begin` until whoever writes that
     /// answer returns, before or after `end`. An answer must have been begun. O(1).

@@ -1,4 +1,4 @@
-// The loop's deadlines: a binary heap in which every source knows its place, so that each can move or leave.
+// The loop's deadlines: a binary heap in which each source knows its position, so that it can be moved or removed.
 
 /// Sources by deadline. Setting, moving and removing cost O(log n); the next one O(1).
 struct TimerQueue {
@@ -17,7 +17,7 @@ struct TimerQueue {
         restore(source.timerPosition)
     }
 
-    /// Takes a source out; nothing if it is not in.
+    /// Removes a source, if it is in the queue.
     mutating func remove(_ source: EventSource) {
         let position = source.timerPosition
         if position < 0 { return }
@@ -29,7 +29,7 @@ struct TimerQueue {
         restore(position)
     }
 
-    /// Takes out the earliest source if its deadline has passed.
+    /// Removes the earliest source if its deadline has passed.
     mutating func popDue(now: Int64) -> EventSource? {
         guard let first = heap.first, first.timerDeadline <= now else { return nil }
         remove(first)
@@ -41,7 +41,7 @@ struct TimerQueue {
         source.timerPosition = position
     }
 
-    /// Moves what stands at `position` up or down to where it belongs.
+    /// Moves the source at `position` up or down to its place.
     private mutating func restore(_ position: Int) {
         let source = heap[position]
         var hole = position
