@@ -5,18 +5,18 @@
 import Bytes
 import Glibc
 
-/// A block of bytes that is filled at its end and emptied at its start.
+/// A block of bytes, filled at its end and emptied at its start.
 ///
 /// An empty buffer can own no memory, so ten thousand idle connections cost nothing here. If the system has no memory
 /// for what is to be added, it is left out and `isExhausted` says so from then on: whoever owns the buffer gives up
 /// what it stands for.
 @safe public struct Buffer: ~Copyable {
-    // malloc'd, so that growing a large block remaps pages and copies nothing. The bytes from `start` to `end` are
-    // initialised, and every access below stays within them or, when filling, within the block.
+    // Allocated by malloc, so that growing a large block remaps pages and copies nothing. The bytes from `start` to
+    // `end` are initialised, and every access below stays within them or, when filling, within the block.
     @usableFromInline private(set) var block = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
     @usableFromInline private(set) var start = 0
     @usableFromInline private(set) var end = 0
-    /// The memory in front of this offset was given back to the system.
+    /// The memory in front of this offset has been returned to the system.
     private var released = 0
 
     /// An empty buffer that owns no memory.
@@ -24,7 +24,7 @@ import Glibc
 
     deinit { unsafe free(block.baseAddress) }
 
-    /// Whether bytes are missing because the system had no memory for them.
+    /// Whether bytes are missing because the system had no memory.
     @usableFromInline private(set) var isExhausted = false
 
     /// How many bytes it holds.
@@ -57,7 +57,7 @@ import Glibc
     public mutating func reserve(_ byteCount: Int) -> Bool {
         precondition(byteCount >= 0)
         if capacity - end >= byteCount { return true }
-        // Moving down costs what is left; it pays once half of the block is free in front of it.
+        // Moving down costs O(bytes left); it pays once half of the block is free in front of them.
         if start > 0, start >= capacity / 2 || isEmpty {
             unsafe block.copyMemory(from: UnsafeRawBufferPointer(rebasing: block[start..<end]))
             end -= start
@@ -76,7 +76,7 @@ import Glibc
         return true
     }
 
-    /// Whether the system would give so many bytes at the moment. Some microseconds.
+    /// Whether the system would allocate this many bytes now. Takes some microseconds.
     static func canAllocate(_ byteCount: Int) -> Bool {
         let address = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let address = unsafe address, unsafe address != MAP_FAILED else { return false }
@@ -87,9 +87,9 @@ import Glibc
     /// Forgets that bytes are missing.
     mutating func endExhaustion() { isExhausted = false }
 
-    /// Hands room for `byteCount` bytes behind the last one to `fill`, which says how many it wrote there.
+    /// Passes room for `byteCount` bytes behind the last one to `fill`, which returns how many it wrote.
     ///
-    /// - Returns: What `fill` returned; a negative number (a failed call, or no memory) adds nothing.
+    /// - Returns: The result of `fill`; a negative one (a failed call, or no memory) adds nothing.
     mutating func append(atMost byteCount: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Int) -> Int {
         guard reserve(byteCount) else { return -1 }
         let written = unsafe fill(UnsafeMutableRawBufferPointer(rebasing: block[end..<end + byteCount]))
@@ -132,7 +132,7 @@ import Glibc
         append(digits.span)
     }
 
-    /// Changes the byte at `offset` from the first.
+    /// Changes the byte at `offset`.
     mutating func set(_ offset: Int, to byte: UInt8) {
         precondition(offset >= 0 && offset < count)
         unsafe block[start + offset] = byte
@@ -144,7 +144,7 @@ import Glibc
         end = start + count
     }
 
-    /// Cuts `range` out and moves down what follows it. O(bytes that follow).
+    /// Removes `range` and moves the following bytes down. O(bytes that follow).
     mutating func remove(_ range: Range<Int>) {
         precondition(range.lowerBound >= 0 && range.upperBound <= count)
         shift(from: range.upperBound, by: -range.count)
@@ -165,7 +165,7 @@ import Glibc
         end += distance
     }
 
-    /// Moves `range` down to `target`, within what it holds; what was there is overwritten. O(range).
+    /// Moves `range` down to `target`, overwriting the bytes there. O(range).
     mutating func move(_ range: Range<Int>, downTo target: Int) {
         precondition(target >= 0 && target <= range.lowerBound && range.upperBound <= count)
         let moved = unsafe UnsafeRawBufferPointer(rebasing: block[start + range.lowerBound..<start + range.upperBound])
@@ -181,7 +181,7 @@ import Glibc
         swap(&self, &smaller)
     }
 
-    /// Takes `byteCount` bytes off the front. O(1).
+    /// Removes `byteCount` bytes from the front. O(1).
     public mutating func consume(_ byteCount: Int) {
         precondition(byteCount >= 0 && byteCount <= count)
         start += byteCount
@@ -194,7 +194,7 @@ import Glibc
         }
     }
 
-    /// Memory of bytes that were taken off the front is given back in pieces of about this size, in bytes.
+    /// Memory of removed bytes is returned to the system in pieces of about this size, in bytes.
     private static let releaseUnit = 1 << 20
 
     /// Gives the whole pages in front of the first byte back to the system: a large answer takes less memory the more

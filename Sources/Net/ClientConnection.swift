@@ -1,14 +1,14 @@
-// One socket of the client: being connected, in use, or idle. It takes note of what the kernel reports.
+// One connection of the client: being opened, in use, or idle. It notes what the kernel reports.
 
 import CLinux
 import Glibc
 
-/// What the client's `advance` visits, once for all that was noted of it.
+/// A source that the client's `advance` visits, once for all events noted since the last visit.
 class ClientSource: EventSource {
     unowned let client: HTTPClient
-    /// The client's, which can be reached also at the client's end.
+    /// The client's loop, which is available even while the client is deinitialised.
     final let loop: EventLoop
-    /// It stands in the client's list of those to visit.
+    /// The source is in the client's list of sources to visit.
     final var isQueued = false
 
     init(client: HTTPClient) {
@@ -30,14 +30,14 @@ final class ClientConnection: ClientSource {
     let address: IPAddress
     private let descriptor: Int32
     private(set) var isOpen = true
-    /// Whom it serves, or is being opened for; nil if it is idle.
+    /// The exchange that uses it or waits for it to open; nil if it is idle.
     var exchange: ClientExchange?
-    /// A request was sent before the one in hand.
+    /// It has carried an earlier request.
     var isReused = false
     /// Since when it is idle.
     var idleSince: Int64 = 0
 
-    /// Whether there is news of a connection that is being opened.
+    /// Whether the kernel has reported something while the connection was being opened.
     private(set) var hasNews = false
     /// Bytes may wait in the kernel. Events are edge-triggered: this stays set until a read finds nothing more.
     private(set) var isReadable = false
@@ -89,19 +89,19 @@ final class ClientConnection: ClientSource {
         hasNews = true
         let ending = EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue
         if events & EPOLLOUT.rawValue != 0 { isWritable = true }
-        // What has gone wrong is learnt by reading.
+        // The next read reports the error.
         if events & (EPOLLIN.rawValue | ending) != 0 { isReadable = true }
         if events & ending != 0 { hasEnded = true }
         if let exchange { client.queue(exchange) } else if isReadable { client.queue(self) }
     }
 
-    /// An idle connection has something to be read, or has been idle for long enough.
+    /// Reviews an idle connection that became readable or whose time is up.
     override func visit() -> ClientExchange? {
         if isOpen, exchange == nil { client.review(self) }
         return nil
     }
 
-    /// How connecting has ended: 0 or an `errno`; nil if it has not.
+    /// The result of the attempt to connect: 0 or an `errno`; nil while it continues.
     func takeConnectResult() -> Int32? {
         guard hasNews else { return nil }
         hasNews = false
@@ -111,7 +111,7 @@ final class ClientConnection: ClientSource {
         return code
     }
 
-    /// Whether nothing is left to be read, so that what comes next answers what is sent next.
+    /// Whether no input is left, so that the next input answers the next request.
     var isQuiet: Bool {
         if hasEnded { return false }
         if !isReadable { return true }

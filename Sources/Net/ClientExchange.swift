@@ -1,5 +1,5 @@
-// One request of the client on its way: through the line for a connection, the look-up of the host, attempts to
-// connect, and what goes out and comes in, over again for each redirect.
+// One request of the client in flight: it waits for a connection, looks up the host, tries to connect, sends and
+// receives, and starts over for each redirect.
 
 import Glibc
 
@@ -12,7 +12,7 @@ final class ClientExchange: ClientSource {
     /// A read's size: for most responses, and for what is left of a large body.
     private static let readSize = 16 * 1024
     private static let bodyReadSize = 256 * 1024
-    /// Content up to this size is never cut: it may be what says whether the request was met.
+    /// A body up to this size is never cut, because it may tell whether the request succeeded.
     private static let uncutBytes = 4096
 
     let key: UInt64
@@ -38,7 +38,7 @@ final class ClientExchange: ClientSource {
     private var connection: ClientConnection?
     private var head = Buffer()
     private var sentCount = 0
-    /// The parser of what comes, from the first byte on.
+    /// The parser of the response, once its first byte has arrived.
     private(set) var parser: ResponseParser?
     private var input = Buffer()
 
@@ -57,10 +57,10 @@ final class ClientExchange: ClientSource {
     /// The name to look up for a connection; nil for an address, or if it has a connection.
     var neededName: String? { connection == nil && request.url.address == nil ? request.url.host : nil }
 
-    /// Whether it stands in its host's line.
+    /// Whether it waits for a connection to its host.
     var isWaiting: Bool { phase == .waiting }
 
-    /// Has its time watched, as it is now.
+    /// Sets the timer to the earliest deadline.
     func setTimer() { loop.setTimer(self, at: min(deadline, phaseDeadline, nextAttemptTime)) }
 
     // MARK: A visit
@@ -99,7 +99,7 @@ final class ClientExchange: ClientSource {
         leave()
     }
 
-    /// Ends the exchange where it is, and gives up what it holds.
+    /// Ends the exchange in any phase and releases what it holds.
     private func leave() {
         let left = phase
         close()
@@ -114,7 +114,7 @@ final class ClientExchange: ClientSource {
         client.freeSlot(of: host)
     }
 
-    /// Ends it, and closes what it has open.
+    /// Ends it and closes its connections.
     func close() {
         phase = .ended
         loop.cancelTimer(self)
@@ -122,7 +122,7 @@ final class ClientExchange: ClientSource {
         attempts = []
         connection?.close()
         connection = nil
-        // Its host's line may keep the exchange for a while.
+        // The host's list may retain the exchange for a while.
         request.body = nil
     }
 
@@ -135,7 +135,7 @@ final class ClientExchange: ClientSource {
 
     // MARK: Connecting
 
-    /// Leaves the line: a new connection may be opened for it.
+    /// Starts to open a new connection.
     func begin() {
         phase = .starting
         phaseDeadline = loop.now + request.connectTimeoutMilliseconds
@@ -153,7 +153,7 @@ final class ClientExchange: ClientSource {
         connect()
     }
 
-    /// Takes the addresses that the host's name stands for.
+    /// Receives the addresses of the host.
     func take(_ answer: NameResolver.Answer) {
         self.answer = answer
         client.queue(self)
@@ -172,7 +172,7 @@ final class ClientExchange: ClientSource {
         connectToNext()
     }
 
-    /// Begins to connect to the next address that may be reached; fails if there is none and no attempt is under way.
+    /// Starts to connect to the next permitted address; fails if there is none and no attempt is under way.
     private func connectToNext() {
         nextAttemptTime = .max
         let url = request.url
@@ -218,7 +218,7 @@ final class ClientExchange: ClientSource {
 
     // MARK: Exchanging
 
-    /// Sends the request on a connection, as far as that goes at once.
+    /// Starts to send the request on a connection.
     func run(on connection: ClientConnection) {
         phase = .exchanging
         self.connection = connection
@@ -227,7 +227,7 @@ final class ClientExchange: ClientSource {
         swap(&head, &client.spareHead)
         request.writeHead(to: &head)
         sentCount = 0
-        // The next visit says so.
+        // The next visit reports this.
         if head.isExhausted { client.queue(self) }
         send()
         setTimer()
@@ -247,13 +247,13 @@ final class ClientExchange: ClientSource {
         if sentCount == head.count + bodyCount {
             client.recycle(head: &head)
         } else if connection.isReadable {
-            // What the peer has said before all was sent may be that it wants no more.
+            // A peer that answers before everything was sent may refuse the rest.
             client.queue(self)
         }
     }
 
     private func exchangeBytes() {
-        // With pieces missing, the head would be another request.
+        // Without the missing bytes, the head would be a different request.
         if head.isExhausted { return fail(.noMemory(authority: authority)) }
         send()
         guard let connection else { return }
@@ -273,7 +273,7 @@ final class ClientExchange: ClientSource {
                     return fail(.malformed(authority: authority, detail: error.detail))
                 }
             } else if input.isExhausted {
-                // The receiver may have met the request: it is not sent again at once.
+                // The receiver may have processed the request, so it is not sent again at once.
                 return fail(.noMemory(authority: authority))
             } else if count == 0 || connection.isReadable {
                 if count == 0, parser?.parseEnd() == true { return complete() }
@@ -301,8 +301,8 @@ final class ClientExchange: ClientSource {
         guard let connection, connection.isReused, parser == nil else {
             return fail(.broken(authority: authority, isReset: isReset))
         }
-        // The server closed it while it was idle, most likely before it saw the request. What comes now is a new
-        // connection, so this happens once.
+        // The server closed the idle connection, most likely before it saw the request. The next connection is new, so
+        // this happens only once.
         connection.close()
         self.connection = nil
         forgetMessages()
@@ -326,8 +326,7 @@ final class ClientExchange: ClientSource {
 
     // MARK: Redirects
 
-    /// Starts over if the response is a redirect that is to be followed (RFC 9110 section 15.4); false if the exchange
-    /// is over.
+    /// Starts over if the response is a redirect to follow (RFC 9110 section 15.4); false if the exchange has ended.
     private func followRedirect(_ response: ResponseHead) -> Bool {
         guard hops < request.redirectLimit, [301, 302, 303, 307, 308].contains(response.status) else { return false }
         guard let location = response.firstValue(of: "Location", in: input.span) else { return false }
@@ -349,10 +348,10 @@ final class ClientExchange: ClientSource {
 
     // MARK: Reporting
 
-    /// How much memory it takes, in bytes, as the client knows it.
+    /// How much of the client's `bufferBytes` belongs to this exchange.
     private(set) var countedBytes = 0
 
-    /// Counts what it takes now.
+    /// Updates the client's count of memory.
     func count() {
         let messages = request.fields.count + (request.body?.count ?? 0)
         let bytes = phase == .ended ? 0 : messages + head.capacity + input.capacity
@@ -360,10 +359,10 @@ final class ClientExchange: ClientSource {
         countedBytes = bytes
     }
 
-    /// Hands over how it has ended.
+    /// Reports the outcome.
     func report(_ finished: (_ key: UInt64, _ outcome: borrowing ClientOutcome) -> Void) {
         let elapsed = loop.now - start
-        // Taken out, since `finished` may begin and break off other exchanges.
+        // Moved out, because `finished` may start and abort other exchanges.
         var bytes = Buffer()
         swap(&bytes, &input)
         if let failure {

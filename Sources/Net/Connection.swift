@@ -1,21 +1,21 @@
-// One client's socket, as the event loop knows it. It takes note of what the kernel reports; its conversation is
-// carried on when the server's turn for it comes.
+// One client's connection as the event loop sees it. It notes what the kernel reports; the server continues its
+// conversation later in the turn.
 
 import CLinux
 
 /// An accepted connection.
 final class Connection: EventSource {
     private unowned let server: HTTPServer
-    /// Where it stands in the exchange of requests and answers. One access to it lasts for a whole visit: checking each
-    /// of a class's variables for exclusive access would take longer than the work.
+    /// The state of requests and answers. It is a struct, so that one exclusivity check covers a whole visit; a check
+    /// for each variable of a class would take longer than the work.
     var conversation: Conversation
-    /// Its socket has not been closed; a connection that was closed may still stand in the server's lists.
+    /// The connection has not been closed. A closed one may still be in the server's lists.
     var isOpen = true
-    /// It stands in the server's list of connections to serve.
+    /// It is in the server's list of connections to serve.
     var isQueued = false
-    /// It stands in the server's list of connections whose request was postponed.
+    /// It is in the server's list of connections with a postponed request.
     var isPostponed = false
-    /// It stands in the server's list of connections that wait for this mark or a higher one; 0 if it does not.
+    /// It is in the server's list of connections that wait for this mark or a higher one; 0 if it is not.
     var heldMark: UInt64 = 0
 
     init(_ conversation: consuming Conversation, server: HTTPServer) {

@@ -53,7 +53,8 @@ struct Conversation: ~Copyable {
     private static let observedBodySize = 64 * 1024
     /// The largest body, when memory is short, of which nothing is kept.
     private static let passingBodySize = 1 << 20
-    /// A request with a large body is handed over only if the system has so many times its size: a route may need copies.
+    /// A request with a large body is handed over only if the system has so many times its size: a route may need
+    /// copies.
     private static let workFactor = 4
     private static let noMemory = "the system has no memory for this request"
     /// During a visit memory is counted in such units, so that the usual small answer is not counted at all.
@@ -109,7 +110,8 @@ struct Conversation: ~Copyable {
     private var unacknowledgedBytes = 0
     /// With more deliveries than this the kernel is asked again.
     private var deliveriesBeforeAsking = Self.deliveriesToKeep
-    /// Since when the time of requests stands still, because answers are held or too much is unsent; nil if it does not.
+    /// Since when the time of requests stands still, because answers are held or too much is unsent; nil if it does
+    /// not.
     private var pausedSince: Int64?
     /// What the peer's progress is compared with while memory is short.
     private var lastReview: Review?
@@ -151,8 +153,8 @@ struct Conversation: ~Copyable {
 
     // MARK: A visit
 
-    /// Reads and serves as far as it goes now. An empty connection owns no memory for its input: it borrows `spareBlock`,
-    /// and keeps it only if bytes stay in it.
+    /// Reads and serves as far as it goes now. An empty connection owns no memory for its input: it borrows
+    /// `spareBlock`, and keeps it only if bytes stay in it.
     mutating func visit<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round, spareBlock: inout Buffer
     ) {
@@ -187,8 +189,8 @@ struct Conversation: ~Copyable {
         countedBytes = bytes
     }
 
-    /// Sends what the visit has written, and says what comes next, and the mark whose release lets more be sent (0 if that
-    /// does not take one).
+    /// Sends what the visit has written, and says what comes next, and the mark whose release lets more be sent (0 if
+    /// that does not take one).
     mutating func conclude(_ round: Round) -> (next: Next, deadline: Int64, heldMark: UInt64) {
         responses.release(upTo: round.server.releasedMark)
         let next = carryOn(round)
@@ -425,8 +427,8 @@ struct Conversation: ~Copyable {
         }
     }
 
-    /// Checks that there is memory for a body that is not whole. Those of which nothing is kept may say how to free some: all
-    /// buffers may take twice as much for them as for others.
+    /// Checks that there is memory for a body that is not whole. Those of which nothing is kept may say how to free
+    /// some: all buffers may take twice as much for them as for others.
     private mutating func checkMemory<Handler: RequestHandler & ~Copyable>(
         for byteCount: Int, _ handler: inout Handler, _ round: Round
     ) throws(Refusal) {
@@ -491,8 +493,8 @@ struct Conversation: ~Copyable {
         if failure != 0, failure != EAGAIN { isBroken = true }
     }
 
-    /// Ends this side, and waits for the peer to end its own if it may still be sending (a reset in answer to unread bytes
-    /// could destroy the last answer on its way: RFC 9112 section 9.6), or to acknowledge what matters.
+    /// Ends this side, and waits for the peer to end its own if it may still be sending (a reset in answer to unread
+    /// bytes could destroy the last answer on its way: RFC 9112 section 9.6), or to acknowledge what matters.
     private mutating func beginLingering(now: Int64) {
         isLingering = true
         since = now
@@ -551,8 +553,8 @@ struct Conversation: ~Copyable {
         return unsafe poll(&state, 1, 0) > 0 && Int32(state.revents) & POLLERR != 0
     }
 
-    /// What the kernel holds for a peer on a Unix-domain socket cannot be taken back as long as that lives. It may still
-    /// be read, so it does not count as lost.
+    /// What the kernel holds for a peer on a Unix-domain socket cannot be taken back as long as that lives. It may
+    /// still be read, so it does not count as lost.
     private mutating func leaveToLocalPeer() {
         if isLocal, !isBroken, !hasFailed { responses.forgetDelivered(unacknowledged: 0) }
     }
@@ -572,9 +574,9 @@ struct Conversation: ~Copyable {
     /// The progress of a peer is measured over about this time.
     private static let reviewMilliseconds: Int64 = 2_000
 
-    /// Looks what the peer does about what is kept for it, when the server's memory for requests and answers is used up. One
-    /// that takes its answers more slowly than `ServerLimits.answerBytesPerSecond` is given up, one whose request comes more
-    /// slowly than `ServerLimits.bodyBytesPerSecond` is refused.
+    /// Looks what the peer does about what is kept for it, when the server's memory for requests and answers is used
+    /// up. One that takes its answers more slowly than `ServerLimits.answerBytesPerSecond` is given up, one whose
+    /// request comes more slowly than `ServerLimits.bodyBytesPerSecond` is refused.
     ///
     /// - Returns: Whether the connection is to be closed or visited.
     mutating func review<Handler: RequestHandler & ~Copyable>(
@@ -624,7 +626,8 @@ struct Conversation: ~Copyable {
         withdrawal = nil
         if isLocal { leaveToLocalPeer() } else { forgetDelivered() }
         if isGivenUp || !responses.deliveries.isEmpty {
-            // What counts as lost must not arrive later, and what nobody takes is no use to the kernel either: a reset takes back what the kernel still holds.
+            // What counts as lost must not arrive later, and what nobody takes is no use to the kernel either: a reset
+            // takes back what the kernel still holds.
             var reset = linger(l_onoff: 1, l_linger: 0)
             unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &reset, socklen_t(MemoryLayout<linger>.size))
         }
@@ -635,8 +638,8 @@ struct Conversation: ~Copyable {
         close()
     }
 
-    /// Sends what it can and may, and closes the socket, when the server is at its end. What the peer has sent is read first:
-    /// bytes left unread would make the kernel reset the connection, and destroy the last answer on its way.
+    /// Sends what it can and may, and closes the socket, when the server is at its end. What the peer has sent is read
+    /// first: bytes left unread would make the kernel reset the connection, and destroy the last answer on its way.
     mutating func leave(_ releasedMark: UInt64, now: Int64) {
         responses.release(upTo: releasedMark)
         send(now: now)

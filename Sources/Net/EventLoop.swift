@@ -1,11 +1,11 @@
-// The one thread that owns every socket and the broker: it waits for the kernel, keeps deadlines, and runs the jobs
-// that other threads or Swift's concurrency hand it. As a SerialExecutor it can be an actor's, so that the actor's
-// state is touched on this thread only and needs no lock.
+// The one thread that owns every socket and the broker. It waits for the kernel, keeps deadlines, and runs the jobs of
+// other threads and of Swift's concurrency. It is a SerialExecutor: an actor that uses it is touched on this thread
+// only and needs no lock.
 
 import CLinux
 import Glibc
 
-/// An epoll loop that belongs to the thread that made it.
+/// An epoll loop that belongs to the thread that created it.
 ///
 /// `enqueue` and `wake` may be called from any thread; everything else only on the loop's own, which is checked.
 @safe public final class EventLoop: SerialExecutor, @unchecked Sendable {
@@ -16,21 +16,21 @@ import Glibc
     private let wakeUp: Int32
     private let wakeUpSource = EventSource()
     private var timers = TimerQueue()
-    /// Keeps what is watched alive: the kernel has nothing but addresses.
+    /// Retains the watched sources, because the kernel has only their addresses.
     private var sources: [ObjectIdentifier: EventSource] = [:]
     private let events: UnsafeMutableBufferPointer<epoll_event>
     private let jobLock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var jobs: [UnownedJob] = []
     private let clock: @Sendable () -> Int64
 
-    /// Milliseconds since the Unix epoch, as this loop sees them: its clock, read once a turn.
+    /// The loop's time in milliseconds since the Unix epoch, read from its clock once a turn.
     public private(set) var now: Int64
 
-    /// Makes a loop of the calling thread.
+    /// Creates the loop of the calling thread.
     ///
-    /// - Parameter clock: Milliseconds since the Unix epoch. It must never step back. When it goes forward by itself,
-    ///   faster than the system's, `wake` lets the loop see that.
-    /// - Throws: `SystemError` when the kernel gives no descriptors.
+    /// - Parameter clock: Milliseconds since the Unix epoch. It must never step back. If it runs ahead of the system's
+    ///   clock, call `wake` so that the loop notices.
+    /// - Throws: `SystemError` when the kernel has no descriptors.
     public init(clock: @escaping @Sendable () -> Int64 = EventLoop.steadyClock()) throws(SystemError) {
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         guard epoll >= 0 else { throw SystemError("make an epoll instance") }
@@ -51,7 +51,7 @@ import Glibc
         unsafe jobLock.deallocate()
     }
 
-    /// A clock that never steps: the wall clock's time now plus what a steady clock counts from now on.
+    /// A clock that never steps: the wall clock's time now, advanced by a steady clock.
     public static func steadyClock() -> @Sendable () -> Int64 {
         let offset = milliseconds(CLOCK_REALTIME) - milliseconds(CLOCK_BOOTTIME)
         return { milliseconds(CLOCK_BOOTTIME) + offset }
@@ -63,7 +63,7 @@ import Glibc
         return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
     }
 
-    /// Reads the clock anew.
+    /// Reads the clock again.
     @discardableResult
     public func updateNow() -> Int64 {
         now = clock()
@@ -72,7 +72,7 @@ import Glibc
 
     // MARK: Descriptors
 
-    /// Watches a descriptor until it is closed or `unwatch` is called; the loop keeps the source alive meanwhile.
+    /// Watches a descriptor until it is closed or `unwatch` is called; the loop retains the source meanwhile.
     ///
     /// - Throws: `SystemError` when the kernel refuses.
     public func watch(_ descriptor: Int32, for source: EventSource, events: UInt32) throws(SystemError) {
@@ -83,7 +83,7 @@ import Glibc
         sources[ObjectIdentifier(source)] = source
     }
 
-    /// Changes what is watched for.
+    /// Changes the events that are watched.
     public func rewatch(_ descriptor: Int32, for source: EventSource, events: UInt32) {
         _ = control(EPOLL_CTL_MOD, descriptor, source, events)
     }
@@ -104,7 +104,7 @@ import Glibc
 
     // MARK: Deadlines
 
-    /// Calls the source's `timerFired` once, in the first turn at or after `deadline`; moves a deadline set before.
+    /// Calls the source's `timerFired` once, in the first turn at or after `deadline`. Replaces an earlier deadline.
     public func setTimer(_ source: EventSource, at deadline: Int64) { timers.set(source, at: deadline) }
 
     /// Drops the source's deadline, if it has one.
@@ -112,10 +112,10 @@ import Glibc
 
     // MARK: Turns
 
-    /// One turn: waits until something is ready, a deadline passes, a job comes or `deadline` is reached; then lets
-    /// the sources take note, and runs the jobs.
+    /// Runs one turn: waits until something is ready, a deadline passes, a job arrives or `deadline` is reached; then
+    /// notifies the sources and runs the jobs.
     ///
-    /// - Parameter deadline: When to be back at the latest, in milliseconds since the epoch; nil for no such time.
+    /// - Parameter deadline: The latest time to stop waiting, in milliseconds since the epoch; nil for none.
     public func turn(until deadline: Int64?) {
         checkIsolated()
         var timeout: Int32 = -1
@@ -128,7 +128,7 @@ import Glibc
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events[index]
             guard let pointer = unsafe event.data.ptr else { continue }
-            // `sources` keeps it alive, and lets go of none while events are noted.
+            // `sources` retains it and releases none while events are noted.
             let source = unsafe Unmanaged<EventSource>.fromOpaque(pointer).takeUnretainedValue()
             if source === wakeUpSource { drainWakeUp() } else { unsafe source.ready(events: event.events) }
         }
@@ -141,7 +141,7 @@ import Glibc
     /// Ends the current or next wait of the loop. Any thread.
     public func wake() {
         var one: UInt64 = 1
-        // It can fail only by being full, and then the loop is being woken already.
+        // It fails only when the counter is full, and then the loop is already being woken.
         _ = unsafe write(wakeUp, &one, 8)
     }
 
@@ -150,7 +150,7 @@ import Glibc
         _ = unsafe read(wakeUp, &count, 8)
     }
 
-    /// Takes a job of an actor that lives on this loop; it runs in the next turn. Any thread.
+    /// Schedules a job of an actor on this loop for the next turn. Any thread.
     public func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         unsafe pthread_mutex_lock(jobLock)

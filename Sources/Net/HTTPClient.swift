@@ -1,39 +1,40 @@
-// An HTTP/1.1 client on an event loop: keeps connections to hosts and hands them to exchanges, in a fair order where
-// there are not enough. Events and deadlines are only noted; what they make possible is done in `advance`, once a turn.
+// An HTTP/1.1 client on an event loop. It keeps connections to hosts and gives them to exchanges, in a fair order when
+// there are not enough. Events and deadlines are only noted; `advance` does the work, once a turn.
 
 import Glibc
 
-/// The bounds of a client.
+/// The limits of a client.
 public struct ClientLimits: Sendable {
-    /// The most connections at once. One that is being opened counts as one, also while two addresses are tried.
+    /// The most connections at once. One that is being opened counts once, even while it tries two addresses.
     public var connections = 4_000
     /// The most connections to one host and port.
     public var connectionsPerHost = 1_000
-    /// The most idle connections; of more, those that have been idle longest are closed.
+    /// The most idle connections; beyond that, those idle longest are closed.
     public var idleConnections = 1_000
     /// How long a connection may be idle, in milliseconds.
     public var idleTimeoutMilliseconds: Int64 = 10_000
-    /// How long an attempt to connect to one of a host's addresses is alone, in milliseconds (RFC 8305 section 5).
+    /// How long an attempt to connect runs before the host's next address is tried too, in milliseconds (RFC 8305
+    /// section 5).
     public var attemptDelayMilliseconds: Int64 = 250
     /// The longest head of a response, in bytes.
     public var headBytes = 64 * 1024
     /// The largest number of a response's fields.
     public var fields = 200
-    /// How much memory the requests and responses under way may take before the content of responses is cut, in bytes.
+    /// How much memory the requests and responses in flight may take before the bodies of responses are cut, in bytes.
     public var bufferBytes = Int.max
 
-    /// The client's own choice of bounds.
+    /// The default limits.
     public init() {}
 
     func response(body: Int) -> ResponseLimits {
-        // One more than the limit can be counted.
+        // A count may exceed the limit by one.
         ResponseLimits(head: headBytes, fields: fields, body: min(max(body, 0), 1 << 48))
     }
 }
 
 /// Sends requests by HTTP/1.1 (RFC 9110, RFC 9112). Used on the loop's thread only, where its last reference goes too.
 public final class HTTPClient {
-    /// `advance` takes about this long before other work of the turn comes.
+    /// `advance` runs for about this long before it leaves the turn to other work.
     private static let advanceMilliseconds: Int64 = 2
 
     let loop: EventLoop
@@ -42,39 +43,39 @@ public final class HTTPClient {
     let resolver: NameResolver
 
     private var exchanges: [UInt64: ClientExchange] = [:]
-    /// By authority, which no two hosts and ports have the same.
+    /// The hosts by authority, which identifies a host and port.
     private var hosts: [[UInt8]: ClientHost] = [:]
     private var idleCount = 0
-    /// Hosts whose exchanges wait because of the bound in all, by turns.
+    /// Hosts whose exchanges wait because of the limit on all connections; they take turns.
     private var starving: [ClientHost] = []
-    /// What is to be visited.
+    /// The sources to visit.
     private var queued: [ClientSource] = []
     private var isAdvancing = false
     /// Ends the loop's wait when there is something to visit.
     private let alarm = EventSource()
 
-    // Memory that is used again: most exchanges read and write in one step, and so need none of their own.
+    // Memory for reuse: most exchanges read and write in one step and need none of their own.
     var spareHead = Buffer()
     var spareInput = Buffer()
     private var spareFields: [HeaderSection.Field] = []
 
-    /// How many exchanges have begun and not been reported.
+    /// How many exchanges have begun but not been reported.
     public var exchangeCount: Int { exchanges.count }
 
     /// How many connections are open or being opened.
     public private(set) var connectionCount = 0
 
-    /// How much memory the requests and responses under way take, in bytes.
+    /// How much memory the requests and responses in flight take, in bytes.
     public internal(set) var bufferBytes = 0
 
-    /// Whether the content of responses is cut whatever they take: the program has no room for it.
+    /// Whether the bodies of responses are cut whatever memory they take, because the program has no room for them.
     public var isShortOfMemory = false
 
     /// A client without connections.
     ///
     /// - Parameters:
-    ///   - loop: What it runs on.
-    ///   - limits: Its bounds.
+    ///   - loop: The event loop.
+    ///   - limits: The client's limits.
     ///   - refusal: Says why an address that is about to be connected to, as which host, may not be reached; nil if it
     ///   may. It is asked for each address, also when redirects are followed, and must not call the client.
     public convenience init(
@@ -103,17 +104,17 @@ public final class HTTPClient {
 
     // MARK: Exchanges
 
-    /// Whether a request of a group can find its way to its host now. If not, too many names are being looked up, and
-    /// what is sent all the same may spend its time waiting for them. O(1).
+    /// Whether a request of a group can start now. If not, too many names are being looked up, and a request sent all
+    /// the same may spend its time limit waiting for them. O(1).
     public func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool {
         if url.address != nil || hosts[url.authority]?.idle.isEmpty == false { return true }
         return resolver.canBegin(url.host, for: group, now: loop.now)
     }
 
-    /// How many look-ups have ended since the last call: what could not begin may now.
+    /// How many look-ups have ended since the last call; requests that could not start may now.
     public func takeEndedLookUpCount() -> Int { resolver.takeEndedCount() }
 
-    /// Begins an exchange. How it ends is reported by `advance`, never from within this call.
+    /// Starts an exchange. `advance` reports its outcome; this call never does.
     ///
     /// The request's method and fields must be allowed ones (`ClientRequest.isAllowedMethod`, `isAllowedField`).
     ///
@@ -122,28 +123,27 @@ public final class HTTPClient {
         loop.checkIsolated()
         precondition(exchanges[key] == nil, "two exchanges have the same key")
         precondition(ClientRequest.isAllowedMethod(request.method.span), "the method is no token")
-        // Deadlines count from now, however long the turn has taken.
+        // Deadlines count from now, however long this turn has run.
         loop.updateNow()
         let host = host(of: request.url)
         let exchange = ClientExchange(request, key: key, host: host, client: self)
         exchanges[key] = exchange
         start(exchange)
-        // At once, so that the bounds of look-ups hold for all that are sent in a turn.
+        // At once, so that the limits on look-ups hold for all requests sent in one turn.
         if let name = exchange.neededName { resolver.begin(name, for: exchange.request.group, now: loop.now) }
         exchange.count()
     }
 
-    /// Breaks an exchange off: nothing is reported of it. Keys that are unknown, or whose exchanges have ended, do
-    /// nothing.
+    /// Aborts an exchange without reporting it. Unknown keys and those of ended exchanges have no effect.
     public func cancel(_ key: UInt64) {
         loop.checkIsolated()
         exchanges.removeValue(forKey: key)?.cancel()
     }
 
-    /// Does what the loop's events and deadlines have made possible, and reports the exchanges that have ended; to be
-    /// called after each turn of the loop. What it leaves undone after about 2 ms keeps the loop from waiting.
+    /// Does the work that events and deadlines made possible, and reports ended exchanges. Call this after each turn of
+    /// the loop. It returns after about 2 ms; if work is left, the loop does not wait.
     ///
-    /// - Parameter finished: Takes how an exchange has ended. It may call `send` and `cancel`.
+    /// - Parameter finished: Receives the outcome of an exchange. It may call `send` and `cancel`.
     public func advance(_ finished: (_ key: UInt64, _ outcome: borrowing ClientOutcome) -> Void) {
         precondition(!isAdvancing, "the client is advanced from within")
         let end = loop.updateNow() + Self.advanceMilliseconds
@@ -167,7 +167,7 @@ public final class HTTPClient {
         if !queued.isEmpty { loop.setTimer(alarm, at: loop.now) }
     }
 
-    /// Has a source visited.
+    /// Schedules a visit to a source.
     func queue(_ source: ClientSource) {
         if source.isQueued { return }
         source.isQueued = true
@@ -177,7 +177,7 @@ public final class HTTPClient {
 
     // MARK: Connections
 
-    /// What is known of a URL's host and port.
+    /// The record of a URL's host and port.
     func host(of url: HTTPURL) -> ClientHost {
         if let known = hosts[url.authority] { return known }
         let host = ClientHost(authority: url.authority)
@@ -201,7 +201,7 @@ public final class HTTPClient {
         feed(host)
     }
 
-    /// Opens connections for those who wait for one to the host, as far as the bounds allow.
+    /// Opens connections for the exchanges that wait for the host, as far as the limits allow.
     private func feed(_ host: ClientHost) {
         while wantsConnection(host) {
             guard makeRoom() else {
@@ -214,7 +214,7 @@ public final class HTTPClient {
         forgetIfUnused(host)
     }
 
-    /// Opens connections for the hosts that wait because of the bound in all, one each by turns.
+    /// Opens connections for the hosts that wait because of the limit on all connections, one at a time in turn.
     private func feedStarving() {
         while let host = starving.first {
             if wantsConnection(host) {
@@ -254,7 +254,7 @@ public final class HTTPClient {
     func release(_ connection: ClientConnection, isReusable: Bool) {
         connection.exchange = nil
         let host = connection.host
-        // While other hosts wait, one that has more than its share gives its connections up as they become free.
+        // While other hosts wait, a host with more than its share gives up connections as they become free.
         let isFair = starving.isEmpty || host.connectionCount <= limits.connections / max(hosts.count, 1)
         guard isReusable, isFair else {
             connection.close()
@@ -267,7 +267,7 @@ public final class HTTPClient {
         connection.idleSince = loop.now
         host.idle.append(connection)
         idleCount += 1
-        // A timer that fires too early is set anew then.
+        // A timer that fires too early is set again then.
         if connection.timerPosition < 0 {
             loop.setTimer(connection, at: loop.now + limits.idleTimeoutMilliseconds)
         }
@@ -275,7 +275,7 @@ public final class HTTPClient {
         feedStarving()
     }
 
-    /// A connection of the host is gone, or was not opened.
+    /// Notes that a connection of the host has closed or was not opened.
     func freeSlot(of host: ClientHost) {
         host.connectionCount -= 1
         connectionCount -= 1
@@ -283,7 +283,7 @@ public final class HTTPClient {
         feed(host)
     }
 
-    /// Looks after an idle connection of which something was noted.
+    /// Closes an idle connection if it is no longer usable or its time is up.
     func review(_ connection: ClientConnection) {
         let end = connection.idleSince + limits.idleTimeoutMilliseconds
         if connection.isQuiet, loop.now < end {
@@ -310,7 +310,7 @@ public final class HTTPClient {
         if host.isStarving { starving.removeAll { $0 === host } }
     }
 
-    // MARK: Memory that is used again
+    // MARK: Reusing memory
 
     func takeSpareFields() -> [HeaderSection.Field] {
         var fields: [HeaderSection.Field] = []
@@ -324,7 +324,7 @@ public final class HTTPClient {
 
     func recycle(input: inout Buffer) { Self.recycle(&input, as: &spareInput) }
 
-    /// Keeps one block, and not a large one, nor one that stands for bytes that are missing.
+    /// Keeps one block for reuse, unless it is large or exhausted.
     private static func recycle(_ buffer: inout Buffer, as spare: inout Buffer) {
         buffer.consume(buffer.count)
         if spare.capacity == 0, !buffer.isExhausted, buffer.capacity <= 256 * 1024 { swap(&buffer, &spare) }

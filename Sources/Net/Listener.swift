@@ -1,4 +1,4 @@
-// A socket that connections arrive at.
+// Listening sockets.
 
 import CLinux
 import Glibc
@@ -6,15 +6,15 @@ import Glibc
 /// A listening socket.
 final class Listener: EventSource {
     let descriptor: Int32
-    /// Where it listens, with the port that the kernel chose if none was asked for.
+    /// The address, with the port that the kernel chose if the port was 0.
     let address: Address
-    /// What is spoken here.
+    /// The service of its requests (`Request.service`).
     let service: Int
     /// Whether connections wait to be accepted.
     private(set) var isReady = false
     private var isPaused = false
 
-    /// The file that the socket made, if it is one in the file system.
+    /// The file of a Unix-domain socket.
     private let file: FileIdentity?
 
     private init(descriptor: Int32, address: Address, service: Int) {
@@ -26,7 +26,7 @@ final class Listener: EventSource {
 
     deinit {
         close(descriptor)
-        // Not a successor's, which may stand in its place by now.
+        // Only its own file: a successor's may be at the path by now.
         if case .unix(let path) = address, let file, file == FileIdentity(path) { unsafe unlink(path) }
     }
 
@@ -37,7 +37,7 @@ final class Listener: EventSource {
 
     /// The next connection's descriptor.
     ///
-    /// - Returns: nil when there is none now; what is wrong, if anything, is in `failure`.
+    /// - Returns: nil if there is none now; `failure` is the `errno`, or 0.
     func accept(failure: inout Int32) -> Int32? {
         while true {
             let connection = accept4(descriptor, nil, nil, Int32(SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue))
@@ -52,7 +52,7 @@ final class Listener: EventSource {
         }
     }
 
-    /// Stops or goes on hearing of connections; they wait in the kernel meanwhile.
+    /// Stops or resumes accepting connections; they wait in the kernel meanwhile.
     func setPaused(_ paused: Bool, on loop: EventLoop) {
         if paused == isPaused { return }
         isPaused = paused
@@ -62,9 +62,9 @@ final class Listener: EventSource {
 
     // MARK: Opening
 
-    /// Opens every socket that an address stands for: `localhost` is often both 127.0.0.1 and ::1.
+    /// Opens a socket for each address of a host: `localhost` is often both 127.0.0.1 and ::1.
     ///
-    /// - Throws: `SystemError` when none can be opened, or one is in use.
+    /// - Throws: `SystemError` if none can be opened, or one is in use.
     static func open(_ address: Address, service: Int) throws(SystemError) -> [Listener] {
         switch address {
         case .unix(let path): [try openUnix(path, address, service)]
@@ -76,7 +76,7 @@ final class Listener: EventSource {
     private static func openEveryAddress(
         _ port: UInt16, _ address: Address, _ service: Int
     ) throws(SystemError) -> Listener {
-        // One socket hears both families; where the kernel has no IPv6, IPv4 alone.
+        // One socket accepts both families; if the kernel has no IPv6, only IPv4.
         var any6 = sockaddr_in6()
         any6.sin6_family = sa_family_t(AF_INET6)
         any6.sin6_port = port.bigEndian
@@ -105,7 +105,7 @@ final class Listener: EventSource {
                 if case .tcp(_, let port) = listener.address { chosenPort = port }
                 listeners.append(listener)
             } catch {
-                // A family that this machine has no address of is passed over if another works.
+                // A family in which this machine has no address is skipped if another works.
                 guard error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT else { throw error }
                 failure = error
             }
@@ -129,9 +129,9 @@ final class Listener: EventSource {
         } catch {
             guard error.code == EADDRINUSE, let file = FileIdentity(path) else { throw error }
             guard file.isSocket else {
-                throw SystemError(error.operation, reason: "there is something at this path that is no socket")
+                throw SystemError(error.operation, reason: "the file at this path is not a socket")
             }
-            // A socket that nobody listens at was left by a server that was killed.
+            // A killed server leaves a socket without a listener.
             guard try isAbandoned(socketAddress) else { throw error }
             unsafe unlink(path)
             return try bound(socketAddress, host: "", address, service)
@@ -158,7 +158,7 @@ final class Listener: EventSource {
         if name.family != AF_UNIX {
             set(SOL_SOCKET, SO_REUSEADDR, 1)
             if name.family == AF_INET6 { set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, isDualStack ? 0 : 1) }
-            // Connections inherit these. A peer that vanished is found within half a minute.
+            // Connections inherit these. They find a vanished peer within half a minute.
             set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
             set(SOL_SOCKET, SO_KEEPALIVE, 1)
             set(Int32(IPPROTO_TCP), TCP_KEEPIDLE, 15)
@@ -189,13 +189,13 @@ final class Listener: EventSource {
     }
 }
 
-/// Which file stands at a path.
+/// The identity of the file at a path.
 private struct FileIdentity: Equatable {
     private let device: dev_t
     private let number: ino_t
     let isSocket: Bool
 
-    /// Nil if there is none, or it cannot be seen.
+    /// Nil if there is no file, or it is not accessible.
     init?(_ path: String) {
         var status = stat()
         guard unsafe lstat(path, &status) == 0 else { return nil }

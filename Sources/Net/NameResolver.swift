@@ -1,57 +1,57 @@
-// Looks host names up without keeping the event loop: the system's look-up blocks, so it is done on threads, which live
-// as long as there is a name to look up. Answers are kept for a few seconds.
+// Looks up host names without blocking the event loop. The system's look-up blocks, so threads do it, which live as
+// long as there are names to look up. Answers are cached for a few seconds.
 //
-// A name whose servers do not answer keeps its thread for ten seconds and more. So each name is looked up once for all
-// who want it, each group of requests gets a part of the threads only, and so do all names together that took long
-// before. Whoever starts requests asks first whether one more look-up can begin (`canBegin`).
+// A name whose servers do not answer occupies a thread for ten seconds or more. So each name is looked up once for all
+// exchanges, and each group of requests gets only a share of the threads, as do all names together that were slow
+// before. Before you start a request, ask whether one more look-up can begin (`canBegin`).
 
 import Glibc
 
 /// Finds the addresses of names for exchanges. Used on the loop's thread only.
 final class NameResolver {
-    /// The addresses of a name, in the order in which they should be tried, or why there are none.
+    /// The addresses of a name in the order to try them, or why there are none.
     typealias Answer = Result<[IPAddress], SystemError>
 
-    /// The most addresses of one name that are of use.
+    /// The most addresses of one name that are used.
     private static let addressLimit = 16
     private static let knownNamesLimit = 1024
     private static let answerLifetimeMilliseconds: Int64 = 5_000
     private static let failureLifetimeMilliseconds: Int64 = 1_000
-    /// How many names may be looked up at once, by one group, and of those that took long before.
+    /// How many look-ups may run at once: in all, of one group, and of names that were slow before.
     static let lookUpLimit = 16
     static let lookUpLimitPerGroup = 4
     static let slowLookUpLimit = 8
-    /// How many of all are kept for groups that have none under way: what is slow is not known of names that are new.
+    /// How many of all are reserved for groups without a look-up under way, because new names may turn out slow.
     static let reservedLookUpLimit = 4
-    /// What takes so long is a slow look-up, and for how long that is remembered.
+    /// From when on a look-up is slow, and for how long that is remembered.
     private static let slowMilliseconds: Int64 = 2_000
     private static let slownessLifetimeMilliseconds: Int64 = 60_000
 
     /// A name that is being looked up.
     private struct LookUp {
-        /// Whose part of the bounds it takes.
+        /// The group whose share it uses.
         let group: UInt32
         let start: Int64
-        /// It took long the last time.
+        /// It was slow the last time.
         let isSlow: Bool
-        /// Who waits for it.
+        /// The exchanges that wait for it.
         var exchanges: [ClientExchange] = []
     }
 
-    /// What was found out.
+    /// A cached answer.
     private struct Known {
         let answer: Answer
         let expiry: Int64
-        /// Until when it is remembered that it took long; 0 if it did not.
+        /// Until when its slowness is remembered; 0 if it was fast.
         let slowUntil: Int64
 
-        /// When nothing of it counts any more.
+        /// When it can be forgotten.
         var end: Int64 { max(expiry, slowUntil) }
     }
 
     private let threads: LookUpThreads
     private var lookUps: [String: LookUp] = [:]
-    /// How many of them each group has, and how many are slow.
+    /// How many look-ups each group has, and how many are slow.
     private var groupCounts: [UInt32: Int] = [:]
     private var slowCount = 0
     private var endedCount = 0
@@ -73,7 +73,7 @@ final class NameResolver {
         }
     }
 
-    /// Whether the name's addresses are known, are being asked for, or may be asked for by that group now. O(1).
+    /// Whether the name is known or being looked up, or the group may start its look-up now. O(1).
     func canBegin(_ name: String, for group: UInt32, now: Int64) -> Bool {
         if lookUps[name] != nil { return true }
         let known = known[name]
@@ -85,7 +85,7 @@ final class NameResolver {
             && !(isSlow && slowCount >= Self.slowLookUpLimit)
     }
 
-    /// Begins to look a name up, for a group, unless its addresses are known or are being asked for.
+    /// Starts the look-up of a name for a group, unless it is known or being looked up.
     func begin(_ name: String, for group: UInt32, now: Int64) {
         let known = known[name]
         if lookUps[name] != nil || known.map({ $0.expiry > now }) == true { return }
@@ -96,7 +96,7 @@ final class NameResolver {
         threads.ask(name)
     }
 
-    /// The answer, if it is known. If not, the exchange is handed to `collect` when it is.
+    /// The answer, if known. If not, `collect` delivers it to the exchange later.
     func lookUp(_ name: String, for exchange: ClientExchange, now: Int64) -> Answer? {
         if let known = known[name], known.expiry > now { return known.answer }
         begin(name, for: exchange.request.group, now: now)
@@ -104,14 +104,14 @@ final class NameResolver {
         return nil
     }
 
-    /// The exchange does not wait for the name any more. O(those who wait for it).
+    /// Stops waiting for the name. O(exchanges that wait for it).
     func withdraw(_ name: String, for exchange: ClientExchange) {
         lookUps[name]?.exchanges.removeAll { $0 === exchange }
-        // A look-up under way goes on; one that has not begun would be for nobody.
+        // A look-up under way continues; one that has not begun is not needed any more.
         if lookUps[name]?.exchanges.isEmpty == true, threads.forget(name) { _ = end(name) }
     }
 
-    /// Hands over what was found out since the last call.
+    /// Delivers the answers found since the last call.
     func collect(now: Int64, _ deliver: (ClientExchange, Answer) -> Void) {
         if lookUps.isEmpty { return }
         for (name, found) in threads.takeAnswers() {
@@ -144,7 +144,8 @@ final class NameResolver {
         return lookUp
     }
 
-    /// The two families by turns, beginning with the first's (RFC 8305 section 4), each address once.
+    /// The addresses with the two families alternating, beginning with that of the first (RFC 8305 section 4), without
+    /// duplicates.
     private static func interleaved(_ addresses: [IPAddress]) -> [IPAddress] {
         var families = [addresses.filter { $0.isIPv4 != addresses[0].isIPv4 }, addresses]
         families[1].removeAll { $0.isIPv4 != addresses[0].isIPv4 }
@@ -158,12 +159,12 @@ final class NameResolver {
     }
 }
 
-/// The names to look up, and the threads that do it.
+/// The names to look up, and the threads that look them up.
 @safe private final class LookUpThreads: @unchecked Sendable {
-    // @unchecked: what is not constant is touched under `lock` only. The threads keep this object and the loop alive,
-    // which so outlive whoever asked; a look-up that hangs keeps nothing else, and not the process either.
+    // @unchecked: all mutable state is touched under `lock` only. The threads retain this object and the loop, which
+    // thus outlive the client. A look-up that hangs retains nothing else and does not keep the process alive.
 
-    /// More than may be begun by those who ask first: redirects lead to names without asking.
+    /// More than `canBegin` allows, because redirects look up names without asking it.
     private static let threadLimit = NameResolver.lookUpLimit + 8
 
     private let loop: EventLoop
@@ -209,7 +210,7 @@ final class NameResolver {
                 return
             }
             unsafe context.release()
-            // The threads that there are will come to it; with none, nobody would.
+            // Existing threads will take the name; without any, all names fail.
             if threadCount == 0 {
                 answers += names.map { ($0, .failure(SystemError("start a thread", code: code))) }
                 names = []
@@ -218,7 +219,7 @@ final class NameResolver {
         }
     }
 
-    /// Whether the look-up had not begun; then it will not.
+    /// Cancels a look-up that has not begun; false if it has.
     func forget(_ name: String) -> Bool {
         locked {
             guard let index = names.firstIndex(of: name) else { return false }

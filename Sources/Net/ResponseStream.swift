@@ -1,13 +1,13 @@
-// The answers of one connection, in the order of its requests: heads, bodies, and what becomes of them on their way.
+// The answers of one connection in the order of its requests: heads, bodies, and whether they arrive.
 
 import Bytes
 import CLinux
 import Glibc
 
-/// Where the answers of one connection are written.
+/// The output of one connection.
 ///
-/// One answer is `begin`, any number of `field`s, `beginBody`, appended bytes, `end`. Its length is known only then;
-/// Content-Length is written last, in its place.
+/// To write an answer, call `begin`, any number of `field`s, `beginBody`, `append`, and `end`, which fills in
+/// Content-Length.
 public struct ResponseStream: ~Copyable {
     @usableFromInline private(set) var buffer = Buffer()
     private let dates: DateField
@@ -15,22 +15,22 @@ public struct ResponseStream: ~Copyable {
     private var bodyStart = 0
     private var isOpen = false
 
-    /// How the answer to the request in hand has to look; set before a route is asked.
+    /// The form of the answer to the current request; set before a route is called.
     var answersHead = false
     var minorVersion = 1
     var closesConnection = false
 
-    /// How many bytes were handed to the kernel so far, of all that was ever written here.
+    /// How many of all bytes ever written here have been sent.
     private(set) var sent: UInt64 = 0
 
-    /// Where the last answer that was begun starts, counted from the first byte ever written here.
+    /// Where the last answer starts, counted from the first byte ever written here.
     private var answerStart: UInt64 = 0
 
-    /// From where on what is written here is held, and until which mark is released. Both grow from one to the next.
+    /// Each entry holds the output from `start` on until `mark` is released. Both grow from one entry to the next.
     private var holds: [(start: UInt64, mark: UInt64)] = []
     private var releasedMark: UInt64 = 0
 
-    /// What must reach the peer: the place in the stream where its answer ends, and the key the route gave it.
+    /// The tracked answers: where each ends in the stream, and the route's key for it.
     private(set) var deliveries: [(end: UInt64, key: UInt64)] = []
     private var openDeliveries = 0
 
@@ -61,7 +61,7 @@ public struct ResponseStream: ~Copyable {
         }
     }
 
-    /// Begins an answer with status 200 and a JSON body: `begin` and `beginBody` in one, for the most usual answers.
+    /// Begins an answer with status 200 and a JSON body: `begin` and `beginBody` in one, for the most common answers.
     public mutating func beginJSON(estimatedCount: Int) {
         if closesConnection || minorVersion == 0 {
             begin(status: 200, contentType: "application/json")
@@ -100,9 +100,10 @@ public struct ResponseStream: ~Copyable {
         buffer.append("\r\n")
     }
 
-    /// Ends the head; what is appended from here on is the body.
+    /// Ends the head; all bytes appended from now on are the body.
     ///
-    /// - Parameter estimatedCount: About how many bytes the body will have. A right number of digits saves moving it.
+    /// - Parameter estimatedCount: About how many bytes the body will have. If the number of digits is right, `end`
+    ///   need not move the body.
     public mutating func beginBody(estimatedCount: Int = 10) {
         precondition(isOpen)
         buffer.append("Content-Length: ")
@@ -128,18 +129,16 @@ public struct ResponseStream: ~Copyable {
     @inlinable
     public mutating func append(_ text: StaticString) { buffer.append(text) }
 
-    /// Asks to be told, with this key, if the answer in hand does not reach its peer (`RequestHandler.undelivered`).
+    /// Tracks the current answer: if it does not reach its peer, `RequestHandler.undelivered` reports this key.
     public mutating func track(_ key: UInt64) {
         deliveries.append((end: .max, key: key))
         openDeliveries += 1
     }
 
-    /// Holds an answer back: it, and so all behind it on its connection, is not handed to the kernel before
-    /// `HTTPServer.release(upTo:)` was called with `mark` or a higher one. A mark that has been released, as 0 always
-    /// has, holds nothing. Of several marks the highest counts.
+    /// Holds the last answer and all that follow it on this connection until `HTTPServer.release(upTo:)` is called with
+    /// `mark` or a higher one. A released mark, such as 0, holds nothing. Of several marks the highest counts.
     ///
-    /// It concerns the answer that was begun last, and may be called at any time from `begin` until whoever writes that
-    /// answer returns, before or after `end`. An answer must have been begun. O(1).
+    /// Call this at any time from `begin` until the code that writes the answer returns, before or after `end`. O(1).
     public mutating func hold(until mark: UInt64) {
         if mark <= releasedMark || isExhausted { return }
         precondition(answerStart >= sent && answerStart < sent + UInt64(buffer.count), "there is no answer to hold")
@@ -150,7 +149,7 @@ public struct ResponseStream: ~Copyable {
         holds.append((start: answerStart, mark: mark))
     }
 
-    /// Ends the answer: its length goes into the head, and for HEAD the body goes.
+    /// Ends the answer: writes its length into the head, and removes the body if the request was HEAD.
     public mutating func end() {
         precondition(isOpen && bodyStart > lengthPlace)
         isOpen = false
@@ -173,13 +172,13 @@ public struct ResponseStream: ~Copyable {
         sealDeliveries()
     }
 
-    /// Ends the answer with a line feed behind what was appended, for terminals and tools that read lines.
+    /// Ends the answer with a line feed, for terminals and tools that read lines.
     public mutating func endLine() {
         buffer.append(UInt8(ascii: "\n"))
         end()
     }
 
-    /// Ends an answer that has no content and no length: 204, or one to CONNECT.
+    /// Ends an answer without a body and a length: 204, or one to CONNECT.
     public mutating func endWithoutBody() {
         precondition(isOpen)
         isOpen = false
@@ -187,7 +186,7 @@ public struct ResponseStream: ~Copyable {
         sealDeliveries()
     }
 
-    /// Takes back the answer that was begun, so that another can take its place.
+    /// Discards the unfinished answer, so that another can replace it.
     public mutating func abandon() {
         if !isOpen { return }
         isOpen = false
@@ -208,35 +207,35 @@ public struct ResponseStream: ~Copyable {
 
     // MARK: Sending
 
-    /// Whether bytes are missing because the system had no memory for them: no more of it must be sent.
+    /// Whether bytes are missing because the system had no memory; then nothing more may be sent.
     var isExhausted: Bool { buffer.isExhausted }
 
-    /// How many bytes wait to be handed to the kernel, held or not.
+    /// How many bytes wait to be sent, held or not.
     var count: Int { buffer.count }
 
-    /// How many of them are in front of all that is held.
+    /// How many bytes are in front of the first held answer.
     var sendableCount: Int { holds.isEmpty ? buffer.count : Int(holds[0].start - sent) }
 
-    /// The mark whose release lets more of them go; 0 when nothing is held.
+    /// The mark whose release lets more bytes be sent; 0 when nothing is held.
     var heldMark: UInt64 { holds.isEmpty ? 0 : holds[0].mark }
 
-    /// Lets go what was held until `mark` or a lower one. O(marks held).
+    /// Releases the answers held until `mark` or a lower one. O(marks held).
     mutating func release(upTo mark: UInt64) {
         releasedMark = mark
         if heldMark == 0 || heldMark > mark { return }
         holds.removeAll { $0.mark <= mark }
     }
 
-    /// How much memory they take, in bytes.
+    /// How much memory the unsent bytes take, in bytes.
     var keptBytes: Int { buffer.keptBytes }
 
-    /// How many bytes the answer that was begun last has so far. O(1).
+    /// How many bytes the last answer has so far. O(1).
     public var answerByteCount: Int { Int(sent + UInt64(buffer.count) - answerStart) }
 
-    /// Whether the answer to the request in hand has been ended.
+    /// Whether the answer to the current request has been ended.
     var isComplete: Bool { !isOpen }
 
-    /// Writes the interim answer that lets a client go on with its body.
+    /// Writes the interim answer that lets a client send its body.
     mutating func writeContinue() { buffer.append("HTTP/1.1 100 Continue\r\n\r\n") }
 
     /// Hands as much of what is not held as it takes to the kernel.
@@ -259,7 +258,7 @@ public struct ResponseStream: ~Copyable {
         return 0
     }
 
-    /// Drops what waits to be sent, and its memory.
+    /// Drops the unsent bytes and their memory.
     mutating func discard() { buffer = Buffer() }
 
     /// Forgets the deliveries that the peer's kernel has acknowledged.

@@ -1,17 +1,17 @@
-// A failed system call: which one, and what the kernel said.
+// A failed system call: the operation and the kernel's reason.
 
 import Glibc
 
-/// Something that the system did not do.
+/// An operation that the system could not do.
 public struct SystemError: Error, CustomStringConvertible {
-    /// What was being done, in words that follow "cannot": `listen on :8080`.
+    /// The operation, in words that follow "cannot": `listen on :8080`.
     public let operation: String
     /// Why it failed, in words.
     public let reason: String
-    /// The call's `errno`; 0 if the reason is no such number.
+    /// The call's `errno`; 0 if it has none.
     public let code: Int32
 
-    /// Takes `errno` as it is now unless a code is given.
+    /// Uses the current `errno` unless a code is given.
     public init(_ operation: String, code: Int32 = errno) {
         self.operation = operation
         self.code = code
@@ -25,6 +25,6 @@ public struct SystemError: Error, CustomStringConvertible {
         code = 0
     }
 
-    /// One line for a person: what could not be done, and why.
+    /// One line for the user: what failed, and why.
     public var description: String { "cannot \(operation): \(reason)" }
 }
