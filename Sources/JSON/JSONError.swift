@@ -1,10 +1,10 @@
-// Why a document is not JSON, in words for the person who wrote it.
+// Why a document is not JSON, in words for its author.
 
 import Bytes
 
 /// The first place where a document stops being JSON, or goes beyond a limit of the scanner.
 public struct JSONError: Error, Equatable, CustomStringConvertible {
-    /// What would have been right instead.
+    /// What was expected instead.
     public enum Expectation: Equatable, Sendable, CustomStringConvertible {
         /// Any value.
         case value
@@ -20,28 +20,28 @@ public struct JSONError: Error, Equatable, CustomStringConvertible {
         case commaOrBrace
         /// What may follow a value in an array.
         case commaOrBracket
-        /// Nothing but white space after the document.
+        /// The end: only white space may follow the document.
         case end
-        /// More of a string, which has not ended.
+        /// The rest of a string, which has not ended.
         case quote
-        /// A control character (below U+0020) in a string has to be escaped.
+        /// An escape in place of a control character (below U+0020) in a string.
         case escapedControlCharacter
-        /// The letter that says which escape it is.
+        /// The letter of an escape.
         case escape
         /// One of the four digits of a `\u` escape.
         case hexadecimalDigit
-        /// UTF-8 as RFC 3629 defines it: no overlong form, no surrogate, nothing over U+10FFFF.
+        /// UTF-8 as RFC 3629 defines it: no overlong forms, no surrogates, nothing over U+10FFFF.
         case utf8
         /// A digit of a number.
         case digit
         /// The rest of the word `true`, `false` or `null`.
         case literal(JSONKind)
-        /// No deeper nesting: ``JSONScanner/maximumDepth`` is reached.
+        /// No deeper nesting, because ``JSONScanner/maximumDepth`` is reached.
         case depthOfAtMost(Int)
-        /// No further member or element of the outermost container: the bound of the outline is reached.
+        /// No further member or element of the outermost container, because the limit of the outline is reached.
         case entriesOfAtMost(Int)
 
-        /// The phrase that stands after "expected".
+        /// The phrase that follows "expected".
         public var description: String {
             switch self {
             case .value: "a value"
@@ -68,7 +68,7 @@ public struct JSONError: Error, Equatable, CustomStringConvertible {
     /// The offset of the offending byte from the document's first byte, or the document's length at its end.
     public let offset: Int
 
-    /// What would have been right there.
+    /// What was expected there.
     public let expected: Expectation
 
     /// The offending byte; nil at the end of the document.

@@ -1,6 +1,6 @@
-// The kinds of values that JSON has.
+// The kinds of JSON values.
 
-/// What a JSON value is (RFC 8259, section 3).
+/// The kind of a JSON value (RFC 8259, section 3).
 public enum JSONKind: UInt8, Sendable {
     /// `{…}`
     case object

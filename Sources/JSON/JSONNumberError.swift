@@ -1,8 +1,8 @@
-// Why a JSON number cannot be read as what is asked for.
+// Why a JSON value cannot be read as the number asked for.
 
-/// Why a value is not the number that was asked for.
+/// Why a value is not the number asked for.
 public enum JSONNumberError: Error, Equatable, CustomStringConvertible {
-    /// The value is no number.
+    /// The value is not a number.
     case notANumber
     /// The number has a fraction.
     case notAnInteger

@@ -1,6 +1,6 @@
-// Where the writer of JSON puts its bytes.
+// What the JSON writer appends to.
 
-/// Something that bytes can be appended to.
+/// A buffer that bytes can be appended to.
 public protocol JSONOutput: ~Copyable {
     /// Appends one byte.
     mutating func append(_ byte: UInt8)

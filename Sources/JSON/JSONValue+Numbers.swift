@@ -1,16 +1,16 @@
-// Exact numbers from JSON. No floating point is involved, so nothing is rounded unless a function says so.
+// Reading exact numbers. No floating point is used, so nothing is rounded unless a function says so.
 
 import Bytes
 
 extension JSONValue {
-    /// The most bytes a number may be written in; longer ones are out of range, to bound the time they take.
+    /// The most bytes that a number may be written in. Longer ones are out of range, to limit the time they take.
     public static let maximumNumberLength = 65_536
 
     /// Reads a number that is a signed integer of 64 bits, however it is written: `1e3` and `1.0` are 1000 and 1.
     ///
     /// - Parameter bytes: The value.
     /// - Returns: The number, exactly.
-    /// - Throws: What keeps the value from being such an integer.
+    /// - Throws: Why the value is not such an integer.
     /// - Complexity: O(*n*), where *n* is the number of bytes, whatever the exponent.
     public static func integer(_ bytes: Span<UInt8>) throws(JSONNumberError) -> Int64 {
         let decimal = try ScaledDecimal(bytes, decimalPlaces: 0)
@@ -22,7 +22,7 @@ extension JSONValue {
     ///
     /// - Parameter bytes: The value.
     /// - Returns: The number, exactly.
-    /// - Throws: What keeps the value from being such an integer.
+    /// - Throws: Why the value is not such an integer.
     /// - Complexity: O(*n*), where *n* is the number of bytes, whatever the exponent.
     public static func unsigned(_ bytes: Span<UInt8>) throws(JSONNumberError) -> UInt64 {
         let decimal = try ScaledDecimal(bytes, decimalPlaces: 0)
@@ -52,9 +52,9 @@ extension JSONValue {
     }
 }
 
-/// A decimal number multiplied by a power of ten, as an integer and what that leaves out.
+/// A decimal number multiplied by a power of ten, as an integer and a remainder.
 private struct ScaledDecimal {
-    /// The part of a number behind the point, as far as rounding needs it.
+    /// The part of a number after the point, as exactly as rounding needs it.
     enum Remainder {
         case zero, underHalf, half, overHalf
     }
@@ -72,7 +72,7 @@ private struct ScaledDecimal {
             index = 1
         }
         let digits = try Self.digits(bytes, from: index)
-        /// How many of the digits stand before the point once it is moved; all others are remainder.
+        /// How many of the digits are before the point after it is moved; the others are the remainder.
         let wholeDigits = digits.beforePoint + decimalPlaces + Self.exponent(bytes, from: digits.end)
 
         var position = 0
@@ -88,7 +88,7 @@ private struct ScaledDecimal {
             }
             index += 1
         }
-        // Zero stays zero however often it is multiplied; all else goes out of range after 20 digits at most.
+        // Zero stays zero; any other number goes out of range after at most 20 digits.
         while position < wholeDigits, magnitude > 0 {
             try append(0)
             position += 1
@@ -113,7 +113,7 @@ private struct ScaledDecimal {
         }
     }
 
-    /// Finds where the digits and the point end that begin at `start`, and how many digits are before the point.
+    /// Finds the end of the digits and the point that begin at `start`, and the number of digits before the point.
     private static func digits(
         _ bytes: Span<UInt8>, from start: Int
     ) throws(JSONNumberError) -> (end: Int, beforePoint: Int) {
@@ -131,8 +131,8 @@ private struct ScaledDecimal {
         return (index, (point ?? index) - start)
     }
 
-    /// Reads what follows the digits, nothing or an exponent. One that is far beyond all the digits a number can have
-    /// is as good as any other such, so it stops growing there.
+    /// Reads the exponent, if there is one after the digits. It stops growing where it exceeds all digits that a number can
+    /// have, because larger exponents make no difference.
     private static func exponent(_ bytes: Span<UInt8>, from start: Int) -> Int {
         var exponent = 0
         var isNegative = false

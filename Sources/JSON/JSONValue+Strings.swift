@@ -1,15 +1,15 @@
-// Strings from JSON: decoding their escapes, and comparing names without decoding them.
+// Reading strings: decoding escapes, and comparing names without decoding them.
 
 import Bytes
 
 extension JSONValue {
-    /// Appends what a string stands for, in UTF-8.
+    /// Decodes a string into UTF-8.
     ///
     /// - Parameters:
     ///   - bytes: The value, with its quotes. (A name has its quotes next to its range.)
-    ///   - output: What to append to; left as it was if the answer is false.
-    /// - Returns: False if the bytes are no string, or if an escape is half of a surrogate pair, which UTF-8 has no
-    ///   form for.
+    ///   - output: What to append to; unchanged if the result is false.
+    /// - Returns: False if the bytes are not a string, or if an escape is half of a surrogate pair, which UTF-8 cannot
+    ///   represent.
     /// - Complexity: O(*n*), where *n* is the number of bytes.
     public static func decodeString(_ bytes: Span<UInt8>, into output: inout [UInt8]) -> Bool {
         let quote = UInt8(ascii: "\"")
@@ -23,16 +23,16 @@ extension JSONValue {
         return isWhole
     }
 
-    /// Whether a name is `name`, with no allocation.
+    /// Compares a name with a literal, without an allocation.
     ///
     /// - Parameters:
     ///   - bytes: The name as it was written, between its quotes.
-    ///   - hasEscapes: Whether there are escapes in it, as in ``JSONScanner/Entry/nameHasEscapes``.
+    ///   - hasEscapes: Whether it has escapes, as in ``JSONScanner/Entry/nameHasEscapes``.
     ///   - name: What to compare it with.
     /// - Returns: Whether the name stands for the same characters.
     /// - Complexity: O(*n*), where *n* is the lesser of the lengths.
     public static func stringEquals(_ bytes: Span<UInt8>, hasEscapes: Bool, _ name: StaticString) -> Bool {
-        // Most names that differ, differ in length. An escape is never shorter than what it stands for.
+        // Most names that differ have different lengths. An escape is never shorter than its character.
         let length = name.utf8CodeUnitCount
         guard hasEscapes ? bytes.count > length : bytes.count == length else { return false }
         return name.withUTF8Buffer { expected in
@@ -48,12 +48,12 @@ extension JSONValue {
         }
     }
 
-    /// Hands the UTF-8 that a string stands for to `body`, run by run, until that returns false.
+    /// Passes the decoded UTF-8 of a string to `body`, run by run, until `body` returns false.
     ///
     /// - Parameters:
     ///   - bytes: The string between its quotes.
-    ///   - body: Takes the next run; returns whether to go on.
-    /// - Returns: Whether all of it was handed over: false after `body` returned false, and at a lone surrogate.
+    ///   - body: Receives the next run; returns whether to go on.
+    /// - Returns: Whether the whole string was passed: false if `body` returned false, or at a lone surrogate.
     private static func forEachRun(_ bytes: Span<UInt8>, _ body: (Span<UInt8>) -> Bool) -> Bool {
         var index = 0
         while index < bytes.count {
@@ -74,7 +74,7 @@ extension JSONValue {
         return true
     }
 
-    /// Reads the escape, or the two of a surrogate pair, at `index` and moves past it; nil if it stands for no scalar.
+    /// Reads the escape, or the two escapes of a surrogate pair, at `index` and moves past it; nil if it is not a scalar.
     private static func escapedScalar(_ bytes: Span<UInt8>, _ index: inout Int) -> Unicode.Scalar? {
         guard let first = escapedUnit(bytes, &index) else { return nil }
         guard UTF16.isLeadSurrogate(first) else { return Unicode.Scalar(first) }

@@ -1,12 +1,12 @@
-// Writes the values that the server itself makes. Whatever came as JSON goes out byte for byte and needs none of this.
+// Writes values that the server makes. JSON from clients is passed on byte for byte, without this writer.
 
 import Bytes
 
 /// Appends JSON values to an output.
 ///
-/// All are generic over the output and inlinable, so that they compile to plain appends to it.
+/// The functions are generic over the output and inlinable, so they compile to plain appends.
 public enum JSONWriter {
-    /// Appends a string with its quotes, escaping quotes, backslashes and control characters and nothing else.
+    /// Appends a string with its quotes. Escapes only quotes, backslashes and control characters.
     ///
     /// - Parameters:
     ///   - utf8: The string, which must be valid UTF-8 for the output to be valid JSON.
@@ -40,7 +40,7 @@ public enum JSONWriter {
         output.append(digits.span)
     }
 
-    /// Appends milliseconds as a number of seconds with no needless zeros: `300`, `0.25`, `-1.5`.
+    /// Appends milliseconds as a number of seconds without needless zeros: `300`, `0.25`, `-1.5`.
     ///
     /// - Parameters:
     ///   - milliseconds: The duration or the time.

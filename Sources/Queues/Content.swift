@@ -1,24 +1,24 @@
-// A task's content: bytes of their own, as they came.
+// The bytes of a task's content.
 
-/// Where bytes are: in a `ContentHeap`, or, while an image is read, in the image. An array would cost 40 bytes more for each
-/// task. The task's record owns what is in the heap; whoever removes the record frees it there.
+/// The place of bytes in a `ContentHeap`, or, while an image is read, in the image. An array would cost 40 bytes more for each
+/// task. The task's record owns bytes in the heap, which must be freed when the record is removed.
 @safe struct Content {
     let start: UnsafeMutablePointer<UInt8>?
     let count: UInt32
 
-    /// No bytes.
+    /// Makes an empty content.
     init() {
         unsafe start = nil
         count = 0
     }
 
-    /// The bytes at an address.
+    /// Makes a content of the bytes at an address.
     init(start: UnsafeMutablePointer<UInt8>, count: UInt32) {
         unsafe self.start = unsafe start
         self.count = count
     }
 
-    /// What it takes of a heap, in bytes.
+    /// The memory that it takes in a heap, in bytes.
     var heapBytes: Int { ContentHeap.heapBytes(Int(count)) }
 
     /// The bytes, until they are freed.

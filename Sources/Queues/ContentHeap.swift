@@ -1,29 +1,29 @@
-// Where the contents of tasks are: memory in size classes, which goes back to the system as soon as it is unused.
+// The memory of the tasks' contents: it is divided into size classes, and unused memory is returned to the system.
 //
-// `malloc` puts what it is asked for side by side, whatever its size. When small contents have come and gone, those that are
-// left pin memory that fits no large one, and what the process takes from the system can be twice what is counted. Here
-// everything is in one reserved stretch of address space, of which only pages that have been written cost memory:
+// `malloc` puts blocks of all sizes side by side. After many small contents have come and gone, those that are left pin memory
+// that fits no large content, and the process can take twice the memory that is counted. Here all contents are in one range of
+// reserved address space, of which only pages that were written cost memory:
 //
-// - The address space is divided into units of 16 KiB, and handed out in blocks of 2^order units, each aligned to its size (a
+// - The address space is divided into units of 16 KiB, and allocated in blocks of 2^order units, each aligned to its size (a
 //   buddy system: K. Knowlton, "A fast storage allocator", CACM 1965). A free block is joined with its free neighbour.
-// - A content of up to 32 KiB gets a slot. A block of slots has slots of one size, at least eight of them. Sizes are
-//   multiples of 8 bytes up to 512, from there on there are eight between a power of two and the next, so at most an eighth of
-//   a slot is wasted. Vacant slots are chained through their first bytes; slots that were never used need no link.
-// - A larger content gets a block of its own, of which it touches only the pages that it needs: the rest is address space.
+// - A content of up to 32 KiB gets a slot. A block of slots has at least eight slots of one size. Sizes are multiples of 8 bytes
+//   up to 512; above, there are eight sizes between a power of two and the next, so at most an eighth of a slot is wasted.
+//   Vacant slots are chained through their first bytes; slots that were never used need no link.
+// - A larger content gets a block of its own and touches only the pages that it needs; the rest is only address space.
 //
-// New slots are taken from the block of their class that has had vacant ones for longest. So a block that is about to become
-// empty, because tasks are mostly finished in the order in which they came, is not filled up again.
+// A new slot is taken from the block of its class that has had vacant slots for the longest time. Tasks mostly finish in the
+// order in which they came, so a block that is about to become empty is not filled again.
 //
-// A block that has become empty is dirty: its pages still are memory. It is used again first, and 4 MiB of dirty pages are
-// kept, so that a queue that is filled and emptied all the time does not ask the system for memory all the time. Of what is
-// beyond that, `trim` gives a slice back in each turn, and whoever touches new pages gives back as many, so that the resident
-// memory never grows while there is memory to give back.
+// A block that has become empty is dirty: its pages still take memory. Dirty blocks are used again first, and 4 MiB of dirty
+// pages are kept, so that a queue that is filled and emptied continually does not keep asking the system for memory. Beyond
+// that, `trim` returns a slice in each turn, and an allocation that touches new pages returns as many dirty ones, so that the
+// resident memory does not grow while there are pages to return.
 //
 // What remains is fragmentation within a class: a block stays as long as one of its slots is used. If nine of ten small
-// contents go, at random, hardly a block becomes empty, and what they took is there for contents of their class only.
-// `residentBytes` is what is really taken.
+// contents are freed at random, few blocks become empty, and the memory of the others can serve only contents of their class.
+// `residentBytes` is the memory that is really taken.
 
-/// Memory for contents. Allocating and freeing are O(1), but for the system's work on the pages.
+/// Memory for contents. Allocating and freeing are O(1), except for the system's work on pages.
 @safe struct ContentHeap: ~Copyable {
     private static var unitShift: Int { 14 }
     private static var unitBytes: Int { 1 << unitShift }
@@ -32,13 +32,13 @@
     private static var maximumSlotBytes: Int { 32 << 10 }
     /// How many bytes of dirty pages are kept.
     static var keptBytes: Int { 4 << 20 }
-    /// How many bytes one call of `trim` gives back at most: it takes a fifth of a millisecond.
+    /// How many bytes one call of `trim` returns at most, which takes a fifth of a millisecond.
     private static var trimBytes: Int { 4 << 20 }
 
-    /// A block. 16 bytes a unit, of which those of a block's first one are used.
+    /// A block: 16 bytes per unit, of which only those of a block's first unit are used.
     struct Block {
         enum Kind: UInt8 {
-            /// Not the first unit of a block, or beyond all blocks.
+            /// The unit is not the first one of a block, or is beyond all blocks.
             case none
             case free
             case dirty
@@ -46,18 +46,18 @@
             case large
         }
 
-        /// Neighbours in a list: of free blocks of its order, or of blocks of its class with vacant slots. Dirty blocks have a
-        /// next one only.
+        /// Neighbours in the list of free blocks of its order, or of blocks of its class with vacant slots. Dirty blocks have only
+        /// a next one.
         var next: UInt32 = 0
         var previous: UInt32 = 0
-        /// How many of its pages, from the first one, are memory.
+        /// How many of its pages, from the first one, take memory.
         var pages: UInt32 = 0
-        /// How many of its slots are used.
+        /// The number of slots in use.
         var live: UInt16 = 0
         var kind = Kind.none
         var order: UInt8 = 0
-        /// Its first vacant slot and the first one that was never used, in eighths of their distance from its start; the former
-        /// with 1 added, so that 0 is none.
+        /// The first vacant slot and the first slot that was never used, as offsets from the block's start in units of 8 bytes.
+        /// The former has 1 added, so that 0 means none.
         var vacant: UInt16 = 0
         var fresh: UInt16 = 0
     }
@@ -74,7 +74,7 @@
         let slotBytes: Int
         let order: UInt8
 
-        /// That of contents of so many bytes.
+        /// The class for contents of a size in bytes.
         @inline(__always) init(_ count: Int) {
             if count <= 512 {
                 index = (count + 7) >> 3
@@ -92,18 +92,18 @@
 
     private let bytes: Region<UInt8>
     private let blocks: Region<Block>
-    /// How many units there are, and how many have been part of a block; unit 0 never is.
+    /// The number of units, and how many of them have been part of a block; unit 0 never is.
     private let units: Int
     private var used = 1
-    // Arrays, and not in place: whoever owns the heap may be copied by calls, which costs by the byte.
+    // Arrays, not stored in place: calls may copy the struct that owns the heap, which costs by its size.
     private var partial = [List](repeating: List(), count: 113)
     private var free = [UInt32](repeating: 0, count: 19)
     private var dirty = [UInt32](repeating: 0, count: 19)
-    /// The pages of blocks in use, and of dirty ones.
+    /// The pages of blocks in use, and of dirty blocks.
     private var usedPages = 0
     private var dirtyPages = 0
 
-    /// A heap that reserves so much address space, or as much of it as the system lets it have.
+    /// Makes a heap that reserves the given address space, or as much of it as the system grants.
     init(addressBytes: Int) {
         bytes = Region(capacity: max(addressBytes, 2 * Self.unitBytes))
         units = min(bytes.capacity >> Self.unitShift, Int(UInt32.max))
@@ -111,19 +111,19 @@
         precondition(blocks.capacity == units, "no address space for the heap's blocks")
     }
 
-    /// The memory that it has from the system, in bytes, but for 16 bytes a block.
+    /// The memory taken from the system, in bytes, except for 16 bytes per block.
     var residentBytes: Int { (usedPages + dirtyPages) * Self.pageBytes }
 
-    /// What of that is unused, and given back or used again first.
+    /// How much of it is unused. It is used first, or returned.
     var dirtyBytes: Int { dirtyPages * Self.pageBytes }
 
-    /// What a content of so many bytes takes.
+    /// The memory that a content takes, in bytes.
     static func heapBytes(_ count: Int) -> Int {
         if count <= maximumSlotBytes { return count == 0 ? 0 : SizeClass(count).slotBytes }
         return (count + pageBytes - 1) / pageBytes * pageBytes
     }
 
-    /// A copy of `source`; nil if there is no address space left for it or it is 4 GiB or longer.
+    /// Copies `source` into the heap; nil if no address space is left for it, or if it is 4 GiB or longer.
     mutating func allocate(copying source: Span<UInt8>) -> Content? {
         guard let count = UInt32(exactly: source.count) else { return nil }
         if count == 0 { return Content() }
@@ -137,7 +137,7 @@
         return unsafe Content(start: start, count: count)
     }
 
-    /// Ends the life of a content's bytes, which are in this heap.
+    /// Frees a content, which must be in this heap.
     mutating func deallocate(_ content: Content) {
         guard let start = unsafe content.start, content.count > 0 else { return }
         let place = unsafe start - bytes.start
@@ -150,9 +150,9 @@
         }
     }
 
-    /// Gives memory that is not used back to the system, a slice a call.
+    /// Returns unused memory to the system, one slice per call.
     ///
-    /// - Returns: whether nothing is left to give back, but for what is kept.
+    /// - Returns: whether nothing is left to return, except for the memory that is kept.
     mutating func trim() -> Bool {
         giveBack(Self.trimBytes / Self.pageBytes)
         return dirtyBytes <= Self.keptBytes
@@ -192,7 +192,7 @@
         if self[head].live == 0 {
             self[head].vacant = 0
             self[head].fresh = 0
-            // The only one of its class stays: the next content comes soon.
+            // The last block of its class is kept for the next content.
             let list = partial[sizeClass.index]
             if list.first == list.last { return }
             remove(head, from: sizeClass.index)
@@ -229,7 +229,7 @@
         guard order < Self.orders, let block = takeBlock(order: UInt8(order), .large) else { return nil }
         let pages = (count + Self.pageBytes - 1) / Self.pageBytes
         touch(block, pages: pages)
-        // What was left there by a larger one.
+        // Pages that a larger content left there.
         let unneeded = Int(self[block].pages) - pages
         if unneeded > 0 {
             giveBack(unneeded, of: block)
@@ -238,7 +238,7 @@
         return block << Self.unitShift
     }
 
-    /// Counts the pages of a block that are about to be written as memory.
+    /// Counts the pages of a block that are about to be written.
     private mutating func touch(_ block: Int, pages: Int) {
         let more = pages - Int(self[block].pages)
         guard more > 0 else { return }
@@ -247,7 +247,7 @@
         if dirtyBytes > Self.keptBytes { giveBack(more) }
     }
 
-    /// Makes a block dirty in which nothing is any more.
+    /// Makes an empty block dirty.
     private mutating func empty(_ block: Int) {
         let order = Int(self[block].order)
         let pages = Int(self[block].pages)
@@ -258,7 +258,7 @@
         dirty[order] = UInt32(block)
     }
 
-    /// Makes blocks dirty that were kept for the next content of their class.
+    /// Makes blocks dirty that were kept empty for the next content of their class.
     private mutating func emptyVacantBlocks() {
         for index in partial.indices {
             let block = Int(partial[index].first)
@@ -268,7 +268,7 @@
         }
     }
 
-    /// Gives dirty pages back, the largest blocks first, up to `limit` and as far as they are not kept.
+    /// Returns dirty pages beyond those that are kept, at most `limit`, from the largest blocks first.
     private mutating func giveBack(_ limit: Int, keeping kept: Int = keptBytes / pageBytes) {
         var rest = min(limit, dirtyPages - kept)
         var order = Self.orders - 1
@@ -289,7 +289,7 @@
         }
     }
 
-    /// Gives the last pages of a block back that are memory.
+    /// Returns the last pages of a block that take memory.
     private mutating func giveBack(_ count: Int, of block: Int) {
         let pages = Int(self[block].pages)
         let start = block << Self.unitShift
@@ -322,7 +322,7 @@
         } else {
             var clean = takeFree(order: wanted)
             if clean == nil {
-                // Joined, what is kept may be what is missing.
+                // The dirty blocks that are kept may be enough once they are joined.
                 emptyVacantBlocks()
                 giveBack(dirtyPages, keeping: 0)
                 clean = takeFree(order: wanted)
@@ -338,7 +338,7 @@
         return block
     }
 
-    /// Takes a free block out of its list, the smallest one that is large enough, and frees what is beyond `wanted`.
+    /// Takes the smallest free block that is large enough, and frees the part beyond `wanted`.
     private mutating func takeFree(order wanted: Int) -> Int? {
         var order = wanted
         while order < Self.orders, free[order] == 0 { order += 1 }
@@ -353,7 +353,7 @@
         return block
     }
 
-    /// Takes a block of units that none has had. Those before it, which are not aligned for it, become free blocks.
+    /// Takes a block of units that were never used. Units skipped for its alignment become free blocks.
     private mutating func extend(order: Int) -> Int? {
         let size = 1 << order
         let block = (used + size - 1) & ~(size - 1)
@@ -370,7 +370,7 @@
         return block
     }
 
-    /// Frees a block that has no pages, joined with its free neighbours.
+    /// Frees a block without pages, and joins it with its free neighbours.
     private mutating func release(_ block: Int) {
         var (block, order) = (block, Int(self[block].order))
         while order < Self.orders - 1 {
@@ -400,15 +400,15 @@
 
     // MARK: Checks
 
-    /// Checks that blocks fill the units without gap or overlap, that each is in its list, and that slots and pages are counted
-    /// right. O(n).
+    /// Checks that blocks fill the units without gaps or overlaps, that each is in its list, and that the counts of slots and
+    /// pages are right. O(n).
     ///
-    /// - Returns: how many contents there are.
+    /// - Returns: the number of contents.
     func checkInvariants() -> Int {
         var (contents, inUse, unused, listed, unit) = (0, 0, 0, 0, 1)
         while unit < used {
             let block = self[unit]
-            precondition(block.kind != .none && unit & (1 << Int(block.order) - 1) == 0, "no block where one begins")
+            precondition(block.kind != .none && unit & (1 << Int(block.order) - 1) == 0, "no block begins here")
             switch block.kind {
             case .free:
                 precondition(block.pages == 0, "a free block has memory")
@@ -451,9 +451,9 @@
     private func count(from first: UInt32, where fits: (Block) -> Bool) -> Int {
         var (block, count) = (Int(first), 0)
         while block != 0 {
-            precondition(fits(self[block]), "a block in another's list")
+            precondition(fits(self[block]), "a block is in the wrong list")
             count += 1
-            precondition(count < used, "a list runs in a circle")
+            precondition(count < used, "a list forms a circle")
             block = Int(self[block].next)
         }
         return count

@@ -1,22 +1,21 @@
-// Records that are found by their number at once and by their hash in one look-up, and that never move.
+// Records that never move: they are found by number at once, and by hash in one look-up.
 //
-// The records stand in a slab: slots of one size, in groups of 512 neighbours. A group chains its vacant slots, and when its
-// last record has gone, it gives its memory back to the system. New records go where there have been vacant slots for longest,
-// so that a group whose records are going is not filled up again. The hash index is linear
-// hashing (W. Litwin, "Linear hashing: a new tool for file and table addressing", VLDB 1980) with chains that run
-// through the records: it grows by one bucket an insertion and shrinks by at most two a removal, so that no single
-// operation pays for its growth.
+// The records are in a slab of slots of one size, in groups of 512 neighbours. A group chains its vacant slots; when its last
+// record is removed, it returns its memory to the system. New records go to the group that has had vacant slots for the longest
+// time, so that a group whose records are leaving is not filled again. The index is a linear hash table (W. Litwin, "Linear
+// hashing: a new tool for file and table addressing", VLDB 1980) with chains through the records. It grows by one bucket per
+// insertion and shrinks by at most two per removal, so no single operation pays for its growth.
 
-/// The number of a record in its table. 0 is none.
+/// The number of a record in its table; 0 means none.
 typealias Slot = UInt32
 
 /// A record that a `Table` can hold.
 protocol TableRecord {
-    /// A vacant record.
+    /// Makes a vacant record.
     init()
-    /// What the record is looked up by; constant while it is in the table.
+    /// The hash that the record is looked up by; constant while it is in the table.
     var hash: UInt32 { get }
-    /// The table's own link: to the next record of the same bucket, or to the next vacant slot.
+    /// Used by the table: links to the next record of the same bucket, or to the next vacant slot.
     var chained: Slot { get set }
 }
 
@@ -25,14 +24,14 @@ struct Table<Record: TableRecord>: ~Copyable {
     private static var groupShift: Int { 9 }
     private static var groupSlots: Int { 1 << groupShift }
 
-    /// 512 neighbouring slots. Groups are linked by their numbers, with 1 added: 0 is none.
+    /// A group of 512 neighbouring slots. Links to groups are their numbers plus 1; 0 means none.
     struct Group {
         var firstVacant: Slot = 0
         var next: UInt32 = 0
         var previous: UInt32 = 0
-        /// How many records it has.
+        /// The number of records in it.
         var count: UInt16 = 0
-        /// So many of its slots are initialized, from the first one: with a record, or vacant. 0 if it has no memory.
+        /// How many of its slots, from the first one, are initialized, with a record or vacant. 0 if it has no memory.
         var used: UInt16 = 0
     }
 
@@ -41,16 +40,16 @@ struct Table<Record: TableRecord>: ~Copyable {
         var last: UInt32 = 0
     }
 
-    /// How many records it can hold.
+    /// The most records it can hold.
     let capacity: Int
-    /// How many records it holds.
+    /// The number of records.
     private(set) var count = 0
-    /// No slot from here on is initialized; those before may be.
+    /// No slot at or beyond this one is initialized.
     private(set) var used: Slot = 1
     private var records: Region<Record>
     private var groups: Region<Group>
     private var groupCount = 0
-    /// The groups with vacant slots: those that have memory, and those that have not.
+    /// The groups with vacant slots: those with memory, and those without.
     private var open: GroupList { lists[Self.openList] }
     private var lists = InlineArray<2, GroupList>(repeating: GroupList())
     private static var openList: Int { 0 }
@@ -64,7 +63,7 @@ struct Table<Record: TableRecord>: ~Copyable {
     /// `bucketCount` rounded up to a power of two, less one.
     private var mask = 0
 
-    /// A table for up to `capacity` records.
+    /// Makes a table for up to `capacity` records.
     init(capacity: Int) {
         precondition(capacity > 0 && capacity < Int(UInt32.max))
         records = Region(capacity: capacity + 1)
@@ -78,14 +77,14 @@ struct Table<Record: TableRecord>: ~Copyable {
         for group in 0..<groupCount { deinitializeSlots(of: group) }
     }
 
-    /// Whether the slot is in use, so that it may be looked at. It may be vacant.
+    /// Whether the slot is initialized, so that it may be read. It may be vacant.
     func contains(_ slot: Slot) -> Bool {
         slot > 0 && slot < used && Int(slot) & (Self.groupSlots - 1) < self[group: Int(slot) >> Self.groupShift].used
     }
 
     /// The record in a slot. O(1).
     subscript(slot: Slot) -> Record {
-        // Addresses and not coroutines (`_read`, `_modify`): those crash the compiler under the thread sanitizer.
+        // Addressors, because coroutines (`_read`, `_modify`) crash the compiler under the thread sanitizer.
         unsafeAddress {
             precondition(slot > 0 && slot < used, "no such slot")
             return unsafe UnsafePointer(records.start + Int(slot))
@@ -98,7 +97,7 @@ struct Table<Record: TableRecord>: ~Copyable {
 
     /// Adds a record. O(1).
     ///
-    /// - Returns: its slot, or nil when the table is full.
+    /// - Returns: the record's slot; nil if the table is full.
     mutating func insert(_ record: Record) -> Slot? {
         guard count < capacity else { return nil }
         if open.first == 0 { openGroup() }
@@ -126,7 +125,7 @@ struct Table<Record: TableRecord>: ~Copyable {
 
     /// Removes a record. O(1).
     ///
-    /// - Returns: the slots whose memory has been given back because all of them were vacant.
+    /// - Returns: the slots whose memory was returned because all of them are vacant.
     @discardableResult
     mutating func remove(_ slot: Slot) -> Range<Slot>? {
         unchain(slot)
@@ -142,7 +141,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         return self[group: group].count == 0 ? vacate(group) : nil
     }
 
-    /// The record with this hash for which `matches` says yes, 0 if there is none. O(1).
+    /// The record with this hash for which `matches` returns true, 0 if there is none. O(1).
     @inline(__always)
     func find(hash: UInt32, where matches: (borrowing Record) -> Bool) -> Slot {
         var slot = self[head: bucket(of: hash)]
@@ -161,10 +160,10 @@ struct Table<Record: TableRecord>: ~Copyable {
         }
     }
 
-    /// Gives memory of the index that removals have left unused back to the system, a slice a call. Records give theirs back
-    /// when they are removed, as soon as a group has none any more: those that are left cannot be moved together.
+    /// Returns unused memory of the index to the system, one slice per call. The memory of records is returned when a group has
+    /// become empty; records cannot be moved together.
     ///
-    /// - Returns: whether nothing is left to give back.
+    /// - Returns: whether nothing is left to return.
     mutating func trim() -> Bool {
         let first = Int(open.first) - 1
         if first > 0, self[group: first].count == 0 { vacate(first) }
@@ -173,16 +172,16 @@ struct Table<Record: TableRecord>: ~Copyable {
 
     /// Makes the index of an empty table large enough for `count` records at once. O(1).
     mutating func reserve(_ count: Int) {
-        precondition(self.count == 0 && bucketCount == 1, "reserves in a table that is in use")
+        precondition(self.count == 0 && bucketCount == 1, "the table is in use")
         bucketCount = max(1, min(count, heads.capacity))
         minimumBucketCount = bucketCount
         mask = bucketCount == 1 ? 0 : (1 << (Int.bitWidth - (bucketCount - 1).leadingZeroBitCount)) - 1
         heads.use(bucketCount)
     }
 
-    /// Lets the index shrink again to what its records need. O(`steps`).
+    /// Lets the index shrink to the size that its records need. O(`steps`).
     ///
-    /// - Returns: whether it has.
+    /// - Returns: whether it has that size.
     mutating func endReservation(steps: inout Int) -> Bool {
         minimumBucketCount = 1
         while bucketCount > max(1, 2 * count) {
@@ -211,7 +210,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         self[group: group].firstVacant == 0 && Int(self[group: group].used) == size(of: group)
     }
 
-    /// How many slots it has: the last one of the table may have fewer.
+    /// The number of slots in a group; the last group may have fewer than 512.
     @inline(__always)
     private func size(of group: Int) -> Int { min(Self.groupSlots, capacity + 1 - group << Self.groupShift) }
 
@@ -231,7 +230,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         openedGroups += 1
     }
 
-    /// Gives the memory of a group without records back, unless it is the first group, or the only one with vacant slots.
+    /// Returns the memory of a group without records, unless it is the first group, or the only one with vacant slots.
     @discardableResult
     private mutating func vacate(_ group: Int) -> Range<Slot>? {
         deinitializeSlots(of: group)
@@ -249,7 +248,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         return isKept ? nil : Slot(start)..<Slot(start + size(of: group))
     }
 
-    /// Forgets the groups at the end that have no memory.
+    /// Forgets the groups without memory at the end.
     private mutating func shrink() {
         while groupCount > 1, self[group: groupCount - 1].used == 0, Int(open.first) != groupCount {
             remove(groupCount - 1, from: Self.emptyList)
@@ -309,7 +308,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         self[before].chained = next
     }
 
-    /// Adds a bucket and moves there what belongs to it.
+    /// Adds a bucket, and moves the records that belong to it.
     private mutating func split() {
         let new = bucketCount
         guard new < heads.capacity else { return }
@@ -329,7 +328,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         }
     }
 
-    /// Removes the last bucket and puts what it held where it was before the split.
+    /// Removes the last bucket, and moves its records back to the bucket that was split for it.
     private mutating func merge() {
         let last = bucketCount - 1
         let buddy = last & (mask >> 1)
@@ -346,7 +345,7 @@ struct Table<Record: TableRecord>: ~Copyable {
 
     // MARK: Checks
 
-    /// Checks that every record is found in its bucket, that no slot is lost, and that the load is in its bounds. O(n).
+    /// Checks that every record is in its bucket, that no slot is lost, and that the load is within its bounds. O(n).
     func checkInvariants() {
         precondition(mask + 1 >= bucketCount && (bucketCount == 1 || mask + 1 < 2 * bucketCount), "mask and buckets")
         precondition(bucketCount >= count || bucketCount == heads.capacity, "too few buckets")
@@ -355,9 +354,9 @@ struct Table<Record: TableRecord>: ~Copyable {
         for bucket in 0..<bucketCount {
             var slot = self[head: bucket]
             while slot != 0 {
-                precondition(self.bucket(of: self[slot].hash) == bucket, "a record in another's bucket")
+                precondition(self.bucket(of: self[slot].hash) == bucket, "a record is in the wrong bucket")
                 seen += 1
-                precondition(seen <= count, "a chain runs in a circle")
+                precondition(seen <= count, "a chain forms a circle")
                 slot = self[slot].chained
             }
         }
@@ -372,20 +371,20 @@ struct Table<Record: TableRecord>: ~Copyable {
             var (vacant, vacancies) = (self[group: group].firstVacant, 0)
             while vacant != 0 {
                 vacancies += 1
-                precondition(Int(vacant) >> Self.groupShift == group && vacancies < used + 1, "a free list goes astray")
+                precondition(Int(vacant) >> Self.groupShift == group && vacancies < used + 1, "a free list leaves its group")
                 vacant = self[vacant].chained
             }
             precondition(members + vacancies + (group == 0 ? 1 : 0) == used, "a slot is neither used nor vacant")
             records += members
             withVacancies += isFull(group) ? 0 : 1
         }
-        precondition(records == count, "a group miscounts its records")
+        precondition(records == count, "a group counts its records wrong")
         for list in lists.indices {
             var group = Int(lists[list].first) - 1
             while group >= 0 {
                 precondition(!isFull(group), "a full group is listed")
                 withVacancies -= 1
-                precondition(withVacancies >= 0, "a list of groups runs in a circle")
+                precondition(withVacancies >= 0, "a list of groups forms a circle")
                 group = Int(self[group: group].next) - 1
             }
         }

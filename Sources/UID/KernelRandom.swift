@@ -1,30 +1,30 @@
-// Random numbers of the kernel without a system call for each.
+// Random numbers from the kernel, without a system call for each.
 
 import Glibc
 
 /// The kernel's cryptographic random number generator, read 32 numbers at a time.
 ///
-/// No number stays in memory once it was handed out. Copies share one stream, so no number is handed out twice; they
-/// may not be used by several threads at once.
+/// No number stays in memory after it was returned. Copies share one stream, so no number is returned twice. Copies must not
+/// be used by several threads at once.
 public struct KernelRandom: RandomNumberGenerator {
     private let block = Block()
 
-    /// Makes a generator; the kernel is not asked before the first number.
+    /// Makes a generator. It asks the kernel when the first number is needed.
     public init() {}
 
     /// The next 64 random bits.
     ///
-    /// Stops the program if the kernel has no random numbers: identifiers that can be guessed would be worse.
+    /// Stops the program if the kernel has no random numbers, because identifiers that can be guessed would be worse.
     ///
-    /// - Returns: A number of which all values are equally likely.
+    /// - Returns: A number; all values are equally likely.
     /// - Complexity: O(1), with one system call in 32.
     public mutating func next() -> UInt64 { block.next() }
 }
 
-/// Numbers fetched ahead. A class, because a copied struct would hand out the same numbers again.
+/// Numbers fetched ahead. A class, because a copied struct would return the same numbers again.
 private final class Block {
-    /// `getentropy` gives at most 256 bytes a call, and gives all or none, whatever signals arrive meanwhile
-    /// (POSIX.1-2024). `getrandom`, which gives more, is not in Glibc's module.
+    /// `getentropy` gives at most 256 bytes per call, and always all or none, even if signals arrive (POSIX.1-2024).
+    /// `getrandom`, which gives more, is not in the Glibc module.
     private var numbers = InlineArray<32, UInt64>(repeating: 0)
     private var remaining = 0
 

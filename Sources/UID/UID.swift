@@ -1,14 +1,14 @@
-// Identifiers of tasks: 16 bytes that sort by the time they were made, and their two texts.
+// Identifiers of tasks: 16 bytes that sort by the time they were made, and two text forms.
 
 import Bytes
 
 /// A 16-byte identifier in the layout of a UUID of version 7 (RFC 9562, section 5.7).
 ///
 /// From the highest bit: 48 bits of Unix time in milliseconds, 4 bits of version, a counter of 12 bits, 2 bits of
-/// variant, 62 random bits. ``UIDGenerator`` makes them so; any 16 bytes are a valid UID when they are parsed.
+/// variant, 62 random bits. ``UIDGenerator`` makes them so. A parsed UID may be any 16 bytes.
 ///
-/// UIDs compare as their bytes do, so those of one generator sort in the order they were made. Their 22-character
-/// texts do not: the alphabet of base64url is not in the order of ASCII.
+/// UIDs compare as their bytes do, so UIDs of one generator sort in the order they were made. Their 22-character texts do
+/// not, because the alphabet of base64url is not in the order of ASCII.
 public struct UID: Hashable, Sendable {
     /// The first eight bytes, read big-endian.
     public let high: UInt64
@@ -21,7 +21,7 @@ public struct UID: Hashable, Sendable {
         self.low = low
     }
 
-    /// The time it was made, in milliseconds since the Unix epoch; meaningless if it is not of version 7.
+    /// The time it was made, in milliseconds since the Unix epoch; meaningless unless it is of version 7.
     public var unixMilliseconds: UInt64 { high >> 16 }
 }
 
@@ -45,7 +45,7 @@ extension UID: LosslessStringConvertible {
     public var text: InlineArray<22, UInt8> {
         var bits = bits
         return InlineArray { _ in
-            // The last character carries two bits only, and the zeros that were shifted in below them.
+            // The last character carries only two bits, and zeros that were shifted in below them.
             let digit = UInt8(bits >> 122)
             bits <<= 6
             return Base64.url.character(digit)
@@ -78,8 +78,8 @@ extension UID: LosslessStringConvertible {
 
     /// Reads a UID from its 22 characters of base64url or from the 36 of a UUID.
     ///
-    /// Nothing else is taken: no padding, no white space, no other alphabet, no bits set beyond the 128 (so every UID
-    /// has one text of 22 characters only). The hexadecimal digits of a UUID may be of either case.
+    /// Nothing else is accepted: no padding, no white space, no other alphabet, no bits beyond the 128, so every UID has only
+    /// one text of 22 characters. The hexadecimal digits of a UUID may be of either case.
     ///
     /// - Parameter text: The characters, in ASCII.
     /// - Complexity: O(1), with no allocation.
@@ -87,7 +87,7 @@ extension UID: LosslessStringConvertible {
         var bits: UInt128 = 0
         switch text.count {
         case Self.textLength:
-            // A character that is none is 0xFF, which shows in the bits above the six of a digit.
+            // An invalid character has the value 0xFF, which shows in the bits above the six of a digit.
             var seen: UInt8 = 0
             for index in 0..<21 {
                 let digit = Base64.url.value(of: text[index])
@@ -124,7 +124,7 @@ extension UID: Codable {
     /// Decodes a UID from a string with either of its texts.
     ///
     /// - Parameter decoder: The decoder to read from.
-    /// - Throws: `DecodingError.dataCorrupted` if the string is no UID.
+    /// - Throws: `DecodingError.dataCorrupted` if the string is not a UID.
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         guard let uid = UID(try container.decode(String.self)) else {

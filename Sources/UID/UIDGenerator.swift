@@ -1,24 +1,24 @@
-// Makes UIDs that sort in the order they were made, whatever the clock does.
+// Makes UIDs that sort in the order they were made, even if the clock steps back.
 
 /// A source of UIDs of version 7, each greater than the one before.
 ///
-/// The counter of 12 bits starts at 0 in each millisecond (RFC 9562, section 6.2, method 1), which leaves it all of
-/// its 4,096 values; it need not be random, because 62 random bits made for each UID keep it apart from those of other
-/// generators and unguessable. The time and the counter are kept as one number, so a counter that overflows borrows
-/// the next millisecond, and under a clock that steps back the last time stays while the counter goes on.
+/// The counter of 12 bits starts at 0 in each millisecond (RFC 9562, section 6.2, method 1), so that all of its 4,096
+/// values can be used. It need not be random: the 62 random bits of each UID make it unguessable and different from those
+/// of other generators. The time and the counter are kept as one number. A counter that overflows borrows the next
+/// millisecond; if the clock steps back, the last time is kept and the counter goes on.
 public struct UIDGenerator: Sendable {
     /// The least value that the next UID may have as time (48 bits) and counter (12 bits).
     private var earliest: UInt64 = 0
 
-    /// Makes a generator that has made nothing yet.
+    /// Makes a generator.
     public init() {}
 
     /// Makes the next UID.
     ///
     /// - Parameters:
     ///   - unixMilliseconds: The time now, in milliseconds since the Unix epoch; less than 2^48 (the year 10889).
-    ///   - random: Where the 62 random bits come from.
-    /// - Returns: A UID greater than all that this generator made before.
+    ///   - random: The source of the 62 random bits.
+    /// - Returns: A UID greater than all earlier ones of this generator.
     /// - Complexity: O(1), with one call to `random`.
     public mutating func next<R: RandomNumberGenerator>(unixMilliseconds: UInt64, using random: inout R) -> UID {
         let instant = max(earliest, unixMilliseconds << 12)
