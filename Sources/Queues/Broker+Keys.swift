@@ -1,4 +1,4 @@
-// Taken keys: finding the holder of a key, and freeing a key that is kept after its task.
+// Keys of tasks: finding the holder of a key and the tasks of a group, and freeing a key that is kept after its task.
 
 import UID
 
@@ -15,6 +15,27 @@ public struct KeyHolder: Hashable, Sendable {
 }
 
 extension Broker {
+    /// The unfinished task that holds a key. O(1).
+    public func task(withKey key: [UInt8], in queue: QueueIndex, now: Int64) -> UID? {
+        let slot = store.holder(of: key, in: queue.slot)
+        return slot != 0 && store.tasks[slot].isAlive(now: now) ? store.tasks[slot].id : nil
+    }
+
+    /// Calls `body` with the unfinished tasks of a queue that hold keys of a group (see ``TaskKey``), in no particular order.
+    /// `body` may look at more tasks. O(tasks).
+    public func forEachTask(
+        inKeyGroup group: [UInt8], of queue: QueueIndex, now: Int64, _ body: (borrowing TaskView) -> Void
+    ) {
+        let found = store.keyGroup(group[...], of: queue.slot)
+        var slot = found == 0 ? 0 : store.keyGroups[found].first
+        while slot != 0 {
+            if store.tasks[slot].isAlive(now: now), let state = store.visibleState(of: slot, now: now) {
+                view(slot, as: state, body)
+            }
+            slot = store.extras(of: slot)?.keyGroupLinks.next ?? 0
+        }
+    }
+
     /// The holder of a key in a queue; nil if the key is free. O(bytes).
     public func keyHolder(of key: [UInt8], in queue: QueueIndex, now: Int64) -> KeyHolder? {
         let slot = store.holder(of: key, in: queue.slot)
@@ -34,5 +55,13 @@ extension Broker {
         guard slot != 0, !store.tasks[slot].state.isUnfinished else { return false }
         store.freeKeptKey(of: slot)
         return true
+    }
+
+    /// The task that holds a key, 0 if the key is free. If the holder is due to end, it is ended first.
+    func holder(of key: [UInt8], in queue: QueueIndex, now: Int64) -> Slot {
+        var waitedFor: Slot = 0
+        let holder = store.holder(of: key, in: queue.slot, now: now, waitedFor: &waitedFor)
+        serveWaiters(of: waitedFor, now: now)
+        return holder
     }
 }

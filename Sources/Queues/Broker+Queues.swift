@@ -88,7 +88,7 @@ extension Broker {
         store.noteQueue(queue.slot)
     }
 
-    /// The queue gives out tasks again; those who wait get them by `advance`. O(1).
+    /// Resumes a queue. `advance` serves its waiters. O(1).
     public func resume(_ queue: QueueIndex) {
         beginChange()
         guard store.queues[queue.slot].pause == .paused else { return }
@@ -98,8 +98,8 @@ extension Broker {
         store.noteSendableAnew(queue.slot)
     }
 
-    /// Sets the configuration of a queue; nil for none. Tasks there that have no retries left by it die by `advance`, in
-    /// slices; those that are not sent any more are given to workers likewise. O(1) now, O(tasks) in all.
+    /// Sets the configuration of a queue; nil removes it. In slices, `advance` makes tasks dead that have no retries left by it,
+    /// and gives tasks that are no longer to be sent to workers. O(1) now, O(tasks) in all.
     ///
     /// - Throws: `BrokerError.tooManySweeps`.
     public func configure(_ queue: QueueIndex, _ configuration: QueueConfiguration?) throws(BrokerError) {

@@ -227,27 +227,6 @@ extension Broker {
                 content: replacement.content.span, readySequence: 0))
     }
 
-    /// The unfinished task that holds a key. O(1).
-    public func task(withKey key: [UInt8], in queue: QueueIndex, now: Int64) -> UID? {
-        let slot = store.holder(of: key, in: queue.slot)
-        return slot != 0 && store.tasks[slot].isAlive(now: now) ? store.tasks[slot].id : nil
-    }
-
-    /// Calls `body` with the unfinished tasks of a queue that hold keys of a group (see ``TaskKey``), in no particular order.
-    /// `body` may look at more tasks. O(tasks).
-    public func forEachTask(
-        inKeyGroup group: [UInt8], of queue: QueueIndex, now: Int64, _ body: (borrowing TaskView) -> Void
-    ) {
-        let found = store.keyGroup(group[...], of: queue.slot)
-        var slot = found == 0 ? 0 : store.keyGroups[found].first
-        while slot != 0 {
-            if store.tasks[slot].isAlive(now: now), let state = store.visibleState(of: slot, now: now) {
-                view(slot, as: state, body)
-            }
-            slot = store.extras(of: slot)?.keyGroupLinks.next ?? 0
-        }
-    }
-
     /// Moves a task that is ready, delayed or dead to the back of another queue. O(1), and the cost of the waits that it
     /// completes.
     ///
@@ -349,14 +328,6 @@ extension Broker {
     }
 
     // MARK: Parts
-
-    /// The task that holds a key, 0 if the key is free. If the holder is due to end, it is ended first.
-    func holder(of key: [UInt8], in queue: QueueIndex, now: Int64) -> Slot {
-        var waitedFor: Slot = 0
-        let holder = store.holder(of: key, in: queue.slot, now: now, waitedFor: &waitedFor)
-        serveWaiters(of: waitedFor, now: now)
-        return holder
-    }
 
     /// Finds out whether a batch can be added, and copies its contents.
     private func prepare(

@@ -371,7 +371,7 @@ struct Table<Record: TableRecord>: ~Copyable {
             var (vacant, vacancies) = (self[group: group].firstVacant, 0)
             while vacant != 0 {
                 vacancies += 1
-                precondition(Int(vacant) >> Self.groupShift == group && vacancies < used + 1, "a free list leaves its group")
+                precondition(Int(vacant) >> Self.groupShift == group && vacancies < used + 1, "a free list goes astray")
                 vacant = self[vacant].chained
             }
             precondition(members + vacancies + (group == 0 ? 1 : 0) == used, "a slot is neither used nor vacant")

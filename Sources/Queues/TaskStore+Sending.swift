@@ -92,7 +92,7 @@ extension TaskStore {
                 isPushed
                 ? queues[queue].nextReady(after: slot, in: tasks) : queues[queue].pushed.next(after: slot, in: tasks)
             // A task that is no longer to be sent will soon be given to workers.
-            if canSend { doom(slot) }
+            if canSend { markForRemoval(slot) }
             patience -= 1
             slot = next
         }

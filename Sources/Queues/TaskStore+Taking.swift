@@ -49,7 +49,7 @@ extension TaskStore {
                 if canDispatch(slot, now: now) {
                     need -= 1
                 } else {
-                    doom(slot)
+                    markForRemoval(slot)
                     patience -= 1
                 }
                 slot = next
@@ -68,7 +68,7 @@ extension TaskStore {
             if canDispatch(slot, now: now) {
                 seen += 1
             } else {
-                doom(slot)
+                markForRemoval(slot)
                 patience -= 1
             }
             slot = next
@@ -127,7 +127,7 @@ extension TaskStore {
         guard queues[queue].isOpen else { return 0 }
         while case let slot = queues[queue].ready.first, slot != 0, patience > 0 {
             if canDispatch(slot, now: now) { return slot }
-            doom(slot)
+            markForRemoval(slot)
             patience -= 1
         }
         return 0
@@ -141,7 +141,7 @@ extension TaskStore {
 
     /// Removes an expired or worn-out task from its list. Its timer will end it: ending it may make a task ready in another
     /// queue, which a take must not do.
-    mutating func doom(_ slot: Slot) {
+    mutating func markForRemoval(_ slot: Slot) {
         _ = transition(slot, to: .pendingRemoval, until: 0, change: .any)
     }
 

@@ -3,7 +3,7 @@
 // Every task is in the table of tasks (by its id) and in the timing wheel (by its next event). Unless it is about to be
 // ended, it is also in a list of its queue, by its state. The optional parts of tasks are in the table of extras. A task
 // changes only in `TaskStore+Transitions.swift`. Adding is in `+Adding`, taking in `+Taking`, ending a dispatch or a task in
-// `+Ending`, and operations on whole queues are in `+Sweeping`.
+// `+Ending`, keys are in `+Keys`, and operations on whole queues are in `+Sweeping`.
 
 import UID
 
@@ -306,7 +306,7 @@ struct TaskStore: ~Copyable {
     }
 
     /// Removes extras from their table.
-    private mutating func displace(_ extras: TaskExtras) {
+    mutating func displace(_ extras: TaskExtras) {
         leaveKeyGroup(extras)
         extrasTable.remove(tasks[extras.task].extras)
         tasks[extras.task].extras = 0
@@ -324,24 +324,6 @@ struct TaskStore: ~Copyable {
         guard let replacement = extras(of: slot)?.replacement else { return }
         contents.deallocate(replacement.content)
         withExtras(slot) { $0.replacement = nil }
-    }
-
-    /// Takes a task's key in its queue, or frees it. To be taken, the key must be free.
-    mutating func setHoldsKey(_ holdsKey: Bool, of slot: Slot) {
-        guard let extras = extras(of: slot) else { return }
-        displace(extras)
-        extras.holdsKey = holdsKey && !extras.key.isEmpty
-        place(extras)
-        note(slot)
-    }
-
-    /// The task that holds a key in a queue, 0 if none does. It may have finished.
-    func holder(of key: [UInt8], in queue: Slot) -> Slot {
-        let found = extrasTable.find(hash: TaskKey.hash(of: key[...], in: queue)) { record in
-            guard let extras = record.extras, extras.holdsKey else { return false }
-            return tasks[extras.task].queue == queue && extras.key == key
-        }
-        return found == 0 ? 0 : extrasTable[found].extras?.task ?? 0
     }
 
     // MARK: Effective settings of a task
