@@ -1,4 +1,4 @@
-// How far two words are apart, to find the one that somebody meant.
+// The edit distance of words, for suggestions such as "did you mean".
 
 /// The number of bytes to insert, delete, replace, or swap with their neighbour to make one word of another.
 ///

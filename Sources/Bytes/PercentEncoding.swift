@@ -2,7 +2,7 @@
 
 /// Encodes and decodes `%20` and the like.
 public enum PercentEncoding {
-    /// What stands for a space in encoded text.
+    /// How a space is encoded.
     public enum Space: Sendable {
         /// `%20`, as in URLs.
         case percentEncoded
@@ -34,7 +34,7 @@ public enum PercentEncoding {
         }
     }
 
-    /// Appends the bytes that encoded text stands for. A `+` stays a plus. O(*n*).
+    /// Decodes encoded text and appends the bytes. A `+` stays a plus. O(*n*).
     ///
     /// - Parameters:
     ///   - encoded: Text in which two hexadecimal digits follow each `%`. A `%` that they do not follow is left out,

@@ -47,12 +47,12 @@ public actor Broker {
         unsafe executor.asUnownedSerialExecutor()
     }
 
-    /// A broker without tasks.
+    /// Makes a broker without tasks.
     ///
     /// - Parameters:
     ///   - executor: where the broker runs; the broker keeps it alive.
     ///   - firstToken: the token of the first dispatch; each further one gets the next number.
-    ///   - seed: what the random part of backoffs is drawn from.
+    ///   - seed: the seed of the random part of backoffs.
     ///   - now: the time.
     ///   - maximumContentBytes: how much content, beyond that of the first task, one call dispatches or shows. Tasks that do
     ///     not fit stay where they are; `take` gives nil in their place.

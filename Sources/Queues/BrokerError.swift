@@ -22,7 +22,7 @@ public enum BrokerError: Error, Hashable, Sendable {
 public struct BatchError: Error, Hashable, Sendable {
     /// The index of the first task that could not be added.
     public var index: Int
-    /// What was wrong with it.
+    /// Why it could not be added.
     public var reason: BrokerError
 
     /// Makes the error for one task of a batch.

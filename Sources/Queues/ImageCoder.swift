@@ -56,7 +56,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         try check(milliseconds >= 0, "a negative time")
     }
 
-    /// -1 stands for nil.
+    /// Codes an optional duration; -1 means nil.
     @inline(__always)
     @_lifetime(self: copy self)
     mutating func code(_ field: UInt8, milliseconds: inout Int64?) throws(Failure) {
@@ -142,7 +142,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         unsafe bytes = larger
     }
 
-    /// Writes an integer as it is.
+    /// Writes an integer with its fixed size.
     @inline(__always)
     private mutating func append<Integer: FixedWidthInteger & BitwiseCopyable>(_ integer: Integer) {
         reserve(MemoryLayout<Integer>.size)

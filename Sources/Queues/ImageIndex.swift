@@ -122,7 +122,7 @@ struct ImageIndex: ~Copyable {
     /// The range of positions given so far.
     var positions: Range<Int64> { frontPosition + 1..<backPosition }
 
-    /// Notes where a task was put in its list.
+    /// Notes the place that a task got in its list.
     @inline(__always)
     mutating func notePlace(_ slot: Slot, atFront: Bool) {
         if atFront {
@@ -165,7 +165,7 @@ struct ImageIndex: ~Copyable {
         liveBytes += Int(self[slot].byteCount)
     }
 
-    /// The task whose full image comes after that of another one, 0 if there is none.
+    /// The task with the next full image after another task's, 0 if there is none.
     func next(after slot: Slot) -> Slot { self[slot].links.next }
 
     private mutating func unlink(_ slot: Slot) {

@@ -6,7 +6,7 @@ import UID
 
 /// Reads images of version 2.
 struct Version2ImageReader: ~Copyable, ~Escapable, ImageReading {
-    /// In the order of their codes; the last of them is followed by a count, and so many sweeps.
+    /// The kinds of images, in the order of their codes. The last one is followed by a count and as many sweeps.
     private static let kinds: [ImageKind] = [.nothing, .task, .state, .removal, .queue, .sweeps]
 
     private var cursor: ByteCursor

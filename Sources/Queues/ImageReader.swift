@@ -39,7 +39,7 @@ extension ImageReading where Self: ~Copyable & ~Escapable {
     }
 }
 
-/// Bytes, and how many of them have been read.
+/// A position in the bytes that are being read.
 struct ByteCursor: ~Copyable, ~Escapable {
     private let bytes: Span<UInt8>
     private(set) var offset = 0

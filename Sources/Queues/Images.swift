@@ -121,11 +121,11 @@ extension Replacement {
 }
 
 extension QueueConfiguration {
-    /// Fields 32 and on.
+    /// Codes the fields from 32 on.
     @_lifetime(coder: copy coder)
     mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
         try coder.code(32, milliseconds: &leaseMilliseconds)
-        // -1 is unsaid, -2 never.
+        // -1 means unsaid, -2 never.
         var expiryMilliseconds: Int64 =
             switch expiry {
             case .unsaid: -1
@@ -182,12 +182,12 @@ struct QueueImage {
     }
 }
 
-/// A sweep as it is written. Queues are named: their slots are of this process only.
+/// A sweep as it is written. It refers to queues by name, because slots differ between processes.
 struct SweepImage {
     var queue: [UInt8] = []
     /// 0 purge, 1 kick, 2 kick to the origin, 3 move, 4 end what has no retries left.
     var action: UInt8 = 0
-    /// Where a move moves to; empty for others.
+    /// The target of a move; empty for other sweeps.
     var target: [UInt8] = []
     /// A bit for each state, by its number.
     var states: UInt8 = 0

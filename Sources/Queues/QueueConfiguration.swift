@@ -13,23 +13,23 @@ public struct QueueConfiguration: Hashable, Sendable {
     /// How long dead tasks stay if their queue does not say so.
     public static let defaultDeadExpiryMilliseconds: Int64 = 14 * 86_400_000
 
-    /// How long a worker may hold a task; nil is the default.
+    /// How long a worker may hold a task; nil for the default.
     public var leaseMilliseconds: Int64?
     /// How long a task lives.
     public var expiry = Expiry.unsaid
-    /// How many retries may follow a task's first attempt; nil is any number.
+    /// How many retries may follow a task's first attempt; nil for any number.
     public var maximumRetries: UInt32?
-    /// The pause before a retry; nil is none.
+    /// The pause before a retry; nil for none.
     public var backoff: Backoff?
     /// How long the record of a task is kept after it is done, cancelled or expired.
     public var keepMilliseconds: Int64 = 0
     /// The priority of tasks that do not give one.
     public var priority: Int8 = 0
-    /// The maximum length: with this many ready, delayed and dispatched tasks, no task is added; nil is any number.
+    /// The maximum length: with this many ready, delayed and dispatched tasks, no task is added; nil for any number.
     public var maximumLength: Int?
     /// The name of the queue that dead tasks move to, which is not this queue; nil if they stay here.
     public var deadLetter: [UInt8]?
-    /// How long dead tasks stay; nil is the default.
+    /// How long dead tasks stay; nil for the default.
     public var deadExpiryMilliseconds: Int64?
     /// Whether expired tasks become dead.
     public var isExpiryDeath = false
@@ -42,7 +42,7 @@ public struct QueueConfiguration: Hashable, Sendable {
 
     /// Fields whose built-in value was given explicitly. It matters only if there are defaults for all queues.
     public struct BuiltIn: OptionSet, Hashable, Sendable {
-        /// The fields' bits.
+        /// The bits of the fields.
         public let rawValue: UInt8
 
         /// Makes a set of fields from their bits.

@@ -1,4 +1,4 @@
-// What may be the name of a queue.
+// The names of queues.
 
 import Bytes
 

@@ -63,7 +63,7 @@ struct QueueRecord: LinkedRecord {
         self.hash = hash
     }
 
-    /// Whether this is its name. O(bytes).
+    /// Whether its name is `other`. O(bytes).
     @inline(__always) func isNamed(_ other: Span<UInt8>) -> Bool {
         // A copy of the array: a span of the stored one would need a copy of the whole record.
         let name = name
@@ -100,7 +100,7 @@ struct QueueRecord: LinkedRecord {
         Int(readyCount) + Int(list(of: .delayed).count) + Int(list(of: .dispatched).count)
     }
 
-    /// Clients choose the names, so they are hashed with a key that is drawn anew for each process (SipHash).
+    /// The hash of a name. Clients choose the names, so it depends on a random secret of the process (SipHash).
     static func hash(of name: Span<UInt8>) -> UInt32 {
         var hasher = Hasher()
         unsafe name.withUnsafeBytes { unsafe hasher.combine(bytes: $0) }
@@ -114,7 +114,7 @@ struct QueueRecord: LinkedRecord {
 
     // MARK: Lists
 
-    /// The tasks of a state that is not ready.
+    /// The list of tasks in a state other than ready.
     @inline(__always) func list(of state: TaskRecord.State) -> List { lists[Self.index(of: state)] }
 
     private static func index(of state: TaskRecord.State) -> Int {

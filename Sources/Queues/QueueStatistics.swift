@@ -8,7 +8,7 @@ public struct QueueStatistics: Hashable, Sendable {
     public var ready = 0
     /// Tasks that a worker holds.
     public var dispatched = 0
-    /// Tasks whose retries are used up.
+    /// Dead tasks.
     public var dead = 0
     /// Records of tasks that are done.
     public var done = 0

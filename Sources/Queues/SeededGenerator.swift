@@ -1,4 +1,4 @@
-// The random part of backoffs: the same seed gives the same pauses.
+// The random part of backoffs; the same seed gives the same pauses.
 
 /// SplitMix64 (G. Steele et al., "Fast splittable pseudorandom number generators", OOPSLA 2014).
 struct SeededGenerator: RandomNumberGenerator {

@@ -58,9 +58,9 @@ struct Table<Record: TableRecord>: ~Copyable {
     private(set) var openedGroups = 0
     private var heads: Region<Slot>
     private(set) var bucketCount = 1
-    /// The index does not shrink below this.
+    /// The least number of buckets.
     private var minimumBucketCount = 1
-    /// `bucketCount` rounded up to a power of two, less one.
+    /// `bucketCount` rounded up to a power of two, minus 1.
     private var mask = 0
 
     /// Makes a table for up to `capacity` records.

@@ -137,7 +137,7 @@ extension TaskStore {
         }
     }
 
-    /// Notes that an image of a queue stands in a frame; none is needed of a queue that has nothing to say.
+    /// Notes that an image of a queue is in a frame. An image is needed only if the queue is configured or paused.
     mutating func noteQueueImage(_ queue: Slot, sequence: UInt64, byteCount: Int) {
         let isNeeded = queues[queue].pause == .paused || queues[queue].configuration != nil
         if queues[queue].imageSequence != 0 {

@@ -81,7 +81,7 @@ extension TaskStore {
         }
     }
 
-    /// - Returns: the task's slot; 0 for the state of one whose image is gone.
+    /// - Returns: the task's slot; 0 for a partial image of a task whose full image was deleted.
     private mutating func restoreTask<Reader: ImageReading & ~Copyable & ~Escapable>(
         _ reader: inout Reader, isFull: Bool, _ restoration: inout Restoration
     ) throws(ImageError) -> Slot {

@@ -1,9 +1,9 @@
-// Tasks to be sent: which they are, and what push is told.
+// Tasks to be sent: which they are, and the reports to push.
 
 import Bytes
 import UID
 
-/// What push has to be told.
+/// The reports to push.
 struct Sending {
     /// Whether push is on.
     var isOn = false

@@ -18,7 +18,7 @@ extension TaskStore {
     ///   - until: when the state ends by itself; for a ready task, since when it has been ready.
     ///   - target: the new queue, 0 for its own. A task that holds its key must not move to another queue.
     ///   - place: the place in its list.
-    ///   - change: what the journal is told.
+    ///   - change: what the journal has to write.
     ///   - edit: changes the rest of the record. If it changes the content, it also has to count the bytes.
     /// - Returns: the queue in which this made a task ready, if it has waiters, which the caller serves; otherwise 0.
     @inline(__always)

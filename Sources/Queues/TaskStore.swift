@@ -60,7 +60,7 @@ struct TaskStore: ~Copyable {
     var isUnawaited = false
     /// The tasks that have ended while clients waited for their end. The broker calls the completions.
     var endings: [Ending] = []
-    /// What push has to be told.
+    /// The reports to push.
     var sending = Sending()
     /// The time of the last `advance`.
     var clock: Int64
