@@ -68,7 +68,7 @@ extension UID: LosslessStringConvertible {
     /// The 22 characters of ``text``.
     public var description: String {
         let text = text
-        return String(decoding: text.indices.map { text[$0] }, as: UTF8.self)
+        return String(decoding: text.span)
     }
 
     /// Reads a UID from either of its texts, as ``init(text:)`` does.
