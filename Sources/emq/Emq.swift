@@ -95,12 +95,13 @@ enum Emq {
             let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
             log("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")
             for line in adapterLines { log(line) }
-            var api = API(
-                server: server, shutdown: shutdown, maximumMemoryBytes: memory, journal: journal, push: push,
-                adapters: adapters, browserHosts: BrowserHosts(options))
-            api.resident = ResidentMemory.ofProgram()
-            api.startDefaults = options.defaults
-            server.run(&api, on: broker)
+            let gate = Gate(
+                server: server, journal: journal, push: push, maximumMemoryBytes: memory,
+                resident: ResidentMemory.ofProgram())
+            var handler = TaskServer(
+                gate, shutdown: shutdown, adapters: adapters, browserHosts: BrowserHosts(options),
+                defaults: options.defaults)
+            server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {
                 let kept = journal.isReady ? count : "all tasks"

@@ -281,7 +281,7 @@ struct Options {
         do throws(Problem) {
             try members.read(bytes.span, kind: .object, of: "the file")
             guard members.kind == .object else { throw Problem(400, "the file is not a JSON object") }
-            options.defaults = try API.readDefaults(bytes.span, scannedBy: members)
+            options.defaults = try QueueConfiguration(defaults: bytes.span, scannedBy: members)
         } catch {
             throw UsageError("--defaults: \(value): \(error.detail)")
         }

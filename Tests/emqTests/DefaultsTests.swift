@@ -155,7 +155,8 @@ import Testing
         ("", "the file is not valid JSON: at byte 0: expected a value, got the end"),
         ("{\"retry\":", "the file is not valid"),
         ("[]", "the file is not a JSON object"), (String(repeating: "[", count: 2000), "the file is nested deeper"),
-        ("{\"retyr\": 5}", "did you mean 'retry'?"), ("{\"push\": {\"url\": \"http://a.test/\"}}", "for each queue"),
+        ("{\"retyr\": 5}", "did you mean 'retry'?"),
+        ("{\"push\": {\"url\": \"http://a.test/\"}}", "use PUT /config/NAME"),
         ("{\"retry\": \"x\"}", "retry"),
     ])
     func aFileThatIsNoneIsRefused(text: String, reason: String) throws {

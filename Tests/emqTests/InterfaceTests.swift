@@ -90,7 +90,7 @@ import Testing
     }
 
     @Test func noMisspeltRefusalIsTakenForAnAcknowledgement() {
-        let verbs = Verb.allCases.map(\.rawValue)
+        let verbs = Route.all.map { "\($0.name)" }
         // Members of requests; none of them is a refusal.
         let members = ["queues", "max", "timeout", "ack", "any"]
         for word in ["nak", "nack"] {

@@ -1,48 +1,55 @@
 // Adding tasks: one, or many at once.
 
+import Bytes
 import JSON
 import Net
 import Queues
-import UID
 
 extension API {
     /// `POST /enqueue/NAME`
-    mutating func enqueue(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        if shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more tasks") }
-        if !adapters.isEmpty { try adapters.checkEnqueue(in: name.span) }
-        try body.read(request, allowsArray: true)
-        if body.kind == .array { return try enqueueBatch(request, &responses, on: broker) }
-        try admit(Verb.enqueue.cost(.post), keptBytes: request.body.count, on: broker)
-        let bytes = request.body
-        var fields = TaskFields()
-        try body.forEach(in: bytes, known: TaskFields.names, nullable: TaskFields.nullable) {
-            [now] (place, value) throws(Problem) in
-            try fields.read(place, value, now: now)
+    static func enqueue(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        try context.checkAcceptsTasks()
+        if !context.adapters.isEmpty { try context.adapters.checkEnqueue(in: api.name.span) }
+        try context.body.read(request, allowsArray: true)
+        if context.body.kind == .array {
+            try api.enqueueBatch(request, &responses, &context, on: broker)
+        } else {
+            try api.enqueueOne(request, &responses, &context, on: broker)
         }
-        let content = try fields.check()
-        try checkRequest(of: fields, in: name.span, on: broker)
-        let other = try prepare(&fields, content: bytes.extracting(content), on: broker)
-        let id = ids.next(unixMilliseconds: UInt64(now), using: &random)
+        return .answered
+    }
+
+    private mutating func enqueueOne(
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) {
+        try context.gate.admit(cost, keptBytes: request.body.count, on: broker)
+        let bytes = request.body
+        let id = context.makeID()
+        var fields = TaskFields(id: id)
+        try fields.read(bytes, scannedBy: context.body, now: context.now)
+        let other = try prepare(&fields, of: bytes, context, on: broker)
+        let task = fields.task
         var result = Enqueued(id: id, isExisting: false)
-        // Nobody is given what is about to be moved.
+        // A task that is about to be moved must not be dispatched before.
         if other != nil { broker.beginEvent() }
-        defer { if other != nil { broker.endEvent(now: now) } }
+        defer { if other != nil { broker.endEvent(now: context.now) } }
         do throws(BrokerError) {
             let queue = try broker.queue(named: name.span)
-            if fields.isPlain {
+            if task.options == nil, task.due == nil, task.priority == nil {
                 try broker.enqueue(
-                    id: id, in: queue, content: bytes.extracting(content),
-                    leaseMilliseconds: fields.leaseMilliseconds, expiry: fields.expiry, now: now)
+                    id: id, in: queue, content: bytes.extracting(task.content),
+                    leaseMilliseconds: task.leaseMilliseconds, expiry: task.expiry, now: context.now)
             } else {
-                result = try broker.enqueue(
-                    API.task(fields, id: id, content: content), content: bytes, in: queue, now: now)
+                result = try broker.enqueue(task, content: bytes, in: queue, now: context.now)
             }
         } catch {
-            throw API.problem(error)
+            throw Problem(error)
         }
-        if let other, API.isTaken(fields.options, result) { broker.move(result.id, to: other, now: now) }
+        if let other, API.isAdded(task, result) { broker.move(result.id, to: other, now: context.now) }
         responses.beginJSON(estimatedCount: 31)
         responses.append("{\"id\":\"")
         let text = result.id.text
@@ -52,77 +59,68 @@ extension API {
     }
 
     private mutating func enqueueBatch(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
     ) throws(Problem) {
         let bytes = request.body
-        if body.count == 0 { throw Problem(400, "the array has no task") }
-        try admit(Verb.enqueue.cost(.post), count: body.count, keptBytes: bytes.count, on: broker)
-        // What the tasks say may take much memory.
+        let count = context.body.count
+        if count == 0 { throw Problem(400, "the array has no task") }
+        try context.gate.admit(cost, count: count, keptBytes: bytes.count, on: broker)
+        // The tasks' options may take much memory.
         defer { batch.removeAll(keepingCapacity: true) }
         var moves: [(index: Int, to: QueueIndex)] = []
-        for index in 0..<body.count {
-            let element = body.element(index)
+        for index in 0..<count {
+            let element = context.body.element(index)
             do throws(Problem) {
                 let object = bytes.extracting(element.value)
                 try item.read(object, kind: element.kind)
-                var fields = TaskFields()
-                try item.forEach(in: object, known: TaskFields.names, nullable: TaskFields.nullable) {
-                    [now] (place, value) throws(Problem) in
-                    try fields.read(place, value, now: now)
-                }
-                let content = try fields.check()
-                try checkRequest(of: fields, in: name.span, on: broker)
-                if let other = try prepare(&fields, content: object.extracting(content), on: broker) {
-                    moves.append((index, other))
-                }
+                var fields = TaskFields(id: context.makeID())
+                try fields.read(object, scannedBy: item, now: context.now)
+                if let other = try prepare(&fields, of: object, context, on: broker) { moves.append((index, other)) }
                 let start = element.value.lowerBound
-                batch.append(
-                    API.task(
-                        fields, id: ids.next(unixMilliseconds: UInt64(now), using: &random),
-                        content: start + content.lowerBound..<start + content.upperBound))
+                let content = fields.task.content
+                fields.task.content = start + content.lowerBound..<start + content.upperBound
+                batch.append(fields.task)
             } catch {
                 throw error.inside("[\(index)]")
             }
         }
-        let queue: QueueIndex
-        do throws(BrokerError) { queue = try broker.queue(named: name.span) } catch { throw API.problem(error) }
-        // Nobody is given what is about to be moved.
+        let queue = try broker.requireQueue(named: name.span)
+        // A task that is about to be moved must not be dispatched before.
         broker.beginEvent()
-        defer { broker.endEvent(now: now) }
+        defer { broker.endEvent(now: context.now) }
         do throws(BatchError) {
-            try broker.enqueue(batch, contents: bytes, in: queue, now: now, into: &enqueued)
+            try broker.enqueue(batch, contents: bytes, in: queue, now: context.now, into: &enqueued)
         } catch {
-            let problem = API.problem(error.reason)
+            let problem = Problem(error.reason)
             throw error.reason == .batchTooLong ? problem : problem.inside("[\(error.index)]")
         }
-        for move in moves where API.isTaken(batch[move.index].options, enqueued[move.index]) {
-            broker.move(enqueued[move.index].id, to: move.to, now: now)
+        for move in moves where API.isAdded(batch[move.index], enqueued[move.index]) {
+            broker.move(enqueued[move.index].id, to: move.to, now: context.now)
         }
         API.write(enqueued, to: &responses)
     }
 
-    /// Lets the content of a task say what it says of the task, where a legacy system has it so.
+    /// Checks how a task is to be sent, and lets the content of a legacy system's task say the rest of its fields.
     ///
-    /// - Returns: the queue that it is for, if that is another one.
-    /// - Throws: 503 if that cannot be made.
+    /// - Returns: the queue that the task is meant for, if that is another one.
+    /// - Throws: 400, 403, and 503 if that queue cannot be made.
     @inline(__always)
     private func prepare(
-        _ fields: inout TaskFields, content: Span<UInt8>, on broker: isolated Broker
+        _ fields: inout TaskFields, of object: Span<UInt8>, _ context: borrowing Context, on broker: isolated Broker
     ) throws(Problem) -> QueueIndex? {
-        guard let taskqueue = adapters.taskqueue, taskqueue.owns(name.span) else { return nil }
-        guard let other = taskqueue.prepare(&fields, content: content, in: name, now: now) else { return nil }
-        return try queue(named: other.span, on: broker)
+        try context.checkRequest(of: &fields, in: name.span, on: broker)
+        guard let taskqueue = context.adapters.taskqueue, taskqueue.owns(name.span) else { return nil }
+        let content = object.extracting(fields.task.content)
+        guard let other = taskqueue.prepare(&fields.task, content: content, in: name, now: context.now) else {
+            return nil
+        }
+        return try broker.requireQueue(named: other.span)
     }
 
-    /// Whether what a task says is taken, and not left because of the task that has its key.
-    private static func isTaken(_ options: TaskOptions?, _ result: Enqueued) -> Bool {
-        !result.isExisting || options?.onConflict == .replace
-    }
-
-    private static func task(_ fields: TaskFields, id: UID, content: Range<Int>) -> NewTask {
-        NewTask(
-            id: id, content: content, leaseMilliseconds: fields.leaseMilliseconds, due: fields.due,
-            expiry: fields.expiry, priority: fields.priority, options: fields.options)
+    /// Whether a task was added, and not dropped in favour of the task that has its key.
+    private static func isAdded(_ task: NewTask, _ result: Enqueued) -> Bool {
+        !result.isExisting || task.options?.onConflict == .replace
     }
 
     private static func write(_ enqueued: [Enqueued], to responses: inout ResponseStream) {

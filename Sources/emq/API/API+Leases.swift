@@ -1,4 +1,4 @@
-// Ending and prolonging leases: acknowledgements, refusals, touches.
+// Ending and extending leases: acks, naks, touches.
 
 import JSON
 import Net
@@ -15,54 +15,57 @@ struct Reference {
 
 extension API {
     /// `POST /ack/`
-    mutating func acknowledge(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        try body.read(request)
+    static func acknowledge(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        try context.body.read(request)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         var tasks: JSONScanner.Entry?
         var result = 0..<0
-        try body.forEach(in: bytes, known: ["ids", "result", "tasks"]) { (place, value) throws(Problem) in
+        try context.body.forEach(in: bytes, known: ["ids", "result", "tasks"]) { (place, value) throws(Problem) in
             switch place {
             case 0: ids = value.entry
             case 1: result = value.range
             default: tasks = value.entry
             }
         }
-        references.removeAll(keepingCapacity: true)
+        api.references.removeAll(keepingCapacity: true)
         if let tasks {
             if ids != nil || !result.isEmpty {
                 throw Problem(400, "tasks goes alone: each of them has its id and its result", field: "tasks")
             }
-            try readResults(FieldValue(bytes, tasks, name: "tasks"))
+            try api.readResults(FieldValue(bytes, tasks, name: "tasks"))
         } else {
-            try readIDs(bytes, ids)
+            try api.readIDs(bytes, ids)
         }
-        let size = references.reduce(0) { size, reference in
+        let size = api.references.reduce(0) { size, reference in
             let count = reference.result?.count ?? result.count
             return count > 0 && broker.keepsRecord(of: reference.task) ? size + count : size
         }
-        try admit(
-            Verb.ack.cost(.post), count: references.count, keptBytes: size,
-            writtenBytes: writtenBytes(of: references, on: broker), on: broker)
-        finish(bytes, &responses, begin: "{\"acked\":", on: broker) { reference in
-            broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: now)
+        try context.gate.admit(
+            api.cost, count: api.references.count, keptBytes: size,
+            writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
+        api.finish(bytes, &responses, now: context.now, begin: "{\"acked\":", on: broker) { reference in
+            broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: context.now)
         }
+        return .answered
     }
 
     /// `POST /nak/`
-    mutating func refuseTasks(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        try body.read(request)
+    static func nak(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        try context.body.read(request)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         var error: [UInt8] = []
         var delay: Int64?
         var isDead = false
         var isReleased = false
-        try body.forEach(in: bytes, known: ["ids", "error", "delay", "dead", "release"]) {
+        try context.body.forEach(in: bytes, known: ["ids", "error", "delay", "dead", "release"]) {
             (place, value) throws(Problem) in
             switch place {
             case 0: ids = value.entry
@@ -72,8 +75,8 @@ extension API {
             default: isReleased = try value.boolean()
             }
         }
-        references.removeAll(keepingCapacity: true)
-        try readIDs(bytes, ids)
+        api.references.removeAll(keepingCapacity: true)
+        try api.readIDs(bytes, ids)
         if isDead && isReleased {
             throw Problem(400, "dead and release contradict each other: give one of them", field: "release")
         }
@@ -90,13 +93,16 @@ extension API {
             } else {
                 .failed
             }
-        try admitRefusals(&error, on: broker)
+        try api.admitNaks(&error, context.gate, on: broker)
         // The last to go back to the front of a queue stands first there.
-        if isReleased, delay ?? 0 == 0 { references.reverse() }
+        if isReleased, delay ?? 0 == 0 { api.references.reverse() }
         var dead = 0
-        finish(bytes, &responses, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead }), on: broker) {
+        api.finish(
+            bytes, &responses, now: context.now, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead }),
+            on: broker
+        ) {
             reference in
-            switch broker.nak(reference.task, action, error: error.span, now: now) {
+            switch broker.nak(reference.task, action, error: error.span, now: context.now) {
             case .missing: return false
             case .requeued: return true
             case .dead:
@@ -104,44 +110,47 @@ extension API {
                 return nil
             }
         }
+        return .answered
     }
 
     /// `POST /touch/`
-    mutating func touch(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        try body.read(request)
+    static func touch(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        try context.body.read(request)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         var lease: Int64?
         var progress = 0..<0
-        try body.forEach(in: bytes, known: ["ids", "retry", "progress"]) { (place, value) throws(Problem) in
+        try context.body.forEach(in: bytes, known: ["ids", "retry", "progress"]) { (place, value) throws(Problem) in
             switch place {
             case 0: ids = value.entry
             case 1: lease = try value.length()
             default: progress = value.range
             }
         }
-        references.removeAll(keepingCapacity: true)
-        try readIDs(bytes, ids)
-        try admit(
-            Verb.touch.cost(.post), count: references.count, keptBytes: progress.count * references.count,
-            writtenBytes: writtenBytes(of: references, on: broker), on: broker)
-        finish(bytes, &responses, begin: "{\"touched\":", on: broker) { reference in
+        api.references.removeAll(keepingCapacity: true)
+        try api.readIDs(bytes, ids)
+        try context.gate.admit(
+            api.cost, count: api.references.count, keptBytes: progress.count * api.references.count,
+            writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
+        api.finish(bytes, &responses, now: context.now, begin: "{\"touched\":", on: broker) { reference in
             broker.touch(
-                reference.task, leaseMilliseconds: lease, progress: bytes.extracting(progress), now: now)
+                reference.task, leaseMilliseconds: lease, progress: bytes.extracting(progress), now: context.now)
         }
+        return .answered
     }
 
     // MARK: Parts
 
-    /// Lets refused tasks pass. Where there is no room for their error, its beginning is kept, or nothing.
-    private func admitRefusals(_ error: inout [UInt8], on broker: isolated Broker) throws(Problem) {
+    /// Admits naks. If there is no room for their error, the beginning of it is kept, or nothing.
+    private func admitNaks(_ error: inout [UInt8], _ gate: Gate, on broker: isolated Broker) throws(Problem) {
         let count = references.count
-        let writtenBytes = writtenBytes(of: references, on: broker)
+        let writtenBytes = gate.writtenBytes(of: references, on: broker)
         if !error.isEmpty {
             do throws(Problem) {
-                return try admit(
+                return try gate.admit(
                     .grows(Cost.extrasBytes), count: count, keptBytes: count * error.count, writtenBytes: writtenBytes,
                     on: broker)
             } catch let problem {
@@ -153,10 +162,10 @@ extension API {
                 while let last = error.last, last & 0b1100_0000 == 0b1000_0000 { error.removeLast() }
                 if let last = error.last, last & 0b1100_0000 == 0b1100_0000 { error.removeLast() }
             }
-            if !hasMemory(for: count * (Cost.extrasBytes + error.count), on: broker) { error = [] }
+            if !gate.hasMemory(for: count * (Cost.extrasBytes + error.count), on: broker) { error = [] }
         }
-        try admit(
-            Verb.nak.cost(.post), count: count, writtenBytes: writtenBytes + count * error.count, on: broker)
+        try gate.admit(
+            cost, count: count, writtenBytes: writtenBytes + count * error.count, on: broker)
     }
 
     /// The longest error of a refused task, in bytes.
@@ -223,7 +232,7 @@ extension API {
     ///
     /// `action` says whether it worked, or nil if it is counted elsewhere: by `uncounted`, under a name of its own.
     func finish(
-        _ bytes: Span<UInt8>, _ responses: inout ResponseStream, begin: StaticString,
+        _ bytes: Span<UInt8>, _ responses: inout ResponseStream, now: Int64, begin: StaticString,
         uncounted: (name: StaticString, count: () -> Int)? = nil, on broker: isolated Broker,
         _ action: (Reference) -> Bool?
     ) {

@@ -7,11 +7,14 @@ import UID
 
 extension API {
     /// `GET /peek/NAME`
-    func peek(_ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
-        let limit = Int(try query.integer("n", 1...Int64(API.maximumTasksPerAnswer)) ?? 1)
-        let state = try query.word("state", TaskState.named) ?? .ready
+    static func peek(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let limit = Int(try api.query.integer("n", 1...Int64(API.maximumTasksPerAnswer)) ?? 1)
+        let state = try api.query.word("state", TaskState.named) ?? .ready
         var after: UID?
-        if let text = query["after"] {
+        if let text = api.query["after"] {
             after = UID(text)
             if after == nil {
                 throw Problem(400, "after is a task's id, not '\(text.prefix(shownBytes))'", field: "after")
@@ -21,12 +24,12 @@ extension API {
         responses.append("[")
         var isThere = after == nil
         var isTooLarge = false
-        if let queue = broker.existingQueue(named: name.span) {
+        if let queue = broker.existingQueue(named: api.name.span) {
             var isFirst = true
-            let isSending = push?.sends(name.span) ?? false
-            isThere = broker.peek(queue, state: state, after: after, limit: limit, now: now) { task in
-                // What is refused is not made before.
-                isTooLarge = isTooLarge || !mayAnswer(responses, adding: task.content.count)
+            let isSending = context.sends(api.name.span)
+            isThere = broker.peek(queue, state: state, after: after, limit: limit, now: context.now) { task in
+                // An answer that will be refused is not written any further.
+                isTooLarge = isTooLarge || !context.gate.mayAnswer(responses, adding: task.content.count)
                 if isTooLarge { return }
                 if !isFirst { responses.append(",") }
                 isFirst = false
@@ -36,46 +39,62 @@ extension API {
         guard isThere else {
             throw Problem(404, "the task after which to go on is no longer \(state.name) here", field: "after")
         }
-        if isTooLarge { throw API.tooLarge }
+        if isTooLarge { throw .answerTooLarge }
         responses.append("]")
         responses.endLine()
+        return .answered
     }
 
     /// `GET /queues/`
-    func writeQueueNames(_ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
+    static func listQueues(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
         responses.beginJSON(estimatedCount: 100)
         responses.append("[")
         var isFirst = true
         var isTooLarge = false
         broker.forEachQueueName { name in
-            isTooLarge = isTooLarge || !mayAnswer(responses)
+            isTooLarge = isTooLarge || !context.gate.mayAnswer(responses)
             if isTooLarge { return }
             if !isFirst { responses.append(",") }
             isFirst = false
             JSONWriter.writeString(name, to: &responses)
         }
-        if isTooLarge { throw API.tooLarge }
+        if isTooLarge { throw .answerTooLarge }
         responses.append("]")
         responses.endLine()
+        return .answered
     }
 
     // MARK: Statistics
 
-    /// `GET /stats/` and `GET /stats/NAME`. They are answered in any case: while too many answers wait to be read, without
-    /// the queues for which there is no room.
-    func writeStatistics(_ responses: inout ResponseStream, on broker: isolated Broker) {
+    /// `GET /stats/NAME`
+    static func showQueueStatistics(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
         responses.beginJSON(estimatedCount: 300)
-        if !name.isEmpty {
-            let queue = broker.existingQueue(named: name.span)
-            let statistics = queue.map { broker.statistics(of: $0) } ?? QueueStatistics()
-            API.write(statistics, of: name.span, now: now, to: &responses)
-            return responses.endLine()
-        }
+        let queue = broker.existingQueue(named: api.name.span)
+        let statistics = queue.map { broker.statistics(of: $0) } ?? QueueStatistics()
+        write(statistics, of: api.name.span, now: context.now, to: &responses)
+        responses.endLine()
+        return .answered
+    }
+
+    /// `GET /stats/`. It is always answered: while too many answers wait to be read, without the queues for which there is
+    /// no room.
+    static func showStatistics(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let (gate, now) = (context.gate, context.now)
+        responses.beginJSON(estimatedCount: 300)
         responses.append("{\"queues\":{")
         var isFirst = true
         var missing = 0
         broker.forEachQueue { name, statistics in
-            guard mayAnswer(responses) else {
+            guard gate.mayAnswer(responses) else {
                 missing += 1
                 return
             }
@@ -83,18 +102,19 @@ extension API {
             isFirst = false
             JSONWriter.writeString(name, to: &responses)
             responses.append(":")
-            API.write(statistics, of: name, now: now, to: &responses)
+            write(statistics, of: name, now: now, to: &responses)
         }
         responses.append("}")
         if missing > 0 { writeCount(",\"queues_left_out\":", missing, to: &responses) }
         writeCount(",\"tasks\":", broker.counts.tasks, to: &responses)
-        writeCount(",\"connections\":", server.connectionCount, to: &responses)
-        writeCount(",\"memory\":{\"used\":", usedMemoryBytes(of: broker), to: &responses)
-        writeCount(",\"limit\":", maximumMemoryBytes, to: &responses)
+        writeCount(",\"connections\":", gate.server.connectionCount, to: &responses)
+        writeCount(",\"memory\":{\"used\":", gate.usedMemoryBytes(of: broker), to: &responses)
+        writeCount(",\"limit\":", gate.maximumMemoryBytes, to: &responses)
         responses.append("}")
-        journal?.writeStatistics(of: broker, to: &responses)
+        gate.journal?.writeStatistics(of: broker, to: &responses)
         responses.append("}")
         responses.endLine()
+        return .answered
     }
 
     private static func write(
@@ -136,17 +156,35 @@ extension API {
 
     // MARK: Pausing
 
-    /// `POST /pause/NAME` and `POST /resume/NAME`
-    func pause(_ isPaused: Bool, _ responses: inout ResponseStream, on broker: isolated Broker) throws(Problem) {
-        let isNew = isPaused && !isInUse(name.span, on: broker)
-        if isPaused {
-            broker.pause(try queue(named: name.span, on: broker))
-        } else if let queue = broker.existingQueue(named: name.span) {
-            broker.resume(queue)
-        }
+    /// `POST /pause/NAME`
+    static func pause(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let isNew = !broker.isQueueInUse(named: api.name.span)
+        var cost = api.cost
+        // In an emergency, an existing queue can be paused even when memory is used up.
+        if !isNew { cost.memoryBytes = 0 }
+        try context.gate.admit(cost, on: broker)
+        broker.pause(try broker.requireQueue(named: api.name.span))
+        // The client sees from `new` that it may have mistyped the name.
+        write(isPaused: true, isNew: isNew, to: &responses)
+        return .answered
+    }
+
+    /// `POST /resume/NAME`
+    static func resume(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        if let queue = broker.existingQueue(named: api.name.span) { broker.resume(queue) }
+        write(isPaused: false, isNew: false, to: &responses)
+        return .answered
+    }
+
+    private static func write(isPaused: Bool, isNew: Bool, to responses: inout ResponseStream) {
         responses.beginJSON(estimatedCount: 15)
         responses.append(isPaused ? "{\"paused\":true" : "{\"paused\":false")
-        // Whoever has mistyped the name sees it.
         if isNew { responses.append(",\"new\":true") }
         responses.append("}")
         responses.endLine()
@@ -155,88 +193,97 @@ extension API {
     // MARK: Purging, kicking, moving
 
     /// `POST /purge/NAME`
-    func purge(_ request: borrowing Request, on broker: isolated Broker) throws(Problem) -> Outcome {
+    static func purge(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
         var named = TaskState.named.mapValues { [$0] }
         named["all"] = TaskState.allCases
-        let states = try query.word("state", named) ?? [.ready, .delayed]
-        let queue = try queue(named: name.span, on: broker)
+        let states = try api.query.word("state", named) ?? [.ready, .delayed]
+        let queue = try broker.requireQueue(named: api.name.span)
+        let completion = completion(of: request, "{\"purged\":", context, on: broker)
         do throws(BrokerError) {
-            try broker.purge(
-                queue, states: states, now: now, completion: answer(request.ticket, "{\"purged\":", on: broker))
+            try broker.purge(queue, states: states, now: context.now, completion: completion)
         } catch {
-            throw API.problem(error)
+            throw Problem(error)
         }
         return .owed(nil)
     }
 
-    /// `POST /kick/NAME`, and `POST /kick/` with ids
-    mutating func kick(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    /// `POST /kick/NAME`
+    static func kick(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        if name.isEmpty {
-            try kickTasks(request, &responses, on: broker)
-            return .answered
-        }
-        let limit = try sweepLimit()
-        let state: TaskState? = try query.word("state", ["dead": .dead, "delayed": .delayed])
-        let isToOrigin = try query.word("to", ["origin": true]) ?? false
-        let queue = try queue(named: name.span, on: broker)
-        let completion = answer(request.ticket, "{\"kicked\":", on: broker)
+        let limit = try api.sweepLimit()
+        let state: TaskState? = try api.query.word("state", ["dead": .dead, "delayed": .delayed])
+        let isToOrigin = try api.query.word("to", ["origin": true]) ?? false
+        let queue = try broker.requireQueue(named: api.name.span)
+        let completion = completion(of: request, "{\"kicked\":", context, on: broker)
         do throws(BrokerError) {
             if isToOrigin {
                 let states = state.map { [$0] } ?? [.ready, .delayed, .dead]
-                try broker.kickToOrigin(queue, states: states, limit: limit, now: now, completion: completion)
+                try broker.kickToOrigin(
+                    queue, states: states, limit: limit, now: context.now, completion: completion)
             } else {
-                try broker.kick(queue, state: state ?? .dead, limit: limit, now: now, completion: completion)
+                try broker.kick(
+                    queue, state: state ?? .dead, limit: limit, now: context.now, completion: completion)
             }
         } catch {
-            throw API.problem(error)
+            throw Problem(error)
         }
         return .owed(nil)
     }
 
-    private mutating func kickTasks(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        if let parameter = query.values.keys.first(where: { $0 != "to" }) {
-            throw Problem(400, "\(parameter) goes with a queue's name: /kick/NAME", field: parameter)
-        }
-        let isToOrigin = try query.word("to", ["origin": true]) ?? false
-        try body.read(request)
+    /// `POST /kick/`
+    static func kickTasks(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let isToOrigin = try api.query.word("to", ["origin": true]) ?? false
+        try context.body.read(request)
         let bytes = request.body
         var ids: JSONScanner.Entry?
-        try body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
-        references.removeAll(keepingCapacity: true)
-        try readIDs(bytes, ids)
-        try admit(
-            Verb.kick.cost(.post), count: references.count, writtenBytes: writtenBytes(of: references, on: broker),
-            on: broker)
-        finish(bytes, &responses, begin: "{\"kicked\":", on: broker) {
-            broker.kick($0.task.id, toOrigin: isToOrigin, now: now)
+        try context.body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
+        api.references.removeAll(keepingCapacity: true)
+        try api.readIDs(bytes, ids)
+        try context.gate.admit(
+            api.cost, count: api.references.count,
+            writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
+        api.finish(bytes, &responses, now: context.now, begin: "{\"kicked\":", on: broker) {
+            broker.kick($0.task.id, toOrigin: isToOrigin, now: context.now)
         }
+        return .answered
     }
 
     /// `POST /move/NAME`
-    func move(_ request: borrowing Request, on broker: isolated Broker) throws(Problem) -> Outcome {
-        let limit = try sweepLimit()
+    static func move(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let limit = try api.sweepLimit()
         let state: TaskState =
-            try query.word("state", ["ready": .ready, "delayed": .delayed, "dead": .dead]) ?? .ready
-        guard let to = query["to"] else { throw Problem(400, "to says where: /move/NAME?to=OTHER", field: "to") }
+            try api.query.word("state", ["ready": .ready, "delayed": .delayed, "dead": .dead]) ?? .ready
+        guard let to = api.query["to"] else {
+            throw Problem(400, "name the target queue: /move/NAME?to=OTHER", field: "to")
+        }
         let target = Array(to.utf8)
         if let flaw = QueueName.flaw(in: target.span) { throw Problem(400, flaw, field: "to") }
-        if target == name { throw Problem(400, "to is another queue than this one", field: "to") }
-        // Elsewhere a task would be sent in a form that its receiver does not know.
-        guard LegacySystem(of: name.span) == LegacySystem(of: target.span) else {
-            throw Problem(403, "tasks of a legacy system move among its own queues, and others do not come there")
+        if target == api.name { throw Problem(400, "to has to be another queue than this one", field: "to") }
+        // In another system's queue, a task would be sent in a form that its receiver does not know.
+        guard LegacySystem(of: api.name.span) == LegacySystem(of: target.span) else {
+            throw Problem(
+                403, "tasks of a legacy system can only move among its own queues, and other tasks not into them")
         }
-        if !isInUse(target.span, on: broker) { try admit(.names, on: broker) }
-        let (source, destination) = (try queue(named: name.span, on: broker), try queue(named: target.span, on: broker))
+        if !broker.isQueueInUse(named: target.span) { try context.gate.admit(.names, on: broker) }
+        let source = try broker.requireQueue(named: api.name.span)
+        let destination = try broker.requireQueue(named: target.span)
+        let completion = completion(of: request, "{\"moved\":", context, on: broker)
         do throws(BrokerError) {
             try broker.move(
-                source, to: destination, state: state, limit: limit, now: now,
-                completion: answer(request.ticket, "{\"moved\":", on: broker))
+                source, to: destination, state: state, limit: limit, now: context.now, completion: completion)
         } catch {
-            throw API.problem(error)
+            throw Problem(error)
         }
         return .owed(nil)
     }
@@ -245,11 +292,11 @@ extension API {
         Int(try query.integer("n", 1...Int64(Int32.max)) ?? Int64(Int.max))
     }
 
-    /// Answers with a count when it is known. What was begun goes on when the client goes.
-    private func answer(
-        _ ticket: Ticket, _ begin: StaticString, on broker: isolated Broker
+    /// Answers with a count when it is known. The sweep continues if the client disconnects.
+    private static func completion(
+        of request: borrowing Request, _ begin: StaticString, _ context: borrowing Context, on broker: isolated Broker
     ) -> Broker.SweepCompletion {
-        let server = server
+        let (server, ticket) = (context.server, request.ticket)
         return { count in
             server.answer(ticket) { responses in
                 responses.beginJSON(estimatedCount: 15)
@@ -260,14 +307,19 @@ extension API {
             }
         }
     }
+}
 
-    /// Whether there is more of a queue than its name.
-    func isInUse(_ name: Span<UInt8>, on broker: isolated Broker) -> Bool {
-        broker.existingQueue(named: name).map { broker.isInUse($0) } ?? false
+extension Broker {
+    /// Whether a queue holds more than its name: tasks, a configuration, or a pause.
+    func isQueueInUse(named name: Span<UInt8>) -> Bool {
+        existingQueue(named: name).map { isInUse($0) } ?? false
     }
 
-    func queue(named name: Span<UInt8>, on broker: isolated Broker) throws(Problem) -> QueueIndex {
-        do throws(BrokerError) { return try broker.queue(named: name) } catch { throw API.problem(error) }
+    /// The queue of that name, which is made if it does not exist.
+    ///
+    /// - Throws: 503 if there are too many queues.
+    func requireQueue(named name: Span<UInt8>) throws(Problem) -> QueueIndex {
+        do throws(BrokerError) { return try queue(named: name) } catch { throw Problem(error) }
     }
 }
 

@@ -1,93 +1,153 @@
-// One task: all about it, its end, its result.
+// One task: showing it, ending it, its result, its key.
 
 import JSON
 import Net
 import Queues
 import UID
 
-extension API {
-    /// `GET` and `DELETE /task/ID`
-    mutating func answerTask(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
-        let id = try readID(name.span)
-        if request.method == .delete {
-            guard broker.cancelTask(id, now: now) || broker.deleteRecord(id, now: now) else { throw API.noTask }
-            return API.writeNoContent(to: &responses)
-        }
-        let isThere: Void? = broker.withTask(id: id, now: now) { task in
-            responses.beginJSON(estimatedCount: 400)
-            TaskWriter.writeWhole(task, isSending: push?.sends(task.queueName) ?? false, to: &responses)
-        }
-        if isThere == nil { throw API.noTask }
-        try admitAnswer(responses)
-        responses.endLine()
+/// The answer to a client that waits for a task's result.
+private final class PendingResult: PendingAnswer {
+    private let id: UID
+
+    init(_ waiter: Waiter, of id: UID) {
+        self.id = id
+        super.init(waiter)
     }
 
-    /// `GET` and `DELETE /key/NAME`
-    mutating func answerKey(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) {
+    override func writeWithdrawn(to responses: inout ResponseStream, of broker: isolated Broker, now: Int64) {
+        API.writeResult(of: id, of: broker, now: now, to: &responses)
+        responses.hold(until: broker.changeSequence)
+    }
+}
+
+extension API {
+    /// `GET /task/ID`
+    static func showTask(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let id = try readID(api.name.span)
+        guard writeTask(id, to: &responses, context, of: broker) else { throw .noTask }
+        try context.gate.admitAnswer(responses)
+        responses.endLine()
+        return .answered
+    }
+
+    /// `DELETE /task/ID`
+    static func cancelTask(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let id = try readID(api.name.span)
+        guard broker.cancelTask(id, now: context.now) || broker.deleteRecord(id, now: context.now) else {
+            throw .noTask
+        }
+        writeNoContent(to: &responses)
+        return .answered
+    }
+
+    /// `GET /key/NAME`
+    static func showKey(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let (key, _, holder) = try api.keyHolder(context, on: broker)
+        if !writeTask(holder.task, to: &responses, context, of: broker) {
+            responses.beginJSON(estimatedCount: 400)
+            TaskWriter.writeKeptKey(key, holder, in: api.name.span, to: &responses)
+        }
+        try context.gate.admitAnswer(responses)
+        responses.endLine()
+        return .answered
+    }
+
+    /// `DELETE /key/NAME`
+    static func freeKey(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let (key, queue, holder) = try api.keyHolder(context, on: broker)
+        if holder.isUnfinished {
+            throw Problem(
+                409, "an unfinished task has this key; DELETE /task/\(holder.task) cancels that and frees the key",
+                field: "key")
+        }
+        _ = broker.freeKey(key, in: queue, now: context.now)
+        writeNoContent(to: &responses)
+        return .answered
+    }
+
+    /// What holds the key that the query names.
+    ///
+    /// - Throws: 400 if the query names none, 404 if the key is free.
+    private func keyHolder(
+        _ context: borrowing Context, on broker: isolated Broker
+    ) throws(Problem) -> (key: [UInt8], queue: QueueIndex, holder: KeyHolder) {
         guard let key = query["key"].map({ Array($0.utf8) }), 1...TaskKey.maximumByteCount ~= key.count else {
             throw Problem(
-                400, "key says which: /key/NAME?key=KEY, 1 to \(TaskKey.maximumByteCount) bytes", field: "key")
+                400, "name the key: /key/NAME?key=KEY, 1 to \(TaskKey.maximumByteCount) bytes", field: "key")
         }
         guard let queue = broker.existingQueue(named: name.span),
-            let holder = broker.keyHolder(of: key, in: queue, now: now)
+            let holder = broker.keyHolder(of: key, in: queue, now: context.now)
         else { throw Problem(404, "this key is free: no task of this queue has it, nor is it kept", field: "key") }
-        if request.method == .delete {
-            if holder.isUnfinished {
-                throw Problem(
-                    409, "an unfinished task has this key; DELETE /task/\(holder.task) cancels that and frees the key",
-                    field: "key")
-            }
-            _ = broker.freeKey(key, in: queue, now: now)
-            return API.writeNoContent(to: &responses)
-        }
-        responses.beginJSON(estimatedCount: 400)
-        let isThere: Void? = broker.withTask(id: holder.task, now: now) { task in
-            TaskWriter.writeWhole(task, isSending: push?.sends(task.queueName) ?? false, to: &responses)
-        }
-        if isThere == nil { TaskWriter.writeKeptKey(key, holder, in: name.span, to: &responses) }
-        try admitAnswer(responses)
-        responses.endLine()
+        return (key, queue, holder)
     }
 
-    /// `GET` and `DELETE /result/ID`
-    mutating func answerResult(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
-    ) throws(Problem) -> Outcome {
-        let id = try readID(name.span)
-        let timeout = try query.integer("timeout", 0...Int64.max, unit: " of milliseconds") ?? 0
-        guard broker.withTask(id: id, now: now, { _ in }) != nil else { throw API.noTask }
-        if request.method == .delete {
-            broker.replaceResult(of: id, now: now)
-            API.writeNoContent(to: &responses)
-            return .answered
+    /// Begins an answer with all about a task.
+    ///
+    /// - Returns: false, without writing anything, if there is no such task.
+    private static func writeTask(
+        _ id: UID, to responses: inout ResponseStream, _ context: borrowing Context, of broker: isolated Broker
+    ) -> Bool {
+        let isThere: Void? = broker.withTask(id: id, now: context.now) { task in
+            responses.beginJSON(estimatedCount: 400)
+            TaskWriter.writeWhole(task, isSending: context.sends(task.queueName), to: &responses)
         }
-        if timeout > 0 { try admit(Cost(effect: .looks, memoryBytes: Cost.extrasBytes), on: broker) }
-        let (ticket, server) = (request.ticket, server)
-        let deadline = now + min(timeout, API.maximumWaitMilliseconds)
-        if timeout > 0, !shutdown.isAsked,
+        return isThere != nil
+    }
+
+    /// `GET /result/ID`
+    static func awaitResult(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let id = try readID(api.name.span)
+        let timeout = try api.query.integer("timeout", 0...Int64.max, unit: " of milliseconds") ?? 0
+        guard broker.withTask(id: id, now: context.now, { _ in }) != nil else { throw .noTask }
+        if timeout > 0 { try context.gate.admit(.waits, on: broker) }
+        let (ticket, server, gate) = (request.ticket, context.server, context.gate)
+        let deadline = context.now + min(timeout, API.maximumWaitMilliseconds)
+        if timeout > 0, !context.isStopping,
             let waiter = broker.waitForResult(
-                of: id, deadline: deadline, now: now,
+                of: id, deadline: deadline, now: context.now,
                 completion: { state, result in
-                    server.answer(ticket) {
-                        if server.isShortOfMemory, result.count > API.largeBytes {
-                            API.crowd.write(to: &$0)
-                        } else {
-                            API.writeResult(state, result, to: &$0)
+                    server.answer(ticket) { responses in
+                        do throws(Problem) {
+                            try gate.admitAnswer(byteCount: result.count)
+                            API.writeResult(state, result, to: &responses)
+                        } catch {
+                            error.write(to: &responses)
                         }
-                        $0.hold(until: broker.changeSequence)
+                        responses.hold(until: broker.changeSequence)
                     }
                 })
         {
-            return .owed(PendingWait(waiter, .result(TaskReference(id: id))))
+            return .owed(PendingResult(waiter, of: id))
         }
-        if server.isShortOfMemory, broker.withTask(id: id, now: now, { $0.result.count }) ?? 0 > API.largeBytes {
-            throw API.crowd
-        }
-        API.writeResult(of: id, of: broker, now: now, to: &responses)
+        try gate.admitAnswer(byteCount: broker.withTask(id: id, now: context.now) { $0.result.count } ?? 0)
+        writeResult(of: id, of: broker, now: context.now, to: &responses)
+        return .answered
+    }
+
+    /// `DELETE /result/ID`
+    static func deleteResult(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let id = try readID(api.name.span)
+        guard broker.withTask(id: id, now: context.now, { _ in }) != nil else { throw .noTask }
+        broker.replaceResult(of: id, now: context.now)
+        writeNoContent(to: &responses)
         return .answered
     }
 
@@ -97,7 +157,7 @@ extension API {
             let result = task.result
             writeResult(task.state, result.span, to: &responses)
         }
-        if isThere == nil { noTask.write(to: &responses) }
+        if isThere == nil { Problem.noTask.write(to: &responses) }
     }
 
     private static func writeResult(_ state: TaskState, _ result: Span<UInt8>, to responses: inout ResponseStream) {
@@ -113,12 +173,10 @@ extension API {
         responses.endLine()
     }
 
-    static let noTask = Problem(404, "there is no such task (any more)")
-
     /// Reads a task's id.
     ///
-    /// - Throws: 400 for what is none.
-    func readID(_ text: Span<UInt8>) throws(Problem) -> UID {
+    /// - Throws: 400 for anything else.
+    private static func readID(_ text: Span<UInt8>) throws(Problem) -> UID {
         if let id = UID(text: text) { return id }
         if Receipt.read(text) != nil {
             throw Problem(400, "this is a receipt; the task's id is what stands before the @", field: "id")
@@ -127,4 +185,8 @@ extension API {
             400, "a task's id is 22 characters of base64url, as an enqueue answers it, or a UUID; this is neither",
             field: "id")
     }
+}
+
+extension Problem {
+    static let noTask = Problem(404, "there is no such task (any more)")
 }

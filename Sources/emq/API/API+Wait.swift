@@ -5,47 +5,62 @@ import JSON
 import Net
 import Queues
 
-/// An answer that is owed until there are tasks, or until a task has come to its end.
-final class PendingWait {
-    /// What is waited for.
-    enum Goal {
-        /// A task for each name, or any tasks; the acknowledgements in the request that did not work.
-        /// The mark until which these are held.
-        case tasks(missing: [UInt8], mark: UInt64)
-        /// The end of a task.
-        case result(TaskReference)
-        /// What a client of a legacy system is told in any case.
-        case other((inout ResponseStream) -> Void)
+/// The answer to a wait, which comes when there are tasks.
+private final class PendingTasks: PendingAnswer {
+    private let answer: WaitAnswer
+    private let count: Int
+
+    init(_ waiter: Waiter, _ answer: WaitAnswer) {
+        self.answer = answer
+        count = waiter.count
+        super.init(waiter)
     }
 
-    let waiter: Waiter
-    private let goal: Goal
-
-    init(_ waiter: Waiter, _ goal: Goal) {
-        self.waiter = waiter
-        self.goal = goal
+    override func writeWithdrawn(to responses: inout ResponseStream, of broker: isolated Broker, now: Int64) {
+        answer.write([TaskHandle?](repeating: nil, count: count), of: broker, to: &responses)
     }
+}
 
-    /// Answers a client that has ended its side: nothing is taken for it.
-    func writeNothing(to responses: inout ResponseStream, of broker: isolated Broker, now: Int64) {
-        switch goal {
-        case .tasks(let missing, let mark):
-            let nothing = [TaskHandle?](repeating: nil, count: waiter.count)
-            API.write(nothing, isAny: false, missing: missing, returned: nil, of: broker, to: &responses)
-            responses.hold(until: mark)
-        case .result(let task):
-            API.writeResult(of: task.id, of: broker, now: now, to: &responses)
-            responses.hold(until: broker.changeSequence)
-        case .other(let write):
-            write(&responses)
+/// What the answer to a wait needs beside the tasks.
+private struct WaitAnswer {
+    let dispatchWriter: DispatchWriter
+    /// Whether the wait is for any tasks, and not for a task from each queue.
+    let isForAny: Bool
+    /// The acknowledgements of the request that did not work, as the value of a header field.
+    let missing: [UInt8]
+    /// The change until which the acknowledgements are not safe; 0 if there are none.
+    let acknowledgedSequence: UInt64
+
+    /// Writes the answer: a task or null for each queue, or only tasks. O(size of the tasks).
+    func write(_ tasks: [TaskHandle?], of broker: isolated Broker, to responses: inout ResponseStream) {
+        if missing.isEmpty {
+            responses.beginJSON(estimatedCount: 250)
+        } else {
+            responses.begin(status: 200, contentType: "application/json")
+            responses.field("Emq-Missing", missing.span)
+            responses.beginBody(estimatedCount: 250)
         }
+        responses.append("[")
+        var isFirst = true
+        for handle in tasks {
+            let isWritten = dispatchWriter.write(handle, to: &responses, of: broker) { task, responses in
+                if !isFirst { responses.append(",") }
+                TaskWriter.writeDispatched(task, to: &responses)
+            }
+            if !isWritten, isForAny { continue }
+            if !isWritten { responses.append(isFirst ? "null" : ",null") }
+            isFirst = false
+        }
+        responses.append("]")
+        responses.endLine()
+        responses.hold(until: acknowledgedSequence)
     }
 }
 
 /// What a wait says beside the names of its queues.
 private struct WaitFields {
     var timeoutMilliseconds: Int64 = 0
-    /// How many of any tasks are wanted; nil for a task for each name.
+    /// How many of any tasks are wanted; nil for a task from each queue.
     var maximum: Int?
     var leaseMilliseconds: Int64?
     var worker: [UInt8] = []
@@ -53,85 +68,90 @@ private struct WaitFields {
 
 extension API {
     /// `POST /wait/`
-    mutating func wait(
-        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    static func wait(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try body.read(request)
-        let fields = try readWait(request, on: broker)
-        if !references.isEmpty {
-            try admit(
-                Verb.wait.cost(.post), count: references.count, writtenBytes: writtenBytes(of: references, on: broker),
-                on: broker)
+        try context.body.read(request)
+        let fields = try api.readWait(request, context, on: broker)
+        // Tasks are held until the change that made them ready is safe. Their dispatches hold nothing.
+        let (missing, sequence) = try api.acknowledgeReferences(of: request, context, on: broker)
+        let answer = WaitAnswer(
+            dispatchWriter: context.dispatchWriter, isForAny: fields.maximum != nil, missing: missing,
+            acknowledgedSequence: sequence)
+        if context.isStopping {
+            // A worker that hands in its last work with a wait learns whether that was in time.
+            if api.references.isEmpty { throw Problem(503, "the server is stopping and dispatches no more tasks") }
+            let count = fields.maximum == nil ? api.queues.count : 0
+            answer.write(Array(repeating: nil, count: count), of: broker, to: &responses)
+            return .answered
         }
+        var isOver = api.take(fields, now: context.now, on: broker)
+        if !isOver { isOver = try !api.mayWait(fields, context, on: broker) }
+        if isOver {
+            answer.write(api.taken, of: broker, to: &responses)
+            return .answered
+        }
+        let (ticket, server) = (request.ticket, context.server)
+        let completion: Waiter.Completion = { tasks in
+            server.answer(ticket) { answer.write(tasks, of: broker, to: &$0) }
+        }
+        let deadline = context.now + fields.timeoutMilliseconds
+        let waiter =
+            if let maximum = fields.maximum {
+                broker.waitAny(
+                    api.queues, limit: maximum, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker,
+                    deadline: deadline, now: context.now, completion: completion)
+            } else {
+                broker.wait(
+                    api.queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker,
+                    deadline: deadline, now: context.now, completion: completion)
+            }
+        return .owed(PendingTasks(waiter, answer))
+    }
+
+    /// Acknowledges the tasks that a wait names.
+    ///
+    /// - Returns: the acknowledgements that did not work, as the value of a header field, and the change until which the
+    ///   others are not safe.
+    /// - Throws: 503.
+    private func acknowledgeReferences(
+        of request: borrowing Request, _ context: borrowing Context, on broker: isolated Broker
+    ) throws(Problem) -> (missing: [UInt8], sequence: UInt64) {
+        if references.isEmpty { return ([], 0) }
+        let written = context.gate.writtenBytes(of: references, on: broker)
+        try context.gate.admit(cost, count: references.count, writtenBytes: written, on: broker)
         var missing: [UInt8] = []
-        if !references.isEmpty { broker.beginEvent() }
-        for reference in references where !broker.ack(reference.task, now: now) {
+        broker.beginEvent()
+        for reference in references where !broker.ack(reference.task, now: context.now) {
             if !missing.isEmpty { missing += Array(", ".utf8) }
             let written = reference.written
             missing += Array(copying: request.body.extracting(written.lowerBound + 1..<written.upperBound - 1))
         }
-        if !references.isEmpty { broker.endEvent(now: now) }
-        // The tasks that are given out wait for what made them ready; that they were dispatched, nobody waits for.
-        let mark = references.isEmpty ? 0 : broker.changeSequence
-        if shutdown.isAsked {
-            // A worker that hands in its last work on the way learns whether that was in time.
-            if references.isEmpty { throw Problem(503, "the server is stopping and gives out no more tasks") }
-            let count = fields.maximum == nil ? queues.count : 0
-            API.write(
-                Array(repeating: nil, count: count), isAny: fields.maximum != nil, missing: missing, returned: nil,
-                of: broker, to: &responses)
-            responses.hold(until: mark)
-            return .answered
-        }
-        var isOver = take(fields, on: broker)
-        if !isOver { isOver = try !mayWait(fields, on: broker) }
-        if isOver {
-            API.write(
-                taken, isAny: fields.maximum != nil, missing: missing, returned: returned, of: broker, to: &responses)
-            responses.hold(until: mark)
-            return .answered
-        }
-        let (ticket, server, returned, isAny) = (request.ticket, server, returned, fields.maximum != nil)
-        let answer: Waiter.Completion = { tasks in
-            server.answer(ticket) {
-                API.write(tasks, isAny: isAny, missing: missing, returned: returned, of: broker, to: &$0)
-                $0.hold(until: mark)
-            }
-        }
-        let deadline = now + fields.timeoutMilliseconds
-        let waiter =
-            if let maximum = fields.maximum {
-                broker.waitAny(
-                    queues, limit: maximum, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker,
-                    deadline: deadline, now: now, completion: answer)
-            } else {
-                broker.wait(
-                    queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, deadline: deadline,
-                    now: now, completion: answer)
-            }
-        return .owed(PendingWait(waiter, .tasks(missing: missing, mark: mark)))
+        broker.endEvent(now: context.now)
+        return (missing, broker.changeSequence)
     }
 
-    /// Takes into `taken` what is wanted, or, if there is no time to wait, what there is.
+    /// Takes what is wanted into `taken`, or, if there is no time to wait, what there is.
     ///
-    /// - Returns: whether that is the answer. If not, what is wanted may come, or what there is could not be told at once.
-    private mutating func take(_ fields: WaitFields, on broker: isolated Broker) -> Bool {
-        if takeWanted(fields, on: broker) { return true }
+    /// - Returns: whether `taken` is the answer. If not, what is wanted may come later, or one call could not tell what
+    ///   there is.
+    private mutating func take(_ fields: WaitFields, now: Int64, on broker: isolated Broker) -> Bool {
+        if takeWanted(fields, now: now, on: broker) { return true }
         let isForAny = fields.maximum != nil
         guard fields.timeoutMilliseconds == 0, broker.isDecided(queues, isForAny: isForAny, now: now) else {
             return false
         }
-        // More may be found than before: what stood in the way has been taken out.
+        // Deciding has removed expired tasks, so there may be more to take than before.
         if isForAny {
-            _ = takeWanted(fields, on: broker)
+            _ = takeWanted(fields, now: now, on: broker)
         } else {
-            broker.takeAvailable(
-                queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
+            takeAvailable(fields, now: now, on: broker)
         }
         return true
     }
 
-    private mutating func takeWanted(_ fields: WaitFields, on broker: isolated Broker) -> Bool {
+    private mutating func takeWanted(_ fields: WaitFields, now: Int64, on broker: isolated Broker) -> Bool {
         if let maximum = fields.maximum {
             broker.takeAny(
                 queues, limit: maximum, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now,
@@ -142,38 +162,42 @@ extension API {
         }
     }
 
-    /// Whether a wait that has got nothing goes on. One with many names needs memory; where there is none, one that has
-    /// acknowledged something is over.
+    private mutating func takeAvailable(_ fields: WaitFields, now: Int64, on broker: isolated Broker) {
+        broker.takeAvailable(
+            queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
+    }
+
+    /// Whether a wait that has got nothing goes on. A wait for many queues needs memory. Where there is none, a wait that has
+    /// acknowledged something ends.
     ///
-    /// - Throws: 503 where there is no memory and nothing was changed.
-    private mutating func mayWait(_ fields: WaitFields, on broker: isolated Broker) throws(Problem) -> Bool {
+    /// - Throws: 503 if there is no memory and the request has changed nothing.
+    private mutating func mayWait(
+        _ fields: WaitFields, _ context: borrowing Context, on broker: isolated Broker
+    ) throws(Problem) -> Bool {
         guard queues.count > API.namesWithoutMemory else { return true }
         do throws(Problem) {
-            try admit(.names, count: queues.count, on: broker)
+            try context.gate.admit(.names, count: queues.count, on: broker)
             return true
         } catch {
             if references.isEmpty { throw error }
         }
-        if fields.maximum == nil {
-            broker.takeAvailable(
-                queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
-        }
+        if fields.maximum == nil { takeAvailable(fields, now: context.now, on: broker) }
         return false
     }
 
-    /// How many names a wait may have whatever the memory.
+    /// How many queues a wait may name when there is no memory.
     private static let namesWithoutMemory = 8
     private static let waitNames: [StaticString] = ["queues", "timeout", "max", "ack", "retry", "worker"]
 
     /// Reads the body of a wait: `queues` receives a queue for each name, `references` what is acknowledged.
     private mutating func readWait(
-        _ request: borrowing Request, on broker: isolated Broker
+        _ request: borrowing Request, _ context: borrowing Context, on broker: isolated Broker
     ) throws(Problem) -> WaitFields {
         let bytes = request.body
         var fields = WaitFields()
         var names: JSONScanner.Entry?
         var acks: JSONScanner.Entry?
-        try body.forEach(in: bytes, known: API.waitNames) { (place, value) throws(Problem) in
+        try context.body.forEach(in: bytes, known: API.waitNames) { (place, value) throws(Problem) in
             switch place {
             case 0: names = value.entry
             case 1: fields.timeoutMilliseconds = try value.timeout()
@@ -190,7 +214,8 @@ extension API {
         references.removeAll(keepingCapacity: true)
         if let acks { try readReferences(FieldValue(bytes, acks, name: "ack"), maximum: API.maximumIDsInWait) }
         guard let names else {
-            throw Problem(400, "a wait names its queues: {\"queues\": [\"name\"]}", field: "queues")
+            throw Problem(
+                400, "a wait needs the names of its queues in the body: {\"queues\": [\"name\"]}", field: "queues")
         }
         try readQueues(FieldValue(bytes, names, name: "queues"), on: broker)
         return fields
@@ -205,73 +230,9 @@ extension API {
             if let flaw = isText ? QueueName.flaw(in: decoded.span) : "a queue's name is UTF-8, this one is not" {
                 throw elements.flaw(index, flaw)
             }
-            do throws(BrokerError) {
-                queues.append(try broker.queue(named: decoded.span))
-            } catch {
-                throw API.problem(error)
-            }
+            queues.append(try broker.requireQueue(named: decoded.span))
         }
         if queues.isEmpty { throw Problem(400, "queues names at least one queue", field: "queues") }
-    }
-
-    /// Writes the answer to a wait: a task or null for each of its names, or just tasks.
-    static func write(
-        _ tasks: [TaskHandle?], isAny: Bool, missing: [UInt8], returned: ReturnedTasks?, of broker: isolated Broker,
-        to responses: inout ResponseStream
-    ) {
-        if missing.isEmpty {
-            responses.beginJSON(estimatedCount: 250)
-        } else {
-            responses.begin(status: 200, contentType: "application/json")
-            responses.field("Emq-Missing", missing.span)
-            responses.beginBody(estimatedCount: 250)
-        }
-        responses.append("[")
-        var isFirst = true
-        for handle in tasks {
-            let isWritten =
-                handle.map { handle in
-                    broker.withTask(handle) { task in
-                        if returned?.add(task, insteadOf: responses) == true { return false }
-                        if !isFirst { responses.append(",") }
-                        TaskWriter.writeDispatched(task, to: &responses)
-                        // If the answer does not reach the worker, the task goes back at once and not when its lease is over.
-                        responses.track(task.dispatchKey.rawValue)
-                        responses.hold(until: task.readySequence)
-                        return true
-                    }
-                } ?? false
-            if !isWritten, isAny { continue }
-            if !isWritten { responses.append(isFirst ? "null" : ",null") }
-            isFirst = false
-        }
-        responses.append("]")
-        responses.endLine()
-    }
-}
-
-/// Tasks that were dispatched and for which there is no room among the answers that wait for clients to read them: their
-/// clients do without, and they go back to the front of their queues in the next turn.
-final class ReturnedTasks {
-    private var keys: [DispatchKey] = []
-    private let server: HTTPServer
-
-    init(_ server: HTTPServer) { self.server = server }
-
-    var isEmpty: Bool { keys.isEmpty }
-
-    /// Takes note of a task, if the answer has no room for it.
-    fileprivate func add(_ task: borrowing TaskView, insteadOf responses: borrowing ResponseStream) -> Bool {
-        if server.mayAnswer(responses, adding: task.content.count) { return false }
-        keys.append(task.dispatchKey)
-        return true
-    }
-
-    /// Those that are to go back, the last first.
-    func take() -> [DispatchKey] {
-        if keys.isEmpty { return [] }
-        defer { keys = [] }
-        return keys.reversed()
     }
 }
 

@@ -1,6 +1,8 @@
 // The value of one field, read as what it has to be; what it is not is said in words.
 
+import Bytes
 import JSON
+import Queues
 
 /// A hundred years in milliseconds: as good as for ever, and far from any overflow.
 let maximumMilliseconds: Int64 = 100 * 365 * 86_400_000
@@ -110,5 +112,80 @@ struct FieldValue: ~Escapable {
         var bytes: [UInt8] = []
         JSONWriter.writeSeconds(milliseconds: milliseconds, to: &bytes)
         return String(decoding: bytes, as: UTF8.self)
+    }
+}
+
+extension FieldValue {
+    /// An object of strings, as it was written.
+    func strings(maximumBytes: Int) throws(Problem) -> [UInt8] {
+        guard kind == .object else { throw flaw("an object of strings") }
+        guard bytes.count <= maximumBytes else {
+            throw Problem(400, "\(name) has at most \(maximumBytes) bytes", field: "\(name)")
+        }
+        var scanner = JSONScanner()
+        do throws(JSONError) {
+            try scanner.consume(bytes)
+            try scanner.finish()
+        } catch {
+            throw flaw("an object of at most 10000 strings")
+        }
+        for index in 0..<scanner.entryCount where scanner.entry(index).kind != .string {
+            let entry = scanner.entry(index)
+            let member = text(bytes.extracting(entry.name).extracting(first: shownBytes))
+            throw Problem(
+                400, "\(name) is an object of strings; '\(member)' is \(describe(entry.kind))",
+                field: "\(name).\(member)")
+        }
+        return Array(copying: bytes)
+    }
+}
+
+extension FieldValue {
+    /// How many retries there may be.
+    func retryLimit() throws(Problem) -> UInt32 {
+        UInt32(truncatingIfNeeded: try integer(0...Int64(UInt32.max)))
+    }
+
+    /// How long a task lives: a number of seconds, or "never", which a merge patch cannot say with `null`.
+    func expiry() throws(Problem) -> Expiry {
+        if kind == .number { return .after(milliseconds: try length()) }
+        _ = try word(["never"])
+        return .never
+    }
+
+    /// The members of a backoff that is an object.
+    static let backoffMembers: [StaticString] = ["min", "max", "doublings", "jitter"]
+
+    /// The pause before a retry: a number of seconds, or an object.
+    func backoff() throws(Problem) -> Backoff {
+        if kind == .number {
+            let pause = try duration()
+            return Backoff(minimumMilliseconds: pause, maximumMilliseconds: pause, maximumDoublings: 0)
+        }
+        guard kind == .object else { throw flaw("a number of seconds or an object") }
+        var minimum: Int64?
+        var maximum: Int64?
+        var doublings = UInt32.max
+        var jitter = 0.0
+        do throws(Problem) {
+            var members = Members()
+            try members.read(bytes, kind: kind)
+            try members.forEach(in: bytes, known: FieldValue.backoffMembers) {
+                (place, value) throws(Problem) in
+                switch place {
+                case 0: minimum = try value.duration()
+                case 1: maximum = try value.duration()
+                case 2: doublings = try value.retryLimit()
+                default: jitter = try value.fraction()
+                }
+            }
+            guard let minimum else { throw Problem(400, "a backoff has a min: the first pause", field: "min") }
+            if let maximum, maximum < minimum { throw Problem(400, "max is less than min", field: "max") }
+            return Backoff(
+                minimumMilliseconds: minimum, maximumMilliseconds: maximum ?? max(minimum, 86_400_000),
+                maximumDoublings: doublings, jitter: jitter)
+        } catch {
+            throw error.inside("\(name)")
+        }
     }
 }

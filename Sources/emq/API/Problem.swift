@@ -18,9 +18,9 @@ struct Problem: Error {
     /// The field or query parameter at fault, as a path into the request: `queues[2]`.
     var field: String?
     /// For 405: the methods that would do.
-    var allow: StaticString?
+    var allow: String?
 
-    init(_ status: Int, _ detail: String, field: String? = nil, allow: StaticString? = nil) {
+    init(_ status: Int, _ detail: String, field: String? = nil, allow: String? = nil) {
         self.status = status
         self.detail = detail
         self.field = field
@@ -43,7 +43,7 @@ struct Problem: Error {
     /// Begins the answer, up to its body.
     func begin(_ contentType: StaticString, to responses: inout ResponseStream) {
         responses.begin(status: status, contentType: contentType)
-        if let allow { responses.field("Allow", allow) }
+        if let allow { responses.field("Allow", allow.utf8Span.span) }
         if isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
         responses.beginBody(estimatedCount: 150)
     }

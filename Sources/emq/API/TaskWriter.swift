@@ -1,5 +1,6 @@
 // How a task looks in an answer, wherever it is shown.
 
+import Bytes
 import JSON
 import Net
 import Queues
@@ -41,21 +42,15 @@ enum TaskWriter {
         let id = task.id.text
         writeCommon(task, id: id.span, to: &responses)
         writeState(task, to: &responses)
-        responses.append(",\"retry\":")
-        JSONWriter.writeSeconds(milliseconds: task.leaseMilliseconds, to: &responses)
+        for field in TaskField.all {
+            guard let shown = field.shown, let value = shown.value(task) else { continue }
+            value.write(shown.name, isFirst: false, to: &responses)
+        }
         responses.append(",\"retries\":")
         JSONWriter.writeInteger(Int64(task.retries), to: &responses)
-        responses.append(",\"priority\":")
-        JSONWriter.writeInteger(Int64(task.priority), to: &responses)
-        writeText(",\"key\":", task.key, to: &responses)
-        writeTime(",\"unique_until\":", task.uniqueUntil, to: &responses)
         writeText(",\"worker\":", task.worker, to: &responses)
         writeError(task, isSending: isSending, to: &responses)
         writeText(",\"origin\":", task.origin, to: &responses)
-        if !task.request.isEmpty {
-            responses.append(",\"request\":")
-            API.writeMasked(task.request, of: .task, to: &responses)
-        }
         writeJSON(",\"progress\":", task.progress, to: &responses)
         writeJSON(",\"result\":", task.result, to: &responses)
         responses.append("}")

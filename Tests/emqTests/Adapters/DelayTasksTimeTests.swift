@@ -14,7 +14,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
     /// The second at which the test begins, 20 s into a minute.
     private let start: Int64 = 1_700_000_000
 
-    init() throws { server = try VirtualServer(Adapters(services: [DelayTasks()])) }
+    init() throws { server = try VirtualServer(Adapters(frontEnds: [DelayTasks()], couriers: [DelayTasksCourier()])) }
 
     /// Sends a request, and checks that the answer says it succeeded.
     private func request(

@@ -11,7 +11,7 @@ import UID
     private static let day: Int64 = 86_400_000
     private let server: VirtualServer
 
-    init() throws { server = try VirtualServer(Adapters(services: [Htq(workers: 2)])) }
+    init() throws { server = try VirtualServer(Adapters(frontEnds: [Htq()], couriers: [HtqCourier(workers: 2)])) }
 
     private func queue(_ more: String = "") throws -> String {
         let answer = try server.send("POST", "/", #"{"url": "http://127.0.0.1:8888/x"\#(more)}"#)

@@ -9,7 +9,7 @@ import Testing
 @Suite struct HttpqueueTimeTests {
     private let server: VirtualServer
 
-    init() throws { server = try VirtualServer(Adapters(services: [Httpqueue()])) }
+    init() throws { server = try VirtualServer(Adapters(frontEnds: [Httpqueue()], couriers: [HttpqueueCourier()])) }
 
     private func create(_ json: String) throws -> String {
         let answer = try server.send("POST", "/create", json)

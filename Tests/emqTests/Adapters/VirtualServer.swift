@@ -17,7 +17,7 @@ final class VirtualServer {
     private(set) var now: Int64
     private let broker: Broker
     private let server: HTTPServer
-    private var api: API
+    private var handler: TaskServer
     /// The time of the next event.
     private var nextTurn: Int64?
 
@@ -37,9 +37,8 @@ final class VirtualServer {
         self.adapters = adapters
         self.broker = broker
         self.server = server
-        api = API(
-            server: server, shutdown: Shutdown(drainMilliseconds: 0), maximumMemoryBytes: 1 << 30, journal: nil,
-            push: push, adapters: adapters)
+        let gate = Gate(server: server, journal: nil, push: push, maximumMemoryBytes: 1 << 30, resident: nil)
+        handler = TaskServer(gate, shutdown: Shutdown(drainMilliseconds: 0), adapters: adapters)
     }
 
     /// Sends a request, and lets the server do everything that is due now.
@@ -64,7 +63,7 @@ final class VirtualServer {
             let request = Request(
                 bytes: source.span, head: head, service: service, ticket: Ticket(connection: 0, serial: 0),
                 bodyObserver: nil)
-            _ = this.api.handle(request, &responses, on: broker)
+            _ = this.handler.handle(request, &responses, on: broker)
             return Array(copying: responses.buffer.span)
         }
         turn()
@@ -76,8 +75,8 @@ final class VirtualServer {
         nonisolated(unsafe) let this = self
         broker.assumeIsolated { broker in
             for _ in 0..<1000 {
-                this.api.beginTurn(now: this.now, on: broker)
-                this.nextTurn = this.api.endTurn(on: broker)
+                this.handler.beginTurn(now: this.now, on: broker)
+                this.nextTurn = this.handler.endTurn(on: broker)
                 guard let next = this.nextTurn, next <= this.now else { return }
             }
         }

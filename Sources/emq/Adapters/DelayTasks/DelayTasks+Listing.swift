@@ -1,5 +1,6 @@
 // `GET /tasks`: all categories and their tasks, for people to read.
 
+import Bytes
 import Delivery
 import Glibc
 import JSON
@@ -15,13 +16,13 @@ extension DelayTasks {
 
     /// Writes the whole answer. O(n log n) in the number of queues, and a bounded number of tasks.
     func writeListing(
-        to responses: inout ResponseStream, _ api: borrowing API, of broker: isolated Broker
+        to responses: inout ResponseStream, _ context: borrowing Context, of broker: isolated Broker
     ) throws(Problem) {
-        let now = api.now
+        let now = context.now
         var listing = ""
         var omitted = 0
         broker.forEachQueueName { name in
-            guard owns(name), let queue = broker.existingQueue(named: name) else { return }
+            guard LegacySystem.delayTasks.owns(name), let queue = broker.existingQueue(named: name) else { return }
             if listing.utf8.count < Self.maximumListingBytes {
                 list(queue, as: text(LegacySystem.delayTasks.part(of: name)), in: &listing, of: broker, now: now)
             } else {
@@ -34,7 +35,7 @@ extension DelayTasks {
         responses.begin(status: 200, contentType: "text/plain; charset=utf-8")
         responses.beginBody(estimatedCount: bytes.count)
         responses.append(bytes.span)
-        try api.admitAnswer(responses)
+        try context.gate.admitAnswer(responses)
         responses.end()
     }
 

@@ -8,18 +8,14 @@ import Net
 import Queues
 import UID
 
-/// The interface for clients of delay-tasks, and the way to its handlers.
-final class DelayTasks: AdapterService {
+/// The interface for clients of delay-tasks.
+final class DelayTasks: FrontEnd {
     /// How far in the past a task's time may be, in seconds. Such a task runs at once.
     private static let toleranceSeconds: Int64 = 60
 
-    /// The original calls the handlers of all that is due at once.
-    let concurrency = 100
-
-    func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.delayTasks.owns(queueName) }
-
     func answer(
-        _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let segments = Array(copying: request.path).split(
             separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
@@ -33,22 +29,22 @@ final class DelayTasks: AdapterService {
             responses.end()
         case ("tasks", 1):
             try checkLook(request)
-            try writeListing(to: &responses, api, of: broker)
+            try writeListing(to: &responses, context, of: broker)
         case ("handler", 2):
             guard request.method == .post else { throw methodProblem("POST") }
-            try register(request, try queueName(names[1]), &api, on: broker)
+            try register(request, try queueName(names[1]), &context, on: broker)
             writeSuccess(to: &responses)
         case ("task", 2):
             switch request.method {
-            case .post: try add(request, to: try queueName(names[1]), &api, on: broker)
-            case .delete: try remove(request, from: try queueName(names[1]), &api, on: broker)
+            case .post: try add(request, to: try queueName(names[1]), &context, on: broker)
+            case .delete: try remove(request, from: try queueName(names[1]), &context, on: broker)
             default: throw methodProblem("POST, DELETE")
             }
             writeSuccess(to: &responses)
         case ("task", 3):
             try checkLook(request)
-            let id = try find(names[2], in: try queueName(names[1]), request.query, now: api.now, on: broker)
-            try write(id, to: &responses, api, of: broker)
+            let id = try find(names[2], in: try queueName(names[1]), request.query, now: context.now, on: broker)
+            try write(id, to: &responses, context, of: broker)
         default:
             throw Problem(404, "there are /handler/CATE, /task/CATE, /task/CATE/KEY, /tasks and /health here")
         }
@@ -76,7 +72,7 @@ final class DelayTasks: AdapterService {
         guard request.method == .get || request.method == .head else { throw methodProblem("GET, HEAD") }
     }
 
-    private func methodProblem(_ allow: StaticString) -> Problem {
+    private func methodProblem(_ allow: String) -> Problem {
         Problem(405, "this method does not work here; there is \(allow)", allow: allow)
     }
 
@@ -108,15 +104,15 @@ final class DelayTasks: AdapterService {
 
     /// `POST /handler/CATE`
     private func register(
-        _ request: borrowing Request, _ queueName: [UInt8], _ api: inout API, on broker: isolated Broker
+        _ request: borrowing Request, _ queueName: [UInt8], _ context: inout Context, on broker: isolated Broker
     ) throws(Problem) {
         var handler: [UInt8] = []
-        try api.body.read(request)
-        try api.body.forEach(in: request.body, known: ["handler"], isLenient: true) { (_, value) throws(Problem) in
+        try context.body.read(request)
+        try context.body.forEach(in: request.body, known: ["handler"], isLenient: true) { (_, value) throws(Problem) in
             handler = try readHandler(value)
         }
         guard !handler.isEmpty else { throw Problem(400, "handler is missing: an http URL", field: "handler") }
-        let url = try api.readURL(handler, field: "handler")
+        let url = try context.readURL(handler, field: "handler")
         do throws(BrokerError) {
             let queue = try broker.queue(named: queueName.span)
             var configuration = broker.configuration(of: queue) ?? QueueConfiguration()
@@ -127,7 +123,7 @@ final class DelayTasks: AdapterService {
             configuration.isPushed = true
             try broker.configure(queue, configuration)
         } catch {
-            throw API.problem(error)
+            throw Problem(error)
         }
     }
 
@@ -142,16 +138,16 @@ final class DelayTasks: AdapterService {
 
     /// `POST /task/CATE`
     private func add(
-        _ request: borrowing Request, to queueName: [UInt8], _ api: inout API, on broker: isolated Broker
+        _ request: borrowing Request, to queueName: [UInt8], _ context: inout Context, on broker: isolated Broker
     ) throws(Problem) {
         var timestamp: Int64?
         var key: UInt64?
         var params: Range<Int>?
         var handler: [UInt8] = []
         let bytes = request.body
-        let latest = (api.now + maximumMilliseconds) / 1000
-        try api.body.read(request)
-        try api.body.forEach(
+        let latest = (context.now + maximumMilliseconds) / 1000
+        try context.body.read(request)
+        try context.body.forEach(
             in: bytes, known: ["timestamp", "key", "params", "handler"], isLenient: true
         ) { (place, value) throws(Problem) in
             switch place {
@@ -162,33 +158,34 @@ final class DelayTasks: AdapterService {
             }
         }
         let task = try DelayTask(timestamp: timestamp, key: key)
-        guard task.timestamp >= api.now / 1000 - Self.toleranceSeconds else {
+        guard task.timestamp >= context.now / 1000 - Self.toleranceSeconds else {
             throw Problem(
                 400,
-                "timestamp is more than \(Self.toleranceSeconds) s past: \(task.timestamp), and now is \(api.now / 1000)",
+                "timestamp is more than \(Self.toleranceSeconds) s past: \(task.timestamp), and now is \(context.now / 1000)",
                 field: "timestamp")
         }
         let options = task.options
         if !handler.isEmpty {
             options.request = PushOptions.request(
-                to: try api.readURL(handler, field: "handler"), timeoutMilliseconds: Self.timeoutMilliseconds)
+                to: try context.readURL(handler, field: "handler"),
+                timeoutMilliseconds: DelayTasksCourier.timeoutMilliseconds)
         }
         let null = Array("null".utf8)
         let added = NewTask(
-            id: api.makeID(), content: params ?? 0..<null.count, due: task.timestamp * 1000, expiry: .never,
+            id: context.makeID(), content: params ?? 0..<null.count, due: task.timestamp * 1000, expiry: .never,
             options: options)
-        try api.add(added, content: params == nil ? null.span : bytes, to: queueName, on: broker)
+        try context.add(added, content: params == nil ? null.span : bytes, to: queueName, on: broker)
     }
 
     /// `DELETE /task/CATE`
     private func remove(
-        _ request: borrowing Request, from queueName: [UInt8], _ api: inout API, on broker: isolated Broker
+        _ request: borrowing Request, from queueName: [UInt8], _ context: inout Context, on broker: isolated Broker
     ) throws(Problem) {
         var timestamp: Int64?
         var key: UInt64?
         var isToRun = false
-        try api.body.read(request)
-        try api.body.forEach(
+        try context.body.read(request)
+        try context.body.forEach(
             in: request.body, known: ["timestamp", "key", "exec"], isLenient: true
         ) { (place, value) throws(Problem) in
             switch place {
@@ -199,28 +196,28 @@ final class DelayTasks: AdapterService {
         }
         let task = try DelayTask(timestamp: timestamp, key: key)
         guard let queue = broker.existingQueue(named: queueName.span),
-            let id = broker.task(withKey: task.queueKey, in: queue, now: api.now)
+            let id = broker.task(withKey: task.queueKey, in: queue, now: context.now)
         else { return }
-        if isToRun { try runInAdvance(id, of: queueName, &api, on: broker) }
-        _ = broker.cancelTask(id, now: api.now)
+        if isToRun { try runInAdvance(id, of: queueName, &context, on: broker) }
+        _ = broker.cancelTask(id, now: context.now)
     }
 
     /// Adds a task that does at once what another one would do at its time. Nobody finds it: it has no key.
     private func runInAdvance(
-        _ id: UID, of queueName: [UInt8], _ api: inout API, on broker: isolated Broker
+        _ id: UID, of queueName: [UInt8], _ context: inout Context, on broker: isolated Broker
     ) throws(Problem) {
         var content: [UInt8] = []
         var options: TaskOptions?
-        withLatest(id, now: api.now, on: broker) { task in
+        withLatest(id, now: context.now, on: broker) { task in
             options = DelayTask(task)?.inAdvance.options
             options?.request = task.request
             content = Array(copying: task.content)
         }
         guard let options else { return }
-        try api.admit(
+        try context.gate.admit(
             .grows(Cost.queueBytes), keptBytes: content.count + options.request.count, on: broker)
-        let task = NewTask(id: api.makeID(), content: 0..<content.count, expiry: .never, options: options)
-        try api.add(task, content: content.span, to: queueName, isLimited: false, on: broker)
+        let task = NewTask(id: context.makeID(), content: 0..<content.count, expiry: .never, options: options)
+        try context.add(task, content: content.span, to: queueName, isLimited: false, on: broker)
     }
 
     private func readKey(_ value: borrowing FieldValue) throws(Problem) -> UInt64 {
@@ -260,10 +257,10 @@ final class DelayTasks: AdapterService {
     }
 
     private func write(
-        _ id: UID, to responses: inout ResponseStream, _ api: borrowing API, of broker: isolated Broker
+        _ id: UID, to responses: inout ResponseStream, _ context: borrowing Context, of broker: isolated Broker
     ) throws(Problem) {
         var isWritten = false
-        withLatest(id, now: api.now, on: broker) { task in
+        withLatest(id, now: context.now, on: broker) { task in
             guard let timestamp = DelayTask(task)?.timestamp, let queue = broker.existingQueue(named: task.queueName)
             else { return }
             let registered = PushOptions(stored: broker.push(of: queue), of: .queue).url
@@ -279,7 +276,7 @@ final class DelayTasks: AdapterService {
             isWritten = true
         }
         guard isWritten else { throw Self.noTask }
-        try api.admitAnswer(responses)
+        try context.gate.admitAnswer(responses)
         responses.end()
     }
 

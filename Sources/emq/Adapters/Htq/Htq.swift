@@ -4,45 +4,59 @@
 // When a request is cancelled while it is being sent, its URL is told by a DELETE. That is a task of the same queue too, a
 // notice, which clients do not see; its metadata say what it cancels.
 
+import Bytes
 import Delivery
 import JSON
 import Net
 import Queues
 import UID
 
-/// The interface for clients of htq, and the way to the receivers of their requests.
-final class Htq: AdapterService {
+/// The answer to a client that waits for a response. It is told the same if it ends its side.
+private final class PendingResponse: PendingAnswer {
+    private let write: (inout ResponseStream) -> Void
+
+    init(_ waiter: Waiter, _ write: @escaping (inout ResponseStream) -> Void) {
+        self.write = write
+        super.init(waiter)
+    }
+
+    override func writeWithdrawn(to responses: inout ResponseStream, of broker: isolated Broker, now: Int64) {
+        write(&responses)
+    }
+}
+
+/// The interface for clients of htq.
+final class Htq: FrontEnd {
     /// How long a request waits to be sent, and for how long it stays when that is over.
     static let lifeMilliseconds: Int64 = 86_400_000
 
-    let concurrency: Int
+    /// The most requests that are listed.
+    private static let maximumListed = 1000
+
     private let queueName = Array(LegacySystem.htq.rawValue.utf8)
 
-    init(workers: Int) { concurrency = workers }
-
-    func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.htq.owns(queueName) }
-
     func answer(
-        _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let resource = try HtqResource(path: request.path)
         let links = HtqLinks(authority: request.authority)
         let isLook = request.method == .get || request.method == .head
         switch resource {
-        case .all where isLook: try list(links, &responses, api, on: broker)
-        case .all where request.method == .post: try create(request, links, &responses, &api, on: broker)
-        case .request(let id) where isLook: try show(id, links, &responses, api, on: broker)
+        case .all where isLook: try list(links, &responses, context, on: broker)
+        case .all where request.method == .post: try create(request, links, &responses, &context, on: broker)
+        case .request(let id) where isLook: try show(id, links, &responses, context, on: broker)
         case .request(let id) where request.method == .delete:
-            try withRequest(id, now: api.now, on: broker) { _ in }
-            try cancel(id, &api, on: broker)
+            try withRequest(id, now: context.now, on: broker) { _ in }
+            try cancel(id, &context, on: broker)
             writeNoContent(to: &responses)
         case .status(let id) where isLook:
-            let status = try withRequest(id, now: api.now, on: broker) { HtqStatus($0) }
+            let status = try withRequest(id, now: context.now, on: broker) { HtqStatus($0) }
             writeJSON(status.json, to: &responses)
         case .response(let id) where isLook:
-            return try awaitResponse(id, request.ticket, links, &responses, api, on: broker)
+            return try awaitResponse(id, request.ticket, links, &responses, context, on: broker)
         case .response(let id) where request.method == .delete:
-            try deleteResponse(id, api, on: broker)
+            try deleteResponse(id, context, on: broker)
             writeNoContent(to: &responses)
         default:
             throw Problem(
@@ -65,15 +79,15 @@ final class Htq: AdapterService {
     // MARK: Requests
 
     private func create(
-        _ request: borrowing Request, _ links: HtqLinks, _ responses: inout ResponseStream, _ api: inout API,
+        _ request: borrowing Request, _ links: HtqLinks, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) {
-        try api.body.read(request)
+        try context.body.read(request)
         let options = TaskOptions()
         let content: [UInt8]
         do throws(Problem) {
-            let asked = try HtqRequest(request.body, api.body)
-            let url = try api.readURL(asked.url, field: "url")
+            let asked = try HtqRequest(request.body, context.body)
+            let url = try context.readURL(asked.url, field: "url")
             _ = try asked.clientRequest(to: url)
             content = asked.json
             options.key = asked.key
@@ -84,24 +98,24 @@ final class Htq: AdapterService {
         var notice: Notice?
         var predecessor: UID?
         if !options.key.isEmpty, let queue = queue(on: broker) {
-            predecessor = broker.task(withKey: options.key, in: queue, now: api.now)
+            predecessor = broker.task(withKey: options.key, in: queue, now: context.now)
         }
         if let predecessor {
             // Whatever could keep this one from being added comes before the other is cancelled.
-            if api.shutdown.isAsked { throw Problem(503, "the server is stopping and takes no more requests") }
-            notice = self.notice(of: predecessor, now: api.now, on: broker)
-            try api.admit(
+            if context.isStopping { throw Problem(503, "the server is stopping and takes no more requests") }
+            notice = self.notice(of: predecessor, now: context.now, on: broker)
+            try context.gate.admit(
                 .grows(Cost.queueBytes), count: 3,
                 keptBytes: content.count + options.request.count + (notice?.byteCount ?? 0), on: broker)
-            _ = broker.cancelTask(predecessor, now: api.now)
+            _ = broker.cancelTask(predecessor, now: context.now)
         }
-        defer { if let notice { add(notice, &api, on: broker) } }
+        defer { if let notice { add(notice, &context, on: broker) } }
         options.retryLimit = .limited(0)
         options.keepMilliseconds = Self.lifeMilliseconds
-        let id = api.makeID()
+        let id = context.makeID()
         let task = NewTask(
             id: id, content: 0..<content.count, expiry: .after(milliseconds: Self.lifeMilliseconds), options: options)
-        try api.add(task, content: content.span, to: queueName, isLimited: predecessor == nil, on: broker)
+        try context.add(task, content: content.span, to: queueName, isLimited: predecessor == nil, on: broker)
         responses.begin(status: 303, contentType: "text/html; charset=utf-8")
         let location = links.url(of: .request(id))
         responses.field("Location", location.span)
@@ -111,7 +125,7 @@ final class Htq: AdapterService {
 
     /// Lists the requests that wait to be sent.
     private func list(
-        _ links: HtqLinks, _ responses: inout ResponseStream, _ api: borrowing API, on broker: isolated Broker
+        _ links: HtqLinks, _ responses: inout ResponseStream, _ context: borrowing Context, on broker: isolated Broker
     ) throws(Problem) {
         begin(links: [("self", .all)], links, &responses)
         responses.append("[")
@@ -119,9 +133,9 @@ final class Htq: AdapterService {
         var isTooLarge = false
         if let queue = queue(on: broker) {
             for state in [TaskState.ready, .delayed] {
-                broker.peek(queue, state: state, limit: API.maximumTasksPerAnswer - count, now: api.now) { task in
+                broker.peek(queue, state: state, limit: Self.maximumListed - count, now: context.now) { task in
                     guard isRequest(task) else { return }
-                    isTooLarge = isTooLarge || !api.mayAnswer(responses, adding: task.request.count)
+                    isTooLarge = isTooLarge || !context.gate.mayAnswer(responses, adding: task.request.count)
                     if isTooLarge { return }
                     if count > 0 { responses.append(", ") }
                     count += 1
@@ -133,43 +147,43 @@ final class Htq: AdapterService {
             }
         }
         responses.append("]")
-        if isTooLarge { throw API.tooLarge }
+        if isTooLarge { throw .answerTooLarge }
         responses.end()
     }
 
     private func show(
-        _ id: UID, _ links: HtqLinks, _ responses: inout ResponseStream, _ api: borrowing API,
+        _ id: UID, _ links: HtqLinks, _ responses: inout ResponseStream, _ context: borrowing Context,
         on broker: isolated Broker
     ) throws(Problem) {
-        try withRequest(id, now: api.now, on: broker) { task in
+        try withRequest(id, now: context.now, on: broker) { task in
             begin(
                 links: [("response", .response(id)), ("self", .request(id)), ("status", .status(id))], links,
                 &responses)
             HtqRequest.write(task, to: &responses)
             responses.append("}")
         }
-        try api.admitAnswer(responses)
+        try context.gate.admitAnswer(responses)
         responses.end()
     }
 
     /// Cancels a request, or takes its response away.
     ///
     /// - Throws: when there is no space for that; nothing is changed then.
-    private func cancel(_ id: UID, _ api: inout API, on broker: isolated Broker) throws(Problem) {
-        let notice = notice(of: id, now: api.now, on: broker)
+    private func cancel(_ id: UID, _ context: inout Context, on broker: isolated Broker) throws(Problem) {
+        let notice = notice(of: id, now: context.now, on: broker)
         // It takes no more memory than what is cancelled.
-        if let notice { try api.admit(.grows(), count: 2, writtenBytes: notice.byteCount, on: broker) }
+        if let notice { try context.gate.admit(.grows(), count: 2, writtenBytes: notice.byteCount, on: broker) }
         // One that was given up could be kicked, and be sent after all.
-        guard broker.cancelTask(id, includingDead: true, now: api.now) else {
-            return end(id, leaving: .canceled, api, on: broker)
+        guard broker.cancelTask(id, includingDead: true, now: context.now) else {
+            return end(id, leaving: .canceled, context, on: broker)
         }
-        if let notice { add(notice, &api, on: broker) }
+        if let notice { add(notice, &context, on: broker) }
     }
 
     /// Takes the response of a request away that has come to its end, and leaves its status.
-    private func end(_ id: UID, leaving status: HtqStatus, _ api: borrowing API, on broker: isolated Broker) {
+    private func end(_ id: UID, leaving status: HtqStatus, _ context: borrowing Context, on broker: isolated Broker) {
         let rest = status.json
-        broker.replaceResult(of: id, with: rest.span, now: api.now)
+        broker.replaceResult(of: id, with: rest.span, now: context.now)
     }
 
     // MARK: Notices
@@ -197,34 +211,35 @@ final class Htq: AdapterService {
         return content.map { Notice(content: $0, options: options) }
     }
 
-    private func add(_ notice: Notice, _ api: inout API, on broker: isolated Broker) {
+    private func add(_ notice: Notice, _ context: inout Context, on broker: isolated Broker) {
         guard let queue = queue(on: broker) else { return }
         let task = NewTask(
-            id: api.makeID(), content: 0..<notice.content.count, expiry: .after(milliseconds: Self.lifeMilliseconds),
+            id: context.makeID(), content: 0..<notice.content.count,
+            expiry: .after(milliseconds: Self.lifeMilliseconds),
             priority: .max, options: notice.options)
         // It fails only where there is no room for any task at all.
-        _ = try? broker.enqueue(task, content: notice.content.span, in: queue, isLimited: false, now: api.now)
+        _ = try? broker.enqueue(task, content: notice.content.span, in: queue, isLimited: false, now: context.now)
     }
 
     // MARK: Responses
 
     private func awaitResponse(
-        _ id: UID, _ ticket: Ticket, _ links: HtqLinks, _ responses: inout ResponseStream, _ api: borrowing API,
+        _ id: UID, _ ticket: Ticket, _ links: HtqLinks, _ responses: inout ResponseStream, _ context: borrowing Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try withRequest(id, now: api.now, on: broker) { _ in }
-        let (server, now) = (api.server, api.now)
+        try withRequest(id, now: context.now, on: broker) { _ in }
+        let (server, gate, now) = (context.server, context.gate, context.now)
         let answer: (inout ResponseStream) -> Void = { responses in
-            self.writeResponse(of: id, links, server, &responses, on: broker, now: now)
+            self.writeResponse(of: id, links, gate, &responses, on: broker, now: now)
             responses.hold(until: broker.changeSequence)
         }
         // It has come to its end by then, whatever happens.
         let deadline = now + Self.lifeMilliseconds + 60_000
-        if !api.shutdown.isAsked,
+        if !context.isStopping,
             let waiter = broker.waitForResult(
                 of: id, deadline: deadline, now: now, completion: { _, _ in server.answer(ticket, answer) })
         {
-            return .owed(PendingWait(waiter, .other(answer)))
+            return .owed(PendingResponse(waiter, answer))
         }
         answer(&responses)
         return .answered
@@ -232,15 +247,13 @@ final class Htq: AdapterService {
 
     /// Writes the response as it is now. A client that has to do without one is asked to come again.
     private func writeResponse(
-        of id: UID, _ links: HtqLinks, _ server: HTTPServer, _ responses: inout ResponseStream,
+        of id: UID, _ links: HtqLinks, _ gate: Gate, _ responses: inout ResponseStream,
         on broker: isolated Broker, now: Int64
     ) {
         do throws(Problem) {
             let response = try withRequest(id, now: now, on: broker) { HtqResponse.json(of: $0) }
             guard let response else { throw Problem(503, "there is no response yet; ask again") }
-            if server.isShortOfMemory, response.count > API.largeBytes {
-                throw API.crowd
-            }
+            try gate.admitAnswer(byteCount: response.count)
             begin(links: [("request", .request(id)), ("self", .response(id))], links, &responses)
             responses.append(response.span)
             responses.end()
@@ -249,12 +262,12 @@ final class Htq: AdapterService {
         }
     }
 
-    private func deleteResponse(_ id: UID, _ api: borrowing API, on broker: isolated Broker) throws(Problem) {
-        let status = try withRequest(id, now: api.now, on: broker) { task in
+    private func deleteResponse(_ id: UID, _ context: borrowing Context, on broker: isolated Broker) throws(Problem) {
+        let status = try withRequest(id, now: context.now, on: broker) { task in
             HtqResponse.isThere(task) ? HtqStatus(task) : nil
         }
         guard let status else { throw Problem(404, "there is no response (any more)") }
-        end(id, leaving: status, api, on: broker)
+        end(id, leaving: status, context, on: broker)
     }
 
     // MARK: Parts
@@ -266,7 +279,7 @@ final class Htq: AdapterService {
 
     /// Whether a task is a client's request, and not a notice, nor one that came here on other ways.
     private func isRequest(_ task: borrowing TaskView) -> Bool {
-        owns(task.queueName) && task.metadata.isEmpty && task.content.starts(with: HtqRequest.opening)
+        LegacySystem.htq.owns(task.queueName) && task.metadata.isEmpty && task.content.starts(with: HtqRequest.opening)
     }
 
     /// Calls `body` with a client's request.
@@ -299,35 +312,5 @@ final class Htq: AdapterService {
     private func writeNoContent(to responses: inout ResponseStream) {
         responses.begin(status: 204, contentType: "text/html; charset=utf-8")
         responses.endWithoutBody()
-    }
-
-    // MARK: Receivers
-
-    func request(
-        for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
-    ) throws(TaskRequestError) -> ClientRequest {
-        guard let url = PushOptions(stored: task.request, of: .task).url,
-            let stored = HtqRequest(stored: task.content)
-        else { throw TaskRequestError("its content is no request of htq") }
-        do throws(Problem) {
-            return try stored.clientRequest(to: url)
-        } catch {
-            throw TaskRequestError(error.detail)
-        }
-    }
-
-    func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
-        let time = attempt.endUnixMilliseconds
-        switch clientOutcome.result {
-        case .success(let response):
-            return .done(
-                result: HtqResponse.json(
-                    of: response, to: attempt.task, elapsedMilliseconds: clientOutcome.elapsedMilliseconds,
-                    keepsBody: attempt.keepsBody, unixMilliseconds: time))
-        case .failure(let failure):
-            var status = HtqStatus.error
-            if case .timeout = failure { status = .timeout }
-            return .done(result: HtqResponse.json(of: status, "\(failure)", unixMilliseconds: time))
-        }
     }
 }

@@ -46,7 +46,7 @@ enum HtqResource {
     }
 
     /// The methods it answers to, as the Allow field lists them.
-    var allowedMethods: StaticString {
+    var allowedMethods: String {
         switch self {
         case .all: "GET, HEAD, POST"
         case .request, .response: "GET, HEAD, DELETE"

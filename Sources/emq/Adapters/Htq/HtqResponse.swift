@@ -1,5 +1,6 @@
 // What became of a request of htq: its status, and the response as clients see it, which is the task's result.
 
+import Bytes
 import JSON
 import Net
 import Queues

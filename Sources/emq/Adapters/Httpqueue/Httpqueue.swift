@@ -8,41 +8,35 @@ import Net
 import Queues
 import UID
 
-/// The interface for clients of httpqueue, and the way to its receivers.
-final class Httpqueue: AdapterService {
+/// The interface for clients of httpqueue.
+final class Httpqueue: FrontEnd {
     /// How long a task lives from its time on.
     static let lifeMilliseconds: Int64 = 86_400_000
-    /// How long a callback may take.
-    static let timeoutMilliseconds: Int64 = 600_000
     /// The pause before the n-th retry is 10 s, doubled n − 1 times.
     static let backoff = Backoff(minimumMilliseconds: 10_000, maximumMilliseconds: maximumMilliseconds)
 
-    /// As many as the original calls at once.
-    let concurrency = 20
-
-    func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.httpqueue.owns(queueName) }
-
     /// All of its requests are POSTs.
     func cost(_ request: borrowing Request) -> Cost {
-        if request.path.equals("/query") { return .looks }
+        if request.path.equals("/query") { return .reads }
         return request.path.equals("/delete") ? .frees : .grows(Cost.queueBytes)
     }
 
     func answer(
-        _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let path = request.path
         guard path.equals("/create") || path.equals("/delete") || path.equals("/query") else {
             throw Problem(404, "there are /create, /delete and /query here")
         }
         guard request.method == .post else { throw Problem(400, "use POST") }
-        try api.body.read(request)
+        try context.body.read(request)
         if path.equals("/create") {
-            try create(request, &responses, &api, on: broker)
+            try create(request, &responses, &context, on: broker)
         } else if path.equals("/delete") {
-            try delete(request, &responses, api, on: broker)
+            try delete(request, &responses, context, on: broker)
         } else {
-            try query(request, &responses, api, on: broker)
+            try query(request, &responses, context, on: broker)
         }
         return .answered
     }
@@ -57,7 +51,8 @@ final class Httpqueue: AdapterService {
     // MARK: Requests
 
     private func create(
-        _ request: borrowing Request, _ responses: inout ResponseStream, _ api: inout API, on broker: isolated Broker
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
     ) throws(Problem) {
         var topic: [UInt8] = []
         var callback: [UInt8] = []
@@ -65,7 +60,7 @@ final class Httpqueue: AdapterService {
         var delaySeconds: Int64 = 0
         var retries: Int64 = 0
         let bytes = request.body
-        try api.body.forEach(
+        try context.body.forEach(
             in: bytes, known: ["topic", "delay", "retry", "callback", "content"], isLenient: true
         ) { (place, value) throws(Problem) in
             switch place {
@@ -80,17 +75,17 @@ final class Httpqueue: AdapterService {
         }
         guard !topic.isEmpty else { throw Problem(400, "topic is missing", field: "topic") }
         guard !callback.isEmpty else { throw Problem(400, "callback is missing", field: "callback") }
-        let url = try api.readURL(callback, field: "callback")
+        let url = try context.readURL(callback, field: "callback")
         let options = TaskOptions()
-        options.request = PushOptions.request(to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
+        options.request = PushOptions.request(to: url, timeoutMilliseconds: HttpqueueCourier.timeoutMilliseconds)
         options.retryLimit = .limited(UInt32(retries))
         options.backoff = Self.backoff
-        let id = api.makeID()
+        let id = context.makeID()
         let task = NewTask(
-            id: id, content: content ?? 0..<2, due: api.now + delaySeconds * 1000,
+            id: id, content: content ?? 0..<2, due: context.now + delaySeconds * 1000,
             expiry: .after(milliseconds: Self.lifeMilliseconds), options: options)
         let nothing = Array("\"\"".utf8)
-        try api.add(
+        try context.add(
             task, content: content == nil ? nothing.span : bytes, to: LegacySystem.httpqueue.queueName(topic),
             on: broker
         )
@@ -103,12 +98,12 @@ final class Httpqueue: AdapterService {
     }
 
     private func delete(
-        _ request: borrowing Request, _ responses: inout ResponseStream, _ api: borrowing API,
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ context: borrowing Context,
         on broker: isolated Broker
     ) throws(Problem) {
-        if let id = try readID(request, api), isOurs(id, now: api.now, on: broker) {
+        if let id = try readID(request, context), isOurs(id, now: context.now, on: broker) {
             // One that has failed for good must not come back either, should somebody kick it.
-            _ = broker.cancelTask(id, now: api.now) || broker.deleteRecord(id, now: api.now)
+            _ = broker.cancelTask(id, now: context.now) || broker.deleteRecord(id, now: context.now)
         }
         responses.begin(status: 200, contentType: nil)
         responses.beginBody(estimatedCount: 0)
@@ -116,26 +111,26 @@ final class Httpqueue: AdapterService {
     }
 
     private func query(
-        _ request: borrowing Request, _ responses: inout ResponseStream, _ api: borrowing API,
+        _ request: borrowing Request, _ responses: inout ResponseStream, _ context: borrowing Context,
         on broker: isolated Broker
     ) throws(Problem) {
         var isFound = false
-        if let id = try readID(request, api) {
-            broker.withTask(id: id, now: api.now) { task in
-                guard owns(task.queueName), task.state.isUnfinished else { return }
+        if let id = try readID(request, context) {
+            broker.withTask(id: id, now: context.now) { task in
+                guard LegacySystem.httpqueue.owns(task.queueName), task.state.isUnfinished else { return }
                 isFound = true
-                write(task, now: api.now, to: &responses)
+                write(task, now: context.now, to: &responses)
             }
         }
         guard isFound else { throw Problem(404, "there is no such task (any more)") }
-        try api.admitAnswer(responses)
+        try context.gate.admitAnswer(responses)
         responses.end()
     }
 
     /// Reads which task is meant; nil if it cannot be any.
-    private func readID(_ request: borrowing Request, _ api: borrowing API) throws(Problem) -> UID? {
+    private func readID(_ request: borrowing Request, _ context: borrowing Context) throws(Problem) -> UID? {
         var id: [UInt8] = []
-        try api.body.forEach(in: request.body, known: ["id"], isLenient: true) { (_, value) throws(Problem) in
+        try context.body.forEach(in: request.body, known: ["id"], isLenient: true) { (_, value) throws(Problem) in
             id = try value.string(maximumBytes: 1000)
         }
         guard !id.isEmpty else { throw Problem(400, "id is missing", field: "id") }
@@ -143,7 +138,7 @@ final class Httpqueue: AdapterService {
     }
 
     private func isOurs(_ id: UID, now: Int64, on broker: isolated Broker) -> Bool {
-        broker.withTask(id: id, now: now) { owns($0.queueName) } ?? false
+        broker.withTask(id: id, now: now) { LegacySystem.httpqueue.owns($0.queueName) } ?? false
     }
 
     private func write(_ task: borrowing TaskView, now: Int64, to responses: inout ResponseStream) {
@@ -170,43 +165,5 @@ final class Httpqueue: AdapterService {
         if let due = task.due { return due }
         if task.retries == 0, let expires = task.expires { return expires - Self.lifeMilliseconds }
         return task.dispatched ?? now
-    }
-
-    // MARK: Receivers
-
-    func request(
-        for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
-    ) throws(TaskRequestError) -> ClientRequest {
-        guard let url = PushOptions(stored: task.request, of: .task).url else {
-            throw TaskRequestError("it has no callback")
-        }
-        let id = task.id.uuidText
-        var body = Array("{\"id\":\"".utf8)
-        body.append(id.span)
-        body += "\",\"topic\":".utf8
-        JSONWriter.writeString(LegacySystem.httpqueue.part(of: task.queueName), to: &body)
-        body += ",\"content\":".utf8
-        body.append(task.content)
-        body += "}".utf8
-        return ClientRequest(posting: body, to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
-    }
-
-    func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
-        attempt.outcome(after: clientOutcome) { response in
-            let code = Self.code(of: response.body)
-            if code == 100 { return nil }
-            return " with \(code.map { "code \($0)" } ?? "no code"), and 100 is success"
-        }
-    }
-
-    /// The `code` of an answer; nil if it is no JSON object that has one.
-    private static func code(of body: Span<UInt8>) -> Int64? {
-        var members = Members()
-        var code: Int64?
-        try? members.read(body, kind: .object)
-        try? members.forEach(in: body, known: ["code"], isLenient: true) { (_, value) throws(Problem) in
-            code = try value.integer(.min ... .max)
-        }
-        return code
     }
 }

@@ -9,13 +9,14 @@ import Queues
 import UID
 
 /// The queues of an ini file, and the way to their receivers.
-final class Taskqueue: Adapter {
+final class Taskqueue: QueueCourier {
     /// How long a request may take.
     static let timeoutMilliseconds: Int64 = 21_600_000
     /// The pause after a refused connection, if the queue's own is not longer: the receiver is being started anew.
     static let refusedPauseMilliseconds: Int64 = 1000
 
     let concurrency = 1
+    let acceptsEnqueue = true
     private let file: TaskqueueFile
 
     init(_ file: TaskqueueFile) { self.file = file }
@@ -56,23 +57,23 @@ final class Taskqueue: Adapter {
     /// reason, when it is to be sent, and that is at once.
     ///
     /// - Returns: the queue that it is for, if that is another one.
-    func prepare(_ fields: inout TaskFields, content: Span<UInt8>, in queueName: [UInt8], now: Int64) -> [UInt8]? {
+    func prepare(_ task: inout NewTask, content: Span<UInt8>, in queueName: [UInt8], now: Int64) -> [UInt8]? {
         guard let message = try? TaskqueueMessage(content, baseURL: file.baseURL, now: now) else {
-            fields.due = nil
+            task.due = nil
             return nil
         }
-        if let eta = message.eta { fields.due = eta }
+        if let eta = message.eta { task.due = eta }
         if let expires = message.expires {
-            let due = min(max(fields.due ?? now, now), expires)
-            fields.due = due
+            let due = min(max(task.due ?? now, now), expires)
+            task.due = due
             // What expires when it is due is not sent.
-            fields.expiry = .after(milliseconds: expires - due)
+            task.expiry = .after(milliseconds: expires - due)
         }
         if let attempts = message.attempts {
-            let options = fields.options ?? TaskOptions()
+            let options = task.options ?? TaskOptions()
             options.retryLimit =
                 attempts < 0 ? .unlimited : .limited(UInt32(clamping: max(1, attempts) - 1))
-            fields.options = options
+            task.options = options
         }
         guard let other = message.queueName, other != queueName, file.sections[other] != nil else { return nil }
         return other

@@ -29,16 +29,16 @@ extension Problem {
     }
 }
 
-extension API {
-    /// Checks that a task's request can be sent at all, and takes it over as it is kept.
+extension Context {
+    /// Checks that a task's request can be sent, and stores it with the task.
     ///
-    /// - Throws: 400, or 403 for what may not be sent.
+    /// - Throws: 400, or 403 for a request that must not be sent.
     @inline(__always)
     func checkRequest(
-        of fields: borrowing TaskFields, in name: Span<UInt8>, on broker: isolated Broker
+        of fields: inout TaskFields, in name: Span<UInt8>, on broker: isolated Broker
     ) throws(Problem) {
-        guard let request = fields.request?.options, let options = fields.options else { return }
-        try check(request, of: options, in: name, on: broker)
+        guard let request = fields.request?.value else { return }
+        try check(request, of: fields.options, in: name, on: broker)
     }
 
     private func check(
@@ -63,7 +63,9 @@ extension API {
     /// Checks that what a queue is to say can be sent at all, and puts what is masked in its place.
     ///
     /// - Throws: 400, or 403 for what may not be sent.
-    func checkPush(_ push: inout PushOptions, insteadOf before: [UInt8]) throws(Problem) {
+    func checkPush(
+        _ push: inout PushOptions, of name: Span<UInt8>, insteadOf before: [UInt8]
+    ) throws(Problem) {
         do throws(PushOptionsError) {
             try push.keepMaskedValues(of: PushOptions(stored: before, of: .queue))
         } catch {
@@ -71,7 +73,7 @@ extension API {
         }
         // What was there already is not allowed anew.
         if !before.isEmpty, push == PushOptions(stored: before, of: .queue) { return }
-        do throws(Problem) { try checkDestinations(of: push, in: name.span) } catch { throw error.inside("push") }
+        do throws(Problem) { try checkDestinations(of: push, in: name) } catch { throw error.inside("push") }
     }
 
     /// Checks that tasks are sent here, and that what is said in figures is no address that may not be reached. Names are
@@ -80,7 +82,7 @@ extension API {
         if let system = LegacySystem(of: name) {
             throw Problem(403, "queues of this name are kept for what --\(system.rawValue) sends")
         }
-        guard let push, push.sendsOwn else {
+        guard let push = gate.push, push.sendsOwn else {
             throw Problem(
                 403,
                 "this server sends no tasks: it was started without --push, which says where they may be sent "
@@ -93,13 +95,19 @@ extension API {
             }
         }
     }
+}
 
-    /// Shows how tasks are sent, without what is nobody's business.
-    static func writeMasked(
-        _ text: [UInt8], of kind: PushOptions.Kind, to output: inout (some JSONOutput & ~Copyable)
-    ) {
-        // What was kept was checked before.
-        let options = PushOptions(stored: text, of: kind)
-        options.write(isMasked: true, to: &output)
+extension PushOptions {
+    /// The options as clients see them: JSON in which secrets are masked.
+    ///
+    /// - Parameters:
+    ///   - stored: the options as they are kept, which were checked before; empty for none.
+    ///   - kind: whose options they are.
+    /// - Returns: an object of JSON, or nothing if there are no options.
+    static func masked(_ stored: [UInt8], of kind: Kind) -> [UInt8] {
+        if stored.isEmpty { return [] }
+        var json: [UInt8] = []
+        PushOptions(stored: stored, of: kind).write(isMasked: true, to: &json)
+        return json
     }
 }

@@ -1,13 +1,20 @@
-// The calls of delay-tasks: what a handler is told, and what its answer means.
+// The calls of delay-tasks: what a handler is sent, and what its response means.
 
+import Bytes
 import Delivery
 import JSON
 import Net
 import Queues
 
-extension DelayTasks {
-    /// How long a handler may take.
+/// Calls the handlers of delay-tasks.
+final class DelayTasksCourier: QueueCourier {
+    /// The longest time that a handler may take.
     static let timeoutMilliseconds: Int64 = 30_000
+
+    /// The original calls the handlers of all due tasks at once.
+    let concurrency = 100
+
+    func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.delayTasks.owns(queueName) }
 
     func request(
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64

@@ -118,15 +118,14 @@ struct BrowserHosts {
     }
 }
 
-extension API {
-    /// Checks that a request that looks like a browser's was not sent by a web page that has no business here: one of another
-    /// site that would change something, as the browser says, or one whose host is only a name for this server that its owner
-    /// has made up.
+extension BrowserHosts {
+    /// Checks a request that looks like a browser's. Two kinds come from web pages that must not use this server: a request of
+    /// another site that would change something, and a request to a host name that the page's owner has pointed here.
     ///
     /// - Throws: 403.
-    func checkBrowser(_ request: borrowing Request) throws(Problem) {
+    func check(_ request: borrowing Request) throws(Problem) {
         let host = request.authority
-        guard browserHosts.admits(host) else { throw Problem(403, BrowserHosts.refusal(of: host)) }
+        guard admits(host) else { throw Problem(403, BrowserHosts.refusal(of: host)) }
         switch request.method {
         case .get, .head: return
         case .options where request.service == 0: return

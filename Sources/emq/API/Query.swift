@@ -1,0 +1,70 @@
+// The parameters of a request's query.
+
+import Bytes
+import Net
+
+/// Bytes from a client as text to show.
+func text(_ bytes: Span<UInt8>) -> String { String(decoding: bytes) }
+
+/// The parameters of a request's query.
+struct Query {
+    fileprivate(set) var values: [String: String] = [:]
+
+    var isEmpty: Bool { values.isEmpty }
+
+    subscript(name: String) -> String? { values[name] }
+
+    /// A whole number.
+    ///
+    /// - Throws: 400 for another value.
+    func integer(_ name: String, _ range: ClosedRange<Int64>, unit: String = "") throws(Problem) -> Int64? {
+        guard let value = values[name] else { return nil }
+        guard let number = Int64(decimal: value.utf8), range.contains(number) else {
+            throw Problem(
+                400, "\(name) is a whole number\(unit) from \(range.lowerBound) to \(range.upperBound), not '\(value)'",
+                field: name)
+        }
+        return number
+    }
+
+    /// One of a few words.
+    ///
+    /// - Throws: 400 for another value.
+    func word<Value>(_ name: String, _ words: [String: Value]) throws(Problem) -> Value? {
+        guard let value = values[name] else { return nil }
+        if let known = words[value] { return known }
+        throw Problem(
+            400, "\(name) is one of \(words.keys.sorted().joined(separator: ", ")), not '\(value)'", field: name)
+    }
+}
+
+/// Reads a query of `name=value` pairs.
+///
+/// - Throws: 400 for a parameter that is not known or is given twice.
+func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> Query {
+    if query.isEmpty { return Query() }
+    var parameters = Query()
+    for pair in text(query).split(separator: "&") {
+        let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        let name = try percentDecoded(parts[0])
+        guard known.contains(name) else {
+            let hint = known.isEmpty ? "this path takes none" : nearestName(to: name, among: known)
+            throw Problem(400, "there is no query parameter '\(name)'; \(hint)", field: name)
+        }
+        let value = try parts.count > 1 ? percentDecoded(parts[1], field: name) : ""
+        guard parameters.values.updateValue(value, forKey: name) == nil else {
+            throw Problem(400, "the query parameter '\(name)' is given twice", field: name)
+        }
+    }
+    return parameters
+}
+
+private func percentDecoded(_ text: Substring, field: String? = nil) throws(Problem) -> String {
+    var decoded: [UInt8] = []
+    let encoded = Array(text.utf8)
+    PercentEncoding.decode(encoded.span, into: &decoded)
+    guard let text = String(validating: decoded, as: UTF8.self) else {
+        throw Problem(400, "what the query says in '\(text)' is not UTF-8", field: field)
+    }
+    return text
+}

@@ -1,0 +1,229 @@
+// What a route is: one value that says all that the server knows of a path before it reads a body. Look-up, `Allow`,
+// `405`, hints for mistyped paths and parameters, and admission derive from it. The table of all routes is `Route.all`.
+
+import Bytes
+import Net
+import Queues
+
+/// One path of the interface.
+///
+/// A class, as `Operation` is, so that finding a route copies nothing.
+final class Route: Sendable {
+    /// What follows the first segment of a path.
+    enum Subject {
+        /// Nothing.
+        case none
+        /// The name of a queue.
+        case queue
+        /// The id of a task.
+        case task
+    }
+
+    /// The first segment of the path.
+    let name: StaticString
+    /// Another spelling of the first segment.
+    let alias: StaticString?
+    let subject: Subject
+    /// The parameters of the query.
+    let query: [String]
+    /// What each method does.
+    let operations: [Operation]
+
+    init(
+        _ name: StaticString, alias: StaticString? = nil, _ subject: Subject, query: [String] = [],
+        _ operations: Operation...
+    ) {
+        self.name = name
+        self.alias = alias
+        self.subject = subject
+        self.query = query
+        self.operations = operations
+    }
+
+    /// The methods that the path answers, as the Allow field lists them.
+    var allowedMethods: String { Route.list(operations.map(\.method)) }
+
+    /// The methods to use instead of another one, as a clause for people.
+    fileprivate var usualMethods: String {
+        let names = operations.map { "\($0.method.name)" }
+        guard let last = names.last, names.count > 1 else { return "\(names.first ?? "nothing") does" }
+        return names.dropLast().joined(separator: ", ") + " and \(last) do"
+    }
+
+    /// The methods that some path answers, as the Allow field lists them.
+    static var allMethods: String {
+        let methods = all.flatMap { $0.operations.map(\.method) }
+        return list([.get, .post, .put, .patch, .delete].filter(methods.contains))
+    }
+
+    private static func list(_ methods: [Method]) -> String {
+        methods.map { $0 == .get ? "GET, HEAD" : "\($0.name)" }.joined(separator: ", ") + ", OPTIONS"
+    }
+}
+
+/// What a route does for one method.
+final class Operation: Sendable {
+    typealias Handler =
+        @Sendable (
+            inout API, borrowing Request, inout ResponseStream, inout Context, isolated Broker
+        ) throws(Problem) -> Outcome
+
+    enum Body {
+        /// The request has none.
+        case none
+        /// It is read and not kept. When memory is short, bodies up to a limit are read nevertheless.
+        case read
+        /// What it says is kept.
+        case kept
+    }
+
+    enum Admission {
+        /// The request concerns one task or queue, or none. It is admitted before its handler is called.
+        case once
+        /// The handler admits the request when it knows how many tasks it names.
+        case byHandler
+    }
+
+    /// What an answer waits for.
+    enum Hold {
+        /// Everything that was changed so far is safe on disk.
+        case untilSafe
+        /// The same, unless the disk is full or fails: then seeing what is not safe is better than seeing nothing.
+        case untilSafeUnlessDiskFails
+        /// Nothing: clients do not rely on it, or its handler holds it.
+        case never
+    }
+
+    /// The method; `get` stands for HEAD too.
+    let method: Method
+    /// What a request costs for each task or queue that it names, the texts that it wants kept not included.
+    let cost: Cost
+    let body: Body
+    let admission: Admission
+    let hold: Hold
+    /// Whether it is answered while the journal is being recovered.
+    let isOpenDuringRecovery: Bool
+    let handler: Handler
+
+    private init(
+        _ method: Method, _ cost: Cost, body: Body, admission: Admission, hold: Hold, isOpenDuringRecovery: Bool,
+        _ handler: @escaping Handler
+    ) {
+        self.method = method
+        self.cost = cost
+        self.body = body
+        self.admission = admission
+        self.hold = hold
+        self.isOpenDuringRecovery = isOpenDuringRecovery
+        self.handler = handler
+    }
+
+    static func get(
+        hold: Hold = .untilSafeUnlessDiskFails, isOpenDuringRecovery: Bool = false, _ handler: @escaping Handler
+    ) -> Operation {
+        Operation(
+            .get, .reads, body: .none, admission: .once, hold: hold, isOpenDuringRecovery: isOpenDuringRecovery,
+            handler)
+    }
+
+    static func post(
+        _ cost: Cost, body: Body = .none, admission: Admission = .once, hold: Hold = .untilSafe,
+        _ handler: @escaping Handler
+    ) -> Operation {
+        change(.post, cost, body: body, admission: admission, hold: hold, handler)
+    }
+
+    static func put(_ cost: Cost, admission: Admission = .once, _ handler: @escaping Handler) -> Operation {
+        change(.put, cost, body: .kept, admission: admission, handler)
+    }
+
+    static func patch(_ cost: Cost, admission: Admission = .once, _ handler: @escaping Handler) -> Operation {
+        change(.patch, cost, body: .kept, admission: admission, handler)
+    }
+
+    static func delete(_ cost: Cost, _ handler: @escaping Handler) -> Operation { change(.delete, cost, handler) }
+
+    private static func change(
+        _ method: Method, _ cost: Cost, body: Body = .none, admission: Admission = .once, hold: Hold = .untilSafe,
+        _ handler: @escaping Handler
+    ) -> Operation {
+        Operation(
+            method, cost, body: body, admission: admission, hold: hold, isOpenDuringRecovery: false, handler)
+    }
+}
+
+// MARK: Finding a route
+
+extension Route {
+    /// Finds the route of a path. O(routes).
+    ///
+    /// - Parameters:
+    ///   - path: the path, percent-encoded.
+    ///   - name: receives what follows the first segment, percent-decoded: a queue's name, an id, or nothing.
+    /// - Returns: the route.
+    /// - Throws: 404 for a path that does not exist, 400 for an invalid name.
+    static func find(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Route {
+        name.removeAll(keepingCapacity: true)
+        var end = 1
+        while end < path.count, path[end] != UInt8(ascii: "/") { end += 1 }
+        let segment = path.extracting(min(1, path.count)..<min(end, path.count))
+        let rest = path.extracting(min(end + 1, path.count)..<path.count)
+        for route in all where route.begins(with: segment) && (route.subject == .none) == rest.isEmpty {
+            if rest.isEmpty { return route }
+            PercentEncoding.decode(rest, into: &name)
+            if route.subject == .queue, let flaw = QueueName.flaw(in: name.span) { throw Problem(400, flaw) }
+            return route
+        }
+        throw missing(segment)
+    }
+
+    @inline(__always)
+    private func begins(with segment: Span<UInt8>) -> Bool {
+        segment.equals(name) || alias.map { segment.equals($0) } ?? false
+    }
+
+    /// Why no route has a path that begins with `segment`.
+    private static func missing(_ segment: Span<UInt8>) -> Problem {
+        if let route = all.first(where: { $0.begins(with: segment) }) {
+            switch route.subject {
+            case .none: return Problem(404, "there is nothing below /\(route.name)/")
+            case .queue: return Problem(404, "add the name of a queue to the path: /\(route.name)/NAME")
+            case .task: return Problem(404, "add the id of a task to the path: /\(route.name)/ID")
+            }
+        }
+        var names: [String] = []
+        for route in all where !names.contains("\(route.name)") { names.append("\(route.name)") }
+        let hint = nearestName(to: text(segment), among: names) { "/\($0)" }
+        return Problem(404, "there is nothing at this path; \(hint)")
+    }
+
+    /// Finds the operation for a request's method. O(operations).
+    ///
+    /// - Parameter request: the request.
+    /// - Returns: the operation.
+    /// - Throws: 405 with the methods that the path answers.
+    func operation(for request: borrowing Request) throws(Problem) -> Operation {
+        let method = request.method == .head ? .get : request.method
+        for operation in operations where operation.method == method { return operation }
+        throw Problem(
+            405, "\(text(request.methodName)) does not work here; \(usualMethods)", allow: allowedMethods)
+    }
+}
+
+extension Method {
+    /// The method as it is written.
+    fileprivate var name: StaticString {
+        switch self {
+        case .get: "GET"
+        case .head: "HEAD"
+        case .post: "POST"
+        case .put: "PUT"
+        case .delete: "DELETE"
+        case .options: "OPTIONS"
+        case .patch: "PATCH"
+        case .connect: "CONNECT"
+        case .trace: "TRACE"
+        case .other: "?"
+        }
+    }
+}

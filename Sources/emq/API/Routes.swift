@@ -1,0 +1,43 @@
+// The table of routes, which docs/api.md describes.
+
+extension Route {
+    /// All routes, the most usual ones first: look-up takes their order.
+    static let all = [
+        Route(
+            "enqueue", .queue, .post(.grows(Cost.taskBytes), body: .kept, admission: .byHandler, API.enqueue)),
+        // A wait acknowledges tasks, and holds its answer itself.
+        Route("wait", .none, .post(.frees, body: .read, admission: .byHandler, hold: .never, API.wait)),
+        Route("ack", .none, .post(.frees, body: .read, admission: .byHandler, API.acknowledge)),
+        Route("nak", alias: "nack", .none, .post(.returns, body: .read, admission: .byHandler, API.nak)),
+        Route("touch", .none, .post(.grows(), body: .read, admission: .byHandler, API.touch)),
+
+        Route("task", .task, .get(API.showTask), .delete(.frees, API.cancelTask)),
+        Route("result", .task, query: ["timeout"], .get(API.awaitResult), .delete(.frees, API.deleteResult)),
+        Route("key", .queue, query: ["key"], .get(API.showKey), .delete(.frees, API.freeKey)),
+
+        Route("peek", .queue, query: ["n", "state", "after"], .get(API.peek)),
+        // Clients do not rely on these, so they wait for nothing.
+        Route("queues", .none, .get(hold: .never, API.listQueues)),
+        Route("stats", .none, .get(hold: .never, API.showStatistics)),
+        Route("stats", .queue, .get(hold: .never, API.showQueueStatistics)),
+
+        // These work while the disk is full too.
+        Route("pause", .queue, .post(.returns(Cost.queueBytes), admission: .byHandler, API.pause)),
+        Route("resume", .queue, .post(.returns, API.resume)),
+        Route("purge", .queue, query: ["state"], .post(.frees, API.purge)),
+        Route("kick", .none, query: ["to"], .post(.grows(), body: .read, admission: .byHandler, API.kickTasks)),
+        Route("kick", .queue, query: ["n", "state", "to"], .post(.grows(), API.kick)),
+        Route("move", .queue, query: ["n", "state", "to"], .post(.grows(), API.move)),
+
+        Route(
+            "config", .queue, .get(API.showConfiguration),
+            .put(.grows(Cost.queueBytes), admission: .byHandler, API.putConfiguration),
+            .patch(.grows(Cost.queueBytes), admission: .byHandler, API.patchConfiguration),
+            .delete(.returns, API.dropConfiguration)),
+        Route(
+            "defaults", .none, .get(API.showDefaults), .put(.grows(Cost.queueBytes), API.putDefaults),
+            .patch(.grows(Cost.queueBytes), API.patchDefaults), .delete(.returns, API.dropDefaults)),
+
+        Route("healthz", .none, .get(hold: .never, isOpenDuringRecovery: true, API.showHealth)),
+    ]
+}

@@ -1,0 +1,93 @@
+// The legacy systems that this server stands in for.
+//
+// An adapter has an inbound half, a front end (`FrontEnd`), and, if its system sends, an outbound half, a courier
+// (`QueueCourier`). It translates, and keeps no tasks and no times of its own.
+
+import Bytes
+import Delivery
+import Net
+import Queues
+
+/// The systems that this server stands in for.
+final class Adapters {
+    /// The front ends. The service of a request (`Request.service`) is its place here, counted from 1.
+    let frontEnds: [any FrontEnd]
+    let taskqueue: Taskqueue?
+    private let couriers: [any QueueCourier]
+    /// Whether the server stands in for no system.
+    let isEmpty: Bool
+    /// Whether tasks may be sent. Before, the orphans' tasks would die, because nothing says where they go.
+    private(set) var isSendingSafe = false
+    /// Queues of systems that are not served any more, whose tasks have to go to workers; nil before they were searched for.
+    private var orphans: [[UInt8]]?
+    private var hasBegun = false
+
+    init(
+        frontEnds: [any FrontEnd] = [], couriers: [any QueueCourier] = [], taskqueue: Taskqueue? = nil
+    ) {
+        self.frontEnds = frontEnds
+        self.taskqueue = taskqueue
+        self.couriers = couriers + (taskqueue.map { [$0] } ?? [])
+        isEmpty = frontEnds.isEmpty && self.couriers.isEmpty
+    }
+
+    /// The adapters that the options ask for.
+    convenience init(_ options: Options) {
+        let adapters = options.systems.map { $0.makeAdapter(options) }
+        self.init(
+            frontEnds: adapters.map(\.frontEnd), couriers: adapters.compactMap(\.courier),
+            taskqueue: options.taskqueueFile.map { Taskqueue($0) })
+    }
+
+    /// The courier of a legacy system that sends the tasks of a queue. O(couriers).
+    func owner(of queueName: Span<UInt8>) -> (any QueueCourier)? {
+        for courier in couriers where courier.owns(queueName) { return courier }
+        return nil
+    }
+
+    /// Checks that a queue accepts tasks from everybody, and not only from the clients of its legacy system.
+    ///
+    /// - Throws: 403 if it does not.
+    func checkEnqueue(in queueName: Span<UInt8>) throws(Problem) {
+        guard let owner = owner(of: queueName), !owner.acceptsEnqueue else { return }
+        throw Problem(403, "this queue belongs to a legacy system; only its clients can add tasks")
+    }
+
+    /// Prepares the queues of all systems. Call this in each turn once the tasks of an earlier process are recovered.
+    func beginTurn(on broker: isolated Broker) {
+        if hasBegun { return }
+        isSendingSafe = isSendingSafe || releaseOrphans(on: broker)
+        hasBegun = isSendingSafe && couriers.allSatisfy { $0.begin(on: broker) }
+    }
+
+    /// Gives the tasks of orphans to workers.
+    ///
+    /// - Returns: whether that is done.
+    private func releaseOrphans(on broker: isolated Broker) -> Bool {
+        if orphans == nil {
+            var found: [[UInt8]] = []
+            broker.forEachQueueName { name in
+                if isOrphan(name, on: broker) { found.append(Array(copying: name)) }
+            }
+            orphans = found
+        }
+        while let name = orphans?.last {
+            // An operator may have set a URL since.
+            if isOrphan(name.span, on: broker), let queue = broker.existingQueue(named: name.span),
+                var configuration = broker.configuration(of: queue)
+            {
+                configuration.isPushed = false
+                do throws(BrokerError) { try broker.configure(queue, configuration) } catch { return false }
+            }
+            orphans?.removeLast()
+        }
+        return true
+    }
+
+    private func isOrphan(_ queueName: Span<UInt8>, on broker: isolated Broker) -> Bool {
+        guard owner(of: queueName) == nil, let queue = broker.existingQueue(named: queueName),
+            broker.configuration(of: queue)?.isPushed == true
+        else { return false }
+        return PushOptions(stored: broker.push(of: queue), of: .queue).url == nil
+    }
+}

@@ -1,0 +1,43 @@
+// The requests that htq sends for its clients, and what they come to.
+
+import Delivery
+import Net
+import Queues
+
+/// Sends the requests of htq's clients. Each is sent once, and whatever comes of it is its result.
+final class HtqCourier: QueueCourier {
+    let concurrency: Int
+
+    /// - Parameter workers: the number of requests in flight at once.
+    init(workers: Int) { concurrency = workers }
+
+    func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.htq.owns(queueName) }
+
+    func request(
+        for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
+    ) throws(TaskRequestError) -> ClientRequest {
+        guard let url = PushOptions(stored: task.request, of: .task).url,
+            let stored = HtqRequest(stored: task.content)
+        else { throw TaskRequestError("its content is no request of htq") }
+        do throws(Problem) {
+            return try stored.clientRequest(to: url)
+        } catch {
+            throw TaskRequestError(error.detail)
+        }
+    }
+
+    func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
+        let time = attempt.endUnixMilliseconds
+        switch clientOutcome.result {
+        case .success(let response):
+            return .done(
+                result: HtqResponse.json(
+                    of: response, to: attempt.task, elapsedMilliseconds: clientOutcome.elapsedMilliseconds,
+                    keepsBody: attempt.keepsBody, unixMilliseconds: time))
+        case .failure(let failure):
+            var status = HtqStatus.error
+            if case .timeout = failure { status = .timeout }
+            return .done(result: HtqResponse.json(of: status, "\(failure)", unixMilliseconds: time))
+        }
+    }
+}

@@ -1,0 +1,57 @@
+// The outbound half of an adapter: how the tasks of a legacy system's queues reach its receivers.
+
+import Delivery
+import Net
+import Queues
+
+/// A courier for queues of its own.
+protocol QueueCourier: Courier {
+    /// Whether it sends the tasks of a queue.
+    func owns(_ queueName: Span<UInt8>) -> Bool
+
+    /// Whether its queues accept tasks from `/enqueue`, and not only from the clients of its system.
+    var acceptsEnqueue: Bool { get }
+
+    /// Fills in what a configuration of one of its queues leaves open.
+    func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>)
+
+    /// Prepares its queues. The server calls this when all tasks of an earlier process have been recovered, and again in each
+    /// turn until it succeeds.
+    ///
+    /// - Returns: whether it succeeded.
+    func begin(on broker: isolated Broker) -> Bool
+}
+
+extension QueueCourier {
+    var acceptsEnqueue: Bool { false }
+
+    func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>) {}
+
+    func begin(on broker: isolated Broker) -> Bool { true }
+}
+
+extension PushOptions {
+    /// A task's request to a URL, as it is stored.
+    static func request(to url: HTTPURL, timeoutMilliseconds: Int64? = nil) -> [UInt8] {
+        var options = PushOptions()
+        options.url = url
+        options.timeoutMilliseconds = timeoutMilliseconds
+        var stored: [UInt8] = []
+        options.write(isMasked: false, to: &stored)
+        return stored
+    }
+}
+
+extension ClientRequest {
+    /// How many redirects the legacy systems follow.
+    static let usualRedirects = 10
+
+    /// A POST of JSON, as the legacy systems send it.
+    init(posting json: [UInt8], to url: HTTPURL, timeoutMilliseconds: Int64) {
+        self.init(
+            url: url, method: Array("POST".utf8),
+            fields: Array("User-Agent: emq\r\nContent-Type: application/json\r\n".utf8), body: json)
+        self.timeoutMilliseconds = timeoutMilliseconds
+        redirectLimit = ClientRequest.usualRedirects
+    }
+}

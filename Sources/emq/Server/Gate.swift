@@ -1,0 +1,177 @@
+// The gate that every request passes before it changes anything. It holds what a request may cost against the memory, the
+// disk, and the answers that clients have not read yet.
+//
+// A route states its cost in its entry of the table of routes (`Operation.cost`). A legacy system's front end states the
+// cost of each of its requests (`FrontEnd.cost`).
+
+import Journal
+import Net
+import Queues
+
+/// What a request may cost for each task or queue that it names, and what it does to the server's resources.
+struct Cost {
+    enum Effect {
+        /// It changes nothing that is kept.
+        case reads
+        /// It adds to memory or disk. It is refused when there is no room.
+        case grows
+        /// It makes room in the end. Memory never prevents it, and a full disk reserves space for it.
+        case frees
+        /// It gives work back: it makes no room, but it lets work go on. Memory never prevents it, and a full disk has some
+        /// space for it, but keeps as much for requests that make room.
+        case returns
+    }
+
+    let effect: Effect
+    /// The memory that each task or queue takes, texts that are kept not included, in bytes.
+    var memoryBytes = 0
+    /// The most that the journal writes for each of them, texts not included, in bytes.
+    var journalBytes = 0
+
+    static var reads: Cost { Cost(effect: .reads) }
+
+    /// Keeps `memoryBytes` for each task or queue.
+    static func grows(_ memoryBytes: Int = 0) -> Cost {
+        Cost(effect: .grows, memoryBytes: memoryBytes, journalBytes: imageBytes)
+    }
+
+    /// Names a queue that may not exist yet. The journal does not store such names.
+    static var names: Cost { Cost(effect: .reads, memoryBytes: queueBytes) }
+
+    /// Waits for something in memory.
+    static var waits: Cost { Cost(effect: .reads, memoryBytes: extrasBytes) }
+
+    static var frees: Cost { Cost(effect: .frees, journalBytes: imageBytes) }
+
+    static var returns: Cost { .returns(0) }
+
+    /// Gives work back and keeps `memoryBytes` for each queue.
+    static func returns(_ memoryBytes: Int) -> Cost {
+        Cost(effect: .returns, memoryBytes: memoryBytes, journalBytes: imageBytes)
+    }
+
+    /// The most that the journal writes for a changed task or queue, content and texts not included.
+    private static let imageBytes = 800
+    /// The approximate memory of a task, of a queue, and of a task's optional parts.
+    static let taskBytes = 160
+    static let queueBytes = 1024
+    static let extrasBytes = 400
+}
+
+/// Decides whether there is room for a request or an answer.
+struct Gate {
+    /// An answer with more bytes than this is a large one.
+    static let largeAnswerBytes = 65_536
+    /// Texts up to this size may use the disk space that is reserved for requests that make room, in bytes.
+    private static let reserveTextBytes = 1024
+
+    let server: HTTPServer
+    /// Keeps changes on disk; nil if tasks live in memory only.
+    let journal: DurableStore?
+    /// Sends tasks; nil if the server sends none.
+    let push: Push?
+    /// How much memory tasks and buffers may take before the server accepts no more tasks, in bytes.
+    let maximumMemoryBytes: Int
+    /// Watches how much memory the program has from the system; nil if nothing does.
+    var resident: ResidentMemory?
+
+    // MARK: Requests
+
+    /// Admits a request before it changes anything. O(1).
+    ///
+    /// - Parameters:
+    ///   - cost: what it costs for each task or queue.
+    ///   - count: how many tasks or queues it names.
+    ///   - keptBytes: the size of all texts to be kept in memory and on disk.
+    ///   - writtenBytes: the size of all texts that exist already and are written to disk again.
+    ///   - broker: the broker.
+    /// - Throws: 503 if there is no room now, 413 if there never will be, and `Problem.awaitsSpace` while the journal makes
+    ///   room.
+    func admit(
+        _ cost: Cost, count: Int = 1, keptBytes: Int = 0, writtenBytes: Int = 0, on broker: isolated Broker
+    ) throws(Problem) {
+        let memoryBytes = count * cost.memoryBytes + keptBytes
+        if memoryBytes > 0, !hasMemory(for: memoryBytes, on: broker) {
+            throw shortage(used: usedMemoryBytes(of: broker))
+        }
+        guard let journal, cost.effect != .reads else { return }
+        try journal.admit(
+            count * cost.journalBytes + keptBytes + writtenBytes,
+            usesReserve: cost.effect != .grows && keptBytes <= Gate.reserveTextBytes,
+            isSparing: cost.effect == .returns, on: broker)
+    }
+
+    /// How many bytes of existing texts the journal writes again for the tasks that a request names. O(references).
+    func writtenBytes(of references: [Reference], on broker: isolated Broker) -> Int {
+        journal == nil ? 0 : references.reduce(0) { $0 + broker.imageTextBytes(of: $1.task) }
+    }
+
+    /// Whether there is memory for `byteCount` more bytes. O(1).
+    func hasMemory(for byteCount: Int, on broker: isolated Broker) -> Bool {
+        usedMemoryBytes(of: broker) + byteCount <= maximumMemoryBytes && resident?.exceeds(maximumMemoryBytes) != true
+    }
+
+    /// How much of the memory for tasks is used, in bytes: by tasks, by requests and answers on their way, and by changes on
+    /// their way to the disk. O(1).
+    func usedMemoryBytes(of broker: isolated Broker) -> Int {
+        broker.memoryBytes + bufferBytes + (journal?.pendingByteCount ?? 0)
+    }
+
+    /// How much memory requests and answers on their way take, in bytes. O(1).
+    var bufferBytes: Int { server.bufferBytes + (push?.bufferBytes ?? 0) }
+
+    private func shortage(used: Int) -> Problem {
+        if let resident, resident.exceeds(maximumMemoryBytes) {
+            return Problem(
+                503,
+                "the server has \(resident.byteCount) bytes of memory from the system, more than its limit of "
+                    + "\(maximumMemoryBytes), because finished tasks have left small gaps; workers can go on, and there is "
+                    + "room again when they have finished more tasks")
+        }
+        return Problem(
+            503,
+            "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers can go on, "
+                + "and there is room again when they have finished some tasks")
+    }
+
+    // MARK: Answers
+
+    /// Whether an answer that is being written may have `byteCount` more bytes. O(1).
+    func mayAnswer(_ responses: borrowing ResponseStream, adding byteCount: Int = 0) -> Bool {
+        server.mayAnswer(responses, adding: byteCount)
+    }
+
+    /// Checks that an answer about one task, which has been written, is not too large.
+    ///
+    /// - Throws: 503.
+    func admitAnswer(_ responses: borrowing ResponseStream) throws(Problem) {
+        try admitAnswer(byteCount: responses.answerByteCount)
+    }
+
+    /// Checks that an answer of `byteCount` bytes about one task is not too large.
+    ///
+    /// - Throws: 503.
+    func admitAnswer(byteCount: Int) throws(Problem) {
+        if server.isShortOfMemory, byteCount > Gate.largeAnswerBytes { throw .tooManyUnreadAnswers }
+    }
+}
+
+extension HTTPServer {
+    /// Whether an answer that is being written may have `byteCount` more bytes. O(1).
+    ///
+    /// A large answer has to find room among those that clients have not read yet. The part that first makes it large passes
+    /// unless the others take too much already, so that every task can be shown and dispatched.
+    func mayAnswer(_ responses: borrowing ResponseStream, adding byteCount: Int) -> Bool {
+        let before = responses.answerByteCount
+        if before + byteCount <= Gate.largeAnswerBytes { return true }
+        if isShortOfMemory { return false }
+        return before <= Gate.largeAnswerBytes || hasBuffers(for: before + byteCount)
+    }
+}
+
+extension Problem {
+    static let tooManyUnreadAnswers = Problem(503, "too many answers wait for clients that do not read them; try again")
+
+    static let answerTooLarge = Problem(
+        503, "the answer needs more memory than is available for answers now; ask for fewer tasks, or try again")
+}

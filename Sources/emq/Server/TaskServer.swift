@@ -1,0 +1,211 @@
+// The server's turns: what is due when a turn of the event loop begins and ends, which front end a request goes to, and how
+// the server stops.
+
+import Journal
+import Net
+import Queues
+
+/// Drives the broker, the journal and push from the event loop, and hands requests to front ends.
+///
+/// It is a move-only struct, so that the calls of a turn access it without exclusivity checks.
+struct TaskServer: ~Copyable, RequestHandler {
+    private var api = API()
+    private var context: Context
+    private let server: HTTPServer
+    private let shutdown: Shutdown
+    private let journal: DurableStore?
+    private let push: Push?
+    private let adapters: Adapters
+    /// The names under which browsers may reach the server.
+    private let browserHosts: BrowserHosts
+    /// The defaults for all queues that the server was started with, until they are set.
+    private var startDefaults: QueueConfiguration?
+    /// Whether work that was due is left for the next turn.
+    private var isBehind = false
+    private(set) var isFinished = false
+
+    /// - Parameters:
+    ///   - gate: admits requests; it holds the HTTP server, the journal and push.
+    ///   - shutdown: knows whether the server is to stop.
+    ///   - adapters: the legacy systems to stand in for.
+    ///   - browserHosts: the names under which browsers may reach the server.
+    ///   - defaults: the defaults for all queues; nil leaves them as they are.
+    init(
+        _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(),
+        browserHosts: BrowserHosts = BrowserHosts(), defaults: QueueConfiguration? = nil
+    ) {
+        context = Context(gate: gate, shutdown: shutdown, adapters: adapters)
+        server = gate.server
+        self.shutdown = shutdown
+        journal = gate.journal
+        push = gate.push
+        self.adapters = adapters
+        self.browserHosts = browserHosts
+        startDefaults = defaults
+    }
+
+    // MARK: Requests
+
+    mutating func handle(
+        _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
+    ) -> Outcome {
+        do throws(Problem) {
+            if request.isFromBrowser { try browserHosts.check(request) }
+            if request.service == 0 { return try api.answer(request, &responses, &context, on: broker) }
+            return try answer(request, by: adapters.frontEnds[request.service - 1], &responses, on: broker)
+        } catch {
+            responses.abandon()
+            if error.awaitsSpace { return .postponed }
+            write(error, service: request.service, to: &responses)
+            // A task that does not exist, or a key that is taken, may be the result of a change that is not safe yet.
+            if [404, 409, 429].contains(error.status) { responses.hold(until: broker.changeSequence) }
+            return .answered
+        }
+    }
+
+    /// Has a front end of a legacy system answer a request, under the same limits as emq's own.
+    private mutating func answer(
+        _ request: borrowing Request, by frontEnd: any FrontEnd, _ responses: inout ResponseStream,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        if let journal, !journal.isReady { throw journal.problem }
+        if request.method == .connect { throw .noProxy }
+        let cost = frontEnd.cost(request)
+        // The server keeps nearly all that a request has in its body.
+        try context.gate.admit(cost, keptBytes: cost.effect == .grows ? request.body.count : 0, on: broker)
+        let outcome = try frontEnd.answer(request, &responses, &context, on: broker)
+        if case .answered = outcome { responses.hold(until: broker.changeSequence) }
+        return outcome
+    }
+
+    mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
+        do throws(Problem) {
+            if request.isFromBrowser { try browserHosts.check(request) }
+            if let journal, !journal.isReady { throw journal.problem }
+            if request.service == 0 { try api.checkHead(of: request) }
+            return true
+        } catch {
+            write(error, service: request.service, to: &responses)
+            return false
+        }
+    }
+
+    mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream) {
+        write(Problem(refusal.status, refusal.detail), service: service, to: &responses)
+    }
+
+    private func write(_ problem: Problem, service: Int, to responses: inout ResponseStream) {
+        if service == 0 { return problem.write(to: &responses) }
+        adapters.frontEnds[service - 1].write(problem, to: &responses)
+    }
+
+    mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on broker: isolated Broker) {
+        let answer = pendingAnswer(withdrawal)
+        broker.cancel(answer.waiter)
+        answer.writeWithdrawn(to: &responses, of: broker, now: context.now)
+    }
+
+    mutating func withdraw(_ withdrawal: AnyObject, on broker: isolated Broker) {
+        broker.cancel(pendingAnswer(withdrawal).waiter)
+    }
+
+    private func pendingAnswer(_ withdrawal: AnyObject) -> PendingAnswer {
+        guard let answer = withdrawal as? PendingAnswer else {
+            preconditionFailure("only pending answers are withdrawn")
+        }
+        return answer
+    }
+
+    mutating func undelivered(_ keys: [UInt64], on broker: isolated Broker) {
+        release(keys.lazy.map { DispatchKey(rawValue: $0) }, on: broker)
+    }
+
+    /// Gives dispatched tasks back to the front of their queues.
+    private func release(_ keys: some Sequence<DispatchKey>, on broker: isolated Broker) {
+        broker.beginEvent()
+        for key in keys { broker.release(key, now: context.now) }
+        broker.endEvent(now: context.now)
+    }
+
+    mutating func bodyObserver() -> BodyObserver? { ArrivingBody() }
+
+    mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool {
+        request.service == 0 && api.keepsNothing(of: request)
+    }
+
+    // MARK: Turns
+
+    mutating func beginTurn(now: Int64, on broker: isolated Broker) {
+        context.now = now
+        isBehind = false
+        if let journal, !journal.beginTurn(server, on: broker, now: now) {
+            isFinished = shutdown.isAsked
+            return
+        }
+        if let defaults = startDefaults, (try? useDefaults(defaults, on: broker)) != nil { startDefaults = nil }
+        adapters.beginTurn(on: broker)
+        if context.dispatchWriter.hasReturned { release(context.dispatchWriter.takeReturned(), on: broker) }
+        if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
+        updateMemory(on: broker)
+        push?.beginTurn(journal, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
+        if shutdown.isAsked { stop(on: broker) }
+    }
+
+    mutating func endTurn(on broker: isolated Broker) -> Int64? {
+        let now = context.now
+        // The requests of the last turn may have changed something: then it was not the last one.
+        if isFinished, !shutdown.isForced, let journal, !journal.isSettled(broker) { isFinished = false }
+        let pushDeadline =
+            adapters.isSendingSafe
+            ? push?.endTurn(journal, isStopping: shutdown.isAsked, on: broker, now: now) : nil
+        let journalDeadline = journal?.endTurn(server, on: broker, now: now, isLast: isFinished)
+        let isWaitingForDisk = journal.map { !$0.isSettled(broker) } ?? false
+        let hasReturned = context.dispatchWriter.hasReturned
+        if isBehind || hasReturned || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }
+        // While too much waits for the disk, due work waits too.
+        let deadline = journal?.isBusy(broker) == true ? nil : broker.nextDeadline
+        let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
+        return [deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline].compactMap { $0 }.min()
+    }
+
+    /// Sets the defaults that the server was started with, in place of any that an earlier process was given.
+    private func useDefaults(_ defaults: QueueConfiguration, on broker: isolated Broker) throws(BrokerError) {
+        if broker.defaults != defaults { try broker.setDefaults(defaults) }
+    }
+
+    private mutating func updateMemory(on broker: isolated Broker) {
+        let limit = context.gate.maximumMemoryBytes
+        let used = context.gate.usedMemoryBytes(of: broker)
+        context.gate.resident?.update(used: used, limit: limit, now: context.now)
+        server.refusesLargeBodies = broker.memoryBytes + context.gate.bufferBytes > limit
+        broker.isShortOfMemory = server.refusesLargeBodies || context.gate.resident?.exceeds(limit) == true
+    }
+
+    // MARK: Stopping
+
+    /// Stops in good order after a signal: accepts no connections, answers all waiters, and lets workers acknowledge their
+    /// tasks for a while.
+    private mutating func stop(on broker: isolated Broker) {
+        let isFirst = shutdown.deadline == nil
+        if isFirst {
+            shutdown.begin(now: context.now)
+            server.stopListening()
+            broker.completeAllWaiters(now: context.now)
+        }
+        let isOver = shutdown.isOver(now: context.now) || isDrained(broker)
+        isFinished = shutdown.isForced || isOver && journal?.isSettled(broker) ?? true
+        if isFirst, !isFinished {
+            shutdown.report(dispatched: broker.counts.dispatched, sent: push?.inFlightCount ?? 0)
+        }
+    }
+
+    /// Whether there is nothing left to wait for: no dispatched task, or no client that could acknowledge one.
+    private func isDrained(_ broker: isolated Broker) -> Bool {
+        (broker.counts.dispatched == 0 || server.connectionCount == 0) && push?.inFlightCount ?? 0 == 0
+            && !server.hasUnsentAnswers
+    }
+}
+
+extension Problem {
+    static let noProxy = Problem(501, "this server is not a proxy")
+}
