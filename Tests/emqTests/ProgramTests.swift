@@ -275,7 +275,7 @@ import Testing
         let result = try run(["--addr", "unix:\(path)"])
         #expect(result.status == 1)
         #expect(result.error.filter { $0 == "\n" }.count == 1)
-        #expect(result.error.contains("no socket"))
+        #expect(result.error.contains("not a socket"))
         #expect(FileManager.default.contents(atPath: path) == Data("mine".utf8))
         try FileManager.default.removeItem(atPath: path)
     }
