@@ -22,18 +22,7 @@ enum MachineAddresses {
     /// The addresses that a host's name has, or the one that it is; nil if there are none. May ask a name server, and wait for it.
     static func of(host: String) -> [IPAddress]? {
         if let address = IPAddress(host) { return [address] }
-        var hints = unsafe addrinfo()
-        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        var list: UnsafeMutablePointer<addrinfo>?
-        guard unsafe getaddrinfo(host, nil, &hints, &list) == 0 else { return nil }
-        defer { unsafe freeaddrinfo(list) }
-        var addresses: [IPAddress] = []
-        var next = unsafe list
-        while let found = unsafe next {
-            if let address = unsafe address(in: found.pointee.ai_addr) { addresses.append(address) }
-            unsafe next = found.pointee.ai_next
-        }
-        return addresses.isEmpty ? nil : addresses
+        return try? IPAddress.addresses(ofHost: host)
     }
 
     /// The IP address in a structure that the C library made; nil for other families.

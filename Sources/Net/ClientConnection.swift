@@ -1,7 +1,6 @@
 // One connection of the client: being opened, in use, or idle. It notes what the kernel reports.
 
 import CLinux
-import Glibc
 
 /// A source that the client's `advance` visits, once for all events noted since the last visit.
 class ClientSource: EventSource {
@@ -28,7 +27,7 @@ class ClientSource: EventSource {
 final class ClientConnection: ClientSource {
     let host: ClientHost
     let address: IPAddress
-    private let descriptor: Int32
+    private let transport: ConnectionTransport
     private(set) var isOpen = true
     /// The exchange that uses it or waits for it to open; nil if it is idle.
     var exchange: ClientExchange?
@@ -45,44 +44,29 @@ final class ClientConnection: ClientSource {
     /// The peer will send nothing more; what it sent may still have to be read.
     private(set) var hasEnded = false
 
-    /// Begins to connect. The kernel's word on it is awaited with `hasNews`.
+    /// Starts to connect. `hasNews` says when `takeConnectResult` is worth a call.
     ///
-    /// - Returns: nil, with the reason in `failure`, if that fails at once.
-    init?(client: HTTPClient, host: ClientHost, address: IPAddress, port: UInt16, failure: inout Int32) {
+    /// - Throws: `SystemError` if that fails at once.
+    init(client: HTTPClient, host: ClientHost, address: IPAddress, port: UInt16) throws(SystemError) {
         self.host = host
         self.address = address
-        let name = SocketAddress(address, port: port)
-        let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
-        descriptor = socket(name.family, type, 0)
+        transport = .socket(try SocketTransport(connectingTo: address, port: port))
         super.init(client: client)
-        guard descriptor >= 0 else {
-            failure = errno
-            return nil
+        let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+        do throws(SystemError) {
+            try loop.watch(transport.descriptor, for: self, events: events)
+        } catch {
+            transport.close(isReset: false)
+            throw error
         }
-        var one: Int32 = 1
-        unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-        let descriptor = descriptor
-        if unsafe name.withPointer({ unsafe connect(descriptor, $0, $1) }) != 0, errno != EINPROGRESS {
-            failure = errno
-        } else {
-            let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
-            do throws(SystemError) {
-                try loop.watch(descriptor, for: self, events: events)
-                return
-            } catch {
-                failure = error.code
-            }
-        }
-        Glibc.close(descriptor)
-        return nil
     }
 
     func close() {
         if !isOpen { return }
         isOpen = false
         exchange = nil
-        loop.unwatch(descriptor, for: self)
-        Glibc.close(descriptor)
+        loop.unwatch(transport.descriptor, for: self)
+        transport.close(isReset: false)
     }
 
     override func ready(events: UInt32) {
@@ -105,18 +89,14 @@ final class ClientConnection: ClientSource {
     func takeConnectResult() -> Int32? {
         guard hasNews else { return nil }
         hasNews = false
-        var code: Int32 = 0
-        var size = socklen_t(MemoryLayout<Int32>.size)
-        guard unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0 else { return errno }
-        return code
+        return transport.takeConnectResult()
     }
 
     /// Whether no input is left, so that the next input answers the next request.
     var isQuiet: Bool {
         if hasEnded { return false }
         if !isReadable { return true }
-        var byte: UInt8 = 0
-        isReadable = unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK)) != -1 || errno != EAGAIN
+        isReadable = transport.hasInput
         return !isReadable
     }
 
@@ -125,17 +105,16 @@ final class ClientConnection: ClientSource {
     /// - Returns: How many bytes came; 0 at the end of input, less if there is nothing now (`isReadable` is false then)
     ///   or the connection is broken.
     func receive(into buffer: inout Buffer, atMost size: Int) -> Int {
-        while true {
-            let count = unsafe buffer.append(atMost: size) { room in
-                unsafe recv(descriptor, room.baseAddress, room.count, 0)
-            }
-            // A short read found all there was; only the end of input is not announced again.
-            if count > 0, count < size, !hasEnded { isReadable = false }
-            if count < 0 {
-                if errno == EINTR { continue }
-                if errno == EAGAIN { isReadable = false }
-            }
+        switch transport.receive(into: &buffer, atMost: size) {
+        case .bytes(let count, let isAll):
+            // The end of input is not announced again.
+            if isAll, !hasEnded { isReadable = false }
             return count
+        case .end: return 0
+        case .nothing:
+            isReadable = false
+            return -1
+        case .noMemory, .failed: return -1
         }
     }
 
@@ -148,27 +127,11 @@ final class ClientConnection: ClientSource {
             let start = offset + sent
             let first = head.extracting(min(start, head.count)..<head.count)
             let second = body.extracting(max(start - head.count, 0)..<body.count)
-            let count = unsafe first.withUnsafeBytes { first in
-                unsafe second.withUnsafeBytes { second in
-                    // The kernel only reads what these point to.
-                    var parts = unsafe (
-                        iovec(iov_base: UnsafeMutableRawPointer(mutating: first.baseAddress), iov_len: first.count),
-                        iovec(iov_base: UnsafeMutableRawPointer(mutating: second.baseAddress), iov_len: second.count)
-                    )
-                    return unsafe withUnsafeMutablePointer(to: &parts) { parts in
-                        unsafe parts.withMemoryRebound(to: iovec.self, capacity: 2) { parts in
-                            var message = unsafe msghdr()
-                            unsafe message.msg_iov = parts
-                            unsafe message.msg_iovlen = 2
-                            return unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
-                        }
-                    }
-                }
-            }
-            if count >= 0 {
-                sent += count
-            } else if errno != EINTR {
-                if errno != EAGAIN { isReadable = true }
+            switch transport.send(first, second) {
+            case .bytes(let count): sent += count
+            case .full: isWritable = false
+            case .failed:
+                isReadable = true
                 isWritable = false
             }
         }

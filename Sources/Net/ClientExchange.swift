@@ -1,8 +1,6 @@
 // One request of the client in flight: it waits for a connection, looks up the host, tries to connect, sends and
 // receives, and starts over for each redirect.
 
-import Glibc
-
 /// A request that was sent and has not been reported.
 final class ClientExchange: ClientSource {
     private enum Phase { case waiting, starting, lookingUp, connecting, exchanging, ended }
@@ -181,15 +179,14 @@ final class ClientExchange: ClientSource {
                 refusal = .refusedAddress(host: url.host, address: address, reason: reason)
                 continue
             }
-            var code: Int32 = 0
-            let attempt = ClientConnection(
-                client: client, host: host, address: address, port: url.port, failure: &code)
-            guard let attempt else {
-                attemptFailure = .connect(authority: authority, address: address, code: code)
+            do throws(SystemError) {
+                let attempt = try ClientConnection(client: client, host: host, address: address, port: url.port)
+                attempt.exchange = self
+                attempts.append(attempt)
+            } catch {
+                attemptFailure = .connect(authority: authority, address: address, code: error.code)
                 continue
             }
-            attempt.exchange = self
-            attempts.append(attempt)
             if !candidates.isEmpty { nextAttemptTime = loop.now + client.limits.attemptDelayMilliseconds }
             return
         }

@@ -19,6 +19,7 @@ import Glibc
     /// Retains the watched sources, because the kernel has only their addresses.
     private var sources: [ObjectIdentifier: EventSource] = [:]
     private let events: UnsafeMutableBufferPointer<epoll_event>
+    // Not `Synchronization.Mutex`: the thread sanitizer does not follow it and reports races that are none.
     private let jobLock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var jobs: [UnownedJob] = []
     private let clock: @Sendable () -> Int64

@@ -333,7 +333,7 @@ public final class HTTPServer: @unchecked Sendable {
         acceptedCount &+= 1
         let connection = Connection(
             Conversation(
-                descriptor: descriptor, isLocal: listener.isLocal, service: listener.service, index: index,
+                transport: listener.transport(of: descriptor), service: listener.service, index: index,
                 number: acceptedCount, limits: limits.request, dates: dates, now: loop.now),
             server: self)
         if index == connections.count { connections.append(connection) } else { connections[index] = connection }
@@ -342,7 +342,7 @@ public final class HTTPServer: @unchecked Sendable {
             try loop.watch(descriptor, for: connection, events: events)
             queue(connection)
         } catch {
-            Glibc.close(descriptor)
+            connection.conversation.discard()
             remove(connection)
         }
     }
@@ -350,7 +350,7 @@ public final class HTTPServer: @unchecked Sendable {
     private func close<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
-        loop.unwatch(connection.conversation.descriptor, for: connection)
+        loop.unwatch(connection.conversation.transport.descriptor, for: connection)
         connection.conversation.end(&handler, on: owner)
         remove(connection)
     }

@@ -30,8 +30,13 @@ final class Listener: EventSource {
         if case .unix(let path) = address, let file, file == FileIdentity(path) { unsafe unlink(path) }
     }
 
+    /// The transport of a connection that was accepted here.
+    func transport(of descriptor: Int32) -> ConnectionTransport {
+        .socket(SocketTransport(descriptor: descriptor, isLocal: isLocal))
+    }
+
     /// Whether it listens on a Unix-domain socket.
-    var isLocal: Bool { file != nil }
+    private var isLocal: Bool { file != nil }
 
     override func ready(events: UInt32) { isReady = true }
 
@@ -117,13 +122,7 @@ final class Listener: EventSource {
     private static func openUnix(
         _ path: String, _ address: Address, _ service: Int
     ) throws(SystemError) -> Listener {
-        var name = sockaddr_un()
-        name.sun_family = sa_family_t(AF_UNIX)
-        unsafe withUnsafeMutableBytes(of: &name.sun_path) { field in
-            // `Address` has checked that the path and its final zero fit.
-            for (index, byte) in path.utf8.enumerated() where index < field.count - 1 { unsafe field[index] = byte }
-        }
-        let socketAddress = SocketAddress(name)
+        let socketAddress = SocketAddress(path: path)
         do {
             return try bound(socketAddress, host: "", address, service)
         } catch {

@@ -1,8 +1,6 @@
 // The answers of one connection in the order of its requests: heads, bodies, and whether they arrive.
 
 import Bytes
-import CLinux
-import Glibc
 
 /// The output of one connection.
 ///
@@ -238,30 +236,31 @@ public struct ResponseStream: ~Copyable {
     /// Writes the interim answer that lets a client send its body.
     mutating func writeContinue() { buffer.append("HTTP/1.1 100 Continue\r\n\r\n") }
 
-    /// Hands as much of what is not held as it takes to the kernel.
+    /// Sends what is not held, as far as the transport takes it.
     ///
-    /// - Returns: 0, or the `errno` of the call that failed.
-    mutating func flush(to descriptor: Int32) -> Int32 {
+    /// - Returns: false if the connection is broken.
+    mutating func flush(to transport: ConnectionTransport) -> Bool {
         while case let count = sendableCount, count > 0 {
-            let written = unsafe buffer.span.extracting(first: count).withUnsafeBytes { bytes in
-                unsafe send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+            let result = transport.send(buffer.span.extracting(first: count))
+            switch result {
+            case .bytes(let written):
+                sent += UInt64(written)
+                buffer.consume(written)
+            case .full: return true
+            case .failed: return false
             }
-            if written < 0 {
-                if errno == EINTR { continue }
-                return errno
-            }
-            sent += UInt64(written)
-            buffer.consume(written)
         }
         // An idle connection owns no memory for its answers; a small block costs the allocator next to nothing.
         if buffer.isEmpty { buffer = Buffer() }
-        return 0
+        return true
     }
 
     /// Drops the unsent bytes and their memory.
     mutating func discard() { buffer = Buffer() }
 
-    /// Forgets the deliveries that the peer's kernel has acknowledged.
+    /// Forgets the deliveries that have arrived.
+    ///
+    /// - Parameter unacknowledged: How many of the last bytes sent may not have arrived.
     mutating func forgetDelivered(unacknowledged: Int) {
         let acknowledged = sent - min(sent, UInt64(max(0, unacknowledged)))
         deliveries.removeAll { $0.end <= acknowledged }

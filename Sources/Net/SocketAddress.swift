@@ -43,6 +43,16 @@ struct SocketAddress {
         self.port = port
     }
 
+    /// The address of a Unix-domain socket. `Address` has checked that the path and its final zero fit.
+    init(path: String) {
+        var name = sockaddr_un()
+        name.sun_family = sa_family_t(AF_UNIX)
+        unsafe withUnsafeMutableBytes(of: &name.sun_path) { field in
+            for (index, byte) in path.utf8.enumerated() where index < field.count - 1 { unsafe field[index] = byte }
+        }
+        self.init(name)
+    }
+
     private mutating func setFamily(_ family: Int32) {
         bytes.replaceSubrange(0..<2, with: [UInt8(family & 0xFF), UInt8(family >> 8)])
     }
@@ -55,31 +65,6 @@ struct SocketAddress {
         }
     }
 
-    /// The addresses that a host name stands for, the best first (RFC 6724), all with port 0; `flags` are those of
-    /// `getaddrinfo`. Blocks while it asks. Throws when there is none, or nobody could be asked.
-    static func addresses(ofHost host: String, flags: Int32 = 0) throws(SystemError) -> [SocketAddress] {
-        var hints = unsafe addrinfo()
-        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        unsafe hints.ai_flags = flags
-        var found: UnsafeMutablePointer<addrinfo>?
-        let status = unsafe getaddrinfo(host, nil, &hints, &found)
-        guard status == 0 else {
-            // EAI_SYSTEM says to look at errno; the other codes have words of their own.
-            if status == EAI_SYSTEM { throw SystemError("find the host '\(host)'") }
-            throw SystemError("find the host '\(host)'", reason: unsafe String(cString: gai_strerror(status)))
-        }
-        defer { unsafe freeaddrinfo(found) }
-        var addresses: [SocketAddress] = []
-        var next = unsafe found
-        while let info = unsafe next {
-            unsafe next = info.pointee.ai_next
-            guard let name = unsafe info.pointee.ai_addr else { continue }
-            let bytes = unsafe UnsafeRawBufferPointer(start: name, count: Int(info.pointee.ai_addrlen))
-            unsafe addresses.append(SocketAddress(bytes: Array(bytes)))
-        }
-        if addresses.isEmpty { throw SystemError("find the host '\(host)'", reason: "it has no address") }
-        return addresses
-    }
-
-    private init(bytes: [UInt8]) { self.bytes = bytes }
+    /// The bytes of an address that the C library made.
+    init(_ name: UnsafeRawBufferPointer) { bytes = unsafe Array(name) }
 }

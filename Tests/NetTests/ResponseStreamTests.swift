@@ -130,7 +130,8 @@ import Testing
         var pair: [Int32] = [0, 0]
         try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0)
         defer { for descriptor in pair { close(descriptor) } }
-        #expect(responses.flush(to: pair[0]) == 0)
+        let isFlushed = responses.flush(to: .socket(SocketTransport(descriptor: pair[0], isLocal: true)))
+        #expect(isFlushed)
         #expect(responses.count == 0)
         #expect(responses.sent == UInt64(ends[2]))
 
@@ -183,7 +184,11 @@ import Testing
         var pair: [Int32] = [0, 0]
         try #require(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0)
         close(pair[1])
-        #expect(responses.flush(to: pair[0]) == EPIPE)
-        close(pair[0])
+        let transport = ConnectionTransport.socket(SocketTransport(descriptor: pair[0], isLocal: true))
+        let isFlushed = responses.flush(to: transport)
+        let code = errno
+        #expect(!isFlushed)
+        #expect(code == EPIPE)
+        transport.close(isReset: false)
     }
 }

@@ -1,4 +1,4 @@
-// The kernel calls that Swift's Glibc module leaves out, and CRC-32C by the CPU's instruction. Headers only: there is no C
+// Kernel calls that Swift's Glibc module lacks, and CRC-32C by the CPU's instruction. This is a header only: there is no C
 // code to compile.
 #ifndef EMQ_CLINUX_H
 #define EMQ_CLINUX_H
@@ -13,13 +13,13 @@
 #include <stdint.h>
 
 
-// Declared here because defining _GNU_SOURCE, which would bring it in, clashes with the Glibc module.
+// Declared here because defining _GNU_SOURCE, which would declare it, clashes with the Glibc module.
 extern int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
 struct tm;
 extern char *strptime(const char *text, const char *format, struct tm *parts);
 
 
-// The environment, as a function: Swift counts the variable as one that threads share.
+// The environment as a function, because Swift treats the variable as shared mutable state.
 static inline char **emq_environment(void) {
     extern char **environ;
     return environ;
@@ -27,7 +27,7 @@ static inline char **emq_environment(void) {
 
 // CRC-32C (Castagnoli, RFC 3720). The states are the inverted checksums.
 
-// For CPUs without the instruction: four bits at a time, slow and small.
+// For CPUs without the instruction: four bits at a time, small but slow.
 static inline uint32_t emq_crc32c_portable(uint32_t state, const uint8_t *bytes, size_t count) {
     static const uint32_t table[16] = {
         0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
@@ -66,7 +66,7 @@ static inline uint32_t emq_crc32c_native(uint32_t state, const uint8_t *bytes, s
 }
 #endif
 
-// The checksum of what `previous` is the checksum of (0: of nothing), followed by `count` bytes.
+// Extends the checksum `previous` (0 for no bytes) by `count` bytes.
 static inline uint32_t emq_crc32c(uint32_t previous, const void *bytes, size_t count) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) return ~emq_crc32c_native(~previous, (const uint8_t *)bytes, count);

@@ -22,7 +22,7 @@ final class BenchConnection: EventSource {
 
     /// Connects, waiting for it.
     init(to address: Address) throws {
-        descriptor = try connectedSocket(address)
+        descriptor = try address.connectedSocket()
     }
 
     deinit { close(descriptor) }
@@ -97,50 +97,4 @@ func monotonicNanoseconds() -> UInt64 {
     var time = timespec()
     unsafe clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-}
-
-/// A socket that is connected to an address, or to the first of a host's that answers.
-private func connectedSocket(_ address: Address) throws -> Int32 {
-    let failure = { (code: Int32) in SystemError("connect to \(address)", code: code) }
-    switch address {
-    case .unix(let path):
-        var name = sockaddr_un()
-        name.sun_family = sa_family_t(AF_UNIX)
-        unsafe withUnsafeMutableBytes(of: &name.sun_path) { unsafe $0.copyBytes(from: Array(path.utf8)) }
-        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        let status = unsafe withUnsafeBytes(of: &name) { unsafe connected(descriptor, $0) }
-        guard status == 0 else { throw failure(status) }
-        return descriptor
-    case .tcp(let host, let port):
-        var hints = unsafe addrinfo()
-        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        var found: UnsafeMutablePointer<addrinfo>?
-        let unknown = unsafe getaddrinfo(host.isEmpty ? "localhost" : host, "\(port)", &hints, &found)
-        guard unknown == 0 else {
-            throw SystemError("find the host '\(host)'", reason: unsafe String(cString: gai_strerror(unknown)))
-        }
-        defer { unsafe freeaddrinfo(found) }
-        var status = ENOENT
-        var next = unsafe found
-        while let info = unsafe next?.pointee {
-            unsafe next = info.ai_next
-            let descriptor = unsafe socket(info.ai_family, info.ai_socktype, 0)
-            status = unsafe connected(
-                descriptor, UnsafeRawBufferPointer(start: info.ai_addr, count: Int(info.ai_addrlen)))
-            guard status == 0 else { continue }
-            var one: Int32 = 1
-            unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-            return descriptor
-        }
-        throw failure(status)
-    }
-}
-
-/// Connects a socket; closes it if that fails.
-private func connected(_ descriptor: Int32, _ name: UnsafeRawBufferPointer) -> Int32 {
-    guard let start = name.baseAddress, descriptor >= 0 else { return errno }
-    if unsafe connect(descriptor, start.assumingMemoryBound(to: sockaddr.self), socklen_t(name.count)) == 0 { return 0 }
-    let status = errno
-    close(descriptor)
-    return status
 }

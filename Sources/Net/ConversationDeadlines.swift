@@ -1,0 +1,49 @@
+// The deadlines of a connection, and what happens when one passes.
+
+extension Conversation {
+    /// How often the transport is asked what has arrived while the end of the connection waits for that.
+    private static let acknowledgementPollMilliseconds: Int64 = 50
+
+    /// Gives up a peer that accepts too little.
+    mutating func giveUp() {
+        leaveToLocalPeer()
+        isBroken = true
+        isGivenUp = true
+    }
+
+    /// Sets the deadline for the next event.
+    mutating func setDeadline(_ limits: ServerLimits, now: Int64) {
+        if responses.sendableCount > 0 {
+            deadline = lastProgress + limits.sendTimeoutMilliseconds
+        } else if isLingering {
+            deadline =
+                responses.deliveries.isEmpty
+                ? since + limits.lingerTimeoutMilliseconds : now + Self.acknowledgementPollMilliseconds
+        } else if isOwing || isPostponed || responses.heldMark != 0 {
+            deadline = .max
+        } else if parser.isReadingBody {
+            let received = Int64(parser.receivedBody.count)
+            deadline = since + limits.bodyTimeoutMilliseconds + received * 1000 / limits.bodyBytesPerSecond
+        } else if !input.isEmpty {
+            deadline = since + limits.headTimeoutMilliseconds
+        } else {
+            deadline = since + limits.idleTimeoutMilliseconds
+        }
+    }
+
+    /// Acts on a deadline that has passed.
+    mutating func timeOut<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, _ round: Round
+    ) {
+        if responses.sendableCount > 0 {
+            // The kernel reports room only when much of its buffer is free; a slow peer may have accepted less than
+            // that.
+            send(now: round.now)
+            if round.now - lastProgress >= round.limits.sendTimeoutMilliseconds { giveUp() }
+        } else if input.isEmpty, !parser.isReadingBody {
+            isClosing = true
+        } else {
+            refuse(Refusal(408, "the request took too long to arrive"), &handler)
+        }
+    }
+}

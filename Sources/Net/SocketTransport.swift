@@ -1,0 +1,125 @@
+// Plain bytes over a stream socket: TCP, or a Unix-domain socket.
+
+import CLinux
+import Glibc
+
+/// A connected stream socket without encryption.
+struct SocketTransport: Transport {
+    let descriptor: Int32
+    /// The peer is on the other end of a Unix-domain socket.
+    private let isLocal: Bool
+
+    /// Takes over a connected, non-blocking socket.
+    init(descriptor: Int32, isLocal: Bool) {
+        self.descriptor = descriptor
+        self.isLocal = isLocal
+    }
+
+    /// Starts to connect by TCP. `takeConnectResult` says how that ends.
+    ///
+    /// - Throws: `SystemError` if it fails at once.
+    init(connectingTo address: IPAddress, port: UInt16) throws(SystemError) {
+        let name = SocketAddress(address, port: port)
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+        let descriptor = socket(name.family, type, 0)
+        guard descriptor >= 0 else { throw SystemError("make a socket") }
+        var one: Int32 = 1
+        unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+        if unsafe name.withPointer({ unsafe connect(descriptor, $0, $1) }) != 0, errno != EINPROGRESS {
+            let error = SystemError("connect to \(address)")
+            Glibc.close(descriptor)
+            throw error
+        }
+        self.init(descriptor: descriptor, isLocal: false)
+    }
+
+    func receive(into buffer: inout Buffer, atMost size: Int) -> ReceiveResult {
+        while true {
+            let count = unsafe buffer.append(atMost: size) { room in
+                unsafe recv(descriptor, room.baseAddress, room.count, 0)
+            }
+            // A short read emptied the kernel's queue.
+            if count > 0 { return .bytes(count, isAll: count < size) }
+            if buffer.isExhausted { return .noMemory }
+            if count == 0 { return .end }
+            if errno == EINTR { continue }
+            return errno == EAGAIN ? .nothing : .failed
+        }
+    }
+
+    var hasInput: Bool {
+        var byte: UInt8 = 0
+        return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK)) != -1 || errno != EAGAIN
+    }
+
+    func send(_ bytes: Span<UInt8>) -> SendResult {
+        while true {
+            let count = unsafe bytes.withUnsafeBytes { bytes in
+                unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+            }
+            if count >= 0 { return .bytes(count) }
+            if errno == EINTR { continue }
+            return errno == EAGAIN ? .full : .failed
+        }
+    }
+
+    func send(_ first: Span<UInt8>, _ second: Span<UInt8>) -> SendResult {
+        while true {
+            let count = unsafe first.withUnsafeBytes { first in
+                unsafe second.withUnsafeBytes { second in
+                    // The kernel only reads what these point to.
+                    var parts = unsafe (
+                        iovec(iov_base: UnsafeMutableRawPointer(mutating: first.baseAddress), iov_len: first.count),
+                        iovec(iov_base: UnsafeMutableRawPointer(mutating: second.baseAddress), iov_len: second.count)
+                    )
+                    return unsafe withUnsafeMutablePointer(to: &parts) { parts in
+                        unsafe parts.withMemoryRebound(to: iovec.self, capacity: 2) { parts in
+                            var message = unsafe msghdr()
+                            unsafe message.msg_iov = parts
+                            unsafe message.msg_iovlen = 2
+                            return unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL))
+                        }
+                    }
+                }
+            }
+            if count >= 0 { return .bytes(count) }
+            if errno == EINTR { continue }
+            return errno == EAGAIN ? .full : .failed
+        }
+    }
+
+    func takeConnectResult() -> Int32? {
+        var code: Int32 = 0
+        var size = socklen_t(MemoryLayout<Int32>.size)
+        guard unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0 else { return errno }
+        return code
+    }
+
+    func unacknowledged() -> Unacknowledged {
+        var queued: Int32 = 0
+        // This cannot fail on a socket; if it did, nothing would count as lost.
+        _ = unsafe ioctl(descriptor, UInt(SIOCOUTQ), &queued)
+        var answer = Unacknowledged(byteCount: Int(queued), backlog: Int(queued))
+        // A Unix-domain socket counts memory and not bytes, so only 0 has a meaning. It is 0 as well, with an error,
+        // when the peer has closed without reading.
+        if isLocal, queued > 0 || hasFailed { answer.byteCount = .max }
+        return answer
+    }
+
+    var hasFailed: Bool {
+        var state = pollfd(fd: descriptor, events: 0, revents: 0)
+        return unsafe poll(&state, 1, 0) > 0 && Int32(state.revents) & POLLERR != 0
+    }
+
+    var keepsOutputForPeer: Bool { isLocal }
+
+    func endOutput() { shutdown(descriptor, Int32(SHUT_WR)) }
+
+    func close(isReset: Bool) {
+        if isReset {
+            var reset = linger(l_onoff: 1, l_linger: 0)
+            unsafe setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &reset, socklen_t(MemoryLayout<linger>.size))
+        }
+        Glibc.close(descriptor)
+    }
+}
