@@ -9,7 +9,7 @@ import Net
 import Queues
 
 /// The journal of this server. While it is recovered, nothing is served.
-final class DurableStore {
+final class DurableStore: Durability {
     /// Hears from the journal's helper thread.
     private final class News: EventSource {
         var isThere = false
@@ -30,7 +30,7 @@ final class DurableStore {
     private var reportedProblem: LogError?
     private var retryTime: Int64?
 
-    var directory: String { journal.directory }
+    var location: String { journal.directory }
 
     /// Opens the journal that the options name; nil if they name none.
     init?(_ options: Options, loop: EventLoop) throws(LogError) {
@@ -125,7 +125,7 @@ final class DurableStore {
             recovery.droppedByteCount > 0 ? "; \(recovery.droppedByteCount) bytes at its end were not whole" : ""
         let tasks = recovery.taskCount == 1 ? "1 task" : "\(recovery.taskCount) tasks"
         Emq.log(
-            "emq: recovered \(tasks) from \(directory) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)")
+            "emq: recovered \(tasks) from \(location) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)")
         reportProblem()
         // What was recovered is safe.
         server.release(upTo: journal.safeSequence)
@@ -170,7 +170,7 @@ final class DurableStore {
     ///   - broker: the broker.
     /// - Throws: 503 or 413 if there is none, `Problem.awaitsSpace` while it is being made.
     func admit(
-        _ byteCount: Int, usesReserve: Bool, isSparing: Bool = false, on broker: isolated Broker
+        _ byteCount: Int, usesReserve: Bool, isSparing: Bool, on broker: isolated Broker
     ) throws(Problem) {
         switch journal.admission(of: byteCount, makesRoom: usesReserve, isSparing: isSparing, on: broker) {
         case .now: return

@@ -28,7 +28,7 @@ struct API: ~Copyable, RequestHandler {
     /// How much memory tasks and buffers may take before no more tasks are taken in.
     let maximumMemoryBytes: Int
     /// Where changes are kept on disk, if they are.
-    let journal: DurableStore?
+    let journal: (any Durability)?
     /// What sends tasks; nil if none are to be sent.
     let push: Push?
     /// The legacy systems that it stands in for.
@@ -56,7 +56,7 @@ struct API: ~Copyable, RequestHandler {
     var enqueued: [Enqueued] = []
 
     init(
-        server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int, journal: DurableStore?, push: Push?,
+        server: HTTPServer, shutdown: Shutdown, maximumMemoryBytes: Int, journal: (any Durability)?, push: Push?,
         adapters: Adapters = Adapters(), browserHosts: BrowserHosts = BrowserHosts()
     ) {
         self.journal = journal
