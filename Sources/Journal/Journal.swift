@@ -1,35 +1,36 @@
-// The journal of a broker: writes what each turn of the event loop has changed as one frame of the log, and brings it all back
-// after a restart.
+// The journal of a broker: it writes the changes of each turn of the event loop as one frame of the log, and restores
+// the broker after a restart.
 //
-// Space comes back in whole segments, the oldest first. One is needed as long as an image in it is the last full one of its
-// task; when the old segments are more than twice what is needed, the images in the oldest are written anew, a few in each
-// turn. When nothing has been written for a while and little is needed, the log goes on in a small segment.
+// Space is reclaimed in whole segments, the oldest first. A segment is needed while it holds the last full image of a
+// task. When the old segments exceed twice the size of the live images, the images in the oldest segment are written
+// again, a few in each turn. When nothing has been written for a while and little is live, the log continues in a small
+// segment.
 
 import Bytes
 import Queues
 
-/// Keeps what a broker holds on disk. Belongs to the broker's thread, and does not make it wait for the disk but when it opens
-/// and closes.
+/// Keeps a broker's tasks and queues on disk. Belongs to the broker's thread, which waits for the disk only when the
+/// journal opens and closes.
 public final class Journal {
     /// Whether a change may be made now.
     public enum Admission: Sendable {
         /// There is space for it.
         case now
-        /// Space is being made: to be asked again after the next `collect`.
+        /// Space is being made. Ask again after the next `collect`.
         case later
         /// The disk is full, or does not work.
         case notNow(reason: String)
-        /// It is more than one frame can have.
+        /// The change exceeds the largest frame.
         case never
     }
 
-    /// What a recovery has brought back.
+    /// The result of a recovery.
     public struct Recovery: Sendable {
-        /// How many tasks there are, records of those that have come to their end included.
+        /// The number of tasks, including records of finished ones.
         public internal(set) var taskCount = 0
         /// How long it took.
         public internal(set) var milliseconds: Int64 = 0
-        /// How many bytes a crash left behind the last whole frame, and how many were read.
+        /// How many bytes of incomplete frames a crash left at the end.
         public internal(set) var droppedByteCount = 0
         /// How many bytes were read.
         public internal(set) var byteCount = 0
@@ -41,27 +42,27 @@ public final class Journal {
         case running(Log)
     }
 
-    /// The size of a log for each task that it may have; many have more than their image there.
+    /// The estimated size of the log per task, in bytes.
     private static let bytesPerExpectedTask = 256
-    /// How much of the log is read in one call, in bytes, and how many tasks are put in their places.
+    /// One step of recovery reads this many bytes, or places this many tasks.
     private static let bytesPerStep = 1 << 20
     private static let tasksPerStep = 5000
-    /// What no client waits for fills up one frame to this size; the rest comes with later frames.
+    /// Changes that no client waits for fill a frame up to this size. The rest goes into later frames.
     private static let frameBytes = 4 << 20
-    /// A turn that has changed so much ends before more is changed.
+    /// A turn that has changed this many bytes makes no further changes.
     private static let turnBytes = 16 << 20
-    /// Images are written anew at this rate, beside twice what else is written.
+    /// Images are written again at this rate, plus twice the bytes of other changes.
     private static let renewedBytesPerMillisecond = 16 << 10
     private static let renewedBytesPerTurn = 1 << 20
     private static let renewalMilliseconds: Int64 = 5
-    /// A frame that the log has no room for is tried again so often, and a problem when it waits for so long.
+    /// How often to retry a frame that the log has no room for, and after how long it counts as a problem.
     private static let retryMilliseconds: Int64 = 100
     private static let patienceMilliseconds: Int64 = 2000
-    /// A request waits for space so long at most while nothing becomes safe.
+    /// The longest time that a request waits for space while nothing becomes safe.
     private static let admissionMilliseconds: Int64 = 10_000
-    /// And an answer so long for its frame.
+    /// The longest time that a response waits for its frame while nothing becomes safe.
     private static let stallMilliseconds: Int64 = 30_000
-    /// Without changes for so long, the log may begin with a small segment again.
+    /// After this long without changes, the log may start over with a small segment.
     private static let quietMilliseconds: Int64 = 1000
 
     /// The directory.
@@ -75,11 +76,11 @@ public final class Journal {
     private var waitingSince: Int64 = 0
     /// Whether the log has no room for what has changed.
     var hasWaitingFrame: Bool { !waiting.isEmpty }
-    /// Since when frames wait and none has become safe, and what was safe then; nil if all is.
+    /// Since when frames wait and none has become safe, and what was safe then; nil if all frames are safe.
     private var standstill: (since: Int64, safe: UInt64)?
-    /// Since when requests are told to wait for space, and when one was last told so.
+    /// When a request was first and last told to wait for space.
     private var postponed: (since: Int64, last: Int64)?
-    /// Segments that are not needed any more once a frame is safe.
+    /// The segments to delete once the frame `sequence` is safe.
     private var deletion: (below: UInt64, sequence: UInt64)?
     private var allowance = 0
     private var lastTurn: Int64 = 0
@@ -88,7 +89,7 @@ public final class Journal {
     /// Whether anything but renewals was written since the log began with a small segment.
     private var hasChanged = true
 
-    /// What recovery has brought back, once it is over.
+    /// The result of the recovery, once it is complete.
     public private(set) var recovery = Recovery()
 
     /// Opens and locks the journal in a directory, which is made if it does not exist.
@@ -128,7 +129,8 @@ public final class Journal {
     /// Whether recovery is over: the broker may be used.
     public var isRunning: Bool { if case .running = phase { true } else { false } }
 
-    /// How far recovery is: the part of the log that is read, from 0 to 1, then that of the tasks that are in their places.
+    /// The progress of recovery, from 0 to 1: first the part of the log that is read, then the part of the tasks that
+    /// are placed.
     public func progress(of broker: isolated Broker) -> (isRead: Bool, part: Double) {
         switch phase {
         case .reading(let log):
@@ -138,13 +140,13 @@ public final class Journal {
         }
     }
 
-    /// Goes on with recovery: some milliseconds' work, but for the end, which waits for the disk.
+    /// Continues recovery for some milliseconds. The last step waits for the disk.
     ///
     /// - Parameters:
-    ///   - broker: a broker that nothing was done with; `beginRestoring` is called by the first step.
+    ///   - broker: an unused broker; the first step calls its `beginRestoring`.
     ///   - now: the time.
-    /// - Returns: whether it is over.
-    /// - Throws: `LogError`; the broker is of no use then.
+    /// - Returns: whether recovery is complete.
+    /// - Throws: `LogError`; the broker is then unusable.
     public func recover(_ broker: isolated Broker, now: Int64) throws(LogError) -> Bool {
         switch phase {
         case .reading(let log):
@@ -190,15 +192,15 @@ public final class Journal {
     /// - Precondition: recovery is over.
     public var descriptor: Int32 { log.descriptor }
 
-    /// Frames up to this sequence survive what the sync mode promises.
+    /// Frames up to this sequence are durable, as the sync mode defines it.
     public var safeSequence: UInt64 { log.durableSequence }
 
-    /// Learns what has become safe. To be called when the descriptor is readable.
+    /// Collects what has become safe. Call this when the descriptor is readable.
     ///
-    /// - Throws: `LogError` when the journal cannot go on: what is not safe now will not be.
+    /// - Throws: `LogError` if the journal cannot continue: frames that are not safe now never will be.
     public func collect() throws(LogError) { try log.collect() }
 
-    /// Whether so much waits for the disk that nothing more should be changed. O(1).
+    /// Whether so much data waits for the disk that nothing more should change. O(1).
     public func isBusy(_ broker: isolated Broker) -> Bool {
         broker.pendingChangeBytes > Self.turnBytes || log.problem == nil && waiting.count > Self.turnBytes
     }
@@ -206,14 +208,14 @@ public final class Journal {
     /// Whether there is space for a change.
     ///
     /// - Parameters:
-    ///   - byteCount: about how many bytes its image has.
-    ///   - makesRoom: whether it makes room in the end, as an acknowledgement does: such a change is made even when the disk
-    ///     is full, and its answer is held until it is safe.
-    ///   - isSparing: whether it makes no room itself but lets work go on, as refusing a task does: while the disk is full, such a
-    ///     change is made only as long as half of the space that is kept for those that make room is left.
+    ///   - byteCount: the approximate size of its image, in bytes.
+    ///   - makesRoom: whether the change makes room later, as an acknowledgement does. Such a change is made even when
+    ///     the disk is full, and its response is held until it is safe.
+    ///   - isSparing: whether the change makes no room itself but lets work continue, as a nak does. While the disk is
+    ///     full, such a change is made only while half of the reserve is left.
     ///   - broker: the broker.
-    /// - Returns: whether it may be made. Where nothing becomes safe for ten seconds, `later` becomes `notNow`, and after half
-    ///   a minute `now` does.
+    /// - Returns: whether the change may be made. If nothing becomes safe for ten seconds, `later` becomes `notNow`;
+    ///   after 30 s, so does `now`.
     /// - Complexity: O(1).
     public func admission(
         of byteCount: Int, makesRoom: Bool, isSparing: Bool = false, on broker: isolated Broker
@@ -222,10 +224,10 @@ public final class Journal {
         switch admission {
         case .now:
             postponed = nil
-            // Whoever was let in after that would be broken off in the next turn.
+            // The next turn would abort a request that is admitted after that.
             if !isStandingStill || waiting.isEmpty && !hasStalled(now: lastTurn) { return .now }
         case .later:
-            // Whoever still waits asks several times a second.
+            // A request that still waits asks several times a second.
             if lastTurn - (postponed?.last ?? .min / 2) > Self.patienceMilliseconds { postponed = (lastTurn, lastTurn) }
             postponed?.last = lastTurn
             let since = postponed?.since ?? lastTurn
@@ -256,8 +258,8 @@ public final class Journal {
         standstill.map { lastTurn - $0.since >= Self.admissionMilliseconds } ?? false
     }
 
-    /// Whether frames wait, and none has become safe for half a minute: clients whose answers are held until then should not be
-    /// left waiting. O(1).
+    /// Whether frames wait and none has become safe for 30 s. Clients whose responses are held should not wait any
+    /// longer. O(1).
     public func hasStalled(now: Int64) -> Bool {
         standstill.map { now - $0.since >= Self.stallMilliseconds } ?? false
     }
@@ -271,7 +273,7 @@ public final class Journal {
         }
     }
 
-    /// Writes what the turn has changed, and looks after the space. O(changes).
+    /// Writes the turn's changes, and reclaims space. O(changes).
     public func endTurn(of broker: isolated Broker, now: Int64) {
         let hasNoSpace = log.problem?.cause == .noSpace
         let before = waiting
@@ -307,7 +309,7 @@ public final class Journal {
         }
     }
 
-    /// When the next turn should end at the latest; nil for no such time.
+    /// The latest time for the end of the next turn; nil if there is none.
     public func nextDeadline(of broker: isolated Broker, now: Int64) -> Int64? {
         if !waiting.isEmpty { return now + Self.retryMilliseconds }
         if broker.pendingChangeBytes > 0 { return now }
@@ -317,15 +319,15 @@ public final class Journal {
         return min(start ?? .max, max(now + Self.patienceMilliseconds, standstill.since + Self.stallMilliseconds))
     }
 
-    /// Whether everything that was changed is safe.
+    /// Whether all changes are safe.
     public func isSettled(_ broker: isolated Broker) -> Bool {
         waiting.isEmpty && broker.pendingChangeBytes == 0 && log.durableSequence == log.lastSequence
     }
 
-    /// Syncs what is not yet, and closes the log. Waits for the disk.
+    /// Syncs and closes the log. Waits for the disk.
     ///
-    /// - Precondition: `isSettled`, else what is not yet written is lost.
-    /// - Throws: `LogError` if not all could be synced.
+    /// - Precondition: `isSettled`; otherwise, changes that are not written yet are lost.
+    /// - Throws: `LogError` if not everything could be synced.
     public func close() throws(LogError) { if isRunning { try log.close() } }
 
     // MARK: Space
@@ -333,7 +335,7 @@ public final class Journal {
     /// The size of the segments before the current one.
     private var oldByteCount: Int { log.byteCount - (log.segments.last?.byteCount ?? 0) }
 
-    /// Has images in the oldest segments written anew if these hold little else that is needed.
+    /// Writes images in the oldest segments again if these segments hold little else that is needed.
     ///
     /// - Returns: how many bytes of images.
     private func renew(_ broker: isolated Broker, now: Int64) -> Int {
@@ -341,8 +343,7 @@ public final class Journal {
         allowance = min(Self.renewedBytesPerTurn, allowance + accrued)
         liveByteCount = broker.liveImageBytes
         isRenewing = oldByteCount > 2 * liveByteCount && log.segments.count > 1
-        // What is written anew does not take the space that is kept for what makes room.
-        // Nobody's answer is to wait behind much of it.
+        // Renewed images do not use the reserve, and must not delay clients' responses.
         guard isRenewing, allowance > 0, log.pendingByteCount < Self.renewedBytesPerTurn,
             let current = log.segments.last
         else { return 0 }
@@ -354,7 +355,7 @@ public final class Journal {
         return renewed
     }
 
-    /// Deletes the segments that are not needed, and begins with a small one when little is.
+    /// Deletes segments that are not needed, and starts over with a small one when little is live.
     private func giveBack(_ broker: isolated Broker, hasNoSpace: Bool, now: Int64) {
         let isStuck = hasNoSpace && !waiting.isEmpty && log.durableSequence == log.lastSequence
         let segments = log.segments
@@ -362,12 +363,12 @@ public final class Journal {
             var needed = broker.oldestNeededSequence() ?? .max
             if isStuck, let renewed = broker.oldestRenewedSequence() { needed = min(needed, renewed) }
             if needed >= segments[1].firstSequence, let first = segments.last(where: { $0.firstSequence <= needed }) {
-                // A frame that says why a segment is not needed must be safe first.
+                // The frame that makes the segment unnecessary must be safe first.
                 deletion = (below: first.number, sequence: log.lastSequence + (waiting.isEmpty ? 0 : 1))
             }
         }
-        // Without space for that frame there is no other way out: then it is enough that nothing in the segment is needed,
-        // though some of a request that was not answered yet may be lost with it.
+        // Without space for that frame, it is enough that nothing in the segment is needed. Part of a request that has
+        // no response yet may then be lost.
         if let due = deletion, log.durableSequence >= due.sequence || isStuck {
             log.deleteSegments(below: due.below)
             deletion = nil
@@ -377,22 +378,22 @@ public final class Journal {
         }
     }
 
-    /// Some space is not worth giving back.
+    /// Whether starting over would reclaim enough space to be worthwhile.
     private var mayStartOver: Bool {
         hasChanged && log.byteCount > 4 * liveByteCount + configuration.segmentByteCount / 64
     }
 
     // MARK: Looking
 
-    /// What the images of all that the broker holds take, in bytes, as of the last turn.
+    /// The size of the images of all tasks and queues, in bytes, as of the last turn.
     public private(set) var liveByteCount = 0
     /// The size of the segments, in bytes.
     public var byteCount: Int { log.byteCount }
     /// How many segments there are.
     public var segmentCount: Int { log.segments.count }
-    /// How much was written and is not yet safe, in bytes.
+    /// The size of frames that are not safe yet, in bytes.
     public var pendingByteCount: Int { log.pendingByteCount + waiting.count }
-    /// What is wrong with the disk at the moment; it is tried again every second.
+    /// The disk's current problem; the log retries every second.
     public var problem: LogError? {
         guard isRunning else { return nil }
         guard log.problem == nil, !waiting.isEmpty, lastTurn - waitingSince > Self.patienceMilliseconds else {

@@ -1,5 +1,5 @@
-// The program's side of the journal: when it is worked on in a turn of the loop, what operators are told of it, and what
-// requests it keeps from being served.
+// The program's side of the journal: its part in each turn of the loop, its log lines and statistics, and which
+// requests it refuses.
 
 import CLinux
 import Glibc
@@ -8,16 +8,16 @@ import Journal
 import Net
 import Queues
 
-/// The journal of this server. While it is recovered, nothing is served.
-final class DurableStore {
-    /// Hears from the journal's helper thread.
+/// The journal of this server. The server serves nothing while the journal is being recovered.
+final class DurableStore: Durability {
+    /// Notes that the journal's helper thread has finished something.
     private final class News: EventSource {
         var isThere = false
 
         override func ready(events: UInt32) { isThere = true }
     }
 
-    /// Requests that were postponed are tried again after so long, if nothing has become safe before.
+    /// Postponed requests are retried after this long if nothing has become safe before.
     private static let retryMilliseconds: Int64 = 100
 
     private let journal: Journal
@@ -30,9 +30,9 @@ final class DurableStore {
     private var reportedProblem: LogError?
     private var retryTime: Int64?
 
-    var directory: String { journal.directory }
+    var location: String { journal.directory }
 
-    /// Opens the journal that the options name; nil if they name none.
+    /// Opens the journal in the options' directory; nil if there is none.
     init?(_ options: Options, loop: EventLoop) throws(LogError) {
         guard let directory = options.directory else { return nil }
         journal = try Journal(
@@ -43,7 +43,7 @@ final class DurableStore {
         nextReport = loop.now + 1000
     }
 
-    /// Says why the journal cannot go on, and ends the program: what was not yet answered may be lost, and what was is safe.
+    /// Logs why the journal cannot continue, and exits. Changes without a response may be lost; all others are safe.
     private func fail(_ error: LogError) -> Never {
         Emq.log("emq: \(error)")
         Emq.exit(1)
@@ -51,7 +51,7 @@ final class DurableStore {
 
     // MARK: Turns
 
-    /// Goes on with recovery, or learns what has become safe and lets answers go.
+    /// Continues recovery, or collects what has become safe and releases the responses that waited for it.
     ///
     /// - Returns: whether the broker may be used.
     func beginTurn(_ server: HTTPServer, on broker: isolated Broker, now: Int64) -> Bool {
@@ -68,7 +68,7 @@ final class DurableStore {
                 server.resume()
                 self.retryTime = nil
             }
-            // Their clients are told by the connection's end that it is not known what became of their requests.
+            // Closing the connection tells clients that the result of their requests is unknown.
             if isReady, journal.hasStalled(now: now) { server.abandonHeld() }
             return true
         } catch {
@@ -76,10 +76,10 @@ final class DurableStore {
         }
     }
 
-    /// Whether everything that was changed is safe.
+    /// Whether all changes are safe.
     func isSettled(_ broker: isolated Broker) -> Bool { !isReady || journal.isSettled(broker) }
 
-    /// Writes what the turn has changed. After the last turn, closes the journal.
+    /// Writes the turn's changes. After the last turn, closes the journal.
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
     func endTurn(_ server: HTTPServer, on broker: isolated Broker, now: Int64, isLast: Bool) -> Int64? {
@@ -125,9 +125,9 @@ final class DurableStore {
             recovery.droppedByteCount > 0 ? "; \(recovery.droppedByteCount) bytes at its end were not whole" : ""
         let tasks = recovery.taskCount == 1 ? "1 task" : "\(recovery.taskCount) tasks"
         Emq.log(
-            "emq: recovered \(tasks) from \(directory) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)")
+            "emq: recovered \(tasks) from \(location) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)")
         reportProblem()
-        // What was recovered is safe.
+        // Everything recovered is safe.
         server.release(upTo: journal.safeSequence)
         return true
     }
@@ -153,29 +153,29 @@ final class DurableStore {
 
     // MARK: Requests
 
-    /// Whether something is wrong with the disk at the moment.
+    /// Whether the disk has a problem at the moment.
     var hasProblem: Bool { reportedProblem != nil }
 
-    /// Whether so much waits for the disk that nothing more should be changed.
+    /// Whether so much data waits for the disk that nothing more should change.
     func isBusy(_ broker: isolated Broker) -> Bool {
         isReady && journal.isBusy(broker)
     }
 
-    /// Makes sure that there is space on disk for what a request changes.
+    /// Checks that there is space on disk for a request's changes.
     ///
     /// - Parameters:
-    ///   - byteCount: how much it changes, in bytes.
-    ///   - usesReserve: whether it makes room in the end, and so may use the space that a full disk has for that.
-    ///   - isSparing: whether it makes none, and leaves half of that space.
+    ///   - byteCount: the size of the changes, in bytes.
+    ///   - usesReserve: whether the request makes room later, and so may use the reserve.
+    ///   - isSparing: whether it must leave half of the reserve.
     ///   - broker: the broker.
-    /// - Throws: 503 or 413 if there is none, `Problem.awaitsSpace` while it is being made.
+    /// - Throws: 503 or 413 if there is no space, `Problem.awaitsSpace` while space is being made.
     func admit(
-        _ byteCount: Int, usesReserve: Bool, isSparing: Bool = false, on broker: isolated Broker
+        _ byteCount: Int, usesReserve: Bool, isSparing: Bool, on broker: isolated Broker
     ) throws(Problem) {
         switch journal.admission(of: byteCount, makesRoom: usesReserve, isSparing: isSparing, on: broker) {
         case .now: return
         case .later:
-            // What makes space tells of it; this is for what nobody can tell of.
+            // The helper thread reports new space; this covers changes that it cannot report.
             retryTime = retryTime ?? loop.now + Self.retryMilliseconds
             throw .awaitsSpace
         case .notNow(let reason):
@@ -186,10 +186,9 @@ final class DurableStore {
         }
     }
 
-    /// Whether there is space on disk for what came of a task, or it is not needed. If not, there is another turn when that may
-    /// have changed.
+    /// Whether there is space on disk for an attempt's outcome. If not, another turn begins when that may have changed.
     func hasSpace(for byteCount: Int, on broker: isolated Broker) -> Bool {
-        // A full disk leaves half of what is kept to acknowledgements.
+        // On a full disk, half of the reserve is for acknowledgements.
         if case .now = journal.admission(of: byteCount, makesRoom: true, isSparing: true, on: broker) { return true }
         retryTime = retryTime ?? loop.now + Self.retryMilliseconds
         return false
@@ -198,7 +197,7 @@ final class DurableStore {
     /// The sequence of the last frame that is safe.
     var safeSequence: UInt64 { journal.safeSequence }
 
-    /// What `/healthz` says while the journal is recovered.
+    /// Writes the response to `/healthz` during recovery.
     func writeHealth(to responses: inout ResponseStream) {
         responses.begin(status: 503, contentType: "application/json")
         responses.field("Retry-After", Problem.retryAfterSeconds)
@@ -209,15 +208,15 @@ final class DurableStore {
         responses.endLine()
     }
 
-    /// What is answered while the journal is recovered.
+    /// The response to requests during recovery.
     var problem: Problem { Problem(503, "the server is \(progressText)") }
 
     // MARK: Looking
 
-    /// How much waits for the disk, in bytes.
+    /// The size of the changes that wait for the disk, in bytes.
     var pendingByteCount: Int { isReady ? journal.pendingByteCount : 0 }
 
-    /// What `/stats/` says of it, as a member behind others.
+    /// Writes the journal's statistics for `/stats/`, as a member behind others.
     func writeStatistics(of broker: isolated Broker, to responses: inout ResponseStream) {
         writeCount(",\"journal\":{\"bytes\":", journal.byteCount, to: &responses)
         writeCount(",\"live_bytes\":", journal.liveByteCount, to: &responses)

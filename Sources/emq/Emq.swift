@@ -57,7 +57,7 @@ enum Emq {
         if options.maximumMemoryBytes == nil, !Memory.isLimitKnown {
             log("emq: cannot read /proc, so emq may not see a memory limit of its control group; set --max-memory")
         }
-        let journal = try DurableStore(options, loop: loop)
+        let journal: (any Durability)? = try DurableStore(options, loop: loop)
         // The isolation is entered once, around the whole loop, so each call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             // The adapters of legacy systems set every option of their tasks.
@@ -92,7 +92,7 @@ enum Emq {
             // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()
             let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
-            let home = journal.map { "are kept in \($0.directory)" } ?? "live in memory"
+            let home = journal.map { "are kept in \($0.location)" } ?? "live in memory"
             log("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")
             for line in adapterLines { log(line) }
             let gate = Gate(
@@ -105,7 +105,7 @@ enum Emq {
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let journal {
                 let kept = journal.isReady ? count : "all tasks"
-                log("emq: stopped; \(kept) kept in \(journal.directory)")
+                log("emq: stopped; \(kept) kept in \(journal.location)")
             } else {
                 log("emq: stopped; \(count) in memory \(broker.counts.tasks == 1 ? "was" : "were") discarded")
             }

@@ -81,7 +81,7 @@ final class Push {
     var bufferBytes: Int { client.bufferBytes + delivery.waitingOutcomeBytes }
 
     /// Takes in what came back, as far as there is room for it.
-    func beginTurn(_ journal: DurableStore?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
+    func beginTurn(_ journal: (any Durability)?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
         delivery.isShortOfMemory = isShortOfMemory
         client.isShortOfMemory = isShortOfMemory
         delivery.safeSequence = journal?.safeSequence ?? .max
@@ -98,7 +98,7 @@ final class Push {
     /// Sends what can be sent.
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
-    func endTurn(_ journal: DurableStore?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {
+    func endTurn(_ journal: (any Durability)?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {
         let isBusy = journal?.isBusy(broker) == true
         delivery.isStopping = isStopping || isBusy
         delivery.postponesNotifications = isBusy || delivery.isShortOfMemory
