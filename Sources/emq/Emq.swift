@@ -57,7 +57,7 @@ enum Emq {
         if options.maximumMemoryBytes == nil, !Memory.isLimitKnown {
             log("emq: cannot read /proc, so emq may not see a memory limit of its control group; set --max-memory")
         }
-        let journal: (any Durability)? = try DurableStore(options, loop: loop)
+        let durability: (any Durability)? = try DurableStore(options, loop: loop)
         // The isolation is entered once, around the whole loop, so each call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             // The adapters of legacy systems set every option of their tasks.
@@ -92,20 +92,20 @@ enum Emq {
             // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()
             let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
-            let home = journal.map { "are kept in \($0.location)" } ?? "live in memory"
+            let home = durability.map { "are kept in \($0.location)" } ?? "live in memory"
             log("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")
             for line in adapterLines { log(line) }
             let gate = Gate(
-                server: server, journal: journal, push: push, maximumMemoryBytes: memory,
+                server: server, durability: durability, push: push, maximumMemoryBytes: memory,
                 resident: ResidentMemory.ofProgram())
             var handler = TaskServer(
                 gate, shutdown: shutdown, adapters: adapters, browserHosts: BrowserHosts(options),
                 defaults: options.defaults)
             server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
-            if let journal {
-                let kept = journal.isReady ? count : "all tasks"
-                log("emq: stopped; \(kept) kept in \(journal.location)")
+            if let durability {
+                let kept = durability.isReady ? count : "all tasks"
+                log("emq: stopped; \(kept) kept in \(durability.location)")
             } else {
                 log("emq: stopped; \(count) in memory \(broker.counts.tasks == 1 ? "was" : "were") discarded")
             }

@@ -81,25 +81,25 @@ final class Push {
     var bufferBytes: Int { client.bufferBytes + delivery.waitingOutcomeBytes }
 
     /// Takes in what came back, as far as there is room for it.
-    func beginTurn(_ journal: (any Durability)?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
+    func beginTurn(_ durability: (any Durability)?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
         delivery.isShortOfMemory = isShortOfMemory
         client.isShortOfMemory = isShortOfMemory
-        delivery.safeSequence = journal?.safeSequence ?? .max
+        delivery.safeSequence = durability?.safeSequence ?? .max
         // The loop's time does not follow a clock that is set.
         var time = timespec()
         unsafe clock_gettime(CLOCK_REALTIME, &time)
         delivery.wallClockLeadMilliseconds = Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000 - now
-        if journal?.isBusy(broker) == true { return }
+        if durability?.isBusy(broker) == true { return }
         delivery.beginTurn(on: broker, now: now) { byteCount in
-            journal?.hasSpace(for: byteCount, on: broker) ?? true
+            durability?.hasSpace(for: byteCount, on: broker) ?? true
         }
     }
 
     /// Sends what can be sent.
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
-    func endTurn(_ journal: (any Durability)?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {
-        let isBusy = journal?.isBusy(broker) == true
+    func endTurn(_ durability: (any Durability)?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {
+        let isBusy = durability?.isBusy(broker) == true
         delivery.isStopping = isStopping || isBusy
         delivery.postponesNotifications = isBusy || delivery.isShortOfMemory
         return delivery.endTurn(on: broker, now: now)

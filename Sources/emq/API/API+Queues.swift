@@ -111,7 +111,7 @@ extension API {
         writeCount(",\"memory\":{\"used\":", gate.usedMemoryBytes(of: broker), to: &responses)
         writeCount(",\"limit\":", gate.maximumMemoryBytes, to: &responses)
         responses.append("}")
-        gate.journal?.writeStatistics(of: broker, to: &responses)
+        gate.durability?.writeStatistics(of: broker, to: &responses)
         responses.append("}")
         responses.endLine()
         return .answered

@@ -50,8 +50,8 @@ struct API: ~Copyable {
     ) throws(Problem) -> Outcome {
         if request.method == .options { return try answerOptions(request, &responses) }
         let operation = try readHead(of: request, isWhole: true)
-        let journal = context.gate.journal
-        if let journal, !operation.isOpenDuringRecovery, !journal.isReady { throw journal.problem }
+        let durability = context.gate.durability
+        if let durability, !operation.isOpenDuringRecovery, !durability.isReady { throw durability.problem }
         cost = operation.cost
         if operation.admission == .once {
             let bodyBytes = request.body.count
@@ -64,7 +64,7 @@ struct API: ~Copyable {
             switch operation.hold {
             case .untilSafe: responses.hold(until: broker.changeSequence)
             case .untilSafeUnlessDiskFails:
-                if journal?.hasProblem != true { responses.hold(until: broker.changeSequence) }
+                if durability?.hasProblem != true { responses.hold(until: broker.changeSequence) }
             case .never: break
             }
         }
@@ -151,8 +151,8 @@ struct API: ~Copyable {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        if let journal = context.gate.journal, !journal.isReady {
-            journal.writeHealth(to: &responses)
+        if let durability = context.gate.durability, !durability.isReady {
+            durability.writeHealth(to: &responses)
             return .answered
         }
         let isStopping = context.isStopping

@@ -67,7 +67,7 @@ struct Gate {
 
     let server: HTTPServer
     /// Keeps changes on disk; nil if tasks live in memory only.
-    let journal: DurableStore?
+    let durability: (any Durability)?
     /// Sends tasks; nil if the server sends none.
     let push: Push?
     /// How much memory tasks and buffers may take before the server accepts no more tasks, in bytes.
@@ -94,8 +94,8 @@ struct Gate {
         if memoryBytes > 0, !hasMemory(for: memoryBytes, on: broker) {
             throw shortage(used: usedMemoryBytes(of: broker))
         }
-        guard let journal, cost.effect != .reads else { return }
-        try journal.admit(
+        guard let durability, cost.effect != .reads else { return }
+        try durability.admit(
             count * cost.journalBytes + keptBytes + writtenBytes,
             usesReserve: cost.effect != .grows && keptBytes <= Gate.reserveTextBytes,
             isSparing: cost.effect == .returns, on: broker)
@@ -103,7 +103,7 @@ struct Gate {
 
     /// How many bytes of existing texts the journal writes again for the tasks that a request names. O(references).
     func writtenBytes(of references: [Reference], on broker: isolated Broker) -> Int {
-        journal == nil ? 0 : references.reduce(0) { $0 + broker.imageTextBytes(of: $1.task) }
+        durability == nil ? 0 : references.reduce(0) { $0 + broker.imageTextBytes(of: $1.task) }
     }
 
     /// Whether there is memory for `byteCount` more bytes. O(1).
@@ -114,7 +114,7 @@ struct Gate {
     /// How much of the memory for tasks is used, in bytes: by tasks, by requests and answers on their way, and by changes on
     /// their way to the disk. O(1).
     func usedMemoryBytes(of broker: isolated Broker) -> Int {
-        broker.memoryBytes + bufferBytes + (journal?.pendingByteCount ?? 0)
+        broker.memoryBytes + bufferBytes + (durability?.pendingByteCount ?? 0)
     }
 
     /// How much memory requests and answers on their way take, in bytes. O(1).

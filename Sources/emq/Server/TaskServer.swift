@@ -13,7 +13,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     private var context: Context
     private let server: HTTPServer
     private let shutdown: Shutdown
-    private let journal: DurableStore?
+    private let durability: (any Durability)?
     private let push: Push?
     private let adapters: Adapters
     /// The names under which browsers may reach the server.
@@ -37,7 +37,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         context = Context(gate: gate, shutdown: shutdown, adapters: adapters)
         server = gate.server
         self.shutdown = shutdown
-        journal = gate.journal
+        durability = gate.durability
         push = gate.push
         self.adapters = adapters
         self.browserHosts = browserHosts
@@ -68,7 +68,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         _ request: borrowing Request, by frontEnd: any FrontEnd, _ responses: inout ResponseStream,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        if let journal, !journal.isReady { throw journal.problem }
+        if let durability, !durability.isReady { throw durability.problem }
         if request.method == .connect { throw .noProxy }
         let cost = frontEnd.cost(request)
         // The server keeps nearly all that a request has in its body.
@@ -81,7 +81,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
         do throws(Problem) {
             if request.isFromBrowser { try browserHosts.check(request) }
-            if let journal, !journal.isReady { throw journal.problem }
+            if let durability, !durability.isReady { throw durability.problem }
             if request.service == 0 { try api.checkHead(of: request) }
             return true
         } catch {
@@ -138,32 +138,32 @@ struct TaskServer: ~Copyable, RequestHandler {
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
         context.now = now
         isBehind = false
-        if let journal, !journal.beginTurn(server, on: broker, now: now) {
+        if let durability, !durability.beginTurn(server, on: broker, now: now) {
             isFinished = shutdown.isAsked
             return
         }
         if let defaults = startDefaults, (try? useDefaults(defaults, on: broker)) != nil { startDefaults = nil }
         adapters.beginTurn(on: broker)
         if context.dispatchWriter.hasReturned { release(context.dispatchWriter.takeReturned(), on: broker) }
-        if journal?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
+        if durability?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
         updateMemory(on: broker)
-        push?.beginTurn(journal, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
+        push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         if shutdown.isAsked { stop(on: broker) }
     }
 
     mutating func endTurn(on broker: isolated Broker) -> Int64? {
         let now = context.now
         // The requests of the last turn may have changed something: then it was not the last one.
-        if isFinished, !shutdown.isForced, let journal, !journal.isSettled(broker) { isFinished = false }
+        if isFinished, !shutdown.isForced, let durability, !durability.isSettled(broker) { isFinished = false }
         let pushDeadline =
             adapters.isSendingSafe
-            ? push?.endTurn(journal, isStopping: shutdown.isAsked, on: broker, now: now) : nil
-        let journalDeadline = journal?.endTurn(server, on: broker, now: now, isLast: isFinished)
-        let isWaitingForDisk = journal.map { !$0.isSettled(broker) } ?? false
+            ? push?.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now) : nil
+        let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
+        let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
         if isBehind || hasReturned || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }
         // While too much waits for the disk, due work waits too.
-        let deadline = journal?.isBusy(broker) == true ? nil : broker.nextDeadline
+        let deadline = durability?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline].compactMap { $0 }.min()
     }
@@ -193,7 +193,7 @@ struct TaskServer: ~Copyable, RequestHandler {
             broker.completeAllWaiters(now: context.now)
         }
         let isOver = shutdown.isOver(now: context.now) || isDrained(broker)
-        isFinished = shutdown.isForced || isOver && journal?.isSettled(broker) ?? true
+        isFinished = shutdown.isForced || isOver && durability?.isSettled(broker) ?? true
         if isFirst, !isFinished {
             shutdown.report(dispatched: broker.counts.dispatched, sent: push?.inFlightCount ?? 0)
         }

@@ -37,7 +37,7 @@ final class VirtualServer {
         self.adapters = adapters
         self.broker = broker
         self.server = server
-        let gate = Gate(server: server, journal: nil, push: push, maximumMemoryBytes: 1 << 30, resident: nil)
+        let gate = Gate(server: server, durability: nil, push: push, maximumMemoryBytes: 1 << 30, resident: nil)
         handler = TaskServer(gate, shutdown: Shutdown(drainMilliseconds: 0), adapters: adapters)
     }
 
