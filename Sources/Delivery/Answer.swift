@@ -1,16 +1,17 @@
-// What an answer to a task that was sent means, and how it is kept.
+// Interprets the response to a task that was sent, and turns it into the task's result.
 
 import Bytes
 import JSON
 import Net
 
-/// Reads answers.
+/// Reads the responses of receivers.
 enum Answer {
-    /// The longest pause that an answer may ask for.
+    /// The longest pause that a response may ask for.
     private static let maximumPauseMilliseconds: Int64 = 86_400_000
 
-    /// The pause that the answer asks for instead of the backoff (RFC 9110 section 10.2.3); nil if it does not. No pause at all, or
-    /// a time that is over, is none: a receiver whose clock is wrong would be sent the same without end.
+    /// The pause that a response asks for in place of the backoff (RFC 9110 section 10.2.3); nil if it asks for none. A
+    /// pause of zero or a time in the past counts as none: otherwise a receiver with a wrong clock would get the same
+    /// task again and again.
     static func pauseMilliseconds(_ response: borrowing ClientResponse, now: Int64) -> Int64? {
         guard response.status == 429 || response.status == 503 else { return nil }
         var pause: Int64?
@@ -18,7 +19,7 @@ enum Answer {
             guard name.equalsIgnoringCase("Retry-After"), pause == nil else { return }
             let text = String(decoding: value)
             if text.utf8.isDecimal {
-                // More digits than a number has are a long time too.
+                // A number too large for an integer is a long time too.
                 pause = min(Int64(text) ?? .max, maximumPauseMilliseconds / 1000) * 1000
             } else if let time = HTTPDate.unixSeconds(text, now: now / 1000) {
                 pause = min(max(0, time * 1000 - now), maximumPauseMilliseconds)
@@ -27,10 +28,10 @@ enum Answer {
         return pause == 0 ? nil : pause
     }
 
-    /// How much of an answer's body is shown in an error, in characters.
+    /// The number of characters of a response's body that an error shows.
     private static let shownCharacters = 200
 
-    /// What is said of an answer that is no success: the status, and how its body begins.
+    /// The error for an unsuccessful response: its status and the beginning of its body.
     static func error(_ response: borrowing ClientResponse, from place: String) -> String {
         let status = response.status
         let phrase = "\(reason(of: status))"
@@ -46,11 +47,11 @@ enum Answer {
         return beginning.isEmpty ? text : "\(text): \(beginning)"
     }
 
-    /// The first characters of a body, in one line, with U+FFFD in place of what cannot be shown.
+    /// The first characters of a body on one line, with U+FFFD in place of those that cannot be shown.
     private static func beginning(of body: Span<UInt8>) -> String {
-        // A character has four bytes at most.
+        // A character has at most four bytes.
         var bytes = Array(copying: body.extracting(first: min(body.count, 4 * shownCharacters + 4)))
-        // The last one may be cut, which is not its sender's fault.
+        // Leave out a last character that the limit has cut off.
         if bytes.count < body.count, let start = bytes.suffix(3).lastIndex(where: { $0 >= 0xC0 }) {
             let count = bytes[start] < 0xE0 ? 2 : bytes[start] < 0xF0 ? 3 : 4
             if start + count > bytes.count { bytes.removeSubrange(start...) }
@@ -64,13 +65,13 @@ enum Answer {
         return String(text)
     }
 
-    /// The answer as the result of its task.
+    /// The response as the task's result.
     ///
     /// - Parameters:
-    ///   - response: the answer.
-    ///   - elapsedMilliseconds: how long it took to get.
-    ///   - keepsBody: whether there is room for its body.
-    /// - Returns: an object of JSON.
+    ///   - response: the response.
+    ///   - elapsedMilliseconds: the time from the request to the response.
+    ///   - keepsBody: whether there is room for the body.
+    /// - Returns: a JSON object.
     static func result(_ response: borrowing ClientResponse, elapsedMilliseconds: Int64, keepsBody: Bool) -> [UInt8] {
         var json = Array("{\"status\":".utf8)
         JSONWriter.writeInteger(Int64(response.status), to: &json)
@@ -98,7 +99,7 @@ enum Answer {
     }
 
     private static func writeBody(_ body: Span<UInt8>, isTruncated: Bool, to json: inout [UInt8]) {
-        // Where it was cut, a character may have been.
+        // A truncated body may end within a character.
         for dropped in 0...min(isTruncated ? 3 : 0, body.count) {
             let text = Array(copying: body.extracting(first: body.count - dropped))
             guard String(validating: text, as: UTF8.self) != nil else { continue }

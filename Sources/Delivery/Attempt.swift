@@ -55,8 +55,8 @@ public struct Attempt {
     ///
     /// - Parameters:
     ///   - clientOutcome: the response, or the reason why there is none.
-    ///   - flaw: returns nil if the response means success; if not, the rest of the sentence "… answered 200", which may be
-    ///     empty.
+    ///   - flaw: returns nil if the response means success; if not, the rest of the sentence "… answered 200", which
+    ///     may be empty.
     /// - Returns: the outcome.
     public func outcome(
         after clientOutcome: borrowing ClientOutcome, flaw: (_ response: borrowing ClientResponse) -> String?
@@ -70,8 +70,8 @@ public struct Attempt {
         }
     }
 
-    /// The outcome after a request without a response: a failed attempt. The task dies if a retry would fail for the same
-    /// reason.
+    /// The outcome after a request without a response: a failed attempt. The task dies if a retry would fail for the
+    /// same reason.
     public func outcome(after failure: ClientFailure) -> Outcome {
         // A retry would meet the same forbidden addresses.
         if case .refusedAddress = failure { return .failed(.dead, error: error(failure)) }

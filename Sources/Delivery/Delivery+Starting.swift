@@ -9,7 +9,8 @@ extension Delivery {
     private static let startsPerTurn = 200
     /// The maximum number of queues that try again in a turn because a look-up has ended.
     private static let resolvedPerTurn = 200
-    /// A task's lease is longer than its request's timeout by this: the request's deadline ends the attempt, not the lease.
+    /// A task's lease is longer than its request's timeout by this: the request's deadline ends the attempt, not the
+    /// lease.
     private static let slackMilliseconds: Int64 = 15_000
 
     /// Lets a queue take part in the turns from now on, because it may have something to send.

@@ -1,10 +1,10 @@
 // Push: takes tasks from the broker as a worker would, sends them to URLs, and acknowledges or refuses them by the
 // responses.
 //
-// Queues take turns to start one task each, until every queue has nothing to send, has as many tasks in flight as it may,
-// or waits for its rate. So a queue with a million tasks for a slow host holds up no other queue. Nor do many queues for
-// one slow host, because a host gets only a share of the tasks in flight. `Delivery` keeps no record of a queue that has
-// nothing to send.
+// Queues take turns to start one task each, until every queue has nothing to send, has as many tasks in flight as it
+// may, or waits for its rate. So a queue with a million tasks for a slow host holds up no other queue. Nor do many
+// queues for one slow host, because a host gets only a share of the tasks in flight. `Delivery` keeps no record of a
+// queue that has nothing to send.
 
 import Net
 import Queues
@@ -29,15 +29,16 @@ public final class Delivery {
     /// The queues that wait for their rate; the next one is last.
     var paced: [(time: Int64, queue: SendingQueue)] = []
     var held: [SendingQueue] = []
-    /// The queues that wait until other names are looked up, in order. The first `resolvedCount` of them are to try again.
+    /// The queues that wait until other names are looked up, in order. The first `resolvedCount` of them are to try
+    /// again.
     var unresolved: [SendingQueue] = []
     var resolvedCount = 0
     /// The number of attempts in flight to each host and port.
     var inFlightCounts: [[UInt8]: Int] = [:]
     /// The queues whose next task is for a host and port that has as many attempts in flight as it may.
     var crowds: [[UInt8]: [SendingQueue]] = [:]
-    /// The maximum number of attempts in flight, of all queues together and to one host and port. It equals the number of
-    /// connections, so no attempt spends its timeout waiting for a connection.
+    /// The maximum number of attempts in flight, of all queues together and to one host and port. It equals the number
+    /// of connections, so no attempt spends its timeout waiting for a connection.
     let maximumInFlight: Int
     let maximumInFlightPerHost: Int
     var waitingOutcomes: [WaitingOutcome] = []
@@ -48,7 +49,8 @@ public final class Delivery {
 
     /// The maximum size of all bodies in flight together; each is a copy of its task's. A single body may be larger.
     public var maximumBodyBytes = Int.max
-    /// How far the wall clock is ahead of the broker's time, in milliseconds. Receivers compare times with their own clocks.
+    /// How far the wall clock is ahead of the broker's time, in milliseconds. Receivers compare times with their own
+    /// clocks.
     public var wallClockLeadMilliseconds: Int64 = 0
     /// The sequence of the journal's last safe frame. A task is sent only when the change that made it ready is safe.
     public var safeSequence = UInt64.max
@@ -95,8 +97,8 @@ public final class Delivery {
         takeOutcomes(on: broker, now: now, hasRoom)
     }
 
-    /// Adds dead-letter notifications, and starts as many attempts as possible. Call this at the end of a turn, before its
-    /// changes are written.
+    /// Adds dead-letter notifications, and starts as many attempts as possible. Call this at the end of a turn, before
+    /// its changes are written.
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
     public func endTurn(on broker: isolated Broker, now: Int64) -> Int64? {

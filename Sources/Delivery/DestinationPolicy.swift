@@ -1,28 +1,28 @@
-// Where push may send requests: the option --push.
+// The option --push: where push may send requests.
 
 import Bytes
 import Net
 
-/// Which addresses may be reached, and under which host names. What is reached in no case: `SpecialAddresses`, and the server's
-/// own listeners.
+/// Decides which addresses and host names push may connect to. Some addresses are never allowed: those of
+/// `SpecialAddresses`, and the server's own listeners.
 public struct DestinationPolicy: Sendable {
-    /// A word of the option, and what it admits.
+    /// The words of the option.
     private static var words: [String] { ["public", "private", "loopback"] }
 
     private var admitsPublic = false
     private var networks: [IPNetwork] = []
     private var hosts: Set<String> = []
-    /// What the names below a domain end in, such as `.example.com`.
+    /// The endings of all names below a domain, such as `.example.com`.
     private var suffixes: [String] = []
 
-    /// Where the server listens, which is never reached. The names among these are looked up when they are set, which may wait for
-    /// a name server. An empty host is every address of the machine.
+    /// The addresses where the server listens, which are never allowed. Setting them looks up the names among them,
+    /// which may wait for a name server. An empty host means every address of the machine.
     public var ownListeners: [Address] = [] {
         didSet { listeners = ownListeners.compactMap(Listener.init) }
     }
     private var listeners: [Listener] = []
 
-    /// Any address but those that are never reached.
+    /// Allows every address except those that are never allowed.
     public static var everywhere: DestinationPolicy {
         var policy = DestinationPolicy()
         policy.networks = SpecialAddresses.everything
@@ -31,36 +31,37 @@ public struct DestinationPolicy: Sendable {
 
     private init() {}
 
-    /// Reads the values of `--push`, each a list separated by commas: `public`, `private`, `loopback`, networks such as
-    /// `10.1.0.0/16`, addresses, and hosts' names, `hooks.example.com` or `*.example.com`, the latter for all names below that one.
-    /// Upper and lower case are the same. A name with a full stop at its end is never taken for a word.
+    /// Reads the values of `--push`. Each is a list, separated by commas, of `public`, `private`, `loopback`, networks
+    /// such as `10.1.0.0/16`, addresses, and host names. `*.example.com` stands for all names below `example.com`. Case
+    /// does not matter. A name that ends in a full stop is never read as a word.
     ///
-    /// - Throws: `DestinationPolicyError` with a sentence that says what would be right.
+    /// - Throws: `DestinationPolicyError`, which says what would be right.
     public init(_ list: [String]) throws(DestinationPolicyError) {
         for value in list {
             for element in value.split(separator: ",", omittingEmptySubsequences: false) {
-                // A shell's word may have been "public, private".
+                // The list may be written with spaces: "public, private".
                 let words = element.split(separator: " ")
                 try admit(words.joined(separator: " ").lowercased())
             }
         }
     }
 
-    /// Why an address may not be reached.
+    /// The reason why a connection is not allowed.
     ///
-    /// Asks the kernel for the machine's addresses if the port is that of a listener at all of them; else O(number of entries).
+    /// Asks the kernel for the machine's addresses if a listener at all of them has this port; otherwise O(number of
+    /// entries).
     ///
     /// - Parameters:
-    ///   - address: what is connected to.
-    ///   - port: its port.
+    ///   - address: the address to connect to.
+    ///   - port: the port.
     ///   - host: the URL's host: a name in lower case, or an address as text.
-    /// - Returns: a sentence; nil if the address may be reached.
+    /// - Returns: a sentence; nil if the connection is allowed.
     public func refusal(of address: IPAddress, port: UInt16, host: String) -> String? {
         let name = DestinationPolicy.withoutFinalStop(host)
         let subject = IPAddress(name) == nil ? "\(name) (\(address))" : "\(address)"
-        if let reason = SpecialAddresses.reasonNeverToReach(address) { return "\(subject) is never reached: \(reason)" }
+        if let reason = SpecialAddresses.reasonToForbid(address) { return "\(subject) is never allowed: \(reason)" }
         if SpecialAddresses.readings(of: address).contains(where: { isOwn($0, port) }) {
-            return "\(subject) is never reached at port \(port): this server listens there itself"
+            return "\(subject) is never allowed at port \(port): this server listens there itself"
         }
         func isAmong(_ networks: [IPNetwork]) -> Bool { networks.contains { $0.contains(address) } }
         let isPublic = SpecialAddresses.isGloballyReachable(address)
@@ -73,21 +74,21 @@ public struct DestinationPolicy: Sendable {
         if isPublic { missing = "public" }
         if isAmong(SpecialAddresses.privateUse) { missing = "private" }
         if isAmong(SpecialAddresses.loopback) { missing = "loopback" }
-        return "\(subject) may not be reached: --push does not name \(missing)"
+        return "\(subject) is not allowed: --push does not include \(missing)"
     }
 
     // MARK: Listeners
 
-    /// A TCP port that the server listens at.
+    /// A TCP port where the server listens.
     private struct Listener {
         let port: UInt16
-        /// Nil: every address of the machine.
+        /// The addresses; nil for every address of the machine.
         let addresses: [IPAddress]?
 
         init?(_ address: Address) {
             guard case .tcp(let host, let port) = address else { return nil }
             self.port = port
-            // A name that cannot be looked up may stand for any of them. The unspecified address does.
+            // A name that cannot be looked up may mean any address. The unspecified address means all of them.
             let found = host.isEmpty ? nil : MachineAddresses.of(host: host)
             let isEvery = found?.contains { $0.bytes.allSatisfy { $0 == 0 } } ?? true
             addresses = isEvery ? nil : found
@@ -99,7 +100,7 @@ public struct DestinationPolicy: Sendable {
             guard listener.port == port else { return false }
             if let addresses = listener.addresses { return addresses.contains(address) }
             if SpecialAddresses.loopback.contains(where: { $0.contains(address) }) { return true }
-            // If the system does not tell, any address may be one of the machine's.
+            // If the system does not tell, any address may be the machine's.
             return MachineAddresses.all()?.contains(address) ?? true
         }
     }
@@ -111,13 +112,13 @@ public struct DestinationPolicy: Sendable {
         case "public": admitsPublic = true
         case "private": networks += SpecialAddresses.privateUse
         case "loopback": networks += SpecialAddresses.loopback
-        case "": throw DestinationPolicyError("--push names nothing between two commas, or at all; \(Self.choice)")
+        case "": throw DestinationPolicyError("--push has an empty element; \(Self.choice)")
         case "*", "all", "any", "anything", "anywhere", "everything", "everywhere", "unrestricted":
-            throw DestinationPolicyError("--push names every address as 0.0.0.0/0,::/0, not as '\(element)'")
+            throw DestinationPolicyError("--push does not take '\(element)'; write 0.0.0.0/0,::/0 for every address")
         case "none", "nothing", "nowhere", "no", "off", "false", "never", "disabled":
-            throw DestinationPolicyError("--push says where tasks may be sent; without it, none are")
+            throw DestinationPolicyError("--push does not take '\(element)'; leave --push out to send no tasks")
         case "yes", "on", "true", "enabled", "default", "allow":
-            throw DestinationPolicyError("--push says where tasks may be sent, not '\(element)'; \(Self.choice)")
+            throw DestinationPolicyError("--push does not take '\(element)'; \(Self.choice)")
         case "internet", "external", "global", "world", "www", "web": throw Self.otherWord(element, for: "public")
         case "internal", "intranet", "lan", "network", "vpc", "vpn": throw Self.otherWord(element, for: "private")
         case "local", "self", "host", "lo": throw Self.otherWord(element, for: "loopback")
@@ -134,7 +135,7 @@ public struct DestinationPolicy: Sendable {
         let isPattern = element.hasPrefix("*.")
         let name = Self.withoutFinalStop(isPattern ? String(element.dropFirst(2)) : element)
         let labels = name.split(separator: ".", omittingEmptySubsequences: false)
-        // RFC 1123 section 2.1, and the underscore, which container networks use.
+        // RFC 1123 section 2.1, plus the underscore, which container networks use.
         let isName =
             name.utf8.count <= 253
             && labels.allSatisfy { label in
@@ -143,7 +144,7 @@ public struct DestinationPolicy: Sendable {
                         (0x61...0x7A).contains($0) || $0.isDigit || $0 == 0x2D || $0 == 0x5F
                     }
             }
-        // A URL's host that ends in a number is an IPv4 address or nothing (URL Standard, "ends in a number").
+        // A URL's host that ends in a number must be an IPv4 address (URL Standard, "ends in a number").
         guard isName, labels.last?.utf8.isDecimal == false else {
             throw DestinationPolicyError("--push does not take '\(element)'; \(Self.choice)")
         }
@@ -153,9 +154,9 @@ public struct DestinationPolicy: Sendable {
         if isPattern { suffixes.append("." + name) } else { hosts.insert(name) }
     }
 
-    /// What a name without a full stop was probably meant to be; nil if it may well be a host's.
+    /// The word that a name without a full stop probably stands for; nil if it may well be a host's name.
     private static func word(meantBy name: String) -> String? {
-        // Hosts are numbered at their end, and `localhost` is one.
+        // Host names often end in a number, and `localhost` is a host.
         if name == "localhost" || name.utf8.last?.isDigit ?? false { return nil }
         func isNear(_ word: String) -> Bool { editDistance(Array(word.utf8), Array(name.utf8)) <= 2 }
         if let word = words.first(where: isNear) { return word }
@@ -165,7 +166,7 @@ public struct DestinationPolicy: Sendable {
 
     private static func otherWord(_ name: String, for word: String) -> DestinationPolicyError {
         DestinationPolicyError(
-            "--push knows no '\(name)'; did you mean '\(word)'? A host of that name is written '\(name).'")
+            "--push does not take '\(name)'; did you mean '\(word)'? Write a host of that name as '\(name).'")
     }
 
     private static var choice: String {
@@ -178,9 +179,9 @@ public struct DestinationPolicy: Sendable {
     }
 }
 
-/// An element of `--push` that cannot be read, with a sentence for the person who wrote it.
+/// The error for an element of `--push` that cannot be read, for the person who wrote it.
 public struct DestinationPolicyError: Error, CustomStringConvertible {
-    /// What would be right, and what was got.
+    /// What would be right, and what was given.
     public let description: String
 
     init(_ description: String) { self.description = description }

@@ -1,4 +1,4 @@
-// HMAC-SHA-256, by which a receiver knows that emq sent what it got.
+// HMAC-SHA-256, which lets a receiver verify that emq sent a request.
 
 /// A keyed hash (RFC 2104) with SHA-256, fed piece by piece. It allocates nothing.
 struct HMACSHA256 {
@@ -14,7 +14,8 @@ struct HMACSHA256 {
         } else {
             for index in key.indices { block[index] = key[index] }
         }
-        // The key goes before the message combined with one byte, and before the digest of that with another.
+        // The key precedes the message, each byte XORed with 0x36, and precedes the inner digest, each byte XORed with
+        // 0x5c.
         for index in block.indices { block[index] ^= 0x36 }
         inner.update(block.span)
         for index in block.indices { block[index] ^= 0x36 ^ 0x5c }

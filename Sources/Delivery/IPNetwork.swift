@@ -1,13 +1,13 @@
-// A block of IP addresses, as `10.1.0.0/16` writes it.
+// A block of IP addresses, such as `10.1.0.0/16`.
 
 import Bytes
 import Net
 
-/// The IP addresses that begin with the same bits (RFC 4632 section 3.1, RFC 4291 section 2.3).
+/// All IP addresses that begin with the same bits (RFC 4632 section 3.1, RFC 4291 section 2.3).
 struct IPNetwork: Equatable, Sendable, CustomStringConvertible {
-    /// Its lowest address.
+    /// The lowest address.
     let address: IPAddress
-    /// How many bits they share.
+    /// The number of bits that the addresses share.
     let prefixLength: Int
 
     /// Reads `10.1.0.0/16`, `2001:db8::/32`, or a single address.
@@ -16,7 +16,7 @@ struct IPNetwork: Equatable, Sendable, CustomStringConvertible {
     init(_ text: String) throws(DestinationPolicyError) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         guard let address = IPAddress(parts[0]) else {
-            throw DestinationPolicyError("a network begins with an IP address, as 10.1.0.0/16 does, not '\(text)'")
+            throw DestinationPolicyError("a network must begin with an IP address, as in 10.1.0.0/16, not '\(text)'")
         }
         let bitCount = address.bytes.count * 8
         var prefixLength = bitCount
@@ -24,7 +24,7 @@ struct IPNetwork: Equatable, Sendable, CustomStringConvertible {
             let digits = parts[1].utf8
             guard digits.count <= 3, let length = Int(decimal: digits), length <= bitCount else {
                 throw DestinationPolicyError(
-                    "the prefix length of \(address) is a number from 0 to \(bitCount), not '\(parts[1])'")
+                    "the prefix length of \(address) must be a number from 0 to \(bitCount), not '\(parts[1])'")
             }
             prefixLength = length
         }
@@ -38,7 +38,7 @@ struct IPNetwork: Equatable, Sendable, CustomStringConvertible {
         self.prefixLength = prefixLength
     }
 
-    /// A network that is written in the source.
+    /// A network from a literal in the source.
     static func known(_ text: String) -> IPNetwork {
         do throws(DestinationPolicyError) {
             return try IPNetwork(text)
@@ -47,7 +47,7 @@ struct IPNetwork: Equatable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// Whether an address, of the same family, lies in it. O(1).
+    /// Whether the network contains an address. Addresses of the other family are never in it. O(1).
     func contains(_ candidate: IPAddress) -> Bool {
         guard candidate.isIPv4 == address.isIPv4 else { return false }
         let wholeBytes = prefixLength / 8
@@ -56,6 +56,6 @@ struct IPNetwork: Equatable, Sendable, CustomStringConvertible {
         return bitsLeft == 0 || (candidate.bytes[wholeBytes] ^ address.bytes[wholeBytes]) >> (8 - bitsLeft) == 0
     }
 
-    /// As it is written, always with the length of its prefix.
+    /// The network in CIDR notation, always with its prefix length.
     var description: String { "\(address)/\(prefixLength)" }
 }

@@ -1,11 +1,11 @@
-// What the system says of addresses: this machine's own, and those of a host.
+// Addresses that the system knows: this machine's own, and those of a host.
 
 import Glibc
 import Net
 
-/// Addresses as the system knows them.
+/// Asks the system for addresses.
 enum MachineAddresses {
-    /// The addresses of this machine's interfaces; nil if the system does not say. Asks the kernel; O(number of interfaces).
+    /// The addresses of this machine's interfaces; nil if the kernel does not tell. O(number of interfaces).
     static func all() -> [IPAddress]? {
         var list: UnsafeMutablePointer<ifaddrs>?
         guard unsafe getifaddrs(&list) == 0 else { return nil }
@@ -19,16 +19,16 @@ enum MachineAddresses {
         return addresses
     }
 
-    /// The addresses that a host's name has, or the one that it is; nil if there are none. May ask a name server, and wait for it.
+    /// The addresses of a host, given as a name or an address; nil if there are none. May wait for a name server.
     static func of(host: String) -> [IPAddress]? {
         if let address = IPAddress(host) { return [address] }
         return try? IPAddress.addresses(ofHost: host)
     }
 
-    /// The IP address in a structure that the C library made; nil for other families.
+    /// The IP address in a structure from the C library; nil for other families.
     private static func address(in structure: UnsafeMutablePointer<sockaddr>?) -> IPAddress? {
         guard let structure = unsafe structure else { return nil }
-        // The family says which structure it is that begins here.
+        // The family tells which structure begins here.
         let start = UnsafeRawPointer(structure)
         switch unsafe Int32(structure.pointee.sa_family) {
         case AF_INET:

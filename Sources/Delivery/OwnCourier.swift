@@ -1,4 +1,4 @@
-// How emq itself sends tasks: what docs/api.md says of `push` and `request`.
+// emq's own way to send tasks: `push` and `request`, as docs/api.md describes them.
 
 import Bytes
 import JSON
@@ -6,20 +6,21 @@ import Net
 import Queues
 import UID
 
-/// Sends tasks as their own `request` and their queue's `push` say.
+/// Sends tasks by their own `request` and their queue's `push`.
 public final class OwnCourier: Courier {
-    /// How long a request may take if neither the task nor its queue says.
+    /// The timeout of a request if neither the task nor its queue sets one.
     static let defaultTimeoutMilliseconds: Int64 = 30_000
 
-    /// As many tasks of a queue are in flight at once.
+    /// The default number of tasks of a queue in flight at once.
     public let concurrency = 10
     private let describe: (borrowing TaskView) -> [UInt8]
 
-    /// - Parameter describe: how a task is shown to whoever is told of its death, as JSON.
+    /// - Parameter describe: the JSON of a dead task, which is the content of its dead-letter notification.
     public init(describe: @escaping (borrowing TaskView) -> [UInt8]) { self.describe = describe }
 
-    /// What the task's own request leaves unsaid, its queue says. Header values of the queue are a secret between it and its
-    /// receiver: a task that goes to another one by its own URL does not take them there, nor does the news of a death.
+    /// Takes each option from the task's own request, or from its queue's push if the task does not set it. The values
+    /// of the queue's headers are secrets between the queue and its receiver. A task whose own URL leads to another
+    /// host or port does not carry them there, and neither does a dead-letter notification.
     public func request(
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
     ) throws(TaskRequestError) -> ClientRequest {
@@ -54,7 +55,7 @@ public final class OwnCourier: Courier {
         fields.append(id.span)
         fields += "\r\nEmq-Queue: ".utf8
         fields += queue.encodedName
-        // It is counted when it is dispatched.
+        // The dispatch will count this attempt.
         fields += "\r\nEmq-Attempt: ".utf8
         JSONWriter.writeInteger(Int64(task.attempt) + 1, to: &fields)
         fields += "\r\n".utf8

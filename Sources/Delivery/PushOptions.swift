@@ -1,13 +1,13 @@
-// How tasks are sent, in the words of the interface: a queue's `push` and a task's `request`. One reader and one writer of
-// them serve the interface, which checks and shows them, and whoever sends.
+// The options for sending tasks, as the API has them: a queue's `push` and a task's `request`. The API reads, checks
+// and shows them here, and `Delivery` reads them when it sends.
 
 import Bytes
 import JSON
 import Net
 
-/// What a queue's `push` or a task's `request` says. What is nil is not said.
+/// A queue's `push` or a task's `request`. An option that is nil is not set.
 public struct PushOptions: Equatable, Sendable {
-    /// Whose options they are: that decides which members there may be.
+    /// The owner of the options, which decides the members that are allowed.
     public enum Kind: Sendable {
         /// The `push` of a queue's configuration.
         case queue
@@ -17,52 +17,52 @@ public struct PushOptions: Equatable, Sendable {
 
     /// A header field of the request.
     public struct Header: Equatable, Sendable {
-        /// A token, RFC 9110 section 5.6.2.
+        /// The name, a token (RFC 9110 section 5.6.2).
         public var name: [UInt8]
-        /// Its value.
+        /// The value.
         public var value: [UInt8]
     }
 
-    /// The most header fields.
+    /// The maximum number of header fields.
     public static let maximumHeaders = 64
-    /// How long their names and values may be together, in bytes.
+    /// The maximum size of all header names and values together.
     public static let maximumHeaderBytes = 16_384
     private static let maximumNameBytes = 256
-    /// The longest secret, in bytes.
+    /// The maximum size of a secret.
     public static let maximumSecretBytes = 1024
-    /// The most tasks of a queue that may be in flight at once.
+    /// The maximum value of `concurrency`.
     public static let maximumConcurrency = 1000
-    /// The longest time that a request may take.
+    /// The maximum timeout of a request.
     public static let maximumTimeoutMilliseconds: Int64 = 86_400_000
 
-    /// Where the request goes.
+    /// The URL of the request.
     public var url: HTTPURL?
-    /// Its method.
+    /// The method.
     public var method: [UInt8]?
-    /// Its header fields, beside those that every request has.
+    /// Header fields to add to those that every request has.
     public var headers: [Header] = []
-    /// Its body, as JSON; not of a queue.
+    /// The body, as JSON. Only tasks have one.
     public var body: [UInt8]?
-    /// How long it may take.
+    /// The timeout of the request.
     public var timeoutMilliseconds: Int64?
-    /// Who gets the task when it dies.
+    /// The URL for a dead-letter notification when the task dies.
     public var onDead: HTTPURL?
-    /// The task tells of the death of another one, so its own death is told to nobody.
+    /// Whether the task is a dead-letter notification, whose own death causes none.
     public var isNotice = false
-    /// How many tasks may be in flight at once; only of a queue, as what follows.
+    /// The maximum number of tasks in flight at once. Only queues have this and the options below.
     public var concurrency: Int?
-    /// How often tasks are sent at most.
+    /// The maximum rate of attempts.
     public var rate: Rate?
-    /// What requests are signed with.
+    /// The secret that signs requests.
     public var secret: [UInt8]?
 
-    /// Options that say nothing.
+    /// Options with nothing set.
     public init() {}
 
     // MARK: Reading
 
     private static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]
-    /// The members that a queue's push can have.
+    /// The members that a queue's `push` may have.
     public static let queueMembers: [StaticString] = [
         "url", "method", "headers", "timeout", "on_dead", "concurrency", "rate", "secret", "ca",
     ]
@@ -70,9 +70,9 @@ public struct PushOptions: Equatable, Sendable {
     /// Reads a JSON object.
     ///
     /// - Parameters:
-    ///   - json: the object; it is checked again to be one.
-    ///   - kind: whose options they are.
-    /// - Throws: `PushOptionsError` for a member that is not known, is there twice or says what cannot be. O(bytes).
+    ///   - json: the JSON text. Anything but an object is an error.
+    ///   - kind: the owner of the options.
+    /// - Throws: `PushOptionsError` for a member that is unknown, is given twice or has a wrong value. O(bytes).
     public init(_ json: Span<UInt8>, of kind: Kind) throws(PushOptionsError) {
         let known = kind == .queue ? Self.queueMembers : Self.taskMembers
         var seen: Set<Int> = []
@@ -87,22 +87,22 @@ public struct PushOptions: Equatable, Sendable {
         }
     }
 
-    /// Reads what `write` has written, which was checked before: what cannot be read all the same says nothing. O(bytes).
+    /// Reads the output of `write`. If that is impossible, nothing is set. O(bytes).
     public init(stored text: [UInt8], of kind: Kind) {
         self = text.isEmpty ? PushOptions() : (try? PushOptions(text.span, of: kind)) ?? PushOptions()
     }
 
-    /// The names of the members of what `write` has written. O(bytes).
+    /// The names of the members in the output of `write`. O(bytes).
     public static func members(stored text: [UInt8]) -> [String] {
         var names: [String] = []
-        // What cannot be read says nothing.
+        // Unreadable text has no more members.
         try? forEachMember(of: text.span, field: "") { (name, _) throws(PushOptionsError) in names.append(name) }
         return names
     }
 
     private mutating func read(_ name: String, _ value: borrowing Value) throws(PushOptionsError) {
         if value.kind == .null {
-            // Only what emq has written itself says so of this.
+            // emq writes null for its own notifications. The API does not let clients set this.
             if name == "on_dead" { isNotice = true }
             return
         }
@@ -129,7 +129,7 @@ public struct PushOptions: Equatable, Sendable {
             let text = String(decoding: try value.string(maximumBytes: 64), as: UTF8.self)
             do throws(RateError) { rate = try Rate(text) } catch { throw value.flaw(because: "\(error)") }
         case "secret": secret = try value.string(maximumBytes: Self.maximumSecretBytes)
-        default: throw value.flaw(because: "\(name) goes with https, and this emq speaks http only")
+        default: throw value.flaw(because: "\(name) is for https, but this emq supports only http")
         }
     }
 
@@ -140,10 +140,10 @@ public struct PushOptions: Equatable, Sendable {
         try forEachMember(of: value.bytes, field: "headers.") { (name, member) throws(PushOptionsError) in
             let bytes = Array(name.utf8)
             guard ClientRequest.isAllowedField(name: bytes.span) else {
-                throw member.flaw(because: "'\(name)' is no header that can be set here")
+                throw member.flaw(because: "the header '\(name)' cannot be set here")
             }
             guard !bytes.lowercasedASCII.starts(with: Array("emq-".utf8)) else {
-                throw member.flaw(because: "the headers that begin with Emq- are emq's own")
+                throw member.flaw(because: "headers that begin with Emq- are reserved for emq")
             }
             guard !headers.contains(where: { $0.name.lowercasedASCII == bytes.lowercasedASCII }) else {
                 throw member.flaw(because: "this header is given twice")
@@ -152,13 +152,14 @@ public struct PushOptions: Equatable, Sendable {
             let blanks = [UInt8(ascii: " "), UInt8(ascii: "\t")]
             let hasBlankEnd = [text[0], text[text.count - 1]].contains(where: blanks.contains)
             guard ClientRequest.isFieldValue(text.span), !hasBlankEnd else {
-                throw member.flaw(because: "a header's value has no control characters, nor blanks at its ends")
+                throw member.flaw(
+                    because: "a header's value must not contain control characters, nor begin or end with a blank")
             }
             byteCount += bytes.count + text.count
             headers.append(Header(name: bytes, value: text))
             guard headers.count <= maximumHeaders, byteCount <= maximumHeaderBytes else {
                 throw value.flaw(
-                    because: "there are at most \(maximumHeaders) headers, with \(maximumHeaderBytes) bytes in all")
+                    because: "at most \(maximumHeaders) headers are allowed, with \(maximumHeaderBytes) bytes in all")
             }
         }
         return headers
@@ -177,17 +178,18 @@ public struct PushOptions: Equatable, Sendable {
             isRead = false
         }
         guard isRead, scanner.kind == .object else {
-            throw PushOptionsError(field: String(field.dropLast()), detail: "this is an object of at most 1000 members")
+            throw PushOptionsError(
+                field: String(field.dropLast()), detail: "this must be an object of at most 1000 members")
         }
         for index in 0..<scanner.entryCount {
             let entry = scanner.entry(index)
             var name: [UInt8] = []
-            // A name's quotes stand around it.
+            // Include the quotes around the name.
             let quoted = json.extracting(entry.name.lowerBound - 1..<entry.name.upperBound + 1)
             guard JSONValue.decodeString(quoted, into: &name), name.count <= maximumNameBytes else {
                 throw PushOptionsError(
                     field: String(field.dropLast()),
-                    detail: "a name is text in UTF-8 of at most \(maximumNameBytes) bytes")
+                    detail: "a name must be UTF-8 text of at most \(maximumNameBytes) bytes")
             }
             let text = String(decoding: name, as: UTF8.self)
             let value = Value(bytes: json.extracting(entry.value), kind: entry.kind, field: field + text)
@@ -195,13 +197,14 @@ public struct PushOptions: Equatable, Sendable {
         }
     }
 
-    /// What stands in the place of values that are not shown.
+    /// Stands for a value that is not shown.
     private static let mask = Array("***".utf8)
 
-    /// Puts in the place of `***` what other options have there: those that these take the place of. A header is for one
-    /// receiver: whoever may set options but not see it cannot have it sent to another one. A secret is never sent.
+    /// Replaces each `***` by the value in the previous options. A header keeps its value only for the same host and
+    /// port: otherwise somebody who can set options but not see the value could have it sent elsewhere. A secret is
+    /// never sent, so it is always kept.
     ///
-    /// - Throws: `PushOptionsError` where these have nothing there, or are for another receiver.
+    /// - Throws: `PushOptionsError` if there is no previous value, or if the URL leads to another host or port.
     public mutating func keepMaskedValues(of previous: PushOptions = PushOptions()) throws(PushOptionsError) {
         for index in headers.indices where headers[index].value == Self.mask {
             let name = headers[index].name
@@ -209,21 +212,21 @@ public struct PushOptions: Equatable, Sendable {
             let field = "headers.\(String(decoding: name, as: UTF8.self))"
             guard let before else {
                 throw PushOptionsError(
-                    field: field, detail: "*** stands for the value that this header has had, and it has had none")
+                    field: field, detail: "*** keeps a header's current value, but this header has none")
             }
             guard url?.authority == previous.url?.authority else {
                 throw PushOptionsError(
                     field: field,
                     detail:
-                        "the value of a header is not sent to another host or port by itself; give it again, or leave the "
-                        + "header out (in a PATCH, with null)")
+                        "*** does not keep a header's value for another host or port; give the value again, or leave "
+                        + "the header out (in a PATCH, set it to null)")
             }
             headers[index].value = before.value
         }
         if secret == Self.mask {
             guard let before = previous.secret else {
                 throw PushOptionsError(
-                    field: "secret", detail: "*** stands for the secret that there was, and there was none")
+                    field: "secret", detail: "*** keeps the current secret, but there is none")
             }
             secret = before
         }
@@ -231,11 +234,11 @@ public struct PushOptions: Equatable, Sendable {
 
     // MARK: Writing
 
-    /// Appends them as a JSON object.
+    /// Appends the options as a JSON object.
     ///
     /// - Parameters:
-    ///   - isMasked: whether values that are nobody's business (of headers, and the secret) are shown as `***`.
-    ///   - output: what to append to.
+    ///   - isMasked: whether to write `***` in place of header values and the secret.
+    ///   - output: where to append.
     public func write(isMasked: Bool, to output: inout (some JSONOutput & ~Copyable)) {
         var isFirst = true
         func begin(_ name: StaticString, _ output: inout (some JSONOutput & ~Copyable)) {
@@ -287,17 +290,17 @@ public struct PushOptions: Equatable, Sendable {
     }
 }
 
-/// What is wrong with push options, for the person who wrote them.
+/// An error in push options, for the person who wrote them.
 public struct PushOptionsError: Error {
-    /// The member at fault, as a path into the options; empty for all of them.
+    /// The path of the wrong member in the options; empty for the options as a whole.
     public let field: String
-    /// What was wrong, and what would be right.
+    /// What is wrong, and what would be right.
     public let detail: String
-    /// The names that there are, if there is none like that.
+    /// The known names, if the member is unknown.
     public var known: [StaticString] = []
 }
 
-/// One member's value.
+/// The value of one member.
 private struct Value: ~Escapable {
     let bytes: Span<UInt8>
     let kind: JSONKind
@@ -313,18 +316,18 @@ private struct Value: ~Escapable {
     func flaw(_ wanted: String) -> PushOptionsError {
         let got =
             kind == .object ? "an object" : kind == .array ? "an array" : String(decoding: bytes.extracting(first: 60))
-        return PushOptionsError(field: field, detail: "\(field) is \(wanted), not \(got)")
+        return PushOptionsError(field: field, detail: "\(field) must be \(wanted), not \(got)")
     }
 
     func flaw(because detail: String) -> PushOptionsError { PushOptionsError(field: field, detail: detail) }
 
-    /// A text that is not empty.
+    /// A string that is not empty.
     func string(maximumBytes: Int) throws(PushOptionsError) -> [UInt8] {
         guard kind == .string else { throw flaw("a string") }
         var decoded: [UInt8] = []
         guard JSONValue.decodeString(bytes, into: &decoded) else { throw flaw("a string in UTF-8") }
         guard (1...maximumBytes).contains(decoded.count) else {
-            throw flaw(because: "\(field) has 1 to \(maximumBytes) bytes, this one has \(decoded.count)")
+            throw flaw(because: "\(field) must have 1 to \(maximumBytes) bytes, not \(decoded.count)")
         }
         return decoded
     }

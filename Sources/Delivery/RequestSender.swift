@@ -1,23 +1,23 @@
-// What sends requests for `Delivery`: the HTTP client of the event loop, and in tests something that needs no network.
+// Sends requests for `Delivery`. The server uses the event loop's HTTP client; tests use a sender without a network.
 
 import Net
 
-/// Sends requests, and tells what came of them when it is asked.
+/// Sends requests, and reports on those that have ended when asked.
 public protocol RequestSender: AnyObject {
-    /// Whether a request to a URL can be sent now. Not if the host's name has to be looked up, and too many others are being
-    /// looked up, in all or for that group.
+    /// Whether a request to a URL can be sent now. It cannot if the host must be looked up while too many other lookups
+    /// are in progress, in total or for that group.
     func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool
 
-    /// How many look-ups have ended since the last call: what could not be sent before may be now.
+    /// The number of lookups that have ended since the last call. Requests that had to wait may be possible now.
     func takeEndedLookUpCount() -> Int
 
-    /// Sends a request. What comes of it is told by `advance` under this key, and never before that is called.
+    /// Sends a request. `advance` reports its outcome under this key; nothing is reported before that call.
     func send(_ request: consuming ClientRequest, key: UInt64)
 
-    /// Breaks a request off, about which nothing is told then.
+    /// Aborts a request. `advance` does not report on it.
     func cancel(_ key: UInt64)
 
-    /// Goes on with all requests for a while, and calls `finished` with what came of those that are over.
+    /// Works on all requests for a while, and calls `finished` with the outcome of each request that has ended.
     func advance(_ finished: (_ key: UInt64, _ outcome: borrowing ClientOutcome) -> Void)
 }
 

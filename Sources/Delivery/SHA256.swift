@@ -1,9 +1,9 @@
-// SHA-256, which signs what is pushed.
+// SHA-256, for signatures of requests.
 
-/// The hash function SHA-256 (FIPS 180-4), fed piece by piece. It takes messages of up to 2^61 bytes, keeps 64 of them, and
-/// allocates nothing.
+/// The hash function SHA-256 (FIPS 180-4), fed piece by piece. It takes messages of up to 2^61 bytes, buffers up to 64
+/// bytes, and allocates nothing.
 struct SHA256 {
-    /// The 32 bytes that a message comes to.
+    /// The 32 bytes of the hash.
     typealias Digest = InlineArray<32, UInt8>
 
     private typealias State = SIMD8<UInt32>
@@ -12,7 +12,7 @@ struct SHA256 {
     private var state: State = [
         0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
     ]
-    /// The message's last bytes, as far as they do not fill a block yet.
+    /// The message's last bytes, which do not fill a block yet.
     private var pending = InlineArray<64, UInt8>(repeating: 0)
     private var length: UInt64 = 0
 
@@ -40,7 +40,7 @@ struct SHA256 {
     consuming func finalize() -> Digest {
         let bitCount = length * 8
         let filled = Int(length % 64)
-        // The end of the message is marked by one bit, and the last eight bytes of a block are its length in bits.
+        // One bit marks the end of the message. The last eight bytes of the last block are its length in bits.
         var end = InlineArray<72, UInt8>(repeating: 0)
         end[0] = 0x80
         let padding = (filled < 56 ? 56 : 120) - filled
@@ -69,7 +69,7 @@ struct SHA256 {
         while offset < blocks.count {
             let block = blocks.extracting(offset..<offset + 64)
             offset += 64
-            // The message schedule's next 16 words; each is replaced when it was used.
+            // The next 16 words of the message schedule. Each is replaced once it has been used.
             var words = InlineArray<16, UInt32>(repeating: 0)
             for index in 0..<16 {
                 let high = UInt32(block[4 * index]) << 24 | UInt32(block[4 * index + 1]) << 16
@@ -77,7 +77,7 @@ struct SHA256 {
             }
             var (a, b, c, d) = (sum[0], sum[1], sum[2], sum[3])
             var (e, f, g, h) = (sum[4], sum[5], sum[6], sum[7])
-            // After eight rounds each variable has its own role again, so none is ever moved.
+            // After eight rounds each variable has its first role again, so no value is moved.
             for round in stride(from: 0, to: 64, by: 8) {
                 perform(round, &words, constants, a, b, c, &d, e, f, g, &h)
                 perform(round + 1, &words, constants, h, a, b, &c, d, e, f, &g)
@@ -93,7 +93,8 @@ struct SHA256 {
         state = sum
     }
 
-    /// One round: `d` and `h` become the next round's `e` and `a`, and the word that was used becomes the one of 16 rounds later.
+    /// One round: `d` and `h` become the next round's `e` and `a`, and the used word becomes the one for 16 rounds
+    /// later.
     @inline(__always)
     private static func perform(
         _ round: Int, _ words: inout InlineArray<16, UInt32>, _ constants: Span<UInt32>,

@@ -1,43 +1,43 @@
-// What is known of a queue from which tasks are sent: how it wants that done, and how many are under way.
+// A queue whose tasks are sent: its options, its rate, and its number of tasks in flight.
 
 import Bytes
 import Net
 import Queues
 
-/// A queue from which tasks are sent.
+/// A queue whose tasks are sent.
 public final class SendingQueue {
-    /// Why nothing is started from it at the moment, or that something may be.
+    /// Whether the queue can start an attempt now and, if not, what it waits for.
     enum Standing {
-        /// It may have something to send.
+        /// The queue may have something to send.
         case active
-        /// There is nothing to send.
+        /// The queue has nothing to send.
         case idle
-        /// As many tasks are under way as may be.
+        /// As many tasks are in flight as the queue allows.
         case full
-        /// Its rate allows the next one at a later time.
+        /// The rate allows the next task only later.
         case paced
-        /// The next one is for a host to which as many are in flight as may be.
+        /// The next task is for a host that has as many attempts in flight as it may.
         case crowded
-        /// The host of the next one has to be looked up, and too many others are.
+        /// The next task's host must be looked up, and too many other lookups are in progress.
         case unresolved
-        /// The next one may not be sent yet, or it is not known which it is: the next turn will tell.
+        /// The next task cannot be sent yet, or is not known yet. The queue tries again in the next turn.
         case held
     }
 
     let index: QueueIndex
     let courier: any Courier
-    /// Its name.
+    /// The name.
     public let name: [UInt8]
-    /// The name, percent-encoded (RFC 3986, all but unreserved characters).
+    /// The percent-encoded name (RFC 3986, all but unreserved characters).
     public let encodedName: [UInt8]
     var standing = Standing.idle
     var inFlightCount = 0
-    /// The host and port that it waits for when it is crowded.
+    /// The host and port that a crowded queue waits for.
     var crowdedAuthority: [UInt8] = []
-    /// What its configuration says of how tasks are sent.
+    /// The push options of the queue's configuration.
     public private(set) var options = PushOptions()
     private(set) var bucket: TokenBucket?
-    /// The header lines that its options ask for.
+    /// The stored text of the options.
     private var text: [UInt8] = []
 
     init(index: QueueIndex, name: [UInt8], courier: any Courier) {
@@ -51,26 +51,26 @@ public final class SendingQueue {
 
     var concurrency: Int { options.concurrency ?? courier.concurrency }
 
-    /// Looks whether the queue's options have changed. O(1) if not.
+    /// Reads the queue's options again if they have changed. O(1) if they have not.
     func update(_ text: [UInt8], now: Int64) {
         if text == self.text { return }
         self.text = text
         let rate = options.rate
         options = PushOptions(stored: text, of: .queue)
-        // The same rate goes on where it was: setting other options starts nothing early.
+        // The bucket stays if the rate is the same, so a change of other options starts nothing early.
         if options.rate != rate { bucket = options.rate.map { TokenBucket(rate: $0, now: now) } }
     }
 
     /// When the next task may be started.
     func nextTime(now: Int64) -> Int64 { bucket?.nextTime(now: now) ?? now }
 
-    /// Notes that a task is started.
+    /// Counts an attempt that starts.
     func noteStart(now: Int64) {
         inFlightCount += 1
         _ = bucket?.take(now: now)
     }
 
-    /// Whether nothing is lost if it is forgotten.
+    /// Whether dropping this record loses nothing.
     var isForgettable: Bool {
         standing == .idle && inFlightCount == 0 && bucket == nil
     }

@@ -1,13 +1,13 @@
-// The header by which a receiver checks who sent a request, and when.
+// The header that lets a receiver check who sent a request, and when.
 
 import Bytes
 
 /// The header field `Emq-Signature`.
 enum Signature {
-    /// The field's value, `t=<time>,v1=<hex>`: the time in Unix seconds, and in lower-case hexadecimal the HMAC-SHA-256, with
-    /// the secret as its key, of the time in decimal, a full stop and the body. O(length of the body).
+    /// The field's value, `t=<time>,v1=<hex>`. The time is in Unix seconds. The code is the HMAC-SHA-256 of the time in
+    /// decimal, a full stop and the body, keyed with the secret, in lower-case hexadecimal. O(length of the body).
     ///
-    /// The time is signed so that a receiver can refuse what somebody has recorded and sends again later.
+    /// The time is signed so that a receiver can refuse a recorded request that is sent again later.
     static func value(secret: [UInt8], unixSeconds: Int64, body: Span<UInt8>) -> [UInt8] {
         let time = Array(String(unixSeconds).utf8)
         let stop: [UInt8] = [UInt8(ascii: ".")]

@@ -1,39 +1,42 @@
 // Keeps starts to a rate: a token bucket in whole numbers.
 //
-// A bucket holds units. A millisecond adds as many as the rate allows millionths of starts in its period (a minute, say), and a
-// start costs what a rate of one start a period adds in a period. These are whole numbers, so nothing is ever rounded, and
-// after any time exactly as many starts were allowed as the rate says.
+// A bucket holds units. Each millisecond adds as many units as the rate allows millionths of a start in its period (a
+// minute, for example). A start costs as many units as a rate of one start per period adds in a period. All of these
+// are whole numbers, so nothing is ever rounded, and over any time the bucket allows exactly as many starts as the
+// rate.
 
-/// Allows as many starts as a rate says, in bursts of one second's worth, and at least one. Full at first.
+/// Allows starts at a rate, in bursts of at most one second's worth, or of one start if that is more. A new bucket is
+/// full.
 ///
-/// The time is an argument, in milliseconds. While it is before a time that was given earlier, nothing is added: no time
-/// counts twice. Every operation is O(1).
+/// The time is an argument, in milliseconds. A time before the last one adds nothing, so no time counts twice. Every
+/// operation is O(1).
 struct TokenBucket {
-    /// What a start costs.
+    /// The units that a start costs.
     private let cost: Int64
-    /// What a millisecond adds.
+    /// The units that a millisecond adds.
     private let unitsPerMillisecond: Int64
-    /// What a full bucket holds.
+    /// The units in a full bucket.
     private let capacity: Int64
-    /// How late a start may be without losing the time between: else a rate would be missed by what is lost to whole milliseconds
-    /// and to other work. Less than half of the time between two starts, so that no burst grows by it.
+    /// How late a start may be without losing units. Without this, the time lost to whole milliseconds and to other
+    /// work would keep starts below the rate. It is less than half of the time between two starts, so it makes no burst
+    /// larger.
     private let toleratedLatenessMilliseconds: Int64
 
     private var units: Int64
-    /// When there were so many.
+    /// The time at which the bucket held `units`.
     private var time: Int64
 
     init(rate: Rate, now: Int64) {
         cost = rate.periodMilliseconds * 1_000_000
         unitsPerMillisecond = rate.millionths
-        // A rate is of at most 1e15 millionths.
+        // A rate has at most 1e15 millionths, so this does not overflow.
         capacity = max(cost, unitsPerMillisecond * 1000)
         toleratedLatenessMilliseconds = min(10, cost / unitsPerMillisecond / 2)
         units = capacity
         time = now
     }
 
-    /// Starts something, if that is allowed at `now`.
+    /// Takes the units for a start at `now`; false if there are too few.
     mutating func take(now: Int64) -> Bool {
         let available = available(at: now)
         guard available >= cost else { return false }
@@ -42,7 +45,7 @@ struct TokenBucket {
         return true
     }
 
-    /// The first millisecond, from `now` on, at which `take` succeeds if nothing is taken before.
+    /// The first millisecond, from `now` on, at which `take` succeeds if nothing is taken in between.
     func nextTime(now: Int64) -> Int64 {
         if available(at: now) >= cost { return now }
         let (sum, overflows) = time.addingReportingOverflow((cost - units - 1) / unitsPerMillisecond + 1)

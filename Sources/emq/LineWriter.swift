@@ -1,20 +1,20 @@
-// Where the program's log goes: lines for people, written to standard error by a thread of its own, so that nobody has to wait
-// for whoever reads them, or does not.
+// The program's log. A separate thread writes its lines to standard error, so the server never waits for a slow reader.
 
 import Glibc
 
-/// Writes lines to a descriptor, in order, and never waits.
+/// Writes lines to a descriptor, in order, without making the caller wait.
 ///
-/// A few lines wait for a reader who is slow. When there are too many, lines are dropped, and the next one that can be written
-/// says how many. The descriptor's flags stay as they are: they belong to all who have it open, a shell for instance.
+/// While the reader is slow, a few lines wait. Beyond that, lines are dropped, and a notice in their place gives their
+/// number. The descriptor's flags do not change: other processes, such as a shell, share them.
 @safe final class LineWriter: @unchecked Sendable {
-    // @unchecked: what is not constant is touched under `lock` only, but for what says that it is the thread's.
+    // @unchecked: `lock` protects all variables except the thread's own. It is a pthread mutex and not a
+    // `Synchronization.Mutex` because a condition variable needs one.
 
     static let standardError = LineWriter(STDERR_FILENO)
 
-    /// How many bytes wait at most.
+    /// The maximum number of bytes that wait.
     static let capacity = 64 << 10
-    /// As many bytes reach a pipe at once, not mixed with those of other writers.
+    /// A pipe takes up to this many bytes at once, without mixing in other writers' bytes.
     private static let atomicByteCount = Int(PIPE_BUF)
 
     private let descriptor: Int32
@@ -23,16 +23,17 @@ import Glibc
     private var hasThread = false
     private var isIdle = true
     private var waiting: [UInt8] = []
-    /// How many lines were dropped behind those that wait.
+    /// The number of lines dropped after those that wait.
     private var droppedCount = 0
-    /// The thread's: what is being written, and how many lines are missing from what was.
+    /// The thread's own: the lines being written.
     private var batch: [UInt8] = []
+    /// The thread's own: the number of lines that are missing at the current place in the output.
     private var missingCount = 0
 
-    /// - Parameter descriptor: an open descriptor, which stays open.
+    /// - Parameter descriptor: an open descriptor. The writer does not close it.
     init(_ descriptor: Int32) {
         self.descriptor = descriptor
-        // So the thread allocates nothing, and needs no heap of its own.
+        // With this, the thread never allocates, so it needs no heap of its own.
         waiting.reserveCapacity(Self.capacity)
         batch.reserveCapacity(Self.capacity)
         unsafe pthread_mutex_init(lock, nil)
@@ -43,7 +44,7 @@ import Glibc
     }
 
     deinit {
-        // Once there is a thread, it keeps this object.
+        // There is no thread: a thread would retain this object.
         unsafe pthread_mutex_destroy(lock)
         unsafe pthread_cond_destroy(changed)
         unsafe lock.deallocate()
@@ -56,12 +57,12 @@ import Glibc
         return body()
     }
 
-    /// Has a line written, or drops it if too much waits. O(length).
+    /// Queues a line to be written, or drops it if too many bytes wait. O(length).
     func write(_ line: String) {
         locked {
             if !hasThread { hasThread = start() }
             let bytes = line.utf8
-            // Behind lines that were dropped, none is kept before somebody is told of them.
+            // Lines after dropped ones are dropped too, until the notice is on its way.
             guard droppedCount == 0, waiting.count + bytes.count < Self.capacity else {
                 droppedCount += 1
                 return
@@ -71,14 +72,14 @@ import Glibc
             if hasThread {
                 unsafe pthread_cond_broadcast(changed)
             } else {
-                // The system gives no thread: the program is about to end.
+                // The system has refused a thread: the program is about to end.
                 _ = put(waiting[...])
                 waiting.removeAll(keepingCapacity: true)
             }
         }
     }
 
-    /// Waits until all lines are written, but no longer than that.
+    /// Waits until all lines are written, or until the time has passed.
     func flush(milliseconds: Int) {
         var deadline = timespec()
         unsafe clock_gettime(CLOCK_MONOTONIC, &deadline)
@@ -97,7 +98,7 @@ import Glibc
     // MARK: The thread
 
     private func start() -> Bool {
-        // Signals are for others.
+        // Other threads handle signals.
         var (all, before) = (sigset_t(), sigset_t())
         unsafe sigfillset(&all)
         unsafe pthread_sigmask(SIG_BLOCK, &all, &before)
@@ -132,26 +133,26 @@ import Glibc
                 defer { droppedCount = 0 }
                 return droppedCount
             }
-            tellOfMissing()
+            reportMissing()
             missingCount += put(batch[...])
             batch.removeAll(keepingCapacity: true)
             if droppedBehind > 0 {
                 missingCount += droppedBehind
-                tellOfMissing()
+                reportMissing()
             }
         }
     }
 
-    private func tellOfMissing() {
+    private func reportMissing() {
         if missingCount == 0 { return }
         let lines = missingCount == 1 ? "1 line is" : "\(missingCount) lines are"
-        let notice = Array("emq: \(lines) missing here, since nobody took them in time\n".utf8)
+        let notice = Array("emq: \(lines) missing here: the log was not read in time\n".utf8)
         if put(notice[...]) == 0 { missingCount = 0 }
     }
 
     /// Writes whole lines, waiting for the reader.
     ///
-    /// - Returns: how many lines could not be written.
+    /// - Returns: the number of lines that could not be written.
     private func put(_ lines: ArraySlice<UInt8>) -> Int {
         var rest = lines
         while !rest.isEmpty {
@@ -161,7 +162,7 @@ import Glibc
             if count > 0 {
                 rest = rest.dropFirst(count)
             } else if errno == EAGAIN {
-                // Somebody who shares it does not wait.
+                // Another process has made the shared descriptor non-blocking.
                 var readiness = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
                 unsafe poll(&readiness, 1, -1)
             } else if errno != EINTR {

@@ -1,17 +1,17 @@
-// How much memory this program may use: the machine's, or less if a control group or `ulimit -v` says so. How much it has.
+// How much memory this program has, and how much it may use: the machine's, or less by a control group or `ulimit -v`.
 
 import Bytes
 import CLinux
 import Glibc
 
 enum Memory {
-    /// The machine's memory, or the lowest limit of the program's control group and of those around it, in bytes.
+    /// The machine's memory, or the lowest limit of the program's control group and its ancestors, in bytes.
     static var available: Int {
         let machine = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
         return limits(of: isLimitKnown ? groups : rootGroup) { contents(of: $0) }.reduce(machine, min)
     }
 
-    /// How much address space the program may still take, in bytes; nil if there is no limit (`ulimit -v`).
+    /// The address space that the program may still take, in bytes; nil if there is no limit (`ulimit -v`).
     static var addressSpace: Int? {
         var limit = rlimit()
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0,
@@ -20,16 +20,16 @@ enum Memory {
         return max(0, bytes - pages(at: 0))
     }
 
-    /// How much memory the program has from the system, in bytes; 0 if the system does not say.
+    /// The program's resident memory, in bytes; 0 if the system does not tell.
     static var resident: Int { pages(at: 1) }
 
-    /// A number of pages in /proc/self/statm (proc_pid_statm(5)), in bytes.
+    /// A field of /proc/self/statm (proc_pid_statm(5)), which counts pages, in bytes.
     private static func pages(at place: Int) -> Int {
         let fields = contents(of: "/proc/self/statm").split(separator: " ")
         return place < fields.count ? (Int(fields[place]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
     }
 
-    /// Has `malloc` give memory back: large blocks are mapped on their own, whatever was freed before, and threads share
+    /// Makes `malloc` return memory to the system: large blocks always get mappings of their own, and all threads share
     /// one arena.
     static func configureAllocator() {
         mallopt(M_MMAP_THRESHOLD, 256 << 10)
@@ -37,19 +37,20 @@ enum Memory {
         mallopt(M_ARENA_MAX, 1)
     }
 
-    /// Whether the system tells which control group the program is in.
+    /// Whether the system tells the program's control group.
     static var isLimitKnown: Bool { !groups.isEmpty }
 
     private static var groups: String { contents(of: "/proc/self/cgroup") }
-    /// What a container sees as the root is often its own group.
+    /// In a container, the root that is visible is often the container's own group.
     private static let rootGroup = "0::/"
 
     /// The limits that control groups set (cgroups(7)).
     ///
     /// - Parameters:
-    ///   - groups: what /proc/self/cgroup says: a line `ID:CONTROLLERS:PATH` each, in version 2 one with no controllers.
-    ///   - read: the text of a file, empty if there is none.
-    /// - Returns: those that are set, in bytes; none means no limit.
+    ///   - groups: the text of /proc/self/cgroup: a line `ID:CONTROLLERS:PATH` per group, without controllers in
+    ///     version 2.
+    ///   - read: returns the text of a file; empty if there is no such file.
+    /// - Returns: all limits that are set, in bytes.
     static func limits(of groups: String, _ read: (String) -> String) -> [Int] {
         var limits: [Int] = []
         for line in groups.split(separator: "\n") {
@@ -61,7 +62,7 @@ enum Memory {
             let file = isSecond ? "memory.max" : "memory.limit_in_bytes"
             var path = parts[2]
             while true {
-                // `max` is no number, and no limit.
+                // `max` means no limit, and is not a number.
                 let text = read("\(root)\(path == "/" ? "" : path)/\(file)").prefix { $0 != "\n" }
                 if let limit = Int(text) { limits.append(limit) }
                 guard let slash = path.lastIndex(of: "/"), path != "/" else { break }

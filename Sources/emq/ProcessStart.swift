@@ -1,16 +1,16 @@
-// What the program was started with: its arguments and its environment.
+// The program's arguments and environment.
 
 import CLinux
 
 enum ProcessStart {
-    /// The command line, the program's name first.
+    /// The command line; the program's name is first.
     static let arguments: [String] = {
-        // Swift reads them from /proc, which need not be there.
+        // Swift reads them from /proc, which may be missing.
         let known = CommandLine.arguments
         return known.isEmpty ? onStack() : known
     }()
 
-    /// The environment's variables. Of several with one name the first counts, as for getenv(3).
+    /// The environment's variables. If a name occurs several times, the first one counts, as for getenv(3).
     static let environment: [String: String] = {
         var variables: [String: String] = [:]
         guard var next = unsafe emq_environment() else { return variables }
@@ -24,14 +24,14 @@ enum ProcessStart {
         return variables
     }()
 
-    /// The arguments where the kernel has put them: their number, so many pointers, a null, and then the environment (System V
-    /// ABI, section 3.4.1). Nothing has changed the environment, which would have moved it.
+    /// Reads the arguments where the kernel has put them: their number, the pointers, a null, and then the environment
+    /// (System V ABI, section 3.4.1). The environment has not moved, because nothing has changed it yet.
     private static func onStack() -> [String] {
         guard let environment = unsafe emq_environment() else { return [] }
         let words = unsafe UnsafeRawPointer(environment).assumingMemoryBound(to: Int.self)
         guard unsafe words[-1] == 0 else { return [] }
         var count = 0
-        // No pointer is as small as the number of arguments.
+        // A pointer is never as small as the number of arguments.
         while unsafe words[-2 - count] != count { count += 1 }
         return (0..<count).compactMap { place in
             unsafe environment[place - count - 1].map { unsafe String(cString: $0) }

@@ -1,5 +1,5 @@
-// The program's side of push: the client that requests go through, where they may go, and when in a turn of the loop that is
-// worked on.
+// The program's side of push: the client that sends requests, where they may go, and when `Delivery` works in a turn of
+// the loop.
 
 import Delivery
 import Glibc
@@ -7,16 +7,16 @@ import Net
 import Queues
 import UID
 
-/// The sending of tasks by this server.
+/// Sends tasks for this server.
 final class Push {
-    /// Whether what clients ask for is sent, and not only what legacy systems send.
+    /// Whether clients may have tasks sent. If not, only legacy systems send theirs.
     let sendsOwn: Bool
     private let delivery: Delivery
     private let client: HTTPClient
     private let adapters: Adapters
     private let destinations: Destinations
 
-    /// Where requests may go. A class, because it is known where the server listens only when it does.
+    /// Where requests may go. A class, because the server's own listeners are known only once it listens.
     private final class Destinations {
         var policy: DestinationPolicy
 
@@ -24,22 +24,22 @@ final class Push {
     }
 
     /// - Parameters:
-    ///   - policy: where requests may go; nil if only what legacy systems send is sent.
+    ///   - policy: where requests may go; nil if only legacy systems send tasks.
     ///   - adapters: the legacy systems.
-    ///   - loop: what they are sent on.
-    ///   - connections: how many connections there may be.
-    ///   - maximumBodyBytes: how many bytes the bodies in flight may have.
-    ///   - broker: whose tasks are sent.
-    ///   - sender: what sends in place of an HTTP client.
+    ///   - loop: the loop of the HTTP client.
+    ///   - connections: the maximum number of connections.
+    ///   - maximumBodyBytes: the maximum size of all bodies in flight.
+    ///   - broker: the broker whose tasks are sent.
+    ///   - sender: replaces the HTTP client in tests.
     init(
         _ policy: DestinationPolicy?, for adapters: Adapters, loop: EventLoop, connections: Int, maximumBodyBytes: Int,
         on broker: isolated Broker, sender: (any RequestSender)? = nil
     ) {
         var limits = ClientLimits()
-        // One host that does not answer keeps three quarters for others.
+        // One host that does not respond leaves three quarters to others.
         limits.connections = connections
         limits.connectionsPerHost = max(1, connections / 4)
-        // Beside the bodies that are sent, half as much for what comes back.
+        // The bodies that are sent, and half as much for responses.
         limits.bufferBytes = maximumBodyBytes + maximumBodyBytes / 2
         let destinations = Destinations(policy ?? .everywhere)
         self.destinations = destinations
@@ -71,21 +71,22 @@ final class Push {
         set { destinations.policy = newValue }
     }
 
-    /// Whether the tasks of a queue that are to be sent are.
+    /// Whether a queue has a courier, so that its pushed tasks are sent.
     func sends(_ queueName: Span<UInt8>) -> Bool {
         adapters.owner(of: queueName) != nil || sendsOwn && LegacySystem(of: queueName) == nil
     }
 
-    /// How many tasks are being sent, and how much memory that takes, in bytes.
+    /// The number of attempts that are in flight or whose outcomes wait for room.
     var inFlightCount: Int { delivery.inFlightCount }
+    /// The memory that sending takes, in bytes.
     var bufferBytes: Int { client.bufferBytes + delivery.waitingOutcomeBytes }
 
-    /// Takes in what came back, as far as there is room for it.
+    /// Ends attempts whose requests have ended, as far as there is room for their outcomes.
     func beginTurn(_ durability: (any Durability)?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {
         delivery.isShortOfMemory = isShortOfMemory
         client.isShortOfMemory = isShortOfMemory
         delivery.safeSequence = durability?.safeSequence ?? .max
-        // The loop's time does not follow a clock that is set.
+        // The loop's time does not change when somebody sets the clock.
         var time = timespec()
         unsafe clock_gettime(CLOCK_REALTIME, &time)
         delivery.wallClockLeadMilliseconds = Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000 - now
@@ -95,7 +96,7 @@ final class Push {
         }
     }
 
-    /// Sends what can be sent.
+    /// Starts as many attempts as possible.
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
     func endTurn(_ durability: (any Durability)?, isStopping: Bool, on broker: isolated Broker, now: Int64) -> Int64? {

@@ -1,34 +1,34 @@
-// What the program really takes of the system's memory. What is counted is less: what is freed leaves gaps that do not suit
-// everything, in `malloc` and among contents of one size.
+// The memory that the program really takes from the system. It is more than the count of used memory, because freed
+// memory leaves gaps that cannot hold everything, in `malloc` and among contents of one size.
 
 import CLinux
 import Glibc
 
-/// The memory that the program has from the system, as the system says.
+/// The program's resident memory, as the system reports it.
 struct ResidentMemory {
     private static let askingMilliseconds: Int64 = 100
     private static let trimmingMilliseconds: Int64 = 1000
-    /// What the program needs beyond what it had at its start that is not counted: blocks that are kept for what comes next, the
-    /// edges of tables.
+    /// Memory that the program needs after its start and does not count: blocks kept for later use, the edges of
+    /// tables.
     private static let uncountedBytes = 16 << 20
-    /// So much has to be free that was used before, for a trim to be worth its time. What is less stays where it is.
+    /// A trim is worth its time only if at least this much memory was used before and is free now.
     private static let freedBytes = 4 << 20
 
     private let bytesAtStart = Memory.resident
-    /// How much it was when last asked, in bytes; 0 if it never was.
+    /// The last value that the system reported, in bytes; 0 before the first.
     private(set) var byteCount = 0
     private var askedAt = Int64.min
     private var usedWhenAsked = 0
     private var trimmedAt = Int64.min
-    /// The most that was used since the last trim.
+    /// The maximum in use since the last trim.
     private var mostUsed = 0
 
-    /// Asks anew, if some time has passed or what is used has changed much; and after a great change, has `malloc` give back
-    /// what it can.
+    /// Asks the system again if some time has passed or the memory in use has changed much. If much was freed, makes
+    /// `malloc` return memory to the system.
     ///
     /// - Parameters:
-    ///   - used: how much of the limit is used, as counted, in bytes.
-    ///   - limit: the limit.
+    ///   - used: the counted memory in use, in bytes.
+    ///   - limit: the limit for counted memory, in bytes.
     ///   - now: the time.
     mutating func update(used: Int, limit: Int, now: Int64) {
         mostUsed = max(mostUsed, used)
@@ -46,10 +46,10 @@ struct ResidentMemory {
         }
     }
 
-    /// Whether it is so much over a limit for what is counted that nothing more should be taken in.
+    /// Whether resident memory exceeds the limit for counted memory so far that the server must accept nothing more.
     func exceeds(_ limit: Int) -> Bool { byteCount - bytesAtStart - Self.uncountedBytes > limit + limit / 4 }
 
-    /// That of this program, unless a sanitizer is at work, which needs several times as much.
+    /// The memory of this program; nil under a sanitizer, which needs several times as much.
     static func ofProgram() -> ResidentMemory? {
         let isSanitized = unsafe dlsym(nil, "__asan_init") != nil || dlsym(nil, "__tsan_init") != nil
         return isSanitized ? nil : ResidentMemory()

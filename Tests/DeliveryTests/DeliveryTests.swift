@@ -1,4 +1,4 @@
-// Push under virtual time: what is sent, and what its answers do. Requests go nowhere; the tests answer them.
+// Push in virtual time: requests and their outcomes. The tests respond to the requests.
 
 import Queues
 import Support
@@ -10,9 +10,9 @@ import UID
 
 @Suite("Delivery")
 struct DeliveryTests {
-    // MARK: What is sent
+    // MARK: Requests
 
-    @Test("A task of its own request and one of a pushed queue are sent as their options say")
+    @Test("A task with its own request and one of a pushed queue are sent by their options")
     func requests() throws {
         try withWorld { world, broker in
             try world.push(
@@ -62,7 +62,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A queue's headers go to its own receiver only, and a task's own header goes before")
+    @Test("A queue's headers go only to its own receiver, and a task's own header takes precedence")
     func headers() throws {
         try withWorld { world, broker in
             try world.push(
@@ -117,7 +117,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("Options that could not be read again as they are kept are refused")
+    @Test("Options whose stored form could not be read again are refused")
     func lengths() throws {
         let place = "http://a.test?"
         for (count, isTaken) in [(8000, true), (8001, false)] {
@@ -147,7 +147,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A task that has no URL any more is dead, with the reason")
+    @Test("A task that no longer has a URL dies with the reason")
     func noURL() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"timeout":1}"#, broker)
@@ -158,7 +158,7 @@ struct DeliveryTests {
         }
     }
 
-    // MARK: What comes back
+    // MARK: Outcomes
 
     @Test("2xx acknowledges, anything else is a failed attempt", arguments: [200, 204, 299, 302, 400, 404, 500, 599])
     func statuses(status: Int) throws {
@@ -202,7 +202,7 @@ struct DeliveryTests {
             ("429", "7", 7000), ("503", "120", 120_000), ("503", "99999999999999999999", 86_400_000),
             ("503", "Tue, 14 Nov 2023 22:13:50 GMT", 30_000),
             ("503", "Tuesday, 14-Nov-23 22:13:50 GMT", 30_000), ("503", "Tue Nov 14 22:13:50 2023", 30_000),
-            // A receiver's clock may be wrong: this is no reason to send without any pause.
+            // A receiver's clock may be wrong, which must not remove the pause.
             ("503", "Tue, 14 Nov 2000 22:13:50 GMT", 1000), ("429", "0", 1000),
             ("500", "7", 1000), ("503", "soon", 1000),
         ] as [(String, String, Int64)])
@@ -219,7 +219,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("An address that may not be reached makes a task dead at once")
+    @Test("A task for a forbidden address dies at once")
     func refusedAddress() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
@@ -227,12 +227,12 @@ struct DeliveryTests {
             let address = try #require(IPAddress("10.0.0.1"))
             world.failAll(.refusedAddress(host: "a.test", address: address, reason: "a reason"), broker)
             #expect(world.state(id, broker) == .dead)
-            // Whoever refuses says which host and address it was.
+            // The reason names the host and the address.
             #expect(world.error(id, broker) == "http://a.test/: a reason")
         }
     }
 
-    @Test("Of an answer's body, an error shows what can be shown")
+    @Test("An error shows those parts of a response's body that can be shown")
     func shownBodies() throws {
         func filled(_ beginning: String, _ filler: String, _ count: Int, _ end: String) -> [UInt8] {
             Array((beginning + String(repeating: filler, count: count) + end).utf8)
@@ -241,7 +241,7 @@ struct DeliveryTests {
             (Array("a\u{1}b".utf8), "a\u{FFFD}b"), (Array("\u{1B}[31mred".utf8), "\u{FFFD}[31mred"),
             ([0x63, 0x61, 0x66, 0xE9], "caf\u{FFFD}"), ([0xE9, 0x74, 0xC3, 0xA9], "\u{FFFD}t\u{E9}"),
             ([0, 1], "\u{FFFD}\u{FFFD}"), (Array("a\u{85}b\u{7F}\u{9B}".utf8), "a b\u{FFFD}\u{FFFD}"),
-            // Of characters that the end of what is looked at cuts, nothing is shown.
+            // A character that is cut off is not shown.
             (filled("x", " ", 802, "\u{E4}"), "x"), (filled("x", " ", 800, "\u{1F600}"), "x"),
             (filled("x", " ", 801, "\u{E4}..."), "x \u{E4}"),
             ([UInt8](repeating: 0xFF, count: 1000), String(repeating: "\u{FFFD}", count: 200) + "…"),
@@ -257,7 +257,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("With keep, the last answer is the result, also of a dead task")
+    @Test("With keep, the last response is the result, also of a dead task")
     func results() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, retries: 1, keep: 60_000, broker)
@@ -268,7 +268,7 @@ struct DeliveryTests {
             let result =
                 #"{"status":500,"headers":{"X-A":"1, 2","Content-Length":"5"},"body":"said\"","elapsed":0.25}"#
             #expect(world.result(id, broker) == result)
-            // The last attempt gets no answer: that of the one before stays.
+            // The last attempt gets no response, so the result stays.
             world.advance(broker) { !world.sender.requests.isEmpty }
             world.failAll(.broken(authority: "a.test", isReset: false), broker)
             #expect(world.state(id, broker) == .dead)
@@ -293,7 +293,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("Without room for it, an answer is kept without its body")
+    @Test("If memory is short, a response is kept without its body")
     func noRoom() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, keep: 60_000, broker)
@@ -304,7 +304,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("What came back waits while there is no room for what it changes")
+    @Test("Outcomes wait while there is no room for their changes")
     func noRoomAtAll() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
@@ -319,7 +319,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("Who waits for the result gets it without keep, also of a task that dies")
+    @Test("A client that waits for the result gets it without keep, also if the task dies")
     func waitedResult() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
@@ -334,7 +334,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("Who waits for a task that dies gets the last answer, without keep too")
+    @Test("A client that waits for a task that dies gets the last response, also without keep")
     func waitedDeath() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, retries: 0, broker)

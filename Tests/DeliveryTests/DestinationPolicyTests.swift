@@ -1,4 +1,4 @@
-// Which addresses --push admits, which it never does, and what it says.
+// The addresses that --push allows, those that are never allowed, and the error messages.
 
 import Net
 import Support
@@ -8,7 +8,7 @@ import Testing
 
 @Suite("Destination policy")
 struct DestinationPolicyTests {
-    /// Why an address may not be reached, at a port that nobody listens at.
+    /// The reason why an address is not allowed, at a port without a listener.
     private func refusal(
         _ list: [String], _ address: String, port: UInt16 = 443, host: String? = nil, listeners: [Address] = []
     ) throws -> String? {
@@ -42,7 +42,7 @@ struct DestinationPolicyTests {
         "64:ff9b:1::1.1.1.1", "64:ff9a::1",
     ]
 
-    @Test("Each word admits its addresses and no others")
+    @Test("Each word allows its addresses and no others")
     func words() throws {
         let kinds = [
             ("public", Self.publicAddresses), ("private", Self.privateAddresses), ("loopback", Self.loopbackAddresses),
@@ -56,7 +56,7 @@ struct DestinationPolicyTests {
                         #expect(refusal == nil)
                     } else {
                         #expect(
-                            refusal?.hasSuffix("may not be reached: --push does not name \(missing)") == true,
+                            refusal?.hasSuffix("is not allowed: --push does not include \(missing)") == true,
                             "\(address)")
                     }
                 }
@@ -65,7 +65,7 @@ struct DestinationPolicyTests {
     }
 
     @Test(
-        "An element admits what it says, however it is written",
+        "An element allows its addresses in every spelling",
         arguments: [
             ("10.1.0.0/16", "10.1.255.255", "a.test", true), ("10.1.0.0/16", "10.2.0.0", "a.test", false),
             ("10.1.0.0/16", "10.0.255.255", "a.test", false), ("10.1.2.0/23", "10.1.3.255", "a.test", true),
@@ -102,7 +102,7 @@ struct DestinationPolicyTests {
         #expect((try refusal([list], address, host: host) == nil) == isAdmitted)
     }
 
-    @Test("Lists that are given several times add up, and none admits nothing")
+    @Test("Several lists add up, and no list allows nothing")
     func lists() throws {
         #expect(try refusal(["private", "loopback"], "127.0.0.1") == nil)
         #expect(try refusal(["private", "loopback"], "10.0.0.1") == nil)
@@ -111,7 +111,7 @@ struct DestinationPolicyTests {
         }
     }
 
-    @Test("What is never reached is not, whatever is admitted")
+    @Test("Some addresses are never allowed, whatever --push includes")
     func never() throws {
         let never = [
             "0.0.0.0", "0.1.2.3", "169.254.0.1", "169.254.169.254", "169.254.170.23", "224.0.0.1", "239.255.255.255",
@@ -124,7 +124,7 @@ struct DestinationPolicyTests {
             "64:ff9b::0.0.0.1", "::0.1.2.3",
             "64:ff9b:1::169.254.169.254", "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a9:fe:a9fe::",
             "64:ff9b:1:0:a9:fea9:fe00:0", "2002:a9fe:a9fe::1", "2002:e000:1::",
-            // Teredo: by its server, and by its client, 169.254.169.254 with all bits inverted.
+            // Teredo: by the server, and by the client, which is 169.254.169.254 with all bits inverted.
             "2001:0:a9fe:a9fe::", "2001:0:102:304:0:0:5601:5601",
         ]
         let everywhere = DestinationPolicy.everywhere
@@ -132,7 +132,7 @@ struct DestinationPolicyTests {
         for address in never {
             for host in [address, "a.test", "b.test"] {
                 #expect(
-                    try refusal(everything, address, host: host)?.contains("is never reached: it ") == true,
+                    try refusal(everything, address, host: host)?.contains("is never allowed: it ") == true,
                     "\(address)")
                 #expect(
                     everywhere.refusal(of: try #require(IPAddress(address)), port: 80, host: host) != nil, "\(address)")
@@ -145,7 +145,7 @@ struct DestinationPolicyTests {
     }
 
     @Test(
-        "The server's own listeners are never reached, at their ports",
+        "The server's own listeners are never allowed, at their ports",
         arguments: [
             (":8080", "127.0.0.1", 8080, false), (":8080", "127.9.9.9", 8080, false), (":8080", "::1", 8080, false),
             (":8080", "127.0.0.1", 8081, true), (":8080", "198.51.100.7", 8080, true),
@@ -164,7 +164,7 @@ struct DestinationPolicyTests {
         if isAdmitted {
             #expect(refusal == nil)
         } else {
-            #expect(refusal?.hasSuffix("never reached at port 8080: this server listens there itself") == true)
+            #expect(refusal?.hasSuffix("never allowed at port 8080: this server listens there itself") == true)
         }
     }
 
@@ -182,15 +182,15 @@ struct DestinationPolicyTests {
     @Test(
         "A refusal is a sentence",
         arguments: [
-            ("127.0.0.1", "127.0.0.1", "127.0.0.1 may not be reached: --push does not name loopback"),
-            ("10.0.0.5", "worker1", "worker1 (10.0.0.5) may not be reached: --push does not name private"),
-            ("8.8.8.8", "dns.google.", "dns.google (8.8.8.8) may not be reached: --push does not name public"),
-            ("192.0.2.1", "192.0.2.1", "192.0.2.1 may not be reached: --push does not name its network"),
-            ("169.254.169.254", "169.254.169.254", "169.254.169.254 is never reached: it is link-local"),
-            ("168.63.129.16", "a.test", "a.test (168.63.129.16) is never reached: it is a cloud's metadata service"),
+            ("127.0.0.1", "127.0.0.1", "127.0.0.1 is not allowed: --push does not include loopback"),
+            ("10.0.0.5", "worker1", "worker1 (10.0.0.5) is not allowed: --push does not include private"),
+            ("8.8.8.8", "dns.google.", "dns.google (8.8.8.8) is not allowed: --push does not include public"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.1 is not allowed: --push does not include its network"),
+            ("169.254.169.254", "169.254.169.254", "169.254.169.254 is never allowed: it is link-local"),
+            ("168.63.129.16", "a.test", "a.test (168.63.129.16) is never allowed: it is a cloud's metadata service"),
             (
                 "64:ff9b::a9fe:a9fe", "64:ff9b::a9fe:a9fe",
-                "64:ff9b::a9fe:a9fe is never reached: it leads to 169.254.169.254, which is link-local"
+                "64:ff9b::a9fe:a9fe is never allowed: it leads to 169.254.169.254, which is link-local"
             ),
         ])
     func sentences(address: String, host: String, sentence: String) throws {
@@ -198,19 +198,20 @@ struct DestinationPolicyTests {
     }
 
     @Test(
-        "An element that is none is explained",
+        "A wrong element gets an explanation",
         arguments: [
-            ("privat", "knows no 'privat'; did you mean 'private'? A host of that name is written 'privat.'"),
+            ("privat", "does not take 'privat'; did you mean 'private'? Write a host of that name as 'privat.'"),
             ("publc", "did you mean 'public'"), ("pubilc", "did you mean 'public'"),
             ("everywhere", "0.0.0.0/0,::/0"), ("Anywhere", "0.0.0.0/0,::/0"), ("internet", "did you mean 'public'"),
-            ("lan", "did you mean 'private'"), ("local", "did you mean 'loopback'"), ("true", "not 'true'"),
-            ("off", "without it"),
-            ("everywere", "did you mean '0.0.0.0/0,::/0'? A host of that name is written 'everywere.'"),
+            ("lan", "did you mean 'private'"), ("local", "did you mean 'loopback'"),
+            ("true", "does not take 'true'; it takes"),
+            ("off", "leave --push out"),
+            ("everywere", "did you mean '0.0.0.0/0,::/0'? Write a host of that name as 'everywere.'"),
             ("anythin", "did you mean '0.0.0.0/0,::/0'"), ("Localhst", "did you mean 'localhost'"),
             ("lokalhost", "did you mean 'localhost'"),
-            ("loopbak", "did you mean 'loopback'"), ("all", "0.0.0.0/0,::/0"), ("none", "without it"),
-            ("private,publik", "did you mean 'public'"), ("", "nothing"), ("public,", "nothing"),
-            ("public,,private", "nothing"),
+            ("loopbak", "did you mean 'loopback'"), ("all", "0.0.0.0/0,::/0"), ("none", "leave --push out"),
+            ("private,publik", "did you mean 'public'"), ("", "empty"), ("public,", "empty"),
+            ("public,,private", "empty"),
             ("*", "0.0.0.0/0,::/0"), ("*.", "'*.'"), ("a.*.com", "hooks.example.com or *.example.com"),
             ("*a.com", "hooks.example.com or *.example.com"), ("**.com", "'**.com'"), ("a..com", "'a..com'"),
             (".com", "'.com'"), ("-a.com", "'-a.com'"), ("a-.com", "'a-.com'"), ("bücher.example", "'bücher.example'"),
@@ -218,7 +219,7 @@ struct DestinationPolicyTests {
             (String(repeating: "abcdefg.", count: 32) + "com", "does not take"),
             ("https://hooks.example.com", "hosts without ports"), ("hooks.example.com:443", "hosts without ports"),
             ("hooks.example.com/16", "hosts without ports"), ("[::1]", "'[::1]'"), ("fe80::1%eth0", "'fe80::1%eth0'"),
-            ("10.1.2", "'10.1.2'"), ("a test", "'a test'"), (" , ", "nothing"), ("10.1.2.300", "'10.1.2.300'"),
+            ("10.1.2", "'10.1.2'"), ("a test", "'a test'"), (" , ", "empty"), ("10.1.2.300", "'10.1.2.300'"),
             ("10", "'10'"), ("*.10", "'*.10'"),
             ("10.1.2.3/16", "did you mean '10.1.0.0/16'?"), ("2001:db8::1/32", "did you mean '2001:db8::/32'?"),
             ("10.1.2.3/0", "did you mean '0.0.0.0/0'?"), ("10.0.0.0/33", "a number from 0 to 32, not '33'"),

@@ -1,4 +1,4 @@
-// Push under virtual time: how much is in flight at once, and what breaks it off.
+// Push in virtual time: how many attempts are in flight at once, and what aborts them.
 
 import Queues
 import Support
@@ -8,11 +8,11 @@ import UID
 @testable import Delivery
 @testable import Net
 
-@Suite("What is in flight")
+@Suite("Attempts in flight")
 struct InFlightTests {
     // MARK: Concurrency, rates, fairness
 
-    @Test("Not more than the concurrency of a queue are in flight, 10 if it does not say")
+    @Test("At most as many tasks as the queue's concurrency are in flight, 10 by default")
     func concurrency() throws {
         try withWorld { world, broker in
             try world.push("three", #"{"url":"http://a.test/","concurrency":3}"#, broker)
@@ -33,7 +33,7 @@ struct InFlightTests {
                 b += world.sender.count(to: "b.test")
             }
             #expect(a == 20 && b == 20)
-            // A higher one works at once.
+            // A higher concurrency takes effect at once.
             for _ in 0..<20 { try world.add("three", broker) }
             world.turn(broker)
             try world.push("three", #"{"url":"http://a.test/","concurrency":7}"#, broker)
@@ -61,7 +61,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("Setting a configuration with the same rate anew starts nothing early")
+    @Test("Setting a configuration again with the same rate starts nothing early")
     func sameRate() throws {
         try withWorld { world, broker in
             for timeout in 1...5 {
@@ -74,7 +74,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("A million tasks for one receiver that says nothing hold up no other queue")
+    @Test("A million tasks for one silent receiver hold up no other queue")
     func fairness() throws {
         try withWorld(maximumTasks: 30_000) { world, broker in
             try world.push("slow", #"{"url":"http://slow.test/","concurrency":1000}"#, broker)
@@ -87,7 +87,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("Many queues for one receiver that says nothing hold up none for another, and go on when it answers")
+    @Test("Many queues for one silent receiver hold up no other queue, and continue when it responds")
     func crowd() throws {
         try withWorld(maximumTasks: 10_000) { world, broker in
             for number in 0..<150 {
@@ -108,7 +108,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("Those who wait for a receiver do so no longer than there is something on its way to it")
+    @Test("Queues wait for a receiver only while something is in flight to it")
     func leftCrowd() throws {
         try withWorld(maximumTasks: 10_000) { world, broker in
             try world.push("many", #"{"url":"http://slow.test/","concurrency":1000}"#, broker)
@@ -120,7 +120,7 @@ struct InFlightTests {
             }
             world.turn(broker)
             #expect(world.sender.started == 1000)
-            // Those who are woken first have nothing left to send.
+            // The queues that wake first have nothing left to send.
             for id in waiting.dropLast() { _ = broker.cancelTask(id, now: world.now) }
             world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
             world.turn(broker)
@@ -128,7 +128,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("Signatures have the time of the clock on the wall")
+    @Test("Signatures have the wall-clock time")
     func wallClock() throws {
         try withWorld(now: 1_700_000_000_000) { world, broker in
             world.delivery.wallClockLeadMilliseconds = 60_000
@@ -152,7 +152,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("What is not safe in the journal yet is not sent")
+    @Test("Tasks that are not safe in the journal yet are not sent")
     func safety() throws {
         try withWorld(isJournaled: true) { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
@@ -168,7 +168,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("A task whose host cannot be looked up yet waits without an attempt, and the queues that wait take turns")
+    @Test("A task whose host cannot be looked up yet waits without an attempt, and waiting queues take turns")
     func unresolvedHosts() throws {
         try withWorld { world, broker in
             world.sender.unresolvedHosts = ["a.test"]
@@ -178,7 +178,7 @@ struct InFlightTests {
             #expect(world.sender.started == 1)
             #expect(world.state(other, broker) == .dispatched)
             #expect(ids.allSatisfy { world.state($0, broker) == .ready })
-            // A look-up has ended, and there is still no room: nobody is forgotten.
+            // A lookup has ended, but there is still no room: no queue is lost.
             world.sender.endedLookUps = 1
             world.turn(broker)
             #expect(world.sender.started == 1)
@@ -194,7 +194,7 @@ struct InFlightTests {
 
     // MARK: Room
 
-    @Test("Bodies in flight have so many bytes at most, but for a single one")
+    @Test("Bodies in flight stay within their limit, except for a single body")
     func bodyBytes() throws {
         try withWorld { world, broker in
             world.delivery.maximumBodyBytes = 100
@@ -214,7 +214,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("What came back waits until there is room for it, and loses nothing")
+    @Test("Outcomes wait until there is room, and lose nothing")
     func room() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"url":"http://a.test/"}"#, broker)
@@ -225,7 +225,7 @@ struct InFlightTests {
                 let bytes = Array("HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)".utf8)
                 world.sender.answers.append((key, .response(bytes, 1 << 20, 1)))
             }
-            // A journal that is just beginning has room for little; the last of them is not wanted any more.
+            // A new journal has little room. The last task is cancelled meanwhile.
             world.delivery.beginTurn(on: broker, now: world.now) { $0 < 1_000_000 }
             #expect(ids.map { world.state($0, broker) } == [.dispatched, .dispatched, .dispatched])
             #expect(world.delivery.inFlightCount == 3)
@@ -244,7 +244,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("Behind results that wait for room, what nobody wants to know of does not wait, and what waits is counted")
+    @Test("Outcomes without a wanted result do not wait behind others, and those that wait are counted")
     func roomForResults() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"url":"http://a.test/"}"#, broker)
@@ -278,9 +278,9 @@ struct InFlightTests {
         }
     }
 
-    // MARK: Breaking off
+    // MARK: Aborting
 
-    @Test("Cancelling, purging and expiry break a request off")
+    @Test("Cancelling, purging and expiry abort a request")
     func breakingOff() throws {
         try withWorld { world, broker in
             let cancelled = try world.add("q", request: #"{"url":"http://a.test/"}"#, broker)
@@ -304,7 +304,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("A paused queue starts nothing, and a stopping server neither; what is in flight is ended")
+    @Test("A paused queue and a stopping server start nothing; attempts in flight go on to their end")
     func pausing() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"url":"http://a.test/","concurrency":1}"#, broker)

@@ -1,5 +1,5 @@
-// Names that nobody answers for: which tasks wait for them, and which do not. With the real client, whose look-ups end when the
-// test says so, in virtual time.
+// Lookups without an answer: which tasks wait for them, and which do not. In virtual time, with the real client, whose
+// lookups end when the test says so.
 
 import Foundation
 import Queues
@@ -15,7 +15,7 @@ import UID
         let now = Atomic<Int64>(1_000_000)
     }
 
-    /// Look-ups that hang: how many have begun, and what lets them end.
+    /// Lookups that hang: the number that have begun, and a semaphore that ends them.
     private final class Gate: Sendable {
         let begun = Atomic(0)
         let semaphore = DispatchSemaphore(value: 0)
@@ -75,13 +75,14 @@ import UID
 
         let bad = try (1...200).map { try add("bad", "http://hanging\($0).test/") }
         for _ in 0..<10 { turn() }
-        // Nothing listens there, which is found out at once.
+        // Nothing listens there, so the connection fails at once.
         let good = try add("good", "http://good.test:1/")
         wait("another queue's task") { error(good).contains("cannot connect to good.test:1 at 127.0.0.1") }
         wait("the look-ups") { gate.begun.load(ordering: .sequentiallyConsistent) == 4 }
         #expect(attempts(bad) == 4)
 
-        // Those who wait for a look-up under way fail in their time; those who wait for one to begin have not been tried.
+        // Tasks that wait for a lookup in progress reach their timeouts. Those whose lookups have not begun have had no
+        // attempt.
         clock.now.add(10_000, ordering: .sequentiallyConsistent)
         wait("the failures") { bad[..<4].allSatisfy { error($0).contains(".test/: no connection to hanging") } }
         for _ in 0..<10 { turn() }
@@ -89,7 +90,7 @@ import UID
         let second = try add("good", "http://good.test:1/")
         wait("another queue's task") { error(second).contains("cannot connect") }
 
-        // As look-ups end, others begin, as many.
+        // For each lookup that ends, another one begins.
         for _ in 0..<3 { gate.semaphore.signal() }
         wait("the next look-ups") { gate.begun.load(ordering: .sequentiallyConsistent) == 7 }
         #expect(attempts(bad) == 7)

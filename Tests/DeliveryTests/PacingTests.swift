@@ -1,4 +1,4 @@
-// Rates as they are written, and starts kept to them in virtual time.
+// Reading rates, and keeping starts to them in virtual time.
 
 import Support
 import Testing
@@ -22,7 +22,7 @@ struct PacingTests {
     }
 
     @Test(
-        "What is no rate is explained",
+        "A wrong rate gets an explanation",
         arguments: [
             ("", "such as '21.5/m', not ''"), ("10", "s, m, h or d"), ("/s", "s, m, h or d"), ("10/", "s, m, h or d"),
             ("10/S", "s, m, h or d"), ("10/w", "s, m, h or d"), ("10/ms", "s, m, h or d"), ("10/s/s", "s, m, h or d"),
@@ -40,7 +40,7 @@ struct PacingTests {
     }
 
     @Test(
-        "Each start is allowed in the first millisecond at which the rate has room for it, and none is lost to rounding",
+        "Each start is allowed in the first millisecond that has room for it, and none is lost to rounding",
         arguments: [
             ("21.5/m", 1), ("1/s", 1), ("7/m", 1), ("1.5/s", 1), ("3/s", 3), ("10/s", 10), ("99.999/s", 99),
             ("1000/s", 1000), ("1234.5/s", 1234), ("100/h", 1), ("250000000/d", 2893),
@@ -71,7 +71,7 @@ struct PacingTests {
         #expect(starts == mostStarts(rate, in: duration))
     }
 
-    @Test("Coming a little late each time loses no start", arguments: ["21.5/m", "1/s", "10/s", "59.9/s"])
+    @Test("Being a little late each time loses no start", arguments: ["21.5/m", "1/s", "10/s", "59.9/s"])
     func lateness(text: String) throws {
         var random = SeededRandom()
         let rate = try Rate(text)
@@ -85,12 +85,12 @@ struct PacingTests {
             let next = bucket.nextTime(now: now)
             if next > now { now = next + .random(in: 0...7, using: &random) }
         }
-        // The last one may come too late to count.
+        // The last start may be too late to count.
         let most = mostStarts(rate, in: 1_000_000)
         #expect(most - 1...most ~= starts, "\(random)")
     }
 
-    /// How many starts a rate allows from the beginning on: what one second allows, or one, and what the time adds.
+    /// The number of starts that a rate allows from the beginning: the burst, plus those that the time adds.
     private func mostStarts(_ rate: Rate, in milliseconds: Int64) -> Int {
         let unit = rate.periodMilliseconds * 1_000_000
         return Int((max(unit, rate.millionths * 1000) + rate.millionths * milliseconds) / unit)
@@ -113,7 +113,7 @@ struct PacingTests {
         }
     }
 
-    @Test("A clock that goes back gives no start twice, and takes none away")
+    @Test("A clock that goes back adds no start and loses none")
     func backwards() throws {
         var bucket = TokenBucket(rate: try Rate("1/s"), now: 10_000)
         let times: [(now: Int64, isTaken: Bool)] = [
@@ -129,7 +129,7 @@ struct PacingTests {
         #expect(bucket.nextTime(now: 0) == 13_000)
     }
 
-    @Test("Times at the ends of their range are no trouble", arguments: ["0.000001/d", "1000000/s", "1000000000/d"])
+    @Test("Times at the ends of their range work", arguments: ["0.000001/d", "1000000/s", "1000000000/d"])
     func extremes(text: String) throws {
         var bucket = TokenBucket(rate: try Rate(text), now: .min)
         while bucket.take(now: .min) {}

@@ -1,42 +1,42 @@
-// In place of an HTTP client: what is sent stays here, and the test says what came back.
+// Replaces the HTTP client: requests stay here, and the test gives the responses.
 
 import Delivery
 
 @testable import Net
 
-/// Takes requests, and answers them with what a test says.
+/// Takes requests, and returns the responses that a test gives.
 final class Postbox: RequestSender {
-    /// What comes back.
+    /// The end of a request.
     enum Reply {
         /// The bytes of a response, how much of its body is kept, and how long it took.
         case response([UInt8], Int, Int64)
-        /// Why nothing came.
+        /// The reason why there is no response.
         case failure(ClientFailure)
     }
 
-    /// The requests under way, by their keys.
+    /// The requests in flight, by their keys.
     var requests: [UInt64: ClientRequest] = [:]
-    /// What comes back when the server looks for it next.
+    /// The replies that the next call of `advance` reports.
     var answers: [(UInt64, Reply)] = []
-    /// How many requests were ever sent.
+    /// The number of requests ever sent.
     var started = 0
-    /// How many of them were broken off.
+    /// The number of requests aborted.
     var cancelled = 0
 
-    /// An empty one.
+    /// An empty postbox.
     init() {}
 
-    /// How many requests to a host are under way.
+    /// The number of requests in flight to a host.
     func count(to host: String) -> Int { requests.values.count { $0.url.host == host } }
 
-    /// The hosts that cannot be looked up now, and how many look-ups have ended.
+    /// The hosts that cannot be looked up now, and the number of lookups that have ended.
     var unresolvedHosts: Set<String> = []
     var endedLookUps = 0
 
     /// Whether the host can be looked up.
     func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool { !unresolvedHosts.contains(url.host) }
 
-    /// Takes the number of look-ups that have ended.
+    /// Takes the number of lookups that have ended.
     func takeEndedLookUpCount() -> Int {
         defer { endedLookUps = 0 }
         return endedLookUps
@@ -49,12 +49,12 @@ final class Postbox: RequestSender {
         started += 1
     }
 
-    /// Breaks a request off.
+    /// Aborts a request.
     func cancel(_ key: UInt64) {
         if requests.removeValue(forKey: key) != nil { cancelled += 1 }
     }
 
-    /// Hands out what has come back.
+    /// Reports the replies.
     func advance(_ finished: (UInt64, borrowing ClientOutcome) -> Void) {
         let due = answers
         answers = []

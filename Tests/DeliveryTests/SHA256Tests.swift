@@ -30,7 +30,7 @@ struct SHA256Tests {
         #expect(hexadecimal(SHA256.hash(Array(message.utf8).span)) == digest)
     }
 
-    @Test("A message in pieces comes to what it comes to whole")
+    @Test("A message in pieces has the same hash as the whole")
     func pieces() {
         var random = SeededRandom()
         for _ in 0..<300 {

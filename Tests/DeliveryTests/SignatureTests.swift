@@ -1,4 +1,4 @@
-// HMAC-SHA-256 against the vectors of RFC 4231, and the header that is made of it.
+// HMAC-SHA-256 against the vectors of RFC 4231, and the signature header.
 
 import Support
 import Testing
@@ -54,7 +54,7 @@ struct SignatureTests {
         #expect(hexadecimal(pieces.finalize()).hasPrefix(code))
     }
 
-    // The codes are what `printf '…' | openssl dgst -sha256 -hmac '…'` says.
+    // The codes come from `printf '…' | openssl dgst -sha256 -hmac '…'`.
     @Test(
         "The header's value",
         arguments: [

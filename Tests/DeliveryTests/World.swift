@@ -1,4 +1,4 @@
-// Sending in virtual time: a broker and its delivery, whose requests stay with the test.
+// Push in virtual time: a broker and its delivery. The test handles their requests.
 
 import Queues
 import Support
@@ -10,7 +10,7 @@ import UID
 
 func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
 
-/// A broker, its delivery, and a time that passes when the test says so.
+/// A broker, its delivery, and a clock that the test controls.
 final class World {
     /// What dead-letter notifications look like.
     final class Notifications {
@@ -30,7 +30,8 @@ final class World {
         var count: UInt64 = 0
     }
 
-    /// A world without tasks. `couriers` say how the tasks of queues are sent, by the queues' names; nil for emq's own way.
+    /// A world without tasks. `couriers` say how the tasks of queues are sent, by the queues' names; nil for emq's own
+    /// way.
     init(now: Int64, couriers: [String: any Courier]?, on broker: isolated Broker) {
         self.now = now
         let made = made
@@ -42,7 +43,7 @@ final class World {
             sender: sender, on: broker,
             makeID: { _ in
                 made.count += 1
-                // Its tasks and those of the tests differ.
+                // These ids differ from those of the tests.
                 return UID(high: 1 << 32 + made.count, low: 1 << 32 + made.count)
             },
             courier: { name in couriers.map { $0[text(name)] } ?? own })
@@ -81,7 +82,7 @@ final class World {
         try broker.configure(try broker.queue(named: Array(queue.utf8).span), configuration)
     }
 
-    /// As many turns as there is something to do at once.
+    /// Turns until nothing is left to do at this time.
     func turn(_ broker: isolated Broker) {
         repeat {
             while !broker.advance(to: now) {}
@@ -89,7 +90,7 @@ final class World {
         } while delivery.endTurn(on: broker, now: now) == now
     }
 
-    /// Lets time pass from one deadline to the next until something is so.
+    /// Moves the clock from deadline to deadline until the condition holds.
     func advance(_ broker: isolated Broker, to end: Int64 = .max, until isDone: () -> Bool) {
         for _ in 0..<100_000 {
             turn(broker)
@@ -98,7 +99,7 @@ final class World {
             guard let next = [broker.nextDeadline, pace].compactMap({ $0 }).min() else { break }
             now = min(end, max(now + 1, next))
         }
-        Issue.record("it never came")
+        Issue.record("the condition never held")
     }
 
     func answerAll(_ reply: Postbox.Reply, _ broker: isolated Broker) {
@@ -127,7 +128,7 @@ final class World {
     }
 }
 
-/// Runs jobs where they are handed in: there is only one thread.
+/// Runs jobs where they are enqueued: there is only one thread.
 final class InlineExecutor: SerialExecutor {
     func enqueue(_ job: consuming ExecutorJob) { unsafe job.runSynchronously(on: asUnownedSerialExecutor()) }
     func isIsolatingCurrentContext() -> Bool? { true }

@@ -64,8 +64,8 @@ import Testing
         #expect(elsewhere.status == 400 && elsewhere.field == "push.headers.Authorization", "\(elsewhere.body)")
         #expect(
             try elsewhere.object["detail"] as? String
-                == "the value of a header is not sent to another host or port by itself; give it again, or leave the "
-                + "header out (in a PATCH, with null)")
+                == "*** does not keep a header's value for another host or port; give the value again, or leave the "
+                + "header out (in a PATCH, set it to null)")
         // The secret is never sent to the receiver, so it stays.
         for value in ["null", "\"y\""] {
             let moved = "{\"push\": {\"url\": \"http://127.0.0.1:1/\", \"headers\": {\"Authorization\": \(value)}}}"

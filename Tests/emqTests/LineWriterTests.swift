@@ -76,10 +76,9 @@ final class NarrowPipe {
         var (last, isTold) = (0, 0)
         while last < 3000 {
             // The dots that filled the pipe come first.
-            let text = try pipe.read(until: "took them in time\n").drop { $0 == "." }
+            let text = try pipe.read(until: "not read in time\n").drop { $0 == "." }
             for line in text.split(separator: "\n") {
-                if let notice = line.wholeMatch(of: /emq: (\d+) lines are missing here, since nobody took them in time/)
-                {
+                if let notice = line.wholeMatch(of: /emq: (\d+) lines are missing here: the log was not read in time/) {
                     last += Int(notice.1) ?? 0
                     isTold += 1
                 } else {
@@ -107,6 +106,6 @@ final class NarrowPipe {
         try #require(dup2(second.writing, descriptor) == descriptor)
         writer.write("seen")
         #expect(
-            try second.read(until: "seen\n") == "emq: 2 lines are missing here, since nobody took them in time\nseen\n")
+            try second.read(until: "seen\n") == "emq: 2 lines are missing here: the log was not read in time\nseen\n")
     }
 }

@@ -44,7 +44,9 @@ import Testing
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "2G"], limit: "ulimit -v 400000")
         _ = try fill(server)
         let detail = try server.post("/enqueue/q", Self.megabyte).object["detail"] as? String
-                + "`ulimit -v` or `--address-space` sets where it is limited")
+        #expect(
+            detail == "there is no room for this task's content in the server's address space; raise it with `ulimit -v` or "
+                + "`--address-space` if one of them limits it")
     }
 
     @Test(.enabled(if: !isSanitized, "skipped: a sanitizer uses all address space"))

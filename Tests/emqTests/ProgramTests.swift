@@ -46,7 +46,8 @@ import Testing
     }
 
     @Test func aWrongValueOfPushIsExplainedInOneSentence() throws {
-        let sentence = "--push names every address as 0.0.0.0/0,::/0, not as '*' (emq --help lists the options)\n"
+        let sentence =
+            "--push does not take '*'; write 0.0.0.0/0,::/0 for every address (emq --help lists the options)\n"
         #expect(try run(["--push", "public,*"]).error == "emq: " + sentence)
         #expect(try run([], environment: ["EMQ_PUSH": "*"]).error == "emq: EMQ_PUSH: " + sentence)
     }

@@ -65,7 +65,7 @@ import Testing
             "169.254.169.254", "10.0.0.1", "192.168.1.1", "0.0.0.0", "8.8.8.8", "224.0.0.1", "[fe80::1]",
             "[fd00:ec2::254]",
             "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "[::]", "[fc00::1]", "255.255.255.255",
-        ].map { url("http://\($0)/", 403, "reached") }
+        ].map { url("http://\($0)/", 403, "allowed: ") }
         + [
             Refusal(
                 status: 403, field: "on_dead",
@@ -159,7 +159,7 @@ import Testing
             let id = try server.enqueue("q", "\"content\": 1, \"request\": {\"url\": \"http://localhost\(path)\"}")
             let task = try server.wait(id, for: "dead")
             #expect(task["attempt"] as? Int == 1)
-            let reason = ": localhost (127.0.0.1) may not be reached: --push does not name loopback"
+            let reason = ": localhost (127.0.0.1) is not allowed: --push does not include loopback"
             let place = "http://localhost\(path.isEmpty ? "/" : path)"
             #expect(task["error"] as? String == place + reason)
         }

@@ -1,5 +1,5 @@
-// `emq bench`: a load generator for a running emq, the way redis-benchmark is for Redis. A closed loop: each connection
-// sends its next request when the answer to the one before has come.
+// `emq bench`: a load generator for a running emq, as redis-benchmark is for Redis. It is a closed loop: each
+// connection sends its next request when it has the response to the last one.
 
 import Bytes
 import Glibc
@@ -8,9 +8,9 @@ import UID
 
 /// Measures a running server.
 final class Bench {
-    /// The tasks of one request in the batch phase.
+    /// The number of tasks in one request of the batch phase.
     private static let batchSize = 100
-    /// A phase in which nothing comes back for so long has failed.
+    /// A phase without any response for this long has failed.
     private static let stallMilliseconds: Int64 = 30_000
 
     private let options: BenchOptions
@@ -20,7 +20,7 @@ final class Bench {
     private let batchRequest: [UInt8]
     private let takeRequest: [UInt8]
     private var connections: [BenchConnection] = []
-    /// The first connection that was lost.
+    /// The reason why the first connection was lost.
     private var failure: BenchFailure?
     private var failures = 0
 
@@ -66,14 +66,14 @@ final class Bench {
     }
 
     private func measure() throws {
-        // Some descriptors are the program's own.
+        // The program needs a few descriptors for itself.
         let (needed, allowed) = (options.connections + options.idleWaiters + 16, Emq.raiseFileLimit())
         guard needed <= allowed else {
             throw BenchFailure(
-                description: "so many connections need \(needed) open files; the limit is \(allowed) (ulimit -n)")
+                description: "these connections need \(needed) open files; the limit is \(allowed) (ulimit -n)")
         }
         if let process = options.serverProcess, serverCPUMicroseconds() == nil {
-            throw BenchFailure(description: "--pid: /proc/\(process)/stat cannot be read; is that process running?")
+            throw BenchFailure(description: "--pid: cannot read /proc/\(process)/stat; is that process running?")
         }
         connections = try (0..<options.connections).map { _ in try connect() }
         for number in 0..<options.idleWaiters {
@@ -90,14 +90,14 @@ final class Bench {
                 try run("enqueue", steps: [.enqueue], operations: options.operations)
                 left += options.operations
             case .drain:
-                // What is drained has to be there.
+                // There must be tasks to drain.
                 if left == 0 { try run(nil, steps: [.enqueue], operations: options.operations) }
                 try run("drain", steps: [.take, .acknowledge], operations: options.operations)
                 left = max(0, left - options.operations)
             case .cycle: try run("cycle", steps: [.enqueue, .take, .acknowledge], operations: options.operations)
             case .chain:
                 try run("chain", steps: [.enqueue, .takeAcknowledging], operations: options.operations)
-                // The last task of each connection is still in hand.
+                // Each connection still holds its last task.
                 try acknowledgeHeld()
             case .batch:
                 let requests = (options.operations + Bench.batchSize - 1) / Bench.batchSize
@@ -118,7 +118,7 @@ final class Bench {
 
     private enum Step { case enqueue, enqueueBatch, take, takeAcknowledging, acknowledge }
 
-    /// The receipts of tasks that the next request of a connection acknowledges.
+    /// The receipt that the next request of each connection acknowledges.
     private var held: [ObjectIdentifier: ArraySlice<UInt8>] = [:]
 
     private func takeAcknowledging(_ receipt: ArraySlice<UInt8>?) -> [UInt8] {
@@ -133,14 +133,14 @@ final class Bench {
             guard let receipt = held.removeValue(forKey: ObjectIdentifier(connection)) else { continue }
             connection.send(Bench.acknowledgement(of: receipt))
         }
-        try turn("the cleaning up") {
+        try turn("cleanup") {
             left == 0
         } progress: {
             -left
         }
     }
 
-    /// Has the connections do operations of several requests each, and reports on the requests unless it has no name.
+    /// Runs operations of several requests each on all connections. Reports on them if the run has a name.
     private func run(_ name: String?, steps: [Step], operations: Int, tasksPerOperation: Int = 1) throws {
         var latencies = Latencies(count: operations * steps.count)
         var started = 0
@@ -179,7 +179,7 @@ final class Bench {
         }
         let (startTime, startCPU) = (monotonicNanoseconds(), serverCPUMicroseconds())
         for connection in connections { begin(connection) }
-        try turn(name ?? "the cleaning up") {
+        try turn(name ?? "cleanup") {
             finished == operations
         } progress: {
             finished
@@ -189,9 +189,9 @@ final class Bench {
         report(name, operations * tasksPerOperation, failed, startTime: startTime, startCPU: startCPU, &latencies)
     }
 
-    /// One worker waits; one producer enqueues; the time to delivery is taken, again and again.
+    /// One worker waits, one producer enqueues; measures the time from each enqueue to its delivery.
     private func runWakeup(operations: Int, left: inout Int) throws {
-        // Nothing else may be in the queue: the worker would not have to wait.
+        // The queue must be empty, or the worker would not have to wait.
         if left > 0 { try run(nil, steps: [.take, .acknowledge], operations: left) }
         left = 0
         let (producer, worker) = (try connect(), try connect())
@@ -224,7 +224,7 @@ final class Bench {
         worker.send(takeRequest)
         var enqueued = 0
         try turn("wakeup") {
-            // The worker's request was sent before this one, so it waits by the time that this one is served.
+            // The worker has sent its request before this one, so it already waits when the server gets this one.
             if enqueued == finished, finished < operations {
                 enqueued += 1
                 producer.send(enqueueRequest)
@@ -237,7 +237,7 @@ final class Bench {
         report("wakeup", operations, failed, startTime: startTime, startCPU: startCPU, &latencies)
     }
 
-    /// Turns the loop until `isFinished`, as long as there is progress.
+    /// Turns the loop until `isFinished`. Throws if there is no progress.
     private func turn(_ name: String, until isFinished: () -> Bool, progress: () -> Int) throws {
         var seen = -1
         var deadline: Int64 = 0
@@ -249,14 +249,14 @@ final class Bench {
             loop.turn(until: deadline)
             if let failure { throw failure }
             if loop.now >= deadline {
-                throw BenchFailure(description: "\(name) came to a halt after \(seen) operations")
+                throw BenchFailure(description: "\(name) stalled after \(seen) operations")
             }
         }
     }
 
-    /// The receipt in the answer to a wait.
+    /// The receipt in the response to a wait.
     private static func receipt(in body: ArraySlice<UInt8>) -> ArraySlice<UInt8>? {
-        // It stands at the end of a task: from there it is found without a look at the content.
+        // The receipt is at the end of a task, so this finds it from there without reading the content.
         guard body.count > 60, body.first == UInt8(ascii: "[") else { return nil }
         let end = body.endIndex - 4
         guard body[end...].elementsEqual("\"}]\n".utf8), let quote = body[..<end].lastIndex(of: UInt8(ascii: "\""))
@@ -295,12 +295,12 @@ final class Bench {
         return "\(scaled / 100).\(scaled % 100 < 10 ? "0" : "")\(scaled % 100)"
     }
 
-    /// How long the server's process has been running on a processor, from /proc/PID/stat (proc(5)).
+    /// The CPU time of the server's process, from /proc/PID/stat (proc(5)).
     private func serverCPUMicroseconds() -> Double? {
         guard let process = options.serverProcess,
             let bytes = try? File.read("/proc/\(process)/stat", maximumByteCount: 1024)
         else { return nil }
-        // The name, in parentheses, may hold anything; the 14th and the 15th field are user and system time.
+        // The name in parentheses may contain anything. Fields 14 and 15 are user and system time.
         let text = String(decoding: bytes, as: UTF8.self)
         guard let name = text.lastIndex(of: ")") else { return nil }
         let fields = text[name...].split(separator: " ").dropFirst()

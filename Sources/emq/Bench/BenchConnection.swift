@@ -1,38 +1,38 @@
-// One connection of the load generator: a request on its way, and the answer as it comes in.
+// One connection of the load generator: it sends a request and collects the response.
 
 import CLinux
 import Glibc
 import Net
 
-/// Why a measurement ended early, in one line.
+/// The reason why a measurement ended early, in one line.
 struct BenchFailure: Error, CustomStringConvertible {
     let description: String
 }
 
-/// A connection to the server under measurement, with at most one request on its way.
+/// A connection to the measured server, with at most one request in flight.
 final class BenchConnection: EventSource {
     private let descriptor: Int32
     private var input: [UInt8] = []
-    /// Called with each answer: its status, and where its body lies in the bytes.
+    /// Called with each response: its status and its body.
     var answered: (BenchConnection, Int, ArraySlice<UInt8>) -> Void = { _, _, _ in }
-    /// When the request on its way was sent, in nanoseconds.
+    /// When the request in flight was sent, in nanoseconds.
     private(set) var sentAt: UInt64 = 0
     /// Called when the connection is lost.
     var failed: (BenchFailure) -> Void = { _ in }
 
-    /// Connects, waiting for it.
+    /// Connects, and waits until that is done.
     init(to address: Address) throws {
         descriptor = try address.connectedSocket()
     }
 
     deinit { close(descriptor) }
 
-    /// Begins to hear of answers.
+    /// Starts to receive responses.
     func watch(on loop: EventLoop) throws(SystemError) {
         try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
     }
 
-    /// Sends a request. It is small and alone on its way: the kernel takes it whole.
+    /// Sends a request. It is small and the only one in flight, so the kernel takes it whole.
     func send(_ request: [UInt8]) {
         sentAt = monotonicNanoseconds()
         let count = unsafe request.withUnsafeBytes {
@@ -60,7 +60,7 @@ final class BenchConnection: EventSource {
         answered(self, status, answer[bodyStart...])
     }
 
-    /// Where the body begins, once the head is whole.
+    /// The start of the body, once the head is complete.
     private func headEnd() -> Int? {
         var index = 3
         while index < input.count {
@@ -70,7 +70,7 @@ final class BenchConnection: EventSource {
         return nil
     }
 
-    /// The number behind `Content-Length:`; emq sends it with every answer that has a body.
+    /// The value of `Content-Length`, which emq sends with every response that has a body.
     private func contentLength(before end: Int) -> Int {
         let name = Array("\nContent-Length: ".utf8)
         guard let field = input[..<end].firstIndex(of: name, from: 12) else { return 0 }
@@ -79,7 +79,7 @@ final class BenchConnection: EventSource {
 }
 
 extension ArraySlice<UInt8> {
-    /// The place behind the first such bytes.
+    /// The index after the first occurrence of the pattern.
     func firstIndex(of pattern: [UInt8], from start: Int) -> Int? {
         var index = start
         while index + pattern.count <= endIndex {
@@ -92,7 +92,7 @@ extension ArraySlice<UInt8> {
     }
 }
 
-/// A steady clock, in nanoseconds.
+/// The monotonic clock, in nanoseconds.
 func monotonicNanoseconds() -> UInt64 {
     var time = timespec()
     unsafe clock_gettime(CLOCK_MONOTONIC, &time)

@@ -2,9 +2,9 @@
 
 import Net
 
-/// What `emq bench` was asked to do.
+/// The options of `emq bench`.
 struct BenchOptions {
-    /// One thing to measure.
+    /// One measurement.
     enum Phase: String, CaseIterable {
         case enqueue, drain, cycle, chain, batch, wakeup
     }
@@ -22,25 +22,25 @@ struct BenchOptions {
 
         usage: emq bench [options]
 
-          --addr ADDRESS       the server: localhost:8080 (default), unix:/path
-          --phases LIST        what to measure, in this order (default: all of them)
-                                 enqueue  one task a request
-                                 drain    take a task and acknowledge it
-                                 cycle    enqueue, take, acknowledge, on each connection in turn
-                                 chain    enqueue, take while acknowledging the task before
-                                 batch    100 tasks a request; an operation is a task
-                                 wakeup   from an enqueue to its delivery at a waiting worker
-          --connections N      how many at once (default 32)
-          --operations N       of each phase (default 100000; a wakeup phase has at most 10000)
-          --size BYTES         of each task's content (default 100)
-          --idle-waiters N     long polls on other queues that stay open meanwhile (default 0)
-          --pid N              the server's process, to show its CPU time
+          --addr ADDRESS       the server's address: localhost:8080 (default) or unix:/path
+          --phases LIST        what to measure, in this order (default: all phases)
+                                 enqueue  one task per request
+                                 drain    take a task, then acknowledge it
+                                 cycle    enqueue, take and acknowledge, one after the other
+                                 chain    enqueue, then take a task and acknowledge the last one in one request
+                                 batch    100 tasks per request; counts each task as an operation
+                                 wakeup   the time from an enqueue to the delivery to a waiting worker
+          --connections N      connections at once (default 32)
+          --operations N       operations per phase (default 100000; at most 10000 for wakeup)
+          --size BYTES         the size of each task's content (default 100)
+          --idle-waiters N     long polls to keep open on other queues (default 0)
+          --pid N              the server's process id, to show its CPU time
 
-        It works on a queue of its own, which is empty again when it has ended well. Each connection has one
-        request on its way. Times are in microseconds, of one request; for wakeup, of a delivery.
+        The benchmark uses a queue of its own and leaves it empty if it ends without an error. Each connection
+        has one request in flight. Times are in microseconds per request; for wakeup, per delivery.
         """
 
-    /// Reads the command line behind `bench`.
+    /// Reads the command line after `bench`.
     ///
     /// - Throws: `UsageError` with one line that says what is wrong.
     init(_ arguments: [String]) throws(UsageError) {
@@ -49,9 +49,9 @@ struct BenchOptions {
             let known = [
                 "--addr", "--phases", "--connections", "--operations", "--size", "--idle-waiters", "--pid", "--help",
             ]
-            guard flag.hasPrefix("-") else { throw UsageError("there is nothing to do with '\(flag)'") }
+            guard flag.hasPrefix("-") else { throw UsageError("unknown argument '\(flag)'; give options only") }
             guard known.contains(flag) else {
-                throw UsageError("there is no option '\(flag)'; \(nearestName(to: flag, among: known))")
+                throw UsageError("unknown option '\(flag)'; \(nearestName(to: flag, among: known))")
             }
             guard let value = rest.popFirst() else { throw UsageError("\(flag) needs a value") }
             switch flag {
@@ -72,11 +72,11 @@ struct BenchOptions {
         for name in list.split(separator: ",") {
             guard let phase = Phase(rawValue: String(name)) else {
                 let known = Phase.allCases.map(\.rawValue).joined(separator: ", ")
-                throw UsageError("--phases is a list of \(known), not '\(name)'")
+                throw UsageError("--phases must be a list of \(known), not '\(name)'")
             }
             phases.append(phase)
         }
-        if phases.isEmpty { throw UsageError("--phases names at least one phase") }
+        if phases.isEmpty { throw UsageError("--phases must name at least one phase") }
         return phases
     }
 
@@ -85,7 +85,7 @@ struct BenchOptions {
     ) throws(UsageError) -> Int {
         guard let number = Int(value), range.contains(number) else {
             throw UsageError(
-                "\(flag) is a whole number from \(range.lowerBound) to \(range.upperBound), not '\(value)'")
+                "\(flag) must be a whole number from \(range.lowerBound) to \(range.upperBound), not '\(value)'")
         }
         return number
     }

@@ -63,7 +63,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("[q]\nrate = often\n", "line 2: a rate is a number of starts"),
+        ("[q]\nrate = often\n", "line 2: a rate must be a number of starts"),
         ("concurrency = 1\n", "line 1: there is no key"),
         ("", "has no section"),
     ])

@@ -311,7 +311,7 @@ import Testing
         ("x = 1\n[a]", "line 1: there is no key 'x' before the first section"),
         ("[a]\nserver = 1", "line 2: there is no key 'server' in a section"),
         ("[a]\nconcurrency = 0", "line 2: concurrency is a whole number from 1 to 1000, not '0'"),
-        ("[a]\nconcurrency = many", "line 2: concurrency is"), ("[a]\nrate = 5", "line 2: a rate is"),
+        ("[a]\nconcurrency = many", "line 2: concurrency is"), ("[a]\nrate = 5", "line 2: a rate must be"),
         ("[a]\nretry_limit = -2", "line 2: retry_limit is a whole number from 0 to 4294967295, or -1 for no limit"),
         ("[a]\nmin_backoff_seconds = -1", "line 2: min_backoff_seconds is"),
         ("\n[a\n", "line 2: a section is written [name], not '[a'"),

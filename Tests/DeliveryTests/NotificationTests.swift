@@ -1,4 +1,4 @@
-// Push under virtual time: who is told when a task dies.
+// Push in virtual time: dead-letter notifications.
 
 import Queues
 import Support
@@ -8,9 +8,9 @@ import UID
 @testable import Delivery
 @testable import Net
 
-@Suite("Deaths")
-struct DeathTests {
-    @Test("A death is told as a task of the same queue, which is signed alike and whose own death is told to nobody")
+@Suite("Dead-letter notifications")
+struct NotificationTests {
+    @Test("A dead-letter notification is a task of the same queue, signed like others; its own death causes none")
     func deaths() throws {
         try withWorld { world, broker in
             try world.push(
@@ -25,7 +25,7 @@ struct DeathTests {
             #expect(text(request.method) == "POST")
             #expect(text(request.body ?? []) == "task \(id.low)")
             #expect(text(request.fields).contains("Emq-Signature: "))
-            // It is tried again, whatever the queue says of its tasks, until it expires; that is told to nobody.
+            // It is retried until it expires, whatever the queue's retry limit; then there is no notification.
             world.answerAll("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", broker)
             world.advance(broker) { !world.sender.requests.isEmpty }
             #expect(world.sender.count(to: "grave.test") == 1)
@@ -56,7 +56,7 @@ struct DeathTests {
                 configuration.push = Array(#"{"url":"http://a.test/","on_dead":"http://grave.test/"}"#.utf8)
                 configuration.isPushed = true
                 configuration.maximumRetries = 0
-                // Notifications have retries; they die when they expire.
+                // Notifications are retried until they expire; then they die.
                 configuration.isExpiryDeath = true
                 configuration.deadLetter = Array(other.utf8)
                 try broker.configure(queue, configuration)
@@ -73,7 +73,7 @@ struct DeathTests {
         }
     }
 
-    @Test("The death of a task that can never be sent is told in the same turn")
+    @Test("The notification for a task that can never be sent is added in the same turn")
     func deathAtOnce() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"on_dead":"http://grave.test/"}"#, broker)
@@ -83,7 +83,7 @@ struct DeathTests {
         }
     }
 
-    @Test("Many deaths at once are told in several turns, and none while there is no room")
+    @Test("Many notifications are added over several turns, and none while they are postponed")
     func manyDeaths() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"on_dead":"http://grave.test/","concurrency":100}"#, isExpiryDeath: true, broker)
@@ -104,7 +104,7 @@ struct DeathTests {
         }
     }
 
-    @Test("The death of a task that expires is told too")
+    @Test("A task that expires in flight causes a notification too")
     func expiry() throws {
         try withWorld { world, broker in
             try world.push(
