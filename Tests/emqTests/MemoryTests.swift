@@ -45,7 +45,8 @@ import Testing
         _ = try fill(server)
         let detail = try server.post("/enqueue/q", Self.megabyte).object["detail"] as? String
         #expect(
-            detail == "there is no room for this task's content in the server's address space; raise it with `ulimit -v` or "
+            detail
+                == "there is no room for this task's content in the server's address space; raise it with `ulimit -v` or "
                 + "`--address-space` if one of them limits it")
     }
 
