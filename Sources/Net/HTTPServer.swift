@@ -80,7 +80,13 @@ public final class HTTPServer: @unchecked Sendable {
 
     /// How much memory the buffers of all connections take, in bytes; small ones do not count while they are in use.
     /// O(1).
-    public internal(set) var bufferBytes = 0
+    public internal(set) var bufferBytes: Int {
+        get { unsafe uncheckedBufferBytes }
+        set { unsafe uncheckedBufferBytes = newValue }
+    }
+
+    // Each request reads it. Each access is one read or write of an integer on the loop's thread, so accesses cannot overlap.
+    @exclusivity(unchecked) private var uncheckedBufferBytes = 0
 
     /// Whether large bodies are refused whatever memory the buffers take, because the program has no room for their
     /// content.
