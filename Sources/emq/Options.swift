@@ -76,19 +76,20 @@ struct Options {
         """
 
     /// The options, all of which take a value, and their readers.
-    private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] = [
-        ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
-        ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
-        ("--fsync", readSyncMode),
-        ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
-        ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
-        ("--host", readHost),
-        ("--httpqueue", { (options, value) throws(UsageError) in try options.readService(.httpqueue, value) }),
-        ("--delay-tasks", { (options, value) throws(UsageError) in try options.readService(.delayTasks, value) }),
-        ("--htq", { (options, value) throws(UsageError) in try options.readService(.htq, value) }),
-    ]
+    private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] =
+        [
+            ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
+            ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
+            ("--fsync", readSyncMode),
+            ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
+            ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
+            ("--host", readHost),
+        ]
+        + LegacySystem.allCases.map { system in
+            (system.flag, { (options, value) throws(UsageError) in try options.readService(system, value) })
+        }
     /// The options that may be repeated. In the environment, their values are lists.
-    private static let lists = ["--addr", "--host", "--httpqueue", "--delay-tasks", "--htq"]
+    private static let lists = ["--addr", "--host"] + LegacySystem.allCases.map(\.flag)
 
     /// The legacy systems whose clients have an address here.
     var systems: [LegacySystem] { LegacySystem.allCases.filter { system in services.contains { $0.system == system } } }
@@ -251,7 +252,7 @@ struct Options {
         do throws(AddressError) {
             services.append((system, try Address(value, defaultPort: system.port)))
         } catch {
-            throw UsageError("--\(system.rawValue): \(error)")
+            throw UsageError("\(system.flag): \(error)")
         }
     }
 

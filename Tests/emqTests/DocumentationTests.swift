@@ -4,6 +4,8 @@
 import Foundation
 import Testing
 
+@testable import emq
+
 @Suite struct DocumentationTests {
     /// A block of commands, and the answers printed below it.
     private struct Example {
@@ -54,6 +56,21 @@ import Testing
             }
         }
         return examples
+    }
+
+    @Test func everyRouteAndFieldIsDocumented() {
+        let page = contents(of: Self.folder.appending(path: "api.md").path)
+        for route in Route.all {
+            let path = route.subject == .none ? "/\(route.name)" : "/\(route.name)/"
+            #expect(page.contains(path), "docs/api.md does not name \(path)")
+            for parameter in route.query {
+                #expect(
+                    page.contains("\(parameter)="), "docs/api.md does not name the parameter \(parameter) of \(path)")
+            }
+        }
+        for name in TaskField.names + ConfigurationField.names {
+            #expect(page.contains("`\(name)`"), "docs/api.md does not name the field \(name)")
+        }
     }
 
     @Test(.enabled(if: hasCurl, "skipped: there is no curl 7.82 or newer here"))

@@ -27,6 +27,9 @@ enum LegacySystem: String, CaseIterable {
         }
     }
 
+    /// The option that makes the server stand in for it, followed by an address.
+    var flag: String { "--\(rawValue)" }
+
     /// The two halves of its adapter.
     func makeAdapter(_ options: Options) -> (frontEnd: any FrontEnd, courier: (any QueueCourier)?) {
         switch self {
