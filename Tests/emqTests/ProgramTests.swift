@@ -76,9 +76,9 @@ import Testing
             ["--data", "--fsync", "never"],
             "--data needs a value, but an option follows; if '--fsync' is the value, write --data=--fsync"
         ),
-        (["--push", "everywhere"], "0.0.0.0/0,::/0"), (["--prt", "1"], "known here"),
+        (["--push", "everywhere"], "0.0.0.0/0,::/0"), (["--prt", "1"], "expected one of: --addr, "),
         (["--max-memory", "512MB"], "such as 512M"), (["--addr", "localhost"], "did you mean 'localhost:8080'?"),
-        (["help"], "unknown command 'help'; known here: serve, bench, journal (emq --help lists the options)"),
+        (["help"], "unknown command 'help'; expected one of: serve, bench, journal (emq --help lists the options)"),
         (["sevre"], "unknown command 'sevre'; did you mean 'serve'?"),
         (["--addr", ":1", "serve"], "put the command 'serve' before its options"),
     ])

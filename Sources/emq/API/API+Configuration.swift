@@ -6,7 +6,7 @@ import Net
 import Queues
 
 extension API {
-    /// The largest body that changes an existing configuration even when memory is used up, in bytes.
+    /// The largest body that can change an existing configuration even when memory is used up, in bytes.
     private static let smallConfigurationBytes = 4096
 
     // MARK: A queue's configuration
@@ -72,7 +72,7 @@ extension API {
         broker.existingQueue(named: name.span).flatMap { broker.configuration(of: $0) }
     }
 
-    /// Admits a change of the queue's configuration. A small change of an existing one needs no more memory.
+    /// Admits a change to the queue's configuration. A small change to an existing configuration needs no memory.
     private func admitConfiguration(
         _ request: borrowing Request, _ context: borrowing Context, on broker: isolated Broker
     ) throws(Problem) {
@@ -102,13 +102,13 @@ extension API {
         if let letter = read.deadLetter {
             try API.checkDeadLetter(letter, context)
             if letter == name {
-                throw Problem(400, "dead_letter has to be another queue than this one", field: "dead_letter")
+                throw Problem(400, "dead_letter must be another queue", field: "dead_letter")
             }
             let all = broker.defaults.map { read.completed(by: $0) } ?? read
             if all.maximumRetries == nil, !all.isExpiryDeath {
                 throw Problem(
                     400,
-                    "dead_letter needs max_retries or \"on_expiry\": \"dead\", which say when tasks go there",
+                    "dead_letter needs max_retries or \"on_expiry\": \"dead\"; otherwise no task goes there",
                     field: "dead_letter")
             }
         }
@@ -122,8 +122,8 @@ extension API {
         }
     }
 
-    /// The configuration of a queue of a legacy system. An operator sets how many tasks are sent at once, and how often; the
-    /// system sets what is sent, and where to.
+    /// The configuration of a legacy system's queue. An operator sets how many tasks are sent at once, and how often; the
+    /// system sets what is sent and where.
     private func adapted(
         _ configuration: QueueConfiguration, push: PushOptions, insteadOf before: QueueConfiguration?,
         by owner: any QueueCourier
@@ -133,7 +133,7 @@ extension API {
         guard push == pace else {
             throw Problem(
                 403,
-                "only concurrency and rate can be set for this queue; its legacy system sets the rest of push",
+                "this queue belongs to a legacy system, which sets push; you can set only its concurrency and rate",
                 field: "push")
         }
         pace.url = PushOptions(stored: before?.push ?? [], of: .queue).url

@@ -34,7 +34,7 @@ extension API {
         let other = try prepare(&fields, of: bytes, context, on: broker)
         let task = fields.task
         var result = Enqueued(id: id, isExisting: false)
-        // A task that is about to be moved must not be dispatched before.
+        // A task that is about to be moved must not be dispatched first.
         if other != nil { broker.beginEvent() }
         defer { if other != nil { broker.endEvent(now: context.now) } }
         do throws(BrokerError) {
@@ -64,7 +64,7 @@ extension API {
     ) throws(Problem) {
         let bytes = request.body
         let count = context.body.count
-        if count == 0 { throw Problem(400, "the array has no task") }
+        if count == 0 { throw Problem(400, "the array is empty; send at least one task") }
         try context.gate.admit(cost, count: count, keptBytes: bytes.count, on: broker)
         // The tasks' options may take much memory.
         defer { batch.removeAll(keepingCapacity: true) }
@@ -86,7 +86,7 @@ extension API {
             }
         }
         let queue = try broker.requireQueue(named: name.span)
-        // A task that is about to be moved must not be dispatched before.
+        // A task that is about to be moved must not be dispatched first.
         broker.beginEvent()
         defer { broker.endEvent(now: context.now) }
         do throws(BatchError) {
@@ -101,10 +101,10 @@ extension API {
         API.write(enqueued, to: &responses)
     }
 
-    /// Checks how a task is to be sent, and lets the content of a legacy system's task say the rest of its fields.
+    /// Checks a task's request, and fills in fields from the content of a legacy system's task.
     ///
-    /// - Returns: the queue that the task is meant for, if that is another one.
-    /// - Throws: 400, 403, and 503 if that queue cannot be made.
+    /// - Returns: the queue that the task is for, if that is another one.
+    /// - Throws: 400, 403, and 503 if that queue cannot be created.
     @inline(__always)
     private func prepare(
         _ fields: inout TaskFields, of object: Span<UInt8>, _ context: borrowing Context, on broker: isolated Broker
@@ -118,7 +118,7 @@ extension API {
         return try broker.requireQueue(named: other.span)
     }
 
-    /// Whether a task was added, and not dropped in favour of the task that has its key.
+    /// Whether a task was added, and not dropped because another task has its key.
     private static func isAdded(_ task: NewTask, _ result: Enqueued) -> Bool {
         !result.isExisting || task.options?.onConflict == .replace
     }

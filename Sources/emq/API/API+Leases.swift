@@ -7,9 +7,9 @@ import Queues
 /// A task that a request names.
 struct Reference {
     let task: TaskReference
-    /// Where it was written, quotes included.
+    /// Its range in the body, quotes included.
     let written: Range<Int>
-    /// Where its result stands, if it has one of its own.
+    /// The range of its own result, if it has one.
     var result: Range<Int>?
 }
 
@@ -34,7 +34,7 @@ extension API {
         api.references.removeAll(keepingCapacity: true)
         if let tasks {
             if ids != nil || !result.isEmpty {
-                throw Problem(400, "tasks goes alone: each of them has its id and its result", field: "tasks")
+                throw Problem(400, "send either tasks, with an id and a result each, or ids and result", field: "tasks")
             }
             try api.readResults(FieldValue(bytes, tasks, name: "tasks"))
         } else {
@@ -78,10 +78,10 @@ extension API {
         api.references.removeAll(keepingCapacity: true)
         try api.readIDs(bytes, ids)
         if isDead && isReleased {
-            throw Problem(400, "dead and release contradict each other: give one of them", field: "release")
+            throw Problem(400, "dead and release contradict each other; send one of them", field: "release")
         }
         if delay != nil, isDead {
-            throw Problem(400, "delay does not go with dead: such a task is not tried again", field: "delay")
+            throw Problem(400, "a dead task is not retried, so send either dead or delay", field: "delay")
         }
         let action: NakAction =
             if isDead {
@@ -94,7 +94,7 @@ extension API {
                 .failed
             }
         try api.admitNaks(&error, context.gate, on: broker)
-        // The last to go back to the front of a queue stands first there.
+        // The last task that returns to the front of a queue is the first one there.
         if isReleased, delay ?? 0 == 0 { api.references.reverse() }
         var dead = 0
         api.finish(
@@ -144,7 +144,7 @@ extension API {
 
     // MARK: Parts
 
-    /// Admits naks. If there is no room for their error, the beginning of it is kept, or nothing.
+    /// Admits naks. If there is no room for their error, it is cut or dropped.
     private func admitNaks(_ error: inout [UInt8], _ gate: Gate, on broker: isolated Broker) throws(Problem) {
         let count = references.count
         let writtenBytes = gate.writtenBytes(of: references, on: broker)
@@ -158,7 +158,7 @@ extension API {
             }
             if error.count > API.errorBytesWithoutRoom {
                 error.removeLast(error.count - API.errorBytesWithoutRoom)
-                // Nor is half a character kept.
+                // Drop a character that was cut in half.
                 while let last = error.last, last & 0b1100_0000 == 0b1000_0000 { error.removeLast() }
                 if let last = error.last, last & 0b1100_0000 == 0b1100_0000 { error.removeLast() }
             }
@@ -170,17 +170,17 @@ extension API {
 
     /// The longest error of a refused task, in bytes.
     private static let maximumErrorBytes = 10_000
-    /// How much of an error is kept on a full disk, in bytes, at most.
+    /// The most of an error that is kept on a full disk, in bytes.
     private static let errorBytesWithoutRoom = 200
 
     mutating func readIDs(_ bytes: Span<UInt8>, _ ids: JSONScanner.Entry?) throws(Problem) {
         guard let ids else {
-            throw Problem(400, "the ids or receipts of the tasks are named: {\"ids\": [\"…\"]}", field: "ids")
+            throw Problem(400, "ids is missing; name the tasks by ids or receipts: {\"ids\": [\"…\"]}", field: "ids")
         }
         try readReferences(FieldValue(bytes, ids, name: "ids"), maximum: API.maximumIDs)
     }
 
-    /// Adds to `references` what an array of ids and receipts names: all of them, before any is acted on.
+    /// Adds all ids and receipts of an array to `references`, before any of them takes effect.
     mutating func readReferences(_ array: borrowing FieldValue, maximum: Int) throws(Problem) {
         try elements.read(array, of: "strings", maximum: maximum)
         for index in 0..<elements.count {
@@ -193,14 +193,14 @@ extension API {
         }
     }
 
-    private static let malformedReference = "an id has 22 or 36 characters, a receipt is ID@TOKEN; this is neither"
+    private static let malformedReference = "this must be an id of 22 or 36 characters, or a receipt, ID@TOKEN"
 
     private mutating func readReference(_ quoted: Span<UInt8>) -> TaskReference? {
         decoded.removeAll(keepingCapacity: true)
         return JSONValue.decodeString(quoted, into: &decoded) ? Receipt.read(decoded.span) : nil
     }
 
-    /// Adds to `references` what an array of objects names, each an id with a result of its own.
+    /// Adds all elements of an array of objects to `references`. Each has an id and its own result.
     private mutating func readResults(_ array: borrowing FieldValue) throws(Problem) {
         try elements.read(array, of: "objects", maximum: API.maximumIDs)
         for index in 0..<elements.count {
@@ -227,10 +227,10 @@ extension API {
         }
     }
 
-    /// Acts on each of `references`, which is one event for those who wait, and answers how many it worked for and which are
-    /// missing, as they were written.
+    /// Calls `action` for each of `references`, as one event for waiters, and answers how many succeeded and which are
+    /// missing, as the client wrote them.
     ///
-    /// `action` says whether it worked, or nil if it is counted elsewhere: by `uncounted`, under a name of its own.
+    /// `action` returns whether it succeeded, or nil for a task that `uncounted` counts under another name.
     func finish(
         _ bytes: Span<UInt8>, _ responses: inout ResponseStream, now: Int64, begin: StaticString,
         uncounted: (name: StaticString, count: () -> Int)? = nil, on broker: isolated Broker,

@@ -1,4 +1,4 @@
-// Whole queues: looking at them, and what an operator does to them.
+// Whole queues: looking at them, and operating on them.
 
 import JSON
 import Net
@@ -17,7 +17,7 @@ extension API {
         if let text = api.query["after"] {
             after = UID(text)
             if after == nil {
-                throw Problem(400, "after is a task's id, not '\(text.prefix(shownBytes))'", field: "after")
+                throw Problem(400, "after must be a task's id, not '\(text.prefix(shownBytes))'", field: "after")
             }
         }
         responses.beginJSON(estimatedCount: 200)
@@ -28,7 +28,7 @@ extension API {
             var isFirst = true
             let isSending = context.sends(api.name.span)
             isThere = broker.peek(queue, state: state, after: after, limit: limit, now: context.now) { task in
-                // An answer that will be refused is not written any further.
+                // Stop writing an answer that will be refused.
                 isTooLarge = isTooLarge || !context.gate.mayAnswer(responses, adding: task.content.count)
                 if isTooLarge { return }
                 if !isFirst { responses.append(",") }
@@ -37,7 +37,8 @@ extension API {
             }
         }
         guard isThere else {
-            throw Problem(404, "the task after which to go on is no longer \(state.name) here", field: "after")
+            throw Problem(
+                404, "the task in after is not \(state.name) here any more; start without after", field: "after")
         }
         if isTooLarge { throw .answerTooLarge }
         responses.append("]")
@@ -82,8 +83,8 @@ extension API {
         return .answered
     }
 
-    /// `GET /stats/`. It is always answered: while too many answers wait to be read, without the queues for which there is
-    /// no room.
+    /// `GET /stats/`. It always succeeds. While too many answers are unread, it leaves out the queues for which there is no
+    /// room.
     static func showStatistics(
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
@@ -163,7 +164,7 @@ extension API {
     ) throws(Problem) -> Outcome {
         let isNew = !broker.isQueueInUse(named: api.name.span)
         var cost = api.cost
-        // In an emergency, an existing queue can be paused even when memory is used up.
+        // An existing queue can be paused even when memory is used up.
         if !isNew { cost.memoryBytes = 0 }
         try context.gate.admit(cost, on: broker)
         broker.pause(try broker.requireQueue(named: api.name.span))
@@ -269,11 +270,11 @@ extension API {
         }
         let target = Array(to.utf8)
         if let flaw = QueueName.flaw(in: target.span) { throw Problem(400, flaw, field: "to") }
-        if target == api.name { throw Problem(400, "to has to be another queue than this one", field: "to") }
-        // In another system's queue, a task would be sent in a form that its receiver does not know.
+        if target == api.name { throw Problem(400, "to must be another queue", field: "to") }
+        // From another system's queue, a task would be sent in a form that its receiver does not know.
         guard LegacySystem(of: api.name.span) == LegacySystem(of: target.span) else {
             throw Problem(
-                403, "tasks of a legacy system can only move among its own queues, and other tasks not into them")
+                403, "a legacy system's tasks can move only between its own queues, and no other tasks can move there")
         }
         if !broker.isQueueInUse(named: target.span) { try context.gate.admit(.names, on: broker) }
         let source = try broker.requireQueue(named: api.name.span)
@@ -315,7 +316,7 @@ extension Broker {
         existingQueue(named: name).map { isInUse($0) } ?? false
     }
 
-    /// The queue of that name, which is made if it does not exist.
+    /// The queue with this name. It is created if it does not exist.
     ///
     /// - Throws: 503 if there are too many queues.
     func requireQueue(named name: Span<UInt8>) throws(Problem) -> QueueIndex {

@@ -69,7 +69,7 @@ extension API {
         let (key, queue, holder) = try api.keyHolder(context, on: broker)
         if holder.isUnfinished {
             throw Problem(
-                409, "an unfinished task has this key; DELETE /task/\(holder.task) cancels that and frees the key",
+                409, "an unfinished task has this key; cancel it with DELETE /task/\(holder.task) to free the key",
                 field: "key")
         }
         _ = broker.freeKey(key, in: queue, now: context.now)
@@ -77,7 +77,7 @@ extension API {
         return .answered
     }
 
-    /// What holds the key that the query names.
+    /// The holder of the key that the query names.
     ///
     /// - Throws: 400 if the query names none, 404 if the key is free.
     private func keyHolder(
@@ -89,11 +89,11 @@ extension API {
         }
         guard let queue = broker.existingQueue(named: name.span),
             let holder = broker.keyHolder(of: key, in: queue, now: context.now)
-        else { throw Problem(404, "this key is free: no task of this queue has it, nor is it kept", field: "key") }
+        else { throw Problem(404, "this key is free: no task has it, and it is not reserved", field: "key") }
         return (key, queue, holder)
     }
 
-    /// Begins an answer with all about a task.
+    /// Begins an answer with all details of a task.
     ///
     /// - Returns: false, without writing anything, if there is no such task.
     private static func writeTask(
@@ -151,7 +151,7 @@ extension API {
         return .answered
     }
 
-    /// Writes a task's state and result as they are.
+    /// Writes a task's present state and result.
     static func writeResult(of id: UID, of broker: isolated Broker, now: Int64, to responses: inout ResponseStream) {
         let isThere: Void? = broker.withTask(id: id, now: now) { task in
             let result = task.result
@@ -179,14 +179,14 @@ extension API {
     private static func readID(_ text: Span<UInt8>) throws(Problem) -> UID {
         if let id = UID(text: text) { return id }
         if Receipt.read(text) != nil {
-            throw Problem(400, "this is a receipt; the task's id is what stands before the @", field: "id")
+            throw Problem(400, "this is a receipt; the task's id is the part before the @", field: "id")
         }
         throw Problem(
-            400, "a task's id is 22 characters of base64url, as an enqueue answers it, or a UUID; this is neither",
+            400, "this must be a task's id: 22 characters of base64url, as an enqueue returns it, or a UUID",
             field: "id")
     }
 }
 
 extension Problem {
-    static let noTask = Problem(404, "there is no such task (any more)")
+    static let noTask = Problem(404, "there is no such task, or it no longer exists")
 }

@@ -5,7 +5,7 @@ import JSON
 import Net
 import Queues
 
-/// The answer to a wait, which comes when there are tasks.
+/// The answer to a wait, sent when there are tasks.
 private final class PendingTasks: PendingAnswer {
     private let answer: WaitAnswer
     private let count: Int
@@ -21,14 +21,14 @@ private final class PendingTasks: PendingAnswer {
     }
 }
 
-/// What the answer to a wait needs beside the tasks.
+/// What the answer to a wait needs besides the tasks.
 private struct WaitAnswer {
     let dispatchWriter: DispatchWriter
-    /// Whether the wait is for any tasks, and not for a task from each queue.
+    /// Whether the wait is for any tasks instead of one from each queue.
     let isForAny: Bool
-    /// The acknowledgements of the request that did not work, as the value of a header field.
+    /// The ids and receipts that could not be acknowledged, as the value of a header field.
     let missing: [UInt8]
-    /// The change until which the acknowledgements are not safe; 0 if there are none.
+    /// The change that must be on disk for the acknowledgements to be safe; 0 if there are none.
     let acknowledgedSequence: UInt64
 
     /// Writes the answer: a task or null for each queue, or only tasks. O(size of the tasks).
@@ -57,7 +57,7 @@ private struct WaitAnswer {
     }
 }
 
-/// What a wait says beside the names of its queues.
+/// The fields of a wait other than its queues.
 private struct WaitFields {
     var timeoutMilliseconds: Int64 = 0
     /// How many of any tasks are wanted; nil for a task from each queue.
@@ -74,13 +74,13 @@ extension API {
     ) throws(Problem) -> Outcome {
         try context.body.read(request)
         let fields = try api.readWait(request, context, on: broker)
-        // Tasks are held until the change that made them ready is safe. Their dispatches hold nothing.
+        // The answer is held until the changes that made its tasks ready are safe. Dispatches hold nothing.
         let (missing, sequence) = try api.acknowledgeReferences(of: request, context, on: broker)
         let answer = WaitAnswer(
             dispatchWriter: context.dispatchWriter, isForAny: fields.maximum != nil, missing: missing,
             acknowledgedSequence: sequence)
         if context.isStopping {
-            // A worker that hands in its last work with a wait learns whether that was in time.
+            // A worker that acknowledges its last tasks with a wait learns whether that succeeded.
             if api.references.isEmpty { throw Problem(503, "the server is stopping and dispatches no more tasks") }
             let count = fields.maximum == nil ? api.queues.count : 0
             answer.write(Array(repeating: nil, count: count), of: broker, to: &responses)
@@ -112,8 +112,8 @@ extension API {
 
     /// Acknowledges the tasks that a wait names.
     ///
-    /// - Returns: the acknowledgements that did not work, as the value of a header field, and the change until which the
-    ///   others are not safe.
+    /// - Returns: the ids and receipts that could not be acknowledged, as the value of a header field, and the change that
+    ///   must be on disk for the others to be safe.
     /// - Throws: 503.
     private func acknowledgeReferences(
         of request: borrowing Request, _ context: borrowing Context, on broker: isolated Broker
@@ -132,10 +132,10 @@ extension API {
         return (missing, broker.changeSequence)
     }
 
-    /// Takes what is wanted into `taken`, or, if there is no time to wait, what there is.
+    /// Takes the wanted tasks into `taken`, or, if there is no time to wait, the available ones.
     ///
-    /// - Returns: whether `taken` is the answer. If not, what is wanted may come later, or one call could not tell what
-    ///   there is.
+    /// - Returns: whether `taken` is the answer. If not, the wanted tasks may come later, or one call could not find all
+    ///   available ones.
     private mutating func take(_ fields: WaitFields, now: Int64, on broker: isolated Broker) -> Bool {
         if takeWanted(fields, now: now, on: broker) { return true }
         let isForAny = fields.maximum != nil
@@ -167,8 +167,8 @@ extension API {
             queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
     }
 
-    /// Whether a wait that has got nothing goes on. A wait for many queues needs memory. Where there is none, a wait that has
-    /// acknowledged something ends.
+    /// Whether a wait that has no tasks yet continues. A wait for many queues needs memory. If there is none, a wait that has
+    /// acknowledged tasks ends.
     ///
     /// - Throws: 503 if there is no memory and the request has changed nothing.
     private mutating func mayWait(
@@ -189,7 +189,7 @@ extension API {
     private static let namesWithoutMemory = 8
     private static let waitNames: [StaticString] = ["queues", "timeout", "max", "ack", "retry", "worker"]
 
-    /// Reads the body of a wait: `queues` receives a queue for each name, `references` what is acknowledged.
+    /// Reads the body of a wait: `queues` receives a queue for each name, and `references` the acknowledged tasks.
     private mutating func readWait(
         _ request: borrowing Request, _ context: borrowing Context, on broker: isolated Broker
     ) throws(Problem) -> WaitFields {
@@ -215,7 +215,7 @@ extension API {
         if let acks { try readReferences(FieldValue(bytes, acks, name: "ack"), maximum: API.maximumIDsInWait) }
         guard let names else {
             throw Problem(
-                400, "a wait needs the names of its queues in the body: {\"queues\": [\"name\"]}", field: "queues")
+                400, "queues is missing; send the names of the queues: {\"queues\": [\"name\"]}", field: "queues")
         }
         try readQueues(FieldValue(bytes, names, name: "queues"), on: broker)
         return fields
@@ -227,17 +227,17 @@ extension API {
         for index in 0..<elements.count {
             decoded.removeAll(keepingCapacity: true)
             let isText = JSONValue.decodeString(names.bytes.extracting(try elements.string(index)), into: &decoded)
-            if let flaw = isText ? QueueName.flaw(in: decoded.span) : "a queue's name is UTF-8, this one is not" {
+            if let flaw = isText ? QueueName.flaw(in: decoded.span) : "a queue's name must be UTF-8" {
                 throw elements.flaw(index, flaw)
             }
             queues.append(try broker.requireQueue(named: decoded.span))
         }
-        if queues.isEmpty { throw Problem(400, "queues names at least one queue", field: "queues") }
+        if queues.isEmpty { throw Problem(400, "queues must name at least one queue", field: "queues") }
     }
 }
 
 extension FieldValue {
-    /// How long to wait: a whole number of milliseconds, of which at most an hour's worth counts.
+    /// How long to wait: a whole number of milliseconds. More than an hour counts as an hour.
     func timeout() throws(Problem) -> Int64 {
         if kind == .number {
             do throws(JSONNumberError) {

@@ -7,8 +7,9 @@ import Queues
 
 /// Finds the route of a request, checks everything but its body, and calls its handler.
 ///
-/// It is a move-only struct that keeps what handlers reuse from one request to the next, so that a usual request allocates
-/// nothing. Handlers are static functions in the files `API+….swift`; the table of routes (`Route.all`) names them.
+/// It is a move-only struct that keeps the memory that handlers reuse from one request to the next, so that a usual request
+/// allocates nothing. Handlers are static functions in the files `API+….swift`; the table of routes (`Route.all`) names
+/// them.
 struct API: ~Copyable {
     /// The most names in a wait, and the most tasks that a peek shows.
     static let maximumTasksPerAnswer = 1000
@@ -20,12 +21,12 @@ struct API: ~Copyable {
     static let maximumIDsInWait = 100
     static let maximumWaitMilliseconds: Int64 = 3_600_000
 
-    // What the request in hand names.
+    // Parts of the current request.
 
     /// The queue's name or the task's id in the path, percent-decoded; empty if there is none.
     var name: [UInt8] = []
     var query = Query()
-    /// What the request may cost for each task that it names, as its route states it.
+    /// What the request may cost for each task that it names, as its route says.
     var cost = Cost.reads
     var queues: [QueueIndex] = []
     var references: [Reference] = []
@@ -43,7 +44,7 @@ struct API: ~Copyable {
 
     /// Answers a request, or promises an answer for later.
     ///
-    /// - Throws: `Problem`; the request has changed nothing then.
+    /// - Throws: `Problem` if the request fails. It has changed nothing then.
     mutating func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
@@ -73,13 +74,13 @@ struct API: ~Copyable {
 
     /// Checks a request whose body has not been read.
     ///
-    /// - Throws: `Problem` if it would be refused whatever its body is.
+    /// - Throws: `Problem` if the request is invalid whatever its body is.
     mutating func checkHead(of request: borrowing Request) throws(Problem) {
         if request.method == .options { return }
         _ = try readHead(of: request, isWhole: false)
     }
 
-    /// Whether a request keeps nothing of its body. Such bodies are read when memory is short too.
+    /// Whether a request keeps nothing of its body. The server reads such bodies even when memory is short.
     mutating func keepsNothing(of request: borrowing Request) -> Bool {
         let operation = try? Route.find(request.path, name: &name).operation(for: request)
         return operation.map { $0.body != .kept } ?? false
@@ -98,7 +99,7 @@ struct API: ~Copyable {
         return .answered
     }
 
-    /// Reads all of a request but its body: the route, and the name and the query in it.
+    /// Reads everything but the body of a request: the route, the name and the query.
     private mutating func readHead(of request: borrowing Request, isWhole: Bool) throws(Problem) -> Operation {
         if request.method == .connect { throw .noProxy }
         let route = try Route.find(request.path, name: &name)
@@ -113,7 +114,7 @@ struct API: ~Copyable {
         return operation
     }
 
-    /// - Throws: 415 for a body that is not said to be JSON, or is compressed.
+    /// - Throws: 415 for a body that is not declared as JSON, or that is compressed.
     private func checkContentType(_ request: borrowing Request) throws(Problem) {
         var contentTypes = 0
         var isJSON = false
@@ -132,10 +133,9 @@ struct API: ~Copyable {
         guard contentTypes == 1, isJSON else {
             throw Problem(
                 415,
-                "the body has to be JSON; say so in one header: -H 'Content-Type: application/json' (curl --json does it "
-                    + "for you)")
+                "the body must be JSON; send one header Content-Type: application/json (curl --json adds it)")
         }
-        if isEncoded { throw Problem(415, "send the body as it is; this server supports no Content-Encoding") }
+        if isEncoded { throw Problem(415, "send the body uncompressed; this server supports no Content-Encoding") }
     }
 
     // MARK: Answers

@@ -1,4 +1,4 @@
-// The JSON of a request: its members by name and its elements in order, read strictly.
+// The JSON of a request: its members by name and its elements in order, strictly checked.
 
 import Bytes
 import JSON
@@ -8,7 +8,7 @@ import Net
 final class ArrivingBody: BodyObserver {
     var scanner = JSONScanner()
     private(set) var flaw: JSONError?
-    /// Whether what was scanned has been handed over.
+    /// Whether a reader has taken the scanner.
     var isTaken = false
 
     override func consume(_ bytes: Span<UInt8>) {
@@ -19,11 +19,11 @@ final class ArrivingBody: BodyObserver {
 
 /// The members of a JSON object, found by one scan of it.
 ///
-/// One instance serves all requests in turn: it allocates nothing on the way of a usual one.
+/// One instance serves all requests in turn, and allocates nothing for a usual one.
 struct Members: ~Copyable {
     private var scanner = JSONScanner()
 
-    /// What was scanned; an array only where that is allowed.
+    /// The kind of the scanned value: an object, or an array where arrays are allowed.
     var kind: JSONKind { scanner.kind }
 
     /// How many elements there are, if it is an array.
@@ -34,7 +34,7 @@ struct Members: ~Copyable {
 
     /// Scans a request's body.
     ///
-    /// - Throws: 400 for what is no JSON object, nor, where `allowsArray` says so, an array.
+    /// - Throws: 400 for anything but a JSON object, or an array if `allowsArray` is true.
     mutating func read(_ request: borrowing Request, allowsArray: Bool = false) throws(Problem) {
         do throws(JSONError) {
             // A request that was postponed comes again, and is scanned again.
@@ -51,16 +51,17 @@ struct Members: ~Copyable {
             throw Problem(400, Members.explain(error))
         }
         guard scanner.kind == .object || allowsArray && scanner.kind == .array else {
-            let wanted = allowsArray ? "a JSON object, or an array of such" : "a JSON object"
-            throw Problem(400, "the body is \(wanted), such as {\"name\": value}; this is \(describe(scanner.kind))")
+            let wanted = allowsArray ? "a JSON object or an array of objects" : "a JSON object"
+            throw Problem(
+                400, "the body must be \(wanted), such as {\"name\": value}, not \(describe(scanner.kind))")
         }
     }
 
-    /// Scans a value inside of a body that has been scanned, or of something else that `subject` names.
+    /// Scans a value inside a body that has been scanned, or another JSON text that `subject` names in errors.
     ///
-    /// - Throws: 400 for what is no object.
+    /// - Throws: 400 for anything but an object.
     mutating func read(_ bytes: Span<UInt8>, kind: JSONKind, of subject: String = "the body") throws(Problem) {
-        guard kind == .object else { throw Problem(400, "an object is wanted here, not \(describe(kind))") }
+        guard kind == .object else { throw Problem(400, "this must be an object, not \(describe(kind))") }
         scanner.reset()
         do throws(JSONError) {
             try scanner.consume(bytes)
@@ -78,18 +79,19 @@ struct Members: ~Copyable {
         }
     }
 
-    /// Calls `member` with each member's place in `known` and its value; each is checked to be known and to stand there
-    /// once. A member that is `null` counts as absent, and is handed over only where `nullable` has its place's bit.
-    /// Legacy systems are lenient, as the JSON package of Go is: a member that is not known is passed over, `URL` is `url`,
-    /// and of several the last counts.
+    /// Calls `member` with each member's place in `known` and its value. Unknown and duplicate members are refused. A member
+    /// that is `null` counts as absent unless `nullable` has the bit of its place.
+    ///
+    /// Legacy systems are lenient, as Go's JSON package is: unknown members are ignored, `URL` means `url`, and the last of
+    /// several duplicates counts.
     ///
     /// - Parameters:
-    ///   - bytes: what was scanned.
-    ///   - known: every name that may stand here, at most 64.
-    ///   - nullable: which of them may be `null`, as bits.
-    ///   - isLenient: whether to do as legacy systems.
-    ///   - member: is given the place and the value.
-    /// - Throws: 400 for a member that is not known, or stands there twice; what `member` throws.
+    ///   - bytes: the scanned bytes.
+    ///   - known: the allowed names, at most 64.
+    ///   - nullable: the members that may be `null`, as bits.
+    ///   - isLenient: whether to be as lenient as legacy systems.
+    ///   - member: receives the place and the value.
+    /// - Throws: 400 for an unknown or duplicate member; what `member` throws.
     func forEach(
         in bytes: Span<UInt8>, known: [StaticString], nullable: UInt64 = 0, isLenient: Bool = false,
         _ member: (Int, borrowing FieldValue) throws(Problem) -> Void
@@ -109,10 +111,10 @@ struct Members: ~Copyable {
                 if isLenient { continue }
                 let got = decodedName(name)
                 let hint = nearestName(to: got, among: known.map { "\($0)" })
-                throw Problem(400, "there is no field '\(got)'; \(hint)", field: got)
+                throw Problem(400, "unknown field '\(got)'; \(hint)", field: got)
             }
             if seen & 1 << UInt64(place) != 0, !isLenient {
-                throw Problem(400, "the field '\(known[place])' is given twice", field: "\(known[place])")
+                throw Problem(400, "the field '\(known[place])' is given twice; send it once", field: "\(known[place])")
             }
             seen |= 1 << UInt64(place)
             if entry.kind == .null, nullable & 1 << UInt64(place) == 0 { continue }
@@ -131,7 +133,7 @@ struct Members: ~Copyable {
     }
 }
 
-/// The elements of an array that stands in a body. One instance serves all requests in turn.
+/// The elements of an array in a body. One instance serves all requests in turn.
 struct Elements: ~Copyable {
     private var scanner = JSONScanner()
     private var name: StaticString = ""
@@ -139,9 +141,9 @@ struct Elements: ~Copyable {
     /// How many elements there are.
     var count: Int { scanner.entryCount }
 
-    /// Scans the array that a member holds.
+    /// Scans a member's value, which must be an array.
     ///
-    /// - Throws: 400 for what is no array, or too long a one.
+    /// - Throws: 400 for another value, or for too many elements.
     mutating func read(_ value: borrowing FieldValue, of what: StaticString, maximum: Int) throws(Problem) {
         name = value.name
         guard value.kind == .array else {
@@ -153,24 +155,24 @@ struct Elements: ~Copyable {
             try scanner.consume(value.bytes)
             try scanner.finish()
         } catch {
-            // It was valid as part of the body: the scanner's own bound was met.
+            // It was valid as part of the body, so it has more elements than the scanner takes.
             isTooLong = true
         }
         guard !isTooLong, scanner.entryCount <= maximum else {
-            throw Problem(400, "\(name) has at most \(maximum) elements", field: "\(name)")
+            throw Problem(400, "\(name) must have at most \(maximum) elements", field: "\(name)")
         }
     }
 
-    /// An element, and where it stands in the bytes that were read.
+    /// An element, with its range in the bytes that were read.
     func element(_ index: Int) -> JSONScanner.Entry { scanner.entry(index) }
 
-    /// Where a string stands in the bytes that were read, quotes included.
+    /// The range of a string in the bytes that were read, quotes included.
     ///
-    /// - Throws: 400 for an element that is no string.
+    /// - Throws: 400 for an element that is not a string.
     func string(_ index: Int) throws(Problem) -> Range<Int> {
         let entry = scanner.entry(index)
         guard entry.kind == .string else {
-            throw flaw(index, "\(name) is an array of strings; this element is \(describe(entry.kind))")
+            throw flaw(index, "\(name) must be an array of strings, but this element is \(describe(entry.kind))")
         }
         return entry.value
     }
@@ -179,10 +181,10 @@ struct Elements: ~Copyable {
     func flaw(_ index: Int, _ detail: String) -> Problem { Problem(400, detail, field: "\(name)[\(index)]") }
 }
 
-/// How much of what a client wrote is repeated to it in an error, in bytes.
+/// How much of a client's text an error repeats, in bytes.
 let shownBytes = 60
 
-/// A kind of JSON value as it stands in a sentence.
+/// The name of a kind of JSON value, for a sentence.
 func describe(_ kind: JSONKind) -> String {
     switch kind {
     case .object: "an object"

@@ -1,4 +1,4 @@
-// The fields of a queue's configuration: one table says each field's name and type, where its value goes, and how it is
+// The fields of a queue's configuration. One table gives each field's name and type, where its value goes, and how it is
 // shown.
 
 import Delivery
@@ -115,7 +115,7 @@ struct ConfigurationField: Sendable {
     }
 }
 
-/// What the fields of one configuration say.
+/// The fields of one configuration.
 struct ConfigurationFields {
     var configuration = QueueConfiguration()
     /// How tasks are sent, if it says so.
@@ -146,7 +146,7 @@ extension QueueConfiguration {
     init(defaults bytes: Span<UInt8>, scannedBy members: borrowing Members) throws(Problem) {
         let fields = try ConfigurationFields(bytes, scannedBy: members)
         if fields.push != nil {
-            throw Problem(400, "push is for a single queue; use PUT /config/NAME", field: "push")
+            throw Problem(400, "push can be set only for a single queue; use PUT /config/NAME", field: "push")
         }
         self = fields.configuration
         // Defaults have no defaults of their own to set aside.

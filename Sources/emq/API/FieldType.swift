@@ -1,4 +1,4 @@
-// What the fields of a request hold: how each type is read, and how a value is shown in an answer.
+// The types of fields: how a request's value is read, and how an answer shows a value.
 
 import Bytes
 import Delivery
@@ -22,7 +22,7 @@ struct FieldType<Value>: Sendable {
 }
 
 extension FieldType<Range<Int>> {
-    /// Any JSON: where it stands in the object.
+    /// Any JSON, as its range in the object.
     static var json: Self { Self(acceptsNull: true) { (value, _) throws(Problem) in value.range } }
 }
 
@@ -32,6 +32,11 @@ extension FieldType<Int64> {
 
     /// A number of seconds that is not 0, as milliseconds.
     static var length: Self { Self { (value, _) throws(Problem) in try value.length() } }
+
+    /// How long a task lives, where `null` means never: a number of seconds that is not 0, as milliseconds.
+    static var expiryLength: Self {
+        Self { (value, _) throws(Problem) in try value.length(alternative: ", or null for never") }
+    }
 
     /// A time in Unix seconds, as milliseconds.
     static var time: Self { Self { (value, now) throws(Problem) in try value.time(now: now) } }
@@ -69,7 +74,7 @@ extension FieldType<[UInt8]> {
         }
     }
 
-    /// An object of strings of at most `maximumBytes` bytes of JSON, as it was written.
+    /// An object of strings of at most `maximumBytes` bytes of JSON, as the client wrote it.
     static func strings(maximumBytes: Int) -> Self {
         Self { (value, _) throws(Problem) in try value.strings(maximumBytes: maximumBytes) }
     }

@@ -1,19 +1,19 @@
-// The value of one field, read as what it has to be; what it is not is said in words.
+// The value of one field: reading it as the type that it must have, and saying what is wrong with it.
 
 import Bytes
 import JSON
 import Queues
 
-/// A hundred years in milliseconds: as good as for ever, and far from any overflow.
+/// A hundred years in milliseconds: practically forever, and far from overflow.
 let maximumMilliseconds: Int64 = 100 * 365 * 86_400_000
 
-/// The value of a member, with the name to complain under.
+/// The value of a member, with the member's name for errors.
 ///
-/// Each reader throws a 400 that names the field, says what would be right, and what was got.
+/// Each reader throws a 400 that names the field and says what it must be and what it is.
 struct FieldValue: ~Escapable {
-    /// The value as it was written.
+    /// The value as the client wrote it.
     let bytes: Span<UInt8>
-    /// Where it stands in the object that it is a member of, and what it is.
+    /// Its place in the object that it is a member of, and its kind.
     let entry: JSONScanner.Entry
     let name: StaticString
 
@@ -27,22 +27,28 @@ struct FieldValue: ~Escapable {
     var kind: JSONKind { entry.kind }
     var range: Range<Int> { entry.value }
 
-    /// What is wrong with the value: it is not what is `wanted`.
+    /// A problem that says what the value must be.
     func flaw(_ wanted: String) -> Problem {
         let got = kind == .object || kind == .array ? describe(kind) : text(bytes.extracting(first: shownBytes))
-        return Problem(400, "\(name) is \(wanted), not \(got)", field: "\(name)")
+        return Problem(400, "\(name) must be \(wanted), not \(got)", field: "\(name)")
     }
 
     /// A duration: a number of seconds, resolved to the millisecond, in a range of milliseconds.
-    func duration(_ range: ClosedRange<Int64> = 0...maximumMilliseconds) throws(Problem) -> Int64 {
+    /// `alternative` follows the description of the range in an error.
+    func duration(
+        _ range: ClosedRange<Int64> = 0...maximumMilliseconds, alternative: StaticString = ""
+    ) throws(Problem) -> Int64 {
         if kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes), range.contains(milliseconds) {
             return milliseconds
         }
-        throw flaw("a number of seconds from \(seconds(range.lowerBound)) to \(seconds(range.upperBound))")
+        throw flaw(
+            "a number of seconds from \(seconds(range.lowerBound)) to \(seconds(range.upperBound))\(alternative)")
     }
 
-    /// The length of a lease or of a life: a duration that is not 0.
-    func length() throws(Problem) -> Int64 { try duration(1...maximumMilliseconds) }
+    /// The length of a lease or of a task's life: a duration that is not 0.
+    func length(alternative: StaticString = "") throws(Problem) -> Int64 {
+        try duration(1...maximumMilliseconds, alternative: alternative)
+    }
 
     /// A point in time: Unix seconds, resolved to the millisecond.
     func time(now: Int64) throws(Problem) -> Int64 {
@@ -57,7 +63,7 @@ struct FieldValue: ~Escapable {
     /// A whole number.
     func integer(_ range: ClosedRange<Int64>) throws(Problem) -> Int64 {
         if kind == .number, let number = try? JSONValue.integer(bytes), range.contains(number) { return number }
-        throw flaw("a whole number from \(range.lowerBound) to \(range.upperBound)")
+        throw flaw(describeWholeNumber(range))
     }
 
     /// A fraction from 0 to 1, resolved to a thousandth.
@@ -83,15 +89,15 @@ struct FieldValue: ~Escapable {
         guard JSONValue.decodeString(bytes, into: &decoded) else { throw flaw("a string in UTF-8") }
         guard (1...maximumBytes).contains(decoded.count) else {
             throw Problem(
-                400, "\(name) has 1 to \(maximumBytes) bytes, this one has \(decoded.count)", field: "\(name)")
+                400, "\(name) must have 1 to \(maximumBytes) bytes, not \(decoded.count)", field: "\(name)")
         }
         return decoded
     }
 
-    /// Whether it is a string without a character, which legacy systems take for none.
+    /// Whether it is an empty string, which legacy systems treat as absent.
     var isBlank: Bool { kind == .string && bytes.count == 2 }
 
-    /// One of a few words: its place among them.
+    /// One of a few words, as its place among them.
     func word(_ words: [StaticString]) throws(Problem) -> Int {
         if kind == .string,
             let place = words.firstIndex(where: {
@@ -116,11 +122,11 @@ struct FieldValue: ~Escapable {
 }
 
 extension FieldValue {
-    /// An object of strings, as it was written.
+    /// An object of strings, as the client wrote it.
     func strings(maximumBytes: Int) throws(Problem) -> [UInt8] {
         guard kind == .object else { throw flaw("an object of strings") }
         guard bytes.count <= maximumBytes else {
-            throw Problem(400, "\(name) has at most \(maximumBytes) bytes", field: "\(name)")
+            throw Problem(400, "\(name) must have at most \(maximumBytes) bytes of JSON", field: "\(name)")
         }
         var scanner = JSONScanner()
         do throws(JSONError) {
@@ -133,7 +139,7 @@ extension FieldValue {
             let entry = scanner.entry(index)
             let member = text(bytes.extracting(entry.name).extracting(first: shownBytes))
             throw Problem(
-                400, "\(name) is an object of strings; '\(member)' is \(describe(entry.kind))",
+                400, "\(name) must be an object of strings, but '\(member)' is \(describe(entry.kind))",
                 field: "\(name).\(member)")
         }
         return Array(copying: bytes)
@@ -141,16 +147,15 @@ extension FieldValue {
 }
 
 extension FieldValue {
-    /// How many retries there may be.
+    /// The maximum number of retries.
     func retryLimit() throws(Problem) -> UInt32 {
         UInt32(truncatingIfNeeded: try integer(0...Int64(UInt32.max)))
     }
 
-    /// How long a task lives: a number of seconds, or "never", which a merge patch cannot say with `null`.
+    /// How long a task lives: a number of seconds, or "never", because `null` in a merge patch removes the field.
     func expiry() throws(Problem) -> Expiry {
-        if kind == .number { return .after(milliseconds: try length()) }
-        _ = try word(["never"])
-        return .never
+        if kind == .string, (try? word(["never"])) != nil { return .never }
+        return .after(milliseconds: try length(alternative: ", or \"never\""))
     }
 
     /// The members of a backoff that is an object.
@@ -179,8 +184,8 @@ extension FieldValue {
                 default: jitter = try value.fraction()
                 }
             }
-            guard let minimum else { throw Problem(400, "a backoff has a min: the first pause", field: "min") }
-            if let maximum, maximum < minimum { throw Problem(400, "max is less than min", field: "max") }
+            guard let minimum else { throw Problem(400, "a backoff needs min, the first pause", field: "min") }
+            if let maximum, maximum < minimum { throw Problem(400, "max must not be less than min", field: "max") }
             return Backoff(
                 minimumMilliseconds: minimum, maximumMilliseconds: maximum ?? max(minimum, 86_400_000),
                 maximumDoublings: doublings, jitter: jitter)

@@ -1,5 +1,5 @@
-// JSON merge patch (RFC 7396), on what queues say: what a patch names is set, what it says to be null is removed, and all
-// else stays as it is.
+// JSON merge patch (RFC 7396) for configurations: a patch sets the members that it names, removes those that it sets to
+// null, and leaves all others as they are.
 
 import Bytes
 import Delivery
@@ -9,19 +9,19 @@ import Net
 /// Merges a patch into an object.
 ///
 /// - Parameters:
-///   - patch: a JSON object; it was scanned before.
-///   - target: what it is applied to, a JSON object.
-///   - known: the members that there can be; nil for any.
-///   - field: where both stand, for errors: empty, or a path with a dot at its end.
-/// - Returns: the object that comes of it. Its values are not checked.
-/// - Throws: 400 for a member that is not known, or is there twice: with `null` it would pass unnoticed.
+///   - patch: a JSON object, which was scanned before.
+///   - target: the JSON object to which it is applied.
+///   - known: the allowed members; nil for any.
+///   - field: the path of both, for errors: empty, or with a dot at its end.
+/// - Returns: the merged object. Its values are not checked.
+/// - Throws: 400 for an unknown or duplicate member, which would pass unnoticed if it is `null`.
 func mergePatch(
     _ patch: Span<UInt8>, into target: Span<UInt8>, known: [StaticString]?, field: String = ""
 ) throws(Problem) -> [UInt8] {
     let old = try membersByName(of: target, field: field)
     let new = try membersByName(of: patch, field: field)
     var merged: [UInt8] = []
-    /// Whether two names are the same member. Those of headers are compared as HTTP does.
+    /// Whether two names are the same member. Names of headers are compared without regard to case.
     func isSame(_ name: [UInt8], _ other: [UInt8]) -> Bool {
         field == "push.headers." ? name.span.equalsIgnoringCase(other.span) : name == other
     }
@@ -39,10 +39,10 @@ func mergePatch(
         if let known, !known.contains(where: { name.elementsEqual("\($0)".utf8) }) {
             let shown = text(name.span.extracting(first: shownBytes))
             let hint = nearestName(to: shown, among: known.map { "\($0)" })
-            throw Problem(400, "there is no field '\(shown)' here; \(hint)", field: place)
+            throw Problem(400, "unknown field '\(shown)'; \(hint)", field: place)
         }
         guard !new[..<index].contains(where: { isSame($0.name, name) }) else {
-            throw Problem(400, "the field '\(place)' is given twice", field: place)
+            throw Problem(400, "the field '\(place)' is given twice; send it once", field: place)
         }
         if entry.kind == .null { continue }
         let value = patch.extracting(entry.value)
@@ -62,7 +62,7 @@ func mergePatch(
     return merged
 }
 
-/// The members that an object inside of a configuration can have, an empty array for any; nil if there is no such object.
+/// The members that an object inside a configuration can have, `.some(nil)` for any; nil if the field is not an object.
 private func membersInside(_ field: String) -> [StaticString]?? {
     switch field {
     case "push": .some(PushOptions.queueMembers)
@@ -81,16 +81,16 @@ private func membersByName(
         try scanner.finish()
     } catch {
         let name = field.isEmpty ? nil : String(field.dropLast())
-        throw Problem(400, "this is an object of at most 1000 members", field: name)
+        throw Problem(400, "this object must have at most 1000 members", field: name)
     }
     var members: [(name: [UInt8], entry: JSONScanner.Entry)] = []
     for index in 0..<scanner.entryCount {
         let entry = scanner.entry(index)
         var name: [UInt8] = []
-        // A name's quotes stand around it.
+        // Include the quotes around the name.
         let quoted = object.extracting(entry.name.lowerBound - 1..<entry.name.upperBound + 1)
         guard JSONValue.decodeString(quoted, into: &name) else {
-            throw Problem(400, "a name here is no text in UTF-8", field: field.isEmpty ? nil : String(field.dropLast()))
+            throw Problem(400, "a name here is not valid UTF-8", field: field.isEmpty ? nil : String(field.dropLast()))
         }
         members.append((name, entry))
     }

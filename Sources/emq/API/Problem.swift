@@ -1,23 +1,23 @@
-// What a client is told when a request cannot be met: a problem detail (RFC 9457) in words that a person can act on.
+// Why a request failed, as a problem detail (RFC 9457) in words that a person can act on.
 
 import Bytes
 import JSON
 import Net
 
-/// Why a request was not met. It has changed nothing.
+/// Why a request failed. It has changed nothing.
 struct Problem: Error {
-    /// How long a client should wait before it tries again what is refused for now, in seconds.
+    /// How long a client should wait before it retries a temporary problem, in seconds.
     static let retryAfterSeconds = 1
 
-    /// No problem, and no answer: there is no space on disk yet, and the request is to be handed over again.
+    /// Not an answer: there is no space on disk yet, and the server must hand over the request again.
     static let awaitsSpace = Problem(0, "")
 
     let status: Int
-    /// What was wrong, what was got, what would be right.
+    /// What is wrong, and what would be right.
     let detail: String
     /// The field or query parameter at fault, as a path into the request: `queues[2]`.
     var field: String?
-    /// For 405: the methods that would do.
+    /// For 405: the methods that are allowed, as the Allow field lists them.
     var allow: String?
 
     init(_ status: Int, _ detail: String, field: String? = nil, allow: String? = nil) {
@@ -27,20 +27,20 @@ struct Problem: Error {
         self.allow = allow
     }
 
-    /// Whether the request is to be handed over again.
+    /// Whether the server must hand over the request again.
     var awaitsSpace: Bool { status == 0 }
 
-    /// Whether the same request may be met later.
+    /// Whether the same request may succeed later.
     var isTemporary: Bool { status == 429 || status == 503 }
 
-    /// The same problem, of something that stands inside of `outer`: `retry` in `[1]` is `[1].retry`.
+    /// The same problem with the path of the enclosing value before its field: `retry` inside `[1]` is `[1].retry`.
     func inside(_ outer: String) -> Problem {
         var problem = self
         problem.field = field.map { $0.hasPrefix("[") ? outer + $0 : "\(outer).\($0)" } ?? outer
         return problem
     }
 
-    /// Begins the answer, up to its body.
+    /// Writes the answer up to its body.
     func begin(_ contentType: StaticString, to responses: inout ResponseStream) {
         responses.begin(status: status, contentType: contentType)
         if let allow { responses.field("Allow", allow.utf8Span.span) }
@@ -76,18 +76,27 @@ extension JSONWriter {
     }
 }
 
-/// The known name that an unknown one was probably meant to be, as a hint behind a sentence.
+/// A hint at the known name that an unknown one was probably meant to be, to follow a sentence: the nearest name, or all
+/// names if none is near.
 ///
-/// Compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein). O(length²) a name.
-/// `shown` is how a name looks in the hint. Whoever follows a hint must not lose anything by it: a name that does away with
-/// tasks, or holds them up, is hinted at only for a slip of one letter behind the first, and if no other name is as near. What
-/// may be meant to refuse tasks never leads to acknowledging them.
+/// Names are compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein), of which at
+/// most a third of the known name's length may differ, or one. O(length²) per name.
+///
+/// Following a hint must not lose anything. So a name that ends tasks or holds them up is suggested only for a typo of one
+/// letter after the first, and only if no other name is as near. A name that may mean refusing tasks never leads to
+/// acknowledging them.
+///
+/// - Parameters:
+///   - unknown: the unknown name.
+///   - known: the known names.
+///   - shown: how a name looks in the hint.
+/// - Returns: a clause without a full stop.
 func nearestName(
     to unknown: String, among known: [String], shown: (String) -> String = { $0 }
 ) -> String {
     let letters = Array(unknown.lowercased().utf8.prefix(64))
     let distances = known.map { (name: $0, distance: editDistance(letters, Array($0.utf8))) }
-    if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, best.name.utf8.count / 2) {
+    if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, best.name.utf8.count / 3) {
         let nearest = distances.filter { $0.distance == best.distance }
         let isSafe = nearest.allSatisfy { !consequentialNames.contains($0.name) }
         var isSlip = nearest.count == 1 && best.distance <= 1 && best.name.utf8.first == letters.first
@@ -96,7 +105,7 @@ func nearestName(
         }
         if isSafe || isSlip { return "did you mean '\(shown(best.name))'?" }
     }
-    return "known here: " + known.map(shown).joined(separator: ", ")
+    return "expected one of: " + known.map(shown).joined(separator: ", ")
 }
 
 /// Names of requests, fields and options that end tasks, hold them up or send them somewhere.
@@ -104,5 +113,5 @@ private let consequentialNames: Set<String> = [
     "ack", "purge", "pause", "resume", "kick", "move", "dead", "--push",
 ]
 
-/// The names of the request that refuses tasks. Not each of them is among those that may be hinted at.
+/// The names of the request that refuses tasks. Hints need not include all of them.
 private let refusals = ["nak", "nack"]

@@ -1,4 +1,4 @@
-// How tasks are sent, as requests say it: checking that, and showing it.
+// The push options in requests: checking them, and showing them.
 
 import Delivery
 import JSON
@@ -6,7 +6,7 @@ import Net
 import Queues
 
 extension PushOptions {
-    /// Reads what a member of a request says.
+    /// Reads a member of a request.
     ///
     /// - Throws: 400.
     init(_ value: borrowing FieldValue, of kind: Kind) throws(Problem) {
@@ -16,7 +16,7 @@ extension PushOptions {
         } catch {
             throw Problem(error).inside("\(value.name)")
         }
-        // Only emq itself adds a task that tells of a death.
+        // Only emq itself adds dead-letter notifications.
         isNotice = false
     }
 }
@@ -53,16 +53,16 @@ extension Context {
             let queue = broker.existingQueue(named: name)
             guard queue.map({ broker.configuration(of: $0)?.isPushed ?? false }) ?? false else {
                 throw Problem(
-                    400, "a request has a url, unless its queue's configuration has one (push.url)",
+                    400, "request needs a url, because the queue's configuration has none (push.url)",
                     field: "request.url")
             }
         }
         request.write(isMasked: false, to: &options.request)
     }
 
-    /// Checks that what a queue is to say can be sent at all, and puts what is masked in its place.
+    /// Checks a queue's push options, and replaces masked values by the stored ones.
     ///
-    /// - Throws: 400, or 403 for what may not be sent.
+    /// - Throws: 400, or 403 for a destination that is not allowed.
     func checkPush(
         _ push: inout PushOptions, of name: Span<UInt8>, insteadOf before: [UInt8]
     ) throws(Problem) {
@@ -71,22 +71,21 @@ extension Context {
         } catch {
             throw Problem(error).inside("push")
         }
-        // What was there already is not allowed anew.
+        // Unchanged options need no new permission.
         if !before.isEmpty, push == PushOptions(stored: before, of: .queue) { return }
         do throws(Problem) { try checkDestinations(of: push, in: name) } catch { throw error.inside("push") }
     }
 
-    /// Checks that tasks are sent here, and that what is said in figures is no address that may not be reached. Names are
-    /// looked up when a task is sent.
+    /// Checks that this server sends tasks, and that it may reach the addresses of URLs with an IP address as host. Host
+    /// names are looked up when a task is sent.
     private func checkDestinations(of options: PushOptions, in name: Span<UInt8>) throws(Problem) {
         if let system = LegacySystem(of: name) {
-            throw Problem(403, "queues of this name are kept for what --\(system.rawValue) sends")
+            throw Problem(403, "this queue name is reserved for --\(system.rawValue); use another queue")
         }
         guard let push = gate.push, push.sendsOwn else {
             throw Problem(
                 403,
-                "this server sends no tasks: it was started without --push, which says where they may be sent "
-                    + "(such as --push public)")
+                "this server sends no tasks; start it with --push and the allowed destinations, such as --push public")
         }
         for (field, url) in [("url", options.url), ("on_dead", options.onDead)] {
             guard let url, let address = url.address else { continue }
@@ -101,9 +100,9 @@ extension PushOptions {
     /// The options as clients see them: JSON in which secrets are masked.
     ///
     /// - Parameters:
-    ///   - stored: the options as they are kept, which were checked before; empty for none.
+    ///   - stored: the stored options, which were checked before; empty for none.
     ///   - kind: whose options they are.
-    /// - Returns: an object of JSON, or nothing if there are no options.
+    /// - Returns: a JSON object; empty if there are no options.
     static func masked(_ stored: [UInt8], of kind: Kind) -> [UInt8] {
         if stored.isEmpty { return [] }
         var json: [UInt8] = []

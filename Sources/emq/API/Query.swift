@@ -3,8 +3,14 @@
 import Bytes
 import Net
 
-/// Bytes from a client as text to show.
+/// A client's bytes as text to show.
 func text(_ bytes: Span<UInt8>) -> String { String(decoding: bytes) }
+
+/// Describes a whole number in a range, for errors.
+func describeWholeNumber(_ range: ClosedRange<Int64>, unit: String = "") -> String {
+    if range.upperBound < .max { return "a whole number\(unit) from \(range.lowerBound) to \(range.upperBound)" }
+    return range.lowerBound > .min ? "a whole number\(unit), \(range.lowerBound) or more" : "a whole number\(unit)"
+}
 
 /// The parameters of a request's query.
 struct Query {
@@ -21,8 +27,7 @@ struct Query {
         guard let value = values[name] else { return nil }
         guard let number = Int64(decimal: value.utf8), range.contains(number) else {
             throw Problem(
-                400, "\(name) is a whole number\(unit) from \(range.lowerBound) to \(range.upperBound), not '\(value)'",
-                field: name)
+                400, "\(name) must be \(describeWholeNumber(range, unit: unit)), not '\(value)'", field: name)
         }
         return number
     }
@@ -34,7 +39,7 @@ struct Query {
         guard let value = values[name] else { return nil }
         if let known = words[value] { return known }
         throw Problem(
-            400, "\(name) is one of \(words.keys.sorted().joined(separator: ", ")), not '\(value)'", field: name)
+            400, "\(name) must be one of \(words.keys.sorted().joined(separator: ", ")), not '\(value)'", field: name)
     }
 }
 
@@ -49,11 +54,11 @@ func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> Query {
         let name = try percentDecoded(parts[0])
         guard known.contains(name) else {
             let hint = known.isEmpty ? "this path takes none" : nearestName(to: name, among: known)
-            throw Problem(400, "there is no query parameter '\(name)'; \(hint)", field: name)
+            throw Problem(400, "unknown query parameter '\(name)'; \(hint)", field: name)
         }
         let value = try parts.count > 1 ? percentDecoded(parts[1], field: name) : ""
         guard parameters.values.updateValue(value, forKey: name) == nil else {
-            throw Problem(400, "the query parameter '\(name)' is given twice", field: name)
+            throw Problem(400, "the query parameter '\(name)' is given twice; send it once", field: name)
         }
     }
     return parameters
@@ -64,7 +69,7 @@ private func percentDecoded(_ text: Substring, field: String? = nil) throws(Prob
     let encoded = Array(text.utf8)
     PercentEncoding.decode(encoded.span, into: &decoded)
     guard let text = String(validating: decoded, as: UTF8.self) else {
-        throw Problem(400, "what the query says in '\(text)' is not UTF-8", field: field)
+        throw Problem(400, "'\(text)' in the query is not percent-encoded UTF-8", field: field)
     }
     return text
 }

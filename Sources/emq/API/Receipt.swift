@@ -1,4 +1,4 @@
-// Receipts: how a worker names the one dispatch it was given, so that it cannot acknowledge its successor's work.
+// Receipts: how a worker names the dispatch that it received, so that it cannot acknowledge a later one.
 
 import Bytes
 import Net
@@ -14,7 +14,7 @@ enum Receipt {
         }
     }
 
-    /// Reads an id or a receipt; nil for what is neither.
+    /// Reads an id or a receipt; nil for anything else.
     static func read(_ text: Span<UInt8>) -> TaskReference? {
         var end = 0
         while end < text.count, text[end] != UInt8(ascii: "@") { end += 1 }
@@ -24,7 +24,7 @@ enum Receipt {
         guard digits.count == 16 else { return nil }
         var token: UInt64 = 0
         for place in digits.indices {
-            // Only the form that is given out: a receipt has one spelling.
+            // A receipt has one spelling: its digits are in lower case.
             guard let digit = digits[place].hexadecimalValue, !(0x41...0x46).contains(digits[place]) else { return nil }
             token = token << 4 | UInt64(digit)
         }

@@ -1,5 +1,5 @@
-// What a route is: one value that says all that the server knows of a path before it reads a body. Look-up, `Allow`,
-// `405`, hints for mistyped paths and parameters, and admission derive from it. The table of all routes is `Route.all`.
+// A route: one value with all that the server knows about a path before it reads a body. Look-up, `Allow`, `405`, hints
+// for mistyped paths and parameters, and admission derive from it. The table of all routes is `Route.all`.
 
 import Bytes
 import Net
@@ -7,7 +7,7 @@ import Queues
 
 /// One path of the interface.
 ///
-/// A class, as `Operation` is, so that finding a route copies nothing.
+/// Like `Operation`, it is a class, so that finding a route copies nothing.
 final class Route: Sendable {
     /// What follows the first segment of a path.
     enum Subject {
@@ -24,18 +24,21 @@ final class Route: Sendable {
     /// Another spelling of the first segment.
     let alias: StaticString?
     let subject: Subject
+    /// What to do instead of adding a name to a path that takes none, as a clause; empty for no advice.
+    let advice: StaticString
     /// The parameters of the query.
     let query: [String]
     /// What each method does.
     let operations: [Operation]
 
     init(
-        _ name: StaticString, alias: StaticString? = nil, _ subject: Subject, query: [String] = [],
-        _ operations: Operation...
+        _ name: StaticString, alias: StaticString? = nil, _ subject: Subject, advice: StaticString = "",
+        query: [String] = [], _ operations: Operation...
     ) {
         self.name = name
         self.alias = alias
         self.subject = subject
+        self.advice = advice
         self.query = query
         self.operations = operations
     }
@@ -43,11 +46,11 @@ final class Route: Sendable {
     /// The methods that the path answers, as the Allow field lists them.
     var allowedMethods: String { Route.list(operations.map(\.method)) }
 
-    /// The methods to use instead of another one, as a clause for people.
+    /// The methods to use instead of another one, as a phrase for people.
     fileprivate var usualMethods: String {
         let names = operations.map { "\($0.method.name)" }
-        guard let last = names.last, names.count > 1 else { return "\(names.first ?? "nothing") does" }
-        return names.dropLast().joined(separator: ", ") + " and \(last) do"
+        guard let last = names.last, names.count > 1 else { return names.first ?? "another path" }
+        return names.dropLast().joined(separator: ", ") + " or \(last)"
     }
 
     /// The methods that some path answers, as the Allow field lists them.
@@ -71,37 +74,37 @@ final class Operation: Sendable {
     enum Body {
         /// The request has none.
         case none
-        /// It is read and not kept. When memory is short, bodies up to a limit are read nevertheless.
+        /// The server reads it and does not keep it, so it reads bodies up to a limit even when memory is short.
         case read
-        /// What it says is kept.
+        /// The server keeps what it says.
         case kept
     }
 
     enum Admission {
         /// The request concerns one task or queue, or none. It is admitted before its handler is called.
         case once
-        /// The handler admits the request when it knows how many tasks it names.
+        /// The handler admits the request once it knows how many tasks the request names.
         case byHandler
     }
 
     /// What an answer waits for.
     enum Hold {
-        /// Everything that was changed so far is safe on disk.
+        /// All changes so far are safe on disk.
         case untilSafe
-        /// The same, unless the disk is full or fails: then seeing what is not safe is better than seeing nothing.
+        /// The same, unless the disk is full or fails. Then showing unsafe changes is better than showing nothing.
         case untilSafeUnlessDiskFails
-        /// Nothing: clients do not rely on it, or its handler holds it.
+        /// Nothing: clients do not rely on the answer, or its handler holds it.
         case never
     }
 
-    /// The method; `get` stands for HEAD too.
+    /// The method; `get` includes HEAD.
     let method: Method
-    /// What a request costs for each task or queue that it names, the texts that it wants kept not included.
+    /// What a request costs for each task or queue that it names, not including the texts to be kept.
     let cost: Cost
     let body: Body
     let admission: Admission
     let hold: Hold
-    /// Whether it is answered while the journal is being recovered.
+    /// Whether the server answers it while it recovers the journal.
     let isOpenDuringRecovery: Bool
     let handler: Handler
 
@@ -159,7 +162,7 @@ extension Route {
     ///
     /// - Parameters:
     ///   - path: the path, percent-encoded.
-    ///   - name: receives what follows the first segment, percent-decoded: a queue's name, an id, or nothing.
+    ///   - name: receives the rest of the path, percent-decoded: a queue's name, an id, or nothing.
     /// - Returns: the route.
     /// - Throws: 404 for a path that does not exist, 400 for an invalid name.
     static func find(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Route {
@@ -182,11 +185,13 @@ extension Route {
         segment.equals(name) || alias.map { segment.equals($0) } ?? false
     }
 
-    /// Why no route has a path that begins with `segment`.
+    /// Explains why there is no route for a path that begins with `segment`.
     private static func missing(_ segment: Span<UInt8>) -> Problem {
         if let route = all.first(where: { $0.begins(with: segment) }) {
             switch route.subject {
-            case .none: return Problem(404, "there is nothing below /\(route.name)/")
+            case .none:
+                let advice = route.advice.utf8CodeUnitCount > 0 ? "; \(route.advice)" : ""
+                return Problem(404, "there is nothing below /\(route.name)/\(advice)")
             case .queue: return Problem(404, "add the name of a queue to the path: /\(route.name)/NAME")
             case .task: return Problem(404, "add the id of a task to the path: /\(route.name)/ID")
             }
@@ -206,12 +211,12 @@ extension Route {
         let method = request.method == .head ? .get : request.method
         for operation in operations where operation.method == method { return operation }
         throw Problem(
-            405, "\(text(request.methodName)) does not work here; \(usualMethods)", allow: allowedMethods)
+            405, "\(text(request.methodName)) is not allowed here; use \(usualMethods)", allow: allowedMethods)
     }
 }
 
 extension Method {
-    /// The method as it is written.
+    /// The method as requests write it.
     fileprivate var name: StaticString {
         switch self {
         case .get: "GET"

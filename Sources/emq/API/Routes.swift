@@ -1,23 +1,36 @@
-// The table of routes, which docs/api.md describes.
+// The table of routes. docs/api.md describes them.
+
+private let namesTasksInBody: StaticString = "name the tasks in the body"
 
 extension Route {
-    /// All routes, the most usual ones first: look-up takes their order.
+    /// All routes, the most usual ones first, because look-up goes through them in this order.
     static let all = [
         Route(
             "enqueue", .queue, .post(.grows(Cost.taskBytes), body: .kept, admission: .byHandler, API.enqueue)),
         // A wait acknowledges tasks, and holds its answer itself.
-        Route("wait", .none, .post(.frees, body: .read, admission: .byHandler, hold: .never, API.wait)),
-        Route("ack", .none, .post(.frees, body: .read, admission: .byHandler, API.acknowledge)),
-        Route("nak", alias: "nack", .none, .post(.returns, body: .read, admission: .byHandler, API.nak)),
-        Route("touch", .none, .post(.grows(), body: .read, admission: .byHandler, API.touch)),
+        Route(
+            "wait", .none, advice: "name the queues in the body",
+            .post(.frees, body: .read, admission: .byHandler, hold: .never, API.wait)),
+        Route(
+            "ack", .none, advice: namesTasksInBody,
+            .post(.frees, body: .read, admission: .byHandler, API.acknowledge)),
+        Route(
+            "nak", alias: "nack", .none, advice: namesTasksInBody,
+            .post(.returns, body: .read, admission: .byHandler, API.nak)),
+        Route(
+            "touch", .none, advice: namesTasksInBody,
+            .post(.grows(), body: .read, admission: .byHandler, API.touch)),
 
         Route("task", .task, .get(API.showTask), .delete(.frees, API.cancelTask)),
         Route("result", .task, query: ["timeout"], .get(API.awaitResult), .delete(.frees, API.deleteResult)),
         Route("key", .queue, query: ["key"], .get(API.showKey), .delete(.frees, API.freeKey)),
 
         Route("peek", .queue, query: ["n", "state", "after"], .get(API.peek)),
-        // Clients do not rely on these, so they wait for nothing.
-        Route("queues", .none, .get(hold: .never, API.listQueues)),
+        // Clients do not rely on these answers, so they wait for nothing.
+        Route(
+            "queues", .none,
+            advice: "/stats/NAME shows a queue and /purge/NAME deletes its tasks; an empty queue vanishes by itself",
+            .get(hold: .never, API.listQueues)),
         Route("stats", .none, .get(hold: .never, API.showStatistics)),
         Route("stats", .queue, .get(hold: .never, API.showQueueStatistics)),
 

@@ -1,4 +1,4 @@
-// The fields of an enqueue: one table says each field's name and type, where its value goes, and how it is shown.
+// The fields of an enqueue. One table gives each field's name and type, where its value goes, and how it is shown.
 
 import Delivery
 import JSON
@@ -48,7 +48,7 @@ final class TaskField: Sendable {
             "retry", .length, { $0.task.leaseMilliseconds = $1 },
             shown: ("retry", { .seconds(milliseconds: $0.leaseMilliseconds) })),
         TaskField(
-            "expiry", orNull: .length,
+            "expiry", orNull: .expiryLength,
             { $0.task.expiry = if let milliseconds = $1 { .after(milliseconds: milliseconds) } else { .never } }),
         TaskField("delay", .duration, { $0.delayMilliseconds = $1 }),
         TaskField("eta", .time, { $0.task.due = $1 }),
@@ -91,14 +91,14 @@ final class Boxed<Value> {
     init(_ value: Value) { self.value = value }
 }
 
-/// What the fields of one task say.
+/// The fields of one task.
 struct TaskFields: ~Copyable {
     /// The longest metadata, in bytes of JSON.
     static let maximumMetadataBytes = 65_536
 
     /// The task. Its content is empty until that field has been read.
     var task: NewTask
-    /// How it is to be sent, if it is.
+    /// How to send it, if it is to be sent.
     var request: Boxed<PushOptions>?
     fileprivate var delayMilliseconds: Int64?
     fileprivate var hasConflict = false
@@ -121,7 +121,7 @@ struct TaskFields: ~Copyable {
     ///   - bytes: a JSON object, which holds the task's content.
     ///   - members: has scanned it.
     ///   - now: the time, in milliseconds since the Unix epoch.
-    /// - Throws: 400 for a field that is unknown, invalid or missing, or that stands without the field that it needs.
+    /// - Throws: 400 for a field that is unknown, invalid or missing, or that needs another field.
     mutating func read(_ bytes: Span<UInt8>, scannedBy members: borrowing Members, now: Int64) throws(Problem) {
         try members.forEach(in: bytes, known: TaskField.names, nullable: TaskField.nullable) {
             (place, value) throws(Problem) in
@@ -133,7 +133,7 @@ struct TaskFields: ~Copyable {
     private mutating func complete(now: Int64) throws(Problem) {
         if let delayMilliseconds {
             guard task.due == nil else {
-                throw Problem(400, "delay and eta both say when the task is due; send one of them", field: "eta")
+                throw Problem(400, "delay and eta both set when the task is due; send one of them", field: "eta")
             }
             task.due = now + delayMilliseconds
         }
@@ -142,7 +142,7 @@ struct TaskFields: ~Copyable {
             if options.uniqueForMilliseconds > 0 { throw Problem(400, "unique_for needs a key", field: "unique_for") }
         }
         if task.content.isEmpty {
-            throw Problem(400, "a task needs a content: {\"content\": anything}", field: "content")
+            throw Problem(400, "content is missing; send {\"content\": anything}", field: "content")
         }
     }
 }

@@ -1,4 +1,4 @@
-// How a task looks in an answer, wherever it is shown.
+// How answers show a task.
 
 import Bytes
 import JSON
@@ -8,7 +8,7 @@ import UID
 
 /// Writes tasks as JSON.
 enum TaskWriter {
-    /// The task as it is given to a worker.
+    /// The task as workers receive it.
     static func writeDispatched(_ task: borrowing TaskView, to responses: inout (some JSONOutput & ~Copyable)) {
         let id = task.id.text
         writeCommon(task, id: id.span, to: &responses)
@@ -22,7 +22,7 @@ enum TaskWriter {
         responses.append("\"}")
     }
 
-    /// The task as it is shown to someone who looks through a queue.
+    /// The task as a peek lists it.
     static func writeListed(
         _ task: borrowing TaskView, isSending: Bool, to responses: inout (some JSONOutput & ~Copyable)
     ) {
@@ -35,7 +35,7 @@ enum TaskWriter {
         responses.append("}")
     }
 
-    /// All about the task.
+    /// The task with all details.
     static func writeWhole(
         _ task: borrowing TaskView, isSending: Bool, to responses: inout (some JSONOutput & ~Copyable)
     ) {
@@ -56,7 +56,7 @@ enum TaskWriter {
         responses.append("}")
     }
 
-    /// A key that is kept though nothing else is left of its task.
+    /// A key that is still reserved after its task is gone.
     static func writeKeptKey(
         _ key: [UInt8], _ holder: KeyHolder, in queue: Span<UInt8>,
         to responses: inout (some JSONOutput & ~Copyable)
@@ -79,8 +79,8 @@ enum TaskWriter {
     ) {
         let isStuck = task.isToBeSent && !isSending
         let reason =
-            "it is to be sent, and this server was started without what sends it (--push, or a legacy system's "
-            + "option): it waits until there is one that does"
+            "this server was started without --push or a legacy system's option, so it does not send this task; the task "
+            + "waits for a server that does"
         writeText(",\"error\":", isStuck ? Array(reason.utf8) : task.error, to: &responses)
     }
 
@@ -111,7 +111,7 @@ enum TaskWriter {
         writeJSON(",\"metadata\":", task.metadata, to: &responses)
     }
 
-    // What follows writes nothing for what is not there.
+    // These write nothing for an absent value.
 
     private static func writeTime(
         _ member: StaticString, _ milliseconds: Int64?, to responses: inout (some JSONOutput & ~Copyable)

@@ -179,7 +179,7 @@ import Testing
         receiver.script("/x", [.answer("200 OK", #"{"code":101}"#)])
         let id = try create("/x")
         let task = try server.wait(id, for: "dead")
-        #expect((task["error"] as? String)?.hasSuffix("answered 200 with code 101, and 100 is success") == true)
+        #expect((task["error"] as? String)?.hasSuffix("answered 200 with code 101; success is code 100") == true)
         #expect(try query(id).status == 404)
         #expect(try ask("/delete", #"{"id":"\#(id)"}"#).status == 200)
         #expect(try server.get("/task/\(id)").status == 404)

@@ -59,12 +59,12 @@ import Testing
         let server = try Server(environment: ["TASKQUEUE_CONFIG_FILE": path])
         #expect(try line(server, "emq: replacing taskqueue").contains("1 queue of \(path)"))
         let words = try line(server, "emq: \(path) names a server")
-        #expect(words.contains("consuming from AMQP is not there yet") && words.contains("POST /enqueue/QUEUE"))
+        #expect(words.contains("emq does not consume from AMQP") && words.contains("POST /enqueue/QUEUE"))
     }
 
     @Test(arguments: [
         ("[q]\nrate = often\n", "line 2: a rate must be a number of starts"),
-        ("concurrency = 1\n", "line 1: there is no key"),
+        ("concurrency = 1\n", "line 1: unknown key"),
         ("", "has no section"),
     ])
     func aMalformedFileStopsTheStart(text: String, reason: String) throws {

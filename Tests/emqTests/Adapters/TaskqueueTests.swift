@@ -246,10 +246,12 @@ import Testing
     // MARK: Invalid messages
 
     @Test(arguments: [
-        ("1", "a message is a JSON object"), (#"{"url":7}"#, "url is a string"), (#"{"payload":1}"#, "has a url"),
-        (#"{"url":"https://a.test/"}"#, "https is not available"), (#"{"url":"/x","eta":"soon"}"#, "eta is a time"),
+        ("1", "a message must be a JSON object"), (#"{"url":7}"#, "url must be a string"),
+        (#"{"payload":1}"#, "a message needs a url"),
+        (#"{"url":"https://a.test/"}"#, "https is not available"),
+        (#"{"url":"/x","eta":"soon"}"#, "eta must be a time"),
         (#"{"url":"/x","roll_back":"ftp://x/"}"#, "roll_back: a URL begins with http://"),
-        (#"{"url":"/x","max_retries":1.5,"countdown":100}"#, "max_retries is a whole number"),
+        (#"{"url":"/x","max_retries":1.5,"countdown":100}"#, "max_retries must be a whole number"),
     ])
     func anInvalidMessageDiesAtOnceWithTheReason(message: String, reason: String) throws {
         let server = try server("[q]\nrate = 1000/s\n")
@@ -307,22 +309,26 @@ import Testing
 
     @Test(arguments: [
         ("", "t.ini has no section"),
-        ("[a]\nconcurency = 1", "line 2: there is no key 'concurency' in a section; did you mean 'concurrency'?"),
-        ("x = 1\n[a]", "line 1: there is no key 'x' before the first section"),
-        ("[a]\nserver = 1", "line 2: there is no key 'server' in a section"),
-        ("[a]\nconcurrency = 0", "line 2: concurrency is a whole number from 1 to 1000, not '0'"),
-        ("[a]\nconcurrency = many", "line 2: concurrency is"), ("[a]\nrate = 5", "line 2: a rate must be"),
-        ("[a]\nretry_limit = -2", "line 2: retry_limit is a whole number from 0 to 4294967295, or -1 for no limit"),
-        ("[a]\nmin_backoff_seconds = -1", "line 2: min_backoff_seconds is"),
-        ("\n[a\n", "line 2: a section is written [name], not '[a'"),
+        ("[a]\nconcurency = 1", "line 2: unknown key 'concurency' in a section; did you mean 'concurrency'?"),
+        ("x = 1\n[a]", "line 1: unknown key 'x' before the first section"),
+        ("[a]\nserver = 1", "line 2: unknown key 'server' in a section"),
+        ("[a]\nconcurrency = 0", "line 2: concurrency must be a whole number from 1 to 1000, not '0'"),
+        ("[a]\nconcurrency = many", "line 2: concurrency must be"), ("[a]\nrate = 5", "line 2: a rate must be"),
+        (
+            "[a]\nretry_limit = -2",
+            "line 2: retry_limit must be a whole number from 0 to 4294967295, or -1 for no limit"
+        ),
+        ("[a]\nmin_backoff_seconds = -1", "line 2: min_backoff_seconds must be"),
+        ("\n[a\n", "line 2: a section must be [name], not '[a'"),
         ("[]", "line 1: a queue's name has 1 to 255 bytes"),
-        ("[a]\n[a]", "line 2: there are two sections [a]"), ("[htq]", "line 1: queues of this name are kept for htq"),
+        ("[a]\n[a]", "line 2: the section [a] is given twice"),
+        ("[htq]", "line 1: this queue name is reserved for htq"),
         ("[a]\nrate = 1/s\nrate = 2/s", "line 3: 'rate' is given twice"),
-        ("[a]\nrate", "line 2: a line is a [section]"),
-        ("[a]\nrate = \"1/s", "line 2: a quotation mark \" is not closed"),
+        ("[a]\nrate", "line 2: a line must be [section]"),
+        ("[a]\nrate = \"1/s", "line 2: the closing \" is missing"),
         (
             "[a]\nmin_backoff_seconds = 9\nmax_backoff_seconds = 8",
-            "[a]: max_backoff_seconds is less than min_backoff_seconds"
+            "[a]: max_backoff_seconds must not be less than min_backoff_seconds"
         ),
         ("base_url = https://x/\n[a]", "line 1: base_url: https is not available"),
     ])

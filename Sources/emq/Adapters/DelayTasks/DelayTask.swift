@@ -22,9 +22,9 @@ struct DelayTask {
     /// - Throws: 400 if it does not say so. A time of 0 is as good as none.
     init(timestamp: Int64?, key: UInt64?) throws(Problem) {
         guard let timestamp, timestamp > 0 else {
-            throw Problem(400, "timestamp is missing: a time in Unix seconds", field: "timestamp")
+            throw Problem(400, "timestamp is missing; send a time in Unix seconds", field: "timestamp")
         }
-        guard let key else { throw Problem(400, "key is missing: a whole number that is not 0", field: "key") }
+        guard let key else { throw Problem(400, "key is missing; send a whole number from 1", field: "key") }
         self.init(timestamp: timestamp, key: key)
     }
 

@@ -46,7 +46,8 @@ final class DelayTasks: FrontEnd {
             let id = try find(names[2], in: try queueName(names[1]), request.query, now: context.now, on: broker)
             try write(id, to: &responses, context, of: broker)
         default:
-            throw Problem(404, "there are /handler/CATE, /task/CATE, /task/CATE/KEY, /tasks and /health here")
+            throw Problem(
+                404, "unknown path; the paths are /handler/CATE, /task/CATE, /task/CATE/KEY, /tasks and /health")
         }
         return .answered
     }
@@ -73,17 +74,18 @@ final class DelayTasks: FrontEnd {
     }
 
     private func methodProblem(_ allow: String) -> Problem {
-        Problem(405, "this method does not work here; there is \(allow)", allow: allow)
+        Problem(405, "this method is not allowed here; use one of: \(allow)", allow: allow)
     }
 
     /// The name of a category's queue.
     private func queueName(_ segment: [UInt8]) throws(Problem) -> [UInt8] {
         var category: [UInt8] = []
         PercentEncoding.decode(segment.span, into: &category)
-        guard !category.isEmpty else { throw Problem(404, "a category follows: /handler/CATE, /task/CATE") }
+        guard !category.isEmpty else { throw Problem(404, "add a category to the path: /handler/CATE or /task/CATE") }
         let name = LegacySystem.delayTasks.queueName(category)
         if let flaw = QueueName.flaw(in: name.span) {
-            throw Problem(400, "this category makes no queue, '\(LegacySystem.delayTasks.rawValue)/CATE': \(flaw)")
+            throw Problem(
+                400, "invalid category, because its queue is '\(LegacySystem.delayTasks.rawValue)/CATE': \(flaw)")
         }
         return name
     }
@@ -95,7 +97,7 @@ final class DelayTasks: FrontEnd {
             case let digits = pair.dropFirst(name.utf8.count), !digits.isEmpty
         else { return nil }
         guard let number = Int64(digits) else {
-            throw Problem(400, "timestamp is a whole number of Unix seconds", field: "timestamp")
+            throw Problem(400, "timestamp must be a whole number of Unix seconds", field: "timestamp")
         }
         return number == 0 ? nil : number
     }
@@ -111,7 +113,7 @@ final class DelayTasks: FrontEnd {
         try context.body.forEach(in: request.body, known: ["handler"], isLenient: true) { (_, value) throws(Problem) in
             handler = try readHandler(value)
         }
-        guard !handler.isEmpty else { throw Problem(400, "handler is missing: an http URL", field: "handler") }
+        guard !handler.isEmpty else { throw Problem(400, "handler is missing; send an http:// URL", field: "handler") }
         let url = try context.readURL(handler, field: "handler")
         do throws(BrokerError) {
             let queue = try broker.queue(named: queueName.span)
@@ -161,7 +163,8 @@ final class DelayTasks: FrontEnd {
         guard task.timestamp >= context.now / 1000 - Self.toleranceSeconds else {
             throw Problem(
                 400,
-                "timestamp is more than \(Self.toleranceSeconds) s past: \(task.timestamp), and now is \(context.now / 1000)",
+                "timestamp must be at most \(Self.toleranceSeconds) s before now, \(context.now / 1000), not "
+                    + "\(task.timestamp)",
                 field: "timestamp")
         }
         let options = task.options
@@ -236,7 +239,7 @@ final class DelayTasks: FrontEnd {
         var digits: [UInt8] = []
         PercentEncoding.decode(segment.span, into: &digits)
         guard let key = UInt64(decimal: digits), key > 0 else {
-            throw Problem(400, "a key is a whole number from 1 to \(UInt64.max)", field: "key")
+            throw Problem(400, "key must be a whole number from 1 to \(UInt64.max)", field: "key")
         }
         let timestamp = try timestamp(in: query)
         guard let queue = broker.existingQueue(named: queueName.span) else { throw Self.noTask }
@@ -285,5 +288,5 @@ final class DelayTasks: FrontEnd {
         if broker.withReplacement(of: id, now: now, body) == nil { broker.withTask(id: id, now: now, body) }
     }
 
-    private static let noTask = Problem(404, "there is no such task (any more)")
+    private static let noTask = Problem(404, "there is no such task, or it no longer exists")
 }

@@ -20,10 +20,10 @@ final class DelayTasksCourier: QueueCourier {
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
     ) throws(TaskRequestError) -> ClientRequest {
         guard let called = DelayTask(task) else {
-            throw TaskRequestError("it was not added by a client of delay-tasks")
+            throw TaskRequestError("no client of delay-tasks added this task, so it cannot be sent")
         }
         guard let url = PushOptions(stored: task.request, of: .task).url ?? queue.options.url else {
-            throw TaskRequestError("it has no handler, and nor has its category")
+            throw TaskRequestError("neither the task nor its category has a handler")
         }
         var body = Array("{\"cate\":".utf8)
         JSONWriter.writeString(LegacySystem.delayTasks.part(of: task.queueName), to: &body)

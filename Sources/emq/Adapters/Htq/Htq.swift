@@ -60,7 +60,7 @@ final class Htq: FrontEnd {
             writeNoContent(to: &responses)
         default:
             throw Problem(
-                405, "\(text(request.methodName)) does not work here; \(resource.allowedMethods) do",
+                405, "\(text(request.methodName)) is not allowed here; use one of: \(resource.allowedMethods)",
                 allow: resource.allowedMethods)
         }
         return .answered
@@ -102,7 +102,7 @@ final class Htq: FrontEnd {
         }
         if let predecessor {
             // Whatever could keep this one from being added comes before the other is cancelled.
-            if context.isStopping { throw Problem(503, "the server is stopping and takes no more requests") }
+            if context.isStopping { throw Problem(503, "the server is stopping and accepts no more requests") }
             notice = self.notice(of: predecessor, now: context.now, on: broker)
             try context.gate.admit(
                 .grows(Cost.queueBytes), count: 3,
@@ -266,7 +266,7 @@ final class Htq: FrontEnd {
         let status = try withRequest(id, now: context.now, on: broker) { task in
             HtqResponse.isThere(task) ? HtqStatus(task) : nil
         }
-        guard let status else { throw Problem(404, "there is no response (any more)") }
+        guard let status else { throw Problem(404, "there is no such response, or it no longer exists") }
         end(id, leaving: status, context, on: broker)
     }
 
@@ -289,7 +289,7 @@ final class Htq: FrontEnd {
         _ id: UID, now: Int64, on broker: isolated Broker, _ body: (borrowing TaskView) -> Result
     ) throws(Problem) -> Result {
         let found = broker.withTask(id: id, now: now) { task in isRequest(task) ? body(task) : nil }
-        guard let result = found ?? nil else { throw Problem(404, "there is no such request (any more)") }
+        guard let result = found ?? nil else { throw Problem(404, "there is no such request, or it no longer exists") }
         return result
     }
 

@@ -18,7 +18,7 @@ final class HtqCourier: QueueCourier {
     ) throws(TaskRequestError) -> ClientRequest {
         guard let url = PushOptions(stored: task.request, of: .task).url,
             let stored = HtqRequest(stored: task.content)
-        else { throw TaskRequestError("its content is no request of htq") }
+        else { throw TaskRequestError("its content is not a request of htq") }
         do throws(Problem) {
             return try stored.clientRequest(to: url)
         } catch {

@@ -56,7 +56,7 @@ struct HtqRequest {
                 }
             }
         }
-        guard !url.isEmpty else { throw Problem(422, "url is missing", field: "url") }
+        guard !url.isEmpty else { throw Problem(422, "url is missing; send an http:// URL", field: "url") }
         if method.isEmpty { method = Array((dataKind == .null ? "get" : "post").utf8) }
     }
 
@@ -115,7 +115,7 @@ struct HtqRequest {
     func clientRequest(to url: HTTPURL) throws(Problem) -> ClientRequest {
         let method = method.map { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0) ? $0 & ~0x20 : $0 }
         guard ClientRequest.isAllowedMethod(method.span) else {
-            throw Problem(422, "method is one such as get or post, not '\(text(method.span))'", field: "method")
+            throw Problem(422, "method must be one such as get or post, not '\(text(method.span))'", field: "method")
         }
         let body: [UInt8]?
         switch dataKind {
@@ -150,29 +150,30 @@ struct HtqRequest {
         try forEachEntry(of: headers.span, in: "headers") { (quotedName, kind, value) throws(Problem) in
             if kind == .null { return }
             guard let name = scalarText(quotedName, .string), ClientRequest.isAllowedField(name: name.span) else {
-                throw Problem(422, "\(text(quotedName)) is no header that can be set here", field: "headers")
+                throw Problem(422, "the header \(text(quotedName)) cannot be set here", field: "headers")
             }
             guard kind == .string || kind == .number, let content = scalarText(value, kind),
                 ClientRequest.isFieldValue(content.span)
             else {
-                let detail = "the header \(text(quotedName)) is a string without control characters, or a number"
+                let detail = "the header \(text(quotedName)) must be a number, or a string without control characters"
                 throw Problem(422, detail, field: "headers")
             }
             guard names.insert(text(name.span).lowercased()).inserted else {
-                throw Problem(422, "the header \(text(quotedName)) is given twice", field: "headers")
+                throw Problem(422, "the header \(text(quotedName)) is given twice; send it once", field: "headers")
             }
             lines += name + Array(": ".utf8) + content + Array("\r\n".utf8)
             // Four more bytes a line than names and values have.
             let byteCount = lines.count - 4 * names.count
             guard names.count <= PushOptions.maximumHeaders, byteCount <= PushOptions.maximumHeaderBytes else {
                 let (count, bytes) = (PushOptions.maximumHeaders, PushOptions.maximumHeaderBytes)
-                throw Problem(422, "there are at most \(count) headers, with \(bytes) bytes in all", field: "headers")
+                throw Problem(
+                    422, "headers must have at most \(count) members, with \(bytes) bytes in all", field: "headers")
             }
         }
         return (lines, names)
     }
 
-    static func badText(_ field: String) -> Problem { Problem(422, "\(field) is text in UTF-8", field: field) }
+    static func badText(_ field: String) -> Problem { Problem(422, "\(field) must be valid UTF-8", field: field) }
 }
 
 /// Data that are no string, as Python's requests sends them: `application/x-www-form-urlencoded`, from an object or from
@@ -218,8 +219,8 @@ private struct HtqForm {
 
     private static let flaw = Problem(
         422,
-        "data is a string, or what can be sent as a form: an object, or an array of pairs, of texts, numbers, "
-            + "booleans, nulls and arrays of these",
+        "data must be a string, or a form: an object or an array of pairs, whose values are strings, numbers, booleans, "
+            + "nulls, or arrays of these",
         field: "data")
 }
 

@@ -26,13 +26,14 @@ enum HtqResource {
             return
         }
         guard parts[0].utf8.count == UID.uuidTextLength, let id = UID(String(parts[0])) else {
-            throw Problem(404, "there is nothing at this path; a request's is /UUID/")
+            throw Problem(404, "there is nothing at this path; a request's path is /UUID/")
         }
         switch parts.dropFirst() {
         case []: self = .request(id)
         case ["status"]: self = .status(id)
         case ["response"]: self = .response(id)
-        default: throw Problem(404, "a request has /UUID/status/ and /UUID/response/, and nothing else")
+        default:
+            throw Problem(404, "there is nothing at this path; a request has only /UUID/status/ and /UUID/response/")
         }
     }
 

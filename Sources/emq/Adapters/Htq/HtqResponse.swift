@@ -44,7 +44,7 @@ enum HtqResponse {
         guard isThere(task) else { return Array("{}".utf8) }
         switch task.state {
         case .expired:
-            return json(of: .timeout, "the request has expired, a day old", unixMilliseconds: task.finished ?? 0)
+            return json(of: .timeout, "the request expired after a day", unixMilliseconds: task.finished ?? 0)
         case .dead:
             let reason =
                 task.error.isEmpty ? "the request was given up" : String(decoding: task.error, as: UTF8.self)

@@ -27,7 +27,7 @@ final class Httpqueue: FrontEnd {
     ) throws(Problem) -> Outcome {
         let path = request.path
         guard path.equals("/create") || path.equals("/delete") || path.equals("/query") else {
-            throw Problem(404, "there are /create, /delete and /query here")
+            throw Problem(404, "unknown path; the paths are /create, /delete and /query")
         }
         guard request.method == .post else { throw Problem(400, "use POST") }
         try context.body.read(request)
@@ -73,8 +73,10 @@ final class Httpqueue: FrontEnd {
                 content = value.range
             }
         }
-        guard !topic.isEmpty else { throw Problem(400, "topic is missing", field: "topic") }
-        guard !callback.isEmpty else { throw Problem(400, "callback is missing", field: "callback") }
+        guard !topic.isEmpty else { throw Problem(400, "topic is missing; send a string", field: "topic") }
+        guard !callback.isEmpty else {
+            throw Problem(400, "callback is missing; send an http:// URL", field: "callback")
+        }
         let url = try context.readURL(callback, field: "callback")
         let options = TaskOptions()
         options.request = PushOptions.request(to: url, timeoutMilliseconds: HttpqueueCourier.timeoutMilliseconds)
@@ -122,7 +124,7 @@ final class Httpqueue: FrontEnd {
                 write(task, now: context.now, to: &responses)
             }
         }
-        guard isFound else { throw Problem(404, "there is no such task (any more)") }
+        guard isFound else { throw Problem(404, "there is no such task, or it no longer exists") }
         try context.gate.admitAnswer(responses)
         responses.end()
     }
@@ -133,7 +135,7 @@ final class Httpqueue: FrontEnd {
         try context.body.forEach(in: request.body, known: ["id"], isLenient: true) { (_, value) throws(Problem) in
             id = try value.string(maximumBytes: 1000)
         }
-        guard !id.isEmpty else { throw Problem(400, "id is missing", field: "id") }
+        guard !id.isEmpty else { throw Problem(400, "id is missing; send the id of a task", field: "id") }
         return UID(text: id.span)
     }
 

@@ -20,7 +20,7 @@ final class HttpqueueCourier: QueueCourier {
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
     ) throws(TaskRequestError) -> ClientRequest {
         guard let url = PushOptions(stored: task.request, of: .task).url else {
-            throw TaskRequestError("it has no callback")
+            throw TaskRequestError("the task has no callback")
         }
         let id = task.id.uuidText
         var body = Array("{\"id\":\"".utf8)
@@ -37,7 +37,7 @@ final class HttpqueueCourier: QueueCourier {
         attempt.outcome(after: clientOutcome) { response in
             let code = Self.code(of: response.body)
             if code == 100 { return nil }
-            return " with \(code.map { "code \($0)" } ?? "no code"), and 100 is success"
+            return " with \(code.map { "code \($0)" } ?? "no code"); success is code 100"
         }
     }
 

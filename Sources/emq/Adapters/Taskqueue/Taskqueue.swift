@@ -96,7 +96,7 @@ final class Taskqueue: QueueCourier {
                 posting: TaskqueueMessage.body(of: message.payload), to: message.url,
                 timeoutMilliseconds: Self.timeoutMilliseconds)
         } catch {
-            throw TaskRequestError("it is no message: \(error.detail)")
+            throw TaskRequestError("its content is not a message: \(error.detail)")
         }
     }
 
@@ -106,7 +106,7 @@ final class Taskqueue: QueueCourier {
             let pause = max(minimum, Self.refusedPauseMilliseconds)
             return .failed(.releasePausing(milliseconds: pause), error: attempt.error(failure))
         }
-        return attempt.outcome(after: clientOutcome) { $0.status == 200 ? nil : ", and 200 is success" }
+        return attempt.outcome(after: clientOutcome) { $0.status == 200 ? nil : "; success is 200" }
     }
 
     /// The same payload goes to the message's `roll_back`.

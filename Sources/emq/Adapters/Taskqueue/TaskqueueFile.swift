@@ -80,9 +80,12 @@ struct TaskqueueFile: Equatable {
         for (name, section) in sections {
             guard let maximum = section.maximumBackoffSeconds, maximum < section.minimumBackoffSeconds else { continue }
             let shown = String(decoding: name, as: UTF8.self)
-            throw TaskqueueFileError("\(path), [\(shown)]: max_backoff_seconds is less than min_backoff_seconds")
+            throw TaskqueueFileError(
+                "\(path), [\(shown)]: max_backoff_seconds must not be less than min_backoff_seconds")
         }
-        if sections.isEmpty { throw TaskqueueFileError("\(path) has no section, and so no queue") }
+        if sections.isEmpty {
+            throw TaskqueueFileError("\(path) has no section; add one for each queue, such as [name]")
+        }
     }
 
     /// What is said of it when the server starts.
@@ -91,8 +94,8 @@ struct TaskqueueFile: Equatable {
         var lines = ["emq: replacing taskqueue for \(queues) of \(path)"]
         if server != nil {
             lines.append(
-                "emq: \(path) names a server, but consuming from AMQP is not there yet: "
-                    + "messages come by POST /enqueue/QUEUE")
+                "emq: \(path) names a server, but emq does not consume from AMQP; "
+                    + "send messages with POST /enqueue/QUEUE")
         }
         return lines
     }
@@ -124,7 +127,7 @@ struct TaskqueueFile: Equatable {
                 quote = character
             }
         }
-        if let quote { throw TaskqueueFileError("a quotation mark \(quote) is not closed") }
+        if let quote { throw TaskqueueFileError("the closing \(quote) is missing") }
         return trimmed(line[..<end])
     }
 
@@ -136,15 +139,15 @@ struct TaskqueueFile: Equatable {
     }
 
     private mutating func begin(_ line: Substring) throws(TaskqueueFileError) -> [UInt8] {
-        guard line.hasSuffix("]") else { throw TaskqueueFileError("a section is written [name], not '\(line)'") }
+        guard line.hasSuffix("]") else { throw TaskqueueFileError("a section must be [name], not '\(line)'") }
         let name = Array(TaskqueueFile.trimmed(line.dropFirst().dropLast()).utf8)
         if let flaw = QueueName.flaw(in: name.span) { throw TaskqueueFileError(flaw) }
         if let system = LegacySystem(of: name.span) {
-            throw TaskqueueFileError("queues of this name are kept for \(system.rawValue)")
+            throw TaskqueueFileError("this queue name is reserved for \(system.rawValue)")
         }
         let shown = String(decoding: name, as: UTF8.self)
         guard sections.updateValue(Section(), forKey: name) == nil else {
-            throw TaskqueueFileError("there are two sections [\(shown)]")
+            throw TaskqueueFileError("the section [\(shown)] is given twice")
         }
         return name
     }
@@ -153,7 +156,7 @@ struct TaskqueueFile: Equatable {
         _ line: Substring, of section: [UInt8]?, _ seen: inout Set<String>
     ) throws(TaskqueueFileError) {
         guard let equals = line.firstIndex(of: "=") else {
-            throw TaskqueueFileError("a line is a [section] or key = value, not '\(line)'")
+            throw TaskqueueFileError("a line must be [section] or key = value, not '\(line)'")
         }
         let key = String(TaskqueueFile.trimmed(line[..<equals]))
         var value = TaskqueueFile.trimmed(line[line.index(after: equals)...])
@@ -181,7 +184,7 @@ struct TaskqueueFile: Equatable {
             baseURL = value.hasSuffix("/") ? String(value.dropLast()) : value
         default:
             let hint = nearestName(to: key, among: ["server", "base_url"])
-            throw TaskqueueFileError("there is no key '\(key)' before the first section; \(hint)")
+            throw TaskqueueFileError("unknown key '\(key)' before the first section; \(hint)")
         }
     }
 
@@ -192,7 +195,8 @@ struct TaskqueueFile: Equatable {
         func number(_ lowest: Int64, _ highest: Int64, hasNone: Bool = false) throws(TaskqueueFileError) -> Int64? {
             guard let number = Int64(value), (lowest...highest).contains(number) || hasNone && number == -1 else {
                 let none = hasNone ? ", or -1 for no limit" : ""
-                throw TaskqueueFileError("\(key) is a whole number from \(lowest) to \(highest)\(none), not '\(value)'")
+                throw TaskqueueFileError(
+                    "\(key) must be a whole number from \(lowest) to \(highest)\(none), not '\(value)'")
             }
             return hasNone && number == -1 ? nil : number
         }
@@ -210,7 +214,7 @@ struct TaskqueueFile: Equatable {
             let keys = [
                 "concurrency", "rate", "retry_limit", "min_backoff_seconds", "max_backoff_seconds", "max_doublings",
             ]
-            throw TaskqueueFileError("there is no key '\(key)' in a section; \(nearestName(to: key, among: keys))")
+            throw TaskqueueFileError("unknown key '\(key)' in a section; \(nearestName(to: key, among: keys))")
         }
     }
 }

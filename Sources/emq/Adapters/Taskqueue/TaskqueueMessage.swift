@@ -29,7 +29,7 @@ struct TaskqueueMessage {
     /// - Throws: `Problem` with what is wrong.
     init(_ content: Span<UInt8>, baseURL: String?, now: Int64) throws(Problem) {
         guard content.count > 0, content[0] == UInt8(ascii: "{") else {
-            throw Problem(400, "a message is a JSON object")
+            throw Problem(400, "a message must be a JSON object")
         }
         var members = Members()
         try members.read(content, kind: .object)
@@ -52,7 +52,7 @@ struct TaskqueueMessage {
             default: queue = value.isBlank ? nil : try value.string(maximumBytes: QueueName.maximumByteCount)
             }
         }
-        guard !url.isEmpty else { throw Problem(400, "a message has a url", field: "url") }
+        guard !url.isEmpty else { throw Problem(400, "a message needs a url", field: "url") }
         self.url = try Self.resolve(url, behind: baseURL, field: "url")
         rollBackURL = rollBack.isEmpty ? nil : try Self.resolve(rollBack, behind: baseURL, field: "roll_back")
         self.eta = eta ?? countdown.map { now + $0 }
@@ -76,7 +76,8 @@ struct TaskqueueMessage {
         // A scheme ends with a colon that comes before any slash.
         if !text.prefix(while: { $0 != UInt8(ascii: "/") }).contains(UInt8(ascii: ":")) {
             guard let baseURL else {
-                throw Problem(400, "\(field) is a path, and the ini file says no base_url", field: field)
+                throw Problem(
+                    400, "\(field) is a path, but the ini file has no base_url; write a whole URL", field: field)
             }
             whole = Array(baseURL.utf8) + (text.first == UInt8(ascii: "/") ? [] : [UInt8(ascii: "/")]) + text
         }
