@@ -122,8 +122,8 @@ extension API {
         }
     }
 
-    /// The configuration of a legacy system's queue. An operator sets how many tasks are sent at once, and how often; the
-    /// system sets what is sent and where.
+    /// The configuration of a legacy system's queue. An operator sets how many tasks are sent at once, and how often;
+    /// the system sets what is sent and where.
     private func adapted(
         _ configuration: QueueConfiguration, push: PushOptions, insteadOf before: QueueConfiguration?,
         by owner: any QueueCourier

@@ -83,8 +83,8 @@ extension API {
         return .answered
     }
 
-    /// `GET /stats/`. It always succeeds. While too many answers are unread, it leaves out the queues for which there is no
-    /// room.
+    /// `GET /stats/`. It always succeeds. While too many answers are unread, it leaves out the queues for which there
+    /// is no room.
     static func showStatistics(
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker

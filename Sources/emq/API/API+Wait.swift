@@ -112,8 +112,8 @@ extension API {
 
     /// Acknowledges the tasks that a wait names.
     ///
-    /// - Returns: the ids and receipts that could not be acknowledged, as the value of a header field, and the change that
-    ///   must be on disk for the others to be safe.
+    /// - Returns: the ids and receipts that could not be acknowledged, as the value of a header field, and the change
+    ///   that must be on disk for the others to be safe.
     /// - Throws: 503.
     private func acknowledgeReferences(
         of request: borrowing Request, _ context: borrowing Context, on broker: isolated Broker
@@ -134,8 +134,8 @@ extension API {
 
     /// Takes the wanted tasks into `taken`, or, if there is no time to wait, the available ones.
     ///
-    /// - Returns: whether `taken` is the answer. If not, the wanted tasks may come later, or one call could not find all
-    ///   available ones.
+    /// - Returns: whether `taken` is the answer. If not, the wanted tasks may come later, or one call could not find
+    ///   all available ones.
     private mutating func take(_ fields: WaitFields, now: Int64, on broker: isolated Broker) -> Bool {
         if takeWanted(fields, now: now, on: broker) { return true }
         let isForAny = fields.maximum != nil
@@ -167,8 +167,8 @@ extension API {
             queues, leaseMilliseconds: fields.leaseMilliseconds, worker: fields.worker, now: now, into: &taken)
     }
 
-    /// Whether a wait that has no tasks yet continues. A wait for many queues needs memory. If there is none, a wait that has
-    /// acknowledged tasks ends.
+    /// Whether a wait that has no tasks yet continues. A wait for many queues needs memory. If there is none, a wait
+    /// that has acknowledged tasks ends.
     ///
     /// - Throws: 503 if there is no memory and the request has changed nothing.
     private mutating func mayWait(

@@ -7,9 +7,9 @@ import Queues
 
 /// Finds the route of a request, checks everything but its body, and calls its handler.
 ///
-/// It is a move-only struct that keeps the memory that handlers reuse from one request to the next, so that a usual request
-/// allocates nothing. Handlers are static functions in the files `API+….swift`; the table of routes (`Route.all`) names
-/// them.
+/// It is a move-only struct that keeps the memory that handlers reuse from one request to the next, so that a usual
+/// request allocates nothing. Handlers are static functions in the files `API+….swift`; the table of routes
+/// (`Route.all`) names them.
 struct API: ~Copyable {
     /// The most names in a wait, and the most tasks that a peek shows.
     static let maximumTasksPerAnswer = 1000

@@ -79,11 +79,11 @@ struct Members: ~Copyable {
         }
     }
 
-    /// Calls `member` with each member's place in `known` and its value. Unknown and duplicate members are refused. A member
-    /// that is `null` counts as absent unless `nullable` has the bit of its place.
+    /// Calls `member` with each member's place in `known` and its value. Unknown and duplicate members are refused. A
+    /// member that is `null` counts as absent unless `nullable` has the bit of its place.
     ///
-    /// Legacy systems are lenient, as Go's JSON package is: unknown members are ignored, `URL` means `url`, and the last of
-    /// several duplicates counts.
+    /// Legacy systems are lenient, as Go's JSON package is: unknown members are ignored, `URL` means `url`, and the
+    /// last of several duplicates counts.
     ///
     /// - Parameters:
     ///   - bytes: the scanned bytes.

@@ -1,5 +1,5 @@
-// The fields of a queue's configuration. One table gives each field's name and type, where its value goes, and how it is
-// shown.
+// The fields of a queue's configuration. One table gives each field's name and type, where its value goes, and how it
+// is shown.
 
 import Delivery
 import JSON
@@ -43,7 +43,8 @@ struct ConfigurationField: Sendable {
             shown: { $0.builtIn.contains(builtIn) ? .null : shown($0) })
     }
 
-    /// A field of which one value asks for what holds without any configuration, whatever the defaults for all queues say.
+    /// A field of which one value asks for what holds without any configuration, whatever the defaults for all queues
+    /// say.
     private init<Value: Equatable & Sendable>(
         _ name: StaticString, _ type: FieldType<Value>, builtIn: QueueConfiguration.BuiltIn, when builtInValue: Value,
         shownAs shownBuiltIn: ShownValue, _ store: @escaping @Sendable (inout QueueConfiguration, Value) -> Void,

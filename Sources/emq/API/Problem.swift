@@ -76,14 +76,14 @@ extension JSONWriter {
     }
 }
 
-/// A hint at the known name that an unknown one was probably meant to be, to follow a sentence: the nearest name, or all
-/// names if none is near.
+/// A hint at the known name that an unknown one was probably meant to be, to follow a sentence: the nearest name, or
+/// all names if none is near.
 ///
-/// Names are compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein), of which at
-/// most a third of the known name's length may differ, or one. O(length²) per name.
+/// Names are compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein), of which
+/// at most a third of the known name's length may differ, or one. O(length²) per name.
 ///
-/// Following a hint must not lose anything. So a name that ends tasks or holds them up is suggested only for a typo of one
-/// letter after the first, and only if no other name is as near. A name that may mean refusing tasks never leads to
+/// Following a hint must not lose anything. So a name that ends tasks or holds them up is suggested only for a typo of
+/// one letter after the first, and only if no other name is as near. A name that may mean refusing tasks never leads to
 /// acknowledging them.
 ///
 /// - Parameters:

@@ -76,8 +76,8 @@ extension Context {
         do throws(Problem) { try checkDestinations(of: push, in: name) } catch { throw error.inside("push") }
     }
 
-    /// Checks that this server sends tasks, and that it may reach the addresses of URLs with an IP address as host. Host
-    /// names are looked up when a task is sent.
+    /// Checks that this server sends tasks, and that it may reach the addresses of URLs with an IP address as host.
+    /// Host names are looked up when a task is sent.
     private func checkDestinations(of options: PushOptions, in name: Span<UInt8>) throws(Problem) {
         if let system = LegacySystem(of: name) {
             throw Problem(403, "this queue name is reserved for --\(system.rawValue); use another queue")

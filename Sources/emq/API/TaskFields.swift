@@ -12,7 +12,8 @@ final class TaskField: Sendable {
     let acceptsNull: Bool
     /// Reads a value into the fields at a time in milliseconds since the Unix epoch.
     let read: @Sendable (borrowing FieldValue, inout TaskFields, _ now: Int64) throws(Problem) -> Void
-    /// How `/task` shows it: the member's name and its value; nil if it does not, or if workers see it too (`TaskWriter`).
+    /// How `/task` shows it: the member's name and its value; nil if it does not, or if workers see it too
+    /// (`TaskWriter`).
     let shown: Shown?
 
     typealias Shown = (name: StaticString, value: @Sendable (borrowing TaskView) -> ShownValue?)

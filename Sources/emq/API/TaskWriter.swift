@@ -79,8 +79,8 @@ enum TaskWriter {
     ) {
         let isStuck = task.isToBeSent && !isSending
         let reason =
-            "this server was started without --push or a legacy system's option, so it does not send this task; the task "
-            + "waits for a server that does"
+            "this server was started without --push or a legacy system's option, so it does not send this task; it waits "
+            + "for a server that does"
         writeText(",\"error\":", isStuck ? Array(reason.utf8) : task.error, to: &responses)
     }
 

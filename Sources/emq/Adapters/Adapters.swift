@@ -1,24 +1,25 @@
-// The legacy systems that this server stands in for.
+// The legacy systems that this server replaces.
 //
 // An adapter has an inbound half, a front end (`FrontEnd`), and, if its system sends, an outbound half, a courier
-// (`QueueCourier`). It translates, and keeps no tasks and no times of its own.
+// (`QueueCourier`). It only translates: it has no tasks and no timers of its own.
 
 import Bytes
 import Delivery
 import Net
 import Queues
 
-/// The systems that this server stands in for.
+/// The legacy systems that this server replaces.
 final class Adapters {
-    /// The front ends. The service of a request (`Request.service`) is its place here, counted from 1.
+    /// The front ends. The service of a request (`Request.service`) is the index of its front end, counted from 1.
     let frontEnds: [any FrontEnd]
     let taskqueue: Taskqueue?
     private let couriers: [any QueueCourier]
-    /// Whether the server stands in for no system.
+    /// Whether the server replaces no system.
     let isEmpty: Bool
-    /// Whether tasks may be sent. Before, the orphans' tasks would die, because nothing says where they go.
+    /// Whether tasks may be sent. Until the orphans are released, their tasks would die, because they have no URL.
     private(set) var isSendingSafe = false
-    /// Queues of systems that are not served any more, whose tasks have to go to workers; nil before they were searched for.
+    /// Orphans: queues of systems that are no longer replaced, whose tasks go to workers instead; nil before the
+    /// search.
     private var orphans: [[UInt8]]?
     private var hasBegun = false
 
@@ -45,7 +46,7 @@ final class Adapters {
         return nil
     }
 
-    /// Checks that a queue accepts tasks from everybody, and not only from the clients of its legacy system.
+    /// Checks that a queue accepts tasks from all clients, not only from those of its legacy system.
     ///
     /// - Throws: 403 if it does not.
     func checkEnqueue(in queueName: Span<UInt8>) throws(Problem) {
@@ -54,16 +55,16 @@ final class Adapters {
             403, "this queue belongs to a legacy system, so only its clients can add tasks; use another queue")
     }
 
-    /// Prepares the queues of all systems. Call this in each turn once the tasks of an earlier process are recovered.
+    /// Prepares the queues of all systems. Call this in each turn after the tasks of an earlier process are recovered.
     func beginTurn(on broker: isolated Broker) {
         if hasBegun { return }
         isSendingSafe = isSendingSafe || releaseOrphans(on: broker)
         hasBegun = isSendingSafe && couriers.allSatisfy { $0.begin(on: broker) }
     }
 
-    /// Gives the tasks of orphans to workers.
+    /// Releases the tasks of orphans to workers.
     ///
-    /// - Returns: whether that is done.
+    /// - Returns: whether all orphans are released.
     private func releaseOrphans(on broker: isolated Broker) -> Bool {
         if orphans == nil {
             var found: [[UInt8]] = []
@@ -73,7 +74,7 @@ final class Adapters {
             orphans = found
         }
         while let name = orphans?.last {
-            // An operator may have set a URL since.
+            // An operator may have set a URL in the meantime.
             if isOrphan(name.span, on: broker), let queue = broker.existingQueue(named: name.span),
                 var configuration = broker.configuration(of: queue)
             {

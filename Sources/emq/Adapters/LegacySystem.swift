@@ -2,14 +2,14 @@
 
 /// A legacy system that has an interface for clients.
 ///
-/// The names of its queues are reserved for it, even while it is not served: nothing else is sent from them, since its tasks
-/// would reach receivers in a form that they do not know.
+/// The names of its queues are reserved for it, even while the server does not replace it. Nothing else is sent from
+/// them, because receivers would get its tasks in a form that they do not know.
 enum LegacySystem: String, CaseIterable {
     case httpqueue
     case delayTasks = "delay-tasks"
     case htq
 
-    /// The system that a queue's name is reserved for; nil if it is for nobody.
+    /// The system for which a queue's name is reserved; nil if the name is not reserved.
     init?(of queueName: Span<UInt8>) {
         for system in LegacySystem.allCases where system.owns(queueName) {
             self = system
@@ -18,7 +18,7 @@ enum LegacySystem: String, CaseIterable {
         return nil
     }
 
-    /// The port that the system listens at by default.
+    /// The system's default port.
     var port: UInt16 {
         switch self {
         case .httpqueue: 2356
@@ -27,7 +27,7 @@ enum LegacySystem: String, CaseIterable {
         }
     }
 
-    /// The option that makes the server stand in for it, followed by an address.
+    /// The option that makes the server replace it. Its value is an address.
     var flag: String { "--\(rawValue)" }
 
     /// The two halves of its adapter.
@@ -39,7 +39,7 @@ enum LegacySystem: String, CaseIterable {
         }
     }
 
-    /// Whether a queue of this name is its own.
+    /// Whether a queue with this name belongs to the system.
     func owns(_ queueName: Span<UInt8>) -> Bool {
         let name = Array(rawValue.utf8)
         guard queueName.count >= name.count, queueName.extracting(first: name.count).equals(name.span) else {

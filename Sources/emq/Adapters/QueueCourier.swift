@@ -4,19 +4,19 @@ import Delivery
 import Net
 import Queues
 
-/// A courier for queues of its own.
+/// A courier that owns queues.
 protocol QueueCourier: Courier {
     /// Whether it sends the tasks of a queue.
     func owns(_ queueName: Span<UInt8>) -> Bool
 
-    /// Whether its queues accept tasks from `/enqueue`, and not only from the clients of its system.
+    /// Whether its queues accept tasks from `/enqueue`, not only from the clients of its system.
     var acceptsEnqueue: Bool { get }
 
-    /// Fills in what a configuration of one of its queues leaves open.
+    /// Completes a configuration of one of its queues with the system's defaults.
     func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>)
 
-    /// Prepares its queues. The server calls this when all tasks of an earlier process have been recovered, and again in each
-    /// turn until it succeeds.
+    /// Prepares its queues. The server calls this after all tasks of an earlier process have been recovered, and again
+    /// in each turn until it succeeds.
     ///
     /// - Returns: whether it succeeded.
     func begin(on broker: isolated Broker) -> Bool
@@ -31,7 +31,7 @@ extension QueueCourier {
 }
 
 extension PushOptions {
-    /// A task's request to a URL, as it is stored.
+    /// A task's request to a URL, in the form in which it is stored.
     static func request(to url: HTTPURL, timeoutMilliseconds: Int64? = nil) -> [UInt8] {
         var options = PushOptions()
         options.url = url
@@ -43,7 +43,7 @@ extension PushOptions {
 }
 
 extension ClientRequest {
-    /// How many redirects the legacy systems follow.
+    /// The number of redirects that the legacy systems follow.
     static let usualRedirects = 10
 
     /// A POST of JSON, as the legacy systems send it.

@@ -1,27 +1,27 @@
-// Which host names a browser may use. A browser lets a web page read and send whatever goes to the page's own host, and
-// whoever owns a domain can point a name in it at any address, also while the page is open (DNS rebinding). So a page of
-// evil.example could use a server on its reader's machine or network as "evil.example". Names that nobody outside can point
-// anywhere are safe: addresses, names without a dot, this machine's own names, and those that an operator has vouched for.
+// The host names that a browser may use. A browser lets a web page exchange anything with the page's own host, and a
+// domain's owner can point a name in it at any address, even while the page is open (DNS rebinding). So a page of
+// evil.example could reach a server on its reader's machine or network as "evil.example". Hosts that outsiders cannot
+// redirect are safe: addresses, names without a dot, this machine's own names, and names that an operator has allowed.
 
 import Bytes
 import Glibc
 import Net
 
-/// The hosts as which a browser may reach the server.
+/// The hosts under which a browser may reach the server.
 struct BrowserHosts {
     /// In lower case and without a final dot.
     private let names: Set<String>
 
-    /// The names of this machine and others.
+    /// Allows the names of this machine and others.
     ///
     /// - Parameters:
     ///   - others: names as `name(_:)` returns them.
-    ///   - machineNames: what the machine is called.
+    ///   - machineNames: the machine's own names.
     init(_ others: [String] = [], machineNames: [String] = Self.machineNames) {
         names = Set(others + machineNames)
     }
 
-    /// The names of this machine, those that were given, and those of the addresses that the server listens at.
+    /// Allows the names of this machine, those of `--host`, and those in the addresses on which the server listens.
     init(_ options: Options) {
         let listeners = (options.addresses + options.services.map(\.address)).compactMap { address in
             if case .tcp(let host, _) = address { BrowserHosts.name(host) } else { nil }
@@ -29,7 +29,7 @@ struct BrowserHosts {
         self.init(options.hostNames + listeners)
     }
 
-    /// A host's name as it is compared: in lower case, and without a final dot; nil for what is no name.
+    /// A host's name in the form for comparison: in lower case, without a final dot; nil if it is not a name.
     static func name(_ text: String) -> String? {
         let name = withoutFinalDot(text.lowercased())
         let isName =
@@ -40,17 +40,17 @@ struct BrowserHosts {
         return isName ? name : nil
     }
 
-    /// Whether a host, with or without a port, is one of them. O(length).
+    /// Whether a host, with or without a port, is allowed. O(length).
     func admits(_ authority: Span<UInt8>) -> Bool {
         let host = BrowserHosts.host(of: authority)
         if host.hasPrefix("[") { return host.hasSuffix("]") && IPAddress(String(host.dropFirst().dropLast())) != nil }
         guard let name = BrowserHosts.name(host) else { return false }
-        // With a final dot, a name is one of the whole world's.
+        // A name with a final dot is a public name.
         return !host.contains(".") || IPAddress(name) != nil || name == "localhost" || name.hasSuffix(".localhost")
             || names.contains(name)
     }
 
-    /// Why a browser's request was refused, in a sentence that says what helps.
+    /// Why a browser's request was refused, and what helps, in a sentence.
     static func refusal(of authority: Span<UInt8>) -> String {
         let host = host(of: authority)
         let help =
@@ -62,7 +62,7 @@ struct BrowserHosts {
 
     private static func host(of authority: Span<UInt8>) -> String {
         let authority = text(authority)
-        // The port stands behind the last colon that is in no brackets.
+        // The port follows the last colon outside brackets.
         guard let colon = authority.lastIndex(of: ":"), !authority[colon...].contains("]") else { return authority }
         return String(authority[..<colon])
     }
@@ -73,8 +73,8 @@ struct BrowserHosts {
 
     // MARK: The machine's names
 
-    /// What this machine is called: its host name, those that /etc/hosts has on the same line, and those that the host name
-    /// is looked up as. Asks no name server.
+    /// This machine's names: its host name, the names on the same line of /etc/hosts, and the host name in each search
+    /// domain. Asks no name server.
     static var machineNames: [String] {
         var name = [CChar](repeating: 0, count: 256)
         guard unsafe gethostname(&name, name.count - 1) == 0 else { return [] }
@@ -83,11 +83,11 @@ struct BrowserHosts {
         }
     }
 
-    /// The same, by a host name and files that need not be this machine's.
+    /// A machine's names, from a host name and files that need not be this machine's.
     ///
     /// - Parameters:
-    ///   - hostName: what the kernel says.
-    ///   - read: the text of a file, empty if there is none.
+    ///   - hostName: the host name from the kernel.
+    ///   - read: returns the text of a file, or an empty text if it does not exist.
     /// - Returns: names as `name(_:)` returns them.
     static func machineNames(_ hostName: String, _ read: (_ path: String) -> String) -> [String] {
         guard let own = name(hostName), own != "localhost" else { return [] }
@@ -97,12 +97,12 @@ struct BrowserHosts {
                 line.prefix { $0 != "#" }.split { $0 == " " || $0 == "\t" }
             }
         }
-        // hosts(5): an address, and the names that it has.
+        // hosts(5): an address, and its names.
         for line in lines("/etc/hosts") {
             let found = line.dropFirst().compactMap { name(String($0)) }
             if found.contains(own) { names += found }
         }
-        // resolv.conf(5): the domains in which a name without a dot is looked for. The last such line counts.
+        // resolv.conf(5): the domains in which names without a dot are looked up. The last such line counts.
         if !own.contains("."),
             let line = lines("/etc/resolv.conf").last(where: { ["search", "domain"].contains($0.first) })
         {
@@ -112,15 +112,16 @@ struct BrowserHosts {
     }
 
     private static func contents(of path: String) -> String {
-        // Some machines have long lists of blocked hosts there; 64 KiB are enough to find their own names.
+        // Some machines have long lists of blocked hosts there; the first 64 KiB contain their own names.
         let bytes = try? File.read(path, maximumByteCount: 65_536)
         return String(decoding: bytes ?? [], as: UTF8.self)
     }
 }
 
 extension BrowserHosts {
-    /// Checks a request that looks like a browser's. Two kinds come from web pages that must not use this server: a request of
-    /// another site that would change something, and a request to a host name that the page's owner has pointed here.
+    /// Checks a request that looks like a browser's. Two kinds come from web pages that must not use this server: a
+    /// request from another site that would change something, and a request to a host name that the page's owner has
+    /// pointed here.
     ///
     /// - Throws: 403.
     func check(_ request: borrowing Request) throws(Problem) {
@@ -145,7 +146,7 @@ extension BrowserHosts {
     }
 }
 
-/// Whether an Origin (RFC 6454 section 7), without its scheme, is the host and port that a request was sent to.
+/// Whether an Origin (RFC 6454 section 7), without its scheme, is the host and port of a request.
 private func isSameHost(origin: Span<UInt8>, host: Span<UInt8>) -> Bool {
     var start = 0
     while start + 2 < origin.count {

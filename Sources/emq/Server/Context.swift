@@ -1,5 +1,5 @@
-// What front ends work with while they answer a request: the time, ids for new tasks, the JSON of a body, the gate, and the
-// way to answer later.
+// The context in which front ends answer a request: the time, ids for new tasks, the JSON of the body, the gate, and
+// the server through which they answer later.
 
 import Delivery
 import JSON
@@ -11,13 +11,13 @@ import UID
 struct Context: ~Copyable {
     /// The time of the turn, in milliseconds since the Unix epoch.
     var now: Int64
-    /// Reads the JSON of the request in hand.
+    /// Reads the JSON of the current request.
     var body = Members()
     /// Admits requests and answers.
     var gate: Gate
     /// Writes dispatched tasks into answers.
     let dispatchWriter: DispatchWriter
-    /// The legacy systems that the server stands in for.
+    /// The legacy systems that the server replaces.
     let adapters: Adapters
     private let shutdown: Shutdown
     private var ids = UIDGenerator()
@@ -34,10 +34,10 @@ struct Context: ~Copyable {
     /// The HTTP server, through which answers are written later (`HTTPServer.answer`).
     var server: HTTPServer { gate.server }
 
-    /// Whether the server is stopping: it accepts no tasks, dispatches none, and nobody waits for anything.
+    /// Whether the server is stopping. Then it accepts no tasks, dispatches none, and has no waiters.
     var isStopping: Bool { shutdown.isAsked }
 
-    /// Makes the id of a task that is about to be added.
+    /// Makes an id for a new task.
     mutating func makeID() -> UID { ids.next(unixMilliseconds: UInt64(now), using: &random) }
 
     /// Checks that the server still accepts tasks.
@@ -47,7 +47,7 @@ struct Context: ~Copyable {
         if isStopping { throw Problem(503, "the server is stopping and accepts no more tasks") }
     }
 
-    /// Whether the server sends the tasks of a queue that are to be sent.
+    /// Whether the server sends the tasks of a queue.
     func sends(_ queueName: Span<UInt8>) -> Bool { gate.push?.sends(queueName) ?? false }
 
     /// Adds a task, or finds the task that has its key. The request must have been admitted.
@@ -55,8 +55,9 @@ struct Context: ~Copyable {
     /// - Parameters:
     ///   - task: the task.
     ///   - content: the bytes that hold its content.
-    ///   - queueName: the name of its queue, which is made if it does not exist.
-    ///   - isLimited: whether a full queue refuses it. A task that replaces another needs no room of its own.
+    ///   - queueName: the name of its queue, which is created if it does not exist.
+    ///   - isLimited: whether a full queue refuses it. Pass false for a task that replaces another, which needs no
+    ///     room.
     ///   - broker: the broker.
     /// - Throws: 503, 429, and 400 for an invalid name.
     func add(
@@ -73,9 +74,9 @@ struct Context: ~Copyable {
         }
     }
 
-    /// Reads a URL that a task is to be sent to.
+    /// Reads the URL to which a task is to be sent.
     ///
-    /// - Throws: 400 for an invalid URL, and for an address that the server never sends to.
+    /// - Throws: 400 for an invalid URL, and for an address to which the server never sends.
     func readURL(_ text: [UInt8], field: String) throws(Problem) -> HTTPURL {
         let url: HTTPURL
         do throws(HTTPURLError) { url = try HTTPURL(text.span) } catch {
@@ -91,11 +92,11 @@ struct Context: ~Copyable {
 }
 
 extension Problem {
-    /// A limit of the broker that a request has met.
+    /// The problem of a request that has reached a limit of the broker.
     init(_ error: BrokerError) {
         switch error {
-        case .tooManyTasks: self.init(503, "the server holds as many tasks as it has room for")
-        case .tooManyQueues: self.init(503, "1,000,000 queues are in use; there is no room for another")
+        case .tooManyTasks: self.init(503, "the server has no room for more tasks; try again when some are finished")
+        case .tooManyQueues: self.init(503, "1,000,000 queues are in use, which is the most that the server can have")
         case .outOfMemory:
             self.init(
                 503,
@@ -104,11 +105,11 @@ extension Problem {
         case .keyTaken:
             self.init(
                 409,
-                "this key is taken by a task of this queue that is unfinished, or that keeps its key for a while (unique_for)",
+                "another task in this queue has this key; it is unfinished, or still reserves its key (unique_for)",
                 field: "key")
         case .batchTooLong:
-            self.init(400, "the array has more new tasks than the queue's configuration ever allows (max_length)")
-        case .queueFull: self.init(429, "the queue has as many tasks as its configuration allows (max_length)")
+            self.init(400, "the array has more new tasks than the queue may hold (max_length); send fewer at once")
+        case .queueFull: self.init(429, "the queue is full, as its configuration says (max_length); try again")
         case .tooManySweeps: self.init(503, "too many purges, kicks and moves are in progress; try again")
         }
     }

@@ -1,26 +1,27 @@
-// How a dispatched task gets to a worker, or back to its queue. Every front end that hands out tasks writes them here.
+// Dispatched tasks on their way to a worker, or back to their queues. Every front end that dispatches tasks uses this.
 
 import Net
 import Queues
 
 /// Writes dispatched tasks into answers.
 ///
-/// A task that is written is tracked: if the answer does not reach the worker, the task goes back to the front of its queue
-/// at once instead of when its lease ends. The answer is held until the change that made the task ready is safe on disk. A
-/// task for which there is no room among the unread answers is not written, and goes back in the next turn.
+/// Every written task is tracked: if the answer does not reach the worker, the task returns to the front of its queue
+/// at once instead of when its lease ends. The answer is held until the change that made the task ready is safe on
+/// disk. If there is no room for a task among the unread answers, it is not written and returns to its queue in the
+/// next turn.
 final class DispatchWriter {
     private let server: HTTPServer
     private var returned: [DispatchKey] = []
 
     init(_ server: HTTPServer) { self.server = server }
 
-    /// Writes a task into the answer in hand. O(size of the task).
+    /// Writes a task into the current answer. O(size of the task).
     ///
     /// - Parameters:
     ///   - handle: the task, which was dispatched in this turn; nil for none.
-    ///   - responses: has an answer that was begun.
+    ///   - responses: the stream, in which an answer has begun.
     ///   - broker: the broker.
-    ///   - body: writes the task, and whatever separates it from the one before.
+    ///   - body: writes the task, and a separator if one precedes it.
     /// - Returns: whether the task was written.
     @inline(__always)
     func write(
@@ -40,10 +41,10 @@ final class DispatchWriter {
         }
     }
 
-    /// Whether tasks wait to go back to their queues.
+    /// Whether tasks wait to return to their queues.
     var hasReturned: Bool { !returned.isEmpty }
 
-    /// The dispatches that go back to the front of their queues, the last one first.
+    /// Takes the dispatches that return to the front of their queues, the last one first.
     func takeReturned() -> [DispatchKey] {
         defer { returned = [] }
         return returned.reversed()

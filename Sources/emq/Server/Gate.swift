@@ -1,31 +1,31 @@
-// The gate that every request passes before it changes anything. It holds what a request may cost against the memory, the
-// disk, and the answers that clients have not read yet.
+// The gate that every request passes before it changes anything. It compares what a request may cost with the free
+// memory, the free disk space, and the answers that clients have not read yet.
 //
-// A route states its cost in its entry of the table of routes (`Operation.cost`). A legacy system's front end states the
-// cost of each of its requests (`FrontEnd.cost`).
+// A route states its cost in its entry of the table of routes (`Operation.cost`). A legacy system's front end states
+// the cost of each of its requests (`FrontEnd.cost`).
 
 import Journal
 import Net
 import Queues
 
-/// What a request may cost for each task or queue that it names, and what it does to the server's resources.
+/// What a request may cost for each task or queue that it names, and how it affects the server's resources.
 struct Cost {
     enum Effect {
-        /// It changes nothing that is kept.
+        /// It changes nothing that is stored.
         case reads
-        /// It adds to memory or disk. It is refused when there is no room.
+        /// It adds to memory or disk, and is refused when there is no room.
         case grows
-        /// It makes room in the end. Memory never prevents it, and a full disk reserves space for it.
+        /// It makes room in the end. A shortage of memory never prevents it, and a full disk has a reserve for it.
         case frees
-        /// It gives work back: it makes no room, but it lets work go on. Memory never prevents it, and a full disk has some
-        /// space for it, but keeps as much for requests that make room.
+        /// It gives work back. It makes no room, but lets work continue. A shortage of memory never prevents it, and a
+        /// full disk has some of its reserve for it, but keeps as much for requests that make room.
         case returns
     }
 
     let effect: Effect
-    /// The memory that each task or queue takes, texts that are kept not included, in bytes.
+    /// The memory that each task or queue takes, not including texts, in bytes.
     var memoryBytes = 0
-    /// The most that the journal writes for each of them, texts not included, in bytes.
+    /// The most that the journal writes for each of them, not including texts, in bytes.
     var journalBytes = 0
 
     static var reads: Cost { Cost(effect: .reads) }
@@ -50,9 +50,9 @@ struct Cost {
         Cost(effect: .returns, memoryBytes: memoryBytes, journalBytes: imageBytes)
     }
 
-    /// The most that the journal writes for a changed task or queue, content and texts not included.
+    /// The most that the journal writes for a changed task or queue, not including content and texts, in bytes.
     private static let imageBytes = 800
-    /// The approximate memory of a task, of a queue, and of a task's optional parts.
+    /// The approximate memory of a task, of a queue, and of a task's optional parts, in bytes.
     static let taskBytes = 160
     static let queueBytes = 1024
     static let extrasBytes = 400
@@ -60,7 +60,7 @@ struct Cost {
 
 /// Decides whether there is room for a request or an answer.
 struct Gate {
-    /// An answer with more bytes than this is a large one.
+    /// An answer with more bytes than this is large.
     static let largeAnswerBytes = 65_536
     /// Texts up to this size may use the disk space that is reserved for requests that make room, in bytes.
     private static let reserveTextBytes = 1024
@@ -70,9 +70,9 @@ struct Gate {
     let durability: (any Durability)?
     /// Sends tasks; nil if the server sends none.
     let push: Push?
-    /// How much memory tasks and buffers may take before the server accepts no more tasks, in bytes.
+    /// The memory that tasks and buffers may take before the server accepts no more tasks, in bytes.
     let maximumMemoryBytes: Int
-    /// Watches how much memory the program has from the system; nil if nothing does.
+    /// Watches how much memory the program has from the system; nil if that is not watched.
     var resident: ResidentMemory?
 
     // MARK: Requests
@@ -83,10 +83,10 @@ struct Gate {
     ///   - cost: what it costs for each task or queue.
     ///   - count: how many tasks or queues it names.
     ///   - keptBytes: the size of all texts to be kept in memory and on disk.
-    ///   - writtenBytes: the size of all texts that exist already and are written to disk again.
+    ///   - writtenBytes: the size of all existing texts that are written to disk again.
     ///   - broker: the broker.
-    /// - Throws: 503 if there is no room now, 413 if there never will be, and `Problem.awaitsSpace` while the journal makes
-    ///   room.
+    /// - Throws: 503 if there is no room now, 413 if there never will be, and `Problem.awaitsSpace` while the journal
+    ///   makes room.
     func admit(
         _ cost: Cost, count: Int = 1, keptBytes: Int = 0, writtenBytes: Int = 0, on broker: isolated Broker
     ) throws(Problem) {
@@ -111,26 +111,26 @@ struct Gate {
         usedMemoryBytes(of: broker) + byteCount <= maximumMemoryBytes && resident?.exceeds(maximumMemoryBytes) != true
     }
 
-    /// How much of the memory for tasks is used, in bytes: by tasks, by requests and answers on their way, and by changes on
-    /// their way to the disk. O(1).
+    /// The used part of the memory for tasks, in bytes: by tasks, by requests and answers in transit, and by changes
+    /// that are not on disk yet. O(1).
     func usedMemoryBytes(of broker: isolated Broker) -> Int {
         broker.memoryBytes + bufferBytes + (durability?.pendingByteCount ?? 0)
     }
 
-    /// How much memory requests and answers on their way take, in bytes. O(1).
+    /// The memory of requests and answers in transit, in bytes. O(1).
     var bufferBytes: Int { server.bufferBytes + (push?.bufferBytes ?? 0) }
 
     private func shortage(used: Int) -> Problem {
         if let resident, resident.exceeds(maximumMemoryBytes) {
             return Problem(
                 503,
-                "the server has \(resident.byteCount) bytes of memory from the system, more than its limit of "
-                    + "\(maximumMemoryBytes), because finished tasks have left small gaps; workers can go on, and there is "
-                    + "room again when they have finished more tasks")
+                "the server uses \(resident.byteCount) bytes of the system's memory, more than its limit of "
+                    + "\(maximumMemoryBytes), because finished tasks have left small gaps; workers can continue, and "
+                    + "there is room again when they have finished more tasks")
         }
         return Problem(
             503,
-            "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers can go on, "
+            "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers can continue, "
                 + "and there is room again when they have finished some tasks")
     }
 
@@ -141,7 +141,7 @@ struct Gate {
         server.mayAnswer(responses, adding: byteCount)
     }
 
-    /// Checks that an answer about one task, which has been written, is not too large.
+    /// Checks that a written answer about one task is not too large.
     ///
     /// - Throws: 503.
     func admitAnswer(_ responses: borrowing ResponseStream) throws(Problem) {
@@ -159,8 +159,8 @@ struct Gate {
 extension HTTPServer {
     /// Whether an answer that is being written may have `byteCount` more bytes. O(1).
     ///
-    /// A large answer has to find room among those that clients have not read yet. The part that first makes it large passes
-    /// unless the others take too much already, so that every task can be shown and dispatched.
+    /// A large answer needs room among those that clients have not read yet. The part that first makes it large passes
+    /// unless the others already take too much, so that every task can be shown and dispatched.
     func mayAnswer(_ responses: borrowing ResponseStream, adding byteCount: Int) -> Bool {
         let before = responses.answerByteCount
         if before + byteCount <= Gate.largeAnswerBytes { return true }
@@ -170,7 +170,7 @@ extension HTTPServer {
 }
 
 extension Problem {
-    static let tooManyUnreadAnswers = Problem(503, "too many answers wait for clients that do not read them; try again")
+    static let tooManyUnreadAnswers = Problem(503, "too many answers are unread by clients; try again")
 
     static let answerTooLarge = Problem(
         503, "the answer needs more memory than is available for answers now; ask for fewer tasks, or try again")

@@ -1,5 +1,5 @@
-// The server's turns: what is due when a turn of the event loop begins and ends, which front end a request goes to, and how
-// the server stops.
+// The server's turns: the work at the beginning and the end of each turn of the event loop, the choice of a front end
+// for each request, and stopping.
 
 import Journal
 import Net
@@ -18,16 +18,16 @@ struct TaskServer: ~Copyable, RequestHandler {
     private let adapters: Adapters
     /// The names under which browsers may reach the server.
     private let browserHosts: BrowserHosts
-    /// The defaults for all queues that the server was started with, until they are set.
+    /// The defaults for all queues from the command line, until they have been set.
     private var startDefaults: QueueConfiguration?
-    /// Whether work that was due is left for the next turn.
+    /// Whether due work is left for the next turn.
     private var isBehind = false
     private(set) var isFinished = false
 
     /// - Parameters:
-    ///   - gate: admits requests; it holds the HTTP server, the journal and push.
-    ///   - shutdown: knows whether the server is to stop.
-    ///   - adapters: the legacy systems to stand in for.
+    ///   - gate: admits requests; it has the HTTP server, the journal and push.
+    ///   - shutdown: says whether the server is to stop.
+    ///   - adapters: the legacy systems to replace.
     ///   - browserHosts: the names under which browsers may reach the server.
     ///   - defaults: the defaults for all queues; nil leaves them as they are.
     init(
@@ -57,13 +57,13 @@ struct TaskServer: ~Copyable, RequestHandler {
             responses.abandon()
             if error.awaitsSpace { return .postponed }
             write(error, service: request.service, to: &responses)
-            // A task that does not exist, or a key that is taken, may be the result of a change that is not safe yet.
+            // The reason, such as a missing task or a taken key, may be a change that is not safe on disk yet.
             if [404, 409, 429].contains(error.status) { responses.hold(until: broker.changeSequence) }
             return .answered
         }
     }
 
-    /// Has a front end of a legacy system answer a request, under the same limits as emq's own.
+    /// Lets a legacy system's front end answer a request, under the same limits as emq's own interface.
     private mutating func answer(
         _ request: borrowing Request, by frontEnd: any FrontEnd, _ responses: inout ResponseStream,
         on broker: isolated Broker
@@ -71,7 +71,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         if let durability, !durability.isReady { throw durability.problem }
         if request.method == .connect { throw .noProxy }
         let cost = frontEnd.cost(request)
-        // The server keeps nearly all that a request has in its body.
+        // The server keeps nearly all of a request's body.
         try context.gate.admit(cost, keptBytes: cost.effect == .grows ? request.body.count : 0, on: broker)
         let outcome = try frontEnd.answer(request, &responses, &context, on: broker)
         if case .answered = outcome { responses.hold(until: broker.changeSequence) }
@@ -120,7 +120,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         release(keys.lazy.map { DispatchKey(rawValue: $0) }, on: broker)
     }
 
-    /// Gives dispatched tasks back to the front of their queues.
+    /// Returns dispatched tasks to the front of their queues.
     private func release(_ keys: some Sequence<DispatchKey>, on broker: isolated Broker) {
         broker.beginEvent()
         for key in keys { broker.release(key, now: context.now) }
@@ -153,7 +153,7 @@ struct TaskServer: ~Copyable, RequestHandler {
 
     mutating func endTurn(on broker: isolated Broker) -> Int64? {
         let now = context.now
-        // The requests of the last turn may have changed something: then it was not the last one.
+        // If the requests of the last turn changed something, another turn is needed.
         if isFinished, !shutdown.isForced, let durability, !durability.isSettled(broker) { isFinished = false }
         let pushDeadline =
             adapters.isSendingSafe
@@ -162,13 +162,13 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
         if isBehind || hasReturned || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }
-        // While too much waits for the disk, due work waits too.
+        // While too many changes wait for the disk, due work waits too.
         let deadline = durability?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline].compactMap { $0 }.min()
     }
 
-    /// Sets the defaults that the server was started with, in place of any that an earlier process was given.
+    /// Sets the defaults from the command line, which replace those of an earlier process.
     private func useDefaults(_ defaults: QueueConfiguration, on broker: isolated Broker) throws(BrokerError) {
         if broker.defaults != defaults { try broker.setDefaults(defaults) }
     }
@@ -183,8 +183,8 @@ struct TaskServer: ~Copyable, RequestHandler {
 
     // MARK: Stopping
 
-    /// Stops in good order after a signal: accepts no connections, answers all waiters, and lets workers acknowledge their
-    /// tasks for a while.
+    /// Stops gracefully after a signal: accepts no connections, answers all waiters, and gives workers some time to
+    /// acknowledge their tasks.
     private mutating func stop(on broker: isolated Broker) {
         let isFirst = shutdown.deadline == nil
         if isFirst {
@@ -199,7 +199,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         }
     }
 
-    /// Whether there is nothing left to wait for: no dispatched task, or no client that could acknowledge one.
+    /// Whether there is nothing left to wait for: no dispatched task, or no client to acknowledge one.
     private func isDrained(_ broker: isolated Broker) -> Bool {
         (broker.counts.dispatched == 0 || server.connectionCount == 0) && push?.inFlightCount ?? 0 == 0
             && !server.hasUnsentAnswers

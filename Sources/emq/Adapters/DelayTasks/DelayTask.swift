@@ -61,11 +61,12 @@ struct DelayTask {
         return task
     }
 
-    /// The key that the broker knows it by: the same for all times within a minute, and all minutes of a key are a group.
+    /// The key that the broker knows it by: the same for all times within a minute, and all minutes of a key are a
+    /// group.
     var queueKey: [UInt8] { TaskKey.key(group: "\(key)", member: "\(timestamp / 60)") }
 
-    /// The minute that a `queueKey` has, which tells the tasks of a group apart; nil if it is none. A key may have very many
-    /// of them, so that they are compared by this alone.
+    /// The minute that a `queueKey` has, which tells the tasks of a group apart; nil if it is none. A key may have very
+    /// many of them, so that they are compared by this alone.
     static func minute(ofQueueKey queueKey: [UInt8]) -> Int64? {
         Int64(String(decoding: TaskKey.member(of: queueKey), as: UTF8.self))
     }

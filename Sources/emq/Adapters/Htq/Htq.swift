@@ -1,8 +1,8 @@
-// In place of htq: is told HTTP requests, sends each once, and keeps what came back for a day. A request is a task of the
-// queue `htq`: its content says what to send, and its result is the response as clients see it.
+// In place of htq: is told HTTP requests, sends each once, and keeps what came back for a day. A request is a task of
+// the queue `htq`: its content says what to send, and its result is the response as clients see it.
 //
-// When a request is cancelled while it is being sent, its URL is told by a DELETE. That is a task of the same queue too, a
-// notice, which clients do not see; its metadata say what it cancels.
+// When a request is cancelled while it is being sent, its URL is told by a DELETE. That is a task of the same queue
+// too, a notice, which clients do not see; its metadata say what it cancels.
 
 import Bytes
 import Delivery

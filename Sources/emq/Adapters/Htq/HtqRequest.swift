@@ -176,8 +176,8 @@ struct HtqRequest {
     static func badText(_ field: String) -> Problem { Problem(422, "\(field) must be valid UTF-8", field: field) }
 }
 
-/// Data that are no string, as Python's requests sends them: `application/x-www-form-urlencoded`, from an object or from
-/// an array of pairs. Of a value that is an array, each element is a field; null is none.
+/// Data that are no string, as Python's requests sends them: `application/x-www-form-urlencoded`, from an object or
+/// from an array of pairs. Of a value that is an array, each element is a field; null is none.
 private struct HtqForm {
     private(set) var bytes: [UInt8] = []
 
@@ -219,8 +219,8 @@ private struct HtqForm {
 
     private static let flaw = Problem(
         422,
-        "data must be a string, or a form: an object or an array of pairs, whose values are strings, numbers, booleans, "
-            + "nulls, or arrays of these",
+        "data must be a string, or a form: an object or an array of pairs, whose values are strings, numbers, "
+            + "booleans, nulls, or arrays of these",
         field: "data")
 }
 
@@ -237,8 +237,8 @@ private func scalarText(_ value: Span<UInt8>, _ kind: JSONKind) -> [UInt8]? {
     }
 }
 
-/// Calls `body` with each member of an object, or element of an array: its name with its quotes, or nothing, its kind and
-/// its value.
+/// Calls `body` with each member of an object, or element of an array: its name with its quotes, or nothing, its kind
+/// and its value.
 ///
 /// - Throws: 422 for too many of them; what `body` throws.
 private func forEachEntry(

@@ -53,8 +53,8 @@ enum HtqResponse {
         }
     }
 
-    /// Whether a request has a response that can be deleted. What was never sent has none of its own, and all the same one is
-    /// shown until something is left in its place.
+    /// Whether a request has a response that can be deleted. What was never sent has none of its own, and all the same
+    /// one is shown until something is left in its place.
     static func isThere(_ task: borrowing TaskView) -> Bool {
         switch task.state {
         case .ready, .delayed, .dispatched, .cancelled: false

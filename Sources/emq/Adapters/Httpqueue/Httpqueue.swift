@@ -1,5 +1,5 @@
-// In place of httpqueue: a delay queue that posts a text to a callback, and tries again after 10, 20, 40 … seconds until
-// the answer says {"code": 100}. A topic is a queue, `httpqueue/TOPIC`; its tasks say themselves where they go.
+// In place of httpqueue: a delay queue that posts a text to a callback, and tries again after 10, 20, 40 … seconds
+// until the answer says {"code": 100}. A topic is a queue, `httpqueue/TOPIC`; its tasks say themselves where they go.
 
 import Bytes
 import Delivery

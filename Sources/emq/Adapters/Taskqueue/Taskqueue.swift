@@ -1,5 +1,5 @@
-// In place of taskqueue: posts the payloads of messages to URLs, each queue as an ini file says. Messages come as tasks: by
-// `POST /enqueue/QUEUE`, whose content a message is.
+// In place of taskqueue: posts the payloads of messages to URLs, each queue as an ini file says. Messages come as
+// tasks: by `POST /enqueue/QUEUE`, whose content a message is.
 
 import Bytes
 import Delivery
@@ -53,8 +53,8 @@ final class Taskqueue: QueueCourier {
 
     // MARK: Producers
 
-    /// Takes over what a message says of its task. A task whose content is no message stays as it is: it is dead, with the
-    /// reason, when it is to be sent, and that is at once.
+    /// Takes over what a message says of its task. A task whose content is no message stays as it is: it is dead, with
+    /// the reason, when it is to be sent, and that is at once.
     ///
     /// - Returns: the queue that it is for, if that is another one.
     func prepare(_ task: inout NewTask, content: Span<UInt8>, in queueName: [UInt8], now: Int64) -> [UInt8]? {
