@@ -361,6 +361,7 @@ import Testing
         ("enqueue/q", #"{"content": 1, "retry": 1e99}"#, "retry", "1e99"),
         ("enqueue/q", #"{"content": 1, "expiry": 0.0004}"#, "expiry", "0.0004"),
         ("enqueue/q", #"{"content": 1, "expiry": [1]}"#, "expiry", "array"),
+        ("enqueue/q", #"{"content": 1, "expiry": "never"}"#, "expiry", "null for never"),
         ("wait", "{}", "queues", "names"), ("wait", #"{"queues": []}"#, "queues", "at least one"),
         ("wait", #"{"queues": "q"}"#, "queues", "array"), ("wait", #"{"queues": ["q", 1]}"#, "queues[1]", "number"),
         ("wait", #"{"queues": ["q"], "timeout": -1}"#, "timeout", "-1"),
@@ -378,6 +379,35 @@ import Testing
         let detail = try #require(try answer.object["detail"] as? String)
         #expect(detail.contains(hint), "\(detail)")
         #expect(try server.get("/queues").body == "[]")
+    }
+
+    @Test(arguments: [
+        ("POST", "/wait/q", "there is nothing below /wait/; name the queues in the body"),
+        ("POST", "/ack/x", "there is nothing below /ack/; name the tasks in the body"),
+        (
+            "DELETE", "/queues/q",
+            "there is nothing below /queues/; /stats/NAME shows a queue and /purge/NAME deletes its tasks; an empty queue "
+                + "vanishes by itself"
+        ),
+        ("GET", "/defaults/q", "there is nothing below /defaults/"),
+        ("GET", "/enqueue/q", "GET is not allowed here; use POST"),
+        ("POST", "/config/q", "POST is not allowed here; use GET, PUT, PATCH or DELETE"),
+        (
+            "GET", "/result/01890a5d-ac96-774b-bcce-b302099a8057?timeout=30s",
+            "timeout must be a whole number of milliseconds, 0 or more, not '30s'"
+        ),
+        ("GET", "/peek/q?n=0", "n must be a whole number from 1 to 1000, not '0'"),
+        ("GET", "/stats?x=1", "unknown query parameter 'x'; this path takes none"),
+    ])
+    func anErrorSaysWhatWouldBeRight(method: String, target: String, detail: String) throws {
+        #expect(try server.send(method, target).object["detail"] as? String == detail)
+    }
+
+    @Test func aHintIsAtMostAThirdOfTheNameAway() throws {
+        let names = ["enqueue", "wait", "task"]
+        #expect(nearestName(to: "mail", among: names) == "expected one of: enqueue, wait, task")
+        #expect(nearestName(to: "wayt", among: names) == "did you mean 'wait'?")
+        #expect(nearestName(to: "enqeuee", among: names) == "did you mean 'enqueue'?")
     }
 
     @Test func anErrorRepeatsOnlyTheBeginningOfALongValue() throws {

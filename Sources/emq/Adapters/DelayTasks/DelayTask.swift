@@ -1,12 +1,12 @@
-// A task of delay-tasks, and what the broker keeps to know it again.
+// A task of delay-tasks, and how it is stored in a task of the broker.
 
 import Bytes
 import JSON
 import Queues
 
-/// What makes a task of delay-tasks this one: its time and its key.
+/// The time and the key of a task, which identify it in delay-tasks.
 struct DelayTask {
-    /// When it runs, in Unix seconds. It is written down with the task, whose due time moves with each retry.
+    /// When it runs, in Unix seconds. It is stored with the task, whose due time moves with each retry.
     let timestamp: Int64
     let key: UInt64
     /// Whether it runs before its time.
@@ -17,9 +17,9 @@ struct DelayTask {
         self.key = key
     }
 
-    /// The task that a request means.
+    /// The task that a request names.
     ///
-    /// - Throws: 400 if it does not say so. A time of 0 is as good as none.
+    /// - Throws: 400 if its time or key is missing. A time of 0 counts as missing.
     init(timestamp: Int64?, key: UInt64?) throws(Problem) {
         guard let timestamp, timestamp > 0 else {
             throw Problem(400, "timestamp is missing; send a time in Unix seconds", field: "timestamp")
@@ -28,7 +28,7 @@ struct DelayTask {
         self.init(timestamp: timestamp, key: key)
     }
 
-    /// Reads what `options` has written; nil if the task was added by something else.
+    /// Reads a task that was made with `options`; nil for any other task.
     init?(_ task: borrowing TaskView) {
         var timestamp: Int64?
         var key = TaskKey.group(of: task.key).flatMap { UInt64(decimal: $0) }
@@ -61,17 +61,17 @@ struct DelayTask {
         return task
     }
 
-    /// The key that the broker knows it by: the same for all times within a minute, and all minutes of a key are a
+    /// The task's key in the broker. It is the same for all times within a minute, and all minutes of a key form a
     /// group.
     var queueKey: [UInt8] { TaskKey.key(group: "\(key)", member: "\(timestamp / 60)") }
 
-    /// The minute that a `queueKey` has, which tells the tasks of a group apart; nil if it is none. A key may have very
-    /// many of them, so that they are compared by this alone.
+    /// The minute in a `queueKey`, which distinguishes the tasks of a group; nil if it has none. A key may have very
+    /// many tasks, so they are compared by their minutes alone.
     static func minute(ofQueueKey queueKey: [UInt8]) -> Int64? {
         Int64(String(decoding: TaskKey.member(of: queueKey), as: UTF8.self))
     }
 
-    /// What a new task of the broker says to be this one.
+    /// The options of the broker's task for this one.
     var options: TaskOptions {
         let options = TaskOptions()
         options.retryLimit = .limited(2)

@@ -8,10 +8,10 @@ import Net
 import Queues
 
 extension DelayTasks {
-    /// The most tasks of a category that are listed.
+    /// The most tasks that are listed for a category.
     private static let maximumRows = 1000
-    /// When the listing has so many bytes, what is left of the categories is only counted: a task takes some 10 µs of
-    /// the loop, and nobody reads thousands.
+    /// After this many bytes, the listing only counts the remaining categories: a task takes about 10 µs of the loop,
+    /// and nobody reads thousands.
     private static let maximumListingBytes = 256 << 10
 
     /// Writes the whole answer. O(n log n) in the number of queues, and a bounded number of tasks.

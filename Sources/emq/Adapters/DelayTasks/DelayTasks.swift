@@ -1,4 +1,4 @@
-// In place of delay-tasks: calls a handler at a given second, with a key and parameters. A category is a queue,
+// Replaces delay-tasks, which calls a handler at a given second, with a key and parameters. A category is a queue,
 // `delay-tasks/CATEGORY`, and its registered handler the url of that queue's `push`.
 
 import Bytes
@@ -10,7 +10,7 @@ import UID
 
 /// The interface for clients of delay-tasks.
 final class DelayTasks: FrontEnd {
-    /// How far in the past a task's time may be, in seconds. Such a task runs at once.
+    /// How far in the past a task's time may be, in seconds. A task from the past runs at once.
     private static let toleranceSeconds: Int64 = 60
 
     func answer(
@@ -205,7 +205,7 @@ final class DelayTasks: FrontEnd {
         _ = broker.cancelTask(id, now: context.now)
     }
 
-    /// Adds a task that does at once what another one would do at its time. Nobody finds it: it has no key.
+    /// Adds a task that does at once what another task would do at its time. It has no key, so clients cannot find it.
     private func runInAdvance(
         _ id: UID, of queueName: [UInt8], _ context: inout Context, on broker: isolated Broker
     ) throws(Problem) {
@@ -232,7 +232,7 @@ final class DelayTasks: FrontEnd {
 
     // MARK: Looking
 
-    /// The task that `GET /task/CATE/KEY` means: the one of that minute, or the earliest.
+    /// The task that `GET /task/CATE/KEY` names: the one of the given minute, or the earliest.
     private func find(
         _ segment: [UInt8], in queueName: [UInt8], _ query: Span<UInt8>, now: Int64, on broker: isolated Broker
     ) throws(Problem) -> UID {
@@ -283,7 +283,7 @@ final class DelayTasks: FrontEnd {
         responses.end()
     }
 
-    /// Calls `body` with a task as it was posted last: while it runs, that still waits to take its place.
+    /// Calls `body` with the latest version of a task. While a task runs, its replacement is the latest version.
     private func withLatest(_ id: UID, now: Int64, on broker: isolated Broker, _ body: (borrowing TaskView) -> Void) {
         if broker.withReplacement(of: id, now: now, body) == nil { broker.withTask(id: id, now: now, body) }
     }

@@ -1,4 +1,4 @@
-// The calls of delay-tasks: what a handler is sent, and what its response means.
+// The calls of delay-tasks: the request to a handler, and the meaning of its response.
 
 import Bytes
 import Delivery

@@ -1,8 +1,8 @@
-// In place of htq: is told HTTP requests, sends each once, and keeps what came back for a day. A request is a task of
+// Replaces htq, which accepts HTTP requests, sends each once, and keeps the response for a day. A request is a task of
 // the queue `htq`: its content says what to send, and its result is the response as clients see it.
 //
-// When a request is cancelled while it is being sent, its URL is told by a DELETE. That is a task of the same queue
-// too, a notice, which clients do not see; its metadata say what it cancels.
+// When a request is cancelled in flight, emq sends a DELETE to its URL. This notice is also a task of the queue.
+// Clients do not see it; its metadata names the cancelled request.
 
 import Bytes
 import Delivery
@@ -11,7 +11,7 @@ import Net
 import Queues
 import UID
 
-/// The answer to a client that waits for a response. It is told the same if it ends its side.
+/// The answer to a client that waits for a response. A client that ends its side gets the same answer.
 private final class PendingResponse: PendingAnswer {
     private let write: (inout ResponseStream) -> Void
 
@@ -27,7 +27,7 @@ private final class PendingResponse: PendingAnswer {
 
 /// The interface for clients of htq.
 final class Htq: FrontEnd {
-    /// How long a request waits to be sent, and for how long it stays when that is over.
+    /// How long a request waits to be sent, and how long it is kept after its end.
     static let lifeMilliseconds: Int64 = 86_400_000
 
     /// The most requests that are listed.
@@ -101,7 +101,7 @@ final class Htq: FrontEnd {
             predecessor = broker.task(withKey: options.key, in: queue, now: context.now)
         }
         if let predecessor {
-            // Whatever could keep this one from being added comes before the other is cancelled.
+            // All that could refuse this request is checked before the other one is cancelled.
             if context.isStopping { throw Problem(503, "the server is stopping and accepts no more requests") }
             notice = self.notice(of: predecessor, now: context.now, on: broker)
             try context.gate.admit(
@@ -166,14 +166,14 @@ final class Htq: FrontEnd {
         responses.end()
     }
 
-    /// Cancels a request, or takes its response away.
+    /// Cancels a request, or deletes its response.
     ///
-    /// - Throws: when there is no space for that; nothing is changed then.
+    /// - Throws: 503 if there is no space for that. Nothing has been changed then.
     private func cancel(_ id: UID, _ context: inout Context, on broker: isolated Broker) throws(Problem) {
         let notice = notice(of: id, now: context.now, on: broker)
-        // It takes no more memory than what is cancelled.
+        // It takes no more memory than the cancelled request.
         if let notice { try context.gate.admit(.grows(), count: 2, writtenBytes: notice.byteCount, on: broker) }
-        // One that was given up could be kicked, and be sent after all.
+        // A dead request could be kicked, and sent after all.
         guard broker.cancelTask(id, includingDead: true, now: context.now) else {
             return end(id, leaving: .canceled, context, on: broker)
         }
@@ -188,7 +188,7 @@ final class Htq: FrontEnd {
 
     // MARK: Notices
 
-    /// What a URL is to be told when a request to it is broken off.
+    /// The notice to a URL that a request to it was cancelled in flight.
     private struct Notice {
         let content: [UInt8]
         let options: TaskOptions
@@ -196,7 +196,7 @@ final class Htq: FrontEnd {
         var byteCount: Int { content.count + options.request.count }
     }
 
-    /// The notice that is due if a request is cancelled now; nil if none is.
+    /// The notice to send if a request is cancelled now; nil if none is needed.
     private func notice(of id: UID, now: Int64, on broker: isolated Broker) -> Notice? {
         let options = TaskOptions()
         var content: [UInt8]?
@@ -217,7 +217,7 @@ final class Htq: FrontEnd {
             id: context.makeID(), content: 0..<notice.content.count,
             expiry: .after(milliseconds: Self.lifeMilliseconds),
             priority: .max, options: notice.options)
-        // It fails only where there is no room for any task at all.
+        // It fails only if there is no room for any task at all.
         _ = try? broker.enqueue(task, content: notice.content.span, in: queue, isLimited: false, now: context.now)
     }
 
@@ -233,7 +233,7 @@ final class Htq: FrontEnd {
             self.writeResponse(of: id, links, gate, &responses, on: broker, now: now)
             responses.hold(until: broker.changeSequence)
         }
-        // It has come to its end by then, whatever happens.
+        // By then the request has ended in any case.
         let deadline = now + Self.lifeMilliseconds + 60_000
         if !context.isStopping,
             let waiter = broker.waitForResult(
@@ -245,7 +245,7 @@ final class Htq: FrontEnd {
         return .answered
     }
 
-    /// Writes the response as it is now. A client that has to do without one is asked to come again.
+    /// Writes the present response, or asks the client to try again if there is none.
     private func writeResponse(
         of id: UID, _ links: HtqLinks, _ gate: Gate, _ responses: inout ResponseStream,
         on broker: isolated Broker, now: Int64
@@ -277,14 +277,14 @@ final class Htq: FrontEnd {
         return broker.existingQueue(named: name.span)
     }
 
-    /// Whether a task is a client's request, and not a notice, nor one that came here on other ways.
+    /// Whether a task is a client's request, and not a notice or a task from elsewhere.
     private func isRequest(_ task: borrowing TaskView) -> Bool {
         LegacySystem.htq.owns(task.queueName) && task.metadata.isEmpty && task.content.starts(with: HtqRequest.opening)
     }
 
     /// Calls `body` with a client's request.
     ///
-    /// - Throws: 404 if there is none of this id.
+    /// - Throws: 404 if there is none with this id.
     private func withRequest<Result>(
         _ id: UID, now: Int64, on broker: isolated Broker, _ body: (borrowing TaskView) -> Result
     ) throws(Problem) -> Result {
@@ -293,7 +293,7 @@ final class Htq: FrontEnd {
         return result
     }
 
-    /// Begins an answer with links to what belongs to it.
+    /// Begins an answer with links to related resources.
     private func begin(
         links relations: [(name: String, target: HtqResource)], _ links: HtqLinks, _ responses: inout ResponseStream
     ) {

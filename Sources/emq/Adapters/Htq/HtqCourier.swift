@@ -1,10 +1,10 @@
-// The requests that htq sends for its clients, and what they come to.
+// The requests that htq sends for its clients, and their outcomes.
 
 import Delivery
 import Net
 import Queues
 
-/// Sends the requests of htq's clients. Each is sent once, and whatever comes of it is its result.
+/// Sends the requests of htq's clients. Each is sent once, and its outcome is the task's result, whatever it is.
 final class HtqCourier: QueueCourier {
     let concurrency: Int
 

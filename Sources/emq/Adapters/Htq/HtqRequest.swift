@@ -1,4 +1,4 @@
-// What a client of htq asks for: reading it, keeping it as the content of a task, and making the request that is sent.
+// A request of htq's clients: reading it, storing it as the content of a task, and making the HTTP request from it.
 
 import Bytes
 import Delivery
@@ -8,30 +8,30 @@ import Queues
 
 /// A request that a client wants sent.
 ///
-/// It is kept as JSON of the same members, so that one reader does for both.
+/// It is stored as JSON with the same members, so one reader serves both forms.
 struct HtqRequest {
-    /// How what is kept begins.
+    /// The beginning of the stored form.
     static let opening: StaticString = "{\"timeout\": "
 
     private static let members: [StaticString] = ["url", "method", "headers", "data", "timeout", "id"]
     private static let maximumMethodBytes = 32
 
-    /// How long it may take. What is shown is the number as it came.
+    /// How long it may take. Answers show the number as the client wrote it.
     private(set) var timeoutMilliseconds: Int64 = 60_000
     private var timeout = Array("60".utf8)
-    /// What is to be sent, JSON.
+    /// The data to be sent, as JSON.
     private var data = Array("null".utf8)
     private var dataKind = JSONKind.null
-    /// An object of JSON.
+    /// The headers, a JSON object.
     private var headers = Array("{}".utf8)
     private(set) var url: [UInt8] = []
     private var method: [UInt8] = []
-    /// The client's own name for it; empty if it has none. It is not kept here.
+    /// The client's own name for it; empty if it has none. The stored form does not include it.
     private(set) var key: [UInt8] = []
 
     // MARK: Reading
 
-    /// Reads what a client has sent. What its members say in detail `clientRequest` checks.
+    /// Reads a client's JSON. `clientRequest` checks the members in detail.
     ///
     /// - Throws: 400 or 422.
     init(_ json: Span<UInt8>, _ members: borrowing Members) throws(Problem) {
@@ -60,7 +60,7 @@ struct HtqRequest {
         if method.isEmpty { method = Array((dataKind == .null ? "get" : "post").utf8) }
     }
 
-    /// Reads what was kept; nil if it is something else.
+    /// Reads the stored form; nil for anything else.
     init?(stored content: Span<UInt8>) {
         var members = Members()
         do throws(Problem) {
@@ -73,7 +73,7 @@ struct HtqRequest {
 
     // MARK: Keeping and showing
 
-    /// As it is kept.
+    /// The stored form.
     var json: [UInt8] {
         var json = Array("\(Self.opening)".utf8) + timeout
         json += ", \"data\": ".utf8
@@ -88,7 +88,7 @@ struct HtqRequest {
         return json
     }
 
-    /// Writes a task whose content was kept, all but the bracket at the end.
+    /// Writes a task whose content is the stored form, without the bracket at the end.
     static func write(_ task: borrowing TaskView, to output: inout some JSONOutput & ~Copyable) {
         output.append(task.content.extracting(first: task.content.count - 1))
         let (uuid, status) = (task.id.uuidString, HtqStatus(task).rawValue)
@@ -97,7 +97,7 @@ struct HtqRequest {
         output.append(bytes.span)
     }
 
-    /// What the URL of a request is told that was cancelled while it was being sent.
+    /// The request that tells a URL that a request to it was cancelled in flight.
     var cancellation: HtqRequest {
         var request = self
         request.method = Array("delete".utf8)
@@ -107,11 +107,11 @@ struct HtqRequest {
 
     // MARK: Sending
 
-    /// The request that is sent.
+    /// The HTTP request that is sent.
     ///
-    /// - Parameter url: `url`, read.
+    /// - Parameter url: the parsed `url`.
     /// - Returns: the request.
-    /// - Throws: 422 for what cannot be sent.
+    /// - Throws: 422 for a request that cannot be sent.
     func clientRequest(to url: HTTPURL) throws(Problem) -> ClientRequest {
         let method = method.map { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0) ? $0 & ~0x20 : $0 }
         guard ClientRequest.isAllowedMethod(method.span) else {
@@ -143,7 +143,7 @@ struct HtqRequest {
         return request
     }
 
-    /// The header fields that were asked for, as lines, and their names in lower case.
+    /// The client's header fields as lines, and their names in lower case.
     private func headerFields() throws(Problem) -> (lines: [UInt8], names: Set<String>) {
         var lines: [UInt8] = []
         var names: Set<String> = []
@@ -162,7 +162,7 @@ struct HtqRequest {
                 throw Problem(422, "the header \(text(quotedName)) is given twice; send it once", field: "headers")
             }
             lines += name + Array(": ".utf8) + content + Array("\r\n".utf8)
-            // Four more bytes a line than names and values have.
+            // Each line has four bytes more than its name and value.
             let byteCount = lines.count - 4 * names.count
             guard names.count <= PushOptions.maximumHeaders, byteCount <= PushOptions.maximumHeaderBytes else {
                 let (count, bytes) = (PushOptions.maximumHeaders, PushOptions.maximumHeaderBytes)
@@ -176,12 +176,12 @@ struct HtqRequest {
     static func badText(_ field: String) -> Problem { Problem(422, "\(field) must be valid UTF-8", field: field) }
 }
 
-/// Data that are no string, as Python's requests sends them: `application/x-www-form-urlencoded`, from an object or
-/// from an array of pairs. Of a value that is an array, each element is a field; null is none.
+/// Data other than a string, as Python's requests sends them: `application/x-www-form-urlencoded`, from an object or an
+/// array of pairs. An array as value gives a field for each element; null gives none.
 private struct HtqForm {
     private(set) var bytes: [UInt8] = []
 
-    /// - Throws: 422 for what is no form.
+    /// - Throws: 422 for data that cannot be sent as a form.
     init(_ data: [UInt8], _ kind: JSONKind) throws(Problem) {
         guard kind == .object || kind == .array else { throw Self.flaw }
         try forEachEntry(of: data.span, in: "data") { (name, valueKind, value) throws(Problem) in
@@ -224,7 +224,7 @@ private struct HtqForm {
         field: "data")
 }
 
-/// What stands for a string, a number or a boolean in a header or a form, as Python has it; nil for anything else.
+/// The text of a string, a number or a boolean in a header or a form, as Python writes it; nil for anything else.
 private func scalarText(_ value: Span<UInt8>, _ kind: JSONKind) -> [UInt8]? {
     switch kind {
     case .string:
@@ -250,7 +250,7 @@ private func forEachEntry(
         try scanner.consume(json)
         try scanner.finish()
     } catch {
-        // It was valid as part of the whole: the scanner's own bound was met.
+        // It was valid as part of the body, so it has more entries than the scanner takes.
         throw Problem(422, "\(field) has too many members or elements: \(error)", field: field)
     }
     for index in 0..<scanner.entryCount {

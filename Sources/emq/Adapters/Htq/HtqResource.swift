@@ -1,11 +1,11 @@
-// What htq's paths name, and the links between these.
+// The resources of htq: their paths, and the links between them.
 
 import Bytes
 import JSON
 import Net
 import UID
 
-/// What a path names.
+/// The resource that a path names.
 enum HtqResource {
     /// `/`: all requests that wait to be sent.
     case all
@@ -16,9 +16,9 @@ enum HtqResource {
     /// `/UUID/response/`
     case response(UID)
 
-    /// Reads a path; a slash at its end may be left out.
+    /// Reads a path. A slash at its end is optional.
     ///
-    /// - Throws: 404 for one that names nothing.
+    /// - Throws: 404 for a path that names no resource.
     init(path: Span<UInt8>) throws(Problem) {
         let parts = text(path).split(separator: "/")
         if parts.isEmpty {
@@ -46,7 +46,7 @@ enum HtqResource {
         }
     }
 
-    /// The methods it answers to, as the Allow field lists them.
+    /// The methods that it supports, as the Allow field lists them.
     var allowedMethods: String {
         switch self {
         case .all: "GET, HEAD, POST"
@@ -56,9 +56,9 @@ enum HtqResource {
     }
 }
 
-/// The URLs by which a client comes from one resource to the other.
+/// The URLs that link resources.
 struct HtqLinks {
-    /// What stands before the path; empty if the client has not said what it calls this server.
+    /// The scheme and host before the path; empty if the client sent no Host.
     private let prefix: String
 
     /// Links for a request that was sent to this host and port.

@@ -1,4 +1,4 @@
-// What became of a request of htq: its status, and the response as clients see it, which is the task's result.
+// The outcome of a request of htq: its status, and the response as clients see it, which is the task's result.
 
 import Bytes
 import JSON
@@ -6,7 +6,7 @@ import Net
 import Queues
 import UID
 
-/// Where a request stands.
+/// The status of a request.
 enum HtqStatus: String, CaseIterable {
     /// It waits to be sent.
     case queued
@@ -32,13 +32,14 @@ enum HtqStatus: String, CaseIterable {
         }
     }
 
-    /// The status alone; of a response, what stays when it is deleted.
+    /// The status alone, which is all that remains of a deleted response.
     var json: [UInt8] { Array("{\"status\": \"\(rawValue)\"}".utf8) }
 }
 
-/// Makes responses and finds them again.
+/// Makes the responses that clients see, and reads them from tasks.
 enum HtqResponse {
-    /// The response of a request; empty when it was deleted, or the request cancelled; nil while there is none.
+    /// The response of a request: an empty object if it was deleted or the request cancelled, and nil while there is
+    /// none.
     static func json(of task: borrowing TaskView) -> [UInt8]? {
         if task.state.isUnfinished { return nil }
         guard isThere(task) else { return Array("{}".utf8) }
@@ -53,8 +54,8 @@ enum HtqResponse {
         }
     }
 
-    /// Whether a request has a response that can be deleted. What was never sent has none of its own, and all the same
-    /// one is shown until something is left in its place.
+    /// Whether a request has a response that can be deleted. A request that was never sent shows a made-up one, which
+    /// counts until a status replaces it.
     static func isThere(_ task: borrowing TaskView) -> Bool {
         switch task.state {
         case .ready, .delayed, .dispatched, .cancelled: false
@@ -63,7 +64,7 @@ enum HtqResponse {
         }
     }
 
-    /// A response that did not come.
+    /// The response of a request that received none.
     static func json(of status: HtqStatus, _ message: String, unixMilliseconds: Int64) -> [UInt8] {
         var json = status.json.dropLast() + Array(", \"time\": \(unixMilliseconds), \"message\": ".utf8)
         JSONWriter.write(message, to: &json)
@@ -71,7 +72,7 @@ enum HtqResponse {
         return json
     }
 
-    /// A response that came.
+    /// The response of a request that received one.
     ///
     /// - Parameters:
     ///   - response: the response.

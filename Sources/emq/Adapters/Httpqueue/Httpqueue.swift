@@ -1,5 +1,5 @@
-// In place of httpqueue: a delay queue that posts a text to a callback, and tries again after 10, 20, 40 … seconds
-// until the answer says {"code": 100}. A topic is a queue, `httpqueue/TOPIC`; its tasks say themselves where they go.
+// Replaces httpqueue, a delay queue that posts a text to a callback, and retries after 10, 20, 40 … seconds until the
+// answer says {"code": 100}. A topic is a queue, `httpqueue/TOPIC`; each of its tasks has its own URL.
 
 import Bytes
 import Delivery
@@ -10,7 +10,7 @@ import UID
 
 /// The interface for clients of httpqueue.
 final class Httpqueue: FrontEnd {
-    /// How long a task lives from its time on.
+    /// How long a task lives after its time.
     static let lifeMilliseconds: Int64 = 86_400_000
     /// The pause before the n-th retry is 10 s, doubled n − 1 times.
     static let backoff = Backoff(minimumMilliseconds: 10_000, maximumMilliseconds: maximumMilliseconds)
@@ -104,7 +104,7 @@ final class Httpqueue: FrontEnd {
         on broker: isolated Broker
     ) throws(Problem) {
         if let id = try readID(request, context), isOurs(id, now: context.now, on: broker) {
-            // One that has failed for good must not come back either, should somebody kick it.
+            // A dead task is deleted too, so that nobody can kick it.
             _ = broker.cancelTask(id, now: context.now) || broker.deleteRecord(id, now: context.now)
         }
         responses.begin(status: 200, contentType: nil)
@@ -129,7 +129,7 @@ final class Httpqueue: FrontEnd {
         responses.end()
     }
 
-    /// Reads which task is meant; nil if it cannot be any.
+    /// Reads the id of the task; nil if it is not a valid id.
     private func readID(_ request: borrowing Request, _ context: borrowing Context) throws(Problem) -> UID? {
         var id: [UInt8] = []
         try context.body.forEach(in: request.body, known: ["id"], isLenient: true) { (_, value) throws(Problem) in
@@ -162,7 +162,7 @@ final class Httpqueue: FrontEnd {
         responses.append("}")
     }
 
-    /// When the next attempt is, or the one that is under way began.
+    /// When the next attempt is due, or when the present one began.
     private func executeTime(of task: borrowing TaskView, now: Int64) -> Int64 {
         if let due = task.due { return due }
         if task.retries == 0, let expires = task.expires { return expires - Self.lifeMilliseconds }

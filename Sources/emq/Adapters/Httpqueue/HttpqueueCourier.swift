@@ -1,4 +1,4 @@
-// The callbacks of httpqueue: what a receiver is sent, and what its response means.
+// The callbacks of httpqueue: the request to a receiver, and the meaning of its response.
 
 import Bytes
 import Delivery
@@ -11,7 +11,7 @@ final class HttpqueueCourier: QueueCourier {
     /// The longest time that a callback may take.
     static let timeoutMilliseconds: Int64 = 600_000
 
-    /// The original makes as many calls at once.
+    /// The original makes this many calls at once.
     let concurrency = 20
 
     func owns(_ queueName: Span<UInt8>) -> Bool { LegacySystem.httpqueue.owns(queueName) }
@@ -41,7 +41,7 @@ final class HttpqueueCourier: QueueCourier {
         }
     }
 
-    /// The `code` of an answer; nil if it is no JSON object that has one.
+    /// The `code` of a response; nil if it is not a JSON object with a code.
     private static func code(of body: Span<UInt8>) -> Int64? {
         var members = Members()
         var code: Int64?

@@ -1,5 +1,5 @@
-// In place of taskqueue: posts the payloads of messages to URLs, each queue as an ini file says. Messages come as
-// tasks: by `POST /enqueue/QUEUE`, whose content a message is.
+// Replaces taskqueue, which posts the payloads of messages to URLs, as an ini file says for each queue. A message is
+// the content of a task, added by `POST /enqueue/QUEUE`.
 
 import Bytes
 import Delivery
@@ -8,11 +8,11 @@ import Net
 import Queues
 import UID
 
-/// The queues of an ini file, and the way to their receivers.
+/// Sends the messages in the queues of an ini file to their receivers.
 final class Taskqueue: QueueCourier {
     /// How long a request may take.
     static let timeoutMilliseconds: Int64 = 21_600_000
-    /// The pause after a refused connection, if the queue's own is not longer: the receiver is being started anew.
+    /// The pause after a refused connection, unless the queue's own is longer. The receiver is probably restarting.
     static let refusedPauseMilliseconds: Int64 = 1000
 
     let concurrency = 1
@@ -37,7 +37,7 @@ final class Taskqueue: QueueCourier {
         return true
     }
 
-    /// The file says the rest; and a message that has no `expires` does not expire.
+    /// Takes missing settings from the file. A message without `expires` does not expire.
     func complete(_ configuration: inout QueueConfiguration, of queueName: Span<UInt8>) {
         guard let section = file.sections[Array(copying: queueName)] else { return }
         var push = PushOptions(stored: configuration.push, of: .queue)
@@ -53,10 +53,10 @@ final class Taskqueue: QueueCourier {
 
     // MARK: Producers
 
-    /// Takes over what a message says of its task. A task whose content is no message stays as it is: it is dead, with
-    /// the reason, when it is to be sent, and that is at once.
+    /// Applies a message's settings to its task. A task whose content is not a message stays as it is, and is due at
+    /// once: the attempt to send it makes it dead, with the reason.
     ///
-    /// - Returns: the queue that it is for, if that is another one.
+    /// - Returns: the queue that the message names, if that is another one.
     func prepare(_ task: inout NewTask, content: Span<UInt8>, in queueName: [UInt8], now: Int64) -> [UInt8]? {
         guard let message = try? TaskqueueMessage(content, baseURL: file.baseURL, now: now) else {
             task.due = nil
@@ -66,7 +66,7 @@ final class Taskqueue: QueueCourier {
         if let expires = message.expires {
             let due = min(max(task.due ?? now, now), expires)
             task.due = due
-            // What expires when it is due is not sent.
+            // A task that expires when it is due is not sent.
             task.expiry = .after(milliseconds: expires - due)
         }
         if let attempts = message.attempts {

@@ -1,4 +1,4 @@
-// taskqueue's ini file: which queues there are, and how each is sent.
+// taskqueue's ini file, which lists the queues and says how each is sent.
 
 import Bytes
 import Delivery
@@ -6,20 +6,20 @@ import Glibc
 import Net
 import Queues
 
-/// What an ini file says.
+/// The settings in an ini file.
 struct TaskqueueFile: Equatable {
     /// How a queue is sent.
     struct Section: Equatable {
         /// How many requests may be in flight at once.
         var concurrency = 1
-        /// How often a task is started at most.
+        /// The maximum rate at which requests are started.
         var rate = TaskqueueFile.usualRate
-        /// How many retries may follow the first attempt; nil for any number.
+        /// The maximum number of retries after the first attempt; nil for no limit.
         var retryLimit: UInt32?
         var minimumBackoffSeconds: Int64 = 0
-        /// nil for no bound.
+        /// nil for no limit.
         var maximumBackoffSeconds: Int64?
-        /// nil for any number.
+        /// nil for no limit.
         var maximumDoublings: UInt32?
 
         var backoff: Backoff {
@@ -37,14 +37,14 @@ struct TaskqueueFile: Equatable {
     private let path: String
     /// The broker's AMQP address; nil if there is none.
     private(set) var server: String?
-    /// What a path in a message is behind, without a slash at its end.
+    /// The URL before a path in a message, without a slash at its end.
     private(set) var baseURL: String?
     /// The queues by their names.
     private(set) var sections: [[UInt8]: Section] = [:]
 
     /// Reads the file at a path.
     ///
-    /// - Throws: `TaskqueueFileError` if it cannot be read, or makes no sense.
+    /// - Throws: `TaskqueueFileError` if it cannot be read or is invalid.
     init(path: String) throws(TaskqueueFileError) {
         let text: String
         do throws(FileError) { text = try TaskqueueFile.contents(of: path) } catch {
@@ -53,12 +53,12 @@ struct TaskqueueFile: Equatable {
         try self.init(text, path: path)
     }
 
-    /// Reads a text that stands at a path.
+    /// Reads the text of the file at a path.
     ///
-    /// - Throws: `TaskqueueFileError` if it makes no sense.
+    /// - Throws: `TaskqueueFileError` if it is invalid.
     init(_ text: String, path: String) throws(TaskqueueFileError) {
         self.path = path
-        // Some editors begin a file with a mark of its encoding.
+        // Some editors begin a file with a byte order mark.
         let text = text.hasPrefix("\u{FEFF}") ? text.dropFirst() : text[...]
         var section: [UInt8]?
         var seen: Set<String> = []
@@ -88,7 +88,7 @@ struct TaskqueueFile: Equatable {
         }
     }
 
-    /// What is said of it when the server starts.
+    /// The log lines about it when the server starts.
     var startLines: [String] {
         let queues = sections.count == 1 ? "1 queue" : "\(sections.count) queues"
         var lines = ["emq: replacing taskqueue for \(queues) of \(path)"]
@@ -102,16 +102,16 @@ struct TaskqueueFile: Equatable {
 
     // MARK: Lines
 
-    /// The text of a file of settings.
+    /// Reads the text of a settings file.
     ///
-    /// - Throws: `FileError` if the file cannot be read, or is too large to be one of settings.
+    /// - Throws: `FileError` if the file cannot be read, or is too large.
     static func contents(of path: String) throws(FileError) -> String {
         let bytes = try File.read(path, maximumByteCount: maximumByteCount + 1)
         guard bytes.count <= maximumByteCount else { throw FileError(code: EFBIG) }
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// A line without what follows the first `;` or `#` outside of quotes, and without blanks around it.
+    /// A line without its comment, which begins at the first `;` or `#` outside quotes, and without blanks around it.
     private static func withoutComment(_ line: Substring) throws(TaskqueueFileError) -> Substring {
         var quote: Character?
         var end = line.endIndex
@@ -172,7 +172,7 @@ struct TaskqueueFile: Equatable {
         }
     }
 
-    /// A key before the first section.
+    /// Reads a key before the first section.
     private mutating func read(_ key: String, _ value: String) throws(TaskqueueFileError) {
         switch key {
         case "server": server = value.isEmpty ? nil : value
@@ -191,7 +191,7 @@ struct TaskqueueFile: Equatable {
     private static func read(
         _ key: String, _ value: String, into section: inout Section
     ) throws(TaskqueueFileError) {
-        /// A whole number from `lowest` on; nil for -1 where that stands for none.
+        /// Reads a whole number in a range; nil for -1 where that means no limit.
         func number(_ lowest: Int64, _ highest: Int64, hasNone: Bool = false) throws(TaskqueueFileError) -> Int64? {
             guard let number = Int64(value), (lowest...highest).contains(number) || hasNone && number == -1 else {
                 let none = hasNone ? ", or -1 for no limit" : ""
@@ -219,9 +219,9 @@ struct TaskqueueFile: Equatable {
     }
 }
 
-/// Why an ini file is not taken.
+/// Why an ini file is refused.
 struct TaskqueueFileError: Error {
-    /// A sentence without full stop, which names the file, and the line if one is at fault.
+    /// A sentence without a full stop that names the file, and the line at fault if there is one.
     let description: String
 
     init(_ description: String) { self.description = description }

@@ -1,31 +1,31 @@
-// A message of taskqueue: a task's content, which says where it goes, when, and how often.
+// A message of taskqueue: the content of a task, which says where and when it is sent, and how often.
 
 import Bytes
 import JSON
 import Net
 import Queues
 
-/// What a message says.
+/// The settings and the payload of a message.
 struct TaskqueueMessage {
-    /// Where its payload is sent, and where it is sent if that never works.
+    /// The URL of its payload, and the URL to which the payload goes if the first one fails for good.
     let url: HTTPURL
     let rollBackURL: HTTPURL?
-    /// The time before which it is not sent, and that at which it is dropped, in Unix milliseconds.
+    /// The time before which it is not sent, and the time at which it expires, in Unix milliseconds.
     private(set) var eta: Int64?
     private(set) var expires: Int64?
-    /// How many attempts there are in all; nil leaves that to the queue.
+    /// The number of attempts in all; nil for the queue's own.
     private(set) var attempts: Int64?
     /// Its payload, JSON; empty if there is none.
     private(set) var payload: [UInt8] = []
-    /// The queue that it is for, if it says so.
+    /// The queue that it names; nil for none.
     private(set) var queueName: [UInt8]?
 
     /// Reads a message.
     ///
     /// - Parameters:
     ///   - content: JSON.
-    ///   - baseURL: what a path is behind.
-    ///   - now: the time, from which a countdown counts.
+    ///   - baseURL: the URL before a path.
+    ///   - now: the time at which a countdown begins.
     /// - Throws: `Problem` with what is wrong.
     init(_ content: Span<UInt8>, baseURL: String?, now: Int64) throws(Problem) {
         guard content.count > 0, content[0] == UInt8(ascii: "{") else {
@@ -62,7 +62,7 @@ struct TaskqueueMessage {
         queueName = queue
     }
 
-    /// The body that a payload is sent as: what a string says, any other JSON as it is.
+    /// The body for a payload: the text of a string, or any other JSON as it is.
     static func body(of payload: [UInt8]) -> [UInt8] {
         guard payload.first == UInt8(ascii: "\"") else {
             return payload.elementsEqual("null".utf8) ? [] : payload
