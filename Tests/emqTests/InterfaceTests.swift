@@ -386,8 +386,8 @@ import Testing
         ("POST", "/ack/x", "there is nothing below /ack/; name the tasks in the body"),
         (
             "DELETE", "/queues/q",
-            "there is nothing below /queues/; /stats/NAME shows a queue and /purge/NAME deletes its tasks; an empty queue "
-                + "vanishes by itself"
+            "there is nothing below /queues/; /stats/NAME shows a queue and /purge/NAME deletes its tasks; an empty "
+                + "queue vanishes by itself"
         ),
         ("GET", "/defaults/q", "there is nothing below /defaults/"),
         ("GET", "/enqueue/q", "GET is not allowed here; use POST"),
@@ -403,7 +403,7 @@ import Testing
         #expect(try server.send(method, target).object["detail"] as? String == detail)
     }
 
-    @Test func aHintIsAtMostAThirdOfTheNameAway() throws {
+    @Test func aHintIsAtMostAThirdOfTheNameAway() {
         let names = ["enqueue", "wait", "task"]
         #expect(nearestName(to: "mail", among: names) == "expected one of: enqueue, wait, task")
         #expect(nearestName(to: "wayt", among: names) == "did you mean 'wait'?")
