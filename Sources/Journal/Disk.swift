@@ -1,25 +1,25 @@
-// What the log asks of the operating system, so that the tests can put a disk there that fails and crashes as they like.
+// What the log needs from the operating system. Tests substitute a disk that fails and crashes on demand.
 
-/// One directory. Any thread may call it, one at a time.
+/// One directory. Any thread may call it, but only one at a time.
 protocol Disk: AnyObject, Sendable {
     /// The directory's path, for messages.
     var path: String { get }
 
-    /// Keeps every other process out until the disk is released. Waits so long for a process that is there already.
+    /// Locks out other processes until the disk is released. Waits this long for a process that holds the lock.
     func lock(waitMilliseconds: Int64) throws(LogError)
     /// The names of all files.
     func names() throws(LogError) -> [String]
-    /// Opens a file for reading and writing. One that was created may vanish in a crash until `syncDirectory`.
+    /// Opens a file for reading and writing. A crash before `syncDirectory` may remove a file that this created.
     func open(_ name: String, creating: Bool) throws(LogError) -> any DiskFile
-    /// Deletes a file if it is there, which may come back in a crash until `syncDirectory`.
+    /// Deletes a file if it exists. A crash before `syncDirectory` may bring it back.
     func remove(_ name: String) throws(LogError)
-    /// Makes what was created and removed survive a crash.
+    /// Makes creations and deletions of files survive a crash.
     func syncDirectory() throws(LogError)
-    /// A number nobody can guess.
+    /// An unpredictable random number.
     func random() -> UInt64
 }
 
-/// An open file; it is closed when it is released.
+/// An open file. Releasing the object closes the file.
 protocol DiskFile: AnyObject, Sendable {
     /// The file's path, for messages.
     var path: String { get }
@@ -32,9 +32,9 @@ protocol DiskFile: AnyObject, Sendable {
     func read(into bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(LogError) -> Int
     /// Writes all of `bytes`. After an error, any part of them may be there.
     func write(_ bytes: RawSpan, at offset: Int) throws(LogError)
-    /// Makes the file shorter, and makes that and what was written survive a crash.
+    /// Truncates the file, and makes the new size and all writes survive a crash.
     func truncate(to byteCount: Int) throws(LogError)
-    /// Makes what was written survive a crash. After an error nothing may be assumed of any write since the last success,
+    /// Makes all writes survive a crash. After an error, assume nothing about any write since the last success,
     /// even if a later call succeeds.
     func sync() throws(LogError)
 }

@@ -2,17 +2,17 @@
 
 import Glibc
 
-/// A directory that is held open, and locked.
+/// A directory that is kept open and locked.
 final class FileSystemDisk: Disk {
-    /// What is to be done with a directory.
+    /// How a directory is used.
     enum Access {
-        /// It is only read, and may be on a medium that cannot be written.
+        /// Only reading: the medium may be read-only.
         case reading
-        /// It is written.
+        /// Writing: the directory must exist.
         case writing
-        /// It is written, and made if it does not exist.
+        /// Writing: the directory is created if it does not exist.
         case creating
-        /// It is made, and must not exist yet.
+        /// Writing: the directory is created and must not exist yet.
         case creatingNew
     }
 
@@ -26,7 +26,7 @@ final class FileSystemDisk: Disk {
     init(path: String, _ access: Access) throws(LogError) {
         (self.path, self.access) = (path, access)
         let creates = access == .creating || access == .creatingNew
-        // What stands there is said, and not what fails because of it.
+        // The error names the file in the way, not the call that fails because of it.
         var status = stat()
         if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT != S_IFDIR {
             (directory, lockFile) = (-1, -1)
@@ -52,7 +52,7 @@ final class FileSystemDisk: Disk {
                 throw LogError("make the directory", file: path, code: errno)
             }
         }
-        // Found out now, and not when the next file is to be made.
+        // Fail now rather than when the next file is created.
         if creates, unsafe Glibc.access(path, W_OK | X_OK) != 0 {
             (directory, lockFile) = (-1, -1)
             throw LogError("write to the directory", file: path, code: errno)
@@ -75,7 +75,7 @@ final class FileSystemDisk: Disk {
         if directory >= 0 { close(directory) }
     }
 
-    /// Makes the directory itself survive a crash, also if it was made by somebody who did not get that far.
+    /// Makes the directory itself survive a crash, even if an earlier process created it without syncing its parent.
     private func syncParent() throws(LogError) {
         let parent = unsafe openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if parent < 0 && errno == EACCES { return }
@@ -130,7 +130,7 @@ final class FileSystemDisk: Disk {
     }
 
     func open(_ name: String, creating: Bool) throws(LogError) -> any DiskFile {
-        // What is no regular file is told later, and not waited for.
+        // The open must not block on a special file; those are rejected later.
         let flags = (access == .reading ? O_RDONLY : O_RDWR) | (creating ? O_CREAT : 0)
         let descriptor = unsafe openat(directory, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o600)
         guard descriptor >= 0 else { throw LogError("open it", file: path + "/" + name, code: errno) }

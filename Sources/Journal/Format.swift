@@ -6,11 +6,13 @@
 //     frame    payload length u32, CRC-32C u32, sequence u64, unsynced u32, CRC-32C u32, payload
 //
 // A length of zero ends a segment. If the next segment has begun and its header is safe, a frame's header with that length
-// follows the last frame, with the sequence that comes next: so a last segment that was destroyed is missed. The first checksum of a segment's header covers the fields around it up to the salt; these
-// stay where they are in every version. The second one covers the salt and the size.
+// follows the last frame, with the next sequence. This reveals the loss of the last segment.
+//
+// The first checksum of a segment's header covers the fields around it up to the salt; these stay where they are in
+// every version. The second one covers the salt and the size.
 //
 // The second checksum of a frame covers the salt, then the header's other fields but the first one, and the first one goes on
-// from there with the payload. So whoever searches for frames need not read, at each byte, what may be a payload. (The first
+// from there with the payload. So a search for frames need not read a possible payload at each byte. (The first
 // one must not cover the second one: a checksum over data and their checksum says nothing about the data.) The salt is drawn
 // when a log is made: without it, a payload that contains a copy of a frame could pass for one.
 //
@@ -22,24 +24,24 @@ import Glibc
 
 /// Sizes and names.
 enum Format {
-    /// What is written, and the oldest that is read besides.
+    /// The version that is written, and the oldest version that can be read.
     static let version: UInt32 = 4
     static let oldestVersion: UInt32 = 2
     /// The first version whose segments say how large they are, and whose frames' headers have a checksum of their own.
     static let checkedVersion: UInt32 = 4
     static let segmentHeaderByteCount = 52
-    /// What a header of any version has at least.
+    /// The smallest size of a header, in any version.
     static let plainSegmentHeaderByteCount = 40
     static let frameHeaderByteCount = 24
     /// What stands behind the last frame of a segment when the next one has begun: the header of a frame without a payload.
     static let endMarkByteCount = frameHeaderByteCount
     /// What no frame can have of a segment.
     static let segmentOverheadByteCount = segmentHeaderByteCount + endMarkByteCount
-    /// What a payload may have at most.
+    /// The largest size of a payload.
     static let payloadLimit = 256 << 20
     /// Sequences are from 1 to this.
     static let sequenceLimit: UInt64 = 1 << 62
-    /// The smallest segment that makes sense: some frames beside the header.
+    /// The smallest useful segment: a header and a few frames.
     static let smallestSegmentByteCount = 512
     /// No segment is larger.
     static let largestSegmentByteCount = 1 << 40
@@ -47,7 +49,7 @@ enum Format {
     /// The largest number a segment can have.
     static let lastSegmentNumber: UInt64 = 9_999_999_999
 
-    /// The number of the segment in the file of that name; nil if no segment is called so.
+    /// The number of the segment in the file of that name; nil if it is not the name of a segment.
     static func segmentNumber(of name: String) -> UInt64? {
         guard name.utf8.count == 14, name.hasSuffix(".log"), name.utf8.prefix(10).allSatisfy({ 48...57 ~= $0 }),
             let number = UInt64(name.prefix(10)), number > 0
@@ -80,7 +82,7 @@ extension RawSpan {
     }
 }
 
-/// What a segment says about itself.
+/// The header of a segment.
 struct SegmentHeader: Equatable {
     /// "emq log\n"
     private static let magic: UInt64 = 0x0A67_6F6C_2071_6D65
@@ -90,7 +92,7 @@ struct SegmentHeader: Equatable {
     /// The sequence of the segment's first frame. Frames of the segments before it from here on are void.
     var firstSequence: UInt64
     var salt: UInt64
-    /// How large the segment is: it had this size before it got its header. Nil in older versions.
+    /// The size of the segment, which was set before the header was written. Nil in older versions.
     var segmentByteCount: Int?
 
     init(number: UInt64, firstSequence: UInt64, salt: UInt64, segmentByteCount: Int) {
@@ -127,7 +129,7 @@ struct SegmentHeader: Equatable {
         }
     }
 
-    /// How many bytes the header has: where the first frame is.
+    /// The size of the header, in bytes, and so the offset of the first frame.
     var byteCount: Int {
         version < Format.checkedVersion ? Format.plainSegmentHeaderByteCount : Format.segmentHeaderByteCount
     }
@@ -139,7 +141,7 @@ struct SegmentHeader: Equatable {
 
     private static func sizeChecksum(_ bytes: RawSpan) -> UInt32 { Format.checksum(0, bytes.extracting(32..<48)) }
 
-    /// The header as it is written.
+    /// The header's bytes on disk.
     ///
     /// - Precondition: the version is one that says how large the segment is.
     var bytes: [UInt8] {
@@ -176,22 +178,22 @@ struct FrameFormat: Equatable {
         hasHeaderChecksums = version >= Format.checkedVersion
     }
 
-    /// That of the frames in the segment with this header.
+    /// The format of the frames in the segment with this header.
     init(_ header: SegmentHeader) { self.init(salt: header.salt, version: header.version) }
 }
 
-/// What a frame says about itself.
+/// The header of a frame.
 struct FrameHeader: Equatable {
-    /// How many bytes of payload follow.
+    /// The size of the payload that follows, in bytes.
     var payloadByteCount: Int
     var checksum: UInt32
     var sequence: UInt64
     /// The highest sequence that was on stable storage when the frame was written, or a lower one.
     var synced: UInt64
-    /// Whether the header is known to be whole.
+    /// Whether the header's checksum shows that it is intact.
     var isWhole: Bool
 
-    /// How many bytes the frame has in all.
+    /// The size of the whole frame, in bytes.
     var byteCount: Int { Format.frameHeaderByteCount + payloadByteCount }
 
     /// Reads the header at the start of `bytes`, which has room for one.

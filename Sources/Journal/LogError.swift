@@ -1,4 +1,4 @@
-// What can be wrong with a log: where, what, and what can be done about it.
+// Errors of a log: where the problem is, what it is, and how to fix it.
 
 import Glibc
 
@@ -6,13 +6,13 @@ import Glibc
 public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
     /// What kind of failure it is.
     public enum Cause: Sendable {
-        /// What is on disk is not what was written there.
+        /// The data on disk differs from what was written.
         case damaged
         /// Another process has the log open.
         case inUse
         /// The file system is full, files may not be larger, or the system is short of memory or of open files.
         case noSpace
-        /// A newer program has written it.
+        /// A newer program wrote it.
         case unsupportedVersion
         /// A system call failed.
         case failed
@@ -22,11 +22,11 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
     public let cause: Cause
     /// The file or directory that it is about.
     public let file: String
-    /// Where in the file, in bytes, if that says something.
+    /// The position in the file, in bytes, if it is useful.
     public let offset: Int?
     /// What is wrong, in words.
     public let problem: String
-    /// What can be done, in words; empty if nothing but what the problem suggests.
+    /// How to fix it, in words; empty if the problem already suggests it.
     public let remedy: String
 
     /// One line for a person.
@@ -64,27 +64,27 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
             remedy: "use the version of emq that wrote it")
     }
 
-    /// A frame with something in it that a newer program has written.
+    /// A frame with content that only a newer program understands.
     static func newer(_ file: String, offset: Int?, sequence: UInt64, _ error: PayloadError) -> LogError {
         LogError(
             .unsupportedVersion, file: file, offset: offset, problem: "frame \(sequence) has \(error.problem)",
             remedy: "a newer emq wrote it: use that version, or a later one")
     }
 
-    /// A frame that there is no memory for.
+    /// A frame that does not fit in memory.
     static func short(_ file: String, offset: Int?, sequence: UInt64, _ error: PayloadError) -> LogError {
         LogError(
             .failed, file: file, offset: offset, problem: "frame \(sequence) cannot be kept: \(error.problem)",
             remedy: "give emq more memory or address space (`--address-space`, `ulimit -v`)")
     }
 
-    /// Something where a directory is to be made.
+    /// The path of a new directory that already exists.
     static func exists(_ path: String) -> LogError {
         LogError(
             .failed, file: path, problem: "it already exists", remedy: "name a directory that does not exist yet")
     }
 
-    /// Something on disk that should not be so.
+    /// Damage on disk.
     static func damaged(_ directory: String, _ name: String, offset: Int?, _ problem: String) -> LogError {
         LogError(
             .damaged, file: directory + "/" + name, offset: offset, problem: problem,
@@ -93,13 +93,13 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What whoever replays the log throws for a payload that makes no sense.
+/// The error that a replay throws for a payload that it cannot use.
 public struct PayloadError: Error {
     /// What is wrong with it, in words.
     public let problem: String
-    /// Whether it is no damage, but something that only a newer program can have written.
+    /// Whether the payload is not damaged but was written by a newer program.
     public let isNewer: Bool
-    /// Whether it is no damage either, but there is no memory for what it says.
+    /// Whether the payload is not damaged but does not fit in memory.
     public let isShortage: Bool
 
     /// Says what is wrong.

@@ -1,18 +1,18 @@
-// What an operator does with a journal that is damaged: see what is whole, and copy it into a new one.
+// The operator's tools for a damaged journal: report what is intact, and copy that into a new journal.
 
 import Glibc
 
-/// Looks at logs that are not open, and copies what is whole in them. Neither changes the log it looks at.
+/// Checks logs that are not open, and copies their intact frames. Neither changes the original log.
 public enum LogMaintenance {
-    /// A place where no whole frame is, although one should be, or where the payload of one makes no sense.
+    /// A place without the intact frame that belongs there, or with a frame whose payload is invalid.
     public struct Damage: Sendable, Equatable {
         /// Where it begins, in bytes.
         public let offset: Int
-        /// How many bytes there are up to the next whole frame, or to the end of what is not zero.
+        /// The number of bytes up to the next intact frame, or else to the last byte that is not zero.
         public let byteCount: Int
         /// What is wrong there, in words.
         public let problem: String
-        /// The frames that are lost there; nil if it cannot be known how many there were.
+        /// The frames that are lost there; nil if their number is unknown.
         public let lostSequences: ClosedRange<UInt64>?
     }
 
@@ -22,13 +22,13 @@ public enum LogMaintenance {
         public let name: String
         /// The file's size.
         public let byteCount: Int
-        /// Whole frames whose payloads make sense, without those that a later segment begins with again.
+        /// The number of intact frames with valid payloads, not counting those that a later segment repeats.
         public internal(set) var frameCount = 0
         /// The first of them.
         public internal(set) var firstSequence: UInt64?
         /// The last of them.
         public internal(set) var lastSequence: UInt64?
-        /// What is wrong, in the order of the file.
+        /// The damage, in file order.
         public internal(set) var damages: [Damage] = []
 
         mutating func add(_ damage: Damage) {
@@ -41,13 +41,13 @@ public enum LogMaintenance {
     public struct Report: Sendable {
         /// The segments, oldest first.
         public internal(set) var segments: [SegmentReport] = []
-        /// Why the log cannot be opened; nil if it can. Damage that only a crash has done is repaired when it is opened.
+        /// Why the log cannot be opened; nil if it can. Opening a log repairs the damage that a crash leaves.
         public internal(set) var failure: LogError?
-        /// How many bytes opening it would drop, since they were never safe. Of no meaning after a failure.
+        /// How many bytes opening it would drop because they were never safe. Meaningless after a failure.
         public internal(set) var droppedByteCount = 0
     }
 
-    /// Looks at the payload of a whole frame, and throws if it makes no sense.
+    /// Inspects the payload of an intact frame, and throws if it is invalid.
     public typealias Inspection = (_ payload: Span<UInt8>) throws(PayloadError) -> Void
 
     /// How many damages a report tells apart in a segment.
@@ -81,7 +81,7 @@ public enum LogMaintenance {
         return report
     }
 
-    /// Finds out whether the log can be opened, which also knows of damage that leaves no trace in any one segment.
+    /// Checks whether the log can be opened. This also finds damage that is not visible in any single segment.
     private static func open(_ disk: any Disk, into report: inout Report, _ senseless: [UInt64: PayloadError] = [:]) {
         do throws(LogError) {
             let recovery = try LogRecovery(disk: disk)
@@ -99,7 +99,7 @@ public enum LogMaintenance {
     ///
     /// - Parameters:
     ///   - directory: The log's directory, which is left as it is.
-    ///   - newDirectory: Where the new log is made: must not exist. When it is to be used, both are renamed by hand.
+    ///   - newDirectory: The directory of the new log, which must not exist. To use the new log, rename both by hand.
     ///   - configuration: How large its segments are.
     ///   - inspect: Is given the payload of each whole frame once, in order. Where it throws, that frame is left out.
     /// - Returns: what was found in the old log.
@@ -111,7 +111,7 @@ public enum LogMaintenance {
     ) throws(LogError) -> Report {
         let disk = try FileSystemDisk(path: directory, .reading)
         try disk.lock(waitMilliseconds: 0)
-        // Nothing is made for what cannot be repaired.
+        // Create nothing if the log cannot be repaired.
         _ = try segments(of: disk)
         return try repair(
             disk, into: FileSystemDisk(path: newDirectory, .creatingNew),
@@ -176,7 +176,7 @@ public enum LogMaintenance {
         return (found, known)
     }
 
-    /// Visits every whole frame there is, in order, and each only once.
+    /// Visits every intact frame once, in order.
     private static func salvage(
         _ disk: any Disk, _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
     ) throws(LogError) -> Report {
@@ -256,7 +256,7 @@ public enum LogMaintenance {
                     switch error {
                     case .log(let error): throw error
                     case .payload(let error) where error.isNewer:
-                        // It is whole, and to be left to whoever understands it.
+                        // The frame is intact; only a newer program understands it.
                         throw .newer(path, offset: offset, sequence: last, error)
                     case .payload(let error) where error.isShortage:
                         throw .short(path, offset: offset, sequence: last, error)

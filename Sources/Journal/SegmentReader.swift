@@ -3,7 +3,7 @@
 
 import Glibc
 
-/// A segment file that is read frame by frame.
+/// Reads a segment file frame by frame.
 @safe struct SegmentReader: ~Copyable {
     /// What lies at an offset.
     enum Found {
@@ -28,7 +28,7 @@ import Glibc
     private var windowOffset = 0
     private var windowCount = 0
 
-    /// Begins to read a file; what is behind `limit` is no part of the segment.
+    /// Begins to read a file. Bytes beyond `limit` are not part of the segment.
     init(_ file: any DiskFile, _ format: FrameFormat, limit: Int = .max) throws(LogError) {
         (self.file, self.format) = (file, format)
         byteCount = try min(Self.byteCount(of: file), limit)
@@ -46,7 +46,7 @@ import Glibc
         return byteCount
     }
 
-    /// Bytes of the file; `count` of them at least, and then as many as happen to be there.
+    /// Bytes of the file: at least `count`, and any more that the window already holds.
     ///
     /// - Precondition: there are as many in the file.
     @_lifetime(&self)
@@ -118,8 +118,8 @@ import Glibc
     /// Searches for a frame at and after `start`, wherever it starts.
     ///
     /// - Parameters:
-    ///   - start: where to begin.
-    ///   - sequences: those that it may have.
+    ///   - start: the offset to begin at.
+    ///   - sequences: the sequences that the frame may have.
     ///   - synced: what it says at least of the frames that were safe.
     ///   - isContiguous: whether the first of the sequences belongs at `start`, and the others follow. No frame has less than
     ///     25 bytes, so what has a sequence that is too high for the bytes before it is no frame then.
@@ -204,13 +204,13 @@ import Glibc
         return next.1 == (header.sequence + 1).littleEndian || next == (0, 0)
     }
 
-    /// How many frames can be between `base` and an offset; what is beyond is no frame.
+    /// The largest number of frames that fit between `base` and an offset.
     private static func distanceLimit(_ offset: Int, _ base: Int?) -> UInt64 {
         guard let base else { return 1 << 32 }
         return UInt64(max(0, offset - base) / (Format.frameHeaderByteCount + 1))
     }
 
-    /// Where the last byte that is not zero ends; `offset` if there is none at or after it.
+    /// The end of the last nonzero byte; `offset` if there is none at or after it.
     mutating func contentEnd(from offset: Int) throws(LogError) -> Int {
         var (position, end) = (offset, offset)
         while position < byteCount {
