@@ -78,7 +78,7 @@ public struct PushOptions: Equatable, Sendable {
         var seen: Set<Int> = []
         try Self.forEachMember(of: json, field: "") { (name, value) throws(PushOptionsError) in
             guard let place = known.firstIndex(where: { "\($0)" == name }) else {
-                throw PushOptionsError(field: name, detail: "there is no field '\(name)' here", known: known)
+                throw PushOptionsError(field: name, detail: "unknown field '\(name)'", known: known)
             }
             guard seen.insert(place).inserted else {
                 throw PushOptionsError(field: name, detail: "the field '\(name)' is given twice")
