@@ -90,7 +90,7 @@ final class DurableStore: Durability {
             return [journal.nextDeadline(of: broker, now: now), retryTime].compactMap { $0 }.min()
         }
         guard journal.isSettled(broker) else {
-            Emq.log("emq: stopped at once; what was not yet answered may be lost")
+            Emq.log("emq: stopped at once; changes without a response may be lost")
             Emq.exit(1)
         }
         do throws(LogError) {
@@ -144,7 +144,7 @@ final class DurableStore: Durability {
         reportedProblem = journal.problem
         if let problem = journal.problem {
             Emq.log(
-                "emq: \(problem); new tasks are refused, acknowledgements go on; "
+                "emq: \(problem); new tasks are refused, acknowledgements still work; "
                     + "the journal has \(journal.byteCount) bytes, \(journal.pendingByteCount) are not safe yet")
         } else {
             Emq.log("emq: the journal can be written again")

@@ -1,4 +1,4 @@
-// `emq journal check` and `emq journal repair`: what an operator does with a damaged journal.
+// `emq journal check` and `emq journal repair`: the operator's tools for a damaged journal.
 
 import Glibc
 import Journal
@@ -15,7 +15,7 @@ enum JournalCommand {
 
     /// Runs the command.
     ///
-    /// - Returns: what to exit with: 0 if all is well, 1 if not, 2 if the command line makes no sense.
+    /// - Returns: the exit status: 0 for success, 1 for a failure or damage, 2 for an invalid command line.
     static func run(_ arguments: [String]) -> Int32 {
         if arguments.contains("--help") || arguments.contains("-h") {
             Emq.print(help)
@@ -30,7 +30,7 @@ enum JournalCommand {
                 return try repair(arguments[1], into: directory + "-repaired")
             case ("repair", 3): return try repair(arguments[1], into: arguments[2])
             case ("check", _): return refuse("check takes one directory")
-            case ("repair", _): return refuse("repair takes the journal's directory, and one that is to be made")
+            case ("repair", _): return refuse("repair takes the journal's directory and, optionally, a new one")
             case (let word?, _):
                 return refuse("there is no '\(word)'; \(nearestName(to: word, among: ["check", "repair"]))")
             case (nil, _): return refuse("check or repair?")
@@ -51,7 +51,7 @@ enum JournalCommand {
         let report = try LogMaintenance.check(directory: directory, inspect: inspector.inspect)
         describe(report)
         if let failure = report.failure {
-            // Whoever reads this has checked it.
+            // `failure` suggests `journal check`, which has just run: suggest only the repair.
             let isRepairable = failure.cause == .damaged
             let remedy = "`emq journal repair \(directory)` copies what is whole into a new journal"
             Emq.print(isRepairable ? "not whole: \(failure.finding); \(remedy)" : "not whole: \(failure)")
@@ -87,7 +87,7 @@ enum JournalCommand {
             for damage in segment.damages {
                 let lost =
                     damage.lostSequences.map { "frames \($0.lowerBound) to \($0.upperBound) are lost" }
-                    ?? "nobody knows how many frames are lost"
+                    ?? "the number of lost frames is unknown"
                 Emq.print(
                     "  byte \(damage.offset), \(damage.byteCount) bytes: \(damage.problem); \(lost)")
             }
@@ -95,7 +95,7 @@ enum JournalCommand {
     }
 }
 
-/// Reads payloads as the server does, so that it is known whether they make sense, and how many tasks they leave.
+/// Reads payloads as the server does, to find out whether they are valid and how many tasks they leave.
 private final class Inspector {
     private let broker: Broker
     private var sequence: UInt64 = 0

@@ -1,4 +1,4 @@
-// Crashes and failures at every operation: what was reported durable is there afterwards, and nothing that never was.
+// Crashes and failures at every operation: data reported durable survives, and no other data appears.
 
 import Support
 import Testing

@@ -25,7 +25,7 @@ import Testing
 
     private func name(_ number: UInt64) -> String { Format.segmentName(number) }
 
-    /// Writes a frame that comes next.
+    /// Writes the next frame.
     private func write(_ bytes: [UInt8], _ writer: LogWriter, syncing: Bool = true) throws {
         let batch = Batch()
         batch.append(bytes.span, sequence: writer.writtenSequence + 1)
@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    /// The segment before it says that it was there.
+    /// The preceding segment shows that it existed.
     @Test func aLastSegmentThatIsGoneIsMissed() throws {
         var random = SeededRandom()
         let (whole, _) = try makeLog(random: &random)
@@ -199,7 +199,7 @@ import Testing
                 do {
                     let frames = try recover(disk).frames
                     if place >= contentEnd {
-                        // Zeros that nobody reads, or a tail of nothing.
+                        // Zeros that are never read, or an empty tail.
                         try #require(frames == all, comment)
                     } else {
                         try #require(segment == last, comment)
@@ -314,7 +314,7 @@ import Testing
         #expect(try recover(fresh).frames.map(\.payload) == all.map(\.payload).filter { $0 != bad.payload })
     }
 
-    /// A read that fails is said, whichever it is; it neither passes for the end of the log nor for damage.
+    /// Every failed read is reported as such, not as the end of the log or as damage.
     @Test func eachReadThatFailsIsNamed() throws {
         var random = SeededRandom()
         let (disk, model) = try makeLog(random: &random)

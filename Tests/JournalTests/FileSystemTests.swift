@@ -1,4 +1,4 @@
-// The log in real directories: odd ones, ones that others change, and a file system that is full.
+// The log in real directories: unusual ones, ones that other programs change, and a full file system.
 
 import Foundation
 import Support
@@ -213,7 +213,7 @@ import Testing
         }
     }
 
-    /// Writes zeros until that fails; says why.
+    /// Writes zeros until a write fails, and returns the reason.
     private func fill(_ path: String) -> Int32 {
         let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
         defer { close(descriptor) }

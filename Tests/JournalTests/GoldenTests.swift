@@ -154,7 +154,7 @@ import UID
         return "\(value)".replacingOccurrences(of: "Queues.", with: "")
     }
 
-    /// Whatever a frame with the right checksum has: it is refused, or brings something back that can be.
+    /// Any frame with the right checksum is either refused or restores a valid state.
     @Test(arguments: versions.indices) func nothingInAFrameIsBelieved(index: Int) throws {
         let (version, now) = Self.versions[index]
         var random = SeededRandom()

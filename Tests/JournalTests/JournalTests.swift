@@ -249,7 +249,7 @@ import UID
                     }
                 }
             }
-            // The helper has ended with the journal.
+            // The helper ends together with the journal.
             if disk.hasCrashed || disk.dropsAfterFailedSync || random.below(2) == 0 {
                 disk.restart()
                 // Only what was synced is safe then.
@@ -328,7 +328,7 @@ private struct History {
 
     mutating func noteSafe(_ sequence: UInt64) { safe = max(safe, sequence) }
 
-    /// All that can be seen.
+    /// All observable state.
     private func description(of broker: isolated Broker, _ now: Int64) -> String {
         var text = ""
         for name in Work.names {
