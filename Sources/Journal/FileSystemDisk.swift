@@ -40,8 +40,8 @@ final class FileSystemDisk: Disk {
             guard unsafe mkdir(path, 0o700) == 0 || (errno == EEXIST && access == .creating) else {
                 if errno == ENOENT {
                     throw LogError(
-                        .failed, file: path, problem: "the directory that it is to be in does not exist",
-                        remedy: "make that first")
+                        .failed, file: path, problem: "its parent directory does not exist",
+                        remedy: "create that first")
                 }
                 if errno == ENOTDIR {
                     throw LogError(
@@ -208,7 +208,7 @@ private final class FileSystemFile: DiskFile {
 
     func truncate(to byteCount: Int) throws(LogError) {
         guard ftruncate(descriptor, off_t(byteCount)) == 0 else {
-            throw LogError("make it shorter", file: path, code: errno)
+            throw LogError("truncate it", file: path, code: errno)
         }
         guard fsync(descriptor) == 0 else { throw LogError("sync it", file: path, code: errno) }
     }

@@ -143,7 +143,7 @@ import Glibc
                 guard budget > 0 else {
                     throw LogError(
                         .damaged, file: file.path, offset: place,
-                        problem: "too much here looks like frames and is none")
+                        problem: "too many bytes here look like frames but are not")
                 }
             }
             if case .frame = try frame(at: place) { return (place, header) }

@@ -1,4 +1,4 @@
-// A socket's address as the kernel takes and gives it: the bytes of a sockaddr.
+// A socket's address in the kernel's form: the bytes of a sockaddr.
 
 import CLinux
 import Glibc
@@ -10,13 +10,13 @@ struct SocketAddress {
     /// Its address family, such as `AF_INET`.
     var family: Int32 { bytes.count < 2 ? AF_UNSPEC : Int32(bytes[0]) | Int32(bytes[1]) << 8 }
 
-    /// The port of an IP address; it stands at the same place in both families' structures, in network order.
+    /// The port of an IP address. It has the same offset in both families' structures, in network byte order.
     var port: UInt16 {
         get { bytes.count < 4 ? 0 : UInt16(bytes[2]) << 8 | UInt16(bytes[3]) }
         set { bytes.replaceSubrange(2..<4, with: [UInt8(newValue >> 8), UInt8(newValue & 0xFF)]) }
     }
 
-    /// The IP address; nil in another family.
+    /// The IP address; nil for other families.
     var ipAddress: IPAddress? {
         switch family {
         case AF_INET where bytes.count >= 8: IPAddress(bytes: Array(bytes[4..<8]))
@@ -57,7 +57,7 @@ struct SocketAddress {
         bytes.replaceSubrange(0..<2, with: [UInt8(family & 0xFF), UInt8(family >> 8)])
     }
 
-    /// Hands the address to a system call.
+    /// Passes the address to a system call.
     func withPointer(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
         unsafe bytes.withUnsafeBytes { bytes in
             guard let base = bytes.baseAddress else { return -1 }
@@ -65,6 +65,6 @@ struct SocketAddress {
         }
     }
 
-    /// The bytes of an address that the C library made.
+    /// Copies the bytes of an address from the C library.
     init(_ name: UnsafeRawBufferPointer) { bytes = unsafe Array(name) }
 }

@@ -7,10 +7,10 @@ import Queues
 
 enum JournalCommand {
     private static let help = """
-        usage: emq journal check DIR             say what is whole in a journal, and what is not
+        usage: emq journal check DIR             report what is whole in a journal, and what is not
                emq journal repair DIR [NEWDIR]   copy what is whole into a new journal (DIR-repaired)
 
-        DIR is what --data was given; no server may be using it, and it is not changed.
+        DIR is the directory given to --data. No server may be using it. It is not changed.
         """
 
     /// Runs the command.
@@ -32,8 +32,8 @@ enum JournalCommand {
             case ("check", _): return refuse("check takes one directory")
             case ("repair", _): return refuse("repair takes the journal's directory and, optionally, a new one")
             case (let word?, _):
-                return refuse("there is no '\(word)'; \(nearestName(to: word, among: ["check", "repair"]))")
-            case (nil, _): return refuse("check or repair?")
+                return refuse("unknown command '\(word)'; \(nearestName(to: word, among: ["check", "repair"]))")
+            case (nil, _): return refuse("name a command: check or repair")
             }
         } catch {
             Emq.log("emq: \(error)")
