@@ -77,7 +77,7 @@ import Testing
         }
     }
 
-    /// Anything fails at any time, several things in a row, and then there is a crash at any time.
+    /// Random operations fail, sometimes several in a row, and then a crash follows at a random time.
     @Test(arguments: 0..<8) func losesNothingDurableWhateverFails(part: Int) throws {
         let runs = max(1, testOperations / 2_000)
         for run in 0..<runs {

@@ -1,4 +1,4 @@
-// Files that are short, flipped, missing, foreign or from another version: told apart from what a crash does, and named.
+// Files that are short, corrupt, missing, foreign or from another version are distinguished from a crash's effects.
 
 import Support
 import Testing
@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    /// A segment has its size before it has a header: one that is shorter was cut, and what was there is not known.
+    /// A segment gets its size before its header. A shorter one was cut, and its lost content is unknown.
     @Test func aLastSegmentThatWasCutIsDamaged() throws {
         var random = SeededRandom()
         let (whole, model) = try makeLog(random: &random)
@@ -89,7 +89,7 @@ import Testing
         try writer.startOver()
         try write([2], writer, syncing: false)
         for hasFrames in [false, true] {
-            // What has come to disk is the header, and not what follows it.
+            // The header reached the disk, but the bytes after it did not.
             let crashed = disk.copy()
             if !hasFrames {
                 let end = try #require(crashed[name(2)]).count
@@ -178,7 +178,7 @@ import Testing
         let (whole, model) = try makeLog(random: &random)
         let all = try recover(whole.copy()).frames
         let last = try #require(model.writer.segments.last)
-        // Odd, so that each bit of a byte has its turn.
+        // An odd step, so that each bit of a byte is tested.
         let step = testOperations >= 1_000_000 ? 1 : 9
         for segment in model.writer.segments {
             let bytes = try #require(whole[name(segment.number)])
@@ -206,7 +206,7 @@ import Testing
                         let kept = start == 0 ? 0 : ends.firstIndex(of: start) ?? 0
                         let before = all.count { $0.segment < segment.number }
                         try #require(frames == Array(all.prefix(before + kept)), comment)
-                        // The last batch, of which nothing says that it was safe.
+                        // The last batch: nothing shows that it was safe.
                         try #require(start == 0 || frames.count >= all.count - 2, comment)
                     }
                 } catch let error as LogError {
@@ -246,7 +246,7 @@ import Testing
         let mixed = whole.copy()
         mixed[name(2)] = other[name(1)]
         #expect(throws: LogError.self) { try recover(mixed) }
-        // Repair finds what is there.
+        // Repair finds the intact frames.
         let all = try recover(whole.copy()).frames
         func repaired(_ disk: SimulatedDisk) throws -> [[UInt8]] {
             let fresh = SimulatedDisk(seed: 1)
@@ -371,7 +371,7 @@ import Testing
             let report = try LogMaintenance.repair(disk, into: fresh, segmentByteCount: 2048) { _ in }
             let expected = all.filter { !harmed.contains($0.sequence) }
             let found = try recover(fresh).frames
-            // Random bytes can be what was there.
+            // Random bytes can equal the original ones.
             try #require(found.count >= expected.count, comment)
             try #require(
                 harmed.isEmpty || found.count < all.count || found.map(\.payload) == all.map(\.payload), comment)

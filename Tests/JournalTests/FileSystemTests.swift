@@ -140,7 +140,7 @@ import Testing
         }
     }
 
-    /// The directory goes away. What is open still works, but the log says that it cannot go on.
+    /// The directory is deleted. Open files still work, but the log reports that it cannot continue.
     @Test func aDirectoryThatSomebodyElseDeletedStopsTheLog() throws {
         try withDirectory { path in
             let (log, _) = try open(path)
@@ -158,7 +158,7 @@ import Testing
         for code in [EIO, EROFS, EACCES] { #expect(LogError("open it", file: "", code: code).cause == .failed) }
     }
 
-    /// A real file system of 8 MiB that something else fills, and empties again.
+    /// A real file system of 8 MiB that another program fills and then empties.
     @Test func aFullFileSystemThatIsEmptiedAgain() throws {
         try withDirectory { path in
             try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)

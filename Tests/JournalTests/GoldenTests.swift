@@ -56,7 +56,7 @@ import UID
         try open(directory.path, now: now) { broker, _ in
             let found = description(of: broker)
             #expect(found == expected, "\(differences(found, expected))")
-            // And it goes on, in the version of this program.
+            // The log continues in this program's version.
             let (name, content) = (Array("new".utf8), Array("1".utf8))
             let id = UID(high: UInt64(now) << 16, low: 1)
             try broker.enqueue(id: id, in: broker.queue(named: name.span), content: content.span, now: now)

@@ -205,7 +205,7 @@ import UID
         nonisolated(unsafe) var history = History()
         nonisolated(unsafe) var work = Work(random: random, givesOut: givesOut)
         for life in 0..<lives {
-            // The last life only looks.
+            // The last life changes nothing.
             if life < lives - 1 { trouble(disk, &random) }
             let broker = Broker(executor: InlineExecutor(), firstToken: random.next(), now: work.now)
             broker.assumeIsolated { broker in
@@ -252,7 +252,7 @@ import UID
             // The helper ends together with the journal.
             if disk.hasCrashed || disk.dropsAfterFailedSync || random.below(2) == 0 {
                 disk.restart()
-                // Only what was synced is safe then.
+                // Then only synced frames are safe.
                 if !history.syncs { history.safe = 0 }
             } else {
                 disk.resume()
@@ -338,7 +338,7 @@ private struct History {
             if let configuration { text += "\(name) \(configuration)\n" }
             for state in TaskState.allCases {
                 broker.peek(queue, state: state, limit: 1000, now: now) { task in
-                    // Leases that are over are made longer.
+                    // Expired leases are extended.
                     let times: [Int64?] = [task.enqueued, task.dispatched, task.due, task.finished]
                     text += "\(name) \(state) \(task.id) \(task.attempt) \(task.retries) \(task.token) \(times) "
                     text += "\(task.priority) \(task.key) \(task.worker) \(task.error) \(task.progress) \(task.result) "
@@ -350,7 +350,7 @@ private struct History {
     }
 }
 
-/// Random requests, some in each turn.
+/// Random requests, several in each turn.
 private struct Work {
     static let names = [Array("a".utf8), Array("b".utf8), Array("c".utf8)]
 
