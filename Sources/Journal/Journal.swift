@@ -37,7 +37,7 @@ public final class Journal {
     }
 
     private enum Phase {
-        case reading(LogRecovery)
+        case reading(any LogReader)
         case placing(Log)
         case running(Log)
     }
@@ -65,8 +65,8 @@ public final class Journal {
     /// After this long without changes, the log may start over with a small segment.
     private static let quietMilliseconds: Int64 = 1000
 
-    /// The directory.
-    public let directory: String
+    /// Where the log is, for messages: the directory.
+    public let location: String
     private let configuration: LogConfiguration
     private let graceMilliseconds: Int64
     private var phase: Phase
@@ -108,20 +108,17 @@ public final class Journal {
         var configuration = LogConfiguration()
         configuration.syncMode = syncMode
         self.init(
-            try LogRecovery(directory: directory, lockWaitMilliseconds: lockWaitMilliseconds), directory: directory,
-            configuration,
+            try LogRecovery(directory: directory, lockWaitMilliseconds: lockWaitMilliseconds), configuration,
             graceMilliseconds: graceMilliseconds, now: now)
     }
 
-    init(
-        _ recovery: LogRecovery, directory: String, _ configuration: LogConfiguration, graceMilliseconds: Int64,
-        now: Int64
-    ) {
-        self.directory = directory
+    /// Opens the journal on a log of any engine.
+    init(_ reader: any LogReader, _ configuration: LogConfiguration, graceMilliseconds: Int64, now: Int64) {
+        location = reader.location
         self.graceMilliseconds = graceMilliseconds
         self.configuration = configuration
         begun = now
-        phase = .reading(recovery)
+        phase = .reading(reader)
     }
 
     // MARK: Recovery
@@ -400,7 +397,7 @@ public final class Journal {
             return log.problem
         }
         return LogError(
-            .noSpace, file: directory, problem: "there is no room for a frame of \(waiting.count) bytes",
+            .noSpace, file: location, problem: "there is no room for a frame of \(waiting.count) bytes",
             remedy: "make room on the file system")
     }
 }

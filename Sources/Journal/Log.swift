@@ -7,9 +7,9 @@ import Glibc
 ///
 /// Frames are gathered until `commit`, which hands them to a helper thread as one batch; the descriptor becomes readable when
 /// the batch is written, and `collect` then raises `durableSequence`. What is committed meanwhile is the next batch.
-public final class Log {
+final class Log {
     /// Why a payload is not taken.
-    public enum Refusal: Error, Sendable, Equatable {
+    enum Refusal: Error, Sendable, Equatable {
         /// Too much is under way, or space for it is being made: again after the next `collect`.
         case busy
         /// The disk is full or fails: `problem` says more. For a large payload it can be full while smaller ones have space.
@@ -33,41 +33,39 @@ public final class Log {
     private var lossCount: Int
 
     /// The sequence of the last payload that was taken; 0 if there has never been one.
-    public private(set) var lastSequence: UInt64
+    private(set) var lastSequence: UInt64
     /// Payloads up to this sequence survive as the sync mode promises. Never falls.
-    public private(set) var durableSequence: UInt64
+    private(set) var durableSequence: UInt64
     /// Payloads up to this sequence survive a power cut.
-    public private(set) var syncedSequence: UInt64
+    private(set) var syncedSequence: UInt64
     /// The segments there are, oldest first. A durable frame is in the last one whose first sequence is not above its own.
     /// That may change until the frame is synced.
-    public private(set) var segments: [LogSegment]
+    private(set) var segments: [LogSegment]
     /// Why no space can be made or old segments cannot be deleted, if that is so; it is tried again every second.
-    public private(set) var problem: LogError?
+    private(set) var problem: LogError?
 
     /// Becomes readable when there is something to collect.
-    public var descriptor: Int32 { helper.descriptor }
+    var descriptor: Int32 { helper.descriptor }
 
     /// How much was taken and is not yet durable, in bytes.
-    public var pendingByteCount: Int { gathering.byteCount + (underWay?.byteCount ?? 0) }
+    var pendingByteCount: Int { gathering.byteCount + (underWay?.byteCount ?? 0) }
 
     /// How much room the segments take, in bytes; the one that is made in advance is not counted.
-    public var byteCount: Int { segments.reduce(0) { $0 + $1.byteCount } }
+    var byteCount: Int { segments.reduce(0) { $0 + $1.byteCount } }
 
     /// Opens the log for writing, where recovery has ended. Waits for the disk.
     ///
-    /// - Precondition: `recovery.isComplete`.
+    /// - Precondition: `reader` has read everything.
     /// - Throws: `LogError` when the disk does not work, or is full before there is a first segment.
-    public init(_ recovery: LogRecovery, configuration: LogConfiguration = LogConfiguration()) throws(LogError) {
-        let writer = try LogWriter(
-            recovery, segmentByteCount: configuration.segmentByteCount,
-            smallSegmentByteCount: configuration.smallSegmentByteCount)
+    init(_ reader: any LogReader, configuration: LogConfiguration = LogConfiguration()) throws(LogError) {
+        let store = try reader.makeStore(configuration)
         self.configuration = configuration
-        lastSequence = writer.writtenSequence
-        durableSequence = writer.writtenSequence
-        syncedSequence = writer.syncedSequence
-        segments = writer.segments
-        (room, lossCount) = (writer.room, writer.lossCount)
-        helper = try LogHelper(writer, configuration)
+        lastSequence = store.writtenSequence
+        durableSequence = store.writtenSequence
+        syncedSequence = store.syncedSequence
+        segments = store.segments
+        (room, lossCount) = (store.room, store.lossCount)
+        helper = try LogHelper(store, configuration)
     }
 
     deinit { if !isClosed { helper.end() } }
@@ -83,7 +81,7 @@ public final class Log {
     ///   - isSparing: Whether it leaves half of the reserve, as what makes no room itself should.
     /// - Returns: why it would not; nil if it would.
     /// - Complexity: O(1).
-    public func refusal(
+    func refusal(
         payloadByteCount: Int, usingReserve: Bool = false, isSparing: Bool = false
     ) -> Refusal? {
         var room = room
@@ -124,7 +122,7 @@ public final class Log {
     /// - Returns: its sequence: one more than the last one's.
     /// - Throws: `Refusal`, and nothing is taken.
     /// - Complexity: O(n) for n bytes.
-    public func append(_ payload: Span<UInt8>, usingReserve: Bool = false) throws(Refusal) -> UInt64 {
+    func append(_ payload: Span<UInt8>, usingReserve: Bool = false) throws(Refusal) -> UInt64 {
         let kept = usingReserve ? 0 : reserveByteCount
         if let refusal = refusal(
             payloadByteCount: payload.count, usingReserve: usingReserve, leaving: kept, taking: &room)
@@ -137,7 +135,7 @@ public final class Log {
     }
 
     /// Has what was gathered written: now if nothing else is under way, else as soon as that is done and collected.
-    public func commit() {
+    func commit() {
         guard !gathering.isEmpty else { return }
         commitsNext = true
         submit()
@@ -156,7 +154,7 @@ public final class Log {
     /// descriptor is readable.
     ///
     /// - Throws: `LogError` when the log cannot go on: what is not durable now will not be. It throws that ever after.
-    public func collect() throws(LogError) {
+    func collect() throws(LogError) {
         helper.drain()
         let (state, finished) = helper.update(wakingHelper: false) { state in
             defer { state.finished = nil }
@@ -213,7 +211,7 @@ public final class Log {
     ///
     /// - Returns: whether it is tried: only while nothing is gathered or under way, and if the current segment is not a small
     ///   and empty one already.
-    public func startOver() -> Bool {
+    func startOver() -> Bool {
         guard gathering.isEmpty, underWay == nil, !isStartingOver, !isClosed, let current = segments.last,
             current.firstSequence <= lastSequence || current.byteCount > smallSegmentByteCount
         else { return false }
@@ -227,7 +225,7 @@ public final class Log {
 
     /// Has the segments with lower numbers deleted, oldest first, but never the last of `segments` or a later one. What was
     /// written before is synced first, whatever the mode.
-    public func deleteSegments(below number: UInt64) {
+    func deleteSegments(below number: UInt64) {
         let number = min(number, segments.last?.number ?? 0)
         helper.update { $0.deletesBelow = max($0.deletesBelow, number) }
     }
@@ -236,7 +234,7 @@ public final class Log {
     /// log and its recovery are released.
     ///
     /// - Throws: `LogError` if not all of it could be written; `durableSequence` says how far it got.
-    public func close() throws(LogError) {
+    func close() throws(LogError) {
         guard !isClosed else { return }
         helper.update { $0.isClosing = true }
         do throws(LogError) {

@@ -3,9 +3,9 @@
 import CLinux
 import Glibc
 
-/// Runs a `LogWriter` on a thread of its own: one batch at a time, and what can be done while there is none.
+/// Runs a `LogStore` on a thread of its own: one batch at a time, and what can be done while there is none.
 @safe final class LogHelper: @unchecked Sendable {
-    // @unchecked: `state` is the only thing that both threads touch, under `lock`; the writer is the helper thread's while it
+    // @unchecked: both threads use `state`, under `lock`, and nothing else. Only the helper thread uses the store while it
     // runs.
 
     /// What the owner asks for, and what has become of it.
@@ -30,7 +30,7 @@ import Glibc
         var writtenSequence: UInt64
         var syncedSequence: UInt64
         var room: Room
-        /// The writer's.
+        /// The store's.
         var lossCount: Int
         var segments: [LogSegment]
         /// What has failed and is tried again.
@@ -46,10 +46,12 @@ import Glibc
 
     /// Becomes readable when there is something to collect.
     let descriptor: Int32
-    private let writer: LogWriter
+    private let store: any LogStore
     private let syncMode: LogConfiguration.SyncMode
     private let retryMilliseconds: Int64
     private let clock: @Sendable () -> Int64
+    // Not a `Synchronization.Mutex`: the condition variable needs a pthread mutex, and Synchronization has no condition
+    // variable. It waits with a deadline by the monotonic clock.
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let wakeUp = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var state: State
@@ -70,21 +72,21 @@ import Glibc
     /// Starts the thread.
     ///
     /// - Parameters:
-    ///   - writer: what it runs.
+    ///   - store: what it runs.
     ///   - configuration: when it syncs, and when it tries again.
     ///   - clock: milliseconds that never step, and are not ahead of those of the system's steady clock.
     /// - Throws: `LogError` when the system gives no descriptor or no thread.
     init(
-        _ writer: LogWriter, _ configuration: LogConfiguration,
+        _ store: any LogStore, _ configuration: LogConfiguration,
         clock: @escaping @Sendable () -> Int64 = LogHelper.steadyMilliseconds
     ) throws(LogError) {
-        self.writer = writer
+        self.store = store
         self.clock = clock
         syncMode = configuration.syncMode
         retryMilliseconds = configuration.retryMilliseconds
         state = State(
-            writtenSequence: writer.writtenSequence, syncedSequence: writer.syncedSequence, room: writer.room,
-            lossCount: writer.lossCount, segments: writer.segments)
+            writtenSequence: store.writtenSequence, syncedSequence: store.syncedSequence, room: store.room,
+            lossCount: store.lossCount, segments: store.segments)
         descriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         unsafe pthread_mutex_init(lock, nil)
         var attributes = pthread_condattr_t()
@@ -202,7 +204,7 @@ import Glibc
     /// The most urgent thing to do. With the lock held.
     private func nextWork(_ now: Int64) -> Work? {
         guard state.failure == nil else { return nil }
-        let ready = writer.room.next ?? -1
+        let ready = store.room.next ?? -1
         let canPrepare = ready < state.wantedFrameByteCount && now >= prepareRetryTime && !state.isEnding
         if canPrepare && owedByteCount > 0 {
             return .prepare(byteCount: owedByteCount, frameByteCount: state.wantedFrameByteCount)
@@ -210,9 +212,9 @@ import Glibc
         if state.startsOver && !state.isClosing { return .startOver }
         // One that waits for space does not keep old segments from being deleted.
         if let batch = state.batch, now >= batchRetryTime || state.isClosing { return .write(batch) }
-        if state.isEnding { return writer.needsSync ? .sync : nil }
+        if state.isEnding { return store.needsSync ? .sync : nil }
         if let syncTime, now >= syncTime { return .sync }
-        if writer.needsDeletion(below: state.deletesBelow) && now >= deleteRetryTime {
+        if store.needsDeletion(below: state.deletesBelow) && now >= deleteRetryTime {
             return .delete(below: state.deletesBelow)
         }
         return canPrepare
@@ -222,12 +224,12 @@ import Glibc
     /// Without the lock.
     private func perform(_ work: Work) throws(LogError) {
         switch work {
-        case .write(let batch): try writer.write(batch, syncing: syncMode == .always)
-        case .startOver: try writer.startOver()
+        case .write(let batch): try store.write(batch, syncing: syncMode == .always)
+        case .startOver: try store.startOver()
         case .prepare(let byteCount, let frameByteCount):
-            _ = try writer.prepare(byteCount: byteCount, for: frameByteCount)
-        case .delete(let number): try writer.deleteSegments(below: number)
-        case .sync: try writer.sync()
+            _ = try store.prepare(byteCount: byteCount, for: frameByteCount)
+        case .delete(let number): try store.deleteSegments(below: number)
+        case .sync: try store.sync()
         }
     }
 
@@ -261,14 +263,14 @@ import Glibc
             // A piece of it that succeeds says nothing yet.
             if let failure, failure.cause != .noSpace {
                 failedPreparations += 1
-            } else if failure == nil, writer.room.next ?? -1 >= frameByteCount {
+            } else if failure == nil, store.room.next ?? -1 >= frameByteCount {
                 failedPreparations = 0
             }
             isFinal = failedPreparations >= Self.failedPreparationsLimit
             if failure == nil {
-                guard writer.room.next != nil else { return }
+                guard store.room.next != nil else { return }
             } else if let failure, failure.cause == .noSpace,
-                frameByteCount > writer.room.next ?? writer.regularByteCount - Format.segmentOverheadByteCount
+                frameByteCount > store.room.next ?? store.regularFrameByteCount
             {
                 // Others may do with less.
                 state.problems[.prepare] = nil
@@ -285,25 +287,25 @@ import Glibc
                 state.unavailable = nil
             }
             // If not, it is what was to be synced first.
-            if let failure, writer.needsSync { isFinal = failure.cause != .noSpace }
+            if let failure, store.needsSync { isFinal = failure.cause != .noSpace }
         case .sync:
             if let failure { isFinal = failure.cause != .noSpace || state.isClosing }
             syncTime = failure == nil ? nil : now + retryMilliseconds
         }
         if isFinal { state.failure = failure }
-        if !writer.needsSync { state.problems[.sync] = nil }
+        if !store.needsSync { state.problems[.sync] = nil }
         // A segment that was made while something was written is as good as one that was made in advance.
-        if writer.room.next != nil || writer.room.segment != state.room.segment { state.problems[.prepare] = nil }
-        if let next = writer.room.next, next >= state.wantedFrameByteCount { state.wantedFrameByteCount = 0 }
-        if case .interval(let milliseconds) = syncMode, writer.needsSync, syncTime == nil {
+        if store.room.next != nil || store.room.segment != state.room.segment { state.problems[.prepare] = nil }
+        if let next = store.room.next, next >= state.wantedFrameByteCount { state.wantedFrameByteCount = 0 }
+        if case .interval(let milliseconds) = syncMode, store.needsSync, syncTime == nil {
             syncTime = now + Int64(min(max(milliseconds, 0), 1 << 40))
-        } else if !writer.needsSync {
+        } else if !store.needsSync {
             syncTime = nil
         }
-        state.writtenSequence = writer.writtenSequence
-        state.syncedSequence = writer.syncedSequence
-        (state.room, state.lossCount) = (writer.room, writer.lossCount)
-        state.segments = writer.segments
+        state.writtenSequence = store.writtenSequence
+        state.syncedSequence = store.syncedSequence
+        (state.room, state.lossCount) = (store.room, store.lossCount)
+        state.segments = store.segments
         notify()
     }
 

@@ -122,7 +122,7 @@ public enum LogMaintenance {
         _ disk: any Disk, into newDisk: any Disk, segmentByteCount: Int, inspect: Inspection
     ) throws(LogError) -> Report {
         let recovery = try LogRecovery(disk: newDisk)
-        let writer = try LogWriter(recovery, segmentByteCount: segmentByteCount)
+        let writer = try DirectoryLogStore(recovery, segmentByteCount: segmentByteCount)
         let batch = Batch()
         var sequence = writer.writtenSequence
         var report = try salvage(disk) { payload, _ throws(SalvageError) in

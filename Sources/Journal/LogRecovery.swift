@@ -9,21 +9,7 @@
 import Glibc
 
 /// A log that is being read; it changes nothing on disk. Belongs to one thread.
-public final class LogRecovery {
-    /// What recovery has found so far.
-    public struct Report: Sendable {
-        /// Whole frames.
-        public internal(set) var frameCount = 0
-        /// How many bytes of the segments have been read, skipped zeros included.
-        public internal(set) var byteCount = 0
-        /// How many bytes a crash left behind the last whole frame.
-        public internal(set) var droppedByteCount = 0
-        /// The sequence of the last whole frame; 0 if there has never been one.
-        public internal(set) var lastSequence: UInt64 = 0
-        /// Files that do not belong to the log. They are left alone.
-        public internal(set) var foreignNames: [String] = []
-    }
-
+final class LogRecovery: LogReader {
     /// A file of the log, as it was found.
     struct Found {
         var name: String
@@ -33,9 +19,12 @@ public final class LogRecovery {
     }
 
     /// What recovery has found so far.
-    public private(set) var report = Report()
+    private(set) var report = LogReport()
     /// The sizes of all segments together, in bytes.
-    public let totalByteCount: Int
+    let totalByteCount: Int
+
+    /// The directory.
+    var location: String { disk.path }
 
     let disk: any Disk
     /// The segments that have begun: the last of them has a header.
@@ -66,7 +55,7 @@ public final class LogRecovery {
     /// - Throws: `LogError`, also for what can be seen to be wrong without reading all: segments that are missing, or of
     ///   another version.
     /// - Complexity: O(n) for n segments.
-    public convenience init(
+    convenience init(
         directory: String, creating: Bool = true, lockWaitMilliseconds: Int64 = 0
     ) throws(LogError) {
         try self.init(
@@ -140,7 +129,7 @@ public final class LogRecovery {
     ///   - visit: Is given each payload, its sequence and its segment's number.
     /// - Returns: whether all is read.
     /// - Throws: `LogError` if the log is damaged or cannot be read, or `visit` throws.
-    public func advance(
+    func advance(
         byteCount: Int,
         visit: (_ payload: Span<UInt8>, _ sequence: UInt64, _ segment: UInt64) throws(PayloadError) -> Void
     ) throws(LogError) -> Bool {
@@ -273,8 +262,15 @@ public final class LogRecovery {
         try SegmentReader(disk.open(segment.name, creating: false), format, limit: segment.byteCount)
     }
 
+    /// Makes the store that continues the log in this directory.
+    func makeStore(_ configuration: LogConfiguration) throws(LogError) -> any LogStore {
+        try DirectoryLogStore(
+            self, segmentByteCount: configuration.segmentByteCount,
+            smallSegmentByteCount: configuration.smallSegmentByteCount)
+    }
+
     /// Whether all is read.
-    public var isComplete: Bool { index == segments.count }
+    var isComplete: Bool { index == segments.count }
 
     private func finishSegment() {
         // The frames have been counted.

@@ -1,13 +1,13 @@
 // What others know of a segment, and how the log is set up.
 
 /// One file of the log.
-public struct LogSegment: Sendable, Equatable {
+struct LogSegment: Sendable, Equatable {
     /// Its number, which its file is called by; segments are numbered without gaps.
-    public let number: UInt64
+    let number: UInt64
     /// The sequence of its first frame; it holds the frames up to the next segment's first.
-    public let firstSequence: UInt64
+    let firstSequence: UInt64
     /// The file's size, zeros at its end included.
-    public let byteCount: Int
+    let byteCount: Int
 }
 
 /// How a log is kept.

@@ -30,7 +30,7 @@ final class DurableStore: Durability {
     private var reportedProblem: LogError?
     private var retryTime: Int64?
 
-    var location: String { journal.directory }
+    var location: String { journal.location }
 
     /// Opens the journal in the options' directory; nil if there is none.
     init?(_ options: Options, loop: EventLoop) throws(LogError) {

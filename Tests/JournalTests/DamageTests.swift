@@ -26,7 +26,7 @@ import Testing
     private func name(_ number: UInt64) -> String { Format.segmentName(number) }
 
     /// Writes the next frame.
-    private func write(_ bytes: [UInt8], _ writer: LogWriter, syncing: Bool = true) throws {
+    private func write(_ bytes: [UInt8], _ writer: DirectoryLogStore, syncing: Bool = true) throws {
         let batch = Batch()
         batch.append(bytes.span, sequence: writer.writtenSequence + 1)
         try writer.write(batch, syncing: syncing)
@@ -84,7 +84,7 @@ import Testing
     /// A crash can come before the segment in front of the last one says that there is a next one.
     @Test func aLastSegmentThatIsGoneIsMissedAfterACrashToo() throws {
         let disk = SimulatedDisk(seed: 1)
-        let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 1024)
+        let writer = try DirectoryLogStore(recover(disk).recovery, segmentByteCount: 1024)
         try write([1], writer)
         try writer.startOver()
         try write([2], writer, syncing: false)
@@ -96,7 +96,7 @@ import Testing
                 let rest = Format.segmentHeaderByteCount..<end
                 crashed[name(2)]?.replaceSubrange(rest, with: [UInt8](repeating: 0, count: rest.count))
             }
-            let again = try LogWriter(recover(crashed).recovery, segmentByteCount: 1024)
+            let again = try DirectoryLogStore(recover(crashed).recovery, segmentByteCount: 1024)
             try expectLastSegmentIsMissed(crashed)
             try write([3], again)
             try expectLastSegmentIsMissed(crashed)
@@ -107,7 +107,7 @@ import Testing
     /// What is in a segment that was given up is void from some frame on, and says nothing of the next one.
     @Test func aLastSegmentBehindOneThatWasGivenUpIsMissedWhenItIsGone() throws {
         let disk = SimulatedDisk(seed: 1)
-        let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 1024)
+        let writer = try DirectoryLogStore(recover(disk).recovery, segmentByteCount: 1024)
         try write([1], writer)
         let offset = Format.segmentHeaderByteCount + Format.frameHeaderByteCount + 1
         func writeWithAFailedSync(_ bytes: [UInt8]) throws {
@@ -121,7 +121,7 @@ import Testing
         let crashed = disk.copy()
         let mark = offset..<offset + Format.endMarkByteCount
         crashed[name(1)]?.replaceSubrange(mark, with: [UInt8](repeating: 0xFF, count: mark.count))
-        _ = try LogWriter(recover(crashed).recovery, segmentByteCount: 1024)
+        _ = try DirectoryLogStore(recover(crashed).recovery, segmentByteCount: 1024)
         try expectLastSegmentIsMissed(crashed)
         #expect(try recover(crashed).frames.map(\.payload) == [[1], [2]])
         // A segment in which nothing was ever safe: whether it has a header or not.

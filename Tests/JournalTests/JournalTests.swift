@@ -60,7 +60,7 @@ import UID
             var configuration = LogConfiguration()
             configuration.segmentByteCount = 1 << 16
             let journal = Journal(
-                try LogRecovery(disk: SimulatedDisk(seed: 1)), directory: "disk", configuration, graceMilliseconds: 0,
+                try LogRecovery(disk: SimulatedDisk(seed: 1)), configuration, graceMilliseconds: 0,
                 now: 0)
             while try !journal.recover(broker, now: 0) {}
             try body(broker, journal) { now in
@@ -159,7 +159,7 @@ import UID
             var configuration = LogConfiguration()
             (configuration.segmentByteCount, configuration.retryMilliseconds) = (1 << 16, 1)
             let journal = Journal(
-                try LogRecovery(disk: disk), directory: "disk", configuration, graceMilliseconds: 0, now: 0)
+                try LogRecovery(disk: disk), configuration, graceMilliseconds: 0, now: 0)
             while try !journal.recover(broker, now: 0) {}
             func isRefused(_ broker: isolated Broker) -> Bool {
                 if case .notNow = journal.admission(of: 100, makesRoom: true, on: broker) { true } else { false }
@@ -214,7 +214,7 @@ import UID
                     configuration.segmentByteCount = 4096
                     configuration.syncMode = random.below(4) == 0 ? .never : .always
                     let journal = Journal(
-                        try LogRecovery(disk: disk), directory: disk.path, configuration, graceMilliseconds: 0,
+                        try LogRecovery(disk: disk), configuration, graceMilliseconds: 0,
                         now: work.now)
                     while try !journal.recover(broker, now: work.now) {}
                     broker.checkInvariants()

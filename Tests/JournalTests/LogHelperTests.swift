@@ -19,7 +19,7 @@ import Testing
         let disk = SimulatedDisk(seed: 1)
         let recovery = try LogRecovery(disk: disk)
         while try !recovery.advance(byteCount: .max, visit: { _, _, _ in }) {}
-        let writer = try LogWriter(recovery, segmentByteCount: 64 << 10)
+        let writer = try DirectoryLogStore(recovery, segmentByteCount: 64 << 10)
         for operation in 1...1000 { disk.failures[disk.operations + operation] = .input }
         var configuration = LogConfiguration()
         configuration.retryMilliseconds = 2

@@ -48,7 +48,7 @@ func payload(_ random: inout SeededRandom, limit: Int) -> [UInt8] {
 struct Model {
     let disk: SimulatedDisk
     let segmentByteCount: Int
-    var writer: LogWriter
+    var writer: DirectoryLogStore
     /// What was handed to the writer, by sequence.
     var payloads: [UInt64: [UInt8]] = [:]
     var lastSequence: UInt64 = 0
@@ -64,8 +64,8 @@ struct Model {
         writer = try Self.makeWriter(recover(disk).recovery, segmentByteCount)
     }
 
-    private static func makeWriter(_ recovery: LogRecovery, _ segmentByteCount: Int) throws -> LogWriter {
-        try LogWriter(
+    private static func makeWriter(_ recovery: LogRecovery, _ segmentByteCount: Int) throws -> DirectoryLogStore {
+        try DirectoryLogStore(
             recovery, segmentByteCount: segmentByteCount,
             smallSegmentByteCount: max(Format.smallestSegmentByteCount, segmentByteCount / 3))
     }

@@ -108,7 +108,7 @@ import UID
     /// A log whose last batch is that turn's frame between two others; and where in the last segment that batch lies.
     private func makeLog(_ payloads: [[UInt8]]) throws -> (disk: SimulatedDisk, safe: UInt64, range: Range<Int>) {
         let disk = SimulatedDisk(seed: 1)
-        let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 128 << 20)
+        let writer = try DirectoryLogStore(recover(disk).recovery, segmentByteCount: 128 << 20)
         for payload in payloads.dropLast() {
             try writer.write(batch([payload], after: writer.writtenSequence), syncing: true)
         }
@@ -242,7 +242,7 @@ import UID
             let isWhole = torn == bytes
             try #require(found.count == (isWhole ? payloads.count : safe + 1), "\(what), lost: \(tear)")
             // What is written from now on is of this version, in a segment of its own.
-            let writer = try LogWriter(recovery, segmentByteCount: 128 << 20)
+            let writer = try DirectoryLogStore(recovery, segmentByteCount: 128 << 20)
             try writer.write(batch([[7, 7]], after: writer.writtenSequence), syncing: true)
             let all = try recover(disk)
             try #require(all.frames.map(\.payload) == Array(payloads.prefix(found.count)) + [[7, 7]])
@@ -260,7 +260,7 @@ import UID
     @Test(arguments: [UInt32(2), 3]) func segmentsThatLoseTheirHeaderBesideOlderOnesAreMissed(version: UInt32) throws {
         let older = try Self.payloads(.wait, largeByteCount: 0) + [[1], [2], [3]]
         let (whole, _) = makeOlderLog(older, version: version)
-        let writer = try LogWriter(recover(whole).recovery, segmentByteCount: 128 << 20)
+        let writer = try DirectoryLogStore(recover(whole).recovery, segmentByteCount: 128 << 20)
         func write(_ payloads: [[UInt8]]) throws {
             for payload in payloads {
                 try writer.write(batch([payload], after: writer.writtenSequence), syncing: true)
@@ -296,14 +296,14 @@ import UID
         let (disk, _) = makeOlderLog(payloads)
         disk.capacity = disk.used
         let error = #expect(throws: LogError.self) {
-            try LogWriter(recover(disk).recovery, segmentByteCount: 64 << 20)
+            try DirectoryLogStore(recover(disk).recovery, segmentByteCount: 64 << 20)
         }
         #expect(error?.cause == .noSpace)
         #expect(try recover(disk.copy()).frames.map(\.payload) == payloads)
         disk.capacity = .max
         disk[Format.segmentName(2)] = [UInt8](repeating: 0, count: 2 << 20)
         disk.capacity = disk.used
-        let writer = try LogWriter(recover(disk).recovery, segmentByteCount: 64 << 20)
+        let writer = try DirectoryLogStore(recover(disk).recovery, segmentByteCount: 64 << 20)
         try writer.write(batch([[5]], after: writer.writtenSequence), syncing: true)
         #expect(try recover(disk.copy()).frames.map(\.payload) == payloads + [[5]])
     }
@@ -317,7 +317,9 @@ import UID
         for operation in 1...20 {
             let disk = whole.copy()
             disk.failures[operation] = .input
-            guard let writer = try? LogWriter(recover(disk).recovery, segmentByteCount: 128 << 20) else { continue }
+            guard let writer = try? DirectoryLogStore(recover(disk).recovery, segmentByteCount: 128 << 20) else {
+                continue
+            }
             opened += 1
             try writer.write(batch([[5]], after: writer.writtenSequence), syncing: true)
             #expect(disk[name] == whole[name], "operation \(operation) has failed")

@@ -12,7 +12,7 @@
 import Glibc
 
 /// The synchronous part of the log. One thread at a time.
-final class LogWriter {
+final class DirectoryLogStore: LogStore {
     /// The segment that frames are added to.
     private struct Tail {
         var file: any DiskFile
@@ -103,9 +103,9 @@ final class LogWriter {
             }.reversed()
             format = FrameFormat(salt: salt)
             // A whole frame among what is dropped would otherwise come back behind a new frame that ends where it begins.
-            try LogWriter.fill(file, tail.offset..<tail.contentEnd)
+            try DirectoryLogStore.fill(file, tail.offset..<tail.contentEnd)
             // After a sync that failed in another process the kernel may hold what it will not write any more.
-            try LogWriter.rewrite(file, recovery.safeOffset..<tail.offset)
+            try DirectoryLogStore.rewrite(file, recovery.safeOffset..<tail.offset)
             try file.sync()
             try disk.syncDirectory()
             if current.isOlder {
@@ -122,7 +122,7 @@ final class LogWriter {
             format = FrameFormat(salt: salt)
             let name = Format.segmentName(1)
             let file = try disk.open(name, creating: true)
-            try LogWriter.fill(file, 0..<self.smallSegmentByteCount)
+            try DirectoryLogStore.fill(file, 0..<self.smallSegmentByteCount)
             try file.sync()
             try disk.syncDirectory()
             let header = SegmentHeader(
@@ -157,7 +157,10 @@ final class LogWriter {
     private var currentNumber: UInt64 { segments.last?.number ?? 0 }
 
     /// The size of the next segment, unless a single frame needs more.
-    var regularByteCount: Int { min(segmentByteCount, max(smallSegmentByteCount, 2 * current.byteCount)) }
+    private var regularByteCount: Int { min(segmentByteCount, max(smallSegmentByteCount, 2 * current.byteCount)) }
+
+    /// The largest frame that fits into a next segment of that size, in bytes.
+    var regularFrameByteCount: Int { regularByteCount - Format.segmentOverheadByteCount }
 
     /// The space that is ready.
     var room: Room {
@@ -373,7 +376,7 @@ final class LogWriter {
         do throws(LogError) {
             let file = try nextFile(upTo: goal)
             let end = max(next.filled, min(goal, next.filled + byteCount))
-            try LogWriter.fill(file, next.filled..<end)
+            try DirectoryLogStore.fill(file, next.filled..<end)
             next.filled = end
             guard end >= goal || end - next.synced >= Self.preparedByteCountPerSync else { return false }
             isSyncing = true
@@ -422,7 +425,7 @@ final class LogWriter {
         let file = try disk.open(Format.segmentName(currentNumber + 1), creating: true)
         if try file.byteCount() > goal {
             // With a header, it would have been cut.
-            try LogWriter.fill(file, 0..<Format.segmentHeaderByteCount)
+            try DirectoryLogStore.fill(file, 0..<Format.segmentHeaderByteCount)
             try file.sync()
             try file.truncate(to: goal)
         }
