@@ -1,16 +1,16 @@
-// Frames that wait to be written together, in the bytes that will be written.
+// Frames that wait to be written together, as the bytes that will be written.
 
 import Glibc
 
 /// A growing buffer of whole frames with contiguous sequences. One thread at a time.
 @safe final class Batch {
-    /// Memory that is kept when a batch is emptied.
+    /// How much memory an emptied batch keeps, in bytes.
     private static let keptByteCount = 1 << 20
 
     private var bytes: UnsafeMutableRawBufferPointer
-    /// How many bytes the frames have together.
+    /// The size of all frames, in bytes.
     private(set) var byteCount = 0
-    /// The sequence of the first frame; of no meaning while there is none.
+    /// The sequence of the first frame; meaningless while there is none.
     private(set) var firstSequence: UInt64 = 0
     /// How many frames there are.
     private(set) var frameCount = 0
@@ -23,7 +23,8 @@ import Glibc
 
     /// Adds a frame.
     ///
-    /// - Precondition: the payload is within the format's limit and not empty, and the sequence follows the last one.
+    /// - Precondition: the payload is not empty and not larger than the format allows, and the sequence is the next
+    ///   one.
     func append(_ payload: Span<UInt8>, sequence: UInt64) {
         precondition(!payload.isEmpty && payload.count <= Format.payloadLimit, "no such payload can be written")
         precondition(isEmpty || sequence == firstSequence + UInt64(frameCount), "a gap in the log")
@@ -46,12 +47,12 @@ import Glibc
         frameCount += 1
     }
 
-    /// How many bytes the frame at `offset` has.
+    /// The size of the frame at `offset`, in bytes.
     func frameByteCount(at offset: Int) -> Int {
         Format.frameHeaderByteCount + Int(span(offset..<offset + 4).integer(at: 0, UInt32.self))
     }
 
-    /// Completes the frame at `offset`: what is known to be safe now, and the checksums.
+    /// Completes the frame at `offset`: adds which frames are known to be safe, and the checksums.
     func seal(at offset: Int, synced: UInt64, format: FrameFormat) {
         let end = offset + frameByteCount(at: offset)
         precondition(end <= byteCount, "no frame is there")
@@ -64,7 +65,9 @@ import Glibc
         unsafe bytes.storeBytes(of: sum.littleEndian, toByteOffset: offset + 4, as: UInt32.self)
     }
 
-    /// The bytes in a range, which is checked to be filled.
+    /// The bytes in a range.
+    ///
+    /// - Precondition: the range is within the frames.
     @_lifetime(borrow self)
     func span(_ range: Range<Int>) -> RawSpan {
         precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "reads beyond the batch")
@@ -72,7 +75,7 @@ import Glibc
         return unsafe _overrideLifetime(span, borrowing: self)
     }
 
-    /// Empties the batch, and gives the memory of a large one back.
+    /// Empties the batch, and frees the memory of a large one.
     func removeAll() {
         (byteCount, frameCount) = (0, 0)
         if unsafe bytes.count > Self.keptByteCount {

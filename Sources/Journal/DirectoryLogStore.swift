@@ -1,31 +1,33 @@
-// Writes the log: frames at the tail of the last segment, the next segment made ready in time, old segments deleted.
+// Writes the log to files in a directory: appends frames to the last segment, prepares the next segment in time, and
+// deletes old segments.
 //
-// A segment is filled with zeros and synced before it is needed, so a full disk is known of while there is still room, and a
-// commit changes no file's size. It gets its header when its turn comes, after all before it was synced. Each is twice as
-// large as the one before, up to a limit, so that a log that little is written to stays small.
+// A segment is filled with zeros and synced before it is needed. So the log notices a full disk while there is still
+// room, and a commit changes no file's size. A segment gets its header when it becomes the current one, after
+// everything before it has been synced. Each segment is twice as large as the one before, up to a limit, so a log with
+// few writes stays small.
 //
-// When a write or a sync fails, nothing is known of what was written since the last sync, and a later sync that succeeds
-// says nothing about it either. So the segment is given up there: all frames that are not safe go to a new one, whose header
-// says which is its first, and is written only when those that came from the old segment are safe. Recovery ignores them in
-// the old segment. A second failure in one call is final.
+// After a failed write or sync, the fate of everything written since the last sync is unknown, and a later successful
+// sync does not change that. So the log gives the segment up: all frames that are not safe go to a new segment. Its
+// header says which frame is its first, and is written only when the frames from the old segment are safe in the new
+// one. Recovery ignores those frames in the old segment. A second failure in one call is final.
 
 import Glibc
 
-/// The synchronous part of the log. One thread at a time.
+/// The log as files in a directory. One thread at a time.
 final class DirectoryLogStore: LogStore {
-    /// The segment that frames are added to.
+    /// The segment that frames are appended to.
     private struct Tail {
         var file: any DiskFile
         var offset = Format.segmentHeaderByteCount
         var byteCount: Int
         /// Everything before this is safe.
         var syncedOffset = Format.segmentHeaderByteCount
-        /// Frames before this are in no batch any more; what is behind it can be written again from memory.
+        /// Frames before this are no longer in any batch. Frames after it can be written again from memory.
         var keptOffset = Format.segmentHeaderByteCount
         var keptSequence: UInt64
         var needsSync = false
         var isFailed = false
-        /// Whether it is of an older version: nothing is written to it, an end mark included.
+        /// Whether its format is an older version: nothing is written to it, not even an end mark.
         var isOlder = false
 
         /// What is left for frames, in bytes.
@@ -37,12 +39,12 @@ final class DirectoryLogStore: LogStore {
         var file: (any DiskFile)?
         var filled = 0
         var synced = 0
-        /// How much of it can be used already, also while it is made larger.
+        /// How many bytes of it can be used already, even while it is being made larger.
         var ready = 0
     }
 
     private static let zeros = [UInt8](repeating: 0, count: 1 << 20)
-    /// How much is filled between two syncs: a long one would make commits wait.
+    /// How many bytes are filled between two syncs. A long sync would delay commits.
     private static let preparedByteCountPerSync = 4 << 20
 
     private let disk: any Disk
@@ -53,25 +55,25 @@ final class DirectoryLogStore: LogStore {
     private var current: Tail
     private var next = Preparation()
     private var directoryNeedsSync = false
-    /// Where segments in front of the current one are to say that the log goes on: behind their frames, as soon as the current
-    /// one is sure to have its header. More than one if nothing was ever safe in some of them.
+    /// Where earlier segments get their end marks: after their frames, once the current segment's header is safe. There
+    /// is more than one if no frame was ever safe in some of them.
     private var unmarked: [(file: any DiskFile, offset: Int)] = []
     /// All segments, oldest first; the last is the current one.
     private(set) var segments: [LogSegment]
-    /// The last frame that was written.
+    /// The sequence of the last frame that has been written.
     private(set) var writtenSequence: UInt64
-    /// The last frame that is on stable storage.
+    /// The sequence of the last frame on stable storage.
     private(set) var syncedSequence: UInt64
-    /// How often room that was ready has become less in another way than by the frames that were written.
+    /// How often ready space has been lost other than to written frames.
     private(set) var lossCount = 0
 
-    /// Goes on where recovery has ended: removes what a crash left behind, and makes all that was read safe.
+    /// Continues where recovery has ended: removes what a crash left behind, and makes everything that was read safe.
     ///
     /// - Parameters:
-    ///   - recovery: The log; all of it has been read.
-    ///   - segmentByteCount: What segments grow to.
-    ///   - smallSegmentByteCount: What they begin with, if it is less.
-    /// - Throws: `LogError` when the disk does not work.
+    ///   - recovery: the log, which has been read completely.
+    ///   - segmentByteCount: the size that segments grow to.
+    ///   - smallSegmentByteCount: the size of the first segment, if that is smaller.
+    /// - Throws: `LogError` if the disk does not work.
     init(
         _ recovery: LogRecovery, segmentByteCount: Int,
         smallSegmentByteCount: Int = LogConfiguration().smallSegmentByteCount
@@ -83,7 +85,7 @@ final class DirectoryLogStore: LogStore {
         disk = recovery.disk
         self.segmentByteCount = segmentByteCount
         self.smallSegmentByteCount = min(smallSegmentByteCount, segmentByteCount)
-        // One that is unused is filled with zeros again; others would only confuse.
+        // The first unused segment becomes the next one, and is filled with zeros again. The others are in the way.
         for segment in recovery.unused.dropFirst().reversed() {
             try disk.remove(segment.name)
             try disk.syncDirectory()
@@ -102,16 +104,17 @@ final class DirectoryLogStore: LogStore {
                 return LogSegment(number: found.number, firstSequence: next, byteCount: found.byteCount)
             }.reversed()
             format = FrameFormat(salt: salt)
-            // A whole frame among what is dropped would otherwise come back behind a new frame that ends where it begins.
+            // Otherwise, a whole frame among the dropped bytes could reappear after a new frame that ends where it
+            // begins.
             try DirectoryLogStore.fill(file, tail.offset..<tail.contentEnd)
-            // After a sync that failed in another process the kernel may hold what it will not write any more.
+            // If a sync has failed in another process, the kernel may hold bytes that it will never write.
             try DirectoryLogStore.rewrite(file, recovery.safeOffset..<tail.offset)
             try file.sync()
             try disk.syncDirectory()
             if current.isOlder {
                 try startOver()
             } else {
-                // A crash may have come before they were marked, or before the mark was on disk.
+                // The process may have crashed before the marks were written or synced.
                 unmarked = try recovery.ends.map { end throws(LogError) in
                     (try recovery.disk.open(end.name, creating: false), end.offset)
                 }
@@ -159,25 +162,24 @@ final class DirectoryLogStore: LogStore {
     /// The size of the next segment, unless a single frame needs more.
     private var regularByteCount: Int { min(segmentByteCount, max(smallSegmentByteCount, 2 * current.byteCount)) }
 
-    /// The largest frame that fits into a next segment of that size, in bytes.
+    /// The largest frame that fits into an empty segment of that size, in bytes.
     var regularFrameByteCount: Int { regularByteCount - Format.segmentOverheadByteCount }
 
-    /// The space that is ready.
+    /// The space that is ready for frames.
     var room: Room {
         Room(
             segment: currentNumber, tail: current.isFailed ? 0 : max(0, current.rest),
             next: next.ready > 0 ? next.ready - Format.segmentOverheadByteCount : nil)
     }
 
-    /// Whether something written is not safe yet.
+    /// Whether a written frame is not safe yet.
     var needsSync: Bool { current.needsSync || current.isFailed }
 
     // MARK: Writing
 
-    /// Writes a batch, or what is left of it if it was begun before and failed for lack of space; and makes it safe if
-    /// `syncing` says so.
+    /// Writes a batch, or the rest of it if an earlier call ran out of space. Makes it safe if `syncing` is true.
     ///
-    /// - Throws: `LogError`: with the cause `noSpace` the call may be made again; else the log cannot go on.
+    /// - Throws: `LogError`. After the cause `noSpace`, call it again; after any other, the log cannot continue.
     func write(_ batch: Batch, syncing: Bool) throws(LogError) {
         precondition(batch.isEmpty || batch.firstSequence <= writtenSequence + 1, "a gap in the log")
         if batch.firstSequence == writtenSequence + 1 && !current.isFailed { keep() }
@@ -187,17 +189,17 @@ final class DirectoryLogStore: LogStore {
         }
     }
 
-    /// Makes everything that was written safe.
+    /// Makes everything that has been written safe.
     ///
-    /// - Throws: as `write`.
+    /// - Throws: like `write`.
     func sync() throws(LogError) {
         if !current.isFailed { keep() }
         try retryingOnce { () throws(LogError) in try syncCurrent() }
     }
 
-    /// Goes on in a new small segment; one that was prepared is made smaller.
+    /// Continues in a new small segment; a prepared segment is made smaller.
     ///
-    /// - Throws: as `write`. Without space for it, the log goes on where it is.
+    /// - Throws: like `write`. If there is no space, the log continues where it is.
     func startOver() throws(LogError) {
         lossCount += 1
         if !current.isFailed { keep() }
@@ -207,7 +209,7 @@ final class DirectoryLogStore: LogStore {
         }
     }
 
-    /// What is written so far will not be given again.
+    /// Notes that no batch holds the frames written so far any more.
     private func keep() { (current.keptOffset, current.keptSequence) = (current.offset, writtenSequence) }
 
     private func retryingOnce(_ body: () throws(LogError) -> Void) throws(LogError) {
@@ -244,7 +246,7 @@ final class DirectoryLogStore: LogStore {
             do throws(LogError) {
                 try current.file.write(batch.span(position..<end), at: current.offset)
             } catch {
-                // Without space nothing that was there is in doubt, and the same bytes may be written there again.
+                // A lack of space puts no earlier frame in doubt, and the same bytes can be written there again.
                 if error.cause != .noSpace { giveUpCurrent() }
                 throw error
             }
@@ -268,8 +270,8 @@ final class DirectoryLogStore: LogStore {
         markEnds()
     }
 
-    /// Has the segments before the current one say that the log goes on, now that the current one is sure to have its header.
-    /// It is of use to whoever destroys that; without it nothing is lost.
+    /// Writes the end marks of earlier segments, now that the current segment's header is safe. They reveal that the
+    /// current segment existed if it is later lost. A failure to write them loses nothing.
     private func markEnds() {
         guard !unmarked.isEmpty, let sequence = segments.last?.firstSequence else { return }
         let mark = FrameHeader.endMark(sequence: sequence, format)
@@ -277,7 +279,7 @@ final class DirectoryLogStore: LogStore {
         unmarked = []
     }
 
-    /// Notes that the current segment, which is to be left, does not say yet that the log goes on after `offset`.
+    /// Notes that the current segment, which the log leaves, still needs an end mark at `offset`.
     private func leaveUnmarked(_ offset: Int) {
         if !current.isOlder { unmarked.append((current.file, offset)) }
     }
@@ -287,14 +289,14 @@ final class DirectoryLogStore: LogStore {
         lossCount += 1
     }
 
-    /// Makes the next segment the current one. All before it is safe then.
+    /// Makes the next segment the current one. Everything before it is then safe.
     private func startSegment(byteCount: Int, upTo goal: Int) throws(LogError) {
         try syncCurrent()
         let file = try preparedSegment(byteCount: byteCount, upTo: goal)
         do throws(LogError) {
             unsafe try file.write(nextHeader(firstSequence: writtenSequence + 1).bytes.span.bytes, at: 0)
         } catch {
-            // The header may be there or not: nothing more goes to this segment, and the next one is made anew.
+            // The header may or may not be on disk: give up this segment, and prepare the next one again.
             giveUpCurrent()
             giveUpNext()
             throw error
@@ -309,14 +311,14 @@ final class DirectoryLogStore: LogStore {
             number: currentNumber + 1, firstSequence: firstSequence, salt: salt, segmentByteCount: next.ready)
     }
 
-    /// Takes the prepared segment, which has got its header, as the current one.
+    /// Makes the prepared segment, which has its header, the current one.
     private func begin(_ file: any DiskFile, firstSequence: UInt64) {
         current = Tail(file: file, byteCount: next.ready, keptSequence: writtenSequence)
         segments.append(LogSegment(number: currentNumber + 1, firstSequence: firstSequence, byteCount: next.ready))
         next = Preparation()
     }
 
-    /// Goes on in a new segment with all that is not safe and in no batch.
+    /// Continues in a new segment, beginning with the frames that are neither safe nor in a batch.
     private func failOver() throws(LogError) {
         let start = current.syncedOffset
         let end = max(start, current.keptOffset)
@@ -347,7 +349,7 @@ final class DirectoryLogStore: LogStore {
             throw error
         }
         lossCount += 1
-        // What is behind that is void. If nothing is before it, those that are unmarked lack the same frame.
+        // Frames after `start` are void there. If none precede it, the unmarked segments before it lack the same frame.
         leaveUnmarked(start)
         begin(file, firstSequence: syncedSequence + 1)
         markEnds()
@@ -359,13 +361,13 @@ final class DirectoryLogStore: LogStore {
 
     // MARK: Space
 
-    /// Fills some more of the next segment with zeros.
+    /// Fills more of the next segment with zeros.
     ///
     /// - Parameters:
-    ///   - byteCount: How many bytes to fill.
-    ///   - frameByteCount: A frame that it must have room for.
-    /// - Returns: whether the next segment is ready, with room for the frame.
-    /// - Throws: `LogError`; it can be tried again.
+    ///   - byteCount: how many bytes to fill.
+    ///   - frameByteCount: the size of a frame that the segment must have room for.
+    /// - Returns: whether the next segment is ready and has room for the frame.
+    /// - Throws: `LogError`. It may always be called again.
     func prepare(byteCount: Int, for frameByteCount: Int = 0) throws(LogError) -> Bool {
         try prepare(byteCount: byteCount, upTo: max(regularByteCount, Format.segmentOverheadByteCount + frameByteCount))
     }
@@ -388,21 +390,21 @@ final class DirectoryLogStore: LogStore {
             return true
         } catch {
             if isSyncing || error.cause != .noSpace {
-                // Nothing is known of what was written.
+                // The state of what was written is unknown.
                 giveUpNext()
                 throw error
             }
-            // What a single frame would have needed is of no use to others.
+            // Give back what only a single large frame needed.
             try? shrinkNext(to: max(next.ready, regularByteCount))
             if try !useWhatIsFilled() { throw error }
             return next.ready >= goal
         }
     }
 
-    /// Has a next segment used that could not be made as large as it was to be, for lack of space: it may be all there is
-    /// room for beside the current one, and what frees the current one has to be written somewhere.
+    /// Makes a next segment usable that is smaller than planned for lack of space. There may be no room for a larger
+    /// one beside the current segment, and the changes that free the current segment must be written somewhere.
     ///
-    /// - Returns: whether it can be used now, and could not before.
+    /// - Returns: whether it has become usable.
     private func useWhatIsFilled() throws(LogError) -> Bool {
         guard next.ready == 0, next.filled >= smallSegmentByteCount, let file = next.file else { return false }
         do throws(LogError) {
@@ -416,7 +418,7 @@ final class DirectoryLogStore: LogStore {
         return true
     }
 
-    /// The file of the next segment. What a crash or a failure left behind in it is not longer than `goal`.
+    /// The file of the next segment. If a crash or a failure left one behind, it is cut to `goal`.
     private func nextFile(upTo goal: Int) throws(LogError) -> any DiskFile {
         if let file = next.file { return file }
         guard currentNumber < Format.lastSegmentNumber else {
@@ -424,7 +426,7 @@ final class DirectoryLogStore: LogStore {
         }
         let file = try disk.open(Format.segmentName(currentNumber + 1), creating: true)
         if try file.byteCount() > goal {
-            // With a header, it would have been cut.
+            // If the header stayed, recovery would report the file as cut.
             try DirectoryLogStore.fill(file, 0..<Format.segmentHeaderByteCount)
             try file.sync()
             try file.truncate(to: goal)
@@ -448,13 +450,13 @@ final class DirectoryLogStore: LogStore {
         next.ready = min(next.ready, byteCount)
     }
 
-    /// Has the next segment filled anew from its start.
+    /// Discards the next segment: it must be filled again from its start.
     private func giveUpNext() {
         next = Preparation()
         lossCount += 1
     }
 
-    /// The next segment: as large as is ready if that is enough, else `goal`.
+    /// The next segment: as it is if at least `byteCount` is ready, otherwise enlarged to `goal`.
     private func preparedSegment(byteCount: Int, upTo goal: Int) throws(LogError) -> any DiskFile {
         while true {
             if next.ready >= byteCount, let file = next.file { return file }
@@ -462,13 +464,13 @@ final class DirectoryLogStore: LogStore {
         }
     }
 
-    /// Deletes the segments with lower numbers, oldest first; never the current one. What was written is made safe before,
-    /// since it may be what the deleted segments are not needed for any more.
+    /// Deletes the segments with lower numbers, oldest first, but never the current one. Makes everything that has been
+    /// written safe first: it may be why those segments are no longer needed.
     ///
-    /// - Throws: `LogError`; it can be tried again. A failure of `sync` is as `write`'s.
+    /// - Throws: `LogError`. It may be called again, unless syncing has failed, which is like a failure of `write`.
     func deleteSegments(below number: UInt64) throws(LogError) {
         while needsDeletion(below: number) {
-            // One after the other, so that a crash leaves no gap.
+            // One at a time, so that a crash leaves no gap.
             if directoryNeedsSync {
                 try disk.syncDirectory()
                 directoryNeedsSync = false
@@ -482,8 +484,8 @@ final class DirectoryLogStore: LogStore {
         }
     }
 
-    /// Makes sure that the segment which is to be the oldest has a header. One that was given up before anything in it was safe
-    /// may have none, and without one the oldest would be damaged.
+    /// Makes sure that the segment that becomes the oldest has a header: without one, recovery reports it as damaged. A
+    /// segment that was given up before anything in it was safe may have none.
     private func secureSecondHeader() throws(LogError) {
         guard segments.count > 2, segments[1].firstSequence == segments[2].firstSequence else { return }
         let segment = segments[1]

@@ -1,21 +1,22 @@
-// The log as the event loop sees it: appending is copying into memory, and what has become durable is collected later.
+// The event loop's side of the log. Appending copies into memory; the loop learns later what has become durable.
 
 import Glibc
 
-/// An append-only log of payloads that survive a crash. Belongs to one thread, and never waits for the disk but in `init`
+/// An append-only log of payloads that survive a crash. It belongs to one thread, and waits for the disk only in `init`
 /// and `close`.
 ///
-/// Frames are gathered until `commit`, which hands them to a helper thread as one batch; the descriptor becomes readable when
-/// the batch is written, and `collect` then raises `durableSequence`. What is committed meanwhile is the next batch.
+/// Frames are gathered until `commit`, which hands them to a helper thread as one batch (group commit). When the batch
+/// is written, the descriptor becomes readable, and `collect` raises `durableSequence`. Frames that are committed
+/// meanwhile form the next batch.
 final class Log {
-    /// Why a payload is not taken.
+    /// Why the log refuses a payload.
     enum Refusal: Error, Sendable, Equatable {
-        /// Too much is under way, or space for it is being made: again after the next `collect`.
+        /// Too much is under way, or space is being made. Try again after the next `collect`.
         case busy
-        /// The disk is full or fails: `problem` says more. For a large payload it can be full while smaller ones have space.
-        /// Again after the next `collect`.
+        /// The disk is full or fails; see `problem`. There may still be space for smaller payloads. Try again after the
+        /// next `collect`.
         case noSpace
-        /// It is empty, or has more than 256 MiB.
+        /// The payload is empty, or larger than 256 MiB.
         case unsupportedByteCount
     }
 
@@ -27,36 +28,36 @@ final class Log {
     private var commitsNext = false
     private var isClosed = false
     private var isStartingOver = false
-    /// What is ready on disk for frames that were not taken yet.
+    /// The space that is ready on disk for frames that have not been appended yet.
     private var room: Room
-    /// The losses that `room` accounts for.
+    /// The store's `lossCount` that `room` takes into account.
     private var lossCount: Int
 
-    /// The sequence of the last payload that was taken; 0 if there has never been one.
+    /// The sequence of the last appended payload; 0 if there has never been one.
     private(set) var lastSequence: UInt64
-    /// Payloads up to this sequence survive as the sync mode promises. Never falls.
+    /// Payloads up to this sequence are durable, as the sync mode defines it. Never decreases.
     private(set) var durableSequence: UInt64
     /// Payloads up to this sequence survive a power cut.
     private(set) var syncedSequence: UInt64
-    /// The segments there are, oldest first. A durable frame is in the last one whose first sequence is not above its own.
-    /// That may change until the frame is synced.
+    /// The segments, oldest first. A durable frame is in the last segment whose first sequence is not greater than the
+    /// frame's. Until the frame is synced, it may still move to another segment.
     private(set) var segments: [LogSegment]
-    /// Why no space can be made or old segments cannot be deleted, if that is so; it is tried again every second.
+    /// Why the helper cannot write, make space or delete old segments; nil if it can. It retries every second.
     private(set) var problem: LogError?
 
     /// Becomes readable when there is something to collect.
     var descriptor: Int32 { helper.descriptor }
 
-    /// How much was taken and is not yet durable, in bytes.
+    /// The size of the frames that are appended and not yet durable, in bytes.
     var pendingByteCount: Int { gathering.byteCount + (underWay?.byteCount ?? 0) }
 
-    /// How much room the segments take, in bytes; the one that is made in advance is not counted.
+    /// The size of the segments, in bytes, without the one that is prepared in advance.
     var byteCount: Int { segments.reduce(0) { $0 + $1.byteCount } }
 
-    /// Opens the log for writing, where recovery has ended. Waits for the disk.
+    /// Opens the log for writing after its last whole frame. Waits for the disk.
     ///
     /// - Precondition: `reader` has read everything.
-    /// - Throws: `LogError` when the disk does not work, or is full before there is a first segment.
+    /// - Throws: `LogError` if the disk does not work, or is full before there is a first segment.
     init(_ reader: any LogReader, configuration: LogConfiguration = LogConfiguration()) throws(LogError) {
         let store = try reader.makeStore(configuration)
         self.configuration = configuration
@@ -72,14 +73,13 @@ final class Log {
 
     // MARK: Appending
 
-    /// Whether a payload of this size would be taken now. What is to be logged after it was done has to ask
-    /// this before.
+    /// Whether the log would take a payload of this size now. Ask before you make a change that is logged afterwards.
     ///
     /// - Parameters:
-    ///   - payloadByteCount: The payload's size in bytes.
-    ///   - usingReserve: Whether it may take the reserve, as what makes room later should.
-    ///   - isSparing: Whether it leaves half of the reserve, as what makes no room itself should.
-    /// - Returns: why it would not; nil if it would.
+    ///   - payloadByteCount: the payload's size, in bytes.
+    ///   - usingReserve: whether it may use the reserve. Changes that make room later should.
+    ///   - isSparing: whether it must leave half of the reserve. Changes that make no room themselves should.
+    /// - Returns: why the log would refuse it; nil if it would not.
     /// - Complexity: O(1).
     func refusal(
         payloadByteCount: Int, usingReserve: Bool = false, isSparing: Bool = false
@@ -94,17 +94,17 @@ final class Log {
     ) -> Refusal? {
         guard payloadByteCount > 0 && payloadByteCount <= Format.payloadLimit else { return .unsupportedByteCount }
         let byteCount = Format.frameHeaderByteCount + payloadByteCount
-        // The largest payload is taken when there is nothing else.
+        // While nothing is gathered, a payload of any size is taken.
         let limit = configuration.gatheringByteCount * (usingReserve ? 2 : 1)
         guard !isClosed, gathering.isEmpty || gathering.byteCount + byteCount <= limit else { return .busy }
         if room.take(byteCount, leaving: kept) { return nil }
-        // The next segment is made as large as it has to be, the reserve included.
+        // The next segment will be large enough for the frame and the reserve.
         guard let problem = helper.want(frameByteCount: byteCount + reserveByteCount) else { return .busy }
         self.problem = problem
         return .noSpace
     }
 
-    /// Space that only appends with `usingReserve` may use: a quarter of the current segment.
+    /// The reserve: space that only appends with `usingReserve` may use, a quarter of the current segment.
     private var reserveByteCount: Int {
         let current = isStartingOver ? smallSegmentByteCount : segments.last?.byteCount ?? 0
         return min(current, configuration.segmentByteCount) / 4
@@ -114,13 +114,13 @@ final class Log {
         min(configuration.smallSegmentByteCount, configuration.segmentByteCount)
     }
 
-    /// Takes a payload, which is copied. It goes to disk with the next `commit`.
+    /// Copies a payload. It goes to disk with the next `commit`.
     ///
     /// - Parameters:
     ///   - payload: 1 byte to 256 MiB.
-    ///   - usingReserve: Whether it may take the reserve.
-    /// - Returns: its sequence: one more than the last one's.
-    /// - Throws: `Refusal`, and nothing is taken.
+    ///   - usingReserve: whether it may use the reserve.
+    /// - Returns: the payload's sequence, one more than the last one's.
+    /// - Throws: `Refusal`; nothing has changed then.
     /// - Complexity: O(n) for n bytes.
     func append(_ payload: Span<UInt8>, usingReserve: Bool = false) throws(Refusal) -> UInt64 {
         let kept = usingReserve ? 0 : reserveByteCount
@@ -134,7 +134,7 @@ final class Log {
         return lastSequence
     }
 
-    /// Has what was gathered written: now if nothing else is under way, else as soon as that is done and collected.
+    /// Has the gathered frames written: now, or once the batch under way is written and collected.
     func commit() {
         guard !gathering.isEmpty else { return }
         commitsNext = true
@@ -150,10 +150,11 @@ final class Log {
         helper.update { $0.batch = batch }
     }
 
-    /// Learns what the helper has done, and hands it the next batch if that was committed meanwhile. To be called when the
+    /// Learns what the helper has done, and hands it the next batch if one has been committed. Call this when the
     /// descriptor is readable.
     ///
-    /// - Throws: `LogError` when the log cannot go on: what is not durable now will not be. It throws that ever after.
+    /// - Throws: `LogError` if the log cannot continue: frames that are not durable now never will be. Later calls
+    ///   throw the same error.
     func collect() throws(LogError) {
         helper.drain()
         let (state, finished) = helper.update(wakingHelper: false) { state in
@@ -175,18 +176,20 @@ final class Log {
         submit()
     }
 
-    /// Finds out what is left once all that was taken is written.
+    /// Computes the room that is left once all appended frames are written.
     private func plan(_ state: LogHelper.State) {
         if state.batch == nil && gathering.isEmpty {
             (room, lossCount) = (state.room, state.lossCount)
             return
         }
         if state.lossCount == lossCount {
-            // Each frame has the place it was given. If that is in the current segment still, the next one can be new.
+            // Each frame goes to the place that it was given. While that is still in the current segment, there may be
+            // a next segment that was not ready before.
             if room.segment == state.room.segment { room.next = state.room.next }
             return
         }
-        // After a failed write it is less than thought. What is written of a batch under way counts twice, until it is done.
+        // After a failed write there is less room than expected. Written frames of the batch under way count twice
+        // until the batch is complete.
         var isKnown = state.batch == nil
         room = state.room
         for batch in [state.batch, gathering].compactMap({ $0 }) {
@@ -205,40 +208,40 @@ final class Log {
 
     // MARK: Segments
 
-    /// Goes on in a new small segment, so that a large one can be deleted when nothing in it is needed any more. It is seen in
-    /// `segments` after a later `collect`; without space for it, it does not happen. What is appended and committed meanwhile
-    /// goes to disk afterwards.
+    /// Continues in a new small segment, so that a large one can be deleted when nothing in it is needed. The new
+    /// segment appears in `segments` after a later `collect`, unless there is no space for it. Frames that are
+    /// committed meanwhile go to disk afterwards.
     ///
-    /// - Returns: whether it is tried: only while nothing is gathered or under way, and if the current segment is not a small
-    ///   and empty one already.
+    /// - Returns: whether the helper tries: only while nothing is gathered or under way, and not if the current segment
+    ///   is already small and empty.
     func startOver() -> Bool {
         guard gathering.isEmpty, underWay == nil, !isStartingOver, !isClosed, let current = segments.last,
             current.firstSequence <= lastSequence || current.byteCount > smallSegmentByteCount
         else { return false }
         isStartingOver = true
-        // What fits in either segment.
+        // Take only frames that fit into either segment.
         let tail = min(room.tail, smallSegmentByteCount - Format.segmentOverheadByteCount)
         room = Room(segment: room.segment, tail: tail, next: nil)
         helper.update { $0.startsOver = true }
         return true
     }
 
-    /// Has the segments with lower numbers deleted, oldest first, but never the last of `segments` or a later one. What was
-    /// written before is synced first, whatever the mode.
+    /// Has the segments with lower numbers deleted, oldest first, but never the last of `segments` or a later one.
+    /// Everything written before is synced first, in every sync mode.
     func deleteSegments(below number: UInt64) {
         let number = min(number, segments.last?.number ?? 0)
         helper.update { $0.deletesBelow = max($0.deletesBelow, number) }
     }
 
-    /// Writes and syncs all that was taken, and ends the helper thread. Waits for the disk. The directory stays locked until the
-    /// log and its recovery are released.
+    /// Writes and syncs everything, and ends the helper thread. Waits for the disk. The directory stays locked until
+    /// the log and its reader are released.
     ///
-    /// - Throws: `LogError` if not all of it could be written; `durableSequence` says how far it got.
+    /// - Throws: `LogError` if not everything could be written; `durableSequence` says how far it got.
     func close() throws(LogError) {
         guard !isClosed else { return }
         helper.update { $0.isClosing = true }
         do throws(LogError) {
-            // Two batches at most: the one under way, and the one that is gathered.
+            // At most two batches: the one under way, and the one being gathered.
             while true {
                 commitsNext = !gathering.isEmpty
                 try collect()

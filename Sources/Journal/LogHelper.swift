@@ -1,31 +1,31 @@
-// The thread that waits for the disk, so that the event loop need not.
+// The thread that waits for the disk, so that the event loop does not have to.
 
 import CLinux
 import Glibc
 
-/// Runs a `LogStore` on a thread of its own: one batch at a time, and what can be done while there is none.
+/// Runs a `LogStore` on its own thread: one batch at a time, and other work while there is none.
 @safe final class LogHelper: @unchecked Sendable {
-    // @unchecked: both threads use `state`, under `lock`, and nothing else. Only the helper thread uses the store while it
-    // runs.
+    // @unchecked: both threads use `state`, under `lock`, and nothing else. Only the helper thread uses the store while
+    // it runs.
 
-    /// What the owner asks for, and what has become of it.
+    /// What the owner has asked for, and the results.
     struct State {
-        /// The batch under way. The helper completes its frames; their lengths stay, and may be read meanwhile.
+        /// The batch under way. The helper seals its frames. Their lengths do not change and may be read meanwhile.
         var batch: Batch?
-        /// Whether to go on in a small segment, before the batch.
+        /// Whether to continue in a small segment before the batch is written.
         var startsOver = false
-        /// Segments with lower numbers are to be deleted.
+        /// Segments with lower numbers must be deleted.
         var deletesBelow: UInt64 = 0
-        /// The next segment is to have room for such a frame.
+        /// The size of a frame that the next segment must have room for.
         var wantedFrameByteCount = 0
-        /// There is no space for such a frame or a larger one, until `largeRetryTime`.
+        /// Until `largeRetryTime`, there is no space for a frame of this size or larger.
         var unavailable: (frameByteCount: Int, problem: LogError)?
-        /// Whether to fail rather than to wait for space.
+        /// Whether to fail instead of waiting for space.
         var isClosing = false
-        /// Whether to end when all is done.
+        /// Whether to end when all work is done.
         var isEnding = false
 
-        /// The batch that was written, to be used again.
+        /// The batch that has been written, for reuse.
         var finished: Batch?
         var writtenSequence: UInt64
         var syncedSequence: UInt64
@@ -33,15 +33,15 @@ import Glibc
         /// The store's.
         var lossCount: Int
         var segments: [LogSegment]
-        /// What has failed and is tried again.
+        /// What has failed and is being retried.
         var problems: [Work.Kind: LogError] = [:]
-        /// Why the log cannot go on.
+        /// Why the log cannot continue.
         var failure: LogError?
     }
 
-    /// How much of the next segment is filled at once while there is nothing else to do.
+    /// How much of the next segment is prepared at once while there is nothing else to do, in bytes.
     private static let preparedByteCount = 1 << 20
-    /// How often in a row preparing may fail, if not for lack of space, before the log is given up.
+    /// After this many failures to prepare in a row, other than for lack of space, the log gives up.
     private static let failedPreparationsLimit = 10
 
     /// Becomes readable when there is something to collect.
@@ -57,25 +57,25 @@ import Glibc
     private var state: State
     private var thread: pthread_t = 0
 
-    // Under the lock too. Times are milliseconds of the steady clock.
-    /// When what has failed may be tried again.
+    // These are under the lock too. Times are in milliseconds of the steady clock.
+    /// When failed work may be retried.
     private var prepareRetryTime: Int64 = 0
     private var deleteRetryTime: Int64 = 0
     private var largeRetryTime: Int64 = 0
     private var batchRetryTime: Int64 = 0
     private var failedPreparations = 0
-    /// When what was written is to be synced.
+    /// When to sync what has been written.
     private var syncTime: Int64?
-    /// How much of the next segment is to be filled before the next batch.
+    /// How much of the next segment must be prepared before the next batch is written, in bytes.
     private var owedByteCount = 0
 
     /// Starts the thread.
     ///
     /// - Parameters:
-    ///   - store: what it runs.
-    ///   - configuration: when it syncs, and when it tries again.
-    ///   - clock: milliseconds that never step, and are not ahead of those of the system's steady clock.
-    /// - Throws: `LogError` when the system gives no descriptor or no thread.
+    ///   - store: the store to run.
+    ///   - configuration: when to sync, and when to retry.
+    ///   - clock: returns milliseconds that never step and are never ahead of the system's steady clock.
+    /// - Throws: `LogError` if the system provides no descriptor or no thread.
     init(
         _ store: any LogStore, _ configuration: LogConfiguration,
         clock: @escaping @Sendable () -> Int64 = LogHelper.steadyMilliseconds
@@ -115,7 +115,7 @@ import Glibc
 
     // MARK: For the owner's thread
 
-    /// Reads and changes the state, and has the helper look at it.
+    /// Reads and changes the state, and wakes the helper.
     func update<Value>(wakingHelper: Bool = true, _ body: (inout State) -> Value) -> Value {
         unsafe pthread_mutex_lock(lock)
         defer { unsafe pthread_mutex_unlock(lock) }
@@ -125,7 +125,7 @@ import Glibc
 
     /// Asks for room for a frame in the next segment.
     ///
-    /// - Returns: why there is no space for it; nil if it is being made, for all that is known. What is said holds until the
+    /// - Returns: why there is no space; nil if space is being made as far as is known. The answer is valid until the
     ///   descriptor becomes readable.
     func want(frameByteCount: Int) -> LogError? {
         update { state in
@@ -137,13 +137,13 @@ import Glibc
         }
     }
 
-    /// Notes that everything was collected so far. To be called before the state is read, so that nothing is missed.
+    /// Makes the descriptor unreadable. Call this before you read the state, so that no change is missed.
     func drain() {
         var count: UInt64 = 0
         _ = unsafe read(descriptor, &count, 8)
     }
 
-    /// Waits until the thread has done all it was given, and has ended.
+    /// Waits until the thread has done all its work and has ended.
     func end() {
         update { ($0.isClosing, $0.isEnding) = (true, true) }
         pthread_join(thread, nil)
@@ -173,16 +173,17 @@ import Glibc
     }
 
     private func run() {
-        // They are for the owner's thread. A write beyond a limit of file sizes fails then, and does not end the process.
+        // Signals are for the owner's thread. With SIGXFSZ blocked, a write beyond the limit on the size of files fails
+        // instead of ending the process.
         var signals = sigset_t()
         unsafe sigfillset(&signals)
         unsafe pthread_sigmask(SIG_SETMASK, &signals, nil)
         unsafe pthread_mutex_lock(lock)
         while true {
-            // One look at the clock: what is not due yet is what is waited for.
+            // Read the clock once, so that work which is not due yet is exactly the work that `wait` waits for.
             let now = clock()
             if state.unavailable != nil, now >= largeRetryTime {
-                // Whoever was refused may ask again.
+                // A refused append may be tried again.
                 state.unavailable = nil
                 notify()
             }
@@ -201,7 +202,7 @@ import Glibc
         unsafe pthread_mutex_unlock(lock)
     }
 
-    /// The most urgent thing to do. With the lock held.
+    /// The most urgent work. Call this with the lock held.
     private func nextWork(_ now: Int64) -> Work? {
         guard state.failure == nil else { return nil }
         let ready = store.room.next ?? -1
@@ -210,7 +211,7 @@ import Glibc
             return .prepare(byteCount: owedByteCount, frameByteCount: state.wantedFrameByteCount)
         }
         if state.startsOver && !state.isClosing { return .startOver }
-        // One that waits for space does not keep old segments from being deleted.
+        // A batch that waits for space must not prevent old segments from being deleted.
         if let batch = state.batch, now >= batchRetryTime || state.isClosing { return .write(batch) }
         if state.isEnding { return store.needsSync ? .sync : nil }
         if let syncTime, now >= syncTime { return .sync }
@@ -221,7 +222,7 @@ import Glibc
             ? .prepare(byteCount: Self.preparedByteCount, frameByteCount: state.wantedFrameByteCount) : nil
     }
 
-    /// Without the lock.
+    /// Does the work. Call this without the lock.
     private func perform(_ work: Work) throws(LogError) {
         switch work {
         case .write(let batch): try store.write(batch, syncing: syncMode == .always)
@@ -233,34 +234,34 @@ import Glibc
         }
     }
 
-    /// Says what has become of it. With the lock held.
+    /// Publishes the result of the work. Call this with the lock held.
     private func publish(_ work: Work, _ failure: LogError?) {
         let now = clock()
         var isFinal = false
-        // Preparing has succeeded when the segment is ready; see below.
+        // Preparing has succeeded only when the segment is ready; see below.
         if failure != nil || work.kind != .prepare { state.problems[work.kind] = failure }
         switch work {
         case .write(let batch):
             if let failure {
-                // What was accepted is never refused afterwards: it waits for space.
+                // The log has accepted these frames, so they wait for space.
                 batchRetryTime = now + retryMilliseconds
                 isFinal = failure.cause != .noSpace || state.isClosing
             } else {
-                // Four times as much as was written: so a next segment of twice the size is ready when the current one is
-                // half full.
+                // Four times as much as was written: a next segment of twice the size is then ready when the current
+                // one is half full.
                 owedByteCount += 4 * batch.byteCount
                 (state.batch, state.finished) = (nil, batch)
             }
         case .startOver:
             state.startsOver = false
-            // Without space for it everything stays as it is.
+            // Without space, the log continues in its segment.
             if let failure { isFinal = failure.cause != .noSpace }
             state.problems[.startOver] = nil
-            // It was asked for beside a large segment. Who needs it still asks again.
+            // The request was made while the segment was large. If the room is still needed, `want` asks again.
             state.wantedFrameByteCount = 0
         case .prepare(_, let frameByteCount):
             owedByteCount = 0
-            // A piece of it that succeeds says nothing yet.
+            // Success with one part of a segment resets nothing.
             if let failure, failure.cause != .noSpace {
                 failedPreparations += 1
             } else if failure == nil, store.room.next ?? -1 >= frameByteCount {
@@ -272,7 +273,7 @@ import Glibc
             } else if let failure, failure.cause == .noSpace,
                 frameByteCount > store.room.next ?? store.regularFrameByteCount
             {
-                // Others may do with less.
+                // Smaller frames may still have space.
                 state.problems[.prepare] = nil
                 (state.unavailable, state.wantedFrameByteCount) = ((frameByteCount, failure), 0)
                 largeRetryTime = now + retryMilliseconds
@@ -281,12 +282,12 @@ import Glibc
             }
         case .delete:
             deleteRetryTime = failure == nil ? 0 : now + retryMilliseconds
-            // The descriptor becomes readable for this anyway.
+            // The descriptor becomes readable below.
             if failure == nil {
                 (batchRetryTime, prepareRetryTime) = (0, 0)
                 state.unavailable = nil
             }
-            // If not, it is what was to be synced first.
+            // If a sync is still needed, it was the sync before the deletion that failed.
             if let failure, store.needsSync { isFinal = failure.cause != .noSpace }
         case .sync:
             if let failure { isFinal = failure.cause != .noSpace || state.isClosing }
@@ -294,7 +295,7 @@ import Glibc
         }
         if isFinal { state.failure = failure }
         if !store.needsSync { state.problems[.sync] = nil }
-        // A segment that was made while something was written is as good as one that was made in advance.
+        // A segment that was made during a write is as good as one that was prepared in advance.
         if store.room.next != nil || store.room.segment != state.room.segment { state.problems[.prepare] = nil }
         if let next = store.room.next, next >= state.wantedFrameByteCount { state.wantedFrameByteCount = 0 }
         if case .interval(let milliseconds) = syncMode, store.needsSync, syncTime == nil {
@@ -312,18 +313,18 @@ import Glibc
     /// Makes the descriptor readable.
     private func notify() {
         var one: UInt64 = 1
-        // It can fail only by being full, and then it is readable already.
+        // This fails only if the counter is full, and then the descriptor is readable already.
         _ = unsafe write(descriptor, &one, 8)
     }
 
-    /// Waits for the owner, or until something is to be tried again. With the lock held.
+    /// Waits for the owner, or until the next retry or sync. Call this with the lock held.
     private func wait(_ now: Int64) {
         var times: [Int64] = []
         if state.failure == nil {
             if state.batch != nil { times.append(batchRetryTime) }
             if let syncTime { times.append(syncTime) }
             if state.unavailable != nil { times.append(largeRetryTime) }
-            // They are in the past if nothing has failed.
+            // These are in the past if nothing has failed.
             times += [prepareRetryTime, deleteRetryTime].filter { $0 > now }
         }
         if let time = times.min() {

@@ -1,16 +1,17 @@
-// Reads a log from its first frame to its last, as far as a crash let it come, and tells a crash from damage.
+// Reads a log in a directory from its first frame to its last whole one, and tells the traces of a crash from damage.
 //
-// A crash can only have harmed what was not yet synced: the tail of the last segment, since a segment is synced before its
-// successor gets a header. Of that tail any part may be there, and any part not. So a bad frame there is where the log ends,
-// unless a whole frame behind it says (`synced`) that the bad one had been safe, or the file is shorter than its header says:
-// it had its size before it had a header. Anything bad elsewhere is damage, except in frames that the next segment begins
-// with again: after a failed write the log goes on in a new segment, from the first frame that was not safe.
+// A crash can only harm what was not yet synced: the tail of the last segment, since a segment is synced before its
+// successor gets a header. Any part of that tail may be missing. So the log ends at a bad frame there, with two
+// exceptions that are damage: a whole frame after it says (`synced`) that the bad one had been safe, or the file is
+// shorter than its header says (a file has its full size before it gets a header). A bad frame anywhere else is damage,
+// unless the next segment begins with the same frame again: after a failed write, the log continues in a new segment
+// with the first frame that was not safe.
 
 import Glibc
 
-/// A log that is being read; it changes nothing on disk. Belongs to one thread.
+/// A log in a directory that is being read. It belongs to one thread, and changes nothing on disk.
 final class LogRecovery: LogReader {
-    /// A file of the log, as it was found.
+    /// A file of the log.
     struct Found {
         var name: String
         var number: UInt64
@@ -20,40 +21,41 @@ final class LogRecovery: LogReader {
 
     /// What recovery has found so far.
     private(set) var report = LogReport()
-    /// The sizes of all segments together, in bytes.
+    /// The size of all segments together, in bytes.
     let totalByteCount: Int
 
     /// The directory.
     var location: String { disk.path }
 
     let disk: any Disk
-    /// The segments that have begun: the last of them has a header.
+    /// The segments in use. The last one has a header.
     let segments: [Found]
-    /// Segments behind the last that has begun: made in advance, or given up. None holds anything.
+    /// Segments after the last one in use: prepared in advance, or given up. They hold no frames.
     let unused: [Found]
-    /// What is between the last whole frame and the end of what a crash left.
+    /// The range between the last whole frame and the end of what a crash left.
     private(set) var tail: (offset: Int, contentEnd: Int)?
-    /// The segments in front of the last one that should say that it is there, and where: behind the frames that are theirs.
+    /// The segments before the last one that should have an end mark, and where: after their own frames.
     private(set) var ends: [(name: String, offset: Int)] = []
-    /// Where the part of the last segment begins that no frame says is safe, or a little before it.
+    /// Everything in the last segment before this offset is safe, as a later frame says.
     private(set) var safeOffset = 0
-    /// The end of a frame of the segment that is read, and its sequence; to be safe when a later one says so.
+    /// The sequence and the end of a frame in the segment being read, for `safeOffset` once a later frame says that it
+    /// is safe.
     private var candidate: (sequence: UInt64, offset: Int)?
     private var index = 0
-    /// Where in the segment the next frame begins; 0 while nothing of the segment has been read.
+    /// Where the next frame begins in the segment; 0 before anything of the segment has been read.
     private var offset = 0
-    /// The sequence of the frame that comes next.
+    /// The sequence of the next frame.
     private var expected: UInt64 = 1
     private var reader: SegmentReader?
 
     /// Opens and locks the log in a directory.
     ///
     /// - Parameters:
-    ///   - directory: The directory's path.
-    ///   - creating: Whether to make the directory if it does not exist.
-    ///   - lockWaitMilliseconds: How long to wait for another process to close the log.
-    /// - Throws: `LogError`, also for what can be seen to be wrong without reading all: segments that are missing, or of
-    ///   another version.
+    ///   - directory: the directory's path.
+    ///   - creating: whether to make the directory if it does not exist.
+    ///   - lockWaitMilliseconds: how long to wait for another process to close the log.
+    /// - Throws: `LogError`, also if segments are missing or have another version, which shows before their frames are
+    ///   read.
     /// - Complexity: O(n) for n segments.
     convenience init(
         directory: String, creating: Bool = true, lockWaitMilliseconds: Int64 = 0
@@ -86,7 +88,7 @@ final class LogRecovery: LogReader {
             let file = try disk.open(name, creating: false)
             found[index].byteCount = try SegmentReader.byteCount(of: file)
             guard let header = try SegmentReader.header(of: file) else { continue }
-            // What is behind it was there before.
+            // The rest of the file is left over from an earlier, larger one.
             if let size = header.segmentByteCount { found[index].byteCount = min(found[index].byteCount, size) }
             guard Format.oldestVersion...Format.version ~= header.version else {
                 throw .unsupported(file.path, header.version)
@@ -104,12 +106,14 @@ final class LogRecovery: LogReader {
         totalByteCount = segments.reduce(0) { $0 + $1.byteCount }
         if let header = segments.lazy.compactMap(\.header).first {
             expected = header.firstSequence
-            // Those before it are deleted oldest first, so nothing that never had a header can come first, but where the log began.
+            // Segments are deleted oldest first, and the next one always has a header. So only the log's very first
+            // segment may come first without one.
             if let first = segments.first, first.header == nil, expected > 1 {
                 throw damage(first, 0, "its header is damaged")
             }
         } else if let first = found.first {
-            // A log's first segment gets its header before anything else is done, and later ones get it before the first goes.
+            // A log's first segment gets its header before anything else happens, and later ones get theirs before the
+            // first one is deleted.
             var reader = try SegmentReader(disk.open(first.name, creating: false), FrameFormat(salt: 0))
             let start = min(Format.segmentHeaderByteCount, reader.byteCount)
             guard found.count == 1 && first.number == 1, try reader.contentEnd(from: start) == start else {
@@ -125,10 +129,10 @@ final class LogRecovery: LogReader {
     /// Reads on.
     ///
     /// - Parameters:
-    ///   - byteCount: How many bytes to read about; one frame more at most.
-    ///   - visit: Is given each payload, its sequence and its segment's number.
-    /// - Returns: whether all is read.
-    /// - Throws: `LogError` if the log is damaged or cannot be read, or `visit` throws.
+    ///   - byteCount: how many bytes to read, plus at most one frame.
+    ///   - visit: receives each payload, its sequence and its segment's number.
+    /// - Returns: whether everything has been read.
+    /// - Throws: `LogError` if the log is damaged or cannot be read, or if `visit` throws.
     func advance(
         byteCount: Int,
         visit: (_ payload: Span<UInt8>, _ sequence: UInt64, _ segment: UInt64) throws(PayloadError) -> Void
@@ -165,7 +169,7 @@ final class LogRecovery: LogReader {
                 finishSegment()
             } else if let problem {
                 if next != nil {
-                    // With nothing more in this segment, the next frame was in one that has lost its header.
+                    // If nothing more is in this segment, the next frame was in a segment that has lost its header.
                     let following = segments[index + 1]
                     let isMarked = try reader.isEndMark(at: offset, sequence: expected)
                     let end = isMarked ? offset + Format.endMarkByteCount : offset
@@ -185,9 +189,9 @@ final class LogRecovery: LogReader {
         return true
     }
 
-    /// Reads the frame that comes next.
+    /// Reads the next frame.
     ///
-    /// - Returns: why there is none; nil if there is.
+    /// - Returns: why there is none; nil if there is one.
     private func readFrame(
         of segment: Found, _ reader: inout SegmentReader,
         _ visit: (Span<UInt8>, UInt64, UInt64) throws(PayloadError) -> Void
@@ -221,7 +225,7 @@ final class LogRecovery: LogReader {
         }
     }
 
-    /// Decides what the end of the last segment is.
+    /// Decides whether a crash or damage ends the last segment.
     private func readTail(
         of segment: Found, _ header: SegmentHeader, _ reader: inout SegmentReader, problem: String
     ) throws(LogError) {
@@ -244,7 +248,8 @@ final class LogRecovery: LogReader {
                         + ", and frame \(witness.header.sequence) at byte \(witness.offset) says that it had been safe")
             }
         }
-        // What follows a segment of an older version is of that one or, if the log went on, of this one.
+        // After a segment of an older version, the next one has that version or, if the log has continued, the current
+        // one.
         let current = FrameFormat(salt: header.salt)
         for segment in unused {
             for format in reader.format == current ? [current] : [current, reader.format] {
@@ -269,11 +274,11 @@ final class LogRecovery: LogReader {
             smallSegmentByteCount: configuration.smallSegmentByteCount)
     }
 
-    /// Whether all is read.
+    /// Whether everything has been read.
     var isComplete: Bool { index == segments.count }
 
     private func finishSegment() {
-        // The frames have been counted.
+        // The frames' bytes have been counted already.
         let headerByteCount = segments[index].header?.byteCount ?? 0
         report.byteCount += segments[index].byteCount - max(0, offset - headerByteCount)
         index += 1

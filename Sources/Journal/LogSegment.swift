@@ -1,39 +1,39 @@
-// What others know of a segment, and how the log is set up.
+// What others know of a segment, and the configuration of a log.
 
-/// One file of the log.
+/// A segment: one file of the log.
 struct LogSegment: Sendable, Equatable {
-    /// Its number, which its file is called by; segments are numbered without gaps.
+    /// Its number, after which its file is named. Segments are numbered without gaps.
     let number: UInt64
-    /// The sequence of its first frame; it holds the frames up to the next segment's first.
+    /// The sequence of its first frame. It holds the frames up to the next segment's first.
     let firstSequence: UInt64
-    /// The file's size, zeros at its end included.
+    /// Its size, including zeros at the end.
     let byteCount: Int
 }
 
-/// How a log is kept.
+/// The configuration of a log.
 public struct LogConfiguration: Sendable {
-    /// When what was written goes to stable storage. A process that is killed loses nothing that is durable in any of these
-    /// modes; a power cut loses nothing only with `always`.
+    /// When written frames go to stable storage. Durable frames survive the end of the process in every mode, but a
+    /// power cut only with `always`.
     public enum SyncMode: Sendable, Equatable {
-        /// Each batch is synced before it counts as durable.
+        /// A batch is durable when it has been synced.
         case always
-        /// A batch is durable when it is written, and synced at most that many milliseconds later.
+        /// A batch is durable when it has been written, and is synced at most this many milliseconds later.
         case interval(milliseconds: Int)
-        /// A batch is durable when it is written; only full segments are synced.
+        /// A batch is durable when it has been written. Only full segments are synced.
         case never
     }
 
-    /// What the sizes of segments grow to, from 512 bytes to 1 TiB: the first has 1 MiB, each one after it twice as much. One
-    /// for a single larger frame is larger.
+    /// The size that segments grow to, from 512 bytes to 1 TiB. The first has 1 MiB, and each later one is twice as
+    /// large as the one before. A segment for a single larger frame is larger.
     public var segmentByteCount = 64 << 20
-    /// How much may be gathered while a batch is being written.
+    /// How many bytes of frames may be gathered while a batch is being written.
     public var gatheringByteCount = 16 << 20
-    /// When what was written goes to stable storage.
+    /// When written frames go to stable storage.
     public var syncMode = SyncMode.always
 
-    /// What the sizes of segments begin with, if it is less than `segmentByteCount`.
+    /// The size of the first segment, if that is smaller than `segmentByteCount`.
     var smallSegmentByteCount = 1 << 20
-    /// How long after a failure to make or give back space it is tried again.
+    /// How long after a failure to make or give back space the helper retries.
     var retryMilliseconds: Int64 = 1000
 
     /// The defaults.

@@ -1,20 +1,20 @@
-// Where frames will go, decided when they are taken: nothing is accepted that has no place on disk yet.
+// Where frames will go. The log decides this when a frame is appended, and accepts no frame without a place on disk.
 
-/// The space that has been made ready: what is left of the current segment, and the one after it.
+/// The space that is ready: the rest of the current segment, and the next segment.
 struct Room: Equatable, Sendable {
     /// The number of the current segment.
     var segment: UInt64
-    /// What is left of the current segment, in bytes.
+    /// The size of the frames that the rest of the current segment can take, in bytes.
     var tail: Int
-    /// The frames that the next segment can take, in bytes; nil until it is ready.
+    /// The size of the frames that the next segment can take, in bytes; nil until it is ready.
     var next: Int?
 
-    /// How much is ready in all.
+    /// How many bytes are ready in all.
     var byteCount: Int { tail + (next ?? 0) }
 
-    /// Takes the place of a frame as the writer will: in the current segment if it fits, else in the next.
+    /// Takes the place of a frame, as the store will: in the current segment if the frame fits, otherwise in the next.
     ///
-    /// - Returns: false, and nothing changes, if there is no such place, or less than `reserve` would be left.
+    /// - Returns: whether there is such a place and at least `reserve` bytes remain. If not, nothing changes.
     mutating func take(_ frameByteCount: Int, leaving reserve: Int = 0) -> Bool {
         var left = self
         if frameByteCount <= tail {
