@@ -11,10 +11,10 @@ import Queues
 /// The journal of this server. The server serves nothing while the journal is being recovered.
 final class DurableStore: Durability {
     /// Notes that the journal's helper thread has finished something.
-    private final class News: EventSource {
-        var isThere = false
+    private final class HelperSignal: EventSource {
+        var isRaised = false
 
-        override func ready(events: UInt32) { isThere = true }
+        override func ready(events: UInt32) { isRaised = true }
     }
 
     /// Postponed requests are retried after this long if nothing has become safe before.
@@ -22,7 +22,7 @@ final class DurableStore: Durability {
 
     private let journal: Journal
     private let loop: EventLoop
-    private let news = News()
+    private let signal = HelperSignal()
     private(set) var isReady = false
     private var progress: (isRead: Bool, part: Double) = (false, 0)
     private var nextReport: Int64
@@ -57,8 +57,8 @@ final class DurableStore: Durability {
     func beginTurn(_ server: HTTPServer, on broker: isolated Broker, now: Int64) -> Bool {
         do throws(LogError) {
             if !isReady, try !recover(server, broker, now: now) { return false }
-            if news.isThere {
-                news.isThere = false
+            if signal.isRaised {
+                signal.isRaised = false
                 try journal.collect()
                 server.release(upTo: journal.safeSequence)
                 server.resume()
@@ -114,7 +114,7 @@ final class DurableStore: Durability {
             return false
         }
         do throws(SystemError) {
-            try loop.watch(journal.descriptor, for: news, events: UInt32(EPOLLIN.rawValue))
+            try loop.watch(journal.descriptor, for: signal, events: UInt32(EPOLLIN.rawValue))
         } catch {
             Emq.log("emq: \(error)")
             Emq.exit(1)

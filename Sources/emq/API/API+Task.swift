@@ -112,10 +112,10 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let id = try readID(api.name.span)
-        let timeout = try api.query.integer("timeout", 0...Int64.max, unit: " of milliseconds") ?? 0
+        let timeout = try api.resultTimeout()
         guard broker.withTask(id: id, now: context.now, { _ in }) != nil else { throw .noTask }
         if timeout > 0 { try context.gate.admit(.waits, on: broker) }
-        let (ticket, server, gate) = (request.ticket, context.server, context.gate)
+        let (ticket, server) = (request.ticket, context.server)
         let deadline = context.now + min(timeout, API.maximumWaitMilliseconds)
         if timeout > 0, !context.isStopping,
             let waiter = broker.waitForResult(
@@ -123,7 +123,7 @@ extension API {
                 completion: { state, result in
                     server.answer(ticket) { responses in
                         do throws(Problem) {
-                            try gate.admitAnswer(byteCount: result.count)
+                            try server.admitAnswer(byteCount: result.count)
                             API.writeResult(state, result, to: &responses)
                         } catch {
                             error.write(to: &responses)
@@ -134,7 +134,7 @@ extension API {
         {
             return .owed(PendingResult(waiter, of: id))
         }
-        try gate.admitAnswer(byteCount: broker.withTask(id: id, now: context.now) { $0.result.count } ?? 0)
+        try server.admitAnswer(byteCount: broker.withTask(id: id, now: context.now) { $0.result.count } ?? 0)
         writeResult(of: id, of: broker, now: context.now, to: &responses)
         return .answered
     }
@@ -145,10 +145,16 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let id = try readID(api.name.span)
+        // It has no meaning here, but a mistake is refused all the same.
+        _ = try api.resultTimeout()
         guard broker.withTask(id: id, now: context.now, { _ in }) != nil else { throw .noTask }
         broker.replaceResult(of: id, now: context.now)
         writeNoContent(to: &responses)
         return .answered
+    }
+
+    private func resultTimeout() throws(Problem) -> Int64 {
+        try query.integer("timeout", 0...Int64.max, unit: " of milliseconds") ?? 0
     }
 
     /// Writes a task's present state and result.

@@ -82,6 +82,7 @@ struct API: ~Copyable {
 
     /// Whether a request keeps nothing of its body. The server reads such bodies even when memory is short.
     mutating func keepsNothing(of request: borrowing Request) -> Bool {
+        if request.method == .options { return true }
         let operation = try? Route.find(request.path, name: &name).operation(for: request)
         return operation.map { $0.body != .kept } ?? false
     }

@@ -55,8 +55,13 @@ final class Route: Sendable {
 
     /// The methods that some path answers, as the Allow field lists them.
     static var allMethods: String {
-        let methods = all.flatMap { $0.operations.map(\.method) }
-        return list([.get, .post, .put, .patch, .delete].filter(methods.contains))
+        var methods: [Method] = []
+        for route in all {
+            for operation in route.operations where !methods.contains(operation.method) {
+                methods.append(operation.method)
+            }
+        }
+        return list(methods.sorted { $0.rawValue < $1.rawValue })
     }
 
     private static func list(_ methods: [Method]) -> String {

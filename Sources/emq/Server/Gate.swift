@@ -4,7 +4,6 @@
 // A route states its cost in its entry of the table of routes (`Operation.cost`). A legacy system's front end states
 // the cost of each of its requests (`FrontEnd.cost`).
 
-import Journal
 import Net
 import Queues
 
@@ -145,18 +144,18 @@ struct Gate {
     ///
     /// - Throws: 503.
     func admitAnswer(_ responses: borrowing ResponseStream) throws(Problem) {
-        try admitAnswer(byteCount: responses.answerByteCount)
-    }
-
-    /// Checks that an answer of `byteCount` bytes about one task is not too large.
-    ///
-    /// - Throws: 503.
-    func admitAnswer(byteCount: Int) throws(Problem) {
-        if server.isShortOfMemory, byteCount > Gate.largeAnswerBytes { throw .tooManyUnreadAnswers }
+        try server.admitAnswer(byteCount: responses.answerByteCount)
     }
 }
 
 extension HTTPServer {
+    /// Checks that an answer of `byteCount` bytes about one task is not too large.
+    ///
+    /// - Throws: 503.
+    func admitAnswer(byteCount: Int) throws(Problem) {
+        if isShortOfMemory, byteCount > Gate.largeAnswerBytes { throw .tooManyUnreadAnswers }
+    }
+
     /// Whether an answer that is being written may have `byteCount` more bytes. O(1).
     ///
     /// A large answer needs room among those that clients have not read yet. The part that first makes it large passes

@@ -1,7 +1,6 @@
 // The server's turns: the work at the beginning and the end of each turn of the event loop, the choice of a front end
 // for each request, and stopping.
 
-import Journal
 import Net
 import Queues
 

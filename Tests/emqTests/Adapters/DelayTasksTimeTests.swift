@@ -94,7 +94,8 @@ private let own = "http://127.0.0.1:8889/own?a=b"
 
     @Test func aTimeMayBeAtMostAMinutePast() throws {
         try register()
-        try expect(400, "POST", "/task/mail", #"{"timestamp":\#(start - 61),"key":7}"#, saying: "past")
+        try expect(
+            400, "POST", "/task/mail", #"{"timestamp":\#(start - 61),"key":7}"#, saying: "at most 60 s before now")
         #expect(server.sent.isEmpty)
         try add(-60)
         #expect(try call() == #"{"cate":"mail","key":7,"params":null,"inAdvance":false}"#)

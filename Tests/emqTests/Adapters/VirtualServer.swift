@@ -27,11 +27,11 @@ final class VirtualServer {
         let broker = Broker(executor: loop, firstToken: 1, now: now, maximumTasks: 10_000)
         let server = HTTPServer(loop: loop)
         // Here and below, the calling thread is the broker's isolation.
-        nonisolated(unsafe) let (postbox, those) = (postbox, adapters)
+        nonisolated(unsafe) let (postbox, served) = (postbox, adapters)
         nonisolated(unsafe) var push: Push?
         broker.assumeIsolated { broker in
             push = Push(
-                nil, for: those, loop: loop, connections: 1000, maximumBodyBytes: 1 << 30, on: broker, sender: postbox)
+                nil, for: served, loop: loop, connections: 1000, maximumBodyBytes: 1 << 30, on: broker, sender: postbox)
         }
         self.now = now
         self.adapters = adapters

@@ -228,9 +228,9 @@ final class Htq: FrontEnd {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         try withRequest(id, now: context.now, on: broker) { _ in }
-        let (server, gate, now) = (context.server, context.gate, context.now)
+        let (server, now) = (context.server, context.now)
         let answer: (inout ResponseStream) -> Void = { responses in
-            self.writeResponse(of: id, links, gate, &responses, on: broker, now: now)
+            self.writeResponse(of: id, links, server, &responses, on: broker, now: now)
             responses.hold(until: broker.changeSequence)
         }
         // By then the request has ended in any case.
@@ -247,13 +247,13 @@ final class Htq: FrontEnd {
 
     /// Writes the present response, or asks the client to try again if there is none.
     private func writeResponse(
-        of id: UID, _ links: HtqLinks, _ gate: Gate, _ responses: inout ResponseStream,
+        of id: UID, _ links: HtqLinks, _ server: HTTPServer, _ responses: inout ResponseStream,
         on broker: isolated Broker, now: Int64
     ) {
         do throws(Problem) {
             let response = try withRequest(id, now: now, on: broker) { HtqResponse.json(of: $0) }
             guard let response else { throw Problem(503, "there is no response yet; ask again") }
-            try gate.admitAnswer(byteCount: response.count)
+            try server.admitAnswer(byteCount: response.count)
             begin(links: [("request", .request(id)), ("self", .response(id))], links, &responses)
             responses.append(response.span)
             responses.end()
