@@ -1,4 +1,4 @@
-// Addresses as people write them.
+// The addresses that users write in options.
 
 import Testing
 

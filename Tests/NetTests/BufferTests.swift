@@ -1,4 +1,4 @@
-// The buffer of a connection against an array.
+// Compares a connection's buffer with an array.
 
 import Support
 import Testing
@@ -54,7 +54,7 @@ import Testing
                     buffer.move(place..<other, downTo: target)
                     model.replaceSubrange(target..<target + (other - place), with: Array(model[place..<other]))
                 default:
-                    // A read that got less than it had room for, or failed.
+                    // A read that returned fewer bytes than there was room for, or failed.
                     let wanted = count + place
                     let result = buffer.append(atMost: wanted) { room in
                         room.copyBytes(from: bytes)

@@ -1,4 +1,4 @@
-// How the client makes, keeps and shares its connections: reuse, bounds, deadlines, names and addresses.
+// How the client opens, keeps and shares its connections: reuse, limits, deadlines, names and addresses.
 
 import Foundation
 import Support
@@ -16,7 +16,7 @@ import Testing
         let (peer, _) = try client.exchange(1, at: origin, response: ok)
         for key in UInt64(2)...10 {
             try client.send(key, origin.url)
-            // Without a turn of the loop: it leaves at once.
+            // The request is sent at once, without a turn of the loop.
             #expect(peer.waitForInput())
             #expect(peer.takeRequest() != nil)
             peer.send(ok)
@@ -65,14 +65,14 @@ import Testing
         let origin = try TestOrigin()
         let client = try TestClient()
         var (peer, _) = try client.exchange(1, at: origin, response: ok)
-        // The request is on its way when the server closes.
+        // The server closes the connection while the request is in flight.
         try client.send(2, origin.url, method: "POST", body: "content")
         #expect(try client.request(at: peer).hasSuffix("content"))
         peer.resetOnClose()
         peer.close()
         peer = try client.accept(at: origin)
         #expect(try client.request(at: peer).hasSuffix("content"))
-        // On a fresh connection the same is a failure.
+        // The same on a new connection is a failure.
         peer.close()
         #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: false))
         #expect(origin.accept() == nil)
@@ -91,7 +91,7 @@ import Testing
         #expect(origin.accept() == nil)
     }
 
-    // MARK: Bounds on connections
+    // MARK: Limits on connections
 
     @Test func whatWaitsForAConnectionTakesMemoryToo() throws {
         let origin = try TestOrigin()
@@ -111,7 +111,7 @@ import Testing
         let peers = [try client.accept(at: origin), try client.accept(at: origin)]
         func next(at peer: OriginPeer) throws -> String { String(try client.request(at: peer).dropFirst(5).prefix(1)) }
         #expect(Set(try peers.map(next)) == ["1", "2"])
-        // Those that wait have their turns as one after the other is answered.
+        // Each answer lets the next waiting exchange start.
         for (peer, expected) in [(peers[0], "3"), (peers[1], "4"), (peers[0], "5")] {
             peer.send(ok)
             #expect(try next(at: peer) == expected)
@@ -137,7 +137,7 @@ import Testing
         var peers: [OriginPeer] = []
         for (key, origin) in origins.enumerated() {
             peers.append(try client.exchange(UInt64(key), at: origin, response: ok).0)
-            // So that they differ in the loop's milliseconds.
+            // The loop counts milliseconds: each connection must become idle in a different one.
             let now = client.loop.now
             _ = try client.wait("the next millisecond") { client.loop.now > now ? true : nil }
         }
@@ -146,7 +146,7 @@ import Testing
         #expect(peers[1].closed() == nil)
     }
 
-    /// A host that keeps its connections busy and has more waiting does not keep another from its share.
+    /// A host with busy connections and more exchanges waiting cannot deny another host its share.
     @Test func aBusyHostGivesUpConnectionsForAnother() throws {
         let (busy, other) = (try TestOrigin(), try TestOrigin())
         let client = try TestClient { $0.connections = 2 }
@@ -194,7 +194,7 @@ import Testing
         #expect(end.failure == .timeout(.firstByte, authority: authority, milliseconds: 60))
         #expect(end.elapsedMilliseconds >= 60)
         _ = try client.accept(at: origin)
-        // With a first byte the whole's deadline is what counts.
+        // After the first byte, only the deadline of the whole exchange counts.
         try client.send(2, origin.url) {
             $0.firstByteTimeoutMilliseconds = 600_000
             $0.timeoutMilliseconds = 200
@@ -237,7 +237,7 @@ import Testing
 
     @Test func anAddressThatRefusesIsPassedOverAtOnce() throws {
         let origin = try TestOrigin()
-        // If it waited for the next one's turn, that would take longer than the exchange may.
+        // Waiting this long for the next address would exceed the exchange's time limit.
         let client = try TestClient(names: ["example.test": ["127.0.0.3", "127.0.0.4", "127.0.0.1"]]) {
             $0.attemptDelayMilliseconds = 3_600_000
         }
@@ -310,19 +310,19 @@ import Testing
                 lookUps.add(1, ordering: .relaxed)
                 gate.wait()
             })
-        // However long the test takes: no look-up hangs.
+        // No look-up stays blocked if the test fails early.
         defer { for _ in 1...10 { gate.signal() } }
         let address = "http://example.test:\(origin.port)/"
         for key in UInt64(1)...3 { try client.send(key, address) }
         _ = try client.wait("the look-up") { lookUps.load(ordering: .relaxed) > 0 ? true : nil }
-        // By the end of these turns all three have asked.
+        // After these turns all three exchanges wait for the name.
         for _ in 1...10 { client.turn() }
         let before = client.loop.now
         gate.signal()
         let peers = [try client.accept(at: origin), try client.accept(at: origin), try client.accept(at: origin)]
         #expect(lookUps.load(ordering: .relaxed) == 1)
         #expect(peers.count == 3)
-        // The answer is kept for a while.
+        // The answer is cached for 5 seconds.
         let url = try HTTPURL(Array(address.utf8).span)
         let (resolver, host) = (client.client.resolver, client.client.host(of: url))
         let request = ClientRequest(url: url, method: Array("GET".utf8), fields: [], body: nil)
@@ -343,12 +343,12 @@ import Testing
         for key in UInt64(1)...3 {
             try client?.send(key, "http://hanging\(key).test/") { $0.connectTimeoutMilliseconds = 50 }
         }
-        // There are more threads than that.
+        // There are more look-up threads than hanging look-ups.
         try client?.send(4, "http://living.test:\(origin.port)/")
         _ = try client?.accept(at: origin)
         let failure = try client?.end(of: 1).failure
         #expect(failure == .timeout(.connecting, authority: "hanging1.test", milliseconds: 50))
-        // The look-ups go on without it.
+        // The look-ups continue without the client.
         client = nil
     }
 }

@@ -1,4 +1,4 @@
-// The client against a server that does what the test says, over real sockets.
+// The client and a server that each test controls, over real sockets.
 
 import Foundation
 import Support
@@ -104,7 +104,7 @@ import Testing
         }
         #expect(end.body == content)
         #expect(client.client.bufferBytes == 0)
-        // The connection is good for another.
+        // The connection can be used for another request.
         try client.send(2, origin.url)
         _ = try client.request(at: peer)
     }
@@ -120,7 +120,7 @@ import Testing
         #expect(client.client.connectionCount == 0)
     }
 
-    // MARK: Bounds
+    // MARK: Limits
 
     @Test(arguments: [
         "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n",
@@ -310,13 +310,13 @@ import Testing
         #expect(client.client.connectionCount == 1)
     }
 
-    // MARK: Breaking off
+    // MARK: Cancelling
 
     @Test func whatIsBrokenOffIsNotReported() throws {
         let origin = try TestOrigin()
         let dead = try SilentPort("127.0.0.2")
         let client = try TestClient(names: ["example.test": ["127.0.0.1"]]) { $0.connectionsPerHost = 1 }
-        // In the line, before its first visit, while a name is looked up, while it connects.
+        // Cancelled while waiting for a connection, before the first visit, during a look-up, and while connecting.
         try client.send(1, origin.url)
         try client.send(2, origin.url)
         client.client.cancel(2)
@@ -328,7 +328,7 @@ import Testing
         client.turn()
         #expect(client.client.connectionCount == 1)
         client.client.cancel(4)
-        // When it was sent, and when half of the response has come; the next in the line has its turn then.
+        // Cancelled after the request was sent, and after half of the response arrived; the next exchange then starts.
         try client.send(5, origin.url)
         var peer = try client.accept(at: origin)
         _ = try client.request(at: peer)
@@ -370,13 +370,13 @@ import Testing
         _ = try client.wait("the last") {
             if let peer = origin.accept() { peers.append(peer) }
             for peer in peers where peer.takeRequest() != nil { peer.send(ok) }
-            // Either of two that are sent together may be the first to end, and breaks off only what is above it.
+            // Of two exchanges sent together, either may end first. Only the one with the lower key cancels the other.
             return client.client.exchangeCount == 0 ? true : nil
         }
         #expect(client.ended.keys.contains(50))
     }
 
-    /// Whatever happens in whatever order: the bounds hold, each exchange is reported once, and nothing is left over.
+    /// Whatever the order of events, the limits hold, each exchange is reported once, and nothing is left over.
     @Test func randomTrafficKeepsTheBoundsAndLosesNothing() throws {
         var random = SeededRandom()
         let origins = try (0..<4).map { _ in try TestOrigin() }

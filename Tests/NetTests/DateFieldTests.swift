@@ -1,4 +1,4 @@
-// Dates as HTTP writes them.
+// How HTTP dates are written and read.
 
 import Testing
 
@@ -44,12 +44,12 @@ import Testing
 
     @Test(
         arguments: [
-            // The first second of 2026: 50 years are over when 2076 begins.
+            // Now is the first second of 2026; 50 years later is the first second of 2076.
             ("Wednesday, 01-Jan-76 00:00:00 GMT", 1_767_225_600, 3_345_062_400),
             ("Thursday, 01-Jan-76 00:00:01 GMT", 1_767_225_600, 189_302_401),
             ("Saturday, 31-Dec-77 23:59:59 GMT", 1_767_225_600, 252_460_799),
             ("Friday, 01-Jan-27 00:00:00 GMT", 1_767_225_600, 1_798_761_600),
-            // The first second of 2090: a year of the next century is near.
+            // Now is the first second of 2090; a year of two digits may be in the next century.
             ("Wednesday, 01-Jan-10 00:00:00 GMT", 3_786_912_000, 4_417_977_600),
             ("Sunday, 01-Jan-50 00:00:00 GMT", 3_786_912_000, 2_524_608_000),
         ] as [(String, Int64, Int64)])

@@ -1,4 +1,4 @@
-// The server's bounds of time and number, kept small here: what happens when each of them is reached.
+// What happens when each of the server's limits on time and number is reached. The tests set small limits.
 
 import Foundation
 import Testing
@@ -28,7 +28,7 @@ import Testing
             first.sendGet("/service")
             #expect(try first.body() == "service 0")
         }
-        // So does what asks whether a body is wanted, and what is no request.
+        // A request that expects 100-continue and an invalid request carry the service too.
         second.send("POST /forbidden HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
         #expect(try second.receiveAll().hasSuffix("not here"))
         let third = try connectToSecond()
@@ -119,7 +119,7 @@ import Testing
         let server = try TestServer { $0.sendTimeoutMilliseconds = 1_000_000 }
         let peer = try server.connect(receiveBuffer: 65536)
         peer.sendGet("/large?12000000")
-        // Less in each timeout than what the kernel waits for before it reports room.
+        // Within each timeout the peer reads too little for the kernel to report room.
         var count = 0
         for _ in 0..<100 {
             count += try peer.receive(20_000).count
@@ -165,7 +165,7 @@ import Testing
         #expect(answers.hasSuffix("one space and HTTP/1.1"))
     }
 
-    // MARK: Bounds
+    // MARK: Limits
 
     @Test func aFullServerServesTheNextWhenOneCloses() throws {
         let server = try TestServer { $0.connections = 2 }
@@ -189,7 +189,7 @@ import Testing
         let other = try server.connect()
         other.sendGet("/")
         #expect(try other.body() == "ok")
-        // The kernel holds less than one answer, so the second is the last that is begun.
+        // The kernel's buffers hold less than one answer, so the second is the last that begins.
         #expect(server.seen.handled <= 3)
         var received = 0
         while received < 5 * size, case let chunk = try peer.receive(1 << 20), !chunk.isEmpty {
@@ -227,7 +227,7 @@ import Testing
         #expect(try peer.body() == "not observed")
     }
 
-    // MARK: Answers that are owed
+    // MARK: Owed answers
 
     @Test func aClientThatLeavesIsWithdrawnAndItsAnswerGoesNowhere() async throws {
         let server = try TestServer()
@@ -265,7 +265,7 @@ import Testing
 
     // MARK: Deliveries
 
-    /// Clients that are slow to read their last answer, and how each of them makes it the last one.
+    /// The clients are slow to read their last answer. The argument says what makes it the last.
     @Test(arguments: ["Connection: close", "half-closed", "half-closed, on a Unix-domain socket"])
     func aLastAnswerThatIsReadLateHasArrived(_ kind: String) async throws {
         let isLocal = kind.hasSuffix("socket")
@@ -277,14 +277,14 @@ import Testing
         peer.send("GET /tracked?100000 HTTP/1.1\r\nHost: h\r\n\(fields)\r\n")
         if fields.isEmpty { peer.halfClose() }
         try server.eventually("the request") { $0.handled == 1 }
-        // Longer than a connection lingers for.
+        // This is longer than `lingerTimeoutMilliseconds`.
         for _ in 0..<4 { try server.pass(seconds: 500) }
         #expect(try peer.receiveAll().utf8.count > 100_000)
         try server.eventually("the end of the connection") { $0.connectionCount == 0 }
         #expect(server.seen.undelivered == [])
     }
 
-    /// A client on a Unix-domain socket reads one answer, and leaves with another request under way.
+    /// A client on a Unix-domain socket reads one answer, and disconnects with another request in flight.
     @Test(arguments: ["/hold", "/"])
     func whatALocalClientHasReadIsNotLostWithWhatItHasNot(_ next: String) throws {
         let path = socketPath()
@@ -300,7 +300,7 @@ import Testing
         #expect(server.seen.undelivered == [])
     }
 
-    /// What a living client was given cannot be taken back: it may still be read, so it is not lost.
+    /// An answer in a living client's socket cannot be taken back. The client may still read it, so it is not lost.
     @Test func aLocalClientThatNeverReadsIsGivenUpAndKeepsWhatItWasGiven() throws {
         let path = socketPath()
         let server = try TestServer(.unix(path: path))
@@ -378,7 +378,7 @@ import Testing
         try server.eventually("the request") { $0.handled == 1 }
         try server.eventually("the end of the connection", passingSeconds: 1000) { $0.connectionCount == 0 }
         #expect(server.seen.undelivered == [100_000])
-        // All of it never comes: what had arrived may be read, then comes the reset.
+        // The client may read what had arrived, then gets a reset; the whole answer never arrives.
         #expect((try? peer.receiveAll().utf8.count) ?? 0 < 100_000)
     }
 
@@ -460,7 +460,7 @@ import Testing
         let small = try server.connect()
         small.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n" + String(repeating: "x", count: 1000))
         #expect(try small.body() == "ok")
-        // When the large answer has gone, there is room again.
+        // Once the large answer is gone, there is room again.
         idle?.resetOnClose()
         idle = nil
         try server.eventually("the end of the connections") { $0.connectionCount == 1 }
@@ -484,7 +484,7 @@ import Testing
         }
         #expect(!FileManager.default.fileExists(atPath: path))
 
-        // A file that is no socket is not ours to remove.
+        // The server does not remove a file that is not a socket.
         #expect(FileManager.default.createFile(atPath: path, contents: Data("mine".utf8)))
         #expect(throws: SystemError.self) { _ = try TestServer(address) }
         #expect(FileManager.default.contents(atPath: path) == Data("mine".utf8))

@@ -1,4 +1,4 @@
-// URLs of the client: what is taken, what is refused and in which words, and what references mean.
+// The client's URLs: which are accepted, which are refused and why, and how references are resolved.
 
 import Testing
 
@@ -76,7 +76,7 @@ private func url(_ text: String) throws -> HTTPURL { try HTTPURL(Array(text.utf8
         #expect(throws: HTTPURLError.self) { try url("http://" + String(repeating: "a", count: 254)) }
     }
 
-    /// RFC 3986 section 5.4, with http's rules for the base.
+    /// Modelled on the examples of RFC 3986 section 5.4.
     @Test(arguments: [
         ("http://x/y", "http://x/y"), ("//x:81/y", "http://x:81/y"), ("/z", "http://a:8/z"), ("z", "http://a:8/b/c/z"),
         ("z/", "http://a:8/b/c/z/"), ("?y", "http://a:8/b/c/d;p?y"), ("g?y#s", "http://a:8/b/c/g?y"),

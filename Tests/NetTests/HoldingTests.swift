@@ -1,5 +1,5 @@
-// Answers that are held until a mark is released, and requests that are postponed: what leaves when, in which order, and
-// what becomes of it when the client or the server goes.
+// Held answers and postponed requests: when and in which order answers are sent, and what happens to them when the
+// client disconnects or the server stops.
 
 import Foundation
 import Support
@@ -26,7 +26,7 @@ import Testing
         let peer = try server.connect()
         for target in ["/", "/until?1", "/", "/until?1", "/until?3", "/until?2", "/"] { peer.sendGet(target) }
         #expect(bodies(try peer.answers(1)) == ["ok"])
-        // They are served nevertheless.
+        // The requests are served all the same.
         try server.eventually("the requests") { $0.handled == 7 }
         try server.letTurnsPass()
         #expect(!peer.isReadable)
@@ -36,7 +36,7 @@ import Testing
         try server.release(upTo: 2)
         try server.letTurnsPass()
         #expect(!peer.isReadable)
-        // A higher mark than any that is waited for.
+        // This mark is higher than any that an answer waits for.
         try server.release(upTo: 9)
         #expect(bodies(try peer.answers(3)) == ["until", "until", "ok"])
         peer.sendGet("/until?8")
@@ -91,19 +91,19 @@ import Testing
         let (silent, closing, sending) = (try server.connect(), try server.connect(), try server.connect())
         silent.sendGet("/until?1")
         closing.send(bare("GET", "/until?1", "Connection: close\r\n"))
-        // Half a head behind it: its time stands still.
+        // Half a head follows the held answer; its deadline is suspended.
         sending.send(bare("GET", "/until?1") + "GET / HTTP/1.1\r\n")
         try server.eventually("the requests") { $0.handled == 3 }
         for _ in 0..<4 {
             try server.pass(seconds: timeoutSeconds)
-            // Neither an answer nor the end.
+            // No answer arrives, and no connection is closed.
             for peer in [silent, closing, sending] { #expect(!peer.isReadable) }
         }
 
         try server.release(upTo: 1)
         #expect(bodies(try closing.receiveAll()) == ["until"])
         for peer in [silent, sending] { #expect(bodies(try peer.answers(1)) == ["until"]) }
-        // From now on they are timed, as after any answer.
+        // From now on their deadlines run, as after any answer.
         try server.pass(seconds: timeoutSeconds / 2)
         for peer in [silent, sending] { #expect(!peer.isReadable) }
         try server.pass(seconds: timeoutSeconds / 2)
@@ -134,13 +134,13 @@ import Testing
         withExtendedLifetime(peer) {}
     }
 
-    /// A peer whose kernel is full, with nothing but a held answer behind that.
+    /// The kernel's buffer is full, and only a held answer waits to be sent.
     @Test func theTimeToTakeAHeldAnswerBeginsWithItsRelease() throws {
         let path = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
         let server = try TestServer(.unix(path: path)) {
             $0.sendTimeoutMilliseconds = 1_000_000
         }
-        /// Has an answer sent that is not read.
+        /// Requests an answer and leaves it unread.
         func fill(_ peer: Peer) throws {
             let before = server.seen.handled
             peer.sendGet("/large?5000")
@@ -157,7 +157,7 @@ import Testing
         for _ in 0..<capacity { try fill(peer) }
         #expect(!server.seen.hasUnsentAnswers)
         peer.sendGet("/until?1")
-        // Longer than what is not held may wait.
+        // This is longer than `sendTimeoutMilliseconds`, which does not apply to held answers.
         try server.pass(seconds: 2000)
         try server.release(upTo: 1)
         try server.pass(seconds: 500)
@@ -233,7 +233,7 @@ import Testing
         peer.send(bare("HEAD", "/until?1") + bare("HEAD", "/until?2") + bare("GET", "/", "Connection: close\r\n"))
         try server.eventually("the requests") { $0.handled == 3 }
         try server.release(upTo: 1)
-        // The first byte of the second is not the first's.
+        // The first release sends no byte of the second answer.
         let first = try peer.received(through: "\r\n\r\n")
         #expect(first.hasSuffix("Content-Length: 5\r\n\r\n"))
         #expect(bodies(first) == [""])
@@ -249,7 +249,7 @@ import Testing
         let fields = "Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n"
         peer.send(bare("GET", "/until?1") + bare("POST", "/until?2", fields))
         try server.eventually("the first request") { $0.handled == 1 }
-        // The client cannot send its body yet: that is not its delay either.
+        // The client cannot send its body yet, so its deadline is suspended too.
         try server.pass(seconds: 2 * TestServer.timeoutMilliseconds / 1000)
         #expect(!peer.isReadable)
 
@@ -313,17 +313,17 @@ import Testing
             peer.sendGet("/gate?\(number)")
             try server.eventually("the request") { $0.postponements == number + 1 }
         }
-        // More comes on some of them, from the last to the first.
+        // Some of them send another request, the last connection first.
         for number in stride(from: 90, through: 0, by: -10) { peers[number].sendGet("/") }
         try server.letTurnsPass()
         #expect(server.seen.letIn == [])
         #expect(peers.allSatisfy { !$0.isReadable })
 
-        // The gate is still closed: they are asked again, and keep their order.
+        // The gate is still closed: they are postponed again, in the same order.
         server.resume()
         try server.eventually("the second refusal") { $0.postponements == 200 }
 
-        // It opens in a turn in which the kernel reports others first, and some of them from the last to the first.
+        // The gate opens in a turn in which the kernel reports other connections first, then some of these in reverse.
         let others = try (100..<110).map { _ in try server.connect() }
         for other in others { other.sendGet("/") }
         for other in others { #expect(try other.body() == "ok") }
@@ -332,7 +332,8 @@ import Testing
             after: (0..<20).map { (late[$0].socket, "GET /gate?\($0 + 100) HTTP/1.1\r\nHost: h\r\n\r\n") })
         for peer in peers { #expect(bodies(try peer.answers(1)).first == "ok") }
         try server.eventually("all of them") { $0.letIn.count == 120 }
-        // What others ask for comes later; when what they send meanwhile themselves comes is the kernel's affair.
+        // The others' requests are served after the postponed ones. The order of the second requests on the postponed
+        // connections depends on the kernel.
         let order = server.seen.letIn
         #expect(order.filter { $0 < 100 } == Array(0..<100))
         let lastPostponed = try #require(order.lastIndex { $0 < 100 })
@@ -365,7 +366,7 @@ import Testing
         } else {
             peer.send(bare("POST", "/gate?1", "Transfer-Encoding: chunked\r\n") + "493e0\r\n\(body)\r\n0\r\n\r\n")
         }
-        // More than is read ahead.
+        // This is more than is read ahead.
         peer.send(String(repeating: bare("GET", "/"), count: 1000))
         try server.eventually("the postponement") { $0.postponements == 1 }
         try server.letTurnsPass()
@@ -378,7 +379,7 @@ import Testing
     @Test func whatIsBehindAPostponedRequestIsReadAheadWithinBounds() throws {
         let server = try TestServer { $0.readAheadBytes = 10_000 }
         let peer = try server.connect()
-        // Nearly all of the memory that it is given: 512 KiB.
+        // The body fills nearly all of its buffer of 512 KiB.
         peer.send(bare("POST", "/gate?1", "Content-Length: 500000\r\n"))
         peer.send(String(repeating: "x", count: 500_000))
         try server.eventually("the postponement") { $0.postponements == 1 }
@@ -392,7 +393,7 @@ import Testing
         let server = try TestServer()
         let timeoutSeconds = TestServer.timeoutMilliseconds / 1000
         let peer = try server.connect()
-        // The rest of the second request's head does not come, which counts when its turn has come.
+        // The second request's head stays incomplete. Its deadline starts once the first request is answered.
         peer.send(bare("POST", "/gate?1", "Content-Length: 3\r\n") + "abcGET / HT")
         try server.eventually("the postponement") { $0.postponements == 1 }
         for _ in 0..<4 { try server.pass(seconds: timeoutSeconds) }
@@ -449,7 +450,7 @@ import Testing
         peers[3].halfClose()
         try server.eventually("the requests") { $0.handled == 5 }
         let before = server.seen.turns
-        // Meanwhile, turns that nothing asks for would come by the thousand.
+        // Turns without a reason would number in the thousands by now.
         #expect(!peers[0].isReadable(within: 200))
         #expect(server.seen.turns - before < 20)
     }

@@ -1,4 +1,4 @@
-// What is an IP address, and how it is written.
+// Which texts are IP addresses, and how they are written.
 
 import Testing
 
@@ -20,13 +20,13 @@ struct IPAddressTests {
     }
 
     @Test(
-        "What is no address in full is none",
+        "An incomplete or invalid address is refused",
         arguments: ["", "localhost", "127.1", "0x7f.0.0.1", "1.2.3.4.5", "[::1]", "fe80::1%eth0", "1.2.3.256", "::1\0"])
     func noAddress(text: String) {
         #expect(IPAddress(text) == nil)
     }
 
-    @Test("Only 4 and 16 bytes are an address")
+    @Test("Only 4 or 16 bytes make an address")
     func byteCounts() {
         #expect(IPAddress(bytes: [1, 2, 3]) == nil)
         #expect(IPAddress(bytes: [1, 2, 3, 4])?.description == "1.2.3.4")

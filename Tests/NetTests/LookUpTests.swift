@@ -1,4 +1,4 @@
-// How many names are looked up at once, and whose.
+// How many names are looked up at once, and for which groups.
 
 import Foundation
 import Testing
@@ -28,7 +28,7 @@ import Testing
         client.client.canBegin(try HTTPURL(Array("http://\(host)/".utf8).span), for: group)
     }
 
-    /// Lets look-ups end, and waits until the client knows that they have.
+    /// Lets `count` look-ups end, and waits until the client has noticed.
     private func release(_ count: Int) throws {
         for _ in 0..<count { gate.signal() }
         var ended = 0
@@ -44,7 +44,7 @@ import Testing
         for number in 1...4 { try hang(number, group: 7) }
         #expect(try !canBegin("hanging5.test", 7))
         #expect(try canBegin("hanging5.test", 8))
-        // Whoever asks for the same waits for the same answer, and addresses need no look-up.
+        // A name that is being looked up can be asked for again, and an address needs no look-up.
         #expect(try canBegin("hanging4.test", 7))
         #expect(try canBegin("127.0.0.1", 7))
         #expect(client.client.takeEndedLookUpCount() == 0)
@@ -63,7 +63,7 @@ import Testing
         clock.add(milliseconds: 5_001)
         client.turn()
         #expect(try !canBegin("living.test", 9))
-        // The exchanges give up, the look-ups that have begun do not.
+        // The exchanges end, but look-ups that have begun continue.
         for _ in 1...16 { try #require(begun.wait(timeout: .now() + 120) == .success) }
         for number in 1...16 { client.client.cancel(UInt64(number)) }
         #expect(try !canBegin("hanging17.test", 9))
@@ -87,7 +87,7 @@ import Testing
         client.turn()
         try release(9)
         for number in 1...9 { _ = try client.end(of: UInt64(number)) }
-        // For a second the failures are known.
+        // Failures are cached for one second.
         #expect(try canBegin("hanging9.test", 3))
         clock.add(milliseconds: 1_001)
         client.turn()

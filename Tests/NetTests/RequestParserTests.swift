@@ -1,11 +1,11 @@
-// The grammar of HTTP/1.1 requests: what is taken, what is refused and with which status, however the bytes arrive.
+// The grammar of HTTP/1.1 requests: what is accepted, what is refused with which status, however the bytes arrive.
 
 import Support
 import Testing
 
 @testable import Net
 
-/// What became of a sequence of bytes.
+/// The result of parsing a sequence of bytes.
 private enum Parsed: Equatable, CustomStringConvertible {
     case request(method: String, path: String, query: String, authority: String, body: String, rest: String)
     case refused(Int)
@@ -63,7 +63,7 @@ private func request(
     .request(method: method, path: path, query: query, authority: authority, body: body, rest: rest)
 }
 
-/// Documents with what they are; used by the tests of splitting and mutation too.
+/// Inputs with their expected results. The tests of splitting and mutation use them too.
 private let cases: [(String, Parsed)] = [
     // Targets, RFC 9112 section 3.2.
     (get("/"), request("GET", "/")),
@@ -193,7 +193,7 @@ private let cases: [(String, Parsed)] = [
         }
     }
 
-    /// Whatever the bytes, the outcome does not depend on the pieces in which they come.
+    /// The result never depends on the pieces in which the bytes arrive.
     @Test func mutatedCasesAreTakenAlikeHoweverTheyArrive() {
         var random = SeededRandom()
         for (text, _) in cases {

@@ -1,11 +1,11 @@
-// The grammar of HTTP/1.1 responses: what is taken and what is refused, however the bytes arrive.
+// The grammar of HTTP/1.1 responses: what is accepted and what is refused, however the bytes arrive.
 
 import Support
 import Testing
 
 @testable import Net
 
-/// What became of a sequence of bytes, after which the connection ended.
+/// The result of parsing a sequence of bytes that ends with the connection.
 private enum Parsed: Equatable, CustomStringConvertible {
     case response(Int, fields: [String] = [], body: String = "", isPersistent: Bool = true, isTruncated: Bool = false)
     case refused
@@ -64,7 +64,7 @@ private let cases: [(String, Parsed)] = [
     ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nabc", .incomplete),
     ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r", .incomplete), ("HTTP/1.1 200 OK\r\n", .incomplete),
     ("", .incomplete),
-    // No line, field or length that is not what it should be.
+    // Invalid status lines, fields and lengths.
     ("HTTP/1.1 20 OK\r\n\r\n", .refused), ("HTTP/1.1 2000 OK\r\n\r\n", .refused), ("HTTP/1.1 099 OK\r\n\r\n", .refused),
     ("HTTP/1.1  200 OK\r\n\r\n", .refused), ("HTTP/2.0 200 OK\r\n\r\n", .refused),
     ("HTTP/1.1 2x0 OK\r\n\r\n", .refused),
@@ -86,7 +86,7 @@ private let cases: [(String, Parsed)] = [
     ),
     ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", .refused), ("HTTP/1.1 100 Continue\r\n\r\nX", .refused),
     (String(repeating: "HTTP/1.1 100 Continue\r\n\r\n", count: 9), .refused),
-    // Responses without content, whatever they say (RFC 9110 sections 15.3.5 and 15.4.5).
+    // Responses without content, whatever their fields say (RFC 9110 sections 15.3.5 and 15.4.5).
     ("HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", .response(204, fields: ["Content-Length=5"])),
     ("HTTP/1.1 304 Not\r\nTransfer-Encoding: chunked\r\n\r\n", .response(304, fields: isChunked)),
     // Content that ends with the connection.
@@ -154,7 +154,7 @@ private let cases: [(String, Parsed)] = [
         }
     }
 
-    /// Whatever the bytes, the outcome does not depend on the pieces in which they come.
+    /// The result never depends on the pieces in which the bytes arrive.
     @Test func mutatedCasesAreTakenAlikeHoweverTheyArrive() {
         var random = SeededRandom()
         for (text, _) in cases {

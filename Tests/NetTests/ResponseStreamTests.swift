@@ -1,4 +1,4 @@
-// How answers are written, whatever was guessed of their length, and which of them are known to have arrived.
+// How answers are written, whatever length was estimated, and which of them are known to have arrived.
 
 import Foundation
 import Testing
@@ -10,7 +10,7 @@ import Testing
 
     init() { dates.update(unixMilliseconds: 784_111_777_000) }
 
-    /// What waits to be sent.
+    /// The bytes that wait to be sent.
     private func written(_ responses: borrowing ResponseStream) -> String {
         let bytes = responses.buffer.span
         return String(decoding: bytes.indices.map { bytes[$0] }, as: UTF8.self)
@@ -33,7 +33,7 @@ import Testing
     @Test(arguments: [0, 1, 9, 10, 11, 99, 100, 101, 999, 1000, 100_000], [0, 5, 10, 50, 100, 9999, 1_000_000])
     func theLengthIsRightWhateverWasEstimated(count: Int, estimated: Int) {
         var responses = ResponseStream(dates: dates)
-        // Behind another answer, and before one.
+        // The answer has another before it and one after it.
         write(3, estimated: 3, to: &responses)
         write(count, estimated: estimated, to: &responses)
         write(12, estimated: 1, to: &responses)
@@ -102,7 +102,7 @@ import Testing
                 == "HTTP/1.1 204 No Content\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: keep-alive\r\n\r\n")
     }
 
-    /// Every status that an answer may have has a reason phrase.
+    /// Every status that the server sends has a reason phrase.
     @Test(arguments: [
         200, 204, 303, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 417, 429, 431, 500, 501, 503, 505,
     ])
@@ -123,7 +123,7 @@ import Testing
             ends.append(responses.count)
         }
         func keys() -> [UInt64] { responses.deliveries.map(\.key) }
-        // Nothing was sent yet.
+        // Nothing has been sent yet.
         responses.forgetDelivered(unacknowledged: 0)
         #expect(keys() == [1, 10, 2, 20, 3, 30])
 
@@ -155,7 +155,7 @@ import Testing
             write(5, estimated: 5, to: &responses)
             responses.hold(until: mark)
         }
-        // The highest of several marks counts, and what is abandoned holds nothing.
+        // An answer with several marks is held until the highest, and an abandoned answer holds nothing.
         starts.append(responses.count)
         responses.begin(status: 200, contentType: nil)
         for mark: UInt64 in [8, 9, 8] { responses.hold(until: mark) }

@@ -1,4 +1,4 @@
-// What a server keeps for peers that are slow, and what it does about them when memory is short.
+// How much memory the server keeps for slow peers, and how it treats them when memory is short.
 
 import Foundation
 import Support
@@ -7,7 +7,7 @@ import Testing
 @testable import Net
 
 @Suite struct ShortageTests {
-    /// The kernel keeps megabytes of both directions: with larger ones, fewer fill it.
+    /// The kernel buffers megabytes in each direction; the larger a request and its answer, the fewer fill that.
     private static let request = Array(
         "GET /large?5000 HTTP/1.1\r\nHost: h\r\nA: \(String(repeating: "a", count: 900))\r\n\r\n".utf8)
 
@@ -37,11 +37,11 @@ import Testing
         let sent = try flood(peer, of: server)
         #expect(server.seen.bufferBytes > 0)
         #expect(server.seen.bufferBytes <= 192 << 10)
-        // With memory to spare, it may take its time.
+        // While memory is not short, a slow peer keeps its connection.
         for _ in 0..<10 { try server.pass(seconds: 10) }
         let count = sent / Self.request.count + 1
         let missing = Self.request.count - sent % Self.request.count
-        // The rest of the last request goes behind what is being read, and so on a thread of its own.
+        // The rest of the last request can be sent only while the answers are read, so another thread sends it.
         let socket = peer.socket
         Thread.detachNewThread {
             socket.send(Array(Self.request.suffix(missing)))
@@ -63,11 +63,11 @@ import Testing
             _ = try flood(peer, of: server)
             peers.append(peer)
         }
-        // What one has when memory becomes short is all that it gets.
+        // Once memory is short, a connection gets no more of it than it has.
         #expect(server.seen.bufferBytes < budget + 12 * (80 << 10))
         try server.eventually("room", passingSeconds: 1) { $0.bufferBytes <= budget }
         #expect(server.seen.connectionCount < 12)
-        // No more of them than it takes.
+        // The server closes no more connections than it must.
         #expect(server.seen.connectionCount >= 2)
         let other = try server.connect()
         other.sendGet("/")
@@ -108,7 +108,7 @@ import Testing
         let peer = try server.connect(receiveBuffer: 4096)
         peer.sendGet("/tracked?10000000")
         try server.eventually("the report", passingSeconds: 1) { $0.undelivered == [10_000_000] }
-        // It is reset: what is reported as lost does not come.
+        // The connection is reset, so an answer reported as lost never arrives in full.
         #expect(throws: SocketFailure.self) { try peer.receiveAll() }
     }
 
@@ -123,7 +123,7 @@ import Testing
         try server.eventually("room", passingSeconds: 1) { $0.bufferBytes <= 300 << 10 }
         var refused = 0
         for peer in peers {
-            // Those that were not refused go on.
+            // Requests that were not refused continue.
             peer.send(String(repeating: "x", count: 20_000))
             let answer = try peer.received(through: "\r\n\r\n")
             if answer.hasPrefix("HTTP/1.1 503 ") { refused += 1 } else { #expect(answer.hasPrefix("HTTP/1.1 200 ")) }

@@ -1,5 +1,5 @@
-// A server that does what a test says, and a client to test, both on the test's thread: while a test waits for anything, the
-// client's loop turns.
+// A server that each test controls, and a client to test, both on the test's thread. The client's loop turns while a
+// test waits.
 
 import Foundation
 import Support
@@ -10,7 +10,7 @@ import Testing
 /// A whole response whose body is `ok`.
 let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-/// How an exchange has ended, copied out of the client.
+/// A copy of an exchange's outcome.
 struct Ended {
     var status = 0
     var fields: [String] = []
@@ -20,13 +20,13 @@ struct Ended {
     var elapsedMilliseconds: Int64 = 0
 }
 
-/// A client on a loop of its own. Names have the addresses that `names` says; `beforeLookUp` is called on the thread that
-/// looks a name up.
+/// A client on its own loop. `names` has the addresses of each name. `beforeLookUp` is called on the thread that looks
+/// a name up.
 final class TestClient {
     let loop: EventLoop
     let client: HTTPClient
     private(set) var ended: [UInt64: Ended] = [:]
-    /// Called within `advance` for each exchange that has ended.
+    /// Called during `advance` for each exchange that ends.
     var onEnd: (UInt64) -> Void = { _ in }
 
     init(
@@ -35,7 +35,7 @@ final class TestClient {
         beforeLookUp: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
         var limits = ClientLimits()
-        // No test is so slow that this is over, unless it says so.
+        // Longer than any test takes; some tests set a shorter time.
         limits.idleTimeoutMilliseconds = 600_000
         change(&limits)
         loop = try EventLoop { clock.now }
@@ -60,7 +60,7 @@ final class TestClient {
     }
 
     private let readAsked: () -> [String]
-    /// What `refusal` was asked.
+    /// The questions that `refusal` was asked.
     var refusalQuestions: [String] { readAsked() }
 
     func send(
@@ -98,7 +98,7 @@ final class TestClient {
         }
     }
 
-    /// Lets the loop turn until there is a value.
+    /// Turns the loop until there is a value.
     func wait<Value>(_ what: String = "", for value: () throws -> Value?) throws -> Value {
         let deadline = loop.updateNow() + 110_000
         while true {
@@ -108,15 +108,15 @@ final class TestClient {
         }
     }
 
-    /// How the exchange has ended, once it has.
+    /// Waits for the outcome of an exchange.
     func end(of key: UInt64) throws -> Ended { try wait("the end of \(key)") { ended[key] } }
 
     func accept(at origin: TestOrigin) throws -> OriginPeer { try wait("a connection") { origin.accept() } }
 
-    /// The next request at a connection, whole.
+    /// Waits for the next complete request at a connection.
     func request(at peer: OriginPeer) throws -> String { try wait("a request") { peer.takeRequest() } }
 
-    /// Has the next request at a new connection answered, and waits for the end of the exchange.
+    /// Sends a request, answers it on a new connection, and waits for the outcome.
     @discardableResult
     func exchange(_ key: UInt64, at origin: TestOrigin, response: String) throws -> (OriginPeer, Ended) {
         try send(key, origin.url)
@@ -146,7 +146,7 @@ final class TestOrigin {
         self.port = socket.localPort
     }
 
-    /// Waits until a connection is there to be accepted; false if that takes too long.
+    /// Waits until a connection can be accepted; false if that takes too long.
     func waitForConnection() -> Bool { socket.isReadable() }
 
     /// The next connection; nil if there is none now.
@@ -163,14 +163,14 @@ final class OriginPeer {
 
     init(_ socket: TestSocket) { self.socket = socket }
 
-    /// Sends all of it, or as much as there is room for.
+    /// Sends as much as there is room for now.
     @discardableResult
     func send(_ bytes: [UInt8]) -> Int { socket.sendNow(bytes) }
 
     @discardableResult
     func send(_ text: String) -> Int { send(Array(text.utf8)) }
 
-    /// Ends its side.
+    /// Ends this side.
     func halfClose() { socket.halfClose() }
 
     /// Makes `close` reset the connection.
@@ -178,7 +178,7 @@ final class OriginPeer {
 
     func close() { socket.close() }
 
-    /// Reads what there is.
+    /// Reads everything that has arrived.
     func receive() -> [UInt8] {
         while !hasEnded, let chunk = socket.receiveNow(1 << 20) {
             hasEnded = chunk.isEmpty
@@ -187,16 +187,16 @@ final class OriginPeer {
         return received
     }
 
-    /// Whether the client has closed; nil if not.
+    /// true if the client has closed; nil otherwise.
     func closed() -> Bool? {
         _ = receive()
         return hasEnded ? true : nil
     }
 
-    /// Waits for what comes while the client's loop does not turn; false if that takes too long.
+    /// Waits for input without turning the client's loop; false if that takes too long.
     func waitForInput() -> Bool { socket.isReadable() }
 
-    /// A whole request, if there is one.
+    /// Removes and returns a complete request; nil if there is none.
     func takeRequest() -> String? {
         _ = receive()
         var parser = RequestParser(limits: RequestLimits())

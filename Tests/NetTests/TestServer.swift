@@ -1,4 +1,4 @@
-// A server in this process, on a thread of its own, with a tiny handler behind it and whatever limits a test wants.
+// A server in this process, on its own thread, with a small handler and the limits that a test sets.
 
 import Foundation
 import Support
@@ -7,7 +7,7 @@ import Testing
 
 @testable import Net
 
-/// What the handler has seen, and how the server stood after its last turn.
+/// What the handler has recorded, and the server's state after its last turn.
 struct Seen {
     fileprivate(set) var handled = 0
     fileprivate(set) var undelivered: [UInt64] = []
@@ -21,11 +21,11 @@ struct Seen {
     fileprivate(set) var connectionCount = 0
     fileprivate(set) var bufferBytes = 0
     fileprivate(set) var hasUnsentAnswers = false
-    /// How often a request was postponed, and the numbers and body sizes of those that were let in.
+    /// How often requests were postponed, and the numbers and body sizes of the requests that passed the gate.
     fileprivate(set) var postponements = 0
     fileprivate(set) var letIn: [Int] = []
     fileprivate(set) var letInBodyBytes: [Int] = []
-    /// The highest mark released, and whether anything was still unsent at the end of the turn that released it.
+    /// The highest released mark, and whether anything was unsent at the end of the turn that released it.
     fileprivate(set) var releasedMark: UInt64 = 0
     fileprivate(set) var wasUnsentAfterRelease = false
 }
@@ -37,7 +37,7 @@ actor Recorder {
     nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe loop.asUnownedSerialExecutor() }
 
     fileprivate nonisolated let isStopping = Atomic(false)
-    /// What the tests ask for, to be done at the beginning of the next turn.
+    /// The tests' orders for the beginning of the next turn.
     fileprivate nonisolated let markToRelease = Atomic<UInt64>(0)
     fileprivate nonisolated let isGateOpen = Atomic(false)
     fileprivate nonisolated let shallResume = Atomic(false)
@@ -48,8 +48,8 @@ actor Recorder {
     private var turnToOpenGateIn: Int?
 
     private let lock = NSLock()
-    // Under the lock: it is read by the tests' threads. To await an answer of the actor would take them as long as all tests
-    // that are ready to run take, on a machine with few cores.
+    // Protected by `lock`, because the tests' threads read it. Awaiting the actor instead would make a test wait for all
+    // other runnable tests on a machine with few cores.
     private nonisolated(unsafe) var published = Seen()
 
     init(loop: EventLoop, clock: TestClock) {
@@ -57,16 +57,16 @@ actor Recorder {
         self.clock = clock
     }
 
-    /// What was so after the server's last turn. Any thread.
+    /// The record after the server's last turn. Any thread.
     nonisolated var seen: Seen { lock.withLock { unsafe published } }
 
-    /// Sends on peers' sockets, which the next turn will note, and has the gate opened at its beginning.
+    /// Sends on peers' sockets and opens the gate at the beginning of the next turn, which reads what was sent.
     func openGateInTheNextTurn(after sent: [(TestSocket, String)]) {
         for (socket, text) in sent { #expect(socket.sendNow(Array(text.utf8)) == text.utf8.count) }
         turnToOpenGateIn = record.turns + 2
     }
 
-    /// Does what the tests have asked for since the last turn.
+    /// Carries out the tests' orders since the last turn.
     fileprivate func beginTurn(now: Int64) {
         record.turns += 1
         record.now = now
@@ -89,7 +89,7 @@ actor Recorder {
         lock.withLock { unsafe published = record }
     }
 
-    /// Answers a held request, holding the answer until a mark; says whether anyone still waited for it.
+    /// Answers an owed request and holds the answer until a mark; false if the client no longer waits.
     func answer(_ ticket: Ticket, _ text: StaticString, heldUntil mark: UInt64 = 0) -> Bool {
         server?.answer(ticket) {
             EchoHandler.write(text, to: &$0)
@@ -97,7 +97,7 @@ actor Recorder {
         } ?? false
     }
 
-    /// Adds one, in two steps that would lose additions if two threads took them at once.
+    /// Adds one in two steps, so that concurrent calls would lose additions.
     func increment() {
         loop.checkIsolated()
         let before = number
@@ -110,7 +110,7 @@ actor Recorder {
     }
 }
 
-/// Sees a body on its way.
+/// Collects a body as it arrives.
 private final class CountingObserver: BodyObserver {
     private(set) var seen: [UInt8] = []
 
@@ -119,13 +119,17 @@ private final class CountingObserver: BodyObserver {
     }
 }
 
-/// `/large` and `/tracked` answer with as many bytes as the query says, the second under that number as its key; `/hold`
-/// owes its answer; `/observed` says how much of the body was seen on its way; everything else answers `ok`, and all but `/turn` are counted.
+/// The routes of the test server. A query is a number. All requests but those to `/turn` are counted.
 ///
-/// `/service` says at which service's address the request came in: 0 or 7.
-///
-/// With a number, `/until` answers `until`, held until that mark; `/tracked-until` too, under the mark as its key; `/gate` is
-/// postponed until the gate is open.
+/// - `/large`: answers with that many bytes.
+/// - `/tracked`: does so too, and tracks the answer with the number as its key.
+/// - `/until`: answers `until`, held until that mark.
+/// - `/tracked-until`: does so too, and tracks the answer with the mark as its key.
+/// - `/gate`: is postponed until the gate is open.
+/// - `/hold`: owes its answer.
+/// - `/observed`: says whether the body was observed correctly as it arrived.
+/// - `/service`: says which service the request belongs to, 0 or 7.
+/// - Anything else answers `ok`.
 private struct EchoHandler: ~Copyable, RequestHandler {
     private(set) var isFinished = false
 
@@ -240,21 +244,21 @@ private struct EchoHandler: ~Copyable, RequestHandler {
     }
 }
 
-/// A clock that tests put forward.
+/// A clock that tests can advance.
 final class TestClock: Sendable {
     private let base = EventLoop.steadyClock()
     private let lead = Atomic<Int64>(0)
 
-    /// Milliseconds since the Unix epoch, and whatever was added to them.
+    /// Milliseconds since the Unix epoch, plus what was added.
     var now: Int64 { base() + lead.load(ordering: .sequentiallyConsistent) }
 
     func add(milliseconds: Int64) { lead.add(milliseconds, ordering: .sequentiallyConsistent) }
 }
 
-/// A running server. It stops when the test lets go of it.
+/// A running server. It stops when the test releases it.
 ///
-/// Its timeouts are hours long, unless a test says otherwise, and end when the test lets time pass: however slow the machine,
-/// none runs out before.
+/// Its timeouts are hours long unless a test sets them. They pass only when the test advances the clock, however slow the
+/// machine is.
 final class TestServer {
     /// Much longer than any test takes.
     static let timeoutMilliseconds: Int64 = 10_000_000
@@ -268,7 +272,7 @@ final class TestServer {
         return port
     }
 
-    /// - Throws: what listening throws.
+    /// - Throws: The error of `HTTPServer.listen`.
     init(
         _ address: Address = .tcp(host: "127.0.0.1", port: 0), secondService: Address? = nil,
         _ change: (inout ServerLimits) -> Void = { _ in }
@@ -291,21 +295,21 @@ final class TestServer {
 
     deinit { stop() }
 
-    /// Stops it, as at the end of the program; what is open is closed. Waits for that.
+    /// Stops the server as at the end of the program, closes its connections, and waits until that is done.
     func stop() {
         recorder.stop()
         end.wait()
         end.signal()
     }
 
-    /// Has answers released at the beginning of the next turn, and waits for the end of that.
+    /// Releases held answers at the beginning of the next turn, and waits for that turn to end.
     func release(upTo mark: UInt64) throws {
         recorder.markToRelease.store(mark, ordering: .releasing)
         recorder.loop.wake()
         try eventually("the release") { $0.releasedMark == mark }
     }
 
-    /// Lets requests through the gate, and has those that were postponed handed over at the beginning of the next turn.
+    /// Opens the gate, and resumes postponed requests at the beginning of the next turn.
     func openGate() {
         recorder.isGateOpen.store(true, ordering: .releasing)
         resume()
@@ -329,7 +333,7 @@ final class TestServer {
 
     var seen: Seen { recorder.seen }
 
-    /// Looks again until the answer is yes, letting that many seconds pass by the server's clock before each look.
+    /// Repeats the question until the answer is true. Advances the server's clock by `seconds` after each false answer.
     func eventually(_ what: String, passingSeconds seconds: Int64 = 0, _ question: (Seen) throws -> Bool) throws {
         let deadline = Date(timeIntervalSinceNow: 120)
         while try !question(seen) {
@@ -339,7 +343,7 @@ final class TestServer {
         }
     }
 
-    /// Lets time pass by the server's clock, once it has taken note of what was sent before; waits for a turn after that.
+    /// Waits until the server has read what was sent, advances its clock, and waits for a turn at the new time.
     func pass(seconds: Int64) throws {
         try letTurnsPass()
         recorder.clock.add(milliseconds: seconds * 1000)
@@ -348,7 +352,7 @@ final class TestServer {
         try eventually("a turn") { $0.now >= now }
     }
 
-    /// Lets the server have a few turns: another connection's requests are answered.
+    /// Waits for a few turns of the server, by sending requests on another connection.
     func letTurnsPass() throws {
         let other = try connect()
         for _ in 0..<3 {
@@ -358,13 +362,13 @@ final class TestServer {
     }
 }
 
-/// What passes between the starting thread and the server's: the semaphores order every access.
+/// The state that the starting thread shares with the server's thread. The semaphores order every access.
 private final class Start: @unchecked Sendable {
     let began = DispatchSemaphore(value: 0)
     let ended = DispatchSemaphore(value: 0)
     private(set) var result: Result<(Recorder, [Address]), any Error> = .failure(Failure(description: "not started"))
     private let address: Address
-    /// Where service 7 is.
+    /// The address of service 7.
     private let secondService: Address?
     private let limits: ServerLimits
 
@@ -402,7 +406,7 @@ private final class Start: @unchecked Sendable {
 /// The client's side of a connection to a server.
 final class Peer {
     let socket: TestSocket
-    /// Kept running for as long as there is a peer.
+    /// Retained, so that the server runs as long as the peer exists.
     fileprivate var server: TestServer?
 
     init(port: UInt16, isIPv6: Bool = false, receiveBuffer: Int32? = nil) throws {
@@ -412,7 +416,7 @@ final class Peer {
 
     init(path: String) throws { socket = try TestSocket(connectedTo: .path(path)) }
 
-    /// Sends all of it; false if the server has closed.
+    /// Sends all bytes; false if the server has closed the connection.
     @discardableResult
     func send(_ bytes: [UInt8]) -> Bool { socket.send(bytes) }
 
@@ -423,19 +427,19 @@ final class Peer {
 
     func halfClose() { socket.halfClose() }
 
-    /// Makes the end of the connection a reset.
+    /// Makes closing reset the connection.
     func resetOnClose() { socket.resetOnClose() }
 
-    /// Whether there is anything to read, or the end, right now.
+    /// Whether there are bytes or the end of the connection to read now.
     var isReadable: Bool { isReadable(within: 0) }
 
-    /// Whether there is anything to read, or the end, within that time.
+    /// Whether bytes or the end of the connection arrive within that time.
     func isReadable(within milliseconds: Int) -> Bool { socket.isReadable(withinMilliseconds: milliseconds) }
 
-    /// Up to `count` bytes; empty at the end.
+    /// Reads up to `count` bytes; empty at the end of the connection.
     func receive(_ count: Int = 65536) throws -> [UInt8] { try socket.receive(count) }
 
-    /// Everything until the server ends the connection.
+    /// Reads everything until the server ends the connection.
     func receiveAll() throws -> String {
         var all: [UInt8] = []
         while true {
@@ -445,7 +449,7 @@ final class Peer {
         }
     }
 
-    /// What comes, until it contains `end`.
+    /// Reads until the text contains `end`.
     func received(through end: String) throws -> String {
         var text = ""
         while !text.contains(end), case let chunk = try receive(), !chunk.isEmpty {
@@ -454,7 +458,7 @@ final class Peer {
         return text
     }
 
-    /// The next `count` answers, as they came.
+    /// Reads the next `count` answers, heads included.
     func answers(_ count: Int) throws -> String {
         var all: [UInt8] = []
         while true {
@@ -473,7 +477,7 @@ final class Peer {
         }
     }
 
-    /// One answer's body, when nothing is pipelined.
+    /// Reads one answer and returns its body. Nothing may be pipelined.
     func body() throws -> String {
         var all: [UInt8] = []
         while true {
