@@ -15,9 +15,9 @@ class ClientSource: EventSource {
         loop = client.loop
     }
 
-    /// Does what has become possible.
+    /// Does the work that events have made possible.
     ///
-    /// - Returns: The exchange that has ended with it, if one has.
+    /// - Returns: The exchange that ended in this visit; nil if none did.
     func visit() -> ClientExchange? { nil }
 
     override func timerFired() { client.queue(self) }
@@ -33,7 +33,7 @@ final class ClientConnection: ClientSource {
     var exchange: ClientExchange?
     /// It has carried an earlier request.
     var isReused = false
-    /// Since when it is idle.
+    /// When it became idle.
     var idleSince: Int64 = 0
 
     /// Whether the kernel has reported something while the connection was being opened.
@@ -44,7 +44,7 @@ final class ClientConnection: ClientSource {
     /// The peer will send nothing more; what it sent may still have to be read.
     private(set) var hasEnded = false
 
-    /// Starts to connect. `hasNews` says when `takeConnectResult` is worth a call.
+    /// Starts to connect. `takeConnectResult` tells the result once `hasNews` is true.
     ///
     /// - Throws: `SystemError` if that fails at once.
     init(client: HTTPClient, host: ClientHost, address: IPAddress, port: UInt16) throws(SystemError) {
@@ -102,12 +102,12 @@ final class ClientConnection: ClientSource {
 
     /// Reads once into a buffer.
     ///
-    /// - Returns: How many bytes came; 0 at the end of input, less if there is nothing now (`isReadable` is false then)
-    ///   or the connection is broken.
+    /// - Returns: How many bytes arrived; 0 at the end of input; -1 if there is nothing now (then `isReadable` is
+    ///   false) or no memory, or if the connection is broken.
     func receive(into buffer: inout Buffer, atMost size: Int) -> Int {
         switch transport.receive(into: &buffer, atMost: size) {
         case .bytes(let count, let isAll):
-            // The end of input is not announced again.
+            // The kernel does not announce the end of input again, so it must still be read.
             if isAll, !hasEnded { isReadable = false }
             return count
         case .end: return 0
@@ -118,9 +118,10 @@ final class ClientConnection: ClientSource {
         }
     }
 
-    /// Hands what follows the first `offset` bytes of the head and the body to the kernel.
+    /// Passes the head and the body, without their first `offset` bytes, to the kernel.
     ///
-    /// - Returns: How many bytes it took. When that fails for good, what the peer has said instead is there to be read.
+    /// - Returns: How many bytes the kernel accepted. If sending fails, `isReadable` becomes true, because the peer may
+    ///   have sent a response.
     func send(_ head: Span<UInt8>, _ body: Span<UInt8>, from offset: Int) -> Int {
         var sent = 0
         while isWritable, offset + sent < head.count + body.count {

@@ -7,7 +7,7 @@ final class ClientExchange: ClientSource {
 
     /// What one visit may read before the next exchange's turn comes.
     private static let bytesPerVisit = 512 * 1024
-    /// A read's size: for most responses, and for what is left of a large body.
+    /// The sizes of reads, in bytes: for most responses, and for the rest of a large body.
     private static let readSize = 16 * 1024
     private static let bodyReadSize = 256 * 1024
     /// A body up to this size is never cut, because it may tell whether the request succeeded.
@@ -52,7 +52,7 @@ final class ClientExchange: ClientSource {
         super.init(client: client)
     }
 
-    /// The name to look up for a connection; nil for an address, or if it has a connection.
+    /// The name to look up before connecting; nil if the host is an address or the exchange has a connection.
     var neededName: String? { connection == nil && request.url.address == nil ? request.url.host : nil }
 
     /// Whether it waits for a connection to its host.
@@ -224,7 +224,7 @@ final class ClientExchange: ClientSource {
         swap(&head, &client.spareHead)
         request.writeHead(to: &head)
         sentCount = 0
-        // The next visit reports this.
+        // The next visit reports the lack of memory.
         if head.isExhausted { client.queue(self) }
         send()
         setTimer()
@@ -244,7 +244,7 @@ final class ClientExchange: ClientSource {
         if sentCount == head.count + bodyCount {
             client.recycle(head: &head)
         } else if connection.isReadable {
-            // A peer that answers before everything was sent may refuse the rest.
+            // A peer that responds before everything was sent may not accept the rest.
             client.queue(self)
         }
     }

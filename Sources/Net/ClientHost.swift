@@ -10,8 +10,8 @@ final class ClientHost {
     /// The host is in the client's list of hosts that wait because of the limit on all connections.
     var isStarving = false
 
-    /// The waiting exchanges in order, from `next` on; some may have ended. Others are not kept here: exchanges retain
-    /// their host, which would retain them.
+    /// The waiting exchanges in order, from `next` on; some may have ended. Only waiting exchanges are kept here:
+    /// exchanges retain their host, so each one kept forms a reference cycle.
     private var line: [ClientExchange?] = []
     private var next = 0
     /// The number of waiting exchanges.

@@ -1,11 +1,11 @@
-// What became of a request: a response, or why there is none.
+// The outcome of a request: a response, or why there is none.
 
 import Bytes
 import Glibc
 
-/// How an exchange has ended. Its spans end with the call it was handed to.
+/// The outcome of an exchange. Its spans are valid only during the call that receives it.
 public struct ClientOutcome: ~Escapable {
-    /// How long it took from `HTTPClient.send` on.
+    /// The time from `HTTPClient.send` to the outcome.
     public let elapsedMilliseconds: Int64
     /// The response, or why there is none.
     public let result: Result<ClientResponse, ClientFailure>
@@ -17,7 +17,7 @@ public struct ClientOutcome: ~Escapable {
     }
 }
 
-/// A response: spans into a buffer, nothing copied.
+/// A response. Its spans refer to the client's buffer; nothing is copied.
 public struct ClientResponse: ~Escapable {
     private let bytes: Span<UInt8>
     private let head: ResponseHead
@@ -44,8 +44,8 @@ public struct ClientResponse: ~Escapable {
     /// Whether the content was longer than `ClientRequest.bodyLimit`.
     public var isTruncated: Bool { head.isTruncated }
 
-    /// The fields in the order in which they came; the values of those with one name, but for its case, stand together,
-    /// with commas between them (RFC 9110 section 5.3). O(n).
+    /// The fields in the order received. The values of fields with the same name, ignoring case, are joined with commas
+    /// (RFC 9110 section 5.3). O(n).
     public var joinedFields: [(name: String, value: String)] {
         var fields: [(name: String, value: String)] = []
         var places: [[UInt8]: Int] = [:]
@@ -62,8 +62,7 @@ public struct ClientResponse: ~Escapable {
         return fields
     }
 
-    /// Calls `body` with the name and the value of each field, in the order in which they came, blanks around the value
-    /// left out.
+    /// Calls `body` with the name and the value of each field in the order received. The value has no blanks around it.
     public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {
         for field in head.fields { body(bytes.extracting(field.name), bytes.extracting(field.value)) }
     }
@@ -81,7 +80,7 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case whole
     }
 
-    /// The host has no address, or nobody who could know was reached.
+    /// The host has no address, or the look-up failed.
     case lookUp(host: String, reason: String)
     /// None of the host's addresses may be connected to; this is the last of them.
     case refusedAddress(host: String, address: IPAddress, reason: String)
@@ -89,19 +88,19 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case connect(authority: String, address: IPAddress, code: Int32)
     /// A deadline has passed.
     case timeout(Phase, authority: String, milliseconds: Int64)
-    /// The connection ended before the response was whole.
+    /// The connection ended before the response was complete.
     case broken(authority: String, isReset: Bool)
-    /// What came is no response, or one over the limits.
+    /// The response is malformed or over the limits.
     case malformed(authority: String, detail: String)
-    /// The system has no memory for the request's head, and nothing was sent, or for the response.
+    /// The system has no memory for the request's head, so that nothing was sent, or for the response.
     case noMemory(authority: String)
-    /// A redirect that was to be followed leads to no URL that can be reached.
+    /// The target of a redirect is not a URL that the client can request.
     case redirect(authority: String, detail: String)
 
-    /// Whether a host said that nothing listens at the port.
+    /// Whether the host refused the connection, because nothing listens at the port.
     public var isRefused: Bool { if case .connect(_, _, ECONNREFUSED) = self { true } else { false } }
 
-    /// A sentence without capital and full stop.
+    /// A sentence without an initial capital and a full stop.
     public var description: String {
         switch self {
         case .lookUp(let host, let reason): "the host '\(host)' cannot be found: \(reason)"

@@ -54,7 +54,7 @@ public struct ClientRequest {
         return name.count < 6 || !name.extracting(first: 6).equalsIgnoringCase("Proxy-")
     }
 
-    /// Whether the bytes may be a field's value: no control characters but tabs.
+    /// Whether the bytes may be a field's value: no control characters except tabs.
     public static func isFieldValue(_ value: Span<UInt8>) -> Bool { value.isFieldValue }
 
     var isHead: Bool { method.span.equals("HEAD") }

@@ -1,5 +1,5 @@
-// The exchange of requests and answers on one connection. ConversationEnd, -Review and -Deadlines hold the parts that a
-// request does not pass through.
+// The exchange of requests and answers on one connection. ConversationEnd, -Review and -Deadlines hold its end, reviews
+// and deadlines.
 
 import CLinux
 
@@ -9,8 +9,8 @@ struct Round {
     /// When the round began and when it should end. All times are the loop's, in milliseconds.
     let now: Int64
     let end: Int64
-    /// How much unsent output keeps further requests from being served, and how much is read ahead, in bytes. While the
-    /// server is short of memory, nothing is added to what a connection has.
+    /// The limits on unsent output, beyond which further requests wait, and on input that is read ahead, in bytes. Both
+    /// are 0 while the server is short of memory.
     let outputBytes: Int
     let readAheadBytes: Int
 
@@ -29,7 +29,7 @@ struct Round {
     var isOver: Bool { server.loop.updateNow() >= end }
 }
 
-/// One connection's side of HTTP/1.1.
+/// The server's side of one HTTP/1.1 connection.
 struct Conversation: ~Copyable {
     /// What follows a visit.
     enum Next {
@@ -46,20 +46,20 @@ struct Conversation: ~Copyable {
     /// The limits of one visit.
     private static let requestsPerVisit = 64
     static let bytesPerVisit = 512 * 1024
-    /// A read's size: for requests, and for what is left of a large body.
+    /// The sizes of reads, in bytes: for requests, and for the rest of a large body.
     static let readSize = 16 * 1024
     private static let bodyReadSize = 256 * 1024
     /// An incomplete body is observed as it arrives once this much of it has been received.
     private static let observedBodySize = 64 * 1024
     /// The largest body that is read while memory is short, if nothing of it is kept.
     private static let passingBodySize = 1 << 20
-    /// A request with a large body is handed over only if the system has so many times its size: a route may need
-    /// copies.
+    /// A request with a large body is handed over only if this many times its size can be allocated, because a route
+    /// may need copies.
     private static let workFactor = 4
     private static let noMemory = "the system has no memory for this request"
     /// During a visit, memory is counted in units of this size, so that a small answer is not counted at all.
     private static let countedUnit = 4096
-    /// The transport is asked what has arrived only with more deliveries than this.
+    /// With more deliveries than this, the transport is asked which have arrived.
     private static let deliveriesToKeep = 32
 
     let transport: ConnectionTransport
@@ -79,17 +79,17 @@ struct Conversation: ~Copyable {
     var inputHasEnded = false
     /// The connection can neither send nor receive.
     var isBroken = false
-    /// It was given up because the peer accepts too little of its answers.
+    /// The connection was given up because the peer accepts its answers too slowly.
     var isGivenUp = false
     /// The connection's last answer has been written.
     var isClosing = false
     /// This side has ended. Further input is dropped until the peer ends too and has received everything.
     var isLingering = false
 
-    /// Numbers the requests of all connections: the connection's number in the high half, its requests' in the low
-    /// half.
+    /// Identifies a request among those of all connections. The high half is the connection's number, the low half the
+    /// request's.
     var serial: UInt64
-    /// An answer is owed; `withdrawal` is the object by which its handler withdraws it.
+    /// An answer is owed; `withdrawal` is the object with which its handler withdraws it.
     var isOwing = false
     var withdrawal: AnyObject?
     /// The complete request at the front of the input was postponed.
@@ -99,20 +99,20 @@ struct Conversation: ~Copyable {
     private var bodyObserver: BodyObserver?
     private var observedBytes = 0
 
-    /// When the current request, or the silence, began. All times are the loop's, in milliseconds.
+    /// When the current request, or the silence before it, began. All times are the loop's, in milliseconds.
     var since: Int64
     /// When the peer last accepted output.
     var lastProgress: Int64
     /// `Unacknowledged.backlog` when the transport was last asked.
     var backlog = 0
-    /// With more deliveries than this the transport is asked again.
+    /// With more deliveries than this, the transport is asked again.
     private var deliveriesBeforeAsking = Self.deliveriesToKeep
-    /// Since when the time limits of requests are suspended, because answers are held or too much is unsent; nil if
-    /// they run.
+    /// When the time limits of requests were suspended, because answers are held or too much is unsent; nil if they
+    /// run.
     var pausedSince: Int64?
     /// The peer's last recorded progress while memory is short.
     var lastReview: Review?
-    /// When the wait for the next event becomes too long.
+    /// When to act if no event arrives first.
     var deadline = Int64.max
 
     init(
@@ -141,7 +141,8 @@ struct Conversation: ~Copyable {
     /// Whether the client of an owed answer that can be withdrawn has disconnected or ended its side.
     var hasLostItsClient: Bool { withdrawal != nil && (peerHasEnded || isBroken) }
 
-    /// How much memory its buffers take, in bytes, as the server knows it; small ones do not count.
+    /// The memory of this connection's buffers that the server has counted, in bytes. During a visit, small buffers do
+    /// not count.
     private(set) var countedBytes = 0
 
     /// Whether the answer to that request is still owed.
@@ -149,12 +150,12 @@ struct Conversation: ~Copyable {
 
     // MARK: A visit
 
-    /// Reads and serves as far as it goes now. An empty connection owns no memory for its input: it borrows
-    /// `spareBlock`, and keeps it only if bytes stay in it.
+    /// Reads input and serves requests as far as possible now. A connection without input owns no memory for it: it
+    /// borrows `spareBlock`, and keeps it only if bytes stay in it.
     mutating func visit<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round, spareBlock: inout Buffer
     ) {
-        // The peer cannot accept a held answer: its time begins with the release.
+        // The peer cannot accept a held answer, so its time limit begins with the release.
         if responses.sendableCount == 0, !isLingering { lastProgress = round.now }
         responses.release(upTo: round.server.releasedMark)
         if transport.keepsOutputForPeer, !isBroken { forgetDelivered() }
@@ -164,20 +165,20 @@ struct Conversation: ~Copyable {
         if input.capacity == 0 { swap(&input, &spareBlock) }
         next = converse(&handler, on: owner, round)
         if case .again = next, responses.count <= round.outputBytes {
-            // Input waits for its turn; whether it came in time is checked once it has been read.
+            // Unread input may remain. Whether it arrived in time is checked once it has been read.
         } else {
             setDeadline(round.limits, now: round.now)
             if round.now >= deadline { timeOut(&handler, round) }
         }
         if input.isEmpty {
-            // The server keeps one block, and not the largest.
+            // The server keeps one block for reuse, unless it is large.
             if spareBlock.capacity == 0, input.capacity <= Self.bodyReadSize { swap(&input, &spareBlock) }
             input = Buffer()
         }
         count(on: round.server, unit: Self.countedUnit)
     }
 
-    /// Reports the memory of the buffers to the server, rounded down to units, which are a power of two.
+    /// Reports the buffers' memory to the server, rounded down to a multiple of `unit`, which is a power of two.
     private mutating func count(on server: HTTPServer, unit: Int = 1) {
         let bytes = (input.capacity + responses.keptBytes) & -unit
         if bytes == countedBytes { return }
@@ -185,8 +186,9 @@ struct Conversation: ~Copyable {
         countedBytes = bytes
     }
 
-    /// Sends what the visit has written, and says what comes next, and the mark whose release lets more be sent (0 if
-    /// that does not take one).
+    /// Sends what the visit has written.
+    ///
+    /// - Returns: What follows, the next deadline, and the mark whose release lets more be sent (0 if none is held).
     mutating func conclude(_ round: Round) -> (next: Next, deadline: Int64, heldMark: UInt64) {
         responses.release(upTo: round.server.releasedMark)
         let next = carryOn(round)
@@ -212,7 +214,7 @@ struct Conversation: ~Copyable {
             pausedSince = nil
         }
         setDeadline(limits, now: now)
-        // With too much unsent, a release or an event that there is room comes first.
+        // With too much unsent output, the next visit waits for a release or for room in the kernel's buffer.
         if case .again = next, responses.count > round.outputBytes { return .rest }
         return next
     }
@@ -232,7 +234,8 @@ struct Conversation: ~Copyable {
                     withdrawOwed(&handler, on: owner, now: round.now)
                 }
                 if input.isExhausted {
-                    // What comes next need not be read before the answer or the server's turn comes.
+                    // There is no memory for more input, which need not be read before the request in front of it is
+                    // answered.
                     input.endExhaustion()
                     return isPostponed ? .postponed : .rest
                 }
@@ -259,7 +262,7 @@ struct Conversation: ~Copyable {
             }
             if isClosing { return .rest }
             if !isReadable {
-                // A request that is incomplete at the end of input stays so.
+                // A request that is incomplete at the end of input stays incomplete.
                 if inputHasEnded { isClosing = true }
                 return .rest
             }
@@ -317,7 +320,7 @@ struct Conversation: ~Copyable {
         if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
         if responses.deliveries.count > deliveriesBeforeAsking {
             forgetDelivered()
-            // A peer that acknowledges nothing is not asked about with each request.
+            // If the peer acknowledges nothing, the transport is not asked with each request.
             deliveriesBeforeAsking = max(Self.deliveriesToKeep, 2 * responses.deliveries.count)
         }
     }
@@ -328,7 +331,7 @@ struct Conversation: ~Copyable {
     /// Passes the postponed request to the handler again in the next visit.
     mutating func resume() { isPostponed = false }
 
-    // Static, so that the request borrows the input alone and not all of the conversation.
+    // These are static, so that the request borrows only the input and not the whole conversation.
 
     private static func admits<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, service: Int,
@@ -423,8 +426,8 @@ struct Conversation: ~Copyable {
         }
     }
 
-    /// Checks that there is memory for a body that is not whole. Those of which nothing is kept may say how to free
-    /// some: all buffers may take twice as much for them as for others.
+    /// Checks that there is memory for an incomplete body. If nothing of the body is kept, its request may be one that
+    /// frees memory; for those, the buffers may take twice their limit.
     private mutating func checkMemory<Handler: RequestHandler & ~Copyable>(
         for byteCount: Int, _ handler: inout Handler, _ round: Round
     ) throws(Refusal) {
@@ -453,11 +456,11 @@ struct Conversation: ~Copyable {
 
     /// Reads once.
     ///
-    /// - Returns: How many bytes came; 0 or less when none did.
+    /// - Returns: How many bytes arrived; 0 or less if none did.
     mutating func receive(atMost size: Int) -> Int {
         switch transport.receive(into: &input, atMost: size) {
         case .bytes(let count, let isAll):
-            // The end of input is not announced again.
+            // The kernel does not announce the end of input again, so it must still be read.
             if isAll, !peerHasEnded { isReadable = false }
             return count
         case .noMemory: return -1
@@ -475,7 +478,7 @@ struct Conversation: ~Copyable {
 
     /// Sends the answers that are not held.
     mutating func send(now: Int64) {
-        // An incomplete answer: its tasks are given back.
+        // The answer is incomplete for lack of memory: its tasks return to their queues.
         if responses.isExhausted { isBroken = true }
         if responses.sendableCount == 0 || isBroken { return }
         let before = responses.sent

@@ -1,10 +1,10 @@
 // The deadlines of a connection, and what happens when one passes.
 
 extension Conversation {
-    /// How often the transport is asked what has arrived while the end of the connection waits for that.
+    /// How often a closing connection asks the transport what has arrived.
     private static let acknowledgementPollMilliseconds: Int64 = 50
 
-    /// Gives up a peer that accepts too little.
+    /// Gives up a peer that accepts its answers too slowly.
     mutating func giveUp() {
         leaveToLocalPeer()
         isBroken = true

@@ -3,8 +3,9 @@
 extension Conversation {
     // MARK: Lingering
 
-    /// Ends this side, and waits for the peer to end its own if it may still be sending (a reset in answer to unread
-    /// bytes could destroy the last answer on its way: RFC 9112 section 9.6), or to acknowledge what matters.
+    /// Ends this side, then waits for the peer to acknowledge all tracked answers. A peer that may still be sending
+    /// must also end its side: a reset in response to unread bytes could destroy the last answer in flight (RFC
+    /// 9112 section 9.6).
     mutating func beginLingering(now: Int64) {
         isLingering = true
         since = now
@@ -25,7 +26,7 @@ extension Conversation {
         while isReadable, drained < Self.bytesPerVisit {
             let count = receive(atMost: Self.readSize)
             input.consume(input.count)
-            // Without memory input cannot be dropped, and no event would say when it can.
+            // Without memory, input cannot be read, and no event announces when it can be.
             if input.isExhausted { isBroken = true }
             if count <= 0 { break }
             drained += count
@@ -71,7 +72,7 @@ extension Conversation {
         isOwing = false
         withdrawal = nil
         if transport.keepsOutputForPeer { leaveToLocalPeer() } else { forgetDelivered() }
-        // What counts as lost must not arrive later, and the kernel need not keep what the peer does not take.
+        // A reset keeps lost answers from arriving later, and frees what the kernel holds for a slow peer.
         let isReset = isGivenUp || !responses.deliveries.isEmpty
         // In reverse, so that tasks which return to the front of a queue keep their order.
         if !responses.deliveries.isEmpty {
@@ -94,7 +95,7 @@ extension Conversation {
     /// Closes a connection that cannot be served.
     mutating func discard() { close(isReset: false) }
 
-    /// Closes the connection and frees its memory: the server's lists may retain this for a while.
+    /// Closes the connection and frees its memory, because the server's lists may retain the object for a while.
     private mutating func close(isReset: Bool) {
         transport.close(isReset: isReset)
         input = Buffer()

@@ -1,13 +1,13 @@
-// Finding peers that are too slow for the memory they keep, while memory is short.
+// Finds peers that are too slow for the memory they occupy, while memory is short.
 
 extension Conversation {
     /// A peer's progress at one time.
     struct Review {
         let time: Int64
-        /// Whether it receives answers; if not, it sends the request of this number.
+        /// Whether the peer receives answers. If not, it sends the request that `serial` identifies.
         let isTaking: Bool
         let serial: UInt64
-        /// How many bytes it has accepted or sent.
+        /// How many bytes the peer has accepted or sent.
         let bytes: Int64
     }
 

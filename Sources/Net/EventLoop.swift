@@ -1,13 +1,14 @@
 // The one thread that owns every socket and the broker. It waits for the kernel, keeps deadlines, and runs the jobs of
-// other threads and of Swift's concurrency. It is a SerialExecutor: an actor that uses it is touched on this thread
-// only and needs no lock.
+// other threads and of Swift's concurrency. It is a SerialExecutor: an actor that uses it runs on this thread only and
+// needs no lock.
 
 import CLinux
 import Glibc
 
 /// An epoll loop that belongs to the thread that created it.
 ///
-/// `enqueue` and `wake` may be called from any thread; everything else only on the loop's own, which is checked.
+/// You may call `enqueue` and `wake` from any thread, and everything else only on the loop's own thread. `turn`,
+/// `watch` and `unwatch` check this.
 @safe public final class EventLoop: SerialExecutor, @unchecked Sendable {
     // @unchecked: `jobs` is the only state that other threads touch, under `jobLock`; the rest is the loop thread's.
 
@@ -19,7 +20,7 @@ import Glibc
     /// Retains the watched sources, because the kernel has only their addresses.
     private var sources: [ObjectIdentifier: EventSource] = [:]
     private let events: UnsafeMutableBufferPointer<epoll_event>
-    // Not `Synchronization.Mutex`: the thread sanitizer does not follow it and reports races that are none.
+    // Not `Synchronization.Mutex`: the thread sanitizer does not follow it and reports false races.
     private let jobLock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var jobs: [UnownedJob] = []
     private let clock: @Sendable () -> Int64
@@ -129,7 +130,7 @@ import Glibc
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events[index]
             guard let pointer = unsafe event.data.ptr else { continue }
-            // `sources` retains it and releases none while events are noted.
+            // `sources` retains the source, and releases none while events are noted.
             let source = unsafe Unmanaged<EventSource>.fromOpaque(pointer).takeUnretainedValue()
             if source === wakeUpSource { drainWakeUp() } else { unsafe source.ready(events: event.events) }
         }
@@ -142,7 +143,7 @@ import Glibc
     /// Ends the current or next wait of the loop. Any thread.
     public func wake() {
         var one: UInt64 = 1
-        // It fails only when the counter is full, and then the loop is already being woken.
+        // The write fails only when the counter is full, and then the loop is already being woken.
         _ = unsafe write(wakeUp, &one, 8)
     }
 

@@ -27,12 +27,12 @@ public struct ClientLimits: Sendable {
     public init() {}
 
     func response(body: Int) -> ResponseLimits {
-        // A count may exceed the limit by one.
+        // Bounded, because a count may exceed the limit by one and must not overflow.
         ResponseLimits(head: headBytes, fields: fields, body: min(max(body, 0), 1 << 48))
     }
 }
 
-/// Sends requests by HTTP/1.1 (RFC 9110, RFC 9112). Used on the loop's thread only, where its last reference goes too.
+/// Sends requests by HTTP/1.1 (RFC 9110, RFC 9112). Use it, and release its last reference, on the loop's thread only.
 public final class HTTPClient {
     /// `advance` runs for about this long before it leaves the turn to other work.
     private static let advanceMilliseconds: Int64 = 2
@@ -76,8 +76,8 @@ public final class HTTPClient {
     /// - Parameters:
     ///   - loop: The event loop.
     ///   - limits: The client's limits.
-    ///   - refusal: Says why an address that is about to be connected to, as which host, may not be reached; nil if it
-    ///   may. It is asked for each address, also when redirects are followed, and must not call the client.
+    ///   - refusal: Returns why the client may not connect to an address of a host; nil if it may. It is called before
+    ///   each attempt to connect, also for redirects, and must not call the client.
     public convenience init(
         loop: EventLoop, limits: ClientLimits = ClientLimits(),
         refusal: @escaping (_ address: IPAddress, _ port: UInt16, _ host: String) -> String?
@@ -104,14 +104,14 @@ public final class HTTPClient {
 
     // MARK: Exchanges
 
-    /// Whether a request of a group can start now. If not, too many names are being looked up, and a request sent all
-    /// the same may spend its time limit waiting for them. O(1).
+    /// Whether a request of a group can start now. If not, too many names are being looked up: a request that you send
+    /// anyway may spend its time limit waiting for them. O(1).
     public func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool {
         if url.address != nil || hosts[url.authority]?.idle.isEmpty == false { return true }
         return resolver.canBegin(url.host, for: group, now: loop.now)
     }
 
-    /// How many look-ups have ended since the last call; requests that could not start may now.
+    /// How many look-ups have ended since the last call. If any have, requests that could not start may be able to.
     public func takeEndedLookUpCount() -> Int { resolver.takeEndedCount() }
 
     /// Starts an exchange. `advance` reports its outcome; this call never does.
@@ -129,7 +129,7 @@ public final class HTTPClient {
         let exchange = ClientExchange(request, key: key, host: host, client: self)
         exchanges[key] = exchange
         start(exchange)
-        // At once, so that the limits on look-ups hold for all requests sent in one turn.
+        // The look-up begins at once, so that the limits on look-ups hold for all requests sent in one turn.
         if let name = exchange.neededName { resolver.begin(name, for: exchange.request.group, now: loop.now) }
         exchange.count()
     }
@@ -185,7 +185,7 @@ public final class HTTPClient {
         return host
     }
 
-    /// Gives an exchange an idle connection, or puts it in its host's line.
+    /// Gives an exchange an idle connection, or lets it wait for one.
     func start(_ exchange: ClientExchange) {
         let host = exchange.host
         while let connection = host.idle.popLast() {
@@ -238,7 +238,7 @@ public final class HTTPClient {
         exchange.begin()
     }
 
-    /// Whether another connection may be opened, closing an idle one for it if need be.
+    /// Makes room for another connection, by closing an idle one if necessary; false if that is impossible.
     private func makeRoom() -> Bool { connectionCount < limits.connections || closeLongestIdle() }
 
     /// Closes the connection that has been idle longest. O(hosts).
@@ -275,7 +275,7 @@ public final class HTTPClient {
         feedStarving()
     }
 
-    /// Notes that a connection of the host has closed or was not opened.
+    /// Notes that a connection of the host has closed or could not be opened.
     func freeSlot(of host: ClientHost) {
         host.connectionCount -= 1
         connectionCount -= 1

@@ -17,12 +17,12 @@ public struct ServerLimits: Sendable {
     public var bodyBytesPerSecond: Int64 = 16 * 1024
     /// How long a connection may be silent between requests.
     public var idleTimeoutMilliseconds: Int64 = 120_000
-    /// How long a peer may accept no byte of its answers.
+    /// How long a peer may go without accepting a byte of its answers.
     public var sendTimeoutMilliseconds: Int64 = 30_000
     /// How long a closing connection waits for its peer to close too.
     public var lingerTimeoutMilliseconds: Int64 = 2_000
-    /// With more unsent output than this, held or not, a connection's further requests are not served, in bytes.
-    /// Together with one more small answer it fits in 64 KiB.
+    /// While a connection has more unsent output than this, held or not, its further requests wait, in bytes. Together
+    /// with one more small answer, this fits in 64 KiB.
     public var outputBytes = 60 * 1024
     /// The lowest average rate at which a peer may accept its answers while the buffers of all connections take too
     /// much memory.
@@ -85,7 +85,8 @@ public final class HTTPServer: @unchecked Sendable {
         set { unsafe uncheckedBufferBytes = newValue }
     }
 
-    // Each request reads it. Each access is one read or write of an integer on the loop's thread, so accesses cannot overlap.
+    // Unchecked, because each request reads it. Each access is one read or write of an integer on the loop's thread, so
+    // accesses cannot overlap.
     @exclusivity(unchecked) private var uncheckedBufferBytes = 0
 
     /// Whether large bodies are refused whatever memory the buffers take, because the program has no room for their
@@ -113,7 +114,7 @@ public final class HTTPServer: @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - address: the address.
-    ///   - service: a number for what clients speak there, which its requests carry (`Request.service`).
+    ///   - service: a number for the service at the address. Its requests carry the number (`Request.service`).
     /// - Returns: The addresses, with the ports that the kernel chose.
     /// - Throws: `SystemError`, for instance when the port is in use.
     public func listen(_ address: Address, service: Int = 0) throws(SystemError) -> [Address] {
@@ -179,7 +180,7 @@ public final class HTTPServer: @unchecked Sendable {
                 connection.isQueued = false
                 connection.conversation.visit(&handler, on: owner, round, spareBlock: &spareBlock)
             }
-            // Answers are sent together: a client that the first one wakes finds the others too.
+            // Answers are sent together, so that a client which the first one wakes finds the others too.
             for connection in visited where connection.isOpen { conclude(connection, round, &handler, on: owner) }
             if loop.updateNow() - begin >= Self.turnMilliseconds { return }
         }
@@ -203,13 +204,14 @@ public final class HTTPServer: @unchecked Sendable {
             connection.heldMark = heldMark
             add(connection, to: &holding)
         }
-        // A timer that fires too early is set again then, so the common case, a later deadline, costs nothing here.
+        // A timer that fires too early is set again then. So a later deadline, the common case, costs nothing here.
         if deadline != .max, connection.timerPosition < 0 || deadline < connection.timerDeadline {
             loop.setTimer(connection, at: deadline)
         }
     }
 
-    /// Finds connections whose peers are too slow for the memory they keep, some in each turn. O(`reviewsPerTurn`).
+    /// Finds peers that are too slow for the memory they occupy. Each turn reviews some connections.
+    /// O(`reviewsPerTurn`).
     ///
     /// - Returns: When the next turn must begin at the latest.
     private func review<Handler: RequestHandler & ~Copyable>(
@@ -292,7 +294,7 @@ public final class HTTPServer: @unchecked Sendable {
     public func resume() {
         loop.checkIsolated()
         if postponed.isEmpty { return }
-        // The kernel may have reported some of them; no connection may be in the list twice.
+        // Some of them may be queued already, and no connection may be in the list twice.
         queued.removeAll { $0.isPostponed }
         let resumed = exchange(&postponed, for: []).filter(\.isOpen)
         for connection in resumed {

@@ -20,7 +20,7 @@ struct HeaderSection {
 
     /// How the body is delimited (RFC 9112 section 6.3).
     enum Framing {
-        /// No field says.
+        /// No field specifies it.
         case unsaid
         /// Content-Length.
         case length(Int)
@@ -44,7 +44,7 @@ struct HeaderSection {
         self.fieldLimit = fieldLimit
     }
 
-    /// Where the next line begins; once the head is complete, its length.
+    /// Where the next line begins; the head's length once the head is complete.
     var nextLineStart: Int { lineStart }
 
     /// Prepares for another message, which begins at `start`.
@@ -54,8 +54,8 @@ struct HeaderSection {
         scanned = start
     }
 
-    /// The next line without its CR LF; nil if it is incomplete. Up to a request line the head may be as long as
-    /// `lineLimit`.
+    /// The next line without its CR LF; nil if it is incomplete. For a request line, `lineLimit` is the longest head up
+    /// to its end, in bytes.
     mutating func nextLine(_ bytes: Span<UInt8>, lineLimit: Int = .max) throws(Refusal) -> Range<Int>? {
         guard let end = bytes.index(of: UInt8(ascii: "\n"), from: scanned) else {
             scanned = bytes.count
@@ -72,7 +72,7 @@ struct HeaderSection {
         return line
     }
 
-    /// Changes nothing; it is mutating because a call would copy the section otherwise.
+    /// Changes nothing. It is mutating only because a call would otherwise copy the section.
     private mutating func checkLength(_ length: Int, _ lineLimit: Int) throws(Refusal) {
         if length > lineLimit { throw Refusal(414, "the request line is longer than \(lineLimit) bytes") }
         if length > limit { throw Refusal(431, "the header is longer than \(limit) bytes") }
@@ -131,7 +131,7 @@ struct HeaderSection {
             var length = 0
             for place in digits {
                 guard value[place].isDigit else { throw Refusal(400, "Content-Length is no number") }
-                // Saturated: what does not fit is over every limit.
+                // A length that overflows becomes `Int.max`, which is over every limit.
                 let (product, overflow) = length.multipliedReportingOverflow(by: 10)
                 let (sum, overflow2) = product.addingReportingOverflow(Int(value[place] - 0x30))
                 length = overflow || overflow2 ? Int.max : sum

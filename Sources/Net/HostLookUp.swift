@@ -4,7 +4,7 @@ import Glibc
 
 extension SocketAddress {
     /// The addresses of a host name, the best first (RFC 6724), all with port 0; `flags` are those of `getaddrinfo`.
-    /// Blocks while it asks.
+    /// Blocks.
     ///
     /// - Throws: `SystemError` if there is no address, or no name server answers.
     static func addresses(ofHost host: String, flags: Int32 = 0) throws(SystemError) -> [SocketAddress] {
@@ -14,7 +14,7 @@ extension SocketAddress {
         var found: UnsafeMutablePointer<addrinfo>?
         let status = unsafe getaddrinfo(host, nil, &hints, &found)
         guard status == 0 else {
-            // EAI_SYSTEM says to look at errno; the other codes have words of their own.
+            // EAI_SYSTEM means that errno has the error; the other codes have their own messages.
             if status == EAI_SYSTEM { throw SystemError("find the host '\(host)'") }
             throw SystemError("find the host '\(host)'", reason: unsafe String(cString: gai_strerror(status)))
         }
@@ -33,7 +33,7 @@ extension SocketAddress {
 }
 
 extension IPAddress {
-    /// The addresses of a host name, the best first (RFC 6724). Blocks while it asks.
+    /// The addresses of a host name, the best first (RFC 6724). Blocks.
     ///
     /// - Throws: `SystemError` if there is no address, or no name server answers.
     public static func addresses(ofHost host: String) throws(SystemError) -> [IPAddress] {
@@ -42,7 +42,7 @@ extension IPAddress {
 }
 
 extension Address {
-    /// Connects to this address, or to the first of the host's addresses that answers. Blocks while it does.
+    /// Connects to this address, or to the first of the host's addresses that answers. Blocks.
     ///
     /// - Returns: The descriptor of a blocking socket, which the caller closes.
     /// - Throws: `SystemError` if the host has no address, or none of them answers.
@@ -59,7 +59,7 @@ extension Address {
             let descriptor = socket(name.family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
             if descriptor >= 0, unsafe name.withPointer({ unsafe connect(descriptor, $0, $1) }) == 0 {
                 var one: Int32 = 1
-                // A Unix-domain socket refuses this, and has no need of it.
+                // This fails on a Unix-domain socket, which does not need it.
                 unsafe setsockopt(
                     descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
                 return descriptor

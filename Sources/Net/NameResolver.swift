@@ -1,9 +1,9 @@
-// Looks up host names without blocking the event loop. The system's look-up blocks, so threads do it, which live as
-// long as there are names to look up. Answers are cached for a few seconds.
+// Looks up host names without blocking the event loop. The system's look-up blocks, so it runs on threads, which end
+// when no names are left. Answers are cached for a few seconds.
 //
 // A name whose servers do not answer occupies a thread for ten seconds or more. So each name is looked up once for all
-// exchanges, and each group of requests gets only a share of the threads, as do all names together that were slow
-// before. Before you start a request, ask whether one more look-up can begin (`canBegin`).
+// exchanges. Each group of requests gets only a share of the threads, and so do, all together, the names that were slow
+// before. Before you start a request, call `canBegin` to learn whether another look-up can begin.
 
 import Glibc
 
@@ -21,9 +21,9 @@ final class NameResolver {
     static let lookUpLimit = 16
     static let lookUpLimitPerGroup = 4
     static let slowLookUpLimit = 8
-    /// How many of all are reserved for groups without a look-up under way, because new names may turn out slow.
+    /// How many of `lookUpLimit` are reserved for groups without a look-up in progress, because new names may be slow.
     static let reservedLookUpLimit = 4
-    /// From when on a look-up is slow, and for how long that is remembered.
+    /// From which duration on a look-up counts as slow, and how long that is remembered.
     private static let slowMilliseconds: Int64 = 2_000
     private static let slownessLifetimeMilliseconds: Int64 = 60_000
 
@@ -96,7 +96,7 @@ final class NameResolver {
         threads.ask(name)
     }
 
-    /// The answer, if known. If not, `collect` delivers it to the exchange later.
+    /// The answer; nil if it is not known yet. Then `collect` delivers it to the exchange later.
     func lookUp(_ name: String, for exchange: ClientExchange, now: Int64) -> Answer? {
         if let known = known[name], known.expiry > now { return known.answer }
         begin(name, for: exchange.request.group, now: now)
@@ -169,7 +169,7 @@ final class NameResolver {
 
     private let loop: EventLoop
     private let lookUp: @Sendable (String) -> NameResolver.Answer
-    // Not `Synchronization.Mutex`: the thread sanitizer does not follow it and reports races that are none.
+    // Not `Synchronization.Mutex`: the thread sanitizer does not follow it and reports false races.
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var names: [String] = []
     private var answers: [(String, NameResolver.Answer)] = []

@@ -109,7 +109,7 @@ struct RequestParser {
     /// The next line without its CR LF; nil if it is incomplete.
     private mutating func nextLine(_ bytes: Span<UInt8>) throws(Refusal) -> Range<Int>? {
         if state == .fields { return try section.nextLine(bytes) }
-        // First, so that the answer does not depend on how much of the line has arrived.
+        // Checked first, so that the answer does not depend on how much of the line has arrived.
         let start = section.nextLineStart
         if start < bytes.count, !bytes[start].isTokenCharacter, bytes[start] != UInt8(ascii: "\r") {
             throw Refusal(400, "a request begins with a method; this is no HTTP request")
@@ -199,7 +199,7 @@ struct RequestParser {
         guard let field = head.fields.last else { return }
         let name = bytes.extracting(field.name)
         let value = bytes.extracting(field.value)
-        // By the first letter, since most fields are none of these. No name is empty.
+        // Switch on the first letter, because most fields are none of these. No name is empty.
         switch unsafe name[unchecked: 0] | 0x20 {
         case UInt8(ascii: "h") where name.equalsIgnoringCase("Host"):
             hosts += 1
@@ -207,7 +207,7 @@ struct RequestParser {
             guard value.isAuthority else { throw Refusal(400, "the Host field is no host with an optional port") }
             if !hasAbsoluteTarget { head.authority = field.value }
         case UInt8(ascii: "e") where name.equalsIgnoringCase("Expect"):
-            // HTTP/1.0 knows no expectations (RFC 9110 section 10.1.1).
+            // HTTP/1.0 has no expectations (RFC 9110 section 10.1.1).
             if head.minorVersion == 0 { break }
             guard value.equalsIgnoringCase("100-continue") else {
                 throw Refusal(417, "the only expectation this server meets is 100-continue")

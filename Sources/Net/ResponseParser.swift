@@ -25,7 +25,7 @@ struct ResponseHead {
     /// Whether the connection can be used for another request when the response is complete.
     fileprivate(set) var isPersistent = true
 
-    /// A copy of the first such field's value.
+    /// A copy of the value of the first field with that name; nil if there is none.
     func firstValue(of name: StaticString, in bytes: Span<UInt8>) -> [UInt8]? {
         let field = fields.first { bytes.extracting($0.name).equalsIgnoringCase(name) }
         return field.map { Array(copying: bytes.extracting($0.value)) }
@@ -104,7 +104,7 @@ struct ResponseParser {
         while true {
             if state == .statusLine {
                 let start = section.nextLineStart
-                // First, so that the error does not depend on how much of the line has arrived.
+                // Checked first, so that the error does not depend on how much of the line has arrived.
                 if start < bytes.count, bytes[start] != UInt8(ascii: "H") {
                     throw Refusal(400, "a response begins with HTTP/; this is no HTTP response")
                 }
@@ -130,7 +130,7 @@ struct ResponseParser {
         }
     }
 
-    /// RFC 9112 section 4. The space before an empty reason phrase may be missing, as with many servers.
+    /// RFC 9112 section 4. The space before an empty reason phrase may be missing: many servers leave it out.
     private mutating func parseStatusLine(_ line: Span<UInt8>) throws(Refusal) {
         guard line.count >= 12, line.extracting(first: 8).isHTTPVersion, line[8] == UInt8(ascii: " "),
             line[9].isDigit, line[10].isDigit, line[11].isDigit, line.count == 12 || line[12] == UInt8(ascii: " "),

@@ -48,8 +48,8 @@ actor Recorder {
     private var turnToOpenGateIn: Int?
 
     private let lock = NSLock()
-    // Protected by `lock`, because the tests' threads read it. Awaiting the actor instead would make a test wait for all
-    // other runnable tests on a machine with few cores.
+    // Protected by `lock`, because the tests' threads read it. Awaiting the actor instead would make a test wait for
+    // all other runnable tests on a machine with few cores.
     private nonisolated(unsafe) var published = Seen()
 
     init(loop: EventLoop, clock: TestClock) {
@@ -257,8 +257,8 @@ final class TestClock: Sendable {
 
 /// A running server. It stops when the test releases it.
 ///
-/// Its timeouts are hours long unless a test sets them. They pass only when the test advances the clock, however slow the
-/// machine is.
+/// Its timeouts are hours long unless a test sets them. They pass only when the test advances the clock, however slow
+/// the machine is.
 final class TestServer {
     /// Much longer than any test takes.
     static let timeoutMilliseconds: Int64 = 10_000_000
