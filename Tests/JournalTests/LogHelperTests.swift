@@ -8,7 +8,7 @@ import Testing
 @testable import Journal
 
 @Suite struct LogHelperTests {
-    /// A clock that ticks whenever it is looked at, so that no two looks are in the same millisecond.
+    /// A clock that advances at each reading, so that no two readings are in the same millisecond.
     private final class Clock: Sendable {
         private let ticks = Atomic<Int64>(1)
 
@@ -26,7 +26,7 @@ import Testing
         let clock = Clock()
         let helper = try LogHelper(writer, configuration) { clock.milliseconds }
         defer { helper.end() }
-        // It fails ten times, each after a pause, before it gives up.
+        // The helper gives up after ten failures, with a pause after each.
         _ = helper.want(frameByteCount: 100)
         let deadline = Date(timeIntervalSinceNow: 120)
         while helper.update(wakingHelper: false, { $0.failure }) == nil {

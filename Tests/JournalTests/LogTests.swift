@@ -1,4 +1,4 @@
-// The whole log with its helper thread: in a real directory, and on a disk that is full or fails.
+// The log together with its helper thread: in a real directory, and on a disk that is full or fails.
 
 import Foundation
 import Support
@@ -80,7 +80,7 @@ import Testing
         }
     }
 
-    /// Appends a frame when the helper has made room for it, however long that takes on a slow machine.
+    /// Appends a frame once the helper has made room for it, however long that takes.
     private func append(_ log: Log, _ bytes: [UInt8]) throws {
         while log.refusal(payloadByteCount: bytes.count) == .busy {
             log.commit()
@@ -89,7 +89,7 @@ import Testing
         _ = try log.append(bytes.span)
     }
 
-    /// Appends a frame and waits until it is durable; also for the room it needs.
+    /// Waits for room for a frame, appends it, and waits until it is durable.
     private func put(_ log: Log, byteCount: Int) throws {
         while log.refusal(payloadByteCount: byteCount) != nil { try collect(log) }
         _ = try log.append([UInt8](repeating: 1, count: byteCount).span)
@@ -97,7 +97,7 @@ import Testing
         while log.durableSequence < log.lastSequence { try collect(log) }
     }
 
-    /// What becomes of a frame, once the helper has found out. What it has found out holds for a millisecond only.
+    /// Whether a frame is taken or refused, once the helper knows. Its answer is valid for one millisecond only.
     private func verdict(_ log: Log, byteCount: Int) throws -> Log.Refusal? {
         while true {
             let refusal = log.refusal(payloadByteCount: byteCount)
@@ -121,7 +121,7 @@ import Testing
                 #expect(log.byteCount == sizes[0])
                 while log.segments.count < 4 { try put(log, byteCount: 5000) }
                 #expect(log.segments.map(\.byteCount) == sizes)
-                // Also when the next segment has been prepared already.
+                // Starting over also works when the next segment is already prepared.
                 while log.refusal(payloadByteCount: 60_000) != nil { try collect(log) }
                 let last = log.lastSequence
                 try startOver(log)
@@ -130,7 +130,7 @@ import Testing
                 log.deleteSegments(below: .max)
                 while log.segments.count > 1 { try collect(log) }
                 #expect(log.byteCount == sizes[0])
-                // Once more, and then what comes while it is under way.
+                // Starts over once more, and appends while that is in progress.
                 #expect(try log.append([1, 2].span) == last + 1)
                 #expect(!log.startOver())
                 log.commit()
@@ -166,7 +166,7 @@ import Testing
         try log.close()
     }
 
-    /// With no byte left: what was prepared is cut to a small segment; without that, everything stays as it is.
+    /// On a full disk, a prepared segment is cut to a small one. Without one, the log stays as it is.
     @Test(arguments: [true, false]) func startsOverOnAFullDisk(isPrepared: Bool) throws {
         let disk = SimulatedDisk(seed: 1)
         let log = try Log(recover(disk).recovery, configuration: Self.configuration())
@@ -193,12 +193,12 @@ import Testing
         #expect(try recover(disk).recovery.report.lastSequence == again.lastSequence)
     }
 
-    /// A frame that the disk has no space for is refused; that keeps nobody else out.
+    /// The refusal of a frame that is too large for the disk does not cause smaller ones to be refused.
     @Test func aFrameThatIsTooLargeForTheDiskHarmsNoOther() throws {
         let disk = SimulatedDisk(seed: 1)
         disk.capacity = 300 << 10
         let log = try Log(recover(disk).recovery, configuration: Self.configuration())
-        // What is taken has its place, whatever becomes of the attempt to make more.
+        // Frames that were taken keep their room, even if an attempt to make more room fails.
         while log.refusal(payloadByteCount: 30_000) != nil { try collect(log) }
         for _ in 0..<4 { try append(log, [UInt8](repeating: 1, count: 8000)) }
         log.commit()
@@ -224,7 +224,7 @@ import Testing
         #expect(log.segments.count == 2)
     }
 
-    /// Beside the current segment there may never be room for one of twice its size.
+    /// The disk may never have space for the current segment and one of twice its size.
     @Test func aNextSegmentThatIsSmallerThanPlannedIsUsed() throws {
         let disk = SimulatedDisk(seed: 1)
         disk.capacity = 5 << 20
@@ -245,7 +245,7 @@ import Testing
         #expect(try recover(disk).recovery.report.lastSequence == 300)
     }
 
-    /// Only a full disk is `noSpace`, not what cannot be deleted.
+    /// Only a full disk is reported as `noSpace`, not a segment that cannot be deleted.
     @Test func aSegmentThatCannotBeDeletedIsNoLackOfSpace() throws {
         let disk = SimulatedDisk(seed: 1)
         let log = try Log(recover(disk).recovery, configuration: Self.configuration())
@@ -262,7 +262,7 @@ import Testing
                 try put(log, byteCount: 5000)
             }
         }
-        // That it fails over and over does not keep room from being made.
+        // Repeated failures to delete do not prevent the log from making room.
         for _ in 0..<100 where log.refusal(payloadByteCount: 100_000) != nil { try collect(log) }
         #expect(log.refusal(payloadByteCount: 100_000) == nil)
         disk.failsRemoving = false
@@ -312,7 +312,8 @@ import Testing
         }
     }
 
-    /// A disk of every size: what was taken becomes durable, what has no room is refused, and when there is room, it goes on.
+    /// On disks of many sizes: frames that were taken become durable, frames without room are refused, and the log
+    /// continues when there is room again.
     @Test func aFullDiskRefusesButLosesNothing() throws {
         let segment = 64 << 10
         for capacity in stride(from: segment + 100, through: 4 * segment, by: 16_001) {
@@ -320,7 +321,7 @@ import Testing
             disk.capacity = capacity
             let recovery = try recover(disk).recovery
             let log = try Log(recovery, configuration: Self.configuration())
-            // When a large segment does not fit, a smaller one may a moment later.
+            // If a large segment does not fit, a smaller one may fit a moment later.
             var refusal: Log.Refusal?
             while try refusal != .noSpace || verdict(log, byteCount: 1000) != .noSpace {
                 do {
@@ -333,7 +334,7 @@ import Testing
                 if log.pendingByteCount > 20_000 { try collect(log) }
             }
             #expect(log.problem?.cause == .noSpace)
-            // The reserve is for what makes room. What makes none itself leaves half of it.
+            // The reserve is for changes that make room. Sparing changes make none themselves and leave half of it.
             let last = log.lastSequence
             while log.refusal(payloadByteCount: 100, usingReserve: true, isSparing: true) == nil {
                 _ = try log.append([UInt8](repeating: 2, count: 100).span, usingReserve: true)
@@ -356,7 +357,7 @@ import Testing
             while log.durableSequence < log.lastSequence { try collect(log) }
             let crashed = disk.copy()
             #expect(try recover(crashed).recovery.report.lastSequence == log.lastSequence)
-            // Deleting makes room, or somebody else does.
+            // The log makes room by deleting a segment, or another program does.
             if log.segments.count > 1 { log.deleteSegments(below: log.segments[1].number) }
             disk.capacity = .max
             while log.refusal(payloadByteCount: 1000) != nil { try collect(log) }
@@ -366,7 +367,7 @@ import Testing
         }
     }
 
-    /// Deleting is done only when the directory is synced.
+    /// A deletion is complete only when the directory is synced.
     @Test func aDirectoryThatCannotBeSyncedIsSyncedLater() throws {
         let disk = SimulatedDisk(seed: 1)
         let log = try Log(recover(disk).recovery, configuration: Self.configuration())
@@ -382,7 +383,7 @@ import Testing
         try log.close()
     }
 
-    /// What cannot be prepared over and over again is no reason to wait for ever.
+    /// If preparing a segment fails again and again, the log stops instead of waiting forever.
     @Test func aDiskThatKeepsFailingStopsTheLog() throws {
         let disk = SimulatedDisk(seed: 1)
         let recovery = try recover(disk).recovery
@@ -394,7 +395,8 @@ import Testing
         #expect(throws: LogError.self) { try log.close() }
     }
 
-    /// The same when a part of the next segment can be written each time, and only syncing fails. Meanwhile nobody is told to wait.
+    /// The log also stops if parts of the next segment can be written and only syncing fails. Until then, it refuses
+    /// frames instead of asking to wait.
     @Test func aDiskThatCannotBeSyncedStopsTheLog() throws {
         let disk = SimulatedDisk(seed: 1)
         var configuration = Self.configuration(.never)
@@ -412,7 +414,8 @@ import Testing
         #expect(throws: LogError.self) { try log.close() }
     }
 
-    /// What was refused for lack of space can be asked for again when there is news, and there is, though nothing is under way.
+    /// After a refusal for lack of space, the descriptor becomes readable when it is time to try again, even if no work
+    /// is in progress.
     @Test func aLackOfSpaceIsFollowedByNews() throws {
         let disk = SimulatedDisk(seed: 1)
         disk.capacity = 300 << 10
@@ -427,7 +430,7 @@ import Testing
         try log.close()
     }
 
-    /// Whatever is appended, and however little space there is: what was taken is written without any more of it.
+    /// Frames that were taken are written without any more space, whatever is appended and however full the disk is.
     @Test func whatIsTakenHasItsPlace() throws {
         var random = SeededRandom()
         for run in 0..<min(100, testOperations / 2000) {
@@ -470,7 +473,7 @@ import Testing
             // The next segment is ready, and the helper has nothing to do.
             while again.refusal(payloadByteCount: 20_000) != nil { try collect(again) }
             let next = disk.operations + 1
-            // The write, and with two failures the first write to the new segment too.
+            // Fails the write, and with two failures also the first write to the new segment.
             disk.failures[next] = .input
             if failures == 2 { disk.failures[next + 1] = .input }
             _ = try again.append([2].span)

@@ -1,4 +1,4 @@
-// What the tests of the log have in common: payloads, and a model of what must be there.
+// Shared by the tests of the log: payloads, and a model of the frames that must exist.
 
 import Support
 import Testing
@@ -6,7 +6,7 @@ import Testing
 @testable import Journal
 
 extension SeededRandom {
-    /// A number from 0 on.
+    /// A random number from 0 to `limit` - 1.
     mutating func below(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &self) }
 }
 
@@ -16,7 +16,7 @@ struct Frame: Equatable {
     var payload: [UInt8]
 }
 
-/// All frames of a log, and what recovery says.
+/// Reads all frames of a log; returns them and the recovery.
 func recover(_ disk: SimulatedDisk, slice: Int = .max) throws -> (frames: [Frame], recovery: LogRecovery) {
     let recovery = try LogRecovery(disk: disk)
     var frames: [Frame] = []
@@ -36,7 +36,7 @@ func payload(_ random: inout SeededRandom, limit: Int) -> [UInt8] {
     case 0: return [UInt8](repeating: 0, count: count)
     case 1: return (0..<count).map { _ in UInt8(truncatingIfNeeded: random.next()) }
     case 2:
-        // Numbers of 64 bits that could be a length, a sequence and what was safe.
+        // 64-bit integers that could pass for a length, a sequence, and the highest safe sequence.
         let numbers = (0...count / 8).map { _ in UInt64(random.below(60)) }
         let bytes = numbers.flatMap { number in (0..<8).map { UInt8(truncatingIfNeeded: number >> ($0 * 8)) } }
         return Array(bytes.prefix(count))
@@ -49,7 +49,7 @@ struct Model {
     let disk: SimulatedDisk
     let segmentByteCount: Int
     var writer: DirectoryLogStore
-    /// What was handed to the writer, by sequence.
+    /// The payloads given to the writer, by sequence.
     var payloads: [UInt64: [UInt8]] = [:]
     var lastSequence: UInt64 = 0
     /// The first frame that must still be there.
@@ -70,7 +70,7 @@ struct Model {
             smallSegmentByteCount: max(Format.smallestSegmentByteCount, segmentByteCount / 3))
     }
 
-    /// Does something that the log does.
+    /// Does one of the log's operations, chosen at random.
     mutating func act(_ random: inout SeededRandom, syncsAlways: Bool) throws {
         switch random.below(10) {
         case 0: _ = try writer.prepare(byteCount: 1 + random.below(segmentByteCount))
@@ -100,7 +100,7 @@ struct Model {
         }
     }
 
-    /// Opens the log again after a crash or the end of the process, and checks that what must be there is.
+    /// Opens the log again after a crash or the end of the process, and checks that no frame is missing.
     mutating func reopen(afterCrash: Bool, _ random: inout SeededRandom, _ comment: Comment) throws {
         let (frames, recovery) = try recover(disk, slice: 1 + random.below(2000))
         let last = recovery.report.lastSequence

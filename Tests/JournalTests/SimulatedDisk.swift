@@ -1,7 +1,8 @@
-// A disk in memory that fails and crashes as it is told, the same way for the same seed.
+// A disk in memory that fails and crashes as the test demands. The same seed gives the same result.
 //
-// What is written is in the cache; a sync brings it to the platter. A crash keeps, of each 512-byte sector that was written
-// since, any of its versions, or a part of one; of each file any size it had; and of each name whether it was there or not.
+// Writes go to the cache; a sync copies them to the platter. After a crash, each 512-byte sector written since the last
+// sync has any of its versions, or a part of one. Each file has any size it had since then, and each name that was
+// added or removed may exist or not.
 
 import Foundation
 import Support
@@ -9,8 +10,8 @@ import Support
 @testable import Journal
 
 final class SimulatedDisk: Disk, @unchecked Sendable {
-    // @unchecked: its operations, and what looks at its files, are done under `mutex`. How it shall fail is said while the log
-    // does nothing, but for what says otherwise.
+    // @unchecked: `mutex` protects the operations and the files. The test sets failures only while the log is idle,
+    // except where a comment says that any thread may.
 
     static let sector = 512
 
@@ -30,20 +31,20 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     let path = "disk"
     var generator: SeededRandom
-    /// What programs see, and what is safe.
+    /// The files that programs see, and those that are safe.
     private(set) var cached: [String: Content] = [:]
     private(set) var safe: [String: Content] = [:]
-    /// How many operations there have been that change something, or sync.
+    /// The number of changes and syncs so far.
     private(set) var operations = 0
     /// The operation at which the machine crashes.
     var crashesAt = Int.max
     private(set) var hasCrashed = false
     /// Which operations fail.
     var failures: [Int: Failure] = [:]
-    /// How many times something has been read, and which of them fails.
+    /// The number of reads so far, and the read that fails.
     private(set) var reads = 0
     var failingRead = 0
-    /// How much all files may have together. Any thread may change it.
+    /// The limit on the size of all files together, in bytes. Any thread may change it.
     var capacity: Int {
         get { mutex.withLock { lockedCapacity } }
         set { mutex.withLock { lockedCapacity = newValue } }
@@ -62,7 +63,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     private var lockedCapacity = Int.max
     private var lockedFailsRemoving = false
     private var lockedFailsSyncing = false
-    /// Whether a failed sync also drops what was written from the cache, as some file systems do.
+    /// Whether a failed sync also drops the unsynced writes from the cache, as on some file systems.
     var dropsAfterFailedSync = false
     private var salt: UInt64
 
@@ -71,7 +72,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         salt = generator.next()
     }
 
-    /// The file's bytes, to be looked at or changed behind the log's back.
+    /// The file's bytes. Tests read and change them without the log's knowledge.
     subscript(name: String) -> [UInt8]? {
         get { mutex.withLock { cached[name]?.cache } }
         set {
@@ -96,7 +97,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         }
     }
 
-    /// The same disk with the same contents; everything on it is safe.
+    /// A copy of the disk, with everything on it safe.
     func copy() -> SimulatedDisk {
         mutex.lock()
         defer { mutex.unlock() }
@@ -105,7 +106,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         return copy
     }
 
-    /// What the disk holds after the machine was started again.
+    /// The disk as it is after a crash and a restart.
     func restart() {
         mutex.lock()
         defer { mutex.unlock() }
@@ -138,7 +139,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         resume()
     }
 
-    /// Another process opens what is in the cache.
+    /// Lets another process open the disk, which still has what is in the cache.
     func resume() {
         (hasCrashed, crashesAt, failures) = (false, .max, [:])
     }
@@ -157,7 +158,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         if reads == failingRead { throw error(.input, name) }
     }
 
-    /// To be called when the operation has begun to do something.
+    /// Call this once the operation has begun to take effect.
     fileprivate func crashIfDue() throws(LogError) {
         guard operations >= crashesAt else { return }
         hasCrashed = true
@@ -170,7 +171,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         LogError("do it", file: path + "/" + name, code: failure == .input ? EIO : ENOSPC)
     }
 
-    /// How much all files have together.
+    /// The size of all files together, in bytes.
     var used: Int { mutex.withLock { cached.values.reduce(0) { $0 + $1.cache.count } } }
 
     // MARK: Disk
@@ -285,7 +286,7 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
     private func cut(to byteCount: Int) {
         content.cache.removeLast(content.cache.count - byteCount)
         content.sizes.append(byteCount)
-        // What was written there comes back with the old size, or not at all.
+        // After a crash, bytes written there come back with the old size, or not at all.
         for sector in content.versions.keys where sector * SimulatedDisk.sector >= byteCount {
             content.versions[sector] = nil
         }
@@ -297,7 +298,7 @@ private final class SimulatedFile: DiskFile, @unchecked Sendable {
         let failure = try disk.step(name) ?? (disk.failsSyncing ? .input : nil)
         try disk.crashIfDue()
         guard let failure else { return save() }
-        // Some of it got there. The rest stays in the cache at best, and no later sync will write it.
+        // Part of it reaches the platter. The rest stays in the cache at best, and no later sync writes it.
         for sector in content.versions.keys.sorted() where Bool.random(using: &disk.generator) { save(sector) }
         (content.versions, content.sizes) = ([:], [])
         if disk.dropsAfterFailedSync {

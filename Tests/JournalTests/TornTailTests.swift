@@ -1,5 +1,5 @@
-// Power cuts that tear the frames that were written last: whatever the frames hold, and whichever of their pages are missing,
-// the log opens with what was safe. And the opposite: what was safe and is not there any more is said.
+// Power cuts that tear the last frames: whatever they hold and whichever of their pages are missing, the log opens with
+// all frames that were safe. Conversely, the loss of a safe frame is reported.
 
 import Queues
 import Support
@@ -10,17 +10,17 @@ import UID
 
 @Suite struct TornTailTests {
     private static let page = 4096
-    /// Whether there is time for many pages and for the largest frames.
+    /// Whether to test many pages and the largest frames, which takes long.
     private static let isThorough = testOperations >= 10_000_000
-    /// Large turns are smaller where there is little time.
+    /// Divides the size of large turns in short runs.
     private static let scale = testOperations >= 1_000_000 ? 1 : 20
 
-    /// What a broker does in one turn.
+    /// What the broker does in its last turn.
     enum Turn: String, CaseIterable, Sendable {
         case enqueue, batch, retries, wait, nack, move, configuration, large
     }
 
-    /// The payloads of the frames up to that turn, which is the last.
+    /// The payloads of all frames up to and including that turn's.
     private static func payloads(_ turn: Turn, largeByteCount: Int) throws -> [[UInt8]] {
         let broker = Broker(executor: InlineExecutor(), firstToken: 1, now: 1_700_000_000_000)
         return try broker.assumeIsolated { broker in
@@ -29,7 +29,7 @@ import UID
             while !broker.finishRestoring(nextSequence: 1, now: now, graceMilliseconds: 0) {}
             var payloads: [[UInt8]] = []
             func end(_ broker: isolated Broker) {
-                // Nothing goes on while there is much to write.
+                // A broker with much to write does not continue its work.
                 while !broker.advance(to: now), turn != .large {}
                 broker.writeChanges { payload, _ in payloads.append(payload.indices.map { payload[$0] }) }
             }
@@ -105,19 +105,20 @@ import UID
         return batch
     }
 
-    /// A log whose last batch is that turn's frame between two others; and where in the last segment that batch lies.
+    /// A log whose last batch is the last payload's frame between two others, and the batch's range in the last
+    /// segment.
     private func makeLog(_ payloads: [[UInt8]]) throws -> (disk: SimulatedDisk, safe: UInt64, range: Range<Int>) {
         let disk = SimulatedDisk(seed: 1)
         let writer = try DirectoryLogStore(recover(disk).recovery, segmentByteCount: 128 << 20)
         for payload in payloads.dropLast() {
             try writer.write(batch([payload], after: writer.writtenSequence), syncing: true)
         }
-        // What is safe says so of what is before it.
+        // Each safe frame records that those before it are safe.
         try writer.write(batch([[1], payloads.last ?? []], after: writer.writtenSequence), syncing: true)
         let safe = writer.syncedSequence
         let last = [[2], payloads.last ?? [], [3]]
         let byteCount = last.reduce(0) { $0 + Format.frameHeaderByteCount + $1.count }
-        // All in one segment.
+        // The last batch must fit into one segment.
         if writer.room.tail < byteCount {
             let filler = [UInt8](repeating: 1, count: max(1, writer.room.tail + 1 - Format.frameHeaderByteCount))
             let needed = Format.frameHeaderByteCount + filler.count + byteCount
@@ -130,12 +131,12 @@ import UID
         return (disk, first, size - start..<size - start + byteCount)
     }
 
-    /// The ways in which the pages of a range can be missing: all of them, one, all but one, the first or the last ones.
+    /// The ways in which pages of a range can be missing: all, one, all but one, those up to one, or those from one on.
     private func tears(_ range: Range<Int>) -> [(name: String, lost: (Int) -> Bool)] {
         let pages = Array(range.lowerBound / Self.page...(range.upperBound - 1) / Self.page)
         let edge = Self.scale > 1 ? 1 : 2
         let count = Self.scale > 1 ? 2 : !Self.isThorough ? 3 : pages.count > 10_000 ? 4 : 60
-        // The first and the last ones, and some between.
+        // The first and the last pages, and some between them.
         let step = max(1, pages.count / count)
         let between = stride(from: 0, to: pages.count, by: step).map { pages[$0] }
         let chosen = Set(pages.prefix(edge) + pages.suffix(edge) + between)
@@ -160,7 +161,7 @@ import UID
             for (tear, isLost) in tears(range) {
                 var torn = bytes
                 for page in range.lowerBound / Self.page...(range.upperBound - 1) / Self.page where isLost(page) {
-                    // What was safe stays, also in a page that it shares.
+                    // Safe bytes stay, even in a page with lost ones.
                     let bounds = page * Self.page..<(page + 1) * Self.page
                     for place in range.clamped(to: bounds) { torn[place] = 0 }
                 }
@@ -176,7 +177,7 @@ import UID
 
     // MARK: Older versions
 
-    /// A log as an older version had it: each frame says that those before it were safe, but for the last three.
+    /// A log of an older version. Each frame records that those before it are safe, except the last three of the log.
     private func makeOlderLog(_ payloads: [[UInt8]], version: UInt32 = 2) -> (disk: SimulatedDisk, offsets: [Int]) {
         let disk = SimulatedDisk(seed: 1)
         let salt: UInt64 = 0x1234_5678_9ABC_DEF0
@@ -207,7 +208,7 @@ import UID
         try readAndTear(Self.payloads(turn, largeByteCount: 100_000), "\(turn)")
     }
 
-    /// All integers have their full size there, so there is much that could be a frame's.
+    /// Version 2 wrote all integers at full size, so many bytes of the payload look like a frame's header.
     @Test func aMoveThatVersion2WroteIsReadAndTornInTheSameWay() throws {
         var bytes: [UInt8] = []
         func add(_ integer: Int64, _ count: Int) {
@@ -241,22 +242,22 @@ import UID
             let (found, recovery) = try recover(disk)
             let isWhole = torn == bytes
             try #require(found.count == (isWhole ? payloads.count : safe + 1), "\(what), lost: \(tear)")
-            // What is written from now on is of this version, in a segment of its own.
+            // New frames go to a segment of their own, in the current version.
             let writer = try DirectoryLogStore(recovery, segmentByteCount: 128 << 20)
             try writer.write(batch([[7, 7]], after: writer.writtenSequence), syncing: true)
             let all = try recover(disk)
             try #require(all.frames.map(\.payload) == Array(payloads.prefix(found.count)) + [[7, 7]])
             try #require(all.frames.last?.segment == 2)
         }
-        // What was safe there is known to be.
+        // Damage to a frame that was safe is detected.
         let disk = whole.copy()
         disk[name]?[offsets[safe - 1] + 30] ^= 1
         let error = #expect(throws: LogError.self) { try recover(disk) }
         #expect(error?.cause == .damaged && error?.offset == offsets[safe - 1])
     }
 
-    /// Behind a segment of an older version there are some of this one. Each is missed when it has lost its header, and what
-    /// is in it is found.
+    /// Segments of this version follow one of an older version. If any segment loses its header, recovery reports it,
+    /// and repair finds its frames.
     @Test(arguments: [UInt32(2), 3]) func segmentsThatLoseTheirHeaderBesideOlderOnesAreMissed(version: UInt32) throws {
         let older = try Self.payloads(.wait, largeByteCount: 0) + [[1], [2], [3]]
         let (whole, _) = makeOlderLog(older, version: version)
@@ -289,8 +290,8 @@ import UID
         }
     }
 
-    /// The segment of this version takes the place of the one that was made in advance; without that and without space, the
-    /// log stays what it was.
+    /// The first segment of this version replaces the one that was made in advance. If there is none and the disk is
+    /// full, the log stays as it was.
     @Test func anOlderLogOnAFullDiskIsOpenedInWhatWasMadeInAdvance() throws {
         let payloads: [[UInt8]] = [[1], [2], [3], [4]]
         let (disk, _) = makeOlderLog(payloads)
@@ -308,7 +309,7 @@ import UID
         #expect(try recover(disk.copy()).frames.map(\.payload) == payloads + [[5]])
     }
 
-    /// Whatever fails while the log goes on in a segment of this version.
+    /// This holds whichever operation fails while the log moves to a segment of this version.
     @Test func nothingIsWrittenToASegmentOfAnOlderVersion() throws {
         let payloads: [[UInt8]] = [[1], [2], [3], [4]]
         let (whole, _) = makeOlderLog(payloads)
@@ -330,7 +331,7 @@ import UID
 
     // MARK: What was safe
 
-    /// Any frame that was safe and is not there any more is said, wherever it lies and whatever follows.
+    /// The loss of any safe frame is reported, wherever it was and whatever follows it.
     @Test(arguments: [Turn.enqueue, .wait, .nack]) func whatWasSafeAndIsLostIsDamage(turn: Turn) throws {
         let (whole, safe, range) = try makeLog(Self.payloads(turn, largeByteCount: 0))
         let name = try #require(whole.lastSegmentName)
