@@ -13,7 +13,7 @@
 
 import Glibc
 
-/// The log as files in a directory. One thread at a time.
+/// The log as files in a directory. One thread may use it at a time.
 final class DirectoryLogStore: LogStore {
     /// The segment that frames are appended to.
     private struct Tail {
@@ -64,7 +64,7 @@ final class DirectoryLogStore: LogStore {
     private(set) var writtenSequence: UInt64
     /// The sequence of the last frame on stable storage.
     private(set) var syncedSequence: UInt64
-    /// How often ready space has been lost other than to written frames.
+    /// How often ready space has been lost for a reason other than written frames.
     private(set) var lossCount = 0
 
     /// Continues where recovery has ended: removes what a crash left behind, and makes everything that was read safe.
@@ -209,7 +209,7 @@ final class DirectoryLogStore: LogStore {
         }
     }
 
-    /// Notes that no batch holds the frames written so far any more.
+    /// Notes that the frames written so far are no longer in any batch.
     private func keep() { (current.keptOffset, current.keptSequence) = (current.offset, writtenSequence) }
 
     private func retryingOnce(_ body: () throws(LogError) -> Void) throws(LogError) {
@@ -246,7 +246,7 @@ final class DirectoryLogStore: LogStore {
             do throws(LogError) {
                 try current.file.write(batch.span(position..<end), at: current.offset)
             } catch {
-                // A lack of space puts no earlier frame in doubt, and the same bytes can be written there again.
+                // A lack of space does not harm earlier frames, and the same bytes can be written there again.
                 if error.cause != .noSpace { giveUpCurrent() }
                 throw error
             }

@@ -1,5 +1,5 @@
-// How the log lies on disk: what a segment's header and a frame's header say, and what segments are called. All integers
-// are little endian.
+// The format of the log on disk: the headers of segments and frames, and the names of segments. All integers are little
+// endian.
 //
 //     segment  magic u64, version u32, CRC-32C u32, number u64, first sequence u64, salt u64,
 //              size u64, CRC-32C u32, then frames, then zeros
@@ -11,13 +11,14 @@
 // The first checksum of a segment's header covers the fields around it up to the salt; these stay where they are in
 // every version. The second one covers the salt and the size.
 //
-// The second checksum of a frame covers the salt, then the header's other fields but the first one, and the first one goes on
-// from there with the payload. So a search for frames need not read a possible payload at each byte. (The first
-// one must not cover the second one: a checksum over data and their checksum says nothing about the data.) The salt is drawn
-// when a log is made: without it, a payload that contains a copy of a frame could pass for one.
+// The second checksum of a frame covers the salt, then all fields of the header but the two checksums. The first one
+// continues the second one with the payload. So a search for frames can check a header without reading the payload. The
+// first checksum must not cover the bytes of the second one: a checksum over data and the data's checksum says nothing
+// about the data. The salt is a random number that is chosen when the log is made. Without it, a payload that contains
+// a copy of a frame could pass for a frame.
 //
-// Versions 2 and 3 have neither the size and its checksum nor the second checksum of a frame; a frame has `synced` u64 in the
-// place of that and of `unsynced`, and its one checksum covers the salt, then all of the frame but itself.
+// In versions 2 and 3, a segment's header ends with the salt. A frame has `synced` u64 in place of `unsynced` and the
+// second checksum. Its only checksum covers the salt, then all of the frame except the checksum itself.
 
 import CLinux
 import Glibc
@@ -27,15 +28,16 @@ enum Format {
     /// The version that is written, and the oldest version that can be read.
     static let version: UInt32 = 4
     static let oldestVersion: UInt32 = 2
-    /// The first version whose segments say how large they are, and whose frames' headers have a checksum of their own.
+    /// The first version in which a segment's header has the segment's size, and a frame's header has its own checksum.
     static let checkedVersion: UInt32 = 4
     static let segmentHeaderByteCount = 52
     /// The smallest size of a header, in any version.
     static let plainSegmentHeaderByteCount = 40
     static let frameHeaderByteCount = 24
-    /// What stands behind the last frame of a segment when the next one has begun: the header of a frame without a payload.
+    /// The size of an end mark: the header of a frame without a payload. It follows the last frame of a segment once
+    /// the next segment has begun.
     static let endMarkByteCount = frameHeaderByteCount
-    /// What no frame can have of a segment.
+    /// The bytes of a segment that frames cannot use.
     static let segmentOverheadByteCount = segmentHeaderByteCount + endMarkByteCount
     /// The largest size of a payload.
     static let payloadLimit = 256 << 20
@@ -63,7 +65,7 @@ enum Format {
         return String(repeating: "0", count: max(0, 10 - digits.utf8.count)) + digits + ".log"
     }
 
-    /// The checksum of what `previous` is the checksum of, followed by `bytes`.
+    /// Continues the checksum `previous` with `bytes`.
     static func checksum(_ previous: UInt32 = 0, _ bytes: RawSpan) -> UInt32 {
         unsafe bytes.withUnsafeBytes { unsafe emq_crc32c(previous, $0.baseAddress, $0.count) }
     }
@@ -76,7 +78,7 @@ enum Format {
 }
 
 extension RawSpan {
-    /// The integer at `offset`, which is checked to be inside.
+    /// The integer at `offset`. The bounds are checked.
     func integer<Integer: FixedWidthInteger & BitwiseCopyable>(at offset: Int, _ type: Integer.Type) -> Integer {
         unsafe Integer(littleEndian: unsafeLoadUnaligned(fromByteOffset: offset, as: type))
     }
@@ -89,7 +91,7 @@ struct SegmentHeader: Equatable {
 
     var version = Format.version
     var number: UInt64
-    /// The sequence of the segment's first frame. Frames of the segments before it from here on are void.
+    /// The sequence of the segment's first frame. In earlier segments, frames from this sequence on are void.
     var firstSequence: UInt64
     var salt: UInt64
     /// The size of the segment, which was set before the header was written. Nil in older versions.
@@ -100,7 +102,7 @@ struct SegmentHeader: Equatable {
         self.segmentByteCount = segmentByteCount
     }
 
-    /// Reads a header; nil if there is none, or not a whole one.
+    /// Reads a header; nil if there is none, or if it is not intact.
     init?(_ bytes: RawSpan) {
         guard bytes.byteCount >= Format.plainSegmentHeaderByteCount, bytes.integer(at: 0, UInt64.self) == Self.magic
         else { return nil }
@@ -111,7 +113,7 @@ struct SegmentHeader: Equatable {
         guard (1...Format.sequenceLimit).contains(firstSequence),
             bytes.integer(at: 12, UInt32.self) == Self.checksum(bytes)
         else { return nil }
-        // Where newer versions say how large they are is theirs to know.
+        // Newer versions may have the size elsewhere.
         guard version == Format.checkedVersion else { return }
         guard bytes.byteCount >= Format.segmentHeaderByteCount,
             bytes.integer(at: 48, UInt32.self) == Self.sizeChecksum(bytes),
@@ -121,7 +123,8 @@ struct SegmentHeader: Equatable {
         segmentByteCount = size
     }
 
-    /// Whether a crash while a header was written can have left these bytes: they begin with zeros, or as a header does.
+    /// Whether a crash during the writing of a header may have left these bytes: each of the first eight is zero or
+    /// that of the magic.
     static func mayHaveBegun(_ bytes: RawSpan) -> Bool {
         (0..<min(8, bytes.byteCount)).allSatisfy { index in
             let byte = bytes.integer(at: index, UInt8.self)
@@ -143,7 +146,7 @@ struct SegmentHeader: Equatable {
 
     /// The header's bytes on disk.
     ///
-    /// - Precondition: the version is one that says how large the segment is.
+    /// - Precondition: headers of this version have the segment's size.
     var bytes: [UInt8] {
         var bytes: [UInt8] = []
         func add(_ integer: some FixedWidthInteger) {
@@ -166,7 +169,7 @@ struct SegmentHeader: Equatable {
     }
 }
 
-/// How the frames of one log are known: what their checksums start with, and where their fields are.
+/// What distinguishes the frames of a log: the initial value of their checksums, and the layout of their headers.
 struct FrameFormat: Equatable {
     /// What the checksums of the log's frames start with.
     let checksum: UInt32
@@ -211,10 +214,11 @@ struct FrameHeader: Equatable {
         }
     }
 
-    /// What the field `unsynced` says: how far a frame's sequence is beyond what is safe; all ones for what is too far to say.
+    /// The field `unsynced`: how far a frame's sequence is beyond the highest safe one; all ones if the number does not
+    /// fit.
     static func unsynced(_ sequence: UInt64, synced: UInt64) -> UInt32 { UInt32(clamping: sequence - synced) }
 
-    /// Says that the frame of that sequence is in the next segment, which has begun.
+    /// An end mark: it says that the frame with that sequence is in the next segment, which has begun.
     static func endMark(sequence: UInt64, _ format: FrameFormat) -> [UInt8] {
         var bytes: [UInt8] = []
         func add(_ integer: some FixedWidthInteger) {

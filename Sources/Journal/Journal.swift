@@ -9,7 +9,7 @@
 import Bytes
 import Queues
 
-/// Keeps a broker's tasks and queues on disk. Belongs to the broker's thread, which waits for the disk only when the
+/// Keeps a broker's tasks and queues on disk. It belongs to the broker's thread, which waits for the disk only when the
 /// journal opens and closes.
 public final class Journal {
     /// Whether a change may be made now.
@@ -74,9 +74,10 @@ public final class Journal {
     /// A frame that the log has not taken yet.
     private var waiting: [UInt8] = []
     private var waitingSince: Int64 = 0
-    /// Whether the log has no room for what has changed.
+    /// Whether changes wait because the log has no room for them.
     var hasWaitingFrame: Bool { !waiting.isEmpty }
-    /// Since when frames wait and none has become safe, and what was safe then; nil if all frames are safe.
+    /// The time since which frames wait and none has become safe, and the last safe sequence; nil if all frames are
+    /// safe.
     private var standstill: (since: Int64, safe: UInt64)?
     /// When a request was first and last told to wait for space.
     private var postponed: (since: Int64, last: Int64)?
@@ -96,8 +97,8 @@ public final class Journal {
     ///
     /// - Parameters:
     ///   - directory: the directory's path.
-    ///   - syncMode: when what is written goes to stable storage.
-    ///   - graceMilliseconds: how long the leases of what was dispatched last at least after a restart.
+    ///   - syncMode: when written frames go to stable storage.
+    ///   - graceMilliseconds: the minimum time for which leases from before a restart continue after it.
     ///   - lockWaitMilliseconds: how long to wait for another process to close the journal.
     ///   - now: the time, in milliseconds since the Unix epoch.
     /// - Throws: `LogError`.
@@ -221,7 +222,7 @@ public final class Journal {
         switch admission {
         case .now:
             postponed = nil
-            // The next turn would abort a request that is admitted after that.
+            // After a stall, the next turn would abort a request that is admitted now.
             if !isStandingStill || waiting.isEmpty && !hasStalled(now: lastTurn) { return .now }
         case .later:
             // A request that still waits asks several times a second.
@@ -334,7 +335,7 @@ public final class Journal {
 
     /// Writes images in the oldest segments again if these segments hold little else that is needed.
     ///
-    /// - Returns: how many bytes of images.
+    /// - Returns: the size of the renewed images, in bytes.
     private func renew(_ broker: isolated Broker, now: Int64) -> Int {
         let accrued = Int(clamping: max(0, now - lastTurn)) * Self.renewedBytesPerMillisecond
         allowance = min(Self.renewedBytesPerTurn, allowance + accrued)
@@ -380,7 +381,7 @@ public final class Journal {
         hasChanged && log.byteCount > 4 * liveByteCount + configuration.segmentByteCount / 64
     }
 
-    // MARK: Looking
+    // MARK: Statistics
 
     /// The size of the images of all tasks and queues, in bytes, as of the last turn.
     public private(set) var liveByteCount = 0

@@ -30,7 +30,7 @@ import Glibc
         var writtenSequence: UInt64
         var syncedSequence: UInt64
         var room: Room
-        /// The store's.
+        /// The store's `lossCount`.
         var lossCount: Int
         var segments: [LogSegment]
         /// What has failed and is being retried.
@@ -57,7 +57,7 @@ import Glibc
     private var state: State
     private var thread: pthread_t = 0
 
-    // These are under the lock too. Times are in milliseconds of the steady clock.
+    // The lock protects these too. Times are in milliseconds of the steady clock.
     /// When failed work may be retried.
     private var prepareRetryTime: Int64 = 0
     private var deleteRetryTime: Int64 = 0
@@ -74,7 +74,7 @@ import Glibc
     /// - Parameters:
     ///   - store: the store to run.
     ///   - configuration: when to sync, and when to retry.
-    ///   - clock: returns milliseconds that never step and are never ahead of the system's steady clock.
+    ///   - clock: returns the time in milliseconds. It never jumps and is never ahead of the system's steady clock.
     /// - Throws: `LogError` if the system provides no descriptor or no thread.
     init(
         _ store: any LogStore, _ configuration: LogConfiguration,
@@ -125,7 +125,7 @@ import Glibc
 
     /// Asks for room for a frame in the next segment.
     ///
-    /// - Returns: why there is no space; nil if space is being made as far as is known. The answer is valid until the
+    /// - Returns: why there is no space; nil if, as far as is known, space is being made. The answer is valid until the
     ///   descriptor becomes readable.
     func want(frameByteCount: Int) -> LogError? {
         update { state in
@@ -295,7 +295,7 @@ import Glibc
         }
         if isFinal { state.failure = failure }
         if !store.needsSync { state.problems[.sync] = nil }
-        // A segment that was made during a write is as good as one that was prepared in advance.
+        // A segment made during a write serves as well as one prepared in advance.
         if store.room.next != nil || store.room.segment != state.room.segment { state.problems[.prepare] = nil }
         if let next = store.room.next, next >= state.wantedFrameByteCount { state.wantedFrameByteCount = 0 }
         if case .interval(let milliseconds) = syncMode, store.needsSync, syncTime == nil {

@@ -32,7 +32,7 @@ public enum LogMaintenance {
         public internal(set) var damages: [Damage] = []
 
         mutating func add(_ damage: Damage) {
-            // More of them are not told apart.
+            // Further damage is not listed.
             if damages.count < damagesLimit { damages.append(damage) }
         }
     }
@@ -50,14 +50,14 @@ public enum LogMaintenance {
     /// Inspects the payload of an intact frame, and throws if it is invalid.
     public typealias Inspection = (_ payload: Span<UInt8>) throws(PayloadError) -> Void
 
-    /// How many damages a report tells apart in a segment.
+    /// The maximum number of damages that a report lists in a segment.
     private static let damagesLimit = 1000
 
     /// Reads all of a log.
     ///
     /// - Parameters:
     ///   - directory: The log's directory.
-    ///   - inspect: Is given the payload of each whole frame once, in order. What it throws is reported as damage.
+    ///   - inspect: Receives the payload of each intact frame once, in order. Its errors are reported as damage.
     /// - Returns: what is in each segment, and whether the log can be opened.
     /// - Throws: `LogError` if it is open elsewhere, or cannot be read.
     /// - Complexity: O(n) for n bytes.
@@ -67,7 +67,7 @@ public enum LogMaintenance {
 
     static func check(_ disk: any Disk, inspect: Inspection) throws(LogError) -> Report {
         try disk.lock(waitMilliseconds: 0)
-        // What the payload of a frame is said to be wrong with, by its sequence.
+        // The errors of frames with invalid payloads, by sequence.
         var senseless: [UInt64: PayloadError] = [:]
         var report = try salvage(disk) { payload, sequence throws(SalvageError) in
             do throws(PayloadError) {
@@ -95,13 +95,14 @@ public enum LogMaintenance {
         }
     }
 
-    /// Copies every whole frame whose payload makes sense into a new log. There, the frames are numbered from 1 without gaps.
+    /// Copies every intact frame with a valid payload into a new log. There, the frames are numbered from 1 without
+    /// gaps.
     ///
     /// - Parameters:
     ///   - directory: The log's directory, which is left as it is.
     ///   - newDirectory: The directory of the new log, which must not exist. To use the new log, rename both by hand.
-    ///   - configuration: How large its segments are.
-    ///   - inspect: Is given the payload of each whole frame once, in order. Where it throws, that frame is left out.
+    ///   - configuration: The size of the new log's segments.
+    ///   - inspect: Receives the payload of each intact frame once, in order. If it throws, that frame is left out.
     /// - Returns: what was found in the old log.
     /// - Throws: `LogError`; the new log is then not complete.
     /// - Complexity: O(n) for n bytes.
@@ -139,7 +140,7 @@ public enum LogMaintenance {
         return report
     }
 
-    /// What `salvage` is told of a frame: that it makes no sense, or why it cannot go on.
+    /// Why a visit of `salvage` failed: the payload is invalid, or the new log cannot be written.
     private enum SalvageError: Error {
         case payload(PayloadError)
         case log(LogError)
@@ -147,11 +148,11 @@ public enum LogMaintenance {
 
     /// The segments of a log, in order, and the first header that can be read.
     ///
-    /// - Throws: `LogError` if there is no log, or none that can be known.
+    /// - Throws: `LogError` if there is no log, if no header can be read, or if a version is not supported.
     private static func segments(
         of disk: any Disk
     ) throws(LogError) -> (found: [(number: UInt64, name: String, header: SegmentHeader?)], known: SegmentHeader) {
-        // A file that was renamed is where its header says.
+        // The number in the header counts, even if the file was renamed.
         var found: [(number: UInt64, name: String, header: SegmentHeader?)] = []
         for name in try disk.names() {
             guard let number = Format.segmentNumber(of: name) else { continue }
@@ -181,10 +182,10 @@ public enum LogMaintenance {
         _ disk: any Disk, _ visit: (_ payload: Span<UInt8>, _ sequence: UInt64) throws(SalvageError) -> Void
     ) throws(LogError) -> Report {
         let (found, known) = try segments(of: disk)
-        // What another log's header says is of no use here.
+        // Headers of another log are ignored.
         let headers = found.map { $0.header?.salt == known.salt ? $0.header : nil }
         var report = Report()
-        // 0 if the first segment's header does not say where it begins: then the first whole frame does.
+        // 0 if the first segment's header is lost. The log then begins with the first intact frame.
         var last = (headers.first??.firstSequence ?? 1) - 1
         for (index, (_, name, _)) in found.enumerated() {
             let end = headers[(index + 1)...].lazy.compactMap { $0?.firstSequence }.first ?? .max
@@ -213,8 +214,8 @@ public enum LogMaintenance {
         return report
     }
 
-    /// A header of the version that the lost one of a segment had. That need not be its neighbor's: a log that an older version
-    /// began goes on in this one. So it is the version in which there are frames.
+    /// A replacement for a segment's lost header, in the version in which the segment has intact frames. The neighbor's
+    /// version may differ: a log that an older version began continues in this one.
     private static func lostHeader(
         of file: any DiskFile, beside neighbor: SegmentHeader, after last: UInt64, before end: UInt64
     ) throws(LogError) -> SegmentHeader {
@@ -226,7 +227,7 @@ public enum LogMaintenance {
             do throws(LogError) {
                 if try reader.search(from: 0, sequences: last + 1..<end) != nil { return header }
             } catch  where error.cause == .damaged {
-                // The search has given up among what only looks like frames.
+                // The search has given up: too many bytes look like frames but are not.
             }
         }
         return neighbor
@@ -270,7 +271,7 @@ public enum LogMaintenance {
                 offset += header.byteCount
                 continue
             case .frame(let header) where header.sequence <= last:
-                // Written again after a failure, and found in the segment before.
+                // The frame was written again after a failure, and was found in the segment before.
                 offset += header.byteCount
                 continue
             case .frame(let header): problem = "frames up to \(header.sequence) are missing"

@@ -38,7 +38,7 @@ protocol LogReader: AnyObject {
 protocol LogStore: AnyObject {
     /// The space that is ready for frames.
     var room: Room { get }
-    /// How often ready space has been lost other than to written frames.
+    /// How often ready space has been lost for a reason other than written frames.
     var lossCount: Int { get }
     /// The largest frame that fits into an empty segment of the next regular size, in bytes.
     var regularFrameByteCount: Int { get }

@@ -1,5 +1,5 @@
-// Reads one segment through a window, so that a log of any size is read in a bounded amount of memory, and nothing on disk
-// is believed before it was checked.
+// Reads one segment through a window, so that a log of any size needs a bounded amount of memory. Everything read from
+// disk is checked before it is used.
 
 import Glibc
 
@@ -11,16 +11,17 @@ import Glibc
         case frame(FrameHeader)
         /// A length of zero, or too little room for a frame.
         case end
-        /// Something else, in words.
+        /// Anything else. The text says what is wrong.
         case bad(String)
     }
 
     private static var blockByteCount: Int { 1 << 20 }
-    /// How many bytes of what may be payloads a search reads in segments whose frames' headers have no checksums: some seconds.
+    /// The limit on the bytes of possible payloads that a search reads if frames' headers have no checksums. Reading as
+    /// many takes some seconds.
     private static var uncheckedByteCountLimit: Int { 8 << 30 }
 
     let file: any DiskFile
-    /// How the segment's frames are known.
+    /// The format of the segment's frames.
     let format: FrameFormat
     /// The segment's size: that of the file when it was opened, or less.
     let byteCount: Int
@@ -48,7 +49,7 @@ import Glibc
 
     /// Bytes of the file: at least `count`, and any more that the window already holds.
     ///
-    /// - Precondition: there are as many in the file.
+    /// - Precondition: the segment has `count` bytes at `offset`.
     @_lifetime(&self)
     mutating func view(at offset: Int, count: Int) throws(LogError) -> RawSpan {
         precondition(offset >= 0 && count >= 0 && count <= byteCount - offset, "reads beyond the segment")
@@ -87,7 +88,7 @@ import Glibc
         return unsafe SegmentHeader(bytes.span.bytes.extracting(first: count))
     }
 
-    /// What lies at `offset`, checked.
+    /// Checks what lies at `offset`.
     mutating func frame(at offset: Int) throws(LogError) -> Found {
         guard byteCount - offset > Format.frameHeaderByteCount else { return .end }
         let format = format
@@ -107,7 +108,7 @@ import Glibc
         return .frame(header)
     }
 
-    /// Whether the segment says at `offset` that the frame of that sequence is in the next one.
+    /// Whether an end mark at `offset` says that the frame with that sequence is in the next segment.
     mutating func isEndMark(at offset: Int, sequence: UInt64) throws(LogError) -> Bool {
         guard format.hasHeaderChecksums, byteCount - offset >= Format.endMarkByteCount else { return false }
         let format = format
@@ -115,18 +116,18 @@ import Glibc
         return header.payloadByteCount == 0 && header.isWhole && header.sequence == sequence
     }
 
-    /// Searches for a frame at and after `start`, wherever it starts.
+    /// Searches for an intact frame at every offset from `start` on.
     ///
     /// - Parameters:
     ///   - start: the offset to begin at.
     ///   - sequences: the sequences that the frame may have.
-    ///   - synced: what it says at least of the frames that were safe.
-    ///   - isContiguous: whether the first of the sequences belongs at `start`, and the others follow. No frame has less than
-    ///     25 bytes, so what has a sequence that is too high for the bytes before it is no frame then.
-    /// - Returns: the first such frame that is whole.
-    /// - Throws: `LogError` if the file cannot be read, or much looks like frames and is none, which only happens in segments of
-    ///   older versions.
-    /// - Complexity: O(n) for n bytes. In segments of older versions more if payloads look like frames.
+    ///   - synced: the smallest `synced` that the frame's header may have.
+    ///   - isContiguous: whether the first of the sequences belongs at `start`, and the others follow it. A frame has
+    ///     at least 25 bytes. So a sequence that is too high for its distance from `start` then cannot be a frame's.
+    /// - Returns: the first such frame; nil if there is none.
+    /// - Throws: `LogError` if the file cannot be read. In segments of older versions, also if too many bytes look like
+    ///   frames but are not.
+    /// - Complexity: O(n) for n bytes; more in segments of older versions if payloads look like frames.
     mutating func search(
         from start: Int, sequences: Range<UInt64>, synced: UInt64 = 0, isContiguous: Bool = false
     ) throws(LogError) -> (offset: Int, header: FrameHeader)? {
@@ -152,8 +153,8 @@ import Glibc
         return nil
     }
 
-    /// The next place where a frame of these sequences may be, by its header. At `base`, if that is known, the first of them
-    /// belongs.
+    /// The next place whose header could be that of a frame with one of these sequences. If `base` is not nil, the
+    /// frame with the first of them belongs there.
     private mutating func candidate(
         from start: Int, base: Int?, _ sequences: Range<UInt64>, synced: UInt64
     ) throws(LogError) -> (offset: Int, header: FrameHeader)? {
@@ -186,7 +187,7 @@ import Glibc
         return nil
     }
 
-    /// Whether what follows a frame of an older version is the next one, or nothing.
+    /// Whether the next frame or nothing follows the possible frame of an older version at `offset`.
     private func mayEnd(_ header: FrameHeader, at offset: Int) throws(LogError) -> Bool {
         let end = offset + header.byteCount
         guard byteCount - end >= 16 else { return true }
