@@ -5,11 +5,11 @@
 //              size u64, CRC-32C u32, then frames, then zeros
 //     frame    payload length u32, CRC-32C u32, sequence u64, unsynced u32, CRC-32C u32, payload
 //
-// A length of zero ends a segment. If the next segment has begun and its header is safe, a frame's header with that length
-// follows the last frame, with the next sequence. This reveals the loss of the last segment.
+// A length of zero ends a segment. Once the next segment has begun and its header is safe, an end mark follows the last
+// frame: a frame's header with length zero and the next sequence. It reveals the loss of the last segment.
 //
-// The first checksum of a segment's header covers the fields around it up to the salt; these stay where they are in
-// every version. The second one covers the salt and the size.
+// The first checksum of a segment's header covers the other fields up to the salt; these are at the same place in every
+// version. The second one covers the salt and the size.
 //
 // The second checksum of a frame covers the salt, then all fields of the header but the two checksums. The first one
 // continues the second one with the payload. So a search for frames can check a header without reading the payload. The

@@ -6,7 +6,7 @@ import Testing
 @testable import Journal
 
 @Suite struct CrashTests {
-    /// Crashes at each operation of one random run, and once more while recovery cleans up, and goes on.
+    /// Crashes at each operation of a random run, then again while recovery cleans up, and then continues.
     @Test(arguments: 0..<max(2, testOperations / 80_000)) func recoversFromACrashAtEveryOperation(part: Int) throws {
         let seed = SeededRandom.runSeed &+ UInt64(part)
         var crash = 1
@@ -24,7 +24,7 @@ import Testing
                 try #require(disk.hasCrashed, comment)
             }
             disk.restart()
-            // The crash hit the making of the log: whatever is there is none, or an empty one.
+            // The crash came while the log was made: there is no log, or an empty one.
             guard var model else {
                 try #require(recover(disk).frames.isEmpty, comment)
                 crash += 1
@@ -48,8 +48,8 @@ import Testing
         }
     }
 
-    /// One write or sync fails, at each operation; then the process ends, or the machine crashes. The log goes on in a new
-    /// segment, unless what failed was needed to open it.
+    /// One operation fails, each of them in turn; then the process ends or the machine crashes. The log continues in a
+    /// new segment.
     @Test(arguments: 0..<max(2, testOperations / 80_000)) func goesOnAfterAFailureAtEveryOperation(part: Int) throws {
         let seed = SeededRandom.runSeed &+ UInt64(part) &+ 1_000_000
         for failing in 1... {
@@ -63,7 +63,7 @@ import Testing
                 do {
                     try model.act(&random, syncsAlways: part % 2 == 0)
                 } catch let error as LogError {
-                    // Preparing and deleting say so, and can be tried again; the rest goes on.
+                    // Preparing and deleting report the failure and can be tried again. Other operations continue.
                     try #require(error.cause == .failed, comment)
                 }
                 try #require(model.writer.writtenSequence == model.lastSequence, comment)
@@ -98,7 +98,7 @@ import Testing
                 } catch is LogError {}
                 let crashes = disk.hasCrashed || random.below(2) == 0
                 if crashes { disk.restart() } else { disk.resume() }
-                // What a file system has dropped from its cache is as after a crash.
+                // Writes that a file system drops from its cache are lost as in a crash.
                 try model.reopen(afterCrash: crashes || disk.dropsAfterFailedSync, &random, comment)
             }
         }

@@ -1,4 +1,4 @@
-// Files that are short, corrupt, missing, foreign or from another version are distinguished from a crash's effects.
+// Short, corrupt, missing and foreign files and files of other versions are told apart from the effects of a crash.
 
 import Support
 import Testing
@@ -6,7 +6,7 @@ import Testing
 @testable import Journal
 
 @Suite struct DamageTests {
-    /// Some frames over three segments, batch by batch; returns where each segment's frames begin, by sequence.
+    /// Makes a log whose frames fill three segments, in batches of two.
     private func makeLog(random: inout SeededRandom, syncing: Bool = true) throws -> (SimulatedDisk, Model) {
         let disk = SimulatedDisk(seed: random.next())
         var model = try Model(disk, segmentByteCount: 1024)
@@ -32,7 +32,7 @@ import Testing
         try writer.write(batch, syncing: syncing)
     }
 
-    /// Expects that a log does not open without its last segment, whether that is zeroed or deleted.
+    /// Expects that a log does not open if its last segment is zeroed or deleted.
     private func expectLastSegmentIsMissed(
         _ whole: SimulatedDisk, sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    /// A segment gets its size before its header. A shorter one was cut, and its lost content is unknown.
+    /// A segment gets its size before its header. So a shorter segment has been cut, and what it lost is unknown.
     @Test func aLastSegmentThatWasCutIsDamaged() throws {
         var random = SeededRandom()
         let (whole, model) = try makeLog(random: &random)
@@ -74,14 +74,14 @@ import Testing
         }
     }
 
-    /// The preceding segment shows that it existed.
+    /// The segment before it shows that it existed.
     @Test func aLastSegmentThatIsGoneIsMissed() throws {
         var random = SeededRandom()
         let (whole, _) = try makeLog(random: &random)
         try expectLastSegmentIsMissed(whole)
     }
 
-    /// A crash can come before the segment in front of the last one says that there is a next one.
+    /// The crash comes before the segment before the last one has its end mark.
     @Test func aLastSegmentThatIsGoneIsMissedAfterACrashToo() throws {
         let disk = SimulatedDisk(seed: 1)
         let writer = try DirectoryLogStore(recover(disk).recovery, segmentByteCount: 1024)
@@ -104,7 +104,8 @@ import Testing
         }
     }
 
-    /// What is in a segment that was given up is void from some frame on, and says nothing of the next one.
+    /// In a segment that was given up, the frames from some sequence on are void. They must not hide the loss of the
+    /// next segment.
     @Test func aLastSegmentBehindOneThatWasGivenUpIsMissedWhenItIsGone() throws {
         let disk = SimulatedDisk(seed: 1)
         let writer = try DirectoryLogStore(recover(disk).recovery, segmentByteCount: 1024)
@@ -124,7 +125,7 @@ import Testing
         _ = try DirectoryLogStore(recover(crashed).recovery, segmentByteCount: 1024)
         try expectLastSegmentIsMissed(crashed)
         #expect(try recover(crashed).frames.map(\.payload) == [[1], [2]])
-        // A segment in which nothing was ever safe: whether it has a header or not.
+        // A segment in which no frame was ever safe, first with and then without a header.
         try writer.startOver()
         try writeWithAFailedSync([3])
         #expect(writer.segments.map(\.firstSequence) == [1, 2, 3, 3])
@@ -135,7 +136,7 @@ import Testing
         #expect(throws: LogError.self) { try recover(disk) }
     }
 
-    /// Segments are deleted from the first on, so the first one there is has a header.
+    /// Segments are deleted oldest first, so the first one that exists must have a header.
     @Test func aFirstSegmentThatWasEmptiedIsDamaged() throws {
         var random = SeededRandom()
         let (whole, _) = try makeLog(random: &random)
@@ -149,14 +150,14 @@ import Testing
             #expect(report.failure == error)
             #expect(report.segments[0].damages.isEmpty == false)
         }
-        // Also when some of the frames behind its header are there, and when the segment before it is gone.
+        // The same if its frames are intact, and the segment before it is gone.
         let disk = whole.copy()
         disk[name(1)] = nil
         disk[name(2)]?.replaceSubrange(0..<10, with: [UInt8](repeating: 0, count: 10))
         #expect(throws: LogError.self) { try recover(disk) }
     }
 
-    /// A file that was never a segment is not written over, also where a crash may have left one without a header.
+    /// A file that never was a segment is not overwritten, even where a crash may leave a segment without a header.
     @Test func aFileOfSomethingElseIsLeftAlone() throws {
         for text in ["hello\n", "emq logs of 2019", String(repeating: "x", count: 52), "\u{0}\u{0}x"] {
             let disk = SimulatedDisk(seed: 1)
@@ -165,7 +166,7 @@ import Testing
             #expect(error?.cause == .damaged && error?.file == "disk/" + name(1))
             #expect(disk[name(1)] == Array(text.utf8))
         }
-        // That is how a crash may leave one.
+        // A crash may leave a segment like one of these.
         for text in ["", "\u{0}\u{0}\u{0}", "emq l", "emq log\n"] {
             let disk = SimulatedDisk(seed: 1)
             disk[name(1)] = Array(text.utf8)
@@ -182,7 +183,7 @@ import Testing
         let step = testOperations >= 1_000_000 ? 1 : 9
         for segment in model.writer.segments {
             let bytes = try #require(whole[name(segment.number)])
-            // Where the frames of the segment begin and end.
+            // The offsets where the segment's frames begin and end.
             var ends = [Format.segmentHeaderByteCount]
             for frame in all where frame.segment == segment.number {
                 ends.append((ends.last ?? 0) + Format.frameHeaderByteCount + frame.payload.count)
@@ -206,7 +207,7 @@ import Testing
                         let kept = start == 0 ? 0 : ends.firstIndex(of: start) ?? 0
                         let before = all.count { $0.segment < segment.number }
                         try #require(frames == Array(all.prefix(before + kept)), comment)
-                        // The last batch: nothing shows that it was safe.
+                        // Only the last batch may be lost: nothing shows that it was safe.
                         try #require(start == 0 || frames.count >= all.count - 2, comment)
                     }
                 } catch let error as LogError {
@@ -254,7 +255,7 @@ import Testing
             return try recover(fresh).frames.map(\.payload)
         }
         #expect(try repaired(swapped) == all.map(\.payload))
-        // Without its last segment, the log is not whole although each of the others is.
+        // Without its last segment, the log is damaged, although each of the other segments is intact.
         let last = try #require(whole.names().max())
         let shorter = whole.copy()
         shorter[last] = nil
@@ -320,7 +321,7 @@ import Testing
     @Test func eachReadThatFailsIsNamed() throws {
         var random = SeededRandom()
         let (disk, model) = try makeLog(random: &random)
-        // Something to search in, and behind it what is whole.
+        // Random bytes to search through, followed by intact frames.
         var bytes = try #require(disk[name(2)])
         for index in 200..<300 { bytes[index] = UInt8(truncatingIfNeeded: random.next()) }
         let harmed = disk.copy()
@@ -347,7 +348,7 @@ import Testing
         }
     }
 
-    /// Random bytes over random places: recovery says something, and repair finds everything outside these places.
+    /// Random bytes overwrite random places. Repair finds all frames outside these places.
     @Test func repairCopiesWhatIsWhole() throws {
         var random = SeededRandom()
         for run in 0..<min(300, testOperations / 200) {

@@ -183,7 +183,7 @@ import Testing
                         log.commit()
                     }
                     #expect(log.problem?.cause == .noSpace)
-                    // What deletes is taken still.
+                    // Changes that make room are still accepted.
                     for _ in 0..<10 { _ = try log.append([2].span, usingReserve: true) }
                     log.commit()
                     while log.durableSequence < log.lastSequence { try collect(log) }
@@ -196,7 +196,7 @@ import Testing
             }
             let (again, frameCount) = try open(path + "/log", configuration)
             #expect(frameCount == durable, "\(SeededRandom())")
-            // And what the log itself fills.
+            // Now the log itself fills the file system.
             while true {
                 while again.refusal(payloadByteCount: 10_000) == .busy { try collect(again) }
                 if again.refusal(payloadByteCount: 10_000) == .noSpace { break }

@@ -1,5 +1,5 @@
-// Journals that earlier versions have written (Golden/make): each is read by every version to come, and what comes back is
-// known to the last field.
+// Journals that earlier versions have written (Golden/make). Every later version must read each of them and restore
+// every field.
 
 import Foundation
 import Support
@@ -10,18 +10,18 @@ import UID
 @testable import Queues
 
 @Suite struct GoldenTests {
-    /// The versions of the journal, and the time in milliseconds to read each at: right after it was made.
+    /// The versions of the journal, and the time at which to read each: right after it was made, in milliseconds.
     static let versions: [(version: UInt32, now: Int64)] = [(2, 1_795_876_557_174), (4, 1_795_882_142_517)]
 
     private static let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Golden")
 
-    /// The golden log of a version as a disk has it.
+    /// A disk with the golden log of a version.
     private static func bytes(version: UInt32) throws -> [UInt8] {
         let bytes = try [UInt8](Data(contentsOf: folder.appending(path: "version\(version).log")))
         return bytes + [UInt8](repeating: 0, count: (1 << 20) - bytes.count)
     }
 
-    /// Runs `body` in a broker with what a directory has, and closes the journal.
+    /// Runs `body` in a broker with the contents of a directory, and closes the journal.
     private func open(
         _ directory: String, now: Int64, _ body: (isolated Broker, Journal) throws -> Void
     ) throws {
@@ -75,8 +75,8 @@ import UID
         #expect(versions.first == version && versions.last == Format.version)
     }
 
-    /// All that a broker keeps of queues and tasks: what differs from the default. A field that is added shows only in journals
-    /// that have it.
+    /// All state of queues and tasks that differs from the default. So a new field appears only for journals that have
+    /// it.
     private func description(of broker: isolated Broker) -> [String] {
         var lines: [String] = []
         broker.store.queues.forEach { queue in
@@ -131,7 +131,7 @@ import UID
         String(decoding: content.span.indices.map { content.span[$0] }, as: UTF8.self)
     }
 
-    /// What is told apart, or is of one process only.
+    /// Fields that are described separately, or that are meaningful only within one process.
     private static let omitted: Set<String> = [
         "idHigh", "idLow", "content", "state", "queue", "chained", "links", "extras", "timerBucketAndPush", "task",
         "keyGroup", "keyGroupLinks", "waiters", "replacement", "options",

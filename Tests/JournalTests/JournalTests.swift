@@ -1,4 +1,4 @@
-// A broker with a journal on a disk that crashes and fails: what comes back is what the broker held after one of its frames,
+// A broker with a journal on a disk that crashes and fails. The broker comes back as it was after one of its frames,
 // and no frame that was reported safe is missing.
 
 import Foundation
@@ -10,7 +10,7 @@ import UID
 @testable import Journal
 
 @Suite struct JournalTests {
-    /// The machine crashes at any operation, several lives long, also while it recovers.
+    /// The machine crashes at any operation, also during recovery, in several lives in a row.
     @Test(arguments: 0..<4) func bringsBackWhatWasSafe(part: Int) throws {
         let runs = max(1, testOperations / 40_000)
         for run in 0..<runs {
@@ -22,7 +22,7 @@ import UID
         }
     }
 
-    /// Writes and syncs fail now and then, and the process ends or the machine crashes.
+    /// Writes and syncs fail at random, and the process ends or the machine crashes.
     @Test(arguments: 0..<2) func goesOnWhenTheDiskFails(part: Int) throws {
         let runs = max(1, testOperations / 80_000)
         for run in 0..<runs {
@@ -35,8 +35,9 @@ import UID
         }
     }
 
-    /// The disk is full now and then. What no client is told of may be left out then, so there is none of that here. Nobody was
-    /// told of tasks that are gone because of a request for which there was no space: they may be gone, or be there again.
+    /// The disk is full at times. The journal may then leave out changes that no client waits for, so this test makes
+    /// none. If there was no space to record the removal of tasks, no response confirmed it: these tasks may be gone,
+    /// or come back.
     @Test(arguments: 0..<2) func goesOnWhenTheDiskIsFull(part: Int) throws {
         let runs = max(1, testOperations / 80_000)
         for run in 0..<runs {
@@ -66,7 +67,7 @@ import UID
             try body(broker, journal) { now in
                 while !broker.advance(to: now) {}
                 journal.endTurn(of: broker, now: now)
-                // Until all is safe, so that no turn depends on how fast the helper is.
+                // Waits until all is safe, so that no turn depends on the helper's speed.
                 let deadline = Date(timeIntervalSinceNow: 120)
                 try journal.collect()
                 while !journal.isSettled(broker) {
@@ -129,7 +130,7 @@ import UID
         }
     }
 
-    /// What queues say is needed too, and is written anew only as often as it has to be.
+    /// Images of queues are needed too, and are written again only as often as necessary.
     @Test func manyConfiguredQueuesLeaveTheDiskInPeace() throws {
         try withJournal { broker, _, turn in
             for number in 0..<2000 {
@@ -150,7 +151,8 @@ import UID
         }
     }
 
-    /// With no space left, not even the reserve, what makes room is done for a while, and then refused until there is space.
+    /// When even the reserve is used up, changes that make room are accepted for ten seconds, and then refused until
+    /// there is space.
     @Test func nobodyWaitsForEverForSpace() throws {
         let broker = Broker(executor: InlineExecutor(), firstToken: 1, now: 0)
         try broker.assumeIsolated { broker in
@@ -205,7 +207,7 @@ import UID
         nonisolated(unsafe) var history = History()
         nonisolated(unsafe) var work = Work(random: random, givesOut: givesOut)
         for life in 0..<lives {
-            // The last life changes nothing.
+            // The last life has no failures.
             if life < lives - 1 { trouble(disk, &random) }
             let broker = Broker(executor: InlineExecutor(), firstToken: random.next(), now: work.now)
             broker.assumeIsolated { broker in
@@ -231,7 +233,7 @@ import UID
                     if random.below(3) == 0 {
                         while !journal.isSettled(broker) {
                             journal.endTurn(of: broker, now: work.now)
-                            // What is written anew comes in frames of its own.
+                            // Renewed images come in frames of their own.
                             history.note(broker, work.now, hasSpace: journal.problem?.cause != .noSpace)
                             wait(for: journal)
                             try journal.collect()
@@ -240,8 +242,8 @@ import UID
                         history.noteSafe(journal.safeSequence)
                     }
                 } catch {
-                    // Only what was to fail has failed; and what a file system has dropped cannot be written again from memory
-                    // unless each batch is synced.
+                    // Only the failures that the test planned may occur. Writes that the file system dropped are damage
+                    // unless each batch is synced: the log no longer has them in memory.
                     let isLost = error.cause == .damaged && disk.dropsAfterFailedSync && !history.syncs
                     guard disk.hasCrashed || error.cause == .failed || error.cause == .noSpace || isLost else {
                         Issue.record("\(comment), life \(life): \(error)")
@@ -249,10 +251,10 @@ import UID
                     }
                 }
             }
-            // The helper ends together with the journal.
+            // The helper has ended together with the journal.
             if disk.hasCrashed || disk.dropsAfterFailedSync || random.below(2) == 0 {
                 disk.restart()
-                // Then only synced frames are safe.
+                // After a crash, only synced frames are safe.
                 if !history.syncs { history.safe = 0 }
             } else {
                 disk.resume()
@@ -268,10 +270,10 @@ import UID
     }
 }
 
-/// What the broker held after each frame, and which of them are safe.
+/// The broker's state after each frame, and the last safe frame.
 private struct History {
     var states: [UInt64: String] = [0: ""]
-    /// What the broker held last, whether that was written or not.
+    /// The broker's last state, whether it was written or not.
     private var latest = ""
     private var hadNoSpace = false
     var safe: UInt64 = 0
@@ -279,7 +281,8 @@ private struct History {
     var isRight = true
     var story = ""
 
-    /// What is there after recovery must be what was there after one of the frames, none of them older than the safe one.
+    /// The recovered state must be the state after one of the frames, and that frame must not precede the last safe
+    /// one.
     mutating func check(_ broker: isolated Broker, _ now: Int64, _ comment: Comment) throws {
         let sequence = broker.lastFrameSequence
         let found = description(of: broker, now)
@@ -294,7 +297,7 @@ private struct History {
         safe = min(safe, sequence)
     }
 
-    /// Whether all that is missing are tasks that were gone in the end, when there was no space to write so.
+    /// Whether only those tasks are missing that had been removed when there was no space to record it.
     private func lacksOnlyWhatWasGone(_ found: String, _ expected: String?) -> Bool {
         guard hadNoSpace, let expected else { return false }
         let last = Set(latest.split(separator: "\n").compactMap { $0.split(separator: " ").dropFirst(2).first })
@@ -316,7 +319,7 @@ private struct History {
         hadNoSpace = hadNoSpace || !hasSpace
         let (sequence, found) = (broker.lastFrameSequence, description(of: broker, now))
         latest = found
-        // What the log has no room for yet comes with a later frame.
+        // Changes that the log has no room for yet come with a later frame.
         if broker.pendingChangeBytes > 0 { return }
         if let known = states[sequence], known != found {
             isRight = false
@@ -356,7 +359,7 @@ private struct Work {
 
     var random: SeededRandom
     var now: Int64 = 1_000_000
-    /// Whether tasks are given out and delayed.
+    /// Whether tasks are dispatched and delayed.
     private let givesOut: Bool
     private var last: UInt64 = 0
     private var tasks: [UID] = []
@@ -364,7 +367,7 @@ private struct Work {
     init(random: SeededRandom, givesOut: Bool) { (self.random, self.givesOut) = (random, givesOut) }
 
     mutating func turn(on broker: isolated Broker) {
-        // Long after the last one, a journal that needs little space may begin again with a small segment.
+        // After a long pause, a journal with little live data may start over with a small segment.
         now += random.below(20) == 0 ? 3000 : Int64(random.below(20))
         if random.below(3) > 0 { _ = broker.advance(to: now, limit: 1 + random.below(10)) }
         for _ in 0..<random.below(4) { request(on: broker) }
@@ -434,7 +437,7 @@ private struct Work {
     }
 }
 
-/// Runs jobs where they are handed in: there is only one thread.
+/// Runs jobs where they are enqueued: there is only one thread.
 final class InlineExecutor: SerialExecutor {
     func enqueue(_ job: consuming ExecutorJob) { job.runSynchronously(on: asUnownedSerialExecutor()) }
     func isIsolatingCurrentContext() -> Bool? { true }
