@@ -1,4 +1,4 @@
-// Couriers other than emq's own: what they are asked, and what their answers cause.
+// Couriers other than emq's own: which calls they receive, and the effects of their answers.
 
 import Net
 import Queues
@@ -13,9 +13,9 @@ private final class TestCourier: Courier {
     let concurrency: Int
     var outcome: Attempt.Outcome = .done(result: [])
     var notification: DeadLetterNotification?
-    /// The reason why no request can be made; nil if one can.
+    /// Why no request can be made; nil if one can.
     var refusal: String?
-    /// The calls it got.
+    /// The calls it received.
     private(set) var log: [String] = []
     private(set) var attempts: [Attempt] = []
 
@@ -74,7 +74,7 @@ struct CourierTests {
         try broker.configure(try broker.queue(named: Array("q".utf8).span), configuration)
     }
 
-    @Test("The courier makes a task's request and is shown the attempt when it has ended")
+    @Test("The courier makes a task's request, and receives the attempt when it has ended")
     func requestsAndAttempts() throws {
         try withCourier { courier, world, broker in
             world.delivery.wallClockLeadMilliseconds = 500
@@ -133,7 +133,7 @@ struct CourierTests {
         }
     }
 
-    @Test("An outcome is done with a result, or says how and why the task is given back")
+    @Test("An outcome completes the task with a result, or gives it back with a reason")
     func outcomes() throws {
         let outcomes: [(Attempt.Outcome, TaskState, retries: UInt32, pause: Int64?)] = [
             (.done(result: Array("5".utf8)), .done, 0, nil), (.done(result: []), .done, 0, nil),

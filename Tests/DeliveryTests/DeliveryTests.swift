@@ -117,7 +117,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("Options whose stored form could not be read again are refused")
+    @Test("Options are refused if their stored form could not be read again")
     func lengths() throws {
         let place = "http://a.test?"
         for (count, isTaken) in [(8000, true), (8001, false)] {
@@ -176,7 +176,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("Retries pause from 1 s on, doubling, within 10 %, until they are used up")
+    @Test("Pauses before retries start at 1 s and double, within 10 %, until no retries are left")
     func backoff() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, retries: 3, broker)
@@ -197,12 +197,12 @@ struct DeliveryTests {
     }
 
     @Test(
-        "Retry-After takes the place of the backoff, up to a day",
+        "Retry-After replaces the backoff, up to a day",
         arguments: [
             ("429", "7", 7000), ("503", "120", 120_000), ("503", "99999999999999999999", 86_400_000),
             ("503", "Tue, 14 Nov 2023 22:13:50 GMT", 30_000),
             ("503", "Tuesday, 14-Nov-23 22:13:50 GMT", 30_000), ("503", "Tue Nov 14 22:13:50 2023", 30_000),
-            // A receiver's clock may be wrong, which must not remove the pause.
+            // A receiver's clock may be wrong; that must not remove the pause.
             ("503", "Tue, 14 Nov 2000 22:13:50 GMT", 1000), ("429", "0", 1000),
             ("500", "7", 1000), ("503", "soon", 1000),
         ] as [(String, String, Int64)])
@@ -232,7 +232,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("An error shows those parts of a response's body that can be shown")
+    @Test("An error shows the printable parts of a response's body")
     func shownBodies() throws {
         func filled(_ beginning: String, _ filler: String, _ count: Int, _ end: String) -> [UInt8] {
             Array((beginning + String(repeating: filler, count: count) + end).utf8)
@@ -257,7 +257,7 @@ struct DeliveryTests {
         }
     }
 
-    @Test("With keep, the last response is the result, also of a dead task")
+    @Test("With keep, the last response becomes the result, also if the task dies")
     func results() throws {
         try withWorld { world, broker in
             let id = try world.add("q", request: #"{"url":"http://a.test/"}"#, retries: 1, keep: 60_000, broker)
@@ -277,7 +277,7 @@ struct DeliveryTests {
     }
 
     @Test(
-        "A body that is no text is base64, and one that is cut says so",
+        "A body that is not text is shown as base64, and a truncated one is marked",
         arguments: [
             ([0xFF], false, #""body_base64":"/w==""#), ([0x61, 0xFF, 0x62], false, #""body_base64":"Yf9i""#),
             ([0x61, 0xC3], false, #""body_base64":"YcM=""#), ([0x61, 0xC3], true, #""body":"a","truncated":true"#),

@@ -65,7 +65,7 @@ struct DestinationPolicyTests {
     }
 
     @Test(
-        "An element allows its addresses in every spelling",
+        "An element allows its addresses in each of their spellings",
         arguments: [
             ("10.1.0.0/16", "10.1.255.255", "a.test", true), ("10.1.0.0/16", "10.2.0.0", "a.test", false),
             ("10.1.0.0/16", "10.0.255.255", "a.test", false), ("10.1.2.0/23", "10.1.3.255", "a.test", true),
@@ -102,7 +102,7 @@ struct DestinationPolicyTests {
         #expect((try refusal([list], address, host: host) == nil) == isAdmitted)
     }
 
-    @Test("Several lists add up, and no list allows nothing")
+    @Test("Several lists add up, and without a list nothing is allowed")
     func lists() throws {
         #expect(try refusal(["private", "loopback"], "127.0.0.1") == nil)
         #expect(try refusal(["private", "loopback"], "10.0.0.1") == nil)
@@ -168,7 +168,7 @@ struct DestinationPolicyTests {
         }
     }
 
-    @Test("A listener at every address is one at each of this machine's interfaces")
+    @Test("A listener on the wildcard address covers each of this machine's interfaces")
     func ownInterfaces() throws {
         let addresses = try #require(MachineAddresses.all())
         #expect(addresses.contains { $0.description == "127.0.0.1" })
@@ -180,7 +180,7 @@ struct DestinationPolicyTests {
     }
 
     @Test(
-        "A refusal is a sentence",
+        "A refusal names the address and the reason",
         arguments: [
             ("127.0.0.1", "127.0.0.1", "127.0.0.1 is not allowed: --push does not include loopback"),
             ("10.0.0.5", "worker1", "worker1 (10.0.0.5) is not allowed: --push does not include private"),
@@ -198,7 +198,7 @@ struct DestinationPolicyTests {
     }
 
     @Test(
-        "A wrong element gets an explanation",
+        "An invalid element is explained",
         arguments: [
             ("privat", "does not take 'privat'; did you mean 'private'? Write a host of that name as 'privat.'"),
             ("publc", "did you mean 'public'"), ("pubilc", "did you mean 'public'"),

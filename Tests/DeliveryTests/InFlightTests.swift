@@ -43,7 +43,7 @@ struct InFlightTests {
     }
 
     @Test(
-        "Starts keep to the rate, in bursts of a second's worth",
+        "Starts keep to the rate, in bursts of at most one second's starts",
         arguments: [("10/s", 10, 20, 210), ("21.5/m", 1, 1 + 7, 1 + 71)])
     func rate(rate: String, burst: Int, after: Int, later: Int) throws {
         try withWorld { world, broker in
@@ -61,7 +61,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("Setting a configuration again with the same rate starts nothing early")
+    @Test("A configuration that is set again with the same rate starts nothing early")
     func sameRate() throws {
         try withWorld { world, broker in
             for timeout in 1...5 {
@@ -120,7 +120,7 @@ struct InFlightTests {
             }
             world.turn(broker)
             #expect(world.sender.started == 1000)
-            // The queues that wake first have nothing left to send.
+            // The queues that are woken first have nothing left to send.
             for id in waiting.dropLast() { _ = broker.cancelTask(id, now: world.now) }
             world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
             world.turn(broker)
@@ -128,7 +128,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("Signatures have the wall-clock time")
+    @Test("Signatures contain the wall-clock time")
     func wallClock() throws {
         try withWorld(now: 1_700_000_000_000) { world, broker in
             world.delivery.wallClockLeadMilliseconds = 60_000
@@ -178,7 +178,7 @@ struct InFlightTests {
             #expect(world.sender.started == 1)
             #expect(world.state(other, broker) == .dispatched)
             #expect(ids.allSatisfy { world.state($0, broker) == .ready })
-            // A lookup has ended, but there is still no room: no queue is lost.
+            // A lookup has ended, but the host still cannot be looked up: no queue may be forgotten.
             world.sender.endedLookUps = 1
             world.turn(broker)
             #expect(world.sender.started == 1)
@@ -225,7 +225,7 @@ struct InFlightTests {
                 let bytes = Array("HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)".utf8)
                 world.sender.answers.append((key, .response(bytes, 1 << 20, 1)))
             }
-            // A new journal has little room. The last task is cancelled meanwhile.
+            // As in a new journal, there is little room. The last task is cancelled meanwhile.
             world.delivery.beginTurn(on: broker, now: world.now) { $0 < 1_000_000 }
             #expect(ids.map { world.state($0, broker) } == [.dispatched, .dispatched, .dispatched])
             #expect(world.delivery.inFlightCount == 3)
@@ -244,7 +244,7 @@ struct InFlightTests {
         }
     }
 
-    @Test("Outcomes without a wanted result do not wait behind others, and those that wait are counted")
+    @Test("Outcomes whose results nobody wants do not wait behind others, and waiting ones are counted")
     func roomForResults() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"url":"http://a.test/"}"#, broker)

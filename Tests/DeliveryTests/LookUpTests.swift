@@ -1,5 +1,5 @@
-// Lookups without an answer: which tasks wait for them, and which do not. In virtual time, with the real client, whose
-// lookups end when the test says so.
+// Lookups without an answer: which tasks wait for them, and which do not. Runs in virtual time with the real client;
+// the test ends its lookups.
 
 import Foundation
 import Queues
@@ -15,7 +15,7 @@ import UID
         let now = Atomic<Int64>(1_000_000)
     }
 
-    /// Lookups that hang: the number that have begun, and a semaphore that ends them.
+    /// Lookups that hang: the number that have begun, and a semaphore to end them.
     private final class Gate: Sendable {
         let begun = Atomic(0)
         let semaphore = DispatchSemaphore(value: 0)

@@ -34,7 +34,7 @@ struct NotificationTests {
         }
     }
 
-    @Test("A task's own on_dead goes before its queue's, and a full queue still takes the notification")
+    @Test("A task's own on_dead takes precedence over its queue's, and a full queue still takes the notification")
     func ownOnDead() throws {
         try withWorld { world, broker in
             try world.push("q", #"{"on_dead":"http://queue.test/"}"#, retries: 0, length: 1, broker)
@@ -47,7 +47,7 @@ struct NotificationTests {
         }
     }
 
-    @Test("A notification's death causes no other one: queues that are each other's dead-letter queue come to an end")
+    @Test("A notification's death causes no further one: mutual dead-letter queues come to rest")
     func noticesThatDieElsewhere() throws {
         try withWorld { world, broker in
             for (name, other) in [("a", "b"), ("b", "a")] {

@@ -1,4 +1,4 @@
-// Reading rates, and keeping starts to them in virtual time.
+// Parsing of rates, and starts at these rates in virtual time.
 
 import Support
 import Testing
@@ -22,7 +22,7 @@ struct PacingTests {
     }
 
     @Test(
-        "A wrong rate gets an explanation",
+        "An invalid rate is explained",
         arguments: [
             ("", "such as '21.5/m', not ''"), ("10", "s, m, h or d"), ("/s", "s, m, h or d"), ("10/", "s, m, h or d"),
             ("10/S", "s, m, h or d"), ("10/w", "s, m, h or d"), ("10/ms", "s, m, h or d"), ("10/s/s", "s, m, h or d"),
@@ -71,7 +71,7 @@ struct PacingTests {
         #expect(starts == mostStarts(rate, in: duration))
     }
 
-    @Test("Being a little late each time loses no start", arguments: ["21.5/m", "1/s", "10/s", "59.9/s"])
+    @Test("Small delays lose no start", arguments: ["21.5/m", "1/s", "10/s", "59.9/s"])
     func lateness(text: String) throws {
         var random = SeededRandom()
         let rate = try Rate(text)
@@ -90,14 +90,14 @@ struct PacingTests {
         #expect(most - 1...most ~= starts, "\(random)")
     }
 
-    /// The number of starts that a rate allows from the beginning: the burst, plus those that the time adds.
+    /// The largest number of starts that a rate allows from time 0 on: a burst, plus those that become due.
     private func mostStarts(_ rate: Rate, in milliseconds: Int64) -> Int {
         let unit = rate.periodMilliseconds * 1_000_000
         return Int((max(unit, rate.millionths * 1000) + rate.millionths * milliseconds) / unit)
     }
 
     @Test(
-        "After any idle time a burst is what one second allows, and at least one",
+        "After any idle time, a burst has as many starts as one second allows, and at least one",
         arguments: [
             ("1/d", 1), ("21.5/m", 1), ("1/s", 1), ("1.9/s", 1), ("2/s", 2), ("10/s", 10), ("100/s", 100),
             ("1000/s", 1000), ("20000/s", 20_000),
@@ -113,7 +113,7 @@ struct PacingTests {
         }
     }
 
-    @Test("A clock that goes back adds no start and loses none")
+    @Test("A clock that goes back neither adds nor loses starts")
     func backwards() throws {
         var bucket = TokenBucket(rate: try Rate("1/s"), now: 10_000)
         let times: [(now: Int64, isTaken: Bool)] = [

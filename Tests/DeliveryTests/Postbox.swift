@@ -1,14 +1,14 @@
-// Replaces the HTTP client: requests stay here, and the test gives the responses.
+// A replacement for the HTTP client: it keeps the requests, and the test provides the responses.
 
 import Delivery
 
 @testable import Net
 
-/// Takes requests, and returns the responses that a test gives.
+/// Takes requests, and reports the replies that a test sets.
 final class Postbox: RequestSender {
     /// The end of a request.
     enum Reply {
-        /// The bytes of a response, how much of its body is kept, and how long it took.
+        /// The bytes of a response, the size of the body to keep, and the time it took in milliseconds.
         case response([UInt8], Int, Int64)
         /// The reason why there is no response.
         case failure(ClientFailure)

@@ -1,4 +1,4 @@
-// SHA-256 against the vectors of its standard, and fed in pieces.
+// SHA-256 against the vectors of its standard, in one piece and in several.
 
 import Support
 import Testing
@@ -30,7 +30,7 @@ struct SHA256Tests {
         #expect(hexadecimal(SHA256.hash(Array(message.utf8).span)) == digest)
     }
 
-    @Test("A message in pieces has the same hash as the whole")
+    @Test("A message in pieces has the same hash as the whole message")
     func pieces() {
         var random = SeededRandom()
         for _ in 0..<300 {

@@ -12,7 +12,7 @@ func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
 
 /// A broker, its delivery, and a clock that the test controls.
 final class World {
-    /// What dead-letter notifications look like.
+    /// Options for the contents of dead-letter notifications.
     final class Notifications {
         /// The number of spaces behind the text.
         var paddingByteCount = 0
@@ -30,8 +30,8 @@ final class World {
         var count: UInt64 = 0
     }
 
-    /// A world without tasks. `couriers` say how the tasks of queues are sent, by the queues' names; nil for emq's own
-    /// way.
+    /// A world without tasks. `couriers` has the courier of each queue, by its name; if it is nil, all queues have
+    /// emq's own courier.
     init(now: Int64, couriers: [String: any Courier]?, on broker: isolated Broker) {
         self.now = now
         let made = made
@@ -82,7 +82,7 @@ final class World {
         try broker.configure(try broker.queue(named: Array(queue.utf8).span), configuration)
     }
 
-    /// Turns until nothing is left to do at this time.
+    /// Runs turns until nothing is left to do at this time.
     func turn(_ broker: isolated Broker) {
         repeat {
             while !broker.advance(to: now) {}
