@@ -1,8 +1,8 @@
-// Frames that wait to be written together, as the bytes that will be written.
+// Frames that wait to be written together, in the form in which they are written.
 
 import Glibc
 
-/// A growing buffer of whole frames with contiguous sequences. One thread at a time.
+/// A growing buffer of whole frames with contiguous sequences. One thread may use it at a time.
 @safe final class Batch {
     /// How much memory an emptied batch keeps, in bytes.
     private static let keptByteCount = 1 << 20

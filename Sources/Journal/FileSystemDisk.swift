@@ -33,7 +33,7 @@ final class FileSystemDisk: Disk {
             if access == .creatingNew { throw LogError.exists(path) }
             throw LogError(
                 .failed, file: path, problem: "it is not a directory",
-                // A log that is only read is there already.
+                // A log that is only read needs no new directory.
                 remedy: creates ? "name one, or move this away" : "")
         }
         if creates {
@@ -85,7 +85,8 @@ final class FileSystemDisk: Disk {
     }
 
     func lock(waitMilliseconds: Int64) throws(LogError) {
-        // The directory's own lock also holds when somebody deletes the file. Some network file systems lock only files.
+        // The directory's own lock holds even if another program deletes the file. Some network file systems lock only
+        // files.
         for descriptor in [directory, lockFile] where descriptor >= 0 {
             var patience = waitMilliseconds / Self.lockRetryMilliseconds
             var result = flock(descriptor, LOCK_EX | LOCK_NB)
@@ -108,7 +109,8 @@ final class FileSystemDisk: Disk {
     private static let lockRetryMilliseconds: Int64 = 50
 
     func names() throws(LogError) -> [String] {
-        // A descriptor of its own: reading a directory moves the descriptor's position, and closing the stream closes it.
+        // Listing needs its own descriptor: reading a directory moves the descriptor's position, and closing the stream
+        // closes it.
         let descriptor = unsafe openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0, let stream = unsafe fdopendir(descriptor) else {
             let code = errno

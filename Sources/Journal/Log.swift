@@ -176,7 +176,7 @@ final class Log {
         submit()
     }
 
-    /// Computes the room that is left once all appended frames are written.
+    /// Computes the room that remains after all appended frames are written.
     private func plan(_ state: LogHelper.State) {
         if state.batch == nil && gathering.isEmpty {
             (room, lossCount) = (state.room, state.lossCount)

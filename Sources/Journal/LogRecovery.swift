@@ -32,11 +32,12 @@ final class LogRecovery: LogReader {
     let segments: [Found]
     /// Segments after the last one in use: prepared in advance, or given up. They hold no frames.
     let unused: [Found]
-    /// The range between the last whole frame and the end of what a crash left.
+    /// The range from the last whole frame's end to the end of the bytes that a crash left.
     private(set) var tail: (offset: Int, contentEnd: Int)?
-    /// The segments before the last one that should have an end mark, and where: after their own frames.
+    /// Segments before the last one that should have an end mark, and the marks' offsets: after the segments' own
+    /// frames.
     private(set) var ends: [(name: String, offset: Int)] = []
-    /// Everything in the last segment before this offset is safe, as a later frame says.
+    /// Everything in the last segment before this offset is safe according to a later frame.
     private(set) var safeOffset = 0
     /// The sequence and the end of a frame in the segment being read, for `safeOffset` once a later frame says that it
     /// is safe.
@@ -54,8 +55,8 @@ final class LogRecovery: LogReader {
     ///   - directory: the directory's path.
     ///   - creating: whether to make the directory if it does not exist.
     ///   - lockWaitMilliseconds: how long to wait for another process to close the log.
-    /// - Throws: `LogError`, also if segments are missing or have another version, which shows before their frames are
-    ///   read.
+    /// - Throws: `LogError`, also if segments are missing or have an unsupported version, which is found before any
+    ///   frame is read.
     /// - Complexity: O(n) for n segments.
     convenience init(
         directory: String, creating: Bool = true, lockWaitMilliseconds: Int64 = 0
@@ -126,7 +127,7 @@ final class LogRecovery: LogReader {
         }
     }
 
-    /// Reads on.
+    /// Continues to read.
     ///
     /// - Parameters:
     ///   - byteCount: how many bytes to read, plus at most one frame.

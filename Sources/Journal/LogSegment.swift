@@ -1,4 +1,4 @@
-// What others know of a segment, and the configuration of a log.
+// The public description of a segment, and the configuration of a log.
 
 /// A segment: one file of the log.
 struct LogSegment: Sendable, Equatable {

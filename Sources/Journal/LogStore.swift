@@ -11,7 +11,7 @@ protocol LogReader: AnyObject {
     /// The size of the log, in bytes.
     var totalByteCount: Int { get }
 
-    /// Reads on.
+    /// Continues to read.
     ///
     /// - Parameters:
     ///   - byteCount: how many bytes to read, plus at most one frame.
