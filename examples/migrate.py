@@ -6,8 +6,8 @@
     migrate.py delay-tasks DIRECTORY                       http://EMQ:7080
 
 Stop the legacy system first. The script deletes nothing there. If you run it twice, it adds everything twice (except
-for delay-tasks, where a task replaces itself). The script lists tasks that emq rejects, such as those with an https URL,
-and then exits with status 1.
+for delay-tasks, where a task replaces itself). The script lists tasks that emq rejects, such as those with an https
+URL, and then exits with status 1.
 """
 
 import json
