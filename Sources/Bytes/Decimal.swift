@@ -6,8 +6,8 @@ extension Collection<UInt8> {
 }
 
 extension FixedWidthInteger {
-    /// Reads a number from its decimal digits; nil if there are none, if there is anything else, such as a sign, or if the
-    /// number is out of range. O(*n*).
+    /// Reads a number from its decimal digits; nil if there are none, if there is anything else, such as a sign, or if
+    /// the number is out of range. O(*n*).
     public init?(decimal digits: some Collection<UInt8>) {
         guard digits.isDecimal else { return nil }
         self.init(String(decoding: digits, as: UTF8.self))

@@ -1,6 +1,6 @@
 // The edit distance of words, for suggestions such as "did you mean".
 
-/// The number of bytes to insert, delete, replace, or swap with their neighbour to make one word of another.
+/// The number of bytes to insert, delete, replace, or swap with their neighbour to turn one word into the other.
 ///
 /// This is the restricted distance of Damerau and Levenshtein (optimal string alignment): no part of a word is changed
 /// twice.

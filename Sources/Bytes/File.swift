@@ -37,12 +37,12 @@ public enum File {
 
 /// Why a file cannot be read.
 public struct FileError: Error, CustomStringConvertible {
-    /// The system's number for it, as in `errno`.
+    /// The error number, as in `errno`.
     public let code: Int32
 
-    /// Makes the error of a number of `errno`.
+    /// Makes an error from a number of `errno`.
     public init(code: Int32) { self.code = code }
 
-    /// The system's words for it, such as `No such file or directory`.
+    /// The system's description of the error, such as `No such file or directory`.
     public var description: String { unsafe String(cString: strerror(code)) }
 }

@@ -34,7 +34,7 @@ public protocol Courier: AnyObject {
     ///   - task: the task. It may be in another queue by now, as a dead letter.
     ///   - queueName: the name of the queue where it died.
     ///   - push: the push options of that queue.
-    /// - Returns: nil if there is nobody to notify.
+    /// - Returns: nil if there is no URL to notify.
     func deadLetterNotification(
         for task: borrowing TaskView, in queueName: [UInt8], push: PushOptions
     ) -> DeadLetterNotification?

@@ -17,7 +17,7 @@ extension Delivery {
         broker.takeSendableQueues { wake($0, on: broker) }
     }
 
-    /// Adds a notification for a dead task, if there is somebody to notify.
+    /// Adds a notification for a dead task, if there is a URL to notify.
     ///
     /// - Returns: the size of its content.
     private func addNotification(for deadTask: Broker.DeadTask, on broker: isolated Broker, now: Int64) -> Int {

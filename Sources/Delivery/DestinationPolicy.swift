@@ -100,7 +100,7 @@ public struct DestinationPolicy: Sendable {
             guard listener.port == port else { return false }
             if let addresses = listener.addresses { return addresses.contains(address) }
             if SpecialAddresses.loopback.contains(where: { $0.contains(address) }) { return true }
-            // If the system does not tell, any address may be the machine's.
+            // If the kernel does not report the addresses, any address may be the machine's.
             return MachineAddresses.all()?.contains(address) ?? true
         }
     }

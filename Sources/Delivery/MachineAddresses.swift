@@ -5,7 +5,7 @@ import Net
 
 /// Asks the system for addresses.
 enum MachineAddresses {
-    /// The addresses of this machine's interfaces; nil if the kernel does not tell. O(number of interfaces).
+    /// The addresses of this machine's interfaces; nil if the kernel does not report them. O(number of interfaces).
     static func all() -> [IPAddress]? {
         var list: UnsafeMutablePointer<ifaddrs>?
         guard unsafe getifaddrs(&list) == 0 else { return nil }

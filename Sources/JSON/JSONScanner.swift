@@ -1,8 +1,8 @@
 // Checks that bytes are JSON while they arrive, and notes where the parts of the outermost container are.
 //
-// The scanner is a state machine that can stop after any byte. `consume` passes the rest of a piece to the method for the
-// current state, which goes as far as it can. An error depends on the state and the offending byte, never on where a piece
-// begins or ends.
+// The scanner is a state machine that can stop after any byte. `consume` passes the rest of a piece to the method for
+// the current state, which goes as far as it can. An error depends on the state and the offending byte, never on where
+// a piece begins or ends.
 //
 // Inlining the marked methods makes scanning a document of 100 bytes 13 % faster.
 
@@ -12,13 +12,13 @@ import Bytes
 ///
 /// One pass validates everything, at any depth, and records an outline of the outermost container: where the name and
 /// the value of each member of a root object are, or each element of a root array. To read a nested container, scan its
-/// bytes with another scanner. Nothing is normalised: a name given twice is two entries, and an escaped lone surrogate is
-/// accepted, as the grammar allows.
+/// bytes with another scanner. Nothing is normalised: a name given twice is two entries, and an escaped lone surrogate
+/// is accepted, as the grammar allows.
 ///
-/// Scanning allocates only if the outline outgrows the storage kept from earlier documents. A scanner takes no more memory
-/// than its outline and 64 bytes for nesting, however deep or long a document is.
+/// Scanning allocates only if the outline outgrows the storage kept from earlier documents. A scanner takes no more
+/// memory than its outline and 64 bytes for nesting, however deep or long a document is.
 public struct JSONScanner: ~Copyable {
-    /// The most containers that may be open at once.
+    /// The maximum number of containers open at once.
     public static let maximumDepth = 512
 
     /// A member of the outermost object or an element of the outermost array. Ranges are offsets from the document's
@@ -58,8 +58,8 @@ public struct JSONScanner: ~Copyable {
     private var outerObjects = InlineArray<7, UInt64>(repeating: 0)
 
     private var isName = false
-    /// The rest of the token: a number of hexadecimal digits or continuation bytes, or the letters of a literal, lowest byte
-    /// first.
+    /// The rest of the token: a number of hexadecimal digits or continuation bytes, or the letters of a literal, lowest
+    /// byte first.
     private var rest: UInt32 = 0
     /// The bounds of the next continuation byte. The bounds of the first one exclude overlong forms and surrogates.
     private var continuation: (low: UInt8, high: UInt8) = (0x80, 0xBF)
@@ -81,7 +81,7 @@ public struct JSONScanner: ~Copyable {
 
     /// Makes a scanner for a first document.
     ///
-    /// - Parameter maximumEntries: The most members or elements of the outermost container; at least 1.
+    /// - Parameter maximumEntries: The maximum number of members or elements of the outermost container; at least 1.
     public init(maximumEntries: Int = 10_000) {
         precondition(maximumEntries > 0, "an outline needs room for at least one entry")
         self.maximumEntries = maximumEntries
@@ -125,8 +125,8 @@ public struct JSONScanner: ~Copyable {
         if let failure { throw failure }
         var index = 0
         while index < bytes.count {
-            // In the usual order of tokens. The processor predicts each of these branches by itself; a switch would be a
-            // single jump with many targets.
+            // In the usual order of tokens. The processor predicts each of these branches by itself; a switch would be
+            // a single jump with many targets.
             if state == .afterValue { index = try scanAfterValue(bytes, index) }
             if index < bytes.count, state == .name || state == .nameOrBrace { index = try scanName(bytes, index) }
             if index < bytes.count, state == .string { index = try scanString(bytes, index) }
@@ -165,8 +165,8 @@ public struct JSONScanner: ~Copyable {
 
     // MARK: - Between tokens
     //
-    // These methods, and those below, take the index of a byte in the piece, and return the index of the first byte that they
-    // did not consume.
+    // These methods, and those below, take the index of a byte in the piece, and return the index of the first byte
+    // that they did not consume.
 
     private mutating func scanValue(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
         if depth == 1 {
@@ -474,8 +474,8 @@ private func isWhiteSpace(_ byte: UInt8) -> Bool {
     byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") || byte == UInt8(ascii: "\t")
 }
 
-/// The index of the first byte at or after `start` that is special in a string (a quote, a backslash, a control character, a
-/// byte over 0x7F), or the count if there is none. Looks at eight bytes at a time.
+/// The index of the first byte at or after `start` that is special in a string (a quote, a backslash, a control
+/// character, a byte over 0x7F), or the count if there is none. Looks at eight bytes at a time.
 @inline(__always)
 private func firstSpecial(_ bytes: Span<UInt8>, from start: Int) -> Int {
     let ones: UInt64 = 0x0101_0101_0101_0101
@@ -483,8 +483,8 @@ private func firstSpecial(_ bytes: Span<UInt8>, from start: Int) -> Int {
     while bytes.count - index >= 8 {
         // Unsafe only because it could load a type that not all bits are valid for; the bounds are checked.
         let word = UInt64(littleEndian: unsafe bytes.bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self))
-        // The highest bit of a byte becomes set if the byte is special. A borrow may also set the bit of bytes after a special
-        // one; only the first is used.
+        // The highest bit of a byte becomes set if the byte is special. A borrow may also set the bit of bytes after a
+        // special one; only the first is used.
         let quote = (word ^ (ones &* 0x22)) &- ones
         let backslash = (word ^ (ones &* 0x5C)) &- ones
         let control = word &- ones &* 0x20

@@ -3,7 +3,7 @@
 import Bytes
 
 extension JSONValue {
-    /// The most bytes that a number may be written in. Longer ones are out of range, to limit the time they take.
+    /// The maximum length of a number, in bytes. Longer numbers are out of range, to limit the time that reading takes.
     public static let maximumNumberLength = 65_536
 
     /// Reads a number that is a signed integer of 64 bits, however it is written: `1e3` and `1.0` are 1000 and 1.
@@ -131,8 +131,8 @@ private struct ScaledDecimal {
         return (index, (point ?? index) - start)
     }
 
-    /// Reads the exponent, if there is one after the digits. It stops growing where it exceeds all digits that a number can
-    /// have, because larger exponents make no difference.
+    /// Reads the exponent, if there is one after the digits. It stops growing where it exceeds all digits that a number
+    /// can have, because larger exponents make no difference.
     private static func exponent(_ bytes: Span<UInt8>, from start: Int) -> Int {
         var exponent = 0
         var isNegative = false

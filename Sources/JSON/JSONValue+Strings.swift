@@ -74,7 +74,8 @@ extension JSONValue {
         return true
     }
 
-    /// Reads the escape, or the two escapes of a surrogate pair, at `index` and moves past it; nil if it is not a scalar.
+    /// Reads the escape, or the two escapes of a surrogate pair, at `index` and moves past it; nil if it is not a
+    /// scalar.
     private static func escapedScalar(_ bytes: Span<UInt8>, _ index: inout Int) -> Unicode.Scalar? {
         guard let first = escapedUnit(bytes, &index) else { return nil }
         guard UTF16.isLeadSurrogate(first) else { return Unicode.Scalar(first) }

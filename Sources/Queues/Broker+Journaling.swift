@@ -1,5 +1,5 @@
-// The interface for a journal: which tasks and queues have changed, and restoring them. The broker does not know what is on
-// disk or what is safe there; it knows frames only by their sequence numbers.
+// The interface for a journal: which tasks and queues have changed, and restoring them. The broker does not know what
+// is on disk or what is safe there; it knows frames only by their sequence numbers.
 
 extension Broker {
     // MARK: Restoring
@@ -24,16 +24,17 @@ extension Broker {
         try store.restore(payload, sequence: sequence, &restoration)
     }
 
-    /// Puts the tasks into their places after all frames were restored. O(n log n) for n tasks in all; O(1) a step, except for
-    /// the step that sorts tasks that are out of order.
+    /// Puts the tasks into their places after all frames have been restored. O(n log n) for n tasks in all; O(1) a
+    /// step, except for the step that sorts tasks that are out of order.
     ///
     /// - Parameters:
     ///   - nextSequence: the sequence number of the next frame.
     ///   - now: the time.
-    ///   - graceMilliseconds: the least time that the leases of dispatched tasks last, and that these tasks do not expire.
+    ///   - graceMilliseconds: how long the leases of dispatched tasks last at least; these tasks do not expire before
+    ///     that either.
     ///   - limit: how many tasks to look at in this call.
-    /// - Returns: whether all tasks are in place. If so, changes are noted from now on, and `advance` does what has become due
-    ///   meanwhile.
+    /// - Returns: whether all tasks are in place. If so, changes are noted from now on, and `advance` does what has
+    ///   become due meanwhile.
     public func finishRestoring(
         nextSequence: UInt64, now: Int64, graceMilliseconds: Int64, limit: Int = 10_000
     ) -> Bool {
@@ -83,8 +84,8 @@ extension Broker {
     /// Writes what has changed since the last call, as the payload of the next frame. O(changes).
     ///
     /// - Parameters:
-    ///   - skipsUnawaited: whether to drop changes that no client is told of: dispatches, and what happens when time passes.
-    ///     If they are lost in a crash, tasks may be dispatched twice.
+    ///   - skipsUnawaited: whether to drop changes that no client is told of: dispatches, and what happens when time
+    ///     passes. If they are lost in a crash, tasks may be dispatched twice.
     ///   - limit: a size in bytes; beyond it, such changes are left to the next call.
     ///   - body: receives the payload and its sequence number; not called if nothing has changed.
     public func writeChanges(
@@ -101,8 +102,8 @@ extension Broker {
     /// The sequence number of the oldest frame that restoring needs; nil if it needs none. O(1).
     public func oldestNeededSequence() -> UInt64? { store.oldestNeededSequence() }
 
-    /// The sequence number of the oldest frame that restoring needs as long as the last frame is not safe; nil if it needs none.
-    /// O(1).
+    /// The sequence number of the oldest frame that restoring needs as long as the last frame is not safe; nil if it
+    /// needs none. O(1).
     public func oldestRenewedSequence() -> UInt64? {
         store.images.oldestRenewed == .max ? nil : store.images.oldestRenewed
     }

@@ -21,8 +21,8 @@ extension Broker {
         return slot != 0 && store.tasks[slot].isAlive(now: now) ? store.tasks[slot].id : nil
     }
 
-    /// Calls `body` with the unfinished tasks of a queue that hold keys of a group (see ``TaskKey``), in no particular order.
-    /// `body` may look at more tasks. O(tasks).
+    /// Calls `body` with the unfinished tasks of a queue that hold keys of a group (see ``TaskKey``), in no particular
+    /// order. `body` may look at more tasks. O(tasks).
     public func forEachTask(
         inKeyGroup group: [UInt8], of queue: QueueIndex, now: Int64, _ body: (borrowing TaskView) -> Void
     ) {

@@ -23,14 +23,14 @@ extension Broker {
         try store.beginSweep(of: queue.slot, .purge, states: states, limit: .max, now: now, completion: completion)
     }
 
-    /// Makes dead tasks ready, with their retries and their expiry reset, or ends the delays of delayed tasks. Tasks whose key
-    /// has been taken meanwhile stay. This, `kickToOrigin` and `move` may exceed a queue's maximum length. `advance` does the
-    /// work in slices, for the tasks that exist now. O(1) now, O(tasks) in all.
+    /// Makes dead tasks ready, with their retries and their expiry reset, or ends the delays of delayed tasks. Tasks
+    /// whose key has been taken meanwhile stay. This, `kickToOrigin` and `move` may exceed a queue's maximum length.
+    /// `advance` does the work in slices, for the tasks that exist now. O(1) now, O(tasks) in all.
     ///
     /// - Parameters:
     ///   - queue: the queue.
     ///   - state: `.dead` or `.delayed`.
-    ///   - limit: the most tasks to change.
+    ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance`.
     /// - Throws: `BrokerError.tooManySweeps`.
@@ -42,13 +42,13 @@ extension Broker {
         try store.beginSweep(of: queue.slot, .kick, states: [state], limit: limit, now: now, completion: completion)
     }
 
-    /// Returns dead letters to the queues where they died and makes them ready there, with their retries and their expiry
-    /// reset. A dead letter stays if that queue cannot be made. The work is done as for `kick`.
+    /// Returns dead letters to the queues where they died and makes them ready there, with their retries and their
+    /// expiry reset. A dead letter stays if that queue cannot be made. `advance` does the work as for `kick`.
     ///
     /// - Parameters:
     ///   - queue: the queue.
     ///   - states: the states of the dead letters, out of `.ready`, `.delayed` and `.dead`.
-    ///   - limit: the most tasks to change.
+    ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance`.
     /// - Throws: `BrokerError.tooManySweeps`.
@@ -61,13 +61,14 @@ extension Broker {
             of: queue.slot, .kickToOrigin, states: states, limit: limit, now: now, completion: completion)
     }
 
-    /// Moves tasks to the back of another queue, oldest first. Tasks whose key exists there stay. The work is done as for `kick`.
+    /// Moves tasks to the back of another queue, oldest first. Tasks whose key exists there stay. `advance` does the
+    /// work as for `kick`.
     ///
     /// - Parameters:
     ///   - queue: the queue.
     ///   - target: the other queue.
     ///   - state: `.ready`, `.delayed` or `.dead`.
-    ///   - limit: the most tasks to change.
+    ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance`.
     /// - Throws: `BrokerError.tooManySweeps`.
@@ -98,8 +99,8 @@ extension Broker {
         store.noteSendableAnew(queue.slot)
     }
 
-    /// Sets the configuration of a queue; nil removes it. In slices, `advance` makes tasks dead that have no retries left by it,
-    /// and gives tasks that are no longer to be sent to workers. O(1) now, O(tasks) in all.
+    /// Sets the configuration of a queue; nil removes it. In slices, `advance` makes tasks dead that have no retries
+    /// left under it, and makes tasks that push no longer sends available to workers. O(1) now, O(tasks) in all.
     ///
     /// - Throws: `BrokerError.tooManySweeps`.
     public func configure(_ queue: QueueIndex, _ configuration: QueueConfiguration?) throws(BrokerError) {
@@ -128,10 +129,10 @@ extension Broker {
     /// The defaults for all queues; nil if none are set. O(1).
     public var defaults: QueueConfiguration? { store.defaults?.own }
 
-    /// Sets the defaults for all queues; nil removes them. They apply as a configuration does, except that tasks which have no
-    /// retries left by them become dead only when they would be retried. O(1).
+    /// Sets the defaults for all queues; nil removes them. They apply as a configuration does, except that a task with
+    /// no retries left under them becomes dead only when it would be retried. O(1).
     ///
-    /// - Precondition: `defaults` does not say how tasks are sent.
+    /// - Precondition: `defaults` has no push options.
     /// - Throws: `BrokerError.tooManyQueues`.
     public func setDefaults(_ defaults: QueueConfiguration?) throws(BrokerError) {
         precondition(
@@ -154,7 +155,8 @@ extension Broker {
         store.statistics(of: queue.slot)
     }
 
-    /// Calls `body` with the name and statistics of each queue, sorted bytewise by name. O(n log n) in the number of queues.
+    /// Calls `body` with the name and statistics of each queue, sorted bytewise by name. O(n log n) in the number of
+    /// queues.
     public func forEachQueue(_ body: (Span<UInt8>, QueueStatistics) -> Void) {
         for queue in store.queuesByName(where: { !$0.isPlaceOfDefaults }) {
             body(store.queues[queue].name.span, store.statistics(of: queue))

@@ -1,7 +1,7 @@
 // The interface for push: finding queues with tasks to send, dispatching these tasks, and reporting the outcome.
 //
-// A task that is to be sent, because it or its queue says so, is never given to workers. It is dispatched here, with a lease
-// like a worker's, and ended here: acknowledgements by workers do not find it.
+// Workers never get a task that push sends, whether for its own request or for its queue's push options. It is
+// dispatched here, with a lease like a worker's, and ended here: acknowledgements by workers do not find it.
 
 import UID
 
@@ -12,8 +12,8 @@ extension Broker {
         case task(DispatchKey)
         /// No task; `takeSendableQueues` reports the queue again when that may have changed.
         case nothing
-        /// No task yet: the next one was put off, or so many tasks have expired or must no longer be sent that one call could
-        /// not find the next.
+        /// No task yet: the next one was put off, or so many tasks have expired or must no longer be sent that one call
+        /// could not find the next.
         case notYet
     }
 
@@ -31,8 +31,8 @@ extension Broker {
         store.sending.isOn = true
     }
 
-    /// Calls `body` with each queue that has got tasks to send since the last call, or since `send` found nothing there.
-    /// O(queues).
+    /// Calls `body` with each queue that has got tasks to send since the last call, or since `send` found nothing
+    /// there. O(queues).
     public func takeSendableQueues(_ body: (QueueIndex) -> Void) {
         let queues = store.sending.queues
         if queues.isEmpty { return }
@@ -45,8 +45,8 @@ extension Broker {
     /// - Parameters:
     ///   - queue: a queue that `takeSendableQueues` reported, until this method returns `.nothing` for it.
     ///   - now: the time.
-    ///   - leaseMilliseconds: receives the task before its dispatch, and returns how long it may take to send it; nil puts it
-    ///     off.
+    ///   - leaseMilliseconds: receives the task before its dispatch, and returns the lease for sending it; nil puts the
+    ///     task off.
     /// - Returns: what was found.
     public func send(
         from queue: QueueIndex, now: Int64, leaseMilliseconds: (borrowing TaskView) -> Int64?
@@ -102,8 +102,8 @@ extension Broker {
         return slot != 0 && store.wantsResult(of: slot)
     }
 
-    /// Calls `body` with each dispatch that has ended since the last call while its task was being sent, because the task was
-    /// cancelled, was purged, expired or took too long. O(n).
+    /// Calls `body` with each dispatch that has ended since the last call while its task was being sent, because the
+    /// task was cancelled, was purged, expired or took too long. O(n).
     public func takeEndedSends(_ body: (DispatchKey) -> Void) {
         let ended = store.sending.ended
         if ended.isEmpty { return }
@@ -111,8 +111,8 @@ extension Broker {
         for key in ended { body(key) }
     }
 
-    /// Calls `body` with each task that has died since the last call, if it was to be sent or its queue says how tasks are
-    /// sent. If `body` returns false, this task and the rest are left for the next call. `body` may add tasks. O(n).
+    /// Calls `body` with each task that has died since the last call, if push was to send it or its queue has push
+    /// options. If `body` returns false, this task and the rest are left for the next call. `body` may add tasks. O(n).
     public func takeDeadTasks(while body: (DeadTask) -> Bool) {
         while store.sending.reportedDeadTasks < store.sending.deadTasks.count {
             let deadTask = store.sending.deadTasks[store.sending.reportedDeadTasks]
@@ -126,7 +126,7 @@ extension Broker {
     /// Whether `takeDeadTasks` has left any.
     public var hasUnreportedDeadTasks: Bool { !store.sending.deadTasks.isEmpty }
 
-    /// How a queue's configuration says that tasks are sent; empty if it does not. O(1).
+    /// The push options of a queue's configuration; empty if there are none. O(1).
     public func push(of queue: QueueIndex) -> [UInt8] {
         store.queues[queue.slot].configuration?.own.push ?? []
     }

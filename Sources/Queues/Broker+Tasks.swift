@@ -40,8 +40,8 @@ extension Broker {
         return Enqueued(id: task.id, isExisting: false)
     }
 
-    /// Adds tasks in their order, all or none, as one event. Tasks whose keys are free count against the queue's maximum
-    /// length. O(tasks), and the cost of the waits that they complete.
+    /// Adds tasks in their order, all or none, as one event. Tasks whose keys are free count against the queue's
+    /// maximum length. O(tasks), and the cost of the waits that they complete.
     ///
     /// - Parameters:
     ///   - batch: the tasks.
@@ -81,7 +81,8 @@ extension Broker {
 
     // MARK: Taking
 
-    /// Dispatches up to `limit` tasks from any of `queues`: all of the first queue, then of the next. O(queues + limit).
+    /// Dispatches up to `limit` tasks from any of `queues`: all of the first queue, then of the next. O(queues +
+    /// limit).
     ///
     /// - Parameters:
     ///   - queues: the queues.
@@ -227,10 +228,11 @@ extension Broker {
                 content: replacement.content.span, readySequence: 0))
     }
 
-    /// Moves a task that is ready, delayed or dead to the back of another queue. O(1), and the cost of the waits that it
-    /// completes.
+    /// Moves a task that is ready, delayed or dead to the back of another queue. O(1), and the cost of the waits that
+    /// it completes.
     ///
-    /// - Returns: whether the task was moved. It stays if its key is taken in the other queue, or if it is already there.
+    /// - Returns: whether the task was moved. It stays if its key is taken in the other queue, or if it is already
+    ///   there.
     @discardableResult
     public func move(_ id: UID, to target: QueueIndex, now: Int64) -> Bool {
         beginChange()
@@ -277,14 +279,15 @@ extension Broker {
         return store.replaceResult(of: id, with: result, now: now)
     }
 
-    /// Waits until a task is done, dead, cancelled or expired. Call this after `withTask` has shown that it is not. O(1).
+    /// Waits until a task is done, dead, cancelled or expired. Call this after `withTask` has shown that it is not.
+    /// O(1).
     ///
     /// - Parameters:
     ///   - id: the task.
     ///   - deadline: when to end the wait with the state at that time.
     ///   - now: the time.
-    ///   - completion: called once, but never from inside `waitForResult`, and not at all if the wait is cancelled. It must not
-    ///     call a method that changes the broker.
+    ///   - completion: called once, but never from inside `waitForResult`, and not at all if the wait is cancelled. It
+    ///     must not call a method that changes the broker.
     /// - Returns: the wait, to be passed to `cancel`; nil if there is no such task, or if it has finished.
     public func waitForResult(
         of id: UID, deadline: Int64, now: Int64, completion: @escaping Waiter.ResultCompletion
@@ -302,8 +305,9 @@ extension Broker {
         return waiter
     }
 
-    /// Makes a dead task ready, with its retries and its expiry reset, or ends the delay of a delayed task. A dead letter that
-    /// is already ready returns to the queue where it died. O(1), and the cost of the waits that it completes.
+    /// Makes a dead task ready, with its retries and its expiry reset, or ends the delay of a delayed task. A dead
+    /// letter that is already ready returns to the queue where it died. O(1), and the cost of the waits that it
+    /// completes.
     ///
     /// - Parameters:
     ///   - id: the task.

@@ -1,19 +1,21 @@
 // Waiting for tasks, or for the end of a task.
 //
-// Waiters are served in the order of their arrival, and a waiter that cannot be satisfied does not hold up those behind it.
+// Waiters are served in the order of their arrival, and a waiter that cannot be satisfied does not hold up those behind
+// it.
 //
 // A new ready task must not cause a look at every waiter. So each waiter is registered under one queue that has too few
-// tasks for it (its shortage), by the number of tasks that it needs from that queue. This number is always greater than the
-// number of the queue's ready tasks. When the ready tasks grow to r, only the waiters registered with r can have enough: in
-// the order of their arrival, each is completed, or registered under another queue that has too few tasks for it. A waiter
-// for any task of several queues is registered under each of them. A paused queue counts as empty.
+// tasks for it (its shortage), by the number of tasks that it needs from that queue. This number is always greater than
+// the number of the queue's ready tasks. When the ready tasks grow to r, only the waiters registered with r can have
+// enough: in the order of their arrival, each is completed, or registered under another queue that has too few tasks
+// for it. A waiter for any task of several queues is registered under each of them. A paused queue counts as empty.
 //
-// Changes that belong together are one event: waiters are served after all of them, and can take any task that the event
-// made ready. Within an event, the ready tasks of a queue may grow by more than one; then the waiters registered with any
-// of the numbers in between can have enough.
+// Changes that belong together are one event: waiters are served after all of them, and can take any task that the
+// event made ready. Within an event, the ready tasks of a queue may grow by more than one; then the waiters registered
+// with any of the numbers in between can have enough.
 
 extension Broker {
-    /// The steps that calling a completion costs, besides one for each queue that the waiter names and those for its result.
+    /// The steps that calling a completion costs, besides one for each queue that the waiter names and those for its
+    /// result.
     static let stepsPerCompletion = 10
     private static let bytesPerStep = 2048
     /// A cancelled wait that names more queues than this is taken out later, by `advance`.
@@ -27,8 +29,8 @@ extension Broker {
     ///   - worker: the worker's name, to be shown with the tasks taken; empty for none.
     ///   - deadline: when to end the wait with the tasks that are available.
     ///   - now: the time.
-    ///   - completion: called once, but never from inside `wait`, and not at all if the wait is cancelled. It may look at
-    ///     tasks, but must not call a method that changes the broker.
+    ///   - completion: called once, but never from inside `wait`, and not at all if the wait is cancelled. It may look
+    ///     at tasks, but must not call a method that changes the broker.
     /// - Returns: the wait, to be passed to `cancel`.
     public func wait(
         _ queues: [QueueIndex], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [], deadline: Int64, now: Int64,
@@ -50,8 +52,8 @@ extension Broker {
         return waiter
     }
 
-    /// Cancels a wait, because its client has gone: it takes no tasks, and its completion is not called. Does nothing if the
-    /// wait has ended. O(log n); `advance` frees the memory of a wait for many queues.
+    /// Cancels a wait, because its client has gone: it takes no tasks, and its completion is not called. Does nothing
+    /// if the wait has ended. O(log n); `advance` frees the memory of a wait for many queues.
     public func cancel(_ waiter: Waiter) {
         beginChange()
         guard waiter.isWaiting, !waiter.isCancelled else { return }
@@ -118,14 +120,15 @@ extension Broker {
         for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits -= 1 } }
     }
 
-    /// Ends expired and worn-out tasks at the front of queues, at most 1,000. O(queues), and O(1) for each such task.
+    /// Ends tasks at the front of queues that have expired or have no retries left, at most 1,000. O(queues), and O(1)
+    /// for each such task.
     ///
     /// - Parameters:
     ///   - queues: the queues; a queue that is named twice gives two tasks.
     ///   - isForAny: whether one task of any of the queues is enough.
     ///   - now: the time.
-    /// - Returns: whether `takeAvailable` and `takeAny` now find all available tasks. If not, use a wait whose deadline is
-    ///   `now`: it finds them in slices.
+    /// - Returns: whether `takeAvailable` and `takeAny` now find all available tasks. If not, use a wait whose deadline
+    ///   is `now`: it finds them in slices.
     public func isDecided(_ queues: [QueueIndex], isForAny: Bool, now: Int64) -> Bool {
         beginChange()
         return store.isDecided(queues, isForAny: isForAny, now: now)
@@ -220,8 +223,8 @@ extension Broker {
     /// Begins an event: waiters for tasks are served at `endEvent`, not before. Events may be nested.
     public func beginEvent() { openEvents += 1 }
 
-    /// Ends an event: serves the waiters for tasks that have become ready since `beginEvent`. O(*q* log *q*) for the *q* queues
-    /// with such tasks and waiters, and the cost of the waits that are completed.
+    /// Ends an event: serves the waiters for tasks that have become ready since `beginEvent`. O(*q* log *q*) for the
+    /// *q* queues with such tasks and waiters, and the cost of the waits that are completed.
     public func endEvent(now: Int64) {
         if openEvents == 1 { beginChange() }
         closeEvent(now: now)
@@ -241,8 +244,8 @@ extension Broker {
         awaited.removeAll(keepingCapacity: awaited.capacity <= 1 << 10)
     }
 
-    /// Calls the completions of waiters whose task has ended, and serves the waiters of a queue that has one more ready task,
-    /// now or at the end of the event. `queue` is 0 if it has no waiters.
+    /// Calls the completions of waiters whose task has ended, and serves the waiters of a queue that has one more ready
+    /// task, now or at the end of the event. `queue` is 0 if it has no waiters.
     @inline(__always)
     func serveWaiters(of queue: Slot, now: Int64) {
         if !store.endings.isEmpty { tellEnds() }
@@ -259,9 +262,9 @@ extension Broker {
 
     /// Completes the waiters that have enough, in the order of their arrival.
     ///
-    /// The first waiter that has enough takes all ready tasks of the queue, unless it wants fewer or their content is too much
-    /// for one answer. A waiter for which the queue still has too few, because some of the ready tasks had expired, is not
-    /// looked at again.
+    /// The first waiter that has enough takes all ready tasks of the queue, unless it wants fewer or their content is
+    /// too much for one answer. A waiter for which the queue still has too few, because some of the ready tasks had
+    /// expired, is not looked at again.
     private func complete(waitersOf place: AwaitedQueue, now: Int64) {
         while let waiter = firstWaiter(of: place) {
             guard serviceSteps > 0 else { return resumeLater(place.queue) }
@@ -270,7 +273,8 @@ extension Broker {
         }
     }
 
-    /// Completes the waiters of all queues of the event that have enough, in the order of their arrival at any of the queues.
+    /// Completes the waiters of all queues of the event that have enough, in the order of their arrival at any of the
+    /// queues.
     private func completeWaitersOfAwaitedQueues(now: Int64) {
         // The queue whose first waiter arrived first is last.
         var places: [(arrival: UInt64, place: AwaitedQueue)] = awaited.compactMap { place in
@@ -298,8 +302,8 @@ extension Broker {
         }
     }
 
-    /// The waiter that arrived first among those registered under a queue for which it may now have enough tasks. O(1) after
-    /// one more task, otherwise O(different needs).
+    /// The waiter that arrived first among those registered under a queue for which it may now have enough tasks. O(1)
+    /// after one more task, otherwise O(different needs).
     private func firstWaiter(of place: AwaitedQueue) -> Waiter? {
         let available = store.queues[place.queue].available
         guard available > place.before else { return nil }
@@ -312,7 +316,8 @@ extension Broker {
         return first
     }
 
-    /// Makes `advance` decide about the waiters of a queue that is no longer paused. Until then the queue counts as empty.
+    /// Makes `advance` decide about the waiters of a queue that is no longer paused. Until then the queue counts as
+    /// empty.
     func resumeLater(_ queue: Slot) {
         guard !store.queues[queue].waiters.isEmpty, store.queues[queue].pause != .resuming else { return }
         store.queues[queue].pause = .resuming

@@ -12,9 +12,9 @@ public actor Broker {
     nonisolated private let executor: any SerialExecutor
     var store: TaskStore
     var deadlines = WaiterHeap<ByDeadline>()
-    /// Waiters that are registered under no queue. Either so many tasks had just expired that one call could not find a queue
-    /// with too few, or the queue they were registered under was resumed. `advance` decides about them after it has removed
-    /// the expired tasks.
+    /// Waiters that are registered under no queue. Either so many tasks had just expired that one call could not find a
+    /// queue with too few, or the queue they were registered under was resumed. `advance` decides about them after it
+    /// has removed the expired tasks.
     var undecided = WaiterHeap<Undecided>()
     /// The queues that are resumed as soon as all their waiters have been made undecided.
     var resuming: [Slot] = []
@@ -54,14 +54,14 @@ public actor Broker {
     ///   - firstToken: the token of the first dispatch; each further one gets the next number.
     ///   - seed: the seed of the random part of backoffs.
     ///   - now: the time.
-    ///   - maximumContentBytes: how much content, beyond that of the first task, one call dispatches or shows. Tasks that do
-    ///     not fit stay where they are; `take` gives nil in their place.
-    ///   - maximumTasks: the number of tasks to reserve address space for (168 bytes each). If the system grants less, the
-    ///     limit is lower.
-    ///   - contentAddressBytes: how much address space to reserve for contents. When their sizes change over time, they need
-    ///     more address space than bytes, so reserve a few times the memory that they may take.
-    ///   - addressBytes: how much address space to reserve in all. If it is less than the other two need, there is room for
-    ///     fewer tasks, queues and contents.
+    ///   - maximumContentBytes: how much content, beyond that of the first task, one call dispatches or shows. Tasks
+    ///     that do not fit stay where they are; `take` gives nil in their place.
+    ///   - maximumTasks: the number of tasks to reserve address space for (168 bytes each). If the system grants less,
+    ///     the limit is lower.
+    ///   - contentAddressBytes: how much address space to reserve for contents. When their sizes change over time, they
+    ///     need more address space than bytes, so reserve a few times the memory that they may take.
+    ///   - addressBytes: how much address space to reserve in all. If it is less than the other two need, there is room
+    ///     for fewer tasks, queues and contents.
     public init(
         executor: any SerialExecutor, firstToken: UInt64, seed: UInt64 = 0, now: Int64,
         maximumContentBytes: Int = 64 << 20, maximumTasks: Int = 1 << 28, contentAddressBytes: Int = 64 << 30,
@@ -77,7 +77,8 @@ public actor Broker {
 
     /// Finds or makes the queue with a name. O(1).
     ///
-    /// The broker remembers 10,000 queues that hold nothing; one more replaces the one that was unused for the longest time.
+    /// The broker remembers 10,000 queues that hold nothing; one more replaces the one that was unused for the longest
+    /// time.
     ///
     /// - Returns: the queue, valid until the next `advance`, or until 9,999 others have been found.
     /// - Throws: `BrokerError.tooManyQueues`.
@@ -91,8 +92,8 @@ public actor Broker {
         return slot == 0 ? nil : QueueIndex(slot: slot)
     }
 
-    /// Calls `body` with the name of each queue that holds an unfinished or dead task, has a configuration or is paused,
-    /// sorted bytewise; after `advance`, an expired task does not count. O(n log n) in the number of queues.
+    /// Calls `body` with the name of each queue that holds an unfinished or dead task, has a configuration or is
+    /// paused, sorted bytewise; after `advance`, an expired task does not count. O(n log n) in the number of queues.
     public func forEachQueueName(_ body: (Span<UInt8>) -> Void) {
         for queue in store.queuesByName(where: { $0.isListed }) { body(store.queues[queue].name.span) }
     }
@@ -139,7 +140,8 @@ public actor Broker {
         return store.take(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
 
-    /// Dispatches a task for each name in `queues` for which there is one; `taken` receives nil for the others. O(queues).
+    /// Dispatches a task for each name in `queues` for which there is one; `taken` receives nil for the others.
+    /// O(queues).
     ///
     /// The parameters are those of `take`.
     public func takeAvailable(
@@ -158,16 +160,16 @@ public actor Broker {
         ack(reference, result: Span(), now: now)
     }
 
-    /// Refuses a dispatched task: the work failed. It is retried, at once or after its backoff, or becomes dead. O(1), and the
-    /// cost of a wait that it completes.
+    /// Refuses a dispatched task: the work failed. It is retried, at once or after its backoff, or becomes dead. O(1),
+    /// and the cost of a wait that it completes.
     ///
     /// - Returns: whether the task, or the dispatch that the reference names, was held at `now`.
     public func nak(_ reference: TaskReference, now: Int64) -> Bool {
         nak(reference, .failed, now: now) != .missing
     }
 
-    /// Returns a task that never reached its worker to the front of its queue. Does nothing if that dispatch is over. O(1), and
-    /// the cost of a wait that it completes.
+    /// Returns a task that never reached its worker to the front of its queue. Does nothing if that dispatch is over.
+    /// O(1), and the cost of a wait that it completes.
     public func release(_ dispatch: DispatchKey, now: Int64) {
         beginChange()
         serveWaiters(of: store.release(dispatch, now: now), now: now)
@@ -180,8 +182,8 @@ public actor Broker {
         view(store.slot(of: handle), as: .dispatched, body)
     }
 
-    /// Calls `body` with up to `limit` tasks of a queue that are in one state: ready tasks in the order of dispatch, others in
-    /// the order in which they entered the state. O(`limit`).
+    /// Calls `body` with up to `limit` tasks of a queue that are in one state: ready tasks in the order of dispatch,
+    /// others in the order in which they entered the state. O(`limit`).
     ///
     /// Tasks behind more than 1,000 expired tasks that `advance` has not removed yet are not shown.
     ///
@@ -267,16 +269,16 @@ public actor Broker {
 
     /// Does what is due.
     ///
-    /// Ends delays, leases, the lives of expired tasks, the keeping of records, and waits at their deadlines, in the order of
-    /// their times; at the same time in the order of this list, then in the order in which they were set. Also continues
-    /// purges, kicks and moves, forgets queues that hold nothing (those unused for an hour, and beyond 10,000 those unused for
-    /// the longest time), and returns unused memory to the system. Tasks that one call makes ready before a wait ends are one
-    /// event, and so are the tasks of one kick or move.
+    /// Ends delays, leases, the lives of expired tasks, the keeping of records, and waits at their deadlines, in the
+    /// order of their times; at the same time in the order of this list, then in the order in which they were set. Also
+    /// continues purges, kicks and moves, forgets queues that hold nothing (those unused for an hour, and beyond 10,000
+    /// those unused for the longest time), and returns unused memory to the system. Tasks that one call makes ready
+    /// before a wait ends are one event, and so are the tasks of one kick or move.
     ///
     /// - Parameters:
     ///   - now: the time.
-    ///   - limit: how much to do in this call at most, counted in timers moved, tasks purged, kicked or moved, and queues
-    ///     named by waits.
+    ///   - limit: how much to do in this call at most, counted in timers moved, tasks purged, kicked or moved, and
+    ///     queues named by waits.
     /// - Returns: true if nothing else is due; false if there may be more, and `advance` should be called again.
     public func advance(to now: Int64, limit: Int = 2000) -> Bool {
         beginChange()
@@ -321,8 +323,8 @@ public actor Broker {
         }
     }
 
-    /// When to call `advance` next: at the latest when the next thing is due, possibly a few times before. 0 if something is
-    /// overdue, nil if nothing will ever be due. O(1).
+    /// When to call `advance` next. This is never later than the next due time, but may be earlier, so some calls find
+    /// nothing to do. 0 if something is overdue, nil if nothing will ever be due. O(1).
     public var nextDeadline: Int64? {
         if !undecided.isEmpty || !resuming.isEmpty || !store.sweeps.isEmpty || !endings.isEmpty || !cancelled.isEmpty {
             return 0

@@ -1,7 +1,7 @@
 // The bytes of a task's content.
 
-/// The place of bytes in a `ContentHeap`, or, while an image is read, in the image. An array would cost 40 bytes more for each
-/// task. The task's record owns bytes in the heap, which must be freed when the record is removed.
+/// The place of bytes in a `ContentHeap`, or, while an image is read, in the image. An array would cost 40 bytes more
+/// for each task. The task's record owns bytes in the heap, which must be freed when the record is removed.
 @safe struct Content {
     let start: UnsafeMutablePointer<UInt8>?
     let count: UInt32

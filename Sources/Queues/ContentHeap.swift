@@ -1,27 +1,28 @@
 // The memory of the tasks' contents: it is divided into size classes, and unused memory is returned to the system.
 //
-// `malloc` puts blocks of all sizes side by side. After many small contents have come and gone, those that are left pin memory
-// that fits no large content, and the process can take twice the memory that is counted. Here all contents are in one range of
-// reserved address space, of which only pages that were written cost memory:
+// `malloc` puts blocks of all sizes side by side. After many small contents have come and gone, those that are left pin
+// memory that fits no large content, and the process can take twice the memory that is counted. Here all contents are
+// in one range of reserved address space, of which only pages that were written cost memory:
 //
-// - The address space is divided into units of 16 KiB, and allocated in blocks of 2^order units, each aligned to its size (a
-//   buddy system: K. Knowlton, "A fast storage allocator", CACM 1965). A free block is joined with its free neighbour.
-// - A content of up to 32 KiB gets a slot. A block of slots has at least eight slots of one size. Sizes are multiples of 8 bytes
-//   up to 512; above, there are eight sizes between a power of two and the next, so at most an eighth of a slot is wasted.
-//   Vacant slots are chained through their first bytes; slots that were never used need no link.
+// - The address space is divided into units of 16 KiB, and allocated in blocks of 2^order units, each aligned to its
+//   size (a buddy system: K. Knowlton, "A fast storage allocator", CACM 1965). A free block is joined with its free
+//   neighbour.
+// - A content of up to 32 KiB gets a slot. A block of slots has at least eight slots of one size. Sizes are multiples
+//   of 8 bytes up to 512; above, there are eight sizes between a power of two and the next, so at most an eighth of a
+//   slot is wasted. Vacant slots are chained through their first bytes; slots that were never used need no link.
 // - A larger content gets a block of its own and touches only the pages that it needs; the rest is only address space.
 //
-// A new slot is taken from the block of its class that has had vacant slots for the longest time. Tasks mostly finish in the
-// order in which they came, so a block that is about to become empty is not filled again.
+// A new slot is taken from the block of its class that has had vacant slots for the longest time. Tasks mostly finish
+// in the order in which they came, so a block that is about to become empty is not filled again.
 //
-// A block that has become empty is dirty: its pages still take memory. Dirty blocks are used again first, and 4 MiB of dirty
-// pages are kept, so that a queue that is filled and emptied continually does not keep asking the system for memory. Beyond
-// that, `trim` returns a slice in each turn, and an allocation that touches new pages returns as many dirty ones, so that the
-// resident memory does not grow while there are pages to return.
+// A block that has become empty is dirty: its pages still take memory. Dirty blocks are used again first, and 4 MiB of
+// dirty pages are kept, so that a queue that is filled and emptied continually does not keep asking the system for
+// memory. Beyond that, `trim` returns a slice in each turn, and an allocation that touches new pages returns as many
+// dirty ones, so that the resident memory does not grow while there are pages to return.
 //
 // What remains is fragmentation within a class: a block stays as long as one of its slots is used. If nine of ten small
-// contents are freed at random, few blocks become empty, and the memory of the others can serve only contents of their class.
-// `residentBytes` is the memory that is really taken.
+// contents are freed at random, few blocks become empty, and the memory of the others can serve only contents of their
+// class. `residentBytes` is the memory that is really taken.
 
 /// Memory for contents. Allocating and freeing are O(1), except for the system's work on pages.
 @safe struct ContentHeap: ~Copyable {
@@ -46,8 +47,8 @@
             case large
         }
 
-        /// Neighbours in the list of free blocks of its order, or of blocks of its class with vacant slots. Dirty blocks have only
-        /// a next one.
+        /// Neighbours in the list of free blocks of its order, or of blocks of its class with vacant slots. Dirty
+        /// blocks have only a next one.
         var next: UInt32 = 0
         var previous: UInt32 = 0
         /// How many of its pages, from the first one, take memory.
@@ -56,8 +57,8 @@
         var live: UInt16 = 0
         var kind = Kind.none
         var order: UInt8 = 0
-        /// The first vacant slot and the first slot that was never used, as offsets from the block's start in units of 8 bytes.
-        /// The former has 1 added, so that 0 means none.
+        /// The first vacant slot and the first slot that was never used, as offsets from the block's start in units of
+        /// 8 bytes. The former has 1 added, so that 0 means none.
         var vacant: UInt16 = 0
         var fresh: UInt16 = 0
     }
@@ -400,8 +401,8 @@
 
     // MARK: Checks
 
-    /// Checks that blocks fill the units without gaps or overlaps, that each is in its list, and that the counts of slots and
-    /// pages are right. O(n).
+    /// Checks that blocks fill the units without gaps or overlaps, that each is in its list, and that the counts of
+    /// slots and pages are right. O(n).
     ///
     /// - Returns: the number of contents.
     func checkInvariants() -> Int {

@@ -1,9 +1,9 @@
-// Images: the states of tasks and queues, as bytes for a journal. One description of each image (Images.swift) serves for
-// writing and for reading.
+// Images: the states of tasks and queues, as bytes for a journal. One description of each image (Images.swift) serves
+// for writing and for reading.
 //
-// An image is a list of fields, each with a number, a length and a value. A field with its default value is left out. Fields
-// are in the order of their numbers, so a reader compares one number for each field that it knows. An unknown field was
-// written by a newer program; the reader refuses it, because it cannot know what it means.
+// An image is a list of fields, each with a number, a length and a value. A field with its default value is left out.
+// Fields are in the order of their numbers, so a reader compares one number for each field that it knows. An unknown
+// field was written by a newer program; the reader refuses it, because it cannot know what it means.
 
 import UID
 

@@ -1,12 +1,12 @@
-// The images of tasks and queues in a journal: what has changed since the last frame, and where the last full image of each
-// task is. Without a journal, none of this takes memory.
+// The images of tasks and queues in a journal: what has changed since the last frame, and where the last full image of
+// each task is. Without a journal, none of this takes memory.
 
 import UID
 
 /// What the journal has of each task, by its slot in the table of tasks.
 ///
-/// All tasks are in one list in the order of their full images, oldest first. The first of them says which frames are still
-/// needed.
+/// All tasks are in one list in the order of their full images, oldest first. The first of them says which frames are
+/// still needed.
 struct ImageIndex: ~Copyable {
     /// What of a task has to be written, and why.
     struct Change: OptionSet {
@@ -14,8 +14,8 @@ struct ImageIndex: ~Copyable {
 
         /// Something has changed.
         static var any: Change { Change(rawValue: 1) }
-        /// A client may be told of the change once it is safe. Other changes (effects of time, dispatches) happen again if they
-        /// are lost, or do not matter then.
+        /// A client may be told of the change once it is safe. Other changes (effects of time, dispatches) happen again
+        /// if they are lost, or do not matter then.
         static var awaited: Change { Change(rawValue: 2) }
         /// The content and the metadata have to be written too.
         static var full: Change { Change(rawValue: 4) }
@@ -45,8 +45,8 @@ struct ImageIndex: ~Copyable {
     /// The tasks that were removed and are still in the journal.
     var removed: [UID] = []
     var changedQueues: [Slot] = []
-    /// The images of queues, oldest first: the queue, and the sequence number of the frame. An entry is obsolete if its queue has
-    /// another sequence number.
+    /// The images of queues, oldest first: the queue, and the sequence number of the frame. An entry is obsolete if its
+    /// queue has another sequence number.
     private var queueImages: [(queue: Slot, sequence: UInt64)] = []
     private var firstQueueImage = 0
     /// The oldest image that an image in the last frame replaced.

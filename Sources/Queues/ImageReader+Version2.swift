@@ -1,5 +1,5 @@
-// Reading images of version 2 of the journal: the same fields in the same order, without numbers. All fields are present,
-// integers have the size of their type, and a flag says whether an optional field has a value.
+// Reading images of version 2 of the journal: the same fields in the same order, without numbers. All fields are
+// present, integers have the size of their type, and a flag says whether an optional field has a value.
 
 import Bytes
 import UID

@@ -15,8 +15,8 @@ enum ImageKind: UInt8 {
     case removal = 0x52  // R
     /// A queue's configuration, and whether it is paused.
     case queue = 0x51  // Q
-    /// All purges, kicks and moves of earlier images are over. Those that follow in the frame are under way, and continue after
-    /// a restart.
+    /// All purges, kicks and moves of earlier images are over. Those that follow in the frame are under way, and
+    /// continue after a restart.
     case sweeps = 0x45  // E
     /// A purge, kick or move that is under way.
     case sweep = 0x57  // W
@@ -46,7 +46,8 @@ extension TaskRecord {
         try coder.code(4, &attempt, default: 0)
         try coder.code(5, &retries, default: 0)
         try coder.code(6, &token, default: 0)
-        // Nearly all tasks are as old as their ids, have been ready since then, and live for a day. These defaults take no bytes.
+        // Nearly all tasks are as old as their ids, have been ready since then, and live for a day. These defaults take
+        // no bytes.
         try coder.code(7, milliseconds: &enqueued, default: Int64(id.unixMilliseconds))
         try coder.code(8, milliseconds: &expires, default: enqueued.addingWithinRange(86_400_000))
         let lifetime = expires == .max ? .max : max(0, expires - enqueued)
@@ -61,8 +62,8 @@ extension TaskExtras {
     /// The numbers of the fields of extras, and of a replacement.
     static var fields: ClosedRange<UInt8> { 32...127 }
 
-    /// The optional parts of a task: fields 32 to 63, and the fields of a replacement. Metadata and request are included only in
-    /// full images.
+    /// The optional parts of a task: fields 32 to 63, and the fields of a replacement. Metadata and request are
+    /// included only in full images.
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(
         _ coder: inout Coder, withMetadata: Bool

@@ -1,4 +1,5 @@
-// Groups of keys (see `TaskKey`): all tasks of a queue that hold keys of a group can be found. Other keys cost nothing more.
+// Groups of keys (see `TaskKey`): all tasks of a queue that hold keys of a group can be found. Other keys cost nothing
+// more.
 //
 // The tasks of a group are linked through their extras. The group's name is stored only in the keys of its tasks.
 

@@ -69,7 +69,8 @@ public final class TaskOptions {
     public var key: [UInt8] = []
     /// What happens if the key is taken.
     public var onConflict = KeyConflict.keep
-    /// How long after its arrival the key stays taken even if the task finishes before; 0 for no longer than the task lives.
+    /// How long after its arrival the key stays taken even if the task finishes before; 0 for no longer than the task
+    /// lives.
     public var uniqueForMilliseconds: Int64 = 0
     /// How many retries may follow the first attempt.
     public var retryLimit = RetryLimit.unsaid

@@ -1,10 +1,10 @@
 // The configuration of a queue: defaults for its tasks, and its own settings.
 //
-// A new field also goes into `code` in Images.swift, into docs/journal.md, and into `everyFieldOfAConfigurationIsWritten` in
-// ImageTests, which fails without it.
+// A new field also goes into `code` in Images.swift, into docs/journal.md, and into
+// `everyFieldOfAConfigurationIsWritten` in ImageTests, which fails without it.
 
-/// The configuration of a queue. A task's own values take precedence. All but `priority` and `expiry` is looked up when it is
-/// needed, so a change also applies to tasks that are already queued.
+/// The configuration of a queue. A task's own values take precedence. All but `priority` and `expiry` is looked up when
+/// it is needed, so a change also applies to tasks that are already queued.
 public struct QueueConfiguration: Hashable, Sendable {
     /// The lease if neither the task nor its queue gives one.
     public static let defaultLeaseMilliseconds: Int64 = 300_000
@@ -35,7 +35,8 @@ public struct QueueConfiguration: Hashable, Sendable {
     public var isExpiryDeath = false
     /// How its tasks are sent; empty if it does not say.
     public var push: [UInt8] = []
-    /// Whether all of its tasks are sent and none is given to workers. If not, only tasks that say so themselves are sent.
+    /// Whether all of its tasks are sent and none is given to workers. If not, only tasks that say so themselves are
+    /// sent.
     public var isPushed = false
     /// The fields that have their built-in value, whatever the defaults for all queues say.
     public var builtIn: BuiltIn = []

@@ -48,8 +48,8 @@ struct QueueRecord: LinkedRecord {
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?
     var totals = QueueStatistics.Totals()
-    /// The sequence number of the frame with its image, 0 if there is none; the image's size; and whether it has to be written
-    /// again.
+    /// The sequence number of the frame with its image, 0 if there is none; the image's size; and whether it has to be
+    /// written again.
     var imageSequence: UInt64 = 0
     var imageBytes: UInt32 = 0
     var isChanged = false
@@ -70,8 +70,8 @@ struct QueueRecord: LinkedRecord {
         return name.span.equals(other)
     }
 
-    /// Whether only its totals would be lost if it were forgotten. This and other checks made for each task are inlined, since
-    /// the record is copied for a call.
+    /// Whether only its totals would be lost if it were forgotten. This and other checks made for each task are
+    /// inlined, since the record is copied for a call.
     @inline(__always) var isIdle: Bool {
         tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged && !isSendable
             && unreportedDeadTasks == 0
@@ -121,7 +121,8 @@ struct QueueRecord: LinkedRecord {
         Int(state.rawValue) - Int(TaskRecord.State.delayed.rawValue)
     }
 
-    /// Adds a task to the end, or to the front, of the list for its state and priority. O(1), but for the priorities in use.
+    /// Adds a task to the end, or to the front, of the list for its state and priority. O(1), but for the priorities in
+    /// use.
     @inline(__always)
     mutating func insert(_ slot: Slot, atFront: Bool, in tasks: inout Table<TaskRecord>) {
         let state = tasks[slot].state
@@ -149,8 +150,9 @@ struct QueueRecord: LinkedRecord {
     /// The first of all ready tasks, 0 if there is none. O(priorities in use).
     var firstReady: Slot { firstReady(below: Int(Int8.max) + 1) }
 
-    /// The ready task after another one, 0 if there is none. Within a priority, tasks in the list for workers come first: if all
-    /// tasks of the queue are sent, they are older than the configuration that says so. O(priorities in use).
+    /// The ready task after another one, 0 if there is none. Within a priority, tasks in the list for workers come
+    /// first: if all tasks of the queue are sent, they are older than the configuration that says so. O(priorities in
+    /// use).
     func nextReady(after slot: Slot, in tasks: borrowing Table<TaskRecord>) -> Slot {
         let next = tasks[slot][links: TaskRecord.queueLinks].next
         if next != 0 { return next }

@@ -1,12 +1,13 @@
-// Address space for an array that grows in place: it is reserved once, and the kernel adds memory when a page is touched.
+// Address space for an array that grows in place: it is reserved once, and the kernel adds memory when a page is
+// touched.
 
 import Glibc
 
 /// Zero-filled address space for elements that must never move.
 ///
 /// `mmap` with `MAP_NORESERVE` costs address space only; a page becomes memory when it is first written. Growing copies
-/// nothing, so no insertion waits for it (an `Array` of 10 million records stops for seconds when it doubles). Huge pages
-/// would make 10 million records a sixth faster, but an insertion that meets a new one waits up to 12 ms for it.
+/// nothing, so no insertion waits for it (an `Array` of 10 million records stops for seconds when it doubles). Huge
+/// pages would make 10 million records a sixth faster, but an insertion that meets a new one waits up to 12 ms for it.
 @safe struct Region<Element>: ~Copyable {
     /// How many bytes one `trim` returns at most: unmapping them takes some tens of microseconds.
     private static var trimBytes: Int { 1 << 20 }
@@ -46,8 +47,8 @@ import Glibc
         touched = max(touched, count)
     }
 
-    /// Returns memory beyond the first `count` elements to the system, one slice per call. The elements there must hold nothing;
-    /// they are zero-filled when they are used again.
+    /// Returns memory beyond the first `count` elements to the system, one slice per call. The elements there must hold
+    /// nothing; they are zero-filled when they are used again.
     ///
     /// - Returns: whether nothing is left to return. A remainder of less than one slice is kept.
     mutating func trim(keeping count: Int) -> Bool {
@@ -58,8 +59,8 @@ import Glibc
         return touched - count <= slice
     }
 
-    /// Returns the memory of elements that hold nothing to the system, as far as they fill whole pages. They are zero-filled
-    /// when they are used again. Takes some tens of microseconds per megabyte.
+    /// Returns the memory of elements that hold nothing to the system, as far as they fill whole pages. They are
+    /// zero-filled when they are used again. Takes some tens of microseconds per megabyte.
     func giveBack(_ range: Range<Int>) {
         precondition(range.lowerBound >= 0 && range.upperBound <= capacity)
         let page = Int(sysconf(Int32(_SC_PAGESIZE)))

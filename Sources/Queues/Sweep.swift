@@ -1,8 +1,8 @@
 // Purging, kicking and moving whole queues, a slice at a time.
 //
-// A sweep walks lists that change meanwhile. It knows the next and the last task to meet in each list; if one of them leaves
-// its list, a neighbour takes its place. Tasks that are added meanwhile, at either end, are not met. A purge also meets tasks
-// that have changed their state since it began, if the new state is one that it purges.
+// A sweep walks lists that change meanwhile. It knows the next and the last task to meet in each list; if one of them
+// leaves its list, a neighbour takes its place. Tasks that are added meanwhile, at either end, are not met. A purge
+// also meets tasks that have changed their state since it began, if the new state is one that it purges.
 
 /// A purge, kick or move under way.
 final class Sweep {
@@ -32,14 +32,14 @@ final class Sweep {
     private let states: Set<TaskRecord.State>
     /// When it began. Tasks that arrived then or later are not met (`TaskStore.arrivalTime`).
     let begun: Int64
-    /// The positions of the tasks to meet in their lists, if there is a journal. After a restart, only positions tell these tasks
-    /// from later ones, so the sweep meets only tasks that are still in their places.
+    /// The positions of the tasks to meet in their lists, if there is a journal. After a restart, only positions tell
+    /// these tasks from later ones, so the sweep meets only tasks that are still in their places.
     let positions: Range<Int64>
     var isResumed = false
     /// The tasks that a purge meets after its stretches; some may have changed again since.
     private var strays: [Slot] = []
-    /// The tasks that a purge has to meet but that are in none of its states now; and the tasks that have entered one of its
-    /// states, or its queue, since it began.
+    /// The tasks that a purge has to meet but that are in none of its states now; and the tasks that have entered one
+    /// of its states, or its queue, since it began.
     private var away: Set<Slot> = []
     private var strangers: Set<Slot> = []
     /// How many tasks it has changed.
@@ -108,8 +108,8 @@ final class Sweep {
             && states.contains(tasks[slot].state) && !strangers.contains(slot)
     }
 
-    /// Whether it is begun again after a restart. Giving tasks to workers is not needed then: restored tasks are where they
-    /// belong.
+    /// Whether it is begun again after a restart. Giving tasks to workers is not needed then: restored tasks are where
+    /// they belong.
     var isToBeResumed: Bool {
         action != .giveToWorkers && rest > 0
     }
@@ -151,8 +151,8 @@ final class Sweep {
         }
     }
 
-    /// Checks that each stretch goes from its next task to its last one, through tasks of one list, and that the tasks that a
-    /// purge remembers exist. O(n).
+    /// Checks that each stretch goes from its next task to its last one, through tasks of one list, and that the tasks
+    /// that a purge remembers exist. O(n).
     func checkInvariants(in tasks: borrowing Table<TaskRecord>) {
         for slot in away.union(strangers) {
             precondition(tasks.contains(slot) && tasks[slot].queue == queue, "a purge remembers a missing task")

@@ -1,10 +1,11 @@
 // Records that never move: they are found by number at once, and by hash in one look-up.
 //
-// The records are in a slab of slots of one size, in groups of 512 neighbours. A group chains its vacant slots; when its last
-// record is removed, it returns its memory to the system. New records go to the group that has had vacant slots for the longest
-// time, so that a group whose records are leaving is not filled again. The index is a linear hash table (W. Litwin, "Linear
-// hashing: a new tool for file and table addressing", VLDB 1980) with chains through the records. It grows by one bucket per
-// insertion and shrinks by at most two per removal, so no single operation pays for its growth.
+// The records are in a slab of slots of one size, in groups of 512 neighbours. A group chains its vacant slots; when
+// its last record is removed, it returns its memory to the system. New records go to the group that has had vacant
+// slots for the longest time, so that a group whose records are leaving is not filled again. The index is a linear hash
+// table (W. Litwin, "Linear hashing: a new tool for file and table addressing", VLDB 1980) with chains through the
+// records. It grows by one bucket per insertion and shrinks by at most two per removal, so no single operation pays for
+// its growth.
 
 /// The number of a record in its table; 0 means none.
 typealias Slot = UInt32
@@ -160,8 +161,8 @@ struct Table<Record: TableRecord>: ~Copyable {
         }
     }
 
-    /// Returns unused memory of the index to the system, one slice per call. The memory of records is returned when a group has
-    /// become empty; records cannot be moved together.
+    /// Returns unused memory of the index to the system, one slice per call. The memory of records is returned when a
+    /// group has become empty; records cannot be moved together.
     ///
     /// - Returns: whether nothing is left to return.
     mutating func trim() -> Bool {

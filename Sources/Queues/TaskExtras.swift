@@ -1,7 +1,7 @@
 // The optional parts of a task: options, key, result, waiters for its result.
 //
-// A task's record has the slot of its extras. Their table is also the index of keys: extras that hold a key are hashed by
-// it, all others by the task's id, so that tasks which had the same key one after the other do not share a bucket.
+// A task's record has the slot of its extras. Their table is also the index of keys: extras that hold a key are hashed
+// by it, all others by the task's id, so that tasks which had the same key one after the other do not share a bucket.
 //
 // A new field that must survive a restart also goes into `code` in Images.swift, into docs/journal.md, and into
 // `everyFieldOfExtrasIsWritten` in ImageTests, which fails without it.
@@ -14,7 +14,8 @@ final class TaskExtras {
     var key: [UInt8] = []
     /// Whether this task holds the key.
     var holdsKey = false
-    /// The slot of the key's group, if the task holds a key with a group; otherwise 0. And its neighbours there, as tasks.
+    /// The slot of the key's group, if the task holds a key with a group; otherwise 0. And its neighbours there, as
+    /// tasks.
     var keyGroup: Slot = 0
     var keyGroupLinks = Links()
     /// Until when the key stays taken even if the task has finished.
@@ -36,8 +37,8 @@ final class TaskExtras {
     var died: Int64 = 0
     /// The replacement that takes effect when the dispatch is over.
     var replacement: Replacement?
-    /// Whether the lease ran out while the server was down. The task has got another one; if that runs out too, it is not a
-    /// failure.
+    /// Whether the lease ran out while the server was down. The task has got another one; if that runs out too, it is
+    /// not a failure.
     var hasLapsed = false
     /// The waiters for its end. They know their positions.
     var waiters: [Waiter] = []

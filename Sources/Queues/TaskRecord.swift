@@ -45,8 +45,8 @@ struct TaskRecord: LinkedRecord {
     var lifetimeMilliseconds: Int64 = 0
     /// When it was last dispatched.
     var dispatched: Int64 = 0
-    /// When its state ends by itself: the end of its delay, of its lease, or of the time for which its record or key is kept.
-    /// Of a ready task, since when it has been ready.
+    /// When its state ends by itself: the end of its delay, of its lease, or of the time for which its record or key is
+    /// kept. Of a ready task, since when it has been ready.
     var until: Int64 = 0
     /// The token of its last dispatch.
     var token: UInt64 = 0
@@ -63,8 +63,8 @@ struct TaskRecord: LinkedRecord {
     var extras: Slot = 0
     /// How often it was retried after a failure.
     var retries: UInt32 = 0
-    /// Where its timer is in the wheel. The highest bit says whether it is pushed: it is in the list of ready tasks to be sent,
-    /// or, while it is dispatched, it is being sent.
+    /// Where its timer is in the wheel. The highest bit says whether it is pushed: it is in the list of ready tasks to
+    /// be sent, or, while it is dispatched, it is being sent.
     private var timerBucketAndPush = TimingWheel.noBucket
     var state = State.vacant
     var priority: Int8 = 0

@@ -89,7 +89,8 @@ extension TaskStore {
         precondition(extrasTable.count == count, "extras without a task")
     }
 
-    /// Checks that a ready task is in the list of tasks to send if it is to be sent, or until it is given to workers or expires.
+    /// Checks that a ready task is in the list of tasks to send if it is to be sent, or until it is given to workers or
+    /// expires.
     private func checkReady(_ slot: Slot) {
         let queue = tasks[slot].queue
         let isGiven = sweeps.contains { $0.queue == queue && $0.action == .giveToWorkers }

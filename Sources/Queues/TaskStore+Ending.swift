@@ -45,7 +45,8 @@ extension TaskStore {
         return 0
     }
 
-    /// Gives back a task that is held. `waitedFor` receives the queue in which this made a task ready, if it has waiters.
+    /// Gives back a task that is held. `waitedFor` receives the queue in which this made a task ready, if it has
+    /// waiters.
     mutating func nak(
         _ reference: TaskReference, _ action: NakAction, error: Span<UInt8>, now: Int64, waitedFor: inout Slot
     ) -> NakOutcome {
@@ -74,8 +75,8 @@ extension TaskStore {
         }
     }
 
-    /// Returns a task to the front of its queue if that dispatch is not over. The dispatch counts as an attempt, because the
-    /// task may have reached a worker.
+    /// Returns a task to the front of its queue if that dispatch is not over. The dispatch counts as an attempt,
+    /// because the task may have reached a worker.
     mutating func release(_ key: DispatchKey, now: Int64) -> Slot {
         let slot = dispatched(key)
         guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
@@ -108,7 +109,8 @@ extension TaskStore {
                 return .requeued
             }
             let isLast = action == .dead || maximumRetries(of: slot).map { tasks[slot].retries >= $0 } ?? false
-            // While the task lives, an error that a worker gave matters more, and this one is not worth the memory of extras.
+            // While the task lives, an error that a worker gave matters more, and this one is not worth the memory of
+            // extras.
             if leaseRanOut, isLast, !isShortOfMemory || tasks[slot].extras != 0 { noteThatLeaseRanOut(slot) }
             if isLast {
                 waitedFor = die(slot, at: now, now: now)
@@ -314,7 +316,8 @@ extension TaskStore {
         return true
     }
 
-    /// Makes a task ready again whose lease ran out while the server was down. It is unknown whether the attempt failed.
+    /// Makes a task ready again whose lease ran out while the server was down. It is unknown whether the attempt
+    /// failed.
     private mutating func lapse(_ slot: Slot, now: Int64) -> Slot {
         if let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
         return transition(slot, to: .ready, until: endOfDispatch(slot, now: now))

@@ -1,7 +1,7 @@
 // Noting changes, and writing them as images, from which a journal restores the broker.
 //
-// An image is not an operation but the resulting state, written once for all changes of one turn of the loop. So a task that
-// came and went within a turn is not written at all, and reading needs no rules.
+// An image is not an operation but the resulting state, written once for all changes of one turn of the loop. So a task
+// that came and went within a turn is not written at all, and reading needs no rules.
 
 import UID
 

@@ -10,8 +10,8 @@ extension TaskStore {
         return found == 0 ? 0 : extrasTable[found].extras?.task ?? 0
     }
 
-    /// The task that holds a key at `now`, 0 if the key is free. If the holder is due to end, it is ended first; `waitedFor`
-    /// receives the queue in which this made a task ready, if that queue has waiters.
+    /// The task that holds a key at `now`, 0 if the key is free. If the holder is due to end, it is ended first;
+    /// `waitedFor` receives the queue in which this made a task ready, if that queue has waiters.
     mutating func holder(of key: [UInt8], in queue: Slot, now: Int64, waitedFor: inout Slot) -> Slot {
         let slot = holder(of: key, in: queue)
         guard slot != 0 else { return 0 }

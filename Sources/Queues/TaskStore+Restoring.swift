@@ -1,7 +1,7 @@
 // Restoring tasks and queues from their images.
 //
-// While images are read, tasks are only in the table: in no list, without a timer, and marked as pending removal. After the
-// last image, they are sorted by their positions and put where they belong.
+// While images are read, tasks are only in the table: in no list, without a timer, and marked as pending removal. After
+// the last image, they are sorted by their positions and put where they belong.
 
 import Bytes
 import UID
@@ -10,7 +10,8 @@ import UID
 struct Restoration {
     /// The tasks in the order of their positions.
     var order: [(position: Int64, slot: Slot)] = []
-    /// How many slots have been looked at; afterwards, how many of the tasks in `order` have been put into their places.
+    /// How many slots have been looked at; afterwards, how many of the tasks in `order` have been put into their
+    /// places.
     var scanned: Slot = 1
     var placed = 0
     /// The position of the last task.
@@ -20,10 +21,12 @@ struct Restoration {
     var heldPlaced = 0
     /// How many of their timers have been armed again, in the order in which their leases were to end.
     var heldArmed = 0
-    /// The tasks that were being sent. They are placed after all others, the last one first, at the fronts of their lists.
+    /// The tasks that were being sent. They are placed after all others, the last one first, at the fronts of their
+    /// lists.
     var sent: [Slot] = []
     var isSorted = true
-    /// The earliest deadline of all. What is overdue is done in the order of its times, as if the server had been running.
+    /// The earliest deadline of all. What is overdue is done in the order of its times, as if the server had been
+    /// running.
     var firstDeadline = Int64.max
     /// The sweeps that were under way.
     var sweeps: [SweepImage] = []
@@ -225,7 +228,8 @@ extension TaskStore {
     /// - Parameters:
     ///   - restoration: the progress.
     ///   - now: the time.
-    ///   - graceMilliseconds: the least time that leases last from now on, and that tasks held by workers do not expire.
+    ///   - graceMilliseconds: the least time that leases last from now on, and that tasks held by workers do not
+    ///     expire.
     ///   - steps: how many tasks it may still look at; counts down. Sorting is one step.
     /// - Returns: whether all tasks are in place.
     mutating func finishRestoring(
@@ -347,8 +351,8 @@ extension TaskStore {
         _ = transition(slot, to: state, until: until) { $0.expires = expires }
     }
 
-    /// Makes a task ready that was being sent before the restart. The new state is written too, because later images must fit
-    /// it.
+    /// Makes a task ready that was being sent before the restart. The new state is written too, because later images
+    /// must fit it.
     private mutating func placeSent(_ slot: Slot, now: Int64) {
         settleKey(of: slot)
         _ = transition(slot, to: .ready, until: now, at: .front)
@@ -357,8 +361,8 @@ extension TaskStore {
         noteInIndex(slot, isReplaced ? .full : .any)
     }
 
-    /// Of two tasks that hold the same key, the one that was added later keeps it. There can be two only if the end of the other
-    /// one, which came by time, was not written.
+    /// Of two tasks that hold the same key, the one that was added later keeps it. There can be two only if the end of
+    /// the other one, which came by time, was not written.
     private mutating func settleKey(of slot: Slot) {
         guard let extras = extras(of: slot), extras.holdsKey else { return }
         let other = holder(of: extras.key, in: tasks[slot].queue)

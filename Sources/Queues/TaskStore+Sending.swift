@@ -79,8 +79,8 @@ extension TaskStore {
 
     // MARK: Sending
 
-    /// The next task of a queue to be sent, 0 if there is none. If the patience is used up, there may be one behind the tasks
-    /// that were met.
+    /// The next task of a queue to be sent, 0 if there is none. If the patience is used up, there may be one behind the
+    /// tasks that were met.
     mutating func firstToSend(in queue: Slot, now: Int64, patience: inout Int) -> Slot {
         guard queues[queue].pause != .paused else { return 0 }
         let isPushed = queues[queue].isPushed

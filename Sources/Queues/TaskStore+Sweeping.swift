@@ -36,8 +36,8 @@ extension TaskStore {
         if sweep.target != 0 { update(sweep.target) { $0.sweeps += 1 } }
     }
 
-    /// Makes the arrival times of later tasks differ from those of earlier ones, even within a millisecond. They may be ahead of
-    /// the clock by as many milliseconds as purges begin within one.
+    /// Makes the arrival times of later tasks differ from those of earlier ones, even within a millisecond. They may be
+    /// ahead of the clock by as many milliseconds as purges begin within one.
     private mutating func beginArrivals(now: Int64) -> Int64 {
         firstArrival = min(arrivalTime(now: now) + 1, now + Self.maximumArrivalLead)
         return firstArrival
@@ -141,8 +141,8 @@ extension TaskStore {
         return makeReady(slot, in: target, expiry: .unsaid, now: now)
     }
 
-    /// Moves a task to the back of a list of another queue. A dead letter that leaves its dead-letter queue becomes an ordinary
-    /// task, and lives as long as others in the other queue.
+    /// Moves a task to the back of a list of another queue. A dead letter that leaves its dead-letter queue becomes an
+    /// ordinary task, and lives as long as others in the other queue.
     mutating func move(_ slot: Slot, to target: Slot, now: Int64) -> Slot? {
         if !tasks[slot].state.isUnfinished { freeKey(of: slot, unlessUniqueAt: now) }
         guard tasks[slot].queue != target, !isKeyTaken(from: slot, in: target, now: now) else { return nil }

@@ -3,8 +3,9 @@
 import UID
 
 extension TaskStore {
-    /// The first queue that has fewer tasks available than the number of times it is named; nil if all have enough. Removes the
-    /// expired and worn-out tasks that it meets; the shortage is unknown if these are too many for one call.
+    /// The first queue that has fewer tasks available than the number of times it is named; nil if all have enough.
+    /// Removes the expired and worn-out tasks that it meets; the shortage is unknown if these are too many for one
+    /// call.
     mutating func shortage(of names: [QueueIndex], now: Int64) -> Shortage? {
         for queue in names { queues[queue.slot].wanted += 1 }
         var shortage: Shortage?
@@ -20,8 +21,9 @@ extension TaskStore {
         return shortage
     }
 
-    /// A shortage if none of the queues has a task available; nil if one has, or if no queue is named. Removes the expired and
-    /// worn-out tasks that it meets; the shortage is unknown if these are too many, otherwise it is that of any of the queues.
+    /// A shortage if none of the queues has a task available; nil if one has, or if no queue is named. Removes the
+    /// expired and worn-out tasks that it meets; the shortage is unknown if these are too many, otherwise it is that of
+    /// any of the queues.
     mutating func shortageOfAny(of names: [QueueIndex], now: Int64) -> Shortage? {
         if names.isEmpty { return nil }
         var patience = Self.patience
@@ -33,8 +35,8 @@ extension TaskStore {
         return patience > 0 ? shortage : .unknown
     }
 
-    /// Removes the expired and worn-out tasks at the front of the queues, and returns whether these were not too many for one
-    /// call. If so, `takeAvailable` meets none of them, and `takeAny` finds the first task.
+    /// Removes the expired and worn-out tasks at the front of the queues, and returns whether these were not too many
+    /// for one call. If so, `takeAvailable` meets none of them, and `takeAny` finds the first task.
     mutating func isDecided(_ names: [QueueIndex], isForAny: Bool, now: Int64) -> Bool {
         if isForAny { return shortageOfAny(of: names, now: now)?.queue != 0 }
         for queue in names { queues[queue.slot].wanted += 1 }
@@ -76,7 +78,8 @@ extension TaskStore {
         return seen == need
     }
 
-    /// Dispatches a task for each name, all or none; false if there are not enough. Tasks beyond the limit of content stay.
+    /// Dispatches a task for each name, all or none; false if there are not enough. Tasks beyond the limit of content
+    /// stay.
     mutating func take(
         _ names: [QueueIndex], leaseMilliseconds: Int64?, worker: [UInt8], now: Int64, into taken: inout [TaskHandle?]
     ) -> Bool {
@@ -139,8 +142,8 @@ extension TaskStore {
         tasks[slot].expires > now && (tasks[slot].retries == 0 || !isWornOut(slot))
     }
 
-    /// Removes an expired or worn-out task from its list. Its timer will end it: ending it may make a task ready in another
-    /// queue, which a take must not do.
+    /// Removes an expired or worn-out task from its list. Its timer will end it: ending it may make a task ready in
+    /// another queue, which a take must not do.
     mutating func markForRemoval(_ slot: Slot) {
         _ = transition(slot, to: .pendingRemoval, until: 0, change: .any)
     }

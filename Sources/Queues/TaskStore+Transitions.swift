@@ -1,5 +1,5 @@
-// The transitions of tasks. A task's state, queue, times, priority and content change here and nowhere else, so that lists,
-// timers, counts, sweeps, push and the journal always learn of it. The caller serves the waiters.
+// The transitions of tasks. A task's state, queue, times, priority and content change here and nowhere else, so that
+// lists, timers, counts, sweeps, push and the journal always learn of it. The caller serves the waiters.
 
 extension TaskStore {
     /// Where a transition puts a task in the list of its state.
@@ -91,8 +91,8 @@ extension TaskStore {
         if isJournaled { images.notePlace(slot, atFront: atFront) }
     }
 
-    /// A task that is put before others counts as ready since the same time as they, so that the first task of a list tells how
-    /// long tasks wait.
+    /// A task that is put before others counts as ready since the same time as they, so that the first task of a list
+    /// tells how long tasks wait.
     private mutating func readyAsLongAsNext(_ slot: Slot) {
         let next = tasks[slot][links: TaskRecord.queueLinks].next
         if next != 0 { tasks[slot].until = min(tasks[slot].until, tasks[next].until) }

@@ -1,9 +1,9 @@
 // The tasks and their queues. The store does not know the waiters for tasks, only those for the end of a task.
 //
 // Every task is in the table of tasks (by its id) and in the timing wheel (by its next event). Unless it is about to be
-// ended, it is also in a list of its queue, by its state. The optional parts of tasks are in the table of extras. A task
-// changes only in `TaskStore+Transitions.swift`. Adding is in `+Adding`, taking in `+Taking`, ending a dispatch or a task in
-// `+Ending`, keys are in `+Keys`, and operations on whole queues are in `+Sweeping`.
+// ended, it is also in a list of its queue, by its state. The optional parts of tasks are in the table of extras. A
+// task changes only in `TaskStore+Transitions.swift`. Adding is in `+Adding`, taking in `+Taking`, ending a dispatch or
+// a task in `+Ending`, keys are in `+Keys`, and operations on whole queues are in `+Sweeping`.
 
 import UID
 
@@ -18,8 +18,8 @@ struct TaskStore: ~Copyable {
     /// How many idle queues the store remembers, and for how long.
     static var maximumIdleQueues: Int { 10_000 }
     static var idleMilliseconds: Int64 { 3_600_000 }
-    /// The address space to reserve for a task with all parts: its record, extras, key group and image, and their entries in
-    /// the indexes.
+    /// The address space to reserve for a task with all parts: its record, extras, key group and image, and their
+    /// entries in the indexes.
     private static var addressBytesPerTask: Int {
         let records =
             MemoryLayout<TaskRecord>.stride + MemoryLayout<ExtrasRecord>.stride + MemoryLayout<KeyGroup>.stride
@@ -56,7 +56,8 @@ struct TaskStore: ~Copyable {
     /// Whether changes are noted for a journal, and the state of its images.
     var isJournaled = false
     var images = ImageIndex(capacity: 0)
-    /// Whether no client is told of the current change: it is the effect of time or of a failed push, which would happen again.
+    /// Whether no client is told of the current change: it is the effect of time or of a failed push, which would
+    /// happen again.
     var isUnawaited = false
     /// The tasks that have ended while clients waited for their end. The broker calls the completions.
     var endings: [Ending] = []
@@ -100,8 +101,8 @@ struct TaskStore: ~Copyable {
         populations[Int(state.rawValue)]
     }
 
-    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of queues in use, and of their
-    /// configurations. O(1).
+    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of queues in use, and of
+    /// their configurations. O(1).
     var memoryBytes: Int {
         let image = isJournaled ? MemoryLayout<ImageIndex.Entry>.stride : 0
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image
@@ -119,7 +120,8 @@ struct TaskStore: ~Copyable {
         queues.find(hash: hash) { $0.isNamed(name) }
     }
 
-    /// Finds or makes a queue. If there are too many idle queues, the one that was unused for the longest time is forgotten.
+    /// Finds or makes a queue. If there are too many idle queues, the one that was unused for the longest time is
+    /// forgotten.
     mutating func queue(named name: Span<UInt8>) throws(BrokerError) -> Slot {
         let hash = QueueRecord.hash(of: name)
         let found = existingQueue(named: name, hash: hash)
@@ -186,7 +188,8 @@ struct TaskStore: ~Copyable {
 
     /// The queues for which `isWanted` returns true, sorted bytewise by name. O(n log n).
     func queuesByName(where isWanted: (borrowing QueueRecord) -> Bool) -> [Slot] {
-        // Keeping the first bytes of the names in the sorted array avoids most reads of the queues' records, which are slow.
+        // Keeping the first bytes of the names in the sorted array avoids most reads of the queues' records, which are
+        // slow.
         var entries: [(high: UInt64, low: UInt64, queue: Slot)] = []
         queues.forEach { queue in
             guard isWanted(queues[queue]) else { return }
@@ -206,8 +209,8 @@ struct TaskStore: ~Copyable {
         (start..<start + 8).reduce(0) { $0 << 8 | UInt64($1 < name.count ? name[$1] : 0) }
     }
 
-    /// A queue's configuration, completed by the defaults for all queues; nil if there is neither. By reference, because the
-    /// value is large.
+    /// A queue's configuration, completed by the defaults for all queues; nil if there is neither. By reference,
+    /// because the value is large.
     @inline(__always)
     func configuration(of queue: Slot) -> SharedConfiguration? {
         guard let configuration = queues[queue].configuration else {
@@ -228,8 +231,8 @@ struct TaskStore: ~Copyable {
         update(queue) { $0.configuration = shared }
     }
 
-    /// Sets the defaults for all queues; nil removes them. They are stored as the configuration of a queue without a name, so the
-    /// journal writes, reads and renews them like any other.
+    /// Sets the defaults for all queues; nil removes them. They are stored as the configuration of a queue without a
+    /// name, so the journal writes, reads and renews them like any other.
     mutating func setDefaults(_ configuration: QueueConfiguration?) throws(BrokerError) {
         let place = try queue(named: Span())
         setConfiguration(configuration, of: place)
@@ -244,9 +247,9 @@ struct TaskStore: ~Copyable {
 
     // MARK: Tasks
 
-    // A method that makes a task ready returns its queue's slot if the queue has waiters, otherwise 0; its caller serves
-    // them. No call makes more than one task ready. The broker makes one call for each operation, because every access to
-    // the store costs a dynamic check of exclusive access.
+    // A method that makes a task ready returns its queue's slot if the queue has waiters, otherwise 0; its caller
+    // serves them. No call makes more than one task ready. The broker makes one call for each operation, because every
+    // access to the store costs a dynamic check of exclusive access.
 
     /// The slot of the task with an id, 0 if there is none.
     @inline(__always)

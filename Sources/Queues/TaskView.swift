@@ -8,8 +8,8 @@ public struct QueueIndex: Hashable, Sendable {
     public let slot: UInt32
 }
 
-/// The name of one dispatch of a task, in 8 bytes. The broker checks it before use, so it may outlive the dispatch; after 2³²
-/// further dispatches it may be mistaken for another one of the same record.
+/// The name of one dispatch of a task, in 8 bytes. The broker checks it before use, so it may outlive the dispatch;
+/// after 2³² further dispatches it may be mistaken for another one of the same record.
 public struct DispatchKey: Hashable, Sendable {
     /// The record's slot in the upper half, the lower half of the token in the lower.
     public let rawValue: UInt64
@@ -26,7 +26,8 @@ public struct DispatchKey: Hashable, Sendable {
     var slot: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
 }
 
-/// A task that was dispatched by a take or a wait. It is valid until the task changes its state: use it in the same turn.
+/// A task that was dispatched by a take or a wait. It is valid until the task changes its state: use it in the same
+/// turn.
 public struct TaskHandle: Hashable, Sendable {
     let key: DispatchKey
 }

@@ -23,8 +23,8 @@ struct TimingWheel: ~Copyable {
     private var buckets = [Bucket](repeating: Bucket(), count: overdue + 1)
     /// Which buckets of each level have timers.
     private var occupied = InlineArray<11, UInt64>(repeating: 0)
-    /// The bucket being emptied, -1 if none is. Until it is empty, the wheel's time stays one millisecond before its start,
-    /// so that timers armed meanwhile for its span line up behind those still in it.
+    /// The bucket being emptied, -1 if none is. Until it is empty, the wheel's time stays one millisecond before its
+    /// start, so that timers armed meanwhile for its span line up behind those still in it.
     private var emptying = -1
 
     init(now: Int64) {
@@ -86,7 +86,8 @@ struct TimingWheel: ~Copyable {
         return 0
     }
 
-    /// When to look for due timers next, at or before the earliest deadline; 0 if a timer is overdue, nil if none is armed. O(1).
+    /// When to look for due timers next, at or before the earliest deadline; 0 if a timer is overdue, nil if none is
+    /// armed. O(1).
     var nextDeadline: Int64? {
         buckets[Self.overdue].isEmpty ? nextBucket?.start : 0
     }

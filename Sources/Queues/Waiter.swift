@@ -4,13 +4,14 @@ import UID
 
 /// One blocked wait. It ends when its completion is called or when it is cancelled.
 public final class Waiter {
-    /// Called when a wait for tasks ends. A wait for all queues gets a task for each name, or nil where there is none at the
-    /// deadline. A wait for any queue gets the tasks that there are.
+    /// Called when a wait for tasks ends. A wait for all queues gets a task for each name, or nil where there is none
+    /// at the deadline. A wait for any queue gets the tasks that there are.
     ///
     /// It runs in the broker's isolation, so a closure made there can capture the broker and state isolated to it.
     public typealias Completion = ([TaskHandle?]) -> Void
 
-    /// Called when a wait for the end of a task ends, with the task's state and its result, which is empty if there is none.
+    /// Called when a wait for the end of a task ends, with the task's state and its result, which is empty if there is
+    /// none.
     ///
     /// If the deadline came first, the state is that of an unfinished task. It runs in the broker's isolation.
     public typealias ResultCompletion = (TaskState, Span<UInt8>) -> Void
@@ -38,7 +39,8 @@ public final class Waiter {
     let deadline: Int64
     /// Its number in the order of arrival.
     let arrival: UInt64
-    /// One registration under a queue that has too few tasks; one under each queue if any queue will do; none while undecided.
+    /// One registration under a queue that has too few tasks; one under each queue if any queue will do; none while
+    /// undecided.
     private(set) var registrations: [Registration] = []
     /// Whether the wait has not ended.
     var isWaiting = true
@@ -46,7 +48,8 @@ public final class Waiter {
     var isCancelled = false
     /// Whether the task has ended and the completion is about to be called.
     var isDue = false
-    /// The waiter's positions in the heap of deadlines, in the heap of undecided waiters, and among the waiters of its task.
+    /// The waiter's positions in the heap of deadlines, in the heap of undecided waiters, and among the waiters of its
+    /// task.
     var deadlinePosition = 0
     var undecidedPosition = 0
     var resultPosition = 0
@@ -69,8 +72,8 @@ public final class Waiter {
         if case .any = goal { true } else { false }
     }
 
-    /// The approximate memory of the waiter: itself and its completion, its list of queues, and for each registration the object
-    /// and the queue's dictionary and heap.
+    /// The approximate memory of the waiter: itself and its completion, its list of queues, and for each registration
+    /// the object and the queue's dictionary and heap.
     var byteCount: Int { 500 + worker.count + 8 * queues.count + (isForAny ? 220 * distinctQueues.count : 220) }
 
     /// The task whose end it waits for, if that is its goal.

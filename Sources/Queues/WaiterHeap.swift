@@ -33,8 +33,8 @@ enum ByDeadline: WaiterOrder {
     static func setPosition(of waiter: Waiter, to position: Int) { waiter.deadlinePosition = position }
 }
 
-/// A binary heap of elements that know their positions. `insert` and `remove` are O(log n); `insert` is O(1) for an element
-/// that is last in the order.
+/// A binary heap of elements that know their positions. `insert` and `remove` are O(log n); `insert` is O(1) for an
+/// element that is last in the order.
 struct WaiterHeap<Order: WaiterOrder> {
     private var waiters: [Order.Element] = []
 

@@ -4,8 +4,8 @@ import Glibc
 
 /// The kernel's cryptographic random number generator, read 32 numbers at a time.
 ///
-/// No number stays in memory after it was returned. Copies share one stream, so no number is returned twice. Copies must not
-/// be used by several threads at once.
+/// No number stays in memory after it was returned. Copies share one stream, so no number is returned twice. Copies
+/// must not be used by several threads at once.
 public struct KernelRandom: RandomNumberGenerator {
     private let block = Block()
 

@@ -5,10 +5,10 @@ import Bytes
 /// A 16-byte identifier in the layout of a UUID of version 7 (RFC 9562, section 5.7).
 ///
 /// From the highest bit: 48 bits of Unix time in milliseconds, 4 bits of version, a counter of 12 bits, 2 bits of
-/// variant, 62 random bits. ``UIDGenerator`` makes them so. A parsed UID may be any 16 bytes.
+/// variant, 62 random bits. ``UIDGenerator`` makes UIDs in this layout. A parsed UID may be any 16 bytes.
 ///
-/// UIDs compare as their bytes do, so UIDs of one generator sort in the order they were made. Their 22-character texts do
-/// not, because the alphabet of base64url is not in the order of ASCII.
+/// UIDs compare as their bytes do, so UIDs of one generator sort in the order they were made. Their 22-character texts
+/// do not, because the alphabet of base64url is not in the order of ASCII.
 public struct UID: Hashable, Sendable {
     /// The first eight bytes, read big-endian.
     public let high: UInt64
@@ -78,8 +78,8 @@ extension UID: LosslessStringConvertible {
 
     /// Reads a UID from its 22 characters of base64url or from the 36 of a UUID.
     ///
-    /// Nothing else is accepted: no padding, no white space, no other alphabet, no bits beyond the 128, so every UID has only
-    /// one text of 22 characters. The hexadecimal digits of a UUID may be of either case.
+    /// Nothing else is accepted: no padding, no white space, no other alphabet, no bits beyond the 128, so every UID
+    /// has only one text of 22 characters. The hexadecimal digits of a UUID may be of either case.
     ///
     /// - Parameter text: The characters, in ASCII.
     /// - Complexity: O(1), with no allocation.

@@ -3,9 +3,9 @@
 /// A source of UIDs of version 7, each greater than the one before.
 ///
 /// The counter of 12 bits starts at 0 in each millisecond (RFC 9562, section 6.2, method 1), so that all of its 4,096
-/// values can be used. It need not be random: the 62 random bits of each UID make it unguessable and different from those
-/// of other generators. The time and the counter are kept as one number. A counter that overflows borrows the next
-/// millisecond; if the clock steps back, the last time is kept and the counter goes on.
+/// values can be used. It need not be random: the 62 random bits of each UID make it unguessable and different from
+/// those of other generators. The time and the counter are kept as one number. A counter that overflows borrows the
+/// next millisecond; if the clock steps back, the last time is kept and the counter goes on.
 public struct UIDGenerator: Sendable {
     /// The least value that the next UID may have as time (48 bits) and counter (12 bits).
     private var earliest: UInt64 = 0
