@@ -265,7 +265,7 @@ public enum LogMaintenance {
                         segment.add(
                             Damage(
                                 offset: offset, byteCount: header.byteCount,
-                                problem: "frame \(last) makes no sense: \(error.problem)", lostSequences: last...last))
+                                problem: "frame \(last) is invalid: \(error.problem)", lostSequences: last...last))
                     }
                 }
                 offset += header.byteCount

@@ -122,7 +122,7 @@ final class LogRecovery: LogReader {
             }
             let beginning = try reader.view(at: 0, count: start)
             guard SegmentHeader.mayHaveBegun(beginning.extracting(first: start)) else {
-                throw .damaged(disk.path, first.name, offset: 0, "this is no segment of a journal")
+                throw .damaged(disk.path, first.name, offset: 0, "this is not a segment of a journal")
             }
         }
     }
@@ -208,7 +208,7 @@ final class LogRecovery: LogReader {
             } catch  where error.isShortage {
                 throw .short(disk.path + "/" + segment.name, offset: offset, sequence: expected, error)
             } catch {
-                throw damage(segment, offset, "frame \(expected) makes no sense: \(error.problem)")
+                throw damage(segment, offset, "frame \(expected) is invalid: \(error.problem)")
             }
             offset += header.byteCount
             if header.synced >= candidate?.sequence ?? expected {

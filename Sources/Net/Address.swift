@@ -29,7 +29,7 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
             self = .unix(path: path)
             return
         }
-        let shape = "an address is HOST:PORT, :PORT or unix:PATH, not '\(text)'"
+        let shape = "an address must be HOST:PORT, :PORT or unix:PATH, not '\(text)'"
         var address = text
         if let defaultPort, !text.isEmpty, UInt16(text) == nil, !text.contains(":") || text.hasSuffix("]") {
             address += ":\(defaultPort)"
@@ -42,14 +42,14 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
         var host = String(address[..<colon])
         let digits = address[address.index(after: colon)...]
         guard let port = UInt16(decimal: digits.utf8) else {
-            throw AddressError("a port is a number from 0 to 65535, not '\(digits)'")
+            throw AddressError("a port must be a number from 0 to 65535, not '\(digits)'")
         }
         if host.hasPrefix("["), host.hasSuffix("]") {
             host = String(host.dropFirst().dropLast())
         } else if host.contains(where: { "[]:".contains($0) }) {
-            throw AddressError("an IPv6 address stands between brackets, as in [::1]:8080, not '\(text)'")
+            throw AddressError("an IPv6 address must stand in brackets, as in [::1]:8080, not '\(text)'")
         } else if host == "*" {
-            throw AddressError("every address of the machine is written ':\(port)', not '\(text)'")
+            throw AddressError("write ':\(port)' for every address of the machine, not '\(text)'")
         }
         self = .tcp(host: host, port: port)
     }

@@ -114,9 +114,9 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .timeout(.firstByte, let authority, let milliseconds):
             "no response from \(authority) within \(Self.seconds(milliseconds))"
         case .timeout(.whole, let authority, let milliseconds):
-            "the exchange with \(authority) was not over within \(Self.seconds(milliseconds))"
+            "the exchange with \(authority) did not finish within \(Self.seconds(milliseconds))"
         case .broken(let authority, let isReset):
-            "\(authority) \(isReset ? "reset" : "closed") the connection before its response was whole"
+            "\(authority) \(isReset ? "reset" : "closed") the connection before its response was complete"
         case .malformed(let authority, let detail): "the response from \(authority) is malformed: \(detail)"
         case .noMemory(let authority): "the system has no memory for the exchange with \(authority)"
         case .redirect(let authority, let detail): "the redirect from \(authority) cannot be followed: \(detail)"

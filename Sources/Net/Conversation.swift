@@ -441,7 +441,7 @@ struct Conversation: ~Copyable {
         throw Refusal(
             503,
             server.isShortOfMemory
-                ? "the server's memory for requests and answers on their way is used up"
+                ? "the server's memory for requests and answers in flight is used up"
                 : "the server's memory for tasks is used up")
     }
 

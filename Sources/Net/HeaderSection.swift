@@ -127,17 +127,17 @@ struct HeaderSection {
         repeat {
             let end = value.index(of: UInt8(ascii: ","), from: index) ?? value.count
             let digits = value.trimmingBlanks(index..<end)
-            guard !digits.isEmpty else { throw Refusal(400, "Content-Length is no number") }
+            guard !digits.isEmpty else { throw Refusal(400, "Content-Length must be a number") }
             var length = 0
             for place in digits {
-                guard value[place].isDigit else { throw Refusal(400, "Content-Length is no number") }
+                guard value[place].isDigit else { throw Refusal(400, "Content-Length must be a number") }
                 // A length that overflows becomes `Int.max`, which is over every limit.
                 let (product, overflow) = length.multipliedReportingOverflow(by: 10)
                 let (sum, overflow2) = product.addingReportingOverflow(Int(value[place] - 0x30))
                 length = overflow || overflow2 ? Int.max : sum
             }
             guard contentLength == nil || contentLength == length else {
-                throw Refusal(400, "the \(kind.rawValue) has two Content-Lengths that differ")
+                throw Refusal(400, "the \(kind.rawValue) has two different Content-Lengths")
             }
             contentLength = length
             index = end + 1

@@ -112,7 +112,7 @@ struct RequestParser {
         // Checked first, so that the answer does not depend on how much of the line has arrived.
         let start = section.nextLineStart
         if start < bytes.count, !bytes[start].isTokenCharacter, bytes[start] != UInt8(ascii: "\r") {
-            throw Refusal(400, "a request begins with a method; this is no HTTP request")
+            throw Refusal(400, "this is not an HTTP request: it must begin with a method")
         }
         return try section.nextLine(bytes, lineLimit: limits.requestLine)
     }
@@ -204,7 +204,7 @@ struct RequestParser {
         case UInt8(ascii: "h") where name.equalsIgnoringCase("Host"):
             hosts += 1
             guard hosts == 1 else { throw Refusal(400, "the request has more than one Host field") }
-            guard value.isAuthority else { throw Refusal(400, "the Host field is no host with an optional port") }
+            guard value.isAuthority else { throw Refusal(400, "the Host field must be a host, with a port if needed") }
             if !hasAbsoluteTarget { head.authority = field.value }
         case UInt8(ascii: "e") where name.equalsIgnoringCase("Expect"):
             // HTTP/1.0 has no expectations (RFC 9110 section 10.1.1).

@@ -10,15 +10,15 @@ public enum QueueName {
     /// Says why bytes are not a queue's name, in a sentence without a full stop; nil if they are one. O(*n*).
     public static func flaw(in name: Span<UInt8>) -> String? {
         if name.isEmpty || name.count > maximumByteCount {
-            return "a queue's name has 1 to \(maximumByteCount) bytes, this one has \(name.count)"
+            return "a queue's name must have 1 to \(maximumByteCount) bytes, not \(name.count)"
         }
         var isPlain = true
         for index in name.indices where name[index] < 0x20 || name[index] >= 0x7F { isPlain = false }
         if isPlain { return nil }
         guard let text = String(validating: Array(copying: name), as: UTF8.self) else {
-            return "a queue's name is UTF-8, this one is not"
+            return "a queue's name must be UTF-8"
         }
         let hasControl = text.unicodeScalars.contains { $0.properties.generalCategory == .control }
-        return hasControl ? "a queue's name has no control characters" : nil
+        return hasControl ? "a queue's name must not contain control characters" : nil
     }
 }

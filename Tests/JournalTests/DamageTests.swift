@@ -296,7 +296,7 @@ import Testing
                 byteCount: .max, visit: { _, _, _ throws(PayloadError) in throw PayloadError("no such record") })
         }
         #expect(error?.offset == Format.segmentHeaderByteCount)
-        #expect(error?.problem == "frame 1 makes no sense: no such record")
+        #expect(error?.problem == "frame 1 is invalid: no such record")
         let all = try recover(disk.copy()).frames
         // Two random payloads can be equal.
         let bad = try #require(
@@ -309,7 +309,7 @@ import Testing
         let damage = try #require(segment.damages.first)
         #expect(report.segments.flatMap(\.damages) == [damage])
         #expect(damage.lostSequences == bad.sequence...bad.sequence)
-        #expect(damage.problem == "frame \(bad.sequence) makes no sense: no such record")
+        #expect(damage.problem == "frame \(bad.sequence) is invalid: no such record")
         #expect(report.failure?.offset == damage.offset)
         #expect(report.failure?.file == "disk/" + segment.name)
         let fresh = SimulatedDisk(seed: 1)

@@ -89,7 +89,7 @@ import Testing
     }
 
     @Test func anEmptyElementOfAListInTheEnvironmentIsRefused() throws {
-        #expect(try run([], environment: ["EMQ_ADDR": ","]).error.hasPrefix("emq: EMQ_ADDR: an address is "))
+        #expect(try run([], environment: ["EMQ_ADDR": ","]).error.hasPrefix("emq: EMQ_ADDR: an address must be "))
     }
 
     @Test func aListOfHostsIsExplainedWhereItIsWrong() throws {

@@ -99,12 +99,12 @@ import Testing
             [.answer("302 X", fields: "Location: /there\r\n")],
             "answered 302 Found; redirects are not followed, its Location is /there"
         ),
-        ([.close], "closed the connection before its response was whole"),
-        ([.reset], "the connection before its response was whole"),
-        ([.send("HTTP/1.1 200 O"), .close], "closed the connection before its response was whole"),
+        ([.close], "closed the connection before its response was complete"),
+        ([.reset], "the connection before its response was complete"),
+        ([.send("HTTP/1.1 200 O"), .close], "closed the connection before its response was complete"),
         (
             [.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), .close],
-            "closed the connection before its response was whole"
+            "closed the connection before its response was complete"
         ),
         (
             [.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf"), .close],
@@ -118,7 +118,7 @@ import Testing
         ([.send("HTTP/1.1 200 OK\r\n"), .sendEndlessly("X: y\r\n")], "is malformed"),
         ([.send("HTTP/1.1 200 OK\r\nX: "), .sendEndlessly("yyyyyyyyyyyyyyyy")], "is malformed"),
         ([.hold], "within 300 ms"),
-        ([.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), .hold], "was not over within 300 ms"),
+        ([.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), .hold], "did not finish within 300 ms"),
     ]
 
     static let bodies: [(body: String, shown: String)] = [
@@ -186,7 +186,7 @@ import Testing
             ),
             (
                 "http://127.0.0.1:\(silent.port)/hook?token",
-                "http://127.0.0.1:\(silent.port)/hook: the exchange with 127.0.0.1:\(silent.port) was not over within 300 ms"
+                "http://127.0.0.1:\(silent.port)/hook: the exchange with 127.0.0.1:\(silent.port) did not finish within 300 ms"
             ),
             ("http://nobody.invalid/hook?token", "http://nobody.invalid/hook: "),
         ]

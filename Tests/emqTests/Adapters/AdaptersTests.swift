@@ -106,7 +106,7 @@ import Testing
     }
 
     @Test(arguments: [
-        (["--htq", "5000"], "--htq: an address is"), (["--htq", ":x"], "--htq: a port is"),
+        (["--htq", "5000"], "--htq: an address must be"), (["--htq", ":x"], "--htq: a port must be"),
         (["--htq-workers", "0", "--htq", ":1"], "--htq-workers must be a whole number from 1 to 1000"),
         (["--htq-workers", "5"], "--htq-workers requires --htq"),
         (["--httpque", ":1"], "did you mean '--httpqueue'?"),

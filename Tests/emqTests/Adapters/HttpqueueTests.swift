@@ -114,7 +114,7 @@ import Testing
     @Test func httpsIsRefusedWithAReason() throws {
         let answer = try ask("/create", #"{"topic":"t","callback":"https://a.test/"}"#)
         #expect(answer.status == 400)
-        #expect(answer.body == "callback: https is not available: there is no TLS here; a URL begins with http://\n")
+        #expect(answer.body == "callback: https is not supported; a URL must begin with http://\n")
     }
 
     @Test func otherMethodsAre400AndOtherPaths404() throws {

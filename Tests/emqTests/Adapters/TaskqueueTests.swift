@@ -320,7 +320,7 @@ import Testing
         ),
         ("[a]\nmin_backoff_seconds = -1", "line 2: min_backoff_seconds must be"),
         ("\n[a\n", "line 2: a section must be [name], not '[a'"),
-        ("[]", "line 1: a queue's name has 1 to 255 bytes"),
+        ("[]", "line 1: a queue's name must have 1 to 255 bytes"),
         ("[a]\n[a]", "line 2: the section [a] is given twice"),
         ("[htq]", "line 1: this queue name is reserved for htq"),
         ("[a]\nrate = 1/s\nrate = 2/s", "line 3: 'rate' is given twice"),
