@@ -167,7 +167,7 @@ public enum LogMaintenance {
         if found.isEmpty {
             throw LogError(
                 .failed, file: disk.path, problem: "there is no journal in this directory",
-                remedy: "name the one that --data was given")
+                remedy: "name the directory given to --data")
         }
         guard let known = found.lazy.compactMap(\.header).first else {
             throw LogError(

@@ -231,12 +231,12 @@ final class LogRecovery: LogReader {
         of segment: Found, _ header: SegmentHeader, _ reader: inout SegmentReader, problem: String
     ) throws(LogError) {
         if let byteCount = header.segmentByteCount, segment.byteCount < byteCount {
-            throw damage(segment, offset, "\(problem), and it was cut: it had \(byteCount) bytes")
+            throw damage(segment, offset, "\(problem), and the file was cut: it should have \(byteCount) bytes")
         }
         if try reader.isEndMark(at: offset, sequence: expected) {
             if let next = unused.first { throw damage(next, 0, "its header is damaged") }
             let next = Format.segmentName(segment.number + 1)
-            throw .damaged(disk.path, next, offset: nil, "it is missing, and \(segment.name) says that it was there")
+            throw .damaged(disk.path, next, offset: nil, "it is missing, and \(segment.name) shows that it existed")
         }
         let sequences = expected..<Format.sequenceLimit + 1
         let contentEnd = try reader.contentEnd(from: offset)
@@ -246,7 +246,7 @@ final class LogRecovery: LogReader {
                 throw damage(
                     segment, offset,
                     problem
-                        + ", and frame \(witness.header.sequence) at byte \(witness.offset) says that it had been safe")
+                        + ", and frame \(witness.header.sequence) at byte \(witness.offset) shows that it was safe")
             }
         }
         // After a segment of an older version, the next one has that version or, if the log has continued, the current

@@ -42,7 +42,7 @@ import Glibc
     static func byteCount(of file: any DiskFile) throws(LogError) -> Int {
         let byteCount = try file.byteCount()
         guard byteCount <= Format.largestSegmentByteCount else {
-            throw LogError(.damaged, file: file.path, problem: "no segment is as large as \(byteCount) bytes")
+            throw LogError(.damaged, file: file.path, problem: "\(byteCount) bytes are too many for a segment")
         }
         return byteCount
     }
@@ -64,7 +64,7 @@ import Glibc
             windowCount = unsafe try file.read(
                 into: UnsafeMutableRawBufferPointer(rebasing: window[..<wanted]), at: offset)
             guard windowCount >= count else {
-                throw LogError(.failed, file: file.path, offset: offset + windowCount, problem: "it became shorter")
+                throw LogError(.failed, file: file.path, offset: offset + windowCount, problem: "the file became shorter while it was read")
             }
         }
         let bytes = unsafe RawSpan(

@@ -30,7 +30,7 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
             throw HTTPURL.mustBePercentEncoded(text[index])
         }
         if text.count >= 8, text.extracting(first: 8).equalsIgnoringCase("https://") {
-            throw HTTPURLError("https is not supported; a URL must begin with http://")
+            throw HTTPURLError("https is not supported, as this server has no TLS; a URL must begin with http://")
         }
         let prefix: StaticString = "http://"
         guard text.count >= 7, text.extracting(first: 7).equalsIgnoringCase(prefix) else {

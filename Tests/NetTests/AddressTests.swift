@@ -29,7 +29,7 @@ import Testing
 
     @Test(arguments: [
         ("", "HOST:PORT"), ("8080", "did you mean ':8080'"), ("::1", "[::1]:8080"), ("localhost:", "0 to 65535"),
-        ("*", "':5001'"), ("a/b", "HOST:PORT"), ("a,b", "HOST:PORT"), ("x]", "between brackets"), ("unix:", "1 to 107"),
+        ("*", "':5001'"), ("a/b", "HOST:PORT"), ("a,b", "HOST:PORT"), ("x]", "in brackets"), ("unix:", "1 to 107"),
     ])
     func aDefaultPortMakesNoAddressOfWhatIsNone(text: String, explanation: String) {
         let error = #expect(throws: AddressError.self) { try Address(text, defaultPort: 5001) }
@@ -43,7 +43,7 @@ import Testing
         (":٨", "'٨'"), (":99999999999999999999", "0 to 65535"), ("::1:80", "[::1]:8080"), ("::1", "[::1]:8080"),
         ("*:80", "':80'"),
         ("http://localhost:80", "HOST:PORT"), (":80,:81", "HOST:PORT"), ("8080", "did you mean ':8080'"),
-        ("[::1:80", "between brackets"),
+        ("[::1:80", "in brackets"),
         ("unix:", "1 to 107"),
         ("unix:" + String(repeating: "p", count: 108), "1 to 107"), ("unix:a\0b", "1 to 107"),
     ])

@@ -184,7 +184,7 @@ import Testing
             #expect(result.status == 1)
             #expect(
                 result.error
-                    == "emq: \(directory.path): there is no journal in this directory; name the one that --data was given\n"
+                    == "emq: \(directory.path): there is no journal in this directory; name the directory given to --data\n"
             )
         }
         #expect(!FileManager.default.fileExists(atPath: directory.path + "-repaired"))

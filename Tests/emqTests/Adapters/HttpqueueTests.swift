@@ -114,7 +114,9 @@ import Testing
     @Test func httpsIsRefusedWithAReason() throws {
         let answer = try ask("/create", #"{"topic":"t","callback":"https://a.test/"}"#)
         #expect(answer.status == 400)
-        #expect(answer.body == "callback: https is not supported; a URL must begin with http://\n")
+        #expect(
+            answer.body
+                == "callback: https is not supported, as this server has no TLS; a URL must begin with http://\n")
     }
 
     @Test func otherMethodsAre400AndOtherPaths404() throws {

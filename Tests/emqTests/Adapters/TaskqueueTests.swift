@@ -248,7 +248,7 @@ import Testing
     @Test(arguments: [
         ("1", "a message must be a JSON object"), (#"{"url":7}"#, "url must be a string"),
         (#"{"payload":1}"#, "a message needs a url"),
-        (#"{"url":"https://a.test/"}"#, "https is not available"),
+        (#"{"url":"https://a.test/"}"#, "https is not supported"),
         (#"{"url":"/x","eta":"soon"}"#, "eta must be a time"),
         (#"{"url":"/x","roll_back":"ftp://x/"}"#, "roll_back: a URL begins with http://"),
         (#"{"url":"/x","max_retries":1.5,"countdown":100}"#, "max_retries must be a whole number"),
@@ -330,7 +330,7 @@ import Testing
             "[a]\nmin_backoff_seconds = 9\nmax_backoff_seconds = 8",
             "[a]: max_backoff_seconds must not be less than min_backoff_seconds"
         ),
-        ("base_url = https://x/\n[a]", "line 1: base_url: https is not available"),
+        ("base_url = https://x/\n[a]", "line 1: base_url: https is not supported"),
     ])
     func saysWhatIsWrongAndWhere(text: String, reason: String) throws {
         let error = #expect(throws: TaskqueueFileError.self) { try TaskqueueFile(text, path: "t.ini") }
