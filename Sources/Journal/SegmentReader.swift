@@ -64,7 +64,9 @@ import Glibc
             windowCount = unsafe try file.read(
                 into: UnsafeMutableRawBufferPointer(rebasing: window[..<wanted]), at: offset)
             guard windowCount >= count else {
-                throw LogError(.failed, file: file.path, offset: offset + windowCount, problem: "the file became shorter while it was read")
+                throw LogError(
+                    .failed, file: file.path, offset: offset + windowCount,
+                    problem: "the file became shorter while it was read")
             }
         }
         let bytes = unsafe RawSpan(

@@ -8,8 +8,8 @@ import Glibc
 /// A block of bytes, filled at its end and emptied at its start.
 ///
 /// An empty buffer can own no memory, so ten thousand idle connections cost nothing here. If the system has no memory
-/// for what is to be added, it is left out and `isExhausted` says so from then on: whoever owns the buffer gives up
-/// what it stands for.
+/// for more bytes, the buffer leaves them out and sets `isExhausted`. The owner of the buffer then has to give up its
+/// request or response.
 @safe public struct Buffer: ~Copyable {
     // Allocated by malloc, so that growing a large block remaps pages and copies nothing. The bytes from `start` to
     // `end` are initialised, and every access below stays within them or, when filling, within the block.
