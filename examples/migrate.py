@@ -64,14 +64,17 @@ def httpqueue(source):
     now = time.time()
     buckets = ["later_delay", "later_unack", "later_error"]
     redis.must_have(*buckets)
+    seen = set()
     for bucket in buckets:
         entries = redis.ask("ZRANGE", bucket, 0, -1, "WITHSCORES")
         for name, score in zip(entries[::2], entries[1::2]):
             text = redis.ask("GET", name)
-            if text is None:
-                continue  # The task has expired.
+            if text is None or name in seen:
+                continue  # The task has expired, or was on its way from one bucket to another.
+            seen.add(name)
             task = json.loads(text)
-            due = float(score) if bucket == "later_delay" else now
+            # The score of a task in later_unack is the time of its last attempt.
+            due = now if bucket == "later_unack" else float(score)
             yield "/create", {
                 "topic": task["Topic"], "callback": task["Callback"], "content": task["Content"],
                 "delay": max(0, round(due - now)), "retry": max(0, task["MaxRetry"] - task["HasRetry"])}

@@ -31,6 +31,9 @@ enum Answer {
     /// The number of characters of a response's body that an error shows.
     private static let shownCharacters = 200
 
+    /// How much of a response's body the result keeps, in bytes.
+    private static let keptBodyBytes = 1 << 20
+
     /// The error for an unsuccessful response: its status and the beginning of its body.
     static func error(_ response: borrowing ClientResponse, from place: String) -> String {
         let status = response.status
@@ -86,7 +89,9 @@ enum Answer {
         json.append(UInt8(ascii: "}"))
         var isTruncated = response.isTruncated
         if keepsBody {
-            writeBody(response.body, isTruncated: isTruncated, to: &json)
+            let body = response.body
+            isTruncated = isTruncated || body.count > keptBodyBytes
+            writeBody(body.extracting(first: min(body.count, keptBodyBytes)), isTruncated: isTruncated, to: &json)
         } else {
             isTruncated = isTruncated || !response.body.isEmpty
             writeBody(Span(), isTruncated: true, to: &json)

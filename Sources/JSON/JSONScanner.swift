@@ -116,6 +116,9 @@ public struct JSONScanner: ~Copyable {
         return entries[index]
     }
 
+    /// Forgets the entries seen so far, so that a document may have any number of them. The document goes on.
+    public mutating func forgetEntries() { entryCount = 0 }
+
     /// Scans the next piece of the document.
     ///
     /// - Parameter bytes: The bytes after the earlier pieces. A piece may begin and end anywhere, and may be empty.

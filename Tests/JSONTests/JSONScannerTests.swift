@@ -324,4 +324,21 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         try scanner.finish()
         #expect(scanner.kind == .number)
     }
+
+    @Test func aDocumentMayHaveAnyNumberOfEntriesIfTheyAreForgotten() throws {
+        var scanner = JSONScanner(maximumEntries: 3)
+        try scanner.consume(Array(#"{"a":1"#.utf8).span)
+        for _ in 0..<100 {
+            try scanner.consume(Array(#","b":[2],"c":3"#.utf8).span)
+            scanner.forgetEntries()
+            #expect(scanner.entryCount == 0)
+        }
+        try scanner.consume(Array(#","d":4}"#.utf8).span)
+        try scanner.finish()
+        let document = Array((#"{"a":1"# + String(repeating: #","b":[2],"c":3"#, count: 100) + #","d":4}"#).utf8)
+        #expect(scanner.kind == .object && scanner.value == 0..<document.count)
+        // The number before the first comma ends with that comma.
+        let last = scanner.entry(scanner.entryCount - 1)
+        #expect(document[last.name].elementsEqual("d".utf8) && document[last.value].elementsEqual("4".utf8))
+    }
 }

@@ -45,13 +45,17 @@ extension PushOptions {
 extension ClientRequest {
     /// The number of redirects that the legacy systems follow.
     static let usualRedirects = 10
+    /// The number of redirects that Go's HTTP client follows: it stops after ten requests.
+    static let redirectsOfGo = 9
 
-    /// A POST of JSON, as the legacy systems send it.
-    init(posting json: [UInt8], to url: HTTPURL, timeoutMilliseconds: Int64) {
+    /// A POST of JSON, as Go's HTTP client sends it. The legacy systems that send with this are written in Go.
+    init(
+        posting json: [UInt8], to url: HTTPURL, contentType: String = "application/json", timeoutMilliseconds: Int64
+    ) {
         self.init(
             url: url, method: Array("POST".utf8),
-            fields: Array("User-Agent: emq\r\nContent-Type: application/json\r\n".utf8), body: json)
+            fields: Array("User-Agent: Go-http-client/1.1\r\nContent-Type: \(contentType)\r\n".utf8), body: json)
         self.timeoutMilliseconds = timeoutMilliseconds
-        redirectLimit = ClientRequest.usualRedirects
+        redirectLimit = ClientRequest.redirectsOfGo
     }
 }

@@ -25,6 +25,7 @@ import Testing
     @Test func theCallbackIsCalledAfterItsDelayAndThenAfter10And20And40Seconds() throws {
         let id = try create(order)
         let start = server.now
+        let executeTime = start / 1000 + 15
         server.advance(to: start + 14_999)
         #expect(server.sent.isEmpty)
         server.advance(to: start + 15_000)
@@ -32,23 +33,106 @@ import Testing
         #expect(request.text == #"{"id":"\#(id)","topic":"order","content":"hello"}"#)
         #expect(request.head.hasPrefix("POST http://127.0.0.1:8888/\n"))
         #expect(!request.head.contains("Emq-"))
-        #expect(request.timeoutMilliseconds == 600_000)
+        #expect(request.timeoutMilliseconds == 600_000 && request.bodyLimit == 16 << 20)
+        // Go's client stops after ten requests.
+        #expect(request.redirectLimit == 9)
         for (failed, pause) in [(1, 10), (2, 20), (3, 40)] {
             server.answerAll("200 OK", #"{"code":101}"#)
             let task = try query(id).object
             #expect(task["has_retry"] as? Int == failed)
-            #expect(task["execute_time"] as? Int64 == server.now / 1000 + Int64(pause))
+            #expect(task["execute_time"] as? Int64 == executeTime)
             let failure = server.now
             server.advance(to: failure + Int64(pause) * 1000 - 1)
             #expect(server.sent.isEmpty)
             server.advance(to: failure + Int64(pause) * 1000)
             _ = try server.onlyRequest()
+            #expect(try query(id).object["execute_time"] as? Int64 == executeTime)
         }
-        #expect(try query(id).status == 200)
         server.answerAll("500 Internal Server Error")
         #expect(try query(id).status == 404)
         server.advance(seconds: 100_000)
         #expect(server.sent.isEmpty)
+    }
+
+    @Test func theExecuteTimeOfATaskWithoutDelayIsThatOfItsCreation() throws {
+        let id = try create(#"{"topic":"order","retry":3,"callback":"http://127.0.0.1:8888/"}"#)
+        let start = server.now / 1000
+        server.advance(seconds: 5)
+        server.answerAll("200 OK", "{}")
+        #expect(try query(id).object["execute_time"] as? Int64 == start)
+        server.advance(seconds: 10)
+        #expect(try query(id).object["execute_time"] as? Int64 == start)
+        #expect(try query(id).object["creat_time"] as? Int64 == start)
+    }
+
+    @Test func numbersBelowZeroCountAsZero() throws {
+        let id = try create(#"{"topic":"order","delay":-15,"retry":-3,"callback":"http://127.0.0.1:8888/"}"#)
+        let task = try query(id).object
+        #expect(task["max_retry"] as? Int == 0 && task["execute_time"] as? Int64 == server.now / 1000)
+        server.answerAll("200 OK", "{}")
+        #expect(try query(id).status == 404)
+        server.advance(seconds: 100)
+        #expect(server.sent.isEmpty)
+    }
+
+    @Test(arguments: [
+        #"{"code":100}"#, " {\n\t\"code\" : 100 }\r\n ", #"{"other":[{"code":1}],"code":100,"x":null}"#,
+        #"{"CODE":100}"#, #"{"\u0063od\u0045":100}"#, #"{"code":99,"code":100}"#, #"{"code":100,"code":null}"#,
+    ])
+    func anAnswerThatGoReadsAsCode100IsSuccess(_ body: String) throws {
+        let id = try create(order)
+        server.advance(seconds: 15)
+        server.answerAll("500 Internal Server Error", body)
+        #expect(try query(id).status == 404)
+    }
+
+    @Test(arguments: [
+        "", "100", "null", "[]", #"[{"code":100}]"#, "{}", #"{"code":null}"#, #"{"code":101}"#, #"{"code":"100"}"#,
+        #"{"code":100.0}"#, #"{"code":1e2}"#, #"{"code":true}"#, #"{"code":[100]}"#, #"{"code":0100}"#,
+        #"{"code":100"#, #"{"code":100}x"#, #"{"code":100}{}"#, #"{"code":100,}"#, "{\"code\":100,\"x\":\"a\nb\"}",
+        #"{"code":100,"code":101}"#, #"{"code":"x","code":100}"#, #"{"code":100000000000000000000,"code":100}"#,
+        #"{"codes":100}"#, #"{"data":{"code":100}}"#, "\u{FEFF}{\"code\":100}", #"{'code':100}"#,
+    ])
+    func anyOtherAnswerIsAFailure(_ body: String) throws {
+        let id = try create(order)
+        server.advance(seconds: 15)
+        server.answerAll("200 OK", body)
+        #expect(try query(id).object["has_retry"] as? Int == 1)
+    }
+
+    @Test func invalidUTF8InAStringDoesNotMatter() throws {
+        for bytes: [UInt8] in [[0xE9], [0xC3], [0xC0, 0xAF], [0xED, 0xA0, 0x80], [0xFF, 0xFE], [0xF0, 0x9F]] {
+            let id = try create(#"{"topic":"order","callback":"http://127.0.0.1:8888/"}"#)
+            let (name, value) = (Array(#"{"te"#.utf8) + bytes, Array(#"":"caf"#.utf8) + bytes)
+            server.answerAll("200 OK", name + value + Array(#"","code":100}"#.utf8))
+            #expect(try server.send("GET", "/task/\(id)", service: 0).status == 404)
+        }
+        // Outside of a string it does.
+        let id = try create(#"{"topic":"order","callback":"http://127.0.0.1:8888/"}"#)
+        server.answerAll("200 OK", Array(#"{"code":100}"#.utf8) + [0xE9])
+        #expect(try server.send("GET", "/task/\(id)", service: 0).object["state"] as? String == "dead")
+    }
+
+    @Test func theCodeIsFoundAmongManyMembersAndOnlyInAWholeAnswer() throws {
+        let members = (0..<20_000).map { #""é\#($0)":[\#($0)],"# }.joined()
+        var id = try create(order)
+        server.advance(seconds: 15)
+        server.answerAll("200 OK", #"{\#(members)"code":100}"#)
+        #expect(try query(id).status == 404)
+        id = try create(#"{"topic":"order","callback":"http://127.0.0.1:8888/"}"#)
+        server.answerAll("200 OK", #"{"code":100,"x":"\#(String(repeating: "x", count: 16 << 20))"}"#)
+        let task = try server.send("GET", "/task/\(id)", service: 0).object
+        #expect(
+            task["error"] as? String
+                == "http://127.0.0.1:8888/ answered 200 with more bytes than emq could read (16777216); success is "
+                + "JSON with code 100")
+        id = try create(#"{"topic":"order","callback":"http://127.0.0.1:8888/"}"#)
+        server.answerAll("200 OK", #"{"code":100"#)
+        let other = try server.send("GET", "/task/\(id)", service: 0).object
+        #expect(
+            other["error"] as? String
+                == "http://127.0.0.1:8888/ answered 200 with invalid JSON (at byte 11: expected ',' or '}', got the "
+                + "end); success is JSON with code 100")
     }
 
     @Test func memberNamesAreCaseInsensitiveAsInGo() throws {

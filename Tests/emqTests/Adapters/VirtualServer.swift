@@ -105,16 +105,19 @@ final class VirtualServer {
     }
 
     /// Answers all requests in flight.
-    func answerAll(_ status: String, _ body: String = "") {
-        let bytes = Array("HTTP/1.1 \(status)\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)".utf8)
-        reply(.response(bytes, 1 << 20, 5))
+    func answerAll(_ status: String, _ body: String = "") { answerAll(status, Array(body.utf8)) }
+
+    /// Answers all requests in flight with a body of any bytes.
+    func answerAll(_ status: String, _ body: [UInt8]) {
+        let bytes = Array("HTTP/1.1 \(status)\r\nContent-Length: \(body.count)\r\n\r\n".utf8) + body
+        reply { .response(bytes, $0.bodyLimit, 5) }
     }
 
     /// Lets all requests in flight fail.
-    func failAll(_ failure: ClientFailure) { reply(.failure(failure)) }
+    func failAll(_ failure: ClientFailure) { reply { _ in .failure(failure) } }
 
-    private func reply(_ reply: Postbox.Reply) {
-        postbox.answers = postbox.requests.keys.map { ($0, reply) }
+    private func reply(_ reply: (ClientRequest) -> Postbox.Reply) {
+        postbox.answers = postbox.requests.map { ($0.key, reply($0.value)) }
         turn()
     }
 }

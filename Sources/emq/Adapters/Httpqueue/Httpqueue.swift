@@ -48,6 +48,12 @@ final class Httpqueue: FrontEnd {
         responses.end()
     }
 
+    /// Begins a successful answer. The original's server takes JSON for text.
+    private func begin(estimatedCount: Int, _ responses: inout ResponseStream) {
+        responses.begin(status: 200, contentType: "text/plain; charset=utf-8")
+        responses.beginBody(estimatedCount: estimatedCount)
+    }
+
     // MARK: Requests
 
     private func create(
@@ -65,8 +71,9 @@ final class Httpqueue: FrontEnd {
         ) { (place, value) throws(Problem) in
             switch place {
             case 0: topic = try value.string(maximumBytes: QueueName.maximumByteCount)
-            case 1: delaySeconds = try value.integer(0...maximumMilliseconds / 1000)
-            case 2: retries = try value.integer(0...Int64(UInt32.max))
+            // Numbers below 0 count as 0.
+            case 1: delaySeconds = max(0, try value.integer(.min...maximumMilliseconds / 1000))
+            case 2: retries = max(0, try value.integer(.min...Int64(UInt32.max)))
             case 3: callback = try value.string(maximumBytes: HTTPURL.maximumLength)
             default:
                 guard value.kind == .string else { throw value.flaw("a string") }
@@ -82,16 +89,18 @@ final class Httpqueue: FrontEnd {
         options.request = PushOptions.request(to: url, timeoutMilliseconds: HttpqueueCourier.timeoutMilliseconds)
         options.retryLimit = .limited(UInt32(retries))
         options.backoff = Self.backoff
+        let due = context.now + delaySeconds * 1000
+        if delaySeconds > 0 { options.metadata = Array(#"{"execute_time":\#(due / 1000)}"#.utf8) }
         let id = context.makeID()
         let task = NewTask(
-            id: id, content: content ?? 0..<2, due: context.now + delaySeconds * 1000,
+            id: id, content: content ?? 0..<2, due: due,
             expiry: .after(milliseconds: Self.lifeMilliseconds), options: options)
         let nothing = Array("\"\"".utf8)
         try context.add(
             task, content: content == nil ? nothing.span : bytes, to: LegacySystem.httpqueue.queueName(topic),
             on: broker
         )
-        responses.beginJSON(estimatedCount: 45)
+        begin(estimatedCount: 45, &responses)
         responses.append("{\"id\":\"")
         let text = id.uuidText
         responses.append(text.span)
@@ -121,7 +130,7 @@ final class Httpqueue: FrontEnd {
             broker.withTask(id: id, now: context.now) { task in
                 guard LegacySystem.httpqueue.owns(task.queueName), task.state.isUnfinished else { return }
                 isFound = true
-                write(task, now: context.now, to: &responses)
+                write(task, to: &responses)
             }
         }
         guard isFound else { throw Problem(404, "there is no such task, or it no longer exists") }
@@ -143,15 +152,15 @@ final class Httpqueue: FrontEnd {
         broker.withTask(id: id, now: now) { LegacySystem.httpqueue.owns($0.queueName) } ?? false
     }
 
-    private func write(_ task: borrowing TaskView, now: Int64, to responses: inout ResponseStream) {
+    private func write(_ task: borrowing TaskView, to responses: inout ResponseStream) {
         let options = PushOptions(stored: task.request, of: .task)
         let id = task.id.uuidText
-        responses.beginJSON(estimatedCount: 300)
+        begin(estimatedCount: 300, &responses)
         responses.append("{\"id\":\"")
         responses.append(id.span)
         responses.append("\",\"topic\":")
         JSONWriter.writeString(LegacySystem.httpqueue.part(of: task.queueName), to: &responses)
-        writeCount(",\"execute_time\":", Int(executeTime(of: task, now: now) / 1000), to: &responses)
+        writeCount(",\"execute_time\":", Int(executeTime(of: task)), to: &responses)
         writeCount(",\"max_retry\":", task.retryLimit ?? 0, to: &responses)
         writeCount(",\"has_retry\":", Int(task.retries), to: &responses)
         responses.append(",\"callback\":")
@@ -162,10 +171,16 @@ final class Httpqueue: FrontEnd {
         responses.append("}")
     }
 
-    /// When the next attempt is due, or when the present one began.
-    private func executeTime(of task: borrowing TaskView, now: Int64) -> Int64 {
-        if let due = task.due { return due }
-        if task.retries == 0, let expires = task.expires { return expires - Self.lifeMilliseconds }
-        return task.dispatched ?? now
+    /// The time for which the client asked, in Unix seconds. Retries do not change it.
+    private func executeTime(of task: borrowing TaskView) -> Int64 {
+        var time = task.enqueued / 1000
+        let metadata = task.metadata
+        if metadata.isEmpty { return time }
+        var members = Members()
+        try? members.read(metadata.span, kind: .object)
+        try? members.forEach(in: metadata.span, known: ["execute_time"]) { (_, value) throws(Problem) in
+            time = try value.integer(0...Int64.max)
+        }
+        return time
     }
 }

@@ -10,6 +10,8 @@ import Queues
 final class HttpqueueCourier: QueueCourier {
     /// The longest time that a callback may take.
     static let timeoutMilliseconds: Int64 = 600_000
+    /// The longest response in which the code is found, in bytes.
+    static let maximumResponseBytes = 16 << 20
 
     /// The original makes this many calls at once.
     let concurrency = 20
@@ -30,25 +32,23 @@ final class HttpqueueCourier: QueueCourier {
         body += ",\"content\":".utf8
         body.append(task.content)
         body += "}".utf8
-        return ClientRequest(posting: body, to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
+        var request = ClientRequest(posting: body, to: url, timeoutMilliseconds: Self.timeoutMilliseconds)
+        request.bodyLimit = Self.maximumResponseBytes
+        return request
     }
 
     func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
         attempt.outcome(after: clientOutcome) { response in
-            let code = Self.code(of: response.body)
-            if code == 100 { return nil }
-            return " with \(code.map { "code \($0)" } ?? "no code"); success is code 100"
+            guard !response.isTruncated else {
+                return " with more bytes than emq could read (\(response.body.count)); success is JSON with code 100"
+            }
+            do throws(JSONError) {
+                let code = try CallbackResponse.code(in: response.body)
+                if code == 100 { return nil }
+                return " with \(code.map { "code \($0)" } ?? "no code"); success is code 100"
+            } catch {
+                return " with invalid JSON (\(error)); success is JSON with code 100"
+            }
         }
-    }
-
-    /// The `code` of a response; nil if it is not a JSON object with a code.
-    private static func code(of body: Span<UInt8>) -> Int64? {
-        var members = Members()
-        var code: Int64?
-        try? members.read(body, kind: .object)
-        try? members.forEach(in: body, known: ["code"], isLenient: true) { (_, value) throws(Problem) in
-            code = try value.integer(.min ... .max)
-        }
-        return code
     }
 }
