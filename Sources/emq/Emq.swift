@@ -88,6 +88,10 @@ enum Emq {
                 }
                 adapterLines.append("emq: replacing \(system.rawValue) at \(places)")
             }
+            if let file = options.delayTasksFile {
+                let isAddressUsed = options.services.contains { $0.system == .delayTasks && $0.address == file.address }
+                adapterLines += file.startLines(isAddressUsed: isAddressUsed)
+            }
             if let file = options.taskqueueFile { adapterLines += file.startLines }
             // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()

@@ -31,6 +31,10 @@ struct Options {
     var defaults: QueueConfiguration?
     /// The addresses that serve the clients of legacy systems.
     var services: [(system: LegacySystem, address: Address)] = []
+    /// The longest time that a handler of delay-tasks may take.
+    var delayTasksTimeoutMilliseconds = DelayTasksCourier.usualTimeoutMilliseconds
+    /// The configuration file of delay-tasks.
+    private(set) var delayTasksFile: DelayTasksFile?
     /// The maximum number of htq requests in flight.
     var htqWorkers = 10
     /// Names of this server besides the machine's own, in lower case. Browsers may use them.
@@ -66,8 +70,11 @@ struct Options {
           --address-space SIZE   address space to reserve for tasks (default: ample, or half of what
                                  ulimit -v leaves)
 
-          --httpqueue, --delay-tasks, --htq ADDRESS; --htq-workers N; --taskqueue FILE.ini
+          --httpqueue, --delay-tasks, --htq ADDRESS; --taskqueue FILE.ini
                                  replace these legacy systems: docs/migration.md
+          --delay-tasks-timeout SECONDS, --htq-workers N
+                                 how long a handler of delay-tasks may take (default 5), and how many
+                                 requests of htq may be in flight (default 10)
 
         Each option has an EMQ_… variable, such as EMQ_MAX_MEMORY. Separate several addresses or hosts with commas.
 
@@ -83,7 +90,7 @@ struct Options {
             ("--fsync", readSyncMode),
             ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
             ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
-            ("--host", readHost),
+            ("--delay-tasks-timeout", readDelayTasksTimeout), ("--host", readHost),
         ]
         + LegacySystem.allCases.map { system in
             (system.flag, { (options, value) throws(UsageError) in try options.readService(system, value) })
@@ -99,6 +106,7 @@ struct Options {
     /// - Throws: `UsageError`: one line that says what is wrong and what would be right.
     init(_ arguments: [String], environment: (String) -> String?) throws(UsageError) {
         var given: Set<String> = []
+        var isDelayTasksAsked = false
         var rest = arguments[...]
         while let argument = rest.popFirst() {
             let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
@@ -115,6 +123,14 @@ struct Options {
                     Options.hint(atOther: flag, value: parts.count > 1 ? String(parts[1]) : rest.first)
                     ?? nearestName(to: flag, among: known)
                 throw UsageError("unknown option '\(argument)'; \(hint)")
+            }
+            // delay-tasks itself has no options; CONF_FILE says everything.
+            if flag == LegacySystem.delayTasks.flag, parts.count == 1, rest.first?.hasPrefix("--") ?? true,
+                environment("CONF_FILE")?.isEmpty == false
+            {
+                given.insert(flag)
+                isDelayTasksAsked = true
+                continue
             }
             if parts.count == 1, let next = rest.first, next.hasPrefix("--") {
                 throw UsageError(
@@ -149,6 +165,21 @@ struct Options {
             do throws(UsageError) { try Options.readTaskqueue(&self, path) } catch {
                 throw UsageError("TASKQUEUE_CONFIG_FILE: \(error.description)")
             }
+        }
+        isDelayTasksAsked = isDelayTasksAsked || services.contains { $0.system == .delayTasks }
+        if isDelayTasksAsked, delayTasksFile == nil, let path = environment("CONF_FILE"), !path.isEmpty {
+            do throws(UsageError) { try readDelayTasksFile(path) } catch {
+                throw UsageError("CONF_FILE: \(error.description)")
+            }
+        }
+        if let file = delayTasksFile, !services.contains(where: { $0.system == .delayTasks }) {
+            guard let address = file.address else {
+                throw UsageError("\(file.path) has no listen-port; add one such as 7080, or use --delay-tasks :7080")
+            }
+            services.append((.delayTasks, address))
+        }
+        if given.contains("--delay-tasks-timeout"), !services.contains(where: { $0.system == .delayTasks }) {
+            throw UsageError("--delay-tasks-timeout requires --delay-tasks")
         }
         if given.contains("--htq-workers"), !services.contains(where: { $0.system == .htq }) {
             throw UsageError("--htq-workers requires --htq")
@@ -248,7 +279,20 @@ struct Options {
         }
     }
 
+    private mutating func readDelayTasksFile(_ path: String) throws(UsageError) {
+        guard delayTasksFile == nil else { throw UsageError("--delay-tasks names two files; name one") }
+        delayTasksFile = try DelayTasksFile(path: path)
+    }
+
+    private static func readDelayTasksTimeout(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let seconds = Double(value), (0.001...86_400).contains(seconds) else {
+            throw UsageError("--delay-tasks-timeout must be a number of seconds from 0.001 to 86400, not '\(value)'")
+        }
+        options.delayTasksTimeoutMilliseconds = Int64((seconds * 1000).rounded())
+    }
+
     private mutating func readService(_ system: LegacySystem, _ value: String) throws(UsageError) {
+        if system == .delayTasks, DelayTasksFile.isPath(value) { return try readDelayTasksFile(value) }
         do throws(AddressError) {
             services.append((system, try Address(value, defaultPort: system.port)))
         } catch {

@@ -27,14 +27,19 @@ enum LegacySystem: String, CaseIterable {
         }
     }
 
-    /// The option that makes the server replace it. Its value is an address.
+    /// The option that makes the server replace it. Its value is an address; for delay-tasks, it may be a file.
     var flag: String { "--\(rawValue)" }
 
     /// The two halves of its adapter.
     func makeAdapter(_ options: Options) -> (frontEnd: any FrontEnd, courier: (any QueueCourier)?) {
         switch self {
         case .httpqueue: (Httpqueue(), HttpqueueCourier())
-        case .delayTasks: (DelayTasks(), DelayTasksCourier())
+        case .delayTasks:
+            (
+                DelayTasks(attempts: options.delayTasksFile?.attempts ?? DelayTasksFile.usualAttempts),
+                DelayTasksCourier(
+                    timeoutMilliseconds: options.delayTasksTimeoutMilliseconds, file: options.delayTasksFile)
+            )
         case .htq: (Htq(), HtqCourier(workers: options.htqWorkers))
         }
     }

@@ -71,10 +71,10 @@ struct DelayTask {
         Int64(String(decoding: TaskKey.member(of: queueKey), as: UTF8.self))
     }
 
-    /// The options of the broker's task for this one.
-    var options: TaskOptions {
+    /// The options of the broker's task for this one, which has at least one attempt.
+    func options(attempts: Int) -> TaskOptions {
         let options = TaskOptions()
-        options.retryLimit = .limited(2)
+        options.retryLimit = .limited(UInt32(attempts - 1))
         options.backoff = Backoff(minimumMilliseconds: 1000)
         if isInAdvance {
             options.metadata = Array(#"{"timestamp":"\#(timestamp)","key":"\#(key)","in_advance":"true"}"#.utf8)

@@ -13,20 +13,23 @@ final class DelayTasks: FrontEnd {
     /// How far in the past a task's time may be, in seconds. A task from the past runs at once.
     private static let toleranceSeconds: Int64 = 60
 
+    /// How many attempts a task has.
+    private let attempts: Int
+
+    init(attempts: Int = DelayTasksFile.usualAttempts) { self.attempts = attempts }
+
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let segments = Array(copying: request.path).split(
-            separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-        let names = segments.dropFirst().map { Array($0) }
-        switch (names.first.map { String(decoding: $0, as: UTF8.self) }, names.count) {
+        let names = names(in: request)
+        switch (String(decoding: names[0], as: UTF8.self), names.count) {
         case ("health", 1):
             try checkLook(request)
-            responses.begin(status: 200, contentType: "text/plain; charset=utf-8")
-            responses.beginBody(estimatedCount: 2)
+            responses.begin(status: 200, contentType: "text/plain;charset=UTF-8")
+            responses.beginBody(estimatedCount: 3)
             responses.append("OK")
-            responses.end()
+            responses.endLine()
         case ("tasks", 1):
             try checkLook(request)
             try writeListing(to: &responses, context, of: broker)
@@ -43,6 +46,7 @@ final class DelayTasks: FrontEnd {
             writeSuccess(to: &responses)
         case ("task", 3):
             try checkLook(request)
+            guard !names[1].isEmpty else { throw Problem(400, "add a category to the path: /task/CATE/KEY") }
             let id = try find(names[2], in: try queueName(names[1]), request.query, now: context.now, on: broker)
             try write(id, to: &responses, context, of: broker)
         default:
@@ -53,18 +57,36 @@ final class DelayTasks: FrontEnd {
     }
 
     func write(_ problem: Problem, to responses: inout ResponseStream) {
-        problem.begin("application/json", to: &responses)
+        problem.begin(Self.contentType, to: &responses)
         writeCount("{\"code\":", problem.status, to: &responses)
         responses.append(",\"msg\":")
         JSONWriter.write(problem.detail, to: &responses)
         responses.append("}")
-        responses.end()
+        responses.endLine()
     }
 
     private func writeSuccess(to responses: inout ResponseStream) {
-        responses.beginJSON(estimatedCount: 23)
+        begin(estimatedCount: 24, &responses)
         responses.append("{\"code\":200,\"msg\":\"OK\"}")
-        responses.end()
+        responses.endLine()
+    }
+
+    private func begin(estimatedCount: Int, _ responses: inout ResponseStream) {
+        responses.begin(status: 200, contentType: Self.contentType)
+        responses.beginBody(estimatedCount: estimatedCount)
+    }
+
+    private static let contentType: StaticString = "application/json;charset=UTF-8"
+
+    // MARK: The body
+
+    /// Reads the JSON object in a body, and passes over what follows it, as Go's decoder does.
+    private func read(_ request: borrowing Request, _ context: inout Context) throws(Problem) {
+        do throws(Problem) { try context.body.read(request) } catch {
+            var scanner = JSONScanner()
+            guard let length = try? scanner.scanFirstValue(request.body), scanner.kind == .object else { throw error }
+            try context.body.read(request.body.extracting(first: length), kind: .object)
+        }
     }
 
     // MARK: The path
@@ -77,12 +99,30 @@ final class DelayTasks: FrontEnd {
         Problem(405, "this method is not allowed here; use one of: \(allow)", allow: allow)
     }
 
+    /// The names between the slashes of the path, at least one. A slash at its end counts only if an empty category
+    /// follows it, as in `/task/`, or an empty key, as in `GET /task/CATE/`.
+    private func names(in request: borrowing Request) -> [[UInt8]] {
+        let segments = Array(copying: request.path).split(
+            separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        var names = segments.dropFirst().map { Array($0) }
+        let first = names.first.map { String(decoding: $0, as: UTF8.self) } ?? ""
+        let isLook = request.method == .get || request.method == .head
+        let fullCount = first == "task" ? (isLook ? 3 : 2) : first == "handler" ? 2 : 1
+        while names.count > fullCount, names[names.count - 1].isEmpty { names.removeLast() }
+        return names.isEmpty ? [[]] : names
+    }
+
+    /// Decodes a name in a path or a value in a query. A plus stands for a blank, as in forms.
+    private func decoded(_ encoded: [UInt8]) -> [UInt8] {
+        let withBlanks = encoded.map { $0 == UInt8(ascii: "+") ? UInt8(ascii: " ") : $0 }
+        var decoded: [UInt8] = []
+        PercentEncoding.decode(withBlanks.span, into: &decoded)
+        return decoded
+    }
+
     /// The name of a category's queue.
     private func queueName(_ segment: [UInt8]) throws(Problem) -> [UInt8] {
-        var category: [UInt8] = []
-        PercentEncoding.decode(segment.span, into: &category)
-        guard !category.isEmpty else { throw Problem(404, "add a category to the path: /handler/CATE or /task/CATE") }
-        let name = LegacySystem.delayTasks.queueName(category)
+        let name = LegacySystem.delayTasks.queueName(decoded(segment))
         if let flaw = QueueName.flaw(in: name.span) {
             throw Problem(
                 400, "invalid category, because its queue is '\(LegacySystem.delayTasks.rawValue)/CATE': \(flaw)")
@@ -90,16 +130,16 @@ final class DelayTasks: FrontEnd {
         return name
     }
 
-    /// The `timestamp` in a query; nil if there is none, or it is 0.
+    /// The `timestamp` in a query; nil if there is none, or it is not over 0.
     private func timestamp(in query: Span<UInt8>) throws(Problem) -> Int64? {
         let name = "timestamp="
         guard let pair = text(query).split(separator: "&").first(where: { $0.hasPrefix(name) }),
-            case let digits = pair.dropFirst(name.utf8.count), !digits.isEmpty
+            case let digits = decoded(Array(pair.utf8.dropFirst(name.utf8.count))), !digits.isEmpty
         else { return nil }
-        guard let number = Int64(digits) else {
+        guard let number = Int64(String(decoding: digits, as: UTF8.self)) else {
             throw Problem(400, "timestamp must be a whole number of Unix seconds", field: "timestamp")
         }
-        return number == 0 ? nil : number
+        return number > 0 ? number : nil
     }
 
     // MARK: Handlers
@@ -109,24 +149,32 @@ final class DelayTasks: FrontEnd {
         _ request: borrowing Request, _ queueName: [UInt8], _ context: inout Context, on broker: isolated Broker
     ) throws(Problem) {
         var handler: [UInt8] = []
-        try context.body.read(request)
+        try read(request, &context)
         try context.body.forEach(in: request.body, known: ["handler"], isLenient: true) { (_, value) throws(Problem) in
             handler = try readHandler(value)
         }
         guard !handler.isEmpty else { throw Problem(400, "handler is missing; send an http:// URL", field: "handler") }
         let url = try context.readURL(handler, field: "handler")
-        do throws(BrokerError) {
-            let queue = try broker.queue(named: queueName.span)
-            var configuration = broker.configuration(of: queue) ?? QueueConfiguration()
-            var push = PushOptions(stored: configuration.push, of: .queue)
-            push.url = url
-            configuration.push = []
-            push.write(isMasked: false, to: &configuration.push)
-            configuration.isPushed = true
-            try broker.configure(queue, configuration)
-        } catch {
+        do throws(BrokerError) { _ = try Self.register(url, of: queueName, on: broker) } catch {
             throw Problem(error)
         }
+    }
+
+    /// Makes a URL the handler of the category with a queue. Returns false if the category has a handler that it must
+    /// not replace.
+    static func register(
+        _ url: HTTPURL, of queueName: [UInt8], replaces: Bool = true, on broker: isolated Broker
+    ) throws(BrokerError) -> Bool {
+        let queue = try broker.queue(named: queueName.span)
+        var configuration = broker.configuration(of: queue) ?? QueueConfiguration()
+        var push = PushOptions(stored: configuration.push, of: .queue)
+        if push.url != nil, !replaces { return false }
+        push.url = url
+        configuration.push = []
+        push.write(isMasked: false, to: &configuration.push)
+        configuration.isPushed = true
+        try broker.configure(queue, configuration)
+        return true
     }
 
     /// Reads a handler's URL; empty if it is blank.
@@ -148,7 +196,7 @@ final class DelayTasks: FrontEnd {
         var handler: [UInt8] = []
         let bytes = request.body
         let latest = (context.now + maximumMilliseconds) / 1000
-        try context.body.read(request)
+        try read(request, &context)
         try context.body.forEach(
             in: bytes, known: ["timestamp", "key", "params", "handler"], isLenient: true
         ) { (place, value) throws(Problem) in
@@ -167,11 +215,9 @@ final class DelayTasks: FrontEnd {
                     + "\(task.timestamp)",
                 field: "timestamp")
         }
-        let options = task.options
+        let options = task.options(attempts: attempts)
         if !handler.isEmpty {
-            options.request = PushOptions.request(
-                to: try context.readURL(handler, field: "handler"),
-                timeoutMilliseconds: DelayTasksCourier.timeoutMilliseconds)
+            options.request = PushOptions.request(to: try context.readURL(handler, field: "handler"))
         }
         let null = Array("null".utf8)
         let added = NewTask(
@@ -187,7 +233,7 @@ final class DelayTasks: FrontEnd {
         var timestamp: Int64?
         var key: UInt64?
         var isToRun = false
-        try context.body.read(request)
+        try read(request, &context)
         try context.body.forEach(
             in: request.body, known: ["timestamp", "key", "exec"], isLenient: true
         ) { (place, value) throws(Problem) in
@@ -212,7 +258,7 @@ final class DelayTasks: FrontEnd {
         var content: [UInt8] = []
         var options: TaskOptions?
         withLatest(id, now: context.now, on: broker) { task in
-            options = DelayTask(task)?.inAdvance.options
+            options = DelayTask(task)?.inAdvance.options(attempts: attempts)
             options?.request = task.request
             content = Array(copying: task.content)
         }
@@ -236,9 +282,7 @@ final class DelayTasks: FrontEnd {
     private func find(
         _ segment: [UInt8], in queueName: [UInt8], _ query: Span<UInt8>, now: Int64, on broker: isolated Broker
     ) throws(Problem) -> UID {
-        var digits: [UInt8] = []
-        PercentEncoding.decode(segment.span, into: &digits)
-        guard let key = UInt64(decimal: digits), key > 0 else {
+        guard let key = UInt64(decimal: decoded(segment)) else {
             throw Problem(400, "key must be a whole number from 1 to \(UInt64.max)", field: "key")
         }
         let timestamp = try timestamp(in: query)
@@ -268,7 +312,7 @@ final class DelayTasks: FrontEnd {
             else { return }
             let registered = PushOptions(stored: broker.push(of: queue), of: .queue).url
             let handler = PushOptions(stored: task.request, of: .task).url ?? registered
-            responses.beginJSON(estimatedCount: 100 + task.content.count)
+            begin(estimatedCount: 100 + task.content.count, &responses)
             responses.append("{\"code\":200,\"msg\":\"OK\",")
             writeCount("\"result\":{\"timeToRun\":", timestamp, to: &responses)
             responses.append(",\"params\":")
@@ -280,7 +324,7 @@ final class DelayTasks: FrontEnd {
         }
         guard isWritten else { throw Self.noTask }
         try context.gate.admitAnswer(responses)
-        responses.end()
+        responses.endLine()
     }
 
     /// Calls `body` with the latest version of a task. While a task runs, its replacement is the latest version.
