@@ -1,0 +1,171 @@
+"""The documents of legacy systems from beginning to end, with curl as the client. `run` calls this with a system and the
+address at which emq replaces it.
+
+    documents.py SYSTEM URL
+"""
+
+import gzip
+import http.server
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+
+
+class Receiver:
+    """Takes requests of the system, and answers each as `answers` says for its path."""
+
+    def __init__(self):
+        self.received = queue.Queue()
+        self.answers = {}
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.received.put((self.path, self.headers, json.loads(body)))
+                status, answer = receiver.answers.get(self.path, (200, b""))
+                self.send_response(status)
+                if "gzip" in self.headers.get("Accept-Encoding", ""):
+                    answer = gzip.compress(answer)
+                    self.send_header("Content-Encoding", "gzip")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *arguments):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{server.server_port}"
+
+    def take(self):
+        return self.received.get(timeout=10)
+
+
+def curl(method, url, body=None):
+    """The status, the Content-Type and the body of the answer. curl sends a body as a form, as the documents' users do."""
+    command = ["curl", "-sS", "-X", method, "-w", "\n%{http_code} %{content_type}", url]
+    output = subprocess.run(command + (["-d", body] if body else []), check=True, capture_output=True, text=True).stdout
+    text, _, last = output.rpartition("\n")
+    status, _, kind = last.partition(" ")
+    return int(status), kind, text
+
+
+def expect(what, wanted, got):
+    if wanted != got:
+        raise AssertionError(f"{what}: wanted {wanted!r}, got {got!r}")
+
+
+def eventually(what, wanted, get):
+    for _ in range(100):
+        if get() == wanted:
+            return
+        time.sleep(0.1)
+    expect(what, wanted, get())
+
+
+def httpqueue(url):
+    receiver = Receiver()
+
+    def ask(path, body):
+        status, kind, text = curl("POST", url + path, json.dumps(body))
+        if text:
+            expect(f"the type of {path}", "text/plain; charset=utf-8", kind)
+        return status, text
+
+    def create(path, **more):
+        task = {"topic": "order", "delay": 15, "retry": 3, "callback": receiver.url + path, "content": "hello"}
+        status, text = ask("/create", {**task, **more})
+        expect("create", 200, status)
+        return json.loads(text)["id"]
+
+    before = int(time.time())
+    identifier = create("/success", delay=1)
+    status, text = ask("/query", {"id": identifier})
+    task = json.loads(text)
+    expect("the time of the creation", True, before <= task["creat_time"] <= time.time())
+    wanted = {
+        "id": identifier, "topic": "order", "execute_time": task["creat_time"] + 1, "max_retry": 3, "has_retry": 0,
+        "callback": receiver.url + "/success", "content": "hello", "creat_time": task["creat_time"]}
+    expect("query", wanted, task)
+    receiver.answers["/success"] = 200, b'{\n    "code":100\n}\n'
+    path, fields, body = receiver.take()
+    expect("the callback's path", "/success", path)
+    expect("the callback's body", {"id": identifier, "topic": "order", "content": "hello"}, body)
+    expect("the callback's type", "application/json", fields["Content-Type"])
+    expect("the callback's client", "Go-http-client/1.1", fields["User-Agent"])
+    eventually("a task that is done", 404, lambda: ask("/query", {"id": identifier})[0])
+
+    receiver.answers["/busy"] = 200, b'{"code":101}'
+    identifier = create("/busy", delay=0)
+    created = json.loads(ask("/query", {"id": identifier})[1])
+    receiver.take()
+    eventually("a failed attempt", 1, lambda: json.loads(ask("/query", {"id": identifier})[1])["has_retry"])
+    wanted = {**created, "has_retry": 1}
+    expect("a task that is retried", wanted, json.loads(ask("/query", {"id": identifier})[1]))
+    expect("delete", (200, ""), ask("/delete", {"id": identifier}))
+    expect("query a deleted task", 404, ask("/query", {"id": identifier})[0])
+    expect("an invalid request", 400, curl("POST", url + "/create", "{")[0])
+    expect("a GET", 400, curl("GET", url + "/create")[0])
+
+
+def delay_tasks(url):
+    receiver = Receiver()
+
+    def ask(method, path, body=None):
+        status, kind, text = curl(method, url + path, json.dumps(body) if body else None)
+        expect(f"the type of {method} {path}", "application/json;charset=UTF-8", kind)
+        expect(f"the line feed of {method} {path}", "\n", text[-1:])
+        answer = json.loads(text)
+        expect(f"the code of {method} {path}", status, answer["code"])
+        return answer
+
+    def call(path, key, params, in_advance):
+        got, fields, body = receiver.take()
+        expect("the handler's path", path, got)
+        expect("the handler's body", {"cate": "mail", "key": key, "params": params, "inAdvance": in_advance}, body)
+        expect("the handler's type", "application/json; charset=UTF-8", fields["Content-Type"])
+        expect("the handler's client", "Go-http-client/1.1", fields["User-Agent"])
+
+    fine = {"code": 200, "msg": "OK"}
+    handler = receiver.url + "/handler"
+    # Whatever its status, a response means success.
+    receiver.answers["/handler"] = 500, b"out of order"
+    expect("register a handler", fine, ask("POST", "/handler/mail", {"handler": handler}))
+
+    soon = int(time.time()) + 2
+    key = 2**64 - 1
+    for params in ({"old": True}, {"to": ["a@b"], "n": 1.5}):
+        task = {"timestamp": soon, "key": key, "params": params, "handler": ""}
+        expect("create or update", fine, ask("POST", "/task/mail", task))
+    for path in (f"/task/mail/{key}", f"/task/mail/{key}?timestamp={soon}", f"/task/mail/{key}?timestamp=-1"):
+        result = {"timeToRun": soon, "params": params, "handler": handler}
+        expect(f"get {path}", {**fine, "result": result}, ask("GET", path))
+    call("/handler", key, params, False)
+    expect("the time of the call", True, time.time() >= soon)
+    eventually("a task that is done", 404, lambda: ask("GET", f"/task/mail/{key}")["code"])
+
+    later = int(time.time()) + 1000
+    for key, path in ((1, "/own"), (2, "")):
+        task = {"timestamp": later, "key": key, "params": key, "handler": path and receiver.url + path}
+        expect("create", fine, ask("POST", "/task/mail", task))
+    status, _, text = curl("GET", url + "/tasks")
+    expect("the list", (200, True, True), (status, "key 1" in text, "key 2" in text))
+    expect("remove", fine, ask("DELETE", "/task/mail", {"timestamp": later, "key": 2, "exec": False}))
+    expect("remove and run", fine, ask("DELETE", "/task/mail", {"timestamp": later, "key": 1, "exec": True}))
+    call("/own", 1, 1, True)
+    for key in (0, 1, 2):
+        expect("a removed task", 404, ask("GET", f"/task/mail/{key}")["code"])
+    expect("key 0", 400, ask("POST", "/task/mail", {"timestamp": later, "key": 0})["code"])
+    expect("health", (200, "text/plain;charset=UTF-8", "OK\n"), curl("GET", url + "/health"))
+    expect("no further call", True, receiver.received.empty())
+
+
+{"httpqueue": httpqueue, "delay-tasks": delay_tasks}[sys.argv[1]](sys.argv[2])
