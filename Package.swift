@@ -27,10 +27,11 @@ let package = Package(
     products: [.executable(name: "emq", targets: ["emq"])],
     targets: [
         .target(name: "CLinux"),
+        .target(name: "CLibraries"),
         .target(name: "Bytes", swiftSettings: server),
         .target(name: "UID", dependencies: ["Bytes"], swiftSettings: server),
         .target(name: "JSON", dependencies: ["Bytes"], swiftSettings: server),
-        .target(name: "Net", dependencies: ["Bytes", "CLinux"], swiftSettings: server),
+        .target(name: "Net", dependencies: ["Bytes", "CLinux", "CLibraries"], swiftSettings: server),
         .target(name: "Queues", dependencies: ["Bytes", "UID"], swiftSettings: server),
         .target(name: "Journal", dependencies: ["Bytes", "CLinux", "Queues", "UID"], swiftSettings: server),
         .target(name: "Delivery", dependencies: ["Bytes", "UID", "JSON", "Net", "Queues"], swiftSettings: server),

@@ -100,6 +100,9 @@ final class ClientConnection: ClientSource {
         return !isReadable
     }
 
+    /// How many of the last bytes sent the peer's kernel has not acknowledged.
+    var unacknowledgedByteCount: Int { transport.unacknowledged().byteCount }
+
     /// Reads once into a buffer.
     ///
     /// - Returns: How many bytes arrived; 0 at the end of input; -1 if there is nothing now (then `isReadable` is

@@ -3,13 +3,15 @@
 
 /// A request that was sent and has not been reported.
 final class ClientExchange: ClientSource {
-    private enum Phase { case waiting, starting, lookingUp, connecting, exchanging, ended }
+    private enum Phase { case waiting, starting, lookingUp, connecting, exchanging, decoding, ended }
 
     /// What one visit may read before the next exchange's turn comes.
     private static let bytesPerVisit = 512 * 1024
     /// The sizes of reads, in bytes: for most responses, and for the rest of a large body.
     private static let readSize = 16 * 1024
     private static let bodyReadSize = 256 * 1024
+    /// What one visit may unpack.
+    private static let decodedBytesPerVisit = 256 * 1024
     /// A body up to this size is never cut, because it may tell whether the request succeeded.
     private static let uncutBytes = 4096
 
@@ -39,6 +41,13 @@ final class ClientExchange: ClientSource {
     /// The parser of the response, once its first byte has arrived.
     private(set) var parser: ResponseParser?
     private var input = Buffer()
+    /// The cookies that redirects have set.
+    private var cookies = CookieJar()
+
+    // Decoding.
+    private var inflater: Inflater?
+    /// The response's head and the body unpacked so far.
+    private var decoded = Buffer()
 
     /// Why there is no response.
     private(set) var failure: ClientFailure?
@@ -71,6 +80,7 @@ final class ClientExchange: ClientSource {
         case .lookingUp: connect()
         case .connecting: reviewAttempts()
         case .exchanging: exchangeBytes()
+        case .decoding: decode()
         }
         if phase != .ended { checkDeadlines() }
         if phase != .ended { setTimer() }
@@ -83,8 +93,9 @@ final class ClientExchange: ClientSource {
         if now >= deadline {
             fail(.timeout(.whole, authority: authority, milliseconds: request.timeoutMilliseconds))
         } else if now >= phaseDeadline, phase == .exchanging {
-            let milliseconds = request.firstByteTimeoutMilliseconds ?? request.timeoutMilliseconds
-            fail(.timeout(.firstByte, authority: authority, milliseconds: milliseconds))
+            let isFirst = request.idleTimeoutMilliseconds == nil
+            let limit = request.idleTimeoutMilliseconds ?? request.firstByteTimeoutMilliseconds
+            fail(.timeout(isFirst ? .firstByte : .nextByte, authority: authority, milliseconds: limit ?? 0))
         } else if now >= phaseDeadline {
             fail(.timeout(.connecting, authority: authority, milliseconds: request.connectTimeoutMilliseconds))
         }
@@ -106,6 +117,7 @@ final class ClientExchange: ClientSource {
         case .waiting:
             host.noteLeft()
             return client.forgetIfUnused(host)
+        case .decoding: return
         case .lookingUp: client.resolver.withdraw(request.url.host, for: self)
         case .starting, .connecting, .exchanging: break
         }
@@ -220,7 +232,8 @@ final class ClientExchange: ClientSource {
         phase = .exchanging
         self.connection = connection
         connection.exchange = self
-        phaseDeadline = request.firstByteTimeoutMilliseconds.map { loop.now + $0 } ?? .max
+        let limit = request.idleTimeoutMilliseconds ?? request.firstByteTimeoutMilliseconds
+        phaseDeadline = limit.map { loop.now + $0 } ?? .max
         swap(&head, &client.spareHead)
         request.writeHead(to: &head)
         sentCount = 0
@@ -235,18 +248,24 @@ final class ClientExchange: ClientSource {
 
     private func send() {
         guard let connection, !isSent, !head.isExhausted else { return }
+        let previousCount = sentCount
         let bodyCount = request.body?.count ?? 0
         if let body = request.body {
             sentCount += connection.send(head.span, body.span, from: sentCount)
         } else {
             sentCount += connection.send(head.span, Span(), from: sentCount)
         }
+        if sentCount > previousCount { restartIdleTime() }
         if sentCount == head.count + bodyCount {
             client.recycle(head: &head)
         } else if connection.isReadable {
             // A peer that responds before everything was sent may not accept the rest.
             client.queue(self)
         }
+    }
+
+    private func restartIdleTime() {
+        if let limit = request.idleTimeoutMilliseconds { phaseDeadline = loop.now + limit }
     }
 
     private func exchangeBytes() {
@@ -263,6 +282,7 @@ final class ClientExchange: ClientSource {
             let count = connection.receive(into: &input, atMost: size)
             if count > 0 {
                 received += count
+                restartIdleTime()
                 do throws(Refusal) {
                     if try parse() { return complete() }
                     if isShortOfMemory, parser?.cut(beyond: Self.uncutBytes) == true { return complete() }
@@ -286,7 +306,7 @@ final class ClientExchange: ClientSource {
 
     private func parse() throws(Refusal) -> Bool {
         if parser == nil {
-            phaseDeadline = .max
+            if request.idleTimeoutMilliseconds == nil { phaseDeadline = .max }
             parser = ResponseParser(
                 limits: client.limits.response(body: request.bodyLimit), answersHead: request.isHead,
                 fields: client.takeSpareFields())
@@ -294,21 +314,31 @@ final class ClientExchange: ClientSource {
         return try parser?.parse(&input) ?? false
     }
 
+    /// Starts over if a server has closed a connection that it kept from an earlier request, before any byte of this one
+    /// arrived (RFC 9112 section 9.5). The next connection is new, so this happens only once.
     private func noteBroken(isReset: Bool) {
-        guard let connection, connection.isReused, parser == nil else {
+        guard let connection, connection.isReused, parser == nil, isUnread(by: connection, isReset: isReset) else {
             return fail(.broken(authority: authority, isReset: isReset))
         }
-        // The server closed the idle connection, most likely before it saw the request. The next connection is new, so
-        // this happens only once.
         connection.close()
         self.connection = nil
         forgetMessages()
         begin()
     }
 
+    /// Whether the server cannot have read any byte of the request.
+    ///
+    /// A kernel that ends a connection in good order acknowledges what has arrived by then. A reset acknowledges nothing,
+    /// so after a reset nobody knows.
+    private func isUnread(by connection: ClientConnection, isReset: Bool) -> Bool {
+        sentCount == 0 || !isReset && connection.unacknowledgedByteCount >= sentCount
+    }
+
     private func forgetMessages() {
         client.recycle(head: &head)
         client.recycle(input: &input)
+        decoded = Buffer()
+        inflater = nil
         if let parser { client.recycle(fields: parser.head.fields) }
         parser = nil
     }
@@ -318,18 +348,33 @@ final class ClientExchange: ClientSource {
         self.connection = nil
         let isReusable = parser.head.isPersistent && isSent && input.count == parser.length && connection.isQuiet
         client.release(connection, isReusable: isReusable)
-        if !followRedirect(parser.head) { close() }
+        if followRedirect(parser.head) { return }
+        if failure == nil, beginDecoding() { decode() } else { close() }
     }
 
     // MARK: Redirects
 
     /// Starts over if the response is a redirect to follow (RFC 9110 section 15.4); false if the exchange has ended.
     private func followRedirect(_ response: ResponseHead) -> Bool {
-        guard hops < request.redirectLimit, [301, 302, 303, 307, 308].contains(response.status) else { return false }
-        guard let location = response.firstValue(of: "Location", in: input.span) else { return false }
+        guard [301, 302, 303, 307, 308].contains(response.status),
+            let location = response.firstValue(of: "Location", in: input.span)
+        else { return false }
+        let rules = request.redirects
+        guard hops < rules.limit else {
+            if rules.failsBeyondLimit { failure = .redirectLimit(authority: authority, limit: rules.limit) }
+            return false
+        }
         do throws(HTTPURLError) {
-            let target = try request.url.resolving(location.span)
+            let origin = request.url
+            let target = try origin.resolving(location.span)
             request.redirect(to: target, status: response.status)
+            if rules.keepsCookies {
+                let bytes = input.span
+                for field in response.fields where bytes.extracting(field.name).equalsIgnoringCase("Set-Cookie") {
+                    cookies.store(bytes.extracting(field.value), from: origin)
+                }
+                request.setCookies(cookies)
+            }
         } catch {
             failure = .redirect(authority: authority, detail: error.description)
             return false
@@ -343,6 +388,44 @@ final class ClientExchange: ClientSource {
         return true
     }
 
+    // MARK: Decoding
+
+    /// Prepares to unpack the body; false if it is to stay as it is.
+    private func beginDecoding() -> Bool {
+        guard request.decodesContent, let head = parser?.head, !head.body.isEmpty,
+            let coding = head.firstValue(of: "Content-Encoding", in: input.span)?.lowercasedASCII,
+            [Array("gzip".utf8), Array("x-gzip".utf8), Array("deflate".utf8)].contains(coding)
+        else { return false }
+        inflater = Inflater()
+        decoded.append(input.span.extracting(first: head.body.lowerBound))
+        phase = .decoding
+        phaseDeadline = .max
+        return inflater != nil
+    }
+
+    /// Unpacks a piece of the body.
+    private func decode() {
+        guard let inflater, let head = parser?.head else { return }
+        let start = head.body.lowerBound
+        // One byte more than may be kept shows that the body is longer.
+        let limit = (isShortOfMemory ? min(request.bodyLimit, Self.uncutBytes) : request.bodyLimit) + 1
+        let room = min(Self.decodedBytesPerVisit, start + limit - decoded.count)
+        let progress = inflater.inflate(input.span.extracting(head.body), into: &decoded, atMost: max(room, 0))
+        let isTooLong = decoded.count - start >= limit
+        switch progress {
+        case .noMemory: failure = .noMemory(authority: authority)
+        case .malformed: failure = .malformed(authority: authority, detail: "its body cannot be unpacked")
+        case .starved where !head.isTruncated:
+            failure = .malformed(authority: authority, detail: "its packed body ends too early")
+        case .more where !isTooLong: return client.queue(self)
+        case .more, .starved, .ended:
+            if isTooLong { decoded.truncate(to: start + limit - 1) }
+            parser?.replaceBody(count: decoded.count - start, isTruncated: isTooLong || head.isTruncated)
+            swap(&input, &decoded)
+        }
+        close()
+    }
+
     // MARK: Reporting
 
     /// How much of the client's `bufferBytes` belongs to this exchange.
@@ -351,7 +434,7 @@ final class ClientExchange: ClientSource {
     /// Updates the client's count of memory.
     func count() {
         let messages = request.fields.count + (request.body?.count ?? 0)
-        let bytes = phase == .ended ? 0 : messages + head.capacity + input.capacity
+        let bytes = phase == .ended ? 0 : messages + head.capacity + input.capacity + decoded.capacity
         client.bufferBytes += bytes - countedBytes
         countedBytes = bytes
     }

@@ -76,6 +76,8 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case connecting
         /// The first byte of the response.
         case firstByte
+        /// The next byte to be sent or received.
+        case nextByte
         /// The whole exchange.
         case whole
     }
@@ -94,6 +96,8 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case malformed(authority: String, detail: String)
     /// The system has no memory for the request's head, so that nothing was sent, or for the response.
     case noMemory(authority: String)
+    /// There are more redirects than the request follows.
+    case redirectLimit(authority: String, limit: Int)
     /// The target of a redirect is not a URL that the client can request.
     case redirect(authority: String, detail: String)
 
@@ -113,12 +117,15 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
             "no connection to \(authority) within \(Self.seconds(milliseconds))"
         case .timeout(.firstByte, let authority, let milliseconds):
             "no response from \(authority) within \(Self.seconds(milliseconds))"
+        case .timeout(.nextByte, let authority, let milliseconds):
+            "\(authority) neither took nor sent anything for \(Self.seconds(milliseconds))"
         case .timeout(.whole, let authority, let milliseconds):
             "the exchange with \(authority) did not finish within \(Self.seconds(milliseconds))"
         case .broken(let authority, let isReset):
             "\(authority) \(isReset ? "reset" : "closed") the connection before its response was complete"
         case .malformed(let authority, let detail): "the response from \(authority) is malformed: \(detail)"
         case .noMemory(let authority): "the system has no memory for the exchange with \(authority)"
+        case .redirectLimit(let authority, let limit): "\(authority) redirects again, after \(limit) redirects"
         case .redirect(let authority, let detail): "the redirect from \(authority) cannot be followed: \(detail)"
         }
     }

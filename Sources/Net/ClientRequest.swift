@@ -15,19 +15,28 @@ public struct ClientRequest {
     public var body: [UInt8]?
     /// Requests of one group share a limit on concurrent look-ups of names (`HTTPClient.canBegin`).
     public var group: UInt32 = 0
-    /// How many redirects are followed; a further one counts as the response. 301, 302 and 303 turn any method but HEAD
-    /// into GET without content; 307 and 308 change nothing. Authorization and Cookie do not go to another host or
-    /// port.
-    public var redirectLimit = 0
+    /// The value of the Host field if it is not the URL's host and port. It does not go to another host or port.
+    public var host: [UInt8]?
+    /// Which redirects are followed, and how.
+    public var redirects = RedirectRules()
     /// The time limit for finding the host's addresses and connecting to one.
     public var connectTimeoutMilliseconds: Int64 = 10_000
     /// The time limit from the connection to the first byte of the response; nil for that of the whole exchange.
     public var firstByteTimeoutMilliseconds: Int64?
+    /// The time limit between two steps of an exchange, each of which sends or receives bytes; nil for that of the whole
+    /// exchange.
+    public var idleTimeoutMilliseconds: Int64?
     /// The time limit for the whole exchange from `HTTPClient.send` on, including redirects and the wait for a
     /// connection.
     public var timeoutMilliseconds: Int64 = 30_000
     /// How much of the response's body is kept, in bytes. The exchange ends when more arrives.
     public var bodyLimit = 1 << 20
+    /// Whether a body in gzip or deflate is unpacked. `fields` must contain an Accept-Encoding that asks for it. Nothing
+    /// is unpacked if the system has no zlib (`canDecodeContent`).
+    public var decodesContent = false
+
+    /// Whether the system has zlib, so that bodies can be unpacked. The first call loads it.
+    public static var canDecodeContent: Bool { Zlib.system != nil }
 
     /// A request with the default limits.
     public init(url: HTTPURL, method: [UInt8], fields: [UInt8], body: [UInt8]?) {
@@ -65,7 +74,7 @@ public struct ClientRequest {
         buffer.append(" ")
         buffer.append(url.target.span)
         buffer.append(" HTTP/1.1\r\nHost: ")
-        buffer.append(url.authority.span)
+        if let host { buffer.append(host.span) } else { buffer.append(url.authority.span) }
         buffer.append("\r\n")
         buffer.append(fields.span)
         if let body {
@@ -79,14 +88,22 @@ public struct ClientRequest {
     /// Changes this into the request that a redirect asks for (RFC 9110 section 15.4).
     mutating func redirect(to target: HTTPURL, status: Int) {
         if url.authority != target.authority {
+            host = nil
             removeFields { $0.equalsIgnoringCase("Authorization") || $0.equalsIgnoringCase("Cookie") }
         }
         if status <= 303, !isHead {
-            method = Array("GET".utf8)
+            let isKept = status == 301 && redirects.keepsMethodWhenMoved && !method.span.equals("POST")
+            if !isKept { method = Array("GET".utf8) }
             body = nil
             removeFields { $0.count > 8 && $0.extracting(first: 8).equalsIgnoringCase("Content-") }
         }
         url = target
+    }
+
+    /// Replaces the Cookie fields by one for the present URL.
+    mutating func setCookies(_ cookies: CookieJar) {
+        removeFields { $0.equalsIgnoringCase("Cookie") }
+        fields += cookies.field(for: url)
     }
 
     private mutating func removeFields(where isUnwanted: (Span<UInt8>) -> Bool) {
@@ -101,4 +118,23 @@ public struct ClientRequest {
         }
         fields = kept
     }
+}
+
+/// Which redirects a request follows, and how (RFC 9110 section 15.4).
+///
+/// 301, 302 and 303 turn any method but HEAD into GET without content; 307 and 308 change nothing. Authorization and
+/// Cookie do not go to another host or port.
+public struct RedirectRules: Equatable, Sendable {
+    /// How many redirects are followed.
+    public var limit: Int
+    /// Whether one more is a failure. If not, it counts as the response.
+    public var failsBeyondLimit = false
+    /// Whether 301 changes only POST into GET. All methods lose their content.
+    public var keepsMethodWhenMoved = false
+    /// Whether the cookies that redirects set are sent to later targets (RFC 6265). The request's own Cookie field then
+    /// goes to its first target only.
+    public var keepsCookies = false
+
+    /// Rules with a limit.
+    public init(limit: Int = 0) { self.limit = limit }
 }

@@ -99,6 +99,13 @@ struct ResponseParser {
         return true
     }
 
+    /// Notes that the complete response's body has been replaced in the buffer.
+    mutating func replaceBody(count: Int, isTruncated: Bool) {
+        precondition(state == .complete)
+        head.body = head.body.lowerBound..<head.body.lowerBound + count
+        head.isTruncated = isTruncated
+    }
+
     /// Parses lines until the head is complete; false if it is not yet.
     private mutating func parseHead(_ bytes: Span<UInt8>) throws(Refusal) -> Bool {
         while true {

@@ -61,21 +61,40 @@ import Testing
         #expect(client.client.connectionCount == 0)
     }
 
-    @Test func aStaleConnectionIsTriedAnewOnce() throws {
+    /// The server closes a kept connection after it has read the request.
+    @Test(arguments: [("POST", false), ("POST", true), ("GET", false), ("GET", true)])
+    func aRequestThatMayHaveBeenReadIsNotSentAgain(_ method: String, _ isReset: Bool) throws {
         let origin = try TestOrigin()
         let client = try TestClient()
-        var (peer, _) = try client.exchange(1, at: origin, response: ok)
-        // The server closes the connection while the request is in flight.
-        try client.send(2, origin.url, method: "POST", body: "content")
-        #expect(try client.request(at: peer).hasSuffix("content"))
-        peer.resetOnClose()
+        let (peer, _) = try client.exchange(1, at: origin, response: ok)
+        try client.send(2, origin.url, method: method, body: method == "POST" ? "content" : nil)
+        _ = try client.request(at: peer)
+        if isReset { peer.resetOnClose() }
         peer.close()
+        #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: isReset))
+        #expect(origin.accept() == nil)
+    }
+
+    /// The server ends a kept connection while the request is on its way.
+    @Test func aRequestThatWasNotReadIsSentAgainOnce() throws {
+        let origin = try TestOrigin(receiveBufferBytes: 2048)
+        let client = try TestClient()
+        // The server leaves the first request's body unread. So its kernel takes nothing of the second request.
+        try client.send(1, origin.url, method: "POST", body: String(repeating: "x", count: 12_000))
+        var peer = try client.accept(at: origin)
+        _ = try client.wait("the request") { peer.hasInput ? true : nil }
+        peer.send(ok)
+        #expect(try client.end(of: 1).body == "ok")
+        try client.send(2, origin.url, method: "POST", body: "content")
+        peer.halfClose()
+        let previous = peer
         peer = try client.accept(at: origin)
         #expect(try client.request(at: peer).hasSuffix("content"))
         // The same on a new connection is a failure.
         peer.close()
         #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: false))
         #expect(origin.accept() == nil)
+        previous.close()
     }
 
     @Test func aStaleConnectionThatHasSaidSomethingIsNotTriedAnew() throws {
@@ -206,6 +225,31 @@ import Testing
         }
         #expect(late.failure == .timeout(.whole, authority: authority, milliseconds: 200))
         #expect(late.elapsedMilliseconds >= 200)
+        #expect(client.client.connectionCount == 0)
+    }
+
+    @Test func theNextByteHasADeadlineOfItsOwn() throws {
+        let origin = try TestOrigin()
+        let clock = TestClock()
+        let client = try TestClient(clock: clock)
+        try client.send(1, origin.url) {
+            $0.idleTimeoutMilliseconds = 100_000
+            $0.timeoutMilliseconds = 10_000_000
+        }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        clock.add(milliseconds: 60_000)
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+        for _ in 0..<5 {
+            client.turn()
+            clock.add(milliseconds: 60_000)
+            peer.send("x")
+        }
+        client.turn()
+        #expect(client.ended[1] == nil)
+        clock.add(milliseconds: 101_000)
+        let authority = "127.0.0.1:\(origin.port)"
+        #expect(try client.end(of: 1).failure == .timeout(.nextByte, authority: authority, milliseconds: 100_000))
         #expect(client.client.connectionCount == 0)
     }
 

@@ -237,7 +237,7 @@ import Testing
         try client.send(
             1, origin.url, method: method, fields: "Authorization: x\r\nContent-Type: text/plain\r\nA: b\r\n",
             body: body
-        ) { $0.redirectLimit = 1 }
+        ) { $0.redirects.limit = 1 }
         let peer = try client.accept(at: origin)
         _ = try client.request(at: peer)
         peer.send(redirect(status, to: "next?q"))
@@ -253,10 +253,72 @@ import Testing
         #expect(try client.end(of: 1).status == 204)
     }
 
+    @Test(arguments: [("POST", "GET"), ("PUT", "PUT"), ("DELETE", "DELETE")])
+    func aMovedTargetMayKeepTheMethod(_ method: String, _ expected: String) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url, method: method, body: "content") {
+            $0.redirects = RedirectRules(limit: 1)
+            $0.redirects.keepsMethodWhenMoved = true
+        }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(redirect(301, to: "/next"))
+        #expect(try client.request(at: peer) == "\(expected) /next HTTP/1.1\r\nHost: 127.0.0.1:\(origin.port)\r\n\r\n")
+    }
+
+    @Test func moreRedirectsThanTheLimitMayBeAFailure() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url) {
+            $0.redirects = RedirectRules(limit: 1)
+            $0.redirects.failsBeyondLimit = true
+        }
+        let peer = try client.accept(at: origin)
+        let end = try client.wait("the end") {
+            if peer.takeRequest() != nil { peer.send(redirect(302, to: "/")) }
+            return client.ended[1]
+        }
+        #expect(end.failure == .redirectLimit(authority: "127.0.0.1:\(origin.port)", limit: 1))
+    }
+
+    @Test func aHostFieldOfOnesOwnStaysWithItsHost() throws {
+        let (first, second) = (try TestOrigin(), try TestOrigin())
+        let client = try TestClient()
+        try client.send(1, first.url) {
+            $0.host = Array("shop.example".utf8)
+            $0.redirects.limit = 2
+        }
+        let peer = try client.accept(at: first)
+        #expect(try client.request(at: peer) == "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        peer.send(redirect(302, to: "/a"))
+        #expect(try client.request(at: peer) == "GET /a HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        peer.send(redirect(302, to: second.url))
+        let other = try client.accept(at: second)
+        #expect(try client.request(at: other) == "GET / HTTP/1.1\r\nHost: 127.0.0.1:\(second.port)\r\n\r\n")
+    }
+
+    @Test func cookiesThatRedirectsSetAreSentOn() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url + "in/x", fields: "Cookie: own=1\r\n") {
+            $0.redirects = RedirectRules(limit: 2)
+            $0.redirects.keepsCookies = true
+        }
+        let peer = try client.accept(at: origin)
+        #expect(try client.request(at: peer).contains("Cookie: own=1\r\n"))
+        peer.send(
+            "HTTP/1.1 302 Found\r\nLocation: /in/y\r\nContent-Length: 0\r\nSet-Cookie: a=1; HttpOnly\r\n"
+                + "Set-Cookie: b=2; Path=/\r\n\r\n")
+        #expect(try client.request(at: peer).contains("\r\nCookie: a=1; b=2\r\n\r\n"))
+        peer.send("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\nSet-Cookie: c=3\r\n\r\n")
+        #expect(try client.request(at: peer).contains("\r\nCookie: b=2\r\n\r\n"))
+    }
+
     @Test func redirectsAreFollowedUpToTheLimit() throws {
         let origin = try TestOrigin()
         let client = try TestClient()
-        try client.send(1, origin.url) { $0.redirectLimit = 5 }
+        try client.send(1, origin.url) { $0.redirects.limit = 5 }
         let peer = try client.accept(at: origin)
         var requests = 0
         let end = try client.wait("the end") {
@@ -273,7 +335,7 @@ import Testing
     @Test func secretsDoNotGoToAnotherHost() throws {
         let (first, second) = (try TestOrigin(), try TestOrigin())
         let client = try TestClient()
-        try client.send(1, first.url, fields: "authorization: x\r\nA: b\r\nCookie: y\r\n") { $0.redirectLimit = 1 }
+        try client.send(1, first.url, fields: "authorization: x\r\nA: b\r\nCookie: y\r\n") { $0.redirects.limit = 1 }
         let peer = try client.accept(at: first)
         _ = try client.request(at: peer)
         peer.send(redirect(302, to: second.url))
@@ -285,7 +347,7 @@ import Testing
         let origin = try TestOrigin()
         let names = ["inside.test": ["127.0.0.2"]]
         let client = try TestClient(names: names, refusing: ["127.0.0.2"])
-        try client.send(1, origin.url) { $0.redirectLimit = 3 }
+        try client.send(1, origin.url) { $0.redirects.limit = 3 }
         let peer = try client.accept(at: origin)
         _ = try client.request(at: peer)
         peer.send(redirect(302, to: "http://inside.test:\(origin.port)/"))
@@ -299,7 +361,7 @@ import Testing
     func aRedirectToNowhereIsAFailure(_ location: String) throws {
         let origin = try TestOrigin()
         let client = try TestClient()
-        try client.send(1, origin.url) { $0.redirectLimit = 1 }
+        try client.send(1, origin.url) { $0.redirects.limit = 1 }
         let peer = try client.accept(at: origin)
         _ = try client.request(at: peer)
         peer.send(redirect(302, to: location))
@@ -408,7 +470,7 @@ import Testing
                 let url = origins.randomElement(using: &random)?.url ?? ""
                 sent.append(key)
                 try client.send(key, url) {
-                    $0.redirectLimit = 2
+                    $0.redirects.limit = 2
                     $0.timeoutMilliseconds = Int64.random(in: 20...100, using: &random)
                 }
             case 4:

@@ -140,9 +140,9 @@ final class TestOrigin {
 
     var url: String { "http://\(address):\(port)/" }
 
-    init(_ address: String = "127.0.0.1", port: UInt16 = 0) throws {
+    init(_ address: String = "127.0.0.1", port: UInt16 = 0, receiveBufferBytes: Int32? = nil) throws {
         self.address = address
-        socket = try TestSocket(listeningAt: .ipv4(address, port: port))
+        socket = try TestSocket(listeningAt: .ipv4(address, port: port), receiveBufferBytes: receiveBufferBytes)
         self.port = socket.localPort
     }
 
@@ -195,6 +195,9 @@ final class OriginPeer {
 
     /// Waits for input without turning the client's loop; false if that takes too long.
     func waitForInput() -> Bool { socket.isReadable() }
+
+    /// Whether input waits to be read.
+    var hasInput: Bool { socket.isReadable(withinMilliseconds: 0) }
 
     /// Removes and returns a complete request; nil if there is none.
     func takeRequest() -> String? {

@@ -85,9 +85,10 @@ public final class TestSocket: Sendable {
 
     // MARK: Listening
 
-    /// Listens.
-    public convenience init(listeningAt name: Name, backlog: Int32 = 128) throws {
+    /// Listens. Accepted connections have SO_RCVBUF set to `receiveBufferBytes` unless it is nil.
+    public convenience init(listeningAt name: Name, backlog: Int32 = 128, receiveBufferBytes: Int32? = nil) throws {
         try self.init(family: name.family)
+        if let receiveBufferBytes { set(SO_RCVBUF, to: receiveBufferBytes) }
         set(SO_REUSEADDR, to: Int32(1))
         guard name.withAddress({ bind(descriptor, $0, $1) }) == 0 else { throw SocketFailure("bind") }
         guard listen(descriptor, backlog) == 0 else { throw SocketFailure("listen") }

@@ -56,6 +56,7 @@ extension ClientRequest {
             url: url, method: Array("POST".utf8),
             fields: Array("User-Agent: Go-http-client/1.1\r\nContent-Type: \(contentType)\r\n".utf8), body: json)
         self.timeoutMilliseconds = timeoutMilliseconds
-        redirectLimit = ClientRequest.redirectsOfGo
+        redirects.limit = ClientRequest.redirectsOfGo
+        redirects.failsBeyondLimit = true
     }
 }

@@ -90,7 +90,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(request.head.contains("Content-Type: application/json; charset=UTF-8\r\n"))
         #expect(!request.head.contains("Emq-"))
         #expect(request.timeoutMilliseconds == 5000)
-        #expect(request.redirectLimit == 9)
+        #expect(request.redirects.limit == 9)
         #expect(try find() != nil)
         server.answerAll("204 No Content")
         #expect(try find() == nil)

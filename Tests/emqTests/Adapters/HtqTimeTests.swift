@@ -27,7 +27,7 @@ import UID
         let start = server.now
         let path = try queue(#", "timeout": 7"#)
         let request = try server.onlyRequest()
-        #expect(request.timeoutMilliseconds == 7000 && request.redirectLimit == 10 && request.bodyLimit == 1 << 20)
+        #expect(request.timeoutMilliseconds == 7000 && request.redirects.limit == 10 && request.bodyLimit == 1 << 20)
         #expect(request.head == "GET http://127.0.0.1:8888/x\nUser-Agent: emq\r\nAccept: */*\r\n")
         server.advance(to: start + 2000)
         server.answerAll("200 OK", "yes")

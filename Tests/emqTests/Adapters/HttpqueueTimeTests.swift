@@ -35,7 +35,7 @@ import Testing
         #expect(!request.head.contains("Emq-"))
         #expect(request.timeoutMilliseconds == 600_000 && request.bodyLimit == 16 << 20)
         // Go's client stops after ten requests.
-        #expect(request.redirectLimit == 9)
+        #expect(request.redirects.limit == 9)
         for (failed, pause) in [(1, 10), (2, 20), (3, 40)] {
             server.answerAll("200 OK", #"{"code":101}"#)
             let task = try query(id).object

@@ -139,7 +139,7 @@ struct HtqRequest {
         var request = ClientRequest(url: url, method: method, fields: fields, body: body)
         request.timeoutMilliseconds = timeoutMilliseconds
         request.connectTimeoutMilliseconds = timeoutMilliseconds
-        request.redirectLimit = ClientRequest.usualRedirects
+        request.redirects.limit = ClientRequest.usualRedirects
         return request
     }
 

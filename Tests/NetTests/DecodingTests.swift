@@ -1,0 +1,83 @@
+// Bodies in gzip and deflate are unpacked by the system's zlib.
+
+import Foundation
+import Testing
+
+@testable import Net
+
+@Suite(.timeLimit(.minutes(2)), .enabled(if: ClientRequest.canDecodeContent, "this system has no libz.so.1"))
+struct DecodingTests {
+    /// `hello, hello, hello` in gzip, zlib's format and bare deflate.
+    private static let hello = [
+        ("gzip", "H4sIAAAAAAACA8tIzcnJ11HIQKIAn6HKCRMAAAA="), ("X-GZIP", "H4sIAAAAAAACA8tIzcnJ11HIQKIAn6HKCRMAAAA="),
+        ("deflate", "eJzLSM3JyddRyECiAEQoBtU="), ("deflate", "y0jNycnXUchAogA="),
+    ]
+    /// A million times `x` in gzip.
+    private static let packedLarge =
+        "H4sIAAAAAAACA+3BAQEAAACCoNvOb0hAAQ" + String(repeating: "A", count: 1290) + "rwbCW3RjQEIPAA=="
+
+    /// The outcome of an exchange whose response has a packed body.
+    private func unpack(
+        _ coding: String, _ packed: Data, _ change: (inout ClientRequest) -> Void = { _ in }
+    ) throws -> Ended {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url) {
+            $0.decodesContent = true
+            change(&$0)
+        }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send("HTTP/1.1 200 OK\r\nContent-Encoding: \(coding)\r\nContent-Length: \(packed.count)\r\n\r\n")
+        peer.send(Array(packed))
+        let end = try client.end(of: 1)
+        #expect(client.client.bufferBytes == 0)
+        return end
+    }
+
+    private func data(_ text: String) throws -> Data { try #require(Data(base64Encoded: text)) }
+
+    @Test(arguments: hello)
+    func packedBodiesAreUnpacked(_ coding: String, _ packed: String) throws {
+        let end = try unpack(coding, try data(packed))
+        #expect(end.body == "hello, hello, hello")
+        #expect(end.fields.first == "Content-Encoding=\(coding)")
+        #expect(!end.isTruncated)
+    }
+
+    @Test func nothingIsUnpackedUnlessAskedFor() throws {
+        let packed = try data(Self.hello[0].1)
+        #expect(
+            try unpack("gzip", packed) { $0.decodesContent = false }.body == String(decoding: packed, as: UTF8.self))
+        #expect(try unpack("br", Data("as it is".utf8)).body == "as it is")
+        #expect(try unpack("gzip", Data()).body.isEmpty)
+    }
+
+    @Test func severalMembersAreOneBody() throws {
+        let two = try data("H4sIAAAAAAACA0sEAEO+t+gBAAAAH4sIAAAAAAACA0sCAPnvvnEBAAAA")
+        #expect(try unpack("gzip", two).body == "ab")
+        #expect(try unpack("gzip", two + Data("rest".utf8)).body == "ab")
+    }
+
+    @Test func largeBodiesAreUnpackedInPiecesAndBounded() throws {
+        let packed = try data(Self.packedLarge)
+        let whole = try unpack("gzip", packed)
+        #expect(whole.body == String(repeating: "x", count: 1_000_000))
+        for limit in [1, 999_999] {
+            let end = try unpack("gzip", packed) { $0.bodyLimit = max(limit, packed.count) }
+            #expect(end.body.utf8.count == max(limit, packed.count))
+            #expect(end.isTruncated)
+        }
+        #expect(try !unpack("gzip", packed) { $0.bodyLimit = 1_000_000 }.isTruncated)
+    }
+
+    @Test func malformedBodiesAreFailures() throws {
+        let packed = try data(Self.hello[0].1)
+        for bad in [Data("not packed at all".utf8), packed.dropLast(4), packed.dropLast(1) + Data([7])] {
+            guard case .malformed = try unpack("gzip", bad).failure else {
+                Issue.record("\(Array(bad)) was unpacked")
+                continue
+            }
+        }
+    }
+}
