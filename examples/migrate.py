@@ -76,8 +76,9 @@ def httpqueue(source):
             # The score of a task in later_unack is the time of its last attempt.
             due = now if bucket == "later_unack" else float(score)
             yield "/create", {
-                "topic": task["Topic"], "callback": task["Callback"], "content": task["Content"],
-                "delay": max(0, round(due - now)), "retry": max(0, task["MaxRetry"] - task["HasRetry"])}
+                "topic": task["Topic"], "callback": task["Callback"], "content": task.get("Content", ""),
+                # Producers that write to Redis themselves leave out what is 0.
+                "delay": max(0, round(due - now)), "retry": max(0, task.get("MaxRetry", 0) - task.get("HasRetry", 0))}
 
 
 def htq(source):

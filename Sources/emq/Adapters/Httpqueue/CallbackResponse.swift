@@ -21,14 +21,13 @@ enum CallbackResponse {
         var scanner = JSONScanner()
         var code: Int64?
         var isInteger = true
-        var piece: [UInt8] = []
         var start = 0
         while start < body.count {
             let end = min(start + pieceByteCount, body.count)
-            piece.removeAll(keepingCapacity: true)
-            // A question mark takes the place of each byte that is not ASCII. The scanner accepts it in strings, and
+            var piece = Array(copying: body.extracting(start..<end))
+            // The byte 0x7F takes the place of each byte that is not ASCII. The scanner accepts it in strings, and
             // refuses it elsewhere.
-            for index in start..<end { piece.append(body[index] < 0x80 ? body[index] : UInt8(ascii: "?")) }
+            for index in piece.indices { piece[index] = min(piece[index], 0x7F) }
             try scanner.consume(piece.span)
             for index in 0..<scanner.entryCount {
                 let entry = scanner.entry(index)
