@@ -54,7 +54,7 @@ extension TaskRecord {
         try coder.code(9, milliseconds: &lifetimeMilliseconds, default: lifetime)
         try coder.code(10, milliseconds: &dispatched, default: 0)
         try coder.code(11, milliseconds: &until, default: self.state == .ready ? enqueued : .max)
-        try coder.code(12, milliseconds: &leaseMilliseconds, default: 0)
+        try coder.code(12, lease: &leaseMilliseconds)
     }
 }
 
@@ -101,7 +101,7 @@ extension Replacement {
 
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
-        try coder.code(64, milliseconds: &leaseMilliseconds, default: 0)
+        try coder.code(64, lease: &leaseMilliseconds)
         try coder.code(65, &priority, default: 0)
         try coder.code(66, milliseconds: &due, default: 0)
         try coder.code(67, milliseconds: &enqueued, default: 0)

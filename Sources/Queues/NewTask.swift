@@ -100,7 +100,7 @@ public struct NewTask {
     public var id: UID
     /// The range of its content in the bytes that are passed with the batch.
     public var content: Range<Int>
-    /// How long a worker may hold it; nil for the queue's setting.
+    /// How long a worker may hold it; nil for the queue's setting. After 0, its dispatch ends at once.
     public var leaseMilliseconds: Int64?
     /// The time before which it is not dispatched; nil for no delay.
     public var due: Int64?

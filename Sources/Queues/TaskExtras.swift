@@ -94,7 +94,7 @@ final class Replacement {
     init(_ task: borrowing NewTask, content: Content, priority: Int8, arrival: Int64) {
         self.content = content
         self.priority = priority
-        leaseMilliseconds = task.leaseMilliseconds ?? 0
+        leaseMilliseconds = TaskRecord.lease(asked: task.leaseMilliseconds)
         due = task.due ?? 0
         enqueued = arrival
         options = task.options

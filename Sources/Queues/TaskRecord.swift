@@ -33,6 +33,8 @@ struct TaskRecord: LinkedRecord {
     static var queueLinks: Int { 0 }
     /// Links of the timing wheel's bucket.
     static var timerLinks: Int { 1 }
+    /// As the lease that a task asks for: a lease of no length.
+    static var noLease: Int64 { -1 }
 
     /// The two halves of the id.
     var idHigh: UInt64 = 0
@@ -50,7 +52,7 @@ struct TaskRecord: LinkedRecord {
     var until: Int64 = 0
     /// The token of its last dispatch.
     var token: UInt64 = 0
-    /// The lease that it asks for, 0 if none.
+    /// The lease that it asks for, 0 if none; `noLease` if its dispatch ends at once.
     var leaseMilliseconds: Int64 = 0
     var content = Content()
     /// How often it was dispatched, not counting dispatches that were released.
@@ -87,6 +89,13 @@ struct TaskRecord: LinkedRecord {
     }
 
     var hash: UInt32 { Self.hash(of: id) }
+
+    /// The form in which a record has the lease that a task asks for; nil if it asks for none.
+    @inline(__always)
+    static func lease(asked milliseconds: Int64?) -> Int64 {
+        guard let milliseconds else { return 0 }
+        return milliseconds == 0 ? noLease : milliseconds
+    }
 
     subscript(links kind: Int) -> Links {
         get { links[kind] }

@@ -46,7 +46,7 @@ extension TaskStore {
         record.idHigh = id.high
         record.idLow = id.low
         record.enqueued = arrivalTime(now: now)
-        record.leaseMilliseconds = leaseMilliseconds ?? 0
+        record.leaseMilliseconds = TaskRecord.lease(asked: leaseMilliseconds)
         record.content = content
         record.queue = queue
         record.priority = priority ?? configuration(of: queue)?.value.priority ?? 0

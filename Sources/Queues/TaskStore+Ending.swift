@@ -169,7 +169,7 @@ extension TaskStore {
     func currentLeaseMilliseconds(of slot: Slot) -> Int64 {
         if let touched = extras(of: slot)?.leaseMilliseconds, touched > 0 { return touched }
         // The clock may have been set back while the server was down.
-        return max(1, tasks[slot].until - tasks[slot].dispatched)
+        return max(0, tasks[slot].until - tasks[slot].dispatched)
     }
 
     // MARK: Ends

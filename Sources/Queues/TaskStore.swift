@@ -336,9 +336,10 @@ struct TaskStore: ~Copyable {
         leaseMilliseconds(own: tasks[slot].leaseMilliseconds, in: tasks[slot].queue)
     }
 
-    /// The lease of a task in a queue; `own` is the task's own, or 0.
+    /// The lease of a task in a queue; `own` is the one that its record has.
     func leaseMilliseconds(own: Int64, in queue: Slot) -> Int64 {
-        if own > 0 { return own }
+        // `noLease` is below zero.
+        if own != 0 { return max(0, own) }
         return configuration(of: queue)?.value.leaseMilliseconds ?? QueueConfiguration.defaultLeaseMilliseconds
     }
 

@@ -387,6 +387,11 @@ struct FullModel {
     /// Does everything that is due at a time. Nothing is due earlier.
     mutating func proceed(to time: Int64) {
         now = time
+        // The leases of tasks that waiters get now may end now too.
+        repeat { doWhatIsDue() } while tasks.contains { $0.deadline <= now }
+    }
+
+    private mutating func doWhatIsDue() {
         beginEvent()
         while true {
             if let index = tasks.indices.min(by: {

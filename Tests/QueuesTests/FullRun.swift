@@ -220,7 +220,7 @@ struct FullRun {
     private mutating func someSays() -> FullModel.Says {
         lastTask += 1
         var says = FullModel.Says(content: "\(lastTask)")
-        if random.oneIn(3) { says.lease = someTime() }
+        if random.oneIn(3) { says.lease = random.oneIn(6) ? 0 : someTime() }
         let own = Int64(1 + lastTask % 8000)
         if random.oneIn(4) { says.due = model.now + someTime() - Self.unit }
         if random.oneIn(2) {
