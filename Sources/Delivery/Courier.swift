@@ -8,6 +8,9 @@ public protocol Courier: AnyObject {
     /// The number of tasks of a queue in flight at once, unless its configuration says otherwise.
     var concurrency: Int { get }
 
+    /// Whether a rate spreads the starts of requests evenly, instead of allowing bursts. By default it does not.
+    var spreadsStarts: Bool { get }
+
     /// The request for a task that is about to be dispatched.
     ///
     /// - Parameters:
@@ -41,6 +44,9 @@ public protocol Courier: AnyObject {
 }
 
 extension Courier {
+    /// Bursts are allowed.
+    public var spreadsStarts: Bool { false }
+
     /// No notification.
     public func deadLetterNotification(
         for task: borrowing TaskView, in queueName: [UInt8], push: PushOptions

@@ -58,7 +58,9 @@ public final class SendingQueue {
         let rate = options.rate
         options = PushOptions(stored: text, of: .queue)
         // The bucket stays if the rate is the same, so a change of other options starts nothing early.
-        if options.rate != rate { bucket = options.rate.map { TokenBucket(rate: $0, now: now) } }
+        if options.rate != rate {
+            bucket = options.rate.map { TokenBucket(rate: $0, spreadsStarts: courier.spreadsStarts, now: now) }
+        }
     }
 
     /// When the next task may be started.

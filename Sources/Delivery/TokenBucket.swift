@@ -5,8 +5,8 @@
 // are whole numbers, so nothing is ever rounded, and over any time the bucket allows exactly as many starts as the
 // rate.
 
-/// Allows starts at a rate, in bursts of at most one second's worth, or of one start if that is more. A new bucket is
-/// full.
+/// Allows starts at a rate, in bursts of at most one second's worth, or of one start if that is more. If it spreads
+/// starts, a burst is at most one millisecond's worth instead. A new bucket is full.
 ///
 /// The time is an argument, in milliseconds. A time before the last one adds nothing, so no time counts twice. Every
 /// operation is O(1).
@@ -26,11 +26,11 @@ struct TokenBucket {
     /// The time at which the bucket held `units`.
     private var time: Int64
 
-    init(rate: Rate, now: Int64) {
+    init(rate: Rate, spreadsStarts: Bool = false, now: Int64) {
         cost = rate.periodMilliseconds * 1_000_000
         unitsPerMillisecond = rate.millionths
         // A rate has at most 1e15 millionths, so this does not overflow.
-        capacity = max(cost, unitsPerMillisecond * 1000)
+        capacity = max(cost, unitsPerMillisecond * (spreadsStarts ? 1 : 1000))
         toleratedLatenessMilliseconds = min(10, cost / unitsPerMillisecond / 2)
         units = capacity
         time = now

@@ -64,8 +64,7 @@ import Testing
 
     @Test(arguments: [
         ("[q]\nrate = often\n", "line 2: a rate must be a number of starts"),
-        ("concurrency = 1\n", "line 1: unknown key"),
-        ("", "has no section"),
+        ("[q]\n=\nrate\n", "line 3: a line must be"),
     ])
     func aMalformedFileStopsTheStart(text: String, reason: String) throws {
         defer { try? FileManager.default.removeItem(at: folder) }
@@ -73,6 +72,15 @@ import Testing
         #expect(try server.exitStatus() == 2)
         #expect(server.output.contains(reason), "\(server.output)")
         #expect(server.output.contains("taskqueue.ini"))
+    }
+
+    @Test func eachWarningIsALineOfTheLog() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let path = try write("[q]\nconcurrency = some\nspeed = 1/s\nrate = 10000000000/s\n")
+        let server = try Server(["--addr", "127.0.0.1:0", "--taskqueue", path])
+        #expect(try line(server, "emq: \(path), line 2: concurrency must be").hasSuffix("using the default"))
+        #expect(try line(server, "emq: \(path), line 3: ignoring the unknown key 'speed'").isEmpty == false)
+        #expect(try server.get("/config/q").object["push"] as? NSDictionary == ["concurrency": 1])
     }
 
     @Test func aRestartAppliesTheCurrentFile() throws {

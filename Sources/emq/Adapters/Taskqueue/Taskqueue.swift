@@ -16,6 +16,7 @@ final class Taskqueue: QueueCourier {
     static let refusedPauseMilliseconds: Int64 = 1000
 
     let concurrency = 1
+    let spreadsStarts = true
     let acceptsEnqueue = true
     private let file: TaskqueueFile
 
@@ -71,8 +72,7 @@ final class Taskqueue: QueueCourier {
         }
         if let attempts = message.attempts {
             let options = task.options ?? TaskOptions()
-            options.retryLimit =
-                attempts < 0 ? .unlimited : .limited(UInt32(clamping: max(1, attempts) - 1))
+            options.retryLimit = .limited(UInt32(clamping: attempts - 1))
             task.options = options
         }
         guard let other = message.queueName, other != queueName, file.sections[other] != nil else { return nil }

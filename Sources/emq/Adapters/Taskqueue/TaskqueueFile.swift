@@ -7,28 +7,32 @@ import Net
 import Queues
 
 /// The settings in an ini file.
-struct TaskqueueFile: Equatable {
+struct TaskqueueFile {
     /// How a queue is sent.
     struct Section: Equatable {
         /// How many requests may be in flight at once.
         var concurrency = 1
-        /// The maximum rate at which requests are started.
+        /// The maximum rate at which requests are started; nil for no limit.
         var rate = TaskqueueFile.usualRate
         /// The maximum number of retries after the first attempt; nil for no limit.
         var retryLimit: UInt32?
         var minimumBackoffSeconds: Int64 = 0
         /// nil for no limit.
-        var maximumBackoffSeconds: Int64?
+        var maximumBackoffSeconds: Int64? = 7 * 86_400
         /// nil for no limit.
         var maximumDoublings: UInt32?
 
         var backoff: Backoff {
-            Backoff(
+            let maximum = maximumBackoffSeconds ?? maximumMilliseconds / 1000
+            return Backoff(
                 minimumMilliseconds: minimumBackoffSeconds * 1000,
-                maximumMilliseconds: maximumBackoffSeconds.map { $0 * 1000 } ?? maximumMilliseconds,
+                maximumMilliseconds: max(minimumBackoffSeconds, maximum) * 1000,
                 maximumDoublings: maximumDoublings ?? .max)
         }
     }
+
+    /// What a key changes in a section.
+    private typealias Edit = (inout Section) -> Void
 
     /// The largest file, in bytes.
     private static let maximumByteCount = 1 << 20
@@ -41,10 +45,12 @@ struct TaskqueueFile: Equatable {
     private(set) var baseURL: String?
     /// The queues by their names.
     private(set) var sections: [[UInt8]: Section] = [:]
+    /// What the file says that has no effect, in the order of its lines, as lines of the log.
+    private(set) var warnings: [String] = []
 
     /// Reads the file at a path.
     ///
-    /// - Throws: `TaskqueueFileError` if it cannot be read or is invalid.
+    /// - Throws: `TaskqueueFileError` if it cannot be read or understood.
     init(path: String) throws(TaskqueueFileError) {
         let text: String
         do throws(FileError) { text = try TaskqueueFile.contents(of: path) } catch {
@@ -55,43 +61,55 @@ struct TaskqueueFile: Equatable {
 
     /// Reads the text of the file at a path.
     ///
-    /// - Throws: `TaskqueueFileError` if it is invalid.
+    /// - Throws: `TaskqueueFileError` if it cannot be understood.
     init(_ text: String, path: String) throws(TaskqueueFileError) {
         self.path = path
-        // Some editors begin a file with a byte order mark.
-        let text = text.hasPrefix("\u{FEFF}") ? text.dropFirst() : text[...]
-        var section: [UInt8]?
-        var seen: Set<String> = []
-        // A carriage return and a line feed are one character.
-        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
-            do throws(TaskqueueFileError) {
-                let line = try TaskqueueFile.withoutComment(line)
-                if line.isEmpty { continue }
-                if line.hasPrefix("[") {
-                    section = try begin(line)
-                    seen = []
-                } else {
-                    try read(line, of: section, &seen)
+        let file: IniFile
+        do throws(IniError) { file = try IniFile(text) } catch {
+            throw TaskqueueFileError("\(path), line \(error.line): \(error.reason)")
+        }
+        // The edits of each section by its name and their keys. The last of several values of a key counts.
+        var edits: [String: [String: Edit]] = [:]
+        for section in file.sections {
+            for entry in section.entries {
+                do throws(TaskqueueFileError) {
+                    let key = entry.key.lowercased()
+                    if section.name == IniFile.unnamed {
+                        try read(key, entry)
+                    } else if let change = try edit(key, entry) {
+                        edits[section.name, default: [:]][key] = change
+                    }
+                } catch {
+                    throw TaskqueueFileError("\(path), line \(entry.line): \(error.description)")
                 }
-            } catch {
-                throw TaskqueueFileError("\(path), line \(index + 1): \(error.description)")
             }
         }
-        for (name, section) in sections {
-            guard let maximum = section.maximumBackoffSeconds, maximum < section.minimumBackoffSeconds else { continue }
-            let shown = String(decoding: name, as: UTF8.self)
-            throw TaskqueueFileError(
-                "\(path), [\(shown)]: max_backoff_seconds must not be less than min_backoff_seconds")
+        for section in file.sections where section.name != IniFile.unnamed {
+            let name = Array(section.name.utf8)
+            if let flaw = Self.flaw(in: name) {
+                warn(section.line, "ignoring the section [\(section.name)]: \(flaw)")
+                continue
+            }
+            var settings = Section()
+            for ancestor in Self.ancestors(of: section.name) {
+                for change in (edits[ancestor] ?? [:]).values { change(&settings) }
+            }
+            sections[name] = settings
+            if let maximum = settings.maximumBackoffSeconds, maximum < settings.minimumBackoffSeconds {
+                warn(
+                    section.line,
+                    "max_backoff_seconds of [\(section.name)] is less than min_backoff_seconds, which counts instead")
+            }
         }
         if sections.isEmpty {
-            throw TaskqueueFileError("\(path) has no section; add one for each queue, such as [name]")
+            warnings.append("emq: \(path) has no section, so it makes emq send nothing; add one for each queue: [name]")
         }
     }
 
     /// The log lines about it when the server starts.
     var startLines: [String] {
         let queues = sections.count == 1 ? "1 queue" : "\(sections.count) queues"
-        var lines = ["emq: replacing taskqueue for \(queues) of \(path)"]
+        var lines = ["emq: replacing taskqueue for \(queues) of \(path)"] + warnings
         if server != nil {
             lines.append(
                 "emq: \(path) names a server, but emq does not consume from AMQP; "
@@ -99,8 +117,6 @@ struct TaskqueueFile: Equatable {
         }
         return lines
     }
-
-    // MARK: Lines
 
     /// Reads the text of a settings file.
     ///
@@ -111,72 +127,32 @@ struct TaskqueueFile: Equatable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// A line without its comment, which begins at the first `;` or `#` outside quotes, and without blanks around it.
-    private static func withoutComment(_ line: Substring) throws(TaskqueueFileError) -> Substring {
-        var quote: Character?
-        var end = line.endIndex
-        for index in line.indices {
-            let character = line[index]
-            if quote == nil, character == ";" || character == "#" {
-                end = index
-                break
-            }
-            if character == quote {
-                quote = nil
-            } else if quote == nil, character == "\"" || character == "'" {
-                quote = character
-            }
-        }
-        if let quote { throw TaskqueueFileError("the closing \(quote) is missing") }
-        return trimmed(line[..<end])
+    // MARK: Sections
+
+    /// Why no queue can have this name; nil if one can.
+    private static func flaw(in name: [UInt8]) -> String? {
+        if let flaw = QueueName.flaw(in: name.span) { return flaw }
+        return LegacySystem(of: name.span).map { "this queue name is reserved for \($0.rawValue)" }
     }
 
-    private static func trimmed(_ text: Substring) -> Substring {
-        var text = text
-        while text.first?.isWhitespace == true { text.removeFirst() }
-        while text.last?.isWhitespace == true { text.removeLast() }
-        return text
+    /// The names of the sections that a section inherits from, and its own: `mail`, then `mail.low`.
+    private static func ancestors(of name: String) -> [String] {
+        name.indices.filter { name[$0] == "." }.map { String(name[..<$0]) } + [name]
     }
 
-    private mutating func begin(_ line: Substring) throws(TaskqueueFileError) -> [UInt8] {
-        guard line.hasSuffix("]") else { throw TaskqueueFileError("a section must be [name], not '\(line)'") }
-        let name = Array(TaskqueueFile.trimmed(line.dropFirst().dropLast()).utf8)
-        if let flaw = QueueName.flaw(in: name.span) { throw TaskqueueFileError(flaw) }
-        if let system = LegacySystem(of: name.span) {
-            throw TaskqueueFileError("this queue name is reserved for \(system.rawValue)")
-        }
-        let shown = String(decoding: name, as: UTF8.self)
-        guard sections.updateValue(Section(), forKey: name) == nil else {
-            throw TaskqueueFileError("the section [\(shown)] is given twice")
-        }
-        return name
-    }
+    // MARK: Keys
 
-    private mutating func read(
-        _ line: Substring, of section: [UInt8]?, _ seen: inout Set<String>
-    ) throws(TaskqueueFileError) {
-        guard let equals = line.firstIndex(of: "=") else {
-            throw TaskqueueFileError("a line must be [section] or key = value, not '\(line)'")
-        }
-        let key = String(TaskqueueFile.trimmed(line[..<equals]))
-        var value = TaskqueueFile.trimmed(line[line.index(after: equals)...])
-        if value.count >= 2, let first = value.first, first == "\"" || first == "'", value.last == first {
-            value = value.dropFirst().dropLast()
-        }
-        guard seen.insert(key).inserted else { throw TaskqueueFileError("'\(key)' is given twice") }
-        if let section, var read = sections[section] {
-            try TaskqueueFile.read(key, String(value), into: &read)
-            sections[section] = read
-        } else {
-            try read(key, String(value))
-        }
+    private mutating func warn(_ line: Int, _ warning: String) {
+        warnings.append("emq: \(path), line \(line): \(warning)")
     }
 
     /// Reads a key before the first section.
-    private mutating func read(_ key: String, _ value: String) throws(TaskqueueFileError) {
+    private mutating func read(_ key: String, _ entry: IniFile.Entry) throws(TaskqueueFileError) {
+        let value = entry.value
         switch key {
         case "server": server = value.isEmpty ? nil : value
         case "base_url":
+            if value.isEmpty { return baseURL = nil }
             let text = Array(value.utf8)
             do throws(HTTPURLError) { _ = try HTTPURL(text.span) } catch {
                 throw TaskqueueFileError("base_url: \(error)")
@@ -184,38 +160,96 @@ struct TaskqueueFile: Equatable {
             baseURL = value.hasSuffix("/") ? String(value.dropLast()) : value
         default:
             let hint = nearestName(to: key, among: ["server", "base_url"])
-            throw TaskqueueFileError("unknown key '\(key)' before the first section; \(hint)")
+            warn(entry.line, "ignoring the unknown key '\(entry.key)' before the first section; \(hint)")
         }
     }
 
-    private static func read(
-        _ key: String, _ value: String, into section: inout Section
-    ) throws(TaskqueueFileError) {
-        /// Reads a whole number in a range; nil for -1 where that means no limit.
-        func number(_ lowest: Int64, _ highest: Int64, hasNone: Bool = false) throws(TaskqueueFileError) -> Int64? {
-            guard let number = Int64(value), (lowest...highest).contains(number) || hasNone && number == -1 else {
-                let none = hasNone ? ", or -1 for no limit" : ""
-                throw TaskqueueFileError(
-                    "\(key) must be a whole number from \(lowest) to \(highest)\(none), not '\(value)'")
-            }
-            return hasNone && number == -1 ? nil : number
-        }
+    private static let keys = [
+        "concurrency", "rate", "retry_limit", "min_backoff_seconds", "max_backoff_seconds", "max_doublings",
+    ]
+
+    /// Reads a key of a section: what it changes; nil if it is unknown. A value that is empty or no number, with a
+    /// warning, stands for the default.
+    private mutating func edit(_ key: String, _ entry: IniFile.Entry) throws(TaskqueueFileError) -> Edit? {
+        let usual = Section()
+        let maximumSeconds = maximumMilliseconds / 1000
         switch key {
-        case "concurrency": section.concurrency = Int(try number(1, Int64(PushOptions.maximumConcurrency)) ?? 1)
+        case "concurrency":
+            let count = number(entry, 1...Int64(PushOptions.maximumConcurrency)).map { Int($0) } ?? usual.concurrency
+            return { $0.concurrency = count }
         case "rate":
-            do throws(RateError) { section.rate = try Rate(value) } catch { throw TaskqueueFileError("\(error)") }
-        case "retry_limit": section.retryLimit = try number(0, Int64(UInt32.max), hasNone: true).map { UInt32($0) }
-        case "min_backoff_seconds": section.minimumBackoffSeconds = try number(0, maximumMilliseconds / 1000) ?? 0
+            let rate = try self.rate(entry)
+            return { $0.rate = rate }
+        case "retry_limit":
+            let limit = number(entry, 0...Int64(UInt32.max), orNone: true)
+            return { $0.retryLimit = limit.flatMap { UInt32(exactly: $0) } }
+        case "min_backoff_seconds":
+            let seconds = number(entry, 0...maximumSeconds) ?? usual.minimumBackoffSeconds
+            return { $0.minimumBackoffSeconds = seconds }
         case "max_backoff_seconds":
-            section.maximumBackoffSeconds = try number(0, maximumMilliseconds / 1000, hasNone: true)
+            let seconds = number(entry, 0...maximumSeconds, orNone: true) ?? usual.maximumBackoffSeconds
+            return { $0.maximumBackoffSeconds = seconds == -1 ? nil : seconds }
         case "max_doublings":
-            section.maximumDoublings = try number(0, Int64(UInt32.max), hasNone: true).map { UInt32($0) }
+            let doublings = number(entry, 0...Int64(UInt32.max), orNone: true)
+            return { $0.maximumDoublings = doublings.flatMap { UInt32(exactly: $0) } }
         default:
-            let keys = [
-                "concurrency", "rate", "retry_limit", "min_backoff_seconds", "max_backoff_seconds", "max_doublings",
-            ]
-            throw TaskqueueFileError("unknown key '\(key)' in a section; \(nearestName(to: key, among: keys))")
+            let hint = nearestName(to: key, among: Self.keys)
+            warn(entry.line, "ignoring the unknown key '\(entry.key)' in a section; \(hint)")
+            return nil
         }
+    }
+
+    /// Reads a whole number, or -1 for no limit where that is allowed; nil for the default. A number that is too large
+    /// counts as the largest.
+    private mutating func number(
+        _ entry: IniFile.Entry, _ range: ClosedRange<Int64>, orNone: Bool = false
+    ) -> Int64? {
+        if entry.value.isEmpty { return nil }
+        let number = Int64(entry.value)
+        if let number, range.contains(number) || orNone && number == -1 { return number }
+        let isTooLarge = number.map { $0 > range.upperBound } ?? false
+        let wanted = describeWholeNumber(range) + (orNone ? ", or -1 for no limit" : "")
+        let used = isTooLarge ? "\(range.upperBound)" : "the default"
+        warn(entry.line, "\(entry.key) must be \(wanted), not '\(entry.value)'; using \(used)")
+        return isTooLarge ? range.upperBound : nil
+    }
+
+    /// Reads a rate; nil for one that is higher than emq can be, which is no limit.
+    private mutating func rate(_ entry: IniFile.Entry) throws(TaskqueueFileError) -> Rate? {
+        if entry.value.isEmpty { return Self.usualRate }
+        if let rate = try? Rate(entry.value) { return rate }
+        guard let (amount, period) = Self.parts(ofRate: entry.value) else {
+            throw TaskqueueFileError(
+                "a rate must be a number of starts, a slash, and s, m, h or d, such as '21.5/m', not '\(entry.value)'")
+        }
+        // `.5` and `5.` are numbers too.
+        guard let number = Double("0" + amount + (amount.contains(".") ? "0" : "")), number > 0 else {
+            warn(entry.line, "\(entry.key) must be above zero, not '\(entry.value)'; using the default")
+            return Self.usualRate
+        }
+        guard number <= 1e9 else { return nil }
+        if let rate = try? Rate(Self.decimal(number) + "/\(period)") { return rate }
+        // Either the number has no six decimals that are not all zero, or the rate is too high.
+        let days: [Character: Double] = ["s": 86_400, "m": 1440, "h": 24, "d": 1]
+        return number < 1 ? try? Rate(Self.decimal(max(1e-6, number * (days[period] ?? 1))) + "/d") : nil
+    }
+
+    /// The number and the period of the first rate in a text: `10` and `s` in `at most 10/sec`.
+    private static func parts(ofRate text: String) -> (amount: Substring, period: Character)? {
+        for slash in text.indices where text[slash] == "/" {
+            let before = text[..<slash]
+            let amount = before.suffix(before.reversed().prefix { $0 == "." || "0"..."9" ~= $0 }.count)
+            let period = text[text.index(after: slash)...].first
+            if !amount.isEmpty, let period, "smhd".contains(period) { return (amount, period) }
+        }
+        return nil
+    }
+
+    /// A number up to 1e9 with six decimals.
+    private static func decimal(_ number: Double) -> String {
+        let millionths = Int64((number * 1e6).rounded())
+        let decimals = String(millionths % 1_000_000)
+        return "\(millionths / 1_000_000)." + String(repeating: "0", count: 6 - decimals.utf8.count) + decimals
     }
 }
 

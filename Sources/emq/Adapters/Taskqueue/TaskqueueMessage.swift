@@ -7,20 +7,23 @@ import Queues
 
 /// The settings and the payload of a message.
 struct TaskqueueMessage {
-    /// The URL of its payload, and the URL to which the payload goes if the first one fails for good.
+    /// The URL of its payload.
     let url: HTTPURL
+    /// The URL to which the payload goes if the first one fails for good; nil if there is none, or if emq cannot send to
+    /// it.
     let rollBackURL: HTTPURL?
     /// The time before which it is not sent, and the time at which it expires, in Unix milliseconds.
     private(set) var eta: Int64?
     private(set) var expires: Int64?
-    /// The number of attempts in all; nil for the queue's own.
+    /// The number of attempts in all, at least 1; nil for the queue's own.
     private(set) var attempts: Int64?
     /// Its payload, JSON; empty if there is none.
     private(set) var payload: [UInt8] = []
     /// The queue that it names; nil for none.
     private(set) var queueName: [UInt8]?
 
-    /// Reads a message.
+    /// Reads a message. A number that is 0 or below and an empty text say nothing: taskqueue writes them into each message
+    /// for what its producer leaves out.
     ///
     /// - Parameters:
     ///   - content: JSON.
@@ -41,9 +44,11 @@ struct TaskqueueMessage {
             "url", "roll_back", "eta", "countdown", "max_retries", "payload", "expires", "queue",
         ]
         try members.forEach(in: content, known: names, isLenient: true) { (place, value) throws(Problem) in
+            if value.isZeroOrBelow { return }
             switch place {
             case 0: url = try value.string(maximumBytes: HTTPURL.maximumLength)
-            case 1: rollBack = value.isBlank ? [] : try value.string(maximumBytes: HTTPURL.maximumLength)
+            // A flaw in it does not keep the payload from being sent.
+            case 1: rollBack = (try? value.string(maximumBytes: HTTPURL.maximumLength)) ?? []
             case 2: eta = try value.time(now: now)
             case 3: countdown = try value.duration()
             case 4: attempts = try value.integer(.min ... .max)
@@ -54,7 +59,7 @@ struct TaskqueueMessage {
         }
         guard !url.isEmpty else { throw Problem(400, "a message needs a url", field: "url") }
         self.url = try Self.resolve(url, behind: baseURL, field: "url")
-        rollBackURL = rollBack.isEmpty ? nil : try Self.resolve(rollBack, behind: baseURL, field: "roll_back")
+        rollBackURL = rollBack.isEmpty ? nil : try? Self.resolve(rollBack, behind: baseURL, field: "roll_back")
         self.eta = eta ?? countdown.map { now + $0 }
         self.expires = expires
         self.attempts = attempts
@@ -84,5 +89,12 @@ struct TaskqueueMessage {
         do throws(HTTPURLError) { return try HTTPURL(whole.span) } catch {
             throw Problem(400, "\(field): \(error)", field: field)
         }
+    }
+}
+
+extension FieldValue {
+    /// Whether it is a number that is not above zero.
+    fileprivate var isZeroOrBelow: Bool {
+        kind == .number && (try? JSONValue.milliseconds(bytes)).map { $0 <= 0 } ?? false
     }
 }
