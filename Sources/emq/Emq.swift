@@ -79,26 +79,27 @@ enum Emq {
                 return places.joined(separator: " and ")
             }
             let places = try listen(options.addresses, service: 0)
-            var adapterLines: [String] = []
+            var startLines: [String] = []
             for (place, system) in options.systems.enumerated() {
                 let addresses = options.services.filter { $0.system == system }.map(\.address)
                 let places: String
                 do { places = try listen(addresses, service: place + 1) } catch {
                     throw SystemError("replace \(system.rawValue)", reason: "\(error)")
                 }
-                adapterLines.append("emq: replacing \(system.rawValue) at \(places)")
+                startLines.append("emq: replacing \(system.rawValue) at \(places)")
             }
             if let file = options.delayTasksFile {
                 let isAddressUsed = options.services.contains { $0.system == .delayTasks && $0.address == file.address }
-                adapterLines += file.startLines(isAddressUsed: isAddressUsed)
+                startLines += file.startLines(isAddressUsed: isAddressUsed)
             }
-            if let file = options.taskqueueFile { adapterLines += file.startLines }
+            if let file = options.taskqueueFile { startLines += file.startLines }
+            startLines += options.notes
             // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()
             let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
             let home = durability.map { "are kept in \($0.location)" } ?? "live in memory"
             log("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")
-            for line in adapterLines { log(line) }
+            for line in startLines { log(line) }
             let gate = Gate(
                 server: server, durability: durability, push: push, maximumMemoryBytes: memory,
                 resident: ResidentMemory.ofProgram())

@@ -41,6 +41,8 @@ struct Options {
     var hostNames: [String] = []
     /// The queues in taskqueue's ini file.
     var taskqueueFile: TaskqueueFile?
+    /// Log lines about options that have no effect.
+    private(set) var notes: [String] = []
     /// Whether the value being read comes from the environment, where an option cannot be repeated.
     private var readsVariable = false
 
@@ -58,13 +60,15 @@ struct Options {
           --data DIR             keep tasks in this directory, so that they survive a restart
           --fsync WHEN           always (default): sync before replying; N: within N ms; never: leave it
                                  to the OS. Matters only in a power cut or a system crash
-          --recovery-grace SECS  minimum time left on leases after a restart (default 30)
+          --recovery-grace SECONDS
+                                 minimum time left on leases after a restart (default 30)
           --lock-wait SECONDS    how long to wait for another process to close DIR (default 3)
           --push WHERE           allow tasks to be sent to: public, private, loopback, a network such as
                                  10.1.0.0/16, a host name or *.example.com; separate several with commas
           --defaults FILE        defaults for all queues, as JSON: the fields of PUT /defaults/
           --drain SECONDS        how long workers may acknowledge tasks after SIGTERM (default 5)
-          --max-connections N    maximum number of open connections (default 20000, or less)
+          --max-connections N    maximum number of open connections (default 20000, or fewer if the limit
+                                 of open files is low)
           --max-memory SIZE      memory for tasks: 512M, 4G or a number of bytes (default: three quarters
                                  of the memory of the machine or the cgroup)
           --address-space SIZE   address space to reserve for tasks (default: ample, or half of what
@@ -75,6 +79,7 @@ struct Options {
           --delay-tasks-timeout SECONDS, --htq-workers N
                                  how long a handler of delay-tasks may take (default 5), and how many
                                  requests of htq may be in flight (default 10)
+          --gc-freq DURATION     ignored; the original emq has it
 
         Each option has an EMQ_… variable, such as EMQ_MAX_MEMORY. Separate several addresses or hosts with commas.
 
@@ -91,12 +96,16 @@ struct Options {
             ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
             ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
             ("--delay-tasks-timeout", readDelayTasksTimeout), ("--host", readHost),
+            ("--gc-freq", readCollectionFrequency),
         ]
         + LegacySystem.allCases.map { system in
             (system.flag, { (options, value) throws(UsageError) in try options.readService(system, value) })
         }
     /// The options that may be repeated. In the environment, their values are lists.
     private static let lists = ["--addr", "--host"] + LegacySystem.allCases.map(\.flag)
+
+    /// The options of the original emq. Like all of Go's programs, it takes them with one dash too.
+    private static let originalFlags = ["--addr", "--gc-freq"]
 
     /// The legacy systems whose clients have an address here.
     var systems: [LegacySystem] { LegacySystem.allCases.filter { system in services.contains { $0.system == system } } }
@@ -110,7 +119,7 @@ struct Options {
         var rest = arguments[...]
         while let argument = rest.popFirst() {
             let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            let flag = String(parts[0])
+            let flag = Options.originalFlags.first { $0.dropFirst() == parts[0] } ?? String(parts[0])
             guard let reader = Options.readers.first(where: { $0.flag == flag }) else {
                 let known = Options.readers.map(\.flag) + ["--help", "--version"]
                 guard flag.hasPrefix("-") else {
@@ -259,6 +268,31 @@ struct Options {
             let isName = !value.isEmpty && UInt16(value) == nil && !value.contains { ":/, *".contains($0) }
             throw UsageError(isName ? "\(error); did you mean '\(value):8080'?" : "\(error)")
         }
+    }
+
+    private static func readCollectionFrequency(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard isGoDuration(value) else {
+            throw UsageError("--gc-freq must be a duration above zero, such as 5m or 1h30m, not '\(value)'")
+        }
+        options.notes.append("emq: ignoring --gc-freq: emq deletes each task as soon as it expires")
+    }
+
+    /// Whether a text is a duration above zero, as Go's programs read it.
+    private static func isGoDuration(_ text: String) -> Bool {
+        let units: Set<Substring> = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"]
+        let digits = "0"..."9" as ClosedRange<Character>
+        var rest = text.hasPrefix("+") ? text.dropFirst() : text[...]
+        var isAboveZero = false
+        repeat {
+            let number = rest.prefix { digits.contains($0) || $0 == "." }
+            rest = rest.dropFirst(number.count)
+            let unit = rest.prefix { !digits.contains($0) && $0 != "." }
+            rest = rest.dropFirst(unit.count)
+            guard number.contains(where: digits.contains), number.count(where: { $0 == "." }) <= 1, units.contains(unit)
+            else { return false }
+            isAboveZero = isAboveZero || number.contains { $0 != "0" && $0 != "." }
+        } while !rest.isEmpty
+        return isAboveZero
     }
 
     private static func readHost(_ options: inout Options, _ value: String) throws(UsageError) {
