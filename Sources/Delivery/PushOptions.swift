@@ -81,7 +81,7 @@ public struct PushOptions: Equatable, Sendable {
                 throw PushOptionsError(field: name, detail: "unknown field '\(name)'", known: known)
             }
             guard seen.insert(place).inserted else {
-                throw PushOptionsError(field: name, detail: "the field '\(name)' is given twice")
+                throw PushOptionsError(field: name, detail: "the field '\(name)' is given twice; send it once")
             }
             try read(name, value)
         }
@@ -146,7 +146,7 @@ public struct PushOptions: Equatable, Sendable {
                 throw member.flaw(because: "headers that begin with Emq- are reserved for emq")
             }
             guard !headers.contains(where: { $0.name.lowercasedASCII == bytes.lowercasedASCII }) else {
-                throw member.flaw(because: "this header is given twice")
+                throw member.flaw(because: "this header is given twice; send it once")
             }
             let text = try member.string(maximumBytes: maximumHeaderBytes)
             let blanks = [UInt8(ascii: " "), UInt8(ascii: "\t")]

@@ -1,5 +1,6 @@
 // The host names that browsers may use for the server.
 
+import Foundation
 import Testing
 
 @testable import emq
@@ -72,5 +73,25 @@ import Testing
     @Test func theEnvironmentHoldsAListOfNames() throws {
         let options = try Options([]) { $0 == "EMQ_HOST" ? "A.example,b.example." : nil }
         #expect(options.hostNames == ["a.example", "b.example"])
+    }
+
+    @Test func anOperatorCanAllowNames() throws {
+        let path = "/tmp/emq-\(UUID().uuidString).sock"
+        let server = try Server(
+            ["--addr", "127.0.0.1:0", "--addr", "unix:\(path)", "--host", "Queue.Example.com", "--host=b.example."])
+        for client in [try server.connect(), try Client(path: path)] {
+            for (host, status) in [
+                ("queue.example.com", 200), ("QUEUE.example.com.:80", 200), ("b.example", 200),
+                ("a.queue.example.com", 403),
+                ("example.com", 403), ("emq", 200),
+            ] {
+                client.send("GET /queues HTTP/1.1\r\nHost: \(host)\r\nUser-Agent: Mozilla/5.0\r\n\r\n")
+                #expect(try client.response().status == status, "\(host)")
+            }
+        }
+        let twin = try Server(environment: ["EMQ_HOST": "a.example,b.example"])
+        let client = try twin.connect()
+        client.send("GET /queues HTTP/1.1\r\nHost: b.example\r\nOrigin: http://b.example\r\n\r\n")
+        #expect(try client.response().status == 200)
     }
 }

@@ -4,6 +4,7 @@
 import Foundation
 import Testing
 
+@testable import Delivery
 @testable import emq
 
 @Suite struct DocumentationTests {
@@ -60,17 +61,39 @@ import Testing
 
     @Test func everyRouteAndFieldIsDocumented() {
         let page = contents(of: Self.folder.appending(path: "api.md").path)
-        for route in Route.all {
-            let path = route.subject == .none ? "/\(route.name)" : "/\(route.name)/"
-            #expect(page.contains(path), "docs/api.md does not name \(path)")
-            for parameter in route.query {
-                #expect(
-                    page.contains("\(parameter)="), "docs/api.md does not name the parameter \(parameter) of \(path)")
+        // Each section of the page, by its heading.
+        let sections = page.components(separatedBy: "\n## ").dropFirst()
+        func section(on path: String) -> String? {
+            sections.first { section in
+                let words = section.prefix { $0 != "\n" }.split(whereSeparator: { " ,".contains($0) })
+                return words.contains { $0 == path || $0 == path.dropLast() && path.hasSuffix("/") }
             }
         }
-        for name in TaskField.names + ConfigurationField.names {
-            #expect(page.contains("`\(name)`"), "docs/api.md does not name the field \(name)")
+        for route in Route.all {
+            // What a path with and without a name have in common is in the section on the one with a name.
+            let named = Route.all.first { "\($0.name)" == "\(route.name)" && $0.subject != .none } ?? route
+            guard let section = section(on: named.path) else {
+                Issue.record("docs/api.md has no section on \(named.path)")
+                continue
+            }
+            for operation in route.operations {
+                let method = "\(operation.method)".uppercased()
+                #expect(section.contains(method), "the section on \(named.path) does not name \(method)")
+            }
+            for parameter in route.query {
+                let isThere = section.contains("`\(parameter)`") || section.contains("\(parameter)=")
+                #expect(isThere, "the section on \(named.path) does not name the parameter \(parameter)")
+            }
         }
+        func expect(_ names: [StaticString], on heading: String) {
+            let section = sections.first { $0.hasPrefix(heading) } ?? ""
+            for name in names {
+                #expect(section.contains("`\(name)`"), "the section \(heading) does not name the field \(name)")
+            }
+        }
+        expect(TaskField.names, on: "POST /enqueue/NAME")
+        expect(ConfigurationField.names, on: "PUT /config/NAME")
+        expect(PushOptions.queueMembers.filter { "\($0)" != "ca" } + ["body"], on: "Push")
     }
 
     @Test(.enabled(if: hasCurl, "skipped: there is no curl 7.82 or newer here"))
@@ -99,6 +122,8 @@ import Testing
                     .replacing("localhost:9000", with: "localhost:\(receiver.port)")
                 let same = matches(try parse(expected), try parse(real), member: "", &names)
                 #expect(same, "\(line)\nprinted \(expected)\nreal    \(real)")
+                let order = { (text: String) in text.matches(of: /"(\w+)" ?:/).map { String($0.1) } }
+                #expect(order(expected) == order(real), "\(line)\nprinted \(expected)\nreal    \(real)")
             }
             #expect(printed.isEmpty, "\(example.commands)")
         }

@@ -17,7 +17,7 @@ import Testing
 
     @Test(arguments: [
         (#"[{"content": 1}, {"content": 2, "retyr": 1}]"#, 400, "[1].retyr"),
-        (#"[{"content": 1}, {}]"#, 400, "[1].content"), (#"[{"content": 1}, 7]"#, 400, "[1]"),
+        (#"[{"content": 1}, {"retry": -1}]"#, 400, "[1].retry"), (#"[{"content": 1}, 7]"#, 400, "[1]"),
         (#"[{"content": 1}, {"content": 1, "backoff": {"min": 2, "max": 1}}]"#, 400, "[1].backoff.max"),
         (#"[{"content": 1, "key": "k"}, {"content": 2, "key": "k", "on_conflict": "reject"}]"#, 409, "[1].key"),
     ])

@@ -352,22 +352,20 @@ import Testing
     // MARK: Bad input
 
     @Test(arguments: [
-        ("enqueue/q", #"{"contnt": 1}"#, "contnt", "content"), ("enqueue/q", "{}", "content", "anything"),
+        ("enqueue/q", #"{"contnt": 1}"#, "contnt", "content"),
         ("enqueue/q", #"{"content": 1, "content": 2}"#, "content", "twice"),
         ("enqueue/q", #"{"content": 1, "c\u006fntent": 2}"#, "content", "twice"),
         ("enqueue/q", #"{"content": 1, "retry": "1"}"#, "retry", #""1""#),
-        ("enqueue/q", #"{"content": 1, "retry": 0}"#, "retry", "0.001"),
         ("enqueue/q", #"{"content": 1, "retry": -1}"#, "retry", "-1"),
         ("enqueue/q", #"{"content": 1, "retry": 1e99}"#, "retry", "1e99"),
-        ("enqueue/q", #"{"content": 1, "expiry": 0.0004}"#, "expiry", "0.0004"),
+        ("enqueue/q", #"{"content": 1, "expiry": -0.5}"#, "expiry", "-0.5"),
         ("enqueue/q", #"{"content": 1, "expiry": [1]}"#, "expiry", "array"),
         ("enqueue/q", #"{"content": 1, "expiry": "never"}"#, "expiry", "null for never"),
-        ("wait", "{}", "queues", "names"), ("wait", #"{"queues": []}"#, "queues", "at least one"),
         ("wait", #"{"queues": "q"}"#, "queues", "array"), ("wait", #"{"queues": ["q", 1]}"#, "queues[1]", "number"),
         ("wait", #"{"queues": ["q"], "timeout": -1}"#, "timeout", "-1"),
         ("wait", #"{"queues": ["q"], "timeout": 1.5}"#, "timeout", "1.5"),
         ("wait", #"{"queues": ["q"], "timeout": "1"}"#, "timeout", "whole number"),
-        ("wait", #"{"queus": ["q"]}"#, "queus", "queues"), ("ack", "{}", "ids", "receipts"),
+        ("wait", #"{"queus": ["q"]}"#, "queus", "queues"),
         ("ack", #"{"ids": "x"}"#, "ids", "array"), ("nak", #"{"ids": [1]}"#, "ids[0]", "number"),
         ("nak", #"{"ids": [], "id": []}"#, "id", "ids"),
     ])
@@ -396,7 +394,15 @@ import Testing
             "GET", "/result/01890a5d-ac96-774b-bcce-b302099a8057?timeout=30s",
             "timeout must be a whole number of milliseconds, 0 or more, not '30s'"
         ),
-        ("GET", "/peek/q?n=0", "n must be a whole number from 1 to 1000, not '0'"),
+        ("GET", "/peek/q?n=1.5", "n must be a whole number, not '1.5'"),
+        (
+            "POST", "/kick/?n=1",
+            "the query parameter 'n' needs the name of a queue in the path: /kick/NAME?n=…"
+        ),
+        (
+            "POST", "/kick?state=dead",
+            "the query parameter 'state' needs the name of a queue in the path: /kick/NAME?state=…"
+        ),
         ("GET", "/stats?x=1", "unknown query parameter 'x'; this path takes none"),
     ])
     func anErrorSaysWhatWouldBeRight(method: String, target: String, detail: String) throws {
@@ -437,7 +443,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [("n=0", "n"), ("n=1001", "n"), ("n=x", "n"), ("n=", "n"), ("n=1&n=2", "n"), ("m=1", "m")])
+    @Test(arguments: [("n=0x1", "n"), ("n=1.5", "n"), ("n=x", "n"), ("n=", "n"), ("n=1&n=2", "n"), ("m=1", "m")])
     func aWrongParameterIsNamed(query: String, field: String) throws {
         let answer = try server.get("/peek/q?\(query)")
         #expect(answer.status == 400)
@@ -584,25 +590,5 @@ import Testing
             "POST /enqueue/q HTTP/1.1\r\nHost: evil.example\r\nSec-Fetch-Site: none\r\nExpect: 100-continue\r\n"
                 + "Content-Type: application/json\r\nContent-Length: 10\r\n\r\n")
         #expect(try client.response().status == 403)
-    }
-
-    @Test func anOperatorCanAllowNames() throws {
-        let path = "/tmp/emq-\(UUID().uuidString).sock"
-        let server = try Server(
-            ["--addr", "127.0.0.1:0", "--addr", "unix:\(path)", "--host", "Queue.Example.com", "--host=b.example."])
-        for client in [try server.connect(), try Client(path: path)] {
-            for (host, status) in [
-                ("queue.example.com", 200), ("QUEUE.example.com.:80", 200), ("b.example", 200),
-                ("a.queue.example.com", 403),
-                ("example.com", 403), ("emq", 200),
-            ] {
-                client.send("GET /queues HTTP/1.1\r\nHost: \(host)\r\nUser-Agent: Mozilla/5.0\r\n\r\n")
-                #expect(try client.response().status == status, "\(host)")
-            }
-        }
-        let twin = try Server(environment: ["EMQ_HOST": "a.example,b.example"])
-        let client = try twin.connect()
-        client.send("GET /queues HTTP/1.1\r\nHost: b.example\r\nOrigin: http://b.example\r\n\r\n")
-        #expect(try client.response().status == 200)
     }
 }

@@ -35,7 +35,9 @@ import Testing
         ["--drain", "x"], ["--drain", "-1"], ["--drain", "1", "--drain", "2"], ["--max-connections", "0"], ["sevre"],
         ["--push"], ["--push", ""], ["--push", "publik"], ["--push", "public,,private"], ["--push", "10.0.0.0/33"],
         ["--push", "10.0.0.1/8"], ["--push", "*"], ["--push", "http://example.com"], ["--push", "example.com:80"],
-        ["--push", "loopback", "--push", "127.1"],
+        ["--push", "loopback", "--push", "127.1"], ["-addr", "x"], ["-drain", "1"], ["--gc-freq", "5"],
+        ["--gc-freq", "0s"], ["-gc-freq", "-5m"], ["--gc-freq", "5m6"], ["--gc-freq", "m"], ["--gc-freq", "1.2.3s"],
+        ["--gc-freq="],
     ])
     func badFlagsAreOneLineAndStatus2(arguments: [String]) throws {
         let result = try run(arguments)

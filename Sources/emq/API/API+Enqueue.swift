@@ -13,7 +13,7 @@ extension API {
     ) throws(Problem) -> Outcome {
         try context.checkAcceptsTasks()
         if !context.adapters.isEmpty { try context.adapters.checkEnqueue(in: api.name.span) }
-        try context.body.read(request, allowsArray: true)
+        try context.body.read(request, allowsNull: true, allowsArray: true)
         if context.body.kind == .array {
             try api.enqueueBatch(request, &responses, &context, on: broker)
         } else {
@@ -21,6 +21,9 @@ extension API {
         }
         return .answered
     }
+
+    /// The content of a task that is sent without one.
+    private static let missingContent = "null".utf8
 
     private mutating func enqueueOne(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
@@ -32,14 +35,18 @@ extension API {
         var fields = TaskFields(id: id)
         try fields.read(bytes, scannedBy: context.body, now: context.now)
         let other = try prepare(&fields, of: bytes, context, on: broker)
-        let task = fields.task
+        var task = fields.task
         var result = Enqueued(id: id, isExisting: false)
         // A task that is about to be moved must not be dispatched first.
         if other != nil { broker.beginEvent() }
         defer { if other != nil { broker.endEvent(now: context.now) } }
         do throws(BrokerError) {
             let queue = try broker.queue(named: name.span)
-            if task.options == nil, task.due == nil, task.priority == nil {
+            if task.content.isEmpty {
+                let null = Array(API.missingContent)
+                task.content = null.indices
+                result = try broker.enqueue(task, content: null.span, in: queue, now: context.now)
+            } else if task.options == nil, task.due == nil, task.priority == nil {
                 try broker.enqueue(
                     id: id, in: queue, content: bytes.extracting(task.content),
                     leaseMilliseconds: task.leaseMilliseconds, expiry: task.expiry, now: context.now)
@@ -73,9 +80,11 @@ extension API {
             let element = context.body.element(index)
             do throws(Problem) {
                 let object = bytes.extracting(element.value)
-                try item.read(object, kind: element.kind)
                 var fields = TaskFields(id: context.makeID())
-                try fields.read(object, scannedBy: item, now: context.now)
+                if element.kind != .null {
+                    try item.read(object, kind: element.kind)
+                    try fields.read(object, scannedBy: item, now: context.now)
+                }
                 if let other = try prepare(&fields, of: object, context, on: broker) { moves.append((index, other)) }
                 let start = element.value.lowerBound
                 let content = fields.task.content
@@ -90,7 +99,15 @@ extension API {
         broker.beginEvent()
         defer { broker.endEvent(now: context.now) }
         do throws(BatchError) {
-            try broker.enqueue(batch, contents: bytes, in: queue, now: context.now, into: &enqueued)
+            if batch.contains(where: \.content.isEmpty) {
+                var contents = Array(copying: bytes)
+                contents += API.missingContent
+                let range = bytes.count..<contents.count
+                for index in batch.indices where batch[index].content.isEmpty { batch[index].content = range }
+                try broker.enqueue(batch, contents: contents.span, in: queue, now: context.now, into: &enqueued)
+            } else {
+                try broker.enqueue(batch, contents: bytes, in: queue, now: context.now, into: &enqueued)
+            }
         } catch {
             let problem = Problem(error.reason)
             throw error.reason == .batchTooLong ? problem : problem.inside("[\(error.index)]")

@@ -19,7 +19,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try context.body.read(request)
+        try context.body.read(request, allowsNull: true)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         var tasks: JSONScanner.Entry?
@@ -58,7 +58,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try context.body.read(request)
+        try context.body.read(request, allowsNull: true)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         var error: [UInt8] = []
@@ -118,7 +118,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try context.body.read(request)
+        try context.body.read(request, allowsNull: true)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         var lease: Int64?
@@ -173,10 +173,9 @@ extension API {
     /// The most of an error that is kept on a full disk, in bytes.
     private static let errorBytesWithoutRoom = 200
 
+    /// Adds all ids and receipts of `ids`, if the body has that field, to `references`.
     mutating func readIDs(_ bytes: Span<UInt8>, _ ids: JSONScanner.Entry?) throws(Problem) {
-        guard let ids else {
-            throw Problem(400, "ids is missing; name the tasks by ids or receipts: {\"ids\": [\"…\"]}", field: "ids")
-        }
+        guard let ids else { return }
         try readReferences(FieldValue(bytes, ids, name: "ids"), maximum: API.maximumIDs)
     }
 

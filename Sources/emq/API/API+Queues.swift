@@ -11,7 +11,8 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let limit = Int(try api.query.integer("n", 1...Int64(API.maximumTasksPerAnswer)) ?? 1)
+        let wanted = try api.query.integer("n", .min ... .max) ?? 1
+        let limit = Int(min(max(0, wanted), Int64(API.maximumTasksPerAnswer)))
         let state = try api.query.word("state", TaskState.named) ?? .ready
         var after: UID?
         if let text = api.query["after"] {
@@ -242,7 +243,7 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let isToOrigin = try api.query.word("to", ["origin": true]) ?? false
-        try context.body.read(request)
+        try context.body.read(request, allowsNull: true)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         try context.body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }

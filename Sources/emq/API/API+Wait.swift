@@ -72,7 +72,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try context.body.read(request)
+        try context.body.read(request, allowsNull: true)
         let fields = try api.readWait(request, context, on: broker)
         // The answer is held until the changes that made its tasks ready are safe. Dispatches hold nothing.
         let (missing, sequence) = try api.acknowledgeReferences(of: request, context, on: broker)
@@ -213,17 +213,15 @@ extension API {
         }
         references.removeAll(keepingCapacity: true)
         if let acks { try readReferences(FieldValue(bytes, acks, name: "ack"), maximum: API.maximumIDsInWait) }
-        guard let names else {
-            throw Problem(
-                400, "queues is missing; send the names of the queues: {\"queues\": [\"name\"]}", field: "queues")
-        }
-        try readQueues(FieldValue(bytes, names, name: "queues"), on: broker)
+        queues.removeAll(keepingCapacity: true)
+        if let names { try readQueues(FieldValue(bytes, names, name: "queues"), on: broker) }
+        // No task can come, so there is nothing to wait for.
+        if queues.isEmpty { fields.timeoutMilliseconds = 0 }
         return fields
     }
 
     private mutating func readQueues(_ names: borrowing FieldValue, on broker: isolated Broker) throws(Problem) {
         try elements.read(names, of: "strings", maximum: API.maximumTasksPerAnswer)
-        queues.removeAll(keepingCapacity: true)
         for index in 0..<elements.count {
             decoded.removeAll(keepingCapacity: true)
             let isText = JSONValue.decodeString(names.bytes.extracting(try elements.string(index)), into: &decoded)
@@ -232,7 +230,6 @@ extension API {
             }
             queues.append(try broker.requireQueue(named: decoded.span))
         }
-        if queues.isEmpty { throw Problem(400, "queues must name at least one queue", field: "queues") }
     }
 }
 

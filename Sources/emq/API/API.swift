@@ -105,13 +105,13 @@ struct API: ~Copyable {
         if request.method == .connect { throw .noProxy }
         let route = try Route.find(request.path, name: &name)
         let operation = try route.operation(for: request)
+        if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: route) }
         if operation.body != .none {
             if isWhole, request.body.isEmpty { throw Problem(400, "the body is empty; send a JSON object") }
             try checkContentType(request)
         } else if operation.method != .get, !request.body.isEmpty {
             throw Problem(400, "send no body; parameters go in the URL")
         }
-        if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, known: route.query) }
         return operation
     }
 

@@ -23,7 +23,7 @@ final class ArrivingBody: BodyObserver {
 struct Members: ~Copyable {
     private var scanner = JSONScanner()
 
-    /// The kind of the scanned value: an object, or an array where arrays are allowed.
+    /// The kind of the scanned value: an object, or what else is allowed.
     var kind: JSONKind { scanner.kind }
 
     /// How many elements there are, if it is an array.
@@ -34,8 +34,14 @@ struct Members: ~Copyable {
 
     /// Scans a request's body.
     ///
-    /// - Throws: 400 for anything but a JSON object, or an array if `allowsArray` is true.
-    mutating func read(_ request: borrowing Request, allowsArray: Bool = false) throws(Problem) {
+    /// - Parameters:
+    ///   - request: the request.
+    ///   - allowsNull: whether `null` is a body too: an object without members.
+    ///   - allowsArray: whether an array is a body too.
+    /// - Throws: 400 for any other body.
+    mutating func read(
+        _ request: borrowing Request, allowsNull: Bool = false, allowsArray: Bool = false
+    ) throws(Problem) {
         do throws(JSONError) {
             // A request that was postponed comes again, and is scanned again.
             if let arrived = request.bodyObserver as? ArrivingBody, !arrived.isTaken {
@@ -50,7 +56,9 @@ struct Members: ~Copyable {
         } catch {
             throw Problem(400, Members.explain(error))
         }
-        guard scanner.kind == .object || allowsArray && scanner.kind == .array else {
+        guard
+            scanner.kind == .object || allowsArray && scanner.kind == .array || allowsNull && scanner.kind == .null
+        else {
             let wanted = allowsArray ? "a JSON object or an array of objects" : "a JSON object"
             throw Problem(
                 400, "the body must be \(wanted), such as {\"name\": value}, not \(describe(scanner.kind))")

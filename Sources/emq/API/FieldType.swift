@@ -33,9 +33,9 @@ extension FieldType<Int64> {
     /// A number of seconds that is not 0, as milliseconds.
     static var length: Self { Self { (value, _) throws(Problem) in try value.length() } }
 
-    /// How long a task lives, where `null` means never: a number of seconds that is not 0, as milliseconds.
-    static var expiryLength: Self {
-        Self { (value, _) throws(Problem) in try value.length(alternative: ", or null for never") }
+    /// How long a task lives, where `null` means never: a number of seconds, 0 included, as milliseconds.
+    static var lifetime: Self {
+        Self { (value, _) throws(Problem) in try value.duration(alternative: ", or null for never") }
     }
 
     /// A time in Unix seconds, as milliseconds.

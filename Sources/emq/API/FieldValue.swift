@@ -4,8 +4,9 @@ import Bytes
 import JSON
 import Queues
 
-/// A hundred years in milliseconds: practically forever, and far from overflow.
-let maximumMilliseconds: Int64 = 100 * 365 * 86_400_000
+/// The longest duration, 136 years: practically forever, and far from overflow. In seconds, it is the largest number of
+/// 32 bits.
+let maximumMilliseconds: Int64 = 4_294_967_295_000
 
 /// The value of a member, with the member's name for errors.
 ///
@@ -45,7 +46,7 @@ struct FieldValue: ~Escapable {
             "a number of seconds from \(seconds(range.lowerBound)) to \(seconds(range.upperBound))\(alternative)")
     }
 
-    /// The length of a lease or of a task's life: a duration that is not 0.
+    /// A duration that is not 0.
     func length(alternative: StaticString = "") throws(Problem) -> Int64 {
         try duration(1...maximumMilliseconds, alternative: alternative)
     }
@@ -57,7 +58,7 @@ struct FieldValue: ~Escapable {
         {
             return milliseconds
         }
-        throw flaw("a time in Unix seconds, at most a hundred years from now")
+        throw flaw("a time in Unix seconds, at most 136 years from now")
     }
 
     /// A whole number.

@@ -25,7 +25,7 @@ struct Query {
     /// - Throws: 400 for another value.
     func integer(_ name: String, _ range: ClosedRange<Int64>, unit: String = "") throws(Problem) -> Int64? {
         guard let value = values[name] else { return nil }
-        guard let number = Int64(decimal: value.utf8), range.contains(number) else {
+        guard let number = Int64(value), range.contains(number) else {
             throw Problem(
                 400, "\(name) must be \(describeWholeNumber(range, unit: unit)), not '\(value)'", field: name)
         }
@@ -46,22 +46,29 @@ struct Query {
 /// Reads a query of `name=value` pairs.
 ///
 /// - Throws: 400 for a parameter that is not known or is given twice.
-func readQuery(_ query: Span<UInt8>, known: [String]) throws(Problem) -> Query {
+func readQuery(_ query: Span<UInt8>, of route: Route) throws(Problem) -> Query {
     if query.isEmpty { return Query() }
     var parameters = Query()
     for pair in text(query).split(separator: "&") {
         let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         let name = try percentDecoded(parts[0])
-        guard known.contains(name) else {
-            let hint = known.isEmpty ? "this path takes none" : nearestName(to: name, among: known)
-            throw Problem(400, "unknown query parameter '\(name)'; \(hint)", field: name)
-        }
+        guard route.query.contains(name) else { throw unknownParameter(name, of: route) }
         let value = try parts.count > 1 ? percentDecoded(parts[1], field: name) : ""
         guard parameters.values.updateValue(value, forKey: name) == nil else {
             throw Problem(400, "the query parameter '\(name)' is given twice; send it once", field: name)
         }
     }
     return parameters
+}
+
+private func unknownParameter(_ name: String, of route: Route) -> Problem {
+    if let other = route.neighbour(withParameter: name) {
+        return Problem(
+            400, "the query parameter '\(name)' needs \(other.subject.phrase) in the path: \(other.path)?\(name)=…",
+            field: name)
+    }
+    let hint = route.query.isEmpty ? "this path takes none" : nearestName(to: name, among: route.query)
+    return Problem(400, "unknown query parameter '\(name)'; \(hint)", field: name)
 }
 
 private func percentDecoded(_ text: Substring, field: String? = nil) throws(Problem) -> String {

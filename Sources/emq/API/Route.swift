@@ -17,6 +17,15 @@ final class Route: Sendable {
         case queue
         /// The id of a task.
         case task
+
+        /// The subject, for a sentence.
+        var phrase: StaticString {
+            switch self {
+            case .none: "no name"
+            case .queue: "the name of a queue"
+            case .task: "the id of a task"
+            }
+        }
     }
 
     /// The first segment of the path.
@@ -41,6 +50,20 @@ final class Route: Sendable {
         self.advice = advice
         self.query = query
         self.operations = operations
+    }
+
+    /// The path, with a word in place of a name or an id.
+    var path: String {
+        switch subject {
+        case .none: "/\(name)/"
+        case .queue: "/\(name)/NAME"
+        case .task: "/\(name)/ID"
+        }
+    }
+
+    /// The route with the same first segment that takes a parameter in its query.
+    func neighbour(withParameter parameter: String) -> Route? {
+        Route.all.first { "\($0.name)" == "\(name)" && $0.query.contains(parameter) }
     }
 
     /// The methods that the path answers, as the Allow field lists them.
@@ -193,13 +216,11 @@ extension Route {
     /// Explains why there is no route for a path that begins with `segment`.
     private static func missing(_ segment: Span<UInt8>) -> Problem {
         if let route = all.first(where: { $0.begins(with: segment) }) {
-            switch route.subject {
-            case .none:
-                let advice = route.advice.utf8CodeUnitCount > 0 ? "; \(route.advice)" : ""
-                return Problem(404, "there is nothing below /\(route.name)/\(advice)")
-            case .queue: return Problem(404, "add the name of a queue to the path: /\(route.name)/NAME")
-            case .task: return Problem(404, "add the id of a task to the path: /\(route.name)/ID")
+            guard case .none = route.subject else {
+                return Problem(404, "add \(route.subject.phrase) to the path: \(route.path)")
             }
+            let advice = route.advice.utf8CodeUnitCount > 0 ? "; \(route.advice)" : ""
+            return Problem(404, "there is nothing below \(route.path)\(advice)")
         }
         var names: [String] = []
         for route in all where !names.contains("\(route.name)") { names.append("\(route.name)") }

@@ -46,10 +46,10 @@ final class TaskField: Sendable {
     static let all = [
         TaskField("content", .json, { $0.task.content = $1 }),
         TaskField(
-            "retry", .length, { $0.task.leaseMilliseconds = $1 },
+            "retry", .duration, { $0.task.leaseMilliseconds = $1 },
             shown: ("retry", { .seconds(milliseconds: $0.leaseMilliseconds) })),
         TaskField(
-            "expiry", orNull: .expiryLength,
+            "expiry", orNull: .lifetime,
             { $0.task.expiry = if let milliseconds = $1 { .after(milliseconds: milliseconds) } else { .never } }),
         TaskField("delay", .duration, { $0.delayMilliseconds = $1 }),
         TaskField("eta", .time, { $0.task.due = $1 }),
@@ -97,7 +97,7 @@ struct TaskFields: ~Copyable {
     /// The longest metadata, in bytes of JSON.
     static let maximumMetadataBytes = 65_536
 
-    /// The task. Its content is empty until that field has been read.
+    /// The task. Its content is empty if that field is left out.
     var task: NewTask
     /// How to send it, if it is to be sent.
     var request: Boxed<PushOptions>?
@@ -122,7 +122,7 @@ struct TaskFields: ~Copyable {
     ///   - bytes: a JSON object, which holds the task's content.
     ///   - members: has scanned it.
     ///   - now: the time, in milliseconds since the Unix epoch.
-    /// - Throws: 400 for a field that is unknown, invalid or missing, or that needs another field.
+    /// - Throws: 400 for a field that is unknown or invalid, or that needs another field.
     mutating func read(_ bytes: Span<UInt8>, scannedBy members: borrowing Members, now: Int64) throws(Problem) {
         try members.forEach(in: bytes, known: TaskField.names, nullable: TaskField.nullable) {
             (place, value) throws(Problem) in
@@ -141,9 +141,6 @@ struct TaskFields: ~Copyable {
         if let options = task.options, options.key.isEmpty {
             if hasConflict { throw Problem(400, "on_conflict needs a key", field: "on_conflict") }
             if options.uniqueForMilliseconds > 0 { throw Problem(400, "unique_for needs a key", field: "unique_for") }
-        }
-        if task.content.isEmpty {
-            throw Problem(400, "content is missing; send {\"content\": anything}", field: "content")
         }
     }
 }
