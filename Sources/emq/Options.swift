@@ -60,13 +60,12 @@ struct Options {
           --data DIR             keep tasks in this directory, so that they survive a restart
           --fsync WHEN           always (default): sync before replying; N: within N ms; never: leave it
                                  to the OS. Matters only in a power cut or a system crash
-          --recovery-grace SECONDS
-                                 minimum time left on leases after a restart (default 30)
-          --lock-wait SECONDS    how long to wait for another process to close DIR (default 3)
+          --recovery-grace SECS  minimum time left on leases after a restart (default 30)
+          --lock-wait SECS       how long to wait for another process to close DIR (default 3)
           --push WHERE           allow tasks to be sent to: public, private, loopback, a network such as
                                  10.1.0.0/16, a host name or *.example.com; separate several with commas
           --defaults FILE        defaults for all queues, as JSON: the fields of PUT /defaults/
-          --drain SECONDS        how long workers may acknowledge tasks after SIGTERM (default 5)
+          --drain SECS           how long workers may acknowledge tasks after SIGTERM (default 5)
           --max-connections N    maximum number of open connections (default 20000, or fewer if the limit
                                  of open files is low)
           --max-memory SIZE      memory for tasks: 512M, 4G or a number of bytes (default: three quarters
@@ -76,7 +75,7 @@ struct Options {
 
           --httpqueue, --delay-tasks, --htq ADDRESS; --taskqueue FILE.ini
                                  replace these legacy systems: docs/migration.md
-          --delay-tasks-timeout SECONDS, --htq-workers N
+          --delay-tasks-timeout SECS, --htq-workers N
                                  how long a handler of delay-tasks may take (default 5), and how many
                                  requests of htq may be in flight (default 10)
           --gc-freq DURATION     ignored; the original emq has it

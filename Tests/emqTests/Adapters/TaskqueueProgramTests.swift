@@ -102,6 +102,8 @@ import Testing
             // The tasks are done, and what was answered is safe.
             for queue in ["q", "gone"] {
                 _ = try eventually("the end of the first") { try first.count(queue, "acked") == 1 ? true : nil }
+                // Unlike that of /stats, this answer waits until what it shows is safe.
+                _ = try first.get("/peek/\(queue)")
             }
             first.signal(SIGKILL)
             _ = try first.exitStatus()
