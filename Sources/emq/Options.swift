@@ -73,7 +73,7 @@ struct Options {
           --address-space SIZE   address space to reserve for tasks (default: ample, or half of what
                                  ulimit -v leaves)
 
-          --httpqueue, --delay-tasks, --htq ADDRESS; --taskqueue FILE.ini
+          --httpqueue, --htq ADDRESS; --delay-tasks ADDRESS or FILE.json; --taskqueue FILE.ini
                                  replace these legacy systems: docs/migration.md
           --delay-tasks-timeout SECS, --htq-workers N
                                  how long a handler of delay-tasks may take (default 5), and how many

@@ -26,6 +26,7 @@ struct Received {
 /// What a receiver does when it gets a request.
 enum Step {
     case send(String)
+    case sendBytes([UInt8])
     /// Sends this again and again until the peer closes.
     case sendEndlessly(String)
     /// Waits until the test opens the path, or the peer closes.
@@ -151,6 +152,7 @@ private final class State: @unchecked Sendable {
     private func perform(_ step: Step, on connection: TestSocket, _ path: String) -> Bool {
         switch step {
         case .send(let text): return connection.send(Array(text.utf8))
+        case .sendBytes(let bytes): return connection.send(bytes)
         case .sendEndlessly(let text):
             let bytes = Array(text.utf8)
             while !locked({ $0.isEnding }), connection.send(bytes) {}

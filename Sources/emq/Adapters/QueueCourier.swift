@@ -52,9 +52,10 @@ extension ClientRequest {
     init(
         posting json: [UInt8], to url: HTTPURL, contentType: String = "application/json", timeoutMilliseconds: Int64
     ) {
-        self.init(
-            url: url, method: Array("POST".utf8),
-            fields: Array("User-Agent: Go-http-client/1.1\r\nContent-Type: \(contentType)\r\n".utf8), body: json)
+        var fields = Array("User-Agent: Go-http-client/1.1\r\nContent-Type: \(contentType)\r\n".utf8)
+        if ClientRequest.canDecodeContent { fields += "Accept-Encoding: gzip\r\n".utf8 }
+        self.init(url: url, method: Array("POST".utf8), fields: fields, body: json)
+        decodesContent = true
         self.timeoutMilliseconds = timeoutMilliseconds
         redirects.limit = ClientRequest.redirectsOfGo
         redirects.failsBeyondLimit = true

@@ -2,6 +2,7 @@
 // emq's own interface shows its tasks.
 
 import Foundation
+import Net
 import Testing
 
 @Suite struct HttpqueueTests {
@@ -92,6 +93,34 @@ import Testing
         let id = try create("/long")
         _ = try eventually("success") { try query(id).status == 404 ? true : nil }
         #expect(try server.count("httpqueue%2Forder", "acked") == 1)
+    }
+
+    @Test(.enabled(if: ClientRequest.canDecodeContent, "this system has no libz.so.1"))
+    func aCompressedAnswerIsUnderstood() throws {
+        // {"code":100}
+        let packed = try #require(Data(base64Encoded: "H4sIAAAAAAAC/6tWSs5PSVWyMjQwqAUAuqwj+AwAAAA="))
+        receiver.script(
+            "/gzip",
+            [
+                .send("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: \(packed.count)\r\n\r\n"),
+                .sendBytes(Array(packed)),
+            ])
+        let id = try create("/gzip")
+        #expect(try receiver.wait("/gzip")[0]["Accept-Encoding"] == "gzip")
+        _ = try eventually("success") { try query(id).status == 404 ? true : nil }
+        #expect(try server.count("httpqueue%2Forder", "acked") == 1)
+    }
+
+    @Test func moreRedirectsThanGoFollowsAreAFailure() throws {
+        for hop in 1...10 {
+            receiver.script(
+                "/\(hop)",
+                [.answer("308 Permanent Redirect", #"{"code":100}"#, fields: "Location: /\(hop + 1)\r\n")])
+        }
+        let id = try create("/1")
+        let task = try server.wait(id, for: "dead")
+        #expect((task["error"] as? String)?.contains("redirect") == true)
+        #expect(receiver.received("/10").count == 1 && receiver.received("/11").isEmpty)
     }
 
     @Test func redirectsAreFollowed() throws {
