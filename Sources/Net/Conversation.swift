@@ -179,7 +179,7 @@ struct Conversation: ~Copyable {
     }
 
     /// Reports the buffers' memory to the server, rounded down to a multiple of `unit`, which is a power of two.
-    private mutating func count(on server: HTTPServer, unit: Int = 1) {
+    mutating func count(on server: HTTPServer, unit: Int = 1) {
         let bytes = (input.capacity + responses.keptBytes) & -unit
         if bytes == countedBytes { return }
         server.bufferBytes += bytes - countedBytes

@@ -20,7 +20,7 @@ extension Conversation {
     ///
     /// - Returns: Whether to close or visit the connection.
     mutating func review<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, _ limits: ServerLimits, now: Int64
+        _ handler: inout Handler, on server: HTTPServer, now: Int64
     ) -> Bool {
         if countedBytes == 0 || isLingering { return false }
         let isTaking = responses.sendableCount > 0
@@ -44,13 +44,16 @@ extension Conversation {
         }
         if elapsed < Self.reviewMilliseconds { return false }
         lastReview = review
-        let least = isTaking ? limits.answerBytesPerSecond : limits.bodyBytesPerSecond
+        let least = isTaking ? server.limits.answerBytesPerSecond : server.limits.bodyBytesPerSecond
         if (review.bytes - last.bytes) * 1000 >= least * elapsed { return false }
         if isTaking {
             giveUp()
         } else {
             let refusal = Refusal(503, "the server's memory for requests is used up, and this one arrives too slowly")
             refuse(refusal, &handler)
+            // A body's memory is free at once, so that the server refuses no more requests than it must.
+            if parser.isReadingBody { input = Buffer() }
+            count(on: server)
         }
         return true
     }

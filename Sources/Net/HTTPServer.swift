@@ -226,7 +226,7 @@ public final class HTTPServer: @unchecked Sendable {
             }
             let connection = connections[reviewIndex]
             reviewIndex += 1
-            guard let connection, connection.conversation.review(&handler, limits, now: loop.now) else { continue }
+            guard let connection, connection.conversation.review(&handler, on: self, now: loop.now) else { continue }
             if connection.conversation.isBroken { close(connection, &handler, on: owner) } else { queue(connection) }
             if !isShortOfMemory { return nil }
         }
