@@ -5,7 +5,7 @@
 
 The command reads the task's content, as JSON, from its standard input. EMQ_ID, EMQ_QUEUE and EMQ_ATTEMPT have the
 task's id, queue and attempt. If the command exits with status 0, the worker acknowledges the task; if the output is
-JSON, it is the task's result. Otherwise the worker refuses the task, with the last line of standard error as the error.
+JSON, it is the task's result. Otherwise the worker naks the task, with the last line of standard error as the error.
 emq then tries the task again, or the task is dead.
 
 The worker takes tasks from earlier queues first. On SIGTERM and SIGINT it finishes the current task, gives back the
@@ -137,7 +137,7 @@ while not stopping.is_set():
         answer = client.post(path, body, seconds=30 if stopping.is_set() else float("inf"))
         if answer is None:
             sys.exit(f"cannot report {held[0]['id']} to the server, so it will run again")
-        outcome = "done" if path == "/ack/" else f"refused: {body['error']}"
+        outcome = "done" if path == "/ack/" else f"nak: {body['error']}"
         say(f"{held[0]['id']} {outcome}" + (", but the server no longer has it dispatched to this worker" if answer["missing"] else ""))
         held.pop(0)
     ended.set()

@@ -5,7 +5,7 @@
 #
 # The command reads the task's content, as JSON, from its standard input. EMQ_ID, EMQ_QUEUE and EMQ_ATTEMPT have the
 # task's id, queue and attempt. If the command exits with status 0, the worker acknowledges the task; if the output is
-# JSON, it is the task's result. Otherwise the worker refuses the task, with the last line of standard error as the
+# JSON, it is the task's result. Otherwise the worker naks the task, with the last line of standard error as the
 # error. emq then tries the task again, or the task is dead.
 #
 # The worker takes tasks from earlier queues first. On SIGTERM and SIGINT it finishes the current task and exits. It
@@ -121,6 +121,6 @@ while [ -z "$stopping" ]; do
         error=$(tail -n 1 "$work/error" | head -c 1000)
         post /nak/ "$(jq -cn --arg id "$receipt" --arg error "${error:-exit status $status}" '{ids: [$id], error: $error}')" \
             >/dev/null
-        echo "$id refused: ${error:-exit status $status}" >&2
+        echo "$id nak: ${error:-exit status $status}" >&2
     fi
 done

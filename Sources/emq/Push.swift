@@ -13,7 +13,8 @@ final class Push {
     let sendsOwn: Bool
     private let delivery: Delivery
     private let client: HTTPClient
-    private let adapters: Adapters
+    /// The courier of a queue; nil if nothing is sent from it.
+    private let courierOf: (Span<UInt8>) -> (any Courier)?
     private let destinations: Destinations
 
     /// Where requests may go. A class, because the server's own listeners are known only once it listens.
@@ -45,7 +46,6 @@ final class Push {
         self.destinations = destinations
         let sendsOwn = policy != nil
         self.sendsOwn = sendsOwn
-        self.adapters = adapters
         client = HTTPClient(loop: loop, limits: limits) { address, port, host in
             destinations.policy.refusal(of: address, port: port, host: host)
         }
@@ -54,15 +54,16 @@ final class Push {
             TaskWriter.writeWhole(task, isSending: true, to: &json)
             return json
         }
+        let courierOf = { (name: Span<UInt8>) -> (any Courier)? in
+            if let owner = adapters.owner(of: name) { return owner }
+            return sendsOwn && LegacySystem(of: name) == nil ? courier : nil
+        }
+        self.courierOf = courierOf
         var ids = UIDGenerator()
         var random = KernelRandom()
         delivery = Delivery(
             sender: sender ?? client, limits: limits, on: broker,
-            makeID: { ids.next(unixMilliseconds: UInt64($0), using: &random) },
-            courier: { name in
-                if let owner = adapters.owner(of: name.span) { return owner }
-                return sendsOwn && LegacySystem(of: name.span) == nil ? courier : nil
-            })
+            makeID: { ids.next(unixMilliseconds: UInt64($0), using: &random) }, courier: { courierOf($0.span) })
         delivery.maximumBodyBytes = maximumBodyBytes
     }
 
@@ -72,9 +73,7 @@ final class Push {
     }
 
     /// Whether a queue has a courier, so that its pushed tasks are sent.
-    func sends(_ queueName: Span<UInt8>) -> Bool {
-        adapters.owner(of: queueName) != nil || sendsOwn && LegacySystem(of: queueName) == nil
-    }
+    func sends(_ queueName: Span<UInt8>) -> Bool { courierOf(queueName) != nil }
 
     /// The number of attempts that are in flight or whose outcomes wait for room.
     var inFlightCount: Int { delivery.inFlightCount }

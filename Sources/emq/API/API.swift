@@ -15,8 +15,6 @@ struct API: ~Copyable {
     static let maximumTasksPerAnswer = 1000
     /// The most ids in one acknowledgement.
     static let maximumIDs = 10_000
-    /// The most tasks in one enqueue.
-    static let maximumBatch = 10_000
     /// The most acknowledgements in a wait.
     static let maximumIDsInWait = 100
     static let maximumWaitMilliseconds: Int64 = 3_600_000

@@ -87,7 +87,7 @@ final class TaskField: Sendable {
 
 /// A value in a box: a large value that few tasks have.
 final class Boxed<Value> {
-    var value: Value
+    let value: Value
 
     init(_ value: Value) { self.value = value }
 }
