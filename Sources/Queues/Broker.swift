@@ -225,6 +225,39 @@ public actor Broker {
         return true
     }
 
+    /// Shows the last tasks of a queue that are in a state, the last one first. O(limit), but for expired tasks.
+    ///
+    /// - Parameters:
+    ///   - queue: the queue.
+    ///   - state: the state.
+    ///   - limit: how many tasks at most.
+    ///   - now: the time.
+    ///   - body: receives each task. It may look at more tasks.
+    public func peekBackwards(
+        _ queue: QueueIndex, state: TaskState, limit: Int, now: Int64, _ body: (borrowing TaskView) -> Void
+    ) {
+        var lists: [QueueRecord.List] = []
+        if state == .ready {
+            store.queues[queue.slot].forEachReadyList { lists.append($0) }
+        } else {
+            lists = [store.queues[queue.slot].list(of: state.recordState)]
+        }
+        var shown = 0
+        var patience = TaskStore.patience
+        for list in lists.reversed() {
+            var slot = list.last
+            while slot != 0 && shown < limit && patience > 0 {
+                if store.isShown(slot, now: now) {
+                    view(slot, as: state, body)
+                    shown += 1
+                } else {
+                    patience -= 1
+                }
+                slot = store.tasks[slot][links: TaskRecord.queueLinks].previous
+            }
+        }
+    }
+
     /// Calls `body` with a task. The record and the queue's name are copies, so `body` may look at more tasks.
     func view<Result>(_ slot: Slot, as state: TaskState, _ body: (borrowing TaskView) -> Result) -> Result {
         let record = store.tasks[slot]

@@ -89,6 +89,26 @@ import UID
         }
     }
 
+    @Test func peekBackwardsShowsTheLastTasksFirst() throws {
+        try withBroker { broker in
+            for number in 1...6 {
+                try broker.add(
+                    UInt64(number), to: "a", expiry: .after(milliseconds: number == 4 ? 10 : 1000),
+                    priority: number == 2 ? 5 : number == 3 ? -5 : 0
+                ) { _ in }
+            }
+            #expect(try broker.peekBackwards("a") == [3, 6, 5, 4, 1, 2])
+            #expect(try broker.peekBackwards("a", limit: 2) == [3, 6])
+            #expect(try broker.peekBackwards("a", limit: 0) == [])
+            #expect(try broker.peekBackwards("a", now: 10) == [3, 6, 5, 1, 2])
+            _ = try broker.take("a")
+            _ = try broker.take("a")
+            #expect(try broker.peekBackwards("a", .dispatched) == [1, 2])
+            #expect(try broker.peekBackwards("a", .dispatched, limit: 1) == [1])
+            #expect(try broker.peekBackwards("a", .dead) == [])
+        }
+    }
+
     // MARK: Ack, nak, release
 
     @Test func anAckDeletesTheTaskAndWorksOnce() throws {

@@ -220,6 +220,14 @@ extension Broker {
         return numbers
     }
 
+    func peekBackwards(
+        _ name: String, _ state: TaskState = .ready, limit: Int = 1000, now: Int64 = 0
+    ) throws -> [UInt64] {
+        var numbers: [UInt64] = []
+        peekBackwards(try queue(name), state: state, limit: limit, now: now) { numbers.append($0.id.high) }
+        return numbers
+    }
+
     /// Takes any tasks of queues.
     func takeAny(_ names: String..., limit: Int = 1, now: Int64 = 0) throws -> [UInt64] {
         var taken: [TaskHandle?] = []
