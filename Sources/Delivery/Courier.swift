@@ -18,7 +18,7 @@ public protocol Courier: AnyObject {
     ///   - queue: its queue.
     ///   - unixMilliseconds: the wall-clock time.
     /// - Returns: the request.
-    /// - Throws: `TaskRequestError` if the task can never be sent; it is dead then.
+    /// - Throws: `TaskRequestError` if the task can never be sent; it is dead then, or done with the error's result.
     func request(
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
     ) throws(TaskRequestError) -> ClientRequest
@@ -74,7 +74,12 @@ public struct DeadLetterNotification {
 public struct TaskRequestError: Error {
     /// A sentence without a capital and a full stop.
     public let description: String
+    /// The result of the task, which is done with it; nil if the task dies.
+    public let result: [UInt8]?
 
     /// An error with its reason.
-    public init(_ description: String) { self.description = description }
+    public init(_ description: String, result: [UInt8]? = nil) {
+        self.description = description
+        self.result = result
+    }
 }

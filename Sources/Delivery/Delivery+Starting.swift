@@ -145,6 +145,10 @@ extension Delivery {
             attempts[key.rawValue] = Attempt(task: task, queue: queue, url: request.url, bodyByteCount: byteCount)
             sender.send(request, key: key.rawValue)
         case .failure(let error):
+            if let result = error.result {
+                _ = broker.finishSending(key, result: result.span, now: now)
+                return .active
+            }
             let reason = Array(error.description.utf8)
             broker.failSending(key, .dead, error: reason.span, now: now)
         case nil: preconditionFailure("a task was dispatched without being looked at")
