@@ -48,13 +48,18 @@ public struct ClientRequest {
 
     /// Whether a method is a token other than CONNECT, which is for proxies.
     public static func isAllowedMethod(_ method: Span<UInt8>) -> Bool {
-        !method.isEmpty && method.endOfToken(from: 0, before: method.count) == method.count && !method.equals("CONNECT")
+        isFieldName(method) && !method.equals("CONNECT")
+    }
+
+    /// Whether the bytes are a token, as the name of a field must be.
+    public static func isFieldName(_ name: Span<UInt8>) -> Bool {
+        !name.isEmpty && name.endOfToken(from: 0, before: name.count) == name.count
     }
 
     /// Whether `fields` may contain a field of this name: a token that does not concern the connection, the body's
     /// length or the host.
     public static func isAllowedField(name: Span<UInt8>) -> Bool {
-        guard !name.isEmpty, name.endOfToken(from: 0, before: name.count) == name.count else { return false }
+        guard isFieldName(name) else { return false }
         let reserved: [StaticString] = [
             "Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Upgrade", "TE", "Trailer",
             "Expect",

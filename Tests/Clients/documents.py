@@ -8,6 +8,7 @@ import gzip
 import http.server
 import json
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -20,14 +21,19 @@ class Receiver:
     def __init__(self):
         self.received = queue.Queue()
         self.answers = {}
+        # How many seconds the answer to a POST takes.
+        self.delays = {}
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.received.put((self.path, self.headers, json.loads(body)))
+            def answer(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.headers.method = self.command
+                receiver.received.put((self.path, self.headers, body))
+                if self.command == "POST":
+                    time.sleep(receiver.delays.get(self.path, 0))
                 status, answer = receiver.answers.get(self.path, (200, b""))
                 self.send_response(status)
                 if "gzip" in self.headers.get("Accept-Encoding", ""):
@@ -37,6 +43,8 @@ class Receiver:
                 self.end_headers()
                 self.wfile.write(answer)
 
+            do_GET = do_POST = do_DELETE = answer
+
             def log_message(self, *arguments):
                 pass
 
@@ -45,13 +53,15 @@ class Receiver:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{server.server_port}"
 
-    def take(self):
-        return self.received.get(timeout=10)
+    def take(self, as_json=True):
+        """The path, the fields with the method, and the body of the next request."""
+        path, fields, body = self.received.get(timeout=10)
+        return path, fields, json.loads(body) if as_json and body else body
 
 
-def curl(method, url, body=None):
+def curl(method, url, body=None, options=()):
     """The status, the Content-Type and the body of the answer. curl sends a body as a form, as the documents' users do."""
-    command = ["curl", "-sS", "-X", method, "-w", "\n%{http_code} %{content_type}", url]
+    command = ["curl", "-sS", "-X", method, *options, "-w", "\n%{http_code} %{content_type}", url]
     output = subprocess.run(command + (["-d", body] if body else []), check=True, capture_output=True, text=True).stdout
     text, _, last = output.rpartition("\n")
     status, _, kind = last.partition(" ")
@@ -168,4 +178,74 @@ def delay_tasks(url):
     expect("no further call", True, receiver.received.empty())
 
 
-{"httpqueue": httpqueue, "delay-tasks": delay_tasks}[sys.argv[1]](sys.argv[2])
+def htq(url):
+    """The tutorial; the receiver stands for httpbin.org and for the service that can be cancelled."""
+    receiver = Receiver()
+
+    def ask(method, address, body=None, status=200, kind="application/json"):
+        fields = ["-H", "Content-Type: application/json"]
+        got, got_kind, text = curl(method, address, body and json.dumps(body), fields)
+        expect(f"{method} {address}", (status, kind), (got, got_kind))
+        return json.loads(text) if kind == "application/json" and status == 200 else text
+
+    def send(**request):
+        command = ["curl", "-sS", "-i", "-H", "Content-Type: application/json", url, "-d", json.dumps(request)]
+        head = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        expect("the status of a POST", True, head.startswith("HTTP/1.1 303 "))
+        return re.search(r"(?m)^Location: (.*?)\r?$", head)[1]
+
+    def status(address):
+        return ask("GET", address + "status/")["status"]
+
+    origin = b'{\n  "origin": "159.14.243.254"\n}'
+    receiver.answers["/ip"] = 200, origin
+    before = time.time()
+    address = send(url=receiver.url + "/ip")
+    uuid = re.fullmatch(re.escape(url) + r"/([-0-9a-f]{36})/", address)[1]
+    expect("the request's method", "GET", receiver.take()[1].method)
+    response = ask("GET", address + "response/")
+    expect("the response", ("success", 200, "OK", uuid, origin.decode()), tuple(
+        response[name] for name in ("status", "code", "reason", "uuid", "data")))
+    expect("its time", True, before * 1000 - 1 <= response["time"] <= time.time() * 1000)
+    expect("its headers", True, "Content-Length" in response["headers"])
+    expect("the status", "success", status(address))
+    request = ask("GET", address)
+    wanted = {
+        "timeout": 60, "status": "success", "data": None, "headers": {}, "url": receiver.url + "/ip", "method": "get",
+        "uuid": uuid, "time": request["time"], "id": "None"}
+    expect("the request", wanted, request)
+
+    # A service that takes its time is told when the request is cancelled.
+    receiver.delays["/delay/30"] = 30
+    headers = {"X-Job": "7"}
+    statement = {"statement": "select 1", "parameters": None}
+    address = send(url=receiver.url + "/delay/30", data=statement, headers=headers, timeout="40", id="job")
+    path, fields, body = receiver.take(as_json=False)
+    expect("the request", ("/delay/30", "POST", "7"), (path, fields.method, fields["X-Job"]))
+    expect("an object as data", b"{'statement': 'select 1', 'parameters': None}", body)
+    expect("the status in flight", "pending", status(address))
+    expect("the list", [], ask("GET", url + "/"))
+    ask("DELETE", address, None, 204, "text/html; charset=utf-8")
+    path, fields, body = receiver.take(as_json=False)
+    expect("the notice", ("/delay/30", "DELETE", "7", b""), (path, fields.method, fields["X-Job"], body))
+    expect("the status", "canceled", status(address))
+    expect("the response of a cancelled request", {}, ask("GET", address + "response/"))
+    expect("its id", "job", ask("GET", address)["id"])
+
+    # A response is deleted, and an error is a response too.
+    address = send(url="foo", method="put")
+    wanted = "Invalid URL 'foo': No schema supplied. Perhaps you meant http://foo?"
+    expect("the error", wanted, ask("GET", address + "response/")["message"])
+    expect("the status", "error", status(address))
+    for wanted in (204, 404):
+        kind = "text/html; charset=utf-8" if wanted == 204 else "application/json"
+        ask("DELETE", address + "response/", None, wanted, kind)
+    expect("a deleted response", {}, ask("GET", address + "response/"))
+    ask("GET", f"{url}/{uuid[:-12]}{12 * '0'}/", None, 404)
+    ask("POST", url + "/", {"method": "get"}, 422)
+    ask("GET", address[:-1], None, 301, "text/html; charset=utf-8")
+    ask("OPTIONS", address, None, 200, "text/html; charset=utf-8")
+    expect("no further request", True, receiver.received.empty())
+
+
+{"httpqueue": httpqueue, "delay-tasks": delay_tasks, "htq": htq}[sys.argv[1]](sys.argv[2])

@@ -40,7 +40,7 @@ enum LegacySystem: String, CaseIterable {
                 DelayTasksCourier(
                     timeoutMilliseconds: options.delayTasksTimeoutMilliseconds, file: options.delayTasksFile)
             )
-        case .htq: (Htq(), HtqCourier(workers: options.htqWorkers))
+        case .htq: (Htq(workers: options.htqWorkers), HtqCourier(workers: options.htqWorkers))
         }
     }
 

@@ -31,8 +31,8 @@ extension QueueCourier {
 }
 
 extension PushOptions {
-    /// A task's request to a URL, in the form in which it is stored.
-    static func request(to url: HTTPURL, timeoutMilliseconds: Int64? = nil) -> [UInt8] {
+    /// A task's request to a URL, in the form in which it is stored. Without a URL, the courier has to know it.
+    static func request(to url: HTTPURL?, timeoutMilliseconds: Int64? = nil) -> [UInt8] {
         var options = PushOptions()
         options.url = url
         options.timeoutMilliseconds = timeoutMilliseconds

@@ -28,7 +28,7 @@ extension FrontEnd {
     /// The usual cost of a method.
     func cost(_ request: borrowing Request) -> Cost {
         switch request.method {
-        case .get, .head: .reads
+        case .get, .head, .options: .reads
         case .delete: .frees
         default: .grows(Cost.queueBytes)
         }

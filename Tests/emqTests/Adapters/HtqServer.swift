@@ -3,6 +3,8 @@
 import Foundation
 import Testing
 
+@testable import emq
+
 /// A running emq that replaces htq.
 struct HtqServer {
     let server: Server
@@ -62,4 +64,39 @@ struct HtqServer {
     func pause() throws { #expect(try server.send("POST", "/pause/htq").status == 200) }
 
     func resume() throws { #expect(try server.send("POST", "/resume/htq").status == 200) }
+}
+
+/// htq in virtual time.
+struct VirtualHtq {
+    let server: VirtualServer
+
+    init(workers: Int = 2) throws {
+        server = try VirtualServer(
+            Adapters(frontEnds: [Htq(workers: workers)], couriers: [HtqCourier(workers: workers)]))
+    }
+
+    /// Queues a request with a URL and more members, and returns its path.
+    func queue(_ more: String = "", url: String = "\"http://127.0.0.1:8888/x\"") throws -> String {
+        let answer = try server.send("POST", "/", #"{"url": \#(url)\#(more.isEmpty ? "" : ", ")\#(more)}"#)
+        try #require(answer.status == 303, "\(more): \(answer.body)")
+        return String(try #require(answer.fields["location"]).dropFirst("http://emq.test:7".count))
+    }
+
+    func show(_ path: String) throws -> [String: Any] { try server.send("GET", path).object }
+
+    func status(_ path: String) throws -> String? {
+        try server.send("GET", path + "status/").object["status"] as? String
+    }
+
+    func response(_ path: String) throws -> [String: Any] { try server.send("GET", path + "response/").object }
+
+    /// The paths in the list of requests.
+    func listed() throws -> [String] {
+        try server.send("GET", "/").tasks.compactMap { ($0?["uuid"] as? String).map { "/\($0)/" } }
+    }
+
+    /// Stops sending until `resume`.
+    func pause() throws { #expect(try server.send("POST", "/pause/htq", service: 0).status == 200) }
+
+    func resume() throws { #expect(try server.send("POST", "/resume/htq", service: 0).status == 200) }
 }

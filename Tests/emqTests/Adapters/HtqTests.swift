@@ -4,6 +4,8 @@ import Foundation
 import Support
 import Testing
 
+@testable import Net
+
 @Suite struct HtqTests {
     private let receiver: Receiver
     private let htq: HtqServer
@@ -37,7 +39,8 @@ import Testing
             "<\(location)response/>; rel=\"response\", <\(location)>; rel=\"self\", <\(location)status/>; rel=\"status\""
         #expect(shown.fields["link"] == links)
         let object = try shown.object
-        #expect(Set(object.keys) == ["timeout", "status", "data", "headers", "url", "method", "uuid", "time"])
+        #expect(Set(object.keys) == ["timeout", "status", "data", "headers", "url", "method", "uuid", "time", "id"])
+        #expect(object["id"] as? String == "None")
         #expect(object["timeout"] as? Int == 60 && object["status"] as? String == "queued")
         #expect(object["data"] is NSNull && (object["headers"] as? [String: String])?.isEmpty == true)
         #expect(object["url"] as? String == url && object["method"] as? String == "get")
@@ -70,18 +73,18 @@ import Testing
 
         let received = try receiver.wait("/ip")[0]
         #expect(received.method == "GET" && received.body == "" && received["Content-Length"] == nil)
-        #expect(received["User-Agent"] == "emq" && received["Accept"] == "*/*")
+        #expect(received["User-Agent"]?.hasPrefix("python-requests/") == true && received["Accept"] == "*/*")
         #expect(received.fields.allSatisfy { !$0.name.lowercased().hasPrefix("emq-") })
     }
 
     @Test func waitingRequestsAreListedWithTheirLinks() throws {
         #expect(try htq.get("/").body == "[]")
         try htq.pause()
-        let paths = try (0..<3).map { try htq.queue(#"{"url": "\#(receiver.url("/\($0)"))", "data": "x"}"#) }
+        let paths = try (0..<3).map { try htq.queue(#"{"url": "\#(receiver.url("/\($0)"))", "data": "x"}"#) }.reversed()
         let answer = try htq.get("/")
         #expect(answer.fields["link"] == "<http://\(htq.host)/>; rel=\"self\"")
         let list = try answer.tasks.compactMap { $0 }
-        #expect(list.map { "/\($0["uuid"] as? String ?? "")/" } == paths)
+        #expect(list.map { "/\($0["uuid"] as? String ?? "")/" } == Array(paths))
         for (request, path) in zip(list, paths) {
             #expect(request["status"] as? String == "queued" && request["method"] as? String == "post")
             #expect(request["data"] as? String == "x")
@@ -126,6 +129,39 @@ import Testing
 
     // MARK: Cancelling
 
+    @Test func aCancellingClientIsAnsweredWhenTheReceiverIsToldOrItsTimeIsOver() throws {
+        receiver.script("/a", [.hold, .hold, .ok])
+        receiver.script("/b", [.hold, .hold])
+        let told = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
+        let untold = try htq.queue(#"{"url": "\#(receiver.url("/b"))", "timeout": 1}"#)
+        try receiver.wait("/a")
+        try receiver.wait("/b")
+        let (first, second) = (try htq.begin("DELETE", told), try htq.begin("DELETE", untold))
+        let start = ContinuousClock.now
+        #expect(try receiver.wait("/a", 2)[1].method == "DELETE")
+        // Others are served meanwhile.
+        #expect(try htq.status(told) == "canceled" && htq.get(told + "response/").body == "{}")
+        #expect(try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/c"))"}"#))["code"] as? Int == 200)
+        #expect(try second.response().status == 204)
+        #expect(ContinuousClock.now - start > .milliseconds(900))
+        receiver.open("/a")
+        #expect(try first.response().status == 204)
+    }
+
+    @Test func aCancellingClientThatLeavesOrMeetsAShutdownIsNotWaitedFor() throws {
+        receiver.script("/a", [.hold, .hold, .hold, .hold])
+        let paths = try (0..<2).map { _ in try htq.queue(#"{"url": "\#(receiver.url("/a"))", "timeout": 3}"#) }
+        try receiver.wait("/a", 2)
+        let leaving = try htq.begin("DELETE", paths[0])
+        try receiver.wait("/a", 3)
+        leaving.halfClose()
+        #expect(try leaving.response().status == 204)
+        let waiting = try htq.begin("DELETE", paths[1])
+        try receiver.wait("/a", 4)
+        htq.server.signal(SIGTERM)
+        #expect(try waiting.response().status == 204)
+    }
+
     @Test func aCancelledRequestIsNeverSent() throws {
         try htq.pause()
         let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
@@ -133,7 +169,8 @@ import Testing
         #expect(try htq.send("DELETE", path).status == 204)
         #expect(try waiting.response().body == "{}")
         #expect(try htq.status(path) == "canceled")
-        #expect(try htq.listed().isEmpty)
+        // No worker has come to it yet.
+        #expect(try htq.listed() == [path])
         #expect(try htq.send("DELETE", path + "response/").status == 404)
         try htq.resume()
         _ = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/b"))"}"#))
@@ -185,7 +222,7 @@ import Testing
         let third = try ask("/c", #""job 1""#)
         #expect(try htq.status(second) == "canceled")
         let other = try ask("/d", "7")
-        #expect(try htq.listed() == [third, other])
+        #expect(try htq.listed() == [other, third, second])
         try htq.resume()
         #expect(try htq.response(third)["status"] as? String == "success")
         #expect(try htq.response(other)["status"] as? String == "success")
@@ -215,60 +252,92 @@ import Testing
 
     @Test func aRequestIsSentAsItSays() throws {
         let path = try htq.queue(
-            #"{"url": "\#(receiver.url("/x?y=%20"))", "method": "Put", "data": "{\"ü\": 1}", "timeout": 2.5, "#
+            #"{"url": "\#(receiver.url("/x?y=%20"))", "method": "Put", "data": "{\"€\": 1}", "timeout": 2.5, "#
                 + #""headers": {"Content-Type": "application/json", "user-agent": "mine", "X-N": 1.50, "X-Null": null, "#
                 + #""Accept": "a/b"}, "unknown": [1]}"#)
         _ = try htq.response(path)
         let request = try receiver.wait("/x?y=%20")[0]
-        #expect(request.method == "PUT" && request.body == #"{"ü": 1}"#)
+        #expect(request.method == "PUT" && request.body == #"{"€": 1}"#)
         #expect(request["Content-Type"] == "application/json" && request["User-Agent"] == "mine")
         #expect(request["X-N"] == "1.50" && request["Accept"] == "a/b" && request["X-Null"] == nil)
         let shown = try htq.get(path).object
         #expect(shown["timeout"] as? Double == 2.5 && shown["method"] as? String == "Put")
         #expect((shown["headers"] as? [String: Any])?["X-N"] as? Double == 1.5)
-        #expect(shown["data"] as? String == #"{"ü": 1}"#)
+        #expect(shown["data"] as? String == #"{"€": 1}"#)
     }
 
-    static let bodies: [(json: String, method: String, body: String, type: String?)] = [
-        (#""data": "plain text""#, "POST", "plain text", nil),
-        (#""data": "", "method": "patch""#, "PATCH", "", nil),
-        (#""data": null, "method": "post""#, "POST", "", nil),
-        (#""method": "delete""#, "DELETE", "", nil),
-        (
-            #""data": {"a b": "c&d=é/~_.-", "n": 1.0, "t": true, "f": false, "none": null, "list": [1, null, "x y"]}"#,
-            "POST", "a+b=c%26d%3D%C3%A9%2F~_.-&n=1.0&t=True&f=False&list=1&list=x+y",
-            "application/x-www-form-urlencoded"
-        ),
-        (
-            #""data": [["a", 1], ["a", ["2", 3]], [7, null], [8, ""]], "method": "put""#, "PUT",
-            "a=1&a=2&a=3&8=", "application/x-www-form-urlencoded"
-        ),
-        (#""data": {"": ""}"#, "POST", "=", "application/x-www-form-urlencoded"),
-        (#""data": {}"#, "POST", "", "application/x-www-form-urlencoded"),
-        (#""data": {"a": 1}, "headers": {"content-type": "text/x"}"#, "POST", "a=1", "text/x"),
-    ]
-
-    @Test(arguments: bodies.indices)
-    func dataOtherThanAStringIsSentAsAForm(index: Int) throws {
-        let (json, method, body, type) = Self.bodies[index]
-        _ = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/form"))", \#(json)}"#))
-        let request = try receiver.wait("/form")[0]
-        #expect(request.method == method && request.body == body, "\(request)")
-        #expect(request["Content-Type"] == type && request["Content-Length"] == "\(body.utf8.count)")
-    }
-
-    @Test func redirectsAreFollowedTenTimes() throws {
-        for number in 0..<11 {
-            receiver.script(
-                "/\(number)", [.answer("302 Found", "no \(number)", fields: "Location: /\(number + 1)\r\n")])
+    @Test func redirectsAreFollowedThirtyTimes() throws {
+        for number in 0..<31 {
+            receiver.script("/\(number)", [.answer("302 Found", "no", fields: "Location: /\(number + 1)\r\n")])
         }
-        let tenth = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/1"))"}"#))
-        #expect(tenth["code"] as? Int == 200 && tenth["data"] as? String == "ok")
-        let eleventh = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/0"))"}"#))
-        #expect(eleventh["status"] as? String == "success" && eleventh["code"] as? Int == 302)
-        #expect(eleventh["data"] as? String == "no 10")
-        #expect((eleventh["headers"] as? [String: String])?["Location"] == "/11")
-        #expect(receiver.received("/11").count == 1)
+        let thirtieth = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/1"))"}"#))
+        #expect(thirtieth["code"] as? Int == 200 && thirtieth["data"] as? String == "ok")
+        let further = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/0"))"}"#))
+        #expect(further["status"] as? String == "error" && further["message"] as? String == "Exceeded 30 redirects.")
+        #expect(receiver.received("/31").count == 1)
+    }
+
+    @Test func aRedirectKeepsTheMethodAndSendsCookiesAsRequestsDoes() throws {
+        let cases = [
+            ("301 Moved Permanently", "put", "PUT"), ("301 Moved Permanently", "delete", "DELETE"),
+            ("301 Moved Permanently", "post", "GET"), ("302 Found", "put", "GET"), ("303 See Other", "delete", "GET"),
+            ("307 Temporary Redirect", "put", "PUT"), ("308 Permanent Redirect", "post", "POST"),
+        ]
+        for (index, (status, method, later)) in cases.enumerated() {
+            receiver.script(
+                "/from\(index)",
+                [.answer(status, "", fields: "Location: /to\(index)\r\nSet-Cookie: a=b\(index); Path=/\r\n")])
+            let path = try htq.queue(
+                #"{"url": "\#(receiver.url("/from\(index)"))", "method": "\#(method)", "data": "x"}"#)
+            #expect(try htq.response(path)["code"] as? Int == 200)
+            let request = try receiver.wait("/to\(index)")[0]
+            #expect(request.method == later && request["Cookie"] == "a=b\(index)", "\(status) \(method)")
+            #expect(request.body == (status.hasPrefix("307") || status.hasPrefix("308") ? "x" : ""))
+        }
+    }
+
+    @Test func anAnswerInGzipIsUnpackedAndItsFieldsStay() throws {
+        guard ClientRequest.canDecodeContent else { return }
+        let packed = try #require(Data(base64Encoded: "H4sIAAAAAAACAyvJyCxWSM7PTS1WKC4sTU2tSk0BAMte9GMTAAAA"))
+        let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: \(packed.count)\r\n\r\n"
+        receiver.script("/a", [.sendBytes(Array(head.utf8) + packed)])
+        let response = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#))
+        #expect(response["data"] as? String == "this comes squeezed")
+        let headers = ["Content-Encoding": "gzip", "Content-Length": "\(packed.count)"]
+        #expect(response["headers"] as? [String: String] == headers)
+        #expect(try receiver.wait("/a")[0]["Accept-Encoding"] == "gzip, deflate")
+    }
+
+    @Test func textIsDecodedInItsCharset() throws {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=windows-1252\r\nContent-Length: 2\r\n\r\n"
+        receiver.script("/a", [.sendBytes(Array(head.utf8) + [0xFC, 0x80])])
+        let response = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#))
+        #expect(response["data"] as? String == "ü€")
+    }
+
+    @Test func theTimeoutCountsFromTheLastByte() throws {
+        receiver.script(
+            "/a",
+            [
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na"), .pause(milliseconds: 700), .send("b"),
+                .pause(milliseconds: 700), .send("c"),
+            ])
+        receiver.script("/b", [.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na"), .hold])
+        let paths = try ["/a", "/b"].map { try htq.queue(#"{"url": "\#(receiver.url($0))", "timeout": 1}"#) }
+        #expect(try htq.response(paths[0])["data"] as? String == "abc")
+        #expect(try htq.response(paths[1])["status"] as? String == "timeout")
+    }
+
+    @Test func aRequestIsSentOnceEvenOnAConnectionThatTheReceiverCloses() throws {
+        receiver.script("/a", [.ok], [.close])
+        let paths = try (0..<2).map { _ in
+            let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))", "data": "x"}"#)
+            _ = try htq.response(path)
+            return path
+        }
+        #expect(try paths.map { try htq.status($0) } == ["success", "error"])
+        let requests = receiver.received("/a")
+        #expect(requests.count == 2 && requests[0].connection == requests[1].connection)
     }
 
     @Test func theNumberOfWorkersLimitsRequestsInFlight() throws {
@@ -276,7 +345,7 @@ import Testing
         receiver.script("/w", [.hold, .ok])
         let paths = try (0..<9).map { _ in try htq.queue(#"{"url": "\#(receiver.url("/w"))"}"#) }
         try receiver.wait("/w", 3)
-        #expect(try htq.listed() == Array(paths[3...]))
+        #expect(try htq.listed() == paths[3...].reversed())
         receiver.open("/w")
         for path in paths { #expect(try htq.response(path)["status"] as? String == "success") }
         #expect(receiver.peak("/w") == 3)
@@ -297,7 +366,7 @@ import Testing
         #expect(try htq.status(path) == "success")
         receiver.script("/b", [.send("HTTP/1.1 404\r\nContent-Length: 0\r\n\r\n")])
         let other = try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/b"))"}"#))
-        #expect(other["reason"] as? String == "Not Found" && other["data"] as? String == "")
+        #expect(other["reason"] as? String == "" && other["data"] as? String == "")
         #expect(receiver.received("/a").count == 1 && receiver.received("/b").count == 1)
     }
 
@@ -316,7 +385,7 @@ import Testing
         receiver.script("/hold", [.hold])
         receiver.script("/close", [.close])
         let cases = [
-            (receiver.url("/hold"), "timeout", "within 300 ms"), (receiver.url("/close"), "error", "closed"),
+            (receiver.url("/hold"), "timeout", "300 ms"), (receiver.url("/close"), "error", "closed"),
             ("http://127.0.0.1:\(refusing)/", "error", "Connection refused"),
             ("http://nobody.invalid/", "error", "nobody.invalid"),
         ]
@@ -340,7 +409,7 @@ import Testing
         try receiver.wait("/a")
         let waiting = try (0..<50).map { _ in try htq.begin("GET", path + "response/") }
         // A client that disconnects does not affect the others.
-        var leaving: Client? = try htq.begin("GET", path + "response")
+        var leaving: Client? = try htq.begin("GET", path + "response/")
         leaving?.resetOnClose()
         leaving = nil
         #expect(try htq.status(path) == "pending")
@@ -369,26 +438,20 @@ import Testing
     // MARK: Mistakes
 
     static let mistakes: [(json: String, status: Int, message: String)] = [
-        ("", 400, "JSON"), ("{", 400, "JSON"), ("[]", 400, "object"), ("null", 400, "object"),
-        ("{}", 422, "url is missing"), (#"{"url": null}"#, 422, "url is missing"), (#"{"url": 7}"#, 422, "string"),
-        (#"{"url": "https://a.test/"}"#, 422, "https"), (#"{"url": "ftp://a.test/"}"#, 422, "http://"),
-        (#"{"url": "http://169.254.169.254/"}"#, 422, "169.254"),
-        (#""method": "a b""#, 422, "method"), (#""method": "connect""#, 422, "method"),
-        (#""method": 1"#, 422, "method"), (#""method": "ß""#, 422, "method"),
-        (#""timeout": 0"#, 422, "timeout"), (#""timeout": "5""#, 422, "timeout"), (#""timeout": 1e9"#, 422, "timeout"),
-        (#""headers": []"#, 422, "headers"), (#""headers": {"Host": "a"}"#, 422, "Host"),
+        ("", 400, "JSON"), ("{", 400, "JSON"), ("null", 400, "object"), ("[]", 422, "object"),
+        ("{}", 422, "url is missing"), (#"{"url": "\ud800"}"#, 422, "UTF-8"),
+        (#""method": "\ud800""#, 422, "UTF-8"),
+        (#""timeout": "5.5""#, 422, "timeout"), (#""timeout": "five""#, 422, "timeout"),
+        (#""timeout": """#, 422, "timeout"), (#""timeout": true"#, 422, "timeout"), (#""timeout": []"#, 422, "timeout"),
+        (#""headers": [1]"#, 422, "headers"), (#""headers": "a""#, 422, "headers"),
         (#""headers": {"A b": "a"}"#, 422, "A b"), (#""headers": {"A": "a\r\nB: c"}"#, 422, "control"),
-        (#""headers": {"A": true}"#, 422, "string"), (#""headers": {"A": "1", "a": "2"}"#, 422, "twice"),
+        (#""headers": {"A": {}}"#, 422, "string"), (#""headers": {"Ü": "1"}"#, 422, "Ü"),
+        (#""headers": {"A": "\ud800"}"#, 422, "string"), (#""headers": {"Host": "a\nb"}"#, 422, "control"),
         (
             #""headers": {"\#(String(repeating: "A", count: 9000))": "\#(String(repeating: "a", count: 9000))"}"#, 422,
             "16384"
         ),
-        (#""data": 5"#, 422, "form"), (#""data": true"#, 422, "form"), (#""data": {"a": {"b": 1}}"#, 422, "form"),
-        (#""data": {"a": [[1]]}"#, 422, "form"), (#""data": [1, 2]"#, 422, "form"), (#""data": [["a"]]"#, 422, "form"),
-        (#""data": [["a", 1, 2]]"#, 422, "form"), (#""data": [[["a"], 1]]"#, 422, "form"),
         (#""data": "\ud800""#, 422, "UTF-8"), (#""data": {"\ud800": 1}"#, 422, "UTF-8"),
-        (#""data": [\#(Array(repeating: #"["a",1]"#, count: 10_001).joined(separator: ","))]"#, 422, "10000"),
-        (#""id": true"#, 422, "id"),
         (#""id": "\#(String(repeating: "a", count: 256))""#, 422, "id"),
     ]
 
@@ -403,9 +466,6 @@ import Testing
             #expect(problem["status"] as? Int == status)
             #expect(try #require(problem["message"] as? String).contains(message), "\(json): \(answer.body)")
         }
-        let many = (0..<65).map { #""X-\#($0)": "1""# }.joined(separator: ",")
-        #expect(
-            try client.post("/", #"{"url": "\#(receiver.url("/never"))", "headers": {\#(many)}}"#).status == 422)
         #expect(try htq.listed().isEmpty)
         #expect(receiver.received("/never").isEmpty)
     }
@@ -414,8 +474,8 @@ import Testing
         let unknown = "/a936e1a1-68d8-4433-a0c0-4f4b2111670d/"
         let foreign = try htq.server.enqueue("elsewhere", #""content": {"timeout": 1, "url": "x"}"#)
         for path in [
-            unknown, unknown + "status/", unknown + "response/", "/x", "/\(foreign)/", unknown + "x/",
-            unknown + "status/x",
+            unknown, unknown + "status/", unknown + "response/", "/\(foreign)/", unknown + "x/",
+            unknown + "status/x", "/x/", "//", "/x//", "/x/status/",
         ] {
             let answer = try htq.get(path)
             #expect(answer.status == 404 && answer.fields["content-type"] == "application/json", "\(path)")
@@ -425,21 +485,44 @@ import Testing
         let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
         _ = try htq.response(path)
         for (method, path, allow) in [
-            ("DELETE", "/", "GET, HEAD, POST"), ("PUT", path, "GET, HEAD, DELETE"), ("POST", path, "GET, HEAD, DELETE"),
-            ("DELETE", path + "status/", "GET, HEAD"), ("OPTIONS", path + "response/", "GET, HEAD, DELETE"),
+            ("DELETE", "/", "GET, HEAD, OPTIONS, POST"), ("PUT", path, "GET, HEAD, OPTIONS, DELETE"),
+            ("POST", path, "GET, HEAD, OPTIONS, DELETE"), ("DELETE", path + "status/", "GET, HEAD, OPTIONS"),
+            ("PATCH", path + "response/", "GET, HEAD, OPTIONS, DELETE"),
         ] {
             let answer = try htq.send(method, path)
             #expect(answer.status == 405 && answer.fields["allow"] == allow, "\(method) \(path): \(answer)")
         }
-        // The slash at the end is optional.
-        for suffix in ["", "status", "response"] {
-            let short = suffix.isEmpty ? String(path.dropLast()) : path + suffix
-            #expect(try htq.get(short).body == htq.get(suffix.isEmpty ? path : short + "/").body)
-            #expect(try htq.send("HEAD", short).status == 200)
-        }
         // emq's own interface does not add to the queue.
         let added = try htq.server.post("/enqueue/htq", #"{"content": 1}"#)
         #expect(added.status == 403)
+    }
+
+    @Test func OPTIONSNamesTheMethodsOfAPathWhateverIsThere() throws {
+        for (path, allow) in [
+            ("/", "GET, HEAD, OPTIONS, POST"), ("/x/", "GET, HEAD, OPTIONS, DELETE"),
+            ("/x/status/", "GET, HEAD, OPTIONS"), ("/x/response/", "GET, HEAD, OPTIONS, DELETE"),
+        ] {
+            let answer = try htq.send("OPTIONS", path)
+            #expect(answer.status == 200 && answer.fields["allow"] == allow && answer.body == "")
+            #expect(answer.fields["content-type"] == "text/html; charset=utf-8")
+            #expect(answer.fields["content-length"] == "0")
+        }
+        #expect(try htq.send("OPTIONS", "/x/y/").status == 404)
+    }
+
+    @Test func aPathWithoutItsLastSlashIsRedirected() throws {
+        let path = try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#)
+        _ = try htq.response(path)
+        for short in [path.dropLast(), path + "status", path + "response", "/x", "/x/status"] {
+            for method in ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT"] {
+                let answer = try htq.send(method, "\(short)?a=b")
+                #expect(answer.status == 301 && answer.fields["location"] == "http://\(htq.host)\(short)/?a=b")
+                #expect(answer.fields["content-type"] == "text/html; charset=utf-8")
+            }
+        }
+        #expect(try htq.get(String(path.dropLast())).fields["location"] == "http://\(htq.host)\(path)")
+        #expect(try htq.send("HEAD", path).status == 200 && htq.send("HEAD", "/").status == 200)
+        #expect(try htq.send("HEAD", path + "status/").body == "" && htq.send("HEAD", path + "response/").status == 200)
     }
 
     @Test func aClientWithoutAHostGetsPaths() throws {
@@ -472,18 +555,20 @@ import Testing
             cancelled = try htq.queue(#"{"url": "\#(url)"}"#)
             queued = try htq.queue(#"{"url": "\#(receiver.url("/b"))", "data": {"a": 1}, "id": 5}"#)
             #expect(try htq.send("DELETE", cancelled).status == 204)
-            #expect(try htq.send("DELETE", told).status == 204)
+            // The answer waits for that of the receiver.
+            _ = try htq.begin("DELETE", told)
+            _ = try eventually("the end of the request") { try htq.status(told) == "canceled" ? true : nil }
             htq.server.signal(SIGKILL)
             _ = try htq.server.exitStatus()
         }
         let htq = try HtqServer("--data", directory.path)
-        #expect(try htq.listed() == [queued])
+        #expect(try htq.listed() == [queued, cancelled])
         #expect(try htq.get(done + "response/").body == response)
         #expect(try htq.get(deleted + "response/").body == "{}" && htq.status(deleted) == "success")
         for path in [cancelled, told] { #expect(try htq.status(path) == "canceled") }
         try htq.resume()
         #expect(try htq.response(queued)["code"] as? Int == 200)
-        #expect(try receiver.wait("/b")[0].body == "a=1")
+        #expect(try receiver.wait("/b")[0].body == "{'a': 1}")
         let requests = try receiver.wait("/slow", 2)
         #expect(requests[1].method == "DELETE" && requests[1]["X"] == "y")
         #expect(receiver.received("/a").count == 2)

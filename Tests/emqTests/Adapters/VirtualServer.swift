@@ -43,6 +43,11 @@ final class VirtualServer {
 
     /// Sends a request, and lets the server do everything that is due now.
     func send(_ method: String, _ target: String, _ body: String = "", service: Int = 1) throws -> Response {
+        try Response(bytes: try begin(method, target, body, service: service))
+    }
+
+    /// Sends a request, and returns the bytes of the answer: none if the server answers later.
+    func begin(_ method: String, _ target: String, _ body: String = "", service: Int = 1) throws -> [UInt8] {
         var buffer = Buffer()
         buffer.append(
             Array(
@@ -67,7 +72,7 @@ final class VirtualServer {
             return Array(copying: responses.buffer.span)
         }
         turn()
-        return try Response(bytes: bytes)
+        return bytes
     }
 
     /// Does everything that is due now.

@@ -11,8 +11,8 @@ import Net
 import Queues
 import UID
 
-/// The answer to a client that waits for a response. A client that ends its side gets the same answer.
-private final class PendingResponse: PendingAnswer {
+/// The answer to a client that waits for the end of a request. A client that ends its side gets the same answer.
+final class PendingResponse: PendingAnswer {
     private let write: (inout ResponseStream) -> Void
 
     init(_ waiter: Waiter, _ write: @escaping (inout ResponseStream) -> Void) {
@@ -30,26 +30,29 @@ final class Htq: FrontEnd {
     /// How long a request waits to be sent, and how long it is kept after its end.
     static let lifeMilliseconds: Int64 = 86_400_000
 
-    /// The most requests that are listed.
-    private static let maximumListed = 1000
-
+    /// How many requests may be in flight at once, unless the queue's configuration says otherwise.
+    let workers: Int
     private let queueName = Array(LegacySystem.htq.rawValue.utf8)
+
+    init(workers: Int) { self.workers = workers }
 
     func answer(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let resource = try HtqResource(path: request.path)
         let links = HtqLinks(authority: request.authority)
+        let (resource, hasSlash) = try HtqResource.read(request.path)
+        guard hasSlash else {
+            redirect(request, links, &responses)
+            return .answered
+        }
         let isLook = request.method == .get || request.method == .head
         switch resource {
         case .all where isLook: try list(links, &responses, context, on: broker)
         case .all where request.method == .post: try create(request, links, &responses, &context, on: broker)
         case .request(let id) where isLook: try show(id, links, &responses, context, on: broker)
         case .request(let id) where request.method == .delete:
-            try withRequest(id, now: context.now, on: broker) { _ in }
-            try cancel(id, &context, on: broker)
-            writeNoContent(to: &responses)
+            return try cancel(id, request.ticket, &responses, &context, on: broker)
         case .status(let id) where isLook:
             let status = try withRequest(id, now: context.now, on: broker) { HtqStatus($0) }
             writeJSON(status.json, to: &responses)
@@ -58,6 +61,11 @@ final class Htq: FrontEnd {
         case .response(let id) where request.method == .delete:
             try deleteResponse(id, context, on: broker)
             writeNoContent(to: &responses)
+        case _ where request.method == .options:
+            responses.begin(status: 200, contentType: "text/html; charset=utf-8")
+            responses.field("Allow", resource.allowedMethods.utf8Span.span)
+            responses.beginBody(estimatedCount: 0)
+            responses.end()
         default:
             throw Problem(
                 405, "\(text(request.methodName)) is not allowed here; use one of: \(resource.allowedMethods)",
@@ -82,19 +90,15 @@ final class Htq: FrontEnd {
         _ request: borrowing Request, _ links: HtqLinks, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) {
-        try context.body.read(request)
+        try context.body.read(request, allowsArray: true)
+        guard context.body.kind == .object else { throw Problem(422, "the body must be a JSON object, not an array") }
+        let asked = try HtqRequest(request.body, context.body)
+        _ = try HtqHeaders(asked.headers)
+        let content = asked.json
         let options = TaskOptions()
-        let content: [UInt8]
-        do throws(Problem) {
-            let asked = try HtqRequest(request.body, context.body)
-            let url = try context.readURL(asked.url, field: "url")
-            _ = try asked.clientRequest(to: url)
-            content = asked.json
-            options.key = asked.key
-            options.request = PushOptions.request(to: url, timeoutMilliseconds: asked.timeoutMilliseconds)
-        } catch {
-            throw error.status == 400 ? Problem(422, error.detail, field: error.field) : error
-        }
+        options.key = asked.key
+        // A request that cannot be sent has its error as the response, as in the original.
+        options.request = PushOptions.request(to: (try? HtqURL(asked.url))?.url)
         var notice: Notice?
         var predecessor: UID?
         if !options.key.isEmpty, let queue = queue(on: broker) {
@@ -123,34 +127,6 @@ final class Htq: FrontEnd {
         responses.end()
     }
 
-    /// Lists the requests that wait to be sent.
-    private func list(
-        _ links: HtqLinks, _ responses: inout ResponseStream, _ context: borrowing Context, on broker: isolated Broker
-    ) throws(Problem) {
-        begin(links: [("self", .all)], links, &responses)
-        responses.append("[")
-        var count = 0
-        var isTooLarge = false
-        if let queue = queue(on: broker) {
-            for state in [TaskState.ready, .delayed] {
-                broker.peek(queue, state: state, limit: Self.maximumListed - count, now: context.now) { task in
-                    guard isRequest(task) else { return }
-                    isTooLarge = isTooLarge || !context.gate.mayAnswer(responses, adding: task.request.count)
-                    if isTooLarge { return }
-                    if count > 0 { responses.append(", ") }
-                    count += 1
-                    HtqRequest.write(task, to: &responses)
-                    responses.append(", \"links\": ")
-                    links.write(of: task.id, to: &responses)
-                    responses.append("}")
-                }
-            }
-        }
-        responses.append("]")
-        if isTooLarge { throw .answerTooLarge }
-        responses.end()
-    }
-
     private func show(
         _ id: UID, _ links: HtqLinks, _ responses: inout ResponseStream, _ context: borrowing Context,
         on broker: isolated Broker
@@ -164,61 +140,6 @@ final class Htq: FrontEnd {
         }
         try context.gate.admitAnswer(responses)
         responses.end()
-    }
-
-    /// Cancels a request, or deletes its response.
-    ///
-    /// - Throws: 503 if there is no space for that. Nothing has been changed then.
-    private func cancel(_ id: UID, _ context: inout Context, on broker: isolated Broker) throws(Problem) {
-        let notice = notice(of: id, now: context.now, on: broker)
-        // It takes no more memory than the cancelled request.
-        if let notice { try context.gate.admit(.grows(), count: 2, writtenBytes: notice.byteCount, on: broker) }
-        // A dead request could be kicked, and sent after all.
-        guard broker.cancelTask(id, includingDead: true, now: context.now) else {
-            return end(id, leaving: .canceled, context, on: broker)
-        }
-        if let notice { add(notice, &context, on: broker) }
-    }
-
-    /// Takes the response of a request away that has come to its end, and leaves its status.
-    private func end(_ id: UID, leaving status: HtqStatus, _ context: borrowing Context, on broker: isolated Broker) {
-        let rest = status.json
-        broker.replaceResult(of: id, with: rest.span, now: context.now)
-    }
-
-    // MARK: Notices
-
-    /// The notice to a URL that a request to it was cancelled in flight.
-    private struct Notice {
-        let content: [UInt8]
-        let options: TaskOptions
-
-        var byteCount: Int { content.count + options.request.count }
-    }
-
-    /// The notice to send if a request is cancelled now; nil if none is needed.
-    private func notice(of id: UID, now: Int64, on broker: isolated Broker) -> Notice? {
-        let options = TaskOptions()
-        var content: [UInt8]?
-        broker.withTask(id: id, now: now) { task in
-            guard task.state == .dispatched else { return }
-            options.request = task.request
-            content = HtqRequest(stored: task.content)?.cancellation.json
-        }
-        options.retryLimit = .limited(0)
-        options.keepMilliseconds = 0
-        options.metadata = Array("{\"cancels\": \"\(id.uuidString)\"}".utf8)
-        return content.map { Notice(content: $0, options: options) }
-    }
-
-    private func add(_ notice: Notice, _ context: inout Context, on broker: isolated Broker) {
-        guard let queue = queue(on: broker) else { return }
-        let task = NewTask(
-            id: context.makeID(), content: 0..<notice.content.count,
-            expiry: .after(milliseconds: Self.lifeMilliseconds),
-            priority: .max, options: notice.options)
-        // It fails only if there is no room for any task at all.
-        _ = try? broker.enqueue(task, content: notice.content.span, in: queue, isLimited: false, now: context.now)
     }
 
     // MARK: Responses
@@ -272,20 +193,20 @@ final class Htq: FrontEnd {
 
     // MARK: Parts
 
-    private func queue(on broker: isolated Broker) -> QueueIndex? {
+    func queue(on broker: isolated Broker) -> QueueIndex? {
         let name = queueName
         return broker.existingQueue(named: name.span)
     }
 
     /// Whether a task is a client's request, and not a notice or a task from elsewhere.
-    private func isRequest(_ task: borrowing TaskView) -> Bool {
+    func isRequest(_ task: borrowing TaskView) -> Bool {
         LegacySystem.htq.owns(task.queueName) && task.metadata.isEmpty && task.content.starts(with: HtqRequest.opening)
     }
 
     /// Calls `body` with a client's request.
     ///
     /// - Throws: 404 if there is none with this id.
-    private func withRequest<Result>(
+    func withRequest<Result>(
         _ id: UID, now: Int64, on broker: isolated Broker, _ body: (borrowing TaskView) -> Result
     ) throws(Problem) -> Result {
         let found = broker.withTask(id: id, now: now) { task in isRequest(task) ? body(task) : nil }
@@ -294,7 +215,7 @@ final class Htq: FrontEnd {
     }
 
     /// Begins an answer with links to related resources.
-    private func begin(
+    func begin(
         links relations: [(name: String, target: HtqResource)], _ links: HtqLinks, _ responses: inout ResponseStream
     ) {
         responses.begin(status: 200, contentType: "application/json")
@@ -303,13 +224,27 @@ final class Htq: FrontEnd {
         responses.beginBody(estimatedCount: 300)
     }
 
+    /// Redirects a client to a path with a slash at its end.
+    private func redirect(
+        _ request: borrowing Request, _ links: HtqLinks, _ responses: inout ResponseStream
+    ) {
+        let query = request.query.isEmpty ? "" : "?" + text(request.query)
+        let location = links.url(of: text(request.path) + "/" + query)
+        responses.begin(status: 301, contentType: "text/html; charset=utf-8")
+        responses.field("Location", location.span)
+        responses.beginBody(estimatedCount: 200)
+        responses.append("<!DOCTYPE html>\n<title>Redirecting...</title>\n<h1>Redirecting...</h1>\n")
+        responses.append("<p>The address of this page ends with a slash.</p>\n")
+        responses.end()
+    }
+
     private func writeJSON(_ json: [UInt8], to responses: inout ResponseStream) {
         responses.beginJSON(estimatedCount: json.count)
         responses.append(json.span)
         responses.end()
     }
 
-    private func writeNoContent(to responses: inout ResponseStream) {
+    func writeNoContent(to responses: inout ResponseStream) {
         responses.begin(status: 204, contentType: "text/html; charset=utf-8")
         responses.endWithoutBody()
     }

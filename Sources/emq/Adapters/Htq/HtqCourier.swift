@@ -16,18 +16,20 @@ final class HtqCourier: QueueCourier {
     func request(
         for task: borrowing TaskView, of queue: SendingQueue, unixMilliseconds: Int64
     ) throws(TaskRequestError) -> ClientRequest {
-        guard let url = PushOptions(stored: task.request, of: .task).url,
-            let stored = HtqRequest(stored: task.content)
-        else { throw TaskRequestError("its content is not a request of htq") }
-        do throws(Problem) {
-            return try stored.clientRequest(to: url)
+        guard let stored = HtqRequest(stored: task.content) else {
+            throw TaskRequestError("its content is not a request of htq")
+        }
+        do throws(HtqFlaw) {
+            return try stored.clientRequest()
         } catch {
-            throw TaskRequestError(error.detail)
+            let result = HtqResponse.json(of: .error, error.message, unixMilliseconds: unixMilliseconds)
+            throw TaskRequestError(error.message, result: result)
         }
     }
 
     func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
-        let time = attempt.endUnixMilliseconds
+        // The original notes the time of sending.
+        let time = attempt.endUnixMilliseconds - clientOutcome.elapsedMilliseconds
         switch clientOutcome.result {
         case .success(let response):
             return .done(
@@ -35,9 +37,13 @@ final class HtqCourier: QueueCourier {
                     of: response, to: attempt.task, elapsedMilliseconds: clientOutcome.elapsedMilliseconds,
                     keepsBody: attempt.keepsBody, unixMilliseconds: time))
         case .failure(let failure):
-            var status = HtqStatus.error
-            if case .timeout = failure { status = .timeout }
-            return .done(result: HtqResponse.json(of: status, "\(failure)", unixMilliseconds: time))
+            let (status, message): (HtqStatus, String) =
+                switch failure {
+                case .timeout: (.timeout, "\(failure)")
+                case .redirectLimit(_, let limit): (.error, "Exceeded \(limit) redirects.")
+                default: (.error, "\(failure)")
+                }
+            return .done(result: HtqResponse.json(of: status, message, unixMilliseconds: time))
         }
     }
 }

@@ -16,25 +16,25 @@ enum HtqResource {
     /// `/UUID/response/`
     case response(UID)
 
-    /// Reads a path. A slash at its end is optional.
+    /// Reads a path, which should end with a slash.
     ///
     /// - Throws: 404 for a path that names no resource.
-    init(path: Span<UInt8>) throws(Problem) {
-        let parts = text(path).split(separator: "/")
-        if parts.isEmpty {
-            self = .all
-            return
+    static func read(_ path: Span<UInt8>) throws(Problem) -> (resource: HtqResource, hasSlash: Bool) {
+        var parts = text(path).split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        if parts.elementsEqual([""]) { return (.all, true) }
+        let hasSlash = parts.last == ""
+        if hasSlash { parts.removeLast() }
+        let name = parts.popFirst() ?? ""
+        // No request has the id that stands for a name that is no UUID.
+        let id = (name.utf8.count == UID.uuidTextLength ? UID(String(name)) : nil) ?? UID(high: 0, low: 0)
+        switch (name, Array(parts)) {
+        case ("", _): break
+        case (_, []): return (.request(id), hasSlash)
+        case (_, ["status"]): return (.status(id), hasSlash)
+        case (_, ["response"]): return (.response(id), hasSlash)
+        default: break
         }
-        guard parts[0].utf8.count == UID.uuidTextLength, let id = UID(String(parts[0])) else {
-            throw Problem(404, "there is nothing at this path; a request's path is /UUID/")
-        }
-        switch parts.dropFirst() {
-        case []: self = .request(id)
-        case ["status"]: self = .status(id)
-        case ["response"]: self = .response(id)
-        default:
-            throw Problem(404, "there is nothing at this path; a request has only /UUID/status/ and /UUID/response/")
-        }
+        throw Problem(404, "there is nothing at this path; use /, /UUID/, /UUID/status/ or /UUID/response/")
     }
 
     var path: String {
@@ -49,9 +49,9 @@ enum HtqResource {
     /// The methods that it supports, as the Allow field lists them.
     var allowedMethods: String {
         switch self {
-        case .all: "GET, HEAD, POST"
-        case .request, .response: "GET, HEAD, DELETE"
-        case .status: "GET, HEAD"
+        case .all: "GET, HEAD, OPTIONS, POST"
+        case .request, .response: "GET, HEAD, OPTIONS, DELETE"
+        case .status: "GET, HEAD, OPTIONS"
         }
     }
 }
@@ -64,7 +64,9 @@ struct HtqLinks {
     /// Links for a request that was sent to this host and port.
     init(authority: Span<UInt8>) { prefix = authority.isEmpty ? "" : "http://" + text(authority) }
 
-    func url(of resource: HtqResource) -> [UInt8] { Array((prefix + resource.path).utf8) }
+    func url(of resource: HtqResource) -> [UInt8] { url(of: resource.path) }
+
+    func url(of path: String) -> [UInt8] { Array((prefix + path).utf8) }
 
     /// The value of a Link field (RFC 8288 section 3).
     func field(_ relations: [(name: String, target: HtqResource)]) -> [UInt8] {

@@ -79,25 +79,28 @@ enum HtqResponse {
     ///   - id: the request.
     ///   - elapsedMilliseconds: how long it took.
     ///   - keepsBody: whether there is room for its body.
-    ///   - unixMilliseconds: the time.
+    ///   - unixMilliseconds: when the request was sent.
     /// - Returns: an object of JSON.
     static func json(
         of response: borrowing ClientResponse, to id: UID, elapsedMilliseconds: Int64, keepsBody: Bool,
         unixMilliseconds: Int64
     ) -> [UInt8] {
-        let phrase = response.reason.isEmpty ? "\(reason(of: response.status))" : text(response.reason)
         var json = Array(
             "{\"status\": \"success\", \"time\": \(unixMilliseconds), \"code\": \(response.status), \"reason\": ".utf8)
-        JSONWriter.write(phrase, to: &json)
+        JSONWriter.write(text(response.reason), to: &json)
         json += ", \"elapsed\": \(elapsedMilliseconds), \"uuid\": \"\(id.uuidString)\", \"headers\": {".utf8
+        var contentType = ""
         for (index, field) in response.joinedFields.enumerated() {
+            if field.name.lowercased() == "content-type" { contentType = field.value }
             if index > 0 { json += ", ".utf8 }
             JSONWriter.write(field.name, to: &json)
             json += ": ".utf8
             JSONWriter.write(field.value, to: &json)
         }
         json += "}, \"data\": ".utf8
-        JSONWriter.write(keepsBody ? text(response.body) : "", to: &json)
+        let body = keepsBody ? response.body : Span()
+        let isCut = response.isTruncated
+        JSONWriter.write(TextEncoding.text(of: body, contentType: contentType, isTruncated: isCut), to: &json)
         if response.isTruncated || !keepsBody && !response.body.isEmpty { json += ", \"truncated\": true".utf8 }
         json.append(UInt8(ascii: "}"))
         return json
