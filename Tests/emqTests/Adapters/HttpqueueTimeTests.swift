@@ -135,6 +135,18 @@ import Testing
                 + "end); success is JSON with code 100")
     }
 
+    @Test func aResultKeepsTheBeginningOfALongAnswer() throws {
+        #expect(try server.send("PUT", "/config/httpqueue%2Forder", #"{"keep":60}"#, service: 0).status == 200)
+        let id = try create(#"{"topic":"order","callback":"http://127.0.0.1:8888/"}"#)
+        let answer = #"{"code":100,"x":"\#(String(repeating: "x", count: 2 << 20))"}"#
+        server.answerAll("200 OK", answer)
+        let task = try server.send("GET", "/result/\(id)", service: 0).object
+        #expect(task["state"] as? String == "done")
+        let result = try #require(task["result"] as? [String: Any])
+        #expect(result["truncated"] as? Bool == true)
+        #expect(result["body"] as? String == String(answer.prefix(1 << 20)))
+    }
+
     @Test func memberNamesAreCaseInsensitiveAsInGo() throws {
         let id = try create(#"{"Topic":"order","RETRY":3,"Callback":"http://127.0.0.1:8888/"}"#)
         #expect(try query(id).object["max_retry"] as? Int == 3)
