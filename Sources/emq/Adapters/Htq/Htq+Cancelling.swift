@@ -26,8 +26,16 @@ extension Htq {
         // A dead request could be kicked, and sent after all.
         if !broker.cancelTask(id, includingDead: true, now: context.now) {
             end(id, leaving: .canceled, context, on: broker)
-        } else if let notice, let waiter = add(notice, answering: ticket, &context, on: broker) {
-            return .owed(PendingResponse(waiter, writeNoContent))
+        } else if let notice, let noticeID = add(notice, &context, on: broker), !context.isStopping {
+            let (server, now) = (context.server, context.now)
+            let answer: (inout ResponseStream) -> Void = { responses in
+                self.writeNoContent(to: &responses)
+                responses.hold(until: broker.changeSequence)
+            }
+            let waiter = broker.waitForResult(
+                of: noticeID, deadline: now + notice.timeoutMilliseconds, now: now,
+                completion: { _, _ in server.answer(ticket, answer) })
+            if let waiter { return .owed(PendingResponse(waiter, answer)) }
         }
         writeNoContent(to: &responses)
         return .answered
@@ -62,27 +70,15 @@ extension Htq {
         }
     }
 
-    /// Adds a notice. The request `ticket` is answered when the notice has been sent, unless it is nil.
+    /// Adds a notice.
     ///
-    /// - Returns: the wait for the end of the notice; nil if there is none.
+    /// - Returns: the id of its task; nil if there is no room for any task at all.
     @discardableResult
-    func add(
-        _ notice: Notice, answering ticket: Ticket? = nil, _ context: inout Context, on broker: isolated Broker
-    ) -> Waiter? {
+    func add(_ notice: Notice, _ context: inout Context, on broker: isolated Broker) -> UID? {
         guard let queue = queue(on: broker) else { return nil }
-        let id = context.makeID()
         let task = NewTask(
-            id: id, content: 0..<notice.content.count, expiry: .after(milliseconds: Self.lifeMilliseconds),
-            priority: .max, options: notice.options)
-        // It fails only if there is no room for any task at all.
-        _ = try? broker.enqueue(task, content: notice.content.span, in: queue, isLimited: false, now: context.now)
-        guard let ticket, !context.isStopping else { return nil }
-        let (server, deadline) = (context.server, context.now + notice.timeoutMilliseconds)
-        return broker.waitForResult(of: id, deadline: deadline, now: context.now) { _, _ in
-            server.answer(ticket) { responses in
-                self.writeNoContent(to: &responses)
-                responses.hold(until: broker.changeSequence)
-            }
-        }
+            id: context.makeID(), content: 0..<notice.content.count,
+            expiry: .after(milliseconds: Self.lifeMilliseconds), priority: .max, options: notice.options)
+        return try? broker.enqueue(task, content: notice.content.span, in: queue, isLimited: false, now: context.now).id
     }
 }

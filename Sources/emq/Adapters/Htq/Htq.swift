@@ -104,15 +104,14 @@ final class Htq: FrontEnd {
         if !options.key.isEmpty, let queue = queue(on: broker) {
             predecessor = broker.task(withKey: options.key, in: queue, now: context.now)
         }
-        if let predecessor {
-            // All that could refuse this request is checked before the other one is cancelled.
-            if context.isStopping { throw Problem(503, "the server is stopping and accepts no more requests") }
-            notice = self.notice(of: predecessor, now: context.now, on: broker)
-            try context.gate.admit(
-                .grows(Cost.queueBytes), count: 3,
-                keptBytes: content.count + options.request.count + (notice?.byteCount ?? 0), on: broker)
-            _ = broker.cancelTask(predecessor, now: context.now)
-        }
+        if let predecessor { notice = self.notice(of: predecessor, now: context.now, on: broker) }
+        // All that could refuse this request is checked before the other one is cancelled. Its texts may be longer than
+        // the body, for which there was room.
+        try context.checkAcceptsTasks()
+        try context.gate.admit(
+            .grows(Cost.queueBytes), count: predecessor == nil ? 1 : 3,
+            keptBytes: content.count + options.request.count + (notice?.byteCount ?? 0), on: broker)
+        if let predecessor { _ = broker.cancelTask(predecessor, now: context.now) }
         defer { if let notice { add(notice, &context, on: broker) } }
         options.retryLimit = .limited(0)
         options.keepMilliseconds = Self.lifeMilliseconds
@@ -225,9 +224,7 @@ final class Htq: FrontEnd {
     }
 
     /// Redirects a client to a path with a slash at its end.
-    private func redirect(
-        _ request: borrowing Request, _ links: HtqLinks, _ responses: inout ResponseStream
-    ) {
+    private func redirect(_ request: borrowing Request, _ links: HtqLinks, _ responses: inout ResponseStream) {
         let query = request.query.isEmpty ? "" : "?" + text(request.query)
         let location = links.url(of: text(request.path) + "/" + query)
         responses.begin(status: 301, contentType: "text/html; charset=utf-8")
