@@ -248,4 +248,61 @@ def htq(url):
     expect("no further request", True, receiver.received.empty())
 
 
-{"httpqueue": httpqueue, "delay-tasks": delay_tasks, "htq": htq}[sys.argv[1]](sys.argv[2])
+def own(method, url, body=None):
+    """The body of the answer to a request of JSON, with status 200."""
+    status, kind, text = curl(method, url, body and json.dumps(body), ["-H", "Content-Type: application/json"])
+    expect(f"{method} {url}: {text}", (200, "application/json"), (status, kind))
+    return json.loads(text)
+
+
+def emq(url):
+    def enqueue(name, **fields):
+        own("POST", f"{url}/enqueue/{name}", fields)
+
+    def wait(*queues, **fields):
+        tasks = own("POST", f"{url}/wait/", {"queues": queues, **fields})
+        return [task and (task["id"], task["content"]) for task in tasks]
+
+    def peek(name, n):
+        return [task["content"] for task in own("GET", f"{url}/peek/{name}?n={n}")]
+
+    enqueue("mail", content={"to": "a@b"}, retry=1, expiry=60)
+    enqueue("mail", content=2)
+    enqueue("gone", content=3, expiry=0)
+    expect("peek", [[{"to": "a@b"}], [{"to": "a@b"}, 2], []], [peek("mail", 1), peek("mail", 9), peek("mail", 0)])
+    expect("queues", True, "mail" in own("GET", f"{url}/queues/"))
+    first, second, none, empty = wait("mail", "mail", "mail", "gone", timeout=1)
+    expect("wait", ({"to": "a@b"}, 2, None, None), (first[1], second[1], none, empty))
+    enqueue("mail", content=4)
+    own("POST", f"{url}/nak/", {"ids": [second[0]]})
+    expect("a refused task is at the back", [4, 2], peek("mail", 9))
+    eventually("a lease that ran out", [4, 2, {"to": "a@b"}], lambda: peek("mail", 9))
+    own("POST", f"{url}/ack/", {"ids": [first[0]]})
+    expect("an ack after the lease", 3, len(peek("mail", 9)))
+    tasks = wait("mail", "mail", "mail")
+    expect("wait without a timeout", [4, 2, {"to": "a@b"}], [task[1] for task in tasks])
+    own("POST", f"{url}/ack/", {"ids": [task[0] for task in tasks]})
+    expect("queues without tasks", False, "mail" in own("GET", f"{url}/queues/"))
+    expect("a wait for nothing", [], wait(timeout=60000))
+    expect("an ack of nothing", {"acked": 0, "missing": []}, own("POST", f"{url}/ack/", {"ids": None}))
+
+
+def taskqueue(url):
+    receiver = Receiver()
+    receiver.answers["/tasks/my_fun_task"] = 201, b""
+    message = {"url": f"{receiver.url}/tasks/my_fun_task", "countdown": 1, "max_retries": 3, "payload": "{\"a\": 1}",
+               "roll_back": f"{receiver.url}/tasks/undo", "eta": 0, "expires": 0, "queue": "Queue3", "metadata": {"x": 1}}
+    start = time.time()
+    own("POST", f"{url}/enqueue/Queue1", {"content": message})
+    for path in ["/tasks/my_fun_task"] * 3 + ["/tasks/undo"]:
+        got, fields, body = receiver.take()
+        expect("the request", (path, "application/json", {"a": 1}), (got, fields["Content-Type"], body))
+    expect("the countdown", True, time.time() >= start + 1)
+    eventually("the end of the roll_back", 1, lambda: own("GET", f"{url}/stats/Queue3")["totals"]["acked"])
+    own("POST", f"{url}/enqueue/Queue3", {"content": {**message, "countdown": 0, "expires": int(start)}})
+    eventually("a message that expired", 1, lambda: own("GET", f"{url}/stats/Queue3")["totals"]["expired"])
+    expect("no further request", True, receiver.received.empty())
+
+
+systems = {"httpqueue": httpqueue, "delay-tasks": delay_tasks, "htq": htq, "emq": emq, "taskqueue": taskqueue}
+systems[sys.argv[1]](sys.argv[2])
