@@ -76,6 +76,9 @@ import Testing
                 Issue.record("docs/api.md has no section on \(named.path)")
                 continue
             }
+            if let alias = route.alias {
+                #expect(section.contains("`/\(alias)/`"), "the section on \(named.path) does not name \(alias)")
+            }
             for operation in route.operations {
                 let method = "\(operation.method)".uppercased()
                 #expect(section.contains(method), "the section on \(named.path) does not name \(method)")

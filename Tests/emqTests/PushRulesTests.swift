@@ -113,6 +113,18 @@ import Testing
         #expect(try server.get("/config/q").body == "{}")
     }
 
+    @Test func aHintNamesOnlyFieldsThatWork() throws {
+        let server = try Server.pushing()
+        let fields = "url, method, headers, timeout, on_dead, concurrency, rate, secret"
+        for method in ["PUT", "PATCH"] {
+            let answer = try server.send(method, "/config/q", #"{"push": {"target": "http://a.test/"}}"#)
+            #expect(
+                try answer.object["detail"] as? String == "unknown field 'target'; expected one of: \(fields)")
+            let twice = try server.send(method, "/config/q", #"{"push": {"rate": "1/s", "rate": "2/s"}}"#)
+            #expect((try twice.object["detail"] as? String)?.hasSuffix("is given twice; send it once") == true)
+        }
+    }
+
     @Test func withoutPushNothingIsSent() throws {
         let server = try Server()
         let refusals = try [

@@ -76,6 +76,7 @@ extension API {
         // The tasks' options may take much memory.
         defer { batch.removeAll(keepingCapacity: true) }
         var moves: [(index: Int, to: QueueIndex)] = []
+        var lacksContent = false
         for index in 0..<count {
             let element = context.body.element(index)
             do throws(Problem) {
@@ -88,6 +89,7 @@ extension API {
                 if let other = try prepare(&fields, of: object, context, on: broker) { moves.append((index, other)) }
                 let start = element.value.lowerBound
                 let content = fields.task.content
+                lacksContent = lacksContent || content.isEmpty
                 fields.task.content = start + content.lowerBound..<start + content.upperBound
                 batch.append(fields.task)
             } catch {
@@ -99,7 +101,7 @@ extension API {
         broker.beginEvent()
         defer { broker.endEvent(now: context.now) }
         do throws(BatchError) {
-            if batch.contains(where: \.content.isEmpty) {
+            if lacksContent {
                 var contents = Array(copying: bytes)
                 contents += API.missingContent
                 let range = bytes.count..<contents.count
