@@ -99,7 +99,8 @@ public struct ClientRequest {
         if status <= 303, !isHead {
             let isKept = status == 301 && redirects.keepsMethodWhenMoved && !method.span.equals("POST")
             if !isKept { method = Array("GET".utf8) }
-            body = nil
+            // A receiver may insist on a length where content is usual (RFC 9110 section 8.6).
+            body = isKept && !method.span.equals("GET") ? [] : nil
             removeFields { $0.count > 8 && $0.extracting(first: 8).equalsIgnoringCase("Content-") }
         }
         url = target

@@ -88,6 +88,8 @@ import Testing
         #expect(field("User-Agent", of: other) == ["mine"] && field("Accept", of: other).isEmpty)
         #expect(field("X-N", of: other) == ["1.50"] && field("X-T", of: other) == ["True"])
         #expect(field("X-Null", of: other).isEmpty)
+        let plain = try sent(#""headers": {"accept-encoding": null}"#).request
+        #expect(field("Accept-Encoding", of: plain) == ["identity"])
         #expect((shown["headers"] as? [String: Any])?["X-T"] as? Bool == true)
     }
 

@@ -87,7 +87,7 @@ enum HtqResponse {
     ) -> [UInt8] {
         var json = Array(
             "{\"status\": \"success\", \"time\": \(unixMilliseconds), \"code\": \(response.status), \"reason\": ".utf8)
-        JSONWriter.write(text(response.reason), to: &json)
+        JSONWriter.write(TextEncoding.utf8OrLatin1(response.reason), to: &json)
         json += ", \"elapsed\": \(elapsedMilliseconds), \"uuid\": \"\(id.uuidString)\", \"headers\": {".utf8
         var contentType = ""
         for (index, field) in response.joinedFields.enumerated() {

@@ -78,6 +78,8 @@ struct HtqHeaders {
                 switch entry.kind {
                 case .string, .true, .false: PythonText.str(value)?.asLatin1
                 case .number: Array(copying: value)
+                // Without this field, Python's http.client asks for no coding.
+                case .null where name.span.equalsIgnoringCase("Accept-Encoding"): Array("identity".utf8)
                 case .null, .object, .array: nil
                 }
             guard entry.kind == .null || content.map({ ClientRequest.isFieldValue($0.span) }) == true else {

@@ -40,11 +40,16 @@ enum TextEncoding {
             }
         }
         if !parts[0].lowercased().hasPrefix("text/") { return TextEncoding.utf8.decode(body) }
-        for dropped in 0...min(isTruncated ? 3 : 0, body.count) {
-            let whole = Array(copying: body.extracting(first: body.count - dropped))
+        return utf8OrLatin1(body, isTruncated: isTruncated)
+    }
+
+    /// The text of bytes that are in UTF-8 if they can be, and otherwise in ISO-8859-1.
+    static func utf8OrLatin1(_ bytes: Span<UInt8>, isTruncated: Bool = false) -> String {
+        for dropped in 0...min(isTruncated ? 3 : 0, bytes.count) {
+            let whole = Array(copying: bytes.extracting(first: bytes.count - dropped))
             if let text = String(validating: whole, as: UTF8.self) { return text }
         }
-        return TextEncoding.latin1.decode(body)
+        return TextEncoding.latin1.decode(bytes)
     }
 
     /// The text that bytes stand for, with U+FFFD in place of what is not valid. O(*n*).
