@@ -43,8 +43,6 @@ extension PushOptions {
 }
 
 extension ClientRequest {
-    /// The number of redirects that the legacy systems follow.
-    static let usualRedirects = 10
     /// The number of redirects that Go's HTTP client follows: it stops after ten requests.
     static let redirectsOfGo = 9
 
