@@ -366,7 +366,8 @@ final class ClientExchange: ClientSource {
         }
         do throws(HTTPURLError) {
             let origin = request.url
-            let target = try origin.resolving(location.span)
+            let reference = rules.encodesTargets ? HTTPURL.encoding(location.span) : location
+            let target = try origin.resolving(reference.span)
             request.redirect(to: target, status: response.status)
             if rules.keepsCookies {
                 let bytes = input.span

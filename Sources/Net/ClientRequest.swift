@@ -140,6 +140,8 @@ public struct RedirectRules: Equatable, Sendable {
     /// Whether the cookies that redirects set are sent to later targets (RFC 6265). The request's own Cookie field then
     /// goes to its first target only.
     public var keepsCookies = false
+    /// Whether bytes that a URL must not contain are percent-encoded in targets. If not, such a target is a failure.
+    public var encodesTargets = false
 
     /// Rules with a limit.
     public init(limit: Int = 0) { self.limit = limit }

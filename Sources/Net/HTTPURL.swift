@@ -137,6 +137,20 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
         return try HTTPURL(whole.span)
     }
 
+    /// Encodes the bytes of a reference that no part of a URL may contain (RFC 3986 section 2).
+    static func encoding(_ reference: Span<UInt8>) -> [UInt8] {
+        var encoded: [UInt8] = []
+        for index in reference.indices {
+            let byte = reference[index]
+            if byte <= 0x20 || byte >= 0x7F || "\"<>\\^`{|}".utf8.contains(byte) {
+                PercentEncoding.encode(reference.extracting(index..<index + 1), into: &encoded)
+            } else {
+                encoded.append(byte)
+            }
+        }
+        return encoded
+    }
+
     /// RFC 3986 section 5.2.4.
     private static func removingDotSegments(_ path: ArraySlice<UInt8>) -> [UInt8] {
         let segments = path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).dropFirst()

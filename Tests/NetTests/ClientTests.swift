@@ -270,6 +270,27 @@ import Testing
                 == "\(expected) /next HTTP/1.1\r\nHost: 127.0.0.1:\(origin.port)\r\n\(length)\r\n")
     }
 
+    @Test(arguments: [true, false])
+    func aTargetMayBePercentEncoded(_ isEncoded: Bool) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url) {
+            $0.redirects = RedirectRules(limit: 1)
+            $0.redirects.encodesTargets = isEncoded
+        }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send(redirect(301, to: "/a \u{FC}%20<b>?c#d"))
+        if isEncoded {
+            #expect(try client.request(at: peer).hasPrefix("GET /a%20%C3%BC%20%3Cb%3E?c HTTP/1.1\r\n"))
+        } else {
+            guard case .redirect? = try client.end(of: 1).failure else {
+                Issue.record("a target with a blank was accepted")
+                return
+            }
+        }
+    }
+
     @Test func moreRedirectsThanTheLimitMayBeAFailure() throws {
         let origin = try TestOrigin()
         let client = try TestClient()

@@ -277,6 +277,12 @@ import Testing
         #expect(receiver.received("/31").count == 1)
     }
 
+    @Test func theTargetOfARedirectIsPercentEncoded() throws {
+        receiver.script("/a", [.answer("302 Found", "", fields: "Location: /b c\r\n")])
+        #expect(try htq.response(try htq.queue(#"{"url": "\#(receiver.url("/a"))"}"#))["code"] as? Int == 200)
+        #expect(receiver.received("/b%20c").count == 1)
+    }
+
     @Test func aRedirectKeepsTheMethodAndSendsCookiesAsRequestsDoes() throws {
         let cases = [
             ("301 Moved Permanently", "put", "PUT"), ("301 Moved Permanently", "delete", "DELETE"),

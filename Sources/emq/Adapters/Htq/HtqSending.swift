@@ -38,6 +38,7 @@ extension HtqRequest {
         request.redirects.failsBeyondLimit = true
         request.redirects.keepsMethodWhenMoved = true
         request.redirects.keepsCookies = true
+        request.redirects.encodesTargets = true
         request.decodesContent = true
         return request
     }
