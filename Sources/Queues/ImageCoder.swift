@@ -56,14 +56,6 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         try check(milliseconds >= 0, "a negative time")
     }
 
-    /// Codes the lease that a task asks for, as its record has it.
-    @inline(__always)
-    @_lifetime(self: copy self)
-    mutating func code(_ field: UInt8, lease milliseconds: inout Int64) throws(Failure) {
-        try code(field, &milliseconds, default: 0)
-        try check(milliseconds >= TaskRecord.noLease, "a negative time")
-    }
-
     /// Codes an optional duration; -1 means nil.
     @inline(__always)
     @_lifetime(self: copy self)

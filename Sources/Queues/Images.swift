@@ -54,7 +54,10 @@ extension TaskRecord {
         try coder.code(9, milliseconds: &lifetimeMilliseconds, default: lifetime)
         try coder.code(10, milliseconds: &dispatched, default: 0)
         try coder.code(11, milliseconds: &until, default: self.state == .ready ? enqueued : .max)
-        try coder.code(12, lease: &leaseMilliseconds)
+        var isLeaseEmpty = leaseMilliseconds == Self.noLease
+        try coder.code(12, milliseconds: &leaseMilliseconds, default: 0)
+        try coder.code(13, &isLeaseEmpty)
+        if isLeaseEmpty { leaseMilliseconds = Self.noLease }
     }
 }
 
@@ -101,12 +104,13 @@ extension Replacement {
 
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
-        try coder.code(64, lease: &leaseMilliseconds)
+        let lease = leaseMilliseconds
+        try coder.code(64, milliseconds: &leaseMilliseconds, default: 0)
         try coder.code(65, &priority, default: 0)
         try coder.code(66, milliseconds: &due, default: 0)
         try coder.code(67, milliseconds: &enqueued, default: 0)
         var isSaying = options != nil
-        try coder.code(anyOf: 68...126, &isSaying)
+        try coder.code(anyOf: 68...125, &isSaying)
         if isSaying {
             let options = self.options ?? TaskOptions()
             self.options = options
@@ -117,6 +121,9 @@ extension Replacement {
             try coder.code(75, &options.metadata)
             try coder.code(76, &options.request)
         }
+        var isLeaseEmpty = lease == TaskRecord.noLease
+        try coder.code(126, &isLeaseEmpty)
+        if isLeaseEmpty { leaseMilliseconds = TaskRecord.noLease }
         try coder.code(127, &content)
     }
 }

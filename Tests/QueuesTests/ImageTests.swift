@@ -100,6 +100,27 @@ import UID
             of: options, in: try #require(other.options), unlike: TaskOptions(), but: ["key", "onConflict", "isNotice"])
     }
 
+    /// Programs that do not know this kind of lease find a field that they do not know, and name a newer version.
+    @Test func aLeaseWithoutLengthHasAFieldOfItsOwn() throws {
+        var record = TaskRecord()
+        (record.state, record.leaseMilliseconds) = (.ready, TaskRecord.noLease)
+        var (written, read, position) = (record, TaskRecord(), Int64(0))
+        var writer = ImageWriter()
+        written.code(&writer, position: &position)
+        writer.endFields(of: "a task")
+        #expect(Array(copying: writer.span).suffix(4) == [13, 1, 1, 0])
+        var reader = ImageReader(writer.span)
+        try read.code(&reader, position: &position)
+        #expect(read.leaseMilliseconds == TaskRecord.noLease)
+
+        let (replacement, other) = (Replacement(), Replacement())
+        replacement.leaseMilliseconds = TaskRecord.noLease
+        try roundTrip({ replacement.code(&$0) }, { try other.code(&$0) })
+        #expect(replacement.leaseMilliseconds == TaskRecord.noLease)
+        #expect(other.leaseMilliseconds == TaskRecord.noLease)
+        #expect(other.options == nil)
+    }
+
     @Test func everyFieldOfAConfigurationIsWritten() throws {
         var configuration = QueueConfiguration()
         (configuration.leaseMilliseconds, configuration.expiry) = (1, .after(milliseconds: 2))
@@ -195,7 +216,7 @@ import UID
         let payload = try #require(found.first)
         try restore(payload)
         let end = payload.count - 1
-        for (field, place) in [(200, end - 3), (13, end - 3), (1, end)] as [(UInt8, Int)] {
+        for (field, place) in [(200, end - 3), (14, end - 3), (1, end)] as [(UInt8, Int)] {
             var newer = payload
             newer.insert(contentsOf: [field, 1, 1], at: place)
             let error = #expect(throws: ImageError.self) { try restore(newer) }
