@@ -449,6 +449,7 @@ import Testing
         ("", 400, "JSON"), ("{", 400, "JSON"), ("null", 400, "object"), ("[]", 422, "object"),
         ("{}", 422, "url is missing"), (#"{"url": "\ud800"}"#, 422, "UTF-8"),
         (#""method": "\ud800""#, 422, "UTF-8"),
+        (#""data": ["\#(String(repeating: "x", count: 300_000))"]"#, 422, "at most 262144 bytes"),
         (#""timeout": "5.5""#, 422, "timeout"), (#""timeout": "five""#, 422, "timeout"),
         (#""timeout": """#, 422, "timeout"), (#""timeout": true"#, 422, "timeout"), (#""timeout": []"#, 422, "timeout"),
         (#""headers": [1]"#, 422, "headers"), (#""headers": "a""#, 422, "headers"),

@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    @Test func anObjectThatRepeatsNamesManyTimesIsWrittenInLinearTime() {
+    @Test func anObjectKeepsTheLastValueOfANameThatItRepeatsManyTimes() {
         let nested = String(repeating: #"{"a": 1, "a": "#, count: 200) + "1" + String(repeating: "}", count: 200)
         let flat = "[\(nested), {" + (0..<100_000).map { #""a": \#($0)"# }.joined(separator: ",") + "}]"
         let bytes = Array(flat.utf8)

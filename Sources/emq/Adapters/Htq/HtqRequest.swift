@@ -13,6 +13,9 @@ struct HtqRequest {
     /// The beginning of the stored form.
     static let opening: StaticString = "{\"timeout\": "
 
+    /// The longest value that is not a string, in bytes of JSON.
+    private static let maximumValueBytes = 256 << 10
+
     private static let members: [StaticString] = ["url", "method", "headers", "data", "timeout", "id"]
 
     /// How long it may take; 0 or less if it cannot be sent. Answers show the number as JSON.
@@ -90,7 +93,11 @@ struct HtqRequest {
         timeoutMilliseconds = min(milliseconds, PushOptions.maximumTimeoutMilliseconds)
     }
 
+    /// The text of a value. The text of anything but a string is costly to make, and no receiver expects a long one.
     private static func text(of value: borrowing FieldValue) throws(Problem) -> [UInt8] {
+        guard value.kind == .string || value.bytes.count <= maximumValueBytes else {
+            throw flaw(value, "a string, or at most \(maximumValueBytes) bytes long")
+        }
         guard let text = PythonText.str(value.bytes) else { throw flaw(value, "valid UTF-8") }
         return text
     }

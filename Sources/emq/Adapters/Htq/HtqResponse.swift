@@ -99,8 +99,8 @@ enum HtqResponse {
         }
         json += "}, \"data\": ".utf8
         let body = keepsBody ? response.body : Span()
-        let isCut = response.isTruncated
-        JSONWriter.write(TextEncoding.text(of: body, contentType: contentType, isTruncated: isCut), to: &json)
+        let text = TextEncoding.text(of: body, contentType: contentType, isTruncated: response.isTruncated)
+        JSONWriter.write(text, to: &json)
         if response.isTruncated || !keepsBody && !response.body.isEmpty { json += ", \"truncated\": true".utf8 }
         json.append(UInt8(ascii: "}"))
         return json

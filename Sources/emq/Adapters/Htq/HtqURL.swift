@@ -82,10 +82,20 @@ struct HtqFlaw: Error {
 }
 
 extension [UInt8] {
-    /// A text as Python's http.client sends it: in ISO-8859-1 if it fits, otherwise in UTF-8. O(*n*).
+    /// A text in UTF-8 as Python's http.client sends it: in ISO-8859-1 if it fits, otherwise in UTF-8. O(*n*).
     var asLatin1: [UInt8] {
-        let scalars = String(decoding: self, as: UTF8.self).unicodeScalars
-        let bytes = scalars.compactMap { UInt8(exactly: $0.value) }
-        return bytes.count == scalars.count ? bytes : self
+        var latin1: [UInt8] = []
+        latin1.reserveCapacity(count)
+        var upper: UInt8 = 0
+        for byte in self {
+            switch byte {
+            case 0..<0x80: latin1.append(byte)
+            // In UTF-8, these two begin the characters up to U+00FF.
+            case 0xC2, 0xC3: upper = byte << 6
+            case 0x80..<0xC0: latin1.append(upper | byte & 0x3F)
+            default: return self
+            }
+        }
+        return latin1
     }
 }
