@@ -31,8 +31,6 @@ final class ClientConnection: ClientSource {
     private(set) var isOpen = true
     /// The exchange that uses it or waits for it to open; nil if it is idle.
     var exchange: ClientExchange?
-    /// It has carried an earlier request.
-    var isReused = false
     /// When it became idle.
     var idleSince: Int64 = 0
 
@@ -100,8 +98,9 @@ final class ClientConnection: ClientSource {
         return !isReadable
     }
 
-    /// How many of the last bytes sent the peer's kernel has not acknowledged.
-    var unacknowledgedByteCount: Int { transport.unacknowledged().byteCount }
+    /// Whether an idle connection can carry another request. Asks the kernel, because the loop may not have noticed yet
+    /// that the peer has ended the connection. One system call.
+    var isUsable: Bool { !hasEnded && !transport.hasInput }
 
     /// Reads once into a buffer.
     ///

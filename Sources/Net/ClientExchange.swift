@@ -294,7 +294,7 @@ final class ClientExchange: ClientSource {
                 return fail(.noMemory(authority: authority))
             } else if count == 0 || connection.isReadable {
                 if count == 0, parser?.parseEnd() == true { return complete() }
-                return noteBroken(isReset: count < 0)
+                return fail(.broken(authority: authority, isReset: count < 0))
             }
         }
         if input.isEmpty { client.recycle(input: &input) }
@@ -312,26 +312,6 @@ final class ClientExchange: ClientSource {
                 fields: client.takeSpareFields())
         }
         return try parser?.parse(&input) ?? false
-    }
-
-    /// Starts over if a server has closed a connection that it kept from an earlier request, before any byte of this one
-    /// arrived (RFC 9112 section 9.5). The next connection is new, so this happens only once.
-    private func noteBroken(isReset: Bool) {
-        guard let connection, connection.isReused, parser == nil, isUnread(by: connection, isReset: isReset) else {
-            return fail(.broken(authority: authority, isReset: isReset))
-        }
-        connection.close()
-        self.connection = nil
-        forgetMessages()
-        begin()
-    }
-
-    /// Whether the server cannot have read any byte of the request.
-    ///
-    /// A kernel that ends a connection in good order acknowledges what has arrived by then. A reset acknowledges nothing,
-    /// so after a reset nobody knows.
-    private func isUnread(by connection: ClientConnection, isReset: Bool) -> Bool {
-        sentCount == 0 || !isReset && connection.unacknowledgedByteCount >= sentCount
     }
 
     private func forgetMessages() {
@@ -416,12 +396,10 @@ final class ClientExchange: ClientSource {
         switch progress {
         case .noMemory: failure = .noMemory(authority: authority)
         case .malformed: failure = .malformed(authority: authority, detail: "its body cannot be unpacked")
-        case .starved where !head.isTruncated:
-            failure = .malformed(authority: authority, detail: "its packed body ends too early")
         case .more where !isTooLong: return client.queue(self)
         case .more, .starved, .ended:
             if isTooLong { decoded.truncate(to: start + limit - 1) }
-            parser?.replaceBody(count: decoded.count - start, isTruncated: isTooLong || head.isTruncated)
+            parser?.replaceBody(count: decoded.count - start, isTruncated: isTooLong || progress == .starved)
             swap(&input, &decoded)
         }
         close()

@@ -96,11 +96,11 @@ public struct ClientRequest {
             host = nil
             removeFields { $0.equalsIgnoringCase("Authorization") || $0.equalsIgnoringCase("Cookie") }
         }
-        if status <= 303, !isHead {
-            let isKept = status == 301 && redirects.keepsMethodWhenMoved && !method.span.equals("POST")
-            if !isKept { method = Array("GET".utf8) }
+        if status <= 303 {
+            let isMoved = status == 301 && redirects.keepsMethodWhenMoved && !method.span.equals("POST")
+            if !isHead, !isMoved { method = Array("GET".utf8) }
             // A receiver may insist on a length where content is usual (RFC 9110 section 8.6).
-            body = isKept && !method.span.equals("GET") ? [] : nil
+            body = isHead || method.span.equals("GET") ? nil : []
             removeFields { $0.count > 8 && $0.extracting(first: 8).equalsIgnoringCase("Content-") }
         }
         url = target
@@ -128,14 +128,14 @@ public struct ClientRequest {
 
 /// Which redirects a request follows, and how (RFC 9110 section 15.4).
 ///
-/// 301, 302 and 303 turn any method but HEAD into GET without content; 307 and 308 change nothing. Authorization and
+/// 301, 302 and 303 turn any method but HEAD into GET, and drop the content; 307 and 308 change nothing. Authorization and
 /// Cookie do not go to another host or port.
 public struct RedirectRules: Equatable, Sendable {
     /// How many redirects are followed.
     public var limit: Int
     /// Whether one more is a failure. If not, it counts as the response.
     public var failsBeyondLimit = false
-    /// Whether 301 changes only POST into GET. All methods lose their content.
+    /// Whether 301 changes only POST into GET.
     public var keepsMethodWhenMoved = false
     /// Whether the cookies that redirects set are sent to later targets (RFC 6265). The request's own Cookie field then
     /// goes to its first target only.

@@ -190,8 +190,7 @@ public final class HTTPClient {
         let host = exchange.host
         while let connection = host.idle.popLast() {
             idleCount -= 1
-            connection.isReused = true
-            if connection.isQuiet { return exchange.run(on: connection) }
+            if connection.isUsable { return exchange.run(on: connection) }
             connection.close()
             host.connectionCount -= 1
             connectionCount -= 1
@@ -260,10 +259,7 @@ public final class HTTPClient {
             connection.close()
             return freeSlot(of: host)
         }
-        if let next = host.popWaiting() {
-            connection.isReused = true
-            return next.run(on: connection)
-        }
+        if let next = host.popWaiting() { return next.run(on: connection) }
         connection.idleSince = loop.now
         host.idle.append(connection)
         idleCount += 1

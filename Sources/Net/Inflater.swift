@@ -30,6 +30,8 @@ import CLibraries
     private var format = Format.gzipOrZlib
     /// How much of the input is used.
     private var consumed = 0
+    /// Whether the input has begun as its format says.
+    private var isRecognized = false
 
     /// nil if the system has no zlib.
     init?() {
@@ -64,10 +66,13 @@ import CLibraries
                 // Several gzip members may follow each other. Anything else behind the end is left out.
                 let rest = input.extracting(consumed..<input.count)
                 guard rest.count >= 2, rest[0] == 0x1F, rest[1] == 0x8B else { return .ended }
-                unsafe _ = zlib.inflateReset(stream)
+                isRecognized = true
+                guard unsafe zlib.inflateReset(stream) == Zlib.ok else { return .malformed }
                 return .more
             default:
-                guard format == .gzipOrZlib, unsafe stream.pointee.total_out == 0 else { return .malformed }
+                guard format == .gzipOrZlib, !isRecognized, unsafe stream.pointee.total_out == 0 else {
+                    return .malformed
+                }
                 end()
                 format = .bare
                 consumed = 0

@@ -75,26 +75,34 @@ import Testing
         #expect(origin.accept() == nil)
     }
 
-    /// The server ends a kept connection while the request is on its way.
-    @Test func aRequestThatWasNotReadIsSentAgainOnce() throws {
+    /// The server ends or resets a kept connection, and the client's loop has not turned since.
+    @Test(arguments: [false, true]) func aConnectionThatTheServerHasEndedIsNotUsed(_ isReset: Bool) throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let (peer, _) = try client.exchange(1, at: origin, response: ok)
+        if isReset { peer.resetOnClose() }
+        peer.close()
+        try client.exchange(2, at: origin, response: ok)
+        #expect(client.client.connectionCount == 1)
+    }
+
+    /// The server ends its side of a kept connection while a request is on its way, and reads on.
+    @Test func aRequestOnItsWayIsNotSentAgain() throws {
         let origin = try TestOrigin(receiveBufferBytes: 2048)
         let client = try TestClient()
         // The server leaves the first request's body unread. So its kernel takes nothing of the second request.
-        try client.send(1, origin.url, method: "POST", body: String(repeating: "x", count: 12_000))
-        var peer = try client.accept(at: origin)
+        let body = String(repeating: "x", count: 12_000)
+        try client.send(1, origin.url, method: "POST", body: body)
+        let peer = try client.accept(at: origin)
         _ = try client.wait("the request") { peer.hasInput ? true : nil }
         peer.send(ok)
         #expect(try client.end(of: 1).body == "ok")
         try client.send(2, origin.url, method: "POST", body: "content")
         peer.halfClose()
-        let previous = peer
-        peer = try client.accept(at: origin)
-        #expect(try client.request(at: peer).hasSuffix("content"))
-        // The same on a new connection is a failure.
-        peer.close()
         #expect(try client.end(of: 2).failure == .broken(authority: "127.0.0.1:\(origin.port)", isReset: false))
+        #expect(try client.request(at: peer).hasSuffix(body))
+        #expect(try client.request(at: peer).hasSuffix("content"))
         #expect(origin.accept() == nil)
-        previous.close()
     }
 
     @Test func aStaleConnectionThatHasSaidSomethingIsNotTriedAnew() throws {

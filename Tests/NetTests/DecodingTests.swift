@@ -71,9 +71,57 @@ struct DecodingTests {
         #expect(try !unpack("gzip", packed) { $0.bodyLimit = 1_000_000 }.isTruncated)
     }
 
+    @Test func aBodyThatEndsTooEarlyIsTruncated() throws {
+        let packed = try data(Self.hello[0].1)
+        let end = try unpack("gzip", packed.dropLast(4))
+        #expect(end.body == "hello, hello, hello")
+        #expect(end.isTruncated)
+        // The limit cuts the packed body.
+        let cut = try unpack("gzip", packed) { $0.bodyLimit = packed.count - 10 }
+        #expect("hello, hello, hello".hasPrefix(cut.body))
+        #expect(cut.isTruncated)
+    }
+
+    @Test func chunkedBodiesAreUnpackedAndOthersLeftAlone() throws {
+        let packed = try data(Self.hello[0].1)
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url) { $0.decodesContent = true }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        let size = String(packed.count, radix: 16)
+        peer.send(Array("\(head)\(size)\r\n".utf8) + packed + Array("\r\n0\r\n\r\n".utf8))
+        #expect(try client.end(of: 1).body == "hello, hello, hello")
+        for (key, method, status) in [(UInt64(2), "HEAD", 200), (3, "GET", 204), (4, "GET", 304)] {
+            try client.send(key, origin.url, method: method) { $0.decodesContent = true }
+            _ = try client.request(at: peer)
+            peer.send(
+                "HTTP/1.1 \(status) x\r\nContent-Encoding: gzip\r\n\(status == 200 ? "Content-Length: 9\r\n" : "")\r\n")
+            let end = try client.end(of: key)
+            #expect(end.status == status && end.body.isEmpty && end.failure == nil)
+        }
+    }
+
+    @Test func anExchangeCanBeCancelledWhileItsBodyIsUnpacked() throws {
+        let packed = try data(Self.packedLarge)
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url) { $0.decodesContent = true }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        peer.send("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: \(packed.count)\r\n\r\n")
+        peer.send(Array(packed))
+        // A turn unpacks for some milliseconds, so the body may also have ended by then.
+        client.turn()
+        client.client.cancel(1)
+        #expect(client.client.bufferBytes == 0)
+        #expect(client.client.exchangeCount == 0)
+    }
+
     @Test func malformedBodiesAreFailures() throws {
         let packed = try data(Self.hello[0].1)
-        for bad in [Data("not packed at all".utf8), packed.dropLast(4), packed.dropLast(1) + Data([7])] {
+        for bad in [Data("not packed at all".utf8), packed.dropLast(1) + Data([7])] {
             guard case .malformed = try unpack("gzip", bad).failure else {
                 Issue.record("\(Array(bad)) was unpacked")
                 continue

@@ -57,5 +57,6 @@ extension ClientRequest {
         self.timeoutMilliseconds = timeoutMilliseconds
         redirects.limit = ClientRequest.redirectsOfGo
         redirects.failsBeyondLimit = true
+        redirects.encodesTargets = true
     }
 }
