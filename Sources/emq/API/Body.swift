@@ -192,6 +192,12 @@ struct Elements: ~Copyable {
 /// How much of a client's text an error repeats, in bytes.
 let shownBytes = 60
 
+/// The beginning of a text, for an error.
+func beginning(of text: some StringProtocol) -> String {
+    if text.utf8.count <= shownBytes { return String(text) }
+    return String(decoding: text.utf8.prefix(shownBytes), as: UTF8.self) + "…"
+}
+
 /// The name of a kind of JSON value, for a sentence.
 func describe(_ kind: JSONKind) -> String {
     switch kind {

@@ -61,17 +61,17 @@ struct IniFile {
 
     /// The lines of a text, counted.
     private struct Lines {
-        private var rest: ArraySlice<Substring>
+        private var rest: ArraySlice<Substring.UTF8View>
         private(set) var number = 0
 
         init(_ text: Substring) {
-            // A carriage return and a line feed are one character.
-            rest = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)[...]
+            rest = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)[...]
         }
 
         mutating func next() -> Substring? {
             number += 1
-            return rest.popFirst()
+            guard let line = rest.popFirst() else { return nil }
+            return Substring(line.last == UInt8(ascii: "\r") ? line.dropLast() : line)
         }
     }
 
@@ -82,7 +82,7 @@ struct IniFile {
             line[index] == "]" && line[line.index(after: index)...].trimmed.isEmptyOrComment
         }
         guard let end = end ?? line.lastIndex(of: "]") else {
-            throw Flaw(reason: "a section must be [name], not '\(line)'")
+            throw Flaw(reason: "a section must be [name], not '\(beginning(of: line))'")
         }
         let name = String(line[..<end].dropFirst().trimmed)
         if name.isEmpty { throw Flaw(reason: "a section needs a name, as in [name]") }
@@ -99,7 +99,7 @@ struct IniFile {
             start = end
         }
         guard let delimiter = line[start...].firstIndex(where: { $0 == "=" || $0 == ":" }) else {
-            throw Flaw(reason: "a line must be [section] or key = value, not '\(line)'")
+            throw Flaw(reason: "a line must be [section] or key = value, not '\(beginning(of: line))'")
         }
         let key = start == line.startIndex ? line[..<delimiter].trimmed : line[..<start].dropFirst().trimmed
         return (String(key), line[line.index(after: delimiter)...])

@@ -68,12 +68,13 @@ struct TaskqueueFile {
         do throws(IniError) { file = try IniFile(text) } catch {
             throw TaskqueueFileError("\(path), line \(error.line): \(error.reason)")
         }
-        // The edits of each section by its name and their keys. The last of several values of a key counts.
+        // The edits of each section by its name and their keys.
         var edits: [String: [String: Edit]] = [:]
         for section in file.sections {
-            for entry in section.entries {
+            // The last of several values of a key counts.
+            let entries = Dictionary(section.entries.map { ($0.key.lowercased(), $0) }) { $1 }
+            for (key, entry) in entries.sorted(by: { $0.value.line < $1.value.line }) {
                 do throws(TaskqueueFileError) {
-                    let key = entry.key.lowercased()
                     if section.name == IniFile.unnamed {
                         try read(key, entry)
                     } else if let change = try edit(key, entry) {
@@ -87,7 +88,7 @@ struct TaskqueueFile {
         for section in file.sections where section.name != IniFile.unnamed {
             let name = Array(section.name.utf8)
             if let flaw = Self.flaw(in: name) {
-                warn(section.line, "ignoring the section [\(section.name)]: \(flaw)")
+                warn(section.line, "ignoring the section [\(beginning(of: section.name))]: \(flaw)")
                 continue
             }
             var settings = Section()
@@ -146,7 +147,7 @@ struct TaskqueueFile {
         warnings.append("emq: \(path), line \(line): \(warning)")
     }
 
-    /// Reads a key before the first section.
+    /// Reads a key of the section without a name.
     private mutating func read(_ key: String, _ entry: IniFile.Entry) throws(TaskqueueFileError) {
         let value = entry.value
         switch key {
@@ -160,7 +161,8 @@ struct TaskqueueFile {
             baseURL = value.hasSuffix("/") ? String(value.dropLast()) : value
         default:
             let hint = nearestName(to: key, among: ["server", "base_url"])
-            warn(entry.line, "ignoring the unknown key '\(entry.key)' before the first section; \(hint)")
+            let shownKey = beginning(of: entry.key)
+            warn(entry.line, "ignoring the unknown key '\(shownKey)' outside the queues' sections; \(hint)")
         }
     }
 
@@ -194,7 +196,7 @@ struct TaskqueueFile {
             return { $0.maximumDoublings = doublings.flatMap { UInt32(exactly: $0) } }
         default:
             let hint = nearestName(to: key, among: Self.keys)
-            warn(entry.line, "ignoring the unknown key '\(entry.key)' in a section; \(hint)")
+            warn(entry.line, "ignoring the unknown key '\(beginning(of: entry.key))' in a section; \(hint)")
             return nil
         }
     }
@@ -210,28 +212,31 @@ struct TaskqueueFile {
         let isTooLarge = number.map { $0 > range.upperBound } ?? false
         let wanted = describeWholeNumber(range) + (orNone ? ", or -1 for no limit" : "")
         let used = isTooLarge ? "\(range.upperBound)" : "the default"
-        warn(entry.line, "\(entry.key) must be \(wanted), not '\(entry.value)'; using \(used)")
+        warn(entry.line, "\(entry.key) must be \(wanted), not '\(beginning(of: entry.value))'; using \(used)")
         return isTooLarge ? range.upperBound : nil
     }
 
-    /// Reads a rate; nil for one that is higher than emq can be, which is no limit.
+    /// Reads a rate; nil for no limit, as one that is higher than emq can be, and one that is not above zero.
     private mutating func rate(_ entry: IniFile.Entry) throws(TaskqueueFileError) -> Rate? {
         if entry.value.isEmpty { return Self.usualRate }
         if let rate = try? Rate(entry.value) { return rate }
         guard let (amount, period) = Self.parts(ofRate: entry.value) else {
             throw TaskqueueFileError(
-                "a rate must be a number of starts, a slash, and s, m, h or d, such as '21.5/m', not '\(entry.value)'")
+                "a rate must be a number of starts, a slash, and s, m, h or d, such as '21.5/m', not "
+                    + "'\(beginning(of: entry.value))'")
         }
         // `.5` and `5.` are numbers too.
         guard let number = Double("0" + amount + (amount.contains(".") ? "0" : "")), number > 0 else {
-            warn(entry.line, "\(entry.key) must be above zero, not '\(entry.value)'; using the default")
-            return Self.usualRate
+            warn(entry.line, "\(entry.key) must be above zero, not '\(beginning(of: entry.value))'; using no limit")
+            return nil
         }
-        guard number <= 1e9 else { return nil }
+        let seconds: [Character: Double] = ["s": 1, "m": 60, "h": 3600, "d": 86_400]
+        let perSecond = number / (seconds[period] ?? 1)
+        if perSecond > 1e6 { return nil }
+        // Where the number is too large or too small for a `Rate`, another period makes it fit.
+        if number > 1e9 { return try? Rate(Self.decimal(perSecond) + "/s") }
         if let rate = try? Rate(Self.decimal(number) + "/\(period)") { return rate }
-        // Either the number has no six decimals that are not all zero, or the rate is too high.
-        let days: [Character: Double] = ["s": 86_400, "m": 1440, "h": 24, "d": 1]
-        return number < 1 ? try? Rate(Self.decimal(max(1e-6, number * (days[period] ?? 1))) + "/d") : nil
+        return try? Rate(Self.decimal(max(1e-6, perSecond * 86_400)) + "/d")
     }
 
     /// The number and the period of the first rate in a text: `10` and `s` in `at most 10/sec`.
