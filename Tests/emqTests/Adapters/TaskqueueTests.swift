@@ -76,7 +76,10 @@ import Testing
         #expect(server.sent.isEmpty)
     }
 
-    @Test(arguments: [(#""a\n\"b\"""#, "a\n\"b\""), ("[1, 2]", "[1, 2]"), ("null", ""), ("17", "17")])
+    @Test(arguments: [
+        (#""a\n\"b\"""#, "a\n\"b\""), ("[1, 2]", "[1, 2]"), ("null", ""), ("17", "17"), ("0", "0"), ("-0", "-0"),
+        ("-1", "-1"), ("0.0001", "0.0001"), ("-1e999", "-1e999"), ("false", "false"), (#""""#, ""), (#""0""#, "0"),
+    ])
     func aPayloadIsSentAsWhatItSays(payload: String, body: String) throws {
         let server = try server("[q]\n")
         try post(server, #"{"url":"http://127.0.0.1/x","payload":\#(payload),"metadata":{"x":[]},"other":1}"#)
@@ -225,11 +228,25 @@ import Testing
         server.answerAll("500 No")
         #expect(server.sent.isEmpty)
         #expect(try state(server, id) == "dead")
-        for negative in ["eta", "countdown", "expires"] {
-            server.advance(seconds: 1)
-            try post(server, "{\"url\":\"/x\",\"\(negative)\":-1}")
-            #expect(try server.onlyRequest().text.isEmpty)
-            server.answerAll("200 OK")
+        for member in ["eta", "countdown", "expires"] {
+            for number in ["-1", "-0", "0.0", "0e5", "-0.0001", "-1e999"] {
+                server.advance(seconds: 1)
+                try post(server, "{\"url\":\"/x\",\"\(member)\":\(number)}")
+                #expect(try server.onlyRequest().text.isEmpty, "\(member) \(number)")
+                server.answerAll("200 OK")
+            }
+        }
+    }
+
+    @Test(arguments: ["0", "-1", "false", "[]"])
+    func aRollBackHasThePayloadThatTheURLGot(payload: String) throws {
+        let server = try server("[q]\nrate = 1000/s\nretry_limit = 0\n")
+        try post(server, #"{"url":"/x","roll_back":"/undo","payload":\#(payload)}"#)
+        for path in ["/x", "/undo"] {
+            server.advance(seconds: 0.01)
+            let request = try server.onlyRequest()
+            #expect(request.url.description.hasSuffix(path) && request.text == payload)
+            server.answerAll(path == "/x" ? "500 No" : "200 OK")
         }
     }
 
@@ -239,7 +256,7 @@ import Testing
         #expect(starts(server, until: 9) { $0.answerAll("200 OK") } == [3])
     }
 
-    @Test(arguments: [#""ftp://x/""#, #""https://x/""#, "7", "{}", #""http://a b/""#])
+    @Test(arguments: [#""ftp://x/""#, #""https://x/""#, "7", "0", "-1", "{}", #""http://a b/""#])
     func aRollBackThatCannotBeSentDoesNotHoldUpTheTask(rollBack: String) throws {
         let server = try server("[q]\nrate = 1000/s\n")
         let id = try post(server, #"{"url":"/x","max_retries":1,"roll_back":\#(rollBack)}"#)
@@ -319,6 +336,8 @@ import Testing
 
     @Test(arguments: [
         ("1", "a message must be a JSON object"), (#"{"url":7}"#, "url must be a string"),
+        (#"{"url":0}"#, "url must be a string"), (#"{"url":"/x","queue":0}"#, "queue must be a string"),
+        (#"{"url":"/x","max_retries":0.0001}"#, "max_retries must be a whole number"),
         (#"{"payload":1}"#, "a message needs a url"),
         (#"{"url":"https://a.test/"}"#, "https is not supported"),
         (#"{"url":"/x","eta":"soon"}"#, "eta must be a time"),

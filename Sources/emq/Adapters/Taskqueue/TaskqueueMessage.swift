@@ -22,8 +22,8 @@ struct TaskqueueMessage {
     /// The queue that it names; nil for none.
     private(set) var queueName: [UInt8]?
 
-    /// Reads a message. A number that is 0 or below and an empty text say nothing: taskqueue writes them into each message
-    /// for what its producer leaves out.
+    /// Reads a message. A time, a duration or a limit that is 0 or below says nothing, and neither does an empty text:
+    /// taskqueue writes them into each message for what its producer leaves out.
     ///
     /// - Parameters:
     ///   - content: JSON.
@@ -41,20 +41,20 @@ struct TaskqueueMessage {
         var payload: Range<Int>?
         var queue: [UInt8]?
         let names: [StaticString] = [
-            "url", "roll_back", "eta", "countdown", "max_retries", "payload", "expires", "queue",
+            "url", "roll_back", "payload", "queue", "eta", "countdown", "expires", "max_retries",
         ]
         try members.forEach(in: content, known: names, isLenient: true) { (place, value) throws(Problem) in
-            if value.isZeroOrBelow { return }
             switch place {
             case 0: url = try value.string(maximumBytes: HTTPURL.maximumLength)
             // A flaw in it does not keep the payload from being sent.
             case 1: rollBack = (try? value.string(maximumBytes: HTTPURL.maximumLength)) ?? []
-            case 2: eta = try value.time(now: now)
-            case 3: countdown = try value.duration()
-            case 4: attempts = try value.integer(.min ... .max)
-            case 5: payload = value.range
+            case 2: payload = value.range
+            case 3: queue = value.isBlank ? nil : try value.string(maximumBytes: QueueName.maximumByteCount)
+            case _ where value.isZeroOrBelow: break
+            case 4: eta = try value.time(now: now)
+            case 5: countdown = try value.duration()
             case 6: expires = try value.time(now: now)
-            default: queue = value.isBlank ? nil : try value.string(maximumBytes: QueueName.maximumByteCount)
+            default: attempts = try value.integer(.min ... .max)
             }
         }
         guard !url.isEmpty else { throw Problem(400, "a message needs a url", field: "url") }
@@ -95,6 +95,10 @@ struct TaskqueueMessage {
 extension FieldValue {
     /// Whether it is a number that is not above zero.
     fileprivate var isZeroOrBelow: Bool {
-        kind == .number && (try? JSONValue.milliseconds(bytes)).map { $0 <= 0 } ?? false
+        guard kind == .number else { return false }
+        if bytes[0] == UInt8(ascii: "-") { return true }
+        var index = 0
+        while index < bytes.count, bytes[index] == UInt8(ascii: "0") || bytes[index] == UInt8(ascii: ".") { index += 1 }
+        return index == bytes.count || bytes[index] | 0x20 == UInt8(ascii: "e")
     }
 }
