@@ -107,45 +107,57 @@ struct Options {
     private static let originalFlags = ["--addr", "--gc-freq"]
 
     /// The legacy systems whose clients have an address here.
-    var systems: [LegacySystem] { LegacySystem.allCases.filter { system in services.contains { $0.system == system } } }
+    var systems: [LegacySystem] { LegacySystem.allCases.filter { isServing($0) } }
+
+    private func isServing(_ system: LegacySystem) -> Bool { services.contains { $0.system == system } }
 
     /// Reads the command line after the program's name. Options that it does not have come from the environment.
     ///
     /// - Throws: `UsageError`: one line that says what is wrong and what would be right.
     init(_ arguments: [String], environment: (String) -> String?) throws(UsageError) {
+        let given = try readArguments(arguments, environment)
+        try readVariables(except: given, environment)
+        try readFilesOfSystems(given, environment)
+        let needs =
+            ["--fsync", "--recovery-grace", "--lock-wait"].map {
+                ($0, directory != nil, "--data: without it, nothing is on disk")
+            } + [
+                ("--delay-tasks-timeout", isServing(.delayTasks), "--delay-tasks"),
+                ("--htq-workers", isServing(.htq), "--htq"),
+            ]
+        for (flag, isMet, need) in needs where !isMet && given.contains(flag) {
+            throw UsageError("\(flag) requires \(need)")
+        }
+        if addresses.isEmpty { addresses = [.tcp(host: "localhost", port: 8080)] }
+    }
+
+    /// Reads the command line.
+    ///
+    /// - Returns: the options that it has.
+    private mutating func readArguments(
+        _ arguments: [String], _ environment: (String) -> String?
+    ) throws(UsageError) -> Set<String> {
         var given: Set<String> = []
-        var isDelayTasksAsked = false
         var rest = arguments[...]
         while let argument = rest.popFirst() {
-            let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            let flag = Options.originalFlags.first { $0.dropFirst() == parts[0] } ?? String(parts[0])
+            let (flag, valueInArgument) = Options.parts(of: argument)
             guard let reader = Options.readers.first(where: { $0.flag == flag }) else {
-                let known = Options.readers.map(\.flag) + ["--help", "--version"]
-                guard flag.hasPrefix("-") else {
-                    let commands = ["serve", "bench", "journal"]
-                    if commands.contains(flag) { throw UsageError("put the command '\(flag)' before its options") }
-                    let hint = nearestName(to: flag, among: commands)
-                    throw UsageError("unknown command '\(flag)'; \(hint)")
-                }
-                let hint =
-                    Options.hint(atOther: flag, value: parts.count > 1 ? String(parts[1]) : rest.first)
-                    ?? nearestName(to: flag, among: known)
-                throw UsageError("unknown option '\(argument)'; \(hint)")
+                throw Options.unknown(argument, value: valueInArgument ?? rest.first)
             }
-            // delay-tasks itself has no options; CONF_FILE says everything.
-            if flag == LegacySystem.delayTasks.flag, parts.count == 1, rest.first?.hasPrefix("--") ?? true,
-                environment("CONF_FILE")?.isEmpty == false
-            {
+            let value: String
+            if let valueInArgument {
+                value = valueInArgument
+            } else if let next = rest.first, !Options.isOption(next) {
+                value = next
+                rest.removeFirst()
+            } else if flag == LegacySystem.delayTasks.flag, environment("CONF_FILE")?.isEmpty == false {
+                // delay-tasks itself has no options; CONF_FILE says everything.
                 given.insert(flag)
-                isDelayTasksAsked = true
                 continue
-            }
-            if parts.count == 1, let next = rest.first, next.hasPrefix("--") {
+            } else {
+                guard let next = rest.first else { throw UsageError("\(flag) needs a value") }
                 throw UsageError(
                     "\(flag) needs a value, but an option follows; if '\(next)' is the value, write \(flag)=\(next)")
-            }
-            guard let value = parts.count > 1 ? String(parts[1]) : rest.popFirst() else {
-                throw UsageError("\(flag) needs a value")
             }
             if flag != "--push", !Options.lists.contains(flag), given.contains(flag) {
                 throw UsageError("\(flag) is given twice; give it once")
@@ -153,6 +165,13 @@ struct Options {
             given.insert(flag)
             try reader.read(&self, value)
         }
+        return given
+    }
+
+    /// Reads the variables of options that the command line does not have.
+    private mutating func readVariables(
+        except given: Set<String>, _ environment: (String) -> String?
+    ) throws(UsageError) {
         readsVariable = true
         for reader in Options.readers where !given.contains(reader.flag) {
             let variable = Options.variable(of: reader.flag)
@@ -166,34 +185,42 @@ struct Options {
                 throw UsageError("\(variable): \(error.description)")
             }
         }
-        if directory == nil, let flag = ["--fsync", "--recovery-grace", "--lock-wait"].first(where: given.contains) {
-            throw UsageError("\(flag) requires --data: without it, nothing is on disk")
-        }
+    }
+
+    /// Reads the files that the variables of legacy systems name, and takes what they say.
+    private mutating func readFilesOfSystems(
+        _ given: Set<String>, _ environment: (String) -> String?
+    ) throws(UsageError) {
         if taskqueueFile == nil, let path = environment("TASKQUEUE_CONFIG_FILE"), !path.isEmpty {
             do throws(UsageError) { try Options.readTaskqueue(&self, path) } catch {
                 throw UsageError("TASKQUEUE_CONFIG_FILE: \(error.description)")
             }
         }
-        isDelayTasksAsked = isDelayTasksAsked || services.contains { $0.system == .delayTasks }
+        let isDelayTasksAsked = given.contains(LegacySystem.delayTasks.flag) || isServing(.delayTasks)
         if isDelayTasksAsked, delayTasksFile == nil, let path = environment("CONF_FILE"), !path.isEmpty {
             do throws(UsageError) { try readDelayTasksFile(path) } catch {
                 throw UsageError("CONF_FILE: \(error.description)")
             }
         }
-        if let file = delayTasksFile, !services.contains(where: { $0.system == .delayTasks }) {
+        if let file = delayTasksFile, !isServing(.delayTasks) {
             guard let address = file.address else {
                 throw UsageError("\(file.path) has no listen-port; add one such as 7080, or use --delay-tasks :7080")
             }
             services.append((.delayTasks, address))
         }
-        if given.contains("--delay-tasks-timeout"), !services.contains(where: { $0.system == .delayTasks }) {
-            throw UsageError("--delay-tasks-timeout requires --delay-tasks")
-        }
-        if given.contains("--htq-workers"), !services.contains(where: { $0.system == .htq }) {
-            throw UsageError("--htq-workers requires --htq")
-        }
-        if addresses.isEmpty { addresses = [.tcp(host: "localhost", port: 8080)] }
     }
+
+    // MARK: Names
+
+    /// An argument's flag, and its value if it has one after an equals sign.
+    private static func parts(of argument: String) -> (flag: String, value: String?) {
+        let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        let flag = originalFlags.first { $0.dropFirst() == parts[0] } ?? String(parts[0])
+        return (flag, parts.count > 1 ? String(parts[1]) : nil)
+    }
+
+    /// Whether an argument is an option, not a value.
+    private static func isOption(_ argument: String) -> Bool { parts(of: argument).flag.hasPrefix("--") }
 
     // MARK: Mistakes
 
@@ -214,6 +241,19 @@ struct Options {
         // A port alone is not an address.
         let port = known == "--addr" ? value.flatMap { UInt16($0) } : nil
         return "did you mean '\(known)\(port.map { " :\($0)" } ?? "")'?"
+    }
+
+    /// The mistake of an argument that is no option; `value` is what may be its value.
+    private static func unknown(_ argument: String, value: String?) -> UsageError {
+        let flag = parts(of: argument).flag
+        guard flag.hasPrefix("-") else {
+            let commands = ["serve", "bench", "journal"]
+            if commands.contains(flag) { return UsageError("put the command '\(flag)' before its options") }
+            return UsageError("unknown command '\(flag)'; \(nearestName(to: flag, among: commands))")
+        }
+        let known = readers.map(\.flag) + ["--help", "--version"]
+        return UsageError(
+            "unknown option '\(argument)'; \(hint(atOther: flag, value: value) ?? nearestName(to: flag, among: known))")
     }
 
     /// The name of an option's variable in the environment.

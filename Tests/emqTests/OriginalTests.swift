@@ -232,6 +232,23 @@ import Testing
         #expect(try Options([]) { _ in nil }.notes.isEmpty)
     }
 
+    @Test(arguments: ["-addr=:7", "-addr", "-gc-freq=5m", "-gc-freq", "--addr", "--data=x"])
+    func anOptionIsNotTheValueOfTheOneBefore(option: String) throws {
+        for flag in ["--data", "--htq", "--addr", "--gc-freq", "--delay-tasks"] {
+            let error = #expect(throws: UsageError.self) { try Options([flag, option, ":8"]) { _ in nil } }
+            #expect(
+                error?.description
+                    == "\(flag) needs a value, but an option follows; if '\(option)' is the value, write \(flag)=\(option)"
+            )
+        }
+        #expect(try Options(["--data=\(option)"]) { _ in nil }.directory == option)
+        // With a file of its own, --delay-tasks needs no value.
+        let error = #expect(throws: UsageError.self) {
+            try Options(["--delay-tasks", option, "5m"]) { $0 == "CONF_FILE" ? "/nowhere.json" : nil }
+        }
+        #expect(error?.description.hasPrefix("--delay-tasks") == false, "\(String(describing: error))")
+    }
+
     @Test func theLogSaysOnceThatAnOptionIsIgnored() throws {
         let server = try Server(["-addr", "127.0.0.1:0", "-gc-freq", "5m"])
         let lines = try eventually("the line") {
