@@ -189,8 +189,23 @@ enum Emq {
     /// How long the program waits at its end until the last lines of the log are read.
     private static let lastLinesMilliseconds = 1000
 
-    /// Logs a line to standard error, without waiting until it is written.
-    static func log(_ line: String) { LineWriter.standardError.write(line) }
+    /// The longest line of the log, in bytes.
+    private static let maximumLineByteCount = 16 << 10
+
+    /// Logs a line to standard error, without waiting until it is written. Texts of clients and files cannot break the
+    /// line, or control a terminal: control characters are escaped.
+    static func log(_ line: String) {
+        let isLong = line.utf8.count > maximumLineByteCount
+        let beginning = isLong ? String(decoding: line.utf8.prefix(maximumLineByteCount), as: UTF8.self) + "…" : line
+        var escaped = ""
+        for scalar in beginning.unicodeScalars {
+            switch scalar.properties.generalCategory {
+            case .control, .lineSeparator, .paragraphSeparator: escaped += scalar.escaped(asASCII: true)
+            default: escaped.unicodeScalars.append(scalar)
+            }
+        }
+        LineWriter.standardError.write(escaped)
+    }
 
     /// Writes the rest of the log, and ends the program.
     static func exit(_ status: Int32) -> Never {

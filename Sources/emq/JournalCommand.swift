@@ -42,7 +42,8 @@ enum JournalCommand {
     }
 
     private static func refuse(_ reason: String) -> Int32 {
-        Emq.log("emq: journal: \(reason)\n\n\(help)")
+        Emq.log("emq: journal: \(reason)")
+        for line in "\n\(help)".split(separator: "\n", omittingEmptySubsequences: false) { Emq.log(String(line)) }
         return 2
     }
 

@@ -37,14 +37,21 @@ import Testing
         ["--push", "10.0.0.1/8"], ["--push", "*"], ["--push", "http://example.com"], ["--push", "example.com:80"],
         ["--push", "loopback", "--push", "127.1"], ["-addr", "x"], ["-drain", "1"], ["--gc-freq", "5"],
         ["--gc-freq", "0s"], ["-gc-freq", "-5m"], ["--gc-freq", "5m6"], ["--gc-freq", "m"], ["--gc-freq", "1.2.3s"],
-        ["--gc-freq="],
+        ["--gc-freq="], ["--fsync", "a\nb"], ["-x\r\ny"], ["--taskqueue", "a\u{85}b\u{2028}\u{1B}[31m\n"],
     ])
     func badFlagsAreOneLineAndStatus2(arguments: [String]) throws {
         let result = try run(arguments)
         #expect(result.status == 2)
         #expect(result.error.hasPrefix("emq: ") && result.error.hasSuffix("\n"))
-        #expect(result.error.filter { $0 == "\n" }.count == 1)
+        #expect(result.error.filter { $0.isNewline }.count == 1)
+        #expect(!result.error.dropLast().unicodeScalars.contains { $0.properties.generalCategory == .control })
         #expect(result.output.isEmpty)
+    }
+
+    @Test func theBeginningOfALongLineIsLogged() throws {
+        let error = try run(["--fsync", String(repeating: "é\n", count: 30_000)]).error
+        #expect(error.hasPrefix("emq: --fsync must be always, never") && error.hasSuffix("…\n"))
+        #expect(error.utf8.count < 40_000)
     }
 
     @Test func aWrongValueOfPushIsExplainedInOneSentence() throws {
