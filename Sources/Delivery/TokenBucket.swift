@@ -29,8 +29,9 @@ struct TokenBucket {
     init(rate: Rate, spreadsStarts: Bool = false, now: Int64) {
         cost = rate.periodMilliseconds * 1_000_000
         unitsPerMillisecond = rate.millionths
+        let burstMilliseconds: Int64 = spreadsStarts ? 1 : 1000
         // A rate has at most 1e15 millionths, so this does not overflow.
-        capacity = max(cost, unitsPerMillisecond * (spreadsStarts ? 1 : 1000))
+        capacity = max(cost, unitsPerMillisecond * burstMilliseconds)
         toleratedLatenessMilliseconds = min(10, cost / unitsPerMillisecond / 2)
         units = capacity
         time = now
