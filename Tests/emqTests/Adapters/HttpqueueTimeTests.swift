@@ -75,6 +75,28 @@ import Testing
         #expect(server.sent.isEmpty)
     }
 
+    @Test func aTaskOfAnEarlierVersionHasItsExecuteTimeToo() throws {
+        let id = try create(order)
+        // Earlier versions kept no metadata with a task.
+        #expect(try server.send("GET", "/task/\(id)", service: 0).object["metadata"] == nil)
+        #expect(try query(id).object["execute_time"] as? Int64 == server.now / 1000 + 15)
+    }
+
+    @Test func anyIntegerCountsRetriesAndSecondsAsInGo() throws {
+        let callback = #""callback":"http://127.0.0.1:8888/""#
+        var task = try query(create(#"{"topic":"order","retry":4294967296,\#(callback)}"#)).object
+        #expect(task["max_retry"] as? Int == 4_294_967_295)
+        task = try query(
+            create(#"{"topic":"order","delay":\#(Int64.max),"retry":\#(Int64.max),\#(callback)}"#)
+        ).object
+        #expect(task["max_retry"] as? Int == 4_294_967_295)
+        for (name, value) in [("retry", "1.5"), ("retry", "9223372036854775808"), ("delay", #""1""#)] {
+            let answer = try server.send("POST", "/create", #"{"topic":"order","\#(name)":\#(value),\#(callback)}"#)
+            #expect(answer.status == 400)
+            #expect(answer.body.hasPrefix("\(name) must be a whole number from 0 to "), "\(answer.body)")
+        }
+    }
+
     @Test(arguments: [
         #"{"code":100}"#, " {\n\t\"code\" : 100 }\r\n ", #"{"other":[{"code":1}],"code":100,"x":null}"#,
         #"{"CODE":100}"#, #"{"\u0063od\u0045":100}"#, #"{"code":99,"code":100}"#, #"{"code":100,"code":null}"#,

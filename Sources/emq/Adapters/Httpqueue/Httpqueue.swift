@@ -64,16 +64,15 @@ final class Httpqueue: FrontEnd {
         var callback: [UInt8] = []
         var content: Range<Int>?
         var delaySeconds: Int64 = 0
-        var retries: Int64 = 0
+        var retries: UInt32 = 0
         let bytes = request.body
         try context.body.forEach(
             in: bytes, known: ["topic", "delay", "retry", "callback", "content"], isLenient: true
         ) { (place, value) throws(Problem) in
             switch place {
             case 0: topic = try value.string(maximumBytes: QueueName.maximumByteCount)
-            // Numbers below 0 count as 0.
-            case 1: delaySeconds = max(0, try value.integer(.min...maximumMilliseconds / 1000))
-            case 2: retries = max(0, try value.integer(.min...Int64(UInt32.max)))
+            case 1: delaySeconds = Int64(try readCount(value))
+            case 2: retries = try readCount(value)
             case 3: callback = try value.string(maximumBytes: HTTPURL.maximumLength)
             default:
                 guard value.kind == .string else { throw value.flaw("a string") }
@@ -87,13 +86,11 @@ final class Httpqueue: FrontEnd {
         let url = try context.readURL(callback, field: "callback")
         let options = TaskOptions()
         options.request = PushOptions.request(to: url, timeoutMilliseconds: HttpqueueCourier.timeoutMilliseconds)
-        options.retryLimit = .limited(UInt32(retries))
+        options.retryLimit = .limited(retries)
         options.backoff = Self.backoff
-        let due = context.now + delaySeconds * 1000
-        if delaySeconds > 0 { options.metadata = Array(#"{"execute_time":\#(due / 1000)}"#.utf8) }
         let id = context.makeID()
         let task = NewTask(
-            id: id, content: content ?? 0..<2, due: due,
+            id: id, content: content ?? 0..<2, due: context.now + delaySeconds * 1000,
             expiry: .after(milliseconds: Self.lifeMilliseconds), options: options)
         let nothing = Array("\"\"".utf8)
         try context.add(
@@ -106,6 +103,15 @@ final class Httpqueue: FrontEnd {
         responses.append(text.span)
         responses.append("\"}")
         responses.end()
+    }
+
+    /// Reads a number of seconds or retries. As in the original, any integer will do: one below 0 counts as 0, and one
+    /// that is too large as the maximum.
+    private func readCount(_ value: borrowing FieldValue) throws(Problem) -> UInt32 {
+        guard value.kind == .number, let number = try? JSONValue.integer(value.bytes) else {
+            throw value.flaw(describeWholeNumber(0...Int64(UInt32.max)))
+        }
+        return UInt32(clamping: number)
     }
 
     private func delete(
@@ -171,16 +177,8 @@ final class Httpqueue: FrontEnd {
         responses.append("}")
     }
 
-    /// The time for which the client asked, in Unix seconds. Retries do not change it.
+    /// The time for which the client asked, in Unix seconds. The expiry tells it, because retries do not change that.
     private func executeTime(of task: borrowing TaskView) -> Int64 {
-        var time = task.enqueued / 1000
-        let metadata = task.metadata
-        if metadata.isEmpty { return time }
-        var members = Members()
-        try? members.read(metadata.span, kind: .object)
-        try? members.forEach(in: metadata.span, known: ["execute_time"]) { (_, value) throws(Problem) in
-            time = try value.integer(0...Int64.max)
-        }
-        return time
+        (task.expires.map { $0 - Self.lifeMilliseconds } ?? task.enqueued) / 1000
     }
 }
