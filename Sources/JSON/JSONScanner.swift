@@ -73,10 +73,11 @@ public struct JSONScanner: ~Copyable {
     /// The outline, followed by entries of earlier documents that will be overwritten.
     private var entries: [Entry] = []
 
-    /// The kind of the document; valid after ``finish()``.
+    /// The kind of the document; valid after ``finish()``, and if bytes follow the document: if that is the error, the
+    /// scanner expected ``JSONError/Expectation/end``.
     public private(set) var kind = JSONKind.null
 
-    /// The range of the document without the white space around it; valid after ``finish()``.
+    /// The range of the document without the white space around it; valid when ``kind`` is.
     public private(set) var value = 0..<0
 
     /// Makes a scanner for a first document.

@@ -302,6 +302,17 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(scan("[\(elements),0]").error?.expected == .entriesOfAtMost(10_000))
     }
 
+    @Test func theOutlineIsKnownIfOnlyBytesAfterTheDocumentAreWrong() throws {
+        for (document, value) in [(#" {"a":[1],"b":2} }"#, 1..<16), ("[1,2]x", 0..<5), ("7{", 0..<1)] {
+            var scanner = JSONScanner()
+            var error: JSONError?
+            let bytes = Array(document.utf8)
+            do throws(JSONError) { try scanner.consume(bytes.span) } catch let caught { error = caught }
+            #expect(error?.expected == .end)
+            #expect(scanner.value == value)
+        }
+    }
+
     @Test func anErrorStaysUntilReset() throws {
         var scanner = JSONScanner()
         let expected = JSONError(offset: 1, expected: .valueOrBracket, found: UInt8(ascii: "x"))

@@ -7,13 +7,12 @@ import Net
 /// Scans a large body piece by piece as it arrives.
 final class ArrivingBody: BodyObserver {
     var scanner = JSONScanner()
-    private(set) var flaw: JSONError?
     /// Whether a reader has taken the scanner.
     var isTaken = false
 
     override func consume(_ bytes: Span<UInt8>) {
-        if flaw != nil { return }
-        do throws(JSONError) { try scanner.consume(bytes) } catch { flaw = error }
+        // The scanner reports an error again at the end.
+        try? scanner.consume(bytes)
     }
 }
 
@@ -38,14 +37,14 @@ struct Members: ~Copyable {
     ///   - request: the request.
     ///   - allowsNull: whether `null` is a body too: an object without members.
     ///   - allowsArray: whether an array is a body too.
+    ///   - passesOverRest: whether any bytes may follow the value, as for Go's `json.Decoder`.
     /// - Throws: 400 for any other body.
     mutating func read(
-        _ request: borrowing Request, allowsNull: Bool = false, allowsArray: Bool = false
+        _ request: borrowing Request, allowsNull: Bool = false, allowsArray: Bool = false, passesOverRest: Bool = false
     ) throws(Problem) {
         do throws(JSONError) {
             // A request that was postponed comes again, and is scanned again.
             if let arrived = request.bodyObserver as? ArrivingBody, !arrived.isTaken {
-                if let flaw = arrived.flaw { throw flaw }
                 swap(&scanner, &arrived.scanner)
                 arrived.isTaken = true
             } else {
@@ -54,7 +53,7 @@ struct Members: ~Copyable {
             }
             try scanner.finish()
         } catch {
-            throw Problem(400, Members.explain(error))
+            guard passesOverRest, error.expected == .end else { throw Problem(400, Members.explain(error)) }
         }
         guard
             scanner.kind == .object || allowsArray && scanner.kind == .array || allowsNull && scanner.kind == .null

@@ -204,7 +204,7 @@ private let own = "http://127.0.0.1:8889/own?a=b"
                 try expect(400, method, "/task/mail", #"{"timestamp":\#(start + 10),"key":\#(key)}"#, saying: "key")
             }
         }
-        for key in ["-1", "+1", "18446744073709551616", "1.5", "x", ""] {
+        for key in ["-1", "+1", "18446744073709551616", "1.5", "x"] {
             try expect(400, "GET", "/task/mail/\(key)", saying: "key")
         }
         try expect(404, "GET", "/task/mail/0")
@@ -253,7 +253,11 @@ private let own = "http://127.0.0.1:8889/own?a=b"
         #expect(try find() == nil)
         #expect(try server.send("GET", "/tasks/").body.hasPrefix("mail: 0 tasks"))
         #expect(try server.send("GET", "/health/").body == "OK\n")
+        for path in ["/handler/mail", "/task/mail", "/task/mail/"] {
+            #expect(try server.send("GET", path).body == server.send("GET", "\(path)/").body)
+        }
         try expect(405, "GET", "/handler/mail/")
+        try expect(405, "GET", "/task/mail/")
     }
 
     @Test func whatFollowsTheObjectIsPassedOver() throws {

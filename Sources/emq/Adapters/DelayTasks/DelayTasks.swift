@@ -78,17 +78,6 @@ final class DelayTasks: FrontEnd {
 
     private static let contentType: StaticString = "application/json;charset=UTF-8"
 
-    // MARK: The body
-
-    /// Reads the JSON object in a body, and passes over what follows it, as Go's decoder does.
-    private func read(_ request: borrowing Request, _ context: inout Context) throws(Problem) {
-        do throws(Problem) { try context.body.read(request) } catch {
-            var scanner = JSONScanner()
-            guard let length = try? scanner.scanFirstValue(request.body), scanner.kind == .object else { throw error }
-            try context.body.read(request.body.extracting(first: length), kind: .object)
-        }
-    }
-
     // MARK: The path
 
     private func checkLook(_ request: borrowing Request) throws(Problem) {
@@ -100,14 +89,13 @@ final class DelayTasks: FrontEnd {
     }
 
     /// The names between the slashes of the path, at least one. A slash at its end counts only if an empty category
-    /// follows it, as in `/task/`, or an empty key, as in `GET /task/CATE/`.
+    /// follows it, as in `/task/`.
     private func names(in request: borrowing Request) -> [[UInt8]] {
         let segments = Array(copying: request.path).split(
             separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         var names = segments.dropFirst().map { Array($0) }
         let first = names.first.map { String(decoding: $0, as: UTF8.self) } ?? ""
-        let isLook = request.method == .get || request.method == .head
-        let fullCount = first == "task" ? (isLook ? 3 : 2) : first == "handler" ? 2 : 1
+        let fullCount = first == "task" || first == "handler" ? 2 : 1
         while names.count > fullCount, names[names.count - 1].isEmpty { names.removeLast() }
         return names.isEmpty ? [[]] : names
     }
@@ -149,7 +137,7 @@ final class DelayTasks: FrontEnd {
         _ request: borrowing Request, _ queueName: [UInt8], _ context: inout Context, on broker: isolated Broker
     ) throws(Problem) {
         var handler: [UInt8] = []
-        try read(request, &context)
+        try context.body.read(request, passesOverRest: true)
         try context.body.forEach(in: request.body, known: ["handler"], isLenient: true) { (_, value) throws(Problem) in
             handler = try readHandler(value)
         }
@@ -196,7 +184,7 @@ final class DelayTasks: FrontEnd {
         var handler: [UInt8] = []
         let bytes = request.body
         let latest = (context.now + maximumMilliseconds) / 1000
-        try read(request, &context)
+        try context.body.read(request, passesOverRest: true)
         try context.body.forEach(
             in: bytes, known: ["timestamp", "key", "params", "handler"], isLenient: true
         ) { (place, value) throws(Problem) in
@@ -233,7 +221,7 @@ final class DelayTasks: FrontEnd {
         var timestamp: Int64?
         var key: UInt64?
         var isToRun = false
-        try read(request, &context)
+        try context.body.read(request, passesOverRest: true)
         try context.body.forEach(
             in: request.body, known: ["timestamp", "key", "exec"], isLenient: true
         ) { (place, value) throws(Problem) in

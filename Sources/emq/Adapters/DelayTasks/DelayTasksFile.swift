@@ -135,8 +135,14 @@ struct DelayTasksFile {
     /// The members of the object in a file, without those that are null, which count as absent.
     private static func members(of bytes: [UInt8], in path: String) throws(UsageError) -> [Member] {
         var scanner = JSONScanner(maximumEntries: 1_000_000)
-        do throws(JSONError) { _ = try scanner.scanFirstValue(bytes.span) } catch {
-            throw UsageError("\(path): the file is not valid JSON: \(error)")
+        do throws(JSONError) {
+            try scanner.consume(bytes.span)
+            try scanner.finish()
+        } catch {
+            // The original passes over what follows the object.
+            guard error.expected == .end else {
+                throw UsageError("\(path): the file is not valid JSON: \(error)")
+            }
         }
         guard scanner.kind == .object else {
             throw UsageError("\(path): the file must be a JSON object, not \(describe(scanner.kind))")
