@@ -26,16 +26,14 @@ extension Broker {
                 if options.onConflict == .reject { throw .keyTaken }
                 let existing = Enqueued(id: store.tasks[holder].id, isExisting: true)
                 guard options.onConflict == .replace, store.tasks[holder].state.isUnfinished else { return existing }
-                guard let copy = store.contents.allocate(copying: content.extracting(task.content)) else {
-                    throw .outOfMemory
-                }
+                guard let copy = copyContent(task.content, of: content) else { throw .outOfMemory }
                 serveWaiters(of: store.replace(holder, with: task, content: copy, now: now), now: now)
                 return existing
             }
         }
         guard store.tasks.count < store.tasks.capacity else { throw .tooManyTasks }
         if isLimited, store.isFull(queue.slot) { throw .queueFull }
-        guard let copy = store.contents.allocate(copying: content.extracting(task.content)) else { throw .outOfMemory }
+        guard let copy = copyContent(task.content, of: content) else { throw .outOfMemory }
         serveWaiters(of: store.add(task, content: copy, queue: queue.slot, now: now), now: now)
         return Enqueued(id: task.id, isExisting: false)
     }
@@ -333,6 +331,15 @@ extension Broker {
 
     // MARK: Parts
 
+    /// The content of a task that is added without one.
+    private static let missingContent = Array("null".utf8)
+
+    /// Copies a task's content, a range of `bytes`; nil if memory is out.
+    private func copyContent(_ range: Range<Int>, of bytes: Span<UInt8>) -> Content? {
+        if range.isEmpty { return store.contents.allocate(copying: Broker.missingContent.span) }
+        return store.contents.allocate(copying: bytes.extracting(range))
+    }
+
     /// Finds out whether a batch can be added, and copies its contents.
     private func prepare(
         _ batch: [NewTask], contents: Span<UInt8>, in queue: QueueIndex, now: Int64
@@ -364,7 +371,7 @@ extension Broker {
         var copies: [Content] = []
         copies.reserveCapacity(batch.count)
         for (index, task) in batch.enumerated() {
-            guard let copy = store.contents.allocate(copying: contents.extracting(task.content)) else {
+            guard let copy = copyContent(task.content, of: contents) else {
                 for copy in copies { store.contents.deallocate(copy) }
                 throw BatchError(index: index, reason: .outOfMemory)
             }

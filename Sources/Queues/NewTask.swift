@@ -98,7 +98,7 @@ public final class TaskOptions {
 public struct NewTask {
     /// The id, which no other task has.
     public var id: UID
-    /// The range of its content in the bytes that are passed with the batch.
+    /// The range of its content in the bytes that are passed with the task; if it is empty, the content is `null`.
     public var content: Range<Int>
     /// How long a worker may hold it; nil for the queue's setting. After 0, its dispatch ends at once.
     public var leaseMilliseconds: Int64?

@@ -399,6 +399,28 @@ import UID
         }
     }
 
+    @Test func aTaskThatIsAddedWithoutContentHasNull() throws {
+        try withBroker { broker in
+            let bytes = Array("12".utf8)
+            let queue = try broker.queue("a")
+            var results: [Enqueued] = []
+            let batch = [0..<1, 1..<1, 1..<2, 2..<2].enumerated().map { index, content in
+                NewTask(id: id(UInt64(index)), content: content)
+            }
+            try broker.enqueue(batch, contents: bytes.span, in: queue, now: 0, into: &results)
+            let options = TaskOptions()
+            (options.key, options.onConflict) = ([7], .replace)
+            // The second of these tasks replaces the first.
+            for content in [0..<1, 0..<0] {
+                let task = NewTask(id: id(4), content: content, options: options)
+                _ = try broker.enqueue(task, content: bytes.span, in: queue, now: 0)
+            }
+            _ = try broker.enqueue(NewTask(id: id(5), content: 0..<0), content: Span(), in: queue, now: 0)
+            let contents = try (0..<6).map { _ in try #require(try broker.take("a")?.first).content }
+            #expect(contents == ["1", "null", "2", "null", "null", "null"])
+        }
+    }
+
     @Test func aBatchIsAddedAsAWholeOrNotAtAll() throws {
         try withBroker(maximumTasks: 5) { broker in
             try broker.add(1, to: "a") { $0.key = [1] }

@@ -22,9 +22,6 @@ extension API {
         return .answered
     }
 
-    /// The content of a task that is sent without one.
-    private static let missingContent = "null".utf8
-
     private mutating func enqueueOne(
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
@@ -35,18 +32,14 @@ extension API {
         var fields = TaskFields(id: id)
         try fields.read(bytes, scannedBy: context.body, now: context.now)
         let other = try prepare(&fields, of: bytes, context, on: broker)
-        var task = fields.task
+        let task = fields.task
         var result = Enqueued(id: id, isExisting: false)
         // A task that is about to be moved must not be dispatched first.
         if other != nil { broker.beginEvent() }
         defer { if other != nil { broker.endEvent(now: context.now) } }
         do throws(BrokerError) {
             let queue = try broker.queue(named: name.span)
-            if task.content.isEmpty {
-                let null = Array(API.missingContent)
-                task.content = null.indices
-                result = try broker.enqueue(task, content: null.span, in: queue, now: context.now)
-            } else if task.options == nil, task.due == nil, task.priority == nil {
+            if task.options == nil, task.due == nil, task.priority == nil, !task.content.isEmpty {
                 try broker.enqueue(
                     id: id, in: queue, content: bytes.extracting(task.content),
                     leaseMilliseconds: task.leaseMilliseconds, expiry: task.expiry, now: context.now)
@@ -76,7 +69,6 @@ extension API {
         // The tasks' options may take much memory.
         defer { batch.removeAll(keepingCapacity: true) }
         var moves: [(index: Int, to: QueueIndex)] = []
-        var lacksContent = false
         for index in 0..<count {
             let element = context.body.element(index)
             do throws(Problem) {
@@ -89,7 +81,6 @@ extension API {
                 if let other = try prepare(&fields, of: object, context, on: broker) { moves.append((index, other)) }
                 let start = element.value.lowerBound
                 let content = fields.task.content
-                lacksContent = lacksContent || content.isEmpty
                 fields.task.content = start + content.lowerBound..<start + content.upperBound
                 batch.append(fields.task)
             } catch {
@@ -101,15 +92,7 @@ extension API {
         broker.beginEvent()
         defer { broker.endEvent(now: context.now) }
         do throws(BatchError) {
-            if lacksContent {
-                var contents = Array(copying: bytes)
-                contents += API.missingContent
-                let range = bytes.count..<contents.count
-                for index in batch.indices where batch[index].content.isEmpty { batch[index].content = range }
-                try broker.enqueue(batch, contents: contents.span, in: queue, now: context.now, into: &enqueued)
-            } else {
-                try broker.enqueue(batch, contents: bytes, in: queue, now: context.now, into: &enqueued)
-            }
+            try broker.enqueue(batch, contents: bytes, in: queue, now: context.now, into: &enqueued)
         } catch {
             let problem = Problem(error.reason)
             throw error.reason == .batchTooLong ? problem : problem.inside("[\(error.index)]")
