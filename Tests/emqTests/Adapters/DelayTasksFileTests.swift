@@ -182,6 +182,7 @@ import Testing
         (#"{"listen-port":1.5}"#, "listen-port must be a whole number, not 1.5"),
         (#"{"listen-port":70800}"#, "listen-host and listen-port: a port must be"),
         (#"{"listen-host":7,"listen-port":1}"#, "listen-host must be a string, not a number"),
+        (#"{"listen-port":1,"saving-home":"nowhere"}"#, "/nowhere' is not a directory; a relative one begins at"),
         (#"{"saving-home":"home"}"#, " has no listen-port; add one such as 7080, or use --delay-tasks :7080"),
     ])
     func aFileThatCannotBeUsedIsNamed(_ text: String, _ reason: String) throws {

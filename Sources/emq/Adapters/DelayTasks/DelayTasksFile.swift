@@ -66,7 +66,16 @@ struct DelayTasksFile {
         if home.isEmpty { return }
         ignored.append("the tasks in saving-home")
         if !home.hasPrefix("/"), let slash = path.lastIndex(of: "/") { home = path[...slash] + home }
+        guard Self.isDirectory(home) else {
+            throw UsageError(
+                "\(path): saving-home '\(home)' is not a directory; a relative one begins at the file's directory")
+        }
         try readHandlers(home + "/delay-task-handlers.json")
+    }
+
+    private static func isDirectory(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
     private mutating func readHandlers(_ path: String) throws(UsageError) {
