@@ -46,6 +46,7 @@ public struct JSONScanner: ~Copyable {
     }
 
     private let maximumEntries: Int
+    private let checksUTF8: Bool
     private var state = State.value
     private var failure: JSONError?
     /// The number of bytes before the current piece.
@@ -82,10 +83,13 @@ public struct JSONScanner: ~Copyable {
 
     /// Makes a scanner for a first document.
     ///
-    /// - Parameter maximumEntries: The maximum number of members or elements of the outermost container; at least 1.
-    public init(maximumEntries: Int = 10_000) {
+    /// - Parameters:
+    ///   - maximumEntries: The maximum number of members or elements of the outermost container; at least 1.
+    ///   - checksUTF8: Whether strings must be valid UTF-8. Otherwise, any bytes over 0x7F are valid in them.
+    public init(maximumEntries: Int = 10_000, checksUTF8: Bool = true) {
         precondition(maximumEntries > 0, "an outline needs room for at least one entry")
         self.maximumEntries = maximumEntries
+        self.checksUTF8 = checksUTF8
         // Most requests have no more entries, and are scanned without an allocation.
         entries.reserveCapacity(min(maximumEntries, 16))
     }
@@ -299,9 +303,11 @@ public struct JSONScanner: ~Copyable {
                 if index < bytes.count { index = try scanEscape(bytes, index) }
             } else if byte < 0x20 {
                 throw fail(bytes, index, expected: .escapedControlCharacter)
-            } else {
+            } else if checksUTF8 {
                 try startCharacter(bytes, index)
                 index = try scanContinuation(bytes, index + 1)
+            } else {
+                repeat { index += 1 } while index < bytes.count && bytes[index] >= 0x80
             }
         } while state == .string
         return index

@@ -28,10 +28,13 @@ extension JSONValue {
     /// - Parameters:
     ///   - bytes: The name as it was written, between its quotes.
     ///   - hasEscapes: Whether it has escapes, as in ``JSONScanner/Entry/nameHasEscapes``.
+    ///   - ignoresCase: Whether the case of ASCII letters does not matter.
     ///   - name: What to compare it with.
     /// - Returns: Whether the name stands for the same characters.
     /// - Complexity: O(*n*), where *n* is the lesser of the lengths.
-    public static func stringEquals(_ bytes: Span<UInt8>, hasEscapes: Bool, _ name: StaticString) -> Bool {
+    public static func stringEquals(
+        _ bytes: Span<UInt8>, hasEscapes: Bool, ignoresCase: Bool = false, _ name: StaticString
+    ) -> Bool {
         // Most names that differ have different lengths. An escape is never shorter than its character.
         let length = name.utf8CodeUnitCount
         guard hasEscapes ? bytes.count > length : bytes.count == length else { return false }
@@ -40,7 +43,10 @@ extension JSONValue {
             var matched = 0
             let isPrefix = forEachRun(bytes) { run in
                 guard run.count <= expected.count - matched else { return false }
-                for index in run.indices where run[index] != expected[matched + index] { return false }
+                for index in run.indices {
+                    let (byte, wanted) = (run[index], expected[matched + index])
+                    if byte != wanted, !ignoresCase || byte.lowercasedASCII != wanted.lowercasedASCII { return false }
+                }
                 matched += run.count
                 return true
             }

@@ -302,6 +302,21 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(scan("[\(elements),0]").error?.expected == .entriesOfAtMost(10_000))
     }
 
+    @Test func takesAnyBytesInStringsIfItNeedNotCheckThem() throws {
+        for bytes: [UInt8] in [[0xE9], [0xC3, 0x28], [0xC0, 0xAF], [0xFF, 0xFE], [0xF0, 0x9F], Array("é€😀".utf8)] {
+            var scanner = JSONScanner(checksUTF8: false)
+            for byte in Array(#"{""#.utf8) + bytes + Array(#"":"a"#.utf8) + bytes + Array(#"\n","b":1}"#.utf8) {
+                try scanner.consume([byte].span)
+            }
+            try scanner.finish()
+            #expect(scanner.entryCount == 2 && scanner.entry(0).name == 2..<2 + bytes.count)
+            scanner.reset()
+            #expect(throws: JSONError(offset: 1, expected: .valueOrBracket, found: bytes[0])) {
+                try scanner.consume((Array("[".utf8) + bytes).span)
+            }
+        }
+    }
+
     @Test func theOutlineIsKnownIfOnlyBytesAfterTheDocumentAreWrong() throws {
         for (document, value) in [(#" {"a":[1],"b":2} }"#, 1..<16), ("[1,2]x", 0..<5), ("7{", 0..<1)] {
             var scanner = JSONScanner()

@@ -170,4 +170,13 @@ import Testing
         // Bytes are compared, not canonical equivalents.
         #expect(!equals("e\u{301}", "\u{E9}"))
     }
+
+    @Test func comparesNamesWithoutTheirCase() {
+        for (raw, isEqual) in [("RETRY", true), (#"R\u0045tr\u0079"#, true), ("retrx", false), ("Retr", false)] {
+            let hasEscapes = raw.contains("\\")
+            #expect(
+                JSONValue.stringEquals(Array(raw.utf8).span, hasEscapes: hasEscapes, ignoresCase: true, "retry")
+                    == isEqual)
+        }
+    }
 }

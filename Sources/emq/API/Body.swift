@@ -109,8 +109,8 @@ struct Members: ~Copyable {
             let name = bytes.extracting(entry.name)
             var place = 0
             while place < known.count,
-                !JSONValue.stringEquals(name, hasEscapes: entry.nameHasEscapes, known[place]),
-                !(isLenient && name.equalsIgnoringCase(known[place]))
+                !JSONValue.stringEquals(
+                    name, hasEscapes: entry.nameHasEscapes, ignoresCase: isLenient, known[place])
             {
                 place += 1
             }

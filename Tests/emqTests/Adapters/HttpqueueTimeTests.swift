@@ -122,6 +122,23 @@ import Testing
         #expect(try query(id).object["has_retry"] as? Int == 1)
     }
 
+    @Test(arguments: [
+        ("\u{FEFF}{}", "invalid JSON (at byte 0: expected a value, got the byte 0xEF); success is JSON with code 100"),
+        (#"{"code":101}"#, "code 101; success is code 100"), ("{}", "no code; success is code 100"),
+        (#"{"code":100.0}"#, "code 100.0; success is the integer 100"),
+        (#"{"code":"100"}"#, #"code "100"; success is the integer 100"#),
+        (
+            #"{"code":[\#(String(repeating: "1", count: 1000))],"code":100}"#,
+            "code [\(String(repeating: "1", count: 59))…; success is the integer 100"
+        ),
+    ])
+    func theErrorSaysWhatTheAnswerWas(_ body: String, _ error: String) throws {
+        let id = try create(#"{"topic":"order","callback":"http://127.0.0.1:8888/"}"#)
+        server.answerAll("200 OK", body)
+        let task = try server.send("GET", "/task/\(id)", service: 0).object
+        #expect(task["error"] as? String == "http://127.0.0.1:8888/ answered 200 with \(error)")
+    }
+
     @Test func invalidUTF8InAStringDoesNotMatter() throws {
         for bytes: [UInt8] in [[0xE9], [0xC3], [0xC0, 0xAF], [0xED, 0xA0, 0x80], [0xFF, 0xFE], [0xF0, 0x9F]] {
             let id = try create(#"{"topic":"order","callback":"http://127.0.0.1:8888/"}"#)
@@ -170,7 +187,7 @@ import Testing
     }
 
     @Test func memberNamesAreCaseInsensitiveAsInGo() throws {
-        let id = try create(#"{"Topic":"order","RETRY":3,"Callback":"http://127.0.0.1:8888/"}"#)
+        let id = try create(#"{"Topic":"order","R\u0045TRY":3,"Callback":"http://127.0.0.1:8888/"}"#)
         #expect(try query(id).object["max_retry"] as? Int == 3)
         server.answerAll("200 OK", #"{"Code":100}"#)
         #expect(try query(id).status == 404)

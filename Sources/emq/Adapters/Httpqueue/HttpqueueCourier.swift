@@ -43,9 +43,15 @@ final class HttpqueueCourier: QueueCourier {
                 return " with more bytes than emq could read (\(response.body.count)); success is JSON with code 100"
             }
             do throws(JSONError) {
-                let code = try CallbackResponse.code(in: response.body)
-                if code == 100 { return nil }
-                return " with \(code.map { "code \($0)" } ?? "no code"); success is code 100"
+                switch try CallbackCode(in: response.body) {
+                case .integer(100): return nil
+                case .integer(let code): return " with code \(code); success is code 100"
+                case .invalid(let range):
+                    let code = response.body.extracting(range)
+                    let shown = text(code.extracting(first: shownBytes)) + (code.count > shownBytes ? "…" : "")
+                    return " with code \(shown); success is the integer 100"
+                case .missing: return " with no code; success is code 100"
+                }
             } catch {
                 return " with invalid JSON (\(error)); success is JSON with code 100"
             }
