@@ -363,17 +363,22 @@ public struct JSONScanner: ~Copyable {
         case UInt8(ascii: "u"):
             state = .hexadecimal
             rest = 4
+            return try scanHexadecimal(bytes, index + 1)
         default:
             throw fail(bytes, index)
         }
         return index + 1
     }
 
-    private mutating func scanHexadecimal(_ bytes: Span<UInt8>, _ index: Int) throws(JSONError) -> Int {
-        guard bytes[index].hexadecimalValue != nil else { throw fail(bytes, index) }
-        rest -= 1
+    private mutating func scanHexadecimal(_ bytes: Span<UInt8>, _ start: Int) throws(JSONError) -> Int {
+        var index = start
+        while rest > 0, index < bytes.count {
+            guard bytes[index].hexadecimalValue != nil else { throw fail(bytes, index) }
+            rest -= 1
+            index += 1
+        }
         if rest == 0 { state = .string }
-        return index + 1
+        return index
     }
 
     // MARK: - Numbers and literals
