@@ -98,7 +98,7 @@ final class ClientConnection: ClientSource {
         return !isReadable
     }
 
-    /// Whether an idle connection can carry another request. Asks the kernel, because the loop may not have noticed yet
+    /// Whether the connection can carry another request. Asks the kernel, because the loop may not have noticed yet
     /// that the peer has ended the connection. One system call.
     var isUsable: Bool { !hasEnded && !transport.hasInput }
 

@@ -255,7 +255,7 @@ public final class HTTPClient {
         let host = connection.host
         // While other hosts wait, a host with more than its share gives up connections as they become free.
         let isFair = starving.isEmpty || host.connectionCount <= limits.connections / max(hosts.count, 1)
-        guard isReusable, isFair else {
+        guard isReusable, isFair, host.waitingCount == 0 || connection.isUsable else {
             connection.close()
             return freeSlot(of: host)
         }
