@@ -207,11 +207,10 @@ final class DelayTasks: FrontEnd {
         if !handler.isEmpty {
             options.request = PushOptions.request(to: try context.readURL(handler, field: "handler"))
         }
-        let null = Array("null".utf8)
         let added = NewTask(
-            id: context.makeID(), content: params ?? 0..<null.count, due: task.timestamp * 1000, expiry: .never,
+            id: context.makeID(), content: params ?? 0..<0, due: task.timestamp * 1000, expiry: .never,
             options: options)
-        try context.add(added, content: params == nil ? null.span : bytes, to: queueName, on: broker)
+        try context.add(added, content: bytes, to: queueName, on: broker)
     }
 
     /// `DELETE /task/CATE`

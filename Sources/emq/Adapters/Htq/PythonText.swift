@@ -27,23 +27,36 @@ struct PythonText {
 
     /// The `repr` of a string.
     static func repr(_ string: String) -> String {
-        let quote = string.utf8.contains(UInt8(ascii: "'")) && !string.utf8.contains(UInt8(ascii: "\"")) ? "\"" : "'"
-        var text = quote
+        var text: [UInt8] = []
+        writeRepr(string, to: &text)
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    private static func writeRepr(_ string: String, to text: inout [UInt8]) {
+        let (single, double) = (UInt8(ascii: "'"), UInt8(ascii: "\""))
+        let quote = string.utf8.contains(single) && !string.utf8.contains(double) ? double : single
+        text.append(quote)
         for scalar in string.unicodeScalars {
             switch scalar {
-            case "\\": text += "\\\\"
-            case "\n": text += "\\n"
-            case "\r": text += "\\r"
-            case "\t": text += "\\t"
-            case "'" where quote == "'": text += "\\'"
-            case _ where isPrintable(scalar): text.unicodeScalars.append(scalar)
-            default:
-                let (letter, length) = scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
-                let digits = String(scalar.value, radix: 16)
-                text += "\\" + letter + String(repeating: "0", count: length - digits.utf8.count) + digits
+            case "\\": text += "\\\\".utf8
+            case "\n": text += "\\n".utf8
+            case "\r": text += "\\r".utf8
+            case "\t": text += "\\t".utf8
+            case "'" where quote == single: text += "\\'".utf8
+            case _ where isPrintable(scalar): text += UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter
+            default: writeEscape(scalar.value, to: &text)
             }
         }
-        return text + quote
+        text.append(quote)
+    }
+
+    /// Writes the number of a character as `\x7f`, `\u2028` or `\U000e0001`.
+    private static func writeEscape(_ value: UInt32, to text: inout [UInt8]) {
+        let (opening, digits) = value < 0x100 ? ("\\x", 2) : value < 0x10000 ? ("\\u", 4) : ("\\U", 8)
+        text += opening.utf8
+        for place in (0..<digits).reversed() {
+            text.append(UInt8(hexadecimalDigit: UInt8(truncatingIfNeeded: value >> (4 * UInt32(place)) & 15)))
+        }
     }
 
     private static func isPrintable(_ scalar: Unicode.Scalar) -> Bool {
@@ -143,11 +156,12 @@ struct PythonText {
             guard writeValue() else { return false }
             if !isObject { continue }
             let value = valueStart..<text.count
-            if let place = places[Array(text[name])] {
+            let key = Array(text[name])
+            if let place = places[key] {
                 members[place].value = value
                 repeatsName = true
             } else {
-                places[Array(text[name])] = members.count
+                places[key] = members.count
                 members.append((name, value))
             }
         }
@@ -168,7 +182,7 @@ struct PythonText {
         guard end < json.count, JSONValue.decodeString(json.span.extracting(index...end), into: &decoded) else {
             return false
         }
-        text += Self.repr(String(decoding: decoded, as: UTF8.self)).utf8
+        Self.writeRepr(String(decoding: decoded, as: UTF8.self), to: &text)
         index = end + 1
         return true
     }
