@@ -27,7 +27,6 @@ struct Received {
 enum Step {
     case send(String)
     case sendBytes([UInt8])
-    case pause(milliseconds: Int)
     /// Sends this again and again until the peer closes.
     case sendEndlessly(String)
     /// Waits until the test opens the path, or the peer closes.
@@ -154,9 +153,6 @@ private final class State: @unchecked Sendable {
         switch step {
         case .send(let text): return connection.send(Array(text.utf8))
         case .sendBytes(let bytes): return connection.send(bytes)
-        case .pause(let milliseconds):
-            Thread.sleep(forTimeInterval: Double(milliseconds) / 1000)
-            return true
         case .sendEndlessly(let text):
             let bytes = Array(text.utf8)
             while !locked({ $0.isEnding }), connection.send(bytes) {}
