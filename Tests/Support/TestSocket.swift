@@ -38,6 +38,9 @@ public func uninterrupted<Number: FixedWidthInteger>(_ call: () -> Number) -> Nu
 
 /// A stream socket with blocking calls. A call on a connection gives up after `timeoutSeconds`.
 ///
+/// A connection with a `TLSContext` speaks TLS, and all calls are about what was encrypted. A connection must end with
+/// close_notify then: an end without it is a failure.
+///
 /// The socket is closed when the last reference goes away. Threads may share it: one can send while another receives.
 public final class TestSocket: Sendable {
     /// Where a socket listens or connects to.
@@ -56,19 +59,27 @@ public final class TestSocket: Sendable {
     /// The socket's descriptor, for calls that this class does not have.
     public let descriptor: Int32
     private let isClosed = Atomic(false)
+    private let resetsOnClose = Atomic(false)
+    /// What a listener's connections speak.
+    private let context: TLSContext?
+    private let tls: TLSStream?
 
-    private init(descriptor: Int32) { self.descriptor = descriptor }
+    private init(descriptor: Int32, context: TLSContext? = nil, tls: TLSStream? = nil) {
+        (self.descriptor, self.context, self.tls) = (descriptor, context, tls)
+    }
 
     deinit { close() }
 
     // MARK: Connecting
 
-    /// Connects, with SO_RCVBUF set to `receiveBufferBytes` unless it is nil.
-    public convenience init(connectedTo name: Name, receiveBufferBytes: Int32? = nil) throws {
-        try self.init(family: name.family)
+    /// Connects, with SO_RCVBUF set to `receiveBufferBytes` unless it is nil. With `tls`, the TLS handshake is complete
+    /// on this side.
+    public convenience init(connectedTo name: Name, receiveBufferBytes: Int32? = nil, tls: TLSContext? = nil) throws {
+        try self.init(family: name.family, speaking: tls)
         if let receiveBufferBytes { set(SO_RCVBUF, to: receiveBufferBytes) }
         guard name.withAddress({ connect(descriptor, $0, $1) }) == 0 else { throw SocketFailure("connect") }
         setTimeouts()
+        if let stream = self.tls, stream.shakeHands() != 1 { throw failure("connect") }
     }
 
     /// Starts to connect, and does not wait for the connection.
@@ -78,28 +89,34 @@ public final class TestSocket: Sendable {
         _ = name.withAddress { connect(descriptor, $0, $1) }
     }
 
-    private convenience init(family: Int32) throws {
-        self.init(descriptor: socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0))
+    private convenience init(family: Int32, context: TLSContext? = nil, speaking: TLSContext? = nil) throws {
+        let descriptor = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw SocketFailure("socket") }
+        let stream = try speaking.map { try TLSStream(descriptor: descriptor, context: $0) }
+        self.init(descriptor: descriptor, context: context, tls: stream)
     }
 
     // MARK: Listening
 
-    /// Listens. Accepted connections have SO_RCVBUF set to `receiveBufferBytes` unless it is nil.
-    public convenience init(listeningAt name: Name, backlog: Int32 = 128, receiveBufferBytes: Int32? = nil) throws {
-        try self.init(family: name.family)
+    /// Listens. Accepted connections have SO_RCVBUF set to `receiveBufferBytes` unless it is nil, and speak TLS with
+    /// `tls`.
+    public convenience init(
+        listeningAt name: Name, backlog: Int32 = 128, receiveBufferBytes: Int32? = nil, tls: TLSContext? = nil
+    ) throws {
+        try self.init(family: name.family, context: tls)
         if let receiveBufferBytes { set(SO_RCVBUF, to: receiveBufferBytes) }
         set(SO_REUSEADDR, to: Int32(1))
         guard name.withAddress({ bind(descriptor, $0, $1) }) == 0 else { throw SocketFailure("bind") }
         guard listen(descriptor, backlog) == 0 else { throw SocketFailure("listen") }
     }
 
-    /// The next connection, which may take any time; nil after `shutDown`.
+    /// The next connection, which may take any time; nil after `shutDown`. Later calls on it make the TLS handshake.
     public func accept() -> TestSocket? {
         let accepted = uninterrupted { Glibc.accept(descriptor, nil, nil) }
         guard accepted >= 0 else { return nil }
         _ = fcntl(accepted, F_SETFD, FD_CLOEXEC)
-        let connection = TestSocket(descriptor: accepted)
+        let stream = context.flatMap { try? TLSStream(descriptor: accepted, context: $0) }
+        let connection = TestSocket(descriptor: accepted, tls: stream)
         connection.setTimeouts()
         return connection
     }
@@ -131,12 +148,14 @@ public final class TestSocket: Sendable {
     }
 
     /// Sends as many bytes as there is room for now, and returns their number; -1 if there is none, or on an error.
+    /// Unless all were sent, the next call must begin with those that were not.
     @discardableResult
     public func sendNow(_ bytes: some ContiguousBytes) -> Int { send(bytes, flags: Int32(MSG_DONTWAIT)) }
 
     private func send(_ bytes: some ContiguousBytes, flags: Int32) -> Int {
         bytes.withUnsafeBytes { bytes in
-            uninterrupted {
+            if let tls { return tls.send(bytes, flags: flags) }
+            return uninterrupted {
                 Glibc.send(descriptor, bytes.baseAddress, bytes.count, flags | Int32(MSG_NOSIGNAL))
             }
         }
@@ -144,10 +163,10 @@ public final class TestSocket: Sendable {
 
     /// Waits for bytes and returns them; empty at the end of input.
     ///
-    /// - Throws: `SocketFailure`: a reset, or nothing came within `timeoutSeconds`.
+    /// - Throws: `SocketFailure`: a reset, or nothing came within `timeoutSeconds`. `Failure`: what is wrong with TLS.
     public func receive(_ maximum: Int = 65536) throws -> [UInt8] {
         let (bytes, count) = receive(maximum, flags: 0)
-        guard count >= 0 else { throw SocketFailure("recv") }
+        guard count >= 0 else { throw failure("recv") }
         return bytes
     }
 
@@ -160,7 +179,9 @@ public final class TestSocket: Sendable {
     private func receive(_ maximum: Int, flags: Int32) -> ([UInt8], count: Int) {
         var count = 0
         let bytes = [UInt8](unsafeUninitializedCapacity: maximum) { buffer, length in
-            count = uninterrupted { recv(descriptor, buffer.baseAddress, maximum, flags) }
+            count =
+                tls?.receive(UnsafeMutableRawBufferPointer(buffer), flags: flags)
+                ?? uninterrupted { recv(descriptor, buffer.baseAddress, maximum, flags) }
             length = max(0, count)
         }
         return (bytes, count)
@@ -170,24 +191,50 @@ public final class TestSocket: Sendable {
     ///
     /// - Returns: false if there is nothing after so many milliseconds.
     public func isReadable(withinMilliseconds milliseconds: Int = timeoutSeconds * 1000) -> Bool {
-        var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        return uninterrupted { poll(&entry, 1, Int32(milliseconds)) } > 0
+        let end = ContinuousClock.now + .milliseconds(milliseconds)
+        while true {
+            // Of TLS, some records carry nothing to receive.
+            if let tls, tls.peek(flags: Int32(MSG_DONTWAIT)) >= 0 || errno != EAGAIN { return true }
+            let left = max(.zero, end - .now)
+            var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            let isReady = uninterrupted { poll(&entry, 1, Int32(left / .milliseconds(1))) } > 0
+            if !isReady || tls == nil { return isReady }
+        }
+    }
+
+    private func failure(_ call: String) -> any Error {
+        let code = errno
+        if let problem = tls?.problem { return Failure(description: "\(call): \(problem)") }
+        errno = code
+        return SocketFailure(call)
     }
 
     // MARK: Ending
 
     /// Ends the output. The peer can still send.
-    public func halfClose() { shutdown(descriptor, Int32(SHUT_WR)) }
+    public func halfClose() {
+        tls?.endOutput()
+        shutdown(descriptor, Int32(SHUT_WR))
+    }
 
     /// Ends input and output, and wakes a thread that waits in `accept`.
     public func shutDown() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
     /// Makes `close` reset the connection.
-    public func resetOnClose() { set(SO_LINGER, to: linger(l_onoff: 1, l_linger: 0)) }
+    public func resetOnClose() {
+        set(SO_LINGER, to: linger(l_onoff: 1, l_linger: 0))
+        resetsOnClose.store(true, ordering: .relaxed)
+    }
 
     /// Closes the socket before the last reference goes away. No thread may be using it.
     public func close() {
-        if !isClosed.exchange(true, ordering: .relaxed), descriptor >= 0 { Glibc.close(descriptor) }
+        if isClosed.exchange(true, ordering: .relaxed) { return }
+        if let tls, !resetsOnClose.load(ordering: .relaxed) {
+            // The kernel resets a plain connection with unread bytes. Here, this may not depend on records that carry
+            // nothing to receive, nor on bytes that are decrypted already.
+            if tls.peek(flags: Int32(MSG_DONTWAIT)) > 0 { resetOnClose() } else { tls.endOutput() }
+        }
+        Glibc.close(descriptor)
     }
 
     // MARK: Options
@@ -255,7 +302,7 @@ public final class SilentPort: Sendable {
     /// The port.
     public var port: UInt16 { listener.localPort }
     /// The URL of the port.
-    public var url: String { "http://\(address):\(port)/" }
+    public var url: String { "\(TLSContext.scheme)://\(address):\(port)/" }
 
     /// Fills the queue of a port; port 0 lets the kernel choose.
     public init(_ address: String = "127.0.0.1", port: UInt16 = 0) throws {
