@@ -138,11 +138,13 @@ final class TestOrigin {
     let port: UInt16
     let address: String
 
-    var url: String { "http://\(address):\(port)/" }
+    var url: String { "\(TLSContext.scheme)://\(address):\(port)/" }
 
     init(_ address: String = "127.0.0.1", port: UInt16 = 0, receiveBufferBytes: Int32? = nil) throws {
         self.address = address
-        socket = try TestSocket(listeningAt: .ipv4(address, port: port), receiveBufferBytes: receiveBufferBytes)
+        socket = try TestSocket(
+            listeningAt: .ipv4(address, port: port), receiveBufferBytes: receiveBufferBytes, tls: TLSContext.suiteServer
+        )
         self.port = socket.localPort
     }
 

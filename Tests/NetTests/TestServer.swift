@@ -411,7 +411,8 @@ final class Peer {
 
     init(port: UInt16, isIPv6: Bool = false, receiveBuffer: Int32? = nil) throws {
         socket = try TestSocket(
-            connectedTo: isIPv6 ? .ipv6Loopback(port: port) : .ipv4(port: port), receiveBufferBytes: receiveBuffer)
+            connectedTo: isIPv6 ? .ipv6Loopback(port: port) : .ipv4(port: port), receiveBufferBytes: receiveBuffer,
+            tls: TLSContext.suiteClient)
     }
 
     init(path: String) throws { socket = try TestSocket(connectedTo: .path(path)) }

@@ -29,7 +29,14 @@ final class Server {
         process.executableURL = limit == nil ? Server.executable : URL(fileURLWithPath: "/bin/sh")
         process.arguments =
             limit.map { ["-c", "\($0); exec \"$0\" \"$@\"", Server.executable.path] + arguments } ?? arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        process.environment = ProcessInfo.processInfo.environment
+        if TLSContext.isOverTLS {
+            let pair = try Certificates.shared.pair(.good)
+            process.environment?["EMQ_TLS_CERT"] = pair.chain
+            process.environment?["EMQ_TLS_KEY"] = pair.key
+            process.environment?["EMQ_TLS_CA"] = try Certificates.shared.authorityFile
+        }
+        process.environment?.merge(environment) { $1 }
         process.standardError = try FileHandle(forWritingTo: log)
         try process.run()
         let log = log
@@ -37,7 +44,7 @@ final class Server {
             let text = contents(of: log.path)
             return text.contains("\n") ? text : nil
         }
-        let match = line.firstMatch(of: /http:\/\/[^ ]*?:(\d+)/)
+        let match = line.firstMatch(of: /https?:\/\/[^ ]*?:(\d+)/)
         port = match.flatMap { UInt16($0.1) } ?? 0
     }
 
@@ -173,7 +180,7 @@ final class Client {
 
     init(port: UInt16, expectsLines: Bool = false) throws {
         self.expectsLines = expectsLines
-        socket = try TestSocket(connectedTo: .ipv4(port: port))
+        socket = try TestSocket(connectedTo: .ipv4(port: port), tls: TLSContext.suiteClient)
     }
 
     init(path: String) throws {

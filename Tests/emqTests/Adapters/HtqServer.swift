@@ -14,7 +14,7 @@ struct HtqServer {
         let server = try Server(["--addr", "127.0.0.1:0", "--htq", "127.0.0.1:0"] + options)
         self.server = server
         port = try eventually("the port of htq") {
-            let match = server.output.firstMatch(of: /emq: replacing htq at http:\/\/127\.0\.0\.1:(\d+)/)
+            let match = server.output.firstMatch(of: /emq: replacing htq at https?:\/\/127\.0\.0\.1:(\d+)/)
             return match.flatMap { UInt16($0.1) }
         }
         _ = try eventually("the end of the recovery") { try get("/").status == 200 ? true : nil }
@@ -42,7 +42,7 @@ struct HtqServer {
         let answer = try send("POST", "/", json)
         try #require(answer.status == 303, "\(answer.body)")
         let location = try #require(answer.fields["location"])
-        let path = try #require(location.wholeMatch(of: /http:\/\/127\.0\.0\.1:\d+(\/[-0-9a-f]{36}\/)/)?.1)
+        let path = try #require(location.wholeMatch(of: /https?:\/\/127\.0\.0\.1:\d+(\/[-0-9a-f]{36}\/)/)?.1)
         return String(path)
     }
 
