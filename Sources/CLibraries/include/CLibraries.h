@@ -3,7 +3,9 @@
 #ifndef EMQ_CLIBRARIES_H
 #define EMQ_CLIBRARIES_H
 
+#include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 // zlib 1.x, https://zlib.net/manual.html. `inflateInit2_` checks that it knows this structure by its size.
 
@@ -28,5 +30,130 @@ typedef int (*emq_zlib_inflateInit2)(emq_zlib_stream *stream, int window_bits, c
 typedef int (*emq_zlib_inflate)(emq_zlib_stream *stream, int flush);
 typedef int (*emq_zlib_inflateReset)(emq_zlib_stream *stream);
 typedef int (*emq_zlib_inflateEnd)(emq_zlib_stream *stream);
+
+// OpenSSL 3 and 1.1.1, https://docs.openssl.org/3.0/man3/. All structures are opaque. The macro has a line for each
+// function: what it returns, its name, and what it takes. A structure of pointers and the names to look up are made of it.
+
+typedef struct emq_ssl_method emq_ssl_method;
+typedef struct emq_ssl_ctx emq_ssl_ctx;
+typedef struct emq_ssl emq_ssl;
+typedef struct emq_ssl_session emq_ssl_session;
+typedef struct emq_bio emq_bio;
+typedef struct emq_bio_method emq_bio_method;
+typedef struct emq_x509 emq_x509;
+typedef struct emq_x509_name emq_x509_name;
+typedef struct emq_x509_extension emq_x509_extension;
+typedef struct emq_x509_store emq_x509_store;
+typedef struct emq_x509_store_ctx emq_x509_store_ctx;
+typedef struct emq_x509_verify_param emq_x509_verify_param;
+typedef struct emq_x509_names emq_x509_names;
+typedef struct emq_asn1_time emq_asn1_time;
+
+typedef int (*emq_ssl_verify_callback)(int is_valid, emq_x509_store_ctx *context);
+typedef int (*emq_ssl_password_callback)(char *buffer, int size, int is_written, void *data);
+typedef int (*emq_ssl_session_callback)(emq_ssl *ssl, emq_ssl_session *session);
+typedef int (*emq_ssl_alpn_callback)(
+    emq_ssl *ssl, const unsigned char **chosen, unsigned char *chosen_length, const unsigned char *offered,
+    unsigned int offered_length, void *data);
+typedef int (*emq_bio_write_callback)(emq_bio *bio, const char *bytes, int length);
+typedef int (*emq_bio_read_callback)(emq_bio *bio, char *bytes, int length);
+typedef long (*emq_bio_ctrl_callback)(emq_bio *bio, int command, long number, void *pointer);
+
+#define EMQ_SSL_FUNCTIONS(F) \
+    F(const emq_ssl_method *, TLS_server_method, (void)) \
+    F(const emq_ssl_method *, TLS_client_method, (void)) \
+    F(emq_ssl_ctx *, SSL_CTX_new, (const emq_ssl_method *)) \
+    F(void, SSL_CTX_free, (emq_ssl_ctx *)) \
+    F(long, SSL_CTX_ctrl, (emq_ssl_ctx *, int command, long number, void *pointer)) \
+    F(uint64_t, SSL_CTX_set_options, (emq_ssl_ctx *, uint64_t)) \
+    F(int, SSL_CTX_set_cipher_list, (emq_ssl_ctx *, const char *)) \
+    F(int, SSL_CTX_use_certificate_chain_file, (emq_ssl_ctx *, const char *path)) \
+    F(int, SSL_CTX_use_PrivateKey_file, (emq_ssl_ctx *, const char *path, int type)) \
+    F(int, SSL_CTX_check_private_key, (const emq_ssl_ctx *)) \
+    F(void, SSL_CTX_set_default_passwd_cb, (emq_ssl_ctx *, emq_ssl_password_callback)) \
+    F(emq_x509 *, SSL_CTX_get0_certificate, (const emq_ssl_ctx *)) \
+    F(int, SSL_CTX_load_verify_locations, (emq_ssl_ctx *, const char *file, const char *directory)) \
+    F(emq_x509_store *, SSL_CTX_get_cert_store, (const emq_ssl_ctx *)) \
+    F(emq_x509_names *, SSL_load_client_CA_file, (const char *path)) \
+    F(void, SSL_CTX_set_client_CA_list, (emq_ssl_ctx *, emq_x509_names *)) \
+    F(void, SSL_CTX_set_verify, (emq_ssl_ctx *, int mode, emq_ssl_verify_callback)) \
+    F(int, SSL_CTX_set_session_id_context, (emq_ssl_ctx *, const unsigned char *, unsigned int length)) \
+    F(int, SSL_CTX_set_num_tickets, (emq_ssl_ctx *, size_t)) \
+    F(void, SSL_CTX_sess_set_new_cb, (emq_ssl_ctx *, emq_ssl_session_callback)) \
+    F(void, SSL_CTX_set_alpn_select_cb, (emq_ssl_ctx *, emq_ssl_alpn_callback, void *data)) \
+    F(int, SSL_CTX_set_alpn_protos, (emq_ssl_ctx *, const unsigned char *, unsigned int length)) \
+    F(emq_ssl *, SSL_new, (emq_ssl_ctx *)) \
+    F(void, SSL_free, (emq_ssl *)) \
+    F(void, SSL_set_bio, (emq_ssl *, emq_bio *input, emq_bio *output)) \
+    F(emq_bio *, SSL_get_rbio, (const emq_ssl *)) \
+    F(void, SSL_set_accept_state, (emq_ssl *)) \
+    F(void, SSL_set_connect_state, (emq_ssl *)) \
+    F(void, SSL_set_read_ahead, (emq_ssl *, int)) \
+    F(long, SSL_ctrl, (emq_ssl *, int command, long number, void *pointer)) \
+    F(int, SSL_do_handshake, (emq_ssl *)) \
+    F(int, SSL_read, (emq_ssl *, void *bytes, int length)) \
+    F(int, SSL_peek, (emq_ssl *, void *bytes, int length)) \
+    F(int, SSL_has_pending, (const emq_ssl *)) \
+    F(int, SSL_write, (emq_ssl *, const void *bytes, int length)) \
+    F(int, SSL_shutdown, (emq_ssl *)) \
+    F(void, SSL_set_shutdown, (emq_ssl *, int mode)) \
+    F(int, SSL_get_error, (const emq_ssl *, int result)) \
+    F(int, SSL_set1_host, (emq_ssl *, const char *)) \
+    F(void, SSL_set_hostflags, (emq_ssl *, unsigned int)) \
+    F(emq_x509_verify_param *, SSL_get0_param, (emq_ssl *)) \
+    F(int, SSL_set_session, (emq_ssl *, emq_ssl_session *)) \
+    F(int, SSL_session_reused, (const emq_ssl *)) \
+    F(void, SSL_SESSION_free, (emq_ssl_session *)) \
+    F(int, SSL_get_ex_data_X509_STORE_CTX_idx, (void))
+
+#define EMQ_CRYPTO_FUNCTIONS(F) \
+    F(emq_bio_method *, BIO_meth_new, (int type, const char *name)) \
+    F(int, BIO_meth_set_write, (emq_bio_method *, emq_bio_write_callback)) \
+    F(int, BIO_meth_set_read, (emq_bio_method *, emq_bio_read_callback)) \
+    F(int, BIO_meth_set_ctrl, (emq_bio_method *, emq_bio_ctrl_callback)) \
+    F(emq_bio *, BIO_new, (const emq_bio_method *)) \
+    F(emq_bio *, BIO_new_mem_buf, (const void *bytes, int length)) \
+    F(const emq_bio_method *, BIO_s_mem, (void)) \
+    F(int, BIO_free, (emq_bio *)) \
+    F(int, BIO_read, (emq_bio *, void *bytes, int length)) \
+    F(void, BIO_set_init, (emq_bio *, int)) \
+    F(void, BIO_set_data, (emq_bio *, void *)) \
+    F(void *, BIO_get_data, (emq_bio *)) \
+    F(void, BIO_set_flags, (emq_bio *, int)) \
+    F(void, BIO_clear_flags, (emq_bio *, int)) \
+    F(void, ERR_clear_error, (void)) \
+    F(unsigned long, ERR_peek_error, (void)) \
+    F(unsigned long, ERR_peek_last_error, (void)) \
+    F(const char *, ERR_reason_error_string, (unsigned long)) \
+    F(emq_x509 *, PEM_read_bio_X509, (emq_bio *, emq_x509 **, emq_ssl_password_callback, void *data)) \
+    F(void, X509_free, (emq_x509 *)) \
+    F(emq_x509_name *, X509_get_subject_name, (const emq_x509 *)) \
+    F(emq_x509_name *, X509_get_issuer_name, (const emq_x509 *)) \
+    F(int, X509_NAME_print_ex, (emq_bio *, const emq_x509_name *, int indent, unsigned long flags)) \
+    F(const emq_asn1_time *, X509_get0_notBefore, (const emq_x509 *)) \
+    F(const emq_asn1_time *, X509_get0_notAfter, (const emq_x509 *)) \
+    F(int, ASN1_TIME_to_tm, (const emq_asn1_time *, struct tm *)) \
+    F(int, X509_get_ext_by_NID, (const emq_x509 *, int nid, int last_position)) \
+    F(emq_x509_extension *, X509_get_ext, (const emq_x509 *, int position)) \
+    F(int, X509V3_EXT_print, (emq_bio *, emq_x509_extension *, unsigned long flags, int indent)) \
+    F(int, X509_STORE_add_cert, (emq_x509_store *, emq_x509 *)) \
+    F(emq_x509 *, X509_STORE_CTX_get_current_cert, (const emq_x509_store_ctx *)) \
+    F(int, X509_STORE_CTX_get_error, (const emq_x509_store_ctx *)) \
+    F(void *, X509_STORE_CTX_get_ex_data, (const emq_x509_store_ctx *, int index)) \
+    F(const char *, X509_verify_cert_error_string, (long)) \
+    F(int, X509_VERIFY_PARAM_set1_ip_asc, (emq_x509_verify_param *, const char *))
+
+#define EMQ_FIELD(RETURNED, NAME, TAKEN) RETURNED(*NAME) TAKEN;
+typedef struct emq_ssl_functions {
+    EMQ_SSL_FUNCTIONS(EMQ_FIELD)
+} emq_ssl_functions;
+typedef struct emq_crypto_functions {
+    EMQ_CRYPTO_FUNCTIONS(EMQ_FIELD)
+} emq_crypto_functions;
+
+// The names of the fields in their order, each followed by a zero.
+#define EMQ_NAME(RETURNED, NAME, TAKEN) #NAME "\0"
+static const char emq_ssl_names[] = EMQ_SSL_FUNCTIONS(EMQ_NAME);
+static const char emq_crypto_names[] = EMQ_CRYPTO_FUNCTIONS(EMQ_NAME);
 
 #endif

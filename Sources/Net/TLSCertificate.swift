@@ -1,0 +1,90 @@
+// What a certificate says, in words for whoever has to find out why it is refused.
+
+import CLibraries
+import Glibc
+
+/// A certificate that its owner keeps alive.
+@safe struct TLSCertificate {
+    private let pointer: OpaquePointer
+    private let openSSL: OpenSSL
+
+    init(_ pointer: OpaquePointer, _ openSSL: OpenSSL) {
+        unsafe self.pointer = pointer
+        self.openSSL = openSSL
+    }
+
+    /// Who it is for, as RFC 4514 writes it: `CN=example.com,O=Example`.
+    var subject: String { unsafe name(openSSL.crypto.X509_get_subject_name(pointer)) }
+
+    /// Who issued it.
+    var issuer: String { unsafe name(openSSL.crypto.X509_get_issuer_name(pointer)) }
+
+    /// The hosts that it is for, as in `DNS:example.com, IP Address:192.0.2.1`; empty if it names none.
+    var hosts: String {
+        let place = unsafe openSSL.crypto.X509_get_ext_by_NID(pointer, Self.subjectAlternativeName, -1)
+        guard place >= 0, let hosts = unsafe openSSL.crypto.X509_get_ext(pointer, place) else { return "" }
+        return bounded(
+            unsafe openSSL.text { _ = unsafe openSSL.crypto.X509V3_EXT_print($0, hosts, 0, 0) })
+    }
+
+    /// When it begins and ends, in Unix seconds.
+    var startSeconds: Int64 { unsafe seconds(openSSL.crypto.X509_get0_notBefore(pointer)) }
+    var endSeconds: Int64 { unsafe seconds(openSSL.crypto.X509_get0_notAfter(pointer)) }
+
+    private func name(_ name: OpaquePointer?) -> String {
+        guard let name = unsafe name else { return "" }
+        return bounded(
+            unsafe openSSL.text { _ = unsafe openSSL.crypto.X509_NAME_print_ex($0, name, 0, Self.nameStyle) })
+    }
+
+    private func seconds(_ time: OpaquePointer?) -> Int64 {
+        var parts = unsafe tm()
+        guard unsafe openSSL.crypto.ASN1_TIME_to_tm(time, &parts) == 1 else { return 0 }
+        return Int64(unsafe timegm(&parts))
+    }
+
+    /// The text without control characters, and not longer than a line. The peer chose it.
+    private func bounded(_ text: String) -> String {
+        let line = text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) }
+        return line.count > 200 ? String(line.prefix(200)) + "…" : String(line)
+    }
+
+    /// NID_subject_alt_name.
+    private static let subjectAlternativeName: Int32 = 85
+    /// XN_FLAG_RFC2253.
+    private static let nameStyle: UInt = 0x111_0317
+
+    /// A time as `2026-11-29 06:00:00 UTC`.
+    static func text(ofSeconds seconds: Int64) -> String {
+        var (time, parts) = unsafe (time_t(seconds), tm())
+        unsafe gmtime_r(&time, &parts)
+        func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        return unsafe "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday)) "
+            + "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) UTC"
+    }
+
+    // MARK: Why it is refused
+
+    /// Why a certificate in a host's chain is refused, for the name or address that was asked for and one of the codes
+    /// `X509_V_ERR_…`.
+    func refusal(code: Int32, host: String) -> String {
+        let who = subject.isEmpty ? "the certificate of \(host)" : "the certificate of \(host) (\(subject))"
+        let issued = "; it is issued by \(issuer.isEmpty ? "nobody" : issuer)"
+        switch code {
+        case 9: return "\(who) is valid only from \(Self.text(ofSeconds: startSeconds)) on\(issued)"
+        case 10: return "\(who) expired on \(Self.text(ofSeconds: endSeconds))\(issued)"
+        case 62, 64:
+            let names = hosts.isEmpty ? "names no host" : "is for \(hosts), not for \(host)"
+            return "\(who) \(names)\(issued)"
+        case 18: return "\(who) is signed by itself, and it is not one that emq trusts"
+        case 19: return "the certificate of \(host) comes from the root \(subject), which emq does not trust"
+        case 2, 20, 21:
+            return "\(who) is issued by \(issuer), whose certificate emq does not have: it is neither sent by the host "
+                + "nor trusted"
+        default:
+            let reason = openSSL.crypto.X509_verify_cert_error_string(Int(code))
+            let words = unsafe reason.map { unsafe String(cString: $0) } ?? "error \(code)"
+            return "\(who) is not valid: \(words)\(issued)"
+        }
+    }
+}
