@@ -89,7 +89,7 @@ public struct Attempt {
     public var place: String {
         let path = url.target.prefix { $0 != UInt8(ascii: "?") }
         let isLong = path.count > Self.pathBytesShown
-        return "http://" + String(decoding: url.authority + path.prefix(Self.pathBytesShown), as: UTF8.self)
+        return String(decoding: url.origin + path.prefix(Self.pathBytesShown), as: UTF8.self)
             + (isLong ? "…" : "")
     }
 

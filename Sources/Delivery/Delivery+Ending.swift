@@ -43,17 +43,17 @@ extension Delivery {
         let queue = attempt.queue
         queue.inFlightCount -= 1
         bodyBytes -= attempt.bodyByteCount
-        let authority = attempt.url.authority
-        let count = inFlightCounts[authority, default: 1] - 1
-        inFlightCounts[authority] = count == 0 ? nil : count
-        if var crowd = crowds.removeValue(forKey: authority) {
+        let origin = attempt.url.origin
+        let count = inFlightCounts[origin, default: 1] - 1
+        inFlightCounts[origin] = count == 0 ? nil : count
+        if var crowd = crowds.removeValue(forKey: origin) {
             // One queue takes the place. With nothing else in flight to this host, all queues try: if the one no longer
             // needs the place, nothing would wake the others.
             while !crowd.isEmpty {
                 activate(crowd.removeFirst())
                 if count > 0 { break }
             }
-            if !crowd.isEmpty { crowds[authority] = crowd }
+            if !crowd.isEmpty { crowds[origin] = crowd }
         }
         if queue.standing == .full { activate(queue) }
         forgetIfIdle(queue)

@@ -20,7 +20,7 @@ extension Delivery {
             if known.standing == .paced { paced.removeAll { $0.queue === known } }
             if known.standing == .held { held.removeAll { $0 === known } }
             if known.standing == .unresolved { unresolved.removeAll { $0 === known } }
-            if known.standing == .crowded { crowds[known.crowdedAuthority]?.removeAll { $0 === known } }
+            if known.standing == .crowded { crowds[known.crowdedOrigin]?.removeAll { $0 === known } }
             return activate(known)
         }
         guard let courier = courier(name) else { return }
@@ -78,7 +78,7 @@ extension Delivery {
                 case .paced: pace(queue, until: queue.nextTime(now: now))
                 case .held: held.append(queue)
                 case .unresolved: unresolved.append(queue)
-                case .crowded: crowds[queue.crowdedAuthority, default: []].append(queue)
+                case .crowded: crowds[queue.crowdedOrigin, default: []].append(queue)
                 case .full: break
                 }
             }
@@ -112,14 +112,14 @@ extension Delivery {
             else { return nil }
             do throws(TaskRequestError) {
                 var request = try queue.courier.request(for: task, of: queue, unixMilliseconds: unixMilliseconds)
-                let authority = request.url.authority
-                if inFlightCounts[authority, default: 0] >= maximumInFlightPerHost {
-                    queue.crowdedAuthority = authority
+                let origin = request.url.origin
+                if inFlightCounts[origin, default: 0] >= maximumInFlightPerHost {
+                    queue.crowdedOrigin = origin
                     hindrance = .crowded
                     return nil
                 }
                 request.group = queue.index.slot
-                guard sender.canBegin(request.url, for: request.group) else {
+                guard sender.canBegin(request) else {
                     hindrance = .unresolved
                     return nil
                 }
@@ -139,9 +139,9 @@ extension Delivery {
         case .success(let (task, request)):
             queue.noteStart(now: now)
             let byteCount = request.body?.count ?? 0
-            let authority = request.url.authority
+            let origin = request.url.origin
             bodyBytes += byteCount
-            inFlightCounts[authority, default: 0] += 1
+            inFlightCounts[origin, default: 0] += 1
             attempts[key.rawValue] = Attempt(task: task, queue: queue, url: request.url, bodyByteCount: byteCount)
             sender.send(request, key: key.rawValue)
         case .failure(let error):

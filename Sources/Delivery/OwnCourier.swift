@@ -31,7 +31,7 @@ public final class OwnCourier: Courier {
         }
         let method = own.method ?? options.method ?? Array("POST".utf8)
         var headers = own.headers
-        if options.url.map({ $0.authority == url.authority }) ?? !own.isNotice {
+        if options.url.map({ $0.origin == url.origin }) ?? !own.isNotice {
             for header in options.headers
             where !headers.contains(where: { $0.name.lowercasedASCII == header.name.lowercasedASCII }) {
                 headers.append(header)

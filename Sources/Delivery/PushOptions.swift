@@ -214,7 +214,7 @@ public struct PushOptions: Equatable, Sendable {
                 throw PushOptionsError(
                     field: field, detail: "*** keeps a header's current value, but this header has none")
             }
-            guard url?.authority == previous.url?.authority else {
+            guard url?.origin == previous.url?.origin else {
                 throw PushOptionsError(
                     field: field,
                     detail:

@@ -4,9 +4,9 @@ import Net
 
 /// Sends requests, and reports on those that have ended when asked.
 public protocol RequestSender: AnyObject {
-    /// Whether a request to a URL can be sent now. It cannot if the host must be looked up while too many other lookups
-    /// are in progress, in total or for that group.
-    func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool
+    /// Whether a request can be sent now. It cannot if its host must be looked up while too many other lookups are in
+    /// progress, in total or for the request's group.
+    func canBegin(_ request: borrowing ClientRequest) -> Bool
 
     /// The number of lookups that have ended since the last call. Requests that had to wait may be possible now.
     func takeEndedLookUpCount() -> Int

@@ -32,8 +32,8 @@ public final class SendingQueue {
     public let encodedName: [UInt8]
     var standing = Standing.idle
     var inFlightCount = 0
-    /// The host and port that a crowded queue waits for.
-    var crowdedAuthority: [UInt8] = []
+    /// The origin that a crowded queue waits for.
+    var crowdedOrigin: [UInt8] = []
     /// The push options of the queue's configuration.
     public private(set) var options = PushOptions()
     private(set) var bucket: TokenBucket?

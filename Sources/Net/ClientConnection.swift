@@ -1,6 +1,7 @@
 // One connection of the client: being opened, in use, or idle. It notes what the kernel reports.
 
 import CLinux
+import Glibc
 
 /// A source that the client's `advance` visits, once for all events noted since the last visit.
 class ClientSource: EventSource {
@@ -45,10 +46,19 @@ final class ClientConnection: ClientSource {
     /// Starts to connect. `takeConnectResult` tells the result once `hasNews` is true.
     ///
     /// - Throws: `SystemError` if that fails at once.
-    init(client: HTTPClient, host: ClientHost, address: IPAddress, port: UInt16) throws(SystemError) {
+    init(client: HTTPClient, host: ClientHost, address: IPAddress, url: HTTPURL) throws(SystemError) {
         self.host = host
         self.address = address
-        transport = .socket(try SocketTransport(connectingTo: address, port: port))
+        let socket = try SocketTransport(connectingTo: address, port: url.port)
+        if let trust = host.key.trust {
+            guard let tls = TLSTransport(connecting: socket, host: url.host, origin: url.origin, trust: trust) else {
+                socket.close(isReset: false)
+                throw SystemError("connect to \(address)", code: ENOMEM)
+            }
+            transport = .tls(tls)
+        } else {
+            transport = .socket(socket)
+        }
         super.init(client: client)
         let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         do throws(SystemError) {
@@ -83,8 +93,8 @@ final class ClientConnection: ClientSource {
         return nil
     }
 
-    /// The result of the attempt to connect: 0 or an `errno`; nil while it continues.
-    func takeConnectResult() -> Int32? {
+    /// The result of the attempt to connect; nil while it continues.
+    func takeConnectResult() -> ConnectResult? {
         guard hasNews else { return nil }
         hasNews = false
         return transport.takeConnectResult()

@@ -154,6 +154,7 @@ final class ClientExchange: ClientSource {
 
     private func lookUp() {
         phase = .lookingUp
+        if request.url.isSecure, host.key.trust == nil { return fail(.tls(authority: authority, client.trustFailure)) }
         let url = request.url
         if let address = url.address {
             answer = .success([address])
@@ -192,7 +193,7 @@ final class ClientExchange: ClientSource {
                 continue
             }
             do throws(SystemError) {
-                let attempt = try ClientConnection(client: client, host: host, address: address, port: url.port)
+                let attempt = try ClientConnection(client: client, host: host, address: address, url: url)
                 attempt.exchange = self
                 attempts.append(attempt)
             } catch {
@@ -209,18 +210,21 @@ final class ClientExchange: ClientSource {
     private func reviewAttempts() {
         var hasFailed = false
         for attempt in attempts {
-            guard let code = attempt.takeConnectResult() else { continue }
+            guard let result = attempt.takeConnectResult() else { continue }
             attempts.removeAll { $0 === attempt }
-            if code == 0 {
+            switch result {
+            case .connected:
                 for other in attempts { other.close() }
                 attempts = []
                 nextAttemptTime = .max
                 run(on: attempt)
                 return exchangeBytes()
+            case .failed(let code):
+                attemptFailure = .connect(authority: authority, address: attempt.address, code: code)
+            case .refused(let error): attemptFailure = .tls(authority: authority, error)
             }
             attempt.close()
             hasFailed = true
-            attemptFailure = .connect(authority: authority, address: attempt.address, code: code)
         }
         if hasFailed || loop.now >= nextAttemptTime { connectToNext() }
     }
@@ -362,7 +366,7 @@ final class ClientExchange: ClientSource {
         }
         hops += 1
         forgetMessages()
-        host = client.host(of: request.url)
+        host = client.host(of: request)
         phase = .waiting
         phaseDeadline = .max
         client.start(self)

@@ -1,7 +1,16 @@
-// The client's view of one host and port: its idle connections and the exchanges that wait for one.
+// The client's view of one origin: its idle connections and the exchanges that wait for one.
 
-/// A host and port that the client sends requests to.
+/// A host, port and scheme that the client sends requests to. Requests that trust other issuers go to another one, so
+/// that no connection carries a request which would refuse the host's certificate.
 final class ClientHost {
+    /// What identifies it.
+    struct Key: Hashable {
+        let origin: [UInt8]
+        /// The issuers of acceptable certificates; nil for plain connections.
+        let trust: TLSTrust?
+    }
+
+    let key: Key
     let authority: [UInt8]
     /// How many connections are open or being opened.
     var connectionCount = 0
@@ -17,7 +26,10 @@ final class ClientHost {
     /// The number of waiting exchanges.
     private(set) var waitingCount = 0
 
-    init(authority: [UInt8]) { self.authority = authority }
+    init(authority: [UInt8], key: Key) {
+        self.authority = authority
+        self.key = key
+    }
 
     /// Drops the waiting exchanges and the idle connections, which retain their host.
     func close() {

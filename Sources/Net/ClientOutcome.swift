@@ -88,6 +88,8 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case refusedAddress(host: String, address: IPAddress, reason: String)
     /// None of the host's addresses could be connected to: `errno` of the last attempt.
     case connect(authority: String, address: IPAddress, code: Int32)
+    /// The TLS handshake failed, or there is no OpenSSL for it.
+    case tls(authority: String, TLSError)
     /// A deadline has passed.
     case timeout(Phase, authority: String, milliseconds: Int64)
     /// The connection ended before the response was complete.
@@ -113,6 +115,7 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
                 ? "\(host) may not be reached: \(reason)" : "\(host) at \(address) may not be reached: \(reason)"
         case .connect(let authority, let address, let code):
             "cannot connect to \(authority) at \(address): \(unsafe String(cString: strerror(code)))"
+        case .tls(let authority, let error): "no secure connection to \(authority): \(error)"
         case .timeout(.connecting, let authority, let milliseconds):
             "no connection to \(authority) within \(Self.seconds(milliseconds))"
         case .timeout(.firstByte, let authority, let milliseconds):

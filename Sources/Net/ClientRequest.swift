@@ -15,8 +15,10 @@ public struct ClientRequest {
     public var body: [UInt8]?
     /// Requests of one group share a limit on concurrent look-ups of names (`HTTPClient.canBegin`).
     public var group: UInt32 = 0
-    /// The value of the Host field if it is not the URL's host and port. It does not go to another host or port.
+    /// The value of the Host field if it is not the URL's host and port. It does not go to another host, port or scheme.
     public var host: [UInt8]?
+    /// The issuers whose certificates are accepted if the URL is an https one; nil for those of the client.
+    public var trust: TLSTrust?
     /// Which redirects are followed, and how.
     public var redirects = RedirectRules()
     /// The time limit for finding the host's addresses and connecting to one.
@@ -92,8 +94,8 @@ public struct ClientRequest {
 
     /// Changes this into the request that a redirect asks for (RFC 9110 section 15.4).
     mutating func redirect(to target: HTTPURL, status: Int) {
-        if url.authority != target.authority {
-            host = nil
+        if url.origin != target.origin { host = nil }
+        if !url.sharesCredentials(with: target) {
             removeFields { $0.equalsIgnoringCase("Authorization") || $0.equalsIgnoringCase("Cookie") }
         }
         if status <= 303 {
@@ -129,7 +131,8 @@ public struct ClientRequest {
 /// Which redirects a request follows, and how (RFC 9110 section 15.4).
 ///
 /// 301, 302 and 303 turn any method but HEAD into GET, and drop the content; 307 and 308 change nothing. Authorization and
-/// Cookie do not go to another host or port.
+/// Cookie do not go to another host or port, except from http to https of the same host. A redirect from https to http is
+/// a failure.
 public struct RedirectRules: Equatable, Sendable {
     /// How many redirects are followed.
     public var limit: Int

@@ -13,9 +13,11 @@ struct CookieJar {
         var value: [UInt8]
         var domain: String
         var isForSubdomains = false
+        var isSecure = false
         var path: [UInt8]
 
         func matches(_ url: HTTPURL) -> Bool {
+            if isSecure, !url.isSecure { return false }
             guard url.host == domain || isForSubdomains && CookieJar.isHost(url.host, below: domain) else {
                 return false
             }
@@ -31,7 +33,7 @@ struct CookieJar {
     private var cookies: [Cookie] = []
 
     /// Takes the value of a Set-Cookie field (section 5.2). Cookies that are malformed, expired or not for this URL's host
-    /// are left out, and so are those for https alone.
+    /// are left out, and so are those that are for https alone but come over http.
     mutating func store(_ field: Span<UInt8>, from url: HTTPURL) {
         guard field.count <= Self.maximumByteCount else { return }
         let parts = Array(copying: field).split(separator: UInt8(ascii: ";"), omittingEmptySubsequences: false)
@@ -55,7 +57,9 @@ struct CookieJar {
                 cookie.isForSubdomains = true
             case "max-age": lifeSeconds = Int64(text) ?? lifeSeconds
             case "expires": expires = HTTPDate.unixSeconds(text, now: now)
-            case "secure": return
+            case "secure":
+                guard url.isSecure else { return }
+                cookie.isSecure = true
             default: continue
             }
         }

@@ -43,8 +43,7 @@ public final class HTTPClient {
     let resolver: NameResolver
 
     private var exchanges: [UInt64: ClientExchange] = [:]
-    /// The hosts by authority, which identifies a host and port.
-    private var hosts: [[UInt8]: ClientHost] = [:]
+    private var hosts: [ClientHost.Key: ClientHost] = [:]
     private var idleCount = 0
     /// Hosts whose exchanges wait because of the limit on all connections; they take turns.
     private var starving: [ClientHost] = []
@@ -67,6 +66,12 @@ public final class HTTPClient {
 
     /// How much memory the requests and responses in flight take, in bytes.
     public internal(set) var bufferBytes = 0
+
+    /// The issuers whose certificates are accepted in https requests without their own. If it is nil, the first of them
+    /// takes the system's, which may take some milliseconds.
+    public var trust: TLSTrust?
+    /// Why there are no issuers.
+    private(set) var trustFailure = TLSError("there is no OpenSSL")
 
     /// Whether the bodies of responses are cut whatever memory they take, because the program has no room for them.
     public var isShortOfMemory = false
@@ -104,11 +109,11 @@ public final class HTTPClient {
 
     // MARK: Exchanges
 
-    /// Whether a request of a group can start now. If not, too many names are being looked up: a request that you send
-    /// anyway may spend its time limit waiting for them. O(1).
-    public func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool {
-        if url.address != nil || hosts[url.authority]?.idle.isEmpty == false { return true }
-        return resolver.canBegin(url.host, for: group, now: loop.now)
+    /// Whether a request can start now. If not, too many names are being looked up: a request that you send anyway may
+    /// spend its time limit waiting for them. O(1).
+    public func canBegin(_ request: borrowing ClientRequest) -> Bool {
+        if request.url.address != nil || hosts[key(of: request)]?.idle.isEmpty == false { return true }
+        return resolver.canBegin(request.url.host, for: request.group, now: loop.now)
     }
 
     /// How many look-ups have ended since the last call. If any have, requests that could not start may be able to.
@@ -125,7 +130,7 @@ public final class HTTPClient {
         precondition(ClientRequest.isAllowedMethod(request.method.span), "the method is no token")
         // Deadlines count from now, however long this turn has run.
         loop.updateNow()
-        let host = host(of: request.url)
+        let host = host(of: request)
         let exchange = ClientExchange(request, key: key, host: host, client: self)
         exchanges[key] = exchange
         start(exchange)
@@ -177,12 +182,26 @@ public final class HTTPClient {
 
     // MARK: Connections
 
-    /// The record of a URL's host and port.
-    func host(of url: HTTPURL) -> ClientHost {
-        if let known = hosts[url.authority] { return known }
-        let host = ClientHost(authority: url.authority)
-        hosts[url.authority] = host
+    /// The record of a request's host.
+    func host(of request: borrowing ClientRequest) -> ClientHost {
+        let key = key(of: request)
+        if let known = hosts[key] { return known }
+        let host = ClientHost(authority: request.url.authority, key: key)
+        hosts[key] = host
         return host
+    }
+
+    private func key(of request: borrowing ClientRequest) -> ClientHost.Key {
+        ClientHost.Key(
+            origin: request.url.origin, trust: request.url.isSecure ? request.trust ?? systemTrust() : nil)
+    }
+
+    /// The client's issuers, which the first https request reads; nil if there is no OpenSSL (`trustFailure`).
+    private func systemTrust() -> TLSTrust? {
+        if trust == nil {
+            do throws(TLSError) { trust = try TLSTrust() } catch { trustFailure = error }
+        }
+        return trust
     }
 
     /// Gives an exchange an idle connection, or lets it wait for one.
@@ -301,8 +320,8 @@ public final class HTTPClient {
     }
 
     func forgetIfUnused(_ host: ClientHost) {
-        guard host.isUnused, hosts[host.authority] === host else { return }
-        hosts[host.authority] = nil
+        guard host.isUnused, hosts[host.key] === host else { return }
+        hosts[host.key] = nil
         if host.isStarving { starving.removeAll { $0 === host } }
     }
 

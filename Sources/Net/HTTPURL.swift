@@ -1,21 +1,25 @@
-// The target of a client's request: an http URL, parsed strictly. If two parsers disagree about a URL's host, an
-// address filter can be bypassed.
+// The target of a client's request: an http or https URL, parsed strictly. If two parsers disagree about a URL's host,
+// an address filter can be bypassed.
 
 import Bytes
 
-/// An absolute `http` URL (RFC 9110 section 4.2.1, RFC 3986).
+/// An absolute `http` or `https` URL (RFC 9110 section 4.2, RFC 3986).
 public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
     /// The longest URL, in bytes.
     public static let maximumLength = 8000
 
     /// The host in lower case: a registered name, an IPv4 address, or an IPv6 address without its brackets.
     public let host: String
-    /// The port: 80 if the URL names none.
+    /// Whether it is an `https` URL.
+    public let isSecure: Bool
+    /// The port: 80 or, for https, 443 if the URL names none.
     public let port: UInt16
     /// The path and the query as written, at least `/`.
     public let target: [UInt8]
-    /// The value of a Host field: the host, and the port unless it is 80. It identifies the host and port.
+    /// The value of a Host field: the host, and the port unless it is the scheme's own.
     public let authority: [UInt8]
+    /// The scheme and the authority, as in `https://example.com:8443`. It identifies the receiver (RFC 6454 section 4).
+    public let origin: [UInt8]
     /// The URL as written, without its fragment.
     public let description: String
 
@@ -29,20 +33,24 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
         for index in text.indices where text[index] <= 0x20 || text[index] >= 0x7F {
             throw HTTPURL.mustBePercentEncoded(text[index])
         }
-        if text.count >= 8, text.extracting(first: 8).equalsIgnoringCase("https://") {
-            throw HTTPURLError("https is not supported, as this server has no TLS; a URL must begin with http://")
+        func begins(with scheme: StaticString) -> Bool {
+            let count = scheme.utf8CodeUnitCount
+            return text.count >= count && text.extracting(first: count).equalsIgnoringCase(scheme)
         }
-        let prefix: StaticString = "http://"
-        guard text.count >= 7, text.extracting(first: 7).equalsIgnoringCase(prefix) else {
-            throw HTTPURLError("a URL begins with http://")
+        isSecure = begins(with: "https://")
+        guard isSecure || begins(with: "http://") else {
+            throw HTTPURLError("a URL begins with http:// or https://")
         }
-        let start = prefix.utf8CodeUnitCount
+        let scheme = isSecure ? "https://" : "http://"
+        let start = scheme.utf8.count
         let end = text.index(of: UInt8(ascii: "#")) ?? text.count
         var targetStart = start
         while targetStart < end, text[targetStart] != UInt8(ascii: "/"), text[targetStart] != UInt8(ascii: "?") {
             targetStart += 1
         }
-        (host, port) = try HTTPURL.readAuthority(text.extracting(start..<targetStart))
+        let usualPort: UInt16 = isSecure ? 443 : 80
+        let name: (host: String, port: UInt16?) = try HTTPURL.readAuthority(text.extracting(start..<targetStart))
+        (host, port) = (name.host, name.port ?? usualPort)
         if let flaw = text.indexOfTargetFlaw(targetStart..<end) {
             if text[flaw] == UInt8(ascii: "%") {
                 throw HTTPURLError("a % in a URL is followed by two hexadecimal digits")
@@ -50,8 +58,9 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
             throw HTTPURL.mustBePercentEncoded(text[flaw])
         }
         let written = Array(copying: text.extracting(targetStart..<end))
-        let name = host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host
-        authority = Array((port == 80 ? name : "\(name):\(port)").utf8)
+        let literal = host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]" : host
+        authority = Array((port == usualPort ? literal : "\(literal):\(port)").utf8)
+        origin = Array(scheme.utf8) + authority
         target = written.first == UInt8(ascii: "/") ? written : [UInt8(ascii: "/")] + written
         description = String(decoding: text.extracting(first: end))
     }
@@ -59,13 +68,20 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
     /// The address, if the host is a literal one.
     public var address: IPAddress? { IPAddress(host) }
 
+    /// Whether credentials for this URL may go to a redirect's target: one of the same origin, or of the same host with
+    /// https in place of http, both at their usual ports.
+    func sharesCredentials(with target: HTTPURL) -> Bool {
+        origin == target.origin
+            || host == target.host && !isSecure && target.isSecure && port == 80 && target.port == 443
+    }
+
     private static func mustBePercentEncoded(_ byte: UInt8) -> HTTPURLError {
         HTTPURLError("byte \(byte.hexadecimalText) in a URL must be percent-encoded")
     }
 
     // MARK: Host and port
 
-    private static func readAuthority(_ text: Span<UInt8>) throws(HTTPURLError) -> (host: String, port: UInt16) {
+    private static func readAuthority(_ text: Span<UInt8>) throws(HTTPURLError) -> (host: String, port: UInt16?) {
         guard text.index(of: UInt8(ascii: "@")) == nil else {
             throw HTTPURLError("a URL has no user and password; use a header for them")
         }
@@ -83,11 +99,11 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
             host = String(decoding: Array(copying: text.extracting(first: hostEnd)).lowercasedASCII, as: UTF8.self)
             try checkName(host)
         }
-        if hostEnd == text.count { return (host, 80) }
+        if hostEnd == text.count { return (host, nil) }
         guard text[hostEnd] == UInt8(ascii: ":") else { throw HTTPURLError("a URL's host is followed by : or /") }
         // RFC 3986 section 3.2.3: an empty port is the default one.
         let digits = Array(copying: text.extracting(hostEnd + 1..<text.count))
-        if digits.isEmpty { return (host, 80) }
+        if digits.isEmpty { return (host, nil) }
         guard let port = UInt16(decimal: digits), port > 0 else {
             throw HTTPURLError("a URL's port is a number from 1 to 65535")
         }
@@ -116,13 +132,21 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
 
     /// Resolves a reference found at this URL, such as a Location field's value (RFC 3986 section 5.2).
     ///
-    /// - Throws: `HTTPURLError` if the result is not a valid `http` URL.
+    /// - Throws: `HTTPURLError` if the result is not a valid URL, or leads from https to http.
     func resolving(_ reference: Span<UInt8>) throws(HTTPURLError) -> HTTPURL {
+        let target = try absolute(reference)
+        guard target.isSecure || !isSecure else { throw HTTPURLError("it leads from https to http") }
+        return target
+    }
+
+    private func absolute(_ reference: Span<UInt8>) throws(HTTPURLError) -> HTTPURL {
         let text = Array(copying: reference)
         let first = text.first { !$0.isSchemeCharacter }
         // A scheme ends with a colon and has only the characters of a scheme before it.
         if first == UInt8(ascii: ":"), text[0] != UInt8(ascii: ":") { return try HTTPURL(reference) }
-        if text.starts(with: Array("//".utf8)) { return try HTTPURL((Array("http:".utf8) + text).span) }
+        if text.starts(with: Array("//".utf8)) {
+            return try HTTPURL((origin.dropLast(authority.count + 2) + text).span)
+        }
         let query = target.firstIndex(of: UInt8(ascii: "?")) ?? target.count
         let merged: [UInt8]
         switch text.first {
@@ -133,7 +157,7 @@ public struct HTTPURL: Hashable, Sendable, CustomStringConvertible {
             merged = target[..<query].prefix(through: target[..<query].lastIndex(of: UInt8(ascii: "/")) ?? 0) + text
         }
         let path = merged.prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
-        let whole = Array("http://".utf8) + authority + HTTPURL.removingDotSegments(path) + merged[path.endIndex...]
+        let whole = origin + HTTPURL.removingDotSegments(path) + merged[path.endIndex...]
         return try HTTPURL(whole.span)
     }
 

@@ -88,11 +88,11 @@ struct SocketTransport: Transport {
         }
     }
 
-    func takeConnectResult() -> Int32? {
+    func takeConnectResult() -> ConnectResult? {
         var code: Int32 = 0
         var size = socklen_t(MemoryLayout<Int32>.size)
-        guard unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size) == 0 else { return errno }
-        return code
+        if unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size) != 0 { code = errno }
+        return code == 0 ? .connected : .failed(code: code)
     }
 
     func unacknowledged() -> Unacknowledged {

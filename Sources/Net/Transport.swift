@@ -25,6 +25,15 @@ enum SendResult {
     case failed
 }
 
+/// How an attempt to connect ended.
+enum ConnectResult {
+    case connected
+    /// There is no connection, for this `errno`.
+    case failed(code: Int32)
+    /// The TLS handshake failed.
+    case refused(TLSError)
+}
+
 /// How much of what was sent may not have arrived.
 struct Unacknowledged {
     /// How many plaintext bytes, counted from the last one sent, may not have arrived; never too few.
@@ -53,8 +62,10 @@ protocol Transport {
     /// Writes the first bytes and then the second, as if they were one span.
     func send(_ first: Span<UInt8>, _ second: Span<UInt8>) -> SendResult
 
-    /// How the attempt to connect ended: 0 or an `errno`; nil while it continues. The first call takes the result.
-    func takeConnectResult() -> Int32?
+    /// Continues the attempt to connect after an event of the descriptor.
+    ///
+    /// - Returns: How it ended; nil while it continues. The first call takes the result.
+    func takeConnectResult() -> ConnectResult?
 
     /// Asks how much of what was sent may not have arrived. One system call.
     func unacknowledged() -> Unacknowledged

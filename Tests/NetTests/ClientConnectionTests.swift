@@ -376,8 +376,8 @@ import Testing
         #expect(peers.count == 3)
         // The answer is cached for 5 seconds.
         let url = try HTTPURL(Array(address.utf8).span)
-        let (resolver, host) = (client.client.resolver, client.client.host(of: url))
         let request = ClientRequest(url: url, method: Array("GET".utf8), fields: [], body: nil)
+        let (resolver, host) = (client.client.resolver, client.client.host(of: request))
         let exchange = ClientExchange(request, key: 4, host: host, client: client.client)
         #expect(resolver.lookUp(url.host, for: exchange, now: before + 4_999) != nil)
         #expect(lookUps.load(ordering: .relaxed) == 1)

@@ -52,6 +52,13 @@ import Testing
         #expect(try cookies("a=1", "a=; Max-Age=0", at: "http://a.example/d/").isEmpty)
     }
 
+    @Test func aSecureCookieStaysOnHTTPS() throws {
+        #expect(try cookies("a=1; Secure", at: "http://a.example/d/").isEmpty)
+        let secure = "https://a.example/d/"
+        #expect(try cookies("a=1; Secure", from: secure, at: secure) == "Cookie: a=1\r\n")
+        #expect(try cookies("a=1; Secure", from: secure, at: "http://a.example/d/").isEmpty)
+    }
+
     @Test func theNumberOfCookiesIsBounded() throws {
         var jar = CookieJar()
         let url = try HTTPURL(Array("http://a.example/".utf8).span)

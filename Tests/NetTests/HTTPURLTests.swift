@@ -18,7 +18,8 @@ private func url(_ text: String) throws -> HTTPURL { try HTTPURL(Array(text.utf8
         ("http://h_1.x-y.example./%7E@:", "h_1.x-y.example.", 80, "/%7E@:", "h_1.x-y.example."),
         ("http://127.0.0.1:1/", "127.0.0.1", 1, "/", "127.0.0.1:1"),
         ("http://[2001:DB8::0:1]:65535/", "2001:db8::1", 65535, "/", "[2001:db8::1]:65535"),
-        ("http://[::1]", "::1", 80, "/", "[::1]"),
+        ("http://[::1]", "::1", 80, "/", "[::1]"), ("https://h", "h", 443, "/", "h"),
+        ("HTTPS://h:443/x", "h", 443, "/x", "h"), ("https://h:80/", "h", 80, "/", "h:80"),
     ])
     func readsItsParts(_ text: String, host: String, port: UInt16, target: String, authority: String) throws {
         let read = try url(text)
@@ -38,6 +39,25 @@ private func url(_ text: String) throws -> HTTPURL { try HTTPURL(Array(text.utf8
         #expect(try url(text).description == description)
     }
 
+    @Test(arguments: [
+        ("http://h/", "http://h"), ("http://H:80/x", "http://h"), ("https://h/", "https://h"),
+        ("https://h:80/", "https://h:80"), ("http://h:443/", "http://h:443"),
+        ("https://[::1]:8443", "https://[::1]:8443"),
+    ])
+    func knowsItsOrigin(_ text: String, origin: String) throws {
+        #expect(String(decoding: try url(text).origin, as: UTF8.self) == origin)
+        #expect(try url(text).isSecure == origin.hasPrefix("https"))
+    }
+
+    @Test func neverLeadsFromHTTPSToHTTP() throws {
+        let base = try url("https://a/b")
+        func resolved(_ text: String) throws -> String { try base.resolving(Array(text.utf8).span).description }
+        #expect(try resolved("//x/y") == "https://x/y")
+        #expect(try resolved("c") == "https://a/c")
+        #expect(try url("http://a/").resolving(Array("https://a/".utf8).span).isSecure)
+        #expect { try resolved("http://a/b") } throws: { "\($0)" == "it leads from https to http" }
+    }
+
     @Test func knowsLiteralAddresses() throws {
         #expect(try url("http://192.0.2.1/").address == IPAddress("192.0.2.1"))
         #expect(try url("http://[::ffff:192.0.2.1]/").address == IPAddress("192.0.2.1"))
@@ -46,7 +66,8 @@ private func url(_ text: String) throws -> HTTPURL { try HTTPURL(Array(text.utf8
     }
 
     @Test(arguments: [
-        ("https://example.com/", "TLS"), ("HTTPS://example.com/", "TLS"), ("ftp://example.com/", "begins with http://"),
+        ("https:/example.com/", "or https://"), ("httpss://example.com/", "or https://"),
+        ("ftp://example.com/", "begins with http://"),
         ("example.com", "begins with http://"), ("", "begins with http://"), ("http:/", "begins with http://"),
         ("http://", "needs a host"), ("http:///path", "needs a host"), ("http://:80/", "needs a host"),
         ("http://.", "needs a host"), ("http://u:p@example.com/", "use a header"), ("http://u@h/", "use a header"),
@@ -93,7 +114,7 @@ private func url(_ text: String) throws -> HTTPURL { try HTTPURL(Array(text.utf8
         #expect(resolved.description == expected)
     }
 
-    @Test(arguments: ["https://x/", "mailto:a@b", "//", "//u@h/", "/ ", "\u{e9}"])
+    @Test(arguments: ["mailto:a@b", "//", "//u@h/", "/ ", "\u{e9}"])
     func refusesReferencesItCannotFollow(_ reference: String) throws {
         let base = try url("http://a/")
         #expect(throws: HTTPURLError.self) { try base.resolving(Array(reference.utf8).span) }

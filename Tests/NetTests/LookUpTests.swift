@@ -25,7 +25,10 @@ import Testing
     }
 
     private func canBegin(_ host: String, _ group: UInt32) throws -> Bool {
-        client.client.canBegin(try HTTPURL(Array("http://\(host)/".utf8).span), for: group)
+        let url = try HTTPURL(Array("http://\(host)/".utf8).span)
+        var request = ClientRequest(url: url, method: Array("GET".utf8), fields: [], body: nil)
+        request.group = group
+        return client.client.canBegin(request)
     }
 
     /// Lets `count` look-ups end, and waits until the client has noticed.

@@ -135,14 +135,14 @@ import Testing
         _ = try write(
             "home/delay-task-handlers.json",
             """
-            {"mail": "http://127.0.0.1:1/old", "": "http://127.0.0.1:1/empty", "tls": "https://127.0.0.1/",
+            {"mail": "http://127.0.0.1:1/old", "": "http://127.0.0.1:1/empty", "ftp": "ftp://127.0.0.1/",
             "post": "http://127.0.0.1:1/post"}
             """)
         let file = try DelayTasksFile(path: try writeSample())
         #expect(file.handlers.map(\.category) == ["", "mail", "post"])
         let lines = file.startLines(isAddressUsed: true)
         #expect(lines[0].hasSuffix("; ignoring the tasks in saving-home"))
-        #expect(lines.count == 2 && lines[1].contains("ignoring the handler of 'tls': https is not supported"))
+        #expect(lines.count == 2 && lines[1].contains("ignoring the handler of 'ftp': a URL begins with http"))
         let directory = DataDirectory()
         let arguments = ["--addr", "127.0.0.1:0", "--delay-tasks", "127.0.0.1:0", "--data", directory.path]
         func start() throws -> Server {

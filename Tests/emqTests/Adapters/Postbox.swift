@@ -34,7 +34,7 @@ final class Postbox: RequestSender {
     var endedLookUps = 0
 
     /// Whether the host can be looked up.
-    func canBegin(_ url: HTTPURL, for group: UInt32) -> Bool { !unresolvedHosts.contains(url.host) }
+    func canBegin(_ request: borrowing ClientRequest) -> Bool { !unresolvedHosts.contains(request.url.host) }
 
     /// Takes the number of look-ups that have ended.
     func takeEndedLookUpCount() -> Int {

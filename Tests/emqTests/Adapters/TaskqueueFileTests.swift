@@ -289,7 +289,7 @@ import Testing
         ("[a]\n\"rate = 1/s", "line 2: the closing \" of the key is missing"),
         ("[a]\nrate = `1/s\n\n", "line 2: the closing ` is missing"),
         ("[a]\nrate = \"\"\"1/s\n\"\"", "line 2: the closing \"\"\" is missing"),
-        ("base_url = https://x/\n[a]", "line 1: base_url: https is not supported"),
+        ("base_url = ftp://x/\n[a]", "line 1: base_url: a URL begins with http://"),
     ])
     func saysWhatIsWrongAndWhere(text: String, reason: String) throws {
         let error = #expect(throws: TaskqueueFileError.self) { try TaskqueueFile(text, path: "t.ini") }

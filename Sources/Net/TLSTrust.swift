@@ -1,0 +1,152 @@
+// The issuers whose certificates a client accepts, and the sessions that it may resume.
+
+import Bytes
+import CLibraries
+import Glibc
+
+/// The issuers whose certificates a client accepts. Nothing else makes a certificate acceptable, and there is no way to
+/// accept all. Used by one thread at a time.
+public final class TLSTrust {
+    /// Where systems keep the roots: Debian and Alpine, Fedora, SUSE, others. The first file that exists is read.
+    private static let rootFiles = [
+        "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+    ]
+    /// Directories in which OpenSSL finds a root by the hash of its name, when it needs it.
+    private static let rootDirectories = ["/etc/ssl/certs", "/etc/pki/tls/certs"]
+    private static let maximumSessions = 1000
+
+    let context: TLSContext
+    /// The last session with each origin.
+    private var sessions: [[UInt8]: TLSSession] = [:]
+
+    /// The system's roots, and those of a file. `SSL_CERT_FILE` and `SSL_CERT_DIR` in the environment replace the places
+    /// where the system keeps its roots. Takes some milliseconds.
+    ///
+    /// - Parameter path: A PEM file with more issuers; nil for none.
+    /// - Throws: `TLSError` if there is no OpenSSL, or the file is not of use.
+    public init(additionalFile path: String? = nil) throws(TLSError) {
+        context = try TLSTrust.makeContext()
+        func variable(_ name: String) -> String? {
+            guard let value = unsafe getenv(name) else { return nil }
+            return unsafe value[0] == 0 ? nil : String(cString: value)
+        }
+        let named = (file: variable("SSL_CERT_FILE"), directories: variable("SSL_CERT_DIR"))
+        let files = named.file.map { [$0] } ?? TLSTrust.rootFiles
+        var directories = TLSTrust.rootDirectories
+        if let list = named.directories { directories = list.split(separator: ":").map(String.init) }
+        for directory in directories { _ = load(file: nil, directory: directory) }
+        // A directory by hashes is looked into when a root is needed. Its roots are not read in advance.
+        if named.file != nil || !directories.contains(where: TLSTrust.hasHashes) {
+            _ = files.first { load(file: $0, directory: nil) }
+        }
+        if let path {
+            guard unsafe access(path, R_OK) == 0 else { throw TLSError("\(SystemError("read '\(path)'"))") }
+            guard load(file: path, directory: nil) else { throw context.failure("find certificates in '\(path)'") }
+        }
+        _ = context.openSSL.takeError()
+    }
+
+    /// Only the issuers in a PEM text. O(length).
+    ///
+    /// - Throws: `TLSError` if there is no OpenSSL, or the text has no certificate or a damaged one.
+    public init(authorities pem: [UInt8]) throws(TLSError) {
+        context = try TLSTrust.makeContext()
+        let count = unsafe pem.withUnsafeBytes { unsafe TLSTrust.add($0, to: context) }
+        let reason = context.openSSL.takeError()
+        guard count > 0 else { throw TLSError("the text has no certificate in PEM: \(reason ?? "it is empty")") }
+        // What ends the list is that there is no other certificate.
+        if let reason, reason != "no start line" {
+            throw TLSError("certificate \(count + 1) of the text is damaged: \(reason)")
+        }
+    }
+
+    /// Adds the certificates of a PEM text.
+    ///
+    /// - Returns: Their number. OpenSSL's error says why there are no more.
+    private static func add(_ pem: UnsafeRawBufferPointer, to context: TLSContext) -> Int {
+        let crypto = context.openSSL.crypto
+        guard let input = unsafe crypto.BIO_new_mem_buf(pem.baseAddress, Int32(clamping: pem.count)) else { return 0 }
+        defer { _ = unsafe crypto.BIO_free(input) }
+        let store = unsafe context.openSSL.ssl.SSL_CTX_get_cert_store(context.pointer)
+        var count = 0
+        while let certificate = unsafe crypto.PEM_read_bio_X509(input, nil, nil, nil) {
+            if unsafe crypto.X509_STORE_add_cert(store, certificate) == 1 { count += 1 }
+            unsafe crypto.X509_free(certificate)
+        }
+        return count
+    }
+
+    private static func makeContext() throws(TLSError) -> TLSContext {
+        let context = try TLSContext(isServer: false)
+        let (ssl, pointer) = unsafe (context.openSSL.ssl, context.pointer)
+        unsafe ssl.SSL_CTX_set_verify(pointer, OpenSSL.verifyPeer, noteVerification)
+        context.control(OpenSSL.Command.setSessionCacheMode, OpenSSL.sessionCacheClientOnlyByCall)
+        unsafe ssl.SSL_CTX_sess_set_new_cb(pointer, keepSession)
+        guard unsafe ssl.SSL_CTX_set_alpn_protos(pointer, protocolName, UInt32(protocolName.count)) == 0 else {
+            throw context.failure("offer http/1.1")
+        }
+        return context
+    }
+
+    private func load(file: String?, directory: String?) -> Bool {
+        unsafe context.openSSL.ssl.SSL_CTX_load_verify_locations(context.pointer, file, directory) == 1
+    }
+
+    /// Whether OpenSSL can look up roots in a directory: it has names such as `5ad8a5d6.0`.
+    private static func hasHashes(_ directory: String) -> Bool {
+        guard let listing = unsafe opendir(directory) else { return false }
+        defer { unsafe closedir(listing) }
+        while let entry = unsafe readdir(listing) {
+            let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { unsafe Array($0.prefix(11)) }
+            if name[8...].elementsEqual(".0\0".utf8), name[..<8].allSatisfy({ $0.hexadecimalValue != nil }) {
+                return true
+            }
+        }
+        return false
+    }
+
+    // MARK: Sessions
+
+    /// The session to resume with an origin; nil if there is none.
+    func session(with origin: [UInt8]) -> TLSSession? { sessions[origin] }
+
+    func keep(_ session: TLSSession, with origin: [UInt8]) {
+        if sessions.count >= Self.maximumSessions, sessions[origin] == nil { sessions.removeAll() }
+        sessions[origin] = session
+    }
+}
+
+/// A session that a later connection can resume (RFC 8446 section 2.2).
+@safe final class TLSSession {
+    let pointer: OpaquePointer
+    private let openSSL: OpenSSL
+
+    /// Takes over a reference.
+    init(_ pointer: OpaquePointer, _ openSSL: OpenSSL) {
+        unsafe self.pointer = pointer
+        self.openSSL = openSSL
+    }
+
+    deinit { unsafe openSSL.ssl.SSL_SESSION_free(pointer) }
+}
+
+/// Notes why a certificate in the chain is refused, while it is at hand.
+private let noteVerification: emq_ssl_verify_callback = { isValid, store in
+    if isValid == 0, let store = unsafe store { unsafe TLSTransport.noteRefusal(by: store) }
+    return isValid
+}
+
+/// Keeps a session that the server offers, which takes over its reference.
+private let keepSession: emq_ssl_session_callback = { ssl, session in
+    guard let ssl = unsafe ssl, let session = unsafe session else { return 0 }
+    return unsafe TLSTransport.keep(session, of: ssl) ? 1 : 0
+}
+
+extension TLSTrust: Hashable {
+    /// Whether both are the same object.
+    public static func == (left: TLSTrust, right: TLSTrust) -> Bool { left === right }
+
+    /// Hashes the identity of the object.
+    public func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(self)) }
+}
