@@ -123,7 +123,7 @@ struct Conversation: ~Copyable {
         self.service = service
         self.index = index
         serial = UInt64(number) << 32
-        parser = RequestParser(limits: limits)
+        parser = RequestParser(limits: limits, isSecure: transport.isSecure)
         responses = ResponseStream(dates: dates)
         since = now
         lastProgress = now
@@ -257,7 +257,12 @@ struct Conversation: ~Copyable {
                 }
                 if parser.isReadingBody { try noteBody(&handler, round) }
             } catch {
-                refuse(error, &handler)
+                if isHandshake {
+                    handler.noteTLS(onPlainService: service)
+                    isBroken = true
+                } else {
+                    refuse(error, &handler)
+                }
                 return .rest
             }
             if isClosing { return .rest }
@@ -394,6 +399,21 @@ struct Conversation: ~Copyable {
     mutating func refuse<Handler: RequestHandler & ~Copyable>(_ refusal: Refusal, _ handler: inout Handler) {
         prepareLastAnswer()
         handler.refuse(refusal, service: service, &responses)
+    }
+
+    /// Whether the peer speaks TLS on a plain connection.
+    private var isHandshake: Bool {
+        UInt32(truncatingIfNeeded: serial) == 0 && !input.isEmpty && input.span[0] == TLSAcceptor.handshakeType
+            && !transport.isSecure
+    }
+
+    /// Answers that the port speaks TLS, whatever the client sends.
+    mutating func refuseUnencrypted() {
+        prepareLastAnswer()
+        responses.begin(status: 400, contentType: "text/plain; charset=utf-8")
+        responses.beginBody()
+        responses.append("this port speaks TLS: use https:// in place of http://")
+        responses.endLine()
     }
 
     /// Makes the next answer the last: the input behind it is not parsed as a request.

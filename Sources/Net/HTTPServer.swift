@@ -15,6 +15,10 @@ public struct ServerLimits: Sendable {
     public var bodyTimeoutMilliseconds: Int64 = 30_000
     /// The lowest average rate at which a body may arrive after `bodyTimeoutMilliseconds`.
     public var bodyBytesPerSecond: Int64 = 16 * 1024
+    /// How long a TLS handshake may take.
+    public var handshakeTimeoutMilliseconds: Int64 = 10_000
+    /// The most TLS handshakes at once. Beyond that, the oldest is given up.
+    public var handshakes = 2_000
     /// How long a connection may be silent between requests.
     public var idleTimeoutMilliseconds: Int64 = 120_000
     /// How long a peer may go without accepting a byte of its answers.
@@ -75,8 +79,11 @@ public final class HTTPServer: @unchecked Sendable {
     private var reviewIndex = 0
     private var reviewTime: Int64 = 0
 
+    /// The TLS handshakes of connections that do not serve requests yet.
+    private lazy var acceptor = TLSAcceptor(server: self)
+
     /// How many connections are open.
-    public var connectionCount: Int { connections.count - freeIndexes.count }
+    public var connectionCount: Int { connections.count - freeIndexes.count + acceptor.count }
 
     /// How much memory the buffers of all connections take, in bytes; small ones do not count while they are in use.
     /// O(1).
@@ -115,19 +122,24 @@ public final class HTTPServer: @unchecked Sendable {
     /// - Parameters:
     ///   - address: the address.
     ///   - service: a number for the service at the address. Its requests carry the number (`Request.service`).
+    ///   - identity: the certificate with which to speak TLS; nil for plain connections.
     /// - Returns: The addresses, with the ports that the kernel chose.
     /// - Throws: `SystemError`, for instance when the port is in use.
-    public func listen(_ address: Address, service: Int = 0) throws(SystemError) -> [Address] {
+    public func listen(
+        _ address: Address, service: Int = 0, tls identity: TLSIdentity? = nil
+    ) throws(SystemError) -> [Address] {
         let opened = try Listener.open(address, service: service)
         for listener in opened {
+            listener.identity = identity
             try loop.watch(listener.descriptor, for: listener, events: UInt32(EPOLLIN.rawValue))
             listeners.append(listener)
         }
         return opened.map(\.address)
     }
 
-    /// Accepts no more connections; open ones continue.
+    /// Accepts no more connections; open ones continue, except unfinished TLS handshakes.
     public func stopListening() {
+        acceptor.endAll()
         for listener in listeners { loop.unwatch(listener.descriptor, for: listener) }
         listeners = []
     }
@@ -139,7 +151,7 @@ public final class HTTPServer: @unchecked Sendable {
         var deadline: Int64? = loop.now
         while !handler.isFinished {
             pauseOrResumeListening()
-            let isBusy = !queued.isEmpty || listeners.contains { $0.isReady }
+            let isBusy = !queued.isEmpty || acceptor.isBusy || listeners.contains { $0.isReady }
             loop.turn(until: isBusy ? loop.now : [deadline, acceptsAgainAt].compactMap { $0 }.min())
             dates.update(unixMilliseconds: loop.now)
             acceptConnections()
@@ -149,6 +161,7 @@ public final class HTTPServer: @unchecked Sendable {
             }
             handler.beginTurn(now: loop.now, on: owner)
             serveQueued(&handler, on: owner)
+            acceptor.advance()
             let reviewDeadline = isShortOfMemory ? review(&handler, on: owner) : nil
             deadline = handler.endTurn(on: owner)
             if let reviewDeadline { deadline = min(deadline ?? .max, reviewDeadline) }
@@ -331,28 +344,42 @@ public final class HTTPServer: @unchecked Sendable {
                     break
                 }
                 accepted += 1
-                open(descriptor, for: listener)
+                if let identity = listener.identity {
+                    acceptor.accept(descriptor, service: listener.service, identity: identity)
+                } else {
+                    open(listener.transport(of: descriptor), service: listener.service)
+                }
             }
         }
     }
 
-    private func open(_ descriptor: Int32, for listener: Listener) {
+    /// Begins to serve a connection.
+    @discardableResult
+    func open(_ transport: ConnectionTransport, service: Int) -> Connection {
         let index = freeIndexes.popLast() ?? connections.count
         acceptedCount &+= 1
         let connection = Connection(
             Conversation(
-                transport: listener.transport(of: descriptor), service: listener.service, index: index,
-                number: acceptedCount, limits: limits.request, dates: dates, now: loop.now),
+                transport: transport, service: service, index: index, number: acceptedCount, limits: limits.request,
+                dates: dates, now: loop.now),
             server: self)
+        if transport.isSecure { bufferBytes += TLSTransport.idleBytes }
         if index == connections.count { connections.append(connection) } else { connections[index] = connection }
         let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         do {
-            try loop.watch(descriptor, for: connection, events: events)
+            try loop.watch(transport.descriptor, for: connection, events: events)
             queue(connection)
         } catch {
             connection.conversation.discard()
             remove(connection)
         }
+        return connection
+    }
+
+    /// Tells the client of a plain connection that this port speaks TLS, and closes it.
+    func openRefusing(_ descriptor: Int32, service: Int) {
+        let transport = SocketTransport(descriptor: descriptor, isLocal: false)
+        open(.socket(transport), service: service).conversation.refuseUnencrypted()
     }
 
     private func close<Handler: RequestHandler & ~Copyable>(
@@ -366,6 +393,7 @@ public final class HTTPServer: @unchecked Sendable {
     private func remove(_ connection: Connection) {
         connection.isOpen = false
         bufferBytes -= connection.conversation.countedBytes
+        if connection.conversation.transport.isSecure { bufferBytes -= TLSTransport.idleBytes }
         connections[connection.conversation.index] = nil
         freeIndexes.append(connection.conversation.index)
         acceptsAgainAt = nil

@@ -10,6 +10,8 @@ final class Listener: EventSource {
     let address: Address
     /// The service of its requests (`Request.service`).
     let service: Int
+    /// The certificate with which its connections speak TLS; nil for plain ones.
+    var identity: TLSIdentity?
     /// Whether connections wait to be accepted.
     private(set) var isReady = false
     private var isPaused = false
@@ -30,7 +32,7 @@ final class Listener: EventSource {
         if case .unix(let path) = address, let file, file == FileIdentity(path) { unsafe unlink(path) }
     }
 
-    /// The transport of a connection that was accepted here.
+    /// The transport of a plain connection that was accepted here.
     func transport(of descriptor: Int32) -> ConnectionTransport {
         .socket(SocketTransport(descriptor: descriptor, isLocal: isLocal))
     }

@@ -69,8 +69,10 @@ struct RequestHead {
     var isPersistent = true
     /// A field shows it: Origin, one of Sec-Fetch-*, or a User-Agent that begins with `Mozilla/`.
     var isFromBrowser = false
+    /// It came over TLS.
+    var isSecure = false
 
-    /// Clears everything but keeps the memory.
+    /// Clears everything that differs from request to request, but keeps the memory.
     mutating func reset() {
         method = .other
         isFromBrowser = false
@@ -130,6 +132,9 @@ public struct Request: ~Copyable, ~Escapable {
     /// Whether it seems to come from a browser: it has an Origin, a Sec-Fetch-* field, or a User-Agent that begins with
     /// `Mozilla/`. Then a web page may have sent it without the user's knowledge. O(1): the parser has noted it.
     public var isFromBrowser: Bool { head.isFromBrowser }
+
+    /// Whether it came over TLS.
+    public var isSecure: Bool { head.isSecure }
 
     /// Calls `body` with the name and the value of each header field, without the blanks around the value.
     public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {

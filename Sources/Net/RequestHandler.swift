@@ -52,6 +52,9 @@ public protocol RequestHandler: ~Copyable {
     /// - Returns: Whether to read the body all the same, if it is at most 1 MiB, because nothing of it is kept.
     mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool
 
+    /// Notes that a client spoke TLS at a plain address of that service. Its connection closes without an answer.
+    mutating func noteTLS(onPlainService service: Int)
+
     /// Begins a turn: does what is due, in bounded portions. `now` is the loop's time, in milliseconds since the epoch.
     /// Answers released and connections resumed here are served in this turn.
     mutating func beginTurn(now: Int64, on owner: isolated Owner)
@@ -66,6 +69,9 @@ public protocol RequestHandler: ~Copyable {
 }
 
 extension RequestHandler where Self: ~Copyable {
+    /// Notes nothing.
+    public mutating func noteTLS(onPlainService service: Int) {}
+
     /// No body is observed.
     public mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool { false }
 }

@@ -34,8 +34,12 @@ struct RequestParser {
     private var chunks: ChunkedBody?
     private var expectsContinue = false
 
-    init(limits: RequestLimits) {
+    /// - Parameters:
+    ///   - limits: the limits of each request.
+    ///   - isSecure: whether requests come over TLS.
+    init(limits: RequestLimits, isSecure: Bool = false) {
         self.limits = limits
+        head.isSecure = isSecure
         section = HeaderSection(.request, limit: limits.head, fieldLimit: limits.fields)
     }
 

@@ -141,7 +141,7 @@ import Testing
             ("POST /ack HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
             ("GET /\(String(repeating: "a", count: 9000)) HTTP/1.1\r\n", 414),
             ("GET / HTTP/1.1\r\nHost: h\r\nX: \(String(repeating: "a", count: 33000))", 431),
-            ("\u{16}\u{3}\u{1}\u{2}", 400),
+            ("\u{17}\u{3}", 400),
         ] as [(Shortened, Int)])
     func anInvalidRequestIsAnsweredAndTheConnectionCloses(bytes: Shortened, status: Int) throws {
         let client = try server.connect()
