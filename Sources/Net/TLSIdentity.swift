@@ -49,6 +49,9 @@ public final class TLSIdentity {
     /// When the certificate ends, in milliseconds since the Unix epoch.
     public private(set) var certificateEndMilliseconds: Int64
 
+    /// When the certificate ends, as `2026-11-29 06:00:00 UTC`.
+    public var certificateEnd: String { TLSCertificate.text(ofSeconds: certificateEndMilliseconds / 1000) }
+
     /// Loads OpenSSL and reads the files.
     ///
     /// - Throws: `TLSError` if there is no OpenSSL, or the files are not of use.

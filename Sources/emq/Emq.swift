@@ -57,6 +57,16 @@ enum Emq {
         if options.maximumMemoryBytes == nil, !Memory.isLimitKnown {
             log("emq: cannot read /proc, so emq may not see a memory limit of its control group; set --max-memory")
         }
+        let identity: TLSIdentity?
+        let trust: TLSTrust?
+        do throws(TLSError) {
+            identity = try options.tlsFiles.map { files throws(TLSError) in try TLSIdentity(files) }
+            trust =
+                sends
+                ? try options.issuersPath.map { path throws(TLSError) in try TLSTrust(additionalFile: path) } : nil
+        } catch {
+            throw UsageError(error.description)
+        }
         let durability: (any Durability)? = try DurableStore(options, loop: loop)
         // The isolation is entered once, around the whole loop, so each call on the broker is a plain call.
         try broker.assumeIsolated { broker in
@@ -67,13 +77,15 @@ enum Emq {
                 sends
                 ? Push(
                     options.destinations, for: adapters, loop: loop, connections: pushConnections,
-                    maximumBodyBytes: memory / 4, on: broker) : nil
-            func listen(_ addresses: [Address], service: Int) throws -> String {
+                    maximumBodyBytes: memory / 4, on: broker, trust: trust) : nil
+            func listen(_ endpoints: [Endpoint], service: Int) throws -> String {
                 var places: [String] = []
-                for address in addresses {
-                    for actual in try bind(address, of: server, service: service) {
+                for endpoint in endpoints {
+                    let identity = options.speaksTLS(at: endpoint) ? identity : nil
+                    for actual in try bind(endpoint.address, of: server, service: service, tls: identity) {
                         push?.policy.ownListeners.append(actual)
-                        if !places.contains(link(to: actual)) { places.append(link(to: actual)) }
+                        let link = Endpoint(actual, isSecure: endpoint.isLocal ? nil : identity != nil).link
+                        if !places.contains(link) { places.append(link) }
                     }
                 }
                 return places.joined(separator: " and ")
@@ -81,15 +93,17 @@ enum Emq {
             let places = try listen(options.addresses, service: 0)
             var startLines: [String] = []
             for (place, system) in options.systems.enumerated() {
-                let addresses = options.services.filter { $0.system == system }.map(\.address)
+                let endpoints = options.services.filter { $0.system == system }.map(\.endpoint)
                 let places: String
-                do { places = try listen(addresses, service: place + 1) } catch {
+                do { places = try listen(endpoints, service: place + 1) } catch {
                     throw SystemError("replace \(system.rawValue)", reason: "\(error)")
                 }
                 startLines.append("emq: replacing \(system.rawValue) at \(places)")
             }
             if let file = options.delayTasksFile {
-                let isAddressUsed = options.services.contains { $0.system == .delayTasks && $0.address == file.address }
+                let isAddressUsed = options.services.contains {
+                    $0.system == .delayTasks && $0.endpoint.address == file.address
+                }
                 startLines += file.startLines(isAddressUsed: isAddressUsed)
             }
             if let file = options.taskqueueFile { startLines += file.startLines }
@@ -118,20 +132,14 @@ enum Emq {
     }
 
     /// Listens on `address`, and returns the actual addresses: a host name may have several.
-    private static func bind(_ address: Address, of server: HTTPServer, service: Int) throws(SystemError) -> [Address] {
-        do throws(SystemError) { return try server.listen(address, service: service) } catch {
+    private static func bind(
+        _ address: Address, of server: HTTPServer, service: Int, tls identity: TLSIdentity?
+    ) throws(SystemError) -> [Address] {
+        do throws(SystemError) { return try server.listen(address, service: service, tls: identity) } catch {
             guard error.code == EADDRINUSE else { throw error }
             throw SystemError(
                 error.operation,
                 reason: "the address is already in use; stop the program that uses it, or choose another address")
-        }
-    }
-
-    private static func link(to address: Address) -> String {
-        switch address {
-        case .tcp("", let port): "http://localhost:\(port) (every address of this machine)"
-        case .tcp: "http://\(address)"
-        case .unix: "\(address)"
         }
     }
 

@@ -7,12 +7,29 @@ import Queues
 
 extension Options {
     static func readAddress(_ options: inout Options, _ value: String) throws(UsageError) {
-        do throws(AddressError) {
-            options.addresses.append(try Address(value))
-        } catch {
-            let isName = !value.isEmpty && UInt16(value) == nil && !value.contains { ":/, *".contains($0) }
-            throw UsageError(isName ? "\(error); did you mean '\(value):8080'?" : "\(error)")
-        }
+        options.addresses.append(try Endpoint(value))
+    }
+
+    static func readCertificate(_ options: inout Options, _ value: String) throws(UsageError) {
+        options.certificatePath = try path(value, of: "--tls-cert")
+    }
+
+    static func readKey(_ options: inout Options, _ value: String) throws(UsageError) {
+        options.keyPath = try path(value, of: "--tls-key")
+    }
+
+    static func readClientIssuers(_ options: inout Options, _ value: String) throws(UsageError) {
+        options.clientIssuersPath = try path(value, of: "--tls-client-ca")
+    }
+
+    static func readIssuers(_ options: inout Options, _ value: String) throws(UsageError) {
+        options.issuersPath = try path(value, of: "--tls-ca")
+    }
+
+    /// A file's path.
+    static func path(_ value: String, of flag: String) throws(UsageError) -> String {
+        guard !value.isEmpty, !value.utf8.contains(0) else { throw UsageError("\(flag) needs the path of a file") }
+        return value
     }
 
     static func readCollectionFrequency(_ options: inout Options, _ value: String) throws(UsageError) {
@@ -72,10 +89,10 @@ extension Options {
 
     mutating func readService(_ system: LegacySystem, _ value: String) throws(UsageError) {
         if system == .delayTasks, DelayTasksFile.isPath(value) { return try readDelayTasksFile(value) }
-        do throws(AddressError) {
-            services.append((system, try Address(value, defaultPort: system.port)))
+        do throws(UsageError) {
+            services.append((system, try Endpoint(value, defaultPort: system.port)))
         } catch {
-            throw UsageError("\(system.flag): \(error)")
+            throw UsageError("\(system.flag): \(error.description)")
         }
     }
 

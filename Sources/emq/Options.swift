@@ -11,7 +11,14 @@ import Queues
 struct Options {
     static let version = "0.1.0"
 
-    var addresses: [Address] = []
+    var addresses: [Endpoint] = []
+    /// The paths of the server's certificate and of its key; nil to serve plain HTTP only.
+    var certificatePath: String?
+    var keyPath: String?
+    /// The path of the issuers of clients' certificates; nil if clients need none.
+    var clientIssuersPath: String?
+    /// The path of issuers that emq trusts beside the system's when it sends requests.
+    var issuersPath: String?
     var drainMilliseconds: Int64 = 5000
     var maximumConnections: Int?
     var maximumMemoryBytes: Int?
@@ -30,7 +37,7 @@ struct Options {
     /// The defaults for all queues; nil to keep the current ones.
     var defaults: QueueConfiguration?
     /// The addresses that serve the clients of legacy systems.
-    var services: [(system: LegacySystem, address: Address)] = []
+    var services: [(system: LegacySystem, endpoint: Endpoint)] = []
     /// The longest time that a handler of delay-tasks may take.
     var delayTasksTimeoutMilliseconds = DelayTasksCourier.usualTimeoutMilliseconds
     /// The configuration file of delay-tasks.
@@ -54,7 +61,12 @@ struct Options {
                emq journal --help         check and repair a --data directory
 
           --addr ADDRESS         address to listen on: localhost:8080 (default), :8080 for every address
-                                 of the machine, [::1]:8080 or unix:/path; may be repeated
+                                 of the machine, https://:8443, [::1]:8080 or unix:/path; may be repeated
+          --tls-cert FILE, --tls-key FILE
+                                 speak TLS with this certificate, followed by its intermediates, and this
+                                 key (PEM), but not at http:// and unix: (docs/operations.md, "TLS")
+          --tls-client-ca FILE   accept only clients that have a certificate from these issuers (PEM)
+          --tls-ca FILE          trust these issuers too (PEM) when sending tasks to https://
           --host NAME            another name that browsers may use for this server, such as
                                  queue.example.com; may be repeated (docs/operations.md, "Browsers")
           --data DIR             keep tasks in this directory, so that they survive a restart
@@ -89,7 +101,9 @@ struct Options {
     /// The options, all of which take a value, and their readers.
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] =
         [
-            ("--addr", readAddress), ("--drain", readDrain), ("--max-connections", readMaximumConnections),
+            ("--addr", readAddress), ("--tls-cert", readCertificate), ("--tls-key", readKey),
+            ("--tls-client-ca", readClientIssuers), ("--tls-ca", readIssuers), ("--drain", readDrain),
+            ("--max-connections", readMaximumConnections),
             ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
             ("--fsync", readSyncMode),
             ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
@@ -118,17 +132,26 @@ struct Options {
         let given = try readArguments(arguments, environment)
         try readVariables(except: given, environment)
         try readFilesOfSystems(given, environment)
+        if addresses.isEmpty { addresses = [Endpoint(.tcp(host: "localhost", port: 8080))] }
+        try checkTLS()
         let needs =
             ["--fsync", "--recovery-grace", "--lock-wait"].map {
                 ($0, directory != nil, "--data: without it, nothing is on disk")
             } + [
                 ("--delay-tasks-timeout", isServing(.delayTasks), "--delay-tasks"),
                 ("--htq-workers", isServing(.htq), "--htq"),
+                (
+                    "--tls-cert", endpoints.contains(where: speaksTLS),
+                    "an address that speaks TLS, such as --addr https://:8443"
+                ),
+                (
+                    "--tls-ca", destinations != nil || !systems.isEmpty || taskqueueFile != nil,
+                    "--push or a legacy system: without them, emq sends no requests"
+                ),
             ]
         for (flag, isMet, need) in needs where !isMet && given.contains(flag) {
             throw UsageError("\(flag) requires \(need)")
         }
-        if addresses.isEmpty { addresses = [.tcp(host: "localhost", port: 8080)] }
     }
 
     /// Reads the command line.
@@ -206,7 +229,38 @@ struct Options {
             guard let address = file.address else {
                 throw UsageError("\(file.path) has no listen-port; add one such as 7080, or use --delay-tasks :7080")
             }
-            services.append((.delayTasks, address))
+            services.append((.delayTasks, Endpoint(address)))
+        }
+    }
+
+    // MARK: TLS
+
+    /// All addresses at which the server listens.
+    var endpoints: [Endpoint] { addresses + services.map(\.endpoint) }
+
+    /// Whether the server speaks TLS at an address.
+    func speaksTLS(at endpoint: Endpoint) -> Bool {
+        endpoint.isSecure ?? (certificatePath != nil && !endpoint.isLocal)
+    }
+
+    /// The files of the server's certificate; nil if it speaks TLS nowhere.
+    var tlsFiles: TLSFiles? {
+        guard let certificatePath, let keyPath, endpoints.contains(where: speaksTLS) else { return nil }
+        return TLSFiles(certificate: certificatePath, key: keyPath, clientAuthorities: clientIssuersPath)
+    }
+
+    /// Checks that the options of TLS are complete, wherever they come from: a server that ignored some of them would
+    /// be open to everyone.
+    private func checkTLS() throws(UsageError) {
+        let (hasCertificate, hasKey) = (certificatePath != nil, keyPath != nil)
+        let secure = endpoints.first { $0.isSecure == true }
+        let needs = [
+            ("--tls-cert", hasCertificate, hasKey, "--tls-key"), ("--tls-key", hasKey, hasCertificate, "--tls-cert"),
+            ("--tls-client-ca", clientIssuersPath != nil, hasCertificate, "--tls-cert and --tls-key"),
+            (secure.map { "'\($0)'" } ?? "", secure != nil, hasCertificate, "--tls-cert and --tls-key"),
+        ]
+        for (option, isGiven, isMet, need) in needs where isGiven && !isMet {
+            throw UsageError("\(option) requires \(need)")
         }
     }
 
@@ -232,6 +286,9 @@ struct Options {
         ),
         ("--data", ["--dir", "-d", "--directory", "--data-dir", "--path", "--storage", "--db", "--journal"]),
         ("--max-memory", ["--memory", "-m", "--maxmemory", "--memory-limit"]),
+        ("--tls-cert", ["--cert", "--certfile", "--tls-certificate", "--ssl-cert", "--ssl-certfile"]),
+        ("--tls-key", ["--key", "--keyfile", "--tls-private-key", "--ssl-key", "--ssl-keyfile"]),
+        ("--tls-ca", ["--ca", "--cacert", "--ca-file", "--cafile"]),
         ("--version", ["-v", "-V"]),
     ]
 

@@ -31,10 +31,11 @@ final class Push {
     ///   - connections: the maximum number of connections.
     ///   - maximumBodyBytes: the maximum size of all bodies in flight.
     ///   - broker: the broker whose tasks are sent.
+    ///   - trust: the issuers whose certificates the client accepts; nil for the system's.
     ///   - sender: replaces the HTTP client in tests.
     init(
         _ policy: DestinationPolicy?, for adapters: Adapters, loop: EventLoop, connections: Int, maximumBodyBytes: Int,
-        on broker: isolated Broker, sender: (any RequestSender)? = nil
+        on broker: isolated Broker, trust: TLSTrust? = nil, sender: (any RequestSender)? = nil
     ) {
         var limits = ClientLimits()
         // One host that does not respond leaves three quarters to others.
@@ -49,6 +50,7 @@ final class Push {
         client = HTTPClient(loop: loop, limits: limits) { address, port, host in
             destinations.policy.refusal(of: address, port: port, host: host)
         }
+        client.trust = trust
         let courier = OwnCourier { task in
             var json: [UInt8] = []
             TaskWriter.writeWhole(task, isSending: true, to: &json)

@@ -8,27 +8,6 @@ import Testing
 @testable import emq
 
 @Suite struct ProgramTests {
-    /// Runs the program to its end.
-    private func run(
-        _ arguments: [String], environment: [String: String] = [:]
-    ) throws -> (status: Int32, output: String, error: String) {
-        let process = Process()
-        process.executableURL = Server.executable
-        process.arguments = arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        let (output, error) = (Pipe(), Pipe())
-        process.standardOutput = output
-        process.standardError = error
-        try process.run()
-        let status: Int32 = try eventually("the end of emq \(arguments)") {
-            process.isRunning ? nil : process.terminationStatus
-        }
-        func text(_ pipe: Pipe) -> String {
-            String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        }
-        return (status, text(output), text(error))
-    }
-
     @Test(arguments: [
         ["--adr", ":1"], ["--addr"], ["--addr", "8080"], ["--addr", ":99999"], ["--addr", "::1:80"],
         ["--addr", "unix:"], ["--addr", ":1", "serve"], ["help"],
@@ -40,7 +19,7 @@ import Testing
         ["--gc-freq="], ["--fsync", "a\nb"], ["-x\r\ny"], ["--taskqueue", "a\u{85}b\u{2028}\u{1B}[31m\n"],
     ])
     func badFlagsAreOneLineAndStatus2(arguments: [String]) throws {
-        let result = try run(arguments)
+        let result = try Server.run(arguments)
         #expect(result.status == 2)
         #expect(result.error.hasPrefix("emq: ") && result.error.hasSuffix("\n"))
         #expect(result.error.filter { $0.isNewline }.count == 1)
@@ -49,7 +28,7 @@ import Testing
     }
 
     @Test func theBeginningOfALongLineIsLogged() throws {
-        let error = try run(["--fsync", String(repeating: "é\n", count: 30_000)]).error
+        let error = try Server.run(["--fsync", String(repeating: "é\n", count: 30_000)]).error
         #expect(error.hasPrefix("emq: --fsync must be always, never") && error.hasSuffix("…\n"))
         #expect(error.utf8.count < 40_000)
     }
@@ -57,23 +36,23 @@ import Testing
     @Test func aWrongValueOfPushIsExplainedInOneSentence() throws {
         let sentence =
             "--push does not take '*'; write 0.0.0.0/0,::/0 for every address (emq --help lists the options)\n"
-        #expect(try run(["--push", "public,*"]).error == "emq: " + sentence)
-        #expect(try run([], environment: ["EMQ_PUSH": "*"]).error == "emq: EMQ_PUSH: " + sentence)
+        #expect(try Server.run(["--push", "public,*"]).error == "emq: " + sentence)
+        #expect(try Server.run([], environment: ["EMQ_PUSH": "*"]).error == "emq: EMQ_PUSH: " + sentence)
     }
 
     @Test(arguments: ["EMQ_ADDR", "EMQ_PUSH"])
     func badTwinsOfFlagsNameTheVariable(variable: String) throws {
-        let result = try run([], environment: [variable: "non sense"])
+        let result = try Server.run([], environment: [variable: "non sense"])
         #expect(result.status == 2)
         #expect(result.error.hasPrefix("emq: \(variable): "))
         #expect(result.error.filter { $0 == "\n" }.count == 1)
     }
 
     @Test func helpFitsAScreenAndVersionIsOneLine() throws {
-        let help = try run(["--help"])
+        let help = try Server.run(["--help"])
         #expect(help.status == 0)
-        #expect(help.output.contains("--addr") && help.output.split(separator: "\n").count <= 32)
-        let version = try run(["--version"])
+        #expect(help.output.contains("--addr") && help.output.split(separator: "\n").count <= 37)
+        let version = try Server.run(["--version"])
         #expect(version.output.wholeMatch(of: /emq \d+\.\d+\.\d+\n/) != nil)
     }
 
@@ -92,23 +71,24 @@ import Testing
         (["--addr", ":1", "serve"], "put the command 'serve' before its options"),
     ])
     func wrongOptionsGetAHint(arguments: [String], words: String) throws {
-        let result = try run(arguments)
+        let result = try Server.run(arguments)
         #expect(result.status == 2 && result.error.contains(words), "\(result.error)")
         #expect(result.error.filter { $0 == "\n" }.count == 1)
     }
 
     @Test func anEmptyElementOfAListInTheEnvironmentIsRefused() throws {
-        #expect(try run([], environment: ["EMQ_ADDR": ","]).error.hasPrefix("emq: EMQ_ADDR: an address must be "))
+        #expect(
+            try Server.run([], environment: ["EMQ_ADDR": ","]).error.hasPrefix("emq: EMQ_ADDR: an address must be "))
     }
 
     @Test func aListOfHostsIsExplainedWhereItIsWrong() throws {
         let sentence = "--host takes a name such as queue.example.com, without scheme and port, not"
         let options = "(emq --help lists the options)\n"
         #expect(
-            try run([], environment: ["EMQ_HOST": "a.b,,c.d"]).error
+            try Server.run([], environment: ["EMQ_HOST": "a.b,,c.d"]).error
                 == "emq: EMQ_HOST: \(sentence) ''; separate several with commas \(options)")
         #expect(
-            try run(["--host", "a.b,c.d"]).error
+            try Server.run(["--host", "a.b,c.d"]).error
                 == "emq: \(sentence) 'a.b,c.d'; for several, repeat the option \(options)")
     }
 
@@ -179,7 +159,7 @@ import Testing
             (["--addr", "127.0.0.1:0", "--data", path], "; name one, or move this away"),
             (["journal", "check", path], ""), (["journal", "repair", path], ""),
         ] {
-            let result = try run(arguments)
+            let result = try Server.run(arguments)
             #expect(result.status == 1)
             #expect(result.error == "emq: \(path): it is not a directory\(remedy)\n")
         }
@@ -189,7 +169,7 @@ import Testing
         let directory = DataDirectory()
         try FileManager.default.createDirectory(atPath: directory.path, withIntermediateDirectories: true)
         for command in ["check", "repair"] {
-            let result = try run(["journal", command, directory.path])
+            let result = try Server.run(["journal", command, directory.path])
             #expect(result.status == 1)
             #expect(
                 result.error
@@ -207,13 +187,13 @@ import Testing
         server.signal(SIGTERM)
         #expect(try server.exitStatus() == 0)
         let copy = DataDirectory()
-        let result = try run(["journal", "repair", directory.path, copy.path])
+        let result = try Server.run(["journal", "repair", directory.path, copy.path])
         #expect(result.status == 0 && result.output.contains("is whole, so nothing is lost"), "\(result.output)")
         #expect(!result.output.contains("is gone"))
         let file = DataDirectory()
         #expect(FileManager.default.createFile(atPath: file.path, contents: Data()))
         for path in [copy.path, file.path] {
-            let again = try run(["journal", "repair", directory.path, path])
+            let again = try Server.run(["journal", "repair", directory.path, path])
             #expect(again.status == 1)
             #expect(again.error == "emq: \(path): it already exists; name a directory that does not exist yet\n")
         }
@@ -240,7 +220,7 @@ import Testing
 
     @Test func aPortInUseIsReportedInOneLineWithStatus1() throws {
         let server = try Server()
-        let result = try run(["--addr", "127.0.0.1:\(server.port)"])
+        let result = try Server.run(["--addr", "127.0.0.1:\(server.port)"])
         #expect(result.status == 1)
         #expect(result.error.contains("127.0.0.1:\(server.port)") && result.error.contains("in use"))
         #expect(result.error.contains("stop the program that uses it, or choose another address"))
@@ -265,7 +245,7 @@ import Testing
         let server = try Server(["--addr", "127.0.0.1:0", "--addr", "unix:\(path)"])
         #expect(try Client(path: path).get("/healthz").status == 200)
         // A socket in use is not replaced.
-        #expect(try run(["--addr", "unix:\(path)"]).status == 1)
+        #expect(try Server.run(["--addr", "unix:\(path)"]).status == 1)
         #expect(try Client(path: path).get("/healthz").status == 200)
         server.signal(SIGKILL)
         _ = try server.exitStatus()
@@ -282,7 +262,7 @@ import Testing
             path: "emq-\(UInt32.random(in: 0...UInt32.max)).txt"
         ).path
         #expect(FileManager.default.createFile(atPath: path, contents: Data("mine".utf8)))
-        let result = try run(["--addr", "unix:\(path)"])
+        let result = try Server.run(["--addr", "unix:\(path)"])
         #expect(result.status == 1)
         #expect(result.error.filter { $0 == "\n" }.count == 1)
         #expect(result.error.contains("not a socket"))

@@ -23,8 +23,8 @@ struct BrowserHosts {
 
     /// Allows the names of this machine, those of `--host`, and those in the addresses on which the server listens.
     init(_ options: Options) {
-        let listeners = (options.addresses + options.services.map(\.address)).compactMap { address in
-            if case .tcp(let host, _) = address { BrowserHosts.name(host) } else { nil }
+        let listeners = options.endpoints.compactMap { endpoint in
+            if case .tcp(let host, _) = endpoint.address { BrowserHosts.name(host) } else { nil }
         }
         self.init(options.hostNames + listeners)
     }

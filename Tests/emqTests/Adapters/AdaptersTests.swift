@@ -93,7 +93,9 @@ import Testing
         let read = try options(
             "--httpqueue", "localhost", "--delay-tasks=[::1]", "--htq", "example.test", "--htq", ":1")
         #expect(
-            read.services.map(\.address.description) == ["localhost:2356", "[::1]:7080", "example.test:5000", ":1"])
+            read.services.map(\.endpoint.address.description) == [
+                "localhost:2356", "[::1]:7080", "example.test:5000", ":1",
+            ])
         #expect(read.systems == [.httpqueue, .delayTasks, .htq])
     }
 
@@ -101,7 +103,7 @@ import Testing
         let read = try options(environment: [
             "EMQ_HTTPQUEUE": ":1,unix:/x", "EMQ_DELAY_TASKS": ":2", "EMQ_HTQ": ":3", "EMQ_HTQ_WORKERS": "7",
         ])
-        #expect(read.services.map(\.address.description) == [":1", "unix:/x", ":2", ":3"])
+        #expect(read.services.map(\.endpoint.address.description) == [":1", "unix:/x", ":2", ":3"])
         #expect(read.htqWorkers == 7)
     }
 

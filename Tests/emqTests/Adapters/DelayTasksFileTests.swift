@@ -62,7 +62,7 @@ import Testing
             try options("--delay-tasks", confFile: path), try options("--delay-tasks", "--drain", "3", confFile: path),
             try options("--delay-tasks", path, confFile: "/nowhere.json"),
         ] {
-            #expect(read.services.map(\.address) == [.tcp(host: "", port: 7080)])
+            #expect(read.services.map(\.endpoint.address) == [.tcp(host: "", port: 7080)])
             #expect(read.systems == [.delayTasks])
             #expect(read.delayTasksFile?.attempts == 3)
         }
@@ -74,7 +74,7 @@ import Testing
             try options("--delay-tasks", ":1", confFile: path),
             try options("--delay-tasks", ":1", "--delay-tasks", path),
         ] {
-            #expect(read.services.map(\.address) == [.tcp(host: "", port: 1)])
+            #expect(read.services.map(\.endpoint.address) == [.tcp(host: "", port: 1)])
             #expect(read.delayTasksFile != nil)
         }
         #expect(try options("--delay-tasks", "unix:/a/b.json").delayTasksFile == nil)

@@ -35,7 +35,8 @@ struct DelayTasksFile {
 
     /// Whether a value of `--delay-tasks` is the path of a file, not an address.
     static func isPath(_ value: String) -> Bool {
-        !value.hasPrefix("unix:") && (value.contains("/") || value.hasSuffix(".json"))
+        !value.hasPrefix("unix:") && Endpoint.scheme(of: value) == nil
+            && (value.contains("/") || value.hasSuffix(".json"))
     }
 
     /// Reads the file at a path, and the handlers in its `saving-home`.
