@@ -57,10 +57,10 @@ enum Emq {
         if options.maximumMemoryBytes == nil, !Memory.isLimitKnown {
             log("emq: cannot read /proc, so emq may not see a memory limit of its control group; set --max-memory")
         }
-        let identity: TLSIdentity?
+        let certificate: ServerCertificate?
         let trust: TLSTrust?
         do throws(TLSError) {
-            identity = try options.tlsFiles.map { files throws(TLSError) in try TLSIdentity(files) }
+            certificate = try options.tlsFiles.map { files throws(TLSError) in try ServerCertificate(files) }
             trust =
                 sends
                 ? try options.issuersPath.map { path throws(TLSError) in try TLSTrust(additionalFile: path) } : nil
@@ -81,7 +81,7 @@ enum Emq {
             func listen(_ endpoints: [Endpoint], service: Int) throws -> String {
                 var places: [String] = []
                 for endpoint in endpoints {
-                    let identity = options.speaksTLS(at: endpoint) ? identity : nil
+                    let identity = options.speaksTLS(at: endpoint) ? certificate?.identity : nil
                     for actual in try bind(endpoint.address, of: server, service: service, tls: identity) {
                         push?.policy.ownListeners.append(actual)
                         let link = Endpoint(actual, isSecure: endpoint.isLocal ? nil : identity != nil).link
@@ -107,6 +107,7 @@ enum Emq {
                 startLines += file.startLines(isAddressUsed: isAddressUsed)
             }
             if let file = options.taskqueueFile { startLines += file.startLines }
+            if let certificate { startLines.append(certificate.startLine) }
             startLines += options.notes
             // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()
@@ -119,7 +120,7 @@ enum Emq {
                 resident: ResidentMemory.ofProgram())
             var handler = TaskServer(
                 gate, shutdown: shutdown, adapters: adapters, browserHosts: BrowserHosts(options),
-                defaults: options.defaults)
+                certificate: certificate, defaults: options.defaults)
             server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let durability {

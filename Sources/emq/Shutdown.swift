@@ -1,4 +1,5 @@
-// SIGTERM and SIGINT: the first signal stops the server in good order, the second stops it at once.
+// Signals. The first SIGTERM or SIGINT stops the server in good order, the second stops it at once. SIGHUP makes it read
+// its certificate again.
 
 import CLinux
 import Glibc
@@ -9,6 +10,7 @@ final class Shutdown: EventSource {
     private var descriptor: Int32 = -1
     private let drainMilliseconds: Int64
     private var signals = 0
+    private var isReloadAsked = false
     /// When the server stops, even if tasks are still dispatched; nil until stopping has begun.
     private(set) var deadline: Int64?
 
@@ -19,13 +21,18 @@ final class Shutdown: EventSource {
     /// Whether a signal has asked the server to stop.
     var isAsked: Bool { signals > 0 }
 
-    /// Blocks the two signals and receives them on the loop instead. Call this before starting other threads, which
+    /// Whether a signal has asked to read the certificate again since the last call.
+    func takeReload() -> Bool {
+        defer { isReloadAsked = false }
+        return isReloadAsked
+    }
+
+    /// Blocks the signals and receives them on the loop instead. Call this before starting other threads, which
     /// inherit the signal mask.
     func watch(on loop: EventLoop) throws(SystemError) {
         var set = sigset_t()
         unsafe sigemptyset(&set)
-        unsafe sigaddset(&set, SIGTERM)
-        unsafe sigaddset(&set, SIGINT)
+        for signal in [SIGTERM, SIGINT, SIGHUP] { unsafe sigaddset(&set, signal) }
         unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
         // A failed write returns an error instead: to a file at its limit (`ulimit -f`), or to standard error without a
         // reader.
@@ -38,7 +45,9 @@ final class Shutdown: EventSource {
 
     override func ready(events: UInt32) {
         var info = signalfd_siginfo()
-        while unsafe read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 { signals += 1 }
+        while unsafe read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
+            if info.ssi_signo == UInt32(SIGHUP) { isReloadAsked = true } else { signals += 1 }
+        }
     }
 
     /// Sets the deadline for stopping.

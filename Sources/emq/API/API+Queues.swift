@@ -113,6 +113,7 @@ extension API {
         writeCount(",\"memory\":{\"used\":", gate.usedMemoryBytes(of: broker), to: &responses)
         writeCount(",\"limit\":", gate.maximumMemoryBytes, to: &responses)
         responses.append("}")
+        context.certificate?.writeEnd(to: &responses)
         gate.durability?.writeStatistics(of: broker, to: &responses)
         responses.append("}")
         responses.endLine()

@@ -157,8 +157,10 @@ struct API: ~Copyable {
         let isStopping = context.isStopping
         responses.begin(status: isStopping ? 503 : 200, contentType: "application/json")
         if isStopping { responses.field("Retry-After", Problem.retryAfterSeconds) }
-        responses.beginBody(estimatedCount: 20)
-        responses.append(isStopping ? "{\"status\":\"stopping\"}" : "{\"status\":\"ok\"}")
+        responses.beginBody(estimatedCount: 60)
+        responses.append(isStopping ? "{\"status\":\"stopping\"" : "{\"status\":\"ok\"")
+        context.certificate?.writeEnd(to: &responses)
+        responses.append("}")
         responses.endLine()
         return .answered
     }

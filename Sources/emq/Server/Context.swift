@@ -19,15 +19,18 @@ struct Context: ~Copyable {
     let dispatchWriter: DispatchWriter
     /// The legacy systems that the server replaces.
     let adapters: Adapters
+    /// The server's certificate; nil if it speaks plain HTTP only.
+    let certificate: ServerCertificate?
     private let shutdown: Shutdown
     private var ids = UIDGenerator()
     private var random = KernelRandom()
 
-    init(gate: Gate, shutdown: Shutdown, adapters: Adapters) {
+    init(gate: Gate, shutdown: Shutdown, adapters: Adapters, certificate: ServerCertificate?) {
         now = gate.server.loop.now
         self.gate = gate
         dispatchWriter = DispatchWriter(gate.server)
         self.adapters = adapters
+        self.certificate = certificate
         self.shutdown = shutdown
     }
 

@@ -19,6 +19,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     private let browserHosts: BrowserHosts
     /// The defaults for all queues from the command line, until they have been set.
     private var startDefaults: QueueConfiguration?
+    /// When the log may say again that a client speaks TLS to a plain address.
+    private var nextNoteOfTLS = Int64.min
     /// Whether due work is left for the next turn.
     private var isBehind = false
     private(set) var isFinished = false
@@ -28,12 +30,14 @@ struct TaskServer: ~Copyable, RequestHandler {
     ///   - shutdown: says whether the server is to stop.
     ///   - adapters: the legacy systems to replace.
     ///   - browserHosts: the names under which browsers may reach the server.
+    ///   - certificate: the server's certificate; nil if it speaks plain HTTP only.
     ///   - defaults: the defaults for all queues; nil leaves them as they are.
     init(
         _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(),
-        browserHosts: BrowserHosts = BrowserHosts(), defaults: QueueConfiguration? = nil
+        browserHosts: BrowserHosts = BrowserHosts(), certificate: ServerCertificate? = nil,
+        defaults: QueueConfiguration? = nil
     ) {
-        context = Context(gate: gate, shutdown: shutdown, adapters: adapters)
+        context = Context(gate: gate, shutdown: shutdown, adapters: adapters, certificate: certificate)
         server = gate.server
         self.shutdown = shutdown
         durability = gate.durability
@@ -132,6 +136,14 @@ struct TaskServer: ~Copyable, RequestHandler {
         request.service == 0 && api.keepsNothing(of: request)
     }
 
+    mutating func noteTLS(onPlainService service: Int) {
+        if context.now < nextNoteOfTLS { return }
+        nextNoteOfTLS = context.now + 60_000
+        Emq.log(
+            "emq: closed a connection on which a client spoke TLS, because the address speaks plain HTTP; "
+                + "the client must use http://, or emq needs a certificate (--tls-cert) there")
+    }
+
     // MARK: Turns
 
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
@@ -157,6 +169,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let pushDeadline =
             adapters.isSendingSafe
             ? push?.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now) : nil
+        let certificateDeadline = readCertificate()
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
@@ -164,7 +177,17 @@ struct TaskServer: ~Copyable, RequestHandler {
         // While too many changes wait for the disk, due work waits too.
         let deadline = durability?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
-        return [deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline].compactMap { $0 }.min()
+        return [deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, certificateDeadline]
+            .compactMap { $0 }.min()
+    }
+
+    /// Reads the certificate again if it may have changed.
+    ///
+    /// - Returns: when the next turn must begin at the latest; nil for no such time.
+    private func readCertificate() -> Int64? {
+        let isAsked = shutdown.takeReload()
+        if isAsked, context.certificate == nil { Emq.log("emq: SIGHUP: there is no certificate to read again") }
+        return context.certificate?.endTurn(isAsked: isAsked, now: context.now)
     }
 
     /// Sets the defaults from the command line, which replace those of an earlier process.

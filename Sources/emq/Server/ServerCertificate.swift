@@ -1,0 +1,82 @@
+// The server's certificate while the server runs: when its files are read again, and what the log says about it.
+
+import JSON
+import Net
+
+/// Takes up renewed certificates, and warns before the certificate ends.
+final class ServerCertificate {
+    /// How often it looks whether the files have changed.
+    static let lookMilliseconds: Int64 = 60_000
+    private static let dayMilliseconds: Int64 = 86_400_000
+    /// How long before the certificate's end the warnings begin, one a day.
+    private static let warningMilliseconds = 14 * dayMilliseconds
+
+    /// What the listeners use. It stays the same object when the files are read again.
+    let identity: TLSIdentity
+    private let path: String
+    private let log: (String) -> Void
+    private var nextLook = Int64.min
+    private var nextWarning = Int64.min
+
+    /// Reads the files.
+    ///
+    /// - Parameters:
+    ///   - files: the files.
+    ///   - log: takes the lines for the log.
+    /// - Throws: `TLSError` if there is no OpenSSL, or the files cannot be used.
+    init(_ files: TLSFiles, log: @escaping (String) -> Void = Emq.log) throws(TLSError) {
+        identity = try TLSIdentity(files)
+        path = files.certificate
+        self.log = log
+    }
+
+    /// When the certificate ends, in milliseconds since the Unix epoch.
+    var endMilliseconds: Int64 { identity.certificateEndMilliseconds }
+
+    /// The log line about the certificate when the server starts.
+    var startLine: String { "emq: the certificate '\(path)' ends on \(identity.certificateEnd)" }
+
+    /// Writes when the certificate ends, as a member behind others.
+    func writeEnd(to responses: inout ResponseStream) {
+        responses.append(",\"certificate_end\":")
+        JSONWriter.writeSeconds(milliseconds: endMilliseconds, to: &responses)
+    }
+
+    /// Reads the files again if they have changed, and warns if the certificate ends soon. Looks at the files once a
+    /// minute.
+    ///
+    /// - Parameters:
+    ///   - isAsked: whether a signal asks to read the files now, whether they have changed or not.
+    ///   - now: the time.
+    /// - Returns: when the next turn must begin at the latest.
+    func endTurn(isAsked: Bool, now: Int64) -> Int64 {
+        guard isAsked || now >= nextLook else { return nextLook }
+        nextLook = now + Self.lookMilliseconds
+        if isAsked || identity.filesHaveChanged { reload() }
+        let left = endMilliseconds - now
+        if left < Self.warningMilliseconds, now >= nextWarning {
+            nextWarning = now + Self.dayMilliseconds
+            log(warning(left: left))
+        }
+        return nextLook
+    }
+
+    private func reload() {
+        do throws(TLSError) {
+            try identity.reload()
+            nextWarning = .min
+            log("emq: read the certificate '\(path)' again; it ends on \(identity.certificateEnd)")
+        } catch {
+            log("emq: the certificate that ends on \(identity.certificateEnd) stays in use: \(error)")
+        }
+    }
+
+    private func warning(left: Int64) -> String {
+        if left <= 0 {
+            return "emq: the certificate '\(path)' ended on \(identity.certificateEnd), so clients refuse it; renew it"
+        }
+        let days = left / Self.dayMilliseconds
+        let time = days == 0 ? "less than a day" : days == 1 ? "1 day" : "\(days) days"
+        return "\(startLine), in \(time); renew it"
+    }
+}
