@@ -178,4 +178,21 @@ struct TLSProgramTests {
         #expect(try !talk("", to: port(of: "http", server)).contains("BEGIN CERTIFICATE"))
         _ = try eventually("the line") { server.output.contains("a client spoke TLS, because") ? true : nil }
     }
+
+    @Test func aPageMustBeLoadedOverTLSAsWell() throws {
+        let server = try start()
+        for (origin, status) in [("https://localhost", 200), ("http://localhost", 403), ("https://evil.example", 403)] {
+            let answer = try get(
+                "/pause/q", of: server.port, "Origin: \(origin)\r\nContent-Length: 0\r\n", method: "POST")
+            #expect(answer.status == status, "\(origin)")
+        }
+    }
+
+    @Test func linksOfHtqHaveTheSchemeOfTheRequest() throws {
+        let server = try start(
+            .good, ["--addr", "unix:\(NSTemporaryDirectory())emq-\(UUID().uuidString).sock"],
+            "--htq", "127.0.0.1:0")
+        let fields = try get("/", of: port(of: "https", server)).fields
+        #expect(fields["link"]?.contains("<https://localhost/") == true, "\(fields)")
+    }
 }

@@ -133,10 +133,16 @@ extension BrowserHosts {
         default: break
         }
         var foreign: StaticString?
+        let isSecure = request.isSecure
         request.forEachField { name, value in
             switch name.count {
             case 6 where name.equalsIgnoringCase("Origin"):
-                if !isSameHost(origin: value, host: host) { foreign = "its Origin is not the Host of the request" }
+                if !isSameHost(origin: value, host: host) {
+                    foreign = "its Origin is not the Host of the request"
+                } else if isSecure, !value.extracting(first: min(8, value.count)).equalsIgnoringCase("https://") {
+                    // Others could have changed such a page on its way, and the browser may have a client certificate.
+                    foreign = "it was not loaded over TLS, as the request was"
+                }
             case 14 where name.equalsIgnoringCase("Sec-Fetch-Site"):
                 if value.equals("cross-site") { foreign = "its Sec-Fetch-Site is cross-site" }
             default: break

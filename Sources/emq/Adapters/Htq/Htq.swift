@@ -40,7 +40,7 @@ final class Htq: FrontEnd {
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let links = HtqLinks(authority: request.authority)
+        let links = HtqLinks(authority: request.authority, isSecure: request.isSecure)
         let (resource, hasSlash) = try HtqResource.read(request.path)
         guard hasSlash else {
             redirect(request, links, &responses)

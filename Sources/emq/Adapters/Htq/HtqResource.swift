@@ -61,8 +61,10 @@ struct HtqLinks {
     /// The scheme and host before the path; empty if the client sent no Host.
     private let prefix: String
 
-    /// Links for a request that was sent to this host and port.
-    init(authority: Span<UInt8>) { prefix = authority.isEmpty ? "" : "http://" + text(authority) }
+    /// Links for a request that was sent to this host and port, over TLS or not.
+    init(authority: Span<UInt8>, isSecure: Bool) {
+        prefix = authority.isEmpty ? "" : (isSecure ? "https://" : "http://") + text(authority)
+    }
 
     func url(of resource: HtqResource) -> [UInt8] { url(of: resource.path) }
 
