@@ -125,4 +125,29 @@ import Testing
             #expect(answer == isAdmitted, "\(host)")
         }
     }
+
+    // MARK: The load generator
+
+    @Test func theLoadGeneratorTakesAURL() throws {
+        func target(_ arguments: String...) throws -> String { "\(try BenchOptions(arguments).endpoint)" }
+        #expect(try target() == "localhost:8080")
+        #expect(try target("--addr", "unix:/s") == "unix:/s")
+        #expect(try target("--url", "https://a.test") == "https://a.test:443")
+        #expect(try target("--url", "http://[::1]/") == "http://[::1]:80")
+        #expect(try target("--url", "https://a.test:8443", "--ca", "ca.pem") == "https://a.test:8443")
+        let options = try BenchOptions(["--url", "https://a.test:1/", "--ca", "ca.pem"])
+        #expect(options.issuersPath == "ca.pem" && options.endpoint.authority == "a.test:1")
+    }
+
+    @Test(arguments: [
+        (["--url", "localhost:8443"], "--url must begin with http:// or https://"),
+        (["--url", "https://a.test/queues"], "an address has no path; write 'https://a.test'"),
+        (["--url", "http://a.test", "--ca", "ca.pem"], "--ca requires an https URL"),
+        (["--ca", "ca.pem"], "--ca requires an https URL"), (["--ca"], "--ca needs a value"),
+        (["--url", "https://a.test", "--addr", ":1"], "give --addr or --url, not both"),
+    ])
+    func aWrongURLIsExplained(arguments: [String], reason: String) {
+        let error = #expect(throws: UsageError.self) { try BenchOptions(arguments) }
+        #expect(error?.description.hasPrefix(reason) == true, "\(error?.description ?? "")")
+    }
 }

@@ -195,4 +195,16 @@ struct TLSProgramTests {
         let fields = try get("/", of: port(of: "https", server)).fields
         #expect(fields["link"]?.contains("<https://localhost/") == true, "\(fields)")
     }
+
+    @Test func theLoadGeneratorSpeaksTLS() throws {
+        let server = try start()
+        let url = "https://localhost:\(server.port)/"
+        let options = ["--operations", "200", "--connections", "3", "--idle-waiters", "2", "--size", "20000"]
+        let result = try Server.run(["bench", "--url", url, "--ca", try Certificates.shared.authorityFile] + options)
+        #expect(result.status == 0, "\(result.error)")
+        #expect(result.output.split(separator: "\n").count == 7, "\(result.output)")
+        let refused = try Server.run(["bench", "--url", url] + options)
+        #expect(refused.status == 1 && refused.error.hasPrefix("emq bench: "), "\(refused.error)")
+        #expect(refused.error.filter { $0 == "\n" }.count == 1)
+    }
 }

@@ -14,11 +14,14 @@ final class Bench {
     private static let stallMilliseconds: Int64 = 30_000
 
     private let options: BenchOptions
+    /// The issuers whose certificates are accepted; nil for plain connections.
+    private let trust: TLSTrust?
     private let loop: EventLoop
     private let queue: String
-    private let enqueueRequest: [UInt8]
-    private let batchRequest: [UInt8]
-    private let takeRequest: [UInt8]
+    private lazy var enqueueRequest = request("/enqueue/\(queue)", task)
+    private lazy var batchRequest = request(
+        "/enqueue/\(queue)", "[\(Array(repeating: task, count: Bench.batchSize).joined(separator: ","))]")
+    private lazy var takeRequest = request("/wait/", "{\"queues\":[\"\(queue)\"],\"timeout\":10000}")
     private var connections: [BenchConnection] = []
     /// The reason why the first connection was lost.
     private var failure: BenchFailure?
@@ -45,23 +48,21 @@ final class Bench {
 
     private init(_ options: BenchOptions) throws {
         self.options = options
+        trust = options.endpoint.isSecure == true ? try TLSTrust(additionalFile: options.issuersPath) : nil
         loop = try EventLoop()
         var random = KernelRandom()
         queue = "bench-\(String(random.next(), radix: 36))"
-        let content = String(repeating: "x", count: options.contentBytes)
-        enqueueRequest = Bench.request("/enqueue/\(queue)", "{\"content\":\"\(content)\"}")
-        let batch = Array(repeating: "{\"content\":\"\(content)\"}", count: Bench.batchSize).joined(separator: ",")
-        batchRequest = Bench.request("/enqueue/\(queue)", "[\(batch)]")
-        takeRequest = Bench.request("/wait/", "{\"queues\":[\"\(queue)\"],\"timeout\":10000}")
     }
 
-    private static func request(_ path: String, _ body: String) -> [UInt8] {
+    private var task: String { "{\"content\":\"\(String(repeating: "x", count: options.contentBytes))\"}" }
+
+    private func request(_ path: String, _ body: String) -> [UInt8] {
         Array(
-            ("POST \(path) HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            ("POST \(path) HTTP/1.1\r\nHost: \(options.endpoint.authority)\r\nContent-Type: application/json\r\n"
                 + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)").utf8)
     }
 
-    private static func acknowledgement(of receipt: ArraySlice<UInt8>) -> [UInt8] {
+    private func acknowledgement(of receipt: ArraySlice<UInt8>) -> [UInt8] {
         request("/ack/", "{\"ids\":[\"\(String(decoding: receipt, as: UTF8.self))\"]}")
     }
 
@@ -78,7 +79,7 @@ final class Bench {
         connections = try (0..<options.connections).map { _ in try connect() }
         for number in 0..<options.idleWaiters {
             let waiter = try connect()
-            waiter.send(Bench.request("/wait/", "{\"queues\":[\"\(queue)-\(number)\"],\"timeout\":3600000}"))
+            waiter.send(request("/wait/", "{\"queues\":[\"\(queue)-\(number)\"],\"timeout\":3600000}"))
         }
         Emq.print(
             "phase    operations  seconds    rate/s  failed   p50 µs   p90 µs   p99 µs p99.9 µs   max µs"
@@ -110,7 +111,7 @@ final class Bench {
     }
 
     private func connect() throws -> BenchConnection {
-        let connection = try BenchConnection(to: options.address)
+        let connection = try BenchConnection(to: options.endpoint, trust: trust)
         try connection.watch(on: loop)
         connection.failed = { [unowned self] in failure = failure ?? $0 }
         return connection
@@ -123,7 +124,7 @@ final class Bench {
 
     private func takeAcknowledging(_ receipt: ArraySlice<UInt8>?) -> [UInt8] {
         let ids = receipt.map { "\"\(String(decoding: $0, as: UTF8.self))\"" } ?? ""
-        return Bench.request("/wait/", "{\"queues\":[\"\(queue)\"],\"timeout\":10000,\"ack\":[\(ids)]}")
+        return request("/wait/", "{\"queues\":[\"\(queue)\"],\"timeout\":10000,\"ack\":[\(ids)]}")
     }
 
     private func acknowledgeHeld() throws {
@@ -131,7 +132,7 @@ final class Bench {
         for connection in connections {
             connection.answered = { _, _, _ in left -= 1 }
             guard let receipt = held.removeValue(forKey: ObjectIdentifier(connection)) else { continue }
-            connection.send(Bench.acknowledgement(of: receipt))
+            connection.send(acknowledgement(of: receipt))
         }
         try turn("cleanup") {
             left == 0
@@ -155,7 +156,7 @@ final class Bench {
             case .take: connection.send(self.takeRequest)
             case .takeAcknowledging:
                 connection.send(self.takeAcknowledging(self.held[ObjectIdentifier(connection)]))
-            case .acknowledge: connection.send(Bench.acknowledgement(of: receipt))
+            case .acknowledge: connection.send(self.acknowledgement(of: receipt))
             }
         }
         let begin = { (connection: BenchConnection) in
@@ -218,7 +219,7 @@ final class Bench {
                 return goOn()
             }
             latencies.add(monotonicNanoseconds() - producer.sentAt)
-            worker.send(Bench.acknowledgement(of: receipt))
+            worker.send(self.acknowledgement(of: receipt))
         }
         let (startTime, startCPU) = (monotonicNanoseconds(), serverCPUMicroseconds())
         worker.send(takeRequest)

@@ -11,7 +11,9 @@ struct BenchFailure: Error, CustomStringConvertible {
 
 /// A connection to the measured server, with at most one request in flight.
 final class BenchConnection: EventSource {
-    private let descriptor: Int32
+    private let stream: ClientStream
+    /// What is left to send of the request.
+    private var output: ArraySlice<UInt8> = []
     private var input: [UInt8] = []
     /// Called with each response: its status and its body.
     var answered: (BenchConnection, Int, ArraySlice<UInt8>) -> Void = { _, _, _ in }
@@ -21,35 +23,41 @@ final class BenchConnection: EventSource {
     var failed: (BenchFailure) -> Void = { _ in }
 
     /// Connects, and waits until that is done.
-    init(to address: Address) throws {
-        descriptor = try address.connectedSocket()
+    ///
+    /// - Parameters:
+    ///   - endpoint: the server.
+    ///   - trust: the issuers whose certificates are accepted; nil for a plain connection.
+    /// - Throws: `SystemError` if the server does not answer, `TLSError` if its certificate is refused.
+    init(to endpoint: Endpoint, trust: TLSTrust?) throws {
+        stream = try ClientStream(connectedTo: endpoint.address, tls: trust.map { ($0, endpoint.host) })
     }
-
-    deinit { close(descriptor) }
 
     /// Starts to receive responses.
     func watch(on loop: EventLoop) throws(SystemError) {
-        try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
+        let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+        try loop.watch(stream.descriptor, for: self, events: events)
     }
 
-    /// Sends a request. It is small and the only one in flight, so the kernel takes it whole.
+    /// Sends a request, the only one in flight.
     func send(_ request: [UInt8]) {
         sentAt = monotonicNanoseconds()
-        let count = unsafe request.withUnsafeBytes {
-            unsafe Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+        output = request[...]
+        sendRest()
+    }
+
+    private func sendRest() {
+        if output.isEmpty { return }
+        if let count = stream.send(output.span) {
+            output = output.dropFirst(count)
+        } else {
+            output = []
+            failed(BenchFailure(description: "a connection broke while sending"))
         }
-        if count != request.count { failed(BenchFailure(description: "a connection broke while sending")) }
     }
 
     override func ready(events: UInt32) {
-        var room = input.count
-        input.append(contentsOf: repeatElement(0, count: 16384))
-        let count = unsafe input[room...].withUnsafeMutableBytes {
-            unsafe recv(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
-        }
-        room += max(0, count)
-        input.removeLast(input.count - room)
-        if count == 0 || count < 0 && errno != EAGAIN && errno != EINTR {
+        sendRest()
+        guard stream.receive(into: &input) else {
             return failed(BenchFailure(description: "the server closed a connection; is it an emq?"))
         }
         guard let bodyStart = headEnd(), input.count >= 12 else { return }

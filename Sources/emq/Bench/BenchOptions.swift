@@ -9,7 +9,9 @@ struct BenchOptions {
         case enqueue, drain, cycle, chain, batch, wakeup
     }
 
-    var address = Address.tcp(host: "localhost", port: 8080)
+    var endpoint = Endpoint(.tcp(host: "localhost", port: 8080))
+    /// The path of issuers that are trusted beside the system's.
+    var issuersPath: String?
     var phases = Phase.allCases
     var connections = 32
     var operations = 100_000
@@ -23,6 +25,8 @@ struct BenchOptions {
         usage: emq bench [options]
 
           --addr ADDRESS       the server's address: localhost:8080 (default) or unix:/path
+          --url URL            the server's URL instead, such as https://queue.example.com:8443
+          --ca FILE            trust these issuers too (PEM), for an https URL
           --phases LIST        what to measure, in this order (default: all phases)
                                  enqueue  one task per request
                                  drain    take a task, then acknowledge it
@@ -45,18 +49,22 @@ struct BenchOptions {
     /// - Throws: `UsageError` with one line that says what is wrong.
     init(_ arguments: [String]) throws(UsageError) {
         var rest = arguments[...]
+        var given: Set<String> = []
         while let flag = rest.popFirst() {
             let known = [
-                "--addr", "--phases", "--connections", "--operations", "--size", "--idle-waiters", "--pid", "--help",
+                "--addr", "--url", "--ca", "--phases", "--connections", "--operations", "--size", "--idle-waiters",
+                "--pid", "--help",
             ]
             guard flag.hasPrefix("-") else { throw UsageError("unknown argument '\(flag)'; give options only") }
             guard known.contains(flag) else {
                 throw UsageError("unknown option '\(flag)'; \(nearestName(to: flag, among: known))")
             }
             guard let value = rest.popFirst() else { throw UsageError("\(flag) needs a value") }
+            given.insert(flag)
             switch flag {
-            case "--addr":
-                do throws(AddressError) { address = try Address(value) } catch { throw UsageError("\(error)") }
+            case "--addr": endpoint = try Endpoint(value)
+            case "--url": endpoint = try BenchOptions.url(value)
+            case "--ca": issuersPath = try Options.path(value, of: flag)
             case "--phases": phases = try BenchOptions.phases(value)
             case "--connections": connections = try BenchOptions.number(flag, value, 1...100_000)
             case "--operations": operations = try BenchOptions.number(flag, value, 1...3_000_000)
@@ -65,6 +73,17 @@ struct BenchOptions {
             default: serverProcess = try BenchOptions.number(flag, value, 1...Int(Int32.max))
             }
         }
+        if given.isSuperset(of: ["--addr", "--url"]) { throw UsageError("give --addr or --url, not both") }
+        if given.contains("--ca"), endpoint.isSecure != true {
+            throw UsageError("--ca requires an https URL, such as --url https://localhost:8443")
+        }
+    }
+
+    private static func url(_ value: String) throws(UsageError) -> Endpoint {
+        guard let isSecure = Endpoint.scheme(of: value) else {
+            throw UsageError("--url must begin with http:// or https://, as in https://localhost:8443, not '\(value)'")
+        }
+        return try Endpoint(value, defaultPort: Endpoint.defaultPort(isSecure: isSecure))
     }
 
     private static func phases(_ list: String) throws(UsageError) -> [Phase] {
