@@ -2,6 +2,7 @@
 // of docs/api.md and docs/operations.md.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Delivery
@@ -132,17 +133,29 @@ import Testing
         }
     }
 
-    /// The pages use port 8080 and /var/lib/emq. Here the kernel chooses the port, and the directory is temporary.
+    /// The pages use ports 8080 and 8443, /var/lib/emq, and certificates in /etc/emq. Here the kernel chooses the ports,
+    /// and the files are temporary.
     @Test func everyServerStartsAsPrinted() throws {
         let directory = DataDirectory()
         let commands = try ["api.md", "operations.md"].flatMap { try examples(of: $0) }
             .flatMap { $0.commands.split(separator: "\n") }
             .filter { $0.hasPrefix("emq -") || $0.hasPrefix("emq serve") }
         #expect(commands.count >= 2)
-        for command in commands {
-            let arguments = command.replacing(":8080", with: "127.0.0.1:0")
+        for command in commands where Certificates.isAvailable || !command.contains("/etc/emq/") {
+            var arguments = command.replacing(/(localhost)?:8(080|443)/, with: "127.0.0.1:0")
                 .replacing("/var/lib/emq", with: directory.path)
+            if arguments.contains("/etc/emq/") {
+                let pair = try Certificates.shared.pair(.good)
+                for (file, path) in [
+                    ("cert.pem", pair.chain), ("key.pem", pair.key),
+                    ("clients.pem", try Certificates.shared.authorityFile),
+                    ("issuers.pem", try Certificates.shared.authorityFile),
+                ] {
+                    arguments = arguments.replacing("/etc/emq/\(file)", with: path)
+                }
+            }
             let server = try Server(arguments.split(separator: " ").dropFirst().map(String.init))
+            if server.output.contains(" https://") { continue }
             _ = try eventually("\(command) to serve") { try server.get("/healthz").status == 200 ? true : nil }
         }
     }
