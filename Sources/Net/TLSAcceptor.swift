@@ -46,7 +46,15 @@ final class TLSAcceptor {
     /// How many handshakes are unfinished.
     private(set) var count = 0
 
-    init(server: HTTPServer) { self.server = server }
+    /// The most handshakes at once. They may take a quarter of the memory for buffers, whatever else takes it: a client
+    /// that cannot connect cannot free memory either.
+    private let limit: Int
+
+    init(server: HTTPServer) {
+        self.server = server
+        let room = server.limits.bufferBytes / 4 / TLSTransport.handshakeBytes
+        limit = min(server.limits.handshakes, max(room, 16))
+    }
 
     /// Whether there is something to do now.
     var isBusy: Bool { !queued.isEmpty }
@@ -73,7 +81,7 @@ final class TLSAcceptor {
             return
         }
         loop.setTimer(handshake, at: handshake.deadline)
-        if count >= server.limits.handshakes, let oldest = popOldest() { end(oldest) }
+        if count >= limit, let oldest = popOldest() { end(oldest) }
         if line.count > 2 * count + 64 {
             line = line[first...].filter { $0?.isOpen ?? false }
             first = 0
@@ -134,7 +142,7 @@ final class TLSAcceptor {
             server.openRefusing(handshake.descriptor, service: handshake.service)
             return nil
         }
-        guard count == 1, byte == TLSAcceptor.handshakeType, server.hasBuffers(for: TLSTransport.handshakeBytes),
+        guard count == 1, byte == TLSAcceptor.handshakeType,
             let transport = TLSTransport(accepted: handshake.descriptor, context: handshake.identity.context)
         else {
             end(handshake)

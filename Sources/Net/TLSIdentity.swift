@@ -84,11 +84,14 @@ public final class TLSIdentity {
         guard unsafe ssl.SSL_CTX_use_certificate_chain_file(pointer, files.certificate) == 1 else {
             throw context.failure("use the certificate '\(files.certificate)'")
         }
-        guard unsafe ssl.SSL_CTX_use_PrivateKey_file(pointer, files.key, OpenSSL.filePEM) == 1 else {
-            throw context.failure("use the key '\(files.key)', which must be unencrypted PEM")
-        }
-        guard unsafe ssl.SSL_CTX_check_private_key(pointer) == 1 else {
-            throw context.failure("use the key '\(files.key)' with the certificate '\(files.certificate)'")
+        guard unsafe ssl.SSL_CTX_use_PrivateKey_file(pointer, files.key, OpenSSL.filePEM) == 1,
+            unsafe ssl.SSL_CTX_check_private_key(pointer) == 1
+        else {
+            let reason = context.openSSL.takeError()
+            if reason == "key values mismatch" || reason == "key type mismatch" {
+                throw TLSError("the key '\(files.key)' does not belong to the certificate '\(files.certificate)'")
+            }
+            throw TLSError("cannot use the key '\(files.key)', which must be unencrypted PEM: \(reason ?? "no reason")")
         }
         if let path = files.clientAuthorities {
             guard unsafe ssl.SSL_CTX_load_verify_locations(pointer, path, nil) == 1,
@@ -106,6 +109,7 @@ public final class TLSIdentity {
             throw context.failure("find a certificate in '\(files.certificate)'")
         }
         let end = unsafe TLSCertificate(certificate, context.openSSL).endSeconds
+        _ = context.openSSL.takeError()
         return (context, end * 1000)
     }
 }
