@@ -2,7 +2,6 @@
 // and shows them here, and `Delivery` reads them when it sends.
 
 import Bytes
-import JSON
 import Net
 
 /// A queue's `push` or a task's `request`. An option that is nil is not set.
@@ -27,7 +26,6 @@ public struct PushOptions: Equatable, Sendable {
     public static let maximumHeaders = 64
     /// The maximum size of all header names and values together.
     public static let maximumHeaderBytes = 16_384
-    private static let maximumNameBytes = 256
     /// The maximum size of a secret.
     public static let maximumSecretBytes = 1024
     /// The maximum value of `concurrency`.
@@ -56,149 +54,18 @@ public struct PushOptions: Equatable, Sendable {
     /// The secret that signs requests.
     public var secret: [UInt8]?
 
-    /// Options with nothing set.
-    public init() {}
-
-    // MARK: Reading
-
-    private static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]
+    /// The members that a task's `request` may have.
+    static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]
     /// The members that a queue's `push` may have.
     public static let queueMembers: [StaticString] = [
         "url", "method", "headers", "timeout", "on_dead", "concurrency", "rate", "secret", "ca",
     ]
 
-    /// Reads a JSON object.
-    ///
-    /// - Parameters:
-    ///   - json: the JSON text. Anything but an object is an error.
-    ///   - kind: the owner of the options.
-    /// - Throws: `PushOptionsError` for a member that is unknown, is given twice or has a wrong value. O(bytes).
-    public init(_ json: Span<UInt8>, of kind: Kind) throws(PushOptionsError) {
-        let known = kind == .queue ? Self.queueMembers : Self.taskMembers
-        var seen: Set<Int> = []
-        try Self.forEachMember(of: json, field: "") { (name, value) throws(PushOptionsError) in
-            guard let place = known.firstIndex(where: { "\($0)" == name }) else {
-                throw PushOptionsError(field: name, detail: "unknown field '\(name)'", known: known)
-            }
-            guard seen.insert(place).inserted else {
-                throw PushOptionsError(field: name, detail: "the field '\(name)' is given twice; send it once")
-            }
-            try read(name, value)
-        }
-    }
-
-    /// Reads the output of `write`. If that is impossible, nothing is set. O(bytes).
-    public init(stored text: [UInt8], of kind: Kind) {
-        self = text.isEmpty ? PushOptions() : (try? PushOptions(text.span, of: kind)) ?? PushOptions()
-    }
-
-    /// The names of the members in the output of `write`. O(bytes).
-    public static func members(stored text: [UInt8]) -> [String] {
-        var names: [String] = []
-        // Unreadable text has no more members.
-        try? forEachMember(of: text.span, field: "") { (name, _) throws(PushOptionsError) in names.append(name) }
-        return names
-    }
-
-    private mutating func read(_ name: String, _ value: borrowing Value) throws(PushOptionsError) {
-        if value.kind == .null {
-            // emq writes null for its own notifications. The API does not let clients set this.
-            if name == "on_dead" { isNotice = true }
-            return
-        }
-        switch name {
-        case "url": url = try value.url()
-        case "on_dead": onDead = try value.url()
-        case "method":
-            let text = try value.string(maximumBytes: 32)
-            guard ClientRequest.isAllowedMethod(text.span) else { throw value.flaw("a method such as POST or PUT") }
-            method = text
-        case "headers": headers = try Self.headers(value)
-        case "body": body = Array(copying: value.bytes)
-        case "timeout":
-            guard value.kind == .number, let milliseconds = try? JSONValue.milliseconds(value.bytes),
-                (1...Self.maximumTimeoutMilliseconds).contains(milliseconds)
-            else { throw value.flaw("a number of seconds from 0.001 to 86400") }
-            timeoutMilliseconds = milliseconds
-        case "concurrency":
-            guard value.kind == .number, let number = try? JSONValue.integer(value.bytes),
-                (1...Int64(Self.maximumConcurrency)).contains(number)
-            else { throw value.flaw("a whole number from 1 to \(Self.maximumConcurrency)") }
-            concurrency = Int(number)
-        case "rate":
-            let text = String(decoding: try value.string(maximumBytes: 64), as: UTF8.self)
-            do throws(RateError) { rate = try Rate(text) } catch { throw value.flaw(because: "\(error)") }
-        case "secret": secret = try value.string(maximumBytes: Self.maximumSecretBytes)
-        default: throw value.flaw(because: "\(name) is for https, but this emq supports only http")
-        }
-    }
-
-    private static func headers(_ value: borrowing Value) throws(PushOptionsError) -> [Header] {
-        guard value.kind == .object else { throw value.flaw("an object of strings") }
-        var headers: [Header] = []
-        var byteCount = 0
-        try forEachMember(of: value.bytes, field: "headers.") { (name, member) throws(PushOptionsError) in
-            let bytes = Array(name.utf8)
-            guard ClientRequest.isAllowedField(name: bytes.span) else {
-                throw member.flaw(because: "the header '\(name)' cannot be set here")
-            }
-            guard !bytes.lowercasedASCII.starts(with: Array("emq-".utf8)) else {
-                throw member.flaw(because: "headers that begin with Emq- are reserved for emq")
-            }
-            guard !headers.contains(where: { $0.name.lowercasedASCII == bytes.lowercasedASCII }) else {
-                throw member.flaw(because: "this header is given twice; send it once")
-            }
-            let text = try member.string(maximumBytes: maximumHeaderBytes)
-            let blanks = [UInt8(ascii: " "), UInt8(ascii: "\t")]
-            let hasBlankEnd = [text[0], text[text.count - 1]].contains(where: blanks.contains)
-            guard ClientRequest.isFieldValue(text.span), !hasBlankEnd else {
-                throw member.flaw(
-                    because: "a header's value must not contain control characters, nor begin or end with a blank")
-            }
-            byteCount += bytes.count + text.count
-            headers.append(Header(name: bytes, value: text))
-            guard headers.count <= maximumHeaders, byteCount <= maximumHeaderBytes else {
-                throw value.flaw(
-                    because: "at most \(maximumHeaders) headers are allowed, with \(maximumHeaderBytes) bytes in all")
-            }
-        }
-        return headers
-    }
-
-    private static func forEachMember(
-        of json: Span<UInt8>, field: String,
-        _ body: (_ name: String, _ value: borrowing Value) throws(PushOptionsError) -> Void
-    ) throws(PushOptionsError) {
-        var scanner = JSONScanner(maximumEntries: 1000)
-        var isRead = true
-        do throws(JSONError) {
-            try scanner.consume(json)
-            try scanner.finish()
-        } catch {
-            isRead = false
-        }
-        guard isRead, scanner.kind == .object else {
-            throw PushOptionsError(
-                field: String(field.dropLast()), detail: "this must be an object of at most 1000 members")
-        }
-        for index in 0..<scanner.entryCount {
-            let entry = scanner.entry(index)
-            var name: [UInt8] = []
-            // Include the quotes around the name.
-            let quoted = json.extracting(entry.name.lowerBound - 1..<entry.name.upperBound + 1)
-            guard JSONValue.decodeString(quoted, into: &name), name.count <= maximumNameBytes else {
-                throw PushOptionsError(
-                    field: String(field.dropLast()),
-                    detail: "a name must be UTF-8 text of at most \(maximumNameBytes) bytes")
-            }
-            let text = String(decoding: name, as: UTF8.self)
-            let value = Value(bytes: json.extracting(entry.value), kind: entry.kind, field: field + text)
-            try body(text, value)
-        }
-    }
+    /// Options with nothing set.
+    public init() {}
 
     /// Stands for a value that is not shown.
-    private static let mask = Array("***".utf8)
+    static let mask = Array("***".utf8)
 
     /// Replaces each `***` by the value in the previous options. A header keeps its value only for the same host and
     /// port: otherwise somebody who can set options but not see the value could have it sent elsewhere. A secret is
@@ -231,63 +98,6 @@ public struct PushOptions: Equatable, Sendable {
             secret = before
         }
     }
-
-    // MARK: Writing
-
-    /// Appends the options as a JSON object.
-    ///
-    /// - Parameters:
-    ///   - isMasked: whether to write `***` in place of header values and the secret.
-    ///   - output: where to append.
-    public func write(isMasked: Bool, to output: inout (some JSONOutput & ~Copyable)) {
-        var isFirst = true
-        func begin(_ name: StaticString, _ output: inout (some JSONOutput & ~Copyable)) {
-            output.append(isFirst ? UInt8(ascii: "{") : UInt8(ascii: ","))
-            isFirst = false
-            let bytes = Array("\"\(name)\":".utf8)
-            output.append(bytes.span)
-        }
-        func writeText(_ name: StaticString, _ text: [UInt8]?, _ output: inout (some JSONOutput & ~Copyable)) {
-            guard let text else { return }
-            begin(name, &output)
-            JSONWriter.writeString(text.span, to: &output)
-        }
-        writeText("url", url.map { Array($0.description.utf8) }, &output)
-        writeText("method", method, &output)
-        if !headers.isEmpty {
-            begin("headers", &output)
-            for (index, header) in headers.enumerated() {
-                output.append(index == 0 ? UInt8(ascii: "{") : UInt8(ascii: ","))
-                JSONWriter.writeString(header.name.span, to: &output)
-                output.append(UInt8(ascii: ":"))
-                let value = isMasked ? Self.mask : header.value
-                JSONWriter.writeString(value.span, to: &output)
-            }
-            output.append(UInt8(ascii: "}"))
-        }
-        if let body {
-            begin("body", &output)
-            output.append(body.span)
-        }
-        if let timeoutMilliseconds {
-            begin("timeout", &output)
-            JSONWriter.writeSeconds(milliseconds: timeoutMilliseconds, to: &output)
-        }
-        writeText("on_dead", onDead.map { Array($0.description.utf8) }, &output)
-        if isNotice, !isMasked {
-            begin("on_dead", &output)
-            let null = Array("null".utf8)
-            output.append(null.span)
-        }
-        if let concurrency {
-            begin("concurrency", &output)
-            JSONWriter.writeInteger(Int64(concurrency), to: &output)
-        }
-        writeText("rate", rate.map { Array($0.description.utf8) }, &output)
-        writeText("secret", isMasked ? secret.map { _ in Self.mask } : secret, &output)
-        if isFirst { output.append(UInt8(ascii: "{")) }
-        output.append(UInt8(ascii: "}"))
-    }
 }
 
 /// An error in push options, for the person who wrote them.
@@ -298,42 +108,4 @@ public struct PushOptionsError: Error {
     public let detail: String
     /// The known names, if the member is unknown.
     public var known: [StaticString] = []
-}
-
-/// The value of one member.
-private struct Value: ~Escapable {
-    let bytes: Span<UInt8>
-    let kind: JSONKind
-    let field: String
-
-    @_lifetime(copy bytes)
-    init(bytes: Span<UInt8>, kind: JSONKind, field: String) {
-        self.bytes = bytes
-        self.kind = kind
-        self.field = field
-    }
-
-    func flaw(_ wanted: String) -> PushOptionsError {
-        let got =
-            kind == .object ? "an object" : kind == .array ? "an array" : String(decoding: bytes.extracting(first: 60))
-        return PushOptionsError(field: field, detail: "\(field) must be \(wanted), not \(got)")
-    }
-
-    func flaw(because detail: String) -> PushOptionsError { PushOptionsError(field: field, detail: detail) }
-
-    /// A string that is not empty.
-    func string(maximumBytes: Int) throws(PushOptionsError) -> [UInt8] {
-        guard kind == .string else { throw flaw("a string") }
-        var decoded: [UInt8] = []
-        guard JSONValue.decodeString(bytes, into: &decoded) else { throw flaw("a string in UTF-8") }
-        guard (1...maximumBytes).contains(decoded.count) else {
-            throw flaw(because: "\(field) must have 1 to \(maximumBytes) bytes, not \(decoded.count)")
-        }
-        return decoded
-    }
-
-    func url() throws(PushOptionsError) -> HTTPURL {
-        let text = try string(maximumBytes: 8000)
-        do throws(HTTPURLError) { return try HTTPURL(text.span) } catch { throw flaw(because: "\(error)") }
-    }
 }
