@@ -51,4 +51,29 @@ public enum Base64: Sendable {
             index += 3
         }
     }
+
+    /// Appends the bytes that a text in base64 stands for. The text must be padded with `=`, and its unused bits must be
+    /// zero. O(*n*).
+    ///
+    /// - Parameters:
+    ///   - text: The text.
+    ///   - bytes: What to append to.
+    /// - Returns: Whether the text is valid. If not, any bytes may have been appended.
+    public func decode(_ text: Span<UInt8>, into bytes: inout [UInt8]) -> Bool {
+        guard text.count % 4 == 0 else { return false }
+        var end = text.count
+        while end > 0, text.count - end < 2, text[end - 1] == UInt8(ascii: "=") { end -= 1 }
+        var (group, bitCount) = (0 as UInt32, 0)
+        for index in 0..<end {
+            let value = value(of: text[index])
+            if value == 0xFF { return false }
+            group = group << 6 | UInt32(value)
+            bitCount += 6
+            if bitCount < 8 { continue }
+            bitCount -= 8
+            bytes.append(UInt8(group >> UInt32(bitCount)))
+            group &= 1 << UInt32(bitCount) - 1
+        }
+        return group == 0
+    }
 }

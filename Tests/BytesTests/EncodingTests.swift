@@ -14,7 +14,31 @@ import Testing
             var output: [UInt8] = []
             alphabet.encode(Array(text.utf8).span, into: &output)
             #expect(output == Array(encoded.utf8))
+            var decoded: [UInt8] = []
+            let isValid = alphabet.decode(output.span, into: &decoded)
+            #expect(isValid && decoded == Array(text.utf8))
         }
+    }
+
+    @Test func decodedBase64IsWhatWasEncoded() {
+        for count in 0..<100 {
+            let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 * 37 + count) }
+            var text: [UInt8] = []
+            Base64.standard.encode(bytes.span, into: &text)
+            var decoded = Array("x".utf8)
+            let isValid = Base64.standard.decode(text.span, into: &decoded)
+            #expect(isValid && decoded == Array("x".utf8) + bytes)
+        }
+    }
+
+    @Test(arguments: [
+        "Z", "Zg", "Zg=", "Zg===", "=", "==", "====", "Z===", "Zm9vZg", "Zg==Zg==", "Z=g=", "Zm=v", "Zm9 ", "Zm9v\n",
+        "Zm9-", "Zm9é", "Zh==", "Zm9=", "Zm9vZm9=",
+    ])
+    func invalidBase64IsNotDecoded(text: String) {
+        var decoded: [UInt8] = []
+        let isValid = Base64.standard.decode(Array(text.utf8).span, into: &decoded)
+        #expect(!isValid)
     }
 
     @Test func base64AppendsAndUsesBothAlphabets() {
