@@ -43,7 +43,8 @@ public final class OwnCourier: Courier {
         var fields: [UInt8] = []
         fields.reserveCapacity(256)
         var (hasType, hasAgent) = (!hasBody, false)
-        for header in headers {
+        // A task's header may be older than the queue's signature.
+        for header in headers where options.signature?.reserves(header.name) != true {
             Self.append(header.name, header.value, to: &fields)
             if header.name.lowercasedASCII.elementsEqual("content-type".utf8) { hasType = true }
             if header.name.lowercasedASCII.elementsEqual("user-agent".utf8) { hasAgent = true }
@@ -59,13 +60,10 @@ public final class OwnCourier: Courier {
         fields += "\r\nEmq-Attempt: ".utf8
         JSONWriter.writeInteger(Int64(task.attempt) + 1, to: &fields)
         fields += "\r\n".utf8
-        if let secret = options.secret {
-            let signed = body ?? []
-            Self.append(
-                Array("Emq-Signature".utf8),
-                Signature.value(secret: secret, unixSeconds: unixMilliseconds / 1000, body: signed.span),
-                to: &fields)
-        }
+        let signed = body ?? []
+        (options.signature ?? .emq).appendFields(
+            id: Array(copying: id.span), secrets: options.secrets, unixSeconds: unixMilliseconds / 1000,
+            body: signed.span, to: &fields)
         var request = ClientRequest(url: url, method: method, fields: fields, body: body)
         request.timeoutMilliseconds =
             own.timeoutMilliseconds ?? options.timeoutMilliseconds ?? Self.defaultTimeoutMilliseconds

@@ -68,7 +68,17 @@ extension PushOptions {
         case "rate":
             let text = String(decoding: try value.string(maximumBytes: 64), as: UTF8.self)
             do throws(RateError) { rate = try Rate(text) } catch { throw value.flaw(because: "\(error)") }
-        case "secret": secret = try value.string(maximumBytes: Self.maximumSecretBytes)
+        case "signature":
+            guard let text = try? value.string(maximumBytes: 64),
+                let scheme = Signature(rawValue: String(decoding: text, as: UTF8.self))
+            else { throw value.flaw(#""emq" or "standard""#) }
+            signature = scheme
+        case "secret", "secrets":
+            guard secrets.isEmpty else { throw value.flaw(because: "send either secret or secrets, not both") }
+            secrets =
+                name == "secret"
+                ? [try value.string(maximumBytes: Self.maximumSecretBytes)]
+                : try value.strings(maximumCount: Self.maximumSecrets, maximumBytes: Self.maximumSecretBytes)
         default: throw value.flaw(because: "\(name) is for https, but this emq supports only http")
         }
     }
@@ -168,6 +178,25 @@ private struct Value: ~Escapable {
             throw flaw(because: "\(field) must have 1 to \(maximumBytes) bytes, not \(decoded.count)")
         }
         return decoded
+    }
+
+    /// An array of strings that are not empty.
+    func strings(maximumCount: Int, maximumBytes: Int) throws(PushOptionsError) -> [[UInt8]] {
+        guard kind == .array else { throw flaw("an array of strings") }
+        var scanner = JSONScanner(maximumEntries: maximumCount)
+        // The array is valid as a part of the object, so an error means that it has too many elements.
+        try? scanner.consume(bytes)
+        guard (try? scanner.finish()) != nil, scanner.entryCount > 0 else {
+            throw flaw(because: "\(field) must have 1 to \(maximumCount) elements")
+        }
+        var strings: [[UInt8]] = []
+        for index in 0..<scanner.entryCount {
+            let entry = scanner.entry(index)
+            let element = Value(
+                bytes: bytes.extracting(entry.value), kind: entry.kind, field: "\(field)[\(index)]")
+            strings.append(try element.string(maximumBytes: maximumBytes))
+        }
+        return strings
     }
 
     func url() throws(PushOptionsError) -> HTTPURL {

@@ -6,7 +6,7 @@ extension PushOptions {
     /// Appends the options as a JSON object.
     ///
     /// - Parameters:
-    ///   - isMasked: whether to write `***` in place of header values and the secret.
+    ///   - isMasked: whether to write `***` in place of header values and secrets.
     ///   - output: where to append.
     public func write(isMasked: Bool, to output: inout (some JSONOutput & ~Copyable)) {
         var isFirst = true
@@ -53,7 +53,18 @@ extension PushOptions {
             JSONWriter.writeInteger(Int64(concurrency), to: &output)
         }
         writeText("rate", rate.map { Array($0.description.utf8) }, &output)
-        writeText("secret", isMasked ? secret.map { _ in Self.mask } : secret, &output)
+        writeText("signature", signature.map { Array($0.rawValue.utf8) }, &output)
+        let secrets = isMasked ? secrets.map { _ in Self.mask } : secrets
+        if secrets.count > 1 {
+            begin("secrets", &output)
+            for (index, secret) in secrets.enumerated() {
+                output.append(index == 0 ? UInt8(ascii: "[") : UInt8(ascii: ","))
+                JSONWriter.writeString(secret.span, to: &output)
+            }
+            output.append(UInt8(ascii: "]"))
+        } else {
+            writeText("secret", secrets.first, &output)
+        }
         if isFirst { output.append(UInt8(ascii: "{")) }
         output.append(UInt8(ascii: "}"))
     }

@@ -26,6 +26,8 @@ public struct PushOptions: Equatable, Sendable {
     public static let maximumHeaders = 64
     /// The maximum size of all header names and values together.
     public static let maximumHeaderBytes = 16_384
+    /// The maximum number of secrets.
+    public static let maximumSecrets = 8
     /// The maximum size of a secret.
     public static let maximumSecretBytes = 1024
     /// The maximum value of `concurrency`.
@@ -51,15 +53,20 @@ public struct PushOptions: Equatable, Sendable {
     public var concurrency: Int?
     /// The maximum rate of attempts.
     public var rate: Rate?
-    /// The secret that signs requests.
-    public var secret: [UInt8]?
+    /// How requests are signed; nil means ``Signature/emq``.
+    public var signature: Signature?
+    /// The secrets that sign requests. The first is the current one.
+    public var secrets: [[UInt8]] = []
 
     /// The members that a task's `request` may have.
     static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]
     /// The members that a queue's `push` may have.
     public static let queueMembers: [StaticString] = [
-        "url", "method", "headers", "timeout", "on_dead", "concurrency", "rate", "secret", "ca",
+        "url", "method", "headers", "timeout", "on_dead", "concurrency", "rate", "signature", "secret", "secrets", "ca",
     ]
+
+    /// What a member sets: `secret` and `secrets` are two names of one setting.
+    public static func setting(_ member: String) -> String { member == "secret" ? "secrets" : member }
 
     /// Options with nothing set.
     public init() {}
@@ -69,7 +76,8 @@ public struct PushOptions: Equatable, Sendable {
 
     /// Replaces each `***` by the value in the previous options. A header keeps its value only for the same host and
     /// port: otherwise somebody who can set options but not see the value could have it sent elsewhere. A secret is
-    /// never sent, so it is always kept.
+    /// never sent, so it is always kept. The masked secrets are the first of the previous ones, in their order, so a new
+    /// secret can be put in front of them, and the last one can be left out.
     ///
     /// - Throws: `PushOptionsError` if there is no previous value, or if the URL leads to another host or port.
     public mutating func keepMaskedValues(of previous: PushOptions = PushOptions()) throws(PushOptionsError) {
@@ -90,14 +98,42 @@ public struct PushOptions: Equatable, Sendable {
             }
             headers[index].value = before.value
         }
-        if secret == Self.mask {
-            guard let before = previous.secret else {
+        var kept = previous.secrets.makeIterator()
+        for index in secrets.indices where secrets[index] == Self.mask {
+            guard let before = kept.next() else {
                 throw PushOptionsError(
-                    field: "secret", detail: "*** keeps the current secret, but there is none")
+                    field: secretField(index),
+                    detail: "each *** keeps one of the current secrets, of which there are \(previous.secrets.count)")
             }
-            secret = before
+            secrets[index] = before
         }
     }
+
+    /// Checks that requests can be signed as `signature` says. No value may be masked any more.
+    ///
+    /// - Throws: `PushOptionsError` for a secret or a header that the signature does not allow.
+    public func checkSignature() throws(PushOptionsError) {
+        guard signature == .standard else { return }
+        let form = "whsec_ and 24 to 64 random bytes in base64; make one with: echo whsec_$(openssl rand -base64 32)"
+        if secrets.isEmpty {
+            throw PushOptionsError(field: "signature", detail: "a standard signature needs a secret: \(form)")
+        }
+        for index in secrets.indices where Signature.standardKey(secrets[index]) == nil {
+            throw PushOptionsError(
+                field: secretField(index), detail: "the secret of a standard signature must be \(form)")
+        }
+        if let flaw = standardHeaderFlaw { throw flaw }
+    }
+
+    /// What is wrong with the headers for a standard signature; nil if nothing is.
+    public var standardHeaderFlaw: PushOptionsError? {
+        guard let header = headers.first(where: { Signature.standard.reserves($0.name) }) else { return nil }
+        return PushOptionsError(
+            field: "headers.\(String(decoding: header.name, as: UTF8.self))",
+            detail: "headers that begin with webhook- are reserved for the signature of this queue's push")
+    }
+
+    private func secretField(_ index: Int) -> String { secrets.count == 1 ? "secret" : "secrets[\(index)]" }
 }
 
 /// An error in push options, for the person who wrote them.

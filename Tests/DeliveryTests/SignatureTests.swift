@@ -1,5 +1,6 @@
-// HMAC-SHA-256 against the vectors of RFC 4231, and the signature header.
+// HMAC-SHA-256 against the vectors of RFC 4231, and the header fields of signatures.
 
+import Bytes
 import Support
 import Testing
 
@@ -56,7 +57,7 @@ struct SignatureTests {
 
     // The codes come from `printf '…' | openssl dgst -sha256 -hmac '…'`.
     @Test(
-        "The header's value",
+        "emq's own signature",
         arguments: [
             (
                 "whsec", 1_700_000_000 as Int64, "{\"order\":17}",
@@ -64,8 +65,69 @@ struct SignatureTests {
             ),
             ("sécret", 0, "", "t=0,v1=087cb86dd4c53ddf4df37d1dce7c3898210826ebcc0b02777fe4da5601e1dc0c"),
         ])
-    func header(secret: String, unixSeconds: Int64, body: String, value: String) {
-        let made = Signature.value(secret: Array(secret.utf8), unixSeconds: unixSeconds, body: Array(body.utf8).span)
-        #expect(String(decoding: made, as: UTF8.self) == value)
+    func own(secret: String, unixSeconds: Int64, body: String, value: String) {
+        let made = fields(.emq, secrets: [secret, "not used"], unixSeconds: unixSeconds, body: body)
+        #expect(made == "Emq-Signature: \(value)\r\n")
+    }
+
+    // The first vector is that of the specification's libraries. The other codes come from
+    // `printf '…' | openssl dgst -sha256 -mac HMAC -macopt hexkey:… -binary | base64`.
+    @Test(
+        "The signature of Standard Webhooks, for each secret",
+        arguments: [
+            (
+                ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], #"{"test": 2432232314}"#,
+                "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+            ),
+            (
+                [
+                    "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7PD0+Pw==",
+                    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                ], "",
+                "v1,6WWwmz3nrVnbs1t3wza+P1/Il+eI9jJQ+buZLINMmvw= v1,v48jdbgvh29KJz2Qc+ghw8G6vG3nAKnujWBg8oM/62A="
+            ),
+        ])
+    func standard(secrets: [String], body: String, value: String) {
+        let made = fields(
+            .standard, id: "msg_p5jXN8AQM9LWM0D4loKWxJek", secrets: secrets, unixSeconds: 1_614_265_330, body: body)
+        #expect(
+            made == "webhook-id: msg_p5jXN8AQM9LWM0D4loKWxJek\r\nwebhook-timestamp: 1614265330\r\n"
+                + "webhook-signature: \(value)\r\n")
+    }
+
+    @Test("Without a secret, there is no signature", arguments: [Signature.emq, .standard])
+    func unsigned(signature: Signature) {
+        #expect(fields(signature, secrets: [], unixSeconds: 0, body: "") == "")
+    }
+
+    private func fields(
+        _ signature: Signature, id: String = "1", secrets: [String], unixSeconds: Int64, body: String
+    ) -> String {
+        var fields: [UInt8] = []
+        signature.appendFields(
+            id: Array(id.utf8), secrets: secrets.map { Array($0.utf8) }, unixSeconds: unixSeconds,
+            body: Array(body.utf8).span, to: &fields)
+        return String(decoding: fields, as: UTF8.self)
+    }
+
+    @Test(
+        "A standard secret has 24 to 64 bytes in base64",
+        arguments: [(23, false), (24, true), (32, true), (63, true), (64, true), (65, false), (0, false)])
+    func lengths(count: Int, isValid: Bool) {
+        let key = [UInt8](repeating: 0xF7, count: count)
+        var secret = Array("whsec_".utf8)
+        Base64.standard.encode(key.span, into: &secret)
+        #expect(Signature.standardKey(secret) == (isValid ? key : nil))
+    }
+
+    @Test(
+        "Other texts are no standard secrets",
+        arguments: [
+            "", "whsec_", "a long random text", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "whsk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa_w",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMQ", "Whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        ])
+    func noSecrets(text: String) {
+        #expect(Signature.standardKey(Array(text.utf8)) == nil)
     }
 }

@@ -77,7 +77,8 @@ import Testing
         [
             Refusal(status: 400, field: "url", json: "{}"),
             Refusal(status: 400, field: "url", json: #"{"timeout": 1}"#),
-            member("rate", #""1/s""#), member("secret", #""x""#), member("concurrency", "1"),
+            member("rate", #""1/s""#), member("secret", #""x""#), member("secrets", #"["x"]"#),
+            member("signature", #""emq""#), member("concurrency", "1"),
         ]
         + [
             member("rate", #""5""#), member("rate", #""5/w""#), member("rate", #""0/s""#), member("rate", #""-1/s""#),
@@ -85,7 +86,24 @@ import Testing
             member("concurrency", "0"), member("concurrency", "1001"), member("concurrency", "1.5"),
             member("concurrency", #""5""#), member("secret", #""""#), member("secret", "1"),
             member("secret", #""***""#),
-            member("secret", "\"\(String(repeating: "s", count: 1025))\""), member("ca", #""PEM""#, "https"),
+            member("secret", "\"\(String(repeating: "s", count: 1025))\""),
+            member("secrets", "[]", "1 to 8 elements"), member("secrets", #""x""#, "an array of strings"),
+            member("secrets", #"["x", 1]"#, field: "secrets[1]"), member("secrets", #"["x", ""]"#, field: "secrets[1]"),
+            member("secrets", #"["***"]"#, "of which there are 0", field: "secret"),
+            member("secrets", #"["x", "***"]"#, field: "secrets[1]"),
+            member("secrets", #"["1", "2", "3", "4", "5", "6", "7", "8", "9"]"#, "1 to 8 elements"),
+            member("secret", #""x", "secrets": ["y"]"#, "not both", field: "secrets"),
+            member("signature", #""Standard""#, #""emq" or "standard""#), member("signature", "1"),
+            member("signature", #""standard""#, "needs a secret"),
+            member("signature", #""standard", "secret": "x""#, "openssl rand -base64 32", field: "secret"),
+            member(
+                "signature", #""standard", "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ"]"#,
+                field: "secrets[1]"),
+            member(
+                "signature",
+                #""standard", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "headers": {"Webhook-X": "y"}"#,
+                field: "headers.Webhook-X"),
+            member("ca", #""PEM""#, "https"),
             member("body", "1"),
         ].map { Refusal(status: $0.status, field: $0.field, json: $0.json, isPush: true, detail: $0.detail) }
 
@@ -115,7 +133,7 @@ import Testing
 
     @Test func aHintNamesOnlyFieldsThatWork() throws {
         let server = try Server.pushing()
-        let fields = "url, method, headers, timeout, on_dead, concurrency, rate, secret"
+        let fields = "url, method, headers, timeout, on_dead, concurrency, rate, signature, secret, secrets"
         for method in ["PUT", "PATCH"] {
             let answer = try server.send(method, "/config/q", #"{"push": {"target": "http://a.test/"}}"#)
             #expect(

@@ -158,8 +158,9 @@ extension API {
     /// The members of a push that the one after it does not have.
     private static func partsOfPush(of before: [UInt8], missingIn after: [UInt8]) -> [String] {
         if before.isEmpty || after.isEmpty { return before.isEmpty ? [] : ["push"] }
-        let said = PushOptions.members(stored: after)
-        return PushOptions.members(stored: before).filter { !said.contains($0) }.map { "push.\($0)" }
+        let said = PushOptions.members(stored: after).map(PushOptions.setting)
+        return PushOptions.members(stored: before).filter { !said.contains(PushOptions.setting($0)) }
+            .map { "push.\($0)" }
     }
 
     // MARK: The defaults for all queues

@@ -25,13 +25,18 @@ func mergePatch(
     func isSame(_ name: [UInt8], _ other: [UInt8]) -> Bool {
         field == "push.headers." ? name.span.equalsIgnoringCase(other.span) : name == other
     }
+    /// Whether a new member takes the place of an old one. `secret` and `secrets` are one setting.
+    func replaces(_ name: [UInt8], _ old: [UInt8]) -> Bool {
+        isSame(name, old)
+            || field == "push." && PushOptions.setting(text(name.span)) == PushOptions.setting(text(old.span))
+    }
     func append(_ name: [UInt8], _ value: Span<UInt8>) {
         merged.append(UInt8(ascii: merged.isEmpty ? "{" : ","))
         JSONWriter.writeString(name.span, to: &merged)
         merged.append(UInt8(ascii: ":"))
         merged.append(value)
     }
-    for (name, entry) in old where !new.contains(where: { isSame($0.name, name) }) {
+    for (name, entry) in old where !new.contains(where: { replaces($0.name, name) }) {
         append(name, target.extracting(entry.value))
     }
     for (index, (name, entry)) in new.enumerated() {

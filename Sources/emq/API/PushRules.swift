@@ -49,13 +49,18 @@ extension Context {
             throw Problem(error).inside("request")
         }
         do throws(Problem) { try checkDestinations(of: request, in: name) } catch { throw error.inside("request") }
-        if request.url == nil {
-            let queue = broker.existingQueue(named: name)
-            guard queue.map({ broker.configuration(of: $0)?.isPushed ?? false }) ?? false else {
-                throw Problem(
-                    400, "request needs a url, because the queue's configuration has none (push.url)",
-                    field: "request.url")
-            }
+        func configuration() -> QueueConfiguration? {
+            broker.existingQueue(named: name).flatMap { broker.configuration(of: $0) }
+        }
+        if request.url == nil, configuration()?.isPushed != true {
+            throw Problem(
+                400, "request needs a url, because the queue's configuration has none (push.url)",
+                field: "request.url")
+        }
+        if let flaw = request.standardHeaderFlaw, let push = configuration()?.push,
+            PushOptions(stored: push, of: .queue).signature == .standard
+        {
+            throw Problem(flaw).inside("request")
         }
         request.write(isMasked: false, to: &options.request)
     }
@@ -68,6 +73,7 @@ extension Context {
     ) throws(Problem) {
         do throws(PushOptionsError) {
             try push.keepMaskedValues(of: PushOptions(stored: before, of: .queue))
+            try push.checkSignature()
         } catch {
             throw Problem(error).inside("push")
         }
