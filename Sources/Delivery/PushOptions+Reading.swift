@@ -79,7 +79,13 @@ extension PushOptions {
                 name == "secret"
                 ? [try value.string(maximumBytes: Self.maximumSecretBytes)]
                 : try value.strings(maximumCount: Self.maximumSecrets, maximumBytes: Self.maximumSecretBytes)
-        default: throw value.flaw(because: "\(name) is for https, but this emq supports only http")
+        default:
+            let text = try value.string(maximumBytes: Self.maximumIssuerBytes)
+            let marker = "-----BEGIN CERTIFICATE-----"
+            guard text.split(separator: UInt8(ascii: "\n")).contains(where: { $0.starts(with: marker.utf8) }) else {
+                throw value.flaw(because: "ca must be one or more certificates in PEM, which begin with \(marker)")
+            }
+            ca = text
         }
     }
 

@@ -65,6 +65,7 @@ extension PushOptions {
         } else {
             writeText("secret", secrets.first, &output)
         }
+        writeText("ca", ca, &output)
         if isFirst { output.append(UInt8(ascii: "{")) }
         output.append(UInt8(ascii: "}"))
     }

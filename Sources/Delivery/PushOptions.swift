@@ -30,6 +30,8 @@ public struct PushOptions: Equatable, Sendable {
     public static let maximumSecrets = 8
     /// The maximum size of a secret.
     public static let maximumSecretBytes = 1024
+    /// The maximum size of the text with the issuers of certificates.
+    public static let maximumIssuerBytes = 65_536
     /// The maximum value of `concurrency`.
     public static let maximumConcurrency = 1000
     /// The maximum timeout of a request.
@@ -57,6 +59,8 @@ public struct PushOptions: Equatable, Sendable {
     public var signature: Signature?
     /// The secrets that sign requests. The first is the current one.
     public var secrets: [[UInt8]] = []
+    /// The issuers of certificates, in PEM, that alone are accepted for https.
+    public var ca: [UInt8]?
 
     /// The members that a task's `request` may have.
     static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]

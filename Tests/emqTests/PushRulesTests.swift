@@ -78,7 +78,7 @@ import Testing
             Refusal(status: 400, field: "url", json: "{}"),
             Refusal(status: 400, field: "url", json: #"{"timeout": 1}"#),
             member("rate", #""1/s""#), member("secret", #""x""#), member("secrets", #"["x"]"#),
-            member("signature", #""emq""#), member("concurrency", "1"),
+            member("signature", #""emq""#), member("ca", "1"), member("concurrency", "1"),
         ]
         + [
             member("rate", #""5""#), member("rate", #""5/w""#), member("rate", #""0/s""#), member("rate", #""-1/s""#),
@@ -103,7 +103,9 @@ import Testing
                 "signature",
                 #""standard", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "headers": {"Webhook-X": "y"}"#,
                 field: "headers.Webhook-X"),
-            member("ca", #""PEM""#, "https"),
+            member("ca", "1"), member("ca", #""PEM""#, "-----BEGIN CERTIFICATE-----"),
+            member("ca", #""x -----BEGIN CERTIFICATE-----""#),
+            member("ca", "\"-----BEGIN CERTIFICATE-----\\n\(String(repeating: "x", count: 65_536))\"", "1 to 65536"),
             member("body", "1"),
         ].map { Refusal(status: $0.status, field: $0.field, json: $0.json, isPush: true, detail: $0.detail) }
 
@@ -133,7 +135,7 @@ import Testing
 
     @Test func aHintNamesOnlyFieldsThatWork() throws {
         let server = try Server.pushing()
-        let fields = "url, method, headers, timeout, on_dead, concurrency, rate, signature, secret, secrets"
+        let fields = "url, method, headers, timeout, on_dead, concurrency, rate, signature, secret, secrets, ca"
         for method in ["PUT", "PATCH"] {
             let answer = try server.send(method, "/config/q", #"{"push": {"target": "http://a.test/"}}"#)
             #expect(

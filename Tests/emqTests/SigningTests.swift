@@ -92,4 +92,15 @@ import Testing
         #expect(try server.post("/enqueue/q", #"{"request": {"headers": {"webhook-id": "1"}}}"#).status == 200)
         #expect(try receiver.wait("/q")[0]["webhook-id"] == "1")
     }
+
+    @Test func theIssuersAreShownInFull() throws {
+        let url = receiver.url("/q")
+        let pem = "comment\\n-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----\\n"
+        let push = "{\"push\":{\"url\":\"\(url)\",\"ca\":\"\(pem)\"}}"
+        #expect(try server.send("PUT", "/config/q", push).body == push)
+        #expect(try patch(#""timeout": 5"#)["ca"] as? String == pem.replacing("\\n", with: "\n"))
+        #expect(try patch(#""ca": null"#)["ca"] == nil)
+        let long = "-----BEGIN CERTIFICATE-----\\n" + String(repeating: "x", count: 65_536 - 28)
+        #expect(try patch("\"ca\": \"\(long)\"")["ca"] as? String == long.replacing("\\n", with: "\n"))
+    }
 }

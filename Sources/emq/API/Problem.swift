@@ -95,7 +95,6 @@ func nearestName(
     to unknown: String, among known: [String], shown: (String) -> String = { $0 }
 ) -> String {
     let letters = Array(unknown.lowercased().utf8.prefix(64))
-    let known = known.filter { !refusedNames.contains($0) }
     let distances = known.map { (name: $0, distance: editDistance(letters, Array($0.utf8))) }
     if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, best.name.utf8.count / 3) {
         let nearest = distances.filter { $0.distance == best.distance }
@@ -113,9 +112,6 @@ func nearestName(
 private let consequentialNames: Set<String> = [
     "ack", "purge", "pause", "resume", "kick", "move", "dead", "--push",
 ]
-
-/// Names of fields that are known and always refused.
-private let refusedNames: Set<String> = ["ca"]
 
 /// The names of the request that refuses tasks. Hints need not include all of them.
 private let refusals = ["nak", "nack"]
