@@ -51,8 +51,9 @@ extension TaskStore {
 
     /// Notes a change, other than of its tasks, in a queue that may have tasks to send.
     mutating func noteSendableAnew(_ queue: Slot) {
-        guard queues[queue].pushed.count > 0 || queues[queue].isPushed && queues[queue].ready.count > 0 else { return }
-        // Push may know the queue already, and be waiting for this change.
+        let hasTasks = queues[queue].pushed.count > 0 || queues[queue].isPushed && queues[queue].ready.count > 0
+        // Push may know the queue already, and be waiting for this change. It may not know yet that the tasks are gone.
+        guard hasTasks || queues[queue].isSendable else { return }
         update(queue) { $0.isSendable = false }
         noteSendable(queue)
     }

@@ -74,6 +74,23 @@ struct InFlightTests {
         }
     }
 
+    @Test("A new rate counts for the next task, also if the queue was empty when it was set")
+    func newRate() throws {
+        try withWorld { world, broker in
+            try world.push("q", #"{"url":"http://a.test/","rate":"1/d"}"#, broker)
+            try world.add("q", broker)
+            let id = try world.add("q", broker)
+            world.turn(broker)
+            #expect(world.sender.started == 1)
+            _ = broker.cancelTask(id, now: world.now)
+            try world.push("q", #"{"url":"http://a.test/","rate":"10/s"}"#, broker)
+            world.turn(broker)
+            try world.add("q", broker)
+            world.turn(broker)
+            #expect(world.sender.started == 2)
+        }
+    }
+
     @Test("A million tasks for one silent receiver hold up no other queue")
     func fairness() throws {
         try withWorld(maximumTasks: 30_000) { world, broker in
