@@ -33,6 +33,8 @@ public struct Attempt {
     public enum Outcome {
         /// The task is done. The result is JSON, or empty for none.
         case done(result: [UInt8])
+        /// The receiver works, but does not want the task: it dies.
+        case unwanted(error: String, result: [UInt8])
         /// The task goes back to its queue, or dies, as the action says.
         case failed(NakAction, error: String, result: [UInt8] = [])
 
@@ -40,7 +42,7 @@ public struct Attempt {
         var byteCount: Int {
             switch self {
             case .done(let result): result.count
-            case .failed(_, let error, let result): error.utf8.count + result.count
+            case .unwanted(let error, let result), .failed(_, let error, let result): error.utf8.count + result.count
             }
         }
     }

@@ -85,11 +85,14 @@ extension Delivery {
     }
 
     private func apply(_ outcome: Attempt.Outcome, to key: DispatchKey, on broker: isolated Broker, now: Int64) {
-        switch outcome {
-        case .done(let result): _ = broker.finishSending(key, result: result.span, now: now)
-        case .failed(let action, let error, let result):
+        func fail(_ action: NakAction, _ error: String, _ result: [UInt8]) {
             let reason = Array(error.utf8)
             broker.failSending(key, action, error: reason.span, result: result.span, now: now)
+        }
+        switch outcome {
+        case .done(let result): _ = broker.finishSending(key, result: result.span, now: now)
+        case .unwanted(let error, let result): fail(.dead, error, result)
+        case .failed(let action, let error, let result): fail(action, error, result)
         }
     }
 }

@@ -70,16 +70,19 @@ public final class OwnCourier: Courier {
         return request
     }
 
-    /// A status of 2xx means success. Any other response may ask for a pause in place of the backoff.
+    /// A status of 2xx means success, and 410 that no retry is wanted. Any other response may ask for a pause in place of
+    /// the backoff.
     public func outcome(of attempt: Attempt, after clientOutcome: borrowing ClientOutcome) -> Attempt.Outcome {
         switch clientOutcome.result {
         case .failure(let failure): return attempt.outcome(after: failure)
         case .success(let response):
             let result = attempt.result(of: response, elapsedMilliseconds: clientOutcome.elapsedMilliseconds)
             if (200...299).contains(response.status) { return .done(result: result) }
+            let error = Answer.error(response, from: attempt.place)
+            if response.status == 410 { return .unwanted(error: error, result: result) }
             let pause = Answer.pauseMilliseconds(response, now: attempt.endUnixMilliseconds)
             let action = pause.map { NakAction.failedPausing(milliseconds: $0) } ?? .failed
-            return .failed(action, error: Answer.error(response, from: attempt.place), result: result)
+            return .failed(action, error: error, result: result)
         }
     }
 

@@ -140,6 +140,7 @@ struct CourierTests {
             (.failed(.failed, error: "e", result: Array("5".utf8)), .delayed, 1, nil),
             (.failed(.failedPausing(milliseconds: 70), error: "e", result: Array("5".utf8)), .delayed, 1, 70),
             (.failed(.failedPausing(milliseconds: 0), error: "e"), .ready, 1, nil),
+            (.unwanted(error: "e", result: Array("5".utf8)), .dead, 0, nil),
             (.failed(.dead, error: "e"), .dead, 0, nil), (.failed(.dead, error: "e", result: [0x35]), .dead, 0, nil),
             (.failed(.release, error: "e"), .ready, 0, nil),
             (.failed(.releasePausing(milliseconds: 80), error: "e", result: [0x35]), .delayed, 0, 80),
@@ -158,7 +159,7 @@ struct CourierTests {
                 switch outcome {
                 case .done(let result):
                     #expect(world.result(id, broker) == text(result) && world.error(id, broker) == "")
-                case .failed(_, let error, let result):
+                case .unwanted(let error, let result), .failed(_, let error, let result):
                     #expect(world.result(id, broker) == text(result) && world.error(id, broker) == error)
                 }
                 #expect(world.delivery.inFlightCount == 0)

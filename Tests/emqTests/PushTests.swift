@@ -198,6 +198,15 @@ import Testing
         }
     }
 
+    @Test func aReceiverThatIsGoneMakesTheTaskDeadAtOnce() throws {
+        receiver.script("/q", [.answer("410 Gone", "left", fields: "Retry-After: 1\r\n")])
+        let id = try server.enqueue("q", #""content": 1, "max_retries": 5, "keep": 60, "# + receiver.request("/q"))
+        let task = try server.wait(id, for: "dead")
+        #expect(task["attempt"] as? Int == 1)
+        #expect(task["error"] as? String == "\(receiver.url("/q")) answered 410 Gone: left")
+        #expect((task["result"] as? [String: Any])?["status"] as? Int == 410)
+    }
+
     @Test func withoutABackoffTheFirstRetryComesAfterAboutASecond() throws {
         receiver.script("/q", [.answer("500 X")])
         let id = try server.enqueue("q", "\"content\": 1, " + receiver.request("/q"))
