@@ -38,6 +38,11 @@ public struct Attempt {
         /// The task goes back to its queue, or dies, as the action says.
         case failed(NakAction, error: String, result: [UInt8] = [])
 
+        /// Whether the attempt failed.
+        var isFailure: Bool {
+            if case .failed = self { true } else { false }
+        }
+
         /// Roughly the number of bytes that the outcome adds to its task.
         var byteCount: Int {
             switch self {

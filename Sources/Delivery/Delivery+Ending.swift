@@ -14,7 +14,8 @@ extension Delivery {
     func abortEndedSends(on broker: isolated Broker) {
         broker.takeEndedSends { key in
             // The request may have ended at the same time.
-            guard removeAttempt(key.rawValue) != nil else { return }
+            guard let attempt = removeAttempt(key.rawValue) else { return }
+            attempt.queue.breaker?.noteAbort(of: key.rawValue)
             sender.cancel(key.rawValue)
         }
     }
@@ -69,6 +70,7 @@ extension Delivery {
         attempt.keepsBody = !isShortOfMemory
         attempt.endUnixMilliseconds = now + wallClockLeadMilliseconds
         var outcome = courier.outcome(of: attempt, after: clientOutcome)
+        attempt.queue.breaker?.noteOutcome(of: key.rawValue, isFailure: outcome.isFailure, now: now)
         // Room for everything small was found at the beginning of the turn.
         if attempt.isResultWanted,
             !waitingOutcomes.isEmpty || !hasRoom(Self.changeBytesPerTurn + outcome.byteCount)

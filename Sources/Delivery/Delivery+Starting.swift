@@ -99,7 +99,7 @@ extension Delivery {
     /// - Returns: the queue's standing afterwards; active if an attempt was started.
     private func startOne(of queue: SendingQueue, on broker: isolated Broker, now: Int64) -> SendingQueue.Standing {
         queue.update(broker.push(of: queue.index), now: now)
-        guard queue.inFlightCount < queue.concurrency else { return .full }
+        guard queue.hasPlace else { return .full }
         guard queue.nextTime(now: now) <= now else { return .paced }
         var made: Result<(task: UID, request: ClientRequest), TaskRequestError>?
         // Why the next task cannot be sent yet; held if the broker does not say.
@@ -137,7 +137,7 @@ extension Delivery {
         }
         switch made {
         case .success(let (task, request)):
-            queue.noteStart(now: now)
+            queue.noteStart(of: key.rawValue, now: now)
             let byteCount = request.body?.count ?? 0
             let origin = request.url.origin
             bodyBytes += byteCount

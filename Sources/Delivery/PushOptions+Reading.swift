@@ -15,14 +15,7 @@ extension PushOptions {
     /// - Throws: `PushOptionsError` for a member that is unknown, is given twice or has a wrong value. O(bytes).
     public init(_ json: Span<UInt8>, of kind: Kind) throws(PushOptionsError) {
         let known = kind == .queue ? Self.queueMembers : Self.taskMembers
-        var seen: Set<Int> = []
-        try Self.forEachMember(of: json, field: "") { (name, value) throws(PushOptionsError) in
-            guard let place = known.firstIndex(where: { "\($0)" == name }) else {
-                throw PushOptionsError(field: name, detail: "unknown field '\(name)'", known: known)
-            }
-            guard seen.insert(place).inserted else {
-                throw PushOptionsError(field: name, detail: "the field '\(name)' is given twice; send it once")
-            }
+        try Self.forEachMember(of: json, known: known) { (name, value) throws(PushOptionsError) in
             try read(name, value)
         }
     }
@@ -36,7 +29,7 @@ extension PushOptions {
     public static func members(stored text: [UInt8]) -> [String] {
         var names: [String] = []
         // Unreadable text has no more members.
-        try? forEachMember(of: text.span, field: "") { (name, _) throws(PushOptionsError) in names.append(name) }
+        try? forEachMember(of: text.span) { (name, _) throws(PushOptionsError) in names.append(name) }
         return names
     }
 
@@ -55,19 +48,12 @@ extension PushOptions {
             method = text
         case "headers": headers = try Self.headers(value)
         case "body": body = Array(copying: value.bytes)
-        case "timeout":
-            guard value.kind == .number, let milliseconds = try? JSONValue.milliseconds(value.bytes),
-                (1...Self.maximumTimeoutMilliseconds).contains(milliseconds)
-            else { throw value.flaw("a number of seconds from 0.001 to 86400") }
-            timeoutMilliseconds = milliseconds
-        case "concurrency":
-            guard value.kind == .number, let number = try? JSONValue.integer(value.bytes),
-                (1...Int64(Self.maximumConcurrency)).contains(number)
-            else { throw value.flaw("a whole number from 1 to \(Self.maximumConcurrency)") }
-            concurrency = Int(number)
+        case "timeout": timeoutMilliseconds = try value.milliseconds(maximum: Self.maximumTimeoutMilliseconds)
+        case "concurrency": concurrency = try value.positiveInteger(maximum: Self.maximumConcurrency)
         case "rate":
             let text = String(decoding: try value.string(maximumBytes: 64), as: UTF8.self)
             do throws(RateError) { rate = try Rate(text) } catch { throw value.flaw(because: "\(error)") }
+        case "circuit": circuit = try Self.circuit(value)
         case "signature":
             guard let text = try? value.string(maximumBytes: 64),
                 let scheme = Signature(rawValue: String(decoding: text, as: UTF8.self))
@@ -121,8 +107,28 @@ extension PushOptions {
         return headers
     }
 
+    private static func circuit(_ value: borrowing Value) throws(PushOptionsError) -> Circuit {
+        guard value.kind == .object else { throw value.flaw("an object such as {\"failures\": 10, \"pause\": 60}") }
+        var failures: Int?
+        var pauseMilliseconds: Int64?
+        try forEachMember(of: value.bytes, field: "circuit.", known: circuitMembers) {
+            (name, member) throws(PushOptionsError) in
+            if member.kind == .null { return }
+            if name == "pause" {
+                pauseMilliseconds = try member.milliseconds(maximum: maximumPauseMilliseconds)
+            } else {
+                failures = try member.positiveInteger(maximum: maximumFailures)
+            }
+        }
+        guard let failures, let pauseMilliseconds else {
+            throw value.flaw(because: "a circuit needs both failures and pause, which is in seconds")
+        }
+        return Circuit(failures: failures, pauseMilliseconds: pauseMilliseconds)
+    }
+
+    /// Calls `body` with each member. If `known` names the allowed members, unknown and duplicate members are errors.
     private static func forEachMember(
-        of json: Span<UInt8>, field: String,
+        of json: Span<UInt8>, field: String = "", known: [StaticString]? = nil,
         _ body: (_ name: String, _ value: borrowing Value) throws(PushOptionsError) -> Void
     ) throws(PushOptionsError) {
         var scanner = JSONScanner(maximumEntries: 1000)
@@ -137,6 +143,7 @@ extension PushOptions {
             throw PushOptionsError(
                 field: String(field.dropLast()), detail: "this must be an object of at most 1000 members")
         }
+        var seen: Set<String> = []
         for index in 0..<scanner.entryCount {
             let entry = scanner.entry(index)
             var name: [UInt8] = []
@@ -148,7 +155,16 @@ extension PushOptions {
                     detail: "a name must be UTF-8 text of at most \(maximumNameBytes) bytes")
             }
             let text = String(decoding: name, as: UTF8.self)
-            let value = Value(bytes: json.extracting(entry.value), kind: entry.kind, field: field + text)
+            let place = field + text
+            if let known {
+                guard known.contains(where: { "\($0)" == text }) else {
+                    throw PushOptionsError(field: place, detail: "unknown field '\(text)'", unknown: (text, known))
+                }
+                guard seen.insert(text).inserted else {
+                    throw PushOptionsError(field: place, detail: "the field '\(place)' is given twice; send it once")
+                }
+            }
+            let value = Value(bytes: json.extracting(entry.value), kind: entry.kind, field: place)
             try body(text, value)
         }
     }
@@ -174,6 +190,21 @@ private struct Value: ~Escapable {
     }
 
     func flaw(because detail: String) -> PushOptionsError { PushOptionsError(field: field, detail: detail) }
+
+    /// A number of seconds above zero, as milliseconds.
+    func milliseconds(maximum: Int64) throws(PushOptionsError) -> Int64 {
+        guard kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes),
+            (1...maximum).contains(milliseconds)
+        else { throw flaw("a number of seconds from 0.001 to \(maximum / 1000)") }
+        return milliseconds
+    }
+
+    /// A whole number from 1 to a maximum.
+    func positiveInteger(maximum: Int) throws(PushOptionsError) -> Int {
+        guard kind == .number, let number = try? JSONValue.integer(bytes), (1...Int64(maximum)).contains(number)
+        else { throw flaw("a whole number from 1 to \(maximum)") }
+        return Int(number)
+    }
 
     /// A string that is not empty.
     func string(maximumBytes: Int) throws(PushOptionsError) -> [UInt8] {

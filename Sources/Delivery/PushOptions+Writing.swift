@@ -53,6 +53,14 @@ extension PushOptions {
             JSONWriter.writeInteger(Int64(concurrency), to: &output)
         }
         writeText("rate", rate.map { Array($0.description.utf8) }, &output)
+        if let circuit {
+            begin("circuit", &output)
+            output.append(Array("{\"failures\":".utf8).span)
+            JSONWriter.writeInteger(Int64(circuit.failures), to: &output)
+            output.append(Array(",\"pause\":".utf8).span)
+            JSONWriter.writeSeconds(milliseconds: circuit.pauseMilliseconds, to: &output)
+            output.append(UInt8(ascii: "}"))
+        }
         writeText("signature", signature.map { Array($0.rawValue.utf8) }, &output)
         let secrets = isMasked ? secrets.map { _ in Self.mask } : secrets
         if secrets.count > 1 {

@@ -22,6 +22,14 @@ public struct PushOptions: Equatable, Sendable {
         public var value: [UInt8]
     }
 
+    /// When to leave a receiver alone that fails.
+    public struct Circuit: Equatable, Sendable {
+        /// The number of failures in a row after which no attempt starts for a while.
+        public var failures: Int
+        /// How long no attempt starts.
+        public var pauseMilliseconds: Int64
+    }
+
     /// The maximum number of header fields.
     public static let maximumHeaders = 64
     /// The maximum size of all header names and values together.
@@ -36,6 +44,10 @@ public struct PushOptions: Equatable, Sendable {
     public static let maximumConcurrency = 1000
     /// The maximum timeout of a request.
     public static let maximumTimeoutMilliseconds: Int64 = 86_400_000
+    /// The maximum number of failures before a circuit's pause.
+    public static let maximumFailures = 1_000_000
+    /// The maximum pause of a circuit.
+    public static let maximumPauseMilliseconds: Int64 = 86_400_000
 
     /// The URL of the request.
     public var url: HTTPURL?
@@ -55,6 +67,8 @@ public struct PushOptions: Equatable, Sendable {
     public var concurrency: Int?
     /// The maximum rate of attempts.
     public var rate: Rate?
+    /// When to leave a receiver alone that fails; nil for never.
+    public var circuit: Circuit?
     /// How requests are signed; nil means ``Signature/emq``.
     public var signature: Signature?
     /// The secrets that sign requests. The first is the current one.
@@ -66,8 +80,11 @@ public struct PushOptions: Equatable, Sendable {
     static let taskMembers: [StaticString] = ["url", "method", "headers", "timeout", "on_dead", "body"]
     /// The members that a queue's `push` may have.
     public static let queueMembers: [StaticString] = [
-        "url", "method", "headers", "timeout", "on_dead", "concurrency", "rate", "signature", "secret", "secrets", "ca",
+        "url", "method", "headers", "timeout", "on_dead", "concurrency", "rate", "circuit", "signature", "secret",
+        "secrets", "ca",
     ]
+    /// The members of a queue's `circuit`.
+    public static let circuitMembers: [StaticString] = ["failures", "pause"]
 
     /// What a member sets: `secret` and `secrets` are two names of one setting.
     public static func setting(_ member: String) -> String { member == "secret" ? "secrets" : member }
@@ -146,6 +163,6 @@ public struct PushOptionsError: Error {
     public let field: String
     /// What is wrong, and what would be right.
     public let detail: String
-    /// The known names, if the member is unknown.
-    public var known: [StaticString] = []
+    /// The name and the known names, if the member is unknown.
+    public var unknown: (name: String, known: [StaticString])?
 }

@@ -1,4 +1,4 @@
-// A queue whose tasks are sent: its options, its rate, and its number of tasks in flight.
+// A queue whose tasks are sent: its options, its rate, its circuit breaker, and its number of tasks in flight.
 
 import Bytes
 import Net
@@ -12,9 +12,9 @@ public final class SendingQueue {
         case active
         /// The queue has nothing to send.
         case idle
-        /// As many tasks are in flight as the queue allows.
+        /// As many tasks are in flight as the queue or its circuit breaker allows.
         case full
-        /// The rate allows the next task only later.
+        /// The rate or the circuit breaker allows the next task only later.
         case paced
         /// The next task is for a host that has as many attempts in flight as it may.
         case crowded
@@ -37,6 +37,7 @@ public final class SendingQueue {
     /// The push options of the queue's configuration.
     public private(set) var options = PushOptions()
     private(set) var bucket: TokenBucket?
+    var breaker: CircuitBreaker?
     /// The stored text of the options.
     private var text: [UInt8] = []
 
@@ -49,7 +50,10 @@ public final class SendingQueue {
         self.encodedName = encodedName
     }
 
-    var concurrency: Int { options.concurrency ?? courier.concurrency }
+    /// Whether one more task may be in flight.
+    var hasPlace: Bool {
+        inFlightCount < options.concurrency ?? courier.concurrency && breaker?.isTrying != true
+    }
 
     /// Reads the queue's options again if they have changed. O(1) if they have not.
     func update(_ text: [UInt8], now: Int64) {
@@ -61,19 +65,22 @@ public final class SendingQueue {
         if options.rate != rate {
             bucket = options.rate.map { TokenBucket(rate: $0, spreadsStarts: courier.spreadsStarts, now: now) }
         }
+        // A change of any option may be what makes the receiver work again.
+        breaker = options.circuit.map { CircuitBreaker($0) }
     }
 
     /// When the next task may be started.
-    func nextTime(now: Int64) -> Int64 { bucket?.nextTime(now: now) ?? now }
+    func nextTime(now: Int64) -> Int64 { max(bucket?.nextTime(now: now) ?? now, breaker?.resumeTime ?? now) }
 
     /// Counts an attempt that starts.
-    func noteStart(now: Int64) {
+    func noteStart(of attempt: UInt64, now: Int64) {
         inFlightCount += 1
         _ = bucket?.take(now: now)
+        breaker?.noteStart(of: attempt)
     }
 
     /// Whether dropping this record loses nothing.
     var isForgettable: Bool {
-        standing == .idle && inFlightCount == 0 && bucket == nil
+        standing == .idle && inFlightCount == 0 && bucket == nil && breaker == nil
     }
 }

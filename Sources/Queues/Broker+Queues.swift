@@ -155,11 +155,11 @@ extension Broker {
         store.statistics(of: queue.slot)
     }
 
-    /// Calls `body` with the name and statistics of each queue, sorted bytewise by name. O(n log n) in the number of
+    /// Calls `body` with each queue, its name and its statistics, sorted bytewise by name. O(n log n) in the number of
     /// queues.
-    public func forEachQueue(_ body: (Span<UInt8>, QueueStatistics) -> Void) {
+    public func forEachQueue(_ body: (QueueIndex, Span<UInt8>, QueueStatistics) -> Void) {
         for queue in store.queuesByName(where: { !$0.isPlaceOfDefaults }) {
-            body(store.queues[queue].name.span, store.statistics(of: queue))
+            body(QueueIndex(slot: queue), store.queues[queue].name.span, store.statistics(of: queue))
         }
     }
 }

@@ -77,6 +77,11 @@ final class Push {
     /// Whether a queue has a courier, so that its pushed tasks are sent.
     func sends(_ queueName: Span<UInt8>) -> Bool { courierOf(queueName) != nil }
 
+    /// The circuit breaker of a queue; nil if its push asks for none.
+    func circuitBreaker(of queue: QueueIndex, on broker: isolated Broker, now: Int64) -> CircuitBreaker? {
+        delivery.circuitBreaker(of: queue, on: broker, now: now)
+    }
+
     /// The number of attempts that are in flight or whose outcomes wait for room.
     var inFlightCount: Int { delivery.inFlightCount }
     /// The memory that sending takes, in bytes.

@@ -141,7 +141,7 @@ import UID
             #expect(statistics.ready == 2 && statistics.delayed == 1 && statistics.dispatched == 1)
             #expect(statistics.totals.enqueued == 4)
             var names: [String] = []
-            broker.forEachQueue { name, _ in names.append(text(name)) }
+            broker.forEachQueue { _, name, _ in names.append(text(name)) }
             #expect(names == ["a", "none"])
         }
     }

@@ -95,7 +95,7 @@ import UID
                 #expect(broker.defaults == Self.defaults)
                 #expect(broker.names == [])
                 var known: [String] = []
-                broker.forEachQueue { name, _ in known.append(text(name)) }
+                broker.forEachQueue { _, name, _ in known.append(text(name)) }
                 #expect(known == [])
                 #expect(broker.completeConfiguration(of: try broker.queue("new"))?.priority == 3)
                 try broker.setDefaults(nil)

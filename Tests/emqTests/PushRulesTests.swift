@@ -78,7 +78,8 @@ import Testing
             Refusal(status: 400, field: "url", json: "{}"),
             Refusal(status: 400, field: "url", json: #"{"timeout": 1}"#),
             member("rate", #""1/s""#), member("secret", #""x""#), member("secrets", #"["x"]"#),
-            member("signature", #""emq""#), member("ca", "1"), member("concurrency", "1"),
+            member("signature", #""emq""#), member("circuit", #"{"failures": 1, "pause": 1}"#), member("ca", "1"),
+            member("concurrency", "1"),
         ]
         + [
             member("rate", #""5""#), member("rate", #""5/w""#), member("rate", #""0/s""#), member("rate", #""-1/s""#),
@@ -93,6 +94,14 @@ import Testing
             member("secrets", #"["x", "***"]"#, field: "secrets[1]"),
             member("secrets", #"["1", "2", "3", "4", "5", "6", "7", "8", "9"]"#, "1 to 8 elements"),
             member("secret", #""x", "secrets": ["y"]"#, "not both", field: "secrets"),
+            member("circuit", "10"), member("circuit", "{}", "both failures and pause"),
+            member("circuit", #"{"failures": 10}"#, "both failures and pause"),
+            member("circuit", #"{"failures": 0, "pause": 1}"#, "1 to 1000000", field: "circuit.failures"),
+            member("circuit", #"{"failures": 1000001, "pause": 1}"#, field: "circuit.failures"),
+            member("circuit", #"{"failures": 1, "pause": 0}"#, "0.001 to 86400", field: "circuit.pause"),
+            member("circuit", #"{"failures": 1, "pause": 86401}"#, field: "circuit.pause"),
+            member("circuit", #"{"failure": 1, "pause": 1}"#, "did you mean 'failures'?", field: "circuit.failure"),
+            member("circuit", #"{"pause": 1, "pause": 1}"#, "given twice", field: "circuit.pause"),
             member("signature", #""Standard""#, #""emq" or "standard""#), member("signature", "1"),
             member("signature", #""standard""#, "needs a secret"),
             member("signature", #""standard", "secret": "x""#, "openssl rand -base64 32", field: "secret"),
@@ -135,7 +144,8 @@ import Testing
 
     @Test func aHintNamesOnlyFieldsThatWork() throws {
         let server = try Server.pushing()
-        let fields = "url, method, headers, timeout, on_dead, concurrency, rate, signature, secret, secrets, ca"
+        let fields =
+            "url, method, headers, timeout, on_dead, concurrency, rate, circuit, signature, secret, secrets, ca"
         for method in ["PUT", "PATCH"] {
             let answer = try server.send(method, "/config/q", #"{"push": {"target": "http://a.test/"}}"#)
             #expect(

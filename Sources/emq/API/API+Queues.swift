@@ -1,5 +1,6 @@
 // Whole queues: looking at them, and operating on them.
 
+import Delivery
 import JSON
 import Net
 import Queues
@@ -79,7 +80,8 @@ extension API {
         responses.beginJSON(estimatedCount: 300)
         let queue = broker.existingQueue(named: api.name.span)
         let statistics = queue.map { broker.statistics(of: $0) } ?? QueueStatistics()
-        write(statistics, of: api.name.span, now: context.now, to: &responses)
+        let breaker = queue.flatMap { context.gate.push?.circuitBreaker(of: $0, on: broker, now: context.now) }
+        write(statistics, breaker, of: api.name.span, now: context.now, to: &responses)
         responses.endLine()
         return .answered
     }
@@ -95,7 +97,7 @@ extension API {
         responses.append("{\"queues\":{")
         var isFirst = true
         var missing = 0
-        broker.forEachQueue { name, statistics in
+        broker.forEachQueue { queue, name, statistics in
             guard gate.mayAnswer(responses) else {
                 missing += 1
                 return
@@ -104,7 +106,8 @@ extension API {
             isFirst = false
             JSONWriter.writeString(name, to: &responses)
             responses.append(":")
-            write(statistics, of: name, now: now, to: &responses)
+            let breaker = gate.push?.circuitBreaker(of: queue, on: broker, now: now)
+            write(statistics, breaker, of: name, now: now, to: &responses)
         }
         responses.append("}")
         if missing > 0 { writeCount(",\"queues_left_out\":", missing, to: &responses) }
@@ -121,7 +124,8 @@ extension API {
     }
 
     private static func write(
-        _ statistics: QueueStatistics, of name: Span<UInt8>, now: Int64, to responses: inout ResponseStream
+        _ statistics: QueueStatistics, _ breaker: CircuitBreaker?, of name: Span<UInt8>, now: Int64,
+        to responses: inout ResponseStream
     ) {
         responses.append("{\"queue\":")
         JSONWriter.writeString(name, to: &responses)
@@ -141,6 +145,7 @@ extension API {
             responses.append("null")
         }
         responses.append(statistics.isPaused ? ",\"paused\":true" : ",\"paused\":false")
+        if let breaker { write(breaker, now: now, to: &responses) }
         let totals = statistics.totals
         writeCount(",\"totals\":{\"enqueued\":", totals.enqueued, to: &responses)
         writeCount(",\"received\":", totals.received, to: &responses)
@@ -155,6 +160,24 @@ extension API {
         writeCount(",\"over_length\":", totals.overLength, to: &responses)
         writeCount(",\"notices\":", totals.notices, to: &responses)
         responses.append("}}")
+    }
+
+    private static func write(_ breaker: CircuitBreaker, now: Int64, to responses: inout ResponseStream) {
+        let state = breaker.state(now: now)
+        let name: StaticString =
+            switch state {
+            case .closed: "closed"
+            case .open: "open"
+            case .halfOpen: "half-open"
+            }
+        responses.append(",\"circuit\":{\"state\":\"")
+        responses.append(name)
+        writeCount("\",\"failures\":", breaker.failureCount, to: &responses)
+        if state == .open, let time = breaker.resumeTime {
+            responses.append(",\"until\":")
+            JSONWriter.writeSeconds(milliseconds: time, to: &responses)
+        }
+        responses.append("}")
     }
 
     // MARK: Pausing

@@ -72,6 +72,7 @@ private func membersInside(_ field: String) -> [StaticString]?? {
     switch field {
     case "push": .some(PushOptions.queueMembers)
     case "push.headers": .some(nil)
+    case "push.circuit": PushOptions.circuitMembers
     case "backoff": .some(FieldValue.backoffMembers)
     default: nil
     }

@@ -23,8 +23,7 @@ extension PushOptions {
 
 extension Problem {
     fileprivate init(_ error: PushOptionsError) {
-        let hint =
-            error.known.isEmpty ? "" : "; " + nearestName(to: error.field, among: error.known.map { "\($0)" })
+        let hint = error.unknown.map { "; " + nearestName(to: $0.name, among: $0.known.map { "\($0)" }) } ?? ""
         self.init(400, error.detail + hint, field: error.field.isEmpty ? nil : error.field)
     }
 }
