@@ -417,7 +417,9 @@ final class ClientExchange: ClientSource {
     /// Updates the client's count of memory.
     func count() {
         let messages = request.fields.count + (request.body?.count ?? 0)
-        let bytes = phase == .ended ? 0 : messages + head.capacity + input.capacity + decoded.capacity
+        let hasSecureConnection = host.key.trust != nil && (connection != nil || !attempts.isEmpty)
+        let connections = hasSecureConnection ? TLSTransport.idleBytes : 0
+        let bytes = phase == .ended ? 0 : messages + head.capacity + input.capacity + decoded.capacity + connections
         client.bufferBytes += bytes - countedBytes
         countedBytes = bytes
     }

@@ -92,6 +92,8 @@ import Glibc
     static let filePEM: Int32 = 1
     static let verifyPeer: Int32 = 1
     static let verifyFailIfNoPeerCertificate: Int32 = 2
+    /// X509_V_FLAG_PARTIAL_CHAIN.
+    static let verifyPartialChain: UInt = 0x80000
     static let errorWantRead: Int32 = 2
     static let errorWantWrite: Int32 = 3
     static let errorZeroReturn: Int32 = 6

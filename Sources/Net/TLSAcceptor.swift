@@ -10,8 +10,10 @@ final class TLSHandshake: EventSource {
     let descriptor: Int32
     let service: Int
     let identity: TLSIdentity
-    /// When it began and when it must be finished, in the loop's milliseconds.
-    let deadline: Int64
+    /// When it must be finished, in the loop's milliseconds.
+    var deadline: Int64
+    /// It has failed. The client is told why, and what it still sends is dropped.
+    var hasFailed = false
     /// The transport, once the first bytes of a handshake have come.
     var transport: TLSTransport?
     var isOpen = true
@@ -36,6 +38,7 @@ final class TLSHandshake: EventSource {
 final class TLSAcceptor {
     /// A turn does handshakes for about this long, which is a fifth of a busy turn.
     private static let turnMilliseconds: Int64 = 1
+    private static let drainsPerTurn = 8
 
     private unowned let server: HTTPServer
     /// The unfinished handshakes from `first` on, the oldest first; some have ended.
@@ -119,17 +122,36 @@ final class TLSAcceptor {
 
     private func advance(_ handshake: TLSHandshake) {
         if server.loop.now >= handshake.deadline { return end(handshake) }
+        if handshake.hasFailed { return drain(handshake) }
         guard let transport = handshake.transport ?? begin(handshake) else { return }
         switch transport.shakeHands() {
         case .unfinished: return
         case .failed:
-            // The alert that says why is on its way; a reset could destroy it.
             _ = transport.takeHandshakeError()
-            end(handshake)
+            // The alert that says why is on its way. A close with unread input would reset the connection and destroy
+            // the alert.
+            handshake.hasFailed = true
+            transport.endOutput()
+            let deadline = server.loop.now + server.limits.lingerTimeoutMilliseconds
+            handshake.deadline = min(handshake.deadline, deadline)
+            server.loop.setTimer(handshake, at: handshake.deadline)
+            drain(handshake)
         case .done:
             leave(handshake)
             server.open(.tls(transport), service: handshake.service)
         }
+    }
+
+    /// Drops what the client of a failed handshake sends, until it has ended too.
+    private func drain(_ handshake: TLSHandshake) {
+        var dropped = [UInt8](repeating: 0, count: 16 * 1024)
+        for _ in 0..<Self.drainsPerTurn {
+            let count = unsafe recv(handshake.descriptor, &dropped, dropped.count, 0)
+            if count > 0 || count < 0 && errno == EINTR { continue }
+            if count == 0 || errno != EAGAIN { end(handshake) }
+            return
+        }
+        queue(handshake)
     }
 
     /// Looks at the first byte; nil if there is none yet, or it does not begin a handshake.

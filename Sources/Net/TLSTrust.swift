@@ -14,7 +14,7 @@ public final class TLSTrust {
     ]
     /// Directories in which OpenSSL finds a root by the hash of its name, when it needs it.
     private static let rootDirectories = ["/etc/ssl/certs", "/etc/pki/tls/certs"]
-    private static let maximumSessions = 1000
+    private static let maximumSessions = 500
 
     let context: TLSContext
     /// The last session with each origin.
@@ -81,6 +81,9 @@ public final class TLSTrust {
         let context = try TLSContext(isServer: false)
         let (ssl, pointer) = unsafe (context.openSSL.ssl, context.pointer)
         unsafe ssl.SSL_CTX_set_verify(pointer, OpenSSL.verifyPeer, noteVerification)
+        // Whatever an operator names is trusted, also an intermediate certificate without its root.
+        _ = unsafe context.openSSL.crypto.X509_STORE_set_flags(
+            ssl.SSL_CTX_get_cert_store(pointer), OpenSSL.verifyPartialChain)
         context.control(OpenSSL.Command.setSessionCacheMode, OpenSSL.sessionCacheClientOnlyByCall)
         unsafe ssl.SSL_CTX_sess_set_new_cb(pointer, keepSession)
         guard unsafe ssl.SSL_CTX_set_alpn_protos(pointer, protocolName, UInt32(protocolName.count)) == 0 else {

@@ -137,6 +137,7 @@ typedef long (*emq_bio_ctrl_callback)(emq_bio *bio, int command, long number, vo
     F(emq_x509_extension *, X509_get_ext, (const emq_x509 *, int position)) \
     F(int, X509V3_EXT_print, (emq_bio *, emq_x509_extension *, unsigned long flags, int indent)) \
     F(int, X509_STORE_add_cert, (emq_x509_store *, emq_x509 *)) \
+    F(int, X509_STORE_set_flags, (emq_x509_store *, unsigned long flags)) \
     F(emq_x509 *, X509_STORE_CTX_get_current_cert, (const emq_x509_store_ctx *)) \
     F(int, X509_STORE_CTX_get_error, (const emq_x509_store_ctx *)) \
     F(void *, X509_STORE_CTX_get_ex_data, (const emq_x509_store_ctx *, int index)) \
