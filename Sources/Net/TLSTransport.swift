@@ -58,8 +58,9 @@ import Glibc
 
     /// The connection is broken. OpenSSL must not be called again.
     private var isBroken = false
-    /// This side has sent its last record.
+    /// This side has sent its last record; and it has ended its side of the socket.
     private var hasEnded = false
+    private var outputHasEnded = false
     /// OpenSSL has a record that the kernel took a part of, or nothing of.
     private var hasUnsentRecord = false
     /// How much plaintext the records contain that the kernel has taken whole, and how much of it has arrived.
@@ -311,8 +312,11 @@ import Glibc
     var keepsOutputForPeer: Bool { false }
 
     func endOutput() {
+        if outputHasEnded { return }
+        outputHasEnded = true
         sayGoodbye()
-        socket.endOutput()
+        // The kernel counts the end as a byte that the peer has to acknowledge.
+        if shutdown(socket.descriptor, Int32(SHUT_WR)) == 0 { written += 1 }
     }
 
     /// Sends the alert that ends this side (RFC 8446 section 6.1), unless it is sent already.
