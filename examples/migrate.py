@@ -7,7 +7,7 @@
 
 Stop the legacy system first. The script deletes nothing there. If you run it twice, it adds everything twice (except
 for delay-tasks, where a task replaces itself). The script lists tasks that it cannot read or that emq rejects, such as
-those with an https URL, moves the others, and then exits with status 1.
+those with an ftp URL, moves the others, and then exits with status 1.
 """
 
 import json
@@ -162,7 +162,7 @@ def main():
     if len(sys.argv) != 4 or sys.argv[1] not in systems:
         sys.exit(__doc__)
     _, system, source, target = sys.argv
-    if not target.startswith("http://") or not urllib.parse.urlsplit(target).netloc:
+    if not target.startswith(("http://", "https://")) or not urllib.parse.urlsplit(target).netloc:
         sys.exit(f"'{target}' is not the address of emq's {system}, such as http://localhost:8080")
     opener = urllib.request.build_opener(NoRedirect)
     moved, rejected = 0, 0

@@ -14,6 +14,9 @@ public final class OwnCourier: Courier {
     /// The default number of tasks of a queue in flight at once.
     public let concurrency = 10
     private let describe: (borrowing TaskView) -> [UInt8]
+    /// The issuers of queues' `ca`, by its text. Queues with the same text share connections and sessions.
+    private var trusts: [[UInt8]: TLSTrust] = [:]
+    private static let maximumTrusts = 100
 
     /// - Parameter describe: the JSON of a dead task, which is the content of its dead-letter notification.
     public init(describe: @escaping (borrowing TaskView) -> [UInt8]) { self.describe = describe }
@@ -67,7 +70,22 @@ public final class OwnCourier: Courier {
         var request = ClientRequest(url: url, method: method, fields: fields, body: body)
         request.timeoutMilliseconds =
             own.timeoutMilliseconds ?? options.timeoutMilliseconds ?? Self.defaultTimeoutMilliseconds
+        // A redirect may lead to https.
+        if let ca = options.ca { request.trust = try trust(in: ca) }
         return request
+    }
+
+    /// - Throws: `TaskRequestError` if the text was not checked, or there is no OpenSSL any more.
+    private func trust(in ca: [UInt8]) throws(TaskRequestError) -> TLSTrust {
+        if let known = trusts[ca] { return known }
+        do throws(TLSError) {
+            if trusts.count == Self.maximumTrusts { trusts = [:] }
+            let trust = try TLSTrust(authorities: ca)
+            trusts[ca] = trust
+            return trust
+        } catch {
+            throw TaskRequestError("the ca of the queue's push cannot be used: \(error)")
+        }
     }
 
     /// A status of 2xx means success, and 410 that no retry is wanted. Any other response may ask for a pause in place of

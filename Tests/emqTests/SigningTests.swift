@@ -1,6 +1,7 @@
 // Signatures as receivers see them while an operator changes a queue's secrets, and what a queue's push shows of them.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct SigningTests {
@@ -93,14 +94,22 @@ import Testing
         #expect(try receiver.wait("/q")[0]["webhook-id"] == "1")
     }
 
-    @Test func theIssuersAreShownInFull() throws {
+    @Test(.enabled(if: Certificates.isAvailable, "skipped: the openssl tool is missing"))
+    func theIssuersAreCheckedAndShownInFull() throws {
         let url = receiver.url("/q")
-        let pem = "comment\\n-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----\\n"
-        let push = "{\"push\":{\"url\":\"\(url)\",\"ca\":\"\(pem)\"}}"
+        let text = "comment\n" + contents(of: try Certificates.shared.authorityFile)
+        func escaped(_ text: String) -> String { text.replacing("\n", with: "\\n") }
+        let push = "{\"push\":{\"url\":\"\(url)\",\"ca\":\"\(escaped(text))\"}}"
         #expect(try server.send("PUT", "/config/q", push).body == push)
-        #expect(try patch(#""timeout": 5"#)["ca"] as? String == pem.replacing("\\n", with: "\n"))
+        #expect(try patch(#""timeout": 5"#)["ca"] as? String == text)
         #expect(try patch(#""ca": null"#)["ca"] == nil)
-        let long = "-----BEGIN CERTIFICATE-----\\n" + String(repeating: "x", count: 65_536 - 28)
-        #expect(try patch("\"ca\": \"\(long)\"")["ca"] as? String == long.replacing("\\n", with: "\n"))
+        let long = text + String(repeating: "x", count: 65_536 - text.utf8.count)
+        #expect(try patch("\"ca\": \"\(escaped(long))\"")["ca"] as? String == long)
+        let damaged = escaped("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
+        let answer = try patch("\"ca\": \"\(damaged)\"", status: 400)
+        #expect(answer["field"] as? String == "push.ca")
+        #expect((answer["detail"] as? String)?.hasPrefix("ca: the text has no certificate in PEM") == true)
+        let second = try patch("\"ca\": \"\(escaped(text))\(damaged)\"", status: 400)
+        #expect((second["detail"] as? String)?.hasPrefix("ca: certificate 2 of the text is damaged") == true)
     }
 }

@@ -78,6 +78,11 @@ extension Context {
         }
         // Unchanged options need no new permission.
         if !before.isEmpty, push == PushOptions(stored: before, of: .queue) { return }
+        if let ca = push.ca {
+            do throws(TLSError) { _ = try TLSTrust(authorities: ca) } catch {
+                throw Problem(400, "ca: \(error)", field: "ca").inside("push")
+            }
+        }
         do throws(Problem) { try checkDestinations(of: push, in: name) } catch { throw error.inside("push") }
     }
 
