@@ -112,6 +112,9 @@ final class ClientConnection: ClientSource {
     /// that the peer has ended the connection. One system call.
     var isUsable: Bool { !hasEnded && !transport.hasInput }
 
+    /// Why the connection is broken, if that is a matter of TLS.
+    var failure: TLSError? { transport.failure }
+
     /// Reads once into a buffer.
     ///
     /// - Returns: How many bytes arrived; 0 at the end of input; -1 if there is nothing now (then `isReadable` is

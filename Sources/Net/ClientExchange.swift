@@ -298,6 +298,7 @@ final class ClientExchange: ClientSource {
                 return fail(.noMemory(authority: authority))
             } else if count == 0 || connection.isReadable {
                 if count == 0, parser?.parseEnd() == true { return complete() }
+                if let error = connection.failure { return fail(.brokenTLS(authority: authority, error)) }
                 return fail(.broken(authority: authority, isReset: count < 0))
             }
         }

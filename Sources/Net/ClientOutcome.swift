@@ -90,6 +90,8 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case connect(authority: String, address: IPAddress, code: Int32)
     /// The TLS handshake failed, or there is no OpenSSL for it.
     case tls(authority: String, TLSError)
+    /// The TLS connection broke after its handshake.
+    case brokenTLS(authority: String, TLSError)
     /// A deadline has passed.
     case timeout(Phase, authority: String, milliseconds: Int64)
     /// The connection ended before the response was complete.
@@ -116,6 +118,7 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .connect(let authority, let address, let code):
             "cannot connect to \(authority) at \(address): \(unsafe String(cString: strerror(code)))"
         case .tls(let authority, let error): "no secure connection to \(authority): \(error)"
+        case .brokenTLS(let authority, let error): "the connection to \(authority) broke: \(error)"
         case .timeout(.connecting, let authority, let milliseconds):
             "no connection to \(authority) within \(Self.seconds(milliseconds))"
         case .timeout(.firstByte, let authority, let milliseconds):

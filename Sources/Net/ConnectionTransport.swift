@@ -61,6 +61,13 @@ enum ConnectionTransport: Transport {
         }
     }
 
+    var failure: TLSError? {
+        switch self {
+        case .socket(let socket): socket.failure
+        case .tls(let tls): tls.failure
+        }
+    }
+
     var hasFailed: Bool {
         switch self {
         case .socket(let socket): socket.hasFailed

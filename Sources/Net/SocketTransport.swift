@@ -106,6 +106,8 @@ struct SocketTransport: Transport {
         return answer
     }
 
+    var failure: TLSError? { nil }
+
     var hasFailed: Bool {
         var state = pollfd(fd: descriptor, events: 0, revents: 0)
         return unsafe poll(&state, 1, 0) > 0 && Int32(state.revents) & POLLERR != 0

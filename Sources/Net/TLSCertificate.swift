@@ -65,10 +65,19 @@ import Glibc
 
     // MARK: Why it is refused
 
-    /// Why a certificate in a host's chain is refused, for the name or address that was asked for and one of the codes
-    /// `X509_V_ERR_…`.
-    func refusal(code: Int32, host: String) -> String {
-        let who = subject.isEmpty ? "the certificate of \(host)" : "the certificate of \(host) (\(subject))"
+    /// Why a certificate is refused.
+    ///
+    /// - Parameters:
+    ///   - code: one of `X509_V_ERR_…`.
+    ///   - depth: its place in the host's chain: 0 is the host's own.
+    ///   - host: the name or address that was asked for.
+    /// - Returns: a sentence without an initial capital and a full stop.
+    func refusal(code: Int32, depth: Int32, host: String) -> String {
+        let name = subject.isEmpty ? "" : " (\(subject))"
+        let who =
+            depth == 0
+            ? "the certificate of \(host)\(name)"
+            : "the certificate of \(host) depends on the certificate of an issuer\(name), which"
         let issued = "; it is issued by \(issuer.isEmpty ? "nobody" : issuer)"
         switch code {
         case 9: return "\(who) is valid only from \(Self.text(ofSeconds: startSeconds)) on\(issued)"

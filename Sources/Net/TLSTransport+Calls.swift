@@ -24,7 +24,8 @@ extension TLSTransport {
             let certificate = unsafe openSSL.crypto.X509_STORE_CTX_get_current_cert(store)
         else { return }
         let code = unsafe openSSL.crypto.X509_STORE_CTX_get_error(store)
-        let refusal = unsafe TLSCertificate(certificate, openSSL).refusal(code: code, host: host)
+        let depth = unsafe openSSL.crypto.X509_STORE_CTX_get_error_depth(store)
+        let refusal = unsafe TLSCertificate(certificate, openSSL).refusal(code: code, depth: depth, host: host)
         transport.note(TLSError(refusal))
     }
 

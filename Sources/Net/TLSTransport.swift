@@ -45,7 +45,8 @@ import Glibc
     private var refusal: TLSError?
 
     // What the calls below saw of the socket.
-    /// Within one call: the socket had nothing more to read.
+    /// Within one call: the last read of the socket did not fill its buffer; and the socket had nothing more to read.
+    private var wasShort = false
     private var isDrained = false
     /// The peer has ended its side of the socket.
     private var socketHasEnded = false
@@ -58,6 +59,7 @@ import Glibc
 
     /// The connection is broken. OpenSSL must not be called again.
     private var isBroken = false
+    private(set) var failure: TLSError?
     /// This side has sent its last record; and it has ended its side of the socket.
     private var hasEnded = false
     private var outputHasEnded = false
@@ -127,7 +129,7 @@ import Glibc
         }
         // A final dot belongs to the look-up and not to the name.
         let name = host.hasSuffix(".") ? String(host.dropLast()) : host
-        unsafe openSSL.ssl.SSL_set_hostflags(ssl, TLSTransport.noPartialWildcards)
+        unsafe openSSL.ssl.SSL_set_hostflags(ssl, Self.hostFlags)
         let isNamed = unsafe name.withCString { name in
             // The name's type is 0, a host name.
             unsafe openSSL.ssl.SSL_ctrl(
@@ -136,8 +138,8 @@ import Glibc
         return unsafe isNamed && openSSL.ssl.SSL_set1_host(ssl, name) == 1
     }
 
-    /// X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS.
-    private static let noPartialWildcards: UInt32 = 4
+    /// X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS and X509_CHECK_FLAG_NEVER_CHECK_SUBJECT: a common name names no host.
+    private static let hostFlags: UInt32 = 4 | 32
 
     // MARK: The handshake
 
@@ -194,7 +196,7 @@ import Glibc
 
     func receive(into buffer: inout Buffer, atMost size: Int) -> ReceiveResult {
         guard !isBroken, flush() else { return endOfBroken }
-        isDrained = false
+        (isDrained, wasShort) = (false, false)
         keepsOutput = true
         defer { keepsOutput = false }
         var total = 0
@@ -205,7 +207,8 @@ import Glibc
             }
             if count > 0 {
                 total += count
-                if isDrained, unsafe openSSL.ssl.SSL_has_pending(ssl) == 0 { return .bytes(total, isAll: true) }
+                // A short read emptied the kernel's queue.
+                if wasShort, unsafe openSSL.ssl.SSL_has_pending(ssl) == 0 { return .bytes(total, isAll: true) }
                 continue
             }
             if buffer.isExhausted { return total > 0 ? .bytes(total, isAll: false) : .noMemory }
@@ -216,16 +219,27 @@ import Glibc
             default:
                 // What was read before the error counts; the next call reports the error.
                 isBroken = true
-                _ = openSSL.takeError()
+                noteFailure()
                 return total > 0 ? .bytes(total, isAll: false) : endOfBroken
             }
         }
         return .bytes(total, isAll: false)
     }
 
+    /// Notes why OpenSSL could not read. What comes without the alert that ends a connection may have been cut by
+    /// somebody else.
+    private func noteFailure() {
+        let reason = openSSL.takeError()
+        if socketHasEnded {
+            failure = TLSError("it ended without the close_notify of TLS, so the response may be incomplete")
+        } else if let reason {
+            failure = TLSError(reason)
+        }
+    }
+
     var hasInput: Bool {
         guard !isBroken, flush() else { return true }
-        isDrained = false
+        (isDrained, wasShort) = (false, false)
         keepsOutput = true
         defer { keepsOutput = false }
         var byte: UInt8 = 0
@@ -344,8 +358,7 @@ import Glibc
         (records, pending) = ([], [])
     }
 
-    /// A peer that ends the socket without the alert. To a server that is the end of input; a response that ends with
-    /// the input may have been cut by somebody else.
+    /// A peer that ends the socket without the alert: to a server that is the end of input.
     private var endOfBroken: ReceiveResult { socketHasEnded && client == nil ? .end : .failed }
 
     // MARK: The socket
@@ -392,8 +405,7 @@ import Glibc
         while !isDrained {
             let count = unsafe recv(descriptor, bytes, max(0, Int(length)), 0)
             if count > 0 {
-                // A short read emptied the kernel's queue.
-                isDrained = count < Int(length)
+                wasShort = count < Int(length)
                 return Int32(count)
             }
             if count == 0 {

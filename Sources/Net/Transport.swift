@@ -70,6 +70,9 @@ protocol Transport {
     /// Asks how much of what was sent may not have arrived. One system call.
     func unacknowledged() -> Unacknowledged
 
+    /// Why the connection is broken, if that is a matter of TLS.
+    var failure: TLSError? { get }
+
     /// Whether the connection has an error to report. One system call.
     var hasFailed: Bool { get }
 

@@ -140,6 +140,7 @@ typedef long (*emq_bio_ctrl_callback)(emq_bio *bio, int command, long number, vo
     F(int, X509_STORE_set_flags, (emq_x509_store *, unsigned long flags)) \
     F(emq_x509 *, X509_STORE_CTX_get_current_cert, (const emq_x509_store_ctx *)) \
     F(int, X509_STORE_CTX_get_error, (const emq_x509_store_ctx *)) \
+    F(int, X509_STORE_CTX_get_error_depth, (const emq_x509_store_ctx *)) \
     F(void *, X509_STORE_CTX_get_ex_data, (const emq_x509_store_ctx *, int index)) \
     F(const char *, X509_verify_cert_error_string, (long)) \
     F(int, X509_VERIFY_PARAM_set1_ip_asc, (emq_x509_verify_param *, const char *))
