@@ -35,5 +35,9 @@ import Glibc
     }
 }
 
+/// What OpenSSL calls for the password of an encrypted PEM text. There is none: without this, OpenSSL would ask on the
+/// terminal, and the event loop would wait for the answer.
+let noPassword: emq_ssl_password_callback = { _, _, _, _ in -1 }
+
 /// `http/1.1` as ALPN writes it (RFC 7301 section 3.1): its length, and the name.
 let protocolName: [UInt8] = [8] + Array("http/1.1".utf8)

@@ -79,8 +79,7 @@ public final class TLSIdentity {
         for path in files.paths {
             guard unsafe access(path, R_OK) == 0 else { throw TLSError("\(SystemError("read '\(path)'"))") }
         }
-        // Without this, OpenSSL would ask for the password of an encrypted key on the terminal.
-        unsafe ssl.SSL_CTX_set_default_passwd_cb(pointer) { _, _, _, _ in -1 }
+        unsafe ssl.SSL_CTX_set_default_passwd_cb(pointer, noPassword)
         guard unsafe ssl.SSL_CTX_use_certificate_chain_file(pointer, files.certificate) == 1 else {
             throw context.failure("use the certificate '\(files.certificate)'")
         }

@@ -20,8 +20,8 @@ public final class TLSTrust {
     /// The last session with each origin.
     private var sessions: [[UInt8]: TLSSession] = [:]
 
-    /// The system's roots, and those of a file. `SSL_CERT_FILE` and `SSL_CERT_DIR` in the environment replace the places
-    /// where the system keeps its roots. Takes some milliseconds.
+    /// The system's roots, and those of a file. `SSL_CERT_FILE` in the environment replaces the files where systems keep
+    /// their roots, and `SSL_CERT_DIR` the directories. Takes some milliseconds.
     ///
     /// - Parameter path: A PEM file with more issuers; nil for none.
     /// - Throws: `TLSError` if there is no OpenSSL, or the file is not of use.
@@ -70,7 +70,7 @@ public final class TLSTrust {
         defer { _ = unsafe crypto.BIO_free(input) }
         let store = unsafe context.openSSL.ssl.SSL_CTX_get_cert_store(context.pointer)
         var count = 0
-        while let certificate = unsafe crypto.PEM_read_bio_X509(input, nil, nil, nil) {
+        while let certificate = unsafe crypto.PEM_read_bio_X509(input, nil, noPassword, nil) {
             if unsafe crypto.X509_STORE_add_cert(store, certificate) == 1 { count += 1 }
             unsafe crypto.X509_free(certificate)
         }

@@ -111,5 +111,10 @@ import Testing
         #expect((answer["detail"] as? String)?.hasPrefix("ca: the text has no certificate in PEM") == true)
         let second = try patch("\"ca\": \"\(escaped(text))\(damaged)\"", status: 400)
         #expect((second["detail"] as? String)?.hasPrefix("ca: certificate 2 of the text is damaged") == true)
+        // Nobody is asked for a password: the server would wait for it.
+        let encryption = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,\(String(repeating: "0", count: 32))\n\n"
+        let encrypted = damaged.replacing("MIIB", with: escaped(encryption) + "MIIB")
+        let third = try patch("\"ca\": \"\(encrypted)\"", status: 400)
+        #expect((third["detail"] as? String)?.hasSuffix("bad password read") == true, "\(third)")
     }
 }
