@@ -212,4 +212,14 @@ struct TLSProgramTests {
         #expect(refused.status == 1 && refused.error.hasPrefix("emq bench: "), "\(refused.error)")
         #expect(refused.error.filter { $0 == "\n" }.count == 1)
     }
+
+    @Test func aCommonNameIsNoHost() throws {
+        let server = try start(.commonNameOnly)
+        let result = try Server.run(
+            [
+                "bench", "--url", "https://localhost:\(server.port)", "--ca", try Certificates.shared.authorityFile,
+                "--operations", "1",
+            ])
+        #expect(result.status == 1 && result.error.contains("names no host"), "\(result)")
+    }
 }
