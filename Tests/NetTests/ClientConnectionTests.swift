@@ -277,7 +277,7 @@ import Testing
         let origin = try TestOrigin()
         let dead = try SilentPort("127.0.0.2", port: origin.port)
         let client = try TestClient(names: ["example.test": ["127.0.0.2", "127.0.0.1"]])
-        try client.send(1, "http://example.test:\(dead.port)/")
+        try client.send(1, "\(TestTLS.scheme)://example.test:\(dead.port)/")
         let peer = try client.accept(at: origin)
         #expect(try client.request(at: peer).contains("Host: example.test:\(origin.port)\r\n"))
         peer.send(ok)
@@ -293,7 +293,7 @@ import Testing
         let client = try TestClient(names: ["example.test": ["127.0.0.3", "127.0.0.4", "127.0.0.1"]]) {
             $0.attemptDelayMilliseconds = 3_600_000
         }
-        try client.send(1, "http://example.test:\(origin.port)/")
+        try client.send(1, "\(TestTLS.scheme)://example.test:\(origin.port)/")
         let peer = try client.accept(at: origin)
         _ = try client.request(at: peer)
         peer.send(ok)
@@ -314,12 +314,12 @@ import Testing
     @Test func onlyAddressesThatMayBeReachedAreConnectedTo() throws {
         let origin = try TestOrigin()
         let client = try TestClient(names: ["example.test": ["127.0.0.2", "127.0.0.1"]], refusing: ["127.0.0.2"])
-        try client.send(1, "http://example.test:\(origin.port)/")
+        try client.send(1, "\(TestTLS.scheme)://example.test:\(origin.port)/")
         let peer = try client.accept(at: origin)
         _ = try client.request(at: peer)
         peer.send(ok)
         #expect(try client.end(of: 1).body == "ok")
-        try client.send(2, "http://127.0.0.2:\(origin.port)/")
+        try client.send(2, "\(TestTLS.scheme)://127.0.0.2:\(origin.port)/")
         guard case .refusedAddress = try client.end(of: 2).failure else {
             Issue.record("\(client.ended)")
             return
@@ -329,7 +329,7 @@ import Testing
     @Test func theSystemKnowsLocalhost() throws {
         let origin = try TestOrigin()
         let client = try TestClient()
-        for key in UInt64(1)...3 { try client.send(key, "http://LOCALHOST:\(origin.port)/") }
+        for key in UInt64(1)...3 { try client.send(key, "\(TestTLS.scheme)://LOCALHOST:\(origin.port)/") }
         for _ in 1...3 {
             let peer = try client.accept(at: origin)
             _ = try client.request(at: peer)
@@ -364,7 +364,7 @@ import Testing
             })
         // No look-up stays blocked if the test fails early.
         defer { for _ in 1...10 { gate.signal() } }
-        let address = "http://example.test:\(origin.port)/"
+        let address = "\(TestTLS.scheme)://example.test:\(origin.port)/"
         for key in UInt64(1)...3 { try client.send(key, address) }
         _ = try client.wait("the look-up") { lookUps.load(ordering: .relaxed) > 0 ? true : nil }
         // After these turns all three exchanges wait for the name.
@@ -396,7 +396,7 @@ import Testing
             try client?.send(key, "http://hanging\(key).test/") { $0.connectTimeoutMilliseconds = 50 }
         }
         // There are more look-up threads than hanging look-ups.
-        try client?.send(4, "http://living.test:\(origin.port)/")
+        try client?.send(4, "\(TestTLS.scheme)://living.test:\(origin.port)/")
         _ = try client?.accept(at: origin)
         let failure = try client?.end(of: 1).failure
         #expect(failure == .timeout(.connecting, authority: "hanging1.test", milliseconds: 50))

@@ -385,7 +385,7 @@ import Testing
         try client.send(1, origin.url) { $0.redirects.limit = 3 }
         let peer = try client.accept(at: origin)
         _ = try client.request(at: peer)
-        peer.send(redirect(302, to: "http://inside.test:\(origin.port)/"))
+        peer.send(redirect(302, to: "\(TestTLS.scheme)://inside.test:\(origin.port)/"))
         guard case .refusedAddress(host: "inside.test", _, _) = try client.end(of: 1).failure else {
             Issue.record("\(client.ended)")
             return
@@ -419,7 +419,7 @@ import Testing
         client.client.cancel(2)
         client.client.cancel(1)
         #expect(client.client.connectionCount == 0)
-        try client.send(3, "http://example.test:\(origin.port)/")
+        try client.send(3, "\(TestTLS.scheme)://example.test:\(origin.port)/")
         client.client.cancel(3)
         try client.send(4, dead.url)
         client.turn()
@@ -530,6 +530,7 @@ import Testing
         let origin = try TestOrigin()
         let loop = try EventLoop()
         var client: HTTPClient? = HTTPClient(loop: loop) { _, _, _ in nil }
+        client?.trust = try suiteTrust()
         let url = try HTTPURL(Array(origin.url.utf8).span)
         for key in UInt64(1)...2 {
             client?.send(ClientRequest(url: url, method: Array("GET".utf8), fields: [], body: nil), key: key)

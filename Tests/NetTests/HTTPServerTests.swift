@@ -167,7 +167,8 @@ import Testing
 
     // MARK: Limits
 
-    @Test func aFullServerServesTheNextWhenOneCloses() throws {
+    @Test(.plainOnly("the handshake of a connection that is not accepted cannot be completed"))
+    func aFullServerServesTheNextWhenOneCloses() throws {
         let server = try TestServer { $0.connections = 2 }
         var peers = try (0..<3).map { _ in try server.connect() }
         for peer in peers { peer.sendGet("/") }
@@ -367,7 +368,7 @@ import Testing
             peer.send("?")
             peers.append(peer)
         }
-        try server.eventually("the memory to be given back") { $0.bufferBytes < 100_000 }
+        try server.eventually("the memory to be given back") { $0.bufferBytes < 100_000 + 10 * idleBytes }
         withExtendedLifetime(peers) {}
     }
 

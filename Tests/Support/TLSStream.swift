@@ -8,7 +8,7 @@ final class TLSStream: @unchecked Sendable {
     private static let recordSize = 16384
 
     private let descriptor: Int32
-    private let context: TLSContext
+    private let context: TestTLS
 
     /// Held while bytes are sent, so that records leave in order. Taken before `lock`.
     private let sendLock = NSLock()
@@ -26,7 +26,7 @@ final class TLSStream: @unchecked Sendable {
     private var failure: String?
     private var isTruncated = false
 
-    init(descriptor: Int32, context: TLSContext) throws {
+    init(descriptor: Int32, context: TestTLS) throws {
         guard let session = OpenSSL.make(context.pointer), let input = OpenSSL.makeBIO(OpenSSL.memory()),
             let output = OpenSSL.makeBIO(OpenSSL.memory())
         else { throw Failure(description: "OpenSSL has no memory") }
@@ -42,6 +42,9 @@ final class TLSStream: @unchecked Sendable {
     var problem: String? {
         lock.withLock { failure ?? (isTruncated ? "the peer ended the connection without close_notify" : nil) }
     }
+
+    /// How many of a caller's bytes are encrypted, but do not count as sent yet.
+    var pendingCount: Int { sendLock.withLock { unsentPlainCount } }
 
     // MARK: Calls in the manner of the system's: -1 means that `errno` says why
 
@@ -114,9 +117,10 @@ final class TLSStream: @unchecked Sendable {
     private func repeatedly(_ flags: Int32, _ call: (OpaquePointer) -> Int32) -> Int {
         while true {
             let result = ask(call)
-            // If another thread is sending, it sends this thread's output too.
+            // If another thread is sending, it sends this thread's output too. What the kernel does not take now follows
+            // with the next call: the peer may have to be read from first.
             if sendLock.try() {
-                _ = flush(flags)
+                _ = flush(Int32(MSG_DONTWAIT))
                 sendLock.unlock()
             }
             if result > 0 { return result }

@@ -38,7 +38,7 @@ public func uninterrupted<Number: FixedWidthInteger>(_ call: () -> Number) -> Nu
 
 /// A stream socket with blocking calls. A call on a connection gives up after `timeoutSeconds`.
 ///
-/// A connection with a `TLSContext` speaks TLS, and all calls are about what was encrypted. A connection must end with
+/// A connection with a `TestTLS` speaks TLS, and all calls are about what was encrypted. A connection must end with
 /// close_notify then: an end without it is a failure.
 ///
 /// The socket is closed when the last reference goes away. Threads may share it: one can send while another receives.
@@ -61,10 +61,10 @@ public final class TestSocket: Sendable {
     private let isClosed = Atomic(false)
     private let resetsOnClose = Atomic(false)
     /// What a listener's connections speak.
-    private let context: TLSContext?
+    private let context: TestTLS?
     private let tls: TLSStream?
 
-    private init(descriptor: Int32, context: TLSContext? = nil, tls: TLSStream? = nil) {
+    private init(descriptor: Int32, context: TestTLS? = nil, tls: TLSStream? = nil) {
         (self.descriptor, self.context, self.tls) = (descriptor, context, tls)
     }
 
@@ -74,7 +74,7 @@ public final class TestSocket: Sendable {
 
     /// Connects, with SO_RCVBUF set to `receiveBufferBytes` unless it is nil. With `tls`, the TLS handshake is complete
     /// on this side.
-    public convenience init(connectedTo name: Name, receiveBufferBytes: Int32? = nil, tls: TLSContext? = nil) throws {
+    public convenience init(connectedTo name: Name, receiveBufferBytes: Int32? = nil, tls: TestTLS? = nil) throws {
         try self.init(family: name.family, speaking: tls)
         if let receiveBufferBytes { set(SO_RCVBUF, to: receiveBufferBytes) }
         guard name.withAddress({ connect(descriptor, $0, $1) }) == 0 else { throw SocketFailure("connect") }
@@ -89,7 +89,7 @@ public final class TestSocket: Sendable {
         _ = name.withAddress { connect(descriptor, $0, $1) }
     }
 
-    private convenience init(family: Int32, context: TLSContext? = nil, speaking: TLSContext? = nil) throws {
+    private convenience init(family: Int32, context: TestTLS? = nil, speaking: TestTLS? = nil) throws {
         let descriptor = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw SocketFailure("socket") }
         let stream = try speaking.map { try TLSStream(descriptor: descriptor, context: $0) }
@@ -101,7 +101,7 @@ public final class TestSocket: Sendable {
     /// Listens. Accepted connections have SO_RCVBUF set to `receiveBufferBytes` unless it is nil, and speak TLS with
     /// `tls`.
     public convenience init(
-        listeningAt name: Name, backlog: Int32 = 128, receiveBufferBytes: Int32? = nil, tls: TLSContext? = nil
+        listeningAt name: Name, backlog: Int32 = 128, receiveBufferBytes: Int32? = nil, tls: TestTLS? = nil
     ) throws {
         try self.init(family: name.family, context: tls)
         if let receiveBufferBytes { set(SO_RCVBUF, to: receiveBufferBytes) }
@@ -120,6 +120,9 @@ public final class TestSocket: Sendable {
         connection.setTimeouts()
         return connection
     }
+
+    /// Completes the TLS handshake; false if it fails.
+    public func shakeHands() -> Bool { tls.map { $0.shakeHands() == 1 } ?? true }
 
     /// The port of an IPv4 socket.
     public var localPort: UInt16 {
@@ -151,6 +154,9 @@ public final class TestSocket: Sendable {
     /// Unless all were sent, the next call must begin with those that were not.
     @discardableResult
     public func sendNow(_ bytes: some ContiguousBytes) -> Int { send(bytes, flags: Int32(MSG_DONTWAIT)) }
+
+    /// How many bytes that do not count as sent yet can no longer be replaced by others: those of an incomplete record.
+    public var pendingCount: Int { tls?.pendingCount ?? 0 }
 
     private func send(_ bytes: some ContiguousBytes, flags: Int32) -> Int {
         bytes.withUnsafeBytes { bytes in
@@ -243,11 +249,13 @@ public final class TestSocket: Sendable {
         let timeout = timeval(tv_sec: Self.timeoutSeconds, tv_usec: 0)
         set(SO_RCVTIMEO, to: timeout)
         set(SO_SNDTIMEO, to: timeout)
+        // Otherwise what follows the records that end a handshake would wait for their acknowledgement.
+        if tls != nil { set(TCP_NODELAY, to: Int32(1), level: Int32(IPPROTO_TCP)) }
     }
 
-    private func set<Value>(_ option: Int32, to value: Value) {
+    private func set<Value>(_ option: Int32, to value: Value, level: Int32 = SOL_SOCKET) {
         withUnsafePointer(to: value) {
-            _ = setsockopt(descriptor, SOL_SOCKET, option, $0, socklen_t(MemoryLayout<Value>.size))
+            _ = setsockopt(descriptor, level, option, $0, socklen_t(MemoryLayout<Value>.size))
         }
     }
 }
@@ -302,7 +310,7 @@ public final class SilentPort: Sendable {
     /// The port.
     public var port: UInt16 { listener.localPort }
     /// The URL of the port.
-    public var url: String { "\(TLSContext.scheme)://\(address):\(port)/" }
+    public var url: String { "\(TestTLS.scheme)://\(address):\(port)/" }
 
     /// Fills the queue of a port; port 0 lets the kernel choose.
     public init(_ address: String = "127.0.0.1", port: UInt16 = 0) throws {

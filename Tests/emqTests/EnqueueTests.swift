@@ -150,7 +150,7 @@ import Testing
     }
 
     @Test func largeTasksWaitWhileTooManyAnswersAreUnread() throws {
-        let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "64M"])
+        let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "66M"])
         let content = "\"" + String(repeating: "x", count: 12_000_000) + "\""
         for _ in 0..<3 { try server.enqueue("large", "\"content\": \(content)") }
         try server.enqueue("small")

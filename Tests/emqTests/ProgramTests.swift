@@ -234,7 +234,7 @@ import Testing
 
     @Test func theEnvironmentSetsWhatFlagsDoNot() throws {
         let server = try Server(["serve"], environment: ["EMQ_ADDR": "127.0.0.1:0"])
-        #expect(try server.get("/healthz").body == #"{"status":"ok"}"#)
+        #expect(try server.get("/healthz").object["status"] as? String == "ok")
         #expect(server.output.contains("tasks live in memory"))
     }
 
@@ -330,7 +330,8 @@ import Testing
         #expect(try server.exitStatus() == 0)
     }
 
-    @Test func theServerSurvivesRunningOutOfDescriptors() throws {
+    @Test(.plainOnly("over TLS, the clients that must wait would have to finish their handshakes at once"))
+    func theServerSurvivesRunningOutOfDescriptors() throws {
         // A shell lowers the limit for the server alone.
         let log = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString).log").path
         let process = Process()

@@ -209,7 +209,8 @@ import Testing
         #expect(server.output.contains("may be sent to: public\n"))
         // A name that is allowed may lead anywhere.
         let named = try Server(["--addr", "127.0.0.1:0", "--push", "localhost"])
-        try named.enqueue("q", "\"content\": 1, \"request\": {\"url\": \"http://LocalHost:\(receiver.port)/name\"}")
+        let url = receiver.url("/name").replacing("127.0.0.1", with: "LocalHost")
+        try named.enqueue("q", "\"content\": 1, \"request\": {\"url\": \"\(url)\"}")
         #expect(try receiver.wait("/name")[0]["Host"] == "localhost:\(receiver.port)")
         let literal = try named.post("/enqueue/q", "{\"content\": 1, \(receiver.request("/"))}")
         #expect(literal.status == 403)

@@ -51,7 +51,7 @@ final class Receiver {
     /// Starts it at 127.0.0.1; port 0 lets the kernel choose.
     init(port: UInt16 = 0) throws {
         state = State(
-            listener: try TestSocket(listeningAt: .ipv4(port: port), backlog: 1024, tls: TLSContext.suiteServer))
+            listener: try TestSocket(listeningAt: .ipv4(port: port), backlog: 1024, tls: TestTLS.suiteServer))
         self.port = state.listener.localPort
         let state = state
         Thread { state.accept() }.start()
@@ -59,7 +59,7 @@ final class Receiver {
 
     deinit { state.end() }
 
-    func url(_ path: String) -> String { "\(TLSContext.scheme)://127.0.0.1:\(port)\(path)" }
+    func url(_ path: String) -> String { "\(TestTLS.scheme)://127.0.0.1:\(port)\(path)" }
 
     /// The `request` of a task for a path.
     func request(_ path: String, _ more: String = "") -> String { "\"request\": {\"url\": \"\(url(path))\"\(more)}" }

@@ -30,7 +30,7 @@ final class Server {
         process.arguments =
             limit.map { ["-c", "\($0); exec \"$0\" \"$@\"", Server.executable.path] + arguments } ?? arguments
         process.environment = ProcessInfo.processInfo.environment
-        if TLSContext.isOverTLS {
+        if TestTLS.isOverTLS {
             let pair = try Certificates.shared.pair(.good)
             process.environment?["EMQ_TLS_CERT"] = pair.chain
             process.environment?["EMQ_TLS_KEY"] = pair.key
@@ -128,6 +128,11 @@ final class Server {
     }
 }
 
+extension Trait where Self == ConditionTrait {
+    /// For tests about plain sockets.
+    static func plainOnly(_ reason: String) -> Self { .disabled(if: TestTLS.isOverTLS, "skipped: \(reason)") }
+}
+
 /// The text of a file. Foundation's own reader leaks when the file is empty, which the address sanitizer reports.
 func contents(of path: String) -> String {
     guard let file = fopen(path, "r") else { return "" }
@@ -180,7 +185,7 @@ final class Client {
 
     init(port: UInt16, expectsLines: Bool = false) throws {
         self.expectsLines = expectsLines
-        socket = try TestSocket(connectedTo: .ipv4(port: port), tls: TLSContext.suiteClient)
+        socket = try TestSocket(connectedTo: .ipv4(port: port), tls: TestTLS.suiteClient)
     }
 
     init(path: String) throws {

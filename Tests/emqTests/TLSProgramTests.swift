@@ -6,7 +6,7 @@ import Testing
 
 @Suite(
     .enabled(if: Certificates.isAvailable, "skipped: the openssl tool is missing"),
-    .disabled(if: TLSContext.isOverTLS, "skipped: it needs plain servers as well"))
+    .disabled(if: TestTLS.isOverTLS, "skipped: it needs plain servers as well"))
 struct TLSProgramTests {
     /// Starts a server with a certificate, at a port of 127.0.0.1 unless `addresses` says something else.
     private func start(

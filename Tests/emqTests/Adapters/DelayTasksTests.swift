@@ -8,7 +8,7 @@ extension Server {
     /// The port at which it replaces delay-tasks.
     fileprivate func delayTasksPort() throws -> UInt16 {
         try eventually("the line of delay-tasks") {
-            output.firstMatch(of: /replacing delay-tasks at http:\/\/127\.0\.0\.1:(\d+)/).flatMap { UInt16($0.1) }
+            output.firstMatch(of: /replacing delay-tasks at https?:\/\/127\.0\.0\.1:(\d+)/).flatMap { UInt16($0.1) }
         }
     }
 }

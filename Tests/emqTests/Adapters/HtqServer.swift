@@ -1,6 +1,7 @@
 // The real program in place of htq, with short calls for a client of htq.
 
 import Foundation
+import Support
 import Testing
 
 @testable import emq
@@ -21,6 +22,7 @@ struct HtqServer {
     }
 
     var host: String { "127.0.0.1:\(port)" }
+    var url: String { "\(TestTLS.scheme)://\(host)" }
 
     /// Sends a request on a connection of its own, and returns the connection, from which the answer can be read.
     func begin(_ method: String, _ path: String, _ json: String? = nil) throws -> Client {

@@ -29,7 +29,7 @@ import Testing
         #expect(queued.fields["content-type"] == "text/html; charset=utf-8")
         #expect(queued.fields["content-length"] == "0")
         let location = try #require(queued.fields["location"])
-        let match = try #require(location.wholeMatch(of: /http:\/\/localhost\/([-0-9a-f]{36})\//))
+        let match = try #require(location.wholeMatch(of: /https?:\/\/localhost\/([-0-9a-f]{36})\//))
         let uuid = String(match.1)
         let path = "/\(uuid)/"
 
@@ -55,7 +55,7 @@ import Testing
         try htq.resume()
         let response = try waiting.response()
         #expect(response.status == 200 && response.fields["content-type"] == "application/json")
-        let there = "http://\(htq.host)\(path)"
+        let there = "\(htq.url)\(path)"
         #expect(response.fields["link"] == "<\(there)>; rel=\"request\", <\(there)response/>; rel=\"self\"")
         let result = try response.object
         #expect(
@@ -82,13 +82,13 @@ import Testing
         try htq.pause()
         let paths = try (0..<3).map { try htq.queue(#"{"url": "\#(receiver.url("/\($0)"))", "data": "x"}"#) }.reversed()
         let answer = try htq.get("/")
-        #expect(answer.fields["link"] == "<http://\(htq.host)/>; rel=\"self\"")
+        #expect(answer.fields["link"] == "<\(htq.url)/>; rel=\"self\"")
         let list = try answer.tasks.compactMap { $0 }
         #expect(list.map { "/\($0["uuid"] as? String ?? "")/" } == Array(paths))
         for (request, path) in zip(list, paths) {
             #expect(request["status"] as? String == "queued" && request["method"] as? String == "post")
             #expect(request["data"] as? String == "x")
-            let there = "http://\(htq.host)\(path)"
+            let there = "\(htq.url)\(path)"
             let links = request["links"] as? [String: String]
             #expect(
                 links == [
@@ -518,11 +518,11 @@ import Testing
         for short in [path.dropLast(), path + "status", path + "response", "/x", "/x/status"] {
             for method in ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT"] {
                 let answer = try htq.send(method, "\(short)?a=b")
-                #expect(answer.status == 301 && answer.fields["location"] == "http://\(htq.host)\(short)/?a=b")
+                #expect(answer.status == 301 && answer.fields["location"] == "\(htq.url)\(short)/?a=b")
                 #expect(answer.fields["content-type"] == "text/html; charset=utf-8")
             }
         }
-        #expect(try htq.get(String(path.dropLast())).fields["location"] == "http://\(htq.host)\(path)")
+        #expect(try htq.get(String(path.dropLast())).fields["location"] == "\(htq.url)\(path)")
         #expect(try htq.send("HEAD", path).status == 200 && htq.send("HEAD", "/").status == 200)
         #expect(try htq.send("HEAD", path + "status/").body == "" && htq.send("HEAD", path + "response/").status == 200)
     }

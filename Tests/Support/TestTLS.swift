@@ -68,7 +68,7 @@ enum OpenSSL {
 }
 
 /// What one side of TLS connections knows: its certificate, and whom it trusts.
-public final class TLSContext: @unchecked Sendable {
+public final class TestTLS: @unchecked Sendable {
     // The pointer never changes, and OpenSSL locks what is behind it.
     let pointer: OpaquePointer
     let isServer: Bool
@@ -81,9 +81,9 @@ public final class TLSContext: @unchecked Sendable {
     public static let isAvailable = OpenSSL.isAvailable && Certificates.isAvailable
 
     /// The client of suites; nil unless they run over TLS.
-    public static var suiteClient: TLSContext? { get throws { try sharedClient?.get() } }
+    public static var suiteClient: TestTLS? { get throws { try sharedClient?.get() } }
     /// The server of suites; nil unless they run over TLS.
-    public static var suiteServer: TLSContext? { get throws { try sharedServer?.get() } }
+    public static var suiteServer: TestTLS? { get throws { try sharedServer?.get() } }
 
     private static let sharedClient = isOverTLS ? Result { try client() } : nil
     private static let sharedServer = isOverTLS ? Result { try server(.good) } : nil
@@ -100,8 +100,8 @@ public final class TLSContext: @unchecked Sendable {
     /// A client that trusts the issuer in a file, the tests' own if it is nil. It has a certificate unless that is nil.
     public static func client(
         trusting authorityFile: String? = nil, as certificate: Certificates.Kind? = nil
-    ) throws -> TLSContext {
-        let context = try TLSContext(isServer: false)
+    ) throws -> TestTLS {
+        let context = try TestTLS(isServer: false)
         let path = try authorityFile ?? Certificates.shared.authorityFile
         guard OpenSSL.trustFile(context.pointer, path, nil) == 1 else {
             throw Failure(description: "OpenSSL cannot read \(path): \(OpenSSL.takeReason())")
@@ -112,8 +112,8 @@ public final class TLSContext: @unchecked Sendable {
     }
 
     /// A server with a certificate.
-    public static func server(_ certificate: Certificates.Kind) throws -> TLSContext {
-        let context = try TLSContext(isServer: true)
+    public static func server(_ certificate: Certificates.Kind) throws -> TestTLS {
+        let context = try TestTLS(isServer: true)
         try context.use(certificate)
         return context
     }
