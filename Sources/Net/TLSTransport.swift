@@ -60,8 +60,6 @@ import Glibc
     /// The connection is broken. OpenSSL must not be called again.
     private var isBroken = false
     private(set) var failure: TLSError?
-    /// Nothing more can be sent.
-    private var outputHasFailed = false
     /// This side has sent its last record; and it has ended its side of the socket.
     private var hasEnded = false
     private var outputHasEnded = false
@@ -232,7 +230,7 @@ import Glibc
     /// somebody else.
     private func noteFailure() {
         let reason = openSSL.takeError()
-        if socketHasEnded, !outputHasFailed {
+        if socketHasEnded {
             failure = TLSError("it ended without the close_notify of TLS, so the response may be incomplete")
         } else if let reason {
             failure = TLSError(reason)
@@ -271,7 +269,7 @@ import Glibc
             return .bytes(Int(count))
         }
         if unsafe openSSL.ssl.SSL_get_error(ssl, count) == OpenSSL.errorWantWrite { return .full }
-        noteOutputFailure()
+        isBroken = true
         _ = openSSL.takeError()
         return .failed
     }
@@ -285,13 +283,6 @@ import Glibc
         joined.append(first)
         joined.append(second.extracting(first: min(room, second.count)))
         return joined.isExhausted ? send(first) : send(joined.span)
-    }
-
-    /// Notes that nothing more can be sent. A client still reads: the server may have responded before it stopped reading
-    /// the request.
-    private func noteOutputFailure() {
-        outputHasFailed = true
-        if client == nil { isBroken = true }
     }
 
     /// Notes a record that the kernel has taken whole.
@@ -385,7 +376,7 @@ import Glibc
             if errno == EINTR { continue }
             if errno == EAGAIN { return 0 }
             // The kernel reports an error once, and OpenSSL may be sending what nobody waits for.
-            noteOutputFailure()
+            isBroken = true
             return -1
         }
     }
