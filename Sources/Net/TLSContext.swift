@@ -33,6 +33,16 @@ import Glibc
     func failure(_ operation: String) -> TLSError {
         TLSError("cannot \(operation): \(openSSL.takeError() ?? "OpenSSL says no reason")")
     }
+
+    /// A file that is not of use. `content` is what it must have, and `reason` what OpenSSL says.
+    func failure(of path: String, content: String, reason: String?) -> TLSError {
+        switch reason {
+        // The second is said of issuers, and the third of keys.
+        case "no start line", "no certificate or crl found", "unsupported", nil:
+            TLSError("'\(path)' has no valid \(content) in PEM")
+        case let reason?: TLSError("cannot use the \(content) in '\(path)': \(reason)")
+        }
+    }
 }
 
 /// What OpenSSL calls for the password of an encrypted PEM text. There is none: without this, OpenSSL would ask on the

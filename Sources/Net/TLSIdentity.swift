@@ -46,8 +46,13 @@ public final class TLSIdentity {
     private(set) var context: TLSContext
     private var versions: [Version?]
 
+    /// When the certificate begins, in milliseconds since the Unix epoch.
+    public private(set) var certificateStartMilliseconds: Int64
     /// When the certificate ends, in milliseconds since the Unix epoch.
     public private(set) var certificateEndMilliseconds: Int64
+
+    /// When the certificate begins, as `2026-11-29 06:00:00 UTC`.
+    public var certificateStart: String { TLSCertificate.text(ofSeconds: certificateStartMilliseconds / 1000) }
 
     /// When the certificate ends, as `2026-11-29 06:00:00 UTC`.
     public var certificateEnd: String { TLSCertificate.text(ofSeconds: certificateEndMilliseconds / 1000) }
@@ -58,7 +63,7 @@ public final class TLSIdentity {
     public init(_ files: TLSFiles) throws(TLSError) {
         self.files = files
         versions = files.paths.map(Version.init)
-        (context, certificateEndMilliseconds) = try TLSIdentity.load(files)
+        (context, certificateStartMilliseconds, certificateEndMilliseconds) = try TLSIdentity.load(files)
     }
 
     /// Whether the files are not those that were last read. A few system calls.
@@ -70,32 +75,40 @@ public final class TLSIdentity {
     public func reload() throws(TLSError) {
         // Noted first, so that a change during the reading is noticed later.
         versions = files.paths.map(Version.init)
-        (context, certificateEndMilliseconds) = try TLSIdentity.load(files)
+        (context, certificateStartMilliseconds, certificateEndMilliseconds) = try TLSIdentity.load(files)
     }
 
-    private static func load(_ files: TLSFiles) throws(TLSError) -> (TLSContext, Int64) {
+    private static func load(_ files: TLSFiles) throws(TLSError) -> (TLSContext, Int64, Int64) {
         let context = try TLSContext(isServer: true)
         let (ssl, pointer) = unsafe (context.openSSL.ssl, context.pointer)
         for path in files.paths {
             guard unsafe access(path, R_OK) == 0 else { throw TLSError("\(SystemError("read '\(path)'"))") }
         }
         unsafe ssl.SSL_CTX_set_default_passwd_cb(pointer, noPassword)
+        func failure(of path: String, _ content: String) -> TLSError {
+            context.failure(of: path, content: content, reason: context.openSSL.takeError())
+        }
         guard unsafe ssl.SSL_CTX_use_certificate_chain_file(pointer, files.certificate) == 1 else {
-            throw context.failure("use the certificate '\(files.certificate)'")
+            throw failure(of: files.certificate, "certificate")
         }
         guard unsafe ssl.SSL_CTX_use_PrivateKey_file(pointer, files.key, OpenSSL.filePEM) == 1,
             unsafe ssl.SSL_CTX_check_private_key(pointer) == 1
         else {
-            let reason = context.openSSL.takeError()
-            if reason == "key values mismatch" || reason == "key type mismatch" {
+            switch context.openSSL.takeError() {
+            // The last one is said of a key of another algorithm.
+            case "key values mismatch", "key type mismatch", "no certificate assigned":
                 throw TLSError("the key '\(files.key)' does not belong to the certificate '\(files.certificate)'")
+            case "interrupted or cancelled", "bad password read":
+                throw TLSError(
+                    "the key '\(files.key)' has a password; emq needs one without, which this makes: "
+                        + "openssl pkey -in '\(files.key)' -out NEW")
+            case let reason: throw context.failure(of: files.key, content: "key", reason: reason)
             }
-            throw TLSError("cannot use the key '\(files.key)', which must be unencrypted PEM: \(reason ?? "no reason")")
         }
         if let path = files.clientAuthorities {
             guard unsafe ssl.SSL_CTX_load_verify_locations(pointer, path, nil) == 1,
                 let names = unsafe ssl.SSL_load_client_CA_file(path)
-            else { throw context.failure("use the issuers of clients' certificates in '\(path)'") }
+            else { throw failure(of: path, "certificate") }
             unsafe ssl.SSL_CTX_set_client_CA_list(pointer, names)
             unsafe ssl.SSL_CTX_set_verify(
                 pointer, OpenSSL.verifyPeer | OpenSSL.verifyFailIfNoPeerCertificate, nil)
@@ -107,9 +120,9 @@ public final class TLSIdentity {
         guard let certificate = unsafe ssl.SSL_CTX_get0_certificate(pointer) else {
             throw context.failure("find a certificate in '\(files.certificate)'")
         }
-        let end = unsafe TLSCertificate(certificate, context.openSSL).endSeconds
-        _ = context.openSSL.takeError()
-        return (context, end * 1000)
+        let times = unsafe TLSCertificate(certificate, context.openSSL)
+        defer { _ = context.openSSL.takeError() }
+        return (context, times.startSeconds * 1000, times.endSeconds * 1000)
     }
 }
 

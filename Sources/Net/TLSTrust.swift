@@ -42,7 +42,9 @@ public final class TLSTrust {
         }
         if let path {
             guard unsafe access(path, R_OK) == 0 else { throw TLSError("\(SystemError("read '\(path)'"))") }
-            guard load(file: path, directory: nil) else { throw context.failure("find certificates in '\(path)'") }
+            guard load(file: path, directory: nil) else {
+                throw context.failure(of: path, content: "certificate", reason: context.openSSL.takeError())
+            }
         }
         _ = context.openSSL.takeError()
     }

@@ -107,7 +107,7 @@ enum Emq {
                 startLines += file.startLines(isAddressUsed: isAddressUsed)
             }
             if let file = options.taskqueueFile { startLines += file.startLines }
-            if let certificate { startLines.append(certificate.startLine) }
+            if let line = certificate?.startLine(now: loop.now) { startLines.append(line) }
             startLines += options.notes
             // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()

@@ -15,6 +15,8 @@ public final class Certificates: Sendable {
         case renewed
         /// As `good`, with an RSA key of 2048 bits.
         case rsa
+        /// As `good`, with a key that has a password.
+        case encrypted
         /// It ended an hour ago.
         case expired
         /// It begins in a day.

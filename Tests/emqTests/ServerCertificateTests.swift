@@ -127,7 +127,7 @@ struct ServerCertificateTests {
         let end = certificate.endMilliseconds
         let name = "emq: the certificate '\(files.pair.certificate)'"
         let date = certificate.identity.certificateEnd
-        #expect(certificate.startLine == "\(name) ends on \(date)")
+        #expect(certificate.startLine(now: end - 14 * Self.day) == "\(name) ends on \(date)")
         func lines(at now: Int64) -> [String] {
             _ = certificate.endTurn(isAsked: false, now: now)
             return files.log()
@@ -143,11 +143,14 @@ struct ServerCertificateTests {
         #expect(lines(at: end + 2 * Self.day + 60 * Self.second) == ended)
     }
 
-    @Test func aServerStartsWithACertificateThatEndsSoonOrHasEndedAndSaysSo() throws {
+    @Test func aServerStartsWithACertificateThatClientsRefuseOrSoonWillAndSaysSo() throws {
         let now = Int64(Date().timeIntervalSince1970 * 1000)
-        for (kind, words) in [(Certificates.Kind.endingSoon, ", in 4 days"), (.expired, "ended on ")] {
+        for (kind, words) in [
+            (Certificates.Kind.endingSoon, ", in 4 days"), (.expired, "ended on "), (.notYetValid, "begins on "),
+        ] {
             let files = try Files(kind)
             let certificate = try files.load()
+            #expect(certificate.startLine(now: now) == nil)
             _ = certificate.endTurn(isAsked: false, now: now)
             let lines = files.log()
             #expect(lines.count == 1 && lines[0].contains(words), "\(lines)")

@@ -15,7 +15,7 @@ struct TLSProgramTests {
         let pair = try Certificates.shared.pair(kind)
         let server = try Server(addresses + ["--tls-cert", pair.chain, "--tls-key", pair.key] + others)
         // The line about the certificate follows the one about the addresses.
-        _ = try eventually("the start") { server.output.contains("'\(pair.chain)' ends on ") ? true : nil }
+        _ = try eventually("the start") { server.output.contains("emq: the certificate '\(pair.chain)' ") ? true : nil }
         return server
     }
 
@@ -142,14 +142,21 @@ struct TLSProgramTests {
 
     @Test func filesThatCannotBeUsedEndTheProgramWithASentence() throws {
         let (good, other) = (try Certificates.shared.pair(.good), try Certificates.shared.pair(.renewed))
+        let (rsa, encrypted) = (try Certificates.shared.pair(.rsa), try Certificates.shared.pair(.encrypted))
         for (arguments, words) in [
             (["--tls-cert", "/nowhere.pem", "--tls-key", good.key], "/nowhere.pem': No such file or directory"),
             (["--tls-cert", good.chain, "--tls-key", "/nowhere.key"], "/nowhere.key': No such file or directory"),
-            (["--tls-cert", good.key, "--tls-key", good.key], good.key),
-            (["--tls-cert", good.chain, "--tls-key", other.key], other.key),
-            (["--tls-cert", good.chain, "--tls-key", good.key, "--tls-client-ca", good.key], good.key),
+            (["--tls-cert", good.key, "--tls-key", good.chain], "'\(good.key)' has no valid certificate in PEM"),
+            (["--tls-cert", good.chain, "--tls-key", good.chain], "'\(good.chain)' has no valid key in PEM"),
+            (["--tls-cert", good.chain, "--tls-key", other.key], "'\(other.key)' does not belong to the certificate"),
+            (["--tls-cert", good.chain, "--tls-key", rsa.key], "'\(rsa.key)' does not belong to the certificate"),
+            (["--tls-cert", good.chain, "--tls-key", encrypted.key], "'\(encrypted.key)' has a password; "),
+            (
+                ["--tls-cert", good.chain, "--tls-key", good.key, "--tls-client-ca", good.key],
+                "'\(good.key)' has no valid certificate in PEM"
+            ),
             (["--push", "private", "--tls-ca", "/nowhere.pem"], "/nowhere.pem': No such file or directory"),
-            (["--push", "private", "--tls-ca", good.key], good.key),
+            (["--push", "private", "--tls-ca", good.key], "'\(good.key)' has no valid certificate in PEM"),
         ] {
             let result = try Server.run(["--addr", "127.0.0.1:0"] + arguments)
             #expect(result.status == 2, "\(arguments)")

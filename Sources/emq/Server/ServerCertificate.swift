@@ -3,7 +3,7 @@
 import JSON
 import Net
 
-/// Takes up renewed certificates, and warns before the certificate ends.
+/// Takes up renewed certificates, and warns before the certificate ends or if it has not begun.
 final class ServerCertificate {
     /// How often it looks whether the files have changed.
     static let lookMilliseconds: Int64 = 60_000
@@ -33,8 +33,10 @@ final class ServerCertificate {
     /// When the certificate ends, in milliseconds since the Unix epoch.
     var endMilliseconds: Int64 { identity.certificateEndMilliseconds }
 
-    /// The log line about the certificate when the server starts.
-    var startLine: String { "emq: the certificate '\(path)' ends on \(identity.certificateEnd)" }
+    /// The log line about the certificate when the server starts; nil if the first turn logs a warning.
+    func startLine(now: Int64) -> String? { warning(now: now) == nil ? endLine : nil }
+
+    private var endLine: String { "emq: the certificate '\(path)' ends on \(identity.certificateEnd)" }
 
     /// Writes when the certificate ends, as a member behind others.
     func writeEnd(to responses: inout ResponseStream) {
@@ -53,10 +55,9 @@ final class ServerCertificate {
         guard isAsked || now >= nextLook else { return nextLook }
         nextLook = now + Self.lookMilliseconds
         if isAsked || identity.filesHaveChanged { reload() }
-        let left = endMilliseconds - now
-        if left < Self.warningMilliseconds, now >= nextWarning {
+        if now >= nextWarning, let warning = warning(now: now) {
             nextWarning = now + Self.dayMilliseconds
-            log(warning(left: left))
+            log(warning)
         }
         return nextLook
     }
@@ -71,12 +72,18 @@ final class ServerCertificate {
         }
     }
 
-    private func warning(left: Int64) -> String {
+    private func warning(now: Int64) -> String? {
+        if now < identity.certificateStartMilliseconds {
+            return
+                "emq: the certificate '\(path)' begins on \(identity.certificateStart), so clients refuse it until then"
+        }
+        let left = endMilliseconds - now
+        if left >= Self.warningMilliseconds { return nil }
         if left <= 0 {
             return "emq: the certificate '\(path)' ended on \(identity.certificateEnd), so clients refuse it; renew it"
         }
         let days = left / Self.dayMilliseconds
         let time = days == 0 ? "less than a day" : days == 1 ? "1 day" : "\(days) days"
-        return "\(startLine), in \(time); renew it"
+        return "\(endLine), in \(time); renew it"
     }
 }
