@@ -23,6 +23,10 @@ struct Endpoint: Equatable, CustomStringConvertible {
         isSecure = Endpoint.scheme(of: text)
         guard let isSecure else {
             do throws(AddressError) { address = try Address(text, defaultPort: defaultPort) } catch {
+                let beginning = text.prefix { $0 != ":" }.lowercased()
+                if beginning == "http" || beginning == "https" || text.dropFirst(beginning.count).hasPrefix("://") {
+                    throw UsageError("a scheme is http:// or https://, as in https://localhost:8443, not '\(text)'")
+                }
                 let isName =
                     defaultPort == nil && !text.isEmpty && UInt16(text) == nil
                     && !text.contains { ":/, *".contains($0) }
@@ -39,6 +43,10 @@ struct Endpoint: Equatable, CustomStringConvertible {
             throw UsageError("an address has no path; write '\(text.prefix { $0 != ":" })://\(rest[..<path])'")
         }
         do throws(AddressError) { address = try Address(String(rest), defaultPort: defaultPort) } catch {
+            if let port = UInt16(rest) {
+                let meant = Endpoint(.tcp(host: "", port: port), isSecure: isSecure)
+                throw UsageError("an address must be HOST:PORT or :PORT, not '\(rest)'; did you mean '\(meant)'?")
+            }
             let port = Endpoint.defaultPort(isSecure: isSecure)
             // With a port, an address that lacks only that is right.
             let whole = defaultPort == nil ? try? Address(String(rest), defaultPort: port) : nil

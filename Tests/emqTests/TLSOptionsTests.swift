@@ -97,8 +97,16 @@ import Testing
             "an address must be HOST:PORT, :PORT or unix:PATH, not '0.0.0.0'; did you mean 'http://0.0.0.0:80'?"
         ),
         (["--addr", "https://"] + pair, "an address must be HOST:PORT, :PORT or unix:PATH, not ''"),
+        (
+            ["--addr", "https://8443"] + pair,
+            "an address must be HOST:PORT or :PORT, not '8443'; did you mean 'https://:8443'?"
+        ),
+        (
+            ["--addr", "https:localhost:1"] + pair,
+            "a scheme is http:// or https://, as in https://localhost:8443, not 'https:localhost:1'"
+        ),
         (["--addr", "https://:x"] + pair, "a port must be a number from 0 to 65535, not 'x'"),
-        (["--addr", "tls://:1"], "an address must be HOST:PORT, :PORT or unix:PATH, not 'tls://:1'"),
+        (["--addr", "tls://:1"], "a scheme is http:// or https://, as in https://localhost:8443, not 'tls://:1'"),
     ])
     func whatDoesNotBelongTogetherIsExplained(arguments: [String], reason: String) {
         let error = #expect(throws: UsageError.self) { try options(arguments) }
