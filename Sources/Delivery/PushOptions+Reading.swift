@@ -68,8 +68,13 @@ extension PushOptions {
         default:
             let text = try value.string(maximumBytes: Self.maximumIssuerBytes)
             let marker = "-----BEGIN CERTIFICATE-----"
-            guard text.split(separator: UInt8(ascii: "\n")).contains(where: { $0.starts(with: marker.utf8) }) else {
+            let lines = text.split { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }
+            guard lines.contains(where: { $0.starts(with: marker.utf8) }) else {
                 throw value.flaw(because: "ca must be one or more certificates in PEM, which begin with \(marker)")
+            }
+            // The configuration shows the text in full.
+            guard !lines.contains(where: { $0.suffix(16).elementsEqual("PRIVATE KEY-----".utf8) }) else {
+                throw value.flaw(because: "ca has a private key; send only certificates")
             }
             ca = text
         }

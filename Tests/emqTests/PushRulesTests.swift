@@ -114,6 +114,7 @@ import Testing
                 field: "headers.Webhook-X"),
             member("ca", "1"), member("ca", #""PEM""#, "-----BEGIN CERTIFICATE-----"),
             member("ca", #""x -----BEGIN CERTIFICATE-----""#),
+            member("ca", #""-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\r\n""#, "ca has a private key"),
             member("ca", "\"-----BEGIN CERTIFICATE-----\\n\(String(repeating: "x", count: 65_536))\"", "1 to 65536"),
             member("body", "1"),
         ].map { Refusal(status: $0.status, field: $0.field, json: $0.json, isPush: true, detail: $0.detail) }
