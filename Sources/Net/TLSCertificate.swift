@@ -71,8 +71,9 @@ import Glibc
     ///   - code: one of `X509_V_ERR_…`.
     ///   - depth: its place in the host's chain: 0 is the host's own.
     ///   - host: the name or address that was asked for.
+    ///   - trusted: the issuers that emq trusts, in words.
     /// - Returns: a sentence without an initial capital and a full stop.
-    func refusal(code: Int32, depth: Int32, host: String) -> String {
+    func refusal(code: Int32, depth: Int32, host: String, trusted: String) -> String {
         let name = subject.isEmpty ? "" : " (\(subject))"
         let who =
             depth == 0
@@ -85,11 +86,11 @@ import Glibc
         case 62, 64:
             let names = hosts.isEmpty ? "names no host" : "is for \(hosts), not for \(host)"
             return "\(who) \(names)\(issued)"
-        case 18: return "\(who) is signed by itself, and it is not one that emq trusts"
-        case 19: return "the certificate of \(host) comes from the root \(subject), which emq does not trust"
+        case 18: return "\(who) is signed by itself, and emq trusts only \(trusted)"
+        case 19: return "the certificate of \(host) comes from the root \(subject), and emq trusts only \(trusted)"
         case 2, 20, 21:
-            return "\(who) is issued by \(issuer), whose certificate emq does not have: it is neither sent by the host "
-                + "nor trusted"
+            return "\(who) is issued by \(issuer), whose certificate is neither sent by the host nor one of those that "
+                + "emq trusts: \(trusted)"
         default:
             let reason = openSSL.crypto.X509_verify_cert_error_string(Int(code))
             let words = unsafe reason.map { unsafe String(cString: $0) } ?? "error \(code)"

@@ -20,12 +20,13 @@ extension TLSTransport {
         guard let openSSL = try? OpenSSL.system.get() else { return }
         let index = openSSL.ssl.SSL_get_ex_data_X509_STORE_CTX_idx()
         guard let ssl = unsafe openSSL.crypto.X509_STORE_CTX_get_ex_data(store, index),
-            let transport = unsafe of(OpaquePointer(ssl), openSSL), let host = transport.client?.host,
+            let transport = unsafe of(OpaquePointer(ssl), openSSL), let client = transport.client,
             let certificate = unsafe openSSL.crypto.X509_STORE_CTX_get_current_cert(store)
         else { return }
         let code = unsafe openSSL.crypto.X509_STORE_CTX_get_error(store)
         let depth = unsafe openSSL.crypto.X509_STORE_CTX_get_error_depth(store)
-        let refusal = unsafe TLSCertificate(certificate, openSSL).refusal(code: code, depth: depth, host: host)
+        let refusal = unsafe TLSCertificate(certificate, openSSL).refusal(
+            code: code, depth: depth, host: client.host, trusted: client.trust.source)
         transport.note(TLSError(refusal))
     }
 

@@ -163,14 +163,27 @@ import Glibc
         return .failed
     }
 
-    /// Why the handshake failed, in OpenSSL's words.
+    /// Why the handshake failed, as far as OpenSSL says.
     func takeHandshakeError() -> String {
         let error = openSSL.takeError()
+        if let alert = error.flatMap(Self.alert(in:)) { return alert }
         if socketHasEnded { return "it closed the connection during the handshake" }
         switch error {
         case "wrong version number", "http request", "packet length too long": return "it does not speak TLS"
         case let error?: return error
         case nil: return "the connection broke during the handshake"
+        }
+    }
+
+    /// What the peer says with an alert (RFC 8446 section 6.2); nil if OpenSSL's error is none.
+    private static func alert(in error: String) -> String? {
+        // As in "tlsv1 alert protocol version".
+        let words = error.split(separator: " ")
+        guard let place = words.firstIndex(of: "alert") else { return nil }
+        return switch words[(place + 1)...].joined(separator: " ") {
+        case "protocol version": "it speaks neither TLS 1.2 nor TLS 1.3"
+        case "certificate required": "it requires a certificate of its clients, and emq has none for it"
+        case let name: "it refuses the connection with the alert '\(name)'"
         }
     }
 
@@ -230,7 +243,9 @@ import Glibc
     /// somebody else.
     private func noteFailure() {
         let reason = openSSL.takeError()
-        if socketHasEnded {
+        if let alert = reason.flatMap(Self.alert(in:)) {
+            failure = TLSError(alert)
+        } else if socketHasEnded {
             failure = TLSError("it ended without the close_notify of TLS, so the response may be incomplete")
         } else if let reason {
             failure = TLSError(reason)

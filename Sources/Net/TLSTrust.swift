@@ -17,16 +17,21 @@ public final class TLSTrust {
     private static let maximumSessions = 500
 
     let context: TLSContext
+    /// Whose certificates these are, in messages.
+    let source: String
     /// The last session with each origin.
     private var sessions: [[UInt8]: TLSSession] = [:]
 
     /// The system's roots, and those of a file. `SSL_CERT_FILE` in the environment replaces the files where systems keep
     /// their roots, and `SSL_CERT_DIR` the directories. Takes some milliseconds.
     ///
-    /// - Parameter path: A PEM file with more issuers; nil for none.
+    /// - Parameters:
+    ///   - path: A PEM file with more issuers; nil for none.
+    ///   - option: What messages call that file.
     /// - Throws: `TLSError` if there is no OpenSSL, or the file is not of use.
-    public init(additionalFile path: String? = nil) throws(TLSError) {
+    public init(additionalFile path: String? = nil, option: String = "--tls-ca") throws(TLSError) {
         context = try TLSTrust.makeContext()
+        source = "the system's issuers and those of \(option)"
         func variable(_ name: String) -> String? {
             guard let value = unsafe getenv(name) else { return nil }
             return unsafe value[0] == 0 ? nil : String(cString: value)
@@ -54,13 +59,14 @@ public final class TLSTrust {
     /// - Throws: `TLSError` if there is no OpenSSL, or the text has no certificate or a damaged one.
     public init(authorities pem: [UInt8]) throws(TLSError) {
         context = try TLSTrust.makeContext()
+        source = "the issuers of the queue's ca"
         let count = unsafe pem.withUnsafeBytes { unsafe TLSTrust.add($0, to: context) }
         let reason = context.openSSL.takeError()
-        guard count > 0 else { throw TLSError("the text has no certificate in PEM: \(reason ?? "it is empty")") }
         // What ends the list is that there is no other certificate.
         if let reason, reason != "no start line" {
             throw TLSError("certificate \(count + 1) of the text is damaged: \(reason)")
         }
+        guard count > 0 else { throw TLSError("the text has no certificate in PEM") }
     }
 
     /// Adds the certificates of a PEM text.

@@ -108,7 +108,7 @@ import Testing
         let damaged = escaped("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
         let answer = try patch("\"ca\": \"\(damaged)\"", status: 400)
         #expect(answer["field"] as? String == "push.ca")
-        #expect((answer["detail"] as? String)?.hasPrefix("ca: the text has no certificate in PEM") == true)
+        #expect((answer["detail"] as? String)?.hasPrefix("ca: certificate 1 of the text is damaged") == true)
         let second = try patch("\"ca\": \"\(escaped(text))\(damaged)\"", status: 400)
         #expect((second["detail"] as? String)?.hasPrefix("ca: certificate 2 of the text is damaged") == true)
         // Nobody is asked for a password: the server would wait for it.

@@ -218,6 +218,25 @@ struct TLSProgramTests {
         let refused = try Server.run(["bench", "--url", url] + options)
         #expect(refused.status == 1 && refused.error.hasPrefix("emq bench: "), "\(refused.error)")
         #expect(refused.error.filter { $0 == "\n" }.count == 1)
+        #expect(refused.error.contains("neither sent by the host nor one of those that emq trusts"), "\(refused.error)")
+        #expect(refused.error.contains("--ca"))
+        let plain = try Server.run(["bench", "--url", "http://localhost:\(server.port)"] + options)
+        #expect(plain.error.contains("closed the connection: this port speaks TLS"), "\(plain.error)")
+    }
+
+    @Test func aTaskSaysThatItsReceiverRequiresACertificateOrIsNotTrusted() throws {
+        let authority = try Certificates.shared.authorityFile
+        let receiver = try start(.good, ["--addr", "127.0.0.1:0"], "--tls-client-ca", authority)
+        for (options, words) in [
+            (["--tls-ca", authority], "it requires a certificate of its clients"),
+            ([], "nor one of those that emq trusts: the system's issuers and those of --tls-ca"),
+        ] {
+            let server = try Server(["--addr", "127.0.0.1:0", "--push", "127.0.0.1"] + options)
+            let id = try server.enqueue(
+                "q", "\"max_retries\": 0, \"request\": {\"url\": \"https://127.0.0.1:\(receiver.port)/\"}")
+            let error = try eventually("the failure") { try server.task(id)["error"] as? String }
+            #expect(error.contains(words), "\(error)")
+        }
     }
 
     @Test func aCommonNameIsNoHost() throws {

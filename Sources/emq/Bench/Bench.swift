@@ -48,7 +48,8 @@ final class Bench {
 
     private init(_ options: BenchOptions) throws {
         self.options = options
-        trust = options.endpoint.isSecure == true ? try TLSTrust(additionalFile: options.issuersPath) : nil
+        trust =
+            options.endpoint.isSecure == true ? try TLSTrust(additionalFile: options.issuersPath, option: "--ca") : nil
         loop = try EventLoop()
         var random = KernelRandom()
         queue = "bench-\(String(random.next(), radix: 36))"

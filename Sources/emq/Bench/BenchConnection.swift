@@ -27,9 +27,13 @@ final class BenchConnection: EventSource {
     /// - Parameters:
     ///   - endpoint: the server.
     ///   - trust: the issuers whose certificates are accepted; nil for a plain connection.
-    /// - Throws: `SystemError` if the server does not answer, `TLSError` if its certificate is refused.
+    /// - Throws: `SystemError` if the server does not answer, `BenchFailure` if there is no secure connection.
     init(to endpoint: Endpoint, trust: TLSTrust?) throws {
-        stream = try ClientStream(connectedTo: endpoint.address, tls: trust.map { ($0, endpoint.host) })
+        do {
+            stream = try ClientStream(connectedTo: endpoint.address, tls: trust.map { ($0, endpoint.host) })
+        } catch let error as TLSError {
+            throw BenchFailure(description: "no secure connection to \(endpoint.authority): \(error)")
+        }
     }
 
     /// Starts to receive responses.
@@ -57,12 +61,17 @@ final class BenchConnection: EventSource {
 
     override func ready(events: UInt32) {
         sendRest()
-        guard stream.receive(into: &input) else {
-            return failed(BenchFailure(description: "the server closed a connection; is it an emq?"))
+        let isOpen = stream.receive(into: &input)
+        guard let bodyStart = headEnd(), input.count >= 12, input.count - bodyStart >= contentLength(before: bodyStart)
+        else {
+            if !isOpen { failed(BenchFailure(description: "the server closed a connection; is it an emq?")) }
+            return
         }
-        guard let bodyStart = headEnd(), input.count >= 12 else { return }
-        guard input.count - bodyStart >= contentLength(before: bodyStart) else { return }
         let status = input[9..<12].reduce(0) { $0 * 10 + Int($1 & 0xF) }
+        if !isOpen || input[..<bodyStart].firstIndex(of: Array("\nConnection: close\r".utf8), from: 12) != nil {
+            let text = String(decoding: input[bodyStart...].prefix { $0 >= 0x20 }.prefix(500), as: UTF8.self)
+            return failed(BenchFailure(description: "the server answered \(status) and closed the connection: \(text)"))
+        }
         let answer = input
         input.removeAll(keepingCapacity: true)
         answered(self, status, answer[bodyStart...])
