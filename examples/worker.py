@@ -8,6 +8,8 @@ task's id, queue and attempt. If the command exits with status 0, the worker ack
 JSON, it is the task's result. Otherwise the worker naks the task, with the last line of standard error as the error.
 emq then tries the task again, or the task is dead.
 
+With an https URL, the worker trusts the system's issuers; set SSL_CERT_FILE to trust those in a PEM file instead.
+
 The worker takes tasks from earlier queues first. On SIGTERM and SIGINT it finishes the current task, gives back the
 tasks that it has not begun, and exits.
 """
@@ -27,8 +29,8 @@ if not command:
 if not shutil.which(command[0]):
     parser.error(f"command not found: {command[0]}")
 url = urllib.parse.urlsplit(options.url)
-if url.scheme != "http" or not url.hostname:
-    parser.error(f"--url must be http:// and a host, such as http://localhost:8080, not {options.url}")
+if url.scheme not in ("http", "https") or not url.hostname:
+    parser.error(f"--url must be http:// or https:// and a host, such as http://localhost:8080, not {options.url}")
 
 
 def say(text):
@@ -39,7 +41,8 @@ class Client:
     """A connection to the server, which reconnects when it is lost."""
 
     def __init__(self):
-        self.connection = http.client.HTTPConnection(url.netloc, timeout=60)
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        self.connection = kind(url.netloc, timeout=60)
 
     def post(self, path, body, seconds=float("inf")):
         """Sends a request, and retries for `seconds` while the server is unreachable or has no memory or disk space.
