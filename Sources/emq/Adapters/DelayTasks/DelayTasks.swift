@@ -141,7 +141,7 @@ final class DelayTasks: FrontEnd {
         try context.body.forEach(in: request.body, known: ["handler"], isLenient: true) { (_, value) throws(Problem) in
             handler = try readHandler(value)
         }
-        guard !handler.isEmpty else { throw Problem(400, "handler is missing; send an http:// URL", field: "handler") }
+        guard !handler.isEmpty else { throw Problem(400, "handler is missing; send a URL", field: "handler") }
         let url = try context.readURL(handler, field: "handler")
         do throws(BrokerError) { _ = try Self.register(url, of: queueName, on: broker) } catch {
             throw Problem(error)
