@@ -15,7 +15,8 @@ public final class OwnCourier: Courier {
     public let concurrency = 10
     private let describe: (borrowing TaskView) -> [UInt8]
     /// The issuers of queues' `ca`, by its text. Queues with the same text share connections and sessions.
-    private var trusts: [[UInt8]: TLSTrust] = [:]
+    private var trusts: [[UInt8]: (trust: TLSTrust, lastUse: UInt64)] = [:]
+    private var useCount: UInt64 = 0
     private static let maximumTrusts = 100
 
     /// - Parameter describe: the JSON of a dead task, which is the content of its dead-letter notification.
@@ -77,11 +78,18 @@ public final class OwnCourier: Courier {
 
     /// - Throws: `TaskRequestError` if the text was not checked, or there is no OpenSSL any more.
     private func trust(in ca: [UInt8]) throws(TaskRequestError) -> TLSTrust {
-        if let known = trusts[ca] { return known }
+        useCount += 1
+        if let known = trusts[ca]?.trust {
+            trusts[ca]?.lastUse = useCount
+            return known
+        }
         do throws(TLSError) {
-            if trusts.count == Self.maximumTrusts { trusts = [:] }
             let trust = try TLSTrust(authorities: ca)
-            trusts[ca] = trust
+            if trusts.count == Self.maximumTrusts, let oldest = trusts.min(by: { $0.value.lastUse < $1.value.lastUse })
+            {
+                trusts[oldest.key] = nil
+            }
+            trusts[ca] = (trust, useCount)
             return trust
         } catch {
             throw TaskRequestError("the ca of the queue's push cannot be used: \(error)")

@@ -51,7 +51,10 @@ final class ClientConnection: ClientSource {
         self.address = address
         let socket = try SocketTransport(connectingTo: address, port: url.port)
         if let trust = host.key.trust {
-            guard let tls = TLSTransport(connecting: socket, host: url.host, origin: url.origin, trust: trust) else {
+            guard
+                let tls = TLSTransport(
+                    connecting: socket, host: url.host, trust: trust, session: client.session(with: host))
+            else {
                 socket.close(isReset: false)
                 throw SystemError("connect to \(address)", code: ENOMEM)
             }
@@ -111,6 +114,16 @@ final class ClientConnection: ClientSource {
     /// Whether the connection can carry another request. Asks the kernel, because the loop may not have noticed yet
     /// that the peer has ended the connection. One system call.
     var isUsable: Bool { !hasEnded && !transport.hasInput }
+
+    /// Whether it speaks TLS.
+    var isSecure: Bool { transport.isSecure }
+
+    /// The session that the server has offered since the last call.
+    func takeSession() -> TLSSession? {
+        guard case .tls(let tls) = transport else { return nil }
+        defer { tls.newSession = nil }
+        return tls.newSession
+    }
 
     /// Why the connection is broken, if that is a matter of TLS.
     var failure: TLSError? { transport.failure }

@@ -5,7 +5,7 @@ import Glibc
 
 /// A connection that is watched through its descriptor. Its calls do not wait, except `init`.
 public final class ClientStream {
-    private static let connectTimeoutMilliseconds: Int32 = 10_000
+    private static let connectTimeoutMilliseconds: Int64 = 10_000
 
     private let transport: ConnectionTransport
     private var input = Buffer()
@@ -26,12 +26,13 @@ public final class ClientStream {
             transport = .socket(socket)
             return
         }
-        let origin = Array("https://\(address)".utf8)
-        guard let tls = TLSTransport(connecting: socket, host: host, origin: origin, trust: trust) else {
+        guard let tls = TLSTransport(connecting: socket, host: host, trust: trust, session: nil) else {
             socket.close(isReset: false)
             throw SystemError("connect to \(address)", code: ENOMEM)
         }
         transport = .tls(tls)
+        let clock = EventLoop.steadyClock()
+        let deadline = clock() + Self.connectTimeoutMilliseconds
         while true {
             switch transport.takeConnectResult() {
             case .connected?: return
@@ -40,9 +41,9 @@ public final class ClientStream {
             case nil:
                 // The client's messages of a handshake fit into the kernel's buffer.
                 var state = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-                guard unsafe poll(&state, 1, Self.connectTimeoutMilliseconds) > 0 else {
-                    throw TLSError("the handshake with \(address) did not finish within 10 s")
-                }
+                let rest = deadline - clock()
+                guard rest > 0 else { throw TLSError("the handshake with \(address) did not finish within 10 s") }
+                unsafe poll(&state, 1, Int32(rest))
             }
         }
     }

@@ -36,6 +36,9 @@ public struct ClientLimits: Sendable {
 public final class HTTPClient {
     /// `advance` runs for about this long before it leaves the turn to other work.
     private static let advanceMilliseconds: Int64 = 2
+    /// How many sessions are kept, and about how much memory one takes with the certificates of its host, in bytes.
+    private static let maximumSessions = 500
+    private static let sessionBytes = 16 * 1024
 
     let loop: EventLoop
     let limits: ClientLimits
@@ -45,6 +48,8 @@ public final class HTTPClient {
     private var exchanges: [UInt64: ClientExchange] = [:]
     private var hosts: [ClientHost.Key: ClientHost] = [:]
     private var idleCount = 0
+    /// The last TLS session with each host, for its next connections.
+    private var sessions: [ClientHost.Key: TLSSession] = [:]
     /// Hosts whose exchanges wait because of the limit on all connections; they take turns.
     private var starving: [ClientHost] = []
     /// The sources to visit.
@@ -208,7 +213,7 @@ public final class HTTPClient {
     func start(_ exchange: ClientExchange) {
         let host = exchange.host
         while let connection = host.idle.popLast() {
-            idleCount -= 1
+            countIdle(connection, -1)
             if connection.isUsable { return exchange.run(on: connection) }
             connection.close()
             host.connectionCount -= 1
@@ -268,10 +273,17 @@ public final class HTTPClient {
         return true
     }
 
+    /// Counts a connection that becomes idle, or ceases to be. Those in use count as their exchanges' memory.
+    private func countIdle(_ connection: ClientConnection, _ number: Int) {
+        idleCount += number
+        if connection.isSecure { bufferBytes += number * TLSTransport.idleBytes }
+    }
+
     /// Takes back a connection whose exchange is over.
     func release(_ connection: ClientConnection, isReusable: Bool) {
         connection.exchange = nil
         let host = connection.host
+        if let session = connection.takeSession() { keep(session, with: host) }
         // While other hosts wait, a host with more than its share gives up connections as they become free.
         let isFair = starving.isEmpty || host.connectionCount <= limits.connections / max(hosts.count, 1)
         guard isReusable, isFair, host.waitingCount == 0 || connection.isUsable else {
@@ -281,7 +293,7 @@ public final class HTTPClient {
         if let next = host.popWaiting() { return next.run(on: connection) }
         connection.idleSince = loop.now
         host.idle.append(connection)
-        idleCount += 1
+        countIdle(connection, 1)
         // A timer that fires too early is set again then.
         if connection.timerPosition < 0 {
             loop.setTimer(connection, at: loop.now + limits.idleTimeoutMilliseconds)
@@ -313,7 +325,7 @@ public final class HTTPClient {
     /// Closes an idle connection. O(idle connections of its host).
     private func drop(_ connection: ClientConnection) {
         connection.host.idle.removeAll { $0 === connection }
-        idleCount -= 1
+        countIdle(connection, -1)
         connection.close()
         connection.host.connectionCount -= 1
         connectionCount -= 1
@@ -323,6 +335,19 @@ public final class HTTPClient {
         guard host.isUnused, hosts[host.key] === host else { return }
         hosts[host.key] = nil
         if host.isStarving { starving.removeAll { $0 === host } }
+    }
+
+    // MARK: Sessions
+
+    /// The session to resume with a host; nil if there is none.
+    func session(with host: ClientHost) -> TLSSession? { sessions[host.key] }
+
+    private func keep(_ session: TLSSession, with host: ClientHost) {
+        if sessions.count >= Self.maximumSessions, sessions[host.key] == nil {
+            bufferBytes -= sessions.count * Self.sessionBytes
+            sessions = [:]
+        }
+        if sessions.updateValue(session, forKey: host.key) == nil { bufferBytes += Self.sessionBytes }
     }
 
     // MARK: Reusing memory

@@ -50,13 +50,13 @@ final class TLSAcceptor {
     private(set) var count = 0
 
     /// The most handshakes at once. They may take a quarter of the memory for buffers, whatever else takes it: a client
-    /// that cannot connect cannot free memory either.
+    /// that cannot connect cannot free memory either. They leave three quarters of all connections to others.
     private let limit: Int
 
     init(server: HTTPServer) {
         self.server = server
         let room = server.limits.bufferBytes / 4 / TLSTransport.handshakeBytes
-        limit = min(server.limits.handshakes, max(room, 16))
+        limit = min(server.limits.handshakes, max(room, 16), max(server.limits.connections / 4, 1))
     }
 
     /// Whether there is something to do now.

@@ -30,12 +30,10 @@ extension TLSTransport {
         transport.note(TLSError(refusal))
     }
 
-    /// Keeps a client's session for its next connections to the origin; false if it is of no use.
+    /// Keeps a client's session until the client takes it; false if it is of no use.
     static func keep(_ session: OpaquePointer, of ssl: OpaquePointer) -> Bool {
-        guard let openSSL = try? OpenSSL.system.get(), let client = unsafe of(ssl, openSSL)?.client else {
-            return false
-        }
-        client.trust.keep(unsafe TLSSession(session, openSSL), with: client.origin)
+        guard let openSSL = try? OpenSSL.system.get(), let transport = unsafe of(ssl, openSSL) else { return false }
+        transport.newSession = unsafe TLSSession(session, openSSL)
         return true
     }
 }

@@ -18,7 +18,6 @@ import Glibc
     /// The part of a client's transport that a server's has not.
     struct Client {
         let host: String
-        let origin: [UInt8]
         let trust: TLSTrust
     }
 
@@ -41,6 +40,8 @@ import Glibc
     let client: Client?
     /// The socket is connected.
     private var isConnected = false
+    /// The session that the server offered last; nil once it is taken.
+    var newSession: TLSSession?
     /// Why the client refuses the peer's certificate.
     private var refusal: TLSError?
 
@@ -89,15 +90,15 @@ import Glibc
     /// - Parameters:
     ///   - socket: The socket.
     ///   - host: What the certificate must be for: a name or an address.
-    ///   - origin: Whose sessions to resume.
     ///   - trust: The issuers of acceptable certificates.
-    init?(connecting socket: SocketTransport, host: String, origin: [UInt8], trust: TLSTrust) {
+    ///   - session: A session to resume. It must be one with the same host under the same trust.
+    init?(connecting socket: SocketTransport, host: String, trust: TLSTrust, session: TLSSession?) {
         self.socket = socket
         openSSL = trust.context.openSSL
-        client = Client(host: host, origin: origin, trust: trust)
+        client = Client(host: host, trust: trust)
         guard attach(trust.context), verify(host) else { return nil }
         unsafe openSSL.ssl.SSL_set_connect_state(ssl)
-        if let session = trust.session(with: origin) {
+        if let session {
             _ = unsafe openSSL.ssl.SSL_set_session(ssl, session.pointer)
         }
     }

@@ -1,4 +1,4 @@
-// The issuers whose certificates a client accepts, and the sessions that it may resume.
+// The issuers whose certificates a client accepts.
 
 import Bytes
 import CLibraries
@@ -14,13 +14,10 @@ public final class TLSTrust {
     ]
     /// Directories in which OpenSSL finds a root by the hash of its name, when it needs it.
     private static let rootDirectories = ["/etc/ssl/certs", "/etc/pki/tls/certs"]
-    private static let maximumSessions = 500
 
     let context: TLSContext
     /// Whose certificates these are, in messages.
     let source: String
-    /// The last session with each origin.
-    private var sessions: [[UInt8]: TLSSession] = [:]
 
     /// The system's roots, and those of a file. `SSL_CERT_FILE` in the environment replaces the files where systems keep
     /// their roots, and `SSL_CERT_DIR` the directories. Takes some milliseconds.
@@ -115,16 +112,6 @@ public final class TLSTrust {
             }
         }
         return false
-    }
-
-    // MARK: Sessions
-
-    /// The session to resume with an origin; nil if there is none.
-    func session(with origin: [UInt8]) -> TLSSession? { sessions[origin] }
-
-    func keep(_ session: TLSSession, with origin: [UInt8]) {
-        if sessions.count >= Self.maximumSessions, sessions[origin] == nil { sessions.removeAll() }
-        sessions[origin] = session
     }
 }
 
