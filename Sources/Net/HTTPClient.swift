@@ -72,6 +72,9 @@ public final class HTTPClient {
     /// How much memory the requests and responses in flight take, in bytes.
     public internal(set) var bufferBytes = 0
 
+    /// About how much memory idle TLS connections and the sessions to resume take, in bytes.
+    public private(set) var keptBytes = 0
+
     /// The issuers whose certificates are accepted in https requests without their own. If it is nil, the first of them
     /// takes the system's, which may take some milliseconds.
     public var trust: TLSTrust?
@@ -276,7 +279,7 @@ public final class HTTPClient {
     /// Counts a connection that becomes idle, or ceases to be. Those in use count as their exchanges' memory.
     private func countIdle(_ connection: ClientConnection, _ number: Int) {
         idleCount += number
-        if connection.isSecure { bufferBytes += number * TLSTransport.idleBytes }
+        if connection.isSecure { keptBytes += number * TLSTransport.idleBytes }
     }
 
     /// Takes back a connection whose exchange is over.
@@ -344,10 +347,10 @@ public final class HTTPClient {
 
     private func keep(_ session: TLSSession, with host: ClientHost) {
         if sessions.count >= Self.maximumSessions, sessions[host.key] == nil {
-            bufferBytes -= sessions.count * Self.sessionBytes
+            keptBytes -= sessions.count * Self.sessionBytes
             sessions = [:]
         }
-        if sessions.updateValue(session, forKey: host.key) == nil { bufferBytes += Self.sessionBytes }
+        if sessions.updateValue(session, forKey: host.key) == nil { keptBytes += Self.sessionBytes }
     }
 
     // MARK: Reusing memory

@@ -85,7 +85,7 @@ final class Push {
     /// The number of attempts that are in flight or whose outcomes wait for room.
     var inFlightCount: Int { delivery.inFlightCount }
     /// The memory that sending takes, in bytes.
-    var bufferBytes: Int { client.bufferBytes + delivery.waitingOutcomeBytes }
+    var bufferBytes: Int { client.bufferBytes + client.keptBytes + delivery.waitingOutcomeBytes }
 
     /// Ends attempts whose requests have ended, as far as there is room for their outcomes.
     func beginTurn(_ durability: (any Durability)?, isShortOfMemory: Bool, on broker: isolated Broker, now: Int64) {

