@@ -1,6 +1,7 @@
 // What happens when each of the server's limits on time and number is reached. The tests set small limits.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net
@@ -316,8 +317,7 @@ import Testing
         #expect(try second.body().utf8.count > 1000)
     }
 
-    @Test(.plainOnly("over TLS, the client's last record and its end can come in two turns"))
-    func aClientThatHasGoneIsWithdrawnBeforeAnythingElseInThatTurn() throws {
+    @Test func aClientThatHasGoneIsWithdrawnBeforeAnythingElseInThatTurn() throws {
         let server = try TestServer()
         do {
             let peer = try server.connect()
@@ -327,7 +327,9 @@ import Testing
             try server.eventually("the request") { $0.held.count == 1 }
         }
         try server.eventually("the withdrawal") { $0.withdrawals == 1 }
-        #expect(server.seen.turnsBeforeWithdrawal == server.seen.turnsBeforeHold)
+        // TLS's goodbye may come before the end of the socket, and is read in its own turn.
+        let turns = server.seen.turnsBeforeWithdrawal - server.seen.turnsBeforeHold
+        #expect((0...(TestTLS.isOverTLS ? 1 : 0)).contains(turns))
     }
 
     @Test func aPeerThatGoesOnSendingAfterItsRefusalIsLeft() throws {

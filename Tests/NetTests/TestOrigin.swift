@@ -22,8 +22,10 @@ struct Ended {
 }
 
 /// The issuers that clients of these suites trust; nil unless they run over TLS.
-func suiteTrust() throws -> TLSTrust? {
-    guard TestTLS.isOverTLS else { return nil }
+func suiteTrust() throws -> TLSTrust? { TestTLS.isOverTLS ? try testTrust() : nil }
+
+/// The issuer of the tests' own certificates.
+func testTrust() throws -> TLSTrust {
     let authority = try Certificates.shared.authorityFile
     return try TLSTrust(authorities: Array(Data(contentsOf: URL(fileURLWithPath: authority))))
 }
@@ -150,18 +152,23 @@ final class TestOrigin {
     private final class Line: Sendable {
         let connections = Mutex<[TestSocket]>([])
     }
+    private let isSecure: Bool
     let port: UInt16
     let address: String
 
-    var url: String { "\(TestTLS.scheme)://\(address):\(port)/" }
+    var url: String { "\(isSecure ? "https" : "http")://\(address):\(port)/" }
 
-    init(_ address: String = "127.0.0.1", port: UInt16 = 0, receiveBufferBytes: Int32? = nil) throws {
+    init(
+        _ address: String = "127.0.0.1", port: UInt16 = 0, receiveBufferBytes: Int32? = nil,
+        certificate: Certificates.Kind? = TestTLS.isOverTLS ? .good : nil
+    ) throws {
         self.address = address
+        isSecure = certificate != nil
         socket = try TestSocket(
-            listeningAt: .ipv4(address, port: port), receiveBufferBytes: receiveBufferBytes, tls: TestTLS.suiteServer
-        )
+            listeningAt: .ipv4(address, port: port), receiveBufferBytes: receiveBufferBytes,
+            tls: try certificate.map { try .server($0) })
         self.port = socket.localPort
-        guard TestTLS.isOverTLS else { return }
+        guard isSecure else { return }
         let (listener, line) = (socket, line)
         Thread.detachNewThread {
             while let connection = listener.accept() {
@@ -177,7 +184,7 @@ final class TestOrigin {
 
     /// The next connection; nil if there is none now.
     func accept() -> OriginPeer? {
-        if TestTLS.isOverTLS {
+        if isSecure {
             return line.connections.withLock { $0.isEmpty ? nil : OriginPeer($0.removeFirst()) }
         }
         return socket.isReadable(withinMilliseconds: 0) ? socket.accept().map { OriginPeer($0) } : nil
@@ -201,6 +208,9 @@ final class OriginPeer {
 
     /// Ends this side.
     func halfClose() { socket.halfClose() }
+
+    /// Ends both sides of the socket, without a goodbye of TLS.
+    func shutDown() { socket.shutDown() }
 
     /// Makes `close` reset the connection.
     func resetOnClose() { socket.resetOnClose() }

@@ -265,6 +265,7 @@ final class TestServer {
 
     let recorder: Recorder
     let addresses: [Address]
+    private let isSecure: Bool
     private let end: DispatchSemaphore
 
     var port: UInt16 {
@@ -275,7 +276,7 @@ final class TestServer {
     /// - Throws: The error of `HTTPServer.listen`.
     init(
         _ address: Address = .tcp(host: "127.0.0.1", port: 0), secondService: Address? = nil,
-        _ change: (inout ServerLimits) -> Void = { _ in }
+        isSecure: Bool = TestTLS.isOverTLS, _ change: (inout ServerLimits) -> Void = { _ in }
     ) throws {
         var limits = ServerLimits()
         limits.headTimeoutMilliseconds = Self.timeoutMilliseconds
@@ -283,13 +284,15 @@ final class TestServer {
         limits.idleTimeoutMilliseconds = Self.timeoutMilliseconds
         limits.sendTimeoutMilliseconds = Self.timeoutMilliseconds
         limits.lingerTimeoutMilliseconds = Self.timeoutMilliseconds
+        limits.handshakeTimeoutMilliseconds = Self.timeoutMilliseconds
         change(&limits)
-        let start = Start(address: address, secondService: secondService, limits: limits)
+        let start = Start(address: address, secondService: secondService, isSecure: isSecure, limits: limits)
         Thread.detachNewThread { start.run() }
         start.began.wait()
         let (recorder, addresses) = try start.result.get()
         self.recorder = recorder
         self.addresses = addresses
+        self.isSecure = isSecure
         end = start.ended
     }
 
@@ -325,7 +328,7 @@ final class TestServer {
             if case .unix(let path) = addresses.first {
                 try Peer(path: path)
             } else {
-                try Peer(port: port, receiveBuffer: receiveBuffer)
+                try Peer(port: port, receiveBuffer: receiveBuffer, isSecure: isSecure)
             }
         peer.server = self
         return peer
@@ -370,12 +373,21 @@ private final class Start: @unchecked Sendable {
     private let address: Address
     /// The address of service 7.
     private let secondService: Address?
+    private let isSecure: Bool
     private let limits: ServerLimits
 
-    init(address: Address, secondService: Address?, limits: ServerLimits) {
+    init(address: Address, secondService: Address?, isSecure: Bool, limits: ServerLimits) {
         self.address = address
+        self.isSecure = isSecure
         self.secondService = secondService
         self.limits = limits
+    }
+
+    /// The certificate for an address; nil if it is plain.
+    private func identity(for address: Address) throws -> TLSIdentity? {
+        guard isSecure, case .tcp = address else { return nil }
+        let pair = try Certificates.shared.pair(.good)
+        return try TLSIdentity(TLSFiles(certificate: pair.chain, key: pair.key))
     }
 
     func run() {
@@ -386,10 +398,10 @@ private final class Start: @unchecked Sendable {
             try recorder.assumeIsolated { recorder in
                 let server = HTTPServer(loop: loop, limits: limits)
                 recorder.server = server
-                var addresses = try server.listen(address, tls: try suiteIdentity(for: address))
+                var addresses = try server.listen(address, tls: try identity(for: address))
                 if let secondService {
                     addresses += try server.listen(
-                        secondService, service: 7, tls: try suiteIdentity(for: secondService))
+                        secondService, service: 7, tls: try identity(for: secondService))
                 }
                 result = .success((recorder, addresses))
                 began.signal()
@@ -406,13 +418,6 @@ private final class Start: @unchecked Sendable {
     }
 }
 
-/// The certificate with which a server of these suites listens; nil unless they run over TLS.
-private func suiteIdentity(for address: Address) throws -> TLSIdentity? {
-    guard TestTLS.isOverTLS, case .tcp = address else { return nil }
-    let pair = try Certificates.shared.pair(.good)
-    return try TLSIdentity(TLSFiles(certificate: pair.chain, key: pair.key))
-}
-
 /// How much memory the server counts for each connection without unread bytes.
 let idleBytes = TestTLS.isOverTLS ? TLSTransport.idleBytes : 0
 
@@ -427,10 +432,12 @@ final class Peer {
     /// Retained, so that the server runs as long as the peer exists.
     fileprivate var server: TestServer?
 
-    init(port: UInt16, isIPv6: Bool = false, receiveBuffer: Int32? = nil) throws {
+    init(
+        port: UInt16, isIPv6: Bool = false, receiveBuffer: Int32? = nil, isSecure: Bool = TestTLS.isOverTLS
+    ) throws {
         socket = try TestSocket(
             connectedTo: isIPv6 ? .ipv6Loopback(port: port) : .ipv4(port: port), receiveBufferBytes: receiveBuffer,
-            tls: TestTLS.suiteClient)
+            tls: isSecure ? try .standardClient : nil)
     }
 
     init(path: String) throws { socket = try TestSocket(connectedTo: .path(path)) }

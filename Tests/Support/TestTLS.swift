@@ -80,13 +80,16 @@ public final class TestTLS: @unchecked Sendable {
     /// Whether this machine has what the tests of TLS need: OpenSSL 3, as a library and as a tool.
     public static let isAvailable = OpenSSL.isAvailable && Certificates.isAvailable
 
-    /// The client of suites; nil unless they run over TLS.
-    public static var suiteClient: TestTLS? { get throws { try sharedClient?.get() } }
-    /// The server of suites; nil unless they run over TLS.
-    public static var suiteServer: TestTLS? { get throws { try sharedServer?.get() } }
+    /// A client that trusts the tests' own issuer.
+    public static var standardClient: TestTLS { get throws { try sharedClient.get() } }
 
-    private static let sharedClient = isOverTLS ? Result { try client() } : nil
-    private static let sharedServer = isOverTLS ? Result { try server(.good) } : nil
+    /// The client of suites; nil unless they run over TLS.
+    public static var suiteClient: TestTLS? { get throws { isOverTLS ? try sharedClient.get() : nil } }
+    /// The server of suites; nil unless they run over TLS.
+    public static var suiteServer: TestTLS? { get throws { isOverTLS ? try sharedServer.get() : nil } }
+
+    private static let sharedClient = Result { try client() }
+    private static let sharedServer = Result { try server(.good) }
 
     private init(isServer: Bool) throws {
         guard OpenSSL.isAvailable, let pointer = OpenSSL.makeContext(OpenSSL.method()) else {
