@@ -61,6 +61,8 @@ import Glibc
     /// The connection is broken. OpenSSL must not be called again.
     private var isBroken = false
     private(set) var failure: TLSError?
+    /// Nothing more can be sent.
+    private var outputHasFailed = false
     /// This side has sent its last record; and it has ended its side of the socket.
     private var hasEnded = false
     private var outputHasEnded = false
@@ -273,7 +275,7 @@ import Glibc
     // MARK: Writing
 
     func send(_ bytes: Span<UInt8>) -> SendResult {
-        guard !isBroken, flush() else { return .failed }
+        guard !isBroken, !outputHasFailed, flush() else { return .failed }
         if !pending.isEmpty { return .full }
         if bytes.isEmpty { return .bytes(0) }
         let count = unsafe bytes.withUnsafeBytes { bytes in
@@ -285,7 +287,7 @@ import Glibc
             return .bytes(Int(count))
         }
         if unsafe openSSL.ssl.SSL_get_error(ssl, count) == OpenSSL.errorWantWrite { return .full }
-        isBroken = true
+        noteOutputFailure()
         _ = openSSL.takeError()
         return .failed
     }
@@ -299,6 +301,12 @@ import Glibc
         joined.append(first)
         joined.append(second.extracting(first: min(room, second.count)))
         return joined.isExhausted ? send(first) : send(joined.span)
+    }
+
+    /// Notes that nothing more can be sent. A client still reads: the server may have said why it stopped reading.
+    private func noteOutputFailure() {
+        outputHasFailed = true
+        if client == nil { isBroken = true }
     }
 
     /// Notes a record that the kernel has taken whole.
@@ -329,10 +337,10 @@ import Glibc
     ///
     /// - Returns: false if the connection is broken.
     private func flush() -> Bool {
-        if pending.isEmpty { return true }
+        if pending.isEmpty || outputHasFailed { return !isBroken }
         let count = unsafe pending.withUnsafeBytes { unsafe write($0) }
         if count > 0 { pending.removeFirst(count) }
-        return count >= 0
+        return !isBroken
     }
 
     // MARK: Ending
@@ -351,7 +359,7 @@ import Glibc
 
     /// Sends the alert that ends this side (RFC 8446 section 6.1), unless it is sent already.
     private func sayGoodbye() {
-        if isBroken || hasEnded || hasUnsentRecord { return }
+        if isBroken || outputHasFailed || hasEnded || hasUnsentRecord { return }
         hasEnded = true
         keepsOutput = true
         // -1 before the end of the handshake.
@@ -392,7 +400,7 @@ import Glibc
             if errno == EINTR { continue }
             if errno == EAGAIN { return 0 }
             // The kernel reports an error once, and OpenSSL may be sending what nobody waits for.
-            isBroken = true
+            noteOutputFailure()
             return -1
         }
     }
@@ -402,7 +410,7 @@ import Glibc
         unsafe openSSL.crypto.BIO_clear_flags(bio, BIOFlags.all)
         let all = unsafe UnsafeRawBufferPointer(start: bytes, count: max(0, Int(length)))
         guard flush() else { return -1 }
-        let count = pending.isEmpty ? unsafe write(all) : 0
+        let count = pending.isEmpty ? unsafe write(all) : outputHasFailed ? -1 : 0
         if count < 0 { return -1 }
         if keepsOutput, count < all.count {
             // A peer that makes OpenSSL write and does not read gets no more.

@@ -120,6 +120,18 @@ import Testing
         #expect(client.client.connectionCount == 0)
     }
 
+    @Test func aResponseCountsThatComesBeforeAReset() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        try client.send(1, origin.url, method: "POST") { $0.body = [UInt8](repeating: 0, count: 32 << 20) }
+        let peer = try client.accept(at: origin)
+        _ = try client.wait("some of the body") { peer.hasInput ? true : nil }
+        peer.send("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+        // The body is unread, so the kernel resets the connection.
+        peer.close()
+        #expect(try client.end(of: 1).status == 410)
+    }
+
     // MARK: Limits
 
     @Test(arguments: [
