@@ -102,7 +102,6 @@ typedef long (*emq_bio_ctrl_callback)(emq_bio *bio, int command, long number, vo
     F(void, SSL_set_hostflags, (emq_ssl *, unsigned int)) \
     F(emq_x509_verify_param *, SSL_get0_param, (emq_ssl *)) \
     F(int, SSL_set_session, (emq_ssl *, emq_ssl_session *)) \
-    F(int, SSL_session_reused, (const emq_ssl *)) \
     F(void, SSL_SESSION_free, (emq_ssl_session *)) \
     F(int, SSL_get_ex_data_X509_STORE_CTX_idx, (void))
 
@@ -123,7 +122,6 @@ typedef long (*emq_bio_ctrl_callback)(emq_bio *bio, int command, long number, vo
     F(void, BIO_clear_flags, (emq_bio *, int)) \
     F(void, ERR_clear_error, (void)) \
     F(unsigned long, ERR_peek_error, (void)) \
-    F(unsigned long, ERR_peek_last_error, (void)) \
     F(const char *, ERR_reason_error_string, (unsigned long)) \
     F(emq_x509 *, PEM_read_bio_X509, (emq_bio *, emq_x509 **, emq_ssl_password_callback, void *data)) \
     F(void, X509_free, (emq_x509 *)) \
