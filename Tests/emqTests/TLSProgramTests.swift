@@ -214,6 +214,9 @@ struct TLSProgramTests {
         let options = ["--operations", "200", "--connections", "3", "--idle-waiters", "2", "--size", "20000"]
         let result = try Server.run(["bench", "--url", url, "--ca", try Certificates.shared.authorityFile] + options)
         #expect(result.status == 0, "\(result.error)")
+        let one = try Server.run(
+            ["bench", "--url", url, "--ca", try Certificates.shared.authorityFile, "--operations", "1"])
+        #expect(one.status == 0, "\(one.error)")
         #expect(result.output.split(separator: "\n").count == 7, "\(result.output)")
         let refused = try Server.run(["bench", "--url", url] + options)
         #expect(refused.status == 1 && refused.error.hasPrefix("emq bench: "), "\(refused.error)")

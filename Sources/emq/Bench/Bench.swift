@@ -129,16 +129,17 @@ final class Bench {
     }
 
     private func acknowledgeHeld() throws {
-        var left = held.count
+        let count = held.count
+        var acknowledged = 0
         for connection in connections {
-            connection.answered = { _, _, _ in left -= 1 }
+            connection.answered = { _, _, _ in acknowledged += 1 }
             guard let receipt = held.removeValue(forKey: ObjectIdentifier(connection)) else { continue }
             connection.send(acknowledgement(of: receipt))
         }
         try turn("cleanup") {
-            left == 0
+            acknowledged == count
         } progress: {
-            -left
+            acknowledged
         }
     }
 
