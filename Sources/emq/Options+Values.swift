@@ -81,10 +81,7 @@ extension Options {
     }
 
     static func readDelayTasksTimeout(_ options: inout Options, _ value: String) throws(UsageError) {
-        guard let seconds = Double(value), (0.001...86_400).contains(seconds) else {
-            throw UsageError("--delay-tasks-timeout must be a number of seconds from 0.001 to 86400, not '\(value)'")
-        }
-        options.delayTasksTimeoutMilliseconds = Int64((seconds * 1000).rounded())
+        options.delayTasksTimeoutMilliseconds = try milliseconds(value, of: "--delay-tasks-timeout", least: 0.001)
     }
 
     mutating func readService(_ system: LegacySystem, _ value: String) throws(UsageError) {
@@ -147,24 +144,15 @@ extension Options {
     }
 
     static func readGrace(_ options: inout Options, _ value: String) throws(UsageError) {
-        guard let seconds = Double(value), (0...86_400).contains(seconds) else {
-            throw UsageError("--recovery-grace must be a number of seconds from 0 to 86400, not '\(value)'")
-        }
-        options.graceMilliseconds = Int64((seconds * 1000).rounded())
+        options.graceMilliseconds = try milliseconds(value, of: "--recovery-grace")
     }
 
     static func readLockWait(_ options: inout Options, _ value: String) throws(UsageError) {
-        guard let seconds = Double(value), (0...86_400).contains(seconds) else {
-            throw UsageError("--lock-wait must be a number of seconds from 0 to 86400, not '\(value)'")
-        }
-        options.lockWaitMilliseconds = Int64((seconds * 1000).rounded())
+        options.lockWaitMilliseconds = try milliseconds(value, of: "--lock-wait")
     }
 
     static func readDrain(_ options: inout Options, _ value: String) throws(UsageError) {
-        guard let seconds = Double(value), (0...86_400).contains(seconds) else {
-            throw UsageError("--drain must be a number of seconds from 0 to 86400, not '\(value)'")
-        }
-        options.drainMilliseconds = Int64((seconds * 1000).rounded())
+        options.drainMilliseconds = try milliseconds(value, of: "--drain")
     }
 
     static func readMaximumConnections(_ options: inout Options, _ value: String) throws(UsageError) {
@@ -188,6 +176,17 @@ extension Options {
                 "--address-space must be a number of bytes from 16M to 1024T, such as 512M or 64G, not '\(value)'")
         }
         options.addressSpaceBytes = bytes
+    }
+
+    /// A number of seconds up to a day, in milliseconds.
+    private static func milliseconds(
+        _ value: String, of flag: String, least: Double = 0
+    ) throws(UsageError) -> Int64 {
+        guard let seconds = Double(value), (least...86_400).contains(seconds) else {
+            let range = least == 0 ? "0" : "\(least)"
+            throw UsageError("\(flag) must be a number of seconds from \(range) to 86400, not '\(value)'")
+        }
+        return Int64((seconds * 1000).rounded())
     }
 
     /// The number of bytes in a size such as 512M; nil if `value` is not a size.
