@@ -35,8 +35,10 @@ let package = Package(
         .target(name: "Queues", dependencies: ["Bytes", "UID"], swiftSettings: server),
         .target(name: "Journal", dependencies: ["Bytes", "CLinux", "Queues", "UID"], swiftSettings: server),
         .target(name: "Delivery", dependencies: ["Bytes", "UID", "JSON", "Net", "Queues"], swiftSettings: server),
+        .target(name: "AMQP", dependencies: ["Bytes", "CLinux", "CLibraries", "JSON", "Net"], swiftSettings: server),
         .executableTarget(
-            name: "emq", dependencies: ["Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery"],
+            name: "emq",
+            dependencies: ["Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery", "AMQP"],
             swiftSettings: server),
         .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
         .testTarget(name: "BytesTests", dependencies: ["Bytes", "Support"], swiftSettings: tests),
@@ -50,9 +52,10 @@ let package = Package(
         .testTarget(
             name: "DeliveryTests", dependencies: ["Delivery", "JSON", "Net", "Queues", "UID", "Support"],
             swiftSettings: tests),
+        .testTarget(name: "AMQPTests", dependencies: ["AMQP", "Net", "Support"], swiftSettings: tests),
         .testTarget(
-            name: "emqTests", dependencies: ["emq", "Delivery", "Net", "Queues", "UID", "Support"], swiftSettings: tests
-        ),
+            name: "emqTests", dependencies: ["emq", "AMQP", "Delivery", "Net", "Queues", "UID", "Support"],
+            swiftSettings: tests),
     ]
 )
 
