@@ -20,12 +20,10 @@ import Glibc
 
     private init() throws(TLSError) {
         for version in ["3", "1.1"] {
-            guard let crypto = unsafe dlopen("libcrypto.so.\(version)", RTLD_NOW | RTLD_LOCAL),
-                let ssl = unsafe dlopen("libssl.so.\(version)", RTLD_NOW | RTLD_LOCAL)
-            else { continue }
             var (sslFunctions, cryptoFunctions) = (emq_ssl_functions(), emq_crypto_functions())
-            guard unsafe OpenSSL.load(&sslFunctions, emq_ssl_names, from: ssl),
-                unsafe OpenSSL.load(&cryptoFunctions, emq_crypto_names, from: crypto)
+            guard let crypto = SystemLibrary("libcrypto.so.\(version)"),
+                let ssl = SystemLibrary("libssl.so.\(version)"),
+                ssl.load(&sslFunctions, emq_ssl_names), crypto.load(&cryptoFunctions, emq_crypto_names)
             else { continue }
             self.ssl = sslFunctions
             self.crypto = cryptoFunctions
@@ -34,32 +32,6 @@ import Glibc
         throw TLSError(
             "TLS needs OpenSSL 3 or 1.1.1, which this system does not have; install the package libssl3 (Debian, Ubuntu, "
                 + "Alpine), openssl-libs (Fedora) or libopenssl3 (SUSE)")
-    }
-
-    /// Looks up the functions of a structure.
-    ///
-    /// - Parameters:
-    ///   - functions: a structure of pointers only.
-    ///   - names: the name of each pointer in order, followed by a zero; one more zero at the end.
-    ///   - library: what `dlopen` returned.
-    /// - Returns: false if the library lacks one.
-    private static func load<Functions, Names>(
-        _ functions: inout Functions, _ names: Names, from library: UnsafeMutableRawPointer
-    ) -> Bool {
-        unsafe withUnsafeMutableBytes(of: &functions) { places in
-            unsafe withUnsafeBytes(of: names) { names in
-                let words = unsafe names.split(separator: 0)
-                guard unsafe words.count * MemoryLayout<UnsafeRawPointer>.size == places.count else { return false }
-                for unsafe(index, word) in unsafe words.enumerated() {
-                    let name = unsafe String(decoding: word, as: UTF8.self)
-                    guard let function = unsafe dlsym(library, name) else { return false }
-                    unsafe places.storeBytes(
-                        of: function, toByteOffset: index * MemoryLayout<UnsafeRawPointer>.size,
-                        as: UnsafeMutableRawPointer.self)
-                }
-                return true
-            }
-        }
     }
 
     // MARK: Errors

@@ -99,6 +99,12 @@ extension Broker {
         store.noteSendableAnew(queue.slot)
     }
 
+    /// Whether a queue is paused. O(1).
+    public func isPaused(_ queue: QueueIndex) -> Bool { store.queues[queue.slot].pause == .paused }
+
+    /// Whether a queue has its maximum length, so that it takes no task. O(1).
+    public func isFull(_ queue: QueueIndex) -> Bool { store.isFull(queue.slot) }
+
     /// Sets the configuration of a queue; nil removes it. In slices, `advance` makes tasks dead that have no retries
     /// left under it, and makes tasks that push no longer sends available to workers. O(1) now, O(tasks) in all.
     ///

@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/time.h>
 #include <time.h>
 
 // zlib 1.x, https://zlib.net/manual.html. `inflateInit2_` checks that it knows this structure by its size.
@@ -143,6 +144,149 @@ typedef long (*emq_bio_ctrl_callback)(emq_bio *bio, int command, long number, vo
     F(const char *, X509_verify_cert_error_string, (long)) \
     F(int, X509_VERIFY_PARAM_set1_ip_asc, (emq_x509_verify_param *, const char *))
 
+// librabbitmq, soname 4 (0.8 to 0.15), https://github.com/alanxz/rabbitmq-c. Structures that emq reads have the library's
+// layout; the others are opaque.
+
+typedef struct emq_amqp_connection emq_amqp_connection;
+typedef struct emq_amqp_socket emq_amqp_socket;
+
+typedef struct emq_amqp_bytes {
+    size_t len;
+    void *bytes;
+} emq_amqp_bytes;
+
+typedef struct emq_amqp_table {
+    int num_entries;
+    struct emq_amqp_table_entry *entries;
+} emq_amqp_table;
+
+typedef struct emq_amqp_array {
+    int num_entries;
+    struct emq_amqp_field *entries;
+} emq_amqp_array;
+
+typedef struct emq_amqp_decimal {
+    uint8_t decimals;
+    uint32_t value;
+} emq_amqp_decimal;
+
+typedef struct emq_amqp_field {
+    uint8_t kind;
+    union {
+        int boolean;
+        int8_t i8;
+        uint8_t u8;
+        int16_t i16;
+        uint16_t u16;
+        int32_t i32;
+        uint32_t u32;
+        int64_t i64;
+        uint64_t u64;
+        float f32;
+        double f64;
+        emq_amqp_decimal decimal;
+        emq_amqp_bytes bytes;
+        emq_amqp_table table;
+        emq_amqp_array array;
+    } value;
+} emq_amqp_field;
+
+typedef struct emq_amqp_table_entry {
+    emq_amqp_bytes key;
+    emq_amqp_field value;
+} emq_amqp_table_entry;
+
+typedef struct emq_amqp_method {
+    uint32_t id;
+    void *decoded;
+} emq_amqp_method;
+
+typedef struct emq_amqp_frame {
+    uint8_t frame_type;
+    uint16_t channel;
+    union {
+        emq_amqp_method method;
+        struct {
+            uint16_t class_id;
+            uint64_t body_size;
+            void *decoded;
+            emq_amqp_bytes raw;
+        } properties;
+        emq_amqp_bytes body_fragment;
+    } payload;
+} emq_amqp_frame;
+
+typedef struct emq_amqp_reply {
+    int reply_type;
+    emq_amqp_method reply;
+    int library_error;
+} emq_amqp_reply;
+
+typedef struct emq_amqp_basic_properties {
+    uint32_t flags;
+    emq_amqp_bytes content_type;
+    emq_amqp_bytes content_encoding;
+    emq_amqp_table headers;
+    uint8_t delivery_mode;
+    uint8_t priority;
+    emq_amqp_bytes correlation_id;
+    emq_amqp_bytes reply_to;
+    emq_amqp_bytes expiration;
+    emq_amqp_bytes message_id;
+    uint64_t timestamp;
+    emq_amqp_bytes type;
+    emq_amqp_bytes user_id;
+    emq_amqp_bytes app_id;
+    emq_amqp_bytes cluster_id;
+} emq_amqp_basic_properties;
+
+typedef struct emq_amqp_deliver {
+    emq_amqp_bytes consumer_tag;
+    uint64_t delivery_tag;
+    int redelivered;
+    emq_amqp_bytes exchange;
+    emq_amqp_bytes routing_key;
+} emq_amqp_deliver;
+
+// channel.close and connection.close begin like this.
+typedef struct emq_amqp_close {
+    uint16_t reply_code;
+    emq_amqp_bytes reply_text;
+} emq_amqp_close;
+
+typedef struct emq_amqp_declare_ok {
+    emq_amqp_bytes queue;
+    uint32_t message_count;
+    uint32_t consumer_count;
+} emq_amqp_declare_ok;
+
+#define EMQ_AMQP_FUNCTIONS(F) \
+    F(emq_amqp_connection *, amqp_new_connection, (void)) \
+    F(int, amqp_destroy_connection, (emq_amqp_connection *)) \
+    F(emq_amqp_socket *, amqp_tcp_socket_new, (emq_amqp_connection *)) \
+    F(void, amqp_tcp_socket_set_sockfd, (emq_amqp_socket *, int descriptor)) \
+    F(int, amqp_set_handshake_timeout, (emq_amqp_connection *, const struct timeval *)) \
+    F(int, amqp_set_rpc_timeout, (emq_amqp_connection *, const struct timeval *)) \
+    F(emq_amqp_reply, amqp_login_with_properties, \
+        (emq_amqp_connection *, const char *virtual_host, int channel_max, int frame_max, int heartbeat, \
+         const emq_amqp_table *client_properties, int sasl_method, ...)) \
+    F(void *, amqp_channel_open, (emq_amqp_connection *, uint16_t channel)) \
+    F(emq_amqp_declare_ok *, amqp_queue_declare, \
+        (emq_amqp_connection *, uint16_t channel, emq_amqp_bytes queue, int is_passive, int is_durable, \
+         int is_exclusive, int is_auto_delete, emq_amqp_table arguments)) \
+    F(void *, amqp_basic_qos, \
+        (emq_amqp_connection *, uint16_t channel, uint32_t prefetch_size, uint16_t prefetch_count, int is_global)) \
+    F(void *, amqp_basic_consume, \
+        (emq_amqp_connection *, uint16_t channel, emq_amqp_bytes queue, emq_amqp_bytes consumer_tag, int is_no_local, \
+         int is_no_ack, int is_exclusive, emq_amqp_table arguments)) \
+    F(int, amqp_basic_ack, (emq_amqp_connection *, uint16_t channel, uint64_t delivery_tag, int is_multiple)) \
+    F(emq_amqp_reply, amqp_get_rpc_reply, (emq_amqp_connection *)) \
+    F(int, amqp_simple_wait_frame_noblock, (emq_amqp_connection *, emq_amqp_frame *, const struct timeval *)) \
+    F(int, amqp_send_frame, (emq_amqp_connection *, const emq_amqp_frame *)) \
+    F(void, amqp_maybe_release_buffers, (emq_amqp_connection *)) \
+    F(emq_amqp_reply, amqp_connection_close, (emq_amqp_connection *, int code)) \
+    F(const char *, amqp_error_string2, (int status))
+
 #define EMQ_FIELD(RETURNED, NAME, TAKEN) RETURNED(*NAME) TAKEN;
 typedef struct emq_ssl_functions {
     EMQ_SSL_FUNCTIONS(EMQ_FIELD)
@@ -150,10 +294,23 @@ typedef struct emq_ssl_functions {
 typedef struct emq_crypto_functions {
     EMQ_CRYPTO_FUNCTIONS(EMQ_FIELD)
 } emq_crypto_functions;
+typedef struct emq_amqp_functions {
+    EMQ_AMQP_FUNCTIONS(EMQ_FIELD)
+} emq_amqp_functions;
 
 // The names of the fields in their order, each followed by a zero.
 #define EMQ_NAME(RETURNED, NAME, TAKEN) #NAME "\0"
 static const char emq_ssl_names[] = EMQ_SSL_FUNCTIONS(EMQ_NAME);
 static const char emq_crypto_names[] = EMQ_CRYPTO_FUNCTIONS(EMQ_NAME);
+static const char emq_amqp_names[] = EMQ_AMQP_FUNCTIONS(EMQ_NAME);
+
+// Swift cannot call functions with a variable number of arguments.
+static inline emq_amqp_reply emq_amqp_login(
+    const emq_amqp_functions *functions, emq_amqp_connection *connection, const char *virtual_host, int channel_max,
+    int frame_max, int heartbeat, const emq_amqp_table *client_properties, const char *user, const char *password) {
+    const int plain = 0;
+    return functions->amqp_login_with_properties(
+        connection, virtual_host, channel_max, frame_max, heartbeat, client_properties, plain, user, password);
+}
 
 #endif
