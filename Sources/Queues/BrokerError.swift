@@ -16,6 +16,10 @@ public enum BrokerError: Error, Hashable, Sendable {
     case batchTooLong
     /// The maximum number of purges, kicks and moves is under way.
     case tooManySweeps
+    /// There are 1,000 settings.
+    case tooManySettings
+    /// The name or the value of a setting is too long, or empty.
+    case unsupportedSetting
 }
 
 /// Why a batch was refused.

@@ -60,6 +60,9 @@ struct ImageIndex: ~Copyable {
     /// Whether the sweeps under way have changed, and whether the journal has any.
     var hasChangedSweeps = false
     var knowsSweeps = false
+    /// Whether settings have to be written, and those that are gone, with the frames that still have them.
+    var hasChangedSettings = false
+    var removedSettings: [(name: [UInt8], sequence: UInt64)] = []
     /// The sequence number of the last frame with a change that a client may be told of.
     var awaitedSequence: UInt64 = 0
     /// The sequence number of the next frame.
@@ -203,9 +206,9 @@ struct ImageIndex: ~Copyable {
 
     /// Checks the list of images: each task once, in the order of the frames. O(n).
     ///
-    /// - Parameter queueBytes: the size of the queues' images.
+    /// - Parameter otherBytes: the size of the images of queues and settings.
     /// - Returns: how many tasks have an image.
-    func checkInvariants(queueBytes: Int) -> Int {
+    func checkInvariants(otherBytes: Int) -> Int {
         var (slot, previous, seen, bytes): (Slot, Slot, Int, Int) = (first, 0, 0, 0)
         while slot != 0 {
             precondition(self[slot].links.previous == previous, "the list of images is broken")
@@ -216,7 +219,7 @@ struct ImageIndex: ~Copyable {
             previous = slot
             slot = self[slot].links.next
         }
-        precondition(previous == last && bytes + queueBytes == liveBytes, "the images are miscounted")
+        precondition(previous == last && bytes + otherBytes == liveBytes, "the images are miscounted")
         return seen
     }
 }

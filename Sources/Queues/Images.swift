@@ -20,6 +20,8 @@ enum ImageKind: UInt8 {
     case sweeps = 0x45  // E
     /// A purge, kick or move that is under way.
     case sweep = 0x57  // W
+    /// A setting, or that it is not set any more.
+    case setting = 0x56  // V
 }
 
 extension TaskRecord {
@@ -220,5 +222,23 @@ struct SweepImage {
                 && target.count <= 255 && rest > 0 && firstPosition <= endPosition,
             "a purge, kick or move that cannot be")
         try coder.endFields(of: "a purge, kick or move")
+    }
+}
+
+/// A setting as it is written.
+struct SettingImage {
+    var name: [UInt8] = []
+    /// Empty if it is not set any more.
+    var value: [UInt8] = []
+
+    @_lifetime(coder: copy coder)
+    mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
+        try coder.beginFields()
+        try coder.code(1, &name)
+        try coder.code(2, &value)
+        try coder.check(
+            1...TaskStore.maximumSettingNameBytes ~= name.count && value.count <= TaskStore.maximumSettingBytes,
+            "a setting that cannot be")
+        try coder.endFields(of: "a setting")
     }
 }

@@ -32,11 +32,12 @@ extension TaskStore {
         checkExtras(count: withExtras)
         checkQueues(held: held, listed: listed)
         for sweep in sweeps { sweep.checkInvariants(in: tasks) }
-        if isJournaled { checkImages() }
+        let settingImageBytes = checkSettings()
+        if isJournaled { checkImages(settingImageBytes: settingImageBytes) }
         precondition(endings.isEmpty, "an end was not reported to its waiters")
     }
 
-    private func checkImages() {
+    private func checkImages(settingImageBytes: Int) {
         var imaged = 0
         tasks.forEach { slot in
             let hasImage = images[slot].fullSequence != 0
@@ -45,7 +46,8 @@ extension TaskStore {
         }
         var queueBytes = 0
         queues.forEach { queueBytes += Int(queues[$0].imageBytes) }
-        precondition(images.checkInvariants(queueBytes: queueBytes) == imaged, "an image of no task")
+        precondition(
+            images.checkInvariants(otherBytes: queueBytes + settingImageBytes) == imaged, "an image of no task")
         queues.forEach { queue in
             queues[queue].forEachList { list in
                 var last = Int64.min

@@ -51,6 +51,7 @@ extension TaskStore {
             writeQueue(queue, into: &writer)
             update(queue) { $0.isChanged = false }
         }
+        writeSettings(into: &writer)
         var deferred: [Slot] = []
         for slot in images.changed {
             let change = images[slot].change
@@ -156,7 +157,7 @@ extension TaskStore {
     mutating func oldestNeededSequence() -> UInt64? {
         let queue = firstQueueImage()
         let task = images.first == 0 ? nil : images[images.first].fullSequence
-        return [queue?.sequence, task].compactMap { $0 }.min()
+        return [queue?.sequence, task, firstSettingImage].compactMap { $0 }.min()
     }
 
     /// The oldest image of a queue that is needed.
@@ -181,6 +182,7 @@ extension TaskStore {
             images.forgetOldestQueueImage()
             noteQueue(image.queue)
         }
+        renewSettings(&rest, before: sequence)
         var slot = images.first
         while rest > 0, slot != 0, images[slot].fullSequence < sequence {
             let size = Int(images[slot].byteCount)

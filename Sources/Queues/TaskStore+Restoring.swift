@@ -79,6 +79,10 @@ extension TaskStore {
                 var image = SweepImage()
                 try image.code(&reader)
                 restoration.sweeps.append(image)
+            case .setting:
+                var image = SettingImage()
+                try image.code(&reader)
+                try restore(image, sequence: sequence, byteCount: reader.readCount - start)
             }
             start = reader.readCount
         }

@@ -49,6 +49,9 @@ struct TaskStore: ~Copyable {
     var extrasBytes = 0
     /// The memory of the queues' configurations, in bytes.
     private(set) var configurationBytes = 0
+    /// The settings, in the order of their images, and their memory in bytes.
+    var settings: [Setting] = []
+    var settingBytes = 0
     /// The purges, kicks and moves under way; the first one is in progress.
     var sweeps: [Sweep] = []
     /// The earliest arrival time of tasks that come after the last purge began.
@@ -101,8 +104,8 @@ struct TaskStore: ~Copyable {
         populations[Int(state.rawValue)]
     }
 
-    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of queues in use, and of
-    /// their configurations. O(1).
+    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of queues in use, of their
+    /// configurations, and of settings. O(1).
     var memoryBytes: Int {
         let image = isJournaled ? MemoryLayout<ImageIndex.Entry>.stride : 0
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image
@@ -110,7 +113,7 @@ struct TaskStore: ~Copyable {
         let queuesInUse = queues.count - Int(idle.count)
         let group = MemoryLayout<KeyGroup>.stride + MemoryLayout<Slot>.stride
         let recordBytes = tasks.count * record + queuesInUse * queue + keyGroups.count * group
-        return recordBytes + contentBytes + extrasBytes + configurationBytes
+        return recordBytes + contentBytes + extrasBytes + configurationBytes + settingBytes
     }
 
     // MARK: Queues

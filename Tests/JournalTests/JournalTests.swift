@@ -334,6 +334,7 @@ private struct History {
     /// All observable state.
     private func description(of broker: isolated Broker, _ now: Int64) -> String {
         var text = ""
+        broker.forEachSetting { text += "setting of \($0) \($1.count) \($1[0])\n" }
         for name in Work.names {
             guard let queue = broker.existingQueue(named: name.span) else { continue }
             let configuration = broker.configuration(of: queue)
@@ -380,7 +381,7 @@ private struct Work {
         guard let queue = try? broker.queue(named: name.span), let other = try? broker.queue(named: otherName.span)
         else { return }
         let some = TaskReference(id: tasks.randomElement(using: &random) ?? UID(high: 0, low: 0))
-        switch random.below(20) {
+        switch random.below(21) {
         case 0..<5: enqueue(1 + random.below(4), in: queue, on: broker)
         case 5..<9 where givesOut:
             var taken: [TaskHandle?] = []
@@ -401,7 +402,10 @@ private struct Work {
             configuration.maximumRetries = random.below(2) == 0 ? nil : 3
             try? broker.configure(queue, random.below(3) == 0 ? nil : configuration)
         case 17: if random.below(2) == 0 { broker.pause(queue) } else { broker.resume(queue) }
-        case 18: try? broker.kick(queue, state: random.below(2) == 0 ? .dead : .delayed, now: now) { _ in }
+        case 18:
+            let value = [UInt8](repeating: UInt8(random.below(3)), count: 1 + random.below(300))
+            try? broker.setSetting(name, to: random.below(3) == 0 ? nil : value)
+        case 19: try? broker.kick(queue, state: random.below(2) == 0 ? .dead : .delayed, now: now) { _ in }
         default:
             if random.below(3) == 0 {
                 try? broker.purge(queue, states: [.ready, .done], now: now) { _ in }

@@ -39,6 +39,7 @@ struct FullRun {
     var sends: [(key: DispatchKey, token: UInt64)] = []
     var lastTask: UInt64 = 0
     var lastWaiter = 0
+    private var settings: [[UInt8]: [UInt8]] = [:]
 
     init(random: Random, now: Int64, on broker: isolated Broker) throws {
         var random = random
@@ -155,6 +156,11 @@ struct FullRun {
             model.resume(queue)
             try proceed(to: now, on: broker)
         case 87..<93: try sweep(on: broker, queue: queue)
+        case 93:
+            let name = [UInt8(random.below(5))]
+            let value = random.oneIn(3) ? nil : [UInt8](repeating: UInt8(random.below(3)), count: 1 + random.below(99))
+            try broker.setSetting(name, to: value)
+            settings[name] = value
         default:
             let limit = now + (random.oneIn(3) ? 20 : Int64(random.below(3))) * Self.unit
             try proceed(to: limit, on: broker)
@@ -460,6 +466,9 @@ struct FullRun {
         }
         try expect(broker.counts.waiters, model.waiters.count, "waiters")
         try expect(broker.counts.tasks, model.tasks.count, "tasks")
+        var found: [[UInt8]: [UInt8]] = [:]
+        broker.forEachSetting { found[$0] = $1 }
+        try expect(found, settings, "settings")
     }
 
     // MARK: Helpers

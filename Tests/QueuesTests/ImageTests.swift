@@ -146,6 +146,16 @@ import UID
         expectAllFields(of: image, in: read, unlike: SweepImage(), but: [])
     }
 
+    @Test func everyFieldOfASettingIsWritten() throws {
+        let image = SettingImage(name: [1], value: [2])
+        var (written, read) = (image, SettingImage())
+        var writer = ImageWriter()
+        written.code(&writer)
+        var reader = ImageReader(writer.span)
+        try read.code(&reader)
+        expectAllFields(of: image, in: read, unlike: SettingImage(), but: [])
+    }
+
     // MARK: Bytes
 
     private func frames(_ body: (isolated Broker) throws -> Void) throws -> [[UInt8]] {

@@ -113,6 +113,8 @@ extension Problem {
         case .batchTooLong:
             self.init(400, "the array has more new tasks than the queue may hold (max_length); send fewer at once")
         case .queueFull: self.init(429, "the queue is full, as its configuration says (max_length); try again")
+        case .tooManySettings: self.init(503, "the server has 1,000 settings, which is the most that it can have")
+        case .unsupportedSetting: self.init(400, "this is too long to be kept")
         case .tooManySweeps: self.init(503, "too many purges, kicks and moves are in progress; try again")
         }
     }
