@@ -19,17 +19,22 @@ struct Context: ~Copyable {
     let dispatchWriter: DispatchWriter
     /// The legacy systems that the server replaces.
     let adapters: Adapters
+    /// The sources of tasks from RabbitMQ.
+    let sources: Sources
     /// The server's certificate; nil if it speaks plain HTTP only.
     let certificate: ServerCertificate?
     private let shutdown: Shutdown
     private var ids = UIDGenerator()
     private var random = KernelRandom()
 
-    init(gate: Gate, shutdown: Shutdown, adapters: Adapters, certificate: ServerCertificate?) {
+    init(
+        gate: Gate, shutdown: Shutdown, adapters: Adapters, sources: Sources, certificate: ServerCertificate?
+    ) {
         now = gate.server.loop.now
         self.gate = gate
         dispatchWriter = DispatchWriter(gate.server)
         self.adapters = adapters
+        self.sources = sources
         self.certificate = certificate
         self.shutdown = shutdown
     }

@@ -15,6 +15,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     private let durability: (any Durability)?
     private let push: Push?
     private let adapters: Adapters
+    private let sources: Sources
     /// The names under which browsers may reach the server.
     private let browserHosts: BrowserHosts
     /// The defaults for all queues from the command line, until they have been set.
@@ -29,20 +30,23 @@ struct TaskServer: ~Copyable, RequestHandler {
     ///   - gate: admits requests; it has the HTTP server, the journal and push.
     ///   - shutdown: says whether the server is to stop.
     ///   - adapters: the legacy systems to replace.
+    ///   - sources: the sources of tasks from RabbitMQ.
     ///   - browserHosts: the names under which browsers may reach the server.
     ///   - certificate: the server's certificate; nil if it speaks plain HTTP only.
     ///   - defaults: the defaults for all queues; nil leaves them as they are.
     init(
-        _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(),
+        _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(), sources: Sources = Sources(),
         browserHosts: BrowserHosts = BrowserHosts(), certificate: ServerCertificate? = nil,
         defaults: QueueConfiguration? = nil
     ) {
-        context = Context(gate: gate, shutdown: shutdown, adapters: adapters, certificate: certificate)
+        context = Context(
+            gate: gate, shutdown: shutdown, adapters: adapters, sources: sources, certificate: certificate)
         server = gate.server
         self.shutdown = shutdown
         durability = gate.durability
         push = gate.push
         self.adapters = adapters
+        self.sources = sources
         self.browserHosts = browserHosts
         startDefaults = defaults
     }
@@ -159,6 +163,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         if durability?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
+        sources.beginTurn(on: broker, now: now)
         if shutdown.isAsked { stop(on: broker) }
     }
 
@@ -169,6 +174,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let pushDeadline =
             adapters.isSendingSafe
             ? push?.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now) : nil
+        let sourceDeadline = sources.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now)
         let certificateDeadline = readCertificate()
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
@@ -177,8 +183,10 @@ struct TaskServer: ~Copyable, RequestHandler {
         // While too many changes wait for the disk, due work waits too.
         let deadline = durability?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
-        return [deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, certificateDeadline]
-            .compactMap { $0 }.min()
+        return [
+            deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sourceDeadline,
+            certificateDeadline,
+        ].compactMap { $0 }.min()
     }
 
     /// Reads the certificate again if it may have changed.

@@ -1,5 +1,6 @@
 // taskqueue's ini file, which lists the queues and says how each is sent.
 
+import AMQP
 import Bytes
 import Delivery
 import Glibc
@@ -38,9 +39,9 @@ struct TaskqueueFile {
     private static let maximumByteCount = 1 << 20
     private static let usualRate = try? Rate("1/s")
 
-    private let path: String
-    /// The broker's AMQP address; nil if there is none.
-    private(set) var server: String?
+    let path: String
+    /// The RabbitMQ from which messages come; nil if it names none.
+    private(set) var server: AMQPURL?
     /// The URL before a path in a message, without a slash at its end.
     private(set) var baseURL: String?
     /// The queues by their names.
@@ -102,6 +103,11 @@ struct TaskqueueFile {
                     "max_backoff_seconds of [\(section.name)] is less than min_backoff_seconds, which counts instead")
             }
         }
+        if server != nil, sections.count > Sources.maximumCount {
+            throw TaskqueueFileError(
+                "\(path) has \(sections.count) sections, but emq takes messages from at most \(Sources.maximumCount) "
+                    + "queues of a server; split it into several files, each for an emq of its own")
+        }
         if sections.isEmpty {
             warnings.append("emq: \(path) has no section, so it makes emq send nothing; add one for each queue: [name]")
         }
@@ -110,13 +116,8 @@ struct TaskqueueFile {
     /// The log lines about it when the server starts.
     var startLines: [String] {
         let queues = sections.count == 1 ? "1 queue" : "\(sections.count) queues"
-        var lines = ["emq: replacing taskqueue for \(queues) of \(path)"] + warnings
-        if server != nil {
-            lines.append(
-                "emq: \(path) names a server, but emq does not consume from AMQP; "
-                    + "send messages with POST /enqueue/QUEUE")
-        }
-        return lines
+        let origin = server.map { ", whose messages come from \($0.masked)" } ?? ""
+        return ["emq: replacing taskqueue for \(queues) of \(path)\(origin)"] + warnings
     }
 
     /// Reads the text of a settings file.
@@ -151,7 +152,12 @@ struct TaskqueueFile {
     private mutating func read(_ key: String, _ entry: IniFile.Entry) throws(TaskqueueFileError) {
         let value = entry.value
         switch key {
-        case "server": server = value.isEmpty ? nil : value
+        case "server":
+            if value.isEmpty { return server = nil }
+            let text = Array(value.utf8)
+            do throws(AMQPURLError) { server = try AMQPURL(text.span) } catch {
+                throw TaskqueueFileError("server: \(error)")
+            }
         case "base_url":
             if value.isEmpty { return baseURL = nil }
             let text = Array(value.utf8)

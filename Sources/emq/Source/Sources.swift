@@ -1,0 +1,143 @@
+// All sources: those that clients have defined, and those of taskqueue's file.
+//
+// What has to survive a restart is in the broker's settings: the definition of a client's source in `source/NAME`, and
+// in `taskqueue/NAME` that a source of taskqueue's file is paused.
+
+import AMQP
+import Queues
+
+/// The sources of this server. They belong to the broker's thread.
+final class Sources {
+    /// The maximum number of sources.
+    static let maximumCount = 100
+
+    /// The prefetch of sources that do not say it.
+    let prefetch: Int
+    /// Why no messages can be taken on this machine, as a sentence without a full stop; nil if nothing is missing. It
+    /// loads the library.
+    let libraryFlaw: () -> String?
+    /// Taskqueue's file. Its sections are sources if it names a server.
+    private let file: TaskqueueFile?
+    private var sources: [[UInt8]: Source] = [:]
+    private var hasBegun = false
+
+    init(
+        file: TaskqueueFile? = nil, prefetch: Int = SourceDefinition.usualPrefetch,
+        libraryFlaw: @escaping () -> String? = { nil }
+    ) {
+        self.file = file
+        self.prefetch = prefetch
+        self.libraryFlaw = libraryFlaw
+    }
+
+    // MARK: Turns
+
+    /// Takes messages. Call this in each turn after the tasks of an earlier process are recovered.
+    func beginTurn(on broker: isolated Broker, now: Int64) {
+        if !hasBegun { begin(on: broker) }
+    }
+
+    /// Acknowledges messages whose tasks are safe.
+    ///
+    /// - Returns: when the next turn must begin at the latest; nil for no such time.
+    func endTurn(
+        _ durability: (any Durability)?, isStopping: Bool, on broker: isolated Broker, now: Int64
+    ) -> Int64? { nil }
+
+    /// Makes the sources of an earlier process and of taskqueue's file.
+    private func begin(on broker: isolated Broker) {
+        hasBegun = true
+        var paused: Set<[UInt8]> = []
+        broker.forEachSetting { setting, value in
+            if let name = Self.name(in: setting, after: Self.ofTaskqueue) { paused.insert(name) }
+            guard let name = Self.name(in: setting, after: Self.ofClients) else { return }
+            guard let definition = SourceDefinition(stored: value) else {
+                return Emq.log("emq: the definition of the source '\(text(name.span))' cannot be read; define it again")
+            }
+            sources[name] = Source(name: name, definition: definition)
+        }
+        guard let file, let url = file.server else { return }
+        for name in paused where file.sections[name] == nil { try? broker.setSetting(Self.ofTaskqueue + name, to: nil) }
+        for name in file.sections.keys {
+            if sources[name] != nil {
+                Emq.log("emq: \(file.path) has the source '\(text(name.span))', so the one that a client defined rests")
+            }
+            sources[name] = Source(
+                name: name,
+                definition: SourceDefinition(
+                    url: url, queue: name, into: name, prefetch: prefetch, isPaused: paused.contains(name),
+                    isOfTaskqueue: true))
+        }
+    }
+
+    // MARK: Looking
+
+    var isEmpty: Bool { sources.isEmpty }
+
+    /// The source with a name; nil if there is none. O(1).
+    func source(named name: [UInt8]) -> Source? { sources[name] }
+
+    /// Calls `body` with each source, sorted bytewise by name. O(n log n).
+    func forEach(_ body: (Source) -> Void) {
+        for source in sources.values.sorted(by: { $0.name.lexicographicallyPrecedes($1.name) }) { body(source) }
+    }
+
+    // MARK: Changing
+
+    /// Defines a source, or defines it anew. It is not one of taskqueue's file.
+    ///
+    /// - Throws: 503 if there are too many.
+    func put(
+        _ definition: SourceDefinition, named name: [UInt8], on broker: isolated Broker
+    ) throws(Problem) -> Source {
+        guard sources[name] != nil || sources.count < Self.maximumCount else {
+            throw Problem(503, "there are \(Self.maximumCount) sources, which is the most that the server can have")
+        }
+        try store(definition.stored, in: Self.ofClients + name, on: broker)
+        if let source = sources[name] {
+            source.update(definition)
+            return source
+        }
+        let source = Source(name: name, definition: definition)
+        sources[name] = source
+        return source
+    }
+
+    /// Removes a source. It is not one of taskqueue's file.
+    func remove(_ source: Source, on broker: isolated Broker) throws(Problem) {
+        try store(nil, in: Self.ofClients + source.name, on: broker)
+        sources[source.name] = nil
+        source.end()
+    }
+
+    /// Pauses or resumes a source.
+    func setPaused(_ isPaused: Bool, _ source: Source, on broker: isolated Broker) throws(Problem) {
+        var definition = source.definition
+        if definition.isPaused == isPaused { return }
+        definition.isPaused = isPaused
+        if definition.isOfTaskqueue {
+            try store(isPaused ? Array("paused".utf8) : nil, in: Self.ofTaskqueue + source.name, on: broker)
+        } else {
+            try store(definition.stored, in: Self.ofClients + source.name, on: broker)
+        }
+        source.update(definition)
+    }
+
+    /// The problem of a change to a source of taskqueue's file.
+    var isFixed: Problem {
+        Problem(409, "this source comes from \(file?.path ?? "a file"); change it there, or pause and resume it here")
+    }
+
+    // MARK: Settings
+
+    private static let ofClients = Array("source/".utf8)
+    private static let ofTaskqueue = Array("taskqueue/".utf8)
+
+    private static func name(in setting: [UInt8], after prefix: [UInt8]) -> [UInt8]? {
+        setting.starts(with: prefix) ? Array(setting.dropFirst(prefix.count)) : nil
+    }
+
+    private func store(_ value: [UInt8]?, in setting: [UInt8], on broker: isolated Broker) throws(Problem) {
+        do throws(BrokerError) { try broker.setSetting(setting, to: value) } catch { throw Problem(error) }
+    }
+}
