@@ -116,7 +116,7 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
             host == address.description
                 ? "\(host) may not be reached: \(reason)" : "\(host) at \(address) may not be reached: \(reason)"
         case .connect(let authority, let address, let code):
-            "cannot connect to \(authority) at \(address): \(unsafe String(cString: strerror(code)))"
+            "cannot connect to \(Self.place(authority, address)): \(unsafe String(cString: strerror(code)))"
         case .tls(let authority, let error): "no secure connection to \(authority): \(error)"
         case .brokenTLS(let authority, let error): "the connection to \(authority) broke: \(error)"
         case .timeout(.connecting, let authority, let milliseconds):
@@ -134,6 +134,13 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
         case .redirectLimit(let authority, let limit): "\(authority) redirects again, after \(limit) redirects"
         case .redirect(let authority, let detail): "the redirect from \(authority) cannot be followed: \(detail)"
         }
+    }
+
+    /// The authority, and the address unless that is the authority's host.
+    private static func place(_ authority: String, _ address: IPAddress) -> String {
+        let literals = ["\(address)", "\(address):", "[\(address)]"]
+        let isLiteral = authority == literals[0] || literals[1...].contains(where: authority.hasPrefix)
+        return isLiteral ? authority : "\(authority) at \(address)"
     }
 
     private static func seconds(_ milliseconds: Int64) -> String {

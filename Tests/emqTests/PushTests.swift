@@ -182,7 +182,7 @@ import Testing
         let cases = [
             (
                 "http://127.0.0.1:\(refusing)/hook?token",
-                "http://127.0.0.1:\(refusing)/hook: cannot connect to 127.0.0.1:\(refusing) at 127.0.0.1: Connection refused"
+                "http://127.0.0.1:\(refusing)/hook: cannot connect to 127.0.0.1:\(refusing): Connection refused"
             ),
             (
                 "http://127.0.0.1:\(silent.port)/hook?token",
