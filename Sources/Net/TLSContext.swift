@@ -4,7 +4,10 @@ import CLibraries
 import Glibc
 
 /// An `SSL_CTX`. Connections that use it keep its contents alive.
-@safe final class TLSContext {
+@safe final class TLSContext: @unchecked Sendable {
+    // @unchecked: its maker configures it before anybody else has it. From then on, OpenSSL permits its use from any
+    // thread: it counts references atomically, and locks the store of issuers, whose roots it loads when needed.
+
     let openSSL: OpenSSL
     let pointer: OpaquePointer
 
@@ -50,4 +53,4 @@ import Glibc
 let noPassword: emq_ssl_password_callback = { _, _, _, _ in -1 }
 
 /// `http/1.1` as ALPN writes it (RFC 7301 section 3.1): its length, and the name.
-let protocolName: [UInt8] = [8] + Array("http/1.1".utf8)
+let httpProtocolName: [UInt8] = [8] + Array("http/1.1".utf8)

@@ -136,7 +136,7 @@ private let chooseProtocol: emq_ssl_alpn_callback = { _, chosen, chosenLength, o
     let list = unsafe UnsafeBufferPointer(start: offered, count: Int(offeredLength))
     var place = 0
     while place < list.count, case let end = place + 1 + Int(unsafe list[place]), end <= list.count {
-        if unsafe list[place..<end].elementsEqual(protocolName) {
+        if unsafe list[place..<end].elementsEqual(httpProtocolName) {
             unsafe chosen.pointee = offered + place + 1
             unsafe chosenLength.pointee = UInt8(end - place - 1)
             return 0

@@ -94,11 +94,14 @@ import Glibc
     ///   - host: What the certificate must be for: a name or an address.
     ///   - trust: The issuers of acceptable certificates.
     ///   - session: A session to resume. It must be one with the same host under the same trust.
-    init?(connecting socket: SocketTransport, host: String, trust: TLSTrust, session: TLSSession?) {
+    ///   - offersHTTP: Whether to name HTTP/1.1 to the server as what follows the handshake (RFC 7301).
+    init?(
+        connecting socket: SocketTransport, host: String, trust: TLSTrust, session: TLSSession?, offersHTTP: Bool = true
+    ) {
         self.socket = socket
         openSSL = trust.context.openSSL
         client = Client(host: host, trust: trust)
-        guard attach(trust.context), verify(host) else { return nil }
+        guard attach(trust.context), verify(host), !offersHTTP || offerHTTP() else { return nil }
         unsafe openSSL.ssl.SSL_set_connect_state(ssl)
         if let session {
             _ = unsafe openSSL.ssl.SSL_set_session(ssl, session.pointer)
@@ -122,6 +125,10 @@ import Glibc
         unsafe openSSL.ssl.SSL_set_bio(ssl, bio, bio)
         unsafe openSSL.ssl.SSL_set_read_ahead(ssl, 1)
         return true
+    }
+
+    private func offerHTTP() -> Bool {
+        unsafe openSSL.ssl.SSL_set_alpn_protos(ssl, httpProtocolName, UInt32(httpProtocolName.count)) == 0
     }
 
     /// Makes OpenSSL check the certificate's host (RFC 9525), and names the host to the server (RFC 6066 section 3).
@@ -249,7 +256,7 @@ import Glibc
         if let alert = reason.flatMap(Self.alert(in:)) {
             failure = TLSError(alert)
         } else if socketHasEnded {
-            failure = TLSError("it ended without the close_notify of TLS, so the response may be incomplete")
+            failure = TLSError("it ended without the close_notify of TLS, so what it sent may be incomplete")
         } else if let reason {
             failure = TLSError(reason)
         }

@@ -5,8 +5,8 @@ import CLibraries
 import Glibc
 
 /// The issuers whose certificates a client accepts. Nothing else makes a certificate acceptable, and there is no way to
-/// accept all. Used by one thread at a time.
-public final class TLSTrust {
+/// accept all. It never changes, and any thread may use it.
+public final class TLSTrust: Sendable {
     /// Where systems keep the roots: Debian and Alpine, Fedora, SUSE, others. The first file that exists is read.
     private static let rootFiles = [
         "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
@@ -91,9 +91,6 @@ public final class TLSTrust {
             ssl.SSL_CTX_get_cert_store(pointer), OpenSSL.verifyPartialChain)
         context.control(OpenSSL.Command.setSessionCacheMode, OpenSSL.sessionCacheClientOnlyByCall)
         unsafe ssl.SSL_CTX_sess_set_new_cb(pointer, keepSession)
-        guard unsafe ssl.SSL_CTX_set_alpn_protos(pointer, protocolName, UInt32(protocolName.count)) == 0 else {
-            throw context.failure("offer http/1.1")
-        }
         return context
     }
 

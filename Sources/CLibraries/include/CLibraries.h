@@ -82,8 +82,8 @@ typedef long (*emq_bio_ctrl_callback)(emq_bio *bio, int command, long number, vo
     F(int, SSL_CTX_set_num_tickets, (emq_ssl_ctx *, size_t)) \
     F(void, SSL_CTX_sess_set_new_cb, (emq_ssl_ctx *, emq_ssl_session_callback)) \
     F(void, SSL_CTX_set_alpn_select_cb, (emq_ssl_ctx *, emq_ssl_alpn_callback, void *data)) \
-    F(int, SSL_CTX_set_alpn_protos, (emq_ssl_ctx *, const unsigned char *, unsigned int length)) \
     F(emq_ssl *, SSL_new, (emq_ssl_ctx *)) \
+    F(int, SSL_set_alpn_protos, (emq_ssl *, const unsigned char *, unsigned int length)) \
     F(void, SSL_free, (emq_ssl *)) \
     F(void, SSL_set_bio, (emq_ssl *, emq_bio *input, emq_bio *output)) \
     F(emq_bio *, SSL_get_rbio, (const emq_ssl *)) \
