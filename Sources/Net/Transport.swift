@@ -2,14 +2,14 @@
 // layered on them, stay behind this seam.
 
 /// The result of one read.
-enum ReceiveResult {
+public enum ReceiveResult {
     /// This many bytes were added. If `isAll`, no more can be read before the next event.
     case bytes(Int, isAll: Bool)
     /// Nothing can be read before the next event.
     case nothing
     /// The peer ended its side.
     case end
-    /// The buffer cannot grow; `Buffer.isExhausted` is set.
+    /// The buffer cannot grow.
     case noMemory
     /// The connection is broken.
     case failed

@@ -30,7 +30,7 @@ final class BenchConnection: EventSource {
     /// - Throws: `SystemError` if the server does not answer, `BenchFailure` if there is no secure connection.
     init(to endpoint: Endpoint, trust: TLSTrust?) throws {
         do {
-            stream = try ClientStream(connectedTo: endpoint.address, tls: trust.map { ($0, endpoint.host) })
+            stream = try ClientStream.connected(to: endpoint.address, tls: trust.map { ($0, endpoint.host) })
         } catch let error as TLSError {
             throw BenchFailure(description: "no secure connection to \(endpoint.authority): \(error)")
         }
