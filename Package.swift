@@ -52,7 +52,7 @@ let package = Package(
         .testTarget(
             name: "DeliveryTests", dependencies: ["Delivery", "JSON", "Net", "Queues", "UID", "Support"],
             swiftSettings: tests),
-        .testTarget(name: "AMQPTests", dependencies: ["AMQP", "Net", "Support"], swiftSettings: tests),
+        .testTarget(name: "AMQPTests", dependencies: ["AMQP", "CLibraries", "Net", "Support"], swiftSettings: tests),
         .testTarget(
             name: "emqTests", dependencies: ["emq", "AMQP", "Delivery", "Net", "Queues", "UID", "Support"],
             swiftSettings: tests),

@@ -119,7 +119,8 @@ enum Emq {
                 server: server, durability: durability, push: push, maximumMemoryBytes: memory,
                 resident: ResidentMemory.ofProgram())
             var handler = TaskServer(
-                gate, shutdown: shutdown, adapters: adapters, sources: Sources(file: options.taskqueueFile),
+                gate, shutdown: shutdown, adapters: adapters,
+                sources: Sources(options, push: push, trust: trust, loop: loop),
                 browserHosts: BrowserHosts(options), certificate: certificate, defaults: options.defaults)
             server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"

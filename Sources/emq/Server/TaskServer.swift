@@ -39,6 +39,8 @@ struct TaskServer: ~Copyable, RequestHandler {
         browserHosts: BrowserHosts = BrowserHosts(), certificate: ServerCertificate? = nil,
         defaults: QueueConfiguration? = nil
     ) {
+        var gate = gate
+        gate.sources = sources
         context = Context(
             gate: gate, shutdown: shutdown, adapters: adapters, sources: sources, certificate: certificate)
         server = gate.server
@@ -163,7 +165,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         if durability?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
-        sources.beginTurn(on: broker, now: now)
+        sources.beginTurn(&context, on: broker)
         if shutdown.isAsked { stop(on: broker) }
     }
 
@@ -174,7 +176,6 @@ struct TaskServer: ~Copyable, RequestHandler {
         let pushDeadline =
             adapters.isSendingSafe
             ? push?.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now) : nil
-        let sourceDeadline = sources.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now)
         let certificateDeadline = readCertificate()
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
@@ -184,7 +185,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let deadline = durability?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [
-            deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sourceDeadline,
+            deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
             certificateDeadline,
         ].compactMap { $0 }.min()
     }
@@ -232,7 +233,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     /// Whether there is nothing left to wait for: no dispatched task, or no client to acknowledge one.
     private func isDrained(_ broker: isolated Broker) -> Bool {
         (broker.counts.dispatched == 0 || server.connectionCount == 0) && push?.inFlightCount ?? 0 == 0
-            && !server.hasUnsentAnswers
+            && !server.hasUnsentAnswers && sources.isDisconnected
     }
 }
 

@@ -18,31 +18,45 @@ final class Sources {
     let libraryFlaw: () -> String?
     /// Taskqueue's file. Its sections are sources if it names a server.
     private let file: TaskqueueFile?
+    private let connections: SourceConnections
     private var sources: [[UInt8]: Source] = [:]
     private var hasBegun = false
+    private var deadline: Int64?
 
     init(
         file: TaskqueueFile? = nil, prefetch: Int = SourceDefinition.usualPrefetch,
-        libraryFlaw: @escaping () -> String? = { nil }
+        libraryFlaw: @escaping () -> String? = { nil },
+        connections: @escaping SourceConnections.Opener = { _, _ throws(AMQPFailure) in
+            throw AMQPFailure("this server has no connections")
+        }
     ) {
         self.file = file
         self.prefetch = prefetch
         self.libraryFlaw = libraryFlaw
+        self.connections = SourceConnections(connections)
     }
 
     // MARK: Turns
 
-    /// Takes messages. Call this in each turn after the tasks of an earlier process are recovered.
-    func beginTurn(on broker: isolated Broker, now: Int64) {
+    /// Takes messages, stores them, and acknowledges those whose tasks are safe. Call this in each turn after the tasks of
+    /// an earlier process are recovered. O(sources + messages).
+    func beginTurn(_ context: inout Context, on broker: isolated Broker) {
         if !hasBegun { begin(on: broker) }
+        connections.now = context.now
+        deadline = connections.review()
+        for source in sources.values {
+            if let next = source.turn(&context, on: broker) { deadline = min(deadline ?? .max, next) }
+        }
     }
 
-    /// Acknowledges messages whose tasks are safe.
-    ///
-    /// - Returns: when the next turn must begin at the latest; nil for no such time.
-    func endTurn(
-        _ durability: (any Durability)?, isStopping: Bool, on broker: isolated Broker, now: Int64
-    ) -> Int64? { nil }
+    /// When the next turn must begin at the latest; nil for no such time.
+    var nextDeadline: Int64? { deadline }
+
+    /// Whether there is no connection to a RabbitMQ.
+    var isDisconnected: Bool { connections.isEmpty && sources.values.allSatisfy(\.isDisconnected) }
+
+    /// The memory of messages that are not stored yet, in bytes.
+    var waitingByteCount: Int { sources.values.reduce(0) { $0 + $1.waitingByteCount } }
 
     /// Makes the sources of an earlier process and of taskqueue's file.
     private func begin(on broker: isolated Broker) {
@@ -54,7 +68,7 @@ final class Sources {
             guard let definition = SourceDefinition(stored: value) else {
                 return Emq.log("emq: the definition of the source '\(text(name.span))' cannot be read; define it again")
             }
-            sources[name] = Source(name: name, definition: definition)
+            sources[name] = Source(name: name, definition: definition, connections: connections)
         }
         guard let file, let url = file.server else { return }
         for name in paused where file.sections[name] == nil { try? broker.setSetting(Self.ofTaskqueue + name, to: nil) }
@@ -66,7 +80,7 @@ final class Sources {
                 name: name,
                 definition: SourceDefinition(
                     url: url, queue: name, into: name, prefetch: prefetch, isPaused: paused.contains(name),
-                    isOfTaskqueue: true))
+                    isOfTaskqueue: true), connections: connections)
         }
     }
 
@@ -98,7 +112,7 @@ final class Sources {
             source.update(definition)
             return source
         }
-        let source = Source(name: name, definition: definition)
+        let source = Source(name: name, definition: definition, connections: connections)
         sources[name] = source
         return source
     }
@@ -107,7 +121,7 @@ final class Sources {
     func remove(_ source: Source, on broker: isolated Broker) throws(Problem) {
         try store(nil, in: Self.ofClients + source.name, on: broker)
         sources[source.name] = nil
-        source.end()
+        source.disconnect()
     }
 
     /// Pauses or resumes a source.

@@ -1,0 +1,283 @@
+// The thread that consumes a queue of a RabbitMQ, so that the event loop never waits for it.
+//
+// The thread sleeps in poll on its socket and an eventfd. What it takes waits in `State` until the owner takes it; what
+// the owner asks for waits there until the thread reads it.
+
+import CLinux
+import Glibc
+import Net
+
+/// What to consume, and how.
+public struct AMQPSettings: Sendable {
+    /// The broker.
+    public var url: AMQPURL
+    /// The name of its queue.
+    public var queue: [UInt8]
+    /// How many messages may be unacknowledged at a time.
+    public var prefetch: UInt16
+    /// Whether a missing queue is declared: durable, not exclusive, not deleted by itself, without arguments.
+    public var declaresQueue: Bool
+    /// The name under which the broker shows the connection.
+    public var name: String
+    /// The largest body of a message, in bytes.
+    public var maximumBodyByteCount: Int
+    /// While messages with more bytes than this wait to be stored, no more are read, except one.
+    public var maximumHeldByteCount: Int
+
+    /// Makes settings.
+    public init(
+        url: AMQPURL, queue: [UInt8], prefetch: UInt16, declaresQueue: Bool, name: String,
+        maximumBodyByteCount: Int, maximumHeldByteCount: Int
+    ) {
+        self.url = url
+        self.queue = queue
+        self.prefetch = prefetch
+        self.declaresQueue = declaresQueue
+        self.name = name
+        self.maximumBodyByteCount = maximumBodyByteCount
+        self.maximumHeldByteCount = maximumHeldByteCount
+    }
+
+    /// The queue's name for messages to people.
+    var queueText: String { String(decoding: queue, as: UTF8.self) }
+}
+
+/// Consumes a queue over one connection, on a thread of its own. When the connection ends, so does the consumer.
+@safe public final class AMQPConsumer: Sendable {
+    /// What has happened since the last call of `takeNews`.
+    public struct News: Sendable {
+        /// The messages that have arrived, in their order.
+        public fileprivate(set) var messages: [AMQPMessage] = []
+        /// Whether the broker has accepted the consumer.
+        public fileprivate(set) var isConsuming = false
+        /// How many messages are ready in the broker's queue; nil if that is not known yet.
+        public fileprivate(set) var readyCount: Int?
+        /// Whether the connection has ended. There is no more news then.
+        public fileprivate(set) var hasEnded = false
+        /// Why it has ended; nil if it was to end.
+        public fileprivate(set) var failure: AMQPFailure?
+    }
+
+    private struct State {
+        var news = News()
+        /// The bytes of messages that the owner has not stored yet.
+        var heldByteCount = 0
+        /// Messages up to this delivery are to be acknowledged.
+        var acknowledgedTag: UInt64 = 0
+        var isStopping = false
+        /// What `interrupt` breaks; nil while there is none, or once the library may close it.
+        var socket: BrokerSocket?
+    }
+
+    /// How often the messages in the broker's queue are counted.
+    private static let countMilliseconds: Int64 = 5000
+    /// The longest sleep, so that heartbeats are sent and missed in time: a quarter of their interval.
+    private static let sleepMilliseconds: Int64 = 2500
+    /// The messages that are given to the owner at once.
+    private static let batchCount = 256
+
+    private let settings: AMQPSettings
+    private let library: RabbitMQ
+    private let trust: TLSTrust?
+    private let refusal: @Sendable (_ address: IPAddress, _ port: UInt16, _ host: String) -> String?
+    private let notify: @Sendable () -> Void
+    private let state = Locked(State())
+    /// An eventfd that ends the thread's sleep.
+    private let wakeUp: Int32
+
+    /// Starts the thread. It ends after `stop` or when the connection fails, which `News.hasEnded` tells.
+    ///
+    /// - Parameters:
+    ///   - settings: what to consume.
+    ///   - library: the library.
+    ///   - trust: the issuers whose certificates are accepted; nil for the system's.
+    ///   - refusal: why emq may not connect to an address; nil if it may. It is called on the thread.
+    ///   - notify: is called on the thread when there is news.
+    /// - Throws: `AMQPFailure` if the system has no descriptor or no thread left.
+    public init(
+        _ settings: AMQPSettings, library: RabbitMQ, trust: TLSTrust?,
+        refusal: @escaping @Sendable (_ address: IPAddress, _ port: UInt16, _ host: String) -> String?,
+        notify: @escaping @Sendable () -> Void
+    ) throws(AMQPFailure) {
+        self.settings = settings
+        self.library = library
+        self.trust = trust
+        self.refusal = refusal
+        self.notify = notify
+        wakeUp = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+        guard wakeUp >= 0 else { throw AMQPFailure("\(SystemError("make an eventfd"))") }
+        var thread = pthread_t()
+        // The thread keeps the consumer alive.
+        let consumer = unsafe Unmanaged.passRetained(self)
+        let code = unsafe pthread_create(
+            &thread, nil,
+            { context in
+                guard let context = unsafe context else { return nil }
+                unsafe Unmanaged<AMQPConsumer>.fromOpaque(context).takeRetainedValue().run()
+                return nil
+            }, consumer.toOpaque())
+        guard code == 0 else {
+            unsafe consumer.release()
+            throw AMQPFailure("\(SystemError("start a thread", code: code))")
+        }
+        pthread_detach(thread)
+    }
+
+    deinit { close(wakeUp) }
+
+    // MARK: For the owner
+
+    /// Takes what has happened since the last call. O(1).
+    public func takeNews() -> News {
+        state.with { state in
+            let news = state.news
+            state.news.messages = []
+            return news
+        }
+    }
+
+    /// Says that messages are stored, so that as much as their bytes may be read. O(1).
+    public func noteStored(byteCount: Int) {
+        state.with { $0.heldByteCount -= byteCount }
+        wake()
+    }
+
+    /// Acknowledges all messages up to a delivery, soon. O(1).
+    public func acknowledge(through deliveryTag: UInt64) {
+        state.with { $0.acknowledgedTag = max($0.acknowledgedTag, deliveryTag) }
+        wake()
+    }
+
+    /// Ends the connection after the acknowledgements so far. Messages without one go back to the broker. O(1).
+    public func stop() {
+        state.with { $0.isStopping = true }
+        wake()
+    }
+
+    /// Breaks the connection, if `stop` takes too long. O(1).
+    public func interrupt() {
+        state.with {
+            $0.isStopping = true
+            $0.socket?.interrupt()
+        }
+        wake()
+    }
+
+    private func wake() {
+        var one: UInt64 = 1
+        // It fails only when the counter is full, and then the thread is being woken.
+        _ = unsafe write(wakeUp, &one, 8)
+    }
+
+    // MARK: On the thread
+
+    private func run() {
+        var failure: AMQPFailure?
+        do throws(AMQPFailure) { try consume() } catch { failure = error }
+        state.with { state in
+            state.news.hasEnded = true
+            state.news.failure = state.isStopping ? nil : failure
+        }
+        notify()
+    }
+
+    private var isStopping: Bool { state.with { $0.isStopping } }
+
+    private func consume() throws(AMQPFailure) {
+        let socket = try BrokerSocket(to: settings.url, trust: trust, refusal: refusal) { self.isStopping }
+        state.with { $0.socket = socket }
+        // Before the library closes the descriptor.
+        defer { state.with { $0.socket = nil } }
+        let session = try AMQPSession(library, over: socket, settings)
+        let ready = try session.consume()
+        publish([]) { news in
+            news.isConsuming = true
+            news.readyCount = ready
+        }
+        try withExtendedLifetime(session) { () throws(AMQPFailure) in
+            try exchange(session, socket.descriptor)
+            session.close()
+        }
+    }
+
+    private func publish(_ messages: [AMQPMessage], _ change: (inout News) -> Void = { _ in }) {
+        let byteCount = messages.reduce(0) { $0 + $1.byteCount }
+        state.with { state in
+            state.news.messages += messages
+            state.heldByteCount += byteCount
+            change(&state.news)
+        }
+        notify()
+    }
+
+    /// Takes messages and sends acknowledgements until it is told to stop.
+    private func exchange(_ session: AMQPSession, _ descriptor: Int32) throws(AMQPFailure) {
+        let clock = EventLoop.steadyClock()
+        var nextCount = clock() + Self.countMilliseconds
+        var nextHeartbeat = Int64.max
+        var acknowledged: UInt64 = 0
+        while true {
+            let (tag, held, isStopping) = state.with { ($0.acknowledgedTag, $0.heldByteCount, $0.isStopping) }
+            if tag > acknowledged {
+                try session.acknowledge(through: tag)
+                acknowledged = tag
+            }
+            if isStopping { return }
+            var isIdle = true
+            let mayRead = held <= 0 || held + session.arrivingByteCount <= settings.maximumHeldByteCount
+            if mayRead {
+                isIdle = try !receive(session, held: held)
+                nextHeartbeat = .max
+            } else {
+                // Nobody else sends heartbeats while nothing is read.
+                if nextHeartbeat == .max { nextHeartbeat = clock() }
+                if clock() >= nextHeartbeat {
+                    try session.sendHeartbeat()
+                    nextHeartbeat = clock() + Self.sleepMilliseconds
+                }
+            }
+            if clock() >= nextCount, mayRead {
+                let ready = try session.countReady()
+                publish([]) { $0.readyCount = ready }
+                nextCount = clock() + Self.countMilliseconds
+            } else if isIdle {
+                sleep(mayRead ? descriptor : -1)
+            }
+        }
+    }
+
+    /// Takes what has arrived, up to a batch.
+    ///
+    /// - Returns: whether anything has.
+    private func receive(_ session: AMQPSession, held: Int) throws(AMQPFailure) -> Bool {
+        var messages: [AMQPMessage] = []
+        var held = held
+        var isFruitful = false
+        // What has arrived before a failure is for the owner all the same.
+        defer { if !messages.isEmpty { publish(messages) } }
+        reading: while messages.count < Self.batchCount,
+            held <= 0 || held + session.arrivingByteCount <= settings.maximumHeldByteCount
+        {
+            switch try session.receive() {
+            case .message(let message):
+                held += message.byteCount
+                messages.append(message)
+            case .part: break
+            case .nothing: break reading
+            }
+            isFruitful = true
+        }
+        return isFruitful
+    }
+
+    /// Sleeps until the socket has something, unless it is not to be read (-1), or the owner wants something.
+    private func sleep(_ descriptor: Int32) {
+        var states = [
+            pollfd(fd: wakeUp, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+        ]
+        _ = unsafe poll(&states, 2, Int32(Self.sleepMilliseconds))
+        var count: UInt64 = 0
+        _ = unsafe read(wakeUp, &count, 8)
+    }
+}
