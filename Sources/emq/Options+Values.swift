@@ -101,6 +101,13 @@ extension Options {
         options.htqWorkers = count
     }
 
+    static func readPrefetch(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let count = Int64(value), SourceDefinition.prefetches.contains(count) else {
+            throw UsageError("--amqp-prefetch must be a whole number from 1 to 65535, not '\(value)'")
+        }
+        options.prefetch = Int(count)
+    }
+
     static func readTaskqueue(_ options: inout Options, _ value: String) throws(UsageError) {
         do throws(TaskqueueFileError) {
             options.taskqueueFile = try TaskqueueFile(path: value)

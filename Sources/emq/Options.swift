@@ -48,6 +48,8 @@ struct Options {
     var hostNames: [String] = []
     /// The queues in taskqueue's ini file.
     var taskqueueFile: TaskqueueFile?
+    /// The prefetch of sources that do not say it.
+    var prefetch = SourceDefinition.usualPrefetch
     /// Log lines about options that have no effect.
     var notes: [String] = []
     /// Whether the value being read comes from the environment, where an option cannot be repeated.
@@ -87,9 +89,9 @@ struct Options {
 
           --httpqueue, --htq ADDRESS; --delay-tasks ADDRESS or FILE.json; --taskqueue FILE.ini
                                  replace these legacy systems: docs/migration.md
-          --delay-tasks-timeout SECS, --htq-workers N
-                                 how long a handler of delay-tasks may take (default 5), and how many
-                                 requests of htq may be in flight (default 10)
+          --delay-tasks-timeout SECS, --htq-workers N, --amqp-prefetch N
+                                 how long a handler of delay-tasks may take (default 5), and how many htq
+                                 requests (10) and messages of a RabbitMQ queue (1000) may be in flight
           --gc-freq DURATION     ignored; the original emq has it
 
         Each option has an EMQ_… variable, such as EMQ_MAX_MEMORY. Separate several addresses or hosts with commas.
@@ -108,7 +110,7 @@ struct Options {
             ("--fsync", readSyncMode),
             ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
             ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
-            ("--delay-tasks-timeout", readDelayTasksTimeout), ("--host", readHost),
+            ("--delay-tasks-timeout", readDelayTasksTimeout), ("--host", readHost), ("--amqp-prefetch", readPrefetch),
             ("--gc-freq", readCollectionFrequency),
         ]
         + LegacySystem.allCases.map { system in
@@ -140,6 +142,10 @@ struct Options {
             } + [
                 ("--delay-tasks-timeout", isServing(.delayTasks), "--delay-tasks"),
                 ("--htq-workers", isServing(.htq), "--htq"),
+                (
+                    "--amqp-prefetch", destinations != nil || taskqueueFile?.server != nil,
+                    "--push, or --taskqueue and a file that names a server: without them, emq has no sources"
+                ),
                 (
                     "--tls-cert", endpoints.contains(where: speaksTLS),
                     "an address that speaks TLS, such as --addr https://:8443"

@@ -75,9 +75,7 @@ extension Sources {
     ///   - trust: the issuers whose certificates are accepted; nil for the system's.
     ///   - loop: the server's loop, which news of a connection wakes.
     convenience init(_ options: Options, push: Push?, trust: TLSTrust?, loop: EventLoop) {
-        self.init(file: options.taskqueueFile) {
-            if case .failure(let failure) = RabbitMQ.system { failure.description } else { nil }
-        } connections: { settings, definition throws(AMQPFailure) in
+        let connections: SourceConnections.Opener = { settings, definition throws(AMQPFailure) in
             // The operator of the server has written taskqueue's file.
             guard let push, push.sendsOwn || definition.isOfTaskqueue else {
                 throw AMQPFailure(
@@ -89,5 +87,6 @@ extension Sources {
                 settings, library: RabbitMQ.system.get(), trust: trust,
                 refusal: { policy.refusal(of: $0, port: $1, host: $2) }, notify: { loop.wake() })
         }
+        self.init(file: options.taskqueueFile, prefetch: options.prefetch, connections: connections)
     }
 }
