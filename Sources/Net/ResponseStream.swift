@@ -280,6 +280,7 @@ private func decimalDigits(of number: Int) -> Int {
 public func reason(of status: Int) -> StaticString {
     switch status {
     case 200: "OK"
+    case 201: "Created"
     case 204: "No Content"
     case 301: "Moved Permanently"
     case 302: "Found"

@@ -117,6 +117,7 @@ extension API {
         writeCount(",\"limit\":", gate.maximumMemoryBytes, to: &responses)
         responses.append("}")
         context.certificate?.writeEnd(to: &responses)
+        writeStatistics(of: context.sources, gate, to: &responses)
         gate.durability?.writeStatistics(of: broker, to: &responses)
         responses.append("}")
         responses.endLine()

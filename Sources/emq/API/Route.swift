@@ -15,6 +15,8 @@ final class Route: Sendable {
         case none
         /// The name of a queue.
         case queue
+        /// The name of a source, which has the form of a queue's name.
+        case source
         /// The id of a task.
         case task
 
@@ -23,6 +25,7 @@ final class Route: Sendable {
             switch self {
             case .none: "no name"
             case .queue: "the name of a queue"
+            case .source: "the name of a source"
             case .task: "the id of a task"
             }
         }
@@ -33,6 +36,9 @@ final class Route: Sendable {
     /// Another spelling of the first segment.
     let alias: StaticString?
     let subject: Subject
+    /// What follows the subject, such as `/pause`; empty for nothing. It is compared before the path is decoded, so the
+    /// name can end with it too: `%2Fpause`. Routes with a suffix come before the one without.
+    let suffix: StaticString
     /// What to do instead of adding a name to a path that takes none, as a clause; empty for no advice.
     let advice: StaticString
     /// The parameters of the query.
@@ -41,12 +47,13 @@ final class Route: Sendable {
     let operations: [Operation]
 
     init(
-        _ name: StaticString, alias: StaticString? = nil, _ subject: Subject, advice: StaticString = "",
-        query: [String] = [], _ operations: Operation...
+        _ name: StaticString, alias: StaticString? = nil, _ subject: Subject, suffix: StaticString = "",
+        advice: StaticString = "", query: [String] = [], _ operations: Operation...
     ) {
         self.name = name
         self.alias = alias
         self.subject = subject
+        self.suffix = suffix
         self.advice = advice
         self.query = query
         self.operations = operations
@@ -56,7 +63,7 @@ final class Route: Sendable {
     var path: String {
         switch subject {
         case .none: "/\(name)/"
-        case .queue: "/\(name)/NAME"
+        case .queue, .source: "/\(name)/NAME\(suffix)"
         case .task: "/\(name)/ID"
         }
     }
@@ -201,8 +208,11 @@ extension Route {
         let rest = path.extracting(min(end + 1, path.count)..<path.count)
         for route in all where route.begins(with: segment) && (route.subject == .none) == rest.isEmpty {
             if rest.isEmpty { return route }
-            PercentEncoding.decode(rest, into: &name)
-            if route.subject == .queue, let flaw = QueueName.flaw(in: name.span) { throw Problem(400, flaw) }
+            let suffixLength = route.suffix.utf8CodeUnitCount
+            guard suffixLength == 0 || rest.extracting(last: suffixLength).equals(route.suffix) else { continue }
+            PercentEncoding.decode(rest.extracting(droppingLast: suffixLength), into: &name)
+            let owner = route.subject == .source ? "a source" : "a queue"
+            if route.subject != .task, let flaw = QueueName.flaw(in: name.span, of: owner) { throw Problem(400, flaw) }
             return route
         }
         throw missing(segment)
@@ -236,8 +246,14 @@ extension Route {
     func operation(for request: borrowing Request) throws(Problem) -> Operation {
         let method = request.method == .head ? .get : request.method
         for operation in operations where operation.method == method { return operation }
+        // The method may be meant for a path with a suffix that is missing or mistyped.
+        let others = Route.all.filter { other in
+            "\(other.name)" == "\(name)" && other.suffix.utf8CodeUnitCount > suffix.utf8CodeUnitCount
+                && other.operations.contains { $0.method == method }
+        }
+        let paths = others.map { ", or \(text(request.methodName)) \($0.path)" }.joined()
         throw Problem(
-            405, "\(text(request.methodName)) is not allowed here; use \(usualMethods)", allow: allowedMethods)
+            405, "\(text(request.methodName)) is not allowed here; use \(usualMethods)\(paths)", allow: allowedMethods)
     }
 }
 

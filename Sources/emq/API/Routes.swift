@@ -51,6 +51,13 @@ extension Route {
             "defaults", .none, .get(API.showDefaults), .put(.grows(Cost.queueBytes), API.putDefaults),
             .patch(.grows(Cost.queueBytes), API.patchDefaults), .delete(.returns, API.dropDefaults)),
 
+        Route("source", .source, suffix: "/pause", .post(.returns, admission: .byHandler, API.pauseSource)),
+        Route("source", .source, suffix: "/resume", .post(.returns, admission: .byHandler, API.resumeSource)),
+        Route(
+            "source", .source, .get(API.showSource), .put(.grows(), admission: .byHandler, API.putSource),
+            .delete(.frees, API.dropSource)),
+        Route("source", .none, .get(API.showSources)),
+
         Route("healthz", .none, .get(hold: .never, isOpenDuringRecovery: true, API.showHealth)),
     ]
 }

@@ -129,13 +129,7 @@ extension SourceStatus {
     func writeMembers(to output: inout (some JSONOutput & ~Copyable)) {
         output.append("\"state\":\"")
         output.append(Array(state.rawValue.utf8).span)
-        output.append("\",")
-        writeCounts(to: &output)
-    }
-
-    /// Appends the members behind the state, without braces.
-    func writeCounts(to output: inout (some JSONOutput & ~Copyable)) {
-        output.append("\"lag\":")
+        output.append("\",\"lag\":")
         if let lag { JSONWriter.writeInteger(Int64(lag), to: &output) } else { output.append("null") }
         output.append(",\"unacknowledged\":")
         JSONWriter.writeInteger(Int64(unacknowledged), to: &output)

@@ -25,7 +25,7 @@ final class Sources {
 
     init(
         file: TaskqueueFile? = nil, prefetch: Int = SourceDefinition.usualPrefetch,
-        libraryFlaw: @escaping () -> String? = { nil },
+        libraryFlaw: @escaping () -> String? = Sources.flawOfSystem,
         connections: @escaping SourceConnections.Opener = { _, _ throws(AMQPFailure) in
             throw AMQPFailure("this server has no connections")
         }
@@ -34,6 +34,11 @@ final class Sources {
         self.prefetch = prefetch
         self.libraryFlaw = libraryFlaw
         self.connections = SourceConnections(connections)
+    }
+
+    /// What the system lacks to take messages; nil if it lacks nothing.
+    static func flawOfSystem() -> String? {
+        if case .failure(let failure) = RabbitMQ.system { failure.description } else { nil }
     }
 
     // MARK: Turns

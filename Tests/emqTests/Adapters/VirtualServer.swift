@@ -21,8 +21,12 @@ final class VirtualServer {
     /// The time of the next event.
     private var nextTurn: Int64?
 
-    /// Makes a server that replaces the systems of `adapters`. Their services are numbered from 1, in this order.
-    init(_ adapters: Adapters, now: Int64 = 1_700_000_000_000) throws {
+    /// Makes a server that replaces the systems of `adapters`. Their services are numbered from 1, in this order. Its
+    /// clients may send to where `destinations` allows.
+    init(
+        _ adapters: Adapters = Adapters(), sources: Sources = Sources(), destinations: DestinationPolicy? = nil,
+        now: Int64 = 1_700_000_000_000
+    ) throws {
         let loop = try EventLoop()
         let broker = Broker(executor: loop, firstToken: 1, now: now, maximumTasks: 10_000)
         let server = HTTPServer(loop: loop)
@@ -31,14 +35,16 @@ final class VirtualServer {
         nonisolated(unsafe) var push: Push?
         broker.assumeIsolated { broker in
             push = Push(
-                nil, for: served, loop: loop, connections: 1000, maximumBodyBytes: 1 << 30, on: broker, sender: postbox)
+                destinations, for: served, loop: loop, connections: 1000, maximumBodyBytes: 1 << 30, on: broker,
+                sender: postbox)
         }
         self.now = now
         self.adapters = adapters
         self.broker = broker
         self.server = server
         let gate = Gate(server: server, durability: nil, push: push, maximumMemoryBytes: 1 << 30, resident: nil)
-        handler = TaskServer(gate, shutdown: Shutdown(drainMilliseconds: 0), adapters: adapters)
+        handler = TaskServer(
+            gate, shutdown: Shutdown(drainMilliseconds: 0), adapters: adapters, sources: sources)
     }
 
     /// Sends a request, and lets the server do everything that is due now.
