@@ -237,8 +237,7 @@ public struct AMQPSettings: Sendable {
                 }
             }
             if clock() >= nextCount, mayRead {
-                let ready = try session.countReady()
-                publish([]) { $0.readyCount = ready }
+                try session.requestReadyCount()
                 nextCount = clock() + Self.countMilliseconds
             } else if isIdle {
                 sleep(mayRead ? descriptor : -1)
@@ -262,6 +261,7 @@ public struct AMQPSettings: Sendable {
             case .message(let message):
                 held += message.byteCount
                 messages.append(message)
+            case .readyCount(let count): publish([]) { $0.readyCount = count }
             case .part: break
             case .nothing: break reading
             }

@@ -1,18 +1,25 @@
 // A connection to a RabbitMQ, by librabbitmq, that consumes one queue. It belongs to one thread, which may wait in its
-// calls: for 10 s in `init`, `declare` and the sending of acknowledgements, and for 1 s in `close`.
+// calls: for 10 s in `init` and `consume`, for 1 s in `close`, and in those that send until the broker reads, which they
+// give up when it has been silent for 20 s.
 
 import CLibraries
 import Glibc
+import Net
 
 /// Consumes the messages of a queue. A message comes frame by frame, so that no more is read than there is room for.
 @safe final class AMQPSession {
     /// How long the broker may take to answer, and the time after which both sides say that they are alive.
     private static let timeoutSeconds = 10
+    /// How long the end waits for the broker's word.
+    private static let goodbyeMilliseconds: Int64 = 1000
     /// The numbers of frame types, methods, and results (AMQP 0-9-1 section 1.4; amqp.h).
     private enum Frame { static let (method, header, body, heartbeat): (UInt8, UInt8, UInt8, UInt8) = (1, 2, 3, 8) }
     private enum Method {
         static let connectionClose: UInt32 = 10 << 16 | 50
+        static let connectionCloseOk: UInt32 = 10 << 16 | 51
         static let channelClose: UInt32 = 20 << 16 | 40
+        static let declare: UInt32 = 50 << 16 | 10
+        static let declareOk: UInt32 = 50 << 16 | 11
         static let cancel: UInt32 = 60 << 16 | 30
         static let deliver: UInt32 = 60 << 16 | 60
     }
@@ -59,18 +66,14 @@ import Glibc
         }
         // The library closes it together with the connection.
         unsafe functions.amqp_tcp_socket_set_sockfd(place, socket.descriptor)
-        try setTimeout(seconds: Self.timeoutSeconds)
+        var time = timeval(tv_sec: Self.timeoutSeconds, tv_usec: 0)
+        _ = unsafe functions.amqp_set_handshake_timeout(connection, &time)
+        _ = unsafe functions.amqp_set_rpc_timeout(connection, &time)
         try logIn()
         try openChannel()
     }
 
     deinit { _ = unsafe functions.amqp_destroy_connection(connection) }
-
-    private func setTimeout(seconds: Int) throws(AMQPFailure) {
-        var time = timeval(tv_sec: seconds, tv_usec: 0)
-        _ = unsafe functions.amqp_set_handshake_timeout(connection, &time)
-        _ = unsafe functions.amqp_set_rpc_timeout(connection, &time)
-    }
 
     // MARK: Beginning
 
@@ -142,17 +145,12 @@ import Glibc
         return count
     }
 
-    /// Counts the messages that are ready in the queue.
-    ///
-    /// - Throws: `AMQPFailure`; among others, if the queue does not exist.
-    func countReady() throws(AMQPFailure) -> Int { try declare(isPassive: true) }
-
     /// Starts to consume. A queue that exists is taken as it is. A missing one is declared if the settings say so.
     ///
     /// - Returns: how many messages were ready in the queue.
     func consume() throws(AMQPFailure) -> Int {
         let ready: Int
-        do throws(AMQPFailure) { ready = try countReady() } catch {
+        do throws(AMQPFailure) { ready = try declare(isPassive: true) } catch {
             guard settings.declaresQueue, isQueueMissing else { throw error }
             // The error has closed the first channel.
             channel += 1
@@ -174,9 +172,24 @@ import Glibc
     /// The size of the body that arrives next, in bytes; 0 if its header has not arrived.
     var arrivingByteCount: Int { header?.bodyByteCount ?? 0 }
 
+    /// Asks how many messages are ready in the queue; `receive` gets the answer. It does not wait for it, because the
+    /// library would keep all messages that come before the answer in memory.
+    ///
+    /// - Throws: `AMQPFailure`.
+    func requestReadyCount() throws(AMQPFailure) {
+        let status = unsafe withQueue { queue in
+            var declare = unsafe emq_amqp_declare()
+            unsafe (declare.queue, declare.passive) = (queue, 1)
+            return unsafe functions.amqp_send_method(connection, channel, Method.declare, &declare)
+        }
+        guard status == 0 else { throw failure(status: status) }
+    }
+
     /// What one call of `receive` found.
     enum Received {
         case message(AMQPMessage)
+        /// The answer to `requestReadyCount`.
+        case readyCount(Int)
         /// A part of a message.
         case part
         case nothing
@@ -195,7 +208,13 @@ import Glibc
         if status == Status.timeout { return .nothing }
         guard status == 0 else { throw failure(status: status) }
         switch unsafe frame.frame_type {
-        case Frame.method: try unsafe take(frame.payload.method)
+        case Frame.method:
+            let method = unsafe frame.payload.method
+            if unsafe method.id == Method.declareOk, let decoded = unsafe method.decoded {
+                let answer = unsafe decoded.assumingMemoryBound(to: emq_amqp_declare_ok.self).pointee
+                return .readyCount(unsafe Int(answer.message_count))
+            }
+            try unsafe take(method)
         case Frame.header:
             guard let delivery, header == nil, let decoded = unsafe frame.payload.properties.decoded else {
                 throw Self.disorder
@@ -262,8 +281,24 @@ import Glibc
 
     /// Says goodbye, so that the broker logs no error. Messages without an acknowledgement go back to their queue.
     func close() {
-        try? setTimeout(seconds: 1)
-        _ = unsafe functions.amqp_connection_close(connection, 200)
+        var close = unsafe emq_amqp_close()
+        unsafe close.reply_code = 200
+        guard unsafe functions.amqp_send_method(connection, 0, Method.connectionClose, &close) == 0 else { return }
+        let clock = EventLoop.steadyClock()
+        let deadline = clock() + Self.goodbyeMilliseconds
+        // Messages that are under way come before the answer.
+        var frame = unsafe emq_amqp_frame()
+        repeat {
+            unsafe functions.amqp_maybe_release_buffers(connection)
+            var time = timeval(tv_sec: 0, tv_usec: 100_000)
+            let status = unsafe functions.amqp_simple_wait_frame_noblock(connection, &frame, &time)
+            guard status == 0 || status == Status.timeout else { return }
+            if status == 0, unsafe frame.frame_type == Frame.method,
+                unsafe frame.payload.method.id == Method.connectionCloseOk
+            {
+                return
+            }
+        } while clock() < deadline
     }
 
     // MARK: Failures

@@ -248,11 +248,24 @@ typedef struct emq_amqp_deliver {
     emq_amqp_bytes routing_key;
 } emq_amqp_deliver;
 
-// channel.close and connection.close begin like this.
+// channel.close and connection.close.
 typedef struct emq_amqp_close {
     uint16_t reply_code;
     emq_amqp_bytes reply_text;
+    uint16_t class_id;
+    uint16_t method_id;
 } emq_amqp_close;
+
+typedef struct emq_amqp_declare {
+    uint16_t ticket;
+    emq_amqp_bytes queue;
+    int passive;
+    int durable;
+    int exclusive;
+    int auto_delete;
+    int nowait;
+    emq_amqp_table arguments;
+} emq_amqp_declare;
 
 typedef struct emq_amqp_declare_ok {
     emq_amqp_bytes queue;
@@ -283,8 +296,8 @@ typedef struct emq_amqp_declare_ok {
     F(emq_amqp_reply, amqp_get_rpc_reply, (emq_amqp_connection *)) \
     F(int, amqp_simple_wait_frame_noblock, (emq_amqp_connection *, emq_amqp_frame *, const struct timeval *)) \
     F(int, amqp_send_frame, (emq_amqp_connection *, const emq_amqp_frame *)) \
+    F(int, amqp_send_method, (emq_amqp_connection *, uint16_t channel, uint32_t id, void *decoded)) \
     F(void, amqp_maybe_release_buffers, (emq_amqp_connection *)) \
-    F(emq_amqp_reply, amqp_connection_close, (emq_amqp_connection *, int code)) \
     F(const char *, amqp_error_string2, (int status))
 
 #define EMQ_FIELD(RETURNED, NAME, TAKEN) RETURNED(*NAME) TAKEN;
