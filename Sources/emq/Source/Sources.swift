@@ -22,6 +22,8 @@ final class Sources {
     private var sources: [[UInt8]: Source] = [:]
     private var hasBegun = false
     private var deadline: Int64?
+    /// Whether a source was changed since the beginning of the turn, so that it has to connect or to end.
+    private var hasChanged = false
 
     init(
         file: TaskqueueFile? = nil, prefetch: Int = SourceDefinition.usualPrefetch,
@@ -48,6 +50,7 @@ final class Sources {
     func beginTurn(_ context: inout Context, on broker: isolated Broker) {
         if !hasBegun { begin(on: broker) }
         connections.now = context.now
+        hasChanged = false
         deadline = connections.review()
         for source in sources.values {
             if let next = source.turn(&context, on: broker) { deadline = min(deadline ?? .max, next) }
@@ -55,7 +58,7 @@ final class Sources {
     }
 
     /// When the next turn must begin at the latest; nil for no such time.
-    var nextDeadline: Int64? { deadline }
+    var nextDeadline: Int64? { hasChanged ? connections.now : deadline }
 
     /// Whether there is no connection to a RabbitMQ.
     var isDisconnected: Bool { connections.isEmpty && sources.values.allSatisfy(\.isDisconnected) }
@@ -158,5 +161,6 @@ final class Sources {
 
     private func store(_ value: [UInt8]?, in setting: [UInt8], on broker: isolated Broker) throws(Problem) {
         do throws(BrokerError) { try broker.setSetting(setting, to: value) } catch { throw Problem(error) }
+        hasChanged = true
     }
 }
