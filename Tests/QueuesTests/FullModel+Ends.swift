@@ -32,8 +32,12 @@ extension FullModel {
             guard let index = index(task.number) else { continue }
             if !applyReplacement(index) { put(index, .ready, until: .max, atFront: true) }
         }
-        // From now on, timers of the same time fire in the order of the tasks' places.
-        for index in tasks.indices.sorted(by: { tasks[$0].order < tasks[$1].order }) { setTimer(index) }
+        // From now on, timers of the same time fire in the order of the tasks' places; those of leases fire last, in the
+        // order of the dispatches.
+        let held = tasks.indices.filter { tasks[$0].state == .dispatched }
+        let others = tasks.indices.filter { tasks[$0].state != .dispatched }
+        for index in others.sorted(by: { tasks[$0].order < tasks[$1].order }) { setTimer(index) }
+        for index in held.sorted(by: { tasks[$0].token < tasks[$1].token }) { setTimer(index) }
         endedSends = []
     }
 
