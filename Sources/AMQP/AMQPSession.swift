@@ -23,6 +23,7 @@ import Net
         static let cancel: UInt32 = 60 << 16 | 30
         static let deliver: UInt32 = 60 << 16 | 60
     }
+    private static let basicClass: UInt16 = 60
     private enum Reply { static let (normal, library, server): (Int32, Int32, Int32) = (1, 2, 3) }
     private enum Status {
         static let connectionClosed: Int32 = -0x7
@@ -216,9 +217,10 @@ import Net
             }
             try unsafe take(method)
         case Frame.header:
-            guard let delivery, header == nil, let decoded = unsafe frame.payload.properties.decoded else {
-                throw Self.disorder
-            }
+            // The properties of other classes are other structures.
+            guard let delivery, header == nil, unsafe frame.payload.properties.class_id == Self.basicClass,
+                let decoded = unsafe frame.payload.properties.decoded
+            else { throw Self.disorder }
             let count = unsafe frame.payload.properties.body_size
             guard count <= UInt64(settings.maximumBodyByteCount) else { throw tooLarge(count) }
             header = unsafe AMQPHeader(
