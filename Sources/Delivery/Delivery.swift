@@ -121,6 +121,8 @@ public final class Delivery {
         // Tasks that can never be sent have died.
         addNotifications(on: broker, now: now, &notificationBytes)
         if broker.hasUnreportedDeadTasks, !postponesNotifications { return now }
+        // A client has ended tasks that are being sent, such as by cancelling them.
+        if broker.hasEndedSends, !isStopping { return now }
         if !active.isEmpty || resolvedCount > 0, !isStopping, attempts.count < maximumInFlight { return now }
         return paced.last?.time
     }

@@ -111,6 +111,9 @@ extension Broker {
         for key in ended { body(key) }
     }
 
+    /// Whether there is something for `takeEndedSends`. O(1).
+    public var hasEndedSends: Bool { !store.sending.ended.isEmpty }
+
     /// Calls `body` with each task that has died since the last call, if push was to send it or its queue has push
     /// options. If `body` returns false, this task and the rest are left for the next call. `body` may add tasks. O(n).
     public func takeDeadTasks(while body: (DeadTask) -> Bool) {
