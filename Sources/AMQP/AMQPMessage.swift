@@ -13,7 +13,7 @@ public struct AMQPMessage: Sendable {
     public let content: [UInt8]
     /// What its producer and RabbitMQ say about it, as a JSON object of strings; empty if they say nothing.
     public let metadata: [UInt8]
-    /// Its `message_id`; empty if it has none.
+    /// Its `message_id`; empty if it has none. Bytes that are no UTF-8 are in base64, as in `metadata`.
     public let messageID: [UInt8]
     /// Its priority, 0 to 255; higher first.
     public let priority: UInt8?
@@ -65,7 +65,9 @@ struct AMQPHeader {
         let properties = unsafe decoded.pointee
         let flags = unsafe properties.flags
         if flags & Flag.priority != 0 { priority = unsafe properties.priority }
-        if flags & Flag.messageID != 0 { messageID = unsafe [UInt8](copying: properties.message_id) }
+        if flags & Flag.messageID != 0 {
+            messageID = unsafe AMQPField.readable([UInt8](copying: properties.message_id))
+        }
         if flags & Flag.expiration != 0 {
             expirationMilliseconds = unsafe Int64(
                 String(decoding: [UInt8](copying: properties.expiration), as: UTF8.self))
@@ -184,7 +186,7 @@ enum AMQPField {
     /// - Returns: whether they are in base64.
     @discardableResult
     static func writeString(_ bytes: [UInt8], to json: inout [UInt8]) -> Bool {
-        if String(validating: bytes, as: UTF8.self) != nil {
+        if isText(bytes) {
             JSONWriter.writeString(bytes.span, to: &json)
             return false
         }
@@ -193,6 +195,16 @@ enum AMQPField {
         json.append(UInt8(ascii: "\""))
         return true
     }
+
+    /// Bytes as they are; in base64 if they are no UTF-8. O(n).
+    static func readable(_ bytes: [UInt8]) -> [UInt8] {
+        if isText(bytes) { return bytes }
+        var text: [UInt8] = []
+        Base64.standard.encode(bytes.span, into: &text)
+        return text
+    }
+
+    private static func isText(_ bytes: [UInt8]) -> Bool { String(validating: bytes, as: UTF8.self) != nil }
 
     /// Writes a field as JSON, by the letters that RabbitMQ puts before fields
     /// (https://www.rabbitmq.com/amqp-0-9-1-errata.html section 3). Bytes that are no UTF-8 become base64, and what JSON has no number for becomes null.

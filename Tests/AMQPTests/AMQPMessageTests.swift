@@ -92,6 +92,15 @@ import Testing
         #expect(try metadata(of: message) == ["body": "base64"])
     }
 
+    /// A key is shown in JSON, and named in URLs.
+    @Test func aMessageIDThatIsNoTextBecomesBase64() throws {
+        let message = message { properties, arena in
+            (properties.flags, properties.message_id) = (0x80, arena.bytes([0xFF, 0, 1]))
+        }
+        #expect(message.messageID == Array("/wAB".utf8))
+        #expect(try metadata(of: message) == ["message_id": "/wAB"])
+    }
+
     @Test func propertiesBecomeMetadata() throws {
         let message = message(exchange: "events", routingKey: "a.b", isRedelivered: true) { properties, arena in
             properties.flags = 0xFFF8
