@@ -185,7 +185,11 @@ public struct AMQPSettings: Sendable {
 
     private func consume() throws(AMQPFailure) {
         let socket = try BrokerSocket(to: settings.url, trust: trust, refusal: refusal) { self.isStopping }
-        state.with { $0.socket = socket }
+        state.with {
+            $0.socket = socket
+            // `interrupt` has not seen the socket if it came before.
+            if $0.isStopping { socket.interrupt() }
+        }
         // Before the library closes the descriptor.
         defer { state.with { $0.socket = nil } }
         let session = try AMQPSession(library, over: socket, settings)

@@ -437,7 +437,7 @@ struct SecureBrokerSocketTests {
 
 extension TestSocket {
     /// Waits for room to send.
-    fileprivate func isWritable(withinMilliseconds milliseconds: Int32) -> Bool {
+    func isWritable(withinMilliseconds milliseconds: Int32) -> Bool {
         var state = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
         return uninterrupted { poll(&state, 1, milliseconds) } > 0
     }
