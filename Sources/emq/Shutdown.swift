@@ -18,6 +18,9 @@ final class Shutdown: EventSource {
 
     deinit { if descriptor >= 0 { close(descriptor) } }
 
+    /// Asks the server to stop, as a signal does.
+    func ask() { signals += 1 }
+
     /// Whether a signal has asked the server to stop.
     var isAsked: Bool { signals > 0 }
 
@@ -46,7 +49,7 @@ final class Shutdown: EventSource {
     override func ready(events: UInt32) {
         var info = signalfd_siginfo()
         while unsafe read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
-            if info.ssi_signo == UInt32(SIGHUP) { isReloadAsked = true } else { signals += 1 }
+            if info.ssi_signo == UInt32(SIGHUP) { isReloadAsked = true } else { ask() }
         }
     }
 

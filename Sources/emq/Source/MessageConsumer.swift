@@ -28,12 +28,17 @@ final class SourceConnections {
     private static let endMilliseconds: Int64 = 3000
 
     private let opener: Opener
+    /// Logs a line.
+    let log: (String) -> Void
     /// The connections that are ending, and when they are broken.
     private var ending: [(consumer: any MessageConsumer, deadline: Int64)] = []
     /// The time of the turn.
     var now: Int64 = 0
 
-    init(_ opener: @escaping Opener) { self.opener = opener }
+    init(_ opener: @escaping Opener, log: @escaping (String) -> Void) {
+        self.opener = opener
+        self.log = log
+    }
 
     /// Whether no connection is ending.
     var isEmpty: Bool { ending.isEmpty }

@@ -50,6 +50,8 @@ final class Source {
     private var lastError: (text: String, time: Int64)?
     /// The failure that was logged last, and when it may be logged again.
     private var logged: (text: String, until: Int64)?
+    /// Whether the last line of the log is that it consumes, so that this is said once after each failure that is said.
+    private var hasLoggedConsuming = false
 
     init(name: [UInt8], definition: SourceDefinition, connections: SourceConnections) {
         self.name = name
@@ -91,8 +93,8 @@ final class Source {
             (before.url, before.queue, before.prefetch) == (definition.url, definition.queue, definition.prefetch)
         if isSame, before.isPaused == definition.isPaused { return }
         disconnect()
-        (failureCount, connectTime, isResting, block) = (0, .min, false, nil)
-        (lastError, logged) = (nil, nil)
+        (failureCount, connectTime, isResting) = (0, .min, false)
+        (lastError, logged, hasLoggedConsuming) = (nil, nil, false)
         if !isSame { lag = nil }
     }
 
@@ -103,7 +105,7 @@ final class Source {
     }
 
     private func forgetConnection() {
-        (consumer, isConsuming, waiting, nextWaiting, waitingByteCount) = (nil, false, [], 0, 0)
+        (consumer, isConsuming, waiting, nextWaiting, waitingByteCount, block) = (nil, false, [], 0, 0, nil)
         (stored, receivedTag, acknowledgedTag) = ([], 0, 0)
     }
 
@@ -129,6 +131,7 @@ final class Source {
             if stored.isEmpty { disconnect() }
             return nil
         }
+        if consumer == nil { return connectTime }
         let isComplete = store(&context, on: broker)
         guard let block else { return isComplete ? nil : now }
         guard now - block.since < Self.patienceMilliseconds else {
@@ -136,7 +139,7 @@ final class Source {
                 "closed the connection, and its messages went back to RabbitMQ, because of a lack of room: \(block.reason)"
             )
             disconnect()
-            isResting = true
+            (isResting, self.block) = (true, block)
             connectTime = now + Self.lookWithoutConnectionMilliseconds
             return connectTime
         }
@@ -176,10 +179,12 @@ final class Source {
         lag = news.readyCount ?? lag
         if news.isConsuming, !isConsuming {
             (isConsuming, consumingSince) = (true, now)
-            logged = nil
-            let count = lag.map { $0 == 1 ? "; 1 message is there" : "; \($0) messages are there" } ?? ""
-            let queue = text(definition.queue.span)
-            log("consuming queue '\(queue)' at \(definition.url.masked)\(count)")
+            if !hasLoggedConsuming {
+                let count = lag.map { $0 == 1 ? "; 1 message is there" : "; \($0) messages are there" } ?? ""
+                let queue = text(definition.queue.span)
+                log("consuming queue '\(queue)' at \(definition.url.masked)\(count)")
+                hasLoggedConsuming = true
+            }
         }
         guard news.hasEnded else { return }
         if isConsuming, now - consumingSince >= Self.goodMilliseconds { failureCount = 0 }
@@ -210,7 +215,10 @@ final class Source {
         consumer?.acknowledge(through: tag)
     }
 
-    private func log(_ line: String) { Emq.log("emq: source '\(nameText)': \(line)") }
+    private func log(_ line: String) {
+        hasLoggedConsuming = false
+        connections.log("emq: source '\(nameText)': \(line)")
+    }
 
     // MARK: Storing
 
@@ -256,7 +264,8 @@ final class Source {
         if let lifetime = message.expirationMilliseconds, lifetime >= 0 {
             task.expiry = .after(milliseconds: min(lifetime, maximumMilliseconds))
         }
-        let hasKey = definition.uniqueForMilliseconds > 0 && !message.messageID.isEmpty
+        let hasKey =
+            definition.uniqueForMilliseconds > 0 && 1...TaskKey.maximumByteCount ~= message.messageID.count
         if hasKey || !message.metadata.isEmpty {
             let options = TaskOptions()
             options.metadata = message.metadata

@@ -30,12 +30,12 @@ final class Sources {
         libraryFlaw: @escaping () -> String? = Sources.flawOfSystem,
         connections: @escaping SourceConnections.Opener = { _, _ throws(AMQPFailure) in
             throw AMQPFailure("this server has no connections")
-        }
+        }, log: @escaping (String) -> Void = { Emq.log($0) }
     ) {
         self.file = file
         self.prefetch = prefetch
         self.libraryFlaw = libraryFlaw
-        self.connections = SourceConnections(connections)
+        self.connections = SourceConnections(connections, log: log)
     }
 
     /// What the system lacks to take messages; nil if it lacks nothing.
@@ -51,10 +51,9 @@ final class Sources {
         if !hasBegun { begin(on: broker) }
         connections.now = context.now
         hasChanged = false
-        deadline = connections.review()
-        for source in sources.values {
-            if let next = source.turn(&context, on: broker) { deadline = min(deadline ?? .max, next) }
-        }
+        let turns = sources.values.compactMap { $0.turn(&context, on: broker) }
+        // After the turns, which may have closed connections.
+        deadline = [turns.min(), connections.review()].compactMap { $0 }.min()
     }
 
     /// When the next turn must begin at the latest; nil for no such time.

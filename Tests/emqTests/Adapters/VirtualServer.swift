@@ -17,23 +17,31 @@ final class VirtualServer {
     private(set) var now: Int64
     private let broker: Broker
     private let server: HTTPServer
+    private let shutdown: Shutdown
     private var handler: TaskServer
     /// The time of the next event.
-    private var nextTurn: Int64?
+    private(set) var nextTurn: Int64?
+    /// Whether something wakes the loop before that.
+    var wakes: () -> Bool = { false }
 
     /// Makes a server that replaces the systems of `adapters`. Their services are numbered from 1, in this order. Its
     /// clients may send to where `destinations` allows.
     init(
         _ adapters: Adapters = Adapters(), sources: Sources = Sources(), destinations: DestinationPolicy? = nil,
+        durability: TestDurability? = nil, maximumMemoryBytes: Int = 1 << 30, drainMilliseconds: Int64 = 0,
         now: Int64 = 1_700_000_000_000
     ) throws {
         let loop = try EventLoop()
         let broker = Broker(executor: loop, firstToken: 1, now: now, maximumTasks: 10_000)
         let server = HTTPServer(loop: loop)
         // Here and below, the calling thread is the broker's isolation.
-        nonisolated(unsafe) let (postbox, served) = (postbox, adapters)
+        nonisolated(unsafe) let (postbox, served, isJournaled) = (postbox, adapters, durability != nil)
         nonisolated(unsafe) var push: Push?
         broker.assumeIsolated { broker in
+            if isJournaled {
+                broker.beginRestoring()
+                _ = broker.finishRestoring(nextSequence: 1, now: now, graceMilliseconds: 0)
+            }
             push = Push(
                 destinations, for: served, loop: loop, connections: 1000, maximumBodyBytes: 1 << 30, on: broker,
                 sender: postbox)
@@ -42,9 +50,25 @@ final class VirtualServer {
         self.adapters = adapters
         self.broker = broker
         self.server = server
-        let gate = Gate(server: server, durability: nil, push: push, maximumMemoryBytes: 1 << 30, resident: nil)
-        handler = TaskServer(
-            gate, shutdown: Shutdown(drainMilliseconds: 0), adapters: adapters, sources: sources)
+        shutdown = Shutdown(drainMilliseconds: drainMilliseconds)
+        let gate = Gate(
+            server: server, durability: durability, push: push, maximumMemoryBytes: maximumMemoryBytes, resident: nil)
+        handler = TaskServer(gate, shutdown: shutdown, adapters: adapters, sources: sources)
+    }
+
+    /// Asks the server to stop, as SIGTERM does.
+    func stop() {
+        shutdown.ask()
+        turn()
+    }
+
+    /// Whether the server has stopped.
+    var isFinished: Bool { handler.isFinished }
+
+    /// Calls `body` with the broker.
+    func withBroker(_ body: (isolated Broker) -> Void) {
+        nonisolated(unsafe) let body = body
+        broker.assumeIsolated { broker in body(broker) }
     }
 
     /// Sends a request, and lets the server do everything that is due now.
@@ -75,21 +99,28 @@ final class VirtualServer {
                 bytes: source.span, head: head, service: service, ticket: Ticket(connection: 0, serial: 0),
                 bodyObserver: nil)
             _ = this.handler.handle(request, &responses, on: broker)
+            // As in the real loop, there is no other turn unless the end of this one asks for it.
+            this.nextTurn = this.handler.endTurn(on: broker)
             return Array(copying: responses.buffer.span)
         }
-        turn()
+        if nextTurn ?? .max <= now || wakes() { turn() }
         return bytes
     }
 
     /// Does everything that is due now.
     func turn() {
+        for _ in 0..<1000 {
+            step()
+            guard nextTurn ?? .max <= now || wakes(), !isFinished else { return }
+        }
+    }
+
+    /// Does one turn.
+    func step() {
         nonisolated(unsafe) let this = self
         broker.assumeIsolated { broker in
-            for _ in 0..<1000 {
-                this.handler.beginTurn(now: this.now, on: broker)
-                this.nextTurn = this.handler.endTurn(on: broker)
-                guard let next = this.nextTurn, next <= this.now else { return }
-            }
+            this.handler.beginTurn(now: this.now, on: broker)
+            this.nextTurn = this.handler.endTurn(on: broker)
         }
     }
 
