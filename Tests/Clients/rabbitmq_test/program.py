@@ -40,7 +40,7 @@ class Emq(peers.Emq):
             self.process = subprocess.Popen(command, stderr=log)
         peers.running.append(self.process)
         has_ended = lambda: self.process.poll() is not None
-        self.urls = eventually(lambda: has_ended() or re.findall(r"http://([^ ;,\s]+:\d+)\s", self.log()))
+        self.urls = eventually(lambda: has_ended() or re.findall(r"http://([^ ;,\s]+:\d+)[;,\s]", self.log()))
         if not self.urls or has_ended():
             raise RuntimeError(f"emq did not start: {self.log()}")
         self.url = f"http://{self.urls[0]}"

@@ -95,7 +95,7 @@ def black_hole(node, network):
     messages = lambda first, last: [
         (str(number), pika.BasicProperties(delivery_mode=2, message_id=f"hole-{number}"))
         for number in range(first, last)]
-    server = Emq(data=directory(), under=network.entry)
+    server = Emq(data=directory(), under=network.entry, push="198.18.0.0/15")
     server.add("hole", node.url(host=network.addresses[0]), prefetch=100)
     server.until("hole", "consuming")
     node.publish_many("hole", messages(0, 500))

@@ -62,7 +62,8 @@ def mended_later(node):
     server.add("queue", node.url(), queue="missing")
     server.add("exclusive", node.url())
     server.add("locked", node.url())
-    server.add("not-amqp", f"amqp://{USER}:{PASSWORD}@127.0.0.1:{server.port}")
+    other = Emq()
+    server.add("not-amqp", node.url(other.port))
     server.until_error("password", "403", "forgetful")
     server.until_error("user", "403", "nobody")
     server.until_error("vhost", "elsewhere")
@@ -72,7 +73,7 @@ def mended_later(node):
     server.until_error("queue", "404", "missing")
     server.until_error("exclusive", "403", "exclusive")
     server.until_error("locked", "405", "locked")
-    server.until_error("not-amqp", "127.0.0.1")
+    server.until_error("not-amqp", f"127.0.0.1:{other.port}")
     for name in ("password", "user", "vhost", "port", "host", "permission", "queue", "exclusive", "locked", "not-amqp"):
         view = server.source(name)
         check(f"the state of {name}", view.get("state") in ("retrying", "connecting"), view)
@@ -109,6 +110,7 @@ def mended_later(node):
     repeated = server.log().count("no-such-host.invalid")
     check("repeated errors are not logged each time", repeated <= 3, f"{repeated}: {server.log()}")
     server.stop()
+    other.stop()
 
 
 def certificates(node):
