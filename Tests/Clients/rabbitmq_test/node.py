@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,11 +13,24 @@ import time
 import pika
 
 from tls_test import peers
-from tls_test.peers import free_port, key, pem
+from tls_test.peers import key, pem
 
 PROGRAMS = "/usr/lib/rabbitmq/bin"
 # The user that the sources of the test have, unless a scene says something else.
 USER, PASSWORD = "emq", "correct-horse"
+
+
+def free_port():
+    """A port that stays free while nothing listens there: the system does not give it to connections."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        first = int(file.read().split()[0])
+    while True:
+        port = random.randrange(first // 2, first)
+        try:
+            socket.create_server(("0.0.0.0", port)).close()
+            return port
+        except OSError:
+            continue
 
 
 class Node:
@@ -91,11 +105,14 @@ class Node:
     def kill(self):
         """Kills it with SIGKILL: the shell, Erlang and its helpers."""
         # Erlang's helpers are in sessions of their own, and end when their pipe to Erlang does.
-        os.killpg(self.group.pid, signal.SIGKILL)
+        try:
+            os.killpg(self.group.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         self.group.wait()
         self.group = None
 
-    def erlang(self):
+    def process_id(self):
         """The process id of Erlang itself."""
         with open(f"{self.directory}/pid") as file:
             return int(file.read())
