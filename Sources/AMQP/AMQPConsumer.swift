@@ -19,23 +19,26 @@ public struct AMQPSettings: Sendable {
     public var declaresQueue: Bool
     /// The name under which the broker shows the connection.
     public var name: String
-    /// The largest body of a message, in bytes.
-    public var maximumBodyByteCount: Int
-    /// While messages with more bytes than this wait to be stored, no more are read, except one.
+    /// The largest content of a message as JSON, in bytes.
+    public var maximumContentByteCount: Int
+    /// While the owner has messages with more bytes than this, no more are read, except one.
     public var maximumHeldByteCount: Int
+    /// The memory that messages of all consumers may take.
+    public var budget: MessageBudget
 
     /// Makes settings.
     public init(
         url: AMQPURL, queue: [UInt8], prefetch: UInt16, declaresQueue: Bool, name: String,
-        maximumBodyByteCount: Int, maximumHeldByteCount: Int
+        maximumContentByteCount: Int, maximumHeldByteCount: Int, budget: MessageBudget
     ) {
         self.url = url
         self.queue = queue
         self.prefetch = prefetch
         self.declaresQueue = declaresQueue
         self.name = name
-        self.maximumBodyByteCount = maximumBodyByteCount
+        self.maximumContentByteCount = maximumContentByteCount
         self.maximumHeldByteCount = maximumHeldByteCount
+        self.budget = budget
     }
 
     /// The queue's name for messages to people.
@@ -60,8 +63,10 @@ public struct AMQPSettings: Sendable {
 
     private struct State {
         var news = News()
-        /// The bytes of messages that the owner has not stored yet.
+        /// The bytes of messages that the owner has not released yet.
         var heldByteCount = 0
+        /// Whether the owner wants messages.
+        var isWanted = true
         /// Messages up to this delivery are to be acknowledged.
         var acknowledgedTag: UInt64 = 0
         var isStopping = false
@@ -73,6 +78,8 @@ public struct AMQPSettings: Sendable {
     private static let countMilliseconds: Int64 = 5000
     /// The longest sleep, so that heartbeats are sent and missed in time: a quarter of their interval.
     private static let sleepMilliseconds: Int64 = 2500
+    /// How long to wait for room that others give back.
+    private static let retryMilliseconds: Int64 = 50
     /// The messages that are given to the owner at once.
     private static let batchCount = 256
 
@@ -136,9 +143,16 @@ public struct AMQPSettings: Sendable {
         }
     }
 
-    /// Says that messages are stored, so that as much as their bytes may be read. O(1).
-    public func noteStored(byteCount: Int) {
+    /// Says that messages are stored or dropped, so that as much as their bytes may be read. O(1).
+    public func release(byteCount: Int) {
         state.with { $0.heldByteCount -= byteCount }
+        settings.budget.add(-byteCount)
+        wake()
+    }
+
+    /// Says whether messages are wanted. While they are not, none is read, and RabbitMQ waits. O(1).
+    public func setWanted(_ isWanted: Bool) {
+        state.with { $0.isWanted = isWanted }
         wake()
     }
 
@@ -190,7 +204,6 @@ public struct AMQPSettings: Sendable {
             // `interrupt` has not seen the socket if it came before.
             if $0.isStopping { socket.interrupt() }
         }
-        // Before the library closes the descriptor.
         defer { state.with { $0.socket = nil } }
         let session = try AMQPSession(library, over: socket, settings)
         let ready = try session.consume()
@@ -220,67 +233,84 @@ public struct AMQPSettings: Sendable {
         var nextCount = clock() + Self.countMilliseconds
         var nextHeartbeat = Int64.max
         var acknowledged: UInt64 = 0
+        // What the budget has given for the message that is arriving.
+        var granted = 0
+        defer { settings.budget.add(-granted) }
         while true {
-            let (tag, held, isStopping) = state.with { ($0.acknowledgedTag, $0.heldByteCount, $0.isStopping) }
+            let orders = state.with { ($0.acknowledgedTag, $0.isWanted, $0.isStopping) }
+            let (tag, isWanted, isStopping) = orders
             if tag > acknowledged {
                 try session.acknowledge(through: tag)
                 acknowledged = tag
             }
             if isStopping { return }
-            var isIdle = true
-            let mayRead = held <= 0 || held + session.arrivingByteCount <= settings.maximumHeldByteCount
-            if mayRead {
-                isIdle = try !receive(session, held: held)
-                nextHeartbeat = .max
-            } else {
+            var result = Reading.full
+            if isWanted { result = try receive(session, &granted) }
+            if result == .full {
                 // Nobody else sends heartbeats while nothing is read.
                 if nextHeartbeat == .max { nextHeartbeat = clock() }
                 if clock() >= nextHeartbeat {
                     try session.sendHeartbeat()
                     nextHeartbeat = clock() + Self.sleepMilliseconds
                 }
+                sleep(-1, milliseconds: isWanted ? Self.retryMilliseconds : Self.sleepMilliseconds)
+                continue
             }
-            if clock() >= nextCount, mayRead {
+            nextHeartbeat = .max
+            if clock() >= nextCount {
                 try session.requestReadyCount()
                 nextCount = clock() + Self.countMilliseconds
-            } else if isIdle {
-                sleep(mayRead ? descriptor : -1)
+            } else if result == .empty {
+                sleep(descriptor, milliseconds: Self.sleepMilliseconds)
             }
         }
     }
 
-    /// Takes what has arrived, up to a batch.
-    ///
-    /// - Returns: whether anything has.
-    private func receive(_ session: AMQPSession, held: Int) throws(AMQPFailure) -> Bool {
+    /// How reading ended.
+    private enum Reading {
+        /// There is no room for more.
+        case full
+        /// Nothing more has arrived.
+        case empty
+        /// There may be more.
+        case more
+    }
+
+    /// Takes what has arrived and there is room for, up to a batch.
+    private func receive(_ session: AMQPSession, _ granted: inout Int) throws(AMQPFailure) -> Reading {
         var messages: [AMQPMessage] = []
-        var held = held
-        var isFruitful = false
+        var held = state.with { $0.heldByteCount }
         // What has arrived before a failure is for the owner all the same.
         defer { if !messages.isEmpty { publish(messages) } }
-        reading: while messages.count < Self.batchCount,
-            held <= 0 || held + session.arrivingByteCount <= settings.maximumHeldByteCount
-        {
+        while messages.count < Self.batchCount {
+            let wanted = session.arrivingByteCount
+            if wanted > granted {
+                guard held <= 0 || held + wanted <= settings.maximumHeldByteCount, settings.budget.take(wanted) else {
+                    return .full
+                }
+                granted = wanted
+            }
             switch try session.receive() {
             case .message(let message):
+                settings.budget.add(message.byteCount - granted)
+                granted = 0
                 held += message.byteCount
                 messages.append(message)
             case .readyCount(let count): publish([]) { $0.readyCount = count }
             case .part: break
-            case .nothing: break reading
+            case .nothing: return .empty
             }
-            isFruitful = true
         }
-        return isFruitful
+        return .more
     }
 
     /// Sleeps until the socket has something, unless it is not to be read (-1), or the owner wants something.
-    private func sleep(_ descriptor: Int32) {
+    private func sleep(_ descriptor: Int32, milliseconds: Int64) {
         var states = [
             pollfd(fd: wakeUp, events: Int16(POLLIN), revents: 0),
             pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
         ]
-        _ = unsafe poll(&states, 2, Int32(Self.sleepMilliseconds))
+        _ = unsafe poll(&states, 2, Int32(milliseconds))
         var count: UInt64 = 0
         _ = unsafe read(wakeUp, &count, 8)
     }

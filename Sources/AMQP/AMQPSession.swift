@@ -40,6 +40,7 @@ import Net
     private var channel: UInt16 = 1
     /// Whether the last failure was that the queue does not exist.
     private var isQueueMissing = false
+    private var lastTag: UInt64 = 0
     /// The parts of the next message that have arrived.
     private var delivery: AMQPDelivery?
     private var header: AMQPHeader?
@@ -170,8 +171,9 @@ import Net
 
     // MARK: Messages
 
-    /// The size of the body that arrives next, in bytes; 0 if its header has not arrived.
-    var arrivingByteCount: Int { header?.bodyByteCount ?? 0 }
+    /// About how much memory the message that is arriving will take, in bytes: its body, and its content as JSON. 0 if its
+    /// header has not arrived.
+    var arrivingByteCount: Int { header.map { 1024 + 2 * $0.bodyByteCount } ?? 0 }
 
     /// Asks how many messages are ready in the queue; `receive` gets the answer. It does not wait for it, because the
     /// library would keep all messages that come before the answer in memory.
@@ -208,6 +210,7 @@ import Net
         let status = unsafe functions.amqp_simple_wait_frame_noblock(connection, &frame, &atOnce)
         if status == Status.timeout { return .nothing }
         guard status == 0 else { throw failure(status: status) }
+        guard unsafe frame.channel == channel || frame.channel == 0 else { throw Self.disorder }
         switch unsafe frame.frame_type {
         case Frame.method:
             let method = unsafe frame.payload.method
@@ -222,7 +225,7 @@ import Net
                 let decoded = unsafe frame.payload.properties.decoded
             else { throw Self.disorder }
             let count = unsafe frame.payload.properties.body_size
-            guard count <= UInt64(settings.maximumBodyByteCount) else { throw tooLarge(count) }
+            guard count <= UInt64(settings.maximumContentByteCount) else { throw tooLarge }
             header = unsafe AMQPHeader(
                 of: delivery, from: settings.queue,
                 copying: UnsafePointer(decoded.assumingMemoryBound(to: emq_amqp_basic_properties.self)),
@@ -238,14 +241,17 @@ import Net
         }
         guard let header, body.count == header.bodyByteCount else { return .part }
         defer { (delivery, self.header, body) = (nil, nil, []) }
-        return .message(header.message(body))
+        let message = header.message(body)
+        guard message.content.count <= settings.maximumContentByteCount else { throw tooLarge }
+        return .message(message)
     }
 
-    private func tooLarge(_ byteCount: UInt64) -> AMQPFailure {
+    private var tooLarge: AMQPFailure {
         AMQPFailure(
-            "a message in queue '\(settings.queueText)' has \(byteCount) bytes, but emq takes at most "
-                + "\(settings.maximumBodyByteCount): a quarter of --max-memory, and at most 128 MiB",
-            isPermanent: true)
+            "a message in queue '\(settings.queueText)' is too large: as JSON, a message may have "
+                + "\(settings.maximumContentByteCount) bytes here (an eighth of --max-memory, and at most 128 MiB); take "
+                + "it out with another program, or raise --max-memory",
+            isFinal: true)
     }
 
     private static var disorder: AMQPFailure { AMQPFailure("RabbitMQ sent frames that do not follow each other") }
@@ -256,6 +262,9 @@ import Net
         case Method.deliver:
             guard delivery == nil, let decoded = unsafe method.decoded else { throw Self.disorder }
             let deliver = unsafe decoded.assumingMemoryBound(to: emq_amqp_deliver.self).pointee
+            // RabbitMQ counts the deliveries of a channel. Acknowledgements rely on it.
+            guard unsafe deliver.delivery_tag == lastTag + 1 else { throw Self.disorder }
+            lastTag += 1
             delivery = unsafe AMQPDelivery(
                 tag: deliver.delivery_tag, isRedelivered: deliver.redelivered != 0,
                 exchange: [UInt8](copying: deliver.exchange), routingKey: [UInt8](copying: deliver.routing_key))
@@ -338,7 +347,7 @@ import Net
         guard let decoded = unsafe method.decoded else { return failure(status: Status.connectionClosed) }
         let close = unsafe decoded.assumingMemoryBound(to: emq_amqp_close.self).pointee
         let code = unsafe close.reply_code
-        let text = unsafe String(decoding: [UInt8](copying: close.reply_text), as: UTF8.self)
+        let text = unsafe String(decoding: [UInt8](copying: close.reply_text).prefix(200), as: UTF8.self)
         isQueueMissing = code == 404
         let isOfChannel = unsafe method.id == Method.channelClose
         let (url, queue) = (settings.url, settings.queueText)

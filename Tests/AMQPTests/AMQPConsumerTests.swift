@@ -17,13 +17,13 @@ struct AMQPConsumerTests {
     init() throws { listener = try TestSocket(listeningAt: .ipv4(port: 0)) }
 
     private func settings(
-        declaresQueue: Bool = false, maximumBodyByteCount: Int = 10 << 20, maximumHeldByteCount: Int = 16 << 20
+        declaresQueue: Bool = false, maximumContentByteCount: Int = 10 << 20, maximumHeldByteCount: Int = 16 << 20
     ) throws -> AMQPSettings {
         let url = "amqp://ann:s3cret@127.0.0.1:\(listener.localPort)/shop"
         return AMQPSettings(
             url: try AMQPURL(Array(url.utf8).span), queue: Array("jobs".utf8), prefetch: 7,
-            declaresQueue: declaresQueue, name: "emq source s", maximumBodyByteCount: maximumBodyByteCount,
-            maximumHeldByteCount: maximumHeldByteCount)
+            declaresQueue: declaresQueue, name: "emq source s", maximumContentByteCount: maximumContentByteCount,
+            maximumHeldByteCount: maximumHeldByteCount, budget: MessageBudget(limit: 1 << 30))
     }
 
     /// Starts a consumer, and accepts its connection.
@@ -93,19 +93,27 @@ struct AMQPConsumerTests {
     }
 
     @Test func aMessageThatIsTooLargeEndsTheConnection() throws {
-        let (consumer, broker) = try consuming(settings(maximumBodyByteCount: 10))
+        let (consumer, broker) = try consuming(settings(maximumContentByteCount: 10))
         broker.deliver("1234567890")
         try consumer.wait(for: "the message") { $0.messages.count == 1 }
         for size: UInt64 in [11, 1 << 60, .max] {
-            let (consumer, broker) = try consuming(settings(maximumBodyByteCount: 10))
+            let (consumer, broker) = try consuming(settings(maximumContentByteCount: 10))
             broker.send(broker.delivery() + FakeRabbitMQ.header(size))
-            let failure = try #require(try consumer.end())
-            #expect(failure.isPermanent)
-            #expect(
-                failure.description
-                    == "a message in queue 'jobs' has \(size) bytes, but emq takes at most 10: a quarter of "
-                    + "--max-memory, and at most 128 MiB")
+            try expectTooLarge(consumer)
         }
+        // It counts as it is stored.
+        let (quoting, quoted) = try consuming(settings(maximumContentByteCount: 10))
+        quoted.deliver("a\"\"\"\"")
+        try expectTooLarge(quoting)
+    }
+
+    private func expectTooLarge(_ consumer: ConsumerUnderTest) throws {
+        let failure = try #require(try consumer.end())
+        #expect(failure.isFinal && failure.isPermanent)
+        #expect(
+            failure.description
+                == "a message in queue 'jobs' is too large: as JSON, a message may have 10 bytes here (an eighth of "
+                + "--max-memory, and at most 128 MiB); take it out with another program, or raise --max-memory")
     }
 
     @Test func noMoreIsReadThanThereIsRoomFor() throws {
@@ -130,7 +138,7 @@ struct AMQPConsumerTests {
         while storedCount < count {
             try consumer.wait(for: "another message") { $0.messages.count > storedCount }
             #expect(consumer.messages.count == storedCount + 1)
-            consumer.consumer.noteStored(byteCount: consumer.messages[storedCount].byteCount)
+            consumer.consumer.release(byteCount: consumer.messages[storedCount].byteCount)
             storedCount += 1
         }
     }
@@ -411,7 +419,7 @@ struct AMQPConsumerTests {
         let begin = Date()
         for _ in 0..<4 { #expect(try broker.request(countsHeartbeats: true) == nil) }
         #expect(Date().timeIntervalSince(begin) < 20)
-        consumer.consumer.noteStored(byteCount: consumer.messages[0].byteCount)
+        consumer.consumer.release(byteCount: consumer.messages[0].byteCount)
         try consumer.wait(for: "the second message") { $0.messages.count == 2 }
         // The messages in the queue are counted again from time to time.
         broker.answer(.declare, channel: try broker.wait(for: .declare).channel)

@@ -21,7 +21,7 @@ final class TestConsumer: MessageConsumer {
     /// Whether it goes on after `stop`.
     var hangs = false
     private(set) var acknowledgements: [UInt64] = []
-    private(set) var storedByteCount = 0
+    private(set) var isWanted = true
     private(set) var (stopTime, interruptTime): (Int64?, Int64?) = (nil, nil)
 
     fileprivate init(_ settings: AMQPSettings, of rabbit: TestRabbit) {
@@ -36,7 +36,8 @@ final class TestConsumer: MessageConsumer {
             messages: messages, isConsuming: isConsuming, readyCount: readyCount, hasEnded: hasEnded, failure: failure)
     }
 
-    func noteStored(byteCount: Int) { storedByteCount += byteCount }
+    func release(byteCount: Int) { settings.budget.add(-byteCount) }
+    func setWanted(_ isWanted: Bool) { self.isWanted = isWanted }
     func acknowledge(through deliveryTag: UInt64) { acknowledgements.append(deliveryTag) }
 
     func stop() {
@@ -63,10 +64,11 @@ final class TestConsumer: MessageConsumer {
     ) {
         lastTag += 1
         let metadata = id.isEmpty ? "" : "{\"message_id\":\"\(id)\"}"
-        messages.append(
-            AMQPMessage(
-                deliveryTag: lastTag, content: Array(content.utf8), metadata: Array(metadata.utf8),
-                messageID: Array(id.utf8), priority: priority, expirationMilliseconds: expirationMilliseconds))
+        let message = AMQPMessage(
+            deliveryTag: lastTag, content: Array(content.utf8), metadata: Array(metadata.utf8),
+            messageID: Array(id.utf8), priority: priority, expirationMilliseconds: expirationMilliseconds)
+        settings.budget.add(message.byteCount)
+        messages.append(message)
         rabbit.hasNews = true
     }
 
@@ -74,6 +76,12 @@ final class TestConsumer: MessageConsumer {
     func end(_ failure: String? = nil) {
         (hasEnded, self.failure) = (true, failure.map { AMQPFailure($0) })
         rabbit.hasNews = true
+    }
+
+    /// Ends the connection with a failure.
+    func fail(_ failure: AMQPFailure) {
+        end()
+        self.failure = failure
     }
 }
 
@@ -155,13 +163,14 @@ final class SourceWorld {
     private let sources: Sources
 
     init(
-        _ ini: String? = nil, durability: TestDurability? = nil, maximumMemoryBytes: Int = 1 << 30
+        _ ini: String? = nil, isPushing: Bool = false, durability: TestDurability? = nil,
+        maximumMemoryBytes: Int = 1 << 30
     ) throws {
         let file = try ini.map { try TaskqueueFile($0, path: "t.ini") }
         sources = rabbit.sources(file)
         server = try VirtualServer(
             Adapters(taskqueue: file.map { Taskqueue($0) }), sources: sources,
-            destinations: file == nil ? try DestinationPolicy(["loopback"]) : nil, durability: durability,
+            destinations: file == nil || isPushing ? try DestinationPolicy(["loopback"]) : nil, durability: durability,
             maximumMemoryBytes: maximumMemoryBytes, drainMilliseconds: 25_000)
         let (server, rabbit) = (server, rabbit)
         rabbit.now = { [unowned server] in server.now }

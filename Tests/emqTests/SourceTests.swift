@@ -13,7 +13,8 @@ private final class SilentConsumer: MessageConsumer {
     private var hasEnded = false
 
     func takeNews() -> AMQPConsumer.News { AMQPConsumer.News(hasEnded: hasEnded) }
-    func noteStored(byteCount: Int) {}
+    func release(byteCount: Int) {}
+    func setWanted(_ isWanted: Bool) {}
     func acknowledge(through deliveryTag: UInt64) {}
     func stop() { hasEnded = true }
     func interrupt() {}
@@ -59,7 +60,7 @@ private struct SourceServer {
         let made = try server.put("orders", #"{"amqp": "amqp://ann:secret@rabbit.test/shop", "queue": "jobs"}"#)
         let shown =
             #"{"amqp":"amqp://ann:***@rabbit.test/shop","queue":"jobs","into":"jobs","prefetch":1000,"#
-            + #""unique_for":3600,"# + Self.status
+            + #""unique_for":600,"# + Self.status
         #expect(made.status == 201 && made.body == shown)
         #expect(try server.send("GET", "/source/orders").body == shown)
         let changed = try server.put(
@@ -256,7 +257,7 @@ private struct SourceServer {
             "server = amqp://ann:secret@h:99/x\n[mail]\n[mail.low]\n[pause]\n", path: "t.ini")
         let server = try SourceServer(Sources.silent(file, prefetch: 7))
         let shown =
-            #"{"amqp":"amqp://ann:***@h:99/x","queue":"mail","into":"mail","prefetch":7,"unique_for":3600,"#
+            #"{"amqp":"amqp://ann:***@h:99/x","queue":"mail","into":"mail","prefetch":7,"unique_for":600,"#
             + Self.status
         #expect(try server.send("GET", "/source/mail").body == shown)
         let sources = try #require(try server.send("GET", "/source/").object["sources"] as? [String: [String: Any]])

@@ -1,8 +1,14 @@
-// One source at work: its connection, the messages that wait to be stored, and those that wait to be acknowledged.
+// One source at work: when it connects, and how its messages become tasks.
 
 import AMQP
 import Bytes
 import Queues
+
+/// How much all sources may still store in a turn of the loop.
+struct TurnBudget {
+    var messages = 500
+    var bytes = 4 << 20
+}
 
 /// A source at work. It belongs to the broker's thread.
 final class Source {
@@ -11,42 +17,36 @@ final class Source {
     /// A connection that has consumed for this long was good: the pauses begin anew.
     private static let goodMilliseconds: Int64 = 30_000
     /// For how long messages wait for room before the connection is closed and they go back. RabbitMQ itself closes it
-    /// when a message is not acknowledged for half an hour.
-    private static let patienceMilliseconds: Int64 = 60_000
-    /// How often it looks whether there is room again.
+    /// when a message is not acknowledged for half an hour, and may allow only some returns of a message.
+    private static let patienceMilliseconds: Int64 = 600_000
+    /// How often it looks whether there is room again, with and without a connection.
     private static let lookMilliseconds: Int64 = 100
     private static let lookWithoutConnectionMilliseconds: Int64 = 1000
     /// How often the same failure is logged.
     private static let repeatMilliseconds: Int64 = 60_000
-    /// How many messages and bytes are stored in one turn.
-    private static let messagesPerTurn = 500
-    private static let bytesPerTurn = 4 << 20
-    /// The most that the room for a message must have before it connects, in bytes.
+    /// The room that it needs to connect, in bytes.
     private static let usualMessageByteCount = 4096
 
+    /// Why nothing can be stored.
+    private struct Obstacle {
+        let since: Int64
+        let reason: String
+        /// The queue that takes nothing, if that is not the source's own.
+        let queueName: [UInt8]?
+    }
+
     let name: [UInt8]
-    private var nameText: String { String(decoding: name, as: UTF8.self) }
     private(set) var definition: SourceDefinition
     private let connections: SourceConnections
 
-    private var consumer: (any MessageConsumer)?
-    private var isConsuming = false
-    private var consumingSince: Int64 = 0
-    /// The messages that are not stored yet, from `nextWaiting` on; those before are nil, so that they take no memory.
-    private var waiting: [AMQPMessage?] = []
-    private var nextWaiting = 0
-    /// The tags of deliveries that are stored, and the frames that must be safe before they are acknowledged.
-    private var stored: ArraySlice<(tag: UInt64, sequence: UInt64)> = []
-    /// The tags of the deliveries that were received and acknowledged last.
-    private var (receivedTag, acknowledgedTag): (UInt64, UInt64) = (0, 0)
+    private var connection: SourceConnection?
+    private var obstacle: Obstacle?
     private var failureCount = 0
     /// When it connects, and not before.
     private var connectTime = Int64.min
-    /// Since when and why nothing can be stored; nil if something can.
-    private var block: (since: Int64, reason: String)?
-    /// Whether the connection is closed because nothing can be stored.
-    private var isResting = false
-    private var (lag, messageCount, duplicateCount): (Int?, UInt64, UInt64) = (nil, 0, 0)
+    /// Whether it has failed for good, until an operator says something.
+    private var isStopped = false
+    private var (messageCount, duplicateCount): (UInt64, UInt64) = (0, 0)
     private var lastError: (text: String, time: Int64)?
     /// The failure that was logged last, and when it may be logged again.
     private var logged: (text: String, until: Int64)?
@@ -63,202 +63,188 @@ final class Source {
         var status = SourceStatus()
         if definition.isPaused {
             status.state = .paused
-        } else if block != nil || isResting {
+        } else if isStopped {
+            status.state = .stopped
+        } else if obstacle != nil {
             status.state = .waiting
-        } else if isConsuming {
+        } else if connection?.consumingSince != nil {
             status.state = .consuming
         } else {
             status.state = failureCount > 0 ? .retrying : .connecting
         }
-        status.lag = lag
-        status.unacknowledged = Int(receivedTag - acknowledgedTag)
+        status.lag = connection?.readyCount
+        status.unacknowledged = connection?.unacknowledgedCount ?? 0
         status.messages = messageCount
         status.duplicates = duplicateCount
-        status.lastError = block?.reason ?? lastError?.text
-        status.lastErrorTime = block?.since ?? lastError?.time
+        status.lastError = obstacle?.reason ?? lastError?.text
+        status.lastErrorTime = obstacle?.since ?? lastError?.time
         return status
     }
 
-    /// The memory of messages that are not stored yet, in bytes.
-    private(set) var waitingByteCount = 0
-
     // MARK: Changing
 
-    /// Works by another definition from now on.
+    /// Works by another definition from now on. If it has failed, it tries again at once.
     func update(_ definition: SourceDefinition) {
         let before = self.definition
         self.definition = definition
-        if before.into != definition.into { block = nil }
+        if before.into != definition.into { obstacle = nil }
         let isSame =
-            (before.url, before.queue, before.prefetch) == (definition.url, definition.queue, definition.prefetch)
-        if isSame, before.isPaused == definition.isPaused { return }
+            (before.url, before.queue, before.prefetch, before.isPaused)
+            == (definition.url, definition.queue, definition.prefetch, definition.isPaused)
+        if isSame, connection != nil { return }
         disconnect()
-        (failureCount, connectTime, isResting) = (0, .min, false)
+        (failureCount, connectTime, isStopped) = (0, .min, false)
+        if !isSame { obstacle = nil }
         (lastError, logged, hasLoggedConsuming) = (nil, nil, false)
-        if !isSame { lag = nil }
     }
 
-    /// Ends its connection. What it has not acknowledged goes back to RabbitMQ.
+    /// Ends its connection. What is not stored goes back to RabbitMQ.
     func disconnect() {
-        if let consumer { connections.close(consumer) }
-        forgetConnection()
-    }
-
-    private func forgetConnection() {
-        (consumer, isConsuming, waiting, nextWaiting, waitingByteCount, block) = (nil, false, [], 0, 0, nil)
-        (stored, receivedTag, acknowledgedTag) = ([], 0, 0)
+        if let connection { connections.close(connection) }
+        connection = nil
     }
 
     /// Whether it has no connection.
-    var isDisconnected: Bool { consumer == nil }
+    var isDisconnected: Bool { connection == nil }
 
     // MARK: Turns
 
     /// Takes messages from the connection, and stores as many as there is room for.
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
-    func turn(_ context: inout Context, on broker: isolated Broker) -> Int64? {
+    func turn(_ context: inout Context, _ budget: inout TurnBudget, on broker: isolated Broker) -> Int64? {
         let now = context.now
-        if definition.isPaused { return nil }
-        guard consumer != nil else {
-            if context.isStopping { return nil }
-            if now >= connectTime { connect(context, on: broker, now: now) }
-            return consumer == nil ? connectTime : nil
-        }
-        takeNews(now: now)
-        acknowledge(upTo: context.gate.durability?.safeSequence ?? .max)
+        if definition.isPaused || isStopped { return nil }
         if context.isStopping {
-            if stored.isEmpty { disconnect() }
+            disconnect()
             return nil
         }
-        if consumer == nil { return connectTime }
-        let isComplete = store(&context, on: broker)
-        guard let block else { return isComplete ? nil : now }
-        guard now - block.since < Self.patienceMilliseconds else {
-            log(
-                "closed the connection, and its messages went back to RabbitMQ, because of a lack of room: \(block.reason)"
-            )
-            disconnect()
-            (isResting, self.block) = (true, block)
-            connectTime = now + Self.lookWithoutConnectionMilliseconds
+        guard let connection else {
+            // Its end is news.
+            if connections.isEnding(name) { return nil }
+            if now >= connectTime { connect(context, on: broker) }
+            return self.connection?.beginDeadline ?? connectTime
+        }
+        connection.update(now: now)
+        logBeginning(of: connection)
+        if connection.hasEnded {
+            if let since = connection.consumingSince, now - since >= Self.goodMilliseconds { failureCount = 0 }
+            // Its messages have gone back, so nothing waits.
+            (self.connection, obstacle) = (nil, nil)
+            if let failure = connection.failure { fail(failure, now: now) }
             return connectTime
         }
-        return now + Self.lookMilliseconds
+        if let deadline = connection.beginDeadline {
+            if now < deadline { return deadline }
+            disconnect()
+            fail(AMQPFailure("RabbitMQ at \(definition.url.masked) did not accept a consumer in time"), now: now)
+            return connectTime
+        }
+        let safeSequence = context.gate.durability?.safeSequence ?? .max
+        connection.acknowledge(upTo: safeSequence)
+        store(from: connection, &context, &budget, on: broker)
+        connection.acknowledge(upTo: safeSequence)
+        connection.setWanted(obstacle == nil)
+        guard let obstacle else { return connection.next == nil ? nil : now }
+        guard now - obstacle.since >= Self.patienceMilliseconds else { return now + Self.lookMilliseconds }
+        log(
+            "closed the connection, so its messages went back to RabbitMQ, because nothing can be stored: \(obstacle.reason)"
+        )
+        disconnect()
+        connectTime = now + Self.lookWithoutConnectionMilliseconds
+        return connectTime
     }
 
-    private func connect(_ context: borrowing Context, on broker: isolated Broker, now: Int64) {
-        if isResting {
-            do throws(Problem) {
-                try checkRoom(Self.usualMessageByteCount, context, on: broker)
-            } catch {
-                connectTime = now + Self.lookWithoutConnectionMilliseconds
-                return
-            }
-            (isResting, block) = (false, nil)
+    private func connect(_ context: borrowing Context, on broker: isolated Broker) {
+        let now = context.now
+        do throws(Problem) {
+            if let queueName = obstacle?.queueName { try checkQueue(queueName, on: broker) }
+            try checkRoom(context, memoryBytes: Self.usualMessageByteCount, on: broker)
+            obstacle = nil
+        } catch {
+            meet(error, in: obstacle?.queueName, now: now)
+            connectTime = now + Self.lookWithoutConnectionMilliseconds
+            return
         }
-        // A quarter of the memory may be under way, in the message that is arriving and in those that wait.
-        let byteCount = context.gate.maximumMemoryBytes / 4
-        let settings = AMQPSettings(
-            url: definition.url, queue: definition.queue, prefetch: UInt16(clamping: definition.prefetch),
-            declaresQueue: definition.isOfTaskqueue, name: "emq source \(nameText)",
-            maximumBodyByteCount: min(128 << 20, byteCount), maximumHeldByteCount: min(16 << 20, byteCount))
-        do throws(AMQPFailure) { consumer = try connections.open(settings, for: definition) } catch {
-            fail(error, now: now)
-        }
+        do throws(AMQPFailure) { connection = try connections.open(name, definition) } catch { fail(error, now: now) }
     }
 
-    private func takeNews(now: Int64) {
-        guard let news = consumer?.takeNews() else { return }
-        if let last = news.messages.last {
-            waiting.removeFirst(nextWaiting)
-            nextWaiting = 0
-            waiting += news.messages
-            waitingByteCount += news.messages.reduce(0) { $0 + $1.byteCount }
-            receivedTag = last.deliveryTag
-        }
-        lag = news.readyCount ?? lag
-        if news.isConsuming, !isConsuming {
-            (isConsuming, consumingSince) = (true, now)
-            if !hasLoggedConsuming {
-                let count = lag.map { $0 == 1 ? "; 1 message is there" : "; \($0) messages are there" } ?? ""
-                let queue = text(definition.queue.span)
-                log("consuming queue '\(queue)' at \(definition.url.masked)\(count)")
-                hasLoggedConsuming = true
-            }
-        }
-        guard news.hasEnded else { return }
-        if isConsuming, now - consumingSince >= Self.goodMilliseconds { failureCount = 0 }
-        forgetConnection()
-        fail(news.failure ?? AMQPFailure("the connection has ended"), now: now)
+    /// Notes why nothing can be stored.
+    private func meet(_ problem: Problem, in queueName: [UInt8]?, now: Int64) {
+        let reason = problem.awaitsSpace ? "the journal is making room" : problem.detail
+        obstacle = Obstacle(since: obstacle?.since ?? now, reason: reason, queueName: queueName)
+    }
+
+    private func logBeginning(of connection: SourceConnection) {
+        guard connection.consumingSince != nil, !hasLoggedConsuming else { return }
+        let count = connection.readyCount.map { $0 == 1 ? "; 1 message is there" : "; \($0) messages are there" } ?? ""
+        let queue = text(definition.queue.span)
+        log("consuming queue '\(queue)' at \(definition.url.masked)\(count)")
+        hasLoggedConsuming = true
     }
 
     /// Notes a failure, and decides when to connect again.
     private func fail(_ failure: AMQPFailure, now: Int64) {
-        let pause = min(Self.pauseMilliseconds.upperBound, Self.pauseMilliseconds.lowerBound << min(failureCount, 10))
+        let longest = Self.pauseMilliseconds.upperBound
+        let pause = min(longest, Self.pauseMilliseconds.lowerBound << min(failureCount, 10))
         let jitter = Int64.random(in: -pause / 10...pause / 10)
         failureCount += 1
-        connectTime = now + min(pause + jitter, Self.pauseMilliseconds.upperBound)
+        connectTime = now + min(pause + jitter, longest)
+        isStopped = failure.isFinal
         lastError = (failure.description, now)
         if let logged, logged.text == failure.description, now < logged.until { return }
         logged = (failure.description, now + Self.repeatMilliseconds)
-        log("\(failure); trying again, after up to 30 s")
-    }
-
-    private func acknowledge(upTo safeSequence: UInt64) {
-        var tag: UInt64?
-        while let first = stored.first, first.sequence <= safeSequence {
-            tag = first.tag
-            stored.removeFirst()
-        }
-        guard let tag else { return }
-        acknowledgedTag = tag
-        consumer?.acknowledge(through: tag)
+        let next = isStopped ? "stopped until it is defined anew or resumed" : "trying again, after up to 30 s"
+        log("\(failure); \(next)")
     }
 
     private func log(_ line: String) {
         hasLoggedConsuming = false
-        connections.log("emq: source '\(nameText)': \(line)")
+        connections.log("emq: source '\(String(decoding: name, as: UTF8.self))': \(line)")
     }
 
     // MARK: Storing
 
     /// Stores messages until there is no room, or the turn has done enough.
-    ///
-    /// - Returns: whether none is left.
-    private func store(_ context: inout Context, on broker: isolated Broker) -> Bool {
-        var (count, byteCount, lastTag): (Int, Int, UInt64?) = (0, 0, nil)
+    private func store(
+        from connection: SourceConnection, _ context: inout Context, _ budget: inout TurnBudget,
+        on broker: isolated Broker
+    ) {
+        var (count, byteCount, lastTag): (UInt64, Int, UInt64?) = (0, 0, nil)
         // Waiting workers get the tasks when all of them are there.
         broker.beginEvent()
-        while count < Self.messagesPerTurn, byteCount < Self.bytesPerTurn, nextWaiting < waiting.count,
-            let message = waiting[nextWaiting]
-        {
-            do throws(Problem) { try store(message, &context, on: broker) } catch {
-                let reason = error.awaitsSpace ? "the journal is making room" : error.detail
-                block = (block?.since ?? context.now, reason)
+        while budget.messages > 0, budget.bytes > 0, let message = connection.next {
+            var queueName = definition.into
+            do throws(Problem) { try store(message, in: &queueName, &context, on: broker) } catch {
+                meet(error, in: queueName == definition.into ? nil : queueName, now: context.now)
                 break
             }
-            block = nil
-            waiting[nextWaiting] = nil
-            nextWaiting += 1
+            obstacle = nil
+            connection.removeNext()
             count += 1
             byteCount += message.byteCount
+            budget.messages -= 1
+            budget.bytes -= message.byteCount
             lastTag = message.deliveryTag
         }
         broker.endEvent(now: context.now)
-        guard let lastTag else { return nextWaiting == waiting.count }
-        messageCount += UInt64(count)
-        waitingByteCount -= byteCount
-        consumer?.noteStored(byteCount: byteCount)
-        stored.append((lastTag, broker.changeSequence))
-        acknowledge(upTo: context.gate.durability?.safeSequence ?? .max)
-        return nextWaiting == waiting.count
+        guard let lastTag else { return }
+        messageCount += count
+        connection.noteStored(through: lastTag, sequence: broker.changeSequence, byteCount: byteCount)
     }
 
     /// Adds a message as a task, unless its `message_id` is taken.
     ///
+    /// - Parameters:
+    ///   - message: the message.
+    ///   - queueName: the source's queue; receives the name of another one if the message is for that.
+    ///   - context: the context.
+    ///   - broker: the broker.
     /// - Throws: `Problem` if there is no room now.
-    private func store(_ message: AMQPMessage, _ context: inout Context, on broker: isolated Broker) throws(Problem) {
-        try checkRoom(message.byteCount, context, on: broker)
+    private func store(
+        _ message: AMQPMessage, in queueName: inout [UInt8], _ context: inout Context, on broker: isolated Broker
+    ) throws(Problem) {
+        try checkRoom(context, journalBytes: message.byteCount, on: broker)
         var task = NewTask(id: context.makeID(), content: 0..<message.content.count)
         task.priority = message.priority.map { Int8(clamping: $0) }
         if let lifetime = message.expirationMilliseconds, lifetime >= 0 {
@@ -275,8 +261,7 @@ final class Source {
             }
             task.options = options
         }
-        var queueName = definition.into
-        if definition.isOfTaskqueue, let taskqueue = context.adapters.taskqueue,
+        if let taskqueue = context.adapters.taskqueue, taskqueue.owns(queueName.span),
             let other = taskqueue.prepare(&task, content: message.content.span, in: queueName, now: context.now)
         {
             queueName = other
@@ -291,14 +276,17 @@ final class Source {
         }
     }
 
-    /// Checks that a message can be stored.
+    /// Checks that a message can be stored. Its own memory counts already: it is in the budget of all sources.
     ///
-    /// - Throws: `Problem` if its queue is paused or full, or memory or disk are short.
+    /// - Throws: `Problem` if its queue is paused, full or a legacy system's, or memory or disk are short.
     private func checkRoom(
-        _ byteCount: Int, _ context: borrowing Context, on broker: isolated Broker
+        _ context: borrowing Context, memoryBytes: Int = 0, journalBytes: Int = 0, on broker: isolated Broker
     ) throws(Problem) {
-        try checkQueue(definition.into, on: broker)
-        try context.gate.admit(.grows(Cost.taskBytes + Cost.extrasBytes), keptBytes: byteCount, on: broker)
+        let queueName = definition.into
+        if !context.adapters.isEmpty { try context.adapters.checkEnqueue(in: queueName.span) }
+        try checkQueue(queueName, on: broker)
+        try context.gate.admit(
+            .grows(Cost.taskBytes + Cost.extrasBytes), keptBytes: memoryBytes, writtenBytes: journalBytes, on: broker)
     }
 
     private func checkQueue(_ queueName: [UInt8], on broker: isolated Broker) throws(Problem) {

@@ -7,7 +7,7 @@ struct SourceDefinition: Equatable {
     /// How many messages RabbitMQ may send before the first of them is acknowledged.
     static let prefetches: ClosedRange<Int64> = 1...65_535
     static let usualPrefetch = 1000
-    static let usualUniqueForMilliseconds: Int64 = 3_600_000
+    static let usualUniqueForMilliseconds: Int64 = 600_000
 
     /// Where the RabbitMQ is.
     var url: AMQPURL

@@ -10,6 +10,8 @@ enum SourceState: String {
     case waiting
     /// It has failed, and connects again after a pause.
     case retrying
+    /// A message that it cannot take has stopped it.
+    case stopped
     /// An operator has paused it.
     case paused
 }

@@ -21,6 +21,7 @@ final class Sources {
     private let connections: SourceConnections
     private var sources: [[UInt8]: Source] = [:]
     private var hasBegun = false
+    private var turnCount = 0
     private var deadline: Int64?
     /// Whether a source was changed since the beginning of the turn, so that it has to connect or to end.
     private var hasChanged = false
@@ -48,22 +49,32 @@ final class Sources {
     /// Takes messages, stores them, and acknowledges those whose tasks are safe. Call this in each turn after the tasks of
     /// an earlier process are recovered. O(sources + messages).
     func beginTurn(_ context: inout Context, on broker: isolated Broker) {
+        connections.beginTurn(maximumMemoryBytes: context.gate.maximumMemoryBytes, now: context.now)
         if !hasBegun { begin(on: broker) }
-        connections.now = context.now
         hasChanged = false
-        let turns = sources.values.compactMap { $0.turn(&context, on: broker) }
+        deadline = nil
+        if sources.isEmpty, connections.endingCount == 0 { return }
+        // Another source comes first in each turn, so that none takes the whole budget of all turns.
+        let order = Array(sources.values)
+        turnCount &+= 1
+        var budget = TurnBudget()
+        for place in order.indices {
+            let source = order[(place + turnCount % order.count) % order.count]
+            if let next = source.turn(&context, &budget, on: broker) { deadline = min(deadline ?? .max, next) }
+        }
         // After the turns, which may have closed connections.
-        deadline = [turns.min(), connections.review()].compactMap { $0 }.min()
+        let end = connections.review(safeSequence: context.gate.durability?.safeSequence ?? .max)
+        deadline = [deadline, end].compactMap { $0 }.min()
     }
 
     /// When the next turn must begin at the latest; nil for no such time.
     var nextDeadline: Int64? { hasChanged ? connections.now : deadline }
 
     /// Whether there is no connection to a RabbitMQ.
-    var isDisconnected: Bool { connections.isEmpty && sources.values.allSatisfy(\.isDisconnected) }
+    var isDisconnected: Bool { connections.endingCount == 0 && sources.values.allSatisfy(\.isDisconnected) }
 
     /// The memory of messages that are not stored yet, in bytes.
-    var waitingByteCount: Int { sources.values.reduce(0) { $0 + $1.waitingByteCount } }
+    var waitingByteCount: Int { connections.budget.usedByteCount }
 
     /// Makes the sources of an earlier process and of taskqueue's file.
     private func begin(on broker: isolated Broker) {
@@ -111,7 +122,7 @@ final class Sources {
     func put(
         _ definition: SourceDefinition, named name: [UInt8], on broker: isolated Broker
     ) throws(Problem) -> Source {
-        guard sources[name] != nil || sources.count < Self.maximumCount else {
+        guard sources[name] != nil || sources.count + connections.endingCount < Self.maximumCount else {
             throw Problem(503, "there are \(Self.maximumCount) sources, which is the most that the server can have")
         }
         try store(definition.stored, in: Self.ofClients + name, on: broker)
@@ -134,7 +145,12 @@ final class Sources {
     /// Pauses or resumes a source.
     func setPaused(_ isPaused: Bool, _ source: Source, on broker: isolated Broker) throws(Problem) {
         var definition = source.definition
-        if definition.isPaused == isPaused { return }
+        if definition.isPaused == isPaused {
+            // A resumption starts a source that has stopped, or waits to try again.
+            source.update(definition)
+            hasChanged = true
+            return
+        }
         definition.isPaused = isPaused
         if definition.isOfTaskqueue {
             try store(isPaused ? Array("paused".utf8) : nil, in: Self.ofTaskqueue + source.name, on: broker)

@@ -35,7 +35,8 @@ final class VirtualServer {
         let broker = Broker(executor: loop, firstToken: 1, now: now, maximumTasks: 10_000)
         let server = HTTPServer(loop: loop)
         // Here and below, the calling thread is the broker's isolation.
-        nonisolated(unsafe) let (postbox, served, isJournaled) = (postbox, adapters, durability != nil)
+        let isJournaled = durability != nil
+        nonisolated(unsafe) let (postbox, served) = (postbox, adapters)
         nonisolated(unsafe) var push: Push?
         broker.assumeIsolated { broker in
             if isJournaled {
