@@ -1,6 +1,5 @@
 // A message of a RabbitMQ, copied from the library's memory.
 
-import Bytes
 import CLibraries
 import JSON
 
@@ -17,7 +16,8 @@ public struct AMQPMessage: Sendable {
     public let messageID: [UInt8]
     /// Its priority, 0 to 255; higher first.
     public let priority: UInt8?
-    /// How long it lives.
+    /// How long it lives, at least 1. Nil if it has no limit, or 0, which RabbitMQ has applied when it delivers: only a
+    /// consumer that is ready gets such a message.
     public let expirationMilliseconds: Int64?
 
     /// About how much memory it takes, in bytes.
@@ -28,17 +28,23 @@ public struct AMQPMessage: Sendable {
 struct AMQPHeader {
     /// The longest metadata, in bytes. What would make it longer is left out and counted.
     static let maximumMetadataByteCount = 64 << 10
-    /// The room for the count, and for the word that the body is in base64.
+    /// The room that is kept for the members that `message` appends.
     private static let reservedByteCount = 100
 
-    /// The texts among the properties: their bits in a content header's flags (AMQP 0-9-1 section 1.8.3), and their
-    /// names in the metadata.
+    /// The bits of the properties in a content header's flags (AMQP 0-9-1 section 1.8.3).
     private enum Flag {
+        static let contentType: UInt32 = 0x8000
+        static let contentEncoding: UInt32 = 0x4000
         static let headers: UInt32 = 0x2000
         static let priority: UInt32 = 0x800
+        static let correlationID: UInt32 = 0x400
+        static let replyTo: UInt32 = 0x200
         static let expiration: UInt32 = 0x100
         static let messageID: UInt32 = 0x80
         static let timestamp: UInt32 = 0x40
+        static let type: UInt32 = 0x20
+        static let userID: UInt32 = 0x10
+        static let applicationID: UInt32 = 0x8
     }
 
     let bodyByteCount: Int
@@ -66,18 +72,19 @@ struct AMQPHeader {
         let flags = unsafe properties.flags
         if flags & Flag.priority != 0 { priority = unsafe properties.priority }
         if flags & Flag.messageID != 0 {
-            messageID = unsafe AMQPField.readable([UInt8](copying: properties.message_id))
+            messageID = unsafe AMQPText([UInt8](copying: properties.message_id)).readable
         }
         if flags & Flag.expiration != 0 {
-            expirationMilliseconds = unsafe Int64(
-                String(decoding: [UInt8](copying: properties.expiration), as: UTF8.self))
+            let text = unsafe String(decoding: [UInt8](copying: properties.expiration), as: UTF8.self)
+            if let milliseconds = Int64(text), milliseconds > 0 { expirationMilliseconds = milliseconds }
         }
         let texts = unsafe [
-            (Flag.messageID, "message_id", properties.message_id), (0x400, "correlation_id", properties.correlation_id),
-            (0x200, "reply_to", properties.reply_to), (0x20, "type", properties.type),
-            (0x10, "user_id", properties.user_id), (0x8, "app_id", properties.app_id),
-            (0x8000, "content_type", properties.content_type),
-            (0x4000, "content_encoding", properties.content_encoding),
+            (Flag.messageID, "message_id", properties.message_id),
+            (Flag.correlationID, "correlation_id", properties.correlation_id),
+            (Flag.replyTo, "reply_to", properties.reply_to), (Flag.type, "type", properties.type),
+            (Flag.userID, "user_id", properties.user_id), (Flag.applicationID, "app_id", properties.app_id),
+            (Flag.contentType, "content_type", properties.content_type),
+            (Flag.contentEncoding, "content_encoding", properties.content_encoding),
         ]
         for unsafe(flag, name, bytes) in unsafe texts where flags & flag != 0 {
             unsafe add(Array(name.utf8), [UInt8](copying: bytes))
@@ -102,13 +109,17 @@ struct AMQPHeader {
     /// Adds a member to the metadata, if there is room for it.
     private mutating func add(_ name: [UInt8], _ value: [UInt8]) {
         let before = metadata.count
-        metadata.append(UInt8(ascii: before == 0 ? "{" : ","))
-        AMQPField.writeString(name, to: &metadata)
-        metadata.append(UInt8(ascii: ":"))
-        AMQPField.writeString(value, to: &metadata)
+        append(name, value)
         if metadata.count <= Self.maximumMetadataByteCount - Self.reservedByteCount { return }
         metadata.removeLast(metadata.count - before)
         leftOutCount += 1
+    }
+
+    private mutating func append(_ name: [UInt8], _ value: [UInt8]) {
+        metadata.append(UInt8(ascii: metadata.isEmpty ? "{" : ","))
+        AMQPText(name).write(to: &metadata)
+        metadata.append(UInt8(ascii: ":"))
+        AMQPText(value).write(to: &metadata)
     }
 
     /// The message with its body. O(size).
@@ -118,18 +129,17 @@ struct AMQPHeader {
         if let value = Self.json(in: body) {
             if value.count < body.count { content = Array(body[value]) }
         } else {
+            let text = AMQPText(body)
             content = []
             content.reserveCapacity(body.count + 2)
-            if AMQPField.writeString(body, to: &content) { header.add(Array("body".utf8), Array("base64".utf8)) }
+            text.write(to: &content)
+            if !text.isUTF8 { header.append(Array("body".utf8), Array("base64".utf8)) }
         }
-        var metadata = header.metadata
-        if leftOutCount > 0 {
-            metadata += "\(metadata.isEmpty ? "{" : ",")\"headers_left_out\":\"\(leftOutCount)\"".utf8
-        }
-        if !metadata.isEmpty { metadata.append(UInt8(ascii: "}")) }
+        if leftOutCount > 0 { header.append(Array("headers_left_out".utf8), Array("\(leftOutCount)".utf8)) }
+        if !header.metadata.isEmpty { header.metadata.append(UInt8(ascii: "}")) }
         return AMQPMessage(
-            deliveryTag: deliveryTag, content: content, metadata: metadata, messageID: messageID, priority: priority,
-            expirationMilliseconds: expirationMilliseconds)
+            deliveryTag: deliveryTag, content: content, metadata: header.metadata, messageID: messageID,
+            priority: priority, expirationMilliseconds: expirationMilliseconds)
     }
 
     /// The range of the JSON value that a body is; nil if it is not JSON.
@@ -181,33 +191,9 @@ enum AMQPField {
         return json
     }
 
-    /// Appends bytes as a JSON string; in base64 if they are no UTF-8. O(n).
-    ///
-    /// - Returns: whether they are in base64.
-    @discardableResult
-    static func writeString(_ bytes: [UInt8], to json: inout [UInt8]) -> Bool {
-        if isText(bytes) {
-            JSONWriter.writeString(bytes.span, to: &json)
-            return false
-        }
-        json.append(UInt8(ascii: "\""))
-        Base64.standard.encode(bytes.span, into: &json)
-        json.append(UInt8(ascii: "\""))
-        return true
-    }
-
-    /// Bytes as they are; in base64 if they are no UTF-8. O(n).
-    static func readable(_ bytes: [UInt8]) -> [UInt8] {
-        if isText(bytes) { return bytes }
-        var text: [UInt8] = []
-        Base64.standard.encode(bytes.span, into: &text)
-        return text
-    }
-
-    private static func isText(_ bytes: [UInt8]) -> Bool { String(validating: bytes, as: UTF8.self) != nil }
-
     /// Writes a field as JSON, by the letters that RabbitMQ puts before fields
-    /// (https://www.rabbitmq.com/amqp-0-9-1-errata.html section 3). Bytes that are no UTF-8 become base64, and what JSON has no number for becomes null.
+    /// (https://www.rabbitmq.com/amqp-0-9-1-errata.html section 3). Bytes that are no UTF-8 become base64, and what JSON
+    /// has no number for becomes null.
     private static func writeJSON(_ field: emq_amqp_field, depth: Int, to json: inout [UInt8]) {
         let value = unsafe field.value
         func write(_ number: some BinaryInteger) { json += String(number).utf8 }
@@ -225,7 +211,7 @@ enum AMQPField {
         case "f": unsafe write(Double(value.f32))
         case "d": unsafe write(value.f64)
         case "D": unsafe json += decimal(value.decimal).utf8
-        case "S", "x": unsafe writeString([UInt8](copying: value.bytes), to: &json)
+        case "S", "x": unsafe AMQPText([UInt8](copying: value.bytes)).write(to: &json)
         case "A" where depth < maximumDepth:
             json.append(UInt8(ascii: "["))
             if let entries = unsafe value.array.entries {
@@ -241,7 +227,7 @@ enum AMQPField {
             unsafe forEachEntry(of: value.table) { entry in
                 if !isFirst { json.append(UInt8(ascii: ",")) }
                 isFirst = false
-                unsafe writeString([UInt8](copying: entry.key), to: &json)
+                unsafe AMQPText([UInt8](copying: entry.key)).write(to: &json)
                 json.append(UInt8(ascii: ":"))
                 unsafe writeJSON(entry.value, depth: depth + 1, to: &json)
             }

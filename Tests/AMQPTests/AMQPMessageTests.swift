@@ -177,12 +177,28 @@ import Testing
             try metadata(of: message)["header.deep"]?.hasSuffix("[null" + String(repeating: "]", count: 32)) == true)
     }
 
-    @Test(arguments: ["-1", "", "x", "99999999999999999999"])
-    func anExpirationThatRabbitMQWouldRefuseSaysNothing(_ text: String) {
+    /// RabbitMQ refuses all but 0, which it has applied: such a message only reaches a consumer that is ready.
+    @Test(arguments: ["0", "-1", "", "x", "99999999999999999999"])
+    func anExpirationThatLimitsNothingIsNone(_ text: String) {
         let message = message { properties, arena in
             properties.flags = 0x100
             properties.expiration = arena.bytes(text)
         }
-        #expect(message.expirationMilliseconds.map { $0 < 0 } ?? true)
+        #expect(message.expirationMilliseconds == nil)
+    }
+
+    /// The mark tells base64 from a text.
+    @Test(arguments: 65_410..<65_440)
+    func fullMetadataHasTheMarkAndTheCountAllTheSame(_ byteCount: Int) throws {
+        let message = message([0xFF]) { properties, arena in
+            properties.flags = 0x2000
+            let long = String(repeating: "x", count: byteCount - "{\"header.a\":\"\"".utf8.count)
+            let tooLong = String(repeating: "x", count: 65_536)
+            properties.headers = arena.table([("a", arena.text(long)), ("b", arena.text(tooLong))])
+        }
+        #expect(message.metadata.count <= 65_536)
+        let metadata = try metadata(of: message)
+        #expect(metadata["body"] == "base64")
+        #expect(metadata["headers_left_out"] == (metadata["header.a"] == nil ? "2" : "1"))
     }
 }
