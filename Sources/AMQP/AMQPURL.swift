@@ -44,6 +44,11 @@ public struct AMQPURL: Hashable, Sendable {
             throw AMQPURLError("the URL of a RabbitMQ has no query and no fragment; write ? as %3F and # as %23")
         }
         let slash = rest.firstIndex(of: UInt8(ascii: "/")) ?? rest.endIndex
+        let path = rest[slash...].dropFirst()
+        // A slash in a password would begin the virtual host, and people would see what follows it.
+        guard !path.contains(UInt8(ascii: "@")) else {
+            throw AMQPURLError("in the URL of a RabbitMQ, write / in a password as %2F, and @ in a virtual host as %40")
+        }
         // A password may have an @ that is not encoded.
         let at = rest[..<slash].lastIndex(of: UInt8(ascii: "@"))
         let credentials = at.map { rest[..<$0] } ?? []
@@ -52,7 +57,6 @@ public struct AMQPURL: Hashable, Sendable {
         password =
             colon == credentials.endIndex
             ? (at == nil ? "guest" : "") : try Self.decode(credentials[(colon + 1)...], "password")
-        let path = rest[slash...].dropFirst()
         virtualHost = path.isEmpty ? "/" : try Self.decode(path, "virtual host")
         // The rules for a host and a port are those of HTTP, whose two schemes have different default ports.
         let authority = Array(at.map { rest[($0 + 1)..<slash] } ?? rest[..<slash])

@@ -33,6 +33,22 @@ import Testing
         #expect(error?.description.contains("secret") == false)
     }
 
+    /// It would begin the virtual host, which people see, and what precedes it would be the port.
+    @Test(arguments: [
+        "amqp://user:12/secret@host/", "amqp://user:/secret@host", "amqps://user:p@ss/secret@host/v",
+        "amqp://user:secret/1@host",
+    ])
+    func refusesASlashInThePassword(_ text: String) {
+        let error = #expect(throws: AMQPURLError.self) { try read(text) }
+        #expect(error?.description.contains("write / in a password as %2F") == true)
+        #expect(error?.description.contains("secret") == false)
+    }
+
+    @Test func readsAnEncodedSlashInThePassword() throws {
+        let url = try read("amqp://user:12%2Fse@host/a%40b")
+        #expect(url.host == "host" && url.password == "12/se" && url.virtualHost == "a@b")
+    }
+
     @Test func hidesThePasswordFromPeople() throws {
         #expect(try read("amqp://u:secret@h:1/a%20b").masked == "amqp://u:***@h:1/a%20b")
         #expect(try read("amqp://u:***@h").password == AMQPURL.mask)
