@@ -6,33 +6,13 @@ import Glibc
 import Net
 
 /// What the owner of a relay knows of it.
-@safe final class TLSRelay: @unchecked Sendable {
-    // @unchecked: `lock` protects `failureText`. It is a pthread mutex and not a `Synchronization.Mutex`, because the
-    // thread sanitizer does not follow that one.
-
-    private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private var failureText: String?
-
-    private init() { unsafe pthread_mutex_init(lock, nil) }
-
-    deinit {
-        unsafe pthread_mutex_destroy(lock)
-        unsafe lock.deallocate()
-    }
+final class TLSRelay: Sendable {
+    fileprivate let failureText = Locked<String?>(nil)
 
     /// Why the TLS connection broke, as a clause; nil if it did not. It is known before the library's end ends.
-    fileprivate(set) var failure: String? {
-        get {
-            unsafe pthread_mutex_lock(lock)
-            defer { unsafe pthread_mutex_unlock(lock) }
-            return failureText
-        }
-        set {
-            unsafe pthread_mutex_lock(lock)
-            defer { unsafe pthread_mutex_unlock(lock) }
-            failureText = newValue
-        }
-    }
+    var failure: String? { failureText.with { $0 } }
+
+    private init() {}
 
     /// Starts a thread that relays bytes until both sides have ended, or the library's end is closed.
     ///
@@ -48,21 +28,10 @@ import Net
         let relay = TLSRelay()
         let worker = RelayThread(
             broker: broker, library: ClientStream(takingOver: ends[1]), relay: relay, authority: authority)
-        var thread: pthread_t = 0
-        let context = unsafe Unmanaged.passRetained(worker)
-        let code = unsafe pthread_create(
-            &thread, nil,
-            { context in
-                guard let context = unsafe context else { return nil }
-                unsafe Unmanaged<RelayThread>.fromOpaque(context).takeRetainedValue().run()
-                return nil
-            }, context.toOpaque())
-        guard code == 0 else {
-            unsafe context.release()
+        do throws(SystemError) { try DetachedThread.start(worker.run) } catch {
             close(ends[0])
-            throw SystemError("start a thread", code: code)
+            throw error
         }
-        pthread_detach(thread)
         return (relay, ends[0])
     }
 }
@@ -95,7 +64,7 @@ private final class RelayThread {
             outgoing.send(to: broker)
             if let failure = incoming.failure ?? (outgoing.isDiscarded ? Direction.loss : nil) {
                 let words = broker.failure.map { ClientFailure.brokenTLS(authority: authority, $0).description }
-                relay.failure = words ?? "the connection to \(authority) \(failure)"
+                relay.failureText.with { $0 = words ?? "the connection to \(authority) \(failure)" }
                 outgoing.discard()
                 // Otherwise a library that sends would wait for room for ever.
                 shutdown(library.descriptor, Int32(SHUT_RD))
