@@ -79,6 +79,32 @@ private func failure(
     }
 }
 
+/// After how many milliseconds without an acknowledgement by TCP this process' connections to a port fail.
+private func userTimeouts(ofConnectionsTo port: UInt16) -> [Int32] {
+    (0..<Int32(4096)).compactMap { descriptor in
+        var address = sockaddr_in()
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(descriptor, $0, &size) }
+        }
+        guard result == 0, address.sin_family == AF_INET, address.sin_port == port.bigEndian else { return nil }
+        var timeout: Int32 = -1
+        size = socklen_t(MemoryLayout<Int32>.size)
+        getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &timeout, &size)
+        return timeout
+    }
+}
+
+/// Only heartbeats may be sent for a long time, which a network that drops packets does not answer.
+private func expectAUserTimeout(_ broker: Broker) throws {
+    let (socket, peer) = try broker.connect()
+    let library = Library(socket)
+    withExtendedLifetime((socket, peer, library)) {
+        let timeouts = userTimeouts(ofConnectionsTo: broker.listener.localPort)
+        #expect(!timeouts.isEmpty && timeouts.allSatisfy { $0 == 20_000 }, "\(timeouts)")
+    }
+}
+
 private func randomBytes(_ count: Int) -> [UInt8] {
     var random = SeededRandom()
     return (0..<count / 8).flatMap { _ in withUnsafeBytes(of: random.next(), Array.init) }
@@ -161,6 +187,8 @@ extension TestSocket {
         #expect(try peer.receiveAll() == [])
     }
 
+    @Test func itFailsWhenTheNetworkDropsPackets() throws { try expectAUserTimeout(Broker()) }
+
     @Test func aRefusedAddressIsNotConnectedTo() throws {
         let broker = try Broker()
         let port = broker.listener.localPort
@@ -232,6 +260,8 @@ extension TestSocket {
 /// What needs TLS or works through the relay.
 @Suite(.timeLimit(.minutes(2)), .enabled(if: TestTLS.isAvailable, "skipped: there is no OpenSSL 3 here"))
 struct SecureBrokerSocketTests {
+    @Test func itFailsWhenTheNetworkDropsPackets() throws { try expectAUserTimeout(Broker(.good)) }
+
     /// A peer that accepts and says nothing. AMQP has no name in ALPN, and HTTP would be the wrong one.
     @Test func aHandshakeWithoutAnswerTimesOutAndOffersNoProtocol() throws {
         let listener = try TestSocket(listeningAt: .ipv4(port: 0))
