@@ -123,15 +123,22 @@ struct AMQPHeader {
     }
 
     /// The message with its body. O(size).
-    func message(_ body: [UInt8]) -> AMQPMessage {
+    ///
+    /// - Parameters:
+    ///   - body: the body.
+    ///   - maximumContentByteCount: how long its content may be as JSON, in bytes.
+    /// - Returns: the message; nil if its content would be longer.
+    func message(_ body: [UInt8], maximumContentByteCount: Int) -> AMQPMessage? {
         var header = self
         var content = body
         if let value = Self.json(in: body) {
             if value.count < body.count { content = Array(body[value]) }
         } else {
             let text = AMQPText(body)
+            let byteCount = text.maximumJSONByteCount
+            guard byteCount <= maximumContentByteCount else { return nil }
             content = []
-            content.reserveCapacity(body.count + 2)
+            content.reserveCapacity(byteCount)
             text.write(to: &content)
             if !text.isUTF8 { header.append(Array("body".utf8), Array("base64".utf8)) }
         }

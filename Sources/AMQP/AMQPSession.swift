@@ -241,8 +241,9 @@ import Net
         }
         guard let header, body.count == header.bodyByteCount else { return .part }
         defer { (delivery, self.header, body) = (nil, nil, []) }
-        let message = header.message(body)
-        guard message.content.count <= settings.maximumContentByteCount else { throw tooLarge }
+        guard let message = header.message(body, maximumContentByteCount: settings.maximumContentByteCount) else {
+            throw tooLarge
+        }
         return .message(message)
     }
 

@@ -28,6 +28,14 @@ struct AMQPText {
         return text
     }
 
+    /// How long it is as a JSON string at most, in bytes. O(n).
+    var maximumJSONByteCount: Int {
+        if !isUTF8 { return 2 + (bytes.count + 2) / 3 * 4 }
+        return bytes.reduce(2) { count, byte in
+            count + (byte < 0x20 ? 6 : byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") ? 2 : 1)
+        }
+    }
+
     /// Appends the text as a JSON string. O(n).
     func write(to json: inout [UInt8]) {
         if isUTF8 { return JSONWriter.writeString(bytes.span, to: &json) }

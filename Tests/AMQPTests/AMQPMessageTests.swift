@@ -61,12 +61,15 @@ import Testing
         var properties = emq_amqp_basic_properties()
         set(&properties, arena)
         return withExtendedLifetime(arena) {
-            AMQPHeader(
+            let header = AMQPHeader(
                 of: AMQPDelivery(
                     tag: 7, isRedelivered: isRedelivered, exchange: Array(exchange.utf8),
                     routingKey: Array(routingKey.utf8)),
-                from: Array("jobs".utf8), copying: &properties, bodyByteCount: body.count
-            ).message(body)
+                from: Array("jobs".utf8), copying: &properties, bodyByteCount: body.count)
+            guard let message = header.message(body, maximumContentByteCount: .max) else {
+                preconditionFailure("a message that is too large")
+            }
+            return message
         }
     }
 
