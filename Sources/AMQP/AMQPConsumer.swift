@@ -113,21 +113,8 @@ public struct AMQPSettings: Sendable {
         self.notify = notify
         wakeUp = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard wakeUp >= 0 else { throw AMQPFailure("\(SystemError("make an eventfd"))") }
-        var thread = pthread_t()
         // The thread keeps the consumer alive.
-        let consumer = unsafe Unmanaged.passRetained(self)
-        let code = unsafe pthread_create(
-            &thread, nil,
-            { context in
-                guard let context = unsafe context else { return nil }
-                unsafe Unmanaged<AMQPConsumer>.fromOpaque(context).takeRetainedValue().run()
-                return nil
-            }, consumer.toOpaque())
-        guard code == 0 else {
-            unsafe consumer.release()
-            throw AMQPFailure("\(SystemError("start a thread", code: code))")
-        }
-        pthread_detach(thread)
+        do throws(SystemError) { try DetachedThread.start(run) } catch { throw AMQPFailure("\(error)") }
     }
 
     deinit { close(wakeUp) }
