@@ -125,17 +125,18 @@ struct AMQPHeader {
     /// The message with its body. O(size).
     ///
     /// - Parameters:
-    ///   - body: the body.
-    ///   - maximumContentByteCount: how long its content may be as JSON, in bytes.
-    /// - Returns: the message; nil if its content would be longer.
+    ///   - body: its body.
+    ///   - maximumContentByteCount: the largest content, in bytes. A text grows with its escapes, up to six times.
+    /// - Returns: nil if the content would be larger, which is found before it is allocated.
     func message(_ body: [UInt8], maximumContentByteCount: Int) -> AMQPMessage? {
         var header = self
         var content = body
         if let value = Self.json(in: body) {
+            guard value.count <= maximumContentByteCount else { return nil }
             if value.count < body.count { content = Array(body[value]) }
         } else {
             let text = AMQPText(body)
-            let byteCount = text.maximumJSONByteCount
+            let byteCount = text.jsonByteCount
             guard byteCount <= maximumContentByteCount else { return nil }
             content = []
             content.reserveCapacity(byteCount)

@@ -28,12 +28,12 @@ struct AMQPText {
         return text
     }
 
-    /// How long it is as a JSON string at most, in bytes. O(n).
-    var maximumJSONByteCount: Int {
-        if !isUTF8 { return 2 + (bytes.count + 2) / 3 * 4 }
-        return bytes.reduce(2) { count, byte in
-            count + (byte < 0x20 ? 6 : byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") ? 2 : 1)
-        }
+    /// The size of the text as a JSON string, in bytes. O(n), without an allocation.
+    var jsonByteCount: Int {
+        guard isUTF8 else { return 2 + (bytes.count + 2) / 3 * 4 }
+        var counter = ByteCounter()
+        JSONWriter.writeString(bytes.span, to: &counter)
+        return counter.count
     }
 
     /// Appends the text as a JSON string. O(n).
@@ -43,4 +43,12 @@ struct AMQPText {
         Base64.standard.encode(bytes.span, into: &json)
         json.append(UInt8(ascii: "\""))
     }
+}
+
+/// Counts bytes instead of keeping them.
+private struct ByteCounter: JSONOutput {
+    var count = 0
+
+    mutating func append(_ byte: UInt8) { count += 1 }
+    mutating func append(_ bytes: Span<UInt8>) { count += bytes.count }
 }

@@ -53,24 +53,30 @@ import Testing
         }
     }
 
-    private func message(
-        _ body: [UInt8] = Array("1".utf8), exchange: String = "", routingKey: String = "jobs",
+    private func messageOfAtMost(
+        _ maximumContentByteCount: Int, _ body: [UInt8], exchange: String = "", routingKey: String = "jobs",
         isRedelivered: Bool = false, _ set: (inout emq_amqp_basic_properties, Arena) -> Void = { _, _ in }
-    ) -> AMQPMessage {
+    ) -> AMQPMessage? {
         let arena = Arena()
         var properties = emq_amqp_basic_properties()
         set(&properties, arena)
         return withExtendedLifetime(arena) {
-            let header = AMQPHeader(
+            AMQPHeader(
                 of: AMQPDelivery(
                     tag: 7, isRedelivered: isRedelivered, exchange: Array(exchange.utf8),
                     routingKey: Array(routingKey.utf8)),
-                from: Array("jobs".utf8), copying: &properties, bodyByteCount: body.count)
-            guard let message = header.message(body, maximumContentByteCount: .max) else {
-                preconditionFailure("a message that is too large")
-            }
-            return message
+                from: Array("jobs".utf8), copying: &properties, bodyByteCount: body.count
+            ).message(body, maximumContentByteCount: maximumContentByteCount)
         }
+    }
+
+    private func message(
+        _ body: [UInt8] = Array("1".utf8), exchange: String = "", routingKey: String = "jobs",
+        isRedelivered: Bool = false, _ set: (inout emq_amqp_basic_properties, Arena) -> Void = { _, _ in }
+    ) throws -> AMQPMessage {
+        let message = messageOfAtMost(
+            .max, body, exchange: exchange, routingKey: routingKey, isRedelivered: isRedelivered, set)
+        return try #require(message)
     }
 
     private func metadata(of message: AMQPMessage) throws -> [String: String] {
@@ -82,22 +88,22 @@ import Testing
         ("", #""""#), ("hello", #""hello""#), ("1]", #""1]""#), ("1,2", #""1,2""#), ("[1", #""[1""#), ("]", #""]""#),
         ("tab\tquote\"", #""tab\tquote\"""#), ("  ", #""  ""#),
     ])
-    func aBodyIsJSONOrAString(_ body: String, content: String) {
-        let message = message(Array(body.utf8))
+    func aBodyIsJSONOrAString(_ body: String, content: String) throws {
+        let message = try message(Array(body.utf8))
         #expect(String(decoding: message.content, as: UTF8.self) == content)
         #expect(message.deliveryTag == 7 && message.metadata.isEmpty && message.messageID.isEmpty)
         #expect(message.priority == nil && message.expirationMilliseconds == nil)
     }
 
     @Test func bytesThatAreNoTextBecomeBase64() throws {
-        let message = message([0xFF, 0, 1])
+        let message = try message([0xFF, 0, 1])
         #expect(String(decoding: message.content, as: UTF8.self) == #""/wAB""#)
         #expect(try metadata(of: message) == ["body": "base64"])
     }
 
     /// A key is shown in JSON, and named in URLs.
     @Test func aMessageIDThatIsNoTextBecomesBase64() throws {
-        let message = message { properties, arena in
+        let message = try message { properties, arena in
             (properties.flags, properties.message_id) = (0x80, arena.bytes([0xFF, 0, 1]))
         }
         #expect(message.messageID == Array("/wAB".utf8))
@@ -105,7 +111,7 @@ import Testing
     }
 
     @Test func propertiesBecomeMetadata() throws {
-        let message = message(exchange: "events", routingKey: "a.b", isRedelivered: true) { properties, arena in
+        let message = try message(exchange: "events", routingKey: "a.b", isRedelivered: true) { properties, arena in
             properties.flags = 0xFFF8
             properties.content_type = arena.bytes("text/plain")
             properties.content_encoding = arena.bytes("gzip")
@@ -131,7 +137,7 @@ import Testing
     }
 
     @Test func headersOfAllTypesBecomeTexts() throws {
-        let message = message { properties, arena in
+        let message = try message { properties, arena in
             properties.flags = 0x2000
             let inner = arena.table([("x", arena.text("y")), ("v", arena.field("V"))])
             properties.headers = arena.table([
@@ -158,7 +164,7 @@ import Testing
     }
 
     @Test func metadataIsBounded() throws {
-        let message = message { properties, arena in
+        let message = try message { properties, arena in
             properties.flags = 0x2000
             let long = String(repeating: "\u{1}", count: 5000)
             properties.headers = arena.table(
@@ -170,7 +176,7 @@ import Testing
     }
 
     @Test func whatLiesTooDeepIsNull() throws {
-        let message = message { properties, arena in
+        let message = try message { properties, arena in
             properties.flags = 0x2000
             properties.headers = arena.table([
                 ("deep", (0..<100).reduce(arena.field("t")) { field, _ in arena.array([field]) })
@@ -182,8 +188,8 @@ import Testing
 
     /// RabbitMQ refuses all but 0, which it has applied: such a message only reaches a consumer that is ready.
     @Test(arguments: ["0", "-1", "", "x", "99999999999999999999"])
-    func anExpirationThatLimitsNothingIsNone(_ text: String) {
-        let message = message { properties, arena in
+    func anExpirationThatLimitsNothingIsNone(_ text: String) throws {
+        let message = try message { properties, arena in
             properties.flags = 0x100
             properties.expiration = arena.bytes(text)
         }
@@ -193,7 +199,7 @@ import Testing
     /// The mark tells base64 from a text.
     @Test(arguments: 65_410..<65_440)
     func fullMetadataHasTheMarkAndTheCountAllTheSame(_ byteCount: Int) throws {
-        let message = message([0xFF]) { properties, arena in
+        let message = try message([0xFF]) { properties, arena in
             properties.flags = 0x2000
             let long = String(repeating: "x", count: byteCount - "{\"header.a\":\"\"".utf8.count)
             let tooLong = String(repeating: "x", count: 65_536)
@@ -203,5 +209,15 @@ import Testing
         let metadata = try metadata(of: message)
         #expect(metadata["body"] == "base64")
         #expect(metadata["headers_left_out"] == (metadata["header.a"] == nil ? "2" : "1"))
+    }
+
+    /// Escapes and base64 make a content larger than its body, which is found before the content is made.
+    @Test(arguments: [
+        (Array("  [1, 2]  ".utf8), 6), (Array("text".utf8), 6), (Array("\"a\n\u{1}é".utf8), 15), ([], 2), ([0xFF], 6),
+        ([0xFF, 0, 1, 2], 10),
+    ])
+    func aContentLargerThanAllowedIsRefused(_ body: [UInt8], byteCount: Int) {
+        #expect(messageOfAtMost(byteCount, body)?.content.count == byteCount)
+        #expect(messageOfAtMost(byteCount - 1, body) == nil)
     }
 }
