@@ -206,4 +206,16 @@ import Testing
         world.advance(1)
         #expect(consumer.acknowledgements == [3, 4])
     }
+
+    @Test func aFileSaysHowLongMessageIDsAreKeys() throws {
+        for (line, count) in [("", 1), ("unique_for = 60\n", 1), ("unique_for = 0\n", 2)] {
+            let world = try SourceWorld("server = amqp://h/\nbase_url = http://127.0.0.1:9/\n\(line)[a]\n")
+            world.turn()
+            let consumer = try #require(world.rabbit.consumers.first)
+            consumer.consume()
+            for _ in 0..<2 { consumer.deliver(#"{"url": "/x", "countdown": 100}"#, id: "1") }
+            world.turn()
+            #expect(try world.tasks("a", "delayed").count == count, "\(line)")
+        }
+    }
 }

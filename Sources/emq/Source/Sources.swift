@@ -97,7 +97,8 @@ final class Sources {
             sources[name] = Source(
                 name: name,
                 definition: SourceDefinition(
-                    url: url, queue: name, into: name, prefetch: prefetch, isPaused: paused.contains(name),
+                    url: url, queue: name, into: name, prefetch: prefetch,
+                    uniqueForMilliseconds: file.uniqueForMilliseconds, isPaused: paused.contains(name),
                     isOfTaskqueue: true), connections: connections)
         }
     }

@@ -166,11 +166,11 @@ import Testing
         ),
         (
             "x = 1\n[q]",
-            "line 1: ignoring the unknown key 'x' outside the queues' sections; expected one of: server, base_url"
+            "line 1: ignoring the unknown key 'x' outside the queues' sections; expected one of: server, base_url, unique_for"
         ),
         (
             "[q]\n[DEFAULT]\nx = 1",
-            "line 3: ignoring the unknown key 'x' outside the queues' sections; expected one of: server, base_url"
+            "line 3: ignoring the unknown key 'x' outside the queues' sections; expected one of: server, base_url, unique_for"
         ),
         ("[q]\nserver = 1", "line 2: ignoring the unknown key 'server' in a section"),
         (

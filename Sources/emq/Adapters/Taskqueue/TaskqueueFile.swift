@@ -44,6 +44,8 @@ struct TaskqueueFile {
     private(set) var server: AMQPURL?
     /// The URL before a path in a message, without a slash at its end.
     private(set) var baseURL: String?
+    /// How long the `message_id` of a message from the broker stays taken as a key; 0 if message ids are not keys.
+    private(set) var uniqueForMilliseconds = SourceDefinition.usualUniqueForMilliseconds
     /// The queues by their names.
     private(set) var sections: [[UInt8]: Section] = [:]
     /// What the file says that has no effect, in the order of its lines, as lines of the log.
@@ -165,8 +167,11 @@ struct TaskqueueFile {
                 throw TaskqueueFileError("base_url: \(error)")
             }
             baseURL = value.hasSuffix("/") ? String(value.dropLast()) : value
+        case "unique_for":
+            guard let seconds = number(entry, 0...maximumMilliseconds / 1000) else { return }
+            uniqueForMilliseconds = seconds * 1000
         default:
-            let hint = nearestName(to: key, among: ["server", "base_url"])
+            let hint = nearestName(to: key, among: ["server", "base_url", "unique_for"])
             let shownKey = beginning(of: entry.key)
             warn(entry.line, "ignoring the unknown key '\(shownKey)' outside the queues' sections; \(hint)")
         }
