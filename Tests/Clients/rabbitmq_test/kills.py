@@ -119,7 +119,7 @@ def run(node, kills):
         print(f"  round {round + 1}: {publisher.confirmed:,} confirmed, {sum(worker.done.values()):,} done, "
               f"{publisher.again:,} published again", flush=True)
     publisher.join()
-    eventually(lambda: len(worker.done) == total or worker.failure, 120)
+    eventually(lambda: len(worker.ids) == total and server.tasks("killed") == 0 or worker.failure, 120)
     eventually(lambda: node.counts("killed")[:2] == (0, 0), 30)
     check("the worker", worker.failure is None, repr(worker.failure))
     # An acknowledgement without a response: the task is done, but the worker does not know.

@@ -1,12 +1,14 @@
 """A destination that takes nothing, little memory, a slow disk: what is not taken stays in RabbitMQ."""
 
 import collections
+import random
 import shutil
 import threading
 import time
 
 import pika
 
+from rabbitmq_test.node import Publisher
 from rabbitmq_test.program import Emq, directory
 from tls_test.peers import check, eventually, part
 
@@ -16,6 +18,8 @@ PERSISTENT = pika.BasicProperties(delivery_mode=2)
 def run(node):
     paused(node)
     full(node)
+    too_large(node)
+    changed(node)
     terminated(node)
     little_memory(node)
     slow_disk(node)
@@ -69,6 +73,54 @@ def full(node):
     check("prefetch holds", open <= 300, open)
     contents = [view["content"] for view in server.take("full", 1000, 30)]
     check("all come, in order", contents == list(range(1000)), contents[:20])
+    server.stop()
+
+
+def too_large(node):
+    part("a message that is too large, in a queue with a delivery limit")
+    # RabbitMQ drops a message that is given back more than three times.
+    node.declare("limited-returns", arguments={"x-queue-type": "quorum", "x-delivery-limit": 3})
+    server = Emq("--max-memory", "64M")
+    node.publish("limited-returns", *["small"] * 10, "x" * 20_000_000, *["small"] * 10)
+    server.add("limited-returns", node.url())
+    server.until("limited-returns", "stopped")
+    server.until_error("limited-returns", "20000000")
+    time.sleep(5)
+    there = server.tasks("limited-returns") + sum(node.counts("limited-returns")[:2])
+    check("no message is lost", there == 21, (server.tasks("limited-returns"), node.counts("limited-returns")))
+    server.stop()
+    server = Emq("--max-memory", "1G")
+    server.add("limited-returns", node.url())
+    left = node.counts("limited-returns")
+    server.until_tasks("limited-returns", sum(left[:2]), 30)
+    server.stop()
+
+
+def changed(node):
+    part("sources that are paused, changed and deleted while messages come")
+    node.declare("changed")
+    count = 10_000
+    server = Emq(data=directory())
+    server.add("changed", node.url(), unique_for=0)
+    publisher = Publisher(node.parameters, "changed", [(str(number), PERSISTENT) for number in range(count)])
+    changes = {
+        "pause": lambda: server.call("POST", "/source/changed/pause") and server.call("POST", "/source/changed/resume"),
+        "prefetch": lambda: server.add(
+            "changed", node.url(), wanted=200, unique_for=0, prefetch=random.choice([10, 100, 5000])),
+        "delete": lambda: server.call("DELETE", "/source/changed") and server.add("changed", node.url(), unique_for=0),
+        "queue": lambda: server.call("POST", "/pause/changed") and server.call("POST", "/resume/changed"),
+    }
+    made = 0
+    while server.tasks("changed") < count and made < 60:
+        random.choice(list(changes.values()))()
+        made += 1
+        time.sleep(random.random() * 0.2)
+    publisher.join()
+    seen = collections.Counter(view["content"] for view in server.take("changed", count, 60))
+    check("every message came", len(seen) == count, (len(seen), server.source("changed")))
+    twice = [number for number, times in seen.items() if times > 1]
+    check("none came twice", not twice, twice[:10])
+    print(f"  {made} changes", flush=True)
     server.stop()
 
 

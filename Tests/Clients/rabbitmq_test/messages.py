@@ -252,32 +252,45 @@ def properties(node):
     server.take("properties", 1)
     odd = {"": "no name", "x" * 255: 1, "control\n": "\x00", "bad": Field(b"S\0\0\0\1\xff")}
     node.publish("properties", b"odd", headers=odd)
-    view = server.take("properties", 1)[0]
+    view = server.take_one("properties")
     check("headers with odd names and values", "odd", view["content"])
     print(f"  {json.dumps(view.get('metadata'))}", flush=True)
 
     node.publish("properties", b"1", priority=255)
     check("a priority that is too high", waiting(server, "properties").get("priority") == 127, "")
     server.take("properties", 1)
-    # RabbitMQ itself drops it if nobody can take it at once.
-    node.publish("properties", b"expired", expiration="0")
-    time.sleep(0.2)
-    server.call("POST", "/purge/properties")
+    # To RabbitMQ, 0 means: only if a consumer can have it at once. This one can.
+    node.publish("properties", b"at once", expiration="0")
+    check("an expiration of 0", "at once", server.take_one("properties")["content"])
+    node.publish("properties", b"bytes", message_id=b"\xff\xfe")
+    check("an id that is not text", "bytes", waiting(server, "properties").get("content"))
+    server.take("properties", 1)
     node.publish("properties", b"again", message_id="message-1")
     node.publish("properties", b"other", message_id="message-2", headers={"h": "x" * 100_000, "i": "y"})
-    view = server.take("properties", 1)[0]
+    view = server.take_one("properties")
     check("an id that was seen already is no new task", view["content"] == "other", view)
     check("headers that do not fit are left out", "header.h" not in view["metadata"], str(view)[:300])
     check("they are counted", view["metadata"].get("headers_left_out") == "1", str(view)[:300])
     check("the others stay", view["metadata"].get("header.i") == "y", str(view)[:300])
     check("the duplicate is counted", server.source("properties")["duplicates"] == 1, server.source("properties"))
+    # The library reads nested fields recursively, and any producer chooses their depth.
+    nested = b""
+    for _ in range(25_000):
+        nested = b"A" + struct.pack(">I", len(nested)) + nested
+    small = Emq(under=("prlimit", "--stack=1048576"))
+    small.add("properties", node.url(), into="deep")
+    server.call("POST", "/source/properties/pause")
+    node.publish("properties", b"deep", headers={"nested": Field(nested)})
+    check("fields that are nested 25,000 deep, with a small stack", "deep", small.take_one("deep")["content"])
+    small.stop()
+    server.call("POST", "/source/properties/resume")
     # From an exchange, with another routing key.
     channel = node.channel()
     channel.exchange_declare("events", "topic")
     channel.queue_bind("properties", "events", "a.#")
     channel.basic_publish("events", "a.b", b"1")
     channel.connection.close()
-    metadata = server.take("properties", 1)[0].get("metadata") or {}
+    metadata = server.take_one("properties").get("metadata") or {}
     check("the exchange", metadata.get("exchange") == "events", metadata)
     check("the routing key", metadata.get("routing_key") == "a.b", metadata)
     server.stop()
@@ -299,7 +312,7 @@ def sizes(node):
     views = server.take("sizes", 1)
     check("64 MiB", views and len(views[0]["content"]) == 64 << 20, "")
     node.publish("sizes", "after")
-    check("the message after it", "after", server.take("sizes", 1)[0]["content"])
+    check("the message after it", "after", server.take_one("sizes")["content"])
     server.stop()
 
 
@@ -332,10 +345,10 @@ def kinds_of_queues(node):
         server.until(name, "consuming")
         if name not in ("x-max-priority", "after-death"):
             node.publish(name, name)
-            check(f"a message of {name}", name, server.take(name, 1)[0]["content"])
+            check(f"a message of {name}", name, server.take_one(name)["content"])
     contents = [view["content"] for view in server.take("x-max-priority", 3)]
     check("the order of priorities", contents == [5, 3, 1], contents)
-    view = server.take("after-death", 1)[0]
+    view = server.take_one("after-death")
     check("a dead-lettered message's story", "expired", (view.get("metadata") or {}).get("header.x-death"))
     server.stop()
 

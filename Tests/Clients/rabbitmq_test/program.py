@@ -107,6 +107,11 @@ class Emq(peers.Emq):
         check(f"{count} tasks of {queue}", len(views) == count, f"{len(views)}: {views[:3]}; {self.source(queue)}")
         return views
 
+    def take_one(self, queue):
+        """Takes the one task of a queue; its content is None if there is none."""
+        views = self.take(queue, 1)
+        return views[0] if views else {"content": None, "metadata": {}}
+
     def check_log(self):
         """Checks that no password is in the log."""
         for secret in (PASSWORD, "wrong-horse"):

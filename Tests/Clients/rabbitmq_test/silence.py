@@ -29,7 +29,7 @@ def run(node):
     time.sleep(max(0, 45 - (time.monotonic() - began)))
     check("an idle connection stays", relay.accepted == 1, relay.accepted)
     node.publish("idle", b"at last")
-    check("it still works", "at last", idle.take("idle", 1)[0]["content"])
+    check("it still works", "at last", idle.take_one("idle")["content"])
     idle.stop()
     relay.stop()
 
@@ -100,6 +100,12 @@ def black_hole(node, network):
     server.until("hole", "consuming")
     node.publish_many("hole", messages(0, 500))
     server.until_tasks("hole", 500)
+    # A source that reads nothing at the moment.
+    node.declare("held")
+    server.call("POST", "/pause/held")
+    server.add("held", node.url(host=network.addresses[0]))
+    node.publish("held", *map(str, range(50)))
+    server.until("held", "waiting")
     network.drop()
     dropped = time.monotonic()
     # These are sent into the hole.
@@ -108,6 +114,9 @@ def black_hole(node, network):
     seconds = time.monotonic() - dropped
     view = server.source("hole")
     print(f"  noticed after {seconds:.0f} s: {view.get('last_error')}", flush=True)
+    lines = lambda: [line for line in server.log().split("\n") if "'held'" in line]
+    eventually(lambda: len(lines()) > 1, 35)
+    check("a source that waits notices it, too", time.monotonic() - dropped < 35 and len(lines()) > 1, lines())
     check("heartbeats notice it", seconds < 35 and view.get("state") in ("retrying", "connecting"), (seconds, view))
     check("emq's own interface goes on", server.call("GET", "/healthz")[0] == 200, "")
     # RabbitMQ notices too, and has the messages again.
@@ -118,6 +127,8 @@ def black_hole(node, network):
     server.until("hole", "consuming", 60)
     print(f"  consuming again {time.monotonic() - healed:.0f} s after it was healed", flush=True)
     server.until_tasks("hole", 1000, 30)
+    server.call("POST", "/resume/held")
+    server.until_tasks("held", 50, 40)
     contents = {view["content"] for view in server.take("hole", 1000)}
     check("each message came once", len(contents) == 1000, len(contents))
     # It may be told to end while it waits for a silent peer.
