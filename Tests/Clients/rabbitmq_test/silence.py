@@ -102,8 +102,9 @@ def black_hole(node, network):
     server.until_tasks("hole", 500)
     # A source that reads nothing at the moment.
     node.declare("held")
-    server.call("POST", "/pause/held")
     server.add("held", node.url(host=network.addresses[0]))
+    server.until("held", "consuming")
+    server.call("POST", "/pause/held")
     node.publish("held", *map(str, range(50)))
     server.until("held", "waiting")
     network.drop()

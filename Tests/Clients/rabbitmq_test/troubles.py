@@ -169,8 +169,9 @@ def ended_connections(node):
     node.control("eval", "application:set_env(rabbit, consumer_timeout, 1000), "
                  "application:set_env(rabbit, channel_tick_interval, 500), ok.")
     node.declare("patient")
-    server.call("POST", "/pause/patient")
     server.add("patient", node.url())
+    server.until("patient", "consuming")
+    server.call("POST", "/pause/patient")
     node.publish("patient", *map(str, range(10)))
     eventually(lambda: "406 PRECONDITION_FAILED" in server.log(), 15)
     check("the log says why", "406 PRECONDITION_FAILED", server.log())
