@@ -336,7 +336,9 @@ import Net
         case Status.heartbeatTimeout:
             return AMQPFailure("\(place) was silent for \(2 * Self.timeoutSeconds) s")
         case Status.connectionClosed, Status.socketError, Status.socketClosed:
-            return AMQPFailure("\(place) closed the connection\(step == .login ? " before the login was over" : "")")
+            let hint = settings.url.isSecure ? "" : "; if this port speaks TLS, write amqps://"
+            return AMQPFailure(
+                "\(place) closed the connection\(step == .login ? " before the login was over\(hint)" : "")")
         default:
             let words = unsafe functions.amqp_error_string2(status).map { unsafe String(cString: $0) }
             return AMQPFailure("\(place): \(words ?? "error \(status)")")

@@ -37,11 +37,13 @@ public struct AMQPURL: Hashable, Sendable {
         }
         isSecure = begins(with: "amqps://")
         guard isSecure || begins(with: "amqp://") else {
-            throw AMQPURLError("the URL of a RabbitMQ begins with amqp:// or amqps://")
+            throw AMQPURLError("the URL of a RabbitMQ server begins with amqp:// or amqps://")
         }
         let rest = bytes.dropFirst(isSecure ? 8 : 7)
         if rest.contains(UInt8(ascii: "?")) || rest.contains(UInt8(ascii: "#")) {
-            throw AMQPURLError("the URL of a RabbitMQ has no query and no fragment; write ? as %3F and # as %23")
+            throw AMQPURLError(
+                "the URL of a RabbitMQ server has no parameters and no fragment; leave them out, or write ? as %3F and # "
+                    + "as %23")
         }
         let slash = rest.firstIndex(of: UInt8(ascii: "/")) ?? rest.endIndex
         let path = rest[slash...].dropFirst()

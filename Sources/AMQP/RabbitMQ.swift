@@ -10,8 +10,18 @@ import Net
     /// None of the pointers is null.
     let functions: emq_amqp_functions
 
-    /// The library, or why there is none. The first use loads it, and it stays loaded.
-    public static let system = Result { () throws(AMQPFailure) in try RabbitMQ() }
+    private static let loaded = Locked<RabbitMQ?>(nil)
+
+    /// The library, or why there is none. Once it is loaded, it stays loaded; until then, each use looks for it, so that
+    /// it may be installed while the program runs.
+    public static var system: Result<RabbitMQ, AMQPFailure> {
+        loaded.with { loaded in
+            if let loaded { return .success(loaded) }
+            let result = Result { () throws(AMQPFailure) in try RabbitMQ() }
+            loaded = try? result.get()
+            return result
+        }
+    }
 
     private init() throws(AMQPFailure) {
         var functions = emq_amqp_functions()

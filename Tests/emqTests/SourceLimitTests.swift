@@ -60,7 +60,7 @@ import Testing
         #expect(try world.state() == "stopped" && world.lastError() == "a message is too large")
         #expect(
             world.rabbit.lines.last
-                == "emq: source 's': a message is too large; stopped until it is defined anew or resumed")
+                == "emq: source 's': a message is too large; stopped: POST /source/NAME/resume starts it again")
         for (number, request) in ["POST /source/s/resume", "PUT /source/s"].enumerated() {
             let parts = request.split(separator: " ").map(String.init)
             try world.send(parts[0], parts[1], parts[0] == "PUT" ? "{\(SourceWorld.definition)}" : "")

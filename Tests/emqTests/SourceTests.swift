@@ -153,7 +153,7 @@ private struct SourceServer {
         (#"{"amqp": "amqp://h"}"#, "queue", "queue is missing: the queue in RabbitMQ"),
         (#"{"amqp": 1, "queue": "q"}"#, "amqp", "amqp must be a string, not 1"),
         (#"{"amqp": "", "queue": "q"}"#, "amqp", "amqp must have 1 to 2000 bytes"),
-        (#"{"amqp": "http://h", "queue": "q"}"#, "amqp", "amqp: the URL of a RabbitMQ begins with amqp://"),
+        (#"{"amqp": "http://h", "queue": "q"}"#, "amqp", "amqp: the URL of a RabbitMQ server begins with amqp://"),
         (#"{"amqp": "amqp://u:secret pass@h", "queue": "q"}"#, "amqp", "in the URL's password must be percent-encoded"),
         (
             "{\"amqp\": \"amqp://" + String(repeating: "ä", count: 120) + ":" + String(repeating: "ä", count: 120)

@@ -163,8 +163,8 @@ extension Context {
         guard let push = gate.push, push.sendsOwn else {
             throw Problem(
                 403,
-                "clients may not make this server connect to a RabbitMQ; start it with --push and the allowed "
-                    + "destinations, such as --push private", field: "amqp")
+                "clients may not make this server connect to RabbitMQ; start it with --push and where it may connect: "
+                    + "--push loopback, --push private, or --push and the name of a host", field: "amqp")
         }
         if let address = IPAddress(definition.url.host),
             let refusal = push.policy.refusal(of: address, port: definition.url.port, host: definition.url.host)

@@ -194,7 +194,8 @@ final class Source {
         lastError = (failure.description, now)
         if let logged, logged.text == failure.description, now < logged.until { return }
         logged = (failure.description, now + Self.repeatMilliseconds)
-        let next = isStopped ? "stopped until it is defined anew or resumed" : "trying again, after up to 30 s"
+        let next =
+            isStopped ? "stopped: POST /source/NAME/resume starts it again" : "trying again, after up to 30 s"
         log("\(failure); \(next)")
     }
 

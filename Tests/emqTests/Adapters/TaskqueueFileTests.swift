@@ -172,7 +172,7 @@ import Testing
             "[q]\n[DEFAULT]\nx = 1",
             "line 3: ignoring the unknown key 'x' outside the queues' sections; expected one of: server, base_url, unique_for"
         ),
-        ("[q]\nserver = 1", "line 2: ignoring the unknown key 'server' in a section"),
+        ("[q]\nserver = 1", "line 2: ignoring 'server' in a section; it belongs before the first section"),
         (
             "[q]\nconcurrency = 0",
             "line 2: concurrency must be a whole number from 1 to 1000, not '0'; using the default"
@@ -291,7 +291,7 @@ import Testing
         ("[a]\nrate = `1/s\n\n", "line 2: the closing ` is missing"),
         ("[a]\nrate = \"\"\"1/s\n\"\"", "line 2: the closing \"\"\" is missing"),
         ("base_url = ftp://x/\n[a]", "line 1: base_url: a URL begins with http://"),
-        ("\nserver = localhost:5672\n[a]", "line 2: server: the URL of a RabbitMQ begins with amqp:// or amqps://"),
+        ("\nserver = localhost:5672\n[a]", "line 2: server: the URL of a RabbitMQ server begins with amqp:// or amqps://"),
         ("server = amqp://u:pass word@h/\n[a]", "line 1: server: byte 0x20 in the URL's password must be"),
         (
             "server = amqp://h\n" + (0...100).map { "[\($0)]\n" }.joined(),

@@ -205,6 +205,9 @@ struct TaskqueueFile {
         case "max_doublings":
             let doublings = number(entry, 0...Int64(UInt32.max), orNone: true)
             return { $0.maximumDoublings = doublings.flatMap { UInt32(exactly: $0) } }
+        case "server", "base_url", "unique_for":
+            warn(entry.line, "ignoring '\(key)' in a section; it belongs before the first section")
+            return nil
         default:
             let hint = nearestName(to: key, among: Self.keys)
             warn(entry.line, "ignoring the unknown key '\(beginning(of: entry.key))' in a section; \(hint)")
