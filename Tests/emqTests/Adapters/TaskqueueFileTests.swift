@@ -291,7 +291,10 @@ import Testing
         ("[a]\nrate = `1/s\n\n", "line 2: the closing ` is missing"),
         ("[a]\nrate = \"\"\"1/s\n\"\"", "line 2: the closing \"\"\" is missing"),
         ("base_url = ftp://x/\n[a]", "line 1: base_url: a URL begins with http://"),
-        ("\nserver = localhost:5672\n[a]", "line 2: server: the URL of a RabbitMQ server begins with amqp:// or amqps://"),
+        (
+            "\nserver = localhost:5672\n[a]",
+            "line 2: server: the URL of a RabbitMQ server begins with amqp:// or amqps://"
+        ),
         ("server = amqp://u:pass word@h/\n[a]", "line 1: server: byte 0x20 in the URL's password must be"),
         (
             "server = amqp://h\n" + (0...100).map { "[\($0)]\n" }.joined(),
