@@ -79,6 +79,8 @@ def run(node, kills):
     choices = random.Random(seed)
     print(f"  seed {seed}", flush=True)
     node.declare("killed")
+    # RabbitMQ confirms a queue before it is on disk.
+    node.control("eval", "mnesia:dump_log().")
     # One in ten has no id, so it may come twice.
     has_id = lambda number: number % 10 != 0
     total = BATCH * kills
@@ -121,6 +123,7 @@ def run(node, kills):
     publisher.join()
     eventually(lambda: len(worker.ids) == total and server.tasks("killed") == 0 or worker.failure, 120)
     eventually(lambda: node.counts("killed")[:2] == (0, 0), 30)
+    check("every message had a queue", publisher.returned == 0, publisher.returned)
     check("the worker", worker.failure is None, repr(worker.failure))
     # An acknowledgement without a response: the task is done, but the worker does not know.
     seen = set(worker.ids)

@@ -185,7 +185,9 @@ class Publisher:
         # How many may be published so far; None: all.
         self.limit = limit
         self.published = 0
+        # How many were published again, and how many RabbitMQ has dropped because it had no such queue.
         self.again = 0
+        self.returned = 0
         self.connections = 0
         self.total = len(messages)
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -211,6 +213,7 @@ class Publisher:
     def channel_opened(self, channel):
         self.tag = 0
         channel.confirm_delivery(lambda frame: self.confirm(channel, frame.method))
+        channel.add_on_return_callback(self.take_back)
         self.pump(channel)
         self.tick(channel)
 
@@ -229,7 +232,10 @@ class Publisher:
             self.open[self.tag] = message
             body, properties = message
             self.published += 1
-            channel.basic_publish("", self.queue, body, properties)
+            channel.basic_publish("", self.queue, body, properties, mandatory=True)
+
+    def take_back(self, *message):
+        self.returned += 1
 
     def confirm(self, channel, method):
         tags = [tag for tag in self.open if tag <= method.delivery_tag] if method.multiple else [method.delivery_tag]
