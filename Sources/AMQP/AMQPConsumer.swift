@@ -57,7 +57,8 @@ public struct AMQPSettings: Sendable {
         public fileprivate(set) var readyCount: Int?
         /// Whether the connection has ended. There is no more news then.
         public fileprivate(set) var hasEnded = false
-        /// Why it has ended; nil if it was to end.
+        /// Why it has ended, or why it gives no more messages although it has not (`AMQPFailure.isFinal`); nil if it was
+        /// to end.
         public fileprivate(set) var failure: AMQPFailure?
     }
 
@@ -177,7 +178,7 @@ public struct AMQPSettings: Sendable {
         do throws(AMQPFailure) { try consume() } catch { failure = error }
         state.with { state in
             state.news.hasEnded = true
-            state.news.failure = state.isStopping ? nil : failure
+            if !state.isStopping { state.news.failure = failure }
         }
         notify()
     }
@@ -220,6 +221,8 @@ public struct AMQPSettings: Sendable {
         var nextCount = clock() + Self.countMilliseconds
         var nextHeartbeat = Int64.max
         var acknowledged: UInt64 = 0
+        // Whether the next message can never be taken.
+        var isStuck = false
         // What the budget has given for the message that is arriving.
         var granted = 0
         defer { settings.budget.add(-granted) }
@@ -232,7 +235,14 @@ public struct AMQPSettings: Sendable {
             }
             if isStopping { return }
             var result = Reading.full
-            if isWanted { result = try receive(session, &granted) }
+            if isWanted, !isStuck {
+                do throws(AMQPFailure) { result = try receive(session, &granted) } catch {
+                    guard error.isFinal else { throw error }
+                    // The messages before that one can still be acknowledged.
+                    isStuck = true
+                    publish([]) { $0.failure = error }
+                }
+            }
             if result == .full {
                 // Nobody else sends heartbeats while nothing is read.
                 if nextHeartbeat == .max { nextHeartbeat = clock() }

@@ -92,22 +92,28 @@ struct AMQPConsumerTests {
         #expect(try broker.wait(for: .ack).arguments == [0, 0, 0, 0, 0, 0, 0, 5, 1])
     }
 
-    @Test func aMessageThatIsTooLargeEndsTheConnection() throws {
+    @Test func afterAMessageThatIsTooLargeNoMoreComes() throws {
         let (consumer, broker) = try consuming(settings(maximumContentByteCount: 10))
         broker.deliver("1234567890")
         try consumer.wait(for: "the message") { $0.messages.count == 1 }
         for size: UInt64 in [11, 1 << 60, .max] {
             let (consumer, broker) = try consuming(settings(maximumContentByteCount: 10))
             broker.send(broker.delivery() + FakeRabbitMQ.header(size))
-            try expectTooLarge(consumer)
+            try expectTooLarge(consumer, broker)
         }
         // It counts as it is stored.
         let (quoting, quoted) = try consuming(settings(maximumContentByteCount: 10))
         quoted.deliver("a\"\"\"\"")
-        try expectTooLarge(quoting)
+        try expectTooLarge(quoting, quoted)
     }
 
-    private func expectTooLarge(_ consumer: ConsumerUnderTest) throws {
+    /// Expects the failure, after which acknowledgements go on until the end.
+    private func expectTooLarge(_ consumer: ConsumerUnderTest, _ broker: FakeRabbitMQ) throws {
+        try consumer.wait(for: "the failure") { $0.news.failure != nil }
+        #expect(!consumer.news.hasEnded)
+        consumer.consumer.acknowledge(through: 1)
+        try broker.wait(for: .ack)
+        consumer.consumer.stop()
         let failure = try #require(try consumer.end())
         #expect(failure.isFinal && failure.isPermanent)
         #expect(
@@ -322,8 +328,10 @@ struct AMQPConsumerTests {
             }
             broker.send(bytes)
             broker.socket.halfClose()
-            let failure = try consumer.end()
-            #expect(failure != nil, "round \(round), \(random)")
+            // A size beyond the limit is a failure without an end.
+            try consumer.wait(for: "a failure, round \(round), \(random)") { $0.news.failure != nil }
+            consumer.consumer.interrupt()
+            _ = try consumer.end()
         }
     }
 

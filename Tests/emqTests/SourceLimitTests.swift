@@ -71,6 +71,20 @@ import Testing
         }
     }
 
+    @Test func whatComesBeforeAMessageThatCannotBeTakenIsAcknowledged() throws {
+        let durability = TestDurability()
+        let (world, consumer) = try SourceWorld.consuming(durability: durability)
+        consumer.deliver("1")
+        consumer.deliver("2")
+        consumer.stick(AMQPFailure("a message is too large", isFinal: true))
+        world.turn()
+        #expect(try world.numbers() == [1, 2] && world.state() == "stopped")
+        #expect(consumer.acknowledgements.isEmpty && consumer.stopTime == nil)
+        durability.safeSequence = durability.writtenSequence
+        world.advance(1)
+        #expect(consumer.acknowledgements == [2] && consumer.stopTime != nil)
+    }
+
     @Test func aSourceConnectsOnlyIfItCouldStoreSomething() throws {
         let world = try SourceWorld()
         try world.send("POST", "/pause/q")

@@ -78,6 +78,12 @@ final class TestConsumer: MessageConsumer {
         rabbit.hasNews = true
     }
 
+    /// Gives no more messages, without an end.
+    func stick(_ failure: AMQPFailure) {
+        self.failure = failure
+        rabbit.hasNews = true
+    }
+
     /// Ends the connection with a failure.
     func fail(_ failure: AMQPFailure) {
         end()

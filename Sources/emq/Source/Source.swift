@@ -144,6 +144,12 @@ final class Source {
         connection.acknowledge(upTo: safeSequence)
         store(from: connection, &context, &budget, on: broker)
         connection.acknowledge(upTo: safeSequence)
+        if let failure = connection.failure, connection.next == nil || obstacle != nil {
+            // What came before the message at fault is acknowledged.
+            disconnect()
+            fail(failure, now: now)
+            return connectTime
+        }
         connection.setWanted(obstacle == nil)
         guard let obstacle else { return connection.next == nil ? nil : now }
         guard now - obstacle.since >= Self.patienceMilliseconds else { return now + Self.lookMilliseconds }

@@ -38,6 +38,7 @@ final class SourceConnection {
     /// How many messages are ready in RabbitMQ, as it last said.
     private(set) var readyCount: Int?
     private(set) var hasEnded = false
+    /// Why it has ended, or why it gives no more messages.
     private(set) var failure: AMQPFailure?
     /// The messages that are not stored yet, from `nextWaiting` on; those before are nil, so that they take no memory.
     private var waiting: [AMQPMessage?] = []
@@ -75,8 +76,9 @@ final class SourceConnection {
         }
         readyCount = news.readyCount ?? readyCount
         if news.isConsuming, consumingSince == nil { consumingSince = now }
+        failure = failure ?? news.failure
         guard news.hasEnded else { return }
-        (hasEnded, failure) = (true, news.failure ?? AMQPFailure("the connection has ended"))
+        (hasEnded, failure) = (true, failure ?? AMQPFailure("the connection has ended"))
         dropWaiting()
     }
 
