@@ -10,7 +10,7 @@ import Testing
 /// Whether the library is there.
 private let hasLibrary = if case .success = RabbitMQ.system { true } else { false }
 
-@Suite(.enabled(if: hasLibrary, "skipped: there is no librabbitmq here"), .timeLimit(.minutes(4)))
+@Suite(.enabled(if: hasLibrary, "skipped: there is no librabbitmq here"))
 struct AMQPConsumerTests {
     private let listener: TestSocket
 
@@ -310,7 +310,7 @@ struct AMQPConsumerTests {
 
     @Test func randomBytesDoNoHarm() throws {
         var random = SeededRandom()
-        for round in 0..<max(50, min(5000, testOperations / 100)) {
+        for round in 0..<max(50, min(500, testOperations / 1000)) {
             let (consumer, broker) = try consuming()
             var bytes = broker.message(Array("123456789".utf8), id: "m") + broker.message([])
             switch round % 3 {
@@ -418,7 +418,7 @@ struct AMQPConsumerTests {
     // MARK: Time
 
     /// This takes seconds.
-    @Test(.enabled(if: testOperations >= 1_000_000, "skipped: heartbeats take seconds"))
+    @Test(.enabled(if: testOperations >= 10_000_000, "skipped: heartbeats take seconds"))
     func heartbeatsAreSentWhileNothingIsRead() throws {
         let (consumer, broker) = try consuming(settings(maximumHeldByteCount: 1))
         broker.deliver("1")
@@ -434,7 +434,7 @@ struct AMQPConsumerTests {
     }
 
     /// This takes 20 s.
-    @Test(.enabled(if: testOperations >= 1_000_000, "skipped: a silence takes 20 s"))
+    @Test(.enabled(if: testOperations >= 10_000_000, "skipped: a silence takes 20 s"))
     func aBrokerThatFallsSilentIsGivenUp() throws {
         let (consumer, broker) = try consuming()
         let failure = try #require(try consumer.end())

@@ -164,7 +164,7 @@ extension TestSocket {
     }
 }
 
-@Suite(.timeLimit(.minutes(2))) struct BrokerSocketTests {
+@Suite struct BrokerSocketTests {
     @Test func aPlainConnectionCarriesBytesUntilBothOwnersHaveClosedIt() throws {
         let (socket, peer) = try Broker().connect()
         #expect(fcntl(socket.descriptor, F_GETFL) & O_NONBLOCK != 0)
@@ -258,7 +258,7 @@ extension TestSocket {
 }
 
 /// What needs TLS or works through the relay.
-@Suite(.timeLimit(.minutes(2)), .enabled(if: TestTLS.isAvailable, "skipped: there is no OpenSSL 3 here"))
+@Suite(.enabled(if: TestTLS.isAvailable, "skipped: there is no OpenSSL 3 here"))
 struct SecureBrokerSocketTests {
     @Test func itFailsWhenTheNetworkDropsPackets() throws { try expectAUserTimeout(Broker(.good)) }
 

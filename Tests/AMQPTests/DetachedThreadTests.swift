@@ -5,7 +5,7 @@ import Testing
 
 @testable import AMQP
 
-@Suite(.timeLimit(.minutes(1))) struct DetachedThreadTests {
+@Suite struct DetachedThreadTests {
     /// Takes stack until a frame lies as far below `top`.
     ///
     /// - Returns: how many frames that took.
