@@ -88,6 +88,8 @@ def run(node, kills):
         delivery_mode=2, message_id=f"killed-{number}" if has_id(number) else None)) for number in range(total)]
     data = directory()
     server = Emq(data=data)
+    # A task whose dispatch was lost in a kill is dispatched again soon.
+    server.call("PUT", "/config/killed", {"retry": 10})
     server.add("killed", node.url(), unique_for=86400)
     worker = Worker("killed")
     worker.server = server
@@ -105,9 +107,17 @@ def run(node, kills):
             raise RuntimeError(
                 f"{publisher.confirmed} of {count} messages were confirmed; {worker.failure!r}; {server.log()}")
 
+    def until_taken(count):
+        """Waits until the worker has seen so many more messages: a kill should come while messages are under way."""
+        target = min(len(worker.ids) + count, publisher.confirmed)
+        if not eventually(lambda: len(worker.ids) >= target or worker.failure, 60):
+            source = server.source("killed")
+            raise RuntimeError(f"{len(worker.ids)} of {target} messages came; {source}; {server.log()}")
+
     for round in range(kills):
         publisher.limit = BATCH * (round + 1)
         until_confirmed(BATCH * round + choices.randrange(1, BATCH // 2))
+        until_taken(choices.randrange(1, BATCH // 4))
         node.kill()
         node.begin_start()
         if choices.random() < 0.3:
@@ -115,8 +125,9 @@ def run(node, kills):
             restart_emq()
         node.until_ready()
         until_confirmed(BATCH * round + choices.randrange(BATCH // 2, BATCH))
+        until_taken(choices.randrange(1, BATCH // 2))
         # Somewhere between taking and acknowledging.
-        time.sleep(choices.random() * 0.1)
+        time.sleep(choices.random() * 0.05)
         restart_emq()
         print(f"  round {round + 1}: {publisher.confirmed:,} confirmed, {sum(worker.done.values()):,} done, "
               f"{publisher.again:,} published again", flush=True)
