@@ -71,7 +71,7 @@ public struct AMQPSettings: Sendable {
         /// Messages up to this delivery are to be acknowledged.
         var acknowledgedTag: UInt64 = 0
         var isStopping = false
-        /// What `interrupt` breaks; nil while there is none, or once the library may close it.
+        /// What `interrupt` breaks; nil while there is none.
         var socket: BrokerSocket?
     }
 

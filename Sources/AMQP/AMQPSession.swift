@@ -11,7 +11,7 @@ import Net
     /// How long the broker may take to answer, and the time after which both sides say that they are alive.
     private static let timeoutSeconds = 10
     /// How long the end waits for the broker's word.
-    private static let goodbyeMilliseconds: Int64 = 1000
+    private static let closeMilliseconds: Int64 = 1000
     /// The numbers of frame types, methods, and results (AMQP 0-9-1 section 1.4; amqp.h).
     private enum Frame { static let (method, header, body, heartbeat): (UInt8, UInt8, UInt8, UInt8) = (1, 2, 3, 8) }
     private enum Method {
@@ -291,13 +291,13 @@ import Net
         guard status == 0 else { throw failure(status: status) }
     }
 
-    /// Says goodbye, so that the broker logs no error. Messages without an acknowledgement go back to their queue.
+    /// Closes the connection in order, so that the broker logs no error. Messages without an acknowledgement go back to their queue.
     func close() {
         var close = unsafe emq_amqp_close()
         unsafe close.reply_code = 200
         guard unsafe functions.amqp_send_method(connection, 0, Method.connectionClose, &close) == 0 else { return }
         let clock = EventLoop.steadyClock()
-        let deadline = clock() + Self.goodbyeMilliseconds
+        let deadline = clock() + Self.closeMilliseconds
         // Messages that are under way come before the answer.
         var frame = unsafe emq_amqp_frame()
         repeat {
@@ -366,7 +366,6 @@ import Net
             case (320, _): "RabbitMQ is stopping, or somebody closed the connection"
             default: "RabbitMQ closed the \(isOfChannel ? "channel" : "connection")"
             }
-        return AMQPFailure(
-            "\(words) (RabbitMQ says: \(code) \(text))", isPermanent: [403, 404, 405, 406, 530].contains(code))
+        return AMQPFailure("\(words) (RabbitMQ says: \(code) \(text))")
     }
 }

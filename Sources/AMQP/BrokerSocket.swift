@@ -34,7 +34,7 @@ public final class BrokerSocket: Sendable {
     ///   - timeoutMilliseconds: The limit for connecting to one address, including the handshake. The look-up of the
     ///     host takes as long as the system's resolver does.
     ///   - isCancelled: Whether to give up. It is asked four times a second, but not during the look-up.
-    /// - Throws: `AMQPFailure`. It is permanent if all addresses are refused, or the handshake failed.
+    /// - Throws: `AMQPFailure`.
     public init(
         to url: AMQPURL, trust: TLSTrust? = nil, refusal: (IPAddress, UInt16, String) -> String?,
         timeoutMilliseconds: Int64 = 10_000, isCancelled: () -> Bool = { false }
@@ -45,7 +45,8 @@ public final class BrokerSocket: Sendable {
                 to: url, trust: trust, refusal: refusal, timeoutMilliseconds: timeoutMilliseconds,
                 isCancelled: isCancelled)
         } catch {
-            throw isCancelled() ? AMQPFailure("connecting to \(url.authority) was cancelled") : AMQPFailure(error)
+            throw isCancelled()
+                ? AMQPFailure("connecting to \(url.authority) was cancelled") : AMQPFailure(error.description)
         }
         var silence = Self.silenceMilliseconds
         unsafe setsockopt(
@@ -125,15 +126,4 @@ public final class BrokerSocket: Sendable {
 extension AMQPURL {
     /// The host and the port, for messages.
     fileprivate var authority: String { "\(Address.tcp(host: host, port: port))" }
-}
-
-extension AMQPFailure {
-    fileprivate init(_ failure: ClientFailure) {
-        let isPermanent =
-            switch failure {
-            case .refusedAddress, .tls: true
-            default: false
-            }
-        self.init(failure.description, isPermanent: isPermanent)
-    }
 }

@@ -28,8 +28,7 @@ import Net
         guard let library = SystemLibrary("librabbitmq.so.4"), library.load(&functions, emq_amqp_names) else {
             throw AMQPFailure(
                 "messages from RabbitMQ need librabbitmq 0.8 or later, which this system does not have; install the "
-                    + "package librabbitmq4 (Debian, Ubuntu), librabbitmq (Fedora) or rabbitmq-c (Alpine)",
-                isPermanent: true)
+                    + "package librabbitmq4 (Debian, Ubuntu), librabbitmq (Fedora) or rabbitmq-c (Alpine)")
         }
         self.functions = functions
     }

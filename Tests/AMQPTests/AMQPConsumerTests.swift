@@ -115,7 +115,7 @@ struct AMQPConsumerTests {
         try broker.wait(for: .ack)
         consumer.consumer.stop()
         let failure = try #require(try consumer.end())
-        #expect(failure.isFinal && failure.isPermanent)
+        #expect(failure.isFinal)
         #expect(
             failure.description
                 == "a message in queue 'jobs' is too large: as JSON, a message may have 10 bytes here (an eighth of "
@@ -165,7 +165,7 @@ struct AMQPConsumerTests {
         broker.send(AMQPBytes().shortText("tag").integer(UInt8(1)).method(.cancel))
         let failure = try #require(try consumer.end())
         #expect(failure.description == "RabbitMQ ended the consumer, as it does when queue 'jobs' is deleted")
-        #expect(consumer.contents == ["1"] && !failure.isPermanent)
+        #expect(consumer.contents == ["1"])
     }
 
     /// RabbitMQ refuses with these codes; where, is up to it.
@@ -179,7 +179,6 @@ struct AMQPConsumerTests {
             let words = failure.description
             #expect(
                 words.hasSuffix(" (RabbitMQ says: \(code) SOME_WORDS - no)") && !words.contains("s3cret"), "\(words)")
-            #expect(failure.isPermanent == (code != 320), "\(words)")
             let expected: String
             switch (code, [.startOk, .open].contains(step)) {
             case (403, true): expected = "RabbitMQ refused user 'ann' or the password"
@@ -202,7 +201,6 @@ struct AMQPConsumerTests {
         let failure = try #require(try consumer.end())
         let words = "RabbitMQ at 127.0.0.1:\(listener.localPort) closed the connection"
         #expect(failure.description.hasPrefix(words), "\(failure)")
-        #expect(!failure.isPermanent)
     }
 
     @Test func whatIsNoRabbitMQIsNamed() throws {
@@ -282,7 +280,7 @@ struct AMQPConsumerTests {
         // Not all of it needs to be found before the end.
         broker.socket.halfClose()
         let failure = try #require(try consumer.end(), "\(name)")
-        #expect(failure.description.contains("RabbitMQ") && !failure.isPermanent, "\(name): \(failure)")
+        #expect(failure.description.contains("RabbitMQ"), "\(name): \(failure)")
         #expect(consumer.contents == ["1"], "\(name)")
     }
 
@@ -385,7 +383,7 @@ struct AMQPConsumerTests {
     @Test func anAddressThatIsRefusedIsNotConnectedTo() throws {
         let consumer = try ConsumerUnderTest(settings(), refusal: "it is private")
         let failure = try #require(try consumer.end())
-        #expect(failure.description.contains("it is private") && failure.isPermanent)
+        #expect(failure.description.contains("it is private"))
         #expect(!listener.isReadable(withinMilliseconds: 0))
     }
 

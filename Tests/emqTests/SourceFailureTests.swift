@@ -170,7 +170,7 @@ import Testing
 
     @Test func aConnectionThatCannotEvenBeOpenedIsAFailureToo() throws {
         let world = try SourceWorld()
-        world.rabbit.refusal = AMQPFailure("there is no thread", isPermanent: true)
+        world.rabbit.refusal = AMQPFailure("there is no thread")
         try world.put()
         #expect(try world.state() == "retrying" && world.lastError() == "there is no thread")
         world.rabbit.refusal = nil

@@ -158,7 +158,7 @@ import Testing
         consumer.deliver("2", priority: 255)
         consumer.deliver("3", priority: 5)
         consumer.deliver("4", expirationMilliseconds: .max)
-        consumer.deliver("5", priority: 127, expirationMilliseconds: -1)
+        consumer.deliver("5", priority: 127)
         world.turn()
         let tasks = try world.details()
         #expect(tasks.compactMap { $0["content"] as? Int } == [2, 5, 3, 1, 4])

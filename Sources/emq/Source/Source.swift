@@ -137,7 +137,7 @@ final class Source {
         if let deadline = connection.beginDeadline {
             if now < deadline { return deadline }
             disconnect()
-            fail(AMQPFailure("RabbitMQ at \(definition.url.masked) did not accept a consumer in time"), now: now)
+            fail(connection.lateFailure, now: now)
             return connectTime
         }
         let safeSequence = context.gate.durability?.safeSequence ?? .max
@@ -254,7 +254,7 @@ final class Source {
         try checkRoom(context, journalBytes: message.byteCount, on: broker)
         var task = NewTask(id: context.makeID(), content: 0..<message.content.count)
         task.priority = message.priority.map { Int8(clamping: $0) }
-        if let lifetime = message.expirationMilliseconds, lifetime >= 0 {
+        if let lifetime = message.expirationMilliseconds {
             task.expiry = .after(milliseconds: min(lifetime, maximumMilliseconds))
         }
         let hasKey =

@@ -85,6 +85,11 @@ final class SourceConnection {
     /// When RabbitMQ must have accepted the consumer; nil if it has.
     var beginDeadline: Int64? { consumingSince == nil ? opened + Self.beginMilliseconds : nil }
 
+    /// The failure of a connection that has not begun before `beginDeadline`.
+    var lateFailure: AMQPFailure {
+        AMQPFailure("RabbitMQ did not let emq consume the queue within \(Self.beginMilliseconds / 1000) s")
+    }
+
     /// Says whether messages are wanted.
     func setWanted(_ isWanted: Bool) {
         if isWanted == self.isWanted { return }

@@ -78,8 +78,7 @@ extension Sources {
             // The operator of the server has written taskqueue's file.
             guard let push, push.sendsOwn || definition.isOfTaskqueue else {
                 throw AMQPFailure(
-                    "this server may not connect to RabbitMQ; start it with --push and the allowed destinations",
-                    isPermanent: true)
+                    "this server may not connect to RabbitMQ; start it with --push and the allowed destinations")
             }
             let policy = push.policy
             return try AMQPConsumer(
