@@ -116,11 +116,11 @@ enum Emq {
             log("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")
             for line in startLines { log(line) }
             let gate = Gate(
-                server: server, durability: durability, push: push, maximumMemoryBytes: memory,
+                server: server, durability: durability, push: push,
+                sources: Sources(options, push: push, trust: trust, loop: loop), maximumMemoryBytes: memory,
                 resident: ResidentMemory.ofProgram())
             var handler = TaskServer(
                 gate, shutdown: shutdown, adapters: adapters,
-                sources: Sources(options, push: push, trust: trust, loop: loop),
                 browserHosts: BrowserHosts(options), certificate: certificate, defaults: options.defaults)
             server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"

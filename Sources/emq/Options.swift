@@ -76,8 +76,8 @@ struct Options {
                                  to the OS. Matters only in a power cut or a system crash
           --recovery-grace SECS  minimum time left on leases after a restart (default 30)
           --lock-wait SECS       how long to wait for another process to close DIR (default 3)
-          --push WHERE           allow tasks to be sent to: public, private, loopback, a network such as
-                                 10.1.0.0/16, a host name or *.example.com; separate several with commas
+          --push WHERE           where emq may send tasks, and take messages of RabbitMQ: public, private,
+                                 loopback, 10.1.0.0/16, a host name or *.example.com, or several with commas
           --defaults FILE        defaults for all queues, as JSON: the fields of PUT /defaults/
           --drain SECS           how long workers may acknowledge tasks after SIGTERM (default 5)
           --max-connections N    maximum number of open connections (default 20000, or fewer if the limit

@@ -19,8 +19,6 @@ struct Context: ~Copyable {
     let dispatchWriter: DispatchWriter
     /// The legacy systems that the server replaces.
     let adapters: Adapters
-    /// The sources of tasks from RabbitMQ.
-    let sources: Sources
     /// The server's certificate; nil if it speaks plain HTTP only.
     let certificate: ServerCertificate?
     private let shutdown: Shutdown
@@ -28,16 +26,18 @@ struct Context: ~Copyable {
     private var random = KernelRandom()
 
     init(
-        gate: Gate, shutdown: Shutdown, adapters: Adapters, sources: Sources, certificate: ServerCertificate?
+        gate: Gate, shutdown: Shutdown, adapters: Adapters, certificate: ServerCertificate?
     ) {
         now = gate.server.loop.now
         self.gate = gate
         dispatchWriter = DispatchWriter(gate.server)
         self.adapters = adapters
-        self.sources = sources
         self.certificate = certificate
         self.shutdown = shutdown
     }
+
+    /// The sources of tasks from RabbitMQ.
+    var sources: Sources { gate.sources }
 
     /// The HTTP server, through which answers are written later (`HTTPServer.answer`).
     var server: HTTPServer { gate.server }

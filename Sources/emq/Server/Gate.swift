@@ -70,7 +70,7 @@ struct Gate {
     /// Sends tasks; nil if the server sends none.
     let push: Push?
     /// The sources of tasks, whose messages wait in memory.
-    var sources: Sources?
+    let sources: Sources
     /// The memory that tasks and buffers may take before the server accepts no more tasks, in bytes.
     let maximumMemoryBytes: Int
     /// Watches how much memory the program has from the system; nil if that is not watched.
@@ -118,8 +118,8 @@ struct Gate {
         broker.memoryBytes + bufferBytes + (durability?.pendingByteCount ?? 0)
     }
 
-    /// The memory of requests, answers and messages in transit, in bytes. O(sources).
-    var bufferBytes: Int { server.bufferBytes + (push?.bufferBytes ?? 0) + (sources?.waitingByteCount ?? 0) }
+    /// The memory of requests, answers and messages in transit, in bytes. O(1).
+    var bufferBytes: Int { server.bufferBytes + (push?.bufferBytes ?? 0) + sources.waitingByteCount }
 
     private func shortage(used: Int) -> Problem {
         if let resident, resident.exceeds(maximumMemoryBytes) {

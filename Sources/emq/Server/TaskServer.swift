@@ -30,25 +30,21 @@ struct TaskServer: ~Copyable, RequestHandler {
     ///   - gate: admits requests; it has the HTTP server, the journal and push.
     ///   - shutdown: says whether the server is to stop.
     ///   - adapters: the legacy systems to replace.
-    ///   - sources: the sources of tasks from RabbitMQ.
     ///   - browserHosts: the names under which browsers may reach the server.
     ///   - certificate: the server's certificate; nil if it speaks plain HTTP only.
     ///   - defaults: the defaults for all queues; nil leaves them as they are.
     init(
-        _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(), sources: Sources = Sources(),
+        _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(),
         browserHosts: BrowserHosts = BrowserHosts(), certificate: ServerCertificate? = nil,
         defaults: QueueConfiguration? = nil
     ) {
-        var gate = gate
-        gate.sources = sources
-        context = Context(
-            gate: gate, shutdown: shutdown, adapters: adapters, sources: sources, certificate: certificate)
+        context = Context(gate: gate, shutdown: shutdown, adapters: adapters, certificate: certificate)
         server = gate.server
         self.shutdown = shutdown
         durability = gate.durability
         push = gate.push
         self.adapters = adapters
-        self.sources = sources
+        sources = gate.sources
         self.browserHosts = browserHosts
         startDefaults = defaults
     }

@@ -53,8 +53,9 @@ final class VirtualServer {
         self.server = server
         shutdown = Shutdown(drainMilliseconds: drainMilliseconds)
         let gate = Gate(
-            server: server, durability: durability, push: push, maximumMemoryBytes: maximumMemoryBytes, resident: nil)
-        handler = TaskServer(gate, shutdown: shutdown, adapters: adapters, sources: sources)
+            server: server, durability: durability, push: push, sources: sources,
+            maximumMemoryBytes: maximumMemoryBytes, resident: nil)
+        handler = TaskServer(gate, shutdown: shutdown, adapters: adapters)
     }
 
     /// Asks the server to stop, as SIGTERM does.
