@@ -1,7 +1,6 @@
 """A running emq, and the requests about sources and tasks that the scenes share."""
 
 import http.client
-import json
 import os
 import re
 import signal
@@ -50,13 +49,7 @@ class Emq(peers.Emq):
 
     def call(self, method, path, body=None):
         """One request: its status, and the JSON of the response."""
-        client = UnixConnection(self.path, 60)
-        fields = {} if body is None else {"Content-Type": "application/json"}
-        client.request(method, path, None if body is None else json.dumps(body), fields)
-        answer = client.getresponse()
-        text = answer.read()
-        client.close()
-        return answer.status, json.loads(text) if text else None
+        return peers.exchange(UnixConnection(self.path, 60), method, path, body)
 
     def add(self, name, url, wanted=201, **more):
         """Adds a source. Its queue has its name unless `more` says something else."""

@@ -89,6 +89,16 @@ def server_context(certificate, **attributes):
     return context
 
 
+def exchange(client, method, path, body=None):
+    """One request on a new connection, which is closed after it: the status, and the JSON of the answer."""
+    fields = {} if body is None else {"Content-Type": "application/json"}
+    client.request(method, path, None if body is None else json.dumps(body), fields)
+    answer = client.getresponse()
+    text = answer.read()
+    client.close()
+    return answer.status, json.loads(text) if text else None
+
+
 class Emq:
     """A running emq. Unless options say something else, it listens at one port, with the certificate `good`."""
 
@@ -128,13 +138,7 @@ class Emq:
         """One request on a connection of its own: the status, and the JSON of the answer."""
         kind = http.client.HTTPSConnection if self.url.startswith("https") else http.client.HTTPConnection
         more = {"context": context or client_context()} if self.url.startswith("https") else {}
-        client = kind("localhost", self.port, timeout=60, **more)
-        fields = {} if body is None else {"Content-Type": "application/json"}
-        client.request(method, path, None if body is None else json.dumps(body), fields)
-        answer = client.getresponse()
-        text = answer.read()
-        client.close()
-        return answer.status, json.loads(text) if text else None
+        return exchange(kind("localhost", self.port, timeout=60, **more), method, path, body)
 
     def enqueue(self, queue, task):
         status, answer = self.call("POST", f"/enqueue/{queue}", task)
