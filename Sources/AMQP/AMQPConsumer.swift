@@ -66,8 +66,6 @@ public struct AMQPSettings: Sendable {
         var news = News()
         /// The bytes of messages that the owner has not released yet.
         var heldByteCount = 0
-        /// Whether the owner wants messages.
-        var isWanted = true
         /// Messages up to this delivery are to be acknowledged.
         var acknowledgedTag: UInt64 = 0
         var isStopping = false
@@ -79,8 +77,11 @@ public struct AMQPSettings: Sendable {
     private static let countMilliseconds: Int64 = 5000
     /// The longest sleep, so that heartbeats are sent and missed in time: a quarter of their interval.
     private static let sleepMilliseconds: Int64 = 2500
-    /// How long to wait for room that others give back.
+    /// The first pause before it looks again for room that others give back; each is twice the one before.
     private static let retryMilliseconds: Int64 = 50
+    /// The event of `poll` that the peer has closed the connection. The Glibc module has only the name that it has for
+    /// epoll; Linux gives both the same value.
+    private static let peerEnd = Int16(EPOLLRDHUP.rawValue)
     /// The messages that are given to the owner at once.
     private static let batchCount = 256
 
@@ -135,12 +136,6 @@ public struct AMQPSettings: Sendable {
     public func release(byteCount: Int) {
         state.with { $0.heldByteCount -= byteCount }
         settings.budget.add(-byteCount)
-        wake()
-    }
-
-    /// Says whether messages are wanted. While they are not, none is read, and RabbitMQ waits. O(1).
-    public func setWanted(_ isWanted: Bool) {
-        state.with { $0.isWanted = isWanted }
         wake()
     }
 
@@ -200,7 +195,7 @@ public struct AMQPSettings: Sendable {
             news.readyCount = ready
         }
         try withExtendedLifetime(session) { () throws(AMQPFailure) in
-            try exchange(session, socket.descriptor)
+            try exchange(session, socket)
             session.close()
         }
     }
@@ -216,7 +211,7 @@ public struct AMQPSettings: Sendable {
     }
 
     /// Takes messages and sends acknowledgements until it is told to stop.
-    private func exchange(_ session: AMQPSession, _ descriptor: Int32) throws(AMQPFailure) {
+    private func exchange(_ session: AMQPSession, _ socket: BrokerSocket) throws(AMQPFailure) {
         let clock = EventLoop.steadyClock()
         var nextCount = clock() + Self.countMilliseconds
         var nextHeartbeat = Int64.max
@@ -226,16 +221,16 @@ public struct AMQPSettings: Sendable {
         // What the budget has given for the message that is arriving.
         var granted = 0
         defer { settings.budget.add(-granted) }
+        var retry = Self.retryMilliseconds
         while true {
-            let orders = state.with { ($0.acknowledgedTag, $0.isWanted, $0.isStopping) }
-            let (tag, isWanted, isStopping) = orders
+            let (tag, isStopping) = state.with { ($0.acknowledgedTag, $0.isStopping) }
             if tag > acknowledged {
                 try session.acknowledge(through: tag)
                 acknowledged = tag
             }
             if isStopping { return }
             var result = Reading.full
-            if isWanted, !isStuck {
+            if !isStuck {
                 do throws(AMQPFailure) { result = try receive(session, &granted) } catch {
                     guard error.isFinal else { throw error }
                     // The messages before that one can still be acknowledged.
@@ -243,30 +238,35 @@ public struct AMQPSettings: Sendable {
                     publish([]) { $0.failure = error }
                 }
             }
-            if result == .full {
+            guard result == .empty || result == .more else {
                 // Nobody else sends heartbeats while nothing is read.
                 if nextHeartbeat == .max { nextHeartbeat = clock() }
                 if clock() >= nextHeartbeat {
                     try session.sendHeartbeat()
                     nextHeartbeat = clock() + Self.sleepMilliseconds
                 }
-                sleep(-1, milliseconds: isWanted ? Self.retryMilliseconds : Self.sleepMilliseconds)
+                let pause = result == .full ? Self.sleepMilliseconds : retry
+                if sleep(socket.descriptor, until: Self.peerEnd, milliseconds: pause) { throw session.closedByBroker }
+                retry = min(2 * retry, Self.sleepMilliseconds)
                 continue
             }
             nextHeartbeat = .max
+            retry = Self.retryMilliseconds
             if clock() >= nextCount {
                 try session.requestReadyCount()
                 nextCount = clock() + Self.countMilliseconds
             } else if result == .empty {
-                sleep(descriptor, milliseconds: Self.sleepMilliseconds)
+                _ = sleep(socket.descriptor, until: Int16(POLLIN), milliseconds: Self.sleepMilliseconds)
             }
         }
     }
 
     /// How reading ended.
     private enum Reading {
-        /// There is no room for more.
+        /// There is no room for more until the owner releases something.
         case full
+        /// There is no room for more until the owner of another consumer releases something.
+        case short
         /// Nothing more has arrived.
         case empty
         /// There may be more.
@@ -282,9 +282,8 @@ public struct AMQPSettings: Sendable {
         while messages.count < Self.batchCount {
             let wanted = session.arrivingByteCount
             if wanted > granted {
-                guard held <= 0 || held + wanted <= settings.maximumHeldByteCount, settings.budget.take(wanted) else {
-                    return .full
-                }
+                guard held <= 0 || held + wanted <= settings.maximumHeldByteCount else { return .full }
+                guard settings.budget.take(wanted) else { return .short }
                 granted = wanted
             }
             switch try session.receive() {
@@ -301,14 +300,21 @@ public struct AMQPSettings: Sendable {
         return .more
     }
 
-    /// Sleeps until the socket has something, unless it is not to be read (-1), or the owner wants something.
-    private func sleep(_ descriptor: Int32, milliseconds: Int64) {
+    /// Sleeps until something happens to the socket, or the owner wants something.
+    ///
+    /// - Parameters:
+    ///   - descriptor: the socket.
+    ///   - event: POLLIN, or `peerEnd` to hear only of that.
+    ///   - milliseconds: the longest sleep.
+    /// - Returns: whether something happened to the socket.
+    private func sleep(_ descriptor: Int32, until event: Int16, milliseconds: Int64) -> Bool {
         var states = [
             pollfd(fd: wakeUp, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: descriptor, events: event, revents: 0),
         ]
-        _ = unsafe poll(&states, 2, Int32(milliseconds))
-        var count: UInt64 = 0
-        _ = unsafe read(wakeUp, &count, 8)
+        let count = unsafe poll(&states, 2, Int32(milliseconds))
+        var wakes: UInt64 = 0
+        _ = unsafe read(wakeUp, &wakes, 8)
+        return count > 0 && states[1].revents != 0
     }
 }

@@ -327,6 +327,9 @@ import Net
         }
     }
 
+    /// The failure of a connection that the broker has closed without a word, or with one that is not read.
+    var closedByBroker: AMQPFailure { failure(status: Status.connectionClosed) }
+
     private func failure(status: Int32, during step: Step = .queue) -> AMQPFailure {
         if let failure = socket.relayFailure { return AMQPFailure(failure) }
         let place = "RabbitMQ at \(settings.url.host):\(settings.url.port)"

@@ -149,6 +149,17 @@ struct AMQPConsumerTests {
         }
     }
 
+    /// The messages of a connection that has ended come again, so they must not be stored any more.
+    @Test func theEndOfAConnectionIsNoticedAlthoughThereIsNoRoom() throws {
+        let (consumer, broker) = try consuming(settings(maximumHeldByteCount: 1000))
+        for number in 1...3 { broker.deliver("\(number)") }
+        try consumer.wait(for: "the first message") { !$0.messages.isEmpty }
+        broker.socket.halfClose()
+        let failure = try #require(try consumer.end())
+        #expect(failure.description == "RabbitMQ at 127.0.0.1:\(listener.localPort) closed the connection")
+        #expect(consumer.contents == ["1"])
+    }
+
     // MARK: What the broker says instead
 
     @Test func blockedPublishersDoNotConcernAConsumer() throws {

@@ -93,7 +93,7 @@ import Testing
         world.turn()
         let begin = world.server.now
         world.advance(599.9)
-        #expect(consumer.stopTime == nil && !consumer.isWanted)
+        #expect(consumer.stopTime == nil)
         world.advance(0.2)
         #expect(consumer.stopTime == begin + 600_000 && consumer.acknowledgements.isEmpty)
         #expect(world.waitingByteCount == 0)

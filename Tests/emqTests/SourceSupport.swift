@@ -21,7 +21,6 @@ final class TestConsumer: MessageConsumer {
     /// Whether it goes on after `stop`.
     var hangs = false
     private(set) var acknowledgements: [UInt64] = []
-    private(set) var isWanted = true
     private(set) var (stopTime, interruptTime): (Int64?, Int64?) = (nil, nil)
 
     fileprivate init(_ settings: AMQPSettings, of rabbit: TestRabbit) {
@@ -37,7 +36,6 @@ final class TestConsumer: MessageConsumer {
     }
 
     func release(byteCount: Int) { settings.budget.add(-byteCount) }
-    func setWanted(_ isWanted: Bool) { self.isWanted = isWanted }
     func acknowledge(through deliveryTag: UInt64) { acknowledgements.append(deliveryTag) }
 
     func stop() {

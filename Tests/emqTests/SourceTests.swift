@@ -14,7 +14,6 @@ private final class SilentConsumer: MessageConsumer {
 
     func takeNews() -> AMQPConsumer.News { AMQPConsumer.News(hasEnded: hasEnded) }
     func release(byteCount: Int) {}
-    func setWanted(_ isWanted: Bool) {}
     func acknowledge(through deliveryTag: UInt64) {}
     func stop() { hasEnded = true }
     func interrupt() {}

@@ -150,7 +150,6 @@ final class Source {
             fail(failure, now: now)
             return connectTime
         }
-        connection.setWanted(obstacle == nil)
         guard let obstacle else { return connection.next == nil ? nil : now }
         guard now - obstacle.since >= Self.patienceMilliseconds else { return now + Self.lookMilliseconds }
         log(

@@ -9,8 +9,6 @@ protocol MessageConsumer: AnyObject {
     func takeNews() -> AMQPConsumer.News
     /// Says that messages are stored or dropped, so that as much as their bytes may be read.
     func release(byteCount: Int)
-    /// Says whether messages are wanted.
-    func setWanted(_ isWanted: Bool)
     /// Acknowledges all messages up to a delivery.
     func acknowledge(through deliveryTag: UInt64)
     /// Ends the connection after the acknowledgements so far. Other messages go back to their queue.
@@ -47,7 +45,6 @@ final class SourceConnection {
     private var stored: [(tag: UInt64, sequence: UInt64)] = []
     /// The tags of the deliveries that were received and acknowledged last.
     private var (receivedTag, acknowledgedTag): (UInt64, UInt64) = (0, 0)
-    private var isWanted = true
     /// When the end goes on although something is missing; nil as long as it has not begun.
     private var endTime: Int64?
     private var isStopped = false
@@ -90,13 +87,6 @@ final class SourceConnection {
         AMQPFailure("RabbitMQ did not let emq consume the queue within \(Self.beginMilliseconds / 1000) s")
     }
 
-    /// Says whether messages are wanted.
-    func setWanted(_ isWanted: Bool) {
-        if isWanted == self.isWanted { return }
-        self.isWanted = isWanted
-        consumer.setWanted(isWanted)
-    }
-
     // MARK: Storing
 
     /// Takes the first message from those that wait, because it is stored.
@@ -134,14 +124,12 @@ final class SourceConnection {
     // MARK: Ending
 
     /// Continues the end of a connection whose source does not want it any more: messages that are stored are
-    /// acknowledged, the others go back to RabbitMQ.
+    /// acknowledged, the others go back to RabbitMQ. Those keep their memory until then, so that no more are read.
     ///
     /// - Returns: when to call this again at the latest; nil if only the connection's news matters.
     func end(safeSequence: UInt64, now: Int64) -> Int64? {
         update(now: now)
-        dropWaiting()
         if hasEnded { return nil }
-        setWanted(false)
         acknowledge(upTo: safeSequence)
         let time = endTime ?? now + Self.safetyMilliseconds
         endTime = time

@@ -177,7 +177,7 @@ def ended_connections(node):
     check("RabbitMQ closed the channel", node.counts("patient") == (10, 0, 0), node.counts("patient"))
     node.control("eval", "application:set_env(rabbit, consumer_timeout, 1800000), "
                  "application:set_env(rabbit, channel_tick_interval, 60000), ok.")
-    # emq reads nothing as long as it can store nothing.
+    # The messages that emq holds have gone back. They must not become tasks now, because they come again.
     server.call("POST", "/resume/patient")
     server.until_tasks("patient", 10, 40)
     check("the log says why", "406 PRECONDITION_FAILED", server.log())
