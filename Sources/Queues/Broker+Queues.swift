@@ -85,7 +85,7 @@ extension Broker {
     public func pause(_ queue: QueueIndex) {
         beginChange()
         if store.queues[queue.slot].pause == .paused { return }
-        store.update(queue.slot) { $0.pause = .paused }
+        store.setPaused(true, queue.slot)
         store.noteQueue(queue.slot)
     }
 
@@ -94,7 +94,7 @@ extension Broker {
         beginChange()
         guard store.queues[queue.slot].pause == .paused else { return }
         store.noteQueue(queue.slot)
-        store.update(queue.slot) { $0.pause = .none }
+        store.setPaused(false, queue.slot)
         resumeLater(queue.slot)
         store.noteSendableAnew(queue.slot)
     }

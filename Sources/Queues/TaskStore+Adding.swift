@@ -61,9 +61,9 @@ extension TaskStore {
         contentBytes += content.heapBytes
         update(queue) { $0.tasks += 1 }
         if options?.isNotice == true {
-            queues[queue].totals.notices += 1
+            count(in: queue) { $0.notices += 1 }
         } else {
-            queues[queue].totals.enqueued += 1
+            count(in: queue) { $0.enqueued += 1 }
         }
         // Before it is put into a list, because the options may decide in which.
         if let options {
@@ -84,7 +84,7 @@ extension TaskStore {
         let priority = task.priority ?? configuration(of: queue)?.value.priority ?? 0
         let lifetime = lifetimeMilliseconds(task.expiry, in: queue)
         let replacement = Replacement(task, content: content, priority: priority, arrival: arrivalTime(now: now))
-        queues[queue].totals.enqueued += 1
+        count(in: queue) { $0.enqueued += 1 }
         dropReplacement(of: slot)
         _ = transition(slot, to: tasks[slot].state, until: tasks[slot].until, at: .same) { record in
             record.lifetimeMilliseconds = lifetime

@@ -107,7 +107,7 @@ extension TaskStore {
     }
 
     private func checkQueues(held: [Slot: UInt32], listed: Int) {
-        var (idleCount, seen): (UInt32, Int) = (0, 0)
+        var (idleCount, pausedCount, seen): (UInt32, Int, Int) = (0, 0, 0)
         queues.forEach { queue in
             queues[queue].checkInvariants(in: tasks) { slot in
                 precondition(tasks[slot].queue == queue, "a task in the list of another queue")
@@ -119,8 +119,10 @@ extension TaskStore {
             let sweeping = sweeps.count { $0.queue == queue } + sweeps.count { $0.target == queue }
             precondition(Int(queues[queue].sweeps) == sweeping, "a queue miscounts its sweeps")
             idleCount += queues[queue].isIdle ? 1 : 0
+            pausedCount += queues[queue].pause == .paused ? 1 : 0
         }
         precondition(seen == listed, "a task is in no list")
+        precondition(pausedCount == pausedQueueCount, "paused queues are miscounted")
         idle.checkInvariants(in: queues) { precondition(queues[$0].isIdle, "a queue in use among the idle ones") }
         precondition(idle.count == idleCount, "an idle queue is not listed")
     }

@@ -39,7 +39,8 @@ extension TaskStore {
     /// Ends a dispatched task as done.
     @inline(__always)
     mutating func ack(_ slot: Slot, result: Span<UInt8>, now: Int64) -> Slot {
-        queues[tasks[slot].queue].totals.acked += 1
+        count(in: tasks[slot].queue) { $0.acked += 1 }
+        activity.dispatchedMilliseconds.record(now - tasks[slot].dispatched)
         if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
         finish(slot, .done, at: now, result: result, now: now)
         return 0
@@ -70,7 +71,8 @@ extension TaskStore {
             }
             return .requeued
         case .failed, .failedPausing, .dead:
-            queues[tasks[slot].queue].totals.nacked += 1
+            count(in: tasks[slot].queue) { $0.nacked += 1 }
+            if tasks[slot].isPushed { activity.failedSends += 1 }
             return fail(slot, action, leaseRanOut: false, now: now, waitedFor: &waitedFor)
         }
     }
@@ -87,7 +89,7 @@ extension TaskStore {
 
     private mutating func release(_ slot: Slot, pauseMilliseconds: Int64 = 0, now: Int64) -> Slot {
         let queue = tasks[slot].queue
-        queues[queue].totals.released += 1
+        count(in: queue) { $0.released += 1 }
         if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
         return pauseMilliseconds > 0
             ? transition(slot, to: .delayed, until: now.addingWithinRange(pauseMilliseconds))
@@ -230,7 +232,7 @@ extension TaskStore {
     /// Ends a task that has failed for good: it moves to its queue's dead-letter queue, or stays as a dead task.
     private mutating func die(_ slot: Slot, at time: Int64, now: Int64) -> Slot {
         let queue = tasks[slot].queue
-        queues[queue].totals.died += 1
+        count(in: queue) { $0.died += 1 }
         adoptReplacementAtEnd(of: slot)
         noteDead(of: slot)
         let result = extras(of: slot)?.result ?? []
@@ -274,7 +276,7 @@ extension TaskStore {
     /// Ends an expired task.
     private mutating func expire(_ slot: Slot, now: Int64) -> Slot {
         let queue = tasks[slot].queue
-        queues[queue].totals.expired += 1
+        count(in: queue) { $0.expired += 1 }
         let time = tasks[slot].expires
         if configuration(of: queue)?.value.isExpiryDeath == true { return die(slot, at: time, now: now) }
         finish(slot, .expired, at: time, now: now)
@@ -292,7 +294,7 @@ extension TaskStore {
         guard slot != 0,
             tasks[slot].isAlive(now: now) || includingDead && tasks[slot].state == .dead && tasks[slot].until > now
         else { return false }
-        queues[tasks[slot].queue].totals.cancelled += 1
+        count(in: tasks[slot].queue) { $0.cancelled += 1 }
         finish(slot, .cancelled, at: now, now: now)
         return true
     }
@@ -342,7 +344,7 @@ extension TaskStore {
             if tasks[slot].expires <= now { return expire(slot, now: now) }
             if tasks[slot].state == .dispatched {
                 var waitedFor: Slot = 0
-                queues[tasks[slot].queue].totals.timedOut += 1
+                count(in: tasks[slot].queue) { $0.timedOut += 1 }
                 if extras(of: slot)?.hasLapsed == true { return lapse(slot, now: now) }
                 _ = fail(slot, .failed, leaseRanOut: true, now: now, waitedFor: &waitedFor)
                 return waitedFor

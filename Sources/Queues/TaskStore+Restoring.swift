@@ -217,10 +217,8 @@ extension TaskStore {
         let (isPaused, isPushed) = (image.isPaused, image.configuration?.isPushed ?? false)
         let queue = try queue(restored: name, &restoration)
         setConfiguration(image.configuration, of: queue)
-        update(queue) {
-            $0.pause = isPaused ? .paused : .none
-            $0.isPushed = isPushed
-        }
+        setPaused(isPaused, queue)
+        update(queue) { $0.isPushed = isPushed }
         if name.isEmpty { useDefaults(of: queue) }
         return queue
     }

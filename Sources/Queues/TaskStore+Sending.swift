@@ -104,6 +104,7 @@ extension TaskStore {
     mutating func send(_ slot: Slot, leaseMilliseconds: Int64, now: Int64) -> DispatchKey {
         let handle = dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: [], now: now)
         tasks[slot].isPushed = true
+        activity.sends += 1
         return handle.key
     }
 

@@ -103,7 +103,7 @@ extension TaskStore {
 
     private mutating func purge(_ slot: Slot) -> Slot? {
         if tasks[slot].state.isUnfinished {
-            queues[tasks[slot].queue].totals.cancelled += 1
+            count(in: tasks[slot].queue) { $0.cancelled += 1 }
             noteEnd(of: slot, .cancelled)
         }
         remove(slot)

@@ -154,7 +154,8 @@ extension TaskStore {
     ) -> TaskHandle {
         let token = nextToken
         nextToken &+= 1
-        queues[tasks[slot].queue].totals.dispatched += 1
+        count(in: tasks[slot].queue) { $0.dispatched += 1 }
+        activity.readyMilliseconds.record(now - tasks[slot].readySince)
         let lease = leaseMilliseconds ?? self.leaseMilliseconds(of: slot)
         _ = transition(slot, to: .dispatched, until: now.addingWithinRange(lease), change: .any) { record in
             record.attempt &+= 1

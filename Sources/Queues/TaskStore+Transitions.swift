@@ -118,13 +118,13 @@ extension TaskStore {
 
     /// Counts a task that is about to enter a queue that has reached its maximum length.
     mutating func countOverLength(in queue: Slot) {
-        if isFull(queue) { queues[queue].totals.overLength += 1 }
+        if isFull(queue) { count(in: queue) { $0.overLength += 1 } }
     }
 
     private mutating func transfer(_ slot: Slot, to target: Slot) {
         assert(extras(of: slot)?.holdsKey != true, "a task takes its key along")
         if target != tasks[slot].queue {
-            queues[target].totals.received += 1
+            count(in: target) { $0.received += 1 }
             if tasks[slot].state.isUnfinished { countOverLength(in: target) }
         }
         update(target) { $0.tasks += 1 }

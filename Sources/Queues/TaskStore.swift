@@ -42,6 +42,10 @@ struct TaskStore: ~Copyable {
     var nextToken: UInt64
     /// How many tasks there are in each state.
     private(set) var populations = InlineArray<10, Int>(repeating: 0)
+    /// What has happened to the tasks of all queues, also of queues that are forgotten.
+    var activity = Activity()
+    /// How many queues are paused.
+    private(set) var pausedQueueCount = 0
     /// The contents of tasks.
     var contents: ContentHeap
     /// The memory of contents, and of extras, in bytes.
@@ -118,6 +122,9 @@ struct TaskStore: ~Copyable {
 
     // MARK: Queues
 
+    /// How many queues are in use. O(1).
+    var usedQueueCount: Int { queues.count - Int(idle.count) - (defaults == nil ? 0 : 1) }
+
     /// The slot of the queue with a name, 0 if there is none.
     func existingQueue(named name: Span<UInt8>, hash: UInt32) -> Slot {
         queues.find(hash: hash) { $0.isNamed(name) }
@@ -156,6 +163,13 @@ struct TaskStore: ~Copyable {
         let isIdle = queues[queue].isIdle
         if wasIdle == isIdle { return }
         if isIdle { rest(queue) } else { idle.remove(queue, in: &queues) }
+    }
+
+    /// Pauses a queue, or ends its pause.
+    mutating func setPaused(_ isPaused: Bool, _ queue: Slot) {
+        if isPaused == (queues[queue].pause == .paused) { return }
+        update(queue) { $0.pause = isPaused ? .paused : .none }
+        pausedQueueCount += isPaused ? 1 : -1
     }
 
     private mutating func rest(_ queue: Slot) {
@@ -264,6 +278,13 @@ struct TaskStore: ~Copyable {
     @inline(__always)
     mutating func countTask(in state: TaskRecord.State, _ difference: Int) {
         populations[Int(state.rawValue)] += difference
+    }
+
+    /// Counts an event in the totals of a queue and of the server.
+    @inline(__always)
+    mutating func count(in queue: Slot, _ event: (inout QueueStatistics.Totals) -> Void) {
+        event(&queues[queue].totals)
+        event(&activity.totals)
     }
 
     @inline(__always)
