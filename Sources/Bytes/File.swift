@@ -35,6 +35,21 @@ public enum File {
     }
 }
 
+/// The state of a file, by which a change is noticed.
+public struct FileVersion: Equatable, Sendable {
+    private let values: [Int]
+
+    /// The present state of the file at a path; nil if there is none, or it is not accessible. One system call.
+    public init?(_ path: String) {
+        var status = stat()
+        guard unsafe stat(path, &status) == 0 else { return nil }
+        values = [
+            Int(status.st_dev), Int(status.st_ino), Int(status.st_size), status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
+            status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
+        ]
+    }
+}
+
 /// Why a file cannot be read.
 public struct FileError: Error, CustomStringConvertible {
     /// The error number, as in `errno`.

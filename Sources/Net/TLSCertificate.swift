@@ -1,5 +1,6 @@
 // What a certificate says, in words for whoever has to find out why it is refused.
 
+import Bytes
 import CLibraries
 import Glibc
 
@@ -54,15 +55,6 @@ import Glibc
     /// XN_FLAG_RFC2253.
     private static let nameStyle: UInt = 0x111_0317
 
-    /// A time as `2026-11-29 06:00:00 UTC`.
-    static func text(ofSeconds seconds: Int64) -> String {
-        var (time, parts) = unsafe (time_t(seconds), tm())
-        unsafe gmtime_r(&time, &parts)
-        func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        return unsafe "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday)) "
-            + "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) UTC"
-    }
-
     // MARK: Why it is refused
 
     /// Why a certificate is refused.
@@ -81,8 +73,8 @@ import Glibc
             : "the certificate of \(host) depends on the certificate of an issuer\(name), which"
         let issued = "; it is issued by \(issuer.isEmpty ? "nobody" : issuer)"
         switch code {
-        case 9: return "\(who) is valid only from \(Self.text(ofSeconds: startSeconds)) on\(issued)"
-        case 10: return "\(who) expired on \(Self.text(ofSeconds: endSeconds))\(issued)"
+        case 9: return "\(who) is valid only from \(UTC.text(ofUnixSeconds: startSeconds)) on\(issued)"
+        case 10: return "\(who) expired on \(UTC.text(ofUnixSeconds: endSeconds))\(issued)"
         case 62, 64:
             let names = hosts.isEmpty ? "names no host" : "is for \(hosts), not for \(host)"
             return "\(who) \(names)\(issued)"

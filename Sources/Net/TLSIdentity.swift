@@ -1,5 +1,6 @@
 // The certificate and the key with which a server speaks TLS. They can be replaced while it runs.
 
+import Bytes
 import CLibraries
 import Glibc
 
@@ -27,24 +28,9 @@ public struct TLSFiles: Equatable, Sendable {
 /// Connections resume by session tickets (RFC 5077). The keys of the tickets are this process's own and end with the
 /// certificate.
 public final class TLSIdentity {
-    /// The state of a file, by which a change is noticed.
-    private struct Version: Equatable {
-        private let values: [Int]
-
-        /// Nil if there is no file, or it is not accessible.
-        init?(_ path: String) {
-            var status = stat()
-            guard unsafe stat(path, &status) == 0 else { return nil }
-            values = [
-                Int(status.st_dev), Int(status.st_ino), Int(status.st_size), status.st_mtim.tv_sec,
-                status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
-            ]
-        }
-    }
-
     private let files: TLSFiles
     private(set) var context: TLSContext
-    private var versions: [Version?]
+    private var versions: [FileVersion?]
 
     /// When the certificate begins, in milliseconds since the Unix epoch.
     public private(set) var certificateStartMilliseconds: Int64
@@ -52,29 +38,29 @@ public final class TLSIdentity {
     public private(set) var certificateEndMilliseconds: Int64
 
     /// When the certificate begins, as `2026-11-29 06:00:00 UTC`.
-    public var certificateStart: String { TLSCertificate.text(ofSeconds: certificateStartMilliseconds / 1000) }
+    public var certificateStart: String { UTC.text(ofUnixSeconds: certificateStartMilliseconds / 1000) }
 
     /// When the certificate ends, as `2026-11-29 06:00:00 UTC`.
-    public var certificateEnd: String { TLSCertificate.text(ofSeconds: certificateEndMilliseconds / 1000) }
+    public var certificateEnd: String { UTC.text(ofUnixSeconds: certificateEndMilliseconds / 1000) }
 
     /// Loads OpenSSL and reads the files.
     ///
     /// - Throws: `TLSError` if there is no OpenSSL, or the files are not of use.
     public init(_ files: TLSFiles) throws(TLSError) {
         self.files = files
-        versions = files.paths.map(Version.init)
+        versions = files.paths.map(FileVersion.init)
         (context, certificateStartMilliseconds, certificateEndMilliseconds) = try TLSIdentity.load(files)
     }
 
     /// Whether the files are not those that were last read. A few system calls.
-    public var filesHaveChanged: Bool { files.paths.map(Version.init) != versions }
+    public var filesHaveChanged: Bool { files.paths.map(FileVersion.init) != versions }
 
     /// Reads the files again. New connections then get the new certificate; others continue.
     ///
     /// - Throws: `TLSError` if the files are not of use; the former ones stay in use.
     public func reload() throws(TLSError) {
         // Noted first, so that a change during the reading is noticed later.
-        versions = files.paths.map(Version.init)
+        versions = files.paths.map(FileVersion.init)
         (context, certificateStartMilliseconds, certificateEndMilliseconds) = try TLSIdentity.load(files)
     }
 

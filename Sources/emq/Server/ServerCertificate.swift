@@ -5,8 +5,6 @@ import Net
 
 /// Takes up renewed certificates, and warns before the certificate ends or if it has not begun.
 final class ServerCertificate {
-    /// How often it looks whether the files have changed.
-    static let lookMilliseconds: Int64 = 60_000
     private static let dayMilliseconds: Int64 = 86_400_000
     /// How long before the certificate's end the warnings begin, one a day.
     private static let warningMilliseconds = 14 * dayMilliseconds
@@ -15,7 +13,7 @@ final class ServerCertificate {
     let identity: TLSIdentity
     private let path: String
     private let log: (String) -> Void
-    private var nextLook = Int64.min
+    private var look = FileLook()
     private var nextWarning = Int64.min
 
     /// Reads the files.
@@ -52,14 +50,13 @@ final class ServerCertificate {
     ///   - now: the time.
     /// - Returns: when the next turn must begin at the latest.
     func endTurn(isAsked: Bool, now: Int64) -> Int64 {
-        guard isAsked || now >= nextLook else { return nextLook }
-        nextLook = now + Self.lookMilliseconds
+        guard look.isDue(isAsked: isAsked, now: now) else { return look.next }
         if isAsked || identity.filesHaveChanged { reload() }
         if now >= nextWarning, let warning = warning(now: now) {
             nextWarning = now + Self.dayMilliseconds
             log(warning)
         }
-        return nextLook
+        return look.next
     }
 
     private func reload() {
