@@ -1,10 +1,10 @@
-// SHA-256, for signatures of requests.
+// SHA-256, for signatures of requests, and for tokens.
 
 /// The hash function SHA-256 (FIPS 180-4), fed piece by piece. It takes messages of up to 2^61 bytes, buffers up to 64
 /// bytes, and allocates nothing.
-struct SHA256 {
+public struct SHA256 {
     /// The 32 bytes of the hash.
-    typealias Digest = InlineArray<32, UInt8>
+    public typealias Digest = InlineArray<32, UInt8>
 
     private typealias State = SIMD8<UInt32>
 
@@ -54,8 +54,8 @@ struct SHA256 {
         return digest
     }
 
-    /// The digest of a whole message.
-    static func hash(_ message: Span<UInt8>) -> Digest {
+    /// The digest of a whole message. O(bytes).
+    public static func hash(_ message: Span<UInt8>) -> Digest {
         var hash = SHA256()
         hash.update(message)
         return hash.finalize()

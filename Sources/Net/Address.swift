@@ -54,6 +54,13 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
         self = .tcp(host: host, port: port)
     }
 
+    /// Whether other machines may reach it: not a Unix-domain socket, nor `localhost` or an address of loopback.
+    public var isReachableFromOutside: Bool {
+        guard case .tcp(let host, _) = self, host.lowercased() != "localhost" else { return false }
+        guard let address = IPAddress(host) else { return true }
+        return !(address.isIPv4 ? address.bytes[0] == 127 : address == IPAddress("::1"))
+    }
+
     /// The address as a user writes it.
     public var description: String {
         switch self {

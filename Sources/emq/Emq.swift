@@ -12,6 +12,7 @@ enum Emq {
         var arguments = ProcessStart.arguments.dropFirst()
         if arguments.first == "bench" { exit(Bench.run(Array(arguments.dropFirst()))) }
         if arguments.first == "journal" { exit(JournalCommand.run(Array(arguments.dropFirst()))) }
+        if arguments.first == "token" { exit(TokenCommand.run(Array(arguments.dropFirst()))) }
         if arguments.first == "serve" { arguments = arguments.dropFirst() }
         if arguments.contains("--help") || arguments.contains("-h") { return print(Options.help) }
         if arguments.contains("--version") { return print("emq \(Options.version)") }
@@ -67,6 +68,14 @@ enum Emq {
         } catch {
             throw UsageError(error.description)
         }
+        let access: Access?
+        do throws(TokensFileError) {
+            access = try options.tokensPath.map { path throws(TokensFileError) in
+                try Access(path: path, now: loop.now)
+            }
+        } catch {
+            throw UsageError("--tokens: \(error.description)")
+        }
         let durability: (any Durability)? = try DurableStore(options, loop: loop)
         // The isolation is entered once, around the whole loop, so each call on the broker is a plain call.
         try broker.assumeIsolated { broker in
@@ -78,27 +87,41 @@ enum Emq {
                 ? Push(
                     options.destinations, for: adapters, loop: loop, connections: pushConnections,
                     maximumBodyBytes: memory / 4, on: broker, trust: trust) : nil
-            func listen(_ endpoints: [Endpoint], service: Int) throws -> String {
+            func listen(_ endpoints: [Endpoint], service: Int) throws -> (places: String, openPlaces: String) {
                 var places: [String] = []
+                var openPlaces: [String] = []
                 for endpoint in endpoints {
                     let identity = options.speaksTLS(at: endpoint) ? certificate?.identity : nil
                     for actual in try bind(endpoint.address, of: server, service: service, tls: identity) {
                         push?.policy.ownListeners.append(actual)
                         let link = Endpoint(actual, isSecure: endpoint.isLocal ? nil : identity != nil).link
-                        if !places.contains(link) { places.append(link) }
+                        if places.contains(link) { continue }
+                        places.append(link)
+                        let checksClients = identity != nil && options.clientIssuersPath != nil
+                        if actual.isReachableFromOutside, !checksClients { openPlaces.append(link) }
                     }
                 }
-                return places.joined(separator: " and ")
+                return (places.joined(separator: " and "), openPlaces.joined(separator: " and "))
             }
-            let places = try listen(options.addresses, service: 0)
+            let (places, openPlaces) = try listen(options.addresses, service: 0)
             var startLines: [String] = []
+            if access == nil, !openPlaces.isEmpty {
+                startLines.append(
+                    "emq: whoever reaches \(openPlaces) may do everything; to change that, use --tokens FILE "
+                        + "(`emq token new` makes tokens) or listen at localhost")
+            }
             for (place, system) in options.systems.enumerated() {
                 let endpoints = options.services.filter { $0.system == system }.map(\.endpoint)
-                let places: String
-                do { places = try listen(endpoints, service: place + 1) } catch {
+                let listening: (places: String, openPlaces: String)
+                do { listening = try listen(endpoints, service: place + 1) } catch {
                     throw SystemError("replace \(system.rawValue)", reason: "\(error)")
                 }
-                startLines.append("emq: replacing \(system.rawValue) at \(places)")
+                startLines.append("emq: replacing \(system.rawValue) at \(listening.places)")
+                if !listening.openPlaces.isEmpty {
+                    startLines.append(
+                        "emq: whoever reaches \(listening.openPlaces) may do everything that \(system.rawValue) offers, "
+                            + "because its clients have no tokens; to change that, let only them reach that address")
+                }
             }
             if let file = options.delayTasksFile {
                 let isAddressUsed = options.services.contains {
@@ -108,6 +131,7 @@ enum Emq {
             }
             if let file = options.taskqueueFile { startLines += file.startLines }
             if let line = certificate?.startLine(now: loop.now) { startLines.append(line) }
+            if let access { startLines += access.startLines(now: loop.now) }
             startLines += options.notes
             // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()
@@ -121,7 +145,8 @@ enum Emq {
                 resident: ResidentMemory.ofProgram())
             var handler = TaskServer(
                 gate, shutdown: shutdown, adapters: adapters,
-                browserHosts: BrowserHosts(options), certificate: certificate, defaults: options.defaults)
+                browserHosts: BrowserHosts(options), certificate: certificate, access: access,
+                defaults: options.defaults)
             server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let durability {

@@ -26,6 +26,18 @@ extension Options {
         options.issuersPath = try path(value, of: "--tls-ca")
     }
 
+    static func readTokens(_ options: inout Options, _ value: String) throws(UsageError) {
+        options.tokensPath = try path(value, of: "--tokens")
+    }
+
+    static func readRequiresTokens(_ options: inout Options, _ value: String) throws(UsageError) {
+        switch value.lowercased() {
+        case "true", "yes", "1": options.requiresTokens = true
+        case "false", "no", "0": options.requiresTokens = false
+        default: throw UsageError("--require-tokens is true or false, not '\(value)'")
+        }
+    }
+
     /// A file's path.
     static func path(_ value: String, of flag: String) throws(UsageError) -> String {
         guard !value.isEmpty, !value.utf8.contains(0) else { throw UsageError("\(flag) needs the path of a file") }

@@ -19,6 +19,10 @@ struct Options {
     var clientIssuersPath: String?
     /// The path of issuers that emq trusts beside the system's when it sends requests.
     var issuersPath: String?
+    /// The path of the file of tokens; nil if clients need none.
+    var tokensPath: String?
+    /// Whether emq must not start without tokens.
+    var requiresTokens = false
     var drainMilliseconds: Int64 = 5000
     var maximumConnections: Int?
     var maximumMemoryBytes: Int?
@@ -61,6 +65,7 @@ struct Options {
         usage: emq [serve] [options]      run the server
                emq bench --help           measure a running server
                emq journal --help         check and repair a --data directory
+               emq token --help           make a token for a client
 
           --addr ADDRESS         address to listen on: localhost:8080 (default), :8080 for every address
                                  of the machine, https://:8443, [::1]:8080 or unix:/path; may be repeated
@@ -69,6 +74,8 @@ struct Options {
                                  key (PEM), but not at http:// and unix: (docs/operations.md, "TLS")
           --tls-client-ca FILE   accept only clients that have a certificate from these issuers (PEM)
           --tls-ca FILE          trust these issuers too (PEM) when sending tasks to https://
+          --tokens FILE          accept only requests with a token of this file (docs/operations.md, "Access")
+          --require-tokens       do not start without --tokens
           --host NAME            another name that browsers may use for this server, such as
                                  queue.example.com; may be repeated (docs/operations.md, "Browsers")
           --data DIR             keep tasks in this directory, so that they survive a restart
@@ -100,11 +107,12 @@ struct Options {
           curl --json '{"queues": ["greetings"], "max": 1, "timeout": 10000}' localhost:8080/wait/
         """
 
-    /// The options, all of which take a value, and their readers.
+    /// The options and their readers.
     private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] =
         [
             ("--addr", readAddress), ("--tls-cert", readCertificate), ("--tls-key", readKey),
             ("--tls-client-ca", readClientIssuers), ("--tls-ca", readIssuers), ("--drain", readDrain),
+            ("--tokens", readTokens), ("--require-tokens", readRequiresTokens),
             ("--max-connections", readMaximumConnections),
             ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
             ("--fsync", readSyncMode),
@@ -118,6 +126,9 @@ struct Options {
         }
     /// The options that may be repeated. In the environment, their values are lists.
     private static let lists = ["--addr", "--host"] + LegacySystem.allCases.map(\.flag)
+
+    /// The options that need no value: without one, they are true.
+    private static let switches = ["--require-tokens"]
 
     /// The options of the original emq. Like all of Go's programs, it takes them with one dash too.
     private static let originalFlags = ["--addr", "--gc-freq"]
@@ -136,6 +147,9 @@ struct Options {
         try readFilesOfSystems(given, environment)
         if addresses.isEmpty { addresses = [Endpoint(.tcp(host: "localhost", port: 8080))] }
         try checkTLS()
+        if requiresTokens, tokensPath == nil {
+            throw UsageError("--require-tokens requires --tokens FILE; `emq token new` makes a token for it")
+        }
         let needs =
             ["--fsync", "--recovery-grace", "--lock-wait"].map {
                 ($0, directory != nil, "--data: without it, nothing is on disk")
@@ -176,6 +190,8 @@ struct Options {
             let value: String
             if let valueInArgument {
                 value = valueInArgument
+            } else if Options.switches.contains(flag) {
+                value = "true"
             } else if let next = rest.first, !Options.isOption(next) {
                 value = next
                 rest.removeFirst()
@@ -310,7 +326,7 @@ struct Options {
     private static func unknown(_ argument: String, value: String?) -> UsageError {
         let flag = parts(of: argument).flag
         guard flag.hasPrefix("-") else {
-            let commands = ["serve", "bench", "journal"]
+            let commands = ["serve", "bench", "journal", "token"]
             if commands.contains(flag) { return UsageError("put the command '\(flag)' before its options") }
             return UsageError("unknown command '\(flag)'; \(nearestName(to: flag, among: commands))")
         }

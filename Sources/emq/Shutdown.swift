@@ -1,5 +1,5 @@
 // Signals. The first SIGTERM or SIGINT stops the server in good order, the second stops it at once. SIGHUP makes it read
-// its certificate again.
+// its certificate and its tokens again.
 
 import CLinux
 import Glibc
@@ -24,7 +24,7 @@ final class Shutdown: EventSource {
     /// Whether a signal has asked the server to stop.
     var isAsked: Bool { signals > 0 }
 
-    /// Whether a signal has asked to read the certificate again since the last call.
+    /// Whether a signal has asked to read the files again since the last call.
     func takeReload() -> Bool {
         defer { isReloadAsked = false }
         return isReloadAsked

@@ -51,4 +51,13 @@ import Testing
         let error = #expect(throws: AddressError.self) { try Address(text) }
         #expect(error?.description.contains(explanation) == true, "\(error?.description ?? "")")
     }
+
+    @Test(arguments: [
+        (":80", true), ("0.0.0.0:80", true), ("[::]:80", true), ("192.0.2.7:80", true), ("emq.example:80", true),
+        ("[::ffff:192.0.2.7]:80", true), ("localhost:80", false), ("LocalHost:80", false), ("127.0.0.1:80", false),
+        ("127.1.2.3:80", false), ("[::1]:80", false), ("[::ffff:127.0.0.1]:80", false), ("unix:/run/emq.sock", false),
+    ])
+    func otherMachinesReachAllAddressesButLocalOnes(text: String, isReachable: Bool) throws {
+        #expect(try Address(text).isReachableFromOutside == isReachable)
+    }
 }

@@ -146,6 +146,7 @@ import Testing
     /// and the files are temporary.
     @Test func everyServerStartsAsPrinted() throws {
         let directory = DataDirectory()
+        let tokens = try TokenFile([])
         let commands = try ["api.md", "operations.md"].flatMap { try examples(of: $0) }
             .flatMap { $0.commands.split(separator: "\n") }
             .filter { $0.hasPrefix("emq -") || $0.hasPrefix("emq serve") }
@@ -153,6 +154,7 @@ import Testing
         for command in commands where Certificates.isAvailable || !command.contains("/etc/emq/") {
             var arguments = command.replacing(/(localhost)?:8(080|443)/, with: "127.0.0.1:0")
                 .replacing("/var/lib/emq", with: directory.path)
+                .replacing("/etc/emq/tokens.json", with: tokens.path)
             if arguments.contains("/etc/emq/") {
                 let pair = try Certificates.shared.pair(.good)
                 for (file, path) in [

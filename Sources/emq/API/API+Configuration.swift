@@ -100,7 +100,7 @@ extension API {
             read.isPushed = push.url != nil
         }
         if let letter = read.deadLetter {
-            try API.checkDeadLetter(letter, context)
+            try API.checkDeadLetter(letter, insteadOf: before?.deadLetter, context)
             if letter == name {
                 throw Problem(400, "dead_letter must be another queue", field: "dead_letter")
             }
@@ -116,8 +116,14 @@ extension API {
         do throws(BrokerError) { try broker.configure(queue, read) } catch { throw Problem(error) }
     }
 
-    private static func checkDeadLetter(_ queueName: [UInt8], _ context: borrowing Context) throws(Problem) {
-        do throws(Problem) { try context.adapters.checkEnqueue(in: queueName.span) } catch {
+    private static func checkDeadLetter(
+        _ queueName: [UInt8], insteadOf before: [UInt8]?, _ context: borrowing Context
+    ) throws(Problem) {
+        do throws(Problem) {
+            try context.adapters.checkEnqueue(in: queueName.span)
+            // What somebody else has set may stay.
+            if queueName != before { try context.caller.check(.admin, in: queueName.span) }
+        } catch {
             throw error.inside("dead_letter")
         }
     }
@@ -212,7 +218,7 @@ extension API {
     ) throws(Problem) {
         try context.body.read(bytes, kind: .object)
         let defaults = try QueueConfiguration(defaults: bytes, scannedBy: context.body)
-        if let letter = defaults.deadLetter { try checkDeadLetter(letter, context) }
+        if let letter = defaults.deadLetter { try checkDeadLetter(letter, insteadOf: nil, context) }
         do throws(BrokerError) { try broker.setDefaults(defaults) } catch { throw Problem(error) }
     }
 

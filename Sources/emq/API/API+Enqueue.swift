@@ -117,6 +117,7 @@ extension API {
         guard let other = taskqueue.prepare(&fields.task, content: content, in: name, now: context.now) else {
             return nil
         }
+        try context.caller.check(.enqueue, in: other.span)
         return try broker.requireQueue(named: other.span)
     }
 

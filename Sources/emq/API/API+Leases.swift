@@ -47,7 +47,7 @@ extension API {
         try context.gate.admit(
             api.cost, count: api.references.count, keptBytes: size,
             writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
-        api.finish(bytes, &responses, now: context.now, begin: "{\"acked\":", on: broker) { reference in
+        api.finish(bytes, &responses, context, begin: "{\"acked\":", on: broker) { reference in
             broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: context.now)
         }
         return .answered
@@ -98,7 +98,7 @@ extension API {
         if isReleased, delay ?? 0 == 0 { api.references.reverse() }
         var dead = 0
         api.finish(
-            bytes, &responses, now: context.now, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead }),
+            bytes, &responses, context, begin: "{\"requeued\":", uncounted: (",\"dead\":", { dead }),
             on: broker
         ) {
             reference in
@@ -135,7 +135,7 @@ extension API {
         try context.gate.admit(
             api.cost, count: api.references.count, keptBytes: progress.count * api.references.count,
             writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
-        api.finish(bytes, &responses, now: context.now, begin: "{\"touched\":", on: broker) { reference in
+        api.finish(bytes, &responses, context, begin: "{\"touched\":", on: broker) { reference in
             broker.touch(
                 reference.task, leaseMilliseconds: lease, progress: bytes.extracting(progress), now: context.now)
         }
@@ -229,21 +229,22 @@ extension API {
     /// Calls `action` for each of `references`, as one event for waiters, and answers how many succeeded and which are
     /// missing, as the client wrote them.
     ///
-    /// `action` returns whether it succeeded, or nil for a task that `uncounted` counts under another name.
+    /// `action` returns whether it succeeded, or nil for a task that `uncounted` counts under another name. It is not
+    /// called for tasks with which the sender may not concern itself; they are missing.
     func finish(
-        _ bytes: Span<UInt8>, _ responses: inout ResponseStream, now: Int64, begin: StaticString,
+        _ bytes: Span<UInt8>, _ responses: inout ResponseStream, _ context: borrowing Context, begin: StaticString,
         uncounted: (name: StaticString, count: () -> Int)? = nil, on broker: isolated Broker,
         _ action: (Reference) -> Bool?
     ) {
         let isEvent = references.count > 1
         if isEvent { broker.beginEvent() }
-        defer { if isEvent { broker.endEvent(now: now) } }
+        defer { if isEvent { broker.endEvent(now: context.now) } }
         responses.beginJSON(estimatedCount: 24)
         responses.append(begin)
         var absent: [Range<Int>] = []
         var count = 0
         for reference in references {
-            switch action(reference) {
+            switch context.covers(reference.task.id, on: broker) ? action(reference) : false {
             case true?: count += 1
             case false?: absent.append(reference.written)
             case nil: break

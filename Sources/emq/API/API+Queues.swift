@@ -57,7 +57,9 @@ extension API {
         responses.append("[")
         var isFirst = true
         var isTooLarge = false
+        let caller = context.caller
         broker.forEachQueueName { name in
+            guard caller.covers(name) else { return }
             isTooLarge = isTooLarge || !context.gate.mayAnswer(responses)
             if isTooLarge { return }
             if !isFirst { responses.append(",") }
@@ -92,12 +94,13 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let (gate, now) = (context.gate, context.now)
+        let (gate, now, caller) = (context.gate, context.now, context.caller)
         responses.beginJSON(estimatedCount: 300)
         responses.append("{\"queues\":{")
         var isFirst = true
         var missing = 0
         broker.forEachQueue { queue, name, statistics in
+            guard caller.covers(name) else { return }
             guard gate.mayAnswer(responses) else {
                 missing += 1
                 return
@@ -117,7 +120,7 @@ extension API {
         writeCount(",\"limit\":", gate.maximumMemoryBytes, to: &responses)
         responses.append("}")
         context.certificate?.writeEnd(to: &responses)
-        writeStatistics(of: context.sources, gate, to: &responses)
+        writeStatistics(of: context.sources, for: caller, gate, to: &responses)
         gate.durability?.writeStatistics(of: broker, to: &responses)
         responses.append("}")
         responses.endLine()
@@ -245,6 +248,11 @@ extension API {
         let limit = try api.sweepLimit()
         let state: TaskState? = try api.query.word("state", ["dead": .dead, "delayed": .delayed])
         let isToOrigin = try api.query.word("to", ["origin": true]) ?? false
+        if isToOrigin {
+            do throws(Problem) { try context.caller.checkAllQueues(.manage, for: "to=origin") } catch {
+                throw error.inside("to")
+            }
+        }
         let queue = try broker.requireQueue(named: api.name.span)
         let completion = completion(of: request, "{\"kicked\":", context, on: broker)
         do throws(BrokerError) {
@@ -277,8 +285,9 @@ extension API {
         try context.gate.admit(
             api.cost, count: api.references.count,
             writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
-        api.finish(bytes, &responses, now: context.now, begin: "{\"kicked\":", on: broker) {
-            broker.kick($0.task.id, toOrigin: isToOrigin, now: context.now)
+        api.finish(bytes, &responses, context, begin: "{\"kicked\":", on: broker) {
+            context.coversOrigin(of: $0.task.id, ofDead: isToOrigin, on: broker)
+                && broker.kick($0.task.id, toOrigin: isToOrigin, now: context.now)
         }
         return .answered
     }
@@ -297,6 +306,7 @@ extension API {
         let target = Array(to.utf8)
         if let flaw = QueueName.flaw(in: target.span) { throw Problem(400, flaw, field: "to") }
         if target == api.name { throw Problem(400, "to must be another queue", field: "to") }
+        do throws(Problem) { try context.caller.check(.manage, in: target.span) } catch { throw error.inside("to") }
         // From another system's queue, a task would be sent in a form that its receiver does not know.
         guard LegacySystem(of: api.name.span) == LegacySystem(of: target.span) else {
             throw Problem(
@@ -333,6 +343,18 @@ extension API {
                 responses.hold(until: broker.changeSequence)
             }
         }
+    }
+}
+
+extension Context {
+    /// Whether the sender may concern itself with the queue to which a kick returns a dead letter. A dead letter that is
+    /// dead once more stays in its queue unless the kick says `to=origin` (`ofDead`).
+    fileprivate func coversOrigin(of id: UID, ofDead: Bool, on broker: isolated Broker) -> Bool {
+        if caller.coversAllQueues { return true }
+        return broker.withTask(id: id, now: now) { task in
+            let origin = task.origin
+            return origin.isEmpty || task.state == .dead && !ofDead || caller.covers(origin.span)
+        } ?? false
     }
 }
 

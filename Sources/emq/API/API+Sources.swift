@@ -23,7 +23,8 @@ extension API {
     ) throws(Problem) -> Outcome {
         responses.beginJSON(estimatedCount: 100)
         responses.append("{\"sources\":{")
-        let missing = writeList(of: context.sources, context.gate, to: &responses) { source, responses in
+        let missing = writeList(of: context.sources, for: context.caller, context.gate, to: &responses) {
+            source, responses in
             source.definition.writeMembers(isMasked: true, to: &responses)
         }
         if missing > 0 { throw .answerTooLarge }
@@ -34,10 +35,12 @@ extension API {
 
     /// Writes the sources for `/stats/`, as a member behind others, if there are any. Those for which there is no room
     /// are left out.
-    static func writeStatistics(of sources: Sources, _ gate: Gate, to responses: inout ResponseStream) {
+    static func writeStatistics(
+        of sources: Sources, for caller: Caller, _ gate: Gate, to responses: inout ResponseStream
+    ) {
         if sources.isEmpty { return }
         responses.append(",\"sources\":{")
-        let missing = writeList(of: sources, gate, to: &responses) { source, responses in
+        let missing = writeList(of: sources, for: caller, gate, to: &responses) { source, responses in
             let (queue, into) = (source.definition.queue, source.definition.into)
             responses.append("\"queue\":")
             JSONWriter.writeString(queue.span, to: &responses)
@@ -48,16 +51,17 @@ extension API {
         if missing > 0 { writeCount(",\"sources_left_out\":", missing, to: &responses) }
     }
 
-    /// Writes the members of an object, one for each source: what `writeMembers` writes, and the status.
+    /// Writes the members of an object, one for each source that the sender may see: what `writeMembers` writes, and the status.
     ///
     /// - Returns: how many there was no room for.
     private static func writeList(
-        of sources: Sources, _ gate: Gate, to responses: inout ResponseStream,
+        of sources: Sources, for caller: Caller, _ gate: Gate, to responses: inout ResponseStream,
         _ writeMembers: (Source, inout ResponseStream) -> Void
     ) -> Int {
         var isFirst = true
         var missing = 0
         sources.forEach { source in
+            guard caller.covers(source.definition.into.span) else { return }
             guard gate.mayAnswer(responses) else {
                 missing += 1
                 return
@@ -81,6 +85,7 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let before = context.sources.source(named: api.name)?.definition
+        if let before { try context.caller.check(.admin, in: before.into.span) }
         if before?.isOfTaskqueue == true { throw context.sources.isFixed }
         try context.gate.admit(api.cost, keptBytes: request.body.count, on: broker)
         try context.body.read(request)
@@ -132,7 +137,8 @@ extension API {
     }
 
     private func source(in context: borrowing Context) throws(Problem) -> Source {
-        guard let source = context.sources.source(named: name) else {
+        guard let source = context.sources.source(named: name), context.caller.covers(source.definition.into.span)
+        else {
             throw Problem(404, "there is no source with this name; GET /source/ lists all")
         }
         return source
@@ -157,7 +163,10 @@ extension Context {
     fileprivate func check(
         _ definition: inout SourceDefinition, insteadOf before: SourceDefinition?
     ) throws(Problem) {
-        do throws(Problem) { try adapters.checkEnqueue(in: definition.into.span) } catch {
+        do throws(Problem) {
+            try adapters.checkEnqueue(in: definition.into.span)
+            try caller.check(.admin, in: definition.into.span)
+        } catch {
             throw error.inside("into")
         }
         guard let push = gate.push, push.sendsOwn else {

@@ -27,7 +27,7 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let id = try readID(api.name.span)
-        guard writeTask(id, to: &responses, context, of: broker) else { throw .noTask }
+        guard context.covers(id, on: broker), writeTask(id, to: &responses, context, of: broker) else { throw .noTask }
         try context.gate.admitAnswer(responses)
         responses.endLine()
         return .answered
@@ -39,6 +39,7 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let id = try readID(api.name.span)
+        guard context.covers(id, on: broker) else { throw .noTask }
         guard broker.cancelTask(id, now: context.now) || broker.deleteRecord(id, now: context.now) else {
             throw .noTask
         }
@@ -113,7 +114,9 @@ extension API {
     ) throws(Problem) -> Outcome {
         let id = try readID(api.name.span)
         let timeout = try api.resultTimeout()
-        guard broker.withTask(id: id, now: context.now, { _ in }) != nil else { throw .noTask }
+        guard context.covers(id, on: broker), broker.withTask(id: id, now: context.now, { _ in }) != nil else {
+            throw .noTask
+        }
         if timeout > 0 { try context.gate.admit(.waits, on: broker) }
         let (ticket, server) = (request.ticket, context.server)
         let deadline = context.now + min(timeout, API.maximumWaitMilliseconds)
@@ -147,7 +150,9 @@ extension API {
         let id = try readID(api.name.span)
         // It has no meaning here, but a mistake is refused all the same.
         _ = try api.resultTimeout()
-        guard broker.withTask(id: id, now: context.now, { _ in }) != nil else { throw .noTask }
+        guard context.covers(id, on: broker), broker.withTask(id: id, now: context.now, { _ in }) != nil else {
+            throw .noTask
+        }
         broker.replaceResult(of: id, now: context.now)
         writeNoContent(to: &responses)
         return .answered

@@ -123,7 +123,8 @@ extension API {
         try context.gate.admit(cost, count: references.count, writtenBytes: written, on: broker)
         var missing: [UInt8] = []
         broker.beginEvent()
-        for reference in references where !broker.ack(reference.task, now: context.now) {
+        for reference in references {
+            if context.covers(reference.task.id, on: broker), broker.ack(reference.task, now: context.now) { continue }
             if !missing.isEmpty { missing += Array(", ".utf8) }
             let written = reference.written
             missing += Array(copying: request.body.extracting(written.lowerBound + 1..<written.upperBound - 1))
@@ -214,19 +215,24 @@ extension API {
         references.removeAll(keepingCapacity: true)
         if let acks { try readReferences(FieldValue(bytes, acks, name: "ack"), maximum: API.maximumIDsInWait) }
         queues.removeAll(keepingCapacity: true)
-        if let names { try readQueues(FieldValue(bytes, names, name: "queues"), on: broker) }
+        if let names { try readQueues(FieldValue(bytes, names, name: "queues"), of: context.caller, on: broker) }
         // No task can come, so there is nothing to wait for.
         if queues.isEmpty { fields.timeoutMilliseconds = 0 }
         return fields
     }
 
-    private mutating func readQueues(_ names: borrowing FieldValue, on broker: isolated Broker) throws(Problem) {
+    private mutating func readQueues(
+        _ names: borrowing FieldValue, of caller: Caller, on broker: isolated Broker
+    ) throws(Problem) {
         try elements.read(names, of: "strings", maximum: API.maximumTasksPerAnswer)
         for index in 0..<elements.count {
             decoded.removeAll(keepingCapacity: true)
             let isText = JSONValue.decodeString(names.bytes.extracting(try elements.string(index)), into: &decoded)
             if let flaw = isText ? QueueName.flaw(in: decoded.span) : "a queue's name must be UTF-8" {
                 throw elements.flaw(index, flaw)
+            }
+            do throws(Problem) { try caller.check(.work, in: decoded.span) } catch {
+                throw error.inside("queues[\(index)]")
             }
             queues.append(try broker.requireQueue(named: decoded.span))
         }

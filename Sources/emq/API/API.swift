@@ -48,7 +48,7 @@ struct API: ~Copyable {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         if request.method == .options { return try answerOptions(request, &responses) }
-        let operation = try readHead(of: request, isWhole: true)
+        let operation = try readHead(of: request, by: context.caller, isWhole: true)
         let durability = context.gate.durability
         if let durability, !operation.isOpenDuringRecovery, !durability.isReady { throw durability.problem }
         cost = operation.cost
@@ -73,9 +73,9 @@ struct API: ~Copyable {
     /// Checks a request whose body has not been read.
     ///
     /// - Throws: `Problem` if the request is invalid whatever its body is.
-    mutating func checkHead(of request: borrowing Request) throws(Problem) {
+    mutating func checkHead(of request: borrowing Request, by caller: Caller) throws(Problem) {
         if request.method == .options { return }
-        _ = try readHead(of: request, isWhole: false)
+        _ = try readHead(of: request, by: caller, isWhole: false)
     }
 
     /// Whether a request keeps nothing of its body. The server reads such bodies even when memory is short.
@@ -98,11 +98,15 @@ struct API: ~Copyable {
         return .answered
     }
 
-    /// Reads everything but the body of a request: the route, the name and the query.
-    private mutating func readHead(of request: borrowing Request, isWhole: Bool) throws(Problem) -> Operation {
+    /// Reads everything but the body of a request: the route, the name and the query. Checks what the sender may do.
+    private mutating func readHead(
+        of request: borrowing Request, by caller: Caller, isWhole: Bool
+    ) throws(Problem) -> Operation {
         if request.method == .connect { throw .noProxy }
+        if case .stranger(let reason) = caller, !isOpen(request) { throw Problem(reason) }
         let route = try Route.find(request.path, name: &name)
         let operation = try route.operation(for: request)
+        if caller.hasToken { try check(caller, for: operation, of: route) }
         if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: route) }
         if operation.body != .none {
             if isWhole, request.body.isEmpty { throw Problem(400, "the body is empty; send a JSON object") }
@@ -111,6 +115,24 @@ struct API: ~Copyable {
             throw Problem(400, "send no body; parameters go in the URL")
         }
         return operation
+    }
+
+    /// Whether a request needs no token.
+    private mutating func isOpen(_ request: borrowing Request) -> Bool {
+        guard let operation = try? Route.find(request.path, name: &name).operation(for: request) else { return false }
+        return operation.need.permission == nil
+    }
+
+    /// - Throws: 403 if the sender may not do that.
+    private func check(_ caller: Caller, for operation: Operation, of route: Route) throws(Problem) {
+        guard let permission = operation.need.permission else { return }
+        if operation.need.isForAllQueues {
+            try caller.checkAllQueues(permission, for: "this request")
+        } else if route.subject == .queue {
+            try caller.check(permission, in: name.span)
+        } else {
+            try caller.check(permission)
+        }
     }
 
     /// - Throws: 415 for a body that is not declared as JSON, or that is compressed.

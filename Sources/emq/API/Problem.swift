@@ -45,6 +45,11 @@ struct Problem: Error {
         responses.begin(status: status, contentType: contentType)
         if let allow { responses.field("Allow", allow.utf8Span.span) }
         if isTemporary { responses.field("Retry-After", Problem.retryAfterSeconds) }
+        if status == 401 {
+            responses.field("WWW-Authenticate", "Bearer realm=\"emq\"")
+            // A browser asks its user for a password, and sends that.
+            responses.field("WWW-Authenticate", "Basic realm=\"emq\", charset=\"UTF-8\"")
+        }
         responses.beginBody(estimatedCount: 150)
     }
 

@@ -43,6 +43,7 @@ extension Context {
     private func check(
         _ asked: PushOptions, of options: TaskOptions, in name: Span<UInt8>, on broker: isolated Broker
     ) throws(Problem) {
+        do throws(Problem) { try caller.check(.push, in: name) } catch { throw error.inside("request") }
         var request = asked
         do throws(PushOptionsError) { try request.keepMaskedValues() } catch {
             throw Problem(error).inside("request")

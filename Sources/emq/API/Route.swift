@@ -1,5 +1,5 @@
 // A route: one value with all that the server knows about a path before it reads a body. Look-up, `Allow`, `405`, hints
-// for mistyped paths and parameters, and admission derive from it. The table of all routes is `Route.all`.
+// for mistyped paths and parameters, admission, and what a sender needs derive from it. The table of all routes is `Route.all`.
 
 import Bytes
 import Net
@@ -141,13 +141,16 @@ final class Operation: Sendable {
     let hold: Hold
     /// Whether the server answers it while it recovers the journal.
     let isOpenDuringRecovery: Bool
+    /// What it needs of its sender. For a path with a queue's name, the sender needs it for that queue.
+    let need: Need
     let handler: Handler
 
     private init(
-        _ method: Method, _ cost: Cost, body: Body, admission: Admission, hold: Hold, isOpenDuringRecovery: Bool,
-        _ handler: @escaping Handler
+        _ method: Method, _ cost: Cost, needs need: Need, body: Body, admission: Admission, hold: Hold,
+        isOpenDuringRecovery: Bool, _ handler: @escaping Handler
     ) {
         self.method = method
+        self.need = need
         self.cost = cost
         self.body = body
         self.admission = admission
@@ -157,36 +160,44 @@ final class Operation: Sendable {
     }
 
     static func get(
-        hold: Hold = .untilSafeUnlessDiskFails, isOpenDuringRecovery: Bool = false, _ handler: @escaping Handler
+        needs need: Need, hold: Hold = .untilSafeUnlessDiskFails, isOpenDuringRecovery: Bool = false,
+        _ handler: @escaping Handler
     ) -> Operation {
         Operation(
-            .get, .reads, body: .none, admission: .once, hold: hold, isOpenDuringRecovery: isOpenDuringRecovery,
-            handler)
+            .get, .reads, needs: need, body: .none, admission: .once, hold: hold,
+            isOpenDuringRecovery: isOpenDuringRecovery, handler)
     }
 
     static func post(
-        _ cost: Cost, body: Body = .none, admission: Admission = .once, hold: Hold = .untilSafe,
+        _ cost: Cost, needs need: Need, body: Body = .none, admission: Admission = .once, hold: Hold = .untilSafe,
         _ handler: @escaping Handler
     ) -> Operation {
-        change(.post, cost, body: body, admission: admission, hold: hold, handler)
+        change(.post, cost, needs: need, body: body, admission: admission, hold: hold, handler)
     }
 
-    static func put(_ cost: Cost, admission: Admission = .once, _ handler: @escaping Handler) -> Operation {
-        change(.put, cost, body: .kept, admission: admission, handler)
+    static func put(
+        _ cost: Cost, needs need: Need, admission: Admission = .once, _ handler: @escaping Handler
+    ) -> Operation {
+        change(.put, cost, needs: need, body: .kept, admission: admission, handler)
     }
 
-    static func patch(_ cost: Cost, admission: Admission = .once, _ handler: @escaping Handler) -> Operation {
-        change(.patch, cost, body: .kept, admission: admission, handler)
+    static func patch(
+        _ cost: Cost, needs need: Need, admission: Admission = .once, _ handler: @escaping Handler
+    ) -> Operation {
+        change(.patch, cost, needs: need, body: .kept, admission: admission, handler)
     }
 
-    static func delete(_ cost: Cost, _ handler: @escaping Handler) -> Operation { change(.delete, cost, handler) }
+    static func delete(_ cost: Cost, needs need: Need, _ handler: @escaping Handler) -> Operation {
+        change(.delete, cost, needs: need, handler)
+    }
 
     private static func change(
-        _ method: Method, _ cost: Cost, body: Body = .none, admission: Admission = .once, hold: Hold = .untilSafe,
-        _ handler: @escaping Handler
+        _ method: Method, _ cost: Cost, needs need: Need, body: Body = .none, admission: Admission = .once,
+        hold: Hold = .untilSafe, _ handler: @escaping Handler
     ) -> Operation {
         Operation(
-            method, cost, body: body, admission: admission, hold: hold, isOpenDuringRecovery: false, handler)
+            method, cost, needs: need, body: body, admission: admission, hold: hold, isOpenDuringRecovery: false,
+            handler)
     }
 }
 

@@ -123,10 +123,14 @@ extension BrowserHosts {
     /// request from another site that would change something, and a request to a host name that the page's owner has
     /// pointed here.
     ///
+    /// - Parameters:
+    ///   - request: the request.
+    ///   - hasToken: whether it has a valid token. A page that somebody has pointed here cannot know one, so the host may
+    ///     have any name.
     /// - Throws: 403.
-    func check(_ request: borrowing Request) throws(Problem) {
+    func check(_ request: borrowing Request, hasToken: Bool) throws(Problem) {
         let host = request.authority
-        guard admits(host) else { throw Problem(403, BrowserHosts.refusal(of: host)) }
+        guard hasToken || admits(host) else { throw Problem(403, BrowserHosts.refusal(of: host)) }
         switch request.method {
         case .get, .head: return
         case .options where request.service == 0: return

@@ -21,18 +21,24 @@ struct Context: ~Copyable {
     let adapters: Adapters
     /// The server's certificate; nil if it speaks plain HTTP only.
     let certificate: ServerCertificate?
+    /// The tokens that the server knows; nil if it needs none.
+    let access: Access?
+    /// The sender of the current request.
+    var caller = Caller.anyone
     private let shutdown: Shutdown
     private var ids = UIDGenerator()
     private var random = KernelRandom()
 
     init(
-        gate: Gate, shutdown: Shutdown, adapters: Adapters, certificate: ServerCertificate?
+        gate: Gate, shutdown: Shutdown, adapters: Adapters, certificate: ServerCertificate?,
+        access: Access? = nil
     ) {
         now = gate.server.loop.now
         self.gate = gate
         dispatchWriter = DispatchWriter(gate.server)
         self.adapters = adapters
         self.certificate = certificate
+        self.access = access
         self.shutdown = shutdown
     }
 

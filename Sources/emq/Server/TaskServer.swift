@@ -32,13 +32,15 @@ struct TaskServer: ~Copyable, RequestHandler {
     ///   - adapters: the legacy systems to replace.
     ///   - browserHosts: the names under which browsers may reach the server.
     ///   - certificate: the server's certificate; nil if it speaks plain HTTP only.
+    ///   - access: the tokens that the server knows; nil if it needs none.
     ///   - defaults: the defaults for all queues; nil leaves them as they are.
     init(
         _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(),
         browserHosts: BrowserHosts = BrowserHosts(), certificate: ServerCertificate? = nil,
-        defaults: QueueConfiguration? = nil
+        access: Access? = nil, defaults: QueueConfiguration? = nil
     ) {
-        context = Context(gate: gate, shutdown: shutdown, adapters: adapters, certificate: certificate)
+        context = Context(
+            gate: gate, shutdown: shutdown, adapters: adapters, certificate: certificate, access: access)
         server = gate.server
         self.shutdown = shutdown
         durability = gate.durability
@@ -55,7 +57,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) -> Outcome {
         do throws(Problem) {
-            if request.isFromBrowser { try browserHosts.check(request) }
+            if request.isFromBrowser || context.access != nil { try checkSender(of: request) }
             if request.service == 0 { return try api.answer(request, &responses, &context, on: broker) }
             return try answer(request, by: adapters.frontEnds[request.service - 1], &responses, on: broker)
         } catch {
@@ -66,6 +68,15 @@ struct TaskServer: ~Copyable, RequestHandler {
             if [404, 409, 429].contains(error.status) { responses.hold(until: broker.changeSequence) }
             return .answered
         }
+    }
+
+    /// Finds out who sends a request, and refuses web pages that must not use this server.
+    private mutating func checkSender(of request: borrowing Request) throws(Problem) {
+        if let access = context.access {
+            // The clients of legacy systems have no tokens.
+            context.caller = request.service == 0 ? access.caller(of: request, now: context.now) : .anyone
+        }
+        if request.isFromBrowser { try browserHosts.check(request, hasToken: context.caller.hasToken) }
     }
 
     /// Lets a legacy system's front end answer a request, under the same limits as emq's own interface.
@@ -85,9 +96,9 @@ struct TaskServer: ~Copyable, RequestHandler {
 
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
         do throws(Problem) {
-            if request.isFromBrowser { try browserHosts.check(request) }
+            if request.isFromBrowser || context.access != nil { try checkSender(of: request) }
+            if request.service == 0 { try api.checkHead(of: request, by: context.caller) }
             if let durability, !durability.isReady { throw durability.problem }
-            if request.service == 0 { try api.checkHead(of: request) }
             return true
         } catch {
             write(error, service: request.service, to: &responses)
@@ -172,7 +183,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let pushDeadline =
             adapters.isSendingSafe
             ? push?.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now) : nil
-        let certificateDeadline = readCertificate()
+        let filesDeadline = readFiles()
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
@@ -182,17 +193,21 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [
             deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
-            certificateDeadline,
+            filesDeadline,
         ].compactMap { $0 }.min()
     }
 
-    /// Reads the certificate again if it may have changed.
+    /// Reads the certificate and the tokens again if they may have changed.
     ///
     /// - Returns: when the next turn must begin at the latest; nil for no such time.
-    private func readCertificate() -> Int64? {
+    private func readFiles() -> Int64? {
         let isAsked = shutdown.takeReload()
-        if isAsked, context.certificate == nil { Emq.log("emq: SIGHUP: there is no certificate to read again") }
-        return context.certificate?.endTurn(isAsked: isAsked, now: context.now)
+        if isAsked, context.certificate == nil, context.access == nil {
+            Emq.log("emq: SIGHUP: there is no certificate and no file of tokens to read again")
+        }
+        let certificate = context.certificate?.endTurn(isAsked: isAsked, now: context.now)
+        guard let tokens = context.access?.endTurn(isAsked: isAsked, now: context.now) else { return certificate }
+        return min(certificate ?? .max, tokens)
     }
 
     /// Sets the defaults from the command line, which replace those of an earlier process.

@@ -1,0 +1,152 @@
+// Who sends a request, and what that sender may do.
+
+import Queues
+import UID
+
+/// The sender of a request.
+enum Caller {
+    /// The server has no tokens, so everybody may do everything.
+    case anyone
+    /// The holder of a valid token.
+    case holder(Token)
+    /// Somebody without a valid token, who may do only what needs none.
+    case stranger(Reason)
+
+    /// Why a sender is a stranger.
+    enum Reason {
+        case missing, malformed, unknown, damaged, expired
+    }
+
+    /// Whether the sender has shown a valid token.
+    var hasToken: Bool { if case .holder = self { true } else { false } }
+
+    /// Whether the sender may concern itself with all queues.
+    var coversAllQueues: Bool {
+        switch self {
+        case .anyone: true
+        case .holder(let token): token.coversAllQueues
+        case .stranger: false
+        }
+    }
+
+    /// Whether the sender may concern itself with a queue. O(patterns of the token).
+    @inline(__always)
+    func covers(_ queueName: Span<UInt8>) -> Bool {
+        switch self {
+        case .anyone: true
+        case .holder(let token): token.covers(queueName)
+        case .stranger: false
+        }
+    }
+
+    /// Checks that the sender has a permission for a queue.
+    ///
+    /// - Throws: 403, or 401 for a stranger.
+    @inline(__always)
+    func check(_ permission: Permission, in queueName: Span<UInt8>) throws(Problem) {
+        if case .anyone = self { return }
+        try checkToken(permission, in: queueName)
+    }
+
+    private func checkToken(_ permission: Permission, in queueName: Span<UInt8>) throws(Problem) {
+        let token = try token
+        let queue = String(decoding: queueName)
+        guard token.permissions.contains(permission) else {
+            throw token.lacks(permission, " for the queue '\(queue)'")
+        }
+        guard token.covers(queueName) else {
+            throw Problem(
+                403,
+                "the token '\(token.name)' has the permission '\(permission.name)', but not for the queue '\(queue)'; "
+                    + "its queues are \(token.queuesText)")
+        }
+    }
+
+    /// Checks that the sender has a permission, whatever queues it has it for.
+    ///
+    /// - Throws: 403, or 401 for a stranger.
+    func check(_ permission: Permission) throws(Problem) {
+        if case .anyone = self { return }
+        let token = try token
+        guard token.permissions.contains(permission) else { throw token.lacks(permission) }
+    }
+
+    /// Checks that the sender has a permission for all queues.
+    ///
+    /// - Parameters:
+    ///   - permission: the permission.
+    ///   - what: what needs it, to begin a sentence.
+    /// - Throws: 403, or 401 for a stranger.
+    func checkAllQueues(_ permission: Permission, for what: StaticString) throws(Problem) {
+        if case .anyone = self { return }
+        let token = try token
+        guard token.permissions.contains(permission) else { throw token.lacks(permission, " for all queues") }
+        guard token.coversAllQueues else {
+            throw Problem(
+                403,
+                "\(what) concerns all queues, but the token '\(token.name)' has the permission '\(permission.name)' "
+                    + "only for \(token.queuesText)")
+        }
+    }
+
+    private var token: Token {
+        get throws(Problem) {
+            switch self {
+            case .holder(let token): return token
+            case .stranger(let reason): throw Problem(reason)
+            // The callers have returned before this.
+            case .anyone: throw Problem(.missing)
+            }
+        }
+    }
+}
+
+extension Token {
+    fileprivate func lacks(_ permission: Permission, _ place: String = "") -> Problem {
+        Problem(
+            403,
+            "the token '\(name)' lacks the permission '\(permission.name)'\(place); it has \(permissionsText)")
+    }
+
+    /// What it allows, for people.
+    var permissionsText: String {
+        Permission.allCases.filter(permissions.contains).map { "'\($0.name)'" }.joined(separator: ", ")
+    }
+
+    /// Its queues, for people.
+    var queuesText: String {
+        let shown = queues.prefix(5).map { "'\($0.text)'" }.joined(separator: ", ")
+        return queues.isEmpty ? "all" : queues.count > 5 ? "\(shown) and others" : shown
+    }
+}
+
+extension Problem {
+    /// The problem of a sender without a valid token.
+    init(_ reason: Caller.Reason) {
+        let sending = "Authorization: Bearer TOKEN, or Basic with the token as the password"
+        let detail =
+            switch reason {
+            case .missing: "this server requires a token; send the header \(sending)"
+            case .malformed: "send one Authorization header: \(sending)"
+            case .unknown: "this server does not know the token; its operator may have removed it"
+            case .damaged: "the token is incomplete or mistyped: its checksum is wrong"
+            case .expired: "the token has expired; its operator can give you a new one"
+            }
+        self.init(401, detail)
+    }
+}
+
+extension Context {
+    /// Whether the sender of the current request may concern itself with a task. False for a task that does not exist.
+    /// O(patterns of the token).
+    @inline(__always)
+    func covers(_ id: UID, on broker: isolated Broker) -> Bool {
+        if case .anyone = caller { return true }
+        return coversTask(id, on: broker)
+    }
+
+    private func coversTask(_ id: UID, on broker: isolated Broker) -> Bool {
+        if caller.coversAllQueues { return true }
+        return broker.withTask(id: id, now: now) { caller.covers($0.queueName) } ?? false
+    }
+}

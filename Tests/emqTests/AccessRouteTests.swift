@@ -1,0 +1,127 @@
+// Every route with every kind of token.
+
+import Foundation
+import Testing
+
+@testable import emq
+
+@Suite struct AccessRouteTests {
+    /// What each request needs, written down a second time, so that the table of routes cannot change unnoticed.
+    private static let needs: [String: String] = [
+        "POST /enqueue/NAME": "enqueue",
+        "POST /wait/": "work", "POST /ack/": "work", "POST /nak/": "work", "POST /touch/": "work",
+        "GET /task/ID": "read", "DELETE /task/ID": "manage", "GET /result/ID": "read", "DELETE /result/ID": "manage",
+        "GET /key/NAME": "read", "DELETE /key/NAME": "manage",
+        "GET /peek/NAME": "read", "GET /queues/": "read", "GET /stats/": "read", "GET /stats/NAME": "read",
+        "POST /pause/NAME": "manage", "POST /resume/NAME": "manage", "POST /purge/NAME": "manage",
+        "POST /kick/": "manage", "POST /kick/NAME": "manage", "POST /move/NAME": "manage",
+        "GET /config/NAME": "admin", "PUT /config/NAME": "admin", "PATCH /config/NAME": "admin",
+        "DELETE /config/NAME": "admin",
+        "GET /defaults/": "admin", "PUT /defaults/": "admin of all queues", "PATCH /defaults/": "admin of all queues",
+        "DELETE /defaults/": "admin of all queues",
+        "POST /source/NAME/pause": "admin", "POST /source/NAME/resume": "admin", "GET /source/NAME": "admin",
+        "PUT /source/NAME": "admin", "DELETE /source/NAME": "admin", "GET /source/": "admin",
+        "GET /healthz/": "nothing",
+    ]
+
+    private struct Asked {
+        let title: String
+        let method: String
+        let path: String
+        let body: String?
+        let need: Need
+        let namesQueue: Bool
+    }
+
+    /// A request for each operation of each route, for the queue `orders/a`.
+    private static let requests: [Asked] = Route.all.flatMap { route in
+        route.operations.map { operation in
+            let method = "\(operation.method)".uppercased()
+            var path = route.path.replacing("NAME", with: "orders/a").replacing("ID", with: "AaH8ekX5cACuES467dOuXw")
+            if route.name.description == "move" { path += "?to=orders/b" }
+            if route.name.description == "key" { path += "?key=k" }
+            return Asked(
+                title: "\(method) \(route.path)", method: method, path: path,
+                body: operation.body == .none ? nil : "{}", need: operation.need, namesQueue: route.subject == .queue)
+        }
+    }
+
+    @Test func theTableSaysWhatEachRequestNeeds() {
+        var table: [String: String] = [:]
+        for asked in Self.requests {
+            let name = asked.need.permission?.name ?? "nothing"
+            table[asked.title] = asked.need.isForAllQueues ? "\(name) of all queues" : name
+        }
+        #expect(table == Self.needs)
+    }
+
+    @Test func eachRequestIsAllowedToTheRightTokens() throws {
+        var tokens: [TestToken] = []
+        for permission in Permission.allCases {
+            tokens.append(TestToken("\(permission)-all", [permission.name]))
+            tokens.append(TestToken("\(permission)-here", [permission.name], queues: ["orders/*"]))
+            tokens.append(TestToken("\(permission)-elsewhere", [permission.name], queues: ["mail"]))
+        }
+        let expired = TestToken("expired", Permission.allCases.map(\.name), expires: 1000)
+        let file = try TokenFile(tokens + [expired])
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path, "--push", "loopback"])
+        let client = try server.connect()
+        func ask(_ asked: Asked, _ authorization: String?) throws -> Response {
+            try client.ask(asked.method, asked.path, asked.body, authorization)
+        }
+        for asked in Self.requests {
+            for authorization in [nil, "Bearer unknown", expired.bearer, "Basic", "Digest x"] {
+                let answer = try ask(asked, authorization)
+                #expect(
+                    asked.need.permission == nil ? answer.status == 200 : answer.status == 401,
+                    "\(asked.title) \(authorization ?? "-"): \(answer.status)")
+                let challenge = answer.fields["www-authenticate"] ?? ""
+                #expect((answer.status == 401) == challenge.contains("realm=\"emq\""))
+            }
+            for token in tokens {
+                let isAllowed =
+                    asked.need.permission.map { permission in
+                        let isHere = token.queues == nil || token.queues == ["orders/*"] && !asked.need.isForAllQueues
+                        let needsNoQueue = !asked.namesQueue && !asked.need.isForAllQueues
+                        return token.allow == [permission.name] && (isHere || needsNoQueue)
+                    } ?? true
+                for authorization in [token.bearer, token.basic] {
+                    let answer = try ask(asked, authorization)
+                    let title: Comment = "\(asked.title) by \(token.name): \(answer.status) \(answer.detail)"
+                    #expect((answer.status == 403) == !isAllowed && answer.status != 401, title)
+                    guard !isAllowed, let permission = asked.need.permission else { continue }
+                    #expect(answer.detail.contains("'\(permission.name)'"), title)
+                    #expect(answer.detail.contains("'\(token.name)'"), title)
+                    if asked.namesQueue { #expect(answer.detail.contains("'orders/a'"), title) }
+                }
+            }
+        }
+    }
+
+    @Test func nobodyLearnsFromAPathWhatExists() throws {
+        let file = try TokenFile([])
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
+        let client = try server.connect()
+        for (method, path) in [("GET", "/nowhere"), ("PUT", "/wait/"), ("GET", "/task/x"), ("BREW", "/"), ("GET", "/")]
+        {
+            #expect(try client.ask(method, path).status == 401, "\(method) \(path)")
+        }
+        #expect(try client.ask("OPTIONS", "/queues/").status == 204)
+        #expect(try client.ask("HEAD", "/healthz").status == 200)
+        #expect(try client.ask("HEAD", "/queues").status == 401)
+        #expect(try client.ask("POST", "/healthz").status == 401)
+    }
+
+    @Test func aBodyIsRefusedBeforeItIsSent() throws {
+        let token = TestToken("reader", ["read"])
+        let file = try TokenFile([token])
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
+        for (authorization, status) in [("", 401), ("Authorization: \(token.bearer)\r\n", 403)] {
+            let client = try server.connect()
+            client.send(
+                "POST /enqueue/q HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\(authorization)"
+                    + "Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n")
+            #expect(try client.response().status == status)
+        }
+    }
+}
