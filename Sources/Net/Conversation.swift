@@ -303,7 +303,7 @@ struct Conversation: ~Copyable {
         let unsentBytes = responses.count
         let outcome = Self.ask(
             &handler, on: owner, input, parser.head, service: service, ticket: ticket, bodyObserver: bodyObserver,
-            &responses)
+            descriptor: transport.descriptor, &responses)
         switch outcome {
         case .answered:
             precondition(responses.isComplete, "a route left its answer unfinished")
@@ -357,10 +357,12 @@ struct Conversation: ~Copyable {
 
     private static func ask<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ input: borrowing Buffer, _ head: RequestHead,
-        service: Int, ticket: Ticket, bodyObserver: BodyObserver?, _ responses: inout ResponseStream
+        service: Int, ticket: Ticket, bodyObserver: BodyObserver?, descriptor: Int32, _ responses: inout ResponseStream
     ) -> Outcome {
         handler.handle(
-            Request(bytes: input.span, head: head, service: service, ticket: ticket, bodyObserver: bodyObserver),
+            Request(
+                bytes: input.span, head: head, service: service, ticket: ticket, bodyObserver: bodyObserver,
+                descriptor: descriptor),
             &responses, on: owner)
     }
 

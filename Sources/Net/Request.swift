@@ -89,12 +89,17 @@ public struct Request: ~Copyable, ~Escapable {
     public let service: Int
     /// Identifies this request for a later answer.
     public let ticket: Ticket
+    private let descriptor: Int32
     /// The observer of the body, if that was large (`RequestHandler.bodyObserver`).
     public let bodyObserver: BodyObserver?
 
     @_lifetime(copy bytes)
-    init(bytes: Span<UInt8>, head: RequestHead, service: Int, ticket: Ticket, bodyObserver: BodyObserver?) {
+    init(
+        bytes: Span<UInt8>, head: RequestHead, service: Int, ticket: Ticket, bodyObserver: BodyObserver?,
+        descriptor: Int32 = -1
+    ) {
         self.bytes = bytes
+        self.descriptor = descriptor
         self.head = head
         self.service = service
         self.ticket = ticket
@@ -135,6 +140,9 @@ public struct Request: ~Copyable, ~Escapable {
 
     /// Whether it came over TLS.
     public var isSecure: Bool { head.isSecure }
+
+    /// The address and port from which it came, as `192.0.2.7:41234`; `unix` for a Unix-domain socket. One system call.
+    public var peer: String { SocketAddress(ofPeer: descriptor)?.text ?? "unknown" }
 
     /// Calls `body` with the name and the value of each header field, without the blanks around the value.
     public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {

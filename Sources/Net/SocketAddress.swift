@@ -57,6 +57,25 @@ struct SocketAddress {
         bytes.replaceSubrange(0..<2, with: [UInt8(family & 0xFF), UInt8(family >> 8)])
     }
 
+    /// The address of the other end of a socket; nil if it has none.
+    init?(ofPeer descriptor: Int32) {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe getpeername(descriptor, $0, &length)
+            }
+        }
+        guard status == 0 else { return nil }
+        self.init(storage)
+    }
+
+    /// The address and port for people; `unix` for a Unix-domain socket.
+    var text: String? {
+        if let ipAddress { return Address.tcp(host: "\(ipAddress)", port: port).description }
+        return family == AF_UNIX ? "unix" : nil
+    }
+
     /// Passes the address to a system call.
     func withPointer(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
         unsafe bytes.withUnsafeBytes { bytes in

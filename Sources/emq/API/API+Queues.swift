@@ -231,7 +231,7 @@ extension API {
         named["all"] = TaskState.allCases
         let states = try api.query.word("state", named) ?? [.ready, .delayed]
         let queue = try broker.requireQueue(named: api.name.span)
-        let completion = completion(of: request, "{\"purged\":", context, on: broker)
+        let completion = completion(of: request, "{\"purged\":", &context, on: broker)
         do throws(BrokerError) {
             try broker.purge(queue, states: states, now: context.now, completion: completion)
         } catch {
@@ -254,7 +254,7 @@ extension API {
             }
         }
         let queue = try broker.requireQueue(named: api.name.span)
-        let completion = completion(of: request, "{\"kicked\":", context, on: broker)
+        let completion = completion(of: request, "{\"kicked\":", &context, on: broker)
         do throws(BrokerError) {
             if isToOrigin {
                 let states = state.map { [$0] } ?? [.ready, .delayed, .dead]
@@ -285,10 +285,22 @@ extension API {
         try context.gate.admit(
             api.cost, count: api.references.count,
             writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
+        // The log has a line for each queue.
+        var counts: [[UInt8]: Int] = [:]
         api.finish(bytes, &responses, context, begin: "{\"kicked\":", on: broker) {
-            context.coversOrigin(of: $0.task.id, ofDead: isToOrigin, on: broker)
-                && broker.kick($0.task.id, toOrigin: isToOrigin, now: context.now)
+            let id = $0.task.id
+            let queueName = broker.withTask(id: id, now: context.now) { Array(copying: $0.queueName) } ?? []
+            guard context.coversOrigin(of: id, ofDead: isToOrigin, on: broker),
+                broker.kick(id, toOrigin: isToOrigin, now: context.now)
+            else { return false }
+            counts[queueName, default: 0] += 1
+            return true
         }
+        for (queueName, count) in counts {
+            context.audit?.queueName = queueName
+            if let record = context.audit { Emq.log(record.line(taskCount: count, now: context.now)) }
+        }
+        context.audit = nil
         return .answered
     }
 
@@ -315,7 +327,8 @@ extension API {
         if !broker.isQueueInUse(named: target.span) { try context.gate.admit(.names, on: broker) }
         let source = try broker.requireQueue(named: api.name.span)
         let destination = try broker.requireQueue(named: target.span)
-        let completion = completion(of: request, "{\"moved\":", context, on: broker)
+        context.audit?.add("to", target)
+        let completion = completion(of: request, "{\"moved\":", &context, on: broker)
         do throws(BrokerError) {
             try broker.move(
                 source, to: destination, state: state, limit: limit, now: context.now, completion: completion)
@@ -329,12 +342,14 @@ extension API {
         Int(try query.integer("n", 1...Int64(Int32.max)) ?? Int64(Int.max))
     }
 
-    /// Answers with a count when it is known. The sweep continues if the client disconnects.
+    /// Answers with a count when it is known, and logs it. The sweep continues if the client disconnects.
     private static func completion(
-        of request: borrowing Request, _ begin: StaticString, _ context: borrowing Context, on broker: isolated Broker
+        of request: borrowing Request, _ begin: StaticString, _ context: inout Context, on broker: isolated Broker
     ) -> Broker.SweepCompletion {
-        let (server, ticket) = (context.server, request.ticket)
+        let (server, ticket, record) = (context.server, request.ticket, context.audit)
+        context.audit = nil
         return { count in
+            if let record { Emq.log(record.line(taskCount: count, now: server.loop.now)) }
             server.answer(ticket) { responses in
                 responses.beginJSON(estimatedCount: 15)
                 writeCount(begin, count, to: &responses)

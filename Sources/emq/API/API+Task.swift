@@ -40,6 +40,7 @@ extension API {
     ) throws(Problem) -> Outcome {
         let id = try readID(api.name.span)
         guard context.covers(id, on: broker) else { throw .noTask }
+        context.noteAudited(id, on: broker)
         guard broker.cancelTask(id, now: context.now) || broker.deleteRecord(id, now: context.now) else {
             throw .noTask
         }
@@ -153,6 +154,7 @@ extension API {
         guard context.covers(id, on: broker), broker.withTask(id: id, now: context.now, { _ in }) != nil else {
             throw .noTask
         }
+        context.noteAudited(id, on: broker)
         broker.replaceResult(of: id, now: context.now)
         writeNoContent(to: &responses)
         return .answered

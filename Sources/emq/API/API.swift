@@ -58,7 +58,9 @@ struct API: ~Copyable {
             try context.gate.admit(
                 cost, keptBytes: keepsBody ? bodyBytes : 0, writtenBytes: keepsBody ? 0 : bodyBytes, on: broker)
         }
+        if operation.isAudited { try beginAudit(request, &context) }
         let outcome = try operation.handler(&self, request, &responses, &context, broker)
+        if operation.isAudited { endAudit(&context) }
         if case .answered = outcome {
             switch operation.hold {
             case .untilSafe: responses.hold(until: broker.changeSequence)
@@ -68,6 +70,17 @@ struct API: ~Copyable {
             }
         }
         return outcome
+    }
+
+    private mutating func beginAudit(_ request: borrowing Request, _ context: inout Context) throws(Problem) {
+        let route = try Route.find(request.path, name: &name)
+        context.audit = AuditRecord(request, by: context.caller, route: route, name: name)
+        context.auditedTaskCount = nil
+    }
+
+    private func endAudit(_ context: inout Context) {
+        if let record = context.audit { Emq.log(record.line(taskCount: context.auditedTaskCount, now: context.now)) }
+        context.audit = nil
     }
 
     /// Checks a request whose body has not been read.

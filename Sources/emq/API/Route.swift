@@ -143,6 +143,8 @@ final class Operation: Sendable {
     let isOpenDuringRecovery: Bool
     /// What it needs of its sender. For a path with a queue's name, the sender needs it for that queue.
     let need: Need
+    /// Whether the log has a line for it: it changes something that needs the permissions `manage` or `admin`.
+    let isAudited: Bool
     let handler: Handler
 
     private init(
@@ -151,6 +153,7 @@ final class Operation: Sendable {
     ) {
         self.method = method
         self.need = need
+        isAudited = method != .get && [.manage, .admin].contains(need.permission)
         self.cost = cost
         self.body = body
         self.admission = admission

@@ -25,6 +25,10 @@ struct Context: ~Copyable {
     let access: Access?
     /// The sender of the current request.
     var caller = Caller.anyone
+    /// What the log says of the current request; nil if it says nothing, or if the handler writes it.
+    var audit: AuditRecord?
+    /// How many tasks the current request has changed, for the log; nil if it changes none.
+    var auditedTaskCount: Int?
     private let shutdown: Shutdown
     private var ids = UIDGenerator()
     private var random = KernelRandom()

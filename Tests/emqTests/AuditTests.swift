@@ -1,0 +1,74 @@
+// The lines of the log about changes that operators make.
+
+import Foundation
+import Testing
+
+@testable import emq
+
+@Suite struct AuditTests {
+    /// The lines of a server's log about changes, once there are so many, without their beginning and the port.
+    private func lines(of server: Server, count: Int) throws -> [String] {
+        let lines = try eventually("\(count) lines") { () -> [String]? in
+            let lines = server.output.split(separator: "\n").filter { $0.hasPrefix("emq: audit: ") }
+            return lines.count >= count ? lines.map(String.init) : nil
+        }
+        return lines.map { line in
+            #expect(line.firstMatch(of: #/^emq: audit: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ /#) != nil, "\(line)")
+            return line.replacing(#/^emq: audit: [^ ]+ /#, with: "").replacing(#/127\.0\.0\.1:\d+/#, with: "PEER")
+        }
+    }
+
+    @Test func eachChangeOfAnOperatorIsALine() throws {
+        let token = TestToken("ann \"x\"", Permission.allCases.map(\.name))
+        let file = try TokenFile([token])
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
+        let client = try server.connect()
+        func ask(_ method: String, _ path: String, _ json: String? = nil) throws -> Response {
+            try client.ask(method, path, json, token.bearer)
+        }
+        var ids: [String] = []
+        for _ in 0..<3 {
+            ids.append(try #require(try ask("POST", "/enqueue/a/b", "{}").object["id"] as? String))
+        }
+        // Looking and working leave no line, nor does what is refused.
+        for path in ["/queues", "/config/q", "/stats"] { #expect(try ask("GET", path).status == 200) }
+        #expect(try ask("POST", "/wait", #"{"queues": ["a/b"]}"#).status == 200)
+        #expect(try ask("POST", "/nak", "{\"ids\": [\"\(ids[0])\"], \"dead\": true}").object["dead"] as? Int == 1)
+        #expect(try ask("PUT", "/config/q", #"{"retry": 0}"#).status == 400)
+        #expect(try ask("DELETE", "/task/AaH8ekX5cACuES467dOuXw").status == 404)
+        #expect(try client.ask("POST", "/purge/a/b").status == 401)
+
+        #expect(try ask("POST", "/pause/a/b").status == 200)
+        #expect(try ask("PUT", "/config/q%22", #"{"retry": 5}"#).status == 200)
+        #expect(try ask("PATCH", "/defaults", #"{"retry": 5}"#).status == 200)
+        #expect(try ask("POST", "/kick/", "{\"ids\": [\"\(ids[0])\", \"\(ids[1])\"]}").status == 200)
+        #expect(try ask("DELETE", "/task/\(ids[1])").status == 204)
+        #expect(try ask("POST", "/move/a/b?to=c&n=1").status == 200)
+        #expect(try ask("POST", "/purge/a/b").status == 200)
+        let name = #"token="ann \"x\"" remote=PEER"#
+        #expect(
+            try lines(of: server, count: 7) == [
+                #"\#(name) action="POST /pause" queue="a/b""#,
+                #"\#(name) action="PUT /config" queue="q\"""#,
+                #"\#(name) action="PATCH /defaults""#,
+                #"\#(name) action="POST /kick" queue="a/b" tasks=1"#,
+                #"\#(name) action="DELETE /task" queue="a/b" task="\#(ids[1])" tasks=1"#,
+                #"\#(name) action="POST /move" queue="a/b" to="c" tasks=1"#,
+                #"\#(name) action="POST /purge" queue="a/b" tasks=1"#,
+            ])
+    }
+
+    @Test func aServerWithoutTokensLogsTheAddress() throws {
+        let server = try Server()
+        #expect(try server.post("/pause/q", "").status == 200)
+        #expect(try lines(of: server, count: 1) == [#"token=- remote=PEER action="POST /pause" queue="q""#])
+    }
+
+    @Test(.plainOnly("Unix-domain sockets have no TLS")) func aClientOfAUnixSocketHasNoAddress() throws {
+        let path = NSTemporaryDirectory() + "emq-\(UUID().uuidString.prefix(8)).sock"
+        let server = try Server(["--addr", "unix:\(path)"])
+        let client = try Client(path: path)
+        #expect(try client.ask("POST", "/resume/q").status == 200)
+        #expect(try lines(of: server, count: 1) == [#"token=- remote=unix action="POST /resume" queue="q""#])
+    }
+}
