@@ -347,6 +347,15 @@ struct Conversation: ~Copyable {
             Request(bytes: input.span, head: head, service: service, ticket: noTicket, bodyObserver: nil), &responses)
     }
 
+    private static func readsOn<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, service: Int,
+        _ responses: inout ResponseStream
+    ) -> Bool {
+        let noTicket = Ticket(connection: -1, serial: 0)
+        return handler.readsOn(
+            Request(bytes: input.span, head: head, service: service, ticket: noTicket, bodyObserver: nil), &responses)
+    }
+
     private static func readsBodyWhenShort<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, service: Int
     ) -> Bool {
@@ -443,7 +452,12 @@ struct Conversation: ~Copyable {
             send(now: round.now)
         }
         if received >= Self.observedBodySize {
-            if bodyObserver == nil { bodyObserver = handler.bodyObserver() }
+            if bodyObserver == nil {
+                prepareLastAnswer()
+                guard Self.readsOn(&handler, input, parser.head, service: service, &responses) else { return }
+                isClosing = false
+                bodyObserver = handler.bodyObserver()
+            }
             observeBody()
         }
     }

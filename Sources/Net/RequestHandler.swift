@@ -30,6 +30,12 @@ public protocol RequestHandler: ~Copyable {
     /// - Returns: Whether the client may send the body. If not, this has written the answer, and the connection closes.
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool
 
+    /// Decides on a request whose large body is arriving and whose client has not asked for permission. `body` is still
+    /// empty.
+    ///
+    /// - Returns: Whether to read on. If not, this has written the answer, and the connection closes.
+    mutating func readsOn(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool
+
     /// Answers an invalid request, or one over the limits, at an address of that service. The connection closes
     /// afterwards.
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream)
@@ -69,6 +75,9 @@ public protocol RequestHandler: ~Copyable {
 }
 
 extension RequestHandler where Self: ~Copyable {
+    /// All large bodies are read.
+    public mutating func readsOn(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool { true }
+
     /// Notes nothing.
     public mutating func noteTLS(onPlainService service: Int) {}
 

@@ -124,4 +124,19 @@ import Testing
             #expect(try client.response().status == status)
         }
     }
+
+    @Test func aLargeBodyIsNotReadFromStrangers() throws {
+        let token = TestToken("ci", ["enqueue"])
+        let file = try TokenFile([token])
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
+        let body = "\"" + String(repeating: "x", count: 200_000) + "\""
+        let json = "{\"content\": \(body)}"
+        #expect(try server.connect().ask("POST", "/enqueue/q", json, token.bearer).status == 200)
+        let client = try server.connect()
+        client.send(
+            "POST /enqueue/q HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                + "Content-Length: 1000000\r\n\r\n" + body)
+        // The answer comes although the rest of the body does not.
+        #expect(try client.response().status == 401)
+    }
 }

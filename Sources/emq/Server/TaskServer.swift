@@ -106,6 +106,11 @@ struct TaskServer: ~Copyable, RequestHandler {
         }
     }
 
+    mutating func readsOn(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
+        // Strangers must not fill the memory for requests.
+        context.access == nil || admits(request, &responses)
+    }
+
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream) {
         write(Problem(refusal.status, refusal.detail), service: service, to: &responses)
     }
