@@ -8,7 +8,7 @@ task's id, queue and attempt. If the command exits with status 0, the worker ack
 JSON, it is the task's result. Otherwise the worker naks the task, with the last line of standard error as the error.
 emq then tries the task again, or the task is dead.
 
-With an https URL, the worker trusts the system's issuers; set SSL_CERT_FILE to trust those in a PEM file instead.
+If the server requires a token, set EMQ_TOKEN to one that allows work. With an https URL, the worker trusts the system's issuers; set SSL_CERT_FILE to trust those in a PEM file instead.
 
 The worker takes tasks from earlier queues first. On SIGTERM and SIGINT it finishes the current task, gives back the
 tasks that it has not begun, and exits.
@@ -31,6 +31,9 @@ if not shutil.which(command[0]):
 url = urllib.parse.urlsplit(options.url)
 if url.scheme not in ("http", "https") or not url.hostname:
     parser.error(f"--url must be http:// or https:// and a host, such as http://localhost:8080, not {options.url}")
+headers = {"Content-Type": "application/json"}
+if token := os.environ.get("EMQ_TOKEN"):
+    headers["Authorization"] = f"Bearer {token}"
 
 
 def say(text):
@@ -50,7 +53,7 @@ class Client:
         begin = time.monotonic()
         while True:
             try:
-                self.connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+                self.connection.request("POST", path, json.dumps(body), headers)
                 answer = self.connection.getresponse()
                 text = answer.read().decode(errors="replace")
                 if answer.status == 200:

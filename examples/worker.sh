@@ -8,6 +8,8 @@
 # JSON, it is the task's result. Otherwise the worker naks the task, with the last line of standard error as the
 # error. emq then tries the task again, or the task is dead.
 #
+# If the server requires a token, set EMQ_TOKEN to one that allows work.
+#
 # The worker takes tasks from earlier queues first. On SIGTERM and SIGINT it finishes the current task and exits. It
 # needs bash, curl 7.82 or newer, and jq (versions before 1.7 round numbers of more than 17 digits).
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # so that `sh worker.sh` works too
@@ -40,6 +42,8 @@ for program in curl jq setsid "$1"; do
 done
 
 work=$(mktemp -d)
+# In a file, no other user sees the token in the list of processes.
+printf '%s' "${EMQ_TOKEN:+Authorization: Bearer $EMQ_TOKEN}" >"$work/fields"
 keeper=
 poll=
 stopping=
@@ -58,7 +62,7 @@ request=$(jq -cn --arg worker "$(hostname)-$$" '{queues: $ARGS.positional, max: 
 # argument, the retries send that instead.
 post() {
     local body=$2
-    until printf %s "$body" | curl -sS --fail-with-body --json @- "$url$1"; do
+    until printf %s "$body" | curl -sS --fail-with-body -H "@$work/fields" --json @- "$url$1"; do
         body=${3:-$body}
         sleep 1
     done
@@ -77,7 +81,7 @@ keep() {
 
 while [ -z "$stopping" ]; do
     rm -f "$work/answer"
-    curl -sS --fail-with-body --json "$request" -o "$work/answer" "$url/wait/" &
+    curl -sS --fail-with-body -H "@$work/fields" --json "$request" -o "$work/answer" "$url/wait/" &
     poll=$!
     # The signal may have come before poll was set. A signal also ends the `wait` below early.
     [ -z "$stopping" ] || stop

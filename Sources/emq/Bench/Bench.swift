@@ -60,7 +60,7 @@ final class Bench {
     private func request(_ path: String, _ body: String) -> [UInt8] {
         Array(
             ("POST \(path) HTTP/1.1\r\nHost: \(options.endpoint.authority)\r\nContent-Type: application/json\r\n"
-                + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)").utf8)
+                + options.authorization + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)").utf8)
     }
 
     private func acknowledgement(of receipt: ArraySlice<UInt8>) -> [UInt8] {

@@ -18,6 +18,8 @@ struct BenchOptions {
     var contentBytes = 100
     var idleWaiters = 0
     var serverProcess: Int?
+    /// The header field that shows the token, with its line end; empty if there is none.
+    var authorization = ""
 
     static let help = """
         emq bench: a load generator for a running emq
@@ -42,12 +44,19 @@ struct BenchOptions {
 
         The benchmark uses a queue of its own and leaves it empty if it ends without an error. Each connection
         has one request in flight. Times are in microseconds per request; for wakeup, per delivery.
+        If the server needs a token, set EMQ_TOKEN to one that allows enqueue and work.
         """
 
     /// Reads the command line after `bench`.
     ///
     /// - Throws: `UsageError` with one line that says what is wrong.
-    init(_ arguments: [String]) throws(UsageError) {
+    init(_ arguments: [String], token: String? = ProcessStart.environment["EMQ_TOKEN"]) throws(UsageError) {
+        if let token, !token.isEmpty {
+            guard token.utf8.allSatisfy({ 0x20 < $0 && $0 < 0x7F }) else {
+                throw UsageError("EMQ_TOKEN has blanks or control characters")
+            }
+            authorization = "Authorization: Bearer \(token)\r\n"
+        }
         var rest = arguments[...]
         var given: Set<String> = []
         while let flag = rest.popFirst() {
