@@ -95,6 +95,28 @@ import Testing
         }
     }
 
+    /// Somebody with a wrong token learns that before the server has recovered.
+    @Test func aStrangerIsRefusedDuringRecovery() throws {
+        let file = try TokenFile([])
+        let access = try Access(path: file.path, now: Self.now) { _ in }
+        let durability = TestDurability()
+        durability.isReady = false
+        for (access, status) in [(nil, 503), (access, 401)] {
+            let server = try VirtualServer(durability: durability, access: access)
+            #expect(try server.send("POST", "/enqueue/q", "{}", service: 0).status == status)
+        }
+    }
+
+    /// The clients of legacy systems have no tokens.
+    @Test func aLegacySystemNeedsNoToken() throws {
+        let file = try TokenFile([])
+        let access = try Access(path: file.path, now: Self.now) { _ in }
+        let server = try VirtualServer(
+            Adapters(frontEnds: [Htq(workers: 1)], couriers: [HtqCourier(workers: 1)]), access: access)
+        #expect(try server.send("GET", "/queues/", service: 0).status == 401)
+        #expect(try server.send("GET", "/", service: 1).status == 200)
+    }
+
     @Test func aSignalReadsTheTokensOfARunningServer() throws {
         let (old, new) = (TestToken("old", ["read"]), TestToken("new", ["read"]))
         let file = try TokenFile([old])

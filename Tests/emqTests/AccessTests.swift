@@ -135,6 +135,23 @@ import Testing
         #expect(answer.status == 403 && answer.field == "into" && answer.detail.contains("'mail'"))
     }
 
+    @Test(.enabled(if: Sources.flawOfSystem() == nil, "skipped: there is no librabbitmq"))
+    func sourcesForOtherQueuesAreHidden() throws {
+        for (name, queue) in [("a", "orders/a"), ("b", "mail")] {
+            let definition = "{\"amqp\": \"amqp://127.0.0.1:1/\", \"queue\": \"q\", \"into\": \"\(queue)\"}"
+            #expect(try ask("PUT", "/source/\(name)", definition, as: Self.root).status == 201)
+        }
+        for (method, path) in [("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/resume")] {
+            #expect(try ask(method, "/source/b\(path)").status == 404)
+        }
+        let mine = #"{"amqp": "amqp://127.0.0.1:1/", "queue": "q", "into": "orders/a"}"#
+        #expect(try ask("PUT", "/source/b", mine).status == 403)
+        #expect(try ask("PUT", "/source/a", mine).status == 200)
+        for path in ["/source/", "/stats/"] {
+            #expect(try (ask("GET", path).object["sources"] as? [String: Any])?.keys.sorted() == ["a"])
+        }
+    }
+
     @Test(arguments: [
         ("Bearer x", "does not know the token"), ("Bearer emq_x", "its checksum is wrong"),
         ("Digest x", "send one Authorization header"), ("Basic " + String(repeating: "A", count: 1000), "send one"),

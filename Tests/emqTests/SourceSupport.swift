@@ -125,7 +125,7 @@ final class TestRabbit {
 /// A home of tasks whose changes become safe when the test says so.
 final class TestDurability: Durability {
     let location = "a test"
-    let isReady = true
+    var isReady = true
     let hasProblem = false
     let pendingByteCount = 0
     var problem: Problem { Problem(503, "this home is always ready") }

@@ -28,8 +28,8 @@ final class VirtualServer {
     /// clients may send to where `destinations` allows.
     init(
         _ adapters: Adapters = Adapters(), sources: Sources = Sources(), destinations: DestinationPolicy? = nil,
-        durability: TestDurability? = nil, maximumMemoryBytes: Int = 1 << 30, drainMilliseconds: Int64 = 0,
-        now: Int64 = 1_700_000_000_000
+        durability: TestDurability? = nil, access: Access? = nil, maximumMemoryBytes: Int = 1 << 30,
+        drainMilliseconds: Int64 = 0, now: Int64 = 1_700_000_000_000
     ) throws {
         let loop = try EventLoop()
         let broker = Broker(executor: loop, firstToken: 1, now: now, maximumTasks: 10_000)
@@ -55,7 +55,7 @@ final class VirtualServer {
         let gate = Gate(
             server: server, durability: durability, push: push, sources: sources,
             maximumMemoryBytes: maximumMemoryBytes, resident: nil)
-        handler = TaskServer(gate, shutdown: shutdown, adapters: adapters)
+        handler = TaskServer(gate, shutdown: shutdown, adapters: adapters, access: access)
     }
 
     /// Asks the server to stop, as SIGTERM does.
