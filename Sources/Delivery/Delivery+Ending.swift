@@ -66,6 +66,7 @@ extension Delivery {
         on broker: isolated Broker, now: Int64, _ hasRoom: (_ byteCount: Int) -> Bool
     ) {
         let courier = attempt.queue.courier
+        requestCounts.note(clientOutcome)
         attempt.isResultWanted = broker.wantsResult(of: key)
         attempt.keepsBody = !isShortOfMemory
         attempt.endUnixMilliseconds = now + wallClockLeadMilliseconds

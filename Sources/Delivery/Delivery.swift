@@ -46,6 +46,8 @@ public final class Delivery {
     public internal(set) var waitingOutcomeBytes = 0
     /// The size of all bodies in flight.
     var bodyBytes = 0
+    /// How the requests ended so far, apart from those that were aborted.
+    public internal(set) var requestCounts = RequestCounts()
 
     /// The maximum size of all bodies in flight together; each is a copy of its task's. A single body may be larger.
     public var maximumBodyBytes = Int.max

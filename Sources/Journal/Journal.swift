@@ -391,6 +391,8 @@ public final class Journal {
     public var segmentCount: Int { log.segments.count }
     /// The size of frames that are not safe yet, in bytes.
     public var pendingByteCount: Int { log.pendingByteCount + waiting.count }
+    /// How long syncs took since the start, in microseconds. With the sync mode `always`, that includes writing.
+    public var syncMicroseconds: Histogram { log.syncMicroseconds }
     /// The disk's current problem; the log retries every second.
     public var problem: LogError? {
         guard isRunning else { return nil }

@@ -1,5 +1,6 @@
 // The event loop's side of the log. Appending copies into memory; the loop learns later what has become durable.
 
+import Bytes
 import Glibc
 
 /// An append-only log of payloads that survive a crash. It belongs to one thread, and waits for the disk only in `init`
@@ -44,6 +45,8 @@ final class Log {
     private(set) var segments: [LogSegment]
     /// Why the helper cannot write, make space or delete old segments; nil if it can. It retries every second.
     private(set) var problem: LogError?
+    /// How long syncs took, in microseconds. With the sync mode `always`, that includes writing a batch.
+    private(set) var syncMicroseconds = Histogram()
 
     /// Becomes readable when there is something to collect.
     var descriptor: Int32 { helper.descriptor }
@@ -169,6 +172,7 @@ final class Log {
         let durable = configuration.syncMode == .always ? state.syncedSequence : state.writtenSequence
         durableSequence = max(durableSequence, durable)
         segments = state.segments
+        syncMicroseconds = state.syncMicroseconds
         problem = LogHelper.Work.Kind.allCases.lazy.compactMap { state.problems[$0] }.first
         if let failure = state.failure { throw failure }
         isStartingOver = state.startsOver

@@ -1,5 +1,6 @@
 // The thread that waits for the disk, so that the event loop does not have to.
 
+import Bytes
 import CLinux
 import Glibc
 
@@ -37,6 +38,8 @@ import Glibc
         var problems: [Work.Kind: LogError] = [:]
         /// Why the log cannot continue.
         var failure: LogError?
+        /// How long syncs took, failed ones included, in microseconds.
+        var syncMicroseconds = Histogram()
     }
 
     /// How much of the next segment is prepared at once while there is nothing else to do, in bytes.
@@ -190,8 +193,11 @@ import Glibc
             if let work = nextWork(now) {
                 unsafe pthread_mutex_unlock(lock)
                 var failure: LogError?
+                let begin = Self.steadyMicroseconds()
                 do throws(LogError) { try perform(work) } catch { failure = error }
+                let duration = Self.steadyMicroseconds() - begin
                 unsafe pthread_mutex_lock(lock)
+                if isSync(work) { state.syncMicroseconds.record(duration) }
                 publish(work, failure)
             } else if state.isEnding {
                 break
@@ -231,6 +237,15 @@ import Glibc
             _ = try store.prepare(byteCount: byteCount, for: frameByteCount)
         case .delete(let number): try store.deleteSegments(below: number)
         case .sync: try store.sync()
+        }
+    }
+
+    /// Whether the work makes written frames safe from a power cut.
+    private func isSync(_ work: Work) -> Bool {
+        switch work {
+        case .write: syncMode == .always
+        case .sync: true
+        case .startOver, .prepare, .delete: false
         }
     }
 
@@ -335,9 +350,11 @@ import Glibc
         }
     }
 
-    private static func steadyMilliseconds() -> Int64 {
+    private static func steadyMilliseconds() -> Int64 { steadyMicroseconds() / 1000 }
+
+    private static func steadyMicroseconds() -> Int64 {
         var time = timespec()
         unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+        return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
     }
 }

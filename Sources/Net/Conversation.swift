@@ -159,7 +159,7 @@ struct Conversation: ~Copyable {
         if responses.sendableCount == 0, !isLingering { lastProgress = round.now }
         responses.release(upTo: round.server.releasedMark)
         if transport.keepsOutputForPeer, !isBroken { forgetDelivered() }
-        if hasLostItsClient { withdrawOwed(&handler, on: owner, now: round.now) }
+        if hasLostItsClient { withdrawOwed(&handler, on: owner, round.server.statistics, now: round.now) }
         next = .rest
         if isLingering { return }
         if input.capacity == 0 { swap(&input, &spareBlock) }
@@ -231,7 +231,7 @@ struct Conversation: ~Copyable {
                 let room = round.readAheadBytes - readAhead
                 guard isReadable, room > 0 else { return isPostponed ? .postponed : .rest }
                 if receive(atMost: min(room, Self.readSize)) <= 0, hasLostItsClient {
-                    withdrawOwed(&handler, on: owner, now: round.now)
+                    withdrawOwed(&handler, on: owner, round.server.statistics, now: round.now)
                 }
                 if input.isExhausted {
                     // There is no memory for more input, which need not be read before the request in front of it is
@@ -252,7 +252,7 @@ struct Conversation: ~Copyable {
                     if parser.length > Self.observedBodySize, !Buffer.canAllocate(Self.workFactor * parser.length) {
                         throw Refusal(503, Self.noMemory)
                     }
-                    answer(&handler, on: owner, now: round.now)
+                    answer(&handler, on: owner, round)
                     continue
                 }
                 if parser.isReadingBody { try noteBody(&handler, round) }
@@ -261,7 +261,7 @@ struct Conversation: ~Copyable {
                     handler.noteTLS(onPlainService: service)
                     isBroken = true
                 } else {
-                    refuse(error, &handler)
+                    refuse(error, &handler, round.server.statistics)
                 }
                 return .rest
             }
@@ -275,7 +275,7 @@ struct Conversation: ~Copyable {
             let received = receive(atMost: readSize)
             if input.isExhausted {
                 input.endExhaustion()
-                refuse(Refusal(503, Self.noMemory), &handler)
+                refuse(Refusal(503, Self.noMemory), &handler, round.server.statistics)
                 return .rest
             }
             if wasEmpty, received > 0 { since = round.now }
@@ -291,13 +291,15 @@ struct Conversation: ~Copyable {
 
     /// Passes the request at the front of the input to the handler.
     private mutating func answer<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, now: Int64
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round
     ) {
+        let (now, statistics) = (round.now, round.server.statistics)
         observeBody()
         let isPersistent = parser.head.isPersistent
         responses.answersHead = parser.head.method == .head
         responses.minorVersion = parser.head.minorVersion
         responses.closesConnection = !isPersistent
+        responses.label = 0
         serial &+= 1
         let ticket = Ticket(connection: index, serial: serial)
         let unsentBytes = responses.count
@@ -308,6 +310,7 @@ struct Conversation: ~Copyable {
         case .answered:
             precondition(responses.isComplete, "a route left its answer unfinished")
             isClosing = !isPersistent
+            statistics.noteAnswer(in: responses)
         case .owed(let withdrawal):
             isOwing = true
             self.withdrawal = withdrawal
@@ -316,13 +319,14 @@ struct Conversation: ~Copyable {
             isPostponed = true
             return
         }
+        statistics.noteHandled(label: responses.label)
         input.consume(parser.length)
         input.shrink()
         parser.reset()
         bodyObserver = nil
         observedBytes = 0
         since = now
-        if hasLostItsClient { withdrawOwed(&handler, on: owner, now: now) }
+        if hasLostItsClient { withdrawOwed(&handler, on: owner, statistics, now: now) }
         if responses.deliveries.count > deliveriesBeforeAsking {
             forgetDelivered()
             // If the peer acknowledges nothing, the transport is not asked with each request.
@@ -380,12 +384,13 @@ struct Conversation: ~Copyable {
         if responses.sendableCount == 0 { lastProgress = server.loop.now }
         responses.release(upTo: server.releasedMark)
         body(&responses)
-        endDebt(now: server.loop.now)
+        endDebt(server.statistics, now: server.loop.now)
         count(on: server, unit: Self.countedUnit)
     }
 
-    private mutating func endDebt(now: Int64) {
+    private mutating func endDebt(_ statistics: RequestStatistics, now: Int64) {
         precondition(responses.isComplete, "a route left its answer unfinished")
+        statistics.noteAnswer(in: responses)
         isOwing = false
         withdrawal = nil
         since = now
@@ -394,7 +399,7 @@ struct Conversation: ~Copyable {
 
     /// Withdraws an owed answer: its client has disconnected, or has ended its side and may still be reading.
     mutating func withdrawOwed<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, now: Int64
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ statistics: RequestStatistics, now: Int64
     ) {
         guard let withdrawal else { return }
         if isBroken {
@@ -403,13 +408,16 @@ struct Conversation: ~Copyable {
             handler.withdraw(withdrawal, on: owner)
         } else {
             handler.withdraw(withdrawal, &responses, on: owner)
-            endDebt(now: now)
+            endDebt(statistics, now: now)
         }
     }
 
-    mutating func refuse<Handler: RequestHandler & ~Copyable>(_ refusal: Refusal, _ handler: inout Handler) {
+    mutating func refuse<Handler: RequestHandler & ~Copyable>(
+        _ refusal: Refusal, _ handler: inout Handler, _ statistics: RequestStatistics
+    ) {
         prepareLastAnswer()
         handler.refuse(refusal, service: service, &responses)
+        statistics.noteAnswer(in: responses)
     }
 
     /// Whether the peer speaks TLS on a plain connection.
@@ -432,6 +440,7 @@ struct Conversation: ~Copyable {
         responses.answersHead = parser.head.method == .head
         responses.minorVersion = 1
         responses.closesConnection = true
+        responses.label = 0
         isClosing = true
     }
 
@@ -445,7 +454,9 @@ struct Conversation: ~Copyable {
         try checkMemory(for: received + parser.missingBytes(input), &handler, round)
         if parser.takeExpectation(), received == 0 {
             prepareLastAnswer()
-            guard Self.admits(&handler, input, parser.head, service: service, &responses) else { return }
+            guard Self.admits(&handler, input, parser.head, service: service, &responses) else {
+                return round.server.statistics.noteAnswer(in: responses)
+            }
             isClosing = false
             responses.writeContinue()
             // The client may wait for this before it sends more.

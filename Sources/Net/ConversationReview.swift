@@ -50,7 +50,7 @@ extension Conversation {
             giveUp()
         } else {
             let refusal = Refusal(503, "the server's memory for requests is used up, and this one arrives too slowly")
-            refuse(refusal, &handler)
+            refuse(refusal, &handler, server.statistics)
             // A body's memory is free at once, so that the server refuses no more requests than it must.
             if parser.isReadingBody { input = Buffer() }
             count(on: server)

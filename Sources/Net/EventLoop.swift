@@ -2,6 +2,7 @@
 // other threads and of Swift's concurrency. It is a SerialExecutor: an actor that uses it runs on this thread only and
 // needs no lock.
 
+import Bytes
 import CLinux
 import Glibc
 
@@ -23,25 +24,34 @@ import Glibc
     // Not `Synchronization.Mutex`: the thread sanitizer does not follow it and reports false races.
     private let jobLock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var jobs: [UnownedJob] = []
+    /// Returns microseconds since the Unix epoch.
     private let clock: @Sendable () -> Int64
 
     /// The loop's time in milliseconds since the Unix epoch, read from its clock once a turn.
     public private(set) var now: Int64
+    /// The same time in microseconds.
+    public private(set) var nowMicroseconds: Int64
+    /// How long each turn took, from the end of its wait to the beginning of the next one, in microseconds. What becomes
+    /// ready during a turn waits for its end.
+    public private(set) var turnMicroseconds = Histogram()
+    /// When the last wait ended, in microseconds; nil before the first.
+    private var turnBegin: Int64?
 
     /// Creates the loop of the calling thread.
     ///
-    /// - Parameter clock: Milliseconds since the Unix epoch. It must never step back. If it runs ahead of the system's
-    ///   clock, call `wake` so that the loop notices.
+    /// - Parameter clock: Milliseconds since the Unix epoch; nil for `steadyClock`. It must never step back. If it runs
+    ///   ahead of the system's clock, call `wake` so that the loop notices.
     /// - Throws: `SystemError` when the kernel has no descriptors.
-    public init(clock: @escaping @Sendable () -> Int64 = EventLoop.steadyClock()) throws(SystemError) {
+    public init(clock: (@Sendable () -> Int64)? = nil) throws(SystemError) {
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         guard epoll >= 0 else { throw SystemError("make an epoll instance") }
         wakeUp = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard wakeUp >= 0 else { throw SystemError("make an eventfd") }
         unsafe events = .allocate(capacity: 256)
         unsafe pthread_mutex_init(jobLock, nil)
-        self.clock = clock
-        now = clock()
+        if let clock { self.clock = { clock() * 1000 } } else { self.clock = Self.steadyMicroseconds() }
+        nowMicroseconds = self.clock()
+        now = nowMicroseconds / 1000
         try watch(wakeUp, for: wakeUpSource, events: UInt32(EPOLLIN.rawValue))
     }
 
@@ -55,20 +65,26 @@ import Glibc
 
     /// A clock that never steps: the wall clock's time now, advanced by a steady clock.
     public static func steadyClock() -> @Sendable () -> Int64 {
-        let offset = milliseconds(CLOCK_REALTIME) - milliseconds(CLOCK_BOOTTIME)
-        return { milliseconds(CLOCK_BOOTTIME) + offset }
+        let clock = steadyMicroseconds()
+        return { clock() / 1000 }
     }
 
-    private static func milliseconds(_ clock: clockid_t) -> Int64 {
+    private static func steadyMicroseconds() -> @Sendable () -> Int64 {
+        let offset = microseconds(CLOCK_REALTIME) - microseconds(CLOCK_BOOTTIME)
+        return { microseconds(CLOCK_BOOTTIME) + offset }
+    }
+
+    private static func microseconds(_ clock: clockid_t) -> Int64 {
         var time = timespec()
         unsafe clock_gettime(clock, &time)
-        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+        return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
     }
 
     /// Reads the clock again.
     @discardableResult
     public func updateNow() -> Int64 {
-        now = clock()
+        nowMicroseconds = clock()
+        now = nowMicroseconds / 1000
         return now
     }
 
@@ -124,9 +140,16 @@ import Glibc
         if let next = [deadline, timers.next].compactMap({ $0 }).min() {
             timeout = next <= now ? 0 : Int32(clamping: next - updateNow())
             timeout = max(timeout, 0)
+        } else {
+            updateNow()
         }
+        var turnEnd = nowMicroseconds
         let count = unsafe epoll_wait(epoll, events.baseAddress, Int32(events.count), timeout)
         updateNow()
+        // Without a wait, one reading of the clock serves as the end of a turn and as the beginning of the next.
+        if timeout == 0 { turnEnd = nowMicroseconds }
+        if let turnBegin { turnMicroseconds.record(turnEnd - turnBegin) }
+        turnBegin = nowMicroseconds
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events[index]
             guard let pointer = unsafe event.data.ptr else { continue }

@@ -79,6 +79,9 @@ public final class HTTPServer: @unchecked Sendable {
     private var reviewIndex = 0
     private var reviewTime: Int64 = 0
 
+    /// What this server counts.
+    public let statistics = RequestStatistics()
+
     /// The TLS handshakes of connections that do not serve requests yet.
     private lazy var acceptor = TLSAcceptor(server: self)
 
@@ -157,7 +160,7 @@ public final class HTTPServer: @unchecked Sendable {
             acceptConnections()
             // First, so that no task is dispatched to a client that disconnected.
             for connection in exchange(&gone, for: []) {
-                connection.conversation.withdrawOwed(&handler, on: owner, now: loop.now)
+                connection.conversation.withdrawOwed(&handler, on: owner, statistics, now: loop.now)
             }
             handler.beginTurn(now: loop.now, on: owner)
             serveQueued(&handler, on: owner)
@@ -177,6 +180,7 @@ public final class HTTPServer: @unchecked Sendable {
         let begin = loop.updateNow()
         // Serving one connection may wake another, which is served in this turn too.
         while !queued.isEmpty {
+            var visitBegin = loop.nowMicroseconds
             var visited = exchange(&queued, for: [])
             if visited.count > Self.visitsPerRound {
                 queued = Array(visited[Self.visitsPerRound...])
@@ -184,7 +188,8 @@ public final class HTTPServer: @unchecked Sendable {
             }
             let round = Round(server: self, now: loop.now, end: begin + Self.turnMilliseconds)
             for (position, connection) in visited.enumerated() where connection.isOpen {
-                if position > 0, loop.updateNow() - begin >= Self.turnMilliseconds {
+                // The clock was read after the visit before.
+                if position > 0, loop.now - begin >= Self.turnMilliseconds {
                     // The rest stay in the list; the visited connections get their answers first.
                     queued = visited[position...] + queued
                     visited.removeLast(visited.count - position)
@@ -192,10 +197,13 @@ public final class HTTPServer: @unchecked Sendable {
                 }
                 connection.isQueued = false
                 connection.conversation.visit(&handler, on: owner, round, spareBlock: &spareBlock)
+                loop.updateNow()
+                statistics.endVisit(microseconds: loop.nowMicroseconds - visitBegin)
+                visitBegin = loop.nowMicroseconds
             }
             // Answers are sent together, so that a client which the first one wakes finds the others too.
             for connection in visited where connection.isOpen { conclude(connection, round, &handler, on: owner) }
-            if loop.updateNow() - begin >= Self.turnMilliseconds { return }
+            if queued.isEmpty || loop.updateNow() - begin >= Self.turnMilliseconds { return }
         }
     }
 

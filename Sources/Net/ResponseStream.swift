@@ -18,6 +18,11 @@ public struct ResponseStream: ~Copyable {
     var minorVersion = 1
     var closesConnection = false
 
+    /// The label of the current request, by which its answer is counted (`RequestStatistics`).
+    public var label: UInt8 = 0
+    /// The status of the last answer.
+    private(set) var status = 0
+
     /// How many of all bytes ever written here have been sent.
     private(set) var sent: UInt64 = 0
 
@@ -44,6 +49,7 @@ public struct ResponseStream: ~Copyable {
     public mutating func begin(status: Int, contentType: StaticString?) {
         precondition(!isOpen, "the answer before is not ended")
         isOpen = true
+        self.status = status
         answerStart = sent + UInt64(buffer.count)
         buffer.append("HTTP/1.1 ")
         buffer.append(decimal: status)
@@ -67,6 +73,7 @@ public struct ResponseStream: ~Copyable {
         }
         precondition(!isOpen, "the answer before is not ended")
         isOpen = true
+        status = 200
         answerStart = sent + UInt64(buffer.count)
         let start = dates.jsonStart
         buffer.append(start.span)

@@ -1,5 +1,6 @@
 // What the program needs from the home of its tasks. A server that keeps tasks in memory only has none (nil).
 
+import Bytes
 import Net
 import Queues
 
@@ -66,6 +67,21 @@ protocol Durability: AnyObject {
     /// The size of the changes that are not safe yet, in bytes.
     var pendingByteCount: Int { get }
 
+    /// The home's statistics for `/metrics`. Call this only if it is ready.
+    var metrics: DurabilityMetrics { get }
+
     /// Writes the home's statistics for `/stats/`, as a member behind others.
     func writeStatistics(of broker: isolated Broker, to responses: inout ResponseStream)
+}
+
+/// The statistics of a home.
+struct DurabilityMetrics {
+    /// The size of its files, in bytes.
+    var byteCount = 0
+    /// How much of that is needed, in bytes.
+    var liveByteCount = 0
+    /// Whether it has a problem at the moment.
+    var hasProblem = false
+    /// How long syncs took, in microseconds.
+    var syncMicroseconds = Histogram()
 }

@@ -180,7 +180,8 @@ final class DurableStore: Durability {
             throw .awaitsSpace
         case .notNow(let reason):
             throw Problem(
-                503, "the journal has no room for this: \(reason); workers go on, and it is tried again every second")
+                503, "the journal has no room for this: \(reason); workers go on, and it is tried again every second",
+                shortage: .disk)
         case .never:
             throw Problem(413, "this changes more at once than the journal can write as one; do it in smaller parts")
         }
@@ -209,12 +210,18 @@ final class DurableStore: Durability {
     }
 
     /// The response to requests during recovery.
-    var problem: Problem { Problem(503, "the server is \(progressText)") }
+    var problem: Problem { Problem(503, "the server is \(progressText)", shortage: .recovering) }
 
     // MARK: Looking
 
     /// The size of the changes that wait for the disk, in bytes.
     var pendingByteCount: Int { isReady ? journal.pendingByteCount : 0 }
+
+    var metrics: DurabilityMetrics {
+        DurabilityMetrics(
+            byteCount: journal.byteCount, liveByteCount: journal.liveByteCount, hasProblem: journal.problem != nil,
+            syncMicroseconds: journal.syncMicroseconds)
+    }
 
     /// Writes the journal's statistics for `/stats/`, as a member behind others.
     func writeStatistics(of broker: isolated Broker, to responses: inout ResponseStream) {

@@ -23,6 +23,9 @@ enum Memory {
     /// The program's resident memory, in bytes; 0 if the system does not tell.
     static var resident: Int { pages(at: 1) }
 
+    /// The program's address space, in bytes; 0 if the system does not tell.
+    static var virtual: Int { pages(at: 0) }
+
     /// A field of /proc/self/statm (proc_pid_statm(5)), which counts pages, in bytes.
     private static func pages(at place: Int) -> Int {
         let fields = contents(of: "/proc/self/statm").split(separator: " ")

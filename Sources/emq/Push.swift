@@ -84,6 +84,8 @@ final class Push {
 
     /// The number of attempts that are in flight or whose outcomes wait for room.
     var inFlightCount: Int { delivery.inFlightCount }
+    /// How requests have ended.
+    var requestCounts: RequestCounts { delivery.requestCounts }
     /// The memory that sending takes, in bytes.
     var bufferBytes: Int { client.bufferBytes + client.keptBytes + delivery.waitingOutcomeBytes }
 

@@ -480,6 +480,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let client = try eventually("a connection") { try? Client(path: path) }
         client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nGET /peek/q HTTP/1.1\r\nHost: h\r\n\r\n")
         client.sendPost("/enqueue/q", #"{"content": 1}"#)
+        client.send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
         var bytes = [UInt8](repeating: 0, count: 65536)
         _ = read(reading.fileDescriptor, &bytes, bytes.count)
         for _ in 0..<3 {
@@ -488,6 +489,10 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             #expect(answer.body.contains("recovering: "))
             #expect(answer.fields["retry-after"] != nil)
         }
+        let metrics = try MetricsText(client.response().body + "\n")
+        #expect(metrics["emq_ready"] == 0)
+        #expect(metrics[#"emq_enqueue_rejected_total{reason="recovering"}"#] == 1)
+        #expect(metrics.count(of: "emq_tasks") == 0)
         _ = try eventually("the end of the recovery") { try client.get("/healthz").status == 200 ? true : nil }
         #expect(try client.get("/stats/q").object["ready"] as? Int == 40_000)
     }

@@ -154,6 +154,7 @@ final class TestDurability: Durability {
     }
 
     func hasSpace(for byteCount: Int, on broker: isolated Broker) -> Bool { true }
+    var metrics: DurabilityMetrics { DurabilityMetrics(hasProblem: shortage != nil) }
     func writeHealth(to responses: inout ResponseStream) {}
     func writeStatistics(of broker: isolated Broker, to responses: inout ResponseStream) {}
 }

@@ -21,6 +21,9 @@ struct API: ~Copyable {
 
     // Parts of the current request.
 
+    /// The label by which the metrics count it.
+    var label: UInt8 = 0
+
     /// The queue's name or the task's id in the path, percent-decoded; empty if there is none.
     var name: [UInt8] = []
     var query = Query()
@@ -73,7 +76,7 @@ struct API: ~Copyable {
     }
 
     private mutating func beginAudit(_ request: borrowing Request, _ context: inout Context) throws(Problem) {
-        let route = try Route.find(request.path, name: &name)
+        let route = Route.all[try Route.find(request.path, name: &name)]
         context.audit = AuditRecord(request, by: context.caller, route: route, name: name)
         context.auditedTaskCount = nil
     }
@@ -94,7 +97,8 @@ struct API: ~Copyable {
     /// Whether a request keeps nothing of its body. The server reads such bodies even when memory is short.
     mutating func keepsNothing(of request: borrowing Request) -> Bool {
         if request.method == .options { return true }
-        let operation = try? Route.find(request.path, name: &name).operation(for: request)
+        let route = try? Route.all[Route.find(request.path, name: &name)]
+        let operation = try? route?.operation(for: request)
         return operation.map { $0.body != .kept } ?? false
     }
 
@@ -104,7 +108,7 @@ struct API: ~Copyable {
         // A proxy makes an absolute target without a path of `*` (RFC 9110 section 7.1).
         let isAny = request.path.equals("*") || request.path.isEmpty
         let methods =
-            isAny ? Route.allMethods : try Route.find(request.path, name: &name).allowedMethods
+            isAny ? Route.allMethods : try Route.all[Route.find(request.path, name: &name)].allowedMethods
         responses.begin(status: 204, contentType: nil)
         responses.field("Allow", methods.utf8Span.span)
         responses.endWithoutBody()
@@ -117,7 +121,9 @@ struct API: ~Copyable {
     ) throws(Problem) -> Operation {
         if request.method == .connect { throw .noProxy }
         if case .stranger(let reason) = caller, !isOpen(request) { throw Problem(reason) }
-        let route = try Route.find(request.path, name: &name)
+        let place = try Route.find(request.path, name: &name)
+        label = Metrics.label(ofRoute: place)
+        let route = Route.all[place]
         let operation = try route.operation(for: request)
         if caller.hasToken { try check(caller, for: operation, of: route) }
         if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: route) }
@@ -132,7 +138,9 @@ struct API: ~Copyable {
 
     /// Whether a request needs no token.
     private mutating func isOpen(_ request: borrowing Request) -> Bool {
-        guard let operation = try? Route.find(request.path, name: &name).operation(for: request) else { return false }
+        guard let place = try? Route.find(request.path, name: &name),
+            let operation = try? Route.all[place].operation(for: request)
+        else { return false }
         return operation.need.permission == nil
     }
 

@@ -19,12 +19,17 @@ struct Problem: Error {
     var field: String?
     /// For 405: the methods that are allowed, as the Allow field lists them.
     var allow: String?
+    /// What the server is short of, for the metrics; nil if it is short of nothing.
+    let shortage: Rejection?
 
-    init(_ status: Int, _ detail: String, field: String? = nil, allow: String? = nil) {
+    init(
+        _ status: Int, _ detail: String, field: String? = nil, allow: String? = nil, shortage: Rejection? = nil
+    ) {
         self.status = status
         self.detail = detail
         self.field = field
         self.allow = allow
+        self.shortage = shortage
     }
 
     /// Whether the server must hand over the request again.

@@ -212,22 +212,23 @@ extension Route {
     /// - Parameters:
     ///   - path: the path, percent-encoded.
     ///   - name: receives the rest of the path, percent-decoded: a queue's name, an id, or nothing.
-    /// - Returns: the route.
+    /// - Returns: the route's place in `all`.
     /// - Throws: 404 for a path that does not exist, 400 for an invalid name.
-    static func find(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Route {
+    static func find(_ path: Span<UInt8>, name: inout [UInt8]) throws(Problem) -> Int {
         name.removeAll(keepingCapacity: true)
         var end = 1
         while end < path.count, path[end] != UInt8(ascii: "/") { end += 1 }
         let segment = path.extracting(min(1, path.count)..<min(end, path.count))
         let rest = path.extracting(min(end + 1, path.count)..<path.count)
-        for route in all where route.begins(with: segment) && (route.subject == .none) == rest.isEmpty {
-            if rest.isEmpty { return route }
+        for (place, route) in all.enumerated()
+        where route.begins(with: segment) && (route.subject == .none) == rest.isEmpty {
+            if rest.isEmpty { return place }
             let suffixLength = route.suffix.utf8CodeUnitCount
             guard suffixLength == 0 || rest.extracting(last: suffixLength).equals(route.suffix) else { continue }
             PercentEncoding.decode(rest.extracting(droppingLast: suffixLength), into: &name)
             let owner = route.subject == .source ? "a source" : "a queue"
             if route.subject != .task, let flaw = QueueName.flaw(in: name.span, of: owner) { throw Problem(400, flaw) }
-            return route
+            return place
         }
         throw missing(segment)
     }

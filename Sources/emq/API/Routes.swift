@@ -74,6 +74,7 @@ extension Route {
             .delete(.frees, needs: .admin, API.dropSource)),
         Route("source", .none, .get(needs: .admin, API.showSources)),
 
+        Route("metrics", .none, .get(needs: .metrics, hold: .never, isOpenDuringRecovery: true, API.showMetrics)),
         Route("healthz", .none, .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showHealth)),
     ]
 }

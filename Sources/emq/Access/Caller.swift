@@ -13,7 +13,7 @@ enum Caller {
     case stranger(Reason)
 
     /// Why a sender is a stranger.
-    enum Reason {
+    enum Reason: CaseIterable {
         case missing, malformed, unknown, damaged, expired
     }
 

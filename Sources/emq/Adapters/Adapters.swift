@@ -12,6 +12,8 @@ import Queues
 final class Adapters {
     /// The front ends. The service of a request (`Request.service`) is the index of its front end, counted from 1.
     let frontEnds: [any FrontEnd]
+    /// The names of their systems, in the same order.
+    let names: [String]
     let taskqueue: Taskqueue?
     private let couriers: [any QueueCourier]
     /// Whether the server replaces no system.
@@ -24,9 +26,11 @@ final class Adapters {
     private var hasBegun = false
 
     init(
-        frontEnds: [any FrontEnd] = [], couriers: [any QueueCourier] = [], taskqueue: Taskqueue? = nil
+        frontEnds: [any FrontEnd] = [], names: [String] = [], couriers: [any QueueCourier] = [],
+        taskqueue: Taskqueue? = nil
     ) {
         self.frontEnds = frontEnds
+        self.names = names
         self.taskqueue = taskqueue
         self.couriers = couriers + (taskqueue.map { [$0] } ?? [])
         isEmpty = frontEnds.isEmpty && self.couriers.isEmpty
@@ -36,7 +40,8 @@ final class Adapters {
     convenience init(_ options: Options) {
         let adapters = options.systems.map { $0.makeAdapter(options) }
         self.init(
-            frontEnds: adapters.map(\.frontEnd), couriers: adapters.compactMap(\.courier),
+            frontEnds: adapters.map(\.frontEnd), names: options.systems.map(\.rawValue),
+            couriers: adapters.compactMap(\.courier),
             taskqueue: options.taskqueueFile.map { Taskqueue($0) })
     }
 

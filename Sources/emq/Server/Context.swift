@@ -17,6 +17,8 @@ struct Context: ~Copyable {
     var gate: Gate
     /// Writes dispatched tasks into answers.
     let dispatchWriter: DispatchWriter
+    /// The metrics that have no other home.
+    let metrics: Metrics
     /// The legacy systems that the server replaces.
     let adapters: Adapters
     /// The server's certificate; nil if it speaks plain HTTP only.
@@ -34,12 +36,13 @@ struct Context: ~Copyable {
     private var random = KernelRandom()
 
     init(
-        gate: Gate, shutdown: Shutdown, adapters: Adapters, certificate: ServerCertificate?,
+        gate: Gate, shutdown: Shutdown, metrics: Metrics, adapters: Adapters, certificate: ServerCertificate?,
         access: Access? = nil
     ) {
         now = gate.server.loop.now
         self.gate = gate
         dispatchWriter = DispatchWriter(gate.server)
+        self.metrics = metrics
         self.adapters = adapters
         self.certificate = certificate
         self.access = access
@@ -62,7 +65,7 @@ struct Context: ~Copyable {
     ///
     /// - Throws: 503 if it is stopping.
     func checkAcceptsTasks() throws(Problem) {
-        if isStopping { throw Problem(503, "the server is stopping and accepts no more tasks") }
+        if isStopping { throw Problem(503, "the server is stopping and accepts no more tasks", shortage: .stopping) }
     }
 
     /// Whether the server sends the tasks of a queue.
@@ -119,7 +122,7 @@ extension Problem {
             self.init(
                 503,
                 "there is no room for this task's content in the server's address space; raise it with `ulimit -v` or "
-                    + "`--address-space` if one of them limits it")
+                    + "`--address-space` if one of them limits it", shortage: .memory)
         case .keyTaken:
             self.init(
                 409,

@@ -127,12 +127,12 @@ struct Gate {
                 503,
                 "the server uses \(resident.byteCount) bytes of the system's memory, more than its limit of "
                     + "\(maximumMemoryBytes), because finished tasks have left small gaps; workers can continue, and "
-                    + "there is room again when they have finished more tasks")
+                    + "there is room again when they have finished more tasks", shortage: .memory)
         }
         return Problem(
             503,
             "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers can continue, "
-                + "and there is room again when they have finished some tasks")
+                + "and there is room again when they have finished some tasks", shortage: .memory)
     }
 
     // MARK: Answers

@@ -11,6 +11,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     private var api = API()
     private var context: Context
     private let server: HTTPServer
+    private let metrics: Metrics
     private let shutdown: Shutdown
     private let durability: (any Durability)?
     private let push: Push?
@@ -39,8 +40,10 @@ struct TaskServer: ~Copyable, RequestHandler {
         browserHosts: BrowserHosts = BrowserHosts(), certificate: ServerCertificate? = nil,
         access: Access? = nil, defaults: QueueConfiguration? = nil
     ) {
+        metrics = Metrics(services: adapters.names)
         context = Context(
-            gate: gate, shutdown: shutdown, adapters: adapters, certificate: certificate, access: access)
+            gate: gate, shutdown: shutdown, metrics: metrics, adapters: adapters, certificate: certificate,
+            access: access)
         server = gate.server
         self.shutdown = shutdown
         durability = gate.durability
@@ -56,6 +59,9 @@ struct TaskServer: ~Copyable, RequestHandler {
     mutating func handle(
         _ request: borrowing Request, _ responses: inout ResponseStream, on broker: isolated Broker
     ) -> Outcome {
+        api.label = request.service == 0 ? 0 : Metrics.label(ofService: request.service)
+        // Also for an answer that is owed.
+        defer { responses.label = api.label }
         do throws(Problem) {
             if request.isFromBrowser || context.access != nil { try checkSender(of: request) }
             if request.service == 0 { return try api.answer(request, &responses, &context, on: broker) }
@@ -63,6 +69,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         } catch {
             responses.abandon()
             if error.awaitsSpace { return .postponed }
+            noteRefusal(error, of: request)
             write(error, service: request.service, to: &responses)
             // The reason, such as a missing task or a taken key, may be a change that is not safe on disk yet.
             if [404, 409, 429].contains(error.status) { responses.hold(until: broker.changeSequence) }
@@ -77,6 +84,16 @@ struct TaskServer: ~Copyable, RequestHandler {
             context.caller = request.service == 0 ? access.caller(of: request, now: context.now) : .anyone
         }
         if request.isFromBrowser { try browserHosts.check(request, hasToken: context.caller.hasToken) }
+    }
+
+    /// Counts a refused request if it would have added tasks, or if its sender may not send it.
+    private func noteRefusal(_ problem: Problem, of request: borrowing Request) {
+        if context.access != nil { metrics.noteRefusal(of: context.caller, problem) }
+        let addsTasks =
+            request.service == 0
+            ? api.label == Metrics.enqueueLabel
+            : adapters.frontEnds[request.service - 1].cost(request).effect == .grows
+        if addsTasks { metrics.note(problem.rejection) }
     }
 
     /// Lets a legacy system's front end answer a request, under the same limits as emq's own interface.
@@ -112,6 +129,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     }
 
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream) {
+        // The body of a task was too large for the memory that is left.
+        if refusal.status == 503 { metrics.note(.memory) }
         write(Problem(refusal.status, refusal.detail), service: service, to: &responses)
     }
 
@@ -175,6 +194,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         adapters.beginTurn(on: broker)
         if context.dispatchWriter.hasReturned { release(context.dispatchWriter.takeReturned(), on: broker) }
         if durability?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
+        metrics.survey.turn(on: broker)
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         sources.beginTurn(&context, on: broker)
@@ -192,7 +212,11 @@ struct TaskServer: ~Copyable, RequestHandler {
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
-        if isBehind || hasReturned || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk { return now }
+        if isBehind || hasReturned || metrics.survey.isUnderWay
+            || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk
+        {
+            return now
+        }
         // While too many changes wait for the disk, due work waits too.
         let deadline = durability?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max

@@ -1,0 +1,71 @@
+// Looking at all queues for the metrics, without delaying other clients: a slice in each turn of the loop.
+
+import Queues
+
+/// Walks through all queues for those who ask. Whoever asks while a walk is under way gets the next one, so that one
+/// walk serves all.
+final class QueueSurvey {
+    /// One who has asked.
+    struct Look {
+        /// Receives each queue's name and statistics; nil if only the oldest task matters.
+        var visit: ((Span<UInt8>, QueueStatistics) -> Void)?
+        /// Called at the end of the walk, with the time since when the oldest of the first ready tasks of all queues that
+        /// are not paused has been ready; nil if no task is ready there.
+        let end: (_ oldestReady: Int64?) -> Void
+    }
+
+    /// How many places of the table of queues a turn looks at: a fraction of a millisecond.
+    static let placesPerTurn = 4096
+    /// How many may ask for each queue at once. Each costs time for each queue, and memory.
+    private static let maximumVisits = 8
+
+    private var walk = QueueWalk()
+    private var oldestReady: Int64?
+    private var present: [Look] = []
+    private var waiting: [Look] = []
+
+    /// Whether turns are needed.
+    var isUnderWay: Bool { !present.isEmpty || !waiting.isEmpty }
+
+    /// Whether too many have asked for each queue.
+    var isCrowded: Bool { (present + waiting).count { $0.visit != nil } >= Self.maximumVisits }
+
+    /// Takes part in a walk. The look ends before this returns if there are few queues, otherwise in a later turn.
+    ///
+    /// - Returns: whether it has ended.
+    func begin(_ look: Look, on broker: isolated Broker) -> Bool {
+        if broker.queuePlaceCount > Self.placesPerTurn {
+            waiting.append(look)
+            return false
+        }
+        var (walk, oldest): (QueueWalk, Int64?) = (QueueWalk(), nil)
+        _ = broker.continueWalk(&walk, limit: Self.placesPerTurn) { _, name, statistics in
+            Self.note(statistics, &oldest)
+            look.visit?(name, statistics)
+        }
+        look.end(oldest)
+        return true
+    }
+
+    /// Goes on with a walk. Call this in each turn. O(1) unless somebody has asked.
+    func turn(on broker: isolated Broker) {
+        if present.isEmpty {
+            if waiting.isEmpty { return }
+            (present, waiting) = (waiting, [])
+            (walk, oldestReady) = (QueueWalk(), nil)
+        }
+        let visits = present.compactMap(\.visit)
+        let isOver = broker.continueWalk(&walk, limit: Self.placesPerTurn) { _, name, statistics in
+            Self.note(statistics, &oldestReady)
+            for visit in visits { visit(name, statistics) }
+        }
+        guard isOver else { return }
+        let ended = present
+        present = []
+        for look in ended { look.end(oldestReady) }
+    }
+
+    private static func note(_ statistics: QueueStatistics, _ oldest: inout Int64?) {
+        if let time = statistics.oldestReady, !statistics.isPaused { oldest = min(oldest ?? .max, time) }
+    }
+}
