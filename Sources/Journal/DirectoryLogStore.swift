@@ -137,7 +137,8 @@ final class DirectoryLogStore: LogStore {
         }
     }
 
-    private static func fill(_ file: any DiskFile, _ range: Range<Int>) throws(LogError) {
+    /// Fills a range of a file with zeros.
+    static func fill(_ file: any DiskFile, _ range: Range<Int>) throws(LogError) {
         var offset = range.lowerBound
         while offset < range.upperBound {
             let count = min(zeros.count, range.upperBound - offset)

@@ -84,6 +84,28 @@ final class FileSystemDisk: Disk {
         guard fsync(parent) == 0 else { throw LogError("sync the directory above", file: path, code: errno) }
     }
 
+    /// Whether there is a file or a directory at a path.
+    static func exists(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe lstat(path, &status) == 0
+    }
+
+    /// Gives the directory another path in the same file system, and makes that survive a crash. Only an empty directory
+    /// may be there.
+    func rename(to newPath: String) throws(LogError) {
+        guard unsafe Glibc.rename(path, newPath) == 0 else {
+            if errno == EEXIST || errno == ENOTEMPTY { throw LogError.exists(newPath) }
+            throw LogError("give it the name \(newPath)", file: path, code: errno)
+        }
+        try syncParent()
+    }
+
+    /// Deletes the directory and its files, as far as that is possible.
+    func discard() {
+        for name in ((try? names()) ?? []) + ["lock"] { try? remove(name) }
+        unsafe rmdir(path)
+    }
+
     func lock(waitMilliseconds: Int64) throws(LogError) {
         // The directory's own lock holds even if another program deletes the file. Some network file systems lock only
         // files.

@@ -84,6 +84,13 @@ public struct LogError: Error, Equatable, Sendable, CustomStringConvertible {
             .failed, file: path, problem: "it already exists", remedy: "name a directory that does not exist yet")
     }
 
+    /// The path of a directory without a log.
+    static func absent(_ path: String) -> LogError {
+        LogError(
+            .failed, file: path, problem: "there is no journal in this directory",
+            remedy: "name the directory given to --data")
+    }
+
     /// Damage on disk.
     static func damaged(_ directory: String, _ name: String, offset: Int?, _ problem: String) -> LogError {
         LogError(

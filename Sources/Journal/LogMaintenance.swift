@@ -164,11 +164,7 @@ public enum LogMaintenance {
             found.append((header?.number ?? number, name, header))
         }
         found.sort { ($0.number, $0.name) < ($1.number, $1.name) }
-        if found.isEmpty {
-            throw LogError(
-                .failed, file: disk.path, problem: "there is no journal in this directory",
-                remedy: "name the directory given to --data")
-        }
+        if found.isEmpty { throw .absent(disk.path) }
         guard let known = found.lazy.compactMap(\.header).first else {
             throw LogError(
                 .damaged, file: disk.path, problem: "no segment has a header, so nothing of this journal can be read",

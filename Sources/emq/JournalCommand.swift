@@ -1,4 +1,4 @@
-// `emq journal check` and `emq journal repair`: the operator's tools for a damaged journal.
+// `emq journal`: the operator's tools to back up a journal, and to check and repair a damaged one.
 
 import Glibc
 import Journal
@@ -7,10 +7,11 @@ import Queues
 
 enum JournalCommand {
     private static let help = """
-        usage: emq journal check DIR             report what is whole in a journal, and what is not
+        usage: emq journal copy DIR NEWDIR       copy a journal, also while a server is using it
+               emq journal check DIR             report what is whole in a journal, and what is not
                emq journal repair DIR [NEWDIR]   copy what is whole into a new journal (DIR-repaired)
 
-        DIR is the directory given to --data. No server may be using it. It is not changed.
+        DIR is the directory given to --data. It is not changed. No server may be using it, except for copy.
         """
 
     /// Runs the command.
@@ -23,17 +24,16 @@ enum JournalCommand {
         }
         do {
             switch (arguments.first, arguments.count) {
+            case ("copy", 3): return try copy(arguments[1], to: trimmed(arguments[2]))
             case ("check", 2): return try check(arguments[1])
-            case ("repair", 2):
-                var directory = arguments[1][...]
-                while directory.count > 1, directory.last == "/" { directory.removeLast() }
-                return try repair(arguments[1], into: directory + "-repaired")
+            case ("repair", 2): return try repair(arguments[1], into: trimmed(arguments[1]) + "-repaired")
             case ("repair", 3): return try repair(arguments[1], into: arguments[2])
+            case ("copy", _): return refuse("copy takes the journal's directory and a new one")
             case ("check", _): return refuse("check takes one directory")
             case ("repair", _): return refuse("repair takes the journal's directory and, optionally, a new one")
             case (let word?, _):
-                return refuse("unknown command '\(word)'; \(nearestName(to: word, among: ["check", "repair"]))")
-            case (nil, _): return refuse("name a command: check or repair")
+                return refuse("unknown command '\(word)'; \(nearestName(to: word, among: ["copy", "check", "repair"]))")
+            case (nil, _): return refuse("name a command: copy, check or repair")
             }
         } catch {
             Emq.log("emq: \(error)")
@@ -45,6 +45,24 @@ enum JournalCommand {
         Emq.log("emq: journal: \(reason)")
         for line in "\n\(help)".split(separator: "\n", omittingEmptySubsequences: false) { Emq.log(String(line)) }
         return 2
+    }
+
+    /// A directory's path without slashes at its end.
+    private static func trimmed(_ directory: String) -> String {
+        var path = directory[...]
+        while path.count > 1, path.last == "/" { path.removeLast() }
+        return String(path)
+    }
+
+    private static func copy(_ directory: String, to newDirectory: String) throws -> Int32 {
+        // All segments are open at once.
+        _ = Emq.raiseFileLimit()
+        let report = try LogMaintenance.copy(directory: directory, to: newDirectory)
+        let segments = report.segmentCount == 1 ? "1 segment" : "\(report.segmentCount) segments"
+        Emq.print(
+            "\(newDirectory) has \(report.byteCount) bytes in \(segments); "
+                + "`emq journal check \(newDirectory)` says how many tasks")
+        return 0
     }
 
     private static func check(_ directory: String) throws -> Int32 {
