@@ -61,6 +61,28 @@ public enum Address: Equatable, Sendable, CustomStringConvertible {
         return !(address.isIPv4 ? address.bytes[0] == 127 : address == IPAddress("::1"))
     }
 
+    /// The address of a socket that another program has opened.
+    ///
+    /// - Throws: `AddressError` if nobody listens on it, or if it is no stream socket of TCP or of the Unix domain.
+    public init(ofListener descriptor: Int32) throws(AddressError) {
+        func option(_ name: Int32) -> Int32? {
+            var value: Int32 = 0
+            var length = socklen_t(MemoryLayout<Int32>.size)
+            return unsafe getsockopt(descriptor, SOL_SOCKET, name, &value, &length) == 0 ? value : nil
+        }
+        guard let name = SocketAddress(of: descriptor), option(SO_TYPE) == Int32(SOCK_STREAM.rawValue),
+            option(SO_ACCEPTCONN) == 1
+        else { throw AddressError("it is not a stream socket that listens") }
+        if let path = name.path {
+            self = .unix(path: path)
+        } else if let address = name.ipAddress {
+            let isUnspecified = address.bytes.allSatisfy { $0 == 0 }
+            self = .tcp(host: isUnspecified ? "" : address.description, port: name.port)
+        } else {
+            throw AddressError("it is neither a TCP nor a Unix-domain socket")
+        }
+    }
+
     /// The address as a user writes it.
     public var description: String {
         switch self {

@@ -132,12 +132,28 @@ public final class HTTPServer: @unchecked Sendable {
         _ address: Address, service: Int = 0, tls identity: TLSIdentity? = nil
     ) throws(SystemError) -> [Address] {
         let opened = try Listener.open(address, service: service)
-        for listener in opened {
-            listener.identity = identity
-            try loop.watch(listener.descriptor, for: listener, events: UInt32(EPOLLIN.rawValue))
-            listeners.append(listener)
-        }
+        for listener in opened { try start(listener, tls: identity) }
         return opened.map(\.address)
+    }
+
+    /// Accepts connections on a socket that another program has opened and listens on.
+    ///
+    /// - Parameters:
+    ///   - descriptor: The socket. The server closes it, and leaves the file of a Unix-domain socket where it is.
+    ///   - address: Its address (`Address.init(ofListener:)`).
+    ///   - service: The service of its requests.
+    ///   - identity: The certificate with which connections speak TLS; nil for plain ones.
+    /// - Throws: `SystemError` if the kernel refuses.
+    public func listen(
+        inherited descriptor: Int32, _ address: Address, service: Int = 0, tls identity: TLSIdentity? = nil
+    ) throws(SystemError) {
+        try start(.inherited(descriptor, address, service: service), tls: identity)
+    }
+
+    private func start(_ listener: Listener, tls identity: TLSIdentity?) throws(SystemError) {
+        listener.identity = identity
+        try loop.watch(listener.descriptor, for: listener, events: UInt32(EPOLLIN.rawValue))
+        listeners.append(listener)
     }
 
     /// Accepts no more connections; open ones continue, except unfinished TLS handshakes.

@@ -16,14 +16,21 @@ final class Listener: EventSource {
     private(set) var isReady = false
     private var isPaused = false
 
-    /// The file of a Unix-domain socket.
+    /// Whether it listens on a Unix-domain socket.
+    private let isLocal: Bool
+    /// The file of a Unix-domain socket that this process has made.
     private let file: FileIdentity?
 
-    private init(descriptor: Int32, address: Address, service: Int) {
+    private init(descriptor: Int32, address: Address, service: Int, isInherited: Bool = false) {
         self.descriptor = descriptor
         self.address = address
         self.service = service
-        if case .unix(let path) = address { file = FileIdentity(path) } else { file = nil }
+        if case .unix(let path) = address {
+            isLocal = true
+            file = isInherited ? nil : FileIdentity(path)
+        } else {
+            (isLocal, file) = (false, nil)
+        }
     }
 
     deinit {
@@ -36,9 +43,6 @@ final class Listener: EventSource {
     func transport(of descriptor: Int32) -> ConnectionTransport {
         .socket(SocketTransport(descriptor: descriptor, isLocal: isLocal))
     }
-
-    /// Whether it listens on a Unix-domain socket.
-    private var isLocal: Bool { file != nil }
 
     override func ready(events: UInt32) { isReady = true }
 
@@ -152,20 +156,10 @@ final class Listener: EventSource {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         let descriptor = socket(name.family, type, 0)
         guard descriptor >= 0 else { throw SystemError("listen on \(address)") }
-        func set(_ level: Int32, _ option: Int32, _ value: Int32) {
-            var value = value
-            unsafe setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
-        }
         if name.family != AF_UNIX {
-            set(SOL_SOCKET, SO_REUSEADDR, 1)
-            if name.family == AF_INET6 { set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, isDualStack ? 0 : 1) }
-            // Connections inherit these. They find a vanished peer within half a minute.
-            set(Int32(IPPROTO_TCP), TCP_NODELAY, 1)
-            set(SOL_SOCKET, SO_KEEPALIVE, 1)
-            set(Int32(IPPROTO_TCP), TCP_KEEPIDLE, 15)
-            set(Int32(IPPROTO_TCP), TCP_KEEPINTVL, 5)
-            set(Int32(IPPROTO_TCP), TCP_KEEPCNT, 3)
-            set(Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, 30_000)
+            set(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+            if name.family == AF_INET6 { set(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, isDualStack ? 0 : 1) }
+            setOptionsOfConnections(descriptor)
         }
         guard unsafe name.withPointer({ unsafe bind(descriptor, $0, $1) }) == 0, listen(descriptor, 4096) == 0
         else {
@@ -176,17 +170,33 @@ final class Listener: EventSource {
         return Listener(descriptor: descriptor, address: actual(descriptor, host: host, address), service: service)
     }
 
+    private static func set(_ descriptor: Int32, _ level: Int32, _ option: Int32, _ value: Int32) {
+        var value = value
+        unsafe setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
+    }
+
+    /// Sets what the connections of a TCP socket inherit: they find a vanished peer within half a minute.
+    private static func setOptionsOfConnections(_ descriptor: Int32) {
+        set(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+        set(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1)
+        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPIDLE, 15)
+        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPINTVL, 5)
+        set(descriptor, Int32(IPPROTO_TCP), TCP_KEEPCNT, 3)
+        set(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, 30_000)
+    }
+
+    /// Takes over a socket that another program has opened and listens on. `Address.init(ofListener:)` reads its address.
+    static func inherited(_ descriptor: Int32, _ address: Address, service: Int) -> Listener {
+        _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        if case .tcp = address { setOptionsOfConnections(descriptor) }
+        return Listener(descriptor: descriptor, address: address, service: service, isInherited: true)
+    }
+
     /// The address with the port that the socket really has.
     private static func actual(_ descriptor: Int32, host: String, _ address: Address) -> Address {
         guard case .tcp = address else { return address }
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getsockname(descriptor, $0, &length)
-            }
-        }
-        return status == 0 ? .tcp(host: host, port: SocketAddress(storage).port) : address
+        return SocketAddress(of: descriptor).map { .tcp(host: host, port: $0.port) } ?? address
     }
 }
 

@@ -53,6 +53,35 @@ struct SocketAddress {
         self.init(name)
     }
 
+    /// A name in the abstract namespace of Unix-domain sockets (unix(7)). The length of the address says where it ends.
+    init(abstractName name: some Sequence<UInt8>) {
+        self.init(sockaddr_un())
+        setFamily(AF_UNIX)
+        bytes = bytes.prefix(2) + [0] + name
+    }
+
+    /// The address that a socket is bound to; nil if the descriptor is no socket.
+    init?(of descriptor: Int32) {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe getsockname(descriptor, $0, &length)
+            }
+        }
+        guard status == 0 else { return nil }
+        self.init(storage)
+        bytes.removeLast(max(0, bytes.count - Int(length)))
+    }
+
+    /// The path of a Unix-domain socket, or `@` and its name in the abstract namespace; nil if it has none.
+    var path: String? {
+        guard family == AF_UNIX, bytes.count > 2 else { return nil }
+        let isAbstract = bytes[2] == 0
+        let name = isAbstract ? bytes[3...] : bytes[2...].prefix { $0 != 0 }
+        return name.isEmpty ? nil : (isAbstract ? "@" : "") + String(decoding: name, as: UTF8.self)
+    }
+
     private mutating func setFamily(_ family: Int32) {
         bytes.replaceSubrange(0..<2, with: [UInt8(family & 0xFF), UInt8(family >> 8)])
     }

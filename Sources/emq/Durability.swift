@@ -61,6 +61,9 @@ protocol Durability: AnyObject {
     /// The response to requests during recovery.
     var problem: Problem { get }
 
+    /// How far recovery has come, in words.
+    var progressText: String { get }
+
     /// Writes the response to `/healthz` during recovery.
     func writeHealth(to responses: inout ResponseStream)
 

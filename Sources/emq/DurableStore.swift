@@ -132,7 +132,7 @@ final class DurableStore: Durability {
         return true
     }
 
-    private var progressText: String {
+    var progressText: String {
         let percent = Int(progress.part * 100)
         return progress.isRead
             ? "recovering: the journal is read; \(percent) % of the tasks are sorted"

@@ -92,7 +92,7 @@ enum Emq {
                 var openPlaces: [String] = []
                 for endpoint in endpoints {
                     let identity = options.speaksTLS(at: endpoint) ? certificate?.identity : nil
-                    for actual in try bind(endpoint.address, of: server, service: service, tls: identity) {
+                    for actual in try bind(endpoint, of: server, service: service, tls: identity) {
                         push?.policy.ownListeners.append(actual)
                         let link = Endpoint(actual, isSecure: endpoint.isLocal ? nil : identity != nil).link
                         if places.contains(link) { continue }
@@ -146,7 +146,7 @@ enum Emq {
             var handler = TaskServer(
                 gate, shutdown: shutdown, adapters: adapters,
                 browserHosts: BrowserHosts(options), certificate: certificate, access: access,
-                defaults: options.defaults)
+                defaults: options.defaults, manager: ServiceManager(ProcessStart.environment))
             server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let durability {
@@ -158,10 +158,15 @@ enum Emq {
         }
     }
 
-    /// Listens on `address`, and returns the actual addresses: a host name may have several.
+    /// Listens at `endpoint`, and returns the actual addresses: a host name may have several.
     private static func bind(
-        _ address: Address, of server: HTTPServer, service: Int, tls identity: TLSIdentity?
+        _ endpoint: Endpoint, of server: HTTPServer, service: Int, tls identity: TLSIdentity?
     ) throws(SystemError) -> [Address] {
+        let address = endpoint.address
+        if let descriptor = endpoint.descriptor {
+            try server.listen(inherited: descriptor, address, service: service, tls: identity)
+            return [address]
+        }
         do throws(SystemError) { return try server.listen(address, service: service, tls: identity) } catch {
             guard error.code == EADDRINUSE else { throw error }
             throw SystemError(

@@ -7,10 +7,13 @@ struct Endpoint: Equatable, CustomStringConvertible {
     let address: Address
     /// Whether its scheme is `https`; nil if it has none.
     let isSecure: Bool?
+    /// The listening socket, if another program has opened it.
+    let descriptor: Int32?
 
-    init(_ address: Address, isSecure: Bool? = nil) {
+    init(_ address: Address, isSecure: Bool? = nil, descriptor: Int32? = nil) {
         self.address = address
         self.isSecure = isSecure
+        self.descriptor = descriptor
     }
 
     /// Reads an address. A slash at its end is dropped if it has a scheme.
@@ -20,6 +23,7 @@ struct Endpoint: Equatable, CustomStringConvertible {
     ///   - defaultPort: the port if `text` has none; nil if it must have one.
     /// - Throws: `UsageError`, which says what would be right.
     init(_ text: String, defaultPort: UInt16? = nil) throws(UsageError) {
+        descriptor = nil
         isSecure = Endpoint.scheme(of: text)
         guard let isSecure else {
             do throws(AddressError) { address = try Address(text, defaultPort: defaultPort) } catch {

@@ -144,6 +144,7 @@ struct Options {
     init(_ arguments: [String], environment: (String) -> String?) throws(UsageError) {
         let given = try readArguments(arguments, environment)
         try readVariables(except: given, environment)
+        try readInheritedSockets(environment)
         try readFilesOfSystems(given, environment)
         if addresses.isEmpty { addresses = [Endpoint(.tcp(host: "localhost", port: 8080))] }
         try checkTLS()

@@ -126,6 +126,7 @@ final class TestRabbit {
 final class TestDurability: Durability {
     let location = "a test"
     var isReady = true
+    let progressText = "recovering: 40 % of the journal is read"
     let hasProblem = false
     let pendingByteCount = 0
     var problem: Problem { Problem(503, "this home is always ready") }

@@ -21,6 +21,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     private let browserHosts: BrowserHosts
     /// The defaults for all queues from the command line, until they have been set.
     private var startDefaults: QueueConfiguration?
+    private let manager: ServiceManager?
     /// When the log may say again that a client speaks TLS to a plain address.
     private var nextNoteOfTLS = Int64.min
     /// Whether due work is left for the next turn.
@@ -35,10 +36,11 @@ struct TaskServer: ~Copyable, RequestHandler {
     ///   - certificate: the server's certificate; nil if it speaks plain HTTP only.
     ///   - access: the tokens that the server knows; nil if it needs none.
     ///   - defaults: the defaults for all queues; nil leaves them as they are.
+    ///   - manager: the service manager; nil if none wants to hear from the server.
     init(
         _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(),
         browserHosts: BrowserHosts = BrowserHosts(), certificate: ServerCertificate? = nil,
-        access: Access? = nil, defaults: QueueConfiguration? = nil
+        access: Access? = nil, defaults: QueueConfiguration? = nil, manager: ServiceManager? = nil
     ) {
         metrics = Metrics(services: adapters.names)
         context = Context(
@@ -52,6 +54,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         sources = gate.sources
         self.browserHosts = browserHosts
         startDefaults = defaults
+        self.manager = manager
     }
 
     // MARK: Requests
@@ -209,6 +212,7 @@ struct TaskServer: ~Copyable, RequestHandler {
             adapters.isSendingSafe
             ? push?.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now) : nil
         let filesDeadline = readFiles()
+        let managerDeadline = manager?.endTurn(durability, stopsBy: shutdown.deadline, now: now)
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
@@ -222,7 +226,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [
             deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
-            filesDeadline,
+            filesDeadline, managerDeadline,
         ].compactMap { $0 }.min()
     }
 
