@@ -13,6 +13,9 @@ enum Emq {
         if arguments.first == "bench" { exit(Bench.run(Array(arguments.dropFirst()))) }
         if arguments.first == "journal" { exit(JournalCommand.run(Array(arguments.dropFirst()))) }
         if arguments.first == "token" { exit(TokenCommand.run(Array(arguments.dropFirst()))) }
+        if arguments.first == "check" {
+            exit(Check.run(Array(arguments.dropFirst())) { ProcessStart.environment[$0] })
+        }
         if arguments.first == "serve" { arguments = arguments.dropFirst() }
         if arguments.contains("--help") || arguments.contains("-h") { return print(Options.help) }
         if arguments.contains("--version") { return print("emq \(Options.version)") }

@@ -63,8 +63,8 @@ struct Options {
         emq: a work-queue server over HTTP. Tasks live in memory, and with --data also on disk.
 
         usage: emq [serve] [options]      run the server
-               emq bench --help           measure a running server
-               emq journal --help         check and repair a --data directory
+               emq check --help           check a running server; emq bench --help: measure one
+               emq journal --help         back up, check and repair a --data directory
                emq token --help           make a token for a client
 
           --addr ADDRESS         address to listen on: localhost:8080 (default), :8080 for every address
@@ -327,7 +327,7 @@ struct Options {
     private static func unknown(_ argument: String, value: String?) -> UsageError {
         let flag = parts(of: argument).flag
         guard flag.hasPrefix("-") else {
-            let commands = ["serve", "bench", "journal", "token"]
+            let commands = ["serve", "check", "bench", "journal", "token"]
             if commands.contains(flag) { return UsageError("put the command '\(flag)' before its options") }
             return UsageError("unknown command '\(flag)'; \(nearestName(to: flag, among: commands))")
         }
@@ -344,7 +344,8 @@ struct Options {
     /// Variables that begin with `EMQ_` but are not options: those of clients, workers, container images, builds and
     /// tests.
     private static let variablesOfOthers = [
-        "EMQ_URL", "EMQ_TOKEN", "EMQ_ID", "EMQ_QUEUE", "EMQ_ATTEMPT", "EMQ_VERSION", "EMQ_HOME", "EMQ_FUZZ",
+        "EMQ_URL", "EMQ_TOKEN", "EMQ_ID", "EMQ_QUEUE", "EMQ_ATTEMPT", "EMQ_VERSION", "EMQ_COMMIT", "EMQ_HOME",
+        "EMQ_FUZZ",
     ]
 
     /// A line for each variable that looks like an option but is not one, sorted.

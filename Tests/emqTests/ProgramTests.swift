@@ -68,7 +68,7 @@ import Testing
         (["--max-memory", "512MB"], "such as 512M"), (["--addr", "localhost"], "did you mean 'localhost:8080'?"),
         (
             ["help"],
-            "unknown command 'help'; expected one of: serve, bench, journal, token (emq --help lists the options)"
+            "unknown command 'help'; expected one of: serve, check, bench, journal, token (emq --help lists the options)"
         ),
         (["sevre"], "unknown command 'sevre'; did you mean 'serve'?"),
         (["--addr", ":1", "serve"], "put the command 'serve' before its options"),

@@ -1,0 +1,145 @@
+// `emq check`: asks a running server how it is, and tells a monitoring system.
+
+import Bytes
+import CLinux
+import Glibc
+import Net
+
+enum Check {
+    /// Why there is no usable response.
+    private struct Failure: Error {
+        let level: CheckReport.Level
+        let reason: String
+    }
+
+    private typealias Response = (status: Int, body: [UInt8])
+
+    /// The largest response that is read, in bytes.
+    private static let bodyLimit = 1 << 30
+
+    /// Runs the command, and prints what it has found.
+    ///
+    /// - Returns: the exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    static func run(_ arguments: [String], environment: (String) -> String?) -> Int32 {
+        if arguments.contains("--help") || arguments.contains("-h") {
+            Emq.print(CheckOptions.help)
+            return 0
+        }
+        let options: CheckOptions
+        do throws(UsageError) { options = try CheckOptions(arguments, environment: environment) } catch {
+            // Monitoring systems show what a check prints.
+            Emq.print("EMQ UNKNOWN - \(error.description) (emq check --help lists the options)")
+            return CheckReport.Level.unknown.rawValue
+        }
+        let report = report(options)
+        Emq.print(options.isJSON ? report.json : report.line)
+        return report.level.rawValue
+    }
+
+    private static func report(_ options: CheckOptions) -> CheckReport {
+        var report = CheckReport()
+        do throws(Failure) {
+            let clock = EventLoop.steadyClock()
+            let deadline = clock() + options.timeoutMilliseconds
+            let health = try get("/healthz", options, deadline: deadline)
+            let isUp = report.readHealth(
+                status: health.status, JSONPart(health.body[...]), now: Double(clock()) / 1000)
+            if !isUp || options.isHealthOnly { return report }
+            let statistics = try get("/stats/", options, deadline: deadline)
+            guard statistics.status == 200, let body = JSONPart(statistics.body[...]) else {
+                let detail = JSONPart(statistics.body[...])?["detail"]?.text
+                throw Failure(
+                    level: .unknown,
+                    reason: "the response to /stats/ has status \(statistics.status)\(detail.map { ": \($0)" } ?? "")")
+            }
+            report.readStatistics(body, options)
+        } catch {
+            report.add(error.level, error.level == .critical ? "unreachable" : "response", error.reason)
+        }
+        return report
+    }
+
+    // MARK: Asking
+
+    private static func get(
+        _ path: String, _ options: CheckOptions, deadline: Int64
+    ) throws(Failure) -> Response {
+        var fields = "User-Agent: emq-check/\(Options.version)\r\nConnection: close\r\n"
+        if let token = options.token { fields += "Authorization: Bearer \(token)\r\n" }
+        switch options.place {
+        case .url(let url): return try get(path, of: url, fields, options, deadline: deadline)
+        case .socket(let file): return try get(path, ofSocket: file, fields, options, deadline: deadline)
+        }
+    }
+
+    private static func get(
+        _ path: String, of base: HTTPURL, _ fields: String, _ options: CheckOptions, deadline: Int64
+    ) throws(Failure) -> Response {
+        var text = Array(base.description.utf8)
+        while text.last == UInt8(ascii: "/") { text.removeLast() }
+        let url: HTTPURL
+        do throws(HTTPURLError) { url = try HTTPURL((text + Array(path.utf8)).span) } catch {
+            throw Failure(level: .unknown, reason: "\(error)")
+        }
+        let client: HTTPClient
+        let loop: EventLoop
+        do {
+            loop = try EventLoop()
+            client = HTTPClient(loop: loop) { _, _, _ in nil }
+            if url.isSecure { client.trust = try TLSTrust(additionalFile: options.issuersPath, option: "--ca") }
+        } catch {
+            throw Failure(level: .unknown, reason: "\(error)")
+        }
+        var request = ClientRequest(url: url, method: Array("GET".utf8), fields: Array(fields.utf8), body: nil)
+        request.bodyLimit = bodyLimit
+        request.timeoutMilliseconds = max(1, deadline - loop.now)
+        request.connectTimeoutMilliseconds = request.timeoutMilliseconds
+        client.send(request, key: 1)
+        var result: Result<Response, ClientFailure>?
+        while result == nil {
+            client.advance { _, outcome in
+                switch outcome.result {
+                case .success(let response): result = .success((response.status, Array(copying: response.body)))
+                case .failure(let failure): result = .failure(failure)
+                }
+            }
+            if result == nil { loop.turn(until: nil) }
+        }
+        switch result {
+        case .success(let response)?: return response
+        case .failure(let failure)?: throw Failure(level: .critical, reason: "\(failure)")
+        case nil: throw Failure(level: .unknown, reason: "there is no response")
+        }
+    }
+
+    /// Asks a server behind a Unix-domain socket. emq says the length of its responses, and closes the connection.
+    private static func get(
+        _ path: String, ofSocket file: String, _ fields: String, _ options: CheckOptions, deadline: Int64
+    ) throws(Failure) -> Response {
+        let stream: ClientStream
+        do { stream = try ClientStream.connected(to: .unix(path: file)) } catch {
+            throw Failure(level: .critical, reason: "\(error)")
+        }
+        let request = Array("GET \(path) HTTP/1.1\r\nHost: localhost\r\n\(fields)\r\n".utf8)
+        // A request this small fits into the kernel's buffer.
+        guard stream.send(request.span) == request.count else {
+            throw Failure(level: .critical, reason: "the connection to \(file) broke")
+        }
+        var input: [UInt8] = []
+        let clock = EventLoop.steadyClock()
+        while stream.receive(into: &input), input.count <= bodyLimit {
+            var state = pollfd(fd: stream.descriptor, events: Int16(POLLIN), revents: 0)
+            let rest = deadline - clock()
+            let isReady = unsafe rest > 0 && poll(&state, 1, Int32(clamping: rest)) != 0
+            guard isReady else {
+                throw Failure(
+                    level: .critical, reason: "no response from \(file) within \(options.timeoutMilliseconds) ms")
+            }
+        }
+        let end = Array("\r\n\r\n".utf8)
+        guard input.count > 12, input.starts(with: "HTTP/1.1 ".utf8), let status = Int(decimal: input[9..<12]),
+            let bodyStart = input[...].firstIndex(of: end, from: 12)
+        else { throw Failure(level: .unknown, reason: "what answers at \(file) is not emq") }
+        return (status, Array(input[bodyStart...]))
+    }
+}

@@ -1,0 +1,215 @@
+// What a health check has found, and how it is shown.
+
+import JSON
+
+/// The result of a health check.
+struct CheckReport {
+    /// How bad something is. The raw value is the exit status.
+    enum Level: Int32 {
+        case ok, warning, critical, unknown
+
+        var name: String {
+            switch self {
+            case .ok: "ok"
+            case .warning: "warning"
+            case .critical: "critical"
+            case .unknown: "unknown"
+            }
+        }
+
+        /// Something critical counts more than something unknown.
+        var weight: Int { self == .critical ? 4 : Int(rawValue) }
+    }
+
+    /// One thing that is wrong.
+    struct Problem {
+        let level: Level
+        /// What it is, in a word for programs.
+        let kind: String
+        /// In words, for people.
+        let text: String
+        /// The queue that it is about; nil if it is about the server.
+        var queue: String?
+    }
+
+    /// A number for graphs, with the limits from which on it is a problem, as Nagios's plugins show it.
+    private struct Measure {
+        let name: String
+        let value: Double
+        var unit = ""
+        var warning: Double?
+        var critical: Double?
+        var maximum: Double?
+    }
+
+    private static let textsLimit = 5
+    /// The usual limits, for servers.
+    private static let stalledSeconds = 300.0
+    private static let memoryParts = (warning: 0.8, critical: 0.95)
+    private static let certificateSeconds = 14.0 * 86_400
+
+    private(set) var problems: [Problem] = []
+    private var measures: [Measure] = []
+
+    /// The exit status.
+    var level: Level { problems.map(\.level).max { $0.weight < $1.weight } ?? .ok }
+
+    // MARK: Finding
+
+    mutating func add(_ level: Level, _ kind: String, _ text: String, queue: String? = nil) {
+        problems.append(Problem(level: level, kind: kind, text: text, queue: queue))
+    }
+
+    /// Looks at the response to `/healthz`.
+    ///
+    /// - Returns: whether the server answers other requests.
+    mutating func readHealth(status: Int, _ body: JSONPart?, now: Double) -> Bool {
+        guard let state = body?["status"]?.text else {
+            add(.unknown, "response", "the response to /healthz has status \(status) and is not emq's")
+            return false
+        }
+        if state == "ok" {
+            readCertificate(body, now: now)
+            return true
+        }
+        add(.warning, state, body?["detail"]?.text.map { "the server is \($0)" } ?? "the server is \(state)")
+        return false
+    }
+
+    private mutating func readCertificate(_ body: JSONPart?, now: Double) {
+        guard let end = body?["certificate_end"]?.number else { return }
+        let rest = end - now
+        measures.append(
+            Measure(
+                name: "certificate", value: rest.rounded(), unit: "s", warning: Self.certificateSeconds, critical: 0))
+        if rest <= 0 {
+            add(.critical, "certificate", "the certificate has ended")
+        } else if rest < Self.certificateSeconds {
+            add(.warning, "certificate", "the certificate ends in \(Self.duration(rest))")
+        }
+    }
+
+    /// Looks at the response to `/stats/`.
+    mutating func readStatistics(_ body: JSONPart, _ options: CheckOptions) {
+        guard let queues = body["queues"], queues.kind == .object else {
+            return add(.unknown, "response", "the response to /stats/ is not emq's")
+        }
+        readQueues(queues.members, options)
+        if let count = body["queues_left_out"]?.number {
+            add(.unknown, "response", "the response to /stats/ leaves out \(Int(count)) queues")
+        }
+        if options.pattern == nil { readServer(body) }
+    }
+
+    private mutating func readQueues(_ queues: [(name: String, value: JSONPart)], _ options: CheckOptions) {
+        var (ready, dead, paused, oldest) = (0.0, 0.0, 0.0, 0.0)
+        for (name, queue) in queues where options.isAbout(name) {
+            var members: [String: JSONPart] = [:]
+            for (member, value) in queue.members { members[member] = value }
+            let age = members["oldest_ready"]?.number ?? 0
+            let isPaused = members["paused"]?.kind == .true
+            ready += members["ready"]?.number ?? 0
+            if isPaused { paused += 1 } else { oldest = max(oldest, age) }
+            let waits = "the oldest ready task of '\(name)' has waited for \(Self.duration(age))"
+            if options.pattern != nil {
+                if age >= options.oldestWarning, !isPaused {
+                    add(age >= options.oldestCritical ? .critical : .warning, "queue_late", waits, queue: name)
+                }
+            } else if age > Self.stalledSeconds, !isPaused, members["waiters"]?.number == 0 {
+                add(.critical, "queue_stalled", "\(waits), and no worker waits", queue: name)
+            }
+            if let count = members["dead"]?.number, count > 0 {
+                dead += count
+                add(.warning, "dead_tasks", "'\(name)' has \(Self.count(count, "dead task"))", queue: name)
+            }
+            if let circuit = members["circuit"], let state = circuit["state"]?.text, state != "closed" {
+                let count = Self.count(circuit["failures"]?.number ?? 0, "failure")
+                add(.warning, "push", "the receiver of '\(name)' fails (\(count) in a row)", queue: name)
+            }
+        }
+        measures += [
+            Measure(name: "ready", value: ready), Measure(name: "dead", value: dead, warning: 0),
+            Measure(name: "paused_queues", value: paused),
+            Measure(
+                name: "oldest_ready", value: oldest, unit: "s",
+                warning: options.pattern == nil ? nil : options.oldestWarning,
+                critical: options.pattern == nil ? Self.stalledSeconds : options.oldestCritical),
+        ]
+    }
+
+    private mutating func readServer(_ body: JSONPart) {
+        if let used = body["memory"]?["used"]?.number, let limit = body["memory"]?["limit"]?.number, limit > 0 {
+            let (warning, critical) = (Self.memoryParts.warning * limit, Self.memoryParts.critical * limit)
+            measures.append(
+                Measure(
+                    name: "memory", value: used, unit: "B", warning: warning.rounded(), critical: critical.rounded(),
+                    maximum: limit))
+            if used > warning {
+                add(
+                    used > critical ? .critical : .warning, "memory",
+                    "\(Int(used / limit * 100)) % of the memory is used")
+            }
+        }
+        if let problem = body["journal"]?["problem"]?.text { add(.critical, "journal", "the journal: \(problem)") }
+        for (name, source) in body["sources"]?.members ?? [] {
+            guard let state = source["state"]?.text, state == "retrying" || state == "stopped" else { continue }
+            add(.warning, "source", "the source '\(name)' is \(state)")
+        }
+        if let tasks = body["tasks"]?.number { measures.append(Measure(name: "tasks", value: tasks)) }
+    }
+
+    // MARK: Showing
+
+    /// The longest unit that leaves at least two of it.
+    private static func duration(_ seconds: Double) -> String {
+        for (unit, length) in [("days", 86_400.0), ("hours", 3600), ("minutes", 60)] where seconds >= 2 * length {
+            return "\(Int(seconds / length)) \(unit)"
+        }
+        return "\(Int(seconds)) s"
+    }
+
+    private static func count(_ number: Double, _ noun: String) -> String {
+        "\(Int(number)) \(noun)\(number == 1 ? "" : "s")"
+    }
+
+    /// A number without a fraction of zero.
+    private static func text(_ number: Double) -> String {
+        Int(exactly: number).map { "\($0)" } ?? "\((number * 1000).rounded() / 1000)"
+    }
+
+    /// One line: the level, the worst problems, and the measures.
+    var line: String {
+        let sorted = problems.sorted { $0.level.weight > $1.level.weight }
+        var texts = sorted.prefix(Self.textsLimit).map(\.text)
+        if sorted.count > Self.textsLimit { texts.append("and \(sorted.count - Self.textsLimit) more") }
+        // A bar would begin the measures.
+        let text = String(texts.joined(separator: "; ").map { $0 == "|" ? "/" : $0 })
+        let shown = measures.map { measure in
+            let limits = [measure.warning, measure.critical, 0, measure.maximum].map { $0.map(Self.text) ?? "" }
+            var fields = [Self.text(measure.value) + measure.unit] + limits
+            while fields.last?.isEmpty == true { fields.removeLast() }
+            return "\(measure.name)=\(fields.joined(separator: ";"))"
+        }
+        return "EMQ \(level.name.uppercased()) - \(text.isEmpty ? "all is well" : text)"
+            + (shown.isEmpty ? "" : " | \(shown.joined(separator: " "))")
+    }
+
+    /// The same as a JSON object.
+    var json: String {
+        var output = Array("{\"status\":\"\(level.name)\",\"code\":\(level.rawValue),\"problems\":[".utf8)
+        func write(_ member: String, _ text: String) {
+            output += Array(member.utf8)
+            JSONWriter.writeString(Array(text.utf8).span, to: &output)
+        }
+        for (index, problem) in problems.enumerated() {
+            write("\(index > 0 ? "," : ""){\"level\":", problem.level.name)
+            write(",\"kind\":", problem.kind)
+            if let queue = problem.queue { write(",\"queue\":", queue) }
+            write(",\"text\":", problem.text)
+            output.append(UInt8(ascii: "}"))
+        }
+        let shown = measures.map { "\"\($0.name)\":\(Self.text($0.value))" }
+        output += Array("],\"measures\":{\(shown.joined(separator: ","))}}".utf8)
+        return String(decoding: output, as: UTF8.self)
+    }
+}
