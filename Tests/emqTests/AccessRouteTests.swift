@@ -21,7 +21,7 @@ import Testing
         "DELETE /defaults/": "admin of all queues",
         "POST /source/NAME/pause": "admin", "POST /source/NAME/resume": "admin", "GET /source/NAME": "admin",
         "PUT /source/NAME": "admin", "DELETE /source/NAME": "admin", "GET /source/": "admin",
-        "GET /metrics/": "metrics", "GET /healthz/": "nothing",
+        "GET /metrics/": "metrics", "GET /metrics/queues": "metrics", "GET /healthz/": "nothing",
     ]
 
     private struct Asked {

@@ -212,6 +212,71 @@ extension Server {
         #expect(metrics.count(of: "emq_auth_failures_total") == 6)
     }
 
+    // MARK: Queues
+
+    @Test func eachQueueHasItsMetrics() throws {
+        let server = try Server()
+        let ids = try server.enqueueAll("mail", [1, 2, 3])
+        #expect(try server.take("mail", 2).count == 2)
+        try server.post("/ack", "{\"ids\": [\"\(ids[0])\"]}")
+        try server.enqueue("a%22%5C%C3%BC")
+        #expect(try server.send("POST", "/pause/paused").status == 200)
+        let metrics = try server.metrics("/metrics/queues")
+        #expect(metrics["emq_queue_left_out"] == 0)
+        #expect(metrics[#"emq_queue_tasks{queue="mail",state="ready"}"#] == 1)
+        #expect(metrics[#"emq_queue_tasks{queue="mail",state="dispatched"}"#] == 1)
+        #expect(metrics[#"emq_queue_enqueued_total{queue="mail"}"#] == 3)
+        #expect(metrics[#"emq_queue_dispatched_total{queue="mail"}"#] == 2)
+        #expect(metrics[#"emq_queue_done_total{queue="mail"}"#] == 1)
+        #expect(metrics[#"emq_queue_failed_total{queue="mail",reason="lease"}"#] == 0)
+        #expect(metrics[#"emq_queue_tasks{queue="a\"\\ü",state="ready"}"#] == 1)
+        #expect(metrics[#"emq_queue_paused{queue="paused"}"#] == 1)
+        #expect(metrics[#"emq_queue_paused{queue="mail"}"#] == 0)
+        // No name is that of a metric of the server, so sums count nothing twice.
+        let ofServer = try server.metrics().kinds.keys
+        #expect(Set(metrics.kinds.keys).isDisjoint(with: ofServer))
+    }
+
+    @Test func aTokenShowsOnlyItsQueues() throws {
+        let (root, scraper) = (TestToken("root", ["enqueue"]), TestToken("s", ["metrics"], queues: ["mail*"]))
+        let file = try TokenFile([root, scraper])
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
+        let client = try server.connect()
+        for name in ["mail", "other"] {
+            #expect(try client.ask("POST", "/enqueue/\(name)", "{}", root.bearer).status == 200)
+        }
+        let metrics = try MetricsText(client.ask("GET", "/metrics/queues", nil, scraper.bearer).body + "\n")
+        #expect(metrics[#"emq_queue_paused{queue="mail"}"#] == 0)
+        #expect(metrics.count(of: "emq_queue_paused") == 1)
+        #expect(metrics["emq_queue_left_out"] == 0)
+    }
+
+    @Test func queuesAreSelectedByTheirNamesAndCounted() throws {
+        let server = try Server()
+        for name in ["mail-a", "mail-b", "mail-c", "other"] { try server.enqueue(name) }
+        let two = try server.metrics("/metrics/queues?match=mail*&n=2")
+        #expect(two["emq_queue_left_out"] == 1)
+        #expect(two.count(of: "emq_queue_waiters{") == 2)
+        #expect(two[#"emq_queue_waiters{queue="mail-a"}"#] == 0)
+        #expect(two[#"emq_queue_waiters{queue="mail-b"}"#] == 0)
+        let none = try server.metrics("/metrics/queues/?match=nothing")
+        #expect(none["emq_queue_left_out"] == 0)
+        #expect(none.samples.count == 1)
+        for (path, hint) in [
+            ("/metrics/queues?n=0", "a whole number from 1 to 5000"),
+            ("/metrics/queues?sort=1", "expected one of: match, n"),
+            ("/metrics?n=1", "belongs to another path: /metrics/queues"),
+            ("/metrics/queues?match=\(String(repeating: "x", count: 256))", "255 bytes"),
+        ] {
+            let answer = try server.get(path)
+            #expect(answer.status == 400)
+            #expect(answer.body.contains(hint), "\(answer.body)")
+        }
+        for path in ["/metrics/queue", "/metrics/queues/x", "/metrics//"] {
+            #expect(try server.get(path).status == 404, "\(path)")
+        }
+    }
+
     // MARK: Formats
 
     @Test(arguments: [
@@ -253,5 +318,8 @@ extension Server {
         #expect(Set(after.samples.keys) == Set(before))
         #expect(after["emq_queues"] == 9001)
         #expect(after["emq_oldest_ready_seconds"] ?? 0 > 0)
+        let queues = try server.metrics("/metrics/queues")
+        #expect(queues["emq_queue_left_out"] == 8001)
+        #expect(queues.count(of: "emq_queue_paused{") == 1000)
     }
 }

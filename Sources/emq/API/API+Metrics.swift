@@ -15,13 +15,33 @@ extension API {
         guard gate.durability?.isReady ?? true else {
             var exposition = Exposition(isOpenMetrics: isOpenMetrics)
             exposition.addServer(metrics, gate, certificate, hasTokens: hasTokens, isReady: false)
-            write(&exposition, to: &responses)
+            write(&exposition, context.server, to: &responses)
             return .answered
         }
         return survey(request, &responses, context, on: broker) { oldestReady in
             var exposition = Exposition(isOpenMetrics: isOpenMetrics)
             exposition.addServer(metrics, gate, certificate, hasTokens: hasTokens, isReady: isReady)
             exposition.addTasks(gate, oldestReady: oldestReady, on: broker, now: gate.server.loop.now)
+            return exposition
+        }
+    }
+
+    /// `GET /metrics/queues`
+    static func showQueueMetrics(
+        _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
+        on broker: isolated Broker
+    ) throws(Problem) -> Outcome {
+        let count = try api.query.integer("n", 1...Int64(QueueRows.maximumCount)).map { Int($0) }
+        let pattern = try api.query.pattern("match")
+        if context.metrics.survey.isCrowded {
+            throw Problem(503, "too many clients are asking for the metrics of queues; try again")
+        }
+        let isOpenMetrics = wantsOpenMetrics(request)
+        let rows = QueueRows(matching: pattern, for: context.caller, maximumCount: count ?? QueueRows.usualCount)
+        let loop = context.server.loop
+        return survey(request, &responses, context, on: broker, visit: rows.add) { _ in
+            var exposition = Exposition(isOpenMetrics: isOpenMetrics)
+            exposition.addQueues(rows, now: loop.now)
             return exposition
         }
     }
@@ -38,19 +58,24 @@ extension API {
         let look = QueueSurvey.Look(visit: visit) { oldestReady in
             var exposition = make(oldestReady)
             if isLater {
-                server.answer(ticket) { write(&exposition, to: &$0) }
+                server.answer(ticket) { write(&exposition, server, to: &$0) }
             } else {
                 made = exposition
             }
         }
         isLater = !context.metrics.survey.begin(look, on: broker)
         guard var made else { return .owed(nil) }
-        write(&made, to: &responses)
+        write(&made, server, to: &responses)
         return .answered
     }
 
-    private static func write(_ exposition: inout Exposition, to responses: inout ResponseStream) {
+    private static func write(
+        _ exposition: inout Exposition, _ server: HTTPServer, to responses: inout ResponseStream
+    ) {
         exposition.end()
+        guard server.mayAnswer(responses, adding: exposition.text.count) else {
+            return Problem.answerTooLarge.write(to: &responses)
+        }
         responses.begin(
             status: 200, contentType: Exposition.contentType(isOpenMetrics: exposition.isOpenMetrics))
         responses.beginBody(estimatedCount: exposition.text.count)

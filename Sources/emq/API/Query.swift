@@ -2,6 +2,7 @@
 
 import Bytes
 import Net
+import Queues
 
 /// A client's bytes as text to show.
 func text(_ bytes: Span<UInt8>) -> String { String(decoding: bytes) }
@@ -30,6 +31,18 @@ struct Query {
                 400, "\(name) must be \(describeWholeNumber(range, unit: unit)), not '\(value)'", field: name)
         }
         return number
+    }
+
+    /// A pattern of queue names.
+    ///
+    /// - Throws: 400 for one that is too long.
+    func pattern(_ name: String) throws(Problem) -> QueuePattern? {
+        guard let value = values[name] else { return nil }
+        guard value.utf8.count <= QueueName.maximumByteCount else {
+            throw Problem(
+                400, "\(name) has at most \(QueueName.maximumByteCount) bytes, as a queue's name", field: name)
+        }
+        return QueuePattern(Array(value.utf8))
     }
 
     /// One of a few words.
@@ -63,6 +76,9 @@ func readQuery(_ query: Span<UInt8>, of route: Route) throws(Problem) -> Query {
 
 private func unknownParameter(_ name: String, of route: Route) -> Problem {
     if let other = route.neighbour(withParameter: name) {
+        if other.subject == .none {
+            return Problem(400, "the query parameter '\(name)' belongs to another path: \(other.path)", field: name)
+        }
         return Problem(
             400, "the query parameter '\(name)' needs \(other.subject.phrase) in the path: \(other.path)?\(name)=…",
             field: name)

@@ -37,8 +37,10 @@ final class Route: Sendable {
     let alias: StaticString?
     let subject: Subject
     /// What follows the subject, such as `/pause`; empty for nothing. It is compared before the path is decoded, so the
-    /// name can end with it too: `%2Fpause`. Routes with a suffix come before the one without.
+    /// name can end with it too: `%2Fpause`. Routes with a subject and a suffix come before the one without a suffix.
     let suffix: StaticString
+    /// Whether something follows the first segment.
+    private let hasRest: Bool
     /// What to do instead of adding a name to a path that takes none, as a clause; empty for no advice.
     let advice: StaticString
     /// The parameters of the query.
@@ -54,6 +56,7 @@ final class Route: Sendable {
         self.alias = alias
         self.subject = subject
         self.suffix = suffix
+        hasRest = subject != .none || suffix.utf8CodeUnitCount > 0
         self.advice = advice
         self.query = query
         self.operations = operations
@@ -62,7 +65,7 @@ final class Route: Sendable {
     /// The path, with a word in place of a name or an id.
     var path: String {
         switch subject {
-        case .none: "/\(name)/"
+        case .none: suffix.utf8CodeUnitCount == 0 ? "/\(name)/" : "/\(name)\(suffix)"
         case .queue, .source: "/\(name)/NAME\(suffix)"
         case .task: "/\(name)/ID"
         }
@@ -221,8 +224,13 @@ extension Route {
         let segment = path.extracting(min(1, path.count)..<min(end, path.count))
         let rest = path.extracting(min(end + 1, path.count)..<path.count)
         for (place, route) in all.enumerated()
-        where route.begins(with: segment) && (route.subject == .none) == rest.isEmpty {
+        where route.begins(with: segment) && route.hasRest != rest.isEmpty {
             if rest.isEmpty { return place }
+            if route.subject == .none {
+                let isSlashed = rest[rest.count - 1] == UInt8(ascii: "/")
+                guard path.extracting(end..<path.count - (isSlashed ? 1 : 0)).equals(route.suffix) else { continue }
+                return place
+            }
             let suffixLength = route.suffix.utf8CodeUnitCount
             guard suffixLength == 0 || rest.extracting(last: suffixLength).equals(route.suffix) else { continue }
             PercentEncoding.decode(rest.extracting(droppingLast: suffixLength), into: &name)

@@ -74,7 +74,12 @@ extension Route {
             .delete(.frees, needs: .admin, API.dropSource)),
         Route("source", .none, .get(needs: .admin, API.showSources)),
 
-        Route("metrics", .none, .get(needs: .metrics, hold: .never, isOpenDuringRecovery: true, API.showMetrics)),
+        Route(
+            "metrics", .none, advice: "/metrics/queues has the metrics of each queue",
+            .get(needs: .metrics, hold: .never, isOpenDuringRecovery: true, API.showMetrics)),
+        Route(
+            "metrics", .none, suffix: "/queues", query: ["match", "n"],
+            .get(needs: .metrics, hold: .never, API.showQueueMetrics)),
         Route("healthz", .none, .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showHealth)),
     ]
 }
