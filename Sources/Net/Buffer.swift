@@ -132,6 +132,19 @@ import Glibc
         append(digits.span)
     }
 
+    /// Puts bytes in front of the first one, into room that `consume` has left. O(count).
+    ///
+    /// - Returns: Whether there was room.
+    mutating func prepend(_ bytes: Span<UInt8>) -> Bool {
+        guard !bytes.isEmpty, start - released >= bytes.count else { return bytes.isEmpty }
+        start -= bytes.count
+        // Within the block: `start` was at least the count.
+        unsafe bytes.withUnsafeBytes { source in
+            unsafe UnsafeMutableRawBufferPointer(rebasing: block[start..<start + source.count]).copyMemory(from: source)
+        }
+        return true
+    }
+
     /// Changes the byte at `offset`.
     mutating func set(_ offset: Int, to byte: UInt8) {
         precondition(offset >= 0 && offset < count)

@@ -130,6 +130,33 @@ public struct ResponseStream: ~Copyable {
     @inlinable
     public mutating func append(_ bytes: Span<UInt8>) { buffer.append(bytes) }
 
+    /// Adds a large part of the body that was written elsewhere. O(1) if it has room in front for the answers that wait
+    /// here, as `partWithRoom` leaves it and one head needs it; otherwise O(count).
+    public mutating func append(_ part: consuming Buffer) {
+        var part = part
+        if part.count > Self.roomByteCount, buffer.count <= Self.roomByteCount, part.prepend(buffer.span) {
+            swap(&buffer, &part)
+        } else {
+            buffer.append(part.span)
+        }
+    }
+
+    private static let roomByteCount = 1024
+
+    /// A part of a body that begins with a byte, to be filled further and appended later.
+    public static func partWithRoom(_ first: UInt8) -> Buffer {
+        var part = Buffer()
+        // So large a block that filling it does not move its bytes down.
+        part.reserve(8 * roomByteCount)
+        _ = unsafe part.append(atMost: roomByteCount) { room in
+            unsafe room.initializeMemory(as: UInt8.self, repeating: 0)
+            return room.count
+        }
+        part.append(first)
+        part.consume(roomByteCount)
+        return part
+    }
+
     /// Adds a literal to the body. O(count).
     @inlinable
     public mutating func append(_ text: StaticString) { buffer.append(text) }

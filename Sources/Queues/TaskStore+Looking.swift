@@ -56,10 +56,17 @@ extension TaskStore {
         statistics.waiters = Int(queues[queue].waits)
         statistics.isPaused = queues[queue].pause == .paused
         statistics.totals = queues[queue].totals
-        queues[queue].forEachReadyList { list in
-            statistics.oldestReady = min(statistics.oldestReady ?? .max, tasks[list.first].readySince)
-        }
+        statistics.oldestReady = oldestReady(in: queue)
         return statistics
+    }
+
+    /// Since when the oldest of the first ready tasks of each priority has been ready; nil if no task is ready.
+    /// O(priorities in use).
+    func oldestReady(in queue: Slot) -> Int64? {
+        if queues[queue].readyCount == 0 { return nil }
+        var oldest: Int64?
+        queues[queue].forEachReadyList { list in oldest = min(oldest ?? .max, tasks[list.first].readySince) }
+        return oldest
     }
 
     /// Ends a wait for the end of a task.

@@ -404,7 +404,7 @@ import Testing
             "POST", "/kick?state=dead",
             "the query parameter 'state' needs the name of a queue in the path: /kick/NAME?state=…"
         ),
-        ("GET", "/stats?x=1", "unknown query parameter 'x'; this path takes none"),
+        ("GET", "/source?x=1", "unknown query parameter 'x'; this path takes none"),
     ])
     func anErrorSaysWhatWouldBeRight(method: String, target: String, detail: String) throws {
         #expect(try server.send(method, target).object["detail"] as? String == detail)

@@ -53,23 +53,8 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        responses.beginJSON(estimatedCount: 100)
-        responses.append("[")
-        var isFirst = true
-        var isTooLarge = false
-        let caller = context.caller
-        broker.forEachQueueName { name in
-            guard caller.covers(name) else { return }
-            isTooLarge = isTooLarge || !context.gate.mayAnswer(responses)
-            if isTooLarge { return }
-            if !isFirst { responses.append(",") }
-            isFirst = false
-            JSONWriter.writeString(name, to: &responses)
-        }
-        if isTooLarge { throw .answerTooLarge }
-        responses.append("]")
-        responses.endLine()
-        return .answered
+        let page = QueuePage(of: .names, try QueuePageQuery(api.query, usualCount: nil, context.caller), of: request)
+        return context.begin(page, for: &responses, on: broker)
     }
 
     // MARK: Statistics
@@ -88,46 +73,17 @@ extension API {
         return .answered
     }
 
-    /// `GET /stats/`. It always succeeds. While too many answers are unread, it leaves out the queues for which there
-    /// is no room.
+    /// `GET /stats/`. The first page always succeeds. While too many answers are unread, it has fewer queues.
     static func showStatistics(
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let (gate, now, caller) = (context.gate, context.now, context.caller)
-        responses.beginJSON(estimatedCount: 300)
-        responses.append("{\"queues\":{")
-        var isFirst = true
-        var missing = 0
-        broker.forEachQueue { queue, name, statistics in
-            guard caller.covers(name) else { return }
-            guard gate.mayAnswer(responses) else {
-                missing += 1
-                return
-            }
-            if !isFirst { responses.append(",") }
-            isFirst = false
-            JSONWriter.writeString(name, to: &responses)
-            responses.append(":")
-            let breaker = gate.push?.circuitBreaker(of: queue, on: broker, now: now)
-            write(statistics, breaker, of: name, now: now, to: &responses)
-        }
-        responses.append("}")
-        if missing > 0 { writeCount(",\"queues_left_out\":", missing, to: &responses) }
-        writeCount(",\"tasks\":", broker.counts.tasks, to: &responses)
-        writeCount(",\"connections\":", gate.server.connectionCount, to: &responses)
-        writeCount(",\"memory\":{\"used\":", gate.usedMemoryBytes(of: broker), to: &responses)
-        writeCount(",\"limit\":", gate.maximumMemoryBytes, to: &responses)
-        responses.append("}")
-        context.certificate?.writeEnd(to: &responses)
-        writeStatistics(of: context.sources, for: caller, gate, to: &responses)
-        gate.durability?.writeStatistics(of: broker, to: &responses)
-        responses.append("}")
-        responses.endLine()
-        return .answered
+        let query = try QueuePageQuery(api.query, usualCount: QueuePageQuery.usualStatisticsCount, context.caller)
+        let page = QueuePage(of: .statistics, query, of: request)
+        return context.begin(page, for: &responses, on: broker)
     }
 
-    private static func write(
+    static func write(
         _ statistics: QueueStatistics, _ breaker: CircuitBreaker?, of name: Span<UInt8>, now: Int64,
         to responses: inout ResponseStream
     ) {
@@ -150,7 +106,12 @@ extension API {
         }
         responses.append(statistics.isPaused ? ",\"paused\":true" : ",\"paused\":false")
         if let breaker { write(breaker, now: now, to: &responses) }
-        let totals = statistics.totals
+        write(statistics.totals, to: &responses)
+        responses.append("}")
+    }
+
+    /// Writes totals as a member behind others.
+    static func write(_ totals: QueueStatistics.Totals, to responses: inout ResponseStream) {
         writeCount(",\"totals\":{\"enqueued\":", totals.enqueued, to: &responses)
         writeCount(",\"received\":", totals.received, to: &responses)
         writeCount(",\"dispatched\":", totals.dispatched, to: &responses)
@@ -163,7 +124,7 @@ extension API {
         writeCount(",\"cancelled\":", totals.cancelled, to: &responses)
         writeCount(",\"over_length\":", totals.overLength, to: &responses)
         writeCount(",\"notices\":", totals.notices, to: &responses)
-        responses.append("}}")
+        responses.append("}")
     }
 
     private static func write(_ breaker: CircuitBreaker, now: Int64, to responses: inout ResponseStream) {

@@ -35,8 +35,8 @@ extension Route {
         Route(
             "queues", .none,
             advice: "/stats/NAME shows a queue and /purge/NAME deletes its tasks; an empty queue vanishes by itself",
-            .get(needs: .read, hold: .never, API.listQueues)),
-        Route("stats", .none, .get(needs: .read, hold: .never, API.showStatistics)),
+            query: QueuePageQuery.parameters, .get(needs: .read, hold: .never, API.listQueues)),
+        Route("stats", .none, query: QueuePageQuery.parameters, .get(needs: .read, hold: .never, API.showStatistics)),
         Route("stats", .queue, .get(needs: .read, hold: .never, API.showQueueStatistics)),
 
         // These work while the disk is full too.

@@ -43,10 +43,15 @@ extension FrontEnd {
 ///
 /// Subclasses write the answer for a client that ends its side before that.
 class PendingAnswer {
-    /// The waiter that the broker completes when there is an answer.
-    let waiter: Waiter
+    /// The waiter that the broker completes when there is an answer; nil if the broker has none.
+    private let waiter: Waiter?
 
-    init(_ waiter: Waiter) { self.waiter = waiter }
+    init(_ waiter: Waiter?) { self.waiter = waiter }
+
+    /// Notes that the client has disconnected or ended its side.
+    func withdraw(on broker: isolated Broker) {
+        if let waiter { broker.cancel(waiter) }
+    }
 
     /// Answers a client that has ended its side but may still be reading. The waiter has been withdrawn, so nothing is
     /// dispatched to this client. By default, a 503.

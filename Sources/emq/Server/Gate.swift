@@ -71,6 +71,8 @@ struct Gate {
     let push: Push?
     /// The sources of tasks, whose messages wait in memory.
     let sources: Sources
+    /// The listings of queues that are being made.
+    let views = QueueViews()
     /// The memory that tasks and buffers may take before the server accepts no more tasks, in bytes.
     let maximumMemoryBytes: Int
     /// Watches how much memory the program has from the system; nil if that is not watched.
@@ -118,8 +120,10 @@ struct Gate {
         broker.memoryBytes + bufferBytes + (durability?.pendingByteCount ?? 0)
     }
 
-    /// The memory of requests, answers and messages in transit, in bytes. O(1).
-    var bufferBytes: Int { server.bufferBytes + (push?.bufferBytes ?? 0) + sources.waitingByteCount }
+    /// The memory of requests, answers, messages in transit and listings of queues, in bytes. O(1).
+    var bufferBytes: Int {
+        server.bufferBytes + (push?.bufferBytes ?? 0) + sources.waitingByteCount + views.byteCount
+    }
 
     private func shortage(used: Int) -> Problem {
         if let resident, resident.exceeds(maximumMemoryBytes) {

@@ -144,12 +144,12 @@ struct TaskServer: ~Copyable, RequestHandler {
 
     mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on broker: isolated Broker) {
         let answer = pendingAnswer(withdrawal)
-        broker.cancel(answer.waiter)
+        answer.withdraw(on: broker)
         answer.writeWithdrawn(to: &responses, of: broker, now: context.now)
     }
 
     mutating func withdraw(_ withdrawal: AnyObject, on broker: isolated Broker) {
-        broker.cancel(pendingAnswer(withdrawal).waiter)
+        pendingAnswer(withdrawal).withdraw(on: broker)
     }
 
     private func pendingAnswer(_ withdrawal: AnyObject) -> PendingAnswer {
@@ -201,6 +201,8 @@ struct TaskServer: ~Copyable, RequestHandler {
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         sources.beginTurn(&context, on: broker)
+        let pageWriter = QueuePageWriter(context)
+        context.gate.views.beginTurn(server, now: now, on: broker) { pageWriter.write($0, to: &$1, of: broker) }
         if shutdown.isAsked { stop(on: broker) }
     }
 
@@ -216,7 +218,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
-        if isBehind || hasReturned || metrics.survey.isUnderWay
+        if isBehind || hasReturned || metrics.survey.isUnderWay || context.gate.views.isBusy
             || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk
         {
             return now
@@ -226,7 +228,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [
             deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
-            filesDeadline, managerDeadline,
+            filesDeadline, managerDeadline, context.gate.views.nextDeadline,
         ].compactMap { $0 }.min()
     }
 

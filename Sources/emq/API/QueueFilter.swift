@@ -1,0 +1,92 @@
+// Which queues a client asks for, and in which order.
+
+import Bytes
+import Queues
+
+/// Decides by its name whether a queue is in a listing. Every listing of queues asks it, and nothing else.
+struct QueueFilter {
+    /// Who asks. Nobody sees queues with which they may not concern themselves.
+    let caller: Caller
+    /// What the names begin with.
+    var prefix: [UInt8] = []
+    /// What the whole names match; nil for anything.
+    var pattern: GlobPattern?
+
+    /// Whether a queue is listed. O(length of the name), for usual patterns.
+    func admits(_ name: Span<UInt8>) -> Bool {
+        guard hasPrefix(name), caller.covers(name) else { return false }
+        return pattern?.matches(name) ?? true
+    }
+
+    /// Whether a name begins as it should.
+    func hasPrefix(_ name: Span<UInt8>) -> Bool {
+        name.count >= prefix.count && name.extracting(first: prefix.count).equals(prefix.span)
+    }
+
+    /// About how long `admits` takes, in steps of `QueueViews`.
+    func steps(for name: Span<UInt8>) -> Int { 1 + (pattern.map { $0.byteCount * name.count / 64 } ?? 0) }
+}
+
+/// A request for a page of queues.
+struct QueuePageQuery {
+    /// The most queues in a page, and how many of them there are if the client does not say.
+    static let maximumCount = 1000
+    static let usualStatisticsCount = 100
+    /// The parameters, for the routes.
+    static let parameters = ["prefix", "match", "sort", "n", "after"]
+
+    var filter: QueueFilter
+    var order = QueueOrder.name
+    /// How many queues; nil for all.
+    var count: Int?
+    /// Behind which queue the page begins; nil for the first page.
+    var after: QueueListing.Cursor?
+
+    /// Reads a query.
+    ///
+    /// - Throws: 400.
+    init(_ query: borrowing Query, usualCount: Int?, _ caller: Caller) throws(Problem) {
+        filter = QueueFilter(caller: caller)
+        if let prefix = query["prefix"] { filter.prefix = Array(prefix.utf8) }
+        if let match = query["match"] {
+            guard let pattern = GlobPattern(Array(match.utf8).span) else {
+                throw Problem(
+                    400, "match has at most \(GlobPattern.maximumByteCount) bytes, as a queue's name", field: "match")
+            }
+            filter.pattern = pattern
+        }
+        order = try query.word("sort", QueueOrder.named) ?? .name
+        count = try query.integer("n", 1...Int64(Self.maximumCount)).map { Int($0) } ?? usualCount
+        if let text = query["after"] {
+            guard let cursor = QueueListing.Cursor(text, order: order) else {
+                throw Problem(
+                    400, "after must be what the page before gave as next, for the same sort", field: "after")
+            }
+            after = cursor
+        }
+    }
+}
+
+extension QueueOrder {
+    fileprivate static let named: [String: QueueOrder] = [
+        "name": .name, "ready": .ready, "oldest_ready": .oldestReady, "dead": .dead,
+    ]
+}
+
+/// The text of a cursor: a name if the listing is sorted by name, and otherwise a number and a name.
+extension QueueListing.Cursor {
+    fileprivate init?(_ text: String, order: QueueOrder) {
+        if order == .name {
+            self.init(number: 0, name: Array(text.utf8))
+            return
+        }
+        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        guard parts.count == 2, let number = UInt64(parts[0]) else { return nil }
+        self.init(number: number, name: Array(parts[1].utf8))
+    }
+
+    /// What a client sends as `after`.
+    func text(order: QueueOrder) -> [UInt8] {
+        order == .name ? name : Array("\(number):".utf8) + name
+    }
+}

@@ -1,0 +1,105 @@
+// Writing pages of queues.
+
+import Bytes
+import JSON
+import Net
+import Queues
+
+/// What a page of queues shows beside the queues.
+struct QueuePageWriter {
+    private let gate: Gate
+    private let certificate: ServerCertificate?
+    private let now: Int64
+
+    init(_ context: borrowing Context) {
+        gate = context.gate
+        certificate = context.certificate
+        now = context.now
+    }
+
+    /// Writes a complete page. O(queues of the page), and O(1) for a large list of names.
+    func write(_ page: QueuePage, to responses: inout ResponseStream, of broker: isolated Broker) {
+        switch page.content {
+        case .names: writeNames(page, to: &responses)
+        case .statistics: writeQueues(page, to: &responses, of: broker)
+        }
+    }
+
+    private func writeNames(_ page: QueuePage, to responses: inout ResponseStream) {
+        if page.isTooLarge || page.leftOut > 0 { return Problem.answerTooLarge.write(to: &responses) }
+        responses.begin(status: 200, contentType: "application/json")
+        if let next = page.next {
+            // RFC 8288.
+            var link = Array("</queues/?".utf8)
+            for parameter in page.target.split(separator: UInt8(ascii: "&"))
+            where !parameter.starts(with: "after=".utf8) {
+                link += parameter + [UInt8(ascii: "&")]
+            }
+            link += Array("after=".utf8)
+            PercentEncoding.encode(next.text(order: page.query.order).span, into: &link)
+            link += Array(">; rel=\"next\"".utf8)
+            responses.field("Link", link.span)
+        }
+        responses.beginBody(estimatedCount: page.text.count + 2)
+        responses.append(page.takeText())
+        responses.append("]")
+        responses.endLine()
+    }
+
+    private func writeQueues(_ page: QueuePage, to responses: inout ResponseStream, of broker: isolated Broker) {
+        responses.beginJSON(estimatedCount: 300 + 350 * page.found.count)
+        responses.append("{\"queues\":{")
+        var isFirst = true
+        for index in page.found {
+            guard gate.mayAnswer(responses) else {
+                // The page ends here, and the next one begins with this queue.
+                page.end(before: index)
+                break
+            }
+            page.listing?.withName(at: index) { name in
+                guard let queue = broker.existingQueue(named: name) else { return }
+                if !isFirst { responses.append(",") }
+                isFirst = false
+                JSONWriter.writeString(name, to: &responses)
+                responses.append(":")
+                let breaker = gate.push?.circuitBreaker(of: queue, on: broker, now: now)
+                API.write(broker.statistics(of: queue), breaker, of: name, now: now, to: &responses)
+            }
+        }
+        responses.append("}")
+        if let next = page.next {
+            responses.append(",\"next\":")
+            JSONWriter.writeString(next.text(order: page.query.order).span, to: &responses)
+        }
+        if page.leftOut > 0 { writeCount(",\"queues_left_out\":", page.leftOut, to: &responses) }
+        if page.query.after == nil { writeServer(page, to: &responses, of: broker) }
+        responses.append("}")
+        responses.endLine()
+    }
+
+    /// Writes what concerns the whole server, as members behind others.
+    private func writeServer(_ page: QueuePage, to responses: inout ResponseStream, of broker: isolated Broker) {
+        let caller = page.query.filter.caller
+        writeCount(",\"tasks\":", broker.counts.tasks, to: &responses)
+        // They would tell what happens in other queues.
+        if caller.coversAllQueues { API.write(broker.totals, to: &responses) }
+        writeCount(",\"connections\":", gate.server.connectionCount, to: &responses)
+        writeCount(",\"memory\":{\"used\":", gate.usedMemoryBytes(of: broker), to: &responses)
+        writeCount(",\"limit\":", gate.maximumMemoryBytes, to: &responses)
+        responses.append("}")
+        certificate?.writeEnd(to: &responses)
+        API.writeStatistics(of: gate.sources, for: caller, gate, to: &responses)
+        gate.durability?.writeStatistics(of: broker, to: &responses)
+    }
+}
+
+extension Context {
+    /// Begins a page of queues, and answers if it is complete at once.
+    func begin(
+        _ page: QueuePage, for responses: inout ResponseStream, on broker: isolated Broker
+    ) -> Outcome {
+        guard gate.views.begin(page, of: server, now: now, on: broker) else { return .owed(page) }
+        QueuePageWriter(self).write(page, to: &responses, of: broker)
+        return .answered
+    }
+}

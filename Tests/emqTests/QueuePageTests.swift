@@ -1,0 +1,143 @@
+// Pages of queues: GET /stats/ and GET /queues/ with parameters, and with many queues.
+
+import Foundation
+import Support
+import Testing
+
+@testable import emq
+
+@Suite struct QueuePageTests {
+    private func virtual() throws -> VirtualServer { try VirtualServer() }
+
+    private func enqueue(_ server: VirtualServer, _ queue: String, count: Int = 1) throws {
+        let tasks = (0..<count).map { _ in "{}" }.joined(separator: ",")
+        #expect(try server.send("POST", "/enqueue/\(queue)", "[\(tasks)]", service: 0).status == 200)
+    }
+
+    /// The names and the cursor of a page of statistics. The order is that of the text, which a dictionary loses.
+    private func page(_ server: VirtualServer, _ query: String) throws -> (names: [String], next: String?) {
+        let answer = try server.send("GET", "/stats/?\(query)", service: 0)
+        #expect(answer.status == 200, "\(answer.body)")
+        let names = answer.body.matches(of: /"queue":"([^"]*)"/).map { String($0.1) }
+        return (names, try answer.object["next"] as? String)
+    }
+
+    @Test func pagesFollowEachOther() throws {
+        let server = try virtual()
+        for queue in ["mail", "mail/eu", "sms", "push"] { try enqueue(server, queue) }
+        let first = try page(server, "n=3")
+        #expect(first.names == ["mail", "mail/eu", "push"] && first.next == "push")
+        let second = try page(server, "n=3&after=push")
+        #expect(second.names == ["sms"] && second.next == nil)
+        // Exactly as many as the page may have.
+        #expect(try page(server, "n=4").next == nil)
+        // A cursor need not name a queue.
+        #expect(try page(server, "after=mailbox").names == ["push", "sms"])
+        let later = try server.send("GET", "/stats/?after=push", service: 0).object
+        #expect(later["totals"] == nil && later["memory"] == nil)
+    }
+
+    @Test func filters() throws {
+        let server = try virtual()
+        for queue in ["mail", "mail/eu", "sms", "email"] { try enqueue(server, queue) }
+        #expect(try page(server, "prefix=mail").names == ["mail", "mail/eu"])
+        #expect(try page(server, "match=*mail").names == ["email", "mail"])
+        #expect(try page(server, "match=*").names.count == 4)
+        #expect(try page(server, "prefix=m&match=*/*").names == ["mail/eu"])
+        #expect(try page(server, "prefix=mail&n=1").next == "mail")
+        #expect(try page(server, "prefix=mail&n=1&after=mail").names == ["mail/eu"])
+        #expect(try page(server, "prefix=zzz").names == [])
+        #expect(try server.send("GET", "/queues/?match=*mail", service: 0).body == "[\"email\",\"mail\"]\n")
+    }
+
+    @Test func ordersAndTheirPages() throws {
+        let server = try virtual()
+        for (queue, count) in [("a", 1), ("b", 5), ("c", 3), ("d:1", 3)] { try enqueue(server, queue, count: count) }
+        var names: [String] = []
+        var query = "sort=ready&n=1"
+        for _ in 0..<4 {
+            let page = try page(server, query)
+            names += page.names
+            guard let next = page.next else { break }
+            query = "sort=ready&n=1&after=\(next)"
+        }
+        #expect(names == ["b", "c", "d:1", "a"])
+        #expect(try page(server, "sort=dead").names == ["a", "b", "c", "d:1"])
+        server.advance(seconds: 5)
+        try enqueue(server, "0")
+        #expect(try page(server, "sort=oldest_ready").names == ["a", "b", "c", "d:1", "0"])
+    }
+
+    @Test func namesArePagesWithALink() throws {
+        let server = try virtual()
+        for queue in ["a%20b", "c", "d"] { try enqueue(server, queue) }
+        // A queue that holds nothing has statistics but is not listed.
+        _ = try server.send("POST", "/wait/", #"{"queues": ["idle"]}"#, service: 0)
+        let all = try server.send("GET", "/queues/", service: 0)
+        #expect(all.body == "[\"a b\",\"c\",\"d\"]\n" && all.fields["link"] == nil)
+        let first = try server.send("GET", "/queues/?match=*&n=1", service: 0)
+        #expect(first.body == "[\"a b\"]\n")
+        #expect(first.fields["link"] == #"</queues/?match=*&n=1&after=a%20b>; rel="next""#)
+        let second = try server.send("GET", "/queues/?n=1&after=a%20b", service: 0)
+        #expect(second.body == "[\"c\"]\n")
+        #expect(second.fields["link"] == #"</queues/?n=1&after=c>; rel="next""#)
+        #expect(try server.send("GET", "/queues/?n=1&after=c", service: 0).fields["link"] == nil)
+        #expect(try page(server, "prefix=i").names == ["idle"])
+    }
+
+    @Test(arguments: [
+        ("n=0", "n"), ("n=1001", "n"), ("n=x", "n"), ("sort=size", "sort"), ("sort=ready&after=mail", "after"),
+        ("sort=ready&after=x:mail", "after"), ("match=\(String(repeating: "a", count: 256))", "match"),
+        ("prefx=a", "prefx"),
+    ])
+    func mistakes(query: String, field: String) throws {
+        let server = try virtual()
+        for path in ["stats", "queues"] {
+            let answer = try server.send("GET", "/\(path)/?\(query)", service: 0)
+            #expect(answer.status == 400 && answer.field == field, "\(answer.body)")
+        }
+    }
+
+    @Test func theServersTotalsOutliveItsQueues() throws {
+        let server = try virtual()
+        try enqueue(server, "q", count: 3)
+        _ = try server.begin("POST", "/purge/q?state=all", service: 0)
+        server.advance(seconds: 2 * 3600)
+        let answer = try server.send("GET", "/stats/", service: 0).object
+        #expect((answer["queues"] as? [String: Any])?.isEmpty == true)
+        #expect((answer["totals"] as? [String: Int])?["enqueued"] == 3)
+    }
+
+    /// Many queues: their list is made in slices, and answered later.
+    @Test func thousandsOfQueues() throws {
+        let server = try Server()
+        let client = try server.connect()
+        let count = 4000
+        for start in stride(from: 0, to: count, by: 100) {
+            let requests = (start..<start + 100).map { Client.postText("/enqueue/queue-\(String($0 + 10_000))", "{}") }
+            client.send(requests.joined())
+            for _ in 0..<100 { #expect(try client.response().status == 200) }
+        }
+        let names = (0..<count).map { "queue-\($0 + 10_000)" }
+        #expect(try server.get("/queues/").json as? [String] == names)
+        // Clients that leave or end their side meanwhile disturb nobody.
+        let leaving = try (0..<3).map { _ in try server.begin("GET", "/stats/?sort=oldest_ready") }
+        leaving[0].halfClose()
+        _ = try leaving[0].response()
+        leaving[1].resetOnClose()
+        var seen: [String] = []
+        var path = "/stats/?n=1000"
+        while true {
+            let answer = try server.get(path)
+            let page = try answer.object
+            let shown = try #require(page["queues"] as? [String: Any])
+            seen += shown.keys.sorted()
+            guard let next = page["next"] as? String else { break }
+            path = "/stats/?n=1000&after=\(next)"
+        }
+        #expect(seen == names)
+        let busiest = try server.get("/stats/?sort=ready&n=2").object
+        #expect((busiest["queues"] as? [String: Any])?.keys.sorted() == ["queue-10000", "queue-10001"])
+        #expect(try server.get("/stats/").object["queues"].map { ($0 as? [String: Any])?.count } == 100)
+    }
+}
