@@ -13,6 +13,8 @@ public enum QueueOrder: Hashable, Sendable, CaseIterable {
     case oldestReady
     /// The number of dead tasks; most first.
     case dead
+    /// The number of events in the last minute (`Broker.lastMinute`); most first.
+    case rate
 }
 
 /// A list of all queues, as they were while it was made.
@@ -82,6 +84,7 @@ public final class QueueListing {
             case .name: 0
             case .ready: ~UInt64(store.queues[slot].readyCount)
             case .dead: ~UInt64(store.queues[slot].list(of: .dead).count)
+            case .rate: ~store.lastMinute(of: slot).sum
             case .oldestReady: store.oldestReady(in: slot).map { UInt64(clamping: $0) } ?? .max
             }
         let name = store.queues[slot].name

@@ -38,6 +38,11 @@ struct QueueRecord: LinkedRecord {
     var pause = Pause.none
     /// Whether its configuration says that all of its tasks are sent. Some may still be in the list for workers.
     var isPushed = false
+    /// Whether something has happened to it since the last sample; whether it ever had a series; its series, 0 if it has
+    /// none.
+    var isTouched = false
+    var wasSampled = false
+    var series: Slot = 0
     /// Whether the defaults for all queues do not apply to it.
     var isExempt = false
     /// Whether push knows, or is about to be told, that the queue may have tasks to send.

@@ -24,6 +24,8 @@ public struct QueueStatistics: Hashable, Sendable {
     public var oldestReady: Int64?
     /// Whether the queue is paused.
     public var isPaused = false
+    /// What has happened in the last minute (`Broker.lastMinute`).
+    public var lastMinute = EventCounts()
     /// What has happened since the queue was made. A queue is forgotten an hour after its last use.
     public var totals = Totals()
 

@@ -107,6 +107,7 @@ extension TaskStore {
     }
 
     private func checkQueues(held: [Slot: UInt32], listed: Int) {
+        checkSampling()
         var (idleCount, pausedCount, seen): (UInt32, Int, Int) = (0, 0, 0)
         queues.forEach { queue in
             queues[queue].checkInvariants(in: tasks) { slot in

@@ -55,6 +55,7 @@ extension TaskStore {
         statistics.keptKeys = Int(queues[queue].keptKeys)
         statistics.waiters = Int(queues[queue].waits)
         statistics.isPaused = queues[queue].pause == .paused
+        statistics.lastMinute = lastMinute(of: queue)
         statistics.totals = queues[queue].totals
         statistics.oldestReady = oldestReady(in: queue)
         return statistics

@@ -46,6 +46,8 @@ struct TaskStore: ~Copyable {
     var activity = Activity()
     /// How many queues are paused.
     private(set) var pausedQueueCount = 0
+    /// The rates and histories of queues.
+    var sampling = Sampling()
     /// The contents of tasks.
     var contents: ContentHeap
     /// The memory of contents, and of extras, in bytes.
@@ -117,7 +119,7 @@ struct TaskStore: ~Copyable {
         let queuesInUse = queues.count - Int(idle.count)
         let group = MemoryLayout<KeyGroup>.stride + MemoryLayout<Slot>.stride
         let recordBytes = tasks.count * record + queuesInUse * queue + keyGroups.count * group
-        return recordBytes + contentBytes + extrasBytes + configurationBytes + settingBytes
+        return recordBytes + contentBytes + extrasBytes + configurationBytes + settingBytes + sampling.byteCount
     }
 
     // MARK: Queues
@@ -179,6 +181,7 @@ struct TaskStore: ~Copyable {
 
     private mutating func forgetLongestUnused() {
         let oldest = idle.first
+        keepSeries(of: oldest)
         idle.remove(oldest, in: &queues)
         queues.remove(oldest)
     }
@@ -283,6 +286,7 @@ struct TaskStore: ~Copyable {
     /// Counts an event in the totals of a queue and of the server.
     @inline(__always)
     mutating func count(in queue: Slot, _ event: (inout QueueStatistics.Totals) -> Void) {
+        touch(queue)
         event(&queues[queue].totals)
         event(&activity.totals)
     }

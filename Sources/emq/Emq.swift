@@ -84,6 +84,7 @@ enum Emq {
         try broker.assumeIsolated { broker in
             // The adapters of legacy systems set every option of their tasks.
             broker.exemptFromDefaults { LegacySystem(of: $0) != nil || adapters.owner(of: $0) != nil }
+            broker.limitHistories(toBytes: memory / 16)
             let server = HTTPServer(loop: loop, limits: limits)
             let push =
                 sends

@@ -108,6 +108,34 @@ import Testing
         #expect((answer["totals"] as? [String: Int])?["enqueued"] == 3)
     }
 
+    @Test func ratesAndHistories() throws {
+        let server = try virtual()
+        try enqueue(server, "q", count: 90)
+        try enqueue(server, "busier", count: 120)
+        server.advance(seconds: 7)
+        #expect(try page(server, "sort=rate").names == ["busier", "q"])
+        let queue = try server.send("GET", "/stats/q", service: 0)
+        #expect(queue.body.contains(#""rates":{"enqueued":1.5,"done":0,"failed":0}"#), "\(queue.body)")
+        let all = try server.send("GET", "/stats/?n=1", service: 0)
+        #expect(all.body.contains(#""rates":{"enqueued":3.5,"done":0,"failed":0}"#), "\(all.body)")
+        server.advance(seconds: 60)
+        let histories = try ["/stats/q?history=1m", "/stats/?history=1m"].map { path in
+            try #require(try server.send("GET", path, service: 0).object["history"] as? [String: Any])
+        }
+        for (history, count) in zip(histories, [90, 210]) {
+            let enqueued = try #require(history["enqueued"] as? [Int])
+            #expect(enqueued.count == 60 && enqueued.reduce(0, +) == count)
+            #expect((history["ready"] as? [Int])?.last == count)
+            #expect(history["interval"] as? Int == 60)
+            let end = try #require(history["end"] as? Int64)
+            #expect(end % 60 == 0 && (0..<60).contains(server.now / 1000 - end))
+        }
+        let longer = try server.send("GET", "/stats/q?history=5m", service: 0).object["history"] as? [String: Any]
+        #expect((longer?["oldest_ready"] as? [Int])?.count == 288)
+        #expect(try server.send("GET", "/stats/never?history=5m", service: 0).object["history"] is NSNull)
+        #expect(try server.send("GET", "/stats/q?history=1h", service: 0).field == "history")
+    }
+
     /// Many queues: their list is made in slices, and answered later.
     @Test func thousandsOfQueues() throws {
         let server = try Server()

@@ -64,11 +64,18 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        let interval = try api.query.word("history", HistoryInterval.named)
         responses.beginJSON(estimatedCount: 300)
         let queue = broker.existingQueue(named: api.name.span)
         let statistics = queue.map { broker.statistics(of: $0) } ?? QueueStatistics()
         let breaker = queue.flatMap { context.gate.push?.circuitBreaker(of: $0, on: broker, now: context.now) }
-        write(statistics, breaker, of: api.name.span, now: context.now, to: &responses)
+        responses.append("{")
+        writeMembers(statistics, breaker, of: api.name.span, now: context.now, to: &responses)
+        if let interval {
+            let points = broker.history(interval, of: api.name.span, now: context.now)
+            write(points, interval, now: context.now, to: &responses)
+        }
+        responses.append("}")
         responses.endLine()
         return .answered
     }
@@ -83,11 +90,12 @@ extension API {
         return context.begin(page, for: &responses, on: broker)
     }
 
-    static func write(
+    /// Writes the members of an object with the statistics of a queue.
+    static func writeMembers(
         _ statistics: QueueStatistics, _ breaker: CircuitBreaker?, of name: Span<UInt8>, now: Int64,
         to responses: inout ResponseStream
     ) {
-        responses.append("{\"queue\":")
+        responses.append("\"queue\":")
         JSONWriter.writeString(name, to: &responses)
         writeCount(",\"delayed\":", statistics.delayed, to: &responses)
         writeCount(",\"ready\":", statistics.ready, to: &responses)
@@ -105,9 +113,9 @@ extension API {
             responses.append("null")
         }
         responses.append(statistics.isPaused ? ",\"paused\":true" : ",\"paused\":false")
+        writeRates(statistics.lastMinute, to: &responses)
         if let breaker { write(breaker, now: now, to: &responses) }
         write(statistics.totals, to: &responses)
-        responses.append("}")
     }
 
     /// Writes totals as a member behind others.

@@ -41,6 +41,8 @@ struct QueuePageQuery {
     var count: Int?
     /// Behind which queue the page begins; nil for the first page.
     var after: QueueListing.Cursor?
+    /// Which history of the server is in the first page of statistics; nil for none.
+    var history: HistoryInterval?
 
     /// Reads a query.
     ///
@@ -57,6 +59,7 @@ struct QueuePageQuery {
         }
         order = try query.word("sort", QueueOrder.named) ?? .name
         count = try query.integer("n", 1...Int64(Self.maximumCount)).map { Int($0) } ?? usualCount
+        history = try query.word("history", HistoryInterval.named)
         if let text = query["after"] {
             guard let cursor = QueueListing.Cursor(text, order: order) else {
                 throw Problem(
@@ -69,7 +72,7 @@ struct QueuePageQuery {
 
 extension QueueOrder {
     fileprivate static let named: [String: QueueOrder] = [
-        "name": .name, "ready": .ready, "oldest_ready": .oldestReady, "dead": .dead,
+        "name": .name, "ready": .ready, "oldest_ready": .oldestReady, "dead": .dead, "rate": .rate,
     ]
 }
 

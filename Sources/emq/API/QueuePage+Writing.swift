@@ -61,9 +61,10 @@ struct QueuePageWriter {
                 if !isFirst { responses.append(",") }
                 isFirst = false
                 JSONWriter.writeString(name, to: &responses)
-                responses.append(":")
+                responses.append(":{")
                 let breaker = gate.push?.circuitBreaker(of: queue, on: broker, now: now)
-                API.write(broker.statistics(of: queue), breaker, of: name, now: now, to: &responses)
+                API.writeMembers(broker.statistics(of: queue), breaker, of: name, now: now, to: &responses)
+                responses.append("}")
             }
         }
         responses.append("}")
@@ -82,7 +83,13 @@ struct QueuePageWriter {
         let caller = page.query.filter.caller
         writeCount(",\"tasks\":", broker.counts.tasks, to: &responses)
         // They would tell what happens in other queues.
-        if caller.coversAllQueues { API.write(broker.totals, to: &responses) }
+        if caller.coversAllQueues {
+            API.writeRates(broker.lastMinute, to: &responses)
+            API.write(broker.totals, to: &responses)
+            if let interval = page.query.history {
+                API.write(broker.history(interval, now: now), interval, now: now, to: &responses)
+            }
+        }
         writeCount(",\"connections\":", gate.server.connectionCount, to: &responses)
         writeCount(",\"memory\":{\"used\":", gate.usedMemoryBytes(of: broker), to: &responses)
         writeCount(",\"limit\":", gate.maximumMemoryBytes, to: &responses)

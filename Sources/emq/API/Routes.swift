@@ -36,8 +36,10 @@ extension Route {
             "queues", .none,
             advice: "/stats/NAME shows a queue and /purge/NAME deletes its tasks; an empty queue vanishes by itself",
             query: QueuePageQuery.parameters, .get(needs: .read, hold: .never, API.listQueues)),
-        Route("stats", .none, query: QueuePageQuery.parameters, .get(needs: .read, hold: .never, API.showStatistics)),
-        Route("stats", .queue, .get(needs: .read, hold: .never, API.showQueueStatistics)),
+        Route(
+            "stats", .none, query: QueuePageQuery.parameters + ["history"],
+            .get(needs: .read, hold: .never, API.showStatistics)),
+        Route("stats", .queue, query: ["history"], .get(needs: .read, hold: .never, API.showQueueStatistics)),
 
         // These work while the disk is full too.
         Route(

@@ -186,6 +186,9 @@ struct TaskServer: ~Copyable, RequestHandler {
 
     // MARK: Turns
 
+    /// How many queues are looked at in a turn for rates and histories, at most; less than a millisecond.
+    private static let samplingStepsPerTurn = 2000
+
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
         context.now = now
         isBehind = false
@@ -201,6 +204,8 @@ struct TaskServer: ~Copyable, RequestHandler {
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         sources.beginTurn(&context, on: broker)
+        var samplingSteps = TaskServer.samplingStepsPerTurn
+        if !broker.sample(now: now, steps: &samplingSteps) { isBehind = true }
         let pageWriter = QueuePageWriter(context)
         context.gate.views.beginTurn(server, now: now, on: broker) { pageWriter.write($0, to: &$1, of: broker) }
         if shutdown.isAsked { stop(on: broker) }
@@ -228,7 +233,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [
             deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
-            filesDeadline, managerDeadline, context.gate.views.nextDeadline,
+            filesDeadline, managerDeadline, context.gate.views.nextDeadline, broker.nextSampleTime,
         ].compactMap { $0 }.min()
     }
 

@@ -1,0 +1,157 @@
+// Rates and histories.
+
+import Support
+import Testing
+
+@testable import Queues
+
+@Suite struct SamplingTests {
+    /// Lets time pass and samples whenever it is due, in slices of `steps`.
+    private func pass(to end: Int64, from start: Int64, steps: Int = 1000, _ broker: isolated Broker) {
+        var now = start
+        while true {
+            broker.advanceFully(to: now)
+            var rest = steps
+            while !broker.sample(now: now, steps: &rest) { rest = steps }
+            guard now < end else { return }
+            now = min(end, max(now + 1, broker.nextSampleTime ?? .max))
+        }
+    }
+
+    private func history(
+        _ name: String, _ interval: HistoryInterval = .minute, now: Int64, _ broker: isolated Broker
+    ) -> [HistoryPoint]? {
+        broker.history(interval, of: Array(name.utf8).span, now: now)
+    }
+
+    @Test(arguments: [1, 1000])
+    func ratesAreThoseOfTheLastMinute(steps: Int) throws {
+        try withBroker(now: 60_000) { broker in
+            pass(to: 60_000, from: 60_000, steps: steps, broker)
+            #expect(broker.nextSampleTime == nil)
+            for number in 1...6 { try broker.add(UInt64(number), to: number < 5 ? "a" : "b", now: 60_000) }
+            _ = try broker.take("a", "a", "a", now: 60_000)
+            // The lease of the third task runs out.
+            let (isDone, isRefused) = (broker.ack(1, now: 60_000), broker.nak(2, now: 60_000))
+            #expect(isDone && isRefused)
+            #expect(try broker.statistics("a").lastMinute == EventCounts())
+            pass(to: 65_000, from: 60_000, steps: steps, broker)
+            let first = try broker.statistics("a").lastMinute
+            #expect(first.enqueued == 4 && first.done == 1 && first.failed == 2)
+            #expect(try broker.statistics("b").lastMinute.enqueued == 2)
+            let all = broker.lastMinute
+            #expect(all.enqueued == 6 && all.sum == 9)
+            pass(to: 119_000, from: 65_000, steps: steps, broker)
+            #expect(try broker.statistics("a").lastMinute.failed == 2)
+            #expect(try broker.statistics("a").lastMinute.enqueued == 4)
+            pass(to: 140_000, from: 119_000, steps: steps, broker)
+            #expect(try broker.statistics("a").lastMinute == EventCounts())
+            #expect(broker.lastMinute == EventCounts())
+        }
+    }
+
+    @Test func historiesHaveAPointForEachInterval() throws {
+        let start: Int64 = 3_000_000
+        try withBroker(now: start, maximumTasks: 10_000) { broker in
+            var number: UInt64 = 0
+            var now = start
+            // One more task in each minute.
+            for minute in 1...90 {
+                pass(to: now, from: now, broker)
+                for _ in 0..<minute {
+                    number += 1
+                    try broker.add(number, to: "q", expires: .max / 2, now: now)
+                }
+                pass(to: now + 60_000, from: now, broker)
+                now += 60_000
+            }
+            let shownMinutes = history("q", now: now, broker)
+            let minutes = try #require(shownMinutes)
+            #expect(minutes.map(\.enqueued) == (31...90).map { UInt32($0) })
+            #expect(minutes.last?.ready == UInt32(number))
+            #expect(minutes.last?.oldestReadySeconds == 5400)
+            let ofAll = broker.history(.minute, now: now)
+            #expect(ofAll == minutes)
+            let shownFives = history("q", .fiveMinutes, now: now, broker)
+            let fives = try #require(shownFives)
+            #expect(fives.count == 288 && fives[269] == HistoryPoint())
+            #expect(fives[270].enqueued == 15 && fives[287].enqueued == 86 + 87 + 88 + 89 + 90)
+            #expect(fives[287].ready == UInt32(number))
+            let none = history("never", now: now, broker)
+            #expect(none == nil)
+        }
+    }
+
+    @Test func theHistoryOfAForgottenQueueStays() throws {
+        try withBroker(now: 60_000) { broker in
+            pass(to: 60_000, from: 60_000, broker)
+            try broker.add(1, to: "q", now: 61_000)
+            let isGone = broker.cancelTask(1, now: 61_000)
+            #expect(isGone)
+            pass(to: 2 * 3_600_000, from: 61_000, broker)
+            let queue = broker.existingQueue(named: Array("q".utf8).span)
+            #expect(queue == nil)
+            let minutes = history("q", now: 2 * 3_600_000, broker)
+            #expect(minutes?.contains { $0.enqueued > 0 } == false)
+            let shown = history("q", .fiveMinutes, now: 2 * 3_600_000, broker)
+            let fives = try #require(shown)
+            #expect(fives.filter { $0.enqueued == 1 }.count == 1)
+            // The queue comes back.
+            try broker.add(2, to: "q", expires: .max / 2, now: 2 * 3_600_000)
+            pass(to: 2 * 3_600_000 + 5000, from: 2 * 3_600_000, broker)
+            #expect(try broker.statistics("q").lastMinute.enqueued == 1)
+            let isGoneToo = broker.cancelTask(2, now: 2 * 3_600_000 + 5000)
+            #expect(isGoneToo)
+            // After a day, nothing is left.
+            pass(to: 30 * 3_600_000, from: 2 * 3_600_000 + 5000, broker)
+            let rest = history("q", .fiveMinutes, now: 30 * 3_600_000, broker)
+            #expect(rest == nil)
+            #expect(broker.nextSampleTime == nil)
+        }
+    }
+
+    @Test func onlyTheQueuesUsedLastHaveAHistory() throws {
+        try withBroker(now: 60_000) { broker in
+            broker.limitHistories(toBytes: 3 * Sampling.maximumSeriesBytes)
+            var now: Int64 = 60_000
+            for (number, name) in ["a", "b", "c", "a", "d"].enumerated() {
+                pass(to: now, from: now, broker)
+                try broker.add(UInt64(number + 1), to: name, now: now)
+                pass(to: now + 5000, from: now, broker)
+                now += 5000
+            }
+            let known = ["a", "b", "c", "d"].map { history($0, now: now, broker) != nil }
+            #expect(known == [true, false, true, true])
+            #expect(try broker.statistics("a").lastMinute.enqueued == 2)
+            // A queue that gets a history again does not count what happened while it had none.
+            try broker.add(9, to: "b", now: now)
+            pass(to: now + 5000, from: now, broker)
+            #expect(try broker.statistics("b").lastMinute.enqueued == 0)
+            #expect(broker.lastMinute.enqueued == 6)
+        }
+    }
+
+    @Test func withoutMemoryThereAreNoHistories() throws {
+        try withBroker(now: 60_000) { broker in
+            broker.limitHistories(toBytes: 0)
+            pass(to: 60_000, from: 60_000, broker)
+            try broker.add(1, to: "q", now: 60_000)
+            pass(to: 65_000, from: 60_000, broker)
+            let points = history("q", now: 65_000, broker)
+            #expect(points == nil)
+            #expect(try broker.statistics("q").lastMinute == EventCounts())
+            #expect(broker.lastMinute.enqueued == 1)
+        }
+    }
+
+    @Test func historiesCountAsMemory() throws {
+        try withBroker(now: 60_000) { broker in
+            pass(to: 60_000, from: 60_000, broker)
+            try broker.add(1, to: "q", expires: .max / 2, now: 60_000)
+            let before = broker.memoryBytes
+            pass(to: 100 * 3_600_000, from: 60_000, broker)
+            let bytes = broker.memoryBytes - before
+            #expect(bytes > 348 * 24 && bytes <= Sampling.maximumSeriesBytes)
+        }
+    }
+}
