@@ -106,6 +106,20 @@ import Testing
         expect(PushOptions.queueMembers + ["body"], on: "Push")
     }
 
+    @Test func everyRouteIsInTheTableOfPermissions() throws {
+        let page = contents(of: Self.folder.appending(path: "api.md").path)
+        let section = try #require(page.components(separatedBy: "\n## ").first { $0.hasPrefix("Access\n") })
+        let rows = section.split(separator: "\n")
+        for route in Route.all where "\(route.suffix)".isEmpty {
+            for operation in route.operations {
+                let permission = operation.need.permission.map { "`\($0.name)`" } ?? "none"
+                let row = rows.first { $0.hasPrefix("| \(permission) |") } ?? ""
+                let path = route.path.hasSuffix("/") ? String(route.path.dropLast()) : route.path
+                #expect(row.contains("`\(path)`") || row.contains("`\(path)/`"), "\(route.path): \(permission)")
+            }
+        }
+    }
+
     @Test(
         .enabled(if: hasCurl, "skipped: there is no curl 7.82 or newer here"),
         .plainOnly("the examples on the page are plain"))
