@@ -6,8 +6,13 @@ import Bytes
 /// themselves.
 struct QueuePattern: Sendable {
     private let bytes: [UInt8]
+    private let glob: GlobPattern
 
-    init(_ bytes: [UInt8]) { self.bytes = bytes }
+    /// A pattern of these bytes; nil if there are more than a queue's name can have.
+    init?(_ bytes: [UInt8]) {
+        guard let glob = GlobPattern(bytes.span) else { return nil }
+        (self.bytes, self.glob) = (bytes, glob)
+    }
 
     /// Whether every name matches.
     var isEverything: Bool { !bytes.isEmpty && bytes.allSatisfy { $0 == UInt8(ascii: "*") } }
@@ -15,27 +20,5 @@ struct QueuePattern: Sendable {
     var text: String { String(decoding: bytes, as: UTF8.self) }
 
     /// Whether a name matches. O(length of the name · length of the pattern) at worst.
-    func matches(_ name: Span<UInt8>) -> Bool {
-        let pattern = bytes.span
-        var (place, index) = (0, 0)
-        // Where to go on after a mismatch: the last star takes one more byte. An earlier star need not take more,
-        // because the later one can take what the earlier one leaves.
-        var star: (place: Int, index: Int)?
-        while index < name.count {
-            if place < pattern.count, pattern[place] == UInt8(ascii: "*") {
-                star = (place, index)
-                place += 1
-            } else if place < pattern.count, pattern[place] == name[index] {
-                place += 1
-                index += 1
-            } else if let last = star {
-                star = (last.place, last.index + 1)
-                (place, index) = (last.place + 1, last.index + 1)
-            } else {
-                return false
-            }
-        }
-        while place < pattern.count, pattern[place] == UInt8(ascii: "*") { place += 1 }
-        return place == pattern.count
-    }
+    func matches(_ name: Span<UInt8>) -> Bool { glob.matches(name) }
 }

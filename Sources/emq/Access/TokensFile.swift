@@ -199,13 +199,13 @@ extension FieldValue {
 
     fileprivate func patterns() throws(Problem) -> [QueuePattern] {
         var patterns: [QueuePattern] = []
-        for (index, pattern) in try strings(maximumCount: TokensFile.maximumPatternCount).enumerated() {
-            guard QueueName.flaw(in: pattern.span) == nil else {
+        for (index, text) in try strings(maximumCount: TokensFile.maximumPatternCount).enumerated() {
+            guard QueueName.flaw(in: text.span) == nil, let pattern = QueuePattern(text) else {
                 throw Problem(
                     400, "a pattern must have 1 to \(QueueName.maximumByteCount) bytes and no control characters",
                     field: "\(name)[\(index)]")
             }
-            patterns.append(QueuePattern(pattern))
+            patterns.append(pattern)
         }
         return patterns
     }
