@@ -160,12 +160,4 @@ extension Broker {
     public func statistics(of queue: QueueIndex) -> QueueStatistics {
         store.statistics(of: queue.slot)
     }
-
-    /// Calls `body` with each queue, its name and its statistics, sorted bytewise by name. O(n log n) in the number of
-    /// queues.
-    public func forEachQueue(_ body: (QueueIndex, Span<UInt8>, QueueStatistics) -> Void) {
-        for queue in store.queuesByName(where: { !$0.isPlaceOfDefaults }) {
-            body(QueueIndex(slot: queue), store.queues[queue].name.span, store.statistics(of: queue))
-        }
-    }
 }

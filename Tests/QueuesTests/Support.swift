@@ -239,6 +239,13 @@ extension Broker {
         statistics(of: try queue(name))
     }
 
+    /// Calls `body` with each queue, its name and its statistics, sorted bytewise by name.
+    func forEachQueue(_ body: (QueueIndex, Span<UInt8>, QueueStatistics) -> Void) {
+        for queue in store.queuesByName(where: { !$0.isPlaceOfDefaults }) {
+            body(QueueIndex(slot: queue), store.queues[queue].name.span, store.statistics(of: queue))
+        }
+    }
+
     var names: [String] {
         var names: [String] = []
         forEachQueueName { names.append(text($0)) }
