@@ -6,6 +6,10 @@ import PackageDescription
 /// The fuzzers need flags that a package may not pass to its dependents, so `.ci/long` requests them with EMQ_FUZZ.
 let isFuzzing = Context.environment["EMQ_FUZZ"] != nil
 
+/// The commit that `emq --version` names: `EMQ_COMMIT=$(contrib/commit) swift build`. The build tool would remember what the
+/// manifest finds out by itself, so that a later build would name an old commit.
+let commit = (Context.environment["EMQ_COMMIT"] ?? "").filter { $0.isHexDigit || $0 == "+" }
+
 /// - `Lifetimes` lets a parser return structs of spans that the compiler ties to the buffer they point into.
 /// - Strict memory safety requires `unsafe` at every use of an unsafe pointer.
 /// - The server uses no regular expressions. Without their library, it takes a megabyte less memory.
@@ -28,6 +32,7 @@ let package = Package(
     targets: [
         .target(name: "CLinux"),
         .target(name: "CLibraries"),
+        .target(name: "CBuild", cSettings: [.define("EMQ_COMMIT", to: "\"\(commit)\"")]),
         .target(name: "Bytes", swiftSettings: server),
         .target(name: "UID", dependencies: ["Bytes"], swiftSettings: server),
         .target(name: "JSON", dependencies: ["Bytes"], swiftSettings: server),
@@ -38,7 +43,7 @@ let package = Package(
         .target(name: "AMQP", dependencies: ["Bytes", "CLinux", "CLibraries", "JSON", "Net"], swiftSettings: server),
         .executableTarget(
             name: "emq",
-            dependencies: ["Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery", "AMQP"],
+            dependencies: ["CBuild", "Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery", "AMQP"],
             swiftSettings: server),
         .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
         .testTarget(name: "BytesTests", dependencies: ["Bytes", "Support"], swiftSettings: tests),

@@ -18,7 +18,7 @@ enum Emq {
         }
         if arguments.first == "serve" { arguments = arguments.dropFirst() }
         if arguments.contains("--help") || arguments.contains("-h") { return print(Options.help) }
-        if arguments.contains("--version") { return print("emq \(Options.version)") }
+        if arguments.contains("--version") { return print("emq \(Options.versionWithCommit)") }
         do {
             let options = try Options(Array(arguments)) { ProcessStart.environment[$0] }
             for line in Options.strayVariables(of: ProcessStart.environment) { log("emq: \(line)") }

@@ -1,6 +1,7 @@
 // The server's options, on the command line and as variables in the environment.
 
 import Bytes
+import CBuild
 import Delivery
 import Glibc
 import Journal
@@ -10,6 +11,12 @@ import Queues
 /// The options of `emq serve`.
 struct Options {
     static let version = "0.1.0"
+
+    /// The version, and the commit if the build was told (`contrib/commit`).
+    static var versionWithCommit: String {
+        let commit = unsafe String(cString: emq_commit())
+        return commit.isEmpty ? version : "\(version) (commit \(commit))"
+    }
 
     var addresses: [Endpoint] = []
     /// The paths of the server's certificate and of its key; nil to serve plain HTTP only.

@@ -53,7 +53,7 @@ import Testing
         #expect(help.status == 0)
         #expect(help.output.contains("--addr") && help.output.split(separator: "\n").count <= 40)
         let version = try Server.run(["--version"])
-        #expect(version.output.wholeMatch(of: /emq \d+\.\d+\.\d+\n/) != nil)
+        #expect(version.output.wholeMatch(of: /emq \d+\.\d+\.\d+( \(commit [0-9a-f]+\+?\))?\n/) != nil)
     }
 
     @Test(arguments: [
