@@ -45,18 +45,34 @@ enum Check {
             let isUp = report.readHealth(
                 status: health.status, JSONPart(health.body[...]), now: Double(clock()) / 1000)
             if !isUp || options.isHealthOnly { return report }
-            let statistics = try get("/stats/", options, deadline: deadline)
-            guard statistics.status == 200, let body = JSONPart(statistics.body[...]) else {
-                let detail = JSONPart(statistics.body[...])?["detail"]?.text
-                throw Failure(
-                    level: .unknown,
-                    reason: "the response to /stats/ has status \(statistics.status)\(detail.map { ": \($0)" } ?? "")")
-            }
-            report.readStatistics(body, options)
+            var after: String?
+            repeat {
+                let page = try statistics(after: after, options, deadline: deadline)
+                let next = page["next"]?.text
+                report.readStatistics(page, options, isFirst: after == nil, isLast: next == nil)
+                after = next
+            } while after != nil
         } catch {
             report.add(error.level, error.level == .critical ? "unreachable" : "response", error.reason)
         }
         return report
+    }
+
+    /// A page of the response to `/stats/`: the first one, or the one that follows `after`.
+    private static func statistics(
+        after: String?, _ options: CheckOptions, deadline: Int64
+    ) throws(Failure) -> JSONPart {
+        var path = Array("/stats/?n=1000".utf8)
+        if let after {
+            path += Array("&after=".utf8)
+            PercentEncoding.encode(Array(after.utf8).span, into: &path)
+        }
+        let response = try get(String(decoding: path, as: UTF8.self), options, deadline: deadline)
+        guard response.status == 200, let body = JSONPart(response.body[...]) else {
+            let detail = JSONPart(response.body[...])?["detail"]?.text.map { ": \($0)" } ?? ""
+            throw Failure(level: .unknown, reason: "the response to /stats/ has status \(response.status)\(detail)")
+        }
+        return body
     }
 
     // MARK: Asking

@@ -50,6 +50,7 @@ struct CheckReport {
 
     private(set) var problems: [Problem] = []
     private var measures: [Measure] = []
+    private var sums = (ready: 0.0, dead: 0.0, paused: 0.0, oldest: 0.0)
 
     /// The exit status.
     var level: Level { problems.map(\.level).max { $0.weight < $1.weight } ?? .ok }
@@ -89,27 +90,32 @@ struct CheckReport {
         }
     }
 
-    /// Looks at the response to `/stats/`.
-    mutating func readStatistics(_ body: JSONPart, _ options: CheckOptions) {
+    /// Looks at a page of the response to `/stats/`.
+    ///
+    /// - Parameters:
+    ///   - body: the page.
+    ///   - options: what to look for.
+    ///   - isFirst: whether it is the first page, which has the figures of the server.
+    ///   - isLast: whether no page follows.
+    mutating func readStatistics(
+        _ body: JSONPart, _ options: CheckOptions, isFirst: Bool = true, isLast: Bool = true
+    ) {
         guard let queues = body["queues"], queues.kind == .object else {
             return add(.unknown, "response", "the response to /stats/ is not emq's")
         }
         readQueues(queues.members, options)
-        if let count = body["queues_left_out"]?.number {
-            add(.unknown, "response", "the response to /stats/ leaves out \(Int(count)) queues")
-        }
-        if options.pattern == nil { readServer(body) }
+        if isLast { addMeasures(options) }
+        if isFirst, options.pattern == nil { readServer(body) }
     }
 
     private mutating func readQueues(_ queues: [(name: String, value: JSONPart)], _ options: CheckOptions) {
-        var (ready, dead, paused, oldest) = (0.0, 0.0, 0.0, 0.0)
         for (name, queue) in queues where options.isAbout(name) {
             var members: [String: JSONPart] = [:]
             for (member, value) in queue.members { members[member] = value }
             let age = members["oldest_ready"]?.number ?? 0
             let isPaused = members["paused"]?.kind == .true
-            ready += members["ready"]?.number ?? 0
-            if isPaused { paused += 1 } else { oldest = max(oldest, age) }
+            sums.ready += members["ready"]?.number ?? 0
+            if isPaused { sums.paused += 1 } else { sums.oldest = max(sums.oldest, age) }
             let waits = "the oldest ready task of '\(name)' has waited for \(Self.duration(age))"
             if options.pattern != nil {
                 if age >= options.oldestWarning, !isPaused {
@@ -119,7 +125,7 @@ struct CheckReport {
                 add(.critical, "queue_stalled", "\(waits), and no worker waits", queue: name)
             }
             if let count = members["dead"]?.number, count > 0 {
-                dead += count
+                sums.dead += count
                 add(.warning, "dead_tasks", "'\(name)' has \(Self.count(count, "dead task"))", queue: name)
             }
             if let circuit = members["circuit"], let state = circuit["state"]?.text, state != "closed" {
@@ -127,11 +133,14 @@ struct CheckReport {
                 add(.warning, "push", "the receiver of '\(name)' fails (\(count) in a row)", queue: name)
             }
         }
+    }
+
+    private mutating func addMeasures(_ options: CheckOptions) {
         measures += [
-            Measure(name: "ready", value: ready), Measure(name: "dead", value: dead, warning: 0),
-            Measure(name: "paused_queues", value: paused),
+            Measure(name: "ready", value: sums.ready), Measure(name: "dead", value: sums.dead, warning: 0),
+            Measure(name: "paused_queues", value: sums.paused),
             Measure(
-                name: "oldest_ready", value: oldest, unit: "s",
+                name: "oldest_ready", value: sums.oldest, unit: "s",
                 warning: options.pattern == nil ? nil : options.oldestWarning,
                 critical: options.pattern == nil ? Self.stalledSeconds : options.oldestCritical),
         ]
