@@ -28,14 +28,20 @@ import Glibc
     private let clock: @Sendable () -> Int64
 
     /// The loop's time in milliseconds since the Unix epoch, read from its clock once a turn.
-    public private(set) var now: Int64
+    public var now: Int64 { unsafe uncheckedNow }
     /// The same time in microseconds.
-    public private(set) var nowMicroseconds: Int64
+    public var nowMicroseconds: Int64 { unsafe uncheckedNowMicroseconds }
     /// How long each turn took, from the end of its wait to the beginning of the next one, in microseconds. What becomes
     /// ready during a turn waits for its end.
-    public private(set) var turnMicroseconds = Histogram()
+    public var turnMicroseconds: Histogram { unsafe uncheckedTurnMicroseconds }
+
+    // Unchecked, because each request reads or changes them. They are used on the loop's thread only, and no access
+    // calls anything that could overlap with it.
+    @exclusivity(unchecked) private var uncheckedNow: Int64
+    @exclusivity(unchecked) private var uncheckedNowMicroseconds: Int64
+    @exclusivity(unchecked) private var uncheckedTurnMicroseconds = Histogram()
     /// When the last wait ended, in microseconds; nil before the first.
-    private var turnBegin: Int64?
+    @exclusivity(unchecked) private var turnBegin: Int64?
 
     /// Creates the loop of the calling thread.
     ///
@@ -50,8 +56,9 @@ import Glibc
         unsafe events = .allocate(capacity: 256)
         unsafe pthread_mutex_init(jobLock, nil)
         if let clock { self.clock = { clock() * 1000 } } else { self.clock = Self.steadyMicroseconds() }
-        nowMicroseconds = self.clock()
-        now = nowMicroseconds / 1000
+        let time = self.clock()
+        unsafe uncheckedNowMicroseconds = time
+        unsafe uncheckedNow = time / 1000
         try watch(wakeUp, for: wakeUpSource, events: UInt32(EPOLLIN.rawValue))
     }
 
@@ -83,9 +90,10 @@ import Glibc
     /// Reads the clock again.
     @discardableResult
     public func updateNow() -> Int64 {
-        nowMicroseconds = clock()
-        now = nowMicroseconds / 1000
-        return now
+        let time = clock()
+        unsafe uncheckedNowMicroseconds = time
+        unsafe uncheckedNow = time / 1000
+        return time / 1000
     }
 
     // MARK: Descriptors
@@ -148,8 +156,8 @@ import Glibc
         updateNow()
         // Without a wait, one reading of the clock serves as the end of a turn and as the beginning of the next.
         if timeout == 0 { turnEnd = nowMicroseconds }
-        if let turnBegin { turnMicroseconds.record(turnEnd - turnBegin) }
-        turnBegin = nowMicroseconds
+        if let turnBegin = unsafe turnBegin { unsafe uncheckedTurnMicroseconds.record(turnEnd - turnBegin) }
+        unsafe turnBegin = nowMicroseconds
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events[index]
             guard let pointer = unsafe event.data.ptr else { continue }

@@ -17,15 +17,17 @@ import Bytes
     ]
     private static let statusLimit = 600
 
-    // Unchecked, because each request changes them. They are used on the loop's thread only, each for one access at a
-    // time.
+    // Unchecked and behind pointers, because each request changes them: an array would be checked for other owners, and
+    // a variable of a class for overlapping accesses. They are used on the loop's thread only. `place` and `noteHandled`
+    // keep the places within their bounds.
 
     /// How many answers with each label had each status, by label first.
-    @exclusivity(unchecked) private var counts = [UInt64](repeating: 0, count: labelCount * statuses.count)
+    private let counts: UnsafeMutablePointer<UInt64>
     /// How long the server worked on requests with each label, in microseconds.
-    @exclusivity(unchecked) private var durations = [Histogram](repeating: Histogram(), count: labelCount)
-    /// The labels of the requests that the current visit to a connection has handled.
-    @exclusivity(unchecked) private var handled: [UInt8] = []
+    private let durations: UnsafeMutablePointer<Histogram>
+    /// The labels of the requests that the current visit to a connection has handled, and how many these are.
+    @exclusivity(unchecked) private var handled = InlineArray<64, UInt8>(repeating: 0)
+    @exclusivity(unchecked) private var handledCount = 0
     /// The index of each status among those that are counted.
     private let places: [UInt8]
 
@@ -33,7 +35,15 @@ import Bytes
         var places = [UInt8](repeating: 0, count: Self.statusLimit)
         for (place, status) in Self.statuses.enumerated() { places[status] = UInt8(place) }
         self.places = places
-        unsafe handled.reserveCapacity(64)
+        unsafe counts = .allocate(capacity: Self.labelCount * Self.statuses.count)
+        unsafe counts.initialize(repeating: 0, count: Self.labelCount * Self.statuses.count)
+        unsafe durations = .allocate(capacity: Self.labelCount)
+        unsafe durations.initialize(repeating: Histogram(), count: Self.labelCount)
+    }
+
+    deinit {
+        unsafe counts.deallocate()
+        unsafe durations.deallocate()
     }
 
     /// How many answers with a label had a status, which is one of `statuses`.
@@ -42,7 +52,10 @@ import Bytes
     /// How long the server worked on each request with a label, in microseconds: from the beginning of the visit that
     /// read it until it was answered, or until its handler promised an answer for later. Of several requests that a
     /// visit handles, each counts an equal part.
-    public func durations(label: Int) -> Histogram { unsafe durations[label] }
+    public func durations(label: Int) -> Histogram {
+        precondition(label >= 0 && label < Self.labelCount, "no such label")
+        return unsafe durations[label]
+    }
 
     private func place(label: UInt8, status: Int) -> Int {
         let label = Int(label) < Self.labelCount ? Int(label) : 0
@@ -55,14 +68,20 @@ import Bytes
     }
 
     /// Notes that a request was handled in the current visit. O(1).
-    func noteHandled(label: UInt8) { unsafe handled.append(Int(label) < Self.labelCount ? label : 0) }
+    func noteHandled(label: UInt8) {
+        let count = unsafe handledCount
+        // A visit handles at most as many requests as there is room for.
+        guard count < 64 else { return }
+        unsafe handled[count] = Int(label) < Self.labelCount ? label : 0
+        unsafe handledCount = count + 1
+    }
 
     /// Notes the end of a visit. O(requests handled).
     func endVisit(microseconds: Int64) {
-        let count = unsafe handled.count
+        let count = unsafe handledCount
         if count == 0 { return }
         let part = count == 1 ? microseconds : microseconds / Int64(count)
         for place in 0..<count { unsafe durations[Int(handled[place])].record(part) }
-        unsafe handled.removeAll(keepingCapacity: true)
+        unsafe handledCount = 0
     }
 }

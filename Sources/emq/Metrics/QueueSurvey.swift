@@ -24,8 +24,9 @@ final class QueueSurvey {
     private var present: [Look] = []
     private var waiting: [Look] = []
 
-    /// Whether turns are needed.
-    var isUnderWay: Bool { !present.isEmpty || !waiting.isEmpty }
+    /// Whether turns are needed. Unchecked, because each turn reads it; each access is one read or write of a flag.
+    var isUnderWay: Bool { unsafe uncheckedIsUnderWay }
+    @exclusivity(unchecked) private var uncheckedIsUnderWay = false
 
     /// Whether too many have asked for each queue.
     var isCrowded: Bool { (present + waiting).count { $0.visit != nil } >= Self.maximumVisits }
@@ -36,6 +37,7 @@ final class QueueSurvey {
     func begin(_ look: Look, on broker: isolated Broker) -> Bool {
         if broker.queuePlaceCount > Self.placesPerTurn {
             waiting.append(look)
+            unsafe uncheckedIsUnderWay = true
             return false
         }
         var (walk, oldest): (QueueWalk, Int64?) = (QueueWalk(), nil)
@@ -47,7 +49,7 @@ final class QueueSurvey {
         return true
     }
 
-    /// Goes on with a walk. Call this in each turn. O(1) unless somebody has asked.
+    /// Goes on with a walk. Call this in each turn while it is under way.
     func turn(on broker: isolated Broker) {
         if present.isEmpty {
             if waiting.isEmpty { return }
@@ -62,6 +64,7 @@ final class QueueSurvey {
         guard isOver else { return }
         let ended = present
         present = []
+        unsafe uncheckedIsUnderWay = !waiting.isEmpty
         for look in ended { look.end(oldestReady) }
     }
 

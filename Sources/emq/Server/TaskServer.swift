@@ -200,7 +200,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         adapters.beginTurn(on: broker)
         if context.dispatchWriter.hasReturned { release(context.dispatchWriter.takeReturned(), on: broker) }
         if durability?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
-        metrics.survey.turn(on: broker)
+        if metrics.survey.isUnderWay { metrics.survey.turn(on: broker) }
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         sources.beginTurn(&context, on: broker)
