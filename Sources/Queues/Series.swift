@@ -126,6 +126,36 @@ struct Series {
     private var minutes = Points()
     private var fives = Points()
 
+    init() {}
+
+    /// What lasts while the server does not run.
+    struct Parts {
+        var minute: EventCounts
+        var fiveMinutes: EventCounts
+        var minutes: Points
+        var fives: Points
+    }
+
+    var parts: Parts { Parts(minute: minute, fiveMinutes: fiveMinutes, minutes: minutes, fives: fives) }
+
+    /// Continues a series after a pause. Intervals that were under way at its beginning have ended, unless they are
+    /// still under way.
+    init(_ parts: Parts, savedAt: Int64, now: Int64) {
+        (minutes, fives) = (parts.minutes, parts.fives)
+        if savedAt / 60_000 == now / 60_000 {
+            (minute, fiveMinutes) = (parts.minute, parts.fiveMinutes)
+            return
+        }
+        minutes.append(
+            Self.point(parts.minute, HistoryPoint()), at: savedAt / 60_000, limit: HistoryInterval.minute.count)
+        fiveMinutes = parts.fiveMinutes
+        fiveMinutes.add(parts.minute)
+        if savedAt / 300_000 == now / 300_000 { return }
+        fives.append(
+            Self.point(fiveMinutes, HistoryPoint()), at: savedAt / 300_000, limit: HistoryInterval.fiveMinutes.count)
+        fiveMinutes = EventCounts()
+    }
+
     /// The memory beside the record, in bytes.
     var byteCount: Int { minutes.byteCount + fives.byteCount }
 

@@ -171,6 +171,22 @@ extension TaskStore {
         return series
     }
 
+    /// Adds the series of a queue that an earlier process had.
+    mutating func restore(_ series: Series, of name: [UInt8]) {
+        let hash = QueueRecord.hash(of: name.span)
+        guard sampling.records.find(hash: hash, where: { $0.isNamed(name.span) }) == 0, !series.isEmpty else { return }
+        let queue = existingQueue(named: name.span, hash: hash)
+        var record = SeriesRecord(name: name, hash: hash, queue: queue)
+        record.series = series
+        guard let slot = sampling.records.insert(record) else { return }
+        sampling.recency.append(slot, in: &sampling.records)
+        sampling.pointBytes += series.byteCount
+        if queue != 0 {
+            queues[queue].series = slot
+            queues[queue].wasSampled = true
+        }
+    }
+
     private mutating func drop(_ series: Slot) {
         let queue = sampling.records[series].queue
         if queue != 0 { queues[queue].series = 0 }

@@ -21,6 +21,7 @@ final class DurableStore: Durability {
     private static let retryMilliseconds: Int64 = 100
 
     private let journal: Journal
+    private let history: HistoryFile
     private let loop: EventLoop
     private let signal = HelperSignal()
     private(set) var isReady = false
@@ -35,6 +36,7 @@ final class DurableStore: Durability {
     /// Opens the journal in the options' directory; nil if there is none.
     init?(_ options: Options, loop: EventLoop) throws(LogError) {
         guard let directory = options.directory else { return nil }
+        history = HistoryFile(directory: directory)
         journal = try Journal(
             directory: directory, syncMode: options.syncMode, graceMilliseconds: options.graceMilliseconds,
             lockWaitMilliseconds: options.lockWaitMilliseconds, now: loop.now)
@@ -93,6 +95,7 @@ final class DurableStore: Durability {
             Emq.log("emq: stopped at once; changes without a response may be lost")
             Emq.exit(1)
         }
+        history.save(broker, now: now)
         do throws(LogError) {
             try journal.close()
             return nil
@@ -119,6 +122,7 @@ final class DurableStore: Durability {
             Emq.log("emq: \(error)")
             Emq.exit(1)
         }
+        history.restore(broker, now: now)
         let recovery = journal.recovery
         let seconds = Double(loop.updateNow() - begun) / 1000
         let dropped =

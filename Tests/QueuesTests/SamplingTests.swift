@@ -155,3 +155,66 @@ import Testing
         }
     }
 }
+
+@Suite struct HistoryImageTests {
+    /// The image of a broker with a history, made at `end`.
+    private func image(end: Int64) throws -> [UInt8] {
+        nonisolated(unsafe) var image: [UInt8] = []
+        try withBroker(now: 60_000) { broker in
+            var steps = 1000
+            _ = broker.sample(now: 60_000, steps: &steps)
+            var number: UInt64 = 0
+            for now in stride(from: 60_000, to: end, by: 5000) {
+                number += 1
+                try broker.add(number, to: "q", expires: .max / 2, now: now)
+                broker.advanceFully(to: now + 5000)
+                _ = broker.sample(now: now + 5000, steps: &steps)
+                steps = 1000
+            }
+            image = broker.historyImage(now: end) ?? []
+        }
+        return image
+    }
+
+    private func restored(_ image: [UInt8], now: Int64, _ interval: HistoryInterval) -> [UInt32]? {
+        nonisolated(unsafe) var enqueued: [UInt32]?
+        withBroker(now: now) { broker in
+            let isWhole = broker.restoreHistories(image.span, now: now)
+            #expect(isWhole)
+            var steps = 1000
+            _ = broker.sample(now: now, steps: &steps)
+            broker.checkInvariants()
+            let later = now + 300_000
+            broker.advanceFully(to: later)
+            _ = broker.sample(now: later, steps: &steps)
+            enqueued = broker.history(interval, of: Array("q".utf8).span, now: later)?.map(\.enqueued)
+        }
+        return enqueued
+    }
+
+    @Test(arguments: [600_000, 615_000, 900_000, 3_600_000])
+    func nothingIsLostOverARestart(restart: Int64) throws {
+        let image = try image(end: 600_000)
+        let fives = restored(image, now: restart, .fiveMinutes)
+        #expect(fives?.reduce(0, +) == 108)
+        let minutes = restored(image, now: restart, .minute)
+        #expect(minutes?.reduce(0, +) == (restart == 3_600_000 ? 60 : 108))
+    }
+
+    @Test func damagedImagesChangeNothing() throws {
+        let image = try image(end: 120_000)
+        withBroker(now: 120_000) { broker in
+            for index in image.indices {
+                var damaged = image
+                damaged[index] ^= 1
+                let isWhole = broker.restoreHistories(damaged.span, now: 120_000)
+                #expect(!isWhole)
+                let beginning = Array(image[..<index])
+                let isEnough = broker.restoreHistories(beginning.span, now: 120_000)
+                #expect(!isEnough)
+            }
+            let none = broker.historyImage(now: 120_000)
+            #expect(none == nil)
+        }
+    }
+}
