@@ -63,6 +63,10 @@ enum Check {
         after: String?, _ options: CheckOptions, deadline: Int64
     ) throws(Failure) -> JSONPart {
         var path = Array("/stats/?n=1000".utf8)
+        if let pattern = options.pattern {
+            path += Array("&match=".utf8)
+            PercentEncoding.encode(Array(pattern.utf8).span, into: &path)
+        }
         if let after {
             path += Array("&after=".utf8)
             PercentEncoding.encode(Array(after.utf8).span, into: &path)
@@ -123,6 +127,10 @@ enum Check {
         }
         switch result {
         case .success(let response)?: return response
+        case .failure(.timeout(let phase, let authority, _))?:
+            // The rest of the time is odd: people know the option's value.
+            let failure = ClientFailure.timeout(phase, authority: authority, milliseconds: options.timeoutMilliseconds)
+            throw Failure(level: .critical, reason: "\(failure)")
         case .failure(let failure)?: throw Failure(level: .critical, reason: "\(failure)")
         case nil: throw Failure(level: .unknown, reason: "there is no response")
         }

@@ -1,6 +1,6 @@
 // The command line of the health check.
 
-import Glibc
+import Bytes
 import Net
 
 /// The options of `emq check`.
@@ -18,8 +18,9 @@ struct CheckOptions {
     var token: String?
     /// Whether to ask only whether the server is up.
     var isHealthOnly = false
-    /// Check only the queues whose names match this shell pattern; nil for all, with the usual limits.
+    /// Check only the queues whose names match this pattern (`GlobPattern`); nil for all, with the usual limits.
     var pattern: String?
+    private var glob: GlobPattern?
     /// From which age of a queue's oldest ready task on the check warns, or fails, in seconds.
     var oldestWarning = 60.0
     var oldestCritical = 300.0
@@ -34,8 +35,8 @@ struct CheckOptions {
           --url URL             the server: http://localhost:8080 (default, or EMQ_URL), https://… or unix:/path
           --ca FILE             trust these issuers too (PEM), for an https URL
           --health              check only whether the server is up, as a container's health check does
-          --queue PATTERN       check only queues whose names match, such as 'mail*', by the age of their oldest
-                                ready task, whether or not workers wait
+          --queue PATTERN       check only queues whose names match, such as 'mail*' (* stands for any
+                                characters), by the age of their oldest ready task, whether or not workers wait
           --oldest-warn SECS    from which age on to warn (default 60)
           --oldest-critical SECS  from which age on it is critical (default 300)
           --timeout SECS        how long all of it may take (default 10)
@@ -85,7 +86,13 @@ struct CheckOptions {
         }
         (isJSON, isHealthOnly) = (given["--json"] != nil, given["--health"] != nil)
         pattern = given["--queue"]
-        if pattern?.isEmpty == true { throw UsageError("--queue needs a pattern such as 'mail*'") }
+        if let pattern {
+            if pattern.isEmpty { throw UsageError("--queue needs a pattern such as 'mail*'") }
+            glob = GlobPattern(pattern.utf8Span.span)
+            if glob == nil {
+                throw UsageError("--queue: a pattern may have \(GlobPattern.maximumByteCount) bytes, as a queue's name")
+            }
+        }
         if isHealthOnly, pattern != nil { throw UsageError("--health checks no queue; leave out --queue") }
         if let seconds = given["--oldest-warn"] { oldestWarning = try Self.seconds(seconds, of: "--oldest-warn") }
         if let seconds = given["--oldest-critical"] {
@@ -104,10 +111,7 @@ struct CheckOptions {
     }
 
     /// Whether the check is about this queue.
-    func isAbout(_ queue: String) -> Bool {
-        guard let pattern else { return true }
-        return unsafe fnmatch(pattern, queue, 0) == 0
-    }
+    func isAbout(_ queue: String) -> Bool { glob?.matches(queue.utf8Span.span) ?? true }
 
     private static func place(_ text: String) throws(UsageError) -> Place {
         if text.hasPrefix("unix:") {
