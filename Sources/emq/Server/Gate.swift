@@ -77,6 +77,8 @@ struct Gate {
     let maximumMemoryBytes: Int
     /// Watches how much memory the program has from the system; nil if that is not watched.
     var resident: ResidentMemory?
+    /// The memory of push, of messages from sources and of listings when the turn began, in bytes.
+    private(set) var bufferBytesOfTurn = 0
 
     // MARK: Requests
 
@@ -121,8 +123,11 @@ struct Gate {
     }
 
     /// The memory of requests, answers, messages in transit and listings of queues, in bytes. O(1).
-    var bufferBytes: Int {
-        server.bufferBytes + (push?.bufferBytes ?? 0) + sources.waitingByteCount + views.byteCount
+    var bufferBytes: Int { server.bufferBytes + bufferBytesOfTurn }
+
+    /// Measures the memory that changes little within a turn, so that requests need not. O(lists of queues).
+    mutating func beginTurn() {
+        bufferBytesOfTurn = (push?.bufferBytes ?? 0) + sources.waitingByteCount + views.byteCount
     }
 
     private func shortage(used: Int) -> Problem {

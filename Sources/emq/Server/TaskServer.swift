@@ -256,6 +256,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     }
 
     private mutating func updateMemory(on broker: isolated Broker) {
+        context.gate.beginTurn()
         let limit = context.gate.maximumMemoryBytes
         let used = context.gate.usedMemoryBytes(of: broker)
         context.gate.resident?.update(used: used, limit: limit, now: context.now)

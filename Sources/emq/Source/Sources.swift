@@ -73,11 +73,8 @@ final class Sources {
     /// Whether there is no connection to a RabbitMQ.
     var isDisconnected: Bool { connections.endingCount == 0 && sources.values.allSatisfy(\.isDisconnected) }
 
-    /// The memory of messages that are not stored yet, in bytes. Each request asks for it, so without sources it takes no
-    /// lock.
-    var waitingByteCount: Int {
-        sources.isEmpty && connections.endingCount == 0 ? 0 : connections.budget.usedByteCount
-    }
+    /// The memory of messages that are not stored yet, in bytes. O(1).
+    var waitingByteCount: Int { connections.budget.usedByteCount }
 
     /// Makes the sources of an earlier process and of taskqueue's file.
     private func begin(on broker: isolated Broker) {
