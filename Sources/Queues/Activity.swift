@@ -24,12 +24,18 @@ public struct QueueWalk: Sendable {
     public init() {}
 }
 
+extension TaskStore {
+    /// A method, because without optimization the compiler (Swift 6.3) frees the store's copy before it reads a large
+    /// member of it.
+    fileprivate func copyOfActivity() -> Activity { activity }
+}
+
 extension Broker {
     /// What has happened to all tasks since the broker was made.
-    public var activity: Activity { store.activity }
+    public var activity: Activity { store.copyOfActivity() }
 
     /// What has happened to the tasks of all queues since the broker was made, also of queues that are forgotten.
-    public var totals: QueueStatistics.Totals { store.activity.totals }
+    public var totals: QueueStatistics.Totals { store.copyOfActivity().totals }
 
     /// How many tasks are in a state; an expired one counts until its timer has fired. O(1).
     public func taskCount(in state: TaskState) -> Int { store.population(state.recordState) }
