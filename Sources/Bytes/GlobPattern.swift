@@ -16,6 +16,12 @@ public struct GlobPattern: Hashable, Sendable {
     /// The number of bytes of the pattern.
     public var byteCount: Int { bytes.count }
 
+    /// The pattern as it was written.
+    public var text: String { String(decoding: bytes, as: UTF8.self) }
+
+    /// Whether it is only stars, so that every name matches.
+    public var isEverything: Bool { !bytes.isEmpty && bytes.allSatisfy { $0 == UInt8(ascii: "*") } }
+
     /// Whether the pattern matches a whole name.
     ///
     /// Only the last `*` that has been met ever takes more bytes, because those before it need not.

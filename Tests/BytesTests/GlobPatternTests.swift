@@ -16,7 +16,7 @@ import Testing
         ("mail*", "email", false), ("*mail", "email", true), ("*mail", "mails", false), ("m*l", "mail", true),
         ("m*l", "ml", true), ("m*l", "mall and more", false), ("*a*b*", "xxaxxbxx", true), ("*a*b*", "ba", false),
         ("a*ab", "aaab", true), ("a**b", "ab", true), ("**", "", true), ("a?c", "abc", false), ("[a]", "a", false),
-        ("ü*", "über", true),
+        ("ü*", "über", true), ("orders/*", "orders", false), ("orders/*", "orders/a/b", true), ("?", "?", true),
     ])
     func matching(pattern: String, name: String, expected: Bool) {
         #expect(matches(pattern, name) == expected)

@@ -263,7 +263,7 @@ extension Server {
         #expect(none["emq_queue_left_out"] == 0)
         #expect(none.samples.count == 1)
         for (path, hint) in [
-            ("/metrics/queues?n=0", "a whole number from 1 to 5000"),
+            ("/metrics/queues?n=0", "a whole number from 1 to 1000"),
             ("/metrics/queues?sort=1", "expected one of: match, n"),
             ("/metrics?n=1", "belongs to another path: /metrics/queues"),
             ("/metrics/queues?match=\(String(repeating: "x", count: 256))", "255 bytes"),

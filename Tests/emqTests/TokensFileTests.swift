@@ -100,20 +100,6 @@ import UID
         #expect(error?.description == "cannot read '/nowhere/tokens': No such file or directory")
     }
 
-    @Test(arguments: [
-        ("a", "a", true), ("a", "b", false), ("a", "aa", false), ("a", "", false), ("*", "", true), ("*", "a/b", true),
-        ("orders/*", "orders/", true), ("orders/*", "orders/a/b", true), ("orders/*", "orders", false),
-        ("orders/*", "xorders/a", false), ("*/dead", "a/b/dead", true), ("*/dead", "dead", false),
-        ("a*b*c", "aXbYc", true), ("a*b*c", "abc", true), ("a*b*c", "acb", false), ("*ab", "aab", true),
-        ("*aab", "aaab", true), ("a**", "a", true), ("?", "a", false), ("?", "?", true), ("[a]", "a", false),
-        ("*.*", "a.b", true), ("é*", "éa", true),
-    ])
-    func aStarStandsForAnyCharacters(pattern: String, name: String, isMatch: Bool) {
-        let name = Array(name.utf8)
-        let isMatching = QueuePattern(Array(pattern.utf8))?.matches(name.span)
-        #expect(isMatching == isMatch)
-    }
-
     // MARK: Texts of tokens
 
     @Test func aTokenHasAChecksum() throws {

@@ -18,7 +18,7 @@ extension API {
             write(&exposition, context.server, to: &responses)
             return .answered
         }
-        return survey(request, &responses, context, on: broker) { oldestReady in
+        return try survey(request, &responses, context, on: broker) { oldestReady in
             var exposition = Exposition(isOpenMetrics: isOpenMetrics)
             exposition.addServer(metrics, gate, certificate, hasTokens: hasTokens, isReady: isReady)
             exposition.addTasks(gate, oldestReady: oldestReady, on: broker, now: gate.server.loop.now)
@@ -32,14 +32,11 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let count = try api.query.integer("n", 1...Int64(QueueRows.maximumCount)).map { Int($0) }
-        let pattern = try api.query.pattern("match")
-        if context.metrics.survey.isCrowded {
-            throw Problem(503, "too many clients are asking for the metrics of queues; try again")
-        }
+        let filter = QueueFilter(caller: context.caller, pattern: try api.query.pattern("match"))
         let isOpenMetrics = wantsOpenMetrics(request)
-        let rows = QueueRows(matching: pattern, for: context.caller, maximumCount: count ?? QueueRows.usualCount)
+        let rows = QueueRows(filter, maximumCount: count ?? QueueRows.usualCount)
         let loop = context.server.loop
-        return survey(request, &responses, context, on: broker, visit: rows.add) { _ in
+        return try survey(request, &responses, context, on: broker, visit: rows.add) { _ in
             var exposition = Exposition(isOpenMetrics: isOpenMetrics)
             exposition.addQueues(rows, now: loop.now)
             return exposition
@@ -51,7 +48,10 @@ extension API {
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: borrowing Context,
         on broker: isolated Broker, visit: ((Span<UInt8>, QueueStatistics) -> Void)? = nil,
         _ make: @escaping (_ oldestReady: Int64?) -> Exposition
-    ) -> Outcome {
+    ) throws(Problem) -> Outcome {
+        guard !context.metrics.survey.isCrowded(forVisits: visit != nil) else {
+            throw Problem(503, "too many clients are asking for metrics; try again")
+        }
         let (server, ticket) = (context.server, request.ticket)
         var made: Exposition?
         var isLater = false

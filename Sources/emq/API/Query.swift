@@ -36,13 +36,13 @@ struct Query {
     /// A pattern of queue names.
     ///
     /// - Throws: 400 for one that is too long.
-    func pattern(_ name: String) throws(Problem) -> QueuePattern? {
+    func pattern(_ name: String) throws(Problem) -> GlobPattern? {
         guard let value = values[name] else { return nil }
-        guard value.utf8.count <= QueueName.maximumByteCount else {
+        guard let pattern = GlobPattern(Array(value.utf8).span) else {
             throw Problem(
-                400, "\(name) has at most \(QueueName.maximumByteCount) bytes, as a queue's name", field: name)
+                400, "\(name) has at most \(GlobPattern.maximumByteCount) bytes, as a queue's name", field: name)
         }
-        return QueuePattern(Array(value.utf8))
+        return pattern
     }
 
     /// One of a few words.

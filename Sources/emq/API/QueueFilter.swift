@@ -14,8 +14,7 @@ struct QueueFilter {
 
     /// Whether a queue is listed. O(length of the name), for usual patterns.
     func admits(_ name: Span<UInt8>) -> Bool {
-        guard hasPrefix(name), caller.covers(name) else { return false }
-        return pattern?.matches(name) ?? true
+        hasPrefix(name) && pattern?.matches(name) ?? true && caller.covers(name)
     }
 
     /// Whether a name begins as it should.
@@ -24,7 +23,11 @@ struct QueueFilter {
     }
 
     /// About how long `admits` takes, in steps of `QueueViews`.
-    func steps(for name: Span<UInt8>) -> Int { 1 + (pattern.map { $0.byteCount * name.count / 64 } ?? 0) }
+    func steps(for name: Span<UInt8>) -> Int {
+        var patternByteCount = pattern?.byteCount ?? 0
+        if case .holder(let token) = caller { patternByteCount += token.patternByteCount }
+        return 1 + patternByteCount * name.count / 64
+    }
 }
 
 /// A request for a page of queues.
@@ -50,13 +53,7 @@ struct QueuePageQuery {
     init(_ query: borrowing Query, usualCount: Int?, _ caller: Caller) throws(Problem) {
         filter = QueueFilter(caller: caller)
         if let prefix = query["prefix"] { filter.prefix = Array(prefix.utf8) }
-        if let match = query["match"] {
-            guard let pattern = GlobPattern(Array(match.utf8).span) else {
-                throw Problem(
-                    400, "match has at most \(GlobPattern.maximumByteCount) bytes, as a queue's name", field: "match")
-            }
-            filter.pattern = pattern
-        }
+        filter.pattern = try query.pattern("match")
         order = try query.word("sort", QueueOrder.named) ?? .name
         count = try query.integer("n", 1...Int64(Self.maximumCount)).map { Int($0) } ?? usualCount
         history = try query.word("history", HistoryInterval.named)

@@ -10,19 +10,22 @@ final class Token: Sendable {
     let hash: SHA256.Digest
     let permissions: Permissions
     /// The patterns of the queues for which it is valid; empty for all.
-    let queues: [QueuePattern]
+    let queues: [GlobPattern]
     /// When it ends, in milliseconds since the Unix epoch; nil for never.
     let expires: Int64?
     /// Whether it is valid for all queues.
     let coversAllQueues: Bool
+    /// The bytes of all patterns that a name may have to be compared with.
+    let patternByteCount: Int
 
-    init(name: String, hash: SHA256.Digest, permissions: Permissions, queues: [QueuePattern], expires: Int64?) {
+    init(name: String, hash: SHA256.Digest, permissions: Permissions, queues: [GlobPattern], expires: Int64?) {
         self.name = name
         self.hash = hash
         self.permissions = permissions
         self.queues = queues
         self.expires = expires
         coversAllQueues = queues.isEmpty || queues.contains { $0.isEverything }
+        patternByteCount = coversAllQueues ? 0 : queues.reduce(0) { $0 + $1.byteCount }
     }
 
     /// Whether it is valid for a queue. O(patterns).

@@ -118,7 +118,7 @@ extension Token {
         var name: String?
         var hash: SHA256.Digest?
         var allow: Permissions?
-        var queues: [QueuePattern] = []
+        var queues: [GlobPattern] = []
         var expires: Int64?
         try members.forEach(in: object, known: Self.members) { (place, value) throws(Problem) in
             switch place {
@@ -197,10 +197,10 @@ extension FieldValue {
         return permissions
     }
 
-    fileprivate func patterns() throws(Problem) -> [QueuePattern] {
-        var patterns: [QueuePattern] = []
+    fileprivate func patterns() throws(Problem) -> [GlobPattern] {
+        var patterns: [GlobPattern] = []
         for (index, text) in try strings(maximumCount: TokensFile.maximumPatternCount).enumerated() {
-            guard QueueName.flaw(in: text.span) == nil, let pattern = QueuePattern(text) else {
+            guard QueueName.flaw(in: text.span) == nil, let pattern = GlobPattern(text.span) else {
                 throw Problem(
                     400, "a pattern must have 1 to \(QueueName.maximumByteCount) bytes and no control characters",
                     field: "\(name)[\(index)]")

@@ -9,39 +9,50 @@ final class QueueSurvey {
     struct Look {
         /// Receives each queue's name and statistics; nil if only the oldest task matters.
         var visit: ((Span<UInt8>, QueueStatistics) -> Void)?
-        /// Called at the end of the walk, with the time since when the oldest of the first ready tasks of all queues that
-        /// are not paused has been ready; nil if no task is ready there.
+        /// Called at the end of the walk, with the time since when the oldest of the first ready tasks of all queues
+        /// that are not paused has been ready; nil if no task is ready there.
         let end: (_ oldestReady: Int64?) -> Void
     }
 
-    /// How many places of the table of queues a turn looks at: a fraction of a millisecond.
+    /// How many places of the table of queues a turn looks at, in all and for each who asks for each queue, whose token
+    /// may have a hundred patterns: about a millisecond.
     static let placesPerTurn = 4096
-    /// How many may ask for each queue at once. Each costs time for each queue, and memory.
+    static let placesPerVisit = 512
+    /// How many may ask at once, and how many of them for each queue, which costs time and memory.
+    private static let maximumLooks = 100
     private static let maximumVisits = 8
 
     private var walk = QueueWalk()
     private var oldestReady: Int64?
     private var present: [Look] = []
     private var waiting: [Look] = []
+    /// Those whose walk is over.
+    private var ending: [Look] = []
+    private var endingOldestReady: Int64?
 
     /// Whether turns are needed. Unchecked, because each turn reads it; each access is one read or write of a flag.
     var isUnderWay: Bool { unsafe uncheckedIsUnderWay }
     @exclusivity(unchecked) private var uncheckedIsUnderWay = false
 
-    /// Whether too many have asked for each queue.
-    var isCrowded: Bool { (present + waiting).count { $0.visit != nil } >= Self.maximumVisits }
+    /// Whether too many have asked, or too many for each queue.
+    func isCrowded(forVisits: Bool) -> Bool {
+        let looks = present + waiting + ending
+        return forVisits
+            ? looks.count { $0.visit != nil } >= Self.maximumVisits : looks.count >= Self.maximumLooks
+    }
 
     /// Takes part in a walk. The look ends before this returns if there are few queues, otherwise in a later turn.
     ///
     /// - Returns: whether it has ended.
     func begin(_ look: Look, on broker: isolated Broker) -> Bool {
-        if broker.queuePlaceCount > Self.placesPerTurn {
+        let places = Self.places(forVisits: look.visit == nil ? 0 : 1)
+        if broker.queuePlaceCount > places {
             waiting.append(look)
             unsafe uncheckedIsUnderWay = true
             return false
         }
         var (walk, oldest): (QueueWalk, Int64?) = (QueueWalk(), nil)
-        _ = broker.continueWalk(&walk, limit: Self.placesPerTurn) { _, name, statistics in
+        _ = broker.continueWalk(&walk, limit: places) { _, name, statistics in
             Self.note(statistics, &oldest)
             look.visit?(name, statistics)
         }
@@ -51,21 +62,30 @@ final class QueueSurvey {
 
     /// Goes on with a walk. Call this in each turn while it is under way.
     func turn(on broker: isolated Broker) {
+        defer { unsafe uncheckedIsUnderWay = !(present.isEmpty && waiting.isEmpty && ending.isEmpty) }
+        if let look = ending.popLast() {
+            // One in a turn: its answer may be large.
+            look.end(endingOldestReady)
+            return
+        }
         if present.isEmpty {
             if waiting.isEmpty { return }
             (present, waiting) = (waiting, [])
             (walk, oldestReady) = (QueueWalk(), nil)
         }
         let visits = present.compactMap(\.visit)
-        let isOver = broker.continueWalk(&walk, limit: Self.placesPerTurn) { _, name, statistics in
+        let places = Self.places(forVisits: visits.count)
+        let isOver = broker.continueWalk(&walk, limit: places) { _, name, statistics in
             Self.note(statistics, &oldestReady)
             for visit in visits { visit(name, statistics) }
         }
         guard isOver else { return }
-        let ended = present
+        (ending, endingOldestReady) = (present, oldestReady)
         present = []
-        unsafe uncheckedIsUnderWay = !waiting.isEmpty
-        for look in ended { look.end(oldestReady) }
+    }
+
+    private static func places(forVisits count: Int) -> Int {
+        count == 0 ? placesPerTurn : placesPerVisit / count
     }
 
     private static func note(_ statistics: QueueStatistics, _ oldest: inout Int64?) {

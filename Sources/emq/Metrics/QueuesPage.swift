@@ -6,28 +6,24 @@ import Queues
 
 /// The queues of a page, as a walk meets them.
 final class QueueRows {
-    /// The number of queues of a page, unless the request says it, and the most.
+    /// The number of queues of a page, unless the request says it, and the most. A page is written in one turn.
     static let usualCount = 1000
-    static let maximumCount = 5000
+    static let maximumCount = 1000
 
-    private let pattern: QueuePattern?
-    private let caller: Caller
+    private let filter: QueueFilter
     private let maximumCount: Int
     fileprivate private(set) var rows: [(name: String, statistics: QueueStatistics)] = []
     /// How many queues match for which there was no place.
     private(set) var leftOut = 0
 
     /// - Parameters:
-    ///   - pattern: selects queues by their names; nil for all.
-    ///   - caller: who asks. Queues for which its token is not valid do not count.
+    ///   - filter: selects queues by their names. Others do not count.
     ///   - maximumCount: the maximum number of queues.
-    init(matching pattern: QueuePattern?, for caller: Caller, maximumCount: Int) {
-        (self.pattern, self.caller, self.maximumCount) = (pattern, caller, maximumCount)
-    }
+    init(_ filter: QueueFilter, maximumCount: Int) { (self.filter, self.maximumCount) = (filter, maximumCount) }
 
     /// Adds a queue if it matches and there is a place for it.
     func add(_ name: Span<UInt8>, _ statistics: QueueStatistics) {
-        guard pattern?.matches(name) ?? true, caller.covers(name) else { return }
+        guard filter.admits(name) else { return }
         if rows.count < maximumCount { rows.append((text(name), statistics)) } else { leftOut += 1 }
     }
 }
