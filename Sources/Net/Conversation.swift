@@ -465,7 +465,9 @@ struct Conversation: ~Copyable {
         if received >= Self.observedBodySize {
             if bodyObserver == nil {
                 prepareLastAnswer()
-                guard Self.readsOn(&handler, input, parser.head, service: service, &responses) else { return }
+                guard Self.readsOn(&handler, input, parser.head, service: service, &responses) else {
+                    return round.server.statistics.noteAnswer(in: responses)
+                }
                 isClosing = false
                 bodyObserver = handler.bodyObserver()
             }

@@ -126,7 +126,7 @@ import Testing
     }
 
     @Test func aLargeBodyIsNotReadFromStrangers() throws {
-        let token = TestToken("ci", ["enqueue"])
+        let token = TestToken("ci", ["enqueue", "metrics"])
         let file = try TokenFile([token])
         let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
         let body = "\"" + String(repeating: "x", count: 200_000) + "\""
@@ -138,5 +138,31 @@ import Testing
                 + "Content-Length: 1000000\r\n\r\n" + body)
         // The answer comes although the rest of the body does not.
         #expect(try client.response().status == 401)
+        // Not even for what needs no token.
+        for head in ["GET /healthz", "OPTIONS /queues/"] {
+            let client = try server.connect()
+            client.send("\(head) HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + body)
+            #expect(try client.response().status == 401, "\(head)")
+        }
+        // They count as refused, as others do.
+        let metrics = try server.connect().ask("GET", "/metrics", nil, token.bearer).body
+        #expect(metrics.contains("emq_auth_failures_total{reason=\"missing\"} 3\n"))
+        #expect(metrics.contains("emq_enqueue_rejected_total{reason=\"forbidden\"} 1\n"))
+        #expect(metrics.contains("emq_http_requests_total{route=\"/enqueue/NAME\",code=\"401\"} 1\n"))
+    }
+
+    /// The content of a message says where emq sends it.
+    @Test func aMessageOfTaskqueueNeedsThePermissionToPush() throws {
+        let (weak, strong) = (TestToken("weak", ["enqueue"]), TestToken("strong", ["enqueue", "push"]))
+        let file = try TokenFile([weak, strong])
+        let ini = NSTemporaryDirectory() + "emq-\(UUID().uuidString).ini"
+        try "base_url = http://127.0.0.1:9/\n[a]\n".write(toFile: ini, atomically: true, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(atPath: ini) }
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path, "--taskqueue", ini])
+        let message = #"{"content": {"url": "/x", "countdown": 100}}"#
+        for (token, status) in [(weak, 403), (strong, 200)] {
+            let answer = try server.connect().ask("POST", "/enqueue/a", message, token.bearer)
+            #expect(answer.status == status && (status == 200 || answer.detail.contains("'push'")))
+        }
     }
 }

@@ -47,15 +47,38 @@ import Testing
         #expect(try ask("POST", "/purge/a/b").status == 200)
         let name = #"token="ann \"x\"" remote=PEER"#
         #expect(
-            try lines(of: server, count: 7) == [
+            try lines(of: server, count: 9) == [
                 #"\#(name) action="POST /pause" queue="a/b""#,
                 #"\#(name) action="PUT /config" queue="q\"""#,
                 #"\#(name) action="PATCH /defaults""#,
                 #"\#(name) action="POST /kick" queue="a/b" tasks=1"#,
                 #"\#(name) action="DELETE /task" queue="a/b" task="\#(ids[1])" tasks=1"#,
+                #"\#(name) action="POST /move" queue="a/b" to="c""#,
                 #"\#(name) action="POST /move" queue="a/b" to="c" tasks=1"#,
+                #"\#(name) action="POST /purge" queue="a/b""#,
                 #"\#(name) action="POST /purge" queue="a/b" tasks=1"#,
             ])
+    }
+
+    @Test func aKickOfTasksInManyQueuesHasFewLines() throws {
+        let server = try Server()
+        var ids: [String] = []
+        for number in 10..<35 {
+            try server.enqueue("q\(number)")
+            let task = try #require(try server.take("q\(number)").first?["id"] as? String)
+            _ = try server.post("/nak", "{\"ids\": [\"\(task)\"], \"dead\": true}")
+            ids.append("\"\(task)\"")
+        }
+        #expect(try server.post("/kick/", "{\"ids\": [\(ids.joined(separator: ","))]}").status == 200)
+        // What is not kicked any more is said too, and so is where dead letters go.
+        #expect(try server.post("/kick/?to=origin", "{\"ids\": [\(ids[0])]}").status == 200)
+        let lines = try lines(of: server, count: 22)
+        #expect(lines.count == 22)
+        for (place, line) in lines.prefix(20).enumerated() {
+            #expect(line == #"token=- remote=PEER action="POST /kick" queue="q\#(place + 10)" tasks=1"#)
+        }
+        #expect(lines[20] == #"token=- remote=PEER action="POST /kick" other_queues="5" tasks=5"#)
+        #expect(lines[21] == #"token=- remote=PEER action="POST /kick" to="origin" tasks=0"#)
     }
 
     @Test func aServerWithoutTokensLogsTheAddress() throws {

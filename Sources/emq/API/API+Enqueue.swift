@@ -113,11 +113,14 @@ extension API {
     ) throws(Problem) -> QueueIndex? {
         try context.checkRequest(of: &fields, in: name.span, on: broker)
         guard let taskqueue = context.adapters.taskqueue, taskqueue.owns(name.span) else { return nil }
+        // The content says where emq sends the task.
+        try context.caller.check(.push, in: name.span)
         let content = object.extracting(fields.task.content)
         guard let other = taskqueue.prepare(&fields.task, content: content, in: name, now: context.now) else {
             return nil
         }
         try context.caller.check(.enqueue, in: other.span)
+        try context.caller.check(.push, in: other.span)
         return try broker.requireQueue(named: other.span)
     }
 

@@ -42,7 +42,9 @@ extension API {
         }
         let size = api.references.reduce(0) { size, reference in
             let count = reference.result?.count ?? result.count
-            return count > 0 && broker.keepsRecord(of: reference.task) ? size + count : size
+            let isKept =
+                count > 0 && context.covers(reference.task.id, on: broker) && broker.keepsRecord(of: reference.task)
+            return isKept ? size + count : size
         }
         try context.gate.admit(
             api.cost, count: api.references.count, keptBytes: size,

@@ -200,7 +200,7 @@ extension API {
         named["all"] = TaskState.allCases
         let states = try api.query.word("state", named) ?? [.ready, .delayed]
         let queue = try broker.requireQueue(named: api.name.span)
-        let completion = completion(of: request, "{\"purged\":", &context, on: broker)
+        let completion = completion(of: request, "{\"purged\":", context, on: broker)
         do throws(BrokerError) {
             try broker.purge(queue, states: states, now: context.now, completion: completion)
         } catch {
@@ -223,7 +223,8 @@ extension API {
             }
         }
         let queue = try broker.requireQueue(named: api.name.span)
-        let completion = completion(of: request, "{\"kicked\":", &context, on: broker)
+        if isToOrigin { context.audit?.add("to", Array("origin".utf8)) }
+        let completion = completion(of: request, "{\"kicked\":", context, on: broker)
         do throws(BrokerError) {
             if isToOrigin {
                 let states = state.map { [$0] } ?? [.ready, .delayed, .dead]
@@ -254,22 +255,18 @@ extension API {
         try context.gate.admit(
             api.cost, count: api.references.count,
             writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
-        // The log has a line for each queue.
         var counts: [[UInt8]: Int] = [:]
         api.finish(bytes, &responses, context, begin: "{\"kicked\":", on: broker) {
             let id = $0.task.id
             let queueName = broker.withTask(id: id, now: context.now) { Array(copying: $0.queueName) } ?? []
-            guard context.coversOrigin(of: id, ofDead: isToOrigin, on: broker),
+            guard context.coversOrigin(of: id, toOrigin: isToOrigin, on: broker),
                 broker.kick(id, toOrigin: isToOrigin, now: context.now)
             else { return false }
             counts[queueName, default: 0] += 1
             return true
         }
-        for (queueName, count) in counts {
-            context.audit?.queueName = queueName
-            if let record = context.audit { Emq.log(record.line(taskCount: count, now: context.now)) }
-        }
-        context.audit = nil
+        if isToOrigin { context.audit?.add("to", Array("origin".utf8)) }
+        context.logAudit(of: counts)
         return .answered
     }
 
@@ -297,7 +294,7 @@ extension API {
         let source = try broker.requireQueue(named: api.name.span)
         let destination = try broker.requireQueue(named: target.span)
         context.audit?.add("to", target)
-        let completion = completion(of: request, "{\"moved\":", &context, on: broker)
+        let completion = completion(of: request, "{\"moved\":", context, on: broker)
         do throws(BrokerError) {
             try broker.move(
                 source, to: destination, state: state, limit: limit, now: context.now, completion: completion)
@@ -311,12 +308,12 @@ extension API {
         Int(try query.integer("n", 1...Int64(Int32.max)) ?? Int64(Int.max))
     }
 
-    /// Answers with a count when it is known, and logs it. The sweep continues if the client disconnects.
+    /// Answers with a count when it is known, and logs it. The sweep continues if the client disconnects. The log also
+    /// has a line without a count at the beginning, because a sweep that a restart interrupts continues without this.
     private static func completion(
-        of request: borrowing Request, _ begin: StaticString, _ context: inout Context, on broker: isolated Broker
+        of request: borrowing Request, _ begin: StaticString, _ context: borrowing Context, on broker: isolated Broker
     ) -> Broker.SweepCompletion {
         let (server, ticket, record) = (context.server, request.ticket, context.audit)
-        context.audit = nil
         return { count in
             if let record { Emq.log(record.line(taskCount: count, now: server.loop.now)) }
             server.answer(ticket) { responses in
@@ -331,13 +328,13 @@ extension API {
 }
 
 extension Context {
-    /// Whether the sender may concern itself with the queue to which a kick returns a dead letter. A dead letter that is
-    /// dead once more stays in its queue unless the kick says `to=origin` (`ofDead`).
-    fileprivate func coversOrigin(of id: UID, ofDead: Bool, on broker: isolated Broker) -> Bool {
+    /// Whether the sender may concern itself with the queue to which a kick returns a dead letter. Without `to=origin`,
+    /// only a ready dead letter returns; others become ready where they are.
+    fileprivate func coversOrigin(of id: UID, toOrigin: Bool, on broker: isolated Broker) -> Bool {
         if caller.coversAllQueues { return true }
         return broker.withTask(id: id, now: now) { task in
             let origin = task.origin
-            return origin.isEmpty || task.state == .dead && !ofDead || caller.covers(origin.span)
+            return origin.isEmpty || task.state != .ready && !toOrigin || caller.covers(origin.span)
         } ?? false
     }
 }

@@ -51,7 +51,8 @@ extension API {
         if missing > 0 { writeCount(",\"sources_left_out\":", missing, to: &responses) }
     }
 
-    /// Writes the members of an object, one for each source that the sender may see: what `writeMembers` writes, and the status.
+    /// Writes the members of an object, one for each source that the sender may see: what `writeMembers` writes, and
+    /// the status.
     ///
     /// - Returns: how many there was no room for.
     private static func writeList(
@@ -85,7 +86,9 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let before = context.sources.source(named: api.name)?.definition
-        if let before { try context.caller.check(.admin, in: before.into.span) }
+        if let before, !context.caller.covers(before.into.span) {
+            throw Problem(403, "another source has this name, and the token is not valid for its queue")
+        }
         if before?.isOfTaskqueue == true { throw context.sources.isFixed }
         try context.gate.admit(api.cost, keptBytes: request.body.count, on: broker)
         try context.body.read(request)
@@ -94,6 +97,7 @@ extension API {
         definition.isPaused = before?.isPaused ?? false
         try context.check(&definition, insteadOf: before)
         let source = try context.sources.put(definition, named: api.name, on: broker)
+        context.audit?.queueName = definition.into
         write(source, status: before == nil ? 201 : 200, to: &responses)
         return .answered
     }
@@ -106,6 +110,7 @@ extension API {
         let source = try api.source(in: context)
         if source.definition.isOfTaskqueue { throw context.sources.isFixed }
         try context.sources.remove(source, on: broker)
+        context.audit?.queueName = source.definition.into
         writeNoContent(to: &responses)
         return .answered
     }
@@ -115,7 +120,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try api.setPaused(true, &responses, context, on: broker)
+        try api.setPaused(true, &responses, &context, on: broker)
     }
 
     /// `POST /source/NAME/resume`
@@ -123,15 +128,16 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try api.setPaused(false, &responses, context, on: broker)
+        try api.setPaused(false, &responses, &context, on: broker)
     }
 
     private func setPaused(
-        _ isPaused: Bool, _ responses: inout ResponseStream, _ context: borrowing Context, on broker: isolated Broker
+        _ isPaused: Bool, _ responses: inout ResponseStream, _ context: inout Context, on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let source = try source(in: context)
         try context.gate.admit(cost, writtenBytes: source.definition.stored.count, on: broker)
         try context.sources.setPaused(isPaused, source, on: broker)
+        context.audit?.queueName = source.definition.into
         API.write(source, to: &responses)
         return .answered
     }

@@ -75,6 +75,7 @@ extension API {
                 field: "key")
         }
         _ = broker.freeKey(key, in: queue, now: context.now)
+        context.audit?.add("key", key)
         writeNoContent(to: &responses)
         return .answered
     }

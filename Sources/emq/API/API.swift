@@ -51,7 +51,7 @@ struct API: ~Copyable {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         if request.method == .options { return try answerOptions(request, &responses) }
-        let operation = try readHead(of: request, by: context.caller, isWhole: true)
+        let (route, operation) = try readHead(of: request, by: context.caller, isWhole: true)
         let durability = context.gate.durability
         if let durability, !operation.isOpenDuringRecovery, !durability.isReady { throw durability.problem }
         cost = operation.cost
@@ -61,7 +61,10 @@ struct API: ~Copyable {
             try context.gate.admit(
                 cost, keptBytes: keepsBody ? bodyBytes : 0, writtenBytes: keepsBody ? 0 : bodyBytes, on: broker)
         }
-        if operation.isAudited { try beginAudit(request, &context) }
+        if operation.isAudited {
+            context.audit = AuditRecord(request, by: context.caller, route: route, name: name)
+            context.auditedTaskCount = nil
+        }
         let outcome = try operation.handler(&self, request, &responses, &context, broker)
         if operation.isAudited { endAudit(&context) }
         if case .answered = outcome {
@@ -73,12 +76,6 @@ struct API: ~Copyable {
             }
         }
         return outcome
-    }
-
-    private mutating func beginAudit(_ request: borrowing Request, _ context: inout Context) throws(Problem) {
-        let route = Route.all[try Route.find(request.path, name: &name)]
-        context.audit = AuditRecord(request, by: context.caller, route: route, name: name)
-        context.auditedTaskCount = nil
     }
 
     private func endAudit(_ context: inout Context) {
@@ -118,7 +115,7 @@ struct API: ~Copyable {
     /// Reads everything but the body of a request: the route, the name and the query. Checks what the sender may do.
     private mutating func readHead(
         of request: borrowing Request, by caller: Caller, isWhole: Bool
-    ) throws(Problem) -> Operation {
+    ) throws(Problem) -> (route: Route, operation: Operation) {
         if request.method == .connect { throw .noProxy }
         if case .stranger(let reason) = caller, !isOpen(request) { throw Problem(reason) }
         let place = try Route.find(request.path, name: &name)
@@ -133,14 +130,14 @@ struct API: ~Copyable {
         } else if operation.method != .get, !request.body.isEmpty {
             throw Problem(400, "send no body; parameters go in the URL")
         }
-        return operation
+        return (route, operation)
     }
 
     /// Whether a request needs no token.
     private mutating func isOpen(_ request: borrowing Request) -> Bool {
-        guard let place = try? Route.find(request.path, name: &name),
-            let operation = try? Route.all[place].operation(for: request)
-        else { return false }
+        guard let place = try? Route.find(request.path, name: &name) else { return false }
+        label = Metrics.label(ofRoute: place)
+        guard let operation = try? Route.all[place].operation(for: request) else { return false }
         return operation.need.permission == nil
     }
 

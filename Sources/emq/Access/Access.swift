@@ -56,7 +56,8 @@ final class Access {
     /// Finds out who shows a value of an Authorization field.
     func caller(showing value: Span<UInt8>, now: Int64) -> Caller {
         guard value.count <= Self.maximumFieldByteCount else { return .stranger(.malformed) }
-        // The place depends on a secret of this process, so nobody can learn from the time how much of a guess is right.
+        // The place depends on a secret of this process, so nobody can learn from the time how much of a guess is
+        // right.
         var hasher = Hasher()
         unsafe value.withUnsafeBytes { unsafe hasher.combine(bytes: $0) }
         let place = hasher.finalize() & (Self.rememberedCount - 1)

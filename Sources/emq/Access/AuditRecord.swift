@@ -55,6 +55,26 @@ struct AuditRecord {
 }
 
 extension Context {
+    /// The most queues of one request that have lines of their own.
+    private static let maximumAuditLines = 20
+
+    /// Logs a change of tasks in several queues: a line for each queue, and one for those beyond a limit together.
+    mutating func logAudit(of counts: [[UInt8]: Int]) {
+        guard let record = audit else { return }
+        audit = nil
+        let sorted = counts.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+        for (queueName, count) in sorted.prefix(Self.maximumAuditLines) {
+            var record = record
+            record.queueName = queueName
+            Emq.log(record.line(taskCount: count, now: now))
+        }
+        let rest = sorted.dropFirst(Self.maximumAuditLines)
+        guard sorted.isEmpty || !rest.isEmpty else { return }
+        var last = record
+        if !rest.isEmpty { last.add("other_queues", Array("\(rest.count)".utf8)) }
+        Emq.log(last.line(taskCount: rest.reduce(0) { $0 + $1.value }, now: now))
+    }
+
     /// Notes for the log that the current request changes a task. Call this before the change.
     mutating func noteAudited(_ id: UID, on broker: isolated Broker) {
         audit?.queueName = broker.withTask(id: id, now: now) { Array(copying: $0.queueName) }

@@ -115,24 +115,34 @@ struct TaskServer: ~Copyable, RequestHandler {
     }
 
     mutating func admits(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
+        admits(request, &responses, hasLargeBody: false)
+    }
+
+    mutating func readsOn(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
+        context.access == nil || admits(request, &responses, hasLargeBody: true)
+    }
+
+    private mutating func admits(
+        _ request: borrowing Request, _ responses: inout ResponseStream, hasLargeBody: Bool
+    ) -> Bool {
+        api.label = request.service == 0 ? 0 : Metrics.label(ofService: request.service)
+        defer { responses.label = api.label }
         do throws(Problem) {
             if request.isFromBrowser || context.access != nil { try checkSender(of: request) }
             if request.service == 0 { try api.checkHead(of: request, by: context.caller) }
+            // Strangers must not fill the memory for requests, whatever they ask for.
+            if hasLargeBody, case .stranger(let reason) = context.caller { throw Problem(reason) }
             if let durability, !durability.isReady { throw durability.problem }
             return true
         } catch {
+            noteRefusal(error, of: request)
             write(error, service: request.service, to: &responses)
             return false
         }
     }
 
-    mutating func readsOn(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool {
-        // Strangers must not fill the memory for requests.
-        context.access == nil || admits(request, &responses)
-    }
-
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream) {
-        // The body of a task was too large for the memory that is left.
+        // A body was too large for the memory that is left; usually, it was that of a task.
         if refusal.status == 503 { metrics.note(.memory) }
         write(Problem(refusal.status, refusal.detail), service: service, to: &responses)
     }
@@ -285,7 +295,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     /// Whether there is nothing left to wait for: no dispatched task, or no client to acknowledge one.
     private func isDrained(_ broker: isolated Broker) -> Bool {
         (broker.counts.dispatched == 0 || server.connectionCount == 0) && push?.inFlightCount ?? 0 == 0
-            && !server.hasUnsentAnswers && sources.isDisconnected
+            && !server.hasUnsentAnswers && sources.isDisconnected && !context.gate.views.isBusy
+            && !metrics.survey.isUnderWay
     }
 }
 
