@@ -40,6 +40,8 @@ public final class QueueListing {
     /// The first slot that has not been looked at.
     private var next: Slot = 1
     private var isRead = false
+    /// Whether it may be read.
+    public private(set) var isComplete = false
 
     /// Makes an empty list.
     public init(by order: QueueOrder) {
@@ -62,7 +64,9 @@ public final class QueueListing {
 
     /// Goes on. Returns whether the list is complete.
     func extend(_ store: borrowing TaskStore, steps: inout Int) -> Bool {
-        if next == 1 { names.reserve(store.queues.count + 1) }
+        if isComplete { return true }
+        // Some queues more than there are now, so that a few new ones do not move all.
+        if next == 1 { names.reserve(store.queues.count + store.queues.count / 8 + 1) }
         while !isRead {
             guard steps > 0 else { return false }
             if next >= store.queues.used {
@@ -72,7 +76,8 @@ public final class QueueListing {
                 next += 1
             }
         }
-        return names.sort(steps: &steps)
+        isComplete = names.sort(steps: &steps)
+        return isComplete
     }
 
     /// Adds the queue in a slot, if there is one, and returns how many steps that took.

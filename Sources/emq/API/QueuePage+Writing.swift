@@ -50,10 +50,9 @@ struct QueuePageWriter {
         responses.beginJSON(estimatedCount: 300 + 350 * page.found.count)
         responses.append("{\"queues\":{")
         var isFirst = true
-        for index in page.found {
+        for (position, index) in page.found.enumerated() {
             guard gate.mayAnswer(responses) else {
-                // The page ends here, and the next one begins with this queue.
-                page.end(before: index)
+                page.end(behind: position - 1)
                 break
             }
             page.listing?.withName(at: index) { name in

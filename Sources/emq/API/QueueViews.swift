@@ -67,7 +67,14 @@ final class QueuePage: PendingAnswer {
     fileprivate func extend(_ server: HTTPServer, steps: inout Int, on broker: isolated Broker) -> Bool {
         guard let listing else { return true }
         if position == nil {
-            guard broker.extend(listing, steps: &steps) else { return false }
+            guard broker.extend(listing, steps: &steps) else {
+                // Long names take more than was estimated.
+                guard listing.byteCount > Gate.largeAnswerBytes, !server.hasBuffers(for: listing.byteCount) else {
+                    return false
+                }
+                leftOut = broker.counts.queues
+                return true
+            }
         }
         var index = position ?? start(in: listing)
         defer { position = index }
@@ -124,8 +131,11 @@ final class QueuePage: PendingAnswer {
 }
 
 extension QueuePage {
-    /// Ends the page early, before the queue at `index` of the list, because there is no memory for more.
-    func end(before index: Int) { next = index > 0 ? listing?.cursor(behind: index - 1) : nil }
+    /// Ends the page early, because there is no memory for more. The next one begins behind its queue at `position`, or
+    /// where this one began if it has none.
+    func end(behind position: Int) {
+        next = found.indices.contains(position) ? listing?.cursor(behind: found[position]) : query.after
+    }
 
     /// Takes the text, which is then empty.
     func takeText() -> Buffer {
@@ -141,14 +151,13 @@ final class QueueViews {
     static let stepsPerTurn = 20_000
     /// With more queues than this, a list that is complete is used again.
     static let sharingCount = 1000
-    /// For how long after it is complete, and for how long it stays in memory after its last use.
+    /// For how long after its beginning, and for how long it stays in memory after its last use.
     static let sharingMilliseconds: Int64 = 1000
     static let keepingMilliseconds: Int64 = 5000
 
     private struct Kept {
         let listing: QueueListing
-        /// When it was complete; nil if it is not yet.
-        var completed: Int64?
+        let begun: Int64
         var lastUsed: Int64
     }
 
@@ -159,7 +168,11 @@ final class QueueViews {
     /// The memory of lists and pages, in bytes. O(lists and pages), of which there usually are few.
     var byteCount: Int {
         if kept.isEmpty, pages.isEmpty { return 0 }
-        return kept.reduce(0) { $0 + $1.listing.byteCount } + pages.reduce(0) { $0 + $1.byteCount }
+        var listings = kept.map(\.listing)
+        for case let listing? in pages.map(\.listing) where !listings.contains(where: { $0 === listing }) {
+            listings.append(listing)
+        }
+        return listings.reduce(0) { $0 + $1.byteCount } + pages.reduce(0) { $0 + $1.byteCount }
     }
 
     /// Whether pages are being made, so that the next turn should follow at once.
@@ -183,10 +196,7 @@ final class QueueViews {
             return true
         }
         page.begin(listing)
-        if page.extend(server, steps: &steps, on: broker) {
-            noteCompletion(of: listing, now: now)
-            return true
-        }
+        if page.extend(server, steps: &steps, on: broker) { return true }
         pages.append(page)
         return false
     }
@@ -196,27 +206,17 @@ final class QueueViews {
         by order: QueueOrder, count: Int, _ server: HTTPServer, now: Int64
     ) -> QueueListing? {
         if let place = kept.firstIndex(where: { $0.listing.order == order }) {
-            let isShared = kept[place].completed.map { now < $0 + Self.sharingMilliseconds } ?? true
-            if isShared {
+            if !kept[place].listing.isComplete || now < kept[place].begun + Self.sharingMilliseconds {
                 kept[place].lastUsed = now
                 return kept[place].listing
             }
             kept.remove(at: place)
         }
         let byteCount = QueueListing.estimatedByteCount(of: count)
-        if byteCount > Gate.largeAnswerBytes, server.isShortOfMemory || !server.hasBuffers(for: byteCount) {
-            return nil
-        }
+        if byteCount > Gate.largeAnswerBytes, !server.hasBuffers(for: byteCount + self.byteCount) { return nil }
         let listing = QueueListing(by: order)
-        if count > Self.sharingCount { kept.append(Kept(listing: listing, lastUsed: now)) }
+        if count > Self.sharingCount { kept.append(Kept(listing: listing, begun: now, lastUsed: now)) }
         return listing
-    }
-
-    private func noteCompletion(of listing: QueueListing, now: Int64) {
-        guard let place = kept.firstIndex(where: { $0.listing === listing }), kept[place].completed == nil else {
-            return
-        }
-        kept[place].completed = now
     }
 
     /// Goes on with the pages, for about a millisecond, and forgets lists that nobody uses.
@@ -233,23 +233,26 @@ final class QueueViews {
         steps = Self.stepsPerTurn
         if pages.isEmpty, kept.isEmpty { return }
         pages.removeAll { $0.isWithdrawn }
-        var rest: [QueuePage] = []
+        // Those that have their share of this turn come last in the next one.
+        var (unserved, served): ([QueuePage], [QueuePage]) = ([], [])
         for page in pages {
-            guard let listing = page.listing else { continue }
-            guard steps > 0, page.extend(server, steps: &steps, on: broker) else {
-                rest.append(page)
+            guard steps > 0 else {
+                unserved.append(page)
                 continue
             }
-            noteCompletion(of: listing, now: now)
+            guard page.extend(server, steps: &steps, on: broker) else {
+                served.append(page)
+                continue
+            }
             server.answer(page.ticket) { write(page, &$0) }
             // Writing a page of statistics takes longer than finding its queues.
             steps -= page.found.count * Self.stepsPerStatistics
         }
-        pages = rest
+        pages = unserved + served
         let used = pages.compactMap(\.listing)
         kept.removeAll { kept in
             // An incomplete list whose viewers have left would be outdated when it is complete.
-            let isOver = kept.completed == nil || now >= kept.lastUsed + Self.keepingMilliseconds
+            let isOver = !kept.listing.isComplete || now >= kept.lastUsed + Self.keepingMilliseconds
             return isOver && !used.contains { $0 === kept.listing }
         }
     }
