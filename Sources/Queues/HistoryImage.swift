@@ -90,9 +90,11 @@ private struct HistoryCoder {
         }
     }
 
-    mutating func points(limit: Int) -> Points? {
-        guard let count = number(), count <= limit else { return nil }
+    /// Reads points. Those of later intervals than `last` are left out: the clock has been set back since.
+    mutating func points(_ interval: HistoryInterval, last: Int64) -> Points? {
+        guard let count = number(), count <= interval.count else { return nil }
         var points = Points()
+        var previous: Int64 = -1
         for _ in 0..<Int(count) {
             var numbers = InlineArray<7, UInt32>(repeating: 0)
             for index in numbers.indices {
@@ -102,7 +104,10 @@ private struct HistoryCoder {
             var point = HistoryPoint()
             (point.enqueued, point.done, point.failed) = (numbers[1], numbers[2], numbers[3])
             (point.ready, point.dead, point.oldestReadySeconds) = (numbers[4], numbers[5], numbers[6])
-            points.append(point, at: Int64(numbers[0]), limit: limit)
+            let number = Int64(numbers[0])
+            guard number > previous else { return nil }
+            previous = number
+            if number <= last { points.append(point, at: number, limit: interval.count) }
         }
         return points
     }
@@ -117,8 +122,8 @@ private struct HistoryCoder {
 
     mutating func series(savedAt: Int64, now: Int64) -> Series? {
         guard let minute = counts(), let fiveMinutes = counts(),
-            let minutes = points(limit: HistoryInterval.minute.count),
-            let fives = points(limit: HistoryInterval.fiveMinutes.count)
+            let minutes = points(.minute, last: HistoryInterval.minute.last(now: savedAt)),
+            let fives = points(.fiveMinutes, last: HistoryInterval.fiveMinutes.last(now: savedAt))
         else { return nil }
         return Series(
             Series.Parts(minute: minute, fiveMinutes: fiveMinutes, minutes: minutes, fives: fives), savedAt: savedAt,
@@ -154,14 +159,17 @@ extension Broker {
     ///   - now: the time.
     /// - Returns: whether the bytes are whole. If not, this changes nothing.
     public func restoreHistories(_ image: Span<UInt8>, now: Int64) -> Bool {
-        guard var coder = HistoryCoder(reading: image), let savedAt = coder.number(), savedAt < 1 << 48,
-            let server = coder.series(savedAt: Int64(savedAt), now: now)
-        else { return false }
+        guard var coder = HistoryCoder(reading: image), let saved = coder.number(), saved < 1 << 48 else {
+            return false
+        }
+        // The clock may have been set back since.
+        let savedAt = min(Int64(saved), now)
+        guard let server = coder.series(savedAt: savedAt, now: now) else { return false }
         var found: [(name: [UInt8], series: Series)] = []
         while !coder.isAtEnd {
-            guard let name = coder.name(), let series = coder.series(savedAt: Int64(savedAt), now: now) else {
-                return false
-            }
+            guard found.count < Sampling.maximumCount, let name = coder.name(),
+                let series = coder.series(savedAt: savedAt, now: now)
+            else { return false }
             found.append((name, series))
         }
         store.sampling.server = server

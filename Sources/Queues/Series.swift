@@ -119,7 +119,8 @@ struct Series {
     /// The totals when events were last counted.
     var base = EventCounts()
     private var recent = InlineArray<12, Counts>(repeating: Counts())
-    private var lastTick: Int64 = 0
+    /// When events were last counted.
+    private(set) var lastTick: Int64 = 0
     /// What has happened in the minute, and in the five minutes, that have not ended.
     private var minute = EventCounts()
     private var fiveMinutes = EventCounts()

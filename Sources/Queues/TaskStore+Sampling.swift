@@ -149,15 +149,21 @@ extension TaskStore {
         sampling.records[series].series.count(EventCounts(queues[queue].totals), tick: sampling.tick)
     }
 
-    /// Finds or makes the series of a queue; 0 if there are none. It replaces the one whose queue was used least
-    /// lately.
+    /// Finds or makes the series of a queue. It replaces the one whose queue was used least lately; 0 if the queues of
+    /// all were used since the last tick, because taking series from each other, none would have any events.
     private mutating func series(of queue: Slot) -> Slot {
         if queues[queue].series != 0 || queues[queue].isPlaceOfDefaults { return queues[queue].series }
         let (name, hash) = (queues[queue].name, queues[queue].hash)
         var series = sampling.records.find(hash: hash) { $0.isNamed(name.span) }
         if series == 0 {
             guard sampling.limit > 0 else { return 0 }
-            if sampling.records.count >= sampling.limit { drop(sampling.recency.first) }
+            if sampling.records.count >= sampling.limit {
+                guard let oldest = leastRecentlyUsed() else {
+                    queues[queue].wasSampled = true
+                    return 0
+                }
+                drop(oldest)
+            }
             series = sampling.records.insert(SeriesRecord(name: name, hash: hash, queue: queue)) ?? 0
             guard series != 0 else { return 0 }
             sampling.recency.append(series, in: &sampling.records)
@@ -169,6 +175,21 @@ extension TaskStore {
         queues[queue].series = series
         queues[queue].wasSampled = true
         return series
+    }
+
+    /// The series whose queue was used least lately; nil if all were used since the last tick. Amortized O(1): a queue
+    /// that is marked and not counted yet is moved to the end, at most once in each sweep before it is counted.
+    private mutating func leastRecentlyUsed() -> Slot? {
+        for _ in 0..<sampling.records.count {
+            let first = sampling.recency.first
+            let queue = sampling.records[first].queue
+            // Those behind it are counted too, or are marked.
+            if sampling.records[first].series.lastTick == sampling.tick { return nil }
+            guard queue != 0, queues[queue].isTouched else { return first }
+            sampling.recency.remove(first, in: &sampling.records)
+            sampling.recency.append(first, in: &sampling.records)
+        }
+        return nil
     }
 
     /// Adds the series of a queue that an earlier process had.
