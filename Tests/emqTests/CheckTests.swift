@@ -77,6 +77,7 @@ import Testing
         #expect(try report(statistics(9), "--queue", "mail", "--oldest-critical", "5").level == .critical)
         #expect(try report(statistics(900, #""paused":true"#), "--queue", "mail").level == .ok)
         #expect(try report(statistics(900), "--queue", "m").level == .ok)
+        #expect(try report(statistics(1e300), "--queue", "mail").level == .critical)
         // As in `match` and in the queues of tokens, only `*` is special.
         #expect(try report(statistics(900), "--queue", "m[a]?l").level == .ok)
         #expect(try report(statistics(0), "--queue", "o*").problems.map(\.kind) == ["dead_tasks"])

@@ -156,7 +156,7 @@ struct CheckReport {
             if used > warning {
                 add(
                     used > critical ? .critical : .warning, "memory",
-                    "\(Int(used / limit * 100)) % of the memory is used")
+                    "\(Self.whole(used / limit * 100)) % of the memory is used")
             }
         }
         if let problem = body["journal"]?["problem"]?.text { add(.critical, "journal", "the journal: \(problem)") }
@@ -169,16 +169,19 @@ struct CheckReport {
 
     // MARK: Showing
 
+    /// A whole number. What answers may not be emq, so that a number may be too large for one.
+    private static func whole(_ number: Double) -> Int { Int(max(-1e15, min(number, 1e15))) }
+
     /// The longest unit that leaves at least two of it.
     private static func duration(_ seconds: Double) -> String {
         for (unit, length) in [("days", 86_400.0), ("hours", 3600), ("minutes", 60)] where seconds >= 2 * length {
-            return "\(Int(seconds / length)) \(unit)"
+            return "\(whole(seconds / length)) \(unit)"
         }
-        return "\(Int(seconds)) s"
+        return "\(whole(seconds)) s"
     }
 
     private static func count(_ number: Double, _ noun: String) -> String {
-        "\(Int(number)) \(noun)\(number == 1 ? "" : "s")"
+        "\(whole(number)) \(noun)\(number == 1 ? "" : "s")"
     }
 
     /// A number without a fraction of zero.
