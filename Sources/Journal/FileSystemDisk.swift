@@ -90,8 +90,8 @@ final class FileSystemDisk: Disk {
         return unsafe lstat(path, &status) == 0
     }
 
-    /// Gives the directory another path in the same file system, and makes that survive a crash. Only an empty directory
-    /// may be there.
+    /// Gives the directory another path in the same file system, and makes that survive a crash. Only an empty
+    /// directory may be there.
     func rename(to newPath: String) throws(LogError) {
         guard unsafe Glibc.rename(path, newPath) == 0 else {
             if errno == EEXIST || errno == ENOTEMPTY { throw LogError.exists(newPath) }
@@ -100,8 +100,8 @@ final class FileSystemDisk: Disk {
         try syncParent()
     }
 
-    /// Deletes the directory and its files, as far as that is possible.
-    func discard() {
+    /// Deletes the directory, which may have been renamed, and its files, as far as that is possible.
+    func discard(at path: String) {
         for name in ((try? names()) ?? []) + ["lock"] { try? remove(name) }
         unsafe rmdir(path)
     }

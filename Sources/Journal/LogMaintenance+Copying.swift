@@ -17,8 +17,8 @@ extension LogMaintenance {
     ///
     /// - Parameters:
     ///   - directory: the log's directory.
-    ///   - newDirectory: the directory of the copy, which must not exist. It appears when the copy is complete, checked,
-    ///     and safe on disk. Until then, its name ends in `.partial`.
+    ///   - newDirectory: the directory of the copy, which must not exist. It appears when the copy is complete,
+    ///     checked, and safe on disk. Until then, its name ends in `.partial`.
     /// - Returns: what the copy has.
     /// - Throws: `LogError`; then there is no copy.
     /// - Complexity: O(n) for n bytes. Takes as much memory as the largest frame, and a descriptor for each segment.
@@ -37,13 +37,14 @@ extension LogMaintenance {
             try target.rename(to: newDirectory)
             return report
         } catch {
-            target.discard()
+            // Renaming it may have succeeded, and making that safe may have failed.
+            target.discard(at: FileSystemDisk.exists(partial) ? partial : newDirectory)
             throw error
         }
     }
 
-    /// Copies a log to an empty directory, and reads the copy as a server would. The payloads are not inspected, because
-    /// that would take as much memory as the server that uses them has; their checksums are.
+    /// Copies a log to an empty directory, and reads the copy as a server would. The payloads are not inspected,
+    /// because that would take as much memory as the server that uses them has; their checksums are.
     static func copy(_ snapshot: LogSnapshot, to target: any Disk) throws(LogError) -> CopyReport {
         let report = try snapshot.copy(to: target)
         let recovery = try LogRecovery(disk: target)

@@ -6,14 +6,15 @@
 // are safe. A snapshot has all of these frames, because it opens the segments first and reads them afterwards:
 //
 // - It opens all segments from the oldest to the newest. If one of them is deleted in between, it begins again. A
-//   segment that is open can be read to its end, even when it is deleted. So the first segment is the one with which the
-//   log began after the listing.
-// - Then it reads their headers, from the newest to the oldest, because segments get their headers in the order of their
-//   numbers. What was safe before is in segments that have a header now.
-// - The last segment with a header is read frame by frame, up to its end at the time of reading. The others are complete.
-// - After a failed write or sync, a server moves the frames that are not safe from the last segment to a new one, and may
-//   overwrite the first of them with an end mark. So the end of the last segment is looked for at once. If it has an end
-//   mark, the snapshot begins again; if the copy later lacks a frame that was there, it fails.
+//   segment that is open can be read to its end, even when it is deleted. So the first segment is the one with which
+//   the log began after the listing.
+// - Then it reads their headers, from the newest to the oldest, because segments get their headers in the order of
+//   their numbers. What was safe before is in segments that have a header now.
+// - The last segment with a header is read frame by frame, up to its end at the time of reading. The others are
+//   complete.
+// - After a failed write or sync, a server moves the frames that are not safe from the last segment to a new one, and
+//   may overwrite the first of them with an end mark. So the end of the last segment is looked for at once. If it has
+//   an end mark, the snapshot begins again; if the copy later lacks a frame that was there, it fails.
 
 import Bytes
 
