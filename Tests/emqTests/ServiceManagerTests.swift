@@ -1,5 +1,5 @@
-// What the service manager hears: that the server is ready, needs time, stops, and that its loop turns. And sockets that
-// the service manager has opened.
+// What the service manager hears: that the server is ready, needs time, stops, and that its loop turns. And sockets
+// that the service manager has opened.
 
 import Foundation
 import Glibc

@@ -12,8 +12,9 @@ final class ServiceManager {
     /// How often a server that starts or stops asks for more time, and for how much.
     private static let reportMilliseconds: Int64 = 1000
     private static let extensionMicroseconds = 30_000_000
-    /// When to send a message again that was not received.
-    private static let retryMilliseconds: Int64 = 100
+    /// When to send a message again that was not received: the first pause, and the longest. Each is twice the one
+    /// before, because a manager that is gone does not come back.
+    private static let retryMilliseconds: ClosedRange<Int64> = 100...10_000
 
     private let send: (String) -> Bool
     /// How often the manager is told that the loop turns; nil if it does not ask.
@@ -21,6 +22,7 @@ final class ServiceManager {
     private var phase: Phase?
     /// The state that the manager has not been told yet; empty if there is none.
     private var unsent = ""
+    private var retryMilliseconds = ServiceManager.retryMilliseconds.lowerBound
     private var nextReport = Int64.max
     private var nextWatchdog = Int64.max
     /// When there is something to do; before that, a turn costs one comparison.
@@ -64,12 +66,17 @@ final class ServiceManager {
             case .stopping: unsent = "STOPPING=1\nSTATUS=stopping"
             }
         }
-        if !unsent.isEmpty, send(unsent) { unsent = "" }
+        let mayTryAgain = !unsent.isEmpty && !send(unsent)
+        if mayTryAgain {
+            retryMilliseconds = min(2 * retryMilliseconds, Self.retryMilliseconds.upperBound)
+        } else {
+            (unsent, retryMilliseconds) = ("", Self.retryMilliseconds.lowerBound)
+        }
         if now >= nextReport { report(durability, stopsBy: stopsBy, now: now) }
         if let watchdogMilliseconds, now >= nextWatchdog {
             nextWatchdog = now + (send("WATCHDOG=1") ? watchdogMilliseconds : min(watchdogMilliseconds, 100))
         }
-        nextTime = min(nextReport, nextWatchdog, unsent.isEmpty ? .max : now + Self.retryMilliseconds)
+        nextTime = min(nextReport, nextWatchdog, mayTryAgain ? now + retryMilliseconds / 2 : .max)
         return nextTime == .max ? nil : nextTime
     }
 
