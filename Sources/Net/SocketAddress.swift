@@ -61,13 +61,17 @@ struct SocketAddress {
     }
 
     /// The address that a socket is bound to; nil if the descriptor is no socket.
-    init?(of descriptor: Int32) {
+    init?(of descriptor: Int32) { unsafe self.init(filledBy: { unsafe getsockname(descriptor, $0, $1) }) }
+
+    /// The address of the other end of a socket; nil if it has none.
+    init?(ofPeer descriptor: Int32) { unsafe self.init(filledBy: { unsafe getpeername(descriptor, $0, $1) }) }
+
+    /// The address that a system call fills in; nil if that fails.
+    private init?(filledBy ask: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32) {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getsockname(descriptor, $0, &length)
-            }
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe ask($0, &length) }
         }
         guard status == 0 else { return nil }
         self.init(storage)
@@ -84,19 +88,6 @@ struct SocketAddress {
 
     private mutating func setFamily(_ family: Int32) {
         bytes.replaceSubrange(0..<2, with: [UInt8(family & 0xFF), UInt8(family >> 8)])
-    }
-
-    /// The address of the other end of a socket; nil if it has none.
-    init?(ofPeer descriptor: Int32) {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let status = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getpeername(descriptor, $0, &length)
-            }
-        }
-        guard status == 0 else { return nil }
-        self.init(storage)
     }
 
     /// The address and port for people; `unix` for a Unix-domain socket.
