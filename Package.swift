@@ -6,8 +6,8 @@ import PackageDescription
 /// The fuzzers need flags that a package may not pass to its dependents, so `.ci/long` requests them with EMQ_FUZZ.
 let isFuzzing = Context.environment["EMQ_FUZZ"] != nil
 
-/// The commit that `emq --version` names: `EMQ_COMMIT=$(contrib/commit) swift build`. The build tool would remember what the
-/// manifest finds out by itself, so that a later build would name an old commit.
+/// The commit that `emq --version` names: `EMQ_COMMIT=$(contrib/commit) swift build`. The build tool would remember
+/// what the manifest finds out by itself, so that a later build would name an old commit.
 let commit = (Context.environment["EMQ_COMMIT"] ?? "").filter { $0.isHexDigit || $0 == "+" }
 
 /// - `Lifetimes` lets a parser return structs of spans that the compiler ties to the buffer they point into.

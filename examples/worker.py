@@ -8,7 +8,8 @@ task's id, queue and attempt. If the command exits with status 0, the worker ack
 JSON, it is the task's result. Otherwise the worker naks the task, with the last line of standard error as the error.
 emq then tries the task again, or the task is dead.
 
-If the server requires a token, set EMQ_TOKEN to one that allows work. With an https URL, the worker trusts the system's issuers; set SSL_CERT_FILE to trust those in a PEM file instead.
+If the server requires a token, set EMQ_TOKEN to one that allows work. With an https URL, the worker trusts the system's
+issuers; set SSL_CERT_FILE to trust those in a PEM file instead.
 
 The worker takes tasks from earlier queues first. On SIGTERM and SIGINT it finishes the current task, gives back the
 tasks that it has not begun, and exits.

@@ -57,8 +57,8 @@ public struct AMQPSettings: Sendable {
         public fileprivate(set) var readyCount: Int?
         /// Whether the connection has ended. There is no more news then.
         public fileprivate(set) var hasEnded = false
-        /// Why it has ended, or why it gives no more messages although it has not (`AMQPFailure.isFinal`); nil if it was
-        /// to end.
+        /// Why it has ended, or why it gives no more messages although it has not (`AMQPFailure.isFinal`); nil if it
+        /// was to end.
         public fileprivate(set) var failure: AMQPFailure?
     }
 

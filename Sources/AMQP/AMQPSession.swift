@@ -1,6 +1,6 @@
 // A connection to a RabbitMQ, by librabbitmq, that consumes one queue. It belongs to one thread, which may wait in its
-// calls: for 10 s in `init` and `consume`, for 1 s in `close`, and in those that send until the broker reads, which they
-// give up when it has been silent for 20 s.
+// calls: for 10 s in `init` and `consume`, for 1 s in `close`, and in those that send until the broker reads, which
+// they give up when it has been silent for 20 s.
 
 import CLibraries
 import Glibc
@@ -171,8 +171,8 @@ import Net
 
     // MARK: Messages
 
-    /// About how much memory the message that is arriving will take, in bytes: its body, and its content as JSON. 0 if its
-    /// header has not arrived.
+    /// About how much memory the message that is arriving will take, in bytes: its body, and its content as JSON. 0 if
+    /// its header has not arrived.
     var arrivingByteCount: Int { header.map { 1024 + 2 * $0.bodyByteCount } ?? 0 }
 
     /// Asks how many messages are ready in the queue; `receive` gets the answer. It does not wait for it, because the
@@ -291,7 +291,8 @@ import Net
         guard status == 0 else { throw failure(status: status) }
     }
 
-    /// Closes the connection in order, so that the broker logs no error. Messages without an acknowledgement go back to their queue.
+    /// Closes the connection in order, so that the broker logs no error. Messages without an acknowledgement go back to
+    /// their queue.
     func close() {
         var close = unsafe emq_amqp_close()
         unsafe close.reply_code = 200

@@ -7,9 +7,9 @@ import Net
 public final class BrokerSocket: Sendable {
     /// How many addresses of a host are tried.
     private static let addressLimit = 16
-    /// How long sent bytes may stay without an acknowledgement by TCP, before the connection fails. A connection on which
-    /// nothing is read, because there is no room for messages, only sends heartbeats. Otherwise, nobody would notice for
-    /// a quarter of an hour that the network drops all packets.
+    /// How long sent bytes may stay without an acknowledgement by TCP, before the connection fails. A connection on
+    /// which nothing is read, because there is no room for messages, only sends heartbeats. Otherwise, nobody would
+    /// notice for a quarter of an hour that the network drops all packets.
     private static let silenceMilliseconds: Int32 = 20_000
 
     /// A non-blocking stream socket that carries AMQP in plaintext.

@@ -12,8 +12,8 @@ import Net
 
     private static let loaded = Locked<RabbitMQ?>(nil)
 
-    /// The library, or why there is none. Once it is loaded, it stays loaded; until then, each use looks for it, so that
-    /// it may be installed while the program runs.
+    /// The library, or why there is none. Once it is loaded, it stays loaded; until then, each use looks for it, so
+    /// that it may be installed while the program runs.
     public static var system: Result<RabbitMQ, AMQPFailure> {
         loaded.with { loaded in
             if let loaded { return .success(loaded) }

@@ -66,8 +66,8 @@ public final class Delivery {
     /// The number of attempts that are in flight or whose outcomes wait for room.
     public var inFlightCount: Int { attempts.count + waitingOutcomes.count }
 
-    /// The circuit breaker of a queue; nil if its options ask for none. O(1), or O(size of the options) for a queue that
-    /// has had nothing to send since the start.
+    /// The circuit breaker of a queue; nil if its options ask for none. O(1), or O(size of the options) for a queue
+    /// that has had nothing to send since the start.
     public func circuitBreaker(of index: QueueIndex, on broker: isolated Broker, now: Int64) -> CircuitBreaker? {
         let text = broker.push(of: index)
         if text.isEmpty { return nil }

@@ -31,8 +31,8 @@ import Glibc
     public var now: Int64 { unsafe uncheckedNow }
     /// The same time in microseconds.
     public var nowMicroseconds: Int64 { unsafe uncheckedNowMicroseconds }
-    /// How long each turn took, from the end of its wait to the beginning of the next one, in microseconds. What becomes
-    /// ready during a turn waits for its end.
+    /// How long each turn took, from the end of its wait to the beginning of the next one, in microseconds. What
+    /// becomes ready during a turn waits for its end.
     public var turnMicroseconds: Histogram { unsafe uncheckedTurnMicroseconds }
 
     // Unchecked, because each request reads or changes them. They are used on the loop's thread only, and no access

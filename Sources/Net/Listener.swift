@@ -185,7 +185,8 @@ final class Listener: EventSource {
         set(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, 30_000)
     }
 
-    /// Takes over a socket that another program has opened and listens on. `Address.init(ofListener:)` reads its address.
+    /// Takes over a socket that another program has opened and listens on. `Address.init(ofListener:)` reads its
+    /// address.
     static func inherited(_ descriptor: Int32, _ address: Address, service: Int) -> Listener {
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)

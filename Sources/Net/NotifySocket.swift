@@ -1,4 +1,5 @@
-// The socket on which a service manager receives messages of its services (sd_notify(3)): one datagram for each message.
+// The socket on which a service manager receives messages of its services (sd_notify(3)): one datagram for each
+// message.
 
 import CLinux
 import Glibc

@@ -1,12 +1,12 @@
-// What an HTTP server counts: its answers, and how long it worked on requests. Every request passes here, so there is no
-// look-up by name: the handler labels a request with a small number.
+// What an HTTP server counts: its answers, and how long it worked on requests. Every request passes here, so there is
+// no look-up by name: the handler labels a request with a small number.
 
 import Bytes
 
 /// The counts of an HTTP server since it was made.
 ///
-/// A handler labels the current request (`ResponseStream.label`). Label 0 is for requests that it has not labelled, such
-/// as those that are invalid.
+/// A handler labels the current request (`ResponseStream.label`). Label 0 is for requests that it has not labelled,
+/// such as those that are invalid.
 @safe public final class RequestStatistics {
     /// Labels are below this. Larger ones count as 0.
     public static let labelCount = 64
@@ -18,8 +18,8 @@ import Bytes
     private static let statusLimit = 600
 
     // Unchecked and behind pointers, because each request changes them: an array would be checked for other owners, and
-    // a variable of a class for overlapping accesses. They are used on the loop's thread only. `place` and `noteHandled`
-    // keep the places within their bounds.
+    // a variable of a class for overlapping accesses. They are used on the loop's thread only. `place` and
+    // `noteHandled` keep the places within their bounds.
 
     /// How many answers with each label had each status, by label first.
     private let counts: UnsafeMutablePointer<UInt64>

@@ -38,8 +38,8 @@ struct QueueRecord: LinkedRecord {
     var pause = Pause.none
     /// Whether its configuration says that all of its tasks are sent. Some may still be in the list for workers.
     var isPushed = false
-    /// Whether something has happened to it since the last sample; whether it ever had a series; its series, 0 if it has
-    /// none.
+    /// Whether something has happened to it since the last sample; whether it ever had a series; its series, 0 if it
+    /// has none.
     var isTouched = false
     var wasSampled = false
     var series: Slot = 0

@@ -110,8 +110,8 @@ struct TaskStore: ~Copyable {
         populations[Int(state.rawValue)]
     }
 
-    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of queues in use, of their
-    /// configurations, and of settings. O(1).
+    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of queues in use, of
+    /// their configurations, and of settings. O(1).
     var memoryBytes: Int {
         let image = isJournaled ? MemoryLayout<ImageIndex.Entry>.stride : 0
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image

@@ -29,7 +29,8 @@ struct HistoryFile {
         }
     }
 
-    /// Writes the histories, if there are any, in place of those of the last stop. O(points), with blocking system calls.
+    /// Writes the histories, if there are any, in place of those of the last stop. O(points), with blocking system
+    /// calls.
     func save(_ broker: isolated Broker, now: Int64) {
         guard let image = broker.historyImage(now: now) else { return }
         if let code = write(image) {

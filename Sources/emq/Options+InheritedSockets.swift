@@ -9,8 +9,8 @@ extension Options {
     private static let maximumSocketCount = 1000
 
     /// Listens on the sockets that systemd has passed, in place of the default address. A socket's name
-    /// (`FileDescriptorName=`) may be that of a legacy system, which it then serves, or `http` or `https`, which decides
-    /// about TLS as the scheme of an address does.
+    /// (`FileDescriptorName=`) may be that of a legacy system, which it then serves, or `http` or `https`, which
+    /// decides about TLS as the scheme of an address does.
     mutating func readInheritedSockets(_ environment: (String) -> String?) throws(UsageError) {
         // The variables may be those of a parent.
         guard let text = environment("LISTEN_FDS"), environment("LISTEN_PID") == "\(getpid())" else { return }

@@ -1,5 +1,5 @@
-// Signals. The first SIGTERM or SIGINT stops the server in good order, the second stops it at once. SIGHUP makes it read
-// its certificate and its tokens again.
+// Signals. The first SIGTERM or SIGINT stops the server in good order, the second stops it at once. SIGHUP makes it
+// read its certificate and its tokens again.
 
 import CLinux
 import Glibc

@@ -156,8 +156,8 @@ import Testing
         }
     }
 
-    /// The pages use ports 8080 and 8443, /var/lib/emq, and certificates in /etc/emq. Here the kernel chooses the ports,
-    /// and the files are temporary.
+    /// The pages use ports 8080 and 8443, /var/lib/emq, and certificates in /etc/emq. Here the kernel chooses the
+    /// ports, and the files are temporary.
     @Test func everyServerStartsAsPrinted() throws {
         let directory = DataDirectory()
         let tokens = try TokenFile([])

@@ -1,5 +1,5 @@
-// Sources when something is in the way, in virtual time: there is no room, the connection fails, the definition changes,
-// the server stops.
+// Sources when something is in the way, in virtual time: there is no room, the connection fails, the definition
+// changes, the server stops.
 
 import Foundation
 import Support

@@ -1,5 +1,6 @@
 // A route: one value with all that the server knows about a path before it reads a body. Look-up, `Allow`, `405`, hints
-// for mistyped paths and parameters, admission, and what a sender needs derive from it. The table of all routes is `Route.all`.
+// for mistyped paths and parameters, admission, and what a sender needs derive from it. The table of all routes is
+// `Route.all`.
 
 import Bytes
 import Net

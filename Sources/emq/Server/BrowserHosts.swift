@@ -125,8 +125,8 @@ extension BrowserHosts {
     ///
     /// - Parameters:
     ///   - request: the request.
-    ///   - hasToken: whether it has a valid token. A page that somebody has pointed here cannot know one, so the host may
-    ///     have any name.
+    ///   - hasToken: whether it has a valid token. A page that somebody has pointed here cannot know one, so the host
+    ///     may have any name.
     /// - Throws: 403.
     func check(_ request: borrowing Request, hasToken: Bool) throws(Problem) {
         let host = request.authority

@@ -2,8 +2,8 @@
 
 import AMQP
 
-/// What a source needs of a connection that consumes one queue of a RabbitMQ. It ends when it fails or is stopped, and is
-/// not used again. Tests give messages without a RabbitMQ.
+/// What a source needs of a connection that consumes one queue of a RabbitMQ. It ends when it fails or is stopped, and
+/// is not used again. Tests give messages without a RabbitMQ.
 protocol MessageConsumer: AnyObject {
     /// Takes what has happened since the last call.
     func takeNews() -> AMQPConsumer.News

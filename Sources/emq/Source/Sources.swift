@@ -46,8 +46,8 @@ final class Sources {
 
     // MARK: Turns
 
-    /// Takes messages, stores them, and acknowledges those whose tasks are safe. Call this in each turn after the tasks of
-    /// an earlier process are recovered. O(sources + messages).
+    /// Takes messages, stores them, and acknowledges those whose tasks are safe. Call this in each turn after the tasks
+    /// of an earlier process are recovered. O(sources + messages).
     func beginTurn(_ context: inout Context, on broker: isolated Broker) {
         connections.beginTurn(maximumMemoryBytes: context.gate.maximumMemoryBytes, now: context.now)
         if !hasBegun { begin(on: broker) }
