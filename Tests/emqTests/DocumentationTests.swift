@@ -189,7 +189,7 @@ import Testing
         try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
     }
 
-    /// Whether two answers differ only in ids, receipts, times and ages.
+    /// Whether two answers differ only in ids, receipts, times, ages and rates.
     private func matches(_ printed: Any, _ real: Any, member: String, _ names: inout [String: String]) -> Bool {
         switch (printed, real) {
         case (let printed as [Any], let real as [Any]):
@@ -200,8 +200,13 @@ import Testing
             return true
         case (let printed as [String: Any], let real as [String: Any]):
             guard Set(printed.keys) == Set(real.keys) else { return false }
-            for (key, value) in printed where !matches(value, real[key] as Any, member: key, &names) { return false }
-            return true
+            // What depends on how fast the examples run: rates count whole seconds, and after some milliseconds a source
+            // knows that there is no RabbitMQ.
+            if member == "rates" { return real.values.allSatisfy { $0 as? Double ?? -1 >= 0 } }
+            let isFree = ["last_error", "last_error_at"]
+            return printed.allSatisfy { key, value in
+                isFree.contains(key) || matches(value, real[key] as Any, member: key, &names)
+            }
         case (let printed as String, let real as String) where ["id", "ids", "receipt", "missing"].contains(member):
             // The same printed id always stands for the same real one.
             if let known = names[printed] { return known == real }
