@@ -22,6 +22,7 @@ import Testing
         "POST /source/NAME/pause": "admin", "POST /source/NAME/resume": "admin", "GET /source/NAME": "admin",
         "PUT /source/NAME": "admin", "DELETE /source/NAME": "admin", "GET /source/": "admin",
         "GET /metrics/": "metrics", "GET /metrics/queues": "metrics", "GET /healthz/": "nothing",
+        "GET /openapi.json/": "nothing",
     ]
 
     private struct Asked {

@@ -90,8 +90,8 @@ import Testing
                 #expect(section.contains(method), "the section on \(named.path) does not name \(method)")
             }
             for parameter in route.query {
-                let isThere = section.contains("`\(parameter)`") || section.contains("\(parameter)=")
-                #expect(isThere, "the section on \(named.path) does not name the parameter \(parameter)")
+                let isThere = section.contains("`\(parameter.name)`") || section.contains("\(parameter.name)=")
+                #expect(isThere, "the section on \(named.path) does not name the parameter \(parameter.name)")
             }
         }
         func expect(_ names: [StaticString], on heading: String) {
@@ -154,6 +154,36 @@ import Testing
             }
             #expect(printed.isEmpty, "\(example.commands)")
         }
+    }
+
+    @Test func everyExampleAgreesWithTheContract() throws {
+        let contract = Contract.shared
+        var (bodies, answers) = (0, 0)
+        for example in try examples(of: "api.md") {
+            var printed = example.answers[...]
+            for line in example.commands.split(separator: "\n") {
+                guard let target = line.firstMatch(of: /localhost:8080([^' ]*)/).map({ String($0.1) }) else { continue }
+                let body = line.firstMatch(of: /--json '([^']*)'/).map { String($0.1) }
+                let named = line.firstMatch(of: /-X ([A-Z]+)/).map { String($0.1) }
+                let method = named ?? (body == nil ? "GET" : "POST")
+                let operation = try #require(contract.operation(method, target), "\(line)")
+                let answer = method == "DELETE" ? nil : printed.popFirst()
+                let isProblem = answer?.hasPrefix("{\"type\":") == true
+                if let body, !isProblem {
+                    let schema = try #require(contract.schema(operation["requestBody"]), "\(line)")
+                    #expect(contract.flaws(try parse(body), schema, at: "").isEmpty, "\(line)")
+                    bodies += 1
+                }
+                guard let answer else { continue }
+                let responses = operation["responses"] as? Contract.Object
+                let schema =
+                    isProblem
+                    ? .init(reference: "Problem") : try #require(contract.schema(responses?["200"]), "\(line)")
+                #expect(contract.flaws(try parse(answer), schema, at: "").isEmpty, "\(answer)")
+                answers += 1
+            }
+        }
+        #expect(bodies > 25 && answers > 50, "\(bodies), \(answers)")
     }
 
     /// The pages use ports 8080 and 8443, /var/lib/emq, and certificates in /etc/emq. Here the kernel chooses the

@@ -171,7 +171,7 @@ extension API {
     }
 
     /// The longest error of a refused task, in bytes.
-    private static let maximumErrorBytes = 10_000
+    static let maximumErrorBytes = 10_000
     /// The most of an error that is kept on a full disk, in bytes.
     private static let errorBytesWithoutRoom = 200
 

@@ -191,14 +191,19 @@ extension API {
 
     // MARK: Purging, kicking, moving
 
+    /// How many tasks a kick or a move may name.
+    static let sweepCounts: ClosedRange<Int64> = 1...Int64(Int32.max)
+    static let purgedStates = TaskState.named.mapValues { [$0] }.merging(["all": TaskState.allCases]) { $1 }
+    static let kickedStates: [String: TaskState] = ["dead": .dead, "delayed": .delayed]
+    static let kickTargets = ["origin": true]
+    static let movedStates: [String: TaskState] = ["ready": .ready, "delayed": .delayed, "dead": .dead]
+
     /// `POST /purge/NAME`
     static func purge(
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        var named = TaskState.named.mapValues { [$0] }
-        named["all"] = TaskState.allCases
-        let states = try api.query.word("state", named) ?? [.ready, .delayed]
+        let states = try api.query.word("state", purgedStates) ?? [.ready, .delayed]
         let queue = try broker.requireQueue(named: api.name.span)
         let completion = completion(of: request, "{\"purged\":", context, on: broker)
         do throws(BrokerError) {
@@ -215,8 +220,8 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let limit = try api.sweepLimit()
-        let state: TaskState? = try api.query.word("state", ["dead": .dead, "delayed": .delayed])
-        let isToOrigin = try api.query.word("to", ["origin": true]) ?? false
+        let state = try api.query.word("state", kickedStates)
+        let isToOrigin = try api.query.word("to", kickTargets) ?? false
         if isToOrigin {
             do throws(Problem) { try context.caller.checkAllQueues(.manage, for: "to=origin") } catch {
                 throw error.inside("to")
@@ -245,7 +250,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let isToOrigin = try api.query.word("to", ["origin": true]) ?? false
+        let isToOrigin = try api.query.word("to", kickTargets) ?? false
         try context.body.read(request, allowsNull: true)
         let bytes = request.body
         var ids: JSONScanner.Entry?
@@ -276,8 +281,7 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let limit = try api.sweepLimit()
-        let state: TaskState =
-            try api.query.word("state", ["ready": .ready, "delayed": .delayed, "dead": .dead]) ?? .ready
+        let state = try api.query.word("state", movedStates) ?? .ready
         guard let to = api.query["to"] else {
             throw Problem(400, "name the target queue: /move/NAME?to=OTHER", field: "to")
         }
@@ -305,7 +309,7 @@ extension API {
     }
 
     private func sweepLimit() throws(Problem) -> Int {
-        Int(try query.integer("n", 1...Int64(Int32.max)) ?? Int64(Int.max))
+        Int(try query.integer("n", API.sweepCounts) ?? Int64(Int.max))
     }
 
     /// Answers with a count when it is known, and logs it. The sweep continues if the client disconnects. The log also

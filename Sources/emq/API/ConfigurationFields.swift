@@ -8,6 +8,8 @@ import Queues
 /// A field of a queue's configuration, or of the defaults for all queues.
 struct ConfigurationField: Sendable {
     let name: StaticString
+    /// The values that are allowed, apart from `null`.
+    let schema: Schema
     /// Whether `null` is a value: never, no limit or no queue, whatever the defaults for all queues say.
     let acceptsNull: Bool
     /// Reads a value.
@@ -21,6 +23,7 @@ struct ConfigurationField: Sendable {
         shown: @escaping @Sendable (QueueConfiguration) -> ShownValue?
     ) {
         self.name = name
+        schema = type.schema
         acceptsNull = type.acceptsNull
         let readValue = type.read
         // No field holds a time, which would need the present one.
@@ -37,7 +40,7 @@ struct ConfigurationField: Sendable {
         let readValue = type.read
         self.init(
             name,
-            FieldType<Value?>(acceptsNull: true) { (value, now) throws(Problem) in
+            FieldType<Value?>(type.schema, acceptsNull: true) { (value, now) throws(Problem) in
                 value.kind == .null ? nil : try readValue(value, now)
             }, { Self.store($1, in: &$0, builtIn: builtIn, store) },
             shown: { $0.builtIn.contains(builtIn) ? .null : shown($0) })

@@ -9,13 +9,16 @@ import Queues
 struct FieldType<Value>: Sendable {
     /// Whether `null` is a value. Where it is not, a field that is `null` counts as absent.
     let acceptsNull: Bool
+    /// The values that are allowed, apart from `null`.
+    let schema: Schema
     /// Reads a value at a time in milliseconds since the Unix epoch.
     let read: @Sendable (_ value: borrowing FieldValue, _ now: Int64) throws(Problem) -> Value
 
     init(
-        acceptsNull: Bool = false,
+        _ schema: Schema, acceptsNull: Bool = false,
         _ read: @escaping @Sendable (_ value: borrowing FieldValue, _ now: Int64) throws(Problem) -> Value
     ) {
+        self.schema = schema
         self.acceptsNull = acceptsNull
         self.read = read
     }
@@ -23,51 +26,53 @@ struct FieldType<Value>: Sendable {
 
 extension FieldType<Range<Int>> {
     /// Any JSON, as its range in the object.
-    static var json: Self { Self(acceptsNull: true) { (value, _) throws(Problem) in value.range } }
+    static var json: Self { Self(.any, acceptsNull: true) { (value, _) throws(Problem) in value.range } }
 }
 
 extension FieldType<Int64> {
     /// A number of seconds, 0 included, as milliseconds.
-    static var duration: Self { Self { (value, _) throws(Problem) in try value.duration() } }
+    static var duration: Self { Self(.duration) { (value, _) throws(Problem) in try value.duration() } }
 
     /// A number of seconds that is not 0, as milliseconds.
-    static var length: Self { Self { (value, _) throws(Problem) in try value.length() } }
+    static var length: Self { Self(.length) { (value, _) throws(Problem) in try value.length() } }
 
     /// How long a task lives, where `null` means never: a number of seconds, 0 included, as milliseconds.
     static var lifetime: Self {
-        Self { (value, _) throws(Problem) in try value.duration(alternative: ", or null for never") }
+        Self(.duration) { (value, _) throws(Problem) in try value.duration(alternative: ", or null for never") }
     }
 
     /// A time in Unix seconds, as milliseconds.
-    static var time: Self { Self { (value, now) throws(Problem) in try value.time(now: now) } }
+    static var time: Self { Self(.time) { (value, now) throws(Problem) in try value.time(now: now) } }
 
     /// A whole number.
     static func integer(_ range: ClosedRange<Int64>) -> Self {
-        Self { (value, _) throws(Problem) in try value.integer(range) }
+        Self(.integer(range)) { (value, _) throws(Problem) in try value.integer(range) }
     }
 }
 
 extension FieldType<UInt32> {
     /// A number of retries.
-    static var retryLimit: Self { Self { (value, _) throws(Problem) in try value.retryLimit() } }
+    static var retryLimit: Self { Self(.retryLimit) { (value, _) throws(Problem) in try value.retryLimit() } }
 }
 
 extension FieldType<Int> {
     /// One of a few words, as its place among them.
     static func word(_ words: [StaticString]) -> Self {
-        Self { (value, _) throws(Problem) in try value.word(words) }
+        Self(.words(words.map { "\($0)" })) { (value, _) throws(Problem) in try value.word(words) }
     }
 }
 
 extension FieldType<[UInt8]> {
     /// A text of 1 to `maximumBytes` bytes of UTF-8.
     static func text(maximumBytes: Int) -> Self {
-        Self { (value, _) throws(Problem) in try value.string(maximumBytes: maximumBytes) }
+        Self(.text(maximumBytes: maximumBytes)) { (value, _) throws(Problem) in
+            try value.string(maximumBytes: maximumBytes)
+        }
     }
 
     /// The name of a queue.
     static var queueName: Self {
-        Self { (value, _) throws(Problem) in
+        Self(.queueName) { (value, _) throws(Problem) in
             let name = try value.string(maximumBytes: QueueName.maximumByteCount)
             if let flaw = QueueName.flaw(in: name.span) { throw Problem(400, flaw, field: "\(value.name)") }
             return name
@@ -76,26 +81,32 @@ extension FieldType<[UInt8]> {
 
     /// An object of strings of at most `maximumBytes` bytes of JSON, as the client wrote it.
     static func strings(maximumBytes: Int) -> Self {
-        Self { (value, _) throws(Problem) in try value.strings(maximumBytes: maximumBytes) }
+        Self(.map(of: .text(minimumBytes: 0))) { (value, _) throws(Problem) in
+            try value.strings(maximumBytes: maximumBytes)
+        }
     }
 }
 
 extension FieldType<Backoff> {
     /// The pause before a retry.
-    static var backoff: Self { Self { (value, _) throws(Problem) in try value.backoff() } }
+    static var backoff: Self { Self(.backoff) { (value, _) throws(Problem) in try value.backoff() } }
 }
 
 extension FieldType<Expiry> {
     /// How long a task lives: a number of seconds, or `null` or `"never"`.
     static var expiry: Self {
-        Self(acceptsNull: true) { (value, _) throws(Problem) in value.kind == .null ? .never : try value.expiry() }
+        Self(.expiry, acceptsNull: true) { (value, _) throws(Problem) in
+            value.kind == .null ? .never : try value.expiry()
+        }
     }
 }
 
 extension FieldType<PushOptions> {
     /// How tasks are sent.
     static func push(_ kind: PushOptions.Kind) -> Self {
-        Self { (value, _) throws(Problem) in try PushOptions(value, of: kind) }
+        Self(.reference(kind == .queue ? "Push" : "Request")) { (value, _) throws(Problem) in
+            try PushOptions(value, of: kind)
+        }
     }
 }
 

@@ -65,7 +65,7 @@ func readQuery(_ query: Span<UInt8>, of route: Route) throws(Problem) -> Query {
     for pair in text(query).split(separator: "&") {
         let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         let name = try percentDecoded(parts[0])
-        guard route.query.contains(name) else { throw unknownParameter(name, of: route) }
+        guard route.query.contains(where: { $0.name == name }) else { throw unknownParameter(name, of: route) }
         let value = try parts.count > 1 ? percentDecoded(parts[1], field: name) : ""
         guard parameters.values.updateValue(value, forKey: name) == nil else {
             throw Problem(400, "the query parameter '\(name)' is given twice; send it once", field: name)
@@ -83,7 +83,7 @@ private func unknownParameter(_ name: String, of route: Route) -> Problem {
             400, "the query parameter '\(name)' needs \(other.subject.phrase) in the path: \(other.path)?\(name)=…",
             field: name)
     }
-    let hint = route.query.isEmpty ? "this path takes none" : nearestName(to: name, among: route.query)
+    let hint = route.query.isEmpty ? "this path takes none" : nearestName(to: name, among: route.query.map(\.name))
     return Problem(400, "unknown query parameter '\(name)'; \(hint)", field: name)
 }
 

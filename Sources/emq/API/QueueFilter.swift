@@ -35,8 +35,6 @@ struct QueuePageQuery {
     /// The most queues in a page, and how many of them there are if the client does not say.
     static let maximumCount = 1000
     static let usualStatisticsCount = 100
-    /// The parameters, for the routes.
-    static let parameters = ["prefix", "match", "sort", "n", "after"]
 
     var filter: QueueFilter
     var order = QueueOrder.name
@@ -68,7 +66,8 @@ struct QueuePageQuery {
 }
 
 extension QueueOrder {
-    fileprivate static let named: [String: QueueOrder] = [
+    /// The orders as clients name them.
+    static let named: [String: QueueOrder] = [
         "name": .name, "ready": .ready, "oldest_ready": .oldestReady, "dead": .dead, "rate": .rate,
     ]
 }

@@ -45,13 +45,13 @@ final class Route: Sendable {
     /// What to do instead of adding a name to a path that takes none, as a clause; empty for no advice.
     let advice: StaticString
     /// The parameters of the query.
-    let query: [String]
+    let query: [QueryParameter]
     /// What each method does.
     let operations: [Operation]
 
     init(
         _ name: StaticString, alias: StaticString? = nil, _ subject: Subject, suffix: StaticString = "",
-        advice: StaticString = "", query: [String] = [], _ operations: Operation...
+        advice: StaticString = "", query: [QueryParameter] = [], _ operations: Operation...
     ) {
         self.name = name
         self.alias = alias
@@ -74,7 +74,7 @@ final class Route: Sendable {
 
     /// The route with the same first segment that takes a parameter in its query.
     func neighbour(withParameter parameter: String) -> Route? {
-        Route.all.first { "\($0.name)" == "\(name)" && $0.query.contains(parameter) }
+        Route.all.first { "\($0.name)" == "\(name)" && $0.query.contains { $0.name == parameter } }
     }
 
     /// The methods that the path answers, as the Allow field lists them.
@@ -283,7 +283,7 @@ extension Route {
 
 extension Method {
     /// The method as requests write it.
-    fileprivate var name: StaticString {
+    var name: StaticString {
         switch self {
         case .get: "GET"
         case .head: "HEAD"

@@ -24,33 +24,33 @@ extension Route {
 
         Route("task", .task, .get(needs: .read, API.showTask), .delete(.frees, needs: .manage, API.cancelTask)),
         Route(
-            "result", .task, query: ["timeout"], .get(needs: .read, API.awaitResult),
+            "result", .task, query: [.timeout], .get(needs: .read, API.awaitResult),
             .delete(.frees, needs: .manage, API.deleteResult)),
         Route(
-            "key", .queue, query: ["key"], .get(needs: .read, API.showKey),
+            "key", .queue, query: [.key], .get(needs: .read, API.showKey),
             .delete(.frees, needs: .manage, API.freeKey)),
 
-        Route("peek", .queue, query: ["n", "state", "after"], .get(needs: .read, API.peek)),
+        Route("peek", .queue, query: QueryParameter.peek, .get(needs: .read, API.peek)),
         // Clients do not rely on these answers, so they wait for nothing.
         Route(
             "queues", .none,
             advice: "/stats/NAME shows a queue and /purge/NAME deletes its tasks; an empty queue vanishes by itself",
-            query: QueuePageQuery.parameters, .get(needs: .read, hold: .never, API.listQueues)),
+            query: QueryParameter.queues, .get(needs: .read, hold: .never, API.listQueues)),
         Route(
-            "stats", .none, query: QueuePageQuery.parameters + ["history"],
+            "stats", .none, query: QueryParameter.queues + [.history],
             .get(needs: .read, hold: .never, API.showStatistics)),
-        Route("stats", .queue, query: ["history"], .get(needs: .read, hold: .never, API.showQueueStatistics)),
+        Route("stats", .queue, query: [.history], .get(needs: .read, hold: .never, API.showQueueStatistics)),
 
         // These work while the disk is full too.
         Route(
             "pause", .queue, .post(.returns(Cost.queueBytes), needs: .manage, admission: .byHandler, API.pause)),
         Route("resume", .queue, .post(.returns, needs: .manage, API.resume)),
-        Route("purge", .queue, query: ["state"], .post(.frees, needs: .manage, API.purge)),
+        Route("purge", .queue, query: QueryParameter.purge, .post(.frees, needs: .manage, API.purge)),
         Route(
-            "kick", .none, query: ["to"],
+            "kick", .none, query: [.kickToOrigin],
             .post(.grows(), needs: .manage, body: .read, admission: .byHandler, API.kickTasks)),
-        Route("kick", .queue, query: ["n", "state", "to"], .post(.grows(), needs: .manage, API.kick)),
-        Route("move", .queue, query: ["n", "state", "to"], .post(.grows(), needs: .manage, API.move)),
+        Route("kick", .queue, query: QueryParameter.kick, .post(.grows(), needs: .manage, API.kick)),
+        Route("move", .queue, query: QueryParameter.move, .post(.grows(), needs: .manage, API.move)),
 
         Route(
             "config", .queue, .get(needs: .admin, API.showConfiguration),
@@ -80,8 +80,11 @@ extension Route {
             "metrics", .none, advice: "/metrics/queues has the metrics of each queue",
             .get(needs: .metrics, hold: .never, isOpenDuringRecovery: true, API.showMetrics)),
         Route(
-            "metrics", .none, suffix: "/queues", query: ["match", "n"],
+            "metrics", .none, suffix: "/queues", query: QueryParameter.metrics,
             .get(needs: .metrics, hold: .never, API.showQueueMetrics)),
         Route("healthz", .none, .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showHealth)),
+        Route(
+            "openapi.json", .none, advice: "it is one document",
+            .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showContract)),
     ]
 }

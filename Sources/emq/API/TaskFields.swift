@@ -8,6 +8,8 @@ import UID
 /// A field of an enqueue.
 final class TaskField: Sendable {
     let name: StaticString
+    /// The values that are allowed, apart from `null`.
+    let schema: Schema
     /// Whether `null` is a value.
     let acceptsNull: Bool
     /// Reads a value into the fields at a time in milliseconds since the Unix epoch.
@@ -23,6 +25,7 @@ final class TaskField: Sendable {
         shown: Shown? = nil
     ) {
         self.name = name
+        schema = type.schema
         acceptsNull = type.acceptsNull
         let readValue = type.read
         read = { (value, fields, now) throws(Problem) in store(&fields, try readValue(value, now)) }
@@ -37,7 +40,7 @@ final class TaskField: Sendable {
         let readValue = type.read
         self.init(
             name,
-            FieldType<Value?>(acceptsNull: true) { (value, now) throws(Problem) in
+            FieldType<Value?>(type.schema, acceptsNull: true) { (value, now) throws(Problem) in
                 value.kind == .null ? nil : try readValue(value, now)
             }, store)
     }

@@ -1,7 +1,7 @@
 // What a source is doing, and what it has done.
 
 /// What a source is doing.
-enum SourceState: String {
+enum SourceState: String, CaseIterable {
     /// It has no connection yet, or is about to consume.
     case connecting
     /// It takes messages.

@@ -1,0 +1,163 @@
+// The schemas of the bodies of answers. The tests check every answer that they see against them.
+
+import Queues
+
+extension OpenAPI {
+    /// The schemas of answers, by their names.
+    static let answerSchemas: Properties = [
+        ("Problem", problem),
+        ("QueueName", queueName),
+        ("TaskID", taskID),
+        ("TaskReference", taskReference),
+        ("Time", Schema.number.described("Unix seconds, down to the millisecond.")),
+        ("State", .words(TaskState.allCases.map { "\($0.name)" })),
+        ("Enqueued", .answer([("id", .taskID)], optional: [("existing", .constant("true"))])),
+        ("EnqueuedTasks", .answer([("ids", .array(of: .taskID))], optional: [("existing", .array(of: .count))])),
+        ("DispatchedTask", .answer(beginning + [("retry", .duration), ("receipt", .text())], optional: [metadata])),
+        ("ListedTask", .answer(beginning + state, optional: [metadata] + times + listed)),
+        (
+            "TaskRecord",
+            .answer(beginning + state + [("retries", .count)], optional: [metadata] + times + listed + shown)
+        ),
+        ("Acknowledged", .answer([("acked", .count), missing])),
+        ("Refused", .answer([("requeued", .count), ("dead", .count), missing])),
+        ("Touched", .answer([("touched", .count), missing])),
+        ("KickedTasks", .answer([("kicked", .count), missing])),
+        ("Purged", .answer([("purged", .count)])),
+        ("Kicked", .answer([("kicked", .count)])),
+        ("Moved", .answer([("moved", .count)])),
+        ("Paused", .answer([("paused", .boolean)], optional: [("new", .constant("true"))])),
+        ("Result", .answer([("state", .reference("State"))], optional: [("result", .any)])),
+        (
+            "KeptKey",
+            .answer([
+                ("key", .text()), ("queue", .queueName), ("id", .taskID), ("since", .time), ("until", .time),
+            ])
+        ),
+        ("Rates", .answer(["enqueued", "done", "failed"].map { ($0, .duration) })),
+        ("Totals", .answer(totals.map { ($0, .count) })),
+        ("History", history),
+        ("CircuitState", circuitState),
+        ("QueueStatistics", queueStatistics),
+        ("Statistics", statistics),
+        ("ShownConfiguration", shownConfiguration),
+        (
+            "SourceStatus",
+            .answer([("queue", .text()), ("into", .queueName)] + sourceStatus)
+        ),
+        ("ShownSource", shownSource),
+        ("Sources", .answer([("sources", .map(of: .reference("ShownSource")))])),
+        ("Health", health),
+    ]
+
+    private static let problem = Schema.answer(
+        [
+            ("type", .text()), ("title", .text()),
+            ("status", .integer(400...599)),
+            ("detail", Schema.text().described("What is wrong and what would be right, for people.")),
+        ],
+        optional: [("field", Schema.text(minimumBytes: 0).described("The field or query parameter at fault."))]
+    ).described("A problem detail (RFC 9457). The request has changed nothing.")
+
+    private static let queueName = Schema.text(
+        maximumBytes: QueueName.maximumByteCount, pattern: #"^[^\u0000-\u001F\u007F-\u009F]+$"#
+    ).described("1 to \(QueueName.maximumByteCount) bytes of UTF-8 without control characters.")
+
+    private static let idPattern =
+        "([A-Za-z0-9_-]{21}[AQgw]|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"
+    private static let taskID = Schema.text(pattern: "^\(idPattern)$")
+        .described("The id of a task. Answers have 22 characters of base64url; requests may also have a UUID.")
+    private static let taskReference = Schema.text(pattern: "^\(idPattern)(@[0-9a-f]{16})?$")
+        .described("The id of a task, or the receipt of one dispatch, ID@TOKEN.")
+
+    // MARK: Tasks
+
+    private static let beginning: Properties = [
+        ("id", .taskID), ("queue", .queueName), ("content", .any), ("attempt", .count),
+    ]
+    private static let metadata: (name: String, schema: Schema) = ("metadata", .map(of: .text(minimumBytes: 0)))
+    private static let state: Properties = [("state", .reference("State")), ("enqueued", .time)]
+    private static let times: Properties = ["due", "dispatched", "lease_end", "expires", "finished", "died"].map {
+        ($0, .time)
+    }
+    private static let listed: Properties = [("worker", .queueName), ("error", .text()), ("origin", .queueName)]
+    /// What only the whole task has: the fields of the table, and more.
+    private static let shown: Properties =
+        TaskField.all.compactMap { field in
+            guard let name = field.shown.map({ "\($0.name)" }) else { return nil }
+            if "\(field.name)" == "request" { return (name, .reference("ShownRequest")) }
+            return (name, name == "\(field.name)" ? field.schema : .time)
+        } + [("progress", .any), ("result", .any)]
+    private static let missing: (name: String, schema: Schema) = (
+        "missing",
+        .array(of: .taskReference).described("The tasks that were not in the state that the request needs.")
+    )
+
+    // MARK: Queues
+
+    private static let totals = [
+        "enqueued", "received", "dispatched", "acked", "nacked", "timed_out", "released", "expired", "died",
+        "cancelled", "over_length", "notices",
+    ]
+
+    private static let history = Schema.answer(
+        [("interval", .count), ("end", .time)]
+            + ["enqueued", "done", "failed", "ready", "dead", "oldest_ready"].map { ($0, .array(of: .count)) })
+
+    private static let circuitState = Schema.answer(
+        [("state", .words(["closed", "open", "half-open"])), ("failures", .count)], optional: [("until", .time)])
+
+    private static let queueStatistics = Schema.answer(
+        [("queue", .queueName)]
+            + ["delayed", "ready", "dispatched", "dead", "done", "cancelled", "expired", "keys", "waiters"].map {
+                ($0, .count)
+            } + [
+                ("oldest_ready", Schema.number.orNull), ("paused", .boolean), ("rates", .reference("Rates")),
+                ("totals", .reference("Totals")),
+            ],
+        optional: [
+            ("circuit", .reference("CircuitState")), ("history", Schema.reference("History").orNull),
+        ])
+
+    private static let statistics = Schema.answer(
+        [("queues", .map(of: .reference("QueueStatistics")))],
+        optional: [
+            ("next", .text()), ("queues_left_out", .count), ("tasks", .count), ("rates", .reference("Rates")),
+            ("totals", .reference("Totals")), ("history", Schema.reference("History").orNull),
+            ("connections", .count), ("memory", .answer([("used", .count), ("limit", .count)])),
+            ("certificate_end", .time), ("sources", .map(of: .reference("SourceStatus"))),
+            ("sources_left_out", .count),
+            (
+                "journal",
+                .answer([
+                    ("bytes", .count), ("live_bytes", .count), ("segments", .count), ("pending_bytes", .count),
+                    ("problem", Schema.text().orNull),
+                    ("recovered", .answer([("tasks", .count), ("seconds", .number)])),
+                ])
+            ),
+        ]
+    ).described("A page of queues. Only the first page has what concerns the whole server.")
+
+    private static let shownConfiguration = Schema.answer(
+        [],
+        optional: replacing("push", by: .reference("ShownPush"), in: configuration)
+            + [("removed", .array(of: .text()).described("What a PUT has dropped of the push before."))])
+
+    // MARK: The server
+
+    private static let sourceStatus: Properties = [
+        ("state", .words(SourceState.allCases.map(\.rawValue))),
+        ("lag", Schema.count.orNull), ("unacknowledged", .count), ("messages", .count), ("duplicates", .count),
+        ("last_error", Schema.text().orNull), ("last_error_at", Schema.time.orNull),
+    ]
+
+    private static let shownSource = Schema.answer(
+        [
+            ("amqp", .text()), ("queue", .text()), ("into", .queueName), ("prefetch", .count),
+            ("unique_for", .duration),
+        ] + sourceStatus)
+
+    private static let health = Schema.answer(
+        [("status", .words(["ok", "stopping", "recovering"]))],
+        optional: [("certificate_end", .time), ("detail", .text())])
+}

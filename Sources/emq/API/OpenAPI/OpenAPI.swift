@@ -1,0 +1,260 @@
+// The description of the interface in OpenAPI 3.1. Paths, methods, parameters and permissions come from the table of
+// routes; the fields of requests from the tables of fields. It has nothing of the server but its version, so it is made
+// once.
+
+import Net
+
+/// The OpenAPI document.
+enum OpenAPI {
+    /// The document as JSON. It is made when it is first read; that takes some milliseconds.
+    static let document = Array(text.utf8)
+
+    private static var text: String {
+        Schema.object([
+            ("openapi", Schema.quoted("3.1.0")),
+            (
+                "info",
+                Schema.object([
+                    ("title", Schema.quoted("emq")), ("version", Schema.quoted(Options.version)),
+                    ("description", Schema.quoted(introduction)),
+                ])
+            ),
+            ("servers", Schema.array([Schema.object([("url", Schema.quoted("/"))])])),
+            ("security", Schema.array(["{}", #"{"bearer":[]}"#, #"{"basic":[]}"#])),
+            ("paths", Schema.object(paths)),
+            (
+                "components",
+                Schema.object([
+                    ("schemas", Schema.object((requestSchemas + answerSchemas).map { ($0.name, $0.schema.json) })),
+                    ("parameters", Schema.object(pathParameters)),
+                    ("responses", Schema.object(failures.map { (name(ofFailure: $0.status), failure($0)) } + others)),
+                    ("securitySchemes", Schema.object(securitySchemes)),
+                ])
+            ),
+        ])
+    }
+
+    private static let introduction =
+        "A work queue over HTTP. HEAD works wherever GET does, and OPTIONS everywhere; other methods get 405. Where a "
+        + "path ends in a slash, the slash is optional. Requests have no fields and query parameters but those that are "
+        + "here, each at most once; answers may have more members in later versions. Lengths of strings are limited in "
+        + "bytes of UTF-8. Numbers in content, result, progress and body may be of any size. A server without tokens "
+        + "needs no security scheme."
+
+    private static let securitySchemes: [(name: String, json: String)] = [
+        ("bearer", #"{"type":"http","scheme":"bearer"}"#),
+        ("basic", #"{"type":"http","scheme":"basic","description":"The token is the password; any user will do."}"#),
+    ]
+
+    // MARK: Paths
+
+    /// The paths, each with its operations.
+    static var paths: [(name: String, json: String)] {
+        Route.all.flatMap { route in
+            let aliases = route.alias.map { ["\($0)"] } ?? []
+            return (["\(route.name)"] + aliases).map { (path(of: route, named: $0), item(route, named: $0)) }
+        }
+    }
+
+    /// The routes whose paths are written without the slash at their end.
+    private static let pages = ["metrics", "healthz", "openapi.json"]
+
+    /// The path of a route as the document writes it.
+    static func path(of route: Route, named name: String) -> String {
+        switch route.subject {
+        case .none where route.suffix.utf8CodeUnitCount > 0: "/\(name)\(route.suffix)"
+        case .none: pages.contains(name) ? "/\(name)" : "/\(name)/"
+        case .queue: "/\(name)/{queue}\(route.suffix)"
+        case .source: "/\(name)/{source}\(route.suffix)"
+        case .task: "/\(name)/{id}\(route.suffix)"
+        }
+    }
+
+    private static func item(_ route: Route, named name: String) -> String {
+        var members: [(name: String, json: String)] = []
+        let reference: String? =
+            switch route.subject {
+            case .none: nil
+            case .queue: "queue"
+            case .source: "source"
+            case .task: "id"
+            }
+        let ofPath = reference.map { [component("parameters", $0)] } ?? []
+        let parameters = ofPath + route.query.map(parameter)
+        if !parameters.isEmpty { members.append(("parameters", Schema.array(parameters))) }
+        for operation in route.operations {
+            let method = "\(operation.method.name)"
+            guard let description = descriptions["\(method) \(route.path)"] else { continue }
+            let alias = name == "\(route.name)" ? nil : name
+            members.append((method.lowercased(), json(of: operation, description, route, alias: alias)))
+        }
+        return Schema.object(members)
+    }
+
+    private static func component(_ kind: String, _ name: String) -> String {
+        Schema.object([("$ref", Schema.quoted("#/components/\(kind)/\(name)"))])
+    }
+
+    private static func parameter(_ parameter: QueryParameter) -> String {
+        var members = [
+            ("name", Schema.quoted(parameter.name)), ("in", Schema.quoted("query")),
+            ("description", Schema.quoted(parameter.meaning)), ("schema", parameter.schema.json),
+        ]
+        if parameter.isRequired { members.append(("required", "true")) }
+        return Schema.object(members)
+    }
+
+    private static let pathParameters: [(name: String, json: String)] = [
+        pathParameter(
+            "queue", .queueName,
+            "The name of a queue, percent-encoded. It is everything after the slash before it: a slash in it may be "
+                + "written as it is or as %2F, and + is a plus."),
+        pathParameter(
+            "source", .queueName,
+            "The name of a source, percent-encoded. A slash in it may be written as it is or as %2F; before a last word "
+                + "pause or resume, it must be %2F."),
+        pathParameter("id", .taskID, "The id of a task."),
+    ]
+
+    private static func pathParameter(
+        _ name: String, _ schema: Schema, _ meaning: String
+    ) -> (name: String, json: String) {
+        let members = [
+            ("name", Schema.quoted(name)), ("in", Schema.quoted("path")), ("required", "true"),
+            ("description", Schema.quoted(meaning)), ("schema", schema.json),
+        ]
+        return (name, Schema.object(members))
+    }
+
+    // MARK: Operations
+
+    private static func json(
+        of operation: Operation, _ description: Description, _ route: Route, alias: String?
+    ) -> String {
+        let permission = operation.need.permission
+        let need =
+            permission.map {
+                "Needs a token with the permission \($0.name)\(operation.need.isForAllQueues ? " for all queues" : "")"
+                    + ", if the server has tokens."
+            } ?? "Needs no token."
+        var members = [
+            ("operationId", Schema.quoted(alias ?? description.name)),
+            ("summary", Schema.quoted(description.summary)), ("description", Schema.quoted(need)),
+        ]
+        if permission == nil { members.append(("security", "[]")) }
+        if let body = description.body {
+            let types = ["application/json"] + (operation.method == .patch ? ["application/merge-patch+json"] : [])
+            let content = types.map { ($0, media(body)) }
+            members.append(
+                ("requestBody", Schema.object([("required", "true"), ("content", Schema.object(content))])))
+        }
+        members.append(("responses", Schema.object(responses(of: description, route))))
+        return Schema.object(members)
+    }
+
+    private static func media(_ schema: Schema) -> String { Schema.object([("schema", schema.json)]) }
+
+    private static func responses(
+        of description: Description, _ route: Route
+    ) -> [(name: String, json: String)] {
+        var members = [("description", Schema.quoted("Success."))]
+        switch description.answer {
+        case .json(let schema): members.append(("content", Schema.object([("application/json", media(schema))])))
+        case .metrics:
+            let types = ["text/plain", "application/openmetrics-text"]
+            members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
+        case .nothing: break
+        }
+        if !description.fields.isEmpty {
+            members.append(("headers", Schema.object(description.fields.map { ($0.name, header($0.meaning)) })))
+        }
+        let success = Schema.object(members)
+        var responses = description.statuses.map { ("\($0)", success) }
+        for (status, _) in failures where canFail(status, description, route) {
+            let isHealth = status == 503 && description.name == "showHealth"
+            let name = isHealth ? "Unhealthy" : name(ofFailure: status)
+            responses.append(("\(status)", component("responses", name)))
+        }
+        return responses + [("default", component("responses", "OtherFailure"))]
+    }
+
+    private static func header(_ meaning: String) -> String {
+        Schema.object([("description", Schema.quoted(meaning)), ("schema", Schema.text().json)])
+    }
+}
+
+// MARK: Failures
+
+extension OpenAPI {
+    /// The statuses of failures of HTTP itself, which any request can have, and which have one description together. 405
+    /// is not here: no operation has it.
+    static let otherFailures = [408, 413, 414, 417, 431, 501, 505]
+
+    /// The statuses of all other failures, and what they mean.
+    private static let failures: [(status: Int, meaning: String)] = [
+        (400, "The request is malformed, or a field or query parameter is wrong."),
+        (401, "The server has tokens, and the request has none that is valid."),
+        (403, "The sender may not do that."),
+        (404, "There is no such thing, or the sender may not see it."),
+        (409, "Somebody else has what the request needs."),
+        (415, "The type of the body is not JSON, or the body is compressed."),
+        (429, "The queue is full."),
+        (503, "The server is starting or stopping, or has reached a limit; try again."),
+    ]
+
+    private static func canFail(
+        _ status: Int, _ description: Description, _ route: Route
+    ) -> Bool {
+        switch status {
+        case 404: route.subject == .task || description.failures.contains(404)
+        case 409, 429: description.failures.contains(status)
+        case 415: description.body != nil
+        default: true
+        }
+    }
+
+    private static func name(ofFailure status: Int) -> String {
+        "\(reason(of: status))".split(separator: " ").joined()
+    }
+
+    private static let problem = ("application/problem+json", media(.reference("Problem")))
+
+    /// What the check of the server's health answers while the server is not up, and the failures of HTTP itself.
+    private static let others: [(name: String, json: String)] = [
+        (
+            "Unhealthy",
+            Schema.object([
+                ("description", Schema.quoted("The server is starting or stopping.")), ("headers", retryAfter),
+                ("content", Schema.object([("application/json", media(.reference("Health"))), problem])),
+            ])
+        ),
+        (
+            "OtherFailure",
+            Schema.object([
+                (
+                    "description",
+                    Schema.quoted(
+                        "The request is late (408), or its body (413), request line (414) or header (431) is too large, "
+                            + "or it needs what the server does not support (417, 501, 505).")
+                ), ("content", Schema.object([problem])),
+            ])
+        ),
+    ]
+
+    private static let retryAfter = Schema.object([("Retry-After", header("In how many seconds to try again."))])
+
+    private static func failure(_ failure: (status: Int, meaning: String)) -> String {
+        var members = [
+            ("description", Schema.quoted(failure.meaning)),
+            ("content", Schema.object([problem])),
+        ]
+        switch failure.status {
+        case 401:
+            let field = ("WWW-Authenticate", header("The ways to send a token."))
+            members.append(("headers", Schema.object([field])))
+        case 429, 503: members.append(("headers", retryAfter))
+        default: break
+        }
+        return Schema.object(members)
+    }
+}

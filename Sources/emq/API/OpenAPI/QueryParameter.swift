@@ -1,0 +1,80 @@
+// The parameters of queries: what the table of routes and the OpenAPI document say of them. Their handlers read them.
+
+import Bytes
+import Queues
+
+/// A parameter of a route's query.
+struct QueryParameter: Sendable {
+    let name: String
+    let schema: Schema
+    /// Whether every operation of the route needs it.
+    let isRequired: Bool
+    /// What it means, for people.
+    let meaning: String
+
+    init(_ name: String, _ schema: Schema, isRequired: Bool = false, _ meaning: String) {
+        self.name = name
+        self.schema = schema
+        self.isRequired = isRequired
+        self.meaning = meaning
+    }
+
+    private static func words<Value>(_ words: [String: Value]) -> Schema { .words(words.keys.sorted()) }
+
+    // MARK: Of one task
+
+    static let timeout = QueryParameter(
+        "timeout", .integer(0 ... .max), "How many milliseconds to wait, at most an hour; default 0.")
+    static let key = QueryParameter(
+        "key", .text(maximumBytes: TaskKey.maximumByteCount), isRequired: true,
+        "The key, of up to \(TaskKey.maximumByteCount) bytes.")
+
+    // MARK: Of one queue
+
+    static let peek = [
+        QueryParameter(
+            "n", .integer(.min ... .max),
+            "The maximum number of tasks; default 1. Below 1, there are none; over \(API.maximumTasksPerAnswer), there "
+                + "are up to \(API.maximumTasksPerAnswer)."),
+        QueryParameter("state", words(TaskState.named), "The state of the tasks; default ready."),
+        QueryParameter("after", .taskID, "The id of the last task of the page before."),
+    ]
+    static let history = QueryParameter(
+        "history", words(HistoryInterval.named), "Adds the history of an hour (1m) or a day (5m), in such steps.")
+    static let purge = [
+        QueryParameter(
+            "state", words(API.purgedStates), "The state of the tasks, or all; default ready and delayed tasks.")
+    ]
+    static let kickToOrigin = QueryParameter(
+        "to", words(API.kickTargets), "Returns dead letters to the queues where they died.")
+    static let kick = [
+        sweepCount, QueryParameter("state", words(API.kickedStates), "The state of the tasks; default dead."),
+        kickToOrigin,
+    ]
+    static let move = [
+        sweepCount, QueryParameter("state", words(API.movedStates), "The state of the tasks; default ready."),
+        QueryParameter("to", .queueName, isRequired: true, "The queue that the tasks move to."),
+    ]
+    private static let sweepCount = QueryParameter(
+        "n", .integer(API.sweepCounts), "The maximum number of tasks; default all.")
+
+    // MARK: Of many queues
+
+    static let queues = [
+        QueryParameter("prefix", .text(minimumBytes: 0), "Only queues whose names begin with this."),
+        match,
+        QueryParameter("sort", words(QueueOrder.named), "The order of the queues; default name."),
+        QueryParameter(
+            "n", .integer(1...Int64(QueuePageQuery.maximumCount)), "The maximum number of queues."),
+        QueryParameter("after", .text(minimumBytes: 0), "The next of the page before, for the same sort."),
+    ]
+    static let match = QueryParameter(
+        "match", .text(minimumBytes: 0, maximumBytes: GlobPattern.maximumByteCount),
+        "Only queues whose whole names match this pattern, in which * stands for any characters or none.")
+    static let metrics = [
+        match,
+        QueryParameter(
+            "n", .integer(1...Int64(QueueRows.maximumCount)),
+            "The maximum number of queues; default \(QueueRows.usualCount)."),
+    ]
+}
