@@ -182,6 +182,10 @@ final class Client {
     private var buffer: [UInt8] = []
     /// Whether each body must end with a line feed, which is then removed.
     private let expectsLines: Bool
+    /// The requests without an answer yet, whose answers must agree with the contract.
+    private var requests: [(method: String, target: String)] = []
+    /// Whether a test has sent something else than whole requests, one at a time. Then nothing is known of the answers.
+    private var isRaw = false
 
     init(port: UInt16, expectsLines: Bool = false) throws {
         self.expectsLines = expectsLines
@@ -195,10 +199,22 @@ final class Client {
 
     /// Sends bytes; false if the peer has closed.
     @discardableResult
-    func send(_ bytes: [UInt8]) -> Bool { socket.send(bytes) }
+    func send(_ bytes: [UInt8]) -> Bool {
+        isRaw = true
+        return socket.send(bytes)
+    }
 
     @discardableResult
-    func send(_ text: String) -> Bool { send(Array(text.utf8)) }
+    func send(_ text: String) -> Bool {
+        let line = text.prefix { $0 != "\r\n" }.split(separator: " ", omittingEmptySubsequences: false)
+        let end = text.range(of: "\r\n\r\n")
+        if line.count == 3, line[2] == "HTTP/1.1", let end, text[end.upperBound...].range(of: " HTTP/1.1\r\n") == nil {
+            requests.append((String(line[0]), String(line[1])))
+        } else {
+            isRaw = true
+        }
+        return socket.send(Array(text.utf8))
+    }
 
     /// Ends the output; answers can still arrive.
     func halfClose() { socket.halfClose() }
@@ -247,7 +263,20 @@ final class Client {
             #expect(body.last == "\n")
             body.removeLast()
         }
-        return Response(status: status, fields: fields, body: body)
+        let response = Response(status: status, fields: fields, body: body)
+        checkContract(response)
+        return response
+    }
+
+    /// Checks that an answer of emq's own interface agrees with its contract.
+    private func checkContract(_ response: Response) {
+        guard expectsLines, !isRaw, response.status >= 200, !requests.isEmpty else { return }
+        let (method, target) = requests.removeFirst()
+        if response.body.utf8.count > 1_000_000 { return }
+        let flaws = Contract.shared.flaws(response, to: method, target)
+        #expect(
+            flaws.isEmpty,
+            "\(method) \(target) answers \(response.status), against the contract: \(response.body.prefix(500))")
     }
 
     /// Whether the server ends the connection with nothing more to read.
