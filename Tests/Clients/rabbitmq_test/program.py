@@ -27,7 +27,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Emq(peers.Emq):
-    """A running emq without TLS. `under` is a command that runs it."""
+    """A running emq, reached without TLS. `under` is a command that runs it."""
 
     def __init__(self, *options, data=None, under=(), push="loopback"):
         self.path = tempfile.mktemp(dir=peers.work)
@@ -35,7 +35,7 @@ class Emq(peers.Emq):
         options += ("--push", push) if push else ()
         self.log_path = tempfile.mktemp(dir=peers.work)
         with open(self.log_path, "w") as log:
-            command = [*under, peers.emq, "--addr", f"unix:{self.path}", "--addr", "127.0.0.1:0", *options]
+            command = [*under, peers.emq, "--addr", f"unix:{self.path}", "--addr", "http://127.0.0.1:0", *options]
             self.process = subprocess.Popen(command, stderr=log)
         peers.running.append(self.process)
         has_ended = lambda: self.process.poll() is not None
