@@ -82,10 +82,14 @@ extension Broker {
     }
 
     /// Pauses a queue: it counts as empty for takes and waits. O(1).
-    public func pause(_ queue: QueueIndex) {
+    ///
+    /// - Parameters:
+    ///   - queue: the queue. One that is paused stays so, since the same time.
+    ///   - now: the time.
+    public func pause(_ queue: QueueIndex, now: Int64) {
         beginChange()
         if store.queues[queue.slot].pause == .paused { return }
-        store.setPaused(true, queue.slot)
+        store.setPaused(true, queue.slot, since: now)
         store.noteQueue(queue.slot)
     }
 

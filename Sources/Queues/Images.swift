@@ -175,6 +175,8 @@ extension QueueConfiguration {
 /// A queue as it is written.
 struct QueueImage {
     var isPaused = false
+    /// When it was paused; 0 if it is not, or if that is not known.
+    var pausedSince: Int64 = 0
     var configuration: QueueConfiguration?
 
     @_lifetime(coder: copy coder)
@@ -183,6 +185,8 @@ struct QueueImage {
         try coder.code(1, &isPaused)
         var isConfigured = configuration != nil
         try coder.code(2, &isConfigured)
+        try coder.code(13, milliseconds: &pausedSince, default: 0)
+        try coder.check(isPaused || pausedSince == 0, "a pause of a queue that is not paused")
         if isConfigured {
             var configuration = self.configuration ?? QueueConfiguration()
             try configuration.code(&coder)

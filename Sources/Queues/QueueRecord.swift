@@ -58,8 +58,9 @@ struct QueueRecord: LinkedRecord {
     var imageSequence: UInt64 = 0
     var imageBytes: UInt32 = 0
     var isChanged = false
-    /// When it was last used, while it is idle.
-    var lastUsed: Int64 = 0
+    /// Since when it has been idle or paused, whichever it is: a paused queue is not idle. For a queue that is paused,
+    /// 0 if that is not known.
+    var since: Int64 = 0
 
     init() {}
 

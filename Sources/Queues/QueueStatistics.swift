@@ -24,6 +24,9 @@ public struct QueueStatistics: Hashable, Sendable {
     public var oldestReady: Int64?
     /// Whether the queue is paused.
     public var isPaused = false
+    /// When the queue was paused, in Unix milliseconds; nil if it is not paused, or if a version of the program that
+    /// did not note the time paused it.
+    public var pausedSince: Int64?
     /// What has happened in the last minute (`Broker.lastMinute`).
     public var lastMinute = EventCounts()
     /// What has happened since the queue was made. A queue is forgotten an hour after its last use.

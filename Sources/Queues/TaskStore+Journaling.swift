@@ -112,8 +112,8 @@ extension TaskStore {
         let start = writer.count
         writer.append(.queue)
         writer.append(name: queues[queue].name)
-        var image = QueueImage(
-            isPaused: queues[queue].pause == .paused, configuration: queues[queue].configuration?.own)
+        var image = QueueImage(configuration: queues[queue].configuration?.own)
+        if queues[queue].pause == .paused { (image.isPaused, image.pausedSince) = (true, queues[queue].since) }
         image.code(&writer)
         noteQueueImage(queue, sequence: images.sequence, byteCount: writer.count - start)
     }

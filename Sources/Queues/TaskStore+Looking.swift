@@ -54,7 +54,10 @@ extension TaskStore {
         statistics.expired = Int(queues[queue].list(of: .expired).count)
         statistics.keptKeys = Int(queues[queue].keptKeys)
         statistics.waiters = Int(queues[queue].waits)
-        statistics.isPaused = queues[queue].pause == .paused
+        if queues[queue].pause == .paused {
+            statistics.isPaused = true
+            statistics.pausedSince = queues[queue].since == 0 ? nil : queues[queue].since
+        }
         statistics.lastMinute = lastMinute(of: queue)
         statistics.totals = queues[queue].totals
         statistics.oldestReady = oldestReady(in: queue)

@@ -217,7 +217,7 @@ extension TaskStore {
         let (isPaused, isPushed) = (image.isPaused, image.configuration?.isPushed ?? false)
         let queue = try queue(restored: name, &restoration)
         setConfiguration(image.configuration, of: queue)
-        setPaused(isPaused, queue)
+        setPaused(isPaused, queue, since: image.pausedSince)
         update(queue) { $0.isPushed = isPushed }
         if name.isEmpty { useDefaults(of: queue) }
         return queue

@@ -168,14 +168,20 @@ struct TaskStore: ~Copyable {
     }
 
     /// Pauses a queue, or ends its pause.
-    mutating func setPaused(_ isPaused: Bool, _ queue: Slot) {
+    ///
+    /// - Parameters:
+    ///   - isPaused: whether to pause it.
+    ///   - queue: the queue.
+    ///   - since: when it was paused; 0 if that is not known.
+    mutating func setPaused(_ isPaused: Bool, _ queue: Slot, since: Int64 = 0) {
         if isPaused == (queues[queue].pause == .paused) { return }
         update(queue) { $0.pause = isPaused ? .paused : .none }
+        if isPaused { queues[queue].since = since }
         pausedQueueCount += isPaused ? 1 : -1
     }
 
     private mutating func rest(_ queue: Slot) {
-        queues[queue].lastUsed = clock
+        queues[queue].since = clock
         idle.append(queue, in: &queues)
     }
 
@@ -192,7 +198,7 @@ struct TaskStore: ~Copyable {
     mutating func tidy(steps: inout Int) -> Bool {
         while !idle.isEmpty
             && (idle.count > Self.maximumIdleQueues
-                || queues[idle.first].lastUsed.addingWithinRange(Self.idleMilliseconds) <= clock)
+                || queues[idle.first].since.addingWithinRange(Self.idleMilliseconds) <= clock)
         {
             guard steps > 0 else { return false }
             steps -= 1

@@ -234,7 +234,7 @@ struct CircuitTests {
     func pausedQueue() throws {
         try withOpenCircuit { world, broker in
             let queue = try broker.queue(named: Array("q".utf8).span)
-            broker.pause(queue)
+            broker.pause(queue, now: world.now)
             world.now += 100_000
             world.turn(broker)
             #expect(world.sender.requests.isEmpty && state(world, broker) == "halfOpen 3")

@@ -328,7 +328,7 @@ struct InFlightTests {
             for _ in 0..<3 { try world.add("q", broker) }
             world.turn(broker)
             let queue = try broker.queue(named: Array("q".utf8).span)
-            broker.pause(queue)
+            broker.pause(queue, now: world.now)
             world.answerAll("HTTP/1.1 204 X\r\n\r\n", broker)
             world.turn(broker)
             #expect(world.sender.started == 1)

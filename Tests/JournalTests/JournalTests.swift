@@ -338,7 +338,8 @@ private struct History {
         for name in Work.names {
             guard let queue = broker.existingQueue(named: name.span) else { continue }
             let configuration = broker.configuration(of: queue)
-            if broker.statistics(of: queue).isPaused { text += "\(name) paused\n" }
+            let statistics = broker.statistics(of: queue)
+            if statistics.isPaused { text += "\(name) paused since \(statistics.pausedSince ?? 0)\n" }
             if let configuration { text += "\(name) \(configuration)\n" }
             for state in TaskState.allCases {
                 broker.peek(queue, state: state, limit: 1000, now: now) { task in
@@ -401,7 +402,7 @@ private struct Work {
             configuration.keepMilliseconds = Int64(random.below(2)) * 100_000_000
             configuration.maximumRetries = random.below(2) == 0 ? nil : 3
             try? broker.configure(queue, random.below(3) == 0 ? nil : configuration)
-        case 17: if random.below(2) == 0 { broker.pause(queue) } else { broker.resume(queue) }
+        case 17: if random.below(2) == 0 { broker.pause(queue, now: now) } else { broker.resume(queue) }
         case 18:
             let value = [UInt8](repeating: UInt8(random.below(3)), count: 1 + random.below(300))
             try? broker.setSetting(name, to: random.below(3) == 0 ? nil : value)

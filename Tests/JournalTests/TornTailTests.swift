@@ -86,7 +86,7 @@ import UID
                 try enqueue(broker, 1)
                 end(broker)
                 try broker.configure(queue, QueueConfiguration())
-                broker.pause(queue)
+                broker.pause(queue, now: now)
             case .large:
                 try enqueue(broker, 1)
                 end(broker)

@@ -69,8 +69,8 @@ import UID
             try broker.setDefaults(QueueConfiguration())
             try broker.add(1, to: "a")
             let (paused, other) = (try broker.queue("b"), try broker.queue("c"))
-            broker.pause(paused)
-            broker.pause(paused)
+            broker.pause(paused, now: 0)
+            broker.pause(paused, now: 0)
             broker.resume(other)
             #expect(broker.pausedQueueCount == 1)
             #expect(broker.usedQueueCount == 2)
@@ -83,11 +83,14 @@ import UID
 
     @Test func pausesCountAfterARestart() throws {
         try restarting { broker in
-            broker.pause(try broker.queue("a"))
+            broker.pause(try broker.queue("a"), now: 7)
+            broker.pause(try broker.queue("a"), now: 8)
         } after: { broker, _ in
             #expect(broker.pausedQueueCount == 1)
+            #expect(try broker.statistics("a").pausedSince == 7)
             broker.resume(try broker.queue("a"))
             #expect(broker.pausedQueueCount == 0)
+            #expect(try broker.statistics("a").pausedSince == nil)
         }
     }
 

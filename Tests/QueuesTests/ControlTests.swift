@@ -15,7 +15,7 @@ import UID
             try broker.add(1, to: "a", lease: 10)
             try broker.add(2, to: "a")
             _ = try broker.take("a")
-            broker.pause(try broker.queue("a"))
+            broker.pause(try broker.queue("a"), now: 0)
             #expect(try broker.take("a") == nil && broker.takeAny("a") == [] && broker.takeAvailable("a") == [nil])
             let outcomes = (0..<4).map { _ in Outcome() }
             _ = try broker.startWait("a", "b", noting: outcomes[0])
@@ -177,7 +177,7 @@ import UID
             var taken: [TaskHandle?] = []
             _ = broker.takeAny([try broker.queue("a")], limit: 400, now: 0, into: &taken)
             for number in 1...400 { #expect(broker.nak(UInt64(number)) == true) }
-            broker.pause(try broker.queue("a"))
+            broker.pause(try broker.queue("a"), now: 0)
             try broker.configure("a") { $0.maximumRetries = 0 }
             try broker.configure("a") {
                 $0.maximumRetries = 0

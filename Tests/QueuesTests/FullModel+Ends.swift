@@ -341,7 +341,10 @@ extension FullModel {
         tasks[index].holdsKey = !tasks[index].says.key.isEmpty
     }
 
-    mutating func pause(_ queue: Int) { (queues[queue].isPaused, queues[queue].isResuming) = (true, false) }
+    mutating func pause(_ queue: Int) {
+        if !queues[queue].isPaused || queues[queue].isResuming { queues[queue].pausedSince = now }
+        (queues[queue].isPaused, queues[queue].isResuming) = (true, false)
+    }
 
     mutating func resume(_ queue: Int) {
         guard queues[queue].isPaused else { return }

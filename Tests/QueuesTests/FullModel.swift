@@ -94,6 +94,7 @@ struct FullModel {
     struct Queue {
         var configuration = QueueConfiguration()
         var isPaused = false
+        var pausedSince: Int64 = 0
         var isResuming = false
         var totals = QueueStatistics.Totals()
     }
@@ -174,6 +175,7 @@ struct FullModel {
         statistics.keptKeys = tasks.count { $0.queue == queue && $0.isHidden }
         statistics.waiters = waiters.count { $0.queues.contains(queue) }
         statistics.isPaused = queues[queue].isPaused && !queues[queue].isResuming
+        if statistics.isPaused, queues[queue].pausedSince > 0 { statistics.pausedSince = queues[queue].pausedSince }
         statistics.totals = queues[queue].totals
         let lists = Dictionary(grouping: list(queue, .ready)) { [Int($0.priority), $0.isPushed ? 1 : 0] }
         statistics.oldestReady = lists.compactMap { $0.value.first?.readySince }.min()

@@ -144,7 +144,7 @@ struct FullRun {
             broker.cancel(waiter)
             model.cancelWait(number)
         case 80..<82:
-            broker.pause(try broker.queue("\(queue)"))
+            broker.pause(try broker.queue("\(queue)"), now: now)
             model.pause(queue)
         case 82:
             let configuration = Self.configuration(of: queue, limit: limit, &random)

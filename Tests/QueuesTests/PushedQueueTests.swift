@@ -184,7 +184,7 @@ import UID
             try broker.configurePushed("a")
             _ = try broker.startWait("a", noting: outcome)
             try broker.add(1, to: "a")
-            broker.pause(try broker.queue("a"))
+            broker.pause(try broker.queue("a"), now: 0)
             try broker.configure(broker.queue("a"), nil)
             broker.advanceFully(to: 0)
             #expect(outcome.calls == [])

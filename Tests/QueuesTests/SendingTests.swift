@@ -189,7 +189,7 @@ import UID
     @Test func aPausedQueueSendsNothingUntilItIsResumed() throws {
         try withSendingBroker { broker in
             try broker.configurePushed("a")
-            broker.pause(try broker.queue("a"))
+            broker.pause(try broker.queue("a"), now: 0)
             try broker.add(1, to: "a")
             #expect(try broker.sendAll("a") == [])
             _ = broker.sendableQueues()

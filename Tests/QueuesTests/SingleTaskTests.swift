@@ -157,7 +157,7 @@ import UID
             #expect(try broker.move(2, to: "b") == true)
             #expect(outcomes.map(\.calls) == [[], [[2]], []])
             try broker.add(4, to: "c")
-            broker.pause(try broker.queue("b"))
+            broker.pause(try broker.queue("b"), now: 0)
             #expect(try broker.move(3, to: "b") == true)
             #expect(outcomes.map(\.calls) == [[], [[2]], []])
             broker.resume(try broker.queue("b"))

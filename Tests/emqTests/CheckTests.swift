@@ -15,7 +15,7 @@ import Testing
     private func report(_ statistics: String, _ arguments: String...) throws -> CheckReport {
         var report = CheckReport()
         let body = try #require(JSONPart(Array(statistics.utf8)[...]))
-        report.readStatistics(body, try CheckOptions(arguments) { _ in nil })
+        report.readStatistics(body, try CheckOptions(arguments) { _ in nil }, now: 1_000_000)
         return report
     }
 
@@ -43,6 +43,7 @@ import Testing
         (#""oldest_ready":301,"waiters":0,"paused":true"#, 0, nil),
         (#""oldest_ready":null,"waiters":0,"paused":false"#, 0, nil),
         (#""dead":1,"paused":false"#, 1, "dead_tasks"),
+        (#""paused":true,"paused_since":913600.001"#, 0, nil), (#""paused":true,"paused_since":913600"#, 1, "queue_paused"),
         (#""circuit":{"state":"open","failures":12,"until":1}"#, 1, "push"),
         (#""circuit":{"state":"half-open","failures":12}"#, 1, "push"),
     ])

@@ -16,15 +16,21 @@ import Testing
         // A name that was only asked for is not a queue yet.
         #expect(try server.post("/wait", #"{"queues": ["q"], "max": 1}"#).body == "[]")
         #expect(try server.send("POST", "/pause/q").body == #"{"paused":true,"new":true}"#)
+        let since = try #require(try server.get("/stats/q").object["paused_since"] as? Double)
+        #expect(abs(since - Date().timeIntervalSince1970) < 3600)
         #expect(try server.send("POST", "/pause/q").body == #"{"paused":true}"#)
         #expect(try server.get("/queues").body == #"["q"]"#)
         try server.enqueueAll("q", [1, 2])
         #expect(try server.takeContents("q") == [])
         let waiter = try server.begin("POST", "/wait", #"{"queues": ["q"], "timeout": 60000}"#)
-        #expect(try server.get("/stats/q").object["paused"] as? Bool == true)
+        let statistics = try server.get("/stats/q").object
+        #expect(statistics["paused"] as? Bool == true)
+        // The second request to pause has changed nothing.
+        #expect(statistics["paused_since"] as? Double == since)
         #expect(try server.send("POST", "/resume/q").body == #"{"paused":false}"#)
         #expect(try waiter.response().tasks[0]?["content"] as? Int == 1)
         #expect(try server.takeContents("q") == [2])
+        #expect(try server.get("/stats/q").object["paused_since"] == nil)
     }
 
     @Test func pausingAnUnknownQueueSaysSo() throws {

@@ -113,6 +113,10 @@ extension API {
             responses.append("null")
         }
         responses.append(statistics.isPaused ? ",\"paused\":true" : ",\"paused\":false")
+        if let since = statistics.pausedSince {
+            responses.append(",\"paused_since\":")
+            JSONWriter.writeSeconds(milliseconds: since, to: &responses)
+        }
         writeRates(statistics.lastMinute, to: &responses)
         if let breaker { write(breaker, now: now, to: &responses) }
         write(statistics.totals, to: &responses)
@@ -165,7 +169,7 @@ extension API {
         // An existing queue can be paused even when memory is used up.
         if !isNew { cost.memoryBytes = 0 }
         try context.gate.admit(cost, on: broker)
-        broker.pause(try broker.requireQueue(named: api.name.span))
+        broker.pause(try broker.requireQueue(named: api.name.span), now: context.now)
         // The client sees from `new` that it may have mistyped the name.
         write(isPaused: true, isNew: isNew, to: &responses)
         return .answered

@@ -42,14 +42,14 @@ enum Check {
             let clock = EventLoop.steadyClock()
             let deadline = clock() + options.timeoutMilliseconds
             let health = try get("/healthz", options, deadline: deadline)
-            let isUp = report.readHealth(
-                status: health.status, JSONPart(health.body[...]), now: Double(clock()) / 1000)
+            let now = Double(clock()) / 1000
+            let isUp = report.readHealth(status: health.status, JSONPart(health.body[...]), now: now)
             if !isUp || options.isHealthOnly { return report }
             var after: String?
             repeat {
                 let page = try statistics(after: after, options, deadline: deadline)
                 let next = page["next"]?.text
-                report.readStatistics(page, options, isFirst: after == nil, isLast: next == nil)
+                report.readStatistics(page, options, now: now, isFirst: after == nil, isLast: next == nil)
                 after = next
             } while after != nil
         } catch {

@@ -47,6 +47,7 @@ struct CheckReport {
     private static let stalledSeconds = 300.0
     private static let memoryParts = (warning: 0.8, critical: 0.95)
     private static let certificateSeconds = 14.0 * 86_400
+    private static let pauseSeconds = 86_400.0
 
     private(set) var problems: [Problem] = []
     private var measures: [Measure] = []
@@ -95,20 +96,23 @@ struct CheckReport {
     /// - Parameters:
     ///   - body: the page.
     ///   - options: what to look for.
+    ///   - now: the time, in Unix seconds.
     ///   - isFirst: whether it is the first page, which has the figures of the server.
     ///   - isLast: whether no page follows.
     mutating func readStatistics(
-        _ body: JSONPart, _ options: CheckOptions, isFirst: Bool = true, isLast: Bool = true
+        _ body: JSONPart, _ options: CheckOptions, now: Double, isFirst: Bool = true, isLast: Bool = true
     ) {
         guard let queues = body["queues"], queues.kind == .object else {
             return add(.unknown, "response", "the response to /stats/ is not emq's")
         }
-        readQueues(queues.members, options)
+        readQueues(queues.members, options, now: now)
         if isLast { addMeasures(options) }
         if isFirst, options.pattern == nil { readServer(body) }
     }
 
-    private mutating func readQueues(_ queues: [(name: String, value: JSONPart)], _ options: CheckOptions) {
+    private mutating func readQueues(
+        _ queues: [(name: String, value: JSONPart)], _ options: CheckOptions, now: Double
+    ) {
         for (name, queue) in queues where options.isAbout(name) {
             var members: [String: JSONPart] = [:]
             for (member, value) in queue.members { members[member] = value }
@@ -123,6 +127,9 @@ struct CheckReport {
                 }
             } else if age > Self.stalledSeconds, !isPaused, members["waiters"]?.number == 0 {
                 add(.critical, "queue_stalled", "\(waits), and no worker waits", queue: name)
+            }
+            if let since = members["paused_since"]?.number, now - since >= Self.pauseSeconds {
+                add(.warning, "queue_paused", "'\(name)' has been paused for \(Self.duration(now - since))", queue: name)
             }
             if let count = members["dead"]?.number, count > 0 {
                 sums.dead += count

@@ -116,7 +116,8 @@ extension OpenAPI {
                 ("totals", .reference("Totals")),
             ],
         optional: [
-            ("circuit", .reference("CircuitState")), ("history", Schema.reference("History").orNull),
+            ("paused_since", .time), ("circuit", .reference("CircuitState")),
+            ("history", Schema.reference("History").orNull),
         ])
 
     private static let statistics = Schema.answer(
