@@ -75,6 +75,9 @@ public struct AMQPSettings: Sendable {
 
     /// How often the messages in the broker's queue are counted.
     private static let countMilliseconds: Int64 = 5000
+    /// The size of the thread's stack, in bytes. librabbitmq decodes nested tables recursively, and a producer of
+    /// messages chooses how deep they are: up to 26,000 levels, which take 4 MiB.
+    static let stackByteCount = 16 << 20
     /// The longest sleep, so that heartbeats are sent and missed in time: a quarter of their interval.
     private static let sleepMilliseconds: Int64 = 2500
     /// The first pause before it looks again for room that others give back; each is twice the one before.
@@ -116,7 +119,9 @@ public struct AMQPSettings: Sendable {
         wakeUp = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard wakeUp >= 0 else { throw AMQPFailure("\(SystemError("make an eventfd"))") }
         // The thread keeps the consumer alive.
-        do throws(SystemError) { try DetachedThread.start(run) } catch { throw AMQPFailure("\(error)") }
+        do throws(SystemError) { try DetachedThread.start(stackByteCount: Self.stackByteCount, run) } catch {
+            throw AMQPFailure("\(error)")
+        }
     }
 
     deinit { close(wakeUp) }

@@ -1,17 +1,25 @@
 // The histories as bytes, to be kept while the server does not run: eight bytes that name the format, the time, the
-// series of all queues together, the series of each queue behind its name, and a checksum (FNV-1a, 64 bits). Numbers
-// are LEB128.
+// series of all queues together, the series of each queue behind its name, beginning with the queue that was used last,
+// and a checksum (FNV-1a, 64 bits). Numbers are LEB128.
 
 import Bytes
 
 /// Writes and reads numbers, and checks what it reads.
 private struct HistoryCoder {
-    static let format = Array("emqhist1".utf8)
+    static let format = Array("emqhist2".utf8)
+    private static let emptySum: UInt64 = 0xcbf2_9ce4_8422_2325
 
-    var bytes: [UInt8] = []
+    private(set) var bytes: [UInt8]
+    /// How much was read, or is in the checksum.
     private var place = 0
+    private var sum = HistoryCoder.emptySum
 
-    init() {}
+    /// - Parameter capacity: about how many bytes will be written.
+    init(capacity: Int) {
+        bytes = []
+        bytes.reserveCapacity(capacity)
+        bytes += Self.format
+    }
 
     /// Reads bytes that were written before; nil if they are not whole.
     init?(reading bytes: Span<UInt8>) {
@@ -19,15 +27,26 @@ private struct HistoryCoder {
         let end = bytes.count - 8
         var sum: UInt64 = 0
         for index in end..<bytes.count { sum = sum << 8 | UInt64(bytes[index]) }
-        guard sum == Self.checksum(bytes.extracting(0..<end)) else { return nil }
+        guard sum == Self.checksum(bytes.extracting(0..<end), after: Self.emptySum) else { return nil }
         self.bytes = Array(copying: bytes.extracting(0..<end))
         place = 8
     }
 
-    static func checksum(_ bytes: Span<UInt8>) -> UInt64 {
-        var sum: UInt64 = 0xcbf2_9ce4_8422_2325
+    private static func checksum(_ bytes: Span<UInt8>, after before: UInt64) -> UInt64 {
+        var sum = before
         for index in bytes.indices { sum = (sum ^ UInt64(bytes[index])) &* 0x100_0000_01b3 }
         return sum
+    }
+
+    /// Adds what was written since the last call to the checksum.
+    mutating func sumUp() {
+        sum = Self.checksum(bytes.span.extracting(place..<bytes.count), after: sum)
+        place = bytes.count
+    }
+
+    mutating func writeChecksum() {
+        sumUp()
+        for shift in stride(from: 56, through: 0, by: -8) { bytes.append(UInt8(truncatingIfNeeded: sum >> shift)) }
     }
 
     /// Whether everything has been read.
@@ -131,25 +150,84 @@ private struct HistoryCoder {
     }
 }
 
+/// An image of the histories that is being made. While it is, no series may be added, removed or counted.
+struct HistoryImage {
+    private var coder: HistoryCoder
+    /// The series that comes next; 0 if the image is complete.
+    private var next: Slot
+    private let limit: Int
+
+    /// Begins an image.
+    ///
+    /// - Parameters:
+    ///   - sampling: the histories.
+    ///   - limit: about how many bytes the image may have. It leaves out the queues that were used least lately.
+    ///   - now: the time.
+    fileprivate init(of sampling: borrowing Sampling, limit: Int, now: Int64) {
+        self.limit = limit
+        coder = HistoryCoder(capacity: min(limit, sampling.byteCount))
+        coder.write(UInt64(max(0, now)))
+        coder.write(sampling.server)
+        next = sampling.recency.last
+    }
+
+    /// Adds the series of the next queue, and returns whether there was one. O(points).
+    fileprivate mutating func add(from sampling: borrowing Sampling) -> Bool {
+        guard next != 0, coder.bytes.count < limit else { return false }
+        coder.write(sampling.records[next].name)
+        coder.write(sampling.records[next].series)
+        coder.sumUp()
+        next = sampling.records[next][links: 0].previous
+        return true
+    }
+
+    /// The bytes of the image, which is complete.
+    fileprivate mutating func end() -> [UInt8] {
+        coder.writeChecksum()
+        return coder.bytes
+    }
+}
+
+extension TaskStore {
+    /// How many steps the series of a queue takes: as long as it takes to count the events of about so many.
+    private static let imageSteps = 20
+
+    /// Begins an image of the histories, for `takeHistoryImage`.
+    mutating func beginHistoryImage(now: Int64) {
+        sampling.imageUnderWay = HistoryImage(of: sampling, limit: sampling.imageLimit, now: now)
+    }
+
+    /// Goes on with the image that is being made, and returns whether there is none any more.
+    mutating func continueHistoryImage(steps: inout Int) -> Bool {
+        // Taken out of the record, so that its bytes are not copied.
+        guard var image = sampling.imageUnderWay.take() else { return true }
+        while image.add(from: sampling) {
+            steps -= Self.imageSteps
+            guard steps > 0 else {
+                sampling.imageUnderWay = image
+                return false
+            }
+        }
+        sampling.image = image.end()
+        return true
+    }
+}
+
 extension Broker {
+    /// Makes an image of the histories every five minutes, for `takeHistoryImage`.
+    ///
+    /// - Parameter limit: about how many bytes an image may have. It leaves out the queues that were used least lately.
+    public func keepHistoryImages(ofBytes limit: Int) { store.sampling.imageLimit = limit }
+
+    /// The image that has become complete since the last call; nil for none. O(1).
+    public func takeHistoryImage() -> [UInt8]? { store.sampling.image.take() }
+
     /// The histories of all queues as bytes; nil if there are none. O(points).
     public func historyImage(now: Int64) -> [UInt8]? {
         if store.sampling.recency.isEmpty { return nil }
-        var coder = HistoryCoder()
-        coder.bytes = HistoryCoder.format
-        coder.write(UInt64(max(0, now)))
-        coder.write(store.sampling.server)
-        var series = store.sampling.recency.first
-        while series != 0 {
-            coder.write(store.sampling.records[series].name)
-            coder.write(store.sampling.records[series].series)
-            series = store.sampling.records[series][links: 0].next
-        }
-        let sum = HistoryCoder.checksum(coder.bytes.span)
-        for shift in stride(from: 56, through: 0, by: -8) {
-            coder.bytes.append(UInt8(truncatingIfNeeded: sum >> shift))
-        }
-        return coder.bytes
+        var image = HistoryImage(of: store.sampling, limit: .max, now: now)
+        while image.add(from: store.sampling) {}
+        return image.end()
     }
 
     /// Takes up histories that `historyImage` has made. Call it before the first `sample`.
@@ -173,8 +251,7 @@ extension Broker {
             found.append((name, series))
         }
         store.sampling.server = server
-        // The queues that were used last are at the end.
-        for (name, series) in found.suffix(store.sampling.limit) { store.restore(series, of: name) }
+        for (name, series) in found.prefix(store.sampling.limit).reversed() { store.restore(series, of: name) }
         return true
     }
 }

@@ -1,5 +1,6 @@
 // Rates and histories of the queues that were used last. Requests only mark their queues; every five seconds, a sweep
-// counts the events of the marked queues, and every minute it looks at all queues that have a history.
+// counts the events of the marked queues, every minute it looks at all queues that have a history, and every five
+// minutes it makes an image of the histories.
 
 import Bytes
 
@@ -49,6 +50,11 @@ struct Sampling: ~Copyable {
     var pointBytes = 0
     /// The last tick that has begun; 0 before the first.
     var tick: Int64 = 0
+    /// How many bytes an image of the histories may have; 0 if none is to be made.
+    var imageLimit = 0
+    /// The image that is being made, and the last one that is complete and was not taken.
+    var imageUnderWay: HistoryImage?
+    var image: [UInt8]?
     fileprivate var isUnderWay = false
     fileprivate var isCounted = false
     /// The touched queues that the sweep has not counted yet, and the series that it looks at next.
@@ -112,7 +118,13 @@ extension TaskStore {
             sampling.uncounted = []
             sampling.nextSeries = sampling.recency.first
         }
-        if let ends = sampling.ends, !end(ends, now: now, steps: &steps) { return false }
+        if let ends = sampling.ends {
+            guard end(ends, now: now, steps: &steps) else { return false }
+            if ends.fiveMinutes != nil, sampling.imageLimit > 0, !sampling.recency.isEmpty {
+                beginHistoryImage(now: now)
+            }
+        }
+        guard continueHistoryImage(steps: &steps) else { return false }
         sampling.isUnderWay = false
         return true
     }

@@ -88,6 +88,7 @@ final class DurableStore: Durability {
         guard isReady else { return now }
         guard isLast else {
             journal.endTurn(of: broker, now: now)
+            if let image = broker.takeHistoryImage() { history.saveLater(image) }
             reportProblem()
             return [journal.nextDeadline(of: broker, now: now), retryTime].compactMap { $0 }.min()
         }
@@ -123,6 +124,7 @@ final class DurableStore: Durability {
             Emq.exit(1)
         }
         history.restore(broker, now: now)
+        broker.keepHistoryImages(ofBytes: HistoryFile.periodicByteCount)
         let recovery = journal.recovery
         let seconds = Double(loop.updateNow() - begun) / 1000
         let dropped =

@@ -1,16 +1,31 @@
 // The file in which histories last while the server does not run. Losing it loses nothing but graphs, so no error here
-// keeps the server from starting or stopping.
+// keeps the server from starting, working or stopping.
 
 import Bytes
 import Glibc
+import Net
 import Queues
+import Synchronization
 
-/// The file `history` in the directory of the journal. It is written when the server stops, and read when it starts.
-struct HistoryFile {
+/// The file `history` in the directory of the journal. It is written every five minutes and when the server stops, and
+/// read when it starts.
+final class HistoryFile: Sendable {
+    private struct State {
+        /// What kept the last image from being written; nil if nothing did.
+        var failure: String?
+        /// Whether the server has written its last image.
+        var isClosed = false
+    }
+
+    /// About how many bytes there are in the images that are written while the server runs. They are in memory until
+    /// they are written.
+    static let periodicByteCount = 16 << 20
     /// More than the largest image has.
     private static let maximumByteCount = 256 << 20
 
     private let path: String
+    /// Held while the file is being written.
+    private let state = Mutex(State())
 
     init(directory: String) { path = directory + "/history" }
 
@@ -29,18 +44,40 @@ struct HistoryFile {
         }
     }
 
-    /// Writes the histories, if there are any, in place of those of the last stop. O(points), with blocking system
-    /// calls.
-    func save(_ broker: isolated Broker, now: Int64) {
-        guard let image = broker.historyImage(now: now) else { return }
-        if let code = write(image) {
-            unsafe unlink(path + ".new")
-            Emq.log("emq: cannot write '\(path)' (\(FileError(code: code))), so the histories in /stats/ are lost")
+    /// Writes an image on a thread of its own, in place of the last one. If the last one is still being written, this
+    /// does nothing. O(1).
+    ///
+    /// - Parameter image: what `Broker.takeHistoryImage` has returned.
+    func saveLater(_ image: [UInt8]) {
+        let failure = state.withLockIfAvailable { $0.failure }
+        guard let failure else { return }
+        if let failure { Emq.log("emq: \(failure); after a crash, they are missing in /stats/") }
+        // Without a thread, the next image is written, or that of the stop.
+        try? DetachedThread.start { [self] in
+            state.withLock { state in
+                if !state.isClosed { state.failure = write(image) }
+            }
         }
     }
 
-    /// Writes the file, and returns the error's number; nil for none. A crash leaves the old file or the new one.
-    private func write(_ bytes: [UInt8]) -> Int32? {
+    /// Writes the histories, if there are any, for the last time. O(points), with blocking system calls.
+    func save(_ broker: isolated Broker, now: Int64) {
+        let image = broker.historyImage(now: now)
+        state.withLock { state in
+            state.isClosed = true
+            if let image, let failure = write(image) { Emq.log("emq: \(failure), so they are lost") }
+        }
+    }
+
+    /// Writes the file, and returns why it cannot; nil if it can.
+    private func write(_ image: [UInt8]) -> String? {
+        guard let code = replace(with: image) else { return nil }
+        unsafe unlink(path + ".new")
+        return "cannot write the histories of /stats/ to '\(path)' (\(FileError(code: code)))"
+    }
+
+    /// Replaces the file, and returns the error's number; nil for none. A crash leaves the old file or the new one.
+    private func replace(with bytes: [UInt8]) -> Int32? {
         let descriptor = unsafe open(path + ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else { return errno }
         defer { close(descriptor) }

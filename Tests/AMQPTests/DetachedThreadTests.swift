@@ -1,6 +1,7 @@
 // The threads of connections.
 
 import Foundation
+import Net
 import Testing
 
 @testable import AMQP
@@ -23,7 +24,7 @@ import Testing
     /// The system's own size, by `ulimit -s`, is usually 8 MiB, and may be less.
     @Test func theStackIsDeepEnoughForAnyTable() throws {
         let done = DispatchSemaphore(value: 0)
-        try DetachedThread.start {
+        try DetachedThread.start(stackByteCount: AMQPConsumer.stackByteCount) {
             _ = Self.descend(12 << 20, below: nil)
             done.signal()
         }

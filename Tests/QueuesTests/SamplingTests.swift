@@ -230,6 +230,64 @@ import Testing
         #expect(minutes?.reduce(0, +) == (restart == 3_600_000 ? 60 : 108))
     }
 
+    /// A server that crashes has the image of the last five minutes that have ended.
+    @Test func anImageIsMadeEveryFiveMinutes() throws {
+        nonisolated(unsafe) var images: [(time: Int64, image: [UInt8])] = []
+        try withBroker(now: 60_000, maximumTasks: 10_000) { broker in
+            broker.keepHistoryImages(ofBytes: 1 << 20)
+            var number: UInt64 = 0
+            for now in stride(from: Int64(60_000), to: 910_000, by: 5000) {
+                // Other queues make the image too long for one call.
+                for name in ["q"] + (0..<5).map({ "other \($0)" }) {
+                    number += 1
+                    try broker.add(number, to: name, expires: .max / 2, now: now)
+                }
+                broker.advanceFully(to: now)
+                var isDone = false
+                while !isDone {
+                    var steps = 30
+                    isDone = broker.sample(now: now, steps: &steps)
+                    if let image = broker.takeHistoryImage() { images.append((now, image)) }
+                }
+            }
+            broker.checkInvariants()
+        }
+        #expect(images.map(\.time) == [300_000, 600_000, 900_000])
+        for (time, image) in images {
+            // From the beginning until then, a task came every five seconds.
+            let expected = UInt32((time - 60_000) / 5000) + 1
+            #expect(restored(image, now: time + 1000, .fiveMinutes)?.reduce(0, +) == expected)
+        }
+    }
+
+    @Test func anImageLeavesOutTheQueuesThatWereUsedLeastLately() throws {
+        nonisolated(unsafe) var image: [UInt8] = []
+        let names = (0..<20).map { "queue \($0)" }
+        try withBroker(now: 60_000) { broker in
+            broker.keepHistoryImages(ofBytes: 300)
+            for (number, name) in names.enumerated() {
+                let now = Int64(60_000 + 5000 * number)
+                try broker.add(UInt64(number + 1), to: name, expires: .max / 2, now: now)
+                broker.advanceFully(to: now + 5000)
+                var steps = 1000
+                _ = broker.sample(now: now + 5000, steps: &steps)
+            }
+            var steps = 1000
+            broker.advanceFully(to: 300_000)
+            _ = broker.sample(now: 300_000, steps: &steps)
+            image = broker.takeHistoryImage() ?? []
+        }
+        #expect(image.count > 300 && image.count < 400)
+        nonisolated(unsafe) var kept: [Bool] = []
+        withBroker(now: 300_000) { broker in
+            let isWhole = broker.restoreHistories(image.span, now: 300_000)
+            #expect(isWhole)
+            kept = names.map { broker.history(.minute, of: Array($0.utf8).span, now: 300_000) != nil }
+        }
+        let first = kept.firstIndex(of: true) ?? 0
+        #expect(first > 0 && kept[first...].allSatisfy { $0 })
+    }
+
     /// Points of a time that has not come would keep later ones from ever being forgotten.
     @Test func aClockThatIsSetBackLosesOnlyWhatIsAhead() throws {
         let image = try image(end: 600_000)

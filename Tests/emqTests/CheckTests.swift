@@ -43,7 +43,8 @@ import Testing
         (#""oldest_ready":301,"waiters":0,"paused":true"#, 0, nil),
         (#""oldest_ready":null,"waiters":0,"paused":false"#, 0, nil),
         (#""dead":1,"paused":false"#, 1, "dead_tasks"),
-        (#""paused":true,"paused_since":913600.001"#, 0, nil), (#""paused":true,"paused_since":913600"#, 1, "queue_paused"),
+        (#""paused":true,"paused_since":913600.001"#, 0, nil),
+        (#""paused":true,"paused_since":913600"#, 1, "queue_paused"),
         (#""circuit":{"state":"open","failures":12,"until":1}"#, 1, "push"),
         (#""circuit":{"state":"half-open","failures":12}"#, 1, "push"),
     ])

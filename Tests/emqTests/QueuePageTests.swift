@@ -136,6 +136,27 @@ import Testing
         #expect(try server.send("GET", "/stats/q?history=1h", service: 0).field == "history")
     }
 
+    @Test func historiesOutliveACrash() throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let server = try virtual()
+        server.withBroker { $0.keepHistoryImages(ofBytes: 1 << 20) }
+        try enqueue(server, "q", count: 3)
+        server.advance(seconds: 600)
+        nonisolated(unsafe) var image: [UInt8]?
+        server.withBroker { image = $0.takeHistoryImage() }
+        HistoryFile(directory: directory.path).saveLater(try #require(image))
+        let file = directory.appending(path: "history").path
+        _ = try eventually("the file") { FileManager.default.fileExists(atPath: file) ? true : nil }
+        let now = server.now
+        let next = try VirtualServer(now: now)
+        next.withBroker { HistoryFile(directory: directory.path).restore($0, now: now) }
+        let answer = try next.send("GET", "/stats/q?history=5m", service: 0).object
+        let history = try #require(answer["history"] as? [String: Any])
+        #expect((history["enqueued"] as? [Int])?.reduce(0, +) == 3)
+    }
+
     /// Many queues: their list is made in slices, and answered later.
     @Test func thousandsOfQueues() throws {
         let server = try Server()

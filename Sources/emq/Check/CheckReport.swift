@@ -129,7 +129,8 @@ struct CheckReport {
                 add(.critical, "queue_stalled", "\(waits), and no worker waits", queue: name)
             }
             if let since = members["paused_since"]?.number, now - since >= Self.pauseSeconds {
-                add(.warning, "queue_paused", "'\(name)' has been paused for \(Self.duration(now - since))", queue: name)
+                let text = "'\(name)' has been paused for \(Self.duration(now - since))"
+                add(.warning, "queue_paused", text, queue: name)
             }
             if let count = members["dead"]?.number, count > 0 {
                 sums.dead += count

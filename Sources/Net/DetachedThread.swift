@@ -1,15 +1,9 @@
 // Threads that nobody joins.
 
 import Glibc
-import Net
 
 /// A thread that ends by itself.
-enum DetachedThread {
-    /// The size of a stack, in bytes. It is only address space until it is used. librabbitmq decodes nested tables
-    /// recursively, and a producer of messages chooses how deep they are: up to 26,000 levels, which take 4 MiB. The
-    /// system's own size depends on `ulimit -s`.
-    private static let stackByteCount = 16 << 20
-
+public enum DetachedThread {
     /// What the thread is given.
     private final class Context {
         let body: () -> Void
@@ -18,9 +12,14 @@ enum DetachedThread {
 
     /// Starts a thread.
     ///
-    /// - Parameter body: runs on the thread, to which all that it captures belongs from now on, unless it is Sendable.
+    /// - Parameters:
+    ///   - stackByteCount: the size of its stack, in bytes. It is only address space until it is used. The system's own
+    ///     size depends on `ulimit -s`.
+    ///   - body: runs on the thread, to which all that it captures belongs from now on, unless it is Sendable.
     /// - Throws: `SystemError` if the system has no thread or no memory left.
-    static func start(_ body: @escaping () -> Void) throws(SystemError) {
+    public static func start(
+        stackByteCount: Int = 1 << 20, _ body: @escaping () -> Void
+    ) throws(SystemError) {
         var attributes = pthread_attr_t()
         unsafe pthread_attr_init(&attributes)
         defer { unsafe pthread_attr_destroy(&attributes) }
