@@ -157,6 +157,9 @@ struct HistoryImage {
     private var next: Slot
     private let limit: Int
 
+    /// The memory that it takes, in bytes.
+    var byteCount: Int { coder.bytes.count }
+
     /// Begins an image.
     ///
     /// - Parameters:
@@ -204,11 +207,14 @@ extension TaskStore {
         while image.add(from: sampling) {
             steps -= Self.imageSteps
             guard steps > 0 else {
+                sampling.imageBytes = image.byteCount
                 sampling.imageUnderWay = image
                 return false
             }
         }
-        sampling.image = image.end()
+        let bytes = image.end()
+        sampling.imageBytes = bytes.count
+        sampling.image = bytes
         return true
     }
 }
@@ -220,7 +226,11 @@ extension Broker {
     public func keepHistoryImages(ofBytes limit: Int) { store.sampling.imageLimit = limit }
 
     /// The image that has become complete since the last call; nil for none. O(1).
-    public func takeHistoryImage() -> [UInt8]? { store.sampling.image.take() }
+    public func takeHistoryImage() -> [UInt8]? {
+        guard let image = store.sampling.image.take() else { return nil }
+        store.sampling.imageBytes = 0
+        return image
+    }
 
     /// The histories of all queues as bytes; nil if there are none. O(points).
     public func historyImage(now: Int64) -> [UInt8]? {

@@ -29,6 +29,9 @@ struct SeriesRecord: LinkedRecord {
         get { links }
         set { links = newValue }
     }
+
+    /// The memory beside the record, in bytes.
+    var byteCount: Int { name.count + series.byteCount }
 }
 
 /// The series of all queues that have one, and the sweep that feeds them.
@@ -47,7 +50,7 @@ struct Sampling: ~Copyable {
     /// The queues to which something has happened since the last tick.
     var touched: [Slot] = []
     /// The memory of the series beside their records, in bytes.
-    var pointBytes = 0
+    var seriesBytes = 0
     /// The last tick that has begun; 0 before the first.
     var tick: Int64 = 0
     /// How many bytes an image of the histories may have; 0 if none is to be made.
@@ -55,6 +58,8 @@ struct Sampling: ~Copyable {
     /// The image that is being made, and the last one that is complete and was not taken.
     var imageUnderWay: HistoryImage?
     var image: [UInt8]?
+    /// The memory of these two, in bytes.
+    var imageBytes = 0
     fileprivate var isUnderWay = false
     fileprivate var isCounted = false
     /// The touched queues that the sweep has not counted yet, and the series that it looks at next.
@@ -65,7 +70,8 @@ struct Sampling: ~Copyable {
 
     /// The memory of all series, in bytes. O(1).
     var byteCount: Int {
-        records.count * (MemoryLayout<SeriesRecord>.stride + MemoryLayout<Slot>.stride) + pointBytes
+        records.count * (MemoryLayout<SeriesRecord>.stride + MemoryLayout<Slot>.stride) + seriesBytes
+            + (touched.count + uncounted.count) * MemoryLayout<Slot>.stride + imageBytes
     }
 
     /// When the sweep has something to do; nil for never, and 0 if it is under way.
@@ -178,6 +184,7 @@ extension TaskStore {
             }
             series = sampling.records.insert(SeriesRecord(name: name, hash: hash, queue: queue)) ?? 0
             guard series != 0 else { return 0 }
+            sampling.seriesBytes += sampling.records[series].byteCount
             sampling.recency.append(series, in: &sampling.records)
         }
         sampling.records[series].queue = queue
@@ -213,7 +220,7 @@ extension TaskStore {
         record.series = series
         guard let slot = sampling.records.insert(record) else { return }
         sampling.recency.append(slot, in: &sampling.records)
-        sampling.pointBytes += series.byteCount
+        sampling.seriesBytes += record.byteCount
         if queue != 0 {
             queues[queue].series = slot
             queues[queue].wasSampled = true
@@ -223,7 +230,7 @@ extension TaskStore {
     private mutating func drop(_ series: Slot) {
         let queue = sampling.records[series].queue
         if queue != 0 { queues[queue].series = 0 }
-        sampling.pointBytes -= sampling.records[series].series.byteCount
+        sampling.seriesBytes -= sampling.records[series].byteCount
         sampling.recency.remove(series, in: &sampling.records)
         sampling.records.remove(series)
     }
@@ -239,7 +246,7 @@ extension TaskStore {
             sampling.oldestReadySeconds = max(sampling.oldestReadySeconds, gauges.oldestReadySeconds)
             let byteCount = sampling.records[series].series.byteCount
             sampling.records[series].series.end(ends, gauges)
-            sampling.pointBytes += sampling.records[series].series.byteCount - byteCount
+            sampling.seriesBytes += sampling.records[series].series.byteCount - byteCount
             if sampling.records[series].queue == 0, sampling.records[series].series.isEmpty { drop(series) }
         }
         var gauges = HistoryPoint()
@@ -270,15 +277,15 @@ extension TaskStore {
     /// Checks that queues and series know each other. O(n).
     func checkSampling() {
         sampling.records.checkInvariants()
-        var (listed, pointBytes) = (0, 0)
+        var (listed, seriesBytes) = (0, 0)
         sampling.recency.checkInvariants(in: sampling.records) { series in
             listed += 1
-            pointBytes += sampling.records[series].series.byteCount
+            seriesBytes += sampling.records[series].byteCount
             let queue = sampling.records[series].queue
             precondition(queue == 0 || queues[queue].series == series, "a queue does not know its series")
         }
         precondition(listed == sampling.records.count && listed <= Sampling.maximumCount, "a series is not listed")
-        precondition(pointBytes == sampling.pointBytes, "the memory of series is miscounted")
+        precondition(seriesBytes == sampling.seriesBytes, "the memory of series is miscounted")
         queues.forEach { queue in
             let series = queues[queue].series
             precondition(series == 0 || sampling.records[series].queue == queue, "a series does not know its queue")

@@ -15,7 +15,7 @@ enum TokenCommand {
                                several with commas
           --queues PATTERNS    for which queues, such as 'orders/*', or several with commas; a * stands
                                for any characters (default: all queues)
-          --expires TIME       how long it works: 30m, 12h, 90d or 52w (default: forever)
+          --expires TIME       how long it works: 45s, 30m, 12h, 90d or 52w (default: forever)
 
         Prints the token, which is shown only now, and on the second line the object to add to the file:
         {"tokens": [OBJECT, OBJECT]}. A running server reads the file within a minute, or on SIGHUP.
