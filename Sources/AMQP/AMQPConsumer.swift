@@ -3,6 +3,7 @@
 // The thread sleeps in poll on its socket and an eventfd. What it takes waits in `State` until the owner takes it; what
 // the owner asks for waits there until the thread reads it.
 
+import Bytes
 import CLinux
 import Glibc
 import Net

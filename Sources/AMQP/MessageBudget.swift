@@ -1,5 +1,7 @@
 // The memory that messages may take between a RabbitMQ and their queues.
 
+import Bytes
+
 /// A number of bytes that all consumers of a server share. Any thread may use it.
 public final class MessageBudget: Sendable {
     private let limit: Int

@@ -1,5 +1,6 @@
 // The system's librabbitmq, a client of AMQP 0-9-1, loaded when a source first needs it.
 
+import Bytes
 import CLibraries
 import Net
 

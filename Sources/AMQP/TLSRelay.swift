@@ -1,6 +1,7 @@
 // TLS for a library that takes a connected descriptor and encrypts nothing. The library gets one end of a pair of local
 // sockets. A thread moves the bytes between the other end and the TLS connection.
 
+import Bytes
 import CLinux
 import Glibc
 import Net
