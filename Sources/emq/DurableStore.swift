@@ -23,6 +23,7 @@ final class DurableStore: Durability {
     private let journal: Journal
     private let history: HistoryFile
     private let loop: EventLoop
+    private let log = Log.standard
     private let signal = HelperSignal()
     private(set) var isReady = false
     private var progress: (isRead: Bool, part: Double) = (false, 0)
@@ -47,7 +48,7 @@ final class DurableStore: Durability {
 
     /// Logs why the journal cannot continue, and exits. Changes without a response may be lost; all others are safe.
     private func fail(_ error: LogError) -> Never {
-        Emq.log("emq: \(error)")
+        log.error("\(error)")
         Emq.exit(1)
     }
 
@@ -93,7 +94,7 @@ final class DurableStore: Durability {
             return [journal.nextDeadline(of: broker, now: now), retryTime].compactMap { $0 }.min()
         }
         guard journal.isSettled(broker) else {
-            Emq.log("emq: stopped at once; changes without a response may be lost")
+            log.error("stopped at once; changes without a response may be lost")
             Emq.exit(1)
         }
         history.save(broker, now: now)
@@ -113,14 +114,14 @@ final class DurableStore: Durability {
         guard isReady else {
             if now >= nextReport {
                 nextReport = now + 1000
-                Emq.log("emq: \(progressText)")
+                log.info(progressText)
             }
             return false
         }
         do throws(SystemError) {
             try loop.watch(journal.descriptor, for: signal, events: UInt32(EPOLLIN.rawValue))
         } catch {
-            Emq.log("emq: \(error)")
+            log.error("\(error)")
             Emq.exit(1)
         }
         history.restore(broker, now: now)
@@ -130,8 +131,8 @@ final class DurableStore: Durability {
         let dropped =
             recovery.droppedByteCount > 0 ? "; \(recovery.droppedByteCount) bytes at its end were not whole" : ""
         let tasks = recovery.taskCount == 1 ? "1 task" : "\(recovery.taskCount) tasks"
-        Emq.log(
-            "emq: recovered \(tasks) from \(location) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)")
+        log.info(
+            "recovered \(tasks) from \(location) in \(seconds) s, \(recovery.byteCount) bytes read\(dropped)")
         reportProblem()
         // Everything recovered is safe.
         server.release(upTo: journal.safeSequence)
@@ -149,11 +150,11 @@ final class DurableStore: Durability {
         guard journal.problem != reportedProblem else { return }
         reportedProblem = journal.problem
         if let problem = journal.problem {
-            Emq.log(
-                "emq: \(problem); new tasks are refused, acknowledgements still work; "
-                    + "the journal has \(journal.byteCount) bytes, \(journal.pendingByteCount) are not safe yet")
+            log.error(
+                "\(problem); new tasks are refused, acknowledgements still work",
+                .number("journal_bytes", journal.byteCount), .number("unsafe_bytes", journal.pendingByteCount))
         } else {
-            Emq.log("emq: the journal can be written again")
+            log.write(.info("the journal can be written again").counted)
         }
     }
 

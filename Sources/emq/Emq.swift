@@ -19,21 +19,29 @@ enum Emq {
         if arguments.first == "serve" { arguments = arguments.dropFirst() }
         if arguments.contains("--help") || arguments.contains("-h") { return print(Options.help) }
         if arguments.contains("--version") { return print("emq \(Options.versionWithCommit)") }
+        let options: Options
+        do throws(UsageError) {
+            options = try Options(Array(arguments)) { ProcessStart.environment[$0] }
+        } catch {
+            printError("emq: \(error.advice)")
+            exit(2)
+        }
+        let log = Log.standard
+        log.configure(options.logsJSON ? .json : .text(ProcessStart.environment), options.logLevel)
+        for line in Options.strayVariables(of: ProcessStart.environment) { log.warning(line) }
         do {
-            let options = try Options(Array(arguments)) { ProcessStart.environment[$0] }
-            for line in Options.strayVariables(of: ProcessStart.environment) { log("emq: \(line)") }
-            try serve(options)
+            try serve(options, log)
             exit(0)
         } catch let error as UsageError {
-            log("emq: \(error.description) (emq --help lists the options)")
+            log.error(error.advice)
             exit(2)
         } catch {
-            log("emq: \(error)")
+            log.error("\(error)")
             exit(1)
         }
     }
 
-    private static func serve(_ options: Options) throws {
+    private static func serve(_ options: Options, _ log: Log) throws {
         Memory.configureAllocator()
         let shutdown = Shutdown(drainMilliseconds: options.drainMilliseconds)
         let loop = try EventLoop()
@@ -59,7 +67,7 @@ enum Emq {
         limits.connections = try connectionLimit(asked: options.maximumConnections, files: files - pushConnections)
         limits.bufferBytes = min(memory, addressSpace ?? .max) / 4
         if options.maximumMemoryBytes == nil, !Memory.isLimitKnown {
-            log("emq: cannot read /proc, so emq may not see a memory limit of its control group; set --max-memory")
+            log.warning("cannot read /proc, so emq may not see a memory limit of its control group; set --max-memory")
         }
         let certificate: ServerCertificate?
         let trust: TLSTrust?
@@ -108,11 +116,12 @@ enum Emq {
                 return (places.joined(separator: " and "), openPlaces.joined(separator: " and "))
             }
             let (places, openPlaces) = try listen(options.addresses, service: 0)
-            var startLines: [String] = []
+            var startEvents: [LogEvent] = []
             if access == nil, !openPlaces.isEmpty {
-                startLines.append(
-                    "emq: whoever reaches \(openPlaces) may do everything; to change that, use --tokens FILE "
-                        + "(`emq token new` makes tokens) or listen at localhost")
+                startEvents.append(
+                    .warning(
+                        "whoever reaches \(openPlaces) may do everything; to change that, use --tokens FILE "
+                            + "(`emq token new` makes tokens) or listen at localhost"))
             }
             for (place, system) in options.systems.enumerated() {
                 let endpoints = options.services.filter { $0.system == system }.map(\.endpoint)
@@ -120,29 +129,31 @@ enum Emq {
                 do { listening = try listen(endpoints, service: place + 1) } catch {
                     throw SystemError("replace \(system.rawValue)", reason: "\(error)")
                 }
-                startLines.append("emq: replacing \(system.rawValue) at \(listening.places)")
+                startEvents.append(.info("replacing \(system.rawValue) at \(listening.places)"))
                 if !listening.openPlaces.isEmpty {
-                    startLines.append(
-                        "emq: whoever reaches \(listening.openPlaces) may do everything that \(system.rawValue) offers, "
-                            + "because its clients have no tokens; to change that, let only them reach that address")
+                    startEvents.append(
+                        .warning(
+                            "whoever reaches \(listening.openPlaces) may do everything that \(system.rawValue) offers, "
+                                + "because its clients have no tokens; to change that, let only them reach that address"
+                        ))
                 }
             }
             if let file = options.delayTasksFile {
                 let isAddressUsed = options.services.contains {
                     $0.system == .delayTasks && $0.endpoint.address == file.address
                 }
-                startLines += file.startLines(isAddressUsed: isAddressUsed)
+                startEvents += file.startEvents(isAddressUsed: isAddressUsed)
             }
-            if let file = options.taskqueueFile { startLines += file.startLines }
-            if let line = certificate?.startLine(now: loop.now) { startLines.append(line) }
-            if let access { startLines += access.startLines(now: loop.now) }
-            startLines += options.notes
+            if let file = options.taskqueueFile { startEvents += file.startEvents }
+            if let event = certificate?.startEvent(now: loop.now) { startEvents.append(event) }
+            if let access { startEvents += access.startEvents(now: loop.now) }
+            startEvents += options.notes.map { .warning($0) }
             // Lower case is how emq reads them: a keyword in capitals could look like a host name.
             let destinations = options.destinationLists.joined(separator: ", ").lowercased()
             let sending = destinations.isEmpty ? "" : " and may be sent to: \(destinations)"
             let home = durability.map { "are kept in \($0.location)" } ?? "live in memory"
-            log("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")
-            for line in startLines { log(line) }
+            log.info("emq \(Options.version) listening on \(places); tasks \(home)\(sending)")
+            for event in startEvents { log.write(event) }
             let gate = Gate(
                 server: server, durability: durability, push: push,
                 sources: Sources(options, push: push, trust: trust, loop: loop), maximumMemoryBytes: memory,
@@ -155,9 +166,9 @@ enum Emq {
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let durability {
                 let kept = durability.isReady ? count : "all tasks"
-                log("emq: stopped; \(kept) kept in \(durability.location)")
+                log.info("stopped; \(kept) kept in \(durability.location)")
             } else {
-                log("emq: stopped; \(count) in memory \(broker.counts.tasks == 1 ? "was" : "were") discarded")
+                log.info("stopped; \(count) in memory \(broker.counts.tasks == 1 ? "was" : "were") discarded")
             }
         }
     }
@@ -233,26 +244,16 @@ enum Emq {
     /// How long the program waits at its end until the last lines of the log are read.
     private static let lastLinesMilliseconds = 1000
 
-    /// The longest line of the log, in bytes.
-    private static let maximumLineByteCount = 16 << 10
-
-    /// Logs a line to standard error, without waiting until it is written. Texts of clients and files cannot break the
-    /// line, or control a terminal: control characters are escaped.
-    static func log(_ line: String) {
-        let isLong = line.utf8.count > maximumLineByteCount
-        let beginning = isLong ? String(decoding: line.utf8.prefix(maximumLineByteCount), as: UTF8.self) + "…" : line
-        var escaped = ""
-        for scalar in beginning.unicodeScalars {
-            switch scalar.properties.generalCategory {
-            case .control, .lineSeparator, .paragraphSeparator: escaped += scalar.escaped(asASCII: true)
-            default: escaped.unicodeScalars.append(scalar)
-            }
-        }
-        LineWriter.standardError.write(escaped)
+    /// Writes a command's line to standard error, without waiting until it is written.
+    static func printError(_ text: String) {
+        var line: [UInt8] = []
+        LogLines.writePlain(text, to: &line)
+        LineWriter.standardError.write(line.span)
     }
 
     /// Writes the rest of the log, and ends the program.
     static func exit(_ status: Int32) -> Never {
+        Log.standard.writeNumbers()
         LineWriter.standardError.flush(milliseconds: lastLinesMilliseconds)
         Glibc.exit(status)
     }
@@ -268,7 +269,7 @@ enum Emq {
                 var readiness = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
                 unsafe poll(&readiness, 1, -1)
             } else if errno != EINTR {
-                log("emq: \(SystemError("write to standard output"))")
+                printError("emq: \(SystemError("write to standard output"))")
                 exit(1)
             }
         }

@@ -24,6 +24,7 @@ final class HistoryFile: Sendable {
     private static let maximumByteCount = 256 << 20
 
     private let path: String
+    private let log = Log.standard
     /// Held while the file is being written.
     private let state = Mutex(State())
 
@@ -37,10 +38,10 @@ final class HistoryFile: Sendable {
             let size = min(Int(status.st_size), Self.maximumByteCount)
             let bytes = try File.read(path, maximumByteCount: size)
             if !broker.restoreHistories(bytes.span, now: now) {
-                Emq.log("emq: '\(path)' is damaged or of another version, so the histories in /stats/ begin anew")
+                log.warning("'\(path)' is damaged or of another version, so the histories in /stats/ begin anew")
             }
         } catch {
-            Emq.log("emq: cannot read '\(path)' (\(error)), so the histories in /stats/ begin anew")
+            log.warning("cannot read '\(path)' (\(error)), so the histories in /stats/ begin anew")
         }
     }
 
@@ -51,7 +52,7 @@ final class HistoryFile: Sendable {
     func saveLater(_ image: [UInt8]) {
         let failure = state.withLockIfAvailable { $0.failure }
         guard let failure else { return }
-        if let failure { Emq.log("emq: \(failure); after a crash, they are missing in /stats/") }
+        if let failure { log.warning("\(failure); after a crash, they are missing in /stats/") }
         // Without a thread, the next image is written, or that of the stop.
         try? DetachedThread.start { [self] in
             state.withLock { state in
@@ -65,7 +66,7 @@ final class HistoryFile: Sendable {
         let image = broker.historyImage(now: now)
         state.withLock { state in
             state.isClosed = true
-            if let image, let failure = write(image) { Emq.log("emq: \(failure), so they are lost") }
+            if let image, let failure = write(image) { log.warning("\(failure), so they are lost") }
         }
     }
 

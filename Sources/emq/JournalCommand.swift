@@ -36,14 +36,16 @@ enum JournalCommand {
             case (nil, _): return refuse("name a command: copy, check or repair")
             }
         } catch {
-            Emq.log("emq: \(error)")
+            Emq.printError("emq: \(error)")
             return 1
         }
     }
 
     private static func refuse(_ reason: String) -> Int32 {
-        Emq.log("emq: journal: \(reason)")
-        for line in "\n\(help)".split(separator: "\n", omittingEmptySubsequences: false) { Emq.log(String(line)) }
+        Emq.printError("emq: journal: \(reason)")
+        for line in "\n\(help)".split(separator: "\n", omittingEmptySubsequences: false) {
+            Emq.printError(String(line))
+        }
         return 2
     }
 

@@ -38,6 +38,21 @@ extension Options {
         }
     }
 
+    static func readLogFormat(_ options: inout Options, _ value: String) throws(UsageError) {
+        switch value {
+        case "text": options.logsJSON = false
+        case "json": options.logsJSON = true
+        default: throw UsageError("--log-format is text or json, not '\(value)'")
+        }
+    }
+
+    static func readLogLevel(_ options: inout Options, _ value: String) throws(UsageError) {
+        guard let level = LogEvent.Level.allCases.first(where: { $0.name == value }) else {
+            throw UsageError("--log-level is error, warning or info, not '\(value)'")
+        }
+        options.logLevel = level
+    }
+
     /// A file's path.
     static func path(_ value: String, of flag: String) throws(UsageError) -> String {
         guard !value.isEmpty, !value.utf8.contains(0) else { throw UsageError("\(flag) needs the path of a file") }
@@ -48,7 +63,7 @@ extension Options {
         guard isGoDuration(value) else {
             throw UsageError("--gc-freq must be a duration above zero, such as 5m or 1h30m, not '\(value)'")
         }
-        options.notes.append("emq: ignoring --gc-freq: emq deletes each task as soon as it expires")
+        options.notes.append("ignoring --gc-freq: emq deletes each task as soon as it expires")
     }
 
     /// Whether a text is a duration above zero, as Go's programs read it.

@@ -61,7 +61,11 @@ struct Options {
     var taskqueueFile: TaskqueueFile?
     /// The prefetch of sources that do not say it.
     var prefetch = SourceDefinition.usualPrefetch
-    /// Log lines about options that have no effect.
+    /// Whether the log's lines are JSON.
+    var logsJSON = false
+    /// The least important events that the log has.
+    var logLevel = LogEvent.Level.info
+    /// What the log says about options that have no effect.
     var notes: [String] = []
     /// Whether the value being read comes from the environment, where an option cannot be repeated.
     private(set) var readsVariable = false
@@ -94,18 +98,17 @@ struct Options {
                                  loopback, 10.1.0.0/16, a host name or *.example.com, or several with commas
           --defaults FILE        defaults for all queues, as JSON: the fields of PUT /defaults/
           --drain SECS           how long workers may acknowledge tasks after SIGTERM (default 5)
-          --max-connections N    maximum number of open connections (default 20000, or fewer if the limit
-                                 of open files is low)
-          --max-memory SIZE      memory for tasks: 512M, 4G or a number of bytes (default: three quarters
-                                 of the memory of the machine or the cgroup)
-          --address-space SIZE   address space to reserve for tasks (default: ample, or half of what
-                                 ulimit -v leaves)
+          --max-connections N    maximum number of open connections (default 20000, if ulimit -n allows it)
+          --max-memory SIZE      memory for tasks, such as 512M or 4G (default: three quarters of all memory)
+          --address-space SIZE   address space to reserve (default: ample, or half of what ulimit -v leaves)
 
           --httpqueue, --htq ADDRESS; --delay-tasks ADDRESS or FILE.json; --taskqueue FILE.ini
                                  replace these legacy systems: docs/migration.md
           --delay-tasks-timeout SECS, --htq-workers N, --amqp-prefetch N
                                  how long a handler of delay-tasks may take (default 5), and how many htq
                                  requests (10) and messages of a RabbitMQ queue (1000) may be in flight
+          --log-format FORMAT, --log-level LEVEL
+                                 the log's lines: text (default) or json; error, warning or info (default)
           --gc-freq DURATION     ignored; the original emq has it
 
         Each option has an EMQ_… variable, such as EMQ_MAX_MEMORY. Separate several addresses or hosts with commas.
@@ -126,7 +129,7 @@ struct Options {
             ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
             ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
             ("--delay-tasks-timeout", readDelayTasksTimeout), ("--host", readHost), ("--amqp-prefetch", readPrefetch),
-            ("--gc-freq", readCollectionFrequency),
+            ("--log-format", readLogFormat), ("--log-level", readLogLevel), ("--gc-freq", readCollectionFrequency),
         ]
         + LegacySystem.allCases.map { system in
             (system.flag, { (options, value) throws(UsageError) in try options.readService(system, value) })
@@ -392,4 +395,7 @@ struct UsageError: Error {
     let description: String
 
     init(_ description: String) { self.description = description }
+
+    /// The mistake, and where the options are explained.
+    var advice: String { "\(description) (emq --help lists the options)" }
 }

@@ -70,7 +70,7 @@ final class Shutdown: EventSource {
             work.append("connected workers have \(seconds) s to acknowledge \(count(held))")
         }
         if sent > 0 { work.append("requests in flight for \(count(sent)) have \(seconds) s to complete") }
-        Emq.log("emq: stopping; \(work.joined(separator: "; ")); a second signal stops the server at once")
+        Log.standard.info("stopping; \(work.joined(separator: "; ")); a second signal stops the server at once")
     }
 
     /// Whether a second signal has asked the server to stop at once.

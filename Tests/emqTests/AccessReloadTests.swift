@@ -9,17 +9,6 @@ import Testing
     private static let now: Int64 = 1_700_000_000_000
     private static let minute: Int64 = 60_000
 
-    private final class Log {
-        private var lines: [String] = []
-
-        func add(_ line: String) { lines.append(line) }
-
-        func take() -> [String] {
-            defer { lines = [] }
-            return lines
-        }
-    }
-
     /// What a token is good for.
     private func standing(_ token: TestToken, in access: Access, now: Int64) -> String {
         switch access.caller(showing: Array(token.bearer.utf8).span, now: now) {
@@ -31,8 +20,8 @@ import Testing
 
     @Test func changedTokensAreReadWithinAMinute() throws {
         let (old, new) = (TestToken("old", ["read"]), TestToken("new", ["read"]))
-        let (file, log) = (try TokenFile([old]), Log())
-        let access = try Access(path: file.path, now: Self.now) { log.add($0) }
+        let (file, log) = (try TokenFile([old]), TestLog())
+        let access = try Access(path: file.path, now: Self.now, log: log.log)
         #expect(access.endTurn(isAsked: false, now: Self.now) == Self.now + Self.minute)
         #expect(standing(old, in: access, now: Self.now) == "old")
         // Once more, when it is remembered.
@@ -42,7 +31,7 @@ import Testing
         #expect(access.endTurn(isAsked: false, now: Self.now + 1) == Self.now + Self.minute)
         #expect(standing(old, in: access, now: Self.now + 1) == "old" && log.take().isEmpty)
         _ = access.endTurn(isAsked: false, now: Self.now + Self.minute)
-        #expect(log.take() == ["emq: read 1 token from '\(file.path)' again"])
+        #expect(log.take() == ["info read 1 token from '\(file.path)' again"])
         #expect(standing(old, in: access, now: Self.now) == "unknown")
         #expect(standing(new, in: access, now: Self.now) == "new")
         _ = access.endTurn(isAsked: false, now: Self.now + 2 * Self.minute)
@@ -51,14 +40,14 @@ import Testing
 
     @Test func aBadFileKeepsTheTokens() throws {
         let token = TestToken("a", ["read"])
-        let (file, log) = (try TokenFile([token]), Log())
-        let access = try Access(path: file.path, now: Self.now) { log.add($0) }
+        let (file, log) = (try TokenFile([token]), TestLog())
+        let access = try Access(path: file.path, now: Self.now, log: log.log)
         _ = access.endTurn(isAsked: false, now: Self.now)
         try file.write("{\"tokens\": [\n{\"name\": \"b\", \"sha256\": \"x\"}]}")
         _ = access.endTurn(isAsked: true, now: Self.now + 1)
         #expect(
             log.take() == [
-                "emq: the tokens stay as they were: \(file.path): line 2: tokens[0].sha256: this must be a SHA-256: 64 "
+                "warning the tokens stay as they were: \(file.path): line 2: tokens[0].sha256: this must be a SHA-256: 64 "
                     + "hexadecimal digits, not 1 characters"
             ])
         #expect(standing(token, in: access, now: Self.now) == "a")
@@ -66,21 +55,21 @@ import Testing
         _ = access.endTurn(isAsked: false, now: Self.now + 2 * Self.minute)
         #expect(
             log.take() == [
-                "emq: the tokens stay as they were: cannot read '\(file.path)': No such file or directory"
+                "warning the tokens stay as they were: cannot read '\(file.path)': No such file or directory"
             ])
         #expect(standing(token, in: access, now: Self.now) == "a")
         try file.write([token, TestToken("b", ["read"])])
         _ = access.endTurn(isAsked: false, now: Self.now + 4 * Self.minute)
-        #expect(log.take() == ["emq: read 2 tokens from '\(file.path)' again"])
+        #expect(log.take() == ["info read 2 tokens from '\(file.path)' again"])
     }
 
     @Test func aTokenEndsAtItsTime() throws {
         let token = TestToken("a", ["read"], expires: Double(Self.now) / 1000 + 10)
         let file = try TokenFile([token, TestToken("b", ["read"], expires: 1)])
-        let access = try Access(path: file.path, now: Self.now) { _ in }
+        let access = try Access(path: file.path, now: Self.now)
         #expect(
-            access.startLines(now: Self.now) == [
-                "emq: read 2 tokens from '\(file.path)'", "emq: these tokens have expired and no longer work: 'b'",
+            access.startEvents(now: Self.now).map(\.message) == [
+                "read 2 tokens from '\(file.path)'", "these tokens have expired and no longer work: 'b'",
             ])
         #expect(standing(token, in: access, now: Self.now + 9_999) == "a")
         #expect(standing(token, in: access, now: Self.now + 10_000) == "expired")
@@ -89,7 +78,7 @@ import Testing
     @Test func manyTokensAreKnown() throws {
         let tokens = (0..<600).map { TestToken("token-\($0)", ["read"]) }
         let file = try TokenFile(tokens)
-        let access = try Access(path: file.path, now: Self.now) { _ in }
+        let access = try Access(path: file.path, now: Self.now)
         for _ in 0..<2 {
             for token in tokens { #expect(standing(token, in: access, now: Self.now) == token.name) }
         }
@@ -98,7 +87,7 @@ import Testing
     /// Somebody with a wrong token learns that before the server has recovered.
     @Test func aStrangerIsRefusedDuringRecovery() throws {
         let file = try TokenFile([])
-        let access = try Access(path: file.path, now: Self.now) { _ in }
+        let access = try Access(path: file.path, now: Self.now)
         let durability = TestDurability()
         durability.isReady = false
         for (access, status) in [(nil, 503), (access, 401)] {
@@ -110,7 +99,7 @@ import Testing
     /// The clients of legacy systems have no tokens.
     @Test func aLegacySystemNeedsNoToken() throws {
         let file = try TokenFile([])
-        let access = try Access(path: file.path, now: Self.now) { _ in }
+        let access = try Access(path: file.path, now: Self.now)
         let server = try VirtualServer(
             Adapters(frontEnds: [Htq(workers: 1)], couriers: [HtqCourier(workers: 1)]), access: access)
         #expect(try server.send("GET", "/queues/", service: 0).status == 401)
@@ -136,6 +125,7 @@ import Testing
         try file.write("{\"tokens\": [1]}")
         let result = try Server.run(["--addr", "127.0.0.1:0", "--tokens", file.path])
         #expect(result.status == 2)
-        #expect(result.error.hasPrefix("emq: --tokens: \(file.path): line 1: tokens[0]: this must be an object"))
+        let text = message(result.error[...])
+        #expect(text.hasPrefix("--tokens: \(file.path): line 1: tokens[0]: this must be an object"), "\(text)")
     }
 }

@@ -174,10 +174,10 @@ import Testing
     @Test(.plainOnly("the printed addresses are plain")) func withoutTokensEmqWarnsOfOpenAddresses() throws {
         let server = try Server(["--addr", "0.0.0.0:0"])
         let line = try eventually("the warning") {
-            server.output.split(separator: "\n").first { $0.hasPrefix("emq: whoever reaches") }
+            server.messages.first { $0.hasPrefix("whoever reaches") }
         }
         #expect(
-            line == "emq: whoever reaches http://0.0.0.0:\(server.port) may do everything; to change that, use "
+            line == "whoever reaches http://0.0.0.0:\(server.port) may do everything; to change that, use "
                 + "--tokens FILE (`emq token new` makes tokens) or listen at localhost")
         #expect(try server.get("/queues").status == 200)
     }

@@ -386,15 +386,15 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
             // last line.
             let server = try copy.begin(environment: ["ASAN_OPTIONS": "detect_leaks=0"])
             try #require(try server.exitStatus() == 1, "\(random)")
-            let message = try #require(server.output.split(separator: "\n").last)
-            #expect(message.contains("\(copy.path)/\(name), byte \(ends[frame]): "), "\(message) \(random)")
-            #expect(message.contains("`emq journal check \(copy.path)`") && message.contains("`emq journal repair"))
+            let last = try #require(server.messages.last)
+            #expect(last.contains("\(copy.path)/\(name), byte \(ends[frame]): "), "\(last) \(random)")
+            #expect(last.contains("`emq journal check \(copy.path)`") && last.contains("`emq journal repair"))
             // The journal is unchanged.
             #expect(try copy.bytes(name) == bytes)
             let check = try journal(["check", copy.path])
             #expect(check.status == 1)
             // `check` shows the same, and more.
-            let flaw = try #require(message.dropFirst("emq: ".count).split(separator: "; `emq journal").first)
+            let flaw = try #require(last.split(separator: "; `emq journal").first)
             #expect(check.output.contains("not whole: " + flaw), "\(check.output)")
             let mended = DataDirectory()
             let repair = try journal(["repair", copy.path, mended.path])

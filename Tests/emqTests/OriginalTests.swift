@@ -227,7 +227,7 @@ import Testing
     func theFrequencyOfItsCollectionsIsIgnored(frequency: String) throws {
         for arguments in [["--gc-freq", frequency], ["-gc-freq=\(frequency)"]] {
             let options = try Options(arguments) { _ in nil }
-            #expect(options.notes == ["emq: ignoring --gc-freq: emq deletes each task as soon as it expires"])
+            #expect(options.notes == ["ignoring --gc-freq: emq deletes each task as soon as it expires"])
         }
         #expect(try Options([]) { _ in nil }.notes.isEmpty)
     }

@@ -17,7 +17,7 @@ struct ServerCertificateTests {
         let pair = TLSFiles(
             certificate: NSTemporaryDirectory() + "emq-\(UUID().uuidString).pem",
             key: NSTemporaryDirectory() + "emq-\(UUID().uuidString).key")
-        private var lines: [String] = []
+        private let testLog = TestLog()
 
         init(_ kind: Certificates.Kind) throws { try write(Certificates.shared.pair(kind)) }
 
@@ -39,14 +39,11 @@ struct ServerCertificateTests {
         }
 
         func load() throws -> ServerCertificate {
-            try ServerCertificate(pair) { [unowned self] in lines.append($0) }
+            try ServerCertificate(pair, log: testLog.log)
         }
 
         /// The lines logged since the last call.
-        func log() -> [String] {
-            defer { lines = [] }
-            return lines
-        }
+        func log() -> [String] { testLog.take() }
     }
 
     @Test func changedFilesAreReadWithinAMinute() throws {
@@ -64,7 +61,7 @@ struct ServerCertificateTests {
         #expect(certificate.endMilliseconds < end)
         let lines = files.log()
         #expect(
-            lines.first == "emq: read the certificate '\(files.pair.certificate)' again; it ends on "
+            lines.first == "info read the certificate '\(files.pair.certificate)' again; it ends on "
                 + "\(certificate.identity.certificateEnd)")
         // Files that stay as they are, are not read again.
         now += 60 * Self.second
@@ -87,7 +84,7 @@ struct ServerCertificateTests {
         var now = certificate.endMilliseconds - 25 * Self.day
         _ = certificate.endTurn(isAsked: false, now: now)
         let renewed = try Certificates.shared.pair(.renewed)
-        let kept = "emq: the certificate that ends on \(certificate.identity.certificateEnd) stays in use: "
+        let kept = "warning the certificate that ends on \(certificate.identity.certificateEnd) stays in use: "
         try files.writeCertificate(renewed)
         now += 60 * Self.second
         _ = certificate.endTurn(isAsked: false, now: now)
@@ -125,19 +122,21 @@ struct ServerCertificateTests {
         let files = try Files(.good)
         let certificate = try files.load()
         let end = certificate.endMilliseconds
-        let name = "emq: the certificate '\(files.pair.certificate)'"
+        let name = "the certificate '\(files.pair.certificate)'"
         let date = certificate.identity.certificateEnd
-        #expect(certificate.startLine(now: end - 14 * Self.day) == "\(name) ends on \(date)")
+        #expect(certificate.startEvent(now: end - 14 * Self.day)?.message == "\(name) ends on \(date)")
         func lines(at now: Int64) -> [String] {
             _ = certificate.endTurn(isAsked: false, now: now)
             return files.log()
         }
         #expect(lines(at: end - 14 * Self.day).isEmpty)
-        #expect(lines(at: end - 14 * Self.day + 60 * Self.second) == ["\(name) ends on \(date), in 13 days; renew it"])
+        #expect(
+            lines(at: end - 14 * Self.day + 60 * Self.second)
+                == ["warning \(name) ends on \(date), in 13 days; renew it"])
         #expect(lines(at: end - 13 * Self.day).isEmpty)
-        #expect(lines(at: end - 2 * Self.day + 1) == ["\(name) ends on \(date), in 1 day; renew it"])
-        #expect(lines(at: end - Self.second) == ["\(name) ends on \(date), in less than a day; renew it"])
-        let ended = ["\(name) ended on \(date), so clients refuse it; renew it"]
+        #expect(lines(at: end - 2 * Self.day + 1) == ["warning \(name) ends on \(date), in 1 day; renew it"])
+        #expect(lines(at: end - Self.second) == ["warning \(name) ends on \(date), in less than a day; renew it"])
+        let ended = ["warning \(name) ended on \(date), so clients refuse it; renew it"]
         #expect(lines(at: end + Self.day) == ended)
         #expect(lines(at: end + 2 * Self.day - 1).isEmpty)
         #expect(lines(at: end + 2 * Self.day + 60 * Self.second) == ended)
@@ -150,7 +149,7 @@ struct ServerCertificateTests {
         ] {
             let files = try Files(kind)
             let certificate = try files.load()
-            #expect(certificate.startLine(now: now) == nil)
+            #expect(certificate.startEvent(now: now) == nil)
             _ = certificate.endTurn(isAsked: false, now: now)
             let lines = files.log()
             #expect(lines.count == 1 && lines[0].contains(words), "\(lines)")

@@ -61,7 +61,7 @@ import Testing
         #expect(try world.state() == "stopped" && world.lastError() == "a message is too large")
         #expect(
             world.rabbit.lines.last
-                == "emq: source 's': a message is too large; stopped: POST /source/NAME/resume starts it again")
+                == #"error a message is too large; stopped: POST /source/NAME/resume starts it again source="s""#)
         for (number, request) in ["POST /source/s/resume", "PUT /source/s"].enumerated() {
             let parts = request.split(separator: " ").map(String.init)
             try world.send(parts[0], parts[1], parts[0] == "PUT" ? "{\(SourceWorld.definition)}" : "")

@@ -22,7 +22,7 @@ import Testing
         consumer.consume(readyCount: 3)
         world.turn()
         #expect(
-            world.rabbit.lines == ["emq: source 's': consuming queue 'jobs' at amqp://ann:***@h; 3 messages are there"])
+            world.rabbit.lines == [#"info consuming queue 'jobs' at amqp://ann:***@h source="s" messages=3"#])
         var status = try world.status()
         #expect(status["state"] as? String == "consuming" && status["lag"] as? Int == 3)
         for number in 1...3 { consumer.deliver("\(number)") }

@@ -92,14 +92,20 @@ final class TestConsumer: MessageConsumer {
 /// Stands for a RabbitMQ, and for the log of the server.
 final class TestRabbit {
     private(set) var consumers: [TestConsumer] = []
-    private(set) var lines: [String] = []
+    private let log = TestLog()
     /// Whether a connection wakes the loop.
     fileprivate(set) var hasNews = false
     /// Why no connection can be opened; nil if one can.
     var refusal: AMQPFailure?
     /// What happens to each connection as soon as it is opened.
     var opened: (TestConsumer) -> Void = { _ in }
-    fileprivate var now: () -> Int64 = { 0 }
+    fileprivate var now: () -> Int64 {
+        get { log.now }
+        set { log.now = newValue }
+    }
+
+    /// The lines of the log, without their times.
+    var lines: [String] { log.lines }
 
     fileprivate func open(_ settings: AMQPSettings) throws(AMQPFailure) -> TestConsumer {
         if let refusal { throw refusal }
@@ -113,7 +119,7 @@ final class TestRabbit {
         Sources(
             file: file, libraryFlaw: { nil },
             connections: { (settings, _) throws(AMQPFailure) in try self.open(settings) },
-            log: { self.lines.append($0) })
+            log: log.log)
     }
 
     fileprivate func takeNews() -> Bool {

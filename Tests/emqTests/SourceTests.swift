@@ -358,7 +358,9 @@ struct SourceRestartTests {
         #expect(try server.send("PUT", "/source/a", #"{"amqp": "amqp://127.0.0.1:1", "queue": "mine"}"#).status == 201)
         try stop(server)
         server = try start("[a]\n[b]\n", "--taskqueue", file)
-        #expect(server.output.contains("\(file) has the source 'a', so the one that a client defined rests"))
+        #expect(
+            server.messages.contains(
+                #"\#(file) has this source, so the one that a client defined rests source="a""#))
         var found = try sources(of: server)
         #expect(found["a"]?["queue"] as? String == "a" && found["a"]?["state"] as? String == "paused")
         #expect(found["b"]?["state"] as? String != "paused")

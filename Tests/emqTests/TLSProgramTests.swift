@@ -15,7 +15,7 @@ struct TLSProgramTests {
         let pair = try Certificates.shared.pair(kind)
         let server = try Server(addresses + ["--tls-cert", pair.chain, "--tls-key", pair.key] + others)
         // The line about the certificate follows the one about the addresses.
-        _ = try eventually("the start") { server.output.contains("emq: the certificate '\(pair.chain)' ") ? true : nil }
+        _ = try eventually("the start") { server.output.contains(" the certificate '\(pair.chain)' ") ? true : nil }
         return server
     }
 
@@ -160,7 +160,7 @@ struct TLSProgramTests {
         ] {
             let result = try Server.run(["--addr", "127.0.0.1:0"] + arguments)
             #expect(result.status == 2, "\(arguments)")
-            #expect(result.error.hasPrefix("emq: ") && result.error.contains(words), "\(result.error)")
+            #expect(result.error.contains("Z error ") && result.error.contains(words), "\(result.error)")
             #expect(result.error.filter { $0 == "\n" }.count == 1)
         }
     }

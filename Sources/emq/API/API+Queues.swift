@@ -323,7 +323,7 @@ extension API {
     ) -> Broker.SweepCompletion {
         let (server, ticket, record) = (context.server, request.ticket, context.audit)
         return { count in
-            if let record { Emq.log(record.line(taskCount: count, now: server.loop.now)) }
+            if let record { Log.standard.write(record.event(taskCount: count)) }
             server.answer(ticket) { responses in
                 responses.beginJSON(estimatedCount: 15)
                 writeCount(begin, count, to: &responses)

@@ -79,7 +79,7 @@ struct API: ~Copyable {
     }
 
     private func endAudit(_ context: inout Context) {
-        if let record = context.audit { Emq.log(record.line(taskCount: context.auditedTaskCount, now: context.now)) }
+        if let record = context.audit { Log.standard.write(record.event(taskCount: context.auditedTaskCount)) }
         context.audit = nil
     }
 

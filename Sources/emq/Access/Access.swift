@@ -18,7 +18,7 @@ final class Access {
     }
 
     private let path: String
-    private let log: (String) -> Void
+    private let log: Log
     private(set) var tokens: [Token]
     private var look = FileLook()
     private var version: FileVersion?
@@ -29,9 +29,9 @@ final class Access {
     /// - Parameters:
     ///   - path: the path of the file.
     ///   - now: the time.
-    ///   - log: takes the lines for the log.
+    ///   - log: the log.
     /// - Throws: `TokensFileError`.
-    init(path: String, now: Int64, log: @escaping (String) -> Void = Emq.log) throws(TokensFileError) {
+    init(path: String, now: Int64, log: Log = .standard) throws(TokensFileError) {
         self.path = path
         self.log = log
         version = FileVersion(path)
@@ -77,9 +77,9 @@ final class Access {
 
     // MARK: The file
 
-    /// The log lines about the tokens when the server starts.
-    func startLines(now: Int64) -> [String] {
-        ["emq: read \(countText) from '\(path)'"] + expiredLines(now: now)
+    /// What the log says about the tokens when the server starts.
+    func startEvents(now: Int64) -> [LogEvent] {
+        [.info("read \(countText) from '\(path)'")] + expiredEvents(now: now)
     }
 
     /// Reads the file again if it has changed. Looks at it once a minute.
@@ -104,20 +104,20 @@ final class Access {
         do throws(TokensFileError) {
             tokens = try TokensFile(path: path, now: now).tokens
             remembered = Array(repeating: nil, count: Self.rememberedCount)
-            log("emq: read \(countText) from '\(path)' again")
-            for line in expiredLines(now: now) { log(line) }
+            log.info("read \(countText) from '\(path)' again")
+            for event in expiredEvents(now: now) { log.write(event) }
         } catch {
-            log("emq: the tokens stay as they were: \(error.description)")
+            log.write(.warning("the tokens stay as they were: \(error.description)").repeated)
         }
     }
 
     private var countText: String { tokens.count == 1 ? "1 token" : "\(tokens.count) tokens" }
 
-    private func expiredLines(now: Int64) -> [String] {
+    private func expiredEvents(now: Int64) -> [LogEvent] {
         let expired = tokens.filter { $0.hasExpired(now: now) }
         if expired.isEmpty { return [] }
         let names = expired.prefix(10).map { "'\($0.name)'" }.joined(separator: ", ")
         let rest = expired.count > 10 ? " and \(expired.count - 10) more" : ""
-        return ["emq: these tokens have expired and no longer work: \(names)\(rest)"]
+        return [.warning("these tokens have expired and no longer work: \(names)\(rest)").repeated]
     }
 }

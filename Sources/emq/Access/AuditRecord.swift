@@ -1,7 +1,6 @@
 // The log of changes that need the permissions `manage` or `admin`: who did what, from where, and to how many tasks.
 
 import Bytes
-import JSON
 import Net
 import Queues
 import UID
@@ -15,7 +14,7 @@ struct AuditRecord {
     private let action: String
     /// The queue that it concerns; nil for none, or for all.
     var queueName: [UInt8]?
-    /// Further members of the line, such as `to`, and their values.
+    /// Further fields, such as `to`, and their values.
     private var members: [(name: StaticString, value: [UInt8])] = []
 
     init(_ request: borrowing Request, by caller: Caller, route: Route, name: [UInt8]) {
@@ -31,26 +30,16 @@ struct AuditRecord {
 
     mutating func add(_ name: StaticString, _ value: [UInt8]) { members.append((name, value)) }
 
-    /// The line for the log.
+    /// The event for the log, which has it whatever its level.
     ///
-    /// - Parameters:
-    ///   - taskCount: how many tasks have changed; nil if the change is none of tasks.
-    ///   - now: the time.
-    /// - Returns: the line.
-    func line(taskCount: Int? = nil, now: Int64) -> String {
-        var line = "emq: audit: \(UTC.timestamp(ofUnixSeconds: now / 1000)) token="
-        line += tokenName.map { quoted(Array($0.utf8)) } ?? "-"
-        line += " remote=\(peer) action=\"\(action)\""
-        if let queueName { line += " queue=\(quoted(queueName))" }
-        for member in members { line += " \(member.name)=\(quoted(member.value))" }
-        if let taskCount { line += " tasks=\(taskCount)" }
-        return line
-    }
-
-    private func quoted(_ text: [UInt8]) -> String {
-        var json: [UInt8] = []
-        JSONWriter.writeString(text.span, to: &json)
-        return String(decoding: json, as: UTF8.self)
+    /// - Parameter taskCount: how many tasks have changed; nil if the change is none of tasks.
+    /// - Returns: the event.
+    func event(taskCount: Int? = nil) -> LogEvent {
+        var fields: [LogEvent.Field] = [.text("token", tokenName), .word("remote", peer), .text("action", action)]
+        if let queueName { fields.append(.text("queue", queueName)) }
+        for member in members { fields.append(.text(member.name, member.value)) }
+        if let taskCount { fields.append(.number("tasks", taskCount)) }
+        return .record("audit", fields)
     }
 }
 
@@ -66,13 +55,13 @@ extension Context {
         for (queueName, count) in sorted.prefix(Self.maximumAuditLines) {
             var record = record
             record.queueName = queueName
-            Emq.log(record.line(taskCount: count, now: now))
+            Log.standard.write(record.event(taskCount: count))
         }
         let rest = sorted.dropFirst(Self.maximumAuditLines)
         guard sorted.isEmpty || !rest.isEmpty else { return }
         var last = record
         if !rest.isEmpty { last.add("other_queues", Array("\(rest.count)".utf8)) }
-        Emq.log(last.line(taskCount: rest.reduce(0) { $0 + $1.value }, now: now))
+        Log.standard.write(last.event(taskCount: rest.reduce(0) { $0 + $1.value }))
     }
 
     /// Notes for the log that the current request changes a task. Call this before the change.

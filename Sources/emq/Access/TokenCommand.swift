@@ -42,12 +42,12 @@ enum TokenCommand {
             let token = TokenText.make(using: &random)
             let object = try object(for: token, Array(arguments.dropFirst()), now: Int64(time(nil)))
             Emq.print("\(text(token.span))\n\(object)")
-            Emq.log(
+            Emq.printError(
                 "emq: the first line is the token, which is shown only now; add the second line to \"tokens\" in the "
                     + "file of --tokens")
             return 0
         } catch {
-            Emq.log("emq token: \(error.description) (emq token --help lists the options)")
+            Emq.printError("emq token: \(error.description) (emq token --help lists the options)")
             return 2
         }
     }

@@ -38,10 +38,10 @@ final class Bench {
             try bench.measure()
             return bench.failures == 0 ? 0 : 1
         } catch let error as UsageError {
-            Emq.log("emq bench: \(error.description) (emq bench --help lists the options)")
+            Emq.printError("emq bench: \(error.description) (emq bench --help lists the options)")
             return 2
         } catch {
-            Emq.log("emq bench: \(error)")
+            Emq.printError("emq bench: \(error)")
             return 1
         }
     }

@@ -42,6 +42,9 @@ extension Exposition {
             for ending in RequestCounts.Class.allCases { add(push.requestCounts[ending], ("class", ending.rawValue)) }
             add("emq_push_in_flight", .gauge, "Tasks that are being sent.", push.inFlightCount)
         }
+        add(
+            "emq_log_lines_dropped", .counter, "Lines of the log that were dropped because it was not read in time.",
+            LineWriter.standardError.droppedLineCount)
         if let certificate {
             add(
                 "emq_tls_certificate_expiry_time_seconds", .gauge, "When the server's certificate ends, in Unix time.",

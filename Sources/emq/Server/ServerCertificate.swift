@@ -12,7 +12,7 @@ final class ServerCertificate {
     /// What the listeners use. It stays the same object when the files are read again.
     let identity: TLSIdentity
     private let path: String
-    private let log: (String) -> Void
+    private let log: Log
     private var look = FileLook()
     private var nextWarning = Int64.min
 
@@ -20,9 +20,9 @@ final class ServerCertificate {
     ///
     /// - Parameters:
     ///   - files: the files.
-    ///   - log: takes the lines for the log.
+    ///   - log: the log.
     /// - Throws: `TLSError` if there is no OpenSSL, or the files cannot be used.
-    init(_ files: TLSFiles, log: @escaping (String) -> Void = Emq.log) throws(TLSError) {
+    init(_ files: TLSFiles, log: Log = .standard) throws(TLSError) {
         identity = try TLSIdentity(files)
         path = files.certificate
         self.log = log
@@ -31,10 +31,10 @@ final class ServerCertificate {
     /// When the certificate ends, in milliseconds since the Unix epoch.
     var endMilliseconds: Int64 { identity.certificateEndMilliseconds }
 
-    /// The log line about the certificate when the server starts; nil if the first turn logs a warning.
-    func startLine(now: Int64) -> String? { warning(now: now) == nil ? endLine : nil }
+    /// What the log says about the certificate when the server starts; nil if the first turn logs a warning.
+    func startEvent(now: Int64) -> LogEvent? { warning(now: now) == nil ? .info(endText) : nil }
 
-    private var endLine: String { "emq: the certificate '\(path)' ends on \(identity.certificateEnd)" }
+    private var endText: String { "the certificate '\(path)' ends on \(identity.certificateEnd)" }
 
     /// Writes when the certificate ends, as a member behind others.
     func writeEnd(to responses: inout ResponseStream) {
@@ -54,7 +54,7 @@ final class ServerCertificate {
         if isAsked || identity.filesHaveChanged { reload() }
         if now >= nextWarning, let warning = warning(now: now) {
             nextWarning = now + Self.dayMilliseconds
-            log(warning)
+            log.write(.warning(warning).repeated)
         }
         return look.next
     }
@@ -63,24 +63,25 @@ final class ServerCertificate {
         do throws(TLSError) {
             try identity.reload()
             nextWarning = .min
-            log("emq: read the certificate '\(path)' again; it ends on \(identity.certificateEnd)")
+            log.info("read the certificate '\(path)' again; it ends on \(identity.certificateEnd)")
         } catch {
-            log("emq: the certificate that ends on \(identity.certificateEnd) stays in use: \(error)")
+            log.write(
+                .warning("the certificate that ends on \(identity.certificateEnd) stays in use: \(error)").repeated)
         }
     }
 
     private func warning(now: Int64) -> String? {
         if now < identity.certificateStartMilliseconds {
             return
-                "emq: the certificate '\(path)' begins on \(identity.certificateStart), so clients refuse it until then"
+                "the certificate '\(path)' begins on \(identity.certificateStart), so clients refuse it until then"
         }
         let left = endMilliseconds - now
         if left >= Self.warningMilliseconds { return nil }
         if left <= 0 {
-            return "emq: the certificate '\(path)' ended on \(identity.certificateEnd), so clients refuse it; renew it"
+            return "the certificate '\(path)' ended on \(identity.certificateEnd), so clients refuse it; renew it"
         }
         let days = left / Self.dayMilliseconds
         let time = days == 0 ? "less than a day" : days == 1 ? "1 day" : "\(days) days"
-        return "\(endLine), in \(time); renew it"
+        return "\(endText), in \(time); renew it"
     }
 }

@@ -22,8 +22,6 @@ struct TaskServer: ~Copyable, RequestHandler {
     /// The defaults for all queues from the command line, until they have been set.
     private var startDefaults: QueueConfiguration?
     private let manager: ServiceManager?
-    /// When the log may say again that a client speaks TLS to a plain address.
-    private var nextNoteOfTLS = Int64.min
     /// Whether due work is left for the next turn.
     private var isBehind = false
     private(set) var isFinished = false
@@ -187,10 +185,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     }
 
     mutating func noteTLS(onPlainService service: Int) {
-        if context.now < nextNoteOfTLS { return }
-        nextNoteOfTLS = context.now + 60_000
-        Emq.log(
-            "emq: closed a connection on which a client spoke TLS, because the address speaks plain HTTP; "
+        Log.standard.warning(
+            "closed a connection on which a client spoke TLS, because the address speaks plain HTTP; "
                 + "the client must use http://, or emq needs a certificate (--tls-cert) there")
     }
 
@@ -229,6 +225,7 @@ struct TaskServer: ~Copyable, RequestHandler {
             adapters.isSendingSafe
             ? push?.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now) : nil
         let filesDeadline = readFiles()
+        let logDeadline = Log.standard.writeDueNumbers().map { now + $0 }
         let managerDeadline = manager?.endTurn(durability, stopsBy: shutdown.deadline, now: now)
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
@@ -243,7 +240,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
         return [
             deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
-            filesDeadline, managerDeadline, context.gate.views.nextDeadline, broker.nextSampleTime,
+            filesDeadline, managerDeadline, logDeadline, context.gate.views.nextDeadline, broker.nextSampleTime,
         ].compactMap { $0 }.min()
     }
 
@@ -253,7 +250,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     private func readFiles() -> Int64? {
         let isAsked = shutdown.takeReload()
         if isAsked, context.certificate == nil, context.access == nil {
-            Emq.log("emq: SIGHUP: there is no certificate and no file of tokens to read again")
+            Log.standard.info("SIGHUP: there is no certificate and no file of tokens to read again")
         }
         let certificate = context.certificate?.endTurn(isAsked: isAsked, now: context.now)
         guard let tokens = context.access?.endTurn(isAsked: isAsked, now: context.now) else { return certificate }

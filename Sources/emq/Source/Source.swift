@@ -22,8 +22,6 @@ final class Source {
     /// How often it looks whether there is room again, with and without a connection.
     private static let lookMilliseconds: Int64 = 100
     private static let lookWithoutConnectionMilliseconds: Int64 = 1000
-    /// How often the same failure is logged.
-    private static let repeatMilliseconds: Int64 = 60_000
     /// The room that it needs to connect, in bytes.
     private static let usualMessageByteCount = 4096
 
@@ -48,9 +46,7 @@ final class Source {
     private var isStopped = false
     private var (messageCount, duplicateCount): (UInt64, UInt64) = (0, 0)
     private var lastError: (text: String, time: Int64)?
-    /// The failure that was logged last, and when it may be logged again.
-    private var logged: (text: String, until: Int64)?
-    /// Whether the last line of the log is that it consumes, so that this is said once after each failure that is said.
+    /// Whether the log has been told that the connection consumes.
     private var hasLoggedConsuming = false
 
     init(name: [UInt8], definition: SourceDefinition, connections: SourceConnections) {
@@ -95,13 +91,13 @@ final class Source {
         disconnect()
         (failureCount, connectTime, isStopped) = (0, .min, false)
         if !isSame { obstacle = nil }
-        (lastError, logged, hasLoggedConsuming) = (nil, nil, false)
+        lastError = nil
     }
 
     /// Ends its connection. What is not stored goes back to RabbitMQ.
     func disconnect() {
         if let connection { connections.close(connection) }
-        connection = nil
+        (connection, hasLoggedConsuming) = (nil, false)
     }
 
     /// Whether it has no connection.
@@ -130,7 +126,7 @@ final class Source {
         if connection.hasEnded {
             if let since = connection.consumingSince, now - since >= Self.goodMilliseconds { failureCount = 0 }
             // Its messages have gone back, so nothing waits.
-            (self.connection, obstacle) = (nil, nil)
+            (self.connection, obstacle, hasLoggedConsuming) = (nil, nil, false)
             if let failure = connection.failure { fail(failure, now: now) }
             return connectTime
         }
@@ -153,8 +149,9 @@ final class Source {
         guard let obstacle else { return connection.next == nil ? nil : now }
         guard now - obstacle.since >= Self.patienceMilliseconds else { return now + Self.lookMilliseconds }
         log(
-            "closed the connection, so its messages went back to RabbitMQ, because nothing can be stored: \(obstacle.reason)"
-        )
+            .warning(
+                "closed the connection, so its messages went back to RabbitMQ, because nothing can be stored: "
+                    + obstacle.reason))
         disconnect()
         connectTime = now + Self.lookWithoutConnectionMilliseconds
         return connectTime
@@ -182,9 +179,10 @@ final class Source {
 
     private func logBeginning(of connection: SourceConnection) {
         guard connection.consumingSince != nil, !hasLoggedConsuming else { return }
-        let count = connection.readyCount.map { $0 == 1 ? "; 1 message is there" : "; \($0) messages are there" } ?? ""
         let queue = text(definition.queue.span)
-        log("consuming queue '\(queue)' at \(definition.url.masked)\(count)")
+        var event = LogEvent.info("consuming queue '\(queue)' at \(definition.url.masked)").counted
+        if let count = connection.readyCount { event.fields.append(.number("messages", count)) }
+        log(event)
         hasLoggedConsuming = true
     }
 
@@ -197,16 +195,15 @@ final class Source {
         connectTime = now + min(pause + jitter, longest)
         isStopped = failure.isFinal
         lastError = (failure.description, now)
-        if let logged, logged.text == failure.description, now < logged.until { return }
-        logged = (failure.description, now + Self.repeatMilliseconds)
         let next =
             isStopped ? "stopped: POST /source/NAME/resume starts it again" : "trying again, after up to 30 s"
-        log("\(failure); \(next)")
+        log(isStopped ? .error("\(failure); \(next)") : .warning("\(failure); \(next)"))
     }
 
-    private func log(_ line: String) {
-        hasLoggedConsuming = false
-        connections.log("emq: source '\(String(decoding: name, as: UTF8.self))': \(line)")
+    private func log(_ event: LogEvent) {
+        var event = event
+        event.fields.insert(.text("source", name), at: 0)
+        connections.log.write(event)
     }
 
     // MARK: Storing

@@ -9,8 +9,7 @@ final class SourceConnections {
     typealias Opener = (AMQPSettings, SourceDefinition) throws(AMQPFailure) -> any MessageConsumer
 
     private let opener: Opener
-    /// Logs a line.
-    let log: (String) -> Void
+    let log: Log
     private var ending: [SourceConnection] = []
     /// The memory of messages that are not stored yet. A quarter of the server's memory.
     private(set) var budget = MessageBudget(limit: 0)
@@ -18,7 +17,7 @@ final class SourceConnections {
     /// The time of the turn.
     private(set) var now: Int64 = 0
 
-    init(_ opener: @escaping Opener, log: @escaping (String) -> Void) {
+    init(_ opener: @escaping Opener, log: Log) {
         self.opener = opener
         self.log = log
     }

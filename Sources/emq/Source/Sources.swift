@@ -19,6 +19,7 @@ final class Sources {
     /// Taskqueue's file. Its sections are sources if it names a server.
     private let file: TaskqueueFile?
     private let connections: SourceConnections
+    private let log: Log
     private var sources: [[UInt8]: Source] = [:]
     private var hasBegun = false
     private var turnCount = 0
@@ -31,11 +32,12 @@ final class Sources {
         libraryFlaw: @escaping () -> String? = Sources.flawOfSystem,
         connections: @escaping SourceConnections.Opener = { _, _ throws(AMQPFailure) in
             throw AMQPFailure("this server has no connections")
-        }, log: @escaping (String) -> Void = { Emq.log($0) }
+        }, log: Log = .standard
     ) {
         self.file = file
         self.prefetch = prefetch
         self.libraryFlaw = libraryFlaw
+        self.log = log
         self.connections = SourceConnections(connections, log: log)
     }
 
@@ -84,7 +86,7 @@ final class Sources {
             if let name = Self.name(in: setting, after: Self.ofTaskqueue) { paused.insert(name) }
             guard let name = Self.name(in: setting, after: Self.ofClients) else { return }
             guard let definition = SourceDefinition(stored: value) else {
-                return Emq.log("emq: the definition of the source '\(text(name.span))' cannot be read; define it again")
+                return log.warning("its definition cannot be read; define it again", .text("source", name))
             }
             sources[name] = Source(name: name, definition: definition, connections: connections)
         }
@@ -92,7 +94,8 @@ final class Sources {
         for name in paused where file.sections[name] == nil { try? broker.setSetting(Self.ofTaskqueue + name, to: nil) }
         for name in file.sections.keys {
             if sources[name] != nil {
-                Emq.log("emq: \(file.path) has the source '\(text(name.span))', so the one that a client defined rests")
+                log.warning(
+                    "\(file.path) has this source, so the one that a client defined rests", .text("source", name))
             }
             sources[name] = Source(
                 name: name,

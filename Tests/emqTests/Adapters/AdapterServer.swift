@@ -14,10 +14,9 @@ extension Server {
 
     /// The port at which it replaces a system.
     func port(of system: String) throws -> UInt16 {
-        let start = "emq: replacing \(system) at \(TestTLS.scheme)://127.0.0.1:"
+        let start = "replacing \(system) at \(TestTLS.scheme)://127.0.0.1:"
         return try eventually("the port of \(system)") {
-            let lines = output.split(separator: "\n", omittingEmptySubsequences: false).dropLast()
-            return lines.first { $0.hasPrefix(start) }.flatMap { UInt16($0.dropFirst(start.count)) }
+            messages.first { $0.hasPrefix(start) }.flatMap { UInt16($0.dropFirst(start.count)) }
         }
     }
 

@@ -107,12 +107,12 @@ import Testing
         #expect(file.address == .tcp(host: "127.0.0.1", port: 2))
         #expect(file.attempts == 3 && file.handlers.isEmpty)
         #expect(
-            file.startLines(isAddressUsed: true)
-                == ["emq: read '\(path)' for delay-tasks: 3 attempts for each task; ignoring log"])
+            file.startEvents(isAddressUsed: true).map(\.message)
+                == ["read '\(path)' for delay-tasks: 3 attempts for each task; ignoring log"])
         #expect(
-            file.startLines(isAddressUsed: false)
+            file.startEvents(isAddressUsed: false).map(\.message)
                 == [
-                    "emq: read '\(path)' for delay-tasks: 3 attempts for each task; ignoring listen-host, listen-port, log"
+                    "read '\(path)' for delay-tasks: 3 attempts for each task; ignoring listen-host, listen-port, log"
                 ])
     }
 
@@ -140,7 +140,7 @@ import Testing
             """)
         let file = try DelayTasksFile(path: try writeSample())
         #expect(file.handlers.map(\.category) == ["", "mail", "post"])
-        let lines = file.startLines(isAddressUsed: true)
+        let lines = file.startEvents(isAddressUsed: true).map(\.message)
         #expect(lines[0].hasSuffix("; ignoring the tasks in saving-home"))
         #expect(lines.count == 2 && lines[1].contains("ignoring the handler of 'ftp': a URL begins with http"))
         let directory = DataDirectory()
@@ -160,7 +160,7 @@ import Testing
             #expect(try handler("", server) == "http://127.0.0.1:1/empty")
             _ = try eventually("the line of the handlers") {
                 server.output.contains(
-                    "emq: registered the handlers in '\(folder.path)/home/delay-task-handlers.json' of these categories, "
+                    "registered the handlers in '\(folder.path)/home/delay-task-handlers.json' of these categories, "
                         + "which had none: '', 'mail', 'post'\n") ? true : nil
             }
             #expect(

@@ -15,7 +15,7 @@ struct HtqServer {
         let server = try Server(["--addr", "127.0.0.1:0", "--htq", "127.0.0.1:0"] + options)
         self.server = server
         port = try eventually("the port of htq") {
-            let match = server.output.firstMatch(of: /emq: replacing htq at https?:\/\/127\.0\.0\.1:(\d+)/)
+            let match = server.output.firstMatch(of: /replacing htq at https?:\/\/127\.0\.0\.1:(\d+)/)
             return match.flatMap { UInt16($0.1) }
         }
         _ = try eventually("the end of the recovery") { try get("/").status == 200 ? true : nil }

@@ -194,10 +194,10 @@ import Testing
     func aWarningNamesTheFileAndTheLine(text: String, warning: String) throws {
         let file = try TaskqueueFile(text, path: "t.ini")
         #expect(file.warnings.count == 1)
-        #expect(file.warnings.first?.hasPrefix("emq: t.ini, \(warning)") == true, "\(file.warnings)")
+        #expect(file.warnings.first?.hasPrefix("t.ini, \(warning)") == true, "\(file.warnings)")
         #expect(try section("q", of: file) == TaskqueueFile.Section())
         #expect(file.sections.count == 1)
-        #expect(file.startLines == ["emq: replacing taskqueue for 1 queue of t.ini"] + file.warnings)
+        #expect(file.startEvents.map(\.message) == ["replacing taskqueue for 1 queue of t.ini"] + file.warnings)
     }
 
     @Test(arguments: ["0/s", "0.000/m", "1.2.3/s", "./h"])
@@ -205,7 +205,7 @@ import Testing
         let file = try TaskqueueFile("[q]\nrate = \(rate)\n", path: "t.ini")
         #expect(try section("q", of: file).rate == nil)
         #expect(
-            file.warnings == ["emq: t.ini, line 2: rate must be above zero, not '\(rate)'; using no limit"])
+            file.warnings == ["t.ini, line 2: rate must be above zero, not '\(rate)'; using no limit"])
     }
 
     @Test func onlyTheLastOfSeveralValuesOfAKeyIsRead() throws {
@@ -230,7 +230,7 @@ import Testing
     func onlyALineFeedEndsALine(other: String) throws {
         #expect(try value("x = a\(other)b\r\n[q]\r\n") == "a\(other)b")
         let file = try TaskqueueFile("base_url =\(other)\r\n[q]\r\nx = 1\r\n", path: "t.ini")
-        #expect(file.warnings.count == 1 && file.warnings[0].hasPrefix("emq: t.ini, line 3: "), "\(file.warnings)")
+        #expect(file.warnings.count == 1 && file.warnings[0].hasPrefix("t.ini, line 3: "), "\(file.warnings)")
         // Blanks around a value do not belong to it, whatever they are.
         #expect(try section("[q]\(other)\nrate =\(other) 2/s \(other)\n").rate?.description == "2/s")
     }
@@ -261,7 +261,7 @@ import Testing
         #expect(try section("q", of: file).concurrency == 1000)
         #expect(
             file.warnings == [
-                "emq: t.ini, line 2: concurrency must be a whole number from 1 to 1000, not '5000'; using 1000"
+                "t.ini, line 2: concurrency must be a whole number from 1 to 1000, not '5000'; using 1000"
             ])
     }
 
@@ -270,7 +270,7 @@ import Testing
         #expect(try section("q", of: file).backoff.maximumMilliseconds == 9000)
         #expect(
             file.warnings == [
-                "emq: t.ini, line 1: max_backoff_seconds of [q] is less than min_backoff_seconds, which counts instead"
+                "t.ini, line 1: max_backoff_seconds of [q] is less than min_backoff_seconds, which counts instead"
             ])
     }
 
@@ -278,7 +278,7 @@ import Testing
         for text in ["", "server = amqp://x\n"] {
             let file = try TaskqueueFile(text, path: "t.ini")
             #expect(file.sections.isEmpty && file.warnings.count == 1)
-            #expect(file.warnings[0].hasPrefix("emq: t.ini has no section"))
+            #expect(file.warnings[0].hasPrefix("t.ini has no section"))
         }
     }
 

@@ -22,8 +22,7 @@ import Testing
 
     private func line(_ server: Server, _ start: String) throws -> String {
         try eventually("the line '\(start) …'") {
-            let lines = server.output.split(separator: "\n", omittingEmptySubsequences: false).dropLast()
-            return lines.first { $0.hasPrefix(start) }.map { String($0) }
+            server.messages.first { $0.hasPrefix(start) }.map { String($0) }
         }
     }
 
@@ -31,7 +30,7 @@ import Testing
         defer { try? FileManager.default.removeItem(at: folder) }
         let path = try write("base_url = \(receiver.url("/app"))\n[mail]\nrate = 100/s\n[other]\n")
         let server = try Server(["--addr", "127.0.0.1:0", "--taskqueue", path])
-        #expect(try line(server, "emq: replacing taskqueue") == "emq: replacing taskqueue for 2 queues of \(path)")
+        #expect(try line(server, "replacing taskqueue") == "replacing taskqueue for 2 queues of \(path)")
         #expect(!server.output.contains("AMQP"))
         try server.enqueue("mail", #""content": {"url":"/send","payload":{"to":"a@b"}}"#)
         let request = try receiver.wait("/app/send")[0]
@@ -58,8 +57,8 @@ import Testing
         let path = try write("server = \"amqp://guest:secret@localhost:1/\"\n[q]\n")
         let server = try Server(environment: ["TASKQUEUE_CONFIG_FILE": path])
         #expect(
-            try line(server, "emq: replacing taskqueue")
-                == "emq: replacing taskqueue for 1 queue of \(path), whose messages come from "
+            try line(server, "replacing taskqueue")
+                == "replacing taskqueue for 1 queue of \(path), whose messages come from "
                 + "amqp://guest:***@localhost:1")
         #expect(!server.output.contains("secret"))
     }
@@ -80,8 +79,8 @@ import Testing
         defer { try? FileManager.default.removeItem(at: folder) }
         let path = try write("[q]\nconcurrency = some\nspeed = 1/s\nrate = 10000000000/s\n")
         let server = try Server(["--addr", "127.0.0.1:0", "--taskqueue", path])
-        #expect(try line(server, "emq: \(path), line 2: concurrency must be").hasSuffix("using the default"))
-        #expect(try line(server, "emq: \(path), line 3: ignoring the unknown key 'speed'").isEmpty == false)
+        #expect(try line(server, "\(path), line 2: concurrency must be").hasSuffix("using the default"))
+        #expect(try line(server, "\(path), line 3: ignoring the unknown key 'speed'").isEmpty == false)
         #expect(try server.get("/config/q").object["push"] as? NSDictionary == ["concurrency": 1])
     }
 

@@ -46,8 +46,8 @@ final class DelayTasksCourier: QueueCourier {
         if !registered.isEmpty {
             let names = registered.prefix(Self.namedCategories).map { "'\($0)'" }.joined(separator: ", ")
             let rest = registered.count - Self.namedCategories
-            Emq.log(
-                "emq: registered the handlers in '\(handlersPath)' of these categories, which had none: \(names)"
+            Log.standard.info(
+                "registered the handlers in '\(handlersPath)' of these categories, which had none: \(names)"
                     + (rest > 0 ? " and \(rest) more" : ""))
         }
         registered = []

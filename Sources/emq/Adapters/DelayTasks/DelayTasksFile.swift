@@ -90,18 +90,19 @@ struct DelayTasksFile {
             do throws(HTTPURLError) { urls[member.name] = try HTTPURL(text.span) } catch { flaw = "\(error)" }
             if let flaw {
                 urls[member.name] = nil
-                flaws.append("emq: \(path): ignoring the handler of '\(member.name)': \(flaw)")
+                flaws.append("\(path): ignoring the handler of '\(member.name)': \(flaw)")
             }
         }
         handlers = urls.map { Handler(category: $0.key, url: $0.value) }.sorted { $0.category < $1.category }
     }
 
-    /// The log lines about the files when the server starts, and listens at the file's address or at another one.
-    func startLines(isAddressUsed: Bool) -> [String] {
+    /// What the log says about the files when the server starts, and listens at the file's address or at another one.
+    func startEvents(isAddressUsed: Bool) -> [LogEvent] {
         let unused = (isAddressUsed || address == nil ? [] : ["listen-host", "listen-port"]) + ignored
         let rest = unused.isEmpty ? "" : "; ignoring \(unused.joined(separator: ", "))"
         let limit = attempts == 1 ? "1 attempt" : "\(attempts) attempts"
-        return ["emq: read '\(path)' for delay-tasks: \(limit) for each task\(rest)"] + flaws
+        let start = "read '\(path)' for delay-tasks: \(limit) for each task\(rest)"
+        return [.info(start)] + flaws.map { .warning($0) }
     }
 
     // MARK: Files

@@ -48,7 +48,7 @@ struct TaskqueueFile {
     private(set) var uniqueForMilliseconds = SourceDefinition.usualUniqueForMilliseconds
     /// The queues by their names.
     private(set) var sections: [[UInt8]: Section] = [:]
-    /// What the file says that has no effect, in the order of its lines, as lines of the log.
+    /// What the file says that has no effect, in the order of its lines, for the log.
     private(set) var warnings: [String] = []
 
     /// Reads the file at a path.
@@ -111,15 +111,15 @@ struct TaskqueueFile {
                     + "queues of a server; split it into several files, each for an emq of its own")
         }
         if sections.isEmpty {
-            warnings.append("emq: \(path) has no section, so it makes emq send nothing; add one for each queue: [name]")
+            warnings.append("\(path) has no section, so it makes emq send nothing; add one for each queue: [name]")
         }
     }
 
-    /// The log lines about it when the server starts.
-    var startLines: [String] {
+    /// What the log says about it when the server starts.
+    var startEvents: [LogEvent] {
         let queues = sections.count == 1 ? "1 queue" : "\(sections.count) queues"
         let origin = server.map { ", whose messages come from \($0.masked)" } ?? ""
-        return ["emq: replacing taskqueue for \(queues) of \(path)\(origin)"] + warnings
+        return [.info("replacing taskqueue for \(queues) of \(path)\(origin)")] + warnings.map { .warning($0) }
     }
 
     /// Reads the text of a settings file.
@@ -147,7 +147,7 @@ struct TaskqueueFile {
     // MARK: Keys
 
     private mutating func warn(_ line: Int, _ warning: String) {
-        warnings.append("emq: \(path), line \(line): \(warning)")
+        warnings.append("\(path), line \(line): \(warning)")
     }
 
     /// Reads a key of the section without a name.

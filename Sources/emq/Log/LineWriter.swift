@@ -1,16 +1,17 @@
-// The program's log. A separate thread writes its lines to standard error, so the server never waits for a slow reader.
+// The writer of the log's lines. A separate thread writes them to standard error, so the server never waits for a slow
+// reader.
 
 import Glibc
 
 /// Writes lines to a descriptor, in order, without making the caller wait.
 ///
 /// While the reader is slow, a few lines wait. Beyond that, lines are dropped, and a notice in their place gives their
-/// number. The descriptor's flags do not change: other processes, such as a shell, share them.
+/// number. Optional lines are dropped first, and the notice of those comes a little later than their place. The descriptor's flags do not change: other processes, such as a shell, share them.
 @safe final class LineWriter: @unchecked Sendable {
     // @unchecked: `lock` protects all variables except the thread's own. It is a pthread mutex and not a
     // `Synchronization.Mutex` because a condition variable needs one.
 
-    static let standardError = LineWriter(STDERR_FILENO)
+    static let standardError: LineWriter = LineWriter(STDERR_FILENO) { Log.standard.notice(ofMissing: $0) }
 
     /// The maximum number of bytes that wait.
     static let capacity = 64 << 10
@@ -23,17 +24,27 @@ import Glibc
     private var hasThread = false
     private var isIdle = true
     private var waiting: [UInt8] = []
-    /// The number of lines dropped after those that wait.
+    /// The number of lines dropped among or after those that wait.
     private var droppedCount = 0
+    /// Whether a line was dropped that is not optional. Then all that follow are dropped, until the notice is on its
+    /// way.
+    private var isFull = false
+    /// The number of all lines ever dropped.
+    private var totalDroppedCount: UInt64 = 0
+    /// Makes the notice of a number of missing lines.
+    private let notice: @Sendable (_ count: Int) -> [UInt8]
     /// The thread's own: the lines being written.
     private var batch: [UInt8] = []
     /// The thread's own: the number of lines that are missing at the current place in the output.
     private var missingCount = 0
 
-    /// - Parameter descriptor: an open descriptor. The writer does not close it.
-    init(_ descriptor: Int32) {
+    /// - Parameters:
+    ///   - descriptor: an open descriptor. The writer does not close it.
+    ///   - notice: makes the line that tells how many lines are missing. Any thread may call it.
+    init(_ descriptor: Int32, notice: @escaping @Sendable (_ count: Int) -> [UInt8]) {
         self.descriptor = descriptor
-        // With this, the thread never allocates, so it needs no heap of its own.
+        self.notice = notice
+        // With this, the thread usually never allocates, so it needs no heap of its own.
         waiting.reserveCapacity(Self.capacity)
         batch.reserveCapacity(Self.capacity)
         unsafe pthread_mutex_init(lock, nil)
@@ -57,17 +68,24 @@ import Glibc
         return body()
     }
 
+    /// How many lines were dropped since the beginning.
+    var droppedLineCount: UInt64 { locked { totalDroppedCount } }
+
     /// Queues a line to be written, or drops it if too many bytes wait. O(length).
-    func write(_ line: String) {
+    ///
+    /// - Parameters:
+    ///   - line: the line, without a line feed.
+    ///   - isOptional: whether it may take only half of the room, so that there is some for others.
+    func write(_ line: Span<UInt8>, isOptional: Bool = false) {
         locked {
             if !hasThread { hasThread = start() }
-            let bytes = line.utf8
-            // Lines after dropped ones are dropped too, until the notice is on its way.
-            guard droppedCount == 0, waiting.count + bytes.count < Self.capacity else {
+            guard !isFull, waiting.count + line.count < (isOptional ? Self.capacity / 2 : Self.capacity) else {
                 droppedCount += 1
+                totalDroppedCount += 1
+                if !isOptional { isFull = true }
                 return
             }
-            waiting += bytes
+            waiting.append(line)
             waiting.append(UInt8(ascii: "\n"))
             if hasThread {
                 unsafe pthread_cond_broadcast(changed)
@@ -130,11 +148,15 @@ import Glibc
                 }
                 isIdle = false
                 swap(&waiting, &batch)
-                defer { droppedCount = 0 }
+                defer { (droppedCount, isFull) = (0, false) }
                 return droppedCount
             }
             reportMissing()
-            missingCount += put(batch[...])
+            let lostCount = put(batch[...])
+            if lostCount > 0 {
+                missingCount += lostCount
+                locked { totalDroppedCount += UInt64(lostCount) }
+            }
             batch.removeAll(keepingCapacity: true)
             if droppedBehind > 0 {
                 missingCount += droppedBehind
@@ -145,8 +167,7 @@ import Glibc
 
     private func reportMissing() {
         if missingCount == 0 { return }
-        let lines = missingCount == 1 ? "1 line is" : "\(missingCount) lines are"
-        let notice = Array("emq: \(lines) missing here: the log was not read in time\n".utf8)
+        let notice = notice(missingCount) + [UInt8(ascii: "\n")]
         if put(notice[...]) == 0 { missingCount = 0 }
     }
 

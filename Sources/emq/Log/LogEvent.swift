@@ -1,0 +1,106 @@
+// What happened, as the log is told: how important it is, a message for people, and named values for programs.
+
+/// Something that happened, for the log.
+struct LogEvent {
+    /// How important an event is. The raw values are the priorities of syslog(3).
+    enum Level: Int, CaseIterable {
+        /// The server cannot do its work, or a part of it, until somebody does something.
+        case error = 3
+        /// Something that an operator should know, and may want to change.
+        case warning = 4
+        case info = 6
+
+        var name: String {
+            switch self {
+            case .error: "error"
+            case .warning: "warning"
+            case .info: "info"
+            }
+        }
+    }
+
+    /// A named value.
+    struct Field {
+        enum Value {
+            /// A text, which may come from anybody; nil for none.
+            case text([UInt8]?)
+            /// A text of visible ASCII characters that the server has made, such as an address.
+            case word(String)
+            case number(Int64)
+            /// A duration, in microseconds.
+            case duration(Int64)
+        }
+
+        let name: StaticString
+        let value: Value
+
+        static func text(_ name: StaticString, _ value: [UInt8]?) -> Field { Field(name: name, value: .text(value)) }
+
+        static func text(_ name: StaticString, _ value: String?) -> Field { text(name, value.map { Array($0.utf8) }) }
+
+        static func word(_ name: StaticString, _ value: String) -> Field { Field(name: name, value: .word(value)) }
+
+        static func number(_ name: StaticString, _ value: some BinaryInteger) -> Field {
+            Field(name: name, value: .number(Int64(clamping: value)))
+        }
+
+        static func duration(_ name: StaticString, microseconds: Int64) -> Field {
+            Field(name: name, value: .duration(microseconds))
+        }
+
+        fileprivate func hasSameText(as other: Field) -> Bool {
+            switch (value, other.value) {
+            case (.text(let own), .text(let others)): own == others
+            case (.word(let own), .word(let others)): own == others
+            default: true
+            }
+        }
+    }
+
+    let level: Level
+    let message: String
+    var fields: [Field]
+    /// Whether it is counted, and not repeated, when it comes again soon (`LogRepeats`).
+    private(set) var isCounted: Bool
+    /// Whether the log has it whatever its level.
+    private(set) var isAlwaysWritten = false
+
+    static func error(_ message: String, _ fields: Field...) -> LogEvent {
+        LogEvent(level: .error, message: message, fields: fields, isCounted: true)
+    }
+
+    static func warning(_ message: String, _ fields: Field...) -> LogEvent {
+        LogEvent(level: .warning, message: message, fields: fields, isCounted: true)
+    }
+
+    static func info(_ message: String, _ fields: Field...) -> LogEvent {
+        LogEvent(level: .info, message: message, fields: fields, isCounted: false)
+    }
+
+    /// An event that the log has whatever level it is set to, such as a change that an operator made.
+    static func record(_ message: String, _ fields: [Field]) -> LogEvent {
+        var event = LogEvent(level: .info, message: message, fields: fields, isCounted: false)
+        event.isAlwaysWritten = true
+        return event
+    }
+
+    /// The same event, which is counted and not repeated: the opposite of an event that is.
+    var counted: LogEvent {
+        var event = self
+        event.isCounted = true
+        return event
+    }
+
+    /// The same event, which is written each time, because it comes seldom or because somebody waits for it.
+    var repeated: LogEvent {
+        var event = self
+        event.isCounted = false
+        return event
+    }
+
+    /// Whether it says the same as another. Numbers do not count. O(length).
+    func saysTheSame(as other: LogEvent) -> Bool {
+        level == other.level && message == other.message && fields.count == other.fields.count
+            && zip(fields, other.fields).allSatisfy { $0.hasSameText(as: $1) }
+    }
+}
