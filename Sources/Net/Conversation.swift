@@ -92,6 +92,8 @@ struct Conversation: ~Copyable {
     /// An answer is owed; `withdrawal` is the object with which its handler withdraws it.
     var isOwing = false
     var withdrawal: AnyObject?
+    /// The record of the request whose answer is owed; nil if requests are not recorded.
+    var owedRecord: RequestRecord?
     /// The complete request at the front of the input was postponed.
     var isPostponed = false
     /// What follows the current visit.
@@ -311,9 +313,11 @@ struct Conversation: ~Copyable {
             precondition(responses.isComplete, "a route left its answer unfinished")
             isClosing = !isPersistent
             statistics.noteAnswer(in: responses)
+            if handler.recordsRequests { recordAnswer(&handler) }
         case .owed(let withdrawal):
             isOwing = true
             self.withdrawal = withdrawal
+            if handler.recordsRequests { owedRecord = record(&handler, hasHead: true) }
         case .postponed:
             precondition(responses.isComplete && responses.count == unsentBytes, "a route answered what it postponed")
             isPostponed = true
@@ -391,6 +395,10 @@ struct Conversation: ~Copyable {
     private mutating func endDebt(_ statistics: RequestStatistics, now: Int64) {
         precondition(responses.isComplete, "a route left its answer unfinished")
         statistics.noteAnswer(in: responses)
+        if let owedRecord {
+            responses.end(owedRecord)
+            self.owedRecord = nil
+        }
         isOwing = false
         withdrawal = nil
         since = now
@@ -418,6 +426,23 @@ struct Conversation: ~Copyable {
         prepareLastAnswer()
         handler.refuse(refusal, service: service, &responses)
         statistics.noteAnswer(in: responses)
+        if handler.recordsRequests { recordAnswer(&handler, hasHead: parser.isReadingBody) }
+    }
+
+    /// Records the request at the front of the input, whose answer was just written.
+    private mutating func recordAnswer<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, hasHead: Bool = true
+    ) {
+        if let record = record(&handler, hasHead: hasHead) { responses.end(record) }
+    }
+
+    private func record<Handler: RequestHandler & ~Copyable>(
+        _ handler: inout Handler, hasHead: Bool
+    ) -> RequestRecord? {
+        handler.record(
+            Request(
+                bytes: input.span, head: hasHead ? parser.head : RequestHead(), service: service,
+                ticket: Ticket(connection: -1, serial: 0), bodyObserver: nil, descriptor: transport.descriptor))
     }
 
     /// Whether the peer speaks TLS on a plain connection.
@@ -455,7 +480,9 @@ struct Conversation: ~Copyable {
         if parser.takeExpectation(), received == 0 {
             prepareLastAnswer()
             guard Self.admits(&handler, input, parser.head, service: service, &responses) else {
-                return round.server.statistics.noteAnswer(in: responses)
+                round.server.statistics.noteAnswer(in: responses)
+                if handler.recordsRequests { recordAnswer(&handler) }
+                return
             }
             isClosing = false
             responses.writeContinue()
@@ -466,7 +493,9 @@ struct Conversation: ~Copyable {
             if bodyObserver == nil {
                 prepareLastAnswer()
                 guard Self.readsOn(&handler, input, parser.head, service: service, &responses) else {
-                    return round.server.statistics.noteAnswer(in: responses)
+                    round.server.statistics.noteAnswer(in: responses)
+                    if handler.recordsRequests { recordAnswer(&handler) }
+                    return
                 }
                 isClosing = false
                 bodyObserver = handler.bodyObserver()

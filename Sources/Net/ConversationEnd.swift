@@ -100,5 +100,7 @@ extension Conversation {
         transport.close(isReset: isReset)
         input = Buffer()
         responses.discard()
+        owedRecord?.end(status: nil, byteCount: 0, isSent: false)
+        owedRecord = nil
     }
 }

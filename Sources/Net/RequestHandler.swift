@@ -61,6 +61,13 @@ public protocol RequestHandler: ~Copyable {
     /// Notes that a client spoke TLS at a plain address of that service. Its connection closes without an answer.
     mutating func noteTLS(onPlainService service: Int)
 
+    /// Whether `record` makes records of requests. If not, they cost a comparison each.
+    var recordsRequests: Bool { get }
+
+    /// Makes a record of a request that was just answered, refused, or promised an answer for later; nil for none. An
+    /// invalid request has no method and no path.
+    mutating func record(_ request: borrowing Request) -> RequestRecord?
+
     /// Begins a turn: does what is due, in bounded portions. `now` is the loop's time, in milliseconds since the epoch.
     /// Answers released and connections resumed here are served in this turn.
     mutating func beginTurn(now: Int64, on owner: isolated Owner)
@@ -83,4 +90,10 @@ extension RequestHandler where Self: ~Copyable {
 
     /// No body is observed.
     public mutating func readsBodyWhenShort(_ request: borrowing Request) -> Bool { false }
+
+    /// Requests are not recorded.
+    public var recordsRequests: Bool { false }
+
+    /// No request is recorded.
+    public mutating func record(_ request: borrowing Request) -> RequestRecord? { nil }
 }

@@ -37,6 +37,9 @@ public struct ResponseStream: ~Copyable {
     private(set) var deliveries: [(end: UInt64, key: UInt64)] = []
     private var openDeliveries = 0
 
+    /// The records of the answers that are not sent yet: where each answer ends in the stream, its size and its status.
+    private var records: [(end: UInt64, byteCount: Int, status: Int, record: RequestRecord)] = []
+
     init(dates: DateField) { self.dates = dates }
 
     // MARK: Writing an answer
@@ -274,6 +277,7 @@ public struct ResponseStream: ~Copyable {
     ///
     /// - Returns: false if the connection is broken.
     mutating func flush(to transport: ConnectionTransport) -> Bool {
+        defer { if !records.isEmpty { endSentRecords() } }
         while case let count = sendableCount, count > 0 {
             let result = transport.send(buffer.span.extracting(first: count))
             switch result {
@@ -290,7 +294,26 @@ public struct ResponseStream: ~Copyable {
     }
 
     /// Drops the unsent bytes and their memory.
-    mutating func discard() { buffer = Buffer() }
+    mutating func discard() {
+        buffer = Buffer()
+        for entry in records { entry.record.end(status: entry.status, byteCount: entry.byteCount, isSent: false) }
+        records = []
+    }
+
+    // MARK: Records
+
+    /// Ends a record when the last answer is sent.
+    mutating func end(_ record: RequestRecord) {
+        records.append((sent + UInt64(buffer.count), answerByteCount, status, record))
+    }
+
+    private mutating func endSentRecords() {
+        let count = records.prefix { $0.end <= sent }.count
+        for entry in records[..<count] {
+            entry.record.end(status: entry.status, byteCount: entry.byteCount, isSent: true)
+        }
+        records.removeFirst(count)
+    }
 
     /// Forgets the deliveries that have arrived.
     ///

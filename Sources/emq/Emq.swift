@@ -161,7 +161,9 @@ enum Emq {
             var handler = TaskServer(
                 gate, shutdown: shutdown, adapters: adapters,
                 browserHosts: BrowserHosts(options), certificate: certificate, access: access,
-                defaults: options.defaults, manager: ServiceManager(ProcessStart.environment))
+                defaults: options.defaults, manager: ServiceManager(ProcessStart.environment),
+                recordsRequests: options.logsAccess)
+            if options.logsAccess { LineWriter.standardError.allowMoreWaitingBytes() }
             server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let durability {

@@ -31,10 +31,14 @@ extension Options {
     }
 
     static func readRequiresTokens(_ options: inout Options, _ value: String) throws(UsageError) {
+        options.requiresTokens = try flag(value, of: "--require-tokens")
+    }
+
+    private static func flag(_ value: String, of flag: String) throws(UsageError) -> Bool {
         switch value.lowercased() {
-        case "true", "yes", "1": options.requiresTokens = true
-        case "false", "no", "0": options.requiresTokens = false
-        default: throw UsageError("--require-tokens is true or false, not '\(value)'")
+        case "true", "yes", "1": return true
+        case "false", "no", "0": return false
+        default: throw UsageError("\(flag) is true or false, not '\(value)'")
         }
     }
 
@@ -44,6 +48,10 @@ extension Options {
         case "json": options.logsJSON = true
         default: throw UsageError("--log-format is text or json, not '\(value)'")
         }
+    }
+
+    static func readLogsAccess(_ options: inout Options, _ value: String) throws(UsageError) {
+        options.logsAccess = try flag(value, of: "--access-log")
     }
 
     static func readLogLevel(_ options: inout Options, _ value: String) throws(UsageError) {

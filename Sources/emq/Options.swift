@@ -65,6 +65,8 @@ struct Options {
     var logsJSON = false
     /// The least important events that the log has.
     var logLevel = LogEvent.Level.info
+    /// Whether the log has a line for each request.
+    var logsAccess = false
     /// What the log says about options that have no effect.
     var notes: [String] = []
     /// Whether the value being read comes from the environment, where an option cannot be repeated.
@@ -107,8 +109,9 @@ struct Options {
           --delay-tasks-timeout SECS, --htq-workers N, --amqp-prefetch N
                                  how long a handler of delay-tasks may take (default 5), and how many htq
                                  requests (10) and messages of a RabbitMQ queue (1000) may be in flight
-          --log-format FORMAT, --log-level LEVEL
-                                 the log's lines: text (default) or json; error, warning or info (default)
+          --log-format FORMAT, --log-level LEVEL, --access-log
+                                 the log: text (default) or json; error, warning or info (default); with a
+                                 line for each request (docs/operations.md, "Logs")
           --gc-freq DURATION     ignored; the original emq has it
 
         Each option has an EMQ_… variable, such as EMQ_MAX_MEMORY. Separate several addresses or hosts with commas.
@@ -129,7 +132,8 @@ struct Options {
             ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
             ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
             ("--delay-tasks-timeout", readDelayTasksTimeout), ("--host", readHost), ("--amqp-prefetch", readPrefetch),
-            ("--log-format", readLogFormat), ("--log-level", readLogLevel), ("--gc-freq", readCollectionFrequency),
+            ("--log-format", readLogFormat), ("--log-level", readLogLevel), ("--access-log", readLogsAccess),
+            ("--gc-freq", readCollectionFrequency),
         ]
         + LegacySystem.allCases.map { system in
             (system.flag, { (options, value) throws(UsageError) in try options.readService(system, value) })
@@ -138,7 +142,7 @@ struct Options {
     private static let lists = ["--addr", "--host"] + LegacySystem.allCases.map(\.flag)
 
     /// The options that need no value: without one, they are true.
-    private static let switches = ["--require-tokens"]
+    private static let switches = ["--require-tokens", "--access-log"]
 
     /// The options of the original emq. Like all of Go's programs, it takes them with one dash too.
     private static let originalFlags = ["--addr", "--gc-freq"]

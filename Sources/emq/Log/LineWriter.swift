@@ -13,8 +13,9 @@ import Glibc
 
     static let standardError: LineWriter = LineWriter(STDERR_FILENO) { Log.standard.notice(ofMissing: $0) }
 
-    /// The maximum number of bytes that wait.
+    /// The maximum numbers of bytes that wait: usually, and with many lines (`allowMoreWaitingBytes`).
     static let capacity = 64 << 10
+    static let largeCapacity = 1 << 20
     /// A pipe takes up to this many bytes at once, without mixing in other writers' bytes.
     private static let atomicByteCount = Int(PIPE_BUF)
 
@@ -23,6 +24,7 @@ import Glibc
     private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var hasThread = false
     private var isIdle = true
+    private var capacity = LineWriter.capacity
     private var waiting: [UInt8] = []
     /// The number of lines dropped among or after those that wait.
     private var droppedCount = 0
@@ -68,6 +70,9 @@ import Glibc
         return body()
     }
 
+    /// Lets more bytes wait, because there will be many lines.
+    func allowMoreWaitingBytes() { locked { capacity = Self.largeCapacity } }
+
     /// How many lines were dropped since the beginning.
     var droppedLineCount: UInt64 { locked { totalDroppedCount } }
 
@@ -75,11 +80,12 @@ import Glibc
     ///
     /// - Parameters:
     ///   - line: the line, without a line feed.
-    ///   - isOptional: whether it may take only half of the room, so that there is some for others.
+    ///   - isOptional: whether it is one of many. Then it may take only half of the room, so that there is some for
+    ///     others, and it waits for the next other line, or for `wakeUp`.
     func write(_ line: Span<UInt8>, isOptional: Bool = false) {
         locked {
             if !hasThread { hasThread = start() }
-            guard !isFull, waiting.count + line.count < (isOptional ? Self.capacity / 2 : Self.capacity) else {
+            guard !isFull, waiting.count + line.count < (isOptional ? capacity / 2 : capacity) else {
                 droppedCount += 1
                 totalDroppedCount += 1
                 if !isOptional { isFull = true }
@@ -88,13 +94,18 @@ import Glibc
             waiting.append(line)
             waiting.append(UInt8(ascii: "\n"))
             if hasThread {
-                unsafe pthread_cond_broadcast(changed)
+                if !isOptional { unsafe pthread_cond_broadcast(changed) }
             } else {
                 // The system has refused a thread: the program is about to end.
                 _ = put(waiting[...])
                 waiting.removeAll(keepingCapacity: true)
             }
         }
+    }
+
+    /// Begins to write the optional lines that wait. To wake the thread for each of them would cost more than the lines.
+    func wakeUp() {
+        locked { if !waiting.isEmpty || droppedCount > 0 { unsafe pthread_cond_broadcast(changed) } }
     }
 
     /// Waits until all lines are written, or until the time has passed.
@@ -107,6 +118,7 @@ import Glibc
             (deadline.tv_sec, deadline.tv_nsec) = (deadline.tv_sec + 1, deadline.tv_nsec - 1_000_000_000)
         }
         locked {
+            unsafe pthread_cond_broadcast(changed)
             while hasThread, !isIdle || !waiting.isEmpty || droppedCount > 0 {
                 if unsafe pthread_cond_timedwait(changed, lock, &deadline) != 0 { return }
             }

@@ -25,7 +25,7 @@ final class Log: Sendable {
     /// - Parameters:
     ///   - format: the form of the lines.
     ///   - clock: returns the time, in milliseconds since the Unix epoch.
-    ///   - write: takes each line without a line feed, and whether it may be left out rather than others.
+    ///   - write: takes each line without a line feed, and whether it is one of many.
     init(
         _ format: LogFormat = .text, clock: @escaping @Sendable () -> Int64 = Log.wallClock,
         write: @escaping @Sendable (_ line: [UInt8], _ isOptional: Bool) -> Void
@@ -77,7 +77,7 @@ final class Log: Sendable {
     ///
     /// - Parameters:
     ///   - event: the event.
-    ///   - isOptional: whether its line may be left out rather than others while the log's reader is slow.
+    ///   - isOptional: whether it is one of many (`LineWriter.write`).
     func write(_ event: LogEvent, isOptional: Bool = false) {
         let now = clock()
         state.with { state in

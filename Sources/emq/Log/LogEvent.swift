@@ -27,6 +27,7 @@ struct LogEvent {
             /// A text of visible ASCII characters that the server has made, such as an address.
             case word(String)
             case number(Int64)
+            case flag(Bool)
             /// A duration, in microseconds.
             case duration(Int64)
         }
@@ -43,6 +44,8 @@ struct LogEvent {
         static func number(_ name: StaticString, _ value: some BinaryInteger) -> Field {
             Field(name: name, value: .number(Int64(clamping: value)))
         }
+
+        static func flag(_ name: StaticString, _ value: Bool) -> Field { Field(name: name, value: .flag(value)) }
 
         static func duration(_ name: StaticString, microseconds: Int64) -> Field {
             Field(name: name, value: .duration(microseconds))

@@ -53,6 +53,7 @@ struct LogLines {
             case .text(nil): line.append(UInt8(ascii: "-"))
             case .word(let word): line += word.utf8
             case .number(let number): JSONWriter.writeInteger(number, to: &line)
+            case .flag(let flag): line += (flag ? "true" : "false").utf8
             case .duration(let microseconds): Self.writeMilliseconds(microseconds, to: &line)
             }
         }
@@ -74,6 +75,7 @@ struct LogLines {
             case .text(nil): line += "null".utf8
             case .word(let word): Self.writeQuoted(Array(word.utf8), to: &line)
             case .number(let number): JSONWriter.writeInteger(number, to: &line)
+            case .flag(let flag): line += (flag ? "true" : "false").utf8
             case .duration(let microseconds): Self.writeMilliseconds(microseconds, to: &line)
             }
         }

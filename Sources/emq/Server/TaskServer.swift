@@ -22,6 +22,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     /// The defaults for all queues from the command line, until they have been set.
     private var startDefaults: QueueConfiguration?
     private let manager: ServiceManager?
+    /// Whether the log has a line for each request.
+    let recordsRequests: Bool
     /// Whether due work is left for the next turn.
     private var isBehind = false
     private(set) var isFinished = false
@@ -35,10 +37,12 @@ struct TaskServer: ~Copyable, RequestHandler {
     ///   - access: the tokens that the server knows; nil if it needs none.
     ///   - defaults: the defaults for all queues; nil leaves them as they are.
     ///   - manager: the service manager; nil if none wants to hear from the server.
+    ///   - recordsRequests: whether the log has a line for each request.
     init(
         _ gate: Gate, shutdown: Shutdown, adapters: Adapters = Adapters(),
         browserHosts: BrowserHosts = BrowserHosts(), certificate: ServerCertificate? = nil,
-        access: Access? = nil, defaults: QueueConfiguration? = nil, manager: ServiceManager? = nil
+        access: Access? = nil, defaults: QueueConfiguration? = nil, manager: ServiceManager? = nil,
+        recordsRequests: Bool = false
     ) {
         metrics = Metrics(services: adapters.names)
         context = Context(
@@ -53,6 +57,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         self.browserHosts = browserHosts
         startDefaults = defaults
         self.manager = manager
+        self.recordsRequests = recordsRequests
     }
 
     // MARK: Requests
@@ -140,6 +145,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     }
 
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream) {
+        // Nobody has looked who sent it.
+        context.caller = .anyone
         // A body was too large for the memory that is left; usually, it was that of a task.
         if refusal.status == 503 { metrics.note(.memory) }
         write(Problem(refusal.status, refusal.detail), service: service, to: &responses)
@@ -184,6 +191,12 @@ struct TaskServer: ~Copyable, RequestHandler {
         request.service == 0 && api.keepsNothing(of: request)
     }
 
+    mutating func record(_ request: borrowing Request) -> RequestRecord? {
+        let names = adapters.names
+        let system = names.indices.contains(request.service - 1) ? names[request.service - 1] : nil
+        return AccessRecord(request, by: context.caller, system: system, loop: server.loop)
+    }
+
     mutating func noteTLS(onPlainService service: Int) {
         Log.standard.warning(
             "closed a connection on which a client spoke TLS, because the address speaks plain HTTP; "
@@ -225,6 +238,7 @@ struct TaskServer: ~Copyable, RequestHandler {
             adapters.isSendingSafe
             ? push?.endTurn(durability, isStopping: shutdown.isAsked, on: broker, now: now) : nil
         let filesDeadline = readFiles()
+        if recordsRequests { LineWriter.standardError.wakeUp() }
         let logDeadline = Log.standard.writeDueNumbers().map { now + $0 }
         let managerDeadline = manager?.endTurn(durability, stopsBy: shutdown.deadline, now: now)
         let journalDeadline = durability?.endTurn(server, on: broker, now: now, isLast: isFinished)
