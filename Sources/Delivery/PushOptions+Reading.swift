@@ -198,9 +198,9 @@ private struct Value: ~Escapable {
 
     /// A number of seconds above zero, as milliseconds.
     func milliseconds(maximum: Int64) throws(PushOptionsError) -> Int64 {
-        guard kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes),
-            (1...maximum).contains(milliseconds)
-        else { throw flaw("a number of seconds from 0.001 to \(maximum / 1000)") }
+        guard kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes, in: 1...maximum) else {
+            throw flaw("a number of seconds from 0.001 to \(maximum / 1000)")
+        }
         return milliseconds
     }
 

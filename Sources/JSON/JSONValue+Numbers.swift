@@ -38,7 +38,30 @@ extension JSONValue {
     /// - Throws: ``JSONNumberError/notANumber`` or ``JSONNumberError/outOfRange``.
     /// - Complexity: O(*n*), where *n* is the number of bytes, whatever the exponent.
     public static func milliseconds(_ bytes: Span<UInt8>) throws(JSONNumberError) -> Int64 {
+        try rounded(ScaledDecimal(bytes, decimalPlaces: 3))
+    }
+
+    /// Reads a number of seconds as whole milliseconds, rounded half up, if it is in a range as it is written: for a
+    /// range that begins with 0, `-0.0001` is out of range.
+    ///
+    /// - Parameters:
+    ///   - bytes: The value.
+    ///   - range: The range, in milliseconds.
+    /// - Returns: The milliseconds.
+    /// - Throws: ``JSONNumberError/notANumber`` or ``JSONNumberError/outOfRange``.
+    /// - Complexity: O(*n*), where *n* is the number of bytes, whatever the exponent.
+    public static func milliseconds(
+        _ bytes: Span<UInt8>, in range: ClosedRange<Int64>
+    ) throws(JSONNumberError) -> Int64 {
         let decimal = try ScaledDecimal(bytes, decimalPlaces: 3)
+        let isWhole = decimal.remainder == .zero
+        let truncated = try signed(decimal.magnitude, isNegative: decimal.isNegative)
+        let (floor, overflow) = truncated.subtractingReportingOverflow(decimal.isNegative && !isWhole ? 1 : 0)
+        guard !overflow, range.contains(floor), isWhole || floor < range.upperBound else { throw .outOfRange }
+        return try rounded(decimal)
+    }
+
+    private static func rounded(_ decimal: ScaledDecimal) throws(JSONNumberError) -> Int64 {
         let roundsAway = decimal.remainder == .overHalf || decimal.remainder == .half && !decimal.isNegative
         let (magnitude, overflow) = decimal.magnitude.addingReportingOverflow(roundsAway ? 1 : 0)
         guard !overflow else { throw .outOfRange }

@@ -76,6 +76,15 @@ import Testing
         #expect(throws: JSONNumberError.outOfRange) { try JSONValue.milliseconds(Array(text.utf8).span) }
     }
 
+    @Test(arguments: [
+        ("0", 0), ("-0.0", 0), ("0.0004", 0), ("0.9996", 1000), ("1", 1000), ("1.000", 1000), ("-1e-999999999999", nil),
+        ("-0.0001", nil), ("-0.0005", nil), ("-1", nil), ("1.0000000000000000001", nil), ("1.0004", nil), ("1.5", nil),
+        ("-9223372036854775.8085", nil),
+    ])
+    func millisecondsInARangeAreSoAsTheyAreWritten(_ text: String, value: Int64?) {
+        #expect((try? JSONValue.milliseconds(Array(text.utf8).span, in: 0...1000)) == value)
+    }
+
     @Test(arguments: ["", "-", "null", "true", "\"1\"", "[1]", "{}", ".5", "-.5"])
     func otherValuesAreNoNumbers(_ text: String) {
         #expect(throws: JSONNumberError.notANumber) { try JSONValue.integer(Array(text.utf8).span) }

@@ -127,7 +127,6 @@ final class Contract: @unchecked Sendable {
             let number = (value as? NSNumber)?.doubleValue ?? 0
             if let minimum = schema["minimum"] as? NSNumber { expect(number >= minimum.doubleValue, "\(value)") }
             if let maximum = schema["maximum"] as? NSNumber { expect(number <= maximum.doubleValue, "\(value)") }
-            if let bound = schema["exclusiveMinimum"] as? NSNumber { expect(number > bound.doubleValue, "\(value)") }
         case "string":
             let text = value as? String ?? ""
             let length = text.unicodeScalars.count

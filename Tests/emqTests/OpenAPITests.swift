@@ -115,6 +115,7 @@ import Testing
     /// Values at the limits of a schema, and values just outside.
     private func samples(_ schema: Contract.Object) -> (right: [Any], wrong: [Any]) {
         let schema = contract.resolve(schema)
+        let isFraction = (schema["type"] as? [String] ?? [schema["type"] as? String ?? ""]).contains("number")
         var (right, wrong): ([Any], [Any]) = ([], [])
         for option in schema["anyOf"] as? [Contract.Object] ?? [] {
             let more = samples(option)
@@ -124,14 +125,16 @@ import Testing
         if let minimum = schema["minimum"] as? Int {
             right.append(minimum)
             wrong.append(minimum - 1)
+            if isFraction { wrong.append(-0.0001) }
         }
-        if schema["exclusiveMinimum"] != nil {
-            right.append(0.001)
-            wrong.append(0)
+        if let minimum = schema["minimum"] as? Double, minimum > 0, minimum < 1 {
+            right.append(minimum)
+            wrong.append(minimum.nextDown)
         }
         if let maximum = schema["maximum"] as? Int {
             right.append(maximum)
             wrong.append(maximum + 1)
+            if isFraction { wrong.append(Double(maximum).nextUp) }
         }
         if let words = schema["enum"] as? [Any] {
             right += words.filter { $0 is String }

@@ -39,7 +39,7 @@ struct FieldValue: ~Escapable {
     func duration(
         _ range: ClosedRange<Int64> = 0...maximumMilliseconds, alternative: StaticString = ""
     ) throws(Problem) -> Int64 {
-        if kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes), range.contains(milliseconds) {
+        if kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes, in: range) {
             return milliseconds
         }
         throw flaw(
@@ -53,11 +53,8 @@ struct FieldValue: ~Escapable {
 
     /// A point in time: Unix seconds, resolved to the millisecond.
     func time(now: Int64) throws(Problem) -> Int64 {
-        if kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes),
-            (0...now + maximumMilliseconds).contains(milliseconds)
-        {
-            return milliseconds
-        }
+        let range = 0...now + maximumMilliseconds
+        if kind == .number, let milliseconds = try? JSONValue.milliseconds(bytes, in: range) { return milliseconds }
         throw flaw("a time in Unix seconds, at most 136 years from now")
     }
 
@@ -69,7 +66,7 @@ struct FieldValue: ~Escapable {
 
     /// A fraction from 0 to 1, resolved to a thousandth.
     func fraction() throws(Problem) -> Double {
-        if kind == .number, let thousandths = try? JSONValue.milliseconds(bytes), (0...1000).contains(thousandths) {
+        if kind == .number, let thousandths = try? JSONValue.milliseconds(bytes, in: 0...1000) {
             return Double(thousandths) / 1000
         }
         throw flaw("a fraction from 0 to 1")

@@ -29,7 +29,7 @@ extension OpenAPI {
         ("Tasks", .array(of: Schema.reference("Task").orNull, 1...API.maximumIDs)),
         ("Wait", .request(wait)),
         ("Acknowledgement", acknowledgement),
-        ("Refusal", .request(refusal)),
+        ("Refusal", refusal),
         ("Touch", .request(touch)),
         ("TaskReferences", .request([ids])),
         ("Configuration", .request(configuration)),
@@ -120,7 +120,13 @@ extension OpenAPI {
             ),
         ]))
 
-    private static let refusal: Properties = [
+    /// A dead task is neither delayed nor released.
+    private static let refusal = Schema.anyOf(
+        .request(replacing("dead", by: .constant("false"), in: refusalFields)),
+        .request(
+            replacing("delay", by: .null, in: replacing("release", by: .constant("false"), in: refusalFields))))
+
+    private static let refusalFields: Properties = [
         ids,
         (
             "error",

@@ -56,7 +56,7 @@ struct Schema: Sendable {
     static func seconds(isZeroAllowed: Bool = true, maximumMilliseconds: Int64) -> Schema {
         type(
             "number",
-            [(isZeroAllowed ? "minimum" : "exclusiveMinimum", "0"), ("maximum", "\(maximumMilliseconds / 1000)")])
+            [("minimum", isZeroAllowed ? "0" : "0.001"), ("maximum", "\(maximumMilliseconds / 1000)")])
     }
 
     /// A fraction from 0 to 1.
