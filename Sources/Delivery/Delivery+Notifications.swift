@@ -24,8 +24,10 @@ extension Delivery {
         let queueName = broker.name(of: deadTask.queue)
         guard let courier = courier(queueName) else { return 0 }
         let push = PushOptions(stored: broker.push(of: deadTask.queue), of: .queue)
-        let found = broker.withTask(id: deadTask.task, now: now) {
-            courier.deadLetterNotification(for: $0, in: queueName, push: push)
+        var trace = TraceContext()
+        let found = broker.withTask(id: deadTask.task, now: now) { task in
+            trace = task.trace
+            return courier.deadLetterNotification(for: task, in: queueName, push: push)
         }
         guard case let notification?? = found else { return 0 }
         let content = notification.content
@@ -36,6 +38,7 @@ extension Delivery {
         let options = TaskOptions()
         request.write(isMasked: false, to: &options.request)
         options.isNotice = true
+        options.trace = trace
         // The queue's retry limit is meant for its own tasks; a notification is retried until it expires.
         options.retryLimit = .unlimited
         options.backoff = notification.backoff

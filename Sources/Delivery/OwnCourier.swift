@@ -53,6 +53,7 @@ public final class OwnCourier: Courier {
             if header.name.lowercasedASCII.elementsEqual("content-type".utf8) { hasType = true }
             if header.name.lowercasedASCII.elementsEqual("user-agent".utf8) { hasAgent = true }
         }
+        Self.appendTrace(task.trace, unlessIn: headers, to: &fields)
         if !hasAgent { fields += "User-Agent: emq\r\n".utf8 }
         if !hasType { fields += "Content-Type: application/json\r\n".utf8 }
         let id = task.id.text
@@ -125,6 +126,18 @@ public final class OwnCourier: Courier {
             if task.origin.isEmpty || task.origin == queueName { url = own.onDead ?? url }
         }
         return url.map { DeadLetterNotification(url: $0, content: describe(task)) }
+    }
+
+    /// Passes on the request that added the task, except what the headers set themselves.
+    private static func appendTrace(
+        _ trace: TraceContext, unlessIn headers: [PushOptions.Header], to fields: inout [UInt8]
+    ) {
+        if trace.isEmpty { return }
+        for (name, value) in [("X-Request-Id", trace.requestID), ("traceparent", trace.traceparent)] {
+            let bytes = Array(name.utf8)
+            let isSet = headers.contains { $0.name.lowercasedASCII == bytes.lowercasedASCII }
+            if !value.isEmpty, !isSet { append(bytes, value, to: &fields) }
+        }
     }
 
     private static func append(_ name: [UInt8], _ value: [UInt8], to fields: inout [UInt8]) {

@@ -302,6 +302,7 @@ struct Conversation: ~Copyable {
         responses.minorVersion = parser.head.minorVersion
         responses.closesConnection = !isPersistent
         responses.label = 0
+        noteReturnedFields(handler)
         serial &+= 1
         let ticket = Ticket(connection: index, serial: serial)
         let unsentBytes = responses.count
@@ -336,6 +337,12 @@ struct Conversation: ~Copyable {
             // If the peer acknowledges nothing, the transport is not asked with each request.
             deliveriesBeforeAsking = max(Self.deliveriesToKeep, 2 * responses.deliveries.count)
         }
+    }
+
+    /// Notes what the answer to the request at the front of the input returns of it.
+    private mutating func noteReturnedFields<Handler: RequestHandler & ~Copyable>(_ handler: borrowing Handler) {
+        guard parser.head.hasTraceFields, handler.returnsTraceFields(ofService: service) else { return }
+        responses.returnedFields = parser.head.returnedFields(in: input.span)
     }
 
     /// Closes the connection in the next visit, even with answers in flight.
@@ -424,6 +431,7 @@ struct Conversation: ~Copyable {
         _ refusal: Refusal, _ handler: inout Handler, _ statistics: RequestStatistics
     ) {
         prepareLastAnswer()
+        noteReturnedFields(handler)
         handler.refuse(refusal, service: service, &responses)
         statistics.noteAnswer(in: responses)
         if handler.recordsRequests { recordAnswer(&handler, hasHead: parser.isReadingBody) }
@@ -479,6 +487,7 @@ struct Conversation: ~Copyable {
         try checkMemory(for: received + parser.missingBytes(input), &handler, round)
         if parser.takeExpectation(), received == 0 {
             prepareLastAnswer()
+            noteReturnedFields(handler)
             guard Self.admits(&handler, input, parser.head, service: service, &responses) else {
                 round.server.statistics.noteAnswer(in: responses)
                 if handler.recordsRequests { recordAnswer(&handler) }
@@ -492,6 +501,7 @@ struct Conversation: ~Copyable {
         if received >= Self.observedBodySize {
             if bodyObserver == nil {
                 prepareLastAnswer()
+                noteReturnedFields(handler)
                 guard Self.readsOn(&handler, input, parser.head, service: service, &responses) else {
                     round.server.statistics.noteAnswer(in: responses)
                     if handler.recordsRequests { recordAnswer(&handler) }

@@ -71,6 +71,10 @@ struct RequestHead {
     var isFromBrowser = false
     /// It came over TLS.
     var isSecure = false
+    /// Which of `fields` are X-Request-Id and traceparent, counted from 1. 0 means none, and -1 that the field came twice
+    /// or its value is unusable.
+    var requestIDPlace: Int32 = 0
+    var traceparentPlace: Int32 = 0
 
     /// Clears everything that differs from request to request, but keeps the memory.
     mutating func reset() {
@@ -78,6 +82,28 @@ struct RequestHead {
         isFromBrowser = false
         fields.removeAll(keepingCapacity: true)
         (path, query, authority, body) = (0..<0, 0..<0, 0..<0, 0..<0)
+        (requestIDPlace, traceparentPlace) = (0, 0)
+    }
+
+    /// Whether there is a usable X-Request-Id or traceparent.
+    var hasTraceFields: Bool { requestIDPlace > 0 || traceparentPlace > 0 }
+
+    /// The value of one of `fields`, counted from 1; an empty range if there is none.
+    func value(ofField place: Int32) -> Range<Int> { place > 0 ? fields[Int(place) - 1].value : 0..<0 }
+
+    /// The header lines with which an answer returns X-Request-Id and traceparent. `bytes` begins with the request.
+    func returnedFields(in bytes: Span<UInt8>) -> [UInt8] {
+        var lines: [UInt8] = []
+        func append(_ name: StaticString, _ value: Range<Int>) {
+            // A connection that runs out of memory may have lost bytes.
+            guard !value.isEmpty, value.upperBound <= bytes.count else { return }
+            unsafe lines += UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)
+            lines.append(bytes.extracting(value))
+            lines += [UInt8(ascii: "\r"), UInt8(ascii: "\n")]
+        }
+        append("X-Request-Id: ", value(ofField: requestIDPlace))
+        append("traceparent: ", value(ofField: traceparentPlace))
+        return lines
     }
 }
 
@@ -140,6 +166,19 @@ public struct Request: ~Copyable, ~Escapable {
 
     /// Whether it came over TLS.
     public var isSecure: Bool { head.isSecure }
+
+    /// Whether it has a usable X-Request-Id or traceparent. O(1): the parser has noted it.
+    public var hasTraceFields: Bool { head.hasTraceFields }
+
+    /// The value of its X-Request-Id field; empty if it has none, more than one, or an unusable one (`isRequestID`).
+    public var requestID: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.value(ofField: head.requestIDPlace)) }
+    }
+
+    /// The value of its traceparent field; empty if it has none, more than one, or an unusable one (`isTraceparent`).
+    public var traceparent: Span<UInt8> {
+        @_lifetime(copy self) get { bytes.extracting(head.value(ofField: head.traceparentPlace)) }
+    }
 
     /// The address and port from which it came, as `192.0.2.7:41234`; `unix` for a Unix-domain socket. One system call.
     public var peer: String { SocketAddress(ofPeer: descriptor)?.text ?? "unknown" }

@@ -40,6 +40,10 @@ public protocol RequestHandler: ~Copyable {
     /// afterwards.
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream)
 
+    /// Whether answers at addresses of that service return X-Request-Id and traceparent as the request had them, if they
+    /// are usable (`Request.requestID`, `Request.traceparent`).
+    func returnsTraceFields(ofService service: Int) -> Bool
+
     /// Withdraws a waiting request and answers it: the client has ended its side and may still be reading.
     mutating func withdraw(_ withdrawal: AnyObject, _ responses: inout ResponseStream, on owner: isolated Owner)
 
@@ -84,6 +88,9 @@ public protocol RequestHandler: ~Copyable {
 extension RequestHandler where Self: ~Copyable {
     /// All large bodies are read.
     public mutating func readsOn(_ request: borrowing Request, _ responses: inout ResponseStream) -> Bool { true }
+
+    /// Nothing is returned.
+    public func returnsTraceFields(ofService service: Int) -> Bool { false }
 
     /// Notes nothing.
     public mutating func noteTLS(onPlainService service: Int) {}

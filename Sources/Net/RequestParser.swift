@@ -222,6 +222,10 @@ struct RequestParser {
             if name.equalsIgnoringCase("User-Agent") { head.isFromBrowser = true }
         case UInt8(ascii: "s") where name.count > 10:
             if name.extracting(first: 10).equalsIgnoringCase("Sec-Fetch-") { head.isFromBrowser = true }
+        case UInt8(ascii: "x") where name.equalsIgnoringCase("X-Request-Id"):
+            head.requestIDPlace = head.requestIDPlace == 0 && value.isRequestID ? Int32(head.fields.count) : -1
+        case UInt8(ascii: "t") where name.equalsIgnoringCase("traceparent"):
+            head.traceparentPlace = head.traceparentPlace == 0 && value.isTraceparent ? Int32(head.fields.count) : -1
         default: break
         }
     }

@@ -18,6 +18,9 @@ public struct ResponseStream: ~Copyable {
     var minorVersion = 1
     var closesConnection = false
 
+    /// Header lines with which the answer to the current request returns fields of it. Empty once it is written.
+    var returnedFields: [UInt8] = []
+
     /// The label of the current request, by which its answer is counted (`RequestStatistics`).
     public var label: UInt8 = 0
     /// The status of the last answer.
@@ -61,6 +64,10 @@ public struct ResponseStream: ~Copyable {
         let date = dates.field
         buffer.append(date.span)
         if let contentType { field("Content-Type", contentType) }
+        if !returnedFields.isEmpty {
+            let lines = returnedFields
+            buffer.append(lines.span)
+        }
         if closesConnection {
             field("Connection", "close")
         } else if minorVersion == 0 {
@@ -70,7 +77,7 @@ public struct ResponseStream: ~Copyable {
 
     /// Begins an answer with status 200 and a JSON body: `begin` and `beginBody` in one, for the most common answers.
     public mutating func beginJSON(estimatedCount: Int) {
-        if closesConnection || minorVersion == 0 {
+        if closesConnection || minorVersion == 0 || !returnedFields.isEmpty {
             begin(status: 200, contentType: "application/json")
             return beginBody(estimatedCount: estimatedCount)
         }
@@ -234,6 +241,7 @@ public struct ResponseStream: ~Copyable {
     private mutating func sealDeliveries() {
         lengthPlace = 0
         bodyStart = 0
+        if !returnedFields.isEmpty { returnedFields = [] }
         if openDeliveries == 0 { return }
         let end = sent + UInt64(buffer.count)
         for index in deliveries.count - openDeliveries..<deliveries.count { deliveries[index].end = end }

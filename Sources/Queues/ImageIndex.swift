@@ -17,7 +17,7 @@ struct ImageIndex: ~Copyable {
         /// A client may be told of the change once it is safe. Other changes (effects of time, dispatches) happen again
         /// if they are lost, or do not matter then.
         static var awaited: Change { Change(rawValue: 2) }
-        /// The content and the metadata have to be written too.
+        /// The content, the metadata and the trace context have to be written too.
         static var full: Change { Change(rawValue: 4) }
     }
 

@@ -9,7 +9,7 @@ enum ImageKind: UInt8 {
     case nothing = 0x4E  // N
     /// A full image of a task.
     case task = 0x54  // T
-    /// An image of a task without its content, metadata and request, which have not changed.
+    /// An image of a task without its content, metadata, request and trace context, which have not changed.
     case state = 0x53  // S
     /// The id of a task that was removed.
     case removal = 0x52  // R
@@ -67,8 +67,8 @@ extension TaskExtras {
     /// The numbers of the fields of extras, and of a replacement.
     static var fields: ClosedRange<UInt8> { 32...127 }
 
-    /// The optional parts of a task: fields 32 to 63, and the fields of a replacement. Metadata and request are
-    /// included only in full images.
+    /// The optional parts of a task: fields 32 to 63, and the fields of a replacement. Metadata, request and
+    /// trace context are included only in full images.
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(
         _ coder: inout Coder, withMetadata: Bool
@@ -92,6 +92,7 @@ extension TaskExtras {
             try coder.code(49, &request)
         }
         try coder.code(50, milliseconds: &died, default: 0)
+        if withMetadata { try trace.code(&coder, from: 51) }
         var isReplaced = replacement != nil
         try coder.code(anyOf: Replacement.fields, &isReplaced)
         guard isReplaced else { return }
@@ -122,6 +123,7 @@ extension Replacement {
             try coder.code(74, milliseconds: &options.keepMilliseconds)
             try coder.code(75, &options.metadata)
             try coder.code(76, &options.request)
+            try options.trace.code(&coder, from: 77)
         }
         var isLeaseEmpty = lease == TaskRecord.noLease
         try coder.code(126, &isLeaseEmpty)

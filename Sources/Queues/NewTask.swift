@@ -82,6 +82,8 @@ public final class TaskOptions {
     public var metadata: [UInt8] = []
     /// How to send the task; a task with this is never given to a worker. Empty if the task does not say.
     public var request: [UInt8] = []
+    /// The request that adds the task.
+    public var trace = TraceContext()
     /// Whether it is a dead-letter notification, which is counted apart.
     public var isNotice = false
 

@@ -26,6 +26,8 @@ final class TaskExtras {
     var metadata: [UInt8] = []
     /// How to send the task; empty if it does not say. A dead letter's request no longer counts.
     var request: [UInt8] = []
+    /// The request that added the task, or its present content.
+    var trace = TraceContext()
     /// The length of the lease since it was last renewed; 0 if it was not.
     var leaseMilliseconds: Int64 = 0
     var worker: [UInt8] = []
@@ -54,6 +56,7 @@ final class TaskExtras {
         keepMilliseconds = options?.keepMilliseconds
         metadata = options?.metadata ?? []
         request = options?.request ?? []
+        trace = options?.trace ?? TraceContext()
         uniqueUntil = options?.uniqueUntil(from: arrival) ?? 0
     }
 
@@ -63,6 +66,7 @@ final class TaskExtras {
     /// The size of all texts that are shown with the task, in bytes.
     var textBytes: Int {
         key.count + metadata.count + request.count + worker.count + error.count + progress.count + result.count
+            + trace.textBytes
     }
 
     /// The approximate memory on the heap, in bytes.
@@ -70,7 +74,13 @@ final class TaskExtras {
         // Tasks that were taken together share the array of the worker's name, but not after a restart.
         let arrays = [key, metadata, request, worker, error, progress, result, origin]
         let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Self.heapBytes(32 + $1.count)) }
-        return 320 + texts + (replacement?.byteCount ?? 0)
+        return 320 + texts + traceBytes + (replacement?.byteCount ?? 0)
+    }
+
+    /// Most tasks have none. Tasks of one request share its texts, but not after a restart.
+    private var traceBytes: Int {
+        if trace.isEmpty { return 0 }
+        return Self.heapBytes(32 + trace.requestID.count) + Self.heapBytes(32 + trace.traceparent.count)
     }
 
     /// How many bytes the system's `malloc` takes for `count` bytes.
@@ -100,7 +110,9 @@ final class Replacement {
         options = task.options
     }
 
-    var byteCount: Int { 256 + content.heapBytes + (options?.metadata.count ?? 0) + (options?.request.count ?? 0) }
+    var byteCount: Int {
+        256 + content.heapBytes + (options.map { $0.metadata.count + $0.request.count + $0.trace.textBytes } ?? 0)
+    }
 }
 
 /// An entry of the table of extras.

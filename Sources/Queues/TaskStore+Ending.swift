@@ -221,6 +221,7 @@ extension TaskStore {
         withExtras(slot) { extras in
             extras.metadata = []
             extras.request = []
+            extras.trace = TraceContext()
             extras.error = []
             extras.progress = []
             extras.result = []

@@ -185,7 +185,9 @@ extension TaskStore {
 
     private mutating func restoreExtras(_ extras: TaskExtras, of slot: Slot, keepsMetadata: Bool) {
         if let before = self.extras(of: slot) {
-            if keepsMetadata { (extras.metadata, extras.request) = (before.metadata, before.request) }
+            if keepsMetadata {
+                (extras.metadata, extras.request, extras.trace) = (before.metadata, before.request, before.trace)
+            }
             removeExtras(of: slot)
         }
         extras.task = slot

@@ -347,7 +347,7 @@ private struct History {
                     let times: [Int64?] = [task.enqueued, task.dispatched, task.due, task.finished]
                     text += "\(name) \(state) \(task.id) \(task.attempt) \(task.retries) \(task.token) \(times) "
                     text += "\(task.priority) \(task.key) \(task.worker) \(task.error) \(task.progress) \(task.result) "
-                    text += "\(task.content.count) \(task.metadata)\n"
+                    text += "\(task.content.count) \(task.metadata) \(task.trace)\n"
                 }
             }
         }
@@ -430,6 +430,10 @@ private struct Work {
             if random.below(4) == 0 { options.key = [UInt8(49 + random.below(3))] }
             options.onConflict = random.below(2) == 0 ? .keep : .replace
             if random.below(4) == 0 { options.metadata = Array("{}".utf8) }
+            if random.below(4) == 0 {
+                let requestID = [UInt8](repeating: UInt8(ascii: "a"), count: 1 + random.below(20))
+                options.trace = TraceContext(requestID: requestID.span, traceparent: Span())
+            }
             batch.append(
                 NewTask(
                     id: id, content: start..<contents.count, leaseMilliseconds: 300,

@@ -73,6 +73,7 @@ import UID
         (extras.backoff, extras.keepMilliseconds, extras.metadata, extras.request) = (backoff, 3, [2], [3])
         (extras.leaseMilliseconds, extras.worker, extras.error, extras.progress) = (4, [4], [5], [6])
         (extras.result, extras.origin, extras.died, extras.hasLapsed) = ([7], [8], 9, true)
+        extras.trace = trace("a")
         let replacement = Replacement()
         var heap = ContentHeap(addressBytes: 1 << 20)
         (replacement.leaseMilliseconds, replacement.priority, replacement.due) = (5, -6, 7)
@@ -80,6 +81,7 @@ import UID
         let options = TaskOptions()
         (options.uniqueForMilliseconds, options.retryLimit, options.backoff) = (9, .unlimited, backoff)
         (options.keepMilliseconds, options.metadata, options.request) = (0, [10], [11])
+        options.trace = trace("b")
         (replacement.options, extras.replacement) = (options, replacement)
         let read = TaskExtras(task: 0)
         var isSame = false
@@ -119,6 +121,37 @@ import UID
         #expect(replacement.leaseMilliseconds == TaskRecord.noLease)
         #expect(other.leaseMilliseconds == TaskRecord.noLease)
         #expect(other.options == nil)
+    }
+
+    private func trace(_ requestID: String) -> TraceContext {
+        let parent = Array("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".utf8)
+        return TraceContext(requestID: Array(requestID.utf8).span, traceparent: parent.span)
+    }
+
+    /// Programs that do not know trace contexts find fields that they do not know, and name a newer version. What could
+    /// not be sent in a header is not read.
+    @Test func aTraceContextHasFieldsOfItsOwn() throws {
+        let extras = TaskExtras(task: 0)
+        extras.trace = trace("abc")
+        var writer = ImageWriter()
+        writer.beginFields()
+        extras.code(&writer, withMetadata: true)
+        writer.endFields(of: "a test")
+        let bytes = Array(copying: writer.span)
+        #expect(bytes.prefix(7) == [51, 3, 97, 98, 99, 52, 55] && bytes.count == 63)
+        var state = ImageWriter()
+        extras.code(&state, withMetadata: false)
+        #expect(state.count == 0)
+        for (place, byte) in [(2, 0x20), (3, 0x0D), (4, 0x22), (7, 0x66), (9, 0x0A), (61, 0x41)] as [(Int, UInt8)] {
+            var damaged = bytes
+            damaged[place] = byte
+            if place == 7 { damaged[8] = byte }
+            #expect(throws: ImageError.self, "byte \(place)") {
+                var reader = ImageReader(damaged.span)
+                try reader.beginFields()
+                try TaskExtras(task: 0).code(&reader, withMetadata: true)
+            }
+        }
     }
 
     @Test func everyFieldOfAConfigurationIsWritten() throws {

@@ -154,6 +154,8 @@ import UID
                 for number in 1...5 {
                     try broker.add(UInt64(number), to: "a", due: number == 4 ? 100 : nil) { options in
                         (options.key, options.metadata) = ([5, 0, UInt8(number)], [UInt8(number)])
+                        let requestID = [65 + UInt8(number)]
+                        options.trace = TraceContext(requestID: requestID.span, traceparent: Span())
                     }
                 }
                 _ = try broker.take("a")
@@ -169,6 +171,7 @@ import UID
                 let (key, queue): ([UInt8], QueueIndex) = ([5, 0, 3], try broker.queue("b"))
                 #expect(broker.task(withKey: key, in: queue, now: 0) == UID(high: 3, low: 3))
                 #expect(broker.withTask(id: UID(high: 3, low: 3), now: 0) { $0.metadata } == [3])
+                #expect(broker.withTask(id: UID(high: 3, low: 3), now: 0) { $0.trace.requestID } == [68])
                 #expect(try broker.take("b")?.first?.content == "3")
                 broker.advanceFully(to: 100)
                 #expect(try broker.take("b", now: 100)?.first?.content == "4")

@@ -92,7 +92,7 @@ import UID
             "\(task.id) \(text(task.queueName)) \(text(task.content)) \(task.state) \(task.isToBeSent)",
             "\(task.leaseMilliseconds) \(task.priority) \(task.attempt) \(task.token) \(task.retries)",
             "\(task.enqueued) \(task.due ?? -1) \(task.expires ?? -1) \(task.dispatched ?? -1) \(task.finished ?? -1)",
-            "\(task.retryLimit ?? -1) \(task.key) \(task.metadata) \(task.request) \(task.origin)",
+            "\(task.retryLimit ?? -1) \(task.key) \(task.metadata) \(task.request) \(task.origin) \(task.trace)",
             "\(task.worker) \(task.error) \(task.progress) \(task.result)",
         ]
     }
@@ -118,6 +118,8 @@ import UID
                 #expect(broker.withReplacement(of: id(number), now: 0) { _ in } == nil)
                 try broker.add(10 + number, to: "a", lease: lease, due: isDelayed ? 60 : nil, priority: 5, now: 10) {
                     ($0.key, $0.metadata, $0.request) = ([7, UInt8(number)], [2], requests[1])
+                    let requestID: [UInt8] = [65]
+                    $0.trace = TraceContext(requestID: requestID.span, traceparent: Span())
                     $0.onConflict = .replace
                 }
                 let shown = broker.withReplacement(of: id(number), now: 50) { described($0) }

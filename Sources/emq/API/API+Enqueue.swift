@@ -26,12 +26,13 @@ extension API {
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) {
-        try context.gate.admit(cost, keptBytes: request.body.count, on: broker)
+        try context.gate.admit(cost, keptBytes: request.body.count + API.traceBytes(of: request), on: broker)
         let bytes = request.body
         let id = context.makeID()
         var fields = TaskFields(id: id)
         try fields.read(bytes, scannedBy: context.body, now: context.now)
         let other = try prepare(&fields, of: bytes, context, on: broker)
+        if request.hasTraceFields { fields.options.trace = TraceContext(of: request) }
         let task = fields.task
         var result = Enqueued(id: id, isExisting: false)
         // A task that is about to be moved must not be dispatched first.
@@ -65,10 +66,13 @@ extension API {
         let bytes = request.body
         let count = context.body.count
         if count == 0 { throw Problem(400, "the array is empty; send at least one task") }
-        try context.gate.admit(cost, count: count, keptBytes: bytes.count, on: broker)
+        let traceBytes = API.traceBytes(of: request)
+        try context.gate.admit(cost, count: count, keptBytes: bytes.count + count * traceBytes, on: broker)
         // The tasks' options may take much memory.
         defer { batch.removeAll(keepingCapacity: true) }
         var moves: [(index: Int, to: QueueIndex)] = []
+        // All tasks share its texts.
+        let trace = TraceContext(of: request)
         for index in 0..<count {
             let element = context.body.element(index)
             do throws(Problem) {
@@ -79,6 +83,7 @@ extension API {
                     try fields.read(object, scannedBy: item, now: context.now)
                 }
                 if let other = try prepare(&fields, of: object, context, on: broker) { moves.append((index, other)) }
+                if !trace.isEmpty { fields.options.trace = trace }
                 let start = element.value.lowerBound
                 let content = fields.task.content
                 fields.task.content = start + content.lowerBound..<start + content.upperBound
@@ -124,6 +129,11 @@ extension API {
         return try broker.requireQueue(named: other.span)
     }
 
+    /// How many bytes each task keeps for the trace context of a request.
+    private static func traceBytes(of request: borrowing Request) -> Int {
+        request.hasTraceFields ? Cost.extrasBytes + request.requestID.count + request.traceparent.count : 0
+    }
+
     /// Whether a task was added, and not dropped because another task has its key.
     private static func isAdded(_ task: NewTask, _ result: Enqueued) -> Bool {
         !result.isExisting || task.options?.onConflict == .replace
@@ -151,5 +161,12 @@ extension API {
         }
         responses.append("}")
         responses.endLine()
+    }
+}
+
+extension TraceContext {
+    /// What a request says about itself. O(1) if it says nothing.
+    init(of request: borrowing Request) {
+        self.init(requestID: request.requestID, traceparent: request.traceparent)
     }
 }

@@ -109,6 +109,10 @@ enum TaskWriter {
         responses.append(",\"attempt\":")
         JSONWriter.writeInteger(Int64(task.attempt), to: &responses)
         writeJSON(",\"metadata\":", task.metadata, to: &responses)
+        let trace = task.trace
+        if trace.isEmpty { return }
+        writeText(",\"request_id\":", trace.requestID, to: &responses)
+        writeText(",\"traceparent\":", trace.traceparent, to: &responses)
     }
 
     // These write nothing for an absent value.

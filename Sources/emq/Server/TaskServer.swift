@@ -152,6 +152,9 @@ struct TaskServer: ~Copyable, RequestHandler {
         write(Problem(refusal.status, refusal.detail), service: service, to: &responses)
     }
 
+    /// Legacy systems return nothing.
+    func returnsTraceFields(ofService service: Int) -> Bool { service == 0 }
+
     private func write(_ problem: Problem, service: Int, to responses: inout ResponseStream) {
         if service == 0 { return problem.write(to: &responses) }
         adapters.frontEnds[service - 1].write(problem, to: &responses)
