@@ -1,5 +1,6 @@
 // A message of a RabbitMQ, copied from the library's memory.
 
+import Bytes
 import CLibraries
 import JSON
 
@@ -20,8 +21,13 @@ public struct AMQPMessage: Sendable {
     /// consumer that is ready gets such a message.
     public let expirationMilliseconds: Int64?
 
+    /// Its header `x-request-id`; empty if it has none that is usable (`isRequestID`).
+    public var requestID: [UInt8] = []
+    /// Its header `traceparent`; empty if it has none that is usable (`isTraceparent`).
+    public var traceparent: [UInt8] = []
+
     /// About how much memory it takes, in bytes.
-    public var byteCount: Int { 300 + content.count + metadata.count }
+    public var byteCount: Int { 300 + content.count + metadata.count + requestID.count + traceparent.count }
 }
 
 /// A message whose header has arrived.
@@ -53,6 +59,8 @@ struct AMQPHeader {
     private var priority: UInt8?
     private var expirationMilliseconds: Int64?
     private var metadata: [UInt8] = []
+    private var requestID: [UInt8] = []
+    private var traceparent: [UInt8] = []
     private var leftOutCount = 0
 
     /// Copies what the library has decoded. O(its size).
@@ -99,11 +107,19 @@ struct AMQPHeader {
             let name = unsafe Array("header.".utf8) + [UInt8](copying: entry.key)
             // An object has each name once.
             if names.insert(name).inserted {
-                unsafe add(name, AMQPField.text(of: entry.value))
+                let value = unsafe AMQPField.text(of: entry.value)
+                add(name, value)
+                noteTrace(name.span.extracting(droppingFirst: "header.".utf8.count), value)
             } else {
                 leftOutCount += 1
             }
         }
+    }
+
+    /// Notes a header that says which request the message comes from.
+    private mutating func noteTrace(_ name: Span<UInt8>, _ value: [UInt8]) {
+        if name.equalsIgnoringCase("x-request-id"), value.span.isRequestID { requestID = value }
+        if name.equalsIgnoringCase("traceparent"), value.span.isTraceparent { traceparent = value }
     }
 
     /// Adds a member to the metadata, if there is room for it.
@@ -147,7 +163,8 @@ struct AMQPHeader {
         if !header.metadata.isEmpty { header.metadata.append(UInt8(ascii: "}")) }
         return AMQPMessage(
             deliveryTag: deliveryTag, content: content, metadata: header.metadata, messageID: messageID,
-            priority: priority, expirationMilliseconds: expirationMilliseconds)
+            priority: priority, expirationMilliseconds: expirationMilliseconds, requestID: requestID,
+            traceparent: traceparent)
     }
 
     /// The range of the JSON value that a body is; nil if it is not JSON.

@@ -163,6 +163,27 @@ import Testing
             ])
     }
 
+    @Test func headersThatTraceTheRequestAreKnown() throws {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        for (requestID, traceparent) in [("a-1", parent), ("a 1", String(parent.dropLast()))] {
+            let message = try message { properties, arena in
+                properties.flags = 0x2000
+                properties.headers = arena.table([
+                    ("X-Request-Id", arena.text(requestID)), ("traceparent", arena.text(traceparent)),
+                    ("x-request", arena.text("b")),
+                ])
+            }
+            // What is not usable is metadata only.
+            let isUsable = requestID == "a-1"
+            #expect(message.requestID == Array((isUsable ? requestID : "").utf8))
+            #expect(message.traceparent == Array((isUsable ? traceparent : "").utf8))
+            #expect(
+                try metadata(of: message) == [
+                    "header.X-Request-Id": requestID, "header.traceparent": traceparent, "header.x-request": "b",
+                ])
+        }
+    }
+
     @Test func metadataIsBounded() throws {
         let message = try message { properties, arena in
             properties.flags = 0x2000

@@ -107,6 +107,15 @@ import Testing
 
     // MARK: Properties
 
+    @Test func aMessageIsTracedByItsHeaders() throws {
+        let (world, consumer) = try SourceWorld.consuming()
+        consumer.deliver("1", requestID: "r-1")
+        consumer.deliver("2")
+        world.turn()
+        let tasks = try world.send("GET", "/peek/q?n=9").tasks
+        #expect(tasks.map { $0?["request_id"] as? String } == ["r-1", nil])
+    }
+
     @Test func aMessageWithATakenMessageIDAddsNoTaskButIsAcknowledged() throws {
         let (world, consumer) = try SourceWorld.consuming()
         consumer.deliver("1", id: "m")

@@ -58,13 +58,15 @@ final class TestConsumer: MessageConsumer {
 
     /// Delivers a message.
     func deliver(
-        _ content: String, id: String = "", priority: UInt8? = nil, expirationMilliseconds: Int64? = nil
+        _ content: String, id: String = "", priority: UInt8? = nil, expirationMilliseconds: Int64? = nil,
+        requestID: String = ""
     ) {
         lastTag += 1
         let metadata = id.isEmpty ? "" : "{\"message_id\":\"\(id)\"}"
         let message = AMQPMessage(
             deliveryTag: lastTag, content: Array(content.utf8), metadata: Array(metadata.utf8),
-            messageID: Array(id.utf8), priority: priority, expirationMilliseconds: expirationMilliseconds)
+            messageID: Array(id.utf8), priority: priority, expirationMilliseconds: expirationMilliseconds,
+            requestID: Array(requestID.utf8))
         settings.budget.add(message.byteCount)
         messages.append(message)
         rabbit.hasNews = true

@@ -255,9 +255,11 @@ final class Source {
         }
         let hasKey =
             definition.uniqueForMilliseconds > 0 && 1...TaskKey.maximumByteCount ~= message.messageID.count
-        if hasKey || !message.metadata.isEmpty {
+        let trace = TraceContext(requestID: message.requestID.span, traceparent: message.traceparent.span)
+        if hasKey || !message.metadata.isEmpty || !trace.isEmpty {
             let options = TaskOptions()
             options.metadata = message.metadata
+            options.trace = trace
             if hasKey {
                 options.key = message.messageID
                 options.uniqueForMilliseconds = definition.uniqueForMilliseconds
