@@ -13,11 +13,11 @@ extension OpenAPI {
         ("State", .words(TaskState.allCases.map { "\($0.name)" })),
         ("Enqueued", .answer([("id", .taskID)], optional: [("existing", .constant("true"))])),
         ("EnqueuedTasks", .answer([("ids", .array(of: .taskID))], optional: [("existing", .array(of: .count))])),
-        ("DispatchedTask", .answer(beginning + [("retry", .duration), ("receipt", .text())], optional: [metadata])),
-        ("ListedTask", .answer(beginning + state, optional: [metadata] + times + listed)),
+        ("DispatchedTask", .answer(beginning + [("retry", .duration), ("receipt", .text())], optional: added)),
+        ("ListedTask", .answer(beginning + state, optional: added + times + listed)),
         (
             "TaskRecord",
-            .answer(beginning + state + [("retries", .count)], optional: [metadata] + times + listed + shown)
+            .answer(beginning + state + [("retries", .count)], optional: added + times + listed + shown)
         ),
         ("Acknowledged", .answer([("acked", .count), missing])),
         ("Refused", .answer([("requeued", .count), ("dead", .count), missing])),
@@ -75,7 +75,12 @@ extension OpenAPI {
     private static let beginning: Properties = [
         ("id", .taskID), ("queue", .queueName), ("content", .any), ("attempt", .count),
     ]
-    private static let metadata: (name: String, schema: Schema) = ("metadata", .map(of: .text(minimumBytes: 0)))
+    /// What came with the task.
+    private static let added: Properties = [
+        ("metadata", .map(of: .text(minimumBytes: 0))),
+        ("request_id", Schema.text(maximumBytes: 128).described("X-Request-Id of the request that added the task.")),
+        ("traceparent", Schema.text(maximumBytes: 128).described("traceparent of the request that added the task.")),
+    ]
     private static let state: Properties = [("state", .reference("State")), ("enqueued", .time)]
     private static let times: Properties = ["due", "dispatched", "lease_end", "expires", "finished", "died"].map {
         ($0, .time)

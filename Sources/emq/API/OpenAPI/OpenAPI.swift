@@ -39,7 +39,8 @@ enum OpenAPI {
         + "path ends in a slash, the slash is optional. Requests have no fields and query parameters but those that are "
         + "here, each at most once; answers may have more members in later versions. Lengths of strings are limited in "
         + "bytes of UTF-8. Numbers in content, result, progress and body may be of any size. A server without tokens "
-        + "needs no security scheme."
+        + "needs no security scheme. Any request may have X-Request-Id and traceparent (W3C Trace Context), which its "
+        + "answer returns, and which the tasks that it adds keep."
 
     private static let securitySchemes: [(name: String, json: String)] = [
         ("bearer", #"{"type":"http","scheme":"bearer"}"#),
