@@ -51,13 +51,13 @@ struct ChunkedBody {
                 }
                 try checkTrailer(end + 1 - next)
                 guard end > next, buffer.span[end - 1] == UInt8(ascii: "\r") else {
-                    throw Refusal(400, "a trailer line ends with CR LF, not with LF alone")
+                    throw Refusal(.malformed, "a trailer line ends with CR LF, not with LF alone")
                 }
                 if end - 1 == next { return end + 1 }
                 _ = try HeaderSection.field(buffer.span, next..<end - 1)
                 trailerFields += 1
                 guard trailerFields <= fieldLimit else {
-                    throw Refusal(431, "the \(kind.rawValue) has more than \(fieldLimit) trailer fields")
+                    throw Refusal(.headerTooLarge, "the \(kind.rawValue) has more than \(fieldLimit) trailer fields")
                 }
                 trailerBytes += end + 1 - next
                 next = end + 1
@@ -73,7 +73,7 @@ struct ChunkedBody {
 
     private func checkTrailer(_ lineLength: Int) throws(Refusal) {
         if trailerBytes + lineLength > Self.trailerLimit {
-            throw Refusal(431, "the trailers are longer than \(Self.trailerLimit) bytes")
+            throw Refusal(.headerTooLarge, "the trailers are longer than \(Self.trailerLimit) bytes")
         }
     }
 
@@ -84,26 +84,30 @@ struct ChunkedBody {
             if let digit = byte.hexadecimalValue {
                 remaining = remaining << 4 | Int(digit)
                 digits += 1
-                guard digits <= 16 else { throw Refusal(400, "a chunk's size has more than 16 digits") }
+                guard digits <= 16 else { throw Refusal(.malformed, "a chunk's size has more than 16 digits") }
                 if remaining > limit - decoded {
-                    if kind == .request { throw Refusal(413, "the body is longer than \(limit) bytes") }
+                    if kind == .request { throw Refusal(.bodyTooLarge, "the body is longer than \(limit) bytes") }
                     // Sizes over the limit are all the same; shifting further could overflow.
                     remaining = limit - decoded + 1
                 }
             } else {
-                guard digits > 0 else { throw Refusal(400, "a chunk begins with its size in hexadecimal digits") }
+                guard digits > 0 else {
+                    throw Refusal(.malformed, "a chunk begins with its size in hexadecimal digits")
+                }
                 try endSize(byte)
             }
         case .blanks: try endSize(byte, afterBlank: true)
         case .extensions:
             extensionBytes += 1
             guard extensionBytes <= Self.extensionLimit else {
-                throw Refusal(400, "the chunk extensions are longer than \(Self.extensionLimit) bytes")
+                throw Refusal(.malformed, "the chunk extensions are longer than \(Self.extensionLimit) bytes")
             }
             if byte == UInt8(ascii: "\r") {
                 state = .sizeEnd
             } else {
-                guard byte.isFieldCharacter else { throw Refusal(400, "a chunk extension holds a control character") }
+                guard byte.isFieldCharacter else {
+                    throw Refusal(.malformed, "a chunk extension holds a control character")
+                }
             }
         case .sizeEnd:
             try expect("\n", byte)
@@ -127,13 +131,13 @@ struct ChunkedBody {
             state = .blanks
             extensionBytes += 1
             guard extensionBytes <= Self.extensionLimit else {
-                throw Refusal(400, "the chunk extensions are longer than \(Self.extensionLimit) bytes")
+                throw Refusal(.malformed, "the chunk extensions are longer than \(Self.extensionLimit) bytes")
             }
-        default: throw Refusal(400, "a chunk's size is followed by CR LF or by ;")
+        default: throw Refusal(.malformed, "a chunk's size is followed by CR LF or by ;")
         }
     }
 
     private func expect(_ character: Unicode.Scalar, _ byte: UInt8) throws(Refusal) {
-        guard byte == UInt8(ascii: character) else { throw Refusal(400, "a chunk's lines end with CR LF") }
+        guard byte == UInt8(ascii: character) else { throw Refusal(.malformed, "a chunk's lines end with CR LF") }
     }
 }

@@ -252,7 +252,7 @@ struct Conversation: ~Copyable {
                 if !input.isEmpty, try parser.parse(&input) {
                     requests += 1
                     if parser.length > Self.observedBodySize, !Buffer.canAllocate(Self.workFactor * parser.length) {
-                        throw Refusal(503, Self.noMemory)
+                        throw Refusal(.noMemory, Self.noMemory)
                     }
                     answer(&handler, on: owner, round)
                     continue
@@ -277,7 +277,7 @@ struct Conversation: ~Copyable {
             let received = receive(atMost: readSize)
             if input.isExhausted {
                 input.endExhaustion()
-                refuse(Refusal(503, Self.noMemory), &handler, round.server.statistics)
+                refuse(Refusal(.noMemory, Self.noMemory), &handler, round.server.statistics)
                 return .rest
             }
             if wasEmpty, received > 0 { since = round.now }
@@ -526,11 +526,9 @@ struct Conversation: ~Copyable {
         {
             return
         }
-        throw Refusal(
-            503,
-            server.isShortOfMemory
-                ? "the server's memory for requests and answers in flight is used up"
-                : "the server's memory for tasks is used up")
+        throw server.isShortOfMemory
+            ? Refusal(.noMemory, "the server's memory for requests and answers in flight is used up")
+            : Refusal(.noRoomForContent, "the server's memory for tasks is used up")
     }
 
     private mutating func observeBody() {

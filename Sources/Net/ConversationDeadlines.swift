@@ -43,7 +43,7 @@ extension Conversation {
         } else if input.isEmpty, !parser.isReadingBody {
             isClosing = true
         } else {
-            refuse(Refusal(408, "the request took too long to arrive"), &handler, round.server.statistics)
+            refuse(Refusal(.timeout, "the request took too long to arrive"), &handler, round.server.statistics)
         }
     }
 }

@@ -49,7 +49,8 @@ extension Conversation {
         if isTaking {
             giveUp()
         } else {
-            let refusal = Refusal(503, "the server's memory for requests is used up, and this one arrives too slowly")
+            let refusal = Refusal(
+                .noMemory, "the server's memory for requests is used up, and this one arrives too slowly")
             refuse(refusal, &handler, server.statistics)
             // A body's memory is free at once, so that the server refuses no more requests than it must.
             if parser.isReadingBody { input = Buffer() }

@@ -64,7 +64,7 @@ struct HeaderSection {
         }
         try checkLength(end + 1, lineLimit)
         guard end > lineStart, bytes[end - 1] == UInt8(ascii: "\r") else {
-            throw Refusal(400, "a line ends with CR LF, not with LF alone")
+            throw Refusal(.malformed, "a line ends with CR LF, not with LF alone")
         }
         let line = lineStart..<end - 1
         lineStart = end + 1
@@ -74,8 +74,10 @@ struct HeaderSection {
 
     /// Changes nothing. It is mutating only because a call would otherwise copy the section.
     private mutating func checkLength(_ length: Int, _ lineLimit: Int) throws(Refusal) {
-        if length > lineLimit { throw Refusal(414, "the request line is longer than \(lineLimit) bytes") }
-        if length > limit { throw Refusal(431, "the header is longer than \(limit) bytes") }
+        if length > lineLimit {
+            throw Refusal(.requestLineTooLong, "the request line is longer than \(lineLimit) bytes")
+        }
+        if length > limit { throw Refusal(.headerTooLarge, "the header is longer than \(limit) bytes") }
     }
 
     // MARK: Fields, RFC 9112 section 5
@@ -85,7 +87,7 @@ struct HeaderSection {
         _ bytes: Span<UInt8>, _ line: Range<Int>, into fields: inout [Field]
     ) throws(Refusal) {
         guard fields.count < fieldLimit else {
-            throw Refusal(431, "the \(kind.rawValue) has more than \(fieldLimit) header fields")
+            throw Refusal(.headerTooLarge, "the \(kind.rawValue) has more than \(fieldLimit) header fields")
         }
         let field = try HeaderSection.field(bytes, line)
         fields.append(field)
@@ -109,14 +111,14 @@ struct HeaderSection {
     static func field(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(Refusal) -> Field {
         let colon = bytes.endOfToken(from: line.lowerBound, before: line.upperBound)
         if colon == line.lowerBound, bytes[colon].isBlank {
-            throw Refusal(400, "a header line begins with a space: folded lines are not allowed")
+            throw Refusal(.malformed, "a header line begins with a space: folded lines are not allowed")
         }
         guard colon > line.lowerBound, colon < line.upperBound, bytes[colon] == UInt8(ascii: ":") else {
-            throw Refusal(400, "a header line is a name, a colon right after it, and a value")
+            throw Refusal(.malformed, "a header line is a name, a colon right after it, and a value")
         }
         let value = bytes.trimmingBlanks(colon + 1..<line.upperBound)
         guard bytes.extracting(value).isFieldValue else {
-            throw Refusal(400, "a header value holds a control character")
+            throw Refusal(.malformed, "a header value holds a control character")
         }
         return Field(name: line.lowerBound..<colon, value: value)
     }
@@ -127,17 +129,17 @@ struct HeaderSection {
         repeat {
             let end = value.index(of: UInt8(ascii: ","), from: index) ?? value.count
             let digits = value.trimmingBlanks(index..<end)
-            guard !digits.isEmpty else { throw Refusal(400, "Content-Length must be a number") }
+            guard !digits.isEmpty else { throw Refusal(.malformed, "Content-Length must be a number") }
             var length = 0
             for place in digits {
-                guard value[place].isDigit else { throw Refusal(400, "Content-Length must be a number") }
+                guard value[place].isDigit else { throw Refusal(.malformed, "Content-Length must be a number") }
                 // A length that overflows becomes `Int.max`, which is over every limit.
                 let (product, overflow) = length.multipliedReportingOverflow(by: 10)
                 let (sum, overflow2) = product.addingReportingOverflow(Int(value[place] - 0x30))
                 length = overflow || overflow2 ? Int.max : sum
             }
             guard contentLength == nil || contentLength == length else {
-                throw Refusal(400, "the \(kind.rawValue) has two different Content-Lengths")
+                throw Refusal(.malformed, "the \(kind.rawValue) has two different Content-Lengths")
             }
             contentLength = length
             index = end + 1
@@ -154,9 +156,9 @@ struct HeaderSection {
     /// How the content is delimited.
     func framing(minorVersion: Int) throws(Refusal) -> Framing {
         guard transferCodings.isPresent else { return contentLength.map { .length($0) } ?? .unsaid }
-        if minorVersion == 0 { throw Refusal(400, "HTTP/1.0 has no Transfer-Encoding") }
+        if minorVersion == 0 { throw Refusal(.malformed, "HTTP/1.0 has no Transfer-Encoding") }
         if contentLength != nil {
-            throw Refusal(400, "the \(kind.rawValue) has both Content-Length and Transfer-Encoding")
+            throw Refusal(.malformed, "the \(kind.rawValue) has both Content-Length and Transfer-Encoding")
         }
         try transferCodings.check(reader: kind.reader)
         return .chunked
@@ -183,8 +185,10 @@ private struct TransferCodings {
     /// RFC 9112 section 6.3: unless chunked is last, the end of the body is not reliable.
     func check(reader: StaticString) throws(Refusal) {
         guard lastIsChunked, chunkedCount == 1 else {
-            throw Refusal(400, "the last transfer coding is not chunked, or chunked is not only the last")
+            throw Refusal(.malformed, "the last transfer coding is not chunked, or chunked is not only the last")
         }
-        guard otherCount == 0 else { throw Refusal(501, "the only transfer coding this \(reader) knows is chunked") }
+        guard otherCount == 0 else {
+            throw Refusal(.transferCoding, "the only transfer coding this \(reader) knows is chunked")
+        }
     }
 }

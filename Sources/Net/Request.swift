@@ -39,19 +39,61 @@ public struct Ticket: Hashable, Sendable {
     let serial: UInt64
 }
 
-/// Why a request was refused: the status of the answer and a sentence for the client's author.
+/// Why a request was refused: the reason, the status of the answer, and a sentence for the client's author.
 ///
 /// The connection closes after the answer: once framing is in doubt, what follows cannot be trusted to be a request.
 public struct Refusal: Error, Equatable, Sendable {
-    /// The status code of the answer.
-    public let status: Int
+    /// What a program can tell apart.
+    public enum Reason: Sendable, CaseIterable {
+        /// It is not HTTP as RFC 9110 and RFC 9112 define it (400).
+        case malformed
+        /// It took too long to arrive (408).
+        case timeout
+        /// Its body is too large (413).
+        case bodyTooLarge
+        /// Its first line is too long (414).
+        case requestLineTooLong
+        /// It has an expectation other than `100-continue` (417).
+        case expectation
+        /// Its header or its trailers are too large (431).
+        case headerTooLarge
+        /// It has a transfer coding other than chunked (501).
+        case transferCoding
+        /// There is no memory for requests in flight (503).
+        case noMemory
+        /// The program has no room for the content of a large body (503).
+        case noRoomForContent
+        /// It has another major version of HTTP (505).
+        case version
+
+        /// The status code of the answer.
+        public var status: Int {
+            switch self {
+            case .malformed: 400
+            case .timeout: 408
+            case .bodyTooLarge: 413
+            case .requestLineTooLong: 414
+            case .expectation: 417
+            case .headerTooLarge: 431
+            case .transferCoding: 501
+            case .noMemory, .noRoomForContent: 503
+            case .version: 505
+            }
+        }
+    }
+
+    /// The reason.
+    public let reason: Reason
     /// What was wrong and what would be right.
     public let detail: String
 
-    init(_ status: Int, _ detail: String) {
-        self.status = status
+    init(_ reason: Reason, _ detail: String) {
+        self.reason = reason
         self.detail = detail
     }
+
+    /// The status code of the answer.
+    public var status: Int { reason.status }
 }
 
 /// The parsed head of a request. Offsets count from the request's first byte.

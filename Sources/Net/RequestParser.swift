@@ -101,7 +101,7 @@ struct RequestParser {
             } else if line.isEmpty {
                 // RFC 9112 section 2.2: empty lines before a request are ignored.
                 emptyLines += 1
-                guard emptyLines <= 8 else { throw Refusal(400, "more than 8 empty lines before the request") }
+                guard emptyLines <= 8 else { throw Refusal(.malformed, "more than 8 empty lines before the request") }
             } else {
                 try parseRequestLine(bytes, line)
                 state = .fields
@@ -116,7 +116,7 @@ struct RequestParser {
         // Checked first, so that the answer does not depend on how much of the line has arrived.
         let start = section.nextLineStart
         if start < bytes.count, !bytes[start].isTokenCharacter, bytes[start] != UInt8(ascii: "\r") {
-            throw Refusal(400, "this is not an HTTP request: it must begin with a method")
+            throw Refusal(.malformed, "this is not an HTTP request: it must begin with a method")
         }
         return try section.nextLine(bytes, lineLimit: limits.requestLine)
     }
@@ -127,23 +127,25 @@ struct RequestParser {
         let shape: StaticString = "a request line is a method, one space, a target, one space and HTTP/1.1"
         let index = bytes.endOfToken(from: line.lowerBound, before: line.upperBound)
         guard index > line.lowerBound, index < line.upperBound, bytes[index] == UInt8(ascii: " ") else {
-            throw Refusal(400, "\(shape)")
+            throw Refusal(.malformed, "\(shape)")
         }
         head.methodName = line.lowerBound..<index
         head.method = Method(bytes.extracting(head.methodName))
         let targetStart = index + 1
         guard let targetEnd = bytes.index(of: UInt8(ascii: " "), from: targetStart), targetEnd > targetStart,
             targetEnd < line.upperBound
-        else { throw Refusal(400, "\(shape)") }
+        else { throw Refusal(.malformed, "\(shape)") }
         try parseVersion(bytes.extracting(targetEnd + 1..<line.upperBound))
         try parseTarget(bytes, targetStart..<targetEnd)
     }
 
     private mutating func parseVersion(_ version: Span<UInt8>) throws(Refusal) {
         guard version.isHTTPVersion else {
-            throw Refusal(400, "the request line does not end in a version such as HTTP/1.1")
+            throw Refusal(.malformed, "the request line does not end in a version such as HTTP/1.1")
         }
-        guard version[5] == UInt8(ascii: "1") else { throw Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0") }
+        guard version[5] == UInt8(ascii: "1") else {
+            throw Refusal(.version, "this server speaks HTTP/1.1 and HTTP/1.0")
+        }
         // A higher minor version is handled as the highest known one (RFC 9110 section 2.5).
         head.minorVersion = version[7] == UInt8(ascii: "0") ? 0 : 1
     }
@@ -152,7 +154,7 @@ struct RequestParser {
         if head.method == .connect {
             let authority = bytes.extracting(target)
             guard authority.isAuthority, authority.index(of: UInt8(ascii: ":")) != nil else {
-                throw Refusal(400, "the target of CONNECT is a host and a port")
+                throw Refusal(.malformed, "the target of CONNECT is a host and a port")
             }
             hasAbsoluteTarget = true
             head.authority = target
@@ -160,7 +162,7 @@ struct RequestParser {
         }
         if bytes[target.lowerBound] == UInt8(ascii: "/") { return try parsePath(bytes, target) }
         if target.count == 1, bytes[target.lowerBound] == UInt8(ascii: "*") {
-            guard head.method == .options else { throw Refusal(400, "the target * is for OPTIONS only") }
+            guard head.method == .options else { throw Refusal(.malformed, "the target * is for OPTIONS only") }
             head.path = target
             return
         }
@@ -169,12 +171,12 @@ struct RequestParser {
         var prefix = 0
         if rest.count >= 7, rest.extracting(first: 7).equalsIgnoringCase("http://") { prefix = 7 }
         if rest.count >= 8, rest.extracting(first: 8).equalsIgnoringCase("https://") { prefix = 8 }
-        guard prefix > 0 else { throw Refusal(400, "a target begins with / or with http://") }
+        guard prefix > 0 else { throw Refusal(.malformed, "a target begins with / or with http://") }
         let start = target.lowerBound + prefix
         var end = start
         while end < target.upperBound, bytes[end] != UInt8(ascii: "/"), bytes[end] != UInt8(ascii: "?") { end += 1 }
         guard end > start, bytes[start] != UInt8(ascii: ":"), bytes.extracting(start..<end).isAuthority else {
-            throw Refusal(400, "the host in the request's target is malformed")
+            throw Refusal(.malformed, "the host in the request's target is malformed")
         }
         hasAbsoluteTarget = true
         head.authority = start..<end
@@ -184,10 +186,10 @@ struct RequestParser {
     private mutating func parsePath(_ bytes: Span<UInt8>, _ target: Range<Int>) throws(Refusal) {
         if let flaw = bytes.indexOfTargetFlaw(target) {
             if bytes[flaw] == UInt8(ascii: "%") {
-                throw Refusal(400, "a % in the target is followed by two hexadecimal digits")
+                throw Refusal(.malformed, "a % in the target is followed by two hexadecimal digits")
             }
             throw Refusal(
-                400, "byte \(bytes[flaw].hexadecimalText) in the target must be percent-encoded")
+                .malformed, "byte \(bytes[flaw].hexadecimalText) in the target must be percent-encoded")
         }
         head.path = target
         let query = bytes.extracting(target).index(of: UInt8(ascii: "?")).map { target.lowerBound + $0 }
@@ -207,14 +209,16 @@ struct RequestParser {
         switch unsafe name[unchecked: 0] | 0x20 {
         case UInt8(ascii: "h") where name.equalsIgnoringCase("Host"):
             hosts += 1
-            guard hosts == 1 else { throw Refusal(400, "the request has more than one Host field") }
-            guard value.isAuthority else { throw Refusal(400, "the Host field must be a host, with a port if needed") }
+            guard hosts == 1 else { throw Refusal(.malformed, "the request has more than one Host field") }
+            guard value.isAuthority else {
+                throw Refusal(.malformed, "the Host field must be a host, with a port if needed")
+            }
             if !hasAbsoluteTarget { head.authority = field.value }
         case UInt8(ascii: "e") where name.equalsIgnoringCase("Expect"):
             // HTTP/1.0 has no expectations (RFC 9110 section 10.1.1).
             if head.minorVersion == 0 { break }
             guard value.equalsIgnoringCase("100-continue") else {
-                throw Refusal(417, "the only expectation this server meets is 100-continue")
+                throw Refusal(.expectation, "the only expectation this server meets is 100-continue")
             }
             expectsContinue = true
         case UInt8(ascii: "o") where name.equalsIgnoringCase("Origin"): head.isFromBrowser = true
@@ -233,7 +237,7 @@ struct RequestParser {
     // MARK: The end of the head, RFC 9112 section 6
 
     private mutating func finishHead() throws(Refusal) {
-        if head.minorVersion == 1, hosts == 0 { throw Refusal(400, "the request has no Host field") }
+        if head.minorVersion == 1, hosts == 0 { throw Refusal(.malformed, "the request has no Host field") }
         head.isPersistent = section.isPersistent(minorVersion: head.minorVersion)
         length = section.nextLineStart
         head.body = length..<length
@@ -241,7 +245,7 @@ struct RequestParser {
         switch try section.framing(minorVersion: head.minorVersion) {
         case .chunked: chunks = ChunkedBody(.request, limit: limits.body)
         case .length(let length) where length > 0:
-            if length > limits.body { throw Refusal(413, "the body is longer than \(limits.body) bytes") }
+            if length > limits.body { throw Refusal(.bodyTooLarge, "the body is longer than \(limits.body) bytes") }
             contentLength = length
         case .length, .unsaid: state = .complete
         }

@@ -113,7 +113,7 @@ struct ResponseParser {
                 let start = section.nextLineStart
                 // Checked first, so that the error does not depend on how much of the line has arrived.
                 if start < bytes.count, bytes[start] != UInt8(ascii: "H") {
-                    throw Refusal(400, "this is not an HTTP response: it must begin with HTTP/")
+                    throw Refusal(.malformed, "this is not an HTTP response: it must begin with HTTP/")
                 }
             }
             guard let line = try section.nextLine(bytes) else { return false }
@@ -128,7 +128,7 @@ struct ResponseParser {
                 return true
             } else {
                 if head.status == 101 {
-                    throw Refusal(400, "the server switched protocols, without being asked to")
+                    throw Refusal(.malformed, "the server switched protocols, without being asked to")
                 }
                 head.fields.removeAll(keepingCapacity: true)
                 section.reset(at: section.nextLineStart)
@@ -142,11 +142,13 @@ struct ResponseParser {
         guard line.count >= 12, line.extracting(first: 8).isHTTPVersion, line[8] == UInt8(ascii: " "),
             line[9].isDigit, line[10].isDigit, line[11].isDigit, line.count == 12 || line[12] == UInt8(ascii: " "),
             line.extracting(12..<line.count).isFieldValue
-        else { throw Refusal(400, "a status line is a version such as HTTP/1.1, a space and three digits") }
-        guard line[5] == UInt8(ascii: "1") else { throw Refusal(400, "its version is neither HTTP/1.1 nor HTTP/1.0") }
+        else { throw Refusal(.malformed, "a status line is a version such as HTTP/1.1, a space and three digits") }
+        guard line[5] == UInt8(ascii: "1") else {
+            throw Refusal(.malformed, "its version is neither HTTP/1.1 nor HTTP/1.0")
+        }
         head.minorVersion = line[7] == UInt8(ascii: "0") ? 0 : 1
         head.status = Int(line[9] - 0x30) * 100 + Int(line[10] - 0x30) * 10 + Int(line[11] - 0x30)
-        guard head.status >= 100 else { throw Refusal(400, "a status must be at least 100") }
+        guard head.status >= 100 else { throw Refusal(.malformed, "a status must be at least 100") }
     }
 
     /// RFC 9112 section 6.3.
