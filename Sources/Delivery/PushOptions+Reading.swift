@@ -60,7 +60,9 @@ extension PushOptions {
             else { throw value.flaw(#""emq" or "standard""#) }
             signature = scheme
         case "secret", "secrets":
-            guard secrets.isEmpty else { throw value.flaw(because: "send either secret or secrets, not both") }
+            guard secrets.isEmpty else {
+                throw value.flaw(because: "send either secret or secrets, not both", .conflicting)
+            }
             secrets =
                 name == "secret"
                 ? [try value.string(maximumBytes: Self.maximumSecretBytes)]
@@ -93,7 +95,7 @@ extension PushOptions {
                 throw member.flaw(because: "headers that begin with Emq- are reserved for emq")
             }
             guard !headers.contains(where: { $0.name.lowercasedASCII == bytes.lowercasedASCII }) else {
-                throw member.flaw(because: "this header is given twice; send it once")
+                throw member.flaw(because: "this header is given twice; send it once", .duplicate)
             }
             let text = try member.string(maximumBytes: maximumHeaderBytes)
             let blanks = [UInt8(ascii: " "), UInt8(ascii: "\t")]
@@ -126,7 +128,7 @@ extension PushOptions {
             }
         }
         guard let failures, let pauseMilliseconds else {
-            throw value.flaw(because: "a circuit needs both failures and pause, which is in seconds")
+            throw value.flaw(because: "a circuit needs both failures and pause, which is in seconds", .missing)
         }
         return Circuit(failures: failures, pauseMilliseconds: pauseMilliseconds)
     }
@@ -163,10 +165,12 @@ extension PushOptions {
             let place = field + text
             if let known {
                 guard known.contains(where: { "\($0)" == text }) else {
-                    throw PushOptionsError(field: place, detail: "unknown field '\(text)'", unknown: (text, known))
+                    throw PushOptionsError(
+                        field: place, detail: "unknown field '\(text)'", kind: .unknown, unknown: (text, known))
                 }
                 guard seen.insert(text).inserted else {
-                    throw PushOptionsError(field: place, detail: "the field '\(place)' is given twice; send it once")
+                    throw PushOptionsError(
+                        field: place, detail: "the field '\(place)' is given twice; send it once", kind: .duplicate)
                 }
             }
             let value = Value(bytes: json.extracting(entry.value), kind: entry.kind, field: place)
@@ -194,7 +198,9 @@ private struct Value: ~Escapable {
         return PushOptionsError(field: field, detail: "\(field) must be \(wanted), not \(got)")
     }
 
-    func flaw(because detail: String) -> PushOptionsError { PushOptionsError(field: field, detail: detail) }
+    func flaw(because detail: String, _ kind: PushOptionsError.Kind = .invalid) -> PushOptionsError {
+        PushOptionsError(field: field, detail: detail, kind: kind)
+    }
 
     /// A number of seconds above zero, as milliseconds.
     func milliseconds(maximum: Int64) throws(PushOptionsError) -> Int64 {

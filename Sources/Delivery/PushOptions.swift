@@ -108,14 +108,15 @@ public struct PushOptions: Equatable, Sendable {
             let field = "headers.\(String(decoding: name, as: UTF8.self))"
             guard let before else {
                 throw PushOptionsError(
-                    field: field, detail: "*** keeps a header's current value, but this header has none")
+                    field: field, detail: "*** keeps a header's current value, but this header has none",
+                    kind: .masked)
             }
             guard url?.origin == previous.url?.origin else {
                 throw PushOptionsError(
                     field: field,
                     detail:
                         "*** does not keep a header's value for another host or port; give the value again, or leave "
-                        + "the header out (in a PATCH, set it to null)")
+                        + "the header out (in a PATCH, set it to null)", kind: .masked)
             }
             headers[index].value = before.value
         }
@@ -124,7 +125,8 @@ public struct PushOptions: Equatable, Sendable {
             guard let before = kept.next() else {
                 throw PushOptionsError(
                     field: secretField(index),
-                    detail: "each *** keeps one of the current secrets, of which there are \(previous.secrets.count)")
+                    detail: "each *** keeps one of the current secrets, of which there are \(previous.secrets.count)",
+                    kind: .masked)
             }
             secrets[index] = before
         }
@@ -137,7 +139,8 @@ public struct PushOptions: Equatable, Sendable {
         guard signature == .standard else { return }
         let form = "whsec_ and 24 to 64 random bytes in base64; make one with: echo whsec_$(openssl rand -base64 32)"
         if secrets.isEmpty {
-            throw PushOptionsError(field: "signature", detail: "a standard signature needs a secret: \(form)")
+            throw PushOptionsError(
+                field: "signature", detail: "a standard signature needs a secret: \(form)", kind: .missing)
         }
         for index in secrets.indices where Signature.standardKey(secrets[index]) == nil {
             throw PushOptionsError(
@@ -163,6 +166,24 @@ public struct PushOptionsError: Error {
     public let field: String
     /// What is wrong, and what would be right.
     public let detail: String
+    /// What a program can tell apart.
+    public var kind = Kind.invalid
     /// The name and the known names, if the member is unknown.
     public var unknown: (name: String, known: [StaticString])?
+
+    /// What is wrong with a member.
+    public enum Kind: Sendable {
+        /// Its value is wrong.
+        case invalid
+        /// Its name is unknown.
+        case unknown
+        /// It is given twice.
+        case duplicate
+        /// It contradicts another member.
+        case conflicting
+        /// It, or a member inside it, needs another one, which is not there.
+        case missing
+        /// Its value is `***`, and there is no value that this stands for.
+        case masked
+    }
 }

@@ -187,10 +187,11 @@ final class DurableStore: Durability {
             throw .awaitsSpace
         case .notNow(let reason):
             throw Problem(
-                503, "the journal has no room for this: \(reason); workers go on, and it is tried again every second",
-                shortage: .disk)
+                .diskFull,
+                "the journal has no room for this: \(reason); workers go on, and it is tried again every second")
         case .never:
-            throw Problem(413, "this changes more at once than the journal can write as one; do it in smaller parts")
+            throw Problem(
+                .changeTooLarge, "this changes more at once than the journal can write as one; do it in smaller parts")
         }
     }
 
@@ -217,7 +218,7 @@ final class DurableStore: Durability {
     }
 
     /// The response to requests during recovery.
-    var problem: Problem { Problem(503, "the server is \(progressText)", shortage: .recovering) }
+    var problem: Problem { Problem(.recovering, "the server is \(progressText)") }
 
     // MARK: Looking
 

@@ -160,7 +160,7 @@ extension Options {
         var members = Members()
         do throws(Problem) {
             try members.read(bytes.span, kind: .object, of: "the file")
-            guard members.kind == .object else { throw Problem(400, "the file is not a JSON object") }
+            guard members.kind == .object else { throw Problem(.invalidBody, "the file is not a JSON object") }
             options.defaults = try QueueConfiguration(defaults: bytes.span, scannedBy: members)
         } catch {
             throw UsageError("--defaults: \(value): \(error.detail)")

@@ -113,6 +113,7 @@ def life_of_a_task(client, make, name):
 
     problem = call("POST", f"/enqueue/{path}", {"contents": 1}, 400, "application/problem+json")
     expect("the field at fault", "contents", problem["field"])
+    expect("the type of an error", "urn:emq:error:unknown-field", problem["type"])
     call("GET", "/nowhere", None, 404, "application/problem+json")
     getattr(client, "close", lambda: None)()
 

@@ -68,7 +68,7 @@ import Testing
         let durability = TestDurability()
         let (world, consumer) = try SourceWorld.consuming(durability: durability)
         for (shortage, words) in [
-            (Problem(503, "the journal has no room"), "the journal has no room"),
+            (Problem(.diskFull, "the journal has no room"), "the journal has no room"),
             (Problem.awaitsSpace, "the journal is making room"),
         ] {
             durability.shortage = shortage

@@ -137,7 +137,7 @@ final class TestDurability: Durability {
     let progressText = "recovering: 40 % of the journal is read"
     let hasProblem = false
     let pendingByteCount = 0
-    var problem: Problem { Problem(503, "this home is always ready") }
+    var problem: Problem { Problem(.recovering, "this home is always ready") }
     /// The frames up to this one are safe.
     var safeSequence: UInt64 = 0
     /// The last frame.

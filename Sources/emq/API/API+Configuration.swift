@@ -102,12 +102,12 @@ extension API {
         if let letter = read.deadLetter {
             try API.checkDeadLetter(letter, insteadOf: before?.deadLetter, context)
             if letter == name {
-                throw Problem(400, "dead_letter must be another queue", field: "dead_letter")
+                throw Problem(.invalidField, "dead_letter must be another queue", field: "dead_letter")
             }
             let all = broker.defaults.map { read.completed(by: $0) } ?? read
             if all.maximumRetries == nil, !all.isExpiryDeath {
                 throw Problem(
-                    400,
+                    .missingField,
                     "dead_letter needs max_retries or \"on_expiry\": \"dead\"; otherwise no task goes there",
                     field: "dead_letter")
             }
@@ -138,7 +138,7 @@ extension API {
         (pace.concurrency, pace.rate) = (push.concurrency, push.rate)
         guard push == pace else {
             throw Problem(
-                403,
+                .queueReserved,
                 "this queue belongs to a legacy system, which sets push; you can set only its concurrency and rate",
                 field: "push")
         }

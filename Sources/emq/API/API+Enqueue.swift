@@ -65,7 +65,7 @@ extension API {
     ) throws(Problem) {
         let bytes = request.body
         let count = context.body.count
-        if count == 0 { throw Problem(400, "the array is empty; send at least one task") }
+        if count == 0 { throw Problem(.invalidBody, "the array is empty; send at least one task") }
         let traceBytes = API.traceBytes(of: request)
         try context.gate.admit(cost, count: count, keptBytes: bytes.count + count * traceBytes, on: broker)
         // The tasks' options may take much memory.

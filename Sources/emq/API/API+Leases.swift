@@ -34,7 +34,9 @@ extension API {
         api.references.removeAll(keepingCapacity: true)
         if let tasks {
             if ids != nil || !result.isEmpty {
-                throw Problem(400, "send either tasks, with an id and a result each, or ids and result", field: "tasks")
+                throw Problem(
+                    .conflictingFields, "send either tasks, with an id and a result each, or ids and result",
+                    field: "tasks")
             }
             try api.readResults(FieldValue(bytes, tasks, name: "tasks"))
         } else {
@@ -80,10 +82,12 @@ extension API {
         api.references.removeAll(keepingCapacity: true)
         try api.readIDs(bytes, ids)
         if isDead && isReleased {
-            throw Problem(400, "dead and release contradict each other; send one of them", field: "release")
+            throw Problem(
+                .conflictingFields, "dead and release contradict each other; send one of them", field: "release")
         }
         if delay != nil, isDead {
-            throw Problem(400, "a dead task is not retried, so send either dead or delay", field: "delay")
+            throw Problem(
+                .conflictingFields, "a dead task is not retried, so send either dead or delay", field: "delay")
         }
         let action: NakAction =
             if isDead {
@@ -215,7 +219,7 @@ extension API {
                     if place == 0 { id = value.entry } else { result = value.range }
                 }
                 guard let id, id.kind == .string, let task = readReference(object.extracting(id.value)) else {
-                    throw Problem(400, API.malformedReference, field: "id")
+                    throw Problem(.invalidField, API.malformedReference, field: "id")
                 }
                 let start = array.range.lowerBound + element.value.lowerBound
                 references.append(

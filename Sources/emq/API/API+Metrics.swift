@@ -50,7 +50,7 @@ extension API {
         _ make: @escaping (_ oldestReady: Int64?) -> Exposition
     ) throws(Problem) -> Outcome {
         guard !context.metrics.survey.isCrowded(forVisits: visit != nil) else {
-            throw Problem(503, "too many clients are asking for metrics; try again")
+            throw Problem(.tooManyScrapes, "too many clients are asking for metrics; try again")
         }
         let (server, ticket) = (context.server, request.ticket)
         var made: Exposition?

@@ -19,7 +19,8 @@ extension API {
         if let text = api.query["after"] {
             after = UID(text)
             if after == nil {
-                throw Problem(400, "after must be a task's id, not '\(text.prefix(shownBytes))'", field: "after")
+                throw Problem(
+                    .invalidParameter, "after must be a task's id, not '\(text.prefix(shownBytes))'", field: "after")
             }
         }
         responses.beginJSON(estimatedCount: 200)
@@ -40,7 +41,7 @@ extension API {
         }
         guard isThere else {
             throw Problem(
-                404, "the task in after is not \(state.name) here any more; start without after", field: "after")
+                .pageGone, "the task in after is not \(state.name) here any more; start without after", field: "after")
         }
         if isTooLarge { throw .answerTooLarge }
         responses.append("]")
@@ -287,16 +288,17 @@ extension API {
         let limit = try api.sweepLimit()
         let state = try api.query.word("state", movedStates) ?? .ready
         guard let to = api.query["to"] else {
-            throw Problem(400, "name the target queue: /move/NAME?to=OTHER", field: "to")
+            throw Problem(.missingParameter, "name the target queue: /move/NAME?to=OTHER", field: "to")
         }
         let target = Array(to.utf8)
-        if let flaw = QueueName.flaw(in: target.span) { throw Problem(400, flaw, field: "to") }
-        if target == api.name { throw Problem(400, "to must be another queue", field: "to") }
+        if let flaw = QueueName.flaw(in: target.span) { throw Problem(.invalidParameter, flaw, field: "to") }
+        if target == api.name { throw Problem(.invalidParameter, "to must be another queue", field: "to") }
         do throws(Problem) { try context.caller.check(.manage, in: target.span) } catch { throw error.inside("to") }
         // From another system's queue, a task would be sent in a form that its receiver does not know.
         guard LegacySystem(of: api.name.span) == LegacySystem(of: target.span) else {
             throw Problem(
-                403, "a legacy system's tasks can move only between its own queues, and no other tasks can move there")
+                .queueReserved,
+                "a legacy system's tasks can move only between its own queues, and no other tasks can move there")
         }
         if !broker.isQueueInUse(named: target.span) { try context.gate.admit(.names, on: broker) }
         let source = try broker.requireQueue(named: api.name.span)

@@ -87,7 +87,7 @@ extension API {
     ) throws(Problem) -> Outcome {
         let before = context.sources.source(named: api.name)?.definition
         if let before, !context.caller.covers(before.into.span) {
-            throw Problem(403, "another source has this name, and the token is not valid for its queue")
+            throw Problem(.queueNotAllowed, "another source has this name, and the token is not valid for its queue")
         }
         if before?.isOfTaskqueue == true { throw context.sources.isFixed }
         try context.gate.admit(api.cost, keptBytes: request.body.count, on: broker)
@@ -145,7 +145,7 @@ extension API {
     private func source(in context: borrowing Context) throws(Problem) -> Source {
         guard let source = context.sources.source(named: name), context.caller.covers(source.definition.into.span)
         else {
-            throw Problem(404, "there is no source with this name; GET /source/ lists all")
+            throw Problem(.noSuchSource, "there is no source with this name; GET /source/ lists all")
         }
         return source
     }
@@ -177,16 +177,16 @@ extension Context {
         }
         guard let push = gate.push, push.sendsOwn else {
             throw Problem(
-                403,
+                .pushDisabled,
                 "clients may not make this server connect to RabbitMQ; start it with --push and where it may connect: "
                     + "--push loopback, --push private, or --push and the name of a host", field: "amqp")
         }
         if let address = IPAddress(definition.url.host),
             let refusal = push.policy.refusal(of: address, port: definition.url.port, host: definition.url.host)
         {
-            throw Problem(403, refusal, field: "amqp")
+            throw Problem(.destinationNotAllowed, refusal, field: "amqp")
         }
         try definition.keepMaskedPassword(of: before)
-        if let flaw = sources.libraryFlaw() { throw Problem(503, flaw) }
+        if let flaw = sources.libraryFlaw() { throw Problem(.libraryMissing, flaw) }
     }
 }

@@ -71,7 +71,8 @@ extension API {
         let (key, queue, holder) = try api.keyHolder(context, on: broker)
         if holder.isUnfinished {
             throw Problem(
-                409, "an unfinished task has this key; cancel it with DELETE /task/\(holder.task) to free the key",
+                .taskUnfinished,
+                "an unfinished task has this key; cancel it with DELETE /task/\(holder.task) to free the key",
                 field: "key")
         }
         _ = broker.freeKey(key, in: queue, now: context.now)
@@ -88,11 +89,12 @@ extension API {
     ) throws(Problem) -> (key: [UInt8], queue: QueueIndex, holder: KeyHolder) {
         guard let key = query["key"].map({ Array($0.utf8) }), 1...TaskKey.maximumByteCount ~= key.count else {
             throw Problem(
-                400, "name the key: /key/NAME?key=KEY, 1 to \(TaskKey.maximumByteCount) bytes", field: "key")
+                query["key"] == nil ? .missingParameter : .invalidParameter,
+                "name the key: /key/NAME?key=KEY, 1 to \(TaskKey.maximumByteCount) bytes", field: "key")
         }
         guard let queue = broker.existingQueue(named: name.span),
             let holder = broker.keyHolder(of: key, in: queue, now: context.now)
-        else { throw Problem(404, "this key is free: no task has it, and it is not reserved", field: "key") }
+        else { throw Problem(.noSuchKey, "this key is free: no task has it, and it is not reserved", field: "key") }
         return (key, queue, holder)
     }
 
@@ -193,14 +195,14 @@ extension API {
     private static func readID(_ text: Span<UInt8>) throws(Problem) -> UID {
         if let id = UID(text: text) { return id }
         if Receipt.read(text) != nil {
-            throw Problem(400, "this is a receipt; the task's id is the part before the @", field: "id")
+            throw Problem(.invalidID, "this is a receipt; the task's id is the part before the @", field: "id")
         }
         throw Problem(
-            400, "this must be a task's id: 22 characters of base64url, as an enqueue returns it, or a UUID",
+            .invalidID, "this must be a task's id: 22 characters of base64url, as an enqueue returns it, or a UUID",
             field: "id")
     }
 }
 
 extension Problem {
-    static let noTask = Problem(404, "there is no such task, or it no longer exists")
+    static let noTask = Problem(.noSuchTask, "there is no such task, or it no longer exists")
 }

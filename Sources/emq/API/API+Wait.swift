@@ -81,7 +81,9 @@ extension API {
             acknowledgedSequence: sequence)
         if context.isStopping {
             // A worker that acknowledges its last tasks with a wait learns whether that succeeded.
-            if api.references.isEmpty { throw Problem(503, "the server is stopping and dispatches no more tasks") }
+            if api.references.isEmpty {
+                throw Problem(.stopping, "the server is stopping and dispatches no more tasks")
+            }
             let count = fields.maximum == nil ? api.queues.count : 0
             answer.write(Array(repeating: nil, count: count), of: broker, to: &responses)
             return .answered

@@ -125,10 +125,10 @@ struct API: ~Copyable {
         if caller.hasToken { try check(caller, for: operation, of: route) }
         if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: route) }
         if operation.body != .none {
-            if isWhole, request.body.isEmpty { throw Problem(400, "the body is empty; send a JSON object") }
+            if isWhole, request.body.isEmpty { throw Problem(.missingBody, "the body is empty; send a JSON object") }
             try checkContentType(request)
         } else if operation.method != .get, !request.body.isEmpty {
-            throw Problem(400, "send no body; parameters go in the URL")
+            throw Problem(.unexpectedBody, "send no body; parameters go in the URL")
         }
         return (route, operation)
     }
@@ -171,10 +171,13 @@ struct API: ~Copyable {
         }
         guard contentTypes == 1, isJSON else {
             throw Problem(
-                415,
+                .unsupportedMediaType,
                 "the body must be JSON; send one header Content-Type: application/json (curl --json adds it)")
         }
-        if isEncoded { throw Problem(415, "send the body uncompressed; this server supports no Content-Encoding") }
+        if isEncoded {
+            throw Problem(
+                .unsupportedContentEncoding, "send the body uncompressed; this server supports no Content-Encoding")
+        }
     }
 
     // MARK: Answers

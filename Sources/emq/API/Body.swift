@@ -53,14 +53,14 @@ struct Members: ~Copyable {
             }
             try scanner.finish()
         } catch {
-            guard passesOverRest, error.expected == .end else { throw Problem(400, Members.explain(error)) }
+            guard passesOverRest, error.expected == .end else { throw Members.problem(error) }
         }
         guard
             scanner.kind == .object || allowsArray && scanner.kind == .array || allowsNull && scanner.kind == .null
         else {
             let wanted = allowsArray ? "a JSON object or an array of objects" : "a JSON object"
             throw Problem(
-                400, "the body must be \(wanted), such as {\"name\": value}, not \(describe(scanner.kind))")
+                .invalidBody, "the body must be \(wanted), such as {\"name\": value}, not \(describe(scanner.kind))")
         }
     }
 
@@ -68,21 +68,22 @@ struct Members: ~Copyable {
     ///
     /// - Throws: 400 for anything but an object.
     mutating func read(_ bytes: Span<UInt8>, kind: JSONKind, of subject: String = "the body") throws(Problem) {
-        guard kind == .object else { throw Problem(400, "this must be an object, not \(describe(kind))") }
+        guard kind == .object else { throw Problem(.invalidField, "this must be an object, not \(describe(kind))") }
         scanner.reset()
         do throws(JSONError) {
             try scanner.consume(bytes)
             try scanner.finish()
         } catch {
-            throw Problem(400, Members.explain(error, of: subject))
+            throw Members.problem(error, of: subject)
         }
     }
 
-    private static func explain(_ error: JSONError, of subject: String = "the body") -> String {
+    private static func problem(_ error: JSONError, of subject: String = "the body") -> Problem {
         switch error.expected {
-        case .depthOfAtMost(let depth): "\(subject) is nested deeper than \(depth) levels"
-        case .entriesOfAtMost(let count): "\(subject) has more than \(count) members or elements"
-        default: "\(subject) is not valid JSON: \(error)"
+        case .depthOfAtMost(let depth): Problem(.jsonTooDeep, "\(subject) is nested deeper than \(depth) levels")
+        case .entriesOfAtMost(let count):
+            Problem(.tooManyItems, "\(subject) has more than \(count) members or elements")
+        default: Problem(.malformedJSON, "\(subject) is not valid JSON: \(error)")
         }
     }
 
@@ -118,10 +119,12 @@ struct Members: ~Copyable {
                 if isLenient { continue }
                 let got = decodedName(name)
                 let hint = nearestName(to: got, among: known.map { "\($0)" })
-                throw Problem(400, "unknown field '\(got)'; \(hint)", field: got)
+                throw Problem(.unknownField, "unknown field '\(got)'; \(hint)", field: got)
             }
             if seen & 1 << UInt64(place) != 0, !isLenient {
-                throw Problem(400, "the field '\(known[place])' is given twice; send it once", field: "\(known[place])")
+                throw Problem(
+                    .duplicateField, "the field '\(known[place])' is given twice; send it once",
+                    field: "\(known[place])")
             }
             seen |= 1 << UInt64(place)
             if entry.kind == .null, nullable & 1 << UInt64(place) == 0 { continue }
@@ -166,7 +169,7 @@ struct Elements: ~Copyable {
             isTooLong = true
         }
         guard !isTooLong, scanner.entryCount <= maximum else {
-            throw Problem(400, "\(name) must have at most \(maximum) elements", field: "\(name)")
+            throw Problem(.tooManyItems, "\(name) must have at most \(maximum) elements", field: "\(name)")
         }
     }
 
@@ -185,7 +188,7 @@ struct Elements: ~Copyable {
     }
 
     /// A problem with one element.
-    func flaw(_ index: Int, _ detail: String) -> Problem { Problem(400, detail, field: "\(name)[\(index)]") }
+    func flaw(_ index: Int, _ detail: String) -> Problem { Problem(.invalidField, detail, field: "\(name)[\(index)]") }
 }
 
 /// How much of a client's text an error repeats, in bytes.

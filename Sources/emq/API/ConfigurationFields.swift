@@ -150,7 +150,7 @@ extension QueueConfiguration {
     init(defaults bytes: Span<UInt8>, scannedBy members: borrowing Members) throws(Problem) {
         let fields = try ConfigurationFields(bytes, scannedBy: members)
         if fields.push != nil {
-            throw Problem(400, "push can be set only for a single queue; use PUT /config/NAME", field: "push")
+            throw Problem(.unknownField, "push can be set only for a single queue; use PUT /config/NAME", field: "push")
         }
         self = fields.configuration
         // Defaults have no defaults of their own to set aside.

@@ -74,7 +74,7 @@ extension FieldType<[UInt8]> {
     static var queueName: Self {
         Self(.queueName) { (value, _) throws(Problem) in
             let name = try value.string(maximumBytes: QueueName.maximumByteCount)
-            if let flaw = QueueName.flaw(in: name.span) { throw Problem(400, flaw, field: "\(value.name)") }
+            if let flaw = QueueName.flaw(in: name.span) { throw Problem(.invalidField, flaw, field: "\(value.name)") }
             return name
         }
     }

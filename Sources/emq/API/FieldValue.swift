@@ -31,7 +31,7 @@ struct FieldValue: ~Escapable {
     /// A problem that says what the value must be.
     func flaw(_ wanted: String) -> Problem {
         let got = kind == .object || kind == .array ? describe(kind) : text(bytes.extracting(first: shownBytes))
-        return Problem(400, "\(name) must be \(wanted), not \(got)", field: "\(name)")
+        return Problem(.invalidField, "\(name) must be \(wanted), not \(got)", field: "\(name)")
     }
 
     /// A duration: a number of seconds, resolved to the millisecond, in a range of milliseconds.
@@ -87,7 +87,7 @@ struct FieldValue: ~Escapable {
         guard JSONValue.decodeString(bytes, into: &decoded) else { throw flaw("a string in UTF-8") }
         guard (1...maximumBytes).contains(decoded.count) else {
             throw Problem(
-                400, "\(name) must have 1 to \(maximumBytes) bytes, not \(decoded.count)", field: "\(name)")
+                .invalidField, "\(name) must have 1 to \(maximumBytes) bytes, not \(decoded.count)", field: "\(name)")
         }
         return decoded
     }
@@ -124,7 +124,7 @@ extension FieldValue {
     func strings(maximumBytes: Int) throws(Problem) -> [UInt8] {
         guard kind == .object else { throw flaw("an object of strings") }
         guard bytes.count <= maximumBytes else {
-            throw Problem(400, "\(name) must have at most \(maximumBytes) bytes of JSON", field: "\(name)")
+            throw Problem(.invalidField, "\(name) must have at most \(maximumBytes) bytes of JSON", field: "\(name)")
         }
         var scanner = JSONScanner()
         do throws(JSONError) {
@@ -137,7 +137,7 @@ extension FieldValue {
             let entry = scanner.entry(index)
             let member = text(bytes.extracting(entry.name).extracting(first: shownBytes))
             throw Problem(
-                400, "\(name) must be an object of strings, but '\(member)' is \(describe(entry.kind))",
+                .invalidField, "\(name) must be an object of strings, but '\(member)' is \(describe(entry.kind))",
                 field: "\(name).\(member)")
         }
         return Array(copying: bytes)
@@ -182,8 +182,12 @@ extension FieldValue {
                 default: jitter = try value.fraction()
                 }
             }
-            guard let minimum else { throw Problem(400, "a backoff needs min, the first pause", field: "min") }
-            if let maximum, maximum < minimum { throw Problem(400, "max must not be less than min", field: "max") }
+            guard let minimum else {
+                throw Problem(.missingField, "a backoff needs min, the first pause", field: "min")
+            }
+            if let maximum, maximum < minimum {
+                throw Problem(.conflictingFields, "max must not be less than min", field: "max")
+            }
             return Backoff(
                 minimumMilliseconds: minimum, maximumMilliseconds: maximum ?? max(minimum, 86_400_000),
                 maximumDoublings: doublings, jitter: jitter)

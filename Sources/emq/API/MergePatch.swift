@@ -44,10 +44,10 @@ func mergePatch(
         if let known, !known.contains(where: { name.elementsEqual("\($0)".utf8) }) {
             let shown = text(name.span.extracting(first: shownBytes))
             let hint = nearestName(to: shown, among: known.map { "\($0)" })
-            throw Problem(400, "unknown field '\(shown)'; \(hint)", field: place)
+            throw Problem(.unknownField, "unknown field '\(shown)'; \(hint)", field: place)
         }
         guard !new[..<index].contains(where: { isSame($0.name, name) }) else {
-            throw Problem(400, "the field '\(place)' is given twice; send it once", field: place)
+            throw Problem(.duplicateField, "the field '\(place)' is given twice; send it once", field: place)
         }
         if entry.kind == .null { continue }
         let value = patch.extracting(entry.value)
@@ -87,7 +87,7 @@ private func membersByName(
         try scanner.finish()
     } catch {
         let name = field.isEmpty ? nil : String(field.dropLast())
-        throw Problem(400, "this object must have at most 1000 members", field: name)
+        throw Problem(.tooManyItems, "this object must have at most 1000 members", field: name)
     }
     var members: [(name: [UInt8], entry: JSONScanner.Entry)] = []
     for index in 0..<scanner.entryCount {
@@ -96,7 +96,8 @@ private func membersByName(
         // Include the quotes around the name.
         let quoted = object.extracting(entry.name.lowerBound - 1..<entry.name.upperBound + 1)
         guard JSONValue.decodeString(quoted, into: &name) else {
-            throw Problem(400, "a name here is not valid UTF-8", field: field.isEmpty ? nil : String(field.dropLast()))
+            throw Problem(
+                .invalidField, "a name here is not valid UTF-8", field: field.isEmpty ? nil : String(field.dropLast()))
         }
         members.append((name, entry))
     }

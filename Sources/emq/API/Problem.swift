@@ -10,8 +10,10 @@ struct Problem: Error {
     static let retryAfterSeconds = 1
 
     /// Not an answer: there is no space on disk yet, and the server must hand over the request again.
-    static let awaitsSpace = Problem(0, "")
+    static let awaitsSpace = Problem(.diskFull, legacyStatus: 0, "")
 
+    let type: ProblemType
+    /// The status of the answer.
     let status: Int
     /// What is wrong, and what would be right.
     let detail: String
@@ -19,17 +21,21 @@ struct Problem: Error {
     var field: String?
     /// For 405: the methods that are allowed, as the Allow field lists them.
     var allow: String?
-    /// What the server is short of, for the metrics; nil if it is short of nothing.
-    let shortage: Rejection?
 
+    /// - Parameters:
+    ///   - type: the type.
+    ///   - legacyStatus: the status, for a legacy system that has another one for this; nil for that of the type.
+    ///   - detail: what is wrong, and what would be right.
+    ///   - field: the field or query parameter at fault.
+    ///   - allow: for 405, the methods that are allowed.
     init(
-        _ status: Int, _ detail: String, field: String? = nil, allow: String? = nil, shortage: Rejection? = nil
+        _ type: ProblemType, legacyStatus: Int? = nil, _ detail: String, field: String? = nil, allow: String? = nil
     ) {
-        self.status = status
+        self.type = type
+        status = legacyStatus ?? type.status
         self.detail = detail
         self.field = field
         self.allow = allow
-        self.shortage = shortage
     }
 
     /// Whether the server must hand over the request again.
@@ -55,14 +61,16 @@ struct Problem: Error {
             // A browser asks its user for a password, and sends that.
             responses.field("WWW-Authenticate", "Basic realm=\"emq\", charset=\"UTF-8\"")
         }
-        responses.beginBody(estimatedCount: 150)
+        responses.beginBody(estimatedCount: 200)
     }
 
     /// Writes the whole answer.
     func write(to responses: inout ResponseStream) {
         begin("application/problem+json", to: &responses)
-        responses.append("{\"type\":\"about:blank\",\"title\":\"")
-        responses.append(reason(of: status))
+        responses.append("{\"type\":")
+        JSONWriter.write(type.urn, to: &responses)
+        responses.append(",\"title\":\"")
+        responses.append(type.title)
         responses.append("\",\"status\":")
         JSONWriter.writeInteger(Int64(status), to: &responses)
         responses.append(",\"detail\":")
@@ -73,6 +81,26 @@ struct Problem: Error {
         }
         responses.append("}")
         responses.endLine()
+    }
+}
+
+extension Problem {
+    /// The problem of a request that the HTTP server itself refuses.
+    init(_ refusal: Refusal) {
+        let type: ProblemType =
+            switch refusal.reason {
+            case .malformed: .malformedHTTP
+            case .timeout: .requestTimeout
+            case .bodyTooLarge: .bodyTooLarge
+            case .requestLineTooLong: .requestLineTooLong
+            case .expectation: .unsupportedExpectation
+            case .headerTooLarge: .headerTooLarge
+            case .transferCoding: .unsupportedTransferCoding
+            case .noMemory: .buffersFull
+            case .noRoomForContent: .memoryFull
+            case .version: .unsupportedHTTPVersion
+            }
+        self.init(type, refusal.detail)
     }
 }
 

@@ -24,7 +24,16 @@ extension PushOptions {
 extension Problem {
     fileprivate init(_ error: PushOptionsError) {
         let hint = error.unknown.map { "; " + nearestName(to: $0.name, among: $0.known.map { "\($0)" }) } ?? ""
-        self.init(400, error.detail + hint, field: error.field.isEmpty ? nil : error.field)
+        let type: ProblemType =
+            switch error.kind {
+            case .invalid: .invalidField
+            case .unknown: .unknownField
+            case .duplicate: .duplicateField
+            case .conflicting: .conflictingFields
+            case .missing: .missingField
+            case .masked: .maskedSecret
+            }
+        self.init(type, error.detail + hint, field: error.field.isEmpty ? nil : error.field)
     }
 }
 
@@ -54,7 +63,7 @@ extension Context {
         }
         if request.url == nil, configuration()?.isPushed != true {
             throw Problem(
-                400, "request needs a url, because the queue's configuration has none (push.url)",
+                .missingField, "request needs a url, because the queue's configuration has none (push.url)",
                 field: "request.url")
         }
         if let flaw = request.standardHeaderFlaw, let push = configuration()?.push,
@@ -81,7 +90,7 @@ extension Context {
         if !before.isEmpty, push == PushOptions(stored: before, of: .queue) { return }
         if let ca = push.ca {
             do throws(TLSError) { _ = try TLSTrust(authorities: ca) } catch {
-                throw Problem(400, "ca: \(error)", field: "ca").inside("push")
+                throw Problem(.invalidField, "ca: \(error)", field: "ca").inside("push")
             }
         }
         do throws(Problem) { try checkDestinations(of: push, in: name) } catch { throw error.inside("push") }
@@ -91,17 +100,17 @@ extension Context {
     /// Host names are looked up when a task is sent.
     private func checkDestinations(of options: PushOptions, in name: Span<UInt8>) throws(Problem) {
         if let system = LegacySystem(of: name) {
-            throw Problem(403, "this queue name is reserved for --\(system.rawValue); use another queue")
+            throw Problem(.queueReserved, "this queue name is reserved for --\(system.rawValue); use another queue")
         }
         guard let push = gate.push, push.sendsOwn else {
             throw Problem(
-                403,
+                .pushDisabled,
                 "this server sends no tasks; start it with --push and the allowed destinations, such as --push public")
         }
         for (field, url) in [("url", options.url), ("on_dead", options.onDead)] {
             guard let url, let address = url.address else { continue }
             if let refusal = push.policy.refusal(of: address, port: url.port, host: url.host) {
-                throw Problem(403, refusal, field: field)
+                throw Problem(.destinationNotAllowed, refusal, field: field)
             }
         }
     }

@@ -28,7 +28,8 @@ struct Query {
         guard let value = values[name] else { return nil }
         guard let number = Int64(value), range.contains(number) else {
             throw Problem(
-                400, "\(name) must be \(describeWholeNumber(range, unit: unit)), not '\(value)'", field: name)
+                .invalidParameter, "\(name) must be \(describeWholeNumber(range, unit: unit)), not '\(value)'",
+                field: name)
         }
         return number
     }
@@ -40,7 +41,8 @@ struct Query {
         guard let value = values[name] else { return nil }
         guard let pattern = GlobPattern(Array(value.utf8).span) else {
             throw Problem(
-                400, "\(name) has at most \(GlobPattern.maximumByteCount) bytes, as a queue's name", field: name)
+                .invalidParameter, "\(name) has at most \(GlobPattern.maximumByteCount) bytes, as a queue's name",
+                field: name)
         }
         return pattern
     }
@@ -52,7 +54,8 @@ struct Query {
         guard let value = values[name] else { return nil }
         if let known = words[value] { return known }
         throw Problem(
-            400, "\(name) must be one of \(words.keys.sorted().joined(separator: ", ")), not '\(value)'", field: name)
+            .invalidParameter, "\(name) must be one of \(words.keys.sorted().joined(separator: ", ")), not '\(value)'",
+            field: name)
     }
 }
 
@@ -68,7 +71,8 @@ func readQuery(_ query: Span<UInt8>, of route: Route) throws(Problem) -> Query {
         guard route.query.contains(where: { $0.name == name }) else { throw unknownParameter(name, of: route) }
         let value = try parts.count > 1 ? percentDecoded(parts[1], field: name) : ""
         guard parameters.values.updateValue(value, forKey: name) == nil else {
-            throw Problem(400, "the query parameter '\(name)' is given twice; send it once", field: name)
+            throw Problem(
+                .duplicateParameter, "the query parameter '\(name)' is given twice; send it once", field: name)
         }
     }
     return parameters
@@ -77,14 +81,16 @@ func readQuery(_ query: Span<UInt8>, of route: Route) throws(Problem) -> Query {
 private func unknownParameter(_ name: String, of route: Route) -> Problem {
     if let other = route.neighbour(withParameter: name) {
         if other.subject == .none {
-            return Problem(400, "the query parameter '\(name)' belongs to another path: \(other.path)", field: name)
+            return Problem(
+                .unknownParameter, "the query parameter '\(name)' belongs to another path: \(other.path)", field: name)
         }
         return Problem(
-            400, "the query parameter '\(name)' needs \(other.subject.phrase) in the path: \(other.path)?\(name)=…",
+            .unknownParameter,
+            "the query parameter '\(name)' needs \(other.subject.phrase) in the path: \(other.path)?\(name)=…",
             field: name)
     }
     let hint = route.query.isEmpty ? "this path takes none" : nearestName(to: name, among: route.query.map(\.name))
-    return Problem(400, "unknown query parameter '\(name)'; \(hint)", field: name)
+    return Problem(.unknownParameter, "unknown query parameter '\(name)'; \(hint)", field: name)
 }
 
 private func percentDecoded(_ text: Substring, field: String? = nil) throws(Problem) -> String {
@@ -92,7 +98,7 @@ private func percentDecoded(_ text: Substring, field: String? = nil) throws(Prob
     let encoded = Array(text.utf8)
     PercentEncoding.decode(encoded.span, into: &decoded)
     guard let text = String(validating: decoded, as: UTF8.self) else {
-        throw Problem(400, "'\(text)' in the query is not percent-encoded UTF-8", field: field)
+        throw Problem(.invalidParameter, "'\(text)' in the query is not percent-encoded UTF-8", field: field)
     }
     return text
 }

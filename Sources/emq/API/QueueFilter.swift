@@ -58,7 +58,8 @@ struct QueuePageQuery {
         if let text = query["after"] {
             guard let cursor = QueueListing.Cursor(text, order: order) else {
                 throw Problem(
-                    400, "after must be what the page before gave as next, for the same sort", field: "after")
+                    .invalidParameter, "after must be what the page before gave as next, for the same sort",
+                    field: "after")
             }
             after = cursor
         }

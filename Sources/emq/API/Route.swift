@@ -236,7 +236,9 @@ extension Route {
             guard suffixLength == 0 || rest.extracting(last: suffixLength).equals(route.suffix) else { continue }
             PercentEncoding.decode(rest.extracting(droppingLast: suffixLength), into: &name)
             let owner = route.subject == .source ? "a source" : "a queue"
-            if route.subject != .task, let flaw = QueueName.flaw(in: name.span, of: owner) { throw Problem(400, flaw) }
+            if route.subject != .task, let flaw = QueueName.flaw(in: name.span, of: owner) {
+                throw Problem(.invalidName, flaw)
+            }
             return place
         }
         throw missing(segment)
@@ -251,15 +253,15 @@ extension Route {
     private static func missing(_ segment: Span<UInt8>) -> Problem {
         if let route = all.first(where: { $0.begins(with: segment) }) {
             guard case .none = route.subject else {
-                return Problem(404, "add \(route.subject.phrase) to the path: \(route.path)")
+                return Problem(.noSuchPath, "add \(route.subject.phrase) to the path: \(route.path)")
             }
             let advice = route.advice.utf8CodeUnitCount > 0 ? "; \(route.advice)" : ""
-            return Problem(404, "there is nothing below \(route.path)\(advice)")
+            return Problem(.noSuchPath, "there is nothing below \(route.path)\(advice)")
         }
         var names: [String] = []
         for route in all where !names.contains("\(route.name)") { names.append("\(route.name)") }
         let hint = nearestName(to: text(segment), among: names) { "/\($0)" }
-        return Problem(404, "there is nothing at this path; \(hint)")
+        return Problem(.noSuchPath, "there is nothing at this path; \(hint)")
     }
 
     /// Finds the operation for a request's method. O(operations).
@@ -277,7 +279,8 @@ extension Route {
         }
         let paths = others.map { ", or \(text(request.methodName)) \($0.path)" }.joined()
         throw Problem(
-            405, "\(text(request.methodName)) is not allowed here; use \(usualMethods)\(paths)", allow: allowedMethods)
+            .methodNotAllowed, "\(text(request.methodName)) is not allowed here; use \(usualMethods)\(paths)",
+            allow: allowedMethods)
     }
 }
 

@@ -137,13 +137,16 @@ struct TaskFields: ~Copyable {
     private mutating func complete(now: Int64) throws(Problem) {
         if let delayMilliseconds {
             guard task.due == nil else {
-                throw Problem(400, "delay and eta both set when the task is due; send one of them", field: "eta")
+                throw Problem(
+                    .conflictingFields, "delay and eta both set when the task is due; send one of them", field: "eta")
             }
             task.due = now + delayMilliseconds
         }
         if let options = task.options, options.key.isEmpty {
-            if hasConflict { throw Problem(400, "on_conflict needs a key", field: "on_conflict") }
-            if options.uniqueForMilliseconds > 0 { throw Problem(400, "unique_for needs a key", field: "unique_for") }
+            if hasConflict { throw Problem(.missingField, "on_conflict needs a key", field: "on_conflict") }
+            if options.uniqueForMilliseconds > 0 {
+                throw Problem(.missingField, "unique_for needs a key", field: "unique_for")
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ enum Caller {
         }
         guard token.covers(queueName) else {
             throw Problem(
-                403,
+                .queueNotAllowed,
                 "the token '\(token.name)' has the permission '\(permission.name)', but not for the queue '\(queue)'; "
                     + "its queues are \(token.queuesText)")
         }
@@ -83,7 +83,7 @@ enum Caller {
         guard token.permissions.contains(permission) else { throw token.lacks(permission, " for all queues") }
         guard token.coversAllQueues else {
             throw Problem(
-                403,
+                .queueNotAllowed,
                 "\(what) concerns all queues, but the token '\(token.name)' has the permission '\(permission.name)' "
                     + "only for \(token.queuesText)")
         }
@@ -104,7 +104,7 @@ enum Caller {
 extension Token {
     fileprivate func lacks(_ permission: Permission, _ place: String = "") -> Problem {
         Problem(
-            403,
+            .permissionMissing,
             "the token '\(name)' lacks the permission '\(permission.name)'\(place); it has \(permissionsText)")
     }
 
@@ -124,15 +124,15 @@ extension Problem {
     /// The problem of a sender without a valid token.
     init(_ reason: Caller.Reason) {
         let sending = "Authorization: Bearer TOKEN, or Basic with the token as the password"
-        let detail =
-            switch reason {
-            case .missing: "this server requires a token; send the header \(sending)"
-            case .malformed: "send one Authorization header: \(sending)"
-            case .unknown: "this server does not know the token; its operator may have removed it"
-            case .damaged: "the token is incomplete or mistyped: its checksum is wrong"
-            case .expired: "the token has expired; its operator can give you a new one"
-            }
-        self.init(401, detail)
+        switch reason {
+        case .missing:
+            self.init(.authenticationRequired, "this server requires a token; send the header \(sending)")
+        case .malformed: self.init(.malformedAuthorization, "send one Authorization header: \(sending)")
+        case .unknown:
+            self.init(.unknownToken, "this server does not know the token; its operator may have removed it")
+        case .damaged: self.init(.damagedToken, "the token is incomplete or mistyped: its checksum is wrong")
+        case .expired: self.init(.expiredToken, "the token has expired; its operator can give you a new one")
+        }
     }
 }
 

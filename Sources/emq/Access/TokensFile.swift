@@ -69,11 +69,12 @@ struct TokensFile {
     private static func read(_ bytes: Span<UInt8>, now: Int64, place: inout Int) throws(Problem) -> [Token] {
         var members = Members()
         try members.read(bytes, kind: .object, of: "the file")
-        guard members.kind == .object else { throw Problem(400, "the file is not a JSON object") }
+        guard members.kind == .object else { throw Problem(.invalidBody, "the file is not a JSON object") }
         var list: JSONScanner.Entry?
         try members.forEach(in: bytes, known: ["tokens"]) { (_, value) throws(Problem) in list = value.entry }
         guard let list else {
-            throw Problem(400, "the file has no \"tokens\", an array of objects; for no token, write {\"tokens\": []}")
+            throw Problem(
+                .missingField, "the file has no \"tokens\", an array of objects; for no token, write {\"tokens\": []}")
         }
         var elements = Elements()
         try elements.read(FieldValue(bytes, list, name: "tokens"), of: "objects", maximum: maximumCount)
@@ -85,10 +86,10 @@ struct TokensFile {
             do throws(Problem) {
                 let token = try Token(array.extracting(element.value), kind: element.kind, now: now)
                 if let other = tokens.firstIndex(where: { $0.name == token.name }) {
-                    throw Problem(400, "tokens[\(other)] has this name too", field: "name")
+                    throw Problem(.duplicateField, "tokens[\(other)] has this name too", field: "name")
                 }
                 if let other = tokens.firstIndex(where: { $0.hasHash(token.hash) }) {
-                    throw Problem(400, "tokens[\(other)] has this hash too", field: "sha256")
+                    throw Problem(.duplicateField, "tokens[\(other)] has this hash too", field: "sha256")
                 }
                 tokens.append(token)
             } catch {
@@ -129,13 +130,14 @@ extension Token {
             default: expires = try value.time(now: now)
             }
         }
-        guard let name else { throw Problem(400, "the token has no name", field: "name") }
+        guard let name else { throw Problem(.missingField, "the token has no name", field: "name") }
         guard let hash else {
-            throw Problem(400, "the token has no sha256; `emq token new` makes a token and prints it", field: "sha256")
+            throw Problem(
+                .missingField, "the token has no sha256; `emq token new` makes a token and prints it", field: "sha256")
         }
         guard let allow else {
             let all = Permission.allCases.map(\.name).joined(separator: ", ")
-            throw Problem(400, "the token allows nothing; name at least one of \(all)", field: "allow")
+            throw Problem(.missingField, "the token allows nothing; name at least one of \(all)", field: "allow")
         }
         self.init(name: name, hash: hash, permissions: allow, queues: queues, expires: expires)
     }
@@ -153,7 +155,7 @@ extension Permissions {
     init(named name: String) throws(Problem) {
         guard let permission = Permission.allCases.first(where: { $0.name == name }) else {
             let hint = nearestName(to: name, among: Permission.allCases.map(\.name))
-            throw Problem(400, "there is no permission '\(beginning(of: name))'; \(hint)")
+            throw Problem(.invalidField, "there is no permission '\(beginning(of: name))'; \(hint)")
         }
         self.init(permission)
     }
@@ -162,7 +164,7 @@ extension Permissions {
 extension FieldValue {
     fileprivate func tokenName() throws(Problem) -> String {
         let name = try string(maximumBytes: TokensFile.maximumNameByteCount)
-        if let flaw = Token.flaw(inName: name.span) { throw Problem(400, flaw, field: "\(self.name)") }
+        if let flaw = Token.flaw(inName: name.span) { throw Problem(.invalidField, flaw, field: "\(self.name)") }
         return text(name.span)
     }
 
@@ -170,17 +172,19 @@ extension FieldValue {
         let digits = try string(maximumBytes: 1000)
         if digits.span.starts(with: "emq_") {
             throw Problem(
-                400, "this must be the SHA-256 of the token, not the token itself: printf %s TOKEN | sha256sum",
+                .invalidField,
+                "this must be the SHA-256 of the token, not the token itself: printf %s TOKEN | sha256sum",
                 field: "\(name)")
         }
         var hash = SHA256.Digest(repeating: 0)
         guard digits.count == 64 else {
             throw Problem(
-                400, "this must be a SHA-256: 64 hexadecimal digits, not \(digits.count) characters", field: "\(name)")
+                .invalidField, "this must be a SHA-256: 64 hexadecimal digits, not \(digits.count) characters",
+                field: "\(name)")
         }
         for index in digits.indices {
             guard let digit = digits[index].hexadecimalValue else {
-                throw Problem(400, "this must be a SHA-256: 64 hexadecimal digits", field: "\(name)")
+                throw Problem(.invalidField, "this must be a SHA-256: 64 hexadecimal digits", field: "\(name)")
             }
             hash[index / 2] = hash[index / 2] << 4 | digit
         }
@@ -191,7 +195,7 @@ extension FieldValue {
         var permissions: Permissions = []
         for (index, name) in try strings(maximumCount: 100).enumerated() {
             do throws(Problem) { permissions.insert(try Permissions(named: text(name.span))) } catch {
-                throw Problem(400, error.detail, field: "\(self.name)[\(index)]")
+                throw Problem(.invalidField, error.detail, field: "\(self.name)[\(index)]")
             }
         }
         return permissions
@@ -202,7 +206,8 @@ extension FieldValue {
         for (index, text) in try strings(maximumCount: TokensFile.maximumPatternCount).enumerated() {
             guard QueueName.flaw(in: text.span) == nil, let pattern = GlobPattern(text.span) else {
                 throw Problem(
-                    400, "a pattern must have 1 to \(QueueName.maximumByteCount) bytes and no control characters",
+                    .invalidField,
+                    "a pattern must have 1 to \(QueueName.maximumByteCount) bytes and no control characters",
                     field: "\(name)[\(index)]")
             }
             patterns.append(pattern)
@@ -215,7 +220,8 @@ extension FieldValue {
         var elements = Elements()
         try elements.read(self, of: "strings", maximum: maximumCount)
         if elements.count == 0 {
-            throw Problem(400, "this array is empty; name at least one, or leave out the field", field: "\(name)")
+            throw Problem(
+                .invalidField, "this array is empty; name at least one, or leave out the field", field: "\(name)")
         }
         var texts: [[UInt8]] = []
         for index in 0..<elements.count {

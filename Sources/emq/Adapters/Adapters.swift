@@ -57,7 +57,8 @@ final class Adapters {
     func checkEnqueue(in queueName: Span<UInt8>) throws(Problem) {
         guard let owner = owner(of: queueName), !owner.acceptsEnqueue else { return }
         throw Problem(
-            403, "this queue belongs to a legacy system, so only its clients can add tasks; use another queue")
+            .queueReserved,
+            "this queue belongs to a legacy system, so only its clients can add tasks; use another queue")
     }
 
     /// Prepares the queues of all systems. Call this in each turn after the tasks of an earlier process are recovered.

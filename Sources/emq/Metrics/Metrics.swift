@@ -28,13 +28,19 @@ enum Rejection: String, CaseIterable {
 extension Problem {
     /// Why the request was refused, if it would have added tasks.
     var rejection: Rejection {
-        if let shortage { return shortage }
-        return switch status {
-        case 401, 403: .forbidden
-        case 409: .keyTaken
-        case 429: .queueFull
-        case 503: .limit
-        default: .invalid
+        switch type {
+        case .memoryFull, .addressSpaceFull: .memory
+        case .diskFull: .disk
+        case .stopping: .stopping
+        case .recovering: .recovering
+        case .keyTaken: .keyTaken
+        case .queueFull: .queueFull
+        default:
+            switch status {
+            case 401, 403: .forbidden
+            case 503: .limit
+            default: .invalid
+            }
         }
     }
 }

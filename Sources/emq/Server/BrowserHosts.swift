@@ -130,7 +130,7 @@ extension BrowserHosts {
     /// - Throws: 403.
     func check(_ request: borrowing Request, hasToken: Bool) throws(Problem) {
         let host = request.authority
-        guard hasToken || admits(host) else { throw Problem(403, BrowserHosts.refusal(of: host)) }
+        guard hasToken || admits(host) else { throw Problem(.hostNotAllowed, BrowserHosts.refusal(of: host)) }
         switch request.method {
         case .get, .head: return
         case .options where request.service == 0: return
@@ -152,7 +152,7 @@ extension BrowserHosts {
             default: break
             }
         }
-        if let foreign { throw Problem(403, "a web page of another site may not do this: \(foreign)") }
+        if let foreign { throw Problem(.crossSiteRequest, "a web page of another site may not do this: \(foreign)") }
     }
 }
 

@@ -65,7 +65,7 @@ struct Context: ~Copyable {
     ///
     /// - Throws: 503 if it is stopping.
     func checkAcceptsTasks() throws(Problem) {
-        if isStopping { throw Problem(503, "the server is stopping and accepts no more tasks", shortage: .stopping) }
+        if isStopping { throw Problem(.stopping, "the server is stopping and accepts no more tasks") }
     }
 
     /// Whether the server sends the tasks of a queue.
@@ -86,7 +86,7 @@ struct Context: ~Copyable {
         on broker: isolated Broker
     ) throws(Problem) {
         try checkAcceptsTasks()
-        if let flaw = QueueName.flaw(in: queueName.span) { throw Problem(400, flaw) }
+        if let flaw = QueueName.flaw(in: queueName.span) { throw Problem(.invalidName, flaw) }
         do throws(BrokerError) {
             let queue = try broker.queue(named: queueName.span)
             _ = try broker.enqueue(task, content: content, in: queue, isLimited: isLimited, now: now)
@@ -101,12 +101,12 @@ struct Context: ~Copyable {
     func readURL(_ text: [UInt8], field: String) throws(Problem) -> HTTPURL {
         let url: HTTPURL
         do throws(HTTPURLError) { url = try HTTPURL(text.span) } catch {
-            throw Problem(400, "\(field): \(error)", field: field)
+            throw Problem(.invalidField, "\(field): \(error)", field: field)
         }
         if let address = url.address,
             let refusal = gate.push?.policy.refusal(of: address, port: url.port, host: url.host)
         {
-            throw Problem(400, "\(field): \(refusal)", field: field)
+            throw Problem(.destinationNotAllowed, legacyStatus: 400, "\(field): \(refusal)", field: field)
         }
         return url
     }
@@ -116,24 +116,28 @@ extension Problem {
     /// The problem of a request that has reached a limit of the broker.
     init(_ error: BrokerError) {
         switch error {
-        case .tooManyTasks: self.init(503, "the server has no room for more tasks; try again when some are finished")
-        case .tooManyQueues: self.init(503, "1,000,000 queues are in use, which is the most that the server can have")
+        case .tooManyTasks:
+            self.init(.tooManyTasks, "the server has no room for more tasks; try again when some are finished")
+        case .tooManyQueues:
+            self.init(.tooManyQueues, "1,000,000 queues are in use, which is the most that the server can have")
         case .outOfMemory:
             self.init(
-                503,
+                .addressSpaceFull,
                 "there is no room for this task's content in the server's address space; raise it with `ulimit -v` or "
-                    + "`--address-space` if one of them limits it", shortage: .memory)
+                    + "`--address-space` if one of them limits it")
         case .keyTaken:
             self.init(
-                409,
+                .keyTaken,
                 "another task in this queue has this key; it is unfinished, or still reserves its key (unique_for)",
                 field: "key")
         case .batchTooLong:
-            self.init(400, "the array has more new tasks than the queue may hold (max_length); send fewer at once")
-        case .queueFull: self.init(429, "the queue is full, as its configuration says (max_length); try again")
-        case .tooManySettings: self.init(503, "the server has 1,000 settings, which is the most that it can have")
-        case .unsupportedSetting: self.init(400, "this is too long to be kept")
-        case .tooManySweeps: self.init(503, "too many purges, kicks and moves are in progress; try again")
+            self.init(
+                .batchTooLong, "the array has more new tasks than the queue may hold (max_length); send fewer at once")
+        case .queueFull: self.init(.queueFull, "the queue is full, as its configuration says (max_length); try again")
+        case .tooManySettings:
+            self.init(.tooManySources, "the server has 1,000 settings, which is the most that it can have")
+        case .unsupportedSetting: self.init(.invalidField, "this is too long to be kept")
+        case .tooManySweeps: self.init(.tooManySweeps, "too many purges, kicks and moves are in progress; try again")
         }
     }
 }

@@ -56,6 +56,6 @@ class PendingAnswer {
     /// Answers a client that has ended its side but may still be reading. The waiter has been withdrawn, so nothing is
     /// dispatched to this client. By default, a 503.
     func writeWithdrawn(to responses: inout ResponseStream, of broker: isolated Broker, now: Int64) {
-        Problem(503, "the client ended its side before there was an answer").write(to: &responses)
+        Problem(.clientEnded, "the client ended its side before there was an answer").write(to: &responses)
     }
 }

@@ -133,15 +133,15 @@ struct Gate {
     private func shortage(used: Int) -> Problem {
         if let resident, resident.exceeds(maximumMemoryBytes) {
             return Problem(
-                503,
+                .memoryFull,
                 "the server uses \(resident.byteCount) bytes of the system's memory, more than its limit of "
                     + "\(maximumMemoryBytes), because finished tasks have left small gaps; workers can continue, and "
-                    + "there is room again when they have finished more tasks", shortage: .memory)
+                    + "there is room again when they have finished more tasks")
         }
         return Problem(
-            503,
+            .memoryFull,
             "the server's memory for tasks is used up (\(used) of \(maximumMemoryBytes) bytes); workers can continue, "
-                + "and there is room again when they have finished some tasks", shortage: .memory)
+                + "and there is room again when they have finished some tasks")
     }
 
     // MARK: Answers
@@ -180,8 +180,9 @@ extension HTTPServer {
 }
 
 extension Problem {
-    static let tooManyUnreadAnswers = Problem(503, "too many answers are unread by clients; try again")
+    static let tooManyUnreadAnswers = Problem(.buffersFull, "too many answers are unread by clients; try again")
 
     static let answerTooLarge = Problem(
-        503, "the answer needs more memory than is available for answers now; ask for fewer tasks, or try again")
+        .answerTooLarge,
+        "the answer needs more memory than is available for answers now; ask for fewer tasks, or try again")
 }

@@ -149,7 +149,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         context.caller = .anyone
         // A body was too large for the memory that is left; usually, it was that of a task.
         if refusal.status == 503 { metrics.note(.memory) }
-        write(Problem(refusal.status, refusal.detail), service: service, to: &responses)
+        write(Problem(refusal), service: service, to: &responses)
     }
 
     /// Legacy systems return nothing.
@@ -315,5 +315,5 @@ struct TaskServer: ~Copyable, RequestHandler {
 }
 
 extension Problem {
-    static let noProxy = Problem(501, "this server is not a proxy")
+    static let noProxy = Problem(.notAProxy, "this server is not a proxy")
 }

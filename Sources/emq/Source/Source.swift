@@ -296,7 +296,8 @@ final class Source {
 
     private func checkQueue(_ queueName: [UInt8], on broker: isolated Broker) throws(Problem) {
         guard let queue = broker.existingQueue(named: queueName.span) else { return }
-        if broker.isPaused(queue) { throw Problem(409, "queue '\(text(queueName.span))' is paused") }
-        if broker.isFull(queue) { throw Problem(429, "queue '\(text(queueName.span))' is full (max_length)") }
+        // The source shows only the details.
+        if broker.isPaused(queue) { throw Problem(.queueFull, "queue '\(text(queueName.span))' is paused") }
+        if broker.isFull(queue) { throw Problem(.queueFull, "queue '\(text(queueName.span))' is full (max_length)") }
     }
 }

@@ -34,13 +34,14 @@ extension SourceDefinition {
         }
         guard let url else {
             throw Problem(
-                400, "amqp is missing: the URL of the RabbitMQ, such as amqp://user:password@rabbit.example.com/",
+                .missingField,
+                "amqp is missing: the URL of the RabbitMQ, such as amqp://user:password@rabbit.example.com/",
                 field: "amqp")
         }
-        guard let queue else { throw Problem(400, "queue is missing: the queue in RabbitMQ", field: "queue") }
+        guard let queue else { throw Problem(.missingField, "queue is missing: the queue in RabbitMQ", field: "queue") }
         // The names of RabbitMQ's queues are almost as free as those of emq's.
         if into == nil, let flaw = QueueName.flaw(in: queue.span) {
-            throw Problem(400, "into is missing, and cannot be the same as queue: \(flaw)", field: "into")
+            throw Problem(.missingField, "into is missing, and cannot be the same as queue: \(flaw)", field: "into")
         }
         self.init(
             url: url, queue: queue, into: into ?? queue, prefetch: prefetch, uniqueForMilliseconds: uniqueFor,
@@ -54,14 +55,15 @@ extension SourceDefinition {
     mutating func keepMaskedPassword(of before: SourceDefinition?) throws(Problem) {
         guard url.password == AMQPURL.mask else { return }
         guard let before else {
-            throw Problem(400, "*** keeps the current password, but there is no such source yet", field: "amqp")
+            throw Problem(
+                .maskedSecret, "*** keeps the current password, but there is no such source yet", field: "amqp")
         }
         let (old, new) = (before.url, url)
         guard
             old.host == new.host, old.port == new.port, old.isSecure == new.isSecure, old.user == new.user
         else {
             throw Problem(
-                400,
+                .maskedSecret,
                 "*** does not keep the password for another user, host or port, nor for another scheme; give the "
                     + "password again", field: "amqp")
         }
@@ -112,12 +114,12 @@ extension FieldValue {
         let text = try string(maximumBytes: AMQPURL.maximumLength)
         let url: AMQPURL
         do throws(AMQPURLError) { url = try AMQPURL(text.span) } catch {
-            throw Problem(400, "\(name): \(error)", field: "\(name)")
+            throw Problem(.invalidField, "\(name): \(error)", field: "\(name)")
         }
         // It must be possible to read it again.
         guard url.stored.utf8.count <= AMQPURL.maximumLength else {
             throw Problem(
-                400, "\(name) is longer than \(AMQPURL.maximumLength) bytes when it is percent-encoded",
+                .invalidField, "\(name) is longer than \(AMQPURL.maximumLength) bytes when it is percent-encoded",
                 field: "\(name)")
         }
         return url

@@ -127,7 +127,8 @@ final class Sources {
         _ definition: SourceDefinition, named name: [UInt8], on broker: isolated Broker
     ) throws(Problem) -> Source {
         guard sources[name] != nil || sources.count + connections.endingCount < Self.maximumCount else {
-            throw Problem(503, "there are \(Self.maximumCount) sources, which is the most that the server can have")
+            throw Problem(
+                .tooManySources, "there are \(Self.maximumCount) sources, which is the most that the server can have")
         }
         try store(definition.stored, in: Self.ofClients + name, on: broker)
         if let source = sources[name] {
@@ -166,7 +167,9 @@ final class Sources {
 
     /// The problem of a change to a source of taskqueue's file.
     var isFixed: Problem {
-        Problem(409, "this source comes from \(file?.path ?? "a file"); change it there, or pause and resume it here")
+        Problem(
+            .sourceFromFile,
+            "this source comes from \(file?.path ?? "a file"); change it there, or pause and resume it here")
     }
 
     // MARK: Settings

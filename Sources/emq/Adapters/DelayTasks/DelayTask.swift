@@ -22,9 +22,9 @@ struct DelayTask {
     /// - Throws: 400 if its time or key is missing. A time of 0 counts as missing.
     init(timestamp: Int64?, key: UInt64?) throws(Problem) {
         guard let timestamp, timestamp > 0 else {
-            throw Problem(400, "timestamp is missing; send a time in Unix seconds", field: "timestamp")
+            throw Problem(.missingField, "timestamp is missing; send a time in Unix seconds", field: "timestamp")
         }
-        guard let key else { throw Problem(400, "key is missing; send a whole number from 1", field: "key") }
+        guard let key else { throw Problem(.missingField, "key is missing; send a whole number from 1", field: "key") }
         self.init(timestamp: timestamp, key: key)
     }
 

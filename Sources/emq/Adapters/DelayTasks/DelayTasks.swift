@@ -46,12 +46,13 @@ final class DelayTasks: FrontEnd {
             writeSuccess(to: &responses)
         case ("task", 3):
             try checkLook(request)
-            guard !names[1].isEmpty else { throw Problem(400, "add a category to the path: /task/CATE/KEY") }
+            guard !names[1].isEmpty else { throw Problem(.invalidName, "add a category to the path: /task/CATE/KEY") }
             let id = try find(names[2], in: try queueName(names[1]), request.query, now: context.now, on: broker)
             try write(id, to: &responses, context, of: broker)
         default:
             throw Problem(
-                404, "unknown path; the paths are /handler/CATE, /task/CATE, /task/CATE/KEY, /tasks and /health")
+                .noSuchPath, "unknown path; the paths are /handler/CATE, /task/CATE, /task/CATE/KEY, /tasks and /health"
+            )
         }
         return .answered
     }
@@ -85,7 +86,7 @@ final class DelayTasks: FrontEnd {
     }
 
     private func methodProblem(_ allow: String) -> Problem {
-        Problem(405, "this method is not allowed here; use one of: \(allow)", allow: allow)
+        Problem(.methodNotAllowed, "this method is not allowed here; use one of: \(allow)", allow: allow)
     }
 
     /// The names between the slashes of the path, at least one. A slash at its end counts only if an empty category
@@ -113,7 +114,8 @@ final class DelayTasks: FrontEnd {
         let name = LegacySystem.delayTasks.queueName(decoded(segment))
         if let flaw = QueueName.flaw(in: name.span) {
             throw Problem(
-                400, "invalid category, because its queue is '\(LegacySystem.delayTasks.rawValue)/CATE': \(flaw)")
+                .invalidName,
+                "invalid category, because its queue is '\(LegacySystem.delayTasks.rawValue)/CATE': \(flaw)")
         }
         return name
     }
@@ -125,7 +127,7 @@ final class DelayTasks: FrontEnd {
             case let digits = decoded(Array(pair.utf8.dropFirst(name.utf8.count))), !digits.isEmpty
         else { return nil }
         guard let number = Int64(String(decoding: digits, as: UTF8.self)) else {
-            throw Problem(400, "timestamp must be a whole number of Unix seconds", field: "timestamp")
+            throw Problem(.invalidField, "timestamp must be a whole number of Unix seconds", field: "timestamp")
         }
         return number > 0 ? number : nil
     }
@@ -141,7 +143,7 @@ final class DelayTasks: FrontEnd {
         try context.body.forEach(in: request.body, known: ["handler"], isLenient: true) { (_, value) throws(Problem) in
             handler = try readHandler(value)
         }
-        guard !handler.isEmpty else { throw Problem(400, "handler is missing; send a URL", field: "handler") }
+        guard !handler.isEmpty else { throw Problem(.missingField, "handler is missing; send a URL", field: "handler") }
         let url = try context.readURL(handler, field: "handler")
         do throws(BrokerError) { _ = try Self.register(url, of: queueName, on: broker) } catch {
             throw Problem(error)
@@ -198,7 +200,7 @@ final class DelayTasks: FrontEnd {
         let task = try DelayTask(timestamp: timestamp, key: key)
         guard task.timestamp >= context.now / 1000 - Self.toleranceSeconds else {
             throw Problem(
-                400,
+                .invalidField,
                 "timestamp must be at most \(Self.toleranceSeconds) s before now, \(context.now / 1000), not "
                     + "\(task.timestamp)",
                 field: "timestamp")
@@ -270,7 +272,7 @@ final class DelayTasks: FrontEnd {
         _ segment: [UInt8], in queueName: [UInt8], _ query: Span<UInt8>, now: Int64, on broker: isolated Broker
     ) throws(Problem) -> UID {
         guard let key = UInt64(decimal: decoded(segment)) else {
-            throw Problem(400, "key must be a whole number from 1 to \(UInt64.max)", field: "key")
+            throw Problem(.invalidField, "key must be a whole number from 1 to \(UInt64.max)", field: "key")
         }
         let timestamp = try timestamp(in: query)
         guard let queue = broker.existingQueue(named: queueName.span) else { throw Self.noTask }
@@ -319,5 +321,5 @@ final class DelayTasks: FrontEnd {
         if broker.withReplacement(of: id, now: now, body) == nil { broker.withTask(id: id, now: now, body) }
     }
 
-    private static let noTask = Problem(404, "there is no such task, or it no longer exists")
+    private static let noTask = Problem(.noSuchTask, "there is no such task, or it no longer exists")
 }

@@ -68,7 +68,8 @@ final class Htq: FrontEnd {
             responses.end()
         default:
             throw Problem(
-                405, "\(text(request.methodName)) is not allowed here; use one of: \(resource.allowedMethods)",
+                .methodNotAllowed,
+                "\(text(request.methodName)) is not allowed here; use one of: \(resource.allowedMethods)",
                 allow: resource.allowedMethods)
         }
         return .answered
@@ -91,7 +92,9 @@ final class Htq: FrontEnd {
         on broker: isolated Broker
     ) throws(Problem) {
         try context.body.read(request, allowsArray: true)
-        guard context.body.kind == .object else { throw Problem(422, "the body must be a JSON object, not an array") }
+        guard context.body.kind == .object else {
+            throw Problem(.invalidBody, legacyStatus: 422, "the body must be a JSON object, not an array")
+        }
         let asked = try HtqRequest(request.body, context.body)
         _ = try HtqHeaders(asked.headers)
         let content = asked.json
@@ -172,7 +175,9 @@ final class Htq: FrontEnd {
     ) {
         do throws(Problem) {
             let response = try withRequest(id, now: now, on: broker) { HtqResponse.json(of: $0) }
-            guard let response else { throw Problem(503, "there is no response yet; ask again") }
+            guard let response else {
+                throw Problem(.noSuchTask, legacyStatus: 503, "there is no response yet; ask again")
+            }
             try server.admitAnswer(byteCount: response.count)
             begin(links: [("request", .request(id)), ("self", .response(id))], links, &responses)
             responses.append(response.span)
@@ -186,7 +191,7 @@ final class Htq: FrontEnd {
         let status = try withRequest(id, now: context.now, on: broker) { task in
             HtqResponse.isThere(task) ? HtqStatus(task) : nil
         }
-        guard let status else { throw Problem(404, "there is no such response, or it no longer exists") }
+        guard let status else { throw Problem(.noSuchTask, "there is no such response, or it no longer exists") }
         end(id, leaving: status, context, on: broker)
     }
 
@@ -209,7 +214,9 @@ final class Htq: FrontEnd {
         _ id: UID, now: Int64, on broker: isolated Broker, _ body: (borrowing TaskView) -> Result
     ) throws(Problem) -> Result {
         let found = broker.withTask(id: id, now: now) { task in isRequest(task) ? body(task) : nil }
-        guard let result = found ?? nil else { throw Problem(404, "there is no such request, or it no longer exists") }
+        guard let result = found ?? nil else {
+            throw Problem(.noSuchTask, "there is no such request, or it no longer exists")
+        }
         return result
     }
 

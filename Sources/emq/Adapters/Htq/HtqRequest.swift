@@ -57,7 +57,9 @@ struct HtqRequest {
                 }
             }
         }
-        guard hasURL else { throw Problem(422, "url is missing; send an http:// URL", field: "url") }
+        guard hasURL else {
+            throw Problem(.missingField, legacyStatus: 422, "url is missing; send an http:// URL", field: "url")
+        }
         if method.isEmpty { method = Array((data == nil ? "get" : "post").utf8) }
     }
 
@@ -108,7 +110,7 @@ struct HtqRequest {
     }
 
     private static func flaw(_ value: borrowing FieldValue, _ wanted: String) -> Problem {
-        Problem(422, value.flaw(wanted).detail, field: "\(value.name)")
+        Problem(.invalidField, legacyStatus: 422, value.flaw(wanted).detail, field: "\(value.name)")
     }
 
     // MARK: Keeping and showing

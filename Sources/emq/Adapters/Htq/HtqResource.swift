@@ -34,7 +34,7 @@ enum HtqResource {
         case (_, ["response"]): return (.response(id), hasSlash)
         default: break
         }
-        throw Problem(404, "there is nothing at this path; use /, /UUID/, /UUID/status/ or /UUID/response/")
+        throw Problem(.noSuchPath, "there is nothing at this path; use /, /UUID/, /UUID/status/ or /UUID/response/")
     }
 
     var path: String {

@@ -95,7 +95,9 @@ struct HtqHeaders {
         }
     }
 
-    private static func flaw(_ detail: String) -> Problem { Problem(422, detail, field: "headers") }
+    private static func flaw(_ detail: String) -> Problem {
+        Problem(.invalidField, legacyStatus: 422, detail, field: "headers")
+    }
 
     /// Adds a field, or replaces the one with this name.
     private mutating func add(_ name: [UInt8], _ value: [UInt8]?) {

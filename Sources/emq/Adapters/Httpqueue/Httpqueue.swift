@@ -27,9 +27,9 @@ final class Httpqueue: FrontEnd {
     ) throws(Problem) -> Outcome {
         let path = request.path
         guard path.equals("/create") || path.equals("/delete") || path.equals("/query") else {
-            throw Problem(404, "unknown path; the paths are /create, /delete and /query")
+            throw Problem(.noSuchPath, "unknown path; the paths are /create, /delete and /query")
         }
-        guard request.method == .post else { throw Problem(400, "use POST") }
+        guard request.method == .post else { throw Problem(.methodNotAllowed, legacyStatus: 400, "use POST") }
         try context.body.read(request)
         if path.equals("/create") {
             try create(request, &responses, &context, on: broker)
@@ -79,9 +79,9 @@ final class Httpqueue: FrontEnd {
                 content = value.range
             }
         }
-        guard !topic.isEmpty else { throw Problem(400, "topic is missing; send a string", field: "topic") }
+        guard !topic.isEmpty else { throw Problem(.missingField, "topic is missing; send a string", field: "topic") }
         guard !callback.isEmpty else {
-            throw Problem(400, "callback is missing; send an http:// URL", field: "callback")
+            throw Problem(.missingField, "callback is missing; send an http:// URL", field: "callback")
         }
         let url = try context.readURL(callback, field: "callback")
         let options = TaskOptions()
@@ -139,7 +139,7 @@ final class Httpqueue: FrontEnd {
                 write(task, to: &responses)
             }
         }
-        guard isFound else { throw Problem(404, "there is no such task, or it no longer exists") }
+        guard isFound else { throw Problem(.noSuchTask, "there is no such task, or it no longer exists") }
         try context.gate.admitAnswer(responses)
         responses.end()
     }
@@ -150,7 +150,7 @@ final class Httpqueue: FrontEnd {
         try context.body.forEach(in: request.body, known: ["id"], isLenient: true) { (_, value) throws(Problem) in
             id = try value.string(maximumBytes: 1000)
         }
-        guard !id.isEmpty else { throw Problem(400, "id is missing; send the id of a task", field: "id") }
+        guard !id.isEmpty else { throw Problem(.missingField, "id is missing; send the id of a task", field: "id") }
         return UID(text: id.span)
     }
 

@@ -32,7 +32,7 @@ struct TaskqueueMessage {
     /// - Throws: `Problem` with what is wrong.
     init(_ content: Span<UInt8>, baseURL: String?, now: Int64) throws(Problem) {
         guard content.count > 0, content[0] == UInt8(ascii: "{") else {
-            throw Problem(400, "a message must be a JSON object")
+            throw Problem(.invalidBody, "a message must be a JSON object")
         }
         var members = Members()
         try members.read(content, kind: .object)
@@ -57,7 +57,7 @@ struct TaskqueueMessage {
             default: attempts = try value.integer(.min ... .max)
             }
         }
-        guard !url.isEmpty else { throw Problem(400, "a message needs a url", field: "url") }
+        guard !url.isEmpty else { throw Problem(.missingField, "a message needs a url", field: "url") }
         self.url = try Self.resolve(url, behind: baseURL, field: "url")
         rollBackURL = rollBack.isEmpty ? nil : try? Self.resolve(rollBack, behind: baseURL, field: "roll_back")
         self.eta = eta ?? countdown.map { now + $0 }
@@ -82,12 +82,13 @@ struct TaskqueueMessage {
         if !text.prefix(while: { $0 != UInt8(ascii: "/") }).contains(UInt8(ascii: ":")) {
             guard let baseURL else {
                 throw Problem(
-                    400, "\(field) is a path, but the ini file has no base_url; write a whole URL", field: field)
+                    .invalidField, "\(field) is a path, but the ini file has no base_url; write a whole URL",
+                    field: field)
             }
             whole = Array(baseURL.utf8) + (text.first == UInt8(ascii: "/") ? [] : [UInt8(ascii: "/")]) + text
         }
         do throws(HTTPURLError) { return try HTTPURL(whole.span) } catch {
-            throw Problem(400, "\(field): \(error)", field: field)
+            throw Problem(.invalidField, "\(field): \(error)", field: field)
         }
     }
 }
