@@ -23,7 +23,7 @@ extension Broker {
     /// The events of all queues in the last minute, to within five seconds. The statistics of a queue have its events,
     /// or 0 if it is not among the queues that were used last. O(1).
     public var lastMinute: EventCounts {
-        store.sampling.server.lastMinute(tick: store.clock / Series.tickMilliseconds)
+        store.lastMinute
     }
 
     /// The history of all queues together; intervals at which nothing happened have points of 0. O(points).
@@ -33,7 +33,7 @@ extension Broker {
     ///   - now: the time.
     /// - Returns: the points of the last intervals that have ended, the oldest first.
     public func history(_ interval: HistoryInterval, now: Int64) -> [HistoryPoint] {
-        store.sampling.server.history(interval, last: interval.last(now: now))
+        store.history(interval, now: now)
     }
 
     /// The history of the queue with a name. O(points).
@@ -44,8 +44,6 @@ extension Broker {
     ///   - now: the time.
     /// - Returns: as for all queues; nil if there is none, because the queue is not among those that were used last.
     public func history(_ interval: HistoryInterval, of name: Span<UInt8>, now: Int64) -> [HistoryPoint]? {
-        let series = store.sampling.records.find(hash: QueueRecord.hash(of: name)) { $0.isNamed(name) }
-        if series == 0 { return nil }
-        return store.sampling.records[series].series.history(interval, last: interval.last(now: now))
+        store.history(interval, of: name, now: now)
     }
 }

@@ -292,3 +292,24 @@ extension TaskStore {
         }
     }
 }
+
+// MARK: Looking
+
+// The broker asks the store and not its series: in a debug build, a copy of a series that is taken through the broker's
+// property outlives the memory from which the compiler releases it.
+extension TaskStore {
+    /// The events of all queues in the last minute.
+    var lastMinute: EventCounts { sampling.server.lastMinute(tick: clock / Series.tickMilliseconds) }
+
+    /// The history of all queues together. O(points).
+    func history(_ interval: HistoryInterval, now: Int64) -> [HistoryPoint] {
+        sampling.server.history(interval, last: interval.last(now: now))
+    }
+
+    /// The history of the queue with a name; nil if there is none. O(points).
+    func history(_ interval: HistoryInterval, of name: Span<UInt8>, now: Int64) -> [HistoryPoint]? {
+        let series = sampling.records.find(hash: QueueRecord.hash(of: name)) { $0.isNamed(name) }
+        if series == 0 { return nil }
+        return sampling.records[series].series.history(interval, last: interval.last(now: now))
+    }
+}
