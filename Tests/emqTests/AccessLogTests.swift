@@ -51,6 +51,18 @@ import Testing
         }
     }
 
+    @Test func aLineHasTheRequestID() throws {
+        let server = try start()
+        let client = try server.connect()
+        for requestID in ["order-17", "two words", ""] {
+            let field = requestID.isEmpty ? "" : "X-Request-Id: \(requestID)\r\n"
+            #expect(try client.post("/wait", "{}", field).status == 200)
+        }
+        let lines = try lines(of: server, count: 3)
+        #expect(lines.map { $0["request_id"] as? String } == ["order-17", nil, nil])
+        #expect(lines[2].keys.contains("request_id") == false)
+    }
+
     @Test func aWaitIsALineWhenItsResponseIsSent() throws {
         let server = try start()
         #expect(try server.post("/wait", #"{"queues": ["q"], "timeout": 150}"#).status == 200)

@@ -15,6 +15,8 @@ final class AccessRecord: RequestRecord {
     private let methodName: String?
     private let path: [UInt8]?
     private let system: String?
+    /// Its X-Request-Id; nil for none.
+    private let requestID: [UInt8]?
 
     /// - Parameters:
     ///   - request: the request; it has no method if it is invalid.
@@ -29,6 +31,7 @@ final class AccessRecord: RequestRecord {
         methodName = request.methodName.isEmpty ? nil : String(decoding: request.methodName)
         path = request.methodName.isEmpty ? nil : Self.shown(request.path)
         self.system = system
+        requestID = request.requestID.isEmpty ? nil : Array(copying: request.requestID)
     }
 
     override func end(status: Int?, byteCount: Int, isSent: Bool) {
@@ -40,6 +43,7 @@ final class AccessRecord: RequestRecord {
         ]
         if !isSent { fields.append(.flag("sent", false)) }
         if let system { fields.append(.word("system", system)) }
+        if let requestID { fields.append(.text("request_id", requestID)) }
         Log.standard.write(.record("access", fields), isOptional: true)
     }
 
