@@ -68,10 +68,10 @@ struct Sampling: ~Copyable {
     fileprivate var ends: IntervalEnds?
     fileprivate var oldestReadySeconds: UInt32 = 0
 
-    /// The memory of all series, in bytes. O(1).
+    /// The memory of all series and of the image, in bytes. What the store counts for each queue includes its place in
+    /// the lists of the sweep. O(1).
     var byteCount: Int {
-        records.count * (MemoryLayout<SeriesRecord>.stride + MemoryLayout<Slot>.stride) + seriesBytes
-            + (touched.count + uncounted.count) * MemoryLayout<Slot>.stride + imageBytes
+        records.count * (MemoryLayout<SeriesRecord>.stride + MemoryLayout<Slot>.stride) + seriesBytes + imageBytes
     }
 
     /// When the sweep has something to do; nil for never, and 0 if it is under way.
