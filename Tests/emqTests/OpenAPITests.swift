@@ -67,6 +67,23 @@ import Testing
         #expect(Set(open) == ["/openapi.json", "/healthz"])
     }
 
+    @Test func everyTypeOfProblemIsInTheResponseWithItsStatus() throws {
+        var statuses: Set<Int> = [405]
+        for (method, path, _, operation) in contract.operations {
+            for (status, response) in operation["responses"] as? Contract.Object ?? [:] {
+                let numbers = status == "default" ? OpenAPI.otherFailures : [Int(status) ?? 0].filter { $0 >= 400 }
+                statuses.formUnion(numbers)
+                let response = contract.resolve(response as? Contract.Object ?? [:])
+                // That of the health check says what it checks.
+                if numbers.isEmpty || path == "/healthz" && status == "503" { continue }
+                let types = ProblemType.allCases.filter { numbers.contains($0.status) }.map(\.rawValue)
+                let text = response["description"] as? String ?? ""
+                #expect(text.hasSuffix("Types: \(types.joined(separator: ", "))."), "\(method) \(path) \(status)")
+            }
+        }
+        #expect(statuses == Set(ProblemType.allCases.map(\.status)))
+    }
+
     // MARK: What the server accepts
 
     /// The names of all members that a schema of an object allows, also in one of several forms.

@@ -87,8 +87,11 @@ enum ProblemType: String, CaseIterable {
     case clientEnded = "client-ended"
     case unsupportedHTTPVersion = "unsupported-http-version"
 
+    /// What the names of all types begin with.
+    static let urnPrefix = "urn:emq:error:"
+
     /// The type as answers name it, in `type`.
-    var urn: String { "urn:emq:error:" + rawValue }
+    var urn: String { Self.urnPrefix + rawValue }
 
     /// The status of answers with this type.
     var status: Int { facts.status }

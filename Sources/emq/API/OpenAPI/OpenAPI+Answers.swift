@@ -52,7 +52,12 @@ extension OpenAPI {
 
     private static let problem = Schema.answer(
         [
-            ("type", .text()), ("title", .text()),
+            (
+                "type",
+                .text(pattern: "^\(ProblemType.urnPrefix)[a-z-]+$").described(
+                    "\(ProblemType.urnPrefix) and a type that the response with this status lists, or a later one.")
+            ),
+            ("title", Schema.text().described("What the type means, for people.")),
             ("status", .integer(400...599)),
             ("detail", Schema.text().described("What is wrong and what would be right, for people.")),
         ],

@@ -156,7 +156,7 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let document = OpenAPI.document
-        guard context.gate.mayAnswer(responses, adding: document.count) else { throw .answerTooLarge }
+        guard context.gate.mayAnswer(responses, adding: document.count) else { throw .tooManyUnreadAnswers }
         responses.beginJSON(estimatedCount: document.count + 1)
         responses.append(document.span)
         responses.endLine()

@@ -35,12 +35,12 @@ enum OpenAPI {
     }
 
     private static let introduction =
-        "A work queue over HTTP. HEAD works wherever GET does, and OPTIONS everywhere; other methods get 405. Where a "
-        + "path ends in a slash, the slash is optional. Requests have no fields and query parameters but those that are "
-        + "here, each at most once; answers may have more members in later versions. Lengths of strings are limited in "
-        + "bytes of UTF-8. Numbers in content, result, progress and body may be of any size. A server without tokens "
-        + "needs no security scheme. Any request may have X-Request-Id and traceparent (W3C Trace Context), which its "
-        + "answer returns, and which the tasks that it adds keep."
+        "A work queue over HTTP. HEAD works wherever GET does, and OPTIONS everywhere; other methods get 405 "
+        + "(method-not-allowed). Where a path ends in a slash, the slash is optional. Requests have no fields and "
+        + "query parameters but those that are here, each at most once; answers may have more members in later "
+        + "versions. Lengths of strings are limited in bytes of UTF-8. Numbers in content, result, progress and body "
+        + "may be of any size. A server without tokens needs no security scheme. Any request may have X-Request-Id "
+        + "and traceparent (W3C Trace Context), which its answer returns, and which the tasks that it adds keep."
 
     private static let securitySchemes: [(name: String, json: String)] = [
         ("bearer", #"{"type":"http","scheme":"bearer"}"#),
@@ -112,8 +112,8 @@ enum OpenAPI {
                 + "written as it is or as %2F, and + is a plus."),
         pathParameter(
             "source", .queueName,
-            "The name of a source, percent-encoded. A slash in it may be written as it is or as %2F; before a last word "
-                + "pause or resume, it must be %2F."),
+            "The name of a source, percent-encoded. A slash in it may be written as it is or as %2F; before a last "
+                + "word pause or resume, it must be %2F."),
         pathParameter("id", .taskID, "The id of a task."),
     ]
 
@@ -187,8 +187,8 @@ enum OpenAPI {
 // MARK: Failures
 
 extension OpenAPI {
-    /// The statuses of failures of HTTP itself, which any request can have, and which have one description together. 405
-    /// is not here: no operation has it.
+    /// The statuses of failures of HTTP itself, which any request can have. They have one description together. 405 is
+    /// not here: no operation has it.
     static let otherFailures = [408, 413, 414, 417, 431, 501, 505]
 
     /// The statuses of all other failures, and what they mean.
@@ -235,8 +235,10 @@ extension OpenAPI {
                 (
                     "description",
                     Schema.quoted(
-                        "The request is late (408), or its body (413), request line (414) or header (431) is too large, "
-                            + "or it needs what the server does not support (417, 501, 505).")
+                        "The request is late (408), or its body (413), request line (414) or header (431) is too "
+                            + "large, or it needs what the server does not support (417, 501, 505). "
+                            + types(of: otherFailures)
+                    )
                 ), ("content", Schema.object([problem])),
             ])
         ),
@@ -244,9 +246,15 @@ extension OpenAPI {
 
     private static let retryAfter = Schema.object([("Retry-After", header("In how many seconds to try again."))])
 
+    /// The types of problems with some statuses, as a sentence.
+    private static func types(of statuses: [Int]) -> String {
+        let types = ProblemType.allCases.filter { statuses.contains($0.status) }.map(\.rawValue)
+        return "Types: \(types.joined(separator: ", "))."
+    }
+
     private static func failure(_ failure: (status: Int, meaning: String)) -> String {
         var members = [
-            ("description", Schema.quoted(failure.meaning)),
+            ("description", Schema.quoted("\(failure.meaning) \(types(of: [failure.status]))")),
             ("content", Schema.object([problem])),
         ]
         switch failure.status {
