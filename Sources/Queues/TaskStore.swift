@@ -174,10 +174,11 @@ struct TaskStore: ~Copyable {
     ///   - queue: the queue.
     ///   - since: when it was paused; 0 if that is not known.
     mutating func setPaused(_ isPaused: Bool, _ queue: Slot, since: Int64 = 0) {
-        if isPaused == (queues[queue].pause == .paused) { return }
-        update(queue) { $0.pause = isPaused ? .paused : .none }
+        if isPaused != (queues[queue].pause == .paused) {
+            update(queue) { $0.pause = isPaused ? .paused : .none }
+            pausedQueueCount += isPaused ? 1 : -1
+        }
         if isPaused { queues[queue].since = since }
-        pausedQueueCount += isPaused ? 1 : -1
     }
 
     private mutating func rest(_ queue: Slot) {

@@ -5,18 +5,10 @@ import Bytes
 import Glibc
 import Net
 import Queues
-import Synchronization
 
 /// The file `history` in the directory of the journal. It is written every five minutes and when the server stops, and
 /// read when it starts.
 final class HistoryFile: Sendable {
-    private struct State {
-        /// What kept the last image from being written; nil if nothing did.
-        var failure: String?
-        /// Whether the server has written its last image.
-        var isClosed = false
-    }
-
     /// About how many bytes there are in the images that are written while the server runs. They are in memory until
     /// they are written.
     static let periodicByteCount = 16 << 20
@@ -25,8 +17,10 @@ final class HistoryFile: Sendable {
 
     private let path: String
     private let log = Log.standard
-    /// Held while the file is being written.
-    private let state = Mutex(State())
+    /// Whether a thread writes an image, or is about to.
+    private let isBeingWritten = Locked(false)
+    /// Whether the last image has been written. Locked while the file is being written.
+    private let isClosed = Locked(false)
 
     init(directory: String) { path = directory + "/history" }
 
@@ -50,31 +44,36 @@ final class HistoryFile: Sendable {
     ///
     /// - Parameter image: what `Broker.takeHistoryImage` has returned.
     func saveLater(_ image: [UInt8]) {
-        let failure = state.withLockIfAvailable { $0.failure }
-        guard let failure else { return }
-        if let failure { log.warning("\(failure); after a crash, they are missing in /stats/") }
-        // Without a thread, the next image is written, or that of the stop.
-        try? DetachedThread.start { [self] in
-            state.withLock { state in
-                if !state.isClosed { state.failure = write(image) }
+        let isBusy = isBeingWritten.with { isBeingWritten in
+            defer { isBeingWritten = true }
+            return isBeingWritten
+        }
+        if isBusy { return }
+        do throws(SystemError) {
+            try DetachedThread.start { [self] in
+                isClosed.with { if !$0 { write(image) } }
+                isBeingWritten.with { $0 = false }
             }
+        } catch {
+            log.warning("cannot write the histories of /stats/ (\(error)); emq tries again in five minutes")
+            isBeingWritten.with { $0 = false }
         }
     }
 
     /// Writes the histories, if there are any, for the last time. O(points), with blocking system calls.
     func save(_ broker: isolated Broker, now: Int64) {
         let image = broker.historyImage(now: now)
-        state.withLock { state in
-            state.isClosed = true
-            if let image, let failure = write(image) { log.warning("\(failure), so they are lost") }
+        isClosed.with { isClosed in
+            isClosed = true
+            if let image { write(image) }
         }
     }
 
-    /// Writes the file, and returns why it cannot; nil if it can.
-    private func write(_ image: [UInt8]) -> String? {
-        guard let code = replace(with: image) else { return nil }
+    private func write(_ image: [UInt8]) {
+        guard let code = replace(with: image) else { return }
         unsafe unlink(path + ".new")
-        return "cannot write the histories of /stats/ to '\(path)' (\(FileError(code: code)))"
+        log.warning(
+            "cannot write '\(path)' (\(FileError(code: code))), so the histories in /stats/ do not outlive the server")
     }
 
     /// Replaces the file, and returns the error's number; nil for none. A crash leaves the old file or the new one.

@@ -94,6 +94,28 @@ import UID
         }
     }
 
+    /// A restored queue may be paused by one image, and by the next one since another time.
+    @Test func theLastPauseCountsAfterARestart() throws {
+        nonisolated(unsafe) var frames: [(UInt64, [UInt8])] = []
+        try withBroker { broker in
+            broker.beginRestoring()
+            while !broker.finishRestoring(nextSequence: 1, now: 0, graceMilliseconds: 0) {}
+            for (time, isOver) in [(Int64(7), true), (9, false)] {
+                broker.pause(try broker.queue("a"), now: time)
+                broker.writeChanges { frames.append(($1, Array(copying: $0))) }
+                if isOver { broker.resume(try broker.queue("a")) }
+            }
+        }
+        try withBroker { broker in
+            broker.beginRestoring()
+            for (sequence, bytes) in frames { try broker.restore(bytes.span, sequence: sequence) }
+            while !broker.finishRestoring(nextSequence: 3, now: 10, graceMilliseconds: 0) {}
+            #expect(try broker.statistics("a").pausedSince == 9)
+            #expect(broker.pausedQueueCount == 1)
+            broker.checkInvariants()
+        }
+    }
+
     @Test(arguments: [1, 7, 512, 5000])
     func aWalkMeetsEachQueueThatStaysOnce(limit: Int) throws {
         try withBroker(maximumTasks: 10_000) { broker in
