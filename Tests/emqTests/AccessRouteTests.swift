@@ -142,7 +142,8 @@ import Testing
         // Not even for what needs no token.
         for head in ["GET /healthz", "OPTIONS /queues/"] {
             let client = try server.connect()
-            client.send("\(head) HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + body)
+            // The contract says nothing of such a request, so this goes around its check.
+            client.send(Array("\(head) HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n\(body)".utf8))
             #expect(try client.response().status == 401, "\(head)")
         }
         // They count as refused, as others do.

@@ -227,6 +227,14 @@ import Testing
         }
     }
 
+    @Test func onlyWhatNeedsAPermissionCanLackAToken() {
+        for (method, path, _, operation) in contract.operations {
+            let isOpen = (operation["security"] as? [Any])?.isEmpty == true
+            let responses = operation["responses"] as? Contract.Object ?? [:]
+            #expect((responses["401"] == nil) == isOpen, "\(method) \(path)")
+        }
+    }
+
     @Test func checksAnswersStrictly() {
         func flaws(_ status: Int, _ type: String, _ body: String, _ method: String, _ target: String) -> Int {
             contract.flaws(Response(status: status, fields: ["content-type": type], body: body), to: method, target)

@@ -149,14 +149,14 @@ enum OpenAPI {
             members.append(
                 ("requestBody", Schema.object([("required", "true"), ("content", Schema.object(content))])))
         }
-        members.append(("responses", Schema.object(responses(of: description, route))))
+        members.append(("responses", Schema.object(responses(of: operation, description, route))))
         return Schema.object(members)
     }
 
     private static func media(_ schema: Schema) -> String { Schema.object([("schema", schema.json)]) }
 
     private static func responses(
-        of description: Description, _ route: Route
+        of operation: Operation, _ description: Description, _ route: Route
     ) -> [(name: String, json: String)] {
         var members = [("description", Schema.quoted("Success."))]
         switch description.answer {
@@ -171,7 +171,7 @@ enum OpenAPI {
         }
         let success = Schema.object(members)
         var responses = description.statuses.map { ("\($0)", success) }
-        for (status, _) in failures where canFail(status, description, route) {
+        for (status, _) in failures where canFail(status, operation, description, route) {
             let isHealth = status == 503 && description.name == "showHealth"
             let name = isHealth ? "Unhealthy" : name(ofFailure: status)
             responses.append(("\(status)", component("responses", name)))
@@ -204,9 +204,10 @@ extension OpenAPI {
     ]
 
     private static func canFail(
-        _ status: Int, _ description: Description, _ route: Route
+        _ status: Int, _ operation: Operation, _ description: Description, _ route: Route
     ) -> Bool {
         switch status {
+        case 401: operation.need.permission != nil
         case 404: route.subject == .task || description.failures.contains(404)
         case 409, 429: description.failures.contains(status)
         case 415: description.body != nil
