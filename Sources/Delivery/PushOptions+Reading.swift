@@ -5,7 +5,8 @@ import JSON
 import Net
 
 extension PushOptions {
-    private static let maximumNameBytes = 256
+    /// The longest name of a member or a header, in bytes of UTF-8.
+    public static let maximumNameBytes = 256
 
     /// Reads a JSON object.
     ///

@@ -146,6 +146,10 @@ final class Contract: @unchecked Sendable {
         case "object":
             let members = value as? Object ?? [:]
             let properties = schema["properties"] as? Object
+            if let maximum = schema["maxProperties"] as? Int { expect(members.count <= maximum, "is too large") }
+            if let names = schema["propertyNames"] as? Object {
+                for name in members.keys { flaws += self.flaws(name, names, at: "\(place).\(name)") }
+            }
             for name in schema["required"] as? [String] ?? [] { expect(members[name] != nil, "has no \(name)") }
             for (name, member) in members {
                 let inner = "\(place).\(name)"

@@ -227,6 +227,33 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        (#""headers": {"X": "1", "!#$%&'*+.^_`|~-": "1"}"#, [200, 200]), (#""headers": {"X": null}"#, [400, 200]),
+        (#""headers": {"X": ""}"#, [400, 400]), (#""headers": {"": "1"}"#, [400, 400]),
+        (#""headers": {"A B": "1"}"#, [400, 400]), (#""headers": {"Ü": "1"}"#, [400, 400]),
+        (#""method": "PROPFIND""#, [200, 200]), (#""method": "CONNECTS""#, [200, 200]),
+        (#""method": "CONNECT""#, [400, 400]), (#""method": "G ET""#, [400, 400]), (#""method": "Ü""#, [400, 400]),
+        (#""method": null"#, [200, 200]),
+        (#""rate": "0/s""#, [400, 400]), (#""rate": "000.000/d""#, [400, 400]), (#""rate": "0.000001/d""#, [200, 200]),
+        (#""rate": "1000000/s""#, [200, 200]), (#""rate": "000001000000.0/s""#, [200, 200]),
+        (#""rate": "999999.999999/s""#, [200, 200]), (#""rate": "1000000.000001/s""#, [400, 400]),
+        (#""rate": "0000001000000/s""#, [400, 400]), (#""rate": "60000000/m""#, [200, 200]),
+        (#""rate": "000059999999.9/m""#, [200, 200]), (#""rate": "60000001/m""#, [400, 400]),
+        (#""rate": "1000000000/h""#, [200, 200]), (#""rate": "001000000000.000000/d""#, [200, 200]),
+        (#""rate": "1000000000.1/h""#, [400, 400]), (#""rate": "1000000001/d""#, [400, 400]),
+        (#""rate": "999999999999/s""#, [400, 400]), (#""rate": "1/w""#, [400, 400]), (#""rate": "1./s""#, [400, 400]),
+    ])
+    func aPushIsAcceptedIfItsSchemaAllowsIt(member: String, statuses: [Int]) throws {
+        let server = try Server.pushing()
+        let body = "{\"push\": {\(member)}}"
+        for (method, status) in zip(["PUT", "PATCH"], statuses) {
+            #expect(try server.send(method, "/config/q", body).status == status, "\(method)")
+            let operation = contract.operation(method, "/config/q")
+            let schema = try #require(contract.schema(operation?["requestBody"]))
+            #expect(contract.flaws(body, schema).isEmpty == (status == 200), "\(method)")
+        }
+    }
+
     @Test func onlyWhatNeedsAPermissionCanLackAToken() {
         for (method, path, _, operation) in contract.operations {
             let isOpen = (operation["security"] as? [Any])?.isEmpty == true

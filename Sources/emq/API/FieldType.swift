@@ -42,7 +42,7 @@ extension FieldType<Int64> {
     }
 
     /// A time in Unix seconds, as milliseconds.
-    static var time: Self { Self(.time) { (value, now) throws(Problem) in try value.time(now: now) } }
+    static var time: Self { Self(.requestedTime) { (value, now) throws(Problem) in try value.time(now: now) } }
 
     /// A whole number.
     static func integer(_ range: ClosedRange<Int64>) -> Self {
@@ -81,7 +81,7 @@ extension FieldType<[UInt8]> {
 
     /// An object of strings of at most `maximumBytes` bytes of JSON, as the client wrote it.
     static func strings(maximumBytes: Int) -> Self {
-        Self(.map(of: .text(minimumBytes: 0))) { (value, _) throws(Problem) in
+        Self(.map(of: .text(mayBeEmpty: true))) { (value, _) throws(Problem) in
             try value.strings(maximumBytes: maximumBytes)
         }
     }

@@ -61,7 +61,7 @@ extension OpenAPI {
             ("status", .integer(400...599)),
             ("detail", Schema.text().described("What is wrong and what would be right, for people.")),
         ],
-        optional: [("field", Schema.text(minimumBytes: 0).described("The field or query parameter at fault."))]
+        optional: [("field", Schema.text(mayBeEmpty: true).described("The field or query parameter at fault."))]
     ).described("A problem detail (RFC 9457). The request has changed nothing.")
 
     private static let queueName = Schema.text(
@@ -82,7 +82,7 @@ extension OpenAPI {
     ]
     /// What came with the task.
     private static let added: Properties = [
-        ("metadata", .map(of: .text(minimumBytes: 0))),
+        ("metadata", .map(of: .text(mayBeEmpty: true))),
         ("request_id", Schema.text(maximumBytes: 128).described("X-Request-Id of the request that added the task.")),
         ("traceparent", Schema.text(maximumBytes: 128).described("traceparent of the request that added the task.")),
     ]

@@ -11,6 +11,9 @@ extension Schema {
     /// A number of seconds above 0.
     static let length = seconds(isZeroAllowed: false, maximumMilliseconds: emq.maximumMilliseconds)
     static let retryLimit = integer(0...Int64(UInt32.max))
+    /// A time that the server reads. Its maximum depends on the present.
+    static let requestedTime = number(minimum: 0)
+    fileprivate static let headerValue = text(maximumBytes: PushOptions.maximumHeaderBytes)
     /// A constant pause, or a growing one.
     static let backoff = anyOf(duration, reference("Backoff"))
     /// How long a task lives, in a configuration.
@@ -41,7 +44,7 @@ extension OpenAPI {
         ("BackoffPatch", .patch(backoff)),
         ("Request", .request(request)),
         ("Push", .request(push)),
-        ("PushPatch", .patch(replacing("circuit", by: .reference("CircuitPatch"), in: push))),
+        ("PushPatch", .patch(pushPatch)),
         ("Circuit", .request(circuit, required: circuit.map(\.name))),
         ("CircuitPatch", .patch(circuit)),
         ("ShownRequest", .answer([], optional: request)),
@@ -178,14 +181,24 @@ extension OpenAPI {
         ("jitter", Schema.fraction.described("Makes each pause longer or shorter by up to that fraction.")),
     ]
 
+    /// A character of a token (RFC 9110), as a pattern.
+    private static let token = "[!#$%&'*+.^_`|~0-9A-Za-z-]"
+
+    private static func headers(of value: Schema) -> Schema {
+        .map(
+            of: value, names: .text(maximumBytes: PushOptions.maximumNameBytes, pattern: "^\(token)+$"),
+            maximumCount: PushOptions.maximumHeaders
+        )
+        .described("Header fields to add. Answers show *** in place of values, and *** keeps a value.")
+    }
+
     private static let commonPush: Properties = [
         ("url", Schema.httpURL.described("The target.")),
-        ("method", .text(maximumBytes: 32).described("The method; default POST.")),
         (
-            "headers",
-            .map(of: .text(maximumBytes: PushOptions.maximumHeaderBytes), maximumCount: PushOptions.maximumHeaders)
-                .described("Header fields to add. Answers show *** in place of values, and *** keeps a value.")
+            "method",
+            .text(maximumBytes: 32, pattern: "^(?!CONNECT$)\(token)+$").described("The method; default POST.")
         ),
+        ("headers", headers(of: .headerValue)),
         (
             "timeout",
             .seconds(isZeroAllowed: false, maximumMilliseconds: PushOptions.maximumTimeoutMilliseconds)
@@ -196,6 +209,16 @@ extension OpenAPI {
 
     private static let request = commonPush + [("body", Schema.any.described("Sent instead of the content."))]
 
+    /// What a `Rate` can be: a number above zero up to the maximum of its unit, of up to twelve digits before the point.
+    private static let ratePattern: String = {
+        let decimals = #"(\.[0-9]{1,6})?"#
+        let zeros = #"(\.0{1,6})?"#
+        return "^(?=[0-9.]*[1-9])("
+            + "(0{0,6}[0-9]{1,6}\(decimals)|0{0,5}1000000\(zeros))/s|"
+            + "(0{0,4}[0-5]?[0-9]{1,7}\(decimals)|0{0,4}60000000\(zeros))/m|"
+            + "(0{0,3}[0-9]{1,9}\(decimals)|0{0,2}1000000000\(zeros))/[hd])$"
+    }()
+
     private static let push: Properties =
         commonPush + [
             (
@@ -205,8 +228,8 @@ extension OpenAPI {
             ),
             (
                 "rate",
-                .text(maximumBytes: 64, pattern: #"^[0-9]{1,12}(\.[0-9]{1,6})?/[smhd]$"#)
-                    .described("The maximum rate of requests: 10/s, 21.5/m, 5/h, 1/d.")
+                .text(maximumBytes: 64, pattern: ratePattern)
+                    .described("The maximum rate of requests, at most 1000000/s: 10/s, 21.5/m, 5/h, 1/d.")
             ),
             ("circuit", .reference("Circuit")),
             ("signature", .words(["emq", "standard"]).described("How emq signs requests; default emq.")),
@@ -226,6 +249,10 @@ extension OpenAPI {
                     .described("The issuers of certificates that alone are accepted, in PEM.")
             ),
         ]
+
+    private static let pushPatch = replacing(
+        "headers", by: headers(of: Schema.headerValue.orNull),
+        in: replacing("circuit", by: .reference("CircuitPatch"), in: push))
 
     private static let circuit: Properties = [
         (

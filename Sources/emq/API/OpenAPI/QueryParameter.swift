@@ -61,15 +61,15 @@ struct QueryParameter: Sendable {
     // MARK: Of many queues
 
     static let queues = [
-        QueryParameter("prefix", .text(minimumBytes: 0), "Only queues whose names begin with this."),
+        QueryParameter("prefix", .text(mayBeEmpty: true), "Only queues whose names begin with this."),
         match,
         QueryParameter("sort", words(QueueOrder.named), "The order of the queues; default name."),
         QueryParameter(
             "n", .integer(1...Int64(QueuePageQuery.maximumCount)), "The maximum number of queues."),
-        QueryParameter("after", .text(minimumBytes: 0), "The next of the page before, for the same sort."),
+        QueryParameter("after", .text(mayBeEmpty: true), "The next of the page before, for the same sort."),
     ]
     static let match = QueryParameter(
-        "match", .text(minimumBytes: 0, maximumBytes: GlobPattern.maximumByteCount),
+        "match", .text(mayBeEmpty: true, maximumBytes: GlobPattern.maximumByteCount),
         "Only queues whose whole names match this pattern, in which * stands for any characters or none.")
     static let metrics = [
         match,

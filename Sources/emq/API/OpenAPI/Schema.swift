@@ -43,6 +43,9 @@ struct Schema: Sendable {
     /// A number.
     static let number = type("number")
 
+    /// A number from a minimum.
+    static func number(minimum: Int) -> Schema { type("number", [("minimum", "\(minimum)")]) }
+
     /// A whole number. A range that ends with the 64 bits has no such bound in the schema.
     static func integer(_ range: ClosedRange<Int64>) -> Schema {
         var bounds: [(name: String, json: String)] = []
@@ -62,10 +65,10 @@ struct Schema: Sendable {
     /// A fraction from 0 to 1.
     static let fraction = type("number", [("minimum", "0"), ("maximum", "1")])
 
-    /// A text. Its limits count bytes of UTF-8, of which a character has at least one.
-    static func text(minimumBytes: Int = 1, maximumBytes: Int? = nil, pattern: String? = nil) -> Schema {
+    /// A text. Its maximum counts bytes of UTF-8, of which a character has at least one.
+    static func text(mayBeEmpty: Bool = false, maximumBytes: Int? = nil, pattern: String? = nil) -> Schema {
         var more: [(name: String, json: String)] = []
-        if minimumBytes > 0 { more.append(("minLength", "\(minimumBytes > 0 ? 1 : 0)")) }
+        if !mayBeEmpty { more.append(("minLength", "1")) }
         if let maximumBytes { more.append(("maxLength", "\(maximumBytes)")) }
         if let pattern { more.append(("pattern", quoted(pattern))) }
         return type("string", more)
@@ -89,10 +92,11 @@ struct Schema: Sendable {
     }
 
     /// An object whose members have names that clients choose.
-    static func map(of value: Schema, maximumCount: Int? = nil) -> Schema {
-        type(
-            "object",
-            [("additionalProperties", value.json)] + (maximumCount.map { [("maxProperties", "\($0)")] } ?? []))
+    static func map(of value: Schema, names: Schema? = nil, maximumCount: Int? = nil) -> Schema {
+        var more = [("additionalProperties", value.json)]
+        if let names { more.append(("propertyNames", names.json)) }
+        if let maximumCount { more.append(("maxProperties", "\(maximumCount)")) }
+        return type("object", more)
     }
 
     /// An object of a request. It has no other members. A member that is not required may be `null`.
