@@ -72,7 +72,8 @@ final class Contract: @unchecked Sendable {
         let type = response.fields["content-type"].map { String($0.prefix { $0 != ";" }) }
         guard let operation = operation(method, target) else {
             if response.status < 400 { return method == "OPTIONS" ? [] : ["the operation is not documented"] }
-            return type == "application/problem+json" ? flaws(response.body, .init(reference: "Problem")) : []
+            return method != "HEAD" && type == "application/problem+json"
+                ? flaws(response.body, .init(reference: "Problem")) : []
         }
         let responses = operation["responses"] as? Object ?? [:]
         let other = OpenAPI.otherFailures.contains(response.status) ? responses["default"] : nil
@@ -86,12 +87,16 @@ final class Contract: @unchecked Sendable {
         return type.hasSuffix("json") ? flaws(response.body, schema) : []
     }
 
-    private func flaws(_ body: String, _ schema: Object) -> [String] {
-        // What Foundation cannot read, such as half a surrogate pair, is a client's own content.
-        guard
-            let value = try? JSONSerialization.jsonObject(with: Data(body.utf8), options: .fragmentsAllowed)
-        else { return [] }
-        return flaws(value, schema, at: "")
+    /// What is wrong with a body of JSON.
+    func flaws(_ body: String, _ schema: Object) -> [String] {
+        // Contents may have what Foundation cannot read: halves of surrogate pairs, and large exponents.
+        let readable = body.replacing(/\\u[dD][89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?/, with: "?")
+            .replacing(/\\u[dD][c-fC-F][0-9a-fA-F]{2}/, with: "?").replacing(/[eE][+]?[0-9]{3,}/, with: "")
+        for text in [body, readable] {
+            let value = try? JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
+            if let value { return flaws(value, schema, at: "") }
+        }
+        return ["the body is not JSON"]
     }
 
     // MARK: Schemas

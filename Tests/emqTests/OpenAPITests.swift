@@ -276,5 +276,12 @@ import Testing
         #expect(flaws(200, "application/json", "{\"paused\":1}", "POST", "/pause/a") == 1)
         #expect(flaws(200, "application/json", "{\"paused\":true}", "POST", "/pause/a") == 0)
         #expect(flaws(404, "application/problem+json", "{}", "GET", "/nowhere") > 0)
+        let text = { (content: String) in "{\"state\":\"done\",\"result\":\(content)}" }
+        for content in [#""\ud800""#, #""\udc00\ud83d\ude00""#, "1e400"] {
+            #expect(flaws(200, "application/json", text(content), "GET", "/result/\(id)") == 0, "\(content)")
+        }
+        for wrong in ["{\"paused\":true", "", "yes"] {
+            #expect(flaws(200, "application/json", wrong, "POST", "/pause/a") == 1, "\(wrong)")
+        }
     }
 }
