@@ -87,16 +87,25 @@ final class Contract: @unchecked Sendable {
         return type.hasSuffix("json") ? flaws(response.body, schema) : []
     }
 
+    /// What is wrong with the body of a request; empty if it is as the document says.
+    func flaws(ofRequest body: String, to method: String, _ target: String) -> [String] {
+        guard let operation = operation(method, target) else { return [] }
+        let documented = operation["requestBody"] as? Object
+        if body.isEmpty { return documented?["required"] as? Bool == true ? ["there is no body"] : [] }
+        guard let schema = schema(documented) else { return ["there is a body"] }
+        return flaws(body, schema)
+    }
+
     /// What is wrong with a body of JSON.
     func flaws(_ body: String, _ schema: Object) -> [String] {
+        func parse(_ text: String) -> Any? {
+            try? JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
+        }
+        if let value = parse(body) { return flaws(value, schema, at: "") }
         // Contents may have what Foundation cannot read: halves of surrogate pairs, and large exponents.
         let readable = body.replacing(/\\u[dD][89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?/, with: "?")
             .replacing(/\\u[dD][c-fC-F][0-9a-fA-F]{2}/, with: "?").replacing(/[eE][+]?[0-9]{3,}/, with: "")
-        for text in [body, readable] {
-            let value = try? JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
-            if let value { return flaws(value, schema, at: "") }
-        }
-        return ["the body is not JSON"]
+        return parse(readable).map { flaws($0, schema, at: "") } ?? ["the body is not JSON"]
     }
 
     // MARK: Schemas

@@ -262,6 +262,16 @@ import Testing
         }
     }
 
+    @Test func checksRequestsStrictly() {
+        func isRight(_ body: String, _ method: String, _ target: String) -> Bool {
+            contract.flaws(ofRequest: body, to: method, target).isEmpty
+        }
+        #expect(isRight("{\"content\":1}", "POST", "/enqueue/q") && isRight("null", "POST", "/enqueue/q"))
+        #expect(!isRight("{\"contents\":1}", "POST", "/enqueue/q") && !isRight("{\"retry\":-1}", "POST", "/enqueue/q"))
+        #expect(!isRight("{\"content\":1", "POST", "/enqueue/q") && !isRight("", "POST", "/enqueue/q"))
+        #expect(isRight("", "POST", "/pause/q") && !isRight("{}", "POST", "/pause/q"))
+    }
+
     @Test func checksAnswersStrictly() {
         func flaws(_ status: Int, _ type: String, _ body: String, _ method: String, _ target: String) -> Int {
             contract.flaws(Response(status: status, fields: ["content-type": type], body: body), to: method, target)

@@ -184,7 +184,7 @@ final class Client {
     /// each error must be a problem detail.
     private let expectsLines: Bool
     /// The requests without an answer yet, whose answers must agree with the contract.
-    private var requests: [(method: String, target: String)] = []
+    private var requests: [(method: String, target: String, body: String)] = []
     /// Whether a test has sent something else than whole requests, one at a time. Then nothing is known of the answers.
     private var isRaw = false
 
@@ -210,7 +210,9 @@ final class Client {
         let line = text.prefix { $0 != "\r\n" }.split(separator: " ", omittingEmptySubsequences: false)
         let end = text.range(of: "\r\n\r\n")
         if line.count == 3, line[2] == "HTTP/1.1", let end, text[end.upperBound...].range(of: " HTTP/1.1\r\n") == nil {
-            requests.append((String(line[0]), String(line[1])))
+            // Without a length, what follows is another request.
+            let hasBody = text[..<end.lowerBound].range(of: "Content-Length:", options: .caseInsensitive) != nil
+            requests.append((String(line[0]), String(line[1]), hasBody ? String(text[end.upperBound...]) : ""))
         } else {
             isRaw = true
         }
@@ -270,11 +272,15 @@ final class Client {
         return response
     }
 
-    /// Checks that an answer of emq's own interface agrees with its contract.
+    /// Checks that an answer of emq's own interface agrees with its contract, and a request that it has accepted too.
     private func checkContract(_ response: Response) {
         guard expectsLines, !isRaw, response.status >= 200, !requests.isEmpty else { return }
-        let (method, target) = requests.removeFirst()
-        if response.body.utf8.count > 1_000_000 { return }
+        let (method, target, body) = requests.removeFirst()
+        if max(response.body.utf8.count, body.utf8.count) > 1_000_000 { return }
+        if response.status < 300 {
+            let flaws = Contract.shared.flaws(ofRequest: body, to: method, target)
+            #expect(flaws.isEmpty, "\(method) \(target) accepts, against the contract: \(body.prefix(500))")
+        }
         let flaws = Contract.shared.flaws(response, to: method, target)
         #expect(
             flaws.isEmpty,
