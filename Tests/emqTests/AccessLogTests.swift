@@ -91,6 +91,15 @@ import Testing
         #expect(line["system"] as? String == "htq" && line["path"] as? String == "/")
     }
 
+    @Test func aLongMethodIsCut() throws {
+        let server = try start()
+        let client = try server.connect()
+        client.send(String(repeating: "M", count: 3000) + " / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        #expect(try client.response().status >= 400)
+        let line = try #require(try lines(of: server, count: 1).first)
+        #expect(line["method"] as? String == String(repeating: "M", count: 32) + "…")
+    }
+
     @Test func itIsOffUnlessItIsAskedFor() throws {
         let server = try Server(["--addr", "127.0.0.1:0"], environment: ["EMQ_ACCESS_LOG": "false"])
         #expect(try server.get("/healthz").status == 200)
@@ -105,6 +114,23 @@ import Testing
         ("/task/AaH8ekX5cACuES467dOuXw%400123456789abcdef", "/task/AaH8ekX5cACuES467dOuXw…"),
         ("/peek/mail@example.com", "/peek/mail@example.com"), ("/peek/emq_orders", "/peek/emq_orders"),
         ("/peek/emq_PFh5rOQRV5Zd4rn3hxqQGbwsBLVjBEYw2s8L0G/x", "/peek/emq_…"),
+        ("/peek/xemq_PFh5rOQRV5Zd4rn3hxqQGbwsBLVjBEYw2s8L0G", "/peek/xemq_…"),
+        ("/peek/emq%5FPFh5rOQRV5Zd4rn3hxqQGbwsBLVjBEYw2s8L0G", "/peek/emq%5F…"),
+        ("/peek/a%2Femq_%50Fh5rOQRV5Zd4rn3hxqQGbwsBLVjBEYw2s8L0G", "/peek/a%2Femq_…"),
+        (
+            "/task/09fc407d-0b6b-4caf-89c9-db63f0725d8e@0123456789abcdef",
+            "/task/09fc407d-0b6b-4caf-89c9-db63f0725d8e…"
+        ),
+        ("/task/%41aH8ekX5cACuES467dOuXw@0123456789abcdef", "/task/%41aH8ekX5cACuES467dOuXw…"),
+        ("/task/AaH8ekX5cACuES467dOuXw@%30123456789abcde%66", "/task/AaH8ekX5cACuES467dOuXw…"),
+        ("/peek/a%2FAaH8ekX5cACuES467dOuXw@0123456789abcdef/b", "/peek/a%2FAaH8ekX5cACuES467dOuXw…"),
+        ("/task/AaH8ekX5cACuES467dOuXw%25400123456789abcdef", "/task/AaH8ekX5cACuES467dOuXw…"),
+        ("/task/AaH8ekX5cACuES467dOuXw@0123456789abcde", "/task/AaH8ekX5cACuES467dOuXw@0123456789abcde"),
+        ("/peek/100%25/%zz/%4", "/peek/100%25/%zz/%4"),
+        (
+            "/" + String(repeating: "y", count: 1020) + "@0123456789abcdef",
+            "/" + String(repeating: "y", count: 1020) + "…"
+        ),
         ("/x" + String(repeating: "y", count: 2000), "/x" + String(repeating: "y", count: 1022) + "…"),
     ])
     func pathsShowNoReceiptsAndTokens(path: String, shown: String) {

@@ -24,7 +24,7 @@ struct LogEvent {
         enum Value {
             /// A text, which may come from anybody; nil for none.
             case text([UInt8]?)
-            /// A text of visible ASCII characters that the server has made, such as an address.
+            /// A text without spaces, quotation marks and control characters, such as an address.
             case word(String)
             case number(Int64)
             case flag(Bool)
