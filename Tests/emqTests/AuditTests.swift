@@ -74,7 +74,7 @@ import Testing
         for (place, line) in lines.prefix(20).enumerated() {
             #expect(line == #"token=- remote=PEER action="POST /kick" queue="q\#(place + 10)" tasks=1"#)
         }
-        #expect(lines[20] == #"token=- remote=PEER action="POST /kick" other_queues="5" tasks=5"#)
+        #expect(lines[20] == #"token=- remote=PEER action="POST /kick" other_queues=5 tasks=5"#)
         #expect(lines[21] == #"token=- remote=PEER action="POST /kick" to="origin" tasks=0"#)
     }
 

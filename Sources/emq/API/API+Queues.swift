@@ -233,7 +233,7 @@ extension API {
             }
         }
         let queue = try broker.requireQueue(named: api.name.span)
-        if isToOrigin { context.audit?.add("to", Array("origin".utf8)) }
+        if isToOrigin { context.audit?.add(.text("to", "origin")) }
         let completion = completion(of: request, "{\"kicked\":", context, on: broker)
         do throws(BrokerError) {
             if isToOrigin {
@@ -275,7 +275,7 @@ extension API {
             counts[queueName, default: 0] += 1
             return true
         }
-        if isToOrigin { context.audit?.add("to", Array("origin".utf8)) }
+        if isToOrigin { context.audit?.add(.text("to", "origin")) }
         context.logAudit(of: counts)
         return .answered
     }
@@ -303,7 +303,7 @@ extension API {
         if !broker.isQueueInUse(named: target.span) { try context.gate.admit(.names, on: broker) }
         let source = try broker.requireQueue(named: api.name.span)
         let destination = try broker.requireQueue(named: target.span)
-        context.audit?.add("to", target)
+        context.audit?.add(.text("to", target))
         let completion = completion(of: request, "{\"moved\":", context, on: broker)
         do throws(BrokerError) {
             try broker.move(

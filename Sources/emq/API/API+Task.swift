@@ -76,7 +76,7 @@ extension API {
                 field: "key")
         }
         _ = broker.freeKey(key, in: queue, now: context.now)
-        context.audit?.add("key", key)
+        context.audit?.add(.text("key", key))
         writeNoContent(to: &responses)
         return .answered
     }

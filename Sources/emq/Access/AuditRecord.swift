@@ -14,8 +14,8 @@ struct AuditRecord {
     private let action: String
     /// The queue that it concerns; nil for none, or for all.
     var queueName: [UInt8]?
-    /// Further fields, such as `to`, and their values.
-    private var members: [(name: StaticString, value: [UInt8])] = []
+    /// Further fields, such as `to`.
+    private var members: [LogEvent.Field] = []
 
     init(_ request: borrowing Request, by caller: Caller, route: Route, name: [UInt8]) {
         if case .holder(let token) = caller { tokenName = token.name } else { tokenName = nil }
@@ -23,12 +23,12 @@ struct AuditRecord {
         action = "\(text(request.methodName)) /\(route.name)\(route.suffix)"
         switch route.subject {
         case .queue: queueName = name
-        case .source: members = [("source", name)]
+        case .source: members = [.text("source", name)]
         case .none, .task: break
         }
     }
 
-    mutating func add(_ name: StaticString, _ value: [UInt8]) { members.append((name, value)) }
+    mutating func add(_ field: LogEvent.Field) { members.append(field) }
 
     /// The event for the log, which has it whatever its level.
     ///
@@ -37,7 +37,7 @@ struct AuditRecord {
     func event(taskCount: Int? = nil) -> LogEvent {
         var fields: [LogEvent.Field] = [.text("token", tokenName), .word("remote", peer), .text("action", action)]
         if let queueName { fields.append(.text("queue", queueName)) }
-        for member in members { fields.append(.text(member.name, member.value)) }
+        fields += members
         if let taskCount { fields.append(.number("tasks", taskCount)) }
         return .record("audit", fields)
     }
@@ -60,14 +60,14 @@ extension Context {
         let rest = sorted.dropFirst(Self.maximumAuditLines)
         guard sorted.isEmpty || !rest.isEmpty else { return }
         var last = record
-        if !rest.isEmpty { last.add("other_queues", Array("\(rest.count)".utf8)) }
+        if !rest.isEmpty { last.add(.number("other_queues", rest.count)) }
         Log.standard.write(last.event(taskCount: rest.reduce(0) { $0 + $1.value }))
     }
 
     /// Notes for the log that the current request changes a task. Call this before the change.
     mutating func noteAudited(_ id: UID, on broker: isolated Broker) {
         audit?.queueName = broker.withTask(id: id, now: now) { Array(copying: $0.queueName) }
-        audit?.add("task", Array("\(id)".utf8))
+        audit?.add(.text("task", "\(id)"))
         auditedTaskCount = 1
     }
 }
