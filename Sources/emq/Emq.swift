@@ -33,7 +33,7 @@ enum Emq {
             try serve(options, log)
             exit(0)
         } catch let error as UsageError {
-            log.error(error.advice)
+            printError("emq: \(error.advice)")
             exit(2)
         } catch {
             log.error("\(error)")

@@ -206,7 +206,7 @@ import Testing
             (["--require-tokens"], [:], "--require-tokens requires --tokens FILE"),
             ([], ["EMQ_REQUIRE_TOKENS": "true"], "--require-tokens requires --tokens FILE"),
             (["--require-tokens=maybe"], [:], "--require-tokens is true or false, not 'maybe'"),
-            (["--tokens", "/nowhere/tokens"], [:], "--tokens: cannot read '/nowhere/tokens': No such file"),
+            (["--tokens", "/nowhere/tokens"], [:], "emq: --tokens: cannot read '/nowhere/tokens': No such file"),
             (["--tokens", ""], [:], "--tokens needs the path of a file"),
         ] as [([String], [String: String], String)])
     func aServerWithoutNeededTokensDoesNotStart(

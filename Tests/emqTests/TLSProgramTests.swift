@@ -160,7 +160,7 @@ struct TLSProgramTests {
         ] {
             let result = try Server.run(["--addr", "127.0.0.1:0"] + arguments)
             #expect(result.status == 2, "\(arguments)")
-            #expect(result.error.contains("Z error ") && result.error.contains(words), "\(result.error)")
+            #expect(result.error.hasPrefix("emq: ") && result.error.contains(words), "\(result.error)")
             #expect(result.error.filter { $0 == "\n" }.count == 1)
         }
     }
