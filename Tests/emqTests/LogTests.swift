@@ -77,6 +77,15 @@ import Testing
         #expect(object["message"] as? String == "before \(text) behind")
     }
 
+    @Test func aMessageCannotImitateAField() throws {
+        let page = Page()
+        let message = #"'x' audit token="root" action="POST /purge" tasks=5 token=-"#
+        for format in [LogFormat.journal, .json] { page.log(format).info(message, .text("queue", "x=\"y\"")) }
+        let words = #"'x' audit token\u{3D}'root' action\u{3D}'POST /purge' tasks\u{3D}5 token\u{3D}-"#
+        #expect(page.lines[0] == #"<6>info \#(words) queue="x=\"y\"""#)
+        #expect(try page.object(1)["message"] as? String == message)
+    }
+
     @Test func bytesThatAreNoTextAreReplaced() throws {
         let page = Page()
         page.log(.json).info("a", .text("queue", [0x61, 0xFF, 0x62]))

@@ -99,8 +99,8 @@ import Testing
         #expect(world.waitingByteCount == 0)
         #expect(
             world.rabbit.lines.last
-                == "warning closed the connection, so its messages went back to RabbitMQ, because nothing can be stored: "
-                + "queue 'q' is paused source=\"s\"")
+                == "warning closed the connection, so its messages went back to RabbitMQ, because nothing can be stored "
+                + #"source="s" reason="queue 'q' is paused""#)
         world.advance(3600)
         #expect(world.rabbit.consumers.count == 1 && world.rabbit.lines.count == 2)
         let status = try world.status()

@@ -22,7 +22,9 @@ import Testing
         consumer.consume(readyCount: 3)
         world.turn()
         #expect(
-            world.rabbit.lines == [#"info consuming queue 'jobs' at amqp://ann:***@h source="s" messages=3"#])
+            world.rabbit.lines == [
+                #"info consuming source="s" amqp="amqp://ann:***@h" amqp_queue="jobs" messages=3"#
+            ])
         var status = try world.status()
         #expect(status["state"] as? String == "consuming" && status["lag"] as? Int == 3)
         for number in 1...3 { consumer.deliver("\(number)") }

@@ -1,5 +1,5 @@
 // How an event becomes a line: as text, as text for systemd's journal, or as JSON. Texts of clients and files cannot
-// break a line, begin another one, or control a terminal.
+// break a line, begin another one, look like a field, or control a terminal.
 
 import Bytes
 import JSON
@@ -42,7 +42,7 @@ struct LogLines {
         case .journal: line += "<\(event.level.rawValue)>\(event.level.name) ".utf8
         case .json: return writeJSON(event, at: now, repetition, to: &line)
         }
-        Self.writePlain(event.message, to: &line)
+        Self.writeMessage(event.message, to: &line)
         if let repetition { line += Self.note(repetition, now: now).utf8 }
         for field in event.fields {
             line.append(UInt8(ascii: " "))
@@ -128,6 +128,22 @@ struct LogLines {
         for scalar in text.unicodeScalars {
             let character = isDangerous(scalar) ? scalar.escaped(asASCII: true) : String(scalar)
             line += character.utf8
+        }
+    }
+
+    /// Appends a message in which nothing looks like a field: it has `'` in place of `"`, and `=` is escaped.
+    private static func writeMessage(_ text: String, to line: inout [UInt8]) {
+        let start = line.count
+        writePlain(text, to: &line)
+        guard line[start...].contains(where: { $0 == UInt8(ascii: "\"") || $0 == UInt8(ascii: "=") }) else { return }
+        let message = Array(line[start...])
+        line.removeLast(message.count)
+        for byte in message {
+            switch byte {
+            case UInt8(ascii: "\""): line.append(UInt8(ascii: "'"))
+            case UInt8(ascii: "="): line += "\\u{3D}".utf8
+            default: line.append(byte)
+            }
         }
     }
 

@@ -150,8 +150,8 @@ final class Source {
         guard now - obstacle.since >= Self.patienceMilliseconds else { return now + Self.lookMilliseconds }
         log(
             .warning(
-                "closed the connection, so its messages went back to RabbitMQ, because nothing can be stored: "
-                    + obstacle.reason))
+                "closed the connection, so its messages went back to RabbitMQ, because nothing can be stored",
+                .text("reason", obstacle.reason)))
         disconnect()
         connectTime = now + Self.lookWithoutConnectionMilliseconds
         return connectTime
@@ -179,8 +179,8 @@ final class Source {
 
     private func logBeginning(of connection: SourceConnection) {
         guard connection.consumingSince != nil, !hasLoggedConsuming else { return }
-        let queue = text(definition.queue.span)
-        var event = LogEvent.info("consuming queue '\(queue)' at \(definition.url.masked)").counted
+        var event = LogEvent.info(
+            "consuming", .text("amqp", definition.url.masked), .text("amqp_queue", definition.queue))
         if let count = connection.readyCount { event.fields.append(.number("messages", count)) }
         log(event)
         hasLoggedConsuming = true
