@@ -150,11 +150,12 @@ final class DurableStore: Durability {
         guard journal.problem != reportedProblem else { return }
         reportedProblem = journal.problem
         if let problem = journal.problem {
-            log.error(
+            let event = LogEvent.error(
                 "\(problem); new tasks are refused, acknowledgements still work",
                 .number("journal_bytes", journal.byteCount), .number("unsafe_bytes", journal.pendingByteCount))
+            log.write(event.about("journal"))
         } else {
-            log.write(.info("the journal can be written again").counted)
+            log.write(.info("the journal can be written again").about("journal"))
         }
     }
 

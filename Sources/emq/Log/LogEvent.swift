@@ -65,6 +65,8 @@ struct LogEvent {
     var fields: [Field]
     /// Whether it is counted, and not repeated, when it comes again soon (`LogRepeats`).
     private(set) var isCounted: Bool
+    /// Whose state it is (`about`); nil for nobody's.
+    private(set) var subject: String?
     /// Whether the log has it whatever its level.
     private(set) var isAlwaysWritten = false
 
@@ -87,14 +89,17 @@ struct LogEvent {
         return event
     }
 
-    /// The same event, which is counted and not repeated: the opposite of an event that is.
-    var counted: LogEvent {
+    /// The same event as the state of a subject, such as a source. It is counted like a warning, but only until another
+    /// state of the subject is written. So the last line about the subject is true.
+    func about(_ subject: String) -> LogEvent {
         var event = self
         event.isCounted = true
+        event.subject = subject
         return event
     }
 
-    /// The same event, which is written each time, because it comes seldom or because somebody waits for it.
+    /// The same warning or error, which is written each time it comes, and not counted, because it comes seldom or
+    /// because somebody waits for it.
     var repeated: LogEvent {
         var event = self
         event.isCounted = false

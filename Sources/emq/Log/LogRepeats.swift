@@ -26,7 +26,7 @@ struct LogRepeats {
     ///   - event: the event.
     ///   - now: the time.
     /// - Returns: whether to write it, and the repetitions that have to be written before it, because they are
-    ///   forgotten.
+    ///   forgotten: those of another state of its subject, or of the oldest of too many events.
     mutating func note(_ event: LogEvent, now: Int64) -> (isNew: Bool, forgotten: Repetition?) {
         if let place = entries.firstIndex(where: { $0.event.saysTheSame(as: event) }) {
             entries[place].event = event
@@ -36,10 +36,11 @@ struct LogRepeats {
             return (false, nil)
         }
         var forgotten: Repetition?
-        if entries.count >= Self.maximumCount {
-            // The entries are in the order of their beginnings.
-            let oldest = entries.removeFirst()
-            if oldest.count > 0 { forgotten = oldest }
+        let other = event.subject.flatMap { subject in entries.firstIndex { $0.event.subject == subject } }
+        if other != nil || entries.count >= Self.maximumCount {
+            // The subject's last state, or the oldest event: the entries are in the order of their beginnings.
+            let entry = entries.remove(at: other ?? 0)
+            if entry.count > 0 { forgotten = entry }
             updateDeadline()
         }
         entries.append(Repetition(event: event, count: 0, since: now, last: now))

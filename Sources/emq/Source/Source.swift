@@ -203,7 +203,7 @@ final class Source {
     private func log(_ event: LogEvent) {
         var event = event
         event.fields.insert(.text("source", name), at: 0)
-        connections.log.write(event)
+        connections.log.write(event.about("source \(String(decoding: name, as: UTF8.self))"))
     }
 
     // MARK: Storing
