@@ -242,6 +242,9 @@ import Testing
     @Test func systemdsJournalIsRecognized() throws {
         let server = try Server(limit: "export JOURNAL_STREAM=$(stat -L -c %d:%i /dev/fd/2)")
         #expect(server.output.hasPrefix("<6>info emq "))
+        // Another program's.
+        let other = try Server(environment: ["JOURNAL_STREAM": "1:1"])
+        #expect(other.output.contains(#/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info emq /#), "\(other.output)")
     }
 
     @Test(arguments: [["--log-format", "xml"], ["--log-level", "all"]])

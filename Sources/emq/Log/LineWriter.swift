@@ -6,7 +6,8 @@ import Glibc
 /// Writes lines to a descriptor, in order, without making the caller wait.
 ///
 /// While the reader is slow, a few lines wait. Beyond that, lines are dropped, and a notice in their place gives their
-/// number. Optional lines are dropped first, and the notice of those comes a little later than their place. The descriptor's flags do not change: other processes, such as a shell, share them.
+/// number. Optional lines are dropped first, and the notice of those comes a little later than their place. The
+/// descriptor's flags do not change: other processes, such as a shell, share them.
 @safe final class LineWriter: @unchecked Sendable {
     // @unchecked: `lock` protects all variables except the thread's own. It is a pthread mutex and not a
     // `Synchronization.Mutex` because a condition variable needs one.
@@ -103,7 +104,8 @@ import Glibc
         }
     }
 
-    /// Begins to write the optional lines that wait. To wake the thread for each of them would cost more than the lines.
+    /// Begins to write the optional lines that wait. To wake the thread for each of them would cost more than the
+    /// lines.
     func wakeUp() {
         locked { if !waiting.isEmpty || droppedCount > 0 { unsafe pthread_cond_broadcast(changed) } }
     }
