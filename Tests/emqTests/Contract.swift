@@ -80,6 +80,11 @@ final class Contract: @unchecked Sendable {
         guard let documented = responses["\(response.status)"] ?? other else {
             return ["the status is not documented"]
         }
+        let headers = resolve(documented as? Object ?? [:])["headers"] as? Object ?? [:]
+        for name in ["Emq-Missing", "Link", "Retry-After", "WWW-Authenticate", "X-Request-Id", "traceparent"]
+        where response.fields[name.lowercased()] != nil && headers[name] == nil {
+            return ["the header \(name) is not documented"]
+        }
         let content = resolve(documented as? Object ?? [:])["content"] as? Object
         guard let type else { return content == nil ? [] : ["there is no Content-Type"] }
         guard let schema = schema(documented, type) else { return ["the type \(type) is not documented"] }

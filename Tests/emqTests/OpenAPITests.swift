@@ -35,7 +35,7 @@ import Testing
         let text = String(decoding: OpenAPI.document, as: UTF8.self)
         let references = Set(text.matches(of: /"\$ref":"#\/components\/([^"]+)"/).map { String($0.1) })
         let components = try #require(contract.document["components"] as? Contract.Object)
-        let names = ["schemas", "parameters", "responses"].flatMap { kind in
+        let names = ["schemas", "parameters", "headers", "responses"].flatMap { kind in
             (components[kind] as? Contract.Object ?? [:]).keys.map { "\(kind)/\($0)" }
         }
         #expect(references == Set(names))
@@ -286,6 +286,8 @@ import Testing
         #expect(flaws(200, "application/json", "{\"paused\":1}", "POST", "/pause/a") == 1)
         #expect(flaws(200, "application/json", "{\"paused\":true}", "POST", "/pause/a") == 0)
         #expect(flaws(404, "application/problem+json", "{}", "GET", "/nowhere") > 0)
+        let retry = Response(status: 200, fields: ["content-type": "application/json", "retry-after": "1"], body: "[]")
+        #expect(contract.flaws(retry, to: "GET", "/queues/") == ["the header Retry-After is not documented"])
         let text = { (content: String) in "{\"state\":\"done\",\"result\":\(content)}" }
         for content in [#""\ud800""#, #""\udc00\ud83d\ude00""#, "1e400"] {
             #expect(flaws(200, "application/json", text(content), "GET", "/result/\(id)") == 0, "\(content)")

@@ -26,7 +26,8 @@ enum OpenAPI {
                 "components",
                 Schema.object([
                     ("schemas", Schema.object((requestSchemas + answerSchemas).map { ($0.name, $0.schema.json) })),
-                    ("parameters", Schema.object(pathParameters)),
+                    ("parameters", Schema.object(pathParameters + tracing.map(headerParameter))),
+                    ("headers", Schema.object(tracing.map { ($0.name, header($0.meaning)) })),
                     ("responses", Schema.object(failures.map { (name(ofFailure: $0.status), failure($0)) } + others)),
                     ("securitySchemes", Schema.object(securitySchemes)),
                 ])
@@ -39,8 +40,7 @@ enum OpenAPI {
         + "(method-not-allowed). Where a path ends in a slash, the slash is optional. Requests have no fields and "
         + "query parameters but those that are here, each at most once; answers may have more members in later "
         + "versions. Lengths of strings are limited in bytes of UTF-8. Numbers in content, result, progress and body "
-        + "may be of any size. A server without tokens needs no security scheme. Any request may have X-Request-Id "
-        + "and traceparent (W3C Trace Context), which its answer returns, and which the tasks that it adds keep."
+        + "may be of any size. A server without tokens needs no security scheme."
 
     private static let securitySchemes: [(name: String, json: String)] = [
         ("bearer", #"{"type":"http","scheme":"bearer"}"#),
@@ -81,8 +81,8 @@ enum OpenAPI {
             case .task: "id"
             }
         let ofPath = reference.map { [component("parameters", $0)] } ?? []
-        let parameters = ofPath + route.query.map(parameter)
-        if !parameters.isEmpty { members.append(("parameters", Schema.array(parameters))) }
+        let ofHeader = tracing.map { component("parameters", $0.name) }
+        members.append(("parameters", Schema.array(ofPath + route.query.map(parameter) + ofHeader)))
         for operation in route.operations {
             let method = "\(operation.method.name)"
             guard let description = descriptions["\(method) \(route.path)"] else { continue }
@@ -127,6 +127,28 @@ enum OpenAPI {
         return (name, Schema.object(members))
     }
 
+    /// The fields of a header that any request may have, and that its answer returns.
+    private static let tracing: [(name: String, meaning: String)] = [
+        (
+            "X-Request-Id",
+            "A name of the request: 1 to 128 visible ASCII characters, but no space, quote or backslash. The answer "
+                + "returns it, and the tasks that the request adds keep it. emq ignores any other value."
+        ),
+        (
+            "traceparent",
+            "The place of the request in a trace (W3C Trace Context). The answer returns it, and the tasks that the "
+                + "request adds keep it. emq ignores any other value."
+        ),
+    ]
+
+    private static func headerParameter(_ field: (name: String, meaning: String)) -> (name: String, json: String) {
+        let members = [
+            ("name", Schema.quoted(field.name)), ("in", Schema.quoted("header")),
+            ("description", Schema.quoted(field.meaning)), ("schema", Schema.text(mayBeEmpty: true).json),
+        ]
+        return (field.name, Schema.object(members))
+    }
+
     // MARK: Operations
 
     private static func json(
@@ -166,9 +188,7 @@ enum OpenAPI {
             members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
         case .nothing: break
         }
-        if !description.fields.isEmpty {
-            members.append(("headers", Schema.object(description.fields.map { ($0.name, header($0.meaning)) })))
-        }
+        members.append(headers(description.fields))
         let success = Schema.object(members)
         var responses = description.statuses.map { ("\($0)", success) }
         for (status, _) in failures where canFail(status, operation, description, route) {
@@ -177,6 +197,12 @@ enum OpenAPI {
             responses.append(("\(status)", component("responses", name)))
         }
         return responses + [("default", component("responses", "OtherFailure"))]
+    }
+
+    /// The fields of an answer's header: some, and those of every answer.
+    private static func headers(_ fields: [(name: String, meaning: String)] = []) -> (name: String, json: String) {
+        let ofEvery = tracing.map { ($0.name, component("headers", $0.name)) }
+        return ("headers", Schema.object(fields.map { ($0.name, header($0.meaning)) } + ofEvery))
     }
 
     private static func header(_ meaning: String) -> String {
@@ -226,7 +252,7 @@ extension OpenAPI {
         (
             "Unhealthy",
             Schema.object([
-                ("description", Schema.quoted("The server is starting or stopping.")), ("headers", retryAfter),
+                ("description", Schema.quoted("The server is starting or stopping.")), headers([retryAfter]),
                 ("content", Schema.object([("application/json", media(.reference("Health"))), problem])),
             ])
         ),
@@ -240,12 +266,12 @@ extension OpenAPI {
                             + "large, or it needs what the server does not support (417, 501, 505). "
                             + types(of: otherFailures)
                     )
-                ), ("content", Schema.object([problem])),
+                ), headers(), ("content", Schema.object([problem])),
             ])
         ),
     ]
 
-    private static let retryAfter = Schema.object([("Retry-After", header("In how many seconds to try again."))])
+    private static let retryAfter = (name: "Retry-After", meaning: "In how many seconds to try again.")
 
     /// The types of problems with some statuses, as a sentence.
     private static func types(of statuses: [Int]) -> String {
@@ -254,17 +280,15 @@ extension OpenAPI {
     }
 
     private static func failure(_ failure: (status: Int, meaning: String)) -> String {
-        var members = [
-            ("description", Schema.quoted("\(failure.meaning) \(types(of: [failure.status]))")),
+        let fields: [(name: String, meaning: String)] =
+            switch failure.status {
+            case 401: [("WWW-Authenticate", "The ways to send a token.")]
+            case 429, 503: [retryAfter]
+            default: []
+            }
+        return Schema.object([
+            ("description", Schema.quoted("\(failure.meaning) \(types(of: [failure.status]))")), headers(fields),
             ("content", Schema.object([problem])),
-        ]
-        switch failure.status {
-        case 401:
-            let field = ("WWW-Authenticate", header("The ways to send a token."))
-            members.append(("headers", Schema.object([field])))
-        case 429, 503: members.append(("headers", retryAfter))
-        default: break
-        }
-        return Schema.object(members)
+        ])
     }
 }
