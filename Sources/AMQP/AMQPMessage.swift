@@ -59,8 +59,9 @@ struct AMQPHeader {
     private var priority: UInt8?
     private var expirationMilliseconds: Int64?
     private var metadata: [UInt8] = []
-    private var requestID: [UInt8] = []
-    private var traceparent: [UInt8] = []
+    /// The values of these headers; nil if there is none, empty if it is unusable or comes twice.
+    private var requestID: [UInt8]?
+    private var traceparent: [UInt8]?
     private var leftOutCount = 0
 
     /// Copies what the library has decoded. O(its size).
@@ -105,11 +106,12 @@ struct AMQPHeader {
         var names: Set<[UInt8]> = []
         unsafe AMQPField.forEachEntry(of: properties.headers) { entry in
             let name = unsafe Array("header.".utf8) + [UInt8](copying: entry.key)
+            let value = unsafe AMQPField.text(of: entry.value)
+            let isText = unsafe AMQPField.isText(entry.value)
+            noteTrace(name.span.extracting(droppingFirst: "header.".utf8.count), isText ? value : [])
             // An object has each name once.
             if names.insert(name).inserted {
-                let value = unsafe AMQPField.text(of: entry.value)
                 add(name, value)
-                noteTrace(name.span.extracting(droppingFirst: "header.".utf8.count), value)
             } else {
                 leftOutCount += 1
             }
@@ -118,8 +120,11 @@ struct AMQPHeader {
 
     /// Notes a header that says which request the message comes from.
     private mutating func noteTrace(_ name: Span<UInt8>, _ value: [UInt8]) {
-        if name.equalsIgnoringCase("x-request-id"), value.span.isRequestID { requestID = value }
-        if name.equalsIgnoringCase("traceparent"), value.span.isTraceparent { traceparent = value }
+        if name.equalsIgnoringCase("x-request-id") {
+            requestID = requestID == nil && value.span.isRequestID ? value : []
+        } else if name.equalsIgnoringCase("traceparent") {
+            traceparent = traceparent == nil && value.span.isTraceparent ? value : []
+        }
     }
 
     /// Adds a member to the metadata, if there is room for it.
@@ -163,8 +168,8 @@ struct AMQPHeader {
         if !header.metadata.isEmpty { header.metadata.append(UInt8(ascii: "}")) }
         return AMQPMessage(
             deliveryTag: deliveryTag, content: content, metadata: header.metadata, messageID: messageID,
-            priority: priority, expirationMilliseconds: expirationMilliseconds, requestID: requestID,
-            traceparent: traceparent)
+            priority: priority, expirationMilliseconds: expirationMilliseconds, requestID: requestID ?? [],
+            traceparent: traceparent ?? [])
     }
 
     /// The range of the JSON value that a body is; nil if it is not JSON.
@@ -206,9 +211,14 @@ enum AMQPField {
         for index in unsafe 0..<Int(max(0, table.num_entries)) { unsafe body(entries[index]) }
     }
 
+    /// Whether a field is a text, or bytes that may be one.
+    static func isText(_ field: emq_amqp_field) -> Bool {
+        unsafe field.kind == UInt8(ascii: "S") || field.kind == UInt8(ascii: "x")
+    }
+
     /// A field as the text of a string: the bytes of a text, and any other field as JSON. O(size).
     static func text(of field: emq_amqp_field) -> [UInt8] {
-        if unsafe field.kind == UInt8(ascii: "S") || field.kind == UInt8(ascii: "x") {
+        if unsafe isText(field) {
             return unsafe [UInt8](copying: field.value.bytes)
         }
         var json: [UInt8] = []

@@ -184,6 +184,23 @@ import Testing
         }
     }
 
+    @Test func headersThatAreNoTextOrComeTwiceNameNoRequest() throws {
+        let twice = try message { properties, arena in
+            properties.flags = 0x2000
+            properties.headers = arena.table([
+                ("X-Request-Id", arena.text("a")), ("x-request-id", arena.text("b")), ("X-REQUEST-ID", arena.text("c")),
+            ])
+        }
+        #expect(twice.requestID.isEmpty)
+        for letter in ["V", "t", "i"] as [Unicode.Scalar] {
+            let message = try message { properties, arena in
+                properties.flags = 0x2000
+                properties.headers = arena.table([("x-request-id", arena.field(letter))])
+            }
+            #expect(try message.requestID.isEmpty && metadata(of: message).count == 1)
+        }
+    }
+
     @Test func metadataIsBounded() throws {
         let message = try message { properties, arena in
             properties.flags = 0x2000
