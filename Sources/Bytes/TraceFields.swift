@@ -8,9 +8,9 @@ extension Span<UInt8> {
     /// and `\`. So the value is one word in a header, in a log and in JSON. O(*n*).
     public var isRequestID: Bool { 1...Self.maximumTraceFieldByteCount ~= count && isPlainWord(from: 0) }
 
-    /// Whether the bytes are usable as the value of a traceparent field (W3C Trace Context, section 3.2): `00-`, a trace
-    /// id and a parent id that are not all zeros, and flags, in lower-case hexadecimal digits. The value of a later
-    /// version may go on with `-` and visible ASCII, up to 128 bytes. O(*n*).
+    /// Whether the bytes are usable as the value of a traceparent field (W3C Trace Context, section 3.2): `00-`, a
+    /// trace id and a parent id that are not all zeros, and flags, in lower-case hexadecimal digits. The value of a
+    /// later version may go on with `-` and visible ASCII, up to 128 bytes. O(*n*).
     public var isTraceparent: Bool {
         guard 55...Self.maximumTraceFieldByteCount ~= count else { return false }
         let dash = UInt8(ascii: "-")

@@ -230,8 +230,8 @@ import Testing
             return true
         case (let printed as [String: Any], let real as [String: Any]):
             guard Set(printed.keys) == Set(real.keys) else { return false }
-            // What depends on how fast the examples run: rates count whole seconds, and after some milliseconds a source
-            // knows that there is no RabbitMQ.
+            // What depends on how fast the examples run: rates count whole seconds, and after some milliseconds a
+            // source knows that there is no RabbitMQ.
             if member == "rates" { return real.values.allSatisfy { $0 as? Double ?? -1 >= 0 } }
             let isFree = ["last_error", "last_error_at"]
             return printed.allSatisfy { key, value in

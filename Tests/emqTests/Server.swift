@@ -180,8 +180,8 @@ struct Response {
 final class Client {
     let socket: TestSocket
     private var buffer: [UInt8] = []
-    /// Whether answers are those of emq's own interface: each body must end with a line feed, which is then removed, and
-    /// each error must be a problem detail.
+    /// Whether answers are those of emq's own interface: each body must end with a line feed, which is then removed,
+    /// and each error must be a problem detail.
     private let expectsLines: Bool
     /// The requests without an answer yet, whose answers must agree with the contract.
     private var requests: [(method: String, target: String, body: String)] = []
