@@ -56,7 +56,7 @@ struct Conversation: ~Copyable {
     /// A request with a large body is handed over only if this many times its size can be allocated, because a route
     /// may need copies.
     private static let workFactor = 4
-    private static let noMemory = "the system has no memory for this request"
+    private static let noSystemMemory = "the system has no memory for this request"
     /// During a visit, memory is counted in units of this size, so that a small answer is not counted at all.
     private static let countedUnit = 4096
     /// With more deliveries than this, the transport is asked which have arrived.
@@ -252,7 +252,7 @@ struct Conversation: ~Copyable {
                 if !input.isEmpty, try parser.parse(&input) {
                     requests += 1
                     if parser.length > Self.observedBodySize, !Buffer.canAllocate(Self.workFactor * parser.length) {
-                        throw Refusal(.noMemory, Self.noMemory)
+                        throw Refusal(.noSystemMemory, Self.noSystemMemory)
                     }
                     answer(&handler, on: owner, round)
                     continue
@@ -277,7 +277,7 @@ struct Conversation: ~Copyable {
             let received = receive(atMost: readSize)
             if input.isExhausted {
                 input.endExhaustion()
-                refuse(Refusal(.noMemory, Self.noMemory), &handler, round.server.statistics)
+                refuse(Refusal(.noSystemMemory, Self.noSystemMemory), &handler, round.server.statistics)
                 return .rest
             }
             if wasEmpty, received > 0 { since = round.now }
@@ -444,12 +444,14 @@ struct Conversation: ~Copyable {
         if let record = record(&handler, hasHead: hasHead) { responses.end(record) }
     }
 
+    /// Without a valid head, the record is of the fields that have been read.
     private func record<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, hasHead: Bool
     ) -> RequestRecord? {
-        handler.record(
+        let head = hasHead ? parser.head : parser.head.onlyFields(within: input.count)
+        return handler.record(
             Request(
-                bytes: input.span, head: hasHead ? parser.head : RequestHead(), service: service,
+                bytes: input.span, head: head, service: service,
                 ticket: Ticket(connection: -1, serial: 0), bodyObserver: nil, descriptor: transport.descriptor))
     }
 

@@ -31,7 +31,7 @@ import Glibc
         }
         throw TLSError(
             "TLS needs OpenSSL 3 or 1.1.1, which this system does not have; install the package libssl3 (Debian, Ubuntu, "
-                + "Alpine), openssl-libs (Fedora) or libopenssl3 (SUSE)")
+                + "Alpine), openssl-libs (Fedora) or libopenssl3 (SUSE)", isLibraryMissing: true)
     }
 
     // MARK: Errors
@@ -100,6 +100,11 @@ import Glibc
 public struct TLSError: Error, Equatable, CustomStringConvertible {
     /// The sentence.
     public let description: String
+    /// Whether the system has no OpenSSL, which TLS needs.
+    public let isLibraryMissing: Bool
 
-    init(_ description: String) { self.description = description }
+    init(_ description: String, isLibraryMissing: Bool = false) {
+        self.description = description
+        self.isLibraryMissing = isLibraryMissing
+    }
 }

@@ -61,6 +61,8 @@ public struct Refusal: Error, Equatable, Sendable {
         case transferCoding
         /// There is no memory for requests in flight (503).
         case noMemory
+        /// The system gives no memory for it (503).
+        case noSystemMemory
         /// The program has no room for the content of a large body (503).
         case noRoomForContent
         /// It has another major version of HTTP (505).
@@ -76,7 +78,7 @@ public struct Refusal: Error, Equatable, Sendable {
             case .expectation: 417
             case .headerTooLarge: 431
             case .transferCoding: 501
-            case .noMemory, .noRoomForContent: 503
+            case .noMemory, .noSystemMemory, .noRoomForContent: 503
             case .version: 505
             }
         }
@@ -113,8 +115,8 @@ struct RequestHead {
     var isFromBrowser = false
     /// It came over TLS.
     var isSecure = false
-    /// Which of `fields` are X-Request-Id and traceparent, counted from 1. 0 means none, and -1 that the field came twice
-    /// or its value is unusable.
+    /// Which of `fields` are X-Request-Id and traceparent, counted from 1. 0 means none, and -1 that the field came
+    /// twice or its value is unusable.
     var requestIDPlace: Int32 = 0
     var traceparentPlace: Int32 = 0
 
@@ -132,6 +134,14 @@ struct RequestHead {
 
     /// The value of one of `fields`, counted from 1; an empty range if there is none.
     func value(ofField place: Int32) -> Range<Int> { place > 0 ? fields[Int(place) - 1].value : 0..<0 }
+
+    /// A head with nothing but the header fields of this one, if they are among the first `byteCount` bytes.
+    func onlyFields(within byteCount: Int) -> RequestHead {
+        var head = RequestHead()
+        guard let last = fields.last, last.value.upperBound <= byteCount else { return head }
+        (head.fields, head.requestIDPlace, head.traceparentPlace) = (fields, requestIDPlace, traceparentPlace)
+        return head
+    }
 
     /// The header lines with which an answer returns X-Request-Id and traceparent. `bytes` begins with the request.
     func returnedFields(in bytes: Span<UInt8>) -> [UInt8] {

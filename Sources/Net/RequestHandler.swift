@@ -40,8 +40,8 @@ public protocol RequestHandler: ~Copyable {
     /// afterwards.
     mutating func refuse(_ refusal: Refusal, service: Int, _ responses: inout ResponseStream)
 
-    /// Whether answers at addresses of that service return X-Request-Id and traceparent as the request had them, if they
-    /// are usable (`Request.requestID`, `Request.traceparent`).
+    /// Whether answers at addresses of that service return X-Request-Id and traceparent as the request had them, if
+    /// they are usable (`Request.requestID`, `Request.traceparent`).
     func returnsTraceFields(ofService service: Int) -> Bool
 
     /// Withdraws a waiting request and answers it: the client has ended its side and may still be reading.
@@ -69,7 +69,7 @@ public protocol RequestHandler: ~Copyable {
     var recordsRequests: Bool { get }
 
     /// Makes a record of a request that was just answered, refused, or promised an answer for later; nil for none. An
-    /// invalid request has no method and no path.
+    /// invalid request has no method, no path, and the fields that were read before the fault.
     mutating func record(_ request: borrowing Request) -> RequestRecord?
 
     /// Begins a turn: does what is due, in bounded portions. `now` is the loop's time, in milliseconds since the epoch.

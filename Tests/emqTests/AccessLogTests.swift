@@ -58,8 +58,13 @@ import Testing
             let field = requestID.isEmpty ? "" : "X-Request-Id: \(requestID)\r\n"
             #expect(try client.post("/wait", "{}", field).status == 200)
         }
-        let lines = try lines(of: server, count: 3)
-        #expect(lines.map { $0["request_id"] as? String } == ["order-17", nil, nil])
+        // An invalid request has its name too.
+        client.send("GET /wait HTTP/1.1\r\nX-Request-Id: order-18\r\nHost: a\r\nHost: b\r\n\r\n")
+        let answer = try client.response()
+        #expect(answer.status == 400 && answer.fields["x-request-id"] == "order-18")
+        let lines = try lines(of: server, count: 4)
+        #expect(lines.map { $0["request_id"] as? String } == ["order-17", nil, nil, "order-18"])
+        #expect(lines[3]["status"] as? Int == 400 && lines[3]["path"] as? String == nil)
         #expect(lines[2].keys.contains("request_id") == false)
     }
 

@@ -3,6 +3,7 @@
 import Foundation
 import Testing
 
+@testable import Net
 @testable import emq
 
 extension Response {
@@ -52,8 +53,11 @@ extension Response {
         for case let file as String in files where file.hasSuffix(".swift") && !file.hasSuffix("/ProblemType.swift") {
             source += try String(contentsOf: folder.appending(path: file), encoding: .utf8)
         }
+        // Other enumerations have cases of the same names, so only the places count where a problem gets its type.
+        let switches = source.matches(of: /let type: ProblemType =\s+switch [^{}]*\{([^{}]*)\}/).map(\.1).joined()
         for type in ProblemType.allCases {
-            #expect(source.contains(try Regex("\\.\(type)\\b")), "no problem has the type \(type)")
+            let isMade = source.contains(try Regex("\\b(Problem|self\\.init)\\(\\s*\\.\(type)\\b"))
+            #expect(try isMade || switches.contains(Regex(": \\.\(type)\\b")), "no problem has the type \(type)")
         }
         // Types come from the list only.
         #expect(!source.contains("urn:emq:error"))
@@ -96,6 +100,7 @@ extension Response {
         try post(.invalidField, "/enqueue/q", #"{"retry": "1"}"#)
         try post(.invalidField, "/enqueue/q", "[1]")
         try post(.invalidField, "/ack", #"{"ids": ["?"]}"#)
+        try post(.invalidField, "/enqueue/q", #"{"backoff": {"min": 2, "max": 1}}"#)
         try post(.conflictingFields, "/enqueue/q", #"{"delay": 1, "eta": 1}"#)
         try post(.conflictingFields, "/ack", #"{"ids": [], "tasks": []}"#)
         try post(.conflictingFields, "/nak", #"{"ids": ["\#(id)"], "dead": true, "release": true}"#)
@@ -103,6 +108,8 @@ extension Response {
             .unknownField, try server.send("PUT", "/defaults/", #"{"push": {"url": "http://a.test/"}}"#))
         expect(.missingField, try server.send("PUT", "/config/q", #"{"dead_letter": "dead"}"#))
         expect(.unknownField, try server.send("PATCH", "/config/q", #"{"max_retry": 1}"#))
+        let headers = (0...1000).map { "\"h\($0)\": \"\"" }.joined(separator: ",")
+        expect(.invalidField, try server.send("PATCH", "/config/q", #"{"push": {"headers": {\#(headers)}}}"#))
         expect(
             .maskedSecret,
             try server.send("PUT", "/config/q", #"{"push": {"url": "http://a.test/", "secret": "***"}}"#))
@@ -177,6 +184,14 @@ extension Response {
             client.send(lines.joined(separator: "\r\n") + (lines.contains("") ? "" : "\r\n\r\n"))
             expect(type, try client.response())
         }
+    }
+
+    @Test func whatTheSystemLacksIsNoFaultOfTheRequest() {
+        let missing = Problem(ofAuthorities: TLSError("there is no OpenSSL", isLibraryMissing: true))
+        #expect(missing.type == .libraryMissing && missing.status == 503 && missing.field == "ca")
+        #expect(Problem(ofAuthorities: TLSError("no certificate")).type == .invalidField)
+        let types = Refusal.Reason.allCases.filter { $0.status == 503 }.map { Problem(Refusal($0, "")).type }
+        #expect(types == [.buffersFull, .addressSpaceFull, .memoryFull])
     }
 
     @Test func tokens() throws {

@@ -186,7 +186,7 @@ extension FieldValue {
                 throw Problem(.missingField, "a backoff needs min, the first pause", field: "min")
             }
             if let maximum, maximum < minimum {
-                throw Problem(.conflictingFields, "max must not be less than min", field: "max")
+                throw Problem(.invalidField, "max must not be less than min", field: "max")
             }
             return Backoff(
                 minimumMilliseconds: minimum, maximumMilliseconds: maximum ?? max(minimum, 86_400_000),

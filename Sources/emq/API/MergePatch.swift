@@ -87,7 +87,7 @@ private func membersByName(
         try scanner.finish()
     } catch {
         let name = field.isEmpty ? nil : String(field.dropLast())
-        throw Problem(.tooManyItems, "this object must have at most 1000 members", field: name)
+        throw Problem(.invalidField, "this object must have at most 1000 members", field: name)
     }
     var members: [(name: [UInt8], entry: JSONScanner.Entry)] = []
     for index in 0..<scanner.entryCount {

@@ -97,6 +97,7 @@ extension Problem {
             case .headerTooLarge: .headerTooLarge
             case .transferCoding: .unsupportedTransferCoding
             case .noMemory: .buffersFull
+            case .noSystemMemory: .addressSpaceFull
             case .noRoomForContent: .memoryFull
             case .version: .unsupportedHTTPVersion
             }

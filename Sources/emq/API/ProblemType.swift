@@ -156,7 +156,7 @@ enum ProblemType: String, CaseIterable {
         case .recovering: (503, "Recovering")
         case .stopping: (503, "Stopping")
         case .memoryFull: (503, "Memory for tasks full")
-        case .addressSpaceFull: (503, "Address space full")
+        case .addressSpaceFull: (503, "No memory or address space")
         case .buffersFull: (503, "Memory for requests and responses full")
         case .answerTooLarge: (503, "Response too large at the moment")
         case .diskFull: (503, "Disk full")

@@ -35,6 +35,15 @@ extension Problem {
             }
         self.init(type, error.detail + hint, field: error.field.isEmpty ? nil : error.field)
     }
+
+    /// Why a `ca` cannot be used.
+    init(ofAuthorities error: TLSError) {
+        if error.isLibraryMissing {
+            self.init(.libraryMissing, "\(error)", field: "ca")
+        } else {
+            self.init(.invalidField, "ca: \(error)", field: "ca")
+        }
+    }
 }
 
 extension Context {
@@ -76,7 +85,7 @@ extension Context {
 
     /// Checks a queue's push options, and replaces masked values by the stored ones.
     ///
-    /// - Throws: 400, or 403 for a destination that is not allowed.
+    /// - Throws: 400, 403 for a destination that is not allowed, or 503 for a `ca` without OpenSSL.
     func checkPush(
         _ push: inout PushOptions, of name: Span<UInt8>, insteadOf before: [UInt8]
     ) throws(Problem) {
@@ -90,7 +99,7 @@ extension Context {
         if !before.isEmpty, push == PushOptions(stored: before, of: .queue) { return }
         if let ca = push.ca {
             do throws(TLSError) { _ = try TLSTrust(authorities: ca) } catch {
-                throw Problem(.invalidField, "ca: \(error)", field: "ca").inside("push")
+                throw Problem(ofAuthorities: error).inside("push")
             }
         }
         do throws(Problem) { try checkDestinations(of: push, in: name) } catch { throw error.inside("push") }
