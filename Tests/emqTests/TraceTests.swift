@@ -215,7 +215,9 @@ import Testing
 
     @Test func legacySystemsReturnNothing() throws {
         let server = try Server(["--addr", "127.0.0.1:0", "--httpqueue", "127.0.0.1:0"])
-        let port = try #require(server.output.firstMatch(of: /httpqueue.*?:(\d+)/).flatMap { UInt16($0.1) })
+        let port = try eventually("the line with the port") {
+            server.output.firstMatch(of: /httpqueue.*?:(\d+)/).flatMap { UInt16($0.1) }
+        }
         let client = try Client(port: port)
         client.send("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\(fields("1", Self.parent))\r\n")
         #expect(try returned(client.response()) == [nil, nil])
