@@ -210,7 +210,9 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let journal = try #require(stats["journal"] as? [String: Any])
         #expect((journal["recovered"] as? [String: Any])?["tasks"] as? Int == 100)
         #expect(journal["problem"] is NSNull)
-        #expect(server.output.contains("recovered 100 tasks from \(directory.path)"))
+        _ = try eventually("the line") {
+            server.output.contains("recovered 100 tasks from \(directory.path)") ? true : nil
+        }
     }
 
     // MARK: Time

@@ -358,9 +358,8 @@ struct SourceRestartTests {
         #expect(try server.send("PUT", "/source/a", #"{"amqp": "amqp://127.0.0.1:1", "queue": "mine"}"#).status == 201)
         try stop(server)
         server = try start("[a]\n[b]\n", "--taskqueue", file)
-        #expect(
-            server.messages.contains(
-                #"\#(file) has this source, so the one that a client defined rests source="a""#))
+        let line = #"\#(file) has this source, so the one that a client defined rests source="a""#
+        _ = try eventually("the line") { server.messages.contains(line) ? true : nil }
         var found = try sources(of: server)
         #expect(found["a"]?["queue"] as? String == "a" && found["a"]?["state"] as? String == "paused")
         #expect(found["b"]?["state"] as? String != "paused")
