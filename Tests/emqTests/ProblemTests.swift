@@ -139,6 +139,7 @@ extension Response {
         try get(.noSuchPath, "/enqueue/")
         try get(.noSuchPath, "/wait/q")
         try get(.noSuchTask, "/task/\(unknown)")
+        try get(.noSuchTask, "/task/\(unknown)/")
         try get(.noSuchKey, "/key/q?key=k")
         try get(.noSuchSource, "/source/s")
         try get(.pageGone, "/peek/q?after=\(unknown)")

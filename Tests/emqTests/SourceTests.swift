@@ -359,7 +359,7 @@ struct SourceRestartTests {
         try stop(server)
         server = try start("[a]\n[b]\n", "--taskqueue", file)
         let line = #"\#(file) has this source, so the one that a client defined rests source="a""#
-        _ = try eventually("the line") { server.messages.contains(line) ? true : nil }
+        _ = try eventually("the line") { server.messages.contains { $0 == line } ? true : nil }
         var found = try sources(of: server)
         #expect(found["a"]?["queue"] as? String == "a" && found["a"]?["state"] as? String == "paused")
         #expect(found["b"]?["state"] as? String != "paused")

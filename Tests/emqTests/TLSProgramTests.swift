@@ -73,7 +73,10 @@ struct TLSProgramTests {
         let server = try start(
             .good, ["--addr", "127.0.0.1:0", "--addr", "http://127.0.0.1:0", "--addr", "unix:\(path)"],
             "--htq", "127.0.0.1:0")
-        let lines = server.output.split(separator: "\n")
+        let lines = try eventually("three lines") {
+            let lines = server.output.split(separator: "\n")
+            return lines.count < 3 ? nil : lines
+        }
         #expect(
             lines[0].firstMatch(
                 of: /listening on https:\/\/127\.0\.0\.1:\d+ and http:\/\/127\.0\.0\.1:\d+ and unix:\/.*\.sock;/)

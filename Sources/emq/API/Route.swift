@@ -234,7 +234,9 @@ extension Route {
             }
             let suffixLength = route.suffix.utf8CodeUnitCount
             guard suffixLength == 0 || rest.extracting(last: suffixLength).equals(route.suffix) else { continue }
-            PercentEncoding.decode(rest.extracting(droppingLast: suffixLength), into: &name)
+            // A queue's name may end in a slash, an id cannot.
+            let isSlashed = route.subject == .task && rest[rest.count - 1] == UInt8(ascii: "/")
+            PercentEncoding.decode(rest.extracting(droppingLast: suffixLength + (isSlashed ? 1 : 0)), into: &name)
             let owner = route.subject == .source ? "a source" : "a queue"
             if route.subject != .task, let flaw = QueueName.flaw(in: name.span, of: owner) {
                 throw Problem(.invalidName, flaw)

@@ -129,9 +129,9 @@ extension Problem {
             self.init(.authenticationRequired, "this server requires a token; send the header \(sending)")
         case .malformed: self.init(.malformedAuthorization, "send one Authorization header: \(sending)")
         case .unknown:
-            self.init(.unknownToken, "this server does not know the token; its operator may have removed it")
+            self.init(.unknownToken, "this server does not know the token; the server's operator may have removed it")
         case .damaged: self.init(.damagedToken, "the token is incomplete or mistyped: its checksum is wrong")
-        case .expired: self.init(.expiredToken, "the token has expired; its operator can give you a new one")
+        case .expired: self.init(.expiredToken, "the token has expired; the server's operator can give you a new one")
         }
     }
 }

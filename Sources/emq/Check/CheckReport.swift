@@ -51,6 +51,9 @@ struct CheckReport {
 
     private(set) var problems: [Problem] = []
     private var measures: [Measure] = []
+    /// What is said if there is no problem.
+    private var praise = "all is well"
+    private var queueCount = 0
     private var sums = (ready: 0.0, dead: 0.0, paused: 0.0, oldest: 0.0)
 
     /// The exit status.
@@ -67,7 +70,8 @@ struct CheckReport {
     /// - Returns: whether the server answers other requests.
     mutating func readHealth(status: Int, _ body: JSONPart?, now: Double) -> Bool {
         guard let state = body?["status"]?.text else {
-            add(.unknown, "response", "the response to /healthz has status \(status) and is not emq's")
+            let hint = status == 400 ? "; if the server speaks TLS, the URL begins with https://" : ""
+            add(.unknown, "response", "the response to /healthz has status \(status) and is not emq's\(hint)")
             return false
         }
         if state == "ok" {
@@ -114,6 +118,7 @@ struct CheckReport {
         _ queues: [(name: String, value: JSONPart)], _ options: CheckOptions, now: Double
     ) {
         for (name, queue) in queues where options.isAbout(name) {
+            queueCount += 1
             var members: [String: JSONPart] = [:]
             for (member, value) in queue.members { members[member] = value }
             let age = members["oldest_ready"]?.number ?? 0
@@ -144,6 +149,8 @@ struct CheckReport {
     }
 
     private mutating func addMeasures(_ options: CheckOptions) {
+        // The pattern may be mistyped, or the queues are not in use.
+        if let pattern = options.pattern, queueCount == 0 { praise = "no queue in use matches '\(pattern)'" }
         measures += [
             Measure(name: "ready", value: sums.ready), Measure(name: "dead", value: sums.dead, warning: 0),
             Measure(name: "paused_queues", value: sums.paused),
@@ -210,7 +217,7 @@ struct CheckReport {
             while fields.last?.isEmpty == true { fields.removeLast() }
             return "\(measure.name)=\(fields.joined(separator: ";"))"
         }
-        return "EMQ \(level.name.uppercased()) - \(text.isEmpty ? "all is well" : text)"
+        return "EMQ \(level.name.uppercased()) - \(text.isEmpty ? praise : text)"
             + (shown.isEmpty ? "" : " | \(shown.joined(separator: " "))")
     }
 
