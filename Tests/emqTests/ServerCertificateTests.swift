@@ -143,11 +143,12 @@ struct ServerCertificateTests {
     }
 
     @Test func aServerStartsWithACertificateThatClientsRefuseOrSoonWillAndSaysSo() throws {
-        let now = Int64(Date().timeIntervalSince1970 * 1000)
         for (kind, words) in [
             (Certificates.Kind.endingSoon, ", in 4 days"), (.expired, "ended on "), (.notYetValid, "begins on "),
         ] {
+            // Making a certificate takes time. It ends five days after that.
             let files = try Files(kind)
+            let now = Int64(Date().timeIntervalSince1970 * 1000)
             let certificate = try files.load()
             #expect(certificate.startEvent(now: now) == nil)
             _ = certificate.endTurn(isAsked: false, now: now)
@@ -159,11 +160,12 @@ struct ServerCertificateTests {
     /// The next certificate may end soon as well.
     @Test func aRenewedCertificateIsWarnedAboutAnew() throws {
         let files = try Files(.expired)
+        let next = try Certificates.shared.pair(.endingSoon)
         let certificate = try files.load()
         let now = Int64(Date().timeIntervalSince1970 * 1000)
         _ = certificate.endTurn(isAsked: false, now: now)
         #expect(files.log().count == 1)
-        try files.write(Certificates.shared.pair(.endingSoon))
+        try files.write(next)
         _ = certificate.endTurn(isAsked: true, now: now)
         let lines = files.log()
         #expect(lines.count == 2 && lines[1].hasSuffix("in 4 days; renew it"), "\(lines)")

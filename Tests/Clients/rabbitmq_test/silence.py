@@ -115,7 +115,7 @@ def black_hole(node, network):
     seconds = time.monotonic() - dropped
     view = server.source("hole")
     print(f"  noticed after {seconds:.0f} s: {view.get('last_error')}", flush=True)
-    lines = lambda: [line for line in server.log().split("\n") if "'held'" in line]
+    lines = lambda: [line for line in server.log().split("\n") if 'source="held"' in line]
     eventually(lambda: len(lines()) > 1, 35)
     check("a source that waits notices it, too", time.monotonic() - dropped < 35 and len(lines()) > 1, lines())
     check("heartbeats notice it", seconds < 35 and view.get("state") in ("retrying", "connecting"), (seconds, view))
