@@ -64,7 +64,7 @@ struct Conversation: ~Copyable {
 
     let transport: ConnectionTransport
     /// The service of the listener (`Request.service`).
-    private let service: Int
+    let service: Int
     /// The connection's index in the server's table.
     let index: Int
     var parser: RequestParser
@@ -313,12 +313,11 @@ struct Conversation: ~Copyable {
         case .answered:
             precondition(responses.isComplete, "a route left its answer unfinished")
             isClosing = !isPersistent
-            statistics.noteAnswer(in: responses)
-            if handler.recordsRequests { recordAnswer(&handler) }
+            noteAnswer(&handler, statistics)
         case .owed(let withdrawal):
             isOwing = true
             self.withdrawal = withdrawal
-            if handler.recordsRequests { owedRecord = record(&handler, hasHead: true) }
+            if handler.recordsRequests { owedRecord = record(&handler) }
         case .postponed:
             precondition(responses.isComplete && responses.count == unsentBytes, "a route answered what it postponed")
             isPostponed = true
@@ -337,12 +336,6 @@ struct Conversation: ~Copyable {
             // If the peer acknowledges nothing, the transport is not asked with each request.
             deliveriesBeforeAsking = max(Self.deliveriesToKeep, 2 * responses.deliveries.count)
         }
-    }
-
-    /// Notes what the answer to the request at the front of the input returns of it.
-    private mutating func noteReturnedFields<Handler: RequestHandler & ~Copyable>(_ handler: borrowing Handler) {
-        guard parser.head.hasTraceFields, handler.returnsTraceFields(ofService: service) else { return }
-        responses.returnedFields = parser.head.returnedFields(in: input.span)
     }
 
     /// Closes the connection in the next visit, even with answers in flight.
@@ -433,26 +426,7 @@ struct Conversation: ~Copyable {
         prepareLastAnswer()
         noteReturnedFields(handler)
         handler.refuse(refusal, service: service, &responses)
-        statistics.noteAnswer(in: responses)
-        if handler.recordsRequests { recordAnswer(&handler, hasHead: parser.isReadingBody) }
-    }
-
-    /// Records the request at the front of the input, whose answer was just written.
-    private mutating func recordAnswer<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, hasHead: Bool = true
-    ) {
-        if let record = record(&handler, hasHead: hasHead) { responses.end(record) }
-    }
-
-    /// Without a valid head, the record is of the fields that have been read.
-    private func record<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, hasHead: Bool
-    ) -> RequestRecord? {
-        let head = hasHead ? parser.head : parser.head.onlyFields(within: input.count)
-        return handler.record(
-            Request(
-                bytes: input.span, head: head, service: service,
-                ticket: Ticket(connection: -1, serial: 0), bodyObserver: nil, descriptor: transport.descriptor))
+        noteAnswer(&handler, statistics, hasHead: parser.isReadingBody)
     }
 
     /// Whether the peer speaks TLS on a plain connection.
@@ -491,9 +465,7 @@ struct Conversation: ~Copyable {
             prepareLastAnswer()
             noteReturnedFields(handler)
             guard Self.admits(&handler, input, parser.head, service: service, &responses) else {
-                round.server.statistics.noteAnswer(in: responses)
-                if handler.recordsRequests { recordAnswer(&handler) }
-                return
+                return noteAnswer(&handler, round.server.statistics)
             }
             isClosing = false
             responses.writeContinue()
@@ -505,9 +477,7 @@ struct Conversation: ~Copyable {
                 prepareLastAnswer()
                 noteReturnedFields(handler)
                 guard Self.readsOn(&handler, input, parser.head, service: service, &responses) else {
-                    round.server.statistics.noteAnswer(in: responses)
-                    if handler.recordsRequests { recordAnswer(&handler) }
-                    return
+                    return noteAnswer(&handler, round.server.statistics)
                 }
                 isClosing = false
                 bodyObserver = handler.bodyObserver()
