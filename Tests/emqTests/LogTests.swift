@@ -7,7 +7,7 @@ import Testing
 @testable import emq
 
 @Suite struct LogTests {
-    /// A clock and the lines of a log.
+    /// A clock and the lines of a log. It is used on one thread.
     private final class Page: @unchecked Sendable {
         var now: Int64 = 1_796_063_400_123
         private(set) var lines: [String] = []

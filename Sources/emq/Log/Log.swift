@@ -4,6 +4,7 @@
 import Bytes
 import CLinux
 import Glibc
+import Synchronization
 
 /// The log of a server. Any thread may use it.
 final class Log: Sendable {
@@ -19,6 +20,9 @@ final class Log: Sendable {
     }
 
     private let state: Locked<State>
+    /// Whether an event may have been counted since `writeDueNumbers` found none. With this, the end of a turn, where
+    /// nothing is counted as a rule, takes no lock.
+    private let mayHaveNumbers = Atomic(false)
     private let clock: @Sendable () -> Int64
     private let write: @Sendable (_ line: [UInt8], _ isOptional: Bool) -> Void
 
@@ -83,6 +87,7 @@ final class Log: Sendable {
         state.with { state in
             guard event.isAlwaysWritten || event.level.rawValue <= state.level.rawValue else { return }
             if event.isCounted {
+                mayHaveNumbers.store(true, ordering: .relaxed)
                 writeNumbers(state.repeats.takeDue(now: now), &state, now: now)
                 let (isNew, forgotten) = state.repeats.note(event, now: now)
                 if let forgotten { writeNumbers([forgotten], &state, now: now) }
@@ -96,8 +101,12 @@ final class Log: Sendable {
     ///
     /// - Returns: in how many milliseconds to call this again at the latest; nil if nothing is counted.
     func writeDueNumbers() -> Int64? {
-        state.with { state in
-            guard state.repeats.deadline != nil else { return nil }
+        guard mayHaveNumbers.load(ordering: .relaxed) else { return nil }
+        return state.with { state in
+            guard state.repeats.deadline != nil else {
+                mayHaveNumbers.store(false, ordering: .relaxed)
+                return nil
+            }
             let now = clock()
             writeNumbers(state.repeats.takeDue(now: now), &state, now: now)
             return state.repeats.deadline.map { max(0, $0 - now) }

@@ -48,14 +48,7 @@ struct LogLines {
             line.append(UInt8(ascii: " "))
             line.append(field.name)
             line.append(UInt8(ascii: "="))
-            switch field.value {
-            case .text(let text?): Self.writeQuoted(text, to: &line)
-            case .text(nil): line.append(UInt8(ascii: "-"))
-            case .word(let word): line += word.utf8
-            case .number(let number): JSONWriter.writeInteger(number, to: &line)
-            case .flag(let flag): line += (flag ? "true" : "false").utf8
-            case .duration(let microseconds): Self.writeMilliseconds(microseconds, to: &line)
-            }
+            write(field.value, to: &line)
         }
     }
 
@@ -70,17 +63,22 @@ struct LogLines {
             line += ",\"".utf8
             line.append(field.name)
             line += "\":".utf8
-            switch field.value {
-            case .text(let text?): Self.writeQuoted(text, to: &line)
-            case .text(nil): line += "null".utf8
-            case .word(let word): Self.writeQuoted(Array(word.utf8), to: &line)
-            case .number(let number): JSONWriter.writeInteger(number, to: &line)
-            case .flag(let flag): line += (flag ? "true" : "false").utf8
-            case .duration(let microseconds): Self.writeMilliseconds(microseconds, to: &line)
-            }
+            write(field.value, to: &line)
         }
         if let repetition { line += ",\"repeated\":\(repetition.count)".utf8 }
         line.append(UInt8(ascii: "}"))
+    }
+
+    private func write(_ value: LogEvent.Field.Value, to line: inout [UInt8]) {
+        switch value {
+        case .text(let text?): Self.writeQuoted(text, to: &line)
+        case .text(nil): line += (format == .json ? "null" : "-").utf8
+        case .word(let word) where format == .json: Self.writeQuoted(Array(word.utf8), to: &line)
+        case .word(let word): line += word.utf8
+        case .number(let number): JSONWriter.writeInteger(number, to: &line)
+        case .flag(let flag): line += (flag ? "true" : "false").utf8
+        case .duration(let microseconds): Self.writeMilliseconds(microseconds, to: &line)
+        }
     }
 
     private static func note(_ repetition: LogRepeats.Repetition, now: Int64) -> String {
