@@ -57,6 +57,15 @@ import Testing
             ])
     }
 
+    @Test func aLineNamesItsRequest() throws {
+        let server = try Server()
+        _ = try server.connect().ask("POST", "/pause/q", fields: ["X-Request-Id: change-17"])
+        #expect(
+            try lines(of: server, count: 1) == [
+                #"token=- remote=PEER action="POST /pause" queue="q" request_id="change-17""#
+            ])
+    }
+
     @Test func aKickOfTasksInManyQueuesHasFewLines() throws {
         let server = try Server()
         var ids: [String] = []

@@ -16,10 +16,12 @@ struct AuditRecord {
     var queueName: [UInt8]?
     /// Further fields, such as `to`.
     private var members: [LogEvent.Field] = []
+    private let requestID: [UInt8]
 
     init(_ request: borrowing Request, by caller: Caller, route: Route, name: [UInt8]) {
         if case .holder(let token) = caller { tokenName = token.name } else { tokenName = nil }
         peer = request.peer
+        requestID = Array(copying: request.requestID)
         action = "\(text(request.methodName)) /\(route.name)\(route.suffix)"
         switch route.subject {
         case .queue: queueName = name
@@ -39,6 +41,7 @@ struct AuditRecord {
         if let queueName { fields.append(.text("queue", queueName)) }
         fields += members
         if let taskCount { fields.append(.number("tasks", taskCount)) }
+        if !requestID.isEmpty { fields.append(.text("request_id", requestID)) }
         return .record("audit", fields)
     }
 }
