@@ -45,6 +45,7 @@ struct CheckReport {
     private static let textsLimit = 5
     /// The usual limits, for servers.
     private static let stalledSeconds = 300.0
+    private static let backlog = (count: 1000.0, seconds: 3600.0)
     private static let memoryParts = (warning: 0.8, critical: 0.95)
     private static let certificateSeconds = 14.0 * 86_400
     private static let pauseSeconds = 86_400.0
@@ -132,6 +133,14 @@ struct CheckReport {
                 }
             } else if age > Self.stalledSeconds, !isPaused, members["waiters"]?.number == 0 {
                 add(.critical, "queue_stalled", "\(waits), and no worker waits", queue: name)
+            }
+            let ready = members["ready"]?.number ?? 0
+            if ready > Self.backlog.count, age > Self.stalledSeconds, !isPaused, let rates = members["rates"] {
+                let gained = (rates["done"]?.number ?? 0) - (rates["enqueued"]?.number ?? 0)
+                if gained * Self.backlog.seconds < ready {
+                    let text = "the \(Self.whole(ready)) ready tasks of '\(name)' will not be done within an hour"
+                    add(.warning, "queue_backlog", text, queue: name)
+                }
             }
             if let since = members["paused_since"]?.number, now - since >= Self.pauseSeconds {
                 let text = "'\(name)' has been paused for \(Self.duration(now - since))"
