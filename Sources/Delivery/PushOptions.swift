@@ -97,8 +97,8 @@ public struct PushOptions: Equatable, Sendable {
 
     /// Replaces each `***` by the value in the previous options. A header keeps its value only for the same host and
     /// port: otherwise somebody who can set options but not see the value could have it sent elsewhere. A secret is
-    /// never sent, so it is always kept. The masked secrets are the first of the previous ones, in their order, so a new
-    /// secret can be put in front of them, and the last one can be left out.
+    /// never sent, so it is always kept. The masked secrets are the first of the previous ones, in their order, so a
+    /// new secret can be put in front of them, and the last one can be left out.
     ///
     /// - Throws: `PushOptionsError` if there is no previous value, or if the URL leads to another host or port.
     public mutating func keepMaskedValues(of previous: PushOptions = PushOptions()) throws(PushOptionsError) {
@@ -125,7 +125,9 @@ public struct PushOptions: Equatable, Sendable {
             guard let before = kept.next() else {
                 throw PushOptionsError(
                     field: secretField(index),
-                    detail: "each *** keeps one of the current secrets, of which there are \(previous.secrets.count)",
+                    detail: previous.secrets.isEmpty
+                        ? "*** keeps the current secret, but there is none; send the secret itself"
+                        : "each *** keeps one of the current secrets, of which there are \(previous.secrets.count)",
                     kind: .masked)
             }
             secrets[index] = before

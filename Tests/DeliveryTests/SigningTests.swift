@@ -121,7 +121,9 @@ struct SigningTests {
             #expect(after == nil && error.field == (count == 1 ? "secret" : "secrets[\(count - 1)]"))
             #expect(
                 error.detail
-                    == "each *** keeps one of the current secrets, of which there are \(previous.secrets.count)")
+                    == (before.isEmpty
+                        ? "*** keeps the current secret, but there is none; send the secret itself"
+                        : "each *** keeps one of the current secrets, of which there are \(previous.secrets.count)"))
         }
     }
 

@@ -90,7 +90,7 @@ import Testing
             member("secret", "\"\(String(repeating: "s", count: 1025))\""),
             member("secrets", "[]", "1 to 8 elements"), member("secrets", #""x""#, "an array of strings"),
             member("secrets", #"["x", 1]"#, field: "secrets[1]"), member("secrets", #"["x", ""]"#, field: "secrets[1]"),
-            member("secrets", #"["***"]"#, "of which there are 0", field: "secret"),
+            member("secrets", #"["***"]"#, "there is none", field: "secret"),
             member("secrets", #"["x", "***"]"#, field: "secrets[1]"),
             member("secrets", #"["1", "2", "3", "4", "5", "6", "7", "8", "9"]"#, "1 to 8 elements"),
             member("secret", #""x", "secrets": ["y"]"#, "not both", field: "secrets"),
