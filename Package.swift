@@ -44,7 +44,7 @@ let package = Package(
         .executableTarget(
             name: "emq",
             dependencies: ["CBuild", "Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery", "AMQP"],
-            swiftSettings: server),
+            exclude: ["Dashboard"], swiftSettings: server),
         .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
         .testTarget(name: "BytesTests", dependencies: ["Bytes", "Support"], swiftSettings: tests),
         .testTarget(name: "UIDTests", dependencies: ["UID", "Support"], swiftSettings: tests),

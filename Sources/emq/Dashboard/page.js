@@ -1,0 +1,81 @@
+// What all pages have in common.
+
+import { h } from "./dom.js";
+
+/// One page, for as long as it is shown.
+///
+/// A subclass says what it watches (`paths`) and shows it (`view`). `app` has `data`, `update`, `perform` and `go`.
+export class Page {
+    constructor(app, route) {
+        this.app = app;
+        this.route = route;
+        this.last = {};
+    }
+
+    /// The heading, and the title of the window.
+    get title() {
+        return "";
+    }
+
+    /// The GET requests whose answers it shows.
+    paths() {
+        return [];
+    }
+
+    /// Its contents.
+    view() {
+        return null;
+    }
+
+    /// Takes a key that nothing else takes. Returns whether it did.
+    key() {
+        return false;
+    }
+
+    /// Whether figures must stay as they are, because somebody has selected something.
+    get isHeld() {
+        return false;
+    }
+
+    /// Called when another page is shown.
+    leave() {}
+
+    /// The answer for a path: `{ json, text, failure }`. Until there is one, the last one that was given for the same
+    /// purpose, so that a page does not become empty when what it asks for changes a little; or undefined.
+    latest(purpose, path) {
+        const answer = this.app.data(path);
+        if (answer) this.last[purpose] = answer;
+        return answer ?? this.last[purpose];
+    }
+}
+
+/// A box with a heading.
+export function card(title, properties, ...children) {
+    const { actions, ...others } = properties ?? {};
+    return h(
+        "section", { ...others, class: `card ${others.class ?? ""}` },
+        title && h("header", null, h("h2", null, title), actions), children);
+}
+
+/// What is shown while there is no answer, or instead of one that failed; undefined if the answer is there.
+export function missing(answer, what = "this") {
+    if (!answer) return h("p", { class: "empty" }, "Loading…");
+    if (answer.failure) return h("p", { class: "empty bad" }, `The server does not show ${what}: ${answer.failure.message}`);
+    return undefined;
+}
+
+/// A small mark beside a name.
+export function badge(text, kind, title) {
+    return h("span", { class: `badge ${kind}`, title }, text);
+}
+
+/// Pairs of names and values.
+export function facts(pairs) {
+    return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value, properties]) => h(
+        "div", properties, h("dt", null, name), h("dd", null, value ?? "–"))));
+}
+
+/// The mark for a state of a task.
+export function state(name) {
+    return badge(name === "dispatched" ? "running" : name, name);
+}

@@ -1,0 +1,5 @@
+// Placeholder.
+
+import { Page } from "./page.js";
+
+export class Workers extends Page {}
