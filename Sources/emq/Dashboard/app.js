@@ -221,8 +221,9 @@ class App {
     // MARK: Actions
 
     /// Sends a request for a button, and says what came of it. `done` makes the message of the JSON that came back.
-    /// Returns the JSON, or undefined if the request failed.
-    async perform(method, path, body, done) {
+    /// `failed` may deal with a failure itself, and returns whether it did. Returns the JSON, or undefined if the
+    /// request failed.
+    async perform(method, path, body, done, failed) {
         try {
             const text = await request(method, path, body === undefined || typeof body === "string" ? body : JSON.stringify(body));
             const answer = text ? JSON.parse(text) : {};
@@ -232,7 +233,7 @@ class App {
             return answer;
         } catch (error) {
             if (error.status === 401) this.askToken(error.message);
-            else dialogs.say(error.message, "bad");
+            else if (!failed?.(error)) dialogs.say(error.message, "bad");
             if (!(error instanceof Failure)) throw error;
             return undefined;
         }

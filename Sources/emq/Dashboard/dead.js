@@ -1,5 +1,178 @@
-// Placeholder.
+// Dead tasks, grouped by queue and error, and what can be done with a whole group.
 
-import { Page } from "./page.js";
+import { curl, may, named, query } from "./api.js";
+import * as dialogs from "./dialogs.js";
+import { h } from "./dom.js";
+import { ago, bdi, count, many, plain, time } from "./format.js";
+import { elements, oneLine, task as parse } from "./json.js";
+import { card, missing, Page } from "./page.js";
 
-export class Dead extends Page {}
+const shownTasks = 10;
+
+export class Dead extends Page {
+    constructor(app, route) {
+        super(app, route);
+        this.opened = undefined;
+        this.read(route);
+    }
+
+    follow(route) {
+        this.read(route);
+    }
+
+    read({ parameters }) {
+        this.match = parameters.get("match") ?? "";
+    }
+
+    get title() {
+        return "Dead";
+    }
+
+    path() {
+        const pattern = this.match && !this.match.includes("*") ? `*${this.match}*` : this.match;
+        return `/errors/${query({ match: pattern, n: 200 })}`;
+    }
+
+    paths() {
+        return [this.path(), "/operations/", ...(this.opened ? [peek(this.opened)] : [])];
+    }
+
+    view() {
+        const answer = this.latest("errors", this.path());
+        return [
+            h("div", { key: "head", class: "head" }, h("h1", null, "Dead"), answer?.json && h("span", { class: "quiet" },
+                `${many(answer.json.tasks, "task")} in ${many(answer.json.groups, "group")}`)),
+            this.operations(),
+            h("div", { key: "tools", class: "tools" }, h("label", { class: "filter" }, h("span", { class: "offscreen" }, "Filter by queue"), h("input", {
+                type: "search", placeholder: "Filter by queue: mail or *.eu", value: this.match, autocomplete: "off", spellcheck: "false",
+                oninput: (event) => {
+                    const match = event.target.value.trim();
+                    clearTimeout(this.timer);
+                    this.timer = setTimeout(() => {
+                        history.replaceState(null, "", `#/dead${query({ match })}`);
+                        this.app.follow();
+                    }, 250);
+                },
+            }))),
+            missing(answer, "the dead tasks") ?? this.groups(answer.json),
+        ];
+    }
+
+    leave() {
+        clearTimeout(this.timer);
+    }
+
+    groups({ errors, groups }) {
+        if (errors.length === 0) return h("p", { key: "none", class: "empty" }, this.match ? "No queue with such a name has dead tasks." : "No task is dead.");
+        return [
+            h("div", { key: "groups", class: "table-box" }, h(
+                "table", { class: "groups" },
+                h("thead", null, h("tr", null, h("th", { scope: "col" }, "Error"), h("th", { scope: "col" }, "Queue"), h("th", { scope: "col", class: "number" }, "Tasks"),
+                    h("th", { scope: "col", class: "wide" }, "First died"), h("th", { scope: "col", class: "wide" }, "Last died"), h("th", { scope: "col" }, h("span", { class: "offscreen" }, "Actions")))),
+                h("tbody", null, errors.flatMap((group) => this.group(group))))),
+            groups > errors.length && h("p", { key: "rest", class: "quiet" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue to see others.`),
+        ];
+    }
+
+    group(group) {
+        const key = groupKey(group);
+        const isOpen = this.opened !== undefined && groupKey(this.opened) === key;
+        return [
+            h("tr", { key, "data-group": key },
+                h("th", { scope: "row", class: "text" }, h("button", {
+                    type: "button", class: "quiet disclose", "aria-expanded": isOpen ? "true" : "false", onclick: () => {
+                        this.opened = isOpen ? undefined : group;
+                        this.app.update();
+                    },
+                }, h("span", { "aria-hidden": "true" }, isOpen ? "▾" : "▸"), group.error === undefined ? h("i", null, "without an error") : bdi(group.error))),
+                h("td", null, h("a", { class: "cut", href: `#/queue/${encodeURIComponent(group.queue)}?state=dead` }, bdi(group.queue))),
+                h("td", { class: "number dead" }, count(group.count)), h("td", { class: "wide" }, ago(group.first)), h("td", { class: "wide" }, ago(group.last)),
+                h("td", { class: "number" }, may("manage", group.queue) && h("div", { class: "row-actions" },
+                    h("button", { type: "button", onclick: () => this.act(group, "kick") }, "Retry"),
+                    h("button", { type: "button", onclick: () => this.act(group, "move") }, "Move…"),
+                    h("button", { type: "button", class: "danger", onclick: () => this.act(group, "purge") }, "Delete")))),
+            isOpen && h("tr", { key: `${key} tasks`, class: "inside" }, h("td", { colspan: 6 }, this.tasks(group))),
+        ];
+    }
+
+    tasks(group) {
+        const answer = this.latest(`tasks ${groupKey(group)}`, peek(group));
+        const none = missing(answer, "these tasks");
+        if (none) return none;
+        const tasks = elements(answer.text).map(parse);
+        return h("table", null, h("thead", null, h("tr", null, ["Task", "Died", "Attempts", "Worker", "Content"].map((label) => h("th", { scope: "col" }, label)))),
+            h("tbody", null, tasks.map((task) => h(
+                "tr", { key: task.id }, h("th", { scope: "row" }, h("a", { href: `#/task/${task.id}` }, h("code", null, task.id))),
+                h("td", null, time(task.finished ?? task.died)), h("td", null, count(task.attempt)), h("td", null, task.worker ? bdi(task.worker) : "–"),
+                h("td", null, task.content_hidden ? h("span", { class: "quiet" }, "hidden") : h("code", null, task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content)))))));
+    }
+
+    operations() {
+        const answer = this.app.data("/operations/");
+        const operations = answer?.json?.operations ?? [];
+        if (operations.length === 0) return null;
+        const names = { kick: "Retrying", purge: "Deleting", move: "Moving" };
+        return card("Under way", { key: "operations" }, h("ul", { class: "progress" }, operations.map((operation) => {
+            const part = operation.total ? Math.min(1, operation.examined / operation.total) : 0;
+            return h("li", { key: operation.id },
+                h("span", null, names[operation.action] ?? operation.action, " in ", bdi(operation.queue), operation.error !== undefined && [": ", bdi(operation.error)]),
+                h("progress", { max: 1, value: String(part), "aria-label": `${names[operation.action] ?? operation.action} in ${plain(operation.queue)}` }),
+                h("span", { class: "quiet" }, `${count(operation.changed)} done, ${count(operation.examined)} of ${count(operation.total)} looked at`),
+                may("manage", operation.queue) && h("button", { type: "button", class: "quiet", onclick: () => this.app.perform(
+                    "DELETE", `/operations/${operation.id}`, undefined, () => "Stopped. What was done stays done.") }, "Stop"));
+        })));
+    }
+
+    // MARK: Acting on a group
+
+    async act(group, verb) {
+        const names = { kick: ["Retry", "become ready again"], move: ["Move", "go to the back of another queue"], purge: ["Delete", "are deleted for good"] };
+        const [label, effect] = names[verb];
+        let age = "";
+        let target = "";
+        let typed = "";
+        const word = group.count > 100 ? String(group.count) : undefined;
+        const path = () => `/${verb}/${named(group.queue)}${query({ state: verb === "kick" ? "" : "dead", to: target })}${filter(group, age, verb !== "kick" || target !== "")}`;
+        const isSure = await dialogs.open(`${label} ${many(group.count, "dead task")}`, (close, update) => {
+            const change = (set) => (event) => {
+                set(event.target.value);
+                update();
+            };
+            return [
+                h("div", { class: "dialog-body" },
+                    h("p", null, age ? "This applies to at most " : "This applies to ", h("b", null, many(group.count, "task")), " of ", bdi(group.queue), ". They ", effect, "."),
+                    group.error !== undefined && h("pre", null, plain(group.error)),
+                    verb === "move" && h("label", { class: "field" }, h("span", null, "To queue"), h("input", { autofocus: true, autocomplete: "off", spellcheck: "false", oninput: change((text) => (target = text)) })),
+                    h("label", { class: "field" }, h("span", null, "Which of them"), h("select", { value: age, onchange: change((text) => (age = text)) },
+                        [["", "All"], ["3600", "Dead for more than an hour"], ["86400", "Dead for more than a day"], ["604800", "Dead for more than a week"]].map(
+                            ([value, text]) => h("option", { value }, text)))),
+                    word && h("label", { class: "field" }, h("span", null, "To confirm, type ", h("b", null, word)), h("input", {
+                        autofocus: verb !== "move", autocomplete: "off", inputmode: "numeric", "aria-label": `Type ${word} to confirm`, oninput: change((text) => (typed = text)) }))),
+                h("footer", null, dialogs.copyButton(() => curl("POST", path())), h("span", { class: "space" }),
+                    h("button", { type: "button", onclick: () => close() }, "Keep as it is"),
+                    h("button", {
+                        type: "submit", class: verb === "purge" ? "danger" : "primary", autofocus: !word && verb !== "move",
+                        disabled: verb === "move" && target === "" || word !== undefined && typed.replace(/[\s,.]/g, "") !== word, onclick: () => close(true),
+                    }, label)),
+            ];
+        });
+        if (!isSure) return;
+        const past = { kick: "Retried", move: "Moved", purge: "Deleted" }[verb];
+        dialogs.say(`${label}: the server is at it.`);
+        await this.app.perform("POST", path(), undefined, (answer) => `${past} ${many(answer.kicked ?? answer.moved ?? answer.purged ?? 0, "task")}${answer.stopped ? ", then stopped" : ""}.`);
+    }
+}
+
+/// The parameters that select a group; an empty error stands for none.
+function filter(group, age, isContinued) {
+    const parts = [`error=${encodeURIComponent(group.error ?? "")}`, ...(age ? [`older_than=${age}`] : [])];
+    return `${isContinued ? "&" : "?"}${parts.join("&")}`;
+}
+
+function peek(group) {
+    return `/peek/${named(group.queue)}?state=dead&n=${shownTasks}&content_limit=200${filter(group, "", true)}`;
+}
+
+function groupKey(group) {
+    return JSON.stringify([group.queue, group.error ?? null]);
+}

@@ -74,8 +74,8 @@ export function confirm({ title, text, action, word, danger, request }) {
     ]);
 }
 
-/// A button that copies a text. `text` is called when it is pressed.
-export function copyButton(text, label = "Copy as curl") {
+/// A button that copies a text. `text` is called when it is pressed; `face` is what the button shows.
+export function copyButton(text, label = "Copy as curl", face = label) {
     return h("button", {
         type: "button", class: "quiet copy", title: label, "aria-label": label, onclick: async (event) => {
             const button = event.currentTarget;
@@ -83,7 +83,7 @@ export function copyButton(text, label = "Copy as curl") {
             say(isCopied ? "Copied." : "The browser does not let this page copy.", isCopied ? "good" : "bad");
             button.focus({ preventScroll: true });
         },
-    }, label);
+    }, face);
 }
 
 async function copy(text) {

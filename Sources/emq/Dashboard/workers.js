@@ -1,5 +1,106 @@
-// Placeholder.
+// Workers: who waits for tasks, and who holds which.
 
-import { Page } from "./page.js";
+import { query } from "./api.js";
+import { h } from "./dom.js";
+import { ago, bdi, count, many, time } from "./format.js";
+import { badge, missing, Page } from "./page.js";
 
-export class Workers extends Page {}
+const sorts = [["oldest", "Longest held first"], ["held", "Most held first"], ["last_seen", "Last seen first"], ["name", "By name"]];
+
+export class Workers extends Page {
+    constructor(app, route) {
+        super(app, route);
+        this.read(route);
+    }
+
+    follow(route) {
+        this.read(route);
+    }
+
+    read({ parameters }) {
+        this.match = parameters.get("match") ?? "";
+        this.sort = parameters.get("sort") ?? "oldest";
+    }
+
+    leave() {
+        clearTimeout(this.timer);
+    }
+
+    change(changes) {
+        const { match, sort } = { match: this.match, sort: this.sort, ...changes };
+        history.replaceState(null, "", `#/workers${query({ match, sort: sort === "oldest" ? "" : sort })}`);
+        this.app.follow();
+    }
+
+    get title() {
+        return "Workers";
+    }
+
+    path() {
+        const pattern = this.match && !this.match.includes("*") ? `*${this.match}*` : this.match;
+        return `/workers/${query({ match: pattern, sort: this.sort, n: 200 })}`;
+    }
+
+    paths() {
+        return [this.path()];
+    }
+
+    view() {
+        const answer = this.latest("workers", this.path());
+        const figures = answer?.json;
+        return [
+            h("div", { key: "head", class: "head" }, h("h1", null, "Workers"), figures && h("span", { class: "quiet" }, many(figures.count, "name"),
+                figures.unnamed.waiting + figures.unnamed.held > 0 && `; without a name: ${count(figures.unnamed.waiting)} waiting, ${many(figures.unnamed.held, "task")} held`)),
+            h("div", { key: "tools", class: "tools" },
+                h("label", { class: "filter" }, h("span", { class: "offscreen" }, "Filter by name"), h("input", {
+                    type: "search", placeholder: "Filter: host-7 or *.eu", value: this.match, autocomplete: "off", spellcheck: "false",
+                    oninput: (event) => {
+                        const match = event.target.value.trim();
+                        clearTimeout(this.timer);
+                        this.timer = setTimeout(() => this.change({ match }), 250);
+                    },
+                })),
+                h("label", null, h("span", { class: "offscreen" }, "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
+                    sorts.map(([value, label]) => h("option", { value }, label))))),
+            missing(answer, "the workers") ?? this.table(figures),
+        ];
+    }
+
+    table({ workers, count: total }) {
+        if (workers.length === 0) {
+            return h("p", { key: "none", class: "empty" }, this.match ? "No worker has such a name."
+                : ["No worker has given its name. A wait with ", h("code", null, '"worker": "host-7"'), " does."]);
+        }
+        return [
+            h("div", { key: "table", class: "table-box" }, h(
+                "table", null,
+                h("thead", null, h("tr", null, h("th", { scope: "col" }, "Worker"), h("th", { scope: "col" }, "Does"), h("th", { scope: "col", class: "number" }, "Holds"),
+                    h("th", { scope: "col" }, "Since"), h("th", { scope: "col", class: "wide" }, "Waits for"), h("th", { scope: "col" }, "Last seen"))),
+                h("tbody", null, workers.flatMap((worker) => this.rows(worker))))),
+            total > workers.length && h("p", { key: "rest", class: "quiet" }, `These are ${count(workers.length)} of ${count(total)}. Filter by name to see others.`),
+        ];
+    }
+
+    rows(worker) {
+        const isOpen = this.opened === worker.name;
+        return [
+            h("tr", { key: worker.name },
+                h("th", { scope: "row" }, worker.held ? h("button", {
+                    type: "button", class: "quiet disclose", "aria-expanded": isOpen ? "true" : "false", onclick: () => {
+                        this.opened = isOpen ? undefined : worker.name;
+                        this.app.update();
+                    },
+                }, h("span", { "aria-hidden": "true" }, isOpen ? "▾" : "▸"), bdi(worker.name)) : h("span", { class: "cut" }, bdi(worker.name))),
+                h("td", null, worker.held ? badge("works", "dispatched") : worker.waiting ? badge("waits", "done") : badge("away", "unknown")),
+                h("td", { class: "number" }, count(worker.held)), h("td", null, ago(worker.oldest_dispatched)),
+                h("td", { class: "wide" }, h("span", { class: "cut" }, worker.waiting ? (worker.queues ?? []).map((name, index) => [index ? ", " : "", bdi(name)]) : "–")),
+                h("td", null, ago(worker.last_seen))),
+            isOpen && worker.held > 0 && h("tr", { key: `${worker.name} tasks`, class: "inside" }, h("td", { colspan: 6 }, h(
+                "table", null, h("thead", null, h("tr", null, ["Task", "Queue", "Dispatched", "Lease ends"].map((label) => h("th", { scope: "col" }, label)))),
+                h("tbody", null, worker.tasks.map((task) => h(
+                    "tr", { key: task.id }, h("th", { scope: "row" }, h("a", { href: `#/task/${task.id}` }, h("code", null, task.id))),
+                    h("td", null, h("a", { class: "cut", href: `#/queue/${encodeURIComponent(task.queue)}` }, bdi(task.queue))), h("td", null, time(task.dispatched)), h("td", null, ago(task.lease_end))))),
+                worker.held > worker.tasks.length && h("caption", null, `The ${worker.tasks.length} held longest of ${count(worker.held)}`)))),
+        ];
+    }
+}
