@@ -16,6 +16,8 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        // It has no meaning here, but a mistake is refused all the same.
+        _ = try api.isDryRun()
         write(api.configuration(on: broker), to: &responses)
         return .answered
     }
@@ -25,12 +27,13 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        let isDryRun = try api.beginChange(&context)
         try api.admitConfiguration(request, context, on: broker)
         try context.body.read(request)
         let before = api.configuration(on: broker)
-        try api.setConfiguration(request.body, insteadOf: before, &context, on: broker)
-        let after = api.configuration(on: broker)
-        let removed = partsOfPush(of: before?.push ?? [], missingIn: after?.push ?? [])
+        let after = try api.readConfiguration(request.body, insteadOf: before, &context, on: broker)
+        if !isDryRun { try api.configure(after, on: broker) }
+        let removed = partsOfPush(of: before?.push ?? [], missingIn: after.push)
         write(after, removed: removed, to: &responses)
         return .answered
     }
@@ -40,14 +43,16 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        let isDryRun = try api.beginChange(&context)
         try api.admitConfiguration(request, context, on: broker)
         try context.body.read(request)
         let before = api.configuration(on: broker)
         var shown = before ?? QueueConfiguration()
         if context.adapters.owner(of: api.name.span) != nil { shown.push = paceOfPush(shown.push) }
         let patched = try merge(request.body, into: shown)
-        try api.setConfiguration(patched.span, insteadOf: before, &context, on: broker)
-        write(api.configuration(on: broker), to: &responses)
+        let after = try api.readConfiguration(patched.span, insteadOf: before, &context, on: broker)
+        if !isDryRun { try api.configure(after, on: broker) }
+        write(after, to: &responses)
         return .answered
     }
 
@@ -56,13 +61,16 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        let isDryRun = try api.beginChange(&context)
         if let queue = broker.existingQueue(named: api.name.span) {
             var configuration: QueueConfiguration?
             if let owner = context.adapters.owner(of: api.name.span) {
                 configuration = try api.adapted(
                     QueueConfiguration(), push: PushOptions(), insteadOf: broker.configuration(of: queue), by: owner)
             }
-            do throws(BrokerError) { try broker.configure(queue, configuration) } catch { throw Problem(error) }
+            if !isDryRun {
+                do throws(BrokerError) { try broker.configure(queue, configuration) } catch { throw Problem(error) }
+            }
         }
         writeNoContent(to: &responses)
         return .answered
@@ -85,10 +93,11 @@ extension API {
         try context.gate.admit(cost, writtenBytes: bodyBytes, on: broker)
     }
 
-    private mutating func setConfiguration(
+    /// Reads a configuration and makes all checks.
+    private func readConfiguration(
         _ bytes: Span<UInt8>, insteadOf before: QueueConfiguration?, _ context: inout Context,
         on broker: isolated Broker
-    ) throws(Problem) {
+    ) throws(Problem) -> QueueConfiguration {
         try context.body.read(bytes, kind: .object)
         let fields = try ConfigurationFields(bytes, scannedBy: context.body)
         var read = fields.configuration
@@ -112,8 +121,12 @@ extension API {
                     field: "dead_letter")
             }
         }
+        return read
+    }
+
+    private func configure(_ configuration: QueueConfiguration, on broker: isolated Broker) throws(Problem) {
         let queue = try broker.requireQueue(named: name.span)
-        do throws(BrokerError) { try broker.configure(queue, read) } catch { throw Problem(error) }
+        do throws(BrokerError) { try broker.configure(queue, configuration) } catch { throw Problem(error) }
     }
 
     private static func checkDeadLetter(
@@ -176,6 +189,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        _ = try api.isDryRun()
         write(broker.defaults, to: &responses)
         return .answered
     }
@@ -185,9 +199,11 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        let isDryRun = try api.beginChange(&context)
         try context.body.read(request)
-        try setDefaults(request.body, &context, on: broker)
-        write(broker.defaults, to: &responses)
+        let defaults = try readDefaults(request.body, &context)
+        if !isDryRun { try set(defaults, on: broker) }
+        write(defaults, to: &responses)
         return .answered
     }
 
@@ -196,10 +212,12 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        let isDryRun = try api.beginChange(&context)
         try context.body.read(request)
         let patched = try merge(request.body, into: broker.defaults ?? QueueConfiguration())
-        try setDefaults(patched.span, &context, on: broker)
-        write(broker.defaults, to: &responses)
+        let defaults = try readDefaults(patched.span, &context)
+        if !isDryRun { try set(defaults, on: broker) }
+        write(defaults, to: &responses)
         return .answered
     }
 
@@ -208,21 +226,42 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        do throws(BrokerError) { try broker.setDefaults(nil) } catch { throw Problem(error) }
+        if try !api.beginChange(&context) { try set(nil, on: broker) }
         writeNoContent(to: &responses)
         return .answered
     }
 
-    private static func setDefaults(
-        _ bytes: Span<UInt8>, _ context: inout Context, on broker: isolated Broker
-    ) throws(Problem) {
+    /// Reads defaults and makes all checks.
+    private static func readDefaults(
+        _ bytes: Span<UInt8>, _ context: inout Context
+    ) throws(Problem) -> QueueConfiguration {
         try context.body.read(bytes, kind: .object)
         let defaults = try QueueConfiguration(defaults: bytes, scannedBy: context.body)
         if let letter = defaults.deadLetter { try checkDeadLetter(letter, insteadOf: nil, context) }
+        return defaults
+    }
+
+    private static func set(_ defaults: QueueConfiguration?, on broker: isolated Broker) throws(Problem) {
         do throws(BrokerError) { try broker.setDefaults(defaults) } catch { throw Problem(error) }
     }
 
     // MARK: Parts
+
+    static let dryRuns = ["true": true, "false": false]
+
+    /// Whether the request only asks what it would change.
+    private func isDryRun() throws(Problem) -> Bool {
+        try query.word(QueryParameter.dryRun.name, API.dryRuns) ?? false
+    }
+
+    /// Begins a change. A dry run leaves no line in the log.
+    ///
+    /// - Returns: whether the request is a dry run.
+    private func beginChange(_ context: inout Context) throws(Problem) -> Bool {
+        let isDryRun = try isDryRun()
+        if isDryRun { context.audit = nil }
+        return isDryRun
+    }
 
     /// A configuration as JSON with a merge patch applied, in which secrets are masked.
     private static func merge(

@@ -15,6 +15,7 @@ extension API {
         let wanted = try api.query.integer("n", .min ... .max) ?? 1
         let limit = Int(min(max(0, wanted), Int64(API.maximumTasksPerAnswer)))
         let state = try api.query.word("state", TaskState.named) ?? .ready
+        let detail = try api.taskDetail()
         var after: UID?
         if let text = api.query["after"] {
             after = UID(text)
@@ -32,11 +33,12 @@ extension API {
             let isSending = context.sends(api.name.span)
             isThere = broker.peek(queue, state: state, after: after, limit: limit, now: context.now) { task in
                 // Stop writing an answer that will be refused.
-                isTooLarge = isTooLarge || !context.gate.mayAnswer(responses, adding: task.content.count)
+                let shownBytes = min(task.content.count, detail.maximumBytes)
+                isTooLarge = isTooLarge || !context.gate.mayAnswer(responses, adding: shownBytes)
                 if isTooLarge { return }
                 if !isFirst { responses.append(",") }
                 isFirst = false
-                TaskWriter.writeListed(task, isSending: isSending, to: &responses)
+                TaskWriter.writeListed(task, detail, isSending: isSending, to: &responses)
             }
         }
         guard isThere else {
@@ -287,19 +289,9 @@ extension API {
     ) throws(Problem) -> Outcome {
         let limit = try api.sweepLimit()
         let state = try api.query.word("state", movedStates) ?? .ready
-        guard let to = api.query["to"] else {
-            throw Problem(.missingParameter, "name the target queue: /move/NAME?to=OTHER", field: "to")
-        }
-        let target = Array(to.utf8)
-        if let flaw = QueueName.flaw(in: target.span) { throw Problem(.invalidParameter, flaw, field: "to") }
+        let target = try api.moveTarget(context.caller)
         if target == api.name { throw Problem(.invalidParameter, "to must be another queue", field: "to") }
-        do throws(Problem) { try context.caller.check(.manage, in: target.span) } catch { throw error.inside("to") }
-        // From another system's queue, a task would be sent in a form that its receiver does not know.
-        guard LegacySystem(of: api.name.span) == LegacySystem(of: target.span) else {
-            throw Problem(
-                .queueReserved,
-                "a legacy system's tasks can move only between its own queues, and no other tasks can move there")
-        }
+        try checkMove(from: api.name.span, to: target.span)
         if !broker.isQueueInUse(named: target.span) { try context.gate.admit(.names, on: broker) }
         let source = try broker.requireQueue(named: api.name.span)
         let destination = try broker.requireQueue(named: target.span)

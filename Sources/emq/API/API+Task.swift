@@ -27,7 +27,10 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let id = try readID(api.name.span)
-        guard context.covers(id, on: broker), writeTask(id, to: &responses, context, of: broker) else { throw .noTask }
+        let detail = try api.taskDetail()
+        guard context.covers(id, on: broker), writeTask(id, detail, to: &responses, context, of: broker) else {
+            throw .noTask
+        }
         try context.gate.admitAnswer(responses)
         responses.endLine()
         return .answered
@@ -39,6 +42,8 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let id = try readID(api.name.span)
+        // It has no meaning here, but a mistake is refused all the same.
+        _ = try api.taskDetail()
         guard context.covers(id, on: broker) else { throw .noTask }
         context.noteAudited(id, on: broker)
         guard broker.cancelTask(id, now: context.now) || broker.deleteRecord(id, now: context.now) else {
@@ -53,8 +58,9 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        let detail = try api.taskDetail()
         let (key, _, holder) = try api.keyHolder(context, on: broker)
-        if !writeTask(holder.task, to: &responses, context, of: broker) {
+        if !writeTask(holder.task, detail, to: &responses, context, of: broker) {
             responses.beginJSON(estimatedCount: 400)
             TaskWriter.writeKeptKey(key, holder, in: api.name.span, to: &responses)
         }
@@ -68,6 +74,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        _ = try api.taskDetail()
         let (key, queue, holder) = try api.keyHolder(context, on: broker)
         if holder.isUnfinished {
             throw Problem(
@@ -98,15 +105,24 @@ extension API {
         return (key, queue, holder)
     }
 
+    /// How the query wants tasks to be shown.
+    ///
+    /// - Throws: 400 for a wrong parameter.
+    func taskDetail() throws(Problem) -> TaskDetail {
+        let limit = try query.integer(QueryParameter.contentLimit.name, 0 ... .max, unit: " of bytes")
+        return TaskDetail(maximumBytes: limit.map { Int($0) } ?? .max)
+    }
+
     /// Begins an answer with all details of a task.
     ///
     /// - Returns: false, without writing anything, if there is no such task.
     private static func writeTask(
-        _ id: UID, to responses: inout ResponseStream, _ context: borrowing Context, of broker: isolated Broker
+        _ id: UID, _ detail: TaskDetail, to responses: inout ResponseStream, _ context: borrowing Context,
+        of broker: isolated Broker
     ) -> Bool {
         let isThere: Void? = broker.withTask(id: id, now: context.now) { task in
             responses.beginJSON(estimatedCount: 400)
-            TaskWriter.writeWhole(task, isSending: context.sends(task.queueName), to: &responses)
+            TaskWriter.writeWhole(task, detail, isSending: context.sends(task.queueName), to: &responses)
         }
         return isThere != nil
     }

@@ -22,12 +22,14 @@ extension Route {
             "touch", .none, advice: namesTasksInBody,
             .post(.grows(), needs: .work, body: .read, admission: .byHandler, API.touch)),
 
-        Route("task", .task, .get(needs: .read, API.showTask), .delete(.frees, needs: .manage, API.cancelTask)),
+        Route(
+            "task", .task, query: [.contentLimit], .get(needs: .read, API.showTask),
+            .delete(.frees, needs: .manage, API.cancelTask)),
         Route(
             "result", .task, query: [.timeout], .get(needs: .read, API.awaitResult),
             .delete(.frees, needs: .manage, API.deleteResult)),
         Route(
-            "key", .queue, query: [.key], .get(needs: .read, API.showKey),
+            "key", .queue, query: [.key, .contentLimit], .get(needs: .read, API.showKey),
             .delete(.frees, needs: .manage, API.freeKey)),
 
         Route("peek", .queue, query: QueryParameter.peek, .get(needs: .read, API.peek)),
@@ -50,15 +52,18 @@ extension Route {
             "kick", .none, query: [.kickToOrigin],
             .post(.grows(), needs: .manage, body: .read, admission: .byHandler, API.kickTasks)),
         Route("kick", .queue, query: QueryParameter.kick, .post(.grows(), needs: .manage, API.kick)),
+        Route(
+            "move", .none, query: [.moveTarget],
+            .post(.grows(), needs: .manage, body: .read, admission: .byHandler, API.moveTasks)),
         Route("move", .queue, query: QueryParameter.move, .post(.grows(), needs: .manage, API.move)),
 
         Route(
-            "config", .queue, .get(needs: .admin, API.showConfiguration),
+            "config", .queue, query: [.dryRun], .get(needs: .admin, API.showConfiguration),
             .put(.grows(Cost.queueBytes), needs: .admin, admission: .byHandler, API.putConfiguration),
             .patch(.grows(Cost.queueBytes), needs: .admin, admission: .byHandler, API.patchConfiguration),
             .delete(.returns, needs: .admin, API.dropConfiguration)),
         Route(
-            "defaults", .none, .get(needs: .admin, API.showDefaults),
+            "defaults", .none, query: [.dryRun], .get(needs: .admin, API.showDefaults),
             .put(.grows(Cost.queueBytes), needs: .adminOfAllQueues, API.putDefaults),
             .patch(.grows(Cost.queueBytes), needs: .adminOfAllQueues, API.patchDefaults),
             .delete(.returns, needs: .adminOfAllQueues, API.dropDefaults)),

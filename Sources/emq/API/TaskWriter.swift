@@ -6,12 +6,19 @@ import Net
 import Queues
 import UID
 
+/// How much of a task an answer shows.
+struct TaskDetail {
+    /// The longest content, metadata, progress and result that are shown whole, in bytes. Of a longer one, its size and
+    /// its beginning are shown.
+    var maximumBytes = Int.max
+}
+
 /// Writes tasks as JSON.
 enum TaskWriter {
     /// The task as workers receive it.
     static func writeDispatched(_ task: borrowing TaskView, to responses: inout (some JSONOutput & ~Copyable)) {
         let id = task.id.text
-        writeCommon(task, id: id.span, to: &responses)
+        writeCommon(task, id: id.span, TaskDetail(), to: &responses)
         responses.append(",\"retry\":")
         JSONWriter.writeSeconds(milliseconds: task.leaseMilliseconds, to: &responses)
         responses.append(",\"receipt\":\"")
@@ -24,10 +31,11 @@ enum TaskWriter {
 
     /// The task as a peek lists it.
     static func writeListed(
-        _ task: borrowing TaskView, isSending: Bool, to responses: inout (some JSONOutput & ~Copyable)
+        _ task: borrowing TaskView, _ detail: TaskDetail, isSending: Bool,
+        to responses: inout (some JSONOutput & ~Copyable)
     ) {
         let id = task.id.text
-        writeCommon(task, id: id.span, to: &responses)
+        writeCommon(task, id: id.span, detail, to: &responses)
         writeState(task, to: &responses)
         writeText(",\"worker\":", task.worker, to: &responses)
         writeError(task, isSending: isSending, to: &responses)
@@ -37,10 +45,11 @@ enum TaskWriter {
 
     /// The task with all details.
     static func writeWhole(
-        _ task: borrowing TaskView, isSending: Bool, to responses: inout (some JSONOutput & ~Copyable)
+        _ task: borrowing TaskView, _ detail: TaskDetail = TaskDetail(), isSending: Bool,
+        to responses: inout (some JSONOutput & ~Copyable)
     ) {
         let id = task.id.text
-        writeCommon(task, id: id.span, to: &responses)
+        writeCommon(task, id: id.span, detail, to: &responses)
         writeState(task, to: &responses)
         for field in TaskField.all {
             guard let shown = field.shown, let value = shown.value(task) else { continue }
@@ -51,8 +60,9 @@ enum TaskWriter {
         writeText(",\"worker\":", task.worker, to: &responses)
         writeError(task, isSending: isSending, to: &responses)
         writeText(",\"origin\":", task.origin, to: &responses)
-        writeJSON(",\"progress\":", task.progress, to: &responses)
-        writeJSON(",\"result\":", task.result, to: &responses)
+        let (progress, result) = (task.progress, task.result)
+        writeJSON("progress", progress.span, detail, to: &responses)
+        writeJSON("result", result.span, detail, to: &responses)
         responses.append("}")
     }
 
@@ -98,17 +108,18 @@ enum TaskWriter {
     }
 
     private static func writeCommon(
-        _ task: borrowing TaskView, id: Span<UInt8>, to responses: inout (some JSONOutput & ~Copyable)
+        _ task: borrowing TaskView, id: Span<UInt8>, _ detail: TaskDetail,
+        to responses: inout (some JSONOutput & ~Copyable)
     ) {
         responses.append("{\"id\":\"")
         responses.append(id)
         responses.append("\",\"queue\":")
         JSONWriter.writeString(task.queueName, to: &responses)
-        responses.append(",\"content\":")
-        responses.append(task.content)
+        writeJSON("content", task.content, detail, to: &responses)
         responses.append(",\"attempt\":")
         JSONWriter.writeInteger(Int64(task.attempt), to: &responses)
-        writeJSON(",\"metadata\":", task.metadata, to: &responses)
+        let metadata = task.metadata
+        writeJSON("metadata", metadata.span, detail, to: &responses)
         let trace = task.trace
         if trace.isEmpty { return }
         writeText(",\"request_id\":", trace.requestID, to: &responses)
@@ -134,11 +145,33 @@ enum TaskWriter {
     }
 
     private static func writeJSON(
-        _ member: StaticString, _ json: [UInt8], to responses: inout (some JSONOutput & ~Copyable)
+        _ name: StaticString, _ json: Span<UInt8>, _ detail: TaskDetail,
+        to responses: inout (some JSONOutput & ~Copyable)
     ) {
         if json.isEmpty { return }
-        responses.append(member)
-        responses.append(json.span)
+        responses.append(",\"")
+        responses.append(name)
+        if json.count <= detail.maximumBytes {
+            responses.append("\":")
+            responses.append(json)
+            return
+        }
+        responses.append("_bytes\":")
+        JSONWriter.writeInteger(Int64(json.count), to: &responses)
+        responses.append(",\"")
+        responses.append(name)
+        responses.append("_start\":")
+        JSONWriter.writeString(
+            json.extracting(first: json.characterBoundary(atMost: detail.maximumBytes)), to: &responses)
+    }
+}
+
+extension Span<UInt8> {
+    /// The last position up to `position`, which is in the span, that is not within a character of UTF-8. O(1).
+    fileprivate func characterBoundary(atMost position: Int) -> Int {
+        var boundary = position
+        while boundary > 0, self[boundary] & 0b1100_0000 == 0b1000_0000 { boundary -= 1 }
+        return boundary
     }
 }
 

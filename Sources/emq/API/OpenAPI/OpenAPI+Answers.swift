@@ -13,16 +13,27 @@ extension OpenAPI {
         ("State", .words(TaskState.allCases.map { "\($0.name)" })),
         ("Enqueued", .answer([("id", .taskID)], optional: [("existing", .constant("true"))])),
         ("EnqueuedTasks", .answer([("ids", .array(of: .taskID))], optional: [("existing", .array(of: .count))])),
-        ("DispatchedTask", .answer(beginning + [("retry", .duration), ("receipt", .text())], optional: added)),
-        ("ListedTask", .answer(beginning + state, optional: added + times + listed)),
+        (
+            "DispatchedTask",
+            .answer(
+                beginning + [("content", .any), ("retry", .duration), ("receipt", .text())],
+                optional: [("metadata", metadata)] + added)
+        ),
+        (
+            "ListedTask",
+            .answer(beginning + state, optional: json("content") + json("metadata") + added + times + listed)
+        ),
         (
             "TaskRecord",
-            .answer(beginning + state + [("retries", .count)], optional: added + times + listed + shown)
+            .answer(
+                beginning + state + [("retries", .count)],
+                optional: json("content") + json("metadata") + added + times + listed + shown)
         ),
         ("Acknowledged", .answer([("acked", .count), missing])),
         ("Refused", .answer([("requeued", .count), ("dead", .count), missing])),
         ("Touched", .answer([("touched", .count), missing])),
         ("KickedTasks", .answer([("kicked", .count), missing])),
+        ("MovedTasks", .answer([("moved", .count), missing])),
         ("Purged", .answer([("purged", .count)])),
         ("Kicked", .answer([("kicked", .count)])),
         ("Moved", .answer([("moved", .count)])),
@@ -78,11 +89,19 @@ extension OpenAPI {
     // MARK: Tasks
 
     private static let beginning: Properties = [
-        ("id", .taskID), ("queue", .queueName), ("content", .any), ("attempt", .count),
+        ("id", .taskID), ("queue", .queueName), ("attempt", .count),
     ]
+    /// JSON of the task, of which `content_limit` may leave only a part.
+    private static func json(_ name: String) -> Properties {
+        [
+            (name, name == "metadata" ? metadata : .any),
+            ("\(name)_bytes", Schema.count.described("The size, if it exceeds content_limit.")),
+            ("\(name)_start", Schema.text(mayBeEmpty: true).described("The beginning, instead of the whole.")),
+        ]
+    }
+    private static let metadata = Schema.map(of: .text(mayBeEmpty: true))
     /// What came with the task.
     private static let added: Properties = [
-        ("metadata", .map(of: .text(mayBeEmpty: true))),
         ("request_id", Schema.text(maximumBytes: 128).described("X-Request-Id of the request that added the task.")),
         ("traceparent", Schema.text(maximumBytes: 128).described("traceparent of the request that added the task.")),
     ]
@@ -97,7 +116,7 @@ extension OpenAPI {
             guard let name = field.shown.map({ "\($0.name)" }) else { return nil }
             if "\(field.name)" == "request" { return (name, .reference("ShownRequest")) }
             return (name, name == "\(field.name)" ? field.schema : .time)
-        } + [("progress", .any), ("result", .any)]
+        } + json("progress") + json("result")
     private static let missing: (name: String, schema: Schema) = (
         "missing",
         .array(of: .taskReference).described("The tasks that were not in the state that the request needs.")

@@ -95,6 +95,9 @@ extension OpenAPI {
             body: Schema.reference("TaskReferences").orNull, answer: shows("KickedTasks")),
         "POST /kick/NAME": Description(
             name: "kick", summary: "Makes the queue's dead tasks ready again.", answer: shows("Kicked")),
+        "POST /move/": Description(
+            name: "moveTasks", summary: "Moves the named tasks to a queue.",
+            body: Schema.reference("TaskReferences").orNull, answer: shows("MovedTasks")),
         "POST /move/NAME": Description(
             name: "move", summary: "Moves tasks to another queue.", answer: shows("Moved")),
 

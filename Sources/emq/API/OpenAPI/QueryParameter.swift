@@ -29,8 +29,15 @@ struct QueryParameter: Sendable {
         "key", .text(maximumBytes: TaskKey.maximumByteCount), isRequired: true,
         "The key, of up to \(TaskKey.maximumByteCount) bytes.")
 
+    static let contentLimit = QueryParameter(
+        "content_limit", .integer(0 ... .max),
+        "Of a content, metadata, progress or result with more bytes, shows the size and so many bytes of its beginning."
+    )
+
     // MARK: Of one queue
 
+    static let dryRun = QueryParameter(
+        "dry_run", words(API.dryRuns), "With true, checks a change and answers as usual, but changes nothing.")
     static let peek = [
         QueryParameter(
             "n", .integer(.min ... .max),
@@ -38,6 +45,7 @@ struct QueryParameter: Sendable {
                 + "are up to \(API.maximumTasksPerAnswer)."),
         QueryParameter("state", words(TaskState.named), "The state of the tasks; default ready."),
         QueryParameter("after", .taskID, "The id of the last task of the page before."),
+        contentLimit,
     ]
     static let history = QueryParameter(
         "history", words(HistoryInterval.named), "Adds the history of an hour (1m) or a day (5m), in such steps.")
@@ -53,8 +61,10 @@ struct QueryParameter: Sendable {
     ]
     static let move = [
         sweepCount, QueryParameter("state", words(API.movedStates), "The state of the tasks; default ready."),
-        QueryParameter("to", .queueName, isRequired: true, "The queue that the tasks move to."),
+        moveTarget,
     ]
+    static let moveTarget = QueryParameter(
+        "to", .queueName, isRequired: true, "The queue that the tasks move to.")
     private static let sweepCount = QueryParameter(
         "n", .integer(API.sweepCounts), "The maximum number of tasks; default all.")
 
