@@ -66,9 +66,9 @@ export class Dead extends Page {
         if (errors.length === 0) return h("p", { key: "none", class: "empty" }, this.match ? "No queue with such a name has dead tasks." : "No task is dead.");
         return [
             h("div", { key: "groups", class: "table-box" }, h(
-                "table", { class: "groups" },
+                "table", { class: "groups stack" },
                 h("thead", null, h("tr", null, h("th", { scope: "col" }, "Error"), h("th", { scope: "col" }, "Queue"), h("th", { scope: "col", class: "number" }, "Tasks"),
-                    h("th", { scope: "col", class: "wide" }, "First died"), h("th", { scope: "col", class: "wide" }, "Last died"), h("th", { scope: "col" }, h("span", { class: "offscreen" }, "Actions")))),
+                    h("th", { scope: "col", class: "wide" }, "First died"), h("th", { scope: "col" }, "Last died"), h("th", { scope: "col" }, h("span", { class: "offscreen" }, "Actions")))),
                 h("tbody", null, errors.flatMap((group) => this.group(group))))),
             groups > errors.length && h("p", { key: "rest", class: "quiet" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue to see others.`),
         ];
@@ -85,8 +85,8 @@ export class Dead extends Page {
                         this.app.update();
                     },
                 }, h("span", { "aria-hidden": "true" }, isOpen ? "▾" : "▸"), group.error === undefined ? h("i", null, "without an error") : bdi(group.error))),
-                h("td", null, h("a", { class: "cut", href: `#/queue/${encodeURIComponent(group.queue)}?state=dead` }, bdi(group.queue))),
-                h("td", { class: "number dead" }, count(group.count)), h("td", { class: "wide" }, ago(group.first)), h("td", { class: "wide" }, ago(group.last)),
+                h("td", { "data-label": "Queue" }, h("a", { class: "cut", href: `#/queue/${encodeURIComponent(group.queue)}?state=dead` }, bdi(group.queue))),
+                h("td", { class: "number dead", "data-label": "Tasks" }, count(group.count)), h("td", { class: "wide" }, ago(group.first)), h("td", { "data-label": "Last died" }, ago(group.last)),
                 h("td", { class: "number" }, may("manage", group.queue) && h("div", { class: "row-actions" },
                     h("button", { type: "button", onclick: () => this.act(group, "kick") }, "Retry"),
                     h("button", { type: "button", onclick: () => this.act(group, "move") }, "Move…"),
@@ -100,10 +100,10 @@ export class Dead extends Page {
         const none = missing(answer, "these tasks");
         if (none) return none;
         const tasks = elements(answer.text).map(parse);
-        return h("table", null, h("thead", null, h("tr", null, ["Task", "Died", "Attempts", "Worker", "Content"].map((label) => h("th", { scope: "col" }, label)))),
+        return h("table", { class: "stack" }, h("thead", null, h("tr", null, ["Task", "Died", "Attempts", "Worker", "Content"].map((label) => h("th", { scope: "col" }, label)))),
             h("tbody", null, tasks.map((task) => h(
                 "tr", { key: task.id }, h("th", { scope: "row" }, h("a", { href: `#/task/${task.id}` }, h("code", null, task.id))),
-                h("td", null, time(task.finished ?? task.died)), h("td", null, count(task.attempt)), h("td", null, task.worker ? bdi(task.worker) : "–"),
+                h("td", { "data-label": "Died" }, time(task.finished ?? task.died)), h("td", { "data-label": "Attempts" }, count(task.attempt)), h("td", { "data-label": "Worker" }, task.worker ? bdi(task.worker) : "–"),
                 h("td", null, task.content_hidden ? h("span", { class: "quiet" }, "hidden") : h("code", null, task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content)))))));
     }
 

@@ -8,7 +8,7 @@ import { ago, bdi, count, duration, many, plain, rate, short } from "./format.js
 import { members } from "./json.js";
 import { badge, missing, Page } from "./page.js";
 
-const rowHeight = 41;
+const narrow = matchMedia("(max-width: 760px)");
 const step = 20;
 const settleMilliseconds = 250;
 const requestsAtOnce = 4;
@@ -27,6 +27,11 @@ const columns = [
     { name: "waiters", label: "Waiting workers", value: (row) => count(row.waiters), isWide: true },
     { name: "paused", label: "Paused", value: (row) => paused(row), isWide: true },
 ];
+
+/// The height of a row, which the style sheet fixes. Narrow screens have the figures below the name.
+function rowHeight() {
+    return narrow.matches ? 84 : 41;
+}
 
 /// The rows of a page of `/stats/`, in the server's order. Objects would not keep it for names that are numbers.
 export function rows(answer) {
@@ -108,8 +113,8 @@ export class Queues extends Page {
     /// Which rows are visible, and some around them.
     get window() {
         const top = this.body ? this.body.getBoundingClientRect().top : 300;
-        const first = Math.max(0, Math.floor((-top / rowHeight) / step) * step - step);
-        const size = (Math.ceil(innerHeight / rowHeight / step) + 3) * step;
+        const first = Math.max(0, Math.floor((-top / rowHeight()) / step) * step - step);
+        const size = (Math.ceil(innerHeight / rowHeight() / step) + 3) * step;
         const last = this.count === undefined ? first + size : Math.max(0, this.count);
         return { first: Math.min(first, Math.max(0, Math.floor(last / step) * step - step)), size };
     }
@@ -160,7 +165,9 @@ export class Queues extends Page {
                 },
             })),
             h("div", { class: "segments", role: "group", "aria-label": "Shown as" }, [["", "Tree"], ["1", "List"]].map(([flat, label]) => h(
-                "button", { type: "button", "aria-pressed": this.isFlat === (flat === "1") ? "true" : "false", onclick: () => this.change({ flat }) }, label))));
+                "button", { type: "button", "aria-pressed": this.isFlat === (flat === "1") ? "true" : "false", onclick: () => this.change({ flat }) }, label))),
+            h("label", { class: "narrow" }, h("span", { class: "offscreen" }, "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
+                columns.filter(({ isFixed }) => !isFixed).map(({ name, label }) => h("option", { value: name }, `Sort: ${label}`)))));
     }
 
     crumbs() {
@@ -181,7 +188,7 @@ export class Queues extends Page {
         const known = indexes.map((index) => this.found.get(index)).filter(Boolean);
         const areAllSelected = known.length > 0 && known.every((row) => this.selected.has(rowKey(row)));
         return h("div", { key: "table", class: "table-box" }, h(
-            "table", { class: "queues", "aria-rowcount": total + 1 },
+            "table", { class: "queues stack", "aria-rowcount": total + 1 },
             h("thead", null, h("tr", { "aria-rowindex": 1 },
                 h("th", { scope: "col", class: "check" }, h("input", {
                     type: "checkbox", "aria-label": "Select all that are shown", checked: areAllSelected,
@@ -195,9 +202,9 @@ export class Queues extends Page {
                     isFixed ? label : h("button", { type: "button", onclick: () => this.change({ sort: name }) }, label,
                         h("span", { class: "arrow", "aria-hidden": "true" }, this.sort === name ? (name === "name" ? "↑" : "↓") : "")))))),
             h("tbody", { dom: (element) => (this.body = element) },
-                first > 0 && h("tr", { key: "above", class: "spacer", "aria-hidden": "true" }, h("td", { colspan: columns.length + 1, style: { height: `${first * rowHeight}px` } })),
+                first > 0 && h("tr", { key: "above", class: "spacer", "aria-hidden": "true" }, h("td", { colspan: columns.length + 1, style: { height: `${first * rowHeight()}px` } })),
                 indexes.map((index) => this.row(index)),
-                last < total && h("tr", { key: "below", class: "spacer", "aria-hidden": "true" }, h("td", { colspan: columns.length + 1, style: { height: `${(total - last) * rowHeight}px` } })))),
+                last < total && h("tr", { key: "below", class: "spacer", "aria-hidden": "true" }, h("td", { colspan: columns.length + 1, style: { height: `${(total - last) * rowHeight()}px` } })))),
             this.count === undefined && h("p", { class: "empty" }, "Loading…"),
             total === 0 && this.count !== undefined && h("p", { class: "empty" }, this.match || this.prefix ? "No queue has such a name."
                 : "There are no queues yet. A queue exists as soon as a task is enqueued or a worker waits."));
@@ -218,8 +225,8 @@ export class Queues extends Page {
             h("th", { scope: "row" }, h("div", null, isGroup
                 ? [h("a", { class: "folder", href: `#/${this.link({ prefix: row.group })}` }, bdi(name)), h("small", null, many(row.queues, "queue"))]
                 : [h("a", { href: `#/queue/${encodeURIComponent(row.queue)}`, title: plain(row.queue) }, bdi(name || "(empty)")), badges(row)])),
-            columns.slice(1).map(({ name, value, isWide }) => h(
-                "td", { class: `number${isWide ? " wide" : ""}${name === "dead" && row.dead > 0 ? " dead" : ""}` },
+            columns.slice(1).map(({ name, label, value, isWide }) => h(
+                "td", { "data-label": label, class: `number${isWide ? " wide" : ""}${name === "dead" && row.dead > 0 ? " dead" : ""}` },
                 name === "trend" ? sparkline(row.trend, `Ready tasks in the last half hour, now ${count(row.ready)}`) : value(row))));
     }
 

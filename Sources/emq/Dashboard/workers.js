@@ -73,7 +73,7 @@ export class Workers extends Page {
         }
         return [
             h("div", { key: "table", class: "table-box" }, h(
-                "table", null,
+                "table", { class: "stack" },
                 h("thead", null, h("tr", null, h("th", { scope: "col" }, "Worker"), h("th", { scope: "col" }, "Does"), h("th", { scope: "col", class: "number" }, "Holds"),
                     h("th", { scope: "col" }, "Since"), h("th", { scope: "col", class: "wide" }, "Waits for"), h("th", { scope: "col" }, "Last seen"))),
                 h("tbody", null, workers.flatMap((worker) => this.rows(worker))))),
@@ -92,14 +92,14 @@ export class Workers extends Page {
                     },
                 }, h("span", { "aria-hidden": "true" }, isOpen ? "▾" : "▸"), bdi(worker.name)) : h("span", { class: "cut" }, bdi(worker.name))),
                 h("td", null, worker.held ? badge("works", "dispatched") : worker.waiting ? badge("waits", "done") : badge("away", "unknown")),
-                h("td", { class: "number" }, count(worker.held)), h("td", null, ago(worker.oldest_dispatched)),
+                h("td", { class: "number", "data-label": "Holds" }, count(worker.held)), h("td", { "data-label": "Since" }, ago(worker.oldest_dispatched)),
                 h("td", { class: "wide" }, h("span", { class: "cut" }, worker.waiting ? (worker.queues ?? []).map((name, index) => [index ? ", " : "", bdi(name)]) : "–")),
-                h("td", null, ago(worker.last_seen))),
+                h("td", { "data-label": "Last seen" }, ago(worker.last_seen))),
             isOpen && worker.held > 0 && h("tr", { key: `${worker.name} tasks`, class: "inside" }, h("td", { colspan: 6 }, h(
-                "table", null, h("thead", null, h("tr", null, ["Task", "Queue", "Dispatched", "Lease ends"].map((label) => h("th", { scope: "col" }, label)))),
+                "table", { class: "stack" }, h("thead", null, h("tr", null, ["Task", "Queue", "Dispatched", "Lease ends"].map((label) => h("th", { scope: "col" }, label)))),
                 h("tbody", null, worker.tasks.map((task) => h(
                     "tr", { key: task.id }, h("th", { scope: "row" }, h("a", { href: `#/task/${task.id}` }, h("code", null, task.id))),
-                    h("td", null, h("a", { class: "cut", href: `#/queue/${encodeURIComponent(task.queue)}` }, bdi(task.queue))), h("td", null, time(task.dispatched)), h("td", null, ago(task.lease_end))))),
+                    h("td", null, h("a", { class: "cut", href: `#/queue/${encodeURIComponent(task.queue)}` }, bdi(task.queue))), h("td", { "data-label": "Dispatched" }, time(task.dispatched)), h("td", { "data-label": "Lease ends" }, ago(task.lease_end))))),
                 worker.held > worker.tasks.length && h("caption", null, `The ${worker.tasks.length} held longest of ${count(worker.held)}`)))),
         ];
     }
