@@ -393,6 +393,8 @@ public final class Journal {
     public var pendingByteCount: Int { log.pendingByteCount + waiting.count }
     /// How long syncs took since the start, in microseconds. With the sync mode `always`, that includes writing.
     public var syncMicroseconds: Histogram { log.syncMicroseconds }
+    /// How long the longest sync of the last minute took, in microseconds.
+    public var longestSyncMicroseconds: Int64 { log.longestSync.value(at: LogHelper.steadyMicroseconds()) }
     /// The disk's current problem; the log retries every second.
     public var problem: LogError? {
         guard isRunning else { return nil }

@@ -47,6 +47,7 @@ final class Log {
     private(set) var problem: LogError?
     /// How long syncs took, in microseconds. With the sync mode `always`, that includes writing a batch.
     private(set) var syncMicroseconds = Histogram()
+    private(set) var longestSync = RecentMaximum()
 
     /// Becomes readable when there is something to collect.
     var descriptor: Int32 { helper.descriptor }
@@ -172,7 +173,7 @@ final class Log {
         let durable = configuration.syncMode == .always ? state.syncedSequence : state.writtenSequence
         durableSequence = max(durableSequence, durable)
         segments = state.segments
-        syncMicroseconds = state.syncMicroseconds
+        (syncMicroseconds, longestSync) = (state.syncMicroseconds, state.longestSync)
         problem = LogHelper.Work.Kind.allCases.lazy.compactMap { state.problems[$0] }.first
         if let failure = state.failure { throw failure }
         isStartingOver = state.startsOver

@@ -40,6 +40,8 @@ import Glibc
         var failure: LogError?
         /// How long syncs took, failed ones included, in microseconds.
         var syncMicroseconds = Histogram()
+        /// The longest of them lately, by `steadyMicroseconds`.
+        var longestSync = RecentMaximum()
     }
 
     /// How much of the next segment is prepared at once while there is nothing else to do, in bytes.
@@ -197,7 +199,10 @@ import Glibc
                 do throws(LogError) { try perform(work) } catch { failure = error }
                 let duration = Self.steadyMicroseconds() - begin
                 unsafe pthread_mutex_lock(lock)
-                if isSync(work) { state.syncMicroseconds.record(duration) }
+                if isSync(work) {
+                    state.syncMicroseconds.record(duration)
+                    state.longestSync.record(duration, at: begin + duration)
+                }
                 publish(work, failure)
             } else if state.isEnding {
                 break
@@ -352,7 +357,7 @@ import Glibc
 
     private static func steadyMilliseconds() -> Int64 { steadyMicroseconds() / 1000 }
 
-    private static func steadyMicroseconds() -> Int64 {
+    static func steadyMicroseconds() -> Int64 {
         var time = timespec()
         unsafe clock_gettime(CLOCK_MONOTONIC, &time)
         return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000

@@ -34,12 +34,15 @@ import Glibc
     /// How long each turn took, from the end of its wait to the beginning of the next one, in microseconds. What
     /// becomes ready during a turn waits for its end.
     public var turnMicroseconds: Histogram { unsafe uncheckedTurnMicroseconds }
+    /// How long the longest turn of the last minute took, in microseconds.
+    public var longestTurnMicroseconds: Int64 { unsafe uncheckedLongestTurn.value(at: nowMicroseconds) }
 
     // Unchecked, because each request reads or changes them. They are used on the loop's thread only, and no access
     // calls anything that could overlap with it.
     @exclusivity(unchecked) private var uncheckedNow: Int64
     @exclusivity(unchecked) private var uncheckedNowMicroseconds: Int64
     @exclusivity(unchecked) private var uncheckedTurnMicroseconds = Histogram()
+    @exclusivity(unchecked) private var uncheckedLongestTurn = RecentMaximum()
     /// When the last wait ended, in microseconds; nil before the first.
     @exclusivity(unchecked) private var turnBegin: Int64?
 
@@ -156,7 +159,10 @@ import Glibc
         updateNow()
         // Without a wait, one reading of the clock serves as the end of a turn and as the beginning of the next.
         if timeout == 0 { turnEnd = nowMicroseconds }
-        if let turnBegin = unsafe turnBegin { unsafe uncheckedTurnMicroseconds.record(turnEnd - turnBegin) }
+        if let turnBegin = unsafe turnBegin {
+            unsafe uncheckedTurnMicroseconds.record(turnEnd - turnBegin)
+            unsafe uncheckedLongestTurn.record(turnEnd - turnBegin, at: turnEnd)
+        }
         unsafe turnBegin = nowMicroseconds
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events[index]

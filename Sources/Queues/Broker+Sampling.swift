@@ -46,4 +46,11 @@ extension Broker {
     public func history(_ interval: HistoryInterval, of name: Span<UInt8>, now: Int64) -> [HistoryPoint]? {
         store.history(interval, of: name, now: now)
     }
+
+    /// Adds the ready tasks that a queue had at the end of each of the last minutes to a trend. O(minutes).
+    ///
+    /// - Returns: whether there is a history of the queue; if not, the trend is as before.
+    public func add(_ queue: QueueIndex, to trend: inout ReadyTrend, now: Int64) -> Bool {
+        store.add(queue.slot, to: &trend, now: now)
+    }
 }

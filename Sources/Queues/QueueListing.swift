@@ -11,10 +11,16 @@ public enum QueueOrder: Hashable, Sendable, CaseIterable {
     case ready
     /// How long the oldest ready task has been ready; longest first, and queues without ready tasks last.
     case oldestReady
-    /// The number of dead tasks; most first.
-    case dead
+    /// The number of delayed, dispatched or dead tasks; most first.
+    case delayed, dispatched, dead
     /// The number of events in the last minute (`Broker.lastMinute`); most first.
     case rate
+    /// The number of tasks that were enqueued, done, or failed in the last minute; most first.
+    case enqueued, done, failed
+    /// The number of waits that name it; most first.
+    case waiters
+    /// For how long it has been paused; longest first, and queues that are not paused last.
+    case paused
 }
 
 /// A list of all queues, as they were while it was made.
@@ -42,6 +48,19 @@ public final class QueueListing {
     private var isRead = false
     /// Whether it may be read.
     public private(set) var isComplete = false
+    private var oldest: Oldest?
+
+    /// A queue and its oldest ready task.
+    public struct Oldest {
+        /// The name of the queue.
+        public let name: [UInt8]
+        /// Since when the task has been ready.
+        public let time: Int64
+    }
+
+    /// The queue whose oldest ready task has been ready for longest, when the list was made; nil if there is none.
+    /// Paused queues do not count. Each list has it, whatever its order.
+    public var oldestReady: Oldest? { isComplete ? oldest : nil }
 
     /// Makes an empty list.
     public init(by order: QueueOrder) {
@@ -84,17 +103,32 @@ public final class QueueListing {
     private func read(_ slot: Slot, _ store: borrowing TaskStore) -> Int {
         // Vacant slots have no name, and neither has the place of the defaults.
         guard store.queues.contains(slot), !store.queues[slot].name.isEmpty else { return 1 }
-        let number: UInt64 =
-            switch order {
-            case .name: 0
-            case .ready: ~UInt64(store.queues[slot].readyCount)
-            case .dead: ~UInt64(store.queues[slot].list(of: .dead).count)
-            case .rate: ~store.lastMinute(of: slot).sum
-            case .oldestReady: store.oldestReady(in: slot).map { UInt64(clamping: $0) } ?? .max
-            }
         let name = store.queues[slot].name
-        names.append(name.span, number: number)
+        let ready = store.oldestReady(in: slot)
+        names.append(name.span, number: number(of: slot, ready, store))
+        if let ready, store.queues[slot].pause != .paused, ready < oldest?.time ?? .max {
+            oldest = Oldest(name: name, time: ready)
+        }
         return Self.stepsPerQueue
+    }
+
+    /// What a queue is sorted by. The largest numbers come last.
+    private func number(of queue: Slot, _ oldestReady: Int64?, _ store: borrowing TaskStore) -> UInt64 {
+        switch order {
+        case .name: 0
+        case .ready: ~UInt64(store.queues[queue].readyCount)
+        case .oldestReady: oldestReady.map { UInt64(clamping: $0) } ?? .max
+        case .delayed: ~UInt64(store.queues[queue].list(of: .delayed).count)
+        case .dispatched: ~UInt64(store.queues[queue].list(of: .dispatched).count)
+        case .dead: ~UInt64(store.queues[queue].list(of: .dead).count)
+        case .rate: ~store.lastMinute(of: queue).sum
+        case .enqueued: ~store.lastMinute(of: queue).enqueued
+        case .done: ~store.lastMinute(of: queue).done
+        case .failed: ~store.lastMinute(of: queue).failed
+        case .waiters: ~UInt64(store.queues[queue].waits)
+        // An unknown time is long ago.
+        case .paused: store.queues[queue].pause == .paused ? UInt64(clamping: store.queues[queue].since) : .max
+        }
     }
 
     // MARK: Reading

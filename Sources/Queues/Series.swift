@@ -55,6 +55,22 @@ public struct HistoryPoint: Hashable, Sendable {
     public init() {}
 }
 
+/// How many tasks were ready at the end of each of the last minutes.
+public struct ReadyTrend: Sendable {
+    /// How many minutes it has.
+    public static var count: Int { 30 }
+
+    private var counts = InlineArray<30, UInt64>(repeating: 0)
+
+    /// Makes a trend of 0.
+    public init() {}
+
+    /// The number of ready tasks at the end of a minute. The oldest minute has the index 0.
+    public subscript(index: Int) -> UInt64 { counts[index] }
+
+    fileprivate mutating func add(_ count: UInt32, at index: Int) { counts[index] &+= UInt64(count) }
+}
+
 /// The intervals of a history.
 public enum HistoryInterval: Int, Hashable, Sendable, CaseIterable {
     /// 60 times a minute.
@@ -216,6 +232,21 @@ struct Series {
         point.done = UInt32(clamping: counts.done)
         point.failed = UInt32(clamping: counts.failed)
         return point
+    }
+
+    /// Adds the ready tasks of the last minutes to a trend. O(minutes).
+    ///
+    /// - Parameters:
+    ///   - trend: the trend.
+    ///   - last: the number of the last minute.
+    func add(to trend: inout ReadyTrend, last: Int64) {
+        var index = minutes.entries.count - 1
+        while index >= 0 {
+            let place = ReadyTrend.count - 1 - Int(last - Int64(minutes.entries[index].number))
+            if place < 0 { return }
+            if place < ReadyTrend.count { trend.add(minutes.entries[index].point.ready, at: place) }
+            index -= 1
+        }
     }
 
     /// The points of a history.

@@ -312,4 +312,12 @@ extension TaskStore {
         if series == 0 { return nil }
         return sampling.records[series].series.history(interval, last: interval.last(now: now))
     }
+
+    /// Adds the ready tasks of a queue to a trend, and returns whether anything is known of them. O(minutes).
+    func add(_ queue: Slot, to trend: inout ReadyTrend, now: Int64) -> Bool {
+        let series = queues[queue].series
+        if series == 0 { return false }
+        sampling.records[series].series.add(to: &trend, last: HistoryInterval.minute.last(now: now))
+        return true
+    }
 }

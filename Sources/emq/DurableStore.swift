@@ -239,6 +239,8 @@ final class DurableStore: Durability {
         writeCount(",\"segments\":", journal.segmentCount, to: &responses)
         let pending = journal.pendingByteCount + broker.pendingChangeBytes
         writeCount(",\"pending_bytes\":", pending, to: &responses)
+        responses.append(",\"sync_time\":")
+        JSONWriter.writeSeconds(milliseconds: (journal.longestSyncMicroseconds + 500) / 1000, to: &responses)
         responses.append(",\"problem\":")
         if let problem = journal.problem {
             JSONWriter.write("\(problem)", to: &responses)

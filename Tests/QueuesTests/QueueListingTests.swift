@@ -55,14 +55,20 @@ import Testing
             _ = try broker.take("c", now: 20)
             let outcome = broker.nak(4, .dead, now: 20)
             #expect(outcome == .dead)
+            for (name, time) in [("d", 30), ("b", 29)] { broker.pause(try broker.queue(name), now: Int64(time)) }
             let expected: [QueueOrder: [String]] = [
                 .name: ["a", "b", "c", "d", "empty"], .ready: ["b", "d", "a", "c", "empty"],
                 .dead: ["c", "a", "b", "d", "empty"], .oldestReady: ["d", "a", "b", "c", "empty"],
-                .rate: ["a", "b", "c", "d", "empty"],
+                .rate: ["a", "b", "c", "d", "empty"], .delayed: ["a", "b", "c", "d", "empty"],
+                .dispatched: ["a", "b", "c", "d", "empty"], .enqueued: ["a", "b", "c", "d", "empty"],
+                .done: ["a", "b", "c", "d", "empty"], .failed: ["a", "b", "c", "d", "empty"],
+                .waiters: ["a", "b", "c", "d", "empty"], .paused: ["b", "d", "a", "c", "empty"],
             ]
             for order in QueueOrder.allCases {
                 let listing = try list(by: order, steps: 1, of: broker)
                 #expect(names(listing) == expected[order], "\(order)")
+                // Of the queues that are not paused.
+                #expect(listing.oldestReady.map { text($0.name.span) } == "a" && listing.oldestReady?.time == 6)
                 for index in 0..<listing.count {
                     #expect(listing.index(behind: listing.cursor(behind: index)) == index + 1)
                 }

@@ -82,6 +82,14 @@ import Testing
         let queues = try #require(try ask("GET", "/stats").object["queues"] as? [String: Any])
         #expect(queues.keys.sorted() == ["orders/a", "orders/b"])
         #expect(try (ask("GET", "/stats", as: Self.root).object["queues"] as? [String: Any])?.count == 4)
+        // They count only what they show.
+        let counted = try ask("GET", "/stats/?offset=1").object
+        #expect(counted["count"] as? Int == 2 && (counted["queues"] as? [String: Any])?.keys.first == "orders/b")
+        for member in ["states", "oldest", "totals"] {
+            #expect(counted[member] == nil)
+            #expect(try ask("GET", "/stats", as: Self.root).object[member] != nil)
+        }
+        #expect(counted["server"] != nil)
     }
 
     @Test func tasksMoveOnlyToQueuesOfTheToken() throws {

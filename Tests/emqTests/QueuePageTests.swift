@@ -18,7 +18,7 @@ import Testing
     private func page(_ server: VirtualServer, _ query: String) throws -> (names: [String], next: String?) {
         let answer = try server.send("GET", "/stats/?\(query)", service: 0)
         #expect(answer.status == 200, "\(answer.body)")
-        let names = answer.body.matches(of: /"queue":"([^"]*)"/).map { String($0.1) }
+        let names = answer.body.matches(of: /"queue":"([^"]*)","delayed"/).map { String($0.1) }
         return (names, try answer.object["next"] as? String)
     }
 

@@ -22,6 +22,9 @@ struct QueueFilter {
         name.count >= prefix.count && name.extracting(first: prefix.count).equals(prefix.span)
     }
 
+    /// Whether every queue is listed.
+    var admitsAll: Bool { prefix.isEmpty && pattern == nil && caller.coversAllQueues }
+
     /// About how long `admits` takes, in steps of `QueueViews`.
     func steps(for name: Span<UInt8>) -> Int {
         var patternByteCount = pattern?.byteCount ?? 0
@@ -35,6 +38,8 @@ struct QueuePageQuery {
     /// The most queues in a page, and how many of them there are if the client does not say.
     static let maximumCount = 1000
     static let usualStatisticsCount = 100
+    static let offsets: ClosedRange<Int64> = 0...Int64(Int32.max)
+    static let switches = ["0": false, "1": true]
 
     var filter: QueueFilter
     var order = QueueOrder.name
@@ -42,8 +47,12 @@ struct QueuePageQuery {
     var count: Int?
     /// Behind which queue the page begins; nil for the first page.
     var after: QueueListing.Cursor?
+    /// How many of the queues that are listed precede the page; nil for a page that does not count them.
+    var offset: Int?
     /// Which history of the server is in the first page of statistics; nil for none.
     var history: HistoryInterval?
+    /// Whether a page of statistics shows how many tasks of each queue were ready lately.
+    var hasTrend = false
 
     /// Reads a query.
     ///
@@ -55,6 +64,11 @@ struct QueuePageQuery {
         order = try query.word("sort", QueueOrder.named) ?? .name
         count = try query.integer("n", 1...Int64(Self.maximumCount)).map { Int($0) } ?? usualCount
         history = try query.word("history", HistoryInterval.named)
+        hasTrend = try query.word("trend", Self.switches) ?? false
+        offset = try query.integer("offset", Self.offsets).map { Int($0) }
+        if offset != nil, query["after"] != nil {
+            throw Problem(.invalidParameter, "give either after or offset, not both", field: "offset")
+        }
         if let text = query["after"] {
             guard let cursor = QueueListing.Cursor(text, order: order) else {
                 throw Problem(
@@ -69,7 +83,9 @@ struct QueuePageQuery {
 extension QueueOrder {
     /// The orders as clients name them.
     static let named: [String: QueueOrder] = [
-        "name": .name, "ready": .ready, "oldest_ready": .oldestReady, "dead": .dead, "rate": .rate,
+        "name": .name, "ready": .ready, "oldest_ready": .oldestReady, "delayed": .delayed, "dispatched": .dispatched,
+        "dead": .dead, "rate": .rate, "enqueued": .enqueued, "done": .done, "failed": .failed, "waiters": .waiters,
+        "paused": .paused,
     ]
 }
 

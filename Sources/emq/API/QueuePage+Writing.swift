@@ -10,11 +10,13 @@ struct QueuePageWriter {
     private let gate: Gate
     private let certificate: ServerCertificate?
     private let now: Int64
+    private let started: Int64
 
     init(_ context: borrowing Context) {
         gate = context.gate
         certificate = context.certificate
         now = context.now
+        started = context.started
     }
 
     /// Writes a complete page. O(queues of the page), and O(1) for a large list of names.
@@ -47,7 +49,8 @@ struct QueuePageWriter {
     }
 
     private func writeQueues(_ page: QueuePage, to responses: inout ResponseStream, of broker: isolated Broker) {
-        responses.beginJSON(estimatedCount: 300 + 350 * page.found.count)
+        let rowByteCount = page.query.hasTrend ? 450 : 350
+        responses.beginJSON(estimatedCount: 1000 + rowByteCount * page.found.count)
         responses.append("{\"queues\":{")
         var isFirst = true
         for (position, index) in page.found.enumerated() {
@@ -63,6 +66,7 @@ struct QueuePageWriter {
                 responses.append(":{")
                 let breaker = gate.push?.circuitBreaker(of: queue, on: broker, now: now)
                 API.writeMembers(broker.statistics(of: queue), breaker, of: name, now: now, to: &responses)
+                if page.query.hasTrend { writeTrend(of: queue, to: &responses, on: broker) }
                 responses.append("}")
             }
         }
@@ -71,18 +75,43 @@ struct QueuePageWriter {
             responses.append(",\"next\":")
             JSONWriter.writeString(next.text(order: page.query.order).span, to: &responses)
         }
-        if page.leftOut > 0 { writeCount(",\"queues_left_out\":", page.leftOut, to: &responses) }
+        if page.leftOut > 0 {
+            writeCount(",\"queues_left_out\":", page.leftOut, to: &responses)
+        } else if page.query.offset != nil {
+            writeCount(",\"count\":", page.total, to: &responses)
+        }
         if page.query.after == nil { writeServer(page, to: &responses, of: broker) }
         responses.append("}")
         responses.endLine()
     }
 
+    /// Writes how many tasks of a queue were ready lately, as a member behind others; null if that is not known.
+    private func writeTrend(of queue: QueueIndex, to responses: inout ResponseStream, on broker: isolated Broker) {
+        var trend = ReadyTrend()
+        guard broker.add(queue, to: &trend, now: now) else { return responses.append(",\"trend\":null") }
+        responses.append(",\"trend\":[")
+        for index in 0..<ReadyTrend.count {
+            if index > 0 { responses.append(",") }
+            JSONWriter.writeInteger(trend[index], to: &responses)
+        }
+        responses.append("]")
+    }
+
     /// Writes what concerns the whole server, as members behind others.
     private func writeServer(_ page: QueuePage, to responses: inout ResponseStream, of broker: isolated Broker) {
         let caller = page.query.filter.caller
+        writeProcess(to: &responses, of: broker)
         writeCount(",\"tasks\":", broker.counts.tasks, to: &responses)
         // They would tell what happens in other queues.
         if caller.coversAllQueues {
+            writeStates(to: &responses, of: broker)
+            if let oldest = page.listing?.oldestReady {
+                responses.append(",\"oldest\":{\"queue\":")
+                JSONWriter.writeString(oldest.name.span, to: &responses)
+                responses.append(",\"seconds\":")
+                JSONWriter.writeSeconds(milliseconds: max(0, now - oldest.time), to: &responses)
+                responses.append("}")
+            }
             API.writeRates(broker.lastMinute, to: &responses)
             API.write(broker.totals, to: &responses)
             if let interval = page.query.history {
@@ -96,6 +125,37 @@ struct QueuePageWriter {
         certificate?.writeEnd(to: &responses)
         API.writeStatistics(of: gate.sources, for: caller, gate, to: &responses)
         gate.durability?.writeStatistics(of: broker, to: &responses)
+    }
+}
+
+extension QueuePageWriter {
+    /// Writes which server this is and how it is, as a member behind others.
+    private func writeProcess(to responses: inout ResponseStream, of broker: isolated Broker) {
+        responses.append(",\"server\":{\"version\":")
+        JSONWriter.write(Options.version, to: &responses)
+        responses.append(",\"started\":")
+        JSONWriter.writeSeconds(milliseconds: started, to: &responses)
+        responses.append(",\"uptime\":")
+        JSONWriter.writeSeconds(milliseconds: max(0, now - started), to: &responses)
+        responses.append(",\"now\":")
+        JSONWriter.writeSeconds(milliseconds: now, to: &responses)
+        writeCount(",\"waiters\":", broker.counts.waiters, to: &responses)
+        responses.append(",\"loop_lag\":")
+        let lag = gate.server.loop.longestTurnMicroseconds
+        JSONWriter.writeSeconds(milliseconds: (lag + 500) / 1000, to: &responses)
+        responses.append("}")
+    }
+
+    /// Writes how many tasks of all queues are in each state, as a member behind others.
+    private func writeStates(to responses: inout ResponseStream, of broker: isolated Broker) {
+        writeCount(",\"states\":{\"delayed\":", broker.taskCount(in: .delayed), to: &responses)
+        writeCount(",\"ready\":", broker.taskCount(in: .ready), to: &responses)
+        writeCount(",\"dispatched\":", broker.taskCount(in: .dispatched), to: &responses)
+        writeCount(",\"dead\":", broker.taskCount(in: .dead), to: &responses)
+        writeCount(",\"done\":", broker.taskCount(in: .done), to: &responses)
+        writeCount(",\"cancelled\":", broker.taskCount(in: .cancelled), to: &responses)
+        writeCount(",\"expired\":", broker.taskCount(in: .expired), to: &responses)
+        responses.append("}")
     }
 }
 

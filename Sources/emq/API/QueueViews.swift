@@ -29,6 +29,8 @@ final class QueuePage: PendingAnswer {
     fileprivate(set) var next: QueueListing.Cursor?
     /// Whether there is no memory for the page.
     private(set) var isTooLarge = false
+    /// How many queues are listed, those before and behind the page included, if it has an offset.
+    private(set) var total = 0
     /// How many queues it leaves out because there is no memory for a list of them.
     fileprivate(set) var leftOut = 0
     private(set) var listing: QueueListing?
@@ -83,7 +85,7 @@ final class QueuePage: PendingAnswer {
             let isEnd = listing.withName(at: index) { name in
                 steps -= query.filter.steps(for: name)
                 if !query.filter.admits(name) { return query.order == .name && isBehindPrefix(name) }
-                return !add(name, at: index, in: listing, steps: &steps, on: broker)
+                return !take(name, at: index, in: listing, steps: &steps, on: broker)
             }
             if isEnd { return true }
             index += 1
@@ -97,6 +99,10 @@ final class QueuePage: PendingAnswer {
     }
 
     private func start(in listing: QueueListing) -> Int {
+        if let offset = query.offset, query.filter.admitsAll {
+            total = listing.count
+            return min(offset, listing.count)
+        }
         let start = query.after.map { listing.index(behind: $0) } ?? 0
         // Sorted by name, the queues with a prefix are neighbours.
         if query.order != .name { return start }
@@ -105,6 +111,19 @@ final class QueuePage: PendingAnswer {
     }
 
     private func isBehindPrefix(_ name: Span<UInt8>) -> Bool { !query.filter.hasPrefix(name) }
+
+    /// Counts a queue that is listed and adds it if it belongs to the page, and returns whether to go on.
+    private func take(
+        _ name: Span<UInt8>, at index: Int, in listing: QueueListing, steps: inout Int, on broker: isolated Broker
+    ) -> Bool {
+        guard let offset = query.offset, !query.filter.admitsAll else {
+            return add(name, at: index, in: listing, steps: &steps, on: broker)
+        }
+        total += 1
+        // Those behind a full page are only counted.
+        if total > offset, next == nil { _ = add(name, at: index, in: listing, steps: &steps, on: broker) }
+        return true
+    }
 
     /// Adds a queue, if it still exists, and returns whether the page may take more.
     private func add(
@@ -152,7 +171,7 @@ final class QueueViews {
     /// With more queues than this, a list that is complete is used again.
     static let sharingCount = 1000
     /// For how long after its beginning, and for how long it stays in memory after its last use.
-    static let sharingMilliseconds: Int64 = 1000
+    static let sharingMilliseconds: Int64 = 2000
     static let keepingMilliseconds: Int64 = 5000
 
     private struct Kept {

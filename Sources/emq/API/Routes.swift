@@ -39,7 +39,7 @@ extension Route {
             advice: "/stats/NAME shows a queue and /purge/NAME deletes its tasks; an empty queue vanishes by itself",
             query: QueryParameter.queues, .get(needs: .read, hold: .never, API.listQueues)),
         Route(
-            "stats", .none, query: QueryParameter.queues + [.history],
+            "stats", .none, query: QueryParameter.statistics,
             .get(needs: .read, hold: .never, API.showStatistics)),
         Route("stats", .queue, query: [.history], .get(needs: .read, hold: .never, API.showQueueStatistics)),
 

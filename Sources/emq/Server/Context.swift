@@ -9,8 +9,9 @@ import UID
 
 /// The server as front ends see it. There is one, and each request borrows it.
 struct Context: ~Copyable {
-    /// The time of the turn, in milliseconds since the Unix epoch.
+    /// The time of the turn, and when the server started, in milliseconds since the Unix epoch.
     var now: Int64
+    let started: Int64
     /// Reads the JSON of the current request.
     var body = Members()
     /// Admits requests and answers.
@@ -40,6 +41,7 @@ struct Context: ~Copyable {
         access: Access? = nil
     ) {
         now = gate.server.loop.now
+        started = now
         self.gate = gate
         dispatchWriter = DispatchWriter(gate.server)
         self.metrics = metrics

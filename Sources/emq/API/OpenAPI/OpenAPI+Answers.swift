@@ -147,12 +147,23 @@ extension OpenAPI {
         optional: [
             ("paused_since", .time), ("circuit", .reference("CircuitState")),
             ("history", Schema.reference("History").orNull),
+            ("trend", Schema.array(of: .count, ReadyTrend.count...ReadyTrend.count).orNull),
         ])
 
     private static let statistics = Schema.answer(
         [("queues", .map(of: .reference("QueueStatistics")))],
         optional: [
-            ("next", .text()), ("queues_left_out", .count), ("tasks", .count), ("rates", .reference("Rates")),
+            ("next", .text()), ("count", .count), ("queues_left_out", .count),
+            (
+                "server",
+                .answer([
+                    ("version", .text()), ("started", .time), ("uptime", .duration), ("now", .time),
+                    ("waiters", .count), ("loop_lag", .duration),
+                ])
+            ),
+            ("states", .answer(TaskState.allCases.map { ("\($0.name)", .count) })),
+            ("oldest", .answer([("queue", .queueName), ("seconds", .duration)])),
+            ("tasks", .count), ("rates", .reference("Rates")),
             ("totals", .reference("Totals")), ("history", Schema.reference("History").orNull),
             ("connections", .count), ("memory", .answer([("used", .count), ("limit", .count)])),
             ("certificate_end", .time), ("sources", .map(of: .reference("SourceStatus"))),
@@ -161,7 +172,7 @@ extension OpenAPI {
                 "journal",
                 .answer([
                     ("bytes", .count), ("live_bytes", .count), ("segments", .count), ("pending_bytes", .count),
-                    ("problem", Schema.text().orNull),
+                    ("sync_time", .duration), ("problem", Schema.text().orNull),
                     ("recovered", .answer([("tasks", .count), ("seconds", .number)])),
                 ])
             ),

@@ -49,6 +49,16 @@ struct QueryParameter: Sendable {
     ]
     static let history = QueryParameter(
         "history", words(HistoryInterval.named), "Adds the history of an hour (1m) or a day (5m), in such steps.")
+    static let statistics =
+        queues + [
+            history,
+            QueryParameter(
+                "offset", .integer(QueuePageQuery.offsets),
+                "Instead of after: how many queues precede the page; the response counts them all."),
+            QueryParameter(
+                "trend", words(QueuePageQuery.switches),
+                "1 adds how many tasks of each queue were ready in each of the last \(ReadyTrend.count) minutes."),
+        ]
     static let purge = [
         QueryParameter(
             "state", words(API.purgedStates), "The state of the tasks, or all; default ready and delayed tasks.")
