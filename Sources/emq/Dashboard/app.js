@@ -38,6 +38,7 @@ class App {
         this.state = "connecting";
         this.theme = localStorage.getItem("emq-theme") ?? "auto";
         this.search = new Search(this);
+        this.root = document.getElementById("frame");
         this.live = new Live({
             receive: (path, status, text) => this.receive(path, status, text),
             note: (state) => this.note(state),
@@ -138,7 +139,7 @@ class App {
         const isSelecting = text && !text.isCollapsed && this.main?.contains(text.anchorNode);
         const title = this.page.title;
         document.title = title ? `${title} · emq` : "emq";
-        render(document.body, this.frame(isHeld, isSelecting));
+        render(this.root, this.frame(isHeld, isSelecting));
     }
 
     // MARK: The frame

@@ -112,7 +112,7 @@ function setProperty(node, name, value, old) {
         for (const part in value ?? {}) if (value[part] !== old?.[part]) node.style[part] = value[part];
     } else if (name === "checked" || name === "indeterminate" || name === "disabled" || name === "selected") {
         if (node[name] !== Boolean(value)) node[name] = Boolean(value);
-    } else if (name === "value") {
+    } else if (name === "value" && node.localName !== "option") {
         // Somebody may be typing; and a select has its options only later.
         if (node.localName !== "select" && value !== undefined && node.value !== String(value) && document.activeElement !== node) node.value = value;
     } else if (value === undefined || value === null || value === false) {
