@@ -33,6 +33,7 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "CLibraries"),
         .target(name: "CBuild", cSettings: [.define("EMQ_COMMIT", to: "\"\(commit)\"")]),
+        .target(name: "CDashboard"),
         .target(name: "Bytes", swiftSettings: server),
         .target(name: "UID", dependencies: ["Bytes"], swiftSettings: server),
         .target(name: "JSON", dependencies: ["Bytes"], swiftSettings: server),
@@ -43,7 +44,10 @@ let package = Package(
         .target(name: "AMQP", dependencies: ["Bytes", "CLinux", "CLibraries", "JSON", "Net"], swiftSettings: server),
         .executableTarget(
             name: "emq",
-            dependencies: ["CBuild", "Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery", "AMQP"],
+            dependencies: [
+                "CBuild", "CDashboard", "Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery",
+                "AMQP",
+            ],
             exclude: ["Dashboard"], swiftSettings: server),
         .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
         .testTarget(name: "BytesTests", dependencies: ["Bytes", "Support"], swiftSettings: tests),

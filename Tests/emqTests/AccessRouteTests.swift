@@ -23,7 +23,8 @@ import Testing
         "POST /source/NAME/pause": "admin", "POST /source/NAME/resume": "admin", "GET /source/NAME": "admin",
         "PUT /source/NAME": "admin", "DELETE /source/NAME": "admin", "GET /source/": "admin",
         "GET /metrics/": "metrics", "GET /metrics/queues": "metrics", "GET /healthz/": "nothing",
-        "GET /openapi.json/": "nothing",
+        "GET /openapi.json/": "nothing", "GET /": "nothing", "GET /dashboard/FILE": "nothing",
+        "GET /access/": "any token",
     ]
 
     private struct Asked {
@@ -40,6 +41,7 @@ import Testing
         route.operations.map { operation in
             let method = "\(operation.method)".uppercased()
             var path = route.path.replacing("NAME", with: "orders/a").replacing("ID", with: "AaH8ekX5cACuES467dOuXw")
+                .replacing("FILE", with: "index.html")
             if route.name.description == "move" { path += "?to=orders/b" }
             if route.name.description == "key" { path += "?key=k" }
             return Asked(
@@ -52,7 +54,7 @@ import Testing
     @Test func theTableSaysWhatEachRequestNeeds() {
         var table: [String: String] = [:]
         for asked in Self.requests {
-            let name = asked.need.permission?.name ?? "nothing"
+            let name = asked.need.permission?.name ?? (asked.need.isOpen ? "nothing" : "any token")
             table[asked.title] = asked.need.isForAllQueues ? "\(name) of all queues" : name
         }
         #expect(table == Self.needs)
@@ -76,7 +78,7 @@ import Testing
             for authorization in [nil, "Bearer unknown", expired.bearer, "Basic", "Digest x"] {
                 let answer = try ask(asked, authorization)
                 #expect(
-                    asked.need.permission == nil ? answer.status == 200 : answer.status == 401,
+                    asked.need.isOpen ? answer.status == 200 : answer.status == 401,
                     "\(asked.title) \(authorization ?? "-"): \(answer.status)")
                 let challenge = answer.fields["www-authenticate"] ?? ""
                 #expect((answer.status == 401) == challenge.contains("realm=\"emq\""))
@@ -106,8 +108,9 @@ import Testing
         let file = try TokenFile([])
         let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
         let client = try server.connect()
-        for (method, path) in [("GET", "/nowhere"), ("PUT", "/wait/"), ("GET", "/task/x"), ("BREW", "/"), ("GET", "/")]
-        {
+        for (method, path) in [
+            ("GET", "/nowhere"), ("PUT", "/wait/"), ("GET", "/task/x"), ("BREW", "/"), ("GET", "//"),
+        ] {
             #expect(try client.ask(method, path).status == 401, "\(method) \(path)")
         }
         #expect(try client.ask("OPTIONS", "/queues/").status == 204)

@@ -112,7 +112,8 @@ import Testing
         let rows = section.split(separator: "\n")
         for route in Route.all where "\(route.suffix)".isEmpty {
             for operation in route.operations {
-                let permission = operation.need.permission.map { "`\($0.name)`" } ?? "none"
+                let permission =
+                    operation.need.permission.map { "`\($0.name)`" } ?? (operation.need.isOpen ? "none" : "any")
                 let row = rows.first { $0.hasPrefix("| \(permission) |") } ?? ""
                 let path = route.path.hasSuffix("/") ? String(route.path.dropLast()) : route.path
                 #expect(row.contains("`\(path)`") || row.contains("`\(path)/`"), "\(route.path): \(permission)")

@@ -12,7 +12,7 @@ import Testing
     /// A request, for the name of a queue or a source, or an id.
     private func target(_ path: String, _ subject: String = "q") -> String {
         path.replacing("{queue}", with: subject).replacing("{source}", with: subject)
-            .replacing("{id}", with: "AaH8ekX5cACuES467dOuXw")
+            .replacing("{id}", with: "AaH8ekX5cACuES467dOuXw").replacing("{file}", with: "index.html")
     }
 
     @Test func hasTheOperationsOfTheTableOfRoutesAndNoOthers() {
@@ -64,7 +64,7 @@ import Testing
         #expect(try server.get("/openapi.json/").body == answer.body)
         #expect(try server.post("/openapi.json", "{}").status == 401)
         let open = contract.operations.filter { $0.operation["security"] != nil }.map(\.path)
-        #expect(Set(open) == ["/openapi.json", "/healthz"])
+        #expect(Set(open) == ["/openapi.json", "/healthz", "/", "/dashboard/{file}"])
     }
 
     @Test func everyTypeOfProblemIsInTheResponseWithItsStatus() throws {

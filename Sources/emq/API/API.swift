@@ -138,7 +138,7 @@ struct API: ~Copyable {
         guard let place = try? Route.find(request.path, name: &name) else { return false }
         label = Metrics.label(ofRoute: place)
         guard let operation = try? Route.all[place].operation(for: request) else { return false }
-        return operation.need.permission == nil
+        return operation.need.isOpen
     }
 
     /// - Throws: 403 if the sender may not do that.

@@ -20,6 +20,8 @@ final class Route: Sendable {
         case source
         /// The id of a task.
         case task
+        /// The name of a file of the dashboard.
+        case file
 
         /// The subject, for a sentence.
         var phrase: StaticString {
@@ -28,11 +30,12 @@ final class Route: Sendable {
             case .queue: "the name of a queue"
             case .source: "the name of a source"
             case .task: "the id of a task"
+            case .file: "the name of a file"
             }
         }
     }
 
-    /// The first segment of the path.
+    /// The first segment of the path; empty for the path `/`.
     let name: StaticString
     /// Another spelling of the first segment.
     let alias: StaticString?
@@ -66,9 +69,11 @@ final class Route: Sendable {
     /// The path, with a word in place of a name or an id.
     var path: String {
         switch subject {
+        case .none where name.utf8CodeUnitCount == 0: "/"
         case .none: suffix.utf8CodeUnitCount == 0 ? "/\(name)/" : "/\(name)\(suffix)"
         case .queue, .source: "/\(name)/NAME\(suffix)"
         case .task: "/\(name)/ID"
+        case .file: "/\(name)/FILE"
         }
     }
 
@@ -226,7 +231,10 @@ extension Route {
         let rest = path.extracting(min(end + 1, path.count)..<path.count)
         for (place, route) in all.enumerated()
         where route.begins(with: segment) && route.hasRest != rest.isEmpty {
-            if rest.isEmpty { return place }
+            if rest.isEmpty {
+                if segment.isEmpty, !path.equals("/") { break }
+                return place
+            }
             if route.subject == .none {
                 let isSlashed = rest[rest.count - 1] == UInt8(ascii: "/")
                 guard path.extracting(end..<path.count - (isSlashed ? 1 : 0)).equals(route.suffix) else { continue }
@@ -238,7 +246,7 @@ extension Route {
             let isSlashed = route.subject == .task && rest[rest.count - 1] == UInt8(ascii: "/")
             PercentEncoding.decode(rest.extracting(droppingLast: suffixLength + (isSlashed ? 1 : 0)), into: &name)
             let owner = route.subject == .source ? "a source" : "a queue"
-            if route.subject != .task, let flaw = QueueName.flaw(in: name.span, of: owner) {
+            if ![.task, .file].contains(route.subject), let flaw = QueueName.flaw(in: name.span, of: owner) {
                 throw Problem(.invalidName, flaw)
             }
             return place
@@ -254,6 +262,7 @@ extension Route {
     /// Explains why there is no route for a path that begins with `segment`.
     private static func missing(_ segment: Span<UInt8>) -> Problem {
         if let route = all.first(where: { $0.begins(with: segment) }) {
+            if route.subject == .file { return Problem(.noSuchPath, "the dashboard's page is /") }
             guard case .none = route.subject else {
                 return Problem(.noSuchPath, "add \(route.subject.phrase) to the path: \(route.path)")
             }
@@ -261,7 +270,9 @@ extension Route {
             return Problem(.noSuchPath, "there is nothing below \(route.path)\(advice)")
         }
         var names: [String] = []
-        for route in all where !names.contains("\(route.name)") { names.append("\(route.name)") }
+        for route in all where route.name.utf8CodeUnitCount > 0 && !names.contains("\(route.name)") {
+            names.append("\(route.name)")
+        }
         let hint = nearestName(to: text(segment), among: names) { "/\($0)" }
         return Problem(.noSuchPath, "there is nothing at this path; \(hint)")
     }

@@ -91,5 +91,13 @@ extension Route {
         Route(
             "openapi.json", .none, advice: "it is one document",
             .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showContract)),
+        Route(
+            "access", .none, advice: "it is about the sender of the request",
+            .get(needs: .anyToken, hold: .never, isOpenDuringRecovery: true, API.showAccess)),
+
+        Route("", .none, .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showDashboard)),
+        Route(
+            "dashboard", .file,
+            .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showDashboardFile)),
     ]
 }

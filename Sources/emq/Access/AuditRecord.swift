@@ -26,7 +26,7 @@ struct AuditRecord {
         switch route.subject {
         case .queue: queueName = name
         case .source: members = [.text("source", name)]
-        case .none, .task: break
+        case .none, .task, .file: break
         }
     }
 

@@ -34,18 +34,23 @@ struct Permissions: OptionSet, Sendable {
 
 /// What a request needs, as its entry in the table of routes says.
 struct Need: Sendable {
-    /// Nil if everybody may send it.
+    /// Nil if no permission is needed.
     let permission: Permission?
+    /// Whether everybody may send it, without a token.
+    let isOpen: Bool
     /// Whether a token for some queues is not enough.
     let isForAllQueues: Bool
 
-    private init(_ permission: Permission?, isForAllQueues: Bool = false) {
+    private init(_ permission: Permission?, isOpen: Bool = false, isForAllQueues: Bool = false) {
         self.permission = permission
+        self.isOpen = isOpen
         self.isForAllQueues = isForAllQueues
     }
 
     /// Everybody may send it, without a token.
-    static let nothing = Need(nil)
+    static let nothing = Need(nil, isOpen: true)
+    /// Everybody with a token may send it, whatever the token allows.
+    static let anyToken = Need(nil)
     static let enqueue = Need(.enqueue)
     static let work = Need(.work)
     static let read = Need(.read)

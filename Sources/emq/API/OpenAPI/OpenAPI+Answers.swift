@@ -59,6 +59,14 @@ extension OpenAPI {
         ("ShownSource", shownSource),
         ("Sources", .answer([("sources", .map(of: .reference("ShownSource")))])),
         ("Health", health),
+        (
+            "Access",
+            .answer(
+                [
+                    ("tokens", .boolean), ("permissions", .array(of: .words(Permission.allCases.map(\.name)))),
+                    ("queues", .array(of: Schema.text().described("A pattern of queues' names."))),
+                ], optional: [("name", .text()), ("expires", .time)])
+        ),
     ]
 
     private static let problem = Schema.answer(

@@ -11,6 +11,8 @@ extension OpenAPI {
         enum Answer: Sendable {
             case json(Schema)
             case metrics
+            /// Text of these types.
+            case file(types: [String])
             case nothing
         }
 
@@ -149,7 +151,19 @@ extension OpenAPI {
             name: "showHealth", summary: "Checks whether the server is up.", answer: shows("Health")),
         "GET /openapi.json/": Description(
             name: "showContract", summary: "This document.", answer: .json(.map(of: .any))),
+        "GET /access/": Description(
+            name: "showAccess", summary: "Shows what the sender may do.", answer: shows("Access")),
+        "GET /": Description(
+            name: "showDashboard", summary: "The page of the dashboard.", answer: .file(types: ["text/html"])),
+        "GET /dashboard/FILE": Description(
+            name: "showDashboardFile", summary: "A file of the dashboard.",
+            answer: .file(types: DashboardFile.contentTypes.map { $0.type.mediaType })),
     ]
+}
+
+extension StaticString {
+    /// A media type without its parameters.
+    fileprivate var mediaType: String { String("\(self)".prefix { $0 != ";" }) }
 }
 
 extension API {

@@ -58,16 +58,18 @@ enum OpenAPI {
     }
 
     /// The routes whose paths are written without the slash at their end.
-    private static let pages = ["metrics", "healthz", "openapi.json"]
+    private static let pages = ["metrics", "healthz", "openapi.json", "access"]
 
     /// The path of a route as the document writes it.
     static func path(of route: Route, named name: String) -> String {
         switch route.subject {
+        case .none where name.isEmpty: route.path
         case .none where route.suffix.utf8CodeUnitCount > 0: "/\(name)\(route.suffix)"
         case .none: pages.contains(name) ? "/\(name)" : "/\(name)/"
         case .queue: "/\(name)/{queue}\(route.suffix)"
         case .source: "/\(name)/{source}\(route.suffix)"
         case .task: "/\(name)/{id}\(route.suffix)"
+        case .file: "/\(name)/{file}\(route.suffix)"
         }
     }
 
@@ -79,6 +81,7 @@ enum OpenAPI {
             case .queue: "queue"
             case .source: "source"
             case .task: "id"
+            case .file: "file"
             }
         let ofPath = reference.map { [component("parameters", $0)] } ?? []
         let ofHeader = tracing.map { component("parameters", $0.name) }
@@ -115,6 +118,7 @@ enum OpenAPI {
             "The name of a source, percent-encoded. A slash in it may be written as it is or as %2F; before a last "
                 + "word pause or resume, it must be %2F."),
         pathParameter("id", .taskID, "The id of a task."),
+        pathParameter("file", .words(DashboardFile.all.map(\.name)), "The name of a file of the dashboard."),
     ]
 
     private static func pathParameter(
@@ -159,12 +163,12 @@ enum OpenAPI {
             permission.map {
                 "Needs a token with the permission \($0.name)\(operation.need.isForAllQueues ? " for all queues" : "")"
                     + ", if the server has tokens."
-            } ?? "Needs no token."
+            } ?? (operation.need.isOpen ? "Needs no token." : "Needs any valid token, if the server has tokens.")
         var members = [
             ("operationId", Schema.quoted(alias ?? description.name)),
             ("summary", Schema.quoted(description.summary)), ("description", Schema.quoted(need)),
         ]
-        if permission == nil { members.append(("security", "[]")) }
+        if operation.need.isOpen { members.append(("security", "[]")) }
         if let body = description.body {
             let types = ["application/json"] + (operation.method == .patch ? ["application/merge-patch+json"] : [])
             let content = types.map { ($0, media(body)) }
@@ -186,11 +190,17 @@ enum OpenAPI {
         case .metrics:
             let types = ["text/plain", "application/openmetrics-text"]
             members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
+        case .file(let types): members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
         case .nothing: break
         }
         members.append(headers(description.fields))
         let success = Schema.object(members)
         var responses = description.statuses.map { ("\($0)", success) }
+        if case .file = description.answer {
+            let meaning = ("description", Schema.quoted("The client has this version."))
+            let unchanged = [meaning, headers(description.fields)]
+            responses.append(("304", Schema.object(unchanged)))
+        }
         for (status, _) in failures where canFail(status, operation, description, route) {
             let isHealth = status == 503 && description.name == "showHealth"
             let name = isHealth ? "Unhealthy" : name(ofFailure: status)
@@ -233,8 +243,8 @@ extension OpenAPI {
         _ status: Int, _ operation: Operation, _ description: Description, _ route: Route
     ) -> Bool {
         switch status {
-        case 401: operation.need.permission != nil
-        case 404: route.subject == .task || description.failures.contains(404)
+        case 401: !operation.need.isOpen
+        case 404: [.task, .file].contains(route.subject) || description.failures.contains(404)
         case 409, 429: description.failures.contains(status)
         case 415: description.body != nil
         default: true
