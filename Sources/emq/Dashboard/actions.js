@@ -11,7 +11,7 @@ const typedAbove = 100;
 
 /// Asks for some values and sends a request made of them.
 ///
-/// - `fields`: `{ name, label, kind, value, hint, options }`; `kind` is "text" (default), "json", "choice" or "queue".
+/// - `fields`: `{ name, label, kind, value, hint, options }`; `kind` is "text" (default), "choice" or "queue".
 /// - `make(values)`: `{ path, body, text, tasks, flaws }` for what was typed: `tasks` is how many it concerns, `flaws`
 ///   says by field what is wrong.
 /// - `done(answer)`: the message when it has succeeded.
@@ -69,10 +69,9 @@ function ask(app, { title, action, danger, fields, make, done }) {
                     if (kind === "queue") suggest(event.target.value.trim());
                 },
             };
-            return h("label", { class: kind === "json" || kind === "queue" || kind === "choice" ? "field whole" : "field" }, h("span", null, label),
-                kind === "json" ? h("textarea", { ...common, rows: 6, spellcheck: "false" })
-                    : kind === "choice" ? h("select", common, options.map(([value, text]) => h("option", { value }, text)))
-                        : h("input", { ...common, autocomplete: "off", spellcheck: "false", list: kind === "queue" ? "suggestions" : undefined }),
+            return h("label", { class: kind === "queue" || kind === "choice" ? "field whole" : "field" }, h("span", null, label),
+                kind === "choice" ? h("select", common, options.map(([value, text]) => h("option", { value }, text)))
+                    : h("input", { ...common, autocomplete: "off", spellcheck: "false", list: kind === "queue" ? "suggestions" : undefined }),
                 kind === "queue" && h("datalist", { id: "suggestions" }, suggestions.map(
                     (queue) => h("option", { value: queue, label: plain(queue) }))),
                 h("small", { id: `${name}-hint`, class: flaw ? "bad" : "hint", role: flaw ? "alert" : undefined }, flaw ?? hint));
@@ -172,40 +171,5 @@ export function move(app, name, figures, state = "ready", filter = {}) {
             };
         },
         done: ({ moved }) => `Moved ${many(moved, "task")}.`,
-    });
-}
-
-const number = /^-?(0|[1-9]\d*)(\.\d+)?$/;
-
-/// Adds a task by hand.
-export function add(app, name) {
-    return ask(app, {
-        title: "Add a task", action: "Add",
-        fields: [
-            { name: "content", label: "Content (JSON)", kind: "json", hint: "It reaches the worker exactly as you type it. Empty: null." },
-            { name: "key", label: "Key", hint: "Nothing is added while an unfinished task has the same key." },
-            { name: "delay", label: "Delay (s)", hint: "Empty: ready at once." },
-            { name: "priority", label: "Priority", hint: "−128 to 127, higher first." },
-            { name: "max_retries", label: "Max. retries", hint: "Empty: as the queue is configured." },
-        ],
-        make: ({ content, key, ...numbers }) => {
-            const parts = [];
-            const flaws = {};
-            if (content.trim() !== "") {
-                try {
-                    JSON.parse(content);
-                } catch (error) {
-                    flaws.content = `This is not JSON: ${error.message}. Texts need quotes.`;
-                }
-                parts.push(`"content":${content.trim()}`);
-            }
-            if (key !== "") parts.push(`"key":${JSON.stringify(key)}`);
-            for (const [field, value] of Object.entries(numbers)) {
-                const text = value.trim();
-                if (text !== "") parts.push(`"${field}":${number.test(text) ? text : JSON.stringify(text)}`);
-            }
-            return { path: `/enqueue/${named(name)}`, body: `{${parts.join(",")}}`, flaws };
-        },
-        done: ({ id, existing }) => existing ? `Nothing added: the task ${id} has this key.` : `Added the task ${id}.`,
     });
 }

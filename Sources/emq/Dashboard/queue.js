@@ -6,6 +6,7 @@ import { chart } from "./chart.js";
 import { Configuration } from "./configuration.js";
 import { copyButton } from "./dialogs.js";
 import { h } from "./dom.js";
+import { enqueue } from "./enqueue.js";
 import { ago, bdi, bytes, count, duration, many, plain, rate, short } from "./format.js";
 import { elements, oneLine, task as readTask } from "./json.js";
 import { badge, card, facts, missing, Page } from "./page.js";
@@ -76,7 +77,7 @@ export class Queue extends Page {
     }
 
     tasks() {
-        return `/peek/${named(this.name)}${query({ state: this.state, n: pageSize, after: this.behind.at(-1) })}`;
+        return `/peek/${named(this.name)}${query({ state: this.state, n: pageSize, content_limit: 300, after: this.behind.at(-1) })}`;
     }
 
     paths() {
@@ -122,12 +123,12 @@ export class Queue extends Page {
                     h("span", { class: "pair" },
                         h("button", { type: "button", onclick: () => app.perform("POST", path, undefined, () => (figures.paused ? "Resumed." : "Paused.")) },
                             figures.paused ? "Resume" : "Pause"),
-                        copyButton(() => curl("POST", path), `Copy as curl: ${verb}`)),
+                        copyButton(() => curl("POST", path), `Copy as curl: ${verb}`, "⧉")),
                     h("button", { type: "button", disabled: !figures.dead && !figures.delayed && !figures.totals.received, onclick: () => actions.kick(app, name, figures) }, "Kick…"),
                     h("button", { type: "button", onclick: () => actions.move(app, name, figures, state) }, "Move…"),
                     h("button", { type: "button", class: "danger", onclick: () => actions.purge(app, name, figures) }, "Purge…"),
                 ],
-                may("enqueue", name) && h("button", { type: "button", class: "primary", onclick: () => actions.add(app, name) }, "Add a task…")));
+                may("enqueue", name) && h("button", { type: "button", class: "primary", onclick: () => enqueue(app, "Add a task", { queue: name }) }, "Add a task…")));
     }
 
     /// What somebody should know before anything else.
@@ -244,13 +245,13 @@ export class Queue extends Page {
             && (!column.isRare || tasks.some((task) => column.value(task))));
         return [
             isLost && h("p", { key: "lost", class: "notice waiting" }, "The list has moved on: the task that this page begins behind is no longer here."),
-            h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table", null,
+            h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table", { class: "stack" },
                 h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), shown.map(({ label, isNumber, isWide }) => h(
                     "th", { key: label, scope: "col", class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, label)))),
                 h("tbody", null, tasks.map((task) => h("tr", { key: task.id },
                     h("th", { scope: "row" }, h("a", { href: `#/task/${task.id}` }, h("code", null, task.id))),
                     shown.map(({ label, value, isNumber, isWide }) => h(
-                        "td", { key: label, class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, value(task)))))))),
+                        "td", { key: label, "data-label": label, class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, value(task)))))))),
         ];
     }
 
