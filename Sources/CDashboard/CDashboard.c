@@ -7,6 +7,9 @@
 #pragma clang diagnostic ignored "-Wc23-extensions"
 
 static const struct emq_dashboard_file files[] = {
+    {"actions.js", (const char[]) {
+#embed "../emq/Dashboard/actions.js" suffix(, 0)
+    }},
     {"api.js", (const char[]) {
 #embed "../emq/Dashboard/api.js" suffix(, 0)
     }},
@@ -15,6 +18,9 @@ static const struct emq_dashboard_file files[] = {
     }},
     {"chart.js", (const char[]) {
 #embed "../emq/Dashboard/chart.js" suffix(, 0)
+    }},
+    {"configuration.js", (const char[]) {
+#embed "../emq/Dashboard/configuration.js" suffix(, 0)
     }},
     {"dead.js", (const char[]) {
 #embed "../emq/Dashboard/dead.js" suffix(, 0)
