@@ -105,15 +105,17 @@ public final class QueueListing {
         guard store.queues.contains(slot), !store.queues[slot].name.isEmpty else { return 1 }
         let name = store.queues[slot].name
         let ready = store.oldestReady(in: slot)
-        names.append(name.span, number: number(of: slot, ready, store))
+        names.append(name.span, number: Self.number(of: slot, by: order, ready, store))
         if let ready, store.queues[slot].pause != .paused, ready < oldest?.time ?? .max {
             oldest = Oldest(name: name, time: ready)
         }
         return Self.stepsPerQueue
     }
 
-    /// What a queue is sorted by. The largest numbers come last.
-    private func number(of queue: Slot, _ oldestReady: Int64?, _ store: borrowing TaskStore) -> UInt64 {
+    /// What a queue is sorted by in an order. The largest numbers come last.
+    static func number(
+        of queue: Slot, by order: QueueOrder, _ oldestReady: Int64?, _ store: borrowing TaskStore
+    ) -> UInt64 {
         switch order {
         case .name: 0
         case .ready: ~UInt64(store.queues[queue].readyCount)

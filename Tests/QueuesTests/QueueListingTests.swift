@@ -79,6 +79,60 @@ import Testing
         }
     }
 
+    @Test(arguments: [1, 1000])
+    func groupsHaveEachQueueOnce(steps: Int) throws {
+        var random = SeededRandom()
+        var made: [String: Int] = [:]
+        while made.count < 300 {
+            let length = Int.random(in: 1...6, using: &random)
+            let name = String((0..<length).map { _ in Array("ab/")[Int.random(in: 0...2, using: &random)] })
+            made[name] = Int.random(in: 1...3, using: &random)
+        }
+        var found: [String: (queues: Int, ready: Int)] = [:]
+        for (name, ready) in made where name.hasPrefix("a") && !name.hasSuffix("b") {
+            let rest = name.dropFirst()
+            let row = rest.firstIndex(of: "/").map { "a" + String(rest[...$0]) } ?? name
+            let before = found[row] ?? (0, 0)
+            found[row] = (before.queues + 1, before.ready + ready)
+        }
+        let (queues, expected, seed) = (made, found, random)
+        try withBroker(maximumTasks: 100_000) { broker in
+            var number: UInt64 = 0
+            for (name, ready) in queues {
+                for _ in 0..<ready {
+                    number += 1
+                    try broker.add(number, to: name)
+                }
+            }
+            for order in [QueueOrder.name, .ready] {
+                let grouping = QueueGroups.Grouping(
+                    prefix: Array("a".utf8), delimiter: Array("/".utf8), order: order, hasTrends: true)
+                let groups = QueueGroups(of: QueueListing(by: .name), by: grouping)
+                while true {
+                    var rest = steps
+                    let isComplete = broker.extend(groups, now: 0, steps: &rest) { name, _ in !text(name).hasSuffix("b")
+                    }
+                    if isComplete { break }
+                }
+                let rows = (0..<groups.count).map { groups.withName(at: $0) { text($0) } }
+                let sorted = expected.keys.sorted { one, other in
+                    let (first, second) = (expected[one]?.ready ?? 0, expected[other]?.ready ?? 0)
+                    return order == .ready && first != second
+                        ? first > second : one.utf8.lexicographicallyPrecedes(other.utf8)
+                }
+                #expect(rows == sorted, "\(seed)")
+                for (index, row) in rows.enumerated() {
+                    #expect(groups.index(behind: groups.cursor(behind: index)) == index + 1)
+                    let isGroup = row.dropFirst().contains("/")
+                    let group = groups.group(at: index)
+                    #expect(group?.queues == (isGroup ? expected[row]?.queues : nil), "\(row) \(seed)")
+                    #expect(group?.ready == (isGroup ? expected[row]?.ready : nil), "\(row) \(seed)")
+                }
+                #expect(groups.leftOut == 0)
+            }
+        }
+    }
+
     @Test func theDefaultsAreNoQueue() throws {
         try withBroker { broker in
             var defaults = QueueConfiguration()

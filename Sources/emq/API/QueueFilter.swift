@@ -22,6 +22,15 @@ struct QueueFilter {
         name.count >= prefix.count && name.extracting(first: prefix.count).equals(prefix.span)
     }
 
+    /// Whether both list the same queues, whatever queues there are.
+    func isSame(as other: QueueFilter) -> Bool {
+        guard prefix == other.prefix, pattern == other.pattern else { return false }
+        if case .holder(let token) = caller, case .holder(let otherToken) = other.caller, token === otherToken {
+            return true
+        }
+        return caller.coversAllQueues && other.caller.coversAllQueues
+    }
+
     /// Whether every queue is listed.
     var admitsAll: Bool { prefix.isEmpty && pattern == nil && caller.coversAllQueues }
 
@@ -53,6 +62,8 @@ struct QueuePageQuery {
     var history: HistoryInterval?
     /// Whether a page of statistics shows how many tasks of each queue were ready lately.
     var hasTrend = false
+    /// Up to where the names of queues in a group are the same; nil for a page without groups.
+    var delimiter: [UInt8]?
 
     /// Reads a query.
     ///
@@ -65,6 +76,14 @@ struct QueuePageQuery {
         count = try query.integer("n", 1...Int64(Self.maximumCount)).map { Int($0) } ?? usualCount
         history = try query.word("history", HistoryInterval.named)
         hasTrend = try query.word("trend", Self.switches) ?? false
+        if let text = query["delimiter"] {
+            guard !text.isEmpty, text.utf8.count <= QueueName.maximumByteCount else {
+                throw Problem(
+                    .invalidParameter, "delimiter has 1 to \(QueueName.maximumByteCount) bytes, such as /",
+                    field: "delimiter")
+            }
+            delimiter = Array(text.utf8)
+        }
         offset = try query.integer("offset", Self.offsets).map { Int($0) }
         if offset != nil, query["after"] != nil {
             throw Problem(.invalidParameter, "give either after or offset, not both", field: "offset")
@@ -76,6 +95,15 @@ struct QueuePageQuery {
                     field: "after")
             }
             after = cursor
+        }
+    }
+}
+
+extension QueuePageQuery {
+    /// Which queues are a group; nil for a page without groups.
+    var grouping: QueueGroups.Grouping? {
+        delimiter.map {
+            QueueGroups.Grouping(prefix: filter.prefix, delimiter: $0, order: order, hasTrends: hasTrend)
         }
     }
 }

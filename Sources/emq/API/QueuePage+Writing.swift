@@ -51,12 +51,16 @@ struct QueuePageWriter {
     private func writeQueues(_ page: QueuePage, to responses: inout ResponseStream, of broker: isolated Broker) {
         let rowByteCount = page.query.hasTrend ? 450 : 350
         responses.beginJSON(estimatedCount: 1000 + rowByteCount * page.found.count)
-        responses.append("{\"queues\":{")
+        responses.append(page.groups == nil ? "{\"queues\":{" : "{\"rows\":[")
         var isFirst = true
         for (position, index) in page.found.enumerated() {
             guard gate.mayAnswer(responses) else {
                 page.end(behind: position - 1)
                 break
+            }
+            if let groups = page.groups {
+                writeRow(at: index, of: groups, isFirst: &isFirst, to: &responses, of: broker)
+                continue
             }
             page.listing?.withName(at: index) { name in
                 guard let queue = broker.existingQueue(named: name) else { return }
@@ -64,31 +68,74 @@ struct QueuePageWriter {
                 isFirst = false
                 JSONWriter.writeString(name, to: &responses)
                 responses.append(":{")
-                let breaker = gate.push?.circuitBreaker(of: queue, on: broker, now: now)
-                API.writeMembers(broker.statistics(of: queue), breaker, of: name, now: now, to: &responses)
-                if page.query.hasTrend { writeTrend(of: queue, to: &responses, on: broker) }
-                responses.append("}")
+                writeMembers(of: queue, name, hasTrend: page.query.hasTrend, to: &responses, of: broker)
             }
         }
-        responses.append("}")
+        responses.append(page.groups == nil ? "}" : "]")
         if let next = page.next {
             responses.append(",\"next\":")
             JSONWriter.writeString(next.text(order: page.query.order).span, to: &responses)
         }
-        if page.leftOut > 0 {
-            writeCount(",\"queues_left_out\":", page.leftOut, to: &responses)
-        } else if page.query.offset != nil {
-            writeCount(",\"count\":", page.total, to: &responses)
-        }
+        if page.leftOut > 0 { writeCount(",\"queues_left_out\":", page.leftOut, to: &responses) }
+        if page.query.offset != nil { writeCount(",\"count\":", page.total, to: &responses) }
         if page.query.after == nil { writeServer(page, to: &responses, of: broker) }
         responses.append("}")
         responses.endLine()
     }
 
-    /// Writes how many tasks of a queue were ready lately, as a member behind others; null if that is not known.
-    private func writeTrend(of queue: QueueIndex, to responses: inout ResponseStream, on broker: isolated Broker) {
-        var trend = ReadyTrend()
-        guard broker.add(queue, to: &trend, now: now) else { return responses.append(",\"trend\":null") }
+    /// Writes the statistics of a queue, and the end of their object.
+    private func writeMembers(
+        of queue: QueueIndex, _ name: Span<UInt8>, hasTrend: Bool, to responses: inout ResponseStream,
+        of broker: isolated Broker
+    ) {
+        let breaker = gate.push?.circuitBreaker(of: queue, on: broker, now: now)
+        API.writeMembers(broker.statistics(of: queue), breaker, of: name, now: now, to: &responses)
+        if hasTrend {
+            var trend = ReadyTrend()
+            write(broker.add(queue, to: &trend, now: now) ? trend : nil, to: &responses)
+        }
+        responses.append("}")
+    }
+
+    /// Writes a group, or a queue that is in none and still exists.
+    private func writeRow(
+        at index: Int, of groups: QueueGroups, isFirst: inout Bool, to responses: inout ResponseStream,
+        of broker: isolated Broker
+    ) {
+        let group = groups.group(at: index)
+        groups.withName(at: index) { name in
+            let queue = group == nil ? broker.existingQueue(named: name) : nil
+            if group == nil, queue == nil { return }
+            responses.append(isFirst ? "{" : ",{")
+            isFirst = false
+            if let queue {
+                return writeMembers(of: queue, name, hasTrend: groups.grouping.hasTrends, to: &responses, of: broker)
+            }
+            guard let group else { return }
+            responses.append("\"group\":")
+            JSONWriter.writeString(name, to: &responses)
+            writeCount(",\"queues\":", group.queues, to: &responses)
+            writeCount(",\"delayed\":", group.delayed, to: &responses)
+            writeCount(",\"ready\":", group.ready, to: &responses)
+            writeCount(",\"dispatched\":", group.dispatched, to: &responses)
+            writeCount(",\"dead\":", group.dead, to: &responses)
+            writeCount(",\"waiters\":", group.waiters, to: &responses)
+            responses.append(",\"oldest_ready\":")
+            if let oldest = group.oldestReady {
+                JSONWriter.writeSeconds(milliseconds: max(0, now - oldest), to: &responses)
+            } else {
+                responses.append("null")
+            }
+            writeCount(",\"paused\":", group.paused, to: &responses)
+            API.writeRates(group.lastMinute, to: &responses)
+            if groups.grouping.hasTrends { write(groups.trend(of: group), to: &responses) }
+            responses.append("}")
+        }
+    }
+
+    /// Writes how many tasks were ready lately, as a member behind others; null if that is not known.
+    private func write(_ trend: ReadyTrend?, to responses: inout ResponseStream) {
+        guard let trend else { return responses.append(",\"trend\":null") }
         responses.append(",\"trend\":[")
         for index in 0..<ReadyTrend.count {
             if index > 0 { responses.append(",") }

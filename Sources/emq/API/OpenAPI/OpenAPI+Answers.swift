@@ -50,6 +50,7 @@ extension OpenAPI {
         ("History", history),
         ("CircuitState", circuitState),
         ("QueueStatistics", queueStatistics),
+        ("QueueGroup", queueGroup),
         ("Statistics", statistics),
         ("ShownConfiguration", shownConfiguration),
         (
@@ -155,12 +156,24 @@ extension OpenAPI {
         optional: [
             ("paused_since", .time), ("circuit", .reference("CircuitState")),
             ("history", Schema.reference("History").orNull),
-            ("trend", Schema.array(of: .count, ReadyTrend.count...ReadyTrend.count).orNull),
+            trend,
         ])
 
+    private static let trend: (name: String, schema: Schema) = (
+        "trend", Schema.array(of: .count, ReadyTrend.count...ReadyTrend.count).orNull
+    )
+
+    private static let queueGroup = Schema.answer(
+        [("group", .queueName)]
+            + ["queues", "delayed", "ready", "dispatched", "dead", "waiters", "paused"].map { ($0, .count) }
+            + [("oldest_ready", Schema.number.orNull), ("rates", .reference("Rates"))],
+        optional: [trend])
+
     private static let statistics = Schema.answer(
-        [("queues", .map(of: .reference("QueueStatistics")))],
+        [],
         optional: [
+            ("queues", .map(of: .reference("QueueStatistics"))),
+            ("rows", .array(of: .anyOf(.reference("QueueGroup"), .reference("QueueStatistics")))),
             ("next", .text()), ("count", .count), ("queues_left_out", .count),
             (
                 "server",

@@ -56,6 +56,9 @@ struct QueryParameter: Sendable {
                 "offset", .integer(QueuePageQuery.offsets),
                 "Instead of after: how many queues precede the page; the response counts them all."),
             QueryParameter(
+                "delimiter", .text(maximumBytes: QueueName.maximumByteCount),
+                "Shows as one row the queues whose names are the same up to the first delimiter behind the prefix."),
+            QueryParameter(
                 "trend", words(QueuePageQuery.switches),
                 "1 adds how many tasks of each queue were ready in each of the last \(ReadyTrend.count) minutes."),
         ]
