@@ -25,7 +25,7 @@ export function chart({ label, series, end, interval, format }) {
     const x = (index) => (index / (length - 1)) * width;
     const y = (value) => height - (value / top) * (height - 4) - 1;
     const start = end - interval * (length - 1);
-    const last = series.map(({ name, values }) => `${name} ${format(values.at(-1) ?? 0)}`).join(", ");
+    const last = series.map(({ name, values }) => `${name} ${format(values.at(-1))}`).join(", ");
     const most = series.map(({ name, values }) => `${name} ${format(Math.max(0, ...values))}`).join(", ");
     const show = (event) => {
         const box = event.currentTarget.getBoundingClientRect();
@@ -38,7 +38,7 @@ export function chart({ label, series, end, interval, format }) {
         tip.style.left = part > 0.5 ? "auto" : `${part * 100}%`;
         tip.style.right = part > 0.5 ? `${100 - part * 100}%` : "auto";
         render(tip, h("b", null, localTime(start + index * interval)), series.map(({ name, values, color }) => h(
-            "div", null, h("i", { class: `swatch ${color}` }), name, h("span", null, format(values[index] ?? 0)))));
+            "div", null, h("i", { class: `swatch ${color}` }), name, h("span", null, format(values[index])))));
     };
     const hide = (event) => {
         for (const part of event.currentTarget.querySelectorAll(".chart-tip, .chart-cursor")) part.hidden = true;
@@ -50,7 +50,7 @@ export function chart({ label, series, end, interval, format }) {
             "figcaption", null, h("span", { class: "chart-label" }, label),
             series.map(({ name, values, color }) => h(
                 "span", { class: "legend" }, h("i", { class: `swatch ${color}` }), name,
-                h("b", null, format(values.at(-1) ?? 0))))),
+                h("b", null, format(values.at(-1)))))),
         h(
             "div", { class: "plot", onpointermove: show, onpointerleave: hide },
             h("span", { class: "chart-top" }, format(top)),
@@ -62,7 +62,7 @@ export function chart({ label, series, end, interval, format }) {
                 [0, 0.5, 1].map((part) => h("line", {
                     class: "grid", x1: 0, x2: width, y1: y(part * top), y2: y(part * top),
                 })),
-                series.length === 1 && h("path", { class: `area ${series[0].color}`, d: `${path(series[0].values, x, y)}V${height}H0Z` }),
+                series.length === 1 && h("path", { class: `area ${series[0].color}`, d: `${path(series[0].values.map((value) => value ?? 0), x, y)}V${height}H0Z` }),
                 series.map(({ values, color }) => h("path", { class: `curve ${color}`, d: path(values, x, y) }))),
             h("div", { class: "chart-cursor", hidden: true, opaque: true }),
             h("div", { class: "chart-tip", hidden: true, opaque: true })),
@@ -75,8 +75,13 @@ function hour(seconds) {
     return Number.isFinite(seconds) ? clock.format(new Date(seconds * 1000)) : "";
 }
 
+/// A line through the values, with gaps where there is none. A value between two gaps is a dot.
 function path(values, x, y) {
-    return values.map((value, index) => `${index ? "L" : "M"}${x(index).toFixed(1)} ${y(value ?? 0).toFixed(1)}`).join("");
+    return values.map((value, index) => {
+        if (value === null || value === undefined) return "";
+        const point = `${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
+        return (values[index - 1] ?? null) === null ? `M${point}L${point}` : `L${point}`;
+    }).join("");
 }
 
 /// A small chart in a line of text.
