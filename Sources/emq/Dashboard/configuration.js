@@ -1,77 +1,78 @@
-// The configuration of a queue: what is set, and a form to change it. The server checks each change while somebody types,
-// by a dry run, so the page knows no rules of its own.
+// The configuration of a queue: what is set, and a form to change it. While somebody types, a dry run asks the server
+// whether it accepts the changes, so the page knows none of the rules.
 
 import { curl, may, named, request } from "./api.js";
 import * as dialogs from "./dialogs.js";
 import { h } from "./dom.js";
 import { duration, many, plain } from "./format.js";
-import { badge, card, facts, missing } from "./page.js";
+import { card, facts, missing } from "./page.js";
 
 const settleMilliseconds = 400;
 
-/// The fields by group. `kind` is "seconds", "number", "text" (default), "lines", or a list of choices. `fallback` is
-/// what applies if neither the queue nor the defaults say anything. `never` is what null stands for: no limit at all,
-/// whatever the defaults say.
+/// A field of the form.
+///
+/// - `kind`: "s" (a duration), "n" (a number), "" (a text), "lines", or choices with what they mean.
+/// - `fallback`: what applies if neither the queue nor the server's defaults say anything; durations in seconds.
+/// - `never`: what null stands for, whatever the defaults say.
+function field(name, label, kind, fallback, hint, never) {
+    return { name, label, kind, fallback, hint, never };
+}
+
 const groups = [
     ["Attempts", [
-        { name: "max_retries", label: "Retries at most", kind: "number", fallback: "no limit", never: "no limit", hint: "After the first attempt; then a task is dead." },
-        { name: "retry", label: "Lease", kind: "seconds", fallback: 300, hint: "How long a worker may hold a task." },
-        { name: "backoff.min", label: "First pause", kind: "seconds", fallback: "none for ten attempts, then 1 s to 1 min", hint: "Before the first retry." },
-        { name: "backoff.max", label: "Longest pause", kind: "seconds", fallback: 86400, hint: "Pauses grow no further." },
-        { name: "backoff.doublings", label: "Doublings at most", kind: "number", fallback: "no limit", hint: "How often the pause doubles." },
-        { name: "backoff.jitter", label: "Jitter", kind: "number", fallback: "0", hint: "Random part of a pause, 0 to 1." },
+        field("max_retries", "Retries", "n", "no limit", "After the first attempt. Then a task is dead.", "no limit"),
+        field("retry", "Lease", "s", 300, "How long a worker may hold a task."),
+        field("backoff.min", "First pause", "s", "none at first, later 1 s to 1 min", "Before the first retry. Later pauses double."),
+        field("backoff.max", "Longest pause", "s", 86400, "Pauses grow no further."),
+        field("backoff.doublings", "Doublings", "n", "no limit", "How often the pause doubles at most."),
+        field("backoff.jitter", "Jitter", "n", "0", "The random part of a pause, 0 to 1."),
     ]],
     ["Lifetime", [
-        { name: "expiry", label: "Expiry", kind: "seconds", fallback: 86400, never: "never", hint: "How long a task may wait or run in all." },
-        { name: "on_expiry", label: "Expired tasks", kind: [["delete", "are deleted"], ["dead", "become dead"]], fallback: "are deleted" },
-        { name: "keep", label: "Keep records", kind: "seconds", fallback: 0, hint: "Of done, cancelled and expired tasks." },
-        { name: "dead_letter", label: "Dead tasks go to", fallback: "nowhere: they stay", never: "nowhere", hint: "The queue where they are ready." },
-        { name: "dead_expiry", label: "Keep dead tasks", kind: "seconds", fallback: 1209600, hint: "Then they are deleted." },
+        field("expiry", "Expiry", "s", 86400, "How long a task lives if it is not done.", "never"),
+        field("on_expiry", "Expired tasks", { delete: "are deleted", dead: "become dead" }, "are deleted"),
+        field("dead_letter", "Dead tasks go to", "", "nowhere: they stay", "The queue where they are ready.", "nowhere"),
+        field("dead_expiry", "Keep dead tasks for", "s", 1209600),
+        field("keep", "Keep records for", "s", 0, "Of done, cancelled and expired tasks."),
     ]],
     ["Queue", [
-        { name: "priority", label: "Priority", kind: "number", fallback: "0", hint: "−128 to 127, higher first." },
-        { name: "max_length", label: "Tasks at most", kind: "number", fallback: "no limit", never: "no limit", hint: "Beyond it, an enqueue gets 429." },
-        { name: "show_content", label: "Contents", kind: [["true", "are shown"], ["false", "are hidden from all but admins"]], fallback: "are shown" },
+        field("max_length", "Length", "n", "no limit", "Beyond so many tasks, an enqueue gets 429.", "no limit"),
+        field("priority", "Priority", "n", "0", "−128 to 127, higher first."),
+        field("show_content", "Contents", { true: "are shown", false: "are for admins only" }, "are shown"),
     ]],
     ["Push", [
-        { name: "push.url", label: "URL", isWide: true, fallback: "none: workers fetch the tasks, or each task has its own", hint: "Where emq sends the tasks." },
-        { name: "push.method", label: "Method", fallback: "POST" },
-        { name: "push.timeout", label: "Timeout", kind: "seconds", fallback: 30, hint: "Of one request." },
-        { name: "push.concurrency", label: "Requests at once", kind: "number", fallback: "10", hint: "At most 1,000." },
-        { name: "push.rate", label: "Rate at most", fallback: "no limit", hint: "Such as 10/s, 21.5/m, 5/h." },
-        { name: "push.circuit.failures", label: "Circuit opens after", kind: "number", fallback: "never", hint: "So many failures in a row." },
-        { name: "push.circuit.pause", label: "Circuit stays open", kind: "seconds", fallback: "no circuit", hint: "Until one task tries again." },
-        { name: "push.on_dead", label: "Notify of dead tasks", fallback: "nobody", hint: "A URL that gets each task that dies." },
-        { name: "push.signature", label: "Signature", kind: [["emq", "Emq-Signature"], ["standard", "Standard Webhooks"]], fallback: "Emq-Signature" },
-        { name: "push.secrets", label: "Secrets", kind: "lines", fallback: "none: not signed", hint: "One a line, the current one first. *** keeps one." },
-        { name: "push.headers", label: "Headers", kind: "lines", fallback: "none", hint: "Name: value, one a line. *** keeps a value." },
-        { name: "push.ca", label: "Issuers of certificates", kind: "lines", isWide: true, fallback: "those that the server trusts", hint: "In PEM. Then emq accepts only their certificates." },
+        field("push.url", "Push to", "", "no URL: workers fetch the tasks", "Where emq sends the tasks."),
+        field("push.method", "Method", "", "POST"),
+        field("push.timeout", "Timeout", "s", 30, "Of one request in all."),
+        field("push.concurrency", "Requests at once", "n", "10"),
+        field("push.rate", "Rate", "", "no limit", "Such as 10/s, 21.5/m or 5/h."),
+        field("push.circuit.failures", "Circuit opens after", "n", "never", "So many failures in a row."),
+        field("push.circuit.pause", "Circuit stays open for", "s", "–", "Then one task tries again."),
+        field("push.on_dead", "Notify of dead tasks", "", "nobody", "A URL that gets each task that dies."),
+        field("push.signature", "Signature", { emq: "Emq-Signature", standard: "Standard Webhooks" }, "Emq-Signature"),
+        field("push.secrets", "Secrets", "lines", "none: requests are not signed", "One a line, the current one first. *** keeps one."),
+        field("push.headers", "Headers", "lines", "none", "Name: value, one a line. *** keeps a value."),
+        field("push.ca", "Issuers of certificates", "lines", "those that the server trusts", "In PEM. emq accepts no others then."),
     ]],
 ];
 const fields = groups.flatMap(([, fields]) => fields);
 
-/// The value of a field in a configuration, as a text for the form; undefined if it has none, null if it says null.
-function valueOf(configuration, { name }) {
-    const { push } = configuration;
-    if (name === "push.secrets") return push?.secrets?.join("\n") ?? push?.secret;
-    if (name === "push.headers") return push?.headers && Object.entries(push.headers).map(([name, value]) => `${name}: ${value}`).join("\n");
+/// What a configuration says of a field, as a text for the form: "" if it says nothing, null if it says null.
+function valueOf({ backoff, push, ...others }, { name }) {
+    if (name === "push.secrets") return push?.secrets?.join("\n") ?? push?.secret ?? "";
+    if (name === "push.headers") return Object.entries(push?.headers ?? {}).map((pair) => pair.join(": ")).join("\n");
     // A number is a pause that does not grow.
-    if (name.startsWith("backoff.") && typeof configuration.backoff === "number") {
-        return name === "backoff.min" || name === "backoff.max" ? String(configuration.backoff) : undefined;
-    }
-    const value = name.split(".").reduce((part, member) => part?.[member], configuration);
-    return value === undefined || value === null ? value : String(value);
+    if (typeof backoff === "number") backoff = { min: backoff, max: backoff };
+    const value = name.split(".").reduce((part, member) => part?.[member], { backoff, push, ...others });
+    return value === undefined ? "" : value === null ? null : String(value);
 }
 
 const units = { ms: 0.001, s: 1, min: 60, m: 60, h: 3600, d: 86400 };
 
-/// What to send for a text. What is not a number goes as it is: the server explains what it wants.
+/// What to send for a text. What is not a number goes as it is, so that the server says what it wants.
 function read({ kind, name }, text) {
-    if (kind === "seconds") {
-        const [, number, unit] = /^([\d.]+) *(ms|s|min|m|h|d)$/.exec(text.trim()) ?? [];
-        if (unit && Number.isFinite(Number(number))) return Number((Number(number) * units[unit]).toFixed(3));
-    }
-    if (kind === "seconds" || kind === "number") return Number.isFinite(Number(text)) ? Number(text) : text.trim();
+    const [, number, unit] = (kind === "s" && /^([\d.]+) *(ms|s|min|m|h|d)$/.exec(text.trim())) || [];
+    if (unit && Number.isFinite(Number(number))) return Number((number * units[unit]).toFixed(3));
+    if (kind === "s" || kind === "n") return Number.isFinite(Number(text)) ? Number(text) : text.trim();
     if (name === "show_content") return text === "true";
     return kind === "lines" ? text : text.trim();
 }
@@ -82,12 +83,11 @@ function lines(text) {
 
 /// A value for people.
 function told(field, value) {
-    if (value === undefined) return "not set";
-    if (value === null) return field.never;
-    if (Array.isArray(field.kind)) return field.kind.find(([choice]) => choice === value)?.[1] ?? value;
+    if (value === "" || value === null) return value === "" ? "not set" : field.never;
+    if (typeof field.kind === "object") return field.kind[value] ?? value;
     if (field.name === "push.secrets") return many(lines(value).length, "secret");
-    if (field.kind === "seconds" && typeof read(field, value) === "number") return duration(read(field, value));
-    return plain(value);
+    const seconds = field.kind === "s" && read(field, value);
+    return typeof seconds === "number" ? duration(seconds) : plain(value.length > 200 ? `${value.slice(0, 200)}…` : value);
 }
 
 // What has been typed and not saved, by queue: it is there again when somebody comes back to the page.
@@ -97,238 +97,229 @@ addEventListener("beforeunload", (event) => {
     if (drafts.size > 0) event.preventDefault();
 });
 
-/// The card with the configuration. `current` is the configuration, or undefined if it is not known.
+/// The card with the configuration.
 export class Configuration {
     constructor(app, name) {
         this.app = app;
         this.name = name;
+        this.path = `/config/${named(name)}`;
         this.isEditing = drafts.has(name);
     }
 
-    get isOffered() {
-        return may("admin", this.name);
-    }
-
-    get path() {
-        return `/config/${named(this.name)}`;
-    }
-
     paths() {
-        return this.isOffered ? [this.path, "/defaults/"] : [];
+        return may("admin", this.name) ? [this.path, "/defaults/"] : [];
     }
 
     leave() {
         clearTimeout(this.timer);
     }
 
+    /// The configuration; undefined if it is not known.
     get current() {
         return this.app.data(this.path)?.json;
-    }
-
-    get defaults() {
-        return this.app.data("/defaults/")?.json ?? {};
     }
 
     get draft() {
         return drafts.get(this.name);
     }
 
-    /// The fields whose values in the form are not those of the server.
-    changes() {
-        return this.draft ? fields.filter((field) => this.draft.values.has(field.name)
-            && (this.draft.values.get(field.name) ?? null) !== (valueOf(this.current, field) ?? (field.never && valueOf(this.current, field) === null ? null : ""))) : [];
+    saved(field) {
+        return valueOf(this.current, field);
     }
 
     value(field) {
-        return this.draft?.values.has(field.name) ? this.draft.values.get(field.name) : valueOf(this.current, field);
+        return this.draft?.values.has(field.name) ? this.draft.values.get(field.name) : this.saved(field);
+    }
+
+    /// The fields whose values in the form are not those of the server.
+    changes() {
+        return this.draft ? fields.filter((field) => this.value(field) !== this.saved(field)) : [];
+    }
+
+    /// What the server's defaults say of a field.
+    common({ name }) {
+        return name.startsWith("push.") ? "" : valueOf(this.app.data("/defaults/")?.json ?? {}, { name });
     }
 
     /// What applies if the field is empty.
     fallback(field) {
-        const value = field.name.startsWith("push.") ? undefined : valueOf(this.defaults, field);
-        if (value !== undefined) return `${told(field, value)} (default of the server)`;
+        const value = this.common(field);
+        if (value !== "") return `${told(field, value)} (the server's default)`;
         return typeof field.fallback === "number" ? duration(field.fallback) : field.fallback;
     }
 
     view() {
-        if (!this.isOffered || this.name === "") return null;
-        const answer = this.app.data(this.path);
-        const none = missing(answer, "the configuration");
-        if (none) return card("Configuration", { key: "configuration" }, none);
-        const isNarrow = !this.isEditing;
+        if (this.paths().length === 0) return null;
+        const none = missing(this.app.data(this.path), "the configuration");
         return card("Configuration", {
-            key: "configuration", actions: isNarrow && h("button", { type: "button", onclick: () => {
+            key: "configuration", actions: !none && !this.isEditing && h("button", { type: "button", onclick: () => {
                 this.isEditing = true;
                 this.app.update();
             } }, "Change…"),
-        }, isNarrow ? this.summary() : this.form());
+        }, none ?? (this.isEditing ? this.form() : this.summary()));
     }
 
     summary() {
-        const known = fields.filter((field) => valueOf(this.current, field) !== undefined);
-        if (known.length === 0) return h("p", { key: "summary", class: "quiet" }, "Nothing is set for this queue. The defaults apply.");
-        return h("div", { key: "summary" }, facts(known.map((field) => [field.label, h("bdi", null, told(field, valueOf(this.current, field)))])));
+        const known = fields.filter((field) => this.saved(field) !== "");
+        if (known.length === 0) return h("p", { key: "summary", class: "quiet" }, "Nothing is set for this queue. The server's defaults apply.");
+        return h("div", { key: "summary" }, facts(known.map((field) => [field.label, h("bdi", null, told(field, this.saved(field)))])));
     }
 
-    // MARK: The form
+    // MARK: Changing it
 
     change(field, value) {
         if (!this.draft) drafts.set(this.name, { values: new Map(), base: this.current });
         this.draft.values.set(field.name, value);
-        this.flaw = undefined;
-        this.isChecked = false;
+        this.verdict = undefined;
         clearTimeout(this.timer);
         this.timer = setTimeout(() => this.check(), settleMilliseconds);
+        if (this.changes().length === 0) drafts.delete(this.name);
         this.app.update();
     }
 
-    /// The request that makes the changes: a PATCH of what has changed. Only a PUT can say null.
+    /// The request that makes the changes: a PATCH, so that what somebody else changes meanwhile stays. But only a PUT can
+    /// say null.
     request() {
+        const { current } = this;
         const patch = {};
         const set = (path, value) => {
             const names = path.split(".");
             const last = names.pop();
             names.reduce((part, name) => (part[name] ??= {}), patch)[last] = value;
         };
-        const changes = this.changes();
-        const isEmpty = (prefix) => fields.every((field) => !field.name.startsWith(prefix) || (this.value(field) ?? "") === "");
-        let hasNull = false;
-        for (const field of changes) {
-            const value = this.draft.values.get(field.name);
-            const group = ["push.circuit", "backoff"].find((name) => field.name.startsWith(`${name}.`) && isEmpty(`${name}.`));
-            if (group) set(group, null);
-            else if (field.name === "push.secrets") set(value.trim() ? "push.secrets" : "push.secret", value.trim() ? lines(value) : null);
-            else if (field.name === "push.headers") set("push.headers", this.headers(value));
+        const isEmpty = (prefix) => fields.every((field) => !field.name.startsWith(prefix) || this.value(field) === "");
+        const nulls = {};
+        for (const field of this.changes()) {
+            const value = this.value(field);
+            const whole = ["push.circuit", "backoff"].find((name) => field.name.startsWith(name) && isEmpty(name));
+            if (whole) set(whole, null);
+            else if (field.name === "push.secrets") set(value.trim() ? field.name : "push.secret", value.trim() ? lines(value) : null);
+            else if (field.name === "push.headers") set(field.name, headers(value, current.push?.headers));
             else if (value === null && field.name === "expiry") set(field.name, "never");
-            else if (value === null) hasNull = true;
+            else if (value === null) nulls[field.name] = null;
             else set(field.name, value.trim() === "" ? null : read(field, value));
         }
-        if (patch.backoff && typeof this.current.backoff === "number") {
+        if (patch.backoff && typeof current.backoff === "number") {
             for (const field of fields) if (field.name.startsWith("backoff.") && this.value(field)) set(field.name, read(field, this.value(field)));
         }
-        if (this.current.push && isEmpty("push.")) patch.push = null;
-        if (!hasNull) return ["PATCH", this.path, JSON.stringify(patch)];
-        const whole = merge(this.current, patch);
-        for (const field of changes) if (this.draft.values.get(field.name) === null) whole[field.name] = null;
-        return ["PUT", this.path, JSON.stringify(whole)];
+        if (current.push && isEmpty("push.")) patch.push = null;
+        if (Object.keys(nulls).length === 0) return ["PATCH", this.path, JSON.stringify(patch)];
+        return ["PUT", this.path, JSON.stringify({ ...merge(current, patch), ...nulls })];
     }
 
-    headers(text) {
-        const headers = Object.fromEntries(Object.keys(this.current.push?.headers ?? {}).map((name) => [name, null]));
-        for (const line of lines(text)) {
-            const colon = line.indexOf(":");
-            // Without a colon, the server says what is wrong with the name.
-            headers[(colon < 0 ? line : line.slice(0, colon)).trim()] = colon < 0 ? "" : line.slice(colon + 1).trim();
+    /// Asks the server whether it would accept the changes. Returns whether it does.
+    async check() {
+        clearTimeout(this.timer);
+        if (this.changes().length === 0) return false;
+        const [method, path, body] = this.request();
+        const number = (this.number = (this.number ?? 0) + 1);
+        let verdict = {};
+        try {
+            await request(method, `${path}?dry_run=true`, body);
+        } catch (error) {
+            verdict = this.complaint(error);
         }
-        return Object.keys(headers).length ? headers : null;
+        // Somebody has typed on, or gone.
+        if (number !== this.number || !this.draft) return false;
+        this.verdict = verdict;
+        this.app.update();
+        return !verdict.message;
     }
 
-    /// Notes what the server says against the form.
-    refuse(error) {
+    /// What the server says against the changes: `{ field, message }`.
+    complaint(error) {
         if (error.status === undefined) throw error;
         if (error.status === 401) this.app.refuse(error);
         const name = (error.field ?? "").replace(/^push\.secret$/, "push.secrets");
-        const field = fields.find((field) => field.name === name) ?? fields.find((field) => name.startsWith(`${field.name}.`) || name.startsWith(`${field.name}[`))
-            ?? (name && fields.find((field) => field.name.startsWith(`${name}.`)));
-        this.flaw = { field: field?.name, message: error.message };
-        this.app.update();
-    }
-
-    async check() {
-        if (this.changes().length === 0) return;
-        const [method, path, body] = this.request();
-        const number = (this.number = (this.number ?? 0) + 1);
-        try {
-            await request(method, `${path}?dry_run=true`, body);
-            if (number === this.number) this.isChecked = true;
-            this.app.update();
-        } catch (error) {
-            if (number === this.number) this.refuse(error);
-        }
+        const find = (test) => fields.find((field) => test(field.name));
+        const field = name && (find((other) => other === name) ?? find((other) => name.startsWith(`${other}.`) || name.startsWith(`${other}[`))
+            ?? find((other) => other.startsWith(`${name}.`)));
+        return { field, message: error.message };
     }
 
     async save() {
-        clearTimeout(this.timer);
-        this.number = undefined;
+        if (!await this.check()) return document.querySelector("#configuration-form [aria-invalid]")?.focus();
         const sent = this.request();
-        try {
-            await request(sent[0], `${sent[1]}?dry_run=true`, sent[2]);
-        } catch (error) {
-            this.refuse(error);
-            document.querySelector("#configuration-form [aria-invalid]")?.focus();
-            return;
-        }
         const isSure = await dialogs.open("Save the configuration", (close) => [
-            h("div", { class: "dialog-body" }, h("ul", { class: "diff" }, this.changes().map((field) => h("li", null, h("b", null, field.label), " ",
-                h("del", null, told(field, valueOf(this.current, field))), " → ",
-                h("ins", null, this.draft.values.get(field.name) === "" ? `not set: ${this.fallback(field)}` : told(field, this.draft.values.get(field.name)))))),
-                h("p", { class: "quiet" }, "Tasks that are already queued follow it too, except for their priority and their expiry.")),
+            h("div", { class: "dialog-body" },
+                h("ul", { class: "diff" }, this.changes().map((field) => h("li", null, h("b", null, field.label), ": ",
+                    h("del", null, told(field, this.saved(field))), " → ",
+                    h("ins", null, this.value(field) === "" ? `not set: ${this.fallback(field)}` : told(field, this.value(field))),
+                    field.name === "push.secrets" && " (others)"))),
+                h("p", { class: "quiet" }, "It also applies to tasks that are already queued, except for priority and expiry.")),
             h("footer", null, dialogs.copyButton(() => curl(...sent)), h("span", { class: "space" }),
                 h("button", { type: "button", onclick: () => close() }, "Keep as it is"),
                 h("button", { type: "submit", class: "primary", autofocus: true, onclick: () => close(true) }, "Save")),
         ]);
         if (!isSure) return;
-        try {
-            await request(...sent);
-        } catch (error) {
-            return this.refuse(error);
-        }
-        dialogs.say("Saved.", "good");
-        this.discard();
-        this.app.refresh();
+        const answer = await this.app.perform(...sent, () => "Saved the configuration.", (error) => {
+            this.verdict = this.complaint(error);
+            return false;
+        });
+        if (answer) this.discard();
     }
 
     discard() {
-        clearTimeout(this.timer);
-        this.number = this.flaw = undefined;
+        this.leave();
+        this.verdict = undefined;
         drafts.delete(this.name);
         this.isEditing = false;
         this.app.update();
     }
 
+    // MARK: The form
+
     form() {
         const changes = this.changes();
-        const { base } = this.draft ?? {};
-        const moved = base ? fields.filter((field) => valueOf(base, field) !== valueOf(this.current, field)) : [];
+        const { verdict } = this;
+        const moved = this.draft ? fields.filter((field) => valueOf(this.draft.base, field) !== this.saved(field)) : [];
         return h("form", { key: "form", id: "configuration-form", onsubmit: (event) => {
             event.preventDefault();
             if (changes.length) this.save();
         } },
-            moved.length > 0 && h("p", { key: "moved", class: "notice waiting", role: "status" }, h("b", null, "The configuration has changed on the server meanwhile: "),
-                moved.map((field) => `${field.label} is now ${told(field, valueOf(this.current, field))}`).join(", "), ". Your own changes are still here."),
+            moved.length > 0 && h("p", { key: "moved", class: "notice waiting", role: "status" }, h("b", null, "Somebody has changed the configuration meanwhile: "),
+                moved.map((field) => `${field.label} is now ${told(field, this.saved(field))}`).join("; "), ". What you have typed is still here."),
             groups.map(([title, fields]) => h("fieldset", { key: title }, h("legend", null, title),
-                h("div", { class: "form" }, fields.map((field) => this.field(field))))),
+                h("div", { class: "form" }, fields.map((field) => this.control(field, changes.includes(field)))))),
             h("div", { key: "foot", class: "form-foot" },
-                h("span", { role: "status", class: this.flaw ? "bad" : "quiet" }, this.flaw ? this.flaw.field ? "The server does not accept this yet." : this.flaw.message
-                    : changes.length === 0 ? "No changes." : `${many(changes.length, "change")}${this.isChecked ? "; the server accepts them" : ""}.`),
+                h("span", { role: "status", class: verdict?.message ? "bad" : "quiet" }, changes.length === 0 ? "No changes."
+                    : verdict?.message ? [verdict.field && `${verdict.field.label}: `, verdict.message]
+                        : `${many(changes.length, "change")}${verdict ? ". The server accepts." : "…"}`),
                 h("span", { class: "space" }),
                 h("button", { type: "button", onclick: () => this.discard() }, changes.length ? "Discard" : "Close"),
-                h("button", { type: "submit", class: "primary", disabled: changes.length === 0 || this.flaw !== undefined }, "Save…")));
+                h("button", { type: "submit", class: "primary", disabled: changes.length === 0 || Boolean(verdict?.message) }, "Save…")));
     }
 
-    field(field) {
-        const { name, label, kind, hint, never, isWide } = field;
-        const id = `field-${name}`;
+    control(field, isChanged) {
+        const { name, label, kind, hint, never } = field;
         const value = this.value(field);
-        const flaw = this.flaw?.field === name ? this.flaw.message : undefined;
-        const isChanged = this.changes().includes(field);
+        const flaw = this.verdict?.field === field ? this.verdict.message : undefined;
         const fallback = this.fallback(field);
-        const common = {
-            id, name, value: value ?? "", "aria-invalid": flaw ? "true" : undefined, "aria-describedby": `${id}-hint`, disabled: value === null,
-            oninput: (event) => this.change(field, event.target.value),
+        const properties = {
+            id: name, value: value ?? "", placeholder: value === null ? never : fallback, disabled: value === null, autocomplete: "off", spellcheck: "false",
+            "aria-invalid": flaw ? "true" : undefined, "aria-describedby": `${name}-hint`, oninput: (event) => this.change(field, event.target.value),
         };
-        const seconds = kind === "seconds" && value ? read(field, value) : undefined;
-        return h("div", { key: name, class: `field${isWide || kind === "lines" ? " whole" : ""}${isChanged ? " changed" : ""}` },
-            h("label", { for: id }, label, kind === "seconds" && h("small", null, " (s)")),
-            Array.isArray(kind) ? h("select", common, h("option", { value: "" }, `Default: ${fallback}`), kind.map(([choice, text]) => h("option", { value: choice }, text)))
-                : kind === "lines" ? h("textarea", { ...common, rows: 2, placeholder: fallback, spellcheck: "false", autocomplete: "off" })
-                    : h("input", { ...common, placeholder: value === null ? never : fallback, autocomplete: "off", spellcheck: "false" }),
-            never && (value === null || field.name === "expiry" || valueOf(this.defaults, field) !== undefined) && h("label", { class: "never" }, h("input", {
+        const seconds = kind === "s" && value ? read(field, value) : undefined;
+        return h("div", { key: name, class: `field${kind === "lines" || name === "push.url" ? " whole" : ""}${isChanged ? " changed" : ""}` },
+            h("label", { for: name }, label, kind === "s" && h("small", null, " in seconds")),
+            typeof kind === "object" ? h("select", properties, h("option", { value: "" }, `Default: ${fallback}`),
+                Object.entries(kind).map(([value, text]) => h("option", { value }, text)))
+                : kind === "lines" ? h("textarea", { ...properties, rows: 2 }) : h("input", properties),
+            never && (value === null || name === "expiry" || this.common(field) !== "") && h("label", { class: "never" }, h("input", {
                 type: "checkbox", checked: value === null, onchange: (event) => this.change(field, event.target.checked ? null : ""),
             }), never),
-            h("small", { id: `${id}-hint`, class: flaw ? "bad" : "hint", role: flaw ? "alert" : undefined },
-                flaw ?? [typeof seconds === "number" && `= ${duration(seconds)}. `, hint]));
+            h("small", { id: `${name}-hint`, class: flaw ? "bad" : "hint" }, flaw ?? [typeof seconds === "number" && `${duration(seconds)}. `, hint]));
     }
+}
+
+/// The headers of a form: those that are gone become null.
+function headers(text, before = {}) {
+    const changes = Object.fromEntries(Object.keys(before).map((name) => [name, null]));
+    for (const line of lines(text)) {
+        const [name, ...value] = line.split(":");
+        changes[name.trim()] = value.join(":").trim();
+    }
+    return Object.keys(changes).length ? changes : null;
 }
 
 /// A JSON merge patch (RFC 7396).

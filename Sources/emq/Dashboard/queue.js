@@ -104,6 +104,11 @@ export class Queue extends Page {
         ];
     }
 
+    /// How emq sends the tasks itself, if it does and the token may see it.
+    get push() {
+        return this.configuration.current?.push;
+    }
+
     crumbs() {
         const parts = this.name.split("/").slice(0, -1);
         return h("nav", { key: "crumbs", class: "crumbs", "aria-label": "Place in the tree" },
@@ -117,7 +122,7 @@ export class Queue extends Page {
         const path = `/${verb}/${named(this.name)}`;
         const { app, name, state } = this;
         return h("div", { key: "head", class: "head" },
-            h("h1", null, bdi(name)), badges(figures),
+            h("h1", null, bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
             h("div", { class: "actions" },
                 may("manage", name) && [
                     h("span", { class: "pair" },
@@ -137,20 +142,23 @@ export class Queue extends Page {
         const isFailing = circuit && circuit.state !== "closed";
         return h("div", { key: "notices", class: "notices" },
             figures.paused && h("p", { key: "paused", class: "notice waiting" }, h("b", null, "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
+            states.every(([name]) => figures[name] === 0) && !figures.paused && !figures.waiters && !Object.values(figures.totals).some((total) => total > 0)
+                && h("p", { key: "new", class: "notice unknown" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
             isFailing && h("p", { key: "circuit", class: "notice bad", role: "alert" }, h("b", null, "The receiver fails"),
                 ` (${many(circuit.failures, "time")} in a row). `,
                 circuit.state === "open" ? ["The circuit is open: emq tries again ", ago(circuit.until), "."] : "The circuit is half-open: one task tries whether it works again."));
     }
 
     tiles(figures) {
-        const { push } = this.configuration.current ?? {};
+        const { push } = this;
+        const scroll = () => document.getElementById("tasks").scrollIntoView();
         return [
             h("div", { key: "tiles", class: "tiles" },
                 states.slice(0, 4).map(([name, label]) => h(
-                    "a", { class: `tile ${name}`, href: link(this.name, name) },
+                    "a", { class: `tile ${name}`, href: link(this.name, name), onclick: scroll },
                     h("span", null, label), h("b", { title: count(figures[name]) }, short(figures[name])))),
                 h("div", { class: "tile" }, h("span", null, "Oldest ready"), h("b", null, duration(figures.ready ? figures.oldest_ready : null))),
-                h("div", { class: "tile" }, h("span", null, "Waiting workers"), h("b", null, push?.url ? "pushed" : count(figures.waiters))),
+                !push?.url && h("div", { class: "tile" }, h("span", null, "Waiting workers"), h("b", null, count(figures.waiters))),
                 h("div", { class: "tile" }, h("span", null, "Enqueued, done, failed a second"),
                     h("b", null, h("span", { class: "enqueued" }, rate(figures.rates.enqueued)), " ", h("span", { class: "done" }, rate(figures.rates.done)), " ",
                         h("span", { class: "dead" }, rate(figures.rates.failed))))),
@@ -173,14 +181,14 @@ export class Queue extends Page {
             label, end, interval, format, series: series.map(([name, color, values]) => ({ name, color, values })),
         }));
         return h("section", { key: "charts", class: "charts", "aria-label": "Over time" },
-            h("div", { class: "segments", role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => h(
+            h("header", null, h("h2", null, this.span === "1m" ? "The last hour" : "The last day"), h("div", { class: "segments", role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => h(
                 "button", { type: "button", "aria-pressed": this.span === span ? "true" : "false", onclick: () => {
                     this.span = span;
                     this.app.update();
-                } }, label))),
-            h("div", { class: "columns three" },
+                } }, label)))),
+            h("div", { class: `columns three${history.wait_mean ? " five" : ""}` },
                 draw("Tasks a second", rate, ["enqueued", "enqueued", each(history.enqueued)], ["done", "done", each(history.done)], ["failed", "dead", each(history.failed)]),
-                draw("Tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
+                draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
                 draw("Age of the oldest", duration, ["oldest", "delayed", history.oldest_ready]),
                 history.wait_mean && draw("Wait for a worker", duration, ["mean", "ready", history.wait_mean], ["longest", "delayed", history.wait_max]),
                 history.run_mean && draw("Run time", duration, ["mean", "done", history.run_mean], ["longest", "dispatched", history.run_max])));
@@ -205,7 +213,7 @@ export class Queue extends Page {
             this.show(names[index]);
         } }, states.map(([name, label]) => h(
             "button", {
-                type: "button", role: "tab", id: `tab-${name}`, "aria-selected": name === this.state ? "true" : "false", "aria-controls": "tasks",
+                type: "button", role: "tab", id: `tab-${name}`, "aria-selected": name === this.state ? "true" : "false", "aria-controls": "panel",
                 tabindex: name === this.state ? "0" : "-1", onclick: () => this.show(name),
             }, label, " ", h("b", null, short(figures[name])))));
     }
@@ -227,9 +235,9 @@ export class Queue extends Page {
 
     table(figures) {
         const list = this.list();
-        return h("section", { key: "tasks", class: "tasks" },
+        return h("section", { key: "tasks", id: "tasks", class: "tasks", "aria-label": "Tasks" },
             this.tabs(figures),
-            h("div", { role: "tabpanel", id: "tasks", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
+            h("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
                 !list ? h("p", { class: "empty" }, "Loading…")
                     : list.failure ? missing(list.failure, "these tasks")
                         : [this.rows(list), this.pager(list, figures[this.state])]));
