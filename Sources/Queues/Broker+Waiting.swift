@@ -48,6 +48,7 @@ extension Broker {
         arrivals += 1
         for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits += 1 } }
         insert(waiter)
+        workers.begin(waiter, now: now)
         register(waiter, under: shortage(of: waiter, now: now) ?? .unknown)
         return waiter
     }
@@ -116,6 +117,7 @@ extension Broker {
         deadlines.remove(waiter)
         memoryBytesOfWaiters -= waiter.byteCount
         if let task = waiter.task { return store.removeWaiter(waiter, of: task) }
+        workers.end(waiter, now: store.clock)
         unregister(waiter)
         for queue in waiter.distinctQueues { store.update(queue.slot) { $0.waits -= 1 } }
     }
@@ -357,6 +359,7 @@ extension Broker {
         var registered = undecided.count
         undecided.checkInvariants { precondition($0.registrations.isEmpty, "an undecided waiter is registered") }
         var waits: [Slot: UInt32] = [:]
+        var waitsForTasks = 0
         store.queues.forEach { queue in
             for (need, registrations) in store.queues[queue].waiters {
                 precondition(!registrations.isEmpty, "an empty heap of waiters was kept")
@@ -380,12 +383,14 @@ extension Broker {
             precondition(waiter.isWaiting, "a wait that has ended has a deadline")
             for queue in waiter.distinctQueues { waits[queue.slot, default: 0] += 1 }
             registered += waiter.task == nil ? 0 : 1
+            if waiter.task == nil { waitsForTasks += 1 }
             let expected = waiter.isForAny ? waiter.distinctQueues.count : 1
             precondition(
                 waiter.registrations.isEmpty || waiter.registrations.count == expected,
                 "a waiter is missing a registration")
         }
         precondition(registered == deadlines.count, "a waiter is registered more or less than once")
+        workers.checkInvariants(waitCount: waitsForTasks)
         store.queues.forEach { queue in
             precondition(store.queues[queue].waits == waits[queue, default: 0], "a queue counts its waiters wrong")
         }

@@ -35,6 +35,8 @@ public actor Broker {
     var imageWriter = ImageWriter()
     /// The memory of all waiters, in bytes.
     var memoryBytesOfWaiters = 0
+    /// The workers that have asked for tasks.
+    var workers = WorkerTable()
 
     /// Whether memory is short. If it is, tasks that have no other extras are dispatched without their worker's name.
     public var isShortOfMemory: Bool {
@@ -343,7 +345,8 @@ public actor Broker {
             guard let waiter else {
                 // Serving waiters may have met expired tasks that have to be ended now.
                 return sweep(now: now, steps: &steps) && settle(now: now, steps: &steps) && store.tidy(steps: &steps)
-                    && store.timers.nextDeadline != 0 && endings.isEmpty && isTrimmed
+                    && workers.tidy(now: now, steps: &steps) && store.timers.nextDeadline != 0 && endings.isEmpty
+                    && isTrimmed
             }
             guard waiter.isWaiting else { continue }
             steps -= waiter.queues.count + Self.stepsPerCompletion
@@ -391,8 +394,9 @@ public actor Broker {
             waiters: deadlines.count, queues: store.queues.count)
     }
 
-    /// The memory of tasks with all their parts, of queues in use, of settings, and of waiters, in bytes. O(1).
-    public var memoryBytes: Int { store.memoryBytes + memoryBytesOfWaiters }
+    /// The memory of tasks with all their parts, of queues in use, of settings, of waiters, and of the names of workers,
+    /// in bytes. O(1).
+    public var memoryBytes: Int { store.memoryBytes + memoryBytesOfWaiters + workers.byteCount }
 
     /// Checks all of the broker's structures against each other, and traps if they disagree. O(n). For tests.
     public func checkInvariants() {

@@ -83,6 +83,20 @@ struct Table<Record: TableRecord>: ~Copyable {
         slot > 0 && slot < used && Int(slot) & (Self.groupSlots - 1) < self[group: Int(slot) >> Self.groupShift].used
     }
 
+    /// The first initialized slots from `slot` on, which are neighbours in one group; empty if there are none. O(groups
+    /// without memory in between).
+    func initializedSlots(from slot: Slot) -> Range<Slot> {
+        var slot = slot
+        while slot < used {
+            let group = Int(slot) >> Self.groupShift
+            let start = group << Self.groupShift
+            let end = Slot(start + Int(self[group: group].used))
+            if slot < end { return slot..<end }
+            slot = Slot(start + Self.groupSlots)
+        }
+        return used..<used
+    }
+
     /// The record in a slot. O(1).
     subscript(slot: Slot) -> Record {
         // Addressors, because coroutines (`_read`, `_modify`) crash the compiler under the thread sanitizer.

@@ -53,6 +53,9 @@ public final class Waiter {
     var deadlinePosition = 0
     var undecidedPosition = 0
     var resultPosition = 0
+    /// The place of its worker, 0 if it has none there; and the waiter's position among those of its worker.
+    var workerPlace: Slot = 0
+    var workerPosition = 0
 
     init(
         _ goal: Goal, queues: [QueueIndex] = [], leaseMilliseconds: Int64? = nil, worker: [UInt8] = [],

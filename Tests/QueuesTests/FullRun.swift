@@ -469,6 +469,7 @@ struct FullRun {
         var found: [[UInt8]: [UInt8]] = [:]
         broker.forEachSetting { found[$0] = $1 }
         try expect(found, settings, "settings")
+        if lastTask % 8 == 0 { try compareCensus(with: broker, slice: 1 + Int(lastTask % 100)) }
     }
 
     // MARK: Helpers

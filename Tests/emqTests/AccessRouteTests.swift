@@ -13,6 +13,7 @@ import Testing
         "GET /task/ID": "read", "DELETE /task/ID": "manage", "GET /result/ID": "read", "DELETE /result/ID": "manage",
         "GET /key/NAME": "read", "DELETE /key/NAME": "manage",
         "GET /peek/NAME": "read", "GET /queues/": "read", "GET /stats/": "read", "GET /stats/NAME": "read",
+        "GET /errors/": "read", "GET /errors/NAME": "read", "GET /workers/": "read",
         "POST /pause/NAME": "manage", "POST /resume/NAME": "manage", "POST /purge/NAME": "manage",
         "POST /kick/": "manage", "POST /kick/NAME": "manage", "POST /move/": "manage",
         "POST /move/NAME": "manage",

@@ -238,7 +238,8 @@ import Testing
             return printed.allSatisfy { key, value in
                 isFree.contains(key) || matches(value, real[key] as Any, member: key, &names)
             }
-        case (let printed as String, let real as String) where ["id", "ids", "receipt", "missing"].contains(member):
+        case (let printed as String, let real as String)
+        where ["id", "ids", "receipt", "missing", "example"].contains(member):
             // The same printed id always stands for the same real one.
             if let known = names[printed] { return known == real }
             names[printed] = real
@@ -247,7 +248,7 @@ import Testing
             let isTime = [
                 "enqueued", "due", "dispatched", "lease_end", "expires", "finished", "died", "oldest_ready",
                 "unique_until",
-                "since", "until",
+                "since", "until", "first", "last", "as_of", "oldest_dispatched", "first_seen", "last_seen",
             ].contains(member)
             if member == "elapsed", let printed = printed as? Double, let real = real as? Double {
                 return printed >= 0 && real >= 0

@@ -74,6 +74,7 @@ extension API {
     ) throws(Problem) -> Outcome {
         try context.body.read(request, allowsNull: true)
         let fields = try api.readWait(request, context, on: broker)
+        if !fields.worker.isEmpty { broker.noteWorker(fields.worker.span, now: context.now) }
         // The answer is held until the changes that made its tasks ready are safe. Dispatches hold nothing.
         let (missing, sequence) = try api.acknowledgeReferences(of: request, context, on: broker)
         let answer = WaitAnswer(

@@ -42,6 +42,11 @@ extension Route {
             "stats", .none, query: QueryParameter.statistics,
             .get(needs: .read, hold: .never, API.showStatistics)),
         Route("stats", .queue, query: [.history], .get(needs: .read, hold: .never, API.showQueueStatistics)),
+        Route("errors", .none, query: QueryParameter.errors, .get(needs: .read, hold: .never, API.showErrors)),
+        Route(
+            "errors", .queue, query: [QueryParameter.groupCount],
+            .get(needs: .read, hold: .never, API.showQueueErrors)),
+        Route("workers", .none, query: QueryParameter.workers, .get(needs: .read, hold: .never, API.showWorkers)),
 
         // These work while the disk is full too.
         Route(

@@ -78,7 +78,7 @@ extension Exposition {
         add(gate.server.bufferBytes, ("kind", "connections"))
         add(gate.push?.bufferBytes ?? 0, ("kind", "push"))
         add(gate.sources.waitingByteCount, ("kind", "sources"))
-        add(gate.views.byteCount, ("kind", "lists"))
+        add(gate.views.byteCount + gate.survey.byteCount, ("kind", "lists"))
         add(gate.durability?.pendingByteCount ?? 0, ("kind", "journal"))
         if let durability = gate.durability { addJournal(durability.metrics) }
         if !gate.sources.isEmpty { addSources(gate.sources) }

@@ -73,11 +73,13 @@ struct Gate {
     let sources: Sources
     /// The listings of queues that are being made.
     let views = QueueViews()
+    /// Looks at all tasks for those who ask.
+    let survey = TaskSurvey()
     /// The memory that tasks and buffers may take before the server accepts no more tasks, in bytes.
     let maximumMemoryBytes: Int
     /// Watches how much memory the program has from the system; nil if that is not watched.
     var resident: ResidentMemory?
-    /// The memory of push, of messages from sources and of listings when the turn began, in bytes.
+    /// The memory of push, of messages from sources, of listings and of censuses when the turn began, in bytes.
     private(set) var bufferBytesOfTurn = 0
 
     // MARK: Requests
@@ -127,7 +129,7 @@ struct Gate {
 
     /// Measures the memory that changes little within a turn, so that requests need not. O(lists of queues).
     mutating func beginTurn() {
-        bufferBytesOfTurn = (push?.bufferBytes ?? 0) + sources.waitingByteCount + views.byteCount
+        bufferBytesOfTurn = (push?.bufferBytes ?? 0) + sources.waitingByteCount + views.byteCount + survey.byteCount
     }
 
     private func shortage(used: Int) -> Problem {

@@ -229,6 +229,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         var samplingSteps = TaskServer.samplingStepsPerTurn
         if !broker.sample(now: now, steps: &samplingSteps) { isBehind = true }
         let pageWriter = QueuePageWriter(context)
+        context.gate.survey.turn(server, now: now, on: broker)
         context.gate.views.beginTurn(server, now: now, on: broker) { pageWriter.write($0, to: &$1, of: broker) }
         if shutdown.isAsked { stop(on: broker) }
     }
@@ -248,7 +249,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
         if isBehind || hasReturned || metrics.survey.isUnderWay || context.gate.views.isBusy
-            || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk
+            || context.gate.survey.isUnderWay || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk
         {
             return now
         }
@@ -258,6 +259,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         return [
             deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
             filesDeadline, managerDeadline, logDeadline, context.gate.views.nextDeadline, broker.nextSampleTime,
+            context.gate.survey.nextDeadline,
         ].compactMap { $0 }.min()
     }
 
@@ -310,7 +312,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     private func isDrained(_ broker: isolated Broker) -> Bool {
         (broker.counts.dispatched == 0 || server.connectionCount == 0) && push?.inFlightCount ?? 0 == 0
             && !server.hasUnsentAnswers && sources.isDisconnected && !context.gate.views.isBusy
-            && !metrics.survey.isUnderWay
+            && !metrics.survey.isUnderWay && !context.gate.survey.isUnderWay
     }
 }
 

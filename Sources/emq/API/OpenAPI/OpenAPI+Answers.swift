@@ -52,6 +52,8 @@ extension OpenAPI {
         ("QueueStatistics", queueStatistics),
         ("QueueGroup", queueGroup),
         ("Statistics", statistics),
+        ("ErrorGroups", errorGroups),
+        ("Workers", workers),
         ("ShownConfiguration", shownConfiguration),
         (
             "SourceStatus",
@@ -130,6 +132,41 @@ extension OpenAPI {
         "missing",
         .array(of: .taskReference).described("The tasks that were not in the state that the request needs.")
     )
+
+    // MARK: Groups of tasks
+
+    private static let errorGroups = Schema.answer(
+        [
+            (
+                "errors",
+                .array(
+                    of: .answer(
+                        [
+                            ("queue", .queueName), ("count", .count), ("first", .time), ("last", .time),
+                            ("example", .taskID),
+                        ], optional: [("error", .text(maximumBytes: TaskError.maximumLineBytes))]))
+            ),
+            ("groups", .count), ("tasks", .count), ("as_of", .time),
+        ], optional: [("left_out", .count)])
+
+    private static let workers = Schema.answer(
+        [
+            (
+                "workers",
+                .array(
+                    of: .answer(
+                        [
+                            ("name", .text(maximumBytes: QueueName.maximumByteCount)), ("waiting", .count),
+                            ("queues", .array(of: .queueName)), ("held", .count), ("tasks", .array(of: heldTask)),
+                            ("first_seen", .time), ("last_seen", .time),
+                        ], optional: [("oldest_dispatched", .time)]))
+            ),
+            ("count", .count), ("unnamed", .answer([("held", .count)], optional: [("waiting", .count)])),
+            ("as_of", .time),
+        ], optional: [("left_out", .count)])
+    private static let heldTask = Schema.answer([
+        ("id", .taskID), ("queue", .queueName), ("dispatched", .time), ("lease_end", .time),
+    ])
 
     // MARK: Queues
 

@@ -86,6 +86,16 @@ extension OpenAPI {
             name: "showQueueStatistics", summary: "Counts tasks and events in a queue.",
             answer: shows("QueueStatistics")),
 
+        "GET /errors/": Description(
+            name: "listErrors", summary: "Groups the dead tasks of all queues by their errors.",
+            answer: shows("ErrorGroups")),
+        "GET /errors/NAME": Description(
+            name: "listQueueErrors", summary: "Groups the dead tasks of a queue by their errors.",
+            answer: shows("ErrorGroups")),
+        "GET /workers/": Description(
+            name: "listWorkers", summary: "Lists the workers that wait for tasks or hold them.",
+            answer: shows("Workers")),
+
         "POST /pause/NAME": Description(
             name: "pause", summary: "Stops dispatching the queue's tasks.", answer: shows("Paused")),
         "POST /resume/NAME": Description(

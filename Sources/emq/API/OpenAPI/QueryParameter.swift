@@ -94,6 +94,22 @@ struct QueryParameter: Sendable {
     static let match = QueryParameter(
         "match", .text(mayBeEmpty: true, maximumBytes: GlobPattern.maximumByteCount),
         "Only queues whose whole names match this pattern, in which * stands for any characters or none.")
+    static let groupCount = QueryParameter(
+        "n", .integer(1...Int64(API.maximumGroupCount)),
+        "The maximum number of groups; default \(API.usualGroupCount).")
+    static let errors = [
+        QueryParameter("prefix", .text(mayBeEmpty: true), "Only queues whose names begin with this."), match,
+        groupCount,
+    ]
+    static let workers = [
+        QueryParameter(
+            "match", .text(mayBeEmpty: true, maximumBytes: GlobPattern.maximumByteCount),
+            "Only workers whose whole names match this pattern, in which * stands for any characters or none."),
+        QueryParameter("sort", words(WorkerOrder.named), "The order of the workers; default oldest."),
+        QueryParameter(
+            "n", .integer(1...Int64(API.maximumGroupCount)),
+            "The maximum number of workers; default \(API.usualGroupCount)."),
+    ]
     static let metrics = [
         match,
         QueryParameter(
