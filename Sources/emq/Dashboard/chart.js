@@ -1,14 +1,19 @@
 // Charts over time, as SVG.
 
 import { h, render } from "./dom.js";
-import { localTime } from "./format.js";
+import { duration, localTime } from "./format.js";
 
 const width = 600;
 const height = 150;
 
+// Durations that are easy to read, in seconds.
+const roundDurations = [60, 120, 300, 600, 1200, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 432_000];
+
 /// A number that is easy to read and at least as large as another one.
-function ceiling(number) {
+function ceiling(number, isDuration) {
     if (!(number > 0)) return 1;
+    const round = isDuration && number > 50 && roundDurations.find((candidate) => candidate >= number);
+    if (round) return round;
     const size = 10 ** Math.floor(Math.log10(number));
     return [1, 2, 2.5, 5, 10].map((factor) => factor * size).find((candidate) => candidate >= number * 0.999);
 }
@@ -21,7 +26,7 @@ function ceiling(number) {
 /// - `format`: how a value is shown.
 export function chart({ label, series, end, interval, format }) {
     const length = Math.max(...series.map(({ values }) => values.length), 2);
-    const top = ceiling(Math.max(...series.flatMap(({ values }) => values.map((value) => value ?? 0))));
+    const top = ceiling(Math.max(...series.flatMap(({ values }) => values.map((value) => value ?? 0))), format === duration);
     const x = (index) => (index / (length - 1)) * width;
     const y = (value) => height - (value / top) * (height - 4) - 1;
     const start = end - interval * (length - 1);

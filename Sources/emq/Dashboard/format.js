@@ -15,7 +15,7 @@ export function short(number) {
     for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e4]]) {
         if (number >= size) {
             const part = number / (unit === "k" ? 1e3 : size);
-            return `${part >= 100 ? Math.round(part) : part.toFixed(1)} ${unit}`;
+            return `${part >= 100 ? Math.round(part) : Number(part.toFixed(1))} ${unit}`;
         }
     }
     return grouped.format(number);
@@ -89,7 +89,7 @@ export function ago(seconds) {
     const age = serverNow() - seconds;
     const date = new Date(seconds * 1000);
     const utc = date.toISOString();
-    const text = age < 0 ? `in ${duration(Math.ceil(-age))}` : age < 2 ? "just now" : `${duration(Math.floor(age))} ago`;
+    const text = age < -5 ? `in ${duration(Math.ceil(-age))}` : age < 2 ? "just now" : `${duration(Math.floor(age))} ago`;
     return h("time", { datetime: utc, title: `${localTime(seconds)} (${utc.replace("T", " ").replace("Z", " UTC")})` }, text);
 }
 

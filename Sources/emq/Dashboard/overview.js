@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { chart } from "./chart.js";
 import { bdi, bytes, count, duration, many, rate, short, time } from "./format.js";
-import { badge, card, facts, missing, Page } from "./page.js";
+import { badge, card, facts, missing, Page, rateTile } from "./page.js";
 
 const paths = {
     oldest: "/stats/?sort=oldest_ready&n=10&history=1m",
@@ -71,10 +71,8 @@ export class Overview extends Page {
             stateNames.map(([name, label]) => h(
                 "a", { class: `tile ${name}`, href: `#/queues?sort=${name}` },
                 h("span", null, label), h("b", { title: count(states?.[name]) }, short(states?.[name])))),
-            h("div", { class: "tile" }, h("span", null, "Enqueued, done, failed a second"),
-                h("b", null, h("span", { class: "enqueued" }, rate(rates?.enqueued)), " ", h("span", { class: "done" }, rate(rates?.done)), " ",
-                    h("span", { class: "dead" }, rate(rates?.failed)))),
-            oldest ? h("a", { class: "tile", href: `#/queue/${encodeURIComponent(oldest.queue)}` },
+            rateTile(rates),
+            oldest ? h("a", { class: "tile long", href: `#/queue/${encodeURIComponent(oldest.queue)}` },
                 h("span", null, "Waiting longest"), h("b", null, duration(oldest.seconds)), h("small", null, bdi(oldest.queue)))
                 : h("div", { class: "tile" }, h("span", null, "Waiting longest"), h("b", null, "–"), h("small", null, "no task waits")));
     }

@@ -1,6 +1,7 @@
 // What all pages have in common.
 
 import { h } from "./dom.js";
+import { rate } from "./format.js";
 
 /// One page, for as long as it is shown.
 ///
@@ -78,4 +79,11 @@ export function facts(pairs) {
 /// The mark for a state of a task.
 export function state(name) {
     return badge(name === "dispatched" ? "running" : name, name);
+}
+
+/// The tile of the rates of the last minute.
+export function rateTile(rates) {
+    return h("div", { class: "tile double" }, h("span", null, "A second, in the last minute"), h("b", null, [
+        ["enqueued", "enqueued", rates?.enqueued], ["done", "done", rates?.done], ["dead", "failed", rates?.failed],
+    ].map(([tone, label, value]) => h("span", { class: tone }, rate(value), " ", h("small", null, label)))));
 }

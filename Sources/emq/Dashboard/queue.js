@@ -9,7 +9,7 @@ import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
 import { ago, bdi, bytes, count, duration, many, plain, rate, short } from "./format.js";
 import { elements, oneLine, task as readTask } from "./json.js";
-import { badge, card, facts, missing, Page } from "./page.js";
+import { badge, card, facts, missing, Page, rateTile } from "./page.js";
 import { badges } from "./queues.js";
 
 const states = [
@@ -157,11 +157,9 @@ export class Queue extends Page {
                 states.slice(0, 4).map(([name, label]) => h(
                     "a", { class: `tile ${name}`, href: link(this.name, name), onclick: scroll },
                     h("span", null, label), h("b", { title: count(figures[name]) }, short(figures[name])))),
-                h("div", { class: "tile" }, h("span", null, "Oldest ready"), h("b", null, duration(figures.ready ? figures.oldest_ready : null))),
+                h("div", { class: "tile long" }, h("span", null, "Oldest ready"), h("b", null, duration(figures.ready ? figures.oldest_ready : null))),
                 !push?.url && h("div", { class: "tile" }, h("span", null, "Waiting workers"), h("b", null, count(figures.waiters))),
-                h("div", { class: "tile" }, h("span", null, "Enqueued, done, failed a second"),
-                    h("b", null, h("span", { class: "enqueued" }, rate(figures.rates.enqueued)), " ", h("span", { class: "done" }, rate(figures.rates.done)), " ",
-                        h("span", { class: "dead" }, rate(figures.rates.failed))))),
+                rateTile(figures.rates)),
             (push || figures.circuit) && card("Push", { key: "push" }, facts([
                 push && ["Target", push.url ? [badge(push.method ?? "POST", "enqueued"), " ", bdi(push.url)] : "each task's own"],
                 ["Circuit", figures.circuit ? badge(figures.circuit.state, figures.circuit.state === "closed" ? "good" : "bad") : "none"],

@@ -30,7 +30,7 @@ const columns = [
 
 /// The height of a row, which the style sheet fixes. Narrow screens have the figures below the name.
 function rowHeight() {
-    return narrow.matches ? 84 : 41;
+    return narrow.matches ? 64 : 41;
 }
 
 /// The rows of a page of `/stats/`, in the server's order. Objects would not keep it for names that are numbers.
