@@ -5,7 +5,7 @@ import * as dialogs from "./dialogs.js";
 import { h } from "./dom.js";
 import { ago, bdi, count, many, plain, time } from "./format.js";
 import { elements, oneLine, task as parse } from "./json.js";
-import { card, missing, Page } from "./page.js";
+import { card, columns, filterField, missing, Page, pattern, queueAddress, queueLink, taskLink } from "./page.js";
 
 const shownTasks = 10;
 
@@ -29,8 +29,7 @@ export class Dead extends Page {
     }
 
     path() {
-        const pattern = this.match && !this.match.includes("*") ? `*${this.match}*` : this.match;
-        return `/errors/${query({ match: pattern, n: 200 })}`;
+        return `/errors/${query({ match: pattern(this.match), n: 200 })}`;
     }
 
     paths() {
@@ -43,23 +42,12 @@ export class Dead extends Page {
             h("div", { key: "head", class: "head" }, h("h1", null, "Dead"), answer?.json && h("span", { class: "quiet" },
                 `${many(answer.json.tasks, "task")} in ${many(answer.json.groups, "group")}`)),
             this.operations(),
-            h("div", { key: "tools", class: "tools" }, h("label", { class: "filter" }, h("span", { class: "offscreen" }, "Filter by queue"), h("input", {
-                type: "search", placeholder: "Filter by queue: mail or *.eu", value: this.match, autocomplete: "off", spellcheck: "false",
-                oninput: (event) => {
-                    const match = event.target.value.trim();
-                    clearTimeout(this.timer);
-                    this.timer = setTimeout(() => {
-                        history.replaceState(null, "", `#/dead${query({ match })}`);
-                        this.app.follow();
-                    }, 250);
-                },
-            }))),
+            h("div", { key: "tools", class: "tools" }, filterField("Filter by queue", "mail or *.eu", this.match, (match) => {
+                history.replaceState(null, "", `#/dead${query({ match })}`);
+                this.app.follow();
+            })),
             missing(answer, "the dead tasks") ?? this.groups(answer.json),
         ];
-    }
-
-    leave() {
-        clearTimeout(this.timer);
     }
 
     groups({ errors, groups }) {
@@ -85,7 +73,7 @@ export class Dead extends Page {
                         this.app.update();
                     },
                 }, h("span", { "aria-hidden": "true" }, isOpen ? "▾" : "▸"), group.error === undefined ? h("i", null, "without an error") : bdi(group.error))),
-                h("td", { "data-label": "Queue" }, h("a", { class: "cut", href: `#/queue/${encodeURIComponent(group.queue)}?state=dead` }, bdi(group.queue))),
+                h("td", { "data-label": "Queue" }, queueLink(group.queue, { class: "cut", href: `${queueAddress(group.queue)}?state=dead` })),
                 h("td", { class: "number dead", "data-label": "Tasks" }, count(group.count)), h("td", { class: "wide" }, ago(group.first)), h("td", { "data-label": "Last died" }, ago(group.last)),
                 h("td", { class: "number" }, may("manage", group.queue) && h("div", { class: "row-actions" },
                     h("button", { type: "button", onclick: () => this.act(group, "kick") }, "Retry"),
@@ -100,9 +88,9 @@ export class Dead extends Page {
         const none = missing(answer, "these tasks");
         if (none) return none;
         const tasks = elements(answer.text).map(parse);
-        return h("table", { class: "stack" }, h("thead", null, h("tr", null, ["Task", "Died", "Attempts", "Worker", "Content"].map((label) => h("th", { scope: "col" }, label)))),
+        return h("table", { class: "stack" }, columns(["Task", "Died", "Attempts", "Worker", "Content"]),
             h("tbody", null, tasks.map((task) => h(
-                "tr", { key: task.id }, h("th", { scope: "row" }, h("a", { href: `#/task/${task.id}` }, h("code", null, task.id))),
+                "tr", { key: task.id }, h("th", { scope: "row" }, taskLink(task.id)),
                 h("td", { "data-label": "Died" }, time(task.finished ?? task.died)), h("td", { "data-label": "Attempts" }, count(task.attempt)), h("td", { "data-label": "Worker" }, task.worker ? bdi(task.worker) : "–"),
                 h("td", null, task.content_hidden ? h("span", { class: "quiet" }, "hidden") : h("code", null, task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content)))))));
     }

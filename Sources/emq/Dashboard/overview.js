@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { chart } from "./chart.js";
 import { bdi, bytes, count, duration, many, rate, short, time } from "./format.js";
-import { badge, card, facts, missing, Page, rateTile } from "./page.js";
+import { badge, card, facts, missing, Page, queueAddress, queueLink, rateTile } from "./page.js";
 
 const paths = {
     oldest: "/stats/?sort=oldest_ready&n=10&history=1m",
@@ -54,7 +54,7 @@ export class Overview extends Page {
             h("ul", null, shown.map(({ level, text, queue, kind }) => h(
                 "li", { key: `${kind} ${queue ?? text}`, class: level }, badge(level, level),
                 queue === undefined ? h("span", null, text)
-                    : h("a", { href: `#/queue/${encodeURIComponent(queue)}` }, bdi(text))))),
+                    : queueLink(queue, null, bdi(text))))),
             rest > 0 && h("button", { type: "button", class: "quiet", onclick: () => {
                 this.isWhole = true;
                 this.app.update();
@@ -72,7 +72,7 @@ export class Overview extends Page {
                 "a", { class: `tile ${name}`, href: `#/queues?sort=${name}` },
                 h("span", null, label), h("b", { title: count(states?.[name]) }, short(states?.[name])))),
             rateTile(rates),
-            oldest ? h("a", { class: "tile long", href: `#/queue/${encodeURIComponent(oldest.queue)}` },
+            oldest ? h("a", { class: "tile long", href: queueAddress(oldest.queue) },
                 h("span", null, "Waiting longest"), h("b", null, duration(oldest.seconds)), h("small", null, bdi(oldest.queue)))
                 : h("div", { class: "tile" }, h("span", null, "Waiting longest"), h("b", null, "–"), h("small", null, "no task waits")));
     }
@@ -104,7 +104,7 @@ export class Overview extends Page {
         const queues = none ? [] : Object.values(answer.json.queues).filter((queue) => value(queue) > 0);
         return card(title, { key: sort, actions: h("a", { href: `#/queues?sort=${sort}&flat=1`, "aria-label": `All queues, ${title.toLowerCase()}` }, "All") },
             none ?? (queues.length === 0 ? h("p", { class: "empty" }, "None.") : h("ol", { class: "ranking" }, queues.map((queue) => h(
-                "li", { key: queue.queue }, h("a", { href: `#/queue/${encodeURIComponent(queue.queue)}` }, bdi(queue.queue)),
+                "li", { key: queue.queue }, queueLink(queue.queue),
                 queue.paused && badge("paused", "waiting"), h("b", null, format(value(queue))))))));
     }
 

@@ -1,7 +1,7 @@
 // What all pages have in common.
 
 import { h } from "./dom.js";
-import { rate } from "./format.js";
+import { bdi, rate } from "./format.js";
 
 /// One page, for as long as it is shown.
 ///
@@ -86,4 +86,43 @@ export function rateTile(rates) {
     return h("div", { class: "tile double" }, h("span", null, "A second, in the last minute"), h("b", null, [
         ["enqueued", "enqueued", rates?.enqueued], ["done", "done", rates?.done], ["dead", "failed", rates?.failed],
     ].map(([tone, label, value]) => h("span", { class: tone }, rate(value), " ", h("small", null, label)))));
+}
+
+/// The address of a queue's page.
+export function queueAddress(name) {
+    return `#/queue/${encodeURIComponent(name)}`;
+}
+
+/// A link to a queue.
+export function queueLink(name, properties, text = bdi(name)) {
+    return h("a", { href: queueAddress(name), ...properties }, text);
+}
+
+/// A link to a task.
+export function taskLink(id) {
+    return h("a", { href: `#/task/${id}` }, h("code", null, id));
+}
+
+/// The head of a table.
+export function columns(labels) {
+    return h("thead", null, h("tr", null, labels.map((label) => h("th", { scope: "col" }, label))));
+}
+
+const settleMilliseconds = 250;
+let timer;
+
+/// A field that filters by a part of a name, or by a pattern. `change` gets the text once somebody stops typing.
+export function filterField(label, example, value, change) {
+    return h("label", { class: "filter" }, h("span", { class: "offscreen" }, label), h("input", {
+        type: "search", placeholder: `${label}: ${example}`, value, autocomplete: "off", spellcheck: "false",
+        oninput: ({ target }) => {
+            clearTimeout(timer);
+            timer = setTimeout(() => target.isConnected && change(target.value.trim()), settleMilliseconds);
+        },
+    }));
+}
+
+/// The pattern for what somebody has typed as a filter.
+export function pattern(text) {
+    return text && !text.includes("*") ? `*${text}*` : text;
 }

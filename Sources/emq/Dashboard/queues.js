@@ -6,11 +6,10 @@ import * as dialogs from "./dialogs.js";
 import { h } from "./dom.js";
 import { ago, bdi, count, duration, many, plain, rate, short } from "./format.js";
 import { members } from "./json.js";
-import { badge, missing, Page } from "./page.js";
+import { badge, filterField, missing, Page, pattern, queueAddress } from "./page.js";
 
 const narrow = matchMedia("(max-width: 760px)");
 const step = 20;
-const settleMilliseconds = 250;
 const requestsAtOnce = 4;
 
 const columns = [
@@ -69,7 +68,6 @@ export class Queues extends Page {
     leave() {
         removeEventListener("scroll", this.onscroll);
         removeEventListener("resize", this.onscroll);
-        clearTimeout(this.timer);
     }
 
     follow(route) {
@@ -121,9 +119,8 @@ export class Queues extends Page {
 
     path() {
         const { first, size } = this.window;
-        const pattern = this.match && !this.match.includes("*") ? `*${this.match}*` : this.match;
         return { first, path: `/stats/${query({
-            delimiter: this.isFlat || pattern ? "" : "/", prefix: this.prefix, match: pattern, sort: this.sort, offset: first ? first : "0",
+            delimiter: this.isFlat || this.match ? "" : "/", prefix: this.prefix, match: pattern(this.match), sort: this.sort, offset: first ? first : "0",
             n: size, trend: "1",
         })}` };
     }
@@ -156,14 +153,7 @@ export class Queues extends Page {
 
     tools() {
         return h("div", { key: "tools", class: "tools" },
-            h("label", { class: "filter" }, h("span", { class: "offscreen" }, "Filter by name"), h("input", {
-                type: "search", placeholder: "Filter: mail or *.eu", value: this.match, autocomplete: "off", spellcheck: "false",
-                oninput: (event) => {
-                    const match = event.target.value.trim();
-                    clearTimeout(this.timer);
-                    this.timer = setTimeout(() => this.change({ match }), settleMilliseconds);
-                },
-            })),
+            filterField("Filter by name", "mail or *.eu", this.match, (match) => this.change({ match })),
             h("div", { class: "segments", role: "group", "aria-label": "Shown as" }, [["", "Tree"], ["1", "List"]].map(([flat, label]) => h(
                 "button", { type: "button", "aria-pressed": this.isFlat === (flat === "1") ? "true" : "false", onclick: () => this.change({ flat }) }, label))),
             h("label", { class: "narrow" }, h("span", { class: "offscreen" }, "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
@@ -224,7 +214,7 @@ export class Queues extends Page {
             })),
             h("th", { scope: "row" }, h("div", null, isGroup
                 ? [h("a", { class: "folder", href: `#/${this.link({ prefix: row.group })}` }, bdi(name)), h("small", null, many(row.queues, "queue"))]
-                : [h("a", { href: `#/queue/${encodeURIComponent(row.queue)}`, title: plain(row.queue) }, bdi(name || "(empty)")), badges(row)])),
+                : [h("a", { href: queueAddress(row.queue), title: plain(row.queue) }, bdi(name || "(empty)")), badges(row)])),
             columns.slice(1).map(({ name, label, value, isWide }) => h(
                 "td", { "data-label": label, class: `number${isWide ? " wide" : ""}${name === "dead" && row.dead > 0 ? " dead" : ""}` },
                 name === "trend" ? sparkline(row.trend, `Ready tasks in the last half hour, now ${count(row.ready)}`) : value(row))));

@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
 import { ago, bdi, bytes, count, duration, plain, serverNow, time } from "./format.js";
 import { isTooLong, layout, task as parse } from "./json.js";
-import { badge, card, facts, missing, Page, state } from "./page.js";
+import { badge, card, columns, facts, missing, Page, queueLink, state } from "./page.js";
 
 const contentLimit = 262_144;
 
@@ -48,7 +48,7 @@ export class TaskPage extends Page {
         return [
             h("div", { key: "head", class: "head" },
                 h("h1", null, "Task ", h("code", null, plain(task.id))), isGone ? badge("forgotten", "unknown") : state(task.state),
-                h("span", { class: "quiet" }, "in ", h("a", { href: `#/queue/${encodeURIComponent(task.queue)}` }, bdi(task.queue))),
+                h("span", { class: "quiet" }, "in ", queueLink(task.queue)),
                 dialogs.copyButton(() => curl("GET", `/task/${named(task.id)}`))),
             isGone && h("p", { key: "gone", class: "empty" }, "emq has forgotten this task since it was shown. This is what it was."),
             !isGone && h("div", { key: "actions", class: "actions", role: "group", "aria-label": "Actions" }, this.actions(task)),
@@ -69,7 +69,7 @@ export class TaskPage extends Page {
                 task.keep !== undefined && ["Record kept for", duration(task.keep)],
                 task.backoff !== undefined && ["Backoff", h("code", null, JSON.stringify(task.backoff))],
                 task.worker && ["Worker", bdi(task.worker)],
-                task.origin && ["Died in", h("a", { href: `#/queue/${encodeURIComponent(task.origin)}` }, bdi(task.origin))],
+                task.origin && ["Died in", queueLink(task.origin)],
                 task.request_id && ["Request id", bdi(task.request_id)],
                 task.traceparent && ["Trace", h("code", null, plain(task.traceparent))],
                 task.request && ["Sent to", h("code", null, plain(JSON.stringify(task.request)))],
@@ -83,7 +83,7 @@ export class TaskPage extends Page {
         const isWhole = attempts.at(-1)?.error === task.error;
         return card("Attempts", { key: "attempts" }, h("div", { class: "scroll" }, h(
             "table", null,
-            h("thead", null, h("tr", null, ["Attempt", "Worker", "Dispatched", "Length", "Outcome", "Error"].map((label) => h("th", { scope: "col" }, label)))),
+            columns(["Attempt", "Worker", "Dispatched", "Length", "Outcome", "Error"]),
             h("tbody", null, attempts.toReversed().map((attempt) => h(
                 "tr", { key: `${attempt.attempt} ${attempt.dispatched}` }, h("th", { scope: "row" }, count(attempt.attempt)), h("td", null, attempt.worker ? bdi(attempt.worker) : "–"),
                 h("td", null, time(attempt.dispatched)),

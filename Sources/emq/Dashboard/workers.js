@@ -3,7 +3,7 @@
 import { query } from "./api.js";
 import { h } from "./dom.js";
 import { ago, bdi, count, many, time } from "./format.js";
-import { badge, missing, Page } from "./page.js";
+import { badge, columns, filterField, missing, Page, pattern, queueLink, taskLink } from "./page.js";
 
 const sorts = [["oldest", "Longest held first"], ["held", "Most held first"], ["last_seen", "Last seen first"], ["name", "By name"]];
 
@@ -22,10 +22,6 @@ export class Workers extends Page {
         this.sort = parameters.get("sort") ?? "oldest";
     }
 
-    leave() {
-        clearTimeout(this.timer);
-    }
-
     change(changes) {
         const { match, sort } = { match: this.match, sort: this.sort, ...changes };
         history.replaceState(null, "", `#/workers${query({ match, sort: sort === "oldest" ? "" : sort })}`);
@@ -37,8 +33,7 @@ export class Workers extends Page {
     }
 
     path() {
-        const pattern = this.match && !this.match.includes("*") ? `*${this.match}*` : this.match;
-        return `/workers/${query({ match: pattern, sort: this.sort, n: 200 })}`;
+        return `/workers/${query({ match: pattern(this.match), sort: this.sort, n: 200 })}`;
     }
 
     paths() {
@@ -52,14 +47,7 @@ export class Workers extends Page {
             h("div", { key: "head", class: "head" }, h("h1", null, "Workers"), figures && h("span", { class: "quiet" }, many(figures.count, "name"),
                 figures.unnamed.waiting + figures.unnamed.held > 0 && `; without a name: ${count(figures.unnamed.waiting)} waiting, ${many(figures.unnamed.held, "task")} held`)),
             h("div", { key: "tools", class: "tools" },
-                h("label", { class: "filter" }, h("span", { class: "offscreen" }, "Filter by name"), h("input", {
-                    type: "search", placeholder: "Filter: host-7 or *.eu", value: this.match, autocomplete: "off", spellcheck: "false",
-                    oninput: (event) => {
-                        const match = event.target.value.trim();
-                        clearTimeout(this.timer);
-                        this.timer = setTimeout(() => this.change({ match }), 250);
-                    },
-                })),
+                filterField("Filter by name", "host-7 or *.eu", this.match, (match) => this.change({ match })),
                 h("label", null, h("span", { class: "offscreen" }, "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
                     sorts.map(([value, label]) => h("option", { value }, label))))),
             missing(answer, "the workers") ?? this.table(figures),
@@ -96,10 +84,10 @@ export class Workers extends Page {
                 h("td", { class: "wide" }, h("span", { class: "cut" }, worker.waiting ? (worker.queues ?? []).map((name, index) => [index ? ", " : "", bdi(name)]) : "–")),
                 h("td", { "data-label": "Last seen" }, ago(worker.last_seen))),
             isOpen && worker.held > 0 && h("tr", { key: `${worker.name} tasks`, class: "inside" }, h("td", { colspan: 6 }, h(
-                "table", { class: "stack" }, h("thead", null, h("tr", null, ["Task", "Queue", "Dispatched", "Lease ends"].map((label) => h("th", { scope: "col" }, label)))),
+                "table", { class: "stack" }, columns(["Task", "Queue", "Dispatched", "Lease ends"]),
                 h("tbody", null, worker.tasks.map((task) => h(
-                    "tr", { key: task.id }, h("th", { scope: "row" }, h("a", { href: `#/task/${task.id}` }, h("code", null, task.id))),
-                    h("td", null, h("a", { class: "cut", href: `#/queue/${encodeURIComponent(task.queue)}` }, bdi(task.queue))), h("td", { "data-label": "Dispatched" }, time(task.dispatched)), h("td", { "data-label": "Lease ends" }, ago(task.lease_end))))),
+                    "tr", { key: task.id }, h("th", { scope: "row" }, taskLink(task.id)),
+                    h("td", null, queueLink(task.queue, { class: "cut" })), h("td", { "data-label": "Dispatched" }, time(task.dispatched)), h("td", { "data-label": "Lease ends" }, ago(task.lease_end))))),
                 worker.held > worker.tasks.length && h("caption", null, `The ${worker.tasks.length} held longest of ${count(worker.held)}`)))),
         ];
     }
