@@ -6,10 +6,15 @@
 const SVG = "http://www.w3.org/2000/svg";
 const svgTags = new Set(["svg", "g", "path", "line", "rect", "circle"]);
 
-/// Describes an element. `properties` are attributes, `on…` handlers, `class`, `style` (an object), `key` (what the
-/// element stands for among its siblings), `dom` (called with the element once it is made) and `opaque` (what is in the
-/// element is nobody else's concern once it is made). Children are descriptions, texts, arrays of them, or null, undefined and false, which stand for nothing.
-export function h(tag, properties, ...children) {
+/// Describes an element. `tag` may have classes: "td.number.wide". `properties` are attributes, `on…` handlers, `class`,
+/// `style` (an object), `key` (what the element stands for among its siblings), `dom` (called with the element once it is
+/// made) and `opaque` (what is in the element is nobody else's concern once it is made). Children are descriptions, texts,
+/// arrays of them, or null, undefined and false, which stand for nothing.
+export function h(name, properties, ...children) {
+    const [tag, ...classes] = name.split(".");
+    if (classes.length) properties = { ...properties, class: [...classes, properties?.class ?? []].flat().join(" ") };
+    // Otherwise, a button submits its form.
+    if (tag === "button") properties = { type: "button", ...properties };
     return { tag, properties: properties ?? {}, children: flat(children) };
 }
 
