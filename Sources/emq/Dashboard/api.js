@@ -66,10 +66,11 @@ export async function send(method, path, body) {
     return text ? JSON.parse(text) : undefined;
 }
 
-/// A path's part for a name, in which slashes stay as they are. Browsers resolve "." and "..", so their dots are coded.
+/// A path's part for a name, in which slashes stay as they are, unless that would make it another name: browsers and curl
+/// resolve the parts "." and "..", coded or not.
 export function named(name) {
-    return encodeURIComponent(name).replaceAll("%2F", "/").split("/")
-        .map((part) => (part === "." || part === ".." ? part.replaceAll(".", "%2E") : part)).join("/");
+    const coded = encodeURIComponent(name);
+    return name.split("/").some((part) => part === "." || part === "..") ? coded : coded.replaceAll("%2F", "/");
 }
 
 /// The query for parameters; those that are undefined, null, false or empty are left out.
