@@ -152,10 +152,8 @@ export class Configuration {
         if (this.paths().length === 0) return null;
         const none = missing(this.app.data(this.path), "the configuration");
         return card("Configuration", {
-            key: "configuration", actions: !none && !this.isEditing && h("button", { type: "button", onclick: () => {
-                this.isEditing = true;
-                this.app.update();
-            } }, "Change…"),
+            key: "configuration", actions: !none && !this.isEditing && h("button", {
+                type: "button", id: "change", onclick: () => this.edit(true) }, "Change…"),
         }, none ?? (this.isEditing ? this.form() : this.summary()));
     }
 
@@ -175,6 +173,13 @@ export class Configuration {
         this.timer = setTimeout(() => this.check(), settleMilliseconds);
         if (this.changes().length === 0) drafts.delete(this.name);
         this.app.update();
+    }
+
+    /// Opens or closes the form, and takes the focus along.
+    edit(isEditing) {
+        this.isEditing = isEditing;
+        this.app.update();
+        setTimeout(() => document.querySelector(isEditing ? "#configuration-form input" : "#change")?.focus(), 100);
     }
 
     /// The request that makes the changes: a PATCH, so that what somebody else changes meanwhile stays. But only a PUT can
@@ -245,7 +250,7 @@ export class Configuration {
                 h("ul", { class: "diff" }, this.changes().map((field) => h("li", null, h("b", null, field.label), ": ",
                     h("del", null, told(field, this.saved(field))), " → ",
                     h("ins", null, this.value(field) === "" ? `not set: ${this.fallback(field)}` : told(field, this.value(field))),
-                    field.name === "push.secrets" && " (others)"))),
+                    field.name === "push.secrets" && this.saved(field) && this.value(field) && " (changed)"))),
                 h("p", { class: "quiet" }, "It also applies to tasks that are already queued, except for priority and expiry.")),
             h("footer", null, dialogs.copyButton(() => curl(...sent)), h("span", { class: "space" }),
                 h("button", { type: "button", onclick: () => close() }, "Keep as it is"),
@@ -263,8 +268,7 @@ export class Configuration {
         this.leave();
         this.verdict = undefined;
         drafts.delete(this.name);
-        this.isEditing = false;
-        this.app.update();
+        this.edit(false);
     }
 
     // MARK: The form

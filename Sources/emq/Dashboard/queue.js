@@ -179,7 +179,7 @@ export class Queue extends Page {
             label, end, interval, format, series: series.map(([name, color, values]) => ({ name, color, values })),
         }));
         return h("section", { key: "charts", class: "charts", "aria-label": "Over time" },
-            h("header", null, h("h2", null, this.span === "1m" ? "The last hour" : "The last day"), h("div", { class: "segments", role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => h(
+            h("header", null, h("h2", null, interval === 60 ? "The last hour" : "The last day"), h("div", { class: "segments", role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => h(
                 "button", { type: "button", "aria-pressed": this.span === span ? "true" : "false", onclick: () => {
                     this.span = span;
                     this.app.update();
@@ -266,6 +266,7 @@ export class Queue extends Page {
         if (first === 0 && total <= pageSize && tasks.length < pageSize) return null;
         const turn = (behind) => {
             this.behind = behind;
+            document.getElementById("tasks").scrollIntoView();
             this.app.update();
         };
         return h("div", { key: "pager", class: "pager" },
