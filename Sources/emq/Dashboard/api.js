@@ -24,6 +24,10 @@ export function hasToken() {
     return token !== "";
 }
 
+/// What the browser adds to a request. Nothing at first: a browser that may add a password asks for one itself, in a window
+/// of its own, as soon as emq refuses a request.
+export let credentials = "omit";
+
 /// The fields of each request.
 export function authorization() {
     return token ? { Authorization: `Bearer ${token}` } : {};
@@ -40,7 +44,7 @@ export async function request(method, path, body) {
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let response, text;
     try {
-        response = await fetch(url(path), { method, headers, body, cache: "no-store" });
+        response = await fetch(url(path), { method, headers, body, credentials, cache: "no-store" });
         text = await response.text();
     } catch {
         throw new Failure(0);
@@ -99,7 +103,15 @@ let access;
 /// Asks what the token allows. Throws a `Failure` with status 401 if the server needs another token.
 export async function learnAccess() {
     access = undefined;
-    access = await send("GET", "/access");
+    credentials = "omit";
+    try {
+        access = await send("GET", "/access");
+    } catch (error) {
+        if (error.type?.startsWith("urn:emq:")) throw error;
+        // That was not emq: a proxy in front of it may sign users in, by a cookie or a password.
+        credentials = "same-origin";
+        access = await send("GET", "/access");
+    }
     return access;
 }
 

@@ -1,6 +1,6 @@
 // The live figures: one stream of server-sent events for what is visible.
 
-import { authorization, failure, url } from "./api.js";
+import { authorization, credentials, failure, url } from "./api.js";
 
 const longestPauseMilliseconds = 10_000;
 const settleMilliseconds = 150;
@@ -48,7 +48,7 @@ export class Live {
         try {
             const target = `/events?${paths.map((path) => `get=${encodeURIComponent(path)}`).join("&")}`;
             const response = await fetch(url(target), {
-                headers: { Accept: "text/event-stream", ...authorization() }, signal: controller.signal, cache: "no-store",
+                headers: { Accept: "text/event-stream", ...authorization() }, signal: controller.signal, credentials, cache: "no-store",
             });
             if (!response.ok) {
                 const reason = failure(response.status, await response.text());
