@@ -107,7 +107,7 @@ function atMost(all, text) {
 const limit = { name: "n", label: "At most", hint: "The oldest first. Empty: all of them." };
 
 /// Makes dead or delayed tasks ready. `figures` are the queue's statistics.
-export function kick(app, name, figures, filter = {}) {
+export function kick(app, name, figures) {
     const options = [["dead", `Dead tasks (${count(figures.dead)})`], ["delayed", `Delayed tasks (${count(figures.delayed)}), as if their delay were over`]];
     if (figures.totals.received > 0) options.push(["origin", "Dead letters, back to the queues where they died"]);
     return ask(app, {
@@ -119,7 +119,7 @@ export function kick(app, name, figures, filter = {}) {
             const isHome = state === "origin";
             const tasks = atMost(isHome ? figures.ready + figures.dead : figures[state], n);
             return {
-                path: `/kick/${named(name)}${query({ state: state === "delayed" ? state : "", to: isHome ? "origin" : "", n: n.trim(), ...filter })}`,
+                path: `/kick/${named(name)}${query({ state: state === "delayed" ? state : "", to: isHome ? "origin" : "", n: n.trim() })}`,
                 text: isHome ? "Dead letters return to the queues where they died." : `${many(tasks, "task")} will be ready at once.${
                     state === "dead" ? " Their retries and their expiry start again." : ""}`,
                 tasks,
@@ -130,7 +130,7 @@ export function kick(app, name, figures, filter = {}) {
 }
 
 /// Deletes tasks for good.
-export function purge(app, name, figures, state = "", filter = {}) {
+export function purge(app, name, figures, state = "") {
     const all = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"];
     const sum = (...states) => states.reduce((total, name) => total + figures[name], 0);
     const sizes = { "": sum("ready", "delayed"), all: sum(...all), ...Object.fromEntries(all.map((name) => [name, figures[name]])) };
@@ -144,7 +144,7 @@ export function purge(app, name, figures, state = "", filter = {}) {
             ],
         }],
         make: ({ state }) => ({
-            path: `/purge/${named(name)}${query({ state, ...filter })}`, tasks: sizes[state],
+            path: `/purge/${named(name)}${query({ state })}`, tasks: sizes[state],
             text: `${many(sizes[state], "task")} will be deleted for good. No record stays.`,
         }),
         done: ({ purged }) => `Purged ${many(purged, "task")}.`,
@@ -152,7 +152,7 @@ export function purge(app, name, figures, state = "", filter = {}) {
 }
 
 /// Moves tasks to another queue.
-export function move(app, name, figures, state = "ready", filter = {}) {
+export function move(app, name, figures, state = "ready") {
     const states = ["ready", "delayed", "dead"];
     return ask(app, {
         title: "Move tasks", action: "Move",
@@ -165,7 +165,7 @@ export function move(app, name, figures, state = "ready", filter = {}) {
         make: ({ to, state, n }) => {
             const tasks = atMost(figures[state], n);
             return {
-                path: `/move/${named(name)}${query({ to: to || undefined, state, n: n.trim(), ...filter })}`, tasks,
+                path: `/move/${named(name)}${query({ to: to || undefined, state, n: n.trim() })}`, tasks,
                 text: `${many(tasks, "task")} will go to the back of that queue. Tasks whose key exists there stay.`,
                 flaws: to === "" ? { to: "Name a queue." } : {},
             };

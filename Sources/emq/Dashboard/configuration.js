@@ -4,7 +4,7 @@
 import { curl, may, named, request } from "./api.js";
 import * as dialogs from "./dialogs.js";
 import { h } from "./dom.js";
-import { duration, many, plain } from "./format.js";
+import { bdi, duration, many, plain } from "./format.js";
 import { card, facts, missing } from "./page.js";
 
 const settleMilliseconds = 400;
@@ -160,7 +160,8 @@ export class Configuration {
     summary() {
         const known = fields.filter((field) => this.saved(field) !== "");
         if (known.length === 0) return h("p", { key: "summary", class: "quiet" }, "Nothing is set for this queue. The server's defaults apply.");
-        return h("div", { key: "summary" }, facts(known.map((field) => [field.label, h("bdi", null, told(field, this.saved(field)))])));
+        return h("div", { key: "summary" }, facts(known.map((field) => [field.label, field.name === "dead_letter" && this.saved(field) !== null
+            ? h("a", { href: `#/queue/${encodeURIComponent(this.saved(field))}` }, bdi(this.saved(field))) : h("bdi", null, told(field, this.saved(field)))])));
     }
 
     // MARK: Changing it

@@ -23,7 +23,7 @@ const columns = [
     { label: "Key", value: (task) => task.key !== undefined && bdi(task.key, { class: "cut" }), isRare: true },
     { label: "Content", value: (task) => content(task) },
     { label: "Attempt", value: (task) => count(task.attempt), isNumber: true },
-    { label: "Worker", value: (task) => task.worker !== undefined && bdi(task.worker), isRare: true, states: ["dispatched", "done", "dead"] },
+    { label: "Worker", value: (task) => task.worker !== undefined && h("a", { href: `#/workers${query({ match: task.worker })}` }, bdi(task.worker)), isRare: true, states: ["dispatched", "done", "dead"] },
     { label: "Error", value: (task) => task.error !== undefined && bdi(task.error.split("\n", 1)[0], { class: "cut", title: plain(task.error.slice(0, 1000)) }), isRare: true },
     { label: "From", value: (task) => task.origin !== undefined && h("a", { href: link(task.origin) }, bdi(task.origin)), isRare: true },
     { label: "Enqueued", value: (task) => ago(task.enqueued), isWide: true },
@@ -121,6 +121,7 @@ export class Queue extends Page {
         const verb = figures.paused ? "resume" : "pause";
         const path = `/${verb}/${named(this.name)}`;
         const { app, name, state } = this;
+        const isEnd = figures[state] > 0 && !["ready", "delayed", "dispatched"].includes(state);
         return h("div", { key: "head", class: "head" },
             h("h1", null, bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
             h("div", { class: "actions" },
@@ -131,7 +132,7 @@ export class Queue extends Page {
                         copyButton(() => curl("POST", path), `Copy as curl: ${verb}`, "⧉")),
                     h("button", { type: "button", disabled: !figures.dead && !figures.delayed && !figures.totals.received, onclick: () => actions.kick(app, name, figures) }, "Kick…"),
                     h("button", { type: "button", onclick: () => actions.move(app, name, figures, state) }, "Move…"),
-                    h("button", { type: "button", class: "danger", onclick: () => actions.purge(app, name, figures) }, "Purge…"),
+                    h("button", { type: "button", class: "danger", onclick: () => actions.purge(app, name, figures, isEnd ? state : "") }, "Purge…"),
                 ],
                 may("enqueue", name) && h("button", { type: "button", class: "primary", onclick: () => enqueue(app, "Add a task", { queue: name }) }, "Add a task…")));
     }
@@ -238,7 +239,11 @@ export class Queue extends Page {
             h("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
                 !list ? h("p", { class: "empty" }, "Loading…")
                     : list.failure ? missing(list.failure, "these tasks")
-                        : [this.rows(list), this.pager(list, figures[this.state])]));
+                        : [
+                            this.state === "dead" && figures.dead > 0 && h("p", { key: "grouped", class: "grouped" },
+                                h("a", { href: `#/dead${query({ match: this.name })}` }, "Grouped by error")),
+                            this.rows(list), this.pager(list, figures[this.state]),
+                        ]));
     }
 
     rows({ tasks, isOld, isLost }) {
