@@ -11,13 +11,13 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let target = try api.moveTarget(context.caller)
         try context.body.read(request, allowsNull: true)
         let bytes = request.body
         var ids: JSONScanner.Entry?
         try context.body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
         api.references.removeAll(keepingCapacity: true)
         try api.readIDs(bytes, ids)
+        let target = try api.moveTarget(context.caller)
         // All of them, before the first task moves.
         for (index, reference) in api.references.enumerated() where context.covers(reference.task.id, on: broker) {
             guard let name = broker.queueName(of: reference.task.id, now: context.now) else { continue }
