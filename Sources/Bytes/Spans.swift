@@ -48,6 +48,13 @@ extension Span<UInt8> {
         return true
     }
 
+    /// The last position up to `position`, which is in the span, that is not within a character of UTF-8. O(1).
+    public func characterBoundary(atMost position: Int) -> Int {
+        var boundary = position
+        while boundary > 0, self[boundary] & 0b1100_0000 == 0b1000_0000 { boundary -= 1 }
+        return boundary
+    }
+
     /// Whether the bytes begin with those of a literal. O(length of the literal).
     @inlinable
     public func starts(with text: StaticString) -> Bool {

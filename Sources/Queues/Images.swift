@@ -93,6 +93,8 @@ extension TaskExtras {
         }
         try coder.code(50, milliseconds: &died, default: 0)
         if withMetadata { try trace.code(&coder, from: 51) }
+        try coder.code(53, &attempts)
+        try coder.check(AttemptLog.isSound(attempts.span), "attempts that cannot be")
         var isReplaced = replacement != nil
         try coder.code(anyOf: Replacement.fields, &isReplaced)
         guard isReplaced else { return }

@@ -32,6 +32,8 @@ final class TaskExtras {
     var leaseMilliseconds: Int64 = 0
     var worker: [UInt8] = []
     var error: [UInt8] = []
+    /// The last attempts that did not succeed, as `AttemptLog` writes them.
+    var attempts: [UInt8] = []
     var progress: [UInt8] = []
     var result: [UInt8] = []
     /// The name of the queue where it died, if it is a dead letter; and when it died, 0 if unknown.
@@ -72,7 +74,7 @@ final class TaskExtras {
     /// The approximate memory on the heap, in bytes.
     var byteCount: Int {
         // Tasks that were taken together share the array of the worker's name, but not after a restart.
-        let arrays = [key, metadata, request, worker, error, progress, result, origin]
+        let arrays = [key, metadata, request, worker, error, progress, result, origin, attempts]
         let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Self.heapBytes(32 + $1.count)) }
         return 320 + texts + traceBytes + (replacement?.byteCount ?? 0)
     }

@@ -121,6 +121,7 @@ extension TaskStore {
             extras.take(replacement.options, arrival: replacement.enqueued)
             extras.worker = []
             extras.error = []
+            extras.attempts = []
             extras.progress = []
             extras.result = []
             extras.endDeadLetter()

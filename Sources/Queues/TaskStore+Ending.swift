@@ -63,17 +63,18 @@ extension TaskStore {
         switch action {
         case .release, .releasePausing:
             // A release is not an attempt.
-            if tasks[slot].attempt > 0 { tasks[slot].attempt -= 1 }
+            let number = tasks[slot].attempt
+            if number > 0 { tasks[slot].attempt -= 1 }
             if case .releasePausing(let milliseconds) = action {
-                waitedFor = release(slot, pauseMilliseconds: milliseconds, now: now)
+                waitedFor = release(slot, number: number, error, pauseMilliseconds: milliseconds, now: now)
             } else {
-                waitedFor = release(slot, now: now)
+                waitedFor = release(slot, number: number, error, now: now)
             }
             return .requeued
         case .failed, .failedPausing, .dead:
             count(in: tasks[slot].queue) { $0.nacked += 1 }
             if tasks[slot].isPushed { activity.failedSends += 1 }
-            return fail(slot, action, leaseRanOut: false, now: now, waitedFor: &waitedFor)
+            return fail(slot, action, error: error, leaseRanOut: false, now: now, waitedFor: &waitedFor)
         }
     }
 
@@ -84,13 +85,16 @@ extension TaskStore {
         guard slot != 0, tasks[slot].isHeld(now: now) else { return 0 }
         isUnawaited = true
         defer { isUnawaited = false }
-        return release(slot, now: now)
+        return release(slot, number: tasks[slot].attempt, now: now)
     }
 
-    private mutating func release(_ slot: Slot, pauseMilliseconds: Int64 = 0, now: Int64) -> Slot {
+    private mutating func release(
+        _ slot: Slot, number: UInt32, _ error: Span<UInt8> = Span(), pauseMilliseconds: Int64 = 0, now: Int64
+    ) -> Slot {
         let queue = tasks[slot].queue
         count(in: queue) { $0.released += 1 }
         if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
+        noteAttempt(slot, .released, number: number, at: now, error: error)
         return pauseMilliseconds > 0
             ? transition(slot, to: .delayed, until: now.addingWithinRange(pauseMilliseconds))
             : transition(slot, to: .ready, until: now, at: .front)
@@ -98,18 +102,25 @@ extension TaskStore {
 
     /// Ends a failed attempt: the task is retried, at once or later, or becomes dead.
     private mutating func fail(
-        _ slot: Slot, _ action: NakAction, leaseRanOut: Bool, now: Int64, waitedFor: inout Slot
+        _ slot: Slot, _ action: NakAction, error: Span<UInt8> = Span(), leaseRanOut: Bool, now: Int64,
+        waitedFor: inout Slot
     ) -> NakOutcome {
+        if let replaced = applyReplacement(slot, now: now) {
+            waitedFor = replaced
+            return .requeued
+        }
         let queue = tasks[slot].queue
         var pause: Int64 = 0
-        // Nothing to look up for most tasks.
-        if tasks[slot].extras != 0 || configuration(of: queue) != nil || action != .failed || tasks[slot].isPushed
-            || tasks[slot].retries >= Backoff.retriesAtOnce
-        {
-            if let replaced = applyReplacement(slot, now: now) {
-                waitedFor = replaced
-                return .requeued
-            }
+        // Nothing to look up for most tasks that fail for the first time.
+        let isPlain =
+            tasks[slot].extras == 0 && configuration(of: queue) == nil && action == .failed && !tasks[slot].isPushed
+            && tasks[slot].retries < Backoff.retriesAtOnce
+        if leaseRanOut {
+            noteAttempt(slot, .timedOut, at: endOfDispatch(slot, now: now))
+        } else {
+            noteAttempt(slot, .failed, at: now, error: error)
+        }
+        if !isPlain {
             let isLast = action == .dead || maximumRetries(of: slot).map { tasks[slot].retries >= $0 } ?? false
             // While the task lives, an error that a worker gave matters more, and this one is not worth the memory of
             // extras.
@@ -195,11 +206,15 @@ extension TaskStore {
     private mutating func finishSlowly(
         _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8>, now: Int64
     ) {
+        let isOfAttempt =
+            state != .done && tasks[slot].state == .dispatched && extras(of: slot)?.replacement == nil
         adoptReplacementAtEnd(of: slot)
         noteEnd(of: slot, state == .done ? .done : state == .cancelled ? .cancelled : .expired, result: result)
         if state == .cancelled { freeKey(of: slot) } else { freeKey(of: slot, unlessUniqueAt: now) }
         let kept = time.addingWithinRange(keepMilliseconds(of: slot))
         guard kept > now else { return hide(slot, now: now) }
+        // That of a task which is done is known from its record.
+        if isOfAttempt { noteAttempt(slot, state == .cancelled ? .cancelled : .expired, at: time) }
         // The result of an earlier, failed attempt is not the result of the task.
         if !result.isEmpty || state == .done && extras(of: slot)?.result.isEmpty == false {
             withExtras(slot) { $0.result = Array(copying: result) }
@@ -223,6 +238,7 @@ extension TaskStore {
             extras.request = []
             extras.trace = TraceContext()
             extras.error = []
+            extras.attempts = []
             extras.progress = []
             extras.result = []
         }
@@ -279,7 +295,10 @@ extension TaskStore {
         let queue = tasks[slot].queue
         count(in: queue) { $0.expired += 1 }
         let time = tasks[slot].expires
-        if configuration(of: queue)?.value.isExpiryDeath == true { return die(slot, at: time, now: now) }
+        if configuration(of: queue)?.value.isExpiryDeath == true {
+            if tasks[slot].state == .dispatched { noteAttempt(slot, .expired, at: time) }
+            return die(slot, at: time, now: now)
+        }
         finish(slot, .expired, at: time, now: now)
         return 0
     }
@@ -323,6 +342,7 @@ extension TaskStore {
     /// failed.
     private mutating func lapse(_ slot: Slot, now: Int64) -> Slot {
         if let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
+        noteAttempt(slot, .timedOut, at: endOfDispatch(slot, now: now))
         return transition(slot, to: .ready, until: endOfDispatch(slot, now: now))
     }
 

@@ -159,6 +159,8 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var worker: [UInt8] { extras?.worker ?? [] }
     /// Why it failed last; empty if unknown.
     public var error: [UInt8] { extras?.error ?? [] }
+    /// The attempts that are kept, as bytes.
+    var attemptLog: [UInt8] { extras?.attempts ?? [] }
     /// The progress that its worker reported last; empty if none.
     public var progress: [UInt8] { extras?.progress ?? [] }
     /// Its result; empty if there is none.

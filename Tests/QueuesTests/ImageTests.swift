@@ -74,6 +74,8 @@ import UID
         (extras.leaseMilliseconds, extras.worker, extras.error, extras.progress) = (4, [4], [5], [6])
         (extras.result, extras.origin, extras.died, extras.hasLapsed) = ([7], [8], 9, true)
         extras.trace = trace("a")
+        let attempt = TaskAttempt(number: 1, dispatched: 2, ended: 3, outcome: .released, worker: [4])
+        AttemptLog.append(attempt, error: [5, 6].span, to: &extras.attempts)
         let replacement = Replacement()
         var heap = ContentHeap(addressBytes: 1 << 20)
         (replacement.leaseMilliseconds, replacement.priority, replacement.due) = (5, -6, 7)

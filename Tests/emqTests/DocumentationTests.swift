@@ -246,7 +246,7 @@ import Testing
             return true
         default:
             let isTime = [
-                "enqueued", "due", "dispatched", "lease_end", "expires", "finished", "died", "oldest_ready",
+                "enqueued", "due", "dispatched", "lease_end", "expires", "finished", "died", "ended", "oldest_ready",
                 "unique_until",
                 "since", "until", "first", "last", "as_of", "oldest_dispatched", "first_seen", "last_seen",
             ].contains(member)

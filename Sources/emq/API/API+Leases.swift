@@ -153,7 +153,8 @@ extension API {
     /// Admits naks. If there is no room for their error, it is cut or dropped.
     private func admitNaks(_ error: inout [UInt8], _ gate: Gate, on broker: isolated Broker) throws(Problem) {
         let count = references.count
-        let writtenBytes = gate.writtenBytes(of: references, on: broker)
+        let attemptBytes = gate.durability == nil ? 0 : count * Cost.attemptBytes
+        let writtenBytes = gate.writtenBytes(of: references, on: broker) + attemptBytes
         if !error.isEmpty {
             do throws(Problem) {
                 return try gate.admit(

@@ -63,6 +63,7 @@ enum TaskWriter {
         let (progress, result) = (task.progress, task.result)
         writeJSON("progress", progress.span, detail, to: &responses)
         writeJSON("result", result.span, detail, to: &responses)
+        write(task.attempts, to: &responses)
         responses.append("}")
     }
 
@@ -82,6 +83,25 @@ enum TaskWriter {
         writeTime(",\"since\":", holder.since, to: &responses)
         writeTime(",\"until\":", holder.until, to: &responses)
         responses.append("}")
+    }
+
+    private static func write(_ attempts: [TaskAttempt], to responses: inout (some JSONOutput & ~Copyable)) {
+        if attempts.isEmpty { return }
+        for (index, attempt) in attempts.enumerated() {
+            responses.append(index == 0 ? ",\"attempts\":[{\"attempt\":" : ",{\"attempt\":")
+            JSONWriter.writeInteger(attempt.number, to: &responses)
+            writeTime(",\"dispatched\":", attempt.dispatched, to: &responses)
+            writeTime(",\"ended\":", attempt.ended, to: &responses)
+            writeText(",\"worker\":", attempt.worker, to: &responses)
+            if let outcome = attempt.outcome {
+                responses.append(",\"outcome\":\"")
+                responses.append(outcome.name)
+                responses.append("\"")
+            }
+            writeText(",\"error\":", attempt.error, to: &responses)
+            responses.append("}")
+        }
+        responses.append("]")
     }
 
     private static func writeError(
@@ -166,15 +186,6 @@ enum TaskWriter {
     }
 }
 
-extension Span<UInt8> {
-    /// The last position up to `position`, which is in the span, that is not within a character of UTF-8. O(1).
-    fileprivate func characterBoundary(atMost position: Int) -> Int {
-        var boundary = position
-        while boundary > 0, self[boundary] & 0b1100_0000 == 0b1000_0000 { boundary -= 1 }
-        return boundary
-    }
-}
-
 extension JSONOutput where Self: ~Copyable {
     mutating func append(_ text: StaticString) {
         append(unsafe UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount).span)
@@ -197,4 +208,18 @@ extension TaskState {
 
     /// All states by their names.
     static let named = Dictionary(uniqueKeysWithValues: allCases.map { ("\($0.name)", $0) })
+}
+
+extension AttemptOutcome {
+    /// The outcome as the interface calls it.
+    var name: StaticString {
+        switch self {
+        case .failed: "failed"
+        case .timedOut: "timed_out"
+        case .released: "released"
+        case .cancelled: "cancelled"
+        case .expired: "expired"
+        case .done: "done"
+        }
+    }
 }

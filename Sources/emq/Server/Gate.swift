@@ -55,6 +55,8 @@ struct Cost {
     static let taskBytes = 160
     static let queueBytes = 1024
     static let extrasBytes = 400
+    /// The most that the journal writes more for a task because of an attempt that has failed, in bytes.
+    static let attemptBytes = 480
 }
 
 /// Decides whether there is room for a request or an answer.

@@ -29,6 +29,15 @@ extension OpenAPI {
                 beginning + state + [("retries", .count)],
                 optional: json("content") + json("metadata") + added + times + listed + shown)
         ),
+        (
+            "Attempt",
+            .answer(
+                [("attempt", .count), ("dispatched", .time)],
+                optional: [
+                    ("ended", .time), ("worker", .queueName),
+                    ("outcome", .words(AttemptOutcome.allCases.map { "\($0.name)" })), ("error", .text()),
+                ])
+        ),
         ("Acknowledged", .answer([("acked", .count), missing])),
         ("Refused", .answer([("requeued", .count), ("dead", .count), missing])),
         ("Touched", .answer([("touched", .count), missing])),
@@ -127,7 +136,7 @@ extension OpenAPI {
             guard let name = field.shown.map({ "\($0.name)" }) else { return nil }
             if "\(field.name)" == "request" { return (name, .reference("ShownRequest")) }
             return (name, name == "\(field.name)" ? field.schema : .time)
-        } + json("progress") + json("result")
+        } + json("progress") + json("result") + [("attempts", .array(of: .reference("Attempt")))]
     private static let missing: (name: String, schema: Schema) = (
         "missing",
         .array(of: .taskReference).described("The tasks that were not in the state that the request needs.")
