@@ -65,6 +65,11 @@ export function missing(answer, what = "this") {
     return undefined;
 }
 
+/// A button.
+export function button(label, onclick, properties) {
+    return h("button", { type: "button", onclick, ...properties }, label);
+}
+
 /// A small mark beside a name.
 export function badge(text, kind, title) {
     return h("span", { class: `badge ${kind}`, title }, text);

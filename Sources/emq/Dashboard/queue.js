@@ -9,283 +9,280 @@ import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
 import { ago, bdi, bytes, count, duration, many, plain, rate, short } from "./format.js";
 import { elements, oneLine, task as readTask } from "./json.js";
-import { badge, card, facts, missing, Page, rateTile } from "./page.js";
+import { badge, button, card, facts, missing, Page, queueAddress, queueLink, rateTile, taskLink } from "./page.js";
 import { badges } from "./queues.js";
 
 const states = [
-    ["ready", "Ready"], ["delayed", "Delayed"], ["dispatched", "Running"], ["dead", "Dead"],
-    ["done", "Done"], ["cancelled", "Cancelled"], ["expired", "Expired"],
+	["ready", "Ready"], ["delayed", "Delayed"], ["dispatched", "Running"], ["dead", "Dead"],
+	["done", "Done"], ["cancelled", "Cancelled"], ["expired", "Expired"],
 ];
 const pageSize = 50;
 
 /// The columns of tasks: `states` has the column; if it `isRare`, only when a task has a value.
 const columns = [
-    { label: "Key", value: (task) => task.key !== undefined && bdi(task.key, { class: "cut" }), isRare: true },
-    { label: "Content", value: (task) => content(task) },
-    { label: "Attempt", value: (task) => count(task.attempt), isNumber: true },
-    { label: "Worker", value: (task) => task.worker !== undefined && h("a", { href: `#/workers${query({ match: task.worker })}` }, bdi(task.worker)), isRare: true, states: ["dispatched", "done", "dead"] },
-    { label: "Error", value: (task) => task.error !== undefined && bdi(task.error.split("\n", 1)[0], { class: "cut", title: plain(task.error.slice(0, 1000)) }), isRare: true },
-    { label: "From", value: (task) => task.origin !== undefined && h("a", { href: link(task.origin) }, bdi(task.origin)), isRare: true },
-    { label: "Enqueued", value: (task) => ago(task.enqueued), isWide: true },
-    { label: "Due", value: (task) => ago(task.due), states: ["delayed"] },
-    { label: "Taken", value: (task) => ago(task.dispatched), states: ["dispatched"] },
-    { label: "Lease ends", value: (task) => ago(task.lease_end), states: ["dispatched"] },
-    { label: "Died", value: (task) => task.died !== undefined && ago(task.died), isRare: true, states: ["dead", "ready"] },
-    { label: "Finished", value: (task) => ago(task.finished), states: ["done", "cancelled", "expired"] },
+	{ label: "Key", value: (task) => task.key !== undefined && bdi(task.key, { class: "cut" }), isRare: true },
+	{ label: "Content", value: (task) => content(task) },
+	{ label: "Attempt", value: (task) => count(task.attempt), isNumber: true },
+	{ label: "Worker", value: (task) => task.worker !== undefined && h("a", { href: `#/workers${query({ match: task.worker })}` }, bdi(task.worker)), isRare: true, states: ["dispatched", "done", "dead"] },
+	{ label: "Error", value: (task) => task.error !== undefined && bdi(task.error.split("\n", 1)[0], { class: "cut", title: plain(task.error.slice(0, 1000)) }), isRare: true },
+	{ label: "From", value: (task) => task.origin !== undefined && queueLink(task.origin), isRare: true },
+	{ label: "Enqueued", value: (task) => ago(task.enqueued), isWide: true },
+	{ label: "Due", value: (task) => ago(task.due), states: ["delayed"] },
+	{ label: "Taken", value: (task) => ago(task.dispatched), states: ["dispatched"] },
+	{ label: "Lease ends", value: (task) => ago(task.lease_end), states: ["dispatched"] },
+	{ label: "Died", value: (task) => task.died !== undefined && ago(task.died), isRare: true, states: ["dead", "ready"] },
+	{ label: "Finished", value: (task) => ago(task.finished), states: ["done", "cancelled", "expired"] },
 ];
 
 function link(name, state) {
-    return `#/queue/${encodeURIComponent(name)}${query({ state })}`;
+	return queueAddress(name) + query({ state });
 }
 
 function content(task) {
-    if (task.content_hidden) return h("span", { class: "quiet" }, "hidden");
-    if (task.content_start === undefined) return h("code", null, oneLine(task.content ?? "null"));
-    return h("div", { class: "cut" }, h("code", null, oneLine(task.content_start), "…"), h("small", null, bytes(task.content_bytes)));
+	if (task.content_hidden) return h("span", { class: "quiet" }, "hidden");
+	if (task.content_start === undefined) return h("code", null, oneLine(task.content ?? "null"));
+	return h("div", { class: "cut" }, h("code", null, oneLine(task.content_start), "…"), h("small", null, bytes(task.content_bytes)));
 }
 
 export class Queue extends Page {
-    constructor(app, route) {
-        super(app, route);
-        this.name = route.name;
-        this.span = "1m";
-        this.configuration = new Configuration(app, this.name);
-        this.read(route);
-    }
+	constructor(app, route) {
+		super(app, route);
+		this.name = route.name;
+		this.span = "1m";
+		this.configuration = new Configuration(app, this.name);
+		this.read(route);
+	}
 
-    leave() {
-        this.configuration.leave();
-    }
+	leave() {
+		this.configuration.leave();
+	}
 
-    follow(route) {
-        this.read(route);
-    }
+	follow(route) {
+		this.read(route);
+	}
 
-    read({ parameters }) {
-        const state = parameters.get("state");
-        this.state = states.some(([name]) => name === state) ? state : undefined;
-        // The tasks that the pages of the table begin behind.
-        this.behind = [];
-    }
+	read({ parameters }) {
+		const state = parameters.get("state");
+		this.state = states.some(([name]) => name === state) ? state : undefined;
+		// The tasks that the pages of the table begin behind.
+		this.behind = [];
+	}
 
-    get title() {
-        return plain(this.name);
-    }
+	get title() {
+		return plain(this.name);
+	}
 
-    statistics() {
-        return `/stats/${named(this.name)}${query({ history: this.span })}`;
-    }
+	statistics() {
+		return `/stats/${named(this.name)}${query({ history: this.span })}`;
+	}
 
-    tasks() {
-        return `/peek/${named(this.name)}${query({ state: this.state, n: pageSize, content_limit: 300, after: this.behind.at(-1) })}`;
-    }
+	tasks() {
+		return `/peek/${named(this.name)}${query({ state: this.state, n: pageSize, content_limit: 300, after: this.behind.at(-1) })}`;
+	}
 
-    paths() {
-        if (this.name === "") return [];
-        return [this.statistics(), this.state && this.tasks(), ...this.configuration.paths()].filter(Boolean);
-    }
+	paths() {
+		if (this.name === "") return [];
+		return [this.statistics(), this.state && this.tasks(), ...this.configuration.paths()].filter(Boolean);
+	}
 
-    view() {
-        const answer = this.latest("figures", this.statistics());
-        const none = this.name === "" ? h("p", { class: "empty" }, "The address names no queue.") : missing(answer, "this queue");
-        if (none) return [h("h1", { key: "name" }, bdi(this.name)), none];
-        const figures = answer.json;
-        // What is there to see: a queue of only dead tasks begins with those.
-        this.state ??= states.find(([name]) => figures[name] > 0)?.[0] ?? "ready";
-        return [
-            this.crumbs(),
-            this.head(figures),
-            this.notices(figures),
-            this.tiles(figures),
-            this.charts(figures),
-            this.table(figures),
-            this.configuration.view(),
-            this.totals(figures.totals),
-        ];
-    }
+	view() {
+		const answer = this.latest("figures", this.statistics());
+		const none = this.name === "" ? h("p", { class: "empty" }, "The address names no queue.") : missing(answer, "this queue");
+		if (none) return [h("h1", { key: "name" }, bdi(this.name)), none];
+		const figures = answer.json;
+		// What is there to see: a queue of only dead tasks begins with those.
+		this.state ??= states.find(([name]) => figures[name] > 0)?.[0] ?? "ready";
+		return [
+			this.crumbs(),
+			this.head(figures),
+			this.notices(figures),
+			this.tiles(figures),
+			this.charts(figures),
+			this.table(figures),
+			this.configuration.view(),
+			this.totals(figures.totals),
+		];
+	}
 
-    /// How emq sends the tasks itself, if it does and the token may see it.
-    get push() {
-        return this.configuration.current?.push;
-    }
+	/// How emq sends the tasks itself, if it does and the token may see it.
+	get push() {
+		return this.configuration.current?.push;
+	}
 
-    crumbs() {
-        const parts = this.name.split("/").slice(0, -1);
-        return h("nav", { key: "crumbs", class: "crumbs", "aria-label": "Place in the tree" },
-            h("a", { href: "#/queues" }, "All queues"),
-            parts.map((part, index) => [h("span", { "aria-hidden": "true" }, "/"), h(
-                "a", { href: `#/queues${query({ prefix: `${parts.slice(0, index + 1).join("/")}/` })}` }, bdi(part || "(empty)"))]));
-    }
+	crumbs() {
+		const parts = this.name.split("/").slice(0, -1);
+		return h("nav", { key: "crumbs", class: "crumbs", "aria-label": "Place in the tree" },
+			h("a", { href: "#/queues" }, "All queues"),
+			parts.map((part, index) => [h("span", { "aria-hidden": "true" }, "/"), h(
+				"a", { href: `#/queues${query({ prefix: `${parts.slice(0, index + 1).join("/")}/` })}` }, bdi(part || "(empty)"))]));
+	}
 
-    head(figures) {
-        const verb = figures.paused ? "resume" : "pause";
-        const path = `/${verb}/${named(this.name)}`;
-        const { app, name, state } = this;
-        const isEnd = figures[state] > 0 && !["ready", "delayed", "dispatched"].includes(state);
-        return h("div", { key: "head", class: "head" },
-            h("h1", null, bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
-            h("div", { class: "actions" },
-                may("manage", name) && [
-                    h("span", { class: "pair" },
-                        h("button", { type: "button", onclick: () => app.perform("POST", path, undefined, () => (figures.paused ? "Resumed." : "Paused.")) },
-                            figures.paused ? "Resume" : "Pause"),
-                        copyButton(() => curl("POST", path), `Copy as curl: ${verb}`, "⧉")),
-                    h("button", { type: "button", disabled: !figures.dead && !figures.delayed && !figures.totals.received, onclick: () => actions.kick(app, name, figures) }, "Kick…"),
-                    h("button", { type: "button", onclick: () => actions.move(app, name, figures, state) }, "Move…"),
-                    h("button", { type: "button", class: "danger", onclick: () => actions.purge(app, name, figures, isEnd ? state : "") }, "Purge…"),
-                ],
-                may("enqueue", name) && h("button", { type: "button", class: "primary", onclick: () => enqueue(app, "Add a task", { queue: name }) }, "Add a task…")));
-    }
+	head(figures) {
+		const verb = figures.paused ? "resume" : "pause";
+		const path = `/${verb}/${named(this.name)}`;
+		const { app, name, state } = this;
+		const isEnd = figures[state] > 0 && !["ready", "delayed", "dispatched"].includes(state);
+		return h("div", { key: "head", class: "head" },
+			h("h1", null, bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
+			h("div", { class: "actions" },
+				may("manage", name) && [
+					h("span", { class: "pair" },
+						button(figures.paused ? "Resume" : "Pause", () => app.perform("POST", path, undefined, () => `${figures.paused ? "Resumed" : "Paused"} the queue.`)),
+						copyButton(() => curl("POST", path), `Copy as curl: ${verb}`, "⧉")),
+					button("Kick…", () => actions.kick(app, name, figures), { disabled: !figures.dead && !figures.delayed && !figures.totals.received }),
+					button("Move…", () => actions.move(app, name, figures, state)),
+					button("Purge…", () => actions.purge(app, name, figures, isEnd ? state : ""), { class: "danger" }),
+				],
+				may("enqueue", name) && button("Add a task…", () => enqueue(app, "Add a task", { queue: name }), { class: "primary" })));
+	}
 
-    /// What somebody should know before anything else.
-    notices(figures) {
-        const { circuit } = figures;
-        const isFailing = circuit && circuit.state !== "closed";
-        return h("div", { key: "notices", class: "notices" },
-            figures.paused && h("p", { key: "paused", class: "notice waiting" }, h("b", null, "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
-            states.every(([name]) => figures[name] === 0) && !figures.paused && !figures.waiters && !Object.values(figures.totals).some((total) => total > 0)
-                && h("p", { key: "new", class: "notice unknown" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
-            isFailing && h("p", { key: "circuit", class: "notice bad", role: "alert" }, h("b", null, "The receiver fails"),
-                ` (${many(circuit.failures, "time")} in a row). `,
-                circuit.state === "open" ? ["The circuit is open: emq tries again ", ago(circuit.until), "."] : "The circuit is half-open: one task tries whether it works again."));
-    }
+	/// What somebody should know before anything else.
+	notices(figures) {
+		const { circuit } = figures;
+		const isFailing = circuit && circuit.state !== "closed";
+		return h("div", { key: "notices", class: "notices" },
+			figures.paused && h("p", { key: "paused", class: "notice waiting" }, h("b", null, "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
+			states.every(([name]) => figures[name] === 0) && !figures.paused && !figures.waiters && !Object.values(figures.totals).some((total) => total > 0)
+				&& h("p", { key: "new", class: "notice unknown" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
+			isFailing && h("p", { key: "circuit", class: "notice bad", role: "alert" }, h("b", null, "The receiver fails"),
+				` (${many(circuit.failures, "time")} in a row). `,
+				circuit.state === "open" ? ["The circuit is open: emq tries again ", ago(circuit.until), "."] : "The circuit is half-open: one task tries whether it works again."));
+	}
 
-    tiles(figures) {
-        const { push } = this;
-        const scroll = () => document.getElementById("tasks").scrollIntoView();
-        return [
-            h("div", { key: "tiles", class: "tiles" },
-                states.slice(0, 4).map(([name, label]) => h(
-                    "a", { class: `tile ${name}`, href: link(this.name, name), onclick: scroll },
-                    h("span", null, label), h("b", { title: count(figures[name]) }, short(figures[name])))),
-                h("div", { class: "tile long" }, h("span", null, "Oldest ready"), h("b", null, duration(figures.ready ? figures.oldest_ready : null))),
-                !push?.url && h("div", { class: "tile" }, h("span", null, "Waiting workers"), h("b", null, count(figures.waiters))),
-                rateTile(figures.rates)),
-            (push || figures.circuit) && card("Push", { key: "push" }, facts([
-                push && ["Target", push.url ? [badge(push.method ?? "POST", "enqueued"), " ", bdi(push.url)] : "each task's own"],
-                ["Circuit", figures.circuit ? badge(figures.circuit.state, figures.circuit.state === "closed" ? "good" : "bad") : "none"],
-                figures.circuit && ["Failures in a row", count(figures.circuit.failures)],
-                figures.circuit?.until && ["Tries again", ago(figures.circuit.until)],
-                push && ["At once", count(push.concurrency ?? 10)],
-                push?.rate && ["Rate at most", push.rate],
-            ])),
-        ];
-    }
+	tiles(figures) {
+		const { push } = this;
+		const scroll = () => document.getElementById("tasks").scrollIntoView();
+		return [
+			h("div", { key: "tiles", class: "tiles" },
+				states.slice(0, 4).map(([name, label]) => h(
+					"a", { class: `tile ${name}`, href: link(this.name, name), onclick: scroll },
+					h("span", null, label), h("b", { title: count(figures[name]) }, short(figures[name])))),
+				h("div", { class: "tile long" }, h("span", null, "Oldest ready"), h("b", null, duration(figures.ready ? figures.oldest_ready : null))),
+				!push?.url && h("div", { class: "tile" }, h("span", null, "Waiting workers"), h("b", null, count(figures.waiters))),
+				rateTile(figures.rates)),
+			(push || figures.circuit) && card("Push", { key: "push" }, facts([
+				push && ["Target", push.url ? [badge(push.method ?? "POST", "enqueued"), " ", bdi(push.url)] : "each task's own"],
+				["Circuit", figures.circuit ? badge(figures.circuit.state, figures.circuit.state === "closed" ? "good" : "bad") : "none"],
+				figures.circuit && ["Failures in a row", count(figures.circuit.failures)],
+				figures.circuit?.until && ["Tries again", ago(figures.circuit.until)],
+				push && ["At once", count(push.concurrency ?? 10)],
+				push?.rate && ["Rate at most", push.rate],
+			])),
+		];
+	}
 
-    charts({ history }) {
-        if (!history) return null;
-        const { end, interval } = history;
-        const each = (values) => values.map((value) => value / interval);
-        const draw = (label, format, ...series) => card(undefined, { key: label }, chart({
-            label, end, interval, format, series: series.map(([name, color, values]) => ({ name, color, values })),
-        }));
-        return h("section", { key: "charts", class: "charts", "aria-label": "Over time" },
-            h("header", null, h("h2", null, interval === 60 ? "The last hour" : "The last day"), h("div", { class: "segments", role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => h(
-                "button", { type: "button", "aria-pressed": this.span === span ? "true" : "false", onclick: () => {
-                    this.span = span;
-                    this.app.update();
-                } }, label)))),
-            h("div", { class: `columns three${history.wait_mean ? " five" : ""}` },
-                draw("Tasks a second", rate, ["enqueued", "enqueued", each(history.enqueued)], ["done", "done", each(history.done)], ["failed", "dead", each(history.failed)]),
-                draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
-                draw("Age of the oldest", duration, ["oldest", "delayed", history.oldest_ready]),
-                history.wait_mean && draw("Wait for a worker", duration, ["mean", "ready", history.wait_mean], ["longest", "delayed", history.wait_max]),
-                history.run_mean && draw("Run time", duration, ["mean", "done", history.run_mean], ["longest", "dispatched", history.run_max])));
-    }
+	charts({ history }) {
+		if (!history) return null;
+		const { end, interval } = history;
+		const each = (values) => values.map((value) => value / interval);
+		const draw = (label, format, ...series) => card(undefined, { key: label }, chart({
+			label, end, interval, format, series: series.map(([name, color, values]) => ({ name, color, values })),
+		}));
+		return h("section", { key: "charts", class: "charts", "aria-label": "Over time" },
+			h("header", null, h("h2", null, interval === 60 ? "The last hour" : "The last day"), h("div", { class: "segments", role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => button(label, () => {
+				this.span = span;
+				this.app.update();
+			}, { "aria-pressed": this.span === span ? "true" : "false" })))),
+			h("div", { class: `columns three${history.wait_mean ? " five" : ""}` },
+				draw("Tasks a second", rate, ["enqueued", "enqueued", each(history.enqueued)], ["done", "done", each(history.done)], ["failed", "dead", each(history.failed)]),
+				draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
+				draw("Age of the oldest", duration, ["oldest", "delayed", history.oldest_ready]),
+				history.wait_mean && draw("Wait for a worker", duration, ["mean", "ready", history.wait_mean], ["longest", "delayed", history.wait_max]),
+				history.run_mean && draw("Run time", duration, ["mean", "done", history.run_mean], ["longest", "dispatched", history.run_max])));
+	}
 
-    // MARK: Tasks
+	// MARK: Tasks
 
-    show(state) {
-        history.replaceState(null, "", link(this.name, state));
-        this.app.follow();
-    }
+	show(state) {
+		history.replaceState(null, "", link(this.name, state));
+		this.app.follow();
+	}
 
-    tabs(figures) {
-        const names = states.map(([name]) => name);
-        return h("div", { class: "tabs", role: "tablist", "aria-label": "Tasks by state", onkeydown: (event) => {
-            const place = names.indexOf(this.state);
-            const next = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: names.length - 1 }[event.key];
-            if (next === undefined) return;
-            event.preventDefault();
-            const index = (next + names.length) % names.length;
-            event.currentTarget.children[index].focus();
-            this.show(names[index]);
-        } }, states.map(([name, label]) => h(
-            "button", {
-                type: "button", role: "tab", id: `tab-${name}`, "aria-selected": name === this.state ? "true" : "false", "aria-controls": "panel",
-                tabindex: name === this.state ? "0" : "-1", onclick: () => this.show(name),
-            }, label, " ", h("b", null, short(figures[name])))));
-    }
+	tabs(figures) {
+		const names = states.map(([name]) => name);
+		return h("div", { class: "tabs", role: "tablist", "aria-label": "Tasks by state", onkeydown: (event) => {
+			const place = names.indexOf(this.state);
+			const next = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: names.length - 1 }[event.key];
+			if (next === undefined) return;
+			event.preventDefault();
+			const index = (next + names.length) % names.length;
+			event.currentTarget.children[index].focus();
+			this.show(names[index]);
+		} }, states.map(([name, label]) => h(
+			"button", {
+				type: "button", role: "tab", id: `tab-${name}`, "aria-selected": name === this.state ? "true" : "false", "aria-controls": "panel",
+				tabindex: name === this.state ? "0" : "-1", onclick: () => this.show(name),
+			}, label, " ", h("b", null, short(figures[name])))));
+	}
 
-    /// The tasks of the page that is shown: `{ tasks, isOld, isLost, failure }`, or undefined.
-    list() {
-        const purpose = `tasks ${this.state}`;
-        const path = this.tasks();
-        const answer = this.app.data(path);
-        // The task that the page begins behind may leave its state. What was there stays readable.
-        const isLost = answer?.failure?.status === 404 && this.behind.length > 0;
-        if (answer && !isLost && !answer.failure && answer !== this.taken?.answer) {
-            this.taken = { answer, purpose, tasks: elements(answer.text).map(readTask) };
-        }
-        if (answer?.failure && !isLost) return { failure: answer };
-        if (this.taken?.purpose !== purpose) return isLost ? { tasks: [], isLost } : undefined;
-        return { tasks: this.taken.tasks, isOld: !answer, isLost };
-    }
+	/// The tasks of the page that is shown: `{ tasks, isOld, isLost, failure }`, or undefined.
+	list() {
+		const purpose = `tasks ${this.state}`;
+		const path = this.tasks();
+		const answer = this.app.data(path);
+		// The task that the page begins behind may leave its state. What was there stays readable.
+		const isLost = answer?.failure?.status === 404 && this.behind.length > 0;
+		if (answer && !isLost && !answer.failure && answer !== this.taken?.answer) {
+			this.taken = { answer, purpose, tasks: elements(answer.text).map(readTask) };
+		}
+		if (answer?.failure && !isLost) return { failure: answer };
+		if (this.taken?.purpose !== purpose) return isLost ? { tasks: [], isLost } : undefined;
+		return { tasks: this.taken.tasks, isOld: !answer, isLost };
+	}
 
-    table(figures) {
-        const list = this.list();
-        return h("section", { key: "tasks", id: "tasks", class: "tasks", "aria-label": "Tasks" },
-            this.tabs(figures),
-            h("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
-                !list ? h("p", { class: "empty" }, "Loading…")
-                    : list.failure ? missing(list.failure, "these tasks")
-                        : [
-                            this.state === "dead" && figures.dead > 0 && h("p", { key: "grouped", class: "grouped" },
-                                h("a", { href: `#/dead${query({ match: this.name })}` }, "Grouped by error")),
-                            this.rows(list), this.pager(list, figures[this.state]),
-                        ]));
-    }
+	table(figures) {
+		const list = this.list();
+		return h("section", { key: "tasks", id: "tasks", class: "tasks", "aria-label": "Tasks" },
+			this.tabs(figures),
+			h("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
+				!list ? h("p", { class: "empty" }, "Loading…")
+					: list.failure ? missing(list.failure, "these tasks")
+						: [
+							this.state === "dead" && figures.dead > 0 && h("p", { key: "grouped", class: "grouped" },
+								h("a", { href: `#/dead${query({ match: this.name })}` }, "Grouped by error")),
+							this.rows(list), this.pager(list, figures[this.state]),
+						]));
+	}
 
-    rows({ tasks, isOld, isLost }) {
-        if (tasks.length === 0 && !isLost) {
-            const label = states.find(([name]) => name === this.state)[1].toLowerCase();
-            const isRecord = ["done", "cancelled", "expired"].includes(this.state);
-            return h("p", { key: "none", class: "empty" }, `No ${label} tasks here.${isRecord ? " Records stay only if a task or the queue has “keep”." : ""}`);
-        }
-        const shown = columns.filter((column) => (!column.states || column.states.includes(this.state))
-            && (!column.isRare || tasks.some((task) => column.value(task))));
-        return [
-            isLost && h("p", { key: "lost", class: "notice waiting" }, "The list has moved on: the task that this page begins behind is no longer here."),
-            h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table", { class: "stack" },
-                h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), shown.map(({ label, isNumber, isWide }) => h(
-                    "th", { key: label, scope: "col", class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, label)))),
-                h("tbody", null, tasks.map((task) => h("tr", { key: task.id },
-                    h("th", { scope: "row" }, h("a", { href: `#/task/${task.id}` }, h("code", null, task.id))),
-                    shown.map(({ label, value, isNumber, isWide }) => h(
-                        "td", { key: label, "data-label": label, class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, value(task)))))))),
-        ];
-    }
+	rows({ tasks, isOld, isLost }) {
+		if (tasks.length === 0 && !isLost) {
+			const label = states.find(([name]) => name === this.state)[1].toLowerCase();
+			const isRecord = ["done", "cancelled", "expired"].includes(this.state);
+			return h("p", { key: "none", class: "empty" }, `No ${label} tasks here.${isRecord ? " Records stay only if a task or the queue has “keep”." : ""}`);
+		}
+		const shown = columns.filter((column) => (!column.states || column.states.includes(this.state))
+			&& (!column.isRare || tasks.some((task) => column.value(task))));
+		return [
+			isLost && h("p", { key: "lost", class: "notice waiting" }, "The list has moved on: the task that this page begins behind is no longer here."),
+			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table", { class: "stack" },
+				h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), shown.map(({ label, isNumber, isWide }) => h(
+					"th", { key: label, scope: "col", class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, label)))),
+				h("tbody", null, tasks.map((task) => h("tr", { key: task.id },
+					h("th", { scope: "row" }, taskLink(task.id)),
+					shown.map(({ label, value, isNumber, isWide }) => h(
+						"td", { key: label, "data-label": label, class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, value(task)))))))),
+		];
+	}
 
-    pager({ tasks, isLost, isOld }, total) {
-        const first = this.behind.length * pageSize;
-        if (first === 0 && total <= pageSize && tasks.length < pageSize) return null;
-        const turn = (behind) => {
-            this.behind = behind;
-            document.getElementById("tasks").scrollIntoView();
-            this.app.update();
-        };
-        return h("div", { key: "pager", class: "pager" },
-            h("span", { class: "quiet" }, tasks.length ? `${count(first + 1)} to ${count(first + tasks.length)} of ${count(total)}` : ""),
-            h("button", { type: "button", disabled: first === 0, onclick: () => turn([]) }, "First"),
-            h("button", { type: "button", disabled: first === 0, onclick: () => turn(this.behind.slice(0, -1)) }, "Previous"),
-            h("button", {
-                type: "button", disabled: isLost || isOld || tasks.length < pageSize || first + tasks.length >= total,
-                onclick: () => turn([...this.behind, tasks.at(-1).id]),
-            }, "Next"));
-    }
+	pager({ tasks, isLost, isOld }, total) {
+		const first = this.behind.length * pageSize;
+		if (first === 0 && total <= pageSize && tasks.length < pageSize) return null;
+		const turn = (behind) => {
+			this.behind = behind;
+			document.getElementById("tasks").scrollIntoView();
+			this.app.update();
+		};
+		return h("div", { key: "pager", class: "pager" },
+			h("span", { class: "quiet" }, tasks.length ? `${count(first + 1)} to ${count(first + tasks.length)} of ${count(total)}` : ""),
+			button("First", () => turn([]), { disabled: first === 0 }),
+			button("Previous", () => turn(this.behind.slice(0, -1)), { disabled: first === 0 }),
+			button("Next", () => turn([...this.behind, tasks.at(-1).id]), {
+				disabled: isLost || isOld || tasks.length < pageSize || first + tasks.length >= total,
+			}));
+	}
 
-    totals(totals) {
-        return h("section", { key: "totals", class: "quiet totals", "aria-label": "Totals" }, "Since the queue was first used: ",
-            Object.entries(totals).filter(([, value]) => value > 0).map(([name, value]) => h("span", { key: name }, `${name.replaceAll("_", " ")} `, h("b", null, count(value)))));
-    }
+	totals(totals) {
+		return h("section", { key: "totals", class: "quiet totals", "aria-label": "Totals" }, "Since the queue was first used: ",
+			Object.entries(totals).filter(([, value]) => value > 0).map(([name, value]) => h("span", { key: name }, `${name.replaceAll("_", " ")} `, h("b", null, count(value)))));
+	}
 }
