@@ -15,7 +15,7 @@ const typedAbove = 100;
 /// - `fields`: `{ name, label, value, hint, options }`; with `options`, pairs of values and texts, it is a choice. A field
 ///   named `to` is for a queue, and has to be filled in.
 /// - `make(values)`: `{ path, body, text, tasks }` for what was typed; `tasks` is how many it concerns.
-/// - `done(answer)`: the message when it has succeeded.
+/// - `done(answer)`: the message when it has succeeded, if any.
 export function ask(app, { title, action = title, danger, fields, make, done }) {
 	const values = Object.fromEntries(fields.map(({ name, value }) => [name, value ?? ""]));
 	let failure, timer, isSending;
@@ -30,7 +30,8 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 			try {
 				const answer = JSON.parse(await request("POST", path, body && JSON.stringify(body)));
 				close(answer);
-				say(done(answer), "good");
+				const message = done(answer);
+				if (message) say(message, "good");
 				app.refresh();
 			} catch (error) {
 				if (error.status === undefined) throw error;

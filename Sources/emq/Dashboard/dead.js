@@ -1,7 +1,7 @@
 // Dead tasks, grouped by queue and error, and what can be done with a whole group.
 
-import { curl, may, named, query } from "./api.js";
-import * as dialogs from "./dialogs.js";
+import { ask, target } from "./actions.js";
+import { may, named, query } from "./api.js";
 import { h } from "./dom.js";
 import { ago, bdi, count, many, plain, time } from "./format.js";
 import { elements, oneLine, task as parse } from "./json.js";
@@ -113,41 +113,21 @@ export class Dead extends Page {
 
     // MARK: Acting on a group
 
-    async act(group, verb) {
-        const names = { kick: ["Retry", "become ready again"], move: ["Move", "go to the back of another queue"], purge: ["Delete", "are deleted for good"] };
-        const [label, effect] = names[verb];
-        let age = "";
-        let target = "";
-        let typed = "";
-        const word = group.count > 100 ? String(group.count) : undefined;
-        const path = () => `/${verb}/${named(group.queue)}${query({ state: verb === "kick" ? "" : "dead", to: target })}${filter(group, age, verb !== "kick" || target !== "")}`;
-        const isSure = await dialogs.open(`${label} ${many(group.count, "dead task")}`, (close, update) => {
-            const change = (set) => (event) => {
-                set(event.target.value);
-                update();
-            };
-            return [
-                h("div", { class: "dialog-body" },
-                    h("p", null, age ? "This applies to at most " : "This applies to ", h("b", null, many(group.count, "task")), " of ", bdi(group.queue), ". They ", effect, "."),
-                    group.error !== undefined && h("pre", null, plain(group.error)),
-                    verb === "move" && h("label", { class: "field" }, h("span", null, "To queue"), h("input", { autofocus: true, autocomplete: "off", spellcheck: "false", oninput: change((text) => (target = text)) })),
-                    h("label", { class: "field" }, h("span", null, "Which of them"), h("select", { value: age, onchange: change((text) => (age = text)) },
-                        [["", "All"], ["3600", "Dead for more than an hour"], ["86400", "Dead for more than a day"], ["604800", "Dead for more than a week"]].map(
-                            ([value, text]) => h("option", { value }, text)))),
-                    word && h("label", { class: "field" }, h("span", null, "To confirm, type ", h("b", null, word)), h("input", {
-                        autofocus: verb !== "move", autocomplete: "off", inputmode: "numeric", "aria-label": `Type ${word} to confirm`, oninput: change((text) => (typed = text)) }))),
-                h("footer", null, dialogs.copyButton(() => curl("POST", path())), h("span", { class: "space" }),
-                    h("button", { type: "button", onclick: () => close() }, "Keep as it is"),
-                    h("button", {
-                        type: "submit", class: verb === "purge" ? "danger" : "primary", autofocus: !word && verb !== "move",
-                        disabled: verb === "move" && target === "" || word !== undefined && typed.replace(/[\s,.]/g, "") !== word, onclick: () => close(true),
-                    }, label)),
-            ];
+    act(group, verb) {
+        const [label, past, effect] = {
+            kick: ["Retry", "Retried", "become ready again"], move: ["Move", "Moved", "go to the back of that queue"], purge: ["Delete", "Deleted", "are deleted for good"],
+        }[verb];
+        return ask(this.app, {
+            title: `${label} ${many(group.count, "dead task")}`, action: label, danger: verb === "purge",
+            fields: [...(verb === "move" ? [target] : []), { name: "age", label: "Which of them", options: [
+                ["", "All"], ["3600", "Dead for more than an hour"], ["86400", "Dead for more than a day"], ["604800", "Dead for more than a week"],
+            ] }],
+            make: ({ to, age }) => ({
+                path: `/${verb}/${named(group.queue)}${query({ state: verb !== "kick" && "dead", to })}${filter(group, age, verb !== "kick")}`, tasks: group.count,
+                text: [age ? "At most " : "", h("b", null, many(group.count, "task")), " of ", bdi(group.queue), ` ${effect}.`, group.error !== undefined && h("pre", { class: "below" }, plain(group.error))],
+            }),
+            done: (answer) => `${past} ${many(answer.kicked ?? answer.moved ?? answer.purged ?? 0, "task")}${answer.stopped ? ", then stopped" : ""}.`,
         });
-        if (!isSure) return;
-        const past = { kick: "Retried", move: "Moved", purge: "Deleted" }[verb];
-        dialogs.say(`${label}: the server is at it.`);
-        await this.app.perform("POST", path(), undefined, (answer) => `${past} ${many(answer.kicked ?? answer.moved ?? answer.purged ?? 0, "task")}${answer.stopped ? ", then stopped" : ""}.`);
     }
 }
 

@@ -1,6 +1,7 @@
 // One task: its way through the states, its attempts, what it holds, and what can be done with it.
 
-import { curl, may, named, request } from "./api.js";
+import { ask, target } from "./actions.js";
+import { curl, may, named, query, request } from "./api.js";
 import * as dialogs from "./dialogs.js";
 import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
@@ -177,21 +178,11 @@ export class TaskPage extends Page {
     }
 
     async move(task) {
-        let target = "";
-        const request = () => ["POST", `/move/?to=${encodeURIComponent(target)}`, { ids: [task.id] }];
-        const isSure = await dialogs.open("Move the task", (close, update) => [
-            h("div", { class: "dialog-body" }, h("label", { class: "field" }, h("span", null, "To queue"), h("input", {
-                autofocus: true, autocomplete: "off", spellcheck: "false", oninput: (event) => {
-                    target = event.target.value;
-                    update();
-                },
-            })), h("p", { class: "quiet" }, "The task goes to the back of that queue.")),
-            h("footer", null, dialogs.copyButton(() => curl(...request())), h("span", { class: "space" }),
-                h("button", { type: "button", onclick: () => close() }, "Keep it here"),
-                h("button", { type: "submit", class: "primary", disabled: target === "", onclick: () => close(true) }, "Move")),
-        ]);
-        if (!isSure) return;
-        const answer = await this.app.perform(...request(), (json) => (json.moved ? `Moved the task to ${plain(target)}.` : undefined));
+        const answer = await ask(this.app, {
+            title: "Move the task", action: "Move", fields: [target],
+            make: ({ to }) => ({ path: `/move/${query({ to })}`, body: { ids: [task.id] }, text: "The task goes to the back of that queue." }),
+            done: ({ moved }) => moved && "Moved the task.",
+        });
         if (answer?.moved === 0) dialogs.say("The task was not moved: it is in another state now, or its key is taken there.", "bad");
     }
 
