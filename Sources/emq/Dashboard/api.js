@@ -2,12 +2,12 @@
 
 /// A failed request, as the server explains it (RFC 9457).
 export class Failure extends Error {
-    constructor(status, problem) {
-        super(problem?.detail ?? problem?.title ?? (status ? `the server responded with ${status}` : "the server cannot be reached"));
-        this.status = status;
-        this.type = problem?.type;
-        this.field = problem?.field;
-    }
+	constructor(status, problem) {
+		super(problem?.detail ?? problem?.title ?? (status ? `the server responded with ${status}` : "the server cannot be reached"));
+		this.status = status;
+		this.type = problem?.type;
+		this.field = problem?.field;
+	}
 }
 
 const tokenName = "emq-token";
@@ -15,13 +15,13 @@ let token = sessionStorage.getItem(tokenName) ?? "";
 
 /// Keeps the token for this tab.
 export function setToken(text) {
-    token = text;
-    if (text) sessionStorage.setItem(tokenName, text);
-    else sessionStorage.removeItem(tokenName);
+	token = text;
+	if (text) sessionStorage.setItem(tokenName, text);
+	else sessionStorage.removeItem(tokenName);
 }
 
 export function hasToken() {
-    return token !== "";
+	return token !== "";
 }
 
 /// What the browser adds to a request. Nothing at first: a browser that may add a password asks for one itself, in a window
@@ -30,70 +30,70 @@ export let credentials = "omit";
 
 /// The fields of each request.
 export function authorization() {
-    return token ? { Authorization: `Bearer ${token}` } : {};
+	return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
 /// The URL of a path such as `/stats/`, also behind a proxy that serves the page under a prefix.
 export function url(path) {
-    return new URL(path.slice(1), document.baseURI).href;
+	return new URL(path.slice(1), document.baseURI).href;
 }
 
 /// Sends a request and returns the text of the response. Throws a `Failure`.
 export async function request(method, path, body) {
-    const headers = authorization();
-    if (body !== undefined) headers["Content-Type"] = "application/json";
-    let response, text;
-    try {
-        response = await fetch(url(path), { method, headers, body, credentials, cache: "no-store" });
-        text = await response.text();
-    } catch {
-        throw new Failure(0);
-    }
-    if (!response.ok) throw failure(response.status, text);
-    return text;
+	const headers = authorization();
+	if (body !== undefined) headers["Content-Type"] = "application/json";
+	let response, text;
+	try {
+		response = await fetch(url(path), { method, headers, body, credentials, cache: "no-store" });
+		text = await response.text();
+	} catch {
+		throw new Failure(0);
+	}
+	if (!response.ok) throw failure(response.status, text);
+	return text;
 }
 
 /// The failure that a response stands for.
 export function failure(status, text) {
-    let problem;
-    try {
-        problem = JSON.parse(text);
-    } catch {
-        problem = undefined;
-    }
-    return new Failure(status, problem);
+	let problem;
+	try {
+		problem = JSON.parse(text);
+	} catch {
+		problem = undefined;
+	}
+	return new Failure(status, problem);
 }
 
 /// Sends a request and returns the JSON of the response.
 export async function send(method, path, body) {
-    const text = await request(method, path, body === undefined ? undefined : JSON.stringify(body));
-    return text ? JSON.parse(text) : undefined;
+	const text = await request(method, path, body === undefined ? undefined : JSON.stringify(body));
+	return text ? JSON.parse(text) : undefined;
 }
 
 /// A path's part for a name, in which slashes stay as they are, unless that would make it another name: browsers and curl
 /// resolve the parts "." and "..", coded or not.
 export function named(name) {
-    const coded = encodeURIComponent(name);
-    return name.split("/").some((part) => part === "." || part === "..") ? coded : coded.replaceAll("%2F", "/");
+	const coded = encodeURIComponent(name);
+	return name.split("/").some((part) => part === "." || part === "..") ? coded : coded.replaceAll("%2F", "/");
 }
 
 /// The query for parameters; those that are undefined, null, false or empty are left out.
 export function query(parameters) {
-    const parts = Object.entries(parameters)
-        .filter(([, value]) => value !== undefined && value !== null && value !== false && value !== "")
-        .map(([name, value]) => `${name}=${encodeURIComponent(value === true ? "true" : value)}`);
-    return parts.length ? `?${parts.join("&")}` : "";
+	const parts = Object.entries(parameters)
+		.filter(([, value]) => value !== undefined && value !== null && value !== false && value !== "")
+		.map(([name, value]) => `${name}=${encodeURIComponent(value === true ? "true" : value)}`);
+	return parts.length ? `?${parts.join("&")}` : "";
 }
 
 /// A request as a curl command for a POSIX shell.
 export function curl(method, path, body) {
-    const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-    const parts = ["curl"];
-    if (method !== "GET" && !(method === "POST" && body !== undefined)) parts.push("-X", method);
-    if (access?.tokens) parts.push("-H", '"Authorization: Bearer $EMQ_TOKEN"');
-    if (body !== undefined) parts.push("--json", quote(typeof body === "string" ? body : JSON.stringify(body)));
-    parts.push(quote(url(path)));
-    return parts.join(" ");
+	const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+	const parts = ["curl"];
+	if (method !== "GET" && !(method === "POST" && body !== undefined)) parts.push("-X", method);
+	if (access?.tokens) parts.push("-H", '"Authorization: Bearer $EMQ_TOKEN"');
+	if (body !== undefined) parts.push("--json", quote(typeof body === "string" ? body : JSON.stringify(body)));
+	parts.push(quote(url(path)));
+	return parts.join(" ");
 }
 
 // MARK: What the token allows
@@ -102,32 +102,32 @@ let access;
 
 /// Asks what the token allows. Throws a `Failure` with status 401 if the server needs another token.
 export async function learnAccess() {
-    access = undefined;
-    credentials = "omit";
-    try {
-        access = await send("GET", "/access");
-    } catch (error) {
-        if (error.type?.startsWith("urn:emq:")) throw error;
-        // That was not emq: a proxy in front of it may sign users in, by a cookie or a password.
-        credentials = "same-origin";
-        access = await send("GET", "/access");
-    }
-    return access;
+	access = undefined;
+	credentials = "omit";
+	try {
+		access = await send("GET", "/access");
+	} catch (error) {
+		if (error.type?.startsWith("urn:emq:")) throw error;
+		// That was not emq: a proxy in front of it may sign users in, by a cookie or a password.
+		credentials = "same-origin";
+		access = await send("GET", "/access");
+	}
+	return access;
 }
 
 /// Whether the token has a permission, for a queue if one is named.
 export function may(permission, queue) {
-    if (!access || !access.permissions.includes(permission)) return false;
-    if (queue === undefined || queue === null) return true;
-    return access.queues.some((pattern) => matches(pattern, queue));
+	if (!access || !access.permissions.includes(permission)) return false;
+	if (queue === undefined || queue === null) return true;
+	return access.queues.some((pattern) => matches(pattern, queue));
 }
 
 /// Whether the token has a permission for all queues.
 export function mayEverywhere(permission) {
-    return may(permission) && access.queues.includes("*");
+	return may(permission) && access.queues.includes("*");
 }
 
 function matches(pattern, name) {
-    const expression = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("[^]*");
-    return new RegExp(`^${expression}$`, "u").test(name);
+	const expression = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("[^]*");
+	return new RegExp(`^${expression}$`, "u").test(name);
 }

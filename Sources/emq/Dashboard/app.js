@@ -14,335 +14,335 @@ import { TaskPage } from "./task.js";
 import { Workers } from "./workers.js";
 
 const places = [
-    { path: "", name: "Overview", key: "o", icon: "M3 10.5 10 4l7 6.5V17h-5v-4H8v4H3z", page: Overview },
-    { path: "queues", name: "Queues", key: "q", icon: "M3 5h14M3 10h14M3 15h14", page: Queues },
-    { path: "dead", name: "Dead", key: "d", icon: "M10 3 18 17H2zM10 8v4M10 14.5v.5", page: Dead },
-    { path: "workers", name: "Workers", key: "w", icon: "M10 3a3 3 0 1 1 0 6 3 3 0 0 1 0-6M4 17c0-4 3-6 6-6s6 2 6 6", page: Workers },
+	{ path: "", name: "Overview", key: "o", icon: "M3 10.5 10 4l7 6.5V17h-5v-4H8v4H3z", page: Overview },
+	{ path: "queues", name: "Queues", key: "q", icon: "M3 5h14M3 10h14M3 15h14", page: Queues },
+	{ path: "dead", name: "Dead", key: "d", icon: "M10 3 18 17H2zM10 8v4M10 14.5v.5", page: Dead },
+	{ path: "workers", name: "Workers", key: "w", icon: "M10 3a3 3 0 1 1 0 6 3 3 0 0 1 0-6M4 17c0-4 3-6 6-6s6 2 6 6", page: Workers },
 ];
 const details = { queue: Queue, task: TaskPage };
 
 const statuses = {
-    connecting: ["Connecting", "waiting", "The page is connecting to the server."],
-    live: ["Live", "good", "The figures are up to date."],
-    lost: ["Connection lost", "bad", "The server cannot be reached. The page tries again by itself."],
-    stopped: ["Server stopping", "bad", "The server stops. The page connects again when it is back."],
-    held: ["Paused", "waiting", "The figures stay as they are while something is selected or a dialog is open."],
-    hidden: ["Paused", "waiting", "The figures stay as they are while the tab is hidden."],
+	connecting: ["Connecting", "waiting", "The page is connecting to the server."],
+	live: ["Live", "good", "The figures are up to date."],
+	lost: ["Connection lost", "bad", "The server cannot be reached. The page tries again by itself."],
+	stopped: ["Server stopping", "bad", "The server stops. The page connects again when it is back."],
+	held: ["Paused", "waiting", "The figures stay as they are while something is selected or a dialog is open."],
+	hidden: ["Paused", "waiting", "The figures stay as they are while the tab is hidden."],
 };
 
 const themes = { auto: "Theme: as the system's", light: "Theme: light", dark: "Theme: dark" };
 
 class App {
-    constructor() {
-        this.answers = new Map();
-        this.state = "connecting";
-        this.theme = localStorage.getItem("emq-theme") ?? "auto";
-        this.search = new Search(this);
-        this.root = document.getElementById("frame");
-        this.live = new Live({
-            receive: (path, status, text) => this.receive(path, status, text),
-            note: (state) => this.note(state),
-            refuse: (reason) => this.refuse(reason),
-        });
-        addEventListener("hashchange", () => this.follow());
-        addEventListener("keydown", (event) => this.key(event));
-        document.addEventListener("selectionchange", () => this.update());
-        this.applyTheme();
-        this.follow();
-        this.begin();
-        // Ages grow even if nothing else changes.
-        setInterval(() => this.update(), 1000);
-    }
+	constructor() {
+		this.answers = new Map();
+		this.state = "connecting";
+		this.theme = localStorage.getItem("emq-theme") ?? "auto";
+		this.search = new Search(this);
+		this.root = document.getElementById("frame");
+		this.live = new Live({
+			receive: (path, status, text) => this.receive(path, status, text),
+			note: (state) => this.note(state),
+			refuse: (reason) => this.refuse(reason),
+		});
+		addEventListener("hashchange", () => this.follow());
+		addEventListener("keydown", (event) => this.key(event));
+		document.addEventListener("selectionchange", () => this.update());
+		this.applyTheme();
+		this.follow();
+		this.begin();
+		// Ages grow even if nothing else changes.
+		setInterval(() => this.update(), 1000);
+	}
 
-    async begin() {
-        try {
-            this.access = await learnAccess();
-        } catch (error) {
-            if (error.status === 401) return this.askToken(hasToken() ? error.message : undefined);
-            this.note("lost");
-            setTimeout(() => this.begin(), 2000);
-            return;
-        }
-        this.update();
-    }
+	async begin() {
+		try {
+			this.access = await learnAccess();
+		} catch (error) {
+			if (error.status === 401) return this.askToken(hasToken() ? error.message : undefined);
+			this.note("lost");
+			setTimeout(() => this.begin(), 2000);
+			return;
+		}
+		this.update();
+	}
 
-    // MARK: Figures
+	// MARK: Figures
 
-    /// The answer for a path, or undefined: `{ status, text, json, failure }`.
-    data(path) {
-        return this.answers.get(path);
-    }
+	/// The answer for a path, or undefined: `{ status, text, json, failure }`.
+	data(path) {
+		return this.answers.get(path);
+	}
 
-    receive(path, status, text) {
-        if (status === 401) return this.refuse(failure(status, text));
-        this.arrived ??= new Map();
-        this.arrived.set(path, new Answer(status, text));
-        this.state = "live";
-        this.update();
-    }
+	receive(path, status, text) {
+		if (status === 401) return this.refuse(failure(status, text));
+		this.arrived ??= new Map();
+		this.arrived.set(path, new Answer(status, text));
+		this.state = "live";
+		this.update();
+	}
 
-    note(state) {
-        if (state === this.state) return;
-        this.state = state;
-        this.update();
-    }
+	note(state) {
+		if (state === this.state) return;
+		this.state = state;
+		this.update();
+	}
 
-    refuse(reason) {
-        if (reason.status === 401) this.askToken(reason.message);
-        else dialogs.say(reason.message, "bad");
-    }
+	refuse(reason) {
+		if (reason.status === 401) this.askToken(reason.message);
+		else dialogs.say(reason.message, "bad");
+	}
 
-    get isHeld() {
-        const selection = getSelection();
-        const isSelecting = selection && !selection.isCollapsed && this.main?.contains(selection.anchorNode);
-        return dialogs.isOpen() || isSelecting || this.page.isHeld;
-    }
+	get isHeld() {
+		const selection = getSelection();
+		const isSelecting = selection && !selection.isCollapsed && this.main?.contains(selection.anchorNode);
+		return dialogs.isOpen() || isSelecting || this.page.isHeld;
+	}
 
-    /// Asks the server again for everything that is visible, such as after a change.
-    refresh() {
-        this.live.restart();
-    }
+	/// Asks the server again for everything that is visible, such as after a change.
+	refresh() {
+		this.live.restart();
+	}
 
-    /// Shows the page anew, once, soon.
-    update() {
-        if (this.isDue) return;
-        this.isDue = true;
-        const show = () => {
-            this.isDue = false;
-            this.show();
-        };
-        if (document.hidden) setTimeout(show, 100);
-        else requestAnimationFrame(show);
-    }
+	/// Shows the page anew, once, soon.
+	update() {
+		if (this.isDue) return;
+		this.isDue = true;
+		const show = () => {
+			this.isDue = false;
+			this.show();
+		};
+		if (document.hidden) setTimeout(show, 100);
+		else requestAnimationFrame(show);
+	}
 
-    show() {
-        const isHeld = this.isHeld;
-        if (this.arrived) {
-            for (const [path, answer] of this.arrived) {
-                // What has not been shown yet changes nothing that somebody looks at.
-                if (isHeld && this.answers.has(path)) continue;
-                this.arrived.delete(path);
-                this.answers.set(path, answer);
-                if (answer.json?.server) {
-                    noteServerTime(answer.json.server.now);
-                    this.version = answer.json.server.version;
-                }
-            }
-            if (this.arrived.size === 0) this.arrived = undefined;
-        }
-        if (this.access) {
-            const paths = this.page.paths();
-            this.live.watch(paths);
-            for (const path of this.answers.keys()) if (!paths.includes(path)) this.answers.delete(path);
-        }
-        const text = getSelection();
-        const isSelecting = text && !text.isCollapsed && this.main?.contains(text.anchorNode);
-        const title = this.page.title;
-        document.title = title ? `${title} · emq` : "emq";
-        render(this.root, this.frame(isHeld, isSelecting));
-    }
+	show() {
+		const isHeld = this.isHeld;
+		if (this.arrived) {
+			for (const [path, answer] of this.arrived) {
+				// What has not been shown yet changes nothing that somebody looks at.
+				if (isHeld && this.answers.has(path)) continue;
+				this.arrived.delete(path);
+				this.answers.set(path, answer);
+				if (answer.json?.server) {
+					noteServerTime(answer.json.server.now);
+					this.version = answer.json.server.version;
+				}
+			}
+			if (this.arrived.size === 0) this.arrived = undefined;
+		}
+		if (this.access) {
+			const paths = this.page.paths();
+			this.live.watch(paths);
+			for (const path of this.answers.keys()) if (!paths.includes(path)) this.answers.delete(path);
+		}
+		const text = getSelection();
+		const isSelecting = text && !text.isCollapsed && this.main?.contains(text.anchorNode);
+		const title = this.page.title;
+		document.title = title ? `${title} · emq` : "emq";
+		render(this.root, this.frame(isHeld, isSelecting));
+	}
 
-    // MARK: The frame
+	// MARK: The frame
 
-    frame(isHeld, isSelecting) {
-        const status = isHeld && this.state === "live" ? "held" : this.state;
-        const [label, kind, explanation] = statuses[status];
-        return [
-            h("a", { key: "skip", class: "skip", href: "#main", onclick: (event) => {
-                event.preventDefault();
-                this.main.focus();
-            } }, "Skip to the contents"),
-            h("aside", { key: "side" },
-                h("a", { class: "brand", href: "#/", "aria-label": "emq, overview" }, mark(), h("b", null, "emq")),
-                h("nav", { "aria-label": "Pages" }, places.map(({ path, name, icon }) => h(
-                    "a", { key: path, href: `#/${path}`, "aria-current": path === this.place ? "page" : undefined },
-                    symbol(icon), h("span", null, name)))),
-                h("div", { class: "side-foot" },
-                    this.version && h("span", null, `emq ${this.version}`),
-                    this.access?.tokens && h("button", { type: "button", class: "quiet", onclick: () => this.askToken() },
-                        `Token: ${this.access.name}`))),
-            h("div", { key: "top", class: "top" },
-                this.search.view(),
-                h("span", { class: `live ${kind}`, role: "status", title: explanation, "data-state": status }, label),
-                h("button", { type: "button", class: "quiet icon", "aria-label": themes[this.theme], title: `${themes[this.theme]} (t)`,
-                    onclick: () => this.changeTheme() }, { auto: "◐", light: "☀", dark: "☾" }[this.theme]),
-                h("button", { type: "button", class: "quiet icon", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help() }, "?")),
-            h("main", { key: "main", id: "main", tabindex: "-1", dom: (element) => (this.main = element) },
-                h("div", { key: this.routeKey, class: "page", opaque: isSelecting }, !isSelecting && this.page.view())),
-            h("div", { key: "messages", id: "messages", role: "status", "aria-live": "polite", opaque: true }),
-        ];
-    }
+	frame(isHeld, isSelecting) {
+		const status = isHeld && this.state === "live" ? "held" : this.state;
+		const [label, kind, explanation] = statuses[status];
+		return [
+			h("a", { key: "skip", class: "skip", href: "#main", onclick: (event) => {
+				event.preventDefault();
+				this.main.focus();
+			} }, "Skip to the contents"),
+			h("aside", { key: "side" },
+				h("a", { class: "brand", href: "#/", "aria-label": "emq, overview" }, mark(), h("b", null, "emq")),
+				h("nav", { "aria-label": "Pages" }, places.map(({ path, name, icon }) => h(
+					"a", { key: path, href: `#/${path}`, "aria-current": path === this.place ? "page" : undefined },
+					symbol(icon), h("span", null, name)))),
+				h("div", { class: "side-foot" },
+					this.version && h("span", null, `emq ${this.version}`),
+					this.access?.tokens && h("button", { type: "button", class: "quiet", onclick: () => this.askToken() },
+						`Token: ${this.access.name}`))),
+			h("div", { key: "top", class: "top" },
+				this.search.view(),
+				h("span", { class: `live ${kind}`, role: "status", title: explanation, "data-state": status }, label),
+				h("button", { type: "button", class: "quiet icon", "aria-label": themes[this.theme], title: `${themes[this.theme]} (t)`,
+					onclick: () => this.changeTheme() }, { auto: "◐", light: "☀", dark: "☾" }[this.theme]),
+				h("button", { type: "button", class: "quiet icon", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help() }, "?")),
+			h("main", { key: "main", id: "main", tabindex: "-1", dom: (element) => (this.main = element) },
+				h("div", { key: this.routeKey, class: "page", opaque: isSelecting }, !isSelecting && this.page.view())),
+			h("div", { key: "messages", id: "messages", role: "status", "aria-live": "polite", opaque: true }),
+		];
+	}
 
-    changeTheme() {
-        const order = Object.keys(themes);
-        this.theme = order[(order.indexOf(this.theme) + 1) % order.length];
-        localStorage.setItem("emq-theme", this.theme);
-        this.applyTheme();
-        this.update();
-    }
+	changeTheme() {
+		const order = Object.keys(themes);
+		this.theme = order[(order.indexOf(this.theme) + 1) % order.length];
+		localStorage.setItem("emq-theme", this.theme);
+		this.applyTheme();
+		this.update();
+	}
 
-    applyTheme() {
-        document.documentElement.dataset.theme = this.theme;
-    }
+	applyTheme() {
+		document.documentElement.dataset.theme = this.theme;
+	}
 
-    // MARK: Pages
+	// MARK: Pages
 
-    /// Shows another page. `path` is what follows `#/`.
-    go(path) {
-        location.hash = `#/${path}`;
-    }
+	/// Shows another page. `path` is what follows `#/`.
+	go(path) {
+		location.hash = `#/${path}`;
+	}
 
-    follow() {
-        const [path, parameters] = location.hash.replace(/^#\/?/, "").split("?");
-        const slash = path.indexOf("/");
-        const first = slash < 0 ? path : path.slice(0, slash);
-        let name = "";
-        try {
-            name = slash < 0 ? "" : decodeURIComponent(path.slice(slash + 1));
-        } catch {
-            // A link that somebody has cut off.
-        }
-        const place = places.find((candidate) => candidate.path === first);
-        const kind = place?.page ?? details[first] ?? Overview;
-        const route = { name, parameters: new URLSearchParams(parameters ?? "") };
-        const routeKey = `${first}/${name}`;
-        this.place = place ? first : { queue: "queues", task: "queues" }[first] ?? "";
-        if (this.routeKey === routeKey && this.page?.follow) {
-            this.page.follow(route);
-        } else {
-            this.page?.leave();
-            this.page = new kind(this, route);
-            this.routeKey = routeKey;
-            this.main?.focus({ preventScroll: true });
-            scrollTo(0, 0);
-        }
-        this.update();
-    }
+	follow() {
+		const [path, parameters] = location.hash.replace(/^#\/?/, "").split("?");
+		const slash = path.indexOf("/");
+		const first = slash < 0 ? path : path.slice(0, slash);
+		let name = "";
+		try {
+			name = slash < 0 ? "" : decodeURIComponent(path.slice(slash + 1));
+		} catch {
+			// A link that somebody has cut off.
+		}
+		const place = places.find((candidate) => candidate.path === first);
+		const kind = place?.page ?? details[first] ?? Overview;
+		const route = { name, parameters: new URLSearchParams(parameters ?? "") };
+		const routeKey = `${first}/${name}`;
+		this.place = place ? first : { queue: "queues", task: "queues" }[first] ?? "";
+		if (this.routeKey === routeKey && this.page?.follow) {
+			this.page.follow(route);
+		} else {
+			this.page?.leave();
+			this.page = new kind(this, route);
+			this.routeKey = routeKey;
+			this.main?.focus({ preventScroll: true });
+			scrollTo(0, 0);
+		}
+		this.update();
+	}
 
-    // MARK: Actions
+	// MARK: Actions
 
-    /// Sends a request for a button, and says what came of it. `done` makes the message of the JSON that came back.
-    /// `failed` may deal with a failure itself, and returns whether it did. Returns the JSON, or undefined if the
-    /// request failed.
-    async perform(method, path, body, done, failed) {
-        try {
-            const text = await request(method, path, body === undefined || typeof body === "string" ? body : JSON.stringify(body));
-            const answer = text ? JSON.parse(text) : {};
-            const message = done?.(answer);
-            if (message) dialogs.say(message, "good");
-            this.refresh();
-            return answer;
-        } catch (error) {
-            if (error.status === 401) this.askToken(error.message);
-            else if (!failed?.(error)) dialogs.say(error.message, "bad");
-            if (!(error instanceof Failure)) throw error;
-            return undefined;
-        }
-    }
+	/// Sends a request for a button, and says what came of it. `done` makes the message of the JSON that came back.
+	/// `failed` may deal with a failure itself, and returns whether it did. Returns the JSON, or undefined if the
+	/// request failed.
+	async perform(method, path, body, done, failed) {
+		try {
+			const text = await request(method, path, body === undefined || typeof body === "string" ? body : JSON.stringify(body));
+			const answer = text ? JSON.parse(text) : {};
+			const message = done?.(answer);
+			if (message) dialogs.say(message, "good");
+			this.refresh();
+			return answer;
+		} catch (error) {
+			if (error.status === 401) this.askToken(error.message);
+			else if (!failed?.(error)) dialogs.say(error.message, "bad");
+			if (!(error instanceof Failure)) throw error;
+			return undefined;
+		}
+	}
 
-    async askToken(flaw) {
-        if (this.isAsking) return;
-        this.isAsking = true;
-        const token = await dialogs.open("Token", (close) => [
-            h("div", { class: "dialog-body" },
-                h("p", null, "This server has tokens. The page keeps yours until you close the tab."),
-                h("label", { class: "field" }, h("span", null, "Token"), h("input", {
-                    type: "password", name: "token", autofocus: true, required: true, autocomplete: "off",
-                    "aria-invalid": flaw ? "true" : undefined, "aria-describedby": "token-flaw",
-                })),
-                h("p", { id: "token-flaw", class: "bad", role: "alert" }, flaw)),
-            h("footer", null, h("span", { class: "space" }), h("button", {
-                type: "submit", class: "primary", onclick: (event) => {
-                    const text = event.currentTarget.form.elements.token.value.trim();
-                    if (text) close(text);
-                },
-            }, "Continue")),
-        ]);
-        this.isAsking = false;
-        if (token === undefined) {
-            // Without a token there is nothing to show.
-            if (!this.access) this.askToken("The server shows nothing without a token.");
-            return;
-        }
-        setToken(token);
-        this.answers.clear();
-        await this.begin();
-        this.refresh();
-    }
+	async askToken(flaw) {
+		if (this.isAsking) return;
+		this.isAsking = true;
+		const token = await dialogs.open("Token", (close) => [
+			h("div", { class: "dialog-body" },
+				h("p", null, "This server has tokens. The page keeps yours until you close the tab."),
+				h("label", { class: "field" }, h("span", null, "Token"), h("input", {
+					type: "password", name: "token", autofocus: true, required: true, autocomplete: "off",
+					"aria-invalid": flaw ? "true" : undefined, "aria-describedby": "token-flaw",
+				})),
+				h("p", { id: "token-flaw", class: "bad", role: "alert" }, flaw)),
+			h("footer", null, h("span", { class: "space" }), h("button", {
+				type: "submit", class: "primary", onclick: (event) => {
+					const text = event.currentTarget.form.elements.token.value.trim();
+					if (text) close(text);
+				},
+			}, "Continue")),
+		]);
+		this.isAsking = false;
+		if (token === undefined) {
+			// Without a token there is nothing to show.
+			if (!this.access) this.askToken("The server shows nothing without a token.");
+			return;
+		}
+		setToken(token);
+		this.answers.clear();
+		await this.begin();
+		this.refresh();
+	}
 
-    // MARK: Keys
+	// MARK: Keys
 
-    key(event) {
-        if (event.defaultPrevented || event.ctrlKey && event.key !== "k" || event.metaKey && event.key !== "k" || event.altKey) return;
-        if (dialogs.isOpen()) return;
-        const isTyping = event.target.matches?.("input, textarea, select");
-        if ((event.ctrlKey || event.metaKey) && event.key === "k" || event.key === "/" && !isTyping) {
-            event.preventDefault();
-            return this.search.focus();
-        }
-        if (isTyping) {
-            if (event.key === "Escape") event.target.blur();
-            return;
-        }
-        if (this.isGoing) {
-            this.isGoing = false;
-            const place = places.find(({ key }) => key === event.key);
-            if (place) return this.go(place.path);
-        }
-        if (event.key === "g") {
-            this.isGoing = true;
-            setTimeout(() => (this.isGoing = false), 1500);
-        } else if (event.key === "?") this.help();
-        else if (event.key === "t") this.changeTheme();
-        else if (event.key === "r") this.refresh();
-        else if ("jk".includes(event.key)) this.step(event.key === "j" ? 1 : -1);
-        else if (this.page.key(event)) event.preventDefault();
-    }
+	key(event) {
+		if (event.defaultPrevented || event.ctrlKey && event.key !== "k" || event.metaKey && event.key !== "k" || event.altKey) return;
+		if (dialogs.isOpen()) return;
+		const isTyping = event.target.matches?.("input, textarea, select");
+		if ((event.ctrlKey || event.metaKey) && event.key === "k" || event.key === "/" && !isTyping) {
+			event.preventDefault();
+			return this.search.focus();
+		}
+		if (isTyping) {
+			if (event.key === "Escape") event.target.blur();
+			return;
+		}
+		if (this.isGoing) {
+			this.isGoing = false;
+			const place = places.find(({ key }) => key === event.key);
+			if (place) return this.go(place.path);
+		}
+		if (event.key === "g") {
+			this.isGoing = true;
+			setTimeout(() => (this.isGoing = false), 1500);
+		} else if (event.key === "?") this.help();
+		else if (event.key === "t") this.changeTheme();
+		else if (event.key === "r") this.refresh();
+		else if ("jk".includes(event.key)) this.step(event.key === "j" ? 1 : -1);
+		else if (this.page.key(event)) event.preventDefault();
+	}
 
-    /// Moves the focus to the first link of the next or the previous row.
-    step(direction) {
-        const links = [...this.main.querySelectorAll("tbody tr")].map((row) => row.querySelector("a, button")).filter(Boolean);
-        if (links.length === 0) return;
-        const row = document.activeElement.closest("tr");
-        const place = links.findIndex((link) => link.closest("tr") === row);
-        const next = links[Math.min(links.length - 1, Math.max(0, place < 0 ? 0 : place + direction))];
-        next.focus();
-        next.scrollIntoView({ block: "nearest" });
-    }
+	/// Moves the focus to the first link of the next or the previous row.
+	step(direction) {
+		const links = [...this.main.querySelectorAll("tbody tr")].map((row) => row.querySelector("a, button")).filter(Boolean);
+		if (links.length === 0) return;
+		const row = document.activeElement.closest("tr");
+		const place = links.findIndex((link) => link.closest("tr") === row);
+		const next = links[Math.min(links.length - 1, Math.max(0, place < 0 ? 0 : place + direction))];
+		next.focus();
+		next.scrollIntoView({ block: "nearest" });
+	}
 
-    help() {
-        const keys = [
-            ["/", "Search for a queue, a task's id, or a key"],
-            ...places.map(({ key, name }) => [`g ${key}`, name]),
-            ["j  k", "Next and previous row"], ["x", "Select the row"], ["r", "Ask the server again"],
-            ["t", "Light, dark, or as the system"], ["Esc", "Close, or leave a field"], ["?", "This list"],
-        ];
-        dialogs.open("Keys", () => h("div", { class: "dialog-body" }, h("table", { class: "keys" }, h("tbody", null, keys.map(
-            ([key, meaning]) => h("tr", null, h("th", { scope: "row" }, key.split(" ").filter(Boolean).map((part) => h("kbd", null, part))),
-                h("td", null, meaning)))))));
-    }
+	help() {
+		const keys = [
+			["/", "Search for a queue, a task's id, or a key"],
+			...places.map(({ key, name }) => [`g ${key}`, name]),
+			["j  k", "Next and previous row"], ["x", "Select the row"], ["r", "Ask the server again"],
+			["t", "Light, dark, or as the system"], ["Esc", "Close, or leave a field"], ["?", "This list"],
+		];
+		dialogs.open("Keys", () => h("div", { class: "dialog-body" }, h("table", { class: "keys" }, h("tbody", null, keys.map(
+			([key, meaning]) => h("tr", null, h("th", { scope: "row" }, key.split(" ").filter(Boolean).map((part) => h("kbd", null, part))),
+				h("td", null, meaning)))))));
+	}
 }
 
 /// A response, whose JSON is read when somebody wants it.
 class Answer {
-    constructor(status, text) {
-        this.text = text;
-        if (status !== 200) this.failure = failure(status, text);
-    }
+	constructor(status, text) {
+		this.text = text;
+		if (status !== 200) this.failure = failure(status, text);
+	}
 
-    get json() {
-        if (this.parsed === undefined && !this.failure) this.parsed = JSON.parse(this.text);
-        return this.parsed;
-    }
+	get json() {
+		if (this.parsed === undefined && !this.failure) this.parsed = JSON.parse(this.text);
+		return this.parsed;
+	}
 }
 
 function symbol(path) {
-    return h("svg", { class: "symbol", viewBox: "0 0 20 20", "aria-hidden": "true" }, h("path", { d: path }));
+	return h("svg", { class: "symbol", viewBox: "0 0 20 20", "aria-hidden": "true" }, h("path", { d: path }));
 }
 
 function mark() {
-    return h("svg", { class: "mark", viewBox: "0 0 32 32", "aria-hidden": "true" },
-        h("rect", { width: 32, height: 32, rx: 8 }), h("path", { d: "M8 10h16M8 16h11M8 22h6" }));
+	return h("svg", { class: "mark", viewBox: "0 0 32 32", "aria-hidden": "true" },
+		h("rect", { width: 32, height: 32, rx: 8 }), h("path", { d: "M8 10h16M8 16h11M8 22h6" }));
 }
 
 new App();

@@ -11,11 +11,11 @@ const roundDurations = [60, 120, 300, 600, 1200, 1800, 3600, 7200, 10_800, 21_60
 
 /// A number that is easy to read and at least as large as another one.
 function ceiling(number, isDuration) {
-    if (!(number > 0)) return 1;
-    const round = isDuration && number > 50 && roundDurations.find((candidate) => candidate >= number);
-    if (round) return round;
-    const size = 10 ** Math.floor(Math.log10(number));
-    return [1, 2, 2.5, 5, 10].map((factor) => factor * size).find((candidate) => candidate >= number * 0.999);
+	if (!(number > 0)) return 1;
+	const round = isDuration && number > 50 && roundDurations.find((candidate) => candidate >= number);
+	if (round) return round;
+	const size = 10 ** Math.floor(Math.log10(number));
+	return [1, 2, 2.5, 5, 10].map((factor) => factor * size).find((candidate) => candidate >= number * 0.999);
 }
 
 /// A chart of one or more series with a value for each interval.
@@ -25,76 +25,76 @@ function ceiling(number, isDuration) {
 /// - `end`, `interval`: when the last interval ended, and the length of each, in seconds.
 /// - `format`: how a value is shown.
 export function chart({ label, series, end, interval, format }) {
-    const length = Math.max(...series.map(({ values }) => values.length), 2);
-    const top = ceiling(Math.max(...series.flatMap(({ values }) => values.map((value) => value ?? 0))), format === duration);
-    const x = (index) => (index / (length - 1)) * width;
-    const y = (value) => height - (value / top) * (height - 4) - 1;
-    const start = end - interval * (length - 1);
-    const last = series.map(({ name, values }) => `${name} ${format(values.at(-1))}`).join(", ");
-    const most = series.map(({ name, values }) => `${name} ${format(Math.max(0, ...values))}`).join(", ");
-    const show = (event) => {
-        const box = event.currentTarget.getBoundingClientRect();
-        const part = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
-        const index = Math.round(part * (length - 1));
-        const tip = event.currentTarget.querySelector(".chart-tip");
-        const line = event.currentTarget.querySelector(".chart-cursor");
-        tip.hidden = line.hidden = false;
-        line.style.left = `${(index / (length - 1)) * 100}%`;
-        tip.style.left = part > 0.5 ? "auto" : `${part * 100}%`;
-        tip.style.right = part > 0.5 ? `${100 - part * 100}%` : "auto";
-        render(tip, h("b", null, localTime(start + index * interval)), series.map(({ name, values, color }) => h(
-            "div", null, h("i", { class: `swatch ${color}` }), name, h("span", null, format(values[index])))));
-    };
-    const hide = (event) => {
-        for (const part of event.currentTarget.querySelectorAll(".chart-tip, .chart-cursor")) part.hidden = true;
-    };
-    const marks = [0, 0.25, 0.5, 0.75, 1];
-    return h(
-        "figure", { class: "chart" },
-        h(
-            "figcaption", null, h("span", { class: "chart-label" }, label),
-            series.map(({ name, values, color }) => h(
-                "span", { class: "legend" }, h("i", { class: `swatch ${color}` }), name,
-                h("b", null, format(values.at(-1)))))),
-        h(
-            "div", { class: "plot", onpointermove: show, onpointerleave: hide },
-            h("span", { class: "chart-top" }, format(top)),
-            h(
-                "svg", {
-                    viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
-                    "aria-label": `${label} over ${Math.round((interval * length) / 60)} minutes. Now: ${last}. Highest: ${most}.`,
-                },
-                [0, 0.5, 1].map((part) => h("line", {
-                    class: "grid", x1: 0, x2: width, y1: y(part * top), y2: y(part * top),
-                })),
-                series.length === 1 && h("path", { class: `area ${series[0].color}`, d: `${path(series[0].values.map((value) => value ?? 0), x, y)}V${height}H0Z` }),
-                series.map(({ values, color }) => h("path", { class: `curve ${color}`, d: path(values, x, y) }))),
-            h("div", { class: "chart-cursor", hidden: true, opaque: true }),
-            h("div", { class: "chart-tip", hidden: true, opaque: true })),
-        h("div", { class: "chart-times", "aria-hidden": "true" }, marks.map((part) => h("span", null, hour(start + part * (end - start))))));
+	const length = Math.max(...series.map(({ values }) => values.length), 2);
+	const top = ceiling(Math.max(...series.flatMap(({ values }) => values.map((value) => value ?? 0))), format === duration);
+	const x = (index) => (index / (length - 1)) * width;
+	const y = (value) => height - (value / top) * (height - 4) - 1;
+	const start = end - interval * (length - 1);
+	const last = series.map(({ name, values }) => `${name} ${format(values.at(-1))}`).join(", ");
+	const most = series.map(({ name, values }) => `${name} ${format(Math.max(0, ...values))}`).join(", ");
+	const show = (event) => {
+		const box = event.currentTarget.getBoundingClientRect();
+		const part = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+		const index = Math.round(part * (length - 1));
+		const tip = event.currentTarget.querySelector(".chart-tip");
+		const line = event.currentTarget.querySelector(".chart-cursor");
+		tip.hidden = line.hidden = false;
+		line.style.left = `${(index / (length - 1)) * 100}%`;
+		tip.style.left = part > 0.5 ? "auto" : `${part * 100}%`;
+		tip.style.right = part > 0.5 ? `${100 - part * 100}%` : "auto";
+		render(tip, h("b", null, localTime(start + index * interval)), series.map(({ name, values, color }) => h(
+			"div", null, h("i", { class: `swatch ${color}` }), name, h("span", null, format(values[index])))));
+	};
+	const hide = (event) => {
+		for (const part of event.currentTarget.querySelectorAll(".chart-tip, .chart-cursor")) part.hidden = true;
+	};
+	const marks = [0, 0.25, 0.5, 0.75, 1];
+	return h(
+		"figure", { class: "chart" },
+		h(
+			"figcaption", null, h("span", { class: "chart-label" }, label),
+			series.map(({ name, values, color }) => h(
+				"span", { class: "legend" }, h("i", { class: `swatch ${color}` }), name,
+				h("b", null, format(values.at(-1)))))),
+		h(
+			"div", { class: "plot", onpointermove: show, onpointerleave: hide },
+			h("span", { class: "chart-top" }, format(top)),
+			h(
+				"svg", {
+					viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
+					"aria-label": `${label} over ${Math.round((interval * length) / 60)} minutes. Now: ${last}. Highest: ${most}.`,
+				},
+				[0, 0.5, 1].map((part) => h("line", {
+					class: "grid", x1: 0, x2: width, y1: y(part * top), y2: y(part * top),
+				})),
+				series.length === 1 && h("path", { class: `area ${series[0].color}`, d: `${path(series[0].values.map((value) => value ?? 0), x, y)}V${height}H0Z` }),
+				series.map(({ values, color }) => h("path", { class: `curve ${color}`, d: path(values, x, y) }))),
+			h("div", { class: "chart-cursor", hidden: true, opaque: true }),
+			h("div", { class: "chart-tip", hidden: true, opaque: true })),
+		h("div", { class: "chart-times", "aria-hidden": "true" }, marks.map((part) => h("span", null, hour(start + part * (end - start))))));
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
 function hour(seconds) {
-    return Number.isFinite(seconds) ? clock.format(new Date(seconds * 1000)) : "";
+	return Number.isFinite(seconds) ? clock.format(new Date(seconds * 1000)) : "";
 }
 
 /// A line through the values, with gaps where there is none. A value between two gaps is a dot.
 function path(values, x, y) {
-    return values.map((value, index) => {
-        if (value === null || value === undefined) return "";
-        const point = `${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
-        return (values[index - 1] ?? null) === null ? `M${point}L${point}` : `L${point}`;
-    }).join("");
+	return values.map((value, index) => {
+		if (value === null || value === undefined) return "";
+		const point = `${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
+		return (values[index - 1] ?? null) === null ? `M${point}L${point}` : `L${point}`;
+	}).join("");
 }
 
 /// A small chart in a line of text.
 export function sparkline(values, label) {
-    if (!values) return h("span", { class: "quiet" }, "–");
-    const top = Math.max(1, ...values);
-    const line = path(values, (index) => (index / (values.length - 1)) * 96, (value) => 22 - (value / top) * 20);
-    return h(
-        "svg", { class: "sparkline", viewBox: "0 0 96 24", preserveAspectRatio: "none", role: "img", "aria-label": label },
-        h("path", { class: "area ready", d: `${line}V24H0Z` }), h("path", { class: "curve ready", d: line }));
+	if (!values) return h("span", { class: "quiet" }, "–");
+	const top = Math.max(1, ...values);
+	const line = path(values, (index) => (index / (values.length - 1)) * 96, (value) => 22 - (value / top) * 20);
+	return h(
+		"svg", { class: "sparkline", viewBox: "0 0 96 24", preserveAspectRatio: "none", role: "img", "aria-label": label },
+		h("path", { class: "area ready", d: `${line}V24H0Z` }), h("path", { class: "curve ready", d: line }));
 }

@@ -9,41 +9,41 @@ let number = 0;
 ///
 /// `view(close, update)` describes its contents. The element with `autofocus` gets the focus.
 export function open(title, view, properties) {
-    return new Promise((resolve) => {
-        const element = document.createElement("dialog");
-        const label = `dialog-${number += 1}`;
-        element.setAttribute("aria-labelledby", label);
-        if (properties?.class) element.className = properties.class;
-        const opener = document.activeElement;
-        let result;
-        const close = (value) => {
-            result = value;
-            element.close();
-        };
-        const update = () => render(
-            element, h(
-                "form", { method: "dialog", onsubmit: (event) => event.preventDefault() },
-                h("header", null, h("h2", { id: label }, title), h(
-                    "button", { type: "button", class: "quiet icon", "aria-label": "Close", onclick: () => close() }, "✕")),
-                view(close, update)));
-        element.addEventListener("close", () => {
-            element.remove();
-            if (opener?.isConnected) opener.focus({ preventScroll: true });
-            resolve(result);
-        });
-        element.addEventListener("pointerdown", (event) => {
-            if (event.target === element) close();
-        });
-        update();
-        document.body.append(element);
-        element.showModal();
-        element.querySelector("[autofocus]")?.focus();
-    });
+	return new Promise((resolve) => {
+		const element = document.createElement("dialog");
+		const label = `dialog-${number += 1}`;
+		element.setAttribute("aria-labelledby", label);
+		if (properties?.class) element.className = properties.class;
+		const opener = document.activeElement;
+		let result;
+		const close = (value) => {
+			result = value;
+			element.close();
+		};
+		const update = () => render(
+			element, h(
+				"form", { method: "dialog", onsubmit: (event) => event.preventDefault() },
+				h("header", null, h("h2", { id: label }, title), h(
+					"button", { type: "button", class: "quiet icon", "aria-label": "Close", onclick: () => close() }, "✕")),
+				view(close, update)));
+		element.addEventListener("close", () => {
+			element.remove();
+			if (opener?.isConnected) opener.focus({ preventScroll: true });
+			resolve(result);
+		});
+		element.addEventListener("pointerdown", (event) => {
+			if (event.target === element) close();
+		});
+		update();
+		document.body.append(element);
+		element.showModal();
+		element.querySelector("[autofocus]")?.focus();
+	});
 }
 
 /// Whether a dialog is open.
 export function isOpen() {
-    return document.querySelector("dialog[open]") !== null;
+	return document.querySelector("dialog[open]") !== null;
 }
 
 /// Asks before something is done. If it concerns more than 100 tasks, the word has to be typed.
@@ -53,54 +53,54 @@ export function isOpen() {
 /// - `word`: what has to be typed; undefined for nothing.
 /// - `danger`: whether it cannot be undone.
 export function confirm({ title, text, action, word, danger, request }) {
-    let typed = "";
-    return open(title, (close, update) => [
-        h("div", { class: "dialog-body" }, h("p", null, text), word && h(
-            "label", { class: "field" }, h("span", null, "To confirm, type ", h("b", null, word)),
-            h("input", {
-                autofocus: true, autocomplete: "off", spellcheck: "false", "aria-label": `Type ${word} to confirm`,
-                oninput: (event) => {
-                    typed = event.target.value;
-                    update();
-                },
-            }))),
-        h(
-            "footer", null, request && copyButton(() => curl(...request)), h("span", { class: "space" }),
-            h("button", { type: "button", onclick: () => close() }, "Keep as it is"),
-            h("button", {
-                type: "submit", class: danger ? "danger" : "primary", autofocus: !word,
-                disabled: word !== undefined && typed.trim() !== word, onclick: () => close(true),
-            }, action)),
-    ]);
+	let typed = "";
+	return open(title, (close, update) => [
+		h("div", { class: "dialog-body" }, h("p", null, text), word && h(
+			"label", { class: "field" }, h("span", null, "To confirm, type ", h("b", null, word)),
+			h("input", {
+				autofocus: true, autocomplete: "off", spellcheck: "false", "aria-label": `Type ${word} to confirm`,
+				oninput: (event) => {
+					typed = event.target.value;
+					update();
+				},
+			}))),
+		h(
+			"footer", null, request && copyButton(() => curl(...request)), h("span", { class: "space" }),
+			h("button", { type: "button", onclick: () => close() }, "Keep as it is"),
+			h("button", {
+				type: "submit", class: danger ? "danger" : "primary", autofocus: !word,
+				disabled: word !== undefined && typed.trim() !== word, onclick: () => close(true),
+			}, action)),
+	]);
 }
 
 /// A button that copies a text. `text` is called when it is pressed; `face` is what the button shows.
 export function copyButton(text, label = "Copy as curl", face = label) {
-    return h("button", {
-        type: "button", class: "quiet copy", title: label, "aria-label": label, onclick: async (event) => {
-            const button = event.currentTarget;
-            const isCopied = await copy(text());
-            say(isCopied ? "Copied." : "The browser does not let this page copy.", isCopied ? "good" : "bad");
-            button.focus({ preventScroll: true });
-        },
-    }, face);
+	return h("button", {
+		type: "button", class: "quiet copy", title: label, "aria-label": label, onclick: async (event) => {
+			const button = event.currentTarget;
+			const isCopied = await copy(text());
+			say(isCopied ? "Copied." : "The browser does not let this page copy.", isCopied ? "good" : "bad");
+			button.focus({ preventScroll: true });
+		},
+	}, face);
 }
 
 async function copy(text) {
-    try {
-        await navigator.clipboard.writeText(text);
-        return true;
-    } catch {
-        // Over plain HTTP, browsers have no clipboard for pages.
-        const area = h("textarea", { class: "offscreen", "aria-hidden": "true", dom: (element) => (element.value = text) });
-        const holder = document.createElement("div");
-        (document.querySelector("dialog[open]") ?? document.body).append(holder);
-        render(holder, area);
-        holder.firstChild.select();
-        const isCopied = document.execCommand("copy");
-        holder.remove();
-        return isCopied;
-    }
+	try {
+		await navigator.clipboard.writeText(text);
+		return true;
+	} catch {
+		// Over plain HTTP, browsers have no clipboard for pages.
+		const area = h("textarea", { class: "offscreen", "aria-hidden": "true", dom: (element) => (element.value = text) });
+		const holder = document.createElement("div");
+		(document.querySelector("dialog[open]") ?? document.body).append(holder);
+		render(holder, area);
+		holder.firstChild.select();
+		const isCopied = document.execCommand("copy");
+		holder.remove();
+		return isCopied;
+	}
 }
 
 let messages = [];
@@ -108,15 +108,15 @@ const shownMilliseconds = 6000;
 
 /// Shows a message for a while. `kind` is "good", "bad" or "plain".
 export function say(text, kind = "plain") {
-    const message = { text, kind, key: number += 1 };
-    messages = [...messages.slice(-3), message];
-    showMessages();
-    setTimeout(() => {
-        messages = messages.filter((other) => other !== message);
-        showMessages();
-    }, kind === "bad" ? 2 * shownMilliseconds : shownMilliseconds);
+	const message = { text, kind, key: number += 1 };
+	messages = [...messages.slice(-3), message];
+	showMessages();
+	setTimeout(() => {
+		messages = messages.filter((other) => other !== message);
+		showMessages();
+	}, kind === "bad" ? 2 * shownMilliseconds : shownMilliseconds);
 }
 
 function showMessages() {
-    render(document.getElementById("messages"), messages.map(({ text, kind, key }) => h("p", { key, class: kind }, text)));
+	render(document.getElementById("messages"), messages.map(({ text, kind, key }) => h("p", { key, class: kind }, text)));
 }

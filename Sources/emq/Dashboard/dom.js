@@ -11,118 +11,118 @@ const svgTags = new Set(["svg", "g", "path", "line", "rect", "circle"]);
 /// made) and `opaque` (what is in the element is nobody else's concern once it is made). Children are descriptions, texts,
 /// arrays of them, or null, undefined and false, which stand for nothing.
 export function h(name, properties, ...children) {
-    const [tag, ...classes] = name.split(".");
-    if (classes.length) properties = { ...properties, class: [...classes, properties?.class ?? []].flat().join(" ") };
-    // Otherwise, a button submits its form.
-    if (tag === "button") properties = { type: "button", ...properties };
-    return { tag, properties: properties ?? {}, children: flat(children) };
+	const [tag, ...classes] = name.split(".");
+	if (classes.length) properties = { ...properties, class: [...classes, properties?.class ?? []].flat().join(" ") };
+	// Otherwise, a button submits its form.
+	if (tag === "button") properties = { type: "button", ...properties };
+	return { tag, properties: properties ?? {}, children: flat(children) };
 }
 
 function flat(children, into = []) {
-    for (const child of children) {
-        if (Array.isArray(child)) flat(child, into);
-        else if (child !== null && child !== undefined && child !== false) {
-            into.push(typeof child === "object" ? child : String(child));
-        }
-    }
-    return into;
+	for (const child of children) {
+		if (Array.isArray(child)) flat(child, into);
+		else if (child !== null && child !== undefined && child !== false) {
+			into.push(typeof child === "object" ? child : String(child));
+		}
+	}
+	return into;
 }
 
 /// Makes the children of an element equal the descriptions. O(nodes).
 export function render(parent, ...children) {
-    const focused = document.activeElement;
-    patchChildren(parent, flat(children));
-    // An element that was moved has lost the focus.
-    if (focused !== document.activeElement && focused?.isConnected && parent.contains(focused)) {
-        focused.focus({ preventScroll: true });
-    }
+	const focused = document.activeElement;
+	patchChildren(parent, flat(children));
+	// An element that was moved has lost the focus.
+	if (focused !== document.activeElement && focused?.isConnected && parent.contains(focused)) {
+		focused.focus({ preventScroll: true });
+	}
 }
 
 function make(description) {
-    if (typeof description === "string") return document.createTextNode(description);
-    const { tag, properties } = description;
-    const node = svgTags.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
-    node.described = { properties: {} };
-    patchProperties(node, properties);
-    patchChildren(node, description.children);
-    if (node.localName === "select") node.value = properties.value;
-    properties.dom?.(node);
-    return node;
+	if (typeof description === "string") return document.createTextNode(description);
+	const { tag, properties } = description;
+	const node = svgTags.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
+	node.described = { properties: {} };
+	patchProperties(node, properties);
+	patchChildren(node, description.children);
+	if (node.localName === "select") node.value = properties.value;
+	properties.dom?.(node);
+	return node;
 }
 
 /// Whether a node can become what a description says.
 function fits(node, description) {
-    if (typeof description === "string") return node.nodeType === Node.TEXT_NODE;
-    return node.described !== undefined && node.localName === description.tag
-        && node.described.properties.key === description.properties.key;
+	if (typeof description === "string") return node.nodeType === Node.TEXT_NODE;
+	return node.described !== undefined && node.localName === description.tag
+		&& node.described.properties.key === description.properties.key;
 }
 
 function patch(node, description) {
-    if (typeof description === "string") {
-        if (node.data !== description) node.data = description;
-        return;
-    }
-    patchProperties(node, description.properties);
-    if (!description.properties.opaque) patchChildren(node, description.children);
-    if (node.localName === "select" && document.activeElement !== node) node.value = description.properties.value;
+	if (typeof description === "string") {
+		if (node.data !== description) node.data = description;
+		return;
+	}
+	patchProperties(node, description.properties);
+	if (!description.properties.opaque) patchChildren(node, description.children);
+	if (node.localName === "select" && document.activeElement !== node) node.value = description.properties.value;
 }
 
 function patchChildren(parent, descriptions) {
-    const wanted = new Set(descriptions.map((description) => description.properties?.key));
-    const keyed = new Map();
-    for (const node of [...parent.childNodes]) {
-        const key = node.described?.properties.key;
-        if (key === undefined) continue;
-        if (wanted.has(key)) keyed.set(key, node);
-        else node.remove();
-    }
-    let place = parent.firstChild;
-    for (const description of descriptions) {
-        const key = description.properties?.key;
-        const node = key === undefined ? place : keyed.get(key);
-        if (!node || !fits(node, description)) {
-            parent.insertBefore(make(description), place);
-            continue;
-        }
-        if (node === place) place = place.nextSibling;
-        else parent.insertBefore(node, place);
-        patch(node, description);
-    }
-    while (place) {
-        const next = place.nextSibling;
-        place.remove();
-        place = next;
-    }
+	const wanted = new Set(descriptions.map((description) => description.properties?.key));
+	const keyed = new Map();
+	for (const node of [...parent.childNodes]) {
+		const key = node.described?.properties.key;
+		if (key === undefined) continue;
+		if (wanted.has(key)) keyed.set(key, node);
+		else node.remove();
+	}
+	let place = parent.firstChild;
+	for (const description of descriptions) {
+		const key = description.properties?.key;
+		const node = key === undefined ? place : keyed.get(key);
+		if (!node || !fits(node, description)) {
+			parent.insertBefore(make(description), place);
+			continue;
+		}
+		if (node === place) place = place.nextSibling;
+		else parent.insertBefore(node, place);
+		patch(node, description);
+	}
+	while (place) {
+		const next = place.nextSibling;
+		place.remove();
+		place = next;
+	}
 }
 
 function patchProperties(node, properties) {
-    const old = node.described.properties;
-    for (const name in old) {
-        if (!(name in properties)) setProperty(node, name, undefined, old[name]);
-    }
-    for (const name in properties) {
-        if (properties[name] !== old[name] || name === "value" || name === "checked") {
-            setProperty(node, name, properties[name], old[name]);
-        }
-    }
-    node.described.properties = properties;
+	const old = node.described.properties;
+	for (const name in old) {
+		if (!(name in properties)) setProperty(node, name, undefined, old[name]);
+	}
+	for (const name in properties) {
+		if (properties[name] !== old[name] || name === "value" || name === "checked") {
+			setProperty(node, name, properties[name], old[name]);
+		}
+	}
+	node.described.properties = properties;
 }
 
 function setProperty(node, name, value, old) {
-    if (name === "key" || name === "dom" || name === "opaque") return;
-    if (name.startsWith("on")) {
-        node[name] = value ?? null;
-    } else if (name === "style") {
-        for (const part in old ?? {}) if (!value || !(part in value)) node.style[part] = "";
-        for (const part in value ?? {}) if (value[part] !== old?.[part]) node.style[part] = value[part];
-    } else if (name === "checked" || name === "indeterminate" || name === "disabled" || name === "selected") {
-        if (node[name] !== Boolean(value)) node[name] = Boolean(value);
-    } else if (name === "value" && node.localName !== "option") {
-        // Somebody may be typing; and a select has its options only later.
-        if (node.localName !== "select" && value !== undefined && node.value !== String(value) && document.activeElement !== node) node.value = value;
-    } else if (value === undefined || value === null || value === false) {
-        node.removeAttribute(name);
-    } else {
-        node.setAttribute(name, value === true ? "" : value);
-    }
+	if (name === "key" || name === "dom" || name === "opaque") return;
+	if (name.startsWith("on")) {
+		node[name] = value ?? null;
+	} else if (name === "style") {
+		for (const part in old ?? {}) if (!value || !(part in value)) node.style[part] = "";
+		for (const part in value ?? {}) if (value[part] !== old?.[part]) node.style[part] = value[part];
+	} else if (name === "checked" || name === "indeterminate" || name === "disabled" || name === "selected") {
+		if (node[name] !== Boolean(value)) node[name] = Boolean(value);
+	} else if (name === "value" && node.localName !== "option") {
+		// Somebody may be typing; and a select has its options only later.
+		if (node.localName !== "select" && value !== undefined && node.value !== String(value) && document.activeElement !== node) node.value = value;
+	} else if (value === undefined || value === null || value === false) {
+		node.removeAttribute(name);
+	} else {
+		node.setAttribute(name, value === true ? "" : value);
+	}
 }

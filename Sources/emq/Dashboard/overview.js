@@ -6,131 +6,131 @@ import { bdi, bytes, count, duration, many, rate, short, time } from "./format.j
 import { badge, card, facts, missing, Page, queueAddress, queueLink, rateTile } from "./page.js";
 
 const paths = {
-    oldest: "/stats/?sort=oldest_ready&n=10&history=1m",
-    dead: "/stats/?sort=dead&n=10",
-    failed: "/stats/?sort=failed&n=10",
-    alerts: "/alerts/",
+	oldest: "/stats/?sort=oldest_ready&n=10&history=1m",
+	dead: "/stats/?sort=dead&n=10",
+	failed: "/stats/?sort=failed&n=10",
+	alerts: "/alerts/",
 };
 
 const stateNames = [["ready", "Ready"], ["delayed", "Delayed"], ["dispatched", "Running"], ["dead", "Dead"]];
 
 export class Overview extends Page {
-    get title() {
-        return "Overview";
-    }
+	get title() {
+		return "Overview";
+	}
 
-    paths() {
-        return Object.values(paths);
-    }
+	paths() {
+		return Object.values(paths);
+	}
 
-    view() {
-        const answer = this.app.data(paths.oldest);
-        const none = missing(answer, "its figures");
-        if (none) return [h("h1", null, "Overview"), none];
-        const figures = answer.json;
-        return [
-            h("h1", null, "Overview"),
-            this.alerts(),
-            this.totals(figures),
-            figures.history && this.charts(figures.history),
-            h("div", { key: "worst", class: "columns three" },
-                this.worst("Waiting longest", "oldest_ready", this.app.data(paths.oldest), (queue) => queue.oldest_ready, duration),
-                this.worst("Most dead tasks", "dead", this.app.data(paths.dead), (queue) => queue.dead, count),
-                this.worst("Most failures", "failed", this.app.data(paths.failed), (queue) => queue.rates.failed, (value) => `${rate(value)}/s`)),
-            this.server(figures),
-        ];
-    }
+	view() {
+		const answer = this.app.data(paths.oldest);
+		const none = missing(answer, "its figures");
+		if (none) return [h("h1", null, "Overview"), none];
+		const figures = answer.json;
+		return [
+			h("h1", null, "Overview"),
+			this.alerts(),
+			this.totals(figures),
+			figures.history && this.charts(figures.history),
+			h("div", { key: "worst", class: "columns three" },
+				this.worst("Waiting longest", "oldest_ready", this.app.data(paths.oldest), (queue) => queue.oldest_ready, duration),
+				this.worst("Most dead tasks", "dead", this.app.data(paths.dead), (queue) => queue.dead, count),
+				this.worst("Most failures", "failed", this.app.data(paths.failed), (queue) => queue.rates.failed, (value) => `${rate(value)}/s`)),
+			this.server(figures),
+		];
+	}
 
-    alerts() {
-        const answer = this.app.data(paths.alerts);
-        if (!answer || answer.failure) return null;
-        const { alerts, left_out: leftOut } = answer.json;
-        if (alerts.length === 0) {
-            return h("p", { key: "alerts", class: "calm" }, h("i", { class: "swatch done" }), "All is well.");
-        }
-        const shown = this.isWhole ? alerts : alerts.slice(0, 5);
-        const rest = alerts.length + leftOut - shown.length;
-        return card(undefined, { key: "alerts", class: "alerts", "aria-label": "Alerts" },
-            h("ul", null, shown.map(({ level, text, queue, kind }) => h(
-                "li", { key: `${kind} ${queue ?? text}`, class: level }, badge(level, level),
-                queue === undefined ? h("span", null, text)
-                    : queueLink(queue, null, bdi(text))))),
-            rest > 0 && h("button", { type: "button", class: "quiet", onclick: () => {
-                this.isWhole = true;
-                this.app.update();
-            }, disabled: this.isWhole }, this.isWhole ? `and ${many(rest, "more alert")}` : `Show ${count(rest)} more`),
-            this.isWhole && h("button", { type: "button", class: "quiet", onclick: () => {
-                this.isWhole = false;
-                this.app.update();
-            } }, "Show fewer"));
-    }
+	alerts() {
+		const answer = this.app.data(paths.alerts);
+		if (!answer || answer.failure) return null;
+		const { alerts, left_out: leftOut } = answer.json;
+		if (alerts.length === 0) {
+			return h("p", { key: "alerts", class: "calm" }, h("i", { class: "swatch done" }), "All is well.");
+		}
+		const shown = this.isWhole ? alerts : alerts.slice(0, 5);
+		const rest = alerts.length + leftOut - shown.length;
+		return card(undefined, { key: "alerts", class: "alerts", "aria-label": "Alerts" },
+			h("ul", null, shown.map(({ level, text, queue, kind }) => h(
+				"li", { key: `${kind} ${queue ?? text}`, class: level }, badge(level, level),
+				queue === undefined ? h("span", null, text)
+					: queueLink(queue, null, bdi(text))))),
+			rest > 0 && h("button", { type: "button", class: "quiet", onclick: () => {
+				this.isWhole = true;
+				this.app.update();
+			}, disabled: this.isWhole }, this.isWhole ? `and ${many(rest, "more alert")}` : `Show ${count(rest)} more`),
+			this.isWhole && h("button", { type: "button", class: "quiet", onclick: () => {
+				this.isWhole = false;
+				this.app.update();
+			} }, "Show fewer"));
+	}
 
-    totals(figures) {
-        const { states, rates, oldest } = figures;
-        return h("div", { key: "totals", class: "tiles" },
-            stateNames.map(([name, label]) => h(
-                "a", { class: `tile ${name}`, href: `#/queues?sort=${name}` },
-                h("span", null, label), h("b", { title: count(states?.[name]) }, short(states?.[name])))),
-            rateTile(rates),
-            oldest ? h("a", { class: "tile long", href: queueAddress(oldest.queue) },
-                h("span", null, "Waiting longest"), h("b", null, duration(oldest.seconds)), h("small", null, bdi(oldest.queue)))
-                : h("div", { class: "tile" }, h("span", null, "Waiting longest"), h("b", null, "–"), h("small", null, "no task waits")));
-    }
+	totals(figures) {
+		const { states, rates, oldest } = figures;
+		return h("div", { key: "totals", class: "tiles" },
+			stateNames.map(([name, label]) => h(
+				"a", { class: `tile ${name}`, href: `#/queues?sort=${name}` },
+				h("span", null, label), h("b", { title: count(states?.[name]) }, short(states?.[name])))),
+			rateTile(rates),
+			oldest ? h("a", { class: "tile long", href: queueAddress(oldest.queue) },
+				h("span", null, "Waiting longest"), h("b", null, duration(oldest.seconds)), h("small", null, bdi(oldest.queue)))
+				: h("div", { class: "tile" }, h("span", null, "Waiting longest"), h("b", null, "–"), h("small", null, "no task waits")));
+	}
 
-    charts(history) {
-        const each = (values) => values.map((value) => value / history.interval);
-        const { end, interval } = history;
-        return h("div", { key: "charts", class: "columns two" },
-            card(undefined, { class: "wide" }, chart({
-                label: "Tasks a second", end, interval, format: rate,
-                series: [
-                    { name: "enqueued", color: "enqueued", values: each(history.enqueued) },
-                    { name: "done", color: "done", values: each(history.done) },
-                    { name: "failed", color: "dead", values: each(history.failed) },
-                ],
-            })),
-            card(undefined, null, chart({
-                label: "Waiting tasks", end, interval, format: short,
-                series: [{ name: "ready", color: "ready", values: history.ready }],
-            })),
-            card(undefined, null, chart({
-                label: "Age of the oldest", end, interval, format: duration,
-                series: [{ name: "oldest", color: "delayed", values: history.oldest_ready }],
-            })));
-    }
+	charts(history) {
+		const each = (values) => values.map((value) => value / history.interval);
+		const { end, interval } = history;
+		return h("div", { key: "charts", class: "columns two" },
+			card(undefined, { class: "wide" }, chart({
+				label: "Tasks a second", end, interval, format: rate,
+				series: [
+					{ name: "enqueued", color: "enqueued", values: each(history.enqueued) },
+					{ name: "done", color: "done", values: each(history.done) },
+					{ name: "failed", color: "dead", values: each(history.failed) },
+				],
+			})),
+			card(undefined, null, chart({
+				label: "Waiting tasks", end, interval, format: short,
+				series: [{ name: "ready", color: "ready", values: history.ready }],
+			})),
+			card(undefined, null, chart({
+				label: "Age of the oldest", end, interval, format: duration,
+				series: [{ name: "oldest", color: "delayed", values: history.oldest_ready }],
+			})));
+	}
 
-    worst(title, sort, answer, value, format) {
-        const none = missing(answer, "these queues");
-        const queues = none ? [] : Object.values(answer.json.queues).filter((queue) => value(queue) > 0);
-        return card(title, { key: sort, actions: h("a", { href: `#/queues?sort=${sort}&flat=1`, "aria-label": `All queues, ${title.toLowerCase()}` }, "All") },
-            none ?? (queues.length === 0 ? h("p", { class: "empty" }, "None.") : h("ol", { class: "ranking" }, queues.map((queue) => h(
-                "li", { key: queue.queue }, queueLink(queue.queue),
-                queue.paused && badge("paused", "waiting"), h("b", null, format(value(queue))))))));
-    }
+	worst(title, sort, answer, value, format) {
+		const none = missing(answer, "these queues");
+		const queues = none ? [] : Object.values(answer.json.queues).filter((queue) => value(queue) > 0);
+		return card(title, { key: sort, actions: h("a", { href: `#/queues?sort=${sort}&flat=1`, "aria-label": `All queues, ${title.toLowerCase()}` }, "All") },
+			none ?? (queues.length === 0 ? h("p", { class: "empty" }, "None.") : h("ol", { class: "ranking" }, queues.map((queue) => h(
+				"li", { key: queue.queue }, queueLink(queue.queue),
+				queue.paused && badge("paused", "waiting"), h("b", null, format(value(queue))))))));
+	}
 
-    server(figures) {
-        const { server, memory, journal, connections, certificate_end: certificateEnd, sources } = figures;
-        return card("Server", { key: "server" }, facts([
-            ["Version", server?.version],
-            ["Up for", server && h("span", { title: `since ${new Date(server.started * 1000).toString()}` }, duration(server.uptime))],
-            ["Memory", memory && gauge(memory.used, memory.limit)],
-            ["Journal", journal ? [bytes(journal.bytes), journal.free !== undefined && ` of which ${bytes(journal.free)} free`] : "in memory only"],
-            journal && ["Slowest sync in a minute", duration(journal.sync_time)],
-            journal?.problem && ["Problem of the journal", h("span", { class: "bad" }, journal.problem)],
-            ["Slowest turn in a minute", duration(server?.loop_lag)],
-            ["Connections", count(connections)],
-            ["Waiting workers", count(server?.waiters)],
-            ["Tasks", count(figures.tasks)],
-            certificateEnd && ["Certificate ends", [time(certificateEnd), " "]],
-            sources && Object.keys(sources).length > 0 && ["Sources", Object.entries(sources).map(([name, source]) => h(
-                "div", null, bdi(name), " ", badge(source.state, source.state === "consuming" ? "good" : "waiting", source.last_error ?? undefined)))],
-        ]));
-    }
+	server(figures) {
+		const { server, memory, journal, connections, certificate_end: certificateEnd, sources } = figures;
+		return card("Server", { key: "server" }, facts([
+			["Version", server?.version],
+			["Up for", server && h("span", { title: `since ${new Date(server.started * 1000).toString()}` }, duration(server.uptime))],
+			["Memory", memory && gauge(memory.used, memory.limit)],
+			["Journal", journal ? [bytes(journal.bytes), journal.free !== undefined && ` of which ${bytes(journal.free)} free`] : "in memory only"],
+			journal && ["Slowest sync in a minute", duration(journal.sync_time)],
+			journal?.problem && ["Problem of the journal", h("span", { class: "bad" }, journal.problem)],
+			["Slowest turn in a minute", duration(server?.loop_lag)],
+			["Connections", count(connections)],
+			["Waiting workers", count(server?.waiters)],
+			["Tasks", count(figures.tasks)],
+			certificateEnd && ["Certificate ends", [time(certificateEnd), " "]],
+			sources && Object.keys(sources).length > 0 && ["Sources", Object.entries(sources).map(([name, source]) => h(
+				"div", null, bdi(name), " ", badge(source.state, source.state === "consuming" ? "good" : "waiting", source.last_error ?? undefined)))],
+		]));
+	}
 }
 
 function gauge(used, limit) {
-    const part = limit ? used / limit : 0;
-    const kind = part > 0.95 ? "dead" : part > 0.8 ? "dispatched" : "done";
-    return h("div", { class: "gauge" }, h("span", null, `${bytes(used)} of ${bytes(limit)}`),
-        h("div", { class: "bar", "aria-hidden": "true" }, h("i", { class: kind, style: { width: `${Math.min(100, part * 100)}%` } })));
+	const part = limit ? used / limit : 0;
+	const kind = part > 0.95 ? "dead" : part > 0.8 ? "dispatched" : "done";
+	return h("div", { class: "gauge" }, h("span", null, `${bytes(used)} of ${bytes(limit)}`),
+		h("div", { class: "bar", "aria-hidden": "true" }, h("i", { class: kind, style: { width: `${Math.min(100, part * 100)}%` } })));
 }

@@ -7,110 +7,110 @@ import { bdi, rate } from "./format.js";
 ///
 /// A subclass says what it watches (`paths`) and shows it (`view`). `app` has `data`, `update`, `perform` and `go`.
 export class Page {
-    constructor(app, route) {
-        this.app = app;
-        this.route = route;
-        this.last = {};
-    }
+	constructor(app, route) {
+		this.app = app;
+		this.route = route;
+		this.last = {};
+	}
 
-    /// The heading, and the title of the window.
-    get title() {
-        return "";
-    }
+	/// The heading, and the title of the window.
+	get title() {
+		return "";
+	}
 
-    /// The GET requests whose answers it shows.
-    paths() {
-        return [];
-    }
+	/// The GET requests whose answers it shows.
+	paths() {
+		return [];
+	}
 
-    /// Its contents.
-    view() {
-        return null;
-    }
+	/// Its contents.
+	view() {
+		return null;
+	}
 
-    /// Takes a key that nothing else takes. Returns whether it did.
-    key() {
-        return false;
-    }
+	/// Takes a key that nothing else takes. Returns whether it did.
+	key() {
+		return false;
+	}
 
-    /// Whether figures must stay as they are, because somebody has selected something.
-    get isHeld() {
-        return false;
-    }
+	/// Whether figures must stay as they are, because somebody has selected something.
+	get isHeld() {
+		return false;
+	}
 
-    /// Called when another page is shown.
-    leave() {}
+	/// Called when another page is shown.
+	leave() {}
 
-    /// The answer for a path: `{ json, text, failure }`. Until there is one, the last one that was given for the same
-    /// purpose, so that a page does not become empty when what it asks for changes a little; or undefined.
-    latest(purpose, path) {
-        const answer = this.app.data(path);
-        if (answer) this.last[purpose] = answer;
-        return answer ?? this.last[purpose];
-    }
+	/// The answer for a path: `{ json, text, failure }`. Until there is one, the last one that was given for the same
+	/// purpose, so that a page does not become empty when what it asks for changes a little; or undefined.
+	latest(purpose, path) {
+		const answer = this.app.data(path);
+		if (answer) this.last[purpose] = answer;
+		return answer ?? this.last[purpose];
+	}
 }
 
 /// A box with a heading.
 export function card(title, properties, ...children) {
-    const { actions, ...others } = properties ?? {};
-    return h(
-        "section", { ...others, class: `card ${others.class ?? ""}` },
-        title && h("header", null, h("h2", null, title), actions), children);
+	const { actions, ...others } = properties ?? {};
+	return h(
+		"section", { ...others, class: `card ${others.class ?? ""}` },
+		title && h("header", null, h("h2", null, title), actions), children);
 }
 
 /// What is shown while there is no answer, or instead of one that failed; undefined if the answer is there.
 export function missing(answer, what = "this") {
-    if (!answer) return h("p", { class: "empty" }, "Loading…");
-    if (answer.failure) return h("p", { class: "empty bad" }, `The server does not show ${what}: ${answer.failure.message}`);
-    return undefined;
+	if (!answer) return h("p", { class: "empty" }, "Loading…");
+	if (answer.failure) return h("p", { class: "empty bad" }, `The server does not show ${what}: ${answer.failure.message}`);
+	return undefined;
 }
 
 /// A button.
 export function button(label, onclick, properties) {
-    return h("button", { type: "button", onclick, ...properties }, label);
+	return h("button", { type: "button", onclick, ...properties }, label);
 }
 
 /// A small mark beside a name.
 export function badge(text, kind, title) {
-    return h("span", { class: `badge ${kind}`, title }, text);
+	return h("span", { class: `badge ${kind}`, title }, text);
 }
 
 /// Pairs of names and values.
 export function facts(pairs) {
-    return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value, properties]) => h(
-        "div", properties, h("dt", null, name), h("dd", null, value ?? "–"))));
+	return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value, properties]) => h(
+		"div", properties, h("dt", null, name), h("dd", null, value ?? "–"))));
 }
 
 /// The mark for a state of a task.
 export function state(name) {
-    return badge(name === "dispatched" ? "running" : name, name);
+	return badge(name === "dispatched" ? "running" : name, name);
 }
 
 /// The tile of the rates of the last minute.
 export function rateTile(rates) {
-    return h("div", { class: "tile double" }, h("span", null, "A second, in the last minute"), h("b", null, [
-        ["enqueued", "enqueued", rates?.enqueued], ["done", "done", rates?.done], ["dead", "failed", rates?.failed],
-    ].map(([tone, label, value]) => h("span", { class: tone }, rate(value), " ", h("small", null, label)))));
+	return h("div", { class: "tile double" }, h("span", null, "A second, in the last minute"), h("b", null, [
+		["enqueued", "enqueued", rates?.enqueued], ["done", "done", rates?.done], ["dead", "failed", rates?.failed],
+	].map(([tone, label, value]) => h("span", { class: tone }, rate(value), " ", h("small", null, label)))));
 }
 
 /// The address of a queue's page.
 export function queueAddress(name) {
-    return `#/queue/${encodeURIComponent(name)}`;
+	return `#/queue/${encodeURIComponent(name)}`;
 }
 
 /// A link to a queue.
 export function queueLink(name, properties, text = bdi(name)) {
-    return h("a", { href: queueAddress(name), ...properties }, text);
+	return h("a", { href: queueAddress(name), ...properties }, text);
 }
 
 /// A link to a task.
 export function taskLink(id) {
-    return h("a", { href: `#/task/${id}` }, h("code", null, id));
+	return h("a", { href: `#/task/${id}` }, h("code", null, id));
 }
 
 /// The head of a table.
 export function columns(labels) {
-    return h("thead", null, h("tr", null, labels.map((label) => h("th", { scope: "col" }, label))));
+	return h("thead", null, h("tr", null, labels.map((label) => h("th", { scope: "col" }, label))));
 }
 
 const settleMilliseconds = 250;
@@ -118,16 +118,16 @@ let timer;
 
 /// A field that filters by a part of a name, or by a pattern. `change` gets the text once somebody stops typing.
 export function filterField(label, example, value, change) {
-    return h("label", { class: "filter" }, h("span", { class: "offscreen" }, label), h("input", {
-        type: "search", placeholder: `${label}: ${example}`, value, autocomplete: "off", spellcheck: "false",
-        oninput: ({ target }) => {
-            clearTimeout(timer);
-            timer = setTimeout(() => target.isConnected && change(target.value.trim()), settleMilliseconds);
-        },
-    }));
+	return h("label", { class: "filter" }, h("span", { class: "offscreen" }, label), h("input", {
+		type: "search", placeholder: `${label}: ${example}`, value, autocomplete: "off", spellcheck: "false",
+		oninput: ({ target }) => {
+			clearTimeout(timer);
+			timer = setTimeout(() => target.isConnected && change(target.value.trim()), settleMilliseconds);
+		},
+	}));
 }
 
 /// The pattern for what somebody has typed as a filter.
 export function pattern(text) {
-    return text && !text.includes("*") ? `*${text}*` : text;
+	return text && !text.includes("*") ? `*${text}*` : text;
 }

@@ -9,113 +9,113 @@ const settleMilliseconds = 150;
 
 /// The search field and its list of results (WAI-ARIA Authoring Practices, combobox).
 export class Search {
-    constructor(app) {
-        this.app = app;
-        this.clear();
-    }
+	constructor(app) {
+		this.app = app;
+		this.clear();
+	}
 
-    clear() {
-        this.text = "";
-        this.results = [];
-        this.place = 0;
-        this.message = "";
-        this.isOpen = false;
-    }
+	clear() {
+		this.text = "";
+		this.results = [];
+		this.place = 0;
+		this.message = "";
+		this.isOpen = false;
+	}
 
-    focus() {
-        this.input.focus();
-        this.input.select();
-    }
+	focus() {
+		this.input.focus();
+		this.input.select();
+	}
 
-    view() {
-        const isShown = this.isOpen && (this.results.length > 0 || this.message !== "");
-        return h(
-            "div", { class: "search", role: "search" },
-            h("input", {
-                type: "search", role: "combobox", placeholder: "Queue, task id or key", "aria-label": "Search for a queue, a task's id, or a key",
-                "aria-expanded": isShown ? "true" : "false", "aria-controls": "results", "aria-autocomplete": "list", autocomplete: "off", spellcheck: "false",
-                "aria-activedescendant": isShown && this.results.length ? `result-${this.place}` : undefined,
-                dom: (element) => (this.input = element),
-                oninput: (event) => this.type(event.target.value), onkeydown: (event) => this.key(event),
-                onblur: () => setTimeout(() => {
-                    this.isOpen = false;
-                    this.app.update();
-                }, 150),
-                onfocus: () => {
-                    this.isOpen = true;
-                    this.app.update();
-                },
-            }),
-            h("kbd", { "aria-hidden": "true" }, "/"),
-            h("div", { id: "results", role: "listbox", "aria-label": "Results", hidden: !isShown },
-                this.results.map((result, index) => h(
-                    "a", { key: result.path, id: `result-${index}`, role: "option", tabindex: "-1", href: `#/${result.path}`,
-                        "aria-selected": index === this.place ? "true" : "false", onclick: () => this.leave() },
-                    result.view)),
-                this.message && h("p", { class: "quiet" }, this.message)));
-    }
+	view() {
+		const isShown = this.isOpen && (this.results.length > 0 || this.message !== "");
+		return h(
+			"div", { class: "search", role: "search" },
+			h("input", {
+				type: "search", role: "combobox", placeholder: "Queue, task id or key", "aria-label": "Search for a queue, a task's id, or a key",
+				"aria-expanded": isShown ? "true" : "false", "aria-controls": "results", "aria-autocomplete": "list", autocomplete: "off", spellcheck: "false",
+				"aria-activedescendant": isShown && this.results.length ? `result-${this.place}` : undefined,
+				dom: (element) => (this.input = element),
+				oninput: (event) => this.type(event.target.value), onkeydown: (event) => this.key(event),
+				onblur: () => setTimeout(() => {
+					this.isOpen = false;
+					this.app.update();
+				}, 150),
+				onfocus: () => {
+					this.isOpen = true;
+					this.app.update();
+				},
+			}),
+			h("kbd", { "aria-hidden": "true" }, "/"),
+			h("div", { id: "results", role: "listbox", "aria-label": "Results", hidden: !isShown },
+				this.results.map((result, index) => h(
+					"a", { key: result.path, id: `result-${index}`, role: "option", tabindex: "-1", href: `#/${result.path}`,
+						"aria-selected": index === this.place ? "true" : "false", onclick: () => this.leave() },
+					result.view)),
+				this.message && h("p", { class: "quiet" }, this.message)));
+	}
 
-    type(text) {
-        this.text = text.trim();
-        this.isOpen = true;
-        clearTimeout(this.timer);
-        if (this.text === "") {
-            this.results = [];
-            this.message = "";
-            return this.app.update();
-        }
-        this.timer = setTimeout(() => this.find(this.text), settleMilliseconds);
-    }
+	type(text) {
+		this.text = text.trim();
+		this.isOpen = true;
+		clearTimeout(this.timer);
+		if (this.text === "") {
+			this.results = [];
+			this.message = "";
+			return this.app.update();
+		}
+		this.timer = setTimeout(() => this.find(this.text), settleMilliseconds);
+	}
 
-    async find(text) {
-        let answer;
-        try {
-            answer = JSON.parse(await request("GET", `/search${query({ q: text, n: 10 })}`));
-        } catch (error) {
-            if (text !== this.text) return;
-            this.results = [];
-            this.message = error.message;
-            return this.app.update();
-        }
-        if (text !== this.text) return;
-        this.results = [
-            ...answer.tasks.map((task) => ({
-                path: `task/${task.id}`,
-                view: [h("span", { class: "kind" }, "Task"), task.key === undefined ? h("code", null, task.id) : bdi(task.key),
-                    h("span", { class: "quiet" }, "in ", bdi(task.queue)), state(task.state)],
-            })),
-            ...answer.queues.map((name) => ({
-                path: `queue/${encodeURIComponent(name)}`, view: [h("span", { class: "kind" }, "Queue"), bdi(name)],
-            })),
-        ];
-        this.place = 0;
-        this.message = this.results.length ? "" : "Nothing has this name, id or key.";
-        this.app.update();
-    }
+	async find(text) {
+		let answer;
+		try {
+			answer = JSON.parse(await request("GET", `/search${query({ q: text, n: 10 })}`));
+		} catch (error) {
+			if (text !== this.text) return;
+			this.results = [];
+			this.message = error.message;
+			return this.app.update();
+		}
+		if (text !== this.text) return;
+		this.results = [
+			...answer.tasks.map((task) => ({
+				path: `task/${task.id}`,
+				view: [h("span", { class: "kind" }, "Task"), task.key === undefined ? h("code", null, task.id) : bdi(task.key),
+					h("span", { class: "quiet" }, "in ", bdi(task.queue)), state(task.state)],
+			})),
+			...answer.queues.map((name) => ({
+				path: `queue/${encodeURIComponent(name)}`, view: [h("span", { class: "kind" }, "Queue"), bdi(name)],
+			})),
+		];
+		this.place = 0;
+		this.message = this.results.length ? "" : "Nothing has this name, id or key.";
+		this.app.update();
+	}
 
-    key(event) {
-        const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-        if (step && this.results.length) {
-            event.preventDefault();
-            this.place = (this.place + step + this.results.length) % this.results.length;
-            this.app.update();
-        } else if (event.key === "Enter") {
-            event.preventDefault();
-            const result = this.results[this.place];
-            if (result) {
-                this.app.go(result.path);
-                this.leave();
-            } else if (this.text) this.find(this.text);
-        } else if (event.key === "Escape") {
-            event.stopPropagation();
-            this.leave();
-        }
-    }
+	key(event) {
+		const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+		if (step && this.results.length) {
+			event.preventDefault();
+			this.place = (this.place + step + this.results.length) % this.results.length;
+			this.app.update();
+		} else if (event.key === "Enter") {
+			event.preventDefault();
+			const result = this.results[this.place];
+			if (result) {
+				this.app.go(result.path);
+				this.leave();
+			} else if (this.text) this.find(this.text);
+		} else if (event.key === "Escape") {
+			event.stopPropagation();
+			this.leave();
+		}
+	}
 
-    leave() {
-        this.clear();
-        this.input.value = "";
-        this.input.blur();
-        this.app.update();
-    }
+	leave() {
+		this.clear();
+		this.input.value = "";
+		this.input.blur();
+		this.app.update();
+	}
 }
