@@ -12,9 +12,10 @@ const typedAbove = 100;
 
 /// Asks for some values and sends a POST made of them.
 ///
-/// - `fields`: `{ name, label, value, hint, options }`; with `options`, pairs of values and texts, it is a choice. A field
-///   named `to` is for a queue, and has to be filled in.
-/// - `make(values)`: `{ path, body, text, tasks }` for what was typed; `tasks` is how many it concerns.
+/// - `fields`: `{ name, label, value, hint, options, rows }`; with `options`, pairs of values and texts, it is a choice, and
+///   with `rows` a long text. A field named `to` is for a queue, and has to be filled in.
+/// - `make(values)`: `{ path, body, text, tasks, flaws }` for what was typed; `tasks` is how many it concerns, and `flaws`
+///   has what is wrong, by field.
 /// - `done(answer)`: the message when it has succeeded, if any.
 export function ask(app, { title, action = title, danger, fields, make, done }) {
 	const values = Object.fromEntries(fields.map(({ name, value }) => [name, value ?? ""]));
@@ -22,13 +23,13 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 	let typed = "";
 	let queues = [];
 	return open(title, (close, update) => {
-		const { path, body, text, tasks = 0 } = make(values);
+		const { path, body, text, tasks = 0, flaws = {} } = make(values);
 		const word = tasks > typedAbove ? String(tasks) : undefined;
 		const send = async () => {
 			isSending = true;
 			update();
 			try {
-				const answer = JSON.parse(await request("POST", path, body && JSON.stringify(body)));
+				const answer = JSON.parse(await request("POST", path, typeof body === "object" ? JSON.stringify(body) : body));
 				close(answer);
 				const message = done(answer);
 				if (message) say(message, "good");
@@ -49,10 +50,10 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 				// Then there are no suggestions.
 			}
 		};
-		const control = ({ name, label, hint, options }, index) => {
-			const flaw = failure?.field === name ? failure.message : undefined;
+		const control = ({ name, label, hint, options, rows }, index) => {
+			const flaw = failure?.field === name ? failure.message : flaws[name];
 			const properties = {
-				name, value: values[name], autofocus: index === 0, autocomplete: "off", spellcheck: "false", list: name === "to" && "queues",
+				name, rows, value: values[name], autofocus: index === 0, autocomplete: "off", spellcheck: "false", list: name === "to" && "queues",
 				"aria-invalid": flaw && "true", "aria-describedby": `hint-${name}`, oninput: ({ target }) => {
 					values[name] = target.value;
 					failure = undefined;
@@ -61,13 +62,13 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 					update();
 				},
 			};
-			return h("label", { class: "field whole" }, h("span", null, label),
-				options ? h("select", properties, options.map(([value, text]) => h("option", { value }, text))) : h("input", properties),
+			return h("label", { class: fields.length > 4 && !rows ? "field" : "field whole" }, h("span", null, label),
+				options ? h("select", properties, options.map(([value, text]) => h("option", { value }, text))) : h(rows ? "textarea" : "input", properties),
 				h("small", { id: `hint-${name}`, class: flaw ? "bad" : "hint", role: flaw && "alert" }, flaw ?? hint));
 		};
 		return [
 			h("div", { class: "dialog-body" },
-				fields.map(control), h("datalist", { id: "queues" }, queues.map((value) => h("option", { value, label: plain(value) }))),
+				h("div", { class: "form" }, fields.map(control)), h("datalist", { id: "queues" }, queues.map((value) => h("option", { value, label: plain(value) }))),
 				h("p", null, text),
 				word && h("label", { class: "field" }, h("span", null, "To confirm, type ", h("b", null, word)), h("input", {
 					autocomplete: "off", inputmode: "numeric", "aria-label": `Type ${word} to confirm`, oninput: ({ target }) => {
@@ -80,7 +81,7 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 				button(isSending ? "Close" : "Keep as it is", () => close()),
 				button(isSending ? "Working…" : action, send, {
 					type: "submit", class: danger ? "danger" : "primary",
-					disabled: isSending || word !== undefined && typed !== word || values.to === "",
+					disabled: isSending || Object.keys(flaws).length > 0 || word !== undefined && typed !== word || values.to === "",
 				})),
 		];
 	});

@@ -187,11 +187,11 @@ export class TaskPage extends Page {
 	}
 
 	async again(task) {
-		const id = await enqueue(this.app, "Enqueue again", {
+		const answer = await enqueue(this.app, "Enqueue again", {
 			queue: task.origin ?? task.queue, content: task.content ?? "null", metadata: task.metadata ?? "",
 			priority: task.priority ? String(task.priority) : "",
 		});
-		if (id) this.app.go(`task/${id}`);
+		if (answer) this.app.go(`task/${answer.id}`);
 	}
 }
 
