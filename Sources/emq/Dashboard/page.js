@@ -103,6 +103,16 @@ export function queueLink(name, properties, text = bdi(name)) {
 	return h("a", { href: queueAddress(name), ...properties }, text);
 }
 
+/// The way to a queue, or to a group of queues whose name ends with a slash, in the tree. `link` makes an address of a prefix.
+export function crumbs(name, link) {
+	const parts = name.split("/").slice(0, -1);
+	return h("nav", { key: "crumbs", class: "crumbs", "aria-label": "Place in the tree" }, h("a", { href: link("") }, "All queues"),
+		parts.map((part, index) => {
+			const prefix = `${parts.slice(0, index + 1).join("/")}/`;
+			return [h("span", { "aria-hidden": "true" }, "/"), h("a", { href: link(prefix), "aria-current": prefix === name && "page" }, bdi(part || "(empty)"))];
+		}));
+}
+
 /// A link to a task.
 export function taskLink(id) {
 	return h("a", { href: `#/task/${id}` }, h("code", null, id));

@@ -9,7 +9,7 @@ import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
 import { ago, bdi, bytes, count, duration, many, plain, rate, short } from "./format.js";
 import { elements, oneLine, task as readTask } from "./json.js";
-import { badge, button, card, facts, missing, Page, queueAddress, queueLink, rateTile, taskLink } from "./page.js";
+import { badge, button, card, crumbs, facts, missing, Page, queueAddress, queueLink, rateTile, taskLink } from "./page.js";
 import { badges } from "./queues.js";
 
 const states = [
@@ -93,7 +93,7 @@ export class Queue extends Page {
 		// What is there to see: a queue of only dead tasks begins with those.
 		this.state ??= states.find(([name]) => figures[name] > 0)?.[0] ?? "ready";
 		return [
-			this.crumbs(),
+			crumbs(this.name, (prefix) => `#/queues${query({ prefix })}`),
 			this.head(figures),
 			this.notices(figures),
 			this.tiles(figures),
@@ -107,14 +107,6 @@ export class Queue extends Page {
 	/// How emq sends the tasks itself, if it does and the token may see it.
 	get push() {
 		return this.configuration.current?.push;
-	}
-
-	crumbs() {
-		const parts = this.name.split("/").slice(0, -1);
-		return h("nav", { key: "crumbs", class: "crumbs", "aria-label": "Place in the tree" },
-			h("a", { href: "#/queues" }, "All queues"),
-			parts.map((part, index) => [h("span", { "aria-hidden": "true" }, "/"), h(
-				"a", { href: `#/queues${query({ prefix: `${parts.slice(0, index + 1).join("/")}/` })}` }, bdi(part || "(empty)"))]));
 	}
 
 	head(figures) {

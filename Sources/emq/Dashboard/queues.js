@@ -6,7 +6,7 @@ import * as dialogs from "./dialogs.js";
 import { h } from "./dom.js";
 import { ago, bdi, count, duration, many, plain, rate, short } from "./format.js";
 import { members } from "./json.js";
-import { badge, filterField, missing, Page, pattern, queueAddress } from "./page.js";
+import { badge, crumbs, filterField, missing, Page, pattern, queueAddress } from "./page.js";
 
 const narrow = matchMedia("(max-width: 760px)");
 const step = 20;
@@ -161,13 +161,7 @@ export class Queues extends Page {
 	}
 
 	crumbs() {
-		const parts = this.prefix.split("/").slice(0, -1);
-		if (parts.length === 0) return null;
-		return h("nav", { key: "crumbs", class: "crumbs", "aria-label": "Place in the tree" },
-			h("a", { href: `#/${this.link({ prefix: "" })}` }, "All queues"),
-			parts.map((part, index) => [h("span", { "aria-hidden": "true" }, "/"), h(
-				"a", { href: `#/${this.link({ prefix: `${parts.slice(0, index + 1).join("/")}/` })}`, "aria-current": index === parts.length - 1 ? "page" : undefined },
-				bdi(part || "(empty)"))]));
+		return this.prefix !== "" && crumbs(this.prefix, (prefix) => `#/${this.link({ prefix })}`);
 	}
 
 	table() {
