@@ -18,15 +18,15 @@ const states = [
 ];
 const pageSize = 50;
 
-/// The columns of tasks: `states` has the column; if it `isRare`, only when a task has a value.
+/// The columns of tasks: only those `states` have it, and if it `isRare`, only if a task has a value. `kind` is a class.
 const columns = [
 	{ label: "Key", value: (task) => task.key !== undefined && bdi(task.key, { class: "cut" }), isRare: true },
-	{ label: "Content", value: (task) => content(task) },
-	{ label: "Attempt", value: (task) => count(task.attempt), isNumber: true },
+	{ label: "Content", value: (task) => content(task), kind: "content" },
+	{ label: "Attempt", value: (task) => count(task.attempt), kind: "number" },
 	{ label: "Worker", value: (task) => task.worker !== undefined && h("a", { href: `#/workers${query({ match: task.worker })}` }, bdi(task.worker)), isRare: true, states: ["dispatched", "done", "dead"] },
 	{ label: "Error", value: (task) => task.error !== undefined && bdi(task.error.split("\n", 1)[0], { class: "cut", title: plain(task.error.slice(0, 1000)) }), isRare: true },
 	{ label: "From", value: (task) => task.origin !== undefined && queueLink(task.origin), isRare: true },
-	{ label: "Enqueued", value: (task) => ago(task.enqueued), isWide: true },
+	{ label: "Enqueued", value: (task) => ago(task.enqueued), kind: "wide" },
 	{ label: "Due", value: (task) => ago(task.due), states: ["delayed"] },
 	{ label: "Taken", value: (task) => ago(task.dispatched), states: ["dispatched"] },
 	{ label: "Lease ends", value: (task) => ago(task.lease_end), states: ["dispatched"] },
@@ -179,7 +179,7 @@ export class Queue extends Page {
 				draw("Tasks a second", rate, ["enqueued", "enqueued", each(history.enqueued)], ["done", "done", each(history.done)], ["failed", "dead", each(history.failed)]),
 				draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
 				draw("Age of the oldest", duration, ["oldest", "delayed", history.oldest_ready]),
-				history.wait_mean && draw("Wait for a worker", duration, ["mean", "ready", history.wait_mean], ["longest", "delayed", history.wait_max]),
+				history.wait_mean && draw("Waiting time", duration, ["mean", "ready", history.wait_mean], ["longest", "delayed", history.wait_max]),
 				history.run_mean && draw("Run time", duration, ["mean", "done", history.run_mean], ["longest", "dispatched", history.run_max])));
 	}
 
@@ -247,12 +247,10 @@ export class Queue extends Page {
 		return [
 			isLost && h("p", { key: "lost", class: "notice waiting" }, "The list has moved on: the task that this page begins behind is no longer here."),
 			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table", { class: "stack" },
-				h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), shown.map(({ label, isNumber, isWide }) => h(
-					"th", { key: label, scope: "col", class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, label)))),
+				h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), shown.map(({ label, kind }) => h("th", { key: label, scope: "col", class: kind }, label)))),
 				h("tbody", null, tasks.map((task) => h("tr", { key: task.id },
 					h("th", { scope: "row" }, taskLink(task.id)),
-					shown.map(({ label, value, isNumber, isWide }) => h(
-						"td", { key: label, "data-label": label, class: `${isNumber ? "number" : ""}${isWide ? " wide" : ""}` }, value(task)))))))),
+					shown.map(({ label, value, kind }) => h("td", { key: label, "data-label": label, class: kind }, value(task)))))))),
 		];
 	}
 
