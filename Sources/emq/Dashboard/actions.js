@@ -53,7 +53,7 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 		const control = ({ name, label, hint, options, rows }, index) => {
 			const flaw = failure?.field === name ? failure.message : flaws[name];
 			const properties = {
-				name, rows, value: values[name], autofocus: index === 0, autocomplete: "off", spellcheck: "false", list: name === "to" && "queues",
+				name, rows, value: values[name], autofocus: index === 0, list: name === "to" && "queues",
 				"aria-invalid": flaw && "true", "aria-describedby": `hint-${name}`, oninput: ({ target }) => {
 					values[name] = target.value;
 					failure = undefined;
@@ -67,17 +67,17 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 				h("small", { id: `hint-${name}`, class: flaw ? "bad" : "hint", role: flaw && "alert" }, flaw ?? hint));
 		};
 		return [
-			h("div", { class: "dialog-body" },
-				h("div", { class: "form" }, fields.map(control)), h("datalist", { id: "queues" }, queues.map((value) => h("option", { value, label: plain(value) }))),
+			h("div.dialog-body", null,
+				h("div.form", null, fields.map(control)), h("datalist", { id: "queues" }, queues.map((value) => h("option", { value, label: plain(value) }))),
 				h("p", null, text),
-				word && h("label", { class: "field" }, h("span", null, "To confirm, type ", h("b", null, word)), h("input", {
+				word && h("label.field", null, h("span", null, "To confirm, type ", h("b", null, word)), h("input", {
 					autocomplete: "off", inputmode: "numeric", "aria-label": `Type ${word} to confirm`, oninput: ({ target }) => {
 						typed = target.value.replace(/[\s,.]/g, "");
 						update();
 					},
 				})),
-				failure && !(failure.field in values) && h("p", { class: "bad", role: "alert" }, failure.message)),
-			h("footer", null, copyButton(() => curl("POST", path, body)), h("span", { class: "space" }),
+				failure && !(failure.field in values) && h("p.bad", { role: "alert" }, failure.message)),
+			h("footer", null, copyButton(() => curl("POST", path, body)), h("span.space", null),
 				button(isSending ? "Close" : "Keep as it is", () => close()),
 				button(isSending ? "Working…" : action, send, {
 					type: "submit", class: danger ? "danger" : "primary",

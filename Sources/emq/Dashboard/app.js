@@ -148,25 +148,25 @@ class App {
 		const status = isHeld && this.state === "live" ? "held" : this.state;
 		const [label, kind, explanation] = statuses[status];
 		return [
-			h("a", { key: "skip", class: "skip", href: "#main", onclick: (event) => {
+			h("a.skip", { key: "skip", href: "#main", onclick: (event) => {
 				event.preventDefault();
 				this.main.focus();
 			} }, "Skip to the contents"),
 			h("aside", { key: "side" },
-				h("a", { class: "brand", href: "#/", "aria-label": "emq, overview" }, mark(), h("b", null, "emq")),
+				h("a.brand", { href: "#/", "aria-label": "emq, overview" }, mark(), h("b", null, "emq")),
 				h("nav", { "aria-label": "Pages" }, places.map(({ path, name, icon }) => h(
 					"a", { key: path, href: `#/${path}`, "aria-current": path === this.place ? "page" : undefined },
 					symbol(icon), h("span", null, name)))),
-				h("div", { class: "side-foot" },
+				h("div.side-foot", null,
 					this.version && h("span", null, `emq ${this.version}`),
-					this.access?.tokens && h("button", { type: "button", class: "quiet", onclick: () => this.askToken() },
+					this.access?.tokens && h("button", { class: "quiet", onclick: () => this.askToken() },
 						`Token: ${this.access.name}`))),
-			h("div", { key: "top", class: "top" },
+			h("div.top", { key: "top" },
 				this.search.view(),
 				h("span", { class: `live ${kind}`, role: "status", title: explanation, "data-state": status }, label),
-				h("button", { type: "button", class: "quiet icon", "aria-label": themes[this.theme], title: `${themes[this.theme]} (t)`,
+				h("button", { class: "quiet icon", "aria-label": themes[this.theme], title: `${themes[this.theme]} (t)`,
 					onclick: () => this.changeTheme() }, { auto: "◐", light: "☀", dark: "☾" }[this.theme]),
-				h("button", { type: "button", class: "quiet icon", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help() }, "?")),
+				h("button", { class: "quiet icon", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help() }, "?")),
 			h("main", { key: "main", id: "main", tabindex: "-1", dom: (element) => (this.main = element) },
 				h("div", { key: this.routeKey, class: "page", opaque: isSelecting }, !isSelecting && this.page.view())),
 			h("div", { key: "messages", id: "messages", role: "status", "aria-live": "polite", opaque: true }),
@@ -244,14 +244,14 @@ class App {
 		if (this.isAsking) return;
 		this.isAsking = true;
 		const token = await dialogs.open("Token", (close) => [
-			h("div", { class: "dialog-body" },
+			h("div.dialog-body", null,
 				h("p", null, "This server has tokens. The page keeps yours until you close the tab."),
-				h("label", { class: "field" }, h("span", null, "Token"), h("input", {
-					type: "password", name: "token", autofocus: true, required: true, autocomplete: "off",
+				h("label.field", null, h("span", null, "Token"), h("input", {
+					type: "password", name: "token", autofocus: true, required: true,
 					"aria-invalid": flaw ? "true" : undefined, "aria-describedby": "token-flaw",
 				})),
 				h("p", { id: "token-flaw", class: "bad", role: "alert" }, flaw)),
-			h("footer", null, h("span", { class: "space" }), h("button", {
+			h("footer", null, h("span.space", null), h("button", {
 				type: "submit", class: "primary", onclick: (event) => {
 					const text = event.currentTarget.form.elements.token.value.trim();
 					if (text) close(text);
@@ -317,7 +317,7 @@ class App {
 			["j  k", "Next and previous row"], ["x", "Select the row"], ["r", "Ask the server again"],
 			["t", "Light, dark, or as the system"], ["Esc", "Close, or leave a field"], ["?", "This list"],
 		];
-		dialogs.open("Keys", () => h("div", { class: "dialog-body" }, h("table", { class: "keys" }, h("tbody", null, keys.map(
+		dialogs.open("Keys", () => h("div.dialog-body", null, h("table.keys", null, h("tbody", null, keys.map(
 			([key, meaning]) => h("tr", null, h("th", { scope: "row" }, key.split(" ").filter(Boolean).map((part) => h("kbd", null, part))),
 				h("td", null, meaning)))))));
 	}
@@ -337,11 +337,11 @@ class Answer {
 }
 
 function symbol(path) {
-	return h("svg", { class: "symbol", viewBox: "0 0 20 20", "aria-hidden": "true" }, h("path", { d: path }));
+	return h("svg.symbol", { viewBox: "0 0 20 20", "aria-hidden": true }, h("path", { d: path }));
 }
 
 function mark() {
-	return h("svg", { class: "mark", viewBox: "0 0 32 32", "aria-hidden": "true" },
+	return h("svg.mark", { viewBox: "0 0 32 32", "aria-hidden": true },
 		h("rect", { width: 32, height: 32, rx: 8 }), h("path", { d: "M8 10h16M8 16h11M8 22h6" }));
 }
 

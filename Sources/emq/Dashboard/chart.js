@@ -49,16 +49,13 @@ export function chart({ label, series, end, interval, format }) {
 		for (const part of event.currentTarget.querySelectorAll(".chart-tip, .chart-cursor")) part.hidden = true;
 	};
 	const marks = [0, 0.25, 0.5, 0.75, 1];
-	return h(
-		"figure", { class: "chart" },
+	return h("figure.chart", null,
 		h(
-			"figcaption", null, h("span", { class: "chart-label" }, label),
-			series.map(({ name, values, color }) => h(
-				"span", { class: "legend" }, h("i", { class: `swatch ${color}` }), name,
+			"figcaption", null, h("span.chart-label", null, label),
+			series.map(({ name, values, color }) => h("span.legend", null, h("i", { class: `swatch ${color}` }), name,
 				h("b", null, format(values.at(-1)))))),
-		h(
-			"div", { class: "plot", onpointermove: show, onpointerleave: hide },
-			h("span", { class: "chart-top" }, format(top)),
+		h("div.plot", { onpointermove: show, onpointerleave: hide },
+			h("span.chart-top", null, format(top)),
 			h(
 				"svg", {
 					viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
@@ -69,9 +66,9 @@ export function chart({ label, series, end, interval, format }) {
 				})),
 				series.length === 1 && h("path", { class: `area ${series[0].color}`, d: `${path(series[0].values.map((value) => value ?? 0), x, y)}V${height}H0Z` }),
 				series.map(({ values, color }) => h("path", { class: `curve ${color}`, d: path(values, x, y) }))),
-			h("div", { class: "chart-cursor", hidden: true, opaque: true }),
-			h("div", { class: "chart-tip", hidden: true, opaque: true })),
-		h("div", { class: "chart-times", "aria-hidden": "true" }, marks.map((part) => h("span", null, hour(start + part * (end - start))))));
+			h("div.chart-cursor", { hidden: true, opaque: true }),
+			h("div.chart-tip", { hidden: true, opaque: true })),
+		h("div.chart-times", { "aria-hidden": true }, marks.map((part) => h("span", null, hour(start + part * (end - start))))));
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -91,10 +88,9 @@ function path(values, x, y) {
 
 /// A small chart in a line of text.
 export function sparkline(values, label) {
-	if (!values) return h("span", { class: "quiet" }, "–");
+	if (!values) return h("span.quiet", null, "–");
 	const top = Math.max(1, ...values);
 	const line = path(values, (index) => (index / (values.length - 1)) * 96, (value) => 22 - (value / top) * 20);
-	return h(
-		"svg", { class: "sparkline", viewBox: "0 0 96 24", preserveAspectRatio: "none", role: "img", "aria-label": label },
-		h("path", { class: "area ready", d: `${line}V24H0Z` }), h("path", { class: "curve ready", d: line }));
+	return h("svg.sparkline", { viewBox: "0 0 96 24", preserveAspectRatio: "none", role: "img", "aria-label": label },
+		h("path.area.ready", { d: `${line}V24H0Z` }), h("path.curve.ready", { d: line }));
 }

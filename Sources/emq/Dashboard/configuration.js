@@ -158,7 +158,7 @@ export class Configuration {
 
 	summary() {
 		const known = fields.filter((field) => this.saved(field) !== "");
-		if (known.length === 0) return h("p", { key: "summary", class: "quiet" }, "Nothing is set for this queue. The server's defaults apply.");
+		if (known.length === 0) return h("p.quiet", { key: "summary" }, "Nothing is set for this queue. The server's defaults apply.");
 		return h("div", { key: "summary" }, facts(known.map((field) => [field.label, field.name === "dead_letter" && this.saved(field) !== null
 			? queueLink(this.saved(field)) : h("bdi", null, told(field, this.saved(field)))])));
 	}
@@ -246,13 +246,13 @@ export class Configuration {
 		if (!await this.check()) return document.querySelector("#configuration-form [aria-invalid]")?.focus();
 		const sent = this.request();
 		const isSure = await dialogs.open("Save the configuration", (close) => [
-			h("div", { class: "dialog-body" },
-				h("ul", { class: "diff" }, this.changes().map((field) => h("li", null, h("b", null, field.label), ": ",
+			h("div.dialog-body", null,
+				h("ul.diff", null, this.changes().map((field) => h("li", null, h("b", null, field.label), ": ",
 					h("del", null, told(field, this.saved(field))), " → ",
 					h("ins", null, this.value(field) === "" ? `not set: ${this.fallback(field)}` : told(field, this.value(field))),
 					field.name === "push.secrets" && this.saved(field) && this.value(field) && " (changed)"))),
-				h("p", { class: "quiet" }, "It also applies to tasks that are already queued, except for priority and expiry.")),
-			h("footer", null, dialogs.copyButton(() => curl(...sent)), h("span", { class: "space" }),
+				h("p.quiet", null, "It also applies to tasks that are already queued, except for priority and expiry.")),
+			h("footer", null, dialogs.copyButton(() => curl(...sent)), h("span.space", null),
 				button("Keep as it is", () => close()),
 				button("Save", () => close(true), { type: "submit", class: "primary", autofocus: true })),
 		]);
@@ -281,15 +281,15 @@ export class Configuration {
 			event.preventDefault();
 			if (changes.length) this.save();
 		} },
-			moved.length > 0 && h("p", { key: "moved", class: "notice waiting", role: "status" }, h("b", null, "Somebody has changed the configuration meanwhile: "),
+			moved.length > 0 && h("p.notice.waiting", { key: "moved", role: "status" }, h("b", null, "Somebody has changed the configuration meanwhile: "),
 				moved.map((field) => `${field.label} is now ${told(field, this.saved(field))}`).join("; "), ". What you have typed is still here."),
 			groups.map(([title, fields]) => h("fieldset", { key: title }, h("legend", null, title),
-				h("div", { class: "form" }, fields.map((field) => this.control(field, changes.includes(field)))))),
-			h("div", { key: "foot", class: "form-foot" },
+				h("div.form", null, fields.map((field) => this.control(field, changes.includes(field)))))),
+			h("div.form-foot", { key: "foot" },
 				h("span", { role: "status", class: verdict?.message ? "bad" : "quiet" }, changes.length === 0 ? "No changes."
 					: verdict?.message ? [verdict.field && `${verdict.field.label}: `, verdict.message]
 						: `${many(changes.length, "change")}${verdict ? ". The server accepts." : "…"}`),
-				h("span", { class: "space" }),
+				h("span.space", null),
 				button(changes.length ? "Discard" : "Close", () => this.discard()),
 				button("Save…", undefined, { type: "submit", class: "primary", disabled: changes.length === 0 || Boolean(verdict?.message) })));
 	}
@@ -300,8 +300,7 @@ export class Configuration {
 		const flaw = this.verdict?.field === field ? this.verdict.message : undefined;
 		const fallback = this.fallback(field);
 		const properties = {
-			id: name, value: value ?? "", placeholder: value === null ? never : fallback, disabled: value === null, autocomplete: "off", spellcheck: "false",
-			"aria-invalid": flaw ? "true" : undefined, "aria-describedby": `${name}-hint`, oninput: (event) => this.change(field, event.target.value),
+			id: name, value: value ?? "", placeholder: value === null ? never : fallback, disabled: value === null, "aria-invalid": flaw ? "true" : undefined, "aria-describedby": `${name}-hint`, oninput: (event) => this.change(field, event.target.value),
 		};
 		const seconds = kind === "s" && value ? read(field, value) : undefined;
 		return h("div", { key: name, class: `field${kind === "lines" || name === "push.url" ? " whole" : ""}${isChanged ? " changed" : ""}` },
@@ -309,7 +308,7 @@ export class Configuration {
 			typeof kind === "object" ? h("select", properties, h("option", { value: "" }, `Default: ${fallback}`),
 				Object.entries(kind).map(([value, text]) => h("option", { value }, text)))
 				: kind === "lines" ? h("textarea", { ...properties, rows: 2 }) : h("input", properties),
-			never && (value === null || name === "expiry" || this.common(field) !== "") && h("label", { class: "never" }, h("input", {
+			never && (value === null || name === "expiry" || this.common(field) !== "") && h("label.never", null, h("input", {
 				type: "checkbox", checked: value === null, onchange: (event) => this.change(field, event.target.checked ? null : ""),
 			}), never),
 			h("small", { id: `${name}-hint`, class: flaw ? "bad" : "hint" }, flaw ?? [typeof seconds === "number" && `${duration(seconds)}. `, hint]));

@@ -39,10 +39,10 @@ export class Dead extends Page {
 	view() {
 		const answer = this.latest("errors", this.path());
 		return [
-			h("div", { key: "head", class: "head" }, h("h1", null, "Dead"), answer?.json && h("span", { class: "quiet" },
+			h("div.head", { key: "head" }, h("h1", null, "Dead"), answer?.json && h("span.quiet", null,
 				`${many(answer.json.tasks, "task")} in ${many(answer.json.groups, "group")}`)),
 			this.operations(),
-			h("div", { key: "tools", class: "tools" }, filterField("Filter by queue", "mail or *.eu", this.match, (match) => {
+			h("div.tools", { key: "tools" }, filterField("Filter by queue", "mail or *.eu", this.match, (match) => {
 				history.replaceState(null, "", `#/dead${query({ match })}`);
 				this.app.follow();
 			})),
@@ -51,14 +51,13 @@ export class Dead extends Page {
 	}
 
 	groups({ errors, groups }) {
-		if (errors.length === 0) return h("p", { key: "none", class: "empty" }, this.match ? "No queue with such a name has dead tasks." : "No task is dead.");
+		if (errors.length === 0) return h("p.empty", { key: "none" }, this.match ? "No queue with such a name has dead tasks." : "No task is dead.");
 		return [
-			h("div", { key: "groups", class: "table-box" }, h(
-				"table", { class: "groups stack" },
+			h("div.table-box", { key: "groups" }, h("table.groups.stack", null,
 				h("thead", null, h("tr", null, h("th", { scope: "col" }, "Error"), h("th", { scope: "col" }, "Queue"), h("th", { scope: "col", class: "number" }, "Tasks"),
-					h("th", { scope: "col", class: "wide" }, "First died"), h("th", { scope: "col" }, "Last died"), h("th", { scope: "col" }, h("span", { class: "offscreen" }, "Actions")))),
+					h("th", { scope: "col", class: "wide" }, "First died"), h("th", { scope: "col" }, "Last died"), h("th", { scope: "col" }, h("span.offscreen", null, "Actions")))),
 				h("tbody", null, errors.flatMap((group) => this.group(group))))),
-			groups > errors.length && h("p", { key: "rest", class: "quiet" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue to see others.`),
+			groups > errors.length && h("p.quiet", { key: "rest" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue to see others.`),
 		];
 	}
 
@@ -68,17 +67,17 @@ export class Dead extends Page {
 		return [
 			h("tr", { key, "data-group": key },
 				h("th", { scope: "row", class: "text" }, h("button", {
-					type: "button", class: "quiet disclose", "aria-expanded": isOpen ? "true" : "false", onclick: () => {
+					class: "quiet disclose", "aria-expanded": isOpen, onclick: () => {
 						this.opened = isOpen ? undefined : group;
 						this.app.update();
 					},
-				}, h("span", { "aria-hidden": "true" }, isOpen ? "▾" : "▸"), group.error === undefined ? h("i", null, "without an error") : bdi(group.error))),
+				}, h("span", { "aria-hidden": true }, isOpen ? "▾" : "▸"), group.error === undefined ? h("i", null, "without an error") : bdi(group.error))),
 				h("td", { "data-label": "Queue" }, queueLink(group.queue, { class: "cut", href: `${queueAddress(group.queue)}?state=dead` })),
-				h("td", { class: "number dead", "data-label": "Tasks" }, count(group.count)), h("td", { class: "wide" }, ago(group.first)), h("td", { "data-label": "Last died" }, ago(group.last)),
-				h("td", { class: "number" }, may("manage", group.queue) && h("div", { class: "row-actions" },
-					h("button", { type: "button", onclick: () => this.act(group, "kick") }, "Retry"),
-					h("button", { type: "button", onclick: () => this.act(group, "move") }, "Move…"),
-					h("button", { type: "button", class: "danger", onclick: () => this.act(group, "purge") }, "Delete")))),
+				h("td.number.dead", { "data-label": "Tasks" }, count(group.count)), h("td.wide", null, ago(group.first)), h("td", { "data-label": "Last died" }, ago(group.last)),
+				h("td.number", null, may("manage", group.queue) && h("div.row-actions", null,
+					h("button", { onclick: () => this.act(group, "kick") }, "Retry"),
+					h("button", { onclick: () => this.act(group, "move") }, "Move…"),
+					h("button", { class: "danger", onclick: () => this.act(group, "purge") }, "Delete")))),
 			isOpen && h("tr", { key: `${key} tasks`, class: "inside" }, h("td", { colspan: 6 }, this.tasks(group))),
 		];
 	}
@@ -88,11 +87,11 @@ export class Dead extends Page {
 		const none = missing(answer, "these tasks");
 		if (none) return none;
 		const tasks = elements(answer.text).map(parse);
-		return h("table", { class: "stack" }, columns(["Task", "Died", "Attempts", "Worker", "Content"]),
+		return h("table.stack", null, columns(["Task", "Died", "Attempts", "Worker", "Content"]),
 			h("tbody", null, tasks.map((task) => h(
 				"tr", { key: task.id }, h("th", { scope: "row" }, taskLink(task.id)),
 				h("td", { "data-label": "Died" }, time(task.finished ?? task.died)), h("td", { "data-label": "Attempts" }, count(task.attempt)), h("td", { "data-label": "Worker" }, task.worker ? bdi(task.worker) : "–"),
-				h("td", null, task.content_hidden ? h("span", { class: "quiet" }, "hidden") : h("code", null, task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content)))))));
+				h("td", null, task.content_hidden ? h("span.quiet", null, "hidden") : h("code", null, task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content)))))));
 	}
 
 	operations() {
@@ -100,13 +99,13 @@ export class Dead extends Page {
 		const operations = answer?.json?.operations ?? [];
 		if (operations.length === 0) return null;
 		const names = { kick: "Retrying", purge: "Deleting", move: "Moving" };
-		return card("Under way", { key: "operations" }, h("ul", { class: "progress" }, operations.map((operation) => {
+		return card("Under way", { key: "operations" }, h("ul.progress", null, operations.map((operation) => {
 			const part = operation.total ? Math.min(1, operation.examined / operation.total) : 0;
 			return h("li", { key: operation.id },
 				h("span", null, names[operation.action] ?? operation.action, " in ", bdi(operation.queue), operation.error !== undefined && [": ", bdi(operation.error)]),
 				h("progress", { max: 1, value: String(part), "aria-label": `${names[operation.action] ?? operation.action} in ${plain(operation.queue)}` }),
-				h("span", { class: "quiet" }, `${count(operation.changed)} done, ${count(operation.examined)} of ${count(operation.total)} looked at`),
-				may("manage", operation.queue) && h("button", { type: "button", class: "quiet", onclick: () => this.app.perform(
+				h("span.quiet", null, `${count(operation.changed)} done, ${count(operation.examined)} of ${count(operation.total)} looked at`),
+				may("manage", operation.queue) && h("button", { class: "quiet", onclick: () => this.app.perform(
 					"DELETE", `/operations/${operation.id}`, undefined, () => "Stopped. What was done stays done.") }, "Stop"));
 		})));
 	}
@@ -124,7 +123,7 @@ export class Dead extends Page {
 			] }],
 			make: ({ to, age }) => ({
 				path: `/${verb}/${named(group.queue)}${query({ state: verb !== "kick" && "dead", to })}${filter(group, age, verb !== "kick")}`, tasks: group.count,
-				text: [age ? "At most " : "", h("b", null, many(group.count, "task")), " of ", bdi(group.queue), ` ${effect}.`, group.error !== undefined && h("pre", { class: "below" }, plain(group.error))],
+				text: [age ? "At most " : "", h("b", null, many(group.count, "task")), " of ", bdi(group.queue), ` ${effect}.`, group.error !== undefined && h("pre.below", null, plain(group.error))],
 			}),
 			done: (answer) => `${past} ${many(answer.kicked ?? answer.moved ?? answer.purged ?? 0, "task")}${answer.stopped ? ", then stopped" : ""}.`,
 		});

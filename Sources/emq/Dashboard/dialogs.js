@@ -55,18 +55,17 @@ export function isOpen() {
 export function confirm({ title, text, action, word, danger, request }) {
 	let typed = "";
 	return open(title, (close, update) => [
-		h("div", { class: "dialog-body" }, h("p", null, text), word && h(
-			"label", { class: "field" }, h("span", null, "To confirm, type ", h("b", null, word)),
+		h("div.dialog-body", null, h("p", null, text), word && h("label.field", null, h("span", null, "To confirm, type ", h("b", null, word)),
 			h("input", {
-				autofocus: true, autocomplete: "off", spellcheck: "false", "aria-label": `Type ${word} to confirm`,
+				autofocus: true, "aria-label": `Type ${word} to confirm`,
 				oninput: (event) => {
 					typed = event.target.value;
 					update();
 				},
 			}))),
 		h(
-			"footer", null, request && copyButton(() => curl(...request)), h("span", { class: "space" }),
-			h("button", { type: "button", onclick: () => close() }, "Keep as it is"),
+			"footer", null, request && copyButton(() => curl(...request)), h("span.space", null),
+			h("button", { onclick: () => close() }, "Keep as it is"),
 			h("button", {
 				type: "submit", class: danger ? "danger" : "primary", autofocus: !word,
 				disabled: word !== undefined && typed.trim() !== word, onclick: () => close(true),
@@ -77,7 +76,7 @@ export function confirm({ title, text, action, word, danger, request }) {
 /// A button that copies a text. `text` is called when it is pressed; `face` is what the button shows.
 export function copyButton(text, label = "Copy as curl", face = label) {
 	return h("button", {
-		type: "button", class: "quiet copy", title: label, "aria-label": label, onclick: async (event) => {
+		class: "quiet copy", title: label, "aria-label": label, onclick: async (event) => {
 			const button = event.currentTarget;
 			const isCopied = await copy(text());
 			say(isCopied ? "Copied." : "The browser does not let this page copy.", isCopied ? "good" : "bad");
@@ -92,7 +91,7 @@ async function copy(text) {
 		return true;
 	} catch {
 		// Over plain HTTP, browsers have no clipboard for pages.
-		const area = h("textarea", { class: "offscreen", "aria-hidden": "true", dom: (element) => (element.value = text) });
+		const area = h("textarea.offscreen", { "aria-hidden": true, dom: (element) => (element.value = text) });
 		const holder = document.createElement("div");
 		(document.querySelector("dialog[open]") ?? document.body).append(holder);
 		render(holder, area);

@@ -13,8 +13,9 @@ const svgTags = new Set(["svg", "g", "path", "line", "rect", "circle"]);
 export function h(name, properties, ...children) {
 	const [tag, ...classes] = name.split(".");
 	if (classes.length) properties = { ...properties, class: [...classes, properties?.class ?? []].flat().join(" ") };
-	// Otherwise, a button submits its form.
+	// Otherwise, a button submits its form, and a browser corrects names.
 	if (tag === "button") properties = { type: "button", ...properties };
+	if (tag === "input") properties = { autocomplete: "off", spellcheck: "false", ...properties };
 	return { tag, properties: properties ?? {}, children: flat(children) };
 }
 
@@ -120,6 +121,8 @@ function setProperty(node, name, value, old) {
 	} else if (name === "value" && node.localName !== "option") {
 		// Somebody may be typing; and a select has its options only later.
 		if (node.localName !== "select" && value !== undefined && node.value !== String(value) && document.activeElement !== node) node.value = value;
+	} else if (typeof value === "boolean" && name.startsWith("aria-")) {
+		node.setAttribute(name, value);
 	} else if (value === undefined || value === null || value === false) {
 		node.removeAttribute(name);
 	} else {

@@ -33,7 +33,7 @@ export class Overview extends Page {
 			this.alerts(),
 			this.totals(figures),
 			figures.history && this.charts(figures.history),
-			h("div", { key: "worst", class: "columns three" },
+			h("div.columns.three", { key: "worst" },
 				this.worst("Waiting longest", "oldest_ready", this.app.data(paths.oldest), (queue) => queue.oldest_ready, duration),
 				this.worst("Most dead tasks", "dead", this.app.data(paths.dead), (queue) => queue.dead, count),
 				this.worst("Most failures", "failed", this.app.data(paths.failed), (queue) => queue.rates.failed, (value) => `${rate(value)}/s`)),
@@ -46,7 +46,7 @@ export class Overview extends Page {
 		if (!answer || answer.failure) return null;
 		const { alerts, left_out: leftOut } = answer.json;
 		if (alerts.length === 0) {
-			return h("p", { key: "alerts", class: "calm" }, h("i", { class: "swatch done" }), "All is well.");
+			return h("p.calm", { key: "alerts" }, h("i.swatch.done", null), "All is well.");
 		}
 		const shown = this.isWhole ? alerts : alerts.slice(0, 5);
 		const rest = alerts.length + leftOut - shown.length;
@@ -55,11 +55,11 @@ export class Overview extends Page {
 				"li", { key: `${kind} ${queue ?? text}`, class: level }, badge(level, level),
 				queue === undefined ? h("span", null, text)
 					: queueLink(queue, null, bdi(text))))),
-			rest > 0 && h("button", { type: "button", class: "quiet", onclick: () => {
+			rest > 0 && h("button", { class: "quiet", onclick: () => {
 				this.isWhole = true;
 				this.app.update();
 			}, disabled: this.isWhole }, this.isWhole ? `and ${many(rest, "more alert")}` : `Show ${count(rest)} more`),
-			this.isWhole && h("button", { type: "button", class: "quiet", onclick: () => {
+			this.isWhole && h("button", { class: "quiet", onclick: () => {
 				this.isWhole = false;
 				this.app.update();
 			} }, "Show fewer"));
@@ -67,20 +67,20 @@ export class Overview extends Page {
 
 	totals(figures) {
 		const { states, rates, oldest } = figures;
-		return h("div", { key: "totals", class: "tiles" },
+		return h("div.tiles", { key: "totals" },
 			stateNames.map(([name, label]) => h(
 				"a", { class: `tile ${name}`, href: `#/queues?sort=${name}` },
 				h("span", null, label), h("b", { title: count(states?.[name]) }, short(states?.[name])))),
 			rateTile(rates),
-			oldest ? h("a", { class: "tile long", href: queueAddress(oldest.queue) },
+			oldest ? h("a.tile.long", { href: queueAddress(oldest.queue) },
 				h("span", null, "Waiting longest"), h("b", null, duration(oldest.seconds)), h("small", null, bdi(oldest.queue)))
-				: h("div", { class: "tile" }, h("span", null, "Waiting longest"), h("b", null, "–"), h("small", null, "no task waits")));
+				: h("div.tile", null, h("span", null, "Waiting longest"), h("b", null, "–"), h("small", null, "no task waits")));
 	}
 
 	charts(history) {
 		const each = (values) => values.map((value) => value / history.interval);
 		const { end, interval } = history;
-		return h("div", { key: "charts", class: "columns two" },
+		return h("div.columns.two", { key: "charts" },
 			card(undefined, { class: "wide" }, chart({
 				label: "Tasks a second", end, interval, format: rate,
 				series: [
@@ -103,7 +103,7 @@ export class Overview extends Page {
 		const none = missing(answer, "these queues");
 		const queues = none ? [] : Object.values(answer.json.queues).filter((queue) => value(queue) > 0);
 		return card(title, { key: sort, actions: h("a", { href: `#/queues?sort=${sort}&flat=1`, "aria-label": `All queues, ${title.toLowerCase()}` }, "All") },
-			none ?? (queues.length === 0 ? h("p", { class: "empty" }, "None.") : h("ol", { class: "ranking" }, queues.map((queue) => h(
+			none ?? (queues.length === 0 ? h("p.empty", null, "None.") : h("ol.ranking", null, queues.map((queue) => h(
 				"li", { key: queue.queue }, queueLink(queue.queue),
 				queue.paused && badge("paused", "waiting"), h("b", null, format(value(queue))))))));
 	}
@@ -116,7 +116,7 @@ export class Overview extends Page {
 			["Memory", memory && gauge(memory.used, memory.limit)],
 			["Journal", journal ? [bytes(journal.bytes), journal.free !== undefined && ` of which ${bytes(journal.free)} free`] : "in memory only"],
 			journal && ["Slowest sync in a minute", duration(journal.sync_time)],
-			journal?.problem && ["Problem of the journal", h("span", { class: "bad" }, journal.problem)],
+			journal?.problem && ["Problem of the journal", h("span.bad", null, journal.problem)],
 			["Slowest turn in a minute", duration(server?.loop_lag)],
 			["Connections", count(connections)],
 			["Waiting workers", count(server?.waiters)],
@@ -131,6 +131,6 @@ export class Overview extends Page {
 function gauge(used, limit) {
 	const part = limit ? used / limit : 0;
 	const kind = part > 0.95 ? "dead" : part > 0.8 ? "dispatched" : "done";
-	return h("div", { class: "gauge" }, h("span", null, `${bytes(used)} of ${bytes(limit)}`),
-		h("div", { class: "bar", "aria-hidden": "true" }, h("i", { class: kind, style: { width: `${Math.min(100, part * 100)}%` } })));
+	return h("div.gauge", null, h("span", null, `${bytes(used)} of ${bytes(limit)}`),
+		h("div.bar", { "aria-hidden": true }, h("i", { class: kind, style: { width: `${Math.min(100, part * 100)}%` } })));
 }

@@ -60,14 +60,14 @@ export function card(title, properties, ...children) {
 
 /// What is shown while there is no answer, or instead of one that failed; undefined if the answer is there.
 export function missing(answer, what = "this") {
-	if (!answer) return h("p", { class: "empty" }, "Loading…");
-	if (answer.failure) return h("p", { class: "empty bad" }, `The server does not show ${what}: ${answer.failure.message}`);
+	if (!answer) return h("p.empty", null, "Loading…");
+	if (answer.failure) return h("p.empty.bad", null, `The server does not show ${what}: ${answer.failure.message}`);
 	return undefined;
 }
 
 /// A button.
 export function button(label, onclick, properties) {
-	return h("button", { type: "button", onclick, ...properties }, label);
+	return h("button", { onclick, ...properties }, label);
 }
 
 /// A small mark beside a name.
@@ -77,7 +77,7 @@ export function badge(text, kind, title) {
 
 /// Pairs of names and values.
 export function facts(pairs) {
-	return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value, properties]) => h(
+	return h("dl.facts", null, pairs.filter(Boolean).map(([name, value, properties]) => h(
 		"div", properties, h("dt", null, name), h("dd", null, value ?? "–"))));
 }
 
@@ -88,7 +88,7 @@ export function state(name) {
 
 /// The tile of the rates of the last minute.
 export function rateTile(rates) {
-	return h("div", { class: "tile double" }, h("span", null, "A second, in the last minute"), h("b", null, [
+	return h("div.tile.double", null, h("span", null, "A second, in the last minute"), h("b", null, [
 		["enqueued", "enqueued", rates?.enqueued], ["done", "done", rates?.done], ["dead", "failed", rates?.failed],
 	].map(([tone, label, value]) => h("span", { class: tone }, rate(value), " ", h("small", null, label)))));
 }
@@ -106,10 +106,10 @@ export function queueLink(name, properties, text = bdi(name)) {
 /// The way to a queue, or to a group of queues whose name ends with a slash, in the tree. `link` makes an address of a prefix.
 export function crumbs(name, link) {
 	const parts = name.split("/").slice(0, -1);
-	return h("nav", { key: "crumbs", class: "crumbs", "aria-label": "Place in the tree" }, h("a", { href: link("") }, "All queues"),
+	return h("nav.crumbs", { key: "crumbs", "aria-label": "Place in the tree" }, h("a", { href: link("") }, "All queues"),
 		parts.map((part, index) => {
 			const prefix = `${parts.slice(0, index + 1).join("/")}/`;
-			return [h("span", { "aria-hidden": "true" }, "/"), h("a", { href: link(prefix), "aria-current": prefix === name && "page" }, bdi(part || "(empty)"))];
+			return [h("span", { "aria-hidden": true }, "/"), h("a", { href: link(prefix), "aria-current": prefix === name && "page" }, bdi(part || "(empty)"))];
 		}));
 }
 
@@ -128,9 +128,8 @@ let timer;
 
 /// A field that filters by a part of a name, or by a pattern. `change` gets the text once somebody stops typing.
 export function filterField(label, example, value, change) {
-	return h("label", { class: "filter" }, h("span", { class: "offscreen" }, label), h("input", {
-		type: "search", placeholder: `${label}: ${example}`, value, autocomplete: "off", spellcheck: "false",
-		oninput: ({ target }) => {
+	return h("label.filter", null, h("span.offscreen", null, label), h("input", {
+		type: "search", placeholder: `${label}: ${example}`, value, oninput: ({ target }) => {
 			clearTimeout(timer);
 			timer = setTimeout(() => target.isConnected && change(target.value.trim()), settleMilliseconds);
 		},

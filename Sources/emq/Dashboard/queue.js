@@ -39,9 +39,9 @@ function link(name, state) {
 }
 
 function content(task) {
-	if (task.content_hidden) return h("span", { class: "quiet" }, "hidden");
+	if (task.content_hidden) return h("span.quiet", null, "hidden");
 	if (task.content_start === undefined) return h("code", null, oneLine(task.content ?? "null"));
-	return h("div", { class: "cut" }, h("code", null, oneLine(task.content_start), "…"), h("small", null, bytes(task.content_bytes)));
+	return h("div.cut", null, h("code", null, oneLine(task.content_start), "…"), h("small", null, bytes(task.content_bytes)));
 }
 
 export class Queue extends Page {
@@ -87,7 +87,7 @@ export class Queue extends Page {
 
 	view() {
 		const answer = this.latest("figures", this.statistics());
-		const none = this.name === "" ? h("p", { class: "empty" }, "The address names no queue.") : missing(answer, "this queue");
+		const none = this.name === "" ? h("p.empty", null, "The address names no queue.") : missing(answer, "this queue");
 		if (none) return [h("h1", { key: "name" }, bdi(this.name)), none];
 		const figures = answer.json;
 		// What is there to see: a queue of only dead tasks begins with those.
@@ -114,11 +114,11 @@ export class Queue extends Page {
 		const path = `/${verb}/${named(this.name)}`;
 		const { app, name, state } = this;
 		const isEnd = figures[state] > 0 && !["ready", "delayed", "dispatched"].includes(state);
-		return h("div", { key: "head", class: "head" },
+		return h("div.head", { key: "head" },
 			h("h1", null, bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
-			h("div", { class: "actions" },
+			h("div.actions", null,
 				may("manage", name) && [
-					h("span", { class: "pair" },
+					h("span.pair", null,
 						button(figures.paused ? "Resume" : "Pause", () => app.perform("POST", path, undefined, () => `${figures.paused ? "Resumed" : "Paused"} the queue.`)),
 						copyButton(() => curl("POST", path), `Copy as curl: ${verb}`, "⧉")),
 					button("Kick…", () => actions.kick(app, name, figures), { disabled: !figures.dead && !figures.delayed && !figures.totals.received }),
@@ -132,11 +132,11 @@ export class Queue extends Page {
 	notices(figures) {
 		const { circuit } = figures;
 		const isFailing = circuit && circuit.state !== "closed";
-		return h("div", { key: "notices", class: "notices" },
-			figures.paused && h("p", { key: "paused", class: "notice waiting" }, h("b", null, "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
+		return h("div.notices", { key: "notices" },
+			figures.paused && h("p.notice.waiting", { key: "paused" }, h("b", null, "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
 			states.every(([name]) => figures[name] === 0) && !figures.paused && !figures.waiters && !Object.values(figures.totals).some((total) => total > 0)
-				&& h("p", { key: "new", class: "notice unknown" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
-			isFailing && h("p", { key: "circuit", class: "notice bad", role: "alert" }, h("b", null, "The receiver fails"),
+				&& h("p.notice.unknown", { key: "new" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
+			isFailing && h("p.notice.bad", { key: "circuit", role: "alert" }, h("b", null, "The receiver fails"),
 				` (${many(circuit.failures, "time")} in a row). `,
 				circuit.state === "open" ? ["The circuit is open: emq tries again ", ago(circuit.until), "."] : "The circuit is half-open: one task tries whether it works again."));
 	}
@@ -145,12 +145,12 @@ export class Queue extends Page {
 		const { push } = this;
 		const scroll = () => document.getElementById("tasks").scrollIntoView();
 		return [
-			h("div", { key: "tiles", class: "tiles" },
+			h("div.tiles", { key: "tiles" },
 				states.slice(0, 4).map(([name, label]) => h(
 					"a", { class: `tile ${name}`, href: link(this.name, name), onclick: scroll },
 					h("span", null, label), h("b", { title: count(figures[name]) }, short(figures[name])))),
-				h("div", { class: "tile long" }, h("span", null, "Oldest ready"), h("b", null, duration(figures.ready ? figures.oldest_ready : null))),
-				!push?.url && h("div", { class: "tile" }, h("span", null, "Waiting workers"), h("b", null, count(figures.waiters))),
+				h("div.tile.long", null, h("span", null, "Oldest ready"), h("b", null, duration(figures.ready ? figures.oldest_ready : null))),
+				!push?.url && h("div.tile", null, h("span", null, "Waiting workers"), h("b", null, count(figures.waiters))),
 				rateTile(figures.rates)),
 			(push || figures.circuit) && card("Push", { key: "push" }, facts([
 				push && ["Target", push.url ? [badge(push.method ?? "POST", "enqueued"), " ", bdi(push.url)] : "each task's own"],
@@ -170,11 +170,11 @@ export class Queue extends Page {
 		const draw = (label, format, ...series) => card(undefined, { key: label }, chart({
 			label, end, interval, format, series: series.map(([name, color, values]) => ({ name, color, values })),
 		}));
-		return h("section", { key: "charts", class: "charts", "aria-label": "Over time" },
-			h("header", null, h("h2", null, interval === 60 ? "The last hour" : "The last day"), h("div", { class: "segments", role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => button(label, () => {
+		return h("section.charts", { key: "charts", "aria-label": "Over time" },
+			h("header", null, h("h2", null, interval === 60 ? "The last hour" : "The last day"), h("div.segments", { role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => button(label, () => {
 				this.span = span;
 				this.app.update();
-			}, { "aria-pressed": this.span === span ? "true" : "false" })))),
+			}, { "aria-pressed": this.span === span })))),
 			h("div", { class: `columns three${history.wait_mean ? " five" : ""}` },
 				draw("Tasks a second", rate, ["enqueued", "enqueued", each(history.enqueued)], ["done", "done", each(history.done)], ["failed", "dead", each(history.failed)]),
 				draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
@@ -192,7 +192,7 @@ export class Queue extends Page {
 
 	tabs(figures) {
 		const names = states.map(([name]) => name);
-		return h("div", { class: "tabs", role: "tablist", "aria-label": "Tasks by state", onkeydown: (event) => {
+		return h("div.tabs", { role: "tablist", "aria-label": "Tasks by state", onkeydown: (event) => {
 			const place = names.indexOf(this.state);
 			const next = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: names.length - 1 }[event.key];
 			if (next === undefined) return;
@@ -202,7 +202,7 @@ export class Queue extends Page {
 			this.show(names[index]);
 		} }, states.map(([name, label]) => h(
 			"button", {
-				type: "button", role: "tab", id: `tab-${name}`, "aria-selected": name === this.state ? "true" : "false", "aria-controls": "panel",
+				type: "button", role: "tab", id: `tab-${name}`, "aria-selected": name === this.state, "aria-controls": "panel",
 				tabindex: name === this.state ? "0" : "-1", onclick: () => this.show(name),
 			}, label, " ", h("b", null, short(figures[name])))));
 	}
@@ -227,10 +227,10 @@ export class Queue extends Page {
 		return h("section", { key: "tasks", id: "tasks", class: "tasks", "aria-label": "Tasks" },
 			this.tabs(figures),
 			h("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
-				!list ? h("p", { class: "empty" }, "Loading…")
+				!list ? h("p.empty", null, "Loading…")
 					: list.failure ? missing(list.failure, "these tasks")
 						: [
-							this.state === "dead" && figures.dead > 0 && h("p", { key: "grouped", class: "grouped" },
+							this.state === "dead" && figures.dead > 0 && h("p.grouped", { key: "grouped" },
 								h("a", { href: `#/dead${query({ match: this.name })}` }, "Grouped by error")),
 							this.rows(list), this.pager(list, figures[this.state]),
 						]));
@@ -240,13 +240,13 @@ export class Queue extends Page {
 		if (tasks.length === 0 && !isLost) {
 			const label = states.find(([name]) => name === this.state)[1].toLowerCase();
 			const isRecord = ["done", "cancelled", "expired"].includes(this.state);
-			return h("p", { key: "none", class: "empty" }, `No ${label} tasks here.${isRecord ? " Records stay only if a task or the queue has “keep”." : ""}`);
+			return h("p.empty", { key: "none" }, `No ${label} tasks here.${isRecord ? " Records stay only if a task or the queue has “keep”." : ""}`);
 		}
 		const shown = columns.filter((column) => (!column.states || column.states.includes(this.state))
 			&& (!column.isRare || tasks.some((task) => column.value(task))));
 		return [
-			isLost && h("p", { key: "lost", class: "notice waiting" }, "The list has moved on: the task that this page begins behind is no longer here."),
-			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table", { class: "stack" },
+			isLost && h("p.notice.waiting", { key: "lost" }, "The list has moved on: the task that this page begins behind is no longer here."),
+			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table.stack", null,
 				h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), shown.map(({ label, kind }) => h("th", { key: label, scope: "col", class: kind }, label)))),
 				h("tbody", null, tasks.map((task) => h("tr", { key: task.id },
 					h("th", { scope: "row" }, taskLink(task.id)),
@@ -262,8 +262,8 @@ export class Queue extends Page {
 			document.getElementById("tasks").scrollIntoView();
 			this.app.update();
 		};
-		return h("div", { key: "pager", class: "pager" },
-			h("span", { class: "quiet" }, tasks.length ? `${count(first + 1)} to ${count(first + tasks.length)} of ${count(total)}` : ""),
+		return h("div.pager", { key: "pager" },
+			h("span.quiet", null, tasks.length ? `${count(first + 1)} to ${count(first + tasks.length)} of ${count(total)}` : ""),
 			button("First", () => turn([]), { disabled: first === 0 }),
 			button("Previous", () => turn(this.behind.slice(0, -1)), { disabled: first === 0 }),
 			button("Next", () => turn([...this.behind, tasks.at(-1).id]), {
@@ -272,7 +272,7 @@ export class Queue extends Page {
 	}
 
 	totals(totals) {
-		return h("section", { key: "totals", class: "quiet totals", "aria-label": "Totals" }, "Since the queue was first used: ",
+		return h("section.quiet.totals", { key: "totals", "aria-label": "Totals" }, "Since the queue was first used: ",
 			Object.entries(totals).filter(([, value]) => value > 0).map(([name, value]) => h("span", { key: name }, `${name.replaceAll("_", " ")} `, h("b", null, count(value)))));
 	}
 }

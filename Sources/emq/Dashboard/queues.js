@@ -139,7 +139,7 @@ export class Queues extends Page {
 			for (const index of this.found.keys()) if (index >= this.count) this.found.delete(index);
 		}
 		return [
-			h("div", { key: "head", class: "head" }, h("h1", null, "Queues"), this.count !== undefined && h("span", { class: "quiet" }, this.total())),
+			h("div.head", { key: "head" }, h("h1", null, "Queues"), this.count !== undefined && h("span.quiet", null, this.total())),
 			this.tools(),
 			this.selected.size > 0 ? this.bar() : this.crumbs(),
 			answer?.failure ? missing(answer, "the queues") : this.table(),
@@ -152,11 +152,11 @@ export class Queues extends Page {
 	}
 
 	tools() {
-		return h("div", { key: "tools", class: "tools" },
+		return h("div.tools", { key: "tools" },
 			filterField("Filter by name", "mail or *.eu", this.match, (match) => this.change({ match })),
-			h("div", { class: "segments", role: "group", "aria-label": "Shown as" }, [["", "Tree"], ["1", "List"]].map(([flat, label]) => h(
+			h("div.segments", { role: "group", "aria-label": "Shown as" }, [["", "Tree"], ["1", "List"]].map(([flat, label]) => h(
 				"button", { type: "button", "aria-pressed": this.isFlat === (flat === "1") ? "true" : "false", onclick: () => this.change({ flat }) }, label))),
-			h("label", { class: "narrow" }, h("span", { class: "offscreen" }, "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
+			h("label.narrow", null, h("span.offscreen", null, "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
 				columns.filter(({ isFixed }) => !isFixed).map(({ name, label }) => h("option", { value: name }, `Sort: ${label}`)))));
 	}
 
@@ -171,8 +171,7 @@ export class Queues extends Page {
 		const indexes = Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
 		const known = indexes.map((index) => this.found.get(index)).filter(Boolean);
 		const areAllSelected = known.length > 0 && known.every((row) => this.selected.has(rowKey(row)));
-		return h("div", { key: "table", class: "table-box" }, h(
-			"table", { class: "queues stack", "aria-rowcount": total + 1 },
+		return h("div.table-box", { key: "table" }, h("table.queues.stack", { "aria-rowcount": total + 1 },
 			h("thead", null, h("tr", { "aria-rowindex": 1 },
 				h("th", { scope: "col", class: "check" }, h("input", {
 					type: "checkbox", "aria-label": "Select all that are shown", checked: areAllSelected,
@@ -183,14 +182,14 @@ export class Queues extends Page {
 						scope: "col", class: `${name === "name" ? "" : "number"}${isWide ? " wide" : ""}`,
 						"aria-sort": this.sort === name ? (name === "name" ? "ascending" : "descending") : undefined,
 					},
-					isFixed ? label : h("button", { type: "button", onclick: () => this.change({ sort: name }) }, label,
-						h("span", { class: "arrow", "aria-hidden": "true" }, this.sort === name ? (name === "name" ? "↑" : "↓") : "")))))),
+					isFixed ? label : h("button", { onclick: () => this.change({ sort: name }) }, label,
+						h("span.arrow", { "aria-hidden": true }, this.sort === name ? (name === "name" ? "↑" : "↓") : "")))))),
 			h("tbody", { dom: (element) => (this.body = element) },
-				first > 0 && h("tr", { key: "above", class: "spacer", "aria-hidden": "true" }, h("td", { colspan: columns.length + 1, style: { height: `${first * rowHeight()}px` } })),
+				first > 0 && h("tr.spacer", { key: "above", "aria-hidden": true }, h("td", { colspan: columns.length + 1, style: { height: `${first * rowHeight()}px` } })),
 				indexes.map((index) => this.row(index)),
-				last < total && h("tr", { key: "below", class: "spacer", "aria-hidden": "true" }, h("td", { colspan: columns.length + 1, style: { height: `${(total - last) * rowHeight()}px` } })))),
-			this.count === undefined && h("p", { class: "empty" }, "Loading…"),
-			total === 0 && this.count !== undefined && h("p", { class: "empty" }, this.match || this.prefix ? "No queue has such a name."
+				last < total && h("tr.spacer", { key: "below", "aria-hidden": true }, h("td", { colspan: columns.length + 1, style: { height: `${(total - last) * rowHeight()}px` } })))),
+			this.count === undefined && h("p.empty", null, "Loading…"),
+			total === 0 && this.count !== undefined && h("p.empty", null, this.match || this.prefix ? "No queue has such a name."
 				: "There are no queues yet. A queue exists as soon as a task is enqueued or a worker waits."));
 	}
 
@@ -202,12 +201,12 @@ export class Queues extends Page {
 		const name = isGroup ? row.group.slice(this.prefix.length) : this.isFlat || this.match ? row.queue : row.queue.slice(this.prefix.length);
 		return h(
 			"tr", { key, "aria-rowindex": index + 2, class: this.selected.has(key) ? "selected" : "", "data-row": key },
-			h("td", { class: "check" }, h("input", {
+			h("td.check", null, h("input", {
 				type: "checkbox", "aria-label": `Select ${plain(row.group ?? row.queue)}`, checked: this.selected.has(key),
 				onchange: (event) => this.select([row], event.target.checked),
 			})),
 			h("th", { scope: "row" }, h("div", null, isGroup
-				? [h("a", { class: "folder", href: `#/${this.link({ prefix: row.group })}` }, bdi(name)), h("small", null, many(row.queues, "queue"))]
+				? [h("a.folder", { href: `#/${this.link({ prefix: row.group })}` }, bdi(name)), h("small", null, many(row.queues, "queue"))]
 				: [h("a", { href: queueAddress(row.queue), title: plain(row.queue) }, bdi(name || "(empty)")), badges(row)])),
 			columns.slice(1).map(({ name, label, value, isWide }) => h(
 				"td", { "data-label": label, class: `number${isWide ? " wide" : ""}${name === "dead" && row.dead > 0 ? " dead" : ""}` },
@@ -235,19 +234,19 @@ export class Queues extends Page {
 		const mayManage = may("manage");
 		const queueCount = chosen.reduce((sum, row) => sum + (row.queues ?? 1), 0);
 		const sum = (...names) => chosen.reduce((all, row) => all + names.reduce((part, name) => part + row[name], 0), 0);
-		return h("div", { key: "bar", class: "bar-of-actions", role: "toolbar", "aria-label": "For the selected queues" },
+		return h("div.bar-of-actions", { key: "bar", role: "toolbar", "aria-label": "For the selected queues" },
 			h("b", null, `${many(queueCount, "queue")} selected`),
 			mayManage ? [
-				h("button", { type: "button", onclick: () => this.act("pause", "Paused") }, "Pause"),
-				h("button", { type: "button", onclick: () => this.act("resume", "Resumed") }, "Resume"),
-				h("button", { type: "button", disabled: sum("dead") === 0, onclick: () => this.act("kick", "Kicked", {
+				h("button", { onclick: () => this.act("pause", "Paused") }, "Pause"),
+				h("button", { onclick: () => this.act("resume", "Resumed") }, "Resume"),
+				h("button", { disabled: sum("dead") === 0, onclick: () => this.act("kick", "Kicked", {
 					title: "Kick dead tasks", action: "Kick", tasks: sum("dead"), text: "become ready again.",
 				}) }, "Kick"),
-				h("button", { type: "button", class: "danger", disabled: sum("ready", "delayed") === 0, onclick: () => this.act("purge", "Purged", {
+				h("button", { class: "danger", disabled: sum("ready", "delayed") === 0, onclick: () => this.act("purge", "Purged", {
 					title: "Purge", action: "Purge", tasks: sum("ready", "delayed"), text: "that are ready or delayed are deleted for good.", danger: true,
 				}) }, "Purge"),
-			] : h("span", { class: "quiet" }, "Your token may only look."),
-			h("button", { type: "button", class: "quiet", onclick: () => {
+			] : h("span.quiet", null, "Your token may only look."),
+			h("button", { class: "quiet", onclick: () => {
 				this.selected.clear();
 				this.app.update();
 			} }, "Clear"));

@@ -29,12 +29,10 @@ export class Search {
 
 	view() {
 		const isShown = this.isOpen && (this.results.length > 0 || this.message !== "");
-		return h(
-			"div", { class: "search", role: "search" },
+		return h("div.search", { role: "search" },
 			h("input", {
 				type: "search", role: "combobox", placeholder: "Queue, task id or key", "aria-label": "Search for a queue, a task's id, or a key",
-				"aria-expanded": isShown ? "true" : "false", "aria-controls": "results", "aria-autocomplete": "list", autocomplete: "off", spellcheck: "false",
-				"aria-activedescendant": isShown && this.results.length ? `result-${this.place}` : undefined,
+				"aria-expanded": isShown, "aria-controls": "results", "aria-autocomplete": "list", "aria-activedescendant": isShown && this.results.length ? `result-${this.place}` : undefined,
 				dom: (element) => (this.input = element),
 				oninput: (event) => this.type(event.target.value), onkeydown: (event) => this.key(event),
 				onblur: () => setTimeout(() => {
@@ -46,13 +44,13 @@ export class Search {
 					this.app.update();
 				},
 			}),
-			h("kbd", { "aria-hidden": "true" }, "/"),
+			h("kbd", { "aria-hidden": true }, "/"),
 			h("div", { id: "results", role: "listbox", "aria-label": "Results", hidden: !isShown },
 				this.results.map((result, index) => h(
 					"a", { key: result.path, id: `result-${index}`, role: "option", tabindex: "-1", href: `#/${result.path}`,
-						"aria-selected": index === this.place ? "true" : "false", onclick: () => this.leave() },
+						"aria-selected": index === this.place, onclick: () => this.leave() },
 					result.view)),
-				this.message && h("p", { class: "quiet" }, this.message)));
+				this.message && h("p.quiet", null, this.message)));
 	}
 
 	type(text) {
@@ -81,11 +79,11 @@ export class Search {
 		this.results = [
 			...answer.tasks.map((task) => ({
 				path: `task/${task.id}`,
-				view: [h("span", { class: "kind" }, "Task"), task.key === undefined ? h("code", null, task.id) : bdi(task.key),
-					h("span", { class: "quiet" }, "in ", bdi(task.queue)), state(task.state)],
+				view: [h("span.kind", null, "Task"), task.key === undefined ? h("code", null, task.id) : bdi(task.key),
+					h("span.quiet", null, "in ", bdi(task.queue)), state(task.state)],
 			})),
 			...answer.queues.map((name) => ({
-				path: `queue/${encodeURIComponent(name)}`, view: [h("span", { class: "kind" }, "Queue"), bdi(name)],
+				path: `queue/${encodeURIComponent(name)}`, view: [h("span.kind", null, "Queue"), bdi(name)],
 			})),
 		];
 		this.place = 0;

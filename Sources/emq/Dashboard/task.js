@@ -36,10 +36,10 @@ export class TaskPage extends Page {
 			this.taken = answer;
 			this.task = parse(answer.text);
 		}
-		const heading = h("div", { key: "head", class: "head" }, h("h1", null, "Task ", h("code", null, plain(this.id))));
+		const heading = h("div.head", { key: "head" }, h("h1", null, "Task ", h("code", null, plain(this.id))));
 		if (!this.task) {
 			if (answer?.failure?.status === 404) {
-				return [heading, h("p", { class: "empty" }, "There is no such task. emq forgets a task when it has ended, unless its ",
+				return [heading, h("p.empty", null, "There is no such task. emq forgets a task when it has ended, unless its ",
 					h("code", null, "keep"), " says how long to keep the record.")];
 			}
 			return [heading, missing(answer, "this task")];
@@ -47,17 +47,17 @@ export class TaskPage extends Page {
 		const { task } = this;
 		const isGone = answer?.failure?.status === 404;
 		return [
-			h("div", { key: "head", class: "head" },
+			h("div.head", { key: "head" },
 				h("h1", null, "Task ", h("code", null, plain(task.id))), isGone ? badge("forgotten", "unknown") : state(task.state),
-				h("span", { class: "quiet" }, "in ", queueLink(task.queue)),
+				h("span.quiet", null, "in ", queueLink(task.queue)),
 				dialogs.copyButton(() => curl("GET", `/task/${named(task.id)}`))),
-			isGone && h("p", { key: "gone", class: "empty" }, "emq has forgotten this task since it was shown. This is what it was."),
-			!isGone && h("div", { key: "actions", class: "actions", role: "group", "aria-label": "Actions" }, this.actions(task)),
-			card(undefined, { key: "steps", "aria-label": "Its way" }, h("ol", { class: "steps" }, steps(task).map(
+			isGone && h("p.empty", { key: "gone" }, "emq has forgotten this task since it was shown. This is what it was."),
+			!isGone && h("div.actions", { key: "actions", role: "group", "aria-label": "Actions" }, this.actions(task)),
+			card(undefined, { key: "steps", "aria-label": "Its way" }, h("ol.steps", null, steps(task).map(
 				([label, moment, kind, isFuture]) => h("li", { class: `${kind}${isFuture ? " future" : ""}` }, h("b", null, label), time(moment), h("div", null, h("small", null, ago(moment))))))),
 			this.attempts(task),
-			h("div", { key: "texts", class: "columns two" },
-				task.content_hidden ? card("Content", { class: "wide" }, h("p", { class: "quiet" }, "The queue's configuration hides contents from tokens without the permission admin."))
+			h("div.columns.two", { key: "texts" },
+				task.content_hidden ? card("Content", { class: "wide" }, h("p.quiet", null, "The queue's configuration hides contents from tokens without the permission admin."))
 					: this.text("Content", "content", task),
 				this.text("Result", "result", task), this.text("Progress", "progress", task), this.text("Metadata", "metadata", task)),
 			card("Details", { key: "details" }, facts([
@@ -82,7 +82,7 @@ export class TaskPage extends Page {
 		const attempts = task.attempts ?? [];
 		if (attempts.length === 0) return task.error ? card("Error", { key: "attempts" }, h("pre", null, plain(task.error))) : null;
 		const isWhole = attempts.at(-1)?.error === task.error;
-		return card("Attempts", { key: "attempts" }, h("div", { class: "scroll" }, h(
+		return card("Attempts", { key: "attempts" }, h("div.scroll", null, h(
 			"table", null,
 			columns(["Attempt", "Worker", "Dispatched", "Length", "Outcome", "Error"]),
 			h("tbody", null, attempts.toReversed().map((attempt) => h(
@@ -90,8 +90,8 @@ export class TaskPage extends Page {
 				h("td", null, time(attempt.dispatched)),
 				h("td", null, attempt.ended ? duration(attempt.ended - attempt.dispatched) : `${duration(Math.max(0, Math.floor(serverNow() - attempt.dispatched)))} so far`),
 				h("td", null, badge(attempt.outcome?.replace("_", " ") ?? "running", attempt.outcome ?? "dispatched")),
-				h("td", { class: "text" }, attempt.error ? bdi(attempt.error) : "")))))),
-		task.error && !isWhole && h("pre", { class: "below" }, plain(task.error)));
+				h("td.text", null, attempt.error ? bdi(attempt.error) : "")))))),
+		task.error && !isWhole && h("pre.below", null, plain(task.error)));
 	}
 
 	/// A JSON value that a client sent: laid out, as text if it is a string, or its beginning if it is large.
@@ -101,14 +101,14 @@ export class TaskPage extends Page {
 		const size = task[`${name}_bytes`];
 		if (text === undefined && size === undefined) return null;
 		if (size !== undefined) {
-			return card(title, { key: name, class: "wide", actions: h("span", { class: "quiet" }, `${bytes(size)}, of which this is the beginning. `,
-				h("button", { type: "button", class: "quiet", onclick: () => this.download(task) }, "Download the task")) },
+			return card(title, { key: name, class: "wide", actions: h("span.quiet", null, `${bytes(size)}, of which this is the beginning. `,
+				h("button", { class: "quiet", onclick: () => this.download(task) }, "Download the task")) },
 			h("pre", { tabindex: "0", "aria-label": title }, plain(task[`${name}_start`] ?? "")));
 		}
 		const isString = text.startsWith('"');
 		const isText = isString !== this.asText.has(name);
-		return card(title, { key: name, class: isContent ? "wide" : "", actions: h("span", { class: "quiet" }, bytes(new Blob([text]).size),
-			isString && h("button", { type: "button", class: "quiet", onclick: () => {
+		return card(title, { key: name, class: isContent ? "wide" : "", actions: h("span.quiet", null, bytes(new Blob([text]).size),
+			isString && h("button", { class: "quiet", onclick: () => {
 				if (!this.asText.delete(name)) this.asText.add(name);
 				this.app.update();
 			} }, isText ? "As JSON" : "As text"),
@@ -144,7 +144,7 @@ export class TaskPage extends Page {
 				actions.push(this.action(`Retry in ${plain(task.origin)}`, ["POST", "/kick/?to=origin", { ids: [id] }], kicked));
 			}
 			if (["ready", "delayed", "dead"].includes(task.state)) {
-				actions.push(h("button", { type: "button", onclick: () => this.move(task) }, "Move…"));
+				actions.push(h("button", { onclick: () => this.move(task) }, "Move…"));
 			}
 		}
 		if (task.state === "dispatched" && may("work", queue)) {
@@ -154,7 +154,7 @@ export class TaskPage extends Page {
 			}));
 		}
 		if (may("enqueue", queue)) {
-			actions.push(h("button", { type: "button", onclick: () => this.again(task), disabled: task.content_hidden || task.content_bytes !== undefined }, "Enqueue again…"));
+			actions.push(h("button", { onclick: () => this.again(task), disabled: task.content_hidden || task.content_bytes !== undefined }, "Enqueue again…"));
 		}
 		if (may("manage", queue)) {
 			actions.push(this.action(isUnfinished ? "Cancel" : "Delete", ["DELETE", `/task/${named(id)}`],
@@ -163,13 +163,13 @@ export class TaskPage extends Page {
 					text: isUnfinished ? "No worker gets the task any more. If one holds it now, its acknowledgement will be refused." : "emq forgets the task and its result.",
 				}));
 		}
-		return actions.length ? actions : h("p", { class: "quiet" }, "Your token may only look.");
+		return actions.length ? actions : h("p.quiet", null, "Your token may only look.");
 	}
 
 	/// A button for a request, and one that copies the request.
 	action(label, request, done, kind = "", question = undefined) {
 		return h("span", { key: label, class: "pair" }, h("button", {
-			type: "button", class: kind, onclick: async () => {
+			class: kind, onclick: async () => {
 				if (question && !await dialogs.confirm({ ...question, request })) return;
 				const answer = await this.app.perform(...request, (json) => done(json));
 				if (answer?.missing?.length || answer?.kicked === 0) dialogs.say("The task is no longer in the state that is shown.", "bad");
