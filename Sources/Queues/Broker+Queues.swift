@@ -136,6 +136,11 @@ extension Broker {
         store.configuration(of: queue.slot)?.value
     }
 
+    /// Whether a queue's configuration, or the defaults for all queues, hide the content of its tasks. O(1).
+    public func hidesContent(of queue: QueueIndex) -> Bool {
+        store.configuration(of: queue.slot)?.value.showsContent == false
+    }
+
     /// The defaults for all queues; nil if none are set. O(1).
     public var defaults: QueueConfiguration? { store.defaults?.own }
 

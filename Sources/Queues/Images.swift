@@ -172,7 +172,12 @@ extension QueueConfiguration {
         var builtIn = self.builtIn.rawValue
         try coder.code(50, &builtIn, default: 0)
         self.builtIn = BuiltIn(rawValue: builtIn)
-        try coder.check(BuiltIn.all.isSuperset(of: self.builtIn), "a configuration that says what cannot be")
+        // 1 means no, 2 yes.
+        var showing = showsContent.map { $0 ? 2 : 1 } ?? 0
+        try coder.code(51, &showing, default: 0)
+        showsContent = showing == 0 ? nil : showing == 2
+        try coder.check(
+            BuiltIn.all.isSuperset(of: self.builtIn) && 0...2 ~= showing, "a configuration that says what cannot be")
     }
 }
 

@@ -33,6 +33,8 @@ public struct QueueConfiguration: Hashable, Sendable {
     public var deadExpiryMilliseconds: Int64?
     /// Whether expired tasks become dead.
     public var isExpiryDeath = false
+    /// Whether everybody who may look at its tasks is shown their content, which is the default; nil if it does not say.
+    public var showsContent: Bool?
     /// How its tasks are sent; empty if it does not say.
     public var push: [UInt8] = []
     /// Whether all of its tasks are sent and none is given to workers. If not, only tasks that say so themselves are
@@ -71,6 +73,7 @@ public struct QueueConfiguration: Hashable, Sendable {
         all.leaseMilliseconds = leaseMilliseconds ?? defaults.leaseMilliseconds
         if expiry == .unsaid { all.expiry = defaults.expiry }
         all.backoff = backoff ?? defaults.backoff
+        all.showsContent = showsContent ?? defaults.showsContent
         all.deadExpiryMilliseconds = deadExpiryMilliseconds ?? defaults.deadExpiryMilliseconds
         if maximumRetries == nil, !builtIn.contains(.maximumRetries) { all.maximumRetries = defaults.maximumRetries }
         if keepMilliseconds == 0, !builtIn.contains(.keep) { all.keepMilliseconds = defaults.keepMilliseconds }

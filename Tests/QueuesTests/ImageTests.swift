@@ -163,6 +163,7 @@ import UID
         (configuration.priority, configuration.maximumLength, configuration.deadLetter) = (-5, 6, [7])
         (configuration.deadExpiryMilliseconds, configuration.isExpiryDeath) = (8, true)
         (configuration.push, configuration.isPushed, configuration.builtIn) = ([9], true, .all)
+        configuration.showsContent = true
         var (written, read) = (configuration, QueueConfiguration())
         try roundTrip({ written.code(&$0) }, { try read.code(&$0) })
         expectAllFields(of: configuration, in: read, unlike: QueueConfiguration(), but: [])

@@ -38,6 +38,8 @@ extension API {
                 if isTooLarge { return }
                 if !isFirst { responses.append(",") }
                 isFirst = false
+                var detail = detail
+                detail.hidesContent = context.hidesContent(of: task, on: broker)
                 TaskWriter.writeListed(task, detail, isSending: isSending, to: &responses)
             }
         }

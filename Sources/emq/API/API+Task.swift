@@ -122,6 +122,8 @@ extension API {
     ) -> Bool {
         let isThere: Void? = broker.withTask(id: id, now: context.now) { task in
             responses.beginJSON(estimatedCount: 400)
+            var detail = detail
+            detail.hidesContent = context.hidesContent(of: task, on: broker)
             TaskWriter.writeWhole(task, detail, isSending: context.sends(task.queueName), to: &responses)
         }
         return isThere != nil

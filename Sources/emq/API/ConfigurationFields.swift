@@ -109,6 +109,9 @@ struct ConfigurationField: Sendable {
             { (configuration, _) in configuration.isExpiryDeath = true },
             shown: { $0.isExpiryDeath ? .word("dead") : nil }),
         ConfigurationField(
+            "show_content", .boolean, { $0.configuration.showsContent = $1 },
+            shown: { $0.showsContent.map { .boolean($0) } }),
+        ConfigurationField(
             "push", .push(.queue), { $0.push = $1 }, shown: { .json(PushOptions.masked($0.push, of: .queue)) }),
     ]
 

@@ -50,6 +50,11 @@ extension FieldType<Int64> {
     }
 }
 
+extension FieldType<Bool> {
+    /// True or false.
+    static var boolean: Self { Self(.boolean) { (value, _) throws(Problem) in try value.boolean() } }
+}
+
 extension FieldType<UInt32> {
     /// A number of retries.
     static var retryLimit: Self { Self(.retryLimit) { (value, _) throws(Problem) in try value.retryLimit() } }
@@ -115,6 +120,7 @@ enum ShownValue: Sendable {
     case null
     case seconds(milliseconds: Int64)
     case integer(Int64)
+    case boolean(Bool)
     /// A text. An empty one is not shown.
     case text([UInt8])
     /// JSON. An empty one is not shown.
@@ -140,6 +146,7 @@ enum ShownValue: Sendable {
         switch self {
         case .null: output.append("null")
         case .seconds(let milliseconds): JSONWriter.writeSeconds(milliseconds: milliseconds, to: &output)
+        case .boolean(let value): output.append(value ? "true" : "false")
         case .integer(let number): JSONWriter.writeInteger(number, to: &output)
         case .text(let text): JSONWriter.writeString(text.span, to: &output)
         case .json(let json): output.append(json.span)

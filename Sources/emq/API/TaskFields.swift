@@ -17,14 +17,17 @@ final class TaskField: Sendable {
     /// How `/task` shows it: the member's name and its value; nil if it does not, or if workers see it too
     /// (`TaskWriter`).
     let shown: Shown?
+    /// Whether it is hidden together with the content.
+    let isContent: Bool
 
     typealias Shown = (name: StaticString, value: @Sendable (borrowing TaskView) -> ShownValue?)
 
     init<Value>(
         _ name: StaticString, _ type: FieldType<Value>, _ store: @escaping @Sendable (inout TaskFields, Value) -> Void,
-        shown: Shown? = nil
+        isContent: Bool = false, shown: Shown? = nil
     ) {
         self.name = name
+        self.isContent = isContent
         schema = type.schema
         acceptsNull = type.acceptsNull
         let readValue = type.read
@@ -79,7 +82,7 @@ final class TaskField: Sendable {
         TaskField(
             "metadata", .strings(maximumBytes: TaskFields.maximumMetadataBytes), { $0.options.metadata = $1 }),
         TaskField(
-            "request", .push(.task), { $0.request = Boxed($1) },
+            "request", .push(.task), { $0.request = Boxed($1) }, isContent: true,
             shown: ("request", { .json(PushOptions.masked($0.request, of: .task)) })),
     ]
 

@@ -11,6 +11,8 @@ struct TaskDetail {
     /// The longest content, metadata, progress and result that are shown whole, in bytes. Of a longer one, its size and
     /// its beginning are shown.
     var maximumBytes = Int.max
+    /// Whether the content is hidden, and with it the metadata, the request, the progress and the result.
+    var hidesContent = false
 }
 
 /// Writes tasks as JSON.
@@ -52,7 +54,9 @@ enum TaskWriter {
         writeCommon(task, id: id.span, detail, to: &responses)
         writeState(task, to: &responses)
         for field in TaskField.all {
-            guard let shown = field.shown, let value = shown.value(task) else { continue }
+            guard let shown = field.shown, !(detail.hidesContent && field.isContent),
+                let value = shown.value(task)
+            else { continue }
             value.write(shown.name, isFirst: false, to: &responses)
         }
         responses.append(",\"retries\":")
@@ -60,9 +64,11 @@ enum TaskWriter {
         writeText(",\"worker\":", task.worker, to: &responses)
         writeError(task, isSending: isSending, to: &responses)
         writeText(",\"origin\":", task.origin, to: &responses)
-        let (progress, result) = (task.progress, task.result)
-        writeJSON("progress", progress.span, detail, to: &responses)
-        writeJSON("result", result.span, detail, to: &responses)
+        if !detail.hidesContent {
+            let (progress, result) = (task.progress, task.result)
+            writeJSON("progress", progress.span, detail, to: &responses)
+            writeJSON("result", result.span, detail, to: &responses)
+        }
         write(task.attempts, to: &responses)
         responses.append("}")
     }
@@ -135,11 +141,17 @@ enum TaskWriter {
         responses.append(id)
         responses.append("\",\"queue\":")
         JSONWriter.writeString(task.queueName, to: &responses)
-        writeJSON("content", task.content, detail, to: &responses)
+        if detail.hidesContent {
+            responses.append(",\"content_hidden\":true")
+        } else {
+            writeJSON("content", task.content, detail, to: &responses)
+        }
         responses.append(",\"attempt\":")
         JSONWriter.writeInteger(Int64(task.attempt), to: &responses)
-        let metadata = task.metadata
-        writeJSON("metadata", metadata.span, detail, to: &responses)
+        if !detail.hidesContent {
+            let metadata = task.metadata
+            writeJSON("metadata", metadata.span, detail, to: &responses)
+        }
         let trace = task.trace
         if trace.isEmpty { return }
         writeText(",\"request_id\":", trace.requestID, to: &responses)

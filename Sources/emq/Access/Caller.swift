@@ -39,6 +39,15 @@ enum Caller {
         }
     }
 
+    /// Whether the sender has a permission for a queue. O(patterns of the token).
+    func has(_ permission: Permission, in queueName: Span<UInt8>) -> Bool {
+        switch self {
+        case .anyone: true
+        case .holder(let token): token.permissions.contains(permission) && token.covers(queueName)
+        case .stranger: false
+        }
+    }
+
     /// Checks that the sender has a permission for a queue.
     ///
     /// - Throws: 403, or 401 for a stranger.
@@ -148,5 +157,23 @@ extension Context {
     private func coversTask(_ id: UID, on broker: isolated Broker) -> Bool {
         if caller.coversAllQueues { return true }
         return broker.withTask(id: id, now: now) { caller.covers($0.queueName) } ?? false
+    }
+
+    /// Whether the content of a task is hidden from the sender of the current request: its queue hides it, or the queue
+    /// where it died, and the sender lacks the permission `admin` for that queue. O(patterns of the token).
+    func hidesContent(of task: borrowing TaskView, on broker: isolated Broker) -> Bool {
+        if case .anyone = caller { return false }
+        if hidesContent(in: task.queueName, on: broker) { return true }
+        let origin = task.origin
+        return !origin.isEmpty && hidesContent(in: origin.span, on: broker)
+    }
+
+    private func hidesContent(in queueName: Span<UInt8>, on broker: isolated Broker) -> Bool {
+        if caller.has(.admin, in: queueName) { return false }
+        // A queue that emq has forgotten has no configuration of its own.
+        guard let queue = broker.existingQueue(named: queueName) else {
+            return broker.defaults?.showsContent == false
+        }
+        return broker.hidesContent(of: queue)
     }
 }

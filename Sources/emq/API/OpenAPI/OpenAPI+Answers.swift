@@ -21,13 +21,13 @@ extension OpenAPI {
         ),
         (
             "ListedTask",
-            .answer(beginning + state, optional: json("content") + json("metadata") + added + times + listed)
+            .answer(beginning + state, optional: content + added + times + listed)
         ),
         (
             "TaskRecord",
             .answer(
                 beginning + state + [("retries", .count)],
-                optional: json("content") + json("metadata") + added + times + listed + shown)
+                optional: content + added + times + listed + shown)
         ),
         (
             "Attempt",
@@ -119,6 +119,7 @@ extension OpenAPI {
             ("\(name)_start", Schema.text(mayBeEmpty: true).described("The beginning, instead of the whole.")),
         ]
     }
+    private static let content = json("content") + json("metadata") + [("content_hidden", .constant("true"))]
     private static let metadata = Schema.map(of: .text(mayBeEmpty: true))
     /// What came with the task.
     private static let added: Properties = [

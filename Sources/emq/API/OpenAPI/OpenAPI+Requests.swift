@@ -169,6 +169,7 @@ extension OpenAPI {
         "dead_letter": "The queue that dead tasks move to; null, in a PUT: none. Needs max_retries or on_expiry dead.",
         "dead_expiry": "How many seconds dead tasks stay.",
         "on_expiry": "Whether expired tasks become dead or are deleted.",
+        "show_content": "False hides content, metadata, request, progress and result from those without admin.",
         "push": "Makes emq send the queue's tasks.",
     ]
 

@@ -1,0 +1,115 @@
+// Content that a queue's configuration hides from those who only look.
+
+import Foundation
+import Testing
+
+@testable import emq
+
+@Suite struct HiddenContentTests {
+    private let reader = TestToken("reader", ["read"])
+    private let boss = TestToken("boss", Permission.allCases.map(\.name))
+    /// Has `admin`, but not for the hidden queue.
+    private let other = TestToken("other", ["read", "admin"], queues: ["letters", "open"])
+    private let client: Client
+    private let server: Server
+    private let file: TokenFile
+
+    init() throws {
+        file = try TokenFile([reader, boss, other])
+        server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path, "--push", "loopback"])
+        client = try server.connect()
+    }
+
+    private func ask(
+        _ method: String, _ path: String, _ json: String? = nil, as token: TestToken? = nil
+    ) throws -> Response {
+        let answer = try client.ask(method, path, json, (token ?? boss).bearer)
+        #expect(answer.status < 300, "\(method) \(path): \(answer.body)")
+        return answer
+    }
+
+    /// The members that are hidden together.
+    private let members: Set<String> = ["content", "metadata", "request", "progress", "result"]
+
+    @Test func onlyAdministratorsSeeWhatIsHidden() throws {
+        _ = try ask("PUT", "/config/q", #"{"show_content": false}"#)
+        #expect(try ask("GET", "/config/q").body == #"{"show_content":false}"#)
+        let task = #"{"content": "secret", "metadata": {"m": "secret"}, "key": "k", "keep": 60}"#
+        let id = try #require(try ask("POST", "/enqueue/q", task).object["id"] as? String)
+        let wait = try ask("POST", "/wait", #"{"queues": ["q"], "max": 1}"#)
+        // Workers get it.
+        #expect(wait.body.contains(#""content":"secret""#))
+        _ = try ask("POST", "/touch", "{\"ids\": [\"\(id)\"], \"progress\": \"secret\"}")
+        for path in ["/task/\(id)", "/key/q?key=k", "/task/\(id)?content_limit=4", "/peek/q?state=dispatched"] {
+            let hidden = try ask("GET", path, as: reader).body
+            #expect(hidden.contains(#""content_hidden":true"#) && !hidden.contains("sec"), "\(hidden)")
+            let shown = try ask("GET", path).body
+            #expect(!shown.contains("content_hidden") && shown.contains("\"sec"), "\(shown)")
+        }
+        _ = try ask("POST", "/ack", "{\"ids\": [\"\(id)\"], \"result\": \"secret\"}")
+        let done = try ask("GET", "/task/\(id)", as: reader).object
+        #expect(done["content_hidden"] as? Bool == true && members.isDisjoint(with: done.keys))
+        #expect(try ask("GET", "/task/\(id)").object["result"] as? String == "secret")
+        // Those who wait for results get them.
+        #expect(try ask("GET", "/result/\(id)", as: reader).object["result"] as? String == "secret")
+        // A configuration takes effect at once, and back.
+        _ = try ask("PATCH", "/config/q", #"{"show_content": null}"#)
+        #expect(try ask("GET", "/task/\(id)", as: reader).object["content"] as? String == "secret")
+    }
+
+    @Test func theRequestOfATaskIsHidden() throws {
+        _ = try ask("PUT", "/config/q", #"{"show_content": false}"#)
+        let task = #"{"delay": 60, "request": {"url": "http://127.0.0.1:9/secret", "body": "secret"}}"#
+        let id = try #require(try ask("POST", "/enqueue/q", task).object["id"] as? String)
+        #expect(!(try ask("GET", "/task/\(id)", as: reader).body.contains("secret")))
+        #expect(try ask("GET", "/task/\(id)").body.contains("secret"))
+    }
+
+    @Test func aDeadLetterStaysHidden() throws {
+        _ = try ask("PUT", "/config/q", #"{"show_content": false, "max_retries": 0, "dead_letter": "letters"}"#)
+        let id = try #require(try ask("POST", "/enqueue/q", #"{"content": "secret"}"#).object["id"] as? String)
+        _ = try ask("POST", "/wait", #"{"queues": ["q"], "max": 1}"#)
+        _ = try ask("POST", "/nak", "{\"ids\": [\"\(id)\"]}")
+        for path in ["/task/\(id)", "/peek/letters"] {
+            for token in [reader, other] {
+                let hidden = try ask("GET", path, as: token).body
+                #expect(hidden.contains(#""content_hidden":true"#) && !hidden.contains("secret"), "\(hidden)")
+            }
+            #expect(try ask("GET", path).body.contains("secret"))
+        }
+    }
+
+    @Test func theDefaultsHideUnlessAQueueShows() throws {
+        _ = try ask("PUT", "/defaults/", #"{"show_content": false}"#)
+        _ = try ask("PUT", "/config/open", #"{"show_content": true}"#)
+        #expect(try ask("GET", "/config/open").body == #"{"show_content":true}"#)
+        for queue in ["q", "open"] { _ = try ask("POST", "/enqueue/\(queue)", #"{"content": "secret"}"#) }
+        #expect(!(try ask("GET", "/peek/q", as: reader).body.contains("secret")))
+        #expect(try ask("GET", "/peek/open", as: reader).body.contains("secret"))
+    }
+
+    @Test func withoutTokensNothingIsHidden() throws {
+        let server = try Server()
+        try server.configure("q", #"{"show_content": false}"#)
+        try server.enqueue("q", #""content": "shown""#)
+        #expect(try server.get("/peek/q").body.contains(#""content":"shown""#))
+    }
+
+    @Test func aWrongValueIsRefused() throws {
+        let answer = try Server().send("PUT", "/config/q", #"{"show_content": "no"}"#)
+        #expect(answer.status == 400 && answer.field == "show_content")
+    }
+
+    @Test func aRestartHidesWhatWasHidden() throws {
+        let directory = DataDirectory()
+        let first = try directory.start("--tokens", file.path)
+        let bearer = boss.bearer
+        let hide = #"{"show_content": false}"#
+        #expect(try first.connect().ask("PUT", "/config/q", hide, bearer).status == 200)
+        #expect(try first.connect().ask("PUT", "/defaults/", #"{"show_content": true}"#, bearer).status == 200)
+        try first.crash()
+        let second = try directory.start("--tokens", file.path)
+        #expect(try second.connect().ask("GET", "/config/q", nil, bearer).body == #"{"show_content":false}"#)
+        #expect(try second.connect().ask("GET", "/defaults/", nil, bearer).body == #"{"show_content":true}"#)
+    }
+}
