@@ -42,6 +42,7 @@ extension Route {
             "stats", .none, query: QueryParameter.statistics,
             .get(needs: .read, hold: .never, API.showStatistics)),
         Route("stats", .queue, query: [.history], .get(needs: .read, hold: .never, API.showQueueStatistics)),
+        Route("search", .none, query: QueryParameter.search, .get(needs: .read, API.search)),
         Route("errors", .none, query: QueryParameter.errors, .get(needs: .read, hold: .never, API.showErrors)),
         Route(
             "errors", .queue, query: [QueryParameter.groupCount],

@@ -73,6 +73,21 @@ enum TaskWriter {
         responses.append("}")
     }
 
+    /// The task as a search lists it.
+    static func writeFound(_ task: borrowing TaskView, to responses: inout (some JSONOutput & ~Copyable)) {
+        let id = task.id.text
+        responses.append("{\"id\":\"")
+        responses.append(id.span)
+        responses.append("\",\"queue\":")
+        JSONWriter.writeString(task.queueName, to: &responses)
+        responses.append(",\"state\":\"")
+        responses.append(task.state.name)
+        responses.append("\"")
+        writeText(",\"key\":", task.key, to: &responses)
+        writeTime(",\"enqueued\":", task.enqueued, to: &responses)
+        responses.append("}")
+    }
+
     /// A key that is still reserved after its task is gone.
     static func writeKeptKey(
         _ key: [UInt8], _ holder: KeyHolder, in queue: Span<UInt8>,

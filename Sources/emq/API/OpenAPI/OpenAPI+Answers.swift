@@ -38,6 +38,17 @@ extension OpenAPI {
                     ("outcome", .words(AttemptOutcome.allCases.map { "\($0.name)" })), ("error", .text()),
                 ])
         ),
+        (
+            "Found",
+            .answer([
+                (
+                    "tasks",
+                    .array(
+                        of: .answer(
+                            [("id", .taskID), ("queue", .queueName)] + state, optional: [("key", .text())]))
+                ), ("queues", .array(of: .queueName)),
+            ])
+        ),
         ("Acknowledged", .answer([("acked", .count), missing])),
         ("Refused", .answer([("requeued", .count), ("dead", .count), missing])),
         ("Touched", .answer([("touched", .count), missing])),

@@ -96,6 +96,9 @@ extension OpenAPI {
             name: "listWorkers", summary: "Lists the workers that wait for tasks or hold them.",
             answer: shows("Workers")),
 
+        "GET /search/": Description(
+            name: "search", summary: "Finds tasks by id or key, and queues by a part of their names.",
+            answer: shows("Found")),
         "POST /pause/NAME": Description(
             name: "pause", summary: "Stops dispatching the queue's tasks.", answer: shows("Paused")),
         "POST /resume/NAME": Description(

@@ -83,6 +83,14 @@ struct QueryParameter: Sendable {
 
     // MARK: Of many queues
 
+    static let search = [
+        QueryParameter(
+            "q", .text(maximumBytes: TaskKey.maximumByteCount), isRequired: true,
+            "The id or the key of a task, or a part of the name of a queue."),
+        QueryParameter(
+            "n", .integer(API.searchCounts),
+            "The maximum number of tasks, and the maximum number of queues; default 10."),
+    ]
     static let queues = [
         QueryParameter("prefix", .text(mayBeEmpty: true), "Only queues whose names begin with this."),
         match,
