@@ -25,7 +25,8 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 	return open(title, (close, update) => {
 		const { path, body, text, tasks = 0, flaws = {} } = make(values);
 		const word = tasks > typedAbove ? String(tasks) : undefined;
-		const send = async () => {
+		const send = async (event) => {
+			if (Object.keys(flaws).length) return event.target.form.querySelector("[aria-invalid]").focus();
 			isSending = true;
 			update();
 			try {
@@ -53,7 +54,7 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 		const control = ({ name, label, hint, options, rows }, index) => {
 			const flaw = failure?.field === name ? failure.message : flaws[name];
 			const properties = {
-				name, rows, value: values[name], autofocus: index === 0, list: name === "to" && "queues",
+				id: `ask-${name}`, name, rows, value: values[name], autofocus: index === 0, list: name === "to" && "queues",
 				"aria-invalid": flaw && "true", "aria-describedby": `hint-${name}`, oninput: ({ target }) => {
 					values[name] = target.value;
 					failure = undefined;
@@ -62,7 +63,7 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 					update();
 				},
 			};
-			return h("label", { class: fields.length > 4 && !rows ? "field" : "field whole" }, h("span", null, label),
+			return h("div", { class: fields.length > 4 && !rows ? "field" : "field whole" }, h("label", { for: `ask-${name}` }, label),
 				options ? h("select", properties, options.map(([value, text]) => h("option", { value }, text))) : h(rows ? "textarea" : "input", properties),
 				h("small", { id: `hint-${name}`, class: flaw ? "bad" : "hint", role: flaw && "alert" }, flaw ?? hint));
 		};
@@ -81,7 +82,7 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 				button(isSending ? "Close" : "Keep as it is", () => close()),
 				button(isSending ? "Working…" : action, send, {
 					type: "submit", class: danger ? "danger" : "primary",
-					disabled: isSending || Object.keys(flaws).length > 0 || word !== undefined && typed !== word || values.to === "",
+					disabled: isSending || word !== undefined && typed !== word || values.to === "",
 				})),
 		];
 	});
@@ -95,7 +96,7 @@ function atMost(all, text) {
 const limit = { name: "n", label: "At most", hint: "The oldest first. Empty: all of them." };
 
 /// The field for the queue that tasks move to.
-export const target = { name: "to", label: "To the queue", hint: "It need not exist yet." };
+export const target = { name: "to", label: "To queue", hint: "It need not exist yet." };
 
 /// Makes dead or delayed tasks ready. `figures` are the queue's statistics.
 export function kick(app, name, figures) {
@@ -140,7 +141,7 @@ export function move(app, name, figures, state) {
 	const options = [["ready", "Ready"], ["delayed", "Delayed"], ["dead", "Dead"]].map(([state, label]) => [state, `${label} tasks (${count(figures[state])})`]);
 	return ask(app, {
 		title: "Move tasks", action: "Move",
-		fields: [target, { name: "state", label: "Which", options, value: options.some(([value]) => value === state) ? state : "ready" }, limit],
+		fields: [{ ...target, label: "To the queue" }, { name: "state", label: "Which", options, value: options.some(([value]) => value === state) ? state : "ready" }, limit],
 		make: ({ to, state, n }) => {
 			const tasks = atMost(figures[state], n);
 			return {

@@ -20,7 +20,7 @@ function field(name, label, kind, fallback, hint, never) {
 
 const groups = [
 	["Attempts", [
-		field("max_retries", "Retries", "n", "no limit", "After the first attempt. Then a task is dead.", "no limit"),
+		field("max_retries", "Retries at most", "n", "no limit", "After the first attempt. Then a task is dead.", "no limit"),
 		field("retry", "Lease", "s", 300, "How long a worker may hold a task."),
 		field("backoff.min", "First pause", "s", "none at first, later 1 s to 1 min", "Before the first retry. Later pauses double."),
 		field("backoff.max", "Longest pause", "s", 86400, "Pauses grow no further."),
@@ -104,6 +104,7 @@ export class Configuration {
 		this.name = name;
 		this.path = `/config/${named(name)}`;
 		this.isEditing = drafts.has(name);
+		if (this.isEditing) this.timer = setTimeout(() => this.check(), 2 * settleMilliseconds);
 	}
 
 	paths() {
@@ -215,7 +216,7 @@ export class Configuration {
 	/// Asks the server whether it would accept the changes. Returns whether it does.
 	async check() {
 		clearTimeout(this.timer);
-		if (this.changes().length === 0) return false;
+		if (!this.current || this.changes().length === 0) return false;
 		const [method, path, body] = this.request();
 		const number = (this.number = (this.number ?? 0) + 1);
 		let verdict = {};
