@@ -119,14 +119,14 @@ export function kick(app, name, figures) {
 	});
 }
 
-/// Deletes tasks for good; at first those of `state`, or the ready and delayed ones if it is "".
+/// Deletes tasks for good; at first those of `state` if they have ended, otherwise the ready and delayed ones.
 export function purge(app, name, figures, state) {
 	const all = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"];
 	const sizes = { "": figures.ready + figures.delayed, all: all.reduce((sum, state) => sum + figures[state], 0), ...figures };
 	const labels = { "": "Ready and delayed tasks", dead: "Dead tasks", all: "Everything, also running tasks and records" };
 	return ask(app, {
 		title: "Purge", danger: true,
-		fields: [{ name: "state", label: "Which", value: state, options: ["", "dead", "ready", "delayed", "done", "cancelled", "expired", "all"]
+		fields: [{ name: "state", label: "Which", value: ["dead", "done", "cancelled", "expired"].includes(state) && figures[state] ? state : "", options: ["", "dead", "ready", "delayed", "done", "cancelled", "expired", "all"]
 			.filter((state) => state in labels || sizes[state]).map((state) => [state, `${labels[state] ?? `Only ${state} tasks`} (${count(sizes[state])})`]) }],
 		make: ({ state }) => ({
 			path: `/purge/${named(name)}${query({ state })}`, tasks: sizes[state],

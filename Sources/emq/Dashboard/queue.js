@@ -1,7 +1,7 @@
 // One queue: its figures over time, its tasks by state, its configuration, and what can be done to it.
 
 import * as actions from "./actions.js";
-import { curl, may, named, query } from "./api.js";
+import { curl, may, named, query, send } from "./api.js";
 import { chart } from "./chart.js";
 import { Configuration } from "./configuration.js";
 import { copyButton } from "./dialogs.js";
@@ -112,8 +112,7 @@ export class Queue extends Page {
 	head(figures) {
 		const verb = figures.paused ? "resume" : "pause";
 		const path = `/${verb}/${named(this.name)}`;
-		const { app, name, state } = this;
-		const isEnd = figures[state] > 0 && !["ready", "delayed", "dispatched"].includes(state);
+		const { app, name } = this;
 		return h("div.head", { key: "head" },
 			h("h1", null, bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
 			h("div.actions", null,
@@ -121,11 +120,20 @@ export class Queue extends Page {
 					h("span.pair", null,
 						button(figures.paused ? "Resume" : "Pause", () => app.perform("POST", path, undefined, () => `${figures.paused ? "Resumed" : "Paused"} the queue.`)),
 						copyButton(() => curl("POST", path), `Copy as curl: ${verb}`, "⧉")),
-					button("Kick…", () => actions.kick(app, name, figures), { disabled: !figures.dead && !figures.delayed && !figures.totals.received }),
-					button("Move…", () => actions.move(app, name, figures, state)),
-					button("Purge…", () => actions.purge(app, name, figures, isEnd ? state : ""), { class: "danger" }),
+					button("Kick…", () => this.act(actions.kick), { disabled: !figures.dead && !figures.delayed && !figures.totals.received }),
+					button("Move…", () => this.act(actions.move)),
+					button("Purge…", () => this.act(actions.purge), { class: "danger" }),
 				],
 				may("enqueue", name) && button("Add a task…", () => enqueue(app, "Add a task", { queue: name }), { class: "primary" })));
+	}
+
+	/// Opens a dialog, which says how many tasks there are now.
+	async act(action) {
+		try {
+			action(this.app, this.name, await send("GET", `/stats/${named(this.name)}`), this.state);
+		} catch (error) {
+			this.app.refuse(error);
+		}
 	}
 
 	/// What somebody should know before anything else.
