@@ -81,6 +81,7 @@ def act_on_a_task(site):
     dialog.get_by_label("To queue").fill("act/other")
     view.button("Move", dialog).last.click()
     view.until(lambda _: show(dead)["queue"] == "act/other", "the task is in the other queue")
+    expect(main).to_contain_text("in act/other")
     view.button("Enqueue again", main).first.click()
     dialog = view.opened_dialog()
     content = dialog.get_by_label(re.compile("content", re.IGNORECASE)).first
