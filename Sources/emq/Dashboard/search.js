@@ -35,11 +35,12 @@ export class Search {
 				"aria-expanded": isShown, "aria-controls": "results", "aria-autocomplete": "list", "aria-activedescendant": isShown && this.results.length ? `result-${this.place}` : undefined,
 				dom: (element) => (this.input = element),
 				oninput: (event) => this.type(event.target.value), onkeydown: (event) => this.key(event),
-				onblur: () => setTimeout(() => {
+				onblur: () => (this.closing = setTimeout(() => {
 					this.isOpen = false;
 					this.app.update();
-				}, 150),
+				}, 150)),
 				onfocus: () => {
+					clearTimeout(this.closing);
 					this.isOpen = true;
 					this.app.update();
 				},
