@@ -26,8 +26,8 @@ def guarded():
                               for name, rights in TOKENS.items()]}, file)
     emq = server.Emq("--tokens", path)
     emq.client = server.Client(emq.port, "token-boss")
-    emq.enqueue_many("mine/a", [{"content": "first"}] * 3)
-    emq.enqueue_many("theirs/a", [{"content": "second"}] * 4)
+    emq.enqueue_many("mine/a", [{"content": "confidential"}] * 3)
+    emq.enqueue_many("theirs/a", [{"content": "theirs"}] * 4)
     for queue in "mine/dead", "theirs/dead":
         emq.enqueue(queue, max_retries=0)
         emq.call("POST", "/nak/", {"ids": [emq.take(queue, worker=f"of {queue}")[0]["receipt"]], "error": f"died in {queue}"})
@@ -98,7 +98,7 @@ def look_with_a_token_that_only_reads(site):
         check(f"{path or 'overview'} shows nothing of others", "theirs" not in view.text(), view.text())
         check(f"{path or 'overview'} is whole for a team", not re.search("undefined|NaN|does not show", view.text()), view.text())
     view.open("queues?flat=1")
-    check("a team sees its queues", "mine/a" in view.names(), view.names())
+    view.until(lambda _: "mine/a" in view.names(), "a team sees its queues")
     emq.finish()
 
 
@@ -114,10 +114,10 @@ def hide_contents(site):
             view.open(path)
             view.page.wait_for_timeout(500)
             check(f"{path}: {token} {'sees' if is_seen else 'does not see'} the content",
-                  ("first" in view.page.content()) == is_seen, view.text())
+                  ("confidential" in view.page.content()) == is_seen, view.text())
         if not is_seen:
             view.open(f"task/{task}")
-            expect(view.page.locator("main")).to_contain_text("hidden")
+            expect(view.page.locator("main")).to_contain_text("hides contents")
     emq.finish()
 
 

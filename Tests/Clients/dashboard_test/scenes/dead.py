@@ -47,7 +47,7 @@ def act_on_a_group_of_dead_tasks(site):
     dialog = view.opened_dialog()
     dialog.get_by_label("To queue").fill("graves/review")
     view.button("Move", dialog).last.click()
-    view.until(lambda _: stats("graves/review")["ready"] == 4, "the group is in the other queue")
+    view.until(lambda _: stats("graves/review")["dead"] == 4, "the group is in the other queue")
     check("the group without an error stays", stats("graves/b")["dead"] == 3, stats("graves/b"))
     for queue in emq.call("GET", "/queues/?prefix=graves"):
         emq.call("POST", f"/purge/{quote(queue)}?state=all")
