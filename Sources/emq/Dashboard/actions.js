@@ -43,7 +43,8 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 				update();
 			}
 		};
-		const suggest = async (part) => {
+		const suggest = async (part, input) => {
+			if (!input.isConnected) return;
 			try {
 				queues = JSON.parse(await request("GET", `/queues/${query({ match: `*${part}*`, n: 20 })}`));
 				update();
@@ -59,7 +60,7 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 					values[name] = target.value;
 					failure = undefined;
 					clearTimeout(timer);
-					if (name === "to") timer = setTimeout(suggest, settleMilliseconds, target.value.trim());
+					if (name === "to") timer = setTimeout(suggest, settleMilliseconds, target.value.trim(), target);
 					update();
 				},
 			};
@@ -146,7 +147,7 @@ export function move(app, name, figures, state) {
 			const tasks = atMost(figures[state], n);
 			return {
 				path: `/move/${named(name)}${query({ to, state, n: n.trim() })}`, tasks,
-				text: `${many(tasks, "task")} will go to the back of that queue. Tasks whose key exists there stay.`,
+				text: `${many(tasks, "task")} will go to the back of that queue${{ delayed: " and keep their delay", dead: ", where they stay dead" }[state] ?? ""}. Tasks whose key exists there stay here.`,
 			};
 		},
 		done: ({ moved }) => `Moved ${many(moved, "task")}.`,

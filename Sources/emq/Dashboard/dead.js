@@ -114,7 +114,7 @@ export class Dead extends Page {
 
 	act(group, verb) {
 		const [label, past, effect] = {
-			kick: ["Retry", "Retried", "become ready again"], move: ["Move", "Moved", "go to the back of that queue"], purge: ["Delete", "Deleted", "are deleted for good"],
+			kick: ["Retry", "Retried", "become ready again"], move: ["Move", "Moved", "go to that queue and stay dead there"], purge: ["Delete", "Deleted", "are deleted for good"],
 		}[verb];
 		return ask(this.app, {
 			title: `${label} ${many(group.count, "dead task")}`, action: label, danger: verb === "purge",

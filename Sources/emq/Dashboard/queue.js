@@ -280,7 +280,7 @@ export class Queue extends Page {
 	}
 
 	totals(totals) {
-		return h("section.quiet.totals", { key: "totals", "aria-label": "Totals" }, "Since the queue was first used: ",
+		return h("section.quiet.totals", { key: "totals", "aria-label": "Totals" }, "In all: ",
 			Object.entries(totals).filter(([, value]) => value > 0).map(([name, value]) => h("span", { key: name }, `${name.replaceAll("_", " ")} `, h("b", null, count(value)))));
 	}
 }
