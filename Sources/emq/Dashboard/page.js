@@ -109,7 +109,7 @@ export function crumbs(name, link) {
 	return h("nav.crumbs", { key: "crumbs", "aria-label": "Place in the tree" }, h("a", { href: link("") }, "All queues"),
 		parts.map((part, index) => {
 			const prefix = `${parts.slice(0, index + 1).join("/")}/`;
-			return [h("span", { "aria-hidden": true }, "/"), h("a", { href: link(prefix), "aria-current": prefix === name && "page" }, bdi(part || "(empty)"))];
+			return [h("span", { "aria-hidden": true }, "/"), h("a", { href: link(prefix), "aria-current": prefix === name ? "page" : undefined }, bdi(part || "(empty)"))];
 		}));
 }
 
