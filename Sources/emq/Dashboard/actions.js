@@ -69,17 +69,17 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 				h("small", { id: `hint-${name}`, class: flaw ? "bad" : "hint", role: flaw && "alert" }, flaw ?? hint));
 		};
 		return [
-			h("div.dialog-body", null,
-				h("div.form", null, fields.map(control)), h("datalist", { id: "queues" }, queues.map((value) => h("option", { value, label: plain(value) }))),
-				h("p", null, text),
-				word && h("label.field", null, h("span", null, "To confirm, type ", h("b", null, word)), h("input", {
+			h("div.dialog-body",
+				h("div.form", fields.map(control)), h("datalist", { id: "queues" }, queues.map((value) => h("option", { value, label: plain(value) }))),
+				h("p", text),
+				word && h("label.field", h("span", "To confirm, type ", h("b", word)), h("input", {
 					autocomplete: "off", inputmode: "numeric", "aria-label": `Type ${word} to confirm`, oninput: ({ target }) => {
 						typed = target.value.replace(/[\s,.]/g, "");
 						update();
 					},
 				})),
 				failure && !(failure.field in values) && h("p.bad", { role: "alert" }, failure.message)),
-			h("footer", null, copyButton(() => curl("POST", path, body)), h("span.space", null),
+			h("footer", copyButton(() => curl("POST", path, body)), h("span.space"),
 				button(isSending ? "Close" : "Keep as it is", () => close()),
 				button(isSending ? "Working…" : action, send, {
 					type: "submit", class: danger ? "danger" : "primary",

@@ -153,12 +153,12 @@ class App {
 				this.main.focus();
 			} }, "Skip to the contents"),
 			h("aside", { key: "side" },
-				h("a.brand", { href: "#/", "aria-label": "emq, overview" }, mark(), h("b", null, "emq")),
+				h("a.brand", { href: "#/", "aria-label": "emq, overview" }, mark(), h("b", "emq")),
 				h("nav", { "aria-label": "Pages" }, places.map(({ path, name, icon }) => h(
 					"a", { key: path, href: `#/${path}`, "aria-current": path === this.place ? "page" : undefined },
-					symbol(icon), h("span", null, name)))),
-				h("div.side-foot", null,
-					this.version && h("span", null, `emq ${this.version}`),
+					symbol(icon), h("span", name)))),
+				h("div.side-foot",
+					this.version && h("span", `emq ${this.version}`),
 					this.access?.tokens && h("button", { class: "quiet", onclick: () => this.askToken() },
 						`Token: ${this.access.name}`))),
 			h("div.top", { key: "top" },
@@ -244,14 +244,14 @@ class App {
 		if (this.isAsking) return;
 		this.isAsking = true;
 		const token = await dialogs.open("Token", (close) => [
-			h("div.dialog-body", null,
-				h("p", null, "This server has tokens. The page keeps yours until you close the tab."),
-				h("label.field", null, h("span", null, "Token"), h("input", {
+			h("div.dialog-body",
+				h("p", "This server has tokens. The page keeps yours until you close the tab."),
+				h("label.field", h("span", "Token"), h("input", {
 					type: "password", name: "token", autofocus: true, required: true,
 					"aria-invalid": flaw ? "true" : undefined, "aria-describedby": "token-flaw",
 				})),
 				h("p", { id: "token-flaw", class: "bad", role: "alert" }, flaw)),
-			h("footer", null, h("span.space", null), h("button", {
+			h("footer", h("span.space"), h("button", {
 				type: "submit", class: "primary", onclick: (event) => {
 					const text = event.currentTarget.form.elements.token.value.trim();
 					if (text) close(text);
@@ -317,9 +317,9 @@ class App {
 			["j  k", "Next and previous row"], ["x", "Select the row"], ["r", "Ask the server again"],
 			["t", "Light, dark, or as the system"], ["Esc", "Close, or leave a field"], ["?", "This list"],
 		];
-		dialogs.open("Keys", () => h("div.dialog-body", null, h("table.keys", null, h("tbody", null, keys.map(
-			([key, meaning]) => h("tr", null, h("th", { scope: "row" }, key.split(" ").filter(Boolean).map((part) => h("kbd", null, part))),
-				h("td", null, meaning)))))));
+		dialogs.open("Keys", () => h("div.dialog-body", h("table.keys", h("tbody", keys.map(
+			([key, meaning]) => h("tr", h("th", key.split(" ").filter(Boolean).map((part) => h("kbd", part))),
+				h("td", meaning)))))));
 	}
 }
 

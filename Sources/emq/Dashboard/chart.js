@@ -42,20 +42,20 @@ export function chart({ label, series, end, interval, format }) {
 		line.style.left = `${(index / (length - 1)) * 100}%`;
 		tip.style.left = part > 0.5 ? "auto" : `${part * 100}%`;
 		tip.style.right = part > 0.5 ? `${100 - part * 100}%` : "auto";
-		render(tip, h("b", null, localTime(start + index * interval)), series.map(({ name, values, color }) => h(
-			"div", null, h("i", { class: `swatch ${color}` }), name, h("span", null, format(values[index])))));
+		render(tip, h("b", localTime(start + index * interval)), series.map(({ name, values, color }) => h(
+			"div", h("i", { class: `swatch ${color}` }), name, h("span", format(values[index])))));
 	};
 	const hide = (event) => {
 		for (const part of event.currentTarget.querySelectorAll(".chart-tip, .chart-cursor")) part.hidden = true;
 	};
 	const marks = [0, 0.25, 0.5, 0.75, 1];
-	return h("figure.chart", null,
+	return h("figure.chart",
 		h(
-			"figcaption", null, h("span.chart-label", null, label),
-			series.map(({ name, values, color }) => h("span.legend", null, h("i", { class: `swatch ${color}` }), name,
-				h("b", null, format(values.at(-1)))))),
+			"figcaption", h("span.chart-label", label),
+			series.map(({ name, values, color }) => h("span.legend", h("i", { class: `swatch ${color}` }), name,
+				h("b", format(values.at(-1)))))),
 		h("div.plot", { onpointermove: show, onpointerleave: hide },
-			h("span.chart-top", null, format(top)),
+			h("span.chart-top", format(top)),
 			h(
 				"svg", {
 					viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
@@ -68,7 +68,7 @@ export function chart({ label, series, end, interval, format }) {
 				series.map(({ values, color }) => h("path", { class: `curve ${color}`, d: path(values, x, y) }))),
 			h("div.chart-cursor", { hidden: true, opaque: true }),
 			h("div.chart-tip", { hidden: true, opaque: true })),
-		h("div.chart-times", { "aria-hidden": true }, marks.map((part) => h("span", null, hour(start + part * (end - start))))));
+		h("div.chart-times", { "aria-hidden": true }, marks.map((part) => h("span", hour(start + part * (end - start))))));
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -88,7 +88,7 @@ function path(values, x, y) {
 
 /// A small chart in a line of text.
 export function sparkline(values, label) {
-	if (!values) return h("span.quiet", null, "–");
+	if (!values) return h("span.quiet", "–");
 	const top = Math.max(1, ...values);
 	const line = path(values, (index) => (index / (values.length - 1)) * 96, (value) => 22 - (value / top) * 20);
 	return h("svg.sparkline", { viewBox: "0 0 96 24", preserveAspectRatio: "none", role: "img", "aria-label": label },

@@ -161,7 +161,7 @@ export class Configuration {
 		const known = fields.filter((field) => this.saved(field) !== "");
 		if (known.length === 0) return h("p.quiet", { key: "summary" }, "Nothing is set for this queue. The server's defaults apply.");
 		return h("div", { key: "summary" }, facts(known.map((field) => [field.label, field.name === "dead_letter" && this.saved(field) !== null
-			? queueLink(this.saved(field)) : h("bdi", null, told(field, this.saved(field)))])));
+			? queueLink(this.saved(field)) : h("bdi", told(field, this.saved(field)))])));
 	}
 
 	// MARK: Changing it
@@ -247,13 +247,13 @@ export class Configuration {
 		if (!await this.check()) return document.querySelector("#configuration-form [aria-invalid]")?.focus();
 		const sent = this.request();
 		const isSure = await dialogs.open("Save the configuration", (close) => [
-			h("div.dialog-body", null,
-				h("ul.diff", null, this.changes().map((field) => h("li", null, h("b", null, field.label), ": ",
-					h("del", null, told(field, this.saved(field))), " → ",
-					h("ins", null, this.value(field) === "" ? `not set: ${this.fallback(field)}` : told(field, this.value(field))),
+			h("div.dialog-body",
+				h("ul.diff", this.changes().map((field) => h("li", h("b", field.label), ": ",
+					h("del", told(field, this.saved(field))), " → ",
+					h("ins", this.value(field) === "" ? `not set: ${this.fallback(field)}` : told(field, this.value(field))),
 					field.name === "push.secrets" && this.saved(field) && this.value(field) && " (changed)"))),
-				h("p.quiet", null, "It also applies to tasks that are already queued, except for priority and expiry.")),
-			h("footer", null, dialogs.copyButton(() => curl(...sent)), h("span.space", null),
+				h("p.quiet", "It also applies to tasks that are already queued, except for priority and expiry.")),
+			h("footer", dialogs.copyButton(() => curl(...sent)), h("span.space"),
 				button("Keep as it is", () => close()),
 				button("Save", () => close(true), { type: "submit", class: "primary", autofocus: true })),
 		]);
@@ -282,15 +282,15 @@ export class Configuration {
 			event.preventDefault();
 			if (changes.length) this.save();
 		} },
-			moved.length > 0 && h("p.notice.waiting", { key: "moved", role: "status" }, h("b", null, "Somebody has changed the configuration meanwhile: "),
+			moved.length > 0 && h("p.notice.waiting", { key: "moved", role: "status" }, h("b", "Somebody has changed the configuration meanwhile: "),
 				moved.map((field) => `${field.label} is now ${told(field, this.saved(field))}`).join("; "), ". What you have typed is still here."),
-			groups.map(([title, fields]) => h("fieldset", { key: title }, h("legend", null, title),
-				h("div.form", null, fields.map((field) => this.control(field, changes.includes(field)))))),
+			groups.map(([title, fields]) => h("fieldset", { key: title }, h("legend", title),
+				h("div.form", fields.map((field) => this.control(field, changes.includes(field)))))),
 			h("div.form-foot", { key: "foot" },
 				h("span", { role: "status", class: verdict?.message ? "bad" : "quiet" }, changes.length === 0 ? "No changes."
 					: verdict?.message ? [verdict.field && `${verdict.field.label}: `, verdict.message]
 						: `${many(changes.length, "change")}${verdict ? ". The server accepts." : "…"}`),
-				h("span.space", null),
+				h("span.space"),
 				button(changes.length ? "Discard" : "Close", () => this.discard()),
 				button("Save…", undefined, { type: "submit", class: "primary", disabled: changes.length === 0 || Boolean(verdict?.message) })));
 	}
@@ -305,11 +305,11 @@ export class Configuration {
 		};
 		const seconds = kind === "s" && value ? read(field, value) : undefined;
 		return h("div", { key: name, class: `field${kind === "lines" || name === "push.url" ? " whole" : ""}${isChanged ? " changed" : ""}` },
-			h("label", { for: name }, label, kind === "s" && h("small", null, " in seconds")),
+			h("label", { for: name }, label, kind === "s" && h("small", " in seconds")),
 			typeof kind === "object" ? h("select", properties, h("option", { value: "" }, `Default: ${fallback}`),
 				Object.entries(kind).map(([value, text]) => h("option", { value }, text)))
 				: kind === "lines" ? h("textarea", { ...properties, rows: 2 }) : h("input", properties),
-			never && (value === null || name === "expiry" || this.common(field) !== "") && h("label.never", null, h("input", {
+			never && (value === null || name === "expiry" || this.common(field) !== "") && h("label.never", h("input", {
 				type: "checkbox", checked: value === null, onchange: (event) => this.change(field, event.target.checked ? null : ""),
 			}), never),
 			h("small", { id: `${name}-hint`, class: flaw ? "bad" : "hint" }, flaw ?? [typeof seconds === "number" && `${duration(seconds)}. `, hint]));

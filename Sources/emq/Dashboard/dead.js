@@ -39,7 +39,7 @@ export class Dead extends Page {
 	view() {
 		const answer = this.latest("errors", this.path());
 		return [
-			h("div.head", { key: "head" }, h("h1", null, "Dead"), answer?.json && h("span.quiet", null,
+			h("div.head", { key: "head" }, h("h1", "Dead"), answer?.json && h("span.quiet",
 				`${many(answer.json.tasks, "task")} in ${many(answer.json.groups, "group")}`)),
 			this.operations(),
 			h("div.tools", { key: "tools" }, filterField("Filter by queue", "mail or *.eu", this.match, (match) => {
@@ -53,10 +53,10 @@ export class Dead extends Page {
 	groups({ errors, groups }) {
 		if (errors.length === 0) return h("p.empty", { key: "none" }, this.match ? "No queue with such a name has dead tasks." : "No task is dead.");
 		return [
-			h("div.table-box", { key: "groups" }, h("table.groups.stack", null,
-				h("thead", null, h("tr", null, h("th", { scope: "col" }, "Error"), h("th", { scope: "col" }, "Queue"), h("th", { scope: "col", class: "number" }, "Tasks"),
-					h("th", { scope: "col", class: "wide" }, "First died"), h("th", { scope: "col" }, "Last died"), h("th", { scope: "col" }, h("span.offscreen", null, "Actions")))),
-				h("tbody", null, errors.flatMap((group) => this.group(group))))),
+			h("div.table-box", { key: "groups" }, h("table.groups.stack",
+				h("thead", h("tr", h("th", { scope: "col" }, "Error"), h("th", { scope: "col" }, "Queue"), h("th", { scope: "col", class: "number" }, "Tasks"),
+					h("th", { scope: "col", class: "wide" }, "First died"), h("th", { scope: "col" }, "Last died"), h("th", { scope: "col" }, h("span.offscreen", "Actions")))),
+				h("tbody", errors.flatMap((group) => this.group(group))))),
 			groups > errors.length && h("p.quiet", { key: "rest" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue to see others.`),
 		];
 	}
@@ -66,15 +66,15 @@ export class Dead extends Page {
 		const isOpen = this.opened !== undefined && groupKey(this.opened) === key;
 		return [
 			h("tr", { key, "data-group": key },
-				h("th", { scope: "row", class: "text" }, h("button", {
+				h("th", { class: "text" }, h("button", {
 					class: "quiet disclose", "aria-expanded": isOpen, onclick: () => {
 						this.opened = isOpen ? undefined : group;
 						this.app.update();
 					},
-				}, h("span", { "aria-hidden": true }, isOpen ? "▾" : "▸"), group.error === undefined ? h("i", null, "without an error") : bdi(group.error))),
+				}, h("span", { "aria-hidden": true }, isOpen ? "▾" : "▸"), group.error === undefined ? h("i", "without an error") : bdi(group.error))),
 				h("td", { "data-label": "Queue" }, queueLink(group.queue, { class: "cut", href: `${queueAddress(group.queue)}?state=dead` })),
-				h("td.number.dead", { "data-label": "Tasks" }, count(group.count)), h("td.wide", null, ago(group.first)), h("td", { "data-label": "Last died" }, ago(group.last)),
-				h("td.number", null, may("manage", group.queue) && h("div.row-actions", null,
+				h("td.number.dead", { "data-label": "Tasks" }, count(group.count)), h("td.wide", ago(group.first)), h("td", { "data-label": "Last died" }, ago(group.last)),
+				h("td.number", may("manage", group.queue) && h("div.row-actions",
 					h("button", { onclick: () => this.act(group, "kick") }, "Retry"),
 					h("button", { onclick: () => this.act(group, "move") }, "Move…"),
 					h("button", { class: "danger", onclick: () => this.act(group, "purge") }, "Delete")))),
@@ -87,11 +87,11 @@ export class Dead extends Page {
 		const none = missing(answer, "these tasks");
 		if (none) return none;
 		const tasks = elements(answer.text).map(parse);
-		return h("table.stack", null, columns(["Task", "Died", "Attempts", "Worker", "Content"]),
-			h("tbody", null, tasks.map((task) => h(
-				"tr", { key: task.id }, h("th", { scope: "row" }, taskLink(task.id)),
+		return h("table.stack", columns(["Task", "Died", "Attempts", "Worker", "Content"]),
+			h("tbody", tasks.map((task) => h(
+				"tr", { key: task.id }, h("th", taskLink(task.id)),
 				h("td", { "data-label": "Died" }, time(task.finished ?? task.died)), h("td", { "data-label": "Attempts" }, count(task.attempt)), h("td", { "data-label": "Worker" }, task.worker ? bdi(task.worker) : "–"),
-				h("td", null, task.content_hidden ? h("span.quiet", null, "hidden") : h("code", null, task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content)))))));
+				h("td", task.content_hidden ? h("span.quiet", "hidden") : h("code", task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content)))))));
 	}
 
 	operations() {
@@ -99,12 +99,12 @@ export class Dead extends Page {
 		const operations = answer?.json?.operations ?? [];
 		if (operations.length === 0) return null;
 		const names = { kick: "Retrying", purge: "Deleting", move: "Moving" };
-		return card("Under way", { key: "operations" }, h("ul.progress", null, operations.map((operation) => {
+		return card("Under way", { key: "operations" }, h("ul.progress", operations.map((operation) => {
 			const part = operation.total ? Math.min(1, operation.examined / operation.total) : 0;
 			return h("li", { key: operation.id },
-				h("span", null, names[operation.action] ?? operation.action, " in ", bdi(operation.queue), operation.error !== undefined && [": ", bdi(operation.error)]),
+				h("span", names[operation.action] ?? operation.action, " in ", bdi(operation.queue), operation.error !== undefined && [": ", bdi(operation.error)]),
 				h("progress", { max: 1, value: String(part), "aria-label": `${names[operation.action] ?? operation.action} in ${plain(operation.queue)}` }),
-				h("span.quiet", null, `${count(operation.changed)} done, ${count(operation.examined)} of ${count(operation.total)} looked at`),
+				h("span.quiet", `${count(operation.changed)} done, ${count(operation.examined)} of ${count(operation.total)} looked at`),
 				may("manage", operation.queue) && h("button", { class: "quiet", onclick: () => this.app.perform(
 					"DELETE", `/operations/${operation.id}`, undefined, () => "Stopped. What was done stays done.") }, "Stop"));
 		})));
@@ -123,7 +123,7 @@ export class Dead extends Page {
 			] }],
 			make: ({ to, age }) => ({
 				path: `/${verb}/${named(group.queue)}${query({ state: verb !== "kick" && "dead", to })}${filter(group, age, verb !== "kick")}`, tasks: group.count,
-				text: [age ? "At most " : "", h("b", null, many(group.count, "task")), " of ", bdi(group.queue), ` ${effect}.`, group.error !== undefined && h("pre.below", null, plain(group.error))],
+				text: [age ? "At most " : "", h("b", many(group.count, "task")), " of ", bdi(group.queue), ` ${effect}.`, group.error !== undefined && h("pre.below", plain(group.error))],
 			}),
 			done: (answer) => `${past} ${many(answer.kicked ?? answer.moved ?? answer.purged ?? 0, "task")}${answer.stopped ? ", then stopped" : ""}.`,
 		});

@@ -23,7 +23,7 @@ export function open(title, view, properties) {
 		const update = () => render(
 			element, h(
 				"form", { method: "dialog", onsubmit: (event) => event.preventDefault() },
-				h("header", null, h("h2", { id: label }, title), h(
+				h("header", h("h2", { id: label }, title), h(
 					"button", { type: "button", class: "quiet icon", "aria-label": "Close", onclick: () => close() }, "✕")),
 				view(close, update)));
 		element.addEventListener("close", () => {
@@ -55,7 +55,7 @@ export function isOpen() {
 export function confirm({ title, text, action, word, danger, request }) {
 	let typed = "";
 	return open(title, (close, update) => [
-		h("div.dialog-body", null, h("p", null, text), word && h("label.field", null, h("span", null, "To confirm, type ", h("b", null, word)),
+		h("div.dialog-body", h("p", text), word && h("label.field", h("span", "To confirm, type ", h("b", word)),
 			h("input", {
 				autofocus: true, "aria-label": `Type ${word} to confirm`,
 				oninput: (event) => {
@@ -64,7 +64,7 @@ export function confirm({ title, text, action, word, danger, request }) {
 				},
 			}))),
 		h(
-			"footer", null, request && copyButton(() => curl(...request)), h("span.space", null),
+			"footer", request && copyButton(() => curl(...request)), h("span.space"),
 			h("button", { onclick: () => close() }, "Keep as it is"),
 			h("button", {
 				type: "submit", class: danger ? "danger" : "primary", autofocus: !word,

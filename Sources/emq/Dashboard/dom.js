@@ -9,14 +9,23 @@ const svgTags = new Set(["svg", "g", "path", "line", "rect", "circle"]);
 /// Describes an element. `tag` may have classes: "td.number.wide". `properties` are attributes, `on…` handlers, `class`,
 /// `style` (an object), `key` (what the element stands for among its siblings), `dom` (called with the element once it is
 /// made) and `opaque` (what is in the element is nobody else's concern once it is made). Children are descriptions, texts,
-/// arrays of them, or null, undefined and false, which stand for nothing.
+/// arrays of them, or null, undefined and false, which stand for nothing. The properties may be missing.
 export function h(name, properties, ...children) {
 	const [tag, ...classes] = name.split(".");
+	if (!isProperties(properties)) {
+		children.unshift(properties);
+		properties = undefined;
+	}
 	if (classes.length) properties = { ...properties, class: [...classes, properties?.class ?? []].flat().join(" ") };
-	// Otherwise, a button submits its form, and a browser corrects names.
+	// Otherwise, a button submits its form, a cell is a head of nothing, and a browser corrects names.
 	if (tag === "button") properties = { type: "button", ...properties };
+	if (tag === "th") properties = { scope: "row", ...properties };
 	if (tag === "input") properties = { autocomplete: "off", spellcheck: "false", ...properties };
 	return { tag, properties: properties ?? {}, children: flat(children) };
+}
+
+function isProperties(value) {
+	return typeof value === "object" && value !== null && !Array.isArray(value) && !value.tag;
 }
 
 function flat(children, into = []) {

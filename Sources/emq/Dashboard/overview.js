@@ -26,10 +26,10 @@ export class Overview extends Page {
 	view() {
 		const answer = this.app.data(paths.oldest);
 		const none = missing(answer, "its figures");
-		if (none) return [h("h1", null, "Overview"), none];
+		if (none) return [h("h1", "Overview"), none];
 		const figures = answer.json;
 		return [
-			h("h1", null, "Overview"),
+			h("h1", "Overview"),
 			this.alerts(),
 			this.totals(figures),
 			figures.history && this.charts(figures.history),
@@ -46,14 +46,14 @@ export class Overview extends Page {
 		if (!answer || answer.failure) return null;
 		const { alerts, left_out: leftOut } = answer.json;
 		if (alerts.length === 0) {
-			return h("p.calm", { key: "alerts" }, h("i.swatch.done", null), "All is well.");
+			return h("p.calm", { key: "alerts" }, h("i.swatch.done"), "All is well.");
 		}
 		const shown = this.isWhole ? alerts : alerts.slice(0, 5);
 		const rest = alerts.length + leftOut - shown.length;
 		return card(undefined, { key: "alerts", class: "alerts", "aria-label": "Alerts" },
-			h("ul", null, shown.map(({ level, text, queue, kind }) => h(
+			h("ul", shown.map(({ level, text, queue, kind }) => h(
 				"li", { key: `${kind} ${queue ?? text}`, class: level }, badge(level, level),
-				queue === undefined ? h("span", null, text)
+				queue === undefined ? h("span", text)
 					: queueLink(queue, null, bdi(text))))),
 			rest > 0 && h("button", { class: "quiet", onclick: () => {
 				this.isWhole = true;
@@ -70,11 +70,11 @@ export class Overview extends Page {
 		return h("div.tiles", { key: "totals" },
 			stateNames.map(([name, label]) => h(
 				"a", { class: `tile ${name}`, href: `#/queues?sort=${name}` },
-				h("span", null, label), h("b", { title: count(states?.[name]) }, short(states?.[name])))),
+				h("span", label), h("b", { title: count(states?.[name]) }, short(states?.[name])))),
 			rateTile(rates),
 			oldest ? h("a.tile.long", { href: queueAddress(oldest.queue) },
-				h("span", null, "Waiting longest"), h("b", null, duration(oldest.seconds)), h("small", null, bdi(oldest.queue)))
-				: h("div.tile", null, h("span", null, "Waiting longest"), h("b", null, "–"), h("small", null, "no task waits")));
+				h("span", "Waiting longest"), h("b", duration(oldest.seconds)), h("small", bdi(oldest.queue)))
+				: h("div.tile", h("span", "Waiting longest"), h("b", "–"), h("small", "no task waits")));
 	}
 
 	charts(history) {
@@ -103,9 +103,9 @@ export class Overview extends Page {
 		const none = missing(answer, "these queues");
 		const queues = none ? [] : Object.values(answer.json.queues).filter((queue) => value(queue) > 0);
 		return card(title, { key: sort, actions: h("a", { href: `#/queues?sort=${sort}&flat=1`, "aria-label": `All queues, ${title.toLowerCase()}` }, "All") },
-			none ?? (queues.length === 0 ? h("p.empty", null, "None.") : h("ol.ranking", null, queues.map((queue) => h(
+			none ?? (queues.length === 0 ? h("p.empty", "None.") : h("ol.ranking", queues.map((queue) => h(
 				"li", { key: queue.queue }, queueLink(queue.queue),
-				queue.paused && badge("paused", "waiting"), h("b", null, format(value(queue))))))));
+				queue.paused && badge("paused", "waiting"), h("b", format(value(queue))))))));
 	}
 
 	server(figures) {
@@ -116,14 +116,14 @@ export class Overview extends Page {
 			["Memory", memory && gauge(memory.used, memory.limit)],
 			["Journal", journal ? [bytes(journal.bytes), journal.free !== undefined && ` of which ${bytes(journal.free)} free`] : "in memory only"],
 			journal && ["Slowest sync in a minute", duration(journal.sync_time)],
-			journal?.problem && ["Problem of the journal", h("span.bad", null, journal.problem)],
+			journal?.problem && ["Problem of the journal", h("span.bad", journal.problem)],
 			["Slowest turn in a minute", duration(server?.loop_lag)],
 			["Connections", count(connections)],
 			["Waiting workers", count(server?.waiters)],
 			["Tasks", count(figures.tasks)],
 			certificateEnd && ["Certificate ends", [time(certificateEnd), " "]],
 			sources && Object.keys(sources).length > 0 && ["Sources", Object.entries(sources).map(([name, source]) => h(
-				"div", null, bdi(name), " ", badge(source.state, source.state === "consuming" ? "good" : "waiting", source.last_error ?? undefined)))],
+				"div", bdi(name), " ", badge(source.state, source.state === "consuming" ? "good" : "waiting", source.last_error ?? undefined)))],
 		]));
 	}
 }
@@ -131,6 +131,6 @@ export class Overview extends Page {
 function gauge(used, limit) {
 	const part = limit ? used / limit : 0;
 	const kind = part > 0.95 ? "dead" : part > 0.8 ? "dispatched" : "done";
-	return h("div.gauge", null, h("span", null, `${bytes(used)} of ${bytes(limit)}`),
+	return h("div.gauge", h("span", `${bytes(used)} of ${bytes(limit)}`),
 		h("div.bar", { "aria-hidden": true }, h("i", { class: kind, style: { width: `${Math.min(100, part * 100)}%` } })));
 }

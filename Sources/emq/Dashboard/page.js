@@ -55,13 +55,13 @@ export function card(title, properties, ...children) {
 	const { actions, ...others } = properties ?? {};
 	return h(
 		"section", { ...others, class: `card ${others.class ?? ""}` },
-		title && h("header", null, h("h2", null, title), actions), children);
+		title && h("header", h("h2", title), actions), children);
 }
 
 /// What is shown while there is no answer, or instead of one that failed; undefined if the answer is there.
 export function missing(answer, what = "this") {
-	if (!answer) return h("p.empty", null, "Loading…");
-	if (answer.failure) return h("p.empty.bad", null, `The server does not show ${what}: ${answer.failure.message}`);
+	if (!answer) return h("p.empty", "Loading…");
+	if (answer.failure) return h("p.empty.bad", `The server does not show ${what}: ${answer.failure.message}`);
 	return undefined;
 }
 
@@ -77,8 +77,8 @@ export function badge(text, kind, title) {
 
 /// Pairs of names and values.
 export function facts(pairs) {
-	return h("dl.facts", null, pairs.filter(Boolean).map(([name, value, properties]) => h(
-		"div", properties, h("dt", null, name), h("dd", null, value ?? "–"))));
+	return h("dl.facts", pairs.filter(Boolean).map(([name, value, properties]) => h(
+		"div", properties, h("dt", name), h("dd", value ?? "–"))));
 }
 
 /// The mark for a state of a task.
@@ -88,9 +88,9 @@ export function state(name) {
 
 /// The tile of the rates of the last minute.
 export function rateTile(rates) {
-	return h("div.tile.double", null, h("span", null, "A second, in the last minute"), h("b", null, [
+	return h("div.tile.double", h("span", "A second, in the last minute"), h("b", [
 		["enqueued", "enqueued", rates?.enqueued], ["done", "done", rates?.done], ["dead", "failed", rates?.failed],
-	].map(([tone, label, value]) => h("span", { class: tone }, rate(value), " ", h("small", null, label)))));
+	].map(([tone, label, value]) => h("span", { class: tone }, rate(value), " ", h("small", label)))));
 }
 
 /// The address of a queue's page.
@@ -115,12 +115,12 @@ export function crumbs(name, link) {
 
 /// A link to a task.
 export function taskLink(id) {
-	return h("a", { href: `#/task/${id}` }, h("code", null, id));
+	return h("a", { href: `#/task/${id}` }, h("code", id));
 }
 
 /// The head of a table.
 export function columns(labels) {
-	return h("thead", null, h("tr", null, labels.map((label) => h("th", { scope: "col" }, label))));
+	return h("thead", h("tr", labels.map((label) => h("th", { scope: "col" }, label))));
 }
 
 const settleMilliseconds = 250;
@@ -128,7 +128,7 @@ let timer;
 
 /// A field that filters by a part of a name, or by a pattern. `change` gets the text once somebody stops typing.
 export function filterField(label, example, value, change) {
-	return h("label.filter", null, h("span.offscreen", null, label), h("input", {
+	return h("label.filter", h("span.offscreen", label), h("input", {
 		type: "search", placeholder: `${label}: ${example}`, value, oninput: ({ target }) => {
 			clearTimeout(timer);
 			timer = setTimeout(() => target.isConnected && change(target.value.trim()), settleMilliseconds);

@@ -39,9 +39,9 @@ function link(name, state) {
 }
 
 function content(task) {
-	if (task.content_hidden) return h("span.quiet", null, "hidden");
-	if (task.content_start === undefined) return h("code", null, oneLine(task.content ?? "null"));
-	return h("div.cut", null, h("code", null, oneLine(task.content_start), "…"), h("small", null, bytes(task.content_bytes)));
+	if (task.content_hidden) return h("span.quiet", "hidden");
+	if (task.content_start === undefined) return h("code", oneLine(task.content ?? "null"));
+	return h("div.cut", h("code", oneLine(task.content_start), "…"), h("small", bytes(task.content_bytes)));
 }
 
 export class Queue extends Page {
@@ -87,7 +87,7 @@ export class Queue extends Page {
 
 	view() {
 		const answer = this.latest("figures", this.statistics());
-		const none = this.name === "" ? h("p.empty", null, "The address names no queue.") : missing(answer, "this queue");
+		const none = this.name === "" ? h("p.empty", "The address names no queue.") : missing(answer, "this queue");
 		if (none) return [h("h1", { key: "name" }, bdi(this.name)), none];
 		const figures = answer.json;
 		// What is there to see: a queue of only dead tasks begins with those.
@@ -114,10 +114,10 @@ export class Queue extends Page {
 		const path = `/${verb}/${named(this.name)}`;
 		const { app, name } = this;
 		return h("div.head", { key: "head" },
-			h("h1", null, bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
-			h("div.actions", null,
+			h("h1", bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
+			h("div.actions",
 				may("manage", name) && [
-					h("span.pair", null,
+					h("span.pair",
 						button(figures.paused ? "Resume" : "Pause", () => app.perform("POST", path, undefined, () => `${figures.paused ? "Resumed" : "Paused"} the queue.`)),
 						copyButton(() => curl("POST", path), `Copy as curl: ${verb}`, "⧉")),
 					button("Kick…", () => this.act(actions.kick), { disabled: !figures.dead && !figures.delayed && !figures.totals.received }),
@@ -141,10 +141,10 @@ export class Queue extends Page {
 		const { circuit } = figures;
 		const isFailing = circuit && circuit.state !== "closed";
 		return h("div.notices", { key: "notices" },
-			figures.paused && h("p.notice.waiting", { key: "paused" }, h("b", null, "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
+			figures.paused && h("p.notice.waiting", { key: "paused" }, h("b", "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
 			states.every(([name]) => figures[name] === 0) && !figures.paused && !figures.waiters && !Object.values(figures.totals).some((total) => total > 0)
 				&& h("p.notice.unknown", { key: "new" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
-			isFailing && h("p.notice.bad", { key: "circuit", role: "alert" }, h("b", null, "The receiver fails"),
+			isFailing && h("p.notice.bad", { key: "circuit", role: "alert" }, h("b", "The receiver fails"),
 				` (${many(circuit.failures, "time")} in a row). `,
 				circuit.state === "open" ? ["The circuit is open: emq tries again ", ago(circuit.until), "."] : "The circuit is half-open: one task tries whether it works again."));
 	}
@@ -156,9 +156,9 @@ export class Queue extends Page {
 			h("div.tiles", { key: "tiles" },
 				states.slice(0, 4).map(([name, label]) => h(
 					"a", { class: `tile ${name}`, href: link(this.name, name), onclick: scroll },
-					h("span", null, label), h("b", { title: count(figures[name]) }, short(figures[name])))),
-				h("div.tile.long", null, h("span", null, "Oldest ready"), h("b", null, duration(figures.ready ? figures.oldest_ready : null))),
-				!push?.url && h("div.tile", null, h("span", null, "Waiting workers"), h("b", null, count(figures.waiters))),
+					h("span", label), h("b", { title: count(figures[name]) }, short(figures[name])))),
+				h("div.tile.long", h("span", "Oldest ready"), h("b", duration(figures.ready ? figures.oldest_ready : null))),
+				!push?.url && h("div.tile", h("span", "Waiting workers"), h("b", count(figures.waiters))),
 				rateTile(figures.rates)),
 			(push || figures.circuit) && card("Push", { key: "push" }, facts([
 				push && ["Target", push.url ? [badge(push.method ?? "POST", "enqueued"), " ", bdi(push.url)] : "each task's own"],
@@ -179,7 +179,7 @@ export class Queue extends Page {
 			label, end, interval, format, series: series.map(([name, color, values]) => ({ name, color, values })),
 		}));
 		return h("section.charts", { key: "charts", "aria-label": "Over time" },
-			h("header", null, h("h2", null, interval === 60 ? "The last hour" : "The last day"), h("div.segments", { role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => button(label, () => {
+			h("header", h("h2", interval === 60 ? "The last hour" : "The last day"), h("div.segments", { role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => button(label, () => {
 				this.span = span;
 				this.app.update();
 			}, { "aria-pressed": this.span === span })))),
@@ -212,7 +212,7 @@ export class Queue extends Page {
 			"button", {
 				type: "button", role: "tab", id: `tab-${name}`, "aria-selected": name === this.state, "aria-controls": "panel",
 				tabindex: name === this.state ? "0" : "-1", onclick: () => this.show(name),
-			}, label, " ", h("b", null, short(figures[name])))));
+			}, label, " ", h("b", short(figures[name])))));
 	}
 
 	/// The tasks of the page that is shown: `{ tasks, isOld, isLost, failure }`, or undefined.
@@ -235,7 +235,7 @@ export class Queue extends Page {
 		return h("section", { key: "tasks", id: "tasks", class: "tasks", "aria-label": "Tasks" },
 			this.tabs(figures),
 			h("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
-				!list ? h("p.empty", null, "Loading…")
+				!list ? h("p.empty", "Loading…")
 					: list.failure ? missing(list.failure, "these tasks")
 						: [
 							this.state === "dead" && figures.dead > 0 && h("p.grouped", { key: "grouped" },
@@ -254,10 +254,10 @@ export class Queue extends Page {
 			&& (!column.isRare || tasks.some((task) => column.value(task))));
 		return [
 			isLost && h("p.notice.waiting", { key: "lost" }, "The list has moved on: the task that this page begins behind is no longer here."),
-			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table.stack", null,
-				h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), shown.map(({ label, kind }) => h("th", { key: label, scope: "col", class: kind }, label)))),
-				h("tbody", null, tasks.map((task) => h("tr", { key: task.id },
-					h("th", { scope: "row" }, taskLink(task.id)),
+			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table.stack",
+				h("thead", h("tr", h("th", { scope: "col" }, "Task"), shown.map(({ label, kind }) => h("th", { key: label, scope: "col", class: kind }, label)))),
+				h("tbody", tasks.map((task) => h("tr", { key: task.id },
+					h("th", taskLink(task.id)),
 					shown.map(({ label, value, kind }) => h("td", { key: label, "data-label": label, class: kind }, value(task)))))))),
 		];
 	}
@@ -271,7 +271,7 @@ export class Queue extends Page {
 			this.app.update();
 		};
 		return h("div.pager", { key: "pager" },
-			h("span.quiet", null, tasks.length ? `${count(first + 1)} to ${count(first + tasks.length)} of ${count(total)}` : ""),
+			h("span.quiet", tasks.length ? `${count(first + 1)} to ${count(first + tasks.length)} of ${count(total)}` : ""),
 			button("First", () => turn([]), { disabled: first === 0 }),
 			button("Previous", () => turn(this.behind.slice(0, -1)), { disabled: first === 0 }),
 			button("Next", () => turn([...this.behind, tasks.at(-1).id]), {
@@ -281,6 +281,6 @@ export class Queue extends Page {
 
 	totals(totals) {
 		return h("section.quiet.totals", { key: "totals", "aria-label": "Totals" }, "In all: ",
-			Object.entries(totals).filter(([, value]) => value > 0).map(([name, value]) => h("span", { key: name }, `${name.replaceAll("_", " ")} `, h("b", null, count(value)))));
+			Object.entries(totals).filter(([, value]) => value > 0).map(([name, value]) => h("span", { key: name }, `${name.replaceAll("_", " ")} `, h("b", count(value)))));
 	}
 }

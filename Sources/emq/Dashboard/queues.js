@@ -139,7 +139,7 @@ export class Queues extends Page {
 			for (const index of this.found.keys()) if (index >= this.count) this.found.delete(index);
 		}
 		return [
-			h("div.head", { key: "head" }, h("h1", null, "Queues"), this.count !== undefined && h("span.quiet", null, this.total())),
+			h("div.head", { key: "head" }, h("h1", "Queues"), this.count !== undefined && h("span.quiet", this.total())),
 			this.tools(),
 			this.selected.size > 0 ? this.bar() : this.crumbs(),
 			answer?.failure ? missing(answer, "the queues") : this.table(),
@@ -156,7 +156,7 @@ export class Queues extends Page {
 			filterField("Filter by name", "mail or *.eu", this.match, (match) => this.change({ match })),
 			h("div.segments", { role: "group", "aria-label": "Shown as" }, [["", "Tree"], ["1", "List"]].map(([flat, label]) => h(
 				"button", { type: "button", "aria-pressed": this.isFlat === (flat === "1") ? "true" : "false", onclick: () => this.change({ flat }) }, label))),
-			h("label.narrow", null, h("span.offscreen", null, "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
+			h("label.narrow", h("span.offscreen", "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
 				columns.filter(({ isFixed }) => !isFixed).map(({ name, label }) => h("option", { value: name }, `Sort: ${label}`)))));
 	}
 
@@ -172,7 +172,7 @@ export class Queues extends Page {
 		const known = indexes.map((index) => this.found.get(index)).filter(Boolean);
 		const areAllSelected = known.length > 0 && known.every((row) => this.selected.has(rowKey(row)));
 		return h("div.table-box", { key: "table" }, h("table.queues.stack", { "aria-rowcount": total + 1 },
-			h("thead", null, h("tr", { "aria-rowindex": 1 },
+			h("thead", h("tr", { "aria-rowindex": 1 },
 				h("th", { scope: "col", class: "check" }, h("input", {
 					type: "checkbox", "aria-label": "Select all that are shown", checked: areAllSelected,
 					onchange: () => this.select(known, !areAllSelected),
@@ -188,25 +188,25 @@ export class Queues extends Page {
 				first > 0 && h("tr.spacer", { key: "above", "aria-hidden": true }, h("td", { colspan: columns.length + 1, style: { height: `${first * rowHeight()}px` } })),
 				indexes.map((index) => this.row(index)),
 				last < total && h("tr.spacer", { key: "below", "aria-hidden": true }, h("td", { colspan: columns.length + 1, style: { height: `${(total - last) * rowHeight()}px` } })))),
-			this.count === undefined && h("p.empty", null, "Loading…"),
-			total === 0 && this.count !== undefined && h("p.empty", null, this.match || this.prefix ? "No queue has such a name."
+			this.count === undefined && h("p.empty", "Loading…"),
+			total === 0 && this.count !== undefined && h("p.empty", this.match || this.prefix ? "No queue has such a name."
 				: "There are no queues yet. A queue exists as soon as a task is enqueued or a worker waits."));
 	}
 
 	row(index) {
 		const row = this.found.get(index);
-		if (!row) return h("tr", { key: `place ${index}`, "aria-rowindex": index + 2 }, h("td", null), h("td", { colspan: columns.length, class: "quiet" }, "…"));
+		if (!row) return h("tr", { key: `place ${index}`, "aria-rowindex": index + 2 }, h("td"), h("td", { colspan: columns.length, class: "quiet" }, "…"));
 		const key = rowKey(row);
 		const isGroup = row.group !== undefined;
 		const name = isGroup ? row.group.slice(this.prefix.length) : this.isFlat || this.match ? row.queue : row.queue.slice(this.prefix.length);
 		return h(
 			"tr", { key, "aria-rowindex": index + 2, class: this.selected.has(key) ? "selected" : "", "data-row": key },
-			h("td.check", null, h("input", {
+			h("td.check", h("input", {
 				type: "checkbox", "aria-label": `Select ${plain(row.group ?? row.queue)}`, checked: this.selected.has(key),
 				onchange: (event) => this.select([row], event.target.checked),
 			})),
-			h("th", { scope: "row" }, h("div", null, isGroup
-				? [h("a.folder", { href: `#/${this.link({ prefix: row.group })}` }, bdi(name)), h("small", null, many(row.queues, "queue"))]
+			h("th", h("div", isGroup
+				? [h("a.folder", { href: `#/${this.link({ prefix: row.group })}` }, bdi(name)), h("small", many(row.queues, "queue"))]
 				: [h("a", { href: queueAddress(row.queue), title: plain(row.queue) }, bdi(name || "(empty)")), badges(row)])),
 			columns.slice(1).map(({ name, label, value, isWide }) => h(
 				"td", { "data-label": label, class: `number${isWide ? " wide" : ""}${name === "dead" && row.dead > 0 ? " dead" : ""}` },
@@ -235,7 +235,7 @@ export class Queues extends Page {
 		const queueCount = chosen.reduce((sum, row) => sum + (row.queues ?? 1), 0);
 		const sum = (...names) => chosen.reduce((all, row) => all + names.reduce((part, name) => part + row[name], 0), 0);
 		return h("div.bar-of-actions", { key: "bar", role: "toolbar", "aria-label": "For the selected queues" },
-			h("b", null, `${many(queueCount, "queue")} selected`),
+			h("b", `${many(queueCount, "queue")} selected`),
 			mayManage ? [
 				h("button", { onclick: () => this.act("pause", "Paused") }, "Pause"),
 				h("button", { onclick: () => this.act("resume", "Resumed") }, "Resume"),
@@ -245,7 +245,7 @@ export class Queues extends Page {
 				h("button", { class: "danger", disabled: sum("ready", "delayed") === 0, onclick: () => this.act("purge", "Purged", {
 					title: "Purge", action: "Purge", tasks: sum("ready", "delayed"), text: "that are ready or delayed are deleted for good.", danger: true,
 				}) }, "Purge"),
-			] : h("span.quiet", null, "Your token may only look."),
+			] : h("span.quiet", "Your token may only look."),
 			h("button", { class: "quiet", onclick: () => {
 				this.selected.clear();
 				this.app.update();

@@ -51,7 +51,7 @@ export class Search {
 					"a", { key: result.path, id: `result-${index}`, role: "option", tabindex: "-1", href: `#/${result.path}`,
 						"aria-selected": index === this.place, onclick: () => this.leave() },
 					result.view)),
-				this.message && h("p.quiet", null, this.message)));
+				this.message && h("p.quiet", this.message)));
 	}
 
 	type(text) {
@@ -80,11 +80,11 @@ export class Search {
 		this.results = [
 			...answer.tasks.map((task) => ({
 				path: `task/${task.id}`,
-				view: [h("span.kind", null, "Task"), task.key === undefined ? h("code", null, task.id) : bdi(task.key),
-					h("span.quiet", null, "in ", bdi(task.queue)), state(task.state)],
+				view: [h("span.kind", "Task"), task.key === undefined ? h("code", task.id) : bdi(task.key),
+					h("span.quiet", "in ", bdi(task.queue)), state(task.state)],
 			})),
 			...answer.queues.map((name) => ({
-				path: `queue/${encodeURIComponent(name)}`, view: [h("span.kind", null, "Queue"), bdi(name)],
+				path: `queue/${encodeURIComponent(name)}`, view: [h("span.kind", "Queue"), bdi(name)],
 			})),
 		];
 		this.place = 0;

@@ -36,11 +36,11 @@ export class TaskPage extends Page {
 			this.taken = answer;
 			this.task = parse(answer.text);
 		}
-		const heading = h("div.head", { key: "head" }, h("h1", null, "Task ", h("code", null, plain(this.id))));
+		const heading = h("div.head", { key: "head" }, h("h1", "Task ", h("code", plain(this.id))));
 		if (!this.task) {
 			if (answer?.failure?.status === 404) {
-				return [heading, h("p.empty", null, "There is no such task. emq forgets a task when it has ended, unless its ",
-					h("code", null, "keep"), " says how long to keep the record.")];
+				return [heading, h("p.empty", "There is no such task. emq forgets a task when it has ended, unless its ",
+					h("code", "keep"), " says how long to keep the record.")];
 			}
 			return [heading, missing(answer, "this task")];
 		}
@@ -48,16 +48,16 @@ export class TaskPage extends Page {
 		const isGone = answer?.failure?.status === 404;
 		return [
 			h("div.head", { key: "head" },
-				h("h1", null, "Task ", h("code", null, plain(task.id))), isGone ? badge("forgotten", "unknown") : state(task.state),
-				h("span.quiet", null, "in ", queueLink(task.queue)),
+				h("h1", "Task ", h("code", plain(task.id))), isGone ? badge("forgotten", "unknown") : state(task.state),
+				h("span.quiet", "in ", queueLink(task.queue)),
 				dialogs.copyButton(() => curl("GET", `/task/${named(task.id)}`))),
 			isGone && h("p.empty", { key: "gone" }, "emq has forgotten this task since it was shown. This is what it was."),
 			!isGone && h("div.actions", { key: "actions", role: "group", "aria-label": "Actions" }, this.actions(task)),
-			card(undefined, { key: "steps", "aria-label": "Its way" }, h("ol.steps", null, steps(task).map(
-				([label, moment, kind, isFuture]) => h("li", { class: `${kind}${isFuture ? " future" : ""}` }, h("b", null, label), time(moment), h("div", null, h("small", null, ago(moment))))))),
+			card(undefined, { key: "steps", "aria-label": "Its way" }, h("ol.steps", steps(task).map(
+				([label, moment, kind, isFuture]) => h("li", { class: `${kind}${isFuture ? " future" : ""}` }, h("b", label), time(moment), h("div", h("small", ago(moment))))))),
 			this.attempts(task),
 			h("div.columns.two", { key: "texts" },
-				task.content_hidden ? card("Content", { class: "wide" }, h("p.quiet", null, "The queue's configuration hides contents from tokens without the permission admin."))
+				task.content_hidden ? card("Content", { class: "wide" }, h("p.quiet", "The queue's configuration hides contents from tokens without the permission admin."))
 					: this.text("Content", "content", task),
 				this.text("Result", "result", task), this.text("Progress", "progress", task), this.text("Metadata", "metadata", task)),
 			card("Details", { key: "details" }, facts([
@@ -68,30 +68,30 @@ export class TaskPage extends Page {
 				task.priority !== undefined && ["Priority", String(task.priority)],
 				task.retry !== undefined && ["Lease", duration(task.retry)],
 				task.keep !== undefined && ["Record kept for", duration(task.keep)],
-				task.backoff !== undefined && ["Backoff", h("code", null, JSON.stringify(task.backoff))],
+				task.backoff !== undefined && ["Backoff", h("code", JSON.stringify(task.backoff))],
 				task.worker && ["Worker", bdi(task.worker)],
 				task.origin && ["Died in", queueLink(task.origin)],
 				task.request_id && ["Request id", bdi(task.request_id)],
-				task.traceparent && ["Trace", h("code", null, plain(task.traceparent))],
-				task.request && ["Sent to", h("code", null, plain(JSON.stringify(task.request)))],
+				task.traceparent && ["Trace", h("code", plain(task.traceparent))],
+				task.request && ["Sent to", h("code", plain(JSON.stringify(task.request)))],
 			])),
 		];
 	}
 
 	attempts(task) {
 		const attempts = task.attempts ?? [];
-		if (attempts.length === 0) return task.error ? card("Error", { key: "attempts" }, h("pre", null, plain(task.error))) : null;
+		if (attempts.length === 0) return task.error ? card("Error", { key: "attempts" }, h("pre", plain(task.error))) : null;
 		const isWhole = attempts.at(-1)?.error === task.error;
-		return card("Attempts", { key: "attempts" }, h("div.scroll", null, h(
-			"table", null,
+		return card("Attempts", { key: "attempts" }, h("div.scroll", h(
+			"table",
 			columns(["Attempt", "Worker", "Dispatched", "Length", "Outcome", "Error"]),
-			h("tbody", null, attempts.toReversed().map((attempt) => h(
-				"tr", { key: `${attempt.attempt} ${attempt.dispatched}` }, h("th", { scope: "row" }, count(attempt.attempt)), h("td", null, attempt.worker ? bdi(attempt.worker) : "–"),
-				h("td", null, time(attempt.dispatched)),
-				h("td", null, attempt.ended ? duration(attempt.ended - attempt.dispatched) : `${duration(Math.max(0, Math.floor(serverNow() - attempt.dispatched)))} so far`),
-				h("td", null, badge(attempt.outcome?.replace("_", " ") ?? "running", attempt.outcome ?? "dispatched")),
-				h("td.text", null, attempt.error ? bdi(attempt.error) : "")))))),
-		task.error && !isWhole && h("pre.below", null, plain(task.error)));
+			h("tbody", attempts.toReversed().map((attempt) => h(
+				"tr", { key: `${attempt.attempt} ${attempt.dispatched}` }, h("th", count(attempt.attempt)), h("td", attempt.worker ? bdi(attempt.worker) : "–"),
+				h("td", time(attempt.dispatched)),
+				h("td", attempt.ended ? duration(attempt.ended - attempt.dispatched) : `${duration(Math.max(0, Math.floor(serverNow() - attempt.dispatched)))} so far`),
+				h("td", badge(attempt.outcome?.replace("_", " ") ?? "running", attempt.outcome ?? "dispatched")),
+				h("td.text", attempt.error ? bdi(attempt.error) : "")))))),
+		task.error && !isWhole && h("pre.below", plain(task.error)));
 	}
 
 	/// A JSON value that a client sent: laid out, as text if it is a string, or its beginning if it is large.
@@ -101,13 +101,13 @@ export class TaskPage extends Page {
 		const size = task[`${name}_bytes`];
 		if (text === undefined && size === undefined) return null;
 		if (size !== undefined) {
-			return card(title, { key: name, class: "wide", actions: h("span.quiet", null, `${bytes(size)}, of which this is the beginning. `,
+			return card(title, { key: name, class: "wide", actions: h("span.quiet", `${bytes(size)}, of which this is the beginning. `,
 				h("button", { class: "quiet", onclick: () => this.download(task) }, "Download the task")) },
 			h("pre", { tabindex: "0", "aria-label": title }, plain(task[`${name}_start`] ?? "")));
 		}
 		const isString = text.startsWith('"');
 		const isText = isString !== this.asText.has(name);
-		return card(title, { key: name, class: isContent ? "wide" : "", actions: h("span.quiet", null, bytes(new Blob([text]).size),
+		return card(title, { key: name, class: isContent ? "wide" : "", actions: h("span.quiet", bytes(new Blob([text]).size),
 			isString && h("button", { class: "quiet", onclick: () => {
 				if (!this.asText.delete(name)) this.asText.add(name);
 				this.app.update();
@@ -163,7 +163,7 @@ export class TaskPage extends Page {
 					text: isUnfinished ? "No worker gets the task any more. If one holds it now, its acknowledgement will be refused." : "emq forgets the task and its result.",
 				}));
 		}
-		return actions.length ? actions : h("p.quiet", null, "Your token may only look.");
+		return actions.length ? actions : h("p.quiet", "Your token may only look.");
 	}
 
 	/// A button for a request, and one that copies the request.
