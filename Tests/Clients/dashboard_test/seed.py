@@ -138,7 +138,7 @@ class World:
         total = sum(weights)
         for queue, weight in zip(names, weights):
             count = min(10_000, max(1, round(left * weight / total)))
-            delay = 70_000 + self.random.randrange(150_000)
+            delay = 71_980 + self.random.randrange(150_000)
             requests.append((queue, count, count, f'{week},"delay":{delay}', 1))
         self.random.shuffle(requests)
         return requests

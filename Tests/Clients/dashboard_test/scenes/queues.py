@@ -64,10 +64,13 @@ def act_on_several_queues(site):
 
     view.button("Pause", select()).click()
     view.until(lambda _: stats("one")["paused"] and stats("two")["paused"], "both are paused")
+    # Then the selection is over.
+    view.says("Paused 2 queues")
     check("the other one is not paused", not stats("other")["paused"])
     expect(view.row("several-one")).to_contain_text("paused")
     view.button("Resume", select()).click()
     view.until(lambda _: not stats("one")["paused"] and not stats("two")["paused"], "both are resumed")
+    view.says("Resumed 2 queues")
     view.button("Kick", select()).click()
     dialog = view.opened_dialog()
     expect(dialog).to_contain_text("6 tasks")
