@@ -58,7 +58,7 @@ struct Conversation: ~Copyable {
     private static let workFactor = 4
     private static let noSystemMemory = "the system has no memory for this request"
     /// During a visit, memory is counted in units of this size, so that a small answer is not counted at all.
-    private static let countedUnit = 4096
+    static let countedUnit = 4096
     /// With more deliveries than this, the transport is asked which have arrived.
     private static let deliveriesToKeep = 32
 
@@ -317,6 +317,7 @@ struct Conversation: ~Copyable {
         case .owed(let withdrawal):
             isOwing = true
             self.withdrawal = withdrawal
+            if responses.isStreaming { statistics.noteAnswer(in: responses) }
             if handler.recordsRequests { owedRecord = record(&handler) }
         case .postponed:
             precondition(responses.isComplete && responses.count == unsentBytes, "a route answered what it postponed")
@@ -394,7 +395,7 @@ struct Conversation: ~Copyable {
 
     private mutating func endDebt(_ statistics: RequestStatistics, now: Int64) {
         precondition(responses.isComplete, "a route left its answer unfinished")
-        statistics.noteAnswer(in: responses)
+        if !responses.isStreaming { statistics.noteAnswer(in: responses) }
         if let owedRecord {
             responses.end(owedRecord)
             self.owedRecord = nil

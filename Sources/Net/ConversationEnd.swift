@@ -100,7 +100,8 @@ extension Conversation {
         transport.close(isReset: isReset)
         input = Buffer()
         responses.discard()
-        owedRecord?.end(status: nil, byteCount: 0, isSent: false)
+        let streamed = responses.streamedByteCount
+        owedRecord?.end(status: streamed == nil ? nil : 200, byteCount: streamed ?? 0, isSent: streamed != nil)
         owedRecord = nil
     }
 }

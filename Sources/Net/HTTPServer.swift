@@ -60,7 +60,7 @@ public final class HTTPServer: @unchecked Sendable {
     /// The loop it runs on.
     public let loop: EventLoop
     let limits: ServerLimits
-    private let dates = DateField()
+    let dates = DateField()
     private var listeners: [Listener] = []
     private var connections: [Connection?] = []
     private var freeIndexes: [Int] = []
@@ -75,6 +75,8 @@ public final class HTTPServer: @unchecked Sendable {
     private(set) var releasedMark: UInt64 = 0
     private var acceptsAgainAt: Int64?
     private var spareBlock = Buffer()
+    /// The requests that the program makes of itself.
+    var localRequests = LocalRequests()
     /// The next connection to review, and when.
     private var reviewIndex = 0
     private var reviewTime: Int64 = 0
@@ -110,8 +112,12 @@ public final class HTTPServer: @unchecked Sendable {
     /// Whether the buffers may take this many more bytes. `bufferBytes` does not count the current answer yet. O(1).
     public func hasBuffers(for byteCount: Int) -> Bool { bufferBytes + byteCount <= limits.bufferBytes }
 
-    /// Whether any connection has answers that are held or that the kernel has not accepted. O(connections).
-    public var hasUnsentAnswers: Bool { connections.contains { ($0?.conversation.responses.count ?? 0) > 0 } }
+    /// The most connections at once.
+    public var maximumConnectionCount: Int { limits.connections }
+
+    /// Whether any connection has answers that are held or that the kernel has not accepted. Answers that go on until
+    /// the connection closes do not count. O(connections).
+    public var hasUnsentAnswers: Bool { connections.contains { $0?.conversation.hasUnsentAnswers ?? false } }
 
     /// A server that listens nowhere yet.
     public init(loop: EventLoop, limits: ServerLimits = ServerLimits()) {
@@ -287,12 +293,18 @@ public final class HTTPServer: @unchecked Sendable {
     @discardableResult
     public func answer(_ ticket: Ticket, _ body: (inout ResponseStream) -> Void) -> Bool {
         loop.checkIsolated()
-        guard connections.indices.contains(ticket.connection), let connection = connections[ticket.connection],
-            connection.conversation.owes(ticket)
-        else { return false }
+        guard let connection = connection(owing: ticket) else { return answerLocally(ticket, body) }
         connection.conversation.settle(on: self, body)
         queue(connection)
         return true
+    }
+
+    /// The connection on which an answer is owed; nil if the client no longer waits for it.
+    func connection(owing ticket: Ticket) -> Connection? {
+        guard connections.indices.contains(ticket.connection), let connection = connections[ticket.connection],
+            connection.conversation.owes(ticket)
+        else { return nil }
+        return connection
     }
 
     // MARK: Holding and postponing

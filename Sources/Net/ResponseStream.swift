@@ -31,6 +31,8 @@ public struct ResponseStream: ~Copyable {
 
     /// Where the last answer starts, counted from the first byte ever written here.
     private var answerStart: UInt64 = 0
+    /// Where the last answer starts if its body goes on until the connection closes; nil for all others.
+    private var streamStart: UInt64?
 
     /// Each entry holds the output from `start` on until `mark` is released. Both grow from one entry to the next.
     private var holds: [(start: UInt64, mark: UInt64)] = []
@@ -89,6 +91,30 @@ public struct ResponseStream: ~Copyable {
         buffer.append(start.span)
         reserveLength(estimatedCount)
     }
+
+    /// Begins an answer with status 200 whose body goes on until the connection closes. Add fields, call `endHead`, and
+    /// promise the answer for later (`Outcome.owed`). `HTTPServer.extend` adds to its body, and `HTTPServer.answer` adds
+    /// the end.
+    public mutating func beginStream(contentType: StaticString) {
+        closesConnection = true
+        begin(status: 200, contentType: contentType)
+        streamStart = answerStart
+    }
+
+    /// Ends the head of an answer whose body goes on until the connection closes.
+    public mutating func endHead() {
+        precondition(isStreaming)
+        endWithoutBody()
+    }
+
+    /// Whether the last answer is one whose body goes on until the connection closes.
+    var isStreaming: Bool { streamStart != nil }
+
+    /// How much was sent of such an answer, in bytes; nil for all others.
+    var streamedByteCount: Int? { streamStart.map { Int(sent - min(sent, $0)) } }
+
+    /// Begins a part of such an answer, which can be held like an answer.
+    mutating func beginPart() { answerStart = sent + UInt64(buffer.count) }
 
     /// Adds a header field with a fixed value.
     public mutating func field(_ name: StaticString, _ value: StaticString) {
@@ -234,6 +260,7 @@ public struct ResponseStream: ~Copyable {
         isOpen = false
         buffer.truncate(to: Int(answerStart - sent))
         if holds.last?.start == answerStart { holds.removeLast() }
+        streamStart = nil
         deliveries.removeLast(openDeliveries)
         openDeliveries = 0
     }
@@ -275,6 +302,15 @@ public struct ResponseStream: ~Copyable {
     /// How many bytes the last answer has so far. O(1).
     public var answerByteCount: Int { Int(sent + UInt64(buffer.count) - answerStart) }
 
+    /// Calls `body` with the status and the body of the only answer here, and with the mark until which it is held.
+    /// O(length of its head).
+    func withOnlyAnswer(_ body: (_ status: Int, _ body: Span<UInt8>, _ mark: UInt64) -> Void) {
+        let bytes = buffer.span
+        var start = 0
+        while start + 4 < bytes.count, !bytes.extracting(start..<start + 4).equals("\r\n\r\n") { start += 1 }
+        body(status, bytes.extracting(min(start + 4, bytes.count)..<bytes.count), holds.last?.mark ?? 0)
+    }
+
     /// Whether the answer to the current request has been ended.
     var isComplete: Bool { !isOpen }
 
@@ -312,7 +348,12 @@ public struct ResponseStream: ~Copyable {
 
     /// Ends a record when the last answer is sent.
     mutating func end(_ record: RequestRecord) {
-        records.append((sent + UInt64(buffer.count), answerByteCount, status, record))
+        let end = sent + UInt64(buffer.count)
+        // A stream may end without another byte.
+        if end == sent {
+            return record.end(status: status, byteCount: Int(end - (streamStart ?? answerStart)), isSent: true)
+        }
+        records.append((end, Int(end - (streamStart ?? answerStart)), status, record))
     }
 
     private mutating func endSentRecords() {

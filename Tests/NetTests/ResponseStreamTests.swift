@@ -30,6 +30,35 @@ import Testing
             + "Content-Length: \(count)\r\n\r\n\(hasBody ? body : "")"
     }
 
+    @Test func aStreamHasNoLengthAndItsPartsAreHeldOneByOne() {
+        var responses = ResponseStream(dates: dates)
+        responses.beginStream(contentType: "text/event-stream")
+        responses.field("X-A", "1")
+        responses.endHead()
+        let head =
+            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/event-stream\r\n"
+            + "Connection: close\r\nX-A: 1\r\n\r\n"
+        #expect(written(responses) == head && responses.isComplete && responses.isStreaming)
+        for (part, mark) in [("a" as StaticString, 0 as UInt64), ("b", 7), ("c", 3)] {
+            responses.beginPart()
+            responses.append(part)
+            responses.hold(until: mark)
+        }
+        #expect(written(responses) == head + "abc" && responses.sendableCount == head.utf8.count + 1)
+        responses.release(upTo: 7)
+        #expect(responses.sendableCount == head.utf8.count + 3)
+    }
+
+    @Test(arguments: [0, 1, 1000])
+    func theBodyOfAnAnswerCanBeReadWhereItWasWritten(count: Int) {
+        var responses = ResponseStream(dates: dates)
+        write(count, estimated: 5, to: &responses)
+        responses.hold(until: 9)
+        responses.withOnlyAnswer { status, body, mark in
+            #expect(status == 200 && body.count == count && mark == 9)
+        }
+    }
+
     @Test(arguments: [0, 1, 9, 10, 11, 99, 100, 101, 999, 1000, 100_000], [0, 5, 10, 50, 100, 9999, 1_000_000])
     func theLengthIsRightWhateverWasEstimated(count: Int, estimated: Int) {
         var responses = ResponseStream(dates: dates)

@@ -26,7 +26,7 @@ import Testing
         "PUT /source/NAME": "admin", "DELETE /source/NAME": "admin", "GET /source/": "admin",
         "GET /metrics/": "metrics", "GET /metrics/queues": "metrics", "GET /healthz/": "nothing",
         "GET /openapi.json/": "nothing", "GET /": "nothing", "GET /dashboard/FILE": "nothing",
-        "GET /access/": "any token",
+        "GET /access/": "any token", "GET /events/": "any token",
     ]
 
     private struct Asked {
@@ -46,6 +46,8 @@ import Testing
                 .replacing("FILE", with: "index.html")
             if route.name.description == "move" { path += "?to=orders/b" }
             if route.name.description == "key" { path += "?key=k" }
+            // Without what to watch, the stream does not begin.
+            if route.name.description == "events" { path += "?interval=1" }
             return Asked(
                 title: "\(method) \(route.path)", method: method, path: path,
                 body: operation.body == .none ? nil : "{}", need: operation.need,

@@ -83,6 +83,7 @@ enum ProblemType: String, CaseIterable {
     case tooManySources = "too-many-sources"
     case tooManySweeps = "too-many-sweeps"
     case tooManyScrapes = "too-many-scrapes"
+    case tooManyStreams = "too-many-streams"
     case libraryMissing = "library-missing"
     case clientEnded = "client-ended"
     case unsupportedHTTPVersion = "unsupported-http-version"
@@ -165,6 +166,7 @@ enum ProblemType: String, CaseIterable {
         case .tooManySources: (503, "Too many sources")
         case .tooManySweeps: (503, "Too many purges, kicks and moves")
         case .tooManyScrapes: (503, "Too many requests for metrics")
+        case .tooManyStreams: (503, "Too many streams of events")
         case .libraryMissing: (503, "Missing library")
         case .clientEnded: (503, "Client ended its side")
         case .unsupportedHTTPVersion: (505, "Unsupported version of HTTP")

@@ -16,10 +16,15 @@ func describeWholeNumber(_ range: ClosedRange<Int64>, unit: String = "") -> Stri
 /// The parameters of a request's query.
 struct Query {
     fileprivate(set) var values: [String: String] = [:]
+    /// All values of the parameters that may come several times.
+    fileprivate var lists: [String: [String]] = [:]
 
     var isEmpty: Bool { values.isEmpty }
 
     subscript(name: String) -> String? { values[name] }
+
+    /// All values of a parameter that may come several times, in their order.
+    func all(_ name: String) -> [String] { lists[name] ?? [] }
 
     /// A whole number.
     ///
@@ -68,9 +73,12 @@ func readQuery(_ query: Span<UInt8>, of route: Route) throws(Problem) -> Query {
     for pair in text(query).split(separator: "&") {
         let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         let name = try percentDecoded(parts[0])
-        guard route.query.contains(where: { $0.name == name }) else { throw unknownParameter(name, of: route) }
+        guard let parameter = route.query.first(where: { $0.name == name }) else {
+            throw unknownParameter(name, of: route)
+        }
         let value = try parts.count > 1 ? percentDecoded(parts[1], field: name) : ""
-        guard parameters.values.updateValue(value, forKey: name) == nil else {
+        if parameter.isRepeatable { parameters.lists[name, default: []].append(value) }
+        guard parameters.values.updateValue(value, forKey: name) == nil || parameter.isRepeatable else {
             throw Problem(
                 .duplicateParameter, "the query parameter '\(name)' is given twice; send it once", field: name)
         }

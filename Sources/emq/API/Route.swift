@@ -150,6 +150,8 @@ final class Operation: Sendable {
     let hold: Hold
     /// Whether the server answers it while it recovers the journal.
     let isOpenDuringRecovery: Bool
+    /// Whether a stream of events may have its answers (`EventStreams`): it shows a state, and waits for nothing.
+    let isWatchable: Bool
     /// What it needs of its sender. For a path with a queue's name, the sender needs it for that queue.
     let need: Need
     /// Whether the log has a line for it: it changes something that needs the permissions `manage` or `admin`.
@@ -158,7 +160,7 @@ final class Operation: Sendable {
 
     private init(
         _ method: Method, _ cost: Cost, needs need: Need, body: Body, admission: Admission, hold: Hold,
-        isOpenDuringRecovery: Bool, _ handler: @escaping Handler
+        isOpenDuringRecovery: Bool, isWatchable: Bool = false, _ handler: @escaping Handler
     ) {
         self.method = method
         self.need = need
@@ -168,16 +170,17 @@ final class Operation: Sendable {
         self.admission = admission
         self.hold = hold
         self.isOpenDuringRecovery = isOpenDuringRecovery
+        self.isWatchable = isWatchable
         self.handler = handler
     }
 
     static func get(
         needs need: Need, hold: Hold = .untilSafeUnlessDiskFails, isOpenDuringRecovery: Bool = false,
-        _ handler: @escaping Handler
+        isWatchable: Bool = true, _ handler: @escaping Handler
     ) -> Operation {
         Operation(
             .get, .reads, needs: need, body: .none, admission: .once, hold: hold,
-            isOpenDuringRecovery: isOpenDuringRecovery, handler)
+            isOpenDuringRecovery: isOpenDuringRecovery, isWatchable: isWatchable, handler)
     }
 
     static func post(

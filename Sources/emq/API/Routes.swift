@@ -26,7 +26,7 @@ extension Route {
             "task", .task, query: [.contentLimit], .get(needs: .read, API.showTask),
             .delete(.frees, needs: .manage, API.cancelTask)),
         Route(
-            "result", .task, query: [.timeout], .get(needs: .read, API.awaitResult),
+            "result", .task, query: [.timeout], .get(needs: .read, isWatchable: false, API.awaitResult),
             .delete(.frees, needs: .manage, API.deleteResult)),
         Route(
             "key", .queue, query: [.key, .contentLimit], .get(needs: .read, API.showKey),
@@ -89,10 +89,10 @@ extension Route {
 
         Route(
             "metrics", .none, advice: "/metrics/queues has the metrics of each queue",
-            .get(needs: .metrics, hold: .never, isOpenDuringRecovery: true, API.showMetrics)),
+            .get(needs: .metrics, hold: .never, isOpenDuringRecovery: true, isWatchable: false, API.showMetrics)),
         Route(
             "metrics", .none, suffix: "/queues", query: QueryParameter.metrics,
-            .get(needs: .metrics, hold: .never, API.showQueueMetrics)),
+            .get(needs: .metrics, hold: .never, isWatchable: false, API.showQueueMetrics)),
         Route("healthz", .none, .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showHealth)),
         Route(
             "openapi.json", .none, advice: "it is one document",
@@ -100,10 +100,16 @@ extension Route {
         Route(
             "access", .none, advice: "it is about the sender of the request",
             .get(needs: .anyToken, hold: .never, isOpenDuringRecovery: true, API.showAccess)),
+        Route(
+            "events", .none, advice: "name what to watch in get", query: QueryParameter.events,
+            .get(needs: .anyToken, hold: .never, isOpenDuringRecovery: true, isWatchable: false, API.streamEvents)),
 
-        Route("", .none, .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showDashboard)),
+        Route(
+            "", .none,
+            .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, isWatchable: false, API.showDashboard)),
         Route(
             "dashboard", .file,
-            .get(needs: .nothing, hold: .never, isOpenDuringRecovery: true, API.showDashboardFile)),
+            .get(
+                needs: .nothing, hold: .never, isOpenDuringRecovery: true, isWatchable: false, API.showDashboardFile)),
     ]
 }

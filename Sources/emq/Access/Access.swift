@@ -71,6 +71,14 @@ final class Access {
         return holder(of: found, now: now)
     }
 
+    /// A sender as the tokens are now: their file may have changed since its request, and its token may have ended.
+    /// O(tokens).
+    func current(_ caller: Caller, now: Int64) -> Caller {
+        guard case .holder(let token) = caller else { return caller }
+        let found = tokens.contains { $0 === token } ? token : tokens.first { $0.hasHash(token.hash) }
+        return found.map { holder(of: $0, now: now) } ?? .stranger(.unknown)
+    }
+
     private func holder(of token: Token, now: Int64) -> Caller {
         token.hasExpired(now: now) ? .stranger(.expired) : .holder(token)
     }

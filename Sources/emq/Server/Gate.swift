@@ -77,11 +77,13 @@ struct Gate {
     let views = QueueViews()
     /// Looks at all tasks for those who ask.
     let survey = TaskSurvey()
+    /// The clients that watch the server.
+    let streams = EventStreams()
     /// The memory that tasks and buffers may take before the server accepts no more tasks, in bytes.
     let maximumMemoryBytes: Int
     /// Watches how much memory the program has from the system; nil if that is not watched.
     var resident: ResidentMemory?
-    /// The memory of push, of messages from sources, of listings and of censuses when the turn began, in bytes.
+    /// The memory of push, of messages from sources, of listings, censuses and streams when the turn began, in bytes.
     private(set) var bufferBytesOfTurn = 0
 
     // MARK: Requests
@@ -131,7 +133,8 @@ struct Gate {
 
     /// Measures the memory that changes little within a turn, so that requests need not. O(lists of queues).
     mutating func beginTurn() {
-        bufferBytesOfTurn = (push?.bufferBytes ?? 0) + sources.waitingByteCount + views.byteCount + survey.byteCount
+        bufferBytesOfTurn =
+            (push?.bufferBytes ?? 0) + sources.waitingByteCount + views.byteCount + survey.byteCount + streams.byteCount
     }
 
     private func shortage(used: Int) -> Problem {

@@ -216,6 +216,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         isBehind = false
         if let durability, !durability.beginTurn(server, on: broker, now: now) {
             isFinished = shutdown.isAsked
+            if isFinished { context.gate.streams.stop(on: broker) } else { serveStreams(on: broker) }
             return
         }
         if let defaults = startDefaults, (try? useDefaults(defaults, on: broker)) != nil { startDefaults = nil }
@@ -231,7 +232,25 @@ struct TaskServer: ~Copyable, RequestHandler {
         let pageWriter = QueuePageWriter(context)
         context.gate.survey.turn(server, now: now, on: broker)
         context.gate.views.beginTurn(server, now: now, on: broker) { pageWriter.write($0, to: &$1, of: broker) }
-        if shutdown.isAsked { stop(on: broker) }
+        if shutdown.isAsked { stop(on: broker) } else { serveStreams(on: broker) }
+    }
+
+    /// Makes the requests of streams that are due, for a limited time.
+    private mutating func serveStreams(on broker: isolated Broker) {
+        let streams = context.gate.streams
+        streams.beginTurn(server, now: context.now)
+        while let (watched, caller) = streams.next(server, context.access, on: broker) {
+            context.caller = caller
+            server.ask(watched) { request, responses in
+                do throws(Problem) { return try api.answer(request, &responses, &context, on: broker) } catch {
+                    responses.abandon()
+                    if error.awaitsSpace { return .postponed }
+                    error.write(to: &responses)
+                    if [404, 409, 429].contains(error.status) { responses.hold(until: broker.changeSequence) }
+                    return .answered
+                }
+            }
+        }
     }
 
     mutating func endTurn(on broker: isolated Broker) -> Int64? {
@@ -259,7 +278,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         return [
             deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
             filesDeadline, managerDeadline, logDeadline, context.gate.views.nextDeadline, broker.nextSampleTime,
-            context.gate.survey.nextDeadline,
+            context.gate.survey.nextDeadline, context.gate.streams.nextDeadline,
         ].compactMap { $0 }.min()
     }
 
@@ -299,6 +318,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         if isFirst {
             shutdown.begin(now: context.now)
             server.stopListening()
+            context.gate.streams.stop(on: broker)
             broker.completeAllWaiters(now: context.now)
         }
         let isOver = shutdown.isOver(now: context.now) || isDrained(broker)

@@ -166,6 +166,9 @@ extension OpenAPI {
             name: "showContract", summary: "This document.", answer: .json(.map(of: .any))),
         "GET /access/": Description(
             name: "showAccess", summary: "Shows what the sender may do.", answer: shows("Access")),
+        "GET /events/": Description(
+            name: "streamEvents", summary: "Answers some GETs, each again whenever its answer has changed.",
+            answer: .file(types: ["text/event-stream"])),
         "GET /": Description(
             name: "showDashboard", summary: "The page of the dashboard.", answer: .file(types: ["text/html"])),
         "GET /dashboard/FILE": Description(

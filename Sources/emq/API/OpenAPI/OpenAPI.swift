@@ -38,7 +38,7 @@ enum OpenAPI {
     private static let introduction =
         "A work queue over HTTP. HEAD works wherever GET does, and OPTIONS everywhere; other methods get 405 "
         + "(method-not-allowed). Where a path ends in a slash, the slash is optional. Requests have no fields and "
-        + "query parameters but those that are here, each at most once; answers may have more members in later "
+        + "query parameters but those that are here, each at most once, unless it is an array; answers may have more members in later "
         + "versions. Lengths of strings are limited in bytes of UTF-8. Numbers in content, result, progress and body "
         + "may be of any size. A server without tokens needs no security scheme."
 
@@ -58,7 +58,7 @@ enum OpenAPI {
     }
 
     /// The routes whose paths are written without the slash at their end.
-    private static let pages = ["metrics", "healthz", "openapi.json", "access"]
+    private static let pages = ["metrics", "healthz", "openapi.json", "access", "events"]
 
     /// The path of a route as the document writes it.
     static func path(of route: Route, named name: String) -> String {

@@ -9,13 +9,18 @@ struct QueryParameter: Sendable {
     let schema: Schema
     /// Whether every operation of the route needs it.
     let isRequired: Bool
+    /// Whether it may come several times. Its schema is that of an array then.
+    let isRepeatable: Bool
     /// What it means, for people.
     let meaning: String
 
-    init(_ name: String, _ schema: Schema, isRequired: Bool = false, _ meaning: String) {
+    init(
+        _ name: String, _ schema: Schema, isRequired: Bool = false, isRepeatable: Bool = false, _ meaning: String
+    ) {
         self.name = name
         self.schema = schema
         self.isRequired = isRequired
+        self.isRepeatable = isRepeatable
         self.meaning = meaning
     }
 
@@ -80,6 +85,16 @@ struct QueryParameter: Sendable {
         "to", .queueName, isRequired: true, "The queue that the tasks move to.")
     private static let sweepCount = QueryParameter(
         "n", .integer(API.sweepCounts), "The maximum number of tasks; default all.")
+
+    // MARK: Of streams
+
+    static let events = [
+        QueryParameter(
+            "get", .array(of: .text(), 1...EventStreams.maximumRequestCount), isRequired: true, isRepeatable: true,
+            "The path and query of a GET to watch, percent-encoded."),
+        QueryParameter(
+            "interval", .integer(API.eventIntervals), "How many seconds at least between two rounds; default 1."),
+    ]
 
     // MARK: Of many queues
 
