@@ -138,8 +138,9 @@ func contents(of path: String) -> String {
     guard let file = fopen(path, "r") else { return "" }
     defer { fclose(file) }
     var bytes = [UInt8](repeating: 0, count: 65536)
-    let count = fread(&bytes, 1, bytes.count, file)
-    return String(decoding: bytes[..<count], as: UTF8.self)
+    var all: [UInt8] = []
+    while case let count = fread(&bytes, 1, bytes.count, file), count > 0 { all += bytes[..<count] }
+    return String(decoding: all, as: UTF8.self)
 }
 
 /// Asks again until there is an answer, for up to two minutes, since the machine may be slow.
