@@ -97,6 +97,19 @@ actor Recorder {
         } ?? false
     }
 
+    /// Adds to a stream, in the way of `HTTPServer.extend`.
+    func extend(_ ticket: Ticket, _ part: String, heldUntil mark: UInt64 = 0) -> Bool {
+        server?.extend(ticket) {
+            $0.append(Array(part.utf8).span)
+            $0.hold(until: mark)
+        } ?? false
+    }
+
+    /// Ends a stream with a last part.
+    func answer(_ ticket: Ticket, part: StaticString) -> Bool { server?.answer(ticket) { $0.append(part) } ?? false }
+
+    func hasUntakenParts(_ ticket: Ticket) -> Bool? { server?.hasUntakenParts(ticket) }
+
     /// Adds one in two steps, so that concurrent calls would lose additions.
     func increment() {
         loop.checkIsolated()
@@ -127,6 +140,7 @@ private final class CountingObserver: BodyObserver {
 /// - `/tracked-until`: does so too, and tracks the answer with the mark as its key.
 /// - `/gate`: is postponed until the gate is open.
 /// - `/hold`: owes its answer.
+/// - `/stream`: begins an answer that goes on until the connection closes.
 /// - `/observed`: says whether the body was observed correctly as it arrived.
 /// - `/service`: says which service the request belongs to, 0 or 7.
 /// - Anything else answers `ok`.
@@ -143,6 +157,12 @@ private struct EchoHandler: ~Copyable, RequestHandler {
         recorder.record.handled += 1
         var number = 0
         for index in request.query.indices { number = number * 10 + Int(request.query[index] - 0x30) }
+        if request.path.equals("/stream") {
+            responses.beginStream(contentType: "text/plain")
+            responses.endHead()
+            recorder.record.held.append(request.ticket)
+            return .owed(recorder)
+        }
         if request.path.equals("/hold") {
             recorder.record.held.append(request.ticket)
             recorder.record.turnsBeforeHold = recorder.record.turns

@@ -484,6 +484,9 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nGET /peek/q HTTP/1.1\r\nHost: h\r\n\r\n")
         client.sendPost("/enqueue/q", #"{"content": 1}"#)
         client.send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+        // A stream of events may begin before the recovery, and goes on behind it.
+        let watcher = try Client(path: path)
+        watcher.send(Array("GET /events?get=%2Fpeek%2Fq%3Fn%3D0 HTTP/1.1\r\nHost: h\r\n\r\n".utf8))
         var bytes = [UInt8](repeating: 0, count: 65536)
         _ = read(reading.fileDescriptor, &bytes, bytes.count)
         for _ in 0..<3 {
@@ -498,6 +501,11 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         #expect(metrics.count(of: "emq_tasks") == 0)
         _ = try eventually("the end of the recovery") { try client.get("/healthz").status == 200 ? true : nil }
         #expect(try client.get("/stats/q").object["ready"] as? Int == 40_000)
+        var events = ""
+        while !events.hasSuffix("event: 0\ndata: []\n\n") {
+            events += String(decoding: try watcher.socket.receive(), as: UTF8.self)
+        }
+        #expect(events.hasPrefix("HTTP/1.1 200 "))
     }
 
     // MARK: Options

@@ -118,12 +118,11 @@ private final class EventClient {
 
     @Test func roundsAreAnIntervalApart() throws {
         let server = try Server()
-        let client = try EventClient(server, ["/stats/?n=1"], query: "&interval=2")
-        _ = try client.next()
         let begin = Date()
-        _ = try client.next()
-        _ = try client.next()
-        #expect(Date().timeIntervalSince(begin) >= 3.5)
+        let client = try EventClient(server, ["/stats/?n=1"], query: "&interval=2")
+        for _ in 0..<3 { #expect(try client.next()?.name == "0") }
+        // The clocks of both sides count milliseconds.
+        #expect(Date().timeIntervalSince(begin) >= 3.99)
     }
 
     @Test func aListOfManyQueuesComesWhenItIsMade() throws {
@@ -258,9 +257,7 @@ private final class EventClient {
         idle.socket.close()
     }
 
-    @Test func aStreamOverlastsARecovery() throws {
-        let routes = Route.all.filter { "\($0.name)" == "events" }
-        #expect(routes.count == 1 && routes[0].operations[0].isOpenDuringRecovery)
+    @Test func aStreamShowsWhatIsSafe() throws {
         let directory = DataDirectory()
         let server = try directory.start()
         let client = try EventClient(server, ["/peek/q"])

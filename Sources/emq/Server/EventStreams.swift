@@ -204,6 +204,8 @@ final class EventStreams {
     private var due: [EventStream] = []
     private var position = 0
     private var sliceBegin: Int64?
+    /// When the next requests may be made.
+    private var restEnd: Int64 = 0
     /// The time of the turn.
     fileprivate private(set) var now: Int64 = 0
     /// When to call `beginTurn` next; nil for no such time.
@@ -231,7 +233,7 @@ final class EventStreams {
         streams.append(stream)
         byteCount += stream.byteCount
         due.append(stream)
-        nextDeadline = min(nextDeadline ?? .max, context.now)
+        nextDeadline = min(nextDeadline ?? .max, max(context.now, restEnd))
         return stream
     }
 
@@ -300,8 +302,9 @@ final class EventStreams {
         due.removeFirst(position)
         position = 0
         sliceBegin = nil
-        let rest = now + max(Self.coarsenessMilliseconds, elapsed * Self.restFactor / 1000)
-        nextDeadline = due.isEmpty ? streams.map(\.deadline).min().map { max($0, rest) } : rest
+        restEnd = now + elapsed * Self.restFactor / 1000
+        let next = due.isEmpty ? streams.map(\.deadline).min() : restEnd
+        nextDeadline = next.map { max($0, restEnd, now + Self.coarsenessMilliseconds) }
         return nil
     }
 

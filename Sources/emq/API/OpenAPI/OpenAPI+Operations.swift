@@ -11,8 +11,10 @@ extension OpenAPI {
         enum Answer: Sendable {
             case json(Schema)
             case metrics
-            /// Text of these types.
+            /// Text of these types. A client that has it already gets 304.
             case file(types: [String])
+            /// A stream of events.
+            case events
             case nothing
         }
 
@@ -168,7 +170,7 @@ extension OpenAPI {
             name: "showAccess", summary: "Shows what the sender may do.", answer: shows("Access")),
         "GET /events/": Description(
             name: "streamEvents", summary: "Answers some GETs, each again whenever its answer has changed.",
-            answer: .file(types: ["text/event-stream"])),
+            answer: .events),
         "GET /": Description(
             name: "showDashboard", summary: "The page of the dashboard.", answer: .file(types: ["text/html"])),
         "GET /dashboard/FILE": Description(

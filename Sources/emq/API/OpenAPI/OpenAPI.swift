@@ -191,6 +191,7 @@ enum OpenAPI {
             let types = ["text/plain", "application/openmetrics-text"]
             members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
         case .file(let types): members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
+        case .events: members.append(("content", Schema.object([("text/event-stream", media(.text()))])))
         case .nothing: break
         }
         members.append(headers(description.fields))

@@ -1,0 +1,81 @@
+// Answers whose bodies go on until the connection closes: their parts, clients that do not take them, and their ends.
+
+import Support
+import Testing
+
+@testable import Net
+
+@Suite struct StreamTests {
+    /// Begins a stream, and returns its ticket.
+    private func begin(_ peer: Peer, _ server: TestServer) throws -> Ticket {
+        peer.sendGet("/stream")
+        var ticket: Ticket?
+        try server.eventually("the stream") {
+            ticket = $0.held.last
+            return ticket != nil
+        }
+        #expect(try peer.received(through: "\r\n\r\n").hasSuffix("Connection: close\r\n\r\n"))
+        return try #require(ticket)
+    }
+
+    @Test func partsArriveOneByOneWhateverTheSilence() async throws {
+        let server = try TestServer { $0.idleTimeoutMilliseconds = 1000 }
+        let peer = try server.connect()
+        let ticket = try begin(peer, server)
+        for part in ["a", "b"] {
+            #expect(await server.recorder.extend(ticket, part))
+            #expect(try peer.receive() == Array(part.utf8))
+            try server.pass(seconds: 1_000_000)
+        }
+        // A held part holds those behind it.
+        #expect(await server.recorder.extend(ticket, "c", heldUntil: 5))
+        #expect(await server.recorder.extend(ticket, "d"))
+        try server.letTurnsPass()
+        #expect(!peer.isReadable)
+        #expect(!server.seen.hasUnsentAnswers, "a stream does not hold up the end of the server")
+        try server.release(upTo: 5)
+        #expect(try peer.received(through: "cd") == "cd")
+        #expect(await server.recorder.answer(ticket, part: "e"))
+        #expect(try peer.receiveAll() == "e")
+        #expect(await !server.recorder.extend(ticket, "f"))
+    }
+
+    @Test func aStreamEndsWithItsClient() async throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        let ticket = try begin(peer, server)
+        peer.socket.close()
+        try server.eventually("the end") { $0.withdrawals == 1 }
+        #expect(await !server.recorder.extend(ticket, "a"))
+        #expect(await server.recorder.hasUntakenParts(ticket) == nil)
+    }
+
+    @Test func itIsKnownWhetherTheClientTakesTheParts() async throws {
+        let server = try TestServer { $0.sendTimeoutMilliseconds = 30_000 }
+        let peer = try server.connect(receiveBuffer: 4096)
+        let ticket = try begin(peer, server)
+        #expect(await server.recorder.extend(ticket, "a"))
+        #expect(try peer.receive() == [UInt8(ascii: "a")])
+        while await server.recorder.hasUntakenParts(ticket) != false { try server.letTurnsPass() }
+        // The kernel takes all of this, but the peer's kernel does not.
+        #expect(await server.recorder.extend(ticket, String(repeating: "x", count: 50_000)))
+        try server.letTurnsPass()
+        #expect(await server.recorder.hasUntakenParts(ticket) == true)
+        // A peer that takes something in time stays.
+        for _ in 0..<3 {
+            try server.pass(seconds: 20)
+            var count = 0
+            while count < 4000 { count += try peer.receive(1000).count }
+            var isGone = false
+            for _ in 0..<20 where !isGone {
+                try server.letTurnsPass()
+                isGone = await server.recorder.hasUntakenParts(ticket) == nil
+            }
+            #expect(!isGone)
+        }
+        try server.pass(seconds: 40)
+        _ = await server.recorder.hasUntakenParts(ticket)
+        try server.eventually("the end") { $0.withdrawals == 1 }
+        #expect(await server.recorder.hasUntakenParts(ticket) == nil)
+    }
+}
