@@ -1,7 +1,7 @@
-// What can be done to many tasks at once: dialogs that say how many it concerns, and that stay open, with what was typed,
-// until the server has accepted it.
+// Dialogs for what can be done to tasks. They say how many it concerns, and stay open, with what was typed, until the
+// server has accepted it.
 
-import { curl, named, query, request } from "./api.js";
+import { curl, named, query, send } from "./api.js";
 import { copyButton, open, say } from "./dialogs.js";
 import { h } from "./dom.js";
 import { count, many, plain } from "./format.js";
@@ -10,27 +10,30 @@ import { button } from "./page.js";
 const settleMilliseconds = 250;
 const typedAbove = 100;
 
-/// Asks for some values and sends a POST made of them.
+/// Asks before something is done, for some values if it needs them. If it concerns more than 100 tasks, their number has
+/// to be typed. Returns the server's answer, or undefined.
 ///
 /// - `fields`: `{ name, label, value, hint, options, rows }`; with `options`, pairs of values and texts, it is a choice, and
 ///   with `rows` a long text. A field named `to` is for a queue, and has to be filled in.
-/// - `make(values)`: `{ path, body, text, tasks, flaws }` for what was typed; `tasks` is how many it concerns, and `flaws`
-///   has what is wrong, by field.
+/// - `make(values)`: `{ method, path, body, text, tasks, flaws }` for what was typed: a request, POST by default; what it
+///   does; how many tasks it concerns; and what is wrong, by field.
 /// - `done(answer)`: the message when it has succeeded, if any.
-export function ask(app, { title, action = title, danger, fields, make, done }) {
+/// - `perform()`: does it instead if it is not one request; returns the answer.
+export function ask(app, { title, action = title, danger, fields = [], make, done, perform }) {
 	const values = Object.fromEntries(fields.map(({ name, value }) => [name, value ?? ""]));
 	let failure, timer, isSending;
 	let typed = "";
 	let queues = [];
 	return open(title, (close, update) => {
-		const { path, body, text, tasks = 0, flaws = {} } = make(values);
+		const { method = "POST", path, body, text, tasks = 0, flaws = {} } = make(values);
+		const request = [method, path, body];
 		const word = tasks > typedAbove ? String(tasks) : undefined;
-		const send = async (event) => {
+		const act = async (event) => {
 			if (Object.keys(flaws).length) return event.target.form.querySelector("[aria-invalid]").focus();
 			isSending = true;
 			update();
 			try {
-				const answer = JSON.parse(await request("POST", path, typeof body === "object" ? JSON.stringify(body) : body));
+				const answer = await (perform ? perform() : send(...request));
 				close(answer);
 				const message = done(answer);
 				if (message) say(message, "good");
@@ -46,7 +49,7 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 		const suggest = async (part, input) => {
 			if (!input.isConnected) return;
 			try {
-				queues = JSON.parse(await request("GET", `/queues/${query({ match: `*${part}*`, n: 20 })}`));
+				queues = await send("GET", `/queues/${query({ match: `*${part}*`, n: 20 })}`);
 				update();
 			} catch {
 				// Then there are no suggestions.
@@ -71,18 +74,18 @@ export function ask(app, { title, action = title, danger, fields, make, done }) 
 		return [
 			h("div.dialog-body",
 				h("div.form", fields.map(control)), h("datalist", { id: "queues" }, queues.map((value) => h("option", { value, label: plain(value) }))),
-				h("p", text),
+				h("div", text),
 				word && h("label.field", h("span", "To confirm, type ", h("b", word)), h("input", {
-					autocomplete: "off", inputmode: "numeric", "aria-label": `Type ${word} to confirm`, oninput: ({ target }) => {
+					inputmode: "numeric", "aria-label": `Type ${word} to confirm`, autofocus: !fields.length, oninput: ({ target }) => {
 						typed = target.value.replace(/[\s,.]/g, "");
 						update();
 					},
 				})),
 				failure && !(failure.field in values) && h("p.bad", { role: "alert" }, failure.message)),
-			h("footer", copyButton(() => curl("POST", path, body)), h("span.space"),
+			h("footer", path && copyButton(() => curl(...request)), h("span.space"),
 				button(isSending ? "Close" : "Keep as it is", () => close()),
-				button(isSending ? "Working…" : action, send, {
-					type: "submit", class: danger ? "danger" : "primary",
+				button(isSending ? "Working…" : action, act, {
+					type: "submit", class: danger ? "danger" : "primary", autofocus: !fields.length,
 					disabled: isSending || word !== undefined && typed !== word || values.to === "",
 				})),
 		];

@@ -38,19 +38,23 @@ export function url(path) {
 	return new URL(path.slice(1), document.baseURI).href;
 }
 
-/// Sends a request and returns the text of the response. Throws a `Failure`.
+/// Sends a request and returns the text of the response. `body` is JSON, as a text or as a value. Throws a `Failure`.
 export async function request(method, path, body) {
 	const headers = authorization();
 	if (body !== undefined) headers["Content-Type"] = "application/json";
 	let response, text;
 	try {
-		response = await fetch(url(path), { method, headers, body, credentials, cache: "no-store" });
+		response = await fetch(url(path), { method, headers, body: json(body), credentials, cache: "no-store" });
 		text = await response.text();
 	} catch {
 		throw new Failure(0);
 	}
 	if (!response.ok) throw failure(response.status, text);
 	return text;
+}
+
+function json(body) {
+	return typeof body === "object" ? JSON.stringify(body) : body;
 }
 
 /// The failure that a response stands for.
@@ -64,10 +68,9 @@ export function failure(status, text) {
 	return new Failure(status, problem);
 }
 
-/// Sends a request and returns the JSON of the response.
+/// Sends a request and returns the JSON of the response, or an empty object.
 export async function send(method, path, body) {
-	const text = await request(method, path, body === undefined ? undefined : JSON.stringify(body));
-	return text ? JSON.parse(text) : undefined;
+	return JSON.parse(await request(method, path, body) || "{}");
 }
 
 /// A path's part for a name, in which slashes stay as they are, unless that would make it another name: browsers and curl
@@ -91,7 +94,7 @@ export function curl(method, path, body) {
 	const parts = ["curl"];
 	if (method !== "GET" && !(method === "POST" && body !== undefined)) parts.push("-X", method);
 	if (access?.tokens) parts.push("-H", '"Authorization: Bearer $EMQ_TOKEN"');
-	if (body !== undefined) parts.push("--json", quote(typeof body === "string" ? body : JSON.stringify(body)));
+	if (body !== undefined) parts.push("--json", quote(json(body)));
 	parts.push(quote(url(path)));
 	return parts.join(" ");
 }
@@ -117,14 +120,7 @@ export async function learnAccess() {
 
 /// Whether the token has a permission, for a queue if one is named.
 export function may(permission, queue) {
-	if (!access || !access.permissions.includes(permission)) return false;
-	if (queue === undefined || queue === null) return true;
-	return access.queues.some((pattern) => matches(pattern, queue));
-}
-
-/// Whether the token has a permission for all queues.
-export function mayEverywhere(permission) {
-	return may(permission) && access.queues.includes("*");
+	return access?.permissions.includes(permission) && (queue === undefined || access.queues.some((pattern) => matches(pattern, queue)));
 }
 
 function matches(pattern, name) {

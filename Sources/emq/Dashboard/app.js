@@ -1,12 +1,13 @@
 // The frame around all pages: navigation, search, keys, the live figures, the token.
 
-import { Failure, failure, hasToken, learnAccess, request, setToken } from "./api.js";
+import { Failure, failure, hasToken, learnAccess, send, setToken } from "./api.js";
 import { Dead } from "./dead.js";
 import * as dialogs from "./dialogs.js";
 import { h, render } from "./dom.js";
 import { noteServerTime } from "./format.js";
 import { Live } from "./live.js";
 import { Overview } from "./overview.js";
+import { button } from "./page.js";
 import { Queue } from "./queue.js";
 import { Queues } from "./queues.js";
 import { Search } from "./search.js";
@@ -36,7 +37,6 @@ class App {
 	constructor() {
 		this.answers = new Map();
 		this.state = "connecting";
-		this.theme = localStorage.getItem("emq-theme") ?? "auto";
 		this.search = new Search(this);
 		this.root = document.getElementById("frame");
 		this.live = new Live({
@@ -47,7 +47,7 @@ class App {
 		addEventListener("hashchange", () => this.follow());
 		addEventListener("keydown", (event) => this.key(event));
 		document.addEventListener("selectionchange", () => this.update());
-		this.applyTheme();
+		this.setTheme(localStorage.getItem("emq-theme") ?? "auto");
 		this.follow();
 		this.begin();
 		// Ages grow even if nothing else changes.
@@ -92,10 +92,14 @@ class App {
 		else dialogs.say(reason.message, "bad");
 	}
 
-	get isHeld() {
+	/// Whether somebody selects text.
+	get isSelecting() {
 		const selection = getSelection();
-		const isSelecting = selection && !selection.isCollapsed && this.main?.contains(selection.anchorNode);
-		return dialogs.isOpen() || isSelecting || this.page.isHeld;
+		return selection && !selection.isCollapsed && this.main?.contains(selection.anchorNode);
+	}
+
+	get isHeld() {
+		return dialogs.isOpen() || this.isSelecting || this.page.isHeld;
 	}
 
 	/// Asks the server again for everything that is visible, such as after a change.
@@ -135,16 +139,15 @@ class App {
 			this.live.watch(paths);
 			for (const path of this.answers.keys()) if (!paths.includes(path)) this.answers.delete(path);
 		}
-		const text = getSelection();
-		const isSelecting = text && !text.isCollapsed && this.main?.contains(text.anchorNode);
-		const title = this.page.title;
+		const { title } = this.page;
 		document.title = title ? `${title} · emq` : "emq";
-		render(this.root, this.frame(isHeld, isSelecting));
+		render(this.root, this.frame(isHeld));
 	}
 
 	// MARK: The frame
 
-	frame(isHeld, isSelecting) {
+	frame(isHeld) {
+		const { isSelecting } = this;
 		const status = isHeld && this.state === "live" ? "held" : this.state;
 		const [label, kind, explanation] = statuses[status];
 		return [
@@ -159,14 +162,12 @@ class App {
 					symbol(icon), h("span", name)))),
 				h("div.side-foot",
 					this.version && h("span", `emq ${this.version}`),
-					this.access?.tokens && h("button", { class: "quiet", onclick: () => this.askToken() },
-						`Token: ${this.access.name}`))),
+					this.access?.tokens && button(`Token: ${this.access.name}`, () => this.askToken(), { class: "quiet" }))),
 			h("div.top", { key: "top" },
 				this.search.view(),
 				h("span", { class: `live ${kind}`, role: "status", title: explanation, "data-state": status }, label),
-				h("button", { class: "quiet icon", "aria-label": themes[this.theme], title: `${themes[this.theme]} (t)`,
-					onclick: () => this.changeTheme() }, { auto: "◐", light: "☀", dark: "☾" }[this.theme]),
-				h("button", { class: "quiet icon", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.help() }, "?")),
+				iconButton({ auto: "◐", light: "☀", dark: "☾" }[this.theme], themes[this.theme], "t", () => this.changeTheme()),
+				iconButton("?", "Keys", "?", () => this.help())),
 			h("main", { key: "main", id: "main", tabindex: "-1", dom: (element) => (this.main = element) },
 				h("div", { key: this.routeKey, class: "page", opaque: isSelecting }, !isSelecting && this.page.view())),
 			h("div", { key: "messages", id: "messages", role: "status", "aria-live": "polite", opaque: true }),
@@ -175,14 +176,14 @@ class App {
 
 	changeTheme() {
 		const order = Object.keys(themes);
-		this.theme = order[(order.indexOf(this.theme) + 1) % order.length];
+		this.setTheme(order[(order.indexOf(this.theme) + 1) % order.length]);
 		localStorage.setItem("emq-theme", this.theme);
-		this.applyTheme();
 		this.update();
 	}
 
-	applyTheme() {
-		document.documentElement.dataset.theme = this.theme;
+	setTheme(theme) {
+		this.theme = theme;
+		document.documentElement.dataset.theme = theme;
 	}
 
 	// MARK: Pages
@@ -190,6 +191,12 @@ class App {
 	/// Shows another page. `path` is what follows `#/`.
 	go(path) {
 		location.hash = `#/${path}`;
+	}
+
+	/// Changes the address of a page, such as how it sorts, without a step to go back.
+	replace(address) {
+		history.replaceState(null, "", address);
+		this.follow();
 	}
 
 	follow() {
@@ -207,8 +214,8 @@ class App {
 		const route = { name, parameters: new URLSearchParams(parameters ?? "") };
 		const routeKey = `${first}/${name}`;
 		this.place = place ? first : { queue: "queues", task: "queues" }[first] ?? "";
-		if (this.routeKey === routeKey && this.page?.follow) {
-			this.page.follow(route);
+		if (this.routeKey === routeKey) {
+			this.page.read(route);
 		} else {
 			this.page?.leave();
 			this.page = new kind(this, route);
@@ -222,19 +229,16 @@ class App {
 	// MARK: Actions
 
 	/// Sends a request for a button, and says what came of it. `done` makes the message of the JSON that came back.
-	/// `failed` may deal with a failure itself, and returns whether it did. Returns the JSON, or undefined if the
-	/// request failed.
-	async perform(method, path, body, done, failed) {
+	/// Returns the JSON, or undefined if the request failed.
+	async perform(method, path, body, done) {
 		try {
-			const text = await request(method, path, body === undefined || typeof body === "string" ? body : JSON.stringify(body));
-			const answer = text ? JSON.parse(text) : {};
+			const answer = await send(method, path, body);
 			const message = done?.(answer);
 			if (message) dialogs.say(message, "good");
 			this.refresh();
 			return answer;
 		} catch (error) {
-			if (error.status === 401) this.askToken(error.message);
-			else if (!failed?.(error)) dialogs.say(error.message, "bad");
+			this.refuse(error);
 			if (!(error instanceof Failure)) throw error;
 			return undefined;
 		}
@@ -334,6 +338,10 @@ class Answer {
 		if (this.parsed === undefined && !this.failure) this.parsed = JSON.parse(this.text);
 		return this.parsed;
 	}
+}
+
+function iconButton(icon, name, key, onclick) {
+	return button(icon, onclick, { class: "quiet icon", "aria-label": name, title: `${name} (${key})` });
 }
 
 function symbol(path) {

@@ -1,8 +1,8 @@
 // The configuration of a queue: what is set, and a form to change it. While somebody types, a dry run asks the server
 // whether it accepts the changes, so the page knows none of the rules.
 
-import { curl, may, named, request } from "./api.js";
-import * as dialogs from "./dialogs.js";
+import { ask } from "./actions.js";
+import { may, named, request } from "./api.js";
 import { h } from "./dom.js";
 import { duration, many, plain } from "./format.js";
 import { button, card, facts, missing, queueLink } from "./page.js";
@@ -209,15 +209,15 @@ export class Configuration {
 			for (const field of fields) if (field.name.startsWith("backoff.") && this.value(field)) set(field.name, read(field, this.value(field)));
 		}
 		if (current.push && isEmpty("push.")) patch.push = null;
-		if (Object.keys(nulls).length === 0) return ["PATCH", this.path, JSON.stringify(patch)];
-		return ["PUT", this.path, JSON.stringify({ ...merge(current, patch), ...nulls })];
+		if (Object.keys(nulls).length === 0) return { method: "PATCH", path: this.path, body: patch };
+		return { method: "PUT", path: this.path, body: { ...merge(current, patch), ...nulls } };
 	}
 
 	/// Asks the server whether it would accept the changes. Returns whether it does.
 	async check() {
 		clearTimeout(this.timer);
 		if (!this.current || this.changes().length === 0) return false;
-		const [method, path, body] = this.request();
+		const { method, path, body } = this.request();
 		const number = (this.number = (this.number ?? 0) + 1);
 		let verdict = {};
 		try {
@@ -245,24 +245,19 @@ export class Configuration {
 
 	async save() {
 		if (!await this.check()) return document.querySelector("#configuration-form [aria-invalid]")?.focus();
-		const sent = this.request();
-		const isSure = await dialogs.open("Save the configuration", (close) => [
-			h("div.dialog-body",
+		const answer = await ask(this.app, {
+			title: "Save the configuration", action: "Save",
+			make: () => ({ ...this.request(), text: [
 				h("ul.diff", this.changes().map((field) => h("li", h("b", field.label), ": ",
 					h("del", told(field, this.saved(field))), " → ",
 					h("ins", this.value(field) === "" ? `not set: ${this.fallback(field)}` : told(field, this.value(field))),
 					field.name === "push.secrets" && this.saved(field) && this.value(field) && " (changed)"))),
-				h("p.quiet", "It also applies to tasks that are already queued, except for priority and expiry.")),
-			h("footer", dialogs.copyButton(() => curl(...sent)), h("span.space"),
-				button("Keep as it is", () => close()),
-				button("Save", () => close(true), { type: "submit", class: "primary", autofocus: true })),
-		]);
-		if (!isSure) return;
-		const answer = await this.app.perform(...sent, () => "Saved the configuration.", (error) => {
-			this.verdict = this.complaint(error);
-			return false;
+				h("p.quiet.below", "It also applies to tasks that are already queued, except for priority and expiry."),
+			] }),
+			done: () => "Saved the configuration.",
 		});
 		if (answer) this.discard();
+		else this.check();
 	}
 
 	discard() {

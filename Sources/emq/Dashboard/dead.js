@@ -5,27 +5,43 @@ import { may, named, query } from "./api.js";
 import { h } from "./dom.js";
 import { ago, bdi, count, many, plain, time } from "./format.js";
 import { elements, oneLine, task as parse } from "./json.js";
-import { card, columns, filterField, missing, Page, pattern, queueAddress, queueLink, taskLink } from "./page.js";
+import { button, card, disclosure, filterField, missing, Page, pattern, queueAddress, queueLink, table, taskLink } from "./page.js";
 
 const shownTasks = 10;
 
-export class Dead extends Page {
-	constructor(app, route) {
-		super(app, route);
-		this.opened = undefined;
-		this.read(route);
-	}
+const taskColumns = [
+	["Task", (task) => taskLink(task.id)],
+	["Died", (task) => time(task.finished ?? task.died)],
+	["Attempts", (task) => count(task.attempt)],
+	["Worker", (task) => (task.worker ? bdi(task.worker) : "–")],
+	["Content", (task) => (task.content_hidden ? h("span.quiet", "hidden")
+		: h("code", task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content))), "evident"],
+];
 
-	follow(route) {
-		this.read(route);
-	}
+export class Dead extends Page {
+	title = "Dead";
+
+	columns = [
+		["Error", (group) => disclosure(this.isOpen(group), () => {
+			this.opened = this.isOpen(group) ? undefined : group;
+			this.app.update();
+		}, group.error === undefined ? h("i", "without an error") : bdi(group.error)), "text"],
+		["Queue", ({ queue }) => queueLink(queue, { class: "cut", href: `${queueAddress(queue)}?state=dead` })],
+		["Tasks", (group) => count(group.count), "number dead"],
+		["First died", (group) => ago(group.first), "wide"],
+		["Last died", (group) => ago(group.last)],
+		["Actions", (group) => may("manage", group.queue) && h("div.row-actions",
+			button("Retry", () => this.act(group, "kick")),
+			button("Move…", () => this.act(group, "move")),
+			button("Delete", () => this.act(group, "purge"), { class: "danger" })), "number evident"],
+	];
 
 	read({ parameters }) {
 		this.match = parameters.get("match") ?? "";
 	}
 
-	get title() {
-		return "Dead";
+	isOpen(group) {
+		return this.opened !== undefined && groupKey(this.opened) === groupKey(group);
 	}
 
 	path() {
@@ -43,8 +59,7 @@ export class Dead extends Page {
 				`${many(answer.json.tasks, "task")} in ${many(answer.json.groups, "group")}`)),
 			this.operations(),
 			h("div.tools", { key: "tools" }, filterField("Filter by queue", "mail or *.eu", this.match, (match) => {
-				history.replaceState(null, "", `#/dead${query({ match })}`);
-				this.app.follow();
+				this.app.replace(`#/dead${query({ match })}`);
 			})),
 			missing(answer, "the dead tasks") ?? this.groups(answer.json),
 		];
@@ -53,60 +68,31 @@ export class Dead extends Page {
 	groups({ errors, groups }) {
 		if (errors.length === 0) return h("p.empty", { key: "none" }, this.match ? "No queue with such a name has dead tasks." : "No task is dead.");
 		return [
-			h("div.table-box", { key: "groups" }, h("table.groups.stack",
-				h("thead", h("tr", h("th", { scope: "col" }, "Error"), h("th", { scope: "col" }, "Queue"), h("th", { scope: "col", class: "number" }, "Tasks"),
-					h("th", { scope: "col", class: "wide" }, "First died"), h("th", { scope: "col" }, "Last died"), h("th", { scope: "col" }, h("span.offscreen", "Actions")))),
-				h("tbody", errors.flatMap((group) => this.group(group))))),
+			h("div.table-box", { key: "groups" }, table(this.columns, errors, {
+				class: "groups stack", key: groupKey, more: (group) => this.isOpen(group) && this.tasks(group),
+			})),
 			groups > errors.length && h("p.quiet", { key: "rest" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue to see others.`),
-		];
-	}
-
-	group(group) {
-		const key = groupKey(group);
-		const isOpen = this.opened !== undefined && groupKey(this.opened) === key;
-		return [
-			h("tr", { key, "data-group": key },
-				h("th", { class: "text" }, h("button", {
-					class: "quiet disclose", "aria-expanded": isOpen, onclick: () => {
-						this.opened = isOpen ? undefined : group;
-						this.app.update();
-					},
-				}, h("span", { "aria-hidden": true }, isOpen ? "▾" : "▸"), group.error === undefined ? h("i", "without an error") : bdi(group.error))),
-				h("td", { "data-label": "Queue" }, queueLink(group.queue, { class: "cut", href: `${queueAddress(group.queue)}?state=dead` })),
-				h("td.number.dead", { "data-label": "Tasks" }, count(group.count)), h("td.wide", ago(group.first)), h("td", { "data-label": "Last died" }, ago(group.last)),
-				h("td.number", may("manage", group.queue) && h("div.row-actions",
-					h("button", { onclick: () => this.act(group, "kick") }, "Retry"),
-					h("button", { onclick: () => this.act(group, "move") }, "Move…"),
-					h("button", { class: "danger", onclick: () => this.act(group, "purge") }, "Delete")))),
-			isOpen && h("tr", { key: `${key} tasks`, class: "inside" }, h("td", { colspan: 6 }, this.tasks(group))),
 		];
 	}
 
 	tasks(group) {
 		const answer = this.latest(`tasks ${groupKey(group)}`, peek(group));
-		const none = missing(answer, "these tasks");
-		if (none) return none;
-		const tasks = elements(answer.text).map(parse);
-		return h("table.stack", columns(["Task", "Died", "Attempts", "Worker", "Content"]),
-			h("tbody", tasks.map((task) => h(
-				"tr", { key: task.id }, h("th", taskLink(task.id)),
-				h("td", { "data-label": "Died" }, time(task.finished ?? task.died)), h("td", { "data-label": "Attempts" }, count(task.attempt)), h("td", { "data-label": "Worker" }, task.worker ? bdi(task.worker) : "–"),
-				h("td", task.content_hidden ? h("span.quiet", "hidden") : h("code", task.content === undefined ? `${plain(task.content_start ?? "")}…` : oneLine(task.content)))))));
+		return missing(answer, "these tasks") ?? table(taskColumns, elements(answer.text).map(parse));
 	}
 
 	operations() {
-		const answer = this.app.data("/operations/");
-		const operations = answer?.json?.operations ?? [];
+		const operations = this.app.data("/operations/")?.json?.operations ?? [];
 		if (operations.length === 0) return null;
 		const names = { kick: "Retrying", purge: "Deleting", move: "Moving" };
 		return card("Under way", { key: "operations" }, h("ul.progress", operations.map((operation) => {
 			const part = operation.total ? Math.min(1, operation.examined / operation.total) : 0;
+			const name = names[operation.action] ?? operation.action;
 			return h("li", { key: operation.id },
-				h("span", names[operation.action] ?? operation.action, " in ", bdi(operation.queue), operation.error !== undefined && [": ", bdi(operation.error)]),
-				h("progress", { max: 1, value: String(part), "aria-label": `${names[operation.action] ?? operation.action} in ${plain(operation.queue)}` }),
+				h("span", name, " in ", bdi(operation.queue), operation.error !== undefined && [": ", bdi(operation.error)]),
+				h("progress", { max: 1, value: String(part), "aria-label": `${name} in ${plain(operation.queue)}` }),
 				h("span.quiet", `${count(operation.changed)} done, ${count(operation.examined)} of ${count(operation.total)} looked at`),
-				may("manage", operation.queue) && h("button", { class: "quiet", onclick: () => this.app.perform(
-					"DELETE", `/operations/${operation.id}`, undefined, () => "Stopped. What was done stays done.") }, "Stop"));
+				may("manage", operation.queue) && button("Stop", () => this.app.perform(
+					"DELETE", `/operations/${operation.id}`, undefined, () => "Stopped. What was done stays done."), { class: "quiet" }));
 		})));
 	}
 

@@ -24,7 +24,7 @@ export function open(title, view, properties) {
 			element, h(
 				"form", { method: "dialog", onsubmit: (event) => event.preventDefault() },
 				h("header", h("h2", { id: label }, title), h(
-					"button", { type: "button", class: "quiet icon", "aria-label": "Close", onclick: () => close() }, "✕")),
+					"button.quiet.icon", { "aria-label": "Close", onclick: () => close() }, "✕")),
 				view(close, update)));
 		element.addEventListener("close", () => {
 			element.remove();
@@ -46,43 +46,22 @@ export function isOpen() {
 	return document.querySelector("dialog[open]") !== null;
 }
 
-/// Asks before something is done. If it concerns more than 100 tasks, the word has to be typed.
-///
-/// - `text`: what will happen.
-/// - `action`: the label of the button.
-/// - `word`: what has to be typed; undefined for nothing.
-/// - `danger`: whether it cannot be undone.
-export function confirm({ title, text, action, word, danger, request }) {
-	let typed = "";
-	return open(title, (close, update) => [
-		h("div.dialog-body", h("p", text), word && h("label.field", h("span", "To confirm, type ", h("b", word)),
-			h("input", {
-				autofocus: true, "aria-label": `Type ${word} to confirm`,
-				oninput: (event) => {
-					typed = event.target.value;
-					update();
-				},
-			}))),
-		h(
-			"footer", request && copyButton(() => curl(...request)), h("span.space"),
-			h("button", { onclick: () => close() }, "Keep as it is"),
-			h("button", {
-				type: "submit", class: danger ? "danger" : "primary", autofocus: !word,
-				disabled: word !== undefined && typed.trim() !== word, onclick: () => close(true),
-			}, action)),
-	]);
-}
-
 /// A button that copies a text. `text` is called when it is pressed; `face` is what the button shows.
 export function copyButton(text, label = "Copy as curl", face = label) {
-	return h("button", {
-		class: "quiet copy", title: label, "aria-label": label, onclick: async (event) => {
+	return h("button.quiet.copy", {
+		title: label, "aria-label": label, onclick: async (event) => {
 			const button = event.currentTarget;
 			const isCopied = await copy(text());
 			say(isCopied ? "Copied." : "The browser does not let this page copy.", isCopied ? "good" : "bad");
 			button.focus({ preventScroll: true });
 		},
 	}, face);
+}
+
+/// A button that sends a request, and one that copies the request.
+export function requestButton(label, request, onclick, properties) {
+	return h("span.pair", { key: label }, h("button", { onclick, ...properties }, label),
+		copyButton(() => curl(...request), `Copy as curl: ${label}`, "⧉"));
 }
 
 async function copy(text) {

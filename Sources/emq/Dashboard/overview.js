@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { chart } from "./chart.js";
 import { bdi, bytes, count, duration, many, rate, short, time } from "./format.js";
-import { badge, card, facts, missing, Page, queueAddress, queueLink, rateTile } from "./page.js";
+import { badge, button, card, facts, missing, Page, queueAddress, queueLink, rateTile } from "./page.js";
 
 const paths = {
 	oldest: "/stats/?sort=oldest_ready&n=10&history=1m",
@@ -15,9 +15,7 @@ const paths = {
 const stateNames = [["ready", "Ready"], ["delayed", "Delayed"], ["dispatched", "Running"], ["dead", "Dead"]];
 
 export class Overview extends Page {
-	get title() {
-		return "Overview";
-	}
+	title = "Overview";
 
 	paths() {
 		return Object.values(paths);
@@ -55,14 +53,11 @@ export class Overview extends Page {
 				"li", { key: `${kind} ${queue ?? text}`, class: level }, badge(level, level),
 				queue === undefined ? h("span", text)
 					: queueLink(queue, null, bdi(text))))),
-			rest > 0 && h("button", { class: "quiet", onclick: () => {
-				this.isWhole = true;
+			this.isWhole && rest > 0 && h("p.quiet", `and ${many(rest, "more alert")}`),
+			(this.isWhole || rest > 0) && button(this.isWhole ? "Show fewer" : `Show ${count(rest)} more`, () => {
+				this.isWhole = !this.isWhole;
 				this.app.update();
-			}, disabled: this.isWhole }, this.isWhole ? `and ${many(rest, "more alert")}` : `Show ${count(rest)} more`),
-			this.isWhole && h("button", { class: "quiet", onclick: () => {
-				this.isWhole = false;
-				this.app.update();
-			} }, "Show fewer"));
+			}, { class: "quiet" }));
 	}
 
 	totals(figures) {

@@ -5,27 +5,23 @@ import { bdi, rate } from "./format.js";
 
 /// One page, for as long as it is shown.
 ///
-/// A subclass says what it watches (`paths`) and shows it (`view`). `app` has `data`, `update`, `perform` and `go`.
+/// A subclass says what it watches (`paths`, or `path` if it is one) and shows it (`view`).
 export class Page {
+	/// The title of the window.
+	title = "";
+	last = {};
+
 	constructor(app, route) {
 		this.app = app;
-		this.route = route;
-		this.last = {};
+		this.read(route);
 	}
 
-	/// The heading, and the title of the window.
-	get title() {
-		return "";
-	}
+	/// Takes what the address says: `name` and `parameters`. Called again when only the parameters change.
+	read() {}
 
 	/// The GET requests whose answers it shows.
 	paths() {
-		return [];
-	}
-
-	/// Its contents.
-	view() {
-		return null;
+		return [this.path()];
 	}
 
 	/// Takes a key that nothing else takes. Returns whether it did.
@@ -65,9 +61,24 @@ export function missing(answer, what = "this") {
 	return undefined;
 }
 
-/// A button.
 export function button(label, onclick, properties) {
 	return h("button", { onclick, ...properties }, label);
+}
+
+/// A button that opens and closes what is below it.
+export function disclosure(isOpen, onclick, label) {
+	return h("button.quiet.disclose", { onclick, "aria-expanded": isOpen }, h("span", { "aria-hidden": true }, isOpen ? "▾" : "▸"), label);
+}
+
+/// Buttons of which one is pressed. `choices` are pairs of values and labels.
+export function segments(name, choices, chosen, choose) {
+	return h("div.segments", { role: "group", "aria-label": name }, choices.map(([value, label]) => button(
+		label, () => choose(value), { "aria-pressed": value === chosen })));
+}
+
+/// What is there instead of buttons.
+export function mayOnlyLook() {
+	return h("span.quiet", "Your token may only look.");
 }
 
 /// A small mark beside a name.
@@ -118,9 +129,24 @@ export function taskLink(id) {
 	return h("a", { href: `#/task/${id}` }, h("code", id));
 }
 
-/// The head of a table.
-export function columns(labels) {
-	return h("thead", h("tr", labels.map((label) => h("th", { scope: "col" }, label))));
+/// A table with a row for each item, which narrow screens show as a box.
+///
+/// - `columns`: for each, the label, what it shows of an item, and a class if it has one. The first one names the row.
+/// - `key(item)`: what makes the row another one.
+/// - `more(item)`: what is shown below the row, if anything.
+export function table(columns, items, { key = ({ id }) => id, more, caption, ...properties } = {}) {
+	const [[, name, nameClass], ...others] = columns;
+	return h("table", { class: "stack", ...properties },
+		h("thead", h("tr", columns.map(([label, , kind]) => h("th", { key: label, scope: "col", class: kind }, label)))),
+		h("tbody", items.map((item) => {
+			const below = more?.(item);
+			return [
+				h("tr", { key: key(item) }, h("th", { class: nameClass }, name(item)),
+					others.map(([label, value, kind]) => h("td", { key: label, "data-label": label, class: kind }, value(item)))),
+				below && h("tr.inside", { key: `${key(item)} more` }, h("td", { colspan: columns.length }, below)),
+			];
+		})),
+		caption && h("caption", caption));
 }
 
 const settleMilliseconds = 250;
@@ -134,6 +160,12 @@ export function filterField(label, example, value, change) {
 			timer = setTimeout(() => target.isConnected && change(target.value.trim()), settleMilliseconds);
 		},
 	}));
+}
+
+/// A field that chooses how rows are sorted. `choices` are pairs of values and labels.
+export function sortField(choices, value, change) {
+	return h("label", h("span.offscreen", "Sort"), h("select", { value, onchange: ({ target }) => change(target.value) },
+		choices.map(([choice, label]) => h("option", { value: choice }, label))));
 }
 
 /// The pattern for what somebody has typed as a filter.

@@ -1,15 +1,15 @@
 // One queue: its figures over time, its tasks by state, its configuration, and what can be done to it.
 
 import * as actions from "./actions.js";
-import { curl, may, named, query, send } from "./api.js";
+import { may, named, query, send } from "./api.js";
 import { chart } from "./chart.js";
 import { Configuration } from "./configuration.js";
-import { copyButton } from "./dialogs.js";
+import { requestButton } from "./dialogs.js";
 import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
 import { ago, bdi, bytes, count, duration, many, plain, rate, short } from "./format.js";
 import { elements, oneLine, task as readTask } from "./json.js";
-import { badge, button, card, crumbs, facts, missing, Page, queueAddress, queueLink, rateTile, taskLink } from "./page.js";
+import { badge, button, card, crumbs, facts, missing, Page, queueAddress, queueLink, rateTile, segments, table, taskLink } from "./page.js";
 import { badges } from "./queues.js";
 
 const states = [
@@ -44,32 +44,25 @@ function content(task) {
 	return h("div.cut", h("code", oneLine(task.content_start), "…"), h("small", bytes(task.content_bytes)));
 }
 
+function scrollToTasks() {
+	document.getElementById("tasks").scrollIntoView();
+}
+
 export class Queue extends Page {
-	constructor(app, route) {
-		super(app, route);
-		this.name = route.name;
-		this.span = "1m";
-		this.configuration = new Configuration(app, this.name);
-		this.read(route);
-	}
+	span = "1m";
 
 	leave() {
 		this.configuration.leave();
 	}
 
-	follow(route) {
-		this.read(route);
-	}
-
-	read({ parameters }) {
+	read({ name, parameters }) {
+		this.name = name;
+		this.title = plain(name);
+		this.configuration ??= new Configuration(this.app, name);
 		const state = parameters.get("state");
 		this.state = states.some(([name]) => name === state) ? state : undefined;
 		// The tasks that the pages of the table begin behind.
 		this.behind = [];
-	}
-
-	get title() {
-		return plain(this.name);
 	}
 
 	statistics() {
@@ -111,15 +104,14 @@ export class Queue extends Page {
 
 	head(figures) {
 		const verb = figures.paused ? "resume" : "pause";
-		const path = `/${verb}/${named(this.name)}`;
 		const { app, name } = this;
+		const request = ["POST", `/${verb}/${named(name)}`];
 		return h("div.head", { key: "head" },
 			h("h1", bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
 			h("div.actions",
 				may("manage", name) && [
-					h("span.pair",
-						button(figures.paused ? "Resume" : "Pause", () => app.perform("POST", path, undefined, () => `${figures.paused ? "Resumed" : "Paused"} the queue.`)),
-						copyButton(() => curl("POST", path), `Copy as curl: ${verb}`, "⧉")),
+					requestButton(figures.paused ? "Resume" : "Pause", request, () => app.perform(
+						...request, undefined, () => `${figures.paused ? "Resumed" : "Paused"} the queue.`)),
 					button("Kick…", () => this.act(actions.kick), { disabled: !figures.dead && !figures.delayed && !figures.totals.received }),
 					button("Move…", () => this.act(actions.move)),
 					button("Purge…", () => this.act(actions.purge), { class: "danger" }),
@@ -151,11 +143,10 @@ export class Queue extends Page {
 
 	tiles(figures) {
 		const { push } = this;
-		const scroll = () => document.getElementById("tasks").scrollIntoView();
 		return [
 			h("div.tiles", { key: "tiles" },
 				states.slice(0, 4).map(([name, label]) => h(
-					"a", { class: `tile ${name}`, href: link(this.name, name), onclick: scroll },
+					"a", { class: `tile ${name}`, href: link(this.name, name), onclick: scrollToTasks },
 					h("span", label), h("b", { title: count(figures[name]) }, short(figures[name])))),
 				h("div.tile.long", h("span", "Oldest ready"), h("b", duration(figures.ready ? figures.oldest_ready : null))),
 				!push?.url && h("div.tile", h("span", "Waiting workers"), h("b", count(figures.waiters))),
@@ -179,10 +170,10 @@ export class Queue extends Page {
 			label, end, interval, format, series: series.map(([name, color, values]) => ({ name, color, values })),
 		}));
 		return h("section.charts", { key: "charts", "aria-label": "Over time" },
-			h("header", h("h2", interval === 60 ? "The last hour" : "The last day"), h("div.segments", { role: "group", "aria-label": "Span" }, [["1m", "Hour"], ["5m", "Day"]].map(([span, label]) => button(label, () => {
+			h("header", h("h2", interval === 60 ? "The last hour" : "The last day"), segments("Span", [["1m", "Hour"], ["5m", "Day"]], this.span, (span) => {
 				this.span = span;
 				this.app.update();
-			}, { "aria-pressed": this.span === span })))),
+			})),
 			h("div", { class: `columns three${history.wait_mean ? " five" : ""}` },
 				draw("Tasks a second", rate, ["enqueued", "enqueued", each(history.enqueued)], ["done", "done", each(history.done)], ["failed", "dead", each(history.failed)]),
 				draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
@@ -194,8 +185,7 @@ export class Queue extends Page {
 	// MARK: Tasks
 
 	show(state) {
-		history.replaceState(null, "", link(this.name, state));
-		this.app.follow();
+		this.app.replace(link(this.name, state));
 	}
 
 	tabs(figures) {
@@ -210,29 +200,28 @@ export class Queue extends Page {
 			this.show(names[index]);
 		} }, states.map(([name, label]) => h(
 			"button", {
-				type: "button", role: "tab", id: `tab-${name}`, "aria-selected": name === this.state, "aria-controls": "panel",
+				role: "tab", id: `tab-${name}`, "aria-selected": name === this.state, "aria-controls": "panel",
 				tabindex: name === this.state ? "0" : "-1", onclick: () => this.show(name),
 			}, label, " ", h("b", short(figures[name])))));
 	}
 
 	/// The tasks of the page that is shown: `{ tasks, isOld, isLost, failure }`, or undefined.
 	list() {
-		const purpose = `tasks ${this.state}`;
-		const path = this.tasks();
-		const answer = this.app.data(path);
+		const { state } = this;
+		const answer = this.app.data(this.tasks());
 		// The task that the page begins behind may leave its state. What was there stays readable.
 		const isLost = answer?.failure?.status === 404 && this.behind.length > 0;
 		if (answer && !isLost && !answer.failure && answer !== this.taken?.answer) {
-			this.taken = { answer, purpose, tasks: elements(answer.text).map(readTask) };
+			this.taken = { answer, state, tasks: elements(answer.text).map(readTask) };
 		}
 		if (answer?.failure && !isLost) return { failure: answer };
-		if (this.taken?.purpose !== purpose) return isLost ? { tasks: [], isLost } : undefined;
+		if (this.taken?.state !== state) return isLost ? { tasks: [], isLost } : undefined;
 		return { tasks: this.taken.tasks, isOld: !answer, isLost };
 	}
 
 	table(figures) {
 		const list = this.list();
-		return h("section", { key: "tasks", id: "tasks", class: "tasks", "aria-label": "Tasks" },
+		return h("section.tasks", { key: "tasks", id: "tasks", "aria-label": "Tasks" },
 			this.tabs(figures),
 			h("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
 				!list ? h("p.empty", "Loading…")
@@ -254,11 +243,8 @@ export class Queue extends Page {
 			&& (!column.isRare || tasks.some((task) => column.value(task))));
 		return [
 			isLost && h("p.notice.waiting", { key: "lost" }, "The list has moved on: the task that this page begins behind is no longer here."),
-			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, h("table.stack",
-				h("thead", h("tr", h("th", { scope: "col" }, "Task"), shown.map(({ label, kind }) => h("th", { key: label, scope: "col", class: kind }, label)))),
-				h("tbody", tasks.map((task) => h("tr", { key: task.id },
-					h("th", taskLink(task.id)),
-					shown.map(({ label, value, kind }) => h("td", { key: label, "data-label": label, class: kind }, value(task)))))))),
+			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, table(
+				[["Task", ({ id }) => taskLink(id)], ...shown.map(({ label, value, kind }) => [label, value, kind])], tasks)),
 		];
 	}
 
@@ -267,7 +253,7 @@ export class Queue extends Page {
 		if (first === 0 && total <= pageSize && tasks.length < pageSize) return null;
 		const turn = (behind) => {
 			this.behind = behind;
-			document.getElementById("tasks").scrollIntoView();
+			scrollToTasks();
 			this.app.update();
 		};
 		return h("div.pager", { key: "pager" },

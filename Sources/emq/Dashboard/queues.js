@@ -1,12 +1,13 @@
 // All queues: a tree by "/" or a flat list, sorted and filtered by the server, and acted on together.
 
-import { may, named, query, request } from "./api.js";
+import { ask } from "./actions.js";
+import { may, named, query, send } from "./api.js";
 import { sparkline } from "./chart.js";
-import * as dialogs from "./dialogs.js";
+import { say } from "./dialogs.js";
 import { h } from "./dom.js";
 import { ago, bdi, count, duration, many, plain, rate, short } from "./format.js";
 import { members } from "./json.js";
-import { badge, crumbs, filterField, missing, Page, pattern, queueAddress } from "./page.js";
+import { badge, button, crumbs, filterField, mayOnlyLook, missing, Page, pattern, queueAddress, segments, sortField } from "./page.js";
 
 const narrow = matchMedia("(max-width: 760px)");
 const step = 20;
@@ -50,16 +51,21 @@ export function badges(queue) {
 	];
 }
 
+/// Stands for rows that are not there.
+function spacer(key, rows) {
+	return rows > 0 && h("tr.spacer", { key, "aria-hidden": true }, h("td", { colspan: columns.length + 1, style: { height: `${rows * rowHeight()}px` } }));
+}
+
 function paused(row) {
 	if (row.group !== undefined) return row.paused ? many(row.paused, "queue") : "";
 	return row.paused ? ago(row.paused_since) : "";
 }
 
 export class Queues extends Page {
+	title = "Queues";
+
 	constructor(app, route) {
 		super(app, route);
-		this.selected = new Map();
-		this.read(route);
 		this.onscroll = () => app.update();
 		addEventListener("scroll", this.onscroll, { passive: true });
 		addEventListener("resize", this.onscroll, { passive: true });
@@ -70,38 +76,25 @@ export class Queues extends Page {
 		removeEventListener("resize", this.onscroll);
 	}
 
-	follow(route) {
-		this.read(route);
-		scrollTo(0, 0);
-	}
-
 	read({ parameters }) {
 		this.prefix = parameters.get("prefix") ?? "";
 		this.sort = columns.some(({ name, isFixed }) => name === parameters.get("sort") && !isFixed) ? parameters.get("sort") : "name";
 		this.match = parameters.get("match") ?? "";
 		this.isFlat = parameters.get("flat") === "1";
-		this.forget();
-		this.selected.clear();
-	}
-
-	forget() {
 		this.found = new Map();
 		this.count = undefined;
+		this.selected = new Map();
+		scrollTo(0, 0);
 	}
 
 	/// The address of the page with some of its parameters changed.
 	link(changes) {
 		const { prefix, sort, match, flat } = { prefix: this.prefix, sort: this.sort, match: this.match, flat: this.isFlat ? "1" : "", ...changes };
-		return `queues${query({ prefix, sort: sort === "name" ? "" : sort, match, flat })}`;
+		return `#/queues${query({ prefix, sort: sort === "name" ? "" : sort, match, flat })}`;
 	}
 
 	change(changes) {
-		history.replaceState(null, "", `#/${this.link(changes)}`);
-		this.app.follow();
-	}
-
-	get title() {
-		return "Queues";
+		this.app.replace(this.link(changes));
 	}
 
 	get isHeld() {
@@ -117,7 +110,7 @@ export class Queues extends Page {
 		return { first: Math.min(first, Math.max(0, Math.floor(last / step) * step - step)), size };
 	}
 
-	path() {
+	request() {
 		const { first, size } = this.window;
 		return { first, path: `/stats/${query({
 			delimiter: this.isFlat || this.match ? "" : "/", prefix: this.prefix, match: pattern(this.match), sort: this.sort, offset: first ? first : "0",
@@ -126,11 +119,11 @@ export class Queues extends Page {
 	}
 
 	paths() {
-		return [this.path().path];
+		return [this.request().path];
 	}
 
 	view() {
-		const { first, path } = this.path();
+		const { first, path } = this.request();
 		const answer = this.app.data(path);
 		if (answer && !answer.failure && answer !== this.taken) {
 			this.taken = answer;
@@ -154,14 +147,12 @@ export class Queues extends Page {
 	tools() {
 		return h("div.tools", { key: "tools" },
 			filterField("Filter by name", "mail or *.eu", this.match, (match) => this.change({ match })),
-			h("div.segments", { role: "group", "aria-label": "Shown as" }, [["", "Tree"], ["1", "List"]].map(([flat, label]) => h(
-				"button", { type: "button", "aria-pressed": this.isFlat === (flat === "1") ? "true" : "false", onclick: () => this.change({ flat }) }, label))),
-			h("label.narrow", h("span.offscreen", "Sort"), h("select", { value: this.sort, onchange: (event) => this.change({ sort: event.target.value }) },
-				columns.filter(({ isFixed }) => !isFixed).map(({ name, label }) => h("option", { value: name }, `Sort: ${label}`)))));
+			segments("Shown as", [["", "Tree"], ["1", "List"]], this.isFlat ? "1" : "", (flat) => this.change({ flat })),
+			h("div.narrow", sortField(columns.filter(({ isFixed }) => !isFixed).map(({ name, label }) => [name, `Sort: ${label}`]), this.sort, (sort) => this.change({ sort }))));
 	}
 
 	crumbs() {
-		return this.prefix !== "" && crumbs(this.prefix, (prefix) => `#/${this.link({ prefix })}`);
+		return this.prefix !== "" && crumbs(this.prefix, (prefix) => this.link({ prefix }));
 	}
 
 	table() {
@@ -180,14 +171,12 @@ export class Queues extends Page {
 				columns.map(({ name, label, isFixed, isWide }) => h(
 					"th", {
 						scope: "col", class: `${name === "name" ? "" : "number"}${isWide ? " wide" : ""}`,
-						"aria-sort": this.sort === name ? (name === "name" ? "ascending" : "descending") : undefined,
+						"aria-sort": this.sort === name && (name === "name" ? "ascending" : "descending"),
 					},
-					isFixed ? label : h("button", { onclick: () => this.change({ sort: name }) }, label,
-						h("span.arrow", { "aria-hidden": true }, this.sort === name ? (name === "name" ? "↑" : "↓") : "")))))),
+					isFixed ? label : button([label, h("span.arrow", { "aria-hidden": true }, this.sort === name && (name === "name" ? "↑" : "↓"))],
+						() => this.change({ sort: name })))))),
 			h("tbody", { dom: (element) => (this.body = element) },
-				first > 0 && h("tr.spacer", { key: "above", "aria-hidden": true }, h("td", { colspan: columns.length + 1, style: { height: `${first * rowHeight()}px` } })),
-				indexes.map((index) => this.row(index)),
-				last < total && h("tr.spacer", { key: "below", "aria-hidden": true }, h("td", { colspan: columns.length + 1, style: { height: `${(total - last) * rowHeight()}px` } })))),
+				spacer("above", first), indexes.map((index) => this.row(index)), spacer("below", total - last))),
 			this.count === undefined && h("p.empty", "Loading…"),
 			total === 0 && this.count !== undefined && h("p.empty", this.match || this.prefix ? "No queue has such a name."
 				: "There are no queues yet. A queue exists as soon as a task is enqueued or a worker waits."));
@@ -206,7 +195,7 @@ export class Queues extends Page {
 				onchange: (event) => this.select([row], event.target.checked),
 			})),
 			h("th", h("div", isGroup
-				? [h("a.folder", { href: `#/${this.link({ prefix: row.group })}` }, bdi(name)), h("small", many(row.queues, "queue"))]
+				? [h("a.folder", { href: this.link({ prefix: row.group }) }, bdi(name)), h("small", many(row.queues, "queue"))]
 				: [h("a", { href: queueAddress(row.queue), title: plain(row.queue) }, bdi(name || "(empty)")), badges(row)])),
 			columns.slice(1).map(({ name, label, value, isWide }) => h(
 				"td", { "data-label": label, class: `number${isWide ? " wide" : ""}${name === "dead" && row.dead > 0 ? " dead" : ""}` },
@@ -231,43 +220,39 @@ export class Queues extends Page {
 
 	bar() {
 		const chosen = [...this.selected.values()];
-		const mayManage = may("manage");
-		const queueCount = chosen.reduce((sum, row) => sum + (row.queues ?? 1), 0);
 		const sum = (...names) => chosen.reduce((all, row) => all + names.reduce((part, name) => part + row[name], 0), 0);
+		const dead = sum("dead");
+		const waiting = sum("ready", "delayed");
 		return h("div.bar-of-actions", { key: "bar", role: "toolbar", "aria-label": "For the selected queues" },
-			h("b", `${many(queueCount, "queue")} selected`),
-			mayManage ? [
-				h("button", { onclick: () => this.act("pause", "Paused") }, "Pause"),
-				h("button", { onclick: () => this.act("resume", "Resumed") }, "Resume"),
-				h("button", { disabled: sum("dead") === 0, onclick: () => this.act("kick", "Kicked", {
-					title: "Kick dead tasks", action: "Kick", tasks: sum("dead"), text: "become ready again.",
-				}) }, "Kick"),
-				h("button", { class: "danger", disabled: sum("ready", "delayed") === 0, onclick: () => this.act("purge", "Purged", {
-					title: "Purge", action: "Purge", tasks: sum("ready", "delayed"), text: "that are ready or delayed are deleted for good.", danger: true,
-				}) }, "Purge"),
-			] : h("span.quiet", "Your token may only look."),
-			h("button", { class: "quiet", onclick: () => {
+			h("b", `${many(chosen.reduce((all, row) => all + (row.queues ?? 1), 0), "queue")} selected`),
+			may("manage") ? [
+				button("Pause", () => this.act("pause", "Paused")),
+				button("Resume", () => this.act("resume", "Resumed")),
+				button("Kick", () => this.confirm("kick", "Kicked", {
+					title: "Kick dead tasks", action: "Kick", make: () => ({ tasks: dead, text: `${many(dead, "dead task")} will be ready at once.` }),
+				}), { disabled: dead === 0 }),
+				button("Purge", () => this.confirm("purge", "Purged", {
+					title: "Purge", danger: true, make: () => ({ tasks: waiting, text: `${many(waiting, "ready or delayed task")} will be deleted for good.` }),
+				}), { class: "danger", disabled: waiting === 0 }),
+			] : mayOnlyLook(),
+			button("Clear", () => {
 				this.selected.clear();
 				this.app.update();
-			} }, "Clear"));
+			}, { class: "quiet" }));
 	}
 
-	async act(verb, past, question) {
-		const chosen = [...this.selected.values()];
-		if (question) {
-			const isSure = await dialogs.confirm({
-				title: question.title, action: question.action, danger: question.danger,
-				text: `This applies to ${many(question.tasks, "task")}. They ${question.text}`.replace("They that", "Those that"),
-				word: question.tasks > 100 ? String(question.tasks) : undefined,
-			});
-			if (!isSure) return;
-		}
+	confirm(verb, past, question) {
+		return ask(this.app, { ...question, perform: () => this.act(verb, past), done: () => undefined });
+	}
+
+	/// Does the same to all selected queues, and says what came of it.
+	async act(verb, past) {
 		let names;
 		try {
-			names = (await Promise.all(chosen.map(async (row) => row.group === undefined ? [row.queue]
-				: JSON.parse(await request("GET", `/queues/${query({ prefix: row.group })}`))))).flat();
+			names = (await Promise.all([...this.selected.values()].map(({ group, queue }) => (group === undefined ? [queue]
+				: send("GET", `/queues/${query({ prefix: group })}`))))).flat();
 		} catch (error) {
-			return dialogs.say(error.message, "bad");
+			return this.app.refuse(error);
 		}
 		const failures = [];
 		let tasks = 0;
@@ -276,7 +261,7 @@ export class Queues extends Page {
 		const work = async () => {
 			for (let name = rest.pop(); name !== undefined; name = rest.pop()) {
 				try {
-					const answer = JSON.parse(await request("POST", `/${verb}/${named(name)}`));
+					const answer = await send("POST", `/${verb}/${named(name)}`);
 					tasks += answer.kicked ?? answer.purged ?? 0;
 				} catch (error) {
 					failures.push(`${plain(name)}: ${error.message}`);
@@ -284,9 +269,9 @@ export class Queues extends Page {
 			}
 		};
 		await Promise.all(Array.from({ length: requestsAtOnce }, work));
-		const done = question ? `${past} ${many(tasks, "task")} in ${many(total - failures.length, "queue")}.` : `${past} ${many(total - failures.length, "queue")}.`;
-		dialogs.say(done, failures.length ? "plain" : "good");
-		if (failures.length) dialogs.say(`${many(failures.length, "queue")} failed. ${failures[0]}`, "bad");
+		const queues = many(total - failures.length, "queue");
+		say(`${past} ${["kick", "purge"].includes(verb) ? `${many(tasks, "task")} in ${queues}` : queues}.`, failures.length ? "plain" : "good");
+		if (failures.length) say(`${many(failures.length, "queue")} failed. ${failures[0]}`, "bad");
 		this.selected.clear();
 		this.app.refresh();
 		this.app.update();

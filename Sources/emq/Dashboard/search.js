@@ -1,6 +1,6 @@
 // Search from anywhere: queues by a part of their names, tasks by id or key.
 
-import { query, request } from "./api.js";
+import { query, send } from "./api.js";
 import { h } from "./dom.js";
 import { bdi } from "./format.js";
 import { state } from "./page.js";
@@ -69,7 +69,7 @@ export class Search {
 	async find(text) {
 		let answer;
 		try {
-			answer = JSON.parse(await request("GET", `/search${query({ q: text, n: 10 })}`));
+			answer = await send("GET", `/search${query({ q: text, n: 10 })}`);
 		} catch (error) {
 			if (text !== this.text) return;
 			this.results = [];

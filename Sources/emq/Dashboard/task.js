@@ -7,27 +7,30 @@ import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
 import { ago, bdi, bytes, count, duration, plain, serverNow, time } from "./format.js";
 import { isTooLong, layout, task as parse } from "./json.js";
-import { badge, card, columns, facts, missing, Page, queueLink, state } from "./page.js";
+import { badge, button, card, facts, mayOnlyLook, missing, Page, queueLink, state, table } from "./page.js";
 
 const contentLimit = 262_144;
 
-export class TaskPage extends Page {
-	constructor(app, route) {
-		super(app, route);
-		this.id = route.name;
-		this.asText = new Set();
-	}
+const attemptColumns = [
+	["Attempt", ({ attempt }) => count(attempt)],
+	["Worker", ({ worker }) => (worker ? bdi(worker) : "–")],
+	["Dispatched", ({ dispatched }) => time(dispatched)],
+	["Length", ({ dispatched, ended }) => (ended ? duration(ended - dispatched) : `${duration(Math.max(0, Math.floor(serverNow() - dispatched)))} so far`)],
+	["Outcome", ({ outcome }) => badge(outcome?.replace("_", " ") ?? "running", outcome ?? "dispatched")],
+	["Error", ({ error }) => error && bdi(error), "text"],
+];
 
-	get title() {
-		return `Task ${this.id}`;
+export class TaskPage extends Page {
+	/// The values that are shown as text, although they are JSON, or the other way around.
+	asText = new Set();
+
+	read({ name }) {
+		this.id = name;
+		this.title = `Task ${name}`;
 	}
 
 	path() {
 		return `/task/${named(this.id)}?content_limit=${contentLimit}`;
-	}
-
-	paths() {
-		return [this.path()];
 	}
 
 	view() {
@@ -82,15 +85,8 @@ export class TaskPage extends Page {
 		const attempts = task.attempts ?? [];
 		if (attempts.length === 0) return task.error ? card("Error", { key: "attempts" }, h("pre", plain(task.error))) : null;
 		const isWhole = attempts.at(-1)?.error === task.error;
-		return card("Attempts", { key: "attempts" }, h("div.scroll", h(
-			"table",
-			columns(["Attempt", "Worker", "Dispatched", "Length", "Outcome", "Error"]),
-			h("tbody", attempts.toReversed().map((attempt) => h(
-				"tr", { key: `${attempt.attempt} ${attempt.dispatched}` }, h("th", count(attempt.attempt)), h("td", attempt.worker ? bdi(attempt.worker) : "–"),
-				h("td", time(attempt.dispatched)),
-				h("td", attempt.ended ? duration(attempt.ended - attempt.dispatched) : `${duration(Math.max(0, Math.floor(serverNow() - attempt.dispatched)))} so far`),
-				h("td", badge(attempt.outcome?.replace("_", " ") ?? "running", attempt.outcome ?? "dispatched")),
-				h("td.text", attempt.error ? bdi(attempt.error) : "")))))),
+		return card("Attempts", { key: "attempts" }, h("div.scroll", table(
+			attemptColumns, attempts.toReversed(), { class: undefined, key: ({ attempt, dispatched }) => `${attempt} ${dispatched}` })),
 		task.error && !isWhole && h("pre.below", plain(task.error)));
 	}
 
@@ -102,16 +98,16 @@ export class TaskPage extends Page {
 		if (text === undefined && size === undefined) return null;
 		if (size !== undefined) {
 			return card(title, { key: name, class: "wide", actions: h("span.quiet", `${bytes(size)}, of which this is the beginning. `,
-				h("button", { class: "quiet", onclick: () => this.download(task) }, "Download the task")) },
+				button("Download the task", () => this.download(task), { class: "quiet" })) },
 			h("pre", { tabindex: "0", "aria-label": title }, plain(task[`${name}_start`] ?? "")));
 		}
 		const isString = text.startsWith('"');
 		const isText = isString !== this.asText.has(name);
 		return card(title, { key: name, class: isContent ? "wide" : "", actions: h("span.quiet", bytes(new Blob([text]).size),
-			isString && h("button", { class: "quiet", onclick: () => {
+			isString && button(isText ? "As JSON" : "As text", () => {
 				if (!this.asText.delete(name)) this.asText.add(name);
 				this.app.update();
-			} }, isText ? "As JSON" : "As text"),
+			}, { class: "quiet" }),
 			dialogs.copyButton(() => text, "Copy")) },
 		h("pre", { tabindex: "0", "aria-label": title }, isString && isText ? lines(JSON.parse(text)) : layout(text)));
 	}
@@ -134,47 +130,35 @@ export class TaskPage extends Page {
 	actions(task) {
 		const { id, queue } = task;
 		const isUnfinished = ["ready", "delayed", "dispatched"].includes(task.state);
-		const kick = ["POST", "/kick/", { ids: [id] }];
-		const kicked = (answer) => (answer.kicked ? "The task is ready." : undefined);
-		const actions = [];
-		if (may("manage", queue)) {
-			if (task.state === "delayed") actions.push(this.action("Run now", kick, kicked, "primary"));
-			if (task.state === "dead") actions.push(this.action("Retry", kick, kicked, "primary"));
-			if (task.origin && ["dead", "ready"].includes(task.state)) {
-				actions.push(this.action(`Retry in ${plain(task.origin)}`, ["POST", "/kick/?to=origin", { ids: [id] }], kicked));
-			}
-			if (["ready", "delayed", "dead"].includes(task.state)) {
-				actions.push(h("button", { onclick: () => this.move(task) }, "Move…"));
-			}
-		}
-		if (task.state === "dispatched" && may("work", queue)) {
-			actions.push(this.action("Give back", ["POST", "/nak/", { ids: [id], release: true }], () => "The task is ready again.", "", {
-				title: "Give the task back", action: "Give back",
-				text: "The task becomes ready for another worker, and the attempt does not count. The worker that holds it now may still be working on it.",
-			}));
-		}
-		if (may("enqueue", queue)) {
-			actions.push(h("button", { onclick: () => this.again(task), disabled: task.content_hidden || task.content_bytes !== undefined }, "Enqueue again…"));
-		}
-		if (may("manage", queue)) {
-			actions.push(this.action(isUnfinished ? "Cancel" : "Delete", ["DELETE", `/task/${named(id)}`],
-				() => (isUnfinished ? "Cancelled the task." : "Deleted the record."), "danger", {
-					title: isUnfinished ? "Cancel the task" : "Delete the record", action: isUnfinished ? "Cancel the task" : "Delete", danger: true,
-					text: isUnfinished ? "No worker gets the task any more. If one holds it now, its acknowledgement will be refused." : "emq forgets the task and its result.",
-				}));
-		}
-		return actions.length ? actions : h("p.quiet", "Your token may only look.");
+		const kick = (label, path = "/kick/", kind = "primary") => this.action(
+			label, ["POST", path, { ids: [id] }], ({ kicked }) => kicked && "The task is ready.", kind);
+		const mayManage = may("manage", queue);
+		const actions = [
+			mayManage && task.state === "delayed" && kick("Run now"),
+			mayManage && task.state === "dead" && kick("Retry"),
+			mayManage && task.origin && ["dead", "ready"].includes(task.state) && kick(`Retry in ${plain(task.origin)}`, "/kick/?to=origin", ""),
+			mayManage && ["ready", "delayed", "dead"].includes(task.state) && button("Move…", () => this.move(task)),
+			may("work", queue) && task.state === "dispatched" && this.action("Give back", ["POST", "/nak/", { ids: [id], release: true }],
+				() => "The task is ready again.", "", "Give the task back",
+				"The task becomes ready for another worker, and the attempt does not count. The worker that holds it now may still be working on it."),
+			may("enqueue", queue) && button("Enqueue again…", () => this.again(task), { disabled: task.content_hidden || task.content_bytes !== undefined }),
+			mayManage && (isUnfinished
+				? this.action("Cancel", ["DELETE", `/task/${named(id)}`], () => "Cancelled the task.", "danger", "Cancel the task",
+					"No worker gets the task any more. If one holds it now, its acknowledgement will be refused.")
+				: this.action("Delete", ["DELETE", `/task/${named(id)}`], () => "Deleted the record.", "danger", "Delete the record",
+					"emq forgets the task and its result.")),
+		].filter(Boolean);
+		return actions.length ? actions : mayOnlyLook();
 	}
 
-	/// A button for a request, and one that copies the request.
-	action(label, request, done, kind = "", question = undefined) {
-		return h("span", { key: label, class: "pair" }, h("button", {
-			class: kind, onclick: async () => {
-				if (question && !await dialogs.confirm({ ...question, request })) return;
-				const answer = await this.app.perform(...request, (json) => done(json));
-				if (answer?.missing?.length || answer?.kicked === 0) dialogs.say("The task is no longer in the state that is shown.", "bad");
-			},
-		}, label), dialogs.copyButton(() => curl(...request), `Copy as curl: ${label}`, "⧉"));
+	/// A button for a request, and one that copies the request. With a `title` and a `text`, it asks before.
+	action(label, request, done, kind, title, text) {
+		const [method, path, body] = request;
+		return dialogs.requestButton(label, request, async () => {
+			const answer = await (title ? ask(this.app, { title, danger: kind === "danger", make: () => ({ method, path, body, text }), done })
+				: this.app.perform(...request, done));
+			if (answer?.missing?.length || answer?.kicked === 0) dialogs.say("The task is no longer in the state that is shown.", "bad");
+		}, { class: kind });
 	}
 
 	async move(task) {
