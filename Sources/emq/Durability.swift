@@ -61,6 +61,9 @@ protocol Durability: AnyObject {
     /// The response to requests during recovery.
     var problem: Problem { get }
 
+    /// What problem the home has at the moment, in words; nil for none.
+    var problemText: String? { get }
+
     /// How far recovery has come, in words.
     var progressText: String { get }
 

@@ -226,6 +226,8 @@ final class DurableStore: Durability {
     /// The size of the changes that wait for the disk, in bytes.
     var pendingByteCount: Int { isReady ? journal.pendingByteCount : 0 }
 
+    var problemText: String? { journal.problem.map { "\($0)" } }
+
     var metrics: DurabilityMetrics {
         DurabilityMetrics(
             byteCount: journal.byteCount, liveByteCount: journal.liveByteCount, hasProblem: journal.problem != nil,
@@ -242,8 +244,8 @@ final class DurableStore: Durability {
         responses.append(",\"sync_time\":")
         JSONWriter.writeSeconds(milliseconds: (journal.longestSyncMicroseconds + 500) / 1000, to: &responses)
         responses.append(",\"problem\":")
-        if let problem = journal.problem {
-            JSONWriter.write("\(problem)", to: &responses)
+        if let problemText {
+            JSONWriter.write(problemText, to: &responses)
         } else {
             responses.append("null")
         }

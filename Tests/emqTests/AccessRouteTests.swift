@@ -15,6 +15,7 @@ import Testing
         "GET /search/": "read", "GET /peek/NAME": "read", "GET /queues/": "read", "GET /stats/": "read",
         "GET /stats/NAME": "read",
         "GET /errors/": "read", "GET /errors/NAME": "read", "GET /workers/": "read",
+        "GET /alerts/": "read",
         "POST /pause/NAME": "manage", "POST /resume/NAME": "manage", "POST /purge/NAME": "manage",
         "POST /kick/": "manage", "POST /kick/NAME": "manage", "POST /move/": "manage",
         "POST /move/NAME": "manage",

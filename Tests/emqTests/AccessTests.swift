@@ -90,6 +90,19 @@ import Testing
             #expect(try ask("GET", "/stats", as: Self.root).object[member] != nil)
         }
         #expect(counted["server"] != nil)
+        // What is wrong with other queues is nothing to them.
+        for queue in ["mail", "orders/a"] {
+            let id = try enqueue(queue, #""max_retries": 0"#)
+            #expect(try ask("POST", "/wait", "{\"queues\": [\"\(queue)\"], \"max\": 2}", as: Self.root).status == 200)
+            #expect(try ask("POST", "/nak", "{\"ids\": [\"\(id)\"]}", as: Self.root).status == 200)
+        }
+        for (token, texts) in [
+            (Self.limited, ["'orders/a' has 1 dead task"]),
+            (Self.root, ["'mail' has 1 dead task", "'orders/a' has 1 dead task"]),
+        ] {
+            let alerts = try #require(try ask("GET", "/alerts", as: token).object["alerts"] as? [[String: Any]])
+            #expect(alerts.map { $0["text"] as? String } == texts)
+        }
     }
 
     @Test func tasksMoveOnlyToQueuesOfTheToken() throws {

@@ -144,6 +144,7 @@ final class TestDurability: Durability {
     private(set) var writtenSequence: UInt64 = 0
     /// Why there is no space; nil if there is.
     var shortage: Problem?
+    var problemText: String? { shortage?.detail }
 
     func beginTurn(_ server: HTTPServer, on broker: isolated Broker, now: Int64) -> Bool { true }
 

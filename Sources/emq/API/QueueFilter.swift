@@ -24,11 +24,7 @@ struct QueueFilter {
 
     /// Whether both list the same queues, whatever queues there are.
     func isSame(as other: QueueFilter) -> Bool {
-        guard prefix == other.prefix, pattern == other.pattern else { return false }
-        if case .holder(let token) = caller, case .holder(let otherToken) = other.caller, token === otherToken {
-            return true
-        }
-        return caller.coversAllQueues && other.caller.coversAllQueues
+        prefix == other.prefix && pattern == other.pattern && caller.coversSame(as: other.caller)
     }
 
     /// Whether every queue is listed.

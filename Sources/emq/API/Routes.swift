@@ -49,6 +49,9 @@ extension Route {
             .get(needs: .read, hold: .never, API.showQueueErrors)),
         Route("workers", .none, query: QueryParameter.workers, .get(needs: .read, hold: .never, API.showWorkers)),
 
+        Route(
+            "alerts", .none, advice: "/stats/NAME shows a queue", .get(needs: .read, hold: .never, API.showAlerts)),
+
         // These work while the disk is full too.
         Route(
             "pause", .queue, .post(.returns(Cost.queueBytes), needs: .manage, admission: .byHandler, API.pause)),

@@ -48,6 +48,12 @@ enum Caller {
         }
     }
 
+    /// Whether the sender may concern itself with the same queues as another one; false if that is hard to tell.
+    func coversSame(as other: Caller) -> Bool {
+        if case .holder(let token) = self, case .holder(let otherToken) = other, token === otherToken { return true }
+        return coversAllQueues && other.coversAllQueues
+    }
+
     /// Checks that the sender has a permission for a queue.
     ///
     /// - Throws: 403, or 401 for a stranger.

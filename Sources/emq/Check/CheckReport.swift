@@ -4,33 +4,7 @@ import JSON
 
 /// The result of a health check.
 struct CheckReport {
-    /// How bad something is. The raw value is the exit status.
-    enum Level: Int32 {
-        case ok, warning, critical, unknown
-
-        var name: String {
-            switch self {
-            case .ok: "ok"
-            case .warning: "warning"
-            case .critical: "critical"
-            case .unknown: "unknown"
-            }
-        }
-
-        /// Something critical counts more than something unknown.
-        var weight: Int { self == .critical ? 4 : Int(rawValue) }
-    }
-
-    /// One thing that is wrong.
-    struct Problem {
-        let level: Level
-        /// What it is, in a word for programs.
-        let kind: String
-        /// In words, for people.
-        let text: String
-        /// The queue that it is about; nil if it is about the server.
-        var queue: String?
-    }
+    typealias Level = Condition.Level
 
     /// A number for graphs, with the limits from which on it is a problem, as Nagios's plugins show it.
     private struct Measure {
@@ -43,14 +17,8 @@ struct CheckReport {
     }
 
     private static let textsLimit = 5
-    /// The usual limits, for servers.
-    private static let stalledSeconds = 300.0
-    private static let backlog = (count: 1000.0, seconds: 3600.0)
-    private static let memoryParts = (warning: 0.8, critical: 0.95)
-    private static let certificateSeconds = 14.0 * 86_400
-    private static let pauseSeconds = 86_400.0
 
-    private(set) var problems: [Problem] = []
+    private(set) var problems: [Condition] = []
     private var measures: [Measure] = []
     /// What is said if there is no problem.
     private var praise = "all is well"
@@ -62,8 +30,8 @@ struct CheckReport {
 
     // MARK: Finding
 
-    mutating func add(_ level: Level, _ kind: String, _ text: String, queue: String? = nil) {
-        problems.append(Problem(level: level, kind: kind, text: text, queue: queue))
+    mutating func add(_ level: Level, _ kind: String, _ text: String) {
+        problems.append(Condition(level: level, kind: kind, text: text))
     }
 
     /// Looks at the response to `/healthz`.
@@ -88,12 +56,9 @@ struct CheckReport {
         let rest = end - now
         measures.append(
             Measure(
-                name: "certificate", value: rest.rounded(), unit: "s", warning: Self.certificateSeconds, critical: 0))
-        if rest <= 0 {
-            add(.critical, "certificate", "the certificate has ended")
-        } else if rest < Self.certificateSeconds {
-            add(.warning, "certificate", "the certificate ends in \(Self.duration(rest))")
-        }
+                name: "certificate", value: rest.rounded(), unit: "s", warning: Condition.certificateSeconds,
+                critical: 0))
+        if let condition = Condition.certificate(rest: rest) { problems.append(condition) }
     }
 
     /// Looks at a page of the response to `/stats/`.
@@ -118,42 +83,14 @@ struct CheckReport {
     private mutating func readQueues(
         _ queues: [(name: String, value: JSONPart)], _ options: CheckOptions, now: Double
     ) {
+        let ages = options.pattern == nil ? nil : (warning: options.oldestWarning, critical: options.oldestCritical)
         for (name, queue) in queues where options.isAbout(name) {
             queueCount += 1
-            var members: [String: JSONPart] = [:]
-            for (member, value) in queue.members { members[member] = value }
-            let age = members["oldest_ready"]?.number ?? 0
-            let isPaused = members["paused"]?.kind == .true
-            sums.ready += members["ready"]?.number ?? 0
-            if isPaused { sums.paused += 1 } else { sums.oldest = max(sums.oldest, age) }
-            let waits = "the oldest ready task of '\(name)' has waited for \(Self.duration(age))"
-            if options.pattern != nil {
-                if age >= options.oldestWarning, !isPaused {
-                    add(age >= options.oldestCritical ? .critical : .warning, "queue_late", waits, queue: name)
-                }
-            } else if age > Self.stalledSeconds, !isPaused, members["waiters"]?.number == 0 {
-                add(.critical, "queue_stalled", "\(waits), and no worker waits", queue: name)
-            }
-            let ready = members["ready"]?.number ?? 0
-            if ready > Self.backlog.count, age > Self.stalledSeconds, !isPaused, let rates = members["rates"] {
-                let gained = (rates["done"]?.number ?? 0) - (rates["enqueued"]?.number ?? 0)
-                if gained * Self.backlog.seconds < ready {
-                    let text = "the \(Self.whole(ready)) ready tasks of '\(name)' will not be done within an hour"
-                    add(.warning, "queue_backlog", text, queue: name)
-                }
-            }
-            if let since = members["paused_since"]?.number, now - since >= Self.pauseSeconds {
-                let text = "'\(name)' has been paused for \(Self.duration(now - since))"
-                add(.warning, "queue_paused", text, queue: name)
-            }
-            if let count = members["dead"]?.number, count > 0 {
-                sums.dead += count
-                add(.warning, "dead_tasks", "'\(name)' has \(Self.count(count, "dead task"))", queue: name)
-            }
-            if let circuit = members["circuit"], let state = circuit["state"]?.text, state != "closed" {
-                let count = Self.count(circuit["failures"]?.number ?? 0, "failure")
-                add(.warning, "push", "the receiver of '\(name)' fails (\(count) in a row)", queue: name)
-            }
+            let figures = QueueFigures(queue, now: now)
+            sums.ready += figures.ready
+            sums.dead += figures.dead
+            if figures.isPaused { sums.paused += 1 } else { sums.oldest = max(sums.oldest, figures.oldestReadySeconds) }
+            problems += QueueCondition.found(in: figures, ages: ages).map { $0.condition(of: name) }
         }
     }
 
@@ -166,47 +103,28 @@ struct CheckReport {
             Measure(
                 name: "oldest_ready", value: sums.oldest, unit: "s",
                 warning: options.pattern == nil ? nil : options.oldestWarning,
-                critical: options.pattern == nil ? Self.stalledSeconds : options.oldestCritical),
+                critical: options.pattern == nil ? QueueCondition.stalledSeconds : options.oldestCritical),
         ]
     }
 
     private mutating func readServer(_ body: JSONPart) {
         if let used = body["memory"]?["used"]?.number, let limit = body["memory"]?["limit"]?.number, limit > 0 {
-            let (warning, critical) = (Self.memoryParts.warning * limit, Self.memoryParts.critical * limit)
+            let parts = Condition.memoryParts
             measures.append(
                 Measure(
-                    name: "memory", value: used, unit: "B", warning: warning.rounded(), critical: critical.rounded(),
-                    maximum: limit))
-            if used > warning {
-                add(
-                    used > critical ? .critical : .warning, "memory",
-                    "\(Self.whole(used / limit * 100)) % of the memory is used")
-            }
+                    name: "memory", value: used, unit: "B", warning: (parts.warning * limit).rounded(),
+                    critical: (parts.critical * limit).rounded(), maximum: limit))
+            if let condition = Condition.memory(used: used, limit: limit) { problems.append(condition) }
         }
-        if let problem = body["journal"]?["problem"]?.text { add(.critical, "journal", "the journal: \(problem)") }
+        if let problem = body["journal"]?["problem"]?.text { problems.append(.journal(problem)) }
         for (name, source) in body["sources"]?.members ?? [] {
-            guard let state = source["state"]?.text, state == "retrying" || state == "stopped" else { continue }
-            add(.warning, "source", "the source '\(name)' is \(state)")
+            guard let state = source["state"]?.text else { continue }
+            if let condition = Condition.source(name, state: state) { problems.append(condition) }
         }
         if let tasks = body["tasks"]?.number { measures.append(Measure(name: "tasks", value: tasks)) }
     }
 
     // MARK: Showing
-
-    /// A whole number. What answers may not be emq, so that a number may be too large for one.
-    private static func whole(_ number: Double) -> Int { Int(max(-1e15, min(number, 1e15))) }
-
-    /// The longest unit that leaves at least two of it.
-    private static func duration(_ seconds: Double) -> String {
-        for (unit, length) in [("days", 86_400.0), ("hours", 3600), ("minutes", 60)] where seconds >= 2 * length {
-            return "\(whole(seconds / length)) \(unit)"
-        }
-        return "\(whole(seconds)) s"
-    }
-
-    private static func count(_ number: Double, _ noun: String) -> String {
-        "\(whole(number)) \(noun)\(number == 1 ? "" : "s")"
-    }
 
     /// A number without a fraction of zero.
     private static func text(_ number: Double) -> String {
@@ -247,5 +165,23 @@ struct CheckReport {
         let shown = measures.map { "\"\($0.name)\":\(Self.text($0.value))" }
         output += Array("],\"measures\":{\(shown.joined(separator: ","))}}".utf8)
         return String(decoding: output, as: UTF8.self)
+    }
+}
+
+extension QueueFigures {
+    /// The figures of a queue in the response to `/stats/`.
+    fileprivate init(_ queue: JSONPart, now: Double) {
+        var members: [String: JSONPart] = [:]
+        for (member, value) in queue.members { members[member] = value }
+        ready = members["ready"]?.number ?? 0
+        dead = members["dead"]?.number ?? 0
+        waiters = members["waiters"]?.number
+        oldestReadySeconds = members["oldest_ready"]?.number ?? 0
+        rates = members["rates"].map { ($0["enqueued"]?.number ?? 0, $0["done"]?.number ?? 0) }
+        isPaused = members["paused"]?.kind == .true
+        pausedSeconds = members["paused_since"]?.number.map { now - $0 }
+        if let circuit = members["circuit"], let state = circuit["state"]?.text, state != "closed" {
+            failures = circuit["failures"]?.number ?? 0
+        }
     }
 }

@@ -79,6 +79,8 @@ struct Gate {
     let survey = TaskSurvey()
     /// The clients that watch the server.
     let streams = EventStreams()
+    /// What is wrong, for those who ask.
+    let alerts = Alerts()
     /// The memory that tasks and buffers may take before the server accepts no more tasks, in bytes.
     let maximumMemoryBytes: Int
     /// Watches how much memory the program has from the system; nil if that is not watched.

@@ -224,6 +224,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         if context.dispatchWriter.hasReturned { release(context.dispatchWriter.takeReturned(), on: broker) }
         if durability?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
         if metrics.survey.isUnderWay { metrics.survey.turn(on: broker) }
+        if context.gate.alerts.isUnderWay { context.gate.alerts.turn(ServerConditions(context), server, on: broker) }
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         sources.beginTurn(&context, on: broker)
@@ -268,7 +269,8 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
         if isBehind || hasReturned || metrics.survey.isUnderWay || context.gate.views.isBusy
-            || context.gate.survey.isUnderWay || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk
+            || context.gate.survey.isUnderWay || context.gate.alerts.isUnderWay
+            || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk
         {
             return now
         }
@@ -332,7 +334,7 @@ struct TaskServer: ~Copyable, RequestHandler {
     private func isDrained(_ broker: isolated Broker) -> Bool {
         (broker.counts.dispatched == 0 || server.connectionCount == 0) && push?.inFlightCount ?? 0 == 0
             && !server.hasUnsentAnswers && sources.isDisconnected && !context.gate.views.isBusy
-            && !metrics.survey.isUnderWay && !context.gate.survey.isUnderWay
+            && !metrics.survey.isUnderWay && !context.gate.survey.isUnderWay && !context.gate.alerts.isUnderWay
     }
 }
 

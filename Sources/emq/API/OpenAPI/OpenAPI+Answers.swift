@@ -74,6 +74,7 @@ extension OpenAPI {
         ("Statistics", statistics),
         ("ErrorGroups", errorGroups),
         ("Workers", workers),
+        ("Alerts", alerts),
         ("ShownConfiguration", shownConfiguration),
         (
             "SourceStatus",
@@ -264,6 +265,20 @@ extension OpenAPI {
             + [("removed", .array(of: .text()).described("What a PUT has dropped of the push before."))])
 
     // MARK: The server
+
+    private static let alertLevels = [Condition.Level.warning, .critical].map(\.name)
+
+    private static let alerts = Schema.answer([
+        ("status", .words(["ok"] + alertLevels)),
+        (
+            "alerts",
+            .array(
+                of: .answer(
+                    [("level", .words(alertLevels)), ("kind", .text()), ("text", .text())],
+                    optional: [("queue", .queueName)]), 0...Alerts.maximumCount)
+        ),
+        ("left_out", .count), ("as_of", .time),
+    ])
 
     private static let sourceStatus: Properties = [
         ("state", .words(SourceState.allCases.map(\.rawValue))),

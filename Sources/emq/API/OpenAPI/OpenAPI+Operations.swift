@@ -97,6 +97,9 @@ extension OpenAPI {
         "GET /workers/": Description(
             name: "listWorkers", summary: "Lists the workers that wait for tasks or hold them.",
             answer: shows("Workers")),
+        "GET /alerts/": Description(
+            name: "showAlerts", summary: "Shows what is wrong with the server and its queues.",
+            answer: shows("Alerts")),
 
         "GET /search/": Description(
             name: "search", summary: "Finds tasks by id or key, and queues by a part of their names.",
