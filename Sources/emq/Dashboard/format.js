@@ -4,14 +4,18 @@ import { h } from "./dom.js";
 
 const grouped = new Intl.NumberFormat("en");
 
+function isUnknown(number) {
+	return number === undefined || number === null;
+}
+
 /// A count: 12,345.
 export function count(number) {
-	return number === undefined || number === null ? "–" : grouped.format(number);
+	return isUnknown(number) ? "–" : grouped.format(number);
 }
 
 /// A count in little room: 1.2 M.
 export function short(number) {
-	if (number === undefined || number === null) return "–";
+	if (isUnknown(number)) return "–";
 	for (const [unit, size] of [["G", 1e9], ["M", 1e6], ["k", 1e4]]) {
 		if (number >= size) {
 			const part = number / (unit === "k" ? 1e3 : size);
@@ -28,7 +32,7 @@ export function many(number, noun) {
 
 /// Events a second: 0, 0.02, 3.4, 1,250.
 export function rate(number) {
-	if (number === undefined || number === null) return "–";
+	if (isUnknown(number)) return "–";
 	if (number === 0) return "0";
 	if (number < 0.01) return "< 0.01";
 	return number < 1 ? number.toFixed(2) : number < 100 ? number.toFixed(1) : grouped.format(Math.round(number));
@@ -36,7 +40,7 @@ export function rate(number) {
 
 /// A size in bytes: 512 B, 1.4 MiB.
 export function bytes(number) {
-	if (number === undefined || number === null) return "–";
+	if (isUnknown(number)) return "–";
 	if (number < 1024) return `${number} B`;
 	let unit = -1;
 	while (number >= 1024 && unit < 4) {
@@ -48,7 +52,7 @@ export function bytes(number) {
 
 /// A duration in seconds: 0 s, 3 ms, 4.2 s, 3 min 20 s, 5 h 12 min, 3 d 4 h.
 export function duration(seconds) {
-	if (seconds === undefined || seconds === null) return "–";
+	if (isUnknown(seconds)) return "–";
 	if (seconds < 0) return `−${duration(-seconds)}`;
 	if (seconds === 0) return "0 s";
 	if (seconds < 0.9995) return `${Math.max(1, Math.round(seconds * 1000))} ms`;
@@ -69,28 +73,28 @@ const otherDay = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeS
 /// The local time of Unix seconds.
 export function localTime(seconds) {
 	const date = new Date(seconds * 1000);
-	if (Number.isNaN(date.getTime())) return `${seconds}`;
 	const isToday = date.toDateString() === new Date().toDateString();
 	return (isToday ? sameDay : otherDay).format(date);
 }
 
 /// A time as people near the screen tell it, with UTC on hover.
-export function time(seconds, properties) {
-	if (seconds === undefined || seconds === null) return "–";
-	const date = new Date(seconds * 1000);
-	if (Number.isNaN(date.getTime())) return `${seconds}`;
-	const utc = date.toISOString();
-	return h("time", { datetime: utc, title: utc.replace("T", " ").replace("Z", " UTC"), ...properties }, localTime(seconds));
+export function time(seconds) {
+	return moment(seconds, () => localTime(seconds), (utc) => utc);
 }
 
 /// How long ago a time was, with the time on hover.
 export function ago(seconds) {
-	if (seconds === undefined || seconds === null) return "–";
 	const age = serverNow() - seconds;
+	return moment(seconds, () => (age < -5 ? `in ${duration(Math.ceil(-age))}` : age < 2 ? "just now" : `${duration(Math.floor(age))} ago`),
+		(utc) => `${localTime(seconds)} (${utc})`);
+}
+
+function moment(seconds, text, title) {
+	if (isUnknown(seconds)) return "–";
 	const date = new Date(seconds * 1000);
-	const utc = date.toISOString();
-	const text = age < -5 ? `in ${duration(Math.ceil(-age))}` : age < 2 ? "just now" : `${duration(Math.floor(age))} ago`;
-	return h("time", { datetime: utc, title: `${localTime(seconds)} (${utc.replace("T", " ").replace("Z", " UTC")})` }, text);
+	if (Number.isNaN(date.getTime())) return String(seconds);
+	const datetime = date.toISOString();
+	return h("time", { datetime, title: title(datetime.replace("T", " ").replace("Z", " UTC")) }, text());
 }
 
 let clockDifference = 0;

@@ -35,33 +35,32 @@ function skipSpace(text, index) {
 	return index;
 }
 
-/// The members of an object as the texts of their values, by name.
-export function members(text) {
-	const found = new Map();
+/// The values of an object or an array, each with its name and its text.
+function* values(text) {
+	const hasNames = text[skipSpace(text, 0)] === "{";
 	let index = skipSpace(text, skipSpace(text, 0) + 1);
-	while (index < text.length && text[index] === '"') {
-		const nameEnd = endOfString(text, index);
-		const name = JSON.parse(text.slice(index, nameEnd));
-		const start = skipSpace(text, skipSpace(text, nameEnd) + 1);
-		const end = endOfValue(text, start);
-		found.set(name, text.slice(start, end).trimEnd());
+	while (index < text.length && text[index] !== "}" && text[index] !== "]") {
+		let name;
+		if (hasNames) {
+			const end = endOfString(text, index);
+			name = JSON.parse(text.slice(index, end));
+			index = skipSpace(text, skipSpace(text, end) + 1);
+		}
+		const end = endOfValue(text, index);
+		yield [name, text.slice(index, end).trimEnd()];
 		index = skipSpace(text, end);
 		if (text[index] === ",") index = skipSpace(text, index + 1);
 	}
-	return found;
+}
+
+/// The members of an object as the texts of their values, by name.
+export function members(text) {
+	return new Map(values(text));
 }
 
 /// The elements of an array, as texts.
 export function elements(text) {
-	const found = [];
-	let index = skipSpace(text, skipSpace(text, 0) + 1);
-	while (index < text.length && text[index] !== "]") {
-		const end = endOfValue(text, index);
-		found.push(text.slice(index, end).trimEnd());
-		index = skipSpace(text, end);
-		if (text[index] === ",") index = skipSpace(text, index + 1);
-	}
-	return found;
+	return Array.from(values(text), ([, value]) => value);
 }
 
 const verbatim = new Set(["content", "result", "progress", "metadata"]);
@@ -81,75 +80,42 @@ export function isTooLong(text) {
 	return text.length > layoutLimit;
 }
 
+// A string and a colon if one follows, punctuation, or a number or word. A text that was cut off may end within a string.
+const tokens = /("[^"\\]*(?:\\[^][^"\\]*)*\\?"?)\s*(:?)|[{}[\],]|[^\s"{}[\],:]+/g;
+
 /// JSON laid out in lines, as children of a `<pre>`. Numbers and strings stay as they are. O(length).
 export function layout(text) {
 	if (isTooLong(text)) return [plain(text.slice(0, layoutLimit)), "…"];
 	const output = [];
 	let run = "";
 	let depth = 0;
-	const line = () => (run += `\n${"  ".repeat(Math.min(depth, 40))}`);
-	const token = (kind, part) => {
-		if (run) output.push(run);
+	let last;
+	const mark = (kind, part) => {
+		output.push(run, h("span", { class: kind }, plain(part)));
 		run = "";
-		output.push(h("span", { class: kind }, plain(part)));
 	};
-	let index = 0;
-	while (index < text.length) {
-		const character = text[index];
-		if (" \t\n\r".includes(character)) {
-			index += 1;
-		} else if (character === '"') {
-			const end = endOfString(text, index);
-			const isName = text[skipSpace(text, end)] === ":";
-			token(isName ? "json-name" : "json-string", text.slice(index, end));
-			index = end;
-		} else if (character === "{" || character === "[") {
-			run += character;
-			index = skipSpace(text, index + 1);
-			if (text[index] === "}" || text[index] === "]") {
-				run += text[index];
-				index += 1;
-			} else {
-				depth += 1;
-				line();
-			}
-		} else if (character === "}" || character === "]") {
-			depth -= 1;
-			line();
-			run += character;
-			index += 1;
-		} else if (character === ",") {
-			run += character;
-			line();
-			index += 1;
-		} else if (character === ":") {
-			run += ": ";
-			index += 1;
-		} else {
-			let end = index;
-			while (end < text.length && !" \t\n\r,]}".includes(text[end])) end += 1;
-			token(/^[-0-9]/.test(character) ? "json-number" : "json-word", text.slice(index, end));
-			index = Math.max(end, index + 1);
-		}
+	for (const [token, string, colon] of text.matchAll(tokens)) {
+		const isOpening = token === "{" || token === "[";
+		const isClosing = token === "}" || token === "]";
+		if (isClosing) depth -= 1;
+		if (last === "," || (last === "{" || last === "[") !== isClosing) run += `\n${"  ".repeat(Math.min(depth, 40))}`;
+		if (isOpening) depth += 1;
+		if (string) {
+			mark(colon ? "json-name" : "json-string", string);
+			if (colon) run = ": ";
+		} else if (isOpening || isClosing || token === ",") run += token;
+		else mark(/^[-0-9]/.test(token) ? "json-number" : "json-word", token);
+		last = token;
 	}
-	if (run) output.push(run);
-	return output;
+	return [...output, run];
 }
 
 /// JSON in one line of at most `limit` characters, for tables.
 export function oneLine(text, limit = 200) {
 	let line = "";
-	let index = 0;
-	while (index < text.length && line.length <= limit) {
-		if (text[index] === '"') {
-			const end = endOfString(text, index);
-			line += text.slice(index, Math.min(end, index + limit + 1));
-			index = end;
-		} else {
-			const character = text[index];
-			if (!" \t\n\r".includes(character)) line += character === "," || character === ":" ? `${character} ` : character;
-			index += 1;
-		}
+	for (const [token, string, colon] of text.matchAll(tokens)) {
+		if (line.length > limit) break;
+		line += string ? string.slice(0, limit + 1) + (colon && ": ") : token === "," ? ", " : token;
 	}
 	return plain(line.length > limit ? `${line.slice(0, limit)}…` : line);
 }
