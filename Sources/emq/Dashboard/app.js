@@ -39,11 +39,7 @@ class App {
 		this.state = "connecting";
 		this.search = new Search(this);
 		this.root = document.getElementById("frame");
-		this.live = new Live({
-			receive: (path, status, text) => this.receive(path, status, text),
-			note: (state) => this.note(state),
-			refuse: (reason) => this.refuse(reason),
-		});
+		this.live = new Live(this);
 		addEventListener("hashchange", () => this.follow());
 		addEventListener("keydown", (event) => this.key(event));
 		document.addEventListener("selectionchange", () => this.update());
@@ -58,10 +54,9 @@ class App {
 		try {
 			this.access = await learnAccess();
 		} catch (error) {
-			if (error.status === 401) return this.askToken(hasToken() ? error.message : undefined);
-			this.note("lost");
+			if (error.status === 401) return this.askToken(hasToken() && error.message);
 			setTimeout(() => this.begin(), 2000);
-			return;
+			return this.note("lost");
 		}
 		this.update();
 	}
@@ -201,11 +196,10 @@ class App {
 
 	follow() {
 		const [path, parameters] = location.hash.replace(/^#\/?/, "").split("?");
-		const slash = path.indexOf("/");
-		const first = slash < 0 ? path : path.slice(0, slash);
+		const [first, ...rest] = path.split("/");
 		let name = "";
 		try {
-			name = slash < 0 ? "" : decodeURIComponent(path.slice(slash + 1));
+			name = decodeURIComponent(rest.join("/"));
 		} catch {
 			// A link that somebody has cut off.
 		}
@@ -213,7 +207,7 @@ class App {
 		const kind = place?.page ?? details[first] ?? Overview;
 		const route = { name, parameters: new URLSearchParams(parameters ?? "") };
 		const routeKey = `${first}/${name}`;
-		this.place = place ? first : { queue: "queues", task: "queues" }[first] ?? "";
+		this.place = place ? first : details[first] ? "queues" : "";
 		if (this.routeKey === routeKey) {
 			this.page.read(route);
 		} else {
@@ -255,12 +249,10 @@ class App {
 					"aria-invalid": flaw ? "true" : undefined, "aria-describedby": "token-flaw",
 				})),
 				h("p", { id: "token-flaw", class: "bad", role: "alert" }, flaw)),
-			h("footer", h("span.space"), h("button", {
-				type: "submit", class: "primary", onclick: (event) => {
-					const text = event.currentTarget.form.elements.token.value.trim();
-					if (text) close(text);
-				},
-			}, "Continue")),
+			h("footer", h("span.space"), button("Continue", ({ currentTarget }) => {
+				const text = currentTarget.form.elements.token.value.trim();
+				if (text) close(text);
+			}, { type: "submit", class: "primary" })),
 		]);
 		this.isAsking = false;
 		if (token === undefined) {
@@ -277,10 +269,10 @@ class App {
 	// MARK: Keys
 
 	key(event) {
-		if (event.defaultPrevented || event.ctrlKey && event.key !== "k" || event.metaKey && event.key !== "k" || event.altKey) return;
-		if (dialogs.isOpen()) return;
+		const hasControl = event.ctrlKey || event.metaKey;
+		if (event.defaultPrevented || event.altKey || hasControl && event.key !== "k" || dialogs.isOpen()) return;
 		const isTyping = event.target.matches?.("input, textarea, select");
-		if ((event.ctrlKey || event.metaKey) && event.key === "k" || event.key === "/" && !isTyping) {
+		if (hasControl || event.key === "/" && !isTyping) {
 			event.preventDefault();
 			return this.search.focus();
 		}

@@ -1,7 +1,7 @@
 // Charts over time, as SVG.
 
 import { h, render } from "./dom.js";
-import { duration, localTime } from "./format.js";
+import { duration, localTime, rate } from "./format.js";
 
 const width = 600;
 const height = 150;
@@ -18,20 +18,20 @@ function ceiling(number, isDuration) {
 	return [1, 2, 2.5, 5, 10].map((factor) => factor * size).find((candidate) => candidate >= number * 0.999);
 }
 
-/// A chart of one or more series with a value for each interval.
+/// A chart over the time of a history.
 ///
 /// - `label`: what it shows.
-/// - `series`: `{ name, values, color }`; `color` is the name of a state. null stands for an interval that nothing is known of.
-/// - `end`, `interval`: when the last interval ended, and the length of each, in seconds.
 /// - `format`: how a value is shown.
-export function chart({ label, series, end, interval, format }) {
-	const length = Math.max(...series.map(({ values }) => values.length), 2);
-	const top = ceiling(Math.max(...series.flatMap(({ values }) => values.map((value) => value ?? 0))), format === duration);
+/// - `series`: for each, its name, the name of the state that has its colour, and its values; null is an interval that
+///   nothing is known of.
+export function chart({ end, interval }, label, format, ...series) {
+	const length = Math.max(...series.map(([, , values]) => values.length), 2);
+	const top = ceiling(Math.max(...series.flatMap(([, , values]) => values.map((value) => value ?? 0))), format === duration);
 	const x = (index) => (index / (length - 1)) * width;
 	const y = (value) => height - (value / top) * (height - 4) - 1;
 	const start = end - interval * (length - 1);
-	const last = series.map(({ name, values }) => `${name} ${format(values.at(-1))}`).join(", ");
-	const most = series.map(({ name, values }) => `${name} ${format(Math.max(0, ...values))}`).join(", ");
+	const last = series.map(([name, , values]) => `${name} ${format(values.at(-1))}`).join(", ");
+	const most = series.map(([name, , values]) => `${name} ${format(Math.max(0, ...values))}`).join(", ");
 	const show = (event) => {
 		const box = event.currentTarget.getBoundingClientRect();
 		const part = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
@@ -42,7 +42,7 @@ export function chart({ label, series, end, interval, format }) {
 		line.style.left = `${(index / (length - 1)) * 100}%`;
 		tip.style.left = part > 0.5 ? "auto" : `${part * 100}%`;
 		tip.style.right = part > 0.5 ? `${100 - part * 100}%` : "auto";
-		render(tip, h("b", localTime(start + index * interval)), series.map(({ name, values, color }) => h(
+		render(tip, h("b", localTime(start + index * interval)), series.map(([name, color, values]) => h(
 			"div", h("i", { class: `swatch ${color}` }), name, h("span", format(values[index])))));
 	};
 	const hide = (event) => {
@@ -52,7 +52,7 @@ export function chart({ label, series, end, interval, format }) {
 	return h("figure.chart",
 		h(
 			"figcaption", h("span.chart-label", label),
-			series.map(({ name, values, color }) => h("span.legend", h("i", { class: `swatch ${color}` }), name,
+			series.map(([name, color, values]) => h("span.legend", h("i", { class: `swatch ${color}` }), name,
 				h("b", format(values.at(-1)))))),
 		h("div.plot", { onpointermove: show, onpointerleave: hide },
 			h("span.chart-top", format(top)),
@@ -64,11 +64,17 @@ export function chart({ label, series, end, interval, format }) {
 				[0, 0.5, 1].map((part) => h("line", {
 					class: "grid", x1: 0, x2: width, y1: y(part * top), y2: y(part * top),
 				})),
-				series.length === 1 && h("path", { class: `area ${series[0].color}`, d: `${path(series[0].values.map((value) => value ?? 0), x, y)}V${height}H0Z` }),
-				series.map(({ values, color }) => h("path", { class: `curve ${color}`, d: path(values, x, y) }))),
+				series.length === 1 && h("path", { class: `area ${series[0][1]}`, d: `${path(series[0][2].map((value) => value ?? 0), x, y)}V${height}H0Z` }),
+				series.map(([, color, values]) => h("path", { class: `curve ${color}`, d: path(values, x, y) }))),
 			h("div.chart-cursor", { hidden: true, opaque: true }),
 			h("div.chart-tip", { hidden: true, opaque: true })),
 		h("div.chart-times", { "aria-hidden": true }, marks.map((part) => h("span", hour(start + part * (end - start))))));
+}
+
+/// The chart of what comes and goes.
+export function rateChart(history) {
+	const each = (name) => history[name].map((value) => value / history.interval);
+	return chart(history, "Tasks a second", rate, ["enqueued", "enqueued", each("enqueued")], ["done", "done", each("done")], ["failed", "dead", each("failed")]);
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });

@@ -9,51 +9,47 @@ import { button, card, facts, missing, queueLink } from "./page.js";
 
 const settleMilliseconds = 400;
 
-/// A field of the form.
+/// The fields of the form, in groups. Each has a name in the configuration, a label, a `kind`, a `fallback`, a hint, `never`.
 ///
 /// - `kind`: "s" (a duration), "n" (a number), "" (a text), "lines", or choices with what they mean.
 /// - `fallback`: what applies if neither the queue nor the server's defaults say anything; durations in seconds.
 /// - `never`: what null stands for, whatever the defaults say.
-function field(name, label, kind, fallback, hint, never) {
-	return { name, label, kind, fallback, hint, never };
-}
-
 const groups = [
 	["Attempts", [
-		field("max_retries", "Retries at most", "n", "no limit", "After the first attempt. Then a task is dead.", "no limit"),
-		field("retry", "Lease", "s", 300, "How long a worker may hold a task."),
-		field("backoff.min", "First pause", "s", "none at first, later 1 s to 1 min", "Before the first retry. Later pauses double."),
-		field("backoff.max", "Longest pause", "s", 86400, "Pauses grow no further."),
-		field("backoff.doublings", "Doublings", "n", "no limit", "How often the pause doubles at most."),
-		field("backoff.jitter", "Jitter", "n", "0", "The random part of a pause, 0 to 1."),
+		["max_retries", "Retries at most", "n", "no limit", "After the first attempt. Then a task is dead.", "no limit"],
+		["retry", "Lease", "s", 300, "How long a worker may hold a task."],
+		["backoff.min", "First pause", "s", "none at first, later 1 s to 1 min", "Before the first retry. Later pauses double."],
+		["backoff.max", "Longest pause", "s", 86400, "Pauses grow no further."],
+		["backoff.doublings", "Doublings", "n", "no limit", "How often the pause doubles at most."],
+		["backoff.jitter", "Jitter", "n", "0", "The random part of a pause, 0 to 1."],
 	]],
 	["Lifetime", [
-		field("expiry", "Expiry", "s", 86400, "How long a task lives if it is not done.", "never"),
-		field("on_expiry", "Expired tasks", { delete: "are deleted", dead: "become dead" }, "are deleted"),
-		field("dead_letter", "Dead tasks go to", "", "nowhere: they stay", "The queue where they are ready.", "nowhere"),
-		field("dead_expiry", "Keep dead tasks for", "s", 1209600),
-		field("keep", "Keep records for", "s", 0, "Of done, cancelled and expired tasks."),
+		["expiry", "Expiry", "s", 86400, "How long a task lives if it is not done.", "never"],
+		["on_expiry", "Expired tasks", { delete: "are deleted", dead: "become dead" }, "are deleted"],
+		["dead_letter", "Dead tasks go to", "", "nowhere: they stay", "The queue where they are ready.", "nowhere"],
+		["dead_expiry", "Keep dead tasks for", "s", 1209600],
+		["keep", "Keep records for", "s", 0, "Of done, cancelled and expired tasks."],
 	]],
 	["Queue", [
-		field("max_length", "Length", "n", "no limit", "Beyond so many tasks, an enqueue gets 429.", "no limit"),
-		field("priority", "Priority", "n", "0", "−128 to 127, higher first."),
-		field("show_content", "Contents", { true: "are shown", false: "are for admins only" }, "are shown"),
+		["max_length", "Length", "n", "no limit", "Beyond so many tasks, an enqueue gets 429.", "no limit"],
+		["priority", "Priority", "n", "0", "−128 to 127, higher first."],
+		["show_content", "Contents", { true: "are shown", false: "are for admins only" }, "are shown"],
 	]],
 	["Push", [
-		field("push.url", "Push to", "", "no URL: workers fetch the tasks", "Where emq sends the tasks."),
-		field("push.method", "Method", "", "POST"),
-		field("push.timeout", "Timeout", "s", 30, "Of one request in all."),
-		field("push.concurrency", "Requests at once", "n", "10"),
-		field("push.rate", "Rate", "", "no limit", "Such as 10/s, 21.5/m or 5/h."),
-		field("push.circuit.failures", "Circuit opens after", "n", "never", "So many failures in a row."),
-		field("push.circuit.pause", "Circuit stays open for", "s", "–", "Then one task tries again."),
-		field("push.on_dead", "Notify of dead tasks", "", "nobody", "A URL that gets each task that dies."),
-		field("push.signature", "Signature", { emq: "Emq-Signature", standard: "Standard Webhooks" }, "Emq-Signature"),
-		field("push.secrets", "Secrets", "lines", "none: requests are not signed", "One a line, the current one first. *** keeps one."),
-		field("push.headers", "Headers", "lines", "none", "Name: value, one a line. *** keeps a value."),
-		field("push.ca", "Issuers of certificates", "lines", "those that the server trusts", "In PEM. emq accepts no others then."),
+		["push.url", "Push to", "", "no URL: workers fetch the tasks", "Where emq sends the tasks."],
+		["push.method", "Method", "", "POST"],
+		["push.timeout", "Timeout", "s", 30, "Of one request in all."],
+		["push.concurrency", "Requests at once", "n", "10"],
+		["push.rate", "Rate", "", "no limit", "Such as 10/s, 21.5/m or 5/h."],
+		["push.circuit.failures", "Circuit opens after", "n", "never", "So many failures in a row."],
+		["push.circuit.pause", "Circuit stays open for", "s", "–", "Then one task tries again."],
+		["push.on_dead", "Notify of dead tasks", "", "nobody", "A URL that gets each task that dies."],
+		["push.signature", "Signature", { emq: "Emq-Signature", standard: "Standard Webhooks" }, "Emq-Signature"],
+		["push.secrets", "Secrets", "lines", "none: requests are not signed", "One a line, the current one first. *** keeps one."],
+		["push.headers", "Headers", "lines", "none", "Name: value, one a line. *** keeps a value."],
+		["push.ca", "Issuers of certificates", "lines", "those that the server trusts", "In PEM. emq accepts no others then."],
 	]],
-];
+].map(([title, fields]) => [title, fields.map(([name, label, kind, fallback, hint, never]) => ({ name, label, kind, fallback, hint, never }))]);
 const fields = groups.flatMap(([, fields]) => fields);
 
 /// What a configuration says of a field, as a text for the form: "" if it says nothing, null if it says null.
@@ -115,7 +111,6 @@ export class Configuration {
 		clearTimeout(this.timer);
 	}
 
-	/// The configuration; undefined if it is not known.
 	get current() {
 		return this.app.data(this.path)?.json;
 	}
@@ -163,8 +158,6 @@ export class Configuration {
 		return h("div", { key: "summary" }, facts(known.map((field) => [field.label, field.name === "dead_letter" && this.saved(field) !== null
 			? queueLink(this.saved(field)) : h("bdi", told(field, this.saved(field)))])));
 	}
-
-	// MARK: Changing it
 
 	change(field, value) {
 		if (!this.draft) drafts.set(this.name, { values: new Map(), base: this.current });
@@ -236,9 +229,9 @@ export class Configuration {
 	complaint(error) {
 		if (error.status === undefined) throw error;
 		if (error.status === 401) this.app.refuse(error);
-		const name = (error.field ?? "").replace(/^push\.secret$/, "push.secrets");
+		const name = error.field === "push.secret" ? "push.secrets" : error.field;
 		const find = (test) => fields.find((field) => test(field.name));
-		const field = name && (find((other) => other === name) ?? find((other) => name.startsWith(`${other}.`) || name.startsWith(`${other}[`))
+		const field = name && (find((other) => other === name) ?? find((other) => [".", "["].some((mark) => name.startsWith(other + mark)))
 			?? find((other) => other.startsWith(`${name}.`)));
 		return { field, message: error.message };
 	}
@@ -267,8 +260,6 @@ export class Configuration {
 		this.edit(false);
 	}
 
-	// MARK: The form
-
 	form() {
 		const changes = this.changes();
 		const { verdict } = this;
@@ -296,7 +287,8 @@ export class Configuration {
 		const flaw = this.verdict?.field === field ? this.verdict.message : undefined;
 		const fallback = this.fallback(field);
 		const properties = {
-			id: name, value: value ?? "", placeholder: value === null ? never : fallback, disabled: value === null, "aria-invalid": flaw ? "true" : undefined, "aria-describedby": `${name}-hint`, oninput: (event) => this.change(field, event.target.value),
+			id: name, value: value ?? "", placeholder: value === null ? never : fallback, disabled: value === null, "aria-invalid": flaw && "true",
+			"aria-describedby": `${name}-hint`, oninput: (event) => this.change(field, event.target.value),
 		};
 		const seconds = kind === "s" && value ? read(field, value) : undefined;
 		return h("div", { key: name, class: `field${kind === "lines" || name === "push.url" ? " whole" : ""}${isChanged ? " changed" : ""}` },

@@ -22,10 +22,8 @@ export class Dead extends Page {
 	title = "Dead";
 
 	columns = [
-		["Error", (group) => disclosure(this.isOpen(group), () => {
-			this.opened = this.isOpen(group) ? undefined : group;
-			this.app.update();
-		}, group.error === undefined ? h("i", "without an error") : bdi(group.error)), "text"],
+		["Error", (group) => disclosure(this.isOpen(group), () => this.set({ opened: this.isOpen(group) ? undefined : group }),
+			group.error === undefined ? h("i", "without an error") : bdi(group.error)), "text"],
 		["Queue", ({ queue }) => queueLink(queue, { class: "cut", href: `${queueAddress(queue)}?state=dead` })],
 		["Tasks", (group) => count(group.count), "number dead"],
 		["First died", (group) => ago(group.first), "wide"],
@@ -95,8 +93,6 @@ export class Dead extends Page {
 					"DELETE", `/operations/${operation.id}`, undefined, () => "Stopped. What was done stays done."), { class: "quiet" }));
 		})));
 	}
-
-	// MARK: Acting on a group
 
 	act(group, verb) {
 		const [label, past, effect] = {

@@ -6,7 +6,10 @@
 const SVG = "http://www.w3.org/2000/svg";
 const svgTags = new Set(["svg", "g", "path", "line", "rect", "circle"]);
 
-/// Describes an element. `tag` may have classes: "td.number.wide". `properties` are attributes, `on…` handlers, `class`,
+// Otherwise, a button submits its form, a cell is a head of nothing, and a browser corrects names.
+const defaults = { button: { type: "button" }, th: { scope: "row" }, input: { autocomplete: "off", spellcheck: "false" } };
+
+/// Describes an element. `name` may have classes: "td.number.wide". `properties` are attributes, `on…` handlers, `class`,
 /// `style` (an object), `key` (what the element stands for among its siblings), `dom` (called with the element once it is
 /// made) and `opaque` (what is in the element is nobody else's concern once it is made). Children are descriptions, texts,
 /// arrays of them, or null, undefined and false, which stand for nothing. The properties may be missing.
@@ -17,11 +20,7 @@ export function h(name, properties, ...children) {
 		properties = undefined;
 	}
 	if (classes.length) properties = { ...properties, class: [...classes, properties?.class ?? []].flat().join(" ") };
-	// Otherwise, a button submits its form, a cell is a head of nothing, and a browser corrects names.
-	if (tag === "button") properties = { type: "button", ...properties };
-	if (tag === "th") properties = { scope: "row", ...properties };
-	if (tag === "input") properties = { autocomplete: "off", spellcheck: "false", ...properties };
-	return { tag, properties: properties ?? {}, children: flat(children) };
+	return { tag, properties: { ...defaults[tag], ...properties }, children: flat(children) };
 }
 
 function isProperties(value) {
@@ -125,7 +124,7 @@ function setProperty(node, name, value, old) {
 	} else if (name === "style") {
 		for (const part in old ?? {}) if (!value || !(part in value)) node.style[part] = "";
 		for (const part in value ?? {}) if (value[part] !== old?.[part]) node.style[part] = value[part];
-	} else if (name === "checked" || name === "indeterminate" || name === "disabled" || name === "selected") {
+	} else if (name === "checked" || name === "disabled") {
 		if (node[name] !== Boolean(value)) node[name] = Boolean(value);
 	} else if (name === "value" && node.localName !== "option") {
 		// Somebody may be typing; and a select has its options only later.

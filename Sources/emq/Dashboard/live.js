@@ -7,11 +7,13 @@ const settleMilliseconds = 150;
 
 /// A stream of the answers to GET requests, which begins again by itself when it breaks.
 export class Live {
+	/// `receiver` has these methods:
+	///
 	/// - `receive(path, status, text)` gets each answer,
 	/// - `note(state)` gets "live", "lost", "stopped" or "hidden",
 	/// - `refuse(failure)` gets the refusal of the whole stream, such as a 401.
-	constructor({ receive, note, refuse }) {
-		this.handlers = { receive, note, refuse };
+	constructor(receiver) {
+		this.receiver = receiver;
 		this.paths = [];
 		this.failures = 0;
 		document.addEventListener("visibilitychange", () => this.restart(0));
@@ -37,7 +39,7 @@ export class Live {
 		clearTimeout(this.timer);
 		this.controller?.abort();
 		this.controller = undefined;
-		if (document.hidden) return this.handlers.note("hidden");
+		if (document.hidden) return this.receiver.note("hidden");
 		if (this.paths.length === 0) return;
 		this.controller = new AbortController();
 		this.read(this.paths, this.controller);
@@ -52,10 +54,7 @@ export class Live {
 			});
 			if (!response.ok) {
 				const reason = failure(response.status, await response.text());
-				if (response.status < 500) {
-					this.handlers.refuse(reason);
-					return;
-				}
+				if (response.status < 500) return this.receiver.refuse(reason);
 				throw reason;
 			}
 			const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -66,14 +65,14 @@ export class Live {
 					return;
 				}
 				const [index, status] = name.split("/");
-				this.handlers.receive(paths[Number(index)], Number(status ?? 200), data);
+				this.receiver.receive(paths[Number(index)], Number(status ?? 200), data);
 			});
 			for (;;) {
 				const { done, value } = await reader.read();
 				if (done) break;
 				if (controller.signal.aborted) return;
 				this.failures = 0;
-				this.handlers.note("live");
+				this.receiver.note("live");
 				parser.take(value);
 			}
 		} catch (error) {
@@ -81,7 +80,7 @@ export class Live {
 			this.reason = error;
 		}
 		if (controller.signal.aborted) return;
-		this.handlers.note(state);
+		this.receiver.note(state);
 		this.failures += 1;
 		const pause = Math.min(longestPauseMilliseconds, 500 * 2 ** this.failures);
 		this.restart(pause * (0.75 + Math.random() / 2));
@@ -89,7 +88,7 @@ export class Live {
 }
 
 /// Takes the text of an event stream apart (HTML Living Standard, section 9.2.6).
-export class EventParser {
+class EventParser {
 	constructor(emit) {
 		this.emit = emit;
 		this.parts = [];

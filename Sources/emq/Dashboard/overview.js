@@ -1,18 +1,16 @@
 // The overview: what the whole server is doing.
 
 import { h } from "./dom.js";
-import { chart } from "./chart.js";
+import { chart, rateChart } from "./chart.js";
 import { bdi, bytes, count, duration, many, rate, short, time } from "./format.js";
-import { badge, button, card, facts, missing, Page, queueAddress, queueLink, rateTile } from "./page.js";
+import { badge, button, card, facts, missing, Page, queueAddress, queueLink, rateTile, stateTiles } from "./page.js";
 
 const paths = {
-	oldest: "/stats/?sort=oldest_ready&n=10&history=1m",
+	oldest_ready: "/stats/?sort=oldest_ready&n=10&history=1m",
 	dead: "/stats/?sort=dead&n=10",
 	failed: "/stats/?sort=failed&n=10",
 	alerts: "/alerts/",
 };
-
-const stateNames = [["ready", "Ready"], ["delayed", "Delayed"], ["dispatched", "Running"], ["dead", "Dead"]];
 
 export class Overview extends Page {
 	title = "Overview";
@@ -22,7 +20,7 @@ export class Overview extends Page {
 	}
 
 	view() {
-		const answer = this.app.data(paths.oldest);
+		const answer = this.app.data(paths.oldest_ready);
 		const none = missing(answer, "its figures");
 		if (none) return [h("h1", "Overview"), none];
 		const figures = answer.json;
@@ -32,9 +30,9 @@ export class Overview extends Page {
 			this.totals(figures),
 			figures.history && this.charts(figures.history),
 			h("div.columns.three", { key: "worst" },
-				this.worst("Waiting longest", "oldest_ready", this.app.data(paths.oldest), (queue) => queue.oldest_ready, duration),
-				this.worst("Most dead tasks", "dead", this.app.data(paths.dead), (queue) => queue.dead, count),
-				this.worst("Most failures", "failed", this.app.data(paths.failed), (queue) => queue.rates.failed, (value) => `${rate(value)}/s`)),
+				this.worst("Waiting longest", "oldest_ready", (queue) => queue.oldest_ready, duration),
+				this.worst("Most dead tasks", "dead", (queue) => queue.dead, count),
+				this.worst("Most failures", "failed", (queue) => queue.rates.failed, (value) => `${rate(value)}/s`)),
 			this.server(figures),
 		];
 	}
@@ -43,29 +41,21 @@ export class Overview extends Page {
 		const answer = this.app.data(paths.alerts);
 		if (!answer || answer.failure) return null;
 		const { alerts, left_out: leftOut } = answer.json;
-		if (alerts.length === 0) {
-			return h("p.calm", { key: "alerts" }, h("i.swatch.done"), "All is well.");
-		}
+		if (alerts.length === 0) return h("p.calm", { key: "alerts" }, h("i.swatch.done"), "All is well.");
 		const shown = this.isWhole ? alerts : alerts.slice(0, 5);
 		const rest = alerts.length + leftOut - shown.length;
 		return card(undefined, { key: "alerts", class: "alerts", "aria-label": "Alerts" },
 			h("ul", shown.map(({ level, text, queue, kind }) => h(
 				"li", { key: `${kind} ${queue ?? text}`, class: level }, badge(level, level),
-				queue === undefined ? h("span", text)
-					: queueLink(queue, null, bdi(text))))),
+				queue === undefined ? h("span", text) : queueLink(queue, undefined, bdi(text))))),
 			this.isWhole && rest > 0 && h("p.quiet", `and ${many(rest, "more alert")}`),
-			(this.isWhole || rest > 0) && button(this.isWhole ? "Show fewer" : `Show ${count(rest)} more`, () => {
-				this.isWhole = !this.isWhole;
-				this.app.update();
-			}, { class: "quiet" }));
+			(this.isWhole || rest > 0) && button(this.isWhole ? "Show fewer" : `Show ${count(rest)} more`, () => this.set({ isWhole: !this.isWhole }), { class: "quiet" }));
 	}
 
 	totals(figures) {
 		const { states, rates, oldest } = figures;
 		return h("div.tiles", { key: "totals" },
-			stateNames.map(([name, label]) => h(
-				"a", { class: `tile ${name}`, href: `#/queues?sort=${name}` },
-				h("span", label), h("b", { title: count(states?.[name]) }, short(states?.[name])))),
+			stateTiles(states, (name) => ({ href: `#/queues?sort=${name}` })),
 			rateTile(rates),
 			oldest ? h("a.tile.long", { href: queueAddress(oldest.queue) },
 				h("span", "Waiting longest"), h("b", duration(oldest.seconds)), h("small", bdi(oldest.queue)))
@@ -73,28 +63,14 @@ export class Overview extends Page {
 	}
 
 	charts(history) {
-		const each = (values) => values.map((value) => value / history.interval);
-		const { end, interval } = history;
 		return h("div.columns.two", { key: "charts" },
-			card(undefined, { class: "wide" }, chart({
-				label: "Tasks a second", end, interval, format: rate,
-				series: [
-					{ name: "enqueued", color: "enqueued", values: each(history.enqueued) },
-					{ name: "done", color: "done", values: each(history.done) },
-					{ name: "failed", color: "dead", values: each(history.failed) },
-				],
-			})),
-			card(undefined, null, chart({
-				label: "Waiting tasks", end, interval, format: short,
-				series: [{ name: "ready", color: "ready", values: history.ready }],
-			})),
-			card(undefined, null, chart({
-				label: "Age of the oldest", end, interval, format: duration,
-				series: [{ name: "oldest", color: "delayed", values: history.oldest_ready }],
-			})));
+			card(undefined, { class: "wide" }, rateChart(history)),
+			card(undefined, undefined, chart(history, "Waiting tasks", short, ["ready", "ready", history.ready])),
+			card(undefined, undefined, chart(history, "Age of the oldest", duration, ["oldest", "delayed", history.oldest_ready])));
 	}
 
-	worst(title, sort, answer, value, format) {
+	worst(title, sort, value, format) {
+		const answer = this.app.data(paths[sort]);
 		const none = missing(answer, "these queues");
 		const queues = none ? [] : Object.values(answer.json.queues).filter((queue) => value(queue) > 0);
 		return card(title, { key: sort, actions: h("a", { href: `#/queues?sort=${sort}&flat=1`, "aria-label": `All queues, ${title.toLowerCase()}` }, "All") },

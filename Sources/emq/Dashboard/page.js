@@ -1,7 +1,7 @@
 // What all pages have in common.
 
 import { h } from "./dom.js";
-import { bdi, rate } from "./format.js";
+import { bdi, count, rate, short } from "./format.js";
 
 /// One page, for as long as it is shown.
 ///
@@ -18,6 +18,12 @@ export class Page {
 
 	/// Takes what the address says: `name` and `parameters`. Called again when only the parameters change.
 	read() {}
+
+	/// Changes something of itself that it shows.
+	set(values) {
+		Object.assign(this, values);
+		this.app.update();
+	}
 
 	/// The GET requests whose answers it shows.
 	paths() {
@@ -97,6 +103,13 @@ export function state(name) {
 	return badge(name === "dispatched" ? "running" : name, name);
 }
 
+/// The tiles of how many tasks are in the states of unfinished and dead ones.
+export function stateTiles(figures, properties) {
+	return [["ready", "Ready"], ["delayed", "Delayed"], ["dispatched", "Running"], ["dead", "Dead"]].map(([name, label]) => h(
+		"a", { class: `tile ${name}`, ...properties(name) },
+		h("span", label), h("b", { title: count(figures?.[name]) }, short(figures?.[name]))));
+}
+
 /// The tile of the rates of the last minute.
 export function rateTile(rates) {
 	return h("div.tile.double", h("span", "A second, in the last minute"), h("b", [
@@ -109,7 +122,6 @@ export function queueAddress(name) {
 	return `#/queue/${encodeURIComponent(name)}`;
 }
 
-/// A link to a queue.
 export function queueLink(name, properties, text = bdi(name)) {
 	return h("a", { href: queueAddress(name), ...properties }, text);
 }
@@ -124,7 +136,6 @@ export function crumbs(name, link) {
 		}));
 }
 
-/// A link to a task.
 export function taskLink(id) {
 	return h("a", { href: `#/task/${id}` }, h("code", id));
 }

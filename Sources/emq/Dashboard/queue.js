@@ -2,14 +2,14 @@
 
 import * as actions from "./actions.js";
 import { may, named, query, send } from "./api.js";
-import { chart } from "./chart.js";
+import { chart, rateChart } from "./chart.js";
 import { Configuration } from "./configuration.js";
 import { requestButton } from "./dialogs.js";
 import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
-import { ago, bdi, bytes, count, duration, many, plain, rate, short } from "./format.js";
+import { ago, bdi, bytes, count, duration, many, plain, short } from "./format.js";
 import { elements, oneLine, task as readTask } from "./json.js";
-import { badge, button, card, crumbs, facts, missing, Page, queueAddress, queueLink, rateTile, segments, table, taskLink } from "./page.js";
+import { badge, button, card, crumbs, facts, missing, Page, queueAddress, queueLink, rateTile, segments, stateTiles, table, taskLink } from "./page.js";
 import { badges } from "./queues.js";
 
 const states = [
@@ -145,9 +145,7 @@ export class Queue extends Page {
 		const { push } = this;
 		return [
 			h("div.tiles", { key: "tiles" },
-				states.slice(0, 4).map(([name, label]) => h(
-					"a", { class: `tile ${name}`, href: link(this.name, name), onclick: scrollToTasks },
-					h("span", label), h("b", { title: count(figures[name]) }, short(figures[name])))),
+				stateTiles(figures, (name) => ({ href: link(this.name, name), onclick: scrollToTasks })),
 				h("div.tile.long", h("span", "Oldest ready"), h("b", duration(figures.ready ? figures.oldest_ready : null))),
 				!push?.url && h("div.tile", h("span", "Waiting workers"), h("b", count(figures.waiters))),
 				rateTile(figures.rates)),
@@ -164,25 +162,16 @@ export class Queue extends Page {
 
 	charts({ history }) {
 		if (!history) return null;
-		const { end, interval } = history;
-		const each = (values) => values.map((value) => value / interval);
-		const draw = (label, format, ...series) => card(undefined, { key: label }, chart({
-			label, end, interval, format, series: series.map(([name, color, values]) => ({ name, color, values })),
-		}));
+		const draw = (label, ...others) => card(undefined, { key: label }, chart(history, label, ...others));
 		return h("section.charts", { key: "charts", "aria-label": "Over time" },
-			h("header", h("h2", interval === 60 ? "The last hour" : "The last day"), segments("Span", [["1m", "Hour"], ["5m", "Day"]], this.span, (span) => {
-				this.span = span;
-				this.app.update();
-			})),
+			h("header", h("h2", history.interval === 60 ? "The last hour" : "The last day"), segments("Span", [["1m", "Hour"], ["5m", "Day"]], this.span, (span) => this.set({ span }))),
 			h("div", { class: `columns three${history.wait_mean ? " five" : ""}` },
-				draw("Tasks a second", rate, ["enqueued", "enqueued", each(history.enqueued)], ["done", "done", each(history.done)], ["failed", "dead", each(history.failed)]),
+				card(undefined, { key: "rates" }, rateChart(history)),
 				draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
 				draw("Age of the oldest", duration, ["oldest", "delayed", history.oldest_ready]),
 				history.wait_mean && draw("Waiting time", duration, ["mean", "ready", history.wait_mean], ["longest", "delayed", history.wait_max]),
 				history.run_mean && draw("Run time", duration, ["mean", "done", history.run_mean], ["longest", "dispatched", history.run_max])));
 	}
-
-	// MARK: Tasks
 
 	show(state) {
 		this.app.replace(link(this.name, state));
@@ -252,9 +241,8 @@ export class Queue extends Page {
 		const first = this.behind.length * pageSize;
 		if (first === 0 && total <= pageSize && tasks.length < pageSize) return null;
 		const turn = (behind) => {
-			this.behind = behind;
+			this.set({ behind });
 			scrollToTasks();
-			this.app.update();
 		};
 		return h("div.pager", { key: "pager" },
 			h("span.quiet", tasks.length ? `${count(first + 1)} to ${count(first + tasks.length)} of ${count(total)}` : ""),

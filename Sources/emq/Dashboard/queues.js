@@ -171,7 +171,7 @@ export class Queues extends Page {
 				columns.map(({ name, label, isFixed, isWide }) => h(
 					"th", {
 						scope: "col", class: `${name === "name" ? "" : "number"}${isWide ? " wide" : ""}`,
-						"aria-sort": this.sort === name && (name === "name" ? "ascending" : "descending"),
+						"aria-sort": this.sort === name ? (name === "name" ? "ascending" : "descending") : undefined,
 					},
 					isFixed ? label : button([label, h("span.arrow", { "aria-hidden": true }, this.sort === name && (name === "name" ? "↑" : "↓"))],
 						() => this.change({ sort: name })))))),
@@ -201,8 +201,6 @@ export class Queues extends Page {
 				"td", { "data-label": label, class: `number${isWide ? " wide" : ""}${name === "dead" && row.dead > 0 ? " dead" : ""}` },
 				name === "trend" ? sparkline(row.trend, `Ready tasks in the last half hour, now ${count(row.ready)}`) : value(row))));
 	}
-
-	// MARK: Several at once
 
 	select(rows, isSelected) {
 		for (const row of rows) {
@@ -235,10 +233,7 @@ export class Queues extends Page {
 					title: "Purge", danger: true, make: () => ({ tasks: waiting, text: `${many(waiting, "ready or delayed task")} will be deleted for good.` }),
 				}), { class: "danger", disabled: waiting === 0 }),
 			] : mayOnlyLook(),
-			button("Clear", () => {
-				this.selected.clear();
-				this.app.update();
-			}, { class: "quiet" }));
+			button("Clear", () => this.set({ selected: new Map() }), { class: "quiet" }));
 	}
 
 	confirm(verb, past, question) {
@@ -272,9 +267,8 @@ export class Queues extends Page {
 		const queues = many(total - failures.length, "queue");
 		say(`${past} ${["kick", "purge"].includes(verb) ? `${many(tasks, "task")} in ${queues}` : queues}.`, failures.length ? "plain" : "good");
 		if (failures.length) say(`${many(failures.length, "queue")} failed. ${failures[0]}`, "bad");
-		this.selected.clear();
+		this.set({ selected: new Map() });
 		this.app.refresh();
-		this.app.update();
 	}
 }
 

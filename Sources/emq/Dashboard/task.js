@@ -39,21 +39,18 @@ export class TaskPage extends Page {
 			this.taken = answer;
 			this.task = parse(answer.text);
 		}
-		const heading = h("div.head", { key: "head" }, h("h1", "Task ", h("code", plain(this.id))));
-		if (!this.task) {
-			if (answer?.failure?.status === 404) {
-				return [heading, h("p.empty", "There is no such task. emq forgets a task when it has ended, unless its ",
-					h("code", "keep"), " says how long to keep the record.")];
-			}
-			return [heading, missing(answer, "this task")];
-		}
 		const { task } = this;
 		const isGone = answer?.failure?.status === 404;
+		const heading = h("div.head", { key: "head" }, h("h1", "Task ", h("code", plain(this.id))), task && [
+			isGone ? badge("forgotten", "unknown") : state(task.state), h("span.quiet", "in ", queueLink(task.queue)),
+			dialogs.copyButton(() => curl("GET", `/task/${named(task.id)}`)),
+		]);
+		if (!task) {
+			return [heading, isGone ? h("p.empty", "There is no such task. emq forgets a task when it has ended, unless its ", h("code", "keep"),
+				" says how long to keep the record.") : missing(answer, "this task")];
+		}
 		return [
-			h("div.head", { key: "head" },
-				h("h1", "Task ", h("code", plain(task.id))), isGone ? badge("forgotten", "unknown") : state(task.state),
-				h("span.quiet", "in ", queueLink(task.queue)),
-				dialogs.copyButton(() => curl("GET", `/task/${named(task.id)}`))),
+			heading,
 			isGone && h("p.empty", { key: "gone" }, "emq has forgotten this task since it was shown. This is what it was."),
 			!isGone && h("div.actions", { key: "actions", role: "group", "aria-label": "Actions" }, this.actions(task)),
 			card(undefined, { key: "steps", "aria-label": "Its way" }, h("ol.steps", steps(task).map(
@@ -124,8 +121,6 @@ export class TaskPage extends Page {
 			dialogs.say(error.message, "bad");
 		}
 	}
-
-	// MARK: Actions
 
 	actions(task) {
 		const { id, queue } = task;

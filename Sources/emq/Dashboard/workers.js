@@ -18,10 +18,8 @@ export class Workers extends Page {
 	title = "Workers";
 
 	columns = [
-		["Worker", ({ name, held }) => (held ? disclosure(this.opened === name, () => {
-			this.opened = this.opened === name ? undefined : name;
-			this.app.update();
-		}, bdi(name)) : h("span.cut", bdi(name)))],
+		["Worker", ({ name, held }) => (held ? disclosure(this.opened === name, () => this.set({ opened: this.opened === name ? undefined : name }),
+			bdi(name)) : h("span.cut", bdi(name)))],
 		["Does", ({ held, waiting }) => (held ? badge("works", "dispatched") : waiting ? badge("waits", "done") : badge("away", "unknown")), "evident"],
 		["Holds", ({ held }) => count(held), "number"],
 		["Since", (worker) => ago(worker.oldest_dispatched)],
