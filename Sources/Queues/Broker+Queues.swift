@@ -3,8 +3,8 @@
 extension Broker {
     // MARK: A whole queue
 
-    /// Called when a purge, kick or move has ended, with the number of tasks that it changed.
-    public typealias SweepCompletion = (Int) -> Void
+    /// Called when a purge, kick or move has ended.
+    public typealias SweepCompletion = (SweepEnd) -> Void
 
     /// Deletes tasks in certain states without keeping records. Waits for the result of such a task end with the state
     /// cancelled. `advance` does the work in slices, for the tasks that exist now. O(states) now, O(tasks) in all.
@@ -12,15 +12,17 @@ extension Broker {
     /// - Parameters:
     ///   - queue: the queue.
     ///   - states: the states.
+    ///   - filter: which tasks; nil for all.
     ///   - now: the time.
-    ///   - completion: called once, by `advance`.
+    ///   - completion: called once, by `advance` or by `stopSweep`.
     /// - Throws: `BrokerError.tooManySweeps`.
     public func purge(
-        _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed], now: Int64,
+        _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed], filter: TaskFilter? = nil, now: Int64,
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
         beginChange()
-        try store.beginSweep(of: queue.slot, .purge, states: states, limit: .max, now: now, completion: completion)
+        try store.beginSweep(
+            of: queue.slot, .purge, states: states, filter: filter, limit: .max, now: now, completion: completion)
     }
 
     /// Makes dead tasks ready, with their retries and their expiry reset, or ends the delays of delayed tasks. Tasks
@@ -30,16 +32,18 @@ extension Broker {
     /// - Parameters:
     ///   - queue: the queue.
     ///   - state: `.dead` or `.delayed`.
+    ///   - filter: which tasks; nil for all.
     ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
-    ///   - completion: called once, by `advance`.
+    ///   - completion: called once, by `advance` or by `stopSweep`.
     /// - Throws: `BrokerError.tooManySweeps`.
     public func kick(
-        _ queue: QueueIndex, state: TaskState = .dead, limit: Int = .max, now: Int64,
+        _ queue: QueueIndex, state: TaskState = .dead, filter: TaskFilter? = nil, limit: Int = .max, now: Int64,
         completion: @escaping SweepCompletion
     ) throws(BrokerError) {
         beginChange()
-        try store.beginSweep(of: queue.slot, .kick, states: [state], limit: limit, now: now, completion: completion)
+        try store.beginSweep(
+            of: queue.slot, .kick, states: [state], filter: filter, limit: limit, now: now, completion: completion)
     }
 
     /// Returns dead letters to the queues where they died and makes them ready there, with their retries and their
@@ -48,17 +52,19 @@ extension Broker {
     /// - Parameters:
     ///   - queue: the queue.
     ///   - states: the states of the dead letters, out of `.ready`, `.delayed` and `.dead`.
+    ///   - filter: which tasks; nil for all.
     ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
-    ///   - completion: called once, by `advance`.
+    ///   - completion: called once, by `advance` or by `stopSweep`.
     /// - Throws: `BrokerError.tooManySweeps`.
     public func kickToOrigin(
-        _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed, .dead], limit: Int = .max, now: Int64,
-        completion: @escaping SweepCompletion
+        _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed, .dead], filter: TaskFilter? = nil,
+        limit: Int = .max, now: Int64, completion: @escaping SweepCompletion
     ) throws(BrokerError) {
         beginChange()
         try store.beginSweep(
-            of: queue.slot, .kickToOrigin, states: states, limit: limit, now: now, completion: completion)
+            of: queue.slot, .kickToOrigin, states: states, filter: filter, limit: limit, now: now,
+            completion: completion)
     }
 
     /// Moves tasks to the back of another queue, oldest first. Tasks whose key exists there stay. `advance` does the
@@ -68,17 +74,19 @@ extension Broker {
     ///   - queue: the queue.
     ///   - target: the other queue.
     ///   - state: `.ready`, `.delayed` or `.dead`.
+    ///   - filter: which tasks; nil for all.
     ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
-    ///   - completion: called once, by `advance`.
+    ///   - completion: called once, by `advance` or by `stopSweep`.
     /// - Throws: `BrokerError.tooManySweeps`.
     public func move(
-        _ queue: QueueIndex, to target: QueueIndex, state: TaskState = .ready, limit: Int = .max, now: Int64,
-        completion: @escaping SweepCompletion
+        _ queue: QueueIndex, to target: QueueIndex, state: TaskState = .ready, filter: TaskFilter? = nil,
+        limit: Int = .max, now: Int64, completion: @escaping SweepCompletion
     ) throws(BrokerError) {
         beginChange()
         let action = Sweep.Action.move(target: target.slot)
-        try store.beginSweep(of: queue.slot, action, states: [state], limit: limit, now: now, completion: completion)
+        try store.beginSweep(
+            of: queue.slot, action, states: [state], filter: filter, limit: limit, now: now, completion: completion)
     }
 
     /// Pauses a queue: it counts as empty for takes and waits. O(1).

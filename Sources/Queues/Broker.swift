@@ -202,14 +202,7 @@ public actor Broker {
         _ queue: QueueIndex, state: TaskState = .ready, after: UID? = nil, limit: Int, now: Int64,
         _ body: (borrowing TaskView) -> Void
     ) -> Bool {
-        var slot = store.first(state, in: queue.slot)
-        if let after {
-            slot = store.task(after)
-            guard slot != 0, store.tasks[slot].queue == queue.slot, store.visibleState(of: slot, now: now) == state,
-                store.tasks[slot].state == state.recordState
-            else { return false }
-            slot = store.next(after: slot)
-        }
+        guard var slot = firstSlot(in: queue, state: state, after: after, now: now) else { return false }
         var shown = 0
         var patience = TaskStore.patience
         var room = Int.max
@@ -225,6 +218,16 @@ public actor Broker {
             slot = store.next(after: slot)
         }
         return true
+    }
+
+    /// The first task behind another one of a queue and a state, 0 if there is none; nil if that one is not there.
+    func firstSlot(in queue: QueueIndex, state: TaskState, after: UID?, now: Int64) -> Slot? {
+        guard let after else { return store.first(state, in: queue.slot) }
+        let slot = store.task(after)
+        guard slot != 0, store.tasks[slot].queue == queue.slot, store.visibleState(of: slot, now: now) == state,
+            store.tasks[slot].state == state.recordState
+        else { return nil }
+        return store.next(after: slot)
     }
 
     /// Shows the last tasks of a queue that are in a state, the last one first. O(limit), but for expired tasks.
@@ -287,17 +290,14 @@ public actor Broker {
             var isOver = false
             beginEvent()
             while !isOver, steps > 0, serviceSteps > 0, !hasChangedMuch {
-                steps -= 1
+                steps -= sweep.stepsPerTask
                 let slot = sweep.next(in: store.tasks)
                 isOver = slot == 0
                 if !isOver { serveWaiters(of: store.apply(sweep, to: slot, now: now), now: now) }
             }
             closeEvent(now: now)
             guard isOver else { return false }
-            let ended = store.endSweep()
-            isCompleting = true
-            ended.completion(ended.count)
-            isCompleting = false
+            complete(store.endSweep())
         }
         return true
     }

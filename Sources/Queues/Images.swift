@@ -3,6 +3,8 @@
 // A new field gets a number that was never used in its kind of image and that version 2 of the journal does not know
 // (`Version2ImageReader.has`). Fields are coded in the order of their numbers.
 
+import Bytes
+
 /// The kind of an image, which comes first.
 enum ImageKind: UInt8 {
     /// Nothing. A frame must exist even if all that it was to contain is obsolete.
@@ -218,6 +220,7 @@ struct SweepImage {
     var begun: Int64 = 0
     var firstPosition: Int64 = 0
     var endPosition: Int64 = 0
+    var filter: TaskFilter?
 
     @_lifetime(coder: copy coder)
     mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(_ coder: inout Coder) throws(Coder.Failure) {
@@ -230,11 +233,41 @@ struct SweepImage {
         try coder.code(6, milliseconds: &begun, default: 0)
         try coder.code(7, &firstPosition, default: 0)
         try coder.code(8, &endPosition, default: 0)
+        var hasFilter = filter != nil
+        try coder.code(13, &hasFilter)
+        if hasFilter {
+            var filter = self.filter ?? TaskFilter(time: 0)
+            try filter.code(&coder)
+            self.filter = filter
+        }
         try coder.check(
             action <= 4 && target.isEmpty == (action != 3) && !queue.isEmpty && queue.count <= 255
                 && target.count <= 255 && rest > 0 && firstPosition <= endPosition,
             "a purge, kick or move that cannot be")
         try coder.endFields(of: "a purge, kick or move")
+    }
+}
+
+extension TaskFilter {
+    /// Codes the fields from 14 on.
+    @_lifetime(coder: copy coder)
+    fileprivate mutating func code<Coder: ImageCoder & ~Copyable & ~Escapable>(
+        _ coder: inout Coder
+    ) throws(Coder.Failure) {
+        var hasError = error != nil
+        try coder.code(14, &hasError)
+        var line = error ?? []
+        try coder.code(15, &line)
+        error = hasError ? line : nil
+        var hasPattern = errorPattern != nil
+        try coder.code(16, &hasPattern)
+        var pattern = errorPattern.map { Array($0.text.utf8) } ?? []
+        try coder.code(17, &pattern)
+        errorPattern = hasPattern ? GlobPattern(pattern.span) : nil
+        try coder.check(hasPattern == (errorPattern != nil), "a pattern that is too long")
+        try coder.code(18, milliseconds: &olderThanMilliseconds)
+        try coder.code(19, milliseconds: &newerThanMilliseconds)
+        try coder.code(20, milliseconds: &time, default: 0)
     }
 }
 

@@ -23,8 +23,15 @@ final class Sweep {
         var last: Slot
     }
 
+    /// A number that no other sweep of the store has had.
+    let id: UInt64
     let queue: Slot
     let action: Action
+    /// Which of the tasks that it meets it changes; nil for all.
+    let filter: TaskFilter?
+    /// How many tasks there were to meet when it began, and how many it has met.
+    let totalCount: Int
+    private(set) var examinedCount = 0
     /// How many tasks it may still change.
     private(set) var rest: Int
     /// The stretches still to be walked; the last is walked first.
@@ -47,10 +54,13 @@ final class Sweep {
     let completion: Broker.SweepCompletion
 
     init(
-        of queue: Slot, _ action: Action, stretches: [Stretch], states: [TaskState], limit: Int,
-        positions: Range<Int64>, begun: Int64,
+        id: UInt64, of queue: Slot, _ action: Action, stretches: [Stretch], totalCount: Int, states: [TaskState],
+        filter: TaskFilter?, limit: Int, positions: Range<Int64>, begun: Int64,
         completion: @escaping Broker.SweepCompletion
     ) {
+        self.id = id
+        self.totalCount = totalCount
+        self.filter = filter
         self.states = Set(states.map(\.recordState))
         self.begun = begun
         self.positions = positions
@@ -114,8 +124,17 @@ final class Sweep {
         action != .giveToWorkers && rest > 0
     }
 
+    /// What meeting a task takes.
+    var stepsPerTask: Int { filter?.stepsPerTask ?? 1 }
+
     /// Returns the next task, which will not be met again; 0 if the sweep is over.
     func next(in tasks: borrowing Table<TaskRecord>) -> Slot {
+        let slot = nextSlot(in: tasks)
+        if slot != 0 { examinedCount += 1 }
+        return slot
+    }
+
+    private func nextSlot(in tasks: borrowing Table<TaskRecord>) -> Slot {
         while rest > 0, let stretch = stretches.last {
             let slot = stretch.next
             if slot == 0 || slot == stretch.last { stretches.removeLast() }

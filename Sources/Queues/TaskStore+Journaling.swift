@@ -134,6 +134,7 @@ extension TaskStore {
             image.states = sweep.metStates.reduce(0) { $0 | 1 << $1.recordState.rawValue }
             (image.rest, image.begun) = (Int64(sweep.rest), sweep.begun)
             (image.firstPosition, image.endPosition) = (sweep.positions.lowerBound, sweep.positions.upperBound)
+            image.filter = sweep.filter
             image.code(&writer)
         }
     }

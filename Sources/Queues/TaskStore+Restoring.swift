@@ -320,7 +320,7 @@ extension TaskStore {
             let states = TaskState.allCases.filter { image.states & 1 << $0.recordState.rawValue != 0 }
             // This program never writes too many.
             try? beginSweep(
-                of: queue, action, states: states, limit: Int(image.rest),
+                of: queue, action, states: states, filter: image.filter, limit: Int(image.rest),
                 positions: image.firstPosition..<image.endPosition, now: image.begun
             ) { _ in }
         }

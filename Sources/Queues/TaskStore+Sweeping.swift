@@ -8,26 +8,31 @@ extension TaskStore {
 
     /// Begins a sweep of the tasks that are in the given states now.
     mutating func beginSweep(
-        of queue: Slot, _ action: Sweep.Action, states: [TaskState], limit: Int, positions: Range<Int64>? = nil,
-        now: Int64, completion: @escaping Broker.SweepCompletion
+        of queue: Slot, _ action: Sweep.Action, states: [TaskState], filter: TaskFilter? = nil, limit: Int,
+        positions: Range<Int64>? = nil, now: Int64, completion: @escaping Broker.SweepCompletion
     ) throws(BrokerError) {
         guard sweeps.count < Self.maximumSweeps else { throw .tooManySweeps }
         var stretches: [Sweep.Stretch] = []
+        var count = 0
         for state in TaskState.allCases where states.contains(state) {
             if state == .ready {
                 queues[queue].forEachReadyList { list in
                     stretches.append(Sweep.Stretch(next: list.first, last: list.last))
+                    count += Int(list.count)
                 }
             } else {
                 let list = queues[queue].list(of: state.recordState)
                 if !list.isEmpty { stretches.append(Sweep.Stretch(next: list.first, last: list.last)) }
+                count += Int(list.count)
             }
         }
         let sweep = Sweep(
-            of: queue, action, stretches: stretches, states: states, limit: limit,
+            id: nextSweep, of: queue, action, stretches: stretches, totalCount: count, states: states,
+            filter: filter?.isEmpty == true ? nil : filter, limit: limit,
             positions: positions ?? images.positions,
             begun: action == .purge && positions == nil ? beginArrivals(now: now) : now, completion: completion)
         sweep.isResumed = positions != nil
+        nextSweep += 1
         // Tasks that are given to workers leave the lists that this sweep walks.
         let place = sweeps.firstIndex { $0.queue == queue && $0.action == .giveToWorkers } ?? sweeps.count
         sweeps.insert(sweep, at: place)
@@ -85,6 +90,7 @@ extension TaskStore {
     mutating func apply(_ sweep: Sweep, to slot: Slot, now: Int64) -> Slot {
         guard tasks[slot].deadline > now else { return 0 }
         if sweep.isResumed, !sweep.positions.contains(images[slot].position) { return 0 }
+        if let filter = sweep.filter, !selects(filter, slot) { return 0 }
         let changed: Slot? =
             switch sweep.action {
             case .purge: purge(slot)

@@ -60,6 +60,7 @@ struct TaskStore: ~Copyable {
     var settingBytes = 0
     /// The purges, kicks and moves under way; the first one is in progress.
     var sweeps: [Sweep] = []
+    var nextSweep: UInt64 = 1
     /// The earliest arrival time of tasks that come after the last purge began.
     var firstArrival: Int64 = 0
     /// Whether changes are noted for a journal, and the state of its images.

@@ -237,7 +237,7 @@ import UID
             try broker.add(5000, to: "a")
             _ = try broker.take("a", now: 1)
             var counts: [Int] = []
-            try broker.purge(try broker.queue("a"), now: 10) { counts.append($0) }
+            try broker.purge(try broker.queue("a"), now: 10) { counts.append($0.count) }
             // Delays end before the purge gets there. One task was dispatched when the purge began and returns; one is
             // new.
             #expect(broker.advance(to: 100, limit: 500) == false)
@@ -253,7 +253,7 @@ import UID
         try withBroker { broker in
             for number in 1...900 { try broker.add(UInt64(number), to: "a") }
             var counts: [Int] = []
-            try broker.purge(try broker.queue("a"), states: TaskState.allCases, now: 10) { counts.append($0) }
+            try broker.purge(try broker.queue("a"), states: TaskState.allCases, now: 10) { counts.append($0.count) }
             var taken: [TaskHandle?] = []
             _ = broker.takeAny([try broker.queue("a")], limit: 300, now: 10, into: &taken)
             #expect(broker.ack(1, now: 10) == true)

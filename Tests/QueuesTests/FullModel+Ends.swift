@@ -356,7 +356,8 @@ extension FullModel {
     var arrivalTime: Int64 { firstArrival > now && firstArrival <= now + 16 ? firstArrival : now }
 
     mutating func sweep(
-        _ number: Int, _ action: Sweep.Action, _ queue: Int, states: [TaskState], target: Int, limit: Int
+        _ number: Int, _ action: Sweep.Action, _ queue: Int, states: [TaskState], filter: TaskFilter? = nil,
+        target: Int, limit: Int
     ) {
         let met = TaskState.allCases.filter { states.contains($0) }.flatMap { list(queue, $0) }
         // A task that becomes a worker's waits for sweeps that still have to process it in its place.
@@ -367,8 +368,16 @@ extension FullModel {
         sweeps.insert(
             Sweep(
                 number: number, action: action, target: target, limit: limit, queue: queue, states: states,
-                begun: action == .purge ? firstArrival : now,
+                begun: action == .purge ? firstArrival : now, filter: filter,
                 met: met.map { ($0.number, $0.order, $0.arrivals) }), at: place)
+    }
+
+    private func selects(_ filter: TaskFilter?, _ task: Task) -> Bool {
+        guard let filter else { return true }
+        if let error = filter.error, Array(task.error.utf8) != error { return false }
+        guard let age = filter.olderThanMilliseconds else { return true }
+        let begin = task.state == .ready ? task.readySince : task.finished ?? task.enqueued
+        return filter.time - begin >= age
     }
 
     /// - Returns: how many tasks it processed.
@@ -380,7 +389,7 @@ extension FullModel {
             let isStray =
                 sweep.action == .purge && tasks[index].arrivals == arrivals && tasks[index].enqueued < sweep.begun
                 && sweep.states.contains(tasks[index].state)
-            guard tasks[index].order == order || isStray else { continue }
+            guard tasks[index].order == order || isStray, selects(sweep.filter, tasks[index]) else { continue }
             switch sweep.action {
             case .purge:
                 if tasks[index].isUnfinished {

@@ -88,6 +88,7 @@ struct FullModel {
         var queue: Int
         var states: [TaskState]
         var begun: Int64
+        var filter: TaskFilter?
         var met: [(number: UInt64, order: Int, arrivals: Int)]
     }
 

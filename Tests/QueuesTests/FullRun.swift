@@ -386,29 +386,38 @@ struct FullRun {
         let target = random.below(4)
         let limit = random.oneIn(2) ? Int.max : random.below(4)
         var states: [TaskState] = []
-        let completion: Broker.SweepCompletion = { log.completions.append(.swept(number, count: $0)) }
+        let completion: Broker.SweepCompletion = { log.completions.append(.swept(number, count: $0.count)) }
         let action = FullModel.Sweep.Action.allCases[random.below(4)]
+        var filter: TaskFilter?
+        if random.oneIn(3) {
+            filter = TaskFilter(time: now)
+            if random.oneIn(2) { filter?.error = random.oneIn(2) ? [] : Array("e\(random.below(9))".utf8) }
+            // A task may have been dispatched since.
+            if action != .purge { filter?.olderThanMilliseconds = random.oneIn(2) ? nil : someTime() / 2 }
+        }
         switch action {
         case .purge:
             guard random.oneIn(3) else { return }
             states = random.oneIn(4) ? TaskState.allCases : [TaskState.allCases[random.below(7)]]
-            try broker.purge(index, states: states, now: now, completion: completion)
+            try broker.purge(index, states: states, filter: filter, now: now, completion: completion)
         case .kick:
             states = [random.oneIn(2) ? .dead : .delayed]
             // The time when tasks with a lifetime of 0 end would depend on the slices.
             guard model.list(queue, states[0]).allSatisfy({ $0.lifetime > 0 }) else { return }
-            try broker.kick(index, state: states[0], limit: limit, now: now, completion: completion)
+            try broker.kick(index, state: states[0], filter: filter, limit: limit, now: now, completion: completion)
         case .kickToOrigin:
             states = [.ready, .delayed, .dead]
-            try broker.kickToOrigin(index, states: states, limit: limit, now: now, completion: completion)
+            try broker.kickToOrigin(
+                index, states: states, filter: filter, limit: limit, now: now, completion: completion)
         case .move:
             states = [[.ready, .dead, .delayed][random.below(3)]]
             try broker.move(
-                index, to: broker.queue("\(target)"), state: states[0], limit: limit, now: now, completion: completion)
+                index, to: broker.queue("\(target)"), state: states[0], filter: filter, limit: limit, now: now,
+                completion: completion)
         case .giveToWorkers: return
         }
         let bound = action == .purge ? .max : limit
-        model.sweep(number, action, queue, states: states, target: target, limit: bound)
+        model.sweep(number, action, queue, states: states, filter: filter, target: target, limit: bound)
         if random.oneIn(3) { try proceed(to: now, on: broker) }
     }
 

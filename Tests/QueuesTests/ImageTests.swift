@@ -1,5 +1,6 @@
 // Images: their bytes, that no field is missing, and that fields of newer programs are refused.
 
+import Bytes
 import Testing
 import UID
 
@@ -174,12 +175,32 @@ import UID
         var image = SweepImage()
         (image.queue, image.action, image.target, image.states) = ([1], 3, [2], 255)
         (image.rest, image.begun, image.firstPosition, image.endPosition) = (4, 5, -6, 7)
+        var filter = TaskFilter(time: 8)
+        (filter.error, filter.errorPattern) = ([9], GlobPattern([10].span))
+        (filter.olderThanMilliseconds, filter.newerThanMilliseconds) = (11, 12)
+        image.filter = filter
         var (written, read) = (image, SweepImage())
         var writer = ImageWriter()
         written.code(&writer)
         var reader = ImageReader(writer.span)
         try read.code(&reader)
         expectAllFields(of: image, in: read, unlike: SweepImage(), but: [])
+        #expect(read.filter == filter)
+    }
+
+    /// An empty error and an empty pattern select something else than none.
+    @Test(arguments: [[], nil] as [[UInt8]?], [[], nil] as [[UInt8]?])
+    func everyPartOfAFilterIsWrittenAlone(error: [UInt8]?, pattern: [UInt8]?) throws {
+        var image = SweepImage()
+        (image.queue, image.rest, image.filter) = ([1], 1, TaskFilter(time: 0))
+        image.filter?.error = error
+        image.filter?.errorPattern = pattern.flatMap { GlobPattern($0.span) }
+        var (written, read) = (image, SweepImage())
+        var writer = ImageWriter()
+        written.code(&writer)
+        var reader = ImageReader(writer.span)
+        try read.code(&reader)
+        #expect(read.filter == image.filter)
     }
 
     @Test func everyFieldOfASettingIsWritten() throws {

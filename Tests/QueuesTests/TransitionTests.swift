@@ -30,7 +30,7 @@ import UID
             try replaceWhileDispatched(on: broker)
             for number in 10..<20 { try broker.add(UInt64(number), to: "a") }
             nonisolated(unsafe) var purged: Int?
-            try broker.purge(broker.queue("a"), states: TaskState.allCases, now: 1) { purged = $0 }
+            try broker.purge(broker.queue("a"), states: TaskState.allCases, now: 1) { purged = $0.count }
             #expect(broker.advance(to: 1, limit: 2) == false)
             #expect(broker.ack(1, now: 1) == true)
             // It arrived later.
@@ -52,7 +52,7 @@ import UID
             }
             try broker.add(2, to: "a") { ($0.key, $0.onConflict) = ([7], .replace) }
             nonisolated(unsafe) var purged: Int?
-            try broker.purge(broker.queue("a"), states: TaskState.allCases, now: 0) { purged = $0 }
+            try broker.purge(broker.queue("a"), states: TaskState.allCases, now: 0) { purged = $0.count }
             while broker.counts.tasks > 6 { #expect(broker.advance(to: 0, limit: 1) == false) }
             #expect(broker.ack(1) == true)
             try broker.add(30, to: "a", priority: 9) { _ in }

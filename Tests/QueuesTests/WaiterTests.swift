@@ -42,7 +42,7 @@ extension Broker {
         now: Int64 = 0, limit: Int = 2000, _ begin: (isolated Broker, @escaping SweepCompletion) throws -> Void
     ) throws -> [Int] {
         let outcome = Counted()
-        try begin(self) { outcome.counts.append($0) }
+        try begin(self) { outcome.counts.append($0.count) }
         #expect(outcome.counts == [])
         while !advance(to: now, limit: limit) { checkInvariants() }
         return outcome.counts

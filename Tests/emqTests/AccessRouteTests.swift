@@ -16,6 +16,7 @@ import Testing
         "GET /stats/NAME": "read",
         "GET /errors/": "read", "GET /errors/NAME": "read", "GET /workers/": "read",
         "GET /alerts/": "read",
+        "GET /operations/": "read", "DELETE /operations/ID": "manage",
         "POST /pause/NAME": "manage", "POST /resume/NAME": "manage", "POST /purge/NAME": "manage",
         "POST /kick/": "manage", "POST /kick/NAME": "manage", "POST /move/": "manage",
         "POST /move/NAME": "manage",

@@ -24,30 +24,29 @@ extension API {
                     .invalidParameter, "after must be a task's id, not '\(text.prefix(shownBytes))'", field: "after")
             }
         }
-        responses.beginJSON(estimatedCount: 200)
-        responses.append("[")
+        let filter = try api.taskFilter(now: context.now)
         var isThere = after == nil
-        var isTooLarge = false
-        if let queue = broker.existingQueue(named: api.name.span) {
-            var isFirst = true
-            let isSending = context.sends(api.name.span)
-            isThere = broker.peek(queue, state: state, after: after, limit: limit, now: context.now) { task in
-                // Stop writing an answer that will be refused.
-                let shownBytes = min(task.content.count, detail.maximumBytes)
-                isTooLarge = isTooLarge || !context.gate.mayAnswer(responses, adding: shownBytes)
-                if isTooLarge { return }
-                if !isFirst { responses.append(",") }
-                isFirst = false
-                var detail = detail
-                detail.hidesContent = context.hidesContent(of: task, on: broker)
-                TaskWriter.writeListed(task, detail, isSending: isSending, to: &responses)
+        var writer = PeekWriter(detail: detail, isSending: context.sends(api.name.span))
+        let queue = broker.existingQueue(named: api.name.span)
+        if let queue, let filter {
+            isThere = peek(
+                queue, state, after: after, matching: filter, limit: limit, request, &responses, now: context.now,
+                on: broker
+            ) { writer.write($0, context, to: &$1, on: broker) }
+        } else {
+            responses.beginJSON(estimatedCount: 200)
+            responses.append("[")
+            if let queue {
+                isThere = broker.peek(queue, state: state, after: after, limit: limit, now: context.now) {
+                    writer.write($0, context, to: &responses, on: broker)
+                }
             }
         }
         guard isThere else {
             throw Problem(
                 .pageGone, "the task in after is not \(state.name) here any more; start without after", field: "after")
         }
-        if isTooLarge { throw .answerTooLarge }
+        if writer.isTooLarge { throw .answerTooLarge }
         responses.append("]")
         responses.endLine()
         return .answered
@@ -213,10 +212,11 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let states = try api.query.word("state", purgedStates) ?? [.ready, .delayed]
+        let filter = try api.taskFilter(now: context.now)
         let queue = try broker.requireQueue(named: api.name.span)
         let completion = completion(of: request, "{\"purged\":", context, on: broker)
         do throws(BrokerError) {
-            try broker.purge(queue, states: states, now: context.now, completion: completion)
+            try broker.purge(queue, states: states, filter: filter, now: context.now, completion: completion)
         } catch {
             throw Problem(error)
         }
@@ -231,6 +231,7 @@ extension API {
         let limit = try api.sweepLimit()
         let state = try api.query.word("state", kickedStates)
         let isToOrigin = try api.query.word("to", kickTargets) ?? false
+        let filter = try api.taskFilter(now: context.now)
         if isToOrigin {
             do throws(Problem) { try context.caller.checkAllQueues(.manage, for: "to=origin") } catch {
                 throw error.inside("to")
@@ -243,10 +244,11 @@ extension API {
             if isToOrigin {
                 let states = state.map { [$0] } ?? [.ready, .delayed, .dead]
                 try broker.kickToOrigin(
-                    queue, states: states, limit: limit, now: context.now, completion: completion)
+                    queue, states: states, filter: filter, limit: limit, now: context.now, completion: completion)
             } else {
                 try broker.kick(
-                    queue, state: state ?? .dead, limit: limit, now: context.now, completion: completion)
+                    queue, state: state ?? .dead, filter: filter, limit: limit, now: context.now,
+                    completion: completion)
             }
         } catch {
             throw Problem(error)
@@ -291,6 +293,7 @@ extension API {
     ) throws(Problem) -> Outcome {
         let limit = try api.sweepLimit()
         let state = try api.query.word("state", movedStates) ?? .ready
+        let filter = try api.taskFilter(now: context.now)
         let target = try api.moveTarget(context.caller)
         if target == api.name { throw Problem(.invalidParameter, "to must be another queue", field: "to") }
         try checkMove(from: api.name.span, to: target.span)
@@ -301,7 +304,8 @@ extension API {
         let completion = completion(of: request, "{\"moved\":", context, on: broker)
         do throws(BrokerError) {
             try broker.move(
-                source, to: destination, state: state, limit: limit, now: context.now, completion: completion)
+                source, to: destination, state: state, filter: filter, limit: limit, now: context.now,
+                completion: completion)
         } catch {
             throw Problem(error)
         }
@@ -318,12 +322,12 @@ extension API {
         of request: borrowing Request, _ begin: StaticString, _ context: borrowing Context, on broker: isolated Broker
     ) -> Broker.SweepCompletion {
         let (server, ticket, record) = (context.server, request.ticket, context.audit)
-        return { count in
-            if let record { Log.standard.write(record.event(taskCount: count)) }
+        return { end in
+            if let record { Log.standard.write(record.event(taskCount: end.count)) }
             server.answer(ticket) { responses in
                 responses.beginJSON(estimatedCount: 15)
-                writeCount(begin, count, to: &responses)
-                responses.append("}")
+                writeCount(begin, end.count, to: &responses)
+                responses.append(end.isStopped ? ",\"stopped\":true}" : "}")
                 responses.endLine()
                 responses.hold(until: broker.changeSequence)
             }

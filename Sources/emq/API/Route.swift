@@ -20,6 +20,8 @@ final class Route: Sendable {
         case source
         /// The id of a task.
         case task
+        /// The id of a purge, kick or move.
+        case operation
         /// The name of a file of the dashboard.
         case file
 
@@ -30,6 +32,7 @@ final class Route: Sendable {
             case .queue: "the name of a queue"
             case .source: "the name of a source"
             case .task: "the id of a task"
+            case .operation: "the id of an operation"
             case .file: "the name of a file"
             }
         }
@@ -72,7 +75,7 @@ final class Route: Sendable {
         case .none where name.utf8CodeUnitCount == 0: "/"
         case .none: suffix.utf8CodeUnitCount == 0 ? "/\(name)/" : "/\(name)\(suffix)"
         case .queue, .source: "/\(name)/NAME\(suffix)"
-        case .task: "/\(name)/ID"
+        case .task, .operation: "/\(name)/ID"
         case .file: "/\(name)/FILE"
         }
     }
@@ -246,10 +249,11 @@ extension Route {
             let suffixLength = route.suffix.utf8CodeUnitCount
             guard suffixLength == 0 || rest.extracting(last: suffixLength).equals(route.suffix) else { continue }
             // A queue's name may end in a slash, an id cannot.
-            let isSlashed = route.subject == .task && rest[rest.count - 1] == UInt8(ascii: "/")
+            let isSlashed = [.task, .operation].contains(route.subject) && rest[rest.count - 1] == UInt8(ascii: "/")
             PercentEncoding.decode(rest.extracting(droppingLast: suffixLength + (isSlashed ? 1 : 0)), into: &name)
             let owner = route.subject == .source ? "a source" : "a queue"
-            if ![.task, .file].contains(route.subject), let flaw = QueueName.flaw(in: name.span, of: owner) {
+            if ![.task, .operation, .file].contains(route.subject), let flaw = QueueName.flaw(in: name.span, of: owner)
+            {
                 throw Problem(.invalidName, flaw)
             }
             return place

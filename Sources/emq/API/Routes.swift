@@ -51,6 +51,8 @@ extension Route {
 
         Route(
             "alerts", .none, advice: "/stats/NAME shows a queue", .get(needs: .read, hold: .never, API.showAlerts)),
+        Route("operations", .none, .get(needs: .read, hold: .never, API.listOperations)),
+        Route("operations", .operation, .delete(.returns, needs: .manage, API.stopOperation)),
 
         // These work while the disk is full too.
         Route(

@@ -26,7 +26,7 @@ struct AuditRecord {
         switch route.subject {
         case .queue: queueName = name
         case .source: members = [.text("source", name)]
-        case .none, .task, .file: break
+        case .none, .task, .operation, .file: break
         }
     }
 

@@ -54,9 +54,9 @@ extension OpenAPI {
         ("Touched", .answer([("touched", .count), missing])),
         ("KickedTasks", .answer([("kicked", .count), missing])),
         ("MovedTasks", .answer([("moved", .count), missing])),
-        ("Purged", .answer([("purged", .count)])),
-        ("Kicked", .answer([("kicked", .count)])),
-        ("Moved", .answer([("moved", .count)])),
+        ("Purged", .answer([("purged", .count)], optional: stopped)),
+        ("Kicked", .answer([("kicked", .count)], optional: stopped)),
+        ("Moved", .answer([("moved", .count)], optional: stopped)),
         ("Paused", .answer([("paused", .boolean)], optional: [("new", .constant("true"))])),
         ("Result", .answer([("state", .reference("State"))], optional: [("result", .any)])),
         (
@@ -72,6 +72,7 @@ extension OpenAPI {
         ("QueueStatistics", queueStatistics),
         ("QueueGroup", queueGroup),
         ("Statistics", statistics),
+        ("Operations", operations),
         ("ErrorGroups", errorGroups),
         ("Workers", workers),
         ("Alerts", alerts),
@@ -156,6 +157,27 @@ extension OpenAPI {
     )
 
     // MARK: Groups of tasks
+
+    private static let stopped: Properties = [
+        ("stopped", Schema.constant("true").described("Somebody has stopped it before its end."))
+    ]
+
+    private static let operations = Schema.answer([
+        (
+            "operations",
+            .array(
+                of: .answer(
+                    [
+                        ("id", .count), ("action", .words(["purge", "kick", "move"])), ("queue", .queueName),
+                        ("state", .array(of: .reference("State"))), ("started", .time), ("examined", .count),
+                        ("changed", .count), ("total", .count),
+                    ],
+                    optional: [
+                        ("to", .queueName), ("error", .text(mayBeEmpty: true)),
+                        ("error_match", .text(mayBeEmpty: true)), ("older_than", .duration), ("newer_than", .duration),
+                    ]))
+        )
+    ])
 
     private static let errorGroups = Schema.answer(
         [

@@ -75,7 +75,8 @@ extension OpenAPI {
 
         "GET /peek/NAME": Description(
             name: "peek", summary: "Shows tasks of one state without taking them.",
-            answer: .json(.array(of: .reference("ListedTask"))), failures: [404]),
+            answer: .json(.array(of: .reference("ListedTask"))), failures: [404],
+            fields: [("Link", "With a filter, the URL where to go on, with the relation next (RFC 8288).")]),
         "GET /queues/": Description(
             name: "listQueues", summary: "Lists the queues that hold tasks, have a configuration or are paused.",
             answer: .json(.array(of: .queueName)),
@@ -104,6 +105,13 @@ extension OpenAPI {
         "GET /search/": Description(
             name: "search", summary: "Finds tasks by id or key, and queues by a part of their names.",
             answer: shows("Found")),
+        "GET /operations/": Description(
+            name: "listOperations", summary: "Lists the purges, kicks and moves under way.",
+            answer: shows("Operations")),
+        "DELETE /operations/ID": Description(
+            name: "stopOperation", summary: "Stops a purge, kick or move. What it has done stays done.",
+            statuses: [204], answer: .nothing),
+
         "POST /pause/NAME": Description(
             name: "pause", summary: "Stops dispatching the queue's tasks.", answer: shows("Paused")),
         "POST /resume/NAME": Description(

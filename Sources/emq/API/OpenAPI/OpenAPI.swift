@@ -69,6 +69,7 @@ enum OpenAPI {
         case .queue: "/\(name)/{queue}\(route.suffix)"
         case .source: "/\(name)/{source}\(route.suffix)"
         case .task: "/\(name)/{id}\(route.suffix)"
+        case .operation: "/\(name)/{operation}\(route.suffix)"
         case .file: "/\(name)/{file}\(route.suffix)"
         }
     }
@@ -81,6 +82,7 @@ enum OpenAPI {
             case .queue: "queue"
             case .source: "source"
             case .task: "id"
+            case .operation: "operation"
             case .file: "file"
             }
         let ofPath = reference.map { [component("parameters", $0)] } ?? []
@@ -118,6 +120,7 @@ enum OpenAPI {
             "The name of a source, percent-encoded. A slash in it may be written as it is or as %2F; before a last "
                 + "word pause or resume, it must be %2F."),
         pathParameter("id", .taskID, "The id of a task."),
+        pathParameter("operation", .count, "The id of a purge, kick or move that is under way."),
         pathParameter("file", .words(DashboardFile.all.map(\.name)), "The name of a file of the dashboard."),
     ]
 
@@ -245,7 +248,7 @@ extension OpenAPI {
     ) -> Bool {
         switch status {
         case 401: !operation.need.isOpen
-        case 404: [.task, .file].contains(route.subject) || description.failures.contains(404)
+        case 404: [.task, .operation, .file].contains(route.subject) || description.failures.contains(404)
         case 409, 429: description.failures.contains(status)
         case 415: description.body != nil
         default: true

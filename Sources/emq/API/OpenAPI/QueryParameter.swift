@@ -43,14 +43,30 @@ struct QueryParameter: Sendable {
 
     static let dryRun = QueryParameter(
         "dry_run", words(API.dryRuns), "With true, checks a change and answers as usual, but changes nothing.")
-    static let peek = [
+    static let peek =
+        [
+            QueryParameter(
+                "n", .integer(.min ... .max),
+                "The maximum number of tasks; default 1. Below 1, there are none; over \(API.maximumTasksPerAnswer), there "
+                    + "are up to \(API.maximumTasksPerAnswer)."),
+            QueryParameter("state", words(TaskState.named), "The state of the tasks; default ready."),
+            QueryParameter("after", .taskID, "The id of the last task of the page before."),
+            contentLimit,
+        ] + filter
+    /// Which tasks of a queue.
+    private static let filter = [
         QueryParameter(
-            "n", .integer(.min ... .max),
-            "The maximum number of tasks; default 1. Below 1, there are none; over \(API.maximumTasksPerAnswer), there "
-                + "are up to \(API.maximumTasksPerAnswer)."),
-        QueryParameter("state", words(TaskState.named), "The state of the tasks; default ready."),
-        QueryParameter("after", .taskID, "The id of the last task of the page before."),
-        contentLimit,
+            "error", .text(mayBeEmpty: true),
+            "Only tasks with this first line of their error, of which the first \(TaskError.maximumLineBytes) bytes "
+                + "count; if it is empty, only tasks without an error."),
+        QueryParameter(
+            "error_match", .text(mayBeEmpty: true, maximumBytes: GlobPattern.maximumByteCount),
+            "Only tasks with a first line of their error that matches this pattern, in which * stands for any characters "
+                + "or none."),
+        QueryParameter(
+            "older_than", .duration, "Only tasks that have been in their state for at least so many seconds."),
+        QueryParameter(
+            "newer_than", .duration, "Only tasks that have been in their state for less than so many seconds."),
     ]
     static let history = QueryParameter(
         "history", words(HistoryInterval.named), "Adds the history of an hour (1m) or a day (5m), in such steps.")
@@ -67,20 +83,23 @@ struct QueryParameter: Sendable {
                 "trend", words(QueuePageQuery.switches),
                 "1 adds how many tasks of each queue were ready in each of the last \(ReadyTrend.count) minutes."),
         ]
-    static let purge = [
-        QueryParameter(
-            "state", words(API.purgedStates), "The state of the tasks, or all; default ready and delayed tasks.")
-    ]
+    static let purge =
+        [
+            QueryParameter(
+                "state", words(API.purgedStates), "The state of the tasks, or all; default ready and delayed tasks.")
+        ] + filter
     static let kickToOrigin = QueryParameter(
         "to", words(API.kickTargets), "Returns dead letters to the queues where they died.")
-    static let kick = [
-        sweepCount, QueryParameter("state", words(API.kickedStates), "The state of the tasks; default dead."),
-        kickToOrigin,
-    ]
-    static let move = [
-        sweepCount, QueryParameter("state", words(API.movedStates), "The state of the tasks; default ready."),
-        moveTarget,
-    ]
+    static let kick =
+        [
+            sweepCount, QueryParameter("state", words(API.kickedStates), "The state of the tasks; default dead."),
+            kickToOrigin,
+        ] + filter
+    static let move =
+        [
+            sweepCount, QueryParameter("state", words(API.movedStates), "The state of the tasks; default ready."),
+            moveTarget,
+        ] + filter
     static let moveTarget = QueryParameter(
         "to", .queueName, isRequired: true, "The queue that the tasks move to.")
     private static let sweepCount = QueryParameter(

@@ -1,0 +1,121 @@
+// Filters of kick, purge, move and peek, and `/operations/`, through real sockets.
+
+import Foundation
+import Testing
+
+@Suite struct OperationTests {
+    let server: Server
+
+    init() throws { server = try Server() }
+
+    /// Lets tasks with these contents die with an error.
+    private func bury(_ queue: String, _ contents: [Int], _ error: String?) throws {
+        try server.enqueueAll(queue, contents)
+        let ids = try server.take(queue, contents.count).compactMap { $0["id"] as? String }.map { "\"\($0)\"" }
+        let reason = error.map { ", \"error\": \"\($0)\"" } ?? ""
+        try server.post("/nak/", "{\"ids\": [\(ids.joined(separator: ","))], \"dead\": true\(reason)}")
+    }
+
+    private func contents(_ path: String) throws -> [Int] {
+        try server.get(path).tasks.compactMap { $0?["content"] as? Int }
+    }
+
+    @Test func filtersSelectTasksByTheirErrors() throws {
+        try bury("q", [1, 2], "no route to host")
+        try bury("q", [3], nil)
+        try bury("q", [4], "timeout\\n  at line 3")
+        try bury("q", [5], "read: timeout")
+        let dead = "/peek/q?state=dead&n=10"
+        #expect(try contents("\(dead)&error=no%20route%20to%20host") == [1, 2])
+        #expect(try contents("\(dead)&error=") == [3])
+        #expect(try contents("\(dead)&error_match=*timeout*") == [4, 5])
+        #expect(try contents("\(dead)&error_match=*timeout&error=timeout") == [4])
+        #expect(try contents("\(dead)&older_than=60") == [])
+        #expect(try contents("\(dead)&newer_than=60.5") == [1, 2, 3, 4, 5])
+        #expect(try contents("/peek/unknown?error=x") == [])
+        #expect(try server.send("POST", "/kick/q?error=").body == "{\"kicked\":1}")
+        #expect(try server.send("POST", "/move/q?state=dead&to=r&error_match=*timeout").body == "{\"moved\":2}")
+        #expect(try server.send("POST", "/purge/q?state=dead&newer_than=0").body == "{\"purged\":0}")
+        #expect(try server.send("POST", "/purge/q?state=dead&error=no%20route%20to%20host").body == "{\"purged\":2}")
+        #expect(try contents("/peek/q?n=10") == [3] && contents("/peek/r?state=dead&n=10") == [4, 5])
+    }
+
+    @Test(arguments: [
+        "older_than=x", "older_than=-1", "newer_than=1.2.3", "newer_than=", "newer_than=4294967296", "error=%FF",
+    ])
+    func wrongFiltersChangeNothing(parameter: String) throws {
+        try server.enqueueAll("q", [1])
+        for target in ["/purge/q", "/peek/q", "/kick/q"] {
+            let method = target == "/peek/q" ? "GET" : "POST"
+            let answer = try server.send(method, "\(target)?\(parameter)")
+            #expect(answer.status == 400 && answer.field == String(parameter.prefix { $0 != "=" }), "\(target)")
+        }
+        #expect(try contents("/peek/q") == [1])
+    }
+
+    /// A long pattern makes a peek look at fewer tasks.
+    @Test func aPeekWithAFilterSaysWhereToGoOn() throws {
+        try server.enqueueAll("q", Array(0..<2000))
+        let pattern = String(repeating: "x", count: 250)
+        let first = try server.get("/peek/q?n=5&error_match=\(pattern)")
+        let link = try #require(first.fields["link"])
+        #expect(first.body == "[]")
+        let next = try #require(link.firstMatch(of: /^<(\/peek\/q\?n=5&error_match=x+&after=.{22})>; rel="next"$/))
+        let second = try server.get(String(next.1))
+        #expect(second.status == 200 && second.fields["link"] != link)
+        #expect(try server.get("/peek/q?n=5&error=").fields["link"] == nil)
+    }
+
+    @Test func operationsShowTheirProgressAndStop() throws {
+        for part in 0..<5 { try server.enqueueAll("q", Array(part * 10_000..<(part + 1) * 10_000)) }
+        #expect(try server.get("/operations/").body == "{\"operations\":[]}")
+        // The pattern makes it slow.
+        let pattern = "*" + String(repeating: "x", count: 200)
+        let mover = try server.begin("POST", "/move/q?to=r&error_match=\(pattern)&newer_than=86400")
+        let operation = try eventually("the move") {
+            (try server.get("/operations").object["operations"] as? [[String: Any]])?.first
+        }
+        #expect(operation["action"] as? String == "move" && operation["queue"] as? String == "q")
+        #expect(operation["to"] as? String == "r" && operation["state"] as? [String] == ["ready"])
+        #expect(operation["error_match"] as? String == pattern && operation["newer_than"] as? Int == 86400)
+        #expect(operation["total"] as? Int == 50_000 && operation["changed"] as? Int == 0)
+        let id = try #require(operation["id"] as? Int)
+        #expect(try server.send("DELETE", "/operations/\(id)").status == 204)
+        #expect(try mover.response().body == "{\"moved\":0,\"stopped\":true}")
+        for gone in ["\(id)", "x", "-1"] {
+            let answer = try server.send("DELETE", "/operations/\(gone)")
+            #expect(answer.status == 404 && answer.detail.contains("under way"))
+        }
+        #expect(try server.get("/operations/").body == "{\"operations\":[]}")
+    }
+
+    @Test func aTokenSeesAndStopsOnlyOperationsOfItsQueues() throws {
+        let all = TestToken("all", ["read", "enqueue", "manage"])
+        let (some, reader) = (
+            TestToken("some", ["read", "manage"], queues: ["r"]), TestToken("reader", ["read"])
+        )
+        let file = try TokenFile([all, some, reader])
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
+        let client = try server.connect()
+        let tasks = "[" + Array(repeating: "{}", count: 10_000).joined(separator: ",") + "]"
+        for _ in 0..<5 { #expect(try client.ask("POST", "/enqueue/q", tasks, all.bearer).status == 200) }
+        let pattern = "*" + String(repeating: "x", count: 200)
+        let mover = try server.connect()
+        mover.send(
+            "POST /move/q?to=r&error_match=\(pattern) HTTP/1.1\r\nHost: localhost\r\nAuthorization: \(all.bearer)\r\n"
+                + "Content-Length: 0\r\n\r\n")
+        let id = try eventually("the move") {
+            let operations = try client.ask("GET", "/operations/", nil, all.bearer).object["operations"]
+            return (operations as? [[String: Any]])?.first?["id"] as? Int
+        }
+        #expect(try client.ask("GET", "/operations/", nil, some.bearer).body == "{\"operations\":[]}")
+        #expect(try client.ask("DELETE", "/operations/\(id)", nil, some.bearer).status == 404)
+        #expect(try client.ask("DELETE", "/operations/\(id)", nil, reader.bearer).status == 403)
+        #expect(try client.ask("DELETE", "/operations/\(id)", nil, all.bearer).status == 204)
+        #expect(try mover.response().body.contains("\"stopped\":true"))
+        let line = try eventually("the line in the log") {
+            server.output.split(separator: "\n").first { $0.contains("DELETE /operations") }
+        }
+        #expect(line.contains("queue=\"q\"") && line.contains("token=\"all\""), "\(line)")
+    }
+}
