@@ -130,8 +130,11 @@ export function purge(app, name, figures, state) {
 	const labels = { "": "Ready and delayed tasks", dead: "Dead tasks", all: "Everything, also running tasks and records" };
 	return ask(app, {
 		title: "Purge", danger: true,
-		fields: [{ name: "state", label: "Which", value: ["dead", "done", "cancelled", "expired"].includes(state) && figures[state] ? state : "", options: ["", "dead", "ready", "delayed", "done", "cancelled", "expired", "all"]
-			.filter((state) => state in labels || sizes[state]).map((state) => [state, `${labels[state] ?? `Only ${state} tasks`} (${count(sizes[state])})`]) }],
+		fields: [{
+			name: "state", label: "Which", value: ["dead", "done", "cancelled", "expired"].includes(state) && figures[state] ? state : "",
+			options: ["", "dead", "ready", "delayed", "done", "cancelled", "expired", "all"].filter((state) => state in labels || sizes[state])
+				.map((state) => [state, `${labels[state] ?? `Only ${state} tasks`} (${count(sizes[state])})`]),
+		}],
 		make: ({ state }) => ({
 			path: `/purge/${named(name)}${query({ state })}`, tasks: sizes[state],
 			text: `${many(sizes[state], "task")} will be deleted for good. No record stays.`,

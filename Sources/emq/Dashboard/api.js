@@ -16,8 +16,7 @@ let token = sessionStorage.getItem(tokenName) ?? "";
 /// Keeps the token for this tab.
 export function setToken(text) {
 	token = text;
-	if (text) sessionStorage.setItem(tokenName, text);
-	else sessionStorage.removeItem(tokenName);
+	sessionStorage.setItem(tokenName, text);
 }
 
 export function hasToken() {
@@ -59,13 +58,11 @@ function json(body) {
 
 /// The failure that a response stands for.
 export function failure(status, text) {
-	let problem;
 	try {
-		problem = JSON.parse(text);
+		return new Failure(status, JSON.parse(text));
 	} catch {
-		problem = undefined;
+		return new Failure(status);
 	}
-	return new Failure(status, problem);
 }
 
 /// Sends a request and returns the JSON of the response, or an empty object.
@@ -84,7 +81,7 @@ export function named(name) {
 export function query(parameters) {
 	const parts = Object.entries(parameters)
 		.filter(([, value]) => value !== undefined && value !== null && value !== false && value !== "")
-		.map(([name, value]) => `${name}=${encodeURIComponent(value === true ? "true" : value)}`);
+		.map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
 	return parts.length ? `?${parts.join("&")}` : "";
 }
 

@@ -87,7 +87,6 @@ class App {
 		else dialogs.say(reason.message, "bad");
 	}
 
-	/// Whether somebody selects text.
 	get isSelecting() {
 		const selection = getSelection();
 		return selection && !selection.isCollapsed && this.main?.contains(selection.anchorNode);

@@ -124,7 +124,8 @@ export class Configuration {
 	}
 
 	value(field) {
-		return this.draft?.values.has(field.name) ? this.draft.values.get(field.name) : this.saved(field);
+		const typed = this.draft?.values.get(field.name);
+		return typed === undefined ? this.saved(field) : typed;
 	}
 
 	/// The fields whose values in the form are not those of the server.
@@ -155,15 +156,17 @@ export class Configuration {
 	summary() {
 		const known = fields.filter((field) => this.saved(field) !== "");
 		if (known.length === 0) return h("p.quiet", { key: "summary" }, "Nothing is set for this queue. The server's defaults apply.");
-		return h("div", { key: "summary" }, facts(known.map((field) => [field.label, field.name === "dead_letter" && this.saved(field) !== null
-			? queueLink(this.saved(field)) : h("bdi", told(field, this.saved(field)))])));
+		return h("div", { key: "summary" }, facts(known.map((field) => {
+			const value = this.saved(field);
+			return [field.label, field.name === "dead_letter" && value !== null ? queueLink(value) : h("bdi", told(field, value))];
+		})));
 	}
 
 	change(field, value) {
 		if (!this.draft) drafts.set(this.name, { values: new Map(), base: this.current });
 		this.draft.values.set(field.name, value);
 		this.verdict = undefined;
-		clearTimeout(this.timer);
+		this.leave();
 		this.timer = setTimeout(() => this.check(), settleMilliseconds);
 		if (this.changes().length === 0) drafts.delete(this.name);
 		this.app.update();
@@ -208,7 +211,7 @@ export class Configuration {
 
 	/// Asks the server whether it would accept the changes. Returns whether it does.
 	async check() {
-		clearTimeout(this.timer);
+		this.leave();
 		if (!this.current || this.changes().length === 0) return false;
 		const { method, path, body } = this.request();
 		const number = (this.number = (this.number ?? 0) + 1);

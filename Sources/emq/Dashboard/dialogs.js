@@ -41,7 +41,6 @@ export function open(title, view, properties) {
 	});
 }
 
-/// Whether a dialog is open.
 export function isOpen() {
 	return document.querySelector("dialog[open]") !== null;
 }

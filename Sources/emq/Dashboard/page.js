@@ -43,8 +43,8 @@ export class Page {
 	/// Called when another page is shown.
 	leave() {}
 
-	/// The answer for a path: `{ json, text, failure }`. Until there is one, the last one that was given for the same
-	/// purpose, so that a page does not become empty when what it asks for changes a little; or undefined.
+	/// The answer for a path: `{ json, text, failure }`. Until there is one, the last one for the same purpose, if any, so
+	/// that a page does not become empty when what it asks for changes a little.
 	latest(purpose, path) {
 		const answer = this.app.data(path);
 		if (answer) this.last[purpose] = answer;
@@ -87,7 +87,6 @@ export function mayOnlyLook() {
 	return h("span.quiet", "Your token may only look.");
 }
 
-/// A small mark beside a name.
 export function badge(text, kind, title) {
 	return h("span", { class: `badge ${kind}`, title }, text);
 }
@@ -126,7 +125,7 @@ export function queueLink(name, properties, text = bdi(name)) {
 	return h("a", { href: queueAddress(name), ...properties }, text);
 }
 
-/// The way to a queue, or to a group of queues whose name ends with a slash, in the tree. `link` makes an address of a prefix.
+/// The way in the tree to a queue, or to a group, whose name ends with a slash. `link` makes an address of a prefix.
 export function crumbs(name, link) {
 	const parts = name.split("/").slice(0, -1);
 	return h("nav.crumbs", { key: "crumbs", "aria-label": "Place in the tree" }, h("a", { href: link("") }, "All queues"),

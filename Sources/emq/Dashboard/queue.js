@@ -20,12 +20,12 @@ const pageSize = 50;
 
 /// The columns of tasks: only those `states` have it, and if it `isRare`, only if a task has a value. `kind` is a class.
 const columns = [
-	{ label: "Key", value: (task) => task.key !== undefined && bdi(task.key, { class: "cut" }), isRare: true },
-	{ label: "Content", value: (task) => content(task), kind: "content" },
+	{ label: "Key", value: ({ key }) => key !== undefined && bdi(key, { class: "cut" }), isRare: true },
+	{ label: "Content", value: content, kind: "content" },
 	{ label: "Attempt", value: (task) => count(task.attempt), kind: "number" },
-	{ label: "Worker", value: (task) => task.worker !== undefined && h("a", { href: `#/workers${query({ match: task.worker })}` }, bdi(task.worker)), isRare: true, states: ["dispatched", "done", "dead"] },
-	{ label: "Error", value: (task) => task.error !== undefined && bdi(task.error.split("\n", 1)[0], { class: "cut", title: plain(task.error.slice(0, 1000)) }), isRare: true },
-	{ label: "From", value: (task) => task.origin !== undefined && queueLink(task.origin), isRare: true },
+	{ label: "Worker", value: ({ worker }) => worker !== undefined && h("a", { href: `#/workers${query({ match: worker })}` }, bdi(worker)), isRare: true, states: ["dispatched", "done", "dead"] },
+	{ label: "Error", value: ({ error }) => error !== undefined && bdi(error.split("\n", 1)[0], { class: "cut", title: plain(error.slice(0, 1000)) }), isRare: true },
+	{ label: "From", value: ({ origin }) => origin !== undefined && queueLink(origin), isRare: true },
 	{ label: "Enqueued", value: (task) => ago(task.enqueued), kind: "wide" },
 	{ label: "Due", value: (task) => ago(task.due), states: ["delayed"] },
 	{ label: "Taken", value: (task) => ago(task.dispatched), states: ["dispatched"] },
@@ -138,7 +138,7 @@ export class Queue extends Page {
 				&& h("p.notice.unknown", { key: "new" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
 			isFailing && h("p.notice.bad", { key: "circuit", role: "alert" }, h("b", "The receiver fails"),
 				` (${many(circuit.failures, "time")} in a row). `,
-				circuit.state === "open" ? ["The circuit is open: emq tries again ", ago(circuit.until), "."] : "The circuit is half-open: one task tries whether it works again."));
+				circuit.state === "open" ? ["emq tries again ", ago(circuit.until), "."] : "One task tries whether it works again."));
 	}
 
 	tiles(figures) {
@@ -254,7 +254,7 @@ export class Queue extends Page {
 	}
 
 	totals(totals) {
-		return h("section.quiet.totals", { key: "totals", "aria-label": "Totals" }, "In all: ",
-			Object.entries(totals).filter(([, value]) => value > 0).map(([name, value]) => h("span", { key: name }, `${name.replaceAll("_", " ")} `, h("b", count(value)))));
+		return h("section.quiet.totals", { key: "totals", "aria-label": "Totals" }, "In all: ", Object.entries(totals).map(
+			([name, value]) => value > 0 && h("span", { key: name }, `${name.replaceAll("_", " ")} `, h("b", count(value)))));
 	}
 }

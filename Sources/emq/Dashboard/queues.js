@@ -25,8 +25,10 @@ const columns = [
 	{ name: "failed", label: "Failed/s", value: (row) => rate(row.rates.failed), isWide: true },
 	{ name: "trend", label: "Last half hour", isFixed: true, isWide: true },
 	{ name: "waiters", label: "Waiting workers", value: (row) => count(row.waiters), isWide: true },
-	{ name: "paused", label: "Paused", value: (row) => paused(row), isWide: true },
+	{ name: "paused", label: "Paused", value: paused, isWide: true },
 ];
+
+const sorts = columns.filter(({ isFixed }) => !isFixed);
 
 /// The height of a row, which the style sheet fixes. Narrow screens have the figures below the name.
 function rowHeight() {
@@ -66,19 +68,17 @@ export class Queues extends Page {
 
 	constructor(app, route) {
 		super(app, route);
-		this.onscroll = () => app.update();
-		addEventListener("scroll", this.onscroll, { passive: true });
-		addEventListener("resize", this.onscroll, { passive: true });
+		const { signal } = (this.watching = new AbortController());
+		for (const type of ["scroll", "resize"]) addEventListener(type, () => app.update(), { passive: true, signal });
 	}
 
 	leave() {
-		removeEventListener("scroll", this.onscroll);
-		removeEventListener("resize", this.onscroll);
+		this.watching.abort();
 	}
 
 	read({ parameters }) {
 		this.prefix = parameters.get("prefix") ?? "";
-		this.sort = columns.some(({ name, isFixed }) => name === parameters.get("sort") && !isFixed) ? parameters.get("sort") : "name";
+		this.sort = sorts.find(({ name }) => name === parameters.get("sort"))?.name ?? "name";
 		this.match = parameters.get("match") ?? "";
 		this.isFlat = parameters.get("flat") === "1";
 		this.found = new Map();
@@ -113,8 +113,7 @@ export class Queues extends Page {
 	request() {
 		const { first, size } = this.window;
 		return { first, path: `/stats/${query({
-			delimiter: this.isFlat || this.match ? "" : "/", prefix: this.prefix, match: pattern(this.match), sort: this.sort, offset: first ? first : "0",
-			n: size, trend: "1",
+			delimiter: this.isTree && "/", prefix: this.prefix, match: pattern(this.match), sort: this.sort, offset: first, n: size, trend: "1",
 		})}` };
 	}
 
@@ -132,27 +131,24 @@ export class Queues extends Page {
 			for (const index of this.found.keys()) if (index >= this.count) this.found.delete(index);
 		}
 		return [
-			h("div.head", { key: "head" }, h("h1", "Queues"), this.count !== undefined && h("span.quiet", this.total())),
+			h("div.head", { key: "head" }, h("h1", "Queues"), this.count !== undefined && h("span.quiet",
+				this.isTree ? many(this.count, "entry").replace("entrys", "entries") : many(this.count, "queue"))),
 			this.tools(),
-			this.selected.size > 0 ? this.bar() : this.crumbs(),
+			this.selected.size > 0 ? this.bar() : this.prefix !== "" && crumbs(this.prefix, (prefix) => this.link({ prefix })),
 			answer?.failure ? missing(answer, "the queues") : this.table(),
 		];
 	}
 
-	total() {
-		const isTree = !this.isFlat && !this.match;
-		return isTree ? many(this.count, "entry").replace("entrys", "entries") : many(this.count, "queue");
+	/// Whether groups stand for the queues in them.
+	get isTree() {
+		return !this.isFlat && !this.match;
 	}
 
 	tools() {
 		return h("div.tools", { key: "tools" },
 			filterField("Filter by name", "mail or *.eu", this.match, (match) => this.change({ match })),
 			segments("Shown as", [["", "Tree"], ["1", "List"]], this.isFlat ? "1" : "", (flat) => this.change({ flat })),
-			h("div.narrow", sortField(columns.filter(({ isFixed }) => !isFixed).map(({ name, label }) => [name, `Sort: ${label}`]), this.sort, (sort) => this.change({ sort }))));
-	}
-
-	crumbs() {
-		return this.prefix !== "" && crumbs(this.prefix, (prefix) => this.link({ prefix }));
+			h("div.narrow", sortField(sorts.map(({ name, label }) => [name, `Sort: ${label}`]), this.sort, (sort) => this.change({ sort }))));
 	}
 
 	table() {
@@ -187,11 +183,12 @@ export class Queues extends Page {
 		if (!row) return h("tr", { key: `place ${index}`, "aria-rowindex": index + 2 }, h("td"), h("td", { colspan: columns.length, class: "quiet" }, "…"));
 		const key = rowKey(row);
 		const isGroup = row.group !== undefined;
-		const name = isGroup ? row.group.slice(this.prefix.length) : this.isFlat || this.match ? row.queue : row.queue.slice(this.prefix.length);
+		const whole = row.group ?? row.queue;
+		const name = this.isTree ? whole.slice(this.prefix.length) : whole;
 		return h(
 			"tr", { key, "aria-rowindex": index + 2, class: this.selected.has(key) ? "selected" : "", "data-row": key },
 			h("td.check", h("input", {
-				type: "checkbox", "aria-label": `Select ${plain(row.group ?? row.queue)}`, checked: this.selected.has(key),
+				type: "checkbox", "aria-label": `Select ${plain(whole)}`, checked: this.selected.has(key),
 				onchange: (event) => this.select([row], event.target.checked),
 			})),
 			h("th", h("div", isGroup
@@ -227,10 +224,10 @@ export class Queues extends Page {
 				button("Pause", () => this.act("pause", "Paused")),
 				button("Resume", () => this.act("resume", "Resumed")),
 				button("Kick", () => this.confirm("kick", "Kicked", {
-					title: "Kick dead tasks", action: "Kick", make: () => ({ tasks: dead, text: `${many(dead, "dead task")} will be ready at once.` }),
+					title: "Kick dead tasks", action: "Kick", make: () => ({ tasks: dead, text: `${many(dead, "task")} will be ready at once.` }),
 				}), { disabled: dead === 0 }),
 				button("Purge", () => this.confirm("purge", "Purged", {
-					title: "Purge", danger: true, make: () => ({ tasks: waiting, text: `${many(waiting, "ready or delayed task")} will be deleted for good.` }),
+					title: "Purge", danger: true, make: () => ({ tasks: waiting, text: `${many(waiting, "task")}, ready or delayed, will be deleted for good.` }),
 				}), { class: "danger", disabled: waiting === 0 }),
 			] : mayOnlyLook(),
 			button("Clear", () => this.set({ selected: new Map() }), { class: "quiet" }));

@@ -15,11 +15,7 @@ export class Search {
 	}
 
 	clear() {
-		this.text = "";
-		this.results = [];
-		this.place = 0;
-		this.message = "";
-		this.isOpen = false;
+		Object.assign(this, { text: "", results: [], place: 0, message: "", isOpen: false });
 	}
 
 	focus() {
@@ -58,11 +54,7 @@ export class Search {
 		this.text = text.trim();
 		this.isOpen = true;
 		clearTimeout(this.timer);
-		if (this.text === "") {
-			this.results = [];
-			this.message = "";
-			return this.app.update();
-		}
+		if (this.text === "") return this.show([], "");
 		this.timer = setTimeout(() => this.find(this.text), settleMilliseconds);
 	}
 
@@ -71,13 +63,11 @@ export class Search {
 		try {
 			answer = await send("GET", `/search${query({ q: text, n: 10 })}`);
 		} catch (error) {
-			if (text !== this.text) return;
-			this.results = [];
-			this.message = error.message;
-			return this.app.update();
+			if (text === this.text) this.show([], error.message);
+			return;
 		}
 		if (text !== this.text) return;
-		this.results = [
+		const results = [
 			...answer.tasks.map((task) => ({
 				path: `task/${task.id}`,
 				view: [h("span.kind", "Task"), task.key === undefined ? h("code", task.id) : bdi(task.key),
@@ -87,8 +77,11 @@ export class Search {
 				path: `queue/${encodeURIComponent(name)}`, view: [h("span.kind", "Queue"), bdi(name)],
 			})),
 		];
-		this.place = 0;
-		this.message = this.results.length ? "" : "Nothing has this name, id or key.";
+		this.show(results, results.length ? "" : "Nothing has this name, id or key.");
+	}
+
+	show(results, message) {
+		Object.assign(this, { results, message, place: 0 });
 		this.app.update();
 	}
 
