@@ -69,7 +69,7 @@ export function ask(app, { title, action = title, danger, fields = [], make, don
 			};
 			return h("div", { class: fields.length > 4 && !rows ? "field" : "field whole" }, h("label", { for: `ask-${name}` }, label),
 				options ? h("select", properties, options.map(([value, text]) => h("option", { value }, text))) : h(rows ? "textarea" : "input", properties),
-				h("small", { id: `hint-${name}`, class: flaw ? "bad" : "hint", role: flaw && "alert" }, flaw ?? hint));
+				h("small", { id: `hint-${name}`, class: flaw && "bad", role: flaw && "alert" }, flaw ?? hint));
 		};
 		return [
 			h("div.dialog-body",

@@ -11,16 +11,12 @@ export class Failure extends Error {
 }
 
 const tokenName = "emq-token";
-let token = sessionStorage.getItem(tokenName) ?? "";
+export let token = sessionStorage.getItem(tokenName) ?? "";
 
 /// Keeps the token for this tab.
 export function setToken(text) {
 	token = text;
 	sessionStorage.setItem(tokenName, text);
-}
-
-export function hasToken() {
-	return token !== "";
 }
 
 /// What the browser adds to a request. Nothing at first: a browser that may add a password asks for one itself, in a window
@@ -95,8 +91,6 @@ export function curl(method, path, body) {
 	parts.push(quote(url(path)));
 	return parts.join(" ");
 }
-
-// MARK: What the token allows
 
 let access;
 

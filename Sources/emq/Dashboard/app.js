@@ -1,6 +1,6 @@
 // The frame around all pages: navigation, search, keys, the live figures, the token.
 
-import { Failure, failure, hasToken, learnAccess, send, setToken } from "./api.js";
+import { Failure, failure, learnAccess, send, setToken, token } from "./api.js";
 import { Dead } from "./dead.js";
 import * as dialogs from "./dialogs.js";
 import { h, render } from "./dom.js";
@@ -31,7 +31,7 @@ const statuses = {
 	hidden: ["Paused", "waiting", "The figures stay as they are while the tab is hidden."],
 };
 
-const themes = { auto: "Theme: as the system's", light: "Theme: light", dark: "Theme: dark" };
+const themes = { auto: ["◐", "Theme: as the system's"], light: ["☀", "Theme: light"], dark: ["☾", "Theme: dark"] };
 
 class App {
 	constructor() {
@@ -54,14 +54,12 @@ class App {
 		try {
 			this.access = await learnAccess();
 		} catch (error) {
-			if (error.status === 401) return this.askToken(hasToken() && error.message);
+			if (error.status === 401) return this.askToken(token && error.message);
 			setTimeout(() => this.begin(), 2000);
 			return this.note("lost");
 		}
 		this.update();
 	}
-
-	// MARK: Figures
 
 	/// The answer for a path, or undefined: `{ status, text, json, failure }`.
 	data(path) {
@@ -96,7 +94,7 @@ class App {
 		return dialogs.isOpen() || this.isSelecting || this.page.isHeld;
 	}
 
-	/// Asks the server again for everything that is visible, such as after a change.
+	/// Asks the server again for all that is visible, such as after a change.
 	refresh() {
 		this.live.restart();
 	}
@@ -138,8 +136,6 @@ class App {
 		render(this.root, this.frame(isHeld));
 	}
 
-	// MARK: The frame
-
 	frame(isHeld) {
 		const { isSelecting } = this;
 		const status = isHeld && this.state === "live" ? "held" : this.state;
@@ -160,7 +156,7 @@ class App {
 			h("div.top", { key: "top" },
 				this.search.view(),
 				h("span", { class: `live ${kind}`, role: "status", title: explanation, "data-state": status }, label),
-				iconButton({ auto: "◐", light: "☀", dark: "☾" }[this.theme], themes[this.theme], "t", () => this.changeTheme()),
+				iconButton(...themes[this.theme], "t", () => this.changeTheme()),
 				iconButton("?", "Keys", "?", () => this.help())),
 			h("main", { key: "main", id: "main", tabindex: "-1", dom: (element) => (this.main = element) },
 				h("div", { key: this.routeKey, class: "page", opaque: isSelecting }, !isSelecting && this.page.view())),
@@ -179,8 +175,6 @@ class App {
 		this.theme = theme;
 		document.documentElement.dataset.theme = theme;
 	}
-
-	// MARK: Pages
 
 	/// Shows another page. `path` is what follows `#/`.
 	go(path) {
@@ -219,8 +213,6 @@ class App {
 		this.update();
 	}
 
-	// MARK: Actions
-
 	/// Sends a request for a button, and says what came of it. `done` makes the message of the JSON that came back.
 	/// Returns the JSON, or undefined if the request failed.
 	async perform(method, path, body, done) {
@@ -240,7 +232,7 @@ class App {
 	async askToken(flaw) {
 		if (this.isAsking) return;
 		this.isAsking = true;
-		const token = await dialogs.open("Token", (close) => [
+		const typed = await dialogs.open("Token", (close) => [
 			h("div.dialog-body",
 				h("p", "This server has tokens. The page keeps yours until you close the tab."),
 				h("label.field", h("span", "Token"), h("input", {
@@ -254,18 +246,16 @@ class App {
 			}, { type: "submit", class: "primary" })),
 		]);
 		this.isAsking = false;
-		if (token === undefined) {
+		if (typed === undefined) {
 			// Without a token there is nothing to show.
 			if (!this.access) this.askToken("The server shows nothing without a token.");
 			return;
 		}
-		setToken(token);
+		setToken(typed);
 		this.answers.clear();
 		await this.begin();
 		this.refresh();
 	}
-
-	// MARK: Keys
 
 	key(event) {
 		const hasControl = event.ctrlKey || event.metaKey;

@@ -30,8 +30,7 @@ export function chart({ end, interval }, label, format, ...series) {
 	const x = (index) => (index / (length - 1)) * width;
 	const y = (value) => height - (value / top) * (height - 4) - 1;
 	const start = end - interval * (length - 1);
-	const last = series.map(([name, , values]) => `${name} ${format(values.at(-1))}`).join(", ");
-	const most = series.map(([name, , values]) => `${name} ${format(Math.max(0, ...values))}`).join(", ");
+	const told = (choose) => series.map(([name, , values]) => `${name} ${format(choose(values))}`).join(", ");
 	const show = (event) => {
 		const box = event.currentTarget.getBoundingClientRect();
 		const part = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
@@ -48,7 +47,6 @@ export function chart({ end, interval }, label, format, ...series) {
 	const hide = (event) => {
 		for (const part of event.currentTarget.querySelectorAll(".chart-tip, .chart-cursor")) part.hidden = true;
 	};
-	const marks = [0, 0.25, 0.5, 0.75, 1];
 	return h("figure.chart",
 		h(
 			"figcaption", h("span.chart-label", label),
@@ -59,7 +57,7 @@ export function chart({ end, interval }, label, format, ...series) {
 			h(
 				"svg", {
 					viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
-					"aria-label": `${label} over ${Math.round((interval * length) / 60)} minutes. Now: ${last}. Highest: ${most}.`,
+					"aria-label": `${label} over ${Math.round((interval * length) / 60)} minutes. Now: ${told((values) => values.at(-1))}. Highest: ${told((values) => Math.max(0, ...values))}.`,
 				},
 				[0, 0.5, 1].map((part) => h("line", {
 					class: "grid", x1: 0, x2: width, y1: y(part * top), y2: y(part * top),
@@ -68,7 +66,7 @@ export function chart({ end, interval }, label, format, ...series) {
 				series.map(([, color, values]) => h("path", { class: `curve ${color}`, d: path(values, x, y) }))),
 			h("div.chart-cursor", { hidden: true, opaque: true }),
 			h("div.chart-tip", { hidden: true, opaque: true })),
-		h("div.chart-times", { "aria-hidden": true }, marks.map((part) => h("span", hour(start + part * (end - start))))));
+		h("div.chart-times", { "aria-hidden": true }, [0, 0.25, 0.5, 0.75, 1].map((part) => h("span", hour(start + part * (end - start))))));
 }
 
 /// The chart of what comes and goes.

@@ -9,7 +9,7 @@ import { button, card, facts, missing, queueLink } from "./page.js";
 
 const settleMilliseconds = 400;
 
-/// The fields of the form, in groups. Each has a name in the configuration, a label, a `kind`, a `fallback`, a hint, `never`.
+/// The fields of the form, in groups: the name in the configuration, a label, a `kind`, a `fallback`, a hint, and `never`.
 ///
 /// - `kind`: "s" (a duration), "n" (a number), "" (a text), "lines", or choices with what they mean.
 /// - `fallback`: what applies if neither the queue nor the server's defaults say anything; durations in seconds.
@@ -93,7 +93,6 @@ addEventListener("beforeunload", (event) => {
 	if (drafts.size > 0) event.preventDefault();
 });
 
-/// The card with the configuration.
 export class Configuration {
 	constructor(app, name) {
 		this.app = app;
@@ -214,7 +213,7 @@ export class Configuration {
 		this.leave();
 		if (!this.current || this.changes().length === 0) return false;
 		const { method, path, body } = this.request();
-		const number = (this.number = (this.number ?? 0) + 1);
+		this.checked = body;
 		let verdict = {};
 		try {
 			await request(method, `${path}?dry_run=true`, body);
@@ -222,7 +221,7 @@ export class Configuration {
 			verdict = this.complaint(error);
 		}
 		// Somebody has typed on, or gone.
-		if (number !== this.number || !this.draft) return false;
+		if (body !== this.checked || !this.draft) return false;
 		this.verdict = verdict;
 		this.app.update();
 		return !verdict.message;
@@ -302,7 +301,7 @@ export class Configuration {
 			never && (value === null || name === "expiry" || this.common(field) !== "") && h("label.never", h("input", {
 				type: "checkbox", checked: value === null, onchange: (event) => this.change(field, event.target.checked ? null : ""),
 			}), never),
-			h("small", { id: `${name}-hint`, class: flaw ? "bad" : "hint" }, flaw ?? [typeof seconds === "number" && `${duration(seconds)}. `, hint]));
+			h("small", { id: `${name}-hint`, class: flaw && "bad" }, flaw ?? [typeof seconds === "number" && `${duration(seconds)}. `, hint]));
 	}
 }
 

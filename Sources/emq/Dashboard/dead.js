@@ -114,8 +114,7 @@ export class Dead extends Page {
 
 /// The parameters that select a group; an empty error stands for none.
 function filter(group, age, isContinued) {
-	const parts = [`error=${encodeURIComponent(group.error ?? "")}`, ...(age ? [`older_than=${age}`] : [])];
-	return `${isContinued ? "&" : "?"}${parts.join("&")}`;
+	return `${isContinued ? "&" : "?"}error=${encodeURIComponent(group.error ?? "")}${age ? `&older_than=${age}` : ""}`;
 }
 
 function peek(group) {

@@ -8,12 +8,11 @@ let number = 0;
 /// Opens a dialog and returns a promise of what `close` was called with, or undefined if it was dismissed.
 ///
 /// `view(close, update)` describes its contents. The element with `autofocus` gets the focus.
-export function open(title, view, properties) {
+export function open(title, view) {
 	return new Promise((resolve) => {
 		const element = document.createElement("dialog");
 		const label = `dialog-${number += 1}`;
 		element.setAttribute("aria-labelledby", label);
-		if (properties?.class) element.className = properties.class;
 		const opener = document.activeElement;
 		let result;
 		const close = (value) => {
@@ -45,7 +44,7 @@ export function isOpen() {
 	return document.querySelector("dialog[open]") !== null;
 }
 
-/// A button that copies a text. `text` is called when it is pressed; `face` is what the button shows.
+/// A button that copies what `text()` returns; `face` is what the button shows.
 export function copyButton(text, label = "Copy as curl", face = label) {
 	return h("button.quiet.copy", {
 		title: label, "aria-label": label, onclick: async (event) => {

@@ -1,5 +1,5 @@
-// Makes elements from descriptions, and changes only what differs, so that focus, selection and scrolling stay where they
-// are while the figures on a page change.
+// Makes elements from descriptions, and changes only what differs, so that focus, selection and scrolling stay while the
+// figures on a page change.
 //
 // Text is always set as text. Nothing here, and nothing in the other files, writes HTML.
 
@@ -19,7 +19,7 @@ export function h(name, properties, ...children) {
 		children.unshift(properties);
 		properties = undefined;
 	}
-	if (classes.length) properties = { ...properties, class: [...classes, properties?.class ?? []].flat().join(" ") };
+	if (classes.length) properties = { ...properties, class: [...classes, properties?.class || []].flat().join(" ") };
 	return { tag, properties: { ...defaults[tag], ...properties }, children: flat(children) };
 }
 
@@ -37,7 +37,7 @@ function flat(children, into = []) {
 	return into;
 }
 
-/// Makes the children of an element equal the descriptions. O(nodes).
+/// Makes an element's children equal the descriptions. O(nodes).
 export function render(parent, ...children) {
 	const focused = document.activeElement;
 	patchChildren(parent, flat(children));

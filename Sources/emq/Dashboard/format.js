@@ -99,7 +99,7 @@ function moment(seconds, text, title) {
 
 let clockDifference = 0;
 
-/// Notes the server's time, in Unix seconds, because the browser's clock may be wrong.
+/// Notes the server's time in Unix seconds: the browser's clock may be wrong.
 export function noteServerTime(seconds) {
 	clockDifference = seconds - Date.now() / 1000;
 }
@@ -112,12 +112,12 @@ export function serverNow() {
 // Characters that are invisible, or that change how others are shown.
 const treacherous = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u115f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]/gu;
 
-/// A text from a client in which no character hides or reorders others: those are shown as ‹U+202E›.
+/// A client's text in which no character hides or reorders others: those are shown as ‹U+202E›.
 export function plain(text) {
 	return String(text).replace(treacherous, (character) => `‹U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`);
 }
 
-/// A text from a client, isolated from the direction of what is around it.
+/// A client's text, isolated from the direction of what is around it.
 export function bdi(text, properties) {
 	return h("bdi", properties, plain(text));
 }

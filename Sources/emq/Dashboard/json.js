@@ -75,9 +75,9 @@ export function task(text) {
 
 const layoutLimit = 200_000;
 
-/// Whether a text is too long to be laid out.
-export function isTooLong(text) {
-	return text.length > layoutLimit;
+/// A text for people, or its beginning if it is too long.
+export function cut(text) {
+	return text.length > layoutLimit ? `${plain(text.slice(0, layoutLimit))}…` : plain(text);
 }
 
 // A string and a colon if one follows, punctuation, or a number or word. A text that was cut off may end within a string.
@@ -85,7 +85,7 @@ const tokens = /("[^"\\]*(?:\\[^][^"\\]*)*\\?"?)\s*(:?)|[{}[\],]|[^\s"{}[\],:]+/
 
 /// JSON laid out in lines, as children of a `<pre>`. Numbers and strings stay as they are. O(length).
 export function layout(text) {
-	if (isTooLong(text)) return [plain(text.slice(0, layoutLimit)), "…"];
+	if (text.length > layoutLimit) return cut(text);
 	const output = [];
 	let run = "";
 	let depth = 0;

@@ -92,7 +92,7 @@ export class Overview extends Page {
 			["Connections", count(connections)],
 			["Waiting workers", count(server?.waiters)],
 			["Tasks", count(figures.tasks)],
-			certificateEnd && ["Certificate ends", [time(certificateEnd), " "]],
+			certificateEnd && ["Certificate ends", time(certificateEnd)],
 			sources && Object.keys(sources).length > 0 && ["Sources", Object.entries(sources).map(([name, source]) => h(
 				"div", bdi(name), " ", badge(source.state, source.state === "consuming" ? "good" : "waiting", source.last_error ?? undefined)))],
 		]));

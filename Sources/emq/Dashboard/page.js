@@ -7,7 +7,6 @@ import { bdi, count, rate, short } from "./format.js";
 ///
 /// A subclass says what it watches (`paths`, or `path` if it is one) and shows it (`view`).
 export class Page {
-	/// The title of the window.
 	title = "";
 	last = {};
 
@@ -16,7 +15,7 @@ export class Page {
 		this.read(route);
 	}
 
-	/// Takes what the address says: `name` and `parameters`. Called again when only the parameters change.
+	/// Takes what the address says: `name` and `parameters`. Called again if only the parameters change.
 	read() {}
 
 	/// Changes something of itself that it shows.
@@ -53,14 +52,11 @@ export class Page {
 }
 
 /// A box with a heading.
-export function card(title, properties, ...children) {
-	const { actions, ...others } = properties ?? {};
-	return h(
-		"section", { ...others, class: `card ${others.class ?? ""}` },
-		title && h("header", h("h2", title), actions), children);
+export function card(title, { actions, ...properties } = {}, ...children) {
+	return h("section.card", properties, title && h("header", h("h2", title), actions), children);
 }
 
-/// What is shown while there is no answer, or instead of one that failed; undefined if the answer is there.
+/// What is shown while there is no answer, or instead of one that failed; otherwise undefined.
 export function missing(answer, what = "this") {
 	if (!answer) return h("p.empty", "Loading…");
 	if (answer.failure) return h("p.empty.bad", `The server does not show ${what}: ${answer.failure.message}`);
@@ -88,13 +84,12 @@ export function mayOnlyLook() {
 }
 
 export function badge(text, kind, title) {
-	return h("span", { class: `badge ${kind}`, title }, text);
+	return h("span.badge", { class: kind, title }, text);
 }
 
 /// Pairs of names and values.
 export function facts(pairs) {
-	return h("dl.facts", pairs.filter(Boolean).map(([name, value, properties]) => h(
-		"div", properties, h("dt", name), h("dd", value ?? "–"))));
+	return h("dl.facts", pairs.filter(Boolean).map(([name, value]) => h("div", h("dt", name), h("dd", value ?? "–"))));
 }
 
 /// The mark for a state of a task.
@@ -102,10 +97,10 @@ export function state(name) {
 	return badge(name === "dispatched" ? "running" : name, name);
 }
 
-/// The tiles of how many tasks are in the states of unfinished and dead ones.
+/// Tiles that say how many tasks are in a state.
 export function stateTiles(figures, properties) {
 	return [["ready", "Ready"], ["delayed", "Delayed"], ["dispatched", "Running"], ["dead", "Dead"]].map(([name, label]) => h(
-		"a", { class: `tile ${name}`, ...properties(name) },
+		"a.tile", { class: name, ...properties(name) },
 		h("span", label), h("b", { title: count(figures?.[name]) }, short(figures?.[name]))));
 }
 
@@ -116,7 +111,6 @@ export function rateTile(rates) {
 	].map(([tone, label, value]) => h("span", { class: tone }, rate(value), " ", h("small", label)))));
 }
 
-/// The address of a queue's page.
 export function queueAddress(name) {
 	return `#/queue/${encodeURIComponent(name)}`;
 }

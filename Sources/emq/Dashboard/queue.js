@@ -119,7 +119,7 @@ export class Queue extends Page {
 				may("enqueue", name) && button("Add a task…", () => enqueue(app, "Add a task", { queue: name }), { class: "primary" })));
 	}
 
-	/// Opens a dialog, which says how many tasks there are now.
+	/// Opens a dialog that says how many tasks there are now.
 	async act(action) {
 		try {
 			action(this.app, this.name, await send("GET", `/stats/${named(this.name)}`), this.state);
@@ -128,7 +128,6 @@ export class Queue extends Page {
 		}
 	}
 
-	/// What somebody should know before anything else.
 	notices(figures) {
 		const { circuit } = figures;
 		const isFailing = circuit && circuit.state !== "closed";
@@ -165,7 +164,7 @@ export class Queue extends Page {
 		const draw = (label, ...others) => card(undefined, { key: label }, chart(history, label, ...others));
 		return h("section.charts", { key: "charts", "aria-label": "Over time" },
 			h("header", h("h2", history.interval === 60 ? "The last hour" : "The last day"), segments("Span", [["1m", "Hour"], ["5m", "Day"]], this.span, (span) => this.set({ span }))),
-			h("div", { class: `columns three${history.wait_mean ? " five" : ""}` },
+			h("div.columns.three", { class: history.wait_mean && "five" },
 				card(undefined, { key: "rates" }, rateChart(history)),
 				draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
 				draw("Age of the oldest", duration, ["oldest", "delayed", history.oldest_ready]),
@@ -232,7 +231,7 @@ export class Queue extends Page {
 			&& (!column.isRare || tasks.some((task) => column.value(task))));
 		return [
 			isLost && h("p.notice.waiting", { key: "lost" }, "The list has moved on: the task that this page begins behind is no longer here."),
-			h("div", { key: "table", class: `table-box${isOld || isLost ? " old" : ""}` }, table(
+			h("div.table-box", { key: "table", class: (isOld || isLost) && "old" }, table(
 				[["Task", ({ id }) => taskLink(id)], ...shown.map(({ label, value, kind }) => [label, value, kind])], tasks)),
 		];
 	}

@@ -30,7 +30,7 @@ const columns = [
 
 const sorts = columns.filter(({ isFixed }) => !isFixed);
 
-/// The height of a row, which the style sheet fixes. Narrow screens have the figures below the name.
+/// The height of a row, as in the style sheet. Narrow screens have the figures below the name.
 function rowHeight() {
 	return narrow.matches ? 64 : 41;
 }
@@ -87,7 +87,7 @@ export class Queues extends Page {
 		scrollTo(0, 0);
 	}
 
-	/// The address of the page with some of its parameters changed.
+	/// The page's address with some parameters changed.
 	link(changes) {
 		const { prefix, sort, match, flat } = { prefix: this.prefix, sort: this.sort, match: this.match, flat: this.isFlat ? "1" : "", ...changes };
 		return `#/queues${query({ prefix, sort: sort === "name" ? "" : sort, match, flat })}`;
@@ -186,7 +186,7 @@ export class Queues extends Page {
 		const whole = row.group ?? row.queue;
 		const name = this.isTree ? whole.slice(this.prefix.length) : whole;
 		return h(
-			"tr", { key, "aria-rowindex": index + 2, class: this.selected.has(key) ? "selected" : "", "data-row": key },
+			"tr", { key, "aria-rowindex": index + 2, class: this.selected.has(key) ? "selected" : "" },
 			h("td.check", h("input", {
 				type: "checkbox", "aria-label": `Select ${plain(whole)}`, checked: this.selected.has(key),
 				onchange: (event) => this.select([row], event.target.checked),

@@ -6,7 +6,7 @@ import * as dialogs from "./dialogs.js";
 import { h } from "./dom.js";
 import { enqueue } from "./enqueue.js";
 import { ago, bdi, bytes, count, duration, plain, serverNow, time } from "./format.js";
-import { isTooLong, layout, task as parse } from "./json.js";
+import { cut, layout, task as parse } from "./json.js";
 import { badge, button, card, facts, mayOnlyLook, missing, Page, queueLink, state, table } from "./page.js";
 
 const contentLimit = 262_144;
@@ -54,7 +54,7 @@ export class TaskPage extends Page {
 			isGone && h("p.empty", { key: "gone" }, "emq has forgotten this task since it was shown. This is what it was."),
 			!isGone && h("div.actions", { key: "actions", role: "group", "aria-label": "Actions" }, this.actions(task)),
 			card(undefined, { key: "steps", "aria-label": "Its way" }, h("ol.steps", steps(task).map(
-				([label, moment, kind, isFuture]) => h("li", { class: `${kind}${isFuture ? " future" : ""}` }, h("b", label), time(moment), h("div", h("small", ago(moment))))))),
+				([label, moment, kind, isFuture]) => h(`li.${kind}`, { class: isFuture && "future" }, h("b", label), time(moment), h("div", h("small", ago(moment))))))),
 			this.attempts(task),
 			h("div.columns.two", { key: "texts" },
 				task.content_hidden ? card("Content", { class: "wide" }, h("p.quiet", "The queue's configuration hides contents from tokens without the permission admin."))
@@ -106,7 +106,7 @@ export class TaskPage extends Page {
 				this.app.update();
 			}, { class: "quiet" }),
 			dialogs.copyButton(() => text, "Copy")) },
-		h("pre", { tabindex: "0", "aria-label": title }, isString && isText ? lines(JSON.parse(text)) : layout(text)));
+		h("pre", { tabindex: "0", "aria-label": title }, isString && isText ? cut(JSON.parse(text)) : layout(text)));
 	}
 
 	async download(task) {
@@ -172,11 +172,6 @@ export class TaskPage extends Page {
 		});
 		if (answer) this.app.go(`task/${answer.id}`);
 	}
-}
-
-/// The text of a string, with its line breaks.
-function lines(text) {
-	return isTooLong(text) ? `${plain(text.slice(0, 200_000))}…` : plain(text);
 }
 
 /// The moments of a task's way: label, time, state, and whether it is still to come.
