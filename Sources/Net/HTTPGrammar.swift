@@ -104,7 +104,7 @@ extension Span<UInt8> {
 
     /// The index of the first byte of `range` that is not allowed in a path or a query: a `%` without two hexadecimal
     /// digits behind it, or a byte that must be percent-encoded. O(range).
-    func indexOfTargetFlaw(_ range: Range<Int>) -> Int? {
+    public func indexOfTargetFlaw(_ range: Range<Int>) -> Int? {
         var index = range.lowerBound
         while index < range.upperBound {
             let byte = self[index]

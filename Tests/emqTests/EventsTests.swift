@@ -116,6 +116,15 @@ private final class EventClient {
         }
     }
 
+    @Test func manyLineEndsOfAContentHoldUpNobody() throws {
+        let server = try Server()
+        // A search for the other kind of line end from each of them would take some 10¹⁰ steps.
+        let content = "[1," + String(repeating: "\r", count: 200_000) + "2]"
+        #expect(try server.post("/enqueue/a", "{\"content\": \(content)}").status == 200)
+        let event = try #require(try EventClient(server, ["/peek/a"]).next())
+        #expect(event.data.count { $0 == "\n" } == 200_000)
+    }
+
     @Test func roundsAreAnIntervalApart() throws {
         let server = try Server()
         let begin = Date()
@@ -151,6 +160,9 @@ private final class EventClient {
         ("?get=%2Fstats&interval=61", 400, "interval"),
         ("?get=%2Fstats&interval=1&interval=1", 400, "interval"), ("?get=%2Fmetrics", 400, "get"),
         ("?get=%2Fmetrics%2Fqueues", 400, "get"), ("?get=%2Fevents%3Fget%3Dx", 400, "get"), ("?get=%2F", 400, "get"),
+        ("?get=%2Fqueues%2F%3Fn%3D1%26%2561fter%3Da%0A", 400, "get"),
+        ("?get=%2Fpeek%2Fa%20b", 400, "get"),
+        ("?get=%2Fpeek%2F%25zz", 400, "get"), ("?get=%2Fstats%2F%3Fprefix%3D%00", 400, "get"),
         ("?get=%2Fresult%2FAaH8ekX5cACuES467dOuXw", 400, "get"), ("?get=%2Fdashboard%2Findex.html", 400, "get"),
         ("?" + Array(repeating: "get=%2Fstats", count: 17).joined(separator: "&"), 400, "get"),
     ])

@@ -56,6 +56,16 @@ extension API {
                 "get must be a path with its query, percent-encoded, as in get=%2Fstats%2F%3Fn%3D10, not '\(shown)'",
                 field: "get")
         }
+        // What a client sends as the target of a request has been checked when its handler sees it.
+        if let flaw = target.span.indexOfTargetFlaw(0..<target.count) {
+            let shown = String(decoding: target.prefix(shownBytes), as: UTF8.self)
+            throw Problem(
+                .invalidParameter,
+                """
+                get must be percent-encoded twice where it has special characters: byte \(flaw) of '\(shown)' cannot \
+                be in a path or a query
+                """, field: "get")
+        }
         let path = target.prefix { $0 != UInt8(ascii: "?") }
         guard let place = try? Route.find(Array(path).span, name: &name) else { return }
         let route = Route.all[place]

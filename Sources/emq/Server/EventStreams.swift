@@ -166,19 +166,18 @@ final class EventStream: PendingAnswer {
         let lineFeed = UInt8(ascii: "\n")
         let hasEnd = !body.isEmpty && body[body.count - 1] == lineFeed
         let body = body.extracting(first: hasEnd ? body.count - 1 : body.count)
-        // JSON of clients may have carriage returns between its tokens.
-        let hasReturns = body.index(of: UInt8(ascii: "\r")) != nil
+        // JSON of clients may have carriage returns between its tokens. Each byte is looked at once for each of the two.
+        let carriageReturn = UInt8(ascii: "\r")
+        var lineFeedPlace = body.index(of: lineFeed) ?? body.count
+        var returnPlace = body.index(of: carriageReturn) ?? body.count
         var start = 0
         while start <= body.count {
-            var end = body.index(of: lineFeed, from: start) ?? body.count
-            var next = end + 1
-            if hasReturns, let place = body.extracting(start..<end).index(of: UInt8(ascii: "\r")) {
-                end = start + place
-                next = end + (end + 1 < body.count && body[end + 1] == lineFeed ? 2 : 1)
-            }
+            if lineFeedPlace < start { lineFeedPlace = body.index(of: lineFeed, from: start) ?? body.count }
+            if returnPlace < start { returnPlace = body.index(of: carriageReturn, from: start) ?? body.count }
+            let end = min(lineFeedPlace, returnPlace)
             responses.append("\ndata: ")
             responses.append(body.extracting(start..<end))
-            start = next
+            start = end + (returnPlace == end && lineFeedPlace == end + 1 ? 2 : 1)
         }
         responses.append("\n\n")
     }
