@@ -11,7 +11,7 @@ import UID
 public struct TaskFilter: Hashable, Sendable {
     /// The first line of the error (`TaskError.firstLine`); empty for tasks without an error.
     public var error: [UInt8]?
-    /// What that line matches.
+    /// What that line matches. It selects no task without an error.
     public var errorPattern: GlobPattern?
     /// Only tasks that have been in their state for at least that long.
     public var olderThanMilliseconds: Int64?
@@ -41,13 +41,16 @@ extension TaskStore {
     func selects(_ filter: TaskFilter, _ slot: Slot) -> Bool {
         if filter.olderThanMilliseconds != nil || filter.newerThanMilliseconds != nil {
             let age = filter.time.addingWithinRange(-stateBegin(of: slot))
+            // It has come into its state since, so it was none of the tasks that were meant.
+            if age < 0 { return false }
             if let least = filter.olderThanMilliseconds, age < least { return false }
             if let limit = filter.newerThanMilliseconds, age >= limit { return false }
         }
         if filter.error == nil, filter.errorPattern == nil { return true }
         let line = TaskError.firstLine(of: extras(of: slot)?.error ?? [])
         if let error = filter.error, line != error { return false }
-        return filter.errorPattern?.matches(line.span) ?? true
+        guard let pattern = filter.errorPattern else { return true }
+        return !line.isEmpty && pattern.matches(line.span)
     }
 
     /// Since when a task has been in its state; of a delayed task, when it was enqueued.

@@ -26,6 +26,8 @@ extension TaskStore {
                 count += Int(list.count)
             }
         }
+        // Ids that an earlier process has given must not mean another operation now.
+        nextSweep = max(nextSweep, UInt64(max(0, now)))
         let sweep = Sweep(
             id: nextSweep, of: queue, action, stretches: stretches, totalCount: count, states: states,
             filter: filter?.isEmpty == true ? nil : filter, limit: limit,

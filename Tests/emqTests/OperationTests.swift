@@ -29,6 +29,7 @@ import Testing
         #expect(try contents("\(dead)&error=no%20route%20to%20host") == [1, 2])
         #expect(try contents("\(dead)&error=") == [3])
         #expect(try contents("\(dead)&error_match=*timeout*") == [4, 5])
+        #expect(try contents("\(dead)&error_match=*") == [1, 2, 4, 5])
         #expect(try contents("\(dead)&error_match=*timeout&error=timeout") == [4])
         #expect(try contents("\(dead)&older_than=60") == [])
         #expect(try contents("\(dead)&newer_than=60.5") == [1, 2, 3, 4, 5])
@@ -42,6 +43,7 @@ import Testing
 
     @Test(arguments: [
         "older_than=x", "older_than=-1", "newer_than=1.2.3", "newer_than=", "newer_than=4294967296", "error=%FF",
+        "error=%0A", "error=%0D%0A",
     ])
     func wrongFiltersChangeNothing(parameter: String) throws {
         try server.enqueueAll("q", [1])
@@ -94,7 +96,8 @@ import Testing
         let (some, reader) = (
             TestToken("some", ["read", "manage"], queues: ["r"]), TestToken("reader", ["read"])
         )
-        let file = try TokenFile([all, some, reader])
+        let source = TestToken("source", ["read"], queues: ["q"])
+        let file = try TokenFile([all, some, reader, source])
         let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
         let client = try server.connect()
         let tasks = "[" + Array(repeating: "{}", count: 10_000).joined(separator: ",") + "]"
@@ -109,7 +112,11 @@ import Testing
             return (operations as? [[String: Any]])?.first?["id"] as? Int
         }
         #expect(try client.ask("GET", "/operations/", nil, some.bearer).body == "{\"operations\":[]}")
+        // Who may not know of the target does not see it.
+        let shown = try client.ask("GET", "/operations/", nil, source.bearer).body
+        #expect(shown.contains("\"action\":\"move\",\"queue\":\"q\",\"state\""), "\(shown)")
         #expect(try client.ask("DELETE", "/operations/\(id)", nil, some.bearer).status == 404)
+        #expect(try client.ask("DELETE", "/operations/+\(id)", nil, all.bearer).status == 404)
         #expect(try client.ask("DELETE", "/operations/\(id)", nil, reader.bearer).status == 403)
         #expect(try client.ask("DELETE", "/operations/\(id)", nil, all.bearer).status == 204)
         #expect(try mover.response().body.contains("\"stopped\":true"))

@@ -38,7 +38,14 @@ extension API {
     /// - Throws: 400.
     func taskFilter(now: Int64) throws(Problem) -> TaskFilter? {
         var filter = TaskFilter(time: now)
-        filter.error = query["error"].map { TaskError.firstLine(of: Array($0.utf8)) }
+        if let error = query["error"] {
+            filter.error = TaskError.firstLine(of: Array(error.utf8))
+            guard error.isEmpty || filter.error?.isEmpty == false else {
+                throw Problem(
+                    .invalidParameter, "error must be the first line of an error, or empty for tasks without one",
+                    field: "error")
+            }
+        }
         filter.errorPattern = try query.pattern("error_match")
         filter.olderThanMilliseconds = try query.seconds("older_than")
         filter.newerThanMilliseconds = try query.seconds("newer_than")
@@ -63,7 +70,7 @@ extension API {
             // RFC 8288.
             var link = [UInt8(ascii: "<")] + Array(copying: request.path) + [UInt8(ascii: "?")]
             let parameters = Array(copying: request.query).split(separator: UInt8(ascii: "&"))
-            for parameter in parameters where !parameter.starts(with: "after=".utf8) {
+            for parameter in parameters where !Query.names(parameter, "after") {
                 link += parameter + [UInt8(ascii: "&")]
             }
             link += Array("after=\(last)>; rel=\"next\"".utf8)
@@ -90,7 +97,7 @@ extension API {
         for sweep in broker.sweeps where context.caller.covers(sweep.queue.span) {
             responses.append(isFirst ? "{\"id\":" : ",{\"id\":")
             isFirst = false
-            write(sweep, to: &responses)
+            write(sweep, to: &responses, for: context.caller)
         }
         responses.append("]}")
         responses.endLine()
@@ -98,13 +105,13 @@ extension API {
     }
 
     /// Writes a purge, kick or move, from the value of its id on.
-    private static func write(_ sweep: SweepView, to responses: inout ResponseStream) {
+    private static func write(_ sweep: SweepView, to responses: inout ResponseStream, for caller: Caller) {
         let (action, target): (StaticString, [UInt8]?) =
             switch sweep.action {
             case .purge: ("purge", nil)
             case .kick: ("kick", nil)
             case .kickToOrigin: ("kick", Array("origin".utf8))
-            case .move(let target): ("move", target)
+            case .move(let target): ("move", caller.covers(target.span) ? target : nil)
             }
         JSONWriter.writeInteger(Int64(clamping: sweep.id), to: &responses)
         responses.append(",\"action\":\"")
@@ -156,7 +163,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        let id = UInt64(text(api.name.span))
+        let id = Int(decimal: api.name[...]).map { UInt64($0) }
         let sweep = broker.sweeps.first { $0.id == id }
         guard let sweep, context.caller.covers(sweep.queue.span) else {
             throw Problem(.noSuchPath, "no purge, kick or move with this id is under way; it may have ended")
@@ -169,6 +176,13 @@ extension API {
 }
 
 extension Query {
+    /// Whether a part of a query is for a parameter. Clients may have encoded letters of its name.
+    static func names(_ part: ArraySlice<UInt8>, _ parameter: StaticString) -> Bool {
+        var name: [UInt8] = []
+        PercentEncoding.decode(Array(part.prefix { $0 != UInt8(ascii: "=") }).span, into: &name)
+        return name.span.equals(parameter)
+    }
+
     /// A number of seconds, as milliseconds.
     ///
     /// - Throws: 400 for another value.

@@ -33,11 +33,7 @@ struct QueuePageWriter {
         if let next = page.next {
             // RFC 8288.
             var link = Array("</queues/?".utf8)
-            for parameter in page.target.split(separator: UInt8(ascii: "&")) {
-                // A client may have encoded letters of the name.
-                var name: [UInt8] = []
-                PercentEncoding.decode(Array(parameter.prefix { $0 != UInt8(ascii: "=") }).span, into: &name)
-                if name.span.equals("after") { continue }
+            for parameter in page.target.split(separator: UInt8(ascii: "&")) where !Query.names(parameter, "after") {
                 link += parameter + [UInt8(ascii: "&")]
             }
             link += Array("after=".utf8)
