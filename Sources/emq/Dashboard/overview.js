@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { chart, rateChart } from "./chart.js";
 import { bdi, bytes, count, duration, many, rate, short, time } from "./format.js";
 import { badge, button, card, facts, missing, Page, queueAddress, queueLink, rateTile, stateTiles } from "./page.js";
+import { rows } from "./queues.js";
 
 const paths = {
 	oldest_ready: "/stats/?sort=oldest_ready&n=10&history=1m",
@@ -72,7 +73,7 @@ export class Overview extends Page {
 	worst(title, sort, value, format) {
 		const answer = this.app.data(paths[sort]);
 		const none = missing(answer, "these queues");
-		const queues = none ? [] : Object.values(answer.json.queues).filter((queue) => value(queue) > 0);
+		const queues = none ? [] : rows(answer).filter((queue) => value(queue) > 0);
 		return card(title, { key: sort, actions: h("a", { href: `#/queues?sort=${sort}&flat=1`, "aria-label": `All queues, ${title.toLowerCase()}` }, "All") },
 			none ?? (queues.length === 0 ? h("p.empty", "None.") : h("ol.ranking", queues.map((queue) => h(
 				"li", { key: queue.queue }, queueLink(queue.queue),

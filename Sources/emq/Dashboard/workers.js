@@ -46,7 +46,7 @@ export class Workers extends Page {
 		const figures = answer?.json;
 		return [
 			h("div.head", { key: "head" }, h("h1", "Workers"), figures && h("span.quiet", many(figures.count, "name"),
-				figures.unnamed.waiting + figures.unnamed.held > 0 && `; without a name: ${count(figures.unnamed.waiting)} waiting, ${many(figures.unnamed.held, "task")} held`)),
+				(figures.unnamed.waiting ?? 0) + figures.unnamed.held > 0 && `; without a name: ${count(figures.unnamed.waiting)} waiting, ${many(figures.unnamed.held, "task")} held`)),
 			h("div.tools", { key: "tools" },
 				filterField("Filter by name", "host-7 or *.eu", this.match, (match) => this.change({ match })),
 				sortField(sorts, this.sort, (sort) => this.change({ sort }))),
