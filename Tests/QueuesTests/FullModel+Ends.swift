@@ -376,7 +376,13 @@ extension FullModel {
         guard let filter else { return true }
         if let error = filter.error, Array(task.error.utf8) != error { return false }
         guard let age = filter.olderThanMilliseconds else { return true }
-        let begin = task.state == .ready ? task.readySince : task.finished ?? task.enqueued
+        // A task that was dead before and is delayed now has a time of its death too.
+        let begin =
+            switch task.state {
+            case .ready: task.readySince
+            case .delayed, .dispatched: task.enqueued
+            case .dead, .done, .cancelled, .expired: task.finished ?? task.enqueued
+            }
         return filter.time - begin >= age
     }
 
