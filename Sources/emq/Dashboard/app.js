@@ -23,12 +23,13 @@ const places = [
 const details = { queue: Queue, task: TaskPage };
 
 const statuses = {
-	connecting: ["Connecting", "waiting", "The page is connecting to the server."],
-	live: ["Live", "good", "The figures are up to date."],
+	connecting: ["Connecting", "waiting"],
+	live: ["Live", "good"],
 	lost: ["Connection lost", "bad", "The server cannot be reached. The page tries again by itself."],
 	stopped: ["Server stopping", "bad", "The server stops. The page connects again when it is back."],
-	held: ["Paused", "waiting", "The figures stay as they are while something is selected or a dialog is open."],
-	hidden: ["Paused", "waiting", "The figures stay as they are while the tab is hidden."],
+	held: ["Paused", "waiting", "The figures stay while something is selected or a dialog is open."],
+	refused: ["Signed out", "bad", "The server wants another token."],
+	hidden: ["Paused", "waiting", "The figures stay while the tab is hidden."],
 };
 
 const themes = { auto: ["◐", "Theme: as the system's"], light: ["☀", "Theme: light"], dark: ["☾", "Theme: dark"] };
@@ -74,15 +75,17 @@ class App {
 		this.update();
 	}
 
-	note(state) {
-		if (state === this.state) return;
-		this.state = state;
+	note(state, reason) {
+		if (state === this.state && reason === this.reason) return;
+		Object.assign(this, { state, reason });
 		this.update();
 	}
 
 	refuse(reason) {
-		if (reason.status === 401) this.askToken(reason.message);
-		else dialogs.say(reason.message, "bad");
+		if (reason.status !== 401) return dialogs.say(reason.message, "bad");
+		this.access = undefined;
+		this.note("refused");
+		this.askToken(reason.message);
 	}
 
 	get isSelecting() {
@@ -146,7 +149,7 @@ class App {
 				this.main.focus();
 			} }, "Skip to the contents"),
 			h("aside", { key: "side" },
-				h("a.brand", { href: "#/", "aria-label": "emq, overview" }, mark(), h("b", "emq")),
+				h("a.brand", { href: "#/", "aria-label": "emq, overview" }, h("img", { src: "dashboard/icon.svg", alt: "", width: 28 }), h("b", "emq")),
 				h("nav", { "aria-label": "Pages" }, places.map(({ path, name, icon }) => h(
 					"a", { key: path, href: `#/${path}`, "aria-current": path === this.place ? "page" : undefined },
 					symbol(icon), h("span", name)))),
@@ -155,7 +158,7 @@ class App {
 					this.access?.tokens && button(`Token: ${this.access.name}`, () => this.askToken(), { class: "quiet" }))),
 			h("div.top", { key: "top" },
 				this.search.view(),
-				h("span", { class: `live ${kind}`, role: "status", title: explanation, "data-state": status }, label),
+				h("span", { class: `live ${kind}`, role: "status", title: this.reason ?? explanation, "data-state": status }, label),
 				iconButton(...themes[this.theme], "t", () => this.changeTheme()),
 				iconButton("?", "Keys", "?", () => this.help())),
 			h("main", { key: "main", id: "main", tabindex: "-1", dom: (element) => (this.main = element) },
@@ -232,7 +235,7 @@ class App {
 	async askToken(flaw) {
 		if (this.isAsking) return;
 		this.isAsking = true;
-		const typed = await dialogs.open("Token", (close) => [
+		const typed = await dialogs.open("Token", (close, update) => [
 			h("div.dialog-body",
 				h("p", "This server has tokens. The page keeps yours until you close the tab."),
 				h("label.field", h("span", "Token"), h("input", {
@@ -242,7 +245,10 @@ class App {
 				h("p", { id: "token-flaw", class: "bad", role: "alert" }, flaw)),
 			h("footer", h("span.space"), button("Continue", ({ currentTarget }) => {
 				const text = currentTarget.form.elements.token.value.trim();
-				if (text) close(text);
+				// A header can hold nothing else.
+				if (/^[!-~]+$/.test(text)) return close(text);
+				flaw = "A token has only letters, digits and signs of ASCII.";
+				update();
 			}, { type: "submit", class: "primary" })),
 		]);
 		this.isAsking = false;
@@ -260,7 +266,7 @@ class App {
 	key(event) {
 		const hasControl = event.ctrlKey || event.metaKey;
 		if (event.defaultPrevented || event.altKey || hasControl && event.key !== "k" || dialogs.isOpen()) return;
-		const isTyping = event.target.matches?.("input, textarea, select");
+		const isTyping = event.target.matches?.("input:not([type=checkbox]), textarea, select");
 		if (hasControl || event.key === "/" && !isTyping) {
 			event.preventDefault();
 			return this.search.focus();
@@ -327,11 +333,6 @@ function iconButton(icon, name, key, onclick) {
 
 function symbol(path) {
 	return h("svg.symbol", { viewBox: "0 0 20 20", "aria-hidden": true }, h("path", { d: path }));
-}
-
-function mark() {
-	return h("svg.mark", { viewBox: "0 0 32 32", "aria-hidden": true },
-		h("rect", { width: 32, height: 32, rx: 8 }), h("path", { d: "M8 10h16M8 16h11M8 22h6" }));
 }
 
 new App();

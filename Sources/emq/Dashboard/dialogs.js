@@ -2,6 +2,7 @@
 
 import { curl } from "./api.js";
 import { h, render } from "./dom.js";
+import { plain } from "./format.js";
 
 let number = 0;
 
@@ -31,7 +32,7 @@ export function open(title, view) {
 			resolve(result);
 		});
 		element.addEventListener("pointerdown", (event) => {
-			if (event.target === element) close();
+			if (event.target === element && !element.querySelector("input, textarea")) close();
 		});
 		update();
 		document.body.append(element);
@@ -94,5 +95,5 @@ export function say(text, kind = "plain") {
 }
 
 function showMessages() {
-	render(document.getElementById("messages"), messages.map(({ text, kind, key }) => h("p", { key, class: kind }, text)));
+	render(document.getElementById("messages"), messages.map(({ text, kind, key }) => h("p", { key, class: kind }, plain(text))));
 }

@@ -4,9 +4,9 @@
 // Text is always set as text. Nothing here, and nothing in the other files, writes HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const svgTags = new Set(["svg", "g", "path", "line", "rect", "circle"]);
+const svgTags = new Set(["svg", "g", "path", "line"]);
 
-// Otherwise, a button submits its form, a cell is a head of nothing, and a browser corrects names.
+// Without these, a button submits its form, and a browser corrects names.
 const defaults = { button: { type: "button" }, th: { scope: "row" }, input: { autocomplete: "off", spellcheck: "false" } };
 
 /// Describes an element. `name` may have classes: "td.number.wide". `properties` are attributes, `on…` handlers, `class`,
@@ -71,6 +71,9 @@ function patch(node, description) {
 		if (node.data !== description) node.data = description;
 		return;
 	}
+	// Whoever has much to describe keeps the description.
+	if (node.described.by === description) return;
+	node.described.by = description;
 	patchProperties(node, description.properties);
 	if (!description.properties.opaque) patchChildren(node, description.children);
 	if (node.localName === "select" && document.activeElement !== node) node.value = description.properties.value;

@@ -74,6 +74,7 @@ export function task(text) {
 }
 
 const layoutLimit = 200_000;
+const tokenLimit = 5000;
 
 /// A text for people, or its beginning if it is too long.
 export function cut(text) {
@@ -83,7 +84,8 @@ export function cut(text) {
 // A string and a colon if one follows, punctuation, or a number or word. A text that was cut off may end within a string.
 const tokens = /("[^"\\]*(?:\\[^][^"\\]*)*\\?"?)\s*(:?)|[{}[\],]|[^\s"{}[\],:]+/g;
 
-/// JSON laid out in lines, as children of a `<pre>`. Numbers and strings stay as they are. O(length).
+/// JSON laid out in lines, as children of a `<pre>`; behind its first 5000 tokens, as it is. Numbers and strings stay as
+/// they are. O(length).
 export function layout(text) {
 	if (text.length > layoutLimit) return cut(text);
 	const output = [];
@@ -94,7 +96,9 @@ export function layout(text) {
 		output.push(run, h("span", { class: kind }, plain(part)));
 		run = "";
 	};
-	for (const [token, string, colon] of text.matchAll(tokens)) {
+	for (const match of text.matchAll(tokens)) {
+		if (output.length > 2 * tokenLimit || run.length > tokenLimit) return [...output, run, plain(text.slice(match.index))];
+		const [token, string, colon] = match;
 		const isOpening = token === "{" || token === "[";
 		const isClosing = token === "}" || token === "]";
 		if (isClosing) depth -= 1;

@@ -4,14 +4,16 @@ import { authorization, credentials, failure, url } from "./api.js";
 
 const longestPauseMilliseconds = 10_000;
 const settleMilliseconds = 150;
+// The server sends something at least every 15 s.
+const silenceMilliseconds = 35_000;
 
 /// A stream of the answers to GET requests, which begins again by itself when it breaks.
 export class Live {
 	/// `receiver` has these methods:
 	///
 	/// - `receive(path, status, text)` gets each answer,
-	/// - `note(state)` gets "live", "lost", "stopped" or "hidden",
-	/// - `refuse(failure)` gets the refusal of the whole stream, such as a 401.
+	/// - `note(state, reason)` gets "live", "lost", "stopped" or "hidden", and why if the server says so,
+	/// - `refuse(failure)` gets the refusal of the whole stream with 401, after which it does not begin again by itself.
 	constructor(receiver) {
 		this.receiver = receiver;
 		this.paths = [];
@@ -47,15 +49,16 @@ export class Live {
 
 	async read(paths, controller) {
 		let state = "lost";
+		let reason, silence;
 		try {
 			const target = `/events?${paths.map((path) => `get=${encodeURIComponent(path)}`).join("&")}`;
 			const response = await fetch(url(target), {
 				headers: { Accept: "text/event-stream", ...authorization() }, signal: controller.signal, credentials, cache: "no-store",
 			});
 			if (!response.ok) {
-				const reason = failure(response.status, await response.text());
-				if (response.status < 500) return this.receiver.refuse(reason);
-				throw reason;
+				const refusal = failure(response.status, await response.text());
+				if (response.status === 401) return this.receiver.refuse(refusal);
+				throw refusal;
 			}
 			const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
 			const parser = new EventParser((name, data) => {
@@ -68,7 +71,9 @@ export class Live {
 				this.receiver.receive(paths[Number(index)], Number(status ?? 200), data);
 			});
 			for (;;) {
+				silence = setTimeout(() => reader.cancel(), silenceMilliseconds);
 				const { done, value } = await reader.read();
+				clearTimeout(silence);
 				if (done) break;
 				if (controller.signal.aborted) return;
 				this.failures = 0;
@@ -76,50 +81,35 @@ export class Live {
 				parser.take(value);
 			}
 		} catch (error) {
-			if (controller.signal.aborted) return;
-			this.reason = error;
+			reason = error.status && error.message;
 		}
+		clearTimeout(silence);
 		if (controller.signal.aborted) return;
-		this.receiver.note(state);
+		controller.abort();
+		this.receiver.note(state, reason);
 		this.failures += 1;
 		const pause = Math.min(longestPauseMilliseconds, 500 * 2 ** this.failures);
 		this.restart(pause * (0.75 + Math.random() / 2));
 	}
 }
 
-/// Takes the text of an event stream apart (HTML Living Standard, section 9.2.6).
+/// Takes the text of an event stream apart (HTML Living Standard, section 9.2.6), in the form that emq gives it.
 class EventParser {
+	rest = "";
+
 	constructor(emit) {
 		this.emit = emit;
-		this.parts = [];
-		this.name = "";
-		this.data = [];
 	}
 
-	/// Takes the next part of the text. O(length).
+	/// Takes the next part of the text.
 	take(text) {
-		let start = 0;
-		for (;;) {
-			const end = text.indexOf("\n", start);
-			if (end < 0) break;
-			this.parts.push(text.slice(start, end));
-			const line = this.parts.length === 1 ? this.parts[0] : this.parts.join("");
-			this.parts = [];
-			start = end + 1;
-			this.line(line);
-		}
-		if (start < text.length) this.parts.push(text.slice(start));
-	}
-
-	line(line) {
-		if (line === "") {
-			if (this.data.length) this.emit(this.name || "message", this.data.join("\n"));
-			this.name = "";
-			this.data = [];
-		} else if (line.startsWith("data:")) {
-			this.data.push(line.slice(line[5] === " " ? 6 : 5));
-		} else if (line.startsWith("event:")) {
-			this.name = line.slice(6).trim();
+		const events = (this.rest + text).split("\n\n");
+		this.rest = events.pop();
+		for (const event of events) {
+			const lines = event.split("\n");
+			const values = (field) => lines.filter((line) => line.startsWith(field)).map((line) => line.slice(field.length));
+			const data = values("data: ");
+			if (data.length) this.emit(values("event: ")[0], data.join("\n"));
 		}
 	}
 }

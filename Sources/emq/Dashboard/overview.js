@@ -58,9 +58,10 @@ export class Overview extends Page {
 		return h("div.tiles", { key: "totals" },
 			stateTiles(states, (name) => ({ href: `#/queues?sort=${name}` })),
 			rateTile(rates),
-			oldest ? h("a.tile.long", { href: queueAddress(oldest.queue) },
+			// A token for some queues does not see all.
+			states && (oldest ? h("a.tile.long", { href: queueAddress(oldest.queue) },
 				h("span", "Waiting longest"), h("b", duration(oldest.seconds)), h("small", bdi(oldest.queue)))
-				: h("div.tile", h("span", "Waiting longest"), h("b", "–"), h("small", "no task waits")));
+				: h("div.tile", h("span", "Waiting longest"), h("b", "–"), h("small", "no task waits"))));
 	}
 
 	charts(history) {
@@ -86,7 +87,7 @@ export class Overview extends Page {
 			["Version", server?.version],
 			["Up for", server && h("span", { title: `since ${new Date(server.started * 1000).toString()}` }, duration(server.uptime))],
 			["Memory", memory && gauge(memory.used, memory.limit)],
-			["Journal", journal ? [bytes(journal.bytes), journal.free !== undefined && ` of which ${bytes(journal.free)} free`] : "in memory only"],
+			["Journal", journal ? bytes(journal.bytes) : "in memory only"],
 			journal && ["Slowest sync in a minute", duration(journal.sync_time)],
 			journal?.problem && ["Problem of the journal", h("span.bad", journal.problem)],
 			["Slowest turn in a minute", duration(server?.loop_lag)],
@@ -101,8 +102,6 @@ export class Overview extends Page {
 }
 
 function gauge(used, limit) {
-	const part = limit ? used / limit : 0;
-	const kind = part > 0.95 ? "dead" : part > 0.8 ? "dispatched" : "done";
-	return h("div.gauge", h("span", `${bytes(used)} of ${bytes(limit)}`),
-		h("div.bar", { "aria-hidden": true }, h("i", { class: kind, style: { width: `${Math.min(100, part * 100)}%` } })));
+	return h("div.gauge", `${bytes(used)} of ${bytes(limit)}`,
+		h("meter", { "aria-label": "Memory", max: limit, high: 0.8 * limit, optimum: 0, value: used }));
 }

@@ -1,7 +1,7 @@
 // What all pages have in common.
 
 import { h } from "./dom.js";
-import { bdi, count, rate, short } from "./format.js";
+import { bdi, count, plain, rate, short } from "./format.js";
 
 /// One page, for as long as it is shown.
 ///
@@ -59,7 +59,7 @@ export function card(title, { actions, ...properties } = {}, ...children) {
 /// What is shown while there is no answer, or instead of one that failed; otherwise undefined.
 export function missing(answer, what = "this") {
 	if (!answer) return h("p.empty", "Loading…");
-	if (answer.failure) return h("p.empty.bad", `The server does not show ${what}: ${answer.failure.message}`);
+	if (answer.failure) return h("p.empty.bad", `The server does not show ${what}: ${plain(answer.failure.message)}`);
 	return undefined;
 }
 

@@ -15,7 +15,7 @@ export class Search {
 	}
 
 	clear() {
-		Object.assign(this, { text: "", results: [], place: 0, message: "", isOpen: false });
+		Object.assign(this, { text: "", results: [], place: 0, message: "", isOpen: false, isEntered: false });
 	}
 
 	focus() {
@@ -53,6 +53,7 @@ export class Search {
 	type(text) {
 		this.text = text.trim();
 		this.isOpen = true;
+		this.isEntered = false;
 		clearTimeout(this.timer);
 		if (this.text === "") return this.show([], "");
 		this.timer = setTimeout(() => this.find(this.text), settleMilliseconds);
@@ -77,7 +78,20 @@ export class Search {
 				path: `queue/${encodeURIComponent(name)}`, view: [h("span.kind", "Queue"), bdi(name)],
 			})),
 		];
+		this.found = text;
 		this.show(results, results.length ? "" : "Nothing has this name, id or key.");
+		if (this.isEntered) this.enter();
+	}
+
+	/// Opens the result that is selected; that of a text that has just been typed when it has come.
+	enter() {
+		const result = this.results[this.place];
+		this.isEntered = this.found !== this.text;
+		if (this.isEntered) this.find(this.text);
+		else if (result) {
+			this.app.go(result.path);
+			this.leave();
+		}
 	}
 
 	show(results, message) {
@@ -93,11 +107,7 @@ export class Search {
 			this.app.update();
 		} else if (event.key === "Enter") {
 			event.preventDefault();
-			const result = this.results[this.place];
-			if (result) {
-				this.app.go(result.path);
-				this.leave();
-			} else if (this.text) this.find(this.text);
+			if (this.text) this.enter();
 		} else if (event.key === "Escape") {
 			event.stopPropagation();
 			this.leave();

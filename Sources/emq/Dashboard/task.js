@@ -23,6 +23,7 @@ const attemptColumns = [
 export class TaskPage extends Page {
 	/// The values that are shown as text, although they are JSON, or the other way around.
 	asText = new Set();
+	described = {};
 
 	read({ name }) {
 		this.id = name;
@@ -106,7 +107,16 @@ export class TaskPage extends Page {
 				this.app.update();
 			}, { class: "quiet" }),
 			dialogs.copyButton(() => text, "Copy")) },
-		h("pre", { tabindex: "0", "aria-label": title }, isString && isText ? cut(JSON.parse(text)) : layout(text)));
+		this.describe(title, text, isString && isText));
+	}
+
+	/// The same description for the same text.
+	describe(title, text, isText) {
+		const old = this.described[title];
+		if (old?.text === text && old.isText === isText) return old.pre;
+		const pre = h("pre", { tabindex: "0", "aria-label": title }, isText ? cut(JSON.parse(text)) : layout(text));
+		this.described[title] = { text, isText, pre };
+		return pre;
 	}
 
 	async download(task) {
