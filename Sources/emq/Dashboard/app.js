@@ -131,7 +131,7 @@ class App {
 		}
 		if (this.access) {
 			const paths = this.page.paths();
-			this.live.watch(paths);
+			this.live.watch(paths, this.page.interval);
 			for (const path of this.answers.keys()) if (!paths.includes(path)) this.answers.delete(path);
 		}
 		const { title } = this.page;

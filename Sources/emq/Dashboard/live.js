@@ -23,9 +23,9 @@ export class Live {
 	}
 
 	/// Replaces what is watched.
-	watch(paths) {
+	watch(paths, interval) {
 		if (paths.length === this.paths.length && paths.every((path, index) => path === this.paths[index])) return;
-		this.paths = paths;
+		Object.assign(this, { paths, interval });
 		// While somebody scrolls or types, what is watched changes often.
 		this.restart(this.controller ? settleMilliseconds : 0);
 	}
@@ -51,7 +51,7 @@ export class Live {
 		let state = "lost";
 		let reason, silence;
 		try {
-			const target = `/events?${paths.map((path) => `get=${encodeURIComponent(path)}`).join("&")}`;
+			const target = `/events?interval=${this.interval}${paths.map((path) => `&get=${encodeURIComponent(path)}`).join("")}`;
 			const response = await fetch(url(target), {
 				headers: { Accept: "text/event-stream", ...authorization() }, signal: controller.signal, credentials, cache: "no-store",
 			});

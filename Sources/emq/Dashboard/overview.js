@@ -15,6 +15,7 @@ const paths = {
 
 export class Overview extends Page {
 	title = "Overview";
+	interval = 2;
 
 	paths() {
 		return Object.values(paths);

@@ -9,6 +9,8 @@ import { bdi, count, plain, rate, short } from "./format.js";
 export class Page {
 	title = "";
 	last = {};
+	/// How often it asks, in seconds.
+	interval = 1;
 
 	constructor(app, route) {
 		this.app = app;

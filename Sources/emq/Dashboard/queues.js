@@ -65,6 +65,7 @@ function paused(row) {
 
 export class Queues extends Page {
 	title = "Queues";
+	interval = 2;
 
 	constructor(app, route) {
 		super(app, route);
