@@ -44,6 +44,8 @@ import Testing
         _ = try server.send("POST", "/ack/", "{\"ids\": \(try take("done", count: 3))}", service: 0)
         try enqueue("failed", count: 3)
         _ = try server.send("POST", "/nak/", "{\"ids\": \(try take("failed", count: 3))}", service: 0)
+        // A wait that is not over would keep its server.
+        defer { server.stop() }
         _ = try server.begin("POST", "/wait/", #"{"queues": ["waiters"], "timeout": 60000}"#, service: 0)
         for queue in ["paused", "later", "a"] {
             _ = try server.send("POST", "/pause/\(queue)", service: 0)
@@ -86,6 +88,8 @@ import Testing
         _ = try take("q", count: 1)
         server.advance(seconds: 4)
         try enqueue("later", count: 2)
+        // A wait that is not over would keep its server.
+        defer { server.stop() }
         _ = try server.begin("POST", "/wait/", #"{"queues": ["idle"], "timeout": 60000}"#, service: 0)
         let first = try statistics("n=1")
         let shown = try #require(first["server"] as? [String: Any])

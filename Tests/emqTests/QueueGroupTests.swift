@@ -39,6 +39,8 @@ import Testing
         try enqueue("mail/b/c", #"{"delay": 600}"#)
         try enqueue("mailer")
         _ = try server.send("POST", "/wait/", #"{"queues": ["mail/b/c"]}"#, service: 0)
+        // A wait that is not over would keep its server.
+        defer { server.stop() }
         _ = try server.begin("POST", "/wait/", #"{"queues": ["mail/c", "mail/d"], "timeout": 99999}"#, service: 0)
         _ = try server.send("POST", "/pause/mail/c", service: 0)
         server.advance(seconds: 60)

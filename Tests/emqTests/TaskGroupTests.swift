@@ -120,6 +120,8 @@ import Testing
 
     @Test func workersAreListedWithTheirWaitsAndTasks() throws {
         let world = try World()
+        // A wait that is not over would keep its server.
+        defer { world.server.stop() }
         let start = world.time
         let ids = try world.take("q", 2, worker: "host-1")
         world.server.advance(seconds: 5)
