@@ -193,7 +193,9 @@ enum OpenAPI {
         case .metrics:
             let types = ["text/plain", "application/openmetrics-text"]
             members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
-        case .file(let types): members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
+        case .file(let isPage):
+            let types = isPage ? ["text/html"] : DashboardFile.contentTypes.map { $0.type.mediaType }
+            members.append(("content", Schema.object(types.map { ($0, media(.text())) })))
         case .events: members.append(("content", Schema.object([("text/event-stream", media(.text()))])))
         case .nothing: break
         }
