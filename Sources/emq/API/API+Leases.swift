@@ -180,6 +180,15 @@ extension API {
     /// The most of an error that is kept on a full disk, in bytes.
     private static let errorBytesWithoutRoom = 200
 
+    /// Makes `references` those of a body that names tasks and says nothing else.
+    mutating func readTasks(_ request: borrowing Request, _ context: inout Context) throws(Problem) {
+        try context.body.read(request, allowsNull: true)
+        var ids: JSONScanner.Entry?
+        try context.body.forEach(in: request.body, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
+        references.removeAll(keepingCapacity: true)
+        try readIDs(request.body, ids)
+    }
+
     /// Adds all ids and receipts of `ids`, if the body has that field, to `references`.
     mutating func readIDs(_ bytes: Span<UInt8>, _ ids: JSONScanner.Entry?) throws(Problem) {
         guard let ids else { return }

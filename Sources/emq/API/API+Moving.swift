@@ -1,6 +1,5 @@
 // Moving tasks that a request names.
 
-import JSON
 import Net
 import Queues
 import UID
@@ -11,12 +10,7 @@ extension API {
         _ api: inout API, _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
-        try context.body.read(request, allowsNull: true)
-        let bytes = request.body
-        var ids: JSONScanner.Entry?
-        try context.body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
-        api.references.removeAll(keepingCapacity: true)
-        try api.readIDs(bytes, ids)
+        try api.readTasks(request, &context)
         let target = try api.moveTarget(context.caller)
         // All of them, before the first task moves.
         for (index, reference) in api.references.enumerated() where context.covers(reference.task.id, on: broker) {
@@ -31,7 +25,7 @@ extension API {
         if !broker.isQueueInUse(named: target.span) { try context.gate.admit(.names, on: broker) }
         let destination = try broker.requireQueue(named: target.span)
         var counts: [[UInt8]: Int] = [:]
-        api.finish(bytes, &responses, context, begin: "{\"moved\":", on: broker) {
+        api.finish(request.body, &responses, context, begin: "{\"moved\":", on: broker) {
             let name = broker.queueName(of: $0.task.id, now: context.now) ?? []
             guard broker.move($0.task.id, to: destination, now: context.now) else { return false }
             counts[name, default: 0] += 1
@@ -69,7 +63,7 @@ extension API {
 
 extension Broker {
     /// The name of a task's queue; nil if there is no such task.
-    fileprivate func queueName(of id: UID, now: Int64) -> [UInt8]? {
+    func queueName(of id: UID, now: Int64) -> [UInt8]? {
         withTask(id: id, now: now) { Array(copying: $0.queueName) }
     }
 }

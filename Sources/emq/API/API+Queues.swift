@@ -262,19 +262,14 @@ extension API {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let isToOrigin = try api.query.word("to", kickTargets) ?? false
-        try context.body.read(request, allowsNull: true)
-        let bytes = request.body
-        var ids: JSONScanner.Entry?
-        try context.body.forEach(in: bytes, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
-        api.references.removeAll(keepingCapacity: true)
-        try api.readIDs(bytes, ids)
+        try api.readTasks(request, &context)
         try context.gate.admit(
             api.cost, count: api.references.count,
             writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
         var counts: [[UInt8]: Int] = [:]
-        api.finish(bytes, &responses, context, begin: "{\"kicked\":", on: broker) {
+        api.finish(request.body, &responses, context, begin: "{\"kicked\":", on: broker) {
             let id = $0.task.id
-            let queueName = broker.withTask(id: id, now: context.now) { Array(copying: $0.queueName) } ?? []
+            let queueName = broker.queueName(of: id, now: context.now) ?? []
             guard context.coversOrigin(of: id, toOrigin: isToOrigin, on: broker),
                 broker.kick(id, toOrigin: isToOrigin, now: context.now)
             else { return false }
