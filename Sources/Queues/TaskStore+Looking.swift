@@ -58,6 +58,7 @@ extension TaskStore {
             statistics.isPaused = true
             statistics.pausedSince = queues[queue].since == 0 ? nil : queues[queue].since
         }
+        statistics.isPushed = queues[queue].isPushed
         statistics.lastMinute = lastMinute(of: queue)
         statistics.totals = queues[queue].totals
         statistics.oldestReady = oldestReady(in: queue)

@@ -177,6 +177,7 @@ struct FullModel {
         statistics.waiters = waiters.count { $0.queues.contains(queue) }
         statistics.isPaused = queues[queue].isPaused && !queues[queue].isResuming
         if statistics.isPaused, queues[queue].pausedSince > 0 { statistics.pausedSince = queues[queue].pausedSince }
+        statistics.isPushed = queues[queue].configuration.isPushed
         statistics.totals = queues[queue].totals
         let lists = Dictionary(grouping: list(queue, .ready)) { [Int($0.priority), $0.isPushed ? 1 : 0] }
         statistics.oldestReady = lists.compactMap { $0.value.first?.readySince }.min()

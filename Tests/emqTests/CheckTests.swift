@@ -41,6 +41,8 @@ import Testing
         (#""oldest_ready":301,"waiters":0,"paused":false"#, 2, "queue_stalled"),
         (#""oldest_ready":301,"waiters":1,"paused":false"#, 0, nil),
         (#""oldest_ready":301,"waiters":0,"paused":true"#, 0, nil),
+        (#""oldest_ready":301,"waiters":0,"paused":false,"pushed":true"#, 1, "queue_late"),
+        (#""oldest_ready":299,"waiters":0,"paused":false,"pushed":true"#, 0, nil),
         (#""oldest_ready":null,"waiters":0,"paused":false"#, 0, nil),
         (#""ready":1001,"oldest_ready":301,"waiters":1,"rates":{"enqueued":2,"done":2.2}"#, 1, "queue_backlog"),
         (#""ready":1001,"oldest_ready":301,"waiters":1,"rates":{"enqueued":2,"done":2.3}"#, 0, nil),

@@ -121,6 +121,7 @@ extension API {
             responses.append(",\"paused_since\":")
             JSONWriter.writeSeconds(milliseconds: since, to: &responses)
         }
+        if statistics.isPushed { responses.append(",\"pushed\":true") }
         writeRates(statistics.lastMinute, to: &responses)
         if let breaker { write(breaker, now: now, to: &responses) }
         write(statistics.totals, to: &responses)

@@ -191,7 +191,7 @@ extension QueueFigures {
         waiters = Double(statistics.waiters)
         oldestReadySeconds = statistics.oldestReady.map(seconds) ?? 0
         rates = (rate(statistics.lastMinute.enqueued), rate(statistics.lastMinute.done))
-        isPaused = statistics.isPaused
+        (isPaused, isPushed) = (statistics.isPaused, statistics.isPushed)
         pausedSeconds = statistics.pausedSince.map(seconds)
         if let breaker, breaker.state(now: now) != .closed { failures = Double(breaker.failureCount) }
     }

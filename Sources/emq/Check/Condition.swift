@@ -85,6 +85,8 @@ struct QueueFigures {
     var ready = 0.0
     var dead = 0.0
     var waiters: Double?
+    /// Whether its tasks are sent, so that no worker waits for them.
+    var isPushed = false
     /// For how long the oldest ready task has been ready, in seconds.
     var oldestReadySeconds = 0.0
     /// How many tasks a second were enqueued and done lately.
@@ -127,7 +129,7 @@ enum QueueCondition {
         if let ages {
             if age >= ages.warning, !figures.isPaused { found.append(.late(age, isCritical: age >= ages.critical)) }
         } else if age > stalledSeconds, !figures.isPaused, figures.waiters == 0 {
-            found.append(.stalled(age))
+            found.append(figures.isPushed ? .late(age, isCritical: false) : .stalled(age))
         }
         if figures.ready > backlogLimits.count, age > stalledSeconds, !figures.isPaused, let rates = figures.rates,
             (rates.done - rates.enqueued) * backlogLimits.seconds < figures.ready

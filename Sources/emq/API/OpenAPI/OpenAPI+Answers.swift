@@ -235,7 +235,7 @@ extension OpenAPI {
                 ("totals", .reference("Totals")),
             ],
         optional: [
-            ("paused_since", .time), ("circuit", .reference("CircuitState")),
+            ("paused_since", .time), ("pushed", .boolean), ("circuit", .reference("CircuitState")),
             ("history", Schema.reference("History").orNull),
             trend,
         ])
