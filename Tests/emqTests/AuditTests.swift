@@ -42,18 +42,21 @@ import Testing
         #expect(try ask("DELETE", "/task/\(ids[1])").status == 204)
         #expect(try ask("POST", "/move/a/b?to=c&n=1").status == 200)
         #expect(try ask("POST", "/purge/a/b").status == 200)
+        #expect(try ask("POST", "/purge/a/b?state=dead&error_match=no*&older_than=5").status == 200)
         let name = #"token="ann \"x\"" remote=PEER"#
         #expect(
-            try lines(of: server, count: 9) == [
+            try lines(of: server, count: 11) == [
                 #"\#(name) action="POST /pause" queue="a/b""#,
                 #"\#(name) action="PUT /config" queue="q\"""#,
                 #"\#(name) action="PATCH /defaults""#,
                 #"\#(name) action="POST /kick" queue="a/b" tasks=1"#,
                 #"\#(name) action="DELETE /task" queue="a/b" task="\#(ids[1])" tasks=1"#,
-                #"\#(name) action="POST /move" queue="a/b" to="c""#,
-                #"\#(name) action="POST /move" queue="a/b" to="c" tasks=1"#,
+                #"\#(name) action="POST /move" queue="a/b" to="c" n="1""#,
+                #"\#(name) action="POST /move" queue="a/b" to="c" n="1" tasks=1"#,
                 #"\#(name) action="POST /purge" queue="a/b""#,
                 #"\#(name) action="POST /purge" queue="a/b" tasks=1"#,
+                #"\#(name) action="POST /purge" queue="a/b" state="dead" error_match="no*" older_than="5""#,
+                #"\#(name) action="POST /purge" queue="a/b" state="dead" error_match="no*" older_than="5" tasks=0"#,
             ])
     }
 

@@ -52,6 +52,14 @@ extension API {
         return filter.isEmpty ? nil : filter
     }
 
+    /// Adds to a line of the log which tasks of a queue the request concerns, as its query says it.
+    func addSelection(to audit: inout AuditRecord?) {
+        let names: [StaticString] = ["state", "n", "error", "error_match", "older_than", "newer_than"]
+        for name in names {
+            if let value = query["\(name)"] { audit?.add(.text(name, value)) }
+        }
+    }
+
     /// How many tasks a peek with a filter looks at, at most.
     private static let maximumLooks = 10_000
 
@@ -169,6 +177,7 @@ extension API {
             throw Problem(.noSuchPath, "no purge, kick or move with this id is under way; it may have ended")
         }
         context.audit?.queueName = sweep.queue
+        context.audit?.add(.number("operation", sweep.id))
         _ = broker.stopSweep(sweep.id)
         writeNoContent(to: &responses)
         return .answered

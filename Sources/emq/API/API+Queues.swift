@@ -215,6 +215,7 @@ extension API {
         let states = try api.query.word("state", purgedStates) ?? [.ready, .delayed]
         let filter = try api.taskFilter(now: context.now)
         let queue = try broker.requireQueue(named: api.name.span)
+        api.addSelection(to: &context.audit)
         let completion = completion(of: request, "{\"purged\":", context, on: broker)
         do throws(BrokerError) {
             try broker.purge(queue, states: states, filter: filter, now: context.now, completion: completion)
@@ -240,6 +241,7 @@ extension API {
         }
         let queue = try broker.requireQueue(named: api.name.span)
         if isToOrigin { context.audit?.add(.text("to", "origin")) }
+        api.addSelection(to: &context.audit)
         let completion = completion(of: request, "{\"kicked\":", context, on: broker)
         do throws(BrokerError) {
             if isToOrigin {
@@ -297,6 +299,7 @@ extension API {
         let source = try broker.requireQueue(named: api.name.span)
         let destination = try broker.requireQueue(named: target.span)
         context.audit?.add(.text("to", target))
+        api.addSelection(to: &context.audit)
         let completion = completion(of: request, "{\"moved\":", context, on: broker)
         do throws(BrokerError) {
             try broker.move(
