@@ -161,6 +161,17 @@ import Testing
         #expect(workers(later)[0]["last_seen"] as? Double == world.time)
     }
 
+    /// A pattern of many stars takes long to compare with many names, so the answers come later, one after the other.
+    @Test func answersThatTakeLongHoldUpNobody() throws {
+        let world = try World()
+        let name = String(repeating: "a", count: 250)
+        for number in 0..<50 { _ = try world.take("q\(number)", worker: "\(name)\(1000 + number)") }
+        let pattern = String(repeating: "*a", count: 120) + "*b"
+        #expect(try world.server.begin("GET", "/workers/?match=*a1001", service: 0) != [])
+        #expect(try world.server.begin("GET", "/workers/?match=\(pattern)", service: 0) == [])
+        #expect(try world.get("/workers/?match=*a1001")["count"] as? Int == 1)
+    }
+
     @Test func tasksBeingPushedAreNoWorkers() throws {
         let server = try VirtualServer(destinations: try DestinationPolicy(["loopback"]))
         #expect(

@@ -57,6 +57,12 @@ extension Context {
     }
 }
 
+extension SurveyReport {
+    /// What a group, a holding or a worker takes, and a step of `QueueViews`, in steps of a census.
+    fileprivate static var stepsPerRow: Int { 20 }
+    fileprivate static var stepsPerLook: Int { 5 }
+}
+
 /// The answer to `GET /errors/`.
 private final class ErrorReport: SurveyReport {
     private let filter: QueueFilter
@@ -69,22 +75,39 @@ private final class ErrorReport: SurveyReport {
         super.init(of: request, by: filter.caller)
     }
 
-    override func write(_ census: TaskCensus, asOf time: Int64, to text: inout [UInt8]) {
-        var (groups, tasks) = (0, 0)
-        // Neighbours often have the same queue.
-        var last: (queue: [UInt8], isAdmitted: Bool) = ([], false)
-        text.append("{\"errors\":[")
-        for group in census.groups {
+    /// The group to look at next.
+    private var position = 0
+    /// The places of the groups that are shown, and how many groups and tasks there are in all.
+    private var shown: [Int] = []
+    private var (groups, tasks) = (0, 0)
+    /// Neighbours often have the same queue.
+    private var last: (queue: [UInt8], isAdmitted: Bool) = ([], false)
+
+    override func collect(_ census: TaskCensus, asOf time: Int64, steps: inout Int) -> Bool {
+        while position < census.groups.count {
+            guard steps > 0 else { return false }
+            let group = census.groups[position]
+            steps -= Self.stepsPerRow
             if group.queue != last.queue {
                 let name = group.queue
+                steps -= filter.steps(for: name.span) * Self.stepsPerLook
                 last = (name, queue.map { $0 == name } ?? filter.admits(name.span))
             }
-            guard last.isAdmitted else { continue }
-            groups += 1
-            tasks += group.count
-            if groups > count { continue }
-            if groups > 1 { text.append(",") }
-            Self.write(group, to: &text)
+            if last.isAdmitted {
+                groups += 1
+                tasks += group.count
+                if groups <= count { shown.append(position) }
+            }
+            position += 1
+        }
+        return true
+    }
+
+    override func write(_ census: TaskCensus, asOf time: Int64, to text: inout [UInt8]) {
+        text.append("{\"errors\":[")
+        for (index, place) in shown.enumerated() {
+            if index > 0 { text.append(",") }
+            Self.write(census.groups[place], to: &text)
         }
         text.append("]")
         writeNumber(",\"groups\":", groups, to: &text)
@@ -153,13 +176,38 @@ private final class WorkerReport: SurveyReport {
         super.init(of: request, by: caller)
     }
 
-    override func write(_ census: TaskCensus, asOf time: Int64, to text: inout [UInt8]) {
-        var rows: [[UInt8]: Row] = [:]
-        var unnamedHeld = 0
-        for holding in census.holdings where caller.covers(holding.queue.span) {
-            if holding.worker.isEmpty { unnamedHeld += holding.count } else { add(holding, to: &rows) }
+    /// The holding, and then the worker, to look at next.
+    private var (holdingPosition, workerPosition) = (0, 0)
+    private var rows: [[UInt8]: Row] = [:]
+    private var unnamedHeld = 0
+
+    override func collect(_ census: TaskCensus, asOf time: Int64, steps: inout Int) -> Bool {
+        while holdingPosition < census.holdings.count {
+            guard steps > 0 else { return false }
+            let holding = census.holdings[holdingPosition]
+            steps -= Self.stepsPerRow + looks(at: holding.worker, holding.queue) * Self.stepsPerLook
+            if caller.covers(holding.queue.span) {
+                if holding.worker.isEmpty { unnamedHeld += holding.count } else { add(holding) }
+            }
+            holdingPosition += 1
         }
-        for worker in census.workers { add(worker, asOf: time, to: &rows) }
+        while workerPosition < census.workers.count {
+            guard steps > 0 else { return false }
+            let worker = census.workers[workerPosition]
+            steps -= Self.stepsPerRow + looks(at: worker.name, []) * Self.stepsPerLook
+            for name in worker.waits.joined() { steps -= looks(at: [], name) * Self.stepsPerLook }
+            add(worker, asOf: time)
+            workerPosition += 1
+        }
+        return true
+    }
+
+    /// About how long it takes to see whether a worker and a queue are shown, in steps of `QueueViews`.
+    private func looks(at worker: [UInt8], _ queue: [UInt8]) -> Int {
+        (pattern?.byteCount ?? 0) * worker.count / 64 + QueueFilter(caller: caller).steps(for: queue.span)
+    }
+
+    override func write(_ census: TaskCensus, asOf time: Int64, to text: inout [UInt8]) {
         let sorted = rows.values.sorted(by: precedes)
         text.append("{\"workers\":[")
         for (index, row) in sorted.prefix(count).enumerated() {
@@ -180,7 +228,7 @@ private final class WorkerReport: SurveyReport {
         text.append("}")
     }
 
-    private func add(_ holding: TaskCensus.Holding, to rows: inout [[UInt8]: Row]) {
+    private func add(_ holding: TaskCensus.Holding) {
         if let pattern, !pattern.matches(holding.worker.span) { return }
         var row = rows[holding.worker] ?? Row(name: holding.worker)
         row.held += holding.count
@@ -195,7 +243,7 @@ private final class WorkerReport: SurveyReport {
         rows[holding.worker] = row
     }
 
-    private func add(_ worker: TaskCensus.Worker, asOf time: Int64, to rows: inout [[UInt8]: Row]) {
+    private func add(_ worker: TaskCensus.Worker, asOf time: Int64) {
         if let pattern, !pattern.matches(worker.name.span) { return }
         let seesAll = caller.coversAllQueues
         let waits = worker.waits.filter { wait in seesAll || wait.contains { caller.covers($0.span) } }

@@ -321,7 +321,9 @@ extension API {
         of request: borrowing Request, _ begin: StaticString, _ context: borrowing Context, on broker: isolated Broker
     ) -> Broker.SweepCompletion {
         let (server, ticket, record) = (context.server, request.ticket, context.audit)
+        let survey = context.gate.survey
         return { end in
+            survey.expire()
             if let record { Log.standard.write(record.event(taskCount: end.count)) }
             server.answer(ticket) { responses in
                 responses.beginJSON(estimatedCount: 15)
