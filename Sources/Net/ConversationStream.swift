@@ -2,8 +2,8 @@
 // client takes them.
 
 extension Conversation {
-    /// Whether answers are held or the kernel has not accepted them, unless their client decides when they end.
-    var hasUnsentAnswers: Bool { responses.count > 0 && !responses.isStreaming }
+    /// Whether answers are held or the kernel has not accepted them, but for one whose client decides when it ends.
+    var hasUnsentAnswers: Bool { responses.unsentAnswerByteCount > 0 }
 
     /// Adds a part to the body of the answer that is owed.
     mutating func extend(on server: HTTPServer, _ body: (inout ResponseStream) -> Void) {

@@ -113,6 +113,9 @@ public struct ResponseStream: ~Copyable {
     /// How much was sent of such an answer, in bytes; nil for all others.
     var streamedByteCount: Int? { streamStart.map { Int(sent - min(sent, $0)) } }
 
+    /// How many bytes wait to be sent that do not belong to such an answer.
+    var unsentAnswerByteCount: Int { streamStart.map { Int($0 - min(sent, $0)) } ?? buffer.count }
+
     /// Begins a part of such an answer, which can be held like an answer.
     mutating func beginPart() { answerStart = sent + UInt64(buffer.count) }
 

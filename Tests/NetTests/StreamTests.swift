@@ -40,6 +40,17 @@ import Testing
         #expect(await !server.recorder.extend(ticket, "f"))
     }
 
+    @Test func answersBeforeAStreamHoldUpTheEndOfTheServer() async throws {
+        let server = try TestServer()
+        let peer = try server.connect()
+        peer.sendGet("/until?7")
+        peer.sendGet("/stream")
+        try server.eventually("the stream") { !$0.held.isEmpty }
+        #expect(server.seen.hasUnsentAnswers)
+        try server.release(upTo: 7)
+        try server.eventually("the answer") { !$0.hasUnsentAnswers }
+    }
+
     @Test func aStreamEndsWithItsClient() async throws {
         let server = try TestServer()
         let peer = try server.connect()
