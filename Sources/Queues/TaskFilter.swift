@@ -93,7 +93,7 @@ extension Broker {
         var found = Found()
         var steps = lookLimit
         var room = Int.max
-        var last: UID?
+        var last = after
         while slot != 0, found.ids.count < limit {
             steps -= filter.stepsPerTask
             if store.isShown(slot, now: now) {
@@ -109,7 +109,9 @@ extension Broker {
                 last = store.tasks[slot].id
             }
             slot = store.next(after: slot)
-            if steps <= 0, slot != 0, found.ids.count < limit {
+            // The next search can begin only behind a task that is shown. Those that are not will be gone soon.
+            let mayStop = last != nil || steps < -9 * lookLimit
+            if steps <= 0, mayStop, slot != 0, found.ids.count < limit {
                 found.last = last
                 break
             }
