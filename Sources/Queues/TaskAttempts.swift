@@ -52,17 +52,20 @@ enum AttemptLog {
     private static let fixedBytes = 23
     private static let workerLength = 21
 
-    /// Appends an attempt. Removes the oldest one if there are too many. O(bytes).
+    /// Appends an attempt. Removes the oldest one if there are too many. A release replaces one right before it, so that
+    /// a worker which gives a task back again and again does not push out why it failed. O(bytes).
     ///
     /// - Parameters:
     ///   - attempt: the attempt, which has ended; its error is not used.
     ///   - error: the error, of which the beginning is kept.
     ///   - bytes: the log.
     static func append(_ attempt: TaskAttempt, error: Span<UInt8>, to bytes: inout [UInt8]) {
-        if let count = count(in: bytes.span), count >= maximumCount,
-            let end = end(ofEntryAt: 0, in: bytes.span)
-        {
-            bytes.removeFirst(end)
+        let starts = starts(in: bytes.span) ?? []
+        let released = AttemptOutcome.released
+        if attempt.outcome == released, let last = starts.last, bytes[last] == released.rawValue {
+            bytes.removeLast(bytes.count - last)
+        } else if starts.count >= maximumCount {
+            bytes.removeFirst(starts[1])
         }
         let worker = attempt.worker.prefix(255)
         let errorLength =
@@ -102,21 +105,22 @@ enum AttemptLog {
 
     /// Whether bytes that were read are a log that this program could have written. O(bytes).
     static func isSound(_ bytes: Span<UInt8>) -> Bool {
-        count(in: bytes).map { $0 <= maximumCount } ?? false
+        starts(in: bytes).map { $0.count <= maximumCount } ?? false
     }
 
     // MARK: Parts
 
-    /// The number of entries; nil if the bytes are not whole entries.
-    private static func count(in bytes: Span<UInt8>) -> Int? {
-        var (count, start) = (0, 0)
+    /// Where the entries begin; nil if the bytes are not whole entries.
+    private static func starts(in bytes: Span<UInt8>) -> [Int]? {
+        var (starts, start): ([Int], Int) = ([], 0)
         while start < bytes.count {
             guard let end = end(ofEntryAt: start, in: bytes), AttemptOutcome(rawValue: bytes[start]) != nil else {
                 return nil
             }
-            (count, start) = (count + 1, end)
+            starts.append(start)
+            start = end
         }
-        return count
+        return starts
     }
 
     /// Where an entry ends; nil if it is not whole.

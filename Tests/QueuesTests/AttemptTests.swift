@@ -63,6 +63,19 @@ import UID
         }
     }
 
+    @Test func releasesPushOutNoFailure() throws {
+        try withBroker { broker in
+            try broker.add(1, to: "a") { ($0.keepMilliseconds, $0.backoff) = (1000, .init(minimumMilliseconds: 0)) }
+            try take("a", now: 10, on: broker)
+            _ = broker.nak(1, .failed, error: "no", now: 20)
+            for time: Int64 in 3...14 {
+                try take("a", now: 10 * time, on: broker)
+                _ = broker.nak(1, .release, error: "", now: 10 * time + 1)
+            }
+            #expect(attempts(1, broker, now: 200) == ["1 failed 10-20: no", "2 released 140-141"])
+        }
+    }
+
     @Test func theLastTenAttemptsAreRemembered() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") { ($0.keepMilliseconds, $0.backoff) = (1000, .init(minimumMilliseconds: 0)) }
