@@ -63,7 +63,12 @@ export function failure(status, text) {
 
 /// Sends a request and returns the JSON of the response, or an empty object.
 export async function send(method, path, body) {
-	return JSON.parse(await request(method, path, body) || "{}");
+	const text = await request(method, path, body);
+	try {
+		return JSON.parse(text || "{}");
+	} catch {
+		throw new Failure(200, { detail: "the response is not emq's" });
+	}
 }
 
 /// A path's part for a name, in which slashes stay as they are, unless that would make it another name: browsers and curl
@@ -101,7 +106,7 @@ export async function learnAccess() {
 	try {
 		access = await send("GET", "/access");
 	} catch (error) {
-		if (error.type?.startsWith("urn:emq:")) throw error;
+		if (error.status === 0 || error.type?.startsWith("urn:emq:")) throw error;
 		// That was not emq: a proxy in front of it may sign users in, by a cookie or a password.
 		credentials = "same-origin";
 		access = await send("GET", "/access");
@@ -111,6 +116,8 @@ export async function learnAccess() {
 
 /// Whether the token has a permission, for a queue if one is named.
 export function may(permission, queue) {
+	// Browsers send no request about a queue with such a name.
+	if (queue === "." || queue === "..") return false;
 	return access?.permissions.includes(permission) && (queue === undefined || access.queues.some((pattern) => matches(pattern, queue)));
 }
 

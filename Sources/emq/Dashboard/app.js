@@ -29,7 +29,7 @@ const statuses = {
 	stopped: ["Server stopping", "bad", "The server stops. The page connects again when it is back."],
 	held: ["Paused", "waiting", "The figures stay while something is selected or a dialog is open."],
 	refused: ["Signed out", "bad", "The server wants another token."],
-	hidden: ["Paused", "waiting", "The figures stay while the tab is hidden."],
+	hidden: ["Paused", "waiting"],
 };
 
 const themes = { auto: ["◐", "Theme: as the system's"], light: ["☀", "Theme: light"], dark: ["☾", "Theme: dark"] };
@@ -121,6 +121,8 @@ class App {
 				// What has not been shown yet changes nothing that somebody looks at.
 				if (isHeld && this.answers.has(path)) continue;
 				this.arrived.delete(path);
+				// What the server is too busy to show stays as it was.
+				if (answer.failure?.status >= 500 && this.answers.has(path)) continue;
 				this.answers.set(path, answer);
 				if (answer.json?.server) {
 					noteServerTime(answer.json.server.now);

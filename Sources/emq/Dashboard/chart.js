@@ -20,8 +20,6 @@ function ceiling(number, isDuration) {
 
 /// A chart over the time of a history.
 ///
-/// - `label`: what it shows.
-/// - `format`: how a value is shown.
 /// - `series`: for each, its name, the name of the state that has its colour, and its values; null is an interval that
 ///   nothing is known of.
 export function chart({ end, interval }, label, format, ...series) {

@@ -19,7 +19,7 @@ const groups = [
 		["max_retries", "Retries at most", "n", "no limit", "After the first attempt. Then a task is dead.", "no limit"],
 		["retry", "Lease", "s", 300, "How long a worker may hold a task."],
 		["backoff.min", "First pause", "s", "none at first, later 1 s to 1 min", "Before the first retry. Later pauses double."],
-		["backoff.max", "Longest pause", "s", 86400, "Pauses grow no further."],
+		["backoff.max", "Longest pause", "s", 86400],
 		["backoff.doublings", "Doublings", "n", "no limit", "How often the pause doubles at most."],
 		["backoff.jitter", "Jitter", "n", "0", "The random part of a pause, 0 to 1."],
 	]],
@@ -36,7 +36,7 @@ const groups = [
 		["show_content", "Contents", { true: "are shown", false: "are for admins only" }, "are shown"],
 	]],
 	["Push", [
-		["push.url", "Push to", "", "no URL: workers fetch the tasks", "Where emq sends the tasks."],
+		["push.url", "Push to", "", "no URL: workers fetch the tasks"],
 		["push.method", "Method", "", "POST"],
 		["push.timeout", "Timeout", "s", 30, "Of one request in all."],
 		["push.concurrency", "Requests at once", "n", "10"],
@@ -219,6 +219,7 @@ export class Configuration {
 			await request(method, `${path}?dry_run=true`, body);
 		} catch (error) {
 			verdict = this.complaint(error);
+			if (!(error.status < 500 && error.status)) this.timer = setTimeout(() => this.check(), 2000);
 		}
 		// Somebody has typed on, or gone.
 		if (body !== this.checked || !this.draft) return false;
@@ -309,8 +310,10 @@ export class Configuration {
 function headers(text, before = {}) {
 	const changes = Object.fromEntries(Object.keys(before).map((name) => [name, null]));
 	for (const line of lines(text)) {
-		const [name, ...value] = line.split(":");
-		changes[name.trim()] = value.join(":").trim();
+		const [first, ...value] = line.split(":");
+		const name = first.trim();
+		// The case of a name does not matter.
+		changes[Object.keys(before).find((old) => old.toLowerCase() === name.toLowerCase()) ?? name] = value.join(":").trim();
 	}
 	return Object.keys(changes).length ? changes : null;
 }

@@ -61,15 +61,7 @@ export class Live {
 				throw refusal;
 			}
 			const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-			const parser = new EventParser((name, data) => {
-				if (controller.signal.aborted) return;
-				if (name === "stopping") {
-					state = "stopped";
-					return;
-				}
-				const [index, status] = name.split("/");
-				this.receiver.receive(paths[Number(index)], Number(status ?? 200), data);
-			});
+			let rest = "";
 			for (;;) {
 				silence = setTimeout(() => reader.cancel(), silenceMilliseconds);
 				const { done, value } = await reader.read();
@@ -78,7 +70,19 @@ export class Live {
 				if (controller.signal.aborted) return;
 				this.failures = 0;
 				this.receiver.note("live");
-				parser.take(value);
+				const events = (rest + value).split("\n\n");
+				rest = events.pop();
+				for (const event of events) {
+					// HTML Living Standard, section 9.2.6, in the form that emq gives it.
+					const lines = event.split("\n");
+					const values = (field) => lines.filter((line) => line.startsWith(field)).map((line) => line.slice(field.length));
+					const [name] = values("event: ");
+					if (name === "stopping") state = "stopped";
+					else if (name) {
+						const [index, status] = name.split("/");
+						this.receiver.receive(paths[index], Number(status ?? 200), values("data: ").join("\n"));
+					}
+				}
 			}
 		} catch (error) {
 			reason = error.status && error.message;
@@ -90,26 +94,5 @@ export class Live {
 		this.failures += 1;
 		const pause = Math.min(longestPauseMilliseconds, 500 * 2 ** this.failures);
 		this.restart(pause * (0.75 + Math.random() / 2));
-	}
-}
-
-/// Takes the text of an event stream apart (HTML Living Standard, section 9.2.6), in the form that emq gives it.
-class EventParser {
-	rest = "";
-
-	constructor(emit) {
-		this.emit = emit;
-	}
-
-	/// Takes the next part of the text.
-	take(text) {
-		const events = (this.rest + text).split("\n\n");
-		this.rest = events.pop();
-		for (const event of events) {
-			const lines = event.split("\n");
-			const values = (field) => lines.filter((line) => line.startsWith(field)).map((line) => line.slice(field.length));
-			const data = values("data: ");
-			if (data.length) this.emit(values("event: ")[0], data.join("\n"));
-		}
 	}
 }

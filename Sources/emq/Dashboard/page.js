@@ -149,7 +149,7 @@ export function table(columns, items, { key = ({ id }) => id, more, caption, ...
 			return [
 				h("tr", { key: key(item) }, h("th", { class: nameClass }, name(item)),
 					others.map(([label, value, kind]) => h("td", { key: label, "data-label": label, class: kind }, value(item)))),
-				below && h("tr.inside", { key: `${key(item)} more` }, h("td", { colspan: columns.length }, below)),
+				below && h("tr.inside", { key: `${key(item)}\n` }, h("td", { colspan: columns.length }, below)),
 			];
 		})),
 		caption && h("caption", caption));

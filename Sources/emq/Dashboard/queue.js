@@ -107,7 +107,7 @@ export class Queue extends Page {
 		const { app, name } = this;
 		const request = ["POST", `/${verb}/${named(name)}`];
 		return h("div.head", { key: "head" },
-			h("h1", bdi(name)), badges({ ...figures, pushed: Boolean(this.push?.url) }),
+			h("h1", bdi(name)), badges(figures),
 			h("div.actions",
 				may("manage", name) && [
 					requestButton(figures.paused ? "Resume" : "Pause", request, () => app.perform(
@@ -146,7 +146,7 @@ export class Queue extends Page {
 			h("div.tiles", { key: "tiles" },
 				stateTiles(figures, (name) => ({ href: link(this.name, name), onclick: scrollToTasks })),
 				h("div.tile.long", h("span", "Oldest ready"), h("b", duration(figures.ready ? figures.oldest_ready : null))),
-				!push?.url && h("div.tile", h("span", "Waiting workers"), h("b", count(figures.waiters))),
+				!figures.pushed && h("div.tile", h("span", "Waiting workers"), h("b", count(figures.waiters))),
 				rateTile(figures.rates)),
 			(push || figures.circuit) && card("Push", { key: "push" }, facts([
 				push && ["Target", push.url ? [badge(push.method ?? "POST", "enqueued"), " ", bdi(push.url)] : "each task's own"],
