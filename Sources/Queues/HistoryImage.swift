@@ -6,13 +6,17 @@ import Bytes
 
 /// Writes and reads numbers, and checks what it reads.
 private struct HistoryCoder {
-    static let format = Array("emqhist2".utf8)
+    static let format = Array("emqhist3".utf8)
+    /// An earlier format, which has no times.
+    static let formatWithoutTimes = Array("emqhist2".utf8)
     private static let emptySum: UInt64 = 0xcbf2_9ce4_8422_2325
 
     private(set) var bytes: [UInt8]
     /// How much was read, or is in the checksum.
     private var place = 0
     private var sum = HistoryCoder.emptySum
+    /// Whether the format that is written or read has times.
+    private var hasTimes = true
 
     /// - Parameter capacity: about how many bytes will be written.
     init(capacity: Int) {
@@ -23,7 +27,10 @@ private struct HistoryCoder {
 
     /// Reads bytes that were written before; nil if they are not whole.
     init?(reading bytes: Span<UInt8>) {
-        guard bytes.count >= 16, bytes.extracting(first: 8).equals(Self.format.span) else { return nil }
+        guard bytes.count >= 16 else { return nil }
+        let beginning = bytes.extracting(first: 8)
+        hasTimes = beginning.equals(Self.format.span)
+        guard hasTimes || beginning.equals(Self.formatWithoutTimes.span) else { return nil }
         let end = bytes.count - 8
         var sum: UInt64 = 0
         for index in end..<bytes.count { sum = sum << 8 | UInt64(bytes[index]) }
@@ -97,6 +104,37 @@ private struct HistoryCoder {
         return counts
     }
 
+    mutating func write(_ times: TaskTimes) {
+        write(times.dispatches)
+        for durations in [times.waits, times.runs] {
+            write(durations.sum)
+            write(durations.longest)
+        }
+    }
+
+    /// Reads times. Whatever they are, adding to them does not overflow.
+    mutating func times() -> TaskTimes? {
+        var times = TaskTimes()
+        guard hasTimes else { return times }
+        guard let dispatches = number(), let waitSum = number(), let longestWait = number(), let runSum = number(),
+            let longestRun = number()
+        else { return nil }
+        times.dispatches = dispatches
+        times.waits = Durations(sum: waitSum, longest: longestWait)
+        times.runs = Durations(sum: runSum, longest: longestRun)
+        return times
+    }
+
+    mutating func write(_ happenings: Happenings) {
+        write(happenings.counts)
+        write(happenings.times)
+    }
+
+    mutating func happenings() -> Happenings? {
+        guard let counts = counts(), let times = times() else { return nil }
+        return Happenings(counts: counts, times: times)
+    }
+
     mutating func write(_ points: Points) {
         write(UInt64(points.entries.count))
         for entry in points.entries {
@@ -106,6 +144,7 @@ private struct HistoryCoder {
                 point.oldestReadySeconds,
             ]
             for number in numbers { write(UInt64(number)) }
+            write(point.times)
         }
     }
 
@@ -123,6 +162,10 @@ private struct HistoryCoder {
             var point = HistoryPoint()
             (point.enqueued, point.done, point.failed) = (numbers[1], numbers[2], numbers[3])
             (point.ready, point.dead, point.oldestReadySeconds) = (numbers[4], numbers[5], numbers[6])
+            if hasTimes {
+                guard let times = self.number(), times <= UInt32.max else { return nil }
+                point.times = times
+            }
             let number = Int64(numbers[0])
             guard number > previous else { return nil }
             previous = number
@@ -140,13 +183,29 @@ private struct HistoryCoder {
     }
 
     mutating func series(savedAt: Int64, now: Int64) -> Series? {
-        guard let minute = counts(), let fiveMinutes = counts(),
+        guard let minute = happenings(), let fiveMinutes = happenings(),
             let minutes = points(.minute, last: HistoryInterval.minute.last(now: savedAt)),
             let fives = points(.fiveMinutes, last: HistoryInterval.fiveMinutes.last(now: savedAt))
         else { return nil }
         return Series(
             Series.Parts(minute: minute, fiveMinutes: fiveMinutes, minutes: minutes, fives: fives), savedAt: savedAt,
             now: now)
+    }
+}
+
+extension HistoryPoint {
+    /// The four times as one number.
+    fileprivate var times: UInt64 {
+        get {
+            UInt64(waitMean.code) | UInt64(waitMaximum.code) << 8 | UInt64(runMean.code) << 16
+                | UInt64(runMaximum.code) << 24
+        }
+        set {
+            func time(_ shift: UInt64) -> CodedDuration {
+                CodedDuration(code: UInt8(truncatingIfNeeded: newValue >> shift))
+            }
+            (waitMean, waitMaximum, runMean, runMaximum) = (time(0), time(8), time(16), time(24))
+        }
     }
 }
 

@@ -50,6 +50,14 @@ public struct HistoryPoint: Hashable, Sendable {
     public var dead: UInt32 = 0
     /// How long the oldest ready task had been ready, in seconds.
     public var oldestReadySeconds: UInt32 = 0
+    /// How long the tasks that were dispatched had been ready, in the mean.
+    public internal(set) var waitMean = CodedDuration()
+    /// How long one of them had been ready, at most.
+    public internal(set) var waitMaximum = CodedDuration()
+    /// How long the dispatches that were acknowledged had taken, in the mean.
+    public internal(set) var runMean = CodedDuration()
+    /// How long one of them had taken, at most.
+    public internal(set) var runMaximum = CodedDuration()
 
     /// Makes a point at which nothing happened.
     public init() {}
@@ -69,6 +77,33 @@ public struct ReadyTrend: Sendable {
     public subscript(index: Int) -> UInt64 { counts[index] }
 
     fileprivate mutating func add(_ count: UInt32, at index: Int) { counts[index] &+= UInt64(count) }
+}
+
+/// What has happened in an interval that has not ended.
+struct Happenings {
+    var counts = EventCounts()
+    var times = TaskTimes()
+
+    var isEmpty: Bool { counts.sum == 0 && times == TaskTimes() }
+
+    mutating func add(_ other: Happenings) {
+        counts.add(other.counts)
+        times.add(other.times)
+    }
+
+    /// Makes the point of the interval.
+    ///
+    /// - Parameter gauges: how things are at its end.
+    /// - Returns: the point.
+    func point(_ gauges: HistoryPoint = HistoryPoint()) -> HistoryPoint {
+        var point = gauges
+        point.enqueued = UInt32(clamping: counts.enqueued)
+        point.done = UInt32(clamping: counts.done)
+        point.failed = UInt32(clamping: counts.failed)
+        (point.waitMean, point.waitMaximum) = times.waits.coded(count: times.dispatches)
+        (point.runMean, point.runMaximum) = times.runs.coded(count: counts.done)
+        return point
+    }
 }
 
 /// The intervals of a history.
@@ -134,12 +169,13 @@ struct Series {
 
     /// The totals when events were last counted.
     var base = EventCounts()
+    var baseTimes = TaskTimes()
     private var recent = InlineArray<12, Counts>(repeating: Counts())
     /// When events were last counted.
     private(set) var lastTick: Int64 = 0
     /// What has happened in the minute, and in the five minutes, that have not ended.
-    private var minute = EventCounts()
-    private var fiveMinutes = EventCounts()
+    private var minute = Happenings()
+    private var fiveMinutes = Happenings()
     private var minutes = Points()
     private var fives = Points()
 
@@ -147,8 +183,8 @@ struct Series {
 
     /// What lasts while the server does not run.
     struct Parts {
-        var minute: EventCounts
-        var fiveMinutes: EventCounts
+        var minute: Happenings
+        var fiveMinutes: Happenings
         var minutes: Points
         var fives: Points
     }
@@ -163,26 +199,31 @@ struct Series {
             (minute, fiveMinutes) = (parts.minute, parts.fiveMinutes)
             return
         }
-        minutes.append(
-            Self.point(parts.minute, HistoryPoint()), at: savedAt / 60_000, limit: HistoryInterval.minute.count)
+        minutes.append(parts.minute.point(), at: savedAt / 60_000, limit: HistoryInterval.minute.count)
         fiveMinutes = parts.fiveMinutes
         fiveMinutes.add(parts.minute)
         if savedAt / 300_000 == now / 300_000 { return }
-        fives.append(
-            Self.point(fiveMinutes, HistoryPoint()), at: savedAt / 300_000, limit: HistoryInterval.fiveMinutes.count)
-        fiveMinutes = EventCounts()
+        fives.append(fiveMinutes.point(), at: savedAt / 300_000, limit: HistoryInterval.fiveMinutes.count)
+        fiveMinutes = Happenings()
     }
 
     /// The memory beside the record, in bytes.
     var byteCount: Int { minutes.byteCount + fives.byteCount }
 
     /// Whether there is nothing to show.
-    var isEmpty: Bool { minutes.entries.isEmpty && fives.entries.isEmpty && minute.sum == 0 && fiveMinutes.sum == 0 }
+    var isEmpty: Bool { minutes.entries.isEmpty && fives.entries.isEmpty && minute.isEmpty && fiveMinutes.isEmpty }
 
-    /// Counts what has happened until a tick, by the totals.
-    mutating func count(_ totals: EventCounts, tick: Int64) {
+    /// Notes the longest times of a queue, in the series of all queues.
+    mutating func noteLongest(_ times: TaskTimes) {
+        minute.times.waits.noteLongest(times.waits)
+        minute.times.runs.noteLongest(times.runs)
+    }
+
+    /// Counts what has happened until a tick, by the totals. The longest times are those since the last tick.
+    mutating func count(_ totals: EventCounts, _ times: TaskTimes, tick: Int64) {
         let events = totals.since(base)
-        base = totals
+        minute.times.add(times.since(baseTimes))
+        (base, baseTimes) = (totals, times)
         var stale = max(lastTick + 1, tick - Int64(Self.ticksPerMinute) + 1)
         while stale <= tick {
             recent[Self.place(of: stale)] = Counts()
@@ -193,7 +234,7 @@ struct Series {
         recent[place].enqueued = UInt32(clamping: UInt64(recent[place].enqueued) + events.enqueued)
         recent[place].done = UInt32(clamping: UInt64(recent[place].done) + events.done)
         recent[place].failed = UInt32(clamping: UInt64(recent[place].failed) + events.failed)
-        minute.add(events)
+        minute.counts.add(events)
     }
 
     private static func place(of tick: Int64) -> Int { Int(tick % Int64(ticksPerMinute)) }
@@ -218,20 +259,12 @@ struct Series {
     ///   - ends: the intervals that have ended.
     ///   - gauges: how things are; its counts are replaced.
     mutating func end(_ ends: IntervalEnds, _ gauges: HistoryPoint) {
-        minutes.append(Self.point(minute, gauges), at: ends.minute, limit: HistoryInterval.minute.count)
+        minutes.append(minute.point(gauges), at: ends.minute, limit: HistoryInterval.minute.count)
         fiveMinutes.add(minute)
-        minute = EventCounts()
+        minute = Happenings()
         guard let five = ends.fiveMinutes else { return }
-        fives.append(Self.point(fiveMinutes, gauges), at: five, limit: HistoryInterval.fiveMinutes.count)
-        fiveMinutes = EventCounts()
-    }
-
-    private static func point(_ counts: EventCounts, _ gauges: HistoryPoint) -> HistoryPoint {
-        var point = gauges
-        point.enqueued = UInt32(clamping: counts.enqueued)
-        point.done = UInt32(clamping: counts.done)
-        point.failed = UInt32(clamping: counts.failed)
-        return point
+        fives.append(fiveMinutes.point(gauges), at: five, limit: HistoryInterval.fiveMinutes.count)
+        fiveMinutes = Happenings()
     }
 
     /// Adds the ready tasks of the last minutes to a trend. O(minutes).

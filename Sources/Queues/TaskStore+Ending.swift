@@ -40,7 +40,9 @@ extension TaskStore {
     @inline(__always)
     mutating func ack(_ slot: Slot, result: Span<UInt8>, now: Int64) -> Slot {
         count(in: tasks[slot].queue) { $0.acked += 1 }
-        activity.dispatchedMilliseconds.record(now - tasks[slot].dispatched)
+        let run = now - tasks[slot].dispatched
+        activity.dispatchedMilliseconds.record(run)
+        queues[tasks[slot].queue].times.runs.note(run)
         if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
         finish(slot, .done, at: now, result: result, now: now)
         return 0

@@ -39,7 +39,7 @@ struct Sampling: ~Copyable {
     /// The most queues with a series.
     static var maximumCount: Int { 10_000 }
     /// About how much memory a series takes at most, in bytes.
-    static var maximumSeriesBytes: Int { 11_000 }
+    static var maximumSeriesBytes: Int { 12_500 }
 
     /// How many queues may have a series.
     var limit = Sampling.maximumCount
@@ -154,17 +154,20 @@ extension TaskStore {
         sampling.isCounted = false
         sampling.oldestReadySeconds = 0
         sampling.isUnderWay = true
-        sampling.server.count(EventCounts(activity.totals), tick: tick)
+        sampling.server.count(EventCounts(activity.totals), times, tick: tick)
         return true
     }
 
     /// Counts what has happened to a queue, which is now the one that was used last.
     private mutating func count(_ queue: Slot) {
+        let times = queues[queue].times
+        queues[queue].times.resetLongest()
+        sampling.server.noteLongest(times)
         let series = series(of: queue)
         guard series != 0 else { return }
         sampling.recency.remove(series, in: &sampling.records)
         sampling.recency.append(series, in: &sampling.records)
-        sampling.records[series].series.count(EventCounts(queues[queue].totals), tick: sampling.tick)
+        sampling.records[series].series.count(EventCounts(queues[queue].totals), times, tick: sampling.tick)
     }
 
     /// Finds or makes the series of a queue. It replaces the one whose queue was used least lately; 0 if the queues of
@@ -191,6 +194,7 @@ extension TaskStore {
         // A queue that had a series before has been counted up to some time; a new one not at all.
         sampling.records[series].series.base =
             queues[queue].wasSampled ? EventCounts(queues[queue].totals) : EventCounts()
+        sampling.records[series].series.baseTimes = queues[queue].wasSampled ? queues[queue].times : TaskTimes()
         queues[queue].series = series
         queues[queue].wasSampled = true
         return series

@@ -155,7 +155,9 @@ extension TaskStore {
         let token = nextToken
         nextToken &+= 1
         count(in: tasks[slot].queue) { $0.dispatched += 1 }
-        activity.readyMilliseconds.record(now - tasks[slot].readySince)
+        let wait = now - tasks[slot].readySince
+        activity.readyMilliseconds.record(wait)
+        queues[tasks[slot].queue].times.noteWait(wait)
         let lease = leaseMilliseconds ?? self.leaseMilliseconds(of: slot)
         _ = transition(slot, to: .dispatched, until: now.addingWithinRange(lease), change: .any) { record in
             record.attempt &+= 1

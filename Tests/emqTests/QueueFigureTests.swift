@@ -108,6 +108,22 @@ import Testing
         #expect(try statistics("after=l")["server"] == nil)
     }
 
+    @Test func historiesHaveWaitsAndRuns() throws {
+        try enqueue("q")
+        server.advance(seconds: 5)
+        let ids = try take("q", count: 1)
+        server.advance(seconds: 2)
+        #expect(try server.send("POST", "/ack/", "{\"ids\": \(ids)}", service: 0).status == 200)
+        server.advance(seconds: 60)
+        for path in ["/stats/q?history=1m", "/stats/?history=1m"] {
+            let history = try #require(try server.send("GET", path, service: 0).object["history"] as? [String: Any])
+            for (member, seconds) in [("wait_mean", 5), ("wait_max", 5), ("run_mean", 2), ("run_max", 2)] {
+                let times = try #require(history[member] as? [Double])
+                #expect(times.count == 60 && abs((times.max() ?? 0) - Double(seconds)) < 0.32, "\(member)")
+            }
+        }
+    }
+
     @Test func theTrendHasTheReadyTasksOfEachMinute() throws {
         try enqueue("q", count: 3, #"{"expiry": 86400}"#)
         server.advance(seconds: 120)

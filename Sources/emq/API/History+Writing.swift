@@ -38,6 +38,16 @@ extension API {
             }
             responses.append("]")
         }
+        func write(
+            _ member: StaticString, _ value: KeyPath<HistoryPoint, CodedDuration>, to responses: inout ResponseStream
+        ) {
+            responses.append(member)
+            for index in points.indices {
+                responses.append(index == 0 ? "" : ",")
+                JSONWriter.writeSeconds(milliseconds: points[index][keyPath: value].milliseconds, to: &responses)
+            }
+            responses.append("]")
+        }
         let seconds = Int64(interval.rawValue)
         writeCount(",\"history\":{\"interval\":", seconds, to: &responses)
         writeCount(",\"end\":", now / 1000 / seconds * seconds, to: &responses)
@@ -47,6 +57,10 @@ extension API {
         write(",\"ready\":[", \.ready, to: &responses)
         write(",\"dead\":[", \.dead, to: &responses)
         write(",\"oldest_ready\":[", \.oldestReadySeconds, to: &responses)
+        write(",\"wait_mean\":[", \.waitMean, to: &responses)
+        write(",\"wait_max\":[", \.waitMaximum, to: &responses)
+        write(",\"run_mean\":[", \.runMean, to: &responses)
+        write(",\"run_max\":[", \.runMaximum, to: &responses)
         responses.append("}")
     }
 }

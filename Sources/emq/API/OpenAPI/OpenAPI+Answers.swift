@@ -221,7 +221,8 @@ extension OpenAPI {
 
     private static let history = Schema.answer(
         [("interval", .count), ("end", .time)]
-            + ["enqueued", "done", "failed", "ready", "dead", "oldest_ready"].map { ($0, .array(of: .count)) })
+            + ["enqueued", "done", "failed", "ready", "dead", "oldest_ready"].map { ($0, .array(of: .count)) }
+            + ["wait_mean", "wait_max", "run_mean", "run_max"].map { ($0, .array(of: .number(minimum: 0))) })
 
     private static let circuitState = Schema.answer(
         [("state", .words(["closed", "open", "half-open"])), ("failures", .count)], optional: [("until", .time)])
