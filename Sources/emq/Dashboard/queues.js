@@ -24,13 +24,13 @@ const columns = [
 	{ name: "done", label: "Out/s", value: (row) => rate(row.rates.done), isWide: true },
 	{ name: "failed", label: "Failed/s", value: (row) => rate(row.rates.failed), isWide: true },
 	{ name: "trend", label: "Last half hour", isFixed: true, isWide: true },
-	{ name: "waiters", label: "Waiting workers", value: (row) => count(row.waiters), isWide: true },
+	{ name: "waiters", label: "Waiting workers", value: (row) => unattended(row) || count(row.waiters), isWide: true },
 	{ name: "paused", label: "Paused", value: paused, isWide: true },
 ];
 
 const sorts = columns.filter(({ isFixed }) => !isFixed);
 
-/// The height of a row, as in the style sheet. Narrow screens have the figures below the name.
+/// The height of a row, as in the style sheet.
 function rowHeight() {
 	return narrow.matches ? 64 : 41;
 }
@@ -43,14 +43,21 @@ export function rows(answer) {
 
 /// Marks for what is unusual about a queue.
 export function badges(queue) {
-	const isUnattended = queue.ready > 0 && !queue.paused && queue.waiters === 0 && queue.dispatched === 0
-		&& !queue.pushed && queue.oldest_ready >= 10;
-	return [
-		queue.paused && badge("paused", "waiting", "Tasks are kept and not dispatched."),
-		isUnattended && badge("no worker", "bad", "Tasks are ready, and no worker waits for them or holds one."),
-		queue.circuit && queue.circuit.state !== "closed" && badge(
-			`circuit ${queue.circuit.state}`, "bad", `The receiver failed ${many(queue.circuit.failures, "time")} in a row.`),
-	];
+	return [held(queue), unattended(queue), circuit(queue)];
+}
+
+function held(queue) {
+	return queue.paused && badge("paused", "waiting", "Tasks are kept and not dispatched.");
+}
+
+function unattended(queue) {
+	return queue.ready > 0 && !queue.paused && queue.waiters === 0 && queue.dispatched === 0 && !queue.pushed && queue.oldest_ready >= 10
+		&& badge("no worker", "bad", "Tasks are ready, and no worker waits for them or holds one.");
+}
+
+function circuit({ circuit }) {
+	return circuit && circuit.state !== "closed"
+		&& badge(`circuit ${circuit.state}`, "bad", `The receiver failed ${many(circuit.failures, "time")} in a row.`);
 }
 
 /// Stands for rows that are not there.
@@ -60,7 +67,7 @@ function spacer(key, rows) {
 
 function paused(row) {
 	if (row.group !== undefined) return row.paused ? many(row.paused, "queue") : "";
-	return row.paused ? ago(row.paused_since) : "";
+	return row.paused && badge(ago(row.paused_since), "waiting");
 }
 
 export class Queues extends Page {
@@ -90,7 +97,7 @@ export class Queues extends Page {
 
 	/// The page's address with some parameters changed.
 	link(changes) {
-		const { prefix, sort, match, flat } = { prefix: this.prefix, sort: this.sort, match: this.match, flat: this.isFlat ? "1" : "", ...changes };
+		const { prefix, sort, match, flat } = { ...this, flat: this.isFlat ? "1" : "", ...changes };
 		return `#/queues${query({ prefix, sort: sort === "name" ? "" : sort, match, flat })}`;
 	}
 
@@ -133,7 +140,7 @@ export class Queues extends Page {
 		}
 		return [
 			h("div.head", { key: "head" }, h("h1", "Queues"), this.count !== undefined && h("span.quiet",
-				this.isTree ? many(this.count, "entry").replace("entrys", "entries") : many(this.count, "queue"))),
+				many(this.count, this.isTree ? "row" : "queue"))),
 			this.tools(),
 			this.selected.size > 0 ? this.bar() : this.prefix !== "" && crumbs(this.prefix, (prefix) => this.link({ prefix })),
 			answer?.failure ? missing(answer, "the queues") : this.table(),
@@ -176,7 +183,7 @@ export class Queues extends Page {
 				spacer("above", first), indexes.map((index) => this.row(index)), spacer("below", total - last))),
 			this.count === undefined && h("p.empty", "Loading…"),
 			total === 0 && this.count !== undefined && h("p.empty", this.match || this.prefix ? "No queue has such a name."
-				: "There are no queues yet. A queue exists as soon as a task is enqueued or a worker waits."));
+				: "There are no queues yet. The first task or waiting worker makes one."));
 	}
 
 	row(index) {
@@ -194,7 +201,7 @@ export class Queues extends Page {
 			})),
 			h("th", h("div", isGroup
 				? [h("a.folder", { href: this.link({ prefix: row.group }) }, bdi(name)), h("small", many(row.queues, "queue"))]
-				: [h("a", { href: queueAddress(row.queue), title: plain(row.queue) }, bdi(name || "(empty)")), badges(row)])),
+				: [h("a", { href: queueAddress(row.queue), title: plain(row.queue) }, bdi(name || "(empty)")), h("span.narrow", held(row), unattended(row)), circuit(row)])),
 			columns.slice(1).map(({ name, label, value, isWide }) => h(
 				"td", { "data-label": label, class: `number${isWide ? " wide" : ""}${name === "dead" && row.dead > 0 ? " dead" : ""}` },
 				name === "trend" ? sparkline(row.trend, `Ready tasks in the last half hour, now ${count(row.ready)}`) : value(row))));
