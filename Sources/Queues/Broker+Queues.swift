@@ -15,13 +15,15 @@ extension Broker {
     ///   - filter: which tasks; nil for all.
     ///   - now: the time.
     ///   - completion: called once, by `advance` or by `stopSweep`.
+    /// - Returns: its id (`sweeps`).
     /// - Throws: `BrokerError.tooManySweeps`.
+    @discardableResult
     public func purge(
         _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed], filter: TaskFilter? = nil, now: Int64,
         completion: @escaping SweepCompletion
-    ) throws(BrokerError) {
+    ) throws(BrokerError) -> UInt64 {
         beginChange()
-        try store.beginSweep(
+        return try store.beginSweep(
             of: queue.slot, .purge, states: states, filter: filter, limit: .max, now: now, completion: completion)
     }
 
@@ -36,13 +38,15 @@ extension Broker {
     ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance` or by `stopSweep`.
+    /// - Returns: its id (`sweeps`).
     /// - Throws: `BrokerError.tooManySweeps`.
+    @discardableResult
     public func kick(
         _ queue: QueueIndex, state: TaskState = .dead, filter: TaskFilter? = nil, limit: Int = .max, now: Int64,
         completion: @escaping SweepCompletion
-    ) throws(BrokerError) {
+    ) throws(BrokerError) -> UInt64 {
         beginChange()
-        try store.beginSweep(
+        return try store.beginSweep(
             of: queue.slot, .kick, states: [state], filter: filter, limit: limit, now: now, completion: completion)
     }
 
@@ -56,13 +60,15 @@ extension Broker {
     ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance` or by `stopSweep`.
+    /// - Returns: its id (`sweeps`).
     /// - Throws: `BrokerError.tooManySweeps`.
+    @discardableResult
     public func kickToOrigin(
         _ queue: QueueIndex, states: [TaskState] = [.ready, .delayed, .dead], filter: TaskFilter? = nil,
         limit: Int = .max, now: Int64, completion: @escaping SweepCompletion
-    ) throws(BrokerError) {
+    ) throws(BrokerError) -> UInt64 {
         beginChange()
-        try store.beginSweep(
+        return try store.beginSweep(
             of: queue.slot, .kickToOrigin, states: states, filter: filter, limit: limit, now: now,
             completion: completion)
     }
@@ -78,14 +84,16 @@ extension Broker {
     ///   - limit: the maximum number of tasks to change.
     ///   - now: the time.
     ///   - completion: called once, by `advance` or by `stopSweep`.
+    /// - Returns: its id (`sweeps`).
     /// - Throws: `BrokerError.tooManySweeps`.
+    @discardableResult
     public func move(
         _ queue: QueueIndex, to target: QueueIndex, state: TaskState = .ready, filter: TaskFilter? = nil,
         limit: Int = .max, now: Int64, completion: @escaping SweepCompletion
-    ) throws(BrokerError) {
+    ) throws(BrokerError) -> UInt64 {
         beginChange()
         let action = Sweep.Action.move(target: target.slot)
-        try store.beginSweep(
+        return try store.beginSweep(
             of: queue.slot, action, states: [state], filter: filter, limit: limit, now: now, completion: completion)
     }
 

@@ -36,6 +36,8 @@ public struct SweepView: Sendable {
 
 /// How a purge, kick or move ended.
 public struct SweepEnd: Sendable {
+    /// Its id, which no other one gets.
+    public let id: UInt64
     /// How many tasks it has changed.
     public let count: Int
     /// Whether somebody has stopped it before its end.
@@ -74,7 +76,7 @@ extension Broker {
     /// Calls the completion of a sweep that is over.
     func complete(_ sweep: Sweep, isStopped: Bool = false) {
         isCompleting = true
-        sweep.completion(SweepEnd(count: sweep.count, isStopped: isStopped))
+        sweep.completion(SweepEnd(id: sweep.id, count: sweep.count, isStopped: isStopped))
         isCompleting = false
     }
 }

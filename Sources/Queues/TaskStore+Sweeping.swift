@@ -6,11 +6,12 @@ extension TaskStore {
     /// The maximum number of sweeps under way.
     static var maximumSweeps: Int { 16 }
 
-    /// Begins a sweep of the tasks that are in the given states now.
+    /// Begins a sweep of the tasks that are in the given states now. Returns its id.
+    @discardableResult
     mutating func beginSweep(
         of queue: Slot, _ action: Sweep.Action, states: [TaskState], filter: TaskFilter? = nil, limit: Int,
         positions: Range<Int64>? = nil, now: Int64, completion: @escaping Broker.SweepCompletion
-    ) throws(BrokerError) {
+    ) throws(BrokerError) -> UInt64 {
         guard sweeps.count < Self.maximumSweeps else { throw .tooManySweeps }
         var stretches: [Sweep.Stretch] = []
         var count = 0
@@ -41,6 +42,7 @@ extension TaskStore {
         if isJournaled { images.noteSweeps() }
         update(queue) { $0.sweeps += 1 }
         if sweep.target != 0 { update(sweep.target) { $0.sweeps += 1 } }
+        return sweep.id
     }
 
     /// Makes the arrival times of later tasks differ from those of earlier ones, even within a millisecond. They may be

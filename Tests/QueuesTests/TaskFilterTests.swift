@@ -169,11 +169,13 @@ import UID
             let queue = try broker.queue("a")
             var ends: [String] = []
             let x = filter { $0.error = [120] }
-            try broker.move(queue, to: broker.queue("b"), limit: 1000, now: 1000) { ends.append("move \($0)") }
-            try broker.kick(queue, filter: x, now: 1000) { ends.append("kick \($0)") }
+            let ids = [
+                try broker.move(queue, to: broker.queue("b"), limit: 1000, now: 1000) { ends.append("move \($0)") },
+                try broker.kick(queue, filter: x, now: 1000) { ends.append("kick \($0)") },
+            ]
             #expect(broker.advance(to: 1000, limit: 10) == false)
             let sweeps = broker.sweeps
-            #expect(sweeps.count == 2 && sweeps[0].id != sweeps[1].id)
+            #expect(sweeps.map(\.id) == ids && ids[0] != ids[1])
             let move = try #require(sweeps.first)
             if case .move(let target) = move.action { #expect(target == [98]) } else { Issue.record("no move") }
             #expect(move.queue == [97] && move.states == [.ready] && move.filter == nil && move.begun == 1000)
@@ -182,10 +184,10 @@ import UID
             #expect(sweeps[1].filter == x && sweeps[1].examinedCount == 0 && sweeps[1].totalCount == 6)
             #expect(broker.stopSweep(move.id) == true)
             #expect(broker.stopSweep(move.id) == false)
-            #expect(ends == ["move \(SweepEnd(count: move.changedCount, isStopped: true))"])
+            #expect(ends == ["move \(SweepEnd(id: ids[0], count: move.changedCount, isStopped: true))"])
             broker.checkInvariants()
             broker.advanceFully(to: 1000)
-            #expect(ends.last == "kick \(SweepEnd(count: 2, isStopped: false))")
+            #expect(ends.last == "kick \(SweepEnd(id: ids[1], count: 2, isStopped: false))")
             #expect(try broker.peek("b", now: 1000).count == move.changedCount)
             #expect(try broker.peek("a", now: 1000).count == 102 - move.changedCount)
             #expect(broker.sweeps.isEmpty)

@@ -6,13 +6,15 @@ import Testing
 @testable import emq
 
 @Suite struct AuditTests {
-    /// The lines of a server's log about changes, once there are so many, without their beginning and the port.
+    /// The lines of a server's log about changes, once there are so many, without their beginning, the port, and the
+    /// digits of ids of operations.
     private func lines(of server: Server, count: Int) throws -> [String] {
         let lines = try eventually("\(count) lines") { () -> [String]? in
             let lines = server.messages.filter { $0.hasPrefix("audit ") }
             return lines.count >= count ? lines.map(String.init) : nil
         }
         return lines.map { String($0.dropFirst("audit ".count)).replacing(#/127\.0\.0\.1:\d+/#, with: "PEER") }
+            .map { $0.replacing(#/operation=\d+/#, with: "operation=ID") }
     }
 
     @Test func eachChangeOfAnOperatorIsALine() throws {
@@ -42,22 +44,49 @@ import Testing
         #expect(try ask("DELETE", "/task/\(ids[1])").status == 204)
         #expect(try ask("POST", "/move/a/b?to=c&n=1").status == 200)
         #expect(try ask("POST", "/purge/a/b").status == 200)
-        #expect(try ask("POST", "/purge/a/b?state=dead&error_match=no*&older_than=5").status == 200)
         let name = #"token="ann \"x\"" remote=PEER"#
         #expect(
-            try lines(of: server, count: 11) == [
+            try lines(of: server, count: 9) == [
                 #"\#(name) action="POST /pause" queue="a/b""#,
                 #"\#(name) action="PUT /config" queue="q\"""#,
                 #"\#(name) action="PATCH /defaults""#,
                 #"\#(name) action="POST /kick" queue="a/b" tasks=1"#,
                 #"\#(name) action="DELETE /task" queue="a/b" task="\#(ids[1])" tasks=1"#,
-                #"\#(name) action="POST /move" queue="a/b" to="c" n="1""#,
-                #"\#(name) action="POST /move" queue="a/b" to="c" n="1" tasks=1"#,
-                #"\#(name) action="POST /purge" queue="a/b""#,
-                #"\#(name) action="POST /purge" queue="a/b" tasks=1"#,
-                #"\#(name) action="POST /purge" queue="a/b" state="dead" error_match="no*" older_than="5""#,
-                #"\#(name) action="POST /purge" queue="a/b" state="dead" error_match="no*" older_than="5" tasks=0"#,
+                #"\#(name) action="POST /move" queue="a/b" to="c" n=1 operation=ID"#,
+                #"\#(name) action="POST /move" queue="a/b" to="c" n=1 operation=ID tasks=1"#,
+                #"\#(name) action="POST /purge" queue="a/b" operation=ID"#,
+                #"\#(name) action="POST /purge" queue="a/b" operation=ID tasks=1"#,
             ])
+    }
+
+    /// Both lines say what was done, not what the client wrote, and name the operation that others see.
+    @Test func theLinesOfAnOperationNameItAndItsTasks() throws {
+        let server = try Server()
+        for part in 0..<5 { try server.enqueueAll("q", Array(part * 10_000..<(part + 1) * 10_000)) }
+        let pattern = "*" + String(repeating: "x", count: 100)
+        let nothing = String(repeating: "%00", count: 2000)
+        let query = "n=%2B5&error=a%20%22b%22%0Ac\(nothing)&error_match=\(pattern)&older_than=0.50&newer_than=7"
+        let kick = try server.begin("POST", "/kick/q?state=delayed&\(query)")
+        #expect(try kick.response().body == #"{"kicked":0}"#)
+        let mover = try server.begin("POST", "/move/q?to=r&error_match=\(pattern)")
+        let id = try eventually("the move") {
+            let operations = try server.get("/operations").object["operations"] as? [[String: Any]]
+            return operations?.first?["id"] as? Int
+        }
+        #expect(try server.send("DELETE", "/operations/\(id)").status == 204)
+        #expect(try mover.response().body == #"{"moved":0,"stopped":true}"#)
+        let selection =
+            #"state="delayed" n=5 task_error="a \"b\"" task_error_match="\#(pattern)" older_than=0.5 newer_than=7"#
+        let move = #"token=- remote=PEER action="POST /move" queue="q" to="r" task_error_match="\#(pattern)""#
+        let lines = try lines(of: server, count: 5)
+        #expect(
+            Set(lines) == [
+                #"token=- remote=PEER action="POST /kick" queue="q" \#(selection) operation=ID"#,
+                #"token=- remote=PEER action="POST /kick" queue="q" \#(selection) operation=ID tasks=0"#,
+                "\(move) operation=ID", "\(move) operation=ID tasks=0",
+                #"token=- remote=PEER action="DELETE /operations" queue="q" operation=ID"#,
+            ])
+        #expect(server.messages.count { $0.contains(" operation=\(id)") } == 3)
     }
 
     @Test func aLineNamesItsRequest() throws {

@@ -52,12 +52,16 @@ extension API {
         return filter.isEmpty ? nil : filter
     }
 
-    /// Adds to a line of the log which tasks of a queue the request concerns, as its query says it.
-    func addSelection(to audit: inout AuditRecord?) {
-        let names: [StaticString] = ["state", "n", "error", "error_match", "older_than", "newer_than"]
-        for name in names {
-            if let value = query["\(name)"] { audit?.add(.text(name, value)) }
-        }
+    /// Adds to a line of the log which tasks of a queue the request concerns: those in the state that the query names,
+    /// that `filter` selects, and at most `limit` of them.
+    func addSelection(to audit: inout AuditRecord?, _ filter: TaskFilter?, limit: Int = .max) {
+        if let state = query["state"] { audit?.add(.text("state", state)) }
+        if limit < .max { audit?.add(.number("n", limit)) }
+        // Not `error`, which would look as if the operation had failed.
+        if let error = filter?.error { audit?.add(.text("task_error", error)) }
+        if let pattern = filter?.errorPattern { audit?.add(.text("task_error_match", pattern.text)) }
+        if let age = filter?.olderThanMilliseconds { audit?.add(.seconds("older_than", milliseconds: age)) }
+        if let age = filter?.newerThanMilliseconds { audit?.add(.seconds("newer_than", milliseconds: age)) }
     }
 
     /// How many tasks a peek with a filter looks at, at most.
@@ -177,7 +181,7 @@ extension API {
             throw Problem(.noSuchPath, "no purge, kick or move with this id is under way; it may have ended")
         }
         context.audit?.queueName = sweep.queue
-        context.audit?.add(.number("operation", sweep.id))
+        context.audit?.addOperation(sweep.id)
         _ = broker.stopSweep(sweep.id)
         writeNoContent(to: &responses)
         return .answered

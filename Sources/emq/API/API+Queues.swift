@@ -215,10 +215,11 @@ extension API {
         let states = try api.query.word("state", purgedStates) ?? [.ready, .delayed]
         let filter = try api.taskFilter(now: context.now)
         let queue = try broker.requireQueue(named: api.name.span)
-        api.addSelection(to: &context.audit)
+        api.addSelection(to: &context.audit, filter)
         let completion = completion(of: request, "{\"purged\":", context, on: broker)
         do throws(BrokerError) {
-            try broker.purge(queue, states: states, filter: filter, now: context.now, completion: completion)
+            let id = try broker.purge(queue, states: states, filter: filter, now: context.now, completion: completion)
+            context.audit?.addOperation(id)
         } catch {
             throw Problem(error)
         }
@@ -241,18 +242,20 @@ extension API {
         }
         let queue = try broker.requireQueue(named: api.name.span)
         if isToOrigin { context.audit?.add(.text("to", "origin")) }
-        api.addSelection(to: &context.audit)
+        api.addSelection(to: &context.audit, filter, limit: limit)
         let completion = completion(of: request, "{\"kicked\":", context, on: broker)
         do throws(BrokerError) {
+            let id: UInt64
             if isToOrigin {
                 let states = state.map { [$0] } ?? [.ready, .delayed, .dead]
-                try broker.kickToOrigin(
+                id = try broker.kickToOrigin(
                     queue, states: states, filter: filter, limit: limit, now: context.now, completion: completion)
             } else {
-                try broker.kick(
+                id = try broker.kick(
                     queue, state: state ?? .dead, filter: filter, limit: limit, now: context.now,
                     completion: completion)
             }
+            context.audit?.addOperation(id)
         } catch {
             throw Problem(error)
         }
@@ -299,12 +302,13 @@ extension API {
         let source = try broker.requireQueue(named: api.name.span)
         let destination = try broker.requireQueue(named: target.span)
         context.audit?.add(.text("to", target))
-        api.addSelection(to: &context.audit)
+        api.addSelection(to: &context.audit, filter, limit: limit)
         let completion = completion(of: request, "{\"moved\":", context, on: broker)
         do throws(BrokerError) {
-            try broker.move(
+            let id = try broker.move(
                 source, to: destination, state: state, filter: filter, limit: limit, now: context.now,
                 completion: completion)
+            context.audit?.addOperation(id)
         } catch {
             throw Problem(error)
         }
@@ -324,7 +328,10 @@ extension API {
         let survey = context.gate.survey
         return { end in
             survey.expire()
-            if let record { Log.standard.write(record.event(taskCount: end.count)) }
+            if var record {
+                record.addOperation(end.id)
+                Log.standard.write(record.event(taskCount: end.count))
+            }
             server.answer(ticket) { responses in
                 responses.beginJSON(estimatedCount: 15)
                 writeCount(begin, end.count, to: &responses)

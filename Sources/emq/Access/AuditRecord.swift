@@ -32,6 +32,9 @@ struct AuditRecord {
 
     mutating func add(_ field: LogEvent.Field) { members.append(field) }
 
+    /// Names the purge, kick or move that it is about, as `/operations/` does.
+    mutating func addOperation(_ id: UInt64) { add(.number("operation", id)) }
+
     /// The event for the log, which has it whatever its level.
     ///
     /// - Parameter taskCount: how many tasks have changed; nil if the change is none of tasks.

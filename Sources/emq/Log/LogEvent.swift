@@ -30,6 +30,8 @@ struct LogEvent {
             case flag(Bool)
             /// A duration, in microseconds.
             case duration(Int64)
+            /// A number of seconds, in milliseconds.
+            case seconds(Int64)
         }
 
         let name: StaticString
@@ -49,6 +51,10 @@ struct LogEvent {
 
         static func duration(_ name: StaticString, microseconds: Int64) -> Field {
             Field(name: name, value: .duration(microseconds))
+        }
+
+        static func seconds(_ name: StaticString, milliseconds: Int64) -> Field {
+            Field(name: name, value: .seconds(milliseconds))
         }
 
         fileprivate func hasSameText(as other: Field) -> Bool {

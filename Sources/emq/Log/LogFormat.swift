@@ -78,6 +78,7 @@ struct LogLines {
         case .number(let number): JSONWriter.writeInteger(number, to: &line)
         case .flag(let flag): line += (flag ? "true" : "false").utf8
         case .duration(let microseconds): Self.writeMilliseconds(microseconds, to: &line)
+        case .seconds(let milliseconds): JSONWriter.writeSeconds(milliseconds: milliseconds, to: &line)
         }
     }
 
