@@ -176,6 +176,8 @@ final class DirectoryLogStore: LogStore {
     /// Whether a written frame is not safe yet.
     var needsSync: Bool { current.needsSync || current.isFailed }
 
+    func freeByteCount() -> Int? { disk.freeByteCount() }
+
     // MARK: Writing
 
     /// Writes a batch, or the rest of it if an earlier call ran out of space. Makes it safe if `syncing` is true.

@@ -15,6 +15,8 @@ protocol Disk: AnyObject, Sendable {
     func remove(_ name: String) throws(LogError)
     /// Makes creations and deletions of files survive a crash.
     func syncDirectory() throws(LogError)
+    /// How many bytes more its files may take; nil if that is unknown. May wait for the disk.
+    func freeByteCount() -> Int?
     /// An unpredictable random number.
     func random() -> UInt64
 }

@@ -130,6 +130,13 @@ final class FileSystemDisk: Disk {
 
     private static let lockRetryMilliseconds: Int64 = 50
 
+    func freeByteCount() -> Int? {
+        var status = statvfs()
+        guard unsafe fstatvfs(directory, &status) == 0 else { return nil }
+        let (count, isTooLarge) = UInt(status.f_bavail).multipliedReportingOverflow(by: status.f_frsize)
+        return isTooLarge ? .max : Int(clamping: count)
+    }
+
     func names() throws(LogError) -> [String] {
         // Listing needs its own descriptor: reading a directory moves the descriptor's position, and closing the stream
         // closes it.

@@ -48,6 +48,8 @@ final class Log {
     /// How long syncs took, in microseconds. With the sync mode `always`, that includes writing a batch.
     private(set) var syncMicroseconds = Histogram()
     private(set) var longestSync = RecentMaximum()
+    /// How much space was left at the last look, in bytes; nil if that is unknown.
+    private(set) var freeByteCount: Int?
 
     /// Becomes readable when there is something to collect.
     var descriptor: Int32 { helper.descriptor }
@@ -71,7 +73,11 @@ final class Log {
         segments = store.segments
         (room, lossCount) = (store.room, store.lossCount)
         helper = try LogHelper(store, configuration)
+        freeByteCount = helper.update(wakingHelper: false) { $0.freeByteCount }
     }
+
+    /// Asks the helper to look how much space is left, when it has nothing else to do.
+    func lookForSpace() { helper.update { $0.looksForSpace = true } }
 
     deinit { if !isClosed { helper.end() } }
 
@@ -174,6 +180,7 @@ final class Log {
         durableSequence = max(durableSequence, durable)
         segments = state.segments
         (syncMicroseconds, longestSync) = (state.syncMicroseconds, state.longestSync)
+        freeByteCount = state.freeByteCount
         problem = LogHelper.Work.Kind.allCases.lazy.compactMap { state.problems[$0] }.first
         if let failure = state.failure { throw failure }
         isStartingOver = state.startsOver

@@ -21,6 +21,8 @@ import Glibc
         var wantedFrameByteCount = 0
         /// Until `largeRetryTime`, there is no space for a frame of this size or larger.
         var unavailable: (frameByteCount: Int, problem: LogError)?
+        /// Whether to look how much space is left.
+        var looksForSpace = false
         /// Whether to fail instead of waiting for space.
         var isClosing = false
         /// Whether to end when all work is done.
@@ -34,6 +36,8 @@ import Glibc
         /// The store's `lossCount`.
         var lossCount: Int
         var segments: [LogSegment]
+        /// How much space was left when the helper looked last, in bytes; nil if that is unknown.
+        var freeByteCount: Int?
         /// What has failed and is being retried.
         var problems: [Work.Kind: LogError] = [:]
         /// Why the log cannot continue.
@@ -61,6 +65,9 @@ import Glibc
     private let wakeUp = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var state: State
     private var thread: pthread_t = 0
+
+    /// What the helper thread has found while it looked for space. Only that thread uses it.
+    private var foundByteCount: Int?
 
     // The lock protects these too. Times are in milliseconds of the steady clock.
     /// When failed work may be retried.
@@ -91,7 +98,7 @@ import Glibc
         retryMilliseconds = configuration.retryMilliseconds
         state = State(
             writtenSequence: store.writtenSequence, syncedSequence: store.syncedSequence, room: store.room,
-            lossCount: store.lossCount, segments: store.segments)
+            lossCount: store.lossCount, segments: store.segments, freeByteCount: store.freeByteCount())
         descriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         unsafe pthread_mutex_init(lock, nil)
         var attributes = pthread_condattr_t()
@@ -162,9 +169,10 @@ import Glibc
         case prepare(byteCount: Int, frameByteCount: Int)
         case delete(below: UInt64)
         case sync
+        case look
 
         /// Kinds of work; the first is the one whose failure matters most.
-        enum Kind: CaseIterable { case write, sync, prepare, startOver, delete }
+        enum Kind: CaseIterable { case write, sync, prepare, startOver, delete, look }
 
         var kind: Kind {
             switch self {
@@ -173,6 +181,7 @@ import Glibc
             case .prepare: .prepare
             case .delete: .delete
             case .sync: .sync
+            case .look: .look
             }
         }
     }
@@ -229,8 +238,10 @@ import Glibc
         if store.needsDeletion(below: state.deletesBelow) && now >= deleteRetryTime {
             return .delete(below: state.deletesBelow)
         }
-        return canPrepare
-            ? .prepare(byteCount: Self.preparedByteCount, frameByteCount: state.wantedFrameByteCount) : nil
+        if canPrepare {
+            return .prepare(byteCount: Self.preparedByteCount, frameByteCount: state.wantedFrameByteCount)
+        }
+        return state.looksForSpace ? .look : nil
     }
 
     /// Does the work. Call this without the lock.
@@ -242,6 +253,7 @@ import Glibc
             _ = try store.prepare(byteCount: byteCount, for: frameByteCount)
         case .delete(let number): try store.deleteSegments(below: number)
         case .sync: try store.sync()
+        case .look: foundByteCount = store.freeByteCount()
         }
     }
 
@@ -250,7 +262,7 @@ import Glibc
         switch work {
         case .write: syncMode == .always
         case .sync: true
-        case .startOver, .prepare, .delete: false
+        case .startOver, .prepare, .delete, .look: false
         }
     }
 
@@ -312,6 +324,7 @@ import Glibc
         case .sync:
             if let failure { isFinal = failure.cause != .noSpace || state.isClosing }
             syncTime = failure == nil ? nil : now + retryMilliseconds
+        case .look: (state.looksForSpace, state.freeByteCount) = (false, foundByteCount)
         }
         if isFinal { state.failure = failure }
         if !store.needsSync { state.problems[.sync] = nil }

@@ -50,6 +50,8 @@ protocol LogStore: AnyObject {
     var syncedSequence: UInt64 { get }
     /// Whether a written frame is not on stable storage yet.
     var needsSync: Bool { get }
+    /// How much space is left for segments, in bytes; nil if that is unknown. May wait for the disk.
+    func freeByteCount() -> Int?
 
     /// Writes a batch. After a lack of space, writes the rest of it. Its frames follow those already written.
     ///

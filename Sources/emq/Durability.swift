@@ -86,6 +86,8 @@ struct DurabilityMetrics {
     var byteCount = 0
     /// How much of that is needed, in bytes.
     var liveByteCount = 0
+    /// How much space is left for it, in bytes; nil if that is unknown.
+    var freeByteCount: Int?
     /// Whether it has a problem at the moment.
     var hasProblem = false
     /// How long syncs took, in microseconds.

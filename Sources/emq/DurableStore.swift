@@ -230,8 +230,8 @@ final class DurableStore: Durability {
 
     var metrics: DurabilityMetrics {
         DurabilityMetrics(
-            byteCount: journal.byteCount, liveByteCount: journal.liveByteCount, hasProblem: journal.problem != nil,
-            syncMicroseconds: journal.syncMicroseconds)
+            byteCount: journal.byteCount, liveByteCount: journal.liveByteCount, freeByteCount: journal.freeByteCount(),
+            hasProblem: journal.problem != nil, syncMicroseconds: journal.syncMicroseconds)
     }
 
     /// Writes the journal's statistics for `/stats/`, as a member behind others.
@@ -239,6 +239,12 @@ final class DurableStore: Durability {
         writeCount(",\"journal\":{\"bytes\":", journal.byteCount, to: &responses)
         writeCount(",\"live_bytes\":", journal.liveByteCount, to: &responses)
         writeCount(",\"segments\":", journal.segmentCount, to: &responses)
+        responses.append(",\"free_bytes\":")
+        if let free = journal.freeByteCount() {
+            JSONWriter.writeInteger(free, to: &responses)
+        } else {
+            responses.append("null")
+        }
         let pending = journal.pendingByteCount + broker.pendingChangeBytes
         writeCount(",\"pending_bytes\":", pending, to: &responses)
         responses.append(",\"sync_time\":")

@@ -36,6 +36,7 @@ private final class BusyDisk: Disk, @unchecked Sendable {
 
     func remove(_ name: String) throws(LogError) { throw unexpected }
     func syncDirectory() throws(LogError) { throw unexpected }
+    func freeByteCount() -> Int? { disk.freeByteCount() }
     func random() -> UInt64 { disk.random() }
 
     fileprivate var unexpected: LogError { LogError(.failed, file: path, problem: "the copied log was changed") }

@@ -41,6 +41,22 @@ import Testing
         try log.collect()
     }
 
+    @Test func spaceIsLookedForWhenAskedFor() throws {
+        let disk = SimulatedDisk(seed: 1)
+        disk.capacity = 1 << 20
+        let recovery = try LogRecovery(disk: disk)
+        while try !recovery.advance(byteCount: .max, visit: { _, _, _ in }) {}
+        let log = try Log(recovery, configuration: Self.configuration())
+        let before = try #require(log.freeByteCount)
+        #expect(before > 0 && before < 1 << 20)
+        disk.capacity += 1 << 20
+        log.lookForSpace()
+        repeat { try collect(log) } while log.freeByteCount == before
+        // Meanwhile, the helper may prepare the next segment.
+        #expect(log.freeByteCount ?? 0 > before)
+        try log.close()
+    }
+
     @Test(arguments: [LogConfiguration.SyncMode.always, .interval(milliseconds: 5), .never])
     func keepsWhatWasAppended(mode: LogConfiguration.SyncMode) throws {
         var random = SeededRandom()

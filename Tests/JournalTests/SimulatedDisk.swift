@@ -214,6 +214,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         safe = cached
     }
 
+    func freeByteCount() -> Int? { capacity - used }
+
     func random() -> UInt64 { salt }
 }
 

@@ -209,6 +209,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         let stats = try server.get("/stats/").object
         let journal = try #require(stats["journal"] as? [String: Any])
         #expect((journal["sync_time"] as? Double ?? -1) >= 0)
+        #expect((journal["free_bytes"] as? Int ?? 0) > 0)
         #expect((journal["recovered"] as? [String: Any])?["tasks"] as? Int == 100)
         #expect(journal["problem"] is NSNull)
         _ = try eventually("the line") {

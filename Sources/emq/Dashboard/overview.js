@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { chart, rateChart } from "./chart.js";
-import { bdi, bytes, count, duration, many, rate, short, time } from "./format.js";
+import { ago, bdi, bytes, count, duration, many, rate, short, time } from "./format.js";
 import { badge, button, card, facts, missing, Page, queueAddress, queueLink, rateTile, stateTiles } from "./page.js";
 import { rows } from "./queues.js";
 
@@ -86,9 +86,9 @@ export class Overview extends Page {
 		const { server, memory, journal, connections, certificate_end: certificateEnd, sources } = figures;
 		return card("Server", { key: "server" }, facts([
 			["Version", server?.version],
-			["Up for", server && h("span", { title: `since ${new Date(server.started * 1000).toString()}` }, duration(server.uptime))],
+			["Started", server && ago(server.started)],
 			["Memory", memory && gauge(memory.used, memory.limit)],
-			["Journal", journal ? bytes(journal.bytes) : "in memory only"],
+			["Journal", journal ? gauge(journal.bytes, journal.bytes + journal.free_bytes) : "in memory only"],
 			journal && ["Slowest sync in a minute", duration(journal.sync_time)],
 			journal?.problem && ["Problem of the journal", h("span.bad", journal.problem)],
 			["Slowest turn in a minute", duration(server?.loop_lag)],
@@ -104,5 +104,5 @@ export class Overview extends Page {
 
 function gauge(used, limit) {
 	return h("div.gauge", `${bytes(used)} of ${bytes(limit)}`,
-		h("meter", { "aria-label": "Memory", max: limit, high: 0.8 * limit, optimum: 0, value: used }));
+		h("meter", { "aria-label": "Used", max: limit, high: 0.8 * limit, optimum: 0, value: used }));
 }

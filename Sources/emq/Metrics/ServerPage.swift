@@ -114,6 +114,9 @@ extension Exposition {
     private mutating func addJournal(_ journal: DurabilityMetrics) {
         add("emq_journal_bytes", .gauge, "Size of the journal.", journal.byteCount)
         add("emq_journal_live_bytes", .gauge, "Part of the journal that is needed.", journal.liveByteCount)
+        if let free = journal.freeByteCount {
+            add("emq_journal_free_bytes", .gauge, "Space that the file system has left for the journal.", free)
+        }
         begin(
             "emq_journal_sync_seconds", .histogram,
             "Time to make changes safe on disk; with --fsync always, including their writing.")

@@ -274,8 +274,9 @@ extension OpenAPI {
             (
                 "journal",
                 .answer([
-                    ("bytes", .count), ("live_bytes", .count), ("segments", .count), ("pending_bytes", .count),
-                    ("sync_time", .duration), ("problem", Schema.text().orNull),
+                    ("bytes", .count), ("live_bytes", .count), ("segments", .count),
+                    ("free_bytes", Schema.count.orNull), ("pending_bytes", .count), ("sync_time", .duration),
+                    ("problem", Schema.text().orNull),
                     ("recovered", .answer([("tasks", .count), ("seconds", .number)])),
                 ])
             ),
