@@ -157,6 +157,33 @@ import Testing
         #expect((history["enqueued"] as? [Int])?.reduce(0, +) == 3)
     }
 
+    /// The order of many queues is seldom looked at, unless somebody changes a queue.
+    @Test func theOrderOfManyQueuesIsShared() throws {
+        let server = try virtual()
+        for number in 0..<5000 { try enqueue(server, "q\(number)") }
+        // A new list takes some turns, so the answer comes later; the next request gets the same list.
+        func first() throws -> [String] {
+            _ = try server.begin("GET", "/stats/?sort=ready&n=1", service: 0)
+            return try page(server, "sort=ready&n=1").names
+        }
+        #expect(try first() == ["q0"])
+        try enqueue(server, "q7")
+        try enqueue(server, "z")
+        server.advance(seconds: 2.4)
+        #expect(try first() == ["q0"])
+        _ = try server.begin("GET", "/queues/?prefix=z", service: 0)
+        #expect(try server.send("GET", "/queues/?prefix=z", service: 0).body.contains("\"z\""))
+        #expect(try server.send("POST", "/pause/q9", service: 0).status == 200)
+        #expect(try first() == ["q7"])
+        try enqueue(server, "q8", count: 2)
+        #expect(try first() == ["q7"])
+        server.advance(seconds: 2.6)
+        #expect(try first() == ["q8"])
+        // A purge and its like, when they are over.
+        _ = try server.begin("POST", "/purge/q8", service: 0)
+        #expect(try first() == ["q7"])
+    }
+
     /// Many queues: their list is made in slices, and answered later.
     @Test func thousandsOfQueues() throws {
         let server = try Server()

@@ -325,9 +325,10 @@ extension API {
         of request: borrowing Request, _ begin: StaticString, _ context: borrowing Context, on broker: isolated Broker
     ) -> Broker.SweepCompletion {
         let (server, ticket, record) = (context.server, request.ticket, context.audit)
-        let survey = context.gate.survey
+        let (survey, views) = (context.gate.survey, context.gate.views)
         return { end in
             survey.expire()
+            views.expire()
             if var record {
                 record.addOperation(end.id)
                 Log.standard.write(record.event(taskCount: end.count))

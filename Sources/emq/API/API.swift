@@ -79,8 +79,10 @@ struct API: ~Copyable {
     }
 
     private func endAudit(_ context: inout Context) {
-        if let record = context.audit { Log.standard.write(record.event(taskCount: context.auditedTaskCount)) }
+        guard let record = context.audit else { return }
+        Log.standard.write(record.event(taskCount: context.auditedTaskCount))
         context.audit = nil
+        context.gate.views.expire()
     }
 
     /// Checks a request whose body has not been read.
