@@ -19,8 +19,8 @@ export function setToken(text) {
 	sessionStorage.setItem(tokenName, text);
 }
 
-/// What the browser adds to a request. Nothing at first: a browser that may add a password asks for one itself, in a window
-/// of its own, as soon as emq refuses a request.
+/// What the browser adds to a request. Nothing at first: a browser that may add a password asks for one itself when
+/// emq refuses a request.
 export let credentials = "omit";
 
 /// The fields of each request.

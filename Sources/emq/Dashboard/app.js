@@ -27,6 +27,7 @@ const statuses = {
 	live: ["Live", "good"],
 	lost: ["Connection lost", "bad", "The server cannot be reached. The page tries again by itself."],
 	stopped: ["Server stopping", "bad", "The server stops. The page connects again when it is back."],
+	late: ["Not up to date", "bad"],
 	held: ["Paused", "waiting", "The figures stay while something is selected or a dialog is open."],
 	refused: ["Signed out", "bad", "The server wants another token."],
 	hidden: ["Paused", "waiting"],
@@ -37,6 +38,8 @@ const themes = { auto: ["◐", "Theme: as the system's"], light: ["☀", "Theme:
 class App {
 	constructor() {
 		this.answers = new Map();
+		// Why the server does not show what it showed before, by path.
+		this.late = new Map();
 		this.state = "connecting";
 		this.search = new Search(this);
 		this.root = document.getElementById("frame");
@@ -121,8 +124,12 @@ class App {
 				// What has not been shown yet changes nothing that somebody looks at.
 				if (isHeld && this.answers.has(path)) continue;
 				this.arrived.delete(path);
+				this.late.delete(path);
 				// What the server is too busy to show stays as it was.
-				if (answer.failure?.status >= 500 && this.answers.has(path)) continue;
+				if (answer.failure?.status >= 500 && this.answers.has(path)) {
+					this.late.set(path, answer.failure.message);
+					continue;
+				}
 				this.answers.set(path, answer);
 				if (answer.json?.server) {
 					noteServerTime(answer.json.server.now);
@@ -134,7 +141,7 @@ class App {
 		if (this.access) {
 			const paths = this.page.paths();
 			this.live.watch(paths, this.page.interval);
-			for (const path of this.answers.keys()) if (!paths.includes(path)) this.answers.delete(path);
+			for (const map of [this.answers, this.late]) for (const path of map.keys()) if (!paths.includes(path)) map.delete(path);
 		}
 		const { title } = this.page;
 		document.title = title ? `${title} · emq` : "emq";
@@ -143,7 +150,8 @@ class App {
 
 	frame(isHeld) {
 		const { isSelecting } = this;
-		const status = isHeld && this.state === "live" ? "held" : this.state;
+		const [late] = this.late.values();
+		const status = this.state !== "live" ? this.state : isHeld ? "held" : late ? "late" : "live";
 		const [label, kind, explanation] = statuses[status];
 		return [
 			h("a.skip", { key: "skip", href: "#main", onclick: (event) => {
@@ -160,7 +168,7 @@ class App {
 					this.access?.tokens && button(`Token: ${this.access.name}`, () => this.askToken(), { class: "quiet" }))),
 			h("div.top", { key: "top" },
 				this.search.view(),
-				h("span", { class: `live ${kind}`, role: "status", title: this.reason ?? explanation, "data-state": status }, label),
+				h("span", { class: `live ${kind}`, role: "status", title: this.reason ?? explanation ?? late, "data-state": status }, label),
 				iconButton(...themes[this.theme], "t", () => this.changeTheme()),
 				iconButton("?", "Keys", "?", () => this.help())),
 			h("main", { key: "main", id: "main", tabindex: "-1", dom: (element) => (this.main = element) },

@@ -86,7 +86,7 @@ function told(field, value) {
 	return typeof seconds === "number" ? duration(seconds) : plain(value.length > 200 ? `${value.slice(0, 200)}…` : value);
 }
 
-// What has been typed and not saved, by queue: it is there again when somebody comes back to the page.
+// What has been typed and not saved, by queue.
 const drafts = new Map();
 
 addEventListener("beforeunload", (event) => {
@@ -108,6 +108,7 @@ export class Configuration {
 
 	leave() {
 		clearTimeout(this.timer);
+		this.checked = undefined;
 	}
 
 	get current() {
@@ -219,10 +220,11 @@ export class Configuration {
 			await request(method, `${path}?dry_run=true`, body);
 		} catch (error) {
 			verdict = this.complaint(error);
-			if (!(error.status < 500 && error.status)) this.timer = setTimeout(() => this.check(), 2000);
+			verdict.isOpen = !error.status || error.status >= 500;
 		}
 		// Somebody has typed on, or gone.
 		if (body !== this.checked || !this.draft) return false;
+		if (verdict.isOpen) this.timer = setTimeout(() => this.check(), 2000);
 		this.verdict = verdict;
 		this.app.update();
 		return !verdict.message;

@@ -110,7 +110,7 @@ export function serverNow() {
 }
 
 // Characters that are invisible, or that change how others are shown.
-const treacherous = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u115f\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]/gu;
+const treacherous = /(?![\t\n])[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2028\u2029]/gu;
 
 /// A client's text in which no character hides or reorders others: those are shown as ‹U+202E›.
 export function plain(text) {

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { plain } from "./format.js";
 
-/// Where the value that begins at `start` ends. The text is valid JSON, because the server made or checked it. O(length).
+/// Where the value that begins at `start` ends. The server made or checked the text. O(length).
 function endOfValue(text, start) {
 	let depth = 0;
 	for (let index = start; index < text.length; index += 1) {

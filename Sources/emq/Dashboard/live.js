@@ -13,7 +13,7 @@ export class Live {
 	///
 	/// - `receive(path, status, text)` gets each answer,
 	/// - `note(state, reason)` gets "live", "lost", "stopped" or "hidden", and why if the server says so,
-	/// - `refuse(failure)` gets the refusal of the whole stream with 401, after which it does not begin again by itself.
+	/// - `refuse(failure)` gets a 401, after which the stream does not begin again.
 	constructor(receiver) {
 		this.receiver = receiver;
 		this.paths = [];

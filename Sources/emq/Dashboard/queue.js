@@ -133,7 +133,7 @@ export class Queue extends Page {
 		const isFailing = circuit && circuit.state !== "closed";
 		return h("div.notices", { key: "notices" },
 			figures.paused && h("p.notice.waiting", { key: "paused" }, h("b", "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
-			states.every(([name]) => figures[name] === 0) && !figures.paused && !figures.waiters && !Object.values(figures.totals).some((total) => total > 0)
+			states.every(([name]) => figures[name] === 0) && !figures.paused && !figures.waiters && Object.values(figures.totals).every((total) => !total)
 				&& h("p.notice.unknown", { key: "new" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
 			isFailing && h("p.notice.bad", { key: "circuit", role: "alert" }, h("b", "The receiver fails"),
 				` (${many(circuit.failures, "time")} in a row). `,
@@ -164,12 +164,12 @@ export class Queue extends Page {
 		const draw = (label, ...others) => card(undefined, { key: label }, chart(history, label, ...others));
 		return h("section.charts", { key: "charts", "aria-label": "Over time" },
 			h("header", h("h2", history.interval === 60 ? "The last hour" : "The last day"), segments("Span", [["1m", "Hour"], ["5m", "Day"]], this.span, (span) => this.set({ span }))),
-			h("div.columns.three", { class: history.wait_mean && "five" },
+			h("div.columns.three.five",
 				card(undefined, { key: "rates" }, rateChart(history)),
 				draw("Ready and dead tasks", short, ["ready", "ready", history.ready], ["dead", "dead", history.dead]),
 				draw("Age of the oldest", duration, ["oldest", "delayed", history.oldest_ready]),
-				history.wait_mean && draw("Waiting time", duration, ["mean", "ready", history.wait_mean], ["longest", "delayed", history.wait_max]),
-				history.run_mean && draw("Run time", duration, ["mean", "done", history.run_mean], ["longest", "dispatched", history.run_max])));
+				draw("Waiting time", duration, ["mean", "ready", history.wait_mean], ["longest", "delayed", history.wait_max]),
+				draw("Run time", duration, ["mean", "done", history.run_mean], ["longest", "dispatched", history.run_max])));
 	}
 
 	show(state) {

@@ -24,7 +24,7 @@ const columns = [
 	{ name: "done", label: "Out/s", value: (row) => rate(row.rates.done), isWide: true },
 	{ name: "failed", label: "Failed/s", value: (row) => rate(row.rates.failed), isWide: true },
 	{ name: "trend", label: "Last half hour", isFixed: true, isWide: true },
-	{ name: "waiters", label: "Waiting workers", value: (row) => unattended(row) || count(row.waiters), isWide: true },
+	{ name: "waiters", label: "Waiting workers", value: (row) => (row.group === undefined && unattended(row)) || count(row.waiters), isWide: true },
 	{ name: "paused", label: "Paused", value: paused, isWide: true },
 ];
 

@@ -9,7 +9,7 @@ SMALL = [
     task.see_numbers_as_they_are, dead.act_on_a_group_of_dead_tasks, workers.see_workers, finding.search,
     finding.use_only_the_keyboard, access.enter_a_token, access.look_with_a_token_that_only_reads,
     access.hide_contents, access.behind_a_proxy_with_a_prefix, connection.lose_the_connection,
-    connection.hide_the_tab, connection.hold_what_is_selected, hostility.hostile_tasks_change_nothing,
+    connection.see_that_figures_are_old, connection.hide_the_tab, connection.hold_what_is_selected, hostility.hostile_tasks_change_nothing,
 ]
 # On a server with 10,000 queues and a million tasks.
 LARGE = [

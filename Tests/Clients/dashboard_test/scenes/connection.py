@@ -1,7 +1,13 @@
 """What a page does when the server is gone, when nobody looks, and when somebody reads."""
 
+import http.server
+import json
+import threading
+import urllib.parse
+import urllib.request
+
 import server
-from browser import check, expect
+from browser import View, check, expect
 from scenes.figures import shown_number
 
 LIVE, LOST = "Live", "Connection lost"
@@ -31,6 +37,53 @@ def lose_the_connection(site):
     # It stops in good order, and says so.
     emq.finish()
     view.until(lambda page: page.get_by_role("status").first.inner_text() in ("Server stopping", LOST), "the stop is seen")
+
+
+def see_that_figures_are_old(site):
+    """A server that is recovering or short of memory refuses to show what it showed before."""
+    emq = server.Emq()
+    emq.enqueue_many("q", [{}] * 7)
+    recovers, ends = threading.Event(), threading.Event()
+
+    class Front(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            if not self.path.startswith("/events"):
+                with urllib.request.urlopen(emq.url + self.path) as answer:
+                    return self.answer(answer.headers["Content-Type"], answer.read())
+            paths = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["get"]
+            events = "".join(f"event: {index}\ndata: {json.dumps(emq.call('GET', path))}\n\n"
+                             for index, path in enumerate(paths)).encode()
+            refusal = json.dumps({"title": "Busy", "detail": "there is no memory for this", "status": 503})
+            self.answer("text/event-stream", events + f"event: 0/503\ndata: {refusal}\n\n".encode())
+            recovers.wait(30)
+            self.wfile.write(events)
+            ends.wait(30)
+
+        def answer(self, kind, body):
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
+    front = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front)
+    front.daemon_threads = True
+    threading.Thread(target=front.serve_forever, daemon=True).start()
+    view = View(site.browser, emq)
+    site.views.append(view)
+    view.url = f"http://127.0.0.1:{front.server_port}"
+    view.open()
+    status = view.page.get_by_role("status").first
+    view.says("Not up to date")
+    check("it says why", status.get_attribute("title") == "there is no memory for this", status.get_attribute("title"))
+    ready = view.page.locator("main .tile").first
+    check("the last figures stay", shown_number(ready.inner_text()) == 7, ready.inner_text())
+    recovers.set()
+    view.says(LIVE)
+    ends.set()
+    front.shutdown()
 
 
 def hide_the_tab(site):
