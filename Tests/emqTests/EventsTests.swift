@@ -22,8 +22,15 @@ private final class EventClient {
     private var bytes: [UInt8] = []
     let head: String
 
-    init(_ server: Server, _ targets: [String], query: String = "", fields: [String] = []) throws {
+    /// With `isReused`, the connection has had another request before.
+    init(
+        _ server: Server, _ targets: [String], query: String = "", fields: [String] = [], isReused: Bool = false
+    ) throws {
         socket = try TestSocket(connectedTo: .ipv4(port: server.port), tls: TestTLS.suiteClient)
+        if isReused {
+            socket.send(Array("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".utf8))
+            #expect(try !socket.receive().isEmpty)
+        }
         let gets = targets.map { "get=" + ($0.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? "") }
         let lines = ["GET /events?\(gets.joined(separator: "&"))\(query) HTTP/1.1", "Host: localhost"] + fields
         socket.send(Array((lines.joined(separator: "\r\n") + "\r\n\r\n").utf8))
@@ -235,6 +242,16 @@ private final class EventClient {
     /// What the server is asked for its connections and the bytes of its answers.
     private func memory(of server: Server) throws -> Int {
         try #require((try server.get("/stats/?n=1").object["memory"] as? [String: Any])?["used"] as? Int)
+    }
+
+    /// The kernel of a client whose connection was used before acknowledges the head of the answer a little later.
+    @Test func theFirstAnswersComeAtOnce() throws {
+        let server = try Server()
+        let begin = Date()
+        let client = try EventClient(server, ["/stats/"], query: "&interval=60", isReused: true)
+        #expect(try client.next()?.name == "0")
+        #expect(Date() < begin + 50, "it came with the second round")
+        client.socket.close()
     }
 
     @Test(.plainOnly("it sets the size of a socket's buffer"))

@@ -45,6 +45,8 @@ final class EventStream: PendingAnswer {
     /// When the next round of requests begins, and the next request of the round under way; nil between rounds.
     private var nextRound: Int64
     private var place: Int?
+    /// Whether no round has begun.
+    private var isNew = true
     private var lastSent: Int64
     /// When there is something to do.
     fileprivate var deadline: Int64
@@ -97,8 +99,9 @@ final class EventStream: PendingAnswer {
     fileprivate func next(_ access: Access?, now: Int64) -> WatchedRequest? {
         if isOver { return nil }
         if place == nil {
-            // Nil only if the client has left, and then the stream is removed soon.
-            let isReading = server.hasUntakenParts(ticket) == false
+            // Nil only if the client has left, and then the stream is removed soon. Before the first round, the client's
+            // kernel may not have acknowledged the head of the answer yet.
+            let isReading = isNew || server.hasUntakenParts(ticket) == false
             if now < nextRound {
                 breakSilence(isReading: isReading, now: now)
                 return nil
@@ -109,7 +112,7 @@ final class EventStream: PendingAnswer {
                 return nil
             }
             if let access { caller = access.current(caller, now: now) }
-            place = 0
+            (isNew, place) = (false, 0)
         }
         while let current = place, current < requests.count {
             if server.unsentByteCount(ticket) > Self.unsentByteCount {
