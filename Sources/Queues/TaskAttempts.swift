@@ -52,21 +52,14 @@ enum AttemptLog {
     private static let fixedBytes = 23
     private static let workerLength = 21
 
-    /// Appends an attempt. Removes the oldest one if there are too many. A release replaces one right before it, so that
-    /// a worker which gives a task back again and again does not push out why it failed. O(bytes).
+    /// Appends an attempt. If there are too many then, removes one (`removal`). O(bytes).
     ///
     /// - Parameters:
     ///   - attempt: the attempt, which has ended; its error is not used.
     ///   - error: the error, of which the beginning is kept.
     ///   - bytes: the log.
     static func append(_ attempt: TaskAttempt, error: Span<UInt8>, to bytes: inout [UInt8]) {
-        let starts = starts(in: bytes.span) ?? []
-        let released = AttemptOutcome.released
-        if attempt.outcome == released, let last = starts.last, bytes[last] == released.rawValue {
-            bytes.removeLast(bytes.count - last)
-        } else if starts.count >= maximumCount {
-            bytes.removeFirst(starts[1])
-        }
+        if let removal = removal(from: bytes.span) { bytes.removeSubrange(removal) }
         let worker = attempt.worker.prefix(255)
         let errorLength =
             error.count > maximumErrorBytes ? error.characterBoundary(atMost: maximumErrorBytes) : error.count
@@ -105,22 +98,28 @@ enum AttemptLog {
 
     /// Whether bytes that were read are a log that this program could have written. O(bytes).
     static func isSound(_ bytes: Span<UInt8>) -> Bool {
-        starts(in: bytes).map { $0.count <= maximumCount } ?? false
+        var (count, start) = (0, 0)
+        while start < bytes.count {
+            guard let end = end(ofEntryAt: start, in: bytes), AttemptOutcome(rawValue: bytes[start]) != nil else {
+                return false
+            }
+            (count, start) = (count + 1, end)
+        }
+        return count <= maximumCount
     }
 
     // MARK: Parts
 
-    /// Where the entries begin; nil if the bytes are not whole entries.
-    private static func starts(in bytes: Span<UInt8>) -> [Int]? {
-        var (starts, start): ([Int], Int) = ([], 0)
-        while start < bytes.count {
-            guard let end = end(ofEntryAt: start, in: bytes), AttemptOutcome(rawValue: bytes[start]) != nil else {
-                return nil
-            }
-            starts.append(start)
-            start = end
+    /// The entry to remove to make room for another one; nil if there is room. It is the oldest release, so that a
+    /// worker which gives a task back again and again does not push out why it failed; or else the oldest entry.
+    private static func removal(from bytes: Span<UInt8>) -> Range<Int>? {
+        let released = AttemptOutcome.released.rawValue
+        var (count, start, removal) = (0, 0, 0..<0)
+        while let end = end(ofEntryAt: start, in: bytes) {
+            if count == 0 || bytes[start] == released && bytes[removal.lowerBound] != released { removal = start..<end }
+            (count, start) = (count + 1, end)
         }
-        return starts
+        return count < maximumCount ? nil : removal
     }
 
     /// Where an entry ends; nil if it is not whole.
@@ -174,7 +173,9 @@ extension TaskView {
         let log = attemptLog
         var attempts = AttemptLog.attempts(in: log.span)
         guard attempt > 0, state == .dispatched || state == .done, let dispatched else { return attempts }
-        if state == .done, attempts.count == AttemptLog.maximumCount { attempts.removeFirst() }
+        if state == .done, attempts.count == AttemptLog.maximumCount {
+            attempts.remove(at: attempts.firstIndex { $0.outcome == .released } ?? 0)
+        }
         attempts.append(
             TaskAttempt(
                 number: attempt, dispatched: dispatched, ended: finished, outcome: state == .done ? .done : nil,

@@ -66,13 +66,28 @@ import UID
     @Test func releasesPushOutNoFailure() throws {
         try withBroker { broker in
             try broker.add(1, to: "a") { ($0.keepMilliseconds, $0.backoff) = (1000, .init(minimumMilliseconds: 0)) }
-            try take("a", now: 10, on: broker)
-            _ = broker.nak(1, .failed, error: "no", now: 20)
-            for time: Int64 in 3...14 {
-                try take("a", now: 10 * time, on: broker)
-                _ = broker.nak(1, .release, error: "", now: 10 * time + 1)
+            func end(_ action: NakAction, _ error: String = "", at time: Int64, on broker: isolated Broker) throws {
+                try take("a", now: time, on: broker)
+                _ = broker.nak(1, action, error: error, now: time + 1)
             }
-            #expect(attempts(1, broker, now: 200) == ["1 failed 10-20: no", "2 released 140-141"])
+            try end(.failed, "no", at: 10, on: broker)
+            // While there is room, each of them is kept.
+            for time: Int64 in 2...10 { try end(.release, "busy \(time)", at: 10 * time, on: broker) }
+            let releases = (2...10).map { "2 released \($0)0-\($0)1: busy \($0)" }
+            #expect(attempts(1, broker, now: 200) == ["1 failed 10-11: no"] + releases)
+            for time: Int64 in 11...30 { try end(.release, at: 10 * time, on: broker) }
+            let last = (22...30).map { "2 released \($0)0-\($0)1" }
+            #expect(attempts(1, broker, now: 400) == ["1 failed 10-11: no"] + last)
+            // Failures push out the releases, of which there are none in the end.
+            for time: Int64 in 31...39 { try end(.failed, at: 10 * time, on: broker) }
+            let failures = (31...39).map { "\($0 - 29) failed \($0)0-\($0)1" }
+            #expect(attempts(1, broker, now: 400) == ["1 failed 10-11: no"] + failures)
+            try end(.release, at: 400, on: broker)
+            #expect(attempts(1, broker, now: 410) == failures + ["11 released 400-401"])
+            // So does a success.
+            try take("a", now: 410, on: broker)
+            #expect(broker.ack(1, now: 420) == true)
+            #expect(attempts(1, broker, now: 420) == failures + ["11 done 410-420"])
         }
     }
 
