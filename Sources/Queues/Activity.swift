@@ -28,14 +28,6 @@ extension TaskStore {
     /// A method, because without optimization the compiler (Swift 6.3) frees the store's copy before it reads a large
     /// member of it.
     fileprivate func copyOfActivity() -> Activity { activity }
-
-    /// How long the tasks of all queues took, without the longest times.
-    var times: TaskTimes {
-        var times = TaskTimes()
-        times.dispatches = activity.totals.dispatched
-        (times.waits.sum, times.runs.sum) = (activity.readyMilliseconds.sum, activity.dispatchedMilliseconds.sum)
-        return times
-    }
 }
 
 extension Broker {

@@ -6,7 +6,7 @@ import Bytes
 
 /// Writes and reads numbers, and checks what it reads.
 private struct HistoryCoder {
-    static let format = Array("emqhist3".utf8)
+    static let format = Array("emqhist4".utf8)
     /// An earlier format, which has no times.
     static let formatWithoutTimes = Array("emqhist2".utf8)
     private static let emptySum: UInt64 = 0xcbf2_9ce4_8422_2325
@@ -105,8 +105,8 @@ private struct HistoryCoder {
     }
 
     mutating func write(_ times: TaskTimes) {
-        write(times.dispatches)
         for durations in [times.waits, times.runs] {
+            write(durations.count)
             write(durations.sum)
             write(durations.longest)
         }
@@ -116,13 +116,14 @@ private struct HistoryCoder {
     mutating func times() -> TaskTimes? {
         var times = TaskTimes()
         guard hasTimes else { return times }
-        guard let dispatches = number(), let waitSum = number(), let longestWait = number(), let runSum = number(),
-            let longestRun = number()
-        else { return nil }
-        times.dispatches = dispatches
-        times.waits = Durations(sum: waitSum, longest: longestWait)
-        times.runs = Durations(sum: runSum, longest: longestRun)
+        guard let waits = durations(), let runs = durations() else { return nil }
+        (times.waits, times.runs) = (waits, runs)
         return times
+    }
+
+    private mutating func durations() -> Durations? {
+        guard let count = number(), let sum = number(), let longest = number() else { return nil }
+        return Durations(count: count, sum: sum, longest: longest)
     }
 
     mutating func write(_ happenings: Happenings) {

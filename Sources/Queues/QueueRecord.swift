@@ -53,7 +53,7 @@ struct QueueRecord: LinkedRecord {
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?
     var totals = QueueStatistics.Totals()
-    /// How long its tasks took; the longest times are those since the last sample.
+    /// How long its tasks took since the last sample.
     var times = TaskTimes()
     /// The sequence number of the frame with its image, 0 if there is none; the image's size; and whether it has to be
     /// written again.

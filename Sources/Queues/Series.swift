@@ -100,8 +100,8 @@ struct Happenings {
         point.enqueued = UInt32(clamping: counts.enqueued)
         point.done = UInt32(clamping: counts.done)
         point.failed = UInt32(clamping: counts.failed)
-        (point.waitMean, point.waitMaximum) = times.waits.coded(count: times.dispatches)
-        (point.runMean, point.runMaximum) = times.runs.coded(count: counts.done)
+        (point.waitMean, point.waitMaximum) = (times.waits.mean, times.waits.maximum)
+        (point.runMean, point.runMaximum) = (times.runs.mean, times.runs.maximum)
         return point
     }
 }
@@ -169,7 +169,6 @@ struct Series {
 
     /// The totals when events were last counted.
     var base = EventCounts()
-    var baseTimes = TaskTimes()
     private var recent = InlineArray<12, Counts>(repeating: Counts())
     /// When events were last counted.
     private(set) var lastTick: Int64 = 0
@@ -213,17 +212,13 @@ struct Series {
     /// Whether there is nothing to show.
     var isEmpty: Bool { minutes.entries.isEmpty && fives.entries.isEmpty && minute.isEmpty && fiveMinutes.isEmpty }
 
-    /// Notes the longest times of a queue, in the series of all queues.
-    mutating func noteLongest(_ times: TaskTimes) {
-        minute.times.waits.noteLongest(times.waits)
-        minute.times.runs.noteLongest(times.runs)
-    }
+    /// Adds the times of what has happened lately.
+    mutating func add(_ times: TaskTimes) { minute.times.add(times) }
 
-    /// Counts what has happened until a tick, by the totals. The longest times are those since the last tick.
-    mutating func count(_ totals: EventCounts, _ times: TaskTimes, tick: Int64) {
+    /// Counts what has happened until a tick, by the totals.
+    mutating func count(_ totals: EventCounts, tick: Int64) {
         let events = totals.since(base)
-        minute.times.add(times.since(baseTimes))
-        (base, baseTimes) = (totals, times)
+        base = totals
         var stale = max(lastTick + 1, tick - Int64(Self.ticksPerMinute) + 1)
         while stale <= tick {
             recent[Self.place(of: stale)] = Counts()

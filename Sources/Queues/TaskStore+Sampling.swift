@@ -99,6 +99,7 @@ extension TaskStore {
 
     /// Notes that a queue is about to be forgotten.
     mutating func keepSeries(of queue: Slot) {
+        sampling.server.add(queues[queue].times)
         let series = queues[queue].series
         if series != 0 { sampling.records[series].queue = 0 }
     }
@@ -154,20 +155,23 @@ extension TaskStore {
         sampling.isCounted = false
         sampling.oldestReadySeconds = 0
         sampling.isUnderWay = true
-        sampling.server.count(EventCounts(activity.totals), times, tick: tick)
+        sampling.server.count(EventCounts(activity.totals), tick: tick)
         return true
     }
 
     /// Counts what has happened to a queue, which is now the one that was used last.
     private mutating func count(_ queue: Slot) {
         let times = queues[queue].times
-        queues[queue].times.resetLongest()
-        sampling.server.noteLongest(times)
+        queues[queue].times = TaskTimes()
+        sampling.server.add(times)
+        // If it gets a series again, `series(of:)` leaves out the events up to now.
+        let isWhole = queues[queue].series != 0 || !queues[queue].wasSampled
         let series = series(of: queue)
         guard series != 0 else { return }
         sampling.recency.remove(series, in: &sampling.records)
         sampling.recency.append(series, in: &sampling.records)
-        sampling.records[series].series.count(EventCounts(queues[queue].totals), times, tick: sampling.tick)
+        sampling.records[series].series.count(EventCounts(queues[queue].totals), tick: sampling.tick)
+        if isWhole { sampling.records[series].series.add(times) }
     }
 
     /// Finds or makes the series of a queue. It replaces the one whose queue was used least lately; 0 if the queues of
@@ -194,7 +198,6 @@ extension TaskStore {
         // A queue that had a series before has been counted up to some time; a new one not at all.
         sampling.records[series].series.base =
             queues[queue].wasSampled ? EventCounts(queues[queue].totals) : EventCounts()
-        sampling.records[series].series.baseTimes = queues[queue].wasSampled ? queues[queue].times : TaskTimes()
         queues[queue].series = series
         queues[queue].wasSampled = true
         return series

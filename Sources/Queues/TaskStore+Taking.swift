@@ -157,7 +157,7 @@ extension TaskStore {
         count(in: tasks[slot].queue) { $0.dispatched += 1 }
         let wait = now - tasks[slot].readySince
         activity.readyMilliseconds.record(wait)
-        queues[tasks[slot].queue].times.noteWait(wait)
+        queues[tasks[slot].queue].times.waits.note(wait)
         let lease = leaseMilliseconds ?? self.leaseMilliseconds(of: slot)
         _ = transition(slot, to: .dispatched, until: now.addingWithinRange(lease), change: .any) { record in
             record.attempt &+= 1

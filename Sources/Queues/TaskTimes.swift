@@ -3,70 +3,40 @@
 
 /// How long several things took, in milliseconds.
 struct Durations: Hashable {
+    var count: UInt64 = 0
     var sum: UInt64 = 0
-    /// The longest, since it was last reset.
     var longest: UInt64 = 0
 
     /// Notes how long one took. A negative time counts as 0: the clock has been set back.
     @inline(__always)
     mutating func note(_ milliseconds: Int64) {
         let time = UInt64(max(0, milliseconds))
+        count &+= 1
         sum &+= time
         if time > longest { longest = time }
     }
 
-    mutating func noteLongest(_ other: Durations) { longest = max(longest, other.longest) }
-
     mutating func add(_ other: Durations) {
+        count &+= other.count
         sum &+= other.sum
-        noteLongest(other)
+        longest = max(longest, other.longest)
     }
 
-    func since(_ earlier: Durations) -> Durations {
-        Durations(sum: sum - min(sum, earlier.sum), longest: longest)
-    }
+    /// The mean, 0 for that of nothing.
+    var mean: CodedDuration { CodedDuration(milliseconds: count == 0 ? 0 : sum / count) }
 
-    /// Codes the mean and the longest.
-    ///
-    /// - Parameter count: of how many things they are. It may come from a little earlier or later than the longest time,
-    ///   which therefore counts only if there are any, and as at least the mean.
-    /// - Returns: the mean and the longest.
-    func coded(count: UInt64) -> (mean: CodedDuration, maximum: CodedDuration) {
-        if count == 0 { return (CodedDuration(), CodedDuration()) }
-        let mean = sum / count
-        return (CodedDuration(milliseconds: mean), CodedDuration(milliseconds: max(mean, longest)))
-    }
+    var maximum: CodedDuration { CodedDuration(milliseconds: longest) }
 }
 
 /// How long the tasks of a queue, or of all queues, were ready before they were dispatched, and dispatched before they
 /// were acknowledged.
 struct TaskTimes: Hashable {
-    /// How many waits there were. How many runs there were is counted elsewhere.
-    var dispatches: UInt64 = 0
     var waits = Durations()
     var runs = Durations()
 
-    /// Notes a dispatch, before which the task was ready for so many milliseconds.
-    @inline(__always)
-    mutating func noteWait(_ milliseconds: Int64) {
-        dispatches &+= 1
-        waits.note(milliseconds)
-    }
-
-    mutating func resetLongest() { (waits.longest, runs.longest) = (0, 0) }
-
     mutating func add(_ other: TaskTimes) {
-        dispatches &+= other.dispatches
         waits.add(other.waits)
         runs.add(other.runs)
-    }
-
-    /// What was noted since the sums were as in `earlier`, and the longest times, which were reset then.
-    func since(_ earlier: TaskTimes) -> TaskTimes {
-        var difference = TaskTimes()
-        difference.dispatches = dispatches - min(dispatches, earlier.dispatches)
-        (difference.waits, difference.runs) = (waits.since(earlier.waits), runs.since(earlier.runs))
-        return difference
     }
 }
 

@@ -152,7 +152,7 @@ func history(
             let before = broker.memoryBytes
             pass(to: 100 * 3_600_000, from: 60_000, broker)
             let bytes = broker.memoryBytes - before
-            #expect(bytes > 348 * 28 && bytes <= Sampling.maximumSeriesBytes)
+            #expect(bytes > 348 * 32 && bytes <= Sampling.maximumSeriesBytes)
         }
     }
 

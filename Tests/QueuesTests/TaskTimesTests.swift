@@ -140,8 +140,9 @@ import UID
             let isDoneToo = broker.ack(2, now: start + 24_000)
             #expect(isDone && isDoneToo)
             pass(to: start + 60_000, from: start + 24_000, broker)
-            let points = history("q", now: start + 60_000, broker)
-            #expect(times(points) == [coded((1000, 2000), (1000, 2000))])
+            for points in [history("q", now: start + 60_000, broker), broker.history(.minute, now: start + 60_000)] {
+                #expect(times(points) == [coded((1000, 2000), (1000, 2000))])
+            }
         }
     }
 
@@ -166,6 +167,40 @@ import UID
         }
     }
 
+    /// All queues together have the times of the same steps as each of them, however long the sweep takes that counts
+    /// them, and also those of queues without a history.
+    @Test(arguments: [0, 2, 100])
+    func allQueuesHaveTheTimesOfEach(histories: Int) throws {
+        let start = Self.start
+        try withBroker(now: start) { broker in
+            broker.limitHistories(toBytes: histories * Sampling.maximumSeriesBytes)
+            pass(to: start, from: start, broker)
+            for number in 1...4 as ClosedRange<UInt64> {
+                try broker.add(number, to: "q\(number)", lease: 60_000, expires: .max / 2, now: start + 50_000)
+                _ = try broker.take("q\(number)", now: start + 50_000 + Int64(number) * 1000)
+            }
+            // The sweep at the end of the minute begins, and something happens before it comes to the queues.
+            broker.advanceFully(to: start + 60_000)
+            var steps = 1
+            let isComplete = broker.sample(now: start + 60_000, steps: &steps)
+            let isDone = (1...4).allSatisfy { broker.ack($0, now: start + 60_001) }
+            #expect(!isComplete && isDone)
+            pass(to: start + 120_000, from: start + 60_001, broker)
+            let all = broker.history(.minute, now: start + 120_000)
+            #expect(all.filter { $0.waitMean.milliseconds > 0 }.count == 1)
+            let waits = all.map(\.waitMean.milliseconds).reduce(0, +)
+            #expect(waits == CodedDuration(milliseconds: 2500).milliseconds)
+            // The longest run is in a step that has a mean.
+            #expect(all.allSatisfy { ($0.runMean.milliseconds > 0) == ($0.runMaximum.milliseconds > 0) })
+            if histories < 4 { return }
+            let each = (1...4).compactMap { history("q\($0)", now: start + 120_000, broker) }
+            for index in all.indices {
+                let longest = each.map { $0[index].runMaximum.milliseconds }.max()
+                #expect(all[index].runMaximum.milliseconds == longest)
+            }
+        }
+    }
+
     // MARK: Codes
 
     @Test func durationsAreCodedToASixteenth() {
@@ -186,12 +221,6 @@ import UID
             let milliseconds = CodedDuration(code: code).milliseconds
             #expect(milliseconds >= 0 && CodedDuration(milliseconds: UInt64(milliseconds)).code == code)
         }
-    }
-
-    @Test func theLongestIsNeverLessThanTheMean() {
-        let durations = Durations(sum: 900, longest: 100)
-        #expect(durations.coded(count: 3).maximum == durations.coded(count: 3).mean)
-        #expect(durations.coded(count: 0) == (CodedDuration(), CodedDuration()))
     }
 
     // MARK: Images
@@ -256,16 +285,30 @@ import UID
             let last = try #require(points?.last)
             #expect(last.enqueued == 3 && last.ready == 9 && last.oldestReadySeconds == 100)
             #expect(times(points) == [])
+            // What was done before in the steps that are under way has no times.
+            try broker.add(1, to: "q", lease: 60_000, expires: .max / 2, now: Int64(saved))
+            _ = try broker.take("q", now: Int64(saved) + 4000)
+            let isDone = broker.ack(1, now: Int64(saved) + 12_000)
+            #expect(isDone)
+            let later = Int64(saved) + 300_000
+            pass(to: later, from: Int64(saved), broker)
+            for interval in HistoryInterval.allCases {
+                for points in [history("q", interval, now: later, broker), broker.history(interval, now: later)] {
+                    #expect(times(points) == [coded((4000, 4000), (8000, 8000))])
+                    let steps = points?.filter { $0.runMean.milliseconds > 0 }
+                    #expect(steps?.map(\.done) == [interval == .minute ? 2 : 8])
+                }
+            }
         }
     }
 
     /// Nobody but emq writes the file, but whatever it says must not stop the server.
     @Test func numbersThatAreTooLargeDoNotTrap() throws {
         let saved: UInt64 = 6_010_000
-        let largest = Array(repeating: UInt64.max, count: 5)
+        let largest = Array(repeating: UInt64.max, count: 6)
         let happenings = [7, 6, 5] + largest
         let point: [UInt64] = [saved / 60_000 - 1, 3, 2, 1, 9, 8, 100, 0xffff_ffff]
-        let image = image("emqhist3", savedAt: saved, happenings + happenings + [1] + point + [0])
+        let image = image("emqhist4", savedAt: saved, happenings + happenings + [1] + point + [0])
         try withBroker(now: Int64(saved)) { broker in
             let isWhole = broker.restoreHistories(image.span, now: Int64(saved))
             #expect(isWhole)
