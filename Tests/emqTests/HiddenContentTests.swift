@@ -10,12 +10,13 @@ import Testing
     private let boss = TestToken("boss", Permission.allCases.map(\.name))
     /// Has `admin`, but not for the hidden queue.
     private let other = TestToken("other", ["read", "admin"], queues: ["letters", "open"])
+    private let manager = TestToken("manager", ["read", "manage"])
     private let client: Client
     private let server: Server
     private let file: TokenFile
 
     init() throws {
-        file = try TokenFile([reader, boss, other])
+        file = try TokenFile([reader, boss, other, manager])
         server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path, "--push", "loopback"])
         client = try server.connect()
     }
@@ -77,6 +78,31 @@ import Testing
             }
             #expect(try ask("GET", path).body.contains("secret"))
         }
+    }
+
+    @Test func onlyAdministratorsMoveWhatIsHiddenToWhereItIsShown() throws {
+        _ = try ask("PUT", "/config/q", #"{"show_content": false, "max_retries": 0, "dead_letter": "letters"}"#)
+        _ = try ask("PUT", "/config/vault", #"{"show_content": false}"#)
+        func enqueue() throws -> String {
+            try #require(try ask("POST", "/enqueue/q", #"{"content": "secret"}"#).object["id"] as? String)
+        }
+        func isRefused(_ path: String, _ json: String? = nil, field: String? = nil) throws -> Bool {
+            let answer = try client.ask("POST", path, json, manager.bearer)
+            #expect(answer.body.contains(#"'q' hides the content"#) && answer.field == field, "\(answer.body)")
+            return answer.status == 403 && answer.body.contains("permission-missing")
+        }
+        let letter = try enqueue()
+        _ = try ask("POST", "/wait", #"{"queues": ["q"], "max": 1}"#)
+        _ = try ask("POST", "/nak", "{\"ids\": [\"\(letter)\"]}")
+        let id = try enqueue()
+        #expect(try isRefused("/move/q?to=open"))
+        for id in [id, letter] { #expect(try isRefused("/move/?to=open", "{\"ids\": [\"\(id)\"]}", field: "ids[0]")) }
+        // Where it stays hidden, it may go.
+        #expect(try ask("POST", "/move/q?to=vault", as: manager).body == #"{"moved":1}"#)
+        #expect(try ask("POST", "/move/?to=q", "{\"ids\": [\"\(id)\"]}", as: manager).object["moved"] as? Int == 1)
+        #expect(try ask("POST", "/move/q?to=open").body == #"{"moved":1}"#)
+        #expect(try ask("POST", "/move/?to=open", "{\"ids\": [\"\(letter)\"]}").object["moved"] as? Int == 1)
+        #expect(try ask("GET", "/peek/open?n=2", as: reader).body.components(separatedBy: "secret").count == 3)
     }
 
     @Test func theDefaultsHideUnlessAQueueShows() throws {

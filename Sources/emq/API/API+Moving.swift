@@ -14,8 +14,17 @@ extension API {
         let target = try api.moveTarget(context.caller)
         // All of them, before the first task moves.
         for (index, reference) in api.references.enumerated() where context.covers(reference.task.id, on: broker) {
-            guard let name = broker.queueName(of: reference.task.id, now: context.now) else { continue }
-            do throws(Problem) { try checkMove(from: name.span, to: target.span) } catch {
+            let names = broker.withTask(id: reference.task.id, now: context.now) {
+                (queue: Array(copying: $0.queueName), origin: $0.origin)
+            }
+            guard let names else { continue }
+            do throws(Problem) {
+                try checkMove(from: names.queue.span, to: target.span)
+                try context.checkContent(from: names.queue.span, to: target.span, on: broker)
+                if !names.origin.isEmpty {
+                    try context.checkContent(from: names.origin.span, to: target.span, on: broker)
+                }
+            } catch {
                 throw error.inside("ids[\(index)]")
             }
         }

@@ -298,6 +298,7 @@ extension API {
         let target = try api.moveTarget(context.caller)
         if target == api.name { throw Problem(.invalidParameter, "to must be another queue", field: "to") }
         try checkMove(from: api.name.span, to: target.span)
+        try context.checkContent(from: api.name.span, to: target.span, on: broker)
         if !broker.isQueueInUse(named: target.span) { try context.gate.admit(.names, on: broker) }
         let source = try broker.requireQueue(named: api.name.span)
         let destination = try broker.requireQueue(named: target.span)

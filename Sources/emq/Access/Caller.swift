@@ -175,11 +175,32 @@ extension Context {
     }
 
     private func hidesContent(in queueName: Span<UInt8>, on broker: isolated Broker) -> Bool {
-        if caller.has(.admin, in: queueName) { return false }
+        !caller.has(.admin, in: queueName) && broker.hidesContent(ofQueueNamed: queueName)
+    }
+
+    /// Checks that a move lets nobody look at content that is hidden from the sender of the current request.
+    ///
+    /// - Parameters:
+    ///   - source: the name of the queue from which tasks would move, or where they died.
+    ///   - target: the name of the queue to which they would move.
+    ///   - broker: the broker.
+    /// - Throws: 403.
+    func checkContent(from source: Span<UInt8>, to target: Span<UInt8>, on broker: isolated Broker) throws(Problem) {
+        if case .anyone = caller { return }
+        guard hidesContent(in: source, on: broker), !broker.hidesContent(ofQueueNamed: target) else { return }
+        let (hiding, showing) = (String(decoding: source), String(decoding: target))
+        throw Problem(
+            .permissionMissing,
+            "the queue '\(hiding)' hides the content of its tasks, and '\(showing)' would show it; such a move needs the "
+                + "permission 'admin' for '\(hiding)'")
+    }
+}
+
+extension Broker {
+    /// Whether a queue's configuration, or the defaults for all queues, hide the content of its tasks.
+    fileprivate func hidesContent(ofQueueNamed name: Span<UInt8>) -> Bool {
         // A queue that emq has forgotten has no configuration of its own.
-        guard let queue = broker.existingQueue(named: queueName) else {
-            return broker.defaults?.showsContent == false
-        }
-        return broker.hidesContent(of: queue)
+        guard let queue = existingQueue(named: name) else { return defaults?.showsContent == false }
+        return hidesContent(of: queue)
     }
 }
