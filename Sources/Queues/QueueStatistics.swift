@@ -27,7 +27,7 @@ public struct QueueStatistics: Hashable, Sendable {
     /// When the queue was paused, in Unix milliseconds; nil if it is not paused, or if a version of the program that
     /// did not note the time paused it.
     public var pausedSince: Int64?
-    /// Whether all of its tasks are sent, so that no worker waits for them.
+    /// Whether all of its tasks are sent, or at least the oldest ready one, so that no worker waits for them.
     public var isPushed = false
     /// What has happened in the last minute (`Broker.lastMinute`).
     public var lastMinute = EventCounts()

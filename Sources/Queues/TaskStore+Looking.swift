@@ -58,19 +58,28 @@ extension TaskStore {
             statistics.isPaused = true
             statistics.pausedSince = queues[queue].since == 0 ? nil : queues[queue].since
         }
-        statistics.isPushed = queues[queue].isPushed
         statistics.lastMinute = lastMinute(of: queue)
         statistics.totals = queues[queue].totals
-        statistics.oldestReady = oldestReady(in: queue)
+        let oldest = oldestReadyTask(in: queue)
+        if oldest != 0 { statistics.oldestReady = tasks[oldest].readySince }
+        statistics.isPushed = queues[queue].isPushed || oldest != 0 && tasks[oldest].isPushed
         return statistics
     }
 
     /// Since when the oldest of the first ready tasks of each priority has been ready; nil if no task is ready.
     /// O(priorities in use).
     func oldestReady(in queue: Slot) -> Int64? {
-        if queues[queue].readyCount == 0 { return nil }
-        var oldest: Int64?
-        queues[queue].forEachReadyList { list in oldest = min(oldest ?? .max, tasks[list.first].readySince) }
+        let oldest = oldestReadyTask(in: queue)
+        return oldest == 0 ? nil : tasks[oldest].readySince
+    }
+
+    /// The oldest of the first ready tasks of each priority, 0 if no task is ready. O(priorities in use).
+    private func oldestReadyTask(in queue: Slot) -> Slot {
+        if queues[queue].readyCount == 0 { return 0 }
+        var oldest: Slot = 0
+        queues[queue].forEachReadyList { list in
+            if oldest == 0 || tasks[list.first].readySince < tasks[oldest].readySince { oldest = list.first }
+        }
         return oldest
     }
 

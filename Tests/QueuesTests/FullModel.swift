@@ -177,10 +177,14 @@ struct FullModel {
         statistics.waiters = waiters.count { $0.queues.contains(queue) }
         statistics.isPaused = queues[queue].isPaused && !queues[queue].isResuming
         if statistics.isPaused, queues[queue].pausedSince > 0 { statistics.pausedSince = queues[queue].pausedSince }
-        statistics.isPushed = queues[queue].configuration.isPushed
         statistics.totals = queues[queue].totals
         let lists = Dictionary(grouping: list(queue, .ready)) { [Int($0.priority), $0.isPushed ? 1 : 0] }
-        statistics.oldestReady = lists.compactMap { $0.value.first?.readySince }.min()
+        // Of several that are as old, the one that is dispatched first.
+        let oldest = lists.values.compactMap(\.first).min {
+            ($0.readySince, $1.priority, $0.isPushed ? 1 : 0) < ($1.readySince, $0.priority, $1.isPushed ? 1 : 0)
+        }
+        statistics.oldestReady = oldest?.readySince
+        statistics.isPushed = queues[queue].configuration.isPushed || oldest?.isPushed == true
         return statistics
     }
 

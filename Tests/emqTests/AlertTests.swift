@@ -4,6 +4,7 @@ import Foundation
 import Support
 import Testing
 
+@testable import Delivery
 @testable import emq
 
 @Suite struct AlertTests {
@@ -77,6 +78,30 @@ import Testing
         let body = try #require(JSONPart(Array(statistics.body.utf8)[...]))
         report.readStatistics(body, try CheckOptions([]) { _ in nil }, now: Double(server.now) / 1000)
         #expect(Set(report.problems.map(\.text)) == Set(found.alerts.map(\.text)))
+    }
+
+    /// Nobody has to wait for tasks that are sent, whether the queue says how or the tasks do.
+    @Test func pushedQueuesAreLateAndNotStalled() throws {
+        let server = try VirtualServer(destinations: try DestinationPolicy(["loopback"]))
+        let url = #""url": "http://127.0.0.1:9/", "timeout": 3600"#
+        for (queue, more) in [("all", ", \(url)"), ("own", "")] {
+            let configuration = "{\"push\": {\"concurrency\": 1\(more)}}"
+            #expect(try server.send("PUT", "/config/\(queue)", configuration, service: 0).status == 200)
+        }
+        for _ in 0..<3 {
+            try enqueue(server, "all")
+            try enqueue(server, "own", "\"request\": {\(url)}")
+            try enqueue(server, "workers")
+        }
+        server.advance(seconds: 301)
+        let kinds = try alerts(server).alerts.map { "\($0.queue ?? "") \($0.kind)" }.sorted()
+        #expect(kinds == ["all queue_late", "own queue_late", "workers queue_stalled"])
+        let queues = try #require(try server.send("GET", "/stats/", service: 0).object["queues"] as? [String: Any])
+        for (queue, pushed) in [("all", true), ("own", true), ("workers", nil)] as [(String, Bool?)] {
+            #expect((queues[queue] as? [String: Any])?["pushed"] as? Bool == pushed, "\(queue)")
+            let shown = try server.send("GET", "/stats/\(queue)", service: 0).object["pushed"] as? Bool
+            #expect(shown == pushed, "\(queue)")
+        }
     }
 
     @Test func theyAreSharedForTwoSeconds() throws {
