@@ -193,23 +193,25 @@ public actor Broker {
     ///   - queue: the queue.
     ///   - state: the state.
     ///   - after: the task to begin after; nil to begin with the first.
-    ///   - limit: how many tasks at most.
+    ///   - limit: how many tasks at most. Those after the first fit into one call's limit of content.
+    ///   - contentLimit: how many bytes of each JSON of a task `body` uses at most.
     ///   - now: the time.
     ///   - body: receives each task. It may look at more tasks.
     /// - Returns: whether the task `after` is in this queue and state.
     @discardableResult
     public func peek(
-        _ queue: QueueIndex, state: TaskState = .ready, after: UID? = nil, limit: Int, now: Int64,
-        _ body: (borrowing TaskView) -> Void
+        _ queue: QueueIndex, state: TaskState = .ready, after: UID? = nil, limit: Int, contentLimit: Int = .max,
+        now: Int64, _ body: (borrowing TaskView) -> Void
     ) -> Bool {
-        guard var slot = firstSlot(in: queue, state: state, after: after, now: now) else { return false }
+        guard var slot = firstSlot(in: queue, state: state, after: after) else { return false }
         var shown = 0
         var patience = TaskStore.patience
         var room = Int.max
         while slot != 0 && shown < limit && patience > 0 {
             if store.isShown(slot, now: now) {
-                guard store.shownBytes(of: slot) <= room else { return true }
-                room = min(room - Int(store.tasks[slot].content.count), store.maximumContentBytes)
+                let byteCount = store.shownBytes(of: slot, limit: contentLimit)
+                guard byteCount <= room else { return true }
+                room = min(room - byteCount, store.maximumContentBytes)
                 view(slot, as: state, body)
                 shown += 1
             } else {
@@ -220,13 +222,14 @@ public actor Broker {
         return true
     }
 
-    /// The first task behind another one of a queue and a state, 0 if there is none; nil if that one is not there.
-    func firstSlot(in queue: QueueIndex, state: TaskState, after: UID?, now: Int64) -> Slot? {
+    /// The first task behind another one of a queue and a state, 0 if there is none; nil if that one is not there. One
+    /// that has expired is there until its timer fires.
+    func firstSlot(in queue: QueueIndex, state: TaskState, after: UID?) -> Slot? {
         guard let after else { return store.first(state, in: queue.slot) }
         let slot = store.task(after)
-        guard slot != 0, store.tasks[slot].queue == queue.slot, store.visibleState(of: slot, now: now) == state,
-            store.tasks[slot].state == state.recordState
-        else { return nil }
+        guard slot != 0, store.tasks[slot].queue == queue.slot, store.tasks[slot].state == state.recordState else {
+            return nil
+        }
         return store.next(after: slot)
     }
 

@@ -65,10 +65,10 @@ final class TaskExtras {
     /// Makes a dead letter an ordinary task.
     func endDeadLetter() { (origin, died) = ([], 0) }
 
-    /// The size of all texts that are shown with the task, in bytes.
-    var textBytes: Int {
-        key.count + metadata.count + request.count + worker.count + error.count + progress.count + result.count
-            + trace.textBytes
+    /// The size of all texts that are shown with the task, in bytes, if `limit` bytes of each JSON are shown at most.
+    func textBytes(limit: Int) -> Int {
+        key.count + min(metadata.count, limit) + min(request.count, limit) + worker.count + error.count
+            + min(progress.count, limit) + min(result.count, limit) + trace.textBytes
     }
 
     /// The approximate memory on the heap, in bytes.

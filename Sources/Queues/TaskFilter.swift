@@ -69,8 +69,7 @@ extension Broker {
     public struct Found: Sendable {
         /// Their ids, in the order of `peek`.
         public var ids: [UID] = []
-        /// The last task that it looked at, if it has stopped before the end of the list although it has not found
-        /// `limit` tasks.
+        /// The last task that it looked at; nil if it has come to the end of the list. The task may have expired.
         public var last: UID?
     }
 
@@ -83,39 +82,30 @@ extension Broker {
     ///   - filter: which tasks.
     ///   - limit: how many tasks to find at most. Those after the first fit into one call's limit of content.
     ///   - lookLimit: how many tasks to look at, at most; fewer if the filter has a long pattern.
+    ///   - contentLimit: how many bytes of each JSON of a task are used at most.
     ///   - now: the time.
     /// - Returns: what it has found; nil if the task `after` is not in this queue and state.
     public func find(
         in queue: QueueIndex, state: TaskState, after: UID?, matching filter: TaskFilter, limit: Int, lookLimit: Int,
-        now: Int64
+        contentLimit: Int = .max, now: Int64
     ) -> Found? {
-        guard var slot = firstSlot(in: queue, state: state, after: after, now: now) else { return nil }
+        guard var slot = firstSlot(in: queue, state: state, after: after) else { return nil }
         var found = Found()
         var steps = lookLimit
         var room = Int.max
-        var last = after
-        while slot != 0, found.ids.count < limit {
-            steps -= filter.stepsPerTask
-            if store.isShown(slot, now: now) {
-                if store.selects(filter, slot) {
-                    let byteCount = store.shownBytes(of: slot)
-                    if byteCount > room {
-                        found.last = last
-                        break
-                    }
-                    room = min(room - byteCount, store.maximumContentBytes)
-                    found.ids.append(store.tasks[slot].id)
-                }
-                last = store.tasks[slot].id
+        while slot != 0, found.ids.count < limit, steps > 0 {
+            let isShown = store.isShown(slot, now: now)
+            steps -= isShown ? filter.stepsPerTask : 1
+            if isShown, store.selects(filter, slot) {
+                let byteCount = store.shownBytes(of: slot, limit: contentLimit)
+                if byteCount > room { break }
+                room = min(room - byteCount, store.maximumContentBytes)
+                found.ids.append(store.tasks[slot].id)
             }
+            found.last = store.tasks[slot].id
             slot = store.next(after: slot)
-            // The next search can begin only behind a task that is shown. Those that are not will be gone soon.
-            let mayStop = last != nil || steps < -9 * lookLimit
-            if steps <= 0, mayStop, slot != 0, found.ids.count < limit {
-                found.last = last
-                break
-            }
         }
+        if slot == 0 { found.last = nil }
         return found
     }
 }

@@ -25,9 +25,9 @@ extension TaskStore {
         }
     }
 
-    /// The size of the variable parts of a task in an answer, in bytes.
-    func shownBytes(of slot: Slot) -> Int {
-        Int(tasks[slot].content.count) + (extras(of: slot)?.textBytes ?? 0)
+    /// The size of the variable parts of a task in an answer, in bytes, if it shows `limit` bytes of each JSON at most.
+    func shownBytes(of slot: Slot, limit: Int = .max) -> Int {
+        min(Int(tasks[slot].content.count), limit) + (extras(of: slot)?.textBytes(limit: limit) ?? 0)
     }
 
     /// The first task of a queue that is in a state, 0 if there is none.

@@ -227,11 +227,54 @@ import UID
             let first = find(nil, limit: 10, lookLimit: 25, on: broker)
             #expect(first?.ids.map(\.high) == [10, 20] && first?.last?.high == 25)
             let second = find(25, limit: 3, lookLimit: 1000, on: broker)
-            #expect(second?.ids.map(\.high) == [30, 40, 50] && second?.last == nil)
+            #expect(second?.ids.map(\.high) == [30, 40, 50] && second?.last?.high == 50)
             let third = find(50, limit: 100, lookLimit: 50, on: broker)
             #expect(third?.ids.map(\.high) == [60, 70, 80, 90, 100] && third?.last == nil)
             let none = find(5000, limit: 1, lookLimit: 1, on: broker)
             #expect(none?.ids == nil)
+        }
+    }
+
+    /// Each search looks at other tasks than the one before it, also if their timers have not fired yet.
+    @Test func aSearchGoesOnBehindTasksThatHaveExpired() throws {
+        try withBroker { broker in
+            for number: UInt64 in 1...100 {
+                try broker.add(number, to: "a", expires: number > 50 && number % 10 == 0 ? 5000 : 500, now: 100)
+            }
+            let queue = try broker.queue("a")
+            let all = filter { $0.olderThanMilliseconds = 0 }
+            var (pages, after): ([[UInt64]], UID?) = ([], nil)
+            repeat {
+                let page = broker.find(
+                    in: queue, state: .ready, after: after, matching: all, limit: 10, lookLimit: 25, now: 1000)
+                let found = try #require(page)
+                pages.append(found.ids.map(\.high))
+                after = found.last
+            } while after != nil && pages.count < 10
+            #expect(pages == [[], [], [60, 70], [80, 90, 100]])
+            // Nothing is compared with a pattern.
+            let pattern = filter { $0.errorPattern = GlobPattern([UInt8](repeating: 42, count: 254).span) }
+            let found = broker.find(
+                in: queue, state: .ready, after: nil, matching: pattern, limit: 10, lookLimit: 60, now: 1000)
+            #expect(found?.ids == [] && found?.last?.high == 60)
+        }
+    }
+
+    @Test func aPageWithLessOfEachContentHasMoreTasks() throws {
+        try withBroker(maximumContentBytes: 10) { broker in
+            for number: UInt64 in 100..<120 { try broker.add(number, to: "a") }
+            let queue = try broker.queue("a")
+            let all = filter { $0.olderThanMilliseconds = 0 }
+            // Each has three bytes. The first one does not count.
+            for (contentLimit, count) in [(Int.max, 4), (3, 4), (2, 6), (1, 11), (0, 20)] {
+                var shown = 0
+                broker.peek(queue, limit: 100, contentLimit: contentLimit, now: 1000) { _ in shown += 1 }
+                let found = broker.find(
+                    in: queue, state: .ready, after: nil, matching: all, limit: 100, lookLimit: 100,
+                    contentLimit: contentLimit, now: 1000)
+                #expect(shown == count && found?.ids.count == count, "\(contentLimit)")
+                #expect((found?.last == nil) == (count == 20))
+            }
         }
     }
 

@@ -65,7 +65,12 @@ import Testing
         let next = try #require(link.firstMatch(of: /^<(\/peek\/q\?n=5&error_match=x+&after=.{22})>; rel="next"$/))
         let second = try server.get(String(next.1))
         #expect(second.status == 200 && second.fields["link"] != link)
-        #expect(try server.get("/peek/q?n=5&error=").fields["link"] == nil)
+        #expect(try server.get("/peek/q?n=5&error=x").fields["link"] == nil)
+        // A full page has a next one, unless it is the last.
+        let full = try server.get("/peek/q?n=1000&error=")
+        let last = try #require(full.fields["link"]?.firstMatch(of: /^<(.+)>/)).1
+        let rest = try server.get(String(last))
+        #expect(try full.tasks.count == 1000 && rest.tasks.count == 1000 && rest.fields["link"] == nil)
     }
 
     @Test func operationsShowTheirProgressAndStop() throws {

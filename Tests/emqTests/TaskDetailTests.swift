@@ -60,6 +60,17 @@ import Testing
         #expect(done["progress_bytes"] as? Int == 9 && done["progress_start"] as? String == "[1, ")
     }
 
+    @Test func aLimitShortensTheRequestToo() throws {
+        let server = try Server.pushing()
+        let id = try server.enqueue("q", #""delay": 60, "request": {"url": "http://127.0.0.1:9/"}"#)
+        let whole = try server.get("/task/\(id)").body
+        let request = String(try #require(whole.firstMatch(of: /"request":(\{[^}]*\})/)).1)
+        let task = try server.get("/task/\(id)?content_limit=\(request.count - 1)").object
+        #expect(task["request"] == nil && task["request_bytes"] as? Int == request.count)
+        #expect(task["request_start"] as? String == String(request.dropLast()))
+        #expect(try server.get("/task/\(id)?content_limit=\(request.count)").object["request"] != nil)
+    }
+
     @Test func aWrongLimitIsRefusedAndNothingIsDeleted() throws {
         let id = try server.enqueue("q", #""content": 1, "key": "k""#)
         for value in ["-1", "x", "1.5", ""] {

@@ -71,11 +71,12 @@ extension API {
     /// `after` is not there, it returns false and has written nothing.
     static func peek(
         _ queue: QueueIndex, _ state: TaskState, after: UID?, matching filter: TaskFilter, limit: Int,
-        _ request: borrowing Request, _ responses: inout ResponseStream, now: Int64, on broker: isolated Broker,
-        _ write: (borrowing TaskView, inout ResponseStream) -> Void
+        contentLimit: Int, _ request: borrowing Request, _ responses: inout ResponseStream, now: Int64,
+        on broker: isolated Broker, _ write: (borrowing TaskView, inout ResponseStream) -> Void
     ) -> Bool {
         let found = broker.find(
-            in: queue, state: state, after: after, matching: filter, limit: limit, lookLimit: maximumLooks, now: now)
+            in: queue, state: state, after: after, matching: filter, limit: limit, lookLimit: maximumLooks,
+            contentLimit: contentLimit, now: now)
         guard let found else { return false }
         if let last = found.last {
             responses.begin(status: 200, contentType: "application/json")

@@ -30,14 +30,17 @@ extension API {
         let queue = broker.existingQueue(named: api.name.span)
         if let queue, let filter {
             isThere = peek(
-                queue, state, after: after, matching: filter, limit: limit, request, &responses, now: context.now,
-                on: broker
+                queue, state, after: after, matching: filter, limit: limit, contentLimit: detail.maximumBytes, request,
+                &responses, now: context.now, on: broker
             ) { writer.write($0, context, to: &$1, on: broker) }
         } else {
             responses.beginJSON(estimatedCount: 200)
             responses.append("[")
             if let queue {
-                isThere = broker.peek(queue, state: state, after: after, limit: limit, now: context.now) {
+                isThere = broker.peek(
+                    queue, state: state, after: after, limit: limit, contentLimit: detail.maximumBytes,
+                    now: context.now
+                ) {
                     writer.write($0, context, to: &responses, on: broker)
                 }
             }

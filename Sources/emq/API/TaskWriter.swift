@@ -8,8 +8,8 @@ import UID
 
 /// How much of a task an answer shows.
 struct TaskDetail {
-    /// The longest content, metadata, progress and result that are shown whole, in bytes. Of a longer one, its size and
-    /// its beginning are shown.
+    /// The longest content, metadata, request, progress and result that are shown whole, in bytes. Of a longer one, its
+    /// size and its beginning are shown.
     var maximumBytes = Int.max
     /// Whether the content is hidden, and with it the metadata, the request, the progress and the result.
     var hidesContent = false
@@ -57,7 +57,11 @@ enum TaskWriter {
             guard let shown = field.shown, !(detail.hidesContent && field.isContent),
                 let value = shown.value(task)
             else { continue }
-            value.write(shown.name, isFirst: false, to: &responses)
+            if case .json(let json) = value {
+                writeJSON(shown.name, json.span, detail, to: &responses)
+            } else {
+                value.write(shown.name, isFirst: false, to: &responses)
+            }
         }
         responses.append(",\"retries\":")
         JSONWriter.writeInteger(Int64(task.retries), to: &responses)

@@ -125,14 +125,14 @@ extension OpenAPI {
         ("id", .taskID), ("queue", .queueName), ("attempt", .count),
     ]
     /// JSON of the task, of which `content_limit` may leave only a part.
-    private static func json(_ name: String) -> Properties {
+    private static func json(_ name: String, _ schema: Schema = .any) -> Properties {
         [
-            (name, name == "metadata" ? metadata : .any),
+            (name, schema),
             ("\(name)_bytes", Schema.count.described("The size, if it exceeds content_limit.")),
             ("\(name)_start", Schema.text(mayBeEmpty: true).described("The beginning, instead of the whole.")),
         ]
     }
-    private static let content = json("content") + json("metadata") + [("content_hidden", .constant("true"))]
+    private static let content = json("content") + json("metadata", metadata) + [("content_hidden", .constant("true"))]
     private static let metadata = Schema.map(of: .text(mayBeEmpty: true))
     /// What came with the task.
     private static let added: Properties = [
@@ -147,10 +147,10 @@ extension OpenAPI {
     /// What only the whole task has: the fields of the table, and more.
     private static let shown: Properties =
         TaskField.all.compactMap { field in
-            guard let name = field.shown.map({ "\($0.name)" }) else { return nil }
-            if "\(field.name)" == "request" { return (name, .reference("ShownRequest")) }
+            guard let name = field.shown.map({ "\($0.name)" }), name != "request" else { return nil }
             return (name, name == "\(field.name)" ? field.schema : .time)
-        } + json("progress") + json("result") + [("attempts", .array(of: .reference("Attempt")))]
+        } + json("request", .reference("ShownRequest")) + json("progress") + json("result")
+        + [("attempts", .array(of: .reference("Attempt")))]
     private static let missing: (name: String, schema: Schema) = (
         "missing",
         .array(of: .taskReference).described("The tasks that were not in the state that the request needs.")

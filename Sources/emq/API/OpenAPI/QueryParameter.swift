@@ -36,8 +36,8 @@ struct QueryParameter: Sendable {
 
     static let contentLimit = QueryParameter(
         "content_limit", .integer(0 ... .max),
-        "Of a content, metadata, progress or result with more bytes, shows the size and so many bytes of its beginning."
-    )
+        "Of a content, metadata, request, progress or result with more bytes, shows the size and so many bytes of its "
+            + "beginning.")
 
     // MARK: Of one queue
 
