@@ -319,7 +319,7 @@ extension TaskStore {
             if image.action == 3, target == 0 { continue }
             let states = TaskState.allCases.filter { image.states & 1 << $0.recordState.rawValue != 0 }
             // This program never writes too many.
-            try? beginSweep(
+            _ = try? beginSweep(
                 of: queue, action, states: states, filter: image.filter, limit: Int(image.rest),
                 positions: image.firstPosition..<image.endPosition, now: image.begun
             ) { _ in }

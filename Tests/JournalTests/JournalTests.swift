@@ -406,12 +406,12 @@ private struct Work {
         case 18:
             let value = [UInt8](repeating: UInt8(random.below(3)), count: 1 + random.below(300))
             try? broker.setSetting(name, to: random.below(3) == 0 ? nil : value)
-        case 19: try? broker.kick(queue, state: random.below(2) == 0 ? .dead : .delayed, now: now) { _ in }
+        case 19: _ = try? broker.kick(queue, state: random.below(2) == 0 ? .dead : .delayed, now: now) { _ in }
         default:
             if random.below(3) == 0 {
-                try? broker.purge(queue, states: [.ready, .done], now: now) { _ in }
+                _ = try? broker.purge(queue, states: [.ready, .done], now: now) { _ in }
             } else {
-                try? broker.move(queue, to: other, state: .ready, limit: 3, now: now) { _ in }
+                _ = try? broker.move(queue, to: other, state: .ready, limit: 3, now: now) { _ in }
             }
         }
     }
