@@ -27,6 +27,21 @@ extension Span<UInt8> {
         }
     }
 
+    /// Whether the bytes precede others in bytewise order. O(*n*).
+    @inlinable
+    public func precedes(_ other: Span<UInt8>) -> Bool {
+        let shared = Swift.min(count, other.count)
+        let difference: Int32 = unsafe withUnsafeBytes { first in
+            unsafe other.withUnsafeBytes { second in
+                // An empty span may have no address, and no bytes to compare.
+                guard let first = first.baseAddress, let second = second.baseAddress else { return 0 }
+                // Both have as many bytes.
+                return unsafe memcmp(first, second, shared)
+            }
+        }
+        return difference == 0 ? count < other.count : difference < 0
+    }
+
     /// Whether the bytes are those of a literal, ignoring the case of ASCII letters.
     ///
     /// - Complexity: O(*n*), and fastest if the case is the same.

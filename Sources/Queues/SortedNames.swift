@@ -168,13 +168,3 @@ struct SortedNames {
         return withName(at: index) { $0.precedes(name) }
     }
 }
-
-extension Span<UInt8> {
-    /// Whether the bytes precede others in bytewise order. O(length).
-    func precedes(_ other: Span<UInt8>) -> Bool {
-        for index in 0..<Swift.min(count, other.count) where self[index] != other[index] {
-            return self[index] < other[index]
-        }
-        return count < other.count
-    }
-}

@@ -26,6 +26,8 @@ import Testing
         let (first, second) = (Array(first.utf8), Array(second.utf8))
         let equals = first.span.equals(second.span)
         #expect(equals == isEqual)
+        let precedes = [first.span.precedes(second.span), second.span.precedes(first.span)]
+        #expect(precedes == [first.lexicographicallyPrecedes(second), second.lexicographicallyPrecedes(first)])
         let ignoringCase = [
             first.span.equalsIgnoringCase(second.span), second.span.equalsIgnoringCase(first.span),
         ]
