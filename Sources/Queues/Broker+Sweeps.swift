@@ -75,6 +75,7 @@ extension Broker {
 
     /// Calls the completion of a sweep that is over.
     func complete(_ sweep: Sweep, isStopped: Bool = false) {
+        if sweep.count > 0 { operationCount += 1 }
         isCompleting = true
         sweep.completion(SweepEnd(id: sweep.id, count: sweep.count, isStopped: isStopped))
         isCompleting = false

@@ -242,6 +242,7 @@ extension Broker {
         guard slot != 0, store.tasks[slot].state.isMovable, store.tasks[slot].deadline > now,
             let waitedFor = store.move(slot, to: target.slot, now: now)
         else { return false }
+        operationCount += 1
         serveWaiters(of: waitedFor, now: now)
         return true
     }
@@ -325,6 +326,7 @@ extension Broker {
             toOrigin || store.tasks[slot].state == .ready
             ? store.kickToOrigin(slot, now: now) : store.kick(slot, now: now)
         guard let waitedFor = kicked else { return false }
+        operationCount += 1
         serveWaiters(of: waitedFor, now: now)
         return true
     }

@@ -37,6 +37,9 @@ public actor Broker {
     var memoryBytesOfWaiters = 0
     /// The workers that have asked for tasks.
     var workers = WorkerTable()
+    /// How many purges, kicks and moves have changed tasks: those of whole queues, when they end, and those of tasks
+    /// that were named.
+    public internal(set) var operationCount: UInt64 = 0
 
     /// Whether memory is short. If it is, tasks that have no other extras are dispatched without their worker's name.
     public var isShortOfMemory: Bool {

@@ -66,7 +66,7 @@ public final class TaskCensus {
     /// The most tasks of a holding, waits of a worker, and queues of a wait.
     public static let maximumDetails = 10
 
-    /// The dead tasks; when it is complete, the groups with the most tasks first.
+    /// The dead tasks, in no particular order.
     public private(set) var groups: [ErrorGroup] = []
     /// The held tasks, in no particular order.
     public private(set) var holdings: [Holding] = []
@@ -152,13 +152,8 @@ public final class TaskCensus {
         }
         otherWaitCount = table.otherWaitCount
         (groupPlaces, holdingPlaces) = ([:], [:])
-        // Sorting them here, and writing them once or twice.
+        // Choosing what an answer shows of them, and writing it, once or twice.
         stepCount += (groups.count + holdings.count + workers.count) * Self.stepsPerRow
-        groups.sort { one, other in
-            if one.count != other.count { return one.count > other.count }
-            if one.queue != other.queue { return one.queue.lexicographicallyPrecedes(other.queue) }
-            return one.error.lexicographicallyPrecedes(other.error)
-        }
         isComplete = true
         return true
     }

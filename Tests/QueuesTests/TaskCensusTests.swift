@@ -43,9 +43,13 @@ import UID
             try bury(11...12, in: "post", "no route to host", on: broker)
             let census = try census(of: broker)
             let groups = census.groups.map { "\(text($0.queue.span)):\(text($0.error.span)):\($0.count)" }
-            #expect(groups == ["mail:Traceback:6", "mail:no route to host:3", "post:no route to host:2", "mail::1"])
-            #expect(census.groups[0].first == 5 && census.groups[0].last == 10)
-            #expect(census.groups[0].example == UID(high: 10, low: 10))
+            #expect(
+                groups.sorted() == [
+                    "mail::1", "mail:Traceback:6", "mail:no route to host:3", "post:no route to host:2",
+                ])
+            let largest = try #require(census.groups.first { $0.count == 6 })
+            #expect(largest.first == 5 && largest.last == 10)
+            #expect(largest.example == UID(high: 10, low: 10))
         }
     }
 

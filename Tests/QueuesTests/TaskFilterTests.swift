@@ -212,6 +212,27 @@ import UID
         }
     }
 
+    /// So viewers of all tasks look again, also when nobody waits for the end of the operation any more.
+    @Test func operationsThatChangeTasksAreCounted() throws {
+        try withLives(2) { broker, life in
+            let queue = try broker.queue("a")
+            switch life {
+            case 0:
+                for number: UInt64 in 1...3 { try broker.add(number, to: "a") }
+                try broker.purge(queue, states: [.dead], now: 1) { _ in }
+                broker.advanceFully(to: 1)
+                #expect(broker.operationCount == 0)
+                #expect(broker.move(UID(high: 1, low: 1), to: try broker.queue("b"), now: 1))
+                #expect(broker.operationCount == 1)
+                try broker.purge(queue, now: 1) { _ in }
+            default:
+                #expect(broker.operationCount == 0)
+                broker.advanceFully(to: 1)
+                #expect(try broker.peek("a", now: 1).isEmpty && broker.operationCount == 1)
+            }
+        }
+    }
+
     // MARK: Finding
 
     @Test func aSearchStopsAfterSoManyTasksAndGoesOn() throws {

@@ -329,10 +329,9 @@ extension API {
         of request: borrowing Request, _ begin: StaticString, _ context: borrowing Context, on broker: isolated Broker
     ) -> Broker.SweepCompletion {
         let (server, ticket, record) = (context.server, request.ticket, context.audit)
-        let (survey, views) = (context.gate.survey, context.gate.views)
+        let views = context.gate.views
         return { end in
-            survey.expire()
-            views.expire()
+            if end.count > 0 { views.expire() }
             if var record {
                 record.addOperation(end.id)
                 Log.standard.write(record.event(taskCount: end.count))

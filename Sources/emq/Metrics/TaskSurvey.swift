@@ -1,129 +1,121 @@
 // Looking at all tasks for `/errors/` and `/workers/`, without delaying other clients: a slice in each turn of the loop.
 //
-// All who ask share a census of the tasks for three hundred times as long as it took to make, so making them takes a
-// third of a percent of the loop's time at most. When an operation has changed many tasks at once, nobody gets an old
-// one. They share the texts of answers too, so an answer that many ask for again and again is written once for each
-// census.
+// All who ask share a look at the tasks for three hundred times as long as it took, so looks take a third of a percent
+// of the loop's time. When a kick, a purge or a move has changed tasks since, who asks gets a new look, and does not
+// join one that had begun before. Such looks take a twentieth of the loop's time at most, but for a few at first; beyond
+// that, the last one is shared as if nothing had changed.
+//
+// Clients share the texts of answers too, so an answer that many ask for again and again is made once for each look.
+// Only one answer is being made at a time; the others that wait take no more memory than their requests.
 
 import Bytes
 import Net
 import Queues
 
-/// An answer that is made of a census.
-class SurveyReport: PendingAnswer {
-    let caller: Caller
-    fileprivate let ticket: Ticket
-    /// The path and the query, by which clients share an answer.
-    fileprivate let target: [UInt8]
-    fileprivate private(set) var isWithdrawn = false
-    /// The census and its time; nil while it is being made.
-    fileprivate private(set) var census: TaskCensus?
-    private var time: Int64 = 0
-    private var isCollected = false
-
-    init(of request: borrowing Request, by caller: Caller) {
-        self.caller = caller
-        ticket = request.ticket
-        target = Array(copying: request.path) + [UInt8(ascii: "?")] + Array(copying: request.query)
-        super.init(nil)
-    }
-
-    override func withdraw(on broker: isolated Broker) { isWithdrawn = true }
-
-    fileprivate func begin(_ census: TaskCensus, asOf time: Int64) { (self.census, self.time) = (census, time) }
-
-    /// Goes on, and writes the JSON of the answer if that completes it.
-    ///
-    /// - Returns: the text; nil if it is to go on.
-    fileprivate func text(steps: inout Int) -> [UInt8]? {
-        guard let census else { return nil }
-        isCollected = isCollected || collect(census, asOf: time, steps: &steps)
-        guard isCollected else { return nil }
-        var text: [UInt8] = []
-        write(census, asOf: time, to: &text)
-        return text
-    }
-
-    /// Goes on with finding what the answer shows. Returns whether all is found.
-    func collect(_ census: TaskCensus, asOf time: Int64, steps: inout Int) -> Bool {
-        preconditionFailure("every report knows what it shows")
-    }
-
-    /// Writes the JSON of the answer. O(what it shows).
-    func write(_ census: TaskCensus, asOf time: Int64, to text: inout [UInt8]) {
-        preconditionFailure("every report writes itself")
-    }
-}
-
-/// The census that is shared, the one that is being made, and those who wait for it.
+/// The looks that are shared and under way, and those who wait for them.
 final class TaskSurvey {
     /// How much to do in a turn: about half a millisecond.
     static let stepsPerTurn = 50_000
-    /// For how many steps of making it a census is used for a millisecond: steps of 10 ns, three hundred times over.
-    private static let stepsPerMillisecond = 333
-    /// For how long it stays in memory after that.
+    private static let stepsPerMillisecond = 100_000
+    /// For how many times as long as it took a look is shared.
+    private static let sharingFactor = 300
+    /// For how many times as long as it took there should be no other look, even after a kick.
+    private static let restFactor = 20
+    /// For how long a look stays in memory after it was shared.
     private static let keepingMilliseconds: Int64 = 5000
-    /// How many may wait for a census at once.
+    /// How many may wait at once.
     private static let maximumReports = 1000
     /// How many texts are shared, and their greatest length.
     private static let maximumTexts = 32
     private static let maximumTextBytes = 262_144
-    /// What writing a byte of a text takes.
-    private static let stepsPerByte = 1
-    /// How many answers are written in a turn, if their texts are shared.
+    private static let copiedBytesPerStep = 16
+    /// How many answers are written in a turn.
     private static let maximumAnswersPerTurn = 64
     /// The most groups if there is no memory for more.
     private static let maximumGroupsWhenShort = 200
 
-    private struct Kept {
+    private struct Look {
+        let census: TaskCensus
+        /// Later looks have greater numbers.
+        let number: Int
+        let begun: Int64
+        /// How many kicks, purges and moves there had been when it began.
+        let operationCount: UInt64
+        /// The answers that were made of it.
+        var texts: [[UInt8]: [UInt8]] = [:]
+
+        func milliseconds(times factor: Int) -> Int64 {
+            Int64(census.stepCount * factor / TaskSurvey.stepsPerMillisecond)
+        }
+    }
+
+    /// An answer that is being made, and the census of which it is made, which may be older than the last one.
+    private struct Draft {
+        let report: SurveyReport
         let census: TaskCensus
         let begun: Int64
-        let end: Int64
-        var texts: [[UInt8]: [UInt8]] = [:]
+
+        init(_ report: SurveyReport, of look: Look) { (self.report, census, begun) = (report, look.census, look.begun) }
     }
 
-    private var kept: Kept?
-    private var census: TaskCensus?
-    private var begun: Int64 = 0
-    /// Those who wait, in the order in which they came: for the census that is being made, or for their answer.
+    /// The last look that is complete, and the one under way.
+    private var complete: Look?
+    private var next: Look?
+    private var lookCount = 0
+    /// By how much looks may be ahead of `restFactor`.
+    private let leadMilliseconds: Int64
+    /// When all looks would have ended if there were `restFactor` times as long from each to the next.
+    private var restEnd: Int64 = 0
+    private var draft: Draft?
+    /// Those who wait for a look or for others, in the order in which they came.
     private var reports: [SurveyReport] = []
 
+    init(leadMilliseconds: Int64 = 10_000) { self.leadMilliseconds = leadMilliseconds }
+
     /// Whether turns are needed at once.
-    var isUnderWay: Bool { census != nil || !reports.isEmpty }
+    var isUnderWay: Bool { next != nil || draft != nil || !reports.isEmpty }
 
     /// When a turn is needed to free memory; nil for no such time.
-    var nextDeadline: Int64? { kept.map { $0.end + Self.keepingMilliseconds } }
-
-    /// The memory of the censuses and their texts, in bytes. O(texts).
-    var byteCount: Int {
-        let texts = kept?.texts.values.reduce(0) { $0 + $1.count } ?? 0
-        return (kept?.census.byteCount ?? 0) + (census?.byteCount ?? 0) + texts
+    var nextDeadline: Int64? {
+        complete.map { $0.begun + $0.milliseconds(times: Self.sharingFactor) + Self.keepingMilliseconds }
     }
 
-    /// Notes that an operation on many tasks has ended: who asks from now on gets a new census.
-    func expire() { kept = nil }
+    /// The memory of looks, texts and those who wait, in bytes. O(texts and those who wait).
+    var byteCount: Int {
+        var count = reports.reduce(0) { $0 + $1.byteCount }
+        if let complete { count += complete.census.byteCount + complete.texts.values.reduce(0) { $0 + $1.count } }
+        if let next { count += next.census.byteCount }
+        if let draft {
+            count += draft.report.byteCount
+            if draft.census !== complete?.census { count += draft.census.byteCount }
+        }
+        return count
+    }
 
-    /// Answers from the census that is shared, or from a new one: at once if there are few tasks, otherwise later.
+    // MARK: Requests
+
+    /// Answers from the look that is shared, or from a new one: at once if there are few tasks, otherwise later.
     ///
     /// - Throws: 503 if too many wait.
     func begin(
         _ report: SurveyReport, for responses: inout ResponseStream, of server: HTTPServer, now: Int64,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        let isAlone = draft == nil && reports.isEmpty
         var steps = Self.stepsPerTurn
-        // A clock that was set back must not keep a census for ever.
-        if let kept, now >= kept.begun, now < kept.end {
-            report.begin(kept.census, asOf: kept.begun)
-        } else if census == nil {
-            let isShort = !server.hasBuffers(for: TaskCensus.estimatedByteCount(of: TaskCensus.maximumGroups))
-            let making = TaskCensus(
-                maximumCount: isShort ? Self.maximumGroupsWhenShort : TaskCensus.maximumGroups)
-            (census, begun) = (making, now)
-            if extend(making, steps: &steps, on: broker) { report.begin(making, asOf: now) }
-        }
-        if let text = text(of: report, steps: &steps) {
+        report.firstLook = lookNumber(of: server, now: now, on: broker)
+        if isAlone, next != nil { extend(&steps, on: broker) }
+        if let text = sharedText(of: report) {
             write(text, to: &responses, of: server)
             return .answered
+        }
+        if isAlone, let complete, report.firstLook <= complete.number {
+            draft = Draft(report, of: complete)
+            if let text = finishDraft(&steps) {
+                write(text, to: &responses, of: server)
+                return .answered
+            }
+            return .owed(report)
         }
         guard reports.count < Self.maximumReports else {
             throw Problem(.tooManyScrapes, "too many clients are asking for errors or workers; try again")
@@ -132,51 +124,112 @@ final class TaskSurvey {
         return .owed(report)
     }
 
+    /// The number of the look of which who asks now gets an answer; it begins one if need be.
+    private func lookNumber(of server: HTTPServer, now: Int64, on broker: isolated Broker) -> Int {
+        // A clock that was set back must not keep a look for ever.
+        if let complete, now >= complete.begun, now < complete.begun + complete.milliseconds(times: Self.sharingFactor),
+            !isOutdated(complete, now: now, on: broker)
+        {
+            return complete.number
+        }
+        if let next { return isOutdated(next, now: now, on: broker) ? next.number + 1 : next.number }
+        beginLook(of: server, now: now, on: broker)
+        return lookCount
+    }
+
+    /// Whether tasks have been kicked, purged or moved since a look began, and there may be a new one for that reason.
+    private func isOutdated(_ look: Look, now: Int64, on broker: isolated Broker) -> Bool {
+        look.operationCount != broker.operationCount && now >= restEnd - leadMilliseconds
+    }
+
+    // MARK: Turns
+
     /// Goes on. Call this in each turn.
     func turn(_ server: HTTPServer, now: Int64, on broker: isolated Broker) {
         if !isUnderWay {
-            if let deadline = nextDeadline, now >= deadline { kept = nil }
+            if let deadline = nextDeadline, now >= deadline { complete = nil }
             return
         }
         reports.removeAll { $0.isWithdrawn }
-        var steps = Self.stepsPerTurn
-        if let census {
-            if !reports.contains(where: { $0.census == nil }) {
-                // A census whose clients have left would be outdated when others ask.
-                self.census = nil
-            } else if extend(census, steps: &steps, on: broker) {
-                for report in reports where report.census == nil { report.begin(census, asOf: begun) }
+        if draft?.report.isWithdrawn == true { draft = nil }
+        // Half of the turn is for those whose look is complete, so that they need not wait for the next one.
+        var steps = Self.stepsPerTurn / 2
+        answer(&steps, server)
+        steps += Self.stepsPerTurn / 2
+        if !reports.contains(where: { $0.firstLook > complete?.number ?? 0 }) {
+            // A look whose clients have left would be outdated when others ask.
+            next = nil
+            return
+        }
+        if next == nil { beginLook(of: server, now: now, on: broker) }
+        extend(&steps, on: broker)
+    }
+
+    private func beginLook(of server: HTTPServer, now: Int64, on broker: isolated Broker) {
+        let isShort = !server.hasBuffers(for: TaskCensus.estimatedByteCount(of: TaskCensus.maximumGroups))
+        // A clock that was set back must not forbid looks for long.
+        if let complete, now < complete.begun { restEnd = now }
+        lookCount += 1
+        next = Look(
+            census: TaskCensus(maximumCount: isShort ? Self.maximumGroupsWhenShort : TaskCensus.maximumGroups),
+            number: lookCount, begun: now, operationCount: broker.operationCount)
+    }
+
+    /// Goes on with the look under way.
+    private func extend(_ steps: inout Int, on broker: isolated Broker) {
+        guard let look = next, broker.extend(look.census, now: look.begun, steps: &steps) else { return }
+        (complete, next) = (look, nil)
+        restEnd = max(restEnd, look.begun) + look.milliseconds(times: Self.restFactor)
+    }
+
+    /// Answers those who wait for nothing but their texts: first all whose text is known, and then one after the other.
+    private func answer(_ steps: inout Int, _ server: HTTPServer) {
+        guard let complete else { return }
+        var answers: [(report: SurveyReport, text: [UInt8])] = []
+        reports.removeAll { report in
+            guard steps > 0, answers.count < Self.maximumAnswersPerTurn, let text = sharedText(of: report) else {
+                return false
             }
+            answers.append((report, text))
+            steps -= text.count / Self.copiedBytesPerStep
+            return true
         }
-        var answerCount = 0
-        while answerCount < Self.maximumAnswersPerTurn, let place = reports.firstIndex(where: { $0.census != nil }) {
-            guard let text = text(of: reports[place], steps: &steps) else { return }
-            let report = reports.remove(at: place)
-            server.answer(report.ticket) { write(text, to: &$0, of: server) }
-            answerCount += 1
+        while answers.count < Self.maximumAnswersPerTurn {
+            if draft == nil, let place = nextReport(in: complete) {
+                draft = Draft(reports.remove(at: place), of: complete)
+            }
+            guard let report = draft?.report, let text = finishDraft(&steps) else { break }
+            answers.append((report, text))
         }
+        for (report, text) in answers { server.answer(report.ticket) { write(text, to: &$0, of: server) } }
     }
 
-    /// Goes on with a census, and shares it when it is complete.
-    private func extend(_ census: TaskCensus, steps: inout Int, on broker: isolated Broker) -> Bool {
-        guard broker.extend(census, now: begun, steps: &steps) else { return false }
-        kept = Kept(
-            census: census, begun: begun, end: begun + Int64(census.stepCount / Self.stepsPerMillisecond))
-        self.census = nil
-        return true
+    /// The place of the report that is made next. Those that may take long come last; each takes less than a second of
+    /// the loop's time, so nobody waits longer than that for one of them.
+    private func nextReport(in look: Look) -> Int? {
+        reports.firstIndex { $0.firstLook <= look.number && !$0.mayTakeLong }
+            ?? reports.firstIndex { $0.firstLook <= look.number }
     }
 
-    /// The text of an answer: one that was written before, or a new one if there are steps left to complete it. Those
-    /// who may see only some queues share none.
-    private func text(of report: SurveyReport, steps: inout Int) -> [UInt8]? {
-        let isShared = report.caller.coversAllQueues && report.census === kept?.census
-        if isShared, let text = kept?.texts[report.target] { return text }
-        guard steps > 0, let text = report.text(steps: &steps) else { return nil }
-        steps -= text.count * Self.stepsPerByte
-        if isShared, text.count <= Self.maximumTextBytes, kept?.texts.count ?? .max < Self.maximumTexts {
-            kept?.texts[report.target] = text
+    /// Goes on with the answer that is being made.
+    ///
+    /// - Returns: its text; nil if there is no answer being made, or it is to go on.
+    private func finishDraft(_ steps: inout Int) -> [UInt8]? {
+        guard let draft, draft.report.extend(draft.census, asOf: draft.begun, steps: &steps) else { return nil }
+        self.draft = nil
+        let text = draft.report.text
+        if draft.report.isShared, draft.census === complete?.census, text.count <= Self.maximumTextBytes,
+            complete?.texts.count ?? .max < Self.maximumTexts
+        {
+            complete?.texts[draft.report.target] = text
         }
         return text
+    }
+
+    /// The text of an answer, if it was made before.
+    private func sharedText(of report: SurveyReport) -> [UInt8]? {
+        guard report.isShared, let complete, report.firstLook <= complete.number else { return nil }
+        return complete.texts[report.target]
     }
 
     private func write(_ text: [UInt8], to responses: inout ResponseStream, of server: HTTPServer) {
