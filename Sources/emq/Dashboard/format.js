@@ -33,7 +33,7 @@ export function many(number, noun) {
 /// Events a second: 0, 0.02, 3.4, 1,250.
 export function rate(number) {
 	if (isUnknown(number)) return "–";
-	if (number === 0) return "0";
+	if (Number.isInteger(number)) return grouped.format(number);
 	if (number < 0.01) return "< 0.01";
 	return number < 1 ? number.toFixed(2) : number < 100 ? number.toFixed(1) : grouped.format(Math.round(number));
 }

@@ -43,7 +43,7 @@ def see_that_figures_are_old(site):
     """A server that is recovering or short of memory refuses to show what it showed before."""
     emq = server.Emq()
     emq.enqueue_many("q", [{}] * 7)
-    recovers, ends = threading.Event(), threading.Event()
+    shown, recovers, ends = threading.Event(), threading.Event(), threading.Event()
 
     class Front(http.server.BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -57,7 +57,9 @@ def see_that_figures_are_old(site):
             events = "".join(f"event: {index}\ndata: {json.dumps(emq.call('GET', path))}\n\n"
                              for index, path in enumerate(paths)).encode()
             refusal = json.dumps({"title": "Busy", "detail": "there is no memory for this", "status": 503})
-            self.answer("text/event-stream", events + f"event: 0/503\ndata: {refusal}\n\n".encode())
+            self.answer("text/event-stream", events)
+            shown.wait(30)
+            self.wfile.write(f"event: 0/503\ndata: {refusal}\n\n".encode())
             recovers.wait(30)
             self.wfile.write(events)
             ends.wait(30)
@@ -75,6 +77,7 @@ def see_that_figures_are_old(site):
     site.views.append(view)
     view.url = f"http://127.0.0.1:{front.server_port}"
     view.open()
+    shown.set()
     status = view.page.get_by_role("status").first
     view.says("Not up to date")
     check("it says why", status.get_attribute("title") == "there is no memory for this", status.get_attribute("title"))
