@@ -58,8 +58,8 @@ final class WorkerReport: SurveyReport {
 
     override var mayTakeLong: Bool { pattern != nil || !caller.coversAllQueues }
 
-    /// A row with its part of the dictionary, whose names are those of the census.
-    override var draftByteCount: Int { rows.count * 200 + previousHoldings.count * 4 }
+    /// The names are those of the census.
+    override var draftByteCount: Int { rows.count * 2 * MemoryLayout<Row>.stride + places.capacity * 40 }
 
     override func extend(_ census: TaskCensus, asOf time: Int64, steps: inout Int) -> Bool {
         guard steps > 0, findRows(census, asOf: time, steps: &steps) else { return false }
@@ -97,6 +97,10 @@ final class WorkerReport: SurveyReport {
 
     /// Goes on with finding all workers. Returns whether all are found.
     private func findRows(_ census: TaskCensus, asOf time: Int64, steps: inout Int) -> Bool {
+        if holdingPosition == 0, workerPosition == 0 {
+            // Otherwise it would grow all at once again and again.
+            places.reserveCapacity(census.holdings.count + census.workers.count)
+        }
         while holdingPosition < census.holdings.count {
             guard steps > 0 else { return false }
             let holding = census.holdings[holdingPosition]

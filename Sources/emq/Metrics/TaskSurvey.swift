@@ -152,15 +152,16 @@ final class TaskSurvey {
         }
         reports.removeAll { $0.isWithdrawn }
         if draft?.report.isWithdrawn == true { draft = nil }
-        // Half of the turn is for those whose look is complete, so that they need not wait for the next one.
-        var steps = Self.stepsPerTurn / 2
+        let isAwaited = reports.contains { $0.firstLook > complete?.number ?? 0 }
+        // Neither waits for the other: those whose look is complete, and those for whom there is another one.
+        var steps = isAwaited ? Self.stepsPerTurn / 2 : Self.stepsPerTurn
         answer(&steps, server)
-        steps += Self.stepsPerTurn / 2
-        if !reports.contains(where: { $0.firstLook > complete?.number ?? 0 }) {
+        guard isAwaited else {
             // A look whose clients have left would be outdated when others ask.
             next = nil
             return
         }
+        steps += Self.stepsPerTurn / 2
         if next == nil { beginLook(of: server, now: now, on: broker) }
         extend(&steps, on: broker)
     }
@@ -204,8 +205,8 @@ final class TaskSurvey {
         for (report, text) in answers { server.answer(report.ticket) { write(text, to: &$0, of: server) } }
     }
 
-    /// The place of the report that is made next. Those that may take long come last; each takes less than a second of
-    /// the loop's time, so nobody waits longer than that for one of them.
+    /// The place of the report that is made next. Those that may take long come last: a pattern may take about a second
+    /// of the loop's time, in slices, and only one that has begun holds up the others.
     private func nextReport(in look: Look) -> Int? {
         reports.firstIndex { $0.firstLook <= look.number && !$0.mayTakeLong }
             ?? reports.firstIndex { $0.firstLook <= look.number }
