@@ -62,10 +62,13 @@ import Testing
             found.alerts == [
                 Alert(
                     level: "critical", kind: "queue_stalled",
-                    text: "the oldest ready task of 'b' has waited for 5 minutes, and no worker waits", queue: "b"),
+                    text: "the oldest ready task of 'b' has waited for 5 minutes, "
+                        + "and no worker waits for tasks or holds one",
+                    queue: "b"),
                 Alert(
                     level: "critical", kind: "queue_stalled",
-                    text: "the oldest ready task of 'stalled \"a' has waited for 5 minutes, and no worker waits",
+                    text: "the oldest ready task of 'stalled \"a' has waited for 5 minutes, "
+                        + "and no worker waits for tasks or holds one",
                     queue: "stalled \"a"),
                 Alert(
                     level: "warning", kind: "queue_paused", text: "'quiet' has been paused for 24 hours",
@@ -102,6 +105,24 @@ import Testing
             let shown = try server.send("GET", "/stats/\(queue)", service: 0).object["pushed"] as? Bool
             #expect(shown == pushed, "\(queue)")
         }
+    }
+
+    /// A worker that always holds a task leaves no moment in which it waits, as long as there are more.
+    @Test func aQueueWhoseWorkersAreBusyIsLate() throws {
+        let server = try VirtualServer()
+        for _ in 0..<3 { try enqueue(server, "q", #""retry": 3600, "expiry": null"#) }
+        server.advance(seconds: 301)
+        #expect(try alerts(server).alerts.map(\.kind) == ["queue_stalled"])
+        let taken = try server.send("POST", "/wait/", #"{"queues": ["q"], "max": 1}"#, service: 0)
+        server.advance(seconds: 2)
+        let busy = Alert(
+            level: "warning", kind: "queue_late",
+            text: "the oldest ready task of 'q' has waited for 5 minutes; its workers are busy", queue: "q")
+        #expect(try alerts(server).alerts == [busy])
+        let id = try #require(taken.body.firstMatch(of: /"id":"([^"]*)"/)).1
+        _ = try server.send("POST", "/ack/", "{\"ids\": [\"\(id)\"]}", service: 0)
+        server.advance(seconds: 2)
+        #expect(try alerts(server).alerts.map(\.kind) == ["queue_stalled"])
     }
 
     @Test func theyAreSharedForTwoSeconds() throws {

@@ -39,6 +39,11 @@ import Testing
 
     @Test(arguments: [
         (#""oldest_ready":301,"waiters":0,"paused":false"#, 2, "queue_stalled"),
+        (#""oldest_ready":301,"waiters":0,"dispatched":0,"paused":false"#, 2, "queue_stalled"),
+        (#""oldest_ready":301,"waiters":0,"dispatched":1,"paused":false"#, 1, "queue_late"),
+        (#""oldest_ready":299,"waiters":0,"dispatched":1,"paused":false"#, 0, nil),
+        (#""oldest_ready":301,"waiters":0,"dispatched":1,"paused":true"#, 0, nil),
+        (#""oldest_ready":301,"waiters":1,"dispatched":1,"paused":false"#, 0, nil),
         (#""oldest_ready":301,"waiters":1,"paused":false"#, 0, nil),
         (#""oldest_ready":301,"waiters":0,"paused":true"#, 0, nil),
         (#""oldest_ready":301,"waiters":0,"paused":false,"pushed":true"#, 1, "queue_late"),

@@ -165,6 +165,7 @@ extension QueueCondition {
         switch self {
         case .stalled: 0
         case .late(_, let isCritical): isCritical ? 1 : 2
+        case .busy: 2
         case .backlog: 3
         case .receiver: 4
         case .paused: 5
@@ -174,7 +175,7 @@ extension QueueCondition {
 
     fileprivate var amount: Double {
         switch self {
-        case .stalled(let amount), .late(let amount, _), .backlog(let amount), .receiver(let amount),
+        case .stalled(let amount), .late(let amount, _), .busy(let amount), .backlog(let amount), .receiver(let amount),
             .paused(let amount), .dead(let amount):
             amount
         }
@@ -188,7 +189,7 @@ extension QueueFigures {
         func rate(_ count: UInt64) -> Double { Double(count * 1000 / 60) / 1000 }
         ready = Double(statistics.ready)
         dead = Double(statistics.dead)
-        waiters = Double(statistics.waiters)
+        (waiters, dispatched) = (Double(statistics.waiters), Double(statistics.dispatched))
         oldestReadySeconds = statistics.oldestReady.map(seconds) ?? 0
         rates = (rate(statistics.lastMinute.enqueued), rate(statistics.lastMinute.done))
         (isPaused, isPushed) = (statistics.isPaused, statistics.isPushed)

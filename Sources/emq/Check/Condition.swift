@@ -85,6 +85,8 @@ struct QueueFigures {
     var ready = 0.0
     var dead = 0.0
     var waiters: Double?
+    /// How many tasks workers or receivers hold.
+    var dispatched = 0.0
     /// Whether its tasks are sent, so that no worker waits for them.
     var isPushed = false
     /// For how long the oldest ready task has been ready, in seconds.
@@ -100,8 +102,10 @@ struct QueueFigures {
 
 /// Something that is wrong with a queue. Its number says how much.
 enum QueueCondition {
-    /// Its tasks wait, and no worker does; for how many seconds.
+    /// Its tasks wait, and no worker waits for them or holds one; for how many seconds.
     case stalled(Double)
+    /// Its tasks wait while workers hold others; for how many seconds.
+    case busy(Double)
     /// Its tasks wait for longer than somebody wants; for how many seconds.
     case late(Double, isCritical: Bool)
     /// Its ready tasks will not be done soon; how many there are.
@@ -121,7 +125,7 @@ enum QueueCondition {
     ///
     /// - Parameters:
     ///   - figures: its figures.
-    ///   - ages: from which age of the oldest ready task on, in seconds, it is late, instead of stalled.
+    ///   - ages: from which age of the oldest ready task on, in seconds, it is late, whatever workers do.
     /// - Returns: nothing for a queue that is well.
     static func found(in figures: QueueFigures, ages: (warning: Double, critical: Double)? = nil) -> [QueueCondition] {
         var found: [QueueCondition] = []
@@ -129,7 +133,11 @@ enum QueueCondition {
         if let ages {
             if age >= ages.warning, !figures.isPaused { found.append(.late(age, isCritical: age >= ages.critical)) }
         } else if age > stalledSeconds, !figures.isPaused, figures.waiters == 0 {
-            found.append(figures.isPushed ? .late(age, isCritical: false) : .stalled(age))
+            if figures.isPushed {
+                found.append(.late(age, isCritical: false))
+            } else {
+                found.append(figures.dispatched > 0 ? .busy(age) : .stalled(age))
+            }
         }
         if figures.ready > backlogLimits.count, age > stalledSeconds, !figures.isPaused, let rates = figures.rates,
             (rates.done - rates.enqueued) * backlogLimits.seconds < figures.ready
@@ -157,7 +165,8 @@ enum QueueCondition {
         }
         let (kind, text) =
             switch self {
-            case .stalled(let age): ("queue_stalled", "\(waits(age)), and no worker waits")
+            case .stalled(let age): ("queue_stalled", "\(waits(age)), and no worker waits for tasks or holds one")
+            case .busy(let age): ("queue_late", "\(waits(age)); its workers are busy")
             case .late(let age, _): ("queue_late", waits(age))
             case .backlog(let count):
                 (
