@@ -83,7 +83,7 @@ export function ask(app, { title, action = title, danger, fields = [], make, don
 				})),
 				failure && !(failure.field in values) && h("p.bad", { role: "alert" }, failure.message)),
 			h("footer", path && copyButton(() => curl(...request)), h("span.space"),
-				button(isSending ? "Close" : "Keep as it is", () => close()),
+				button(isSending ? "Hide" : "Keep as it is", () => close()),
 				button(isSending ? "Working…" : action, act, {
 					type: "submit", class: danger ? "danger" : "primary", autofocus: !fields.length,
 					disabled: isSending || word !== undefined && typed !== word || values.to === "",

@@ -116,8 +116,8 @@ export async function learnAccess() {
 
 /// Whether the token has a permission, for a queue if one is named.
 export function may(permission, queue) {
-	// Browsers send no request about a queue with such a name.
-	if (queue === "." || queue === "..") return false;
+	// Browsers send no request about queues with such names, and proxies that add a prefix send it about another queue.
+	if (/^\.\.?$/.test(queue) || (location.pathname !== "/" && /^\/|\/\/|(^|\/)\.\.?(\/|$)/.test(queue))) return false;
 	return access?.permissions.includes(permission) && (queue === undefined || access.queues.some((pattern) => matches(pattern, queue)));
 }
 

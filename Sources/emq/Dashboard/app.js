@@ -28,9 +28,9 @@ const statuses = {
 	lost: ["Connection lost", "bad", "The server cannot be reached. The page tries again by itself."],
 	stopped: ["Server stopping", "bad", "The server stops. The page connects again when it is back."],
 	late: ["Not up to date", "bad"],
-	held: ["Paused", "waiting", "The figures stay while something is selected or a dialog is open."],
+	held: ["On hold", "waiting", "The figures stay while something is selected or a dialog is open."],
 	refused: ["Signed out", "bad", "The server wants another token."],
-	hidden: ["Paused", "waiting"],
+	hidden: ["On hold", "waiting"],
 };
 
 const themes = { auto: ["◐", "Theme: as the system's"], light: ["☀", "Theme: light"], dark: ["☾", "Theme: dark"] };

@@ -147,7 +147,7 @@ export class Configuration {
 
 	view() {
 		if (this.paths().length === 0) return null;
-		const none = missing(this.app.data(this.path), "the configuration");
+		const none = missing(this.app.data(this.path));
 		return card("Configuration", {
 			key: "configuration", actions: !none && !this.isEditing && button("Change…", () => this.edit(true), { id: "change" }),
 		}, none ?? (this.isEditing ? this.form() : this.summary()));
@@ -155,7 +155,7 @@ export class Configuration {
 
 	summary() {
 		const known = fields.filter((field) => this.saved(field) !== "");
-		if (known.length === 0) return h("p.quiet", { key: "summary" }, "Nothing is set for this queue. The server's defaults apply.");
+		if (known.length === 0) return h("p.quiet", { key: "summary" }, "Nothing is set: the server's defaults apply.");
 		return h("div", { key: "summary" }, facts(known.map((field) => {
 			const value = this.saved(field);
 			return [field.label, field.name === "dead_letter" && value !== null ? queueLink(value) : h("bdi", told(field, value))];

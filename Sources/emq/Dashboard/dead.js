@@ -59,7 +59,7 @@ export class Dead extends Page {
 			h("div.tools", { key: "tools" }, filterField("Filter by queue", "mail or *.eu", this.match, (match) => {
 				this.app.replace(`#/dead${query({ match })}`);
 			})),
-			missing(answer, "the dead tasks") ?? this.groups(answer.json),
+			missing(answer) ?? this.groups(answer.json),
 		];
 	}
 
@@ -69,13 +69,13 @@ export class Dead extends Page {
 			h("div.table-box", { key: "groups" }, table(this.columns, errors, {
 				class: "groups stack", key: groupKey, more: (group) => this.isOpen(group) && this.tasks(group),
 			})),
-			groups > errors.length && h("p.quiet", { key: "rest" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue to see others.`),
+			groups > errors.length && h("p.quiet", { key: "rest" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue.`),
 		];
 	}
 
 	tasks(group) {
 		const answer = this.latest(`tasks ${groupKey(group)}`, peek(group));
-		return missing(answer, "these tasks") ?? table(taskColumns, elements(answer.text).map(parse));
+		return missing(answer) ?? table(taskColumns, elements(answer.text).map(parse));
 	}
 
 	operations() {

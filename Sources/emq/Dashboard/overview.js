@@ -23,7 +23,7 @@ export class Overview extends Page {
 
 	view() {
 		const answer = this.app.data(paths.oldest_ready);
-		const none = missing(answer, "its figures");
+		const none = missing(answer);
 		if (none) return [h("h1", "Overview"), none];
 		const figures = answer.json;
 		return [
@@ -44,7 +44,7 @@ export class Overview extends Page {
 		if (!answer || answer.failure) return null;
 		const { alerts, left_out: leftOut } = answer.json;
 		if (alerts.length === 0) return h("p.calm", { key: "alerts" }, h("i.swatch.done"), "All is well.");
-		const shown = this.isWhole ? alerts : alerts.slice(0, 5);
+		const shown = this.isWhole ? alerts : alerts.filter(({ kind }, index) => alerts.findIndex((other) => other.kind === kind) === index);
 		const rest = alerts.length + leftOut - shown.length;
 		return card(undefined, { key: "alerts", class: "alerts", "aria-label": "Alerts" },
 			h("ul", shown.map(({ level, text, queue, kind }) => h(
@@ -57,8 +57,8 @@ export class Overview extends Page {
 	totals(figures) {
 		const { states, rates, oldest } = figures;
 		return h("div.tiles", { key: "totals" },
-			stateTiles(states, (name) => ({ href: `#/queues?sort=${name}` })),
-			rateTile(rates),
+			states && stateTiles(states, (name) => ({ href: `#/queues?sort=${name}` })),
+			rates && rateTile(rates),
 			// A token for some queues does not see all.
 			states && (oldest ? h("a.tile.long", { href: queueAddress(oldest.queue) },
 				h("span", "Waiting longest"), h("b", duration(oldest.seconds)), h("small", bdi(oldest.queue)))
@@ -74,7 +74,7 @@ export class Overview extends Page {
 
 	worst(title, sort, value, format) {
 		const answer = this.app.data(paths[sort]);
-		const none = missing(answer, "these queues");
+		const none = missing(answer);
 		const queues = none ? [] : rows(answer).filter((queue) => value(queue) > 0);
 		return card(title, { key: sort, actions: h("a", { href: `#/queues?sort=${sort}&flat=1`, "aria-label": `All queues, ${title.toLowerCase()}` }, "All") },
 			none ?? (queues.length === 0 ? h("p.empty", "None.") : h("ol.ranking", queues.map((queue) => h(
@@ -91,7 +91,7 @@ export class Overview extends Page {
 			["Journal", journal ? gauge(journal.bytes, journal.bytes + journal.free_bytes) : "in memory only"],
 			journal && ["Slowest sync in a minute", duration(journal.sync_time)],
 			journal?.problem && ["Problem of the journal", h("span.bad", journal.problem)],
-			["Slowest turn in a minute", duration(server?.loop_lag)],
+			["Event loop lag", duration(server?.loop_lag)],
 			["Connections", count(connections)],
 			["Waiting workers", count(server?.waiters)],
 			["Tasks", count(figures.tasks)],

@@ -59,9 +59,9 @@ export function card(title, { actions, ...properties } = {}, ...children) {
 }
 
 /// What is shown while there is no answer, or instead of one that failed; otherwise undefined.
-export function missing(answer, what = "this") {
+export function missing(answer) {
 	if (!answer) return h("p.empty", "Loading…");
-	if (answer.failure) return h("p.empty.bad", `The server does not show ${what}: ${plain(answer.failure.message)}`);
+	if (answer.failure) return h("p.empty.bad", `Not shown: ${plain(answer.failure.message)}`);
 	return undefined;
 }
 

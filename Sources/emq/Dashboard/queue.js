@@ -80,7 +80,7 @@ export class Queue extends Page {
 
 	view() {
 		const answer = this.latest("figures", this.statistics());
-		const none = this.name === "" ? h("p.empty", "The address names no queue.") : missing(answer, "this queue");
+		const none = this.name === "" ? h("p.empty", "The address names no queue.") : missing(answer);
 		if (none) return [h("h1", { key: "name" }, bdi(this.name)), none];
 		const figures = answer.json;
 		// What is there to see: a queue of only dead tasks begins with those.
@@ -134,7 +134,7 @@ export class Queue extends Page {
 		return h("div.notices", { key: "notices" },
 			figures.paused && h("p.notice.waiting", { key: "paused" }, h("b", "Paused"), " ", ago(figures.paused_since), ". Tasks are kept and not dispatched."),
 			states.every(([name]) => figures[name] === 0) && !figures.paused && !figures.waiters && Object.values(figures.totals).every((total) => !total)
-				&& h("p.notice.unknown", { key: "new" }, "Nothing has happened in this queue in the last hour. Check the name, if you expect tasks here."),
+				&& h("p.notice.unknown", { key: "new" }, "Nothing has happened here in the last hour. Check the name, if you expect tasks."),
 			isFailing && h("p.notice.bad", { key: "circuit", role: "alert" }, h("b", "The receiver fails"),
 				` (${many(circuit.failures, "time")} in a row). `,
 				circuit.state === "open" ? ["emq tries again ", ago(circuit.until), "."] : "One task tries whether it works again."));
@@ -213,7 +213,7 @@ export class Queue extends Page {
 			this.tabs(figures),
 			h("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${this.state}`, tabindex: "-1" },
 				!list ? h("p.empty", "Loading…")
-					: list.failure ? missing(list.failure, "these tasks")
+					: list.failure ? missing(list.failure)
 						: [
 							this.state === "dead" && figures.dead > 0 && h("p.grouped", { key: "grouped" },
 								h("a", { href: `#/dead${query({ match: this.name })}` }, "Grouped by error")),

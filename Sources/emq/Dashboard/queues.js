@@ -143,7 +143,7 @@ export class Queues extends Page {
 				many(this.count, this.isTree ? "row" : "queue"))),
 			this.tools(),
 			this.selected.size > 0 ? this.bar() : this.prefix !== "" && crumbs(this.prefix, (prefix) => this.link({ prefix })),
-			answer?.failure ? missing(answer, "the queues") : this.table(),
+			answer?.failure ? missing(answer) : this.table(),
 		];
 	}
 
@@ -226,16 +226,18 @@ export class Queues extends Page {
 		const sum = (...names) => chosen.reduce((all, row) => all + names.reduce((part, name) => part + row[name], 0), 0);
 		const dead = sum("dead");
 		const waiting = sum("ready", "delayed");
+		const queues = many(chosen.reduce((all, row) => all + (row.queues ?? 1), 0), "queue");
 		return h("div.bar-of-actions", { key: "bar", role: "toolbar", "aria-label": "For the selected queues" },
-			h("b", `${many(chosen.reduce((all, row) => all + (row.queues ?? 1), 0), "queue")} selected`),
+			h("b", `${queues} selected`),
 			may("manage") ? [
-				button("Pause", () => this.act("pause", "Paused")),
-				button("Resume", () => this.act("resume", "Resumed")),
+				[["Pause", "paused"], ["Resume", "resumed"]].map(([label, past]) => button(label, () => this.confirm(label.toLowerCase(), `${label}d`, {
+					title: label, make: () => ({ text: `${queues} will be ${past}.` }),
+				}))),
 				button("Kick", () => this.confirm("kick", "Kicked", {
-					title: "Kick dead tasks", action: "Kick", make: () => ({ tasks: dead, text: `${many(dead, "task")} will be ready at once.` }),
+					title: "Kick dead tasks", action: "Kick", make: () => ({ tasks: dead, text: `${many(dead, "task")} in ${queues} will be ready at once.` }),
 				}), { disabled: dead === 0 }),
 				button("Purge", () => this.confirm("purge", "Purged", {
-					title: "Purge", danger: true, make: () => ({ tasks: waiting, text: `${many(waiting, "task")}, ready or delayed, will be deleted for good.` }),
+					title: "Purge", danger: true, make: () => ({ tasks: waiting, text: `${many(waiting, "task")} in ${queues}, ready or delayed, will be deleted for good.` }),
 				}), { class: "danger", disabled: waiting === 0 }),
 			] : mayOnlyLook(),
 			button("Clear", () => this.set({ selected: new Map() }), { class: "quiet" }));

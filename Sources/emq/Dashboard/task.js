@@ -13,7 +13,7 @@ const contentLimit = 262_144;
 
 const attemptColumns = [
 	["Attempt", ({ attempt }) => count(attempt)],
-	["Worker", ({ worker }) => (worker ? bdi(worker) : "–")],
+	["Worker", ({ worker }) => (worker ? bdi(worker) : "–"), "text"],
 	["Dispatched", ({ dispatched }) => time(dispatched)],
 	["Length", ({ dispatched, ended }) => (ended ? duration(ended - dispatched) : `${duration(Math.max(0, Math.floor(serverNow() - dispatched)))} so far`)],
 	["Outcome", ({ outcome }) => badge(outcome?.replace("_", " ") ?? "running", outcome ?? "dispatched")],
@@ -48,17 +48,17 @@ export class TaskPage extends Page {
 		]);
 		if (!task) {
 			return [heading, isGone ? h("p.empty", "There is no such task. emq forgets a task when it has ended, unless its ", h("code", "keep"),
-				" says how long to keep the record.") : missing(answer, "this task")];
+				" says how long to keep the record.") : missing(answer)];
 		}
 		return [
 			heading,
-			isGone && h("p.empty", { key: "gone" }, "emq has forgotten this task since it was shown. This is what it was."),
+			isGone && h("p.empty", { key: "gone" }, "emq has forgotten this task. This is what it was."),
 			!isGone && h("div.actions", { key: "actions", role: "group", "aria-label": "Actions" }, this.actions(task)),
 			card(undefined, { key: "steps", "aria-label": "Its way" }, h("ol.steps", steps(task).map(
 				([label, moment, kind, isFuture]) => h(`li.${kind}`, { class: isFuture && "future" }, h("b", label), time(moment), h("div", h("small", ago(moment))))))),
 			this.attempts(task),
 			h("div.columns.two", { key: "texts" },
-				task.content_hidden ? card("Content", { class: "wide" }, h("p.quiet", "The queue's configuration hides contents from tokens without the permission admin."))
+				task.content_hidden ? card("Content", { class: "wide" }, h("p.quiet", "The queue hides contents from all but admins."))
 					: this.text("Content", "content", task),
 				this.text("Result", "result", task), this.text("Progress", "progress", task), this.text("Metadata", "metadata", task)),
 			card("Details", { key: "details" }, facts([
@@ -83,8 +83,8 @@ export class TaskPage extends Page {
 		const attempts = task.attempts ?? [];
 		if (attempts.length === 0) return task.error ? card("Error", { key: "attempts" }, h("pre", plain(task.error))) : null;
 		const isWhole = attempts.at(-1)?.error === task.error;
-		return card("Attempts", { key: "attempts" }, h("div.scroll", table(
-			attemptColumns, attempts.toReversed(), { class: undefined, key: ({ attempt, dispatched }) => `${attempt} ${dispatched}` })),
+		return card("Attempts", { key: "attempts" }, table(
+			attemptColumns, attempts.toReversed(), { key: ({ attempt, dispatched }) => `${attempt} ${dispatched}` }),
 		task.error && !isWhole && h("pre.below", plain(task.error)));
 	}
 
@@ -145,7 +145,7 @@ export class TaskPage extends Page {
 			mayManage && ["ready", "delayed", "dead"].includes(task.state) && button("Move…", () => this.move(task)),
 			may("work", queue) && task.state === "dispatched" && this.action("Give back", ["POST", "/nak/", { ids: [id], release: true }],
 				() => "The task is ready again.", "", "Give the task back",
-				"The task becomes ready for another worker, and the attempt does not count. The worker that holds it now may still be working on it."),
+				"The task becomes ready again, and the attempt does not count. Its worker may still be working on it."),
 			may("enqueue", queue) && button("Enqueue again…", () => this.again(task), { disabled: task.content_hidden || task.content_bytes !== undefined }),
 			mayManage && (isUnfinished
 				? this.action("Cancel", ["DELETE", `/task/${named(id)}`], () => "Cancelled the task.", "danger", "Cancel the task",

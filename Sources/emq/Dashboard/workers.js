@@ -50,7 +50,7 @@ export class Workers extends Page {
 			h("div.tools", { key: "tools" },
 				filterField("Filter by name", "host-7 or *.eu", this.match, (match) => this.change({ match })),
 				sortField(sorts, this.sort, (sort) => this.change({ sort }))),
-			missing(answer, "the workers") ?? this.table(figures),
+			missing(answer) ?? this.table(figures),
 		];
 	}
 
@@ -63,7 +63,7 @@ export class Workers extends Page {
 			h("div.table-box", { key: "table" }, table(this.columns, workers, {
 				key: ({ name }) => name, more: (worker) => this.opened === worker.name && worker.held > 0 && this.tasks(worker),
 			})),
-			total > workers.length && h("p.quiet", { key: "rest" }, `These are ${count(workers.length)} of ${count(total)}. Filter by name to see others.`),
+			total > workers.length && h("p.quiet", { key: "rest" }, `These are ${count(workers.length)} of ${count(total)}. Filter by name.`),
 		];
 	}
 

@@ -7,7 +7,7 @@ from browser import Error, View, check
 PAGES = 10
 SECONDS = 20
 # In percent of a processor. More than wanted is reported, and more than allowed is a failure.
-WANTED, ALLOWED = 1, 6
+WANTED, ALLOWED = 1, 3
 
 
 def measure(browser, server, run, scenes):

@@ -128,7 +128,7 @@ def hold_what_is_selected(site):
     check("the selection stays", view.page.evaluate("getSelection().toString()").strip() == "held",
           view.page.evaluate("getSelection().toString()"))
     check("the figures stay while text is selected", cell() == "5", cell())
-    expect(view.page.get_by_role("status").first).to_have_text("Paused")
+    expect(view.page.get_by_role("status").first).to_have_text("On hold")
     view.page.evaluate("getSelection().removeAllRanges()")
     view.until(lambda _: cell() == "9", "the figures go on")
     # A dialog is open.

@@ -99,6 +99,8 @@ def use_only_the_keyboard(site):
     }""")
     check("the focus is seen", visible)
     page.keyboard.press("Enter")
+    expect(view.opened_dialog()).to_contain_text("1 queue will be paused")
+    page.keyboard.press("Enter")
     view.until(lambda _: emq.call("GET", "/stats/keys-b")["paused"], "Enter pauses the queue")
     check("only the selected one", not emq.call("GET", "/stats/keys-a")["paused"])
     emq.call("POST", "/resume/keys-b")

@@ -63,12 +63,15 @@ def act_on_several_queues(site):
         return bar
 
     view.button("Pause", select()).click()
+    expect(view.opened_dialog()).to_contain_text("2 queues will be paused")
+    view.button("Pause", view.opened_dialog()).click()
     view.until(lambda _: stats("one")["paused"] and stats("two")["paused"], "both are paused")
     # Then the selection is over.
     view.says("Paused 2 queues")
     check("the other one is not paused", not stats("other")["paused"])
     expect(view.row("several-one")).to_contain_text("paused")
     view.button("Resume", select()).click()
+    view.button("Resume", view.opened_dialog()).click()
     view.until(lambda _: not stats("one")["paused"] and not stats("two")["paused"], "both are resumed")
     view.says("Resumed 2 queues")
     view.button("Kick", select()).click()

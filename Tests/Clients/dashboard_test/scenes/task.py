@@ -47,7 +47,7 @@ def see_tasks_of_each_state(site):
     view.expect_problems("status of 404")
     for task in "AaH9bINzcAAOWKoVzpKOlg", "nonsense":
         view.page.evaluate("path => { location.hash = path }", f"#/task/{task}")
-        view.until(lambda page: re.search(r"no (such )?task|not|gone", page.locator("main").inner_text()), f"{task} is said to be missing")
+        view.until(lambda page: re.search(r"no (such )?task|Not shown", page.locator("main").inner_text()), f"{task} is said to be missing")
     emq.call("POST", f"/purge/{queue}?state=all")
 
 
