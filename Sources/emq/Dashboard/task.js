@@ -82,10 +82,9 @@ export class TaskPage extends Page {
 	attempts(task) {
 		const attempts = task.attempts ?? [];
 		if (attempts.length === 0) return task.error ? card("Error", { key: "attempts" }, h("pre", plain(task.error))) : null;
-		const isWhole = attempts.at(-1)?.error === task.error;
 		return card("Attempts", { key: "attempts" }, table(
 			attemptColumns, attempts.toReversed(), { key: ({ attempt, dispatched }) => `${attempt} ${dispatched}` }),
-		task.error && !isWhole && h("pre.below", plain(task.error)));
+		task.error && !attempts.some(({ error }) => error === task.error) && h("pre.below", plain(task.error)));
 	}
 
 	/// A JSON value that a client sent: laid out, as text if it is a string, or its beginning if it is large.
