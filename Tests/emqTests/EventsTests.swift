@@ -251,6 +251,7 @@ private final class EventClient {
         let client = try EventClient(server, ["/stats/"], query: "&interval=60", isReused: true)
         #expect(try client.next()?.name == "0")
         #expect(Date() < begin + 50, "it came with the second round")
+        #expect(try server.get("/metrics").body.contains("\nemq_event_streams 1\n"))
         client.socket.close()
     }
 

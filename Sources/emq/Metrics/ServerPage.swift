@@ -72,13 +72,16 @@ extension Exposition {
             "Time for which the oldest of the next tasks of all queues has been ready, without paused queues.",
             oldestReady.map { max(0, now - $0) } ?? 0, in: .milli)
         add("emq_waiters", .gauge, "Waits for tasks or results that have not ended.", broker.counts.waiters)
+        add(
+            "emq_event_streams", .gauge, "Clients with a stream of events, such as open dashboards.", gate.streams.count
+        )
         addEvents(broker.activity)
         begin("emq_memory_bytes", .gauge, "Memory that counts against the limit, by what holds it.")
         add(broker.memoryBytes, ("kind", "tasks"))
         add(gate.server.bufferBytes, ("kind", "connections"))
         add(gate.push?.bufferBytes ?? 0, ("kind", "push"))
         add(gate.sources.waitingByteCount, ("kind", "sources"))
-        add(gate.views.byteCount + gate.survey.byteCount, ("kind", "lists"))
+        add(gate.views.byteCount + gate.survey.byteCount + gate.streams.byteCount, ("kind", "lists"))
         add(gate.durability?.pendingByteCount ?? 0, ("kind", "journal"))
         if let durability = gate.durability { addJournal(durability.metrics) }
         if !gate.sources.isEmpty { addSources(gate.sources) }
