@@ -9,11 +9,11 @@ import UID
 
 /// The dead tasks and the held tasks, as they were while the census was made. `Broker.extend` makes it.
 public final class TaskCensus {
-    /// The dead tasks of a queue that have the same first line of their error.
+    /// The dead tasks of a queue whose errors have the same summary.
     public struct ErrorGroup: Sendable {
         /// The name of the queue.
         public let queue: [UInt8]
-        /// The first line of the error (`TaskError.firstLine`); empty if there is none.
+        /// The summary of the error (`TaskError.summary`); empty if there is none.
         public let error: [UInt8]
         /// How many tasks it has.
         public fileprivate(set) var count = 0
@@ -174,7 +174,7 @@ public final class TaskCensus {
     /// The place of a group, which is made if there is room for it; nil if there is none.
     private func groupPlace(of queue: Slot, _ error: [UInt8], _ store: borrowing TaskStore) -> Int? {
         if let lastGroup, lastGroup.queue == queue, lastGroup.error == error { return lastGroup.place }
-        let pair = Pair(first: store.queues[queue].name, second: TaskError.firstLine(of: error))
+        let pair = Pair(first: store.queues[queue].name, second: TaskError.summary(of: error))
         let place: Int
         if let known = groupPlaces[pair] {
             place = known
@@ -187,7 +187,7 @@ public final class TaskCensus {
             byteCount += 250 + pair.second.count
         }
         // Comparing long ones would take too long.
-        if error.count <= TaskError.maximumLineBytes { lastGroup = (queue, error, place) }
+        if error.count <= TaskError.maximumSummaryBytes { lastGroup = (queue, error, place) }
         return place
     }
 
@@ -228,25 +228,6 @@ public final class TaskCensus {
                 name: record.name, firstSeen: record.firstSeen, lastSeen: record.lastSeen,
                 waitCount: record.waiters.count, waits: waits))
         byteCount += MemoryLayout<Worker>.stride + waits.reduce(0) { $0 + 64 + 8 * $1.count }
-    }
-}
-
-/// The texts of errors.
-public enum TaskError {
-    /// The most bytes of a first line.
-    public static let maximumLineBytes = 200
-
-    /// The first line of an error, cut at a character if it has more than 200 bytes. Line breaks before it do not
-    /// count, unless there are more than 200 of them. O(1).
-    public static func firstLine(of error: [UInt8]) -> [UInt8] {
-        func isBreak(_ byte: UInt8) -> Bool { byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") }
-        guard let start = error.prefix(maximumLineBytes).firstIndex(where: { !isBreak($0) }) else { return [] }
-        let limit = min(error.count, start + maximumLineBytes)
-        if let end = error[start..<limit].firstIndex(where: isBreak) { return Array(error[start..<end]) }
-        var end = limit
-        // A byte that continues a character is not its first.
-        while end < error.count, end > start, error[end] & 0xC0 == 0x80 { end -= 1 }
-        return start == 0 && end == error.count ? error : Array(error[start..<end])
     }
 }
 

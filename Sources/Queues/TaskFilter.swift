@@ -9,9 +9,9 @@ import UID
 /// The time of a delayed task counts from when it was enqueued, that of a dispatched one from its dispatch, and that of
 /// a ready one from when it became ready.
 public struct TaskFilter: Hashable, Sendable {
-    /// The first line of the error (`TaskError.firstLine`); empty for tasks without an error.
+    /// The summary of the error (`TaskError.summary`); empty for tasks without an error.
     public var error: [UInt8]?
-    /// What that line matches. It selects no task without an error.
+    /// What that summary matches. It selects no task without an error.
     public var errorPattern: GlobPattern?
     /// Only tasks that have been in their state for at least that long.
     public var olderThanMilliseconds: Int64?
@@ -30,14 +30,14 @@ public struct TaskFilter: Hashable, Sendable {
 
     /// How many tasks that no filter looks at take as long as one that this looks at, at the worst.
     var stepsPerTask: Int {
-        1 + (errorPattern?.byteCount ?? 0) * TaskError.maximumLineBytes / Self.comparisonsPerStep
+        1 + (errorPattern?.byteCount ?? 0) * TaskError.maximumSummaryBytes / Self.comparisonsPerStep
     }
 
     private static var comparisonsPerStep: Int { 1024 }
 }
 
 extension TaskStore {
-    /// Whether a filter selects a task. O(bytes of the pattern and of the first line of its error).
+    /// Whether a filter selects a task. O(bytes of the pattern and of the summary of its error).
     func selects(_ filter: TaskFilter, _ slot: Slot) -> Bool {
         if filter.olderThanMilliseconds != nil || filter.newerThanMilliseconds != nil {
             let age = filter.time.addingWithinRange(-stateBegin(of: slot))
@@ -47,10 +47,10 @@ extension TaskStore {
             if let limit = filter.newerThanMilliseconds, age >= limit { return false }
         }
         if filter.error == nil, filter.errorPattern == nil { return true }
-        let line = TaskError.firstLine(of: extras(of: slot)?.error ?? [])
-        if let error = filter.error, line != error { return false }
+        let summary = TaskError.summary(of: extras(of: slot)?.error ?? [])
+        if let error = filter.error, summary != error { return false }
         guard let pattern = filter.errorPattern else { return true }
-        return !line.isEmpty && pattern.matches(line.span)
+        return !summary.isEmpty && pattern.matches(summary.span)
     }
 
     /// Since when a task has been in its state; of a delayed task, when it was enqueued.

@@ -34,7 +34,7 @@ import UID
         }
     }
 
-    @Test func groupsDeadTasksByQueueAndFirstLine() throws {
+    @Test func groupsDeadTasksByQueueAndSummaryOfTheError() throws {
         try withBroker { broker in
             try bury(1...3, in: "mail", "no route to host", on: broker)
             try bury(4...4, in: "mail", "", on: broker)
@@ -103,18 +103,6 @@ import UID
             // The leases have run out, although nothing has ended them yet.
             #expect(try self.census(of: broker, now: 5000).holdings.isEmpty)
         }
-    }
-
-    @Test(arguments: [
-        ("", ""), ("a", "a"), ("a\nb", "a"), ("a\r\nb", "a"), ("\n\na\n", "a"), ("\n", ""),
-        (String(repeating: "x", count: 200), String(repeating: "x", count: 200)),
-        (String(repeating: "x", count: 201), String(repeating: "x", count: 200)),
-        (String(repeating: "x", count: 199) + "ü", String(repeating: "x", count: 199)),
-        (String(repeating: "ü", count: 101), String(repeating: "ü", count: 100)),
-        (String(repeating: "\n", count: 300) + "x", ""),
-    ])
-    func theFirstLineOfAnErrorIsShort(error: String, line: String) {
-        #expect(String(decoding: TaskError.firstLine(of: Array(error.utf8)), as: UTF8.self) == line)
     }
 
     // MARK: Workers

@@ -39,7 +39,7 @@ import UID
         arguments: [
             ("x", [1, 4]), ("y", [2, 6]), ("", [3]), ("xy", [5]), ("xy\nz", []), ("z", []),
         ] as [(String, [UInt64])])
-    func anErrorSelectsTheTasksWithThatFirstLine(error: String, numbers: [UInt64]) throws {
+    func anErrorSelectsTheTasksWithThatSummary(error: String, numbers: [UInt64]) throws {
         try withBroker { broker in
             try bury(on: broker)
             #expect(try kick(ofError(error), on: broker) == numbers)
@@ -50,7 +50,7 @@ import UID
         arguments: [
             ("x*", [1, 4, 5]), ("*y", [2, 5, 6]), ("*", [1, 2, 4, 5, 6]), ("", []), ("*z*", []),
         ] as [(String, [UInt64])])
-    func aPatternSelectsByTheFirstLine(pattern: String, numbers: [UInt64]) throws {
+    func aPatternSelectsByTheSummary(pattern: String, numbers: [UInt64]) throws {
         try withBroker { broker in
             try bury(on: broker)
             let filter = filter { $0.errorPattern = GlobPattern(Array(pattern.utf8).span) }

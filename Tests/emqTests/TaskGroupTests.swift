@@ -82,6 +82,26 @@ import Testing
         #expect(try world.get("/errors/unknown")["tasks"] as? Int == 0)
     }
 
+    /// Tracebacks of Python begin alike. What groups them also selects them.
+    @Test func tracebacksAreGroupedByTheirLastLine() throws {
+        let world = try World()
+        let header = "Traceback (most recent call last):"
+        let trace = { (error: String) in "\(header)\\n  File \\\"w.py\\\", line 3, in run\\n    go()\\n\(error)" }
+        for error in ["KeyError: 'x'\\n", "OSError: y", "KeyError: 'x'"] { _ = try world.bury("q", trace(error)) }
+        _ = try world.bury("q", "KeyError: 'x'")
+        _ = try world.bury("q", header)
+        let others = ["q OSError: y 1", "q \(header) 1"]
+        #expect(groups(try world.get("/errors/q")).sorted() == ["q KeyError: 'x' 3"] + others)
+        // The kick ends later, and its response comes then.
+        _ = try world.server.begin("POST", "/kick/q?error=KeyError:%20'x'", service: 0)
+        world.server.advance(seconds: 1)
+        #expect(try world.get("/stats/q")["ready"] as? Int == 3)
+        #expect(groups(try world.get("/errors/q")).sorted() == others)
+        _ = try world.server.begin("POST", "/kick/q?error_match=Trace*", service: 0)
+        world.server.advance(seconds: 1)
+        #expect(groups(try world.get("/errors/q")) == ["q OSError: y 1"])
+    }
+
     @Test func aCensusThatTakesLongIsShared() throws {
         let world = try World()
         _ = try world.bury("q", "x", 1000)

@@ -39,10 +39,10 @@ extension API {
     func taskFilter(now: Int64) throws(Problem) -> TaskFilter? {
         var filter = TaskFilter(time: now)
         if let error = query["error"] {
-            filter.error = TaskError.firstLine(of: Array(error.utf8))
+            filter.error = TaskError.summary(of: Array(error.utf8))
             guard error.isEmpty || filter.error?.isEmpty == false else {
                 throw Problem(
-                    .invalidParameter, "error must be the first line of an error, or empty for tasks without one",
+                    .invalidParameter, "error must be the line of an error, or empty for tasks without one",
                     field: "error")
             }
         }

@@ -188,7 +188,7 @@ extension OpenAPI {
                         [
                             ("queue", .queueName), ("count", .count), ("first", .time), ("last", .time),
                             ("example", .taskID),
-                        ], optional: [("error", .text(maximumBytes: TaskError.maximumLineBytes))]))
+                        ], optional: [("error", .text(maximumBytes: TaskError.maximumSummaryBytes))]))
             ),
             ("groups", .count), ("tasks", .count), ("as_of", .time),
         ], optional: [("left_out", .count)])

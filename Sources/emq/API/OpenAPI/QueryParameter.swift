@@ -57,12 +57,12 @@ struct QueryParameter: Sendable {
     private static let filter = [
         QueryParameter(
             "error", .text(mayBeEmpty: true),
-            "Only tasks with this first line of their error, of which the first \(TaskError.maximumLineBytes) bytes "
-                + "count; if it is empty, only tasks without an error."),
+            "Only tasks with exactly this line of their error, as /errors shows it; its first "
+                + "\(TaskError.maximumSummaryBytes) bytes count. If it is empty, only tasks without an error."),
         QueryParameter(
             "error_match", .text(mayBeEmpty: true, maximumBytes: GlobPattern.maximumByteCount),
-            "Only tasks with a first line of their error that matches this pattern, in which * stands for any characters "
-                + "or none."),
+            "Only tasks whose line of the error, as /errors shows it, matches this pattern, in which * stands for any "
+                + "characters or none."),
         QueryParameter(
             "older_than", .duration, "Only tasks that have been in their state for at least so many seconds."),
         QueryParameter(
