@@ -23,6 +23,8 @@ struct TaskRecord: LinkedRecord {
         case hidden
 
         @inline(__always) var isUnfinished: Bool { 1...3 ~= rawValue }
+        /// Whether it has ended and its record is kept.
+        @inline(__always) var isFinished: Bool { 4...7 ~= rawValue }
         /// Whether a task in this state can move to another queue.
         @inline(__always) var isMovable: Bool { self == .ready || self == .delayed || self == .dead }
         /// Whether a queue has a list of tasks in this state.

@@ -33,13 +33,14 @@ export function url(path) {
 	return new URL(path.slice(1), document.baseURI).href;
 }
 
-/// Sends a request and returns the text of the response. `body` is JSON, as a text or as a value. Throws a `Failure`.
-export async function request(method, path, body) {
+/// Sends a request and returns the text of the response. `body` is JSON, as a text or as a value; `signal` aborts the
+/// request. Throws a `Failure`.
+export async function request(method, path, body, signal) {
 	const headers = authorization();
 	if (body !== undefined) headers["Content-Type"] = "application/json";
 	let response, text;
 	try {
-		response = await fetch(url(path), { method, headers, body: json(body), credentials, cache: "no-store" });
+		response = await fetch(url(path), { method, headers, body: json(body), credentials, cache: "no-store", signal });
 		text = await response.text();
 	} catch {
 		throw new Failure(0);
@@ -62,8 +63,8 @@ export function failure(status, text) {
 }
 
 /// Sends a request and returns the JSON of the response, or an empty object.
-export async function send(method, path, body) {
-	const text = await request(method, path, body);
+export async function send(method, path, body, signal) {
+	const text = await request(method, path, body, signal);
 	try {
 		return JSON.parse(text || "{}");
 	} catch {

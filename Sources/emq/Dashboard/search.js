@@ -1,4 +1,4 @@
-// Search from anywhere: queues by a part of their names, tasks by id or key.
+// Search from anywhere: queues by a part of their names, tasks by id, receipt or key.
 
 import { query, send } from "./api.js";
 import { h } from "./dom.js";
@@ -55,19 +55,29 @@ export class Search {
 		this.isOpen = true;
 		this.isEntered = false;
 		clearTimeout(this.timer);
+		this.abandon();
 		if (this.text === "") return this.show([], "");
 		this.timer = setTimeout(() => this.find(this.text), settleMilliseconds);
 	}
 
+	/// Ends the search under way: the server need not go on with it.
+	abandon() {
+		this.request?.abort();
+		this.request = undefined;
+	}
+
 	async find(text) {
+		this.abandon();
+		const request = (this.request = new AbortController());
 		let answer;
 		try {
-			answer = await send("GET", `/search${query({ q: text, n: 10 })}`);
+			answer = await send("GET", `/search${query({ q: text, n: 10 })}`, undefined, request.signal);
 		} catch (error) {
-			if (text === this.text) this.show([], error.message);
+			if (request === this.request) this.show([], error.message);
 			return;
 		}
-		if (text !== this.text) return;
+		if (request !== this.request) return;
+		this.request = undefined;
 		const results = [
 			...answer.tasks.map((task) => ({
 				path: `task/${task.id}`,
@@ -79,7 +89,7 @@ export class Search {
 			})),
 		];
 		this.found = text;
-		this.show(results, results.length ? "" : "Nothing has this name, id or key.");
+		this.show(results, answer.more ? "There are more." : results.length ? "" : "Nothing has this name, id or key.");
 		if (this.isEntered) this.enter();
 	}
 
@@ -115,6 +125,8 @@ export class Search {
 	}
 
 	leave() {
+		clearTimeout(this.timer);
+		this.abandon();
 		this.clear();
 		this.input.value = "";
 		this.input.blur();

@@ -9,6 +9,8 @@ final class QueueSurvey {
     struct Look {
         /// Receives each queue's name and statistics; nil if only the oldest task matters.
         var visit: ((Span<UInt8>, QueueStatistics) -> Void)?
+        /// Whether whoever asked has left.
+        var isAbandoned: () -> Bool = { false }
         /// Called at the end of the walk, with the time since when the oldest of the first ready tasks of all queues
         /// that are not paused has been ready; nil if no task is ready there.
         let end: (_ oldestReady: Int64?) -> Void
@@ -68,6 +70,8 @@ final class QueueSurvey {
             look.end(endingOldestReady)
             return
         }
+        present.removeAll { $0.isAbandoned() }
+        waiting.removeAll { $0.isAbandoned() }
         if present.isEmpty {
             if waiting.isEmpty { return }
             (present, waiting) = (waiting, [])

@@ -77,6 +77,8 @@ struct Gate {
     let views = QueueViews()
     /// Looks at all tasks for those who ask.
     let survey = TaskSurvey()
+    /// Looks for finished tasks by their keys.
+    let searches = Searches()
     /// The clients that watch the server.
     let streams = EventStreams()
     /// What is wrong, for those who ask.

@@ -232,6 +232,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         if !broker.sample(now: now, steps: &samplingSteps) { isBehind = true }
         let pageWriter = QueuePageWriter(context)
         context.gate.survey.turn(server, now: now, on: broker)
+        context.gate.searches.turn(server, now: now, on: broker)
         context.gate.views.beginTurn(server, now: now, on: broker) { pageWriter.write($0, to: &$1, of: broker) }
         if shutdown.isAsked { stop(on: broker) } else { serveStreams(on: broker) }
     }
@@ -269,7 +270,7 @@ struct TaskServer: ~Copyable, RequestHandler {
         let isWaitingForDisk = durability.map { !$0.isSettled(broker) } ?? false
         let hasReturned = context.dispatchWriter.hasReturned
         if isBehind || hasReturned || metrics.survey.isUnderWay || context.gate.views.isBusy
-            || context.gate.survey.isUnderWay || context.gate.alerts.isUnderWay
+            || context.gate.survey.isUnderWay || context.gate.searches.isUnderWay || context.gate.alerts.isUnderWay
             || shutdown.isAsked && isDrained(broker) && !isWaitingForDisk
         {
             return now
@@ -334,7 +335,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     private func isDrained(_ broker: isolated Broker) -> Bool {
         (broker.counts.dispatched == 0 || server.connectionCount == 0) && push?.inFlightCount ?? 0 == 0
             && !server.hasUnsentAnswers && sources.isDisconnected && !context.gate.views.isBusy
-            && !metrics.survey.isUnderWay && !context.gate.survey.isUnderWay && !context.gate.alerts.isUnderWay
+            && !metrics.survey.isUnderWay && !context.gate.survey.isUnderWay && !context.gate.searches.isUnderWay
+            && !context.gate.alerts.isUnderWay
     }
 }
 

@@ -40,14 +40,15 @@ extension OpenAPI {
         ),
         (
             "Found",
-            .answer([
-                (
-                    "tasks",
-                    .array(
-                        of: .answer(
-                            [("id", .taskID), ("queue", .queueName)] + state, optional: [("key", .text())]))
-                ), ("queues", .array(of: .queueName)),
-            ])
+            .answer(
+                [
+                    (
+                        "tasks",
+                        .array(
+                            of: .answer(
+                                [("id", .taskID), ("queue", .queueName)] + state, optional: [("key", .text())]))
+                    ), ("queues", .array(of: .queueName)),
+                ], optional: [("more", .constant("true"))])
         ),
         ("Acknowledged", .answer([("acked", .count), missing])),
         ("Refused", .answer([("requeued", .count), ("dead", .count), missing])),

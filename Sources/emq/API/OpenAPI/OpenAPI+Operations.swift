@@ -103,7 +103,7 @@ extension OpenAPI {
             answer: shows("Alerts")),
 
         "GET /search/": Description(
-            name: "search", summary: "Finds tasks by id or key, and queues by a part of their names.",
+            name: "search", summary: "Finds tasks by id, receipt or key, and queues by a part of their names.",
             answer: shows("Found")),
         "GET /operations/": Description(
             name: "listOperations", summary: "Lists the purges, kicks and moves under way.",

@@ -120,7 +120,7 @@ struct QueryParameter: Sendable {
     static let search = [
         QueryParameter(
             "q", .text(maximumBytes: TaskKey.maximumByteCount), isRequired: true,
-            "The id or the key of a task, or a part of the name of a queue."),
+            "The id, a receipt or the key of a task, or a part of the name of a queue."),
         QueryParameter(
             "n", .integer(API.searchCounts),
             "The maximum number of tasks, and the maximum number of queues; default 10."),
