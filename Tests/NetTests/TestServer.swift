@@ -41,6 +41,7 @@ actor Recorder {
     fileprivate nonisolated let markToRelease = Atomic<UInt64>(0)
     fileprivate nonisolated let isGateOpen = Atomic(false)
     fileprivate nonisolated let shallResume = Atomic(false)
+    fileprivate nonisolated let orders = Mutex<[@Sendable (isolated Recorder) -> Void]>([])
     fileprivate var server: HTTPServer?
 
     fileprivate var record = Seen()
@@ -76,6 +77,11 @@ actor Recorder {
             isGateOpen.store(true, ordering: .releasing)
             server?.resume()
         }
+        let orders = orders.withLock { orders in
+            defer { orders = [] }
+            return orders
+        }
+        for order in orders { order(self) }
         if shallResume.exchange(false, ordering: .acquiringAndReleasing) { server?.resume() }
     }
 
@@ -332,6 +338,15 @@ final class TestServer {
         try eventually("the release") { $0.releasedMark == mark }
     }
 
+    /// Calls `body` on the server's thread at the beginning of the next turn, and returns its answer.
+    func onLoop<Value: Sendable>(_ body: @escaping @Sendable (isolated Recorder) -> Value) throws -> Value {
+        let answer = Answer<Value>()
+        recorder.orders.withLock { $0.append { recorder in answer.value.withLock { $0 = body(recorder) } } }
+        recorder.loop.wake()
+        try eventually("the server's answer") { _ in answer.value.withLock { $0 != nil } }
+        return try #require(answer.value.withLock { $0 })
+    }
+
     /// Opens the gate, and resumes postponed requests at the beginning of the next turn.
     func openGate() {
         recorder.isGateOpen.store(true, ordering: .releasing)
@@ -383,6 +398,11 @@ final class TestServer {
             #expect(try other.body() == "ok")
         }
     }
+}
+
+/// What the server's thread has answered.
+private final class Answer<Value: Sendable>: Sendable {
+    let value = Mutex<Value?>(nil)
 }
 
 /// The state that the starting thread shares with the server's thread. The semaphores order every access.
