@@ -25,7 +25,7 @@ import Testing
             #expect(String(decoding: file.bytes, as: UTF8.self) == Self.folder[file.name], "\(file.name)")
             #expect(DashboardFile.contentTypes.contains { file.name.hasSuffix($0.suffix) }, "\(file.name)")
         }
-        #expect(DashboardFile.all.reduce(0) { $0 + $1.bytes.count } < 151_000)
+        #expect(DashboardFile.all.reduce(0) { $0 + $1.bytes.count } < 150_000)
     }
 
     @Test func noFileNeedsWhatThePolicyForbids() throws {

@@ -33,8 +33,7 @@ export function url(path) {
 	return new URL(path.slice(1), document.baseURI).href;
 }
 
-/// Sends a request and returns the text of the response. `body` is JSON, as a text or as a value; `signal` aborts the
-/// request. Throws a `Failure`.
+/// Sends a request and returns the text of the response. `body` is JSON, as a text or a value. Throws a `Failure`.
 export async function request(method, path, body, signal) {
 	const headers = authorization();
 	if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -72,8 +71,7 @@ export async function send(method, path, body, signal) {
 	}
 }
 
-/// A path's part for a name, in which slashes stay as they are, unless that would make it another name: browsers and curl
-/// resolve the parts "." and "..", coded or not.
+/// A path's part for a name. Slashes stay, but browsers and curl resolve the parts "." and "..".
 export function named(name) {
 	const coded = encodeURIComponent(name);
 	return name.split("/").some((part) => part === "." || part === "..") ? coded : coded.replaceAll("%2F", "/");
@@ -117,7 +115,7 @@ export async function learnAccess() {
 
 /// Whether the token has a permission, for a queue if one is named.
 export function may(permission, queue) {
-	// Browsers send no request about queues with such names, and proxies that add a prefix send it about another queue.
+	// Browsers ask for another path, and so may proxies that add a prefix.
 	if (/^\.\.?$/.test(queue) || (location.pathname !== "/" && /^\/|\/\/|(^|\/)\.\.?(\/|$)/.test(queue))) return false;
 	return access?.permissions.includes(permission) && (queue === undefined || access.queues.some((pattern) => matches(pattern, queue)));
 }

@@ -226,7 +226,7 @@ class App {
 		this.update();
 	}
 
-	/// Sends a request for a button, and says what came of it. `done` makes the message of the JSON that came back.
+	/// Sends a request for a button, and says what came of it. `done` makes the message of the answer.
 	/// Returns the JSON, or undefined if the request failed.
 	async perform(method, path, body, done) {
 		try {
@@ -269,6 +269,7 @@ class App {
 		}
 		setToken(typed);
 		this.answers.clear();
+		this.late.clear();
 		await this.begin();
 		this.refresh();
 	}

@@ -100,8 +100,8 @@ export class Dead extends Page {
 		}[verb];
 		return ask(this.app, {
 			title: `${label} ${many(group.count, "dead task")}`, action: label, danger: verb === "purge",
-			fields: [...(verb === "move" ? [target] : []), { name: "age", label: "Which of them", options: [
-				["", "All"], ["3600", "Dead for more than an hour"], ["86400", "Dead for more than a day"], ["604800", "Dead for more than a week"],
+			fields: [...(verb === "move" ? [target] : []), { name: "age", label: "Dead for how long", options: [
+				["", "All"], ["3600", "For more than an hour"], ["86400", "For more than a day"], ["604800", "For more than a week"],
 			] }],
 			make: ({ to, age }) => ({
 				path: `/${verb}/${named(group.queue)}${query({ state: verb !== "kick" && "dead", to })}${filter(group, age, verb !== "kick")}`, tasks: group.count,

@@ -12,7 +12,7 @@ const defaults = { button: { type: "button" }, th: { scope: "row" }, input: { au
 /// Describes an element. `name` may have classes: "td.number.wide". `properties` are attributes, `on…` handlers, `class`,
 /// `style` (an object), `key` (what the element stands for among its siblings), `dom` (called with the element once it is
 /// made) and `opaque` (what is in the element is nobody else's concern once it is made). Children are descriptions, texts,
-/// arrays of them, or null, undefined and false, which stand for nothing. The properties may be missing.
+/// arrays of them, or nothing.
 export function h(name, properties, ...children) {
 	const [tag, ...classes] = name.split(".");
 	if (!isProperties(properties)) {

@@ -110,7 +110,7 @@ export function serverNow() {
 }
 
 // Characters that are invisible, or that change how others are shown.
-const treacherous = /(?![\t\n])[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2028\u2029]/gu;
+const treacherous = /(?![\t\n])[\p{Cc}\p{Default_Ignorable_Code_Point}\u2028\u2029\ufff9-\ufffb]/gu;
 
 /// A client's text in which no character hides or reorders others: those are shown as ‹U+202E›.
 export function plain(text) {

@@ -44,7 +44,7 @@ export class Overview extends Page {
 		if (!answer || answer.failure) return null;
 		const { alerts, left_out: leftOut } = answer.json;
 		if (alerts.length === 0) return h("p.calm", { key: "alerts" }, h("i.swatch.done"), "All is well.");
-		const shown = this.isWhole ? alerts : alerts.filter(({ kind }, index) => alerts.findIndex((other) => other.kind === kind) === index);
+		const shown = this.isWhole ? alerts : alerts.filter(({ kind }, index) => alerts.slice(0, index).filter((other) => other.kind === kind).length < 3);
 		const rest = alerts.length + leftOut - shown.length;
 		return card(undefined, { key: "alerts", class: "alerts", "aria-label": "Alerts" },
 			h("ul", shown.map(({ level, text, queue, kind }) => h(

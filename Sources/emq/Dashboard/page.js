@@ -44,8 +44,7 @@ export class Page {
 	/// Called when another page is shown.
 	leave() {}
 
-	/// The answer for a path: `{ json, text, failure }`. Until there is one, the last one for the same purpose, if any, so
-	/// that a page does not become empty when what it asks for changes a little.
+	/// The answer for a path: `{ json, text, failure }`. Until there is one, the last one for the same purpose.
 	latest(purpose, path) {
 		const answer = this.app.data(path);
 		if (answer) this.last[purpose] = answer;

@@ -223,10 +223,10 @@ export class Queues extends Page {
 
 	bar() {
 		const chosen = [...this.selected.values()];
-		const sum = (...names) => chosen.reduce((all, row) => all + names.reduce((part, name) => part + row[name], 0), 0);
-		const dead = sum("dead");
-		const waiting = sum("ready", "delayed");
-		const queues = many(chosen.reduce((all, row) => all + (row.queues ?? 1), 0), "queue");
+		const sum = (part) => chosen.reduce((all, row) => all + part(row), 0);
+		const dead = sum((row) => row.dead);
+		const waiting = sum((row) => row.ready + row.delayed);
+		const queues = many(sum((row) => row.queues ?? 1), "queue");
 		return h("div.bar-of-actions", { key: "bar", role: "toolbar", "aria-label": "For the selected queues" },
 			h("b", `${queues} selected`),
 			may("manage") ? [

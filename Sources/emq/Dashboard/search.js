@@ -54,14 +54,14 @@ export class Search {
 		this.text = text.trim();
 		this.isOpen = true;
 		this.isEntered = false;
-		clearTimeout(this.timer);
 		this.abandon();
 		if (this.text === "") return this.show([], "");
 		this.timer = setTimeout(() => this.find(this.text), settleMilliseconds);
 	}
 
-	/// Ends the search under way: the server need not go on with it.
+	/// Ends the search under way.
 	abandon() {
+		clearTimeout(this.timer);
 		this.request?.abort();
 		this.request = undefined;
 	}
@@ -77,7 +77,6 @@ export class Search {
 			return;
 		}
 		if (request !== this.request) return;
-		this.request = undefined;
 		const results = [
 			...answer.tasks.map((task) => ({
 				path: `task/${task.id}`,
@@ -125,7 +124,6 @@ export class Search {
 	}
 
 	leave() {
-		clearTimeout(this.timer);
 		this.abandon();
 		this.clear();
 		this.input.value = "";
