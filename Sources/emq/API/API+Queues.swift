@@ -331,7 +331,7 @@ extension API {
         let (server, ticket, record) = (context.server, request.ticket, context.audit)
         let views = context.gate.views
         return { end in
-            if end.count > 0 { views.expire() }
+            if end.count > 0 { views.noteChange() }
             if var record {
                 record.addOperation(end.id)
                 Log.standard.write(record.event(taskCount: end.count))

@@ -82,7 +82,7 @@ struct API: ~Copyable {
         guard let record = context.audit else { return }
         Log.standard.write(record.event(taskCount: context.auditedTaskCount))
         context.audit = nil
-        context.gate.views.expire()
+        context.gate.views.noteChange()
     }
 
     /// Checks a request whose body has not been read.

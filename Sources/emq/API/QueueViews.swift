@@ -17,11 +17,14 @@ final class QueueViews {
     /// How many lists of groups are kept, since there are as many as clients think of prefixes and patterns.
     static let maximumGroupsCount = 16
 
-    /// For how long after its beginning a list is used again. Names are always recent. Whoever looks at figures of very
-    /// many queues gets a list that is as old as makes all lists in an order take less than a thousandth of the time: a
-    /// queue in a list takes about 350 ns.
-    static func sharingMilliseconds(_ content: QueuePage.Content, count: Int) -> Int64 {
-        content == .names ? 2000 : min(30_000, max(2000, Int64(count / 2)))
+    /// For how long after its beginning a list is used again, if somebody may be waiting to see a change.
+    private static let shortSharingMilliseconds: Int64 = 2000
+
+    /// For how long after its beginning a list is used again. Names are always recent. Whoever looks at figures of many
+    /// queues gets a list that is as old as makes the lists in an order take a thousandth of the time, and at most half a
+    /// minute old: a queue in a list takes about 350 ns.
+    private static func sharingMilliseconds(_ content: QueuePage.Content, count: Int) -> Int64 {
+        content == .names ? shortSharingMilliseconds : min(30_000, max(shortSharingMilliseconds, Int64(count / 2)))
     }
 
     private struct Kept {
@@ -41,6 +44,9 @@ final class QueueViews {
     private var kept: [Kept] = []
     private var keptGroups: [KeptGroups] = []
     private var pages: [QueuePage] = []
+    /// The time of the last turn, and when an operator changed queues last.
+    private var now: Int64 = 0
+    private var lastChange = Int64.min
     private var steps = 0
 
     /// The memory of lists and pages, in bytes. O(lists and pages), of which there usually are few.
@@ -66,8 +72,16 @@ final class QueueViews {
         return lastUsed + Self.keepingMilliseconds
     }
 
-    /// Lets nobody else have the lists so far: somebody has changed queues, and will want to see that. O(lists).
-    func expire() { (kept, keptGroups) = ([], []) }
+    /// Notes that an operator has changed queues, and will soon want to see that. O(1).
+    func noteChange() { lastChange = now }
+
+    /// Whether a complete list that was begun at this time may be used again.
+    private func isRecent(_ begun: Int64, for content: QueuePage.Content, count: Int, now: Int64) -> Bool {
+        let isUnchanged = begun > lastChange
+        let milliseconds =
+            isUnchanged ? Self.sharingMilliseconds(content, count: count) : Self.shortSharingMilliseconds
+        return now < begun + milliseconds
+    }
 
     /// Begins a page. If it cannot be complete in this turn, the client gets it later.
     ///
@@ -80,15 +94,14 @@ final class QueueViews {
     func begin(_ page: QueuePage, of server: HTTPServer, now: Int64, on broker: isolated Broker) -> Bool {
         let count = broker.counts.queues
         let order = page.query.delimiter == nil ? page.query.order : .name
-        let oldestBegin = now - Self.sharingMilliseconds(page.content, count: count)
-        guard let listing = listing(by: order, begunAfter: oldestBegin, count: count, server, now: now) else {
+        guard let listing = listing(by: order, for: page.content, count: count, server, now: now) else {
             page.leftOut = count
             return true
         }
         page.begin(
             listing,
             page.query.grouping.map {
-                groups(of: listing, by: $0, page.query.filter, begunAfter: oldestBegin, count: count, now: now)
+                groups(of: listing, by: $0, page.query.filter, for: page.content, count: count, now: now)
             })
         if page.extend(server, now: now, steps: &steps, on: broker) { return true }
         pages.append(page)
@@ -97,10 +110,10 @@ final class QueueViews {
 
     /// The list to use; nil if there is no memory for one.
     private func listing(
-        by order: QueueOrder, begunAfter oldestBegin: Int64, count: Int, _ server: HTTPServer, now: Int64
+        by order: QueueOrder, for content: QueuePage.Content, count: Int, _ server: HTTPServer, now: Int64
     ) -> QueueListing? {
         if let place = kept.firstIndex(where: { $0.listing.order == order }) {
-            if !kept[place].listing.isComplete || kept[place].begun > oldestBegin {
+            if !kept[place].listing.isComplete || isRecent(kept[place].begun, for: content, count: count, now: now) {
                 kept[place].lastUsed = now
                 return kept[place].listing
             }
@@ -116,11 +129,13 @@ final class QueueViews {
     /// The list of groups to use.
     private func groups(
         of listing: QueueListing, by grouping: QueueGroups.Grouping, _ filter: QueueFilter,
-        begunAfter oldestBegin: Int64, count: Int, now: Int64
+        for content: QueuePage.Content, count: Int, now: Int64
     ) -> QueueGroups {
         if let place = keptGroups.firstIndex(where: { $0.groups.grouping == grouping && $0.filter.isSame(as: filter) })
         {
-            if !keptGroups[place].groups.isComplete || keptGroups[place].begun > oldestBegin {
+            if !keptGroups[place].groups.isComplete
+                || isRecent(keptGroups[place].begun, for: content, count: count, now: now)
+            {
                 keptGroups[place].lastUsed = now
                 return keptGroups[place].groups
             }
@@ -145,7 +160,7 @@ final class QueueViews {
         _ server: HTTPServer, now: Int64, on broker: isolated Broker,
         _ write: (QueuePage, inout ResponseStream) -> Void
     ) {
-        steps = Self.stepsPerTurn
+        (steps, self.now) = (Self.stepsPerTurn, now)
         if pages.isEmpty, kept.isEmpty, keptGroups.isEmpty { return }
         pages.removeAll { $0.isWithdrawn }
         // Those that have their share of this turn come last in the next one.
