@@ -105,6 +105,46 @@ import Testing
         #expect(try ask("GET", "/peek/open?n=2", as: reader).body.components(separatedBy: "secret").count == 3)
     }
 
+    @Test func onlyAdministratorsReturnWhatIsHiddenToWhereItIsShown() throws {
+        _ = try ask("PUT", "/config/vault", #"{"show_content": false}"#)
+        for queue in ["open", "hidden"] {
+            let shows = queue == "open"
+            let json = "{\"show_content\": \(shows), \"max_retries\": 0, \"dead_letter\": \"vault\"}"
+            _ = try ask("PUT", "/config/\(queue)", json)
+        }
+        func die(in queue: String) throws -> String {
+            let task = try ask("POST", "/enqueue/\(queue)", #"{"content": "secret"}"#)
+            let id = try #require(task.object["id"] as? String)
+            _ = try ask("POST", "/wait", "{\"queues\": [\"\(queue)\"], \"max\": 1}")
+            _ = try ask("POST", "/nak", "{\"ids\": [\"\(id)\"]}")
+            return id
+        }
+        func isRefused(_ path: String, _ json: String? = nil, field: String) throws -> Bool {
+            let answer = try client.ask("POST", path, json, manager.bearer)
+            #expect(answer.body.contains("'vault' hides the content") && answer.field == field, "\(answer.body)")
+            return answer.status == 403 && answer.body.contains("permission-missing")
+        }
+        func kicked(_ path: String, _ json: String? = nil, as token: TestToken) throws -> Int? {
+            try ask("POST", path, json, as: token).object["kicked"] as? Int
+        }
+        let (open, hidden) = (try die(in: "open"), try die(in: "hidden"))
+        let both = "{\"ids\": [\"\(hidden)\", \"\(open)\"]}"
+        // The letters are ready, so they would return without `to=origin`, too.
+        for path in ["/kick/?to=origin", "/kick/"] { #expect(try isRefused(path, both, field: "ids[1]")) }
+        #expect(try isRefused("/kick/vault?to=origin", field: "to"))
+        #expect(try ask("GET", "/stats/vault").object["ready"] as? Int == 2)
+        // Where it stays hidden, it may return.
+        #expect(try kicked("/kick/?to=origin", "{\"ids\": [\"\(hidden)\"]}", as: manager) == 1)
+        #expect(try kicked("/kick/?to=origin", "{\"ids\": [\"\(open)\"]}", as: boss) == 1)
+        #expect(try ask("GET", "/peek/open", as: reader).body.contains("secret"))
+        _ = try ask("POST", "/purge/open")
+        _ = try die(in: "open")
+        #expect(try kicked("/kick/vault?to=origin", as: boss) == 1)
+        // A kick that leaves them where they are shows nothing, and a queue that shows its content has none to hide.
+        #expect(try kicked("/kick/vault", as: manager) == 0)
+        #expect(try kicked("/kick/open?to=origin", as: manager) == 0)
+    }
+
     @Test func theDefaultsHideUnlessAQueueShows() throws {
         _ = try ask("PUT", "/defaults/", #"{"show_content": false}"#)
         _ = try ask("PUT", "/config/open", #"{"show_content": true}"#)

@@ -239,7 +239,10 @@ extension API {
         let isToOrigin = try api.query.word("to", kickTargets) ?? false
         let filter = try api.taskFilter(now: context.now)
         if isToOrigin {
-            do throws(Problem) { try context.caller.checkAllQueues(.manage, for: "to=origin") } catch {
+            do throws(Problem) {
+                try context.caller.checkAllQueues(.manage, for: "to=origin")
+                try context.checkContent(from: api.name.span, on: broker)
+            } catch {
                 throw error.inside("to")
             }
         }
@@ -272,6 +275,14 @@ extension API {
     ) throws(Problem) -> Outcome {
         let isToOrigin = try api.query.word("to", kickTargets) ?? false
         try api.readTasks(request, &context)
+        // All of them, before the first task returns.
+        for (index, reference) in api.references.enumerated() where context.covers(reference.task.id, on: broker) {
+            do throws(Problem) {
+                try context.checkReturn(of: reference.task.id, toOrigin: isToOrigin, on: broker)
+            } catch {
+                throw error.inside("ids[\(index)]")
+            }
+        }
         try context.gate.admit(
             api.cost, count: api.references.count,
             writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
@@ -356,6 +367,17 @@ extension Context {
             let origin = task.origin
             return origin.isEmpty || task.state != .ready && !toOrigin || caller.covers(origin.span)
         } ?? false
+    }
+
+    /// Checks that a kick lets nobody look at content that is hidden from the sender: that of a dead letter which
+    /// returns to its origin.
+    fileprivate func checkReturn(of id: UID, toOrigin: Bool, on broker: isolated Broker) throws(Problem) {
+        if case .anyone = caller { return }
+        guard let queueName = broker.queueName(of: id, now: now),
+            let origin = broker.withTask(id: id, now: now, { toOrigin || $0.state == .ready ? $0.origin : [] }),
+            !origin.isEmpty, caller.covers(origin.span)
+        else { return }
+        try checkContent(from: queueName.span, to: origin.span, on: broker)
     }
 }
 

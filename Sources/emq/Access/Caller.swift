@@ -194,6 +194,23 @@ extension Context {
             "the queue '\(hiding)' hides the content of its tasks, and '\(showing)' would show it; such a move needs the "
                 + "permission 'admin' for '\(hiding)'")
     }
+
+    /// Checks that a return of any dead letters of a queue to their origins lets nobody look at content that is hidden
+    /// from the sender of the current request. The origins are unknown, so each could be one that shows it.
+    ///
+    /// - Parameters:
+    ///   - source: the name of the queue from which dead letters would return.
+    ///   - broker: the broker.
+    /// - Throws: 403.
+    func checkContent(from source: Span<UInt8>, on broker: isolated Broker) throws(Problem) {
+        if case .anyone = caller { return }
+        guard hidesContent(in: source, on: broker) else { return }
+        let hiding = String(decoding: source)
+        throw Problem(
+            .permissionMissing,
+            "the queue '\(hiding)' hides the content of its tasks, and the queues where they died may show it; "
+                + "'to=origin' needs the permission 'admin' for '\(hiding)', or kick tasks by their ids (POST /kick/)")
+    }
 }
 
 extension Broker {
