@@ -52,14 +52,18 @@ enum AttemptLog {
     private static let fixedBytes = 23
     private static let workerLength = 21
 
-    /// Appends an attempt. If there are too many then, removes one (`removal`). O(bytes).
+    /// Appends an attempt. If there are too many then, removes one (`removal`), or leaves out a release that would push
+    /// out an attempt which ended otherwise. O(bytes).
     ///
     /// - Parameters:
     ///   - attempt: the attempt, which has ended; its error is not used.
     ///   - error: the error, of which the beginning is kept.
     ///   - bytes: the log.
     static func append(_ attempt: TaskAttempt, error: Span<UInt8>, to bytes: inout [UInt8]) {
-        if let removal = removal(from: bytes.span) { bytes.removeSubrange(removal) }
+        if let removal = removal(from: bytes.span) {
+            if attempt.outcome == .released, bytes[removal.lowerBound] != AttemptOutcome.released.rawValue { return }
+            bytes.removeSubrange(removal)
+        }
         let worker = attempt.worker.prefix(255)
         let errorLength =
             error.count > maximumErrorBytes ? error.characterBoundary(atMost: maximumErrorBytes) : error.count
@@ -111,7 +115,7 @@ enum AttemptLog {
     // MARK: Parts
 
     /// The entry to remove to make room for another one; nil if there is room. It is the oldest release, so that a
-    /// worker which gives a task back again and again does not push out why it failed; or else the oldest entry.
+    /// worker which gives a task back does not push out why it failed; or else the oldest entry.
     private static func removal(from bytes: Span<UInt8>) -> Range<Int>? {
         let released = AttemptOutcome.released.rawValue
         var (count, start, removal) = (0, 0, 0..<0)

@@ -82,9 +82,10 @@ import UID
             for time: Int64 in 31...39 { try end(.failed, at: 10 * time, on: broker) }
             let failures = (31...39).map { "\($0 - 29) failed \($0)0-\($0)1" }
             #expect(attempts(1, broker, now: 400) == ["1 failed 10-11: no"] + failures)
-            try end(.release, at: 400, on: broker)
-            #expect(attempts(1, broker, now: 410) == failures + ["11 released 400-401"])
-            // So does a success.
+            // Then there is no room for a release.
+            try end(.release, "busy", at: 400, on: broker)
+            #expect(attempts(1, broker, now: 410) == ["1 failed 10-11: no"] + failures)
+            // A success is remembered.
             try take("a", now: 410, on: broker)
             #expect(broker.ack(1, now: 420) == true)
             #expect(attempts(1, broker, now: 420) == failures + ["11 done 410-420"])
