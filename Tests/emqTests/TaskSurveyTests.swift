@@ -11,9 +11,11 @@ import Testing
     /// An answer that takes some slices, and much memory between the first and the last.
     private final class SlowReport: SurveyReport {
         var sliceCount = 0
+        var isLong = false
         private(set) var deadCount: Int?
         private var isBegun = false
 
+        override var mayTakeLong: Bool { isLong }
         override var draftByteCount: Int { isBegun ? 1_000_000 : 0 }
 
         override func extend(_ census: TaskCensus, asOf time: Int64, steps: inout Int) -> Bool {
@@ -70,9 +72,9 @@ import Testing
         }
 
         /// Asks for an answer; those with the same target share it.
-        func ask(_ target: String, sliceCount: Int = 0) throws -> SlowReport {
+        func ask(_ target: String, sliceCount: Int = 0, isLong: Bool = false) throws -> SlowReport {
             let report = try make(target) { SlowReport(of: $0, by: .anyone) }
-            report.sliceCount = sliceCount
+            (report.sliceCount, report.isLong) = (sliceCount, isLong)
             // The calling thread is the broker's isolation, here and below.
             nonisolated(unsafe) let (survey, asking) = (survey, report)
             let (http, now) = (http, server.now)
@@ -191,6 +193,26 @@ import Testing
         #expect(slow.deadCount == 9000 && quick.deadCount == 9000 && late.deadCount == nil)
         world.finish()
         #expect(late.deadCount == 8999)
+    }
+
+    /// There are always others that wait, but they hold up nobody for long.
+    @Test func oneThatMayTakeLongIsAnsweredThoughOthersKeepComing() throws {
+        let world = try World(deadCount: 10)
+        var quick = try (0..<5).map { try world.ask("/\($0)", sliceCount: 1) }
+        let long = try (0..<2).map { try world.ask("/long/\($0)", sliceCount: 5, isLong: true) }
+        var turnCount = 0
+        while turnCount < 200, !long.allSatisfy({ $0.deadCount == 10 }) {
+            world.step()
+            turnCount += 1
+            let waiting = quick.filter { $0.deadCount == nil }
+            #expect(!waiting.isEmpty)
+            if waiting.count < quick.count { quick = try waiting + [world.ask("/new/\(turnCount)", sliceCount: 1)] }
+        }
+        #expect(long.allSatisfy { $0.deadCount == 10 })
+        // They take turns.
+        #expect((20...60).contains(turnCount))
+        world.finish()
+        #expect(quick.allSatisfy { $0.deadCount == 10 })
     }
 
     // MARK: The answers

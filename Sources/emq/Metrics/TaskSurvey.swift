@@ -31,6 +31,8 @@ final class TaskSurvey {
     private static let copiedBytesPerStep = 16
     /// How many answers are written in a turn.
     private static let maximumAnswersPerTurn = 64
+    /// How many answers are made, at most, before one that may take long and waits for nothing else.
+    private static let maximumQuickAnswers = 8
     /// The most groups if there is no memory for more.
     private static let maximumGroupsWhenShort = 200
 
@@ -69,6 +71,8 @@ final class TaskSurvey {
     private var draft: Draft?
     /// Those who wait for a look or for others, in the order in which they came.
     private var reports: [SurveyReport] = []
+    /// How many answers were begun since the last one that may take long.
+    private var quickAnswerCount = 0
 
     init(leadMilliseconds: Int64 = 10_000) { self.leadMilliseconds = leadMilliseconds }
 
@@ -196,20 +200,25 @@ final class TaskSurvey {
             return true
         }
         while answers.count < Self.maximumAnswersPerTurn {
-            if draft == nil, let place = nextReport(in: complete) {
-                draft = Draft(reports.remove(at: place), of: complete)
-            }
+            if draft == nil, let report = takeReport(for: complete) { draft = Draft(report, of: complete) }
             guard let report = draft?.report, let text = finishDraft(&steps) else { break }
             answers.append((report, text))
         }
         for (report, text) in answers { server.answer(report.ticket) { write(text, to: &$0, of: server) } }
     }
 
-    /// The place of the report that is made next. Those that may take long come last: a pattern may take about a second
-    /// of the loop's time, in slices, and only one that has begun holds up the others.
-    private func nextReport(in look: Look) -> Int? {
-        reports.firstIndex { $0.firstLook <= look.number && !$0.mayTakeLong }
-            ?? reports.firstIndex { $0.firstLook <= look.number }
+    /// Takes the report that is made next from those that wait. A pattern may take about a second of the loop's time, in
+    /// slices, and holds up the others once it has begun. So a report that may take long lets others go first, but only
+    /// a few: there may be new ones all the time.
+    private func takeReport(for look: Look) -> SurveyReport? {
+        let isTurnOfLong = quickAnswerCount >= Self.maximumQuickAnswers
+        guard
+            let place = reports.firstIndex(where: { $0.firstLook <= look.number && $0.mayTakeLong == isTurnOfLong })
+                ?? reports.firstIndex(where: { $0.firstLook <= look.number })
+        else { return nil }
+        let report = reports.remove(at: place)
+        quickAnswerCount = isTurnOfLong || report.mayTakeLong ? 0 : quickAnswerCount + 1
+        return report
     }
 
     /// Goes on with the answer that is being made.
