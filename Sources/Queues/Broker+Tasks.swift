@@ -256,7 +256,9 @@ extension Broker {
     /// - Returns: whether the task was cancelled.
     public func cancelTask(_ id: UID, includingDead: Bool = false, now: Int64) -> Bool {
         beginChange()
+        let isDead = includingDead && store.isDead(id)
         let isCancelled = store.cancel(id, includingDead: includingDead, now: now)
+        if isDead, isCancelled { operationCount += 1 }
         tellEnds()
         return isCancelled
     }
@@ -266,7 +268,10 @@ extension Broker {
     /// - Returns: whether there was such a task.
     public func deleteRecord(_ id: UID, now: Int64) -> Bool {
         beginChange()
-        return store.deleteRecord(id, now: now)
+        let isDead = store.isDead(id)
+        guard store.deleteRecord(id, now: now) else { return false }
+        if isDead { operationCount += 1 }
+        return true
     }
 
     /// Deletes or replaces the result of a task. A finished task need not have had one. O(1).

@@ -37,8 +37,8 @@ public actor Broker {
     var memoryBytesOfWaiters = 0
     /// The workers that have asked for tasks.
     var workers = WorkerTable()
-    /// How many purges, kicks and moves have changed tasks: those of whole queues, when they end, and those of tasks
-    /// that were named.
+    /// How many purges, kicks and moves have changed tasks, and how many deletions of dead ones: those of whole queues
+    /// count when they end, and those of tasks that were named at once.
     public internal(set) var operationCount: UInt64 = 0
 
     /// Whether memory is short. If it is, tasks that have no other extras are dispatched without their worker's name.

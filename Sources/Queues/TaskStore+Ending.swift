@@ -321,6 +321,12 @@ extension TaskStore {
         return true
     }
 
+    /// Whether a task is dead; a record that is due to be deleted counts.
+    func isDead(_ id: UID) -> Bool {
+        let slot = task(id)
+        return slot != 0 && tasks[slot].state == .dead
+    }
+
     /// Deletes the record of a finished task; false if there is none.
     mutating func deleteRecord(_ id: UID, now: Int64) -> Bool {
         let slot = task(id)

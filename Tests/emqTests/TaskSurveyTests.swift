@@ -114,8 +114,13 @@ import Testing
 
         /// Kicks the oldest dead task, by its id.
         func kickOne() throws {
+            defer { kickedCount += 1 }
             #expect(try server.send("POST", "/kick/", "{\"ids\": [\"\(ids[kickedCount])\"]}", service: 0).status == 200)
-            kickedCount += 1
+        }
+
+        /// Deletes the latest dead task, as its page in the dashboard does.
+        func deleteLast() throws {
+            #expect(try server.send("DELETE", "/task/\(ids[ids.count - 1])", service: 0).status == 204)
         }
     }
 
@@ -158,6 +163,8 @@ import Testing
         #expect(try world.ask("/4").deadCount == 1000)
         #expect(try world.server.begin("POST", "/kick/q?n=10", service: 0) == [])
         #expect(try world.ask("/5").deadCount == 990)
+        try world.deleteLast()
+        #expect(try world.ask("/6").deadCount == 989)
     }
 
     /// A look takes more than half a millisecond here, and so has eleven milliseconds of rest.

@@ -1,9 +1,9 @@
 // Looking at all tasks for `/errors/` and `/workers/`, without delaying other clients: a slice in each turn of the loop.
 //
 // All who ask share a look at the tasks for three hundred times as long as it took, so looks take a third of a percent
-// of the loop's time. When a kick, a purge or a move has changed tasks since, who asks gets a new look, and does not
-// join one that had begun before. Such looks take a twentieth of the loop's time at most, but for a few at first; beyond
-// that, the last one is shared as if nothing had changed.
+// of the loop's time. When a kick, a purge or a move has changed tasks since, or a dead task was deleted, who asks gets
+// a new look, and does not join one that had begun before. Such looks take a twentieth of the loop's time at most, but
+// for a few at first; beyond that, the last one is shared as if nothing had changed.
 //
 // Clients share the texts of answers too, so an answer that many ask for again and again is made once for each look.
 // Only one answer is being made at a time; the others that wait take no more memory than their requests.
@@ -41,7 +41,7 @@ final class TaskSurvey {
         /// Later looks have greater numbers.
         let number: Int
         let begun: Int64
-        /// How many kicks, purges and moves there had been when it began.
+        /// The broker's `operationCount` when it began.
         let operationCount: UInt64
         /// The answers that were made of it.
         var texts: [[UInt8]: [UInt8]] = [:]
@@ -141,7 +141,8 @@ final class TaskSurvey {
         return lookCount
     }
 
-    /// Whether tasks have been kicked, purged or moved since a look began, and there may be a new one for that reason.
+    /// Whether tasks have been kicked, purged or moved since a look began, or dead ones deleted, and there may be a new
+    /// one for that reason.
     private func isOutdated(_ look: Look, now: Int64, on broker: isolated Broker) -> Bool {
         look.operationCount != broker.operationCount && now >= restEnd - leadMilliseconds
     }
