@@ -252,6 +252,31 @@ import Testing
         #expect(whole.text == parts.text && whole.count == 1 && parts.count > 40)
     }
 
+    /// Its oldest tasks are found wherever they are, in slices too.
+    @Test func anAnswerOfAWorkerWithManyQueuesIsMadeInSlices() throws {
+        let world = try World(deadCount: 0)
+        for number in 0..<300 {
+            let queue = "q\(299 - number * 7 % 300)"
+            _ = try world.server.send("POST", "/enqueue/\(queue)", "[{}, {}]", service: 0)
+            let wait = "{\"queues\": [\"\(queue)\"], \"max\": 2, \"worker\": \"w\"}"
+            _ = try world.server.send("POST", "/wait/", wait, service: 0)
+            world.server.advance(seconds: 0.01)
+        }
+        let census = world.census()
+        #expect(census.holdings.count == 300)
+        let report = try world.make("/workers/") {
+            WorkerReport(of: $0, by: .anyone, matching: nil, order: .oldest, count: 10)
+        }
+        var steps = 30
+        while !report.extend(census, asOf: world.server.now, steps: &steps) {
+            #expect(steps <= 0 && steps > -2000)
+            steps = 30
+        }
+        let text = String(decoding: report.text, as: UTF8.self)
+        let queues = text.matches(of: /"queue":"(q\d+)"/).map { String($0.1) }
+        #expect(queues == ["q299", "q299", "q292", "q292", "q285", "q285", "q278", "q278", "q271", "q271"])
+    }
+
     @Test func theBestFewOfManyAreFound() {
         var random = SystemRandomNumberGenerator()
         for limit in [1, 2, 7, 100, 1000] {

@@ -34,6 +34,9 @@ final class WorkerReport: SurveyReport {
         var worker: Int32 = -1
     }
 
+    /// What it takes to sort a task in among the oldest ones, in steps of a census.
+    private static let stepsPerInsertion = 10
+
     private let pattern: GlobPattern?
     private let order: WorkerOrder
 
@@ -55,6 +58,10 @@ final class WorkerReport: SurveyReport {
     /// The rows to show, and those still to be written, the last one first.
     private var best: BestFew<Int>
     private var unwritten: [Int] = []
+    /// The tasks that the next worker to write has held for the longest time, as far as they are found, and the holding
+    /// to look at next; nil before the first.
+    private var oldestTasks: [(queue: [UInt8], task: TaskCensus.HeldTask)] = []
+    private var oldestHolding: Int32?
 
     override var mayTakeLong: Bool { pattern != nil || !caller.coversAllQueues }
 
@@ -73,12 +80,13 @@ final class WorkerReport: SurveyReport {
             guard steps > 0 else { return false }
         }
         while let place = unwritten.last {
-            guard steps > 0 else { return false }
+            guard steps > 0, findOldestTasks(of: rows[place], census, steps: &steps) else { return false }
             unwritten.removeLast()
             steps += text.count
             text.append(text.isEmpty ? "{\"workers\":[" : ",")
             write(rows[place], census, steps: &steps)
             steps -= text.count
+            (oldestTasks, oldestHolding) = ([], nil)
         }
         if rows.isEmpty { text.append("{\"workers\":[") }
         append("],\"count\":", rows.count)
@@ -193,7 +201,7 @@ final class WorkerReport: SurveyReport {
         append("],\"held\":", row.held)
         if row.held > 0 { append(",\"oldest_dispatched\":", time: row.oldest) }
         text.append(",\"tasks\":[")
-        for (index, (queue, task)) in oldestTasks(of: row, census, steps: &steps).enumerated() {
+        for (index, (queue, task)) in oldestTasks.enumerated() {
             append(index > 0 ? ",{\"id\":" : "{\"id\":", task.id)
             append(",\"queue\":", queue)
             append(",\"dispatched\":", time: task.dispatched)
@@ -205,26 +213,29 @@ final class WorkerReport: SurveyReport {
         text.append("}")
     }
 
-    /// The tasks that a worker has held for the longest time. O(holdings of the worker).
-    private func oldestTasks(
-        of row: Row, _ census: TaskCensus, steps: inout Int
-    ) -> [(queue: [UInt8], task: TaskCensus.HeldTask)] {
-        var tasks: [(queue: [UInt8], task: TaskCensus.HeldTask)] = []
-        var place = Int(row.holding)
-        while census.holdings.indices.contains(place) {
-            steps -= Self.stepsPerRow
-            let holding = census.holdings[place]
-            for task in holding.tasks {
-                if tasks.count == TaskCensus.maximumDetails {
-                    // The others of this queue are later still.
-                    guard let last = tasks.last, task.dispatched < last.task.dispatched else { break }
-                    tasks.removeLast()
-                }
-                let index = tasks.lastIndex { $0.task.dispatched <= task.dispatched }.map { $0 + 1 } ?? 0
-                tasks.insert((holding.queue, task), at: index)
+    /// Goes on with finding the tasks that a worker has held for the longest time. Returns whether they are found.
+    private func findOldestTasks(of row: Row, _ census: TaskCensus, steps: inout Int) -> Bool {
+        var next = oldestHolding ?? row.holding
+        while census.holdings.indices.contains(Int(next)) {
+            guard steps > 0 else {
+                oldestHolding = next
+                return false
             }
-            place = Int(previousHoldings[place])
+            steps -= Self.stepsPerRow
+            let holding = census.holdings[Int(next)]
+            for task in holding.tasks {
+                if oldestTasks.count == TaskCensus.maximumDetails {
+                    // The others of this queue are later still.
+                    guard let last = oldestTasks.last, task.dispatched < last.task.dispatched else { break }
+                    oldestTasks.removeLast()
+                }
+                steps -= Self.stepsPerInsertion
+                let index = oldestTasks.lastIndex { $0.task.dispatched <= task.dispatched }.map { $0 + 1 } ?? 0
+                oldestTasks.insert((holding.queue, task), at: index)
+            }
+            next = previousHoldings[Int(next)]
         }
-        return tasks
+        oldestHolding = next
+        return true
     }
 }
