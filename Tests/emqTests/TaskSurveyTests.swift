@@ -71,8 +71,14 @@ import Testing
                     bodyObserver: nil))
         }
 
-        /// Asks for an answer; those with the same target share it.
+        /// Asks for an answer; those with the same target share it. Who asks when nothing is under way wakes the server.
         func ask(_ target: String, sliceCount: Int = 0, isLong: Bool = false) throws -> SlowReport {
+            if !survey.isUnderWay { step() }
+            return try askInSameTurn(target, sliceCount: sliceCount, isLong: isLong)
+        }
+
+        /// Asks as `ask` does, in the turn in which others have asked.
+        func askInSameTurn(_ target: String, sliceCount: Int = 0, isLong: Bool = false) throws -> SlowReport {
             let report = try make(target) { SlowReport(of: $0, by: .anyone) }
             (report.sliceCount, report.isLong) = (sliceCount, isLong)
             // The calling thread is the broker's isolation, here and below.
@@ -220,6 +226,18 @@ import Testing
         #expect((20...60).contains(turnCount))
         world.finish()
         #expect(quick.allSatisfy { $0.deadCount == 10 })
+    }
+
+    /// Each of the two looks takes most of a turn.
+    @Test func whoAsksInTheSameTurnSharesItsTime() throws {
+        let world = try World(deadCount: 1000)
+        let first = try world.ask("/1")
+        #expect(first.deadCount == 1000)
+        try world.kickOne()
+        let second = try world.askInSameTurn("/2")
+        #expect(second.deadCount == nil)
+        world.finish()
+        #expect(second.deadCount == 999)
     }
 
     // MARK: The answers

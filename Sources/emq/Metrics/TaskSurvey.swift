@@ -71,6 +71,8 @@ final class TaskSurvey {
     private var draft: Draft?
     /// Those who wait for a look or for others, in the order in which they came.
     private var reports: [SurveyReport] = []
+    /// How much may still be done in this turn, also for those who ask in it.
+    private var steps = 0
     /// How many answers were begun since the last one that may take long.
     private var quickAnswerCount = 0
 
@@ -106,16 +108,15 @@ final class TaskSurvey {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         let isAlone = draft == nil && reports.isEmpty
-        var steps = Self.stepsPerTurn
         report.firstLook = lookNumber(of: server, now: now, on: broker)
-        if isAlone, next != nil { extend(&steps, on: broker) }
+        if isAlone, next != nil { extend(on: broker) }
         if let text = sharedText(of: report) {
             write(text, to: &responses, of: server)
             return .answered
         }
         if isAlone, let complete, report.firstLook <= complete.number {
             draft = Draft(report, of: complete)
-            if let text = finishDraft(&steps) {
+            if let text = finishDraft() {
                 write(text, to: &responses, of: server)
                 return .answered
             }
@@ -151,6 +152,7 @@ final class TaskSurvey {
 
     /// Goes on. Call this in each turn.
     func turn(_ server: HTTPServer, now: Int64, on broker: isolated Broker) {
+        steps = Self.stepsPerTurn
         if !isUnderWay {
             if let deadline = nextDeadline, now >= deadline { complete = nil }
             return
@@ -159,8 +161,8 @@ final class TaskSurvey {
         if draft?.report.isWithdrawn == true { draft = nil }
         let isAwaited = reports.contains { $0.firstLook > complete?.number ?? 0 }
         // Neither waits for the other: those whose look is complete, and those for whom there is another one.
-        var steps = isAwaited ? Self.stepsPerTurn / 2 : Self.stepsPerTurn
-        answer(&steps, server)
+        if isAwaited { steps /= 2 }
+        answer(server)
         guard isAwaited else {
             // A look whose clients have left would be outdated when others ask.
             next = nil
@@ -168,7 +170,7 @@ final class TaskSurvey {
         }
         steps += Self.stepsPerTurn / 2
         if next == nil { beginLook(of: server, now: now, on: broker) }
-        extend(&steps, on: broker)
+        extend(on: broker)
     }
 
     private func beginLook(of server: HTTPServer, now: Int64, on broker: isolated Broker) {
@@ -182,14 +184,14 @@ final class TaskSurvey {
     }
 
     /// Goes on with the look under way.
-    private func extend(_ steps: inout Int, on broker: isolated Broker) {
+    private func extend(on broker: isolated Broker) {
         guard let look = next, broker.extend(look.census, now: look.begun, steps: &steps) else { return }
         (complete, next) = (look, nil)
         restEnd = max(restEnd, look.begun) + look.milliseconds(times: Self.restFactor)
     }
 
     /// Answers those who wait for nothing but their texts: first all whose text is known, and then one after the other.
-    private func answer(_ steps: inout Int, _ server: HTTPServer) {
+    private func answer(_ server: HTTPServer) {
         guard let complete else { return }
         var answers: [(report: SurveyReport, text: [UInt8])] = []
         reports.removeAll { report in
@@ -202,7 +204,7 @@ final class TaskSurvey {
         }
         while answers.count < Self.maximumAnswersPerTurn {
             if draft == nil, let report = takeReport(for: complete) { draft = Draft(report, of: complete) }
-            guard let report = draft?.report, let text = finishDraft(&steps) else { break }
+            guard let report = draft?.report, let text = finishDraft() else { break }
             answers.append((report, text))
         }
         for (report, text) in answers { server.answer(report.ticket) { write(text, to: &$0, of: server) } }
@@ -225,7 +227,7 @@ final class TaskSurvey {
     /// Goes on with the answer that is being made.
     ///
     /// - Returns: its text; nil if there is no answer being made, or it is to go on.
-    private func finishDraft(_ steps: inout Int) -> [UInt8]? {
+    private func finishDraft() -> [UInt8]? {
         guard let draft, draft.report.extend(draft.census, asOf: draft.begun, steps: &steps) else { return nil }
         self.draft = nil
         let text = draft.report.text
