@@ -49,6 +49,8 @@ struct QueueRecord: LinkedRecord {
     var isSendable = false
     /// How many of its dead tasks have not been reported to push yet.
     var unreportedDeadTasks: UInt32 = 0
+    /// How many of its dispatched tasks are being sent.
+    var sends: UInt32 = 0
     /// The waiters registered under it, by the number of tasks that they need, which is always more than are available.
     var waiters: [UInt32: WaiterHeap<ByArrival>] = [:]
     var configuration: SharedConfiguration?

@@ -6,8 +6,10 @@ public struct QueueStatistics: Hashable, Sendable {
     public var delayed = 0
     /// Tasks that wait to be dispatched.
     public var ready = 0
-    /// Tasks that a worker holds.
+    /// Tasks that a worker or a receiver holds.
     public var dispatched = 0
+    /// Those of the dispatched tasks that are being sent.
+    public var sends = 0
     /// Dead tasks.
     public var dead = 0
     /// Records of tasks that are done.
@@ -27,7 +29,7 @@ public struct QueueStatistics: Hashable, Sendable {
     /// When the queue was paused, in Unix milliseconds; nil if it is not paused, or if a version of the program that
     /// did not note the time paused it.
     public var pausedSince: Int64?
-    /// Whether all of its tasks are sent, or at least the oldest ready one, so that no worker waits for them.
+    /// Whether all of its tasks are sent, or at least all that are ready, so that they need no worker.
     public var isPushed = false
     /// What has happened in the last minute (`Broker.lastMinute`).
     public var lastMinute = EventCounts()

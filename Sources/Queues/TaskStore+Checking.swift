@@ -110,12 +110,15 @@ extension TaskStore {
         checkSampling()
         var (idleCount, pausedCount, seen): (UInt32, Int, Int) = (0, 0, 0)
         queues.forEach { queue in
+            var sends = 0
             queues[queue].checkInvariants(in: tasks) { slot in
                 precondition(tasks[slot].queue == queue, "a task in the list of another queue")
+                if tasks[slot].state == .dispatched, tasks[slot].isPushed { sends += 1 }
                 if tasks[slot].state == .ready { checkReady(slot) }
                 seen += 1
             }
             precondition(queues[queue].tasks == held[queue, default: 0], "a queue miscounts its tasks")
+            precondition(Int(queues[queue].sends) == sends, "a queue miscounts the tasks that are being sent")
             precondition(queues[queue].wanted == 0, "a take left its mark")
             let sweeping = sweeps.count { $0.queue == queue } + sweeps.count { $0.target == queue }
             precondition(Int(queues[queue].sweeps) == sweeping, "a queue miscounts its sweeps")

@@ -48,6 +48,7 @@ extension TaskStore {
         statistics.ready = Int(queues[queue].readyCount)
         statistics.delayed = Int(queues[queue].list(of: .delayed).count)
         statistics.dispatched = Int(queues[queue].list(of: .dispatched).count)
+        statistics.sends = Int(queues[queue].sends)
         statistics.dead = Int(queues[queue].list(of: .dead).count)
         statistics.done = Int(queues[queue].list(of: .done).count)
         statistics.cancelled = Int(queues[queue].list(of: .cancelled).count)
@@ -62,7 +63,7 @@ extension TaskStore {
         statistics.totals = queues[queue].totals
         let oldest = oldestReadyTask(in: queue)
         if oldest != 0 { statistics.oldestReady = tasks[oldest].readySince }
-        statistics.isPushed = queues[queue].isPushed || oldest != 0 && tasks[oldest].isPushed
+        statistics.isPushed = queues[queue].isPushed || oldest != 0 && queues[queue].ready.count == 0
         return statistics
     }
 

@@ -62,6 +62,7 @@ extension TaskStore {
     mutating func noteEndOfSending(_ slot: Slot) {
         sending.ended.append(DispatchKey(slot: slot, token: tasks[slot].token))
         tasks[slot].isPushed = false
+        queues[tasks[slot].queue].sends -= 1
     }
 
     /// Withdraws that note, if push itself ended the dispatch.
@@ -104,6 +105,7 @@ extension TaskStore {
     mutating func send(_ slot: Slot, leaseMilliseconds: Int64, now: Int64) -> DispatchKey {
         let handle = dispatch(slot, leaseMilliseconds: leaseMilliseconds, worker: [], now: now)
         tasks[slot].isPushed = true
+        queues[tasks[slot].queue].sends += 1
         activity.sends += 1
         return handle.key
     }

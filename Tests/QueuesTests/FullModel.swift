@@ -169,6 +169,7 @@ struct FullModel {
         statistics.ready = list(queue, .ready).count
         statistics.delayed = list(queue, .delayed).count
         statistics.dispatched = list(queue, .dispatched).count
+        statistics.sends = list(queue, .dispatched).count(where: \.isBeingSent)
         statistics.dead = list(queue, .dead).count
         statistics.done = list(queue, .done).count
         statistics.cancelled = list(queue, .cancelled).count
@@ -184,7 +185,8 @@ struct FullModel {
             ($0.readySince, $1.priority, $0.isPushed ? 1 : 0) < ($1.readySince, $0.priority, $1.isPushed ? 1 : 0)
         }
         statistics.oldestReady = oldest?.readySince
-        statistics.isPushed = queues[queue].configuration.isPushed || oldest?.isPushed == true
+        statistics.isPushed =
+            queues[queue].configuration.isPushed || oldest != nil && list(queue, .ready).allSatisfy(\.isPushed)
         return statistics
     }
 

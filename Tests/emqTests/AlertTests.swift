@@ -107,6 +107,28 @@ import Testing
         }
     }
 
+    /// What receivers hold or wait for does not help tasks for workers.
+    @Test func aQueueOfBothKindsStallsWithoutWorkers() throws {
+        let server = try VirtualServer(destinations: try DestinationPolicy(["loopback"]))
+        #expect(try server.send("PUT", "/config/q", #"{"push": {"concurrency": 1}}"#, service: 0).status == 200)
+        let request = #""request": {"url": "http://127.0.0.1:9/", "timeout": 3600}, "expiry": null"#
+        for _ in 0..<2 { try enqueue(server, "q", request) }
+        server.advance(seconds: 301)
+        func figures() throws -> [String: Any] { try server.send("GET", "/stats/q", service: 0).object }
+        let sent = try figures()
+        #expect(sent["dispatched"] as? Int == 1 && sent["sending"] as? Int == 1 && sent["pushed"] as? Bool == true)
+        #expect(try alerts(server).alerts.map(\.kind) == ["queue_late"])
+        for _ in 0..<3 { try enqueue(server, "q", #""retry": 3600, "expiry": null"#) }
+        server.advance(seconds: 301)
+        let both = try figures()
+        #expect(both["ready"] as? Int == 4 && both["sending"] as? Int == 1 && both["pushed"] == nil)
+        #expect(try alerts(server).alerts.map(\.kind) == ["queue_stalled"])
+        _ = try server.send("POST", "/wait/", #"{"queues": ["q"], "max": 1}"#, service: 0)
+        server.advance(seconds: 2)
+        #expect(try figures()["dispatched"] as? Int == 2)
+        #expect(try alerts(server).alerts.map(\.kind) == ["queue_late"])
+    }
+
     /// A worker that always holds a task leaves no moment in which it waits, as long as there are more.
     @Test func aQueueWhoseWorkersAreBusyIsLate() throws {
         let server = try VirtualServer()

@@ -41,6 +41,8 @@ import Testing
         (#""oldest_ready":301,"waiters":0,"paused":false"#, 2, "queue_stalled"),
         (#""oldest_ready":301,"waiters":0,"dispatched":0,"paused":false"#, 2, "queue_stalled"),
         (#""oldest_ready":301,"waiters":0,"dispatched":1,"paused":false"#, 1, "queue_late"),
+        (#""oldest_ready":301,"waiters":0,"dispatched":2,"paused":false,"sending":2"#, 2, "queue_stalled"),
+        (#""oldest_ready":301,"waiters":0,"dispatched":2,"paused":false,"sending":1"#, 1, "queue_late"),
         (#""oldest_ready":299,"waiters":0,"dispatched":1,"paused":false"#, 0, nil),
         (#""oldest_ready":301,"waiters":0,"dispatched":1,"paused":true"#, 0, nil),
         (#""oldest_ready":301,"waiters":1,"dispatched":1,"paused":false"#, 0, nil),

@@ -125,6 +125,7 @@ extension API {
             JSONWriter.writeSeconds(milliseconds: since, to: &responses)
         }
         if statistics.isPushed { responses.append(",\"pushed\":true") }
+        if statistics.sends > 0 { writeCount(",\"sending\":", statistics.sends, to: &responses) }
         writeRates(statistics.lastMinute, to: &responses)
         if let breaker { write(breaker, now: now, to: &responses) }
         write(statistics.totals, to: &responses)

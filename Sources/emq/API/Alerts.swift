@@ -189,7 +189,7 @@ extension QueueFigures {
         func rate(_ count: UInt64) -> Double { Double(count * 1000 / 60) / 1000 }
         ready = Double(statistics.ready)
         dead = Double(statistics.dead)
-        (waiters, dispatched) = (Double(statistics.waiters), Double(statistics.dispatched))
+        (waiters, held) = (Double(statistics.waiters), Double(statistics.dispatched - statistics.sends))
         oldestReadySeconds = statistics.oldestReady.map(seconds) ?? 0
         rates = (rate(statistics.lastMinute.enqueued), rate(statistics.lastMinute.done))
         (isPaused, isPushed) = (statistics.isPaused, statistics.isPushed)

@@ -176,7 +176,7 @@ extension QueueFigures {
         ready = members["ready"]?.number ?? 0
         dead = members["dead"]?.number ?? 0
         waiters = members["waiters"]?.number
-        dispatched = members["dispatched"]?.number ?? 0
+        held = (members["dispatched"]?.number ?? 0) - (members["sending"]?.number ?? 0)
         isPushed = members["pushed"]?.kind == .true
         oldestReadySeconds = members["oldest_ready"]?.number ?? 0
         rates = members["rates"].map { ($0["enqueued"]?.number ?? 0, $0["done"]?.number ?? 0) }

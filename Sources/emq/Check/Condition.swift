@@ -85,9 +85,9 @@ struct QueueFigures {
     var ready = 0.0
     var dead = 0.0
     var waiters: Double?
-    /// How many tasks workers or receivers hold.
-    var dispatched = 0.0
-    /// Whether its tasks are sent, so that no worker waits for them.
+    /// How many tasks workers hold.
+    var held = 0.0
+    /// Whether its tasks are sent, or at least all that are ready, so that they need no worker.
     var isPushed = false
     /// For how long the oldest ready task has been ready, in seconds.
     var oldestReadySeconds = 0.0
@@ -136,7 +136,7 @@ enum QueueCondition {
             if figures.isPushed {
                 found.append(.late(age, isCritical: false))
             } else {
-                found.append(figures.dispatched > 0 ? .busy(age) : .stalled(age))
+                found.append(figures.held > 0 ? .busy(age) : .stalled(age))
             }
         }
         if figures.ready > backlogLimits.count, age > stalledSeconds, !figures.isPaused, let rates = figures.rates,

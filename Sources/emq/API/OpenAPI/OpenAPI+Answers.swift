@@ -237,7 +237,7 @@ extension OpenAPI {
                 ("totals", .reference("Totals")),
             ],
         optional: [
-            ("paused_since", .time), ("pushed", .boolean), ("circuit", .reference("CircuitState")),
+            ("paused_since", .time), ("pushed", .boolean), ("sending", .count), ("circuit", .reference("CircuitState")),
             ("history", Schema.reference("History").orNull),
             trend,
         ])
