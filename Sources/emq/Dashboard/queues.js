@@ -51,7 +51,7 @@ function held(queue) {
 }
 
 function unattended(queue) {
-	return queue.ready > 0 && !queue.paused && queue.waiters === 0 && queue.dispatched === (queue.sending ?? 0) && !queue.pushed && queue.oldest_ready >= 10
+	return queue.oldest_ready >= 10 && !queue.paused && !queue.pushed && !queue.waiters && queue.dispatched === (queue.sending ?? 0)
 		&& badge("no worker", "bad", "Tasks are ready, and no worker waits for them or holds one.");
 }
 
