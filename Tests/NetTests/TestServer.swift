@@ -41,7 +41,6 @@ actor Recorder {
     fileprivate nonisolated let markToRelease = Atomic<UInt64>(0)
     fileprivate nonisolated let isGateOpen = Atomic(false)
     fileprivate nonisolated let shallResume = Atomic(false)
-    fileprivate nonisolated let orders = Mutex<[@Sendable (isolated Recorder) -> Void]>([])
     fileprivate var server: HTTPServer?
 
     fileprivate var record = Seen()
@@ -52,6 +51,7 @@ actor Recorder {
     // Protected by `lock`, because the tests' threads read it. Awaiting the actor instead would make a test wait for
     // all other runnable tests on a machine with few cores.
     private nonisolated(unsafe) var published = Seen()
+    private nonisolated(unsafe) var orders: [@Sendable (isolated Recorder) -> Void] = []
 
     init(loop: EventLoop, clock: TestClock) {
         self.loop = loop
@@ -60,6 +60,12 @@ actor Recorder {
 
     /// The record after the server's last turn. Any thread.
     nonisolated var seen: Seen { lock.withLock { unsafe published } }
+
+    /// Lets the server's thread do something at the beginning of the next turn. Any thread.
+    nonisolated func order(_ body: @escaping @Sendable (isolated Recorder) -> Void) {
+        lock.withLock { unsafe orders.append(body) }
+        loop.wake()
+    }
 
     /// Sends on peers' sockets and opens the gate at the beginning of the next turn, which reads what was sent.
     func openGateInTheNextTurn(after sent: [(TestSocket, String)]) {
@@ -77,8 +83,9 @@ actor Recorder {
             isGateOpen.store(true, ordering: .releasing)
             server?.resume()
         }
-        let orders = orders.withLock { orders in
-            defer { orders = [] }
+        let orders = lock.withLock {
+            let orders = unsafe self.orders
+            unsafe self.orders = []
             return orders
         }
         for order in orders { order(self) }
@@ -341,10 +348,9 @@ final class TestServer {
     /// Calls `body` on the server's thread at the beginning of the next turn, and returns its answer.
     func onLoop<Value: Sendable>(_ body: @escaping @Sendable (isolated Recorder) -> Value) throws -> Value {
         let answer = Answer<Value>()
-        recorder.orders.withLock { $0.append { recorder in answer.value.withLock { $0 = body(recorder) } } }
-        recorder.loop.wake()
-        try eventually("the server's answer") { _ in answer.value.withLock { $0 != nil } }
-        return try #require(answer.value.withLock { $0 })
+        recorder.order { answer.value = body($0) }
+        try eventually("the server's answer") { _ in answer.value != nil }
+        return try #require(answer.value)
     }
 
     /// Opens the gate, and resumes postponed requests at the beginning of the next turn.
@@ -401,8 +407,15 @@ final class TestServer {
 }
 
 /// What the server's thread has answered.
-private final class Answer<Value: Sendable>: Sendable {
-    let value = Mutex<Value?>(nil)
+private final class Answer<Value: Sendable>: @unchecked Sendable {
+    // @unchecked: `lock` protects the value. It is no `Mutex`, which the thread sanitizer does not know.
+    private let lock = NSLock()
+    private var stored: Value?
+
+    var value: Value? {
+        get { lock.withLock { stored } }
+        set { lock.withLock { stored = newValue } }
+    }
 }
 
 /// The state that the starting thread shares with the server's thread. The semaphores order every access.
