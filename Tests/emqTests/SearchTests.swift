@@ -68,10 +68,19 @@ import Testing
         return id
     }
 
+    /// The server's time.
+    private func now() throws -> Double {
+        let figures = try server.get("/stats/?n=1").object["server"] as? [String: Any]
+        return try #require(figures?["now"] as? Double)
+    }
+
     @Test func tasksThatHadTheKeyAreFoundToo() throws {
         let ended = try ["dead", "done", "cancelled", "dead"].map { outcome in
-            usleep(2000)  // They end at different times.
-            return try end(outcome, in: outcome == "done" ? "other" : "q")
+            let id = try end(outcome, in: outcome == "done" ? "other" : "q")
+            // The next one ends at another time.
+            let finished = try #require(try server.task(id)["finished"] as? Double)
+            _ = try eventually("a later time") { try now() > finished ? true : nil }
+            return id
         }
         _ = try end("dead", key: "k2")
         let holder = try server.enqueue("q", #""content": 1, "key": "k""#)
