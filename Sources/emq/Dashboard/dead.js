@@ -64,12 +64,12 @@ export class Dead extends Page {
 	}
 
 	groups({ errors, groups }) {
-		if (errors.length === 0) return h("p.empty", { key: "none" }, this.match ? "No queue with such a name has dead tasks." : "No task is dead.");
+		if (errors.length === 0) return h("p.empty", { key: "none" }, this.match ? "No such queue has dead tasks." : "No task is dead.");
 		return [
 			h("div.table-box", { key: "groups" }, table(this.columns, errors, {
 				class: "groups stack", key: groupKey, more: (group) => this.isOpen(group) && this.tasks(group),
 			})),
-			groups > errors.length && h("p.quiet", { key: "rest" }, `These are the ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue.`),
+			groups > errors.length && h("p.quiet", { key: "rest" }, `The ${count(errors.length)} largest of ${count(groups)} groups. Filter by queue.`),
 		];
 	}
 

@@ -47,12 +47,12 @@ export function badges(queue) {
 }
 
 function held(queue) {
-	return queue.paused && badge("paused", "waiting", "Tasks are kept and not dispatched.");
+	return queue.paused && badge("paused", "waiting", "No task is dispatched.");
 }
 
 function unattended(queue) {
 	return queue.oldest_ready >= 10 && !queue.paused && !queue.pushed && !queue.waiters && queue.dispatched === (queue.sending ?? 0)
-		&& badge("no worker", "bad", "Tasks are ready, and no worker waits for them or holds one.");
+		&& badge("no worker", "bad", "Tasks are ready, and no worker waits or holds one.");
 }
 
 function circuit({ circuit }) {
@@ -209,7 +209,7 @@ export class Queues extends Page {
 
 	select(rows, isSelected) {
 		for (const row of rows) {
-			if (isSelected) this.selected.set(rowKey(row), row);
+			if (isSelected && may("read", row.queue)) this.selected.set(rowKey(row), row);
 			else this.selected.delete(rowKey(row));
 		}
 		this.app.update();

@@ -63,7 +63,7 @@ export class Workers extends Page {
 			h("div.table-box", { key: "table" }, table(this.columns, workers, {
 				key: ({ name }) => name, more: (worker) => this.opened === worker.name && worker.held > 0 && this.tasks(worker),
 			})),
-			total > workers.length && h("p.quiet", { key: "rest" }, `These are ${count(workers.length)} of ${count(total)}. Filter by name.`),
+			total > workers.length && h("p.quiet", { key: "rest" }, `${count(workers.length)} of ${count(total)}. Filter by name.`),
 		];
 	}
 
