@@ -395,12 +395,16 @@ public final class Journal {
     public var syncMicroseconds: Histogram { log.syncMicroseconds }
     /// How long the longest sync of the last minute took, in microseconds.
     public var longestSyncMicroseconds: Int64 { log.longestSync.value(at: LogHelper.steadyMicroseconds()) }
-    /// How much space the file system has left for the journal, in bytes, as of a moment after the last call; nil if that
-    /// is unknown. Does not wait for the disk.
+
+    /// How much space the file system has left for the journal. Does not wait for the disk: each call asks for another
+    /// look, which later calls return.
+    ///
+    /// - Returns: the space at the last look, in bytes; nil if that is unknown.
     public func freeByteCount() -> Int? {
         log.lookForSpace()
         return log.freeByteCount
     }
+
     /// The disk's current problem; the log retries every second.
     public var problem: LogError? {
         guard isRunning else { return nil }

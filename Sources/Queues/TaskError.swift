@@ -11,7 +11,7 @@ public enum TaskError {
     /// line is always the same. Longer lines than 200 bytes are cut at a character.
     ///
     /// Line breaks before the first line and after the last one do not count, unless there are more than 200 of them.
-    /// The summary of a summary is the same. O(1); of a traceback O(bytes of its last line), some 32 at a time.
+    /// The summary of a summary is the same. O(1), or O(bytes of the last line) for a traceback.
     public static func summary(of error: [UInt8]) -> [UInt8] {
         guard let start = error.prefix(maximumSummaryBytes).firstIndex(where: { !isBreak($0) }) else { return [] }
         let first = line(of: error, from: start)

@@ -20,9 +20,9 @@ final class QueueViews {
     /// For how long after its beginning a list is used again, if somebody may be waiting to see a change.
     private static let shortSharingMilliseconds: Int64 = 2000
 
-    /// For how long after its beginning a list is used again. Names are always recent. Whoever looks at figures of many
-    /// queues gets a list that is as old as makes the lists in an order take a thousandth of the time, and at most half a
-    /// minute old: a queue in a list takes about 350 ns.
+    /// For how long after its beginning a list is used again. A list for names is always recent. One for figures lasts
+    /// longer the more queues there are, but for half a minute at most. A queue in a list takes about 350 ns. So the
+    /// lists in one order take less than a thousandth of the time, unless there are more than 85,000 queues.
     private static func sharingMilliseconds(_ content: QueuePage.Content, count: Int) -> Int64 {
         content == .names ? shortSharingMilliseconds : min(30_000, max(shortSharingMilliseconds, Int64(count / 2)))
     }
