@@ -130,16 +130,19 @@ extension Broker {
     /// - Parameters:
     ///   - reference: the task.
     ///   - result: the result; kept as long as the task's record.
+    ///   - log: the end of what the task's command printed, in UTF-8; kept as long as the task's record.
     ///   - now: the time.
     /// - Returns: whether the task, or the dispatch that the reference names, was held at `now`.
-    public func ack(_ reference: TaskReference, result: Span<UInt8>, now: Int64) -> Bool {
+    public func ack(
+        _ reference: TaskReference, result: Span<UInt8>, log: Span<UInt8> = Span(), now: Int64
+    ) -> Bool {
         beginChange()
-        guard let waitedFor = store.ack(reference, result: result, now: now) else { return false }
+        guard let waitedFor = store.ack(reference, result: result, log: log, now: now) else { return false }
         serveWaiters(of: waitedFor, now: now)
         return true
     }
 
-    /// Whether a task's record, with its result, is kept after its end. O(1).
+    /// Whether a task's record, with its result and its log, is kept after its end. O(1).
     public func keepsRecord(of reference: TaskReference) -> Bool {
         let slot = store.task(reference.id)
         return slot != 0 && store.keepMilliseconds(of: slot) > 0
@@ -151,14 +154,17 @@ extension Broker {
     ///   - reference: the task.
     ///   - action: how the task is given back.
     ///   - error: the reason, to be shown with the task; empty to keep the former one.
+    ///   - log: the end of what the task's command printed, in UTF-8, to be shown with the task. It replaces the former
+    ///     one, even if it is empty.
     ///   - now: the time.
     /// - Returns: what becomes of the task.
     public func nak(
-        _ reference: TaskReference, _ action: NakAction, error: Span<UInt8> = Span(), now: Int64
+        _ reference: TaskReference, _ action: NakAction, error: Span<UInt8> = Span(), log: Span<UInt8> = Span(),
+        now: Int64
     ) -> NakOutcome {
         beginChange()
         var waitedFor: Slot = 0
-        let outcome = store.nak(reference, action, error: error, now: now, waitedFor: &waitedFor)
+        let outcome = store.nak(reference, action, error: error, log: log, now: now, waitedFor: &waitedFor)
         serveWaiters(of: waitedFor, now: now)
         return outcome
     }

@@ -97,6 +97,7 @@ extension TaskExtras {
         if withMetadata { try trace.code(&coder, from: 51) }
         try coder.code(53, &attempts)
         try coder.check(AttemptLog.isSound(attempts.span), "attempts that cannot be")
+        try coder.code(54, &log)
         var isReplaced = replacement != nil
         try coder.code(anyOf: Replacement.fields, &isReplaced)
         guard isReplaced else { return }

@@ -36,6 +36,8 @@ final class TaskExtras {
     var attempts: [UInt8] = []
     var progress: [UInt8] = []
     var result: [UInt8] = []
+    /// The end of what the command of the last attempt printed.
+    var log: [UInt8] = []
     /// The name of the queue where it died, if it is a dead letter; and when it died, 0 if unknown.
     var origin: [UInt8] = []
     var died: Int64 = 0
@@ -65,16 +67,17 @@ final class TaskExtras {
     /// Makes a dead letter an ordinary task.
     func endDeadLetter() { (origin, died) = ([], 0) }
 
-    /// The size of all texts that are shown with the task, in bytes, if `limit` bytes of each JSON are shown at most.
+    /// The size of all texts that are shown with the task, in bytes, if `limit` bytes of each JSON, and of the log, are
+    /// shown at most.
     func textBytes(limit: Int) -> Int {
         key.count + min(metadata.count, limit) + min(request.count, limit) + worker.count + error.count
-            + min(progress.count, limit) + min(result.count, limit) + trace.textBytes
+            + min(progress.count, limit) + min(result.count, limit) + min(log.count, limit) + trace.textBytes
     }
 
     /// The approximate memory on the heap, in bytes.
     var byteCount: Int {
         // Tasks that were taken together share the array of the worker's name, but not after a restart.
-        let arrays = [key, metadata, request, worker, error, progress, result, origin, attempts]
+        let arrays = [key, metadata, request, worker, error, progress, result, log, origin, attempts]
         let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Self.heapBytes(32 + $1.count)) }
         return 320 + texts + traceBytes + (replacement?.byteCount ?? 0)
     }

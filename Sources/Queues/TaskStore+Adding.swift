@@ -124,6 +124,7 @@ extension TaskStore {
             extras.attempts = []
             extras.progress = []
             extras.result = []
+            extras.log = []
             extras.endDeadLetter()
         }
         freeContent(of: slot)

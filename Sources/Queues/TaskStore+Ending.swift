@@ -31,37 +31,44 @@ extension TaskStore {
     }
 
     /// Ends a task that is held as done; nil if it is not held.
-    mutating func ack(_ reference: TaskReference, result: Span<UInt8>, now: Int64) -> Slot? {
+    mutating func ack(
+        _ reference: TaskReference, result: Span<UInt8>, log: Span<UInt8>, now: Int64
+    ) -> Slot? {
         let slot = held(reference, now: now)
-        return slot == 0 ? nil : ack(slot, result: result, now: now)
+        return slot == 0 ? nil : ack(slot, result: result, log: log, now: now)
     }
 
     /// Ends a dispatched task as done.
     @inline(__always)
-    mutating func ack(_ slot: Slot, result: Span<UInt8>, now: Int64) -> Slot {
+    mutating func ack(
+        _ slot: Slot, result: Span<UInt8>, log: Span<UInt8> = Span(), now: Int64
+    ) -> Slot {
         count(in: tasks[slot].queue) { $0.acked += 1 }
         let run = now - tasks[slot].dispatched
         activity.dispatchedMilliseconds.record(run)
         queues[tasks[slot].queue].times.runs.note(run)
         if tasks[slot].extras != 0, let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
-        finish(slot, .done, at: now, result: result, now: now)
+        finish(slot, .done, at: now, result: result, log: log, now: now)
         return 0
     }
 
     /// Gives back a task that is held. `waitedFor` receives the queue in which this made a task ready, if it has
     /// waiters.
     mutating func nak(
-        _ reference: TaskReference, _ action: NakAction, error: Span<UInt8>, now: Int64, waitedFor: inout Slot
+        _ reference: TaskReference, _ action: NakAction, error: Span<UInt8>, log: Span<UInt8>, now: Int64,
+        waitedFor: inout Slot
     ) -> NakOutcome {
         let slot = held(reference, now: now)
-        return slot == 0 ? .missing : nak(slot, action, error: error, now: now, waitedFor: &waitedFor)
+        return slot == 0 ? .missing : nak(slot, action, error: error, log: log, now: now, waitedFor: &waitedFor)
     }
 
     /// Gives back a dispatched task.
     mutating func nak(
-        _ slot: Slot, _ action: NakAction, error: Span<UInt8>, now: Int64, waitedFor: inout Slot
+        _ slot: Slot, _ action: NakAction, error: Span<UInt8>, log: Span<UInt8> = Span(), now: Int64,
+        waitedFor: inout Slot
     ) -> NakOutcome {
         if !error.isEmpty { withExtras(slot) { $0.error = Array(copying: error) } }
+        replaceLog(of: slot, with: log)
         switch action {
         case .release, .releasePausing:
             // A release is not an attempt.
@@ -78,6 +85,12 @@ extension TaskStore {
             if tasks[slot].isPushed { activity.failedSends += 1 }
             return fail(slot, action, error: error, leaseRanOut: false, now: now, waitedFor: &waitedFor)
         }
+    }
+
+    /// Replaces the log of the attempt before by that of the attempt that ends; an empty one drops it.
+    private mutating func replaceLog(of slot: Slot, with log: Span<UInt8> = Span()) {
+        if log.isEmpty, extras(of: slot)?.log.isEmpty != false { return }
+        withExtras(slot) { $0.log = Array(copying: log) }
     }
 
     /// Returns a task to the front of its queue if that dispatch is not over. The dispatch counts as an attempt,
@@ -119,6 +132,7 @@ extension TaskStore {
             && tasks[slot].retries < Backoff.retriesAtOnce
         if leaseRanOut {
             noteAttempt(slot, .timedOut, at: endOfDispatch(slot, now: now))
+            replaceLog(of: slot)
         } else {
             noteAttempt(slot, .failed, at: now, error: error)
         }
@@ -199,14 +213,15 @@ extension TaskStore {
     /// Ends a task as done, cancelled or expired. Its record is kept as long as configured.
     @inline(__always)
     mutating func finish(
-        _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8> = Span(), now: Int64
+        _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8> = Span(),
+        log: Span<UInt8> = Span(), now: Int64
     ) {
         if tasks[slot].extras == 0 && configuration(of: tasks[slot].queue) == nil { return remove(slot) }
-        finishSlowly(slot, state, at: time, result: result, now: now)
+        finishSlowly(slot, state, at: time, result: result, log: log, now: now)
     }
 
     private mutating func finishSlowly(
-        _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8>, now: Int64
+        _ slot: Slot, _ state: TaskRecord.State, at time: Int64, result: Span<UInt8>, log: Span<UInt8>, now: Int64
     ) {
         let isOfAttempt =
             state != .done && tasks[slot].state == .dispatched && extras(of: slot)?.replacement == nil
@@ -221,6 +236,7 @@ extension TaskStore {
         if !result.isEmpty || state == .done && extras(of: slot)?.result.isEmpty == false {
             withExtras(slot) { $0.result = Array(copying: result) }
         }
+        if state == .done { replaceLog(of: slot, with: log) }
         _ = transition(slot, to: state, until: kept) { $0.expires = time }
     }
 
@@ -243,6 +259,7 @@ extension TaskStore {
             extras.attempts = []
             extras.progress = []
             extras.result = []
+            extras.log = []
         }
         // A new image replaces the one with the content, so that its space can be reused.
         _ = transition(slot, to: .hidden, until: extras.uniqueUntil, change: [.awaited, .full])
@@ -351,6 +368,7 @@ extension TaskStore {
     private mutating func lapse(_ slot: Slot, now: Int64) -> Slot {
         if let waitedFor = applyReplacement(slot, now: now) { return waitedFor }
         noteAttempt(slot, .timedOut, at: endOfDispatch(slot, now: now))
+        replaceLog(of: slot)
         return transition(slot, to: .ready, until: endOfDispatch(slot, now: now))
     }
 

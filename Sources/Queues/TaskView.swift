@@ -165,6 +165,8 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var progress: [UInt8] { extras?.progress ?? [] }
     /// Its result; empty if there is none.
     public var result: [UInt8] { extras?.result ?? [] }
+    /// The end of what the command of the last attempt that has ended printed, in UTF-8; empty if there is none.
+    public var log: [UInt8] { extras?.log ?? [] }
     /// The name of the queue where it died; empty if it is not a dead letter.
     public var origin: [UInt8] { extras?.origin ?? [] }
 }

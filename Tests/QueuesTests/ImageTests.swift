@@ -74,6 +74,7 @@ import UID
         (extras.backoff, extras.keepMilliseconds, extras.metadata, extras.request) = (backoff, 3, [2], [3])
         (extras.leaseMilliseconds, extras.worker, extras.error, extras.progress) = (4, [4], [5], [6])
         (extras.result, extras.origin, extras.died, extras.hasLapsed) = ([7], [8], 9, true)
+        extras.log = [10]
         extras.trace = trace("a")
         let attempt = TaskAttempt(number: 1, dispatched: 2, ended: 3, outcome: .released, worker: [4])
         AttemptLog.append(attempt, error: [5, 6].span, to: &extras.attempts)

@@ -88,6 +88,27 @@ import Testing
         #expect(try client.post("/touch", "{\"ids\": [\"\(ids[6])\"]}").object["touched"] as? Int == 1)
     }
 
+    /// The log gives way before the error.
+    @Test func aNakSucceedsWithATruncatedLogIfThereIsNoRoom() throws {
+        let (server, client, ids) = try Self.fullServer()
+        let (error, log) = ("no", String(repeating: "é", count: 30_000))
+        for _ in 0..<6 { try Self.takeLarge(server) }
+        // The records of these tasks are not kept, so nothing is refused.
+        let ack = "{\"ids\": [\"\(ids[0])\"], \"result\": 1, \"log\": \"\(log)\"}"
+        #expect(try client.post("/ack", ack).object["acked"] as? Int == 1)
+        func nak(_ id: String) throws -> (error: String, log: String) {
+            let nak = "{\"ids\": [\"\(id)\"], \"error\": \"\(error)\", \"log\": \"\(log)\"}"
+            #expect(try client.post("/nak", nak).object["requeued"] as? Int == 1)
+            let task = try server.task(id)
+            return (task["error"] as? String ?? "", task["log"] as? String ?? "")
+        }
+        #expect(try nak(ids[1]) == (error, log))
+        try Self.fill(server, client)
+        let kept = try nak(ids[2])
+        #expect(kept.log.utf8.count <= 200 && log.hasSuffix(kept.log))
+        #expect(kept.error == error || kept == ("", ""))
+    }
+
     @Test func waitsWithManyNamesAreRefusedAndWorkersWaitsAreNot() throws {
         let (server, client, _) = try Self.fullServer()
         let many = (0..<999).map { "\"new-\($0)\"" }.joined(separator: ",")

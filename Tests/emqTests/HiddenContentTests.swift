@@ -30,7 +30,7 @@ import Testing
     }
 
     /// The members that are hidden together.
-    private let members: Set<String> = ["content", "metadata", "request", "progress", "result"]
+    private let members: Set<String> = ["content", "metadata", "request", "progress", "result", "log"]
 
     @Test func onlyAdministratorsSeeWhatIsHidden() throws {
         _ = try ask("PUT", "/config/q", #"{"show_content": false}"#)
@@ -41,16 +41,19 @@ import Testing
         // Workers get it.
         #expect(wait.body.contains(#""content":"secret""#))
         _ = try ask("POST", "/touch", "{\"ids\": [\"\(id)\"], \"progress\": \"secret\"}")
+        _ = try ask("POST", "/nak", "{\"ids\": [\"\(id)\"], \"log\": \"secret\"}")
+        _ = try ask("POST", "/wait", #"{"queues": ["q"], "max": 1}"#)
         for path in ["/task/\(id)", "/key/q?key=k", "/task/\(id)?content_limit=4", "/peek/q?state=dispatched"] {
             let hidden = try ask("GET", path, as: reader).body
             #expect(hidden.contains(#""content_hidden":true"#) && !hidden.contains("sec"), "\(hidden)")
             let shown = try ask("GET", path).body
             #expect(!shown.contains("content_hidden") && shown.contains("\"sec"), "\(shown)")
         }
-        _ = try ask("POST", "/ack", "{\"ids\": [\"\(id)\"], \"result\": \"secret\"}")
+        _ = try ask("POST", "/ack", "{\"ids\": [\"\(id)\"], \"result\": \"secret\", \"log\": \"secret\"}")
         let done = try ask("GET", "/task/\(id)", as: reader).object
         #expect(done["content_hidden"] as? Bool == true && members.isDisjoint(with: done.keys))
-        #expect(try ask("GET", "/task/\(id)").object["result"] as? String == "secret")
+        let shown = try ask("GET", "/task/\(id)").object
+        #expect(shown["result"] as? String == "secret" && shown["log"] as? String == "secret")
         // Those who wait for results get them.
         #expect(try ask("GET", "/result/\(id)", as: reader).object["result"] as? String == "secret")
         // A configuration takes effect at once, and back.

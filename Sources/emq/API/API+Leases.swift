@@ -11,6 +11,8 @@ struct Reference {
     let written: Range<Int>
     /// The range of its own result, if it has one.
     var result: Range<Int>?
+    /// That of its own log, quotes included.
+    var log: Range<Int>?
 }
 
 extension API {
@@ -24,26 +26,32 @@ extension API {
         var ids: JSONScanner.Entry?
         var tasks: JSONScanner.Entry?
         var result = 0..<0
-        try context.body.forEach(in: bytes, known: ["ids", "result", "tasks"]) { (place, value) throws(Problem) in
+        var log: [UInt8] = []
+        var hasLog = false
+        try context.body.forEach(in: bytes, known: ["ids", "result", "log", "tasks"]) {
+            (place, value) throws(Problem) in
             switch place {
             case 0: ids = value.entry
             case 1: result = value.range
+            case 2:
+                try value.decodeString(byteCounts: API.logByteCounts, into: &log)
+                hasLog = true
             default: tasks = value.entry
             }
         }
         api.references.removeAll(keepingCapacity: true)
         if let tasks {
-            if ids != nil || !result.isEmpty {
+            if ids != nil || !result.isEmpty || hasLog {
                 throw Problem(
-                    .conflictingFields, "send either tasks, with an id and a result each, or ids and result",
-                    field: "tasks")
+                    .conflictingFields,
+                    "send either tasks, with an id, a result and a log each, or ids, result and log", field: "tasks")
             }
             try api.readResults(FieldValue(bytes, tasks, name: "tasks"))
         } else {
             try api.readIDs(bytes, ids)
         }
         let size = api.references.reduce(0) { size, reference in
-            let count = reference.result?.count ?? result.count
+            let count = (reference.result?.count ?? result.count) + (reference.log?.count ?? log.count)
             let isKept =
                 count > 0 && context.covers(reference.task.id, on: broker) && broker.keepsRecord(of: reference.task)
             return isKept ? size + count : size
@@ -52,7 +60,14 @@ extension API {
             api.cost, count: api.references.count, keptBytes: size,
             writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
         api.finish(bytes, &responses, context, begin: "{\"acked\":", on: broker) { reference in
-            broker.ack(reference.task, result: bytes.extracting(reference.result ?? result), now: context.now)
+            if let range = reference.log {
+                log.removeAll(keepingCapacity: true)
+                // It was checked when it was read.
+                _ = JSONValue.decodeString(bytes.extracting(range), into: &log)
+            }
+            defer { if reference.log != nil { log.removeAll(keepingCapacity: true) } }
+            return broker.ack(
+                reference.task, result: bytes.extracting(reference.result ?? result), log: log.span, now: context.now)
         }
         return .answered
     }
@@ -66,17 +81,19 @@ extension API {
         let bytes = request.body
         var ids: JSONScanner.Entry?
         var error: [UInt8] = []
+        var log: [UInt8] = []
         var delay: Int64?
         var isDead = false
         var isReleased = false
-        try context.body.forEach(in: bytes, known: ["ids", "error", "delay", "dead", "release"]) {
+        try context.body.forEach(in: bytes, known: ["ids", "error", "delay", "dead", "release", "log"]) {
             (place, value) throws(Problem) in
             switch place {
             case 0: ids = value.entry
             case 1: error = try value.string(maximumBytes: API.maximumErrorBytes)
             case 2: delay = try value.duration()
             case 3: isDead = try value.boolean()
-            default: isReleased = try value.boolean()
+            case 4: isReleased = try value.boolean()
+            default: try value.decodeString(byteCounts: API.logByteCounts, into: &log)
             }
         }
         api.references.removeAll(keepingCapacity: true)
@@ -99,7 +116,7 @@ extension API {
             } else {
                 .failed
             }
-        try api.admitNaks(&error, context.gate, on: broker)
+        try api.admitNaks(&error, &log, context.gate, on: broker)
         // The last task that returns to the front of a queue is the first one there.
         if isReleased, delay ?? 0 == 0 { api.references.reverse() }
         var dead = 0
@@ -108,7 +125,7 @@ extension API {
             on: broker
         ) {
             reference in
-            switch broker.nak(reference.task, action, error: error.span, now: context.now) {
+            switch broker.nak(reference.task, action, error: error.span, log: log.span, now: context.now) {
             case .missing: return false
             case .requeued: return true
             case .dead:
@@ -150,21 +167,27 @@ extension API {
 
     // MARK: Parts
 
-    /// Admits naks. If there is no room for their error, it is cut or dropped.
-    private func admitNaks(_ error: inout [UInt8], _ gate: Gate, on broker: isolated Broker) throws(Problem) {
+    /// Admits naks. If there is no room for their log and their error, first the log is cut or dropped, then the error.
+    private func admitNaks(
+        _ error: inout [UInt8], _ log: inout [UInt8], _ gate: Gate, on broker: isolated Broker
+    ) throws(Problem) {
         let count = references.count
         let attemptBytes = gate.durability == nil ? 0 : count * Cost.attemptBytes
         let writtenBytes = gate.writtenBytes(of: references, on: broker) + attemptBytes
-        if !error.isEmpty {
+        while !log.isEmpty || !error.isEmpty {
             do throws(Problem) {
                 return try gate.admit(
-                    .grows(Cost.extrasBytes), count: count, keptBytes: count * error.count, writtenBytes: writtenBytes,
-                    on: broker)
+                    .grows(Cost.extrasBytes), count: count, keptBytes: count * (error.count + log.count),
+                    writtenBytes: writtenBytes, on: broker)
             } catch let problem {
                 if problem.awaitsSpace { throw problem }
             }
-            if error.count > API.errorBytesWithoutRoom {
-                error.removeLast(error.count - API.errorBytesWithoutRoom)
+            if log.isEmpty { break }
+            log = log.count > API.textBytesWithoutRoom ? Array(log.characters(ofLast: API.textBytesWithoutRoom)) : []
+        }
+        if !error.isEmpty {
+            if error.count > API.textBytesWithoutRoom {
+                error.removeLast(error.count - API.textBytesWithoutRoom)
                 // Drop a character that was cut in half.
                 while let last = error.last, last & 0b1100_0000 == 0b1000_0000 { error.removeLast() }
                 if let last = error.last, last & 0b1100_0000 == 0b1100_0000 { error.removeLast() }
@@ -177,8 +200,10 @@ extension API {
 
     /// The longest error of a refused task, in bytes.
     static let maximumErrorBytes = 10_000
-    /// The most of an error that is kept on a full disk, in bytes.
-    private static let errorBytesWithoutRoom = 200
+    /// How many bytes the log of an attempt may have.
+    static let logByteCounts = 0...65_536
+    /// The most of an error that is kept on a full disk, and of a log if there is little room, in bytes.
+    private static let textBytesWithoutRoom = 200
 
     /// Makes `references` those of a body that names tasks and says nothing else.
     mutating func readTasks(_ request: borrowing Request, _ context: inout Context) throws(Problem) {
@@ -215,7 +240,7 @@ extension API {
         return JSONValue.decodeString(quoted, into: &decoded) ? Receipt.read(decoded.span) : nil
     }
 
-    /// Adds all elements of an array of objects to `references`. Each has an id and its own result.
+    /// Adds all elements of an array of objects to `references`. Each has an id, its own result and its own log.
     private mutating func readResults(_ array: borrowing FieldValue) throws(Problem) {
         try elements.read(array, of: "objects", maximum: API.maximumIDs)
         for index in 0..<elements.count {
@@ -225,8 +250,17 @@ extension API {
                 try item.read(object, kind: element.kind)
                 var id: JSONScanner.Entry?
                 var result = 0..<0
-                try item.forEach(in: object, known: ["id", "result"]) { (place, value) throws(Problem) in
-                    if place == 0 { id = value.entry } else { result = value.range }
+                var log: Range<Int>?
+                var text: [UInt8] = []
+                try item.forEach(in: object, known: ["id", "result", "log"]) { (place, value) throws(Problem) in
+                    switch place {
+                    case 0: id = value.entry
+                    case 1: result = value.range
+                    default:
+                        text.removeAll(keepingCapacity: true)
+                        try value.decodeString(byteCounts: API.logByteCounts, into: &text)
+                        log = value.range
+                    }
                 }
                 guard let id, id.kind == .string, let task = readReference(object.extracting(id.value)) else {
                     throw Problem(.invalidField, API.malformedReference, field: "id")
@@ -235,7 +269,8 @@ extension API {
                 references.append(
                     Reference(
                         task: task, written: start + id.value.lowerBound..<start + id.value.upperBound,
-                        result: start + result.lowerBound..<start + result.upperBound))
+                        result: start + result.lowerBound..<start + result.upperBound,
+                        log: log.map { start + $0.lowerBound..<start + $0.upperBound }))
             } catch {
                 throw error.inside("tasks[\(index)]")
             }

@@ -82,14 +82,19 @@ struct FieldValue: ~Escapable {
 
     /// A text of 1 to `maximumBytes` bytes of UTF-8.
     func string(maximumBytes: Int) throws(Problem) -> [UInt8] {
-        guard kind == .string else { throw flaw("a string") }
         var decoded: [UInt8] = []
-        guard JSONValue.decodeString(bytes, into: &decoded) else { throw flaw("a string in UTF-8") }
-        guard (1...maximumBytes).contains(decoded.count) else {
-            throw Problem(
-                .invalidField, "\(name) must have 1 to \(maximumBytes) bytes, not \(decoded.count)", field: "\(name)")
-        }
+        try decodeString(byteCounts: 1...maximumBytes, into: &decoded)
         return decoded
+    }
+
+    /// A text with so many bytes of UTF-8, which are appended to `decoded`, an empty array.
+    func decodeString(byteCounts: ClosedRange<Int>, into decoded: inout [UInt8]) throws(Problem) {
+        guard kind == .string else { throw flaw("a string") }
+        guard JSONValue.decodeString(bytes, into: &decoded) else { throw flaw("a string in UTF-8") }
+        guard byteCounts.contains(decoded.count) else {
+            let range = "\(byteCounts.lowerBound) to \(byteCounts.upperBound) bytes"
+            throw Problem(.invalidField, "\(name) must have \(range), not \(decoded.count)", field: "\(name)")
+        }
     }
 
     /// Whether it is an empty string, which legacy systems treat as absent.

@@ -8,10 +8,10 @@ import UID
 
 /// How much of a task an answer shows.
 struct TaskDetail {
-    /// The longest content, metadata, request, progress and result that are shown whole, in bytes. Of a longer one, its
-    /// size and its beginning are shown.
+    /// The longest content, metadata, request, progress, result and log that are shown whole, in bytes. Of a longer
+    /// one, its size and its beginning are shown; of a longer log, its size and its end.
     var maximumBytes = Int.max
-    /// Whether the content is hidden, and with it the metadata, the request, the progress and the result.
+    /// Whether the content is hidden, and with it the metadata, the request, the progress, the result and the log.
     var hidesContent = false
 }
 
@@ -72,6 +72,7 @@ enum TaskWriter {
             let (progress, result) = (task.progress, task.result)
             writeJSON("progress", progress.span, detail, to: &responses)
             writeJSON("result", result.span, detail, to: &responses)
+            writeLog(task.log, detail, to: &responses)
         }
         write(task.attempts, to: &responses)
         responses.append("}")
@@ -195,6 +196,17 @@ enum TaskWriter {
         JSONWriter.writeString(text.span, to: &responses)
     }
 
+    /// Of a log, the end says the most.
+    private static func writeLog(
+        _ log: [UInt8], _ detail: TaskDetail, to responses: inout (some JSONOutput & ~Copyable)
+    ) {
+        if log.count <= detail.maximumBytes { return writeText(",\"log\":", log, to: &responses) }
+        responses.append(",\"log_bytes\":")
+        JSONWriter.writeInteger(Int64(log.count), to: &responses)
+        responses.append(",\"log_end\":")
+        JSONWriter.writeString(log.characters(ofLast: detail.maximumBytes).span, to: &responses)
+    }
+
     private static func writeJSON(
         _ name: StaticString, _ json: Span<UInt8>, _ detail: TaskDetail,
         to responses: inout (some JSONOutput & ~Copyable)
@@ -214,6 +226,13 @@ enum TaskWriter {
         responses.append("_start\":")
         JSONWriter.writeString(
             json.extracting(first: json.characterBoundary(atMost: detail.maximumBytes)), to: &responses)
+    }
+}
+
+extension [UInt8] {
+    /// The last `count` bytes of a text in UTF-8, or up to three fewer, so that they begin with a whole character.
+    func characters(ofLast count: Int) -> ArraySlice<UInt8> {
+        suffix(count).drop { $0 & 0b1100_0000 == 0b1000_0000 }
     }
 }
 

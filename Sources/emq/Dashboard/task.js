@@ -10,6 +10,7 @@ import { cut, layout, task as parse } from "./json.js";
 import { badge, button, card, facts, mayOnlyLook, missing, Page, queueLink, state, table } from "./page.js";
 
 const contentLimit = 262_144;
+const block = (title, text) => h("pre", { tabindex: "0", "aria-label": title }, text);
 
 const attemptColumns = [
 	["Attempt", ({ attempt }) => count(attempt)],
@@ -57,6 +58,7 @@ export class TaskPage extends Page {
 			card(undefined, { key: "steps", "aria-label": "Its way" }, h("ol.steps", steps(task).map(
 				([label, moment, kind, isFuture]) => h(`li.${kind}`, { class: isFuture && "future" }, h("b", label), time(moment), h("div", h("small", ago(moment))))))),
 			this.attempts(task),
+			task.log && card("Log", { key: "log" }, block("Log", plain(task.log))),
 			h("div.columns.two", { key: "texts" },
 				task.content_hidden ? card("Content", { class: "wide" }, h("p.quiet", "The queue hides contents from all but admins."))
 					: this.text("Content", "content", task),
@@ -65,11 +67,9 @@ export class TaskPage extends Page {
 				task.key !== undefined && ["Key", bdi(task.key)],
 				task.unique_until && ["Key taken until", time(task.unique_until)],
 				["Attempt", count(task.attempt)],
-				task.retries !== undefined && ["Retries", `${count(task.retries)}${task.max_retries === undefined ? "" : ` of ${count(task.max_retries)}`}`],
+				task.retries !== undefined && ["Retries", count(task.retries)],
 				task.priority !== undefined && ["Priority", String(task.priority)],
 				task.retry !== undefined && ["Lease", duration(task.retry)],
-				task.keep !== undefined && ["Record kept for", duration(task.keep)],
-				task.backoff !== undefined && ["Backoff", h("code", JSON.stringify(task.backoff))],
 				task.worker && ["Worker", bdi(task.worker)],
 				task.origin && ["Died in", queueLink(task.origin)],
 				task.request_id && ["Request id", bdi(task.request_id)],
@@ -96,7 +96,7 @@ export class TaskPage extends Page {
 		if (size !== undefined) {
 			return card(title, { key: name, class: "wide", actions: h("span.quiet", `${bytes(size)}, of which this is the beginning. `,
 				button("Download the task", () => this.download(task), { class: "quiet" })) },
-			h("pre", { tabindex: "0", "aria-label": title }, plain(task[`${name}_start`] ?? "")));
+			block(title, plain(task[`${name}_start`] ?? "")));
 		}
 		const isString = text.startsWith('"');
 		const isText = isString !== this.asText.has(name);
@@ -113,7 +113,7 @@ export class TaskPage extends Page {
 	describe(title, text, isText) {
 		const old = this.described[title];
 		if (old?.text === text && old.isText === isText) return old.pre;
-		const pre = h("pre", { tabindex: "0", "aria-label": title }, isText ? cut(JSON.parse(text)) : layout(text));
+		const pre = block(title, isText ? cut(JSON.parse(text)) : layout(text));
 		this.described[title] = { text, isText, pre };
 		return pre;
 	}

@@ -150,8 +150,13 @@ extension OpenAPI {
         TaskField.all.compactMap { field in
             guard let name = field.shown.map({ "\($0.name)" }), name != "request" else { return nil }
             return (name, name == "\(field.name)" ? field.schema : .time)
-        } + json("request", .reference("ShownRequest")) + json("progress") + json("result")
+        } + json("request", .reference("ShownRequest")) + json("progress") + json("result") + endOfLog
         + [("attempts", .array(of: .reference("Attempt")))]
+    private static let endOfLog: Properties = [
+        ("log", .text()),
+        ("log_bytes", Schema.count.described("The size, if it exceeds content_limit.")),
+        ("log_end", Schema.text(mayBeEmpty: true).described("The end, instead of the whole.")),
+    ]
     private static let missing: (name: String, schema: Schema) = (
         "missing",
         .array(of: .taskReference).described("The tasks that were not in the state that the request needs.")

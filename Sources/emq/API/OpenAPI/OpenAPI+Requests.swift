@@ -111,17 +111,23 @@ extension OpenAPI {
         .request([
             ids,
             ("result", Schema.any.described("Kept with the task for its keep, and sent to clients that wait for it.")),
-            ("tasks", .null),
+            log, ("tasks", .null),
         ]),
         .request([
-            ("ids", .null), ("result", .null),
+            ("ids", .null), ("result", .null), ("log", .null),
             (
                 "tasks",
                 .array(
-                    of: .request([("id", .taskReference), ("result", .any)], required: ["id"]), 0...API.maximumIDs
-                ).described("Tasks, each with its own result.")
+                    of: .request([("id", .taskReference), ("result", .any), log], required: ["id"]), 0...API.maximumIDs
+                ).described("Tasks, each with its own result and log.")
             ),
         ]))
+
+    private static let log: (name: String, schema: Schema) = (
+        "log",
+        .text(mayBeEmpty: true, maximumBytes: API.logByteCounts.upperBound)
+            .described("The end of what the task's command printed, shown with the task.")
+    )
 
     /// A dead task is neither delayed nor released.
     private static let refusal = Schema.anyOf(
@@ -139,6 +145,7 @@ extension OpenAPI {
         ("delay", Schema.duration.described("The pause in seconds, instead of the backoff.")),
         ("dead", Schema.boolean.described("Whether no more retries follow; not with delay or release.")),
         ("release", Schema.boolean.described("Whether to give the task back instead of failing it.")),
+        log,
     ]
 
     private static let touch: Properties = [
@@ -169,7 +176,7 @@ extension OpenAPI {
         "dead_letter": "The queue that dead tasks move to; null, in a PUT: none. Needs max_retries or on_expiry dead.",
         "dead_expiry": "How many seconds dead tasks stay.",
         "on_expiry": "Whether expired tasks become dead or are deleted.",
-        "show_content": "False hides content, metadata, request, progress and result from those without admin.",
+        "show_content": "False hides content, metadata, request, progress, result and log from those without admin.",
         "push": "Makes emq send the queue's tasks.",
     ]
 

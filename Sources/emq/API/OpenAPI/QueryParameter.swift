@@ -37,7 +37,7 @@ struct QueryParameter: Sendable {
     static let contentLimit = QueryParameter(
         "content_limit", .integer(0 ... .max),
         "Of a content, metadata, request, progress or result with more bytes, shows the size and so many bytes of its "
-            + "beginning.")
+            + "beginning; of a log, of its end.")
 
     // MARK: Of one queue
 
