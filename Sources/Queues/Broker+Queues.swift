@@ -126,7 +126,8 @@ extension Broker {
     public func isFull(_ queue: QueueIndex) -> Bool { store.isFull(queue.slot) }
 
     /// Sets the configuration of a queue; nil removes it. In slices, `advance` makes tasks dead that have no retries
-    /// left under it, and makes tasks that push no longer sends available to workers. O(1) now, O(tasks) in all.
+    /// left under it, or too many leases behind them, and makes tasks that push no longer sends available to workers.
+    /// O(1) now, O(tasks) in all.
     ///
     /// - Throws: `BrokerError.tooManySweeps`.
     public func configure(_ queue: QueueIndex, _ configuration: QueueConfiguration?) throws(BrokerError) {
@@ -134,7 +135,9 @@ extension Broker {
         let wasPushed = store.queues[queue.slot].isPushed
         let isPushed = configuration?.isPushed ?? false
         if wasPushed, !isPushed { try store.beginGivingToWorkers(queue.slot) }
-        if configuration?.maximumRetries != nil { try store.beginWearingOut(queue.slot) }
+        if configuration?.maximumRetries != nil || configuration?.maximumCrashes != nil {
+            try store.beginWearingOut(queue.slot)
+        }
         store.setConfiguration(configuration, of: queue.slot)
         store.update(queue.slot) { $0.isPushed = isPushed }
         store.noteQueue(queue.slot)

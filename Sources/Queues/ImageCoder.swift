@@ -66,7 +66,7 @@ extension ImageCoder where Self: ~Copyable & ~Escapable {
         milliseconds = number < 0 ? nil : number
     }
 
-    /// Codes a limit of retries: 0 for unsaid, 1 for unlimited, otherwise the number plus 2.
+    /// Codes a limit of retries or crashes: 0 for unsaid, 1 for unlimited, otherwise the number plus 2.
     @_lifetime(self: copy self)
     mutating func code(_ field: UInt8, _ limit: inout RetryLimit) throws(Failure) {
         var number: UInt64 =

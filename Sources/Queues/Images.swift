@@ -98,6 +98,8 @@ extension TaskExtras {
         try coder.code(53, &attempts)
         try coder.check(AttemptLog.isSound(attempts.span), "attempts that cannot be")
         try coder.code(54, &log)
+        try coder.code(55, &crashLimit)
+        try coder.code(56, &crashes, default: 0)
         var isReplaced = replacement != nil
         try coder.code(anyOf: Replacement.fields, &isReplaced)
         guard isReplaced else { return }
@@ -129,6 +131,7 @@ extension Replacement {
             try coder.code(75, &options.metadata)
             try coder.code(76, &options.request)
             try options.trace.code(&coder, from: 77)
+            try coder.code(79, &options.crashLimit)
         }
         var isLeaseEmpty = lease == TaskRecord.noLease
         try coder.code(126, &isLeaseEmpty)
@@ -172,7 +175,8 @@ extension QueueConfiguration {
         try coder.code(44, &isExpiryDeath)
         try coder.code(45, &push)
         try coder.code(46, &isPushed)
-        var builtIn = self.builtIn.rawValue
+        var hasAnyCrashes = self.builtIn.contains(.maximumCrashes)
+        var builtIn = self.builtIn.subtracting(.maximumCrashes).rawValue
         try coder.code(50, &builtIn, default: 0)
         self.builtIn = BuiltIn(rawValue: builtIn)
         // 1 means no, 2 yes.
@@ -181,6 +185,12 @@ extension QueueConfiguration {
         showsContent = showing == 0 ? nil : showing == 2
         try coder.check(
             BuiltIn.all.isSuperset(of: self.builtIn) && 0...2 ~= showing, "a configuration that says what cannot be")
+        var crashes = maximumCrashes.map { RetryLimit.limited($0) } ?? .unsaid
+        try coder.code(52, &crashes)
+        if case .limited(let limit) = crashes { maximumCrashes = limit } else { maximumCrashes = nil }
+        // Not in field 50, so that programs which do not know it name a newer version.
+        try coder.code(53, &hasAnyCrashes)
+        if hasAnyCrashes { self.builtIn.insert(.maximumCrashes) }
     }
 }
 

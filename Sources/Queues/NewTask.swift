@@ -12,13 +12,13 @@ public enum Expiry: Hashable, Sendable {
     case after(milliseconds: Int64)
 }
 
-/// How many retries may follow a task's first attempt.
+/// How many retries may follow a task's first attempt, or how many of its leases may run out.
 public enum RetryLimit: Hashable, Sendable {
     /// As the queue's configuration says; without a limit if it does not.
     case unsaid
     /// Any number, until the task expires.
     case unlimited
-    /// This many; when they are used up, the next failure makes the task dead.
+    /// This many; when they are used up, the next failure, or the next lease that runs out, makes the task dead.
     case limited(UInt32)
 }
 
@@ -74,6 +74,8 @@ public final class TaskOptions {
     public var uniqueForMilliseconds: Int64 = 0
     /// How many retries may follow the first attempt.
     public var retryLimit = RetryLimit.unsaid
+    /// How many leases of workers may run out.
+    public var crashLimit = RetryLimit.unsaid
     /// The pause before a retry; nil for the queue's setting.
     public var backoff: Backoff?
     /// How long its record is kept after it is done, cancelled or expired; nil for the queue's setting.

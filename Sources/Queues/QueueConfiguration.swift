@@ -19,6 +19,8 @@ public struct QueueConfiguration: Hashable, Sendable {
     public var expiry = Expiry.unsaid
     /// How many retries may follow a task's first attempt; nil for any number.
     public var maximumRetries: UInt32?
+    /// How many leases of a task may run out; nil for any number.
+    public var maximumCrashes: UInt32?
     /// The pause before a retry; nil for none.
     public var backoff: Backoff?
     /// How long the record of a task is kept after it is done, cancelled or expired.
@@ -64,7 +66,10 @@ public struct QueueConfiguration: Hashable, Sendable {
         /// There may be any number of retries.
         public static let maximumRetries = BuiltIn(rawValue: 32)
 
-        static let all = BuiltIn(rawValue: 63)
+        /// Any number of leases may run out.
+        public static let maximumCrashes = BuiltIn(rawValue: 64)
+
+        static let all = BuiltIn(rawValue: 127)
     }
 
     /// The configuration, completed by the defaults for all queues. The defaults do not say how tasks are sent.
@@ -76,6 +81,7 @@ public struct QueueConfiguration: Hashable, Sendable {
         all.showsContent = showsContent ?? defaults.showsContent
         all.deadExpiryMilliseconds = deadExpiryMilliseconds ?? defaults.deadExpiryMilliseconds
         if maximumRetries == nil, !builtIn.contains(.maximumRetries) { all.maximumRetries = defaults.maximumRetries }
+        if maximumCrashes == nil, !builtIn.contains(.maximumCrashes) { all.maximumCrashes = defaults.maximumCrashes }
         if keepMilliseconds == 0, !builtIn.contains(.keep) { all.keepMilliseconds = defaults.keepMilliseconds }
         if priority == 0, !builtIn.contains(.priority) { all.priority = defaults.priority }
         if maximumLength == nil, !builtIn.contains(.maximumLength) { all.maximumLength = defaults.maximumLength }

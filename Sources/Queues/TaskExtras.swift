@@ -21,6 +21,10 @@ final class TaskExtras {
     /// Until when the key stays taken even if the task has finished.
     var uniqueUntil: Int64 = 0
     var retryLimit = RetryLimit.unsaid
+    var crashLimit = RetryLimit.unsaid
+    /// How many leases of workers have run out since the task was new, kicked or replaced. Above 0, the task has had
+    /// retries, too, or is dead.
+    var crashes: UInt32 = 0
     var backoff: Backoff?
     var keepMilliseconds: Int64?
     var metadata: [UInt8] = []
@@ -56,6 +60,7 @@ final class TaskExtras {
     /// Sets a task's options, except the key.
     func take(_ options: TaskOptions?, arrival: Int64) {
         retryLimit = options?.retryLimit ?? .unsaid
+        crashLimit = options?.crashLimit ?? .unsaid
         backoff = options?.backoff
         keepMilliseconds = options?.keepMilliseconds
         metadata = options?.metadata ?? []

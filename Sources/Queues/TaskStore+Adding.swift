@@ -94,6 +94,7 @@ extension TaskStore {
         withExtras(slot) { extras in
             extras.replacement = replacement
             extras.uniqueUntil = replacement.options?.uniqueUntil(from: replacement.enqueued) ?? 0
+            extras.crashes = 0
         }
         return tasks[slot].state == .dispatched ? 0 : applyReplacement(slot, now: now) ?? 0
     }
@@ -118,6 +119,7 @@ extension TaskStore {
         guard let replacement = extras(of: slot)?.replacement else { return nil }
         withExtras(slot) { extras in
             extras.replacement = nil
+            extras.crashes = 0
             extras.take(replacement.options, arrival: replacement.enqueued)
             extras.worker = []
             extras.error = []

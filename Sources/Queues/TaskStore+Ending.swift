@@ -133,14 +133,19 @@ extension TaskStore {
         if leaseRanOut {
             noteAttempt(slot, .timedOut, at: endOfDispatch(slot, now: now))
             replaceLog(of: slot)
+            noteCrash(of: slot)
         } else {
             noteAttempt(slot, .failed, at: now, error: error)
         }
         if !isPlain {
-            let isLast = action == .dead || maximumRetries(of: slot).map { tasks[slot].retries >= $0 } ?? false
+            let isCrashedOut = leaseRanOut && hasCrashedTooOften(slot)
+            let isLast =
+                action == .dead || isCrashedOut || maximumRetries(of: slot).map { tasks[slot].retries >= $0 } ?? false
             // While the task lives, an error that a worker gave matters more, and this one is not worth the memory of
             // extras.
-            if leaseRanOut, isLast, !isShortOfMemory || tasks[slot].extras != 0 { noteThatLeaseRanOut(slot) }
+            if leaseRanOut, isLast, !isShortOfMemory || tasks[slot].extras != 0 {
+                noteThatLeaseRanOut(slot, isLastCrash: isCrashedOut)
+            }
             if isLast {
                 waitedFor = die(slot, at: now, now: now)
                 return .dead
@@ -162,10 +167,21 @@ extension TaskStore {
         return .requeued
     }
 
-    /// Notes why an attempt failed if no worker gave a reason.
-    private mutating func noteThatLeaseRanOut(_ slot: Slot) {
+    /// Counts a lease of a worker that ran out, if there is memory for it. No worker held a task that was being sent.
+    private mutating func noteCrash(of slot: Slot) {
+        if tasks[slot].isPushed || isShortOfMemory && tasks[slot].extras == 0 { return }
+        withExtras(slot) { if $0.crashes < .max { $0.crashes += 1 } }
+    }
+
+    /// Notes why a task failed if no worker gave a reason.
+    ///
+    /// - Parameters:
+    ///   - slot: the task.
+    ///   - isLastCrash: whether too many of its leases have run out.
+    private mutating func noteThatLeaseRanOut(_ slot: Slot, isLastCrash: Bool) {
         withExtras(slot) { extras in
             extras.error = Array("the lease ran out".utf8)
+            if isLastCrash, extras.crashes > 1 { extras.error += Array(" \(extras.crashes) times".utf8) }
             if !extras.worker.isEmpty { extras.error += Array(" (worker ".utf8) + extras.worker + Array(")".utf8) }
         }
     }
@@ -291,7 +307,7 @@ extension TaskStore {
         withExtras(slot) { extras in
             extras.key = []
             extras.uniqueUntil = 0
-            extras.retryLimit = .unsaid
+            (extras.retryLimit, extras.crashLimit, extras.crashes) = (.unsaid, .unsaid, 0)
             (extras.origin, extras.died) = (origin, time)
         }
         // The defaults for all queues apply to tasks, not to dead letters.
@@ -299,7 +315,7 @@ extension TaskStore {
         return makeReady(slot, in: target, expiry: expiry == .unsaid ? .never : expiry, now: now)
     }
 
-    /// Makes a task ready in another queue, with its retries and its expiry reset.
+    /// Makes a task ready in another queue, with its retries and its expiry reset. The caller resets its crashes.
     mutating func makeReady(_ slot: Slot, in target: Slot, expiry: Expiry, now: Int64) -> Slot {
         let lifetime = lifetimeMilliseconds(expiry, in: target)
         return transition(slot, to: .ready, until: now, in: target) { record in
@@ -324,7 +340,9 @@ extension TaskStore {
 
     /// Ends a task that a take found to be expired or worn out.
     mutating func endPendingRemoval(_ slot: Slot, now: Int64) -> Slot {
-        tasks[slot].expires <= now ? expire(slot, now: now) : die(slot, at: now, now: now)
+        if tasks[slot].expires <= now { return expire(slot, now: now) }
+        if hasCrashedTooOften(slot) { noteThatLeaseRanOut(slot, isLastCrash: true) }
+        return die(slot, at: now, now: now)
     }
 
     /// Cancels an unfinished task, or, if asked to, a dead one; false if it is neither.

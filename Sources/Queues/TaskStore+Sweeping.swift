@@ -127,7 +127,10 @@ extension TaskStore {
         else { return nil }
         takeKey(slot)
         let isDead = tasks[slot].state == .dead
-        if isDead { countOverLength(in: queue) }
+        if isDead {
+            countOverLength(in: queue)
+            if extras(of: slot)?.crashes ?? 0 > 0 { withExtras(slot) { $0.crashes = 0 } }
+        }
         return transition(slot, to: .ready, until: now) { record in
             // A task that was added with a delay expires after its end; a retry does not change the expiry.
             let expires = now.addingWithinRange(record.lifetimeMilliseconds)
@@ -147,7 +150,10 @@ extension TaskStore {
         guard let origin = extras(of: slot)?.origin, !origin.isEmpty, tasks[slot].state.isMovable,
             let target = try? queue(named: origin.span)
         else { return nil }
-        withExtras(slot) { $0.endDeadLetter() }
+        withExtras(slot) { extras in
+            extras.endDeadLetter()
+            extras.crashes = 0
+        }
         return makeReady(slot, in: target, expiry: .unsaid, now: now)
     }
 

@@ -388,10 +388,20 @@ struct TaskStore: ~Copyable {
         }
     }
 
-    /// Whether a task has had more retries than it may have.
+    /// Whether a task has had more retries than it may have, or more of its leases have run out than may.
     func isWornOut(_ slot: Slot) -> Bool {
-        guard let limit = maximumRetries(of: slot) else { return false }
-        return tasks[slot].retries > limit
+        if let limit = maximumRetries(of: slot), tasks[slot].retries > limit { return true }
+        return hasCrashedTooOften(slot)
+    }
+
+    /// Whether more leases of a task have run out than may.
+    func hasCrashedTooOften(_ slot: Slot) -> Bool {
+        guard let extras = extras(of: slot), extras.crashes > 0 else { return false }
+        return switch extras.crashLimit {
+        case .unsaid: extras.crashes > configuration(of: tasks[slot].queue)?.value.maximumCrashes ?? .max
+        case .unlimited: false
+        case .limited(let limit): extras.crashes > limit
+        }
     }
 
     /// How long the record of a task is kept after its end.

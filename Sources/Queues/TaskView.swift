@@ -140,6 +140,12 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var retryLimit: Int? {
         if case .limited(let limit)? = extras?.retryLimit { Int(limit) } else { nil }
     }
+    /// How many leases of workers have run out since it was added, kicked or replaced.
+    public var crashes: UInt32 { extras?.crashes ?? 0 }
+    /// How many leases may run out, if it has its own limit.
+    public var crashLimit: Int? {
+        if case .limited(let limit)? = extras?.crashLimit { Int(limit) } else { nil }
+    }
     /// Its key; empty if it has none.
     public var key: [UInt8] { extras?.key ?? [] }
     /// Until when its key stays taken even if it finishes before; nil if the task does not ask for it.

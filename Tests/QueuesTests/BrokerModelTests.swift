@@ -44,8 +44,14 @@ private struct Trial {
     func run() throws {
         var random = Random(seed: seed)
         let start = random.oneIn(2) ? 1_790_000_000_000 : random.anyLength(bits: 42)
+        let maximumCrashes = random.oneIn(2) ? UInt32(random.below(4)) : nil
         try withBroker(now: start, firstToken: 7, maximumTasks: 100_000) { [random] broker in
-            var run = Run(trial: self, random: random, now: start)
+            if let maximumCrashes {
+                var defaults = QueueConfiguration()
+                defaults.maximumCrashes = maximumCrashes
+                try broker.setDefaults(defaults)
+            }
+            var run = Run(trial: self, random: random, maximumCrashes: maximumCrashes, now: start)
             for operation in 1...operations {
                 do {
                     try run.step(on: broker)
@@ -86,10 +92,10 @@ private struct Run {
     var lastTask: UInt64 = 0
     var lastWaiter = 0
 
-    init(trial: Trial, random: Random, now: Int64) {
+    init(trial: Trial, random: Random, maximumCrashes: UInt32?, now: Int64) {
         self.trial = trial
         self.random = random
-        model = Model(queues: trial.queues, firstToken: 7, now: now)
+        model = Model(queues: trial.queues, maximumCrashes: maximumCrashes ?? .max, firstToken: 7, now: now)
     }
 
     mutating func step(on broker: isolated Broker) throws {
@@ -216,7 +222,8 @@ private struct Run {
             let isReady = try broker.peek("\(queue)", now: model.now).contains(task)
             // For a pause, this says that it has begun.
             let pauses = try event.isLease && broker.peek("\(queue)", .delayed, now: model.now).contains(task)
-            return wasTaken || isReady || pauses
+            let isDead = try broker.peek("\(queue)", .dead, now: model.now).contains(task)
+            return wasTaken || isReady || pauses || isDead
         case .waitOver(let waiter):
             return log.completions.contains { $0.waiter == waiter }
         }

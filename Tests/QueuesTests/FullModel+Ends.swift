@@ -78,24 +78,28 @@ extension FullModel {
         }
     }
 
-    mutating func ack(_ number: UInt64, token: UInt64?, result: String) -> Bool {
+    mutating func ack(_ number: UInt64, token: UInt64?, result: String, log: String) -> Bool {
         guard let index = held(number, token) else { return false }
-        ack(index, result: result)
+        ack(index, result: result, log: log)
         return true
     }
 
-    mutating func ack(_ index: Int, result: String) {
+    mutating func ack(_ index: Int, result: String, log: String = "") {
         queues[tasks[index].queue].totals.acked += 1
+        tasks[index].log = log
         if !applyReplacement(index) { finish(index, .done, at: now, result: result) }
     }
 
-    mutating func nak(_ number: UInt64, token: UInt64?, _ action: NakAction, error: String) -> NakOutcome {
+    mutating func nak(
+        _ number: UInt64, token: UInt64?, _ action: NakAction, error: String, log: String
+    ) -> NakOutcome {
         guard let index = held(number, token) else { return .missing }
-        return nak(index, action, error: error)
+        return nak(index, action, error: error, log: log)
     }
 
-    mutating func nak(_ index: Int, _ action: NakAction, error: String) -> NakOutcome {
+    mutating func nak(_ index: Int, _ action: NakAction, error: String, log: String = "") -> NakOutcome {
         if !error.isEmpty { tasks[index].error = error }
+        tasks[index].log = log
         switch action {
         case .release: release(index, pause: 0)
         case .releasePausing(let milliseconds): release(index, pause: milliseconds)
@@ -119,17 +123,26 @@ extension FullModel {
 
     mutating func fail(_ index: Int, _ action: NakAction, leaseRanOut: Bool = false) -> NakOutcome {
         if applyReplacement(index) { return .requeued }
+        if leaseRanOut {
+            tasks[index].log = ""
+            if !tasks[index].isPushed { tasks[index].crashes += 1 }
+        }
         let task = tasks[index]
         let configuration = queues[task.queue].configuration
-        let limit: UInt32 =
-            switch task.says.limit {
-            case .unsaid: configuration.maximumRetries ?? .max
+        func number(_ limit: RetryLimit, _ configured: UInt32?) -> UInt32 {
+            switch limit {
+            case .unsaid: configured ?? .max
             case .unlimited: .max
             case .limited(let limit): limit
             }
-        if action == .dead || task.retries >= limit {
+        }
+        let crashes = number(task.says.crashLimit, configuration.maximumCrashes)
+        let isCrashedOut = leaseRanOut && task.crashes > crashes
+        if action == .dead || isCrashedOut || task.retries >= number(task.says.limit, configuration.maximumRetries) {
             if leaseRanOut {
-                tasks[index].error = "the lease ran out" + (task.worker.isEmpty ? "" : " (worker \(task.worker))")
+                let times = isCrashedOut && task.crashes > 1 ? " \(task.crashes) times" : ""
+                let worker = task.worker.isEmpty ? "" : " (worker \(task.worker))"
+                tasks[index].error = "the lease ran out" + times + worker
             }
             die(index, at: now)
             return .dead
@@ -241,7 +254,7 @@ extension FullModel {
         if let letter = queues[queue].configuration.deadLetter, tasks[index].origin == nil {
             tasks[index].holdsKey = false
             tasks[index].says.key = []
-            tasks[index].says.limit = .unsaid
+            (tasks[index].says.limit, tasks[index].says.crashLimit) = (.unsaid, .unsaid)
             (tasks[index].origin, tasks[index].died) = (queue, time)
             let target = queues.indices.first { Array("\($0)".utf8) == letter } ?? queue
             let expiry = queues[target].configuration.expiry
@@ -256,7 +269,7 @@ extension FullModel {
 
     mutating func makeReady(_ index: Int, in target: Int, expiry: Expiry) {
         come(index, to: target, isUnfinished: true)
-        tasks[index].retries = 0
+        (tasks[index].retries, tasks[index].crashes) = (0, 0)
         tasks[index].lifetime = lifetime(expiry, target)
         tasks[index].expires = now.addingWithinRange(tasks[index].lifetime)
         put(index, .ready, until: .max)
@@ -293,7 +306,7 @@ extension FullModel {
         takeKey(index)
         let expires = now.addingWithinRange(tasks[index].lifetime)
         if tasks[index].state == .dead {
-            tasks[index].retries = 0
+            (tasks[index].retries, tasks[index].crashes) = (0, 0)
             tasks[index].expires = expires
             if isFull(tasks[index].queue) { queues[tasks[index].queue].totals.overLength += 1 }
         } else {

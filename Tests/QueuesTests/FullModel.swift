@@ -16,6 +16,7 @@ struct FullModel {
         var conflict = KeyConflict.keep
         var uniqueFor: Int64 = 0
         var limit = RetryLimit.unsaid
+        var crashLimit = RetryLimit.unsaid
         var backoff: Backoff?
         var keep: Int64?
         var hasRequest = false
@@ -38,13 +39,14 @@ struct FullModel {
         var finished: Int64?
         var attempt: UInt32 = 0
         var retries: UInt32 = 0
+        var crashes: UInt32 = 0
         var token: UInt64 = 0
         var lease: Int64 = 0
         /// The task is ready to be sent, or is being sent.
         var isPushed = false
         var holdsKey = false
         var uniqueUntil: Int64 = 0
-        var worker = "", error = "", progress = "", result = ""
+        var worker = "", error = "", progress = "", result = "", log = ""
         var origin: Int?
         /// When the task died, if it is a dead letter.
         var died: Int64?
@@ -270,7 +272,7 @@ struct FullModel {
         queues[tasks[index].queue].totals.enqueued += 1
         tasks[index].lifetime = lifetime(says.expiry, tasks[index].queue)
         tasks[index].expires = max(now, says.due ?? now).addingWithinRange(tasks[index].lifetime)
-        tasks[index].retries = 0
+        (tasks[index].retries, tasks[index].crashes) = (0, 0)
         tasks[index].uniqueUntil = says.uniqueFor > 0 ? arrivalTime + says.uniqueFor : 0
         tasks[index].replacement = (says, arrivalTime)
         setTimer(index)
@@ -291,6 +293,7 @@ struct FullModel {
         tasks[index].priority = says.priority ?? 0
         tasks[index].enqueued = enqueued
         (tasks[index].worker, tasks[index].error, tasks[index].progress, tasks[index].result) = ("", "", "", "")
+        tasks[index].log = ""
     }
 
     func lifetime(_ expiry: Expiry, _ queue: Int) -> Int64 {

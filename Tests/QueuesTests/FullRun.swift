@@ -34,6 +34,7 @@ struct FullRun {
     let log = Log()
     /// The maximum number of retries in all queues.
     let limit: UInt32?
+    let crashLimit: UInt32?
     /// The queues that the broker reported as having tasks to send, and all dispatches to the sender.
     var sendable: Set<QueueIndex> = []
     var sends: [(key: DispatchKey, token: UInt64)] = []
@@ -46,20 +47,23 @@ struct FullRun {
         var configurations: [QueueConfiguration] = []
         // All queues have the same limit, so a task that moves never exceeds the limit of its new queue.
         let limit = random.oneIn(2) ? UInt32(random.below(3)) : nil
+        let crashLimit = random.oneIn(2) ? UInt32(random.below(3)) : nil
         for queue in 0..<4 {
-            let configuration = Self.configuration(of: queue, limit: limit, &random)
+            let configuration = Self.configuration(of: queue, limit: limit, crashLimit: crashLimit, &random)
             configurations.append(configuration ?? QueueConfiguration())
             try broker.configure(try broker.queue("\(queue)"), configuration)
         }
         self.random = random
-        self.limit = limit
+        (self.limit, self.crashLimit) = (limit, crashLimit)
         model = FullModel(configurations: configurations, seed: 0, firstToken: 7, now: now)
     }
 
-    private static func configuration(of queue: Int, limit: UInt32?, _ random: inout Random) -> QueueConfiguration? {
-        if limit == nil && random.oneIn(3) { return nil }
+    private static func configuration(
+        of queue: Int, limit: UInt32?, crashLimit: UInt32?, _ random: inout Random
+    ) -> QueueConfiguration? {
+        if limit == nil && crashLimit == nil && random.oneIn(3) { return nil }
         var configuration = QueueConfiguration()
-        configuration.maximumRetries = limit
+        (configuration.maximumRetries, configuration.maximumCrashes) = (limit, crashLimit)
         if random.oneIn(3) { configuration.backoff = Backoff(minimumMilliseconds: unit) }
         if random.oneIn(3) { configuration.keepMilliseconds = unit * Int64(random.below(6)) }
         if random.oneIn(3) { configuration.priority = Int8(random.below(3)) - 1 }
@@ -89,9 +93,11 @@ struct FullRun {
         case 44..<52:
             let (number, token) = someTask(.dispatched)
             let result = random.oneIn(2) ? "" : "r\(number)"
+            let printed = someLog()
             let answer = broker.ack(
-                TaskReference(id: id(number), token: token), result: Array(result.utf8).span, now: now)
-            try expect(answer, model.ack(number, token: token, result: result), "ack")
+                TaskReference(id: id(number), token: token), result: Array(result.utf8).span,
+                log: Array(printed.utf8).span, now: now)
+            try expect(answer, model.ack(number, token: token, result: result, log: printed), "ack")
         case 52..<58: try endSending(on: broker)
         case 58..<64:
             // One event for the waiters.
@@ -101,9 +107,11 @@ struct FullRun {
                 let (number, token) = someTask(.dispatched)
                 let action = someAction()
                 let error = random.oneIn(3) ? "e\(random.below(9))" : ""
+                let printed = someLog()
                 let answer = broker.nak(
-                    TaskReference(id: id(number), token: token), action, error: Array(error.utf8).span, now: now)
-                try expect(answer, model.nak(number, token: token, action, error: error), "nak")
+                    TaskReference(id: id(number), token: token), action, error: Array(error.utf8).span,
+                    log: Array(printed.utf8).span, now: now)
+                try expect(answer, model.nak(number, token: token, action, error: error, log: printed), "nak")
             }
             broker.endEvent(now: now)
             model.endEvent()
@@ -147,7 +155,7 @@ struct FullRun {
             broker.pause(try broker.queue("\(queue)"), now: now)
             model.pause(queue)
         case 82:
-            let configuration = Self.configuration(of: queue, limit: limit, &random)
+            let configuration = Self.configuration(of: queue, limit: limit, crashLimit: crashLimit, &random)
             try broker.configure(try broker.queue("\(queue)"), configuration)
             model.configure(queue, configuration ?? QueueConfiguration())
             if model.queues[queue].isResuming { try proceed(to: now, on: broker) }
@@ -240,6 +248,7 @@ struct FullRun {
         says.conflict = [.keep, .reject, .replace][random.below(3)]
         if random.oneIn(3) { says.uniqueFor = someTime() }
         if random.oneIn(3) { says.limit = random.oneIn(3) ? .unlimited : .limited(UInt32(random.below(3))) }
+        if random.oneIn(3) { says.crashLimit = random.oneIn(3) ? .unlimited : .limited(UInt32(random.below(3))) }
         if random.oneIn(4) { says.backoff = Backoff(minimumMilliseconds: someTime(), maximumDoublings: 2) }
         if random.oneIn(4) { says.keep = someTime() - Self.unit }
         says.hasRequest = random.oneIn(3)
@@ -251,7 +260,7 @@ struct FullRun {
         options.key = says.key
         options.onConflict = says.conflict
         options.uniqueForMilliseconds = says.uniqueFor
-        options.retryLimit = says.limit
+        (options.retryLimit, options.crashLimit) = (says.limit, says.crashLimit)
         options.backoff = says.backoff
         options.keepMilliseconds = says.keep
         options.request = says.hasRequest ? [1] : []
@@ -492,6 +501,8 @@ struct FullRun {
         ][random.below(7)]
     }
 
+    private mutating func someLog() -> String { random.oneIn(2) ? "" : "l\(random.below(9))" }
+
     private mutating func someTime() -> Int64 { Self.unit * Int64(1 + random.below(8)) }
 
     /// Usually a task in that state, named by its id or by a receipt, valid or not.
@@ -514,7 +525,8 @@ struct FullShown: Equatable {
     var enqueued: Int64, retryLimit: Int?, due: Int64?, leaseEnd: Int64?, expires: Int64?, finished: Int64?
     var died: Int64?
     var key: [UInt8]
-    var worker: String, error: String, progress: String, result: String, origin: String
+    var crashes: UInt32, crashLimit: Int?
+    var worker: String, error: String, progress: String, result: String, log: String, origin: String
 
     init(_ view: borrowing TaskView) {
         queue = text(view.queueName)
@@ -527,6 +539,8 @@ struct FullShown: Equatable {
         error = text(view.error.span)
         progress = text(view.progress.span)
         result = text(view.result.span)
+        log = text(view.log.span)
+        (crashes, crashLimit) = (view.crashes, view.crashLimit)
         origin = text(view.origin.span)
     }
 
@@ -537,6 +551,7 @@ struct FullShown: Equatable {
         (attempt, retries, token, priority) = (task.attempt, task.retries, task.token, task.priority)
         enqueued = task.enqueued
         if case .limited(let limit) = task.says.limit { retryLimit = Int(limit) }
+        if case .limited(let limit) = task.says.crashLimit { crashLimit = Int(limit) }
         due = task.state == .delayed ? task.until : nil
         leaseEnd = task.state == .dispatched ? task.until : nil
         expires = task.isUnfinished && task.expires != .max ? task.expires : nil
@@ -544,6 +559,7 @@ struct FullShown: Equatable {
         died = task.origin == nil ? (task.state == .dead ? finished : nil) : task.died
         key = task.says.key
         (worker, error, progress, result) = (task.worker, task.error, task.progress, task.result)
+        (log, crashes) = (task.log, task.crashes)
         origin = task.origin.map { "\($0)" } ?? ""
     }
 }

@@ -74,7 +74,7 @@ import UID
         (extras.backoff, extras.keepMilliseconds, extras.metadata, extras.request) = (backoff, 3, [2], [3])
         (extras.leaseMilliseconds, extras.worker, extras.error, extras.progress) = (4, [4], [5], [6])
         (extras.result, extras.origin, extras.died, extras.hasLapsed) = ([7], [8], 9, true)
-        extras.log = [10]
+        (extras.log, extras.crashLimit, extras.crashes) = ([10], .limited(11), 12)
         extras.trace = trace("a")
         let attempt = TaskAttempt(number: 1, dispatched: 2, ended: 3, outcome: .released, worker: [4])
         AttemptLog.append(attempt, error: [5, 6].span, to: &extras.attempts)
@@ -85,7 +85,7 @@ import UID
         let options = TaskOptions()
         (options.uniqueForMilliseconds, options.retryLimit, options.backoff) = (9, .unlimited, backoff)
         (options.keepMilliseconds, options.metadata, options.request) = (0, [10], [11])
-        options.trace = trace("b")
+        (options.trace, options.crashLimit) = (trace("b"), .limited(12))
         (replacement.options, extras.replacement) = (options, replacement)
         let read = TaskExtras(task: 0)
         var isSame = false
@@ -165,7 +165,7 @@ import UID
         (configuration.priority, configuration.maximumLength, configuration.deadLetter) = (-5, 6, [7])
         (configuration.deadExpiryMilliseconds, configuration.isExpiryDeath) = (8, true)
         (configuration.push, configuration.isPushed, configuration.builtIn) = ([9], true, .all)
-        configuration.showsContent = true
+        (configuration.showsContent, configuration.maximumCrashes) = (true, 10)
         var (written, read) = (configuration, QueueConfiguration())
         try roundTrip({ written.code(&$0) }, { try read.code(&$0) })
         expectAllFields(of: configuration, in: read, unlike: QueueConfiguration(), but: [])

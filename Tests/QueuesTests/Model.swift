@@ -16,6 +16,7 @@ struct Model {
         var dispatched: Int64 = 0
         var leaseEnd: Int64 = 0
         var retries = 0
+        var crashes: UInt32 = 0
         /// When the task is ready again, while it pauses after many retries.
         var due: Int64?
         /// The position of the task's timer in the order in which all timers were set.
@@ -52,12 +53,15 @@ struct Model {
     private(set) var waiters: [Waiter] = []
     /// The calls since the caller last emptied this.
     var completions: [Completion] = []
+    /// How many leases of a task may run out.
+    private let maximumCrashes: UInt32
     private var nextToken: UInt64
     private var settings = 0
     /// Whether waiters are served when the current event is over.
     private var isEvent = false
 
-    init(queues: Int, firstToken: UInt64, now: Int64) {
+    init(queues: Int, maximumCrashes: UInt32 = .max, firstToken: UInt64, now: Int64) {
+        self.maximumCrashes = maximumCrashes
         ready = Array(repeating: [], count: queues)
         nextToken = firstToken
         self.now = now
@@ -160,7 +164,7 @@ struct Model {
     mutating func happen(_ event: Event) {
         switch event {
         case .leaseOver(let task, _):
-            if let index = index(of: task) { fail(index) }
+            if let index = index(of: task) { crash(index) }
         case .pauseOver(let task, _):
             if let index = index(of: task) { requeue(index, atFront: false) }
         case .waitOver(let number):
@@ -186,6 +190,14 @@ struct Model {
     private mutating func setTimer(_ index: Int) {
         settings += 1
         tasks[index].set = settings
+    }
+
+    /// A task that has crashed too often is dead.
+    private mutating func crash(_ index: Int) {
+        tasks[index].crashes += 1
+        guard tasks[index].crashes > maximumCrashes else { return fail(index) }
+        tasks[index].isDispatched = false
+        tasks[index].expires = now.addingWithinRange(QueueConfiguration.defaultDeadExpiryMilliseconds)
     }
 
     /// The first nine retries follow at once. Those after them pause for a second, which doubles up to a minute.

@@ -114,10 +114,11 @@ extension API {
                 throw Problem(.invalidField, "dead_letter must be another queue", field: "dead_letter")
             }
             let all = broker.defaults.map { read.completed(by: $0) } ?? read
-            if all.maximumRetries == nil, !all.isExpiryDeath {
+            if all.maximumRetries == nil, all.maximumCrashes == nil, !all.isExpiryDeath {
                 throw Problem(
                     .missingField,
-                    "dead_letter needs max_retries or \"on_expiry\": \"dead\"; otherwise no task goes there",
+                    "dead_letter needs max_retries, max_crashes or \"on_expiry\": \"dead\"; otherwise no task goes "
+                        + "there",
                     field: "dead_letter")
             }
         }

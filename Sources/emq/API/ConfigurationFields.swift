@@ -87,6 +87,9 @@ struct ConfigurationField: Sendable {
             "max_retries", orNull: .retryLimit, builtIn: .maximumRetries, { $0.maximumRetries = $1 },
             shown: { $0.maximumRetries.map { .integer(Int64($0)) } }),
         ConfigurationField(
+            "max_crashes", orNull: .retryLimit, builtIn: .maximumCrashes, { $0.maximumCrashes = $1 },
+            shown: { $0.maximumCrashes.map { .integer(Int64($0)) } }),
+        ConfigurationField(
             "backoff", .backoff, { $0.configuration.backoff = $1 }, shown: { $0.backoff.map { .json($0.json) } }),
         ConfigurationField(
             "keep", .duration, builtIn: .keep, when: 0, shownAs: .integer(0), { $0.keepMilliseconds = $1 },

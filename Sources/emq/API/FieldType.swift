@@ -56,7 +56,7 @@ extension FieldType<Bool> {
 }
 
 extension FieldType<UInt32> {
-    /// A number of retries.
+    /// A number of retries, or of leases that run out.
     static var retryLimit: Self { Self(.retryLimit) { (value, _) throws(Problem) in try value.retryLimit() } }
 }
 

@@ -150,7 +150,7 @@ extension FieldValue {
 }
 
 extension FieldValue {
-    /// The maximum number of retries.
+    /// The maximum number of retries, or of leases that run out.
     func retryLimit() throws(Problem) -> UInt32 {
         UInt32(truncatingIfNeeded: try integer(0...Int64(UInt32.max)))
     }

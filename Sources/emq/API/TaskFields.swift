@@ -38,14 +38,14 @@ final class TaskField: Sendable {
     /// A field in which `null` is a value.
     convenience init<Value>(
         _ name: StaticString, orNull type: FieldType<Value>,
-        _ store: @escaping @Sendable (inout TaskFields, Value?) -> Void
+        _ store: @escaping @Sendable (inout TaskFields, Value?) -> Void, shown: Shown? = nil
     ) {
         let readValue = type.read
         self.init(
             name,
             FieldType<Value?>(type.schema, acceptsNull: true) { (value, now) throws(Problem) in
                 value.kind == .null ? nil : try readValue(value, now)
-            }, store)
+            }, store, shown: shown)
     }
 
     /// All fields, the most usual ones first.
@@ -65,6 +65,10 @@ final class TaskField: Sendable {
         TaskField(
             "max_retries", orNull: .retryLimit,
             { $0.options.retryLimit = if let limit = $1 { .limited(limit) } else { .unlimited } }),
+        TaskField(
+            "max_crashes", orNull: .retryLimit,
+            { $0.options.crashLimit = if let limit = $1 { .limited(limit) } else { .unlimited } },
+            shown: ("max_crashes", { $0.crashLimit.map { .integer(Int64($0)) } })),
         TaskField("backoff", .backoff, { $0.options.backoff = $1 }),
         TaskField(
             "key", .text(maximumBytes: TaskKey.maximumByteCount), { $0.options.key = $1 },

@@ -65,6 +65,10 @@ enum TaskWriter {
         }
         responses.append(",\"retries\":")
         JSONWriter.writeInteger(Int64(task.retries), to: &responses)
+        if task.crashes > 0 {
+            responses.append(",\"crashes\":")
+            JSONWriter.writeInteger(Int64(task.crashes), to: &responses)
+        }
         writeText(",\"worker\":", task.worker, to: &responses)
         writeError(task, isSending: isSending, to: &responses)
         writeText(",\"origin\":", task.origin, to: &responses)

@@ -17,6 +17,7 @@ const settleMilliseconds = 400;
 const groups = [
 	["Attempts", [
 		["max_retries", "Retries at most", "n", "no limit", "After the first attempt. Then a task is dead.", "no limit"],
+		["max_crashes", "Crashes at most", "n", "no limit", "Leases that may run out.", "no limit"],
 		["retry", "Lease", "s", 300, "How long a worker may hold a task."],
 		["backoff.min", "First pause", "s", "none at first, later 1 s to 1 min", "Before the first retry. Later pauses double."],
 		["backoff.max", "Longest pause", "s", 86400],

@@ -68,6 +68,7 @@ export class TaskPage extends Page {
 				task.unique_until && ["Key taken until", time(task.unique_until)],
 				["Attempt", count(task.attempt)],
 				task.retries !== undefined && ["Retries", count(task.retries)],
+				task.crashes && ["Crashes", count(task.crashes)],
 				task.priority !== undefined && ["Priority", String(task.priority)],
 				task.retry !== undefined && ["Lease", duration(task.retry)],
 				task.worker && ["Worker", bdi(task.worker)],

@@ -151,6 +151,7 @@ extension OpenAPI {
             guard let name = field.shown.map({ "\($0.name)" }), name != "request" else { return nil }
             return (name, name == "\(field.name)" ? field.schema : .time)
         } + json("request", .reference("ShownRequest")) + json("progress") + json("result") + endOfLog
+        + [("crashes", .count)]
         + [("attempts", .array(of: .reference("Attempt")))]
     private static let endOfLog: Properties = [
         ("log", .text()),
