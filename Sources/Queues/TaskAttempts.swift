@@ -168,6 +168,31 @@ extension TaskStore {
             AttemptLog.append(attempt, error: error, to: &extras.attempts)
         }
     }
+
+    /// Replaces the log of the attempt before by that of the attempt that ends; an empty one drops it.
+    mutating func replaceLog(of slot: Slot, with log: Span<UInt8> = Span()) {
+        if log.isEmpty, extras(of: slot)?.log.isEmpty != false { return }
+        withExtras(slot) { $0.log = Array(copying: log) }
+    }
+
+    /// Counts a lease of a worker that ran out, if there is memory for it. No worker held a task that was being sent.
+    mutating func noteCrash(of slot: Slot) {
+        if tasks[slot].isPushed || isShortOfMemory && tasks[slot].extras == 0 { return }
+        withExtras(slot) { if $0.crashes < .max { $0.crashes += 1 } }
+    }
+
+    /// Notes why a task failed if no worker gave a reason.
+    ///
+    /// - Parameters:
+    ///   - slot: the task.
+    ///   - isLastCrash: whether too many of its leases have run out.
+    mutating func noteThatLeaseRanOut(_ slot: Slot, isLastCrash: Bool) {
+        withExtras(slot) { extras in
+            extras.error = Array("the lease ran out".utf8)
+            if isLastCrash, extras.crashes > 1 { extras.error += Array(" \(extras.crashes) times".utf8) }
+            if !extras.worker.isEmpty { extras.error += Array(" (worker ".utf8) + extras.worker + Array(")".utf8) }
+        }
+    }
 }
 
 extension TaskView {

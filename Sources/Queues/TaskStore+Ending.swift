@@ -87,12 +87,6 @@ extension TaskStore {
         }
     }
 
-    /// Replaces the log of the attempt before by that of the attempt that ends; an empty one drops it.
-    private mutating func replaceLog(of slot: Slot, with log: Span<UInt8> = Span()) {
-        if log.isEmpty, extras(of: slot)?.log.isEmpty != false { return }
-        withExtras(slot) { $0.log = Array(copying: log) }
-    }
-
     /// Returns a task to the front of its queue if that dispatch is not over. The dispatch counts as an attempt,
     /// because the task may have reached a worker.
     mutating func release(_ key: DispatchKey, now: Int64) -> Slot {
@@ -165,25 +159,6 @@ extension TaskStore {
             if record.retries < .max { record.retries += 1 }
         }
         return .requeued
-    }
-
-    /// Counts a lease of a worker that ran out, if there is memory for it. No worker held a task that was being sent.
-    private mutating func noteCrash(of slot: Slot) {
-        if tasks[slot].isPushed || isShortOfMemory && tasks[slot].extras == 0 { return }
-        withExtras(slot) { if $0.crashes < .max { $0.crashes += 1 } }
-    }
-
-    /// Notes why a task failed if no worker gave a reason.
-    ///
-    /// - Parameters:
-    ///   - slot: the task.
-    ///   - isLastCrash: whether too many of its leases have run out.
-    private mutating func noteThatLeaseRanOut(_ slot: Slot, isLastCrash: Bool) {
-        withExtras(slot) { extras in
-            extras.error = Array("the lease ran out".utf8)
-            if isLastCrash, extras.crashes > 1 { extras.error += Array(" \(extras.crashes) times".utf8) }
-            if !extras.worker.isEmpty { extras.error += Array(" (worker ".utf8) + extras.worker + Array(")".utf8) }
-        }
     }
 
     /// When the dispatch of a task ended: now, or when its lease ran out if its timer fires late.
