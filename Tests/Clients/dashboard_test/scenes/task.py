@@ -15,7 +15,8 @@ def see_tasks_of_each_state(site):
     emq.call("POST", "/ack/", {"ids": [take("anna")], "result": {"sent": True}})
     for worker in "bert", "carl":
         receipt = next(task["receipt"] for task in emq.take(queue, count=9, worker=worker) if task["id"] == tasks["dead"])
-        emq.call("POST", "/nak/", {"ids": [receipt], "error": f"{worker} could not reach the host\nsecond line"})
+        emq.call("POST", "/nak/", {"ids": [receipt], "error": f"{worker} could not reach the host\nsecond line",
+                                     "log": f"{worker} tried\n"})
         if worker == "bert":
             # Give back what was taken beside it.
             held = [tasks[state] for state in ("dispatched", "cancelled", "ready")]
@@ -27,7 +28,7 @@ def see_tasks_of_each_state(site):
     wanted = {
         "ready": ["ready"], "delayed": ["delayed"], "dispatched": ["running", "carl", "42"],
         "done": ["done", "sent", "anna"], "cancelled": ["cancelled"],
-        "dead": ["dead", "bert could not reach the host", "carl could not reach the host", "second line"],
+        "dead": ["dead", "bert could not reach the host", "carl could not reach the host", "second line", "carl tried"],
     }
     for state, words in wanted.items():
         got = emq.call("GET", f"/task/{tasks[state]}")
