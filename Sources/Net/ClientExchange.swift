@@ -56,7 +56,7 @@ final class ClientExchange: ClientSource {
         self.key = key
         self.host = host
         start = client.loop.now
-        deadline = start + request.timeoutMilliseconds
+        deadline = client.loop.time(in: request.timeoutMilliseconds)
         self.request = request
         super.init(client: client)
     }
@@ -148,7 +148,7 @@ final class ClientExchange: ClientSource {
     /// Starts to open a new connection.
     func begin() {
         phase = .starting
-        phaseDeadline = loop.now + request.connectTimeoutMilliseconds
+        phaseDeadline = loop.time(in: request.connectTimeoutMilliseconds)
         client.queue(self)
     }
 
@@ -237,7 +237,7 @@ final class ClientExchange: ClientSource {
         self.connection = connection
         connection.exchange = self
         let limit = request.idleTimeoutMilliseconds ?? request.firstByteTimeoutMilliseconds
-        phaseDeadline = limit.map { loop.now + $0 } ?? .max
+        phaseDeadline = limit.map { loop.time(in: $0) } ?? .max
         swap(&head, &client.spareHead)
         request.writeHead(to: &head)
         sentCount = 0
@@ -269,7 +269,7 @@ final class ClientExchange: ClientSource {
     }
 
     private func restartIdleTime() {
-        if let limit = request.idleTimeoutMilliseconds { phaseDeadline = loop.now + limit }
+        if let limit = request.idleTimeoutMilliseconds { phaseDeadline = loop.time(in: limit) }
     }
 
     private func exchangeBytes() {
@@ -439,5 +439,13 @@ final class ClientExchange: ClientSource {
         }
         swap(&bytes, &input)
         forgetMessages()
+    }
+}
+
+extension EventLoop {
+    /// The time in so many milliseconds; never beyond the last one that there is.
+    fileprivate func time(in milliseconds: Int64) -> Int64 {
+        let (time, isTooLate) = now.addingReportingOverflow(milliseconds)
+        return isTooLate ? .max : time
     }
 }

@@ -29,7 +29,7 @@ public struct ClientRequest {
     /// exchange.
     public var idleTimeoutMilliseconds: Int64?
     /// The time limit for the whole exchange from `HTTPClient.send` on, including redirects and the wait for a
-    /// connection.
+    /// connection. With `Int64.max` there is none, as with each of these limits.
     public var timeoutMilliseconds: Int64 = 30_000
     /// How much of the response's body is kept, in bytes. The exchange ends when more arrives.
     public var bodyLimit = 1 << 20

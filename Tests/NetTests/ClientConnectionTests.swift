@@ -262,6 +262,27 @@ import Testing
         #expect(client.client.connectionCount == 0)
     }
 
+    /// As a worker does that polls for an hour and is told to stop.
+    @Test func aLongPollWithoutDeadlinesIsBrokenOff() throws {
+        let origin = try TestOrigin()
+        let clock = TestClock()
+        let client = try TestClient(clock: clock)
+        try client.send(1, origin.url + "wait/q", method: "POST", body: #"{"timeout": 3600}"#) {
+            $0.connectTimeoutMilliseconds = .max
+            $0.firstByteTimeoutMilliseconds = .max
+            $0.idleTimeoutMilliseconds = .max
+            $0.timeoutMilliseconds = .max
+        }
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        clock.add(milliseconds: 3_000_000)
+        for _ in 1...3 { client.turn() }
+        #expect(client.client.exchangeCount == 1 && peer.closed() == nil)
+        client.client.cancel(1)
+        #expect(try client.wait("the close") { peer.closed() })
+        #expect(client.ended.isEmpty && client.client.connectionCount == 0 && client.client.bufferBytes == 0)
+    }
+
     @Test func connectingHasADeadlineOfItsOwn() throws {
         let dead = try SilentPort("127.0.0.2")
         let client = try TestClient()
