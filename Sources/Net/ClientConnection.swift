@@ -26,8 +26,16 @@ class ClientSource: EventSource {
 
 /// A connection to a host.
 final class ClientConnection: ClientSource {
+    /// What a connection leads to.
+    enum Peer {
+        case address(IPAddress)
+        /// The path of a Unix-domain socket.
+        case path(String)
+    }
+
     let host: ClientHost
-    let address: IPAddress
+    /// The address that it leads to; nil if that is a Unix-domain socket.
+    let address: IPAddress?
     private let transport: ConnectionTransport
     private(set) var isOpen = true
     /// The exchange that uses it or waits for it to open; nil if it is idle.
@@ -46,17 +54,24 @@ final class ClientConnection: ClientSource {
     /// Starts to connect. `takeConnectResult` tells the result once `hasNews` is true.
     ///
     /// - Throws: `SystemError` if that fails at once.
-    init(client: HTTPClient, host: ClientHost, address: IPAddress, url: HTTPURL) throws(SystemError) {
+    init(client: HTTPClient, host: ClientHost, peer: Peer, url: HTTPURL) throws(SystemError) {
         self.host = host
-        self.address = address
-        let socket = try SocketTransport(connectingTo: address, port: url.port)
+        let socket: SocketTransport
+        switch peer {
+        case .address(let address):
+            self.address = address
+            socket = try SocketTransport(connectingTo: address, port: url.port)
+        case .path(let path):
+            address = nil
+            socket = try SocketTransport(connectingTo: path)
+        }
         if let trust = host.key.trust {
             guard
                 let tls = TLSTransport(
                     connecting: socket, host: url.host, trust: trust, session: client.session(with: host))
             else {
                 socket.close(isReset: false)
-                throw SystemError("connect to \(address)", code: ENOMEM)
+                throw SystemError("connect to \(url.host)", code: ENOMEM)
             }
             transport = .tls(tls)
         } else {

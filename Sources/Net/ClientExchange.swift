@@ -1,6 +1,8 @@
 // One request of the client in flight: it waits for a connection, looks up the host, tries to connect, sends and
 // receives, and starts over for each redirect.
 
+import Glibc
+
 /// A request that was sent and has not been reported.
 final class ClientExchange: ClientSource {
     private enum Phase { case waiting, starting, lookingUp, connecting, exchanging, decoding, ended }
@@ -14,6 +16,8 @@ final class ClientExchange: ClientSource {
     private static let decodedBytesPerVisit = 256 * 1024
     /// A body up to this size is never cut, because it may tell whether the request succeeded.
     private static let uncutBytes = 4096
+    /// When a Unix-domain socket is tried again whose queue of new connections is full.
+    private static let fullQueueDelayMilliseconds: Int64 = 10
 
     let key: UInt64
     let start: Int64
@@ -62,7 +66,7 @@ final class ClientExchange: ClientSource {
     }
 
     /// The name to look up before connecting; nil if the host is an address or the exchange has a connection.
-    var neededName: String? { connection == nil && request.url.address == nil ? request.url.host : nil }
+    var neededName: String? { connection == nil && request.needsLookUp ? request.url.host : nil }
 
     /// Whether it waits for a connection to its host.
     var isWaiting: Bool { phase == .waiting }
@@ -154,9 +158,14 @@ final class ClientExchange: ClientSource {
 
     private func lookUp() {
         phase = .lookingUp
-        if request.url.isSecure, host.key.trust == nil { return fail(.tls(authority: authority, client.trustFailure)) }
         let url = request.url
-        if let address = url.address {
+        if url.isSecure, host.key.trust == nil {
+            let error = request.socketPath == nil ? client.trustFailure : TLSError("a Unix-domain socket needs http")
+            return fail(.tls(authority: authority, error))
+        }
+        if request.socketPath != nil {
+            answer = .success([])
+        } else if let address = url.address {
             answer = .success([address])
         } else {
             answer = client.resolver.lookUp(url.host, for: self, now: loop.now)
@@ -187,15 +196,14 @@ final class ClientExchange: ClientSource {
     private func connectToNext() {
         nextAttemptTime = .max
         let url = request.url
+        if let path = request.socketPath, attemptFailure == nil { return connect(toSocket: path) }
         while let address = candidates.popFirst() {
             if let reason = client.refusal(address, url.port, url.host) {
                 refusal = .refusedAddress(host: url.host, address: address, reason: reason)
                 continue
             }
             do throws(SystemError) {
-                let attempt = try ClientConnection(client: client, host: host, address: address, url: url)
-                attempt.exchange = self
-                attempts.append(attempt)
+                try attempt(.address(address))
             } catch {
                 attemptFailure = .connect(authority: authority, address: address, code: error.code)
                 continue
@@ -205,6 +213,25 @@ final class ClientExchange: ClientSource {
         }
         if !attempts.isEmpty { return }
         fail(attemptFailure ?? refusal ?? .lookUp(host: url.host, reason: "it has no address"))
+    }
+
+    private func connect(toSocket path: String) {
+        do throws(SystemError) {
+            try attempt(.path(path))
+        } catch {
+            // The kernel does not say when the queue has room.
+            if error.code == EAGAIN {
+                nextAttemptTime = loop.now + Self.fullQueueDelayMilliseconds
+            } else {
+                fail(.connect(authority: authority, address: nil, code: error.code))
+            }
+        }
+    }
+
+    private func attempt(_ peer: ClientConnection.Peer) throws(SystemError) {
+        let attempt = try ClientConnection(client: client, host: host, peer: peer, url: request.url)
+        attempt.exchange = self
+        attempts.append(attempt)
     }
 
     private func reviewAttempts() {
@@ -353,6 +380,9 @@ final class ClientExchange: ClientSource {
             let origin = request.url
             let reference = rules.encodesTargets ? HTTPURL.encoding(location.span) : location
             let target = try origin.resolving(reference.span)
+            if request.socketPath != nil, target.origin != origin.origin {
+                throw HTTPURLError("it leads away from the Unix-domain socket")
+            }
             request.redirect(to: target, status: response.status)
             if rules.keepsCookies {
                 let bytes = input.span

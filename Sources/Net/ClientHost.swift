@@ -1,16 +1,20 @@
 // The client's view of one origin: its idle connections and the exchanges that wait for one.
 
 /// A host, port and scheme that the client sends requests to. Requests that trust other issuers go to another one, so
-/// that no connection carries a request which would refuse the host's certificate.
+/// that no connection carries a request which would refuse the host's certificate; so do requests that go through a
+/// Unix-domain socket.
 final class ClientHost {
     /// What identifies it.
     struct Key: Hashable {
         let origin: [UInt8]
         /// The issuers of acceptable certificates; nil for plain connections.
         let trust: TLSTrust?
+        /// The path of the Unix-domain socket to connect to; nil to connect to the host.
+        let socketPath: String?
     }
 
     let key: Key
+    /// What messages call it: its host and port, or the path of its socket.
     let authority: [UInt8]
     /// How many connections are open or being opened.
     var connectionCount = 0

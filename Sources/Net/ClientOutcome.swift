@@ -68,7 +68,7 @@ public struct ClientResponse: ~Escapable {
     }
 }
 
-/// Why there is no response.
+/// Why there is no response. The authority is the host and port, or the path of the Unix-domain socket.
 public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     /// What a deadline was for.
     public enum Phase: Sendable {
@@ -86,8 +86,9 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case lookUp(host: String, reason: String)
     /// None of the host's addresses may be connected to; this is the last of them.
     case refusedAddress(host: String, address: IPAddress, reason: String)
-    /// None of the host's addresses could be connected to: `errno` of the last attempt.
-    case connect(authority: String, address: IPAddress, code: Int32)
+    /// None of the host's addresses could be connected to: `errno` of the last attempt. The address is nil if it was a
+    /// Unix-domain socket.
+    case connect(authority: String, address: IPAddress?, code: Int32)
     /// The TLS handshake failed, or there is no OpenSSL for it.
     case tls(authority: String, TLSError)
     /// The TLS connection broke after its handshake.
@@ -105,7 +106,7 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     /// The target of a redirect is not a URL that the client can request.
     case redirect(authority: String, detail: String)
 
-    /// Whether the host refused the connection, because nothing listens at the port.
+    /// Whether the host refused the connection, because nothing listens at the port or socket.
     public var isRefused: Bool { if case .connect(_, _, ECONNREFUSED) = self { true } else { false } }
 
     /// A sentence without an initial capital and a full stop.
@@ -137,7 +138,8 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
     }
 
     /// The authority, and the address unless that is the authority's host.
-    private static func place(_ authority: String, _ address: IPAddress) -> String {
+    private static func place(_ authority: String, _ address: IPAddress?) -> String {
+        guard let address else { return authority }
         let literals = ["\(address)", "\(address):", "[\(address)]"]
         let isLiteral = authority == literals[0] || literals[1...].contains(where: authority.hasPrefix)
         return isLiteral ? authority : "\(authority) at \(address)"

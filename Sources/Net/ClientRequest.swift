@@ -17,6 +17,11 @@ public struct ClientRequest {
     public var group: UInt32 = 0
     /// The value of the Host field if it is not the URL's host and port. It does not go to another host, port or scheme.
     public var host: [UInt8]?
+    /// The path of the Unix-domain socket to connect to; nil to connect to the URL's host. The URL must be an http one,
+    /// and says the target and the Host field only: its host is not looked up, and the client's `refusal`, which is
+    /// about IP addresses, is not asked. If the socket's queue of new connections is full, the client tries again until
+    /// `connectTimeoutMilliseconds` have passed. A redirect that leads to another host, port or scheme is a failure.
+    public var socketPath: String?
     /// The issuers whose certificates are accepted if the URL is an https one; nil for those of the client.
     public var trust: TLSTrust?
     /// Which redirects are followed, and how.
@@ -72,6 +77,9 @@ public struct ClientRequest {
 
     /// Whether the bytes may be a field's value: no control characters except tabs.
     public static func isFieldValue(_ value: Span<UInt8>) -> Bool { value.isFieldValue }
+
+    /// Whether the URL's host is a name that has to be looked up.
+    var needsLookUp: Bool { socketPath == nil && url.address == nil }
 
     var isHead: Bool { method.span.equals("HEAD") }
 

@@ -120,7 +120,7 @@ public final class HTTPClient {
     /// Whether a request can start now. If not, too many names are being looked up: a request that you send anyway may
     /// spend its time limit waiting for them. O(1).
     public func canBegin(_ request: borrowing ClientRequest) -> Bool {
-        if request.url.address != nil || hosts[key(of: request)]?.idle.isEmpty == false { return true }
+        if !request.needsLookUp || hosts[key(of: request)]?.idle.isEmpty == false { return true }
         return resolver.canBegin(request.url.host, for: request.group, now: loop.now)
     }
 
@@ -194,14 +194,17 @@ public final class HTTPClient {
     func host(of request: borrowing ClientRequest) -> ClientHost {
         let key = key(of: request)
         if let known = hosts[key] { return known }
-        let host = ClientHost(authority: request.url.authority, key: key)
+        let authority = request.socketPath.map { Array($0.utf8) } ?? request.url.authority
+        let host = ClientHost(authority: authority, key: key)
         hosts[key] = host
         return host
     }
 
     private func key(of request: borrowing ClientRequest) -> ClientHost.Key {
-        ClientHost.Key(
-            origin: request.url.origin, trust: request.url.isSecure ? request.trust ?? systemTrust() : nil)
+        let isSecure = request.url.isSecure && request.socketPath == nil
+        return ClientHost.Key(
+            origin: request.url.origin, trust: isSecure ? request.trust ?? systemTrust() : nil,
+            socketPath: request.socketPath)
     }
 
     /// The client's issuers, which the first https request reads; nil if there is no OpenSSL (`trustFailure`).

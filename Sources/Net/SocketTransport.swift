@@ -20,17 +20,39 @@ struct SocketTransport: Transport {
     /// - Throws: `SystemError` if it fails at once.
     init(connectingTo address: IPAddress, port: UInt16) throws(SystemError) {
         let name = SocketAddress(address, port: port)
-        let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
-        let descriptor = socket(name.family, type, 0)
-        guard descriptor >= 0 else { throw SystemError("make a socket") }
+        let descriptor = try Self.socket(name.family)
         var one: Int32 = 1
         unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-        if unsafe name.withPointer({ unsafe connect(descriptor, $0, $1) }) != 0, errno != EINPROGRESS {
-            let error = SystemError("connect to \(address)")
-            Glibc.close(descriptor)
-            throw error
-        }
         self.init(descriptor: descriptor, isLocal: false)
+        try connect(to: name, "\(address)")
+    }
+
+    /// Connects to a Unix-domain socket. `takeConnectResult` confirms that.
+    ///
+    /// - Throws: `SystemError` if it fails: with EAGAIN if the listener's queue of new connections is full.
+    init(connectingTo path: String) throws(SystemError) {
+        guard path.utf8.count <= Address.maximumPathLength else {
+            throw SystemError("connect to \(path)", code: ENAMETOOLONG)
+        }
+        // An empty path would be a name in the abstract namespace, and a zero would end the path.
+        guard !path.isEmpty, !path.utf8.contains(0) else { throw SystemError("connect to \(path)", code: EINVAL) }
+        self.init(descriptor: try Self.socket(AF_UNIX), isLocal: true)
+        try connect(to: SocketAddress(path: path), path)
+    }
+
+    private static func socket(_ family: Int32) throws(SystemError) -> Int32 {
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+        let descriptor = Glibc.socket(family, type, 0)
+        guard descriptor >= 0 else { throw SystemError("make a socket") }
+        return descriptor
+    }
+
+    /// Starts to connect; closes the socket if that fails at once.
+    private func connect(to name: SocketAddress, _ text: String) throws(SystemError) {
+        if unsafe name.withPointer({ unsafe Glibc.connect(descriptor, $0, $1) }) == 0 || errno == EINPROGRESS { return }
+        let error = SystemError("connect to \(text)")
+        Glibc.close(descriptor)
+        throw error
     }
 
     func receive(into buffer: inout Buffer, atMost size: Int) -> ReceiveResult {

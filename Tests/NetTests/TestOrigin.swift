@@ -130,7 +130,7 @@ final class TestClient {
     /// Sends a request, answers it on a new connection, and waits for the outcome.
     @discardableResult
     func exchange(_ key: UInt64, at origin: TestOrigin, response: String) throws -> (OriginPeer, Ended) {
-        try send(key, origin.url)
+        try send(key, origin.url) { $0.socketPath = origin.path }
         let peer = try accept(at: origin)
         _ = try request(at: peer)
         let bytes = Array(response.utf8)
@@ -155,14 +155,23 @@ final class TestOrigin {
     private let isSecure: Bool
     let port: UInt16
     let address: String
+    /// The path of its Unix-domain socket; nil if it listens at a port.
+    let path: String?
 
-    var url: String { "\(isSecure ? "https" : "http")://\(address):\(port)/" }
+    var url: String { path == nil ? "\(isSecure ? "https" : "http")://\(address):\(port)/" : "http://localhost/" }
+
+    /// Listens at a Unix-domain socket, without TLS.
+    init(path: String, backlog: Int32 = 128) throws {
+        (self.path, address, port, isSecure) = (path, "", 0, false)
+        socket = try TestSocket(listeningAt: .path(path), backlog: backlog)
+    }
 
     init(
         _ address: String = "127.0.0.1", port: UInt16 = 0, receiveBufferBytes: Int32? = nil,
         certificate: Certificates.Kind? = TestTLS.isOverTLS ? .good : nil
     ) throws {
         self.address = address
+        path = nil
         isSecure = certificate != nil
         socket = try TestSocket(
             listeningAt: .ipv4(address, port: port), receiveBufferBytes: receiveBufferBytes,
