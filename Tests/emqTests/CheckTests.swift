@@ -203,6 +203,22 @@ import Testing
         withExtendedLifetime(server) {}
     }
 
+    @Test func strangersAtASocketAreUnknownAndSilenceIsCritical() throws {
+        let path = NSTemporaryDirectory() + "emq-check-" + UUID().uuidString
+        defer { unlink(path) }
+        let listener = try TestSocket(listeningAt: .path(path))
+        let silent = try Server.run(["check", "--url", "unix:\(path)", "--timeout", "0.2"])
+        #expect(silent.status == 2 && silent.output.contains("200 ms"), "\(silent.output)")
+        // The connection of the first check.
+        _ = listener.accept()
+        Thread.detachNewThread {
+            guard let connection = listener.accept(), (try? connection.receive()) != nil else { return }
+            connection.send(Array("SSH-2.0-x\r\n".utf8))
+        }
+        let stranger = try Server.run(["check", "--url", "unix:\(path)"])
+        #expect(stranger.status == 3 && stranger.output.contains("\(path) is not emq"), "\(stranger.output)")
+    }
+
     /// What answers is not emq, or says nothing at all.
     @Test func strangersAreUnknownAndSilenceIsCritical() throws {
         let listener = try TestSocket(listeningAt: .ipv4(port: 0))

@@ -1,8 +1,6 @@
 // `emq check`: asks a running server how it is, and tells a monitoring system.
 
 import Bytes
-import CLinux
-import Glibc
 import Net
 
 enum Check {
@@ -86,24 +84,18 @@ enum Check {
     ) throws(Failure) -> Response {
         var fields = "User-Agent: emq-check/\(Options.version)\r\nConnection: close\r\n"
         if let token = options.token { fields += "Authorization: Bearer \(token)\r\n" }
+        var base = "http://localhost"
+        var socketPath: String?
         switch options.place {
-        case .url(let url): return try get(path, of: url, fields, options, deadline: deadline)
-        case .socket(let file): return try get(path, ofSocket: file, fields, options, deadline: deadline)
+        case .url(let url): base = url.description
+        case .socket(let path): socketPath = path
         }
-    }
-
-    private static func get(
-        _ path: String, of base: HTTPURL, _ fields: String, _ options: CheckOptions, deadline: Int64
-    ) throws(Failure) -> Response {
-        var text = Array(base.description.utf8)
-        while text.last == UInt8(ascii: "/") { text.removeLast() }
-        let url: HTTPURL
-        do throws(HTTPURLError) { url = try HTTPURL((text + Array(path.utf8)).span) } catch {
-            throw Failure(level: .unknown, reason: "\(error)")
-        }
+        while base.hasSuffix("/") { base.removeLast() }
         let client: HTTPClient
         let loop: EventLoop
+        let url: HTTPURL
         do {
+            url = try HTTPURL(Array((base + path).utf8).span)
             loop = try EventLoop()
             client = HTTPClient(loop: loop) { _, _, _ in nil }
             if url.isSecure { client.trust = try TLSTrust(additionalFile: options.issuersPath, option: "--ca") }
@@ -111,6 +103,7 @@ enum Check {
             throw Failure(level: .unknown, reason: "\(error)")
         }
         var request = ClientRequest(url: url, method: Array("GET".utf8), fields: Array(fields.utf8), body: nil)
+        request.socketPath = socketPath
         request.bodyLimit = bodyLimit
         request.timeoutMilliseconds = max(1, deadline - loop.now)
         request.connectTimeoutMilliseconds = request.timeoutMilliseconds
@@ -131,39 +124,13 @@ enum Check {
             // The rest of the time is odd: people know the option's value.
             let failure = ClientFailure.timeout(phase, authority: authority, milliseconds: options.timeoutMilliseconds)
             throw Failure(level: .critical, reason: "\(failure)")
+        case .failure(.connect(let path, nil, let code))?:
+            // As the address is written in `--url`.
+            throw Failure(level: .critical, reason: "\(SystemError("connect to unix:\(path)", code: code))")
+        case .failure(.malformed(let path, _))? where socketPath != nil:
+            throw Failure(level: .unknown, reason: "what answers at \(path) is not emq")
         case .failure(let failure)?: throw Failure(level: .critical, reason: "\(failure)")
         case nil: throw Failure(level: .unknown, reason: "there is no response")
         }
-    }
-
-    /// Asks a server behind a Unix-domain socket. emq says the length of its responses, and closes the connection.
-    private static func get(
-        _ path: String, ofSocket file: String, _ fields: String, _ options: CheckOptions, deadline: Int64
-    ) throws(Failure) -> Response {
-        let stream: ClientStream
-        do { stream = try ClientStream.connected(to: .unix(path: file)) } catch {
-            throw Failure(level: .critical, reason: "\(error)")
-        }
-        let request = Array("GET \(path) HTTP/1.1\r\nHost: localhost\r\n\(fields)\r\n".utf8)
-        // A request this small fits into the kernel's buffer.
-        guard stream.send(request.span) == request.count else {
-            throw Failure(level: .critical, reason: "the connection to \(file) broke")
-        }
-        var input: [UInt8] = []
-        let clock = EventLoop.steadyClock()
-        while stream.receive(into: &input), input.count <= bodyLimit {
-            var state = pollfd(fd: stream.descriptor, events: Int16(POLLIN), revents: 0)
-            let rest = deadline - clock()
-            let isReady = unsafe rest > 0 && poll(&state, 1, Int32(clamping: rest)) != 0
-            guard isReady else {
-                throw Failure(
-                    level: .critical, reason: "no response from \(file) within \(options.timeoutMilliseconds) ms")
-            }
-        }
-        let end = Array("\r\n\r\n".utf8)
-        guard input.count > 12, input.starts(with: "HTTP/1.1 ".utf8), let status = Int(decimal: input[9..<12]),
-            let bodyStart = input[...].firstIndex(of: end, from: 12)
-        else { throw Failure(level: .unknown, reason: "what answers at \(file) is not emq") }
-        return (status, Array(input[bodyStart...]))
     }
 }
