@@ -71,6 +71,13 @@ struct ChunkedBody {
         return nil
     }
 
+    /// Notes that the bytes decoded so far have been removed from the buffer. Neither they nor the extensions so far
+    /// count for the limits any more.
+    mutating func drop() {
+        decoded = 0
+        extensionBytes = 0
+    }
+
     private func checkTrailer(_ lineLength: Int) throws(Refusal) {
         if trailerBytes + lineLength > Self.trailerLimit {
             throw Refusal(.headerTooLarge, "the trailers are longer than \(Self.trailerLimit) bytes")

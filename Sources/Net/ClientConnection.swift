@@ -18,7 +18,7 @@ class ClientSource: EventSource {
 
     /// Does the work that events have made possible.
     ///
-    /// - Returns: The exchange that ended in this visit; nil if none did.
+    /// - Returns: The exchange that ended in this visit or has received a part of its body; nil if there is none.
     func visit() -> ClientExchange? { nil }
 
     override func timerFired() { client.queue(self) }

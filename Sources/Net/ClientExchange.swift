@@ -9,6 +9,8 @@ final class ClientExchange: ClientSource {
 
     /// What one visit may read before the next exchange's turn comes.
     private static let bytesPerVisit = 512 * 1024
+    /// The same for a streamed body, so that its parts take little memory.
+    private static let streamedBytesPerVisit = 64 * 1024
     /// The sizes of reads, in bytes: for most responses, and for the rest of a large body.
     private static let readSize = 16 * 1024
     private static let bodyReadSize = 256 * 1024
@@ -71,6 +73,9 @@ final class ClientExchange: ClientSource {
     /// Whether it waits for a connection to its host.
     var isWaiting: Bool { phase == .waiting }
 
+    /// Whether it is over, and is to be reported unless it was aborted.
+    var hasEnded: Bool { phase == .ended }
+
     /// Sets the timer to the earliest deadline.
     func setTimer() { loop.setTimer(self, at: min(deadline, phaseDeadline, nextAttemptTime)) }
 
@@ -89,7 +94,7 @@ final class ClientExchange: ClientSource {
         if phase != .ended { checkDeadlines() }
         if phase != .ended { setTimer() }
         count()
-        return phase == .ended ? self : nil
+        return phase == .ended || hasPart ? self : nil
     }
 
     private func checkDeadlines() {
@@ -306,7 +311,8 @@ final class ClientExchange: ClientSource {
         guard let connection else { return }
         var received = 0
         while connection.isReadable {
-            if received >= Self.bytesPerVisit { return client.queue(self) }
+            let isStreamed = parser?.isStreamed ?? false
+            if received >= (isStreamed ? Self.streamedBytesPerVisit : Self.bytesPerVisit) { return client.queue(self) }
             if input.capacity == 0 { swap(&input, &client.spareInput) }
             let missing = parser?.missingBytes(input) ?? 0
             let size = missing > Self.readSize ? min(missing, Self.bodyReadSize) : Self.readSize
@@ -340,7 +346,7 @@ final class ClientExchange: ClientSource {
         if parser == nil {
             if request.idleTimeoutMilliseconds == nil { phaseDeadline = .max }
             parser = ResponseParser(
-                limits: client.limits.response(body: request.bodyLimit), answersHead: request.isHead,
+                limits: client.limits.response(to: request), answersHead: request.isHead,
                 fields: client.takeSpareFields())
         }
         return try parser?.parse(&input) ?? false
@@ -408,7 +414,7 @@ final class ClientExchange: ClientSource {
 
     /// Prepares to unpack the body; false if it is to stay as it is.
     private func beginDecoding() -> Bool {
-        guard request.decodesContent, let head = parser?.head, !head.body.isEmpty,
+        guard request.decodesContent, parser?.isStreamed == false, let head = parser?.head, !head.body.isEmpty,
             let coding = head.firstValue(of: "Content-Encoding", in: input.span)?.lowercasedASCII,
             [Array("gzip".utf8), Array("x-gzip".utf8), Array("deflate".utf8)].contains(coding)
         else { return false }
@@ -453,6 +459,22 @@ final class ClientExchange: ClientSource {
         let bytes = phase == .ended ? 0 : messages + head.capacity + input.capacity + decoded.capacity + connections
         client.bufferBytes += bytes - countedBytes
         countedBytes = bytes
+    }
+
+    /// Whether a part of a streamed body has arrived.
+    var hasPart: Bool { parser?.hasPart ?? false }
+
+    /// Passes on the part that has arrived, and drops it.
+    func passOn(_ received: (_ key: UInt64, _ status: Int, _ part: Span<UInt8>) -> Void) {
+        guard let status = parser?.head.status, let range = parser?.head.body else { return }
+        // Moved out, because `received` may abort this exchange and start others.
+        var bytes = Buffer()
+        swap(&bytes, &input)
+        received(key, status, bytes.span.extracting(range))
+        swap(&bytes, &input)
+        // There is no parser if it was aborted.
+        parser?.dropBody(&input)
+        if parser == nil { client.recycle(input: &input) }
     }
 
     /// Reports the outcome.

@@ -38,6 +38,10 @@ public struct ClientRequest {
     public var timeoutMilliseconds: Int64 = 30_000
     /// How much of the response's body is kept, in bytes. The exchange ends when more arrives.
     public var bodyLimit = 1 << 20
+    /// Whether the body of a 2xx response is passed on in parts as it arrives (`HTTPClient.advance`), and is not kept:
+    /// `bodyLimit` does not apply to it, `decodesContent` has no effect, and the response has an empty body when it is
+    /// reported. Other responses are reported as usual. `idleTimeoutMilliseconds` bounds the silence between two parts.
+    public var streamsBody = false
     /// Whether a body in gzip or deflate is unpacked. `fields` must contain an Accept-Encoding that asks for it. Nothing
     /// is unpacked if the system has no zlib (`canDecodeContent`).
     public var decodesContent = false

@@ -26,9 +26,10 @@ public struct ClientLimits: Sendable {
     /// The default limits.
     public init() {}
 
-    func response(body: Int) -> ResponseLimits {
-        // Bounded, because a count may exceed the limit by one and must not overflow.
-        ResponseLimits(head: headBytes, fields: fields, body: min(max(body, 0), 1 << 48))
+    func response(to request: borrowing ClientRequest) -> ResponseLimits {
+        ResponseLimits(
+            head: headBytes, fields: fields, body: min(max(request.bodyLimit, 0), ResponseLimits.maximumBody),
+            streamsBody: request.streamsBody)
     }
 }
 
@@ -158,6 +159,19 @@ public final class HTTPClient {
     ///
     /// - Parameter finished: Receives the outcome of an exchange. It may call `send` and `cancel`.
     public func advance(_ finished: (_ key: UInt64, _ outcome: borrowing ClientOutcome) -> Void) {
+        advance(received: { _, _, _ in }, finished: finished)
+    }
+
+    /// Does the same, and passes on streamed bodies (`ClientRequest.streamsBody`).
+    ///
+    /// - Parameters:
+    ///   - received: Receives the next part of a body, which is not empty, and the status of the response. The span is
+    ///     valid only during the call. It may call `send` and `cancel`.
+    ///   - finished: Receives the outcome of an exchange, after all parts. It may call `send` and `cancel`.
+    public func advance(
+        received: (_ key: UInt64, _ status: Int, _ part: Span<UInt8>) -> Void,
+        finished: (_ key: UInt64, _ outcome: borrowing ClientOutcome) -> Void
+    ) {
         precondition(!isAdvancing, "the client is advanced from within")
         let end = loop.updateNow() + Self.advanceMilliseconds
         resolver.collect(now: loop.now) { $0.take($1) }
@@ -171,9 +185,15 @@ public final class HTTPClient {
                     break
                 }
                 source.isQueued = false
-                guard let ended = source.visit() else { continue }
-                exchanges[ended.key] = nil
-                ended.report(finished)
+                guard let exchange = source.visit() else { continue }
+                if exchange.hasPart {
+                    exchange.passOn(received)
+                    // It may have been aborted.
+                    guard exchanges[exchange.key] === exchange else { continue }
+                }
+                guard exchange.hasEnded else { continue }
+                exchanges[exchange.key] = nil
+                exchange.report(finished)
             }
         }
         isAdvancing = false

@@ -4,12 +4,17 @@ import Bytes
 
 /// The limits of a response.
 struct ResponseLimits {
+    /// The largest limit of a body, in bytes. A count may exceed a limit by one, and must not overflow.
+    static let maximumBody = 1 << 48
+
     /// The longest head, including interim responses before it, in bytes.
     var head = 64 * 1024
     /// The largest number of fields.
     var fields = 200
     /// How much of the body is kept, in bytes, without its transfer coding.
     var body = 1 << 20
+    /// Whether the body of a 2xx response is streamed: its limit does not apply.
+    var streamsBody = false
 }
 
 /// The parsed head of a response. Offsets count from the first byte received.
@@ -36,7 +41,7 @@ struct ResponseHead {
 struct ResponseParser {
     private enum State { case statusLine, fields, body, complete }
 
-    private let limits: ResponseLimits
+    private var limits: ResponseLimits
     /// The request was HEAD: the response has no body, whatever its fields say (RFC 9110 section 9.3.2).
     private let answersHead: Bool
     private var state = State.statusLine
@@ -45,6 +50,8 @@ struct ResponseParser {
     private var contentLength = Int.max
     private var chunks: ChunkedBody?
     private(set) var head = ResponseHead()
+    /// Whether the caller takes the body in parts (`dropBody`).
+    private(set) var isStreamed = false
     /// How many bytes the complete response takes in the buffer.
     private(set) var length = 0
 
@@ -57,9 +64,12 @@ struct ResponseParser {
         head.fields = fields
     }
 
-    /// How many more bytes the body needs; 0 if unknown.
+    /// Whether a part of a streamed body is in the buffer.
+    var hasPart: Bool { isStreamed && !head.body.isEmpty }
+
+    /// How many more bytes the body needs; 0 if unknown, or if it is streamed.
     func missingBytes(_ buffer: borrowing Buffer) -> Int {
-        guard state == .body, chunks == nil, contentLength < .max else { return 0 }
+        guard state == .body, !isStreamed, chunks == nil, contentLength < .max else { return 0 }
         return max(0, head.body.lowerBound + min(contentLength, limits.body + 1) - buffer.count)
     }
 
@@ -91,7 +101,7 @@ struct ResponseParser {
     ///
     /// - Returns: Whether it ended the response.
     mutating func cut(beyond byteCount: Int) -> Bool {
-        guard state == .body, head.body.count > byteCount else { return false }
+        guard state == .body, !isStreamed, head.body.count > byteCount else { return false }
         head.isTruncated = true
         head.isPersistent = false
         length = head.body.upperBound
@@ -104,6 +114,17 @@ struct ResponseParser {
         precondition(state == .complete)
         head.body = head.body.lowerBound..<head.body.lowerBound + count
         head.isTruncated = isTruncated
+    }
+
+    /// Removes what has arrived of a streamed body from the buffer. O(bytes behind it), which are few.
+    mutating func dropBody(_ buffer: inout Buffer) {
+        precondition(isStreamed)
+        let count = head.body.count
+        buffer.remove(head.body)
+        head.body = head.body.lowerBound..<head.body.lowerBound
+        chunks?.drop()
+        if contentLength < .max { contentLength -= count }
+        if state == .complete { length -= count }
     }
 
     /// Parses lines until the head is complete; false if it is not yet.
@@ -161,6 +182,8 @@ struct ResponseParser {
             state = .complete
             return
         }
+        isStreamed = limits.streamsBody && (200..<300).contains(head.status)
+        if isStreamed { limits.body = ResponseLimits.maximumBody }
         switch try section.framing(minorVersion: head.minorVersion) {
         case .chunked: chunks = ChunkedBody(.response, limit: limits.body)
         // `Int.max` stands for no length, so no body may be that long.

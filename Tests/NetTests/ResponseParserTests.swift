@@ -48,6 +48,27 @@ private func parse(_ pieces: [[UInt8]], answersHead: Bool = false, limits: Respo
         isPersistent: head.isPersistent, isTruncated: head.isTruncated)
 }
 
+/// The parts of a streamed body, and how many bytes the buffer held at most.
+private func stream(_ pieces: [[UInt8]]) throws -> (parts: [UInt8], most: Int, isWhole: Bool) {
+    var parser = ResponseParser(
+        limits: ResponseLimits(head: 200, fields: 3, body: 8, streamsBody: true), answersHead: false)
+    var buffer = Buffer()
+    var (parts, most, isComplete): ([UInt8], Int, Bool) = ([], 0, false)
+    for piece in pieces {
+        #expect(!isComplete)
+        buffer.append(piece.span)
+        most = max(most, buffer.count)
+        isComplete = try parser.parse(&buffer)
+        if !parser.hasPart { continue }
+        for offset in parser.head.body { parts.append(buffer.span[offset]) }
+        parser.dropBody(&buffer)
+        #expect(!parser.hasPart)
+    }
+    if !isComplete { isComplete = parser.parseEnd() }
+    #expect(!isComplete || parser.length == buffer.count)
+    return (parts, most, isComplete)
+}
+
 private let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 private let isChunked = ["Transfer-Encoding=chunked"]
 
@@ -204,6 +225,40 @@ private let cases: [(String, Parsed)] = [
         #expect(parse([Array(text.utf8)], answersHead: true) == .response(200, fields: ["Content-Length=5"]))
         #expect(parse([Array(chunked.utf8)], answersHead: true) == .response(200, fields: isChunked))
         #expect(parse([Array("HTTP/1.1 200 OK\r\n\r\n".utf8)], answersHead: true) == .response(200))
+    }
+
+    /// The parts of a streamed body are the body, however the bytes arrive, and nothing of it stays in the buffer.
+    @Test func aStreamedBodyComesInParts() throws {
+        var random = SeededRandom()
+        let heads = ["Content-Length: 3000\r\n", "", "Transfer-Encoding: chunked\r\n"]
+        for round in 0..<60 {
+            let framing = round % 3
+            let head = Array("HTTP/1.1 200 OK\r\n\(heads[framing])\r\n".utf8)
+            let body = (0..<3000).map { _ in UInt8.random(in: 0...255, using: &random) }
+            var bytes = head
+            if framing == 2 {
+                var rest = body[...]
+                while !rest.isEmpty {
+                    let chunk = rest.prefix(Int.random(in: 1...400, using: &random))
+                    bytes += Array("\(String(chunk.count, radix: 16));a=b\r\n".utf8) + chunk + Array("\r\n".utf8)
+                    rest = rest.dropFirst(chunk.count)
+                }
+                bytes += Array("0\r\nT: u\r\n\r\n".utf8)
+            } else {
+                bytes += body
+            }
+            var pieces: [[UInt8]] = []
+            var rest = bytes[...]
+            let longest = round < 3 ? 1 : Int.random(in: 1...500, using: &random)
+            while !rest.isEmpty {
+                pieces.append(Array(rest.prefix(Int.random(in: 1...longest, using: &random))))
+                rest = rest.dropFirst(pieces.last?.count ?? 0)
+            }
+            let (parts, most, isWhole) = try stream(pieces)
+            #expect(isWhole && parts == body, "\(random)")
+            // A trailer line may be incomplete.
+            #expect(most <= head.count + longest + 10, "\(random)")
+        }
     }
 
     @Test func nothingIsKeptWhenNothingIsAskedFor() {

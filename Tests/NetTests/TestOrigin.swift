@@ -36,6 +36,10 @@ final class TestClient {
     let loop: EventLoop
     let client: HTTPClient
     private(set) var ended: [UInt64: Ended] = [:]
+    /// The parts of streamed bodies.
+    private(set) var parts: [UInt64: [String]] = [:]
+    /// Called for each part of a streamed body.
+    var onPart: (UInt64) -> Void = { _ in }
     /// Called during `advance` for each exchange that ends.
     var onEnd: (UInt64) -> Void = { _ in }
 
@@ -89,7 +93,12 @@ final class TestClient {
 
     func turn() {
         loop.turn(until: loop.updateNow() + 5)
-        client.advance { key, outcome in
+        client.advance(received: { key, status, part in
+            #expect((200..<300).contains(status) && !part.isEmpty)
+            #expect(ended[key] == nil, "parts come before the end")
+            parts[key, default: []].append(String(decoding: part))
+            onPart(key)
+        }) { key, outcome in
             var end = Ended()
             end.elapsedMilliseconds = outcome.elapsedMilliseconds
             switch outcome.result {
@@ -121,6 +130,9 @@ final class TestClient {
 
     /// Waits for the outcome of an exchange.
     func end(of key: UInt64) throws -> Ended { try wait("the end of \(key)") { ended[key] } }
+
+    /// What has arrived of a streamed body.
+    func streamed(_ key: UInt64) -> String { parts[key, default: []].joined() }
 
     func accept(at origin: TestOrigin) throws -> OriginPeer { try wait("a connection") { origin.accept() } }
 
