@@ -1,11 +1,9 @@
 // One request of the client in flight: it waits for a connection, looks up the host, tries to connect, sends and
 // receives, and starts over for each redirect.
 
-import Glibc
-
 /// A request that was sent and has not been reported.
 final class ClientExchange: ClientSource {
-    private enum Phase { case waiting, starting, lookingUp, connecting, exchanging, decoding, ended }
+    enum Phase { case waiting, starting, lookingUp, connecting, exchanging, decoding, ended }
 
     /// What one visit may read before the next exchange's turn comes.
     private static let bytesPerVisit = 512 * 1024
@@ -18,27 +16,25 @@ final class ClientExchange: ClientSource {
     private static let decodedBytesPerVisit = 256 * 1024
     /// A body up to this size is never cut, because it may tell whether the request succeeded.
     private static let uncutBytes = 4096
-    /// When a Unix-domain socket is tried again whose queue of new connections is full.
-    private static let fullQueueDelayMilliseconds: Int64 = 10
 
     let key: UInt64
     let start: Int64
     private(set) var request: ClientRequest
     private(set) var host: ClientHost
-    private var phase = Phase.waiting
+    var phase = Phase.waiting
     private var hops = 0
 
     // All times are the loop's, in milliseconds.
     private let deadline: Int64
-    private var phaseDeadline = Int64.max
-    private var nextAttemptTime = Int64.max
+    var phaseDeadline = Int64.max
+    var nextAttemptTime = Int64.max
 
-    // Connecting.
-    private var answer: NameResolver.Answer?
-    private var candidates: ArraySlice<IPAddress> = []
-    private var attempts: [ClientConnection] = []
-    private var attemptFailure: ClientFailure?
-    private var refusal: ClientFailure?
+    // Connecting, in a file of its own.
+    var answer: NameResolver.Answer?
+    var candidates: ArraySlice<IPAddress> = []
+    var attempts: [ClientConnection] = []
+    var attemptFailure: ClientFailure?
+    var refusal: ClientFailure?
 
     // Exchanging.
     private var connection: ClientConnection?
@@ -110,9 +106,9 @@ final class ClientExchange: ClientSource {
         }
     }
 
-    private var authority: String { String(decoding: host.authority, as: UTF8.self) }
+    var authority: String { String(decoding: host.authority, as: UTF8.self) }
 
-    private func fail(_ failure: ClientFailure) {
+    func fail(_ failure: ClientFailure) {
         self.failure = failure
         leave()
     }
@@ -150,115 +146,6 @@ final class ClientExchange: ClientSource {
         leave()
         forgetMessages()
         count()
-    }
-
-    // MARK: Connecting
-
-    /// Starts to open a new connection.
-    func begin() {
-        phase = .starting
-        phaseDeadline = loop.time(in: request.connectTimeoutMilliseconds)
-        client.queue(self)
-    }
-
-    private func lookUp() {
-        phase = .lookingUp
-        let url = request.url
-        if url.isSecure, host.key.trust == nil {
-            let error = request.socketPath == nil ? client.trustFailure : TLSError("a Unix-domain socket needs http")
-            return fail(.tls(authority: authority, error))
-        }
-        if request.socketPath != nil {
-            answer = .success([])
-        } else if let address = url.address {
-            answer = .success([address])
-        } else {
-            answer = client.resolver.lookUp(url.host, for: self, now: loop.now)
-        }
-        connect()
-    }
-
-    /// Receives the addresses of the host.
-    func take(_ answer: NameResolver.Answer) {
-        self.answer = answer
-        client.queue(self)
-    }
-
-    private func connect() {
-        switch answer {
-        case nil: return
-        case .success(let addresses): candidates = addresses[...]
-        case .failure(let error): return fail(.lookUp(host: request.url.host, reason: error.reason))
-        }
-        answer = nil
-        attemptFailure = nil
-        refusal = nil
-        phase = .connecting
-        connectToNext()
-    }
-
-    /// Starts to connect to the next permitted address; fails if there is none and no attempt is under way.
-    private func connectToNext() {
-        nextAttemptTime = .max
-        let url = request.url
-        if let path = request.socketPath, attemptFailure == nil { return connect(toSocket: path) }
-        while let address = candidates.popFirst() {
-            if let reason = client.refusal(address, url.port, url.host) {
-                refusal = .refusedAddress(host: url.host, address: address, reason: reason)
-                continue
-            }
-            do throws(SystemError) {
-                try attempt(.address(address))
-            } catch {
-                attemptFailure = .connect(authority: authority, address: address, code: error.code)
-                continue
-            }
-            if !candidates.isEmpty { nextAttemptTime = loop.now + client.limits.attemptDelayMilliseconds }
-            return
-        }
-        if !attempts.isEmpty { return }
-        fail(attemptFailure ?? refusal ?? .lookUp(host: url.host, reason: "it has no address"))
-    }
-
-    private func connect(toSocket path: String) {
-        do throws(SystemError) {
-            try attempt(.path(path))
-        } catch {
-            // The kernel does not say when the queue has room.
-            if error.code == EAGAIN {
-                nextAttemptTime = loop.now + Self.fullQueueDelayMilliseconds
-            } else {
-                fail(.connect(authority: authority, address: nil, code: error.code))
-            }
-        }
-    }
-
-    private func attempt(_ peer: ClientConnection.Peer) throws(SystemError) {
-        let attempt = try ClientConnection(client: client, host: host, peer: peer, url: request.url)
-        attempt.exchange = self
-        attempts.append(attempt)
-    }
-
-    private func reviewAttempts() {
-        var hasFailed = false
-        for attempt in attempts {
-            guard let result = attempt.takeConnectResult() else { continue }
-            attempts.removeAll { $0 === attempt }
-            switch result {
-            case .connected:
-                for other in attempts { other.close() }
-                attempts = []
-                nextAttemptTime = .max
-                run(on: attempt)
-                return exchangeBytes()
-            case .failed(let code):
-                attemptFailure = .connect(authority: authority, address: attempt.address, code: code)
-            case .refused(let error): attemptFailure = .tls(authority: authority, error)
-            }
-            attempt.close()
-            hasFailed = true
-        }
-        if hasFailed || loop.now >= nextAttemptTime { connectToNext() }
     }
 
     // MARK: Exchanging
@@ -304,7 +191,7 @@ final class ClientExchange: ClientSource {
         if let limit = request.idleTimeoutMilliseconds { phaseDeadline = loop.time(in: limit) }
     }
 
-    private func exchangeBytes() {
+    func exchangeBytes() {
         // Without the missing bytes, the head would be a different request.
         if head.isExhausted { return fail(.noMemory(authority: authority)) }
         send()
@@ -496,7 +383,7 @@ final class ClientExchange: ClientSource {
 
 extension EventLoop {
     /// The time in so many milliseconds; never beyond the last one that there is.
-    fileprivate func time(in milliseconds: Int64) -> Int64 {
+    func time(in milliseconds: Int64) -> Int64 {
         let (time, isTooLate) = now.addingReportingOverflow(milliseconds)
         return isTooLate ? .max : time
     }
