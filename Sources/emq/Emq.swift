@@ -1,4 +1,4 @@
-// The entry point: selects the command, and assembles the server.
+// The entry point, and the assembly of the server.
 
 import Glibc
 import Journal
@@ -9,35 +9,19 @@ import UID
 @main
 enum Emq {
     static func main() {
-        var arguments = ProcessStart.arguments.dropFirst()
-        if arguments.first == "bench" { exit(Bench.run(Array(arguments.dropFirst()))) }
-        if arguments.first == "journal" { exit(JournalCommand.run(Array(arguments.dropFirst()))) }
-        if arguments.first == "token" { exit(TokenCommand.run(Array(arguments.dropFirst()))) }
-        if arguments.first == "check" {
-            exit(Check.run(Array(arguments.dropFirst())) { ProcessStart.environment[$0] })
-        }
-        if arguments.first == "serve" { arguments = arguments.dropFirst() }
-        if arguments.contains("--help") || arguments.contains("-h") { return print(Options.help) }
-        if arguments.contains("--version") { return print("emq \(Options.versionWithCommit)") }
-        let options: Options
-        do throws(UsageError) {
-            options = try Options(Array(arguments)) { ProcessStart.environment[$0] }
-        } catch {
-            printError("emq: \(error.advice)")
-            exit(2)
-        }
+        exit(Command.run(Array(ProcessStart.arguments.dropFirst())) { ProcessStart.environment[$0] })
+    }
+
+    /// Runs the server until it is stopped.
+    static func serve(_ options: Options) throws {
         let log = Log.standard
         log.configure(options.logsJSON ? .json : .text(ProcessStart.environment), options.logLevel)
         for line in Options.strayVariables(of: ProcessStart.environment) { log.warning(line) }
-        do {
-            try serve(options, log)
-            exit(0)
-        } catch let error as UsageError {
-            printError("emq: \(error.advice)")
-            exit(2)
+        do { try serve(options, log) } catch let error as UsageError {
+            throw error
         } catch {
             log.error("\(error)")
-            exit(1)
+            throw CommandFailure(.failed)
         }
     }
 

@@ -6,47 +6,29 @@ import Net
 import Queues
 
 enum JournalCommand {
-    private static let help = """
-        usage: emq journal copy DIR NEWDIR       copy a journal, also while a server is using it
-               emq journal check DIR             report what is whole in a journal, and what is not
-               emq journal repair DIR [NEWDIR]   copy what is whole into a new journal (DIR-repaired)
+    private static let text = [
+        "DIR is the directory given to --data. It is not changed. No server may be using it, except for copy."
+    ]
 
-        DIR is the directory given to --data. It is not changed. No server may be using it, except for copy.
-        """
+    static let copy = Command(
+        name: "journal copy", section: .server, operands: "DIR NEWDIR", operandCount: 2...2,
+        operandCompletion: .directory, summary: "copy a journal, also while a server is using it", text: text,
+        examples: [CommandExample("emq journal copy /var/lib/emq /backup/emq", "make a backup")]
+    ) { try copy($0.operands[0], to: trimmed($0.operands[1])) }
 
-    /// Runs the command.
-    ///
-    /// - Returns: the exit status: 0 for success, 1 for a failure or damage, 2 for an invalid command line.
-    static func run(_ arguments: [String]) -> Int32 {
-        if arguments.contains("--help") || arguments.contains("-h") {
-            Emq.print(help)
-            return 0
-        }
-        do {
-            switch (arguments.first, arguments.count) {
-            case ("copy", 3): return try copy(arguments[1], to: trimmed(arguments[2]))
-            case ("check", 2): return try check(arguments[1])
-            case ("repair", 2): return try repair(arguments[1], into: trimmed(arguments[1]) + "-repaired")
-            case ("repair", 3): return try repair(arguments[1], into: arguments[2])
-            case ("copy", _): return refuse("copy takes the journal's directory and a new one")
-            case ("check", _): return refuse("check takes one directory")
-            case ("repair", _): return refuse("repair takes the journal's directory and, optionally, a new one")
-            case (let word?, _):
-                return refuse("unknown command '\(word)'; \(nearestName(to: word, among: ["copy", "check", "repair"]))")
-            case (nil, _): return refuse("name a command: copy, check or repair")
-            }
-        } catch {
-            Emq.printError("emq: \(error)")
-            return 1
-        }
-    }
+    static let check = Command(
+        name: "journal check", section: .server, operands: "DIR", operandCount: 1...1, operandCompletion: .directory,
+        summary: "report what is whole in a journal, and what is not", text: text
+    ) { try check($0.operands[0]) }
 
-    private static func refuse(_ reason: String) -> Int32 {
-        Emq.printError("emq: journal: \(reason)")
-        for line in "\n\(help)".split(separator: "\n", omittingEmptySubsequences: false) {
-            Emq.printError(String(line))
-        }
-        return 2
+    static let repair = Command(
+        name: "journal repair", section: .server, operands: "DIR [NEWDIR]", operandCount: 1...2,
+        operandCompletion: .directory, summary: "copy what is whole into a new journal",
+        text: text + ["Without NEWDIR, the new journal is DIR-repaired."]
+    ) { invocation in
+        let directory = invocation.operands[0]
+        let newDirectory = invocation.operands.count > 1 ? invocation.operands[1] : trimmed(directory) + "-repaired"
+        return try repair(directory, into: newDirectory)
     }
 
     /// A directory's path without slashes at its end.
@@ -56,7 +38,7 @@ enum JournalCommand {
         return String(path)
     }
 
-    private static func copy(_ directory: String, to newDirectory: String) throws -> Int32 {
+    private static func copy(_ directory: String, to newDirectory: String) throws -> ExitCode {
         // All segments are open at once.
         _ = Emq.raiseFileLimit()
         let report = try LogMaintenance.copy(directory: directory, to: newDirectory)
@@ -64,10 +46,10 @@ enum JournalCommand {
         Emq.print(
             "\(newDirectory) has \(report.byteCount) bytes in \(segments); "
                 + "`emq journal check \(newDirectory)` says how many tasks")
-        return 0
+        return .done
     }
 
-    private static func check(_ directory: String) throws -> Int32 {
+    private static func check(_ directory: String) throws -> ExitCode {
         let inspector = try Inspector()
         let report = try LogMaintenance.check(directory: directory, inspect: inspector.inspect)
         describe(report)
@@ -76,17 +58,17 @@ enum JournalCommand {
             let isRepairable = failure.cause == .damaged
             let remedy = "`emq journal repair \(directory)` copies what is whole into a new journal"
             Emq.print(isRepairable ? "not whole: \(failure.finding); \(remedy)" : "not whole: \(failure)")
-            return 1
+            return .failed
         }
         let dropped =
             report.droppedByteCount > 0
             ? "; \(report.droppedByteCount) bytes at the end are not whole: a crash while they were written, or damage to the last frames"
             : ""
         Emq.print("whole: \(inspector.tasks)\(dropped)")
-        return 0
+        return .done
     }
 
-    private static func repair(_ directory: String, into newDirectory: String) throws -> Int32 {
+    private static func repair(_ directory: String, into newDirectory: String) throws -> ExitCode {
         let inspector = try Inspector()
         let report = try LogMaintenance.repair(directory: directory, into: newDirectory, inspect: inspector.inspect)
         describe(report)
@@ -97,7 +79,7 @@ enum JournalCommand {
             ? "\(directory) is whole, so nothing is lost, and it needs no repair"
             : "What was only in a part that is lost is gone; tasks whose end was there are given out again"
         Emq.print("\(newDirectory) has \(inspector.tasks); start emq with --data \(newDirectory). \(loss)")
-        return 0
+        return .done
     }
 
     private static func describe(_ report: LogMaintenance.Report) {

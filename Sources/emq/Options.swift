@@ -1,4 +1,5 @@
-// The server's options, on the command line and as variables in the environment.
+// The server's options, from the command line and from variables in the environment (Options+Command.swift has the
+// table of them).
 
 import Bytes
 import CBuild
@@ -72,91 +73,17 @@ struct Options {
     /// Whether the value being read comes from the environment, where an option cannot be repeated.
     private(set) var readsVariable = false
 
-    static let help = """
-        emq: a work-queue server over HTTP. Tasks live in memory, and with --data also on disk.
-
-        usage: emq [serve] [options]      run the server
-               emq check --help           check a running server; emq bench --help: measure one
-               emq journal --help         back up, check and repair a --data directory
-               emq token --help           make a token for a client
-
-          --addr ADDRESS         address to listen on: localhost:8080 (default), :8080 for every address
-                                 of the machine, https://:8443, [::1]:8080 or unix:/path; may be repeated
-          --tls-cert FILE, --tls-key FILE
-                                 speak TLS with this certificate, followed by its intermediates, and this
-                                 key (PEM), but not at http:// and unix: (docs/operations.md, "TLS")
-          --tls-client-ca FILE   accept only clients that have a certificate from these issuers (PEM)
-          --tls-ca FILE          trust these issuers too (PEM) when sending tasks to https://
-          --tokens FILE          accept only requests with a token of this file (docs/operations.md, "Access")
-          --require-tokens       do not start without --tokens
-          --host NAME            another name that browsers may use for this server, such as
-                                 queue.example.com; may be repeated (docs/operations.md, "Browsers")
-          --data DIR             keep tasks in this directory, so that they survive a restart
-          --fsync WHEN           always (default): sync before replying; N: within N ms; never: leave it
-                                 to the OS. Matters only in a power cut or a system crash
-          --recovery-grace SECS  minimum time left on leases after a restart (default 30)
-          --lock-wait SECS       how long to wait for another process to close DIR (default 3)
-          --push WHERE           where emq may send tasks, and take messages of RabbitMQ: public, private,
-                                 loopback, 10.1.0.0/16, a host name or *.example.com, or several with commas
-          --defaults FILE        defaults for all queues, as JSON: the fields of PUT /defaults/
-          --drain SECS           how long workers may acknowledge tasks after SIGTERM (default 5)
-          --max-connections N    maximum number of open connections (default 20000, if ulimit -n allows it)
-          --max-memory SIZE      memory for tasks, such as 512M or 4G (default: three quarters of all memory)
-          --address-space SIZE   address space to reserve (default: ample, or half of what ulimit -v leaves)
-
-          --httpqueue, --htq ADDRESS; --delay-tasks ADDRESS or FILE.json; --taskqueue FILE.ini
-                                 replace these legacy systems: docs/migration.md
-          --delay-tasks-timeout SECS, --htq-workers N, --amqp-prefetch N
-                                 how long a handler of delay-tasks may take (default 5), and how many htq
-                                 requests (10) and messages of a RabbitMQ queue (1000) may be in flight
-          --log-format FORMAT, --log-level LEVEL, --access-log
-                                 the log: text (default) or json; error, warning or info (default); with a
-                                 line for each request (docs/operations.md, "Logs")
-          --gc-freq DURATION     ignored; the original emq has it
-
-        Each option has an EMQ_… variable, such as EMQ_MAX_MEMORY. Separate several addresses or hosts with commas.
-
-          curl --json '{"content": "hello"}' localhost:8080/enqueue/greetings
-          curl --json '{"queues": ["greetings"], "max": 1, "timeout": 10000}' localhost:8080/wait/
-        """
-
-    /// The options and their readers.
-    private static let readers: [(flag: String, read: @Sendable (inout Options, String) throws(UsageError) -> Void)] =
-        [
-            ("--addr", readAddress), ("--tls-cert", readCertificate), ("--tls-key", readKey),
-            ("--tls-client-ca", readClientIssuers), ("--tls-ca", readIssuers), ("--drain", readDrain),
-            ("--tokens", readTokens), ("--require-tokens", readRequiresTokens),
-            ("--max-connections", readMaximumConnections),
-            ("--max-memory", readMaximumMemory), ("--address-space", readAddressSpace), ("--data", readData),
-            ("--fsync", readSyncMode),
-            ("--recovery-grace", readGrace), ("--lock-wait", readLockWait), ("--push", readDestinations),
-            ("--defaults", readDefaults), ("--htq-workers", readWorkers), ("--taskqueue", readTaskqueue),
-            ("--delay-tasks-timeout", readDelayTasksTimeout), ("--host", readHost), ("--amqp-prefetch", readPrefetch),
-            ("--log-format", readLogFormat), ("--log-level", readLogLevel), ("--access-log", readLogsAccess),
-            ("--gc-freq", readCollectionFrequency),
-        ]
-        + LegacySystem.allCases.map { system in
-            (system.flag, { (options, value) throws(UsageError) in try options.readService(system, value) })
-        }
-    /// The options that may be repeated. In the environment, their values are lists.
-    private static let lists = ["--addr", "--host"] + LegacySystem.allCases.map(\.flag)
-
-    /// The options that need no value: without one, they are true.
-    private static let switches = ["--require-tokens", "--access-log"]
-
-    /// The options of the original emq. Like all of Go's programs, it takes them with one dash too.
-    private static let originalFlags = ["--addr", "--gc-freq"]
-
     /// The legacy systems whose clients have an address here.
     var systems: [LegacySystem] { LegacySystem.allCases.filter { isServing($0) } }
 
     private func isServing(_ system: LegacySystem) -> Bool { services.contains { $0.system == system } }
 
-    /// Reads the command line after the program's name. Options that it does not have come from the environment.
+    /// Reads the values of a command line. Options that it does not have come from the environment.
     ///
     /// - Throws: `UsageError`: one line that says what is wrong and what would be right.
-    init(_ arguments: [String], environment: (String) -> String?) throws(UsageError) {
-        let given = try readArguments(arguments, environment)
+    init(_ invocation: Invocation) throws(UsageError) {
+        let environment = invocation.environment
+        let given = try readValues(invocation)
         try readVariables(except: given, environment)
         try readInheritedSockets(environment)
         try readFilesOfSystems(given, environment)
@@ -189,43 +116,19 @@ struct Options {
         }
     }
 
-    /// Reads the command line.
+    /// Reads the values of the command line.
     ///
     /// - Returns: the options that it has.
-    private mutating func readArguments(
-        _ arguments: [String], _ environment: (String) -> String?
-    ) throws(UsageError) -> Set<String> {
-        var given: Set<String> = []
-        var rest = arguments[...]
-        while let argument = rest.popFirst() {
-            let (flag, valueInArgument) = Options.parts(of: argument)
-            guard let reader = Options.readers.first(where: { $0.flag == flag }) else {
-                throw Options.unknown(argument, value: valueInArgument ?? rest.first)
-            }
-            let value: String
-            if let valueInArgument {
-                value = valueInArgument
-            } else if Options.switches.contains(flag) {
-                value = "true"
-            } else if let next = rest.first, !Options.isOption(next) {
-                value = next
-                rest.removeFirst()
-            } else if flag == LegacySystem.delayTasks.flag, environment("CONF_FILE")?.isEmpty == false {
-                // delay-tasks itself has no options; CONF_FILE says everything.
-                given.insert(flag)
+    private mutating func readValues(_ invocation: Invocation) throws(UsageError) -> Set<String> {
+        for (flag, value) in invocation.values {
+            guard let reader = Options.readers.first(where: { $0.option.flag == flag }) else { continue }
+            // delay-tasks itself has no options; CONF_FILE says everything.
+            if value.isEmpty, let name = reader.option.variableInsteadOfValue, invocation.variable(name) != nil {
                 continue
-            } else {
-                guard let next = rest.first else { throw UsageError("\(flag) needs a value") }
-                throw UsageError(
-                    "\(flag) needs a value, but an option follows; if '\(next)' is the value, write \(flag)=\(next)")
             }
-            if flag != "--push", !Options.lists.contains(flag), given.contains(flag) {
-                throw UsageError("\(flag) is given twice; give it once")
-            }
-            given.insert(flag)
             try reader.read(&self, value)
         }
-        return given
+        return Set(invocation.values.map(\.flag))
     }
 
     /// Reads the variables of options that the command line does not have.
@@ -233,14 +136,15 @@ struct Options {
         except given: Set<String>, _ environment: (String) -> String?
     ) throws(UsageError) {
         readsVariable = true
-        for reader in Options.readers where !given.contains(reader.flag) {
-            let variable = Options.variable(of: reader.flag)
+        for (option, read) in Options.readers where !given.contains(option.flag) {
+            let variable = Options.variable(of: option.flag)
             // An empty variable counts as unset, except EMQ_DATA: without a directory, tasks would be lost.
-            guard let value = environment(variable), !value.isEmpty || reader.flag == "--data" else { continue }
+            guard let value = environment(variable), !value.isEmpty || option.flag == "--data" else { continue }
             do throws(UsageError) {
-                let isList = Options.lists.contains(reader.flag)
+                // The value of --push is a list itself.
+                let isList = option.isRepeatable && option.flag != "--push"
                 let parts = isList ? value.split(separator: ",", omittingEmptySubsequences: false) : [value[...]]
-                for part in parts { try reader.read(&self, String(part)) }
+                for part in parts { try read(&self, String(part)) }
             } catch {
                 throw UsageError("\(variable): \(error.description)")
             }
@@ -301,54 +205,7 @@ struct Options {
         }
     }
 
-    // MARK: Names
-
-    /// An argument's flag, and its value if it has one after an equals sign.
-    private static func parts(of argument: String) -> (flag: String, value: String?) {
-        let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-        let flag = originalFlags.first { $0.dropFirst() == parts[0] } ?? String(parts[0])
-        return (flag, parts.count > 1 ? String(parts[1]) : nil)
-    }
-
-    /// Whether an argument is an option, not a value.
-    private static func isOption(_ argument: String) -> Bool { parts(of: argument).flag.hasPrefix("--") }
-
-    // MARK: Mistakes
-
-    /// The names that other programs have for emq's options.
-    private static let otherNames: [(flag: String, others: [String])] = [
-        (
-            "--addr",
-            ["--port", "-p", "--listen", "-l", "--bind", "-b", "--address", "-a", "--listen-address", "--http"]
-        ),
-        ("--data", ["--dir", "-d", "--directory", "--data-dir", "--path", "--storage", "--db", "--journal"]),
-        ("--max-memory", ["--memory", "-m", "--maxmemory", "--memory-limit"]),
-        ("--tls-cert", ["--cert", "--certfile", "--tls-certificate", "--ssl-cert", "--ssl-certfile"]),
-        ("--tls-key", ["--key", "--keyfile", "--tls-private-key", "--ssl-key", "--ssl-keyfile"]),
-        ("--tls-ca", ["--ca", "--cacert", "--ca-file", "--cafile"]),
-        ("--version", ["-v", "-V"]),
-    ]
-
-    /// The hint for an option's name in other programs; nil if `flag` is not such a name.
-    private static func hint(atOther flag: String, value: String?) -> String? {
-        guard let known = otherNames.first(where: { $0.others.contains(flag) })?.flag else { return nil }
-        // A port alone is not an address.
-        let port = known == "--addr" ? value.flatMap { UInt16($0) } : nil
-        return "did you mean '\(known)\(port.map { " :\($0)" } ?? "")'?"
-    }
-
-    /// The mistake of an argument that is no option; `value` is what may be its value.
-    private static func unknown(_ argument: String, value: String?) -> UsageError {
-        let flag = parts(of: argument).flag
-        guard flag.hasPrefix("-") else {
-            let commands = ["serve", "check", "bench", "journal", "token"]
-            if commands.contains(flag) { return UsageError("put the command '\(flag)' before its options") }
-            return UsageError("unknown command '\(flag)'; \(nearestName(to: flag, among: commands))")
-        }
-        let known = readers.map(\.flag) + ["--help", "--version"]
-        return UsageError(
-            "unknown option '\(argument)'; \(hint(atOther: flag, value: value) ?? nearestName(to: flag, among: known))")
-    }
+    // MARK: Variables
 
     /// The name of an option's variable in the environment.
     private static func variable(of flag: String) -> String {
@@ -358,21 +215,22 @@ struct Options {
     /// Variables that begin with `EMQ_` but are not options: those of clients, workers, container images, builds and
     /// tests.
     private static let variablesOfOthers = [
-        "EMQ_URL", "EMQ_TOKEN", "EMQ_ID", "EMQ_QUEUE", "EMQ_ATTEMPT", "EMQ_VERSION", "EMQ_COMMIT", "EMQ_HOME",
-        "EMQ_FUZZ",
+        "EMQ_URL", "EMQ_TOKEN", "EMQ_TOKEN_FILE", "EMQ_CONTEXT", "EMQ_CA", "EMQ_ID", "EMQ_QUEUE", "EMQ_ATTEMPT",
+        "EMQ_KEY", "EMQ_LEASE_UNTIL", "EMQ_RESULT_FILE", "EMQ_VERSION", "EMQ_COMMIT", "EMQ_HOME", "EMQ_FUZZ",
     ]
 
     /// A line for each variable that looks like an option but is not one, sorted.
     static func strayVariables(of environment: [String: String]) -> [String] {
-        let variables = readers.map { variable(of: $0.flag) }
+        let variables = readers.map { variable(of: $0.option.flag) }
         let stray = environment.keys.filter { name in
             name.hasPrefix("EMQ_") && !variables.contains(name) && !variablesOfOthers.contains(name)
-                && !name.hasPrefix("EMQ_TEST_") && !isOfService(name, environment[name] ?? "")
+                && !name.hasPrefix("EMQ_TEST_") && !name.hasPrefix("EMQ_META_")
+                && !isOfService(name, environment[name] ?? "")
         }
         return stray.sorted().map { name in
             let flag = "--" + name.dropFirst(4).lowercased().split(separator: "_").joined(separator: "-")
             var hint = ""
-            if let known = otherNames.first(where: { $0.others.contains(flag) })?.flag, known != "--version" {
+            if let known = readers.first(where: { $0.option.otherNames.contains(flag) })?.option.flag {
                 hint = "; did you mean '\(variable(of: known))'?"
             } else {
                 // The prefix that all of them share would make any two names similar.
@@ -399,7 +257,4 @@ struct UsageError: Error {
     let description: String
 
     init(_ description: String) { self.description = description }
-
-    /// The mistake, and where the options are explained.
-    var advice: String { "\(description) (emq --help lists the options)" }
 }

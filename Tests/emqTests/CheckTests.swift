@@ -126,7 +126,7 @@ import Testing
     // MARK: Options
 
     @Test(arguments: [
-        (["x"], "unknown argument"), (["--quue", "x"], "did you mean '--queue'?"), (["--queue"], "needs a value"),
+        (["x"], "it takes options only"), (["--quue", "x"], "did you mean '--queue'?"), (["--queue"], "needs a value"),
         (["--queue", "a", "--queue", "b"], "given twice"), (["--oldest-warn", "5"], "requires --queue"),
         (["--queue", "a", "--oldest-warn", "9", "--oldest-critical", "5"], "must not exceed"),
         (["--queue", "a", "--oldest-warn", "x"], "must be a number of seconds"),

@@ -59,6 +59,6 @@ import Testing
         #expect(again.status == 1 && again.error.contains("\(copy.path): it already exists"))
         #expect(again.error.filter { $0 == "\n" }.count == 1)
         let wrong = try Server.run(["journal", "copy", directory.path])
-        #expect(wrong.status == 2 && wrong.error.contains("usage: emq journal copy DIR NEWDIR"))
+        #expect(wrong.status == 2 && wrong.error.contains("something is missing: emq journal copy DIR NEWDIR"))
     }
 }

@@ -10,7 +10,7 @@ import Testing
 @Suite struct ProgramTests {
     @Test(arguments: [
         ["--adr", ":1"], ["--addr"], ["--addr", "8080"], ["--addr", ":99999"], ["--addr", "::1:80"],
-        ["--addr", "unix:"], ["--addr", ":1", "serve"], ["help"],
+        ["--addr", "unix:"], ["--addr", ":1", "serve"], ["hepl"], ["journal", "copy", "x"], ["help", "frobnicate"],
         ["--drain", "x"], ["--drain", "-1"], ["--drain", "1", "--drain", "2"], ["--max-connections", "0"], ["sevre"],
         ["--push"], ["--push", ""], ["--push", "publik"], ["--push", "public,,private"], ["--push", "10.0.0.0/33"],
         ["--push", "10.0.0.1/8"], ["--push", "*"], ["--push", "http://example.com"], ["--push", "example.com:80"],
@@ -21,7 +21,7 @@ import Testing
     func badFlagsAreOneLineAndStatus2(arguments: [String]) throws {
         let result = try Server.run(arguments)
         #expect(result.status == 2)
-        #expect(result.error.hasPrefix("emq: ") && result.error.hasSuffix("\n"))
+        #expect(result.error.hasPrefix("emq") && result.error.contains(": ") && result.error.hasSuffix("\n"))
         #expect(result.error.filter { $0.isNewline }.count == 1)
         #expect(!result.error.dropLast().unicodeScalars.contains { $0.properties.generalCategory == .control })
         #expect(result.output.isEmpty)
@@ -35,7 +35,7 @@ import Testing
 
     @Test func aWrongValueOfPushIsExplainedInOneSentence() throws {
         let sentence =
-            "--push does not take '*'; write 0.0.0.0/0,::/0 for every address (emq --help lists the options)\n"
+            "--push does not take '*'; write 0.0.0.0/0,::/0 for every address (emq serve --help lists the options)\n"
         #expect(try Server.run(["--push", "public,*"]).error == "emq: " + sentence)
         #expect(try Server.run([], environment: ["EMQ_PUSH": "*"]).error == "emq: EMQ_PUSH: " + sentence)
     }
@@ -51,9 +51,30 @@ import Testing
     @Test func helpFitsAScreenAndVersionIsOneLine() throws {
         let help = try Server.run(["--help"])
         #expect(help.status == 0)
-        #expect(help.output.contains("--addr") && help.output.split(separator: "\n").count <= 40)
+        #expect(help.output.contains("emq --addr :8080") && help.output.split(separator: "\n").count <= 50)
+        #expect(try Server.run(["help"]).output == help.output)
         let version = try Server.run(["--version"])
         #expect(version.output.wholeMatch(of: /emq \d+\.\d+\.\d+( \(commit [0-9a-f]+\+?\))?\n/) != nil)
+    }
+
+    @Test(arguments: Command.all.map(\.name))
+    func helpExplainsEachCommand(name: String) throws {
+        let command = try #require(Command.named(name))
+        let words = name.split(separator: " ").map(String.init)
+        let help = try Server.run(words + ["--help"])
+        #expect(help.status == 0 && help.error.isEmpty)
+        #expect(help.output == command.help + "\n")
+        #expect(try Server.run(["help"] + words).output == help.output)
+        #expect(help.output.split(separator: "\n").allSatisfy { $0.count <= 110 })
+        for option in command.options { #expect(help.output.contains(option.usage)) }
+    }
+
+    @Test func optionsHaveOneMeaningEach() {
+        for command in Command.all {
+            let spellings = command.allOptions.flatMap { $0.spellings + $0.otherNames }
+            #expect(Set(spellings).count == spellings.count, "\(command.name)")
+            #expect(command.summary.count <= 60 && !command.summary.hasSuffix("."))
+        }
     }
 
     @Test(arguments: [
@@ -66,10 +87,13 @@ import Testing
         ),
         (["--push", "everywhere"], "0.0.0.0/0,::/0"), (["--prt", "1"], "expected one of: --addr, "),
         (["--max-memory", "512MB"], "such as 512M"), (["--addr", "localhost"], "did you mean 'localhost:8080'?"),
-        (
-            ["help"],
-            "unknown command 'help'; expected one of: serve, check, bench, journal, token (emq --help lists the options)"
-        ),
+        (["hepl"], "unknown command 'hepl'; did you mean 'help'? (emq help lists the commands)"),
+        (["frobnicate"], "unknown command 'frobnicate'; expected one of: serve, check, bench, journal, token, "),
+        (["journal"], "'emq journal' is followed by one of: copy, check, repair"),
+        (["journal", "chek", "x"], "unknown command 'journal chek'; did you mean 'check'?"),
+        (["journal", "check"], "something is missing: emq journal check DIR"),
+        (["journal", "check", "a", "b"], "unexpected 'b'; it takes DIR"),
+        (["--addr", ":1", "sevre"], "unknown command 'sevre'; did you mean 'serve'?"),
         (["sevre"], "unknown command 'sevre'; did you mean 'serve'?"),
         (["--addr", ":1", "serve"], "put the command 'serve' before its options"),
     ])
@@ -86,7 +110,7 @@ import Testing
 
     @Test func aListOfHostsIsExplainedWhereItIsWrong() throws {
         let sentence = "--host takes a name such as queue.example.com, without scheme and port, not"
-        let options = "(emq --help lists the options)\n"
+        let options = "(emq serve --help lists the options)\n"
         #expect(
             try Server.run([], environment: ["EMQ_HOST": "a.b,,c.d"]).error
                 == "emq: EMQ_HOST: \(sentence) ''; separate several with commas \(options)")
@@ -177,7 +201,7 @@ import Testing
             #expect(result.status == 1)
             #expect(
                 result.error
-                    == "emq: \(directory.path): there is no journal in this directory; name the directory given to --data\n"
+                    == "emq journal \(command): \(directory.path): there is no journal in this directory; name the directory given to --data\n"
             )
         }
         #expect(!FileManager.default.fileExists(atPath: directory.path + "-repaired"))
@@ -199,7 +223,9 @@ import Testing
         for path in [copy.path, file.path] {
             let again = try Server.run(["journal", "repair", directory.path, path])
             #expect(again.status == 1)
-            #expect(again.error == "emq: \(path): it already exists; name a directory that does not exist yet\n")
+            #expect(
+                again.error
+                    == "emq journal repair: \(path): it already exists; name a directory that does not exist yet\n")
         }
     }
 

@@ -161,8 +161,9 @@ import UID
     }
 
     @Test(arguments: [
-        ([], "write emq token new"), (["nwe"], "unknown command 'nwe'"), (["new"], "give --name once"),
-        (["new", "--name", "a"], "--allow is missing"), (["new", "--name"], "--name needs a value"),
+        ([], "'emq token' is followed by one of: new"), (["nwe"], "unknown command 'token nwe'; did you mean 'new'?"),
+        (["new"], "give --name once"), (["new", "--name", "a"], "--allow is missing"),
+        (["new", "--name"], "--name needs a value"),
         (["new", "--name", "", "--allow", "read"], "--name: a token's name must have"),
         (["new", "--name", "a", "--allow", "raed"], "there is no permission 'raed'; did you mean 'read'?"),
         (["new", "--name", "a", "--allow", "read,"], "there is no permission ''"),

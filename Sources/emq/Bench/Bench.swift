@@ -27,23 +27,11 @@ final class Bench {
     private var failure: BenchFailure?
     private var failures = 0
 
-    /// Runs the command and returns the program's exit status.
-    static func run(_ arguments: [String]) -> Int32 {
-        if arguments.contains("--help") || arguments.contains("-h") {
-            Emq.print(BenchOptions.help)
-            return 0
-        }
-        do {
-            let bench = try Bench(try BenchOptions(arguments))
-            try bench.measure()
-            return bench.failures == 0 ? 0 : 1
-        } catch let error as UsageError {
-            Emq.printError("emq bench: \(error.description) (emq bench --help lists the options)")
-            return 2
-        } catch {
-            Emq.printError("emq bench: \(error)")
-            return 1
-        }
+    /// Runs the command.
+    static func run(_ invocation: Invocation) throws -> ExitCode {
+        let bench = try Bench(try BenchOptions(invocation))
+        try bench.measure()
+        return bench.failures == 0 ? .done : .failed
     }
 
     private init(_ options: BenchOptions) throws {

@@ -16,22 +16,11 @@ enum Check {
     private static let bodyLimit = 1 << 30
 
     /// Runs the command, and prints what it has found.
-    ///
-    /// - Returns: the exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
-    static func run(_ arguments: [String], environment: (String) -> String?) -> Int32 {
-        if arguments.contains("--help") || arguments.contains("-h") {
-            Emq.print(CheckOptions.help)
-            return 0
-        }
-        let options: CheckOptions
-        do throws(UsageError) { options = try CheckOptions(arguments, environment: environment) } catch {
-            // Monitoring systems show what a check prints.
-            Emq.print("EMQ UNKNOWN - \(error.description) (emq check --help lists the options)")
-            return CheckReport.Level.unknown.rawValue
-        }
+    static func run(_ invocation: Invocation) throws(UsageError) -> ExitCode {
+        let options = try CheckOptions(invocation)
         let report = report(options)
         Emq.print(options.isJSON ? report.json : report.line)
-        return report.level.rawValue
+        return ExitCode(rawValue: report.level.rawValue)
     }
 
     private static func report(_ options: CheckOptions) -> CheckReport {

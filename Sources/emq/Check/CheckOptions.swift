@@ -27,65 +27,51 @@ struct CheckOptions {
     var timeoutMilliseconds: Int64 = 10_000
     var isJSON = false
 
-    static let help = """
-        emq check: check a running emq from a shell, as Nagios does
+    private static let url = CommandOption(
+        "--url", "URL", "the server: http://localhost:8080 (default, or EMQ_URL), https://… or unix:/path")
+    private static let issuers = CommandOption(
+        "--ca", "FILE", completion: .file, "trust these issuers too (PEM), for an https URL")
+    private static let health = CommandOption(
+        "--health", "check only whether the server is up, as a container's health check does")
+    private static let queue = CommandOption(
+        "--queue", "PATTERN", completion: .queue,
+        "check only queues whose names match, such as 'mail*' (* stands for any characters), by the age of their oldest "
+            + "ready task, whether or not workers wait")
+    private static let warning = CommandOption("--oldest-warn", "SECS", "from which age on to warn (default 60)")
+    private static let critical = CommandOption(
+        "--oldest-critical", "SECS", "from which age on it is critical (default 300)")
+    private static let timeout = CommandOption("--timeout", "SECS", "how long all of it may take (default 10)")
+    private static let json = CommandOption("--json", "print a JSON object instead of one line")
 
-        usage: emq check [options]
+    static let command = Command(
+        name: "check", section: .server, summary: "check a running server, as Nagios does",
+        text: [
+            "EMQ_TOKEN is sent as a bearer token. The exit status is 0 (OK), 1 (WARNING), 2 (CRITICAL, also if the "
+                + "server cannot be reached) or 3 (UNKNOWN)."
+        ],
+        options: [url, issuers, health, queue, warning, critical, timeout, json],
+        examples: [
+            CommandExample("emq check --health", "see whether the server is up"),
+            CommandExample(
+                "emq check --queue 'mail*' --oldest-warn 60", "warn when mail has waited for over a minute"),
+        ], run: Check.run)
 
-          --url URL             the server: http://localhost:8080 (default, or EMQ_URL), https://… or unix:/path
-          --ca FILE             trust these issuers too (PEM), for an https URL
-          --health              check only whether the server is up, as a container's health check does
-          --queue PATTERN       check only queues whose names match, such as 'mail*' (* stands for any
-                                characters), by the age of their oldest ready task, whether or not workers wait
-          --oldest-warn SECS    from which age on to warn (default 60)
-          --oldest-critical SECS  from which age on it is critical (default 300)
-          --timeout SECS        how long all of it may take (default 10)
-          --json                print a JSON object instead of one line
-
-        EMQ_TOKEN is sent as a bearer token. The exit status is 0 (OK), 1 (WARNING), 2 (CRITICAL, also if the
-        server cannot be reached) or 3 (UNKNOWN).
-        """
-
-    private static let flags = [
-        "--url", "--ca", "--health", "--queue", "--oldest-warn", "--oldest-critical", "--timeout", "--json", "--help",
-    ]
-
-    /// Reads the command line after `check`.
+    /// Reads the values of a command line.
     ///
     /// - Throws: `UsageError` with one line that says what is wrong.
-    init(_ arguments: [String], environment: (String) -> String?) throws(UsageError) {
-        var rest = arguments[...]
-        var given: [String: String] = [:]
-        while let argument = rest.popFirst() {
-            let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            let flag = String(parts[0])
-            guard flag.hasPrefix("-") else { throw UsageError("unknown argument '\(argument)'; give options only") }
-            guard Self.flags.contains(flag) else {
-                throw UsageError("unknown option '\(flag)'; \(nearestName(to: flag, among: Self.flags))")
-            }
-            if given[flag] != nil { throw UsageError("\(flag) is given twice; give it once") }
-            if flag == "--json" || flag == "--health" {
-                if parts.count > 1 { throw UsageError("\(flag) takes no value") }
-                given[flag] = ""
-                continue
-            }
-            guard let value = parts.count > 1 ? String(parts[1]) : rest.popFirst() else {
-                throw UsageError("\(flag) needs a value")
-            }
-            given[flag] = value
-        }
-        let variable = environment("EMQ_URL").flatMap { $0.isEmpty ? nil : $0 }
-        place = try Self.place(given["--url"] ?? variable ?? "http://localhost:8080")
-        if let path = given["--ca"] {
+    init(_ invocation: Invocation) throws(UsageError) {
+        place = try Self.place(
+            invocation.value(of: Self.url) ?? invocation.variable("EMQ_URL") ?? "http://localhost:8080")
+        if let path = invocation.value(of: Self.issuers) {
             guard case .url(let url) = place, url.isSecure else { throw UsageError("--ca requires an https URL") }
             issuersPath = try Options.path(path, of: "--ca")
         }
-        token = environment("EMQ_TOKEN").flatMap { $0.isEmpty ? nil : $0 }
+        token = invocation.variable("EMQ_TOKEN")
         if let token, !ClientRequest.isFieldValue(Array(token.utf8).span) {
             throw UsageError("EMQ_TOKEN has a control character")
         }
-        (isJSON, isHealthOnly) = (given["--json"] != nil, given["--health"] != nil)
-        pattern = given["--queue"]
+        (isJSON, isHealthOnly) = (invocation.has(Self.json), invocation.has(Self.health))
+        pattern = invocation.value(of: Self.queue)
         if let pattern {
             if pattern.isEmpty { throw UsageError("--queue needs a pattern such as 'mail*'") }
             glob = GlobPattern(pattern.utf8Span.span)
@@ -94,19 +80,18 @@ struct CheckOptions {
             }
         }
         if isHealthOnly, pattern != nil { throw UsageError("--health checks no queue; leave out --queue") }
-        if let seconds = given["--oldest-warn"] { oldestWarning = try Self.seconds(seconds, of: "--oldest-warn") }
-        if let seconds = given["--oldest-critical"] {
-            oldestCritical = try Self.seconds(seconds, of: "--oldest-critical")
-        }
-        for flag in ["--oldest-warn", "--oldest-critical"] where given[flag] != nil && pattern == nil {
-            throw UsageError("\(flag) requires --queue")
+        let (warning, critical) = (invocation.value(of: Self.warning), invocation.value(of: Self.critical))
+        if let warning { oldestWarning = try Self.seconds(warning, of: Self.warning) }
+        if let critical { oldestCritical = try Self.seconds(critical, of: Self.critical) }
+        for option in [Self.warning, Self.critical] where invocation.has(option) && pattern == nil {
+            throw UsageError("\(option.flag) requires --queue")
         }
         // One of them alone moves the other.
-        if given["--oldest-warn"] == nil { oldestWarning = min(oldestWarning, oldestCritical) }
-        if given["--oldest-critical"] == nil { oldestCritical = max(oldestWarning, oldestCritical) }
+        if warning == nil { oldestWarning = min(oldestWarning, oldestCritical) }
+        if critical == nil { oldestCritical = max(oldestWarning, oldestCritical) }
         if oldestWarning > oldestCritical { throw UsageError("--oldest-warn must not exceed --oldest-critical") }
-        if let seconds = given["--timeout"] {
-            timeoutMilliseconds = Int64(try Self.seconds(seconds, of: "--timeout", least: 0.001) * 1000)
+        if let seconds = invocation.value(of: Self.timeout) {
+            timeoutMilliseconds = Int64(try Self.seconds(seconds, of: Self.timeout, least: 0.001) * 1000)
         }
     }
 
@@ -130,9 +115,11 @@ struct CheckOptions {
         return .url(url)
     }
 
-    private static func seconds(_ value: String, of flag: String, least: Double = 0) throws(UsageError) -> Double {
+    private static func seconds(
+        _ value: String, of option: CommandOption, least: Double = 0
+    ) throws(UsageError) -> Double {
         guard let seconds = Double(value), (least...4_294_967_295).contains(seconds) else {
-            throw UsageError("\(flag) must be a number of seconds, not '\(value)'")
+            throw UsageError("\(option.flag) must be a number of seconds, not '\(value)'")
         }
         return seconds
     }

@@ -50,6 +50,12 @@ struct JSONPart {
     /// The value of a number; nil for other values.
     var number: Double? { kind == .number ? Double(String(decoding: bytes, as: UTF8.self)) : nil }
 
+    /// The value as it is written.
+    var source: String { String(decoding: bytes, as: UTF8.self) }
+
+    /// Whether it is `true`.
+    var isTrue: Bool { bytes.elementsEqual("true".utf8) }
+
     /// The value of a string; nil for other values.
     var text: String? { kind == .string ? Self.decoded(bytes) : nil }
 
