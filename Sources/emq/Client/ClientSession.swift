@@ -1,0 +1,107 @@
+// What the client's commands share: the server, the terminal, and how results and questions are shown.
+
+import Bytes
+import JSON
+
+/// A run of a client's command.
+struct ClientSession {
+    let invocation: Invocation
+    let terminal: Terminal
+    let place: ServerPlace
+    private let client: ServerClient
+
+    static let json = CommandOption("--json", "print the server's JSON")
+    static let curl = CommandOption("--curl", "print the request as a curl command line instead of sending it")
+    static let yes = CommandOption("--yes", letter: "y", "do not ask")
+
+    /// The options of every client's command.
+    static let options = ServerPlace.options + [json, curl]
+
+    /// A command that runs with a session. Its own options come first in its help.
+    static func command(
+        _ name: String, _ section: Command.Section, _ operands: String = "", count: ClosedRange<Int> = 0...0,
+        completion: CommandOption.Completion = .none, _ summary: String, text: [String] = [],
+        options: [CommandOption] = [], examples: [CommandExample] = [],
+        run: @escaping @Sendable (ClientSession) throws -> ExitCode
+    ) -> Command {
+        Command(
+            name: name, section: section, operands: operands, operandCount: count, operandCompletion: completion,
+            summary: summary, text: text, options: options + Self.options, examples: examples
+        ) { try run(ClientSession($0)) }
+    }
+
+    private init(_ invocation: Invocation) throws {
+        self.invocation = invocation
+        terminal = Terminal(invocation.environment)
+        place = try ServerPlace(invocation)
+        client = try ServerClient(place)
+    }
+
+    /// The operands.
+    var operands: [String] { invocation.operands }
+
+    /// The first operand, which the command requires.
+    var name: String { operands.first ?? "" }
+
+    /// Whether the server's JSON is asked for.
+    var isJSON: Bool { invocation.has(Self.json) }
+
+    // MARK: Requests
+
+    /// Sends a request, and waits for its response; with `--curl`, prints it and ends the command.
+    ///
+    /// - Throws: `CommandFailure` if there is no response.
+    func response(to request: ServerRequest) throws(CommandFailure) -> ServerResponse {
+        if invocation.has(Self.curl) {
+            Emq.print(request.curl(to: place))
+            throw CommandFailure(.done)
+        }
+        return try client.response(to: request)
+    }
+
+    /// Sends a request that must succeed.
+    ///
+    /// - Throws: `CommandFailure` if there is no response, or if it is no success.
+    func success(of request: ServerRequest) throws(CommandFailure) -> ServerResponse {
+        let response = try response(to: request)
+        if response.isSuccess { return response }
+        throw response.failure
+    }
+
+    // MARK: Output
+
+    /// Prints the body of a response as it is.
+    func printBody(_ response: ServerResponse) {
+        if response.body.isEmpty { return }
+        var body = response.body
+        if body.last == UInt8(ascii: "\n") { body.removeLast() }
+        Emq.print(String(decoding: body, as: UTF8.self))
+    }
+
+    /// Prints the response's JSON if that is asked for; otherwise a line.
+    func show(_ response: ServerResponse, _ line: @autoclosure () -> String) {
+        if isJSON { printBody(response) } else { Emq.print(line()) }
+    }
+
+    /// Prints a table: aligned on a terminal, with tabs otherwise.
+    func print(_ table: TextTable) {
+        var text = terminal.isOutput ? table.aligned(terminal, width: Terminal.size?.columns) : table.tabSeparated
+        if text.isEmpty { return }
+        text.removeLast()
+        Emq.print(text)
+    }
+
+    /// Asks whether to do what cannot be undone. Without a terminal, `--yes` is necessary.
+    ///
+    /// - Throws: `CommandFailure` if the user does not agree.
+    func confirm(_ question: String) throws(CommandFailure) {
+        if invocation.has(Self.yes) || invocation.has(Self.curl) { return }
+        if !terminal.canAsk {
+            throw CommandFailure(.usage, "\(question) There is no terminal to ask; add --yes to do it")
+        }
+        if !terminal.agrees(to: question) { throw CommandFailure(.failed, "nothing was done") }
+    }
+
+    /// A number of tasks in words.
+    static func tasks(_ count: Int) -> String { count == 1 ? "1 task" : "\(count) tasks" }
+}

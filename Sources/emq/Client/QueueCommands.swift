@@ -1,0 +1,201 @@
+// The client's commands about queues: what is in them, and what an operator does to them.
+
+import Bytes
+import JSON
+
+enum QueueCommands {
+    static let all = [queues, stats, peek, pause, resume, purge, kick, move]
+
+    private static let sort = CommandOption(
+        "--sort", "BY", completion: .words(["name", "ready", "delayed", "dispatched", "dead", "oldest"]),
+        "name (default), ready, delayed, dispatched, dead or oldest; the largest first, except for names")
+    private static let limit = CommandOption(
+        "--limit", "N", letter: "n", "show at most N (default: all queues; 20 tasks)")
+    private static let state = CommandOption(
+        "--state", "STATE",
+        completion: .words(["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"]),
+        "only tasks in this state")
+
+    // MARK: Looking
+
+    static let queues = ClientSession.command(
+        "queues", .queues, "[PATTERN]", count: 0...1, completion: .queue, "list queues with their numbers of tasks",
+        text: ["In a pattern such as 'mail*', a * stands for any characters."], options: [sort, limit],
+        examples: [CommandExample("emq queues --sort oldest_ready -n 10", "see where tasks have waited longest")]
+    ) { session in
+        let limit = try session.invocation.number(of: limit, in: 1...100_000) ?? .max
+        var table = TextTable([
+            .init("QUEUE", isElastic: true), .init("READY", isRight: true), .init("DELAYED", isRight: true),
+            .init("RUNNING", isRight: true), .init("DEAD", isRight: true), .init("OLDEST", isRight: true),
+            .init("STATE"),
+        ])
+        var after: String?
+        repeat {
+            let query: [(String, String?)] = [
+                ("match", session.operands.first), ("n", "\(min(limit - table.rows.count, 1000))"), ("after", after),
+                ("sort", session.invocation.value(of: sort)),
+            ]
+            let response = try session.success(of: ServerRequest(ServerRequest.target("/stats/", query: query)))
+            if session.isJSON {
+                session.printBody(response)
+            }
+            guard let page = response.json else { break }
+            for (name, queue) in page["queues"]?.members ?? [] { table.rows.append(row(name, queue, session)) }
+            after = page["next"]?.text
+        } while after != nil && table.rows.count < limit
+        if !session.isJSON { session.print(table) }
+        return table.rows.isEmpty && session.operands.first != nil ? .nothing : .done
+    }
+
+    private static func row(_ name: String, _ queue: JSONPart, _ session: ClientSession) -> [TextTable.Cell] {
+        func count(_ member: String, _ style: Terminal.Style = .plain) -> TextTable.Cell {
+            let number = Int(queue[member]?.number ?? 0)
+            return TextTable.Cell("\(number)", number == 0 ? .faint : style)
+        }
+        let oldest = queue["oldest_ready"]?.number
+        let isPaused = queue["paused"]?.isTrue == true
+        return [
+            TextTable.Cell(name, .bold), count("ready"), count("delayed"), count("dispatched"), count("dead", .red),
+            TextTable.Cell(
+                oldest.map { Duration.text(milliseconds: Int64($0 * 1000)) } ?? "", value: oldest.map { "\($0)" } ?? ""),
+            TextTable.Cell(isPaused ? "paused" : "", .yellow),
+        ]
+    }
+
+    static let stats = ClientSession.command(
+        "stats", .queues, "[QUEUE]", count: 0...1, completion: .queue, "show the figures of a queue, or of the server",
+        text: ["Without a queue, the figures of the server, and of all tasks."],
+        examples: [CommandExample("emq stats mail", "show a queue's figures")]
+    ) { session in
+        let target =
+            session.operands.isEmpty ? "/stats/?n=1" : ServerRequest.target("/stats/", name: session.name)
+        let response = try session.success(of: ServerRequest(target))
+        if session.isJSON {
+            session.printBody(response)
+            return .done
+        }
+        var table = TextTable([.init("FIGURE"), .init("VALUE", isRight: true)])
+        appendFigures(of: response.json, prefix: "", to: &table)
+        session.print(table)
+        return .done
+    }
+
+    /// A row for each number and text of an object, also of the objects in it.
+    private static func appendFigures(of object: JSONPart?, prefix: String, to table: inout TextTable) {
+        for (name, value) in object?.members ?? [] where prefix + name != "queues" {
+            switch value.kind {
+            case .object: appendFigures(of: value, prefix: "\(prefix)\(name).", to: &table)
+            case .array, .null: break
+            default: table.rows.append([TextTable.Cell(prefix + name), TextTable.Cell(value.text ?? value.source)])
+            }
+        }
+    }
+
+    static let peek = ClientSession.command(
+        "peek", .queues, "QUEUE", count: 1...1, completion: .queue, "show tasks of a queue without taking them",
+        options: [state, limit],
+        examples: [CommandExample("emq peek mail --state dead", "see which tasks have died, and why")]
+    ) { session in
+        let count = try session.invocation.number(of: limit, in: 1...1000) ?? 20
+        let query: [(String, String?)] = [
+            ("state", session.invocation.value(of: state)), ("n", "\(count)"), ("content_limit", "200"),
+        ]
+        let response = try session.success(
+            of: ServerRequest(ServerRequest.target("/peek/", name: session.name, query: query)))
+        if session.isJSON {
+            session.printBody(response)
+            return .done
+        }
+        var table = TextTable([
+            .init("ID"), .init("STATE"), .init("ATTEMPT", isRight: true), .init("CONTENT", isElastic: true),
+            .init("ERROR", isElastic: true),
+        ])
+        for (_, task) in response.json?.members ?? [] {
+            let content = task["content"]?.source ?? task["content_start"]?.text.map { "\($0)…" } ?? ""
+            table.rows.append([
+                TextTable.Cell(task["id"]?.text ?? ""), TextTable.Cell(task["state"]?.text ?? ""),
+                TextTable.Cell(task["attempt"]?.source ?? ""), TextTable.Cell(content),
+                TextTable.Cell(task["error"]?.text ?? "", .red),
+            ])
+        }
+        session.print(table)
+        return table.rows.isEmpty ? .nothing : .done
+    }
+
+    // MARK: Acting
+
+    static let pause = ClientSession.command(
+        "pause", .queues, "QUEUE...", count: 1...1000, completion: .queue, "stop dispatching tasks of queues"
+    ) { try each($0, "/pause/") { "paused \($0)" } }
+
+    static let resume = ClientSession.command(
+        "resume", .queues, "QUEUE...", count: 1...1000, completion: .queue, "dispatch tasks of paused queues again"
+    ) { try each($0, "/resume/") { "resumed \($0)" } }
+
+    private static func each(
+        _ session: ClientSession, _ path: String, _ line: (String) -> String
+    ) throws(CommandFailure) -> ExitCode {
+        for queue in session.operands {
+            let response = try session.success(
+                of: ServerRequest(ServerRequest.target(path, name: queue), method: "POST"))
+            session.show(response, line(queue))
+        }
+        return .done
+    }
+
+    static let purge = ClientSession.command(
+        "purge", .queues, "QUEUE", count: 1...1, completion: .queue, "delete tasks of a queue",
+        options: [state, ClientSession.yes],
+        examples: [CommandExample("emq purge mail --state dead", "delete the dead tasks")]
+    ) { session in
+        let query: [(String, String?)] = [("state", session.invocation.value(of: state))]
+        let request = ServerRequest(ServerRequest.target("/purge/", name: session.name, query: query), method: "POST")
+        try confirm(session, "Delete", session.invocation.value(of: state))
+        let response = try session.success(of: request)
+        session.show(response, "purged \(ClientSession.tasks(response.count("purged")))")
+        return .done
+    }
+
+    static let kick = ClientSession.command(
+        "kick", .queues, "QUEUE", count: 1...1, completion: .queue, "make dead tasks ready again",
+        options: [ClientSession.yes],
+        examples: [CommandExample("emq kick mail", "try the dead tasks again")]
+    ) { session in
+        try confirm(session, "Kick", "dead")
+        let response = try session.success(
+            of: ServerRequest(ServerRequest.target("/kick/", name: session.name), method: "POST"))
+        session.show(response, "kicked \(ClientSession.tasks(response.count("kicked")))")
+        return .done
+    }
+
+    static let move = ClientSession.command(
+        "move", .queues, "QUEUE TO", count: 2...2, completion: .queue, "move tasks to another queue",
+        options: [state, ClientSession.yes],
+        examples: [CommandExample("emq move mail mail-slow --state ready", "move what waits")]
+    ) { session in
+        let query: [(String, String?)] = [("to", session.operands[1]), ("state", session.invocation.value(of: state))]
+        try confirm(session, "Move", session.invocation.value(of: state) ?? "ready")
+        let response = try session.success(
+            of: ServerRequest(ServerRequest.target("/move/", name: session.name, query: query), method: "POST"))
+        session.show(response, "moved \(ClientSession.tasks(response.count("moved")))")
+        return .done
+    }
+
+    /// Says how many tasks an action concerns, and asks.
+    private static func confirm(_ session: ClientSession, _ verb: String, _ state: String?) throws(CommandFailure) {
+        if session.invocation.has(ClientSession.yes) || session.invocation.has(ClientSession.curl) { return }
+        let statistics = try session.success(
+            of: ServerRequest(ServerRequest.target("/stats/", name: session.name))
+        ).json
+        let all = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"]
+        let states = state == "all" ? all : state.map { [$0] } ?? ["ready", "delayed"]
+        let count = states.reduce(0) { $0 + Int(statistics?[$1]?.number ?? 0) }
+        let kind = state.map { "\($0) " } ?? ""
+        try session.confirm("\(verb) \(count) \(kind)\(count == 1 ? "task" : "tasks") of '\(session.name)'?")
+    }
+}
+
+extension ServerResponse {
+    /// A number of the response; 0 if it has none.
+    fileprivate func count(_ name: String) -> Int { Int(json?[name]?.number ?? 0) }
+}

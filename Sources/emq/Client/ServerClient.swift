@@ -1,0 +1,108 @@
+// The client of the commands: it sends requests to a server over the program's own event loop.
+
+import Bytes
+import Glibc
+import Net
+
+/// A client of one server. Use it on the thread that made it.
+final class ServerClient {
+    /// The largest response that is read, in bytes.
+    private static let bodyLimit = 1 << 30
+    /// How long opening a connection may take, in milliseconds.
+    private static let connectTimeoutMilliseconds: Int64 = 10_000
+
+    let place: ServerPlace
+    let loop: EventLoop
+    private let http: HTTPClient
+    private let fields: [UInt8]
+    private var nextKey: UInt64 = 1
+    private var receivers: [UInt64: (Result<ServerResponse, CommandFailure>) -> Void] = [:]
+
+    /// A client without connections.
+    ///
+    /// - Throws: `CommandFailure` if the issuers cannot be read, or the system has no descriptors.
+    init(_ place: ServerPlace) throws(CommandFailure) {
+        self.place = place
+        do {
+            loop = try EventLoop()
+            http = HTTPClient(loop: loop) { _, _, _ in nil }
+            if place.base.hasPrefix("https://") {
+                http.trust = try TLSTrust(additionalFile: place.issuersPath, option: "--ca")
+            }
+        } catch {
+            throw CommandFailure(.failed, "\(error)")
+        }
+        let authorization = place.token.map { "Authorization: Bearer \($0)\r\n" } ?? ""
+        fields = Array("User-Agent: emq/\(Options.version)\r\n\(authorization)".utf8)
+    }
+
+    /// How many requests are in flight.
+    var requestCount: Int { receivers.count }
+
+    /// Starts a request. `turn` calls `received` with the response, whatever its status, or with why there is none.
+    ///
+    /// - Returns: a key for `cancel`.
+    @discardableResult
+    func send(
+        _ request: ServerRequest, received: @escaping (Result<ServerResponse, CommandFailure>) -> Void
+    ) -> UInt64 {
+        let key = nextKey
+        nextKey += 1
+        let url: HTTPURL
+        do throws(HTTPURLError) { url = try HTTPURL((place.base + request.target).utf8Span.span) } catch {
+            received(.failure(CommandFailure(.usage, "\(error)")))
+            return key
+        }
+        var lines = fields
+        if request.body != nil { lines += Array("Content-Type: application/json\r\n".utf8) }
+        var sent = ClientRequest(url: url, method: Array(request.method.utf8), fields: lines, body: request.body)
+        sent.bodyLimit = Self.bodyLimit
+        sent.timeoutMilliseconds = request.timeoutMilliseconds
+        sent.connectTimeoutMilliseconds = Self.connectTimeoutMilliseconds
+        receivers[key] = received
+        http.send(sent, key: key)
+        return key
+    }
+
+    /// Aborts a request. Its receiver is not called.
+    func cancel(_ key: UInt64) {
+        if receivers.removeValue(forKey: key) != nil { http.cancel(key) }
+    }
+
+    /// Waits until something happens or the loop's time is `deadline`, and reports the responses that have arrived.
+    func turn(until deadline: Int64?) {
+        var ended: [(UInt64, Result<ServerResponse, CommandFailure>)] = []
+        http.advance { key, outcome in ended.append((key, Self.result(of: outcome))) }
+        if ended.isEmpty {
+            loop.turn(until: deadline)
+            http.advance { key, outcome in ended.append((key, Self.result(of: outcome))) }
+        }
+        for (key, result) in ended { receivers.removeValue(forKey: key)?(result) }
+    }
+
+    /// Sends a request, and waits for the response.
+    ///
+    /// - Returns: the response, whatever its status.
+    /// - Throws: `CommandFailure` if there is none.
+    func response(to request: ServerRequest) throws(CommandFailure) -> ServerResponse {
+        var result: Result<ServerResponse, CommandFailure>?
+        send(request) { result = $0 }
+        while true {
+            if let result { return try result.get() }
+            turn(until: nil)
+        }
+    }
+
+    private static func result(of outcome: borrowing ClientOutcome) -> Result<ServerResponse, CommandFailure> {
+        switch outcome.result {
+        case .success(let response):
+            var fields: [String: String] = [:]
+            for (name, value) in response.joinedFields { fields[name.lowercased()] = value }
+            return .success(
+                ServerResponse(status: response.status, body: Array(copying: response.body), fields: fields))
+        case .failure(let failure):
+            let advice = failure.isRefused ? "; is the server running? (--url or EMQ_URL says where)" : ""
+            return .failure(CommandFailure(.notReachable, "\(failure)\(advice)"))
+        }
+    }
+}

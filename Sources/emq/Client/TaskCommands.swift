@@ -1,0 +1,283 @@
+// The client's commands about tasks: add, take and finish them, and look at them.
+
+import Bytes
+import JSON
+
+enum TaskCommands {
+    static let all = [add, take, ack, nack, touch, task, result, cancel]
+
+    // MARK: Adding
+
+    private static let delay = CommandOption("--delay", "TIME", "dispatch it after this time, such as 5m")
+    private static let lease = CommandOption(
+        "--lease", "TIME", "how long a worker may hold it before the attempt fails (default 5m)")
+    private static let expiry = CommandOption("--expiry", "TIME", "delete it after this time (default 1d)")
+    private static let key = CommandOption(
+        "--key", "KEY", "add it only if no unfinished task of the queue has this key")
+    private static let priority = CommandOption("--priority", "N", "-128 to 127, the highest first (default 0)")
+    private static let retries = CommandOption("--max-retries", "N", "how many retries may follow the first attempt")
+    private static let keep = CommandOption("--keep", "TIME", "keep its record and result so long after its end")
+    private static let metadata = CommandOption(
+        "--meta", "NAME=VALUE", isRepeatable: true, "a text to show with it; may be repeated")
+    private static let text = CommandOption("--text", "the content is text, also if it looks like JSON")
+
+    static let add = ClientSession.command(
+        "add", .tasks, "QUEUE [CONTENT | -]", count: 1...2, completion: .queue, "add a task",
+        text: [
+            "CONTENT is JSON, or else text. With -, it is read from standard input. Without it, it is null.",
+            "Prints the id of the task.",
+        ],
+        options: [delay, lease, expiry, key, priority, retries, keep, metadata, text],
+        examples: [
+            CommandExample(#"emq add mail '{"to": "ann@example.org"}' --delay 5m"#, "add a task for later"),
+            CommandExample("date | emq add log -", "add what a command prints"),
+        ]
+    ) { session in
+        let invocation = session.invocation
+        var body: [UInt8] = Array("{".utf8)
+        func append(_ name: String, _ value: [UInt8]?) {
+            guard let value else { return }
+            if body.count > 1 { body.append(UInt8(ascii: ",")) }
+            body += Array("\"\(name)\":".utf8) + value
+        }
+        func append(_ name: String, duration option: CommandOption) throws(UsageError) {
+            append(name, try invocation.milliseconds(of: option).map(seconds))
+        }
+        append("content", try content(session))
+        try append("delay", duration: delay)
+        try append("retry", duration: lease)
+        try append("expiry", duration: expiry)
+        try append("keep", duration: keep)
+        append("key", invocation.value(of: key).map(string))
+        append("priority", try invocation.number(of: priority, in: -128...127).map { Array("\($0)".utf8) })
+        append("max_retries", try invocation.number(of: retries, in: 0...4_294_967_295).map { Array("\($0)".utf8) })
+        append("metadata", try metadataObject(invocation.allValues(of: metadata)))
+        body.append(UInt8(ascii: "}"))
+        let response = try session.success(
+            of: ServerRequest(ServerRequest.target("/enqueue/", name: session.name), json: body))
+        if response.json?["existing"]?.isTrue == true, !session.isJSON {
+            Emq.printError("emq: an unfinished task has the key already")
+        }
+        session.show(response, response.json?["id"]?.text ?? "")
+        return .done
+    }
+
+    /// The content of a new task, as JSON; nil if there is none.
+    private static func content(_ session: ClientSession) throws -> [UInt8]? {
+        guard session.operands.count > 1 else { return nil }
+        let word = session.operands[1]
+        let bytes = word == "-" ? try StandardInput.readAll() : Array(word.utf8)
+        if !session.invocation.has(text), JSONPart(bytes[...]) != nil { return bytes }
+        guard let characters = String(validating: bytes, as: UTF8.self) else {
+            throw CommandFailure(.usage, "the content is not UTF-8; encode it first, such as with base64")
+        }
+        return string(characters)
+    }
+
+    private static func metadataObject(_ pairs: [String]) throws(UsageError) -> [UInt8]? {
+        if pairs.isEmpty { return nil }
+        var object: [UInt8] = []
+        for pair in pairs {
+            guard let equals = pair.firstIndex(of: "="), equals > pair.startIndex else {
+                throw UsageError("--meta takes NAME=VALUE, not '\(pair)'")
+            }
+            object.append(UInt8(ascii: object.isEmpty ? "{" : ","))
+            object += string(String(pair[..<equals]))
+            object.append(UInt8(ascii: ":"))
+            object += string(String(pair[pair.index(after: equals)...]))
+        }
+        return object + [UInt8(ascii: "}")]
+    }
+
+    /// A text as JSON.
+    private static func string(_ text: String) -> [UInt8] {
+        var json: [UInt8] = []
+        JSONWriter.write(text, to: &json)
+        return json
+    }
+
+    /// Milliseconds as seconds in JSON.
+    private static func seconds(_ milliseconds: Int64) -> [UInt8] {
+        let rest = "\(1000 + milliseconds % 1000)".dropFirst()
+        return Array("\(milliseconds / 1000).\(rest)".utf8)
+    }
+
+    // MARK: Working
+
+    private static let timeout = CommandOption("--timeout", "TIME", "how long to wait (default: not at all)")
+    private static let maximum = CommandOption("--max", "N", letter: "n", "take up to N tasks (default 1)")
+    private static let worker = CommandOption("--worker", "NAME", "a name to show with the tasks")
+
+    static let take = ClientSession.command(
+        "take", .tasks, "QUEUE...", count: 1...1000, completion: .queue, "take tasks, and print them",
+        text: [
+            "Prints a line for each task: its receipt, its queue and its content, with tabs between; with --json, the "
+                + "server's array. You hold the tasks until their leases run out: use ack or nack with the receipts."
+        ],
+        options: [timeout, maximum, lease, worker],
+        examples: [CommandExample("emq take mail --timeout 30s", "wait for a task for half a minute")]
+    ) { session in
+        let invocation = session.invocation
+        let wait = min(try invocation.milliseconds(of: timeout) ?? 0, 3_600_000)
+        var body = Array("{\"queues\":[".utf8)
+        for (index, queue) in session.operands.enumerated() {
+            if index > 0 { body.append(UInt8(ascii: ",")) }
+            body += string(queue)
+        }
+        let maximum = try invocation.number(of: maximum, in: 1...1000) ?? 1
+        body += Array("],\"max\":\(maximum),\"timeout\":\(wait)".utf8)
+        if let lease = try invocation.milliseconds(of: lease) { body += Array(",\"retry\":".utf8) + seconds(lease) }
+        if let name = invocation.value(of: worker) { body += Array(",\"worker\":".utf8) + string(name) }
+        body.append(UInt8(ascii: "}"))
+        var request = ServerRequest("/wait/", json: body)
+        request.timeoutMilliseconds += wait
+        let response = try session.success(of: request)
+        let tasks = response.json?.members.map(\.value) ?? []
+        if session.isJSON {
+            session.printBody(response)
+            return tasks.isEmpty ? .nothing : .done
+        }
+        var table = TextTable([.init("RECEIPT"), .init("QUEUE"), .init("CONTENT", isElastic: true)])
+        for task in tasks {
+            table.rows.append(
+                ["receipt", "queue"].map { TextTable.Cell(task[$0]?.text ?? "") } + [
+                    TextTable.Cell(task["content"]?.source ?? "null")
+                ])
+        }
+        session.print(table)
+        return tasks.isEmpty ? .nothing : .done
+    }
+
+    private static let resultValue = CommandOption("--result", "JSON", "a result to keep with the task")
+    private static let error = CommandOption("--error", "TEXT", "the reason, to show with the task")
+    private static let isDead = CommandOption("--dead", "no more retries")
+    private static let isReleased = CommandOption("--release", "give it back: this counts as no attempt")
+    private static let progress = CommandOption("--progress", "JSON", "a value to show with the task")
+
+    static let ack = ClientSession.command(
+        "ack", .tasks, "RECEIPT...", count: 1...10_000, "acknowledge tasks: the work is done",
+        options: [resultValue],
+        examples: [CommandExample("emq ack AaH8ekX5cACuES467dOuXw@9611871ae783c074", "end a task")]
+    ) { session in
+        var body = ids(session)
+        if let value = session.invocation.value(of: resultValue) {
+            body += Array(",\"result\":".utf8) + (try json(value, of: resultValue))
+        }
+        return try finish(session, "/ack/", body, "acked")
+    }
+
+    static let nack = ClientSession.command(
+        "nack", .tasks, "RECEIPT...", count: 1...10_000, "refuse tasks: the work failed",
+        options: [error, delay, isDead, isReleased]
+    ) { session in
+        var body = ids(session)
+        if let text = session.invocation.value(of: error) { body += Array(",\"error\":".utf8) + string(text) }
+        if let pause = try session.invocation.milliseconds(of: delay) {
+            body += Array(",\"delay\":".utf8) + seconds(pause)
+        }
+        if session.invocation.has(isDead) { body += Array(",\"dead\":true".utf8) }
+        if session.invocation.has(isReleased) { body += Array(",\"release\":true".utf8) }
+        return try finish(session, "/nak/", body, session.invocation.has(isDead) ? "dead" : "requeued")
+    }
+
+    static let touch = ClientSession.command(
+        "touch", .tasks, "RECEIPT...", count: 1...10_000, "restart the leases of tasks", options: [lease, progress]
+    ) { session in
+        var body = ids(session)
+        if let length = try session.invocation.milliseconds(of: lease) {
+            body += Array(",\"retry\":".utf8) + seconds(length)
+        }
+        if let value = session.invocation.value(of: progress) {
+            body += Array(",\"progress\":".utf8) + (try json(value, of: progress))
+        }
+        return try finish(session, "/touch/", body, "touched")
+    }
+
+    /// The beginning of a body that names the tasks of the operands.
+    private static func ids(_ session: ClientSession) -> [UInt8] {
+        var body = Array("{\"ids\":[".utf8)
+        for (index, id) in session.operands.enumerated() {
+            if index > 0 { body.append(UInt8(ascii: ",")) }
+            body += string(id)
+        }
+        return body + [UInt8(ascii: "]")]
+    }
+
+    private static func json(_ text: String, of option: CommandOption) throws(UsageError) -> [UInt8] {
+        let bytes = Array(text.utf8)
+        guard JSONPart(bytes[...]) != nil else {
+            throw UsageError("\(option.flag) must be JSON, such as '\"text\"' or 5, not '\(text)'")
+        }
+        return bytes
+    }
+
+    /// Sends the body, and says which tasks were no longer held.
+    private static func finish(
+        _ session: ClientSession, _ path: String, _ body: [UInt8], _ counted: String
+    ) throws(CommandFailure) -> ExitCode {
+        let response = try session.success(of: ServerRequest(path, json: body + [UInt8(ascii: "}")]))
+        let missing = response.json?["missing"]?.members.compactMap { $0.value.text } ?? []
+        session.show(response, "\(counted) \(ClientSession.tasks(Int(response.json?[counted]?.number ?? 0)))")
+        for id in missing { Emq.printError("emq: not held any more: \(id)") }
+        return missing.isEmpty ? .done : .nothing
+    }
+
+    // MARK: Looking
+
+    private static let wait = CommandOption("--wait", "wait until the task has ended")
+
+    static let task = ClientSession.command(
+        "task", .tasks, "ID", count: 1...1, "show a task",
+        examples: [CommandExample("emq task AaH8ekX5cACuES467dOuXw", "show everything about a task")]
+    ) { session in
+        let response = try session.success(of: ServerRequest(ServerRequest.target("/task/", name: session.name)))
+        if session.isJSON {
+            session.printBody(response)
+            return .done
+        }
+        var table = TextTable([.init("FIELD"), .init("VALUE")])
+        for (name, value) in response.json?.members ?? [] {
+            table.rows.append([TextTable.Cell(name), TextTable.Cell(value.text ?? value.source)])
+        }
+        session.print(table)
+        return .done
+    }
+
+    static let result = ClientSession.command(
+        "result", .tasks, "ID", count: 1...1, "show a task's result",
+        text: [
+            "Prints the result as JSON. The exit status is 1 if the task died, expired or was cancelled, and 3 if it has "
+                + "not ended."
+        ],
+        options: [wait, timeout],
+        examples: [CommandExample("emq result AaH8ekX5cACuES467dOuXw --wait", "wait for the result")]
+    ) { session in
+        let limit = try session.invocation.milliseconds(of: timeout)
+        var rest = limit ?? (session.invocation.has(wait) ? .max : 0)
+        while true {
+            let step = min(rest, 3_600_000)
+            var request = ServerRequest(
+                ServerRequest.target("/result/", name: session.name, query: [("timeout", "\(step)")]))
+            request.timeoutMilliseconds += step
+            let response = try session.success(of: request)
+            let state = response.json?["state"]?.text ?? ""
+            if rest != .max { rest -= step }
+            let isOver = ["done", "dead", "cancelled", "expired"].contains(state)
+            if !isOver, rest > 0 { continue }
+            session.show(response, response.json?["result"]?.source ?? "null")
+            if state == "done" { return .done }
+            throw CommandFailure(isOver ? .failed : .nothing, "the task is \(state)")
+        }
+    }
+
+    static let cancel = ClientSession.command(
+        "cancel", .tasks, "ID...", count: 1...1000, "cancel tasks"
+    ) { session in
+        for id in session.operands {
+            let response = try session.success(
+                of: ServerRequest(ServerRequest.target("/task/", name: id), method: "DELETE"))
+            session.show(response, "cancelled \(id)")
+        }
+        return .done
+    }
+}
