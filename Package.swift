@@ -34,6 +34,7 @@ let package = Package(
         .target(name: "CLibraries"),
         .target(name: "CBuild", cSettings: [.define("EMQ_COMMIT", to: "\"\(commit)\"")]),
         .target(name: "CDashboard"),
+        .target(name: "CProcess"),
         .target(name: "Bytes", swiftSettings: server),
         .target(name: "UID", dependencies: ["Bytes"], swiftSettings: server),
         .target(name: "JSON", dependencies: ["Bytes"], swiftSettings: server),
@@ -45,7 +46,8 @@ let package = Package(
         .executableTarget(
             name: "emq",
             dependencies: [
-                "CBuild", "CDashboard", "Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal", "Delivery",
+                "CBuild", "CDashboard", "CProcess", "Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal",
+                "Delivery",
                 "AMQP",
             ],
             exclude: ["Dashboard"], swiftSettings: server),

@@ -6,7 +6,7 @@ extension Command {
         [
             .serve, CheckOptions.command, BenchOptions.command, JournalCommand.copy, JournalCommand.check,
             JournalCommand.repair, TokenCommand.new,
-        ] + TaskCommands.all + QueueCommands.all + [
+        ] + [WorkOptions.command] + TaskCommands.all + QueueCommands.all + [
             .help, .version,
         ]
 
