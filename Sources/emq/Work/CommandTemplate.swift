@@ -34,6 +34,11 @@ struct CommandTemplate {
                 text.append(character)
                 continue
             }
+            // A variable of a shell's script, such as ${HOME}.
+            if text.last == "$" {
+                text.append("{")
+                continue
+            }
             if rest.first == "{" {
                 text.append("{")
                 rest.removeFirst()

@@ -12,7 +12,7 @@ final class Worker {
     /// The longest wait for tasks, in milliseconds.
     private static let waitMilliseconds: Int64 = 20_000
     /// The pauses while the server cannot be reached: the first, and the longest. Each is twice the one before.
-    private static let retryMilliseconds: ClosedRange<Int64> = 250...15_000
+    private static let retryMilliseconds: ClosedRange<Int64> = 250...5000
     /// The most of the end of an output that is kept for the error, in bytes, and the most lines of it.
     private static let tailBytes = 65_536
     private static let errorBytes = 2000
@@ -252,9 +252,20 @@ final class Worker {
         }
     }
 
-    /// Passes a command's output on. What cannot be written is dropped: a full pipe must not stop the worker.
+    /// Passes a command's output on. What does not fit into a full pipe is dropped: the worker must go on extending
+    /// leases.
     private static func pass(_ part: ArraySlice<UInt8>, to descriptor: Int32) {
-        unsafe part.withUnsafeBytes { _ = unsafe write(descriptor, $0.baseAddress, $0.count) }
+        var rest = part
+        while !rest.isEmpty {
+            var readiness = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+            guard unsafe poll(&readiness, 1, 0) == 1 else { return }
+            // A pipe that is ready takes so many bytes without waiting (pipe(7)).
+            let count = unsafe rest.prefix(Int(PIPE_BUF)).withUnsafeBytes {
+                unsafe write(descriptor, $0.baseAddress, $0.count)
+            }
+            if count <= 0 { return }
+            rest = rest.dropFirst(count)
+        }
     }
 
     private func ended(_ slot: Int, _ end: SubprocessEnd) {
