@@ -56,6 +56,7 @@ final class ServerClient {
         var lines = fields
         if request.body != nil { lines += Array("Content-Type: application/json\r\n".utf8) }
         var sent = ClientRequest(url: url, method: Array(request.method.utf8), fields: lines, body: request.body)
+        sent.socketPath = place.socketPath
         sent.bodyLimit = Self.bodyLimit
         sent.timeoutMilliseconds = request.timeoutMilliseconds
         sent.connectTimeoutMilliseconds = Self.connectTimeoutMilliseconds
