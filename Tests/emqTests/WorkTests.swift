@@ -13,8 +13,14 @@ import Testing
 
     private var url: String { "\(TestTLS.isOverTLS ? "https" : "http")://localhost:\(server.port)" }
 
+    private var environment: [String: String] {
+        get throws {
+            TestTLS.isOverTLS ? ["EMQ_URL": url, "EMQ_CA": try Certificates.shared.authorityFile] : ["EMQ_URL": url]
+        }
+    }
+
     private func work(_ arguments: [String]) throws -> (status: Int32, output: String, error: String) {
-        try Server.run(["work"] + arguments, environment: ["EMQ_URL": url])
+        try Server.run(["work"] + arguments, environment: try environment)
     }
 
     @Test func aCommandReadsTheContentAndWritesAResult() throws {
@@ -55,7 +61,7 @@ import Testing
         let process = Process()
         process.executableURL = Server.executable
         process.arguments = ["work"] + arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(["EMQ_URL": url]) { $1 }
+        process.environment = ProcessInfo.processInfo.environment.merging(try environment) { $1 }
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
         try process.run()

@@ -45,10 +45,12 @@ struct ServerPlace {
         // A context's token must not reach another server.
         if invocation.has(Self.url) { context = nil }
         let url = invocation.value(of: Self.url) ?? context?.url ?? invocation.variable("EMQ_URL")
+        // The variable and the context may be there for other servers; the option is a mistake with plain HTTP.
+        let isSecure = url.flatMap(Endpoint.scheme) == true
+        let issuersPath = isSecure ? context?.issuersPath ?? invocation.variable("EMQ_CA") : nil
         try self.init(
-            url: url ?? "http://localhost:8080",
-            token: Self.token(context, invocation),
-            issuersPath: invocation.value(of: Self.issuers) ?? context?.issuersPath ?? invocation.variable("EMQ_CA"))
+            url: url ?? "http://localhost:8080", token: Self.token(context, invocation),
+            issuersPath: invocation.value(of: Self.issuers) ?? issuersPath)
     }
 
     /// A server by its URL.

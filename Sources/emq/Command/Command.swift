@@ -9,6 +9,8 @@ struct Command: Sendable {
         case tasks = "Tasks"
         case queues = "Queues"
         case help = "Help"
+        /// Commands for programs, which the overview leaves out.
+        case hidden = ""
     }
 
     /// Its name: one word, or two, such as `token new`.
@@ -44,7 +46,7 @@ struct Command: Sendable {
 struct CommandOption: Sendable, Equatable {
     /// What a shell may offer for a value.
     enum Completion: Sendable, Equatable {
-        case none, file, directory, queue, command
+        case none, file, directory, queue
         case words([String])
     }
 

@@ -27,7 +27,7 @@ extension Command {
     static func overview(of commands: [Command]) -> String {
         var lines = ["emq: a work-queue server over HTTP, and its client", "", "usage: emq [COMMAND] [OPTIONS]"]
         let width = commands.map(\.name.count).max() ?? 0
-        for section in Section.allCases {
+        for section in Section.allCases where section != .hidden {
             lines += ["", "\(section.rawValue):"]
             for command in commands where command.section == section {
                 let blanks = String(repeating: " ", count: width - command.name.count)

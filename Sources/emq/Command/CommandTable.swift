@@ -7,7 +7,7 @@ extension Command {
             .serve, CheckOptions.command, BenchOptions.command, JournalCommand.copy, JournalCommand.check,
             JournalCommand.repair, TokenCommand.new,
         ] + [WorkOptions.command] + TaskCommands.all + QueueCommands.all + [
-            .help, .version,
+            CompletionCommands.completion, .help, .version, CompletionCommands.complete,
         ]
 
     /// Runs the command that a command line names.
@@ -95,9 +95,13 @@ extension Command {
 
     static let help = Command(
         name: "help", section: .help, operands: "[COMMAND]", operandCount: 0...2, operandCompletion: .words([]),
-        summary: "explain a command",
+        summary: "explain a command", options: [manual],
         examples: [CommandExample("emq help journal copy", "show the options of a command")]
     ) { invocation in
+        if invocation.has(manual) {
+            Emq.print(ManualPage.text(of: all))
+            return .done
+        }
         let name = invocation.operands.joined(separator: " ")
         if name.isEmpty {
             Emq.print(overview(of: all))
@@ -111,6 +115,8 @@ extension Command {
         Emq.print(commands.map(\.help).joined(separator: "\n\n"))
         return .done
     }
+
+    private static let manual = CommandOption("--man", "print the manual page, for man")
 
     static let version = Command(name: "version", section: .help, summary: "show the version") { _ in
         Emq.print("emq \(Options.versionWithCommit)")

@@ -96,7 +96,7 @@ struct Invocation {
         if operands.count < range.lowerBound {
             throw UsageError("something is missing: \(command.invocation) \(command.operands)")
         }
-        if command.runsProgram, program?.isEmpty != false {
+        if command.runsProgram, command.section != .hidden, program?.isEmpty != false {
             throw UsageError("the program to run is missing: \(command.invocation) \(command.operands)")
         }
     }
