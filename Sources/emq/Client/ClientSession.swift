@@ -84,12 +84,7 @@ struct ClientSession {
     }
 
     /// Prints a table: aligned on a terminal, with tabs otherwise.
-    func print(_ table: TextTable) {
-        var text = terminal.isOutput ? table.aligned(terminal, width: Terminal.size?.columns) : table.tabSeparated
-        if text.isEmpty { return }
-        text.removeLast()
-        Emq.print(text)
-    }
+    func print(_ table: TextTable) { terminal.print(table) }
 
     /// Asks whether to do what cannot be undone. Without a terminal, `--yes` is necessary.
     ///

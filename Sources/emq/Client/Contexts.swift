@@ -20,8 +20,8 @@ struct Contexts {
 
     /// Where the file is; nil if the user has no home folder.
     let path: String?
-    private(set) var all: [Context] = []
-    private(set) var currentName: String?
+    var all: [Context] = []
+    var currentName: String?
 
     /// Reads the contexts. Without a file there are none.
     ///

@@ -6,7 +6,7 @@ extension Command {
         [
             .serve, CheckOptions.command, BenchOptions.command, JournalCommand.copy, JournalCommand.check,
             JournalCommand.repair, TokenCommand.new,
-        ] + [WorkOptions.command] + TaskCommands.all + QueueCommands.all + [
+        ] + [WorkOptions.command] + TaskCommands.all + QueueCommands.all + ContextCommands.all + [
             CompletionCommands.completion, .help, .version, CompletionCommands.complete,
         ]
 

@@ -47,6 +47,14 @@ struct Terminal {
         hasColours && style != .plain ? "\u{1B}[\(style.rawValue)m\(text)\u{1B}[0m" : text
     }
 
+    /// Prints a table: aligned on a terminal, with tabs otherwise.
+    func print(_ table: TextTable) {
+        var text = isOutput ? table.aligned(self, width: Terminal.size?.columns) : table.tabSeparated
+        if text.isEmpty { return }
+        text.removeLast()
+        Emq.print(text)
+    }
+
     /// Asks a question that `y` or `yes` agrees to. The answer is the next line of standard input.
     func agrees(to question: String) -> Bool {
         var prompt = Array("\(question) [y/N] ".utf8)[...]
