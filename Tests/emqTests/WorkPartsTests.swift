@@ -66,6 +66,9 @@ import Testing
         #expect(tail.lastLines(5, maximumBytes: 3) == "ast")
         tail.append(Array(repeating: UInt8(ascii: "x"), count: 1000)[...])
         #expect(tail.text == "xxxxxxxxxx")
+        // What is not UTF-8 is replaced, and the text stays within the limit.
+        tail.append(Array(repeating: 0xFF, count: 10)[...])
+        #expect(tail.text == "\u{FFFD}\u{FFFD}\u{FFFD}")
     }
 
     @Test func tenFailuresOfDifferentTasksBrake() {

@@ -44,6 +44,7 @@ import Testing
         #expect(try work(["w", "--exit-when-empty", "--", "sh", "-c", "echo oops >&2; \(script)"]).status == 0)
         let task = try server.get("/task/\(id)").object
         #expect(task["state"] as? String == state && task["error"] as? String == error, "\(task)")
+        #expect(task["log"] as? String == "oops\n")
     }
 
     @Test func aCommandThatCannotBeRunEndsTheWorkerAndCostsNothing() throws {

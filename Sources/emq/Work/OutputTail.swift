@@ -15,10 +15,19 @@ struct OutputTail {
         if bytes.count > 2 * maximumByteCount { bytes.removeFirst(bytes.count - maximumByteCount) }
     }
 
-    /// The end as text, from a whole character on. What is not UTF-8 is replaced.
+    /// The end as text, from a whole character on, at most `maximumByteCount` bytes of UTF-8. What is not UTF-8 is
+    /// replaced.
     var text: String {
         var end = bytes.suffix(maximumByteCount)
         if end.count < bytes.count { end = end.drop { $0 & 0b1100_0000 == 0b1000_0000 } }
+        return Self.end(of: String(decoding: end, as: UTF8.self), maximumByteCount)
+    }
+
+    /// The end of a text, at most `maximumBytes` bytes, from a whole character on.
+    private static func end(of text: String, _ maximumBytes: Int) -> String {
+        // Replacing what is not UTF-8 makes a text longer.
+        if text.utf8.count <= maximumBytes { return text }
+        let end = Array(text.utf8.suffix(maximumBytes)).drop { $0 & 0b1100_0000 == 0b1000_0000 }
         return String(decoding: end, as: UTF8.self)
     }
 
@@ -32,9 +41,6 @@ struct OutputTail {
             if size > maximumBytes, !kept.isEmpty { break }
             kept.append(line)
         }
-        let joined = kept.reversed().joined(separator: "\n")
-        if joined.utf8.count <= maximumBytes { return joined }
-        return String(
-            decoding: Array(joined.utf8.suffix(maximumBytes)).drop { $0 & 0b1100_0000 == 0b1000_0000 }, as: UTF8.self)
+        return Self.end(of: kept.reversed().joined(separator: "\n"), maximumBytes)
     }
 }

@@ -367,19 +367,20 @@ final class Worker {
             switch first.outcome {
             case .done: break
             case .released, .cannotRun: body += Array(",\"release\":true".utf8)
-            case .failed(let error): Self.append(error, to: &body)
+            case .failed(let error): Self.append("error", error, to: &body)
             case .dead(let error):
-                Self.append(error, to: &body)
+                Self.append("error", error, to: &body)
                 body += Array(",\"dead\":true".utf8)
             }
+            if first.outcome.isFailure, !first.log.isEmpty { Self.append("log", first.log, to: &body) }
             request = ServerRequest("/nak/", json: body + [UInt8(ascii: "}")])
         }
         reportKey = client.send(request) { [weak self, sent] in self?.reported(sent, $0) }
     }
 
-    private static func append(_ error: String, to body: inout [UInt8]) {
-        body += Array(",\"error\":".utf8)
-        JSONWriter.write(error, to: &body)
+    private static func append(_ name: String, _ text: String, to body: inout [UInt8]) {
+        body += Array(",\"\(name)\":".utf8)
+        JSONWriter.write(text, to: &body)
     }
 
     private func reported(_ count: Int, _ result: Result<ServerResponse, CommandFailure>) {
