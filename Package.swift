@@ -33,7 +33,7 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "CLibraries"),
         .target(name: "CBuild", cSettings: [.define("EMQ_COMMIT", to: "\"\(commit)\"")]),
-        .target(name: "CDashboard"),
+        .target(name: "CFiles"),
         .target(name: "CProcess"),
         .target(name: "Bytes", swiftSettings: server),
         .target(name: "UID", dependencies: ["Bytes"], swiftSettings: server),
@@ -46,7 +46,7 @@ let package = Package(
         .executableTarget(
             name: "emq",
             dependencies: [
-                "CBuild", "CDashboard", "CProcess", "Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal",
+                "CBuild", "CFiles", "CProcess", "Bytes", "CLinux", "UID", "JSON", "Net", "Queues", "Journal",
                 "Delivery",
                 "AMQP",
             ],

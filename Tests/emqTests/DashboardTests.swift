@@ -20,7 +20,7 @@ import Testing
     @Test func theProgramHasAllFilesOfTheFolder() {
         #expect(Self.folder["index.html"] != nil)
         #expect(
-            Set(DashboardFile.all.map(\.name)) == Set(Self.folder.keys), "the list in CDashboard.c is not complete")
+            Set(DashboardFile.all.map(\.name)) == Set(Self.folder.keys), "the list in CFiles.c is not complete")
         for file in DashboardFile.all {
             #expect(String(decoding: file.bytes, as: UTF8.self) == Self.folder[file.name], "\(file.name)")
             #expect(DashboardFile.contentTypes.contains { file.name.hasSuffix($0.suffix) }, "\(file.name)")

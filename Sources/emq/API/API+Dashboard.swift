@@ -2,7 +2,7 @@
 // through the rest of this interface. So everybody may have it, at any time.
 
 import Bytes
-import CDashboard
+import CFiles
 import Net
 import Queues
 

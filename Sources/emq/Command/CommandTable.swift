@@ -7,7 +7,7 @@ extension Command {
             .serve, CheckOptions.command, BenchOptions.command, JournalCommand.copy, JournalCommand.check,
             JournalCommand.repair, TokenCommand.new,
         ] + [WorkOptions.command] + TaskCommands.all + QueueCommands.all + ContextCommands.all + [
-            CompletionCommands.completion, .help, .version, CompletionCommands.complete,
+            ErrorsCommand.errors, CompletionCommands.completion, .help, .version, CompletionCommands.complete,
         ]
 
     /// Runs the command that a command line names.

@@ -1,6 +1,7 @@
-// The files of Sources/emq/Dashboard. To add one, add three lines to the list; a test fails until the list is complete.
+// Files that are a part of the program. To add one of Sources/emq/Dashboard, add three lines to the list; a test fails until
+// the list is complete.
 
-#include "CDashboard.h"
+#include "CFiles.h"
 
 #include <stddef.h>
 
@@ -78,3 +79,9 @@ static const struct emq_dashboard_file files[] = {
 const struct emq_dashboard_file *emq_dashboard_file(unsigned number) {
     return number < sizeof files / sizeof files[0] ? &files[number] : NULL;
 }
+
+static const char errors_page[] = {
+#embed "../../docs/errors.md" suffix(, 0)
+};
+
+const char *emq_errors_page(void) { return errors_page; }
