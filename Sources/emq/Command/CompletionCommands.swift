@@ -80,7 +80,8 @@ enum CompletionCommands {
             *) compadd -Q -- "${(@q)found}" ;;
             esac
         }
-        compdef _emq emq
+        # Zsh runs this file when it first completes emq, if the file is in its fpath.
+        if [[ $funcstack[1] = _emq ]]; then _emq; else compdef _emq emq; fi
         """#
 
     private static let fish = #"""
