@@ -76,6 +76,21 @@ import Testing
     }
 }
 
+@Suite struct ClientSocketCommandTests {
+    @Test(.plainOnly("without TLS, a socket's path is all that a client needs"))
+    func commandsUseUnixSockets() throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString).sock").path
+        let server = try Server(["--addr", "unix:\(path)"])
+        defer { withExtendedLifetime(server) {} }
+        func emq(_ arguments: String...) throws -> (status: Int32, output: String, error: String) {
+            try Server.run(arguments, environment: ["EMQ_URL": "unix:\(path)"])
+        }
+        #expect(try emq("add", "numbers", "-5").status == 0)
+        #expect(try emq("work", "numbers", "--exit-when-empty", "--", "cat").output == "-5")
+        #expect(try emq("stats", "--curl").output == "curl --unix-socket \(path) 'http://localhost/stats/?n=1'\n")
+    }
+}
+
 @Suite struct ErrorsCommandTests {
     @Test func everyTypeIsExplained() {
         #expect(ErrorsCommand.explanations.map(\.type) == ProblemType.allCases)

@@ -17,7 +17,7 @@ struct Invocation {
     /// Reads the arguments after the command's name.
     ///
     /// Options and operands may be mixed. A value follows its option, or an equals sign. After `--`, all arguments are
-    /// operands, or the command line of another program. `-` is an operand.
+    /// operands, or the command line of another program. `-` and negative numbers are operands.
     ///
     /// - Throws: `UsageError`: one line that says what is wrong and what would be right.
     init(
@@ -30,7 +30,7 @@ struct Invocation {
                 if command.runsProgram { program = Array(rest) } else { operands += rest }
                 break
             }
-            guard argument.hasPrefix("-"), argument != "-" else {
+            guard argument.hasPrefix("-"), argument != "-", Double(argument) == nil else {
                 operands.append(argument)
                 continue
             }
