@@ -59,10 +59,15 @@ extension Broker {
     /// The approximate size of the next payload, in bytes. O(1).
     public var pendingChangeBytes: Int { store.images.pendingBytes }
 
-    /// The approximate size of a task's optional parts in its image, in bytes; 0 if there is no such task. O(1).
-    public func imageTextBytes(of reference: TaskReference) -> Int {
+    /// The approximate size of a task's optional parts in its next image, in bytes; 0 if there is no such task. O(1).
+    ///
+    /// - Parameters:
+    ///   - reference: the task.
+    ///   - isFull: whether the image also has the content, because the task gets a log.
+    /// - Returns: the bytes.
+    public func imageTextBytes(of reference: TaskReference, isFull: Bool = false) -> Int {
         let slot = store.task(reference.id)
-        return slot == 0 ? 0 : store.extras(of: slot)?.byteCount ?? 0
+        return slot == 0 ? 0 : store.imageTextBytes(of: slot, isFull: isFull)
     }
 
     /// Whether so much has changed that further work should be left to a later frame.

@@ -11,7 +11,7 @@ enum ImageKind: UInt8 {
     case nothing = 0x4E  // N
     /// A full image of a task.
     case task = 0x54  // T
-    /// An image of a task without its content, metadata, request and trace context, which have not changed.
+    /// An image of a task without its content, metadata, request, trace context and log, which have not changed.
     case state = 0x53  // S
     /// The id of a task that was removed.
     case removal = 0x52  // R
@@ -69,8 +69,8 @@ extension TaskExtras {
     /// The numbers of the fields of extras, and of a replacement.
     static var fields: ClosedRange<UInt8> { 32...127 }
 
-    /// The optional parts of a task: fields 32 to 63, and the fields of a replacement. Metadata, request and
-    /// trace context are included only in full images.
+    /// The optional parts of a task: fields 32 to 63, and the fields of a replacement. Metadata, request, trace context
+    /// and log are included only in full images: a log is long, and a lease is extended often.
     @_lifetime(coder: copy coder)
     func code<Coder: ImageCoder & ~Copyable & ~Escapable>(
         _ coder: inout Coder, withMetadata: Bool
@@ -97,9 +97,14 @@ extension TaskExtras {
         if withMetadata { try trace.code(&coder, from: 51) }
         try coder.code(53, &attempts)
         try coder.check(AttemptLog.isSound(attempts.span), "attempts that cannot be")
-        try coder.code(54, &log)
+        if withMetadata { try coder.code(54, &log) }
         try coder.code(55, &crashLimit)
         try coder.code(56, &crashes, default: 0)
+        if !withMetadata {
+            var keepsLog = !log.isEmpty
+            try coder.code(57, &keepsLog)
+            if log.isEmpty { hasUnreadLog = keepsLog }
+        }
         var isReplaced = replacement != nil
         try coder.code(anyOf: Replacement.fields, &isReplaced)
         guard isReplaced else { return }

@@ -169,10 +169,13 @@ extension TaskStore {
         }
     }
 
-    /// Replaces the log of the attempt before by that of the attempt that ends; an empty one drops it.
+    /// Replaces the log of the attempt before by that of the attempt that ends; an empty one drops it. Call this before
+    /// the task changes its state.
     mutating func replaceLog(of slot: Slot, with log: Span<UInt8> = Span()) {
         if log.isEmpty, extras(of: slot)?.log.isEmpty != false { return }
         withExtras(slot) { $0.log = Array(copying: log) }
+        // Only a full image has the log.
+        if !log.isEmpty { note(slot, [.awaited, .full]) }
     }
 
     /// Counts a lease of a worker that ran out, if there is memory for it. No worker held a task that was being sent.
@@ -186,11 +189,14 @@ extension TaskStore {
     /// - Parameters:
     ///   - slot: the task.
     ///   - isLastCrash: whether too many of its leases have run out.
-    mutating func noteThatLeaseRanOut(_ slot: Slot, isLastCrash: Bool) {
+    ///   - namesWorker: whether it was the last worker whose lease ran out.
+    mutating func noteThatLeaseRanOut(_ slot: Slot, isLastCrash: Bool, namesWorker: Bool = true) {
         withExtras(slot) { extras in
             extras.error = Array("the lease ran out".utf8)
-            if isLastCrash, extras.crashes > 1 { extras.error += Array(" \(extras.crashes) times".utf8) }
-            if !extras.worker.isEmpty { extras.error += Array(" (worker ".utf8) + extras.worker + Array(")".utf8) }
+            if isLastCrash { extras.error += Array(" \(extras.crashes) time\(extras.crashes == 1 ? "" : "s")".utf8) }
+            if namesWorker, !extras.worker.isEmpty {
+                extras.error += Array(" (worker ".utf8) + extras.worker + Array(")".utf8)
+            }
         }
     }
 }

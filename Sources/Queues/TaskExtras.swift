@@ -42,6 +42,8 @@ final class TaskExtras {
     var result: [UInt8] = []
     /// The end of what the command of the last attempt printed.
     var log: [UInt8] = []
+    /// Whether an image that was read says that the log stays as it was.
+    var hasUnreadLog = false
     /// The name of the queue where it died, if it is a dead letter; and when it died, 0 if unknown.
     var origin: [UInt8] = []
     var died: Int64 = 0
@@ -72,11 +74,10 @@ final class TaskExtras {
     /// Makes a dead letter an ordinary task.
     func endDeadLetter() { (origin, died) = ([], 0) }
 
-    /// The size of all texts that are shown with the task, in bytes, if `limit` bytes of each JSON, and of the log, are
-    /// shown at most.
+    /// The size of the texts that lists show with the task, in bytes, if `limit` bytes of each JSON are shown at most.
     func textBytes(limit: Int) -> Int {
         key.count + min(metadata.count, limit) + min(request.count, limit) + worker.count + error.count
-            + min(progress.count, limit) + min(result.count, limit) + min(log.count, limit) + trace.textBytes
+            + min(progress.count, limit) + min(result.count, limit) + trace.textBytes
     }
 
     /// The approximate memory on the heap, in bytes.
@@ -86,6 +87,9 @@ final class TaskExtras {
         let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Self.heapBytes(32 + $1.count)) }
         return 320 + texts + traceBytes + (replacement?.byteCount ?? 0)
     }
+
+    /// The approximate size in an image that is not full, in bytes.
+    var stateImageBytes: Int { byteCount - log.count }
 
     /// Most tasks have none. Tasks of one request share its texts, but not after a restart.
     private var traceBytes: Int {

@@ -68,9 +68,10 @@ extension TaskStore {
         waitedFor: inout Slot
     ) -> NakOutcome {
         if !error.isEmpty { withExtras(slot) { $0.error = Array(copying: error) } }
-        replaceLog(of: slot, with: log)
         switch action {
         case .release, .releasePausing:
+            // A release that says nothing leaves the reason why the task failed before.
+            if !error.isEmpty || !log.isEmpty { replaceLog(of: slot, with: log) }
             // A release is not an attempt.
             let number = tasks[slot].attempt
             if number > 0 { tasks[slot].attempt -= 1 }
@@ -81,6 +82,7 @@ extension TaskStore {
             }
             return .requeued
         case .failed, .failedPausing, .dead:
+            replaceLog(of: slot, with: log)
             count(in: tasks[slot].queue) { $0.nacked += 1 }
             if tasks[slot].isPushed { activity.failedSends += 1 }
             return fail(slot, action, error: error, leaseRanOut: false, now: now, waitedFor: &waitedFor)
@@ -222,7 +224,10 @@ extension TaskStore {
         let kept = time.addingWithinRange(keepMilliseconds(of: slot))
         guard kept > now else { return hide(slot, now: now) }
         // That of a task which is done is known from its record.
-        if isOfAttempt { noteAttempt(slot, state == .cancelled ? .cancelled : .expired, at: time) }
+        if isOfAttempt {
+            noteAttempt(slot, state == .cancelled ? .cancelled : .expired, at: time)
+            replaceLog(of: slot)
+        }
         // The result of an earlier, failed attempt is not the result of the task.
         if !result.isEmpty || state == .done && extras(of: slot)?.result.isEmpty == false {
             withExtras(slot) { $0.result = Array(copying: result) }
@@ -306,7 +311,10 @@ extension TaskStore {
         count(in: queue) { $0.expired += 1 }
         let time = tasks[slot].expires
         if configuration(of: queue)?.value.isExpiryDeath == true {
-            if tasks[slot].state == .dispatched { noteAttempt(slot, .expired, at: time) }
+            if tasks[slot].state == .dispatched {
+                noteAttempt(slot, .expired, at: time)
+                replaceLog(of: slot)
+            }
             return die(slot, at: time, now: now)
         }
         finish(slot, .expired, at: time, now: now)
@@ -316,7 +324,7 @@ extension TaskStore {
     /// Ends a task that a take found to be expired or worn out.
     mutating func endPendingRemoval(_ slot: Slot, now: Int64) -> Slot {
         if tasks[slot].expires <= now { return expire(slot, now: now) }
-        if hasCrashedTooOften(slot) { noteThatLeaseRanOut(slot, isLastCrash: true) }
+        if hasCrashedTooOften(slot) { noteThatLeaseRanOut(slot, isLastCrash: true, namesWorker: false) }
         return die(slot, at: now, now: now)
     }
 

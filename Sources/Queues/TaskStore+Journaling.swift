@@ -18,10 +18,14 @@ extension TaskStore {
     }
 
     mutating func noteInIndex(_ slot: Slot, _ change: ImageIndex.Change) {
-        let bytes =
-            Self.imageBytes + (tasks[slot].extras == 0 ? 0 : extras(of: slot)?.byteCount ?? 0)
-            + (change.contains(.full) ? Int(tasks[slot].content.count) : 0)
+        let bytes = Self.imageBytes + imageTextBytes(of: slot, isFull: change.contains(.full))
         images.note(slot, change, bytes: bytes)
+    }
+
+    /// The approximate size of a task's optional parts in an image, in bytes; with its content if the image is full.
+    func imageTextBytes(of slot: Slot, isFull: Bool) -> Int {
+        let extras = tasks[slot].extras == 0 ? nil : extras(of: slot)
+        return isFull ? (extras?.byteCount ?? 0) + Int(tasks[slot].content.count) : extras?.stateImageBytes ?? 0
     }
 
     /// Notes that a queue was configured, paused or resumed.

@@ -187,9 +187,11 @@ extension TaskStore {
         if let before = self.extras(of: slot) {
             if keepsMetadata {
                 (extras.metadata, extras.request, extras.trace) = (before.metadata, before.request, before.trace)
+                if extras.hasUnreadLog { extras.log = before.log }
             }
             removeExtras(of: slot)
         }
+        extras.hasUnreadLog = false
         extras.task = slot
         place(extras)
         extrasBytes += extras.byteCount

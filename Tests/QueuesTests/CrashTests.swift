@@ -48,7 +48,7 @@ import UID
         try withBroker { broker in
             try broker.add(1, to: "a") { $0.crashLimit = .limited(0) }
             try crash(by: "", at: 0, on: broker)
-            #expect(broker.state(1, now: 10) == .dead && error(1, broker, now: 10) == "the lease ran out")
+            #expect(broker.state(1, now: 10) == .dead && error(1, broker, now: 10) == "the lease ran out 1 time")
         }
     }
 
@@ -143,7 +143,7 @@ import UID
             try broker.configure("a") { $0.maximumCrashes = 0 }
             broker.advanceFully(to: 200)
             #expect(try broker.peek("a", .dead, now: 200) == [1, 2])
-            #expect(error(1, broker, now: 200) == "the lease ran out (worker host-7)")
+            #expect(error(1, broker, now: 200) == "the lease ran out 1 time")
             #expect(broker.state(3, now: 200) == .dispatched)
         }
     }
@@ -154,7 +154,7 @@ import UID
             try broker.add(1, to: "a") { $0.crashLimit = .limited(0) }
             try crash(at: 0, on: broker)
             #expect(try broker.peek("b", now: 20) == [1])
-            #expect(error(1, broker, now: 20) == "the lease ran out (worker host-7)")
+            #expect(error(1, broker, now: 20) == "the lease ran out 1 time (worker host-7)")
             try crash("b", at: 100, on: broker)
             #expect(try broker.peek("b", now: 120) == [1] && crashes(1, broker, now: 120) == 1)
             #expect(broker.kick(1, toOrigin: true, now: 120) == true)

@@ -99,7 +99,12 @@ extension FullModel {
 
     mutating func nak(_ index: Int, _ action: NakAction, error: String, log: String = "") -> NakOutcome {
         if !error.isEmpty { tasks[index].error = error }
-        tasks[index].log = log
+        let isRelease =
+            switch action {
+            case .release, .releasePausing: true
+            case .failed, .failedPausing, .dead: false
+            }
+        if !isRelease || !error.isEmpty || !log.isEmpty { tasks[index].log = log }
         switch action {
         case .release: release(index, pause: 0)
         case .releasePausing(let milliseconds): release(index, pause: milliseconds)
@@ -140,7 +145,7 @@ extension FullModel {
         let isCrashedOut = leaseRanOut && task.crashes > crashes
         if action == .dead || isCrashedOut || task.retries >= number(task.says.limit, configuration.maximumRetries) {
             if leaseRanOut {
-                let times = isCrashedOut && task.crashes > 1 ? " \(task.crashes) times" : ""
+                let times = isCrashedOut ? " \(task.crashes) time" + (task.crashes == 1 ? "" : "s") : ""
                 let worker = task.worker.isEmpty ? "" : " (worker \(task.worker))"
                 tasks[index].error = "the lease ran out" + times + worker
             }
@@ -214,6 +219,7 @@ extension FullModel {
     }
 
     mutating func finish(_ index: Int, _ state: TaskState, at time: Int64, result: String = "") {
+        if state != .done, tasks[index].state == .dispatched { tasks[index].log = "" }
         adoptReplacement(index)
         tell(tasks[index].number, state, result)
         if state == .cancelled || tasks[index].uniqueUntil <= now { tasks[index].holdsKey = false }

@@ -443,6 +443,7 @@ struct FullModel {
         if task.expires <= now {
             queues[task.queue].totals.expired += 1
             if queues[task.queue].configuration.isExpiryDeath {
+                if task.state == .dispatched { tasks[index].log = "" }
                 die(index, at: task.expires)
             } else {
                 finish(index, .expired, at: task.expires)

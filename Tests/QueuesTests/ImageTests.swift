@@ -96,7 +96,7 @@ import UID
         }
         expectAllFields(
             of: extras, in: read, unlike: TaskExtras(task: 0),
-            but: ["task", "keyGroup", "keyGroupLinks", "waiters", "replacement"])
+            but: ["task", "keyGroup", "keyGroupLinks", "waiters", "replacement", "hasUnreadLog"])
         let other = try #require(read.replacement)
         expectAllFields(of: replacement, in: other, unlike: Replacement(), but: ["content", "options"])
         #expect(isSame)

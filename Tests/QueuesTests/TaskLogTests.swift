@@ -37,13 +37,33 @@ import UID
             _ = try broker.take("a")
             #expect(broker.touch(reference(1), now: 0) == true)
             #expect(log(1, broker) == "one")
+            // A release that says nothing is no attempt.
             #expect(broker.nak(1, .release) == .requeued)
+            #expect(log(1, broker) == "one")
+            _ = try broker.take("a")
+            #expect(broker.nak(1, .failed) == .requeued)
             #expect(log(1, broker) == "")
             for action in [NakAction.release, .releasePausing(milliseconds: 0), .failed, .dead] {
                 try nak(1, action, log: "\(action)", on: broker)
                 #expect(log(1, broker) == "\(action)")
             }
             #expect(broker.state(1) == .dead)
+        }
+    }
+
+    @Test(arguments: [TaskState.dead, .expired, .cancelled])
+    func aTaskThatEndsWhileItIsHeldHasNoLogOfAnEarlierAttempt(state: TaskState) throws {
+        try withBroker { broker in
+            try broker.configure("a") { ($0.keepMilliseconds, $0.isExpiryDeath) = (1000, state == .dead) }
+            try broker.add(1, to: "a", expires: 50)
+            try nak(1, log: "one", on: broker)
+            #expect(log(1, broker) == "one")
+            _ = try broker.take("a")
+            let isCancelled = state == .cancelled && broker.cancelTask(1)
+            #expect(isCancelled == (state == .cancelled))
+            broker.advanceFully(to: 110)
+            let end = broker.state(1, now: 110)
+            #expect(end == state && log(1, broker, now: 110) == "")
         }
     }
 
@@ -127,7 +147,9 @@ import UID
             let empty = broker.memoryBytes
             try nak(1, log: String(repeating: "x", count: 50_000), on: broker)
             #expect(broker.memoryBytes >= empty + 50_000)
-            #expect(broker.imageTextBytes(of: reference(1)) >= 50_000)
+            // Only full images have it.
+            #expect(broker.imageTextBytes(of: reference(1), isFull: true) >= 50_000)
+            #expect(broker.imageTextBytes(of: reference(1)) < 1000)
             try nak(1, log: "", on: broker)
             #expect(broker.memoryBytes < empty + 1000)
         }

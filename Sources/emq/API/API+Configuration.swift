@@ -114,7 +114,8 @@ extension API {
                 throw Problem(.invalidField, "dead_letter must be another queue", field: "dead_letter")
             }
             let all = broker.defaults.map { read.completed(by: $0) } ?? read
-            if all.maximumRetries == nil, all.maximumCrashes == nil, !all.isExpiryDeath {
+            // No worker holds tasks that emq sends, so their leases are no crashes.
+            if all.maximumRetries == nil, all.maximumCrashes == nil || all.isPushed, !all.isExpiryDeath {
                 throw Problem(
                     .missingField,
                     "dead_letter needs max_retries, max_crashes or \"on_expiry\": \"dead\"; otherwise no task goes "

@@ -58,7 +58,7 @@ extension API {
         }
         try context.gate.admit(
             api.cost, count: api.references.count, keptBytes: size,
-            writtenBytes: context.gate.writtenBytes(of: api.references, on: broker), on: broker)
+            writtenBytes: context.gate.writtenBytes(of: api.references, hasLog: !log.isEmpty, on: broker), on: broker)
         api.finish(bytes, &responses, context, begin: "{\"acked\":", on: broker) { reference in
             if let range = reference.log {
                 log.removeAll(keepingCapacity: true)
@@ -173,12 +173,14 @@ extension API {
     ) throws(Problem) {
         let count = references.count
         let attemptBytes = gate.durability == nil ? 0 : count * Cost.attemptBytes
-        let writtenBytes = gate.writtenBytes(of: references, on: broker) + attemptBytes
+        func writtenBytes(hasLog: Bool) -> Int {
+            gate.writtenBytes(of: references, hasLog: hasLog, on: broker) + attemptBytes
+        }
         while !log.isEmpty || !error.isEmpty {
             do throws(Problem) {
                 return try gate.admit(
                     .grows(Cost.extrasBytes), count: count, keptBytes: count * (error.count + log.count),
-                    writtenBytes: writtenBytes, on: broker)
+                    writtenBytes: writtenBytes(hasLog: !log.isEmpty), on: broker)
             } catch let problem {
                 if problem.awaitsSpace { throw problem }
             }
@@ -195,7 +197,7 @@ extension API {
             if !gate.hasMemory(for: count * (Cost.extrasBytes + error.count), on: broker) { error = [] }
         }
         try gate.admit(
-            cost, count: count, writtenBytes: writtenBytes + count * error.count, on: broker)
+            cost, count: count, writtenBytes: writtenBytes(hasLog: false) + count * error.count, on: broker)
     }
 
     /// The longest error of a refused task, in bytes.

@@ -117,8 +117,15 @@ struct Gate {
     }
 
     /// How many bytes of existing texts the journal writes again for the tasks that a request names. O(references).
-    func writtenBytes(of references: [Reference], on broker: isolated Broker) -> Int {
-        durability == nil ? 0 : references.reduce(0) { $0 + broker.imageTextBytes(of: $1.task) }
+    ///
+    /// - Parameters:
+    ///   - references: the tasks.
+    ///   - hasLog: whether all of them get a log; otherwise, those whose reference has one do.
+    ///   - broker: the broker.
+    /// - Returns: the bytes.
+    func writtenBytes(of references: [Reference], hasLog: Bool = false, on broker: isolated Broker) -> Int {
+        if durability == nil { return 0 }
+        return references.reduce(0) { $0 + broker.imageTextBytes(of: $1.task, isFull: hasLog || $1.log != nil) }
     }
 
     /// Whether there is memory for `byteCount` more bytes. O(1).
