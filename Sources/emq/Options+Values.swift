@@ -224,9 +224,11 @@ extension Options {
     private static func milliseconds(
         _ value: String, of flag: String, least: Double = 0
     ) throws(UsageError) -> Int64 {
-        guard let seconds = Double(value), (least...86_400).contains(seconds) else {
+        let seconds = Double(value) ?? Duration.milliseconds(value).map { Double($0) / 1000 }
+        guard let seconds, (least...86_400).contains(seconds) else {
             let range = least == 0 ? "0" : "\(least)"
-            throw UsageError("\(flag) must be a number of seconds from \(range) to 86400, not '\(value)'")
+            throw UsageError(
+                "\(flag) must be a number of seconds from \(range) to 86400, or a duration such as 5m, not '\(value)'")
         }
         return Int64((seconds * 1000).rounded())
     }

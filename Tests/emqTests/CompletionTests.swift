@@ -40,14 +40,18 @@ import Testing
 
     @Test func bashCompletesNamesOfQueues() throws {
         let server = try Server()
-        for queue in ["mail", "mail%20slow", "other"] { try server.enqueue(queue) }
-        let script = """
+        for queue in ["mail", "mail%20slow", "a:b", "*"] { try server.enqueue(queue) }
+        let script = #"""
             emq() { "$0" "$@"; }
             eval "$("$0" completion bash)"
-            COMP_WORDS=("$0" peek ma) COMP_CWORD=2
-            _emq
-            printf '<%s>' "${COMPREPLY[@]}"
-            """
+            complete_line() {
+                COMP_LINE="$0 $1" COMP_POINT=$((${#0} + 1 + ${#1}))
+                _emq
+                printf '<%s>' "${COMPREPLY[@]}"
+            }
+            cd / && complete_line 'peek ma'; complete_line 'peek mail\ s'; complete_line 'peek a:'
+            complete_line '--fsync=al'; complete_line 'peek *'; complete_line 'version '
+            """#
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/bin/bash")
         process.arguments = ["-c", script, Server.executable.path]
@@ -59,6 +63,6 @@ import Testing
         try process.run()
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
-        #expect(text == "<mail><mail slow>")
+        #expect(text == #"<mail><mail\ slow><mail\ slow><b><always><\*><>"#)
     }
 }

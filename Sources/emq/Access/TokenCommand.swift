@@ -20,7 +20,8 @@ enum TokenCommand {
         "--expires", "TIME", "how long it works: 45s, 30m, 12h, 90d or 52w (default: forever)")
 
     static let new = Command(
-        name: "token new", section: .server, summary: "make a token for a file of --tokens",
+        name: "token new", section: .server, operands: "--name NAME --allow WORDS",
+        summary: "make a token for a file of --tokens",
         text: [
             "Prints the token, which is shown only now, and on the second line the object to add to the file: "
                 + "{\"tokens\": [OBJECT, OBJECT]}. A running server reads the file within a minute, or on SIGHUP. "

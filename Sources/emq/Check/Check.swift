@@ -72,27 +72,20 @@ enum Check {
         _ path: String, _ options: CheckOptions, deadline: Int64
     ) throws(Failure) -> Response {
         var fields = "User-Agent: emq-check/\(Options.version)\r\nConnection: close\r\n"
-        if let token = options.token { fields += "Authorization: Bearer \(token)\r\n" }
-        var base = "http://localhost"
-        var socketPath: String?
-        switch options.place {
-        case .url(let url): base = url.description
-        case .socket(let path): socketPath = path
-        }
-        while base.hasSuffix("/") { base.removeLast() }
+        if let token = options.place.token { fields += "Authorization: Bearer \(token)\r\n" }
         let client: HTTPClient
         let loop: EventLoop
         let url: HTTPURL
         do {
-            url = try HTTPURL(Array((base + path).utf8).span)
+            url = try HTTPURL(Array((options.place.base + path).utf8).span)
             loop = try EventLoop()
             client = HTTPClient(loop: loop) { _, _, _ in nil }
-            if url.isSecure { client.trust = try TLSTrust(additionalFile: options.issuersPath, option: "--ca") }
+            if url.isSecure { client.trust = try TLSTrust(additionalFile: options.place.issuersPath, option: "--ca") }
         } catch {
             throw Failure(level: .unknown, reason: "\(error)")
         }
         var request = ClientRequest(url: url, method: Array("GET".utf8), fields: Array(fields.utf8), body: nil)
-        request.socketPath = socketPath
+        request.socketPath = options.place.socketPath
         request.bodyLimit = bodyLimit
         request.timeoutMilliseconds = max(1, deadline - loop.now)
         request.connectTimeoutMilliseconds = request.timeoutMilliseconds
@@ -116,7 +109,7 @@ enum Check {
         case .failure(.connect(let path, nil, let code))?:
             // As the address is written in `--url`.
             throw Failure(level: .critical, reason: "\(SystemError("connect to unix:\(path)", code: code))")
-        case .failure(.malformed(let path, _))? where socketPath != nil:
+        case .failure(.malformed(let path, _))? where options.place.socketPath != nil:
             throw Failure(level: .unknown, reason: "what answers at \(path) is not emq")
         case .failure(let failure)?: throw Failure(level: .critical, reason: "\(failure)")
         case nil: throw Failure(level: .unknown, reason: "there is no response")

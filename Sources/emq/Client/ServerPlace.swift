@@ -69,7 +69,8 @@ struct ServerPlace {
             return
         }
         // A host and port alone are what curl takes, too.
-        var url = Endpoint.scheme(of: text) == nil ? "http://\(text)" : text
+        let hasScheme = text.firstIndex(of: ":").map { text[$0...].hasPrefix("://") } == true
+        var url = hasScheme ? text : "http://\(text)"
         while url.hasSuffix("/") { url.removeLast() }
         let parsed: HTTPURL
         do throws(HTTPURLError) { parsed = try HTTPURL(url.utf8Span.span) } catch {

@@ -23,12 +23,13 @@ extension Command {
             return ExitCode.usage.rawValue
         }
         let command = selection.command
+        // Whoever asks for help need not get the rest right.
+        if selection.rest.prefix(while: { $0 != "--" }).contains(where: CommandOption.help.spellings.contains) {
+            Emq.print(command.help)
+            return ExitCode.done.rawValue
+        }
         do {
             let invocation = try Invocation(command, selection.rest, environment: environment)
-            if invocation.has(.help) {
-                Emq.print(command.help)
-                return ExitCode.done.rawValue
-            }
             return try command.run(invocation).rawValue
         } catch let error as UsageError {
             return command.refuse(error)
@@ -81,10 +82,10 @@ extension Command {
     /// A command by its name; nil if there is none.
     static func named(_ name: String) -> Command? { all.first { $0.name == name } }
 
-    /// The first words of all commands, in order.
+    /// The first words of all commands that people use, in order.
     static var names: [String] {
         var names: [String] = []
-        for command in all {
+        for command in all where command.section != .hidden {
             let word = String(command.name.prefix { $0 != " " })
             if names.last != word { names.append(word) }
         }

@@ -51,6 +51,10 @@ enum Completion {
         guard let command else { return .words([]) }
         func option(_ word: String) -> CommandOption? { command.allOptions.first { $0.spellings.contains(word) } }
         if let last = before.last, let option = option(last), option.value != nil { return values(option.completion) }
+        if let equals = typed.firstIndex(of: "="), let option = option(String(typed[..<equals])) {
+            guard case .words(let words) = values(option.completion) else { return .words([]) }
+            return .words(words.map { "\(typed[...equals])\($0)" })
+        }
         if typed.hasPrefix("-") { return .words(command.allOptions.map(\.flag)) }
         return values(command.operandCompletion)
     }

@@ -58,15 +58,23 @@ enum CompletionCommands {
 
     private static let bash = #"""
         _emq() {
-            local IFS=$'\n' word=${COMP_WORDS[COMP_CWORD]} found
-            found=($("${COMP_WORDS[0]}" complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
-            case ${found[0]} in
-            @files) COMPREPLY=($(compgen -f -- "$word")) ;;
-            @directories) COMPREPLY=($(compgen -d -- "$word")) ;;
-            *) COMPREPLY=("${found[@]}") ;;
+            local line=${COMP_LINE:0:COMP_POINT} words word kept
+            # Bash splits words at colons and equals signs, too.
+            read -a words <<<"$line"
+            [[ $line == *[[:space:]] ]] && words+=("")
+            word=${words[-1]}
+            mapfile -t COMPREPLY < <("${words[0]}" complete -- "${words[@]:1}" 2>/dev/null)
+            case ${COMPREPLY[0]-} in
+            "") return ;;
+            @files) mapfile -t COMPREPLY < <(compgen -f -- "$word"); compopt -o filenames 2>/dev/null ;;
+            @directories) mapfile -t COMPREPLY < <(compgen -d -- "$word"); compopt -o filenames 2>/dev/null ;;
+            *) mapfile -t COMPREPLY < <(printf '%q\n' "${COMPREPLY[@]}") ;;
             esac
+            # It replaces only what follows the last of these.
+            kept=${word%"${word##*[:=]}"}
+            COMPREPLY=("${COMPREPLY[@]#"$kept"}")
         }
-        complete -o filenames -o nosort -F _emq emq
+        complete -o nosort -F _emq emq
         """#
 
     private static let zsh = #"""
@@ -75,6 +83,7 @@ enum CompletionCommands {
             local -a found
             found=("${(@f)$("${words[1]}" complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
             case ${found[1]} in
+            "") return 1 ;;
             @files) _files ;;
             @directories) _files -/ ;;
             *) compadd -Q -- "${(@q)found}" ;;

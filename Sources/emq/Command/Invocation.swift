@@ -44,6 +44,10 @@ struct Invocation {
         let value: String
         if let attached {
             if option.value == nil, !option.takesTruthValue { throw UsageError("\(option.flag) takes no value") }
+            // Without a value, the variable counts: an empty one is a mistake.
+            if attached.isEmpty, option.variableInsteadOfValue != nil {
+                throw UsageError("\(option.flag) needs a value")
+            }
             value = attached
         } else if option.value == nil {
             value = "true"
@@ -82,7 +86,6 @@ struct Invocation {
     }
 
     private func checkOperands() throws(UsageError) {
-        if has(.help) { return }
         let range = command.operandCount
         if operands.count > range.upperBound {
             let extra = operands[range.upperBound]

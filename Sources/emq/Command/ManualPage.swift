@@ -65,6 +65,11 @@ enum ManualPage {
             case "^": escaped += #"\(ha"#
             case "`": escaped += #"\(ga"#
             case "~": escaped += #"\(ti"#
+            case _ where !character.isASCII:
+                for scalar in character.unicodeScalars {
+                    let digits = String(scalar.value, radix: 16, uppercase: true)
+                    escaped += #"\[u"# + String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "]"
+                }
             default: escaped.append(character)
             }
         }

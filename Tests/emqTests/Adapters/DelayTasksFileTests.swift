@@ -92,7 +92,8 @@ import Testing
         for value in ["0", "-1", "x", "86401", "nan"] {
             #expect(
                 refusal("--delay-tasks", ":1", "--delay-tasks-timeout", value)
-                    == "--delay-tasks-timeout must be a number of seconds from 0.001 to 86400, not '\(value)'")
+                    == "--delay-tasks-timeout must be a number of seconds from 0.001 to 86400, or a duration such as 5m, not '\(value)'"
+            )
         }
         #expect(refusal("--delay-tasks-timeout", "3") == "--delay-tasks-timeout requires --delay-tasks")
     }
