@@ -8,7 +8,7 @@ struct ClientSession {
     let invocation: Invocation
     let terminal: Terminal
     let place: ServerPlace
-    private let client: ServerClient
+    let client: ServerClient
 
     static let json = CommandOption("--json", "print the server's JSON")
     static let curl = CommandOption("--curl", "print the request as a curl command line instead of sending it")
@@ -66,6 +66,29 @@ struct ClientSession {
         let response = try response(to: request)
         if response.isSuccess { return response }
         throw response.failure
+    }
+
+    /// Sends a request for each operand, and prints a line for each success. A failure is reported, and the others go on.
+    ///
+    /// - Returns: the exit status of the first failure.
+    /// - Throws: `CommandFailure` if there is no response.
+    func each(_ request: (String) -> ServerRequest, _ line: (String) -> String) throws(CommandFailure) -> ExitCode {
+        if invocation.has(Self.curl) {
+            for name in operands { Emq.print(request(name).curl(to: place)) }
+            return .done
+        }
+        var code = ExitCode.done
+        for name in operands {
+            let response = try response(to: request(name))
+            if response.isSuccess {
+                show(response, line(name))
+                continue
+            }
+            let failure = response.failure
+            Emq.printError("emq \(invocation.command.name): \(name): \(failure.description)")
+            if code == .done { code = failure.code }
+        }
+        return code
     }
 
     // MARK: Output

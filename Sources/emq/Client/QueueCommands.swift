@@ -7,8 +7,13 @@ enum QueueCommands {
     static let all = [queues, stats, peek, pause, resume, purge, kick, move]
 
     private static let sort = CommandOption(
-        "--sort", "BY", completion: .words(["name", "ready", "delayed", "dispatched", "dead", "oldest"]),
-        "name (default), ready, delayed, dispatched, dead or oldest; the largest first, except for names")
+        "--sort", "BY", completion: .words(sorts),
+        "\(sorts.dropLast().joined(separator: ", ")) or \(sorts.last ?? ""); the largest first, except for names, which are "
+            + "the default")
+    private static let sorts = [
+        "name", "ready", "delayed", "dispatched", "dead", "oldest_ready", "enqueued", "done", "failed", "rate",
+        "waiters", "paused",
+    ]
     private static let limit = CommandOption(
         "--limit", "N", letter: "n", "show at most N (default: all queues; 20 tasks)")
     private static let state = CommandOption(
@@ -20,7 +25,10 @@ enum QueueCommands {
 
     static let queues = ClientSession.command(
         "queues", .queues, "[PATTERN]", count: 0...1, completion: .queue, "list queues with their numbers of tasks",
-        text: ["In a pattern such as 'mail*', a * stands for any characters."], options: [sort, limit],
+        text: [
+            "In a pattern such as 'mail*', a * stands for any characters. With --json, all queues are in one document, as "
+                + "on the first page of GET /stats/."
+        ], options: [sort, limit],
         examples: [CommandExample("emq queues --sort oldest_ready -n 10", "see where tasks have waited longest")]
     ) { session in
         let limit = try session.invocation.number(of: limit, in: 1...100_000) ?? .max
@@ -29,21 +37,24 @@ enum QueueCommands {
             .init("RUNNING", isRight: true), .init("DEAD", isRight: true), .init("OLDEST", isRight: true),
             .init("STATE"),
         ])
+        let sorting = session.invocation.value(of: sort)
+        if let sorting, !sorts.contains(sorting) {
+            throw UsageError("--sort: unknown order '\(sorting)'; \(nearestName(to: sorting, among: sorts))")
+        }
         var after: String?
+        var document = QueuesDocument()
         repeat {
             let query: [(String, String?)] = [
                 ("match", session.operands.first), ("n", "\(min(limit - table.rows.count, 1000))"), ("after", after),
-                ("sort", session.invocation.value(of: sort)),
+                ("sort", sorting),
             ]
             let response = try session.success(of: ServerRequest(ServerRequest.target("/stats/", query: query)))
-            if session.isJSON {
-                session.printBody(response)
-            }
             guard let page = response.json else { break }
+            if session.isJSON { document.append(page) }
             for (name, queue) in page["queues"]?.members ?? [] { table.rows.append(row(name, queue, session)) }
             after = page["next"]?.text
         } while after != nil && table.rows.count < limit
-        if !session.isJSON { session.print(table) }
+        if session.isJSON { Emq.print(document.json) } else { session.print(table) }
         return table.rows.isEmpty && session.operands.first != nil ? .nothing : .done
     }
 
@@ -126,21 +137,16 @@ enum QueueCommands {
 
     static let pause = ClientSession.command(
         "pause", .queues, "QUEUE...", count: 1...1000, completion: .queue, "stop dispatching tasks of queues"
-    ) { try each($0, "/pause/") { "paused \($0)" } }
+    ) { session in
+        try session.each(
+            { ServerRequest(ServerRequest.target("/pause/", name: $0), method: "POST") }, { "paused \($0)" })
+    }
 
     static let resume = ClientSession.command(
         "resume", .queues, "QUEUE...", count: 1...1000, completion: .queue, "dispatch tasks of paused queues again"
-    ) { try each($0, "/resume/") { "resumed \($0)" } }
-
-    private static func each(
-        _ session: ClientSession, _ path: String, _ line: (String) -> String
-    ) throws(CommandFailure) -> ExitCode {
-        for queue in session.operands {
-            let response = try session.success(
-                of: ServerRequest(ServerRequest.target(path, name: queue), method: "POST"))
-            session.show(response, line(queue))
-        }
-        return .done
+    ) { session in
+        try session.each(
+            { ServerRequest(ServerRequest.target("/resume/", name: $0), method: "POST") }, { "resumed \($0)" })
     }
 
     static let purge = ClientSession.command(

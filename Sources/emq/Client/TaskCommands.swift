@@ -273,11 +273,7 @@ enum TaskCommands {
     static let cancel = ClientSession.command(
         "cancel", .tasks, "ID...", count: 1...1000, "cancel tasks"
     ) { session in
-        for id in session.operands {
-            let response = try session.success(
-                of: ServerRequest(ServerRequest.target("/task/", name: id), method: "DELETE"))
-            session.show(response, "cancelled \(id)")
-        }
-        return .done
+        try session.each(
+            { ServerRequest(ServerRequest.target("/task/", name: $0), method: "DELETE") }, { "cancelled \($0)" })
     }
 }
