@@ -55,6 +55,7 @@ final class ServerClient {
         }
         var lines = fields
         if request.body != nil { lines += Array("Content-Type: application/json\r\n".utf8) }
+        for (name, value) in request.fields { lines += Array("\(name): \(value)\r\n".utf8) }
         var sent = ClientRequest(url: url, method: Array(request.method.utf8), fields: lines, body: request.body)
         sent.socketPath = place.socketPath
         sent.bodyLimit = Self.bodyLimit

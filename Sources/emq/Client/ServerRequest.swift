@@ -9,6 +9,8 @@ struct ServerRequest {
     let target: String
     /// A JSON body; nil for none.
     var body: [UInt8]?
+    /// Further fields of the header: names and values, which have no control characters.
+    var fields: [(name: String, value: String)] = []
     /// How long the server may take for the response, in milliseconds; the time that it waits for tasks included.
     var timeoutMilliseconds: Int64 = 30_000
 
@@ -44,6 +46,7 @@ struct ServerRequest {
         if let path = place.socketPath { words += ["--unix-socket", Self.quoted(path)] }
         if let path = place.issuersPath { words += ["--cacert", Self.quoted(path)] }
         if place.token != nil { words += ["-H", #""Authorization: Bearer $EMQ_TOKEN""#] }
+        for (name, value) in fields { words += ["-H", Self.quoted("\(name): \(value)")] }
         if let body {
             if method != "POST" { words += ["-X", method] }
             words += ["--json", Self.quoted(String(decoding: body, as: UTF8.self))]

@@ -21,29 +21,61 @@ enum TaskCommands {
         "--meta", "NAME=VALUE", isRepeatable: true, "a text to show with it; may be repeated")
     private static let text = CommandOption("--text", "the content is text, also if it looks like JSON")
 
+    private static let lines = CommandOption(
+        "--lines", "FILE", completion: .file, "add a task for each line of the file, with the line as its text")
+    private static let objects = CommandOption(
+        "--ndjson", "FILE", completion: .file, "add a task for each line of the file, with the line's JSON as content")
+
     static let add = ClientSession.command(
-        "add", .tasks, "QUEUE [CONTENT | -]", count: 1...2, completion: .queue, "add a task",
+        "add", .tasks, "QUEUE [CONTENT | -]", count: 1...2, completion: .queue, "add a task, or a file of tasks",
         text: [
-            "CONTENT is JSON, or else text. With -, it is read from standard input. Without it, it is null.",
-            "Prints the id of the task.",
-        ],
-        options: [delay, lease, expiry, key, priority, retries, keep, metadata, text],
+            "CONTENT is JSON, or else text. With -, it is read from standard input. Without it, it is null. Prints the id "
+                + "of the task.",
+            "With --lines or --ndjson, each line of FILE is a task; - stands for standard input. The other options are "
+                + "for all of them.",
+        ] + AddFiles.text,
+        options: [delay, lease, expiry, key, priority, retries, keep, metadata, text, lines, objects]
+            + AddFiles.options,
         examples: [
             CommandExample(#"emq add mail '{"to": "ann@example.org"}' --delay 5m"#, "add a task for later"),
             CommandExample("date | emq add log -", "add what a command prints"),
+            CommandExample("find /photos -name '*.jpg' | emq add thumbnails --lines -", "add a task for each file"),
         ]
     ) { session in
         let invocation = session.invocation
-        var body: [UInt8] = Array("{".utf8)
+        let fields = try fields(invocation)
+        if let path = invocation.value(of: lines) ?? invocation.value(of: objects) {
+            let isLines = invocation.has(lines)
+            if isLines, invocation.has(objects) { throw UsageError("give --lines or --ndjson, not both") }
+            for option in [key, text] where invocation.has(option) {
+                throw UsageError("\(option.flag) is for a single task, not for a file")
+            }
+            if session.operands.count > 1 { throw UsageError("give CONTENT or a file, not both") }
+            return try AddFiles.run(session, path, isLines ? .text : .content, fields: fields)
+        }
+        for option in AddFiles.options where invocation.has(option) {
+            throw UsageError("\(option.flag) is for a file; add --lines FILE or --ndjson FILE")
+        }
+        let body = Array("{\"content\":".utf8) + (try content(session) ?? Array("null".utf8)) + fields
+        let response = try session.success(
+            of: ServerRequest(
+                ServerRequest.target("/enqueue/", name: session.name), json: body + [UInt8(ascii: "}")]))
+        if response.json?["existing"]?.isTrue == true, !session.isJSON {
+            Emq.printError("emq: an unfinished task has the key already")
+        }
+        session.show(response, response.json?["id"]?.text ?? "")
+        return .done
+    }
+
+    /// The fields of a task besides its content, as members of an object, each after a comma.
+    private static func fields(_ invocation: Invocation) throws(UsageError) -> [UInt8] {
+        var fields: [UInt8] = []
         func append(_ name: String, _ value: [UInt8]?) {
-            guard let value else { return }
-            if body.count > 1 { body.append(UInt8(ascii: ",")) }
-            body += Array("\"\(name)\":".utf8) + value
+            if let value { fields += Array(",\"\(name)\":".utf8) + value }
         }
         func append(_ name: String, duration option: CommandOption) throws(UsageError) {
             append(name, try invocation.milliseconds(of: option).map(seconds))
         }
-        append("content", try content(session))
         try append("delay", duration: delay)
         try append("retry", duration: lease)
         try append("expiry", duration: expiry)
@@ -52,14 +84,7 @@ enum TaskCommands {
         append("priority", try invocation.number(of: priority, in: -128...127).map { Array("\($0)".utf8) })
         append("max_retries", try invocation.number(of: retries, in: 0...4_294_967_295).map { Array("\($0)".utf8) })
         append("metadata", try metadataObject(invocation.allValues(of: metadata)))
-        body.append(UInt8(ascii: "}"))
-        let response = try session.success(
-            of: ServerRequest(ServerRequest.target("/enqueue/", name: session.name), json: body))
-        if response.json?["existing"]?.isTrue == true, !session.isJSON {
-            Emq.printError("emq: an unfinished task has the key already")
-        }
-        session.show(response, response.json?["id"]?.text ?? "")
-        return .done
+        return fields
     }
 
     /// The content of a new task, as JSON; nil if there is none.

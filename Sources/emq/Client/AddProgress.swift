@@ -1,0 +1,125 @@
+// How far a file has been added, kept in a file of the user's, so that an interrupted command can go on.
+
+import Bytes
+import CLinux
+import Glibc
+import JSON
+import Net
+
+/// The progress of adding a file.
+///
+/// It is in the folder `emq` of XDG_STATE_HOME, or of `.local/state` in the home folder (XDG Base Directory
+/// Specification 0.8), under a name made from the server, the queue, the kind of lines and the file's path. It is locked
+/// while the command runs, and goes away when everything is in.
+final class AddProgress {
+    /// What the file says.
+    struct Record {
+        /// The name of the run, which is a part of its batches' keys.
+        var run = ""
+        /// The lines that are in.
+        var done = LinePosition()
+        /// The last line of the batch that was sent and not answered; nil if there is none.
+        var sentLine: Int?
+        /// When it was written, in seconds since the Unix epoch.
+        var time = 0
+    }
+
+    /// How many bytes before a position must be the same when a command goes on there.
+    private static let checkedBytes = 4096
+
+    private let path: String
+    private let descriptor: Int32
+    private let input: Int32
+    private let queue: String
+    private let inputPath: String
+    private var writtenBytes = 0
+    /// What an earlier command left; nil if there is nothing.
+    private(set) var record: Record?
+
+    /// Opens the progress of a file, and locks it; nil if there is no place for it.
+    ///
+    /// - Parameters:
+    ///   - inputPath: the file's path, without links.
+    ///   - input: the file.
+    ///   - queue: the queue.
+    ///   - words: what else tells this work from others.
+    ///   - environment: the value of a variable.
+    /// - Throws: `CommandFailure` if another command has locked it, or if it is damaged.
+    init?(
+        of inputPath: String, _ input: Int32, queue: String, _ words: [String], _ environment: (String) -> String?
+    ) throws(CommandFailure) {
+        func folder(_ name: String) -> String? { environment(name).flatMap { $0.hasPrefix("/") ? $0 : nil } }
+        guard let state = folder("XDG_STATE_HOME") ?? folder("HOME").map({ "\($0)/.local/state" }) else { return nil }
+        let name = Self.hash(Array((words + [queue, inputPath]).joined(separator: "\0").utf8))
+        path = "\(state)/emq/add-\(String(name, radix: 16)).json"
+        for (index, byte) in path.utf8.enumerated() where byte == UInt8(ascii: "/") && index > 0 {
+            unsafe mkdir(String(decoding: path.utf8.prefix(index), as: UTF8.self), 0o700)
+        }
+        descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        (self.input, self.queue, self.inputPath) = (input, queue, inputPath)
+        if descriptor < 0 { return nil }
+        if flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            throw CommandFailure(.failed, "another emq is adding '\(inputPath)' to '\(queue)' now; wait for its end")
+        }
+        record = try read()
+    }
+
+    deinit { if descriptor >= 0 { close(descriptor) } }
+
+    private func read() throws(CommandFailure) -> Record? {
+        let bytes: [UInt8]
+        do throws(FileError) { bytes = try File.read(path, maximumByteCount: 65_536) } catch { return nil }
+        if bytes.isEmpty { return nil }
+        guard let json = JSONPart(bytes[...]), let run = json["run"]?.text, let line = json["line"]?.number,
+            let offset = json["offset"]?.number, let time = json["time"]?.number, let check = json["check"]?.text,
+            let done = Int(exactly: line), let place = Int64(exactly: offset), let seconds = Int(exactly: time),
+            done >= 0, place >= 0, seconds >= 0
+        else { throw CommandFailure(.failed, "\(path), the progress of an earlier command, is damaged; delete it") }
+        var record = Record(run: run, done: LinePosition(line: done, offset: place), time: seconds)
+        record.sentLine = json["sent_line"]?.number.flatMap { Int(exactly: $0) }
+        if check != self.check(place) {
+            throw CommandFailure(
+                .failed,
+                "'\(inputPath)' has changed before line \(done + 1), up to which an earlier command has added it; if you "
+                    + "want to add all of it, delete \(path)")
+        }
+        return record
+    }
+
+    /// Writes what the next command must know. It survives the end of this process.
+    func write(_ record: Record) {
+        var json = Array("{\"queue\": ".utf8)
+        JSONWriter.write(queue, to: &json)
+        json += Array(", \"file\": ".utf8)
+        JSONWriter.write(inputPath, to: &json)
+        let sent = record.sentLine.map { "\($0)" } ?? "null"
+        json += Array(
+            """
+            , "run": "\(record.run)", "line": \(record.done.line), "offset": \(record.done.offset), "sent_line": \(sent), \
+            "time": \(Glibc.time(nil)), "check": "\(check(record.done.offset))"}
+            """.utf8)
+        // Blanks take the place of the end of a longer record.
+        while json.count < writtenBytes { json.append(UInt8(ascii: " ")) }
+        writtenBytes = json.count
+        // If it fails, an earlier record is there, with which the server finds out what is in.
+        _ = unsafe json.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+    }
+
+    /// Forgets it: everything is in, or nothing.
+    func remove() { unsafe unlink(path) }
+
+    /// A check of the bytes before an offset of the file.
+    private func check(_ offset: Int64) -> String {
+        let count = Int(min(offset, Int64(Self.checkedBytes)))
+        let input = input
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { block, filled in
+            filled = unsafe max(0, pread(input, block.baseAddress, block.count, Int(offset) - block.count))
+        }
+        return String(Self.hash(bytes), radix: 16)
+    }
+
+    /// FNV-1a with 64 bits.
+    static func hash(_ bytes: [UInt8]) -> UInt64 {
+        bytes.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+    }
+}
