@@ -6,7 +6,8 @@ extension Command {
         [
             .serve, CheckOptions.command, BenchOptions.command, JournalCommand.copy, JournalCommand.check,
             JournalCommand.repair, TokenCommand.new,
-        ] + [WorkOptions.command] + TaskCommands.all + QueueCommands.all + ContextCommands.all + [
+        ] + [WorkOptions.command] + TaskCommands.all + QueueCommands.all + TransferCommands.all
+        + ContextCommands.all + [
             ErrorsCommand.errors, CompletionCommands.completion, .help, .version, CompletionCommands.complete,
         ]
 
