@@ -7,7 +7,7 @@ extension Command {
             .serve, CheckOptions.command, BenchOptions.command, JournalCommand.copy, JournalCommand.check,
             JournalCommand.repair, TokenCommand.new,
         ] + [WorkOptions.command] + TaskCommands.all + QueueCommands.all + TransferCommands.all
-        + ContextCommands.all + [
+        + ConfigurationCommands.all + ContextCommands.all + [
             ErrorsCommand.errors, CompletionCommands.completion, .help, .version, CompletionCommands.complete,
         ]
 
