@@ -32,6 +32,10 @@ struct ClientSession {
 
     private init(_ invocation: Invocation) throws {
         self.invocation = invocation
+        // Paths without a name stand for something else, such as the whole server.
+        if invocation.operands.first?.isEmpty == true {
+            throw UsageError("the first word after the command is empty; is a variable not set?")
+        }
         terminal = Terminal(invocation.environment)
         place = try ServerPlace(invocation)
         client = try ServerClient(place)
@@ -73,6 +77,7 @@ struct ClientSession {
     /// - Returns: the exit status of the first failure.
     /// - Throws: `CommandFailure` if there is no response.
     func each(_ request: (String) -> ServerRequest, _ line: (String) -> String) throws(CommandFailure) -> ExitCode {
+        if operands.contains("") { throw CommandFailure(.usage, "a word is empty; is a variable not set?") }
         if invocation.has(Self.curl) {
             for name in operands { Emq.print(request(name).curl(to: place)) }
             return .done
