@@ -144,8 +144,16 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var crashes: UInt32 { extras?.crashes ?? 0 }
     /// How many leases may run out, if it has its own limit.
     public var crashLimit: Int? {
-        if case .limited(let limit)? = extras?.crashLimit { Int(limit) } else { nil }
+        if case .limited(let limit) = ownCrashLimit { Int(limit) } else { nil }
     }
+    /// What it says itself about its retries.
+    public var ownRetryLimit: RetryLimit { extras?.retryLimit ?? .unsaid }
+    /// What it says itself about leases that run out.
+    public var ownCrashLimit: RetryLimit { extras?.crashLimit ?? .unsaid }
+    /// Its own backoff, if it has one.
+    public var backoff: Backoff? { extras?.backoff }
+    /// How long its record is kept after its end, if it says so itself.
+    public var keepMilliseconds: Int64? { extras?.keepMilliseconds }
     /// Its key; empty if it has none.
     public var key: [UInt8] { extras?.key ?? [] }
     /// Until when its key stays taken even if it finishes before; nil if the task does not ask for it.

@@ -35,7 +35,7 @@ import Testing
         let json = """
             {"content": {"a": [1,
               2.50]}, "key": "k", "unique_for": 900, "priority": -3, "retry": 7, "expiry": 600, "max_crashes": 2,
-              "metadata": {"m": "x"}}
+              "max_retries": null, "backoff": {"min": 1, "max": 60}, "keep": 90, "metadata": {"m": "x"}}
             """
         let answer = try server.connect().ask(
             "POST", "/enqueue/q", json, fields: ["X-Request-Id: order-17", "traceparent: \(trace)"])
@@ -52,6 +52,8 @@ import Testing
         let task = tasks[2]
         #expect(task["key"] as? String == "k" && task["priority"] as? Int == -3 && task["retry"] as? Int == 7)
         #expect(Self.isNear(task["unique_for"], 900) && Self.isNear(task["expiry"], 600))
+        #expect(task["max_retries"] is NSNull && task["backoff"] as? [String: Int] == ["min": 1, "max": 60])
+        #expect(task["keep"] as? Int == 90)
         #expect(task["max_crashes"] as? Int == 2 && task["metadata"] as? [String: String] == ["m": "x"])
         #expect(task["request_id"] as? String == "order-17" && task["traceparent"] as? String == trace)
         #expect(try client.run("export", "q").output.contains("{\"a\": [1,   2.50]}"))

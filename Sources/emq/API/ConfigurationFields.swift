@@ -180,7 +180,7 @@ extension QueueConfiguration {
 
 extension Backoff {
     /// The backoff as requests write it.
-    fileprivate var json: [UInt8] {
+    var json: [UInt8] {
         var json: [UInt8] = []
         let isConstant = maximumDoublings == 0 && jitter == 0
         if isConstant, minimumMilliseconds == maximumMilliseconds {

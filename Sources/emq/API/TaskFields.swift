@@ -64,12 +64,15 @@ final class TaskField: Sendable {
             shown: ("priority", { .integer(Int64($0.priority)) })),
         TaskField(
             "max_retries", orNull: .retryLimit,
-            { $0.options.retryLimit = if let limit = $1 { .limited(limit) } else { .unlimited } }),
+            { $0.options.retryLimit = if let limit = $1 { .limited(limit) } else { .unlimited } },
+            shown: ("max_retries", { ShownValue($0.ownRetryLimit) })),
         TaskField(
             "max_crashes", orNull: .retryLimit,
             { $0.options.crashLimit = if let limit = $1 { .limited(limit) } else { .unlimited } },
-            shown: ("max_crashes", { $0.crashLimit.map { .integer(Int64($0)) } })),
-        TaskField("backoff", .backoff, { $0.options.backoff = $1 }),
+            shown: ("max_crashes", { ShownValue($0.ownCrashLimit) })),
+        TaskField(
+            "backoff", .backoff, { $0.options.backoff = $1 },
+            shown: ("backoff", { $0.backoff.map { .json($0.json) } })),
         TaskField(
             "key", .text(maximumBytes: TaskKey.maximumByteCount), { $0.options.key = $1 },
             shown: ("key", { .text($0.key) })),
@@ -82,7 +85,9 @@ final class TaskField: Sendable {
         TaskField(
             "unique_for", .length, { $0.options.uniqueForMilliseconds = $1 },
             shown: ("unique_until", { $0.uniqueUntil.map { .seconds(milliseconds: $0) } })),
-        TaskField("keep", .duration, { $0.options.keepMilliseconds = $1 }),
+        TaskField(
+            "keep", .duration, { $0.options.keepMilliseconds = $1 },
+            shown: ("keep", { $0.keepMilliseconds.map { .seconds(milliseconds: $0) } })),
         TaskField(
             "metadata", .strings(maximumBytes: TaskFields.maximumMetadataBytes), { $0.options.metadata = $1 }),
         TaskField(
@@ -93,6 +98,17 @@ final class TaskField: Sendable {
     static let names = all.map(\.name)
     /// The fields in which `null` is a value, as bits.
     static let nullable = all.indices.reduce(0 as UInt64) { $0 | (all[$1].acceptsNull ? 1 << UInt64($1) : 0) }
+}
+
+extension ShownValue {
+    /// A task's own limit; nil if it has none.
+    fileprivate init?(_ limit: RetryLimit) {
+        switch limit {
+        case .unsaid: return nil
+        case .unlimited: self = .null
+        case .limited(let count): self = .integer(Int64(count))
+        }
+    }
 }
 
 /// A value in a box: a large value that few tasks have.

@@ -149,7 +149,7 @@ extension OpenAPI {
     private static let shown: Properties =
         TaskField.all.compactMap { field in
             guard let name = field.shown.map({ "\($0.name)" }), name != "request" else { return nil }
-            return (name, name == "\(field.name)" ? field.schema : .time)
+            return (name, name != "\(field.name)" ? .time : field.acceptsNull ? field.schema.orNull : field.schema)
         } + json("request", .reference("ShownRequest")) + json("progress") + json("result") + endOfLog
         + [("crashes", .count)]
         + [("attempts", .array(of: .reference("Attempt")))]
