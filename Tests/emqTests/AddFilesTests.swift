@@ -270,6 +270,19 @@ import Testing
         #expect(try contents("q") == Self.numbers)
     }
 
+    @Test func aProxyThatTakesSmallBodiesGetsThem() throws {
+        let proxy = try Proxy(to: server, maximumBytes: 20_000)
+        let client = try ClientProgram(port: proxy.port)
+        let path = try client.file("f", Self.numbers.joined(separator: "\n"))
+        let result = try client.run("add", "q", "--lines", path)
+        #expect(result.status == 0, "\(result.error)")
+        #expect(try contents("q") == Self.numbers)
+        let long = try client.file("long", "a\n" + String(repeating: "b", count: 30_000))
+        let refused = try client.run("add", "q", "--lines", long)
+        #expect(refused.status == 2, "\(refused.error)")
+        #expect(refused.error.contains("line 2: the server answered with the status 413; line 1 is in"))
+    }
+
     @Test func aServerThatIsNotThereIsAnErrorAtOnce() throws {
         let client = try ClientProgram(port: try unusedPort())
         let result = try client.run("add", "q", "--lines", try client.file("f", "a\n"))

@@ -83,11 +83,12 @@ final class Proxy {
     let port: UInt16
     private let state: ProxyState
 
-    /// Passes requests on to a server. The first POST requests have these fates; the others pass.
-    init(to server: Server, _ fates: [Fate]) throws {
+    /// Passes requests on to a server. The first POST requests have these fates; the others pass. Requests with more
+    /// bytes than `maximumBytes` are refused.
+    init(to server: Server, _ fates: [Fate] = [], maximumBytes: Int = .max) throws {
         let listener = try TestSocket(listeningAt: .ipv4(port: 0), backlog: 16, tls: TestTLS.suiteServer)
         port = listener.localPort
-        state = ProxyState(listener: listener, serverPort: server.port, fates: fates)
+        state = ProxyState(listener: listener, serverPort: server.port, fates: fates, maximumBytes)
         let state = state
         Thread { state.accept() }.start()
     }
@@ -112,11 +113,12 @@ private final class ProxyState: @unchecked Sendable {
 
     private let listener: TestSocket
     private let serverPort: UInt16
+    private let maximumBytes: Int
     private let lock = NSLock()
     private var values: Values
 
-    init(listener: TestSocket, serverPort: UInt16, fates: [Proxy.Fate]) {
-        (self.listener, self.serverPort) = (listener, serverPort)
+    init(listener: TestSocket, serverPort: UInt16, fates: [Proxy.Fate], _ maximumBytes: Int) {
+        (self.listener, self.serverPort, self.maximumBytes) = (listener, serverPort, maximumBytes)
         values = Values(fates: fates)
     }
 
@@ -135,6 +137,11 @@ private final class ProxyState: @unchecked Sendable {
         guard let server = try? Client(port: serverPort) else { return }
         var buffer: [UInt8] = []
         while let request = next(on: connection, &buffer) {
+            if request.count > maximumBytes {
+                let text = "HTTP/1.1 413 Too large\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
+                if !connection.send(Array(text.utf8)) { return }
+                continue
+            }
             let isPost = request.starts(with: Array("POST ".utf8))
             let fate = locked { isPost && !$0.fates.isEmpty ? $0.fates.removeFirst() : .pass }
             guard server.send(request), let answer = try? server.response() else { return }

@@ -160,6 +160,29 @@ import Testing
         #expect(try server.get("/stats/q").object["ready"] as? Int == 3000)
     }
 
+    @Test func tasksThatAreTakenMeanwhileDoNotStopAnExport() throws {
+        let metadata = "{\"m\": \"\(String(repeating: "x", count: 200))\"}"
+        let tasks = (1...2500).map { "{\"content\": \($0), \"metadata\": \(metadata)}" }
+        #expect(try server.post("/enqueue/q", "[\(tasks.joined(separator: ","))]").status == 200)
+        let process = try client.command(["export", "q"])
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        try process.run()
+        // The first page is printed at once and does not fit into the pipe, so the export waits there.
+        var size: Int32 = 0
+        _ = try eventually("the first page") {
+            _ = ioctl(pipe.fileHandleForReading.fileDescriptor, UInt(FIONREAD), &size)
+            return size > 0 ? true : nil
+        }
+        for _ in 0..<2 { #expect(try server.take("q", 600).count == 600) }
+        let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        #expect(try client.end(of: process).status == 0)
+        let contents = try text.split(separator: "\n").map { line in
+            (try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])?["content"] as? Int
+        }
+        #expect(contents == Array(1...1000) + Array(1201...2500))
+    }
+
     @Test func anEmptyQueueIsAnEmptyExport() throws {
         let result = try client.run("export", "nothing")
         #expect(result.status == 0 && result.output.isEmpty && result.error == "emq export: 0 tasks of 'nothing'\n")

@@ -29,12 +29,13 @@ enum AddFiles {
     static let text = [
         "Tasks are sent in order, up to \(TaskBatch.maximumCount) in a request. A server that is full or away is waited "
             + "for. After a failure or Ctrl-C, the command says which lines are in; the same command with --resume adds "
-            + "the rest, also if you have corrected or appended lines that are not in. That does not work for a pipe. The "
-            + "progress is kept in ~/.local/state/emq.",
+            + "the rest, also if you have corrected or appended lines that are not in. Without an interrupted command, "
+            + "--resume begins at the first line. It does not work for a pipe. The progress is kept in "
+            + "~/.local/state/emq.",
         "No line is added twice, also if the connection breaks before the answer has come: the first task of each request "
             + "gets a key (\(TaskBatch.keyPrefix)…), which stays taken for a week, and the server refuses the request when "
-            + "it comes again. So go on within a week, and do not purge or move the tasks before that. Lines that are the "
-            + "same are different tasks.",
+            + "it comes again. So go on within a week. A purge, a move, or the death of that task in a queue with a "
+            + "dead_letter frees the key before. Lines that are the same are different tasks.",
     ]
 
     /// Adds the tasks of a file.

@@ -210,7 +210,8 @@ final class FileAdder {
             let seconds = response.fields["retry-after"].flatMap { Int64($0) }
             let reason = problem?["detail"]?.text.map { CommandFailure(.refusedForNow, $0) } ?? response.failure
             retry(reason, milliseconds: seconds.map { $0.multipliedReportingOverflow(by: 1000).partialValue })
-        case 400 where problem?["type"]?.text?.hasSuffix(":batch-too-long") == true && maximumCount > 1:
+        case 400 where problem?["type"]?.text?.hasSuffix(":batch-too-long") == true && batch.count > 1,
+            413 where batch.count > 1:
             maximumCount = max(1, min(maximumCount, batch.count) / 2)
             batches = batches.flatMap { $0.split(into: maximumCount) }
         default:
@@ -250,8 +251,10 @@ final class FileAdder {
         _ response: ServerResponse, _ problem: JSONPart?, of batch: TaskBatch, _ place: Int?
     ) -> CommandFailure {
         let refusal = response.failure
-        guard let place, batch.parts.indices.contains(place) else { return refusal }
-        let detail = problem?["detail"]?.text ?? "the server refuses it"
+        guard let place = place ?? (batch.count == 1 ? 0 : nil), batch.parts.indices.contains(place) else {
+            return refusal
+        }
+        let detail = problem?["detail"]?.text ?? refusal.description
         return CommandFailure(refusal.code, "line \(batch.parts[place].end.line): \(detail)")
     }
 

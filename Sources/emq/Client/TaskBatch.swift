@@ -5,9 +5,10 @@ import JSON
 
 /// Tasks of consecutive lines, as JSON.
 struct TaskBatch {
-    /// The most tasks and about the most bytes that are sent at once, unless a single task is larger.
+    /// The most tasks and the most bytes of tasks that are sent at once, unless a single task is larger. Proxies such as
+    /// nginx take bodies of up to 1 MiB without further settings.
     static let maximumCount = 2000
-    static let maximumBytes = 1 << 20
+    static let maximumBytes = 1_000_000
     /// The largest body that the server takes, in bytes.
     static let maximumBodyBytes = 64 << 20
 
