@@ -4,7 +4,7 @@ import { ask } from "./actions.js";
 import { named } from "./api.js";
 
 const texts = ["content", "metadata"];
-const numbers = ["priority", "delay", "max_retries"];
+const numbers = ["priority", "delay", "max_retries", "max_crashes"];
 
 /// Asks for a task and adds it. `first` has what the fields show at first: `queue`, `content` and `metadata` (as JSON
 /// texts), `priority`. Returns the server's answer, or undefined.
@@ -13,9 +13,9 @@ export function enqueue(app, title, first) {
 	return ask(app, {
 		title, action: "Enqueue",
 		fields: [
-			field("content", "Content", "Any JSON value. Workers get it exactly as it is here; if empty, null.", { rows: 8 }),
+			field("content", "Content", "JSON; if empty, null.", { rows: 8 }),
 			field("queue", "Queue"), field("key", "Key", "At most one unfinished task has it."), field("priority", "Priority", "−128 to 127; default 0."),
-			field("delay", "Delay in seconds", "Default: none."), field("max_retries", "Retries", "Default: the queue's."),
+			field("delay", "Delay in seconds", "Default: none."), field("max_retries", "Retries", "Default: the queue's."), field("max_crashes", "Crashes"),
 			field("metadata", "Metadata", "A JSON object of strings.", { rows: 2 }),
 		],
 		make: (values) => {
