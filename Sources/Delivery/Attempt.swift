@@ -93,12 +93,5 @@ public struct Attempt {
     }
 
     /// The URL for error messages. It leaves out the query, which may be long and may hold secrets.
-    public var place: String {
-        let path = url.target.prefix { $0 != UInt8(ascii: "?") }
-        let isLong = path.count > Self.pathBytesShown
-        return String(decoding: url.origin + path.prefix(Self.pathBytesShown), as: UTF8.self)
-            + (isLong ? "…" : "")
-    }
-
-    private static let pathBytesShown = 500
+    public var place: String { TaskDelivery.place(of: url) }
 }

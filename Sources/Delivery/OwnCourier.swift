@@ -9,7 +9,7 @@ import UID
 /// Sends tasks by their own `request` and their queue's `push`.
 public final class OwnCourier: Courier {
     /// The timeout of a request if neither the task nor its queue sets one.
-    static let defaultTimeoutMilliseconds: Int64 = 30_000
+    static let defaultTimeoutMilliseconds = TaskDelivery.defaultTimeoutMilliseconds
 
     /// The default number of tasks of a queue in flight at once.
     public let concurrency = 10
@@ -57,14 +57,9 @@ public final class OwnCourier: Courier {
         if !hasAgent { fields += "User-Agent: emq\r\n".utf8 }
         if !hasType { fields += "Content-Type: application/json\r\n".utf8 }
         let id = task.id.text
-        fields += "Emq-Task-Id: ".utf8
-        fields.append(id.span)
-        fields += "\r\nEmq-Queue: ".utf8
-        fields += queue.encodedName
         // The dispatch will count this attempt.
-        fields += "\r\nEmq-Attempt: ".utf8
-        JSONWriter.writeInteger(Int64(task.attempt) + 1, to: &fields)
-        fields += "\r\n".utf8
+        TaskDelivery.appendFields(
+            id: id.span, encodedQueue: queue.encodedName, attempt: Int64(task.attempt) + 1, to: &fields)
         let signed = body ?? []
         (options.signature ?? .emq).appendFields(
             id: Array(copying: id.span), secrets: options.secrets, unixSeconds: unixMilliseconds / 1000,
@@ -104,12 +99,13 @@ public final class OwnCourier: Courier {
         case .failure(let failure): return attempt.outcome(after: failure)
         case .success(let response):
             let result = attempt.result(of: response, elapsedMilliseconds: clientOutcome.elapsedMilliseconds)
-            if (200...299).contains(response.status) { return .done(result: result) }
-            let error = Answer.error(response, from: attempt.place)
-            if response.status == 410 { return .unwanted(error: error, result: result) }
-            let pause = Answer.pauseMilliseconds(response, now: attempt.endUnixMilliseconds)
-            let action = pause.map { NakAction.failedPausing(milliseconds: $0) } ?? .failed
-            return .failed(action, error: error, result: result)
+            switch TaskDelivery.verdict(on: response, from: attempt.place, now: attempt.endUnixMilliseconds) {
+            case .done: return .done(result: result)
+            case .unwanted(let error): return .unwanted(error: error, result: result)
+            case .failed(let error, let pause):
+                let action = pause.map { NakAction.failedPausing(milliseconds: $0) } ?? .failed
+                return .failed(action, error: error, result: result)
+            }
         }
     }
 
