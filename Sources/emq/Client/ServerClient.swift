@@ -17,6 +17,7 @@ final class ServerClient {
     private let fields: [UInt8]
     private var nextKey: UInt64 = 1
     private var receivers: [UInt64: (Result<ServerResponse, CommandFailure>) -> Void] = [:]
+    private var otherReceivers: [UInt64: (borrowing ClientOutcome) -> Void] = [:]
 
     /// A client without connections.
     ///
@@ -66,20 +67,45 @@ final class ServerClient {
         return key
     }
 
+    /// Starts a request to another server. `turn` calls `ended` with its outcome. The token does not go there.
+    ///
+    /// - Returns: a key for `cancel`.
+    func send(_ request: ClientRequest, ended: @escaping (borrowing ClientOutcome) -> Void) -> UInt64 {
+        let key = nextKey
+        nextKey += 1
+        otherReceivers[key] = ended
+        http.send(request, key: key)
+        return key
+    }
+
     /// Aborts a request. Its receiver is not called.
     func cancel(_ key: UInt64) {
-        if receivers.removeValue(forKey: key) != nil { http.cancel(key) }
+        if receivers.removeValue(forKey: key) != nil || otherReceivers.removeValue(forKey: key) != nil {
+            http.cancel(key)
+        }
     }
 
     /// Waits until something happens or the loop's time is `deadline`, and reports the responses that have arrived.
     func turn(until deadline: Int64?) {
+        if advance() { return }
+        loop.turn(until: deadline)
+        _ = advance()
+    }
+
+    /// Reports the responses that have arrived; false if there are none.
+    private func advance() -> Bool {
         var ended: [(UInt64, Result<ServerResponse, CommandFailure>)] = []
-        http.advance { key, outcome in ended.append((key, Self.result(of: outcome))) }
-        if ended.isEmpty {
-            loop.turn(until: deadline)
-            http.advance { key, outcome in ended.append((key, Self.result(of: outcome))) }
+        var hasOthers = false
+        http.advance { key, outcome in
+            if let receiver = otherReceivers.removeValue(forKey: key) {
+                hasOthers = true
+                receiver(outcome)
+            } else {
+                ended.append((key, Self.result(of: outcome)))
+            }
         }
         for (key, result) in ended { receivers.removeValue(forKey: key)?(result) }
+        return hasOthers || !ended.isEmpty
     }
 
     /// Sends a request, and waits for the response.
