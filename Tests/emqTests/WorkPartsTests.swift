@@ -1,5 +1,6 @@
 // The parts of a worker and of the client that need no server.
 
+import Glibc
 import Testing
 
 @testable import emq
@@ -88,18 +89,21 @@ import Testing
     }
 
     @Test(arguments: [
-        (SubprocessEnd.exited(0), WorkOutcome.done(result: [1])), (.exited(75), .released),
+        (SubprocessEnd.exited(0), WorkOutcome.done(result: nil)), (.exited(75), .released()),
         (.exited(65), .dead(error: "exit status 65: oops")), (.exited(1), .failed(error: "exit status 1: oops")),
         (.exited(126), .cannotRun(reason: "exit status 126: oops")),
         (.exited(127), .cannotRun(reason: "exit status 127: oops")),
         (.signalled(9), .failed(error: "killed by signal 9: oops")),
+        (.notStarted(E2BIG), .dead(error: "Argument list too long: oops")),
+        (.notStarted(ENOENT), .cannotRun(reason: "No such file or directory: oops")),
+        (.notStarted(EAGAIN), .released(delay: 1)),
     ])
     func theEndOfACommandDecides(end: SubprocessEnd, wanted: WorkOutcome) {
-        #expect(WorkOutcome(end, result: [1], lastLines: "oops", deadStatuses: [65]) == wanted)
+        #expect(WorkOutcome(end, lastLines: "oops", deadStatuses: [65]) == wanted)
     }
 
     @Test func namesOfMetadataBecomeNamesOfVariables() {
-        #expect(Job.variableName("trace-id.é2") == "TRACE_ID___2")
+        #expect(CommandJob.variableName("trace-id.é2") == "TRACE_ID___2")
     }
 
     @Test func tablesAreAlignedForPeopleAndHaveTabsForPrograms() {

@@ -1,4 +1,4 @@
-// `emq work` with the real program: commands, their outcomes, and how they are stopped.
+// `emq work` with the real program: commands, their outcomes and their output.
 
 import Foundation
 import Support
@@ -8,129 +8,163 @@ import Testing
 
 @Suite struct WorkTests {
     private let server: Server
+    private let site: WorkSite
 
-    init() throws { server = try Server() }
-
-    private var url: String { "\(TestTLS.isOverTLS ? "https" : "http")://localhost:\(server.port)" }
-
-    private var environment: [String: String] {
-        get throws {
-            TestTLS.isOverTLS ? ["EMQ_URL": url, "EMQ_CA": try Certificates.shared.authorityFile] : ["EMQ_URL": url]
-        }
-    }
-
-    private func work(_ arguments: [String]) throws -> (status: Int32, output: String, error: String) {
-        try Server.run(["work"] + arguments, environment: try environment)
+    init() throws {
+        server = try Server()
+        site = WorkSite(port: server.port)
     }
 
     @Test func aCommandReadsTheContentAndWritesAResult() throws {
-        let id = try #require(
-            try server.post("/enqueue/w", #"{"content": {"n": "a b"}, "keep": 60, "metadata": {"x-y": "z"}}"#)
-                .object["id"] as? String)
+        let id = try server.enqueue("w", #""content": {"n": "a b"}, "keep": 60, "metadata": {"x-y": "z"}"#)
         let script = "cat; echo \" $EMQ_ID $EMQ_QUEUE $EMQ_ATTEMPT $EMQ_META_X_Y $1\"; echo 5 > $EMQ_RESULT_FILE"
-        let result = try work(["w", "--exit-when-empty", "--", "sh", "-c", script, "sh", "{.n}"])
+        let result = try site.run(["w", "--exit-when-empty", "--", "sh", "-c", script, "sh", "{.n}"])
         #expect(result.status == 0)
         #expect(result.output == "{\"n\": \"a b\"} \(id) w 1 z a b\n", "\(result.error)")
         #expect(try server.get("/result/\(id)").object["result"] as? Int == 5)
     }
 
-    @Test(arguments: [
-        ("exit 3", "dead", "exit status 3: oops"), ("exit 65", "dead", "exit status 65: oops"),
-        ("kill -9 $$", "dead", "killed by signal 9: oops"),
-    ])
-    func aFailureHasItsReason(script: String, state: String, error: String) throws {
-        let id = try #require(
-            try server.post("/enqueue/w", #"{"max_retries": 0}"#).object["id"] as? String)
-        #expect(try work(["w", "--exit-when-empty", "--", "sh", "-c", "echo oops >&2; \(script)"]).status == 0)
-        let task = try server.get("/task/\(id)").object
-        #expect(task["state"] as? String == state && task["error"] as? String == error, "\(task)")
-        #expect(task["log"] as? String == "oops\n")
-    }
-
-    @Test func aCommandThatCannotBeRunEndsTheWorkerAndCostsNothing() throws {
-        let id = try #require(try server.post("/enqueue/w", #"{"max_retries": 0}"#).object["id"] as? String)
-        let result = try work(["w", "--", "sh", "-c", "exit 127"])
-        #expect(result.status == 1 && result.error.contains("the command cannot be run: exit status 127"))
-        let task = try server.get("/task/\(id)").object
-        #expect(task["state"] as? String == "ready" && task["attempt"] as? Int == 0, "\(task)")
-        let missing = try work(["w", "--", "/nowhere/program"])
-        #expect(missing.status == 2 && missing.error.contains("cannot run '/nowhere/program': No such file"))
-    }
-
-    /// Starts a worker, which a test stops or kills.
-    private func start(_ arguments: [String]) throws -> Process {
-        let process = Process()
-        process.executableURL = Server.executable
-        process.arguments = ["work"] + arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(try environment) { $1 }
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        return process
-    }
-
-    /// A file that a command makes, to show that it has begun.
-    private static func marker() -> String {
-        FileManager.default.temporaryDirectory.appending(path: "emq-work-\(UUID().uuidString)").path
-    }
-
-    /// Whether a process is there.
-    private static func isRunning(_ process: Int32) -> Bool { kill(process, 0) == 0 }
-
-    /// The process numbers in a file, once there are `count`.
-    private static func processes(in path: String, count: Int) throws -> [Int32] {
-        try eventually("the commands") {
-            let numbers = contents(of: path).split(separator: "\n").compactMap { Int32($0) }
-            return numbers.count == count ? numbers : nil
+    @Test func commandsDoNotGetTheToken() throws {
+        try server.enqueue("w")
+        let result = try site.run(
+            ["w", "--exit-when-empty", "--", "env"],
+            environment: ["EMQ_TOKEN": "secret", "NOTIFY_SOCKET": "/nowhere", "EMQ_META_OLD": "1", "KEPT": "yes"])
+        #expect(result.status == 0 && result.output.contains("KEPT=yes"), "\(result.error)")
+        for name in ["EMQ_TOKEN", "secret", "NOTIFY_SOCKET", "EMQ_META_OLD"] {
+            #expect(!result.output.contains(name))
         }
     }
 
-    @Test func noCommandOutlivesAKilledWorker() throws {
-        try server.enqueue("w")
-        let marker = Self.marker()
-        defer { try? FileManager.default.removeItem(atPath: marker) }
-        // A grandchild that holds the pipes, and ignores SIGTERM.
-        let script = "trap '' TERM; sleep 600 & echo $! >> $0; echo $$ >> $0; wait"
-        let worker = try start(["w", "--", "sh", "-c", script, marker])
-        let processes = try Self.processes(in: marker, count: 2)
-        kill(worker.processIdentifier, SIGKILL)
-        worker.waitUntilExit()
-        _ = try eventually("their end") { processes.contains(where: Self.isRunning) ? nil : true }
+    @Test(arguments: [
+        ("exit 3", "exit status 3: oops"), ("exit 65", "exit status 65: oops"),
+        ("kill -9 $$", "killed by signal 9: oops"),
+    ])
+    func aFailureHasItsReason(script: String, error: String) throws {
+        let id = try server.enqueue("w", #""max_retries": 0"#)
+        #expect(try site.run(["w", "--exit-when-empty", "--", "sh", "-c", "echo oops >&2; \(script)"]).status == 0)
+        let task = try server.task(id)
+        #expect(task["state"] as? String == "dead" && task["error"] as? String == error, "\(task)")
+        #expect(task["log"] as? String == "oops\n")
     }
 
-    @Test func aStoppedWorkerGivesItsTasksBack() throws {
-        let id = try server.enqueue("w")
-        let marker = Self.marker()
-        defer { try? FileManager.default.removeItem(atPath: marker) }
-        let script = "trap '' TERM; echo $$ >> $0; sleep 600; sleep 600"
-        let worker = try start(["w", "--grace", "100ms", "--", "sh", "-c", script, marker])
-        let processes = try Self.processes(in: marker, count: 1)
-        kill(worker.processIdentifier, SIGTERM)
-        worker.waitUntilExit()
-        #expect(worker.terminationStatus == 0)
-        #expect(!Self.isRunning(processes[0]))
+    @Test(arguments: [126, 127]) func aCommandThatCannotBeRunEndsTheWorkerAndCostsNothing(status: Int) throws {
+        let id = try server.enqueue("w", #""max_retries": 0"#)
+        let result = try site.run(["w", "--", "sh", "-c", "exit \(status)"])
+        #expect(result.status == 1 && result.error.contains("the command cannot be run: exit status \(status)"))
         let task = try server.task(id)
         #expect(task["state"] as? String == "ready" && task["attempt"] as? Int == 0, "\(task)")
     }
 
-    @Test func aCancelledTaskStopsItsCommand() throws {
-        let id = try server.enqueue("w", #""retry": 1"#)
-        let marker = Self.marker()
-        defer { try? FileManager.default.removeItem(atPath: marker) }
-        let worker = try start(["w", "--max-tasks", "1", "--", "sh", "-c", "echo $$ >> $0; exec sleep 600", marker])
-        let processes = try Self.processes(in: marker, count: 1)
-        #expect(try server.send("DELETE", "/task/\(id)").status == 204)
-        worker.waitUntilExit()
-        #expect(worker.terminationStatus == 0 && !Self.isRunning(processes[0]))
+    @Test func aProgramThatIsMissingIsNoticedBeforeAnyTask() throws {
+        let missing = try site.run(["w", "--", "/nowhere/program"])
+        #expect(missing.status == 2 && missing.error.contains("cannot run '/nowhere/program': No such file"))
     }
 
-    @Test func aCommandMayReadNothingAndPrintMuch() throws {
+    @Test func aCommandLineThatIsTooLongIsTheTasksFault() throws {
+        let content = String(repeating: "x", count: 200_000)
+        let id = try server.enqueue("w", "\"content\": \"\(content)\"")
+        #expect(try site.run(["w", "--exit-when-empty", "--", "true", "{.}"]).status == 0)
+        let task = try server.task(id)
+        #expect(task["state"] as? String == "dead" && task["error"] as? String == "Argument list too long", "\(task)")
+    }
+
+    @Test(arguments: [
+        ("head -c 9000000 /dev/zero > $EMQ_RESULT_FILE", "the result is larger than 8 MiB"),
+        ("mkfifo $EMQ_RESULT_FILE", "EMQ_RESULT_FILE is no file that can be read"),
+    ])
+    func aTaskFailsIfItsResultCannotBeSent(script: String, error: String) throws {
+        let id = try server.enqueue("w", #""max_retries": 0"#)
+        #expect(try site.run(["w", "--exit-when-empty", "--", "sh", "-c", script]).status == 0)
+        let task = try server.task(id)
+        #expect(task["state"] as? String == "dead" && task["error"] as? String == error, "\(task)")
+    }
+
+    // MARK: Output
+
+    @Test func aCommandWaitsForTheReaderOfItsOutputWhileItsLeaseIsExtended() throws {
         let content = String(repeating: "x", count: 1_000_000)
-        let id = try #require(
-            try server.post("/enqueue/w", "{\"content\": \"\(content)\", \"keep\": 60}").object["id"] as? String)
-        // Nobody reads the worker's own output before its end.
-        let result = try work(["w", "--exit-when-empty", "--", "sh", "-c", "yes | head -c 3000000"])
-        #expect(result.status == 0 && result.output.utf8.count >= 65_536)
-        #expect(try server.state(id) == "done")
+        let id = try server.enqueue("w", "\"content\": \"\(content)\", \"retry\": 1")
+        let marker = Scratch()
+        let pipe = Pipe()
+        // It does not read the content.
+        let worker = try site.start(
+            ["w", "--max-tasks", "1", "--", "sh", "-c", "echo >> $0; yes | head -c 3000000; echo >> $0", marker.path],
+            output: pipe.fileHandleForWriting)
+        try pipe.fileHandleForWriting.close()
+        try marker.wait(1)
+        let begin = try #require(try server.task(id)["lease_end"] as? Double)
+        _ = try eventually("the lease to be extended") {
+            try #require(try server.task(id)["lease_end"] as? Double) > begin + 1 ? true : nil
+        }
+        #expect(marker.lines.count == 1)
+        #expect(pipe.fileHandleForReading.readDataToEndOfFile().count == 3_000_000)
+        #expect(try worker.exitStatus() == 0)
+        #expect(try server.get("/task/\(id)").status == 404 || server.state(id) == "done")
+    }
+
+    @Test func aWorkerWithoutAReaderGoesOn() throws {
+        try server.enqueueAll("w", [1, 2, 3])
+        let pipe = Pipe()
+        try pipe.fileHandleForReading.close()
+        let worker = try site.start(
+            ["w", "--exit-when-empty", "--", "sh", "-c", "yes | head -c 200000"], output: pipe.fileHandleForWriting)
+        try pipe.fileHandleForWriting.close()
+        #expect(try worker.exitStatus() == 0)
+        #expect(try server.takeContents("w").isEmpty)
+    }
+
+    @Test func nobodyWaitsForAGrandchildThatHoldsThePipes() throws {
+        try server.enqueue("w")
+        let marker = Scratch()
+        // It is in a group of its own, so that it outlives the command.
+        let script = "setsid sh -c 'echo $$ >> $0; exec sleep 600' $0 & while ! test -s $0; do :; done; echo done"
+        let worker = try site.start(["w", "--exit-when-empty", "--", "sh", "-c", script, marker.path])
+        let grandchild = try marker.processes(1)[0]
+        defer { kill(grandchild, SIGKILL) }
+        // Foundation does not notice the worker's end while the grandchild has its descriptors.
+        try worker.waitFor("stopped after 1 task")
+        #expect(isRunning(grandchild))
+        kill(grandchild, SIGKILL)
+        #expect(try worker.exitStatus() == 0)
+        #expect(try server.takeContents("w").isEmpty)
+    }
+
+    // MARK: Which tasks
+
+    @Test func queuesComeInTheirOrderOrByTheirWeights() throws {
+        try server.enqueueAll("a", Array(0..<60))
+        try server.enqueueAll("b", Array(0..<60))
+        func taken(_ queues: [String]) throws -> [Substring] {
+            let result = try site.run(queues + ["--max-tasks", "40", "--", "echo", "{queue}"])
+            #expect(result.status == 0)
+            return result.output.split(separator: "\n")
+        }
+        // The odds against this are about one in a million.
+        let weighted = try taken(["a=4", "b=1"])
+        #expect(weighted.count == 40 && Set(weighted).count == 2)
+        #expect(weighted.count { $0 == "a" } > weighted.count { $0 == "b" })
+        let ordered = try taken(["b", "a"])
+        let rest = 60 - weighted.count { $0 == "b" }
+        #expect(ordered == (0..<40).map { $0 < rest ? "b" : "a" })
+    }
+
+    @Test func aWorkerEndsWhenItIsToldTo() throws {
+        try server.enqueueAll("w", [1, 2, 3])
+        let some = try site.run(["w", "-j", "8", "--max-tasks", "2", "--", "echo", "{.}"])
+        #expect(some.status == 0 && some.output.split(separator: "\n").count == 2, "\(some.error)")
+        let empty = try site.run(["w", "--exit-when-empty=200ms", "--", "echo", "{.}"])
+        #expect(empty.status == 0 && empty.output == "3\n" && empty.error.contains("no task left"))
+        let time = try site.run(["w", "--max-time", "100ms", "--", "true"])
+        #expect(time.status == 0 && time.error.contains("--max-time is over"))
+    }
+
+    @Test func aWorkerSlowsDownWhenEverythingFails() throws {
+        for number in 0..<11 { try server.enqueue("w", "\"content\": \(number), \"max_retries\": 0") }
+        let result = try site.run(["w", "--exit-when-empty", "--", "sh", "-c", "test $0 = 10", "{.}"])
+        let lines = result.error.split(separator: "\n")
+        let slow = try #require(lines.firstIndex { $0.contains("trying one at a time") }, "\(result.error)")
+        let normal = try #require(lines.firstIndex { $0.contains("working normally again") }, "\(result.error)")
+        #expect(result.status == 0 && slow < normal)
+        #expect(try server.get("/stats/w").object["dead"] as? Int == 10)
     }
 }

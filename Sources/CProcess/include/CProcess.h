@@ -33,16 +33,16 @@ struct emq_command {
     char *const *environment;
     // The descriptors that become its standard input, output and error.
     int input, output, error;
-    // Where the number of its process is written before it runs, so that a watcher knows its group; -1 for nowhere.
-    int announcement;
+    // Where its process notes its number before it runs, in memory that the watcher shares; in place of it, the negative
+    // error number if it cannot run.
+    int32_t *group;
 };
 
 // Starts a command, in a process group of its own whose number is that of the process. The command is killed when the
-// calling thread ends. Returns its process number, or -1 with the error number in *failure; errors of the command's own
-// start, such as a missing program, are there too.
+// calling thread ends. The caller waits until the program runs; other threads go on. Returns its process number, or -1
+// with the error number in *failure. Errors of the program's start, such as a missing one, are noted in command->group when
+// the process has ended: a sanitizer makes a fork of the vfork, so that they may come later.
 static inline pid_t emq_start(const struct emq_command *command, int *failure) {
-    // The child shares the memory until it runs the program: it can tell its error through a variable.
-    volatile int code = 0;
     sigset_t all, previous;
     sigfillset(&all);
     // No signal handler of the parent may run in the child, which shares its memory.
@@ -53,38 +53,29 @@ static inline pid_t emq_start(const struct emq_command *command, int *failure) {
     pid_t process = vfork();
 #pragma clang diagnostic pop
     if (process == 0) {
-        int32_t number = (int32_t)getpid();
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         // The parent may have died before that.
         if (getppid() != parent) _exit(127);
-        if (command->announcement >= 0 && write(command->announcement, &number, 4) != 4) code = errno ? errno : EIO;
+        __atomic_store_n(command->group, (int32_t)getpid(), __ATOMIC_SEQ_CST);
         for (int signal = 1; signal < NSIG; signal++) {
             struct sigaction action = {0};
             action.sa_handler = SIG_DFL;
             sigaction(signal, &action, 0);
         }
-        if (!code && (dup2(command->input, 0) < 0 || dup2(command->output, 1) < 0 || dup2(command->error, 2) < 0))
-            code = errno;
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, 0);
-        if (!code) {
+        if (dup2(command->input, 0) >= 0 && dup2(command->output, 1) >= 0 && dup2(command->error, 2) >= 0) {
+            sigset_t none;
+            sigemptyset(&none);
+            sigprocmask(SIG_SETMASK, &none, 0);
             execve(command->path, command->arguments, command->environment);
-            code = errno;
         }
+        __atomic_store_n(command->group, -(int32_t)errno, __ATOMIC_SEQ_CST);
         _exit(127);
     }
     int error = errno;
     sigprocmask(SIG_SETMASK, &previous, 0);
     if (process < 0) {
         *failure = error;
-        return -1;
-    }
-    if (code) {
-        int status;
-        while (waitpid(process, &status, 0) < 0 && errno == EINTR) continue;
-        *failure = code;
         return -1;
     }
     return process;
@@ -103,12 +94,25 @@ static inline int emq_pidfd(pid_t process) {
 // An anonymous file in memory, closed in other programs; -1 on failure.
 static inline int emq_memory_file(void) { return (int)syscall(SYS_memfd_create, "emq", MFD_CLOEXEC); }
 
-// Starts a process that watches a pipe. It reads the numbers of process groups from `input`: a positive one begins, a
-// negative one has ended. At the end of input, which comes when the parent is gone, it kills the groups that have not ended,
-// removes the files directory/0 to directory/(count-1) and the directory, and ends. Returns its process number, or -1.
+// Memory for the numbers of process groups, which forked processes share: a page-aligned block of zeros; null on failure.
+static inline int32_t *emq_shared_groups(int count) {
+    void *memory = mmap(0, (size_t)count * sizeof(int32_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? 0 : (int32_t *)memory;
+}
+
+// Notes that a group is gone, and returns the error number with which its command could not run; 0 if it ran. Call this
+// before the leader is reaped: then the number cannot mean another group yet.
+static inline int32_t emq_forget_group(int32_t *group) {
+    int32_t last = __atomic_exchange_n(group, 0, __ATOMIC_SEQ_CST);
+    return last < 0 ? -last : 0;
+}
+
+// Starts a process that watches a pipe. At the end of its input, which comes when the parent is gone, it kills the groups
+// whose numbers are in `groups`, removes the files directory/0 to directory/(count-1) and the directory, and ends. Returns
+// its process number, or -1.
 //
 // It is a fork without exec: the child may only make system calls, because other threads may have held locks.
-static inline pid_t emq_start_watcher(int input, int parent_end, const char *directory, int count) {
+static inline pid_t emq_start_watcher(int input, int parent_end, int32_t *groups, const char *directory, int count) {
     pid_t process = fork();
     if (process != 0) return process;
     close(parent_end);
@@ -123,20 +127,13 @@ static inline pid_t emq_start_watcher(int input, int parent_end, const char *dir
     dup2(null, 0);
     dup2(null, 1);
     dup2(null, 2);
-    enum { most = 4096 };
-    static int32_t groups[most];
-    int used = 0;
-    for (;;) {
-        int32_t number;
-        ssize_t size = read(input, &number, 4);
-        if (size < 0 && errno == EINTR) continue;
-        if (size != 4) break;
-        if (number > 0 && used < most) groups[used++] = number;
-        for (int place = 0; number < 0 && place < used; place++) {
-            if (groups[place] == -number) groups[place--] = groups[--used], number = 0;
-        }
+    char byte;
+    ssize_t size;
+    do size = read(input, &byte, 1); while (size > 0 || (size < 0 && errno == EINTR));
+    for (int place = 0; place < count; place++) {
+        int32_t group = __atomic_load_n(&groups[place], __ATOMIC_SEQ_CST);
+        if (group > 0) kill(-group, SIGKILL);
     }
-    for (int place = 0; place < used; place++) kill(-groups[place], SIGKILL);
     char path[4096];
     size_t length = strlen(directory);
     if (length + 12 < sizeof path) {

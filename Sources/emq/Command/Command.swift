@@ -24,6 +24,8 @@ struct Command: Sendable {
     var operandCompletion = CommandOption.Completion.none
     /// Whether a command line of another program follows `--`.
     var runsProgram = false
+    /// The option that makes the other program unnecessary.
+    var optionInsteadOfProgram: CommandOption?
     /// What it does: a phrase without a full stop, at most 60 characters.
     let summary: String
     /// More about it, in paragraphs; lines that begin with a blank stay as they are.

@@ -99,7 +99,9 @@ struct Invocation {
         if operands.count < range.lowerBound {
             throw UsageError("something is missing: \(command.invocation) \(command.operands)")
         }
-        if command.runsProgram, command.section != .hidden, program?.isEmpty != false {
+        let isProgramNeeded =
+            command.runsProgram && command.section != .hidden && command.optionInsteadOfProgram.map(has) != true
+        if isProgramNeeded, program?.isEmpty != false {
             throw UsageError("the program to run is missing: \(command.invocation) \(command.operands)")
         }
     }

@@ -16,6 +16,8 @@ final class ServiceManager {
     /// before, because a manager that is gone does not come back.
     private static let retryMilliseconds: ClosedRange<Int64> = 100...10_000
 
+    /// What the manager shows when the program is ready.
+    var servingText = "serving"
     private let send: (String) -> Bool
     /// How often the manager is told that the loop turns; nil if it does not ask.
     private let watchdogMilliseconds: Int64?
@@ -62,7 +64,7 @@ final class ServiceManager {
             nextReport = phase == .serving ? .max : now
             switch phase {
             case .recovering: break
-            case .serving: unsent = "READY=1\nSTATUS=serving"
+            case .serving: unsent = "READY=1\nSTATUS=\(servingText)"
             case .stopping: unsent = "STOPPING=1\nSTATUS=stopping"
             }
         }

@@ -25,6 +25,13 @@ struct CommandTemplate {
         self.words = all
     }
 
+    /// Whether something of a task is put in.
+    var hasPlaces: Bool {
+        words.joined().contains { part in
+            if case .text = part { false } else { true }
+        }
+    }
+
     private static func parts(of word: String) throws(UsageError) -> [Part] {
         var parts: [Part] = []
         var text = ""

@@ -1,4 +1,4 @@
-// A command that runs for a task: its process group, its output and its end, noticed by the event loop.
+// A command that runs for a worker: its process group, its pipes and its end, noticed by the event loop.
 
 import CLinux
 import CProcess
@@ -9,152 +9,204 @@ import Net
 enum SubprocessEnd: Equatable {
     case exited(Int32)
     case signalled(Int32)
+    /// It could not be started: the error number.
+    case notStarted(Int32)
 }
 
-/// A program to run, with its environment.
-struct SubprocessImage {
-    /// The path of the program.
-    let path: String
-    /// The arguments; the first one is the program's name.
-    let arguments: [String]
-    /// The variables, each `NAME=VALUE`.
-    let environment: [String]
+/// What commands share: the loop, the launcher, and the worker's own output.
+final class CommandRunner {
+    let loop: EventLoop
+    let events = WorkEvents()
+    let standardOutput: OutputRelay
+    let standardError: OutputRelay
+    fileprivate let launcher: CommandLauncher
+    fileprivate let watcher: GroupWatcher
+    private var starting: [UInt64: Subprocess] = [:]
+    private var later: [() -> Void] = []
+
+    init(_ loop: EventLoop, _ watcher: GroupWatcher, commandCount: Int) throws(SystemError) {
+        (self.loop, self.watcher) = (loop, watcher)
+        launcher = try CommandLauncher(loop, watcher, commandCount: commandCount)
+        standardOutput = OutputRelay(STDOUT_FILENO, loop, events)
+        standardError = OutputRelay(STDERR_FILENO, loop, events)
+    }
+
+    /// Whether output waits for the reader of the worker's own output.
+    var isOutputFull: Bool { standardOutput.isFull || standardError.isFull }
+
+    /// Handles what has happened. Call this after each turn of the loop.
+    func advance() {
+        for (key, start) in launcher.takeStarted() { starting.removeValue(forKey: key)?.started(start) }
+        let bodies = later
+        later = []
+        for body in bodies { body() }
+        events.handle()
+    }
+
+    /// Runs something in the next `advance`.
+    func later(_ body: @escaping () -> Void) {
+        later.append(body)
+        loop.wake()
+    }
+
+    fileprivate func start(_ command: Subprocess, _ order: CommandLauncher.Order) {
+        starting[launcher.start(order)] = command
+    }
 }
 
-/// A running command. Its events come from the loop on which it was started.
+/// A command. It begins to run soon after it is made.
 final class Subprocess {
-    /// A pipe from the command.
-    private final class Output: EventSource {
+    /// What a command reads from its standard input.
+    enum Input {
+        /// These bytes, from a file in memory: it cannot block or break, whatever the command reads.
+        case bytes([UInt8])
+        /// What is written to `Subprocess.input`.
+        case pipe
+    }
+
+    /// Notices the end of the process.
+    private final class Ending: WorkSource {
         let descriptor: Int32
-        let received: (ArraySlice<UInt8>?) -> Void
-        private var isOpen = true
-        private let loop: EventLoop
-
-        init(_ descriptor: Int32, _ loop: EventLoop, received: @escaping (ArraySlice<UInt8>?) -> Void) {
-            (self.descriptor, self.loop, self.received) = (descriptor, loop, received)
+        var noticed: (() -> Void)?
+        init(_ descriptor: Int32, _ events: WorkEvents, noticed: @escaping () -> Void) {
+            (self.descriptor, self.noticed) = (descriptor, noticed)
+            super.init(events)
         }
-
-        override func ready(events: UInt32) { read(atMost: 16) }
-
-        /// Reads blocks of what has arrived. What is left is reported again, because the events are level-triggered.
-        func read(atMost blocks: Int) {
-            for _ in 0..<blocks where isOpen {
-                let block = unsafe [UInt8](unsafeUninitializedCapacity: 65_536) { buffer, count in
-                    count = unsafe max(0, Glibc.read(descriptor, buffer.baseAddress, buffer.count))
-                }
-                if block.isEmpty {
-                    if errno == EAGAIN || errno == EINTR { return }
-                    return close()
-                }
-                received(block[...])
-            }
-        }
-
-        func close() {
-            if !isOpen { return }
-            isOpen = false
-            loop.unwatch(descriptor, for: self)
-            Glibc.close(descriptor)
-            received(nil)
-        }
+        override func handle() { noticed?() }
     }
 
-    /// The descriptor that tells the end of the process.
-    private final class Ending: EventSource {
-        let noticed: () -> Void
-        init(_ noticed: @escaping () -> Void) { self.noticed = noticed }
-        override func ready(events: UInt32) { noticed() }
+    private enum State {
+        /// With the signal to send when it has started.
+        case starting(signal: Int32?)
+        case running(pid_t, Ending)
+        case ended
     }
 
-    /// The process, which leads its group.
-    let process: pid_t
-    private let loop: EventLoop
-    private let watcher: GroupWatcher
-    private var outputs: [Output] = []
-    private var ending: Ending?
-    private let endDescriptor: Int32
+    /// The pipe to its standard input, if that is one.
+    private(set) var input: InputPipe?
+    private let runner: CommandRunner
+    private let slot: Int
+    private var state = State.starting(signal: nil)
+    private var outputs: [OutputPipe] = []
+    /// The ends of pipes, and the file, that are the command's own.
+    private var given: [Int32] = []
     private let ended: (SubprocessEnd) -> Void
 
-    /// Starts a command.
+    /// Makes a command that starts soon.
     ///
     /// - Parameters:
     ///   - image: the program.
+    ///   - slot: its place among the commands that run at once.
     ///   - input: what it reads from its standard input.
-    ///   - loop: the loop that watches it.
-    ///   - watcher: kills its group if this program dies.
+    ///   - runner: what commands share.
+    ///   - isOutputPassedOn: whether its standard output goes to the worker's own. Its standard error always does.
     ///   - output: receives parts of its standard output.
+    ///   - outputEnded: called when nobody can write to its standard output any more.
     ///   - error: receives parts of its standard error.
-    ///   - ended: called when it has ended, and nothing more comes from it. Its group is gone then.
-    /// - Throws: `SystemError` if it cannot be run.
+    ///   - ended: called later, when it has ended or could not be started, and nothing more comes from it. Its group is
+    ///     gone then.
     init(
-        _ image: SubprocessImage, input: [UInt8], on loop: EventLoop, watcher: GroupWatcher,
-        output: @escaping (ArraySlice<UInt8>) -> Void, error: @escaping (ArraySlice<UInt8>) -> Void,
+        _ image: SubprocessImage, slot: Int, input: Input, on runner: CommandRunner, isOutputPassedOn: Bool,
+        output: @escaping (ArraySlice<UInt8>) -> Void, outputEnded: (() -> Void)? = nil,
+        error: @escaping (ArraySlice<UInt8>) -> Void,
         ended: @escaping (SubprocessEnd) -> Void
-    ) throws(SystemError) {
-        let inputFile = try Self.file(with: input)
-        defer { close(inputFile) }
-        let outputPipe = try Self.pipe()
-        let errorPipe: (reading: Int32, writing: Int32)
-        do throws(SystemError) { errorPipe = try Self.pipe() } catch {
-            close(outputPipe.reading)
-            close(outputPipe.writing)
-            throw error
-        }
-        var failure: Int32 = 0
-        process = Self.start(
-            image, (inputFile, outputPipe.writing, errorPipe.writing), watcher.announcement, &failure)
-        close(outputPipe.writing)
-        close(errorPipe.writing)
-        (self.loop, self.watcher, self.ended) = (loop, watcher, ended)
-        endDescriptor = process < 0 ? -1 : emq_pidfd(process)
-        if endDescriptor < 0 {
-            let code = process < 0 ? failure : errno
-            close(outputPipe.reading)
-            close(errorPipe.reading)
-            if process > 0 {
-                kill(-process, SIGKILL)
-                var status: Int32 = 0
-                unsafe waitpid(process, &status, 0)
-                watcher.forget(process)
+    ) {
+        (self.runner, self.slot, self.ended) = (runner, slot, ended)
+        do throws(SystemError) {
+            try prepare(input)
+            for (relay, received, ended) in [
+                (isOutputPassedOn ? runner.standardOutput : nil, output, outputEnded),
+                (runner.standardError, error, nil),
+            ] {
+                let pipe = try PipeEnds()
+                given.append(pipe.writing)
+                outputs.append(
+                    OutputPipe(pipe.reading, runner.loop, runner.events, relay: relay, received: received, ended: ended)
+                )
             }
-            throw SystemError("run \(image.path)", code: code)
+            runner.start(
+                self,
+                CommandLauncher.Order(
+                    image: image, input: given[0], output: given[1], error: given[2], slot: slot))
+        } catch {
+            runner.later { self.started(.failed(error.code)) }
         }
-        outputs = [
-            Output(outputPipe.reading, loop) { if let part = $0 { output(part) } },
-            Output(errorPipe.reading, loop) { if let part = $0 { error(part) } },
-        ]
-        let ending = Ending { [weak self] in self?.finish() }
-        self.ending = ending
-        for source in outputs { try loop.watch(source.descriptor, for: source, events: UInt32(EPOLLIN.rawValue)) }
-        try loop.watch(endDescriptor, for: ending, events: UInt32(EPOLLIN.rawValue))
     }
 
-    /// Sends a signal to its process group.
-    func signal(_ number: Int32) { kill(-process, number) }
+    private func prepare(_ input: Input) throws(SystemError) {
+        switch input {
+        case .bytes(let bytes): given.append(try Self.file(with: bytes))
+        case .pipe:
+            let pipe = try PipeEnds()
+            given.append(pipe.reading)
+            self.input = InputPipe(pipe.writing, runner.loop, runner.events)
+        }
+    }
+
+    /// Sends a signal to its process group; if it has not started yet, then as soon as it has. SIGKILL outweighs other
+    /// signals.
+    func signal(_ number: Int32) {
+        switch state {
+        case .starting(let earlier): state = .starting(signal: earlier == SIGKILL ? SIGKILL : number)
+        case .running(let process, _): kill(-process, number)
+        case .ended: break
+        }
+    }
+
+    fileprivate func started(_ start: CommandLauncher.Start) {
+        for descriptor in given { close(descriptor) }
+        given = []
+        guard case .starting(let signal) = state else { return }
+        switch start {
+        case .failed(let code): end(.notStarted(code))
+        case .running(let process, let descriptor):
+            let ending = Ending(descriptor, runner.events) { [weak self] in self?.finish() }
+            state = .running(process, ending)
+            do throws(SystemError) {
+                for output in outputs { try output.watch() }
+                try runner.loop.watch(descriptor, for: ending, events: UInt32(EPOLLIN.rawValue))
+            } catch {
+                // Without its end, nothing can be known of it.
+                kill(-process, SIGKILL)
+                reap(process, ending)
+                return end(.notStarted(error.code))
+            }
+            if let signal { kill(-process, signal) }
+        }
+    }
 
     /// Takes the end of the process: kills what is left of its group, reads what is left of its output.
     private func finish() {
-        guard let ending else { return }
-        self.ending = nil
+        guard case .running(let process, let ending) = state else { return }
         // The process is not reaped yet, so the group's number cannot mean another one.
         kill(-process, SIGKILL)
-        for output in outputs {
-            // A process outside the group may hold the pipe, so its end is not awaited.
-            output.read(atMost: 1024)
-            output.close()
-        }
-        loop.unwatch(endDescriptor, for: ending)
-        close(endDescriptor)
-        var status: Int32 = 0
-        while unsafe waitpid(process, &status, 0) < 0, errno == EINTR {}
-        watcher.forget(process)
-        let signal = status & 0x7F
-        ended(signal == 0 ? .exited(status >> 8 & 0xFF) : .signalled(signal))
+        // A process outside the group may hold a pipe, so its end is not awaited.
+        for output in outputs { output.finish() }
+        runner.loop.unwatch(ending.descriptor, for: ending)
+        end(reap(process, ending))
     }
 
-    // MARK: Starting
+    @discardableResult
+    private func reap(_ process: pid_t, _ ending: Ending) -> SubprocessEnd {
+        ending.noticed = nil
+        close(ending.descriptor)
+        let failure = runner.watcher.forget(slot)
+        var status: Int32 = 0
+        while unsafe waitpid(process, &status, 0) < 0, errno == EINTR {}
+        if let failure { return .notStarted(failure) }
+        let signal = status & 0x7F
+        return signal == 0 ? .exited(status >> 8 & 0xFF) : .signalled(signal)
+    }
 
-    /// A file in memory from which a command reads its input. It cannot block or break, whatever the command reads.
+    private func end(_ end: SubprocessEnd) {
+        state = .ended
+        for output in outputs { output.close() }
+        outputs = []
+        input?.close()
+        ended(end)
+    }
+
+    /// A file in memory, at its beginning.
     private static func file(with bytes: [UInt8]) throws(SystemError) -> Int32 {
         let file = emq_memory_file()
         guard file >= 0 else { throw SystemError("make a file in memory") }
@@ -172,75 +224,20 @@ final class Subprocess {
         lseek(file, 0, SEEK_SET)
         return file
     }
-
-    /// A pipe whose reading end does not block.
-    private static func pipe() throws(SystemError) -> (reading: Int32, writing: Int32) {
-        var ends: [Int32] = [-1, -1]
-        guard unsafe pipe2(&ends, O_CLOEXEC) == 0 else { throw SystemError("make a pipe") }
-        _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
-        return (ends[0], ends[1])
-    }
-
-    private static func start(
-        _ image: SubprocessImage, _ descriptors: (Int32, Int32, Int32), _ announcement: Int32,
-        _ failure: inout Int32
-    ) -> pid_t {
-        unsafe withTexts(image.arguments) { arguments in
-            unsafe withTexts(image.environment) { environment in
-                unsafe image.path.withCString { path in
-                    var command = unsafe emq_command(
-                        path: path, arguments: arguments, environment: environment, input: descriptors.0,
-                        output: descriptors.1, error: descriptors.2, announcement: announcement)
-                    return unsafe emq_start(&command, &failure)
-                }
-            }
-        }
-    }
-
-    /// Calls `body` with a list of C strings that ends with a null, and frees it afterwards.
-    private static func withTexts<Result>(
-        _ texts: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
-    ) -> Result {
-        var pointers: [UnsafeMutablePointer<CChar>?] = unsafe texts.map { unsafe strdup($0) } + [nil]
-        defer { unsafe pointers.forEach { unsafe free($0) } }
-        return unsafe body(&pointers)
-    }
 }
 
-/// A process that kills the groups of commands if this program dies, however it dies.
-final class GroupWatcher {
-    /// Where a command writes its number when it starts.
-    let announcement: Int32
-    private let process: pid_t
+extension SubprocessEnd: CustomStringConvertible {
+    /// The error number of a command line that is too long for the system.
+    static let tooLong = E2BIG
+    /// The error numbers of what the system lacks at the moment.
+    static let shortages: Set<Int32> = [EAGAIN, ENOMEM, EMFILE, ENFILE, ETXTBSY]
 
-    /// Starts the watcher. Call this while the program has one thread.
-    ///
-    /// - Parameters:
-    ///   - directory: a folder that the watcher removes in the end.
-    ///   - fileCount: how many files may be in it, named 0, 1 and so on.
-    /// - Throws: `SystemError` if it cannot be started.
-    init(directory: String, fileCount: Int) throws(SystemError) {
-        var ends: [Int32] = [-1, -1]
-        guard unsafe pipe2(&ends, O_CLOEXEC) == 0 else { throw SystemError("make a pipe") }
-        process = unsafe emq_start_watcher(ends[0], ends[1], directory, Int32(fileCount))
-        close(ends[0])
-        announcement = ends[1]
-        if process < 0 {
-            let error = SystemError("start a process")
-            close(announcement)
-            throw error
+    /// What happened, as the reason of a failure.
+    var description: String {
+        switch self {
+        case .exited(let status): "exit status \(status)"
+        case .signalled(let number): "killed by signal \(number)"
+        case .notStarted(let code): unsafe String(cString: strerror(code))
         }
-    }
-
-    deinit {
-        close(announcement)
-        var status: Int32 = 0
-        while unsafe waitpid(process, &status, 0) < 0, errno == EINTR {}
-    }
-
-    /// Notes that a command's group is gone.
-    func forget(_ group: pid_t) {
-        var number = -group
-        unsafe write(announcement, &number, 4)
     }
 }

@@ -1,7 +1,9 @@
 // The command line of `emq work`.
 
 import Bytes
+import Delivery
 import Glibc
+import Net
 
 /// The options of a worker.
 struct WorkOptions {
@@ -11,13 +13,30 @@ struct WorkOptions {
         let weight: Int
     }
 
+    /// The program to run.
+    struct Program {
+        let path: String
+        /// The words of its command line.
+        let words: [String]
+        /// The same words with places for what a task has.
+        let template: CommandTemplate
+    }
+
+    /// What does the tasks.
+    enum Mode {
+        /// A run of the program for each.
+        case command(Program)
+        /// One process of the program for all.
+        case persistent(Program)
+        /// A request to this URL for each.
+        case application(HTTPURL)
+    }
+
     let queues: [Queue]
     /// Whether the queues have weights. If not, those named first come first.
     let isWeighted: Bool
     let jobCount: Int
-    let template: CommandTemplate
-    /// The path of the program.
-    let programPath: String
+    let mode: Mode
     /// Whether standard output is the result.
     let takesOutputAsResult: Bool
     /// The exit statuses after which a task is dead at once.
@@ -35,54 +54,6 @@ struct WorkOptions {
     let name: String
     let isDryRun: Bool
 
-    private static let jobs = CommandOption("--jobs", "N", letter: "j", "how many commands run at once (default 1)")
-    private static let lease = CommandOption("--lease", "TIME", "the lease to ask for (default: each task's own)")
-    private static let timeout = CommandOption(
-        "--timeout", "TIME", "stop a command that runs longer; the task has failed")
-    private static let grace = CommandOption(
-        "--grace", "TIME", "how long a command has to end after a SIGTERM, before SIGKILL (default 25s)")
-    private static let result = CommandOption(
-        "--result", "WHERE", completion: .words(["file", "stdout"]),
-        "where the result is: file (default: what the command writes to EMQ_RESULT_FILE) or stdout")
-    private static let deadOn = CommandOption(
-        "--dead-on", "STATUS", "exit statuses after which a task is not tried again, with commas (default 65)")
-    private static let exitWhenEmpty = CommandOption(
-        "--exit-when-empty", takesTruthValue: true,
-        "end when there is no task; with =TIME, when there has been none for so long")
-    private static let maxTasks = CommandOption("--max-tasks", "N", "end after N tasks")
-    private static let maxTime = CommandOption("--max-time", "TIME", "end after this time")
-    private static let worker = CommandOption("--worker", "NAME", "the worker's name (default: HOST-PROCESS)")
-    private static let dryRun = CommandOption("--dry-run", "show what would run for the first tasks, and take none")
-
-    static let command = Command(
-        name: "work", section: .tasks, operands: "QUEUE[=WEIGHT]... -- COMMAND [ARGUMENT...]", operandCount: 1...1000,
-        operandCompletion: .queue, runsProgram: true, summary: "run a command for each task",
-        text: [
-            "The command reads the content from its standard input: a string as its text, other values as JSON. Its "
-                + "environment has EMQ_ID, EMQ_QUEUE, EMQ_ATTEMPT, EMQ_KEY, EMQ_LEASE_UNTIL (a Unix time), "
-                + "EMQ_META_NAME for each NAME of the metadata, EMQ_RESULT_FILE and TRACEPARENT. In its arguments, {id}, "
-                + "{queue}, {attempt}, {.} and {.field.of.the.content} stand for parts of the task; no shell reads them.",
-            "The exit status says how the task ended:",
-            "  0         it is done",
-            "  75        it goes back, and this counts as no attempt",
-            "  65        it is dead: no retries (--dead-on)",
-            "  126, 127  the command cannot be run: the task goes back, and the worker ends",
-            "  others    it has failed, with the last lines of standard error as the reason",
-            "The worker extends the lease while the command runs. When the lease is lost or the task is cancelled, it stops "
-                + "the command. After ten failures in a row it tries one task at a time, with growing pauses.",
-            "SIGTERM or SIGINT: the worker takes no more tasks, lets commands end for --grace, then stops them and gives "
-                + "their tasks back. A second signal does so at once.",
-            "Queues come in the order in which you name them. With weights, as in a=3 b=1, they come in turn, by weight.",
-        ],
-        options: [
-            jobs, lease, timeout, grace, result, deadOn, exitWhenEmpty, maxTasks, maxTime, worker, dryRun,
-        ] + ServerPlace.options,
-        examples: [
-            CommandExample("emq work mail -- ./send-mail", "run a script for each task"),
-            CommandExample(
-                "emq work thumbnails -j 4 -- convert {.file} -resize 200 {.target}", "put fields in the command line"),
-        ], run: Worker.run)
-
     /// Reads the values of a command line.
     ///
     /// - Throws: `UsageError` if something is wrong, also if there is no such program.
@@ -91,10 +62,7 @@ struct WorkOptions {
         for word in invocation.operands { queues.append(try Self.queue(word)) }
         isWeighted = invocation.operands.contains { Self.weight(in: $0) != nil }
         self.queues = queues
-        let words = invocation.program ?? []
-        guard let program = words.first else { throw UsageError("the command to run is missing") }
-        programPath = try Self.path(of: program, invocation.variable("PATH") ?? "/usr/local/bin:/usr/bin:/bin")
-        template = try CommandTemplate(words)
+        mode = try Self.mode(invocation)
         jobCount = try invocation.number(of: Self.jobs, in: 1...1000) ?? 1
         leaseMilliseconds = try invocation.milliseconds(of: Self.lease)
         if let leaseMilliseconds, leaseMilliseconds < 1000 { throw UsageError("--lease must be at least 1s") }
@@ -102,7 +70,11 @@ struct WorkOptions {
         graceMilliseconds = try invocation.milliseconds(of: Self.grace) ?? 25_000
         switch invocation.value(of: Self.result) ?? "file" {
         case "file": takesOutputAsResult = false
-        case "stdout": takesOutputAsResult = true
+        case "stdout":
+            takesOutputAsResult = true
+            guard case .command = mode else {
+                throw UsageError("--result is for a command for each task; leave it out with --persistent and --http")
+            }
         case let other: throw UsageError("--result is file or stdout, not '\(other)'")
         }
         deadStatuses = try Self.statuses(invocation.value(of: Self.deadOn) ?? "65")
@@ -120,6 +92,27 @@ struct WorkOptions {
         isDryRun = invocation.has(Self.dryRun)
         name = invocation.value(of: Self.worker) ?? "\(Self.hostName)-\(getpid())"
         if name.utf8.count > 255 { throw UsageError("--worker must have at most 255 bytes") }
+    }
+
+    private static func mode(_ invocation: Invocation) throws(UsageError) -> Mode {
+        let words = invocation.program ?? []
+        if let text = invocation.value(of: Self.http) {
+            if invocation.has(Self.persistent) { throw UsageError("give --persistent or --http, not both") }
+            if !words.isEmpty { throw UsageError("give --http or a command, not both") }
+            do throws(HTTPURLError) { return .application(try HTTPURL(text.utf8Span.span)) } catch {
+                throw UsageError("--http: \(error)")
+            }
+        }
+        guard let name = words.first else { throw UsageError("the command to run is missing") }
+        let path = try path(of: name, invocation.variable("PATH") ?? "/usr/local/bin:/usr/bin:/bin")
+        let program = Program(path: path, words: words, template: try CommandTemplate(words))
+        if !invocation.has(Self.persistent) { return .command(program) }
+        if program.template.hasPlaces {
+            throw UsageError(
+                "with --persistent, one process does many tasks: leave {id}, {.field} and the like out of its command "
+                    + "line; it reads each task as a line of JSON")
+        }
+        return .persistent(program)
     }
 
     private static func queue(_ word: String) throws(UsageError) -> Queue {

@@ -1,38 +1,42 @@
-// What becomes of a task when its command has ended.
+// What becomes of a task when the work on it has ended.
 
 /// The outcome of a task, as the server is told.
 enum WorkOutcome: Equatable {
-    /// Done, with a result in JSON or none.
-    case done(result: [UInt8]?)
-    /// Given back, which counts as no attempt.
-    case released
-    /// Failed for this reason.
-    case failed(error: String)
+    /// Done, with a result in JSON and a log, if there are any.
+    case done(result: [UInt8]?, log: String? = nil)
+    /// Given back, which counts as no attempt; not to be taken again before a delay in seconds.
+    case released(delay: Double? = nil)
+    /// Failed for this reason; tried again after a delay in seconds, or else after the task's backoff.
+    case failed(error: String, delay: Double? = nil)
     /// Failed for this reason, without retries.
     case dead(error: String)
     /// The command cannot be run: the task goes back, and the worker ends.
     case cannotRun(reason: String)
 
-    /// The outcome that the end of a command means.
+    /// The outcome that the end of a command means. A result is not known here.
     ///
     /// - Parameters:
     ///   - end: how it ended.
-    ///   - result: its result, as JSON.
     ///   - lastLines: the last lines of its standard error.
     ///   - deadStatuses: the exit statuses after which a task is not tried again.
-    init(_ end: SubprocessEnd, result: [UInt8]?, lastLines: String, deadStatuses: Set<Int32>) {
-        func reason(_ beginning: String) -> String { lastLines.isEmpty ? beginning : "\(beginning): \(lastLines)" }
+    init(_ end: SubprocessEnd, lastLines: String, deadStatuses: Set<Int32>) {
+        let reason = lastLines.isEmpty ? end.description : "\(end.description): \(lastLines)"
         switch end {
-        case .exited(0): self = .done(result: result)
-        case .exited(75): self = .released
-        case .exited(let status) where status == 126 || status == 127:
-            self = .cannotRun(reason: reason("exit status \(status)"))
-        case .exited(let status) where deadStatuses.contains(status):
-            self = .dead(error: reason("exit status \(status)"))
-        case .exited(let status): self = .failed(error: reason("exit status \(status)"))
-        case .signalled(let number): self = .failed(error: reason("killed by signal \(number)"))
+        case .exited(0): self = .done(result: nil)
+        case .exited(75): self = .released()
+        case .exited(126), .exited(127): self = .cannotRun(reason: reason)
+        case .exited(let status) where deadStatuses.contains(status): self = .dead(error: reason)
+        case .exited, .signalled: self = .failed(error: reason)
+        // The task is at fault if its content makes the command line too long.
+        case .notStarted(let code) where code == SubprocessEnd.tooLong: self = .dead(error: reason)
+        case .notStarted(let code) where SubprocessEnd.shortages.contains(code):
+            self = .released(delay: Self.shortageSeconds)
+        case .notStarted: self = .cannotRun(reason: reason)
         }
     }
+
+    /// How long a task waits for which the system had no process, memory or descriptor.
+    private static let shortageSeconds = 1.0
 
     /// Whether this counts as a failure of the task.
     var isFailure: Bool {

@@ -1,6 +1,7 @@
 // A task as a worker has it.
 
 import Bytes
+import JSON
 
 /// A task that was taken from the server.
 struct WorkTask {
@@ -12,6 +13,7 @@ struct WorkTask {
     let content: [UInt8]
     let key: String?
     let traceparent: String?
+    let requestID: String?
     let metadata: [(name: String, value: String)]
     /// The length of the lease, in milliseconds.
     let leaseMilliseconds: Int64
@@ -28,10 +30,11 @@ struct WorkTask {
     private init?(_ json: JSONPart, receipt: String) {
         guard let id = json["id"]?.text, let queue = json["queue"]?.text else { return nil }
         (self.id, self.receipt, self.queue) = (id, receipt, queue)
-        attempt = Int(json["attempt"]?.number ?? 1)
+        attempt = json["attempt"]?.number.flatMap { Int(exactly: $0) } ?? 1
         content = Array((json["content"]?.source ?? "null").utf8)
         key = json["key"]?.text
         traceparent = json["traceparent"]?.text
+        requestID = json["request_id"]?.text
         metadata = json["metadata"]?.members.map { ($0.name, $0.value.text ?? "") } ?? []
         // A lease is at most 136 years, so the product is exact.
         leaseMilliseconds = Int64(min(max(json["retry"]?.number ?? 300, 0), 4_294_967_295) * 1000)
@@ -41,5 +44,36 @@ struct WorkTask {
     var input: [UInt8] {
         guard let text = JSONPart(content[...])?.text else { return content }
         return Array(text.utf8)
+    }
+
+    /// The line that a process gets for the task: its fields as a JSON object, without those that it does not have.
+    /// `leaseEnd` is in milliseconds since the Unix epoch.
+    func line(leaseEnd: Int64) -> [UInt8] {
+        var line = Array("{\"id\":".utf8)
+        func append(_ name: String, _ text: String) {
+            line += Array(",\"\(name)\":".utf8)
+            JSONWriter.write(text, to: &line)
+        }
+        JSONWriter.write(id, to: &line)
+        append("queue", queue)
+        line += Array(",\"attempt\":\(attempt)".utf8)
+        if let key { append("key", key) }
+        line += Array(",\"lease_until\":\(leaseEnd / 1000)".utf8)
+        if !metadata.isEmpty {
+            line += Array(",\"metadata\":{".utf8)
+            for (index, (name, value)) in metadata.enumerated() {
+                if index > 0 { line.append(UInt8(ascii: ",")) }
+                JSONWriter.write(name, to: &line)
+                line.append(UInt8(ascii: ":"))
+                JSONWriter.write(value, to: &line)
+            }
+            line.append(UInt8(ascii: "}"))
+        }
+        if let traceparent { append("traceparent", traceparent) }
+        line += Array(",\"content\":".utf8)
+        // A line break in JSON is white space between its parts; strings have none.
+        line += content.map { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") ? UInt8(ascii: " ") : $0 }
+        line += Array("}\n".utf8)
+        return line
     }
 }

@@ -1,62 +1,79 @@
-// `emq work`: takes tasks and runs a command for each.
+// `emq work`: takes tasks, and lets a command or an application do each.
 //
-// Everything happens on one event loop. A job is a task with its command. A finished job becomes a report, which is sent
-// until the server has answered it, so that a server that goes away for a while loses nothing that was done.
+// Everything happens on one event loop, except that commands are started on other threads. A job is a task in work. A
+// finished job becomes a report, which is sent until the server has answered it, so that a server that goes away for a
+// while loses nothing that was done.
 
 import Bytes
 import Glibc
 import JSON
 import Net
 
-final class Worker {
-    /// The longest wait for tasks, in milliseconds.
-    private static let waitMilliseconds: Int64 = 20_000
-    /// The pauses while the server cannot be reached: the first, and the longest. Each is twice the one before.
+final class Worker: TaskHolder {
+    /// The pauses while the server or the application cannot be reached, in milliseconds.
     private static let retryMilliseconds: ClosedRange<Int64> = 250...5000
-    /// The most of the end of an output that is kept for the error, in bytes, and the most lines of it.
-    private static let tailBytes = 65_536
-    private static let errorBytes = 2000
-    private static let errorLines = 5
-    /// The largest result, in bytes.
-    private static let maximumResultBytes = 8 << 20
+    private static let applicationMilliseconds: ClosedRange<Int64> = 1000...60_000
+    /// How long commands that are stopped because the worker stops have after a SIGTERM, in milliseconds.
+    private static let lastGraceMilliseconds: Int64 = 1000
+    /// How long the worker waits in the end for the reader of its output, in milliseconds.
+    private static let outputMilliseconds: Int64 = 2000
+    /// The shortest time that a worker that a signal stops tries to report outcomes, in milliseconds.
+    private static let reportMilliseconds: Int64 = 5000
+    /// The same after a second signal.
+    private static let lastReportMilliseconds: Int64 = 2000
+    /// The variables that are not for commands: the token, those of a service's manager, and another task's.
+    private static let hiddenVariables: Set<String> = [
+        "EMQ_TOKEN", "EMQ_TOKEN_FILE", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
+        "LISTEN_FDNAMES", "TRACEPARENT", "EMQ_ID", "EMQ_QUEUE", "EMQ_ATTEMPT", "EMQ_KEY", "EMQ_LEASE_UNTIL",
+        "EMQ_RESULT_FILE",
+    ]
 
-    private let options: WorkOptions
-    private let client: ServerClient
+    let options: WorkOptions
+    let client: ServerClient
+    let log = Log.standard
     private let shutdown: Shutdown
+    private let manager: ServiceManager?
     private let watcher: GroupWatcher
+    private let commands: CommandRunner
+    private(set) lazy var runner = makeRunner()
     private let directory: String
-    private let environment: [String]
-    private let log = Log.standard
-    private var jobs: [Int: Job] = [:]
-    private var reports: [Report] = []
-    private var reportKey: UInt64?
-    private var waitKey: UInt64?
-    private var brake = FailureBrake()
-    /// When the server may be asked again after it could not be reached; and the next pause.
-    private var retriesAt = Int64.min
-    private var retryPause = Worker.retryMilliseconds.lowerBound
-    private var isServerAway = false
-    private var takenCount = 0
+    /// The tasks in work, by their places.
+    var jobs: [Int: Job] = [:]
+    let reports: ReportSender
+    var waitKey: UInt64?
+    var brake = FailureBrake()
+    /// The pauses while the server is away, and while the application is.
+    private var server = GrowingPause(milliseconds: Worker.retryMilliseconds)
+    /// The pauses while the server gives no tasks.
+    var refusal = GrowingPause(milliseconds: Worker.retryMilliseconds)
+    private var application = GrowingPause(milliseconds: Worker.applicationMilliseconds)
+    var takenCount = 0
     /// Since when there has been no task.
-    private var idleSince: Int64
-    private let startedAt: Int64
-    private var isStopping = false
+    var idleSince: Int64
+    /// How long the next wait is if tasks are in work and the worker ends when there is none.
+    var emptyWaitMilliseconds = Worker.emptyWaitMilliseconds.lowerBound
+    let startedAt: Int64
+    private(set) var isStopping = false
     private var stopsCommandsAt: Int64?
+    /// When the worker gives up its reports; nil for never.
+    private var givesUpAt: Int64?
+    /// Whether a first and a second signal have been noticed.
+    private var isAsked = false
     private var isForced = false
     private var status = ExitCode.done
-    private var touchKeys: Set<UInt64> = []
 
-    private var now: Int64 { client.loop.now }
+    var now: Int64 { client.loop.now }
 
     /// Runs the command.
     static func run(_ invocation: Invocation) throws -> ExitCode {
         let options = try WorkOptions(invocation)
         let place = try ServerPlace(invocation)
         if options.isDryRun { return try dryRun(options, place) }
+        openStandardDescriptors()
         Log.standard.configure(.text(ProcessStart.environment), .info)
         let directory = try makeDirectory()
         // Before there is a second thread, and before there are connections that the watcher would hold open.
-        let watcher = try GroupWatcher(directory: directory, fileCount: options.jobCount)
+        let watcher = try GroupWatcher(directory: directory, count: options.jobCount)
         return try Worker(options, place, watcher, directory).work()
     }
 
@@ -66,12 +83,32 @@ final class Worker {
         (self.options, self.watcher, self.directory) = (options, watcher, directory)
         client = try ServerClient(place)
         shutdown = Shutdown(drainMilliseconds: options.graceMilliseconds)
+        manager = ServiceManager(ProcessStart.environment)
+        // Threads inherit the mask of signals.
         try shutdown.watch(on: client.loop)
+        let commandCount: Int
+        switch options.mode {
+        case .command: commandCount = options.jobCount
+        case .persistent: commandCount = 1
+        case .application: commandCount = 0
+        }
+        commands = try CommandRunner(client.loop, watcher, commandCount: commandCount)
         (idleSince, startedAt) = (client.loop.now, client.loop.now)
-        // The token is not for commands, and the others are those of the task.
-        environment = ProcessStart.environment.filter { name, _ in
-            !["EMQ_TOKEN", "EMQ_TOKEN_FILE", "TRACEPARENT"].contains(name) && !name.hasPrefix("EMQ_META_")
+        reports = ReportSender(client)
+    }
+
+    private func makeRunner() -> any TaskRunner {
+        let environment = ProcessStart.environment.filter { name, _ in
+            !Self.hiddenVariables.contains(name) && !name.hasPrefix("EMQ_META_")
         }.map { "\($0)=\($1)" }
+        switch options.mode {
+        case .command(let program):
+            return CommandTasks(
+                options, program, commands, directory: directory, environment: environment, for: self)
+        case .persistent(let program):
+            return PersistentTasks(options, program, commands, environment: environment, for: self)
+        case .application(let url): return ApplicationTasks(options, url, client, for: self)
+        }
     }
 
     /// A folder for the files of results.
@@ -82,345 +119,193 @@ final class Worker {
         return String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
+    /// Makes sure that no pipe of a command gets the number of a standard descriptor.
+    private static func openStandardDescriptors() {
+        while case let descriptor = unsafe open("/dev/null", O_RDWR), descriptor >= 0 {
+            if descriptor > STDERR_FILENO {
+                close(descriptor)
+                return
+            }
+        }
+    }
+
     // MARK: The loop
 
     private func work() -> ExitCode {
         let queues = options.queues.map(\.name).joined(separator: ", ")
         log.info("working on \(queues) at \(client.place.base), with \(options.jobCount) at once")
+        manager?.servingText = "working on \(queues)"
+        var outputEndsAt: Int64?
         while true {
             reviewShutdown()
             reviewDeadlines()
-            sendReports()
-            if isStopping, jobs.isEmpty, reports.isEmpty || isForced { break }
-            if !isStopping { take() }
-            client.turn(until: nextTime())
+            reports.send(isServerAway: server.isOn && now < server.resumesAt) { [weak self] in self?.reported($0) }
+            var times = [
+                nextTime(), manager?.endTurn(nil, stopsBy: isStopping ? stopsCommandsAt ?? now : nil, now: now),
+            ]
+            if isStopping, jobs.isEmpty {
+                let isReported = reports.isEmpty || now >= givesUpAt ?? .max
+                if isReported { runner.end(isForced: isForced, now: now) }
+                if isReported, !runner.isRunning {
+                    let end = outputEndsAt ?? now + (isForced ? 0 : Self.outputMilliseconds)
+                    outputEndsAt = end
+                    if !commands.isOutputFull || now >= end { break }
+                    times.append(end)
+                }
+            } else if !isStopping {
+                take()
+            }
+            times.append(log.writeDueNumbers().map { now + $0 })
+            client.turn(until: times.compactMap { $0 }.min())
+            commands.advance()
         }
-        if !reports.isEmpty { log.warning("\(reports.count) outcomes could not be reported; those tasks come back") }
-        log.info("stopped after \(takenCount) tasks")
+        watcher.end()
+        if !reports.isEmpty {
+            log.warning("the outcomes of \(ClientSession.tasks(reports.count)) could not be reported; they come back")
+            if status == .done { status = .failed }
+        }
+        log.writeNumbers()
+        log.info("stopped after \(ClientSession.tasks(takenCount))")
         return status
     }
 
+    private func nextTime() -> Int64? {
+        var times = jobs.values.map { $0.nextTime } + [runner.nextTime]
+        if let stopsCommandsAt { times.append(stopsCommandsAt) }
+        if let givesUpAt { times.append(givesUpAt) }
+        if let limit = options.maximumMilliseconds { times.append(startedAt + limit) }
+        if let idle = options.idleMilliseconds, jobs.isEmpty { times.append(idleSince + idle) }
+        if brake.isOn { times.append(brake.resumesAt) }
+        times += [server.resumesAt, refusal.resumesAt, application.resumesAt, runner.resumesAt]
+        return times.filter { $0 > now && $0 < .max }.min()
+    }
+
+    // MARK: Stopping
+
     private func reviewShutdown() {
-        if shutdown.isAsked, !isStopping { stop("asked to stop") }
+        if shutdown.isAsked, !isAsked { beginStopping() }
         if shutdown.isForced, !isForced {
             isForced = true
+            givesUpAt = now + Self.lastReportMilliseconds
             for job in jobs.values { job.stop(.released, graceMilliseconds: 0, now: now) }
         }
         if let deadline = stopsCommandsAt, now >= deadline {
             stopsCommandsAt = nil
-            for job in jobs.values { job.stop(.released, graceMilliseconds: 1000, now: now) }
+            for job in jobs.values { job.stop(.released, graceMilliseconds: Self.lastGraceMilliseconds, now: now) }
         }
         if !isStopping {
             if let limit = options.maximumMilliseconds, now >= startedAt + limit { stop("--max-time is over") }
-            if let limit = options.maximumTaskCount, takenCount >= limit { stop("--max-tasks is reached") }
+            if let limit = options.maximumTaskCount, takenCount >= limit, jobs.isEmpty {
+                stop("--max-tasks is reached")
+            }
         }
     }
 
-    /// Takes nothing more. Commands have time to end.
-    private func stop(_ reason: String) {
+    /// Stops because of a signal: what is in work has time to end.
+    private func beginStopping() {
+        isAsked = true
+        stopsCommandsAt = now + options.graceMilliseconds
+        givesUpAt = now + options.graceMilliseconds + Self.lastGraceMilliseconds + Self.reportMilliseconds
+        let grace = Duration.text(milliseconds: options.graceMilliseconds)
+        stop(
+            jobs.isEmpty
+                ? "asked to stop"
+                : "asked to stop: \(jobs.count) tasks in work have \(grace) to end; a second signal stops them at once")
+    }
+
+    /// Takes nothing more.
+    func stop(_ reason: String, _ code: ExitCode? = nil) {
+        if let code { status = code }
+        if !isStopping || shutdown.isAsked { log.info(reason) }
         isStopping = true
+        cancelWait()
+    }
+
+    func cancelWait() {
         if let waitKey { client.cancel(waitKey) }
         waitKey = nil
-        if shutdown.isAsked {
-            stopsCommandsAt = now + options.graceMilliseconds
-            if !jobs.isEmpty {
-                log.info(
-                    "\(reason): \(jobs.count) commands have \(Duration.text(milliseconds: options.graceMilliseconds)) to "
-                        + "end; a second signal stops them at once")
-                return
-            }
-        }
-        log.info(reason)
     }
 
-    private func nextTime() -> Int64? {
-        var times = jobs.values.map { $0.nextTime }
-        if let stopsCommandsAt { times.append(stopsCommandsAt) }
-        if let limit = options.maximumMilliseconds { times.append(startedAt + limit) }
-        if let idle = options.idleMilliseconds, jobs.isEmpty { times.append(idleSince + idle) }
-        if brake.isOn { times.append(brake.resumesAt) }
-        if retriesAt > now { times.append(retriesAt) }
-        return times.filter { $0 > now }.min()
+    // MARK: The server and the application
+
+    /// Whether tasks may be taken now.
+    var mayTake: Bool {
+        now
+            >= max(
+                server.resumesAt, refusal.resumesAt, application.resumesAt, brake.resumesAt, runner.resumesAt)
+            && !commands.isOutputFull
     }
 
-    // MARK: Taking
+    /// How many tasks may be in work now.
+    var jobLimit: Int { brake.isOn || application.isOn ? 1 : options.jobCount }
 
-    private func take() {
-        let limit = brake.isOn ? 1 : options.jobCount
-        var free = limit - jobs.count
-        if let maximum = options.maximumTaskCount { free = min(free, maximum - takenCount) }
-        guard waitKey == nil, free > 0, now >= retriesAt, now >= brake.resumesAt else { return }
-        var wait = Self.waitMilliseconds
-        if let idle = options.idleMilliseconds { wait = min(wait, max(0, idleSince + idle - now)) }
-        if let limit = options.maximumMilliseconds { wait = min(wait, max(0, startedAt + limit - now)) }
-        var body = Array("{\"queues\":[".utf8)
-        for (index, name) in queueOrder().enumerated() {
-            if index > 0 { body.append(UInt8(ascii: ",")) }
-            JSONWriter.write(name, to: &body)
-        }
-        body += Array("],\"max\":\(min(free, 1000)),\"timeout\":\(wait),\"worker\":".utf8)
-        JSONWriter.write(options.name, to: &body)
-        if let lease = options.leaseMilliseconds { body += Array(",\"retry\":\(Double(lease) / 1000)".utf8) }
-        body.append(UInt8(ascii: "}"))
-        var request = ServerRequest("/wait/", json: body)
-        request.timeoutMilliseconds += wait
-        waitKey = client.send(request) { [weak self] in self?.took($0) }
+    func serverIsAway(_ failure: CommandFailure) {
+        // Several requests may fail at once.
+        if now < server.resumesAt { return }
+        if server.begin(now: now) { log.warning("\(failure.description); trying again") }
     }
 
-    /// The names of the queues: as they were named, or at random by weight.
-    private func queueOrder() -> [String] {
-        guard options.isWeighted else { return options.queues.map(\.name) }
-        // With the keys -log(u)/w, a queue comes first with a probability in proportion to its weight (Efraimidis and
-        // Spirakis, "Weighted random sampling with a reservoir", 2006).
-        var keyed: [(name: String, key: Double)] = []
-        for queue in options.queues {
-            keyed.append((queue.name, -Glibc.log(Double.random(in: .ulpOfOne...1)) / Double(queue.weight)))
-        }
-        return keyed.sorted { $0.key < $1.key }.map(\.name)
+    func serverIsBack() {
+        if server.end() { log.info("the server answers again") }
     }
 
-    private func took(_ result: Result<ServerResponse, CommandFailure>) {
-        waitKey = nil
-        switch result {
-        case .failure(let failure): serverIsAway(failure)
-        case .success(let response) where response.isSuccess:
-            serverIsBack()
-            let tasks = response.json?.members.compactMap { WorkTask($0.value) } ?? []
-            if tasks.isEmpty {
-                if let idle = options.idleMilliseconds, jobs.isEmpty, now >= idleSince + idle { stop("no task left") }
-                return
-            }
-            for task in tasks { start(task) }
-        case .success(let response):
-            let failure = response.failure
-            if failure.code == .refusedForNow || response.status >= 500 { return serverIsAway(failure) }
-            log.error(failure.description)
-            status = failure.code
-            stop("the server refuses")
-        }
+    func applicationIsAway(_ reason: String) {
+        // The task does not count for --max-tasks.
+        takenCount -= 1
+        if now < application.resumesAt { return }
+        if application.begin(now: now) { log.warning("\(reason); giving tasks back until the application answers") }
     }
 
-    private func serverIsAway(_ failure: CommandFailure) {
-        if !isServerAway { log.warning("\(failure.description); trying again") }
-        isServerAway = true
-        retriesAt = now + retryPause / 2 + Int64.random(in: 0...retryPause / 2)
-        retryPause = min(2 * retryPause, Self.retryMilliseconds.upperBound)
+    func applicationIsBack() {
+        if application.end() { log.info("the application answers again") }
     }
 
-    private func serverIsBack() {
-        if isServerAway { log.info("the server answers again") }
-        (isServerAway, retryPause, retriesAt) = (false, Self.retryMilliseconds.lowerBound, .min)
-    }
+    // MARK: Outcomes
 
-    // MARK: Commands
-
-    private func start(_ task: WorkTask) {
-        takenCount += 1
-        let slot = (0..<options.jobCount).first { jobs[$0] == nil } ?? options.jobCount
-        let path = "\(directory)/\(slot)"
-        unsafe unlink(path)
-        let job = Job(task, resultPath: path, options, now: now)
-        let image: SubprocessImage
-        do throws(TemplateFailure) {
-            image = SubprocessImage(
-                path: options.programPath, arguments: try options.template.words(for: task),
-                environment: environment + job.variables)
-        } catch {
-            return report(task, .dead(error: error.description), log: "")
-        }
-        do throws(SystemError) {
-            job.process = try Subprocess(
-                image, input: task.input, on: client.loop, watcher: watcher,
-                output: { [options] part in
-                    if options.takesOutputAsResult {
-                        job.takeOutput(part, limit: Self.maximumResultBytes)
-                    } else {
-                        job.tail.append(part)
-                        Self.pass(part, to: STDOUT_FILENO)
-                    }
-                },
-                error: { part in
-                    job.tail.append(part)
-                    job.errorTail.append(part)
-                    Self.pass(part, to: STDERR_FILENO)
-                }, ended: { [weak self] in self?.ended(slot, $0) })
-            jobs[slot] = job
-        } catch {
-            // The task is at fault if its content makes the command line too long.
-            let isTaskAtFault = error.code == E2BIG
-            report(task, isTaskAtFault ? .dead(error: "\(error)") : .cannotRun(reason: "\(error)"), log: "")
-        }
-    }
-
-    /// Passes a command's output on. What does not fit into a full pipe is dropped: the worker must go on extending
-    /// leases.
-    private static func pass(_ part: ArraySlice<UInt8>, to descriptor: Int32) {
-        var rest = part
-        while !rest.isEmpty {
-            var readiness = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-            guard unsafe poll(&readiness, 1, 0) == 1 else { return }
-            // A pipe that is ready takes so many bytes without waiting (pipe(7)).
-            let count = unsafe rest.prefix(Int(PIPE_BUF)).withUnsafeBytes {
-                unsafe write(descriptor, $0.baseAddress, $0.count)
-            }
-            if count <= 0 { return }
-            rest = rest.dropFirst(count)
-        }
-    }
-
-    private func ended(_ slot: Int, _ end: SubprocessEnd) {
-        guard let job = jobs.removeValue(forKey: slot) else { return }
+    func ended(_ job: Job, _ outcome: WorkOutcome, log text: String) {
+        guard jobs[job.slot] === job else { return }
+        jobs[job.slot] = nil
         if jobs.isEmpty { idleSince = now }
-        let outcome: WorkOutcome
         switch job.stopping {
-        case .lost?: return log.warning("\(job.task.id): the lease is lost; the command was stopped")
-        case .timedOut?: outcome = .failed(error: "the command ran longer than --timeout")
-        // A command that ends well although it was asked to stop has done its work.
-        case .released? where end != .exited(0): outcome = .released
-        case .released?, nil:
-            outcome = WorkOutcome(
-                end, result: job.result(options, limit: Self.maximumResultBytes),
-                lastLines: job.errorTail.lastLines(Self.errorLines, maximumBytes: Self.errorBytes),
-                deadStatuses: options.deadStatuses)
-        }
-        report(job.task, outcome, log: job.tail.text)
-    }
-
-    private func reviewDeadlines() {
-        var touched: [Job] = []
-        for job in jobs.values {
-            job.review(options, now: now)
-            if now >= job.touchesAt, job.stopping != .lost { touched.append(job) }
-        }
-        if !touched.isEmpty { touch(touched) }
-    }
-
-    private func touch(_ touched: [Job]) {
-        var body = Array("{\"ids\":[".utf8)
-        for (index, job) in touched.enumerated() {
-            if index > 0 { body.append(UInt8(ascii: ",")) }
-            JSONWriter.write(job.task.receipt, to: &body)
-            job.touchesAt = now + job.touchMilliseconds
-        }
-        body += Array("]}".utf8)
-        client.send(ServerRequest("/touch/", json: body)) { [weak self] result in
-            guard let self, case .success(let response) = result, response.isSuccess else { return }
-            let missing = Set(response.json?["missing"]?.members.compactMap { $0.value.text } ?? [])
-            for job in jobs.values where missing.contains(job.task.receipt) {
-                job.stop(.lost, graceMilliseconds: options.graceMilliseconds, now: now)
-            }
+        case .lost?: log.warning("\(job.task.id): the lease is lost or the task cancelled; the work on it was stopped")
+        case .timedOut?: report(job.task, .failed(error: "it ran longer than --timeout"), log: text)
+        case .released?, nil: report(job.task, outcome, log: text)
         }
     }
 
-    // MARK: Reports
-
-    /// A finished task that the server does not know of yet.
-    private struct Report {
-        let task: WorkTask
-        let outcome: WorkOutcome
-        let log: String
-    }
-
-    private func report(_ task: WorkTask, _ outcome: WorkOutcome, log text: String) {
-        if jobs.isEmpty { idleSince = now }
-        reports.append(Report(task: task, outcome: outcome, log: text))
+    /// Reports an outcome to the server, and takes note of it.
+    func report(_ task: WorkTask, _ outcome: WorkOutcome, log text: String = "") {
+        reports.add(task, outcome, log: text)
         switch outcome {
-        case .done, .released: break
-        case .failed(let error), .dead(let error): log.warning("\(task.id): \(error)")
+        case .done: break
+        case .released: return
+        case .failed(let error, _), .dead(let error): log.warning("\(task.id): \(error)")
         case .cannotRun(let reason):
             log.error("the command cannot be run: \(reason)")
+            if !isStopping { stop("giving the task back", .failed) }
             status = .failed
-            if !isStopping { stop("giving the task back") }
+            return
         }
-        if case .released = outcome { return }
         if brake.note(isFailure: outcome.isFailure, task: task.id, now: now) {
             if brake.isOn {
                 log.warning("\(FailureBrake.threshold) tasks in a row have failed; trying one at a time, with pauses")
+                cancelWait()
             } else {
                 log.info("a task has succeeded; working normally again")
             }
         }
     }
 
-    /// Sends the oldest reports of one kind in one request.
-    private func sendReports() {
-        guard reportKey == nil, let first = reports.first, now >= retriesAt || !isServerAway else { return }
-        var sent = 1
-        let request: ServerRequest
-        if case .done = first.outcome {
-            var body = Array("{\"tasks\":[".utf8)
-            sent = 0
-            for report in reports.prefix(1000) {
-                guard case .done(let result) = report.outcome, body.count < 4 << 20 else { break }
-                if sent > 0 { body.append(UInt8(ascii: ",")) }
-                body += Array("{\"id\":".utf8)
-                JSONWriter.write(report.task.receipt, to: &body)
-                if let result { body += Array(",\"result\":".utf8) + result }
-                body.append(UInt8(ascii: "}"))
-                sent += 1
-            }
-            request = ServerRequest("/ack/", json: body + Array("]}".utf8))
-        } else {
-            var body = Array("{\"ids\":[".utf8)
-            JSONWriter.write(first.task.receipt, to: &body)
-            body.append(UInt8(ascii: "]"))
-            switch first.outcome {
-            case .done: break
-            case .released, .cannotRun: body += Array(",\"release\":true".utf8)
-            case .failed(let error): Self.append("error", error, to: &body)
-            case .dead(let error):
-                Self.append("error", error, to: &body)
-                body += Array(",\"dead\":true".utf8)
-            }
-            if first.outcome.isFailure, !first.log.isEmpty { Self.append("log", first.log, to: &body) }
-            request = ServerRequest("/nak/", json: body + [UInt8(ascii: "}")])
+    private func reported(_ answer: ReportSender.Answer) {
+        switch answer {
+        case .taken: serverIsBack()
+        case .away(let failure): serverIsAway(failure)
+        case .notAllowed(let failure):
+            serverIsAway(failure)
+            if isStopping { return }
+            log.error(failure.description)
+            givesUpAt = now + options.graceMilliseconds + Self.reportMilliseconds
+            stop("the server refuses", failure.code)
         }
-        reportKey = client.send(request) { [weak self, sent] in self?.reported(sent, $0) }
-    }
-
-    private static func append(_ name: String, _ text: String, to body: inout [UInt8]) {
-        body += Array(",\"\(name)\":".utf8)
-        JSONWriter.write(text, to: &body)
-    }
-
-    private func reported(_ count: Int, _ result: Result<ServerResponse, CommandFailure>) {
-        reportKey = nil
-        switch result {
-        case .failure(let failure): serverIsAway(failure)
-        case .success(let response):
-            let failure = response.failure
-            if !response.isSuccess, failure.code == .refusedForNow || response.status >= 500 {
-                return serverIsAway(failure)
-            }
-            serverIsBack()
-            reports.removeFirst(count)
-            if !response.isSuccess { log.error("the server refuses an outcome: \(failure.description)") }
-            for id in response.json?["missing"]?.members.compactMap({ $0.value.text }) ?? [] {
-                log.warning("\(id.prefix { $0 != "@" }): the lease was lost before the outcome arrived")
-            }
-        }
-    }
-
-    // MARK: Dry run
-
-    /// Shows the command lines for the first tasks of each queue.
-    private static func dryRun(_ options: WorkOptions, _ place: ServerPlace) throws -> ExitCode {
-        let client = try ServerClient(place)
-        for queue in options.queues {
-            let target = ServerRequest.target("/peek/", name: queue.name, query: [("n", "10")])
-            let response = try client.response(to: ServerRequest(target))
-            if !response.isSuccess { throw response.failure }
-            for (_, json) in response.json?.members ?? [] {
-                guard let task = WorkTask(peeked: json) else { continue }
-                do throws(TemplateFailure) {
-                    Emq.print(
-                        "\(task.id)\t"
-                            + (try options.template.words(for: task)).map(ServerRequest.quoted).joined(separator: " "))
-                } catch {
-                    Emq.print("\(task.id)\t(dead: \(error.description))")
-                }
-            }
-        }
-        return .done
     }
 }
