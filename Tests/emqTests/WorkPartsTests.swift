@@ -117,7 +117,7 @@ import Testing
             table.aligned(terminal, width: nil) == """
                 NAME                N  NOTE
                 a                   5
-                a-long-name�[2J  1000  x�y�z\\
+                a-long-name�[2J  1000  x y↵z\\
 
                 """)
         #expect(table.aligned(terminal, width: 24).split(separator: "\n").allSatisfy { $0.count <= 24 })

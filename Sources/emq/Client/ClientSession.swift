@@ -56,11 +56,17 @@ struct ClientSession {
     ///
     /// - Throws: `CommandFailure` if there is no response.
     func response(to request: ServerRequest) throws(CommandFailure) -> ServerResponse {
-        if invocation.has(Self.curl) {
-            Emq.print(request.curl(to: place))
-            throw CommandFailure(.done)
-        }
+        try printCurl(of: request)
         return try client.response(to: request)
+    }
+
+    /// With `--curl`, prints the request and ends the command.
+    ///
+    /// - Throws: `CommandFailure` to end it.
+    func printCurl(of request: ServerRequest) throws(CommandFailure) {
+        guard invocation.has(Self.curl) else { return }
+        Emq.print(request.curl(to: place))
+        throw CommandFailure(.done)
     }
 
     /// Sends a request that must succeed.
@@ -98,12 +104,13 @@ struct ClientSession {
 
     // MARK: Output
 
-    /// Prints the body of a response as it is.
+    /// Prints the body of a response as it is; on a terminal, with escapes of what could control that.
     func printBody(_ response: ServerResponse) {
         if response.body.isEmpty { return }
         var body = response.body
         if body.last == UInt8(ascii: "\n") { body.removeLast() }
-        Emq.print(String(decoding: body, as: UTF8.self))
+        let text = String(decoding: body, as: UTF8.self)
+        Emq.print(terminal.isOutput ? TerminalText.visibleJSON(text) : text)
     }
 
     /// Prints the response's JSON if that is asked for; otherwise a line.
@@ -113,6 +120,9 @@ struct ClientSession {
 
     /// Prints a table: aligned on a terminal, with tabs otherwise.
     func print(_ table: TextTable) { terminal.print(table) }
+
+    /// Prints lines for people.
+    func print(lines: [String]) { if !lines.isEmpty { Emq.print(lines.joined(separator: "\n")) } }
 
     /// Asks whether to do what cannot be undone. Without a terminal, `--yes` is necessary.
     ///

@@ -10,9 +10,11 @@ struct Terminal {
         case plain = 0
         case bold = 1
         case faint = 2
+        case reverse = 7
         case red = 31
         case green = 32
         case yellow = 33
+        case cyan = 36
     }
 
     /// Whether standard output is a terminal.
@@ -21,6 +23,8 @@ struct Terminal {
     let canAsk: Bool
     /// Whether texts may have colours.
     let hasColours: Bool
+    /// Whether standard output is a terminal on which a program may move the cursor.
+    let hasCursor: Bool
 
     /// The terminal of this process.
     ///
@@ -30,7 +34,8 @@ struct Terminal {
         isOutput = isatty(STDOUT_FILENO) == 1
         canAsk = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
         let isDumb = environment("TERM").map { $0 == "dumb" } ?? true
-        hasColours = isOutput && !isDumb && environment("NO_COLOR")?.isEmpty != false
+        hasCursor = isOutput && !isDumb
+        hasColours = hasCursor && environment("NO_COLOR")?.isEmpty != false
     }
 
     /// Its number of columns and rows now; nil if it is none.
