@@ -33,9 +33,10 @@ enum QueueCommands {
     ) { session in
         let limit = try session.invocation.number(of: limit, in: 1...100_000) ?? .max
         var table = TextTable([
-            .init("QUEUE", isElastic: true), .init("READY", isRight: true), .init("DELAYED", isRight: true),
-            .init("RUNNING", isRight: true), .init("DEAD", isRight: true), .init("OLDEST", isRight: true),
-            .init("STATE"),
+            .init("QUEUE", isElastic: true, keepsEnd: true), .init("READY", isRight: true),
+            .init("DELAYED", isRight: true, rank: 3),
+            .init("RUNNING", isRight: true, rank: 2), .init("DEAD", isRight: true),
+            .init("OLDEST", isRight: true, rank: 1), .init("STATE", isOptional: true),
         ])
         let sorting = session.invocation.value(of: sort)
         if let sorting, !sorts.contains(sorting) {
@@ -54,14 +55,21 @@ enum QueueCommands {
             for (name, queue) in page["queues"]?.members ?? [] { table.rows.append(row(name, queue, session)) }
             after = page["next"]?.text
         } while after != nil && table.rows.count < limit
-        if session.isJSON { Emq.print(document.json) } else { session.print(table) }
+        if session.isJSON {
+            Emq.print(document.json)
+        } else if !table.rows.isEmpty {
+            session.print(table)
+        } else if session.terminal.isOutput {
+            let pattern = session.operands.first.map { " that match '\($0)'" } ?? ""
+            Emq.printError("emq queues: there are no queues\(pattern)")
+        }
         return table.rows.isEmpty && session.operands.first != nil ? .nothing : .done
     }
 
     private static func row(_ name: String, _ queue: JSONPart, _ session: ClientSession) -> [TextTable.Cell] {
         func count(_ member: String, _ style: Terminal.Style = .plain) -> TextTable.Cell {
-            let number = Int(queue[member]?.number ?? 0)
-            return TextTable.Cell("\(number)", number == 0 ? .faint : style)
+            let number = queue[member]?.count ?? 0
+            return TextTable.Cell(Humane.count(Double(number)), value: "\(number)", number == 0 ? .faint : style)
         }
         let oldest = queue["oldest_ready"]?.number
         let isPaused = queue["paused"]?.isTrue == true
@@ -85,25 +93,21 @@ enum QueueCommands {
             session.printBody(response)
             return .done
         }
-        var table = TextTable([.init("FIGURE"), .init("VALUE", isRight: true)])
-        appendFigures(of: response.json, prefix: "", to: &table)
-        session.print(table)
-        return .done
-    }
-
-    /// A row for each number and text of an object, also of the objects in it.
-    private static func appendFigures(of object: JSONPart?, prefix: String, to table: inout TextTable) {
-        for (name, value) in object?.members ?? [] where prefix + name != "queues" {
-            switch value.kind {
-            case .object: appendFigures(of: value, prefix: "\(prefix)\(name).", to: &table)
-            case .array, .null: break
-            default: table.rows.append([TextTable.Cell(prefix + name), TextTable.Cell(value.text ?? value.source)])
-            }
+        if session.terminal.isOutput, let figures = response.json {
+            session.print(lines: FigureViews.lines(of: figures, session.terminal, now: response.time))
+        } else {
+            session.print(FigureViews.table(of: response.json))
         }
+        return .done
     }
 
     static let peek = ClientSession.command(
         "peek", .queues, "QUEUE", count: 1...1, completion: .queue, "show tasks of a queue without taking them",
+        text: [
+            "In a pipe, prints a line for each task: its id, state, time, attempt, content, error and worker, with tabs "
+                + "between. The time, in Unix seconds, is when the task was enqueued, was dispatched or ended, or when it "
+                + "is due."
+        ],
         options: [state, limit],
         examples: [CommandExample("emq peek mail --state dead", "see which tasks have died, and why")]
     ) { session in
@@ -117,20 +121,13 @@ enum QueueCommands {
             session.printBody(response)
             return .done
         }
-        var table = TextTable([
-            .init("ID"), .init("STATE"), .init("ATTEMPT", isRight: true), .init("CONTENT", isElastic: true),
-            .init("ERROR", isElastic: true),
-        ])
-        for (_, task) in response.json?.members ?? [] {
-            let content = task["content"]?.source ?? task["content_start"]?.text.map { "\($0)…" } ?? ""
-            table.rows.append([
-                TextTable.Cell(task["id"]?.text ?? ""), TextTable.Cell(task["state"]?.text ?? ""),
-                TextTable.Cell(task["attempt"]?.source ?? ""), TextTable.Cell(content),
-                TextTable.Cell(task["error"]?.text ?? "", .red),
-            ])
+        let table = TaskViews(session.terminal, response).table(ofPeek: response.json)
+        if table.rows.isEmpty {
+            let state = session.invocation.value(of: state) ?? "ready"
+            throw CommandFailure(.nothing, "'\(session.name)' has no \(state) tasks")
         }
         session.print(table)
-        return table.rows.isEmpty ? .nothing : .done
+        return .done
     }
 
     // MARK: Acting
@@ -195,7 +192,7 @@ enum QueueCommands {
         ).json
         let all = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"]
         let states = state == "all" ? all : state.map { [$0] } ?? ["ready", "delayed"]
-        let count = states.reduce(0) { $0 + Int(statistics?[$1]?.number ?? 0) }
+        let count = states.reduce(0) { $0 + (statistics?[$1]?.count ?? 0) }
         let kind = state.map { "\($0) " } ?? ""
         try session.confirm("\(verb) \(count) \(kind)\(count == 1 ? "task" : "tasks") of '\(session.name)'?")
     }
@@ -203,5 +200,5 @@ enum QueueCommands {
 
 extension ServerResponse {
     /// A number of the response; 0 if it has none.
-    fileprivate func count(_ name: String) -> Int { Int(json?[name]?.number ?? 0) }
+    fileprivate func count(_ name: String) -> Int { json?[name]?.count ?? 0 }
 }

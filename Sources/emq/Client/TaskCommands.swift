@@ -136,8 +136,9 @@ enum TaskCommands {
     static let take = ClientSession.command(
         "take", .tasks, "QUEUE...", count: 1...1000, completion: .queue, "take tasks, and print them",
         text: [
-            "Prints a line for each task: its receipt, its queue and its content, with tabs between; with --json, the "
-                + "server's array. You hold the tasks until their leases run out: use ack or nack with the receipts."
+            "In a pipe, prints a line for each task: its receipt, its queue and its content, with tabs between; with "
+                + "--json, the server's array. You hold the tasks until their leases run out: use ack or nack with the "
+                + "receipts."
         ],
         options: [timeout, maximum, lease, worker],
         examples: [CommandExample("emq take mail --timeout 30s", "wait for a task for half a minute")]
@@ -162,6 +163,10 @@ enum TaskCommands {
             session.printBody(response)
             return tasks.isEmpty ? .nothing : .done
         }
+        if session.terminal.isOutput, tasks.count == 1 {
+            session.print(lines: TaskViews(session.terminal, response).lines(ofTaken: tasks[0]))
+            return .done
+        }
         var table = TextTable([.init("RECEIPT"), .init("QUEUE"), .init("CONTENT", isElastic: true)])
         for task in tasks {
             table.rows.append(
@@ -169,8 +174,9 @@ enum TaskCommands {
                     TextTable.Cell(task["content"]?.source ?? "null")
                 ])
         }
+        if tasks.isEmpty { throw CommandFailure(.nothing, session.terminal.isOutput ? "there is no task to take" : "") }
         session.print(table)
-        return tasks.isEmpty ? .nothing : .done
+        return .done
     }
 
     private static let resultValue = CommandOption("--result", "JSON", "a result to keep with the task")
@@ -242,7 +248,7 @@ enum TaskCommands {
     ) throws(CommandFailure) -> ExitCode {
         let response = try session.success(of: ServerRequest(path, json: body + [UInt8(ascii: "}")]))
         let missing = response.json?["missing"]?.members.compactMap { $0.value.text } ?? []
-        session.show(response, "\(counted) \(ClientSession.tasks(Int(response.json?[counted]?.number ?? 0)))")
+        session.show(response, "\(counted) \(ClientSession.tasks(response.json?[counted]?.count ?? 0))")
         for id in missing { Emq.printError("emq: not held any more: \(id)") }
         return missing.isEmpty ? .done : .nothing
     }
@@ -253,11 +259,23 @@ enum TaskCommands {
 
     static let task = ClientSession.command(
         "task", .tasks, "ID", count: 1...1, "show a task",
+        text: [
+            "In a pipe, prints a line for each field of the server's answer: its name and its value, with a tab between. "
+                + "On a terminal, long contents are shortened; --json shows all."
+        ],
         examples: [CommandExample("emq task AaH8ekX5cACuES467dOuXw", "show everything about a task")]
     ) { session in
-        let response = try session.success(of: ServerRequest(ServerRequest.target("/task/", name: session.name)))
+        let isView = session.terminal.isOutput && !session.isJSON
+        let limit = isView ? "\(TaskViews.contentLimit)" : nil
+        let response = try session.success(
+            of: ServerRequest(
+                ServerRequest.target("/task/", name: session.name, query: [("content_limit", limit)])))
         if session.isJSON {
             session.printBody(response)
+            return .done
+        }
+        if isView, let task = response.json {
+            session.print(lines: TaskViews(session.terminal, response).lines(of: task))
             return .done
         }
         var table = TextTable([.init("FIELD"), .init("VALUE")])
@@ -268,13 +286,15 @@ enum TaskCommands {
         return .done
     }
 
+    private static let plain = CommandOption("--text", "print a result that is a text as it is, without quotes")
+
     static let result = ClientSession.command(
         "result", .tasks, "ID", count: 1...1, "show a task's result",
         text: [
-            "Prints the result as JSON. The exit status is 1 if the task died, expired or was cancelled, and 3 if it has "
-                + "not ended."
+            "Prints the result as JSON; on a terminal, with a line for each member if it is long. The exit status is 1 if "
+                + "the task died, expired or was cancelled, and 3 if it has not ended."
         ],
-        options: [wait, timeout],
+        options: [wait, timeout, plain],
         examples: [CommandExample("emq result AaH8ekX5cACuES467dOuXw --wait", "wait for the result")]
     ) { session in
         let limit = try session.invocation.milliseconds(of: timeout)
@@ -289,10 +309,25 @@ enum TaskCommands {
             if rest != .max { rest -= step }
             let isOver = ["done", "dead", "cancelled", "expired"].contains(state)
             if !isOver, rest > 0 { continue }
-            session.show(response, response.json?["result"]?.source ?? "null")
+            show(response, session)
             if state == "done" { return .done }
             throw CommandFailure(isOver ? .failed : .nothing, "the task is \(state)")
         }
+    }
+
+    /// Prints the result of a response: as JSON for programs, so that they can tell a text from a number.
+    private static func show(_ response: ServerResponse, _ session: ClientSession) {
+        if session.isJSON { return session.printBody(response) }
+        let result = response.json?["result"]
+        guard session.terminal.isOutput else {
+            let text = session.invocation.has(plain) ? result?.text : nil
+            return Emq.print(text ?? result?.source ?? "null")
+        }
+        guard let result else { return Emq.print("null") }
+        if session.invocation.has(plain), let text = result.text {
+            return session.print(lines: TerminalText.visibleLines(text))
+        }
+        session.print(lines: ContentLines.lines(result, columns: Terminal.size?.columns ?? 80))
     }
 
     static let cancel = ClientSession.command(
