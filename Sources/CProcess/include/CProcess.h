@@ -18,6 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "CTerminal.h"
+
 #ifndef MFD_CLOEXEC
 #define MFD_CLOEXEC 1U
 #endif

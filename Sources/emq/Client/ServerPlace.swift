@@ -16,6 +16,9 @@ struct ServerPlace {
     /// The path of issuers that are trusted beside the system's; nil for none.
     let issuersPath: String?
 
+    /// How people call the server: its socket, or its URL.
+    var name: String { socketPath.map { "unix:\($0)" } ?? base }
+
     static let url = CommandOption(
         "--url", "URL", "the server: http://localhost:8080 (default, or EMQ_URL), https://… or unix:/path")
     static let issuers = CommandOption(

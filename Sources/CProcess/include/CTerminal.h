@@ -1,0 +1,69 @@
+// A terminal for a program that uses the whole screen, and what it was before. This is a header only: there is no C code
+// to compile. Only one Swift file may use it, because each file has variables of its own.
+//
+// The handlers for crashes may only make calls that are safe in them, so they are not in Swift.
+#ifndef EMQ_CTERMINAL_H
+#define EMQ_CTERMINAL_H
+
+#include <signal.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+struct emq_terminal {
+    struct termios modes;
+    volatile sig_atomic_t has_modes, is_taken;
+};
+
+// The state of the terminal. It is in a function because Swift emits no variables of headers.
+static inline struct emq_terminal *emq_terminal(void) {
+    static struct emq_terminal terminal;
+    return &terminal;
+}
+
+// Makes the terminal what it was before emq_take_terminal. Does nothing if it is that already.
+static inline void emq_give_terminal_back(void) {
+    struct emq_terminal *terminal = emq_terminal();
+    if (!terminal->is_taken) return;
+    terminal->is_taken = 0;
+    // Lines wrap, the cursor is there, and the main screen is back.
+    static const char end[] = "\033[0m\033[?7h\033[?25h\033[?1049l";
+    ssize_t count = write(STDOUT_FILENO, end, sizeof end - 1);
+    (void)count;
+    if (terminal->has_modes) tcsetattr(STDIN_FILENO, TCSANOW, &terminal->modes);
+}
+
+static inline void emq_terminal_crash(int number) {
+    emq_give_terminal_back();
+    raise(number);
+}
+
+// Changes to the alternate screen, hides the cursor, and reads keys at once and without an echo. A crash gives the
+// terminal back.
+static inline void emq_take_terminal(void) {
+    struct emq_terminal *terminal = emq_terminal();
+    if (terminal->is_taken) return;
+    if (tcgetattr(STDIN_FILENO, &terminal->modes) == 0) {
+        terminal->has_modes = 1;
+        struct termios modes = terminal->modes;
+        modes.c_lflag &= ~(tcflag_t)(ICANON | ECHO | IEXTEN);
+        modes.c_cc[VMIN] = 1;
+        modes.c_cc[VTIME] = 0;
+        tcsetattr(STDIN_FILENO, TCSANOW, &modes);
+    }
+    terminal->is_taken = 1;
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGABRT, SIGFPE};
+    for (size_t place = 0; place < sizeof crashes / sizeof *crashes; place++) {
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = emq_terminal_crash;
+        // The second time, the signal ends the program.
+        action.sa_flags = (int)(SA_RESETHAND | SA_NODEFER);
+        sigaction(crashes[place], &action, 0);
+    }
+    static const char begin[] = "\033[?1049h\033[?25l\033[?7l";
+    ssize_t count = write(STDOUT_FILENO, begin, sizeof begin - 1);
+    (void)count;
+}
+
+#endif

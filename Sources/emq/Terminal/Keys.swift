@@ -1,0 +1,101 @@
+// Keys, as terminals send them.
+
+import CLinux
+import Glibc
+import Net
+
+/// A key.
+enum Key: Equatable {
+    case character(Character)
+    case enter, escape, backspace, up, down, left, right, pageUp, pageDown, home, end
+
+    /// The keys of an input, and the bytes at its end that begin another one.
+    static func keys(of input: [UInt8]) -> (keys: [Key], rest: [UInt8]) {
+        var keys: [Key] = []
+        var rest = input[...]
+        while let byte = rest.first {
+            if byte == 0x1B, rest.count > 1, let (key, length) = sequence(rest) {
+                if length > rest.count { return (keys, Array(rest.prefix(32))) }
+                if let key { keys.append(key) }
+                rest = rest.dropFirst(length)
+                continue
+            }
+            let length = byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4
+            if length > rest.count { return (keys, Array(rest)) }
+            switch byte {
+            case 0x1B: keys.append(.escape)
+            case 0x0D, 0x0A: keys.append(.enter)
+            case 0x7F, 0x08: keys.append(.backspace)
+            case 0..<0x20: break
+            default:
+                if let text = String(validating: rest.prefix(length), as: UTF8.self) {
+                    keys += text.map { .character($0) }
+                }
+            }
+            rest = rest.dropFirst(length)
+        }
+        return (keys, [])
+    }
+
+    /// The key of a control sequence (ECMA-48 section 5.4), which is nil if it is none of these, and the length of the
+    /// sequence, which is larger than the input if that ends within it; nil if it is no control sequence.
+    private static func sequence(_ input: ArraySlice<UInt8>) -> (key: Key?, length: Int)? {
+        let second = input[input.startIndex + 1]
+        guard second == UInt8(ascii: "[") || second == UInt8(ascii: "O") else { return nil }
+        guard let last = input.dropFirst(2).firstIndex(where: { (0x40...0x7E).contains($0) }) else {
+            return (nil, input.count + 1)
+        }
+        let length = last - input.startIndex + 1
+        let number = String(decoding: input[(input.startIndex + 2)..<last], as: UTF8.self)
+        let key: Key? =
+            switch (input[last], number) {
+            case (UInt8(ascii: "A"), _): .up
+            case (UInt8(ascii: "B"), _): .down
+            case (UInt8(ascii: "C"), _): .right
+            case (UInt8(ascii: "D"), _): .left
+            case (UInt8(ascii: "H"), _), (UInt8(ascii: "~"), "1"), (UInt8(ascii: "~"), "7"): .home
+            case (UInt8(ascii: "F"), _), (UInt8(ascii: "~"), "4"), (UInt8(ascii: "~"), "8"): .end
+            case (UInt8(ascii: "~"), "5"): .pageUp
+            case (UInt8(ascii: "~"), "6"): .pageDown
+            default: nil
+            }
+        return (key, length)
+    }
+}
+
+/// The keys that are pressed. Without a terminal as standard input there are none.
+final class KeyReader: EventSource {
+    private var rest: [UInt8] = []
+    private var keys: [Key] = []
+    /// Whether the terminal is gone.
+    private(set) var hasEnded = false
+    private let loop: EventLoop
+
+    init(on loop: EventLoop) throws(SystemError) {
+        self.loop = loop
+        super.init()
+        if isatty(STDIN_FILENO) == 1 {
+            try loop.watch(STDIN_FILENO, for: self, events: UInt32(EPOLLIN.rawValue))
+        }
+    }
+
+    override func ready(events: UInt32) {
+        var block = [UInt8](repeating: 0, count: 256)
+        let count = unsafe block.withUnsafeMutableBytes { unsafe read(STDIN_FILENO, $0.baseAddress, $0.count) }
+        if count < 0, errno == EINTR || errno == EAGAIN { return }
+        if count <= 0 {
+            hasEnded = true
+            loop.unwatch(STDIN_FILENO, for: self)
+            return
+        }
+        let input = Key.keys(of: rest + block[..<count])
+        keys += input.keys
+        rest = input.rest
+    }
+
+    /// The keys pressed since the last call.
+    func take() -> [Key] {
+        defer { keys = [] }
+        return keys
+    }
+}

@@ -1,0 +1,56 @@
+// Signals as events of an event loop, for commands that run until they are stopped.
+
+import CLinux
+import Glibc
+import Net
+
+/// Receives signals, which then no longer end or stop the program.
+final class SignalSource: EventSource {
+    /// Becomes readable with a signal.
+    let descriptor: Int32
+    private var received: [Int32] = []
+
+    /// Blocks the signals and receives them on the loop instead. Call this before starting other threads, which inherit
+    /// the signal mask. SIGPIPE is ignored: a write to a closed pipe fails instead.
+    ///
+    /// - Throws: `SystemError` if the system has no descriptors.
+    init(_ signals: [Int32], on loop: EventLoop) throws(SystemError) {
+        var set = sigset_t()
+        unsafe sigemptyset(&set)
+        for signal in signals { unsafe sigaddset(&set, signal) }
+        unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+        _ = Glibc.signal(SIGPIPE, SIG_IGN)
+        unsafe descriptor = signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
+        guard descriptor >= 0 else { throw SystemError("receive signals") }
+        super.init()
+        try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
+    }
+
+    deinit { if descriptor >= 0 { close(descriptor) } }
+
+    override func ready(events: UInt32) { read() }
+
+    private func read() {
+        var info = signalfd_siginfo()
+        while unsafe Glibc.read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
+            received.append(Int32(info.ssi_signo))
+        }
+    }
+
+    /// The signals received since the last call.
+    func take() -> [Int32] {
+        read()
+        defer { received = [] }
+        return received
+    }
+
+    /// Stops the program as a signal such as SIGTSTP does by default. Returns when it goes on.
+    static func stop(by signal: Int32) {
+        var set = sigset_t()
+        unsafe sigemptyset(&set)
+        unsafe sigaddset(&set, signal)
+        kill(getpid(), signal)
+        unsafe pthread_sigmask(SIG_UNBLOCK, &set, nil)
+        unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+    }
+}
