@@ -4,7 +4,7 @@ import Bytes
 import JSON
 
 enum QueueCommands {
-    static let all = [queues, stats, TopCommand.command, peek, pause, resume, purge, kick, move]
+    static let all = [queues, stats, TopCommand.command, TailCommand.command, peek, pause, resume, purge, kick, move]
 
     private static let sort = CommandOption(
         "--sort", "BY", completion: .words(sorts),

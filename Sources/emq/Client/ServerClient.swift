@@ -18,6 +18,7 @@ final class ServerClient {
     private var nextKey: UInt64 = 1
     private var receivers: [UInt64: (Result<ServerResponse, CommandFailure>) -> Void] = [:]
     private var otherReceivers: [UInt64: (borrowing ClientOutcome) -> Void] = [:]
+    private var partReceivers: [UInt64: ([UInt8]) -> Void] = [:]
 
     /// A client without connections.
     ///
@@ -49,10 +50,48 @@ final class ServerClient {
     ) -> UInt64 {
         let key = nextKey
         nextKey += 1
+        do throws(CommandFailure) {
+            var sent = try clientRequest(request)
+            sent.timeoutMilliseconds = request.timeoutMilliseconds
+            receivers[key] = received
+            http.send(sent, key: key)
+        } catch {
+            received(.failure(error))
+        }
+        return key
+    }
+
+    /// Starts a request whose answer goes on until one side ends it. `turn` calls `received` with each part of it, and
+    /// `ended` at its end: with the response, whose body is empty if it was a success, or with why there is none. After
+    /// `silenceMilliseconds` without a part, the server counts as gone.
+    ///
+    /// - Returns: a key for `cancel`.
+    @discardableResult
+    func stream(
+        _ request: ServerRequest, silenceMilliseconds: Int64, received: @escaping ([UInt8]) -> Void,
+        ended: @escaping (Result<ServerResponse, CommandFailure>) -> Void
+    ) -> UInt64 {
+        let key = nextKey
+        nextKey += 1
+        do throws(CommandFailure) {
+            var sent = try clientRequest(request)
+            sent.streamsBody = true
+            sent.timeoutMilliseconds = .max
+            sent.firstByteTimeoutMilliseconds = request.timeoutMilliseconds
+            sent.idleTimeoutMilliseconds = silenceMilliseconds
+            receivers[key] = ended
+            partReceivers[key] = received
+            http.send(sent, key: key)
+        } catch {
+            ended(.failure(error))
+        }
+        return key
+    }
+
+    private func clientRequest(_ request: ServerRequest) throws(CommandFailure) -> ClientRequest {
         let url: HTTPURL
         do throws(HTTPURLError) { url = try HTTPURL((place.base + request.target).utf8Span.span) } catch {
-            received(.failure(CommandFailure(.usage, "\(error)")))
-            return key
+            throw CommandFailure(.usage, "\(error)")
         }
         var lines = fields
         if request.body != nil { lines += Array("Content-Type: application/json\r\n".utf8) }
@@ -60,11 +99,8 @@ final class ServerClient {
         var sent = ClientRequest(url: url, method: Array(request.method.utf8), fields: lines, body: request.body)
         sent.socketPath = place.socketPath
         sent.bodyLimit = Self.bodyLimit
-        sent.timeoutMilliseconds = request.timeoutMilliseconds
         sent.connectTimeoutMilliseconds = Self.connectTimeoutMilliseconds
-        receivers[key] = received
-        http.send(sent, key: key)
-        return key
+        return sent
     }
 
     /// Starts a request to another server. `turn` calls `ended` with its outcome. The token does not go there.
@@ -80,6 +116,7 @@ final class ServerClient {
 
     /// Aborts a request. Its receiver is not called.
     func cancel(_ key: UInt64) {
+        partReceivers[key] = nil
         if receivers.removeValue(forKey: key) != nil || otherReceivers.removeValue(forKey: key) != nil {
             http.cancel(key)
         }
@@ -92,20 +129,27 @@ final class ServerClient {
         _ = advance()
     }
 
-    /// Reports the responses that have arrived; false if there are none.
+    /// Reports the responses, and the parts of them, that have arrived; false if there are none.
     private func advance() -> Bool {
+        var parts: [(UInt64, [UInt8])] = []
         var ended: [(UInt64, Result<ServerResponse, CommandFailure>)] = []
         var hasOthers = false
-        http.advance { key, outcome in
-            if let receiver = otherReceivers.removeValue(forKey: key) {
-                hasOthers = true
-                receiver(outcome)
-            } else {
-                ended.append((key, Self.result(of: outcome)))
-            }
+        http.advance(
+            received: { key, _, part in parts.append((key, Array(copying: part))) },
+            finished: { key, outcome in
+                if let receiver = otherReceivers.removeValue(forKey: key) {
+                    hasOthers = true
+                    receiver(outcome)
+                } else {
+                    ended.append((key, Self.result(of: outcome)))
+                }
+            })
+        for (key, part) in parts { partReceivers[key]?(part) }
+        for (key, result) in ended {
+            partReceivers[key] = nil
+            receivers.removeValue(forKey: key)?(result)
         }
-        for (key, result) in ended { receivers.removeValue(forKey: key)?(result) }
-        return hasOthers || !ended.isEmpty
+        return hasOthers || !parts.isEmpty || !ended.isEmpty
     }
 
     /// Sends a request, and waits for the response.
