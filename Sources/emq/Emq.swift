@@ -9,6 +9,7 @@ import UID
 @main
 enum Emq {
     static func main() {
+        ProcessStart.prepare()
         exit(Command.run(Array(ProcessStart.arguments.dropFirst())) { ProcessStart.environment[$0] })
     }
 

@@ -1,6 +1,7 @@
 // The program's arguments and environment.
 
 import CLinux
+import Glibc
 
 enum ProcessStart {
     /// The command line; the program's name is first.
@@ -23,6 +24,20 @@ enum ProcessStart {
         }
         return variables
     }()
+
+    /// Undoes what this process may have inherited and no command expects. Call this first.
+    ///
+    /// A file or connection that gets the number of a closed standard descriptor would receive what is printed. The
+    /// statuses of processes are lost while SIGCHLD is ignored.
+    static func prepare() {
+        while case let descriptor = unsafe open("/dev/null", O_RDWR), descriptor >= 0 {
+            if descriptor > STDERR_FILENO {
+                close(descriptor)
+                break
+            }
+        }
+        _ = signal(SIGCHLD, SIG_DFL)
+    }
 
     /// Reads the arguments where the kernel has put them: their number, the pointers, a null, and then the environment
     /// (System V ABI, section 3.4.1). The environment has not moved, because nothing has changed it yet.

@@ -417,10 +417,13 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
     }
 
     @Test func theJournalCommandExplainsWrongArguments() throws {
-        for arguments in [[], ["chekc", directory.path], ["check"], ["repair"]] {
+        for (arguments, words) in [
+            ([], "copy, check, repair"), (["chekc", directory.path], "did you mean 'check'?"),
+            (["check"], "emq journal check DIR"), (["repair"], "emq journal repair DIR [NEWDIR]"),
+        ] {
             let result = try journal(arguments)
-            #expect(result.status == 2)
-            #expect(result.output.contains("emq journal check DIR"))
+            #expect(result.status == 2 && result.output.contains(words), "\(result.output)")
+            #expect(result.output.filter { $0 == "\n" }.count == 1)
         }
         let missing = try journal(["check", directory.path])
         #expect(missing.status == 1)

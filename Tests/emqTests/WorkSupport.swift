@@ -23,11 +23,13 @@ struct WorkSite {
         try Server.run(["work"] + arguments, environment: try environment(more))
     }
 
-    /// Starts a worker whose output goes to a file, or to a descriptor.
+    /// Starts a worker whose output goes to a file, or to a descriptor. `starter` is a command line that runs it.
     func start(
-        _ arguments: [String], output: FileHandle? = nil, environment more: [String: String] = [:]
+        _ arguments: [String], output: FileHandle? = nil, environment more: [String: String] = [:],
+        through starter: [String] = []
     ) throws -> WorkerProcess {
-        try WorkerProcess(["work"] + arguments, output: output, environment: try environment(more))
+        let line = starter + [Server.executable.path, "work"] + arguments
+        return try WorkerProcess(line, output: output, environment: try environment(more))
     }
 }
 
@@ -36,10 +38,10 @@ final class WorkerProcess {
     let process = Process()
     private let log = Scratch()
 
-    fileprivate init(_ arguments: [String], output: FileHandle?, environment: [String: String]) throws {
+    fileprivate init(_ line: [String], output: FileHandle?, environment: [String: String]) throws {
         #expect(FileManager.default.createFile(atPath: log.path, contents: nil))
-        process.executableURL = Server.executable
-        process.arguments = arguments
+        process.executableURL = URL(fileURLWithPath: line[0])
+        process.arguments = Array(line.dropFirst())
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.standardOutput = output ?? FileHandle.nullDevice
         process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: log.path))

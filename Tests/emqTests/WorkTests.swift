@@ -16,12 +16,23 @@ import Testing
     }
 
     @Test func aCommandReadsTheContentAndWritesAResult() throws {
-        let id = try server.enqueue("w", #""content": {"n": "a b"}, "keep": 60, "metadata": {"x-y": "z"}"#)
-        let script = "cat; echo \" $EMQ_ID $EMQ_QUEUE $EMQ_ATTEMPT $EMQ_META_X_Y $1\"; echo 5 > $EMQ_RESULT_FILE"
+        let id = try server.enqueue("w", #""content": {"n": "a b"}, "keep": 60, "key": "k", "metadata": {"x-y": "z"}"#)
+        let script =
+            "cat; echo \" $EMQ_ID $EMQ_KEY $EMQ_QUEUE $EMQ_ATTEMPT $EMQ_META_X_Y $1\"; echo 5 > $EMQ_RESULT_FILE"
         let result = try site.run(["w", "--exit-when-empty", "--", "sh", "-c", script, "sh", "{.n}"])
         #expect(result.status == 0)
-        #expect(result.output == "{\"n\": \"a b\"} \(id) w 1 z a b\n", "\(result.error)")
+        #expect(result.output == "{\"n\": \"a b\"} \(id) k w 1 z a b\n", "\(result.error)")
         #expect(try server.get("/result/\(id)").object["result"] as? Int == 5)
+    }
+
+    /// What a parent may leave behind: an ignored SIGCHLD, and standard descriptors that are closed.
+    @Test(arguments: ["trap '' CHLD; exec \"$@\"", "exec \"$@\" <&- >&-"])
+    func anOddStartChangesNothing(script: String) throws {
+        let id = try server.enqueue("w", #""max_retries": 0"#)
+        let worker = try site.start(
+            ["w", "--exit-when-empty", "--", "sh", "-c", "sleep 0.1; exit 3"], through: ["/bin/sh", "-c", script, "sh"])
+        #expect(try worker.exitStatus() == 0)
+        #expect(try server.task(id)["error"] as? String == "exit status 3")
     }
 
     @Test func commandsDoNotGetTheToken() throws {
@@ -140,7 +151,7 @@ import Testing
             return result.output.split(separator: "\n")
         }
         // The odds against this are about one in a million.
-        let weighted = try taken(["a=4", "b=1"])
+        let weighted = try taken(["a=4,b=1"])
         #expect(weighted.count == 40 && Set(weighted).count == 2)
         #expect(weighted.count { $0 == "a" } > weighted.count { $0 == "b" })
         let ordered = try taken(["b", "a"])

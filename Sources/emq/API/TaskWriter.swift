@@ -23,6 +23,7 @@ enum TaskWriter {
         writeCommon(task, id: id.span, TaskDetail(), to: &responses)
         responses.append(",\"retry\":")
         JSONWriter.writeSeconds(milliseconds: task.leaseMilliseconds, to: &responses)
+        writeText(",\"key\":", task.key, to: &responses)
         responses.append(",\"receipt\":\"")
         responses.append(id.span)
         responses.append("@")

@@ -11,11 +11,22 @@ enum TaskCommands {
     private static let delay = CommandOption("--delay", "TIME", "dispatch it after this time, such as 5m")
     private static let lease = CommandOption(
         "--lease", "TIME", "how long a worker may hold it before the attempt fails (default 5m)")
-    private static let expiry = CommandOption("--expiry", "TIME", "delete it after this time (default 1d)")
+    private static let expiry = CommandOption("--expiry", "TIME", "delete it after this time, or never (default 1d)")
     private static let key = CommandOption(
         "--key", "KEY", "add it only if no unfinished task of the queue has this key")
+    private static let uniqueFor = CommandOption(
+        "--unique-for", "TIME", "the key stays taken so long, also after the end")
+    private static let onConflict = CommandOption(
+        "--on-conflict", "WHAT", completion: .words(["keep", "replace", "reject"]),
+        "if the key is taken: keep (default), replace or reject")
     private static let priority = CommandOption("--priority", "N", "-128 to 127, the highest first (default 0)")
     private static let retries = CommandOption("--max-retries", "N", "how many retries may follow the first attempt")
+    private static let crashes = CommandOption(
+        "--max-crashes", "N", "how many leases may run out before the task is dead")
+    private static let backoff = CommandOption(
+        "--backoff", "TIME", #"the pause before a retry, or an object such as '{"min": 1, "max": 60}'"#)
+    private static let request = CommandOption(
+        "--request", "JSON", #"have the server send the task: '{"url": "https://…"}'"#)
     private static let keep = CommandOption("--keep", "TIME", "keep its record and result so long after its end")
     private static let metadata = CommandOption(
         "--meta", "NAME=VALUE", isRepeatable: true, "a text to show with it; may be repeated")
@@ -34,8 +45,11 @@ enum TaskCommands {
             "With --lines or --ndjson, each line of FILE is a task; - stands for standard input. The other options are "
                 + "for all of them.",
         ] + AddFiles.text,
-        options: [delay, lease, expiry, key, priority, retries, keep, metadata, text, lines, objects]
-            + AddFiles.options,
+        options: [
+            delay, lease, expiry, key, uniqueFor, onConflict, priority, retries, crashes, backoff, keep, metadata,
+            request,
+            text, lines, objects,
+        ] + AddFiles.options,
         examples: [
             CommandExample(#"emq add mail '{"to": "ann@example.org"}' --delay 5m"#, "add a task for later"),
             CommandExample("date | emq add log -", "add what a command prints"),
@@ -47,7 +61,7 @@ enum TaskCommands {
         if let path = invocation.value(of: lines) ?? invocation.value(of: objects) {
             let isLines = invocation.has(lines)
             if isLines, invocation.has(objects) { throw UsageError("give --lines or --ndjson, not both") }
-            for option in [key, text] where invocation.has(option) {
+            for option in [key, uniqueFor, onConflict, text] where invocation.has(option) {
                 throw UsageError("\(option.flag) is for a single task, not for a file")
             }
             if session.operands.count > 1 { throw UsageError("give CONTENT or a file, not both") }
@@ -78,11 +92,23 @@ enum TaskCommands {
         }
         try append("delay", duration: delay)
         try append("retry", duration: lease)
-        try append("expiry", duration: expiry)
+        if invocation.value(of: expiry) == "never" {
+            append("expiry", Array("null".utf8))
+        } else {
+            try append("expiry", duration: expiry)
+        }
         try append("keep", duration: keep)
+        try append("unique_for", duration: uniqueFor)
+        append("on_conflict", invocation.value(of: onConflict).map(string))
         append("key", invocation.value(of: key).map(string))
         append("priority", try invocation.number(of: priority, in: -128...127).map { Array("\($0)".utf8) })
         append("max_retries", try invocation.number(of: retries, in: 0...4_294_967_295).map { Array("\($0)".utf8) })
+        append("max_crashes", try invocation.number(of: crashes, in: 0...4_294_967_295).map { Array("\($0)".utf8) })
+        if let pause = invocation.value(of: backoff) {
+            let length = Duration.milliseconds(pause)
+            append("backoff", length == nil ? try json(pause, of: backoff) : length.map(seconds))
+        }
+        if let request = invocation.value(of: request) { append("request", try json(request, of: Self.request)) }
         append("metadata", try metadataObject(invocation.allValues(of: metadata)))
         return fields
     }

@@ -59,8 +59,9 @@ struct WorkOptions {
     /// - Throws: `UsageError` if something is wrong, also if there is no such program.
     init(_ invocation: Invocation) throws(UsageError) {
         var queues: [Queue] = []
-        for word in invocation.operands { queues.append(try Self.queue(word)) }
-        isWeighted = invocation.operands.contains { Self.weight(in: $0) != nil }
+        let words = invocation.operands.flatMap(Self.queueWords)
+        for word in words { queues.append(try Self.queue(word)) }
+        isWeighted = words.contains { Self.weight(in: $0) != nil }
         self.queues = queues
         mode = try Self.mode(invocation)
         jobCount = try invocation.number(of: Self.jobs, in: 1...1000) ?? 1
@@ -113,6 +114,12 @@ struct WorkOptions {
                     + "line; it reads each task as a line of JSON")
         }
         return .persistent(program)
+    }
+
+    /// The queues of an operand: `a=3,b=1` are two. Other names may have commas.
+    private static func queueWords(_ operand: String) -> [String] {
+        let parts = operand.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+        return parts.allSatisfy { weight(in: $0) != nil } ? parts : [operand]
     }
 
     private static func queue(_ word: String) throws(UsageError) -> Queue {

@@ -69,7 +69,6 @@ final class Worker: TaskHolder {
         let options = try WorkOptions(invocation)
         let place = try ServerPlace(invocation)
         if options.isDryRun { return try dryRun(options, place) }
-        openStandardDescriptors()
         Log.standard.configure(.text(ProcessStart.environment), .info)
         let directory = try makeDirectory()
         // Before there is a second thread, and before there are connections that the watcher would hold open.
@@ -117,16 +116,6 @@ final class Worker: TaskHolder {
         var template = Array("\(parent)/emq-work-XXXXXX\0".utf8CString)
         guard unsafe mkdtemp(&template) != nil else { throw SystemError("make a folder in \(parent)") }
         return String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    /// Makes sure that no pipe of a command gets the number of a standard descriptor.
-    private static func openStandardDescriptors() {
-        while case let descriptor = unsafe open("/dev/null", O_RDWR), descriptor >= 0 {
-            if descriptor > STDERR_FILENO {
-                close(descriptor)
-                return
-            }
-        }
     }
 
     // MARK: The loop

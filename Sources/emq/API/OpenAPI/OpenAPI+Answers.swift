@@ -17,7 +17,7 @@ extension OpenAPI {
             "DispatchedTask",
             .answer(
                 beginning + [("content", .any), ("retry", .duration), ("receipt", .text())],
-                optional: [("metadata", metadata)] + added)
+                optional: [("key", .text()), ("metadata", metadata)] + added)
         ),
         (
             "ListedTask",
