@@ -63,14 +63,14 @@ enum CompletionCommands {
             read -a words <<<"$line"
             [[ $line == *[[:space:]] ]] && words+=("")
             word=${words[-1]}
-            mapfile -t COMPREPLY < <("${words[0]}" complete -- "${words[@]:1}" 2>/dev/null)
-            case ${COMPREPLY[0]-} in
-            "") return ;;
-            @files) mapfile -t COMPREPLY < <(compgen -f -- "$word"); compopt -o filenames 2>/dev/null ;;
-            @directories) mapfile -t COMPREPLY < <(compgen -d -- "$word"); compopt -o filenames 2>/dev/null ;;
-            *) mapfile -t COMPREPLY < <(printf '%q\n' "${COMPREPLY[@]}") ;;
+            mapfile -t COMPREPLY <<<"$("${words[0]}" complete -- "${words[@]:1}" 2>/dev/null)"
+            case ${COMPREPLY[0]} in
+            @files) mapfile -t COMPREPLY <<<"$(compgen -f -- "$word")"; compopt -o filenames 2>/dev/null ;;
+            @directories) mapfile -t COMPREPLY <<<"$(compgen -d -- "$word")"; compopt -o filenames 2>/dev/null ;;
+            ?*) mapfile -t COMPREPLY <<<"$(printf '%q\n' "${COMPREPLY[@]}")" ;;
             esac
-            # It replaces only what follows the last of these.
+            if [[ -z ${COMPREPLY[0]} ]]; then COMPREPLY=(); fi
+            # Bash replaces only what follows the last of these.
             kept=${word%"${word##*[:=]}"}
             COMPREPLY=("${COMPREPLY[@]#"$kept"}")
         }
