@@ -27,10 +27,10 @@ enum ProcessStart {
 
     /// Undoes what this process may have inherited and no command expects. Call this first.
     ///
-    /// A file or connection that gets the number of a closed standard descriptor would receive what is printed. The
-    /// statuses of processes are lost while SIGCHLD is ignored.
+    /// A file or connection that gets the number of a closed standard descriptor would receive what is printed; so
+    /// writing to these goes on failing. The statuses of processes are lost while SIGCHLD is ignored.
     static func prepare() {
-        while case let descriptor = unsafe open("/dev/null", O_RDWR), descriptor >= 0 {
+        while case let descriptor = unsafe open("/dev/null", O_RDONLY), descriptor >= 0 {
             if descriptor > STDERR_FILENO {
                 close(descriptor)
                 break

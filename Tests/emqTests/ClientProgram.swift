@@ -34,9 +34,12 @@ final class ClientProgram {
         process.executableURL = Server.executable
         process.arguments = arguments
         process.currentDirectoryURL = folder
-        var all = ["PATH": "/usr/bin:/bin", "HOME": folder.path, "EMQ_URL": "\(TestTLS.scheme)://localhost:\(port)"]
+        var all = [
+            "PATH": "/usr/bin:/bin", "HOME": folder.path, "XDG_STATE_HOME": folder.path + "/.local/state",
+            "EMQ_URL": "\(TestTLS.scheme)://localhost:\(port)",
+        ]
         if TestTLS.isOverTLS { all["EMQ_CA"] = try Certificates.shared.authorityFile }
-        process.environment = ProcessInfo.processInfo.environment.merging(all.merging(environment) { $1 }) { $1 }
+        process.environment = programEnvironment.merging(all.merging(environment) { $1 }) { $1 }
         for (name, path) in [("output", outputPath), ("error", errorPath)] {
             #expect(FileManager.default.createFile(atPath: path, contents: nil), "no file for the \(name)")
         }

@@ -65,8 +65,11 @@ final class Receiver {
     func request(_ path: String, _ more: String = "") -> String { "\"request\": {\"url\": \"\(url(path))\"\(more)}" }
 
     /// Sets the scripts of a path: the first is for the first request, and so on; the last is for all other requests.
-    /// Without a script, the answer is 200.
+    /// Without a script, the answer is that of `others`.
     func script(_ path: String, _ scripts: [Step]...) { state.locked { $0.scripts[path] = scripts } }
+
+    /// What it does for paths without a script; at first, the answer is 200.
+    func scriptOthers(_ steps: Step...) { state.locked { $0.others = steps } }
 
     /// Releases all requests that a path holds, now and later.
     func open(_ path: String) { state.locked { _ = $0.open.insert(path) } }
@@ -95,6 +98,7 @@ private final class State: @unchecked Sendable {
     // The lock guards everything that changes.
     struct Values {
         var scripts: [String: [[Step]]] = [:]
+        var others = [Step.ok]
         var open: Set<String> = []
         var received: [Received] = []
         var inFlight: [String: Int] = [:]
@@ -136,7 +140,7 @@ private final class State: @unchecked Sendable {
                 values.received.append(request)
                 values.inFlight[path, default: 0] += 1
                 values.peaks[path] = max(values.peaks[path] ?? 0, values.inFlight[path] ?? 0)
-                guard let scripts = values.scripts[path], let last = scripts.last else { return [Step.ok] }
+                guard let scripts = values.scripts[path], let last = scripts.last else { return values.others }
                 if scripts.count > 1 { values.scripts[path]?.removeFirst() }
                 return scripts.count > 1 ? scripts[0] : last
             }

@@ -29,7 +29,7 @@ final class Server {
         process.executableURL = limit == nil ? Server.executable : URL(fileURLWithPath: "/bin/sh")
         process.arguments =
             limit.map { ["-c", "\($0); exec \"$0\" \"$@\"", Server.executable.path] + arguments } ?? arguments
-        process.environment = ProcessInfo.processInfo.environment
+        process.environment = programEnvironment
         if TestTLS.isOverTLS {
             let pair = try Certificates.shared.pair(.good)
             process.environment?["EMQ_TLS_CERT"] = pair.chain
@@ -127,6 +127,15 @@ final class Server {
         return client
     }
 }
+
+/// The environment of the programs that tests run: without the servers and the files of whoever runs the tests.
+let programEnvironment: [String: String] = {
+    var environment = ProcessInfo.processInfo.environment.filter {
+        !$0.key.hasPrefix("EMQ_") && $0.key != "NOTIFY_SOCKET"
+    }
+    for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME"] { environment[name] = "/nonexistent" }
+    return environment
+}()
 
 extension Trait where Self == ConditionTrait {
     /// For tests about plain sockets.

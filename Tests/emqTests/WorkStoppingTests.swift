@@ -106,6 +106,7 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: folder.path) }
         var own = try Server(["--addr", "127.0.0.1:0", "--data", folder.path])
         let port = own.port
+        _ = try eventually("an empty journal to be read") { try own.get("/healthz").status == 200 ? true : nil }
         let ids = try own.enqueueAll("w", Array(0..<40))
         let worker = try WorkSite(port: port).start(
             ["w", "-j", "4", "--exit-when-empty=5s", "--", "sh", "-c", "sleep 0.02; echo $EMQ_ID >> $0", marker.path])

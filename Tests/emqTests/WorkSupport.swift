@@ -42,7 +42,7 @@ final class WorkerProcess {
         #expect(FileManager.default.createFile(atPath: log.path, contents: nil))
         process.executableURL = URL(fileURLWithPath: line[0])
         process.arguments = Array(line.dropFirst())
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        process.environment = programEnvironment.merging(environment) { $1 }
         process.standardOutput = output ?? FileHandle.nullDevice
         process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: log.path))
         try process.run()

@@ -74,9 +74,40 @@ struct ClientSession {
     /// - Throws: `CommandFailure` if there is no response, or if it is no success.
     func success(of request: ServerRequest) throws(CommandFailure) -> ServerResponse {
         let response = try response(to: request)
-        if response.isSuccess { return response }
-        throw response.failure
+        if let failure = response.isSuccess ? response.strangeness : response.failure { throw failure }
+        return response
     }
+
+    /// Sends requests that the server answers when it has something, until it has or the time is over.
+    ///
+    /// - Parameters:
+    ///   - milliseconds: how long to wait; `.max` for ever.
+    ///   - request: the request that waits for so many milliseconds.
+    ///   - isEnough: whether an answer is what was awaited.
+    /// - Returns: the last response.
+    /// - Throws: `CommandFailure` if a request fails.
+    func wait(
+        _ milliseconds: Int64, _ request: (Int64) -> ServerRequest, until isEnough: (JSONPart) -> Bool
+    ) throws(CommandFailure) -> ServerResponse {
+        let deadline = milliseconds == .max ? .max : client.loop.updateNow() + milliseconds
+        while true {
+            let begun = client.loop.updateNow()
+            let step = min(max(0, deadline - begun), Self.longestWaitMilliseconds)
+            var waiting = request(step)
+            waiting.timeoutMilliseconds += step
+            let response = try success(of: waiting)
+            if response.json.map(isEnough) == true { return response }
+            let now = client.loop.updateNow()
+            if now >= deadline || begun + step >= deadline { return response }
+            // A server that stops answers early.
+            let pause = min(begun + min(step, Self.earlyAnswerPauseMilliseconds), deadline)
+            while client.loop.updateNow() < pause { client.turn(until: pause) }
+        }
+    }
+
+    /// The longest wait that the server knows.
+    private static let longestWaitMilliseconds: Int64 = 3_600_000
+    private static let earlyAnswerPauseMilliseconds: Int64 = 1000
 
     /// Sends a request for each operand, and prints a line for each success. A failure is reported, and the others go on.
     ///
@@ -91,11 +122,10 @@ struct ClientSession {
         var code = ExitCode.done
         for name in operands {
             let response = try response(to: request(name))
-            if response.isSuccess {
+            guard let failure = response.isSuccess ? response.strangeness : response.failure else {
                 show(response, line(name))
                 continue
             }
-            let failure = response.failure
             Emq.printError("emq \(invocation.command.name): \(name): \(failure.description)")
             if code == .done { code = failure.code }
         }
@@ -109,13 +139,15 @@ struct ClientSession {
         if response.body.isEmpty { return }
         var body = response.body
         if body.last == UInt8(ascii: "\n") { body.removeLast() }
-        let text = String(decoding: body, as: UTF8.self)
-        Emq.print(terminal.isOutput ? TerminalText.visibleJSON(text) : text)
+        print(json: String(decoding: body, as: UTF8.self))
     }
+
+    /// Prints JSON; on a terminal, with escapes of what could control that.
+    func print(json: String) { Emq.print(terminal.isOutput ? TerminalText.visibleJSON(json) : json) }
 
     /// Prints the response's JSON if that is asked for; otherwise a line.
     func show(_ response: ServerResponse, _ line: @autoclosure () -> String) {
-        if isJSON { printBody(response) } else { Emq.print(line()) }
+        if isJSON { printBody(response) } else { Emq.print(terminal.isOutput ? TextTable.visible(line()) : line()) }
     }
 
     /// Prints a table: aligned on a terminal, with tabs otherwise.

@@ -52,11 +52,13 @@ enum QueueCommands {
             let response = try session.success(of: ServerRequest(ServerRequest.target("/stats/", query: query)))
             guard let page = response.json else { break }
             if session.isJSON { document.append(page) }
-            for (name, queue) in page["queues"]?.members ?? [] { table.rows.append(row(name, queue, session)) }
-            after = page["next"]?.text
+            let queues = page["queues"]?.members ?? []
+            for (name, queue) in queues { table.rows.append(row(name, queue, session)) }
+            // A page without queues would be the same again.
+            after = queues.isEmpty ? nil : page["next"]?.text
         } while after != nil && table.rows.count < limit
         if session.isJSON {
-            Emq.print(document.json)
+            session.print(json: document.json)
         } else if !table.rows.isEmpty {
             session.print(table)
         } else if session.terminal.isOutput {
@@ -76,7 +78,7 @@ enum QueueCommands {
         return [
             TextTable.Cell(name, .bold), count("ready"), count("delayed"), count("dispatched"), count("dead", .red),
             TextTable.Cell(
-                oldest.map { Duration.text(milliseconds: Int64($0 * 1000)) } ?? "", value: oldest.map { "\($0)" } ?? ""),
+                oldest.map { Humane.duration(seconds: $0) } ?? "", value: oldest.map { "\($0)" } ?? ""),
             TextTable.Cell(isPaused ? "paused" : "", .yellow),
         ]
     }
@@ -113,7 +115,9 @@ enum QueueCommands {
     ) { session in
         let count = try session.invocation.number(of: limit, in: 1...1000) ?? 20
         let query: [(String, String?)] = [
-            ("state", session.invocation.value(of: state)), ("n", "\(count)"), ("content_limit", "200"),
+            ("state", session.invocation.value(of: state)), ("n", "\(count)"),
+            // A row has no room for more.
+            ("content_limit", session.terminal.isOutput && !session.isJSON ? "200" : nil),
         ]
         let response = try session.success(
             of: ServerRequest(ServerRequest.target("/peek/", name: session.name, query: query)))
@@ -152,11 +156,8 @@ enum QueueCommands {
         examples: [CommandExample("emq purge mail --state dead", "delete the dead tasks")]
     ) { session in
         let query: [(String, String?)] = [("state", session.invocation.value(of: state))]
-        let request = ServerRequest(ServerRequest.target("/purge/", name: session.name, query: query), method: "POST")
         try confirm(session, "Delete", session.invocation.value(of: state))
-        let response = try session.success(of: request)
-        session.show(response, "purged \(ClientSession.tasks(response.count("purged")))")
-        return .done
+        return try sweep(session, ServerRequest.target("/purge/", name: session.name, query: query), "purged")
     }
 
     static let kick = ClientSession.command(
@@ -165,10 +166,7 @@ enum QueueCommands {
         examples: [CommandExample("emq kick mail", "try the dead tasks again")]
     ) { session in
         try confirm(session, "Kick", "dead")
-        let response = try session.success(
-            of: ServerRequest(ServerRequest.target("/kick/", name: session.name), method: "POST"))
-        session.show(response, "kicked \(ClientSession.tasks(response.count("kicked")))")
-        return .done
+        return try sweep(session, ServerRequest.target("/kick/", name: session.name), "kicked")
     }
 
     static let move = ClientSession.command(
@@ -177,24 +175,44 @@ enum QueueCommands {
         examples: [CommandExample("emq move mail mail-slow --state ready", "move what waits")]
     ) { session in
         let query: [(String, String?)] = [("to", session.operands[1]), ("state", session.invocation.value(of: state))]
-        try confirm(session, "Move", session.invocation.value(of: state) ?? "ready")
-        let response = try session.success(
-            of: ServerRequest(ServerRequest.target("/move/", name: session.name, query: query), method: "POST"))
-        session.show(response, "moved \(ClientSession.tasks(response.count("moved")))")
+        try confirm(session, "Move", session.invocation.value(of: state) ?? "ready", to: session.operands[1])
+        return try sweep(session, ServerRequest.target("/move/", name: session.name, query: query), "moved")
+    }
+
+    /// Sends a request about many tasks, which is answered when all of them are done, and prints their number.
+    private static func sweep(_ session: ClientSession, _ target: String, _ done: String) throws -> ExitCode {
+        var request = ServerRequest(target, method: "POST")
+        request.timeoutMilliseconds = sweepTimeoutMilliseconds
+        let response = try session.success(of: request)
+        session.show(response, "\(done) \(ClientSession.tasks(response.count(done)))")
+        if response.json?["stopped"]?.isTrue == true {
+            throw CommandFailure(.failed, "it was stopped by DELETE /operations/; the rest is as it was")
+        }
         return .done
     }
 
-    /// Says how many tasks an action concerns, and asks.
-    private static func confirm(_ session: ClientSession, _ verb: String, _ state: String?) throws(CommandFailure) {
+    /// How long a purge, kick or move may take: others are done first, and a million tasks take seconds.
+    private static let sweepTimeoutMilliseconds: Int64 = 86_400_000
+
+    /// Says how many tasks an action concerns, and asks if there are any.
+    private static func confirm(
+        _ session: ClientSession, _ verb: String, _ state: String?, to target: String? = nil
+    ) throws {
+        let known = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired", "all"]
+        if let state, !known.contains(state) {
+            throw UsageError("--state: unknown state '\(state)'; \(nearestName(to: state, among: known))")
+        }
         if session.invocation.has(ClientSession.yes) || session.invocation.has(ClientSession.curl) { return }
         let statistics = try session.success(
             of: ServerRequest(ServerRequest.target("/stats/", name: session.name))
         ).json
-        let all = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"]
-        let states = state == "all" ? all : state.map { [$0] } ?? ["ready", "delayed"]
+        let states = state == "all" ? known : state.map { [$0] } ?? ["ready", "delayed"]
         let count = states.reduce(0) { $0 + (statistics?[$1]?.count ?? 0) }
         let kind = state.map { "\($0) " } ?? ""
-        try session.confirm("\(verb) \(count) \(kind)\(count == 1 ? "task" : "tasks") of '\(session.name)'?")
+        if count == 0 { return }
+        let destination = target.map { " to '\($0)'" } ?? ""
+        try session.confirm(
+            "\(verb) \(count) \(kind)\(count == 1 ? "task" : "tasks") of '\(session.name)'\(destination)?")
     }
 }
 

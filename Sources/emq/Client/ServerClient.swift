@@ -19,6 +19,8 @@ final class ServerClient {
     private var receivers: [UInt64: (Result<ServerResponse, CommandFailure>) -> Void] = [:]
     private var otherReceivers: [UInt64: (borrowing ClientOutcome) -> Void] = [:]
     private var partReceivers: [UInt64: ([UInt8]) -> Void] = [:]
+    /// Why requests could not be sent; `turn` reports it, when their senders know their keys.
+    private var failures: [(UInt64, CommandFailure)] = []
 
     /// A client without connections.
     ///
@@ -56,7 +58,8 @@ final class ServerClient {
             receivers[key] = received
             http.send(sent, key: key)
         } catch {
-            received(.failure(error))
+            receivers[key] = received
+            failures.append((key, error))
         }
         return key
     }
@@ -83,7 +86,8 @@ final class ServerClient {
             partReceivers[key] = received
             http.send(sent, key: key)
         } catch {
-            ended(.failure(error))
+            receivers[key] = ended
+            failures.append((key, error))
         }
         return key
     }
@@ -132,7 +136,8 @@ final class ServerClient {
     /// Reports the responses, and the parts of them, that have arrived; false if there are none.
     private func advance() -> Bool {
         var parts: [(UInt64, [UInt8])] = []
-        var ended: [(UInt64, Result<ServerResponse, CommandFailure>)] = []
+        var ended: [(UInt64, Result<ServerResponse, CommandFailure>)] = failures.map { ($0.0, .failure($0.1)) }
+        failures = []
         var hasOthers = false
         http.advance(
             received: { key, _, part in parts.append((key, Array(copying: part))) },

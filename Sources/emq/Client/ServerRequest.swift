@@ -82,10 +82,18 @@ struct ServerResponse {
     /// Whether the request did what it asks for.
     var isSuccess: Bool { (200..<300).contains(status) }
 
+    /// Why a response that is a success cannot be one of emq's; nil if it may be one.
+    var strangeness: CommandFailure? {
+        if status == 204 || json != nil { return nil }
+        return CommandFailure(.failed, "the answer is not JSON, so it does not come from an emq server; check the URL")
+    }
+
     /// What a command says of a response that is no success, and its exit status.
     var failure: CommandFailure {
         let problem = json
-        let detail = problem?["detail"]?.text ?? "the server answered with the status \(status)"
+        let detail =
+            problem?["detail"]?.text
+            ?? "the server answered with the status \(status)\(status == 413 ? "" : ", as emq does not; check the URL")"
         let field = problem?["field"]?.text.map { " (field \($0))" } ?? ""
         let type = problem?["type"]?.text.flatMap { $0.split(separator: ":").last } ?? ""
         let advice = type.isEmpty ? "" : "; `emq errors \(type)` explains it"
@@ -96,6 +104,7 @@ struct ServerResponse {
         case 429, 503, 507:
             let pause = fields["retry-after"].map { "; try again in \($0) s" } ?? ""
             return CommandFailure(.refusedForNow, "\(detail)\(pause)")
+        case 502, 504: return CommandFailure(.notReachable, "\(detail); a proxy cannot reach the server")
         case 400, 413, 414, 415, 422: return CommandFailure(.usage, "\(detail)\(field)")
         default: return CommandFailure(.failed, "\(detail)\(field)\(advice)")
         }

@@ -77,7 +77,10 @@ enum TaskCommands {
         if response.json?["existing"]?.isTrue == true, !session.isJSON {
             Emq.printError("emq: an unfinished task has the key already")
         }
-        session.show(response, response.json?["id"]?.text ?? "")
+        guard let id = response.json?["id"]?.text else {
+            throw CommandFailure(.failed, "the answer has no id, so it does not come from an emq server; check the URL")
+        }
+        session.show(response, id)
         return .done
     }
 
@@ -170,20 +173,20 @@ enum TaskCommands {
         examples: [CommandExample("emq take mail --timeout 30s", "wait for a task for half a minute")]
     ) { session in
         let invocation = session.invocation
-        let wait = min(try invocation.milliseconds(of: timeout) ?? 0, 3_600_000)
         var body = Array("{\"queues\":[".utf8)
         for (index, queue) in session.operands.enumerated() {
             if index > 0 { body.append(UInt8(ascii: ",")) }
             body += string(queue)
         }
         let maximum = try invocation.number(of: maximum, in: 1...1000) ?? 1
-        body += Array("],\"max\":\(maximum),\"timeout\":\(wait)".utf8)
+        body += Array("],\"max\":\(maximum)".utf8)
         if let lease = try invocation.milliseconds(of: lease) { body += Array(",\"retry\":".utf8) + seconds(lease) }
         if let name = invocation.value(of: worker) { body += Array(",\"worker\":".utf8) + string(name) }
-        body.append(UInt8(ascii: "}"))
-        var request = ServerRequest("/wait/", json: body)
-        request.timeoutMilliseconds += wait
-        let response = try session.success(of: request)
+        let response = try session.wait(try invocation.milliseconds(of: timeout) ?? 0) { wait in
+            ServerRequest("/wait/", json: body + Array(",\"timeout\":\(wait)}".utf8))
+        } until: {
+            $0.members.isEmpty == false
+        }
         let tasks = response.json?.members.map(\.value) ?? []
         if session.isJSON {
             session.printBody(response)
@@ -324,21 +327,16 @@ enum TaskCommands {
         examples: [CommandExample("emq result AaH8ekX5cACuES467dOuXw --wait", "wait for the result")]
     ) { session in
         let limit = try session.invocation.milliseconds(of: timeout)
-        var rest = limit ?? (session.invocation.has(wait) ? .max : 0)
-        while true {
-            let step = min(rest, 3_600_000)
-            var request = ServerRequest(
-                ServerRequest.target("/result/", name: session.name, query: [("timeout", "\(step)")]))
-            request.timeoutMilliseconds += step
-            let response = try session.success(of: request)
-            let state = response.json?["state"]?.text ?? ""
-            if rest != .max { rest -= step }
-            let isOver = ["done", "dead", "cancelled", "expired"].contains(state)
-            if !isOver, rest > 0 { continue }
-            show(response, session)
-            if state == "done" { return .done }
-            throw CommandFailure(isOver ? .failed : .nothing, "the task is \(state)")
+        let ends = ["done", "dead", "cancelled", "expired"]
+        let response = try session.wait(limit ?? (session.invocation.has(wait) ? .max : 0)) { wait in
+            ServerRequest(ServerRequest.target("/result/", name: session.name, query: [("timeout", "\(wait)")]))
+        } until: {
+            ends.contains($0["state"]?.text ?? "")
         }
+        let state = response.json?["state"]?.text ?? "unknown"
+        show(response, session)
+        if state == "done" { return .done }
+        throw CommandFailure(ends.contains(state) ? .failed : .nothing, "the task is \(TextTable.visible(state))")
     }
 
     /// Prints the result of a response: as JSON for programs, so that they can tell a text from a number.

@@ -104,7 +104,7 @@ final class TaskExport {
                 after = nil
                 continue
             }
-            guard response.isSuccess else { throw response.failure }
+            if let failure = response.isSuccess ? response.strangeness : response.failure { throw failure }
             if count == 0, after == nil { try setClock() }
             let page = response.json?.members.map(\.value) ?? []
             guard let last = page.last?["id"]?.text else { return }
@@ -140,7 +140,7 @@ final class TaskExport {
                     .notAllowed,
                     "the queue hides the content of its tasks; use a token with the permission admin for it")
             }
-            let size = Int(members["content_bytes"]?.number ?? 0) + 2048
+            let size = (members["content_bytes"]?.count ?? 0) + 2048
             if bytes + size > Self.maximumBytes, !ids.isEmpty {
                 try print(ids, state)
                 (ids, bytes) = ([], 0)
@@ -181,7 +181,7 @@ final class TaskExport {
         let text = lines.compactMap(\.self)
         count += text.count
         if !text.isEmpty {
-            Emq.print(text.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "\n"))
+            session.print(json: text.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "\n"))
         }
     }
 

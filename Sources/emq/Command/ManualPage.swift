@@ -27,6 +27,12 @@ enum ManualPage {
             ".TP", "EMQ_CONTEXT", "The context to use.",
             ".TP", "EMQ_CA", "Issuers to trust beside the system's, for an https URL.",
             ".TP", "NO_COLOR", "If it is set, there are no colours.",
+            ".TP", "VISUAL, EDITOR", "The editor of \\fBconfig edit\\fR; vi if neither is set.",
+            ".SH FILES",
+            ".TP", "~/.config/emq/contexts.json",
+            "The contexts. It is below XDG_CONFIG_HOME if that is set. Only you can read it.",
+            ".TP", "~/.local/state/emq/",
+            "How far files of tasks have been added, while that goes on. It is below XDG_STATE_HOME if that is set.",
         ]
         return lines.joined(separator: "\n")
     }
