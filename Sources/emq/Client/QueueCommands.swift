@@ -14,12 +14,16 @@ enum QueueCommands {
         "name", "ready", "delayed", "dispatched", "dead", "oldest_ready", "enqueued", "done", "failed", "rate",
         "waiters", "paused",
     ]
-    private static let limit = CommandOption(
-        "--limit", "N", letter: "n", "show at most N (default: all queues; 20 tasks)")
-    private static let state = CommandOption(
-        "--state", "STATE",
-        completion: .words(["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"]),
-        "only tasks in this state")
+    private static let limit = CommandOption("--limit", "N", letter: "n", "show at most N queues (default: all)")
+    private static let taskLimit = CommandOption("--limit", "N", letter: "n", "show at most N tasks (default 20)")
+    private static let states = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"]
+    private static let peekState = state("show tasks in this state (default ready)", states)
+    private static let purgeState = state("tasks in this state, or all (default: ready and delayed)", states + ["all"])
+    private static let moveState = state("tasks in this state, or all (default ready)", states + ["all"])
+
+    private static func state(_ text: String, _ words: [String]) -> CommandOption {
+        CommandOption("--state", "STATE", completion: .words(words), text)
+    }
 
     // MARK: Looking
 
@@ -110,12 +114,12 @@ enum QueueCommands {
                 + "between. The time, in Unix seconds, is when the task was enqueued, was dispatched or ended, or when it "
                 + "is due."
         ],
-        options: [state, limit],
+        options: [peekState, taskLimit],
         examples: [CommandExample("emq peek mail --state dead", "see which tasks have died, and why")]
     ) { session in
-        let count = try session.invocation.number(of: limit, in: 1...1000) ?? 20
+        let count = try session.invocation.number(of: taskLimit, in: 1...1000) ?? 20
         let query: [(String, String?)] = [
-            ("state", session.invocation.value(of: state)), ("n", "\(count)"),
+            ("state", session.invocation.value(of: peekState)), ("n", "\(count)"),
             // A row has no room for more.
             ("content_limit", session.terminal.isOutput && !session.isJSON ? "200" : nil),
         ]
@@ -127,7 +131,7 @@ enum QueueCommands {
         }
         let table = TaskViews(session.terminal, response).table(ofPeek: response.json)
         if table.rows.isEmpty {
-            let state = session.invocation.value(of: state) ?? "ready"
+            let state = session.invocation.value(of: peekState) ?? "ready"
             throw CommandFailure(.nothing, "'\(session.name)' has no \(state) tasks")
         }
         session.print(table)
@@ -137,14 +141,16 @@ enum QueueCommands {
     // MARK: Acting
 
     static let pause = ClientSession.command(
-        "pause", .queues, "QUEUE...", count: 1...1000, completion: .queue, "stop dispatching tasks of queues"
+        "pause", .queues, "QUEUE...", count: 1...1000, completion: .queue, "stop dispatching tasks of queues",
+        examples: [CommandExample("emq pause mail", "let workers have no more tasks of a queue")]
     ) { session in
         try session.each(
             { ServerRequest(ServerRequest.target("/pause/", name: $0), method: "POST") }, { "paused \($0)" })
     }
 
     static let resume = ClientSession.command(
-        "resume", .queues, "QUEUE...", count: 1...1000, completion: .queue, "dispatch tasks of paused queues again"
+        "resume", .queues, "QUEUE...", count: 1...1000, completion: .queue, "dispatch tasks of paused queues again",
+        examples: [CommandExample("emq resume mail", "let workers go on")]
     ) { session in
         try session.each(
             { ServerRequest(ServerRequest.target("/resume/", name: $0), method: "POST") }, { "resumed \($0)" })
@@ -152,11 +158,11 @@ enum QueueCommands {
 
     static let purge = ClientSession.command(
         "purge", .queues, "QUEUE", count: 1...1, completion: .queue, "delete tasks of a queue",
-        options: [state, ClientSession.yes],
+        options: [purgeState, ClientSession.yes],
         examples: [CommandExample("emq purge mail --state dead", "delete the dead tasks")]
     ) { session in
-        let query: [(String, String?)] = [("state", session.invocation.value(of: state))]
-        try confirm(session, "Delete", session.invocation.value(of: state))
+        let query: [(String, String?)] = [("state", session.invocation.value(of: purgeState))]
+        try confirm(session, "Delete", session.invocation.value(of: purgeState))
         return try sweep(session, ServerRequest.target("/purge/", name: session.name, query: query), "purged")
     }
 
@@ -171,11 +177,13 @@ enum QueueCommands {
 
     static let move = ClientSession.command(
         "move", .queues, "QUEUE TO", count: 2...2, completion: .queue, "move tasks to another queue",
-        options: [state, ClientSession.yes],
+        options: [moveState, ClientSession.yes],
         examples: [CommandExample("emq move mail mail-slow --state ready", "move what waits")]
     ) { session in
-        let query: [(String, String?)] = [("to", session.operands[1]), ("state", session.invocation.value(of: state))]
-        try confirm(session, "Move", session.invocation.value(of: state) ?? "ready", to: session.operands[1])
+        let query: [(String, String?)] = [
+            ("to", session.operands[1]), ("state", session.invocation.value(of: moveState)),
+        ]
+        try confirm(session, "Move", session.invocation.value(of: moveState) ?? "ready", to: session.operands[1])
         return try sweep(session, ServerRequest.target("/move/", name: session.name, query: query), "moved")
     }
 
@@ -198,7 +206,7 @@ enum QueueCommands {
     private static func confirm(
         _ session: ClientSession, _ verb: String, _ state: String?, to target: String? = nil
     ) throws {
-        let known = ["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired", "all"]
+        let known = Self.states + ["all"]
         if let state, !known.contains(state) {
             throw UsageError("--state: unknown state '\(state)'; \(nearestName(to: state, among: known))")
         }
@@ -209,7 +217,11 @@ enum QueueCommands {
         let states = state == "all" ? known : state.map { [$0] } ?? ["ready", "delayed"]
         let count = states.reduce(0) { $0 + (statistics?[$1]?.count ?? 0) }
         let kind = state.map { "\($0) " } ?? ""
-        if count == 0 { return }
+        if count == 0 {
+            let dead = statistics?["dead"]?.count ?? 0
+            let hint = dead > 0 && !states.contains("dead") ? "; \(dead) are dead (--state dead)" : ""
+            throw CommandFailure(.nothing, "there is nothing to \(verb.lowercased()) in '\(session.name)'\(hint)")
+        }
         let destination = target.map { " to '\($0)'" } ?? ""
         try session.confirm(
             "\(verb) \(count) \(kind)\(count == 1 ? "task" : "tasks") of '\(session.name)'\(destination)?")

@@ -98,6 +98,10 @@ struct ServerResponse {
         let type = problem?["type"]?.text.flatMap { $0.split(separator: ":").last } ?? ""
         let advice = type.isEmpty ? "" : "; `emq errors \(type)` explains it"
         switch status {
+        case 401 where type == "authentication-required":
+            return CommandFailure(
+                .notAllowed,
+                "the server requires a token; set EMQ_TOKEN or EMQ_TOKEN_FILE, or use a context that has one")
         case 401: return CommandFailure(.notAllowed, "\(detail)\(advice)")
         case 403: return CommandFailure(.notAllowed, "\(detail)\(advice)")
         case 404: return CommandFailure(.nothing, detail)

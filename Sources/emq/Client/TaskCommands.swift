@@ -159,6 +159,10 @@ enum TaskCommands {
     // MARK: Working
 
     private static let timeout = CommandOption("--timeout", "TIME", "how long to wait (default: not at all)")
+    private static let waitLimit = CommandOption("--timeout", "TIME", "wait at most so long; --wait alone has no limit")
+    private static let newLease = CommandOption(
+        "--lease", "TIME", "how long you may hold the tasks (default: as when they were added)")
+    private static let pause = CommandOption("--delay", "TIME", "try it again after this time (default: its backoff)")
     private static let maximum = CommandOption("--max", "N", letter: "n", "take up to N tasks (default 1)")
     private static let worker = CommandOption("--worker", "NAME", "a name to show with the tasks")
 
@@ -169,7 +173,7 @@ enum TaskCommands {
                 + "--json, the server's array. You hold the tasks until their leases run out: use ack or nack with the "
                 + "receipts."
         ],
-        options: [timeout, maximum, lease, worker],
+        options: [timeout, maximum, newLease, worker],
         examples: [CommandExample("emq take mail --timeout 30s", "wait for a task for half a minute")]
     ) { session in
         let invocation = session.invocation
@@ -180,7 +184,7 @@ enum TaskCommands {
         }
         let maximum = try invocation.number(of: maximum, in: 1...1000) ?? 1
         body += Array("],\"max\":\(maximum)".utf8)
-        if let lease = try invocation.milliseconds(of: lease) { body += Array(",\"retry\":".utf8) + seconds(lease) }
+        if let lease = try invocation.milliseconds(of: newLease) { body += Array(",\"retry\":".utf8) + seconds(lease) }
         if let name = invocation.value(of: worker) { body += Array(",\"worker\":".utf8) + string(name) }
         let response = try session.wait(try invocation.milliseconds(of: timeout) ?? 0) { wait in
             ServerRequest("/wait/", json: body + Array(",\"timeout\":\(wait)}".utf8))
@@ -228,23 +232,29 @@ enum TaskCommands {
 
     static let nack = ClientSession.command(
         "nack", .tasks, "RECEIPT...", count: 1...10_000, "refuse tasks: the work failed",
-        options: [error, delay, isDead, isReleased]
+        options: [error, pause, isDead, isReleased],
+        examples: [
+            CommandExample(
+                "emq nack AaH8ekX5cACuES467dOuXw@9611871ae783c074 --error 'no route' --delay 5m",
+                "try a task again later")
+        ]
     ) { session in
         var body = ids(session)
         if let text = session.invocation.value(of: error) { body += Array(",\"error\":".utf8) + string(text) }
-        if let pause = try session.invocation.milliseconds(of: delay) {
-            body += Array(",\"delay\":".utf8) + seconds(pause)
+        if let length = try session.invocation.milliseconds(of: pause) {
+            body += Array(",\"delay\":".utf8) + seconds(length)
         }
         if session.invocation.has(isDead) { body += Array(",\"dead\":true".utf8) }
         if session.invocation.has(isReleased) { body += Array(",\"release\":true".utf8) }
-        return try finish(session, "/nak/", body, session.invocation.has(isDead) ? "dead" : "requeued")
+        return try finish(session, "/nak/", body, "requeued", "dead")
     }
 
     static let touch = ClientSession.command(
-        "touch", .tasks, "RECEIPT...", count: 1...10_000, "restart the leases of tasks", options: [lease, progress]
+        "touch", .tasks, "RECEIPT...", count: 1...10_000, "restart the leases of tasks", options: [newLease, progress],
+        examples: [CommandExample("emq touch AaH8ekX5cACuES467dOuXw@9611871ae783c074", "hold a task for longer")]
     ) { session in
         var body = ids(session)
-        if let length = try session.invocation.milliseconds(of: lease) {
+        if let length = try session.invocation.milliseconds(of: newLease) {
             body += Array(",\"retry\":".utf8) + seconds(length)
         }
         if let value = session.invocation.value(of: progress) {
@@ -273,12 +283,18 @@ enum TaskCommands {
 
     /// Sends the body, and says which tasks were no longer held.
     private static func finish(
-        _ session: ClientSession, _ path: String, _ body: [UInt8], _ counted: String
+        _ session: ClientSession, _ path: String, _ body: [UInt8], _ counts: String...
     ) throws(CommandFailure) -> ExitCode {
         let response = try session.success(of: ServerRequest(path, json: body + [UInt8(ascii: "}")]))
         let missing = response.json?["missing"]?.members.compactMap { $0.value.text } ?? []
-        session.show(response, "\(counted) \(ClientSession.tasks(response.json?[counted]?.count ?? 0))")
-        for id in missing { Emq.printError("emq: not held any more: \(id)") }
+        let numbers = counts.map { ($0, response.json?[$0]?.count ?? 0) }
+        // The first one says that there are none, too.
+        let said = numbers.enumerated().filter {
+            $0.element.1 > 0 || $0.offset == 0 && numbers.allSatisfy { $0.1 == 0 }
+        }
+        session.show(
+            response, said.map { "\($0.element.0) \(ClientSession.tasks($0.element.1))" }.joined(separator: ", "))
+        for id in missing { Emq.printError("emq \(session.invocation.command.name): nobody holds \(id) now") }
         return missing.isEmpty ? .done : .nothing
     }
 
@@ -321,12 +337,13 @@ enum TaskCommands {
         "result", .tasks, "ID", count: 1...1, "show a task's result",
         text: [
             "Prints the result as JSON; on a terminal, with a line for each member if it is long. The exit status is 1 if "
-                + "the task died, expired or was cancelled, and 3 if it has not ended."
+                + "the task died, expired or was cancelled, and 3 if it has not ended. A task that has ended is kept only if "
+                + "it was added with --keep, or while somebody waits."
         ],
-        options: [wait, timeout, plain],
+        options: [wait, waitLimit, plain],
         examples: [CommandExample("emq result AaH8ekX5cACuES467dOuXw --wait", "wait for the result")]
     ) { session in
-        let limit = try session.invocation.milliseconds(of: timeout)
+        let limit = try session.invocation.milliseconds(of: waitLimit)
         let ends = ["done", "dead", "cancelled", "expired"]
         let response = try session.wait(limit ?? (session.invocation.has(wait) ? .max : 0)) { wait in
             ServerRequest(ServerRequest.target("/result/", name: session.name, query: [("timeout", "\(wait)")]))
@@ -334,7 +351,7 @@ enum TaskCommands {
             ends.contains($0["state"]?.text ?? "")
         }
         let state = response.json?["state"]?.text ?? "unknown"
-        show(response, session)
+        if state == "done" || session.isJSON || response.json?["result"] != nil { show(response, session) }
         if state == "done" { return .done }
         throw CommandFailure(ends.contains(state) ? .failed : .nothing, "the task is \(TextTable.visible(state))")
     }
@@ -355,7 +372,8 @@ enum TaskCommands {
     }
 
     static let cancel = ClientSession.command(
-        "cancel", .tasks, "ID...", count: 1...1000, "cancel tasks"
+        "cancel", .tasks, "ID...", count: 1...1000, "cancel tasks",
+        examples: [CommandExample("emq cancel AaH8ekX5cACuES467dOuXw", "cancel a task; a worker that holds it stops")]
     ) { session in
         try session.each(
             { ServerRequest(ServerRequest.target("/task/", name: $0), method: "DELETE") }, { "cancelled \($0)" })
