@@ -50,6 +50,8 @@ final class ClientConnection: ClientSource {
     private var isWritable = true
     /// The peer will send nothing more; what it sent may still have to be read.
     private(set) var hasEnded = false
+    /// This side has ended, and only reads.
+    private(set) var hasEndedSending = false
 
     /// Starts to connect. `takeConnectResult` tells the result once `hasNews` is true.
     ///
@@ -93,6 +95,13 @@ final class ClientConnection: ClientSource {
         exchange = nil
         loop.unwatch(transport.descriptor, for: self)
         transport.close(isReset: false)
+    }
+
+    /// Ends this side; what the peer sends is still read.
+    func endSending() {
+        if !isOpen || hasEndedSending { return }
+        hasEndedSending = true
+        transport.endOutput()
     }
 
     override func ready(events: UInt32) {

@@ -187,6 +187,13 @@ final class ClientExchange: ClientSource {
         }
     }
 
+    /// Ends this side of the connection; false if the request has not been sent as a whole.
+    func endSending() -> Bool {
+        guard phase == .exchanging, isSent, let connection else { return false }
+        connection.endSending()
+        return true
+    }
+
     private func restartIdleTime() {
         if let limit = request.idleTimeoutMilliseconds { phaseDeadline = loop.time(in: limit) }
     }
@@ -251,7 +258,9 @@ final class ClientExchange: ClientSource {
     private func complete() {
         guard let connection, let parser else { return }
         self.connection = nil
-        let isReusable = parser.head.isPersistent && isSent && input.count == parser.length && connection.isQuiet
+        let isReusable =
+            parser.head.isPersistent && isSent && !connection.hasEndedSending && input.count == parser.length
+            && connection.isQuiet
         client.release(connection, isReusable: isReusable)
         if followRedirect(parser.head) { return }
         if failure == nil, beginDecoding() { decode() } else { close() }

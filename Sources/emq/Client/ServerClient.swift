@@ -126,6 +126,12 @@ final class ServerClient {
         }
     }
 
+    /// Asks the server to answer a request now: a wait for tasks ends when this side of its connection does. The receiver
+    /// is called as usual.
+    ///
+    /// - Returns: false if the request has not been sent as a whole. Then nothing happens.
+    func endSending(_ key: UInt64) -> Bool { receivers[key] != nil && http.endSending(key) }
+
     /// Waits until something happens or the loop's time is `deadline`, and reports the responses that have arrived.
     func turn(until deadline: Int64?) {
         if advance() { return }
