@@ -1,5 +1,5 @@
-// Signals. The first SIGTERM or SIGINT stops the server in good order, the second stops it at once. SIGHUP makes it
-// read its certificate and its tokens again.
+// Signals. The first SIGTERM or SIGINT stops the program in good order, the second stops it at once. SIGHUP makes the
+// server read its certificate and its tokens again, and stops a program that belongs to a terminal.
 
 import CLinux
 import Glibc
@@ -11,10 +11,16 @@ final class Shutdown: EventSource {
     private let drainMilliseconds: Int64
     private var signals = 0
     private var isReloadAsked = false
+    private let hangUpStops: Bool
     /// When the server stops, even if tasks are still dispatched; nil until stopping has begun.
     private(set) var deadline: Int64?
 
-    init(drainMilliseconds: Int64) { self.drainMilliseconds = drainMilliseconds }
+    /// - Parameters:
+    ///   - drainMilliseconds: how long stopping may take.
+    ///   - hangUpStops: whether SIGHUP asks to stop. Then one that was ignored at the start, as by `nohup`, still is.
+    init(drainMilliseconds: Int64, hangUpStops: Bool = false) {
+        (self.drainMilliseconds, self.hangUpStops) = (drainMilliseconds, hangUpStops)
+    }
 
     deinit { if descriptor >= 0 { close(descriptor) } }
 
@@ -35,7 +41,9 @@ final class Shutdown: EventSource {
     func watch(on loop: EventLoop) throws(SystemError) {
         var set = sigset_t()
         unsafe sigemptyset(&set)
-        for signal in [SIGTERM, SIGINT, SIGHUP] { unsafe sigaddset(&set, signal) }
+        for signal in [SIGTERM, SIGINT] { unsafe sigaddset(&set, signal) }
+        // A blocked signal would arrive even if it is ignored.
+        if !hangUpStops || !isHangUpIgnored { unsafe sigaddset(&set, SIGHUP) }
         unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
         // A failed write returns an error instead: to a file at its limit (`ulimit -f`), or to standard error without a
         // reader.
@@ -46,10 +54,24 @@ final class Shutdown: EventSource {
         try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
     }
 
+    private var isHangUpIgnored: Bool {
+        var action = sigaction()
+        guard unsafe sigaction(SIGHUP, nil, &action) == 0 else { return false }
+        return unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+            == unsafeBitCast(SIG_IGN, to: Int.self)
+    }
+
     override func ready(events: UInt32) {
         var info = signalfd_siginfo()
         while unsafe read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
-            if info.ssi_signo == UInt32(SIGHUP) { isReloadAsked = true } else { ask() }
+            if info.ssi_signo != UInt32(SIGHUP) {
+                ask()
+            } else if !hangUpStops {
+                isReloadAsked = true
+            } else if !isAsked {
+                // The end of a terminal may send more than one, which must not count as the second signal.
+                ask()
+            }
         }
     }
 
