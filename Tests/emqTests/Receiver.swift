@@ -31,6 +31,8 @@ enum Step {
     case sendEndlessly(String)
     /// Waits until the test opens the path, or the peer closes.
     case hold
+    /// Waits until the peer ends its side of the connection.
+    case awaitEnd
     /// Ends the connection.
     case close
     case reset
@@ -170,6 +172,9 @@ private final class State: @unchecked Sendable {
                 return false
             }
             return true
+        case .awaitEnd:
+            while !locked(\.isEnding) { if connection.isReadable(withinMilliseconds: 5) { return true } }
+            return false
         case .close: return false
         case .reset:
             connection.resetOnClose()

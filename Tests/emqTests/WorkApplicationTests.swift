@@ -1,4 +1,4 @@
-// `emq work --http` with the real program; and what a worker says to servers that refuse.
+// `emq work --http` with the real program.
 
 import Foundation
 import Support
@@ -86,62 +86,5 @@ import Testing
             let task = try server.task(id)
             #expect(task["state"] as? String == "ready" && task["attempt"] as? Int == 0, "\(task)")
         }
-    }
-
-    // MARK: A server that refuses
-
-    /// The response to a wait: tasks with these ids, with leases of a second.
-    private func tasks(_ ids: [String]) -> Step {
-        let list = ids.map { #"{"id":"\#($0)","receipt":"\#($0)@1","queue":"w","content":1,"attempt":1,"retry":1}"# }
-        return .answer("200 OK", "[\(list.joined(separator: ","))]")
-    }
-
-    private func start(_ arguments: [String]) throws -> WorkerProcess {
-        try WorkSite(port: receiver.port).start(["w", "--max-time", "1h"] + arguments)
-    }
-
-    @Test func aRefusedReportDoesNotTakeOthersWithIt() throws {
-        receiver.script("/wait/", [tasks(["a", "b"])], [.hold])
-        receiver.script("/ack/", [.answer("400 Bad Request")])
-        receiver.script("/nak/", [.answer("200 OK", "{}")])
-        // The outcomes of one process arrive together.
-        let lines = #"printf '{"id":"a","result":1}\n{"id":"b","log":"l"}\n'"#
-        let worker = try start([
-            "-j", "2", "--persistent", "--", "sh", "-c", "read -r one; read -r two; \(lines); sleep 600",
-        ])
-        // First both, then each alone; the one with a log once more without it; then the result makes a failure.
-        let acks = try receiver.wait("/ack/", 4).map(\.body)
-        #expect(acks[0] == #"{"tasks":[{"id":"a@1","result":1},{"id":"b@1","log":"l"}]}"#)
-        #expect(acks[1] == #"{"tasks":[{"id":"a@1","result":1}]}"#)
-        #expect(Array(acks[2...3]) == [#"{"tasks":[{"id":"b@1","log":"l"}]}"#, #"{"tasks":[{"id":"b@1"}]}"#])
-        let naks = try receiver.wait("/nak/")
-        #expect(naks[0].body.hasPrefix(#"{"ids":["a@1"],"error":"the server refuses the result: "#))
-        try worker.waitFor("b: the server refuses the outcome")
-    }
-
-    @Test func aServerWithoutRoomGetsNoLog() throws {
-        receiver.script("/wait/", [tasks(["a"])], [.hold])
-        receiver.script("/ack/", [.answer("503 Service Unavailable")], [.answer("200 OK", "{}")])
-        let script = #"read -r one; echo '{"id":"a","result":1,"log":"l"}'; sleep 600"#
-        let worker = try start(["--persistent", "--", "sh", "-c", script])
-        let acks = try receiver.wait("/ack/", 2).map(\.body)
-        #expect(acks[1] == #"{"tasks":[{"id":"a@1","result":1}]}"#)
-        withExtendedLifetime(worker) {}
-    }
-
-    @Test func leasesAreExtendedSoonAfterAFailure() throws {
-        let marker = Scratch()
-        receiver.script("/wait/", [tasks(["a"])], [.hold])
-        receiver.script(
-            "/touch/", [.answer("500 Internal Server Error")], [.answer("429 Too Many Requests")], [.close],
-            [.answer("200 OK", #"{"touched":1,"missing":[]}"#)],
-            [.answer("200 OK", #"{"touched":0,"missing":["a@1"]}"#)])
-        let worker = try start(["--", "sh", "-c", "echo $$ >> $0; exec sleep 600", marker.path])
-        let processes = try marker.processes(1)
-        // Only the server's word ends the work.
-        try receiver.wait("/touch/", 4)
-        #expect(isRunning(processes[0]) && !worker.error.contains("lease is lost"))
-        try worker.waitFor("a: the lease is lost or the task cancelled")
-        #expect(!isRunning(processes[0]))
     }
 }

@@ -74,16 +74,23 @@ import Testing
 
     @Test func tenFailuresOfDifferentTasksBrake() {
         var brake = FailureBrake()
-        func note(_ isFailure: Bool, _ task: String, now: Int64 = 0) -> Bool {
-            brake.note(isFailure: isFailure, task: task, now: now)
+        func note(_ isFailure: Bool, _ task: String, begunAt: Int64 = 0, now: Int64 = 0) -> Bool {
+            brake.note(isFailure: isFailure, task: task, begunAt: begunAt, now: now)
         }
         for number in 0..<9 { #expect(!note(true, "\(number)")) }
         // The same task again is its own fault.
         for _ in 0..<20 { #expect(!note(true, "3")) }
         #expect(note(true, "9", now: 5) && brake.isOn && brake.resumesAt == 1005)
-        #expect(!note(true, "9", now: 1005) && brake.resumesAt == 3005)
-        for _ in 0..<20 { _ = note(true, "9") }
-        #expect(brake.resumesAt == 60_000)
+        // Tasks that were in work already do not make the pause longer, even if they fail after it.
+        for now in [5, 6, 1004, 1005, 9000] { #expect(!note(true, "9", begunAt: 5, now: Int64(now))) }
+        #expect(brake.resumesAt == 1005)
+        #expect(!note(true, "9", begunAt: 1005, now: 1005) && brake.resumesAt == 3005)
+        for _ in 0..<20 {
+            let start = brake.resumesAt
+            #expect(!note(true, "9", begunAt: start, now: start))
+        }
+        let last = brake.resumesAt
+        #expect(!note(true, "9", begunAt: last, now: last) && brake.resumesAt == last + 60_000)
         #expect(note(false, "9") && !brake.isOn)
         #expect(!note(false, "9"))
     }
@@ -96,7 +103,7 @@ import Testing
         (.signalled(9), .failed(error: "killed by signal 9: oops")),
         (.notStarted(E2BIG), .dead(error: "Argument list too long: oops")),
         (.notStarted(ENOENT), .cannotRun(reason: "No such file or directory: oops")),
-        (.notStarted(EAGAIN), .released(delay: 1)),
+        (.notStarted(EMFILE), .notStarted(reason: "Too many open files")),
     ])
     func theEndOfACommandDecides(end: SubprocessEnd, wanted: WorkOutcome) {
         #expect(WorkOutcome(end, lastLines: "oops", deadStatuses: [65]) == wanted)

@@ -59,7 +59,7 @@ import Testing
         let processes = try marker.processes(1)
         worker.signal(SIGTERM)
         if signals == 2 {
-            try worker.waitFor("a second signal stops them at once")
+            try worker.waitFor("asked to stop: 1 task in work has 1h to end; a second signal stops it at once")
             worker.signal(SIGTERM)
         }
         #expect(try worker.exitStatus() == 0)
@@ -78,6 +78,35 @@ import Testing
         #expect(truncate(marker.path, 0) == 0)
         #expect(try worker.exitStatus() == 0)
         #expect(try server.state(id) == "done")
+    }
+
+    @Test func aWorkerOutlivesItsTerminalUnderNohup() throws {
+        let id = try server.enqueue("w", #""keep": 600"#)
+        let script = "echo >> $0; while test -s $0; do sleep 0.01; done"
+        let worker = try site.start(["w", "--", "sh", "-c", script, marker.path], through: ["/usr/bin/nohup"])
+        try marker.wait(1)
+        worker.signal(SIGHUP)
+        // If the first one counted, this would be the second one, which stops the command.
+        worker.signal(SIGTERM)
+        try worker.waitFor("asked to stop")
+        #expect(truncate(marker.path, 0) == 0)
+        #expect(try worker.exitStatus() == 0)
+        #expect(try server.state(id) == "done")
+    }
+
+    @Test func otherCommandsHaveTheGraceWhenOneCannotBeRun() throws {
+        let id = try server.enqueue("w", #""content": 1"#)
+        try server.enqueue("w", #""content": 2"#)
+        let script = """
+            if test $1 = 1; then trap '' TERM; echo $$ >> $0; sleep 600; sleep 600; fi
+            until test -s $0; do sleep 0.01; done; exit 127
+            """
+        let result = try site.run([
+            "w", "-j", "2", "--grace", "100ms", "--", "sh", "-c", script, marker.path, "{.}",
+        ])
+        #expect(result.status == 1 && result.error.contains("giving the task back"), "\(result.error)")
+        #expect(try !isRunning(marker.processes(1)[0]))
+        #expect(try server.state(id) == "ready")
     }
 
     @Test func aCancelledTaskStopsItsCommand() throws {

@@ -169,6 +169,28 @@ import Testing
         #expect(time.status == 0 && time.error.contains("--max-time is over"))
     }
 
+    /// A shell that sets the limit of open files, for as long as it can be raised again or for good.
+    private func limitingFiles(_ option: String) -> [String] {
+        ["/bin/sh", "-c", "ulimit \(option) 40; exec \"$@\"", "sh"]
+    }
+
+    @Test func aLowLimitOfOpenFilesIsRaised() throws {
+        let marker = Scratch()
+        try server.enqueueAll("w", Array(0..<30))
+        let worker = try site.start(
+            ["w", "-j", "30", "--grace", "0", "--", "sh", "-c", "echo $$ >> $0; exec sleep 600", marker.path],
+            through: limitingFiles("-Sn"))
+        try marker.wait(30)
+        #expect(!worker.error.contains("cannot start another command"), "\(worker.error)")
+    }
+
+    @Test func aWorkerSaysOnceThatTheSystemIsShort() throws {
+        try server.enqueueAll("w", Array(0..<30))
+        let worker = try site.start(
+            ["w", "-j", "30", "--grace", "0", "--", "sh", "-c", "exec sleep 600"], through: limitingFiles("-n"))
+        try worker.waitFor("cannot start another command now: Too many open files")
+    }
+
     @Test func aWorkerSlowsDownWhenEverythingFails() throws {
         for number in 0..<11 { try server.enqueue("w", "\"content\": \(number), \"max_retries\": 0") }
         let result = try site.run(["w", "--exit-when-empty", "--", "sh", "-c", "test $0 = 10", "{.}"])

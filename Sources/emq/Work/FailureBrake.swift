@@ -16,10 +16,11 @@ struct FailureBrake {
     /// Whether only one task at a time may be tried.
     var isOn: Bool { pause > 0 }
 
-    /// Notes the outcome of a task.
+    /// Notes the outcome of a task. While the brake is on, a failure makes the next pause longer only if the work on the
+    /// task began after the last one: those in work when the brake goes on say nothing new.
     ///
     /// - Returns: whether the brake has just gone on or off.
-    mutating func note(isFailure: Bool, task: String, now: Int64) -> Bool {
+    mutating func note(isFailure: Bool, task: String, begunAt: Int64, now: Int64) -> Bool {
         guard isFailure else {
             defer { self = FailureBrake() }
             return isOn
@@ -27,6 +28,8 @@ struct FailureBrake {
         if !isOn {
             failed.insert(task)
             if failed.count < Self.threshold { return false }
+        } else if begunAt < resumesAt {
+            return false
         }
         let isNew = !isOn
         pause = min(max(2 * pause, Self.pauseMilliseconds.lowerBound), Self.pauseMilliseconds.upperBound)

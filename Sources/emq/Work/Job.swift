@@ -12,17 +12,13 @@ class Job {
         case timedOut
     }
 
-    let task: WorkTask
+    var task: WorkTask { lease.task }
     /// Its place among those that run at once.
     let slot: Int
+    let lease: TaskLease
+    /// When the work on it began.
+    let begunAt: Int64
     private(set) var stopping: Stopping?
-    /// When the lease is extended next.
-    private(set) var touchesAt: Int64
-    let touchMilliseconds: Int64
-    /// How long the next pause is after an extension that the server did not answer.
-    private var touchPause = Job.touchPauseMilliseconds.lowerBound
-    /// Whether an extension is on its way.
-    private(set) var isTouching = false
     /// The progress that the server does not know of yet, as JSON.
     var progress: [UInt8]?
     /// When the lease ends, if nothing extends it, in milliseconds since the Unix epoch.
@@ -30,18 +26,14 @@ class Job {
     private var timesOutAt = Int64.max
     private var endsAt = Int64.max
 
-    /// The pauses between attempts to extend a lease, in milliseconds. Each is twice the one before.
-    private static let touchPauseMilliseconds: ClosedRange<Int64> = 250...5000
-
     init(_ task: WorkTask, slot: Int, now: Int64) {
-        (self.task, self.slot) = (task, slot)
-        touchMilliseconds = max(task.leaseMilliseconds / 3, 100)
-        touchesAt = now + touchMilliseconds
+        (self.slot, begunAt) = (slot, now)
+        lease = TaskLease(task, now: now)
         leaseEnd = now + task.leaseMilliseconds
     }
 
     /// When `review` has something to do, or the lease is to be extended.
-    var nextTime: Int64 { min(touchesAt, timesOutAt, endsAt) }
+    var nextTime: Int64 { min(lease.touchesAt, timesOutAt, endsAt) }
 
     /// Asks what runs to end.
     func askToEnd(now: Int64) {}
@@ -52,26 +44,6 @@ class Job {
     /// Lets the task's time begin.
     func startClock(timeoutMilliseconds: Int64?, now: Int64) {
         timesOutAt = timeoutMilliseconds.map { now + $0 } ?? .max
-    }
-
-    // MARK: The lease
-
-    /// Notes that an extension is on its way.
-    func beginTouch() {
-        isTouching = true
-        touchesAt = .max
-    }
-
-    /// Notes the answer to an extension. Without one, the next attempt follows soon.
-    func endTouch(isAnswered: Bool, now: Int64) {
-        isTouching = false
-        if isAnswered {
-            touchPause = Self.touchPauseMilliseconds.lowerBound
-            touchesAt = now + touchMilliseconds
-        } else {
-            touchesAt = now + min(touchPause, touchMilliseconds)
-            touchPause = min(2 * touchPause, Self.touchPauseMilliseconds.upperBound)
-        }
     }
 
     // MARK: Stopping

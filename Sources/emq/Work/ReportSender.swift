@@ -8,6 +8,8 @@ final class ReportSender {
     /// What the server said to a report.
     enum Answer {
         case taken
+        /// It never takes them as they are. They have been changed, or given up.
+        case refused
         /// It did not answer, or not now.
         case away(CommandFailure)
         /// The worker may not say so.
@@ -15,31 +17,49 @@ final class ReportSender {
     }
 
     private struct Report {
-        let task: WorkTask
+        let lease: TaskLease
         var outcome: WorkOutcome
         /// The end of what was printed for the task.
         var log: String
         /// Whether it is sent in a request of its own, because a request with it was refused.
         var isAlone = false
+        /// Whether the server has not taken it when it was sent.
+        var isPutOff = false
+        /// Whether it may have arrived before, because the server has not answered.
+        var mayHaveArrived = false
+
+        var task: WorkTask { lease.task }
+        var hasResult: Bool { resultByteCount > 0 }
+        var resultByteCount: Int { if case .done(let result?, _) = outcome { result.count } else { 0 } }
     }
 
     /// The most reports, and about the most bytes, of one request.
     private static let maximumCount = 1000
     private static let requestBytes = 4 << 20
+    /// A larger result goes alone when the server has not taken it with others, in bytes.
+    private static let smallResultBytes = 65_536
 
     private let client: ServerClient
     private let log = Log.standard
     private var reports: [Report] = []
-    private var isSending = false
+    /// How many of them, from the first, are on their way.
+    private var sentCount = 0
+    /// Whether there are reports that the server has not taken when they were sent.
+    private(set) var isRetrying = false
 
     init(_ client: ServerClient) { self.client = client }
 
     var isEmpty: Bool { reports.isEmpty }
     var count: Int { reports.count }
 
+    /// How many reports are not on their way.
+    var waitingCount: Int { reports.count - sentCount }
+    /// The leases of the tasks, which last until the server has taken the reports.
+    var leases: [TaskLease] { reports.map(\.lease) }
+
     /// Adds the outcome of a task.
-    func add(_ task: WorkTask, _ outcome: WorkOutcome, log text: String) {
-        reports.append(Report(task: task, outcome: outcome, log: text))
+    func add(_ lease: TaskLease, _ outcome: WorkOutcome, log text: String) {
+        reports.append(Report(lease: lease, outcome: outcome, log: text))
     }
 
     /// Sends the oldest reports, as far as one request can have them.
@@ -48,18 +68,20 @@ final class ReportSender {
     ///   - isServerAway: whether to wait with that.
     ///   - answered: called with the answer, later.
     func send(isServerAway: Bool, answered: @escaping (Answer) -> Void) {
-        guard !isSending, !isServerAway, let first = reports.first else { return }
+        guard sentCount == 0, !isServerAway, let first = reports.first else { return }
         let (request, count) =
             switch first.outcome {
             case .done: acknowledgement()
             case .released(nil), .cannotRun: release()
-            case .released, .failed, .dead: (refusal(first), 1)
+            case .released, .notStarted, .failed, .dead: (refusal(first), 1)
             }
-        isSending = true
+        sentCount = count
         client.send(request) { [weak self] result in
             guard let self else { return }
-            isSending = false
-            answered(answer(to: count, result))
+            sentCount = 0
+            let answer = answer(to: count, result)
+            isRetrying = reports.contains(where: \.isPutOff)
+            answered(answer)
         }
     }
 
@@ -71,6 +93,7 @@ final class ReportSender {
         for report in reports.prefix(Self.maximumCount) {
             guard case .done(let result, let log) = report.outcome, body.count < Self.requestBytes else { break }
             if count > 0, report.isAlone || reports[0].isAlone { break }
+            if count > 0, report.isPutOff, report.hasResult != reports[0].hasResult { break }
             if count > 0 { body.append(UInt8(ascii: ",")) }
             body += Array("{\"id\":".utf8)
             JSONWriter.write(report.task.receipt, to: &body)
@@ -110,6 +133,9 @@ final class ReportSender {
         case .released(let delay):
             body += Array(",\"release\":true".utf8)
             append(delay)
+        case .notStarted:
+            body += Array(",\"release\":true".utf8)
+            append(WorkOutcome.shortageSeconds)
         case .failed(let error, let delay):
             Self.append("error", Self.shortened(error), to: &body)
             append(delay)
@@ -138,22 +164,56 @@ final class ReportSender {
 
     private func answer(to count: Int, _ result: Result<ServerResponse, CommandFailure>) -> Answer {
         switch result {
-        case .failure(let failure): return .away(failure)
+        case .failure(let failure):
+            putOff(count, mayHaveArrived: true)
+            return .away(failure)
+        case .success(let response) where response.isSuccess:
+            let missing = response.json?["missing"]?.members.compactMap({ $0.value.text }) ?? []
+            if !missing.isEmpty { warn(ofMissing: Set(missing), among: reports.prefix(count)) }
+            reports.removeFirst(min(count, reports.count))
+            return .taken
         case .success(let response):
             let failure = response.failure
             // A server without room for a log may have room for the outcome.
-            if response.status == 503 || response.status == 507, dropLogs(count) { return .taken }
-            if response.isTemporaryRefusal { return .away(failure) }
-            if failure.code == .notAllowed { return .notAllowed(failure) }
-            if !response.isSuccess {
-                refused(count, failure)
-                return .taken
+            if response.status == 503 || response.status == 507, dropLogs(count) { return .refused }
+            if failure.code == .notAllowed {
+                putOff(count)
+                return .notAllowed(failure)
             }
-            reports.removeFirst(min(count, reports.count))
-            for id in response.json?["missing"]?.members.compactMap({ $0.value.text }) ?? [] {
-                log.warning("\(id.prefix { $0 != "@" }): the lease was lost before the outcome arrived")
+            // With any other status, something between may have answered: what is done is not given up for that.
+            guard [400, 413, 422].contains(response.status) else {
+                putOff(count, mayHaveArrived: [408, 502, 504].contains(response.status), behindOthers: true)
+                return .away(failure)
             }
-            return .taken
+            refused(count, failure)
+            return .refused
+        }
+    }
+
+    private func warn(ofMissing missing: Set<String>, among sent: ArraySlice<Report>) {
+        for report in sent where missing.contains(report.task.receipt) {
+            log.warning(
+                report.mayHaveArrived
+                    ? "\(report.task.id): not held any more when the outcome was sent again: it arrived the first time, "
+                        + "or the lease was lost"
+                    : "\(report.task.id): the lease was lost before the outcome arrived")
+        }
+    }
+
+    /// Notes that the server has not taken the first reports. Behind others, they do not keep it from taking those: it
+    /// may have room for what has no result.
+    private func putOff(_ count: Int, mayHaveArrived: Bool = false, behindOthers: Bool = false) {
+        var sent = Array(reports.prefix(count))
+        for index in sent.indices {
+            sent[index].isPutOff = true
+            if mayHaveArrived { sent[index].mayHaveArrived = true }
+            if behindOthers, sent[index].resultByteCount > Self.smallResultBytes { sent[index].isAlone = true }
+        }
+        reports.removeFirst(sent.count)
+        if behindOthers {
+            reports += sent.filter { !$0.hasResult } + sent.filter { $0.hasResult }
+        } else {
+            reports = sent + reports
         }
     }
 
@@ -163,6 +223,9 @@ final class ReportSender {
         for index in reports.indices.prefix(count) {
             if case .done(let result, _?) = reports[index].outcome {
                 reports[index].outcome = .done(result: result)
+                hasDropped = true
+            } else if reports[index].outcome.isFailure, !reports[index].log.isEmpty {
+                reports[index].log = ""
                 hasDropped = true
             }
         }

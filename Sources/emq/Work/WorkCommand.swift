@@ -21,7 +21,8 @@ extension WorkOptions {
         "--exit-when-empty", takesTruthValue: true,
         "end when there is no task; with =TIME, when there has been none for so long")
     static let maxTasks = CommandOption("--max-tasks", "N", "end after N tasks")
-    static let maxTime = CommandOption("--max-time", "TIME", "end after this time")
+    static let maxTime = CommandOption(
+        "--max-time", "TIME", "take no more tasks after this time, and end with the last command")
     static let worker = CommandOption("--worker", "NAME", "the worker's name (default: HOST-PROCESS)")
     static let dryRun = CommandOption("--dry-run", "show what would run for the first tasks, and take none")
 
@@ -38,12 +39,12 @@ extension WorkOptions {
             "  0         it is done",
             "  75        it goes back, and this counts as no attempt",
             "  65        it is dead: no retries (--dead-on)",
-            "  126, 127  the command cannot be run: the task goes back, and the worker ends",
+            "  126, 127  the command cannot be run: the task goes back, and the worker ends as on SIGTERM, with status 1",
             "  others    it has failed, with the last lines of standard error as the reason",
             "The worker extends the lease while the command runs. When the lease is lost or the task is cancelled, it stops "
                 + "the command. After ten failures in a row it tries one task at a time, with growing pauses.",
-            "SIGTERM or SIGINT: the worker takes no more tasks, lets commands end for --grace, then stops them and gives "
-                + "their tasks back. A second signal does so at once.",
+            "SIGTERM, SIGINT or SIGHUP: the worker takes no more tasks, lets commands end for --grace, then stops them and gives "
+                + "their tasks back. A second SIGTERM or SIGINT does so at once.",
             "With --persistent, one process does all tasks, up to --jobs of them at once. It reads a line of JSON for each "
                 + "task, without the fields that the task lacks:",
             "  {\"id\":…,\"queue\":…,\"attempt\":…,\"key\":…,\"lease_until\":…,\"metadata\":…,\"traceparent\":…,\"content\":…}",

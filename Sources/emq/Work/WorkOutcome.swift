@@ -10,6 +10,9 @@ enum WorkOutcome: Equatable {
     case failed(error: String, delay: Double? = nil)
     /// Failed for this reason, without retries.
     case dead(error: String)
+    /// The system had no process, memory or descriptor for the command, for this reason: the task is given back for a
+    /// moment.
+    case notStarted(reason: String)
     /// The command cannot be run: the task goes back, and the worker ends.
     case cannotRun(reason: String)
 
@@ -30,19 +33,19 @@ enum WorkOutcome: Equatable {
         // The task is at fault if its content makes the command line too long.
         case .notStarted(let code) where code == SubprocessEnd.tooLong: self = .dead(error: reason)
         case .notStarted(let code) where SubprocessEnd.shortages.contains(code):
-            self = .released(delay: Self.shortageSeconds)
+            self = .notStarted(reason: end.description)
         case .notStarted: self = .cannotRun(reason: reason)
         }
     }
 
     /// How long a task waits for which the system had no process, memory or descriptor.
-    private static let shortageSeconds = 1.0
+    static let shortageSeconds = 1.0
 
     /// Whether this counts as a failure of the task.
     var isFailure: Bool {
         switch self {
         case .failed, .dead: true
-        case .done, .released, .cannotRun: false
+        case .done, .released, .notStarted, .cannotRun: false
         }
     }
 }

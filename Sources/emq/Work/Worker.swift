@@ -19,8 +19,9 @@ final class Worker: TaskHolder {
     private static let outputMilliseconds: Int64 = 2000
     /// The shortest time that a worker that a signal stops tries to report outcomes, in milliseconds.
     private static let reportMilliseconds: Int64 = 5000
-    /// The same after a second signal.
+    /// The same after a second signal, and how much of it a wait for tasks has for its response.
     private static let lastReportMilliseconds: Int64 = 2000
+    private static let lastAnswerMilliseconds: Int64 = 1000
     /// The variables that are not for commands: the token, those of a service's manager, and another task's.
     private static let hiddenVariables: Set<String> = [
         "EMQ_TOKEN", "EMQ_TOKEN_FILE", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
@@ -41,12 +42,17 @@ final class Worker: TaskHolder {
     var jobs: [Int: Job] = [:]
     let reports: ReportSender
     var waitKey: UInt64?
+    /// When the wait for tasks, which is no longer wanted, is given up; nil if it is wanted.
+    var waitEndsAt: Int64?
     var brake = FailureBrake()
     /// The pauses while the server is away, and while the application is.
     private var server = GrowingPause(milliseconds: Worker.retryMilliseconds)
     /// The pauses while the server gives no tasks.
     var refusal = GrowingPause(milliseconds: Worker.retryMilliseconds)
     private var application = GrowingPause(milliseconds: Worker.applicationMilliseconds)
+    /// The pauses while the system has no room for more commands.
+    private var shortage = GrowingPause(milliseconds: Worker.retryMilliseconds)
+    private var hasWarnedOfShortage = false
     var takenCount = 0
     /// Since when there has been no task.
     var idleSince: Int64
@@ -70,6 +76,7 @@ final class Worker: TaskHolder {
         let place = try ServerPlace(invocation)
         if options.isDryRun { return try dryRun(options, place) }
         Log.standard.configure(.text(ProcessStart.environment), .info)
+        raiseFileLimit(options)
         let directory = try makeDirectory()
         // Before there is a second thread, and before there are connections that the watcher would hold open.
         let watcher = try GroupWatcher(directory: directory, count: options.jobCount)
@@ -81,7 +88,7 @@ final class Worker: TaskHolder {
     ) throws {
         (self.options, self.watcher, self.directory) = (options, watcher, directory)
         client = try ServerClient(place)
-        shutdown = Shutdown(drainMilliseconds: options.graceMilliseconds)
+        shutdown = Shutdown(drainMilliseconds: options.graceMilliseconds, hangUpStops: true)
         manager = ServiceManager(ProcessStart.environment)
         // Threads inherit the mask of signals.
         try shutdown.watch(on: client.loop)
@@ -118,6 +125,24 @@ final class Worker: TaskHolder {
         return String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
+    /// Raises the limit of open files as far as the jobs need, and no further: commands inherit it, and some of them
+    /// work through all descriptors that they may have.
+    private static func raiseFileLimit(_ options: WorkOptions) {
+        let perJob =
+            switch options.mode {
+            // Its pipes, with both ends while it starts.
+            case .command: 8
+            case .persistent: 0
+            case .application: 2
+            }
+        var files = rlimit()
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 else { return }
+        let needed = rlim_t(64 + perJob * options.jobCount)
+        if files.rlim_cur >= needed { return }
+        files.rlim_cur = min(needed, files.rlim_max)
+        unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+    }
+
     // MARK: The loop
 
     private func work() -> ExitCode {
@@ -132,7 +157,7 @@ final class Worker: TaskHolder {
             var times = [
                 nextTime(), manager?.endTurn(nil, stopsBy: isStopping ? stopsCommandsAt ?? now : nil, now: now),
             ]
-            if isStopping, jobs.isEmpty {
+            if isStopping, jobs.isEmpty, waitKey == nil {
                 let isReported = reports.isEmpty || now >= givesUpAt ?? .max
                 if isReported { runner.end(isForced: isForced, now: now) }
                 if isReported, !runner.isRunning {
@@ -162,10 +187,12 @@ final class Worker: TaskHolder {
         var times = jobs.values.map { $0.nextTime } + [runner.nextTime]
         if let stopsCommandsAt { times.append(stopsCommandsAt) }
         if let givesUpAt { times.append(givesUpAt) }
+        if let waitEndsAt { times.append(waitEndsAt) }
+        times += reports.leases.map(\.touchesAt)
         if let limit = options.maximumMilliseconds { times.append(startedAt + limit) }
         if let idle = options.idleMilliseconds, jobs.isEmpty { times.append(idleSince + idle) }
         if brake.isOn { times.append(brake.resumesAt) }
-        times += [server.resumesAt, refusal.resumesAt, application.resumesAt, runner.resumesAt]
+        times += [server.resumesAt, refusal.resumesAt, application.resumesAt, shortage.resumesAt, runner.resumesAt]
         return times.filter { $0 > now && $0 < .max }.min()
     }
 
@@ -176,8 +203,10 @@ final class Worker: TaskHolder {
         if shutdown.isForced, !isForced {
             isForced = true
             givesUpAt = now + Self.lastReportMilliseconds
+            waitEndsAt = waitEndsAt.map { min($0, now + Self.lastAnswerMilliseconds) }
             for job in jobs.values { job.stop(.released, graceMilliseconds: 0, now: now) }
         }
+        if let end = waitEndsAt, now >= end { abandonWait() }
         if let deadline = stopsCommandsAt, now >= deadline {
             stopsCommandsAt = nil
             for job in jobs.values { job.stop(.released, graceMilliseconds: Self.lastGraceMilliseconds, now: now) }
@@ -199,20 +228,20 @@ final class Worker: TaskHolder {
         stop(
             jobs.isEmpty
                 ? "asked to stop"
-                : "asked to stop: \(jobs.count) tasks in work have \(grace) to end; a second signal stops them at once")
+                : "asked to stop: \(ClientSession.tasks(jobs.count)) in work \(jobs.count == 1 ? "has" : "have") \(grace) to "
+                    + "end; a second signal stops \(jobs.count == 1 ? "it" : "them") at once")
     }
 
-    /// Takes nothing more.
+    /// Takes nothing more. With an exit status, this is an error.
     func stop(_ reason: String, _ code: ExitCode? = nil) {
-        if let code { status = code }
-        if !isStopping || shutdown.isAsked { log.info(reason) }
+        if let code {
+            status = code
+            log.error(reason)
+        } else if !isStopping || shutdown.isAsked {
+            log.info(reason)
+        }
         isStopping = true
-        cancelWait()
-    }
-
-    func cancelWait() {
-        if let waitKey { client.cancel(waitKey) }
-        waitKey = nil
+        endWait()
     }
 
     // MARK: The server and the application
@@ -221,8 +250,9 @@ final class Worker: TaskHolder {
     var mayTake: Bool {
         now
             >= max(
-                server.resumesAt, refusal.resumesAt, application.resumesAt, brake.resumesAt, runner.resumesAt)
-            && !commands.isOutputFull
+                server.resumesAt, refusal.resumesAt, application.resumesAt, shortage.resumesAt, brake.resumesAt,
+                runner.resumesAt) && !commands.isOutputFull && !reports.isRetrying
+            && reports.waitingCount < options.jobCount
     }
 
     /// How many tasks may be in work now.
@@ -257,44 +287,63 @@ final class Worker: TaskHolder {
         if jobs.isEmpty { idleSince = now }
         switch job.stopping {
         case .lost?: log.warning("\(job.task.id): the lease is lost or the task cancelled; the work on it was stopped")
-        case .timedOut?: report(job.task, .failed(error: "it ran longer than --timeout"), log: text)
-        case .released?, nil: report(job.task, outcome, log: text)
+        case .timedOut?: report(job.lease, .failed(error: "it ran longer than --timeout"), log: text, job.begunAt)
+        case .released?, nil: report(job.lease, outcome, log: text, job.begunAt)
         }
     }
 
-    /// Reports an outcome to the server, and takes note of it.
-    func report(_ task: WorkTask, _ outcome: WorkOutcome, log text: String = "") {
-        reports.add(task, outcome, log: text)
+    /// Reports an outcome to the server, and takes note of it. `begunAt` is when the work began, if it did.
+    func report(_ lease: TaskLease, _ outcome: WorkOutcome, log text: String = "", _ begunAt: Int64 = .min) {
+        reports.add(lease, outcome, log: text)
+        let task = lease.task
         switch outcome {
         case .done: break
         case .released: return
         case .failed(let error, _), .dead(let error): log.warning("\(task.id): \(error)")
+        case .notStarted(let reason): return isShort(reason)
         case .cannotRun(let reason):
-            log.error("the command cannot be run: \(reason)")
-            if !isStopping { stop("giving the task back", .failed) }
-            status = .failed
+            if isStopping {
+                log.error("the command cannot be run: \(reason)")
+                status = .failed
+            } else {
+                stopsCommandsAt = now + options.graceMilliseconds
+                stop("the command cannot be run: \(reason); giving the task back", .failed)
+            }
             return
         }
-        if brake.note(isFailure: outcome.isFailure, task: task.id, now: now) {
+        _ = shortage.end()
+        if brake.note(isFailure: outcome.isFailure, task: task.id, begunAt: begunAt, now: now) {
             if brake.isOn {
                 log.warning("\(FailureBrake.threshold) tasks in a row have failed; trying one at a time, with pauses")
-                cancelWait()
+                endWait()
             } else {
                 log.info("a task has succeeded; working normally again")
             }
         }
     }
 
+    /// Notes that the system has no room for another command.
+    private func isShort(_ reason: String) {
+        // The task does not count for --max-tasks.
+        takenCount -= 1
+        if now >= shortage.resumesAt { _ = shortage.begin(now: now) }
+        if hasWarnedOfShortage { return }
+        hasWarnedOfShortage = true
+        log.warning(
+            "cannot start another command now: \(reason); such tasks go back for a moment (a smaller --jobs or a higher "
+                + "ulimit may help)")
+    }
+
     private func reported(_ answer: ReportSender.Answer) {
         switch answer {
-        case .taken: serverIsBack()
+        case .taken: if !reports.isRetrying { serverIsBack() }
+        case .refused: break
         case .away(let failure): serverIsAway(failure)
         case .notAllowed(let failure):
-            serverIsAway(failure)
-            if isStopping { return }
-            log.error(failure.description)
+            if isStopping { return serverIsAway(failure) }
+            _ = server.begin(now: now)
             givesUpAt = now + options.graceMilliseconds + Self.reportMilliseconds
-            stop("the server refuses", failure.code)
+            stop("the server refuses: \(failure.description)", failure.code)
         }
     }
 }
