@@ -25,6 +25,43 @@ enum ProcessStart {
         return variables
     }()
 
+    /// The variables whose names are wanted, each `NAME=VALUE`, as they are: they need not be UTF-8.
+    static func variables(_ isWanted: (String) -> Bool) -> [[UInt8]] {
+        var variables: [[UInt8]] = []
+        guard var next = unsafe emq_environment() else { return variables }
+        while let text = unsafe next.pointee {
+            let bytes = unsafe UnsafeBufferPointer(start: text, count: strlen(text)).map { UInt8(bitPattern: $0) }
+            if isWanted(String(decoding: bytes.prefix { $0 != UInt8(ascii: "=") }, as: UTF8.self)) {
+                variables.append(bytes)
+            }
+            unsafe next += 1
+        }
+        return variables
+    }
+
+    /// Overwrites the values of a variable where the kernel shows them in /proc to other processes of this user.
+    /// `environment` keeps them.
+    static func erase(_ name: String) {
+        _ = environment
+        guard var next = unsafe emq_environment() else { return }
+        let start = name + "="
+        while let text = unsafe next.pointee {
+            let length = start.utf8.count
+            if unsafe strncmp(text, start, length) == 0 {
+                unsafe memset(text + length, Int32(UInt8(ascii: "x")), strlen(text + length))
+            }
+            unsafe next += 1
+        }
+    }
+
+    /// Whether all arguments are UTF-8. What is not has been replaced in `arguments`.
+    static var areArgumentsUTF8: Bool {
+        let words = unsafe CommandLine.unsafeArgv
+        return (0..<Int(CommandLine.argc)).allSatisfy { place in
+            unsafe words[place].map { unsafe String(validatingCString: $0) != nil } ?? true
+        }
+    }
+
     /// Undoes what this process may have inherited and no command expects. Call this first.
     ///
     /// A file or connection that gets the number of a closed standard descriptor would receive what is printed; so

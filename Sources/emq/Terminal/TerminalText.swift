@@ -56,7 +56,7 @@ enum TerminalText {
     }
 
     /// Control and format characters, which could move the cursor or reorder the line.
-    private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+    static func isControl(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.properties.generalCategory {
         case .control, .format, .lineSeparator, .paragraphSeparator: true
         default: false

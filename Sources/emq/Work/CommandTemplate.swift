@@ -21,18 +21,26 @@ struct CommandTemplate {
     /// - Throws: `UsageError` if a word has a brace that begins nothing known.
     init(_ words: [String]) throws(UsageError) {
         var all: [[Part]] = []
-        for word in words { all.append(try Self.parts(of: word)) }
+        for word in words { all.append(try Self.parts(of: word, allowsUnknown: false)) }
         self.words = all
     }
 
-    /// Whether something of a task is put in.
-    var hasPlaces: Bool {
-        words.joined().contains { part in
-            if case .text = part { false } else { true }
+    /// Words that stay as they are, braces too.
+    ///
+    /// - Throws: `UsageError` if one has a place for something of a task.
+    init(plain words: [String]) throws(UsageError) {
+        for word in words {
+            for part in try Self.parts(of: word, allowsUnknown: true) {
+                if case .text = part { continue }
+                throw UsageError(
+                    "with --persistent, one process does many tasks: leave {id}, {.field} and the like out of its command "
+                        + "line; it reads each task as a line of JSON")
+            }
         }
+        self.words = words.map { [.text($0)] }
     }
 
-    private static func parts(of word: String) throws(UsageError) -> [Part] {
+    private static func parts(of word: String, allowsUnknown: Bool) throws(UsageError) -> [Part] {
         var parts: [Part] = []
         var text = ""
         var rest = word[...]
@@ -53,7 +61,9 @@ struct CommandTemplate {
             }
             // A brace that closes nothing, as in JSON or a shell's script, stays as it is.
             guard let end = rest.firstIndex(of: "}"), let part = part(named: rest[..<end]) else {
-                if let end = rest.firstIndex(of: "}"), rest[..<end].allSatisfy({ $0.isLetter }), end > rest.startIndex {
+                if !allowsUnknown, let end = rest.firstIndex(of: "}"), rest[..<end].allSatisfy({ $0.isLetter }),
+                    end > rest.startIndex
+                {
                     throw UsageError(
                         "there is no '{\(rest[..<end])}'; write {id}, {queue}, {attempt}, {.field.of.the.content}, or {{ "
                             + "for a brace")

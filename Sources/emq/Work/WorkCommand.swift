@@ -57,7 +57,8 @@ extension WorkOptions {
                 + "stops the process. A process should end at the end of its standard input.",
             "With --http, the application gets the requests that the server's push would send, without a signature, and "
                 + "its responses mean the same. While it cannot be reached, tasks go back, and the worker pauses.",
-            "Queues come in the order in which you name them. With weights, as in a=3,b=1, they come in turn, by weight.",
+            "Queues come in the order in which you name them. With weights, as in a=3,b=1, they come in turn, by weight. The "
+                + "last equals sign counts: a queue named a=3 is a=3=1.",
         ],
         options: [
             jobs, lease, timeout, grace, persistent, http, result, deadOn, exitWhenEmpty, maxTasks, maxTime, worker,

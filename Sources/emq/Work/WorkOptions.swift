@@ -60,14 +60,20 @@ struct WorkOptions {
     init(_ invocation: Invocation) throws(UsageError) {
         var queues: [Queue] = []
         let words = invocation.operands.flatMap(Self.queueWords)
-        for word in words { queues.append(try Self.queue(word)) }
-        isWeighted = words.contains { Self.weight(in: $0) != nil }
+        var isWeighted = false
+        for word in words {
+            let (queue, hasWeight) = try Self.queue(word)
+            queues.append(queue)
+            if hasWeight { isWeighted = true }
+        }
+        self.isWeighted = isWeighted
         self.queues = queues
         mode = try Self.mode(invocation)
         jobCount = try invocation.number(of: Self.jobs, in: 1...1000) ?? 1
         leaseMilliseconds = try invocation.milliseconds(of: Self.lease)
         if let leaseMilliseconds, leaseMilliseconds < 1000 { throw UsageError("--lease must be at least 1s") }
         timeoutMilliseconds = try invocation.milliseconds(of: Self.timeout)
+        if timeoutMilliseconds == 0 { throw UsageError("--timeout must be more than 0; leave it out for no limit") }
         graceMilliseconds = try invocation.milliseconds(of: Self.grace) ?? 25_000
         switch invocation.value(of: Self.result) ?? "file" {
         case "file": takesOutputAsResult = false
@@ -92,7 +98,7 @@ struct WorkOptions {
         maximumMilliseconds = try invocation.milliseconds(of: Self.maxTime)
         isDryRun = invocation.has(Self.dryRun)
         name = invocation.value(of: Self.worker) ?? "\(Self.hostName)-\(getpid())"
-        if name.utf8.count > 255 { throw UsageError("--worker must have at most 255 bytes") }
+        if name.isEmpty || name.utf8.count > 255 { throw UsageError("--worker must have from 1 to 255 bytes") }
     }
 
     private static func mode(_ invocation: Invocation) throws(UsageError) -> Mode {
@@ -105,34 +111,38 @@ struct WorkOptions {
             }
         }
         guard let name = words.first else { throw UsageError("the command to run is missing") }
-        let path = try path(of: name, invocation.variable("PATH") ?? "/usr/local/bin:/usr/bin:/bin")
-        let program = Program(path: path, words: words, template: try CommandTemplate(words))
-        if !invocation.has(Self.persistent) { return .command(program) }
-        if program.template.hasPlaces {
-            throw UsageError(
-                "with --persistent, one process does many tasks: leave {id}, {.field} and the like out of its command "
-                    + "line; it reads each task as a line of JSON")
+        if words.contains(where: { $0.unicodeScalars.contains("\u{FFFD}") }), !ProcessStart.areArgumentsUTF8 {
+            throw UsageError("the command line has bytes that are not UTF-8; put them in a script, and run that")
         }
-        return .persistent(program)
+        let path = try path(of: name, invocation.variable("PATH") ?? "/usr/local/bin:/usr/bin:/bin")
+        if invocation.has(Self.persistent) {
+            return .persistent(Program(path: path, words: words, template: try CommandTemplate(plain: words)))
+        }
+        return .command(Program(path: path, words: words, template: try CommandTemplate(words)))
     }
 
     /// The queues of an operand: `a=3,b=1` are two. Other names may have commas.
     private static func queueWords(_ operand: String) -> [String] {
         let parts = operand.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-        return parts.allSatisfy { weight(in: $0) != nil } ? parts : [operand]
+        return parts.allSatisfy { weighted($0) != nil } ? parts : [operand]
     }
 
-    private static func queue(_ word: String) throws(UsageError) -> Queue {
-        guard let (name, weight) = weight(in: word) else { return Queue(name: word, weight: 1) }
-        return Queue(name: name, weight: weight)
+    private static func queue(_ word: String) throws(UsageError) -> (Queue, isWeighted: Bool) {
+        guard let (name, digits) = weighted(word) else { return (Queue(name: word, weight: 1), false) }
+        guard let weight = Int(decimal: digits.utf8), (1...1000).contains(weight) else {
+            throw UsageError(
+                "a queue's weight must be from 1 to 1000, not '\(digits)' as in '\(word)'; if that is the queue's name, "
+                    + "write '\(word)=1'")
+        }
+        return (Queue(name: name, weight: weight), true)
     }
 
-    /// A name and a weight, as in `mail=3`; nil if there is no weight.
-    private static func weight(in word: String) -> (name: String, weight: Int)? {
-        guard let equals = word.lastIndex(of: "="), equals > word.startIndex,
-            let weight = Int(decimal: word[word.index(after: equals)...].utf8), (1...1000).contains(weight)
-        else { return nil }
-        return (String(word[..<equals]), weight)
+    /// A name, and what follows the last equals sign, if there are only digits or nothing, as in `mail=3`; nil for
+    /// other words.
+    private static func weighted(_ word: String) -> (name: String, digits: String)? {
+        guard let equals = word.lastIndex(of: "="), equals > word.startIndex else { return nil }
+        let digits = word[word.index(after: equals)...]
+        return digits.utf8.allSatisfy { $0.isDigit } ? (String(word[..<equals]), String(digits)) : nil
     }
 
     private static func statuses(_ text: String) throws(UsageError) -> Set<Int32> {
@@ -151,17 +161,23 @@ struct WorkOptions {
     /// The path of a program: itself if it has a slash, or else the first one of that name in the folders of `PATH`.
     private static func path(of program: String, _ folders: String) throws(UsageError) -> String {
         if program.contains("/") {
-            if unsafe access(program, X_OK) == 0 { return program }
-            let reason = unsafe String(cString: strerror(errno))
-            throw UsageError("cannot run '\(program)': \(reason)")
+            guard unsafe access(program, X_OK) == 0 else {
+                let reason = unsafe String(cString: strerror(errno))
+                throw UsageError("cannot run '\(program)': \(reason)")
+            }
+            if !isFile(program) { throw UsageError("cannot run '\(program)': it is no file") }
+            return program
         }
         for folder in folders.split(separator: ":") {
             let path = "\(folder)/\(program)"
-            var status = stat()
-            let isFile = unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
-            if unsafe isFile && access(path, X_OK) == 0 { return path }
+            if isFile(path), unsafe access(path, X_OK) == 0 { return path }
         }
         throw UsageError("there is no program '\(program)' in the folders of PATH")
+    }
+
+    private static func isFile(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
     }
 
     private static var hostName: String {

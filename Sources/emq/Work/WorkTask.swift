@@ -24,13 +24,14 @@ struct WorkTask {
         self.init(json, receipt: receipt)
     }
 
-    /// Reads a task of the response to `/peek/`, which nobody holds; nil if it is none.
-    init?(peeked json: JSONPart) { self.init(json, receipt: "") }
+    /// Reads a task of the response to `/peek/`, which nobody holds, as it will be when a worker takes it; nil if it is
+    /// none.
+    init?(peeked json: JSONPart) { self.init(json, receipt: "", moreAttempts: 1) }
 
-    private init?(_ json: JSONPart, receipt: String) {
+    private init?(_ json: JSONPart, receipt: String, moreAttempts: Int = 0) {
         guard let id = json["id"]?.text, let queue = json["queue"]?.text else { return nil }
         (self.id, self.receipt, self.queue) = (id, receipt, queue)
-        attempt = json["attempt"]?.number.flatMap { Int(exactly: $0) } ?? 1
+        attempt = json["attempt"]?.number.flatMap { Int(exactly: $0) }.map { $0 &+ moreAttempts } ?? 1
         content = Array((json["content"]?.source ?? "null").utf8)
         key = json["key"]?.text
         traceparent = json["traceparent"]?.text
