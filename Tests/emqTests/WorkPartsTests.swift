@@ -22,6 +22,34 @@ import Testing
         #expect(try CommandTemplate([word, "-"]).words(for: task) == [wanted, "-"])
     }
 
+    @Test(arguments: ["{print}", "{{id}}", "{", "{ids}", "a{b}c", "${id}"])
+    func otherBracesOfAPersistentProgramStay(word: String) throws {
+        #expect(try CommandTemplate(plain: [word]).words(for: task("1")) == [word])
+    }
+
+    @Test(arguments: ["{id}", "x{queue}", "{attempt}", "{.}", "{.a.b}"])
+    func aPersistentProgramHasNoPlaces(word: String) {
+        #expect(throws: UsageError.self) { try CommandTemplate(plain: [word]) }
+    }
+
+    @Test(arguments: [
+        ("a", "a"), ("a b", "'a b'"), ("\u{1B}[2J", #"$'\033[2J'"#), ("it's\u{7}\\", #"$'it\'s\007\\'"#),
+        ("\u{9B}1m", #"$'\302\2331m'"#), ("a\nb", #"$'a\nb'"#), ("é", "'é'"),
+    ])
+    func wordsForAShellHaveNoControlCharacters(word: String, wanted: String) {
+        #expect(Worker.shellWord(word) == wanted)
+    }
+
+    @Test func aResultThatIsTooDeepIsAText() {
+        func nested(_ depth: Int) -> [UInt8] {
+            Array((String(repeating: "[", count: depth) + String(repeating: "]", count: depth)).utf8)
+        }
+        #expect(ResultJSON.value(nested(509)) == nested(509))
+        #expect(ResultJSON.value(nested(510)) == Array("\"".utf8) + nested(510) + Array("\"".utf8))
+        // Not JSON, although it would be inside arrays.
+        #expect(ResultJSON.value(Array("1],[1".utf8)) == Array("\"1],[1\"".utf8))
+    }
+
     @Test func aTemplateSaysWhatTheContentLacks() throws {
         let template = try CommandTemplate(["{.a.b}"])
         let error = #expect(throws: TemplateFailure.self) { try template.words(for: task(#"{"a": 1}"#)) }

@@ -26,6 +26,29 @@ import Testing
         _ = try eventually("their end") { processes.contains(where: isRunning) ? nil : true }
     }
 
+    @Test func aWatcherThatIsKilledIsReplaced() throws {
+        try server.enqueue("w")
+        let script = "trap '' TERM; sleep 600 & echo $! >> $0; echo $$ >> $0; wait"
+        let worker = try site.start(["w", "--", "sh", "-c", script, marker.path])
+        let processes = try marker.processes(2)
+        let found = try watcher(of: worker.process.processIdentifier)
+        let watcher = try #require(found)
+        // Who ends programs by their names does not end it.
+        #expect(!contents(of: "/proc/\(watcher)/cmdline").contains("emq"))
+        kill(watcher, SIGKILL)
+        try worker.waitFor("there is another one")
+        worker.signal(SIGKILL)
+        _ = try eventually("their end") { processes.contains(where: isRunning) ? nil : true }
+    }
+
+    /// The process that watches a worker's commands.
+    private func watcher(of worker: Int32) throws -> Int32? {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { Int32($0) }.first { process in
+            let parts = contents(of: "/proc/\(process)/stat").split(separator: " ")
+            return parts.count > 3 && parts[1] == "(group-watcher)" && Int32(parts[3]) == worker
+        }
+    }
+
     @Test func theTaskOfAKilledWorkerComesBack() throws {
         try server.enqueue("w", #""retry": 1"#)
         let worker = try site.start(["w", "--", "sh", "-c", "echo $$ >> $0; exec sleep 600", marker.path])

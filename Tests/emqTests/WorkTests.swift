@@ -90,6 +90,108 @@ import Testing
         #expect(task["state"] as? String == "dead" && task["error"] as? String == error, "\(task)")
     }
 
+    @Test func aTooDeepResultIsAText() throws {
+        let id = try server.enqueue("w", #""keep": 60"#)
+        let script = "for i in $(seq 511); do a=\"[$a]\"; done; echo $a"
+        let result = try site.run(["w", "--exit-when-empty", "--result", "stdout", "--", "sh", "-c", script])
+        #expect(result.status == 0, "\(result.error)")
+        #expect((try server.get("/result/\(id)").object["result"] as? String)?.hasPrefix("[[[") == true)
+    }
+
+    @Test func eachTaskHasAResultFileOfItsOwn() throws {
+        let ids = try [1, 2].map { try server.enqueue("w", "\"content\": \($0), \"keep\": 60, \"max_retries\": 0") }
+        let folder = Scratch()
+        try FileManager.default.createDirectory(atPath: folder.path, withIntermediateDirectories: false)
+        // The first task makes a folder of it.
+        let script = """
+            echo $EMQ_RESULT_FILE
+            if test $0 = 2; then echo 5 > $EMQ_RESULT_FILE; exit; fi
+            mkdir -p $EMQ_RESULT_FILE/a/b; echo > $EMQ_RESULT_FILE/a/b/c; ln -s / $EMQ_RESULT_FILE/a/root
+            """
+        let result = try site.run(
+            ["w", "--exit-when-empty", "--", "sh", "-c", script, "{.}"], environment: ["TMPDIR": folder.path])
+        #expect(result.status == 0 && Set(result.output.split(separator: "\n")).count == 2, "\(result)")
+        #expect(try server.task(ids[0])["error"] as? String == "EMQ_RESULT_FILE is no file that can be read")
+        #expect(try server.get("/result/\(ids[1])").object["result"] as? Int == 5)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == [])
+    }
+
+    @Test func leftoversAreRemovedInTheEnd() throws {
+        try server.enqueue("w")
+        let folder = Scratch()
+        try FileManager.default.createDirectory(atPath: folder.path, withIntermediateDirectories: false)
+        // More than is removed at the end of the task.
+        let script = "mkdir $EMQ_RESULT_FILE; cd $EMQ_RESULT_FILE; mkdir more; seq 3000 | xargs touch; exit 75"
+        let worker = try site.start(
+            ["w", "--max-tasks", "1", "--", "sh", "-c", script], environment: ["TMPDIR": folder.path])
+        #expect(try worker.exitStatus() == 0)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == [])
+    }
+
+    // MARK: The environment
+
+    @Test func theEnvironmentOfTheWorkerDoesNotShowTheToken() throws {
+        try server.enqueue("w")
+        let result = try site.run(
+            ["w", "--exit-when-empty", "--", "sh", "-c", "tr '\\0' '\\n' < /proc/$PPID/environ"],
+            environment: ["EMQ_TOKEN": "secret", "KEPT": "yes"])
+        #expect(result.status == 0 && result.output.contains("KEPT=yes"), "\(result.error)")
+        #expect(result.output.contains("EMQ_TOKEN=xxxxxx\n") && !result.output.contains("secret"))
+    }
+
+    @Test func variablesNeedNotBeUTF8() throws {
+        try server.enqueue("w")
+        let marker = Scratch()
+        let worker = try site.start(
+            ["w", "--exit-when-empty", "--", "sh", "-c", "printf %s \"$ODD\" | od -An -tx1 > $0", marker.path],
+            through: ["/bin/sh", "-c", "ODD=$(printf 'a\\377b'); export ODD; exec \"$@\"", "sh"])
+        #expect(try worker.exitStatus() == 0)
+        #expect(marker.lines == [" 61 ff 62"])
+    }
+
+    @Test func argumentsThatAreNotUTF8AreRefused() throws {
+        let worker = try site.start(
+            ["w", "--", "echo"], through: ["/bin/sh", "-c", "exec \"$@\" \"$(printf 'a\\377b')\"", "sh"])
+        #expect(try worker.exitStatus() == 2)
+        #expect(worker.error.contains("the command line has bytes that are not UTF-8"))
+    }
+
+    @Test func theFirstOfTwoNamesOfMetadataCounts() throws {
+        try server.enqueue("w", #""metadata": {"a": "1", "A": "2"}"#)
+        let result = try site.run(["w", "--exit-when-empty", "--", "env"])
+        #expect(result.output.split(separator: "\n").filter { $0.hasPrefix("EMQ_META_A=") } == ["EMQ_META_A=1"])
+    }
+
+    // MARK: The command line
+
+    @Test(arguments: [
+        (["a=", "--", "true"], "write 'a==1'"),
+        (["a=0", "--", "true"], "a queue's weight must be from 1 to 1000, not '0'"),
+        (["a=1001", "--", "true"], "write 'a=1001=1'"), (["a=1,b=", "--", "true"], "not '' as in 'b='"),
+        (["a", "--timeout", "0", "--", "true"], "--timeout must be more than 0"),
+        (["a", "--worker", "", "--", "true"], "--worker must have from 1 to 255 bytes"),
+        (["a", "--", "/tmp"], "cannot run '/tmp': it is no file"),
+    ])
+    func mistakesAreRefused(arguments: [String], reason: String) throws {
+        let result = try site.run(arguments)
+        #expect(result.status == 2 && result.error.contains(reason), "\(result)")
+    }
+
+    @Test func theLastEqualsSignCounts() throws {
+        try server.enqueue("a=5")
+        let result = try site.run(["a=5=1", "--exit-when-empty", "--", "echo", "{queue}"])
+        #expect(result.status == 0 && result.output == "a=5\n", "\(result)")
+    }
+
+    @Test func aDryRunShowsWhatWouldRun() throws {
+        let id = try server.enqueue("w", #""content": "\u001b[2J""#)
+        let command = try site.run(["w", "--dry-run", "--", "echo", "{attempt}", "{.}"])
+        #expect(command.status == 0 && command.output == "\(id)\techo 1 $'\\033[2J'\n", "\(command)")
+        let request = try site.run(["w", "--dry-run", "--http", "http://example.com/a?key=secret"])
+        #expect(request.status == 0 && request.output == "\(id)\tPOST http://example.com/a\n", "\(request)")
+        #expect(try server.state(id) == "ready")
+    }
+
     // MARK: Output
 
     @Test func aCommandWaitsForTheReaderOfItsOutputWhileItsLeaseIsExtended() throws {

@@ -109,26 +109,77 @@ static inline int32_t emq_forget_group(int32_t *group) {
     return last < 0 ? -last : 0;
 }
 
+// How many levels of folders emq_remove goes down. Each takes a descriptor and a few kilobytes of the stack.
+static inline int emq_removal_depth(void) { return 32; }
+
+// Removes a file, or a folder with what is in it, as far as `depth` levels and `*steps` files; it counts these down. It
+// follows no symbolic links. It only makes system calls.
+static inline void emq_remove(int folder, const char *name, int depth, int *steps) {
+    if (*steps <= 0) return;
+    --*steps;
+    if (unlinkat(folder, name, 0) == 0 || (errno != EISDIR && errno != EPERM)) return;
+    if (unlinkat(folder, name, AT_REMOVEDIR) == 0 || depth <= 0) return;
+    int inner = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (inner < 0) return;
+    // An entry: its inode and offset, with 8 bytes each, its length with 2, a type, and its name (getdents(2)).
+    enum { length_place = 16, name_place = 19 };
+    _Alignas(8) char entries[2048];
+    long size;
+    while (*steps > 0 && (size = syscall(SYS_getdents64, inner, entries, sizeof entries)) > 0) {
+        for (long place = 0; place + name_place < size;) {
+            uint16_t length;
+            memcpy(&length, entries + place + length_place, sizeof length);
+            if (length <= name_place || length > size - place) break;
+            const char *entry = entries + place + name_place;
+            if (strcmp(entry, ".") != 0 && strcmp(entry, "..") != 0) emq_remove(inner, entry, depth - 1, steps);
+            place += length;
+        }
+    }
+    close(inner);
+    unlinkat(folder, name, AT_REMOVEDIR);
+}
+
+// Gives the calling process another name and command line, so that who ends programs by their names does not end it. The
+// environment must be where the kernel has put it, behind the arguments (System V ABI, section 3.4.1).
+static inline void emq_rename_process(const char *name) {
+    extern char **environ;
+    prctl(PR_SET_NAME, name, 0, 0, 0);
+    if (!environ || environ[-1]) return;
+    long count = 0;
+    // A pointer is never as small as the number of arguments.
+    while (((long *)environ)[-2 - count] != count) count++;
+    if (count == 0) return;
+    char **arguments = environ - 1 - count;
+    size_t room = strlen(arguments[0]), length = strlen(name);
+    for (long place = 0; place < count; place++) memset(arguments[place], 0, strlen(arguments[place]));
+    memcpy(arguments[0], name, length < room ? length : room);
+}
+
 // Starts a process that watches a pipe. At the end of its input, which comes when the parent is gone, it kills the groups
-// whose numbers are in `groups`, removes the files directory/0 to directory/(count-1) and the directory, and ends. Returns
-// its process number, or -1.
+// whose numbers are in `groups`, removes the directory with what is in it, and ends. Returns its process number, or -1.
 //
 // It is a fork without exec: the child may only make system calls, because other threads may have held locks.
-static inline pid_t emq_start_watcher(int input, int parent_end, int32_t *groups, const char *directory, int count) {
+static inline pid_t emq_start_watcher(int input, int32_t *groups, const char *directory, int count) {
     pid_t process = fork();
     if (process != 0) return process;
-    close(parent_end);
     setsid();
     for (int signal = 1; signal < NSIG; signal++) {
         struct sigaction action = {0};
         action.sa_handler = signal == SIGCHLD ? SIG_DFL : SIG_IGN;
         sigaction(signal, &action, 0);
     }
-    // Its parent's output must not stay open because of it.
+    emq_rename_process("group-watcher");
+    // What its parent has open must not stay open because of it: output, connections, and the other end of its pipe.
     int null = open("/dev/null", O_RDWR);
     dup2(null, 0);
     dup2(null, 1);
     dup2(null, 2);
+    input = dup2(input, 3);
+    int limit = 1 << 16;
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, 4U, ~0U, 0U) == 0) limit = 0;
+#endif
+    for (int descriptor = 4; descriptor < limit; descriptor++) close(descriptor);
     char byte;
     ssize_t size;
     do size = read(input, &byte, 1); while (size > 0 || (size < 0 && errno == EINTR));
@@ -136,21 +187,8 @@ static inline pid_t emq_start_watcher(int input, int parent_end, int32_t *groups
         int32_t group = __atomic_load_n(&groups[place], __ATOMIC_SEQ_CST);
         if (group > 0) kill(-group, SIGKILL);
     }
-    char path[4096];
-    size_t length = strlen(directory);
-    if (length + 12 < sizeof path) {
-        memcpy(path, directory, length);
-        path[length] = '/';
-        for (int place = 0; place < count; place++) {
-            char digits[12];
-            int digit = 12, rest = place;
-            do digits[--digit] = (char)('0' + rest % 10); while (rest /= 10);
-            memcpy(path + length + 1, digits + digit, (size_t)(12 - digit));
-            path[length + 1 + (size_t)(12 - digit)] = 0;
-            unlink(path);
-        }
-        rmdir(directory);
-    }
+    int steps = 1000000;
+    emq_remove(AT_FDCWD, directory, emq_removal_depth(), &steps);
     _exit(0);
 }
 

@@ -13,8 +13,8 @@ struct SubprocessImage: Sendable {
     let path: String
     /// The arguments; the first one is the program's name.
     let arguments: [String]
-    /// The variables, each `NAME=VALUE`.
-    let environment: [String]
+    /// The variables, each `NAME=VALUE`. They need not be UTF-8.
+    let environment: [[UInt8]]
 }
 
 /// The threads that start commands. A command is killed when its thread ends, that is, when the program ends.
@@ -92,7 +92,7 @@ final class CommandLauncher: Sendable {
     private func start(now order: Order) -> Start {
         let image = order.image
         var failure: Int32 = 0
-        let process = unsafe Self.withTexts(image.arguments) { arguments in
+        let process = unsafe Self.withTexts(image.arguments.map { Array($0.utf8) }) { arguments in
             unsafe Self.withTexts(image.environment) { environment in
                 unsafe image.path.withCString { path in
                     var command = unsafe emq_command(
@@ -115,66 +115,14 @@ final class CommandLauncher: Sendable {
 
     /// Calls `body` with a list of C strings that ends with a null, and frees it afterwards.
     private static func withTexts<Result>(
-        _ texts: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
+        _ texts: [[UInt8]], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
     ) -> Result {
-        var pointers: [UnsafeMutablePointer<CChar>?] = unsafe texts.map { unsafe strdup($0) } + [nil]
+        var pointers: [UnsafeMutablePointer<CChar>?] = unsafe texts.map { unsafe copy($0) } + [nil]
         defer { unsafe pointers.forEach { unsafe free($0) } }
         return unsafe body(&pointers)
     }
-}
 
-/// A process that kills the groups of commands if this program dies, however it dies.
-@safe final class GroupWatcher: @unchecked Sendable {
-    // @unchecked: each place of `groups` is written atomically, and the rest does not change.
-
-    /// The numbers of the groups that run, in memory that the watcher shares; 0 for none.
-    private let groups: UnsafeMutablePointer<Int32>
-    private let count: Int
-    /// The watcher sees when this is closed.
-    private let lifeline: Int32
-    private let process: pid_t
-
-    /// Starts the watcher. Call this while the program has one thread.
-    ///
-    /// - Parameters:
-    ///   - directory: a folder that the watcher removes in the end, with the files 0, 1 and so on.
-    ///   - count: how many groups run at once at most, and how many files there are.
-    /// - Throws: `SystemError` if it cannot be started.
-    init(directory: String, count: Int) throws(SystemError) {
-        guard let groups = unsafe emq_shared_groups(Int32(count)) else { throw SystemError("share memory") }
-        unsafe self.groups = groups
-        self.count = count
-        var ends: [Int32] = [-1, -1]
-        guard unsafe pipe2(&ends, O_CLOEXEC) == 0 else { throw SystemError("make a pipe") }
-        process = unsafe emq_start_watcher(ends[0], ends[1], groups, directory, Int32(count))
-        close(ends[0])
-        lifeline = ends[1]
-        if process < 0 {
-            let error = SystemError("start a process")
-            close(lifeline)
-            throw error
-        }
-    }
-
-    /// Where the number of a group is noted.
-    fileprivate func group(_ slot: Int) -> UnsafeMutablePointer<Int32> {
-        precondition(0..<count ~= slot, "a command has no place")
-        return unsafe groups + slot
-    }
-
-    /// Notes that the group at a place is gone. Call this before its leader is reaped.
-    ///
-    /// - Returns: the error number with which its command could not run; nil if it ran.
-    @discardableResult
-    func forget(_ slot: Int) -> Int32? {
-        let code = unsafe emq_forget_group(group(slot))
-        return code == 0 ? nil : code
-    }
-
-    /// Lets the watcher remove the folder, and waits for its end. Nothing may run any more.
-    func end() {
-        close(lifeline)
-        var status: Int32 = 0
-        while unsafe waitpid(process, &status, 0) < 0, errno == EINTR {}
+    private static func copy(_ text: [UInt8]) -> UnsafeMutablePointer<CChar>? {
+        unsafe strdup(text.map { CChar(bitPattern: $0) } + [0])
     }
 }

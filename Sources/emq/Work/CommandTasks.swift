@@ -1,6 +1,7 @@
 // A command for each task.
 
 import Bytes
+import CProcess
 import Glibc
 import JSON
 
@@ -17,20 +18,24 @@ final class CommandTasks: TaskRunner {
     private let program: WorkOptions.Program
     private let runner: CommandRunner
     private let directory: String
-    private let environment: [String]
+    private let environment: [[UInt8]]
+    /// How many files of results there have been. Each has a name of its own: a process that outlives its task must not
+    /// write the result of another one.
+    private var resultFileCount = 0
     private unowned let holder: any TaskHolder
 
     /// A runner of a program, with a folder for the files of results, and the variables of all commands.
     init(
         _ options: WorkOptions, _ program: WorkOptions.Program, _ runner: CommandRunner, directory: String,
-        environment: [String], for holder: any TaskHolder
+        environment: [[UInt8]], for holder: any TaskHolder
     ) {
         (self.options, self.program, self.runner) = (options, program, runner)
         (self.directory, self.environment, self.holder) = (directory, environment, holder)
     }
 
     func begin(_ task: WorkTask, slot: Int, now: Int64) -> Job? {
-        let path = "\(directory)/\(slot)"
+        resultFileCount += 1
+        let path = "\(directory)/\(resultFileCount)"
         let job = CommandJob(task, slot: slot, resultPath: path, now: now)
         job.startClock(timeoutMilliseconds: options.timeoutMilliseconds, now: now)
         let words: [String]
@@ -40,7 +45,7 @@ final class CommandTasks: TaskRunner {
             return job
         }
         let image = SubprocessImage(
-            path: program.path, arguments: words, environment: environment + job.variables)
+            path: program.path, arguments: words, environment: environment + job.variables.map { Array($0.utf8) })
         job.process = Subprocess(
             image, slot: slot, input: .bytes(task.input), on: runner, isOutputPassedOn: !options.takesOutputAsResult,
             output: { [options] part in
@@ -59,7 +64,7 @@ final class CommandTasks: TaskRunner {
 
     private func ended(_ job: CommandJob, _ end: SubprocessEnd) {
         job.process = nil
-        defer { unsafe unlink(job.resultPath) }
+        defer { removeResult(job.resultPath) }
         var outcome = WorkOutcome(
             end, lastLines: job.errorTail.lastLines(Self.errorLines, maximumBytes: Self.errorBytes),
             deadStatuses: options.deadStatuses)
@@ -74,6 +79,14 @@ final class CommandTasks: TaskRunner {
             outcome = .released()
         }
         holder.ended(job, outcome, log: job.tail.text)
+    }
+
+    /// How many files are removed at once if a command has made a folder of its result. The watcher removes the rest.
+    private static let maximumRemovalSteps: Int32 = 1000
+
+    private func removeResult(_ path: String) {
+        var steps = Self.maximumRemovalSteps
+        unsafe emq_remove(AT_FDCWD, path, emq_removal_depth(), &steps)
     }
 }
 
@@ -107,7 +120,12 @@ final class CommandJob: Job {
         ]
         if let key = task.key { variables.append("EMQ_KEY=\(key)") }
         if let traceparent = task.traceparent { variables.append("TRACEPARENT=\(traceparent)") }
-        for (name, value) in task.metadata { variables.append("EMQ_META_\(Self.variableName(name))=\(value)") }
+        var metadataNames: Set<String> = []
+        for (name, value) in task.metadata {
+            let name = Self.variableName(name)
+            // Different names of metadata may become the same one. The first counts.
+            if metadataNames.insert(name).inserted { variables.append("EMQ_META_\(name)=\(value)") }
+        }
         // A null byte would end the variable.
         return variables.map { $0.utf8.contains(0) ? String($0.prefix { $0 != "\0" }) : $0 }
     }
@@ -135,12 +153,7 @@ final class CommandJob: Job {
             throw ResultFailure(description: "the result is larger than \(Self.maximumResultBytes >> 20) MiB")
         }
         if bytes.isEmpty { return nil }
-        if JSONPart(bytes[...]) != nil { return bytes }
-        var text = String(decoding: bytes, as: UTF8.self)
-        if text.last == "\n" { text.removeLast() }
-        var json: [UInt8] = []
-        JSONWriter.write(text, to: &json)
-        return json
+        return ResultJSON.value(bytes)
     }
 
     /// What the command wrote to its file; empty if it made none. One byte more than the limit if there is more.
@@ -168,4 +181,21 @@ final class CommandJob: Job {
 /// Why a result cannot be sent. The task has failed then: it must not seem done without its result.
 struct ResultFailure: Error {
     let description: String
+}
+
+/// What is sent as a result.
+enum ResultJSON {
+    /// What is around a result in a request to the server: `{"tasks":[{"result":…}]}`.
+    private static let outside = (start: Array("[[[".utf8), end: Array("]]]".utf8))
+
+    /// The bytes if they are JSON, or else their text as JSON; also if they are nested more deeply than a request can
+    /// be. A line feed at the end of a text is left out. O(length).
+    static func value(_ bytes: [UInt8]) -> [UInt8] {
+        if JSONPart(bytes[...]) != nil, JSONPart((outside.start + bytes + outside.end)[...]) != nil { return bytes }
+        var text = String(decoding: bytes, as: UTF8.self)
+        if text.last == "\n" { text.removeLast() }
+        var json: [UInt8] = []
+        JSONWriter.write(text, to: &json)
+        return json
+    }
 }

@@ -36,7 +36,7 @@ final class PersistentTasks: TaskRunner {
     private var restart = GrowingPause(milliseconds: PersistentTasks.restartMilliseconds)
 
     init(
-        _ options: WorkOptions, _ program: WorkOptions.Program, _ runner: CommandRunner, environment: [String],
+        _ options: WorkOptions, _ program: WorkOptions.Program, _ runner: CommandRunner, environment: [[UInt8]],
         for holder: any TaskHolder
     ) {
         (self.options, self.runner, self.holder) = (options, runner, holder)

@@ -23,13 +23,40 @@ final class CommandRunner {
     fileprivate let watcher: GroupWatcher
     private var starting: [UInt64: Subprocess] = [:]
     private var later: [() -> Void] = []
+    private var watcherEnding: ProcessEnding?
 
     init(_ loop: EventLoop, _ watcher: GroupWatcher, commandCount: Int) throws(SystemError) {
         (self.loop, self.watcher) = (loop, watcher)
         launcher = try CommandLauncher(loop, watcher, commandCount: commandCount)
         standardOutput = OutputRelay(STDOUT_FILENO, loop, events)
         standardError = OutputRelay(STDERR_FILENO, loop, events)
+        try watchWatcher()
     }
+
+    // MARK: The watcher
+
+    private func watchWatcher() throws(SystemError) {
+        if watcher.ending < 0 { return }
+        let ending = ProcessEnding(watcher.ending, events) { [weak self] in self?.watcherEnded() }
+        try loop.watch(ending.descriptor, for: ending, events: UInt32(EPOLLIN.rawValue))
+        watcherEnding = ending
+    }
+
+    /// Starts another watcher: without one, what commands have started would outlive a worker that is killed.
+    private func watcherEnded() {
+        guard let ending = watcherEnding else { return }
+        watcherEnding = nil
+        loop.unwatch(ending.descriptor, for: ending)
+        do throws(SystemError) {
+            try watcher.restart()
+            try watchWatcher()
+            Log.standard.warning("the process that watches the commands was killed; there is another one")
+        } catch {
+            Log.standard.error("\(error); if this worker is killed, commands may outlive it")
+        }
+    }
+
+    // MARK: Commands
 
     /// Whether output waits for the reader of the worker's own output.
     var isOutputFull: Bool { standardOutput.isFull || standardError.isFull }
@@ -54,6 +81,19 @@ final class CommandRunner {
     }
 }
 
+/// Notices the end of a process.
+private final class ProcessEnding: WorkSource {
+    let descriptor: Int32
+    var noticed: (() -> Void)?
+
+    init(_ descriptor: Int32, _ events: WorkEvents, noticed: @escaping () -> Void) {
+        (self.descriptor, self.noticed) = (descriptor, noticed)
+        super.init(events)
+    }
+
+    override func handle() { noticed?() }
+}
+
 /// A command. It begins to run soon after it is made.
 final class Subprocess {
     /// What a command reads from its standard input.
@@ -64,21 +104,10 @@ final class Subprocess {
         case pipe
     }
 
-    /// Notices the end of the process.
-    private final class Ending: WorkSource {
-        let descriptor: Int32
-        var noticed: (() -> Void)?
-        init(_ descriptor: Int32, _ events: WorkEvents, noticed: @escaping () -> Void) {
-            (self.descriptor, self.noticed) = (descriptor, noticed)
-            super.init(events)
-        }
-        override func handle() { noticed?() }
-    }
-
     private enum State {
         /// With the signal to send when it has started.
         case starting(signal: Int32?)
-        case running(pid_t, Ending)
+        case running(pid_t, ProcessEnding)
         case ended
     }
 
@@ -160,7 +189,7 @@ final class Subprocess {
         switch start {
         case .failed(let code): end(.notStarted(code))
         case .running(let process, let descriptor):
-            let ending = Ending(descriptor, runner.events) { [weak self] in self?.finish() }
+            let ending = ProcessEnding(descriptor, runner.events) { [weak self] in self?.finish() }
             state = .running(process, ending)
             do throws(SystemError) {
                 for output in outputs { try output.watch() }
@@ -187,7 +216,7 @@ final class Subprocess {
     }
 
     @discardableResult
-    private func reap(_ process: pid_t, _ ending: Ending) -> SubprocessEnd {
+    private func reap(_ process: pid_t, _ ending: ProcessEnding) -> SubprocessEnd {
         ending.noticed = nil
         close(ending.descriptor)
         let failure = runner.watcher.forget(slot)

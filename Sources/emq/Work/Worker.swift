@@ -77,6 +77,8 @@ final class Worker: TaskHolder {
         if options.isDryRun { return try dryRun(options, place) }
         Log.standard.configure(.text(ProcessStart.environment), .info)
         raiseFileLimit(options)
+        // Commands may read the environment of their parent, and of the watcher.
+        ProcessStart.erase("EMQ_TOKEN")
         let directory = try makeDirectory()
         // Before there is a second thread, and before there are connections that the watcher would hold open.
         let watcher = try GroupWatcher(directory: directory, count: options.jobCount)
@@ -104,9 +106,9 @@ final class Worker: TaskHolder {
     }
 
     private func makeRunner() -> any TaskRunner {
-        let environment = ProcessStart.environment.filter { name, _ in
+        let environment = ProcessStart.variables { name in
             !Self.hiddenVariables.contains(name) && !name.hasPrefix("EMQ_META_")
-        }.map { "\($0)=\($1)" }
+        }
         switch options.mode {
         case .command(let program):
             return CommandTasks(
