@@ -113,6 +113,31 @@ import Testing
         #expect(task["state"] as? String == "ready" && task["attempt"] as? Int == 0, "\(task)")
     }
 
+    @Test func aProcessThatReadsNothingGivesItsTasksBack() throws {
+        let id = try server.enqueue("w", #""max_retries": 0"#)
+        let result = try site.run(["w", "--exit-when-empty", "--persistent", "--", "sh", "-c", "echo oops >&2; exit 3"])
+        #expect(result.status == 1, "\(result.error)")
+        #expect(result.error.contains("the process ended without reading 1 task, which go"), "\(result.error)")
+        let last = "it ended 3 times in a row without reading a task; the last time: exit status 3: oops"
+        #expect(result.error.contains(last), "\(result.error)")
+        let task = try server.task(id)
+        #expect(task["state"] as? String == "ready" && task["attempt"] as? Int == 0, "\(task)")
+    }
+
+    @Test func theLastLineMayLackItsLineFeed() throws {
+        let id = try server.enqueue("w", #""max_retries": 0, "keep": 600"#)
+        let result = try work(["--exit-when-empty"], #"printf '{"id":"%s","result":5}' "$id"; exit"#)
+        #expect(result.status == 0, "\(result.error)")
+        #expect(try server.get("/result/\(id)").body == #"{"state":"done","result":5}"#)
+    }
+
+    @Test func bracesOfAPersistentProgramStay() throws {
+        try server.enqueue("w")
+        let result = try work(["--exit-when-empty"], #"echo '{print} {{print}}' >> $0; echo "{\"id\":\"$id\"}""#)
+        #expect(result.status == 0, "\(result.error)")
+        #expect(marker.lines.dropFirst().first == "{print} {{print}}")
+    }
+
     @Test func whatIsNoOutcomeIsIgnored() throws {
         let id = try server.enqueue("w", #""keep": 600"#)
         let script = #"""
@@ -176,6 +201,19 @@ import Testing
             let task = try server.task(id)
             #expect(task["state"] as? String == "ready" && task["attempt"] as? Int == 0, "\(task)")
         }
+    }
+
+    @Test func aTaskThatWaitsForTheNextProcessGoesBackAtOnce() throws {
+        let first = try server.enqueue("w")
+        // It gets no more tasks, and does not end.
+        let script = "exec 1>&-; cat; echo closed >> $0; exec sleep 600"
+        let worker = try site.start(["w", "--persistent", "-j", "2", "--grace", "1h"] + process(script))
+        try marker.wait(2)
+        let second = try server.enqueue("w")
+        _ = try eventually("the second task") { try server.state(second) == "dispatched" ? true : nil }
+        worker.signal(SIGTERM)
+        _ = try eventually("it to go back") { try server.state(second) == "ready" ? true : nil }
+        #expect(try server.state(first) == "dispatched")
     }
 
     @Test func aProcessThatClosesItsInputGetsNoMore() throws {

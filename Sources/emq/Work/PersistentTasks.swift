@@ -10,6 +10,9 @@ final class PersistentTasks: TaskRunner {
     static let maximumLineBytes = 8 << 20
     /// The pauses before the process starts again if it has ended without any outcome, in milliseconds.
     private static let restartMilliseconds: ClosedRange<Int64> = 1000...60_000
+    /// After how many ends in a row without reading a task a worker gives up that is to end when no task is left: it
+    /// would never end.
+    private static let maximumUselessStarts = 3
 
     private let options: WorkOptions
     private let image: SubprocessImage
@@ -29,6 +32,8 @@ final class PersistentTasks: TaskRunner {
     private var isEnding = false
     private var isStopped = false
     private var hasOutcome = false
+    /// How many processes in a row have ended without reading their tasks.
+    private var uselessStarts = 0
     /// Why the process was killed; nil if it was not, or because of its tasks' deadlines.
     private var fault: String?
     private var stopsAt = Int64.max
@@ -175,7 +180,7 @@ final class PersistentTasks: TaskRunner {
         // A delay that the server does not take would lose the outcome.
         let delay = fields["delay"]?.number.flatMap { $0 >= 0 && $0 <= 4_000_000_000 ? $0 : nil }
         switch fields["status"].map({ $0.text ?? $0.source }) ?? (error == nil ? "done" : "failed") {
-        case "done": return .done(result: fields["result"].map { Array($0.source.utf8) }, log: log)
+        case "done": return .done(result: fields["result"].map { ResultJSON.value(Array($0.source.utf8)) }, log: log)
         case "failed": return .failed(error: error ?? "the process says so", delay: delay)
         case "dead": return .dead(error: error ?? "the process says so")
         case "released": return .released(delay: delay)
@@ -198,10 +203,20 @@ final class PersistentTasks: TaskRunner {
 
     /// The process cannot tell outcomes any more: it has ended, or it should.
     private func outputEnded() {
+        readLastLine()
         if !isEnding { endInput(now) }
     }
 
+    /// Reads what is left of the output. The last line may lack its line feed.
+    private func readLastLine() {
+        if fault != nil || line.isEmpty { return }
+        let whole = line
+        line = []
+        read(whole[...])
+    }
+
     private func ended(_ end: SubprocessEnd) {
+        readLastLine()
         let readCount = process?.input?.readCount ?? 0
         process = nil
         let lines = errorTail.lastLines(CommandTasks.errorLines, maximumBytes: CommandTasks.errorBytes)
@@ -209,16 +224,41 @@ final class PersistentTasks: TaskRunner {
         if !jobs.isEmpty, !isStopped { log.warning("the process has ended: \(end)") }
         if hasOutcome { _ = restart.end() } else { _ = restart.begin(now: now) }
         isEnding = false
+        var unread: [PersistentJob] = []
         for job in jobs.values {
-            // A task whose line the process has not read as a whole is for the next one.
             if case .failed = outcome, job.inputEnd > readCount, job.stopping == nil {
                 jobs[job.task.id] = nil
-                waiting.append(job)
+                unread.append(job)
             } else {
                 finish(job, outcome, log: errorTail.text)
             }
         }
-        giveWaiting()
+        if hasOutcome {
+            // A task whose line the process has not read as a whole is for the next one.
+            uselessStarts = 0
+            waiting += unread
+            return giveWaiting()
+        }
+        // The next process may be as useless, and another worker may do better.
+        let outcomeOfUnread = unread.isEmpty ? .released() : outcomeOfUnread(unread.count, end, lines)
+        unread += waiting
+        waiting = []
+        for job in unread { holder.ended(job, outcomeOfUnread, log: "") }
+    }
+
+    /// Notes that a process has ended without any outcome, and without reading so many tasks.
+    private func outcomeOfUnread(_ count: Int, _ end: SubprocessEnd, _ lines: String) -> WorkOutcome {
+        uselessStarts += 1
+        let reason = lines.isEmpty ? "\(end)" : "\(end): \(lines)"
+        if uselessStarts >= Self.maximumUselessStarts, options.idleMilliseconds != nil {
+            return .cannotRun(
+                reason: "it ended \(uselessStarts) times in a row without reading a task; the last time: \(reason)")
+        }
+        let pause = Duration.text(milliseconds: max(0, restart.resumesAt - now))
+        log.error(
+            "the process ended without reading \(ClientSession.tasks(count)), which go back; trying again in \(pause): "
+                + reason)
+        return .released()
     }
 
     /// What the end of the process means for the tasks that it had.
@@ -254,6 +294,8 @@ final class PersistentTasks: TaskRunner {
             log.warning("the process has closed its standard input; starting another one when it has ended")
             endInput(now)
         }
+        // Stopping takes nothing that has not begun.
+        if holder.isStopping { for job in waiting { _ = removeWaiting(job) } }
         giveWaiting()
     }
 

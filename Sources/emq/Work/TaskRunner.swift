@@ -35,6 +35,9 @@ extension TaskRunner {
 
 /// What a runner tells its worker.
 protocol TaskHolder: AnyObject {
+    /// Whether the worker takes no more tasks.
+    var isStopping: Bool { get }
+
     /// The work on a task has ended, with the end of what was printed for it. If the task was stopped because its lease
     /// is lost or its time is over, that counts instead of the outcome.
     func ended(_ job: Job, _ outcome: WorkOutcome, log: String)
