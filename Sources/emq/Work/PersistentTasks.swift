@@ -237,7 +237,8 @@ final class PersistentTasks: TaskRunner {
             // A task whose line the process has not read as a whole is for the next one.
             uselessStarts = 0
             waiting += unread
-            return giveWaiting()
+            if !holder.isStopping { giveWaiting() }
+            return
         }
         // The next process may be as useless, and another worker may do better.
         let outcomeOfUnread = unread.isEmpty ? .released() : outcomeOfUnread(unread.count, end, lines)
