@@ -33,7 +33,7 @@ enum FigureViews {
             // Most totals are none, and would only hide the others.
             let members = object.members.filter { name != "totals" || $0.value.number != 0 }
             if members.isEmpty { continue }
-            list.append(heading: TerminalText.visible(heading(name)))
+            list.append(heading: heading(name))
             for (member, value) in members {
                 if value.kind == .object {
                     sections.append(("\(name) \(member)", value))

@@ -19,11 +19,13 @@ struct FieldList {
     /// Adds a field, unless it is empty. The text is shown whole, so that ids and receipts can be copied.
     mutating func append(_ name: String, _ text: String?, _ style: Terminal.Style = .plain) {
         guard let text, !text.isEmpty else { return }
-        fields.append(Field(name: name, text: TerminalText.visible(text), style: style))
+        fields.append(Field(name: TerminalText.visible(name), text: TerminalText.visible(text), style: style))
     }
 
     /// Adds the heading of the fields that follow.
-    mutating func append(heading: String) { fields.append(Field(name: heading, text: "", style: .bold)) }
+    mutating func append(heading: String) {
+        fields.append(Field(name: TerminalText.visible(heading), text: "", style: .bold))
+    }
 
     /// The lines.
     func lines(_ terminal: Terminal) -> [String] {
