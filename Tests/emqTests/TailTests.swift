@@ -73,6 +73,27 @@ import Testing
         #expect(try terminal.exitStatus() == 0)
     }
 
+    @Test func queuesWithLongNamesAreFollowed() throws {
+        let name = String(repeating: "任务", count: 42) + "abc"
+        #expect(name.utf8.count == 255)
+        let id = try server.enqueue(name.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? "")
+        let terminal = try server.terminal("tail", name, "-n", "5", columns: 120, environment: ["NO_COLOR": "1"])
+        try waitFor("enqueued", id, terminal)
+        try server.send("DELETE", "/task/\(id)")
+        // Its state is in the second of two streams, and both are there.
+        let second = try seen(in: terminal) {
+            try server.enqueue(name.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? "")
+        }
+        try server.send("DELETE", "/task/\(second)")
+        try waitFor("cancelled", second, terminal)
+        terminal.type("\u{3}")
+        #expect(try terminal.exitStatus() == 0)
+        let requests = try server.piped("tail", name, "--curl").output.split(separator: "\n")
+        #expect(requests.count == 2 && requests.allSatisfy { $0.utf8.count < 8100 })
+        let help = try server.piped("tail", "--help").output
+        #expect(help.contains("print a JSON object for each event") && !help.contains("print the server's JSON"))
+    }
+
     @Test func eachEventIsCountedOnce() throws {
         let terminal = try bash("\"$0\" tail mail --json | cat")
         // What happens before the first look is not told.

@@ -17,16 +17,18 @@ struct ClientSession {
     /// The options of every client's command.
     static let options = ServerPlace.options + [json, curl]
 
-    /// A command that runs with a session. Its own options come first in its help.
+    /// A command that runs with a session. Its own options come first in its help, and take the place of options of the
+    /// same name.
     static func command(
         _ name: String, _ section: Command.Section, _ operands: String = "", count: ClosedRange<Int> = 0...0,
         completion: CommandOption.Completion = .none, _ summary: String, text: [String] = [],
         options: [CommandOption] = [], examples: [CommandExample] = [],
         run: @escaping @Sendable (ClientSession) throws -> ExitCode
     ) -> Command {
-        Command(
+        let others = Self.options.filter { other in !options.contains { $0.flag == other.flag } }
+        return Command(
             name: name, section: section, operands: operands, operandCount: count, operandCompletion: completion,
-            summary: summary, text: text, options: options + Self.options, examples: examples
+            summary: summary, text: text, options: options + others, examples: examples
         ) { try run(ClientSession($0)) }
     }
 

@@ -4,12 +4,13 @@ import Glibc
 import JSON
 import Net
 
-/// A run of the command: a stream of `/events` that shows the queue's tasks and figures again and again.
+/// A run of the command: streams of `/events`, usually one, that show the queue's tasks and figures again and again.
 final class TailCommand {
     private static let interval = CommandOption(
         "--interval", "TIME", "how often to look, in whole seconds from 1s (default) to 60s")
     private static let last = CommandOption(
         "--last", "N", letter: "n", "begin with up to N events that can still be seen of the last hour")
+    private static let json = CommandOption("--json", "print a JSON object for each event")
 
     static let command = ClientSession.command(
         "tail", .queues, "QUEUE", count: 1...1, completion: .queue, "follow what happens in a queue",
@@ -21,7 +22,7 @@ final class TailCommand {
                 + "happens in between, a line `more` has the numbers, which are exact. A task that is gone without a record "
                 + "is acked, expired, cancelled or just gone, as far as the queue's numbers tell. A purge is not counted.",
         ],
-        options: [last, interval],
+        options: [last, interval, json],
         examples: [
             CommandExample("emq tail mail -n 20", "see what has happened, and what happens now"),
             CommandExample("emq tail mail --json | jq 'select(.event == \"died\")'", "follow the tasks that die"),
@@ -42,8 +43,8 @@ final class TailCommand {
     private let seconds: Int64
     private let lastCount: Int
     private var watch: QueueWatch
-    private var reader = EventReader()
-    private var streamKey: UInt64?
+    /// The streams: none while the server is away.
+    private var streamKeys: [UInt64] = []
     private var questionCount = 0
     /// How far the server's clock is ahead of this machine's, in milliseconds, and the server's time of the last look.
     private var clockOffset: Int64 = 0
@@ -75,11 +76,15 @@ final class TailCommand {
     }
 
     private func run() throws -> ExitCode {
-        try session.printCurl(of: request)
+        if session.invocation.has(ClientSession.curl) {
+            for (_, request) in requests { Emq.print(request.curl(to: session.place)) }
+            return .done
+        }
         if lastCount > 0 { try printLast() }
         while !hasEnded {
-            if streamKey == nil, now >= retriesAt { connect() }
-            client.turn(until: [restAt, streamKey == nil ? retriesAt : nil].compactMap { $0 }.min())
+            if streamKeys.isEmpty, now >= retriesAt { connect() }
+            if hasEnded { break }
+            client.turn(until: [restAt, streamKeys.isEmpty ? retriesAt : nil].compactMap { $0 }.min())
             if !signals.take().isEmpty || output.isClosed { break }
             for (id, state) in watch.takeQuestions() { ask(id, state) }
             if questionCount == 0, let time = restAt, now >= time { watch.tellRest(now: serverNow) }
@@ -89,7 +94,7 @@ final class TailCommand {
         return .done
     }
 
-    // MARK: The stream
+    // MARK: The streams
 
     private func peek(_ state: String, _ query: [(String, String?)]) -> String {
         ServerRequest.target(
@@ -99,38 +104,64 @@ final class TailCommand {
             ] + query)
     }
 
-    private var request: ServerRequest {
+    /// What the streams show. The first one has the server's time.
+    private var targets: [String] {
         let pages = QueueWatch.states.map { state in
             // Tasks that run are all watched, so that their end is seen.
             peek(state, state == "dispatched" ? [] : [("newer_than", "\(watch.windowSeconds)")])
         }
-        // The first one has the server's time.
-        let targets = ["/stats/?n=1", ServerRequest.target("/stats/", name: session.name)] + pages
-        return ServerRequest(
-            ServerRequest.target(
-                "/events", query: targets.map { ("get", $0) } + [("interval", "\(seconds)")]))
+        return ["/stats/?n=1", ServerRequest.target("/stats/", name: session.name)] + pages
+    }
+
+    /// The requests of the streams, each with the place of its first target. There is one, unless the queue's name is so
+    /// long that the targets do not fit in one URL.
+    private var requests: [(firstPlace: Int, request: ServerRequest)] {
+        func request(_ targets: [String]) -> ServerRequest {
+            ServerRequest(
+                ServerRequest.target("/events", query: targets.map { ("get", $0) } + [("interval", "\(seconds)")]))
+        }
+        let room = HTTPURL.maximumLength - session.place.base.utf8.count
+        var requests: [(firstPlace: Int, request: ServerRequest)] = []
+        var group: [String] = []
+        var firstPlace = 0
+        for target in targets {
+            if !group.isEmpty, request(group + [target]).target.utf8.count > room {
+                requests.append((firstPlace, request(group)))
+                firstPlace += group.count
+                group = []
+            }
+            group.append(target)
+        }
+        return requests + [(firstPlace, request(group))]
     }
 
     private func connect() {
-        reader = EventReader()
-        streamKey = client.stream(request, silenceMilliseconds: Self.silenceMilliseconds) { [self] part in
-            for event in reader.read(part) { read(event) }
-        } ended: { [self] result in
-            streamKey = nil
-            switch result {
-            case .success(let response) where response.isSuccess:
-                lose(CommandFailure(.notReachable, "the server has ended the stream"))
-            case .success(let response): lose(response.failure)
-            case .failure(let failure): lose(failure)
+        for (firstPlace, request) in requests {
+            var reader = EventReader()
+            let key = client.stream(request, silenceMilliseconds: Self.silenceMilliseconds) { [self] part in
+                for event in reader.read(part) { read(event, firstPlace) }
+            } ended: { [self] result in
+                // One without the others would tell half of it.
+                for key in streamKeys { client.cancel(key) }
+                streamKeys = []
+                switch result {
+                case .success(let response) where response.isSuccess:
+                    lose(CommandFailure(.notReachable, "the server has ended the stream"))
+                case .success(let response): lose(response.failure)
+                case .failure(let failure): lose(failure)
+                }
             }
+            streamKeys.append(key)
         }
     }
 
-    private func read(_ event: EventReader.Event) {
+    private func read(_ event: EventReader.Event, _ firstPlace: Int) {
         let parts = event.name.split(separator: "/")
-        guard let place = parts.first.flatMap({ Int($0) }), (0...QueueWatch.states.count + 1).contains(place) else {
+        guard let number = parts.first.flatMap({ Int($0) }), (0...QueueWatch.states.count + 1).contains(number) else {
             return
         }
+        let place = firstPlace + number
+        if place > QueueWatch.states.count + 1 { return }
         let body = JSONPart(event.data[...])
         if parts.count > 1, let status = Int(parts[1]) {
             let failure = ServerResponse(status: status, body: event.data, fields: [:]).failure
@@ -153,7 +184,7 @@ final class TailCommand {
         }
     }
 
-    /// The stream has ended. What was wrong from the beginning ends the command; later, the server may come back.
+    /// A stream has ended. What was wrong from the beginning ends the command; later, the server may come back.
     private func lose(_ failure: CommandFailure) {
         let isLasting = failure.code == .notAllowed || failure.code == .usage
         if !hasBegun || isLasting {
