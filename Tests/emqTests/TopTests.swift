@@ -1,7 +1,9 @@
 // `emq top` with the real program in a pseudo-terminal: what it shows, its keys, and how it leaves the terminal.
 
 import Foundation
+import Net
 import Support
+import Synchronization
 import Testing
 
 @testable import emq
@@ -171,13 +173,44 @@ import Testing
     // MARK: Keys
 
     @Test func keysAreReadFromTheirBytes() {
-        func keys(_ text: String) -> [Key] { Key.keys(of: Array(text.utf8)).keys }
+        func keys(_ bytes: [UInt8]) -> [Key] { Key.keys(of: bytes, isComplete: true).keys }
+        func keys(_ text: String) -> [Key] { keys(Array(text.utf8)) }
         #expect(keys("q\u{1B}[A\u{1B}OB\u{1B}[6~\u{1B}[1;5C") == [.character("q"), .up, .down, .pageDown, .right])
         #expect(keys("\u{1B}") == [.escape] && keys("\r\u{7F}é") == [.enter, .backspace, .character("é")])
-        #expect(keys("\u{1B}[99z\u{1}") == [])
-        let halves = Key.keys(of: [0x61, 0x1B, 0x5B])
-        #expect(halves.keys == [.character("a")] && Key.keys(of: halves.rest + [0x44]).keys == [.left])
-        #expect(Key.keys(of: Array("é".utf8.prefix(1))).rest.count == 1)
-        #expect(Key.keys(of: [0xFF, 0xC3, 0x28, 0x71]).keys.isEmpty)
+        #expect(keys("\u{1B}[99z\u{1}") == [] && keys("\u{1B}\u{1B}[A") == [.escape, .up])
+        let halves = Key.keys(of: [0x61, 0x1B, 0x5B], isComplete: false)
+        #expect(halves.keys == [.character("a")] && keys(halves.rest + [0x44]) == [.left])
+        let start = Key.keys(of: [0x61, 0x1B], isComplete: false)
+        #expect(start.keys == [.character("a")] && start.rest == [0x1B])
+        #expect(Key.keys(of: Array("é".utf8.prefix(1)), isComplete: true).rest.count == 1)
+        #expect(keys([0xFF, 0xC3, 0x28, 0x71]).isEmpty)
     }
+
+    @Test func aKeyMayComeInParts() throws {
+        let clock = ManualClock()
+        let loop = try EventLoop(clock: { clock.milliseconds })
+        let pipe = Pipe()
+        let reader = try KeyReader(pipe.fileHandleForReading.fileDescriptor, on: loop)
+        func keys(_ text: String, after milliseconds: Int64) throws -> [Key] {
+            try pipe.fileHandleForWriting.write(contentsOf: Array(text.utf8))
+            clock.add(milliseconds)
+            loop.turn(until: loop.now)
+            return reader.take()
+        }
+        #expect(try keys("\u{1B}", after: 0) == [])
+        #expect(try keys("[", after: KeyReader.sequenceMilliseconds - 1) == [])
+        #expect(try keys("A", after: KeyReader.sequenceMilliseconds - 1) == [.up])
+        #expect(try keys("\u{1B}", after: 0) == [])
+        #expect(try keys("", after: KeyReader.sequenceMilliseconds) == [.escape])
+        #expect(try keys("q", after: 0) == [.character("q")])
+    }
+}
+
+/// A clock that a test advances.
+private final class ManualClock: Sendable {
+    private let time = Atomic<Int64>(1_000_000)
+
+    var milliseconds: Int64 { time.load(ordering: .relaxed) }
+
+    func add(_ milliseconds: Int64) { time.add(milliseconds, ordering: .relaxed) }
 }

@@ -78,7 +78,7 @@ final class TopCommand {
     private func run() throws -> ExitCode {
         try session.printCurl(of: pageRequest(count: batchLimit))
         if isBatch || session.isJSON || !session.terminal.hasCursor { return try runBatch() }
-        keys = try KeyReader(on: client.loop)
+        if isatty(STDIN_FILENO) == 1 { keys = try KeyReader(STDIN_FILENO, on: client.loop) }
         while !hasEnded {
             refresh()
             client.turn(until: refreshesAt)

@@ -9,11 +9,13 @@ enum Key: Equatable {
     case character(Character)
     case enter, escape, backspace, up, down, left, right, pageUp, pageDown, home, end
 
-    /// The keys of an input, and the bytes at its end that begin another one.
-    static func keys(of input: [UInt8]) -> (keys: [Key], rest: [UInt8]) {
+    /// The keys of an input, and the bytes at its end that begin another one. The byte of the escape key also begins the
+    /// sequences of others; at the end of the input, it is that key only if the input is complete.
+    static func keys(of input: [UInt8], isComplete: Bool) -> (keys: [Key], rest: [UInt8]) {
         var keys: [Key] = []
         var rest = input[...]
         while let byte = rest.first {
+            if byte == 0x1B, rest.count == 1, !isComplete { return (keys, [byte]) }
             if byte == 0x1B, rest.count > 1, let (key, length) = sequence(rest) {
                 if length > rest.count { return (keys, Array(rest.prefix(32))) }
                 if let key { keys.append(key) }
@@ -63,32 +65,49 @@ enum Key: Equatable {
     }
 }
 
-/// The keys that are pressed. Without a terminal as standard input there are none.
+/// The keys that are pressed in a terminal.
 final class KeyReader: EventSource {
+    /// How long the rest of a key's sequence may take, in milliseconds: slow links bring it in parts.
+    static let sequenceMilliseconds: Int64 = 50
+
     private var rest: [UInt8] = []
     private var keys: [Key] = []
     /// Whether the terminal is gone.
     private(set) var hasEnded = false
+    private let descriptor: Int32
     private let loop: EventLoop
 
-    init(on loop: EventLoop) throws(SystemError) {
-        self.loop = loop
+    /// Reads keys from a descriptor.
+    ///
+    /// - Throws: `SystemError` if it cannot be watched.
+    init(_ descriptor: Int32, on loop: EventLoop) throws(SystemError) {
+        (self.descriptor, self.loop) = (descriptor, loop)
         super.init()
-        if isatty(STDIN_FILENO) == 1 {
-            try loop.watch(STDIN_FILENO, for: self, events: UInt32(EPOLLIN.rawValue))
-        }
+        try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
     }
 
     override func ready(events: UInt32) {
         var block = [UInt8](repeating: 0, count: 256)
-        let count = unsafe block.withUnsafeMutableBytes { unsafe read(STDIN_FILENO, $0.baseAddress, $0.count) }
+        let count = unsafe block.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
         if count < 0, errno == EINTR || errno == EAGAIN { return }
         if count <= 0 {
             hasEnded = true
-            loop.unwatch(STDIN_FILENO, for: self)
+            loop.unwatch(descriptor, for: self)
             return
         }
-        let input = Key.keys(of: rest + block[..<count])
+        take(rest + block[..<count], isComplete: false)
+        if rest.isEmpty {
+            loop.cancelTimer(self)
+        } else {
+            loop.setTimer(self, at: loop.now + Self.sequenceMilliseconds)
+        }
+    }
+
+    /// Nothing more has come of a sequence.
+    override func timerFired() { take(rest, isComplete: true) }
+
+    private func take(_ input: [UInt8], isComplete: Bool) {
+        let input = Key.keys(of: input, isComplete: isComplete)
         keys += input.keys
         rest = input.rest
     }
