@@ -1,7 +1,7 @@
 // A terminal for a program that uses the whole screen, and what it was before. This is a header only: there is no C code
 // to compile. Only one Swift file may use it, because each file has variables of its own.
 //
-// The handlers for crashes may only make calls that are safe in them, so they are not in Swift.
+// The handlers of signals may only make calls that are safe in them, so they are not in Swift.
 #ifndef EMQ_CTERMINAL_H
 #define EMQ_CTERMINAL_H
 
@@ -33,13 +33,13 @@ static inline void emq_give_terminal_back(void) {
     if (terminal->has_modes) tcsetattr(STDIN_FILENO, TCSANOW, &terminal->modes);
 }
 
-static inline void emq_terminal_crash(int number) {
+static inline void emq_terminal_end(int number) {
     emq_give_terminal_back();
     raise(number);
 }
 
-// Changes to the alternate screen, hides the cursor, and reads keys at once and without an echo. A crash gives the
-// terminal back.
+// Changes to the alternate screen, hides the cursor, and reads keys at once and without an echo. A crash, or
+// another signal that ends the program, gives the terminal back.
 static inline void emq_take_terminal(void) {
     struct emq_terminal *terminal = emq_terminal();
     if (terminal->is_taken) return;
@@ -52,14 +52,17 @@ static inline void emq_take_terminal(void) {
         tcsetattr(STDIN_FILENO, TCSANOW, &modes);
     }
     terminal->is_taken = 1;
-    static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGABRT, SIGFPE};
-    for (size_t place = 0; place < sizeof crashes / sizeof *crashes; place++) {
+    static const int ends[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGTRAP, SIGABRT, SIGFPE,    SIGSYS,  SIGXCPU,
+                               SIGXFSZ, SIGUSR1, SIGUSR2, SIGALRM, SIGPROF, SIGVTALRM, SIGPOLL, SIGPWR};
+    for (size_t place = 0; place < sizeof ends / sizeof *ends; place++) {
         struct sigaction action;
+        // A signal that is ignored ends nothing.
+        if (sigaction(ends[place], 0, &action) != 0 || action.sa_handler == SIG_IGN) continue;
         memset(&action, 0, sizeof action);
-        action.sa_handler = emq_terminal_crash;
+        action.sa_handler = emq_terminal_end;
         // The second time, the signal ends the program.
         action.sa_flags = (int)(SA_RESETHAND | SA_NODEFER);
-        sigaction(crashes[place], &action, 0);
+        sigaction(ends[place], &action, 0);
     }
     static const char begin[] = "\033[?1049h\033[?25l\033[?7l";
     ssize_t count = write(STDOUT_FILENO, begin, sizeof begin - 1);
