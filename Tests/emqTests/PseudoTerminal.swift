@@ -126,16 +126,32 @@ final class PseudoTerminal {
     ///
     /// - Returns: its exit status, or 128 and the signal that ended it.
     func exitStatus() throws -> Int32 {
-        try wait(for: "the program's end") { terminal in
-            if terminal.status != nil { return true }
-            var status: Int32 = 0
-            guard waitpid(terminal.process, &status, WNOHANG) == terminal.process else { return false }
-            terminal.status = status & 0x7F == 0 ? status >> 8 & 0xFF : 128 + (status & 0x7F)
-            return true
-        }
+        try wait(for: "the program's end") { $0.hasEnded }
         // What it wrote last.
         read()
         return status ?? -1
+    }
+
+    /// Waits until the program has ended, and reads nothing meanwhile.
+    ///
+    /// - Returns: as `exitStatus`.
+    func exitStatusUnread() throws -> Int32 {
+        try eventually("the program's end") { hasEnded ? () : nil }
+        return status ?? -1
+    }
+
+    private var hasEnded: Bool {
+        if status != nil { return true }
+        var status: Int32 = 0
+        guard waitpid(process, &status, WNOHANG) == process else { return false }
+        self.status = status & 0x7F == 0 ? status >> 8 & 0xFF : 128 + (status & 0x7F)
+        return true
+    }
+
+    /// How many bytes the program has written and nobody has read.
+    var waitingByteCount: Int {
+        var count: Int32 = 0
+        return ioctl(controller, UInt(FIONREAD), &count) == 0 ? Int(count) : 0
     }
 }
 

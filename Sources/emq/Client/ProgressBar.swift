@@ -9,7 +9,7 @@ struct ProgressBar {
     static let intervalMilliseconds: Int64 = 100
     private static let barWidth = 24
 
-    let isShown: Bool
+    private let output: TerminalWriter?
     /// The number of bytes of the whole work; nil if it is unknown.
     private let totalBytes: Int64?
     /// The bytes that were done before.
@@ -24,24 +24,33 @@ struct ProgressBar {
     ///   - doneBytes: how many of them are done already.
     ///   - now: the time, in milliseconds.
     init(_ environment: (String) -> String?, totalBytes: Int64?, doneBytes: Int64, now: Int64) {
-        isShown = isatty(STDERR_FILENO) == 1 && environment("TERM").map { $0 != "dumb" } ?? false
+        let isShown = isatty(STDERR_FILENO) == 1 && environment("TERM").map { $0 != "dumb" } ?? false
+        output = isShown ? TerminalWriter(STDERR_FILENO) : nil
         (self.totalBytes, firstBytes, startedAt) = (totalBytes, doneBytes, now)
     }
+
+    var isShown: Bool { output != nil }
 
     /// When it may be drawn again; nil if it is not shown.
     var nextTime: Int64? { isShown ? drawnAt &+ Self.intervalMilliseconds : nil }
 
-    /// Draws it, unless it was drawn just now.
+    /// Draws it, unless it was drawn just now, or the terminal has not taken the last drawing yet.
     mutating func draw(tasks: Int, bytes: Int64, now: Int64) {
-        guard isShown, drawnAt == .min || now >= drawnAt + Self.intervalMilliseconds else { return }
+        guard let output, drawnAt == .min || now >= drawnAt + Self.intervalMilliseconds else { return }
         drawnAt = now
+        output.flush()
+        if !output.isIdle { return }
         isDrawn = true
-        Self.write("\r" + String(text(tasks: tasks, bytes: bytes, now: now).prefix(Self.columns - 1)) + "\u{1B}[K")
+        output.write("\r" + String(text(tasks: tasks, bytes: bytes, now: now).prefix(Self.columns - 1)) + "\u{1B}[K")
     }
 
     /// Removes it, so that something else can be written.
     mutating func clear() {
-        if isDrawn { Self.write("\r\u{1B}[K") }
+        if let output, isDrawn {
+            output.discard()
+            output.write("\r\u{1B}[K")
+            output.discard()
+        }
         isDrawn = false
     }
 
@@ -67,11 +76,5 @@ struct ProgressBar {
         var size = winsize()
         guard unsafe ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 1 else { return 80 }
         return Int(size.ws_col)
-    }
-
-    private static func write(_ text: String) {
-        let bytes = Array(text.utf8)
-        // What a terminal does not take now is drawn again soon.
-        _ = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
 }

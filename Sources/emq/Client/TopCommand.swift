@@ -45,7 +45,7 @@ final class TopCommand {
     private let intervalMilliseconds: Int64
     private let isBatch: Bool
     private let batchLimit: Int
-    private let screen = FullScreen()
+    private let screen: FullScreen
     private var keys: KeyReader?
     private var view: TopView
     private var pageKey: UInt64?
@@ -70,8 +70,12 @@ final class TopCommand {
         if intervalMilliseconds < 100 { throw UsageError("--interval must be at least 100ms") }
         batchLimit = try invocation.number(of: Self.limit, in: 1...1000) ?? 1000
         isBatch = invocation.has(Self.batch)
+        if let pattern = session.operands.first, pattern.utf8.count > GlobPattern.maximumByteCount {
+            throw UsageError("PATTERN must have at most \(GlobPattern.maximumByteCount) bytes")
+        }
         view = TopView(base: session.place.name, order: order, pattern: session.operands.first)
         client = session.client
+        screen = FullScreen(on: client.loop)
         signals = try SignalSource([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH], on: client.loop)
     }
 
@@ -79,13 +83,15 @@ final class TopCommand {
         try session.printCurl(of: pageRequest(count: batchLimit))
         if isBatch || session.isJSON || !session.terminal.hasCursor { return try runBatch() }
         if isatty(STDIN_FILENO) == 1 { keys = try KeyReader(STDIN_FILENO, on: client.loop) }
-        while !hasEnded {
+        while true {
             refresh()
+            if hasEnded { break }
             client.turn(until: refreshesAt)
             for signal in signals.take() { take(signal) }
             for key in keys?.take() ?? [] { press(key) }
-            if keys?.hasEnded == true { hasEnded = true }
-            if hasPage, !hasEnded { draw() }
+            if keys?.hasEnded == true || screen.isGone { hasEnded = true }
+            if hasEnded { break }
+            if hasPage, screen.isReady { draw() }
         }
         screen.leave()
         if let failure { throw failure }
@@ -240,8 +246,7 @@ final class TopCommand {
     }
 
     private func draw() {
-        let lines = view.lines(session.terminal, columns: screen.columns, rows: screen.rows, now: now)
-        if !screen.draw(lines) { hasEnded = true }
+        screen.draw(view.lines(session.terminal, columns: screen.columns, rows: screen.rows, now: now))
     }
 
     // MARK: Without a screen
@@ -279,13 +284,7 @@ final class TopCommand {
         }
     }
 
-    private func isStopped(_ output: OutputWatch) -> Bool {
-        for signal in signals.take() where signal != SIGWINCH && signal != SIGCONT {
-            if signal != SIGTSTP { return true }
-            SignalSource.stop(by: SIGTSTP)
-        }
-        return output.isClosed
-    }
+    private func isStopped(_ output: OutputWatch) -> Bool { signals.isEndAsked || output.isClosed }
 
     /// - Returns: whether to go on.
     private func printBatch(_ response: ServerResponse, isFirst: Bool) throws(CommandFailure) -> Bool {

@@ -7,22 +7,29 @@ import Net
 
 /// The screen. There is at most one.
 final class FullScreen {
+    private let output: TerminalWriter
     /// The lines on the terminal; nil if that is not known.
     private var shown: [String]?
     private(set) var columns = 80
     private(set) var rows = 24
 
+    /// The screen of standard output.
+    init(on loop: EventLoop) { output = TerminalWriter(STDOUT_FILENO, on: loop) }
+
     deinit { leave() }
 
     /// Takes the terminal, or takes it again after `leave`. Everything is drawn anew.
     func enter() {
-        emq_take_terminal()
+        emq_take_terminal(output.descriptor)
+        // The alternate screen, without a cursor, and lines that do not wrap.
+        output.write("\u{1B}[?1049h\u{1B}[?25l\u{1B}[?7l")
         measure()
     }
 
-    /// Gives the terminal back.
+    /// Gives the terminal back. Waits for a terminal that nobody reads, but only briefly.
     func leave() {
         emq_give_terminal_back()
+        output.discard()
         shown = nil
     }
 
@@ -32,11 +39,16 @@ final class FullScreen {
         shown = nil
     }
 
+    /// Whether the terminal is gone.
+    var isGone: Bool { output.isGone }
+
+    /// Whether `draw` may show something. While the terminal takes nothing, frames are left out.
+    var isReady: Bool { output.isIdle }
+
     /// Shows lines of at most `columns` columns, with styles, in one write, and only those that have changed. Lines
-    /// beyond the last row are left out.
-    ///
-    /// - Returns: whether the terminal is still there.
-    func draw(_ lines: [String]) -> Bool {
+    /// beyond the last row are left out. Does nothing unless the screen is ready.
+    func draw(_ lines: [String]) {
+        if !isReady { return }
         let lines = Array(lines.prefix(rows))
         var frame = shown == nil ? "\u{1B}[2J" : ""
         for row in 0..<rows {
@@ -48,7 +60,7 @@ final class FullScreen {
             frame += "\u{1B}[\(row + 1);1H\(line)\(end)"
         }
         shown = lines
-        return frame.isEmpty || StandardOutput.write(frame) == nil
+        output.write(frame)
     }
 
     /// The columns of a text with styles.
@@ -66,28 +78,34 @@ final class FullScreen {
 
 /// Standard output of commands that run until they are stopped, or until nobody reads on.
 enum StandardOutput {
-    /// Writes a text, waiting until it is read, or until one of `signals` comes.
+    /// A terminal is opened again, because it may take less than it seems to have room for.
+    private static let descriptor = Terminal.reopened(STDOUT_FILENO) ?? STDOUT_FILENO
+
+    /// Writes a text, waiting until it is read, or until one of `signals` asks for the end.
     ///
     /// - Returns: the error number; nil if all is written. It is EINTR after a signal.
-    static func write(_ text: String, until signals: SignalSource? = nil) -> Int32? {
+    static func write(_ text: String, until signals: SignalSource) -> Int32? {
         var rest = Array(text.utf8)[...]
         while !rest.isEmpty {
-            if let signals {
-                var events = [
-                    pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0),
-                    pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
-                ]
-                unsafe poll(&events, 2, -1)
-                if events[1].revents != 0, events[0].revents == 0 { return EINTR }
+            let isEndAsked = signals.isEndAsked
+            var events = [
+                pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0),
+                pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
+            ]
+            unsafe poll(&events, 2, isEndAsked ? 0 : -1)
+            if events[0].revents == 0 {
+                if isEndAsked { return EINTR }
+                continue
             }
             // A pipe with room takes so much at once.
-            let part = signals == nil ? rest : rest.prefix(Int(PIPE_BUF))
-            let count = unsafe part.withUnsafeBytes { unsafe Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+            let part = rest.prefix(Int(PIPE_BUF))
+            let count = unsafe part.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
             if count > 0 {
                 rest = rest.dropFirst(count)
             } else if errno == EAGAIN {
-                var readiness = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
-                unsafe poll(&readiness, 1, -1)
+                if isEndAsked { return EINTR }
+                // A terminal that seems to have room may have too little for the end of a line.
+                unsafe poll(&events[1], 1, 10)
             } else if errno != EINTR {
                 return errno
             }

@@ -44,6 +44,15 @@ final class SignalSource: EventSource {
         return received
     }
 
+    /// Whether a signal has come that asks for the end; it stays among those received. SIGTSTP stops the program, and
+    /// signals that only tell of a change are dropped.
+    var isEndAsked: Bool {
+        for signal in take() where signal != SIGWINCH && signal != SIGCONT {
+            if signal == SIGTSTP { Self.stop(by: SIGTSTP) } else { received.append(signal) }
+        }
+        return !received.isEmpty
+    }
+
     /// Stops the program as a signal such as SIGTSTP does by default. Returns when it goes on.
     static func stop(by signal: Int32) {
         var set = sigset_t()
