@@ -88,6 +88,36 @@ extension Server {
         }
     }
 
+    @Test func namesOfFieldsDoNotControlTheTerminal() throws {
+        let json = #"{"\u001b[2Ja": 1, "b": {"\u001b[2Jc": "x"}, "\u001b[2Jd": {"e": 1}}"#
+        let hostile = try #require(JSONPart(Array(json.utf8)[...]))
+        let plain = Terminal { _ in nil }
+        let figures = FigureViews.lines(of: hostile, plain, now: 0)
+        #expect(figures.count { $0.contains("\u{FFFD}[2J") } == 3 && !figures.contains { $0.contains("\u{1B}") })
+        let task = TaskViews(plain, ServerResponse(status: 200, body: [], fields: [:])).lines(of: hostile)
+        #expect(task.count { $0.contains("\u{FFFD}[2J") } == 2 && !task.contains { $0.contains("\u{1B}") })
+    }
+
+    // MARK: Terminals that nobody reads
+
+    @Test func aStoppedTerminalDoesNotHoldAddUp() throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "emq-terminal-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let file = folder.appending(path: "lines")
+        try Data(String(repeating: "some line\n", count: 300_000).utf8).write(to: file)
+        let terminal = try server.terminal(
+            "add", "mail", "--lines", file.path, environment: ["XDG_STATE_HOME": folder.path])
+        // Ctrl-S
+        terminal.type("\u{13}")
+        // The answer to the first request is read after the bar was drawn.
+        try eventually("the second request") {
+            try server.get("/stats/mail").object["ready"] as? Int ?? 0 > TaskBatch.maximumCount ? () : nil
+        }
+        terminal.signal(SIGTERM)
+        #expect(try terminal.exitStatusUnread() == 1)
+    }
+
     // MARK: Questions
 
     @Test(arguments: [("y\r", 0, 0), ("YES\r", 0, 0), ("n\r", 1, 2), ("\r", 1, 2), ("yup\r", 1, 2), ("\u{4}", 1, 2)])
