@@ -228,6 +228,30 @@ import Testing
         #expect(try contents("q") == Self.numbers)
     }
 
+    /// A page that something other than emq answers with.
+    private static func page(_ status: Int) -> Proxy.Fate {
+        .reply("HTTP/1.1 \(status) Status\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")
+    }
+
+    @Test(
+        arguments: [
+            ([page(200)], 1), ([page(500)], 1), ([page(503)], 6), ([page(504)], 1), ([.lose, page(413)], 2),
+            ([.lose, page(403)], 4),
+        ] as [([Proxy.Fate], Int32)])
+    func aProxyThatAnswersInPlaceOfTheServerMakesNoTaskTwice(fates: [Proxy.Fate], status: Int32) throws {
+        let proxy = try Proxy(to: server, fates)
+        let client = try ClientProgram(port: proxy.port)
+        let path = try client.file("f", Self.numbers.joined(separator: "\n"))
+        let patience = fates.count > 1 ? "5m" : "0"
+        let result = try client.run("add", "q", "--lines", path, "--retry-for", patience)
+        #expect(result.status == status, "\(result.error)")
+        let end = "; lines 1 to 2000 may be in; the same command with --resume adds the rest\n"
+        #expect(result.error.hasSuffix(end), "\(result.error)")
+        let rest = try client.run("add", "q", "--lines", path, "--resume")
+        #expect(rest.status == 0, "\(rest.error)")
+        #expect(try contents("q") == Self.numbers)
+    }
+
     @Test func aFileIsAddedOnceAtATime() throws {
         let proxy = try Proxy(to: server, [.hold])
         let client = try ClientProgram(port: proxy.port)
@@ -241,6 +265,87 @@ import Testing
         process.waitUntilExit()
         #expect(process.terminationStatus == 0)
         #expect(try count("q") == 1)
+    }
+
+    // MARK: The record of the progress
+
+    /// Where a client's command keeps its progress.
+    private func record(of client: ClientProgram) throws -> URL {
+        let folder = client.folder.appending(path: ".local/state/emq")
+        let name = try #require(try FileManager.default.contentsOfDirectory(atPath: folder.path).first)
+        return folder.appending(path: name)
+    }
+
+    /// Changes the record of a command that is over.
+    private func change(_ client: ClientProgram, _ change: (String) -> String) throws {
+        let file = try record(of: client)
+        try Data(change(try String(contentsOf: file, encoding: .utf8)).utf8).write(to: file)
+    }
+
+    /// Kills a command when the proxy has had so many POST requests.
+    private func run(_ client: ClientProgram, _ arguments: [String], killedAt count: Int, of proxy: Proxy) throws {
+        let process = try client.command(arguments)
+        try process.run()
+        _ = try eventually("a request") { proxy.postCount == count ? true : nil }
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+    }
+
+    @Test func withoutRoomForTheRecordNothingIsSent() throws {
+        let path = try client.file("f", Self.numbers.joined(separator: "\n"))
+        let process = try client.command(["add", "q", "--lines", path])
+        let arguments = try #require(process.arguments)
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments = ["-c", "ulimit -f 0; exec \"$0\" \"$@\"", Server.executable.path] + arguments
+        let pipe = Pipe()
+        process.standardError = pipe
+        try process.run()
+        let status = try client.end(of: process).status
+        let error = String(decoding: pipe.fileHandleForReading.availableData, as: UTF8.self)
+        #expect(status == 1 && error.contains("cannot write the progress to "), "\(error)")
+        #expect(error.hasSuffix("; nothing was added\n"))
+        #expect(try count("q") == 0)
+        // Nothing is left that another command would stumble over.
+        #expect(try client.run("add", "q", "--lines", path).status == 0)
+        #expect(try contents("q") == Self.numbers)
+    }
+
+    @Test func aRecordThatIsRemovedMeanwhileIsNotPromised() throws {
+        let proxy = try Proxy(to: server, [.hold])
+        let client = try ClientProgram(port: proxy.port)
+        let path = try client.file("f", Self.numbers.joined(separator: "\n"))
+        let process = try client.command(["add", "q", "--lines", path])
+        try process.run()
+        _ = try eventually("the first batch") { try count("q") == 2000 ? true : nil }
+        try FileManager.default.removeItem(at: record(of: client))
+        proxy.release()
+        let result = try client.end(of: process)
+        #expect(result.status == 1 && result.error.contains("cannot write the progress to "), "\(result.error)")
+        #expect(result.error.hasSuffix("; lines 1 to 2000 are in; the rest begins at line 2001\n"))
+        #expect(try count("q") == 2000)
+    }
+
+    @Test func aRecordReplacesALongerOne() throws {
+        let proxy = try Proxy(to: server, [.hold, .lose, .hold])
+        let client = try ClientProgram(port: proxy.port)
+        let path = try client.file("f", Self.numbers.joined(separator: "\n"))
+        try run(client, ["add", "q", "--lines", path], killedAt: 1, of: proxy)
+        try change(client) { "{\"more\": \"\(String(repeating: "x", count: 9000))\", \($0.dropFirst())" }
+        try run(client, ["add", "q", "--lines", path, "--resume"], killedAt: 3, of: proxy)
+        let result = try client.run("add", "q", "--lines", path, "--resume")
+        #expect(result.status == 0, "\(result.error)")
+        #expect(try contents("q") == Self.numbers)
+    }
+
+    @Test func aRecordOfAHugeRequestIsRefused() throws {
+        let proxy = try Proxy(to: server, [.hold])
+        let client = try ClientProgram(port: proxy.port)
+        let path = try client.file("f", (1...12_000).map { "\($0)" }.joined(separator: "\n"))
+        try run(client, ["add", "q", "--lines", path], killedAt: 1, of: proxy)
+        try change(client) { $0.replacing("\"sent_line\": 2000", with: "\"sent_line\": 11000") }
+        let result = try client.run("add", "q", "--lines", path, "--resume")
+        #expect(result.status == 1 && result.error.contains("lines 1 to 11000 in one request"), "\(result.error)")
+        #expect(try count("q") == 2000)
     }
 
     // MARK: Servers that are full or away

@@ -75,8 +75,10 @@ final class ClientProgram {
 /// Passes requests on to a server. It may lose or hold the answers to POST requests.
 final class Proxy {
     /// What becomes of a request.
-    enum Fate {
+    enum Fate: Equatable {
         case pass
+        /// The server gets it, and the client gets this answer instead of the server's.
+        case reply(String)
         /// The server gets it, and the client gets no answer.
         case lose
         /// The server gets it, and the client gets the answer when the test calls `release`.
@@ -150,6 +152,10 @@ private final class ProxyState: @unchecked Sendable {
             guard server.send(request), let answer = try? server.response() else { return }
             if isPost { locked { $0.posts += 1 } }
             if fate == .lose { return }
+            if case .reply(let text) = fate {
+                if !connection.send(Array(text.utf8)) { return }
+                continue
+            }
             while fate == .hold, locked({ !$0.isReleased && !$0.isEnding }) { usleep(2000) }
             var head = "HTTP/1.1 \(answer.status) Status\r\n"
             for (name, value) in answer.fields where name != "connection" { head += "\(name): \(value)\r\n" }

@@ -22,16 +22,17 @@ enum AddFiles {
     static let resume = CommandOption("--resume", "go on where an interrupted command has stopped")
     static let again = CommandOption("--again", "begin at the first line, although a command was interrupted")
     static let patience = CommandOption(
-        "--retry-for", "TIME", "how long to wait for a server that is full or away (default 5m)")
+        "--retry-for", "TIME", "how long to wait for a server that is full or goes away (default 5m)")
     static let options = [resume, again, patience]
 
     /// What the help of commands says about files.
     static let text = [
-        "Tasks are sent in order, up to \(TaskBatch.maximumCount) in a request. A server that is full or away is waited "
-            + "for. After a failure or Ctrl-C, the command says which lines are in; the same command with --resume adds "
+        "Lines end with a line feed. A carriage return before it is a blank in JSON, but a part of a line's text.",
+        "Tasks are sent in order, up to \(TaskBatch.maximumCount) in a request. A server that is full, or that goes away "
+            + "meanwhile, is waited for. If it is away at the start, the command fails at once. After a failure or Ctrl-C, the command says which lines are in; the same command with --resume adds "
             + "the rest, also if you have corrected or appended lines that are not in. Without an interrupted command, "
             + "--resume begins at the first line. It does not work for a pipe. The progress is kept in "
-            + "~/.local/state/emq.",
+            + "~/.local/state/emq; if it cannot be written, nothing more is sent.",
         "No line is added twice, also if the connection breaks before the answer has come: the first task of each request "
             + "gets a key (\(TaskBatch.keyPrefix)…), which stays taken for a week, and the server refuses the request when "
             + "it comes again. So go on within a week. A purge, a move, or the death of that task in a queue with a "
@@ -96,7 +97,7 @@ enum AddFiles {
             if let sentLine = earlier.sentLine, age > FileAdder.keptSeconds - 3600 {
                 throw CommandFailure(
                     .failed,
-                    "the earlier command ended a week ago, so the server can no longer tell whether lines \(line + 1) to "
+                    "the earlier command sent its last request a week ago, so the server can no longer tell whether lines \(line + 1) to "
                         + "\(sentLine) are in; look, then add the rest as a file of its own, and --again forgets this")
             }
             guard lseek(descriptor, Int(record.done.offset), SEEK_SET) >= 0 else { throw SystemError("read '\(path)'") }

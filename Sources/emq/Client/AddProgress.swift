@@ -20,19 +20,26 @@ final class AddProgress {
         var done = LinePosition()
         /// The last line of the batch that was sent and not answered; nil if there is none.
         var sentLine: Int?
-        /// When it was written, in seconds since the Unix epoch.
+        /// When the last batch was sent for the first time, in seconds since the Unix epoch.
         var time = 0
     }
 
     /// How many bytes before a position must be the same when a command goes on there.
     private static let checkedBytes = 4096
+    /// The largest file: more than the longest path makes.
+    private static let maximumBytes = 65_536
+    /// The file's size is a multiple of this, with so much room for longer records at least.
+    private static let blockBytes = 4096
+    private static let spareBytes = 256
 
-    private let path: String
+    /// Where it is.
+    let path: String
     private let descriptor: Int32
     private let input: Int32
     private let queue: String
     private let inputPath: String
-    private var writtenBytes = 0
+    /// The file's size, in bytes.
+    private var byteCount = 0
     /// What an earlier command left; nil if there is nothing.
     private(set) var record: Record?
 
@@ -55,28 +62,53 @@ final class AddProgress {
         for (index, byte) in path.utf8.enumerated() where byte == UInt8(ascii: "/") && index > 0 {
             unsafe mkdir(String(decoding: path.utf8.prefix(index), as: UTF8.self), 0o700)
         }
-        descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         (self.input, self.queue, self.inputPath) = (input, queue, inputPath)
-        if descriptor < 0 { return nil }
-        if flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
-            throw CommandFailure(.failed, "another emq is adding '\(inputPath)' to '\(queue)' now; wait for its end")
+        while true {
+            let file = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+            if file < 0 { return nil }
+            if flock(file, LOCK_EX | LOCK_NB) != 0 {
+                close(file)
+                throw CommandFailure(
+                    .failed, "another emq is adding '\(inputPath)' to '\(queue)' now; wait for its end")
+            }
+            if Self.isInPlace(file, path) {
+                descriptor = file
+                break
+            }
+            // The command that had it locked has removed it since it was opened here.
+            close(file)
         }
         record = try read()
+    }
+
+    /// Whether a path still leads to an open file.
+    private static func isInPlace(_ file: Int32, _ path: String) -> Bool {
+        var opened = stat()
+        var named = stat()
+        return unsafe fstat(file, &opened) == 0 && stat(path, &named) == 0 && opened.st_dev == named.st_dev
+            && opened.st_ino == named.st_ino
     }
 
     deinit { if descriptor >= 0 { close(descriptor) } }
 
     private func read() throws(CommandFailure) -> Record? {
-        let bytes: [UInt8]
-        do throws(FileError) { bytes = try File.read(path, maximumByteCount: 65_536) } catch { return nil }
+        let descriptor = descriptor
+        var count = 0
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: Self.maximumBytes) { block, filled in
+            count = unsafe pread(descriptor, block.baseAddress, block.count, 0)
+            filled = max(0, count)
+        }
+        if count < 0 { throw CommandFailure(.failed, "cannot read \(path): \(FileError(code: errno))") }
+        byteCount = count
         if bytes.isEmpty { return nil }
         guard let json = JSONPart(bytes[...]), let run = json["run"]?.text, let line = json["line"]?.number,
             let offset = json["offset"]?.number, let time = json["time"]?.number, let check = json["check"]?.text,
             let done = Int(exactly: line), let place = Int64(exactly: offset), let seconds = Int(exactly: time),
+            case let sentLine = json["sent_line"]?.number.map({ Int(exactly: $0) ?? 0 }), sentLine ?? .max > done,
             done >= 0, place >= 0, seconds >= 0
         else { throw CommandFailure(.failed, "\(path), the progress of an earlier command, is damaged; delete it") }
         var record = Record(run: run, done: LinePosition(line: done, offset: place), time: seconds)
-        record.sentLine = json["sent_line"]?.number.flatMap { Int(exactly: $0) }
+        record.sentLine = sentLine
         if check != self.check(place) {
             throw CommandFailure(
                 .failed,
@@ -87,7 +119,11 @@ final class AddProgress {
     }
 
     /// Writes what the next command must know. It survives the end of this process.
-    func write(_ record: Record) {
+    ///
+    /// - Throws: `FileError` if that is impossible, or if somebody has removed the file. An earlier record may still be
+    ///   there.
+    func write(_ record: Record) throws(FileError) {
+        guard Self.isInPlace(descriptor, path) else { throw FileError(code: ENOENT) }
         var json = Array("{\"queue\": ".utf8)
         JSONWriter.write(queue, to: &json)
         json += Array(", \"file\": ".utf8)
@@ -96,17 +132,20 @@ final class AddProgress {
         json += Array(
             """
             , "run": "\(record.run)", "line": \(record.done.line), "offset": \(record.done.offset), "sent_line": \(sent), \
-            "time": \(Glibc.time(nil)), "check": "\(check(record.done.offset))"}
+            "time": \(record.time), "check": "\(check(record.done.offset))"}
             """.utf8)
-        // Blanks take the place of the end of a longer record.
-        while json.count < writtenBytes { json.append(UInt8(ascii: " ")) }
-        writtenBytes = json.count
-        // If it fails, an earlier record is there, with which the server finds out what is in.
-        _ = unsafe json.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+        // Blanks take the place of the end of a longer record. They fill blocks of the disk, so that later records, which
+        // are a few digits longer, need no room on a disk that is full by then.
+        let blocks = (json.count + Self.spareBytes) / Self.blockBytes + 1
+        let size = max(byteCount, blocks * Self.blockBytes)
+        json += repeatElement(UInt8(ascii: " "), count: size - json.count)
+        let count = unsafe json.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+        if count != json.count { throw FileError(code: count < 0 ? errno : ENOSPC) }
+        byteCount = count
     }
 
     /// Forgets it: everything is in, or nothing.
-    func remove() { unsafe unlink(path) }
+    func remove() { if Self.isInPlace(descriptor, path) { unsafe unlink(path) } }
 
     /// A check of the bytes before an offset of the file.
     private func check(_ offset: Int64) -> String {

@@ -157,7 +157,18 @@ final class FileAdder {
         if !hasAnswered { return greet() }
         guard let batch = batches.first else { return }
         record.sentLine = batch.end.line
-        input.progress?.write(record)
+        // If the batch is in already, its key is as old as that.
+        if !isUncertain { record.time = time(nil) }
+        if let progress = input.progress {
+            // A request that is not in the record could not be told from one that was never sent.
+            do throws(FileError) { try progress.write(record) } catch {
+                failure = CommandFailure(
+                    .failed,
+                    "cannot write the progress to \(progress.path): \(error); make room there, or give the file as "
+                        + "standard input")
+                return
+            }
+        }
         var request = ServerRequest(
             ServerRequest.target("/enqueue/", name: session.name),
             json: batch.body(run: record.run, keptSeconds: Self.keptSeconds))
@@ -198,26 +209,37 @@ final class FileAdder {
         guard let batch = batches.first else { return }
         let problem = response.isSuccess ? nil : response.json
         let place = Self.place(in: problem?["field"]?.text)
+        let type = problem?["type"]?.text.flatMap { $0.hasPrefix(ProblemType.urnPrefix) ? $0 : nil }
+        // A proxy that fails may have passed the request on. A failure of emq itself changes nothing.
+        if response.status >= 500, type == nil { isUncertain = true }
         switch response.status {
-        case 200..<300:
+        case 200..<300 where response.json?["ids"]?.members.count == batch.count:
             let existing = response.json?["existing"]?.members.count ?? 0
             existingCount += existing
             endBatch(batch.count - existing)
+        case 200..<300:
+            isUncertain = true
+            failure = CommandFailure(
+                .failed, "the response is not that of an emq server; is \(session.place.name) one?")
         case 409 where place != nil && place == batch.keyIndex:
             endBatch(batch.count)
         case 408, 429, 502, 503, 504, 507:
-            if response.status == 502 || response.status == 504 { isUncertain = true }
             let seconds = response.fields["retry-after"].flatMap { Int64($0) }
             let reason = problem?["detail"]?.text.map { CommandFailure(.refusedForNow, $0) } ?? response.failure
             retry(reason, milliseconds: seconds.map { $0.multipliedReportingOverflow(by: 1000).partialValue })
-        case 400 where problem?["type"]?.text?.hasSuffix(":batch-too-long") == true && batch.count > 1,
-            413 where batch.count > 1:
+        case 400 where type == ProblemType.batchTooLong.urn && batch.count > 1, 413 where batch.count > 1:
+            // Parts would have other keys than the whole, with which the server could not refuse them.
+            if isUncertain {
+                failure = CommandFailure(
+                    .usage,
+                    "\(response.failure.description); these lines may be in, so they must go in one request again: raise "
+                        + "the limit")
+                return
+            }
             maximumCount = max(1, min(maximumCount, batch.count) / 2)
             batches = batches.flatMap { $0.split(into: maximumCount) }
         default:
             failure = refusal(response, problem, of: batch, place)
-            // The request has changed nothing.
-            record.sentLine = nil
         }
     }
 
@@ -296,10 +318,9 @@ final class FileAdder {
             input.progress?.remove()
             return CommandFailure(reason.code, "\(reason.description); \(standing)")
         }
+        if !isUnknown { record.sentLine = nil }
         var hint = "the rest begins at line \(done + 1)"
-        if let progress = input.progress {
-            if !isUnknown { record.sentLine = nil }
-            progress.write(record)
+        if let progress = input.progress, (try? progress.write(record)) != nil {
             hint = "the same command with --resume adds the rest"
         }
         return CommandFailure(reason.code, "\(reason.description); \(standing); \(hint)")

@@ -11,6 +11,10 @@ struct TaskBatch {
     static let maximumBytes = 1_000_000
     /// The largest body that the server takes, in bytes.
     static let maximumBodyBytes = 64 << 20
+    /// The most tasks that the server takes in a request.
+    static let serverMaximumCount = 10_000
+    /// What a body has at most besides tasks: brackets and a key.
+    static let envelopeBytes = 200
 
     /// A task.
     struct Part {
@@ -62,7 +66,7 @@ struct TaskBatch {
     /// - Returns: an array of tasks, as JSON.
     func body(run: String, keptSeconds: Int) -> [UInt8] {
         var body = Array("[".utf8)
-        body.reserveCapacity(tasks.count + 200)
+        body.reserveCapacity(tasks.count + Self.envelopeBytes)
         guard let keyIndex else { return body + tasks + [UInt8(ascii: "]")] }
         // Behind the brace.
         let place = parts[keyIndex].range.lowerBound + 1

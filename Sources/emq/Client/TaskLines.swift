@@ -62,6 +62,7 @@ struct TaskLines: ~Copyable {
                 if !draft.isEmpty, trace != draft.trace || lastLine.map({ draft.end.line >= $0 }) ?? isFull {
                     return .batch(takeDraft())
                 }
+                if let lastLine { try checkRoom(until: lastLine) }
                 draft.trace = trace
                 let bytes = task
                 draft.append(bytes.span, end: reader.position, takesKey: takesKey)
@@ -73,6 +74,19 @@ struct TaskLines: ~Copyable {
             case .end: return draft.isEmpty ? .end : .batch(takeDraft())
             }
         }
+    }
+
+    /// Checks that the last task fits into the batch, whatever the usual size.
+    private func checkRoom(until lastLine: Int) throws(CommandFailure) {
+        if draft.count < TaskBatch.serverMaximumCount,
+            draft.byteCount + task.count + TaskBatch.envelopeBytes <= TaskBatch.maximumBodyBytes
+        {
+            return
+        }
+        throw CommandFailure(
+            .failed,
+            "an earlier command has sent lines \(draft.start.line + 1) to \(lastLine) in one request, which now has no "
+                + "room for them; undo what you have changed in these lines")
     }
 
     private mutating func takeDraft() -> TaskBatch {
@@ -105,7 +119,7 @@ struct TaskLines: ~Copyable {
             if scanner.kind != .object { throw failure("is no object, such as {\"content\": 1}") }
             try readFields(range, value)
         }
-        if task.count + 200 > TaskBatch.maximumBodyBytes {
+        if task.count + TaskBatch.envelopeBytes > TaskBatch.maximumBodyBytes {
             throw failure("makes a request of more than \(TaskBatch.maximumBodyBytes >> 20) MiB, the server's limit")
         }
         hasTask = true
