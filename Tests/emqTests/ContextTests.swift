@@ -70,9 +70,63 @@ import Testing
         expect("--ca requires an https URL", try emq("context", "add", "one", "host", "--ca", "/dev/null"))
         #expect(try emq("context", "add", "production", "host").status == 0)
         expect("did you mean 'production'?", try emq("stats", "--context", "prodution"))
+        expect("no control characters", try emq("context", "add", "a\u{1B}[2J", "host"))
         expect("not both", try emq("stats", "--context", "production", "--url", "host"))
         try "[".write(toFile: file, atomically: true, encoding: .utf8)
         expect("is not a JSON object; mend it, or delete it", try emq("stats"))
+        // A URL needs no context.
+        #expect(try target("--url", "host", environment: ["EMQ_CONTEXT": "none"]) == "curl 'http://host/stats/?n=1'\n")
+    }
+
+    @Test func aTokenStaysWithItsURLOnly() throws {
+        defer { try? FileManager.default.removeItem(at: home) }
+        try FileManager.default.createDirectory(at: home, withIntermediateDirectories: true)
+        let (token, link) = (home.appending(path: "token").path, home.appending(path: "link").path)
+        try "secret\n".write(toFile: token, atomically: true, encoding: .utf8)
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: token)
+        #expect(try emq("context", "add", "one", "one.example", "--token-file", link).status == 0)
+        // What the link leads to may change.
+        #expect(try String(contentsOfFile: file, encoding: .utf8).contains("\"token_file\": \"\(link)\""))
+        let same = try emq("context", "add", "one", "one.example")
+        #expect(same.status == 0 && same.error.isEmpty)
+        #expect(try target().contains("Authorization"))
+        let other = try emq("context", "add", "one", "two.example")
+        #expect(other.error == "emq context add: dropped what 'one' had for another server: token_file\n")
+        #expect(try target() == "curl 'http://two.example/stats/?n=1'\n")
+    }
+
+    @Test func whatEmqDoesNotKnowStays() throws {
+        defer { try? FileManager.default.removeItem(at: home) }
+        #expect(try emq("context", "add", "one", "one.example").status == 0)
+        let text = #"{"current":"one","contexts":{"one":{"url":"one.example","a":[1]},"bad":{"urls":5}},"b":{"c":2}}"#
+        try text.write(toFile: file, atomically: true, encoding: .utf8)
+        // A context that cannot be used is in nobody's way.
+        #expect(try target().contains("one.example"))
+        #expect(try emq("stats", "--context", "bad").error.contains("the context 'bad' has no url"))
+        #expect(try emq("context", "add", "two", "two.example").status == 0)
+        #expect(try emq("context", "add", "one", "one.example").status == 0)
+        let written = try String(contentsOfFile: file, encoding: .utf8)
+        for part in [#""a": [1]"#, #""bad": {"urls":5}"#, #""b": {"c":2}"#] {
+            #expect(written.contains(part), "\(written)")
+        }
+        #expect(try emq("context", "remove", "bad").status == 0)
+        #expect(try emq("context", "list").output == "*\tone\tone.example\n\ttwo\ttwo.example\n")
+    }
+
+    @Test func contextsThatAreAddedAtOnceAreAllThere() throws {
+        defer { try? FileManager.default.removeItem(at: home) }
+        let processes = try (0..<20).map { number in
+            let process = Process()
+            process.executableURL = Server.executable
+            process.arguments = ["context", "add", "c\(number)", "host"]
+            process.environment = ["XDG_CONFIG_HOME": home.path]
+            process.standardOutput = FileHandle.nullDevice
+            try process.run()
+            return process
+        }
+        for process in processes { process.waitUntilExit() }
+        #expect(processes.allSatisfy { $0.terminationStatus == 0 })
+        #expect(try emq("context", "list").output.split(separator: "\n").count == 20)
     }
 }
 

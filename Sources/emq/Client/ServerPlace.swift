@@ -34,19 +34,18 @@ struct ServerPlace {
     ///
     /// - Throws: `UsageError` if something is wrong with them.
     init(_ invocation: Invocation) throws(UsageError) {
-        let name = invocation.value(of: Self.context) ?? invocation.variable("EMQ_CONTEXT")
-        let contexts = try Contexts(invocation.environment)
-        if let name, invocation.has(Self.context), invocation.has(Self.url) {
+        if let name = invocation.value(of: Self.context), invocation.has(Self.url) {
             throw UsageError("give --url or --context '\(name)', not both")
         }
+        // A context's token must not reach another server, so a context counts only without the option.
         var context: Contexts.Context?
-        if let name {
-            context = try contexts.named(name)
-        } else if !invocation.has(Self.url), invocation.variable("EMQ_URL") == nil {
-            context = contexts.current
+        if invocation.has(Self.url) {
+            // Nothing is wrong with a context that is not asked for.
+        } else if let name = invocation.value(of: Self.context) ?? invocation.variable("EMQ_CONTEXT") {
+            context = try Contexts(invocation.environment).named(name)
+        } else if invocation.variable("EMQ_URL") == nil {
+            context = try Contexts(invocation.environment).current
         }
-        // A context's token must not reach another server.
-        if invocation.has(Self.url) { context = nil }
         let url = invocation.value(of: Self.url) ?? context?.url ?? invocation.variable("EMQ_URL")
         // The variable and the context may be there for other servers; the option is a mistake with plain HTTP.
         let isSecure = url.flatMap(Endpoint.scheme) == true
