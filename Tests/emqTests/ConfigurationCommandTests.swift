@@ -56,6 +56,7 @@ import Testing
         ["set", "q", "retry=soon"], ["set", "q", "retry=1", "retry=2"], ["set", "q", "backoff=1", "backoff.max=2"],
         ["set", "q", "backoff.max=2", "backoff=1"], ["get"], ["get", "--defaults", "retry", "keep"], ["diff", "q"],
         ["diff", "q", "/nowhere"], ["edit"], ["edit", "q", "--defaults"], ["edit", "q", "--curl"],
+        ["set", "q", String(repeating: "a.", count: 60_000) + "b=1"],
     ])
     func wrongWordsAreOneLineAndStatus2(words: [String]) throws {
         let process = try client.command(["config"] + words, environment: ["EDITOR": "false"])
@@ -111,6 +112,8 @@ import Testing
         (#"{"queues": {"a": {"retry": 1}, "b": {"rety": 1}}}"#, "b: unknown field 'rety'"),
         (#"{"queues": {"a": {"retry": 1}, "b": 5}}"#, "b: a configuration is an object"),
         (#"{"queues": {"a": {}, "a": {"retry": 1}}}"#, "the queue 'a' twice"),
+        (#"{"queues": {"a": {"retry": 1}, "": {}}}"#, "a queue whose name is empty or not Unicode text"),
+        (#"{"queues": {"a": {"retry": 1}, "a\ud800": {}}}"#, "a queue whose name is empty or not Unicode text"),
         (#"{"queus": {"a": {"retry": 1}}}"#, "did you mean 'queues'?"), ("[]", "is not a JSON object"),
         ("{\n\"queues\": {\n,", "line 3, at byte 14"),
         (#"{"defaults": {"push": {}}, "queues": {"a": {"retry": 1}}}"#, "defaults: push can be set only for"),
@@ -145,6 +148,12 @@ import Testing
         try FileManager.default.contentsOfDirectory(atPath: client.folder.path).filter { $0.hasSuffix(".json") }
     }
 
+    /// What a file has; empty without the file.
+    private func text(_ name: String) throws -> String {
+        let path = client.folder.appending(path: name).path
+        return FileManager.default.fileExists(atPath: path) ? try String(contentsOfFile: path, encoding: .utf8) : ""
+    }
+
     @Test func anEditReplacesTheConfiguration() throws {
         let push = #"{"url": "http://localhost:1/", "secret": "s"}"#
         try server.send("PUT", "/config/q", "{\"retry\": 60, \"keep\": 5, \"push\": \(push)}")
@@ -158,7 +167,7 @@ import Testing
 
     @Test func withoutAChangeNothingIsSent() throws {
         try server.send("PUT", "/config/q", #"{"retry": 60}"#)
-        for environment in [try editor("s/x/y/"), try editor("d"), try editor("s/60/61/", "exit 1")] {
+        for environment in [try editor("s/x/y/"), try editor("d"), try editor("s/x/y/", "exit 1")] {
             let result = try client.run("config", "edit", "q", environment: environment)
             #expect(result.output.isEmpty && result.error.contains("nothing was changed"), "\(result)")
             #expect(try configuration("q") == #"{"retry":60}"# && drafts().isEmpty)
@@ -175,6 +184,38 @@ import Testing
         let draft = try #require(try drafts().first)
         #expect(result.error.hasSuffix("; your text is in \(client.folder.path)/\(draft)\n"))
         #expect(try configuration("q") == #"{"retry":60}"#)
+    }
+
+    @Test(arguments: [
+        ("exit 1", "ended with status 1"), ("kill -9 $$", "the editor"),
+        ("head -c 1100000 /dev/zero | tr '\\0' ' ' >>\"$1\"", "more than 1 MiB"),
+    ])
+    func aTextThatIsNotSentIsKept(end: String, words: String) throws {
+        try server.send("PUT", "/config/q", #"{"retry": 60}"#)
+        let result = try client.run("config", "edit", "q", environment: try editor("s/60/61/", end))
+        #expect(result.status != 0 && result.error.contains(words), "\(result)")
+        let draft = try #require(try drafts().first)
+        #expect(result.error.hasSuffix("; your text is in \(client.folder.path)/\(draft)\n"))
+        #expect(try text(draft).hasPrefix("{\n  \"retry\": 61\n}\n"))
+        #expect(try configuration("q") == #"{"retry":60}"#)
+    }
+
+    @Test func aSignalKeepsTheTextToo() throws {
+        let environment = try editor("s/}/5}/", "echo >ready; while [ ! -e end ]; do sleep 0.01; done")
+        let process = try client.command(["config", "edit", "q"], environment: environment)
+        try process.run()
+        _ = try eventually("the editor") { try text("ready").isEmpty ? nil : true }
+        process.terminate()
+        // The process object waits for the editor, too.
+        _ = try eventually("the end of emq") {
+            let state = contents(of: "/proc/\(process.processIdentifier)/stat")
+            return state.isEmpty || state.contains(") Z ") ? true : nil
+        }
+        _ = try client.file("end", "")
+        let result = try client.end(of: process)
+        let draft = try #require(try drafts().first)
+        #expect(result.error == "emq config edit: editing \(client.folder.path)/\(draft)\n")
+        #expect(try text(draft) == "{5}\n")
     }
 
     @Test func aChangeMeanwhileIsNotOverwritten() throws {

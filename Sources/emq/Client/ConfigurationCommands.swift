@@ -122,14 +122,21 @@ enum ConfigurationCommands {
         }
     }
 
+    /// The most names between full stops: more than any field has.
+    private static let maximumParts = 16
+
     private static func read(_ word: String, into patch: Patch) throws(UsageError) {
         guard let equals = word.firstIndex(of: "="), equals > word.startIndex else {
             throw UsageError("'\(word)' is not FIELD=VALUE, such as max_retries=3")
         }
         let field = String(word[..<equals])
         let text = String(word[word.index(after: equals)...])
+        let names = field.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+        if names.count > maximumParts {
+            throw UsageError("the name of a field has at most \(maximumParts) parts, not \(names.count)")
+        }
         var member = patch
-        for name in field.split(separator: ".", omittingEmptySubsequences: false).map(String.init) {
+        for name in names {
             if name.isEmpty { throw UsageError("'\(field)' is no name of a field") }
             if member.value != nil { throw UsageError("'\(word)' is a part of a field that is given whole") }
             if member.members[name] == nil {
@@ -244,6 +251,10 @@ enum ConfigurationCommands {
                 }
                 var queues: Set<String> = []
                 for (queue, body) in value.members {
+                    if queue.isEmpty {
+                        throw CommandFailure(
+                            .usage, "the file has a queue whose name is empty or not Unicode text; give it a name")
+                    }
                     if !queues.insert(queue).inserted {
                         throw CommandFailure(.usage, "the file has the queue '\(queue)' twice")
                     }

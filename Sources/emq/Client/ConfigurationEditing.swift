@@ -11,8 +11,8 @@ extension ConfigurationCommands {
         text: [
             "The editor is that of VISUAL or EDITOR, or else vi. When it has ended, the text replaces the whole "
                 + "configuration; if it is the same, or empty, nothing is sent. Secrets are *** in it, which keeps them. If "
-                + "the server refuses the text, or if the configuration has changed meanwhile, the command says where the "
-                + "text is kept."
+                + "the editor fails, if the server refuses the text, or if the configuration has changed meanwhile, the "
+                + "command says where the text is kept."
         ], options: [defaults],
         examples: [CommandExample("emq config edit mail", "change several fields at once")]
     ) { session in
@@ -25,24 +25,31 @@ extension ConfigurationCommands {
         guard let shown = before.json else { throw CommandFailure(.failed, "the server's response is not JSON") }
         let text = indented(shown, "") + "\n"
         let file = try temporaryFile(text, session.invocation)
-        var isKept = false
-        defer { if !isKept { unsafe unlink(file) } }
-        try runEditor(session.invocation, file)
+        // Nobody can say so later if a signal ends this process: the file stays then.
+        Emq.printError("emq config edit: editing \(file)")
+        let editorFailure = runEditor(session.invocation, file)
         let edited: [UInt8]
-        do throws(FileError) { edited = try File.read(file, maximumByteCount: 1 << 20) } catch {
+        do throws(FileError) { edited = try File.read(file, maximumByteCount: maximumTextBytes + 1) } catch {
             throw CommandFailure(.failed, "cannot read '\(file)': \(error)")
         }
         if edited == Array(text.utf8) || edited.allSatisfy({ $0 <= 0x20 }) {
+            unsafe unlink(file)
+            if let editorFailure { throw editorFailure }
             Emq.printError("emq config edit: nothing was changed")
             return .done
         }
         do {
+            if let editorFailure { throw editorFailure }
+            if edited.count > maximumTextBytes {
+                throw CommandFailure(.usage, "the text has more than \(maximumTextBytes >> 20) MiB")
+            }
             let body = try ClientSession.object(edited, file)
             // There is no precondition for a PUT, so this leaves a moment in which another change is lost.
             if try session.success(of: place.get).body != before.body {
                 throw CommandFailure(.failed, "the configuration has changed meanwhile; edit it again")
             }
             let response = try session.success(of: place.change("PUT", Array(body.source.utf8)))
+            unsafe unlink(file)
             if session.isJSON {
                 session.printBody(response)
             } else if let after = response.json {
@@ -50,11 +57,13 @@ extension ConfigurationCommands {
                 session.print(changes, of: place, isNamed: false)
             }
         } catch let failure as CommandFailure {
-            isKept = true
             throw CommandFailure(failure.code, "\(failure.description); your text is in \(file)")
         }
         return .done
     }
+
+    /// The longest text that is taken from the editor, in bytes.
+    private static let maximumTextBytes = 1 << 20
 
     /// JSON with a line for each member.
     private static func indented(_ value: JSONPart, _ margin: String) -> String {
@@ -82,12 +91,13 @@ extension ConfigurationCommands {
     }
 
     /// Runs the editor, whose variable may have options, and waits for its end.
-    private static func runEditor(_ invocation: Invocation, _ file: String) throws(CommandFailure) {
+    ///
+    /// - Returns: what went wrong; nil if nothing did.
+    private static func runEditor(_ invocation: Invocation, _ file: String) -> CommandFailure? {
         let editor = invocation.variable("VISUAL") ?? invocation.variable("EDITOR") ?? "vi"
         let status = unsafe system("\(editor) \(ServerRequest.quoted(file))")
-        if status != 0 {
-            let reason = status > 0 && status & 0x7F == 0 ? "ended with status \(status >> 8)" : "did not end well"
-            throw CommandFailure(.failed, "the editor (\(editor)) \(reason); nothing was changed")
-        }
+        if status == 0 { return nil }
+        let reason = status > 0 && status & 0x7F == 0 ? "ended with status \(status >> 8)" : "did not end well"
+        return CommandFailure(.failed, "the editor (\(editor)) \(reason); nothing was changed")
     }
 }
