@@ -201,7 +201,7 @@ import Testing
     }
 
     @Test func aSignalKeepsTheTextToo() throws {
-        let environment = try editor("s/}/5}/", "echo >ready; while [ ! -e end ]; do sleep 0.01; done")
+        let environment = try editor("s/}/5}/", "echo >ready; while [ -e editor ] && [ ! -e end ]; do sleep 0.01; done")
         let process = try client.command(["config", "edit", "q"], environment: environment)
         try process.run()
         _ = try eventually("the editor") { try text("ready").isEmpty ? nil : true }
