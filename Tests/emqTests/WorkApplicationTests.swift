@@ -62,7 +62,7 @@ import Testing
         later = nil
         let worker = try site.start(["w", "--http", "\(TestTLS.scheme)://127.0.0.1:\(port)/t", "--max-tasks", "1"])
         try worker.waitFor("giving tasks back until the application answers")
-        #expect(try server.task(id)["attempt"] as? Int == 0)
+        _ = try eventually("the task to be back") { try server.task(id)["attempt"] as? Int == 0 ? true : nil }
         let receiver = try Receiver(port: port)
         try worker.waitFor("the application answers again")
         #expect(try worker.exitStatus() == 0)
