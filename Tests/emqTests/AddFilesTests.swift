@@ -235,7 +235,7 @@ import Testing
 
     @Test(
         arguments: [
-            ([page(200)], 1), ([page(500)], 1), ([page(503)], 6), ([page(504)], 1), ([.lose, page(413)], 2),
+            ([page(200)], 1), ([page(500)], 1), ([page(503)], 6), ([page(504)], 5), ([.lose, page(413)], 2),
             ([.lose, page(403)], 4),
         ] as [([Proxy.Fate], Int32)])
     func aProxyThatAnswersInPlaceOfTheServerMakesNoTaskTwice(fates: [Proxy.Fate], status: Int32) throws {

@@ -124,7 +124,7 @@ import Testing
     }
 
     @Test(arguments: [
-        (SubprocessEnd.exited(0), WorkOutcome.done(result: nil)), (.exited(75), .released()),
+        (SubprocessEnd.exited(0), WorkOutcome.done(result: nil)), (.exited(75), .released(delay: 5)),
         (.exited(65), .dead(error: "exit status 65: oops")), (.exited(1), .failed(error: "exit status 1: oops")),
         (.exited(126), .cannotRun(reason: "exit status 126: oops")),
         (.exited(127), .cannotRun(reason: "exit status 127: oops")),

@@ -196,7 +196,7 @@ import Testing
 
     @Test func aCommandWaitsForTheReaderOfItsOutputWhileItsLeaseIsExtended() throws {
         let content = String(repeating: "x", count: 1_000_000)
-        let id = try server.enqueue("w", "\"content\": \"\(content)\", \"retry\": 1")
+        let id = try server.enqueue("w", "\"content\": \"\(content)\", \"retry\": 5")
         let marker = Scratch()
         let pipe = Pipe()
         // It does not read the content.

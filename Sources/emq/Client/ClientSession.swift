@@ -29,7 +29,11 @@ struct ClientSession {
         return Command(
             name: name, section: section, operands: operands, operandCount: count, operandCompletion: completion,
             summary: summary, text: text, options: options + others, examples: examples
-        ) { try run(ClientSession($0)) }
+        ) { invocation in
+            let session = try ClientSession(invocation)
+            defer { session.client.close() }
+            return try run(session)
+        }
     }
 
     private init(_ invocation: Invocation) throws {

@@ -132,6 +132,12 @@ final class ServerClient {
     /// - Returns: false if the request has not been sent as a whole. Then nothing happens.
     func endSending(_ key: UInt64) -> Bool { receivers[key] != nil && http.endSending(key) }
 
+    /// Aborts all requests, and forgets their receivers, which may refer to the owner of this client.
+    func close() {
+        for key in Array(receivers.keys) + Array(otherReceivers.keys) { cancel(key) }
+        failures = []
+    }
+
     /// Waits until something happens or the loop's time is `deadline`, and reports the responses that have arrived.
     func turn(until deadline: Int64?) {
         if advance() { return }

@@ -183,7 +183,7 @@ final class PersistentTasks: TaskRunner {
         case "done": return .done(result: fields["result"].map { ResultJSON.value(Array($0.source.utf8)) }, log: log)
         case "failed": return .failed(error: error ?? "the process says so", delay: delay)
         case "dead": return .dead(error: error ?? "the process says so")
-        case "released": return .released(delay: delay)
+        case "released": return .released(delay: delay ?? WorkOutcome.notNowSeconds)
         case let other: return .failed(error: "the process answered with the status '\(other.prefix(100))'")
         }
     }

@@ -37,7 +37,7 @@ extension WorkOptions {
                 + "{queue}, {attempt}, {.} and {.field.of.the.content} stand for parts of the task; no shell reads them.",
             "The exit status says how the task ended:",
             "  0         it is done",
-            "  75        it goes back, and this counts as no attempt",
+            "  75        it goes back for 5 s, and this counts as no attempt",
             "  65        it is dead: no retries (--dead-on)",
             "  126, 127  the command cannot be run: the task goes back, and the worker ends as on SIGTERM, with status 1",
             "  others    it has failed, with the last lines of standard error as the reason",

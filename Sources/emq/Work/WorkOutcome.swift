@@ -26,7 +26,7 @@ enum WorkOutcome: Equatable {
         let reason = lastLines.isEmpty ? end.description : "\(end.description): \(lastLines)"
         switch end {
         case .exited(0): self = .done(result: nil)
-        case .exited(75): self = .released()
+        case .exited(75): self = .released(delay: Self.notNowSeconds)
         case .exited(126), .exited(127): self = .cannotRun(reason: reason)
         case .exited(let status) where deadStatuses.contains(status): self = .dead(error: reason)
         case .exited, .signalled: self = .failed(error: reason)
@@ -37,6 +37,9 @@ enum WorkOutcome: Equatable {
         case .notStarted: self = .cannotRun(reason: reason)
         }
     }
+
+    /// How long a task waits that its command gives back: at the front of its queue, it would come again at once.
+    static let notNowSeconds = 5.0
 
     /// How long a task waits for which the system had no process, memory or descriptor.
     static let shortageSeconds = 1.0
