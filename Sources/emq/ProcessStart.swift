@@ -65,7 +65,8 @@ enum ProcessStart {
     /// Undoes what this process may have inherited and no command expects. Call this first.
     ///
     /// A file or connection that gets the number of a closed standard descriptor would receive what is printed; so
-    /// writing to these goes on failing. The statuses of processes are lost while SIGCHLD is ignored.
+    /// writing to these goes on failing. The statuses of processes are lost while SIGCHLD is ignored. A signal
+    /// that is blocked would not end a command.
     static func prepare() {
         while case let descriptor = unsafe open("/dev/null", O_RDONLY), descriptor >= 0 {
             if descriptor > STDERR_FILENO {
@@ -74,6 +75,9 @@ enum ProcessStart {
             }
         }
         _ = signal(SIGCHLD, SIG_DFL)
+        var none = sigset_t()
+        unsafe sigemptyset(&none)
+        unsafe sigprocmask(SIG_SETMASK, &none, nil)
     }
 
     /// Reads the arguments where the kernel has put them: their number, the pointers, a null, and then the environment

@@ -68,7 +68,10 @@ extension ConfigurationCommands {
     /// JSON with a line for each member.
     private static func indented(_ value: JSONPart, _ margin: String) -> String {
         let members = value.members
-        guard value.kind == .object, !members.isEmpty else { return value.source }
+        guard value.kind == .object, !members.isEmpty else {
+            // A document may end with line feeds.
+            return String(value.source.reversed().drop { $0.isWhitespace }.reversed())
+        }
         let lines = members.map { name, value in
             var quoted: [UInt8] = []
             JSONWriter.write(name, to: &quoted)
