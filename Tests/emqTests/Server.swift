@@ -128,10 +128,10 @@ final class Server {
     }
 }
 
-/// The environment of the programs that tests run: without the servers and the files of whoever runs the tests.
+/// The environment of the programs that tests run: without the servers, files and wishes of whoever runs the tests.
 let programEnvironment: [String: String] = {
     var environment = ProcessInfo.processInfo.environment.filter {
-        !$0.key.hasPrefix("EMQ_") && $0.key != "NOTIFY_SOCKET"
+        !$0.key.hasPrefix("EMQ_") && !["NOTIFY_SOCKET", "NO_COLOR", "VISUAL", "EDITOR"].contains($0.key)
     }
     for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME"] { environment[name] = "/nonexistent" }
     return environment
