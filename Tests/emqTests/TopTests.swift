@@ -186,7 +186,8 @@ import Testing
         #expect(wrong.status == 2 && wrong.error.contains("did you mean 'ready'"))
         let long = try server.piped("top", String(repeating: "x", count: 4000))
         #expect(long.status == 2 && long.error.hasPrefix("emq top: PATTERN must have at most 255 bytes"))
-        let away = try PseudoTerminal(["top", "--url", "unix:/nonexistent/emq.sock"])
+        let away = try PseudoTerminal(
+            ["top", "--url", "unix:/nonexistent/emq.sock"], environment: try server.clientEnvironment)
         #expect(try away.exitStatus() == 5)
         #expect(away.lines.filter { !$0.isEmpty }.count == 1 && !away.text.contains("\u{1B}"))
     }
