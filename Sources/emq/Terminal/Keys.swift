@@ -75,7 +75,8 @@ final class KeyReader: EventSource {
     /// Whether the terminal is gone.
     private(set) var hasEnded = false
     private let descriptor: Int32
-    private let loop: EventLoop
+    // The loop has this source, and lives as long.
+    private unowned let loop: EventLoop
 
     /// Reads keys from a descriptor.
     ///
