@@ -3,7 +3,6 @@
 
 import Foundation
 import Support
-import Synchronization
 import Testing
 
 @testable import Net
@@ -161,8 +160,14 @@ final class TestOrigin {
     private let line = Line()
 
     /// The connections whose handshakes are done.
-    private final class Line: Sendable {
-        let connections = Mutex<[TestSocket]>([])
+    private final class Line: @unchecked Sendable {
+        // @unchecked: `lock` protects the connections. It is no `Mutex`, which the thread sanitizer does not know.
+        private let lock = NSLock()
+        private var connections: [TestSocket] = []
+
+        func append(_ connection: TestSocket) { lock.withLock { connections.append(connection) } }
+
+        func next() -> TestSocket? { lock.withLock { connections.isEmpty ? nil : connections.removeFirst() } }
     }
     private let isSecure: Bool
     let port: UInt16
@@ -194,7 +199,7 @@ final class TestOrigin {
         Thread.detachNewThread {
             while let connection = listener.accept() {
                 Thread.detachNewThread {
-                    if connection.shakeHands() { line.connections.withLock { $0.append(connection) } }
+                    if connection.shakeHands() { line.append(connection) }
                 }
             }
         }
@@ -205,9 +210,7 @@ final class TestOrigin {
 
     /// The next connection; nil if there is none now.
     func accept() -> OriginPeer? {
-        if isSecure {
-            return line.connections.withLock { $0.isEmpty ? nil : OriginPeer($0.removeFirst()) }
-        }
+        if isSecure { return line.next().map { OriginPeer($0) } }
         return socket.isReadable(withinMilliseconds: 0) ? socket.accept().map { OriginPeer($0) } : nil
     }
 }
