@@ -40,6 +40,21 @@ import Testing
         try client.exchange(2, at: origin, response: ok)
     }
 
+    @Test func aClientThatEndsItsSideStillReads() throws {
+        let origin = try TestOrigin()
+        let client = try TestClient()
+        let early = client.client.endSending(1)
+        try client.send(1, origin.url)
+        let peer = try client.accept(at: origin)
+        _ = try client.request(at: peer)
+        let isSent = client.client.endSending(1)
+        #expect(!early && isSent)
+        #expect(try client.wait("the end of its side") { peer.closed() })
+        peer.send(ok)
+        #expect(try client.end(of: 1).body == "ok")
+        #expect(client.client.connectionCount == 0)
+    }
+
     @Test func anIdleConnectionThatEndsOrSpeaksIsDropped() throws {
         let origin = try TestOrigin()
         let client = try TestClient()

@@ -141,8 +141,8 @@ import Testing
 
     // MARK: Redirects
 
-    @Test(arguments: ["/next", "http://localhost:80/next", "next"])
-    func aRedirectOfTheSameOriginStaysOnTheSocket(_ location: String) throws {
+    /// A client whose request a server behind the socket has redirected. It follows one redirect.
+    private func redirect(to location: String) throws -> (client: TestClient, peer: OriginPeer) {
         let origin = try TestOrigin(path: directory.path())
         let client = try TestClient()
         try client.send(1, origin.url) {
@@ -152,6 +152,12 @@ import Testing
         let peer = try client.accept(at: origin)
         _ = try client.request(at: peer)
         peer.send("HTTP/1.1 302 Found\r\nLocation: \(location)\r\nContent-Length: 0\r\n\r\n")
+        return (client, peer)
+    }
+
+    @Test(arguments: ["/next", "http://localhost:80/next", "next"])
+    func aRedirectOfTheSameOriginStaysOnTheSocket(_ location: String) throws {
+        let (client, peer) = try redirect(to: location)
         #expect(try client.request(at: peer) == "GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n")
         peer.send(ok)
         #expect(try client.end(of: 1).body == "ok")
@@ -159,15 +165,7 @@ import Testing
 
     @Test(arguments: ["http://127.0.0.1/", "http://localhost:8080/", "https://localhost/", "//elsewhere.test/"])
     func aRedirectDoesNotLeaveTheSocket(_ location: String) throws {
-        let origin = try TestOrigin(path: directory.path())
-        let client = try TestClient()
-        try client.send(1, origin.url) {
-            $0.socketPath = origin.path
-            $0.redirects.limit = 1
-        }
-        let peer = try client.accept(at: origin)
-        _ = try client.request(at: peer)
-        peer.send("HTTP/1.1 302 Found\r\nLocation: \(location)\r\nContent-Length: 0\r\n\r\n")
+        let client = try redirect(to: location).client
         let failure = try client.end(of: 1).failure
         let detail = "it leads away from the Unix-domain socket"
         #expect(failure == .redirect(authority: directory.path(), detail: detail))
