@@ -9,12 +9,11 @@ private struct HistoryCoder {
     static let format = Array("emqhist4".utf8)
     /// An earlier format, which has no times.
     static let formatWithoutTimes = Array("emqhist2".utf8)
-    private static let emptySum: UInt64 = 0xcbf2_9ce4_8422_2325
 
     private(set) var bytes: [UInt8]
     /// How much was read, or is in the checksum.
     private var place = 0
-    private var sum = HistoryCoder.emptySum
+    private var sum = Span<UInt8>().hashFNV1a()
     /// Whether the format that is written or read has times.
     private var hasTimes = true
 
@@ -34,20 +33,14 @@ private struct HistoryCoder {
         let end = bytes.count - 8
         var sum: UInt64 = 0
         for index in end..<bytes.count { sum = sum << 8 | UInt64(bytes[index]) }
-        guard sum == Self.checksum(bytes.extracting(0..<end), after: Self.emptySum) else { return nil }
+        guard sum == bytes.extracting(0..<end).hashFNV1a() else { return nil }
         self.bytes = Array(copying: bytes.extracting(0..<end))
         place = 8
     }
 
-    private static func checksum(_ bytes: Span<UInt8>, after before: UInt64) -> UInt64 {
-        var sum = before
-        for index in bytes.indices { sum = (sum ^ UInt64(bytes[index])) &* 0x100_0000_01b3 }
-        return sum
-    }
-
     /// Adds what was written since the last call to the checksum.
     mutating func sumUp() {
-        sum = Self.checksum(bytes.span.extracting(place..<bytes.count), after: sum)
+        sum = bytes.span.extracting(place..<bytes.count).hashFNV1a(after: sum)
         place = bytes.count
     }
 

@@ -208,11 +208,12 @@ enum Emq {
         return asked ?? free.map { $0 / 2 }
     }
 
-    /// Raises the limit of open files as far as the system allows, and returns it.
-    static func raiseFileLimit() -> Int {
+    /// Raises the limit of open files as far as the system allows, but not beyond `needed`, and returns it.
+    @discardableResult
+    static func raiseFileLimit(to needed: Int = .max) -> Int {
         var files = rlimit()
         unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
-        files.rlim_cur = files.rlim_max
+        files.rlim_cur = max(files.rlim_cur, min(rlim_t(needed), files.rlim_max))
         unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
         return Int(clamping: files.rlim_cur)
     }

@@ -18,13 +18,15 @@ enum JournalCommand {
 
     static let check = Command(
         name: "journal check", section: .server, operands: "DIR", operandCount: 1...1, operandCompletion: .directory,
-        summary: "report what is whole in a journal, and what is not", text: text
+        summary: "report what is whole in a journal, and what is not", text: text,
+        examples: [CommandExample("emq journal check /var/lib/emq", "see whether a stopped server's tasks are whole")]
     ) { try check($0.operands[0]) }
 
     static let repair = Command(
         name: "journal repair", section: .server, operands: "DIR [NEWDIR]", operandCount: 1...2,
         operandCompletion: .directory, summary: "copy what is whole into a new journal",
-        text: text + ["Without NEWDIR, the new journal is DIR-repaired."]
+        text: text + ["Without NEWDIR, the new journal is DIR-repaired."],
+        examples: [CommandExample("emq journal repair /var/lib/emq /var/lib/emq-new", "save what can be saved")]
     ) { invocation in
         let directory = invocation.operands[0]
         let newDirectory = invocation.operands.count > 1 ? invocation.operands[1] : trimmed(directory) + "-repaired"
@@ -40,7 +42,7 @@ enum JournalCommand {
 
     private static func copy(_ directory: String, to newDirectory: String) throws -> ExitCode {
         // All segments are open at once.
-        _ = Emq.raiseFileLimit()
+        Emq.raiseFileLimit()
         let report = try LogMaintenance.copy(directory: directory, to: newDirectory)
         let segments = report.segmentCount == 1 ? "1 segment" : "\(report.segmentCount) segments"
         Emq.print(

@@ -39,18 +39,11 @@ final class Shutdown: EventSource {
     /// Blocks the signals and receives them on the loop instead. Call this before starting other threads, which
     /// inherit the signal mask.
     func watch(on loop: EventLoop) throws(SystemError) {
-        var set = sigset_t()
-        unsafe sigemptyset(&set)
-        for signal in [SIGTERM, SIGINT] { unsafe sigaddset(&set, signal) }
-        // A blocked signal would arrive even if it is ignored.
-        if !hangUpStops || !isHangUpIgnored { unsafe sigaddset(&set, SIGHUP) }
-        unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
-        // A failed write returns an error instead: to a file at its limit (`ulimit -f`), or to standard error without a
-        // reader.
+        // A failed write to a file at its limit (`ulimit -f`) returns an error instead.
         _ = Glibc.signal(SIGXFSZ, SIG_IGN)
-        _ = Glibc.signal(SIGPIPE, SIG_IGN)
-        unsafe descriptor = signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
-        guard descriptor >= 0 else { throw SystemError("receive signals") }
+        // A blocked signal would arrive even if it is ignored.
+        let hangUp = !hangUpStops || !isHangUpIgnored ? [SIGHUP] : []
+        descriptor = try SignalSource.open([SIGTERM, SIGINT] + hangUp)
         try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
     }
 
@@ -62,9 +55,8 @@ final class Shutdown: EventSource {
     }
 
     override func ready(events: UInt32) {
-        var info = signalfd_siginfo()
-        while unsafe read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
-            if info.ssi_signo != UInt32(SIGHUP) {
+        SignalSource.read(descriptor) { signal in
+            if signal != SIGHUP {
                 ask()
             } else if !hangUpStops {
                 isReloadAsked = true

@@ -34,7 +34,7 @@ import Testing
         #expect(try target("--context", "two") == "curl 'https://two.example/emq/stats/?n=1'\n")
         #expect(try target(environment: ["EMQ_CONTEXT": "two"]).contains("two.example"))
         #expect(try emq("context", "use", "two").status == 0)
-        #expect(try emq("context", "list").output == "\tone\tone.example:1\n*\ttwo\thttps://two.example/emq/\n")
+        #expect(try emq("context", "list").output == "\tone\tone.example:1\t\n*\ttwo\thttps://two.example/emq/\t\n")
         #expect(try target().contains("two.example"))
         // What is said wins over what is remembered.
         #expect(try target("--url", "three.example") == "curl 'http://three.example/stats/?n=1'\n")
@@ -65,7 +65,7 @@ import Testing
         }
         expect("there is no context 'one'; there are none", try emq("stats", "--context", "one"))
         expect("there is no context 'one'", try emq("context", "use", "one"))
-        expect("--url: ", try emq("context", "add", "one", "http://"))
+        expect("URL: a URL begins with", try emq("context", "add", "one", "http://"))
         expect("--token-file: cannot read", try emq("context", "add", "one", "host", "--token-file", "/nowhere"))
         expect("--ca requires an https URL", try emq("context", "add", "one", "host", "--ca", "/dev/null"))
         #expect(try emq("context", "add", "production", "host").status == 0)
@@ -110,7 +110,7 @@ import Testing
             #expect(written.contains(part), "\(written)")
         }
         #expect(try emq("context", "remove", "bad").status == 0)
-        #expect(try emq("context", "list").output == "*\tone\tone.example\n\ttwo\ttwo.example\n")
+        #expect(try emq("context", "list").output == "*\tone\tone.example\t\n\ttwo\ttwo.example\t\n")
     }
 
     @Test func contextsThatAreAddedAtOnceAreAllThere() throws {

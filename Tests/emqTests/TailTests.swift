@@ -46,6 +46,13 @@ import Testing
         return try #require(ids.first { terminal.text.contains($0) })
     }
 
+    /// A command that prints the events of a queue as JSON, and has seen the first one.
+    private func followMail() throws -> PseudoTerminal {
+        let terminal = try bash("\"$0\" tail mail --json | cat")
+        _ = try seen(in: terminal) { try server.enqueue("mail") }
+        return terminal
+    }
+
     @Test func theLifeOfATaskIsFollowed() throws {
         let id = try server.enqueue("mail", #""content": {"to": "ann"}, "max_retries": 1, "backoff": 0"#)
         let terminal = try server.terminal("tail", "mail", "-n", "5", columns: 120, environment: ["NO_COLOR": "1"])
@@ -95,13 +102,7 @@ import Testing
     }
 
     @Test func eachEventIsCountedOnce() throws {
-        let terminal = try bash("\"$0\" tail mail --json | cat")
-        // What happens before the first look is not told.
-        try terminal.wait(for: "the first event") { terminal in
-            if events(terminal).isEmpty { _ = try? server.enqueue("mail") }
-            usleep(50_000)
-            return !events(terminal).isEmpty
-        }
+        let terminal = try followMail()
         func totals() throws -> [String: Int] {
             try #require(try server.get("/stats/mail").object["totals"] as? [String: Int])
         }
@@ -124,12 +125,7 @@ import Testing
     }
 
     @Test func aTaskThatDiesDoesSoOnce() throws {
-        let terminal = try bash("\"$0\" tail mail --json | cat")
-        try terminal.wait(for: "the first event") { terminal in
-            if events(terminal).isEmpty { _ = try? server.enqueue("mail") }
-            usleep(50_000)
-            return !events(terminal).isEmpty
-        }
+        let terminal = try followMail()
         var ids: [String] = []
         for _ in 0..<3 {
             let id = try server.enqueue("mail", #""priority": 9"#)

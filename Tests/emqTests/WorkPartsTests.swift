@@ -160,7 +160,7 @@ import Testing
     }
 
     @Test func curlGetsTheSameRequest() throws {
-        let place = try ServerPlace(url: "localhost:8080", token: "t")
+        let place = try ServerPlace(url: "localhost:8080", from: "--url", token: "t")
         var request = ServerRequest("/wait/", json: Array(#"{"queues":["it's"]}"#.utf8))
         #expect(
             request.curl(to: place)
@@ -168,7 +168,7 @@ import Testing
         )
         request = ServerRequest(ServerRequest.target("/pause/", name: "a b/[c]"), method: "POST")
         #expect(
-            request.curl(to: try ServerPlace(url: "unix:/run/emq.sock"))
+            request.curl(to: try ServerPlace(url: "unix:/run/emq.sock", from: "--url"))
                 == "curl --unix-socket /run/emq.sock -X POST http://localhost/pause/a%20b/%5Bc%5D")
     }
 }

@@ -79,7 +79,7 @@ import Testing
         worker.signal(signal)
         #expect(try worker.exitStatus() == 0)
         #expect(receiver.received("/nak/").map(\.body) == [#"{"ids":["a@1","b@1"],"release":true}"#])
-        #expect(worker.error.contains("stopped after 0 tasks"), "\(worker.error)")
+        #expect(worker.error.contains("stopped: 0 done, 2 given back"), "\(worker.error)")
     }
 
     // MARK: Reports

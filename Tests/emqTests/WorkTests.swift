@@ -235,7 +235,7 @@ import Testing
         let grandchild = try marker.processes(1)[0]
         defer { kill(grandchild, SIGKILL) }
         // Foundation does not notice the worker's end while the grandchild has its descriptors.
-        try worker.waitFor("stopped after 1 task")
+        try worker.waitFor("stopped: 1 done")
         #expect(isRunning(grandchild))
         kill(grandchild, SIGKILL)
         #expect(try worker.exitStatus() == 0)

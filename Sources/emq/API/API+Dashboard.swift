@@ -30,9 +30,7 @@ struct DashboardFile: Sendable {
         self.name = name
         self.bytes = bytes
         contentType = DashboardFile.contentType(of: name)
-        // FNV-1a.
-        let hash = bytes.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
-        entityTag = "\"\(String(hash, radix: 16))\""
+        entityTag = "\"\(String(bytes.span.hashFNV1a(), radix: 16))\""
     }
 
     /// The types of files by the ends of their names.

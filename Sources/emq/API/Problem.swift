@@ -113,10 +113,35 @@ extension JSONWriter {
         let utf8 = Array(text.utf8)
         writeString(utf8.span, to: &output)
     }
+
+    /// A text as a JSON string.
+    static func bytes(of text: String) -> [UInt8] {
+        var json: [UInt8] = []
+        write(text, to: &json)
+        return json
+    }
+
+    /// A text as a JSON string, to be put in others.
+    static func text(of text: String) -> String { String(decoding: bytes(of: text), as: UTF8.self) }
+
+    /// Milliseconds as a number of seconds.
+    static func bytes(ofSeconds milliseconds: Int64) -> [UInt8] {
+        var json: [UInt8] = []
+        writeSeconds(milliseconds: milliseconds, to: &json)
+        return json
+    }
 }
 
-/// A hint at the known name that an unknown one was probably meant to be, to follow a sentence: the nearest name, or
-/// all names if none is near.
+/// A hint at the known name that an unknown one was probably meant to be, to follow a sentence: the likely name, or
+/// all names if none is likely.
+///
+/// - Returns: a clause without a full stop.
+func nearestName(to unknown: String, among known: [String], shown: (String) -> String = { $0 }) -> String {
+    likelyName(to: unknown, among: known, shown: shown)
+        ?? "expected one of: " + known.map(shown).joined(separator: ", ")
+}
+
+/// A hint at the known name that an unknown one was probably meant to be; nil if none is near.
 ///
 /// Names are compared by the number of letters to insert, delete, replace or swap (Damerau and Levenshtein), of which
 /// at most a third of the known name's length may differ, or one. O(length²) per name.
@@ -130,9 +155,7 @@ extension JSONWriter {
 ///   - known: the known names.
 ///   - shown: how a name looks in the hint.
 /// - Returns: a clause without a full stop.
-func nearestName(
-    to unknown: String, among known: [String], shown: (String) -> String = { $0 }
-) -> String {
+func likelyName(to unknown: String, among known: [String], shown: (String) -> String = { $0 }) -> String? {
     let letters = Array(unknown.lowercased().utf8.prefix(64))
     let distances = known.map { (name: $0, distance: editDistance(letters, Array($0.utf8))) }
     if let best = distances.min(by: { $0.distance < $1.distance }), best.distance <= max(1, best.name.utf8.count / 3) {
@@ -144,7 +167,7 @@ func nearestName(
         }
         if isSafe || isSlip { return "did you mean '\(shown(best.name))'?" }
     }
-    return "expected one of: " + known.map(shown).joined(separator: ", ")
+    return nil
 }
 
 /// Names of requests, fields and options that end tasks, hold them up or send them somewhere.

@@ -47,8 +47,13 @@ struct JSONPart {
         members.first { $0.name == name }.flatMap { $0.value.kind == .null ? nil : $0.value }
     }
 
-    /// The value of a number; nil for other values.
-    var number: Double? { kind == .number ? Double(String(decoding: bytes, as: UTF8.self)) : nil }
+    /// The value of a number; nil for other values, and for one that is too large for a `Double`.
+    var number: Double? {
+        guard kind == .number, let number = Double(String(decoding: bytes, as: UTF8.self)), number.isFinite else {
+            return nil
+        }
+        return number
+    }
 
     /// The value as it is written.
     var source: String { String(decoding: bytes, as: UTF8.self) }

@@ -29,10 +29,11 @@ enum AddFiles {
     static let text = [
         "Lines end with a line feed. A carriage return before it is a blank in JSON, but a part of a line's text.",
         "Tasks are sent in order, up to \(TaskBatch.maximumCount) in a request. A server that is full, or that goes away "
-            + "meanwhile, is waited for. If it is away at the start, the command fails at once. After a failure or Ctrl-C, the command says which lines are in; the same command with --resume adds "
-            + "the rest, also if you have corrected or appended lines that are not in. Without an interrupted command, "
-            + "--resume begins at the first line. It does not work for a pipe. The progress is kept in "
-            + "~/.local/state/emq; if it cannot be written, nothing more is sent.",
+            + "meanwhile, is waited for. If it is away at the start, the command fails at once.",
+        "After a failure or Ctrl-C, the command says which lines are in; the same command with --resume adds the rest, "
+            + "also if you have corrected or appended lines that are not in. Without an interrupted command, --resume "
+            + "begins at the first line. It does not work for a pipe. The progress is kept in ~/.local/state/emq; if it "
+            + "cannot be written, nothing more is sent.",
         "No line is added twice, also if the connection breaks before the answer has come: the first task of each request "
             + "gets a key (\(TaskBatch.keyPrefix)…), which stays taken for a week, and the server refuses the request when "
             + "it comes again. So go on within a week. A purge, a move, or the death of that task in a queue with a "
@@ -74,6 +75,9 @@ enum AddFiles {
         let isFile = status.st_mode & S_IFMT == S_IFREG
         guard isFile, path != "-", let resolved = unsafe realpath(path, nil) else {
             if invocation.has(resume) { throw UsageError("--resume needs a file, not a pipe or standard input") }
+            if path == "-", isatty(descriptor) == 1 {
+                Emq.printError("emq \(invocation.command.name): type a task on each line, and Ctrl-D at the end")
+            }
             return AddInput(
                 descriptor: descriptor, byteCount: isFile ? Int64(status.st_size) : nil, progress: nil, record: record)
         }
@@ -89,7 +93,7 @@ enum AddFiles {
             if !invocation.has(resume) {
                 throw CommandFailure(
                     .usage,
-                    "an earlier command was interrupted behind line \(line); --resume goes on there, --again begins at "
+                    "an earlier command was interrupted after line \(line); --resume goes on there, --again begins at "
                         + "the first line")
             }
             record = earlier
@@ -97,8 +101,9 @@ enum AddFiles {
             if let sentLine = earlier.sentLine, age > FileAdder.keptSeconds - 3600 {
                 throw CommandFailure(
                     .failed,
-                    "the earlier command sent its last request a week ago, so the server can no longer tell whether lines \(line + 1) to "
-                        + "\(sentLine) are in; look, then add the rest as a file of its own, and --again forgets this")
+                    "the earlier command sent its last request a week ago, so the server can no longer tell whether lines "
+                        + "\(line + 1) to \(sentLine) are in; look, then add the rest as a file of its own, and --again "
+                        + "forgets this")
             }
             guard lseek(descriptor, Int(record.done.offset), SEEK_SET) >= 0 else { throw SystemError("read '\(path)'") }
         } else if invocation.has(resume), progress == nil {

@@ -55,13 +55,13 @@ final class AddProgress {
     init?(
         of inputPath: String, _ input: Int32, queue: String, _ words: [String], _ environment: (String) -> String?
     ) throws(CommandFailure) {
-        func folder(_ name: String) -> String? { environment(name).flatMap { $0.hasPrefix("/") ? $0 : nil } }
-        guard let state = folder("XDG_STATE_HOME") ?? folder("HOME").map({ "\($0)/.local/state" }) else { return nil }
-        let name = Self.hash(Array((words + [queue, inputPath]).joined(separator: "\0").utf8))
-        path = "\(state)/emq/add-\(String(name, radix: 16)).json"
-        for (index, byte) in path.utf8.enumerated() where byte == UInt8(ascii: "/") && index > 0 {
-            unsafe mkdir(String(decoding: path.utf8.prefix(index), as: UTF8.self), 0o700)
+        let hash = Array((words + [queue, inputPath]).joined(separator: "\0").utf8).span.hashFNV1a()
+        let name = "add-\(String(hash, radix: 16)).json"
+        guard let path = UserFiles.path(of: name, "XDG_STATE_HOME", orInHome: ".local/state", environment) else {
+            return nil
         }
+        self.path = path
+        UserFiles.makeFolders(of: path)
         (self.input, self.queue, self.inputPath) = (input, queue, inputPath)
         while true {
             let file = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
@@ -112,8 +112,8 @@ final class AddProgress {
         if check != self.check(place) {
             throw CommandFailure(
                 .failed,
-                "'\(inputPath)' has changed before line \(done + 1), up to which an earlier command has added it; if you "
-                    + "want to add all of it, delete \(path)")
+                "an earlier command has added '\(inputPath)' up to line \(done), and these lines have changed since; to add "
+                    + "all of it, delete \(path)")
         }
         return record
     }
@@ -154,11 +154,6 @@ final class AddProgress {
         let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { block, filled in
             filled = unsafe max(0, pread(input, block.baseAddress, block.count, Int(offset) - block.count))
         }
-        return String(Self.hash(bytes), radix: 16)
-    }
-
-    /// FNV-1a with 64 bits.
-    static func hash(_ bytes: [UInt8]) -> UInt64 {
-        bytes.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+        return String(bytes.span.hashFNV1a(), radix: 16)
     }
 }

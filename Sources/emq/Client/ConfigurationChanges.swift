@@ -157,7 +157,7 @@ extension ClientSession {
                 change.write(of: plan.place, to: &json)
             }
         }
-        Emq.print(String(decoding: json + [UInt8(ascii: "]")], as: UTF8.self))
+        print(json: String(decoding: json + [UInt8(ascii: "]")], as: UTF8.self))
     }
 
     /// The object in a file, or on standard input (`-`).

@@ -36,8 +36,19 @@ enum ConfigurationCommands {
         if let field = rest.first {
             var value = response.json
             for name in field.split(separator: ".", omittingEmptySubsequences: false) { value = value?[String(name)] }
-            guard let value else { return .nothing }
-            Emq.print(session.isJSON ? value.source : value.text ?? value.source)
+            guard let value else {
+                let known = rows.map(\.name)
+                let hint = known.isEmpty ? "it sets none" : nearestName(to: field, among: known)
+                throw CommandFailure(.nothing, "the configuration does not set '\(field)'; \(hint)")
+            }
+            let text = session.isJSON ? nil : value.text
+            if let text, session.terminal.isOutput {
+                session.print(lines: TerminalText.visibleLines(text))
+            } else if let text {
+                Emq.print(text)
+            } else {
+                session.print(json: value.source)
+            }
             return .done
         }
         if session.isJSON {
@@ -151,13 +162,8 @@ enum ConfigurationCommands {
         } else if JSONPart(Array(text.utf8)[...]) != nil {
             member.value = Array(text.utf8)
         } else {
-            var json: [UInt8] = []
-            if durations.contains(field), let milliseconds = Duration.milliseconds(text) {
-                JSONWriter.writeSeconds(milliseconds: milliseconds, to: &json)
-            } else {
-                JSONWriter.write(text, to: &json)
-            }
-            member.value = json
+            let milliseconds = durations.contains(field) ? Duration.milliseconds(text) : nil
+            member.value = milliseconds.map { JSONWriter.bytes(ofSeconds: $0) } ?? JSONWriter.bytes(of: text)
         }
     }
 

@@ -73,9 +73,7 @@ extension ConfigurationCommands {
             return String(value.source.reversed().drop { $0.isWhitespace }.reversed())
         }
         let lines = members.map { name, value in
-            var quoted: [UInt8] = []
-            JSONWriter.write(name, to: &quoted)
-            return "\(margin)  \(String(decoding: quoted, as: UTF8.self)): \(indented(value, margin + "  "))"
+            "\(margin)  \(JSONWriter.text(of: name)): \(indented(value, margin + "  "))"
         }
         return "{\n\(lines.joined(separator: ",\n"))\n\(margin)}"
     }

@@ -33,7 +33,7 @@ enum ContextCommands {
         let tokenPath = try absolute(invocation.value(of: tokenFile), "--token-file")
         let issuersPath = try absolute(invocation.value(of: ServerPlace.issuers), "--ca")
         // What is wrong with the URL is said now, not when it is used.
-        _ = try ServerPlace(url: url, issuersPath: issuersPath)
+        _ = try ServerPlace(url: url, from: "URL", issuersPath: issuersPath)
         var dropped: [String] = []
         let contexts = try Contexts.change(invocation.environment) { contexts in
             dropped = contexts.set(name, url: url, tokenPath: tokenPath, issuersPath: issuersPath)
@@ -48,7 +48,8 @@ enum ContextCommands {
 
     static let use = Command(
         name: "context use", section: .help, operands: "NAME", operandCount: 1...1,
-        summary: "use this server if nothing else is said"
+        summary: "use this server unless you name another",
+        examples: [CommandExample("emq context use live", "talk to another server from now on")]
     ) { invocation in
         try Contexts.change(invocation.environment) { contexts in
             contexts.currentName = try contexts.named(invocation.operands[0]).name
@@ -58,20 +59,26 @@ enum ContextCommands {
     }
 
     static let list = Command(
-        name: "context list", section: .help, summary: "list the servers that have names"
+        name: "context list", section: .help, summary: "list the servers that have names",
+        examples: [CommandExample("emq context list", "see which server is in use")]
     ) { invocation in
         let contexts = try Contexts(invocation.environment)
-        var table = TextTable([.init("IN USE"), .init("NAME"), .init("URL", isElastic: true)])
+        var table = TextTable([
+            .init("IN USE"), .init("NAME"), .init("URL", isElastic: true), .init("TOKEN FILE", isOptional: true),
+        ])
         for context in contexts.all {
             let mark = context.name == contexts.currentName ? "*" : ""
-            table.rows.append([TextTable.Cell(mark), TextTable.Cell(context.name), TextTable.Cell(context.url ?? "")])
+            let texts = [mark, context.name, context.url ?? "", context.value?["token_file"]?.text ?? ""]
+            table.rows.append(texts.map { TextTable.Cell($0) })
         }
         Terminal(invocation.environment).print(table)
         return .done
     }
 
     static let remove = Command(
-        name: "context remove", section: .help, operands: "NAME", operandCount: 1...1, summary: "forget a server's name"
+        name: "context remove", section: .help, operands: "NAME", operandCount: 1...1,
+        summary: "forget a server's name",
+        examples: [CommandExample("emq context remove test", "forget a server")]
     ) { invocation in
         let name = invocation.operands[0]
         try Contexts.change(invocation.environment) { contexts in
@@ -108,10 +115,7 @@ extension Contexts {
         guard let path = path(environment) else {
             throw CommandFailure(.failed, "there is no home folder for contexts; set HOME")
         }
-        // The folders of the path, as far as they are missing.
-        for (index, byte) in path.utf8.enumerated() where byte == UInt8(ascii: "/") && index > 0 {
-            unsafe mkdir(String(decoding: path.utf8.prefix(index), as: UTF8.self), 0o700)
-        }
+        UserFiles.makeFolders(of: path)
         // A file of its own, since each change replaces the other one.
         let lock = unsafe open("\(path).lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lock >= 0 else { throw SystemError("write \(path).lock") }
@@ -129,10 +133,7 @@ extension Contexts {
     mutating func set(_ name: String, url: String, tokenPath: String?, issuersPath: String?) -> [String] {
         var members: [(name: String, source: String)] = []
         for (name, text) in [("url", url), ("token_file", tokenPath), ("ca", issuersPath)] {
-            guard let text else { continue }
-            var json: [UInt8] = []
-            JSONWriter.write(text, to: &json)
-            members.append((name, String(decoding: json, as: UTF8.self)))
+            if let text { members.append((name, JSONWriter.text(of: text))) }
         }
         // A token in the file itself would win over that of token_file.
         var given = Set(members.map(\.name))
@@ -156,9 +157,7 @@ extension Contexts {
     /// The members of an object, without its braces.
     private static func json(_ members: [(name: String, source: String)], separator: String = ", ") -> String {
         members.map { name, source in
-            var json: [UInt8] = []
-            JSONWriter.write(name, to: &json)
-            return "\(String(decoding: json, as: UTF8.self)): \(source)"
+            "\(JSONWriter.text(of: name)): \(source)"
         }.joined(separator: separator)
     }
 
@@ -171,14 +170,9 @@ extension Contexts {
     ///
     /// - Throws: `SystemError` if that is impossible.
     private func write(to path: String) throws(SystemError) {
-        var current = Array("null".utf8)
-        if let currentName {
-            current = []
-            JSONWriter.write(currentName, to: &current)
-        }
         let contexts = Self.json(all.map { ($0.name, $0.source) }, separator: ",\n  ")
         let members = [
-            ("current", String(decoding: current, as: UTF8.self)), ("contexts", "{\n  \(contexts)}"),
+            ("current", currentName.map { JSONWriter.text(of: $0) } ?? "null"), ("contexts", "{\n  \(contexts)}"),
         ]
         let json = Array("{\(Self.json(members + others))}\n".utf8)
         let draft = "\(path).new"

@@ -64,8 +64,7 @@ struct Contexts {
 
     /// Where the file of an environment is; nil if the user has no home folder.
     static func path(_ environment: (String) -> String?) -> String? {
-        func folder(_ name: String) -> String? { environment(name).flatMap { $0.hasPrefix("/") ? $0 : nil } }
-        return (folder("XDG_CONFIG_HOME") ?? folder("HOME").map { "\($0)/.config" }).map { "\($0)/emq/contexts.json" }
+        UserFiles.path(of: "contexts.json", "XDG_CONFIG_HOME", orInHome: ".config", environment)
     }
 
     /// The context that is used if nothing else is said; nil if there is none.

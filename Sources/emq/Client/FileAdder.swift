@@ -47,7 +47,8 @@ final class FileAdder {
     private let client: ServerClient
     private let input: AddInput
     private var lines: TaskLines
-    private let shutdown = Shutdown(drainMilliseconds: FileAdder.graceMilliseconds)
+    // With a terminal that is gone, there is no way to go on.
+    private let shutdown = Shutdown(drainMilliseconds: FileAdder.graceMilliseconds, hangUpStops: true)
     private let pipe: Pipe
     /// How long a server that is away or full is waited for, in milliseconds.
     private let patienceMilliseconds: Int64
@@ -119,8 +120,6 @@ final class FileAdder {
     // MARK: The loop
 
     private func reviewSignals() {
-        // With a terminal that is gone, there is no way to go on.
-        if shutdown.takeReload() { shutdown.ask() }
         if shutdown.isAsked, !isStopping {
             isStopping = true
             shutdown.begin(now: now)

@@ -67,7 +67,7 @@ struct ProgressBar {
         let done = bytes - firstBytes
         if done > 0, milliseconds > 1000, totalBytes >= bytes {
             let left = Double(milliseconds) * Double(totalBytes - bytes) / Double(done)
-            text += "  \(Duration.text(milliseconds: Int64(min(left, 1e15)) / 1000 * 1000)) left"
+            if left >= 1000 { text += "  \(Duration.text(milliseconds: Int64(min(left, 1e15)) / 1000 * 1000)) left" }
         }
         return text
     }

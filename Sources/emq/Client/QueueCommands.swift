@@ -65,7 +65,7 @@ enum QueueCommands {
             session.print(json: document.json)
         } else if !table.rows.isEmpty {
             session.print(table)
-        } else if session.terminal.isOutput {
+        } else {
             let pattern = session.operands.first.map { " that match '\($0)'" } ?? ""
             Emq.printError("emq queues: there are no queues\(pattern)")
         }

@@ -47,26 +47,31 @@ struct ServerPlace {
             context = try Contexts(invocation.environment).current
         }
         let url = invocation.value(of: Self.url) ?? context?.url ?? invocation.variable("EMQ_URL")
+        let source = invocation.has(Self.url) ? Self.url.flag : context.map { "the context '\($0.name)'" } ?? "EMQ_URL"
         // The variable and the context may be there for other servers; the option is a mistake with plain HTTP.
         let isSecure = url.flatMap(Endpoint.scheme) == true
         let issuersPath = isSecure ? context?.issuersPath ?? invocation.variable("EMQ_CA") : nil
         try self.init(
-            url: url ?? "http://localhost:8080", token: Self.token(context, invocation),
+            url: url ?? "http://localhost:8080", from: source, token: Self.token(context, invocation),
             issuersPath: invocation.value(of: Self.issuers) ?? issuersPath)
     }
 
-    /// A server by its URL.
+    /// A server by its URL, which comes from `source`.
     ///
     /// - Throws: `UsageError` if the URL or the token is malformed.
-    init(url text: String, token: String? = nil, issuersPath: String? = nil) throws(UsageError) {
+    init(
+        url text: String, from source: String, token: String? = nil, issuersPath: String? = nil
+    ) throws(UsageError) {
         if let token, !token.utf8.allSatisfy({ 0x20 < $0 && $0 < 0x7F }) || token.isEmpty {
             throw UsageError("the token has blanks, control characters or none at all; check EMQ_TOKEN or its file")
         }
         (self.token, self.issuersPath) = (token, issuersPath)
         if text.hasPrefix("unix:") {
             let address: Address
-            do throws(AddressError) { address = try Address(text) } catch { throw UsageError("--url: \(error)") }
-            guard case .unix(let path) = address else { throw UsageError("--url: '\(text)' is no Unix-domain socket") }
+            do throws(AddressError) { address = try Address(text) } catch { throw UsageError("\(source): \(error)") }
+            guard case .unix(let path) = address else {
+                throw UsageError("\(source): '\(text)' is no Unix-domain socket")
+            }
             (base, socketPath) = ("http://localhost", path)
             return
         }
@@ -76,9 +81,9 @@ struct ServerPlace {
         while url.hasSuffix("/") { url.removeLast() }
         let parsed: HTTPURL
         do throws(HTTPURLError) { parsed = try HTTPURL(url.utf8Span.span) } catch {
-            throw UsageError("--url: \(error)")
+            throw UsageError("\(source): \(error)")
         }
-        if parsed.target.contains(UInt8(ascii: "?")) { throw UsageError("--url: leave out the query") }
+        if parsed.target.contains(UInt8(ascii: "?")) { throw UsageError("\(source): leave out the query") }
         if issuersPath != nil, !parsed.isSecure { throw UsageError("--ca requires an https URL") }
         (base, socketPath) = (url, nil)
     }

@@ -94,7 +94,10 @@ struct ServerResponse {
         let detail =
             problem?["detail"]?.text
             ?? "the server answered with the status \(status)\(status == 413 ? "" : ", as emq does not; check the URL")"
-        let field = problem?["field"]?.text.map { " (field \($0))" } ?? ""
+        // Most details name the field themselves, and an id is no field on a command line.
+        let name = problem?["field"]?.text ?? "id"
+        let isNamed = name == "id" || detail.split(separator: " ").contains { $0 == name }
+        let field = isNamed ? "" : " (field \(name))"
         let type = problem?["type"]?.text.flatMap { $0.split(separator: ":").last } ?? ""
         let advice = type.isEmpty ? "" : "; `emq errors \(type)` explains it"
         switch status {

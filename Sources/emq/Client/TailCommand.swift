@@ -17,10 +17,10 @@ final class TailCommand {
         text: [
             "Prints a line for each event: its time, its kind, the task's id, attempt and worker, and its error or content; "
                 + "in a pipe with tabs between, with --json as an object. It takes nothing, and ends with Ctrl-C.",
-            "The server tells no events; emq tail looks at the queue every second, and compares. So it sees tasks one by one "
+            "The server reports no single events; emq tail looks at the queue every second, and compares. So it sees tasks one by one "
                 + "as long as they stay in a state for some time: at most 500 that run, and 200 events in a look. For what "
                 + "happens in between, a line `more` has the numbers, which are exact. A task that is gone without a record "
-                + "is acked, expired, cancelled or just gone, as far as the queue's numbers tell. A purge is not counted.",
+                + "is acked, expired, cancelled or just gone, as far as the queue's numbers tell. A purge counts as cancelled, and one of dead tasks is not seen.",
         ],
         options: [last, interval, json],
         examples: [

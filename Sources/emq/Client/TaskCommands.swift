@@ -91,7 +91,7 @@ enum TaskCommands {
             if let value { fields += Array(",\"\(name)\":".utf8) + value }
         }
         func append(_ name: String, duration option: CommandOption) throws(UsageError) {
-            append(name, try invocation.milliseconds(of: option).map(seconds))
+            append(name, try invocation.milliseconds(of: option).map { JSONWriter.bytes(ofSeconds: $0) })
         }
         try append("delay", duration: delay)
         try append("retry", duration: lease)
@@ -102,14 +102,16 @@ enum TaskCommands {
         }
         try append("keep", duration: keep)
         try append("unique_for", duration: uniqueFor)
-        append("on_conflict", invocation.value(of: onConflict).map(string))
-        append("key", invocation.value(of: key).map(string))
+        append("on_conflict", invocation.value(of: onConflict).map { JSONWriter.bytes(of: $0) })
+        append("key", invocation.value(of: key).map { JSONWriter.bytes(of: $0) })
         append("priority", try invocation.number(of: priority, in: -128...127).map { Array("\($0)".utf8) })
         append("max_retries", try invocation.number(of: retries, in: 0...4_294_967_295).map { Array("\($0)".utf8) })
         append("max_crashes", try invocation.number(of: crashes, in: 0...4_294_967_295).map { Array("\($0)".utf8) })
         if let pause = invocation.value(of: backoff) {
             let length = Duration.milliseconds(pause)
-            append("backoff", length == nil ? try json(pause, of: backoff) : length.map(seconds))
+            append(
+                "backoff", length == nil ? try json(pause, of: backoff) : length.map { JSONWriter.bytes(ofSeconds: $0) }
+            )
         }
         if let request = invocation.value(of: request) { append("request", try json(request, of: Self.request)) }
         append("metadata", try metadataObject(invocation.allValues(of: metadata)))
@@ -125,7 +127,7 @@ enum TaskCommands {
         guard let characters = String(validating: bytes, as: UTF8.self) else {
             throw CommandFailure(.usage, "the content is not UTF-8; encode it first, such as with base64")
         }
-        return string(characters)
+        return JSONWriter.bytes(of: characters)
     }
 
     private static func metadataObject(_ pairs: [String]) throws(UsageError) -> [UInt8]? {
@@ -136,24 +138,11 @@ enum TaskCommands {
                 throw UsageError("--meta takes NAME=VALUE, not '\(pair)'")
             }
             object.append(UInt8(ascii: object.isEmpty ? "{" : ","))
-            object += string(String(pair[..<equals]))
+            object += JSONWriter.bytes(of: String(pair[..<equals]))
             object.append(UInt8(ascii: ":"))
-            object += string(String(pair[pair.index(after: equals)...]))
+            object += JSONWriter.bytes(of: String(pair[pair.index(after: equals)...]))
         }
         return object + [UInt8(ascii: "}")]
-    }
-
-    /// A text as JSON.
-    private static func string(_ text: String) -> [UInt8] {
-        var json: [UInt8] = []
-        JSONWriter.write(text, to: &json)
-        return json
-    }
-
-    /// Milliseconds as seconds in JSON.
-    private static func seconds(_ milliseconds: Int64) -> [UInt8] {
-        let rest = "\(1000 + milliseconds % 1000)".dropFirst()
-        return Array("\(milliseconds / 1000).\(rest)".utf8)
     }
 
     // MARK: Working
@@ -180,12 +169,14 @@ enum TaskCommands {
         var body = Array("{\"queues\":[".utf8)
         for (index, queue) in session.operands.enumerated() {
             if index > 0 { body.append(UInt8(ascii: ",")) }
-            body += string(queue)
+            body += JSONWriter.bytes(of: queue)
         }
         let maximum = try invocation.number(of: maximum, in: 1...1000) ?? 1
         body += Array("],\"max\":\(maximum)".utf8)
-        if let lease = try invocation.milliseconds(of: newLease) { body += Array(",\"retry\":".utf8) + seconds(lease) }
-        if let name = invocation.value(of: worker) { body += Array(",\"worker\":".utf8) + string(name) }
+        if let lease = try invocation.milliseconds(of: newLease) {
+            body += Array(",\"retry\":".utf8) + JSONWriter.bytes(ofSeconds: lease)
+        }
+        if let name = invocation.value(of: worker) { body += Array(",\"worker\":".utf8) + JSONWriter.bytes(of: name) }
         let response = try session.wait(try invocation.milliseconds(of: timeout) ?? 0) { wait in
             ServerRequest("/wait/", json: body + Array(",\"timeout\":\(wait)}".utf8))
         } until: {
@@ -240,9 +231,11 @@ enum TaskCommands {
         ]
     ) { session in
         var body = ids(session)
-        if let text = session.invocation.value(of: error) { body += Array(",\"error\":".utf8) + string(text) }
+        if let text = session.invocation.value(of: error) {
+            body += Array(",\"error\":".utf8) + JSONWriter.bytes(of: text)
+        }
         if let length = try session.invocation.milliseconds(of: pause) {
-            body += Array(",\"delay\":".utf8) + seconds(length)
+            body += Array(",\"delay\":".utf8) + JSONWriter.bytes(ofSeconds: length)
         }
         if session.invocation.has(isDead) { body += Array(",\"dead\":true".utf8) }
         if session.invocation.has(isReleased) { body += Array(",\"release\":true".utf8) }
@@ -255,7 +248,7 @@ enum TaskCommands {
     ) { session in
         var body = ids(session)
         if let length = try session.invocation.milliseconds(of: newLease) {
-            body += Array(",\"retry\":".utf8) + seconds(length)
+            body += Array(",\"retry\":".utf8) + JSONWriter.bytes(ofSeconds: length)
         }
         if let value = session.invocation.value(of: progress) {
             body += Array(",\"progress\":".utf8) + (try json(value, of: progress))
@@ -268,7 +261,7 @@ enum TaskCommands {
         var body = Array("{\"ids\":[".utf8)
         for (index, id) in session.operands.enumerated() {
             if index > 0 { body.append(UInt8(ascii: ",")) }
-            body += string(id)
+            body += JSONWriter.bytes(of: id)
         }
         return body + [UInt8(ascii: "]")]
     }
@@ -373,9 +366,12 @@ enum TaskCommands {
 
     static let cancel = ClientSession.command(
         "cancel", .tasks, "ID...", count: 1...1000, "cancel tasks",
+        options: [ClientSession.yes],
         examples: [CommandExample("emq cancel AaH8ekX5cACuES467dOuXw", "cancel a task; a worker that holds it stops")]
     ) { session in
-        try session.each(
+        // Who names tasks knows what they are, and scripts need not say so again.
+        if session.terminal.canAsk { try session.confirm("Cancel \(ClientSession.tasks(session.operands.count))?") }
+        return try session.each(
             { ServerRequest(ServerRequest.target("/task/", name: $0), method: "DELETE") }, { "cancelled \($0)" })
     }
 }

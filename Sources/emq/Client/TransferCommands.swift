@@ -79,6 +79,9 @@ final class TaskExport {
     }
 
     func run() throws -> ExitCode {
+        if session.invocation.has(ClientSession.curl) {
+            throw UsageError("--curl shows one request, but an export takes many; leave it out")
+        }
         for state in states { try export(state) }
         Emq.printError("emq export: \(ClientSession.tasks(count)) of '\(session.name)'")
         if maskedCount > 0 {
@@ -227,8 +230,7 @@ final class TaskExport {
 
     /// Seconds with a resolution of a millisecond.
     private static func seconds(_ seconds: Double) -> String {
-        var json: [UInt8] = []
-        JSONWriter.writeSeconds(milliseconds: max(1, Int64((min(seconds, 4e9) * 1000).rounded())), to: &json)
-        return String(decoding: json, as: UTF8.self)
+        let milliseconds = max(1, Int64((min(seconds, 4e9) * 1000).rounded()))
+        return String(decoding: JSONWriter.bytes(ofSeconds: milliseconds), as: UTF8.self)
     }
 }

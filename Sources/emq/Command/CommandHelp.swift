@@ -1,8 +1,8 @@
 // The help of commands, and the overview of all of them.
 
 extension Command {
-    /// The longest line of help, in columns.
-    private static let lineLength = 100
+    /// The longest line of help, in columns: that of the terminal, if it is not wider than people like to read.
+    private static var lineLength: Int { min(100, max(60, Terminal.size?.columns ?? 100)) }
     /// Where the texts of options begin.
     private static let optionColumn = 26
 

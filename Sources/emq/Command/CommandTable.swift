@@ -77,7 +77,13 @@ extension Command {
             }
             throw UsageError("unknown command '\(first) \(second)'; \(nearestName(to: second, among: group))")
         }
-        throw UsageError("unknown command '\(first)'; \(nearestName(to: first, among: names))")
+        throw unknown(first)
+    }
+
+    /// The mistake of a word that is no command. The list of all commands would be too long for a line.
+    static func unknown(_ word: String) -> UsageError {
+        let hint = likelyName(to: word, among: names).map { "; \($0)" } ?? ""
+        return UsageError("unknown command '\(word)'\(hint)")
     }
 
     /// A command by its name; nil if there is none.

@@ -19,8 +19,9 @@ enum ErrorsCommand {
         let name = invocation.operands.first.map(withoutPrefix)
         let found = explanations.filter { name == nil || $0.type.rawValue == name || "\($0.type.status)" == name }
         guard let first = found.first else {
-            let hint = nearestName(to: name ?? "", among: ProblemType.allCases.map(\.rawValue))
-            throw CommandFailure(.nothing, "there is no error '\(name ?? "")'; \(hint)")
+            let hint = likelyName(to: name ?? "", among: ProblemType.allCases.map(\.rawValue))
+            throw CommandFailure(
+                .nothing, "there is no error '\(name ?? "")'; \(hint ?? "`emq errors` lists them")")
         }
         if invocation.has(ClientSession.json) {
             Emq.print("[\(found.map(\.json).joined(separator: ",\n "))]")

@@ -91,7 +91,7 @@ struct Invocation {
             let extra = operands[range.upperBound]
             if command.name == "serve" {
                 if Command.names.contains(extra) { throw UsageError("put the command '\(extra)' before its options") }
-                throw UsageError("unknown command '\(extra)'; \(nearestName(to: extra, among: Command.names))")
+                throw Command.unknown(extra)
             }
             let usage = command.operands.isEmpty ? "it takes options only" : "it takes \(command.operands)"
             throw UsageError("unexpected '\(extra)'; \(usage)")

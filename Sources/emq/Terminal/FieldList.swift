@@ -88,13 +88,8 @@ enum ContentLines {
         let isObject = value.kind == .object
         lines.append(margin + before + (isObject ? "{" : "["))
         for (index, (name, member)) in members.enumerated() {
-            var key: [UInt8] = []
-            if isObject {
-                JSONWriter.write(name, to: &key)
-                key += Array(": ".utf8)
-            }
             append(
-                member, margin: margin + "  ", before: String(decoding: key, as: UTF8.self),
+                member, margin: margin + "  ", before: isObject ? "\(JSONWriter.text(of: name)): " : "",
                 after: index + 1 < members.count ? "," : "", columns, to: &lines)
         }
         lines.append(margin + (isObject ? "}" : "]") + after)

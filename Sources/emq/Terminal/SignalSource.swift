@@ -15,27 +15,36 @@ final class SignalSource: EventSource {
     ///
     /// - Throws: `SystemError` if the system has no descriptors.
     init(_ signals: [Int32], on loop: EventLoop) throws(SystemError) {
+        descriptor = try Self.open(signals)
+        super.init()
+        try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
+    }
+
+    /// Blocks signals, and opens a descriptor that they can be read from. SIGPIPE is ignored.
+    static func open(_ signals: [Int32]) throws(SystemError) -> Int32 {
         var set = sigset_t()
         unsafe sigemptyset(&set)
         for signal in signals { unsafe sigaddset(&set, signal) }
         unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
         _ = Glibc.signal(SIGPIPE, SIG_IGN)
-        unsafe descriptor = signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
+        let descriptor = unsafe signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
         guard descriptor >= 0 else { throw SystemError("receive signals") }
-        super.init()
-        try loop.watch(descriptor, for: self, events: UInt32(EPOLLIN.rawValue))
+        return descriptor
+    }
+
+    /// Reads the signals that have come to such a descriptor.
+    static func read(_ descriptor: Int32, _ received: (Int32) -> Void) {
+        var info = signalfd_siginfo()
+        while unsafe Glibc.read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
+            received(Int32(info.ssi_signo))
+        }
     }
 
     deinit { if descriptor >= 0 { close(descriptor) } }
 
     override func ready(events: UInt32) { read() }
 
-    private func read() {
-        var info = signalfd_siginfo()
-        while unsafe Glibc.read(descriptor, &info, MemoryLayout<signalfd_siginfo>.size) > 0 {
-            received.append(Int32(info.ssi_signo))
-        }
-    }
+    private func read() { Self.read(descriptor) { received.append($0) } }
 
     /// The signals received since the last call.
     func take() -> [Int32] {

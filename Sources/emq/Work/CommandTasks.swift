@@ -194,8 +194,6 @@ enum ResultJSON {
         if JSONPart(bytes[...]) != nil, JSONPart((outside.start + bytes + outside.end)[...]) != nil { return bytes }
         var text = String(decoding: bytes, as: UTF8.self)
         if text.last == "\n" { text.removeLast() }
-        var json: [UInt8] = []
-        JSONWriter.write(text, to: &json)
-        return json
+        return JSONWriter.bytes(of: text)
     }
 }

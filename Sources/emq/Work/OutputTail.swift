@@ -18,17 +18,14 @@ struct OutputTail {
     /// The end as text, from a whole character on, at most `maximumByteCount` bytes of UTF-8. What is not UTF-8 is
     /// replaced.
     var text: String {
-        var end = bytes.suffix(maximumByteCount)
-        if end.count < bytes.count { end = end.drop { $0 & 0b1100_0000 == 0b1000_0000 } }
-        return Self.end(of: String(decoding: end, as: UTF8.self), maximumByteCount)
+        Self.end(of: String(decoding: bytes.characters(ofLast: maximumByteCount), as: UTF8.self), maximumByteCount)
     }
 
     /// The end of a text, at most `maximumBytes` bytes, from a whole character on.
     private static func end(of text: String, _ maximumBytes: Int) -> String {
         // Replacing what is not UTF-8 makes a text longer.
         if text.utf8.count <= maximumBytes { return text }
-        let end = Array(text.utf8.suffix(maximumBytes)).drop { $0 & 0b1100_0000 == 0b1000_0000 }
-        return String(decoding: end, as: UTF8.self)
+        return String(decoding: Array(text.utf8).characters(ofLast: maximumBytes), as: UTF8.self)
     }
 
     /// The last lines that are not empty, at most `count` and `maximumBytes`.

@@ -155,9 +155,9 @@ final class ReportSender {
     /// The beginning of an error, as much as the server takes.
     private static func shortened(_ error: String) -> String {
         if error.utf8.count <= API.maximumErrorBytes { return error }
-        var end = error.utf8.index(error.utf8.startIndex, offsetBy: API.maximumErrorBytes)
-        while end.samePosition(in: error.unicodeScalars) == nil { end = error.utf8.index(before: end) }
-        return String(error[..<end])
+        let bytes = Array(error.utf8)
+        return String(
+            decoding: bytes.prefix(bytes.span.characterBoundary(atMost: API.maximumErrorBytes)), as: UTF8.self)
     }
 
     // MARK: Answers

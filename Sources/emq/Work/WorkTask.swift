@@ -20,25 +20,28 @@ struct WorkTask {
 
     /// Reads a task of the response to `/wait/`; nil if it is none.
     init?(_ json: JSONPart) {
-        guard let receipt = json["receipt"]?.text else { return nil }
-        self.init(json, receipt: receipt)
+        self.init(json, moreAttempts: 0)
+        if receipt.isEmpty { return nil }
     }
 
     /// Reads a task of the response to `/peek/`, which nobody holds, as it will be when a worker takes it; nil if it is
     /// none.
-    init?(peeked json: JSONPart) { self.init(json, receipt: "", moreAttempts: 1) }
+    init?(peeked json: JSONPart) { self.init(json, moreAttempts: 1) }
 
-    private init?(_ json: JSONPart, receipt: String, moreAttempts: Int = 0) {
-        guard let id = json["id"]?.text, let queue = json["queue"]?.text else { return nil }
-        (self.id, self.receipt, self.queue) = (id, receipt, queue)
-        attempt = json["attempt"]?.number.flatMap { Int(exactly: $0) }.map { $0 &+ moreAttempts } ?? 1
-        content = Array((json["content"]?.source ?? "null").utf8)
-        key = json["key"]?.text
-        traceparent = json["traceparent"]?.text
-        requestID = json["request_id"]?.text
-        metadata = json["metadata"]?.members.map { ($0.name, $0.value.text ?? "") } ?? []
+    private init?(_ json: JSONPart, moreAttempts: Int) {
+        // One look at a content that may be large.
+        let fields = Dictionary(json.members.map { ($0.name, $0.value) }) { first, _ in first }
+        guard let id = fields["id"]?.text, let queue = fields["queue"]?.text else { return nil }
+        (self.id, self.queue, receipt) = (id, queue, fields["receipt"]?.text ?? "")
+        attempt = fields["attempt"]?.number.flatMap { Int(exactly: $0) }.map { $0 &+ moreAttempts } ?? 1
+        content = Array((fields["content"]?.source ?? "null").utf8)
+        // The key of a file's request means nothing for the task.
+        key = fields["key"]?.text.flatMap { $0.hasPrefix(TaskBatch.keyPrefix) ? nil : $0 }
+        traceparent = fields["traceparent"]?.text
+        requestID = fields["request_id"]?.text
+        metadata = fields["metadata"]?.members.map { ($0.name, $0.value.text ?? "") } ?? []
         // A lease is at most 136 years, so the product is exact.
-        leaseMilliseconds = Int64(min(max(json["retry"]?.number ?? 300, 0), 4_294_967_295) * 1000)
+        leaseMilliseconds = Int64(min(max(fields["retry"]?.number ?? 300, 0), 4_294_967_295) * 1000)
     }
 
     /// What a command reads from its standard input: a string's text, or the content's JSON.

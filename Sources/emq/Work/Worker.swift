@@ -53,7 +53,12 @@ final class Worker: TaskHolder {
     /// The pauses while the system has no room for more commands.
     private var shortage = GrowingPause(milliseconds: Worker.retryMilliseconds)
     private var hasWarnedOfShortage = false
+    /// How many tasks have been taken, without those that could not begin.
     var takenCount = 0
+    /// How many have ended how.
+    private var doneCount = 0
+    private var failedCount = 0
+    private var releasedCount = 0
     /// Since when there has been no task.
     var idleSince: Int64
     /// How long the next wait is if tasks are in work and the worker ends when there is none.
@@ -137,19 +142,14 @@ final class Worker: TaskHolder {
             case .persistent: 0
             case .application: 2
             }
-        var files = rlimit()
-        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 else { return }
-        let needed = rlim_t(64 + perJob * options.jobCount)
-        if files.rlim_cur >= needed { return }
-        files.rlim_cur = min(needed, files.rlim_max)
-        unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+        Emq.raiseFileLimit(to: 64 + perJob * options.jobCount)
     }
 
     // MARK: The loop
 
     private func work() -> ExitCode {
         let queues = options.queues.map(\.name).joined(separator: ", ")
-        log.info("working on \(queues) at \(client.place.base), with \(options.jobCount) at once")
+        log.info("working on \(queues) at \(client.place.name), with \(options.jobCount) at once")
         manager?.servingText = "working on \(queues)"
         var outputEndsAt: Int64?
         while true {
@@ -181,8 +181,14 @@ final class Worker: TaskHolder {
             if status == .done { status = .failed }
         }
         log.writeNumbers()
-        log.info("stopped after \(ClientSession.tasks(takenCount))")
+        log.info("stopped: \(summary)")
         return status
+    }
+
+    /// How many tasks ended how.
+    private var summary: String {
+        let others = [(failedCount, "failed"), (releasedCount, "given back")].filter { $0.0 > 0 }
+        return ([(doneCount, "done")] + others).map { "\($0.0) \($0.1)" }.joined(separator: ", ")
     }
 
     private func nextTime() -> Int64? {
@@ -299,11 +305,16 @@ final class Worker: TaskHolder {
         reports.add(lease, outcome, log: text)
         let task = lease.task
         switch outcome {
-        case .done: break
-        case .released: return
-        case .failed(let error, _), .dead(let error): log.warning("\(task.id): \(error)")
+        case .done: doneCount += 1
+        case .released:
+            releasedCount += 1
+            return
+        case .failed(let error, _), .dead(let error):
+            failedCount += 1
+            log.warning("\(task.id): \(error)")
         case .notStarted(let reason): return isShort(reason)
         case .cannotRun(let reason):
+            releasedCount += 1
             if isStopping {
                 log.error("the command cannot be run: \(reason)")
                 status = .failed

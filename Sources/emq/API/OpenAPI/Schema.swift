@@ -14,11 +14,7 @@ struct Schema: Sendable {
     var json: String { Schema.object(members) }
 
     /// A text as JSON.
-    static func quoted(_ text: String) -> String {
-        var bytes: [UInt8] = []
-        JSONWriter.write(text, to: &bytes)
-        return String(decoding: bytes, as: UTF8.self)
-    }
+    static func quoted(_ text: String) -> String { JSONWriter.text(of: text) }
 
     /// An object as JSON, of members whose values are JSON.
     static func object(_ members: [(name: String, json: String)]) -> String {
