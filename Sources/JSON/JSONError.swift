@@ -36,7 +36,7 @@ public struct JSONError: Error, Equatable, CustomStringConvertible {
         case digit
         /// The rest of the word `true`, `false` or `null`.
         case literal(JSONKind)
-        /// No deeper nesting, because ``JSONScanner/maximumDepth`` is reached.
+        /// No deeper nesting, because the scanner's limit is reached.
         case depthOfAtMost(Int)
         /// No further member or element of the outermost container, because the limit of the outline is reached.
         case entriesOfAtMost(Int)

@@ -16,10 +16,12 @@ import Bytes
 /// is accepted, as the grammar allows.
 ///
 /// Scanning allocates only if the outline outgrows the storage kept from earlier documents. A scanner takes no more
-/// memory than its outline and 64 bytes for nesting, however deep or long a document is.
+/// memory than its outline and 72 bytes for nesting, however deep or long a document is.
 public struct JSONScanner: ~Copyable {
-    /// The maximum number of containers open at once.
+    /// The maximum number of containers open at once, unless the scanner is told another one.
     public static let maximumDepth = 512
+    /// The same for answers of a server, which nest what its clients sent a little deeper.
+    public static let maximumAnswerDepth = 576
 
     /// A member of the outermost object or an element of the outermost array. Ranges are offsets from the document's
     /// first byte.
@@ -46,6 +48,7 @@ public struct JSONScanner: ~Copyable {
     }
 
     private let maximumEntries: Int
+    private let depthLimit: Int
     private let checksUTF8: Bool
     private var state = State.value
     private var failure: JSONError?
@@ -55,8 +58,8 @@ public struct JSONScanner: ~Copyable {
     private var depth = 0
     /// A bit for each of the innermost open containers, the lowest for the innermost: set for an object.
     private var objects: UInt64 = 0
-    /// The same for those further out, 64 in each number; with `objects` they make ``maximumDepth``.
-    private var outerObjects = InlineArray<7, UInt64>(repeating: 0)
+    /// The same for those further out, 64 in each number; with `objects` they make ``maximumAnswerDepth``.
+    private var outerObjects = InlineArray<8, UInt64>(repeating: 0)
 
     private var isName = false
     /// The rest of the token: a number of hexadecimal digits or continuation bytes, or the letters of a literal, lowest
@@ -85,9 +88,12 @@ public struct JSONScanner: ~Copyable {
     ///
     /// - Parameters:
     ///   - maximumEntries: The maximum number of members or elements of the outermost container; at least 1.
+    ///   - maximumDepth: The maximum number of containers open at once; 1 to ``maximumAnswerDepth``.
     ///   - checksUTF8: Whether strings must be valid UTF-8. Otherwise, any bytes over 0x7F are valid in them.
-    public init(maximumEntries: Int = 10_000, checksUTF8: Bool = true) {
+    public init(maximumEntries: Int = 10_000, maximumDepth: Int = maximumDepth, checksUTF8: Bool = true) {
         precondition(maximumEntries > 0, "an outline needs room for at least one entry")
+        precondition((1...Self.maximumAnswerDepth).contains(maximumDepth), "a scanner cannot go so deep")
+        depthLimit = maximumDepth
         self.maximumEntries = maximumEntries
         self.checksUTF8 = checksUTF8
         // Most requests have no more entries, and are scanned without an allocation.
@@ -246,8 +252,8 @@ public struct JSONScanner: ~Copyable {
 
     @inline(__always)
     private mutating func open(_ bytes: Span<UInt8>, _ index: Int, isObject: Bool) throws(JSONError) {
-        guard depth < Self.maximumDepth else {
-            throw fail(bytes, index, expected: .depthOfAtMost(Self.maximumDepth))
+        guard depth < depthLimit else {
+            throw fail(bytes, index, expected: .depthOfAtMost(depthLimit))
         }
         if depth > 0, depth % 64 == 0 { outerObjects[depth / 64 - 1] = objects }
         objects = objects << 1 | (isObject ? 1 : 0)
