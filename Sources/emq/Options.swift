@@ -255,6 +255,11 @@ struct Options {
 /// A mistake in the options.
 struct UsageError: Error {
     let description: String
+    /// Whether the word that is wrong is a command's name, so that the command's own help does not help.
+    let isUnknownCommand: Bool
 
-    init(_ description: String) { self.description = description }
+    init(_ description: String, isUnknownCommand: Bool = false) {
+        self.description = description
+        self.isUnknownCommand = isUnknownCommand
+    }
 }

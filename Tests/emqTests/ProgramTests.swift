@@ -95,7 +95,7 @@ import Testing
         (["journal", "chek", "x"], "unknown command 'journal chek'; did you mean 'check'?"),
         (["journal", "check"], "something is missing: emq journal check DIR"),
         (["journal", "check", "a", "b"], "unexpected 'b'; it takes DIR"),
-        (["--addr", ":1", "sevre"], "unknown command 'sevre'; did you mean 'serve'?"),
+        (["--addr", ":1", "sevre"], "unknown command 'sevre'; did you mean 'serve'? (emq help lists the commands)"),
         (["sevre"], "unknown command 'sevre'; did you mean 'serve'?"),
         (["--addr", ":1", "serve"], "put the command 'serve' before its options"),
     ])

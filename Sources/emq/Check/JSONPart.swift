@@ -10,7 +10,8 @@ struct JSONPart {
 
     /// Nil if the bytes are not one JSON document.
     init?(_ document: ArraySlice<UInt8>) {
-        var scanner = JSONScanner(maximumEntries: Self.maximumMembers)
+        var scanner = JSONScanner(
+            maximumEntries: Self.maximumMembers, maximumDepth: JSONScanner.maximumAnswerDepth)
         do throws(JSONError) {
             try scanner.consume(document.span)
             try scanner.finish()
@@ -29,7 +30,8 @@ struct JSONPart {
     /// The members of an object, or the elements of an array, which have empty names; none for other values.
     var members: [(name: String, value: JSONPart)] {
         guard kind == .object || kind == .array else { return [] }
-        var scanner = JSONScanner(maximumEntries: Self.maximumMembers)
+        var scanner = JSONScanner(
+            maximumEntries: Self.maximumMembers, maximumDepth: JSONScanner.maximumAnswerDepth)
         guard (try? scanner.consume(bytes.span)) != nil else { return [] }
         return (0..<scanner.entryCount).map { index in
             let entry = scanner.entry(index)

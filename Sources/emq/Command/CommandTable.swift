@@ -20,8 +20,7 @@ extension Command {
     static func run(_ arguments: [String], environment: @escaping (String) -> String?) -> Int32 {
         let selection: (command: Command, rest: ArraySlice<String>)
         do throws(UsageError) { selection = try select(arguments) } catch {
-            Emq.printError("emq: \(error.description) (emq help lists the commands)")
-            return ExitCode.usage.rawValue
+            return refuse(error)
         }
         let command = selection.command
         // Whoever asks for help need not get the rest right.
@@ -46,8 +45,15 @@ extension Command {
     /// How lines about its failures begin. The server is the program itself.
     private var errorPrefix: String { name == "serve" ? "emq" : "emq \(name)" }
 
-    /// Says what is wrong with the command line.
+    /// Says that the command line names no command.
+    private static func refuse(_ error: UsageError) -> Int32 {
+        Emq.printError("emq: \(error.description) (emq help lists the commands)")
+        return ExitCode.usage.rawValue
+    }
+
+    /// Says what is wrong with the command's options or operands.
     private func refuse(_ error: UsageError) -> Int32 {
+        if error.isUnknownCommand { return Command.refuse(error) }
         if name == "check" {
             // Monitoring systems show what a check prints.
             Emq.print("EMQ UNKNOWN - \(error.description) (emq check --help lists the options)")
@@ -83,7 +89,7 @@ extension Command {
     /// The mistake of a word that is no command. The list of all commands would be too long for a line.
     static func unknown(_ word: String) -> UsageError {
         let hint = likelyName(to: word, among: names).map { "; \($0)" } ?? ""
-        return UsageError("unknown command '\(word)'\(hint)")
+        return UsageError("unknown command '\(word)'\(hint)", isUnknownCommand: true)
     }
 
     /// A command by its name; nil if there is none.
