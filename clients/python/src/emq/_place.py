@@ -60,10 +60,8 @@ class Place:
             raise ValueError("the server's URL has a query or a fragment; leave it out")
         secure = url.scheme == "https"
         if secure:
-            self.tls = ssl.create_default_context()
-            if ca is not None:
-                # Only the issuers of the file count, as when one names a private authority.
-                self.tls = ssl.create_default_context(cafile=os.fspath(ca))
+            # With a file, only its issuers count.
+            self.tls = ssl.create_default_context(cafile=os.fspath(ca) if ca is not None else None)
         elif ca is not None:
             raise ValueError("ca requires an https URL")
         self.host, self.port = host, port if port is not None else 443 if secure else 80

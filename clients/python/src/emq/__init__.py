@@ -1,0 +1,50 @@
+"""emq's client: adds tasks to the queues of an emq server, and takes and does them.
+
+```python
+import emq
+
+with emq.Client("http://localhost:8080") as client:
+    client.enqueue("mail", {"to": "ann@example.org"})
+    for task in client.tasks("mail", lease=60):
+        with task:
+            send(task.content)
+```
+
+`AsyncClient` is the same for asyncio. `docs/python.md` in the repository of emq explains both.
+"""
+
+from ._call import DEFAULT, Default
+from ._calls import TakenTasks
+from ._client import Client
+from ._errors import (
+    BadRequest,
+    ClientClosed,
+    Conflict,
+    ConnectionFailed,
+    Error,
+    Forbidden,
+    InvalidRequest,
+    KeyTaken,
+    NoSuchKey,
+    NoSuchSource,
+    NoSuchTask,
+    NotFound,
+    OutcomeUnknown,
+    PageGone,
+    QueueFull,
+    Recovering,
+    ServerError,
+    Stopping,
+    StorageFull,
+    TaskUnfinished,
+    Timeout,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnexpectedAnswer,
+)
+from ._new_task import NewTask
+from ._task import Dead, Outcome, Release, Retry, Task
+from ._types import Enqueued, Page
+from ._types_server import Event
+from ._version import VERSION as __version__

@@ -1,0 +1,180 @@
+"""One request of the interface, without the connection that carries it, and what becomes of it after a failure."""
+
+from __future__ import annotations
+
+import enum
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from ._errors import LASTING, Error, OutcomeUnknown, ServerError, Unavailable, UnexpectedAnswer, error_from
+from ._http import Response
+from ._json import decode as decode_json
+
+T = TypeVar("T")
+
+ALWAYS = math.inf
+NEVER = 0.0
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+LONGEST_RETRY_AFTER = 60.0
+
+
+class Default(enum.Enum):
+    """The type of `DEFAULT`."""
+
+    DEFAULT = "DEFAULT"
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT = Default.DEFAULT
+"""What the queue's configuration or the server says, where `None` means something else."""
+
+
+class Answer:
+    """A successful response, and what is to know about the call that got it."""
+
+    __slots__ = ("body", "fields", "holder", "repeated", "status")
+
+    def __init__(self, status: int, fields: dict[str, str], body: bytes, repeated: bool, holder: object) -> None:
+        self.status = status
+        self.fields = fields
+        self.body = body
+        self.repeated = repeated
+        """Whether an earlier try of the same call may have taken effect."""
+        self.holder = holder
+        """What keeps the leases of the client's tasks."""
+
+    def json(self) -> Any:
+        """The value of the body. Raises `ValueError`."""
+        return decode_json(self.body)
+
+
+class Call(Generic[T]):
+    """A request: what to send, how to understand the answer, and whether it may be sent again."""
+
+    __slots__ = (
+        "body", "decode", "done_error", "fields", "method", "other_status", "path", "repeatable_for", "takes_tasks",
+        "waits",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        decode: Callable[[Answer], T],
+        *,
+        body: bytes | None = None,
+        fields: bytes = b"",
+        repeatable_for: float = ALWAYS,
+        waits: float = 0.0,
+        takes_tasks: bool = False,
+        done_error: str = "",
+        other_status: int = 200,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.decode = decode
+        self.body = body
+        self.fields = fields
+        """Further header fields, each with its line end."""
+        self.repeatable_for = repeatable_for
+        """For how many seconds after the first try a repetition cannot do the thing twice."""
+        self.waits = waits
+        """For how many seconds the server may wait before it answers."""
+        self.takes_tasks = takes_tasks
+        """Whether the answer has tasks that somebody must hold."""
+        self.done_error = done_error
+        """The type of error that says, after a repetition, that the first try has done it."""
+        self.other_status = other_status
+        """A status that is no error if the answer is not a problem."""
+
+    def render(self, base_path: str, head: bytes) -> bytes:
+        """The bytes of the request. `head` is what all requests to the server have behind their paths."""
+        start = f"{self.method} {base_path}{self.path}".encode("ascii")
+        if self.body is None:
+            return b"%b%b%b\r\n" % (start, head, self.fields)
+        return b"%b%b%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+            start,
+            head,
+            self.fields,
+            len(self.body),
+            self.body,
+        )
+
+    def finish(self, response: Response, repeated: bool, holder: object, server: str) -> T:
+        """The value of the call, or its error."""
+        status = response.status
+        if status in (200, 204, 201):
+            try:
+                return self.decode(Answer(status, response.fields, response.body, repeated, holder))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                problem = f"the answer is not what emq sends: {error!r}"
+                raise self._unexpected(problem, response, server) from error
+        if status == self.other_status and response.fields.get("content-type") == "application/json":
+            try:
+                return self.decode(Answer(status, response.fields, response.body, repeated, holder))
+            except ValueError:
+                pass
+        error = error_from(status, response.body, response.retry_after, self.name(server))
+        if error is None:
+            raise self._unexpected(f"an answer with status {status} that is not emq's", response, server)
+        if repeated and error.type and error.type == self.done_error:
+            return self.decode(Answer(204, response.fields, b"", True, holder))
+        raise error
+
+    def name(self, server: str) -> str:
+        """How messages call the request."""
+        return f"{self.method} {self.path.partition('?')[0]} at {server}"
+
+    def _unexpected(self, problem: str, response: Response, server: str) -> UnexpectedAnswer:
+        return UnexpectedAnswer(
+            f"{self.name(server)}: {problem}", status=response.status, body=response.body[:1000]
+        )
+
+
+class Tries:
+    """Decides after a failed try whether and when to try again."""
+
+    __slots__ = ("arrived", "_call", "_deadline", "_first_sent", "_left", "_pause", "_timeout")
+
+    def __init__(self, call: Call[Any], tries: int, started: float, deadline: float, timeout: float) -> None:
+        self._call = call
+        self._left = tries
+        self._deadline = deadline
+        self._timeout = timeout
+        self._pause = FIRST_PAUSE
+        self._first_sent = started
+        self.arrived = False
+        """Whether any try may have reached the server without an answer."""
+
+    def pause_after(self, error: Error, arrived: bool) -> float:
+        """How many seconds to wait before the next try. Raises the error, or `OutcomeUnknown`, if there is none.
+
+        `arrived` says whether the request may have reached the server without a final answer.
+        """
+        call = self._call
+        self.arrived = self.arrived or arrived
+        now = time.monotonic()
+        self._left -= 1
+        pause = random.uniform(0, self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        if isinstance(error, ServerError):
+            if not isinstance(error, Unavailable) or error.type in LASTING:
+                raise error
+            if error.retry_after is not None:
+                pause += min(error.retry_after, LONGEST_RETRY_AFTER)
+        # The repetition itself may take a while to arrive.
+        too_late = self.arrived and now + pause + self._timeout > self._first_sent + call.repeatable_for
+        if too_late or self._left <= 0 or now + pause >= self._deadline:
+            if self.arrived and call.repeatable_for < ALWAYS:
+                raise OutcomeUnknown(
+                    f"{error}; the request was sent, and may have taken effect"
+                ) from error
+            raise error
+        return pause

@@ -1,0 +1,271 @@
+"""The connections of a `Client`: blocking sockets, kept and reused, and bounded in number."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+
+from ._errors import ClientClosed, ConnectionFailed, Error, Timeout, UnexpectedAnswer
+from ._http import MalformedResponse, Response, ResponseParser
+from ._place import Place
+
+LONGEST_IDLE = 60.0
+"""How many seconds a connection is kept unused: less than servers and proxies keep it."""
+
+STOP_CHECKS = 0.2
+"""How often a wait looks whether it should stop, in seconds."""
+
+GIVE_BACK_SECONDS = 2.0
+"""For how long an interrupted wait reads on, to find out whether it has taken tasks."""
+
+
+class Failure(Exception):
+    """A try of a call that got no answer.
+
+    `arrived` says whether the server may have got the request, and `final` that no other try can do better.
+    """
+
+    def __init__(self, error: Error, arrived: bool, final: bool = False) -> None:
+        super().__init__(error)
+        self.error = error
+        self.arrived = arrived
+        self.final = final
+
+
+def connecting_failed(error: Exception, name: str, place: Place) -> Failure:
+    """The failure of an attempt to connect, as both clients tell it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"{name}: the server's certificate is not trusted: {error.verify_message}"
+        return Failure(ConnectionFailed(text), False, final=True)
+    if isinstance(error, TimeoutError):
+        return Failure(Timeout(f"{name}: the server did not accept the connection in time"), False)
+    return Failure(ConnectionFailed(f"{name}: cannot connect: {error}"), False)
+
+
+class Connection:
+    """One connection to the server, for one request at a time."""
+
+    __slots__ = ("half_closed", "idle_since", "_parser", "_poll", "_socket", "_timeout")
+
+    def __init__(self, place: Place, timeout: float) -> None:
+        """Connects. Raises `OSError`."""
+        self.idle_since = 0.0
+        self.half_closed = False
+        self._parser = ResponseParser()
+        self._timeout = timeout
+        if place.socket_path is not None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(timeout)
+                connection.connect(place.socket_path)
+            except BaseException:
+                connection.close()
+                raise
+        else:
+            connection = socket.create_connection((place.host, place.port), timeout)
+            try:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if place.tls is not None:
+                    connection = place.tls.wrap_socket(connection, server_hostname=place.host)
+            except BaseException:
+                connection.close()
+                raise
+        self._socket = connection
+        # With poll, a descriptor may have any number; it is missing on Windows.
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(connection, select.POLLIN)
+
+    def is_stale(self) -> bool:
+        """Whether the server has closed the unused connection, or has sent something that answers nothing."""
+        if self._poll is not None:
+            readable = bool(self._poll.poll(0))
+        else:
+            readable = bool(select.select([self._socket], [], [], 0)[0])
+        if not readable:
+            return False
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return True
+        # TLS has messages of its own, such as tickets.
+        try:
+            self._timeout = 0.0
+            self._socket.settimeout(0.0)
+            self._socket.recv(1)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return False
+        except OSError:
+            pass
+        return True
+
+    def exchange(self, request: bytes, deadline: float, stop: Callable[[], bool] | None, name: str) -> Response:
+        """Sends a request and receives its response. Raises `Failure`.
+
+        If `stop` becomes true, the wait ends: the server then answers without tasks at once, or has answered already.
+        """
+        connection = self._socket
+        parser = self._parser = ResponseParser()
+        sent = False
+        try:
+            self._set_timeout(deadline - time.monotonic())
+            connection.sendall(request)
+            sent = True
+            while True:
+                if stop is not None:
+                    while not self._readable(min(deadline - time.monotonic(), STOP_CHECKS)):
+                        if stop():
+                            self.end_wait()
+                            deadline, stop = time.monotonic() + GIVE_BACK_SECONDS, None
+                            self._set_timeout(GIVE_BACK_SECONDS)
+                            break
+                        if time.monotonic() >= deadline:
+                            raise TimeoutError
+                data = connection.recv(65_536)
+                if not data:
+                    return parser.end()
+                response = parser.feed(data)
+                if response is not None:
+                    return response
+                if stop is None:
+                    self._set_timeout(deadline - time.monotonic())
+        except TimeoutError:
+            if sent:
+                raise Failure(Timeout(f"{name}: no answer in time"), True) from None
+            raise Failure(Timeout(f"{name}: the server did not take the request in time"), True) from None
+        except MalformedResponse as error:
+            if not parser.started:
+                raise Failure(ConnectionFailed(f"{name}: the server closed the connection"), True) from None
+            text = f"{name}: {error}"
+            raise Failure(UnexpectedAnswer(text, status=parser.status, body=bytes(parser.body[:1000])), True) from None
+        except OSError as error:
+            raise Failure(ConnectionFailed(f"{name}: the connection broke: {error}"), True) from error
+
+    def end_wait(self) -> None:
+        """Closes the sending side, so that the server answers a wait at once, without tasks."""
+        self.half_closed = True
+        try:
+            # Not SSLSocket's own, after which nothing could be read.
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def read_on(self) -> Response | None:
+        """What the server answered to a wait that was interrupted; None if nothing whole came in time."""
+        self.end_wait()
+        parser = self._parser
+        deadline = time.monotonic() + GIVE_BACK_SECONDS
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                self._set_timeout(left)
+                data = self._socket.recv(65_536)
+                response = parser.feed(data) if data else parser.end()
+                if response is not None:
+                    return response
+        except (OSError, MalformedResponse):
+            pass
+        return None
+
+    def close(self) -> None:
+        """Closes the connection, without a word to the server, which other processes may talk to by it."""
+        self._socket.close()
+
+    def _set_timeout(self, timeout: float) -> None:
+        if timeout <= 0:
+            raise TimeoutError
+        # To set it takes a system call, and a little more or less makes no difference.
+        if not 0.98 * self._timeout <= timeout <= self._timeout:
+            self._timeout = timeout
+            self._socket.settimeout(timeout)
+
+    def _readable(self, timeout: float) -> bool:
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return True
+        return bool(select.select([self._socket], [], [], max(timeout, 0))[0])
+
+
+class Pool:
+    """The connections of a client: those in use and those kept for the next request."""
+
+    def __init__(self, place: Place, maximum: int) -> None:
+        self.place = place
+        self._maximum = maximum
+        # Waits must leave a connection for what ends them: enqueues, and acks for the tasks that they wait for.
+        self._maximum_waits = max(1, maximum - max(1, maximum // 4))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all connections, in a process that has them only because it was forked."""
+        self._changed = threading.Condition(threading.Lock())
+        self._idle: list[Connection] = []
+        self._in_use = 0
+        self._waits: set[Connection] = set()
+        self._reserved_waits = 0
+        self.closed = False
+
+    def take(self, deadline: float, name: str, is_wait: bool) -> Connection:
+        """A connection that seems to be alive. Raises `Failure` and `ClientClosed`."""
+        with self._changed:
+            while self._in_use >= self._maximum or (is_wait and self._reserved_waits >= self._maximum_waits):
+                if is_wait and self.closed:
+                    raise ClientClosed(f"{name}: the client is closed")
+                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                    error = Timeout(f"{name}: all {self._maximum} connections of the client are in use")
+                    raise Failure(error, False, final=True)
+            if is_wait and self.closed:
+                raise ClientClosed(f"{name}: the client is closed")
+            self._in_use += 1
+            self._reserved_waits += is_wait
+            connection = self._idle.pop() if self._idle else None
+        try:
+            while connection is not None:
+                if time.monotonic() - connection.idle_since < LONGEST_IDLE and not connection.is_stale():
+                    break
+                connection.close()
+                with self._changed:
+                    connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                try:
+                    connection = Connection(self.place, max(0.001, deadline - time.monotonic()))
+                except (OSError, UnicodeError) as error:
+                    raise connecting_failed(error, name, self.place) from error
+            if is_wait:
+                with self._changed:
+                    self._waits.add(connection)
+                    closed = self.closed
+                if closed:
+                    connection.end_wait()
+            return connection
+        except BaseException:
+            self.give(connection, is_wait, False)
+            raise
+
+    def give(self, connection: Connection | None, is_wait: bool, reusable: bool) -> None:
+        """Takes a connection back."""
+        with self._changed:
+            self._in_use -= 1
+            if is_wait:
+                self._reserved_waits -= 1
+                if connection is not None:
+                    self._waits.discard(connection)
+            if reusable and connection is not None and not self.closed and not connection.half_closed:
+                connection.idle_since = time.monotonic()
+                self._idle.append(connection)
+                connection = None
+            self._changed.notify()
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        """Ends all waits, and closes each connection when it is not in use any more."""
+        with self._changed:
+            self.closed = True
+            idle, self._idle = self._idle, []
+            waits = list(self._waits)
+            self._changed.notify_all()
+        for connection in idle:
+            connection.close()
+        for connection in waits:
+            connection.end_wait()

@@ -1,0 +1,97 @@
+"""The loop of `Client.tasks`."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Protocol, TypeVar
+
+from . import _calls as calls
+from ._call import FIRST_PAUSE, LONGEST_PAUSE, Call
+from ._errors import ClientClosed, Unavailable
+from ._json import Duration
+from ._keeper import Keeper
+from ._leases import PASSING_ERRORS, logger
+from ._task import Task
+
+T = TypeVar("T")
+
+POLL_SECONDS = 30.0
+"""How long one wait lasts: short enough for proxies, which end connections that are silent for a minute."""
+
+_SLEEP = 0.2
+
+
+class Waiter(Protocol):
+    """What waits for tasks."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        ...
+
+    def run(self, call: Call[T], *, stop: Callable[[], bool] | None = None) -> T:
+        """Does a call."""
+        ...
+
+
+def worker_name() -> str:
+    """A name for this process, as `emq work` makes it."""
+    return f"{socket.gethostname() or 'worker'}-{os.getpid()}"[:255]
+
+
+def iterate(
+    client: Waiter,
+    keeper: Keeper,
+    queues: tuple[str, ...],
+    lease: Duration | None,
+    max: int,
+    stop: threading.Event | Callable[[], bool] | None,
+    worker: str | None,
+) -> Generator[Task, None, None]:
+    """Checks the arguments, and yields tasks as `Client.tasks` describes it."""
+    if not queues:
+        raise ValueError("name at least one queue")
+    call = calls.wait(queues, POLL_SECONDS, max=max, lease=lease, worker=worker or worker_name())
+    return _iterate(client, keeper, call, stop.is_set if isinstance(stop, threading.Event) else stop)
+
+
+def _iterate(
+    client: Waiter, keeper: Keeper, call: Call[calls.TakenTasks], stop: Callable[[], bool] | None
+) -> Generator[Task, None, None]:
+    pause = FIRST_PAUSE
+
+    def ends() -> bool:
+        return client.closed or (stop is not None and stop())
+
+    while not ends():
+        try:
+            taken = client.run(call, stop=stop)
+            pause = FIRST_PAUSE
+        except ClientClosed:
+            return
+        except PASSING_ERRORS as error:
+            if ends():
+                return
+            logger.warning("cannot take tasks, and try again: %s", error)
+            wait = random.uniform(0, pause)
+            if isinstance(error, Unavailable) and error.retry_after is not None:
+                wait += min(error.retry_after, LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            until = time.monotonic() + wait
+            while (left := until - time.monotonic()) > 0 and not ends():
+                time.sleep(min(left, _SLEEP))
+            continue
+        keeper.hold(taken)
+        try:
+            for task in taken:
+                if ends():
+                    break
+                if keeper.hand_out(task):
+                    yield task
+        finally:
+            keeper.release_waiting(taken)
