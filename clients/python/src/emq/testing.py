@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import AsyncClient, Client
 
-__all__ = ["Server", "ServerError", "ServerTestCase"]
+__all__ = ["Server", "ServerFailed", "ServerTestCase"]
 
 _LISTENING = re.compile(r"listening on (https?)://[^ ;,]*:(\d+)")
 _MAXIMUM_LOG_BYTES = 1 << 20
 
 
-class ServerError(RuntimeError):
+class ServerFailed(RuntimeError):
     """The program is missing, or it does not start or stop as it should. The message ends with the server's log."""
 
 
@@ -74,7 +74,7 @@ class Server:
     def url(self) -> str:
         """The server's address, such as `http://127.0.0.1:39073`. It stays the same after a restart."""
         if not self._port:
-            raise ServerError("the server has not been started; use `with Server() as server:`, or call start()")
+            raise ServerFailed("the server has not been started; use `with Server() as server:`, or call start()")
         return f"{self._scheme}://127.0.0.1:{self._port}"
 
     @property
@@ -115,9 +115,9 @@ class Server:
     # MARK: Starting and stopping
 
     def start(self) -> Server:
-        """Starts the server, and waits until it responds. Raises ServerError if it does not."""
+        """Starts the server, and waits until it responds. Raises ServerFailed if it does not."""
         if self.is_running:
-            raise ServerError("the server runs already")
+            raise ServerFailed("the server runs already")
         program = self._find_program()
         self._reap()
         command = [program, "serve", "--addr", f"127.0.0.1:{self._port}"]
@@ -137,7 +137,7 @@ class Server:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ServerError(f"cannot run {program}: {error.strerror}") from error
+            raise ServerFailed(f"cannot run {program}: {error.strerror}") from error
         try:
             # Kills the server when this process ends, however it ends, because its end closes the pipe.
             self._watcher = subprocess.Popen(
@@ -154,7 +154,7 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Stops the server in good order, with SIGTERM, as an operator does. Raises ServerError if it does not end with
+        """Stops the server in good order, with SIGTERM, as an operator does. Raises ServerFailed if it does not end with
         status 0. If it does not run, nothing happens."""
         if not self.is_running or self._process is None:
             return self._reap()
@@ -200,11 +200,11 @@ class Server:
         if program:
             if not os.access(program, os.X_OK) or os.path.isdir(program):
                 source = "" if self._program else ", as EMQ names it,"
-                raise ServerError(f"{program}{source} is no program that can be run")
+                raise ServerFailed(f"{program}{source} is no program that can be run")
             return os.path.abspath(program)
         found = shutil.which("emq")
         if found is None:
-            raise ServerError(
+            raise ServerFailed(
                 "there is no program emq on PATH; set EMQ to its path, such as EMQ=/usr/local/bin/emq"
             )
         return found
@@ -251,9 +251,9 @@ class Server:
             self._watcher = None
         self._process = None
 
-    def _error(self, text: str) -> ServerError:
+    def _error(self, text: str) -> ServerFailed:
         log = self.log.strip()
-        return ServerError(f"{text}\n--- its log ---\n{log or '(empty)'}")
+        return ServerFailed(f"{text}\n--- its log ---\n{log or '(empty)'}")
 
 
 class ServerTestCase(unittest.TestCase):
