@@ -13,6 +13,7 @@ with emq.Client("http://localhost:8080") as client:
 `AsyncClient` is the same for asyncio. `docs/python.md` in the repository of emq explains both.
 """
 
+from ._async_client import AsyncClient
 from ._call import DEFAULT, Default
 from ._calls import TakenTasks
 from ._client import Client
@@ -48,3 +49,46 @@ from ._task import Dead, Outcome, Release, Retry, Task
 from ._types import Enqueued, Page
 from ._types_server import Event
 from ._version import VERSION as __version__
+
+__all__ = [
+    "AsyncClient",
+    "BadRequest",
+    "Client",
+    "ClientClosed",
+    "Conflict",
+    "ConnectionFailed",
+    "DEFAULT",
+    "Dead",
+    "Default",
+    "Enqueued",
+    "Error",
+    "Event",
+    "Forbidden",
+    "InvalidRequest",
+    "KeyTaken",
+    "NewTask",
+    "NoSuchKey",
+    "NoSuchSource",
+    "NoSuchTask",
+    "NotFound",
+    "Outcome",
+    "OutcomeUnknown",
+    "Page",
+    "PageGone",
+    "QueueFull",
+    "Recovering",
+    "Release",
+    "Retry",
+    "ServerError",
+    "Stopping",
+    "StorageFull",
+    "TakenTasks",
+    "Task",
+    "TaskUnfinished",
+    "Timeout",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+    "UnexpectedAnswer",
+    "__version__",
+]

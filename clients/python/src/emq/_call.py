@@ -22,6 +22,9 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 LONGEST_RETRY_AFTER = 60.0
 
+_PASSING_STATUSES = frozenset({429, 502, 503, 504})
+"""What the server and the proxies before it answer when the same request may succeed later."""
+
 
 class Default(enum.Enum):
     """The type of `DEFAULT`."""
@@ -34,6 +37,20 @@ class Default(enum.Enum):
 
 DEFAULT = Default.DEFAULT
 """What the queue's configuration or the server says, where `None` means something else."""
+
+
+class Failure(Exception):
+    """A try of a call that did not succeed.
+
+    `arrived` says whether the server may have got the request without a final answer, and `final` that no other try
+    can do better.
+    """
+
+    def __init__(self, error: Error, arrived: bool, final: bool = False) -> None:
+        super().__init__(error)
+        self.error = error
+        self.arrived = arrived
+        self.final = final
 
 
 class Answer:
@@ -108,6 +125,18 @@ class Call(Generic[T]):
         )
 
     def finish(self, response: Response, repeated: bool, holder: object, server: str) -> T:
+        """The value of the call, or its error; `Failure` if another try may do better."""
+        if response.status not in _PASSING_STATUSES:
+            return self.value(response, repeated, holder, server)
+        try:
+            return self.value(response, repeated, holder, server)
+        except UnexpectedAnswer as error:
+            # A proxy does not say whether the server got the request.
+            raise Failure(error, True) from error
+        except Error as error:
+            raise Failure(error, False) from error
+
+    def value(self, response: Response, repeated: bool, holder: object, server: str) -> T:
         """The value of the call, or its error."""
         status = response.status
         if status in (200, 204, 201):
@@ -141,40 +170,37 @@ class Call(Generic[T]):
 class Tries:
     """Decides after a failed try whether and when to try again."""
 
-    __slots__ = ("arrived", "_call", "_deadline", "_first_sent", "_left", "_pause", "_timeout")
+    __slots__ = ("arrived", "_call", "_deadline", "_left", "_pause", "_started", "_timeout")
 
-    def __init__(self, call: Call[Any], tries: int, started: float, deadline: float, timeout: float) -> None:
+    def __init__(self, call: Call[Any], tries: int, started: float, timeout: float) -> None:
         self._call = call
         self._left = tries
-        self._deadline = deadline
+        self._started = started
         self._timeout = timeout
+        self._deadline = started + timeout + call.waits
         self._pause = FIRST_PAUSE
-        self._first_sent = started
         self.arrived = False
         """Whether any try may have reached the server without an answer."""
 
-    def pause_after(self, error: Error, arrived: bool) -> float:
-        """How many seconds to wait before the next try. Raises the error, or `OutcomeUnknown`, if there is none.
-
-        `arrived` says whether the request may have reached the server without a final answer.
-        """
-        call = self._call
-        self.arrived = self.arrived or arrived
+    def pause_after(self, failure: Failure) -> float:
+        """How many seconds to wait before the next try. Raises the error, or `OutcomeUnknown`, if there is none."""
+        call, error = self._call, failure.error
+        self.arrived = self.arrived or failure.arrived
         now = time.monotonic()
         self._left -= 1
         pause = random.uniform(0, self._pause)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        over = failure.final or self._left <= 0
         if isinstance(error, ServerError):
-            if not isinstance(error, Unavailable) or error.type in LASTING:
-                raise error
+            over = over or not isinstance(error, Unavailable) or error.type in LASTING
             if error.retry_after is not None:
                 pause += min(error.retry_after, LONGEST_RETRY_AFTER)
-        # The repetition itself may take a while to arrive.
-        too_late = self.arrived and now + pause + self._timeout > self._first_sent + call.repeatable_for
-        if too_late or self._left <= 0 or now + pause >= self._deadline:
+        # A repetition may arrive as late as this.
+        last = min(now + pause + self._timeout, self._deadline)
+        too_late = self.arrived and last > self._started + call.repeatable_for
+        if over or too_late or now + pause >= self._deadline:
             if self.arrived and call.repeatable_for < ALWAYS:
-                raise OutcomeUnknown(
-                    f"{error}; the request was sent, and may have taken effect"
-                ) from error
-            raise error
+                raise OutcomeUnknown(f"{error}; the request was sent before, and may have taken effect") from error
+            # What the failure came from is the error itself.
+            raise error from error.__cause__
         return pause

@@ -14,9 +14,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import _calls as calls
 from . import _calls_manage as manage
-from ._call import Call, Tries
-from ._connections import Failure, Pool
-from ._errors import ClientClosed, Error, UnexpectedAnswer
+from ._call import Call, Failure, Tries
+from ._connections import Pool
+from ._errors import ClientClosed, Error
 from ._http import Response
 from ._json import Duration
 from ._keeper import Keeper
@@ -28,9 +28,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
-
-GATEWAY_STATUSES = (502, 503, 504)
-"""What proxies answer when the server is away."""
 
 
 def _blocking(function: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
@@ -148,26 +145,16 @@ class Client:
         deadline = started + limit + call.waits
         state: Tries | None = None
         while True:
-            arrived = state is not None and state.arrived
             try:
                 response = self._exchange(call, request, deadline, stop)
-                if response.status not in GATEWAY_STATUSES and response.status != 429:
-                    return call.finish(response, arrived, self._keeper, place.name)
-                try:
-                    return call.finish(response, arrived, self._keeper, place.name)
-                except UnexpectedAnswer as error:
-                    # A proxy does not say whether the server got the request.
-                    raise Failure(error, True) from error
-                except Error as error:
-                    raise Failure(error, False) from error
+                return call.finish(response, state is not None and state.arrived, self._keeper, place.name)
             except Failure as failure:
-                if failure.final:
-                    raise failure.error from failure.__cause__
                 if state is None:
-                    state = Tries(call, tries or self._tries, started, deadline, limit)
-                pause = state.pause_after(failure.error, failure.arrived)
-                if stop is not None and stop():
-                    raise failure.error from failure.__cause__
+                    state = Tries(call, tries or self._tries, started, limit)
+                pause = state.pause_after(failure)
+            # A wait that should stop does not begin again.
+            if stop is not None and stop():
+                raise ClientClosed(f"{call.name(place.name)}: stopped")
             time.sleep(pause)
 
     def forked(self) -> None:
@@ -202,7 +189,7 @@ class Client:
     def _give_back(self, call: Call[Any], response: Response) -> None:
         """Releases the tasks of an answer that nobody will get."""
         try:
-            found = call.finish(response, False, self._keeper, self._place.name)
+            found = call.value(response, False, self._keeper, self._place.name)
             receipts = [task.receipt for task in found if task is not None]
             if receipts:
                 self.run(calls.nak(receipts, release=True), timeout=self._timeout)

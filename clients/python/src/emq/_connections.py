@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from ._errors import ClientClosed, ConnectionFailed, Error, Timeout, UnexpectedAnswer
+from ._call import Failure
+from ._errors import ClientClosed, ConnectionFailed, Timeout, UnexpectedAnswer
 from ._http import MalformedResponse, Response, ResponseParser
 from ._place import Place
 
@@ -21,19 +22,6 @@ STOP_CHECKS = 0.2
 
 GIVE_BACK_SECONDS = 2.0
 """For how long an interrupted wait reads on, to find out whether it has taken tasks."""
-
-
-class Failure(Exception):
-    """A try of a call that got no answer.
-
-    `arrived` says whether the server may have got the request, and `final` that no other try can do better.
-    """
-
-    def __init__(self, error: Error, arrived: bool, final: bool = False) -> None:
-        super().__init__(error)
-        self.error = error
-        self.arrived = arrived
-        self.final = final
 
 
 def connecting_failed(error: Exception, name: str, place: Place) -> Failure:
