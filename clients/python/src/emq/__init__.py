@@ -13,9 +13,9 @@ with emq.Client("http://localhost:8080") as client:
 `AsyncClient` is the same for asyncio. `docs/python.md` in the repository of emq explains both.
 """
 
+from ._app import App, BoundCall, FunctionOptions, TaskFunction, TaskOptions
 from ._async_client import AsyncClient
 from ._call import DEFAULT, Default
-from ._calls import TakenTasks
 from ._client import Client
 from ._errors import (
     BadRequest,
@@ -44,15 +44,19 @@ from ._errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from ._execution import current_task
+from ._handle import Handle, TaskFailed
 from ._new_task import NewTask
-from ._task import Dead, Outcome, Release, Retry, Task
+from ._task import Dead, Outcome, Release, Retry, TakenTasks, Task
 from ._types import Enqueued, Page
 from ._types_server import Event
 from ._version import VERSION as __version__
 
 __all__ = [
+    "App",
     "AsyncClient",
     "BadRequest",
+    "BoundCall",
     "Client",
     "ClientClosed",
     "Conflict",
@@ -64,6 +68,8 @@ __all__ = [
     "Error",
     "Event",
     "Forbidden",
+    "FunctionOptions",
+    "Handle",
     "InvalidRequest",
     "KeyTaken",
     "NewTask",
@@ -84,6 +90,9 @@ __all__ = [
     "StorageFull",
     "TakenTasks",
     "Task",
+    "TaskFailed",
+    "TaskFunction",
+    "TaskOptions",
     "TaskUnfinished",
     "Timeout",
     "TooLarge",
@@ -91,4 +100,5 @@ __all__ = [
     "Unavailable",
     "UnexpectedAnswer",
     "__version__",
+    "current_task",
 ]

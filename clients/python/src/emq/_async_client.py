@@ -58,10 +58,11 @@ class AsyncClient:
         timeout: float = 10.0,
         tries: int = 5,
         connections: int = 64,
+        _place: Place | None = None,
     ) -> None:
         if not timeout > 0 or tries < 1 or connections < 1:
             raise ValueError("timeout must be above 0, and tries and connections at least 1")
-        self._place = Place(url, token, ca)
+        self._place = Place(url, token, ca) if _place is None else _place
         self._timeout = float(timeout)
         self._tries = tries
         self._closed = False

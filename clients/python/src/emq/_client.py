@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Generator
 from threading import Event as ThreadEvent
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import _calls as calls
 from . import _calls_manage as manage
@@ -23,6 +23,9 @@ from ._keeper import Keeper
 from ._iteration import iterate
 from ._place import Place
 from ._task import Task
+
+if TYPE_CHECKING:
+    from ._async_client import AsyncClient
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,6 +109,12 @@ class Client:
     def url(self) -> str:
         """The server's URL, without a token."""
         return self._place.name
+
+    def asynchronous(self) -> AsyncClient:
+        """A new client for asyncio, for the same server with the same token, timeout and tries. Close it, too."""
+        from ._async_client import AsyncClient
+
+        return AsyncClient(timeout=self._timeout, tries=self._tries, _place=self._place)
 
     def close(self) -> None:
         """Closes the client. Its waits end without tasks, and tasks that `tasks` has not handed out yet go back.

@@ -21,10 +21,13 @@ def emq_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     A mark passes arguments: `@pytest.mark.emq_server(arguments=["--max-memory", "64M"])`.
     """
     # Tests that need no server do not pay for the import.
-    from .testing import Server, _Environment
+    from .testing import Server, ServerFailed, _Environment
 
     mark = request.node.get_closest_marker("emq_server")
-    server = Server(**(mark.kwargs if mark else {})).start()
+    try:
+        server = Server(**(mark.kwargs if mark else {})).start()
+    except ServerFailed as error:
+        pytest.fail(str(error), pytrace=False)
     request.node.stash[_KEY] = server
     try:
         with _Environment(server):
