@@ -16,7 +16,7 @@ from ._errors import ClientClosed, Unavailable
 from ._iteration import POLL_SECONDS, worker_name
 from ._json import Duration
 from ._leases import PASSING_ERRORS, logger
-from ._task import Task
+from ._task import TakenTasks, Task
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def iterate_async(
 
 
 async def _iterate(
-    client: AsyncWaiter, keeper: AsyncKeeper, call: Call[calls.TakenTasks], stop: AsyncStop | None
+    client: AsyncWaiter, keeper: AsyncKeeper, call: Call[TakenTasks], stop: AsyncStop | None
 ) -> AsyncGenerator[Task, None]:
     pause = FIRST_PAUSE
 
@@ -98,8 +98,8 @@ def _is_set(stop: AsyncStop | None) -> bool:
 
 
 async def _wait_until(
-    client: AsyncWaiter, keeper: AsyncKeeper, call: Call[calls.TakenTasks], stop: AsyncStop
-) -> calls.TakenTasks:
+    client: AsyncWaiter, keeper: AsyncKeeper, call: Call[TakenTasks], stop: AsyncStop
+) -> TakenTasks:
     """Waits for tasks, or until the stop, which takes none."""
     loop = asyncio.get_running_loop()
     waiting = loop.create_task(client.run(call))
@@ -113,7 +113,7 @@ async def _wait_until(
         if waiting.done():
             return waiting.result()
         waiting.cancel()
-        return calls.TakenTasks()
+        return TakenTasks()
     except asyncio.CancelledError:
         waiting.cancel()
         keeper.in_background(_give_back(keeper, waiting))
@@ -123,7 +123,7 @@ async def _wait_until(
             stopping.cancel()
 
 
-async def _give_back(keeper: AsyncKeeper, waiting: asyncio.Task[calls.TakenTasks]) -> None:
+async def _give_back(keeper: AsyncKeeper, waiting: asyncio.Task[TakenTasks]) -> None:
     """Releases what a wait has taken before its cancellation reached it."""
     await asyncio.wait({waiting})
     if not waiting.cancelled() and waiting.exception() is None:

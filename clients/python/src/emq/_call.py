@@ -143,19 +143,19 @@ class Call(Generic[T]):
             try:
                 return self.decode(Answer(status, response.fields, response.body, repeated, holder))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                problem = f"the answer is not what emq sends: {error!r}"
-                raise self._unexpected(problem, response, server) from error
+                text = f"the answer is not what emq sends: {error!r}"
+                raise self._unexpected(text, response, server) from error
         if status == self.other_status and response.fields.get("content-type") == "application/json":
             try:
                 return self.decode(Answer(status, response.fields, response.body, repeated, holder))
             except ValueError:
                 pass
-        error = error_from(status, response.body, response.retry_after, self.name(server))
-        if error is None:
+        problem = error_from(status, response.body, response.retry_after, self.name(server))
+        if problem is None:
             raise self._unexpected(f"an answer with status {status} that is not emq's", response, server)
-        if repeated and error.type and error.type == self.done_error:
+        if repeated and problem.type and problem.type == self.done_error:
             return self.decode(Answer(204, response.fields, b"", True, holder))
-        raise error
+        raise problem
 
     def name(self, server: str) -> str:
         """How messages call the request."""

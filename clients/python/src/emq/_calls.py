@@ -6,32 +6,20 @@ The clients take their methods, with signatures and doc strings, from here.
 from __future__ import annotations
 
 import math
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import urandom
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import _json
 from ._call import ALWAYS, DEFAULT, NEVER, Answer, Call, Default
 from ._json import Duration, Time, path, seconds
-from ._new_task import NewTask
-from ._task import Task, bounded_error
-from ._types import Acked, Backoff, Enqueued, OnConflict, Refused, Request, Result, TaskRecord, Touched
-
-UNIQUE_SECONDS = 120.0
-"""How long the keys of the library's own stay taken: longer than all tries of a call."""
+from ._new_task import NewTask, make_repeatable, random_key
+from ._task import TakenTasks, Task, bounded_error
+from ._types import Acked, Backoff, Enqueued, KeptKey, OnConflict, Refused, Request, Result, TaskRecord, Touched
 
 LONGEST_WAIT = 3600.0
 
 Reference = str | Task
 """A task that a worker holds: the task itself, its receipt or its id."""
-
-
-class TakenTasks(list[Task]):
-    """The tasks that a wait has taken."""
-
-    missing: Sequence[str] = ()
-    """Those of `ack` that were not dispatched any more."""
 
 
 def value_of(answer: Answer) -> Any:
@@ -97,7 +85,7 @@ def enqueue(
         metadata=metadata, request=request,
     )  # fmt: skip
     fields = task.fields()
-    own_key, repeatable_for = _make_repeatable(fields, "")
+    own_key, repeatable_for = make_repeatable(fields, random_key())
 
     def enqueued(answer: Answer) -> Enqueued:
         value = answer.json()
@@ -122,7 +110,7 @@ def enqueue_many(
     says holds here too; the client tries again only if that is safe for each task.
     """
     # One random text for all: with their indexes, the keys differ.
-    prefix = _random_key()
+    prefix = random_key()
     bodies: list[dict[str, object]] = []
     own_keys: list[bool] = []
     repeatable_for = ALWAYS
@@ -132,7 +120,7 @@ def enqueue_many(
         elif not isinstance(task, NewTask):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"task {index} is {type(task).__name__}, and must be a NewTask or a mapping")
         fields = task.fields()
-        own, seconds_ = _make_repeatable(fields, f"{prefix}.{index}")
+        own, seconds_ = make_repeatable(fields, f"{prefix}.{index}")
         bodies.append(fields)
         own_keys.append(own)
         repeatable_for = min(repeatable_for, seconds_)
@@ -331,10 +319,10 @@ def delete_result(id: str) -> Call[None]:
     return Call("DELETE", path("/result/", id), no_value, done_error="no-such-task")
 
 
-def key(queue: str, key: str, *, content_limit: int | None = None) -> Call[TaskRecord]:
+def key(queue: str, key: str, *, content_limit: int | None = None) -> Call[TaskRecord | KeptKey]:
     """Shows the task that has a key in a queue. Raises `NoSuchKey` if the key is free.
 
-    If the key stays taken after its task's record is gone, there are only `key`, `queue`, `id`, `since` and `until`.
+    If the key stays taken after its task's record is gone, the answer has no `state`, but `since` and `until`.
     """
     return Call("GET", path("/key/", queue, key=key, content_limit=content_limit), value_of)
 
@@ -342,24 +330,6 @@ def key(queue: str, key: str, *, content_limit: int | None = None) -> Call[TaskR
 def free_key(queue: str, key: str) -> Call[None]:
     """Frees a key that stays taken after its task's end. Raises `TaskUnfinished` and `NoSuchKey`."""
     return Call("DELETE", path("/key/", queue, key=key), no_value, done_error="no-such-key")
-
-
-def _random_key() -> str:
-    return "emq-" + urlsafe_b64encode(urandom(15)).decode()
-
-
-def _make_repeatable(fields: dict[str, object], random_key: str) -> tuple[bool, float]:
-    """Gives a task without a key a random one. Returns whether it did, and for how long a repetition is safe."""
-    if "key" not in fields:
-        if "unique_for" in fields or "on_conflict" in fields:
-            # The server says what is wrong.
-            return False, NEVER
-        fields["key"], fields["unique_for"] = random_key or _random_key(), UNIQUE_SECONDS
-        return True, UNIQUE_SECONDS
-    # "replace" would start a task again that a worker has already, and "reject" refuse what the first try has done.
-    unique_for = fields.get("unique_for", 0.0)
-    safe = fields.get("on_conflict", "keep") == "keep" and isinstance(unique_for, (int, float))
-    return False, float(unique_for) if safe and isinstance(unique_for, (int, float)) else NEVER
 
 
 def _tracing(request_id: str | None, traceparent: str | None) -> bytes:

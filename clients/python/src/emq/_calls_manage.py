@@ -11,23 +11,9 @@ from . import _json
 from ._call import NEVER, Answer, Call
 from ._calls import no_value, value_of
 from ._json import Duration, path
-from ._types import (
-    Configuration,
-    Found,
-    HistoryStep,
-    Kicked,
-    ListedTask,
-    Moved,
-    Page,
-    Paused,
-    Purged,
-    QueueOrder,
-    QueueStatistics,
-    SourceStatus,
-    State,
-    Statistics,
-    WorkerOrder,
-)
+from ._types import Configuration, Found, HistoryStep, Kicked, ListedTask, Moved, Page, Paused, Purged, QueueOrder
+from ._types import State, WorkerOrder
+from ._types_figures import QueueStatistics, SourceStatus, Statistics
 from ._types_server import Access, Alerts, ErrorGroups, Health, Operations, Workers
 
 _NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')

@@ -16,7 +16,7 @@ from ._errors import ClientClosed, Unavailable
 from ._json import Duration
 from ._keeper import Keeper
 from ._leases import PASSING_ERRORS, logger
-from ._task import Task
+from ._task import TakenTasks, Task
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def iterate(
 
 
 def _iterate(
-    client: Waiter, keeper: Keeper, call: Call[calls.TakenTasks], stop: Callable[[], bool] | None
+    client: Waiter, keeper: Keeper, call: Call[TakenTasks], stop: Callable[[], bool] | None
 ) -> Generator[Task, None, None]:
     pause = FIRST_PAUSE
 

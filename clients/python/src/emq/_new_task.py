@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import timedelta
 
-from ._call import DEFAULT, Default
+from ._call import DEFAULT, NEVER, Default
 from ._json import Duration, Time, seconds, unix_time
 from ._types import Backoff, OnConflict, Request
+
+UNIQUE_SECONDS = 120.0
+"""How long the keys of the library's own stay taken: longer than all tries of a call."""
 
 
 class NewTask:
@@ -71,3 +76,23 @@ class NewTask:
 
     def __repr__(self) -> str:
         return f"emq.NewTask({self._fields!r})"
+
+
+def random_key() -> str:
+    """A key that no other task has."""
+    return "emq-" + urlsafe_b64encode(os.urandom(15)).decode()
+
+
+def make_repeatable(fields: dict[str, object], key: str) -> tuple[bool, float]:
+    """Gives a task without a key this one. Returns whether it did, and for how many seconds a repetition is safe."""
+    if "key" not in fields:
+        if "unique_for" in fields or "on_conflict" in fields:
+            # The server says what is wrong.
+            return False, NEVER
+        fields["key"], fields["unique_for"] = key, UNIQUE_SECONDS
+        return True, UNIQUE_SECONDS
+    # "replace" would start a task again that a worker has already, and "reject" refuse what the first try has done.
+    unique_for = fields.get("unique_for", NEVER)
+    if fields.get("on_conflict", "keep") != "keep" or not isinstance(unique_for, (int, float)):
+        return False, NEVER
+    return False, float(unique_for)

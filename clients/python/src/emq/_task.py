@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -149,6 +150,13 @@ class Task:
     ) -> bool:
         assert isinstance(self._holder, AsyncHolder)
         return await self._holder.finish(self, error) if self._process == os.getpid() else False
+
+
+class TakenTasks(list[Task]):
+    """The tasks that a wait has taken."""
+
+    missing: Sequence[str] = ()
+    """Those of `ack` that were not dispatched any more."""
 
 
 def bounded_error(text: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 
-
 T = TypeVar("T")
 
 State = Literal["ready", "delayed", "dispatched", "dead", "done", "cancelled", "expired"]
@@ -118,17 +117,23 @@ class Touched(TypedDict):
     missing: list[str]
 
 
-class Result(TypedDict, total=False):
+class _ResultAlways(TypedDict):
+    state: State
+
+
+class Result(_ResultAlways, total=False):
     """The state of a task, and its result if it has one."""
 
-    state: State
     result: Any
 
 
-class Attempt(TypedDict, total=False):
+class _AttemptAlways(TypedDict):
+    attempt: int
+
+
+class Attempt(_AttemptAlways, total=False):
     """One dispatch of a task."""
 
-    attempt: int
     dispatched: float
     ended: float
     worker: str
@@ -136,14 +141,17 @@ class Attempt(TypedDict, total=False):
     error: str
 
 
-class ListedTask(TypedDict, total=False):
-    """A task, as lists show it."""
-
+class _ListedTaskAlways(TypedDict):
     id: str
     queue: str
     attempt: int
     state: State
     enqueued: float
+
+
+class ListedTask(_ListedTaskAlways, total=False):
+    """A task, as lists show it."""
+
     content: Any
     content_bytes: int
     content_start: str
@@ -190,176 +198,79 @@ class TaskRecord(ListedTask, total=False):
     log_end: str
     crashes: int
     attempts: list[Attempt]
+
+
+class KeptKey(TypedDict):
+    """A key that stays taken after its task's record is gone."""
+
+    key: str
+    queue: str
+    id: str
     since: float
-    """Only of a key that stays taken after its task's record is gone, as is `until`."""
     until: float
 
 
-class FoundTask(TypedDict, total=False):
-    """A task that a search found."""
-
+class _FoundTaskAlways(TypedDict):
     id: str
     queue: str
     state: State
     enqueued: float
+
+
+class FoundTask(_FoundTaskAlways, total=False):
+    """A task that a search found."""
+
     key: str
 
 
-class Found(TypedDict, total=False):
-    """What a search found; `more` is there if there is more."""
-
+class _FoundAlways(TypedDict):
     tasks: list[FoundTask]
     queues: list[str]
+
+
+class Found(_FoundAlways, total=False):
+    """What a search found; `more` is there if there is more."""
+
     more: bool
 
 
-class Paused(TypedDict, total=False):
+class _PausedAlways(TypedDict):
+    paused: bool
+
+
+class Paused(_PausedAlways, total=False):
     """Whether a queue is paused; `new` is there if emq knew nothing of the queue."""
 
-    paused: bool
     new: bool
 
 
-class Purged(TypedDict, total=False):
+class _PurgedAlways(TypedDict):
+    purged: int
+
+
+class Purged(_PurgedAlways, total=False):
     """How many tasks were deleted; `stopped` is there if somebody stopped the operation."""
 
-    purged: int
     stopped: bool
 
 
-class Kicked(TypedDict, total=False):
+class _KickedAlways(TypedDict):
+    kicked: int
+
+
+class Kicked(_KickedAlways, total=False):
     """How many tasks were kicked; `missing` has those that were named and stay as they are."""
 
-    kicked: int
     stopped: bool
     missing: list[str]
 
 
-class Moved(TypedDict, total=False):
+class _MovedAlways(TypedDict):
+    moved: int
+
+
+class Moved(_MovedAlways, total=False):
     """How many tasks were moved; `missing` has those that were named and stay where they are."""
 
-    moved: int
     stopped: bool
     missing: list[str]
-
-
-class Rates(TypedDict):
-    """Tasks a second in the last minute."""
-
-    enqueued: float
-    done: float
-    failed: float
-
-
-class Totals(TypedDict, total=False):
-    """What has happened since the queue was first used, or since the server started."""
-
-    enqueued: int
-    received: int
-    dispatched: int
-    acked: int
-    nacked: int
-    timed_out: int
-    released: int
-    expired: int
-    died: int
-    cancelled: int
-    over_length: int
-    notices: int
-
-
-class History(TypedDict, total=False):
-    """A history in steps of `interval` seconds, the oldest first."""
-
-    interval: int
-    end: float
-    enqueued: list[int]
-    done: list[int]
-    failed: list[int]
-    ready: list[int]
-    dead: list[int]
-    oldest_ready: list[int]
-    wait_mean: list[float]
-    wait_max: list[float]
-    run_mean: list[float]
-    run_max: list[float]
-
-
-class CircuitState(TypedDict, total=False):
-    """The state of a queue's circuit."""
-
-    state: Literal["closed", "open", "half-open"]
-    failures: int
-    until: float
-
-
-class QueueStatistics(TypedDict, total=False):
-    """The figures of a queue."""
-
-    queue: str
-    delayed: int
-    ready: int
-    dispatched: int
-    dead: int
-    done: int
-    cancelled: int
-    expired: int
-    keys: int
-    waiters: int
-    oldest_ready: float | None
-    paused: bool
-    paused_since: float
-    rates: Rates
-    totals: Totals
-    pushed: bool
-    sending: int
-    circuit: CircuitState
-    history: History | None
-    trend: list[int] | None
-
-
-class Row(QueueStatistics, total=False):
-    """A queue, or a group of queues: then it has `group` instead of `queue`, and sums."""
-
-    group: str
-    queues: int
-
-
-class SourceStatus(TypedDict, total=False):
-    """A source, and how it does. In the statistics it has no `amqp`, `prefetch` and `unique_for`."""
-
-    amqp: str
-    queue: str
-    into: str
-    prefetch: int
-    unique_for: float
-    state: Literal["connecting", "consuming", "waiting", "retrying", "stopped", "paused"]
-    lag: int | None
-    unacknowledged: int
-    messages: int
-    duplicates: int
-    last_error: str | None
-    last_error_at: float | None
-
-
-class Statistics(TypedDict, total=False):
-    """The figures of many queues, and of the server."""
-
-    queues: dict[str, QueueStatistics]
-    rows: list[Row]
-    next: str
-    count: int
-    queues_left_out: int
-    server: dict[str, Any]
-    states: dict[State, int]
-    oldest: dict[str, Any]
-    tasks: int
-    rates: Rates
-    totals: Totals
-    history: History | None
-    connections: int
-    memory: dict[str, int]
-    certificate_end: float
-    sources: dict[str, SourceStatus]
-    sources_left_out: int
-    journal: dict[str, Any]

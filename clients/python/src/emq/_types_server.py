@@ -7,12 +7,15 @@ from typing import Any, Literal, NamedTuple, TypedDict
 from ._types import State
 
 
-class Alert(TypedDict, total=False):
-    """Something that is wrong with the server or a queue."""
-
+class _AlertAlways(TypedDict):
     level: Literal["critical", "warning"]
     kind: str
     text: str
+
+
+class Alert(_AlertAlways, total=False):
+    """Something that is wrong with the server or a queue."""
+
     queue: str
 
 
@@ -25,9 +28,7 @@ class Alerts(TypedDict):
     as_of: float
 
 
-class Operation(TypedDict, total=False):
-    """A purge, a kick or a move under way."""
-
+class _OperationAlways(TypedDict):
     id: int
     action: Literal["purge", "kick", "move"]
     queue: str
@@ -36,6 +37,11 @@ class Operation(TypedDict, total=False):
     examined: int
     changed: int
     total: int
+
+
+class Operation(_OperationAlways, total=False):
+    """A purge, a kick or a move under way."""
+
     to: str
     error: str
     error_match: str
@@ -43,24 +49,30 @@ class Operation(TypedDict, total=False):
     newer_than: float
 
 
-class ErrorGroup(TypedDict, total=False):
-    """Dead tasks of a queue with the same line of their errors; tasks without an error have no `error`."""
-
+class _ErrorGroupAlways(TypedDict):
     queue: str
     count: int
     first: float
     last: float
     example: str
+
+
+class ErrorGroup(_ErrorGroupAlways, total=False):
+    """Dead tasks of a queue with the same line of their errors; tasks without an error have no `error`."""
+
     error: str
 
 
-class ErrorGroups(TypedDict, total=False):
-    """Groups of dead tasks, those with the most tasks first."""
-
+class _ErrorGroupsAlways(TypedDict):
     errors: list[ErrorGroup]
     groups: int
     tasks: int
     as_of: float
+
+
+class ErrorGroups(_ErrorGroupsAlways, total=False):
+    """Groups of dead tasks, those with the most tasks first."""
+
     left_out: int
 
 
@@ -73,43 +85,55 @@ class HeldTask(TypedDict):
     lease_end: float
 
 
-class Worker(TypedDict, total=False):
-    """A worker with its waits and its tasks."""
-
+class _WorkerAlways(TypedDict):
     name: str
-    waiting: int
     queues: list[str]
     held: int
     tasks: list[HeldTask]
+
+
+class Worker(_WorkerAlways, total=False):
+    """A worker with its waits and its tasks."""
+
+    waiting: int
     first_seen: float
     last_seen: float
     oldest_dispatched: float
 
 
-class Workers(TypedDict, total=False):
-    """The workers that match; `unnamed` counts the waits and tasks of those without a name."""
-
+class _WorkersAlways(TypedDict):
     workers: list[Worker]
     count: int
     unnamed: dict[str, int]
     as_of: float
+
+
+class Workers(_WorkersAlways, total=False):
+    """The workers that match; `unnamed` counts the waits and tasks of those without a name."""
+
     left_out: int
 
 
-class Health(TypedDict, total=False):
+class _HealthAlways(TypedDict):
+    status: Literal["ok", "stopping", "recovering"]
+
+
+class Health(_HealthAlways, total=False):
     """Whether the server is up."""
 
-    status: Literal["ok", "stopping", "recovering"]
     certificate_end: float
     detail: str
 
 
-class Access(TypedDict, total=False):
-    """What the client may do: the permissions of its token, and the queues for which they hold."""
-
+class _AccessAlways(TypedDict):
     tokens: bool
     permissions: list[str]
     queues: list[str]
+
+
+class Access(_AccessAlways, total=False):
+    """What the client may do: the permissions of its token, and the queues for which they hold."""
+
     name: str
     expires: float
 
@@ -117,7 +141,7 @@ class Access(TypedDict, total=False):
 class Event(NamedTuple):
     """The answer to one of the requests that `events` repeats."""
 
-    index: int
+    position: int
     """Which of the requests it answers, counted from 0."""
     status: int
     """The status of the answer: 200, or that of an error."""
