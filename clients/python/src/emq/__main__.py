@@ -1,0 +1,8 @@
+"""`python -m emq work MODULE:APP` does the tasks of an app."""
+
+import sys
+
+from ._command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
