@@ -28,7 +28,10 @@ let tests: [SwiftSetting] = [
 
 let package = Package(
     name: "emq",
-    products: [.executable(name: "emq", targets: ["emq"])],
+    products: [
+        .executable(name: "emq", targets: ["emq"]),
+        .library(name: "EMQClient", targets: ["EMQClient"]),
+    ],
     targets: [
         .target(name: "CLinux"),
         .target(name: "CLibraries"),
@@ -43,6 +46,7 @@ let package = Package(
         .target(name: "Journal", dependencies: ["Bytes", "CLinux", "Queues", "UID"], swiftSettings: server),
         .target(name: "Delivery", dependencies: ["Bytes", "UID", "JSON", "Net", "Queues"], swiftSettings: server),
         .target(name: "AMQP", dependencies: ["Bytes", "CLinux", "CLibraries", "JSON", "Net"], swiftSettings: server),
+        .target(name: "EMQClient", dependencies: ["Bytes", "UID", "JSON", "Net"], swiftSettings: server),
         .executableTarget(
             name: "emq",
             dependencies: [
@@ -63,6 +67,8 @@ let package = Package(
         .testTarget(
             name: "DeliveryTests", dependencies: ["Delivery", "JSON", "Net", "Queues", "UID", "Support"],
             swiftSettings: tests),
+        .testTarget(
+            name: "EMQClientTests", dependencies: ["EMQClient", "Net", "Support"], swiftSettings: tests),
         .testTarget(name: "AMQPTests", dependencies: ["AMQP", "CLibraries", "Net", "Support"], swiftSettings: tests),
         .testTarget(
             name: "emqTests", dependencies: ["emq", "AMQP", "Delivery", "Net", "Queues", "UID", "Support"],

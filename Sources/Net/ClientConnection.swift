@@ -63,6 +63,7 @@ final class ClientConnection: ClientSource {
         case .address(let address):
             self.address = address
             socket = try SocketTransport(connectingTo: address, port: url.port)
+            if let seconds = client.limits.probeSeconds { socket.probe(afterSeconds: seconds) }
         case .path(let path):
             address = nil
             socket = try SocketTransport(connectingTo: path)

@@ -40,6 +40,8 @@ final class ClientExchange: ClientSource {
     private var connection: ClientConnection?
     private var head = Buffer()
     private var sentCount = 0
+    /// Whether the kernel has taken the whole request.
+    private(set) var hasSentAll = false
     /// The parser of the response, once its first byte has arrived.
     private(set) var parser: ResponseParser?
     private var input = Buffer()
@@ -160,6 +162,7 @@ final class ClientExchange: ClientSource {
         swap(&head, &client.spareHead)
         request.writeHead(to: &head)
         sentCount = 0
+        hasSentAll = false
         // The next visit reports the lack of memory.
         if head.isExhausted { client.queue(self) }
         send()
@@ -180,6 +183,7 @@ final class ClientExchange: ClientSource {
         }
         if sentCount > previousCount { restartIdleTime() }
         if sentCount == head.count + bodyCount {
+            hasSentAll = true
             client.recycle(head: &head)
         } else if connection.isReadable {
             // A peer that responds before everything was sent may not accept the rest.
@@ -380,10 +384,10 @@ final class ClientExchange: ClientSource {
         var bytes = Buffer()
         swap(&bytes, &input)
         if let failure {
-            finished(key, ClientOutcome(.failure(failure), elapsedMilliseconds: elapsed))
+            finished(key, ClientOutcome(.failure(failure), mayHaveArrived: hasSentAll, elapsedMilliseconds: elapsed))
         } else if let parser {
             let response = ClientResponse(bytes: bytes.span, head: parser.head)
-            finished(key, ClientOutcome(.success(response), elapsedMilliseconds: elapsed))
+            finished(key, ClientOutcome(.success(response), mayHaveArrived: true, elapsedMilliseconds: elapsed))
         }
         swap(&bytes, &input)
         forgetMessages()

@@ -7,12 +7,17 @@ import Glibc
 public struct ClientOutcome: ~Escapable {
     /// The time from `HTTPClient.send` to the outcome.
     public let elapsedMilliseconds: Int64
+    /// Whether the server may have the whole request. If not, it has not done what the request asks for.
+    public let mayHaveArrived: Bool
     /// The response, or why there is none.
     public let result: Result<ClientResponse, ClientFailure>
 
     @_lifetime(copy result)
-    init(_ result: consuming Result<ClientResponse, ClientFailure>, elapsedMilliseconds: Int64) {
+    init(
+        _ result: consuming Result<ClientResponse, ClientFailure>, mayHaveArrived: Bool = true, elapsedMilliseconds: Int64
+    ) {
         self.result = result
+        self.mayHaveArrived = mayHaveArrived
         self.elapsedMilliseconds = elapsedMilliseconds
     }
 }

@@ -14,7 +14,7 @@ import Glibc
     // @unchecked: `jobs` is the only state that other threads touch, under `jobLock`; the rest is the loop thread's.
 
     private let epoll: Int32
-    private let thread = pthread_self()
+    private var thread = pthread_self()
     private let wakeUp: Int32
     private let wakeUpSource = EventSource()
     private var timers = TimerQueue()
@@ -206,6 +206,10 @@ import Glibc
         unsafe pthread_mutex_unlock(jobLock)
         for job in due { unsafe job.runSynchronously(on: asUnownedSerialExecutor()) }
     }
+
+    /// Makes the calling thread the loop's own. Only the thread that made the loop may have used it before, and no other
+    /// thread may use it until this returns.
+    public func moveToThisThread() { thread = pthread_self() }
 
     /// Stops the program unless it is called on the loop's thread.
     public func checkIsolated() {

@@ -13,6 +13,9 @@ public struct ClientLimits: Sendable {
     public var idleConnections = 1_000
     /// How long a connection may be idle, in milliseconds.
     public var idleTimeoutMilliseconds: Int64 = 10_000
+    /// After how many seconds of silence the kernel asks whether the peer is still there; nil for never. Requests whose
+    /// answers take long need it: a peer whose machine is gone says nothing.
+    public var probeSeconds: Int32?
     /// How long an attempt to connect runs before the host's next address is tried too, in milliseconds (RFC 8305
     /// section 5).
     public var attemptDelayMilliseconds: Int64 = 250

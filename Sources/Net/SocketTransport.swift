@@ -40,6 +40,20 @@ struct SocketTransport: Transport {
         try connect(to: SocketAddress(path: path), path)
     }
 
+    /// Makes the kernel ask a peer that is silent for so many seconds whether it is still there; after six questions
+    /// without an answer, ten seconds apart, the connection is broken.
+    func probe(afterSeconds seconds: Int32) {
+        func set(_ level: Int32, _ option: Int32, _ value: Int32) {
+            var value = value
+            unsafe setsockopt(descriptor, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
+        }
+        let tcp = Int32(IPPROTO_TCP)
+        set(SOL_SOCKET, SO_KEEPALIVE, 1)
+        set(tcp, TCP_KEEPIDLE, seconds)
+        set(tcp, TCP_KEEPINTVL, 10)
+        set(tcp, TCP_KEEPCNT, 6)
+    }
+
     private static func socket(_ family: Int32) throws(SystemError) -> Int32 {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         let descriptor = Glibc.socket(family, type, 0)

@@ -53,10 +53,13 @@ public final class TLSTrust: Sendable {
 
     /// Only the issuers in a PEM text. O(length).
     ///
+    /// - Parameters:
+    ///   - pem: The text.
+    ///   - source: What messages call these issuers.
     /// - Throws: `TLSError` if there is no OpenSSL, or the text has no certificate or a damaged one.
-    public init(authorities pem: [UInt8]) throws(TLSError) {
+    public init(authorities pem: [UInt8], source: String = "the issuers of the queue's ca") throws(TLSError) {
         context = try TLSTrust.makeContext()
-        source = "the issuers of the queue's ca"
+        self.source = source
         let count = unsafe pem.withUnsafeBytes { unsafe TLSTrust.add($0, to: context) }
         let reason = context.openSSL.takeError()
         // What ends the list is that there is no other certificate.

@@ -66,26 +66,10 @@ struct ServerPlace {
             throw UsageError("the token has blanks, control characters or none at all; check EMQ_TOKEN or its file")
         }
         (self.token, self.issuersPath) = (token, issuersPath)
-        if text.hasPrefix("unix:") {
-            let address: Address
-            do throws(AddressError) { address = try Address(text) } catch { throw UsageError("\(source): \(error)") }
-            guard case .unix(let path) = address else {
-                throw UsageError("\(source): '\(text)' is no Unix-domain socket")
-            }
-            (base, socketPath) = ("http://localhost", path)
-            return
-        }
-        // A host and port alone are what curl takes, too.
-        let hasScheme = text.firstIndex(of: ":").map { text[$0...].hasPrefix("://") } == true
-        var url = hasScheme ? text : "http://\(text)"
-        while url.hasSuffix("/") { url.removeLast() }
-        let parsed: HTTPURL
-        do throws(HTTPURLError) { parsed = try HTTPURL(url.utf8Span.span) } catch {
-            throw UsageError("\(source): \(error)")
-        }
-        if parsed.target.contains(UInt8(ascii: "?")) { throw UsageError("\(source): leave out the query") }
-        if issuersPath != nil, !parsed.isSecure { throw UsageError("--ca requires an https URL") }
-        (base, socketPath) = (url, nil)
+        let url: ServerURL
+        do throws(HTTPURLError) { url = try ServerURL(text) } catch { throw UsageError("\(source): \(error)") }
+        if issuersPath != nil, !url.isSecure, url.socketPath == nil { throw UsageError("--ca requires an https URL") }
+        (base, socketPath) = (url.base, url.socketPath)
     }
 
     private static func token(

@@ -1,10 +1,13 @@
 // Server-sent events, as `/events` sends them (HTML Standard, section 9.2).
 
 /// Reads events from the parts of a stream.
-struct EventReader {
-    struct Event {
-        let name: String
-        let data: [UInt8]
+public struct EventReader {
+    /// An event.
+    public struct Event: Sendable {
+        /// What the stream calls it.
+        public let name: String
+        /// Its data; lines are separated by line feeds.
+        public let data: [UInt8]
     }
 
     /// The most of an event that is kept, in bytes. The data of a longer one is cut, so that it is no JSON any more.
@@ -14,10 +17,13 @@ struct EventReader {
     private var name = ""
     private var data: [UInt8] = []
 
+    /// A reader at the beginning of a stream.
+    public init() {}
+
     /// Reads the next part of the stream. O(its length).
     ///
     /// - Returns: the events that it completes.
-    mutating func read(_ part: [UInt8]) -> [Event] {
+    public mutating func read(_ part: [UInt8]) -> [Event] {
         var events: [Event] = []
         var rest = part[...]
         while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {

@@ -1,0 +1,376 @@
+// Sends requests until they are answered: waits for connections, repeats what failed, ends what is not wanted any more.
+//
+// Everything here happens on the client's thread. So a request costs its caller two changes of threads at most, however
+// often it is repeated.
+
+import Bytes
+import Net
+
+/// A request under way. Only the transmitter uses it, on the client's thread; any thread may make it.
+final class PendingCall: EventSource, @unchecked Sendable {
+    // @unchecked: all variables are used on the client's thread only.
+    fileprivate enum Phase { case new, queued, sent, pausing, orphaned, ended }
+
+    let call: Call
+    private var completion: ((Result<Answer, any Error>) -> Void)?
+    fileprivate var phase = Phase.new
+    fileprivate var isCancelled = false
+    /// Times of the loop, in milliseconds.
+    fileprivate var startedAt: Int64 = 0
+    fileprivate var sentAt: Int64 = 0
+    fileprivate var deadline: Int64 = 0
+    fileprivate var tries = 0
+    fileprivate var mayHaveArrived = false
+    /// The key of the exchange in flight.
+    fileprivate var key: UInt64 = 0
+    fileprivate weak var transmitter: Transmitter?
+
+    init(_ call: Call) { self.call = call }
+
+    /// Sets what receives the result. Call it before the request starts.
+    func whenDone(_ completion: @escaping @Sendable (Result<Answer, any Error>) -> Void) { self.completion = completion }
+
+    override func timerFired() { transmitter?.isDue(self) }
+
+    fileprivate func complete(_ result: Result<Answer, any Error>) {
+        completion?(result)
+        completion = nil
+    }
+
+    /// Moves the time by which it has to be answered to an earlier one. On the client's thread.
+    func limit(toMilliseconds milliseconds: Int64) { transmitter?.limit(self, toMilliseconds: milliseconds) }
+}
+
+/// The requests of a client. Use it on the client's thread.
+final class Transmitter: @unchecked Sendable {
+    // @unchecked: everything but the constants is used on the client's thread only.
+
+    /// How long an unwanted wait has for its answer, in milliseconds.
+    private static let orphanMilliseconds: Int64 = 5000
+    /// The pauses between tries, in milliseconds; each is at most twice the one before.
+    private static let pauseMilliseconds: ClosedRange<Int64> = 100...5000
+    /// After so long in flight, a lost long poll is no sign of a server that fails again and again, in milliseconds.
+    private static let calmMilliseconds: Int64 = 5000
+    private static let bodyLimit = 1 << 30
+    /// These connections are not for requests that take long.
+    private static let reservedConnections = 1
+
+    let settings: Settings
+    private unowned let loop: ClientLoop
+    private let http: HTTPClient
+    private var nextKey: UInt64 = 1
+    private var inFlight: [UInt64: PendingCall] = [:]
+    private var streams: [UInt64: EventStreamReceiver] = [:]
+    /// Long requests that wait until there are fewer of them.
+    private var waiting: [PendingCall] = []
+    private var longCount = 0
+    private var pausing: [ObjectIdentifier: PendingCall] = [:]
+    private var due: [PendingCall] = []
+    private(set) var isClosed = false
+    /// Keeps leases; it has timers of its own.
+    lazy var keeper = LeaseKeeper(self)
+    /// Called when a closed client has nothing in flight any more.
+    private var ended: [() -> Void] = []
+
+    init(_ settings: Settings, on loop: ClientLoop) {
+        (self.settings, self.loop) = (settings, loop)
+        var limits = ClientLimits()
+        limits.connections = settings.connections
+        limits.connectionsPerHost = settings.connections
+        limits.idleConnections = settings.connections
+        limits.idleTimeoutMilliseconds = 60_000
+        limits.probeSeconds = 30
+        http = HTTPClient(loop: loop.loop, limits: limits) { _, _, _ in nil }
+        http.trust = settings.trust
+    }
+
+    /// The loop's time in milliseconds.
+    var now: Int64 { loop.loop.now }
+
+    func setTimer(_ source: EventSource, at time: Int64) { loop.loop.setTimer(source, at: time) }
+
+    func cancelTimer(_ source: EventSource) { loop.loop.cancelTimer(source) }
+
+    // MARK: Requests
+
+    /// Sends a request. Its completion is called once, later, on this thread.
+    func start(_ pending: PendingCall) {
+        loop.checkIsolated()
+        pending.transmitter = self
+        if pending.isCancelled { return end(pending, .failure(CancellationError())) }
+        if isClosed { return end(pending, .failure(settings.error(.closed, "the client is closed", pending.call))) }
+        loop.loop.updateNow()
+        pending.startedAt = now
+        let timeout = pending.call.timeoutMilliseconds ?? settings.timeoutMilliseconds
+        pending.deadline = time(in: clampedSum(timeout, pending.call.waitMilliseconds ?? 0))
+        admit(pending)
+    }
+
+    /// Sends a request, and hands over the result.
+    func send(_ call: Call, completion: @escaping @Sendable (Result<Answer, any Error>) -> Void) {
+        let pending = PendingCall(call)
+        pending.whenDone(completion)
+        start(pending)
+    }
+
+    private func admit(_ pending: PendingCall) {
+        guard pending.call.isLong, longCount >= settings.connections - Self.reservedConnections else {
+            return transmit(pending)
+        }
+        pending.phase = .queued
+        waiting.append(pending)
+        setTimer(pending, at: pending.deadline)
+    }
+
+    private func transmit(_ pending: PendingCall) {
+        let call = pending.call
+        var target = call.target
+        var body = call.body
+        var timeout = pending.deadline - now
+        if let wait = call.waitMilliseconds {
+            let left = max(0, pending.startedAt + wait - now)
+            switch call.waitPlace {
+            case .body: body?.append(contentsOf: ",\"timeout\":\(left)}".utf8)
+            case .query: target += "\(target.contains("?") ? "&" : "?")timeout=\(left)"
+            }
+            timeout = min(timeout, clampedSum(left, call.timeoutMilliseconds ?? settings.timeoutMilliseconds))
+        }
+        let url: HTTPURL
+        do throws(HTTPURLError) { url = try settings.url(target) } catch {
+            return end(pending, .failure(settings.error(.invalidArgument, "\(error)", call)))
+        }
+        var request = ClientRequest(
+            url: url, method: Array(call.method.utf8),
+            fields: body == nil ? settings.fields : settings.fields(contentType: call.contentType), body: body)
+        request.fields += call.fields
+        request.socketPath = settings.server.socketPath
+        request.bodyLimit = Self.bodyLimit
+        request.connectTimeoutMilliseconds = min(10_000, max(timeout, 1))
+        request.timeoutMilliseconds = max(timeout, 1)
+        if call.isLong { longCount += 1 }
+        pending.key = nextKey
+        nextKey += 1
+        pending.phase = .sent
+        pending.sentAt = now
+        pending.tries += 1
+        inFlight[pending.key] = pending
+        http.send(request, key: pending.key)
+    }
+
+    /// Ends a request without its answer. Its completion gets a `CancellationError`.
+    func cancel(_ pending: PendingCall) { abandon(pending, CancellationError()) }
+
+    private func abandon(_ pending: PendingCall, _ error: any Error) {
+        loop.checkIsolated()
+        pending.isCancelled = true
+        switch pending.phase {
+        case .new, .orphaned, .ended: return
+        case .queued: waiting.removeAll { $0 === pending }
+        case .pausing: pausing[ObjectIdentifier(pending)] = nil
+        case .sent where pending.call.abandonment == .release && http.endSending(pending.key):
+            // The tasks of an answer that is on its way are given back when it is here.
+            pending.phase = .orphaned
+            setTimer(pending, at: time(in: Self.orphanMilliseconds))
+            return pending.complete(.failure(error))
+        case .sent: drop(pending)
+        }
+        end(pending, .failure(error))
+    }
+
+    private func drop(_ pending: PendingCall) {
+        http.cancel(pending.key)
+        leave(pending)
+    }
+
+    /// Notes that a request is not in flight any more.
+    private func leave(_ pending: PendingCall) {
+        inFlight[pending.key] = nil
+        if pending.call.isLong { longCount -= 1 }
+        while longCount < settings.connections - Self.reservedConnections, !waiting.isEmpty {
+            let next = waiting.removeFirst()
+            cancelTimer(next)
+            transmit(next)
+        }
+    }
+
+    private func end(_ pending: PendingCall, _ result: Result<Answer, any Error>) {
+        cancelTimer(pending)
+        pending.phase = .ended
+        pending.complete(result)
+    }
+
+    fileprivate func isDue(_ pending: PendingCall) { due.append(pending) }
+
+    fileprivate func limit(_ pending: PendingCall, toMilliseconds milliseconds: Int64) {
+        pending.deadline = min(pending.deadline, time(in: milliseconds))
+        if pending.phase == .pausing || pending.phase == .sent { setTimer(pending, at: pending.deadline) }
+    }
+
+    // MARK: Turns
+
+    /// Does what events have made possible.
+    ///
+    /// - Returns: whether a closed client has nothing in flight.
+    func advance() -> Bool {
+        http.advance(
+            received: { key, _, part in streams[key]?.received(part) },
+            finished: { key, outcome in
+                if let stream = streams.removeValue(forKey: key) {
+                    stream.ended(settings.result(of: outcome, stream.call))
+                } else if let pending = inFlight[key] {
+                    leave(pending)
+                    finished(pending, outcome)
+                }
+            })
+        while let pending = due.popLast() { review(pending) }
+        keeper.review()
+        guard isClosed, inFlight.isEmpty, streams.isEmpty else { return false }
+        let ended = ended
+        self.ended = []
+        for body in ended { body() }
+        return true
+    }
+
+    private func review(_ pending: PendingCall) {
+        switch pending.phase {
+        case .new, .ended: return
+        case .queued:
+            waiting.removeAll { $0 === pending }
+            let detail = "no connection became free in time; this client has \(settings.connections)"
+            end(pending, .failure(settings.error(.timeout, detail, pending.call)))
+        case .pausing:
+            pausing[ObjectIdentifier(pending)] = nil
+            if now < pending.deadline { return admit(pending) }
+            end(pending, .failure(settings.timeout(pending.call)))
+        case .sent:
+            drop(pending)
+            let isUnknown = !pending.call.isRepeatable
+            end(pending, .failure(settings.timeout(pending.call, isUnknown: isUnknown)))
+        case .orphaned:
+            drop(pending)
+            end(pending, .failure(CancellationError()))
+        }
+    }
+
+    private func finished(_ pending: PendingCall, _ outcome: borrowing ClientOutcome) {
+        cancelTimer(pending)
+        switch outcome.result {
+        case .success(let response):
+            var answer = Answer(response)
+            answer.isRepeated = pending.mayHaveArrived
+            if pending.phase == .orphaned {
+                pending.phase = .ended
+                return giveBack(answer)
+            }
+            if answer.isSuccess { return end(pending, .success(answer)) }
+            let error = settings.refusal(answer, pending.call)
+            // A proxy that lost the server does not know what became of the request.
+            let isLost = (answer.status == 502 || answer.status == 504) && error.kind == .unexpectedAnswer
+            if isLost { pending.mayHaveArrived = true }
+            if isLost ? pending.call.isRepeatable : error.isTemporary { return again(pending, error) }
+            end(pending, .failure(error))
+        case .failure(let failure):
+            if pending.phase == .orphaned { return pending.phase = .ended }
+            let error = settings.failure(failure, pending.call)
+            if !outcome.mayHaveArrived {
+                if failure.isTemporary { return again(pending, error) }
+                return end(pending, .failure(error))
+            }
+            pending.mayHaveArrived = true
+            guard pending.call.isRepeatable else {
+                var unknown = error
+                unknown.kind = .outcomeUnknown
+                unknown.detail += "; whether the server has done it is not known"
+                return end(pending, .failure(unknown))
+            }
+            if failure.isTemporary { return again(pending, error) }
+            end(pending, .failure(error))
+        }
+    }
+
+    /// Sends a request again after a pause; it fails with `error` if there is no try or no time left.
+    private func again(_ pending: PendingCall, _ error: EMQError) {
+        if pending.call.waitMilliseconds != nil, now - pending.sentAt >= Self.calmMilliseconds { pending.tries = 1 }
+        let highest = Self.pauseMilliseconds.lowerBound << Int64(min(pending.tries - 1, 10))
+        var pause = Int64.random(in: 0...min(highest, Self.pauseMilliseconds.upperBound))
+        if let retryAfter = error.retryAfter { pause = clampedSum(pause, retryAfter.milliseconds) }
+        guard !isClosed, pending.tries < pending.call.tries ?? settings.tries,
+            clampedSum(now, pause) < pending.deadline
+        else {
+            return end(pending, .failure(error))
+        }
+        settings.onProblem?(.retrying(error))
+        pending.phase = .pausing
+        pausing[ObjectIdentifier(pending)] = pending
+        setTimer(pending, at: clampedSum(now, pause))
+    }
+
+    /// Gives back the tasks of an answer that nobody waits for.
+    private func giveBack(_ answer: Answer) {
+        guard answer.isSuccess, let receipts = try? WaitAnswer(answer.body).receipts, !receipts.isEmpty else { return }
+        release(receipts)
+    }
+
+    /// Gives tasks back.
+    func release(_ receipts: [String]) {
+        var call = Call("/nak/", json: RequestBody.ids(receipts, [("release", "true")]))
+        call.timeoutMilliseconds = min(settings.timeoutMilliseconds, Self.orphanMilliseconds)
+        let pending = PendingCall(call)
+        if !isClosed { return start(pending) }
+        pending.transmitter = self
+        // A closed client still gives back what it has.
+        loop.loop.updateNow()
+        pending.startedAt = now
+        pending.deadline = time(in: Self.orphanMilliseconds)
+        transmit(pending)
+    }
+
+    // MARK: Streams and closing
+
+    /// Starts a request whose answer goes on.
+    func start(_ stream: EventStreamReceiver) {
+        if isClosed { return stream.ended(.failure(settings.error(.closed, "the client is closed", stream.call))) }
+        do throws(HTTPURLError) {
+            var request = ClientRequest(
+                url: try settings.url(stream.call.target), method: Array("GET".utf8), fields: settings.fields, body: nil)
+            request.socketPath = settings.server.socketPath
+            request.streamsBody = true
+            request.timeoutMilliseconds = .max
+            request.idleTimeoutMilliseconds = EventStreamReceiver.silenceMilliseconds
+            stream.key = nextKey
+            nextKey += 1
+            streams[stream.key] = stream
+            http.send(request, key: stream.key)
+        } catch {
+            stream.ended(.failure(settings.error(.invalidArgument, "\(error)", stream.call)))
+        }
+    }
+
+    func cancel(_ stream: EventStreamReceiver) {
+        if streams.removeValue(forKey: stream.key) != nil { http.cancel(stream.key) }
+    }
+
+    /// Ends everything. `ended` is called when the tasks of waits that this has ended are given back.
+    func close(ended: @escaping () -> Void) {
+        self.ended.append(ended)
+        if isClosed { return }
+        isClosed = true
+        keeper.close()
+        for stream in Array(streams.values) {
+            cancel(stream)
+            stream.ended(.failure(settings.error(.closed, "the client was closed", stream.call)))
+        }
+        for pending in Array(inFlight.values) + waiting + Array(pausing.values) where pending.phase != .orphaned {
+            abandon(pending, settings.error(.closed, "the client was closed", pending.call))
+        }
+        waiting = []
+    }
+
+    private func time(in milliseconds: Int64) -> Int64 { clampedSum(now, milliseconds) }
+}
+
+/// The sum of two numbers that are not negative; the largest number if it is too large.
+func clampedSum(_ left: Int64, _ right: Int64) -> Int64 {
+    let (sum, isTooLarge) = left.addingReportingOverflow(right)
+    return isTooLarge ? .max : sum
+}
