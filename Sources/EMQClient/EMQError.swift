@@ -29,6 +29,8 @@ public struct EMQError: Error, Sendable, Equatable, CustomStringConvertible {
         case unexpectedAnswer
         /// An argument, an option or a variable of the environment is wrong. Nothing was sent.
         case invalidArgument
+        /// The task was no longer held when the work on it ended.
+        case leaseLost
         /// The client was closed.
         case closed
     }

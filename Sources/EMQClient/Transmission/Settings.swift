@@ -152,7 +152,7 @@ extension EMQError {
         case .connection, .timeout, .outcomeUnknown: true
         case .refused: status == 408 || status == 429 || (status ?? 0) >= 500
         case .unexpectedAnswer: (status ?? 0) >= 500
-        case .invalidArgument, .closed: false
+        case .invalidArgument, .leaseLost, .closed: false
         }
     }
 }

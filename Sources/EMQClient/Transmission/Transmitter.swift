@@ -66,6 +66,8 @@ final class Transmitter: @unchecked Sendable {
     private var longCount = 0
     private var pausing: [ObjectIdentifier: PendingCall] = [:]
     private var due: [PendingCall] = []
+    private var alarms: [ObjectIdentifier: Alarm] = [:]
+    private var dueAlarms: [Alarm] = []
     private(set) var isClosed = false
     /// Keeps leases; it has timers of its own.
     lazy var keeper = LeaseKeeper(self)
@@ -90,6 +92,20 @@ final class Transmitter: @unchecked Sendable {
     func setTimer(_ source: EventSource, at time: Int64) { loop.loop.setTimer(source, at: time) }
 
     func cancelTimer(_ source: EventSource) { loop.loop.cancelTimer(source) }
+
+    /// Calls `body` on this thread after a pause, unless the client is closed before.
+    func call(afterMilliseconds milliseconds: Int64, _ body: @escaping () -> Void) {
+        let alarm = Alarm(body)
+        alarms[ObjectIdentifier(alarm)] = alarm
+        alarm.transmitter = self
+        loop.loop.updateNow()
+        setTimer(alarm, at: time(in: milliseconds))
+    }
+
+    fileprivate func rings(_ alarm: Alarm) {
+        alarms[ObjectIdentifier(alarm)] = nil
+        dueAlarms.append(alarm)
+    }
 
     // MARK: Requests
 
@@ -223,6 +239,7 @@ final class Transmitter: @unchecked Sendable {
                 }
             })
         while let pending = due.popLast() { review(pending) }
+        while let alarm = dueAlarms.popLast() { alarm.body() }
         keeper.review()
         guard isClosed, inFlight.isEmpty, streams.isEmpty else { return false }
         let ended = ended
@@ -356,6 +373,8 @@ final class Transmitter: @unchecked Sendable {
         if isClosed { return }
         isClosed = true
         keeper.close()
+        for alarm in alarms.values { cancelTimer(alarm) }
+        alarms = [:]
         for stream in Array(streams.values) {
             cancel(stream)
             stream.ended(.failure(settings.error(.closed, "the client was closed", stream.call)))
@@ -367,6 +386,16 @@ final class Transmitter: @unchecked Sendable {
     }
 
     private func time(in milliseconds: Int64) -> Int64 { clampedSum(now, milliseconds) }
+}
+
+/// Something to do later.
+private final class Alarm: EventSource {
+    let body: () -> Void
+    weak var transmitter: Transmitter?
+
+    init(_ body: @escaping () -> Void) { self.body = body }
+
+    override func timerFired() { transmitter?.rings(self) }
 }
 
 /// The sum of two numbers that are not negative; the largest number if it is too large.
