@@ -7,22 +7,26 @@ import functools
 import os
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import _calls as calls
 from . import _calls_manage as manage
 from ._async_connections import AsyncConnection, AsyncPool
-from ._async_iteration import AsyncStop, iterate_async
+from ._async_iteration import AsyncStop, iterate_async, sleep_async
 from ._async_keeper import AsyncKeeper
-from ._call import Call, Failure, Tries
+from ._call import Call, Failure, Pauses, Tries
 from ._client import describe
-from ._errors import ClientClosed, Error
+from ._errors import ClientClosed, ConnectionFailed, Error, UnexpectedAnswer
+from ._events import SILENCE_SECONDS, EventParser, events
 from ._http import Response
 from ._json import Duration
+from ._leases import PASSING_ERRORS, logger
 from ._place import Place
 from ._task import Task
+from ._types_server import Event
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -135,6 +139,32 @@ class AsyncClient:
                     state = Tries(call, tries or self._tries, started, limit)
                 pause = state.pause_after(failure)
             await asyncio.sleep(pause)
+
+    async def _stream(self, call: Call[None]) -> AsyncGenerator[Event, None]:
+        """The events of one stream. Raises `Failure` when it ends."""
+        place, name = self._place, call.name(self._place.name)
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._move_to(loop)
+        deadline = loop.time() + self._timeout
+        connection = await self._pool.take(deadline, name, True)
+        try:
+            request = call.render(place.base_path, place.head)
+            parser = EventParser()
+            async with aclosing(connection.stream(request, deadline, SILENCE_SECONDS, name)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Response):
+                        call.finish(piece, False, self._keeper, place.name)
+                        break
+                    try:
+                        found = parser.feed(piece)
+                    except ValueError as error:
+                        raise Failure(UnexpectedAnswer(f"{name}: {error}", status=200, body=piece), False) from error
+                    for event in found:
+                        yield event
+            raise Failure(ConnectionFailed(f"{name}: the server ended the stream"), False)
+        finally:
+            self._pool.give(connection, True, False)
 
     def forked(self) -> None:
         """Forgets connections and tasks, in a forked process or another loop."""
@@ -262,6 +292,36 @@ class AsyncClient:
         It goes on when the server cannot be reached or refuses requests for now; other errors are raised.
         """
         return iterate_async(self, self._keeper, queues, lease, max, stop, worker)
+
+    def events(self, get: str | Iterable[str], *, interval: Duration | None = None) -> AsyncGenerator[Event, None]:
+        """Watches the server: yields the answers to requests, at first all and then those that change.
+
+        - `get`: the path and query of a GET, such as `/stats/mail`, or up to 16 of them
+        - `interval`: how many seconds lie between two rounds, 1 to 60; by default 1
+
+        It goes on when the server cannot be reached or stops, with all answers anew; other errors are raised. It ends
+        when the client is closed.
+        """
+        call = events(get, interval)
+        return self._events(call)
+
+    async def _events(self, call: Call[None]) -> AsyncGenerator[Event, None]:
+        pauses = Pauses()
+        while not self._closed:
+            try:
+                async with aclosing(self._stream(call)) as found:
+                    async for event in found:
+                        pauses = Pauses()
+                        yield event
+            except ClientClosed:
+                return
+            except Failure as failure:
+                if failure.final or not isinstance(failure.error, PASSING_ERRORS):
+                    raise failure.error from failure.__cause__
+                if self._closed:
+                    return
+                logger.warning("the events have stopped, and begin again: %s", failure.error)
+                await sleep_async(pauses.after(failure.error), lambda: self._closed)
 
 
 def _after_fork() -> None:

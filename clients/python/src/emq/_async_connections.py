@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import AsyncGenerator
 from typing import cast
 
 from ._call import Failure
@@ -12,6 +13,9 @@ from ._connections import GIVE_BACK_SECONDS, LONGEST_IDLE, connecting_failed
 from ._errors import ClientClosed, ConnectionFailed, Timeout, UnexpectedAnswer
 from ._http import MalformedResponse, Response, ResponseParser
 from ._place import Place
+
+MAXIMUM_UNREAD_BYTES = 1 << 20
+"""How much of a stream may wait for its reader."""
 
 
 class AsyncConnection(asyncio.Protocol):
@@ -22,6 +26,7 @@ class AsyncConnection(asyncio.Protocol):
         self.half_closed = False
         self.is_stale = False
         """Whether the connection has ended, or the server has sent something that answers nothing."""
+        self._streams = False
         self._transport: asyncio.Transport | None = None
         self._parser: ResponseParser | None = None
         self._outcome: Response | Exception | None = None
@@ -47,6 +52,38 @@ class AsyncConnection(asyncio.Protocol):
         error = UnexpectedAnswer(f"{name}: {outcome}", status=parser.status, body=bytes(parser.body[:1000]))
         raise Failure(error, True)
 
+    async def stream(
+        self, request: bytes, deadline: float, silence: float, name: str
+    ) -> AsyncGenerator[bytes | Response, None]:
+        """Sends a request, and yields the body of its response piece by piece, if its status is 200.
+
+        `silence` is after how many seconds without a byte the connection counts as broken. The last thing that it yields
+        is the response, when it has ended; its body is there if the status was another one. Raises `Failure`.
+        """
+        assert self._transport is not None
+        loop = asyncio.get_running_loop()
+        parser = self._parser = ResponseParser(streaming=True)
+        self._outcome, self._streams = None, True
+        self._transport.write(request)
+        while True:
+            if not parser.body:
+                await self._receive(deadline)
+            if parser.status == 200 and parser.body:
+                piece = bytes(parser.body)
+                parser.body.clear()
+                self._transport.resume_reading()
+                yield piece
+                deadline = loop.time() + silence
+                continue
+            outcome = await self._receive(loop.time())
+            if isinstance(outcome, Response):
+                yield outcome
+                return
+            if isinstance(outcome, Exception):
+                raise Failure(ConnectionFailed(f"{name}: the connection broke: {outcome}"), False) from outcome
+            if loop.time() >= deadline:
+                raise Failure(Timeout(f"{name}: nothing came in time"), False)
+
     async def read_on(self) -> Response | None:
         """What the server answered to a wait that was cancelled; None if nothing whole came in time."""
         self.end_wait()
@@ -61,7 +98,7 @@ class AsyncConnection(asyncio.Protocol):
         connection = cast("socket.socket | None", self._transport.get_extra_info("socket"))
         try:
             if connection is not None:
-                connection.shutdown(socket.SHUT_WR)
+                connection.shutdown(socket.SHUT_RDWR if self._streams else socket.SHUT_WR)
         except OSError:
             pass
 
@@ -107,6 +144,11 @@ class AsyncConnection(asyncio.Protocol):
             return
         if response is not None:
             self._end(response)
+        elif self._streams:
+            if self._waiter is not None:
+                _wake(self._waiter)
+            if self._transport is not None and len(self._parser.body) > MAXIMUM_UNREAD_BYTES:
+                self._transport.pause_reading()
 
     def eof_received(self) -> None:
         self.is_stale = True

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol, TypeVar
 
 from . import _calls as calls
 from ._async_keeper import AsyncKeeper
-from ._call import FIRST_PAUSE, LONGEST_PAUSE, Call
+from ._call import Call, Pauses
 from ._connections import STOP_CHECKS
-from ._errors import ClientClosed, Unavailable
+from ._errors import ClientClosed
 from ._iteration import POLL_SECONDS, worker_name
 from ._json import Duration
 from ._leases import PASSING_ERRORS, logger
@@ -56,7 +55,7 @@ def iterate_async(
 async def _iterate(
     client: AsyncWaiter, keeper: AsyncKeeper, call: Call[TakenTasks], stop: AsyncStop | None
 ) -> AsyncGenerator[Task, None]:
-    pause = FIRST_PAUSE
+    pauses = Pauses()
 
     def ends() -> bool:
         return client.closed or _is_set(stop)
@@ -64,21 +63,14 @@ async def _iterate(
     while not ends():
         try:
             taken = await (client.run(call) if stop is None else _wait_until(client, keeper, call, stop))
-            pause = FIRST_PAUSE
+            pauses = Pauses()
         except ClientClosed:
             return
         except PASSING_ERRORS as error:
             if ends():
                 return
             logger.warning("cannot take tasks, and try again: %s", error)
-            seconds = random.uniform(0, pause)
-            if isinstance(error, Unavailable) and error.retry_after is not None:
-                seconds += min(error.retry_after, LONGEST_PAUSE)
-            pause = min(pause * 2, LONGEST_PAUSE)
-            loop = asyncio.get_running_loop()
-            until = loop.time() + seconds
-            while (left := until - loop.time()) > 0 and not ends():
-                await asyncio.sleep(min(left, STOP_CHECKS))
+            await sleep_async(pauses.after(error), ends)
             continue
         keeper.hold(taken)
         try:
@@ -129,3 +121,11 @@ async def _give_back(keeper: AsyncKeeper, waiting: asyncio.Task[TakenTasks]) -> 
     if not waiting.cancelled() and waiting.exception() is None:
         keeper.hold(waiting.result())
         await keeper.release_waiting(waiting.result())
+
+
+async def sleep_async(seconds: float, ends: Callable[[], bool]) -> None:
+    """Sleeps, unless it should end before."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while (left := until - loop.time()) > 0 and not ends():
+        await asyncio.sleep(min(left, STOP_CHECKS))

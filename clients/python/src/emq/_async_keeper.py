@@ -115,23 +115,25 @@ class AsyncKeeper(AsyncHolder):
             return not interrupted
         call = report(task, error)
         if interrupted:
-            work = self._report(task, call, min(_INTERRUPTED_SECONDS, self._runner.timeout), None)
+            work = self._report(task, error, call, min(_INTERRUPTED_SECONDS, self._runner.timeout), None)
         else:
-            work = self._report(task, call, report_seconds(task, self._runner.timeout), 1_000_000)
+            work = self._report(task, error, call, report_seconds(task, self._runner.timeout), 1_000_000)
         # A cancellation that comes now must not undo what is done.
         await asyncio.shield(self.in_background(work))
         return not interrupted
 
-    async def _report(self, task: Task, call: Call[Any], timeout: float, tries: int | None) -> None:
+    async def _report(
+        self, task: Task, error: BaseException | None, call: Call[Any], timeout: float, tries: int | None
+    ) -> None:
         try:
             reported(task, (await self._runner.run(call, timeout=timeout, tries=tries))["missing"])
         except Error as problem:
-            second = second_report(task, problem)
+            second = second_report(task, error, problem)
             if second is not None:
                 try:
                     await self._runner.run(second, timeout=timeout)
                 except Error as other:
-                    second_report(task, other)
+                    second_report(task, error, other)
 
     # MARK: Leases
 

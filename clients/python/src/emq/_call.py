@@ -204,3 +204,20 @@ class Tries:
             # What the failure came from is the error itself.
             raise error from error.__cause__
         return pause
+
+
+class Pauses:
+    """Growing pauses, with jitter, for loops that go on for ever."""
+
+    __slots__ = ("_longest",)
+
+    def __init__(self) -> None:
+        self._longest = FIRST_PAUSE
+
+    def after(self, error: Error) -> float:
+        """How many seconds to wait after an error."""
+        pause = random.uniform(0, self._longest)
+        self._longest = min(self._longest * 2, LONGEST_PAUSE)
+        if isinstance(error, ServerError) and error.retry_after is not None:
+            pause += min(error.retry_after, LONGEST_PAUSE)
+        return pause

@@ -7,22 +7,25 @@ import inspect
 import os
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from threading import Event as ThreadEvent
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import _calls as calls
 from . import _calls_manage as manage
-from ._call import Call, Failure, Tries
+from ._call import Call, Failure, Pauses, Tries
 from ._connections import Pool
-from ._errors import ClientClosed, Error
+from ._errors import ClientClosed, ConnectionFailed, Error, UnexpectedAnswer
+from ._events import SILENCE_SECONDS, EventParser, events
 from ._http import Response
 from ._json import Duration
 from ._keeper import Keeper
-from ._iteration import iterate
+from ._leases import PASSING_ERRORS, logger
+from ._iteration import iterate, sleep
 from ._place import Place
 from ._task import Task
+from ._types_server import Event
 
 if TYPE_CHECKING:
     from ._async_client import AsyncClient
@@ -166,6 +169,29 @@ class Client:
                 raise ClientClosed(f"{call.name(place.name)}: stopped")
             time.sleep(pause)
 
+    def _stream(self, call: Call[None]) -> Generator[Event, None, None]:
+        """The events of one stream. Raises `Failure` when it ends, but when the client is closed."""
+        place, name = self._place, call.name(self._place.name)
+        deadline = time.monotonic() + self._timeout
+        connection = self._pool.take(deadline, name, True)
+        try:
+            request = call.render(place.base_path, place.head)
+            pieces = connection.stream(request, deadline, SILENCE_SECONDS, name)
+            parser = EventParser()
+            while True:
+                try:
+                    piece = next(pieces)
+                except StopIteration as end:
+                    call.finish(end.value, False, self._keeper, place.name)
+                    raise Failure(ConnectionFailed(f"{name}: the server ended the stream"), False) from None
+                try:
+                    found = parser.feed(piece)
+                except ValueError as error:
+                    raise Failure(UnexpectedAnswer(f"{name}: {error}", status=200, body=piece), False) from error
+                yield from found
+        finally:
+            self._pool.give(connection, True, False)
+
     def forked(self) -> None:
         """Forgets connections and tasks, in a forked process."""
         self._pool.reset()
@@ -283,6 +309,35 @@ class Client:
         It goes on when the server cannot be reached or refuses requests for now; other errors are raised.
         """
         return iterate(self, self._keeper, queues, lease, max, stop, worker)
+
+    def events(self, get: str | Iterable[str], *, interval: Duration | None = None) -> Generator[Event, None, None]:
+        """Watches the server: yields the answers to requests, at first all and then those that change.
+
+        - `get`: the path and query of a GET, such as `/stats/mail`, or up to 16 of them
+        - `interval`: how many seconds lie between two rounds, 1 to 60; by default 1
+
+        It goes on when the server cannot be reached or stops, with all answers anew; other errors are raised. It ends
+        when the client is closed.
+        """
+        call = events(get, interval)
+        return self._events(call)
+
+    def _events(self, call: Call[None]) -> Generator[Event, None, None]:
+        pauses = Pauses()
+        while not self._closed:
+            try:
+                for event in self._stream(call):
+                    pauses = Pauses()
+                    yield event
+            except ClientClosed:
+                return
+            except Failure as failure:
+                if failure.final or not isinstance(failure.error, PASSING_ERRORS):
+                    raise failure.error from failure.__cause__
+                if self._closed:
+                    return
+                logger.warning("the events have stopped, and begin again: %s", failure.error)
+                sleep(pauses.after(failure.error), lambda: self._closed)
 
 
 def _after_fork() -> None:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from ._call import Failure
 from ._errors import ClientClosed, ConnectionFailed, Timeout, UnexpectedAnswer
@@ -37,12 +37,13 @@ def connecting_failed(error: Exception, name: str, place: Place) -> Failure:
 class Connection:
     """One connection to the server, for one request at a time."""
 
-    __slots__ = ("half_closed", "idle_since", "_parser", "_poll", "_socket", "_timeout")
+    __slots__ = ("half_closed", "idle_since", "_is_stream", "_parser", "_poll", "_socket", "_timeout")
 
     def __init__(self, place: Place, timeout: float) -> None:
         """Connects. Raises `OSError`."""
         self.idle_since = 0.0
         self.half_closed = False
+        self._is_stream = False
         self._parser = ResponseParser()
         self._timeout = timeout
         if place.socket_path is not None:
@@ -136,7 +137,7 @@ class Connection:
         self.half_closed = True
         try:
             # Not SSLSocket's own, after which nothing could be read.
-            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR if self._is_stream else socket.SHUT_WR)
         except OSError:
             pass
 
@@ -155,6 +156,34 @@ class Connection:
         except (OSError, MalformedResponse):
             pass
         return None
+
+    def stream(self, request: bytes, deadline: float, silence: float, name: str) -> Generator[bytes, None, Response]:
+        """Sends a request, and yields the body of its response piece by piece, if its status is 200.
+
+        `silence` is after how many seconds without a byte the connection counts as broken. Returns the response when it
+        has ended; its body is there if the status was another one. Raises `Failure`.
+        """
+        parser = ResponseParser(streaming=True)
+        self._is_stream = True
+        try:
+            self._set_timeout(deadline - time.monotonic())
+            self._socket.sendall(request)
+            while True:
+                data = self._socket.recv(65_536)
+                response = parser.feed(data) if data else parser.end()
+                if parser.status == 200 and parser.body:
+                    self._set_timeout(silence)
+                    piece = bytes(parser.body)
+                    parser.body.clear()
+                    yield piece
+                if response is not None:
+                    return response
+        except TimeoutError:
+            raise Failure(Timeout(f"{name}: nothing came in time"), False) from None
+        except MalformedResponse as error:
+            raise Failure(ConnectionFailed(f"{name}: {error}"), False) from None
+        except OSError as error:
+            raise Failure(ConnectionFailed(f"{name}: the connection broke: {error}"), False) from error
 
     def close(self) -> None:
         """Closes the connection, without a word to the server, which other processes may talk to by it."""

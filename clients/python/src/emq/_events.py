@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
+from ._call import Answer, Call
 from ._json import Duration, decode, seconds
 from ._types_server import Event
 
@@ -17,15 +18,21 @@ MAXIMUM_EVENT_BYTES = 256 << 20
 _NAME = re.compile(rb"([0-9]{1,2})(?:/([0-9]{3}))?").fullmatch
 
 
-def stream_path(get: str | Iterable[str], interval: Duration | None) -> str:
-    """The path of a stream of the answers to some requests."""
+def events(get: str | Iterable[str], interval: Duration | None) -> Call[None]:
+    """The request for a stream of the answers to some requests."""
     paths = [get] if isinstance(get, str) else list(get)
     if not paths:
         raise ValueError("name at least one path to watch")
     query = [f"get={quote(path, safe='')}" for path in paths]
     if interval is not None:
         query.append(f"interval={seconds(interval, 'interval'):g}")
-    return "/events?" + "&".join(query)
+    # A stream lasts as long as a wait, at least for the number of connections that waits may have.
+    return Call("GET", "/events?" + "&".join(query), _ended, waits=SILENCE_SECONDS)
+
+
+def _ended(answer: Answer) -> None:
+    if not answer.fields.get("content-type", "").startswith("text/event-stream"):
+        raise ValueError("the answer is no stream of events")
 
 
 class EventParser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 import threading
 import time
@@ -11,8 +10,9 @@ from collections.abc import Callable, Generator
 from typing import Protocol, TypeVar
 
 from . import _calls as calls
-from ._call import FIRST_PAUSE, LONGEST_PAUSE, Call
-from ._errors import ClientClosed, Unavailable
+from ._call import Call, Pauses
+from ._connections import STOP_CHECKS
+from ._errors import ClientClosed
 from ._json import Duration
 from ._keeper import Keeper
 from ._leases import PASSING_ERRORS, logger
@@ -22,8 +22,6 @@ T = TypeVar("T")
 
 POLL_SECONDS = 30.0
 """How long one wait lasts: short enough for proxies, which end connections that are silent for a minute."""
-
-_SLEEP = 0.2
 
 
 class Waiter(Protocol):
@@ -63,7 +61,7 @@ def iterate(
 def _iterate(
     client: Waiter, keeper: Keeper, call: Call[TakenTasks], stop: Callable[[], bool] | None
 ) -> Generator[Task, None, None]:
-    pause = FIRST_PAUSE
+    pauses = Pauses()
 
     def ends() -> bool:
         return client.closed or (stop is not None and stop())
@@ -71,20 +69,14 @@ def _iterate(
     while not ends():
         try:
             taken = client.run(call, stop=stop)
-            pause = FIRST_PAUSE
+            pauses = Pauses()
         except ClientClosed:
             return
         except PASSING_ERRORS as error:
             if ends():
                 return
             logger.warning("cannot take tasks, and try again: %s", error)
-            wait = random.uniform(0, pause)
-            if isinstance(error, Unavailable) and error.retry_after is not None:
-                wait += min(error.retry_after, LONGEST_PAUSE)
-            pause = min(pause * 2, LONGEST_PAUSE)
-            until = time.monotonic() + wait
-            while (left := until - time.monotonic()) > 0 and not ends():
-                time.sleep(min(left, _SLEEP))
+            sleep(pauses.after(error), ends)
             continue
         keeper.hold(taken)
         try:
@@ -95,3 +87,10 @@ def _iterate(
                     yield task
         finally:
             keeper.release_waiting(taken)
+
+
+def sleep(seconds: float, ends: Callable[[], bool]) -> None:
+    """Sleeps, unless it should end before."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not ends():
+        time.sleep(min(left, STOP_CHECKS))

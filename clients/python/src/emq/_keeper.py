@@ -94,12 +94,12 @@ class Keeper(BlockingHolder):
         try:
             reported(task, runner.run(call, timeout=timeout, tries=tries)["missing"])
         except Error as problem:
-            second = second_report(task, problem)
+            second = second_report(task, error, problem)
             if second is not None:
                 try:
                     runner.run(second, timeout=timeout)
                 except Error as other:
-                    second_report(task, other)
+                    second_report(task, error, other)
         return not interrupted
 
     def _add(self, task: Task) -> None:

@@ -120,8 +120,9 @@ def report(task: Task, error: BaseException | None) -> Call[Any]:
         try:
             return calls.ack(task, task.result, log=_bounded_log(task))
         except (TypeError, ValueError) as problem:
-            # A result that is no JSON is a failure of the work.
-            error = problem
+            # The work is done. Another attempt would do it again, and end in the same way.
+            logger.error("%r: dead, because its result is no JSON", task, exc_info=problem)
+            return calls.nak(task, f"the result is no JSON: {problem}", dead=True)
     log = _bounded_log(task)
     if is_interruption(error):
         return calls.nak(task, release=True)
@@ -146,14 +147,18 @@ def reported(task: Task, missing: Sequence[str]) -> None:
         lose(task)
 
 
-def second_report(task: Task, problem: Error) -> Call[Any] | None:
-    """What to report after the server refused the first report, such as a result that is too large."""
+def second_report(task: Task, error: BaseException | None, problem: Error) -> Call[Any] | None:
+    """What to report after the server refused the first report, such as a result that is too large.
+
+    `error` is how the work ended, and `problem` what the server says. None if no report can succeed.
+    """
     if isinstance(problem, PASSING_ERRORS):
         task.lost = True
         logger.error("%r: the server cannot be told how the task ended, so it comes again: %s", task, problem)
         return None
     logger.error("%r: the server does not accept how the task ended: %s", task, problem)
-    return calls.nak(task, str(problem))
+    # With a refused result, another attempt would do the work again, and end in the same way.
+    return calls.nak(task, f"the server refuses how the task ended: {problem}", dead=error is None)
 
 
 def now() -> float:
