@@ -19,7 +19,7 @@ def run(program):
         pictures["photos/it's a trip/$(high) one.jpg"] = ("300x600", "160 320")
         pictures["photos/it's a trip/small.jpg"] = ("100x80", "100 80")
         for path, (size, _) in pictures.items():
-            emq.run(["convert", "-size", size, "plasma:red-blue", path])
+            emq.run(["convert", "-size", size, "gradient:red-blue", path])
         (emq.folder / "photos" / "notes.jpg").write_text("not a picture\n")
 
         emq.run(add)
