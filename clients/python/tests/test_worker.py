@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +209,68 @@ def test_the_task_of_a_process_that_dies_has_failed(folder: Path, emq_client: em
         worker.signal()
         assert worker.end() == 0
         assert "a worker process was ended by SIGKILL; starting another" in worker.log
+
+
+@pytest.mark.parametrize("pool", ["threads", "asyncio"])
+def test_a_test_can_work_in_its_own_process(pool: Any, emq_client: emq.Client) -> None:
+    app = emq.App()
+
+    @app.task(keep=60)
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    @app.task(keep=60, max_retries=0)
+    async def fail() -> None:
+        raise ValueError("no such person")
+
+    sum, failure = add.enqueue(1, 2), fail.enqueue()
+    app.work(exit_when_empty=True, pool=pool)
+    assert sum.result(0) == 3
+    with pytest.raises(emq.TaskFailed, match="ValueError: no such person"):
+        failure.result(0)
+
+    async def main() -> int:
+        handle = await add.enqueue_async(3, 4)
+        await app.work_async(exit_when_empty=True, pool=pool, queues=["default"], jobs=2)
+        return await handle.result_async(0)
+
+    assert asyncio.run(main()) == 7
+
+
+def test_a_worker_that_is_cancelled_gives_its_tasks_back(folder: Path, emq_client: emq.Client) -> None:
+    app = emq.App()
+    begun = threading.Event()
+
+    @app.task()
+    async def forever() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    handle = forever.enqueue()
+
+    async def main() -> None:
+        working = asyncio.ensure_future(app.work_async())
+        await asyncio.to_thread(begun.wait, 60)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+
+    asyncio.run(main())
+    record = emq_client.task(handle.id)
+    assert (record["state"], record.get("retries", 0)) == ("ready", 0)
+
+
+def test_wrong_arguments_of_work(emq_client: emq.Client) -> None:
+    app = emq.App()
+    with pytest.raises(ValueError, match="no tasks"):
+        app.work()
+    app.task()(print_nothing)
+    with pytest.raises(ValueError, match="at least 1"):
+        app.work(jobs=0)
+    with pytest.raises(ValueError, match="pool must be"):
+        app.work(pool="processes")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="list of names"):
+        app.work(queues="default")
+
+
+def print_nothing() -> None: ...

@@ -13,7 +13,7 @@ with emq.Client("http://localhost:8080") as client:
 `AsyncClient` is the same for asyncio. `docs/python.md` in the repository of emq explains both.
 """
 
-from ._app import App, BoundCall, FunctionOptions, TaskFunction, TaskOptions
+from ._app import App
 from ._async_client import AsyncClient
 from ._call import DEFAULT, Default
 from ._client import Client
@@ -45,6 +45,7 @@ from ._errors import (
     UnexpectedAnswer,
 )
 from ._execution import current_task
+from ._function import BoundCall, FunctionOptions, TaskFunction, TaskOptions
 from ._handle import Handle, TaskFailed
 from ._new_task import NewTask
 from ._task import Dead, Outcome, Release, Retry, TakenTasks, Task

@@ -3,174 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from ._async_client import AsyncClient
 from ._client import Client
-from ._content import Call, NotACall, decode, encode
-from ._handle import Handle
-from ._new_task import NewTask
+from ._content import Call, NotACall, decode
+from ._function import OPTIONS_OF_ONE_CALL, FunctionOptions, TaskFunction, TaskOptions, check_options
+from ._pools import LoopPool, ThreadPool
+from ._worker import Worker, WorkerOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._json import Duration, Time
-    from ._types import Backoff, Enqueued, OnConflict
-
 P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
-
-
-class FunctionOptions(TypedDict, total=False):
-    """What `@app.task` may say about the tasks of a function; `docs/api.md` explains each option under /enqueue. What is
-    not said here, the queue's configuration says."""
-
-    queue: str
-    delay: Duration
-    priority: int
-    max_retries: int | None
-    max_crashes: int | None
-    backoff: float | Backoff
-    unique_for: Duration
-    on_conflict: OnConflict
-    keep: Duration
-    metadata: Mapping[str, str]
-    lease: Duration
-    expiry: Duration | None
-
-
-class TaskOptions(FunctionOptions, total=False):
-    """What `options` may say about one task."""
-
-    eta: Time
-    key: str
-
-
-# A TypedDict's own annotations do not have those that it inherits, in Python 3.10.
-_OPTIONS = FunctionOptions.__annotations__.keys() | TaskOptions.__annotations__.keys()
-_OPTIONS_OF_ONE_CALL = _OPTIONS - FunctionOptions.__annotations__.keys()
-
-
-class BoundCall(Generic[T]):
-    """A call of a function that `enqueue_many` can enqueue. `bind` of a task's function makes it."""
-
-    __slots__ = ("content", "function", "options")
-
-    def __init__(self, function: TaskFunction[..., Any, T], content: dict[str, Any], options: TaskOptions) -> None:
-        self.function = function
-        self.content = content
-        self.options = options
-
-
-class TaskFunction(Generic[P, R, T]):
-    """A function that can be a task. Calling it runs it here and now; `enqueue` has a worker run it.
-
-    `P` are its parameters, `R` is what a call returns, and `T` is the task's result: for `async def`, calls return a
-    coroutine of the result.
-    """
-
-    def __init__(self, app: App, function: Callable[P, R], name: str, options: TaskOptions) -> None:
-        functools.update_wrapper(self, function)
-        self.app = app
-        self.name = name
-        """What the function is called in the content of its tasks."""
-        self.function = function
-        """The function itself."""
-        self.is_async = inspect.iscoroutinefunction(function)
-        self._signature = inspect.signature(function)
-        self._options = options
-
-    @property
-    def queue(self) -> str:
-        """The queue of the function's tasks."""
-        return self._options.get("queue", "default")
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Runs the function here, without any task."""
-        return self.function(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<task {self.name} in queue {self.queue}>"
-
-    def options(self, **options: Unpack[TaskOptions]) -> TaskFunction[P, R, T]:
-        """The same function with other options, as in `send.options(delay=30).enqueue(to=1)`. `None` for an option that
-        may be none is a value of its own: `max_retries=None` allows any number."""
-        _check_options(options)
-        return TaskFunction(self.app, self.function, self.name, {**self._options, **options})
-
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall[T]:
-        """A call for `enqueue_many`. Raises TypeError or ValueError if the arguments do not fit the function, or do not
-        survive JSON."""
-        return BoundCall(self, self._content(args, kwargs), self._options)
-
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[T]:
-        """Enqueues a call of the function, and returns a handle with the task's `id`.
-
-        Raises TypeError or ValueError if the arguments do not fit the function, or do not survive JSON: nothing is sent
-        then. Raises the errors of `Client.enqueue`.
-        """
-        content = self._content(args, kwargs)
-        client = self.app.client
-        queue, options = self._split()
-        enqueued = client.enqueue(queue, content, **options)
-        return Handle(self.app, self.name, enqueued.id, enqueued.existing)
-
-    async def enqueue_async(self, *args: P.args, **kwargs: P.kwargs) -> Handle[T]:
-        """The same as `enqueue`, for asyncio."""
-        content = self._content(args, kwargs)
-        client = self.app.async_client
-        queue, options = self._split()
-        enqueued = await client.enqueue(queue, content, **options)
-        return Handle(self.app, self.name, enqueued.id, enqueued.existing)
-
-    def enqueue_many(self, calls: Iterable[BoundCall[T]]) -> list[Handle[T]]:
-        """Enqueues many calls of this function by one request: `send.enqueue_many(send.bind(to=n) for n in range(9))`.
-        Calls may have options of their own: `send.options(priority=5).bind(to=1)`. Either all are enqueued or none."""
-        tasks = self._tasks(calls)
-        if not tasks:
-            return []
-        return self._handles(self.app.client.enqueue_many(self.queue, tasks))
-
-    async def enqueue_many_async(self, calls: Iterable[BoundCall[T]]) -> list[Handle[T]]:
-        """The same as `enqueue_many`, for asyncio."""
-        tasks = self._tasks(calls)
-        if not tasks:
-            return []
-        return self._handles(await self.app.async_client.enqueue_many(self.queue, tasks))
-
-    def _content(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        try:
-            self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.name}: {error}") from None
-        return encode(self.name, args, kwargs)
-
-    def _split(self) -> tuple[str, dict[str, Any]]:
-        options: dict[str, Any] = dict(self._options)
-        return options.pop("queue", "default"), options
-
-    def _tasks(self, calls: Iterable[BoundCall[T]]) -> list[NewTask]:
-        tasks: list[NewTask] = []
-        for call in calls:
-            if call.function.name != self.name or call.function.app is not self.app:
-                raise ValueError(f"this is a call of {call.function.name}; enqueue it with that function")
-            options: dict[str, Any] = dict(call.options)
-            queue = options.pop("queue", "default")
-            if queue != self.queue:
-                raise ValueError(f"a call for the queue {queue} is among those for {self.queue}; enqueue it by itself")
-            tasks.append(NewTask(call.content, **options))
-        return tasks
-
-    def _handles(self, enqueued: Iterable[Enqueued]) -> list[Handle[T]]:
-        return [Handle(self.app, self.name, item.id, item.existing) for item in enqueued]
 
 
 class App:
@@ -209,9 +61,9 @@ class App:
         """
         if function is not None:
             raise TypeError("write @app.task() with parentheses, and the queue as queue=…")
-        for option in _OPTIONS_OF_ONE_CALL.intersection(options):
+        for option in OPTIONS_OF_ONE_CALL.intersection(options):
             raise TypeError(f"{option} belongs to one call: use options({option}=…).enqueue(…)")
-        _check_options(options)
+        check_options(options)
         return TaskDecorator(self, name, cast("TaskOptions", options))
 
     @property
@@ -243,6 +95,75 @@ class App:
                     f"{_place_of(function.function)}; give one of them another name=…"
                 )
             self._functions[function.name] = function
+
+    # MARK: Working
+
+    def work(
+        self,
+        *,
+        jobs: int = 1,
+        pool: Literal["threads", "asyncio"] = "threads",
+        queues: Sequence[str] | None = None,
+        lease: float | None = None,
+        grace: float = 25.0,
+        exit_when_empty: bool | float = False,
+        max_tasks: int | None = None,
+        max_time: float | None = None,
+    ) -> None:
+        """Does tasks in this process, as `python -m emq work` does, whose options these are; durations are in seconds. In
+        the main thread, it handles SIGTERM, SIGINT and SIGHUP. `app.work(exit_when_empty=True)` is for tests.
+
+        Raises the error of a server that refuses the worker.
+        """
+        options = self._worker_options(jobs, queues, lease, grace, exit_when_empty, max_tasks, max_time)
+        options.handles_signals = True
+        asyncio.run(self._work(options, pool))
+
+    async def work_async(
+        self,
+        *,
+        jobs: int = 1,
+        pool: Literal["threads", "asyncio"] = "asyncio",
+        queues: Sequence[str] | None = None,
+        lease: float | None = None,
+        grace: float = 25.0,
+        exit_when_empty: bool | float = False,
+        max_tasks: int | None = None,
+        max_time: float | None = None,
+    ) -> None:
+        """The same as `work`, in the running event loop, without signals. If it is cancelled, it gives its tasks back.
+        Coroutines run in a loop of their own, as everywhere."""
+        options = self._worker_options(jobs, queues, lease, grace, exit_when_empty, max_tasks, max_time)
+        await self._work(options, pool)
+
+    def _worker_options(
+        self,
+        jobs: int,
+        queues: Sequence[str] | None,
+        lease: float | None,
+        grace: float,
+        exit_when_empty: bool | float,
+        max_tasks: int | None,
+        max_time: float | None,
+    ) -> WorkerOptions:
+        if isinstance(queues, str):
+            raise TypeError("queues must be a list of names")
+        names: list[tuple[str, int | None]] = [(queue, None) for queue in queues or ()]
+        names = names or [(queue, 1) for queue in self.queues]
+        if not names:
+            raise ValueError("the app has no tasks, so there is no queue to work on")
+        if jobs < 1 or (max_tasks is not None and max_tasks < 1):
+            raise ValueError("jobs and max_tasks must be at least 1")
+        idle = None if exit_when_empty is False else float(exit_when_empty) if exit_when_empty is not True else 0.0
+        return WorkerOptions(jobs, names, lease, grace, idle, max_tasks, max_time)
+
+    async def _work(self, options: WorkerOptions, pool: str) -> None:
+        if pool not in ("threads", "asyncio"):
+            raise ValueError(f"pool must be threads or asyncio, not {pool!r}; for processes, use python -m emq work")
+        worker = Worker(self, options, LoopPool if pool == "asyncio" else ThreadPool)
+        await worker.run()
+        if worker.error is not None:
+            raise worker.error
 
     # MARK: Clients
 
@@ -290,7 +211,7 @@ class TaskDecorator:
         self._app, self._name, self._options = app, name, options
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]
+    def __call__(
         self, function: Callable[P, Coroutine[Any, Any, T]]
     ) -> TaskFunction[P, Coroutine[Any, Any, T], T]: ...
 
@@ -302,18 +223,9 @@ class TaskDecorator:
             raise TypeError(f"{function!r} is no function")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function.__qualname__} is a generator, which cannot be a task")
-        made = TaskFunction(self._app, function, self._name or _name_of(function), self._options)
+        made: TaskFunction[..., Any, Any] = TaskFunction(self._app, function, self._name or _name_of(function), self._options)
         self._app.register(made)
         return made
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    for option in options:
-        if option not in _OPTIONS:
-            raise TypeError(f"there is no option {option!r}; there are: {', '.join(sorted(_OPTIONS))}")
-    queue = options.get("queue", "default")
-    if not isinstance(queue, str) or not queue:
-        raise TypeError(f"queue must be the name of a queue, not {queue!r}")
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -11,11 +11,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ._target import TargetError, load
 from ._version import VERSION
-from ._worker import WRONG, Worker, WorkerOptions, default_name
+from ._worker import Worker, WorkerOptions, default_name
 
 if TYPE_CHECKING:
     from ._app import App

@@ -46,9 +46,11 @@ def decode(content: object) -> Call:
     """The call that a task stands for. Raises NotACall if its content is something else."""
     if isinstance(content, dict):
         fields = cast("dict[str, Any]", content)
-        name, args, kwargs = fields.get("task"), fields.get("args", []), fields.get("kwargs", {})
+        name: object = fields.get("task")
+        args: Any = fields.get("args", [])
+        kwargs: Any = fields.get("kwargs", {})
         if isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict):
-            return Call(name, cast("list[Any]", args), cast("dict[str, Any]", kwargs))
+            return Call(name, args, kwargs)
     raise NotACall(
         'the content is no call of a function: it must be {"task": "name", "args": [...], "kwargs": {...}}'
     )
@@ -74,10 +76,10 @@ def _check(value: object, place: str, depth: int) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{place} is {value}, which JSON does not have")
     elif isinstance(value, list):
-        for index, item in enumerate(cast("list[Any]", value)):
+        for index, item in enumerate(cast("list[object]", value)):
             _check(item, f"{place}[{index}]", depth + 1)
     elif isinstance(value, dict):
-        for key, item in cast("dict[Any, Any]", value).items():
+        for key, item in cast("dict[object, object]", value).items():
             if not isinstance(key, str):
                 raise TypeError(f"{place} has the key {key!r}; in JSON, keys are strings")
             _check(item, f"{place}[{key!r}]", depth + 1)

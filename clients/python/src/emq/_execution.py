@@ -13,7 +13,8 @@ from ._content import Call, NotACall, result_of
 from ._task import Dead, Release, Retry, bounded_error, description
 
 if TYPE_CHECKING:
-    from ._app import App, TaskFunction
+    from ._app import App
+    from ._function import TaskFunction
     from ._task import Task
 
 logger = logging.getLogger("emq.worker")

@@ -70,13 +70,13 @@ class Handle(Generic[T]):
             if _has_ended(answer):
                 break
             self._check(deadline, timeout)
-        error = None
+        reason: str | None = None
         if answer["state"] == "dead":
             try:
-                error = self._app.client.task(self.id).get("error")
+                reason = self._app.client.task(self.id).get("error")
             except Error:
                 pass
-        return self._value(answer, error)
+        return self._value(answer, reason)
 
     async def result_async(self, timeout: float | None = None) -> T:
         """The same as `result`, for asyncio."""
@@ -90,13 +90,13 @@ class Handle(Generic[T]):
             if _has_ended(answer):
                 break
             self._check(deadline, timeout)
-        error = None
+        reason: str | None = None
         if answer["state"] == "dead":
             try:
-                error = (await self._app.async_client.task(self.id)).get("error")
+                reason = (await self._app.async_client.task(self.id)).get("error")
             except Error:
                 pass
-        return self._value(answer, error)
+        return self._value(answer, reason)
 
     def _value(self, answer: Result, error: str | None) -> T:
         state = answer["state"]

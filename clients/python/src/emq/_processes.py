@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ._content import NotACall, decode
 from ._execution import Ending, logger, run
 from ._pools import Pool
 from ._task import Task
@@ -182,8 +183,14 @@ def _end_text(status: int) -> str:
 
 
 def _name_in(task: Task) -> str | None:
-    name = task.content.get("task") if isinstance(task.content, dict) else None
-    return name if isinstance(name, str) else None
+    try:
+        return decode(task.content).name
+    except NotACall:
+        return None
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    pass
 
 
 def main(target: str, descriptor: int) -> None:
@@ -192,7 +199,7 @@ def main(target: str, descriptor: int) -> None:
 
     # The worker decides when a child ends. A handler, unlike SIG_IGN, is not inherited by programs that a function runs.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _do_nothing)
     os.set_inheritable(descriptor, False)
     connection = socket.socket(fileno=descriptor)
     lines = connection.makefile("rb")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -21,16 +21,17 @@ def emq_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     A mark passes arguments: `@pytest.mark.emq_server(arguments=["--max-memory", "64M"])`.
     """
     # Tests that need no server do not pay for the import.
-    from .testing import Server, ServerFailed, _Environment
+    from .testing import Server, ServerEnvironment, ServerFailed
 
-    mark = request.node.get_closest_marker("emq_server")
+    item = cast("pytest.Item", request.node)  # pyright: ignore[reportUnknownMemberType]
+    mark = item.get_closest_marker("emq_server")
     try:
         server = Server(**(mark.kwargs if mark else {})).start()
     except ServerFailed as error:
         pytest.fail(str(error), pytrace=False)
-    request.node.stash[_KEY] = server
+    item.stash[_KEY] = server
     try:
-        with _Environment(server):
+        with ServerEnvironment(server):
             yield server
     finally:
         server.kill()

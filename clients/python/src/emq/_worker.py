@@ -6,6 +6,7 @@ It is one event loop. Signals, leases, the wait for tasks and the reports are co
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import signal
@@ -24,7 +25,7 @@ from ._reports import Pauses, Reports, is_away
 
 if TYPE_CHECKING:
     from ._app import App
-    from ._task import Task
+    from ._task import TakenTasks, Task
 
 DONE, FAILED, WRONG, NOT_ALLOWED = 0, 1, 2, 4
 
@@ -85,9 +86,11 @@ class Worker:
         self._asked_at: float | None = None
         self._started_at = self._idle_since = time.monotonic()
         self._empty_wait = _EMPTY_WAIT_SECONDS[0]
-        self._wait: asyncio.Future[list[Task]] | None = None
+        self._wait: asyncio.Future[TakenTasks] | None = None
         self._wait_is_unwanted = False
         self._is_pool_ended = True
+        self.error: Exception | None = None
+        """Why the worker has failed, if that is so."""
 
     @property
     def left_over(self) -> bool:
@@ -170,7 +173,7 @@ class Worker:
         if options.max_time is not None:
             timeout = min(timeout, max(0.0, self._started_at + options.max_time - now))
         self._wait_is_unwanted = False
-        self._wait = asyncio.ensure_future(
+        wait = self._wait = asyncio.ensure_future(
             self._client.wait(
                 self._queue_order(),
                 timeout,
@@ -180,9 +183,9 @@ class Worker:
             )
         )
         try:
-            return await self._wait
+            return await wait
         except asyncio.CancelledError:
-            if self._wait.cancelled() and self._wait_is_unwanted:
+            if wait.cancelled() and self._wait_is_unwanted:
                 return None
             raise
         finally:
@@ -203,8 +206,7 @@ class Worker:
                 continue
             self._taken += 1
             self._jobs[task.receipt] = _Job(task, time.monotonic())
-            future = self._pool.start(task)
-            future.add_done_callback(lambda future, task=task: self._ended(task, future))
+            self._pool.start(task).add_done_callback(functools.partial(self._ended, task))
 
     def _queue_order(self) -> list[str]:
         queues = self._options.queues
@@ -242,7 +244,7 @@ class Worker:
                 logger.info("a task has succeeded; working normally again")
 
     def _count(self, task: Task, outcome: Ending) -> None:
-        name = outcome.name or "?"
+        name = outcome.name or "it"
         if outcome.status == "done":
             self._done += 1
             logger.debug("%s: %s is done", task.id, name)
@@ -252,7 +254,9 @@ class Worker:
         else:
             self._failed += 1
             text = outcome.error or "no reason was given"
-            logger.warning("%s: %s is %s%s: %s", task.id, name, outcome.status, _after(outcome), text)
+            how = "is dead" if outcome.status == "dead" else "has failed"
+            separator = "\n" if "\n" in text else " "
+            logger.warning("%s: %s %s in attempt %d%s:%s%s", task.id, name, how, task.attempt, _after(outcome), separator, text)
 
     def _lose(self, task: Task) -> None:
         logger.warning("%s: the lease is lost, or the task was cancelled", task.id)
@@ -332,7 +336,8 @@ class Worker:
                 break
             await self._reports.flush(1)
         if waiting := self._reports.waiting:
-            logger.warning("%d outcomes could not be reported; the tasks come back", waiting)
+            tasks, they, come = ("task", "it", "comes") if waiting == 1 else ("tasks", "they", "come")
+            logger.warning("the outcome of %d %s could not be reported; %s %s back", waiting, tasks, they, come)
             self._status = self._status or FAILED
 
     def _summary(self) -> str:
@@ -354,6 +359,7 @@ class Worker:
 
     def _refused(self, error: Error) -> None:
         if not self._is_stopping:
+            self.error = error
             is_forbidden = isinstance(error, (Unauthorized, Forbidden))
             self._stop(f"the server refuses: {error}", NOT_ALLOWED if is_forbidden else WRONG)
 
@@ -361,6 +367,7 @@ class Worker:
         if not reporting.cancelled() and (error := reporting.exception()):
             logger.error("the worker failed", exc_info=error)
             self._is_forced = True
+            self.error = RuntimeError("the worker failed")
             self._stop("the worker failed", FAILED)
 
     async def _sleep(self, seconds: float | None, until_stop: bool = False) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import AsyncClient, Client
 
-__all__ = ["Server", "ServerFailed", "ServerTestCase"]
+__all__ = ["Server", "ServerEnvironment", "ServerFailed", "ServerTestCase"]
 
 _LISTENING = re.compile(r"listening on (https?)://[^ ;,]*:(\d+)")
 _MAXIMUM_LOG_BYTES = 1 << 20
@@ -269,7 +269,7 @@ class ServerTestCase(unittest.TestCase):
         """Runs a test with a server of its own."""
         outcome = self.defaultTestResult() if result is None else result
         before = len(outcome.failures) + len(outcome.errors)
-        with Server(**self.server_options) as server, _Environment(server):
+        with Server(**self.server_options) as server, ServerEnvironment(server):
             self.server = server
             super().run(outcome)
             if len(outcome.failures) + len(outcome.errors) > before:
@@ -277,8 +277,8 @@ class ServerTestCase(unittest.TestCase):
         return outcome
 
 
-class _Environment:
-    """Makes a server the one of this process's environment."""
+class ServerEnvironment:
+    """Makes a server the one that `EMQ_URL` names, for as long as a `with` statement lasts."""
 
     def __init__(self, server: Server) -> None:
         self._values = {"EMQ_URL": server.url}
