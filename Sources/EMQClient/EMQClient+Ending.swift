@@ -205,7 +205,8 @@ extension EMQClient {
     ) -> Call {
         var body = RequestBody()
         body.add("ids", ids)
-        body.add("error", error.map(shortened))
+        // The server takes no empty one.
+        body.add("error", error.flatMap { $0.isEmpty ? nil : shortened($0) })
         body.add("delay", pause)
         body.add("dead", dead)
         body.add("log", log)

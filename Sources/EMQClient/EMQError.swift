@@ -54,6 +54,9 @@ public struct EMQError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The server's URL or socket, without a token; nil if there was no request.
     public var server: String?
 
+    /// Whether an earlier try of the request may have arrived.
+    var isRepeated = false
+
     init(_ kind: Kind, _ detail: String) { (self.kind, self.detail) = (kind, detail) }
 
     /// A sentence with the request and the server. It never has the token.

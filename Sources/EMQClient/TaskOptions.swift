@@ -12,10 +12,11 @@ public enum Limit<Value: Sendable & Hashable & Codable>: Sendable, Hashable, Cod
     /// At most this.
     case value(Value)
 
-    /// Reads a limit; `null` is none.
+    /// Reads a limit; `null` and `"never"` are none.
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
-        self = container.decodeNil() ? .unlimited : .value(try container.decode(Value.self))
+        let isNone = container.decodeNil() || (try? container.decode(String.self)) == "never"
+        self = isNone ? .unlimited : .value(try container.decode(Value.self))
     }
 
     /// Writes the limit; no limit is `null`.
@@ -25,6 +26,19 @@ public enum Limit<Value: Sendable & Hashable & Codable>: Sendable, Hashable, Cod
         case .unlimited: try container.encodeNil()
         case .value(let value): try container.encode(value)
         }
+    }
+}
+
+extension KeyedDecodingContainer {
+    // `null` is a value of these types, which the usual function would take for a missing member.
+    func decodeIfPresent(_ type: Limit<Int>.Type, forKey key: Key) throws -> Limit<Int>? {
+        contains(key) ? try decode(type, forKey: key) : nil
+    }
+    func decodeIfPresent(_ type: Limit<Duration>.Type, forKey key: Key) throws -> Limit<Duration>? {
+        contains(key) ? try decode(type, forKey: key) : nil
+    }
+    func decodeIfPresent(_ type: Limit<String>.Type, forKey key: Key) throws -> Limit<String>? {
+        contains(key) ? try decode(type, forKey: key) : nil
     }
 }
 

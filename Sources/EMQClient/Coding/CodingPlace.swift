@@ -55,12 +55,16 @@ enum CodingStyle {
         let name = key.stringValue
         guard self == .interface, name.utf8.contains(where: { 0x41...0x5A ~= $0 }) else { return name }
         var bytes: [UInt8] = []
+        var isCapital = false
         for byte in name.utf8 {
             if 0x41...0x5A ~= byte {
-                bytes.append(UInt8(ascii: "_"))
+                // `requestID` is `request_id`.
+                if !isCapital { bytes.append(UInt8(ascii: "_")) }
                 bytes.append(byte | 0x20)
+                isCapital = true
             } else {
                 bytes.append(byte)
+                isCapital = false
             }
         }
         return String(decoding: bytes, as: UTF8.self)

@@ -280,7 +280,8 @@ final class Transmitter: @unchecked Sendable {
                 return giveBack(answer)
             }
             if answer.isSuccess { return end(pending, .success(answer)) }
-            let error = settings.refusal(answer, pending.call)
+            var error = settings.refusal(answer, pending.call)
+            error.isRepeated = pending.mayHaveArrived
             // A proxy that lost the server does not know what became of the request.
             let isLost = (answer.status == 502 || answer.status == 504) && error.kind == .unexpectedAnswer
             if isLost { pending.mayHaveArrived = true }
