@@ -140,7 +140,6 @@ class ScriptedServer:
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
-        self._closed = False
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -148,7 +147,9 @@ class ScriptedServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed = True
+        # To close it would not end an accept that goes on.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for connection in self._open:
             with contextlib.suppress(OSError):

@@ -154,7 +154,7 @@ def test_naks_retry_kill_and_release(client: Any, queue: str) -> None:
 def test_keys_are_unique_and_can_be_freed(client: Any, queue: str) -> None:
     first = client.enqueue(queue, 1, key="a b/ü", unique_for=60)
     assert client.enqueue(queue, 2, key="a b/ü") == (first.id, True)
-    assert client.enqueue(queue, 3, key="a b/ü", on_conflict="replace") == (first.id, True)
+    assert client.enqueue(queue, 3, key="a b/ü", on_conflict="replace", unique_for=60) == (first.id, True)
     with pytest.raises(emq.KeyTaken):
         client.enqueue(queue, 4, key="a b/ü", on_conflict="reject")
     assert client.key(queue, "a b/ü")["content"] == 3

@@ -51,7 +51,7 @@ class ResponseParser:
     what has come of it, for the caller to take away.
     """
 
-    __slots__ = ("_buffer", "_chunked", "_left", "_streaming", "_version", "body", "fields", "status")
+    __slots__ = ("_buffer", "_chunked", "_left", "_streaming", "_version", "body", "fields", "started", "status")
 
     def __init__(self, streaming: bool = False) -> None:
         self._buffer = bytearray()
@@ -61,14 +61,11 @@ class ResponseParser:
         # The bytes of the body, or of the chunk, that are still to come: -1 before a chunk's size, -2 after a chunk,
         # -3 in the trailer, -4 for a body that the end of the connection ends.
         self._left = 0
+        self.started = False
+        """Whether any byte of the response has come."""
         self.status = 0
         self.fields: dict[str, str] = {}
         self.body = bytearray()
-
-    @property
-    def started(self) -> bool:
-        """Whether any byte of the response has come."""
-        return bool(self.status or self._buffer)
 
     def feed(self, data: bytes) -> Response | None:
         """Takes what the connection has received, and returns the response when it is complete.
@@ -76,6 +73,7 @@ class ResponseParser:
         Raises `MalformedResponse`.
         """
         self._buffer += data
+        self.started = True
         while not self.status:
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0 or end > MAXIMUM_HEAD_BYTES:
