@@ -173,7 +173,7 @@ class App:
         if self._given is not None:
             return self._given
         with self._lock:
-            key = self._client_key()
+            key = self.environment_key()
             if self._made is None or self._made[0] != key:
                 if self._made is not None:
                     self._made[1].close()
@@ -187,7 +187,7 @@ class App:
         with self._lock:
             for other in [other for other in self._made_async if other.is_closed()]:
                 del self._made_async[other]
-            key = self._client_key()
+            key = self.environment_key()
             made = self._made_async.get(loop)
             if made is None or made[0] != key:
                 made = self._made_async[loop] = (key, self.new_async_client())
@@ -199,9 +199,10 @@ class App:
             return self._given.asynchronous()
         return AsyncClient(self._url, token=self._token, ca=self._ca)
 
-    def _client_key(self) -> tuple[object, ...]:
-        environment = () if self._url is not None else (os.environ.get("EMQ_URL"),)
-        return (*environment, os.environ.get("EMQ_TOKEN"))
+    @staticmethod
+    def environment_key() -> tuple[str | None, ...]:
+        """What a client takes from the environment; when it changes, it is time for another client."""
+        return os.environ.get("EMQ_URL"), os.environ.get("EMQ_TOKEN")
 
 
 class TaskDecorator:

@@ -87,7 +87,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lease", type=_duration, metavar="TIME", help="the lease to ask for (default: each task's own)")
     add("--grace", type=_duration, default=25.0, metavar="TIME",
         help="how long functions have to end after a signal (default 25s)")  # fmt: skip
-    add("--exit-when-empty", type=_duration, metavar="[=TIME]", dest="exit_when_empty",
+    add("--exit-when-empty", type=_duration, nargs="?", const=0.0, metavar="=TIME", dest="exit_when_empty",
         help="end when there is no task; with =TIME, when there has been none for so long")  # fmt: skip
     add("--max-tasks", type=_number(None), metavar="N", help="end after N tasks")
     add("--max-time", type=_duration, metavar="TIME", help="take no more tasks after this time, and end")
@@ -104,7 +104,7 @@ def work_with(app: App, options: argparse.Namespace, target: str, fail: Callable
         fail("argument --worker: a name has up to 255 bytes, and no control characters")
     queues = options.queues or [(queue, 1) for queue in app.queues]
     if not queues:
-        fail(f"{target} has no tasks, so there is no queue to work on")
+        fail(f"{target} has no tasks, so there is no queue to work on; name one with --queue")
     names = [queue for queue, _ in queues]
     if len(set(names)) < len(names):
         fail("argument -q/--queue: a queue is named twice")

@@ -22,7 +22,7 @@ logger = logging.getLogger("emq.worker")
 # The longest pause before a task that this worker does not know comes again.
 _LONGEST_PAUSE_SECONDS = 60.0
 
-_OWN_FILES = (__file__, os.path.join(os.path.dirname(asyncio.__file__), ""))
+_OWN_FILES = tuple(os.path.join(os.path.dirname(file), "") for file in (__file__, asyncio.__file__))
 
 _current: ContextVar[Task | None] = ContextVar("emq_task", default=None)
 

@@ -30,6 +30,14 @@ _LONGEST_PAUSE_SECONDS = 60.0
 # How long an idle child has to end by itself.
 _END_SECONDS = 5.0
 
+# A child finds modules where the worker does.
+_PROGRAM = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from emq._processes import main
+main(sys.argv[2], int(sys.argv[3]))
+"""
+
 _FIELDS = ("id", "queue", "content", "attempt", "receipt", "key", "metadata", "request_id", "traceparent")
 
 
@@ -139,8 +147,9 @@ class ProcessPool(Pool):
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "emq._processes",
+                "-c",
+                _PROGRAM,
+                json.dumps(sys.path),
                 self._target,
                 str(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
@@ -229,7 +238,3 @@ def main(target: str, descriptor: int) -> None:
         tasks.clear()
         sys.stdout.flush()
         say(outcome._asdict())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
