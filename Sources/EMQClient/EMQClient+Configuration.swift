@@ -9,6 +9,7 @@ extension EMQClient {
     /// The configuration of a queue; without settings if there is none.
     ///
     /// - Parameter queue: The queue.
+    /// - Returns: The configuration.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func configuration(of queue: String) async throws -> QueueConfiguration {
         try await perform(Call("GET", Call.target("/config/", name: queue)), as: QueueConfiguration.self)
@@ -122,6 +123,7 @@ extension EMQClient {
     /// Shows a source.
     ///
     /// - Parameter name: Its name.
+    /// - Returns: The source.
     /// - Throws: ``EMQError``, with ``ProblemType/noSuchSource`` if there is none.
     public nonisolated(nonsending) func source(_ name: String) async throws -> SourceStatus {
         try await perform(Call("GET", Call.target("/source/", name: name)), as: SourceStatus.self)
@@ -161,6 +163,7 @@ extension EMQClient {
     /// Closes the connection of a source.
     ///
     /// - Parameter name: Its name.
+    /// - Returns: The source.
     /// - Throws: ``EMQError``.
     @discardableResult
     public nonisolated(nonsending) func pauseSource(_ name: String) async throws -> SourceStatus {
@@ -170,6 +173,7 @@ extension EMQClient {
     /// Opens the connection of a source again.
     ///
     /// - Parameter name: Its name.
+    /// - Returns: The source.
     /// - Throws: ``EMQError``.
     @discardableResult
     public nonisolated(nonsending) func resumeSource(_ name: String) async throws -> SourceStatus {

@@ -54,7 +54,8 @@ extension EMQClient {
         let task = PreparedTask(try JSONEncoding.encode(content), options, settings.timeoutMilliseconds)
         let call = try enqueueCall(task.body, to: queue, [task], options)
         let answer = try await perform(call)
-        guard let tape = try? JSONTape(answer.body), let enqueued = Enqueued(tape, hasOwnKey: task.hasKeyOfClient) else {
+        guard let tape = try? JSONTape(answer.body), let enqueued = Enqueued(tape, hasOwnKey: task.hasKeyOfClient)
+        else {
             throw strange(answer, to: call, "it has no id")
         }
         return enqueued
@@ -71,7 +72,8 @@ extension EMQClient {
     public nonisolated(nonsending) func enqueue(_ tasks: [NewTask], to queue: String) async throws -> [Enqueued] {
         guard let first = tasks.first else { return [] }
         guard tasks.count <= Self.maximumBatchCount else {
-            throw EMQError(.invalidArgument, "an enqueue has at most \(Self.maximumBatchCount) tasks, not \(tasks.count)")
+            let limit = Self.maximumBatchCount
+            throw EMQError(.invalidArgument, "an enqueue has at most \(limit) tasks, not \(tasks.count)")
         }
         let prepared = tasks.map { PreparedTask($0.content.bytes, $0.options, settings.timeoutMilliseconds) }
         var body: [UInt8] = [UInt8(ascii: "[")]

@@ -45,6 +45,7 @@ extension EMQClient {
     /// The names of the queues that hold an unfinished or dead task, have a configuration, or are paused.
     ///
     /// - Parameter selection: Which of them, in what order.
+    /// - Returns: A page of names.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func queues(
         _ selection: QueueSelection = QueueSelection()
@@ -59,6 +60,7 @@ extension EMQClient {
     /// - Parameters:
     ///   - queue: The queue.
     ///   - history: Which history to add; nil for none.
+    /// - Returns: The counts.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func stats(
         of queue: String, history: History.Step? = nil
@@ -75,6 +77,7 @@ extension EMQClient {
     ///   - delimiter: Such as `/`: shows queues whose names begin alike as one group.
     ///   - history: Which history of all queues to add; nil for none.
     ///   - trend: Whether to add to each queue how many tasks were ready in the last 30 minutes.
+    /// - Returns: A page of counts.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func allStats(
         _ selection: QueueSelection = QueueSelection(), offset: Int? = nil, delimiter: String? = nil,
@@ -95,6 +98,7 @@ extension EMQClient {
     ///   - count: How many groups to show at most, up to 1000.
     ///   - prefix: Without a queue: only queues whose names begin with this.
     ///   - match: Without a queue: only queues whose names match this pattern.
+    /// - Returns: The groups, the largest first.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func errors(
         in queue: String? = nil, count: Int? = nil, prefix: String? = nil, match: String? = nil
@@ -137,6 +141,7 @@ extension EMQClient {
     ///   - queue: The queue.
     ///   - state: `ready`, `dead` and so on, or `all`; nil for ready and delayed tasks.
     ///   - filter: Which of the tasks.
+    /// - Returns: How many tasks it has deleted.
     /// - Throws: ``EMQError``, with ``EMQError/Kind/outcomeUnknown`` if the connection breaks.
     @discardableResult
     public nonisolated(nonsending) func purge(
@@ -154,6 +159,7 @@ extension EMQClient {
     ///   - state: `dead`, or `delayed` to kick delayed tasks instead.
     ///   - toOrigin: Whether dead letters return to the queues where they died.
     ///   - filter: Which of the tasks.
+    /// - Returns: How many tasks it has made ready.
     /// - Throws: ``EMQError``, with ``EMQError/Kind/outcomeUnknown`` if the connection breaks.
     @discardableResult
     public nonisolated(nonsending) func kick(
@@ -173,6 +179,7 @@ extension EMQClient {
     /// - Parameters:
     ///   - ids: The ids.
     ///   - toOrigin: Whether dead letters return to the queues where they died.
+    /// - Returns: How many tasks it has made ready.
     /// - Throws: ``EMQError``.
     @discardableResult
     public nonisolated(nonsending) func kick(ids: [String], toOrigin: Bool = false) async throws -> Swept {
@@ -187,6 +194,7 @@ extension EMQClient {
     ///   - state: `ready`, `delayed` or `dead`.
     ///   - count: How many tasks at most; nil for all.
     ///   - filter: Which of the tasks.
+    /// - Returns: How many tasks it has moved.
     /// - Throws: ``EMQError``, with ``EMQError/Kind/outcomeUnknown`` if the connection breaks.
     @discardableResult
     public nonisolated(nonsending) func move(
@@ -205,6 +213,7 @@ extension EMQClient {
     /// - Parameters:
     ///   - ids: The ids, in the order in which the tasks move.
     ///   - target: The queue that they move to.
+    /// - Returns: How many tasks it has moved.
     /// - Throws: ``EMQError``.
     @discardableResult
     public nonisolated(nonsending) func move(ids: [String], to target: String) async throws -> Swept {

@@ -17,6 +17,7 @@ extension EMQClient {
     ///   - match: Only workers whose names match this pattern, in which `*` stands for any characters.
     ///   - sort: `oldest`, `held`, `name` or `last_seen`; nil for `oldest`.
     ///   - count: How many workers to show at most, up to 1000; nil for 100.
+    /// - Returns: The workers.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func workers(
         match: String? = nil, sort: String? = nil, count: Int? = nil
@@ -30,6 +31,7 @@ extension EMQClient {
     /// - Parameters:
     ///   - text: The text, up to 255 bytes.
     ///   - count: How many tasks, and how many queues, to find at most: 1 to 100; nil for 10.
+    /// - Returns: What it has found.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func search(_ text: String, count: Int? = nil) async throws -> SearchResults {
         let query: [(String, String?)] = [("q", text), ("n", count.map(String.init))]
@@ -48,6 +50,7 @@ extension EMQClient {
     /// - Parameters:
     ///   - match: Only queues whose names match this pattern, in which `*` stands for any characters.
     ///   - count: How many queues at most, up to 1000.
+    /// - Returns: The text.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func queueMetrics(
         match: String? = nil, count: Int? = nil

@@ -9,6 +9,7 @@ extension EMQClient {
     /// - Parameters:
     ///   - id: The task's id.
     ///   - limit: How many bytes of its content and its other large parts are shown at most; nil for all.
+    /// - Returns: The task.
     /// - Throws: ``EMQError``, with ``ProblemType/noSuchTask`` if there is none.
     public nonisolated(nonsending) func task(_ id: String, contentLimit limit: Int? = nil) async throws -> TaskDetails {
         let target = Call.target("/task/", name: id, query: [("content_limit", limit.map(String.init))])
@@ -54,6 +55,7 @@ extension EMQClient {
     /// - Parameters:
     ///   - key: The key.
     ///   - queue: The queue.
+    /// - Returns: What has the key.
     /// - Throws: ``EMQError``, with ``ProblemType/noSuchKey`` if the key is free.
     public nonisolated(nonsending) func key(_ key: String, in queue: String) async throws -> KeyHolder {
         let target = Call.target("/key/", name: queue, query: [("key", key)])

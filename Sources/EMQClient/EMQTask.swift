@@ -29,6 +29,7 @@ public struct EMQTask: Sendable, Identifiable {
     /// Reads the content.
     ///
     /// - Parameter type: The type of the content.
+    /// - Returns: The content.
     /// - Throws: `DecodingError`, with the coding path.
     public func decode<Content: Decodable>(_ type: Content.Type = Content.self) throws -> Content {
         try content.decode(type)

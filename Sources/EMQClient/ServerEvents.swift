@@ -15,6 +15,7 @@ public struct ServerEvent: Sendable {
     /// Reads the answer.
     ///
     /// - Parameter type: The type of the answer.
+    /// - Returns: The value.
     /// - Throws: `DecodingError`.
     public func decode<Value: Decodable>(_ type: Value.Type = Value.self) throws -> Value {
         try JSONDecoding.decode(type, from: body.bytes, style: .interface)
@@ -61,6 +62,7 @@ public struct ServerEvents: AsyncSequence, Sendable {
         /// The next answer; nil when the server has stopped.
         ///
         /// - Parameter actor: The actor of the caller.
+        /// - Returns: The answer.
         /// - Throws: ``EMQError``, or `CancellationError`.
         public mutating func next(isolation actor: isolated (any Actor)?) async throws -> ServerEvent? {
             try await inbox.next(isolation: actor)

@@ -147,6 +147,7 @@ public struct TaskOutcome: Sendable, Decodable {
     /// Reads the result.
     ///
     /// - Parameter type: The type of the result.
+    /// - Returns: The value.
     /// - Throws: `DecodingError`; it has no result if there is none.
     public func decode<Value: Decodable>(_ type: Value.Type = Value.self) throws -> Value {
         try (result ?? .null).decode(type)

@@ -14,7 +14,8 @@ public struct ClientOutcome: ~Escapable {
 
     @_lifetime(copy result)
     init(
-        _ result: consuming Result<ClientResponse, ClientFailure>, mayHaveArrived: Bool = true, elapsedMilliseconds: Int64
+        _ result: consuming Result<ClientResponse, ClientFailure>, mayHaveArrived: Bool = true,
+        elapsedMilliseconds: Int64
     ) {
         self.result = result
         self.mayHaveArrived = mayHaveArrived

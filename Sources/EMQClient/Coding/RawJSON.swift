@@ -40,6 +40,7 @@ public struct RawJSON: Sendable, Hashable, Codable, CustomStringConvertible {
     /// Reads the value as a Swift value.
     ///
     /// - Parameter type: The type of the value.
+    /// - Returns: The value.
     /// - Throws: `DecodingError`, with the coding path.
     public func decode<Value: Decodable>(_ type: Value.Type = Value.self) throws -> Value {
         try JSONDecoding.decode(type, from: bytes)
@@ -64,7 +65,8 @@ public struct RawJSON: Sendable, Hashable, Codable, CustomStringConvertible {
     public func encode(to encoder: any Encoder) throws {
         guard let encoder = encoder as? NodeEncoder else {
             throw EncodingError.invalidValue(
-                self, .init(codingPath: encoder.codingPath, debugDescription: "RawJSON can be written by EMQClient only"))
+                self,
+                .init(codingPath: encoder.codingPath, debugDescription: "RawJSON can be written by EMQClient only"))
         }
         encoder.target.set(bytes)
     }

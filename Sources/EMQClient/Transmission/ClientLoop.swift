@@ -58,7 +58,7 @@ final class ClientLoop: SerialExecutor, @unchecked Sendable {
         let started = Signal()
         try DetachedThread.start { [self] in
             loop.moveToThisThread()
-            transmitter = Transmitter(settings, on: self)
+            transmitter = Transmitter(settings, on: loop)
             started.send()
             run()
             transmitter = nil
@@ -71,7 +71,9 @@ final class ClientLoop: SerialExecutor, @unchecked Sendable {
         if state.with({ state in
             state.isEnding = true
             return state.takeWaiting()
-        }) { loop.wake() }
+        }) {
+            loop.wake()
+        }
     }
 
     private func run() {

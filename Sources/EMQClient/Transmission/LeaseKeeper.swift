@@ -79,7 +79,9 @@ final class LeaseKeeper: EventSource {
     }
 
     private func resetTimer() {
-        guard let next = leases.values.lazy.map(\.touchesAt).min(), next < .max, timerIsLater(than: next) else { return }
+        guard let next = leases.values.lazy.map(\.touchesAt).min(), next < .max, timerIsLater(than: next) else {
+            return
+        }
         setTimer(next)
     }
 

@@ -6,7 +6,7 @@ import JSON
 import Net
 
 /// The settings of a client, which never change.
-struct Settings: Sendable {
+final class Settings: Sendable {
     /// The most connections of a client.
     static let connectionRange = 2...10_000
 
@@ -33,7 +33,7 @@ struct Settings: Sendable {
         }
         let token = options.token ?? Self.variable("EMQ_TOKEN") ?? server.token
         if let token, token.isEmpty || !token.utf8.allSatisfy({ 0x20 < $0 && $0 < 0x7F }) {
-            throw EMQError(.invalidArgument, "the token is empty, or has blanks, control characters or other than ASCII")
+            throw EMQError(.invalidArgument, "a token is visible ASCII characters without blanks")
         }
         trust = try Self.trust(for: server, options.issuersPath)
         guard options.timeout > .zero else { throw EMQError(.invalidArgument, "the timeout must be above 0") }

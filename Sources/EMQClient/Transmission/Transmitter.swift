@@ -6,41 +6,6 @@
 import Bytes
 import Net
 
-/// A request under way. Only the transmitter uses it, on the client's thread; any thread may make it.
-final class PendingCall: EventSource, @unchecked Sendable {
-    // @unchecked: all variables are used on the client's thread only.
-    fileprivate enum Phase { case new, queued, sent, pausing, orphaned, ended }
-
-    let call: Call
-    private var completion: ((Result<Answer, any Error>) -> Void)?
-    fileprivate var phase = Phase.new
-    fileprivate var isCancelled = false
-    /// Times of the loop, in milliseconds.
-    fileprivate var startedAt: Int64 = 0
-    fileprivate var sentAt: Int64 = 0
-    fileprivate var deadline: Int64 = 0
-    fileprivate var tries = 0
-    fileprivate var mayHaveArrived = false
-    /// The key of the exchange in flight.
-    fileprivate var key: UInt64 = 0
-    fileprivate weak var transmitter: Transmitter?
-
-    init(_ call: Call) { self.call = call }
-
-    /// Sets what receives the result. Call it before the request starts.
-    func whenDone(_ completion: @escaping @Sendable (Result<Answer, any Error>) -> Void) { self.completion = completion }
-
-    override func timerFired() { transmitter?.isDue(self) }
-
-    fileprivate func complete(_ result: Result<Answer, any Error>) {
-        completion?(result)
-        completion = nil
-    }
-
-    /// Moves the time by which it has to be answered to an earlier one. On the client's thread.
-    func limit(toMilliseconds milliseconds: Int64) { transmitter?.limit(self, toMilliseconds: milliseconds) }
-}
-
 /// The requests of a client. Use it on the client's thread.
 final class Transmitter: @unchecked Sendable {
     // @unchecked: everything but the constants is used on the client's thread only.
@@ -51,12 +16,15 @@ final class Transmitter: @unchecked Sendable {
     private static let pauseMilliseconds: ClosedRange<Int64> = 100...5000
     /// After so long in flight, a lost long poll is no sign of a server that fails again and again, in milliseconds.
     private static let calmMilliseconds: Int64 = 5000
+    private static let maximumURLs = 256
     private static let bodyLimit = 1 << 30
     /// These connections are not for requests that take long.
     private static let reservedConnections = 1
 
     let settings: Settings
-    private unowned let loop: ClientLoop
+    private let loop: EventLoop
+    /// The URLs of targets without a query, which are few.
+    private var urls: [String: HTTPURL] = [:]
     private let http: HTTPClient
     private var nextKey: UInt64 = 1
     private var inFlight: [UInt64: PendingCall] = [:]
@@ -74,7 +42,7 @@ final class Transmitter: @unchecked Sendable {
     /// Called when a closed client has nothing in flight any more.
     private var ended: [() -> Void] = []
 
-    init(_ settings: Settings, on loop: ClientLoop) {
+    init(_ settings: Settings, on loop: EventLoop) {
         (self.settings, self.loop) = (settings, loop)
         var limits = ClientLimits()
         limits.connections = settings.connections
@@ -82,27 +50,27 @@ final class Transmitter: @unchecked Sendable {
         limits.idleConnections = settings.connections
         limits.idleTimeoutMilliseconds = 60_000
         limits.probeSeconds = 30
-        http = HTTPClient(loop: loop.loop, limits: limits) { _, _, _ in nil }
+        http = HTTPClient(loop: loop, limits: limits) { _, _, _ in nil }
         http.trust = settings.trust
     }
 
     /// The loop's time in milliseconds.
-    var now: Int64 { loop.loop.now }
+    var now: Int64 { loop.now }
 
-    func setTimer(_ source: EventSource, at time: Int64) { loop.loop.setTimer(source, at: time) }
+    func setTimer(_ source: EventSource, at time: Int64) { loop.setTimer(source, at: time) }
 
-    func cancelTimer(_ source: EventSource) { loop.loop.cancelTimer(source) }
+    func cancelTimer(_ source: EventSource) { loop.cancelTimer(source) }
 
     /// Calls `body` on this thread after a pause, unless the client is closed before.
     func call(afterMilliseconds milliseconds: Int64, _ body: @escaping () -> Void) {
         let alarm = Alarm(body)
         alarms[ObjectIdentifier(alarm)] = alarm
         alarm.transmitter = self
-        loop.loop.updateNow()
+        loop.updateNow()
         setTimer(alarm, at: time(in: milliseconds))
     }
 
-    fileprivate func rings(_ alarm: Alarm) {
+    func rings(_ alarm: Alarm) {
         alarms[ObjectIdentifier(alarm)] = nil
         dueAlarms.append(alarm)
     }
@@ -115,7 +83,7 @@ final class Transmitter: @unchecked Sendable {
         pending.transmitter = self
         if pending.isCancelled { return end(pending, .failure(CancellationError())) }
         if isClosed { return end(pending, .failure(settings.error(.closed, "the client is closed", pending.call))) }
-        loop.loop.updateNow()
+        loop.updateNow()
         pending.startedAt = now
         let timeout = pending.call.timeoutMilliseconds ?? settings.timeoutMilliseconds
         pending.deadline = time(in: clampedSum(timeout, pending.call.waitMilliseconds ?? 0))
@@ -147,18 +115,18 @@ final class Transmitter: @unchecked Sendable {
             let left = max(0, pending.startedAt + wait - now)
             switch call.waitPlace {
             case .body: body?.append(contentsOf: ",\"timeout\":\(left)}".utf8)
-            case .query: target += "\(target.contains("?") ? "&" : "?")timeout=\(left)"
+            case .query: target += "\(target.utf8.contains(UInt8(ascii: "?")) ? "&" : "?")timeout=\(left)"
             }
             timeout = min(timeout, clampedSum(left, call.timeoutMilliseconds ?? settings.timeoutMilliseconds))
         }
         let url: HTTPURL
-        do throws(HTTPURLError) { url = try settings.url(target) } catch {
+        do throws(HTTPURLError) { url = try self.url(target) } catch {
             return end(pending, .failure(settings.error(.invalidArgument, "\(error)", call)))
         }
         var request = ClientRequest(
             url: url, method: Array(call.method.utf8),
             fields: body == nil ? settings.fields : settings.fields(contentType: call.contentType), body: body)
-        request.fields += call.fields
+        if !call.fields.isEmpty { request.fields += call.fields }
         request.socketPath = settings.server.socketPath
         request.bodyLimit = Self.bodyLimit
         request.connectTimeoutMilliseconds = min(10_000, max(timeout, 1))
@@ -171,6 +139,14 @@ final class Transmitter: @unchecked Sendable {
         pending.tries += 1
         inFlight[pending.key] = pending
         http.send(request, key: pending.key)
+    }
+
+    private func url(_ target: String) throws(HTTPURLError) -> HTTPURL {
+        if let known = urls[target] { return known }
+        let url = try settings.url(target)
+        if urls.count >= Self.maximumURLs { urls = [:] }
+        if !target.utf8.contains(UInt8(ascii: "?")) { urls[target] = url }
+        return url
     }
 
     /// Ends a request without its answer. Its completion gets a `CancellationError`.
@@ -212,12 +188,13 @@ final class Transmitter: @unchecked Sendable {
     private func end(_ pending: PendingCall, _ result: Result<Answer, any Error>) {
         cancelTimer(pending)
         pending.phase = .ended
+        pending.transmitter = nil
         pending.complete(result)
     }
 
-    fileprivate func isDue(_ pending: PendingCall) { due.append(pending) }
+    func isDue(_ pending: PendingCall) { due.append(pending) }
 
-    fileprivate func limit(_ pending: PendingCall, toMilliseconds milliseconds: Int64) {
+    func limit(_ pending: PendingCall, toMilliseconds milliseconds: Int64) {
         pending.deadline = min(pending.deadline, time(in: milliseconds))
         if pending.phase == .pausing || pending.phase == .sent { setTimer(pending, at: pending.deadline) }
     }
@@ -276,7 +253,7 @@ final class Transmitter: @unchecked Sendable {
             var answer = Answer(response)
             answer.isRepeated = pending.mayHaveArrived
             if pending.phase == .orphaned {
-                pending.phase = .ended
+                end(pending, .success(answer))
                 return giveBack(answer)
             }
             if answer.isSuccess { return end(pending, .success(answer)) }
@@ -288,7 +265,7 @@ final class Transmitter: @unchecked Sendable {
             if isLost ? pending.call.isRepeatable : error.isTemporary { return again(pending, error) }
             end(pending, .failure(error))
         case .failure(let failure):
-            if pending.phase == .orphaned { return pending.phase = .ended }
+            if pending.phase == .orphaned { return end(pending, .failure(failure)) }
             let error = settings.failure(failure, pending.call)
             if !outcome.mayHaveArrived {
                 if failure.isTemporary { return again(pending, error) }
@@ -337,7 +314,7 @@ final class Transmitter: @unchecked Sendable {
         if !isClosed { return start(pending) }
         pending.transmitter = self
         // A closed client still gives back what it has.
-        loop.loop.updateNow()
+        loop.updateNow()
         pending.startedAt = now
         pending.deadline = time(in: Self.orphanMilliseconds)
         transmit(pending)
@@ -350,7 +327,8 @@ final class Transmitter: @unchecked Sendable {
         if isClosed { return stream.ended(.failure(settings.error(.closed, "the client is closed", stream.call))) }
         do throws(HTTPURLError) {
             var request = ClientRequest(
-                url: try settings.url(stream.call.target), method: Array("GET".utf8), fields: settings.fields, body: nil)
+                url: try settings.url(stream.call.target), method: Array("GET".utf8), fields: settings.fields, body: nil
+            )
             request.socketPath = settings.server.socketPath
             request.streamsBody = true
             request.timeoutMilliseconds = .max
@@ -387,16 +365,6 @@ final class Transmitter: @unchecked Sendable {
     }
 
     private func time(in milliseconds: Int64) -> Int64 { clampedSum(now, milliseconds) }
-}
-
-/// Something to do later.
-private final class Alarm: EventSource {
-    let body: () -> Void
-    weak var transmitter: Transmitter?
-
-    init(_ body: @escaping () -> Void) { self.body = body }
-
-    override func timerFired() { transmitter?.rings(self) }
 }
 
 /// The sum of two numbers that are not negative; the largest number if it is too large.

@@ -56,6 +56,7 @@ public struct TaskSequence: AsyncSequence, Sendable {
         /// The next task. It waits until there is one.
         ///
         /// - Parameter actor: The actor of the caller.
+        /// - Returns: The task.
         /// - Throws: ``EMQError``, or `CancellationError`.
         public mutating func next(isolation actor: isolated (any Actor)?) async throws -> EMQTask? {
             let client = sequence.client
