@@ -174,7 +174,7 @@ class App:
             return self._given
         with self._lock:
             key = self.environment_key()
-            if self._made is None or self._made[0] != key:
+            if self._made is None or self._made[0] != key or self._made[1].closed:
                 if self._made is not None:
                     self._made[1].close()
                 self._made = (key, Client(self._url, token=self._token, ca=self._ca))
@@ -189,7 +189,7 @@ class App:
                 del self._made_async[other]
             key = self.environment_key()
             made = self._made_async.get(loop)
-            if made is None or made[0] != key:
+            if made is None or made[0] != key or made[1].closed:
                 made = self._made_async[loop] = (key, self.new_async_client())
             return made[1]
 
