@@ -107,6 +107,9 @@ class AsyncClient:
         What was being reported is reported first. Afterwards all calls raise `ClientClosed`, but tasks that are worked
         on can still be finished.
         """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._move_to(loop)
         if not self._closed:
             self._closed = True
             self._pool.close()
