@@ -23,7 +23,8 @@ def wrong_lines() -> set[int]:
 def mypy(file: str, cache: Path) -> tuple[set[int], str]:
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed")
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), "--config-file", "", str(FOLDER / file)]
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), "--config-file", ""]
+    command.append(str(FOLDER / file))
     result = subprocess.run(command, capture_output=True, text=True, env={"MYPYPATH": str(SOURCE)})
     return {int(line) for line in re.findall(rf"{file}:(\d+): error", result.stdout)}, result.stdout + result.stderr
 

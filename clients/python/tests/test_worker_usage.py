@@ -84,8 +84,8 @@ def test_a_module_that_fails_shows_its_traceback(tmp_path: Path) -> None:
 def test_help(tmp_path: Path) -> None:
     result = run(tmp_path, "work", "--help")
     assert result.returncode == 0
-    for option in ("--jobs", "--pool", "--queue", "--lease", "--grace", "--exit-when-empty", "--max-tasks", "--max-time"):
-        assert option in result.stdout
+    for option in ("jobs", "pool", "queue", "lease", "grace", "exit-when-empty", "max-tasks", "max-time"):
+        assert f"--{option}" in result.stdout
     assert "--exit-when-empty [=TIME]" in result.stdout
     assert run(tmp_path, "--version").stdout == f"emq {emq.__version__}\n"
 
@@ -103,9 +103,8 @@ def test_an_app_in_a_package_and_in_an_attribute(emq_server: Server, emq_client:
 def test_a_token_that_may_not_work_ends_the_worker(tmp_path: Path) -> None:
     write_app(tmp_path)
     emq_program = os.environ.get("EMQ", "emq")
-    lines = subprocess.run(
-        [emq_program, "token", "new", "--name", "sender", "--allow", "enqueue"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    command = [emq_program, "token", "new", "--name", "sender", "--allow", "enqueue"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     tokens = tmp_path / "tokens.json"
     tokens.write_text(json.dumps({"tokens": [json.loads(lines[1])]}))
     with Server(arguments=["--tokens", str(tokens)]) as server:

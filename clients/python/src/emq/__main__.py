@@ -5,4 +5,8 @@ import sys
 from ._command import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        # Before the worker handles signals itself.
+        sys.exit(130)

@@ -16,7 +16,8 @@ from ._client import Client
 from ._content import Call, NotACall, decode
 from ._function import OPTIONS_OF_ONE_CALL, FunctionOptions, TaskFunction, TaskOptions, check_options
 from ._pools import LoopPool, ThreadPool
-from ._worker import Worker, WorkerOptions
+from ._worker import Worker
+from ._worker_options import WorkerOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -110,8 +111,8 @@ class App:
         max_tasks: int | None = None,
         max_time: float | None = None,
     ) -> None:
-        """Does tasks in this process, as `python -m emq work` does, whose options these are; durations are in seconds. In
-        the main thread, it handles SIGTERM, SIGINT and SIGHUP. `app.work(exit_when_empty=True)` is for tests.
+        """Does tasks in this process, with the options of `python -m emq work`; durations are in seconds. In the main
+        thread, it handles SIGTERM, SIGINT and SIGHUP. `app.work(exit_when_empty=True)` is for tests.
 
         Raises the error of a server that refuses the worker.
         """
@@ -169,7 +170,8 @@ class App:
 
     @property
     def client(self) -> Client:
-        """The client that `enqueue` uses. Made when it is first needed, and again if `EMQ_URL` or `EMQ_TOKEN` change."""
+        """The client that `enqueue` uses. It is made when it is first needed, and again if `EMQ_URL` or `EMQ_TOKEN`
+        change."""
         if self._given is not None:
             return self._given
         with self._lock:
@@ -224,7 +226,8 @@ class TaskDecorator:
             raise TypeError(f"{function!r} is no function")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function.__qualname__} is a generator, which cannot be a task")
-        made: TaskFunction[..., Any, Any] = TaskFunction(self._app, function, self._name or _name_of(function), self._options)
+        name = self._name or _name_of(function)
+        made: TaskFunction[..., Any, Any] = TaskFunction(self._app, function, name, self._options)
         self._app.register(made)
         return made
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ._target import TargetError, load
 from ._version import VERSION
-from ._worker import Worker, WorkerOptions, default_name
+from ._worker import Worker
+from ._worker_options import MAXIMUM_NAME_BYTES, WorkerOptions, default_name
 
 if TYPE_CHECKING:
     from ._app import App
@@ -83,7 +84,8 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         "coroutines in one event loop")  # fmt: skip
     add("-q", "--queue", action="append", type=_queue, default=[], metavar="QUEUE[=WEIGHT]", dest="queues",
         help="take tasks of this queue; may be repeated. The first queues come first, or with weights, as in a=3, they "
-        "come in turn, by weight. The last equals sign counts. Default: the queues of the app's tasks, in turn")  # fmt: skip
+        "come in turn, by weight. The last equals sign counts. Default: the queues of the app's tasks, in turn",
+    )  # fmt: skip
     add("--lease", type=_duration, metavar="TIME", help="the lease to ask for (default: each task's own)")
     add("--grace", type=_duration, default=25.0, metavar="TIME",
         help="how long functions have to end after a signal (default 25s)")  # fmt: skip
@@ -100,7 +102,7 @@ def work_with(app: App, options: argparse.Namespace, target: str, fail: Callable
     if options.lease is not None and options.lease <= 0:
         fail("argument --lease: it must be above 0")
     name = options.worker or default_name()
-    if len(name.encode()) > 255 or any(letter < " " for letter in name):
+    if len(name.encode()) > MAXIMUM_NAME_BYTES or any(letter < " " for letter in name):
         fail("argument --worker: a name has up to 255 bytes, and no control characters")
     queues = options.queues or [(queue, 1) for queue in app.queues]
     if not queues:
@@ -204,6 +206,6 @@ def _queue(text: str) -> tuple[str, int | None]:
         if not (digits.isascii() and digits.isdigit() and 1 <= int(digits[:5]) <= 1000 and len(digits) <= 4):
             raise argparse.ArgumentTypeError(f"a queue's weight must be from 1 to 1000, not {digits!r}, in {text!r}")
         weight = int(digits)
-    if not name or len(name.encode()) > 255 or any(letter < " " or letter == "\x7f" for letter in name):
+    if not name or len(name.encode()) > MAXIMUM_NAME_BYTES or any(letter < " " or letter == "\x7f" for letter in name):
         raise argparse.ArgumentTypeError(f"{text!r} is no queue: a name has 1 to 255 bytes without control characters")
     return name, weight

@@ -86,7 +86,8 @@ def _check(value: object, place: str, depth: int) -> None:
     elif isinstance(value, tuple):
         raise TypeError(f"{place} is a tuple, which comes out of JSON as a list; pass a list")
     else:
-        raise TypeError(f"{place} is {_article(type(value).__name__)}, which cannot be JSON; pass text or numbers for it")
+        kind = _article(type(value).__name__)
+        raise TypeError(f"{place} is {kind}, which cannot be JSON; pass text or numbers for it")
 
 
 def _article(word: str) -> str:

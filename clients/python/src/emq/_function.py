@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 class FunctionOptions(TypedDict, total=False):
-    """What `@app.task` may say about the tasks of a function; `docs/api.md` explains each option under /enqueue. What is
-    not said here, the queue's configuration says."""
+    """What `@app.task` may say about the tasks of a function; `Client.enqueue` explains each option. What is not said
+    here, the queue's configuration says."""
 
     queue: str
     delay: Duration

@@ -56,8 +56,8 @@ class Handle(Generic[T]):
         """Waits until the task has ended, for at most `timeout` seconds, or as long as it takes, and returns what the
         function has returned.
 
-        Raises TimeoutError if the task has not ended by then, and TaskFailed if it is dead, cancelled or expired. A task
-        that has ended before this call must have been enqueued with `keep`: otherwise nothing is left of it, and
+        Raises TimeoutError if the task has not ended by then, and TaskFailed if it is dead, cancelled or expired. A
+        task that has ended before this call must have been enqueued with `keep`: otherwise nothing is left of it, and
         NoSuchTask is raised.
         """
         deadline = _deadline(timeout)

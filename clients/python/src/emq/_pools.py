@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ._app import App
     from ._task import Task
 
+# How long coroutines have to end that were cancelled because the worker ends.
+_END_SECONDS = 4.0
+
 
 class Pool(ABC):
     """Runs up to `jobs` functions at once. Its methods belong to the worker's event loop."""
@@ -121,7 +124,7 @@ class LoopPool(ThreadPool):
         is_idle = await super().end()
         if not self._inner.is_closed():
             self._inner.call_soon_threadsafe(self._inner.stop)
-            await self._loop.run_in_executor(None, self._thread.join, 5)
+            await self._loop.run_in_executor(None, self._thread.join, _END_SECONDS)
         return is_idle and not self._thread.is_alive()
 
     def _run_loop(self) -> None:
@@ -132,7 +135,7 @@ class LoopPool(ThreadPool):
                 task.cancel()
             # Coroutines may have something to tidy up; those that wait for good are left.
             if self._tasks:
-                self._inner.run_until_complete(asyncio.wait(self._tasks.values(), timeout=2))
+                self._inner.run_until_complete(asyncio.wait(self._tasks.values(), timeout=_END_SECONDS / 2))
             self._inner.run_until_complete(self._inner.shutdown_asyncgens())
         finally:
             self._inner.close()

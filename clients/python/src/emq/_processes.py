@@ -1,7 +1,7 @@
 """The place for functions that need a core each: worker processes, which import the app themselves.
 
-A child is a new interpreter, not a fork. It talks with the worker over a socket, in lines of JSON: a task's record comes
-in, and an outcome goes out. The worker alone talks to the server.
+A child is a new interpreter, not a fork. It talks with the worker over a socket, in lines of JSON: a task's record
+comes in, and an outcome goes out. The worker alone talks to the server.
 """
 
 from __future__ import annotations
@@ -118,7 +118,12 @@ class ProcessPool(Pool):
         pause = 0.0
         while not self._is_ending:
             started_at = time.monotonic()
-            child = await self._spawn()
+            try:
+                child = await self._spawn()
+            except OSError as error:
+                logger.warning("cannot start a worker process: %s; trying again in %g s", error, _LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(_LONGEST_PAUSE_SECONDS)
+                continue
             self._all.add(child)
             reading = asyncio.ensure_future(self._read(child))
             try:
@@ -206,7 +211,7 @@ def main(target: str, descriptor: int) -> None:
     """What a child does: imports the app, and runs one function after the other."""
     from ._target import load
 
-    # The worker decides when a child ends. A handler, unlike SIG_IGN, is not inherited by programs that a function runs.
+    # The worker decides when a child ends. Programs that a function runs do not inherit a handler, unlike SIG_IGN.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _do_nothing)
     os.set_inheritable(descriptor, False)

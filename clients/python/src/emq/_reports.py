@@ -1,4 +1,4 @@
-"""What a worker tells the server about the tasks that it holds: that it still works on them, and how they have ended."""
+"""What a worker tells the server about its tasks: that it still works on them, and how they have ended."""
 
 from __future__ import annotations
 
@@ -158,8 +158,8 @@ class Reports:
                 self._sending, self._pending = [], self._sending + self._pending
 
     async def _send_batch(self, batch: list[_Report]) -> None:
-        """Reports outcomes. Those that are still in `_sending` afterwards have to be reported again. Raises an error if the
-        server is away."""
+        """Reports outcomes. Those that are still in `_sending` afterwards have to be reported again. Raises an error if
+        the server is away."""
         done = [report for report in batch if report.outcome.status == "done"]
         if done:
             pairs = [(report.task, report.outcome.result) for report in done]

@@ -19,7 +19,8 @@ def load(target: str) -> App:
     module_name, colon, path = target.partition(":")
     parts = module_name.split(".")
     if not colon or not path or not all(part.isidentifier() for part in parts):
-        hint = " (write a module's name, not that of a file)" if module_name.endswith(".py") or "/" in module_name else ""
+        is_file = module_name.endswith(".py") or "/" in module_name
+        hint = " (write a module's name, not that of a file)" if is_file else ""
         raise TargetError(f"write the app as MODULE:APP, such as shop.tasks:app, not {target!r}{hint}")
     # A module that is there but fails to import is the program's own error, and has a traceback.
     for count in range(1, len(parts) + 1):

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import random
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ._brake import THRESHOLD, Brake
 from ._errors import Error, Forbidden, Unauthorized
 from ._execution import Ending, logger
 from ._pools import Pool
 from ._reports import Pauses, Reports, is_away
+from ._worker_options import WorkerOptions
 
 if TYPE_CHECKING:
     from ._app import App
@@ -36,31 +35,7 @@ _EMPTY_WAIT_SECONDS = (0.01, 1.0)
 # How long the last reports may take: after the grace, and after a second signal.
 _REPORT_SECONDS = 10.0
 _LAST_REPORT_SECONDS = 2.0
-# The server takes no longer names.
-_MAXIMUM_NAME_BYTES = 255
 _MAXIMUM_TASKS_OF_A_WAIT = 1000
-
-
-def default_name() -> str:
-    """The name that a worker has if nobody gives it another: the host and the process."""
-    return f"{socket.gethostname()}-{os.getpid()}"[:_MAXIMUM_NAME_BYTES]
-
-
-@dataclass
-class WorkerOptions:
-    """How a worker works. Durations are in seconds."""
-
-    jobs: int = 1
-    queues: Sequence[tuple[str, int | None]] = ()
-    """The queues with their weights. Without weights, the first queues are emptied first."""
-    lease: float | None = None
-    grace: float = 25.0
-    exit_when_empty: float | None = None
-    """End when there has been no task for so long."""
-    max_tasks: int | None = None
-    max_time: float | None = None
-    name: str = field(default_factory=default_name)
-    handles_signals: bool = False
 
 
 @dataclass
@@ -106,7 +81,7 @@ class Worker:
         )
         self._pool = self._make_pool(self._app, self._options.jobs)
         self._pool.changed = self._changed.set
-        signals = self._install_signals(loop)
+        handlers = self._install_signals(loop)
         reporting = asyncio.ensure_future(self._reports.run())
         reporting.add_done_callback(self._note_end_of_reports)
         try:
@@ -125,8 +100,9 @@ class Worker:
             await asyncio.gather(reporting, return_exceptions=True)
             self._is_pool_ended = await self._pool.end()
             await self._client.close()
-            for number in signals:
+            for number, handler in handlers.items():
                 loop.remove_signal_handler(number)
+                signal.signal(number, handler)
         logger.info("stopped: %s", self._summary())
         return self._status
 
@@ -256,7 +232,8 @@ class Worker:
             text = outcome.error or "no reason was given"
             how = "is dead" if outcome.status == "dead" else "has failed"
             separator = "\n" if "\n" in text else " "
-            logger.warning("%s: %s %s in attempt %d%s:%s%s", task.id, name, how, task.attempt, _after(outcome), separator, text)
+            reason = f"{_after(outcome)}:{separator}{text}"
+            logger.warning("%s: %s %s in attempt %d%s", task.id, name, how, task.attempt, reason)
 
     def _lose(self, task: Task) -> None:
         logger.warning("%s: the lease is lost, or the task was cancelled", task.id)
@@ -264,18 +241,28 @@ class Worker:
 
     # MARK: Stopping
 
-    def _install_signals(self, loop: asyncio.AbstractEventLoop) -> list[int]:
+    def _install_signals(self, loop: asyncio.AbstractEventLoop) -> dict[signal.Signals, Any]:
+        """Handles signals, and returns how they were handled before."""
+        handlers: dict[signal.Signals, Any] = {}
         if not self._options.handles_signals or threading.current_thread() is not threading.main_thread():
-            return []
-        numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
-        for number in numbers:
-            loop.add_signal_handler(number, self._on_signal, number)
-        return list(numbers)
+            return handlers
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+            number: signal.Signals | None = getattr(signal, name, None)
+            if number is None:
+                continue
+            before = signal.getsignal(number)
+            try:
+                loop.add_signal_handler(number, self._on_signal, name)
+            except NotImplementedError:
+                # As on Windows, where Ctrl-C cancels this coroutine.
+                break
+            handlers[number] = signal.SIG_DFL if before is None else before
+        return handlers
 
-    def _on_signal(self, number: int) -> None:
+    def _on_signal(self, name: str) -> None:
         if self._asked_at is not None:
             # The end of a terminal is no wish to hurry.
-            if number != signal.SIGHUP:
+            if name != "SIGHUP":
                 self._is_forced = True
                 self._changed.set()
             return
@@ -284,7 +271,8 @@ class Worker:
         detail = ""
         if count:
             tasks, have, them = ("task", "has", "it") if count == 1 else ("tasks", "have", "them")
-            detail = f": {count} {tasks} in work {have} {self._options.grace:g} s to end; a second signal gives {them} back"
+            grace = f"{self._options.grace:g} s"
+            detail = f": {count} {tasks} in work {have} {grace} to end; a second signal gives {them} back"
         self._stop(f"asked to stop{detail}")
 
     def _stop(self, reason: str, status: int | None = None) -> None:

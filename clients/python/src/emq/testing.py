@@ -154,8 +154,10 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Stops the server in good order, with SIGTERM, as an operator does. Raises ServerFailed if it does not end with
-        status 0. If it does not run, nothing happens."""
+        """Stops the server in good order, with SIGTERM, as an operator does. If it does not run, nothing happens.
+
+        Raises ServerFailed if it does not end with status 0.
+        """
         if not self.is_running or self._process is None:
             return self._reap()
         self._process.terminate()

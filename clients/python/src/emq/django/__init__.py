@@ -59,9 +59,9 @@ class WorkerLost(Exception):
 class EMQBackend(BaseTaskBackend):
     """Sends tasks to an emq server.
 
-    `OPTIONS` are those of `emq.Client` (`url`, `token`, `ca`, `timeout`, `tries`, `connections`), and defaults for tasks:
-    `max_retries` (0 unless you say otherwise: a function that fails has failed), `keep` (a day: how long a result can be
-    asked for), `backoff`, `lease`, `expiry`, `max_crashes` and `metadata`. Durations are in seconds.
+    `OPTIONS` are those of `emq.Client` (`url`, `token`, `ca`, `timeout`, `tries`, `connections`), and defaults for
+    tasks: `max_retries` (0 unless you say otherwise: a function that fails has failed), `keep` (a day: how long a
+    result can be asked for), `backoff`, `lease`, `expiry`, `max_crashes` and `metadata`. Durations are in seconds.
     """
 
     supports_defer = True
@@ -123,8 +123,8 @@ class EMQBackend(BaseTaskBackend):
     # MARK: Results
 
     def get_result(self, result_id: str) -> TaskResult:
-        """The state of a task, and its result or error. Raises TaskResultDoesNotExist if the server has no record of it,
-        or if it was not a task of Django."""
+        """The state of a task, and its result or error. Raises TaskResultDoesNotExist if the server has no record of
+        it, or if it was not a task of Django."""
         try:
             record = self.client.task(result_id)
         except (NoSuchTask, InvalidRequest, ValueError) as error:

@@ -21,7 +21,7 @@ from .._content import Call, decode
 from .._execution import current_task
 from .._function import TaskFunction
 from .._task import Dead, Release, description
-from .._worker import default_name
+from .._worker_options import default_name
 from . import EMQBackend, find_task, time_of
 
 

@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTaskBackend
 
-from ... import EMQBackend
 from ...._command import add_worker_arguments, prepare, work_with
+from ... import EMQBackend
 from ...worker import DjangoApp
 
 
