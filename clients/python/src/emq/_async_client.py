@@ -138,6 +138,8 @@ class AsyncClient:
                 response = await self._exchange(call, request, deadline)
                 return call.finish(response, state is not None and state.arrived, self._keeper, place.name)
             except Failure as failure:
+                if self._closed and timeout is None:
+                    raise ClientClosed(f"{call.name(place.name)}: the client was closed") from failure.error
                 if state is None:
                     state = Tries(call, tries or self._tries, started, limit)
                 pause = state.pause_after(failure)

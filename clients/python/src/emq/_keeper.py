@@ -14,7 +14,7 @@ from ._task import BlockingHolder, Task
 
 T = TypeVar("T")
 
-_LINGERS = 5.0
+_LINGERS = 2.0
 """How many seconds the thread stays without a task."""
 
 _INTERRUPTED_SECONDS = 2.0
