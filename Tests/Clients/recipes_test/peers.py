@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -138,6 +139,7 @@ class Site:
 
     def __init__(self):
         self.requests = []
+        self.times = []
         self.statuses = {}
         self.held = {}
         self.lock = threading.Lock()
@@ -150,6 +152,7 @@ class Site:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 with site.lock:
                     site.requests.append((self.path, self.headers, body))
+                    site.times.append(time.monotonic())
                     statuses = site.statuses.get(self.path, [200])
                     status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
                     held = site.held.get(self.path)
