@@ -267,9 +267,20 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(error.description == "at byte \(deepest.utf8.count): expected at most 512 levels of nesting, got '['")
     }
 
+    @Test func answersMayBeNestedDeeper() {
+        var scanner = JSONScanner(maximumDepth: JSONScanner.maximumAnswerDepth)
+        let (open, close) = (String(repeating: "[", count: 576), String(repeating: "]", count: 576))
+        #expect(scan(Array((open + close).utf8), with: &scanner).error == nil)
+        #expect(
+            scan(Array("[\(open)\(close)]".utf8), with: &scanner).error
+                == JSONError(offset: 576, expected: .depthOfAtMost(576), found: UInt8(ascii: "[")))
+    }
+
     @Test func containersMustCloseAsTheyWereOpenedAtEveryDepth() {
         var random = SeededRandom()
-        for depth in [1, 2, 63, 64, 65, 127, 128, 129, 500, 511, 512] {
+        var scanner = JSONScanner(maximumDepth: JSONScanner.maximumAnswerDepth)
+        func scan(_ document: String) -> Outcome { JSONTests.scan(Array(document.utf8), with: &scanner) }
+        for depth in [1, 2, 63, 64, 65, 127, 128, 129, 500, 511, 512, 513, 575, 576] {
             let areObjects = (0..<depth).map { _ in Bool.random(using: &random) }
             let open = areObjects.map { $0 ? #"{"a":"# : "[" }.joined() + "1"
             let close = areObjects.reversed().map { $0 ? "}" : "]" }

@@ -1,6 +1,7 @@
 // `emq tail` with the real program: what it sees, how it goes on, and how it ends.
 
 import Foundation
+import Net
 import Support
 import Testing
 

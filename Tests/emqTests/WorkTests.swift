@@ -25,6 +25,13 @@ import Testing
         #expect(try server.get("/result/\(id)").object["result"] as? Int == 5)
     }
 
+    @Test func aContentMayBeAsDeepAsTheServerTakesIt() throws {
+        let content = String(repeating: "[", count: 511) + String(repeating: "]", count: 511)
+        try server.enqueue("w", "\"content\": \(content)")
+        let result = try site.run(["w", "--exit-when-empty", "--", "cat"])
+        #expect(result.status == 0 && result.output.contains(content), "\(result.error)")
+    }
+
     /// What a parent may leave behind: an ignored SIGCHLD, and standard descriptors that are closed.
     @Test(arguments: ["trap '' CHLD; exec \"$@\"", "exec \"$@\" <&- >&-"])
     func anOddStartChangesNothing(script: String) throws {

@@ -8,10 +8,11 @@ struct JSONPart {
     let kind: JSONKind
     private let bytes: ArraySlice<UInt8>
 
-    /// Nil if the bytes are not one JSON document.
-    init?(_ document: ArraySlice<UInt8>) {
+    /// Nil if the bytes are not one JSON document. An answer of a server may be nested deeper than a request.
+    init?(_ document: ArraySlice<UInt8>, isAnswer: Bool = false) {
         var scanner = JSONScanner(
-            maximumEntries: Self.maximumMembers, maximumDepth: JSONScanner.maximumAnswerDepth)
+            maximumEntries: Self.maximumMembers,
+            maximumDepth: isAnswer ? JSONScanner.maximumAnswerDepth : JSONScanner.maximumDepth)
         do throws(JSONError) {
             try scanner.consume(document.span)
             try scanner.finish()

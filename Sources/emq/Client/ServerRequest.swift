@@ -77,7 +77,7 @@ struct ServerResponse {
     let fields: [String: String]
 
     /// The body as JSON; nil if it is none.
-    var json: JSONPart? { JSONPart(body[...]) }
+    var json: JSONPart? { JSONPart(body[...], isAnswer: true) }
 
     /// Whether the request did what it asks for.
     var isSuccess: Bool { (200..<300).contains(status) }

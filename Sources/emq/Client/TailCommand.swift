@@ -162,7 +162,7 @@ final class TailCommand {
         }
         let place = firstPlace + number
         if place > QueueWatch.states.count + 1 { return }
-        let body = JSONPart(event.data[...])
+        let body = JSONPart(event.data[...], isAnswer: true)
         if parts.count > 1, let status = Int(parts[1]) {
             let failure = ServerResponse(status: status, body: event.data, fields: [:]).failure
             // While the server reads its journal, the stream goes on.
