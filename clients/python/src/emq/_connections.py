@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Otherwise the first connection imports it, and a fork meanwhile leaves the child with a lock that nobody opens.
+import encodings.idna  # pyright: ignore[reportUnusedImport]
 import select
 import socket
 import ssl
