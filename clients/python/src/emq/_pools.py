@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from ._app import App
     from ._task import Task
 
-# How long coroutines have to end that were cancelled because the worker ends.
-_END_SECONDS = 4.0
+# How long a loop has to end, whose coroutines have been cancelled already.
+_END_SECONDS = 1.0
 
 
 class Pool(ABC):
     """Runs up to `jobs` functions at once. Its methods belong to the worker's event loop."""
+
+    can_interrupt = True
+    """Whether `interrupt` ends functions."""
 
     def __init__(self, app: App, jobs: int) -> None:
         self.app = app
@@ -47,6 +50,9 @@ class Pool(ABC):
     def abandon(self, task: Task) -> None:
         """Tells the function of a task that its lease is lost. Its future becomes done as always."""
 
+    def interrupt(self, task: Task) -> None:
+        """Ends the function of a task, if that is possible. Its future becomes done then."""
+
     async def end(self) -> bool:
         """Ends the pool, and what still runs in it as far as it can be ended. Returns whether nothing runs any more."""
         return True
@@ -54,6 +60,8 @@ class Pool(ABC):
 
 class ThreadPool(Pool):
     """A thread for each function that runs. Threads cannot be ended from outside: they see `task.lost`."""
+
+    can_interrupt = False
 
     def __init__(self, app: App, jobs: int) -> None:
         super().__init__(app, jobs)
@@ -100,6 +108,8 @@ class ThreadPool(Pool):
 class LoopPool(ThreadPool):
     """One event loop, in a thread of its own, for all coroutines; threads for the functions that are none."""
 
+    can_interrupt = True
+
     async def begin(self) -> None:
         self._inner = asyncio.new_event_loop()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -120,6 +130,9 @@ class LoopPool(ThreadPool):
     def abandon(self, task: Task) -> None:
         self._inner.call_soon_threadsafe(self._cancel, task.receipt)
 
+    def interrupt(self, task: Task) -> None:
+        self.abandon(task)
+
     async def end(self) -> bool:
         is_idle = await super().end()
         if not self._inner.is_closed():
@@ -133,7 +146,7 @@ class LoopPool(ThreadPool):
             self._inner.run_forever()
             for task in self._tasks.values():
                 task.cancel()
-            # Coroutines may have something to tidy up; those that wait for good are left.
+            # Those that wait for good are left.
             if self._tasks:
                 self._inner.run_until_complete(asyncio.wait(self._tasks.values(), timeout=_END_SECONDS / 2))
             self._inner.run_until_complete(self._inner.shutdown_asyncgens())

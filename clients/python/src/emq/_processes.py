@@ -97,6 +97,11 @@ class ProcessPool(Pool):
             if child.work and child.work[0] is task:
                 child.send({"lost": True})
 
+    def interrupt(self, task: Task) -> None:
+        for child in self._ready:
+            if child.work and child.work[0] is task:
+                child.kill()
+
     async def end(self) -> bool:
         self._is_ending = True
         for child in self._all:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import random
 import signal
 import threading
 import time
@@ -35,6 +34,9 @@ _EMPTY_WAIT_SECONDS = (0.01, 1.0)
 # How long the last reports may take: after the grace, and after a second signal.
 _REPORT_SECONDS = 10.0
 _LAST_REPORT_SECONDS = 2.0
+# How long functions that are interrupted have to end, before their tasks go back.
+_INTERRUPTION_SECONDS = 2.0
+_LAST_INTERRUPTION_SECONDS = 0.5
 _MAXIMUM_TASKS_OF_A_WAIT = 1000
 
 
@@ -42,6 +44,7 @@ _MAXIMUM_TASKS_OF_A_WAIT = 1000
 class _Job:
     task: Task
     begun_at: float
+    is_lost: bool = False
 
 
 class Worker:
@@ -57,6 +60,7 @@ class Worker:
         self._status = DONE
         self._is_stopping = False
         self._is_forced = False
+        self._is_giving_back = False
         self._is_away = False
         self._asked_at: float | None = None
         self._started_at = self._idle_since = time.monotonic()
@@ -151,7 +155,7 @@ class Worker:
         self._wait_is_unwanted = False
         wait = self._wait = asyncio.ensure_future(
             self._client.wait(
-                self._queue_order(),
+                options.queue_order(),
                 timeout,
                 max=min(free, _MAXIMUM_TASKS_OF_A_WAIT),
                 lease=options.lease,
@@ -184,15 +188,6 @@ class Worker:
             self._jobs[task.receipt] = _Job(task, time.monotonic())
             self._pool.start(task).add_done_callback(functools.partial(self._ended, task))
 
-    def _queue_order(self) -> list[str]:
-        queues = self._options.queues
-        if all(weight is None for _, weight in queues):
-            return [name for name, _ in queues]
-        # With the keys u^(1/w), a queue comes first with a probability in proportion to its weight (Efraimidis and
-        # Spirakis, "Weighted random sampling with a reservoir", 2006).
-        keyed = [(random.random() ** (1 / (weight or 1)), name) for name, weight in queues]
-        return [name for _, name in sorted(keyed, reverse=True)]
-
     # MARK: Outcomes
 
     def _ended(self, task: Task, future: asyncio.Future[Ending]) -> None:
@@ -205,8 +200,11 @@ class Worker:
             return
         error = future.exception()
         outcome = Ending("failed", error=f"the worker failed: {error!r}") if error else future.result()
-        if task.lost:
+        if job.is_lost:
             return
+        if self._is_giving_back and outcome.status != "done":
+            # Its end is the worker's doing.
+            outcome = Ending("released", name=outcome.name)
         self._count(task, outcome)
         self._reports.report(task, outcome)
         is_failure = outcome.status in ("failed", "dead")
@@ -236,6 +234,8 @@ class Worker:
             logger.warning("%s: %s %s in attempt %d%s", task.id, name, how, task.attempt, reason)
 
     def _lose(self, task: Task) -> None:
+        if job := self._jobs.get(task.receipt):
+            job.is_lost = True
         logger.warning("%s: the lease is lost, or the task was cancelled", task.id)
         self._pool.abandon(task)
 
@@ -304,14 +304,28 @@ class Worker:
                     break
             await self._sleep(left)
         if self._jobs:
-            count = len(self._jobs)
-            logger.warning("giving %d %s back", count, "task" if count == 1 else "tasks")
-            for job in self._jobs.values():
-                self._released += 1
-                job.task.lost = True
-                self._reports.report(job.task, Ending("released"))
-                self._pool.abandon(job.task)
+            await self._give_back()
         await self._flush()
+
+    async def _give_back(self) -> None:
+        """Ends what can be ended, and gives the tasks back."""
+        count = len(self._jobs)
+        logger.warning("giving %d %s back", count, "task" if count == 1 else "tasks")
+        self._is_giving_back = True
+        for job in self._jobs.values():
+            # A thread cannot be ended, but it can look.
+            job.task.lost = True
+            self._pool.interrupt(job.task)
+        seconds = _LAST_INTERRUPTION_SECONDS if self._is_forced else _INTERRUPTION_SECONDS
+        until = time.monotonic() + (seconds if self._pool.can_interrupt else 0)
+        while self._jobs and (left := until - time.monotonic()) > 0:
+            self._changed.clear()
+            await self._sleep(left)
+        for job in self._jobs.values():
+            if not job.is_lost:
+                self._released += 1
+                self._reports.report(job.task, Ending("released"))
+        self._jobs.clear()
 
     async def _flush(self) -> None:
         """Waits until the server knows the outcomes. Only after a signal, or if the server refuses the worker, is that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,3 +31,13 @@ class WorkerOptions:
     max_time: float | None = None
     name: str = field(default_factory=default_name)
     handles_signals: bool = False
+
+    def queue_order(self) -> list[str]:
+        """The names of the queues for a wait: as they were named, or at random by weight."""
+        queues = self.queues
+        if all(weight is None for _, weight in queues):
+            return [name for name, _ in queues]
+        # With the keys u^(1/w), a queue comes first with a probability in proportion to its weight (Efraimidis and
+        # Spirakis, "Weighted random sampling with a reservoir", 2006).
+        keyed = [(random.random() ** (1 / (weight or 1)), name) for name, weight in queues]
+        return [name for _, name in sorted(keyed, reverse=True)]
