@@ -54,6 +54,7 @@ extension EMQClient {
         let task = PreparedTask(try JSONEncoding.encode(content), options, settings.timeoutMilliseconds)
         let call = try enqueueCall(task.body, to: queue, [task], options)
         let answer = try await perform(call)
+        if let enqueued = Enqueued(usual: answer.body) { return enqueued }
         guard let tape = try? JSONTape(answer.body), let enqueued = Enqueued(tape, hasOwnKey: task.hasKeyOfClient)
         else {
             throw strange(answer, to: call, "it has no id")
@@ -152,6 +153,21 @@ private struct EnqueuedIDs: Decodable {
 }
 
 extension Enqueued {
+    private static let beginning = Array("{\"id\":\"".utf8)
+    private static let end = Array("\"}\n".utf8)
+
+    /// Reads what is usual, without looking at it as JSON: an object with nothing but an id.
+    fileprivate init?(usual body: [UInt8]) {
+        let idCount = 22
+        guard body.count == Self.beginning.count + idCount + Self.end.count, body.starts(with: Self.beginning),
+            body.suffix(Self.end.count).elementsEqual(Self.end)
+        else { return nil }
+        let id = body[Self.beginning.count..<Self.beginning.count + idCount]
+        guard id.allSatisfy({ $0.isLetter || $0.isDigit || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_") })
+        else { return nil }
+        self.init(id: String(decoding: id, as: UTF8.self), existing: false)
+    }
+
     fileprivate init?(_ tape: JSONTape, hasOwnKey: Bool) {
         guard tape.nodes[0].kind == .object else { return nil }
         var (id, existing): (String?, Bool) = (nil, false)

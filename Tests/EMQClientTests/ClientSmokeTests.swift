@@ -59,7 +59,8 @@ final class SmokeServer {
     }
 
     @Test(arguments: [
-        "ftp://example.com", "http://", "http://localhost:99999", "http://localhost/?a", "unix:", "http://a:b@localhost",
+        "ftp://example.com", "http://", "http://localhost:99999", "http://localhost/?a", "unix:",
+        "http://a:b@localhost",
         "http://to%0Aken@localhost",
     ])
     func aWrongURLIsRefusedAtOnce(_ url: String) {

@@ -16,7 +16,10 @@ struct Call: Sendable {
         case release
     }
 
-    var method = "GET"
+    static let get = Array("GET".utf8)
+    private static let post = Array("POST".utf8)
+
+    let method: [UInt8]
     /// The path and the query, percent-encoded.
     var target: String
     /// A JSON body; nil for none.
@@ -39,13 +42,13 @@ struct Call: Sendable {
     var timeoutMilliseconds: Int64?
 
     /// A request without a body.
-    init(_ method: String, _ target: String) { (self.method, self.target) = (method, target) }
+    init(_ method: String, _ target: String) { (self.method, self.target) = (Array(method.utf8), target) }
 
     /// A POST with a JSON body.
-    init(_ target: String, json: [UInt8]) { (method, self.target, body) = ("POST", target, json) }
+    init(_ target: String, json: [UInt8]) { (method, self.target, body) = (Self.post, target, json) }
 
     /// What messages call the request.
-    var name: String { "\(method) \(target.prefix { $0 != "?" })" }
+    var name: String { "\(String(decoding: method, as: UTF8.self)) \(target.prefix { $0 != "?" })" }
 
     /// A path: the parts between slashes, of which the last, a name, is percent-encoded, and the query.
     static func target(_ path: String, name: String = "", query: [(String, String?)] = []) -> String {

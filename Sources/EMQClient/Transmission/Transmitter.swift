@@ -124,7 +124,7 @@ final class Transmitter: @unchecked Sendable {
             return end(pending, .failure(settings.error(.invalidArgument, "\(error)", call)))
         }
         var request = ClientRequest(
-            url: url, method: Array(call.method.utf8),
+            url: url, method: call.method,
             fields: body == nil ? settings.fields : settings.fields(contentType: call.contentType), body: body)
         if !call.fields.isEmpty { request.fields += call.fields }
         request.socketPath = settings.server.socketPath
@@ -327,7 +327,7 @@ final class Transmitter: @unchecked Sendable {
         if isClosed { return stream.ended(.failure(settings.error(.closed, "the client is closed", stream.call))) }
         do throws(HTTPURLError) {
             var request = ClientRequest(
-                url: try settings.url(stream.call.target), method: Array("GET".utf8), fields: settings.fields, body: nil
+                url: try settings.url(stream.call.target), method: Call.get, fields: settings.fields, body: nil
             )
             request.socketPath = settings.server.socketPath
             request.streamsBody = true
