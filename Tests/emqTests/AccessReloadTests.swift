@@ -1,6 +1,7 @@
 // When the tokens are read again, and when they end, in virtual time.
 
 import Foundation
+import Support
 import Testing
 
 @testable import emq

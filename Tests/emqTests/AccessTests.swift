@@ -1,6 +1,7 @@
 // What tokens allow beyond the path of a request: queues in bodies, tasks by id, and lists.
 
 import Foundation
+import Support
 import Testing
 
 @testable import emq

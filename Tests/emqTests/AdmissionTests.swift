@@ -1,6 +1,7 @@
 // A server whose memory is used up: it refuses or truncates what would take more, and accepts what frees some.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct AdmissionTests {

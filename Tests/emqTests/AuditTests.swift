@@ -1,6 +1,7 @@
 // The lines of the log about changes that operators make.
 
 import Foundation
+import Support
 import Testing
 
 @testable import emq

@@ -1,6 +1,7 @@
 // A receiver that fails for long, as an operator sees it: the queue's statistics, and changes of its circuit.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct CircuitTests {

@@ -1,6 +1,7 @@
 // Configurations of queues, changed in part, and defaults for all queues, through real sockets.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct DefaultsTests {

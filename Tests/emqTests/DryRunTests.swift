@@ -1,6 +1,7 @@
 // Changes of configurations that are only tried.
 
 import Foundation
+import Support
 import Testing
 
 @testable import emq

@@ -1,6 +1,7 @@
 // The fields of an enqueue, through real sockets: batches, delays, priorities, keys, metadata.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct EnqueueTests {

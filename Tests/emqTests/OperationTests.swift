@@ -1,6 +1,7 @@
 // Filters of kick, purge, move and peek, and `/operations/`, through real sockets.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct OperationTests {

@@ -1,6 +1,7 @@
 // The types of problems: docs/errors.md lists those of the source, and each answer with an error has one.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net

@@ -1,6 +1,7 @@
 // Runs the real program to its end.
 
 import Foundation
+import Support
 
 extension Server {
     /// Runs the program to its end, which needs short outputs.

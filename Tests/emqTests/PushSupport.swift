@@ -1,6 +1,7 @@
 // Short calls for a server that pushes.
 
 import Foundation
+import Support
 import Testing
 
 extension Server {

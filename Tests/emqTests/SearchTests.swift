@@ -1,6 +1,7 @@
 // Searching for tasks and queues.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct SearchTests {

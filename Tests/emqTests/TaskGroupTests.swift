@@ -1,6 +1,7 @@
 // `/errors/` and `/workers/`: in virtual time, and through real sockets.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Delivery

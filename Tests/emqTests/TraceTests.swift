@@ -1,6 +1,7 @@
 // X-Request-Id and traceparent: responses return them, tasks keep them, workers and receivers get them.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct TraceTests {

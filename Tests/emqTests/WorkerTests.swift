@@ -2,6 +2,7 @@
 // within a wait, touches, failures, results.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct WorkerTests {

@@ -2,6 +2,7 @@
 
 import Foundation
 import Net
+import Support
 import Testing
 
 @testable import emq

@@ -2,6 +2,7 @@
 // document.
 
 import Foundation
+import Support
 import Testing
 
 extension Server {

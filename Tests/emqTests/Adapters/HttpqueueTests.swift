@@ -3,6 +3,7 @@
 
 import Foundation
 import Net
+import Support
 import Testing
 
 @Suite struct HttpqueueTests {

@@ -1,6 +1,7 @@
 // The real program in place of taskqueue, as operators start it and producers use it.
 
 import Foundation
+import Support
 import Testing
 
 @Suite struct TaskqueueProgramTests {
