@@ -30,6 +30,7 @@ class Record:
         self.done: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
         self.kills: list[float] = []
         self.producing, self.working = True, True
+        self.producers = 2 * PRODUCERS
         self.failures: list[BaseException] = []
 
     def add(self, content: str, id: str) -> None:
@@ -61,6 +62,8 @@ def produce(record: Record, url: str, name: str) -> None:
                 assert not one.existing and not two.existing
             number += 1
             time.sleep(0.002)
+    with record.lock:
+        record.producers -= 1
 
 
 async def produce_async(record: Record, url: str, name: str) -> None:
@@ -71,6 +74,8 @@ async def produce_async(record: Record, url: str, name: str) -> None:
             record.add(content, (await client.enqueue("crash", content)).id)
             number += 1
             await asyncio.sleep(0.002)
+    with record.lock:
+        record.producers -= 1
 
 
 def work(record: Record, url: str) -> None:
@@ -124,6 +129,7 @@ def test_nothing_is_lost_when_the_server_is_killed(tmp_path: Path, caplog: pytes
         before = len(record.done)
         eventually(lambda: len(record.done) > before + 100 or record.failures, "work after the kills")
         record.producing = False
+        eventually(lambda: record.failures or not record.producers, "the end of the producers")
 
         def is_empty() -> bool:
             stats = observer.stats("crash")

@@ -103,7 +103,7 @@ def test_extends_leases_while_work_goes_on(client: Any, queue: str) -> None:
     with first, second:
         time.sleep(0.1)
         with third:
-            time.sleep(1.5)
+            time.sleep(1.0)
     assert not any(task.lost for task in tasks)
     assert client.stats(queue)["totals"]["acked"] == 3 and client.stats(queue)["totals"]["timed_out"] == 0
 
@@ -162,14 +162,14 @@ def test_yields_tasks_until_it_should_stop(client: Any, queue: str) -> None:
 @pytest.mark.parametrize("end", ["break", "stop", "close"])
 def test_tasks_that_nobody_got_go_back(client: Any, make: Any, queue: str, end: str) -> None:
     other = make(client.url)
-    client.enqueue_many(queue, [{"content": index, "lease": 0.4, "max_retries": 0} for index in range(5)])
+    client.enqueue_many(queue, [{"content": index, "lease": 0.3, "max_retries": 0} for index in range(5)])
     stopped = False
     iteration = other.tasks(queue, max=5, stop=lambda: stopped)
     task = next(iteration)
     assert client.stats(queue)["dispatched"] == 5
     with other.working(task):
         # Longer than their leases.
-        time.sleep(1)
+        time.sleep(0.7)
     assert client.stats(queue)["totals"]["timed_out"] == 0 and client.stats(queue)["dispatched"] == 4
     if end == "break":
         iteration.close()
@@ -191,7 +191,7 @@ def test_a_task_that_was_cancelled_before_its_turn_is_left_out(client: Any, queu
         with client.working(task):
             if not seen:
                 client.cancel(added[1].id)
-                time.sleep(1)
+                time.sleep(0.7)
             seen.append(task.content)
         if len(seen) == 2:
             break

@@ -72,10 +72,12 @@ class ResponseParser:
 
         Raises `MalformedResponse`.
         """
+        searched = max(0, len(self._buffer) - 3)
         self._buffer += data
         self.started = True
         while not self.status:
-            end = self._buffer.find(b"\r\n\r\n")
+            end = self._buffer.find(b"\r\n\r\n", searched)
+            searched = 0
             if end < 0 or end > MAXIMUM_HEAD_BYTES:
                 if len(self._buffer) > MAXIMUM_HEAD_BYTES:
                     raise MalformedResponse("the head of the answer is too large")
