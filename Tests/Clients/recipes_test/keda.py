@@ -1,6 +1,5 @@
 """KEDA would understand the YAML, and would find numbers where it looks."""
 
-import hashlib
 import json
 import re
 import urllib.parse
@@ -42,18 +41,11 @@ def run(program):
            [(document["apiVersion"], document["kind"]) for document in documents])
     expect("what is scaled", "mail-worker", scaled["spec"]["scaleTargetRef"]["name"])
     holds("the bounds", 0 == scaled["spec"]["minReplicaCount"] < scaled["spec"]["maxReplicaCount"], scaled)
-    expect("the parameter with the token", ["token"], [each["parameter"] for each in authentication["spec"]["secretTargetRef"]])
+    expect("the parameter with the token", ["token"],
+           [each["parameter"] for each in authentication["spec"]["secretTargetRef"]])
 
-    # A token that may only read this queue.
-    token = "a token for KEDA"
-    tokens = [{"name": "keda", "sha256": hashlib.sha256(token.encode()).hexdigest(), "allow": ["read"], "queues": ["mail"]},
-              {"name": "all", "sha256": hashlib.sha256(b"all").hexdigest(), "allow": ["enqueue", "work"]}]
     with Emq(program) as emq:
-        path = emq.folder / "tokens.json"
-        path.write_text(json.dumps({"tokens": tokens}))
-        emq.kill()
-        emq.options += ("--tokens", str(path))
-        emq.start()
+        emq.require_tokens(keda={"allow": ["read"], "queues": ["mail"]}, all={"allow": ["enqueue", "work"]})
 
         def values():
             found = []
@@ -66,7 +58,7 @@ def run(program):
                        (metadata["authMode"], trigger["authenticationRef"]["name"]))
                 url = urllib.parse.urlsplit(metadata["url"])
                 expect("the path", "/stats/mail", url.path)
-                _, answer = emq.ask("GET", url.path, token=token)
+                _, answer = emq.ask("GET", url.path, token="keda")
                 found.append(value(answer, metadata["valueLocation"]))
             return found
 
@@ -75,5 +67,5 @@ def run(program):
         expect("tasks that wait", [3, 0], values())
         emq.ask("POST", "/wait/", {"queues": ["mail"], "max": 1}, token="all")
         expect("a task in hand", [2, 1], values())
-        emq.ask("GET", "/stats/other", wanted=403, token=token)
+        emq.ask("GET", "/stats/other", wanted=403, token="keda")
         emq.ask("GET", "/stats/mail", wanted=401)

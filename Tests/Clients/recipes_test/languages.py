@@ -34,11 +34,11 @@ class Programs:
     def produce(self, url, status=0, **environment):
         return self.emq.run(self.command("producer") + [url], status, **environment).strip()
 
-    def work(self):
-        return self.emq.begin(self.command("worker"))
+    def work(self, **environment):
+        return self.emq.begin(self.command("worker"), **environment)
 
     def stop(self, worker, name=signal.SIGTERM):
-        """Sends a signal to the worker and all that it has started, as systemd and terminals do, and waits for its end."""
+        """Sends a signal to the worker and all that it has started, as systemd and terminals do. Waits for its end."""
         os.killpg(worker.pid, name)
         expect(f"the exit status of the worker: {worker.log.read_text()}", 0, worker.wait(120))
 
@@ -147,6 +147,19 @@ def stopping(emq, programs):
         programs.stop(idle)
 
 
+def refusing(emq, programs):
+    """The programs send their token, and end when the server refuses them."""
+    with Site() as site:
+        emq.require_tokens(links={"allow": ["enqueue", "work"], "queues": ["links"]})
+        programs.produce(f"{site.url}/allowed", EMQ_TOKEN="links")
+        programs.produce(f"{site.url}/refused", 1, EMQ_TOKEN="wrong")
+        holds("the error says why", "token" in emq.errors, emq.errors)
+        programs.work(EMQ_TOKEN="links")
+        eventually("the link is checked", lambda: site.paths() == ["/allowed"])
+        refused = programs.work()
+        expect("the exit status of a worker without a token", 1, refused.wait(120))
+
+
 def run(program, language):
     errors = []
 
@@ -160,7 +173,8 @@ def run(program, language):
             errors.append(error)
 
     # The second waits for most of its time.
-    threads = [threading.Thread(target=part, args=steps) for steps in ((producing, working, restarting), (stopping,))]
+    lists = (producing, working, restarting, refusing), (stopping,)
+    threads = [threading.Thread(target=part, args=steps) for steps in lists]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -47,9 +47,9 @@ class Database:
     def start(self):
         settings = [f"unix_socket_directories={self.folder}", "listen_addresses=", "fsync=off"]
         self.log = (self.folder.with_suffix(".log")).open("ab")
+        options = [part for each in settings for part in ("-c", each)]
         self.server = subprocess.Popen(
-            [f"{self.programs}/postgres", "-D", str(self.folder / "data"), *[part for each in settings for part in ("-c", each)]],
-            cwd=self.folder, stdout=self.log, stderr=self.log, **self.user)
+            [f"{self.programs}/postgres", "-D", str(self.folder / "data"), *options], cwd=self.folder, stdout=self.log, stderr=self.log, **self.user)
 
     def stop(self, how=signal.SIGQUIT):
         """Ends it; SIGQUIT is its immediate shutdown, after which it recovers as from a crash."""

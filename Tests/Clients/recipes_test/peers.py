@@ -1,5 +1,6 @@
 """A running emq, sites and receivers for its programs, and a way to it that loses answers."""
 
+import hashlib
 import http.server
 import json
 import os
@@ -69,6 +70,16 @@ class Emq:
         self.url = f"http://127.0.0.1:{self.port}"
         eventually("the server is ready", lambda: self.ask("GET", "/healthz", None, None)[0] == 200)
         log.close()
+
+    def require_tokens(self, **tokens):
+        """Starts again with tokens: the value of each name is what it allows, and the name is the token itself."""
+        path = self.folder / "tokens.json"
+        path.write_text(json.dumps({"tokens": [
+            {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), **more}
+            for name, more in tokens.items()]}))
+        self.kill()
+        self.options += ("--tokens", str(path))
+        self.start()
 
     def kill(self):
         self.server.send_signal(signal.SIGKILL)

@@ -39,4 +39,5 @@ def run(emq):
             lines = code_lines(block.text)
             holds(f"{block.name} has fewer than {LIMIT} lines of code", 2 < len(lines) < LIMIT, len(lines))
             holds(f"{block.name} has no long lines", all(len(line) <= 120 for line in lines))
-            holds(f"{block.name} uses only what is there", imports(block.text) <= ALLOWED[language], imports(block.text))
+            found = imports(block.text)
+            holds(f"{block.name} uses only what the language has", found <= ALLOWED[language], found)
