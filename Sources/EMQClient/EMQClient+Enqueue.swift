@@ -119,10 +119,12 @@ private struct PreparedTask {
     let isRepeatable: Bool
 
     init(_ content: [UInt8], _ options: TaskOptions, _ timeoutMilliseconds: Int64) {
-        hasKeyOfClient = options.key == nil && options.isRepeatable
+        // The server refuses the others without a key; with one of the client's they would mean something.
+        hasKeyOfClient =
+            options.key == nil && options.isRepeatable && options.onConflict == nil && options.uniqueFor == nil
         let validity = max(RepetitionKey.validity, .milliseconds(clampedSum(timeoutMilliseconds, 60_000)))
         if options.key == nil {
-            isRepeatable = options.isRepeatable
+            isRepeatable = hasKeyOfClient
         } else {
             let isKept = options.onConflict == nil || options.onConflict == .keep
             isRepeatable = isKept && (options.uniqueFor ?? .zero) > .milliseconds(timeoutMilliseconds)

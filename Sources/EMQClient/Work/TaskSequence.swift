@@ -62,15 +62,17 @@ public struct TaskSequence: AsyncSequence, Sendable {
             let client = sequence.client
             while true {
                 try Task.checkCancellation()
-                if let held = shelf.take() {
-                    // One that has waited for long begins its lease anew.
-                    if !held.isFresh, try await !client.touch([held.task]).isEmpty { continue }
-                    return held.task
-                }
-                let call = client.waitCall(
-                    sequence.queues, max: sequence.prefetch, timeout: .seconds(20), lease: sequence.lease,
-                    worker: sequence.worker)
                 do {
+                    if let task = shelf.takeFresh() { return task }
+                    if let task = shelf.first {
+                        // One that has waited for long begins its lease anew. Until then it stays on the shelf.
+                        let isLost = try await !client.touch([task]).isEmpty
+                        if shelf.take(task), !isLost { return task }
+                        continue
+                    }
+                    let call = client.waitCall(
+                        sequence.queues, max: sequence.prefetch, timeout: .seconds(20), lease: sequence.lease,
+                        worker: sequence.worker)
                     shelf.put(try await client.takenTasks(call).compactMap { $0 })
                 } catch let error as EMQError where error.isPassing {
                     client.settings.onProblem?(.notWorking(error))
@@ -117,11 +119,28 @@ private final class Shelf: Sendable {
 
     private func lose(_ task: EMQTask) { held.with { $0.removeAll { $0.task.receipt == task.receipt } } }
 
-    /// The next task, and whether most of its lease is left.
-    func take() -> (task: EMQTask, isFresh: Bool)? {
-        guard let next = held.with({ $0.isEmpty ? nil : $0.removeFirst() }) else { return nil }
-        let receipt = next.task.receipt
+    /// The next task.
+    var first: EMQTask? { held.with { $0.first?.task } }
+
+    /// Takes the next task, if most of its lease is left.
+    func takeFresh() -> EMQTask? {
+        let now = ContinuousClock.now
+        let task = held.with { held in
+            held.first.flatMap { now - $0.takenAt < $0.task.lease / 10 ? $0.task : nil }
+        }
+        guard let task, take(task) else { return nil }
+        return task
+    }
+
+    /// Takes a task; false if its lease has been lost meanwhile.
+    func take(_ task: EMQTask) -> Bool {
+        let isHeld = held.with { held in
+            guard let index = held.firstIndex(where: { $0.task.receipt == task.receipt }) else { return false }
+            held.remove(at: index)
+            return true
+        }
+        let receipt = task.receipt
         client.loop.async { $0.keeper.drop(receipt) }
-        return (next.task, ContinuousClock.now - next.takenAt < next.task.lease / 10)
+        return isHeld
     }
 }

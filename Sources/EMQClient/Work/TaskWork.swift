@@ -14,15 +14,17 @@ extension EMQClient {
     ///   - task: The task.
     ///   - body: The work.
     /// - Returns: What the work returns.
-    /// - Throws: What the work throws, after the task has been refused; ``EMQError`` if the server could not be told, or
-    ///   the lease was lost.
+    /// - Throws: What the work throws, after the task has been refused; `EncodingError` or ``EMQError`` if the result cannot
+    ///   be kept, which refuses the task, too; ``EMQError`` if the server could not be told, or the lease was lost.
     @discardableResult
     public nonisolated(nonsending) func process<Result: Encodable & Sendable>(
         _ task: EMQTask, perform body: @escaping @Sendable (EMQTask) async throws -> Result
     ) async throws -> Result {
         let work = TaskWork(task, self)
         let result = await work.run(body)
-        try await work.report(result.map { try? RawJSON(encoding: $0) }).get()
+        let written = result.flatMap { value in Swift.Result { try RawJSON(encoding: value) as RawJSON? } }
+        try await work.report(written).get()
+        _ = try written.get()
         return try result.get()
     }
 
@@ -113,17 +115,19 @@ final class TaskWork: Sendable {
         }
         if state.with(\.isLost) { return .failure(lostLease) }
         var outcome = await send(call(for: result))
+        var refusal: EMQError?
         if case .failure(let error as EMQError) = outcome, case .success(_?) = result,
             [400, 413, 422].contains(error.status)
         {
             // Without the result, the task would seem to have none.
+            refusal = error
             let reason = "the server refuses the result: \(error.detail)"
             outcome = await send(EMQClient.nackCall([task.receipt], error: reason))
         }
         switch outcome {
         case .success(let answer):
             let missing = (try? JSONDecoding.decode(Missing.self, from: answer.body))?.missing ?? []
-            if missing.isEmpty || answer.isRepeated { return .success(()) }
+            if missing.isEmpty || answer.isRepeated { return refusal.map { .failure($0) } ?? .success(()) }
             client.settings.onProblem?(.leaseLost(receipt: task.receipt))
             return .failure(lostLease)
         case .failure(let error):
