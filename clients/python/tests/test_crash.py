@@ -1,4 +1,4 @@
-"""The server is killed and restarted under 50 working clients: nothing is lost, and nothing is done twice needlessly."""
+"""The server is killed and restarted under 50 working clients: nothing is lost, or done twice without need."""
 
 from __future__ import annotations
 

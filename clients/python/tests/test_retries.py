@@ -12,8 +12,8 @@ from core import ScriptedServer, answer, problem
 import emq
 from emq.testing import Server
 
-CLOSE, RESET, REFUSE, SILENCE = ScriptedServer.CLOSE, ScriptedServer.RESET, ScriptedServer.REFUSE, ScriptedServer.SILENCE
-FORWARD, LOSE = ScriptedServer.FORWARD, ScriptedServer.LOSE
+CLOSE, RESET, REFUSE = ScriptedServer.CLOSE, ScriptedServer.RESET, ScriptedServer.REFUSE
+SILENCE, LOSE = ScriptedServer.SILENCE, ScriptedServer.LOSE
 BUSY = problem(503, "buffers-full")
 TRUNCATED = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"
 

@@ -49,8 +49,8 @@ class AsyncClient:
     """A client of emq for asyncio. Its methods are those of `Client`, and all of them are coroutines.
 
     The arguments are those of `Client`. The client belongs to the loop that uses it first, until that is closed. Use
-    it in `async with`, or await `close`. You can cancel every call: a wait that you cancel gives back what it has taken,
-    and the connection of a call that you cancel is not used again.
+    it in `async with`, or await `close`. You can cancel every call: a wait that you cancel gives back what it has
+    taken, and the connection of a call that you cancel is not used again.
     """
 
     def __init__(

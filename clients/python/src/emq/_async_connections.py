@@ -57,8 +57,8 @@ class AsyncConnection(asyncio.Protocol):
     ) -> AsyncGenerator[bytes | Response, None]:
         """Sends a request, and yields the body of its response piece by piece, if its status is 200.
 
-        `silence` is after how many seconds without a byte the connection counts as broken. The last thing that it yields
-        is the response, when it has ended; its body is there if the status was another one. Raises `Failure`.
+        `silence` is after how many seconds without a byte the connection counts as broken. At last it yields the
+        response, when that has ended; its body is there if the status was another one. Raises `Failure`.
         """
         assert self._transport is not None
         loop = asyncio.get_running_loop()

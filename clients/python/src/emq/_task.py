@@ -16,7 +16,7 @@ MAXIMUM_ERROR_BYTES = 10_000
 
 
 class Outcome(Exception):
-    """The base of what work raises to say how its task ends. It is no `emq.Error`, as it is no failure of the client."""
+    """The base of what work raises to say how its task ends. It is no `emq.Error`: nothing of the client has failed."""
 
 
 class Retry(Outcome):
