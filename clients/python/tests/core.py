@@ -28,6 +28,14 @@ def eventually(condition: Callable[[], Any], what: str = "the condition") -> Any
     raise AssertionError(f"{what} did not come true")
 
 
+def closing(call: Callable[[], Any]) -> Any:
+    """What a call returns; an empty list if the client is closed meanwhile."""
+    try:
+        return call()
+    except emq.ClientClosed:
+        return []
+
+
 class Loop:
     """An event loop in a thread of its own."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from core import eventually
+from core import PATIENCE, closing, eventually
 
 import emq
 from emq._place import Place
@@ -129,6 +130,14 @@ def test_talks_over_tls(make: Any, tmp_path: Path, queue: str) -> None:
         # Tickets and other messages of TLS do not count as answers: there was one connection for all this.
         assert client.all_stats()["connections"] == 1
         assert client.wait(queue, 0.05) == []
+        found: list[emq.Task] = []
+        wait = threading.Thread(target=lambda: closing(lambda: found.extend(client.wait(queue, 3000))), daemon=True)
+        wait.start()
+        observer = make(server.url, ca=tmp_path / "authority.pem")
+        eventually(lambda: observer.stats(queue)["waiters"])
+        client.close()
+        wait.join(PATIENCE)
+        assert not wait.is_alive() and found == []
     with pytest.raises(OSError):
         make("https://x", ca=tmp_path / "none")
     with pytest.raises(ValueError):

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from core import Threads, eventually
+from core import Threads, closing, eventually
 
 import emq
 from emq._task import MAXIMUM_ERROR_BYTES, bounded_error, description
@@ -220,13 +220,6 @@ def test_a_wait_ends_at_once_and_takes_no_task(client: Any, make: Any, queue: st
     assert client.stats(queue)["ready"] == 1 and seen == []
 
 
-def closing(call: Any) -> Any:
-    try:
-        return call()
-    except emq.ClientClosed:
-        return []
-
-
 def test_work_can_be_finished_after_the_client_was_closed(client: Any, make: Any, queue: str) -> None:
     other = make(client.url)
     client.enqueue(queue)
@@ -245,16 +238,20 @@ def test_goes_on_when_the_server_comes_back(make: Any, tmp_path: Any) -> None:
     with Server(data=tmp_path, arguments=["--drain", "0"]) as server:
         client, producer = make(server.url), Threads(server.url, tries=50, timeout=60)
         producer.enqueue_many("q", [{"content": index, "keep": 600} for index in range(4)])
-        seen = []
+        seen: list[int] = []
+        timers: list[threading.Timer] = []
         for task in client.tasks("q", max=2):
             with client.working(task):
                 seen.append(task.content)
                 if len(seen) in (1, 3):
                     # What the work has done is reported when the server is back.
                     server.stop()
-                    threading.Timer(0.5, server.start).start()
+                    timers.append(threading.Timer(0.5, server.start))
+                    timers[-1].start()
             if len(seen) == 4:
                 break
+        for timer in timers:
+            timer.join()
         assert seen == [0, 1, 2, 3]
         assert producer.stats("q")["done"] == 4
         producer.close()
