@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import cast
 
 from ._call import Failure
-from ._connections import GIVE_BACK_SECONDS, LONGEST_IDLE, connecting_failed
+from ._connections import GIVE_BACK_SECONDS, LONGEST_IDLE, all_in_use, connecting_failed
 from ._errors import ClientClosed, ConnectionFailed, Timeout, UnexpectedAnswer
 from ._http import MalformedResponse, Response, ResponseParser
 from ._place import Place
@@ -251,8 +251,7 @@ class AsyncPool:
         """Waits until a connection may be free."""
         loop = asyncio.get_running_loop()
         if loop.time() >= deadline:
-            error = Timeout(f"{name}: all {self._maximum} connections of the client are in use")
-            raise Failure(error, False, final=True)
+            raise all_in_use(name, self._maximum_waits if is_wait else self._maximum, is_wait)
         waiter: asyncio.Future[None] = loop.create_future()
         queue = self._queues[is_wait]
         queue.append(waiter)

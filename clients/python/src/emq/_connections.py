@@ -36,6 +36,13 @@ def connecting_failed(error: Exception, name: str, place: Place) -> Failure:
     return Failure(ConnectionFailed(f"{name}: cannot connect: {error}"), False)
 
 
+def all_in_use(name: str, maximum: int, is_wait: bool) -> Failure:
+    """The failure of a request that has got no connection in time."""
+    kind = " for waits" if is_wait else ""
+    error = Timeout(f"{name}: all {maximum} connections of the client{kind} are in use")
+    return Failure(error, False, final=True)
+
+
 class Connection:
     """One connection to the server, for one request at a time."""
 
@@ -57,11 +64,14 @@ class Connection:
                 connection.close()
                 raise
         else:
-            connection = socket.create_connection((place.host, place.port), timeout)
+            deadline = time.monotonic() + timeout
+            connection = _connect(place, timeout)
             try:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if place.tls is not None:
+                    connection.settimeout(max(0.001, deadline - time.monotonic()))
                     connection = place.tls.wrap_socket(connection, server_hostname=place.host)
+                    connection.settimeout(timeout)
             except BaseException:
                 connection.close()
                 raise
@@ -73,11 +83,7 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Whether the server has closed the unused connection, or has sent something that answers nothing."""
-        if self._poll is not None:
-            readable = bool(self._poll.poll(0))
-        else:
-            readable = bool(select.select([self._socket], [], [], 0)[0])
-        if not readable:
+        if not self._has_input(0):
             return False
         if not isinstance(self._socket, ssl.SSLSocket):
             return True
@@ -202,7 +208,38 @@ class Connection:
     def _readable(self, timeout: float) -> bool:
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
-        return bool(select.select([self._socket], [], [], max(timeout, 0))[0])
+        return self._has_input(max(timeout, 0.0))
+
+    def _has_input(self, timeout: float) -> bool:
+        if self._poll is not None:
+            return bool(self._poll.poll(timeout * 1000))
+        return bool(select.select([self._socket], [], [], timeout)[0])
+
+
+def _connect(place: Place, timeout: float) -> socket.socket:
+    """A connection to the first address of the host that answers. All addresses share the time. Raises `OSError`."""
+    deadline = time.monotonic() + timeout
+    addresses = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    failure: OSError = OSError("the host has no address")
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        left = (deadline - time.monotonic()) / (len(addresses) - index)
+        try:
+            connection = socket.socket(family, kind, protocol)
+        except OSError as error:
+            failure = error
+            continue
+        try:
+            connection.settimeout(max(0.001, left))
+            connection.connect(address)
+            connection.settimeout(timeout)
+            return connection
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+    raise failure
 
 
 class Pool:
@@ -217,7 +254,10 @@ class Pool:
 
     def reset(self) -> None:
         """Forgets all connections, in a process that has them only because it was forked."""
-        self._changed = threading.Condition(threading.Lock())
+        # The handler of a signal may close the client while its thread is in here.
+        self._lock = threading.RLock()
+        # Who is waiting for a connection: waits for tasks or results may not use one that others can use.
+        self._free = (threading.Condition(self._lock), threading.Condition(self._lock))
         self._idle: list[Connection] = []
         self._in_use = 0
         self._waits: set[Connection] = set()
@@ -226,13 +266,9 @@ class Pool:
 
     def take(self, deadline: float, name: str, is_wait: bool) -> Connection:
         """A connection that seems to be alive. Raises `Failure` and `ClientClosed`."""
-        with self._changed:
-            while self._in_use >= self._maximum or (is_wait and self._reserved_waits >= self._maximum_waits):
-                if is_wait and self.closed:
-                    raise ClientClosed(f"{name}: the client is closed")
-                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
-                    error = Timeout(f"{name}: all {self._maximum} connections of the client are in use")
-                    raise Failure(error, False, final=True)
+        with self._lock:
+            while self._is_full(is_wait) and not (is_wait and self.closed):
+                self._queue(deadline, name, is_wait)
             if is_wait and self.closed:
                 raise ClientClosed(f"{name}: the client is closed")
             self._in_use += 1
@@ -243,7 +279,7 @@ class Pool:
                 if time.monotonic() - connection.idle_since < LONGEST_IDLE and not connection.is_stale():
                     break
                 connection.close()
-                with self._changed:
+                with self._lock:
                     connection = self._idle.pop() if self._idle else None
             if connection is None:
                 try:
@@ -251,7 +287,7 @@ class Pool:
                 except (OSError, UnicodeError) as error:
                     raise connecting_failed(error, name, self.place) from error
             if is_wait:
-                with self._changed:
+                with self._lock:
                     self._waits.add(connection)
                     closed = self.closed
                 if closed:
@@ -263,7 +299,7 @@ class Pool:
 
     def give(self, connection: Connection | None, is_wait: bool, reusable: bool) -> None:
         """Takes a connection back."""
-        with self._changed:
+        with self._lock:
             self._in_use -= 1
             if is_wait:
                 self._reserved_waits -= 1
@@ -273,18 +309,35 @@ class Pool:
                 connection.idle_since = time.monotonic()
                 self._idle.append(connection)
                 connection = None
-            self._changed.notify()
+            for free in self._free:
+                free.notify()
         if connection is not None:
             connection.close()
 
     def close(self) -> None:
         """Ends all waits, and closes each connection when it is not in use any more."""
-        with self._changed:
+        with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
             waits = list(self._waits)
-            self._changed.notify_all()
+            for free in self._free:
+                free.notify_all()
         for connection in idle:
             connection.close()
         for connection in waits:
             connection.end_wait()
+
+    def _is_full(self, is_wait: bool) -> bool:
+        return self._in_use >= self._maximum or (is_wait and self._reserved_waits >= self._maximum_waits)
+
+    def _queue(self, deadline: float, name: str, is_wait: bool) -> None:
+        """Waits until a connection may be free."""
+        free, left = self._free[is_wait], deadline - time.monotonic()
+        try:
+            if left <= 0:
+                raise all_in_use(name, self._maximum_waits if is_wait else self._maximum, is_wait)
+            free.wait(left)
+        except BaseException:
+            # Whoever was woken for nothing wakes the next one.
+            free.notify()
+            raise
