@@ -108,6 +108,15 @@ def test_extends_leases_while_work_goes_on(client: Any, queue: str) -> None:
     assert client.stats(queue)["totals"]["acked"] == 3 and client.stats(queue)["totals"]["timed_out"] == 0
 
 
+def test_work_that_begins_late_extends_its_lease_at_once(client: Any, queue: str) -> None:
+    client.enqueue(queue, lease=3, max_retries=0)
+    task = take(client, queue)
+    time.sleep(2.2)
+    with client.working(task):
+        time.sleep(1.5)
+    assert not task.lost and client.stats(queue)["totals"]["acked"] == 1
+
+
 def test_a_lost_lease_is_told_and_nothing_is_reported(
     client: Any, queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:

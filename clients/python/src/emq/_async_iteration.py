@@ -72,8 +72,8 @@ async def _iterate(
             logger.warning("cannot take tasks, and try again: %s", error)
             await sleep_async(pauses.after(error), ends)
             continue
-        keeper.hold(taken)
         try:
+            keeper.hold(taken)
             for task in taken:
                 if ends():
                     break

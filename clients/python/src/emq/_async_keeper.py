@@ -156,8 +156,7 @@ class AsyncKeeper(AsyncHolder):
             return
         if due <= time:
             tasks = self._leases.take_due(time)
-            # Until the answer comes, none of them is due again.
-            self._leases.extended(tasks, (), time)
+            self._leases.extending(tasks, time)
             self.in_background(self._extend(tasks))
             due = self._leases.next_due()
         if due is not None:

@@ -78,8 +78,8 @@ def _iterate(
             logger.warning("cannot take tasks, and try again: %s", error)
             sleep(pauses.after(error), ends)
             continue
-        keeper.hold(taken)
         try:
+            keeper.hold(taken)
             for task in taken:
                 if ends():
                     break

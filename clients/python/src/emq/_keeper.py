@@ -43,7 +43,8 @@ class Keeper(BlockingHolder):
 
     def reset(self) -> None:
         """Forgets all tasks, in a process that has them only because it was forked."""
-        self._changed = threading.Condition(threading.Lock())
+        # The handler of a signal may close the client while its thread is in here.
+        self._changed = threading.Condition(threading.RLock())
         self._leases = Leases()
         self._waiting: dict[str, Task] = {}
         self._wakes_at = 0.0
@@ -51,8 +52,9 @@ class Keeper(BlockingHolder):
 
     def hold(self, tasks: Iterable[Task]) -> None:
         """Holds tasks whose work has not begun yet."""
+        tasks = list(tasks)
+        self._waiting.update((task.receipt, task) for task in tasks)
         for task in tasks:
-            self._waiting[task.receipt] = task
             self._add(task)
 
     def hand_out(self, task: Task) -> bool:
@@ -106,8 +108,14 @@ class Keeper(BlockingHolder):
         with self._changed:
             due = self._leases.add(task, now())
             if self._thread is None:
-                self._thread = threading.Thread(target=self._keep, name="emq-leases", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._keep, name="emq-leases", daemon=True)
+                try:
+                    thread.start()
+                except BaseException:
+                    # Another task may find room for a thread.
+                    self._leases.remove(task)
+                    raise
+                self._thread = thread
             elif due < self._wakes_at:
                 self._changed.notify()
 

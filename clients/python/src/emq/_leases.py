@@ -45,7 +45,7 @@ class Leases:
     def add(self, task: Task, now: float) -> float:
         """Holds a task from now on. Returns when its lease is due."""
         self._tasks[task.receipt] = task
-        due = self._due[task.receipt] = now + _interval(task)
+        due = self._due[task.receipt] = max(now, task.leased_at + _interval(task))
         return due
 
     def remove(self, task: Task) -> None:
@@ -71,6 +71,12 @@ class Leases:
                     break
         return chosen
 
+    def extending(self, tasks: Iterable[Task], now: float) -> None:
+        """Tells that the leases of tasks are being extended, so that they are not due."""
+        for task in tasks:
+            if task.receipt in self._tasks:
+                self._due[task.receipt] = now + _interval(task)
+
     def extended(self, tasks: Iterable[Task], missing: Sequence[str], now: float) -> list[Task]:
         """Tells that the leases of tasks were extended, but those of some. Returns the tasks that are lost."""
         gone = frozenset(missing)
@@ -84,6 +90,7 @@ class Leases:
                 lose(task)
                 lost.append(task)
             else:
+                task.leased_at = now
                 self._due[task.receipt] = now + _interval(task)
         return lost
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -95,7 +96,7 @@ class Task:
 
     __slots__ = (
         "id", "queue", "content", "attempt", "lease", "receipt", "key", "metadata", "request_id", "traceparent",
-        "result", "log", "lost", "_holder", "_process",
+        "result", "log", "lost", "leased_at", "_holder", "_process",
     )  # fmt: skip
 
     def __init__(self, record: dict[str, Any], holder: object = None) -> None:
@@ -119,6 +120,8 @@ class Task:
         """The end of what the work printed, to keep with the task; up to 65,536 bytes."""
         self.lost = False
         """Whether the lease is lost: another worker may have the task."""
+        self.leased_at = time.monotonic()
+        """When the client last heard that the lease began or was extended, by `time.monotonic`."""
         self._holder = holder
         self._process = os.getpid()
 
