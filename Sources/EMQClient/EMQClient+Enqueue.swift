@@ -98,6 +98,7 @@ extension EMQClient {
     ) throws(EMQError) -> Call {
         var call = Call(Call.target("/enqueue/", name: queue), json: body)
         call.isRepeatable = tasks.allSatisfy(\.isRepeatable)
+        call.isSafeWithinCall = tasks.contains(where: \.hasKeyOfClient)
         call.fields = try Self.field("X-Request-Id", options.requestID) + Self.field("traceparent", options.traceparent)
         return call
     }

@@ -85,6 +85,14 @@ extension EMQClient {
     nonisolated(nonsending) func takenTasks(_ call: Call) async throws -> [EMQTask?] {
         let answer = try await perform(call)
         if !answer.isRepeated { for receipt in answer.missing { settings.onProblem?(.leaseLost(receipt: receipt)) } }
-        do { return try WaitAnswer(answer.body).places } catch { throw strange(answer, to: call, "\(error)") }
+        let taken: WaitAnswer
+        do { taken = try WaitAnswer(answer.body) } catch { throw strange(answer, to: call, "\(error)") }
+        if Task.isCancelled {
+            // The caller does not expect tasks any more.
+            let receipts = taken.receipts
+            if !receipts.isEmpty { loop.async { $0.release(receipts) } }
+            throw CancellationError()
+        }
+        return taken.places
     }
 }

@@ -118,11 +118,13 @@ public actor EMQClient {
     /// Sends a request, and waits for the answer.
     nonisolated(nonsending) func perform(_ call: Call) async throws -> Answer {
         try Task.checkCancellation()
+        let progress = loop.quickExchange(call)
+        if case .answered(let answer)? = progress, answer.isSuccess { return answer }
         let pending = PendingCall(call)
         return try await withTaskCancellationHandler {
             unsafe try await withUnsafeThrowingContinuation { continuation in
                 pending.whenDone { unsafe continuation.resume(with: $0) }
-                loop.start(pending)
+                if let progress { loop.goOn(pending, from: progress) } else { loop.start(pending) }
             }
         } onCancel: {
             loop.async { $0.cancel(pending) }

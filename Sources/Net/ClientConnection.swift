@@ -105,6 +105,38 @@ final class ClientConnection: ClientSource {
         transport.endOutput()
     }
 
+    // MARK: Lending
+
+    /// Leaves the loop: the caller of `awaitInput` and `receiveOnce` may be on any thread now, but only one.
+    func beLent() {
+        exchange = nil
+        loop.unwatch(transport.descriptor, for: self)
+    }
+
+    /// Comes back to the loop, which reports again what is ready.
+    func comeBack() {
+        (isReadable, isWritable) = (true, true)
+        let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+        do throws(SystemError) {
+            try loop.watch(transport.descriptor, for: self, events: events)
+        } catch {
+            // The next read finds the end.
+            shutdown(transport.descriptor, Int32(SHUT_RDWR))
+        }
+    }
+
+    /// Waits until there is something to read; false if there is nothing within the time.
+    func awaitInput(microseconds: Int) -> Bool {
+        var state = pollfd(fd: transport.descriptor, events: Int16(POLLIN), revents: 0)
+        var time = timespec(tv_sec: 0, tv_nsec: microseconds * 1000)
+        return unsafe ppoll(&state, 1, &time, nil) > 0
+    }
+
+    /// Reads once into a buffer.
+    func receiveOnce(into buffer: inout Buffer, atMost size: Int) -> ReceiveResult {
+        transport.receive(into: &buffer, atMost: size)
+    }
+
     override func ready(events: UInt32) {
         hasNews = true
         let ending = EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue

@@ -114,3 +114,11 @@ extension ClientExchange {
         if hasFailed || loop.now >= nextAttemptTime { connectToNext() }
     }
 }
+
+extension EventLoop {
+    /// The time in so many milliseconds; never beyond the last one that there is.
+    func time(in milliseconds: Int64) -> Int64 {
+        let (time, isTooLate) = now.addingReportingOverflow(milliseconds)
+        return isTooLate ? .max : time
+    }
+}

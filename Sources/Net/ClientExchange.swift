@@ -37,14 +37,14 @@ final class ClientExchange: ClientSource {
     var refusal: ClientFailure?
 
     // Exchanging.
-    private var connection: ClientConnection?
-    private var head = Buffer()
-    private var sentCount = 0
+    var connection: ClientConnection?
+    var head = Buffer()
+    var sentCount = 0
     /// Whether the kernel has taken the whole request.
-    private(set) var hasSentAll = false
+    var hasSentAll = false
     /// The parser of the response, once its first byte has arrived.
-    private(set) var parser: ResponseParser?
-    private var input = Buffer()
+    var parser: ResponseParser?
+    var input = Buffer()
     /// The cookies that redirects have set.
     private var cookies = CookieJar()
 
@@ -391,13 +391,5 @@ final class ClientExchange: ClientSource {
         }
         swap(&bytes, &input)
         forgetMessages()
-    }
-}
-
-extension EventLoop {
-    /// The time in so many milliseconds; never beyond the last one that there is.
-    func time(in milliseconds: Int64) -> Int64 {
-        let (time, isTooLate) = now.addingReportingOverflow(milliseconds)
-        return isTooLate ? .max : time
     }
 }

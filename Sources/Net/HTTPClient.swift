@@ -3,39 +3,6 @@
 
 import Glibc
 
-/// The limits of a client.
-public struct ClientLimits: Sendable {
-    /// The most connections at once. One that is being opened counts once, even while it tries two addresses.
-    public var connections = 4_000
-    /// The most connections to one host and port.
-    public var connectionsPerHost = 1_000
-    /// The most idle connections; beyond that, those idle longest are closed.
-    public var idleConnections = 1_000
-    /// How long a connection may be idle, in milliseconds.
-    public var idleTimeoutMilliseconds: Int64 = 10_000
-    /// After how many seconds of silence the kernel asks whether the peer is still there; nil for never. Requests whose
-    /// answers take long need it: a peer whose machine is gone says nothing.
-    public var probeSeconds: Int32?
-    /// How long an attempt to connect runs before the host's next address is tried too, in milliseconds (RFC 8305
-    /// section 5).
-    public var attemptDelayMilliseconds: Int64 = 250
-    /// The longest head of a response, in bytes.
-    public var headBytes = 64 * 1024
-    /// The largest number of a response's fields.
-    public var fields = 200
-    /// How much memory the requests and responses in flight may take before the bodies of responses are cut, in bytes.
-    public var bufferBytes = Int.max
-
-    /// The default limits.
-    public init() {}
-
-    func response(to request: borrowing ClientRequest) -> ResponseLimits {
-        ResponseLimits(
-            head: headBytes, fields: fields, body: min(max(request.bodyLimit, 0), ResponseLimits.maximumBody),
-            streamsBody: request.streamsBody)
-    }
-}
-
 /// Sends requests by HTTP/1.1 (RFC 9110, RFC 9112). Use it, and release its last reference, on the loop's thread only.
 public final class HTTPClient {
     /// `advance` runs for about this long before it leaves the turn to other work.
@@ -149,6 +116,28 @@ public final class HTTPClient {
         // The look-up begins at once, so that the limits on look-ups hold for all requests sent in one turn.
         if let name = exchange.neededName { resolver.begin(name, for: exchange.request.group, now: loop.now) }
         exchange.count()
+    }
+
+    /// Makes an exchange that has a connection of its own.
+    func begin(_ request: consuming ClientRequest, key: UInt64) -> ClientExchange {
+        precondition(exchanges[key] == nil, "two exchanges have the same key")
+        let host = host(of: request)
+        let exchange = ClientExchange(request, key: key, host: host, client: self)
+        exchanges[key] = exchange
+        return exchange
+    }
+
+    /// Takes an idle plain connection from its host; nil if there is none that is usable.
+    func popIdle(of host: ClientHost) -> ClientConnection? {
+        guard host.key.trust == nil else { return nil }
+        while let connection = host.idle.popLast() {
+            countIdle(connection, -1)
+            if connection.isUsable { return connection }
+            connection.close()
+            host.connectionCount -= 1
+            connectionCount -= 1
+        }
+        return nil
     }
 
     /// Aborts an exchange without reporting it. Unknown keys and those of ended exchanges have no effect.

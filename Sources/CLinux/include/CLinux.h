@@ -8,6 +8,9 @@
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
 #include <linux/sockios.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +18,7 @@
 
 // Declared here because defining _GNU_SOURCE, which would declare it, clashes with the Glibc module.
 extern int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *time, const sigset_t *signals);
 struct tm;
 extern char *strptime(const char *text, const char *format, struct tm *parts);
 

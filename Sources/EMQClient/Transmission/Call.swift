@@ -35,6 +35,9 @@ struct Call: Sendable {
     var isLong = false
     /// Whether a request that may have arrived can be sent again without doing anything twice.
     var isRepeatable = true
+    /// Whether only the client can send it again safely, because it has a key of the client's: a new call would do it
+    /// again.
+    var isSafeWithinCall = false
     var abandonment = Abandonment.close
     /// How often it is sent at most; nil for the client's default.
     var tries: Int?

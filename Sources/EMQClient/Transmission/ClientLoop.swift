@@ -46,6 +46,7 @@ final class ClientLoop: SerialExecutor, @unchecked Sendable {
 
     private let state = Locked(State())
     let loop: EventLoop
+    let lane: QuickLane
     /// The requests; nil before the thread has begun and after it has ended.
     private(set) var transmitter: Transmitter?
 
@@ -54,11 +55,12 @@ final class ClientLoop: SerialExecutor, @unchecked Sendable {
     /// - Throws: `SystemError` if the system has no thread or no descriptors.
     init(_ settings: Settings) throws(SystemError) {
         loop = try EventLoop()
+        lane = QuickLane(settings)
         // Actors may ask for the loop's thread at once.
         let started = Signal()
         try DetachedThread.start { [self] in
             loop.moveToThisThread()
-            transmitter = Transmitter(settings, on: loop)
+            transmitter = Transmitter(settings, on: loop, lane)
             started.send()
             run()
             transmitter = nil
@@ -127,6 +129,20 @@ final class ClientLoop: SerialExecutor, @unchecked Sendable {
     func start(_ pending: PendingCall) {
         if isCurrentThread, let transmitter { return transmitter.start(pending) }
         async { $0.start(pending) }
+    }
+
+    /// Tries to send a request, and to get its answer at once; nil if nothing was sent.
+    func quickExchange(_ call: Call) -> QuickProgress? {
+        // On this thread, it would hold up what is in flight.
+        if isCurrentThread, transmitter?.isIdle != true { return nil }
+        return lane.exchange(call, self)
+    }
+
+    /// Goes on with a request that its caller has begun.
+    func goOn(_ pending: PendingCall, from progress: QuickProgress) {
+        // It has one owner at a time, and this thread is the next one.
+        nonisolated(unsafe) let progress = progress
+        async { unsafe $0.goOn(pending, from: progress) }
     }
 
     /// Runs jobs that came after the end of the thread, so that no task hangs.

@@ -10,6 +10,11 @@ final class Settings: Sendable {
     /// The most connections of a client.
     static let connectionRange = 2...10_000
 
+    private static let bodyLimit = 1 << 30
+    /// The most URLs that are remembered, of targets without a query.
+    private static let maximumURLs = 256
+
+    private let urls = Locked<[String: HTTPURL]>([:])
     let server: ServerURL
     /// The issuers whose certificates are accepted; nil for plain connections.
     let trust: TLSTrust?
@@ -75,7 +80,47 @@ final class Settings: Sendable {
     }
 
     /// The URL of a target.
-    func url(_ target: String) throws(HTTPURLError) -> HTTPURL { try HTTPURL((server.base + target).utf8Span.span) }
+    func url(_ target: String) throws(HTTPURLError) -> HTTPURL {
+        if let known = urls.with({ $0[target] }) { return known }
+        let url = try HTTPURL((server.base + target).utf8Span.span)
+        if !target.utf8.contains(UInt8(ascii: "?")) {
+            urls.with { urls in
+                if urls.count >= Self.maximumURLs { urls = [:] }
+                urls[target] = url
+            }
+        }
+        return url
+    }
+
+    /// A request for a call.
+    ///
+    /// - Parameters:
+    ///   - call: The call.
+    ///   - wait: How long the server may wait, in milliseconds, if the call asks for that.
+    ///   - timeout: The limit for the request, in milliseconds.
+    /// - Returns: The request.
+    /// - Throws: `HTTPURLError` if the target makes no URL, as one that is too long.
+    func request(
+        for call: Call, wait: Int64?, timeoutMilliseconds timeout: Int64
+    ) throws(HTTPURLError) -> ClientRequest {
+        var target = call.target
+        var body = call.body
+        if let wait {
+            switch call.waitPlace {
+            case .body: body?.append(contentsOf: ",\"timeout\":\(wait)}".utf8)
+            case .query: target += "\(target.utf8.contains(UInt8(ascii: "?")) ? "&" : "?")timeout=\(wait)"
+            }
+        }
+        var request = ClientRequest(
+            url: try url(target), method: call.method,
+            fields: body == nil ? fields : fields(contentType: call.contentType), body: body)
+        if !call.fields.isEmpty { request.fields += call.fields }
+        request.socketPath = server.socketPath
+        request.bodyLimit = Self.bodyLimit
+        request.connectTimeoutMilliseconds = min(10_000, max(timeout, 1))
+        request.timeoutMilliseconds = max(timeout, 1)
+        return request
+    }
 
     // MARK: Errors
 
@@ -144,6 +189,15 @@ extension EMQError {
     var isTemporary: Bool {
         guard status == 429 || status == 503 else { return false }
         return type != .libraryMissing && type != .tooManySources && type != .addressSpaceFull
+    }
+
+    /// The same failure, if the server may have done what the request asks for.
+    var withUnknownOutcome: EMQError {
+        if kind == .outcomeUnknown { return self }
+        var unknown = self
+        unknown.kind = .outcomeUnknown
+        unknown.detail += "; whether the server has done it is not known"
+        return unknown
     }
 
     /// Whether a worker should go on: the server is away, or refuses for now.

@@ -16,15 +16,14 @@ final class Transmitter: @unchecked Sendable {
     private static let pauseMilliseconds: ClosedRange<Int64> = 100...5000
     /// After so long in flight, a lost long poll is no sign of a server that fails again and again, in milliseconds.
     private static let calmMilliseconds: Int64 = 5000
-    private static let maximumURLs = 256
-    private static let bodyLimit = 1 << 30
     /// These connections are not for requests that take long.
-    private static let reservedConnections = 1
+    private static let reservedConnections = 1 + QuickLane.capacity
 
     let settings: Settings
     private let loop: EventLoop
-    /// The URLs of targets without a query, which are few.
-    private var urls: [String: HTTPURL] = [:]
+    private let lane: QuickLane
+    /// A request to the server, for the connections that are lent.
+    private let sample: ClientRequest?
     private let http: HTTPClient
     private var nextKey: UInt64 = 1
     private var inFlight: [UInt64: PendingCall] = [:]
@@ -42,8 +41,9 @@ final class Transmitter: @unchecked Sendable {
     /// Called when a closed client has nothing in flight any more.
     private var ended: [() -> Void] = []
 
-    init(_ settings: Settings, on loop: EventLoop) {
-        (self.settings, self.loop) = (settings, loop)
+    init(_ settings: Settings, on loop: EventLoop, _ lane: QuickLane) {
+        (self.settings, self.loop, self.lane) = (settings, loop, lane)
+        sample = try? settings.request(for: Call("GET", "/"), wait: nil, timeoutMilliseconds: 1)
         var limits = ClientLimits()
         limits.connections = settings.connections
         limits.connectionsPerHost = settings.connections
@@ -53,6 +53,12 @@ final class Transmitter: @unchecked Sendable {
         http = HTTPClient(loop: loop, limits: limits) { _, _, _ in nil }
         http.trust = settings.trust
     }
+
+    /// How many requests that may take long may be in flight.
+    private var longLimit: Int { max(1, settings.connections - Self.reservedConnections) }
+
+    /// Whether nothing is in flight.
+    var isIdle: Bool { inFlight.isEmpty }
 
     /// The loop's time in milliseconds.
     var now: Int64 { loop.now }
@@ -83,11 +89,16 @@ final class Transmitter: @unchecked Sendable {
         pending.transmitter = self
         if pending.isCancelled { return end(pending, .failure(CancellationError())) }
         if isClosed { return end(pending, .failure(settings.error(.closed, "the client is closed", pending.call))) }
+        begin(pending)
+        admit(pending)
+    }
+
+    private func begin(_ pending: PendingCall) {
+        pending.transmitter = self
         loop.updateNow()
         pending.startedAt = now
         let timeout = pending.call.timeoutMilliseconds ?? settings.timeoutMilliseconds
         pending.deadline = time(in: clampedSum(timeout, pending.call.waitMilliseconds ?? 0))
-        admit(pending)
     }
 
     /// Sends a request, and hands over the result.
@@ -98,7 +109,7 @@ final class Transmitter: @unchecked Sendable {
     }
 
     private func admit(_ pending: PendingCall) {
-        guard pending.call.isLong, longCount >= settings.connections - Self.reservedConnections else {
+        guard pending.call.isLong, longCount >= longLimit else {
             return transmit(pending)
         }
         pending.phase = .queued
@@ -108,45 +119,51 @@ final class Transmitter: @unchecked Sendable {
 
     private func transmit(_ pending: PendingCall) {
         let call = pending.call
-        var target = call.target
-        var body = call.body
         var timeout = pending.deadline - now
-        if let wait = call.waitMilliseconds {
-            let left = max(0, pending.startedAt + wait - now)
-            switch call.waitPlace {
-            case .body: body?.append(contentsOf: ",\"timeout\":\(left)}".utf8)
-            case .query: target += "\(target.utf8.contains(UInt8(ascii: "?")) ? "&" : "?")timeout=\(left)"
-            }
-            timeout = min(timeout, clampedSum(left, call.timeoutMilliseconds ?? settings.timeoutMilliseconds))
+        let wait = call.waitMilliseconds.map { max(0, pending.startedAt + $0 - now) }
+        if let wait {
+            timeout = min(timeout, clampedSum(wait, call.timeoutMilliseconds ?? settings.timeoutMilliseconds))
         }
-        let url: HTTPURL
-        do throws(HTTPURLError) { url = try self.url(target) } catch {
-            return end(pending, .failure(settings.error(.invalidArgument, "\(error)", call)))
+        do throws(HTTPURLError) {
+            let request = try settings.request(for: call, wait: wait, timeoutMilliseconds: timeout)
+            noteSent(pending)
+            http.send(request, key: pending.key)
+        } catch {
+            end(pending, .failure(settings.error(.invalidArgument, "\(error)", call)))
         }
-        var request = ClientRequest(
-            url: url, method: call.method,
-            fields: body == nil ? settings.fields : settings.fields(contentType: call.contentType), body: body)
-        if !call.fields.isEmpty { request.fields += call.fields }
-        request.socketPath = settings.server.socketPath
-        request.bodyLimit = Self.bodyLimit
-        request.connectTimeoutMilliseconds = min(10_000, max(timeout, 1))
-        request.timeoutMilliseconds = max(timeout, 1)
-        if call.isLong { longCount += 1 }
+    }
+
+    private func noteSent(_ pending: PendingCall) {
+        if pending.call.isLong { longCount += 1 }
         pending.key = nextKey
         nextKey += 1
         pending.phase = .sent
         pending.sentAt = now
         pending.tries += 1
         inFlight[pending.key] = pending
-        http.send(request, key: pending.key)
     }
 
-    private func url(_ target: String) throws(HTTPURLError) -> HTTPURL {
-        if let known = urls[target] { return known }
-        let url = try settings.url(target)
-        if urls.count >= Self.maximumURLs { urls = [:] }
-        if !target.utf8.contains(UInt8(ascii: "?")) { urls[target] = url }
-        return url
+    /// Goes on with a request that its caller has begun. Its completion is called once, later, on this thread.
+    func goOn(_ pending: PendingCall, from progress: QuickProgress) {
+        let isUnwanted = pending.isCancelled
+        begin(pending)
+        noteSent(pending)
+        switch progress {
+        case .answered(let answer):
+            leave(pending)
+            answered(pending, answer)
+        case .failed(let failure):
+            leave(pending)
+            failed(pending, failure, mayHaveArrived: true)
+        case .pending(let request, let lent):
+            lane.forget()
+            http.resume(request, on: lent, key: pending.key)
+            if isClosed {
+                abandon(pending, settings.error(.closed, "the client was closed", pending.call))
+            } else if isUnwanted {
+                abandon(pending, CancellationError())
+            }
+        }
     }
 
     /// Ends a request without its answer. Its completion gets a `CancellationError`.
@@ -178,7 +195,7 @@ final class Transmitter: @unchecked Sendable {
     private func leave(_ pending: PendingCall) {
         inFlight[pending.key] = nil
         if pending.call.isLong { longCount -= 1 }
-        while longCount < settings.connections - Self.reservedConnections, !waiting.isEmpty {
+        while longCount < longLimit, !waiting.isEmpty {
             let next = waiting.removeFirst()
             cancelTimer(next)
             transmit(next)
@@ -186,6 +203,12 @@ final class Transmitter: @unchecked Sendable {
     }
 
     private func end(_ pending: PendingCall, _ result: Result<Answer, any Error>) {
+        var result = result
+        if pending.mayHaveArrived, pending.call.isSafeWithinCall, case .failure(let error as EMQError) = result,
+            error.kind != .closed
+        {
+            result = .failure(error.withUnknownOutcome)
+        }
         cancelTimer(pending)
         pending.phase = .ended
         pending.transmitter = nil
@@ -239,6 +262,7 @@ final class Transmitter: @unchecked Sendable {
         case .sent:
             drop(pending)
             let isUnknown = !pending.call.isRepeatable
+            pending.mayHaveArrived = true
             end(pending, .failure(settings.timeout(pending.call, isUnknown: isUnknown)))
         case .orphaned:
             drop(pending)
@@ -247,40 +271,40 @@ final class Transmitter: @unchecked Sendable {
     }
 
     private func finished(_ pending: PendingCall, _ outcome: borrowing ClientOutcome) {
-        cancelTimer(pending)
         switch outcome.result {
-        case .success(let response):
-            var answer = Answer(response)
-            answer.isRepeated = pending.mayHaveArrived
-            if pending.phase == .orphaned {
-                end(pending, .success(answer))
-                return giveBack(answer)
-            }
-            if answer.isSuccess { return end(pending, .success(answer)) }
-            var error = settings.refusal(answer, pending.call)
-            error.isRepeated = pending.mayHaveArrived
-            // A proxy that lost the server does not know what became of the request.
-            let isLost = (answer.status == 502 || answer.status == 504) && error.kind == .unexpectedAnswer
-            if isLost { pending.mayHaveArrived = true }
-            if isLost ? pending.call.isRepeatable : error.isTemporary { return again(pending, error) }
-            end(pending, .failure(error))
-        case .failure(let failure):
-            if pending.phase == .orphaned { return end(pending, .failure(failure)) }
-            let error = settings.failure(failure, pending.call)
-            if !outcome.mayHaveArrived {
-                if failure.isTemporary { return again(pending, error) }
-                return end(pending, .failure(error))
-            }
-            pending.mayHaveArrived = true
-            guard pending.call.isRepeatable else {
-                var unknown = error
-                unknown.kind = .outcomeUnknown
-                unknown.detail += "; whether the server has done it is not known"
-                return end(pending, .failure(unknown))
-            }
-            if failure.isTemporary { return again(pending, error) }
-            end(pending, .failure(error))
+        case .success(let response): answered(pending, Answer(response))
+        case .failure(let failure): failed(pending, failure, mayHaveArrived: outcome.mayHaveArrived)
         }
+        if lane.wantsConnection, !isClosed, let sample, let lent = http.lend(for: sample) { lane.add(lent) }
+    }
+
+    private func answered(_ pending: PendingCall, _ answer: Answer) {
+        var answer = answer
+        answer.isRepeated = pending.mayHaveArrived
+        if pending.phase == .orphaned {
+            end(pending, .success(answer))
+            return giveBack(answer)
+        }
+        if answer.isSuccess { return end(pending, .success(answer)) }
+        var error = settings.refusal(answer, pending.call)
+        error.isRepeated = pending.mayHaveArrived
+        // A proxy that lost the server does not know what became of the request.
+        let isLost = (answer.status == 502 || answer.status == 504) && error.kind == .unexpectedAnswer
+        if isLost { pending.mayHaveArrived = true }
+        if isLost ? pending.call.isRepeatable : error.isTemporary { return again(pending, error) }
+        if isLost { return end(pending, .failure(error.withUnknownOutcome)) }
+        end(pending, .failure(error))
+    }
+
+    private func failed(_ pending: PendingCall, _ failure: ClientFailure, mayHaveArrived: Bool) {
+        let error = settings.failure(failure, pending.call)
+        if pending.phase == .orphaned { return end(pending, .failure(error)) }
+        if mayHaveArrived {
+            pending.mayHaveArrived = true
+            guard pending.call.isRepeatable else { return end(pending, .failure(error.withUnknownOutcome)) }
+        }
+        if failure.isTemporary { return again(pending, error) }
+        end(pending, .failure(error))
     }
 
     /// Sends a request again after a pause; it fails with `error` if there is no try or no time left.
@@ -342,6 +366,9 @@ final class Transmitter: @unchecked Sendable {
         }
     }
 
+    /// Closes a connection that was lent and is of no use any more.
+    func takeBack(_ lent: LentConnection) { http.takeBack(lent) }
+
     func cancel(_ stream: EventStreamReceiver) {
         if streams.removeValue(forKey: stream.key) != nil { http.cancel(stream.key) }
     }
@@ -352,6 +379,7 @@ final class Transmitter: @unchecked Sendable {
         if isClosed { return }
         isClosed = true
         keeper.close()
+        for lent in lane.close() { http.takeBack(lent) }
         for alarm in alarms.values { cancelTimer(alarm) }
         alarms = [:]
         for stream in Array(streams.values) {
