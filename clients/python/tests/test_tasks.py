@@ -253,6 +253,8 @@ def test_goes_on_when_the_server_comes_back(make: Any, tmp_path: Any) -> None:
             with client.working(task):
                 seen.append(task.content)
                 if len(seen) in (1, 3):
+                    for timer in timers:
+                        timer.join()
                     # What the work has done is reported when the server is back.
                     server.stop()
                     timers.append(threading.Timer(0.5, server.start))
