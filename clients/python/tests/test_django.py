@@ -149,12 +149,13 @@ def test_unknown_results(emq_client: emq.Client) -> None:
 
 
 def test_what_is_no_task_comes_again(emq_client: emq.Client) -> None:
-    names = ["djangosite.tasks.not_a_task", "djangosite.tasks.nothing", "nowhere.task"]
+    names = ["djangosite.tasks.not_a_task", "djangosite.tasks.nothing", "nowhere.task", ".task", "..a"]
     ids = [emq_client.enqueue("default", {"task": name}, max_retries=3).id for name in names]
     work()
     errors = [emq_client.task(id)["error"] for id in ids]
     assert "is no task of Django" in errors[0] and "there is no task" in errors[1] and "there is no task" in errors[2]
-    assert [emq_client.task(id)["state"] for id in ids] == ["delayed"] * 3
+    assert "no path of a task" in errors[3] and "no path of a task" in errors[4]
+    assert [emq_client.task(id)["state"] for id in ids] == ["delayed"] * 5
 
 
 def test_refused_before_sending(emq_client: emq.Client) -> None:

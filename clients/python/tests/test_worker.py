@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import threading
+import urllib.request
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,45 @@ def test_results_and_failures(pool: str, folder: Path, emq_client: emq.Client) -
     assert state("result") == "dead" and "cannot be a result, which is JSON" in error("result")
     assert state("nan") == "dead" and "cannot be a result" in error("nan")
     assert "stopped: 22 done, 6 failed, 1 given back" in log
+
+
+@pytest.mark.parametrize("pool", ["threads", "asyncio"])
+def test_a_function_that_cannot_be_found_does_not_stop_the_worker(pool: Any, emq_client: emq.Client) -> None:
+    class Importing(emq.App):
+        def function_for(self, content: Any) -> Any:
+            if content["task"] == "broken":
+                raise SystemExit("a module ends the program when it is imported")
+            return super().function_for(content)
+
+    app = Importing()
+
+    @app.task(name="add", keep=60)
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    broken = emq_client.enqueue("default", call("broken"))
+    handle = add.enqueue(1, 2)
+    app.work(exit_when_empty=True, pool=pool)
+    assert handle.result(0) == 3
+    assert "SystemExit: a module ends" in emq_client.task(broken.id)["error"]
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_content_with_long_integers(pool: str, folder: Path, emq_server: Server) -> None:
+    # More digits than an int of Python takes.
+    long = "7" * 5000
+    with emq.Client(emq_server.url) as client:
+        content = f'{{"content": {{"task": "add", "args": [{long}, 1]}}, "max_retries": 0}}'
+        request = urllib.request.Request(
+            f"{emq_server.url}/enqueue/default", content.encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            id = json.load(answer)["id"]
+        other = enqueue(client, "add", 1, 2)
+        assert client.peek("default", 2)[0]["content"]["args"] == [Decimal(long), 1]
+        work(folder, "--pool", pool)
+        assert client.result(other) == {"state": "done", "result": 3}
+        assert client.task(id)["state"] == "dead"
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -51,8 +51,8 @@ def run(app: App, task: Task) -> Ending:
     """Runs the function of a task in this thread, a coroutine in a loop of its own. Raises nothing."""
     try:
         function, call = app.function_for(task.content)
-    except NotACall as error:
-        return _not_a_call(task, error)
+    except BaseException as error:
+        return _not_found(task, error)
     token = _current.set(task)
     try:
         value = function.function(*call.args, **call.kwargs)
@@ -69,8 +69,8 @@ async def run_async(app: App, task: Task) -> Ending:
     """Runs the coroutine of a task in this loop. Raises nothing but the CancelledError of its own cancellation."""
     try:
         function, call = app.function_for(task.content)
-    except NotACall as error:
-        return _not_a_call(task, error)
+    except BaseException as error:
+        return _not_found(task, error)
     _current.set(task)
     try:
         return _done(function, await function.function(*call.args, **call.kwargs))
@@ -90,10 +90,12 @@ def _done(function: TaskFunction[..., Any, Any], value: object) -> Ending:
         return Ending("dead", error=f"TypeError: {error}", name=function.name)
 
 
-def _not_a_call(task: Task, error: NotACall) -> Ending:
+def _not_found(task: Task, error: BaseException) -> Ending:
+    """What becomes of a task whose function cannot be found, or whose module cannot be imported."""
     # While a new version is rolled out, its workers need time to come and take the task.
     pause = min(_LONGEST_PAUSE_SECONDS, 2.0 ** min(task.attempt, 10))
-    return Ending("failed", error=bounded_error(f"NotACall: {error}"), after=pause)
+    text = f"NotACall: {error}" if isinstance(error, NotACall) else description(error)
+    return Ending("failed", error=bounded_error(text), after=pause)
 
 
 def _ended(function: TaskFunction[..., Any, Any], call: Call, error: BaseException) -> Ending:

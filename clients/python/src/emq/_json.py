@@ -3,11 +3,23 @@
 import json
 import math
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _decoder = json.JSONDecoder()
+
+
+def _integer(text: str) -> int | Decimal:
+    try:
+        return int(text)
+    except ValueError:
+        # Python refuses to make an int of thousands of digits, which takes long.
+        return Decimal(text)
+
+
+_decoder_of_long_integers = json.JSONDecoder(parse_int=_integer)
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
@@ -28,9 +40,15 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """The value of a JSON text. Raises `ValueError`."""
+    """The value of a JSON text. An integer with more digits than `int` takes is a `Decimal`. Raises `ValueError`."""
+    text = data.decode()
     try:
-        return _decoder.decode(data.decode())
+        return _decoder.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # One such number in a task must not hide the others of an answer.
+        return _decoder_of_long_integers.decode(text)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ._content import NotACall
 from ._execution import Ending, run, run_async
 
 if TYPE_CHECKING:
@@ -119,8 +118,9 @@ class LoopPool(ThreadPool):
     def start(self, task: Task) -> asyncio.Future[Ending]:
         try:
             is_async = self.app.function_for(task.content)[0].is_async
-        except NotACall:
-            is_async = True
+        except (Exception, SystemExit):
+            # It is found once more, where that may fail.
+            is_async = False
         if not is_async:
             return super().start(task)
         future: asyncio.Future[Ending] = self._loop.create_future()

@@ -41,6 +41,10 @@ main(sys.argv[2], int(sys.argv[3]))
 _FIELDS = ("id", "queue", "content", "attempt", "receipt", "key", "metadata", "request_id", "traceparent")
 
 
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
 class _Child:
     """A process, and the task that it works on."""
 
@@ -50,10 +54,10 @@ class _Child:
         self.process, self.reader, self.writer = process, reader, writer
         self.work: tuple[Task, asyncio.Future[Ending]] | None = None
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, line: bytes) -> None:
         """Sends a line, if the process still listens."""
         if not self.writer.is_closing():
-            self.writer.write(json.dumps(message).encode() + b"\n")
+            self.writer.write(line)
 
     def kill(self) -> None:
         """Kills the process if it still runs."""
@@ -86,16 +90,21 @@ class ProcessPool(Pool):
 
     def start(self, task: Task) -> asyncio.Future[Ending]:
         future: asyncio.Future[Ending] = self._loop.create_future()
+        record = {name: value for name in _FIELDS if (value := getattr(task, name)) is not None}
+        try:
+            line = _line({"task": {**record, "retry": task.lease}})
+        except (TypeError, ValueError) as error:
+            future.set_result(Ending("failed", error=f"the content cannot go to a process: {error}", name=_name_in(task)))
+            return future
         child = next(child for child in self._ready if child.work is None)
         child.work = (task, future)
-        record = {name: value for name in _FIELDS if (value := getattr(task, name)) is not None}
-        child.send({"task": {**record, "retry": task.lease}})
+        child.send(line)
         return future
 
     def abandon(self, task: Task) -> None:
         for child in self._ready:
             if child.work and child.work[0] is task:
-                child.send({"lost": True})
+                child.send(_line({"lost": True}))
 
     def interrupt(self, task: Task) -> None:
         for child in self._ready:
@@ -169,7 +178,14 @@ class ProcessPool(Pool):
         return _Child(process, reader, writer)
 
     async def _read(self, child: _Child) -> None:
-        """Takes note of what a child says until it ends."""
+        """Takes note of what a child says until it ends. A child that cannot be understood is ended."""
+        try:
+            await self._read_lines(child)
+        except (OSError, ValueError, TypeError) as error:
+            logger.warning("a worker process cannot be understood: %r", error)
+            child.kill()
+
+    async def _read_lines(self, child: _Child) -> None:
         while line := await child.reader.readline():
             message: dict[str, Any] = json.loads(line)
             if message.get("ready"):
@@ -238,7 +254,7 @@ def main(target: str, descriptor: int) -> None:
         os._exit(0)
 
     def say(message: dict[str, Any]) -> None:
-        connection.sendall(json.dumps(message).encode() + b"\n")
+        connection.sendall(_line(message))
 
     threading.Thread(target=read, name="emq-reader", daemon=True).start()
     say({"ready": True})

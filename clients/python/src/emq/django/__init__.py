@@ -182,6 +182,8 @@ class EMQBackend(BaseTaskBackend):
 
 def find_task(path: str) -> Task:
     """The task at a path such as `shop.tasks.send`. Raises NotACall if there is none."""
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise NotACall(f"{path!r} is no path of a task")
     try:
         task = import_string(path)
     except ImportError as error:
