@@ -49,7 +49,8 @@ class Database:
         self.log = (self.folder.with_suffix(".log")).open("ab")
         options = [part for each in settings for part in ("-c", each)]
         self.server = subprocess.Popen(
-            [f"{self.programs}/postgres", "-D", str(self.folder / "data"), *options], cwd=self.folder, stdout=self.log, stderr=self.log, **self.user)
+            [f"{self.programs}/postgres", "-D", str(self.folder / "data"), *options], cwd=self.folder,
+            stdout=self.log, stderr=self.log, **self.user)
 
     def stop(self, how=signal.SIGQUIT):
         """Ends it; SIGQUIT is its immediate shutdown, after which it recovers as from a crash."""

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from recipes_test.checks import eventually, expect
+from recipes_test.checks import Missing, eventually, expect
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -45,7 +45,7 @@ class Emq:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        if kind:
+        if kind and kind is not Missing:
             for log in sorted(self.folder.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
         if self.server:
@@ -57,7 +57,8 @@ class Emq:
         position = log.tell()
         command = [self.program, "--addr", f"127.0.0.1:{self.port}", "--data", str(self.folder / "emq-data"),
                    "--recovery-grace", "1", *self.options]
-        self.server = subprocess.Popen(command, stderr=log)
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("EMQ_")}
+        self.server = subprocess.Popen(command, stderr=log, env=variables)
 
         def listening():
             expect("the server's exit status", None, self.server.poll())
