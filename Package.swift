@@ -46,7 +46,7 @@ let package = Package(
         .target(name: "Journal", dependencies: ["Bytes", "CLinux", "Queues", "UID"], swiftSettings: server),
         .target(name: "Delivery", dependencies: ["Bytes", "UID", "JSON", "Net", "Queues"], swiftSettings: server),
         .target(name: "AMQP", dependencies: ["Bytes", "CLinux", "CLibraries", "JSON", "Net"], swiftSettings: server),
-        .target(name: "EMQClient", dependencies: ["Bytes", "UID", "JSON", "Net"], swiftSettings: server),
+        .target(name: "EMQClient", dependencies: ["Bytes", "JSON", "Net"], swiftSettings: server),
         .executableTarget(
             name: "emq",
             dependencies: [

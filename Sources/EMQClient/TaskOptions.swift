@@ -3,7 +3,6 @@
 import Bytes
 import Glibc
 import JSON
-import UID
 
 /// A limit that may be lifted.
 public enum Limit<Value: Sendable & Hashable & Codable>: Sendable, Hashable, Codable {
