@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import time
 from typing import Any
 
@@ -16,6 +18,19 @@ CLOSE, RESET, REFUSE = ScriptedServer.CLOSE, ScriptedServer.RESET, ScriptedServe
 SILENCE, LOSE = ScriptedServer.SILENCE, ScriptedServer.LOSE
 BUSY = problem(503, "buffers-full")
 TRUNCATED = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"
+
+
+class LateCloser(ScriptedServer):
+    """Closes the connection of the first request when three seconds of its wait are over."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__("late", target=target)
+
+    def _do(self, connection: socket.socket, request: bytes, action: Any) -> bool:
+        if action != "late":
+            return super()._do(connection, request, action)
+        time.sleep(3)
+        return False
 
 
 @pytest.mark.parametrize("failure", [CLOSE, RESET, REFUSE, BUSY, (TRUNCATED, CLOSE), answer(502, "<html>"), LOSE])
@@ -123,6 +138,20 @@ def test_a_wait_whose_answer_is_lost_gets_its_tasks_later(make: Any, shared_serv
         # The real server has given the task to the proxy, so it comes again when the lease ends.
         [task] = make(server.url).wait(queue, 30)
         assert task.attempt == 2
+
+
+@pytest.mark.parametrize("call", ["wait", "places", "result"])
+def test_a_wait_that_is_repeated_ends_when_it_should(make: Any, shared_server: Server, queue: str, call: str) -> None:
+    with LateCloser(target=shared_server.port) as server:
+        client = make(server.url, timeout=2)
+        added = make(shared_server.url).enqueue(queue, delay=60)
+        if call == "result":
+            assert client.result(added.id, 4) == {"state": "delayed"}
+        else:
+            found = getattr(client, call)(queue, 4)
+            assert found == ([] if call == "wait" else [None])
+        timeouts = [int(match) for request in server.requests for match in re.findall(rb'timeout[":=]+(\d+)', request)]
+        assert timeouts[0] == 4000 and timeouts[1] <= 1000
 
 
 def test_obeys_retry_after_within_the_timeout(make: Any) -> None:

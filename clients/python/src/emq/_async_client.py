@@ -144,6 +144,10 @@ class AsyncClient:
                     state = Tries(call, tries or self._tries, started, limit)
                 pause = state.pause_after(failure)
             await asyncio.sleep(pause)
+            if call.rest is not None:
+                # Otherwise the server would still wait when the time is over.
+                rest = call.rest(max(0.0, deadline - limit - loop.time()))
+                request = rest.render(place.base_path, place.head)
 
     async def _stream(self, call: Call[None]) -> AsyncGenerator[Event, None]:
         """The events of one stream. Raises `Failure` when it ends."""

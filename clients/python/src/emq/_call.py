@@ -76,8 +76,8 @@ class Call(Generic[T]):
     """A request: what to send, how to understand the answer, and whether it may be sent again."""
 
     __slots__ = (
-        "body", "decode", "done_error", "fields", "method", "other_status", "path", "repeatable_for", "takes_tasks",
-        "waits",
+        "body", "decode", "done_error", "fields", "method", "other_status", "path", "repeatable_for", "rest",
+        "takes_tasks", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,7 @@ class Call(Generic[T]):
         takes_tasks: bool = False,
         done_error: str = "",
         other_status: int = 200,
+        rest: Callable[[float], Call[T]] | None = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -110,6 +111,8 @@ class Call(Generic[T]):
         """The type of error that says, after a repetition, that the first try has done it."""
         self.other_status = other_status
         """A status that is no error if the answer is not a problem."""
+        self.rest = rest
+        """For calls that wait: the same call that waits for so many seconds, after a part of its wait is over."""
 
     def render(self, base_path: str, head: bytes) -> bytes:
         """The bytes of the request. `head` is what all requests to the server have behind their paths."""

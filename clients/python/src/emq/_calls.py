@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _json
 from ._call import ALWAYS, DEFAULT, NEVER, Answer, Call, Default
@@ -15,6 +15,8 @@ from ._json import Duration, Time, path, seconds
 from ._new_task import NewTask, make_repeatable, random_key
 from ._task import TakenTasks, Task, bounded_error
 from ._types import Acked, Backoff, Enqueued, KeptKey, OnConflict, Refused, Request, Result, TaskRecord, Touched
+
+T = TypeVar("T")
 
 LONGEST_WAIT = 3600.0
 
@@ -161,7 +163,7 @@ def wait(
 
     You hold each task for its lease: use `with task:`, or `ack`, `nak` and `touch`.
     """
-    fields, waits = _wait_fields(queues, timeout, ack, lease, worker)
+    fields = _wait_fields(queues, ack, lease, worker)
     fields["max"] = max
 
     def taken(answer: Answer) -> TakenTasks:
@@ -171,7 +173,7 @@ def wait(
             tasks.missing = tuple(name.strip() for name in missing.split(",")) if missing else ()
         return tasks
 
-    return Call("POST", "/wait/", taken, body=_json.encode(fields), waits=waits, takes_tasks=True)
+    return _waiting(fields, _wait_seconds(timeout), taken)
 
 
 def places(
@@ -187,12 +189,12 @@ def places(
     The server answers as soon as it can fill every place. At the timeout it answers with the tasks that there are, and
     with None for each place that has none. The other arguments are those of `wait`.
     """
-    fields, waits = _wait_fields(queues, timeout, ack, lease, worker)
+    fields = _wait_fields(queues, ack, lease, worker)
 
     def taken(answer: Answer) -> list[Task | None]:
         return [None if record is None else Task(record, answer.holder) for record in answer.json()]
 
-    return Call("POST", "/wait/", taken, body=_json.encode(fields), waits=waits, takes_tasks=True)
+    return _waiting(fields, _wait_seconds(timeout), taken)
 
 
 def ack(tasks: Reference | Iterable[Reference], result: object = None, *, log: str | None = None) -> Call[Acked]:
@@ -311,7 +313,8 @@ def result(id: str, timeout: Duration = 0) -> Call[Result]:
     `timeout` is up to an hour; at its end the answer has the state of then. Raises `NoSuchTask`.
     """
     waits = _wait_seconds(timeout)
-    return Call("GET", path("/result/", id, timeout=round(waits * 1000)), value_of, waits=waits)
+    target = path("/result/", id, timeout=math.ceil(waits * 1000))
+    return Call("GET", target, value_of, waits=waits, rest=lambda left: result(id, left))
 
 
 def delete_result(id: str) -> Call[None]:
@@ -350,16 +353,9 @@ def _wait_seconds(timeout: Duration) -> float:
 
 
 def _wait_fields(
-    queues: str | Iterable[str],
-    timeout: Duration,
-    ack: Reference | Iterable[Reference],
-    lease: Duration | None,
-    worker: str | None,
-) -> tuple[dict[str, object], float]:
-    waits = _wait_seconds(timeout)
+    queues: str | Iterable[str], ack: Reference | Iterable[Reference], lease: Duration | None, worker: str | None
+) -> dict[str, object]:
     fields: dict[str, object] = {"queues": [queues] if isinstance(queues, str) else list(queues)}
-    if waits:
-        fields["timeout"] = math.ceil(waits * 1000)
     ids = _ids(ack)
     if ids:
         fields["ack"] = ids
@@ -367,7 +363,15 @@ def _wait_fields(
         fields["retry"] = seconds(lease, "lease")
     if worker is not None:
         fields["worker"] = worker
-    return fields, waits
+    return fields
+
+
+def _waiting(fields: dict[str, object], waits: float, decode: Callable[[Answer], T]) -> Call[T]:
+    body = _json.encode({**fields, "timeout": math.ceil(waits * 1000)})
+    return Call(
+        "POST", "/wait/", decode, body=body, waits=waits, takes_tasks=True,
+        rest=lambda left: _waiting(fields, left, decode),
+    )  # fmt: skip
 
 
 def _id(task: Reference) -> str:

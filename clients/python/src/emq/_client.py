@@ -170,6 +170,10 @@ class Client:
             if stop is not None and stop():
                 raise ClientClosed(f"{call.name(place.name)}: stopped")
             time.sleep(pause)
+            if call.rest is not None:
+                # Otherwise the server would still wait when the time is over.
+                rest = call.rest(max(0.0, deadline - limit - time.monotonic()))
+                request = rest.render(place.base_path, place.head)
 
     def _stream(self, call: Call[None]) -> Generator[Event, None, None]:
         """The events of one stream. Raises `Failure` when it ends, but when the client is closed."""
