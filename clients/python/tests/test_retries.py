@@ -94,12 +94,14 @@ def test_a_key_of_ones_own_is_tried_again_if_nothing_was_sent(make: Any, shared_
         assert make(server.url).enqueue(queue, key="k").existing is False
 
 
-@pytest.mark.parametrize("call", ["purge", "kick", "move", "kick_tasks", "move_tasks", "cancel", "nak"])
+@pytest.mark.parametrize("call", ["purge", "kick", "move", "kick_tasks", "move_tasks", "cancel", "nak", "patch_config"])
 def test_what_could_happen_twice_is_not_repeated(make: Any, shared_server: Server, queue: str, call: str) -> None:
     id = make(shared_server.url).enqueue(queue).id
     arguments: dict[str, tuple[Any, ...]] = {
         "purge": (queue,), "kick": (queue,), "move": (queue, "q"), "kick_tasks": ([id],), "move_tasks": ([id], "q"),
         "cancel": (id,), "nak": (id,),
+        # The second one would put the new secret in the place of the old one.
+        "patch_config": (queue, {"push": {"secrets": ["whsec_" + "A" * 32, "***"]}}),
     }  # fmt: skip
     with ScriptedServer(LOSE, target=shared_server.port) as server:
         with pytest.raises(emq.OutcomeUnknown):

@@ -62,12 +62,6 @@ class AsyncKeeper(AsyncHolder):
         while others := self._background - {asyncio.current_task()}:
             await asyncio.wait(others)
 
-    def stop(self) -> None:
-        """Extends no more leases."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def hold(self, tasks: Iterable[Task]) -> None:
         """Holds tasks whose work has not begun yet."""
         for task in tasks:

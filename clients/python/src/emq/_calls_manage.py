@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import parse_qs
 
 from . import _json
-from ._call import NEVER, Answer, Call
+from ._call import ALWAYS, NEVER, Answer, Call
 from ._calls import no_value, value_of
 from ._json import Duration, path
 from ._types import Configuration, Found, HistoryStep, Kicked, ListedTask, Moved, Page, Paused, Purged, QueueOrder
@@ -378,7 +378,12 @@ def access() -> Call[Access]:
 
 
 def _change(method: str, target: str, fields: Mapping[str, Any]) -> Call[Any]:
-    return Call(method, target, value_of, body=_json.encode(fields))
+    push: object = fields.get("push")
+    secrets: object = cast("Mapping[str, object]", push).get("secrets") if isinstance(push, Mapping) else None
+    # In a list, `***` stands for a secret by its place, which the first try may have changed.
+    is_shifting = isinstance(secrets, (list, tuple)) and "***" in secrets
+    repeatable_for = NEVER if is_shifting else ALWAYS
+    return Call(method, target, value_of, body=_json.encode(fields), repeatable_for=repeatable_for)
 
 
 def _text(answer: Answer) -> str:
