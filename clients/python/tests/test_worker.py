@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core import ScriptedServer
 from support import WorkerProcess, call, notes, wait_until, work, write_app
 
 import emq
@@ -148,6 +149,21 @@ def test_jobs_run_at_once_and_leases_are_extended(pool: str, folder: Path, emq_c
         assert worker.end() == 0
     assert [emq_client.result(id) for id in ids] == [{"state": "done", "result": f"job{n}"} for n in range(3)]
     assert [emq_client.task(id)["attempt"] for id in ids] == [1, 1, 1]
+
+
+def test_a_connection_that_is_dead_costs_no_lease(folder: Path, emq_server: Server, emq_client: emq.Client) -> None:
+    class Deaf(ScriptedServer):
+        """A way to the server on which the first request that extends leases gets lost."""
+
+        def _do(self, connection: Any, request: bytes, action: Any) -> bool:
+            is_touch = request.startswith(b"POST /touch/")
+            is_lost = is_touch and sum(other.startswith(b"POST /touch/") for other in self.requests) == 1
+            return super()._do(connection, request, self.SILENCE if is_lost else action)
+
+    id = enqueue(emq_client, "slow", "a", 9, lease=6, max_retries=0)
+    with Deaf(target=emq_server.port) as way, WorkerProcess(folder, "--exit-when-empty", url=way.url) as worker:
+        assert worker.end() == 0, worker.log
+    assert emq_client.result(id) == {"state": "done", "result": "a"}
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 from . import _calls as calls
 from ._call import Call
 from ._errors import Error
-from ._leases import Leases, is_interruption, logger, now, report, report_seconds, reported, second_report
+from ._leases import Leases, extension_seconds, is_interruption, logger, now, report, report_seconds, reported
+from ._leases import second_report
 from ._task import AsyncHolder, Task
 
 T = TypeVar("T")
@@ -159,7 +160,7 @@ class AsyncKeeper(AsyncHolder):
     async def _extend(self, tasks: list[Task]) -> None:
         missing: list[str] | None = None
         try:
-            timeout = min(self._runner.timeout, max(1.0, min(task.lease for task in tasks) / 3))
+            timeout = extension_seconds(tasks, self._runner.timeout)
             missing = (await self._runner.run(calls.touch(tasks), timeout=timeout))["missing"]
         except Error as error:
             logger.warning("leases could not be extended: %s", error)

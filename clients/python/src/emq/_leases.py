@@ -111,6 +111,11 @@ def lose(task: Task) -> None:
     logger.warning("%r: the lease is lost: it ran out, or somebody cancelled the task", task)
 
 
+def extension_seconds(tasks: Iterable[Task], timeout: float) -> float:
+    """For how many seconds to try to extend leases: a broken connection must leave time for another try."""
+    return min(timeout, max(1.0, min(task.lease for task in tasks) / 3))
+
+
 def report_seconds(task: Task, timeout: float) -> float:
     """For how many seconds to try to report what became of a task: as long as its lease may last."""
     return max(timeout, min(task.lease, LONGEST_REPORT))

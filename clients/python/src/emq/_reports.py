@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
+from . import _calls as calls
 from ._async_client import AsyncClient
 from ._errors import Error, Forbidden, ServerError, Unauthorized, Unavailable
 from ._execution import Ending, logger
+from ._leases import extension_seconds
 from ._task import Task
 
 _MAXIMUM_BATCH = 100
@@ -115,7 +117,8 @@ class Reports:
             # Those that are due soon come along.
             due = [task for task, at in self._held.values() if at <= now + _touch_interval(task) / 4]
             try:
-                touched = await self._client.touch(due)
+                timeout = extension_seconds(due, self._client.timeout)
+                touched = await self._client.run(calls.touch(due), timeout=timeout)
             except Error as error:
                 if not is_away(error):
                     self._refused(error)
