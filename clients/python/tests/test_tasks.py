@@ -8,11 +8,14 @@ import time
 from typing import Any
 
 import pytest
-from core import Threads, closing, eventually
+from core import ScriptedServer, Threads, closing, eventually
 
 import emq
 from emq._task import MAXIMUM_ERROR_BYTES, bounded_error, description
 from emq.testing import Server
+
+
+FORWARD, SILENCE = ScriptedServer.FORWARD, ScriptedServer.SILENCE
 
 
 def take(client: Any, queue: str, **options: Any) -> emq.Task:
@@ -115,6 +118,16 @@ def test_work_that_begins_late_extends_its_lease_at_once(client: Any, queue: str
     with client.working(task):
         time.sleep(1.5)
     assert not task.lost and client.stats(queue)["totals"]["acked"] == 1
+
+
+def test_a_report_gets_through_though_its_connection_is_dead(make: Any, shared_server: Server, queue: str) -> None:
+    with ScriptedServer(FORWARD, FORWARD, SILENCE, target=shared_server.port) as way:
+        client = make(way.url)
+        client.enqueue(queue, lease=6, max_retries=0)
+        with client.working(take(client, queue)) as task:
+            pass
+        assert not task.lost and way.requests[2] == way.requests[3]
+    assert make(shared_server.url).stats(queue)["totals"]["acked"] == 1
 
 
 def test_a_lost_lease_is_told_and_nothing_is_reported(

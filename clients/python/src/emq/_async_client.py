@@ -116,11 +116,14 @@ class AsyncClient:
             await self._keeper.release_waiting()
         await self._keeper.settle()
 
-    async def run(self, call: Call[T], *, timeout: float | None = None, tries: int | None = None) -> T:
+    async def run(
+        self, call: Call[T], *, timeout: float | None = None, tries: int | None = None, each: float | None = None
+    ) -> T:
         """Does a call, with all its tries. The methods of the client use it.
 
         - `timeout`: instead of the client's, and also while the client is closed
         - `tries`: instead of the client's
+        - `each`: how many seconds one try may take; by default all that are left
         """
         place = self._place
         if self._closed and timeout is None:
@@ -135,7 +138,8 @@ class AsyncClient:
         state: Tries | None = None
         while True:
             try:
-                response = await self._exchange(call, request, deadline)
+                end = deadline if each is None else min(deadline, loop.time() + each)
+                response = await self._exchange(call, request, end)
                 return call.finish(response, state is not None and state.arrived, self._keeper, place.name)
             except Failure as failure:
                 if self._closed and timeout is None:

@@ -28,7 +28,9 @@ class AsyncRunner(Protocol):
         """How many seconds a call may take in all."""
         ...
 
-    async def run(self, call: Call[T], *, timeout: float | None = None, tries: int | None = None) -> T:
+    async def run(
+        self, call: Call[T], *, timeout: float | None = None, tries: int | None = None, each: float | None = None
+    ) -> T:
         """Does a call."""
         ...
 
@@ -120,13 +122,14 @@ class AsyncKeeper(AsyncHolder):
     async def _report(
         self, task: Task, error: BaseException | None, call: Call[Any], timeout: float, tries: int | None
     ) -> None:
+        each = extension_seconds([task], self._runner.timeout)
         try:
-            reported(task, (await self._runner.run(call, timeout=timeout, tries=tries))["missing"])
+            reported(task, (await self._runner.run(call, timeout=timeout, tries=tries, each=each))["missing"])
         except Error as problem:
             second = second_report(task, error, problem)
             if second is not None:
                 try:
-                    await self._runner.run(second, timeout=timeout)
+                    await self._runner.run(second, timeout=timeout, each=each)
                 except Error as other:
                     second_report(task, error, other)
 

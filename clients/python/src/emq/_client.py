@@ -140,12 +140,14 @@ class Client:
         *,
         timeout: float | None = None,
         tries: int | None = None,
+        each: float | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> T:
         """Does a call, with all its tries. The methods of the client use it.
 
         - `timeout`: instead of the client's, and also while the client is closed
         - `tries`: instead of the client's
+        - `each`: how many seconds one try may take; by default all that are left
         - `stop`: ends a wait when it becomes true
         """
         place = self._place
@@ -158,7 +160,8 @@ class Client:
         state: Tries | None = None
         while True:
             try:
-                response = self._exchange(call, request, deadline, stop)
+                end = deadline if each is None else min(deadline, time.monotonic() + each)
+                response = self._exchange(call, request, end, stop)
                 return call.finish(response, state is not None and state.arrived, self._keeper, place.name)
             except Failure as failure:
                 if self._closed and timeout is None:

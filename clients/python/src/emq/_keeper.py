@@ -30,7 +30,9 @@ class Runner(Protocol):
         """How many seconds a call may take in all."""
         ...
 
-    def run(self, call: Call[T], *, timeout: float | None = None, tries: int | None = None) -> T:
+    def run(
+        self, call: Call[T], *, timeout: float | None = None, tries: int | None = None, each: float | None = None
+    ) -> T:
         """Does a call."""
         ...
 
@@ -94,13 +96,14 @@ class Keeper(BlockingHolder):
             timeout, tries = min(_INTERRUPTED_SECONDS, runner.timeout), None
         else:
             timeout, tries = report_seconds(task, runner.timeout), 1_000_000
+        each = extension_seconds([task], runner.timeout)
         try:
-            reported(task, runner.run(call, timeout=timeout, tries=tries)["missing"])
+            reported(task, runner.run(call, timeout=timeout, tries=tries, each=each)["missing"])
         except Error as problem:
             second = second_report(task, error, problem)
             if second is not None:
                 try:
-                    runner.run(second, timeout=timeout)
+                    runner.run(second, timeout=timeout, each=each)
                 except Error as other:
                     second_report(task, error, other)
         return not interrupted

@@ -112,7 +112,8 @@ def lose(task: Task) -> None:
 
 
 def extension_seconds(tasks: Iterable[Task], timeout: float) -> float:
-    """For how many seconds to try to extend leases: a broken connection must leave time for another try."""
+    """How many seconds a try to extend leases, or to end them, may take: a dead connection must leave time for another
+    one."""
     return min(timeout, max(1.0, min(task.lease for task in tasks) / 3))
 
 
