@@ -94,7 +94,8 @@ class ProcessPool(Pool):
         try:
             line = _line({"task": {**record, "retry": task.lease}})
         except (TypeError, ValueError) as error:
-            future.set_result(Ending("failed", error=f"the content cannot go to a process: {error}", name=_name_in(task)))
+            text = f"the content cannot go to a process: {error}"
+            future.set_result(Ending("failed", error=text, name=_name_in(task)))
             return future
         child = next(child for child in self._ready if child.work is None)
         child.work = (task, future)
