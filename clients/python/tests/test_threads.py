@@ -140,6 +140,40 @@ with emq.Client({shared_server.url!r}) as client:
         assert client.stats(queue)["ready"] == 1
 
 
+def test_exceptions_of_signals_lose_no_task(shared_server: Server, queue: str) -> None:
+    code = f"""
+import random, signal, sys, time, emq
+class Interruption(BaseException): pass
+def interrupt(*_): raise Interruption
+signal.signal(signal.SIGALRM, interrupt)
+seed = random.randrange(1 << 32)
+random.seed(seed)
+client, observer = emq.Client(sys.argv[1], connections=1000), emq.Client(sys.argv[1])
+interrupted = lost = 0
+for _ in range(600):
+    observer.enqueue({queue!r})
+    tasks = None
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.001))
+        tasks = client.wait({queue!r}, 5)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interruption:
+        pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if tasks is None:
+        interrupted += 1
+        lost += observer.stats({queue!r})["dispatched"]
+    observer.purge({queue!r}, state="all")
+print(seed, interrupted, lost)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code, shared_server.url], check=True, timeout=120, stdout=subprocess.PIPE, text=True
+    )
+    seed, interrupted, lost = map(int, run.stdout.split())
+    # What remains are the few steps from the client to the program's own variable.
+    assert interrupted > 20 and lost <= interrupted / 8, f"with the seed {seed}: {lost} of {interrupted}"
+
+
 def test_an_interrupted_wait_gives_back_what_was_on_its_way(shared_server: Server, queue: str) -> None:
     # The signal comes while half of the answer is here.
     code = f"""

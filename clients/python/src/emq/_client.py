@@ -161,8 +161,7 @@ class Client:
         while True:
             try:
                 end = deadline if each is None else min(deadline, time.monotonic() + each)
-                response = self._exchange(call, request, end, stop)
-                return call.finish(response, state is not None and state.arrived, self._keeper, place.name)
+                return self._exchange(call, request, end, state is not None and state.arrived, stop)
             except Failure as failure:
                 if self._closed and timeout is None:
                     raise ClientClosed(f"{call.name(place.name)}: the client was closed") from failure.error
@@ -208,18 +207,18 @@ class Client:
         self._keeper.reset()
 
     def _exchange(
-        self, call: Call[Any], request: bytes, deadline: float, stop: Callable[[], bool] | None
-    ) -> Response:
+        self, call: Call[T], request: bytes, deadline: float, repeated: bool, stop: Callable[[], bool] | None
+    ) -> T:
         pool = self._pool
         name = call.name(self._place.name)
         is_wait = call.waits > 0
         connection = pool.take(deadline, name, is_wait)
         reusable = False
         try:
-            response = connection.exchange(request, deadline, stop, name)
+            response = connection.exchange(request, deadline, stop, name, call.takes_tasks)
             reusable = response.reusable
-            return response
-        except Failure:
+            return call.finish(response, repeated, self._keeper, self._place.name)
+        except (Failure, Error):
             raise
         except BaseException:
             # Somebody has interrupted the program. What the wait has taken must not stay taken.

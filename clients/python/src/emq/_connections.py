@@ -46,14 +46,15 @@ def all_in_use(name: str, maximum: int, is_wait: bool) -> Failure:
 class Connection:
     """One connection to the server, for one request at a time."""
 
-    __slots__ = ("half_closed", "idle_since", "_is_stream", "_parser", "_poll", "_socket", "_timeout")
+    __slots__ = ("half_closed", "idle_since", "received", "_is_stream", "_poll", "_socket", "_timeout")
 
     def __init__(self, place: Place, timeout: float) -> None:
         """Connects. Raises `OSError`."""
         self.idle_since = 0.0
         self.half_closed = False
         self._is_stream = False
-        self._parser = ResponseParser()
+        self.received = bytearray()
+        """What `read_on` has to know of the answer."""
         self._timeout = timeout
         if place.socket_path is not None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -98,13 +99,18 @@ class Connection:
             pass
         return True
 
-    def exchange(self, request: bytes, deadline: float, stop: Callable[[], bool] | None, name: str) -> Response:
+    def exchange(
+        self, request: bytes, deadline: float, stop: Callable[[], bool] | None, name: str, keeps: bool = False
+    ) -> Response:
         """Sends a request and receives its response. Raises `Failure`.
 
-        If `stop` becomes true, the wait ends: the server then answers without tasks at once, or has answered already.
+        With `keeps`, `read_on` knows what was received, wherever an exception interrupts this. If `stop` becomes true, the wait ends: the server then answers without tasks at once, or has answered already.
         """
         connection = self._socket
-        parser = self._parser = ResponseParser()
+        parser = ResponseParser()
+        # A signal's handler may raise an exception when `recv` has its bytes but has not returned them.
+        received = self.received = bytearray(16_384 if keeps else 0)
+        length = 0
         sent = False
         try:
             self._set_timeout(deadline - time.monotonic())
@@ -120,7 +126,15 @@ class Connection:
                             break
                         if time.monotonic() >= deadline:
                             raise TimeoutError
-                data = connection.recv(65_536)
+                if keeps:
+                    if length == len(received):
+                        received.extend(bytes(length))
+                    with memoryview(received)[length:] as room:
+                        count = connection.recv_into(room)
+                    data = bytes(received[length : length + count])
+                    length += count
+                else:
+                    data = connection.recv(65_536)
                 if not data:
                     return parser.end()
                 response = parser.feed(data)
@@ -152,9 +166,14 @@ class Connection:
     def read_on(self) -> Response | None:
         """What the server answered to a wait that was interrupted; None if nothing whole came in time."""
         self.end_wait()
-        parser = self._parser
+        parser = ResponseParser()
         deadline = time.monotonic() + GIVE_BACK_SECONDS
         try:
+            # The rest of the room has zeros, which JSON and its head never have.
+            received = bytes(self.received).rstrip(b"\0")
+            response = parser.feed(received) if received else None
+            if response is not None:
+                return response
             while (left := deadline - time.monotonic()) > 0:
                 self._set_timeout(left)
                 data = self._socket.recv(65_536)
@@ -307,6 +326,7 @@ class Pool:
                     self._waits.discard(connection)
             if reusable and connection is not None and not self.closed and not connection.half_closed:
                 connection.idle_since = time.monotonic()
+                connection.received = bytearray()
                 self._idle.append(connection)
                 connection = None
             for free in self._free:
