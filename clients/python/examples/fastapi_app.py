@@ -1,6 +1,7 @@
 """A web application with FastAPI that leaves slow work to workers, and waits for results without a thread for each.
 
-    pip install emq fastapi uvicorn
+    pip install ./clients/python fastapi uvicorn
+    cd clients/python/examples
     uvicorn fastapi_app:app
     python -m emq work fastapi_app:tasks --jobs 100 --pool asyncio
 

@@ -1,6 +1,7 @@
 """A web application with Flask that leaves slow work to workers, and shows how far they are.
 
-    pip install emq flask
+    pip install ./clients/python flask
+    cd clients/python/examples
     flask --app flask_app run
     python -m emq work flask_app:tasks --jobs 4
 
