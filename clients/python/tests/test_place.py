@@ -142,3 +142,14 @@ def test_talks_over_tls(make: Any, tmp_path: Path, queue: str) -> None:
         make("https://x", ca=tmp_path / "none")
     with pytest.raises(ValueError):
         make("http://x", ca=tmp_path / "authority.pem")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://se\u2100cret@host", "http://x:secret/y@host", "http://[secret@host", "http://se\ncret@host",
+     "ftp://secret@h"],
+)  # fmt: skip
+def test_errors_of_malformed_urls_do_not_show_tokens(url: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        emq.Client(url)
+    assert "cret" not in str(raised.value) and raised.value.__cause__ is None

@@ -104,7 +104,8 @@ class Connection:
     ) -> Response:
         """Sends a request and receives its response. Raises `Failure`.
 
-        With `keeps`, `read_on` knows what was received, wherever an exception interrupts this. If `stop` becomes true, the wait ends: the server then answers without tasks at once, or has answered already.
+        With `keeps`, `read_on` knows what was received, wherever an exception interrupts this. If `stop` becomes true,
+        the wait ends: the server then answers without tasks at once, or has answered already.
         """
         connection = self._socket
         parser = ResponseParser()

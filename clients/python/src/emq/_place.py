@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ._version import VERSION
 
@@ -47,13 +47,10 @@ class Place:
 
     def _read_url(self, text: str, ca: str | os.PathLike[str] | None) -> str:
         """Takes a URL apart, and returns the value for the field Host."""
-        url = urlsplit(text if "://" in text else "http://" + text)
-        try:
-            host, port = url.hostname, url.port
-        except ValueError as error:
-            raise ValueError(f"the server's URL is malformed: {error}") from None
+        url = _split(text)
         if url.scheme not in ("http", "https"):
             raise ValueError(f"the server's URL begins with '{url.scheme}:'; use http, https or unix")
+        host, port = url.hostname, url.port
         if not host or any(not "!" <= letter <= "~" for letter in host + url.path):
             raise ValueError("the server's URL has no host, or characters that are not percent-encoded")
         if url.query or url.fragment:
@@ -76,5 +73,18 @@ def _token_in(url: str) -> str | None:
     """The user part of a URL, which is a token."""
     if url.startswith("unix:"):
         return None
-    user = urlsplit(url if "://" in url else "http://" + url).username
+    user = _split(url).username
     return unquote(user) if user else None
+
+
+def _split(text: str) -> SplitResult:
+    """The parts of a URL. Raises `ValueError`, whose text has no part of the URL: any part may be a token."""
+    if any(letter <= " " or letter == "\x7f" for letter in text):
+        raise ValueError("the server's URL has blanks or control characters")
+    try:
+        url = urlsplit(text if "://" in text else "http://" + text)
+        # It is read here for the error that it may raise.
+        _ = url.port
+        return url
+    except ValueError:
+        raise ValueError("the server's URL is malformed, perhaps its host or its port") from None
