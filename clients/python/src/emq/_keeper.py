@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
@@ -131,7 +132,8 @@ class Keeper(BlockingHolder):
                 time = now()
                 due = self._leases.next_due()
                 if due is None or due > time:
-                    self._wakes_at = time + _LINGERS if due is None else due
+                    # Nobody says when there is no task any more, and the thread keeps the client alive.
+                    self._wakes_at = min(time + _LINGERS, due or math.inf)
                     woken = changed.wait(self._wakes_at - time)
                     if due is None and not woken and not len(self._leases):
                         self._thread = None
