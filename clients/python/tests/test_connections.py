@@ -122,3 +122,22 @@ def test_another_task_is_kept_after_one_that_found_no_thread(
         with second:
             time.sleep(1.5)
         assert not second.lost
+
+
+def test_closing_ends_waits_also_if_the_server_is_silent(make: Any) -> None:
+    with Holding("hold", "hold") as server:
+        client = make(server.url)
+        errors: list[emq.Error] = []
+
+        def wait() -> None:
+            with pytest.raises(emq.ClientClosed) as raised:
+                client.wait("q", 3000)
+            errors.append(raised.value)
+
+        threads = [threading.Thread(target=wait, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len(server.requests) == 2)
+        client.close()
+        eventually(lambda: len(errors) == 2, "the end of both waits")
+        server.may_answer.set()

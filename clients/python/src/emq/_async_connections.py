@@ -238,9 +238,16 @@ class AsyncPool:
         self._idle.clear()
         for connection in self._waits:
             connection.end_wait()
+        if self._waits:
+            asyncio.get_running_loop().call_later(GIVE_BACK_SECONDS, self._end_waits)
         for queue in self._queues:
             for waiter in queue:
                 _wake(waiter)
+
+    def _end_waits(self) -> None:
+        """Ends waits that the server has not answered, though they have ended."""
+        for connection in self._waits:
+            connection.close()
 
     def _is_full(self, is_wait: bool) -> bool:
         if is_wait and self.closed:

@@ -155,6 +155,13 @@ class Connection:
         except OSError as error:
             raise Failure(ConnectionFailed(f"{name}: the connection broke: {error}"), True) from error
 
+    def end(self) -> None:
+        """Ends the connection for the thread that uses it."""
+        try:
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        except OSError:
+            pass
+
     def end_wait(self) -> None:
         """Closes the sending side, so that the server answers a wait at once, without tasks."""
         self.half_closed = True
@@ -347,6 +354,16 @@ class Pool:
             connection.close()
         for connection in waits:
             connection.end_wait()
+        if waits:
+            timer = threading.Timer(GIVE_BACK_SECONDS, self._end_waits)
+            timer.daemon = True
+            timer.start()
+
+    def _end_waits(self) -> None:
+        """Ends waits that the server has not answered, though they have ended."""
+        with self._lock:
+            for connection in self._waits:
+                connection.end()
 
     def _is_full(self, is_wait: bool) -> bool:
         return self._in_use >= self._maximum or (is_wait and self._reserved_waits >= self._maximum_waits)
