@@ -86,6 +86,19 @@ def test_a_function_that_cannot_be_found_does_not_stop_the_worker(pool: Any, emq
     assert "SystemExit: a module ends" in emq_client.task(broken.id)["error"]
 
 
+def test_a_pause_that_the_server_refuses_does_not_hide_the_failure(emq_client: emq.Client) -> None:
+    app = emq.App()
+
+    @app.task(max_retries=0)
+    def fetch() -> None:
+        raise emq.Retry("busy", after=1e12)
+
+    handle = fetch.enqueue()
+    app.work(exit_when_empty=True)
+    record = emq_client.task(handle.id)
+    assert record["state"] == "dead" and record["error"] == "busy"
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_content_with_long_integers(pool: str, folder: Path, emq_server: Server) -> None:
     # More digits than an int of Python takes.

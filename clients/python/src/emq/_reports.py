@@ -217,6 +217,10 @@ class Reports:
             # The work is done. Another attempt would do it again, and end in the same way.
             outcome = Ending("dead", error=f"the server refuses the result: {error}")
             self._sending[self._sending.index(report)] = _Report(report.task, outcome)
+        elif report.outcome.after is not None:
+            # The pause may be what the server does not take.
+            logger.error("%s: the server refuses the pause: %s", report.task.id, error)
+            self._sending[self._sending.index(report)] = _Report(report.task, report.outcome._replace(after=None))
         else:
             logger.error("%s: the server refuses the outcome: %s", report.task.id, error)
             self._end(report)
