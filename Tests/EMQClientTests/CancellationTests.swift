@@ -12,12 +12,13 @@ import Testing
 
     init() async throws { world = try await World() }
 
-    /// Takes and acknowledges what there is, until the queue holds nothing. A task that is held by nobody but the server
+    /// Takes and acknowledges what there is, until the queue holds nothing. A task that nobody but the server knows of
     /// would be in the way for five minutes.
     private func drain(_ queue: String) async throws {
         try await soon("the end of \(queue)") {
             for task in try await client.wait(for: queue, max: 100) {
-                #expect(task.attempt == 1)
+                // TLS has no half-closed connections: the server itself gives back what it could not deliver.
+                #expect(task.attempt == 1 || TestTLS.isOverTLS)
                 #expect(try await client.ack(task))
             }
             let stats = try await client.stats(of: queue)

@@ -24,7 +24,7 @@ import Testing
     init() throws { folder = try Folder() }
 
     private func start(port: UInt16 = 0) async throws -> RunningServer {
-        let arguments = ["--addr", "127.0.0.1:\(port)", "--data", folder.path]
+        let arguments = ["--addr", "127.0.0.1:\(port)", "--data", folder.path, "--recovery-grace", "2"]
         return try await onThread { try RunningServer(arguments) }
     }
 
@@ -89,8 +89,7 @@ import Testing
                 #expect(kills.contains { $0.upperBound >= span.start && $0.lowerBound <= span.end }, "\(content) twice")
             }
         }
-        print(
-            "\(spans.all.count - Self.taskCount) of \(Self.taskCount) tasks were done again after \(kills.count) crashes"
-        )
+        let repetitions = spans.all.count - Self.taskCount
+        print("\(repetitions) of \(Self.taskCount) tasks were done again after \(kills.count) crashes")
     }
 }

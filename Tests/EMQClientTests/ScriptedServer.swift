@@ -121,9 +121,8 @@ final class ScriptedServer: Sendable {
 
     private static func response(_ status: Int, _ body: String, _ fields: String) -> [UInt8] {
         let type = body.hasPrefix("<") ? "text/html" : "application/json"
-        return Array(
-            "HTTP/1.1 \(status) Status\r\nContent-Type: \(type)\r\n\(fields)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
-                .utf8)
+        let head = "HTTP/1.1 \(status) Status\r\nContent-Type: \(type)\r\n\(fields)"
+        return Array("\(head)Content-Length: \(body.utf8.count)\r\n\r\n\(body)".utf8)
     }
 
     private static func read(_ bytes: [UInt8]) -> Request {

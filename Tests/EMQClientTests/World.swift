@@ -1,4 +1,4 @@
-// What the tests of the client share: the real server with a client, and questions that are asked until they are answered.
+// What the tests of the client share: the real server with a client, and questions that are asked until answered.
 
 import Bytes
 import EMQClient

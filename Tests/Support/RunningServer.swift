@@ -2,6 +2,8 @@
 
 import Foundation
 
+private let starting = NSLock()
+
 /// A running emq. It is killed with this object.
 open class RunningServer: @unchecked Sendable {
     // @unchecked: nothing changes after the start but the process, which has a lock of its own.
@@ -42,7 +44,9 @@ open class RunningServer: @unchecked Sendable {
         }
         process.environment?.merge(environment) { $1 }
         process.standardError = try FileHandle(forWritingTo: log)
-        try process.run()
+        // A process that starts at the same time must not inherit what tells Foundation of the end of this one.
+        let process = process
+        try starting.withLock { try process.run() }
         let log = log
         let line = try eventually("the start-up line") {
             let text = contents(of: log.path)
@@ -54,7 +58,9 @@ open class RunningServer: @unchecked Sendable {
 
     deinit {
         if process.isRunning { kill(process.processIdentifier, SIGKILL) }
-        process.waitUntilExit()
+        // Foundation would wait for its own thread, which may come late. It also takes the status.
+        var information = siginfo_t()
+        _ = uninterrupted { waitid(P_PID, id_t(process.processIdentifier), &information, WEXITED | WNOWAIT) }
         try? FileManager.default.removeItem(at: log)
     }
 
