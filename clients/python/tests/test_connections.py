@@ -141,3 +141,19 @@ def test_closing_ends_waits_also_if_the_server_is_silent(make: Any) -> None:
         client.close()
         eventually(lambda: len(errors) == 2, "the end of both waits")
         server.may_answer.set()
+
+
+def test_a_long_lease_does_not_cost_a_short_one(shared_server: Server, queue: str) -> None:
+    forward, silence = ScriptedServer.FORWARD, ScriptedServer.SILENCE
+    # The first request that extends the long lease gets lost, when the short one will soon be due.
+    with (
+        ScriptedServer(*[forward] * 3, silence, target=shared_server.port) as way,
+        emq.Client(way.url) as client,
+    ):
+        client.enqueue_many(queue, [{"lease": 12}, {"lease": 3, "max_retries": 0}])
+        with client.wait(queue)[0]:
+            time.sleep(3.5)
+            [short] = client.wait(queue)
+            with short:
+                time.sleep(3.5)
+        assert not short.lost

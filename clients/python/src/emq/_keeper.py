@@ -140,12 +140,13 @@ class Keeper(BlockingHolder):
                         return
                     continue
                 tasks = self._leases.take_due(time)
-            self._extend(tasks)
+                # While this request is under way, others may become due.
+                timeout = extension_seconds(self._leases.all(), self._runner.timeout)
+            self._extend(tasks, timeout)
 
-    def _extend(self, tasks: list[Task]) -> None:
+    def _extend(self, tasks: list[Task], timeout: float) -> None:
         missing: list[str] | None = None
         try:
-            timeout = extension_seconds(tasks, self._runner.timeout)
             missing = self._runner.run(calls.touch(tasks), timeout=timeout)["missing"]
         except Error as error:
             logger.warning("leases could not be extended: %s", error)

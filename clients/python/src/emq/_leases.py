@@ -53,6 +53,10 @@ class Leases:
         self._tasks.pop(task.receipt, None)
         self._due.pop(task.receipt, None)
 
+    def all(self) -> Iterable[Task]:
+        """The tasks that are held."""
+        return self._tasks.values()
+
     def next_due(self) -> float | None:
         """When the next lease is due; None without tasks."""
         return min(self._due.values(), default=None)

@@ -117,7 +117,8 @@ class Reports:
             # Those that are due soon come along.
             due = [task for task, at in self._held.values() if at <= now + _touch_interval(task) / 4]
             try:
-                timeout = extension_seconds(due, self._client.timeout)
+                # While this request is under way, others may become due.
+                timeout = extension_seconds((task for task, _ in self._held.values()), self._client.timeout)
                 touched = await self._client.run(calls.touch(due), timeout=timeout)
             except Error as error:
                 if not is_away(error):
